@@ -1,0 +1,49 @@
+//! The log on the wire.
+
+use poem_openapi::Object;
+use serde::{Deserialize, Serialize};
+
+/// One line of the log. What the daemon did not write itself has `null` for the fields it lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// Names this line for good: pass it as `before`, `after` or `Last-Event-ID`. Opaque.
+    pub cursor: String,
+    /// When it was logged.
+    pub timestamp: Option<String>,
+    /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`.
+    pub level: Option<String>,
+    /// The part of the program that logged it.
+    pub target: Option<String>,
+    /// The message with its fields.
+    pub message: Option<String>,
+    /// The line as it stands in the file, without its end; bytes that are not UTF-8 are replaced.
+    pub line: String,
+}
+
+/// Answer of `GET /admin/logs`.
+#[derive(Debug, Clone, Object, Serialize, Deserialize)]
+pub struct LogPage {
+    /// The lines, oldest first.
+    pub entries: Vec<LogEntry>,
+    /// Pass it as `before` for the page before this one; `null` when there is none.
+    pub first_cursor: Option<String>,
+    /// Pass it as `after` of the stream to go on from here; `null` when the log is empty.
+    pub next_cursor: Option<String>,
+}
+
+/// Names of the server-sent events of `GET /admin/logs/stream`.
+pub mod event {
+    /// A [`super::LogEntry`].
+    pub const LOG: &str = "log";
+    /// The place asked for is gone; what follows is the oldest there is.
+    pub const GAP: &str = "gap";
+    /// A [`super::StreamEnd`]; nothing follows.
+    pub const END: &str = "end";
+}
+
+/// Data of the `end` event.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
+pub struct StreamEnd {
+    /// `stopping`: the daemon stops.
+    pub reason: String,
+}

@@ -1,0 +1,31 @@
+//! What every error looks like on the wire: RFC 9457, `application/problem+json`.
+
+use std::fmt;
+
+use poem_openapi::Object;
+use serde::{Deserialize, Serialize};
+
+/// An error.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
+pub struct Problem {
+    /// A URI reference that names the kind of problem; `about:blank` when the status says it all.
+    #[oai(rename = "type")]
+    #[serde(rename = "type", default = "about_blank")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What went wrong this time and what to do about it.
+    pub detail: String,
+}
+
+fn about_blank() -> String {
+    "about:blank".into()
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.status, self.title, self.detail)
+    }
+}

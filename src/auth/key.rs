@@ -1,0 +1,141 @@
+//! Keys: made at random, kept in a file that only its owner can read.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::config::Secret;
+
+/// The key file could not be used.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// Reading or creating it failed.
+    #[error("the key file {path} cannot be {action}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// `read` or `created`.
+        action: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others can read it.
+    #[error(
+        "the key file {path} can be read by others (mode {mode:o}): chmod 600 {path}, and consider a new key"
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It belongs to another user.
+    #[error("the key file {0} belongs to another user: move it away, and a new one is made")]
+    Foreign(PathBuf),
+    /// It holds too little.
+    #[error("the key file {0} holds less than 32 bytes: remove it, and a new one is made")]
+    Short(PathBuf),
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes: {0}")]
+    Random(#[source] io::Error),
+}
+
+/// 32 random bytes, in hexadecimal.
+///
+/// # Errors
+///
+/// The system gave no random bytes.
+pub fn random_key() -> Result<Secret, KeyError> {
+    let mut bytes = [0_u8; 32];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| KeyError::Random(errno.into()))?;
+    let mut text = String::with_capacity(64);
+    for byte in bytes {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    Ok(Secret::new(text))
+}
+
+/// The key of the file, which is made when it is not there. When two processes do so at once, both get the
+/// same key.
+///
+/// # Errors
+///
+/// The file cannot be read or made, or others can read it.
+pub fn read_or_create_key_file(path: &Path) -> Result<Secret, KeyError> {
+    match read_key_file(path) {
+        Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            create(path)?;
+            read_key_file(path)
+        }
+        other => other,
+    }
+}
+
+/// The key of the file.
+///
+/// # Errors
+///
+/// The file cannot be read, or others can read it.
+pub fn read_key_file(path: &Path) -> Result<Secret, KeyError> {
+    let fail = |source| KeyError::Io {
+        path: path.to_owned(),
+        action: "read",
+        source,
+    };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(path)
+        .map_err(fail)?;
+    let metadata = file.metadata().map_err(fail)?;
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(KeyError::Foreign(path.to_owned()));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(KeyError::Exposed {
+            path: path.to_owned(),
+            mode: metadata.mode() & 0o7777,
+        });
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(fail)?;
+    let key = text.trim();
+    if key.len() < 32 {
+        return Err(KeyError::Short(path.to_owned()));
+    }
+    Ok(Secret::new(key.to_owned()))
+}
+
+/// Writes a new key beside the path and links it there, so that nobody ever sees half a key and the first
+/// of two makers wins.
+fn create(path: &Path) -> Result<(), KeyError> {
+    let key = random_key()?;
+    let temporary = path.with_extension(format!("key.{}", std::process::id()));
+    let written =
+        write_new(&temporary, &key).and_then(|()| match std::fs::hard_link(&temporary, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        });
+    let removed = std::fs::remove_file(&temporary);
+    written.and(removed).map_err(|source| KeyError::Io {
+        path: path.to_owned(),
+        action: "created",
+        source,
+    })
+}
+
+fn write_new(path: &Path, key: &Secret) -> io::Result<()> {
+    let mut file: File = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    writeln!(file, "{}", key.expose())?;
+    file.sync_all()
+}

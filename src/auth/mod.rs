@@ -1,0 +1,206 @@
+//! Tokens and scopes. Knows no HTTP.
+//!
+//! A token is a JWT (RFC 7519) signed with HS256 and nothing else. Two keys are accepted: the configured one
+//! (`JWT_SECRET_KEY` or the key file), and the *instance key*, which the daemon makes at its start and leaves in
+//! its 0600 state file. Who can read that file can signal the process anyway, so the command line signs with
+//! it and keeps working after `JWT_SECRET_KEY` was edited. A token names the instance key by `kid`.
+
+mod hs256;
+mod key;
+mod scope;
+
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use key::{KeyError, random_key, read_key_file, read_or_create_key_file};
+pub use scope::{Scope, Scopes};
+
+use crate::config::Secret;
+
+/// Every token has to name this audience.
+pub const AUDIENCE: &str = "fullon-admin";
+/// `kid` of tokens that are signed with the instance key.
+const INSTANCE_KEY_ID: &str = "instance";
+/// Seconds by which the clocks of two machines may differ.
+const LEEWAY_SECONDS: u64 = 15;
+
+/// What a valid token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// Who asks.
+    pub subject: String,
+    /// The token's own name, for the audit trail.
+    pub token_id: Option<String>,
+    /// What the token allows.
+    pub scopes: Scopes,
+}
+
+/// Why a token was refused. Says nothing about its contents beyond the check that failed.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Not three base64url parts, not JSON, or a claim of the wrong type.
+    #[error("the token is malformed")]
+    Malformed,
+    /// `alg` is not HS256.
+    #[error("the token is not signed with HS256")]
+    Algorithm,
+    /// Signed with another key.
+    #[error("the token is signed with another key")]
+    Signature,
+    /// `exp` is past.
+    #[error("the token has expired")]
+    Expired,
+    /// `nbf` is to come.
+    #[error("the token is not valid yet")]
+    Immature,
+    /// `aud` is not [`AUDIENCE`].
+    #[error("the token is for another audience")]
+    Audience,
+    /// `exp`, `sub`, `aud` or `scope` is missing.
+    #[error("the token lacks a required claim (exp, sub, aud, scope)")]
+    MissingClaim,
+}
+
+/// A token could not be signed.
+#[derive(Debug, Error)]
+#[error("the token could not be signed: {0}")]
+pub struct SignError(#[from] jsonwebtoken::errors::Error);
+
+#[derive(Serialize)]
+struct SignedClaims<'a> {
+    sub: &'a str,
+    aud: &'a str,
+    scope: String,
+    iat: i64,
+    exp: i64,
+    jti: String,
+}
+
+#[derive(Deserialize)]
+struct ReadClaims {
+    sub: String,
+    scope: String,
+    jti: Option<String>,
+}
+
+/// Signs tokens with one key.
+pub struct Signer {
+    key: EncodingKey,
+    key_id: Option<&'static str>,
+}
+
+impl Signer {
+    /// Signs with the configured key.
+    #[must_use]
+    pub fn configured(key: &Secret) -> Self {
+        hs256::install();
+        Self {
+            key: EncodingKey::from_secret(key.expose().as_bytes()),
+            key_id: None,
+        }
+    }
+
+    /// Signs with the instance key out of the daemon's state file.
+    #[must_use]
+    pub fn instance(key: &Secret) -> Self {
+        Self {
+            key_id: Some(INSTANCE_KEY_ID),
+            ..Self::configured(key)
+        }
+    }
+
+    /// A token for `subject` that is valid from now for `ttl`.
+    ///
+    /// # Errors
+    ///
+    /// The signing library refused; with HS256 that does not happen in practice.
+    pub fn sign(&self, subject: &str, scopes: Scopes, ttl: Duration) -> Result<String, SignError> {
+        let now = jiff::Timestamp::now().as_second();
+        let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+        let claims = SignedClaims {
+            sub: subject,
+            aud: AUDIENCE,
+            scope: scopes.to_string(),
+            iat: now,
+            exp: now.saturating_add(ttl),
+            jti: uuid::Uuid::new_v4().to_string(),
+        };
+        let header = Header {
+            kid: self.key_id.map(str::to_owned),
+            ..Header::new(Algorithm::HS256)
+        };
+        Ok(jsonwebtoken::encode(&header, &claims, &self.key)?)
+    }
+}
+
+/// Verifies tokens against the keys in force.
+pub struct Keyring {
+    configured: DecodingKey,
+    instance: DecodingKey,
+    validation: Validation,
+}
+
+impl Keyring {
+    /// A keyring of the configured and the instance key.
+    #[must_use]
+    pub fn new(configured: &Secret, instance: &Secret) -> Self {
+        hs256::install();
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_required_spec_claims(&["exp", "sub", "aud"]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.validate_nbf = true;
+        validation.leeway = LEEWAY_SECONDS;
+        let key = |secret: &Secret| DecodingKey::from_secret(secret.expose().as_bytes());
+        Self {
+            configured: key(configured),
+            instance: key(instance),
+            validation,
+        }
+    }
+
+    /// Checks signature, algorithm and claims.
+    ///
+    /// # Errors
+    ///
+    /// The first check that failed.
+    pub fn verify(&self, token: &str) -> Result<Claims, Refused> {
+        let header = jsonwebtoken::decode_header(token).map_err(|error| refused(&error))?;
+        let key = match header.kid.as_deref() {
+            Some(INSTANCE_KEY_ID) => &self.instance,
+            _ => &self.configured,
+        };
+        let claims = jsonwebtoken::decode::<ReadClaims>(token, key, &self.validation)
+            .map_err(|error| refused(&error))?
+            .claims;
+        if claims.sub.is_empty() {
+            return Err(Refused::MissingClaim);
+        }
+        Ok(Claims {
+            subject: claims.sub,
+            token_id: claims.jti,
+            scopes: Scopes::of_claim(&claims.scope),
+        })
+    }
+}
+
+fn refused(error: &jsonwebtoken::errors::Error) -> Refused {
+    use jsonwebtoken::errors::ErrorKind;
+    match error.kind() {
+        ErrorKind::InvalidSignature => Refused::Signature,
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => Refused::Algorithm,
+        ErrorKind::ExpiredSignature => Refused::Expired,
+        ErrorKind::ImmatureSignature => Refused::Immature,
+        ErrorKind::InvalidAudience => Refused::Audience,
+        ErrorKind::MissingRequiredClaim(_) => Refused::MissingClaim,
+        ErrorKind::Json(error) if error.to_string().starts_with("missing field") => {
+            Refused::MissingClaim
+        }
+        _ => Refused::Malformed,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! What a token allows.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// One word of the `scope` claim (RFC 8693, section 4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Status, settings, metrics.
+    Read,
+    /// The log.
+    Logs,
+    /// Everything that changes something.
+    Control,
+}
+
+impl Scope {
+    /// Every scope.
+    pub const ALL: [Self; 3] = [Self::Read, Self::Logs, Self::Control];
+
+    /// The word of the claim.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "admin:read",
+            Self::Logs => "admin:logs",
+            Self::Control => "admin:control",
+        }
+    }
+}
+
+/// A set of scopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    /// Everything.
+    pub const ALL: Self = Self(0b111);
+
+    /// The set with one more scope.
+    #[must_use]
+    pub const fn with(self, scope: Scope) -> Self {
+        Self(self.0 | 1 << scope as u8)
+    }
+
+    /// Whether the scope is in the set.
+    #[must_use]
+    pub const fn contains(self, scope: Scope) -> bool {
+        self.0 & 1 << scope as u8 != 0
+    }
+
+    /// Reads a claim. Words that mean nothing here are somebody else's and are passed over.
+    #[must_use]
+    pub fn of_claim(claim: &str) -> Self {
+        Scope::ALL
+            .into_iter()
+            .filter(|scope| claim.split(' ').any(|word| word == scope.as_str()))
+            .fold(Self::default(), Self::with)
+    }
+}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = Scope::ALL
+            .into_iter()
+            .filter(|scope| self.contains(*scope))
+            .map(Scope::as_str);
+        f.write_str(&words.collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// A word that is no scope.
+#[derive(Debug, Error)]
+#[error("`{0}` is not a scope: use admin:read, admin:logs, admin:control")]
+pub struct UnknownScope(String);
+
+impl FromStr for Scopes {
+    type Err = UnknownScope;
+
+    /// Strict, for what an operator types: words separated by spaces or commas.
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
+        text.split([' ', ','])
+            .filter(|word| !word.is_empty())
+            .try_fold(Self::default(), |scopes, word| {
+                Scope::ALL
+                    .into_iter()
+                    .find(|scope| scope.as_str() == word)
+                    .map(|scope| scopes.with(scope))
+                    .ok_or_else(|| UnknownScope(word.into()))
+            })
+            .and_then(|scopes| {
+                if scopes == Self::default() {
+                    Err(UnknownScope(text.into()))
+                } else {
+                    Ok(scopes)
+                }
+            })
+    }
+}

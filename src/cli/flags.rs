@@ -1,0 +1,54 @@
+//! A flag for every setting that is not secret, made from the table of settings.
+
+use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches};
+
+use crate::config::{DEFINITIONS, Flags, flag};
+
+/// The settings that were given as flags.
+#[derive(Debug)]
+pub struct SettingFlags(pub Flags);
+
+impl FromArgMatches for SettingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let mut flags = Self(Flags::new());
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        for setting in DEFINITIONS.iter().filter(|setting| !setting.secret) {
+            if let Some(value) = matches.get_one::<String>(setting.name) {
+                self.0.insert(setting.name.into(), value.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Args for SettingFlags {
+    fn augment_args(command: Command) -> Command {
+        let args = DEFINITIONS
+            .iter()
+            .filter(|setting| !setting.secret)
+            .map(|setting| {
+                let help = match setting.default {
+                    Some(default) => {
+                        format!("{} [{}, default: {default}]", setting.help, setting.name)
+                    }
+                    None => format!("{} [{}]", setting.help, setting.name),
+                };
+                Arg::new(setting.name)
+                    .long(flag(setting.name))
+                    .value_name("VALUE")
+                    .help(help)
+                    .help_heading("Settings")
+                    .hide_short_help(true)
+                    .global(true)
+            });
+        command.args(args)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}

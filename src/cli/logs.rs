@@ -1,0 +1,96 @@
+//! `fullon logs`
+
+use super::output::{Colour, Output};
+use super::{Context, Failure, Result, block_on};
+use crate::api::LogEntry;
+use crate::client::LogQuery;
+use crate::control::LogLine;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// How many of the last lines to print
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    lines: u16,
+    /// Stop after the last line instead of waiting for new ones
+    #[arg(long)]
+    no_follow: bool,
+    /// Only lines of this level or a more severe one: error, warn, info, debug, trace
+    #[arg(long, value_name = "L")]
+    level: Option<String>,
+    /// Only lines that contain this text
+    #[arg(long, value_name = "TEXT")]
+    contains: Option<String>,
+    /// Only lines since then: an RFC 3339 timestamp, or how long ago, such as 10m
+    #[arg(long, value_name = "WHEN")]
+    since: Option<String>,
+}
+
+pub fn run(context: &Context, arguments: Arguments, output: &Output) -> Result {
+    let control = context.control(output)?;
+    let query = LogQuery {
+        lines: arguments.lines.into(),
+        level: arguments.level,
+        contains: arguments.contains,
+        since: arguments.since,
+        after: None,
+    };
+    let mut notice = |text: &str| output.notice(text);
+    block_on(async {
+        if arguments.no_follow {
+            let entries = control.last_lines(&query, &mut notice).await;
+            for entry in entries.map_err(anyhow::Error::from)? {
+                print(&entry, output)?;
+            }
+            return Ok(());
+        }
+        let lines = control.follow_log(&query, &mut notice).await;
+        let mut lines = lines.map_err(anyhow::Error::from)?;
+        loop {
+            match lines.next(&mut notice).await.map_err(anyhow::Error::from)? {
+                Some(LogLine::Entry(entry)) => print(&entry, output)?,
+                Some(LogLine::Gap) => output.notice("lines are missing here"),
+                None => {
+                    output.notice("the log ends: the daemon is not running");
+                    return Ok(());
+                }
+            }
+        }
+    })?
+}
+
+fn print(entry: &LogEntry, output: &Output) -> std::result::Result<(), Failure> {
+    if output.is_json() {
+        return output.value(entry);
+    }
+    if !output.is_terminal() {
+        return output.line(&entry.line);
+    }
+    let line = visible(&entry.line);
+    let painted = match entry.level.as_deref() {
+        Some(level) => {
+            let colour = match level {
+                "ERROR" => Colour::Red,
+                "WARN" => Colour::Yellow,
+                "INFO" => Colour::Green,
+                "DEBUG" => Colour::Blue,
+                _ => Colour::Grey,
+            };
+            line.replacen(level, &output.paint(colour, level), 1)
+        }
+        None => line,
+    };
+    output.line(&painted)
+}
+
+/// Without what a terminal would obey: a log line must not move the cursor or set the window's title.
+fn visible(line: &str) -> String {
+    line.chars()
+        .map(|c| {
+            if c.is_control() && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,225 @@
+//! The command line. One verb, one file; this one knows which arguments there are.
+
+mod config;
+mod flags;
+mod generated;
+mod logs;
+mod openapi;
+mod output;
+mod restart;
+mod run;
+mod start;
+mod status;
+mod stop;
+mod token;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use thiserror::Error;
+
+use crate::config::{EnvFile, Locator, Problems, Sources};
+use crate::control::{Control, Launch};
+use crate::server::public::Mounts;
+use flags::SettingFlags;
+use output::Output;
+
+/// The Fullon Master API daemon, and the tool that operates it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "fullon",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 it failed, or there was nothing to do; 2 wrong usage or invalid configuration.\nOf `status`: 0 running; 1 dead but its PID file is there; 3 not running; 4 cannot tell."
+)]
+struct Arguments {
+    /// Read settings from this file in place of .env in the working directory
+    #[arg(long, global = true, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+
+    /// Operate the daemon with this admin API, such as http://127.0.0.1:8001
+    #[arg(long, global = true, value_name = "URL")]
+    admin_url: Option<String>,
+
+    /// Print exactly one JSON value (for `logs`, one a line)
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(flatten)]
+    flags: SettingFlags,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Start the daemon in the background, and return when it answers requests
+    Start,
+    /// Stop the daemon, and wait until the process is gone
+    Stop(stop::Arguments),
+    /// Replace the running daemon, or start it if none runs
+    Restart,
+    /// Tell how the daemon is doing
+    Status,
+    /// Print the last lines of the log, and follow it
+    Logs(logs::Arguments),
+    /// Run the daemon in the foreground
+    Run(run::Arguments),
+    /// Print a token for the admin API
+    Token(token::Arguments),
+    /// Print every setting, its value and where it came from
+    Config(config::Arguments),
+    /// Print the OpenAPI document of an API
+    Openapi(openapi::Arguments),
+    /// Print completions for a shell
+    Completions(generated::CompletionsArguments),
+    /// Print the manual page
+    Man,
+}
+
+/// A verb failed.
+#[derive(Debug, Error)]
+enum Failure {
+    /// Invalid configuration.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+    /// Anything else; `anyhow` keeps what was attempted.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+    /// Said already; only the exit code is left.
+    #[error("exit code {0}")]
+    Exit(u8),
+    /// Whoever read our output has seen enough.
+    #[error("the reader of the output is gone")]
+    OutputClosed,
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            Self::OutputClosed
+        } else {
+            Self::Other(error.into())
+        }
+    }
+}
+
+type Result<T = ()> = std::result::Result<T, Failure>;
+
+/// Runs the command line of this process. `mounts` is what the daemon serves beside its own routes.
+pub(crate) fn main(mounts: Mounts) -> ExitCode {
+    let matches = match Arguments::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            // A closed stdout or stderr leaves nothing else to try.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let arguments = match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(2);
+        }
+    };
+    let output = Output::new(arguments.json);
+    match dispatch(arguments, &output, mounts) {
+        Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(Failure::Exit(code)) => ExitCode::from(code),
+        Err(Failure::Problems(problems)) => {
+            output.problems(&problems);
+            ExitCode::from(2)
+        }
+        Err(Failure::Other(error)) => {
+            output.error(&format!("{error:#}"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments, output: &Output, mounts: Mounts) -> Result {
+    let context = Context {
+        env_file: arguments.env_file,
+        admin_url: arguments.admin_url,
+        flags: arguments.flags.0,
+        directory: std::env::current_dir()
+            .map_err(|error| anyhow::anyhow!("the working directory is not to be had: {error}"))?,
+    };
+    match arguments.verb {
+        Verb::Start => start::run(&context, output),
+        Verb::Stop(arguments) => stop::run(&context, &arguments, output),
+        Verb::Restart => restart::run(&context, output),
+        Verb::Status => status::run(&context, output),
+        Verb::Logs(arguments) => logs::run(&context, arguments, output),
+        Verb::Run(arguments) => run::run(&context, &arguments, mounts),
+        Verb::Token(arguments) => token::run(&context, &arguments, output),
+        Verb::Config(arguments) => config::run(&context, &arguments, output),
+        Verb::Openapi(arguments) => openapi::run(&arguments, output),
+        Verb::Completions(arguments) => generated::completions(&arguments),
+        Verb::Man => generated::man(),
+    }
+}
+
+/// What every verb is given.
+struct Context {
+    env_file: Option<PathBuf>,
+    admin_url: Option<String>,
+    flags: BTreeMap<String, String>,
+    directory: PathBuf,
+}
+
+impl Context {
+    fn sources(&self) -> Sources {
+        let file = match &self.env_file {
+            Some(path) => EnvFile::Given(path.clone()),
+            None => EnvFile::Default,
+        };
+        Sources::read(&self.flags, &file, &self.directory, &BTreeMap::new())
+    }
+
+    /// The daemon that is meant. Mistakes in settings that are not needed for it are only told.
+    fn control(&self, output: &Output) -> Result<Control> {
+        let locator = Locator::find(&self.sources())?;
+        for problem in &locator.ignored {
+            output.notice(&format!("ignored for this verb: {problem}"));
+        }
+        Ok(
+            Control::new(locator, self.admin_url.as_deref(), &user_name())
+                .map_err(anyhow::Error::from)?,
+        )
+    }
+
+    fn launch(&self) -> Result<Launch> {
+        Ok(Launch {
+            program: Launch::this_program()?,
+            directory: self.directory.clone(),
+            env_file: self.env_file.as_ref().map(|path| self.directory.join(path)),
+            flags: self.flags.clone(),
+            environment: BTreeMap::new(),
+        })
+    }
+}
+
+/// Who runs the command line, for the audit trail.
+fn user_name() -> String {
+    let uid = nix::unistd::getuid();
+    nix::unistd::User::from_uid(uid)
+        .ok()
+        .flatten()
+        .map_or_else(|| format!("uid {uid}"), |user| user.name)
+}
+
+/// Runs the client side of a verb.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(future))
+}

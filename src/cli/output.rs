@@ -1,0 +1,105 @@
+//! What people and scripts see. With `--json`, stdout is for one JSON value and all else goes to stderr.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::Failure;
+use crate::config::{Problems, colour_wanted};
+
+/// A colour of a terminal, as its SGR number.
+#[derive(Debug, Clone, Copy)]
+pub enum Colour {
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+    Blue = 34,
+    Grey = 90,
+}
+
+/// stdout and stderr of the verb.
+pub struct Output {
+    json: bool,
+    is_terminal: bool,
+    colour: bool,
+}
+
+impl Output {
+    pub fn new(json: bool) -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        Self {
+            json,
+            is_terminal,
+            colour: is_terminal && colour_wanted(),
+        }
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
+    /// A line for people.
+    pub fn line(&self, text: &str) -> Result<(), Failure> {
+        if self.json {
+            writeln!(io::stderr(), "{text}")?;
+        } else {
+            writeln!(io::stdout(), "{text}")?;
+        }
+        Ok(())
+    }
+
+    /// A line for people that begins with a symbol where symbols can be shown.
+    pub fn outcome(&self, symbol: &str, colour: Colour, text: &str) -> Result<(), Failure> {
+        if self.colour {
+            self.line(&format!("{} {text}", self.paint(colour, symbol)))
+        } else {
+            self.line(text)
+        }
+    }
+
+    /// The JSON value, when it was asked for.
+    pub fn value(&self, value: &impl Serialize) -> Result<(), Failure> {
+        if self.json {
+            let text = serde_json::to_string(value).map_err(io::Error::from)?;
+            writeln!(io::stdout(), "{text}")?;
+        }
+        Ok(())
+    }
+
+    /// Something to know beside the result.
+    pub fn notice(&self, text: &str) {
+        // Without stderr nobody wants to know.
+        let _ = writeln!(io::stderr(), "fullon: {text}");
+    }
+
+    /// Why the verb failed.
+    pub fn error(&self, text: &str) {
+        let _ = writeln!(io::stderr(), "fullon: {text}");
+        let _ = self.value(&json!({ "error": text }));
+    }
+
+    /// What is wrong with the configuration.
+    pub fn problems(&self, problems: &Problems) {
+        let _ = writeln!(io::stderr(), "fullon: {problems}");
+        let list: Vec<_> = problems
+            .0
+            .iter()
+            .map(|problem| json!({ "setting": problem.setting, "message": problem.message }))
+            .collect();
+        let _ = self.value(&json!({ "error": "invalid configuration", "problems": list }));
+    }
+
+    /// The text in a colour, where colours can be shown.
+    pub fn paint(&self, colour: Colour, text: &str) -> String {
+        if self.colour {
+            format!("\x1b[{}m{text}\x1b[0m", colour as u8)
+        } else {
+            text.to_owned()
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! `fullon restart`
+
+use serde_json::json;
+
+use super::output::{Colour, Output};
+use super::{Context, Failure, Result, block_on};
+use crate::control::RestartError;
+
+pub fn run(context: &Context, output: &Output) -> Result {
+    let control = context.control(output)?;
+    let launch = context.launch()?;
+    let restarted = block_on(control.restart(launch, &mut |text| output.notice(text)))?;
+    let restarted = restarted.map_err(|error| match error {
+        RestartError::Settings(_) => {
+            output.error(&error.to_string());
+            Failure::Exit(2)
+        }
+        other => Failure::Other(other.into()),
+    })?;
+    match restarted.old {
+        Some(pid) => output.line(&format!("Daemon stopped (PID {pid})"))?,
+        None => output.line("Daemon was not running")?,
+    }
+    let new = restarted.new;
+    output.outcome(
+        "✓",
+        Colour::Green,
+        &format!("Daemon started with PID {}", new.pid),
+    )?;
+    output.value(&json!({ "old_pid": restarted.old, "pid": new.pid, "server": new.server }))
+}

@@ -1,0 +1,145 @@
+//! `fullon status`. Exit codes are those of LSB init scripts.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::output::{Colour, Output};
+use super::{Context, Failure, Result, block_on};
+use crate::api::{Phase, Status};
+use crate::control::Report;
+
+pub fn run(context: &Context, output: &Output) -> Result {
+    let control = context.control(output)?;
+    let report = block_on(control.status())?.map_err(anyhow::Error::from)?;
+    let pid_file = control.pid_file();
+    match report {
+        Report::Running(status) => online(&status, output),
+        Report::RunningOffline {
+            pid,
+            server,
+            log_file,
+            because,
+        } => {
+            output.notice(&format!(
+                "{because}; this is what the PID file and its lock tell"
+            ));
+            let offline = Offline {
+                pid,
+                server: server.as_deref(),
+                log_file: log_file.as_deref(),
+                pid_file,
+            };
+            offline.print(&because.to_string(), output)
+        }
+        Report::Dead(pid) => {
+            let was = pid.map_or(String::new(), |pid| format!(" (PID {pid})"));
+            let text = format!(
+                "dead{was}: it ended without removing its PID file, which the next start takes over"
+            );
+            not_running(1, "dead", &text, pid_file, output)
+        }
+        Report::NotRunning => not_running(3, "not_running", "not running", pid_file, output),
+        Report::Unknown(error) => {
+            not_running(4, "unknown", &format!("unknown: {error}"), pid_file, output)
+        }
+    }
+}
+
+fn online(status: &Status, output: &Output) -> Result {
+    let (state, colour) = match status.phase {
+        Phase::Ready => ("running", Colour::Green),
+        Phase::Starting => ("running (starting)", Colour::Yellow),
+        Phase::Draining => ("running (draining)", Colour::Yellow),
+    };
+    let uptime = humantime::format_duration(Duration::from_secs(status.uptime_seconds as u64));
+    let lines = [
+        ("Status:", output.paint(colour, state)),
+        ("PID:", status.pid.to_string()),
+        ("PID File:", status.pid_file.clone()),
+        ("Log File:", status.log_file.clone()),
+        ("Server:", status.server.clone()),
+        ("Docs:", status.docs.clone()),
+        ("Health:", status.health.clone()),
+        ("Admin:", status.admin.clone()),
+        ("Version:", status.version.clone()),
+        ("Uptime:", uptime.to_string()),
+    ];
+    print_labels(&lines, output)?;
+    for check in &status.checks {
+        if let Some(error) = &check.last_error {
+            let text = format!("check {} is down: {error}", check.name);
+            output.line(&output.paint(Colour::Red, &text))?;
+        }
+    }
+    output.value(&json!({
+        "state": "running",
+        "via": "rest",
+        "pid": status.pid,
+        "pid_file": status.pid_file,
+        "log_file": status.log_file,
+        "server": status.server,
+        "status": status,
+    }))
+}
+
+/// What is known without the admin API.
+struct Offline<'a> {
+    pid: Option<u32>,
+    server: Option<&'a str>,
+    log_file: Option<&'a Path>,
+    pid_file: &'a Path,
+}
+
+impl Offline<'_> {
+    fn print(&self, because: &str, output: &Output) -> Result {
+        let unknown = || "unknown".to_owned();
+        let server = |path: &str| {
+            self.server
+                .map_or_else(unknown, |server| format!("{server}{path}"))
+        };
+        let lines = [
+            (
+                "Status:",
+                output.paint(Colour::Yellow, "running (admin API does not answer)"),
+            ),
+            ("PID:", self.pid.map_or_else(unknown, |pid| pid.to_string())),
+            ("PID File:", self.pid_file.display().to_string()),
+            (
+                "Log File:",
+                self.log_file
+                    .map_or_else(unknown, |path| path.display().to_string()),
+            ),
+            ("Server:", server("")),
+            ("Docs:", server("/docs")),
+            ("Health:", server("/health")),
+        ];
+        print_labels(&lines, output)?;
+        output.value(&json!({
+            "state": "running",
+            "via": "pid_file",
+            "pid": self.pid,
+            "pid_file": self.pid_file,
+            "log_file": self.log_file,
+            "server": self.server,
+            "detail": because,
+        }))
+    }
+}
+
+fn not_running(code: u8, state: &str, text: &str, pid_file: &Path, output: &Output) -> Result {
+    let lines = [
+        ("Status:", output.paint(Colour::Red, text)),
+        ("PID File:", pid_file.display().to_string()),
+    ];
+    print_labels(&lines, output)?;
+    output.value(&json!({ "state": state, "pid_file": pid_file, "detail": text }))?;
+    Err(Failure::Exit(code))
+}
+
+fn print_labels(lines: &[(&str, String)], output: &Output) -> Result {
+    lines
+        .iter()
+        .try_for_each(|(label, value)| output.line(&format!("{label:<10} {value}")))
+}

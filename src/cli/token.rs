@@ -1,0 +1,59 @@
+//! `fullon token`
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::output::Output;
+use super::{Context, Result, user_name};
+use crate::auth::{Scopes, Signer, read_or_create_key_file};
+use crate::config::{Locator, Problems};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What the token allows, out of admin:read, admin:logs, admin:control
+    #[arg(long, value_name = "SCOPES", default_value_t = Scopes::ALL)]
+    scope: Scopes,
+    /// How long it lives, at most 365d
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = lifetime)]
+    ttl: Duration,
+    /// Who it is for, in the audit trail; you by default
+    #[arg(long, value_name = "NAME")]
+    subject: Option<String>,
+}
+
+fn lifetime(text: &str) -> std::result::Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|ttl| (Duration::from_secs(1)..=Duration::from_hours(365 * 24)).contains(ttl))
+        .ok_or_else(|| "not a duration from 1s to 365d".into())
+}
+
+pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {
+    let mut locator = Locator::find(&context.sources())?;
+    // Here a bad secret is no detail: the token would be signed with another key.
+    locator
+        .ignored
+        .retain(|problem| matches!(problem.setting.as_str(), "JWT_SECRET_KEY" | "HOME"));
+    if !locator.ignored.is_empty() {
+        return Err(Problems(locator.ignored).into());
+    }
+    let key = match (locator.jwt_secret, locator.key_file) {
+        (Some(secret), _) => secret,
+        (None, Some(path)) => read_or_create_key_file(&path).map_err(anyhow::Error::from)?,
+        (None, None) => return Err(anyhow::anyhow!("there is no key: set JWT_SECRET_KEY").into()),
+    };
+    let subject = arguments.subject.clone().unwrap_or_else(user_name);
+    let token = Signer::configured(&key)
+        .sign(&subject, arguments.scope, arguments.ttl)
+        .map_err(anyhow::Error::from)?;
+    if !output.is_json() {
+        return output.line(&token);
+    }
+    output.value(&json!({
+        "token": token,
+        "subject": subject,
+        "scope": arguments.scope.to_string(),
+        "expires_in_seconds": arguments.ttl.as_secs(),
+    }))
+}

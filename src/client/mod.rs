@@ -1,0 +1,255 @@
+//! The admin API as typed calls: what the command line, the examples and the tests use.
+
+mod events;
+
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+pub use events::{LogEvent, LogEvents};
+
+use crate::api::{LogPage, Problem, SettingEntry, Status, StopAccepted, StopRequest};
+use crate::auth::{Scopes, SignError, Signer};
+
+/// How long the daemon may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a token of ours lives: as long as one call, and clocks that differ a little.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
+
+/// A call failed.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Not an address that the client can talk to.
+    #[error(
+        "`{0}` is not an address such as http://127.0.0.1:8001 (https is not spoken: use a tunnel)"
+    )]
+    Address(String),
+    /// Nobody answers there.
+    #[error("the admin API at {base} cannot be reached: {reason}")]
+    Unreachable {
+        /// Base URL.
+        base: Url,
+        /// Why.
+        reason: String,
+    },
+    /// 401 or 403: somebody answers, but not us.
+    #[error("the admin API at {base} refused the token: {}", .problem.detail)]
+    Refused {
+        /// Base URL.
+        base: Url,
+        /// What it said.
+        problem: Problem,
+    },
+    /// Another error of the API.
+    #[error("{}", .0.detail)]
+    Problem(Problem),
+    /// Whoever answers is not this service.
+    #[error("what answers at {base} is not the admin API of this service ({detail})")]
+    Stranger {
+        /// Base URL.
+        base: Url,
+        /// How that was seen.
+        detail: String,
+    },
+    /// The PID file is there, and nobody holds it.
+    #[error("the daemon is not running")]
+    NotRunning,
+    /// There is nothing to sign a token with.
+    #[error("there is no key for a token: {0}")]
+    NoKey(String),
+    /// The token could not be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
+/// Query of `GET /admin/logs` and its stream.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LogQuery {
+    /// How many of the last lines.
+    pub lines: usize,
+    /// Least severe level.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// Text that lines contain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+    /// RFC 3339 timestamp or duration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Only for the stream: go on after this cursor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// A client of one admin API.
+pub struct AdminClient {
+    http: reqwest::Client,
+    base: Url,
+    signer: Signer,
+    subject: String,
+}
+
+impl AdminClient {
+    /// A client for the API at `base`, which signs its own tokens for `subject`.
+    ///
+    /// # Errors
+    ///
+    /// `base` is not an `http://` address.
+    pub fn new(base: &str, signer: Signer, subject: &str) -> Result<Self, ClientError> {
+        let invalid = || ClientError::Address(base.to_owned());
+        let url = Url::parse(base).map_err(|_| invalid())?;
+        if url.scheme() != "http" || !url.has_host() {
+            return Err(invalid());
+        }
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|_| invalid())?;
+        Ok(Self {
+            http,
+            base: url,
+            signer,
+            subject: subject.to_owned(),
+        })
+    }
+
+    /// Base URL of the API.
+    #[must_use]
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// `GET /admin/status`
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.call(self.request(Method::GET, "/admin/status")?).await
+    }
+
+    /// `GET /admin/config`
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]
+    pub async fn config(&self) -> Result<Vec<SettingEntry>, ClientError> {
+        self.call(self.request(Method::GET, "/admin/config")?).await
+    }
+
+    /// `POST /admin/stop`
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]
+    pub async fn stop(&self, order: &StopRequest) -> Result<StopAccepted, ClientError> {
+        self.call(self.request(Method::POST, "/admin/stop")?.json(order))
+            .await
+    }
+
+    /// `GET /admin/logs`
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]
+    pub async fn logs(&self, query: &LogQuery) -> Result<LogPage, ClientError> {
+        self.call(self.request(Method::GET, "/admin/logs")?.query(query))
+            .await
+    }
+
+    /// `GET /admin/logs/stream`
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]
+    pub async fn follow(&self, query: &LogQuery) -> Result<LogEvents, ClientError> {
+        let request = self
+            .request(Method::GET, "/admin/logs/stream")?
+            .query(query);
+        // The stream has no end; only its beginning is waited for.
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.send(request)).await;
+        let response = answer.map_err(|_| self.unreachable("no answer within 2 s".into()))??;
+        Ok(LogEvents::new(response, self.base.clone()))
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ClientError> {
+        let url = self
+            .base
+            .join(path)
+            .map_err(|_| ClientError::Address(self.base.to_string()))?;
+        let token = self
+            .signer
+            .sign(&self.subject, Scopes::ALL, TOKEN_LIFETIME)?;
+        Ok(self.http.request(method, url).bearer_auth(token))
+    }
+
+    async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+        let response = self.send(request.timeout(ANSWER_TIMEOUT)).await?;
+        let body = response
+            .bytes()
+            .await
+            .map_err(|error| self.failed(&error))?;
+        serde_json::from_slice(&body).map_err(|error| self.stranger(error.to_string()))
+    }
+
+    /// An answer with a status of success.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let response = request.send().await.map_err(|error| self.failed(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response
+            .bytes()
+            .await
+            .map_err(|error| self.failed(&error))?;
+        let Ok(problem) = serde_json::from_slice::<Problem>(&body) else {
+            return Err(self.stranger(format!("it answered {status}")));
+        };
+        Err(match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Refused {
+                base: self.base.clone(),
+                problem,
+            },
+            _ => ClientError::Problem(problem),
+        })
+    }
+
+    fn failed(&self, error: &reqwest::Error) -> ClientError {
+        self.unreachable(if error.is_timeout() {
+            "no answer within 2 s".into()
+        } else {
+            root_cause(error)
+        })
+    }
+
+    fn unreachable(&self, reason: String) -> ClientError {
+        ClientError::Unreachable {
+            base: self.base.clone(),
+            reason,
+        }
+    }
+
+    fn stranger(&self, detail: String) -> ClientError {
+        ClientError::Stranger {
+            base: self.base.clone(),
+            detail,
+        }
+    }
+}
+
+/// The innermost error, which is the system's.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,280 @@
+//! Settings: flags beat the process environment, which beats `.env`, which beats the default.
+//!
+//! [`Sources`] finds the text of every setting and where it came from; [`Settings`] is what the daemon runs
+//! with and exists only when every value is valid; [`Locator`] is the little that a client verb needs, so
+//! that a broken `.env` does not stop `fullon stop`. Nothing else in the crate reads the environment.
+
+mod env_file;
+mod parse;
+mod secret;
+mod sources;
+mod table;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use thiserror::Error;
+
+pub use parse::{LogFormat, LogTarget};
+pub use secret::{MASK, Secret};
+pub use sources::{EnvFile, Flags, Source, Sources, colour_wanted, inherited_settings};
+pub use table::{DEFINITIONS, Definition, flag};
+
+use crate::api::SettingEntry;
+
+/// One thing that is wrong, by the name of the setting or the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// `PORT`, or the path of an `.env` file.
+    pub setting: String,
+    /// What is wrong and what would be right; never a secret's value.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.setting, self.message)
+    }
+}
+
+/// Everything that is wrong with the configuration, all at once.
+#[derive(Debug, Error)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("invalid configuration:")?;
+        self.0
+            .iter()
+            .try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+/// What the daemon runs with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the public API listens.
+    pub public: SocketAddr,
+    /// Where the admin API listens; always a loopback address.
+    pub admin: SocketAddr,
+    /// How and where the daemon logs.
+    pub log: LogSettings,
+    /// The file that is locked while the daemon lives.
+    pub pid_file: PathBuf,
+    /// How long requests in flight may take once the daemon stops.
+    pub shutdown_timeout: Duration,
+    /// `JWT_SECRET_KEY`; without it the secret is kept in `key_file`.
+    pub jwt_secret: Option<Secret>,
+    /// Where the secret is made and kept when `JWT_SECRET_KEY` is not set.
+    pub key_file: PathBuf,
+    entries: Vec<SettingEntry>,
+}
+
+/// How and where the daemon logs.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// A tracing filter directive, `info` for `INFO`.
+    pub filter: String,
+    /// Text or JSON lines.
+    pub format: LogFormat,
+    /// A file or stdout.
+    pub target: LogTarget,
+    /// The size at which the file is rotated.
+    pub max_size: ByteSize,
+    /// How many rotated files are kept.
+    pub keep: u16,
+}
+
+impl Settings {
+    /// Validates every setting.
+    ///
+    /// # Errors
+    ///
+    /// All problems at once, those of the `.env` file included.
+    pub fn load(sources: &Sources) -> Result<Self, Problems> {
+        let mut check = Check {
+            sources,
+            problems: sources.problems().to_vec(),
+        };
+        let host = check.value("HOST", parse::host);
+        let port = check.value("PORT", parse::port);
+        let admin_host = check.value("ADMIN_HOST", parse::loopback);
+        let admin_port = check.value("ADMIN_PORT", parse::port);
+        let filter = check.value("LOG_LEVEL", parse::log_filter);
+        let format = check.value("LOG_FORMAT", str::parse);
+        let target = check.value("LOG_FILE", |text| parse::log_target(text, sources));
+        let max_size = check.value("LOG_MAX_SIZE", parse::log_max_size);
+        let keep = check.value("LOG_KEEP", parse::log_keep);
+        let pid_file = check.value("PID_FILE", |text| parse::path(text, sources));
+        let shutdown_timeout = check.value("SHUTDOWN_TIMEOUT", parse::shutdown_timeout);
+        let jwt_secret = check.value("JWT_SECRET_KEY", parse::jwt_secret);
+        check.value("DB_PORT", parse::dependency_port);
+        check.value("REDIS_PORT", parse::dependency_port);
+        let key_file = check.home_file(KEY_FILE);
+
+        if let (Some(host), Some(port), Some(admin_host)) = (host, port, admin_host)
+            && port != 0
+            && admin_port == Some(port)
+            && (host == admin_host || host.is_unspecified())
+        {
+            check.problem(
+                "ADMIN_PORT",
+                format!("{port} is also PORT: the two listeners need a port each"),
+            );
+        }
+        if let (Some(LogTarget::File(log)), Some(pid_file)) = (&target, &pid_file)
+            && log == pid_file
+        {
+            check.problem("PID_FILE", "is the same file as LOG_FILE".into());
+        }
+
+        let problems = check.problems;
+        if problems.is_empty()
+            && let (Some(host), Some(port), Some(admin_host), Some(admin_port)) =
+                (host, port, admin_host, admin_port)
+            && let (Some(filter), Some(format), Some(target), Some(max_size), Some(keep)) =
+                (filter, format, target, max_size, keep)
+            && let (Some(pid_file), Some(shutdown_timeout), Some(key_file)) =
+                (pid_file, shutdown_timeout, key_file)
+        {
+            let entries = describe(sources, &key_file);
+            return Ok(Self {
+                public: SocketAddr::new(host, port),
+                admin: SocketAddr::new(admin_host, admin_port),
+                log: LogSettings {
+                    filter,
+                    format,
+                    target,
+                    max_size,
+                    keep,
+                },
+                pid_file,
+                shutdown_timeout,
+                jwt_secret,
+                key_file,
+                entries,
+            });
+        }
+        Err(Problems(problems))
+    }
+
+    /// Every setting with its value, secrets masked, and where the value came from.
+    #[must_use]
+    pub fn entries(&self) -> &[SettingEntry] {
+        &self.entries
+    }
+}
+
+const KEY_FILE: &str = ".fullon_master_api.key";
+
+/// What a client verb needs to find the daemon. Only `PID_FILE` has to be valid for it: a mistake in another
+/// setting must not keep an operator from stopping the daemon.
+#[derive(Debug)]
+pub struct Locator {
+    /// The file whose lock tells whether the daemon lives.
+    pub pid_file: PathBuf,
+    /// Where the admin API should be, unless the daemon's state file says otherwise.
+    pub admin: Option<SocketAddr>,
+    /// Where the log should be, unless the daemon's state file says otherwise.
+    pub log: Option<LogTarget>,
+    /// `JWT_SECRET_KEY`, when it is set and valid.
+    pub jwt_secret: Option<Secret>,
+    /// Where the secret is kept when `JWT_SECRET_KEY` is not set.
+    pub key_file: Option<PathBuf>,
+    /// What is wrong with the settings that were not needed.
+    pub ignored: Vec<Problem>,
+}
+
+impl Locator {
+    /// Finds what can be found.
+    ///
+    /// # Errors
+    ///
+    /// `PID_FILE` is not a usable path.
+    pub fn find(sources: &Sources) -> Result<Self, Problems> {
+        let mut check = Check {
+            sources,
+            problems: Vec::new(),
+        };
+        let Some(pid_file) = check.value("PID_FILE", |text| parse::path(text, sources)) else {
+            return Err(Problems(check.problems));
+        };
+        let host = check.value("ADMIN_HOST", parse::loopback);
+        let port = check.value("ADMIN_PORT", parse::port);
+        Ok(Self {
+            pid_file,
+            admin: host.zip(port).map(SocketAddr::from),
+            log: check.value("LOG_FILE", |text| parse::log_target(text, sources)),
+            jwt_secret: check.value("JWT_SECRET_KEY", parse::jwt_secret),
+            key_file: check.home_file(KEY_FILE),
+            ignored: [sources.problems(), &check.problems].concat(),
+        })
+    }
+}
+
+struct Check<'a> {
+    sources: &'a Sources,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    /// The parsed value; `None` when it is not set, or wrong and noted.
+    fn value<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let (text, source) = self.sources.get(name)?;
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(reason) => {
+                self.problem(name, format!("{reason} ({source})"));
+                None
+            }
+        }
+    }
+
+    fn home_file(&mut self, name: &str) -> Option<PathBuf> {
+        let found = self.sources.home().map(|home| home.join(name));
+        if found.is_none() {
+            self.problem(
+                "HOME",
+                "is not set: the home directory is needed for ~ and the key file".into(),
+            );
+        }
+        found
+    }
+
+    fn problem(&mut self, setting: &str, message: String) {
+        self.problems.push(Problem {
+            setting: setting.into(),
+            message,
+        });
+    }
+}
+
+fn describe(sources: &Sources, key_file: &Path) -> Vec<SettingEntry> {
+    DEFINITIONS
+        .iter()
+        .map(|definition| {
+            let (value, source) = match sources.get(definition.name) {
+                Some((_, source)) if definition.secret => {
+                    (Some(MASK.to_owned()), source.to_string())
+                }
+                Some((value, source)) => (Some(value.to_owned()), source.to_string()),
+                None if definition.name == "JWT_SECRET_KEY" => {
+                    (Some(MASK.to_owned()), key_file.display().to_string())
+                }
+                None => (None, "not set".into()),
+            };
+            SettingEntry {
+                name: definition.name.into(),
+                value,
+                source,
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,241 @@
+//! From the text of one setting to its value. The error says what would be right and, for a setting that
+//! is not secret, what was found.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use tracing_subscriber::EnvFilter;
+
+use super::Secret;
+use super::sources::Sources;
+
+/// The format of the daemon's own log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `TIMESTAMP LEVEL target: message key=value`
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("`{text}` is neither text nor json")),
+        }
+    }
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// `LOG_FILE=-`
+    Stdout,
+    /// An absolute path.
+    File(PathBuf),
+}
+
+impl LogTarget {
+    /// The file, if lines go to one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Stdout => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
+pub fn host(text: &str) -> Result<IpAddr, String> {
+    if text == "localhost" {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    text.trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse()
+        .map_err(|_| format!("`{text}` is not an IP address or localhost"))
+}
+
+pub fn loopback(text: &str) -> Result<IpAddr, String> {
+    let address = host(text)?;
+    if address.is_loopback() {
+        Ok(address)
+    } else {
+        Err(format!(
+            "`{text}` is not a loopback address: the admin API is reached from elsewhere through a tunnel (ssh -L)"
+        ))
+    }
+}
+
+pub fn port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not a port number (0 to 65535, 0 for any free one)"))
+}
+
+pub fn dependency_port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("`{text}` is not a port number (1 to 65535)")),
+        Ok(port) => Ok(port),
+    }
+}
+
+/// A tracing filter out of a level (Python's names too), or of `target=level` directives. Directives
+/// without a level of their own for everything else get `info`.
+pub fn log_filter(text: &str) -> Result<String, String> {
+    let expected = || {
+        format!(
+            "`{text}` is neither a level (ERROR, WARN, INFO, DEBUG, TRACE, OFF) nor directives such as info,hyper=debug"
+        )
+    };
+    let mut directives = Vec::new();
+    let mut has_level = false;
+    for part in text.split(',').map(str::trim) {
+        let directive = match part.to_ascii_lowercase().as_str() {
+            "warning" => "warn".to_owned(),
+            "critical" | "fatal" => "error".to_owned(),
+            level @ ("error" | "warn" | "info" | "debug" | "trace" | "off") => level.to_owned(),
+            // EnvFilter takes a bare word for a target and would silence everything else.
+            other if other.contains('=') => {
+                directives.push(part.to_owned());
+                continue;
+            }
+            _ => return Err(expected()),
+        };
+        has_level = true;
+        directives.push(directive);
+    }
+    if !has_level {
+        directives.insert(0, "info".into());
+    }
+    let filter = directives.join(",");
+    EnvFilter::builder()
+        .parse(&filter)
+        .map_err(|_| expected())?;
+    Ok(filter)
+}
+
+pub fn path(text: &str, sources: &Sources) -> Result<PathBuf, String> {
+    let expanded = match text.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => sources
+            .home()
+            .ok_or_else(|| format!("`{text}` needs a home directory and HOME is not set"))?
+            .join(rest.trim_start_matches('/')),
+        _ => sources.directory().join(text),
+    };
+    if text.ends_with('/') || expanded.is_dir() {
+        return Err(format!("`{text}` is a directory: name a file in it"));
+    }
+    Ok(expanded)
+}
+
+pub fn log_target(text: &str, sources: &Sources) -> Result<LogTarget, String> {
+    if text == "-" {
+        Ok(LogTarget::Stdout)
+    } else {
+        path(text, sources).map(LogTarget::File)
+    }
+}
+
+pub fn log_max_size(text: &str) -> Result<ByteSize, String> {
+    match text.parse::<ByteSize>() {
+        Ok(size) if size >= ByteSize::kib(64) => Ok(size),
+        Ok(_) => Err(format!("`{text}` is less than 64KiB")),
+        Err(_) => Err(format!("`{text}` is not a size such as 100MiB")),
+    }
+}
+
+pub fn log_keep(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|keep| *keep <= 1000)
+        .ok_or_else(|| format!("`{text}` is not a number of files (0 to 1000)"))
+}
+
+/// `10s`, `1m 30s`, or a bare number of seconds.
+pub fn shutdown_timeout(text: &str) -> Result<Duration, String> {
+    let parsed = match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text),
+    };
+    parsed
+        .ok()
+        .filter(|timeout| *timeout <= Duration::from_hours(1))
+        .ok_or_else(|| format!("`{text}` is not a duration such as 10s, at most 1h"))
+}
+
+const MIN_SECRET_BYTES: usize = 32;
+
+pub fn jwt_secret(text: &str) -> Result<Secret, String> {
+    const NEXT: &str =
+        "make one with `openssl rand -hex 32`, or leave it out and one is made and kept for you";
+    if text == "your-secret-key" {
+        return Err(format!(
+            "is still the placeholder of the documentation: {NEXT}"
+        ));
+    }
+    if text.len() < MIN_SECRET_BYTES {
+        return Err(format!(
+            "has {} bytes and needs at least {MIN_SECRET_BYTES}: {NEXT}",
+            text.len()
+        ));
+    }
+    Ok(Secret::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_of_python_and_of_tracing_are_known_and_words_are_not_targets() {
+        assert_eq!(log_filter("WARNING").unwrap(), "warn");
+        assert_eq!(log_filter("critical").unwrap(), "error");
+        assert_eq!(log_filter("info, hyper=debug").unwrap(), "info,hyper=debug");
+        assert_eq!(log_filter("hyper=debug").unwrap(), "info,hyper=debug");
+        assert!(log_filter("verbose").is_err());
+        assert!(log_filter("info,hyper=loud").is_err());
+        assert!(log_filter("").is_err());
+    }
+
+    #[test]
+    fn only_loopback_addresses_carry_the_admin_api() {
+        for good in ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"] {
+            assert!(loopback(good).is_ok(), "{good}");
+        }
+        for bad in ["0.0.0.0", "::", "192.0.2.1", "example.org", ""] {
+            assert!(loopback(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn units_and_ranges() {
+        assert_eq!(shutdown_timeout("15").unwrap(), Duration::from_secs(15));
+        assert_eq!(shutdown_timeout("1m 30s").unwrap(), Duration::from_secs(90));
+        assert!(shutdown_timeout("2h").is_err());
+        assert_eq!(log_max_size("100MiB").unwrap(), ByteSize::mib(100));
+        assert!(log_max_size("1KiB").is_err());
+        assert!(log_keep("1001").is_err());
+        assert!(dependency_port("0").is_err());
+        assert_eq!(port("0"), Ok(0));
+        assert!(port("65536").is_err());
+    }
+
+    #[test]
+    fn a_weak_secret_is_refused_without_being_repeated() {
+        let error = jwt_secret("hunter2").unwrap_err();
+        assert!(error.contains("7 bytes") && !error.contains("hunter2"));
+        assert!(
+            jwt_secret("your-secret-key")
+                .unwrap_err()
+                .contains("placeholder")
+        );
+        assert!(jwt_secret(&"k".repeat(32)).is_ok());
+    }
+}

@@ -1,0 +1,192 @@
+//! Where the text of each setting comes from. The only place that reads the environment.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{DEFINITIONS, Problem, env_file};
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A command line flag.
+    Flag,
+    /// The process environment.
+    Environment,
+    /// A line of this file.
+    File(PathBuf),
+    /// The built-in default.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Environment => f.write_str("environment"),
+            Self::File(path) => path.display().fmt(f),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// Settings given as flags, by name.
+pub type Flags = BTreeMap<String, String>;
+
+/// Which file of settings to read.
+#[derive(Debug, Clone)]
+pub enum EnvFile {
+    /// `.env` in the working directory, if there is one.
+    Default,
+    /// The file of `--env-file`, which has to exist.
+    Given(PathBuf),
+}
+
+/// The text of every setting that has one, and where it came from.
+#[derive(Debug)]
+pub struct Sources {
+    values: BTreeMap<&'static str, (String, Source)>,
+    problems: Vec<Problem>,
+    home: Option<PathBuf>,
+    directory: PathBuf,
+}
+
+impl Sources {
+    /// Reads the process environment and the file. Relative paths, and the default `.env`, are seen from
+    /// `directory`. An empty value counts as not set.
+    ///
+    /// What cannot be read is kept as a problem, so that [`super::Settings::load`] reports it beside all others.
+    ///
+    /// `inherited` is an older environment that counts where the process environment is silent: a restart keeps
+    /// what the daemon was started with.
+    #[must_use]
+    pub fn read(
+        flags: &Flags,
+        file: &EnvFile,
+        directory: &Path,
+        inherited: &BTreeMap<String, OsString>,
+    ) -> Self {
+        let mut problems = Vec::new();
+        let (path, required) = match file {
+            EnvFile::Default => (directory.join(".env"), false),
+            EnvFile::Given(path) => (directory.join(path), true),
+        };
+        let mut from_file = match std::fs::read_to_string(&path) {
+            Ok(text) => parse_file(&text, &path, &mut problems),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !required => BTreeMap::new(),
+            Err(error) => {
+                problems.push(Problem {
+                    setting: path.display().to_string(),
+                    message: format!("cannot be read: {error}"),
+                });
+                BTreeMap::new()
+            }
+        };
+
+        let mut values = BTreeMap::new();
+        for definition in &DEFINITIONS {
+            let name = definition.name;
+            let variable = std::env::var_os(name).or_else(|| inherited.get(name).cloned());
+            let from_environment = variable.and_then(|value| {
+                value.into_string().map_or_else(
+                    |_| {
+                        problems.push(Problem {
+                            setting: name.into(),
+                            message: "is not valid UTF-8 (environment)".into(),
+                        });
+                        None
+                    },
+                    Some,
+                )
+            });
+            let candidates = [
+                flags.get(name).cloned().map(|v| (v, Source::Flag)),
+                from_environment.map(|v| (v, Source::Environment)),
+                from_file
+                    .remove(name)
+                    .map(|v| (v, Source::File(path.clone()))),
+                definition.default.map(|v| (v.to_owned(), Source::Default)),
+            ];
+            let winner = candidates
+                .into_iter()
+                .flatten()
+                .find(|(value, _)| !value.is_empty());
+            if let Some(found) = winner {
+                values.insert(name, found);
+            }
+        }
+        Self {
+            values,
+            problems,
+            home: home_directory(),
+            directory: directory.to_owned(),
+        }
+    }
+
+    /// The text of a setting and where it came from.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<(&str, &Source)> {
+        self.values
+            .get(name)
+            .map(|(value, source)| (value.as_str(), source))
+    }
+
+    /// What could not be read.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    pub(super) fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+fn parse_file(text: &str, path: &Path, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
+    match env_file::parse(text, |name| std::env::var(name).ok()) {
+        Ok(values) => values,
+        Err(errors) => {
+            problems.extend(errors.into_iter().map(|error| Problem {
+                setting: path.display().to_string(),
+                message: error.to_string(),
+            }));
+            BTreeMap::new()
+        }
+    }
+}
+
+/// What of an older environment counts beside this process's own: the settings that this one is silent about.
+#[must_use]
+pub fn inherited_settings(
+    mut environment: BTreeMap<String, OsString>,
+) -> BTreeMap<String, OsString> {
+    environment.retain(|name, _| {
+        let is_setting = DEFINITIONS.iter().any(|setting| setting.name == name);
+        is_setting && std::env::var_os(name).is_none()
+    });
+    environment
+}
+
+/// Whether the user wants colours where a terminal can show them (<https://no-color.org>).
+#[must_use]
+pub fn colour_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn home_directory() -> Option<PathBuf> {
+    std::env::var_os("HOME")
+        .filter(|home| !home.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| {
+            nix::unistd::User::from_uid(nix::unistd::getuid())
+                .ok()
+                .flatten()
+                .map(|user| user.dir)
+        })
+}

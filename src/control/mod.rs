@@ -1,0 +1,167 @@
+//! Operates the daemon: through the admin API first, and through PID file and log file when that cannot be reached.
+//!
+//! The command line prints what these calls return; the example uses them directly. Nothing here prints or exits.
+
+mod launch;
+mod logs;
+mod restart;
+mod status;
+mod stop;
+
+use std::path::PathBuf;
+
+use reqwest::Url;
+use thiserror::Error;
+
+pub use launch::{Launch, LaunchError, Started};
+pub use logs::{LogLine, LogLines, LogsError};
+pub use restart::{RestartError, Restarted};
+pub use status::Report;
+pub use stop::{How, StopError, Stopped};
+
+use crate::auth::{Signer, read_key_file};
+use crate::client::{AdminClient, ClientError};
+use crate::config::Locator;
+use crate::instance::{Holder, PidFileError, Presence, State, inspect};
+use crate::server::admin::base_url;
+
+/// The daemon that an operator means.
+pub struct Control {
+    locator: Locator,
+    admin_url: Option<Url>,
+    subject: String,
+}
+
+/// `--admin-url` is not an address.
+#[derive(Debug, Error)]
+#[error("--admin-url: {0}")]
+pub struct BadAdminUrl(#[source] pub ClientError);
+
+/// What there is of the daemon.
+enum Found {
+    /// It holds the PID file.
+    Held {
+        holder: Holder,
+        state: Option<State>,
+        client: Result<AdminClient, ClientError>,
+    },
+    /// It died without cleaning up.
+    Dead(Option<u32>),
+    /// There is no PID file; its admin API may be reached nevertheless when it runs under another one.
+    Absent(Result<AdminClient, ClientError>),
+    /// `--admin-url` names a daemon that is not the one of the PID file.
+    Elsewhere(AdminClient),
+}
+
+impl Control {
+    /// The daemon of the locator's PID file, or the one that `admin_url` names. `subject` is who asks, for the audit
+    /// trail.
+    ///
+    /// # Errors
+    ///
+    /// `admin_url` is not an `http://` address.
+    pub fn new(
+        locator: Locator,
+        admin_url: Option<&str>,
+        subject: &str,
+    ) -> Result<Self, BadAdminUrl> {
+        let admin_url = admin_url
+            .map(|text| {
+                Url::parse(text)
+                    .ok()
+                    .filter(|url| url.scheme() == "http" && url.has_host())
+                    .ok_or_else(|| BadAdminUrl(ClientError::Address(text.to_owned())))
+            })
+            .transpose()?;
+        Ok(Self {
+            locator,
+            admin_url,
+            subject: subject.to_owned(),
+        })
+    }
+
+    /// Path of the PID file.
+    #[must_use]
+    pub fn pid_file(&self) -> &std::path::Path {
+        &self.locator.pid_file
+    }
+
+    /// Where the log is, as far as this user's settings tell.
+    fn configured_log_file(&self) -> Option<PathBuf> {
+        self.locator.log.as_ref()?.file().map(Into::into)
+    }
+
+    fn find(&self) -> Result<Found, PidFileError> {
+        let presence = inspect(&self.locator.pid_file)?;
+        let state = match &presence {
+            Presence::Held(holder) => holder
+                .pid()
+                .and_then(|pid| State::read(&self.locator.pid_file, pid).ok()),
+            _ => None,
+        };
+        if let Some(url) = &self.admin_url
+            && !self.is_local(url, state.as_ref())
+        {
+            return Ok(match self.configured_client(url.as_str()) {
+                Ok(client) => Found::Elsewhere(client),
+                Err(error) => Found::Absent(Err(error)),
+            });
+        }
+        Ok(match presence {
+            Presence::Held(holder) => {
+                let client = match &state {
+                    Some(state) => {
+                        let key = crate::config::Secret::new(state.instance_key.clone());
+                        AdminClient::new(&state.admin, Signer::instance(&key), &self.subject)
+                    }
+                    None => self.configured_local_client(),
+                };
+                Found::Held {
+                    holder,
+                    state,
+                    client,
+                }
+            }
+            Presence::Stale(pid) => Found::Dead(pid),
+            Presence::Absent => Found::Absent(self.configured_local_client()),
+        })
+    }
+
+    /// Whether the address is that of the daemon that holds the PID file, or of the one that the settings describe. Only
+    /// then may a verb fall back to local files: another port of this machine can be a tunnel to another one.
+    fn is_local(&self, url: &Url, state: Option<&State>) -> bool {
+        let same =
+            |other: &str| Url::parse(other).is_ok_and(|other| other.origin() == url.origin());
+        match state {
+            Some(state) => same(&state.admin),
+            None => self
+                .locator
+                .admin
+                .is_some_and(|admin| same(&base_url(admin))),
+        }
+    }
+
+    fn configured_local_client(&self) -> Result<AdminClient, ClientError> {
+        let admin = self.locator.admin.ok_or_else(|| {
+            ClientError::Address("ADMIN_HOST and ADMIN_PORT are not valid".into())
+        })?;
+        if admin.port() == 0 {
+            return Err(ClientError::Address(
+                "ADMIN_PORT=0, and no state file tells the port".into(),
+            ));
+        }
+        self.configured_client(&base_url(admin))
+    }
+
+    /// A client that signs with the configured key, as for any daemon whose state file is not at hand.
+    fn configured_client(&self, base: &str) -> Result<AdminClient, ClientError> {
+        let key = match (&self.locator.jwt_secret, &self.locator.key_file) {
+            (Some(secret), _) => secret.clone(),
+            (None, Some(path)) => {
+                read_key_file(path).map_err(|error| ClientError::NoKey(error.to_string()))?
+            }
+            (None, None) => return Err(ClientError::NoKey("set JWT_SECRET_KEY".into())),
+        };
+        AdminClient::new(base, Signer::configured(&key), &self.subject)
+    }
+}

@@ -1,0 +1,230 @@
+//! Stops the daemon, and waits until the process is gone.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+use super::{Control, Found};
+use crate::api::{StopAccepted, StopRequest};
+use crate::client::{AdminClient, ClientError};
+use crate::instance::{Holder, PidFile, PidFileError, Process, State};
+
+/// How long a process that was sent SIGTERM may take.
+const TERM_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a killed process may take to be gone: only a hung disk takes longer.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much longer than the deadline it gave a daemon may take to exit.
+const EXIT_MARGIN: Duration = Duration::from_secs(5);
+/// How often a daemon that is not a process of this machine is asked whether it still answers.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Stopped {
+    /// It stopped.
+    Done {
+        /// Its process id.
+        pid: u32,
+        /// By which way.
+        how: How,
+    },
+    /// There was none.
+    NotRunning,
+    /// It had died before.
+    Dead(Option<u32>),
+}
+
+/// By which way a daemon was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Through the admin API.
+    Rest,
+    /// By SIGTERM.
+    Terminated,
+    /// By SIGKILL: it did not stop by itself.
+    Killed,
+}
+
+/// It could not be stopped.
+#[derive(Debug, Error)]
+pub enum StopError {
+    /// The PID file cannot be read.
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    /// The admin API could not be used, and there is no other way.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The process is not ours to signal.
+    #[error(
+        "{because}; and process {pid} may not be signalled: {source}; use sudo, or a token of that daemon"
+    )]
+    NotPermitted {
+        /// The process.
+        pid: u32,
+        /// Why the admin API was no way.
+        because: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The process belongs to somebody else and cannot be looked at.
+    #[error(
+        "{0}; and the process that holds the PID file belongs to another user: use sudo, or a token of that daemon"
+    )]
+    Hidden(ClientError),
+    /// Not even SIGKILL ended it.
+    #[error("process {0} is still there after SIGKILL: it waits for a device; look at `dmesg`")]
+    Unkillable(u32),
+    /// It was asked, and goes on.
+    #[error("the daemon at {0} accepted the stop but still answers")]
+    StillThere(String),
+}
+
+impl Control {
+    /// Stops the daemon. `notice` is told, at once, when another way than the admin API is taken, and why.
+    ///
+    /// # Errors
+    ///
+    /// Why it still runs.
+    pub async fn stop(
+        &self,
+        order: &StopRequest,
+        notice: &mut dyn FnMut(&str),
+    ) -> Result<Stopped, StopError> {
+        match self.find()? {
+            Found::Held {
+                holder: Holder::Process(process),
+                client,
+                ..
+            } => {
+                let answer = match client {
+                    Ok(client) => client.stop(order).await,
+                    Err(error) => Err(error),
+                };
+                let how = match answer {
+                    Ok(accepted) => wait_for_exit(&process, &accepted, notice)?,
+                    Err(error) => {
+                        notice(&format!(
+                            "{error}; stopping process {} by signal",
+                            process.pid()
+                        ));
+                        end_by_signal(&process, &error.to_string(), notice)?
+                    }
+                };
+                if how == How::Killed {
+                    self.remove_leftovers();
+                }
+                Ok(Stopped::Done {
+                    pid: process.pid(),
+                    how,
+                })
+            }
+            Found::Held {
+                holder: Holder::Hidden(_),
+                client,
+                ..
+            } => {
+                let client = client.map_err(StopError::Hidden)?;
+                stop_elsewhere(&client, order)
+                    .await
+                    .map_err(|error| match error {
+                        StopError::Client(error) => StopError::Hidden(error),
+                        other => other,
+                    })
+            }
+            Found::Dead(pid) => Ok(Stopped::Dead(pid)),
+            Found::Absent(Ok(client)) => match stop_elsewhere(&client, order).await {
+                Err(StopError::Client(
+                    ClientError::Unreachable { .. } | ClientError::Stranger { .. },
+                )) => Ok(Stopped::NotRunning),
+                other => other,
+            },
+            Found::Absent(Err(error)) if self.admin_url.is_some() => Err(error.into()),
+            Found::Absent(Err(_)) => Ok(Stopped::NotRunning),
+            Found::Elsewhere(client) => stop_elsewhere(&client, order).await,
+        }
+    }
+
+    /// What a killed daemon could not remove itself.
+    fn remove_leftovers(&self) {
+        // Another start may have taken the file over already.
+        if let Ok(pid_file) = PidFile::acquire(&self.locator.pid_file) {
+            State::remove(&self.locator.pid_file);
+            pid_file.remove();
+        }
+    }
+}
+
+/// Waits as long as the daemon said it may take, then insists.
+fn wait_for_exit(
+    process: &Process,
+    accepted: &StopAccepted,
+    notice: &mut dyn FnMut(&str),
+) -> Result<How, StopError> {
+    if process.wait(time_left(accepted) + EXIT_MARGIN) {
+        return Ok(How::Rest);
+    }
+    let late = "the daemon accepted the stop and did not exit by its deadline";
+    notice(&format!(
+        "{late}; stopping process {} by signal",
+        process.pid()
+    ));
+    end_by_signal(process, late, notice)
+}
+
+fn time_left(accepted: &StopAccepted) -> Duration {
+    let deadline: Option<Timestamp> = accepted.deadline.parse().ok();
+    deadline
+        .and_then(|deadline| Duration::try_from(deadline.duration_since(Timestamp::now())).ok())
+        .unwrap_or_default()
+}
+
+fn end_by_signal(
+    process: &Process,
+    because: &str,
+    notice: &mut dyn FnMut(&str),
+) -> Result<How, StopError> {
+    let not_permitted = |source| StopError::NotPermitted {
+        pid: process.pid(),
+        because: because.to_owned(),
+        source,
+    };
+    if let Err(error) = process.terminate()
+        && !process.is_gone()
+    {
+        return Err(not_permitted(error));
+    }
+    if process.wait(TERM_TIMEOUT) {
+        return Ok(How::Terminated);
+    }
+    notice("it did not stop within 10 s of SIGTERM; killing it");
+    if let Err(error) = process.kill()
+        && !process.is_gone()
+    {
+        return Err(not_permitted(error));
+    }
+    if process.wait(KILL_TIMEOUT) {
+        Ok(How::Killed)
+    } else {
+        Err(StopError::Unkillable(process.pid()))
+    }
+}
+
+/// Stops a daemon that is known only by its admin API: it is gone when nobody, or another one, answers.
+async fn stop_elsewhere(client: &AdminClient, order: &StopRequest) -> Result<Stopped, StopError> {
+    let accepted = client.stop(order).await?;
+    let end = Instant::now() + time_left(&accepted) + EXIT_MARGIN;
+    while Instant::now() < end {
+        match client.status().await {
+            Ok(status) if status.pid == accepted.pid => tokio::time::sleep(ASK_INTERVAL).await,
+            _ => {
+                return Ok(Stopped::Done {
+                    pid: accepted.pid,
+                    how: How::Rest,
+                });
+            }
+        }
+    }
+    Err(StopError::StillThere(client.base().to_string()))
+}

@@ -1,0 +1,72 @@
+//! What keeps the daemon from starting, in words for the operator.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+use crate::auth::KeyError;
+use crate::instance::{PidFileError, StateFileError};
+use crate::logs::{InstallError, LogFileError};
+
+/// Why the daemon did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// It runs already, or the PID file cannot be used.
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    /// A port cannot be had.
+    #[error("{setting}: cannot listen on {address}: {source}{}", Owner(.owner.as_deref(), setting))]
+    Bind {
+        /// `PORT` or `ADMIN_PORT`.
+        setting: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Who listens there.
+        owner: Option<String>,
+        /// Why.
+        source: io::Error,
+    },
+    /// The log file cannot be used.
+    #[error(transparent)]
+    LogFile(#[from] LogFileError),
+    /// `LOG_FILE=-` without anybody to read stdout.
+    #[error(
+        "LOG_FILE=- sends the log to stdout, which a daemon in the background does not have: name a file, or use `fullon run`"
+    )]
+    NoLogFile,
+    /// The key file cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The state file cannot be written.
+    #[error(transparent)]
+    State(#[from] StateFileError),
+    /// Events cannot be logged.
+    #[error(transparent)]
+    Log(#[from] InstallError),
+    /// stdout and stderr cannot become the log.
+    #[error("stdout and stderr cannot be sent to the log: {0}")]
+    Stdio(#[source] io::Error),
+    /// Signal handlers cannot be installed.
+    #[error("the signal handlers cannot be installed: {0}")]
+    Signals(#[source] io::Error),
+    /// The system has no threads or descriptors for it.
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(#[source] io::Error),
+}
+
+struct Owner<'a>(Option<&'a str>, &'a str);
+
+impl fmt::Display for Owner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(owner) => write!(
+                f,
+                ": {owner} listens there; stop it or choose another {}",
+                self.1
+            ),
+            None => Ok(()),
+        }
+    }
+}

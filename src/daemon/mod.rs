@@ -1,0 +1,369 @@
+//! The daemon: puts the parts together, lives through its phases, and takes itself apart again.
+//!
+//! The order of a start-up is what makes a failed one leave nothing behind: the lock of the PID file first, then
+//! the ports, then the log; the PID file says who we are only when the servers answer.
+
+mod error;
+mod port_owner;
+mod signals;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+use tracing_appender::non_blocking::WorkerGuard;
+
+pub use error::StartError;
+use signals::{Asked, Signals};
+
+use crate::api::{Phase, VERSION};
+use crate::auth::{Keyring, random_key, read_or_create_key_file};
+use crate::config::{LogTarget, Settings};
+use crate::health::Health;
+use crate::instance::{Announcement, Announcer, PidFile, State};
+use crate::logs::{self, LogFile, LogHealth, Stdout, Watcher};
+use crate::server::admin::{Context, StopOrder, base_url};
+use crate::server::public::Mounts;
+use crate::server::{self, Shutdown, Traffic, admin, public};
+
+/// How the process was started.
+#[derive(Debug)]
+pub enum Mode {
+    /// By `fullon start`, which waits for the announcement on the pipe that is our stdout. Then stdout and stderr
+    /// become the log.
+    Background(Announcer),
+    /// By `fullon run`. With a terminal, stdout gets the log too.
+    Foreground {
+        /// Set when stdout is a terminal.
+        terminal: Option<Stdout>,
+    },
+}
+
+/// Where the settings came from, for whoever restarts the daemon later.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// Where `.env` and relative paths are seen from.
+    pub working_directory: PathBuf,
+    /// The file of `--env-file`.
+    pub env_file: Option<PathBuf>,
+    /// Settings given by flags.
+    pub flags: BTreeMap<String, String>,
+}
+
+/// How the daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every request in flight was finished, or the deadline was over.
+    Gracefully,
+    /// A second signal ended it at once.
+    Interrupted,
+}
+
+/// Runs the daemon until it is asked to stop.
+///
+/// # Errors
+///
+/// What kept it from starting. Nothing is left behind then.
+pub fn run(
+    settings: Settings,
+    origin: Origin,
+    mode: Mode,
+    mounts: Mounts,
+) -> Result<Ended, StartError> {
+    let (mut announcer, terminal) = match mode {
+        Mode::Background(announcer) => (Some(announcer), None),
+        Mode::Foreground { terminal } => (None, terminal),
+    };
+    let result = run_locked(settings, origin, &mut announcer, terminal, mounts);
+    if let (Err(error), Some(announcer)) = (&result, announcer) {
+        announcer.announce(&Announcement::Failed {
+            message: error.to_string(),
+            exit_code: 1,
+        });
+    }
+    result
+}
+
+fn run_locked(
+    settings: Settings,
+    origin: Origin,
+    announcer: &mut Option<Announcer>,
+    terminal: Option<Stdout>,
+    mounts: Mounts,
+) -> Result<Ended, StartError> {
+    let started = Instant::now();
+    let pid_file = PidFile::acquire(&settings.pid_file)?;
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("fullon")
+        .build()
+        .map_err(StartError::Runtime)
+        .and_then(|runtime| {
+            let start = Start {
+                settings,
+                origin,
+                announcer,
+                terminal,
+                mounts,
+                pid_file: &pid_file,
+                started,
+            };
+            let result = runtime.block_on(start.live());
+            // A read of the log that still runs must not hold up the end.
+            runtime.shutdown_background();
+            result
+        });
+    pid_file.remove();
+    result
+}
+
+/// A start-up that holds the lock.
+struct Start<'a> {
+    settings: Settings,
+    origin: Origin,
+    announcer: &'a mut Option<Announcer>,
+    terminal: Option<Stdout>,
+    mounts: Mounts,
+    pid_file: &'a PidFile,
+    started: Instant,
+}
+
+impl Start<'_> {
+    async fn live(self) -> Result<Ended, StartError> {
+        let Self {
+            settings,
+            origin,
+            announcer,
+            terminal,
+            mounts,
+            pid_file,
+            started,
+        } = self;
+        let public_listener = bind("PORT", settings.public)?;
+        let admin_listener = bind("ADMIN_PORT", settings.admin)?;
+        let signals = Signals::install().map_err(StartError::Signals)?;
+        let configured_key = match &settings.jwt_secret {
+            Some(secret) => secret.clone(),
+            None => read_or_create_key_file(&settings.key_file)?,
+        };
+        let instance_key = random_key()?;
+        let log = Log::open(&settings, announcer.is_some(), terminal)?;
+
+        let address = |listener: &TcpListener| listener.local_addr().map_err(StartError::Runtime);
+        let (public_address, admin_address) =
+            (address(&public_listener)?, address(&admin_listener)?);
+        let state = State {
+            pid: std::process::id(),
+            instance: uuid::Uuid::new_v4().to_string(),
+            admin: base_url(admin_address),
+            server: base_url(public_address),
+            log_file: settings.log.target.file().map(Into::into),
+            instance_key: instance_key.expose().to_owned(),
+            working_directory: origin.working_directory,
+            env_file: origin.env_file,
+            flags: origin.flags,
+        };
+        let (stop, mut stop_orders) = mpsc::channel(1);
+        let shutdown = Shutdown::new();
+        let health = Arc::new(Health::new(log.health.clone()));
+        let traffic = Arc::new(Traffic::default());
+        let context = Context {
+            instance: state.instance.clone(),
+            started_at: Timestamp::now(),
+            started,
+            public: public_address,
+            admin: admin_address,
+            keyring: Arc::new(Keyring::new(&configured_key, &instance_key)),
+            health: Arc::clone(&health),
+            traffic: Arc::clone(&traffic),
+            log: log.watcher,
+            stop,
+            shutdown: shutdown.clone(),
+            settings,
+        };
+        let default_timeout = context.settings.shutdown_timeout;
+        let pid_file_path = context.settings.pid_file.clone();
+
+        let servers = TaskTracker::new();
+        let public = public::service(Arc::clone(&health), mounts, traffic, shutdown.clone());
+        servers.spawn(server::run(public_listener, public, shutdown.clone()));
+        servers.spawn(server::run(
+            admin_listener,
+            admin::service(context),
+            shutdown.clone(),
+        ));
+        servers.close();
+
+        state.write(&pid_file_path)?;
+        if let Err(error) = pid_file.write(state.pid) {
+            State::remove(&pid_file_path);
+            return Err(error.into());
+        }
+        health.enter(Phase::Ready);
+        tracing::info!(
+            version = VERSION,
+            pid = state.pid,
+            server = state.server,
+            admin = state.admin,
+            "ready"
+        );
+        if let Some(announcer) = announcer.take() {
+            announcer.announce(&Announcement::Ready {
+                pid: state.pid,
+                server: state.server,
+            });
+        }
+        notify_systemd(&[
+            sd_notify::NotifyState::Ready,
+            sd_notify::NotifyState::Status("serving"),
+        ]);
+
+        let life = Life {
+            signals,
+            log: log.health,
+            health,
+            shutdown,
+            servers,
+        };
+        let ended = life.until_stopped(&mut stop_orders, default_timeout).await;
+        State::remove(&pid_file_path);
+        drop(log.guards);
+        Ok(ended)
+    }
+}
+
+fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    server::bind(address).map_err(|source| StartError::Bind {
+        setting,
+        address,
+        owner: (source.kind() == std::io::ErrorKind::AddrInUse)
+            .then(|| port_owner::find(address))
+            .flatten(),
+        source,
+    })
+}
+
+/// The log as the daemon holds it.
+struct Log {
+    health: Option<Arc<LogHealth>>,
+    watcher: Option<Arc<Watcher>>,
+    guards: Vec<WorkerGuard>,
+}
+
+impl Log {
+    fn open(
+        settings: &Settings,
+        in_background: bool,
+        terminal: Option<Stdout>,
+    ) -> Result<Self, StartError> {
+        let (file, stdout) = match &settings.log.target {
+            LogTarget::Stdout if in_background => return Err(StartError::NoLogFile),
+            LogTarget::Stdout => (None, Some(terminal.unwrap_or(Stdout { colour: false }))),
+            LogTarget::File(path) => {
+                let mut file = LogFile::open(path)?;
+                if in_background {
+                    file.take_stdio().map_err(StartError::Stdio)?;
+                }
+                (Some(file), terminal)
+            }
+        };
+        Ok(Self {
+            health: file.as_ref().map(LogFile::health),
+            watcher: settings
+                .log
+                .target
+                .file()
+                .map(|path| Watcher::new(path.into())),
+            guards: logs::install(&settings.log, file, stdout)?,
+        })
+    }
+}
+
+/// A daemon that serves.
+struct Life {
+    signals: Signals,
+    log: Option<Arc<LogHealth>>,
+    health: Arc<Health>,
+    shutdown: Shutdown,
+    servers: TaskTracker,
+}
+
+impl Life {
+    async fn until_stopped(
+        mut self,
+        orders: &mut mpsc::Receiver<StopOrder>,
+        default_timeout: Duration,
+    ) -> Ended {
+        let (by, timeout) = self.wait_for_stop(orders, default_timeout).await;
+        self.health.enter(Phase::Draining);
+        notify_systemd(&[
+            sd_notify::NotifyState::Stopping,
+            sd_notify::NotifyState::Status("draining"),
+        ]);
+        tracing::info!(by, ?timeout, "stopping");
+        self.shutdown.begin();
+        let servers = self.servers.clone();
+        let ended = tokio::select! {
+            () = servers.wait() => Ended::Gracefully,
+            () = tokio::time::sleep(timeout) => {
+                tracing::warn!("the deadline is over: cutting off what is still in flight");
+                Ended::Gracefully
+            }
+            signal = self.second_signal() => {
+                tracing::warn!(signal, "a second signal: cutting off what is still in flight");
+                Ended::Interrupted
+            }
+        };
+        self.shutdown.force();
+        servers.wait().await;
+        tracing::info!("stopped");
+        ended
+    }
+
+    /// Who asked, and how long requests in flight may take.
+    async fn wait_for_stop(
+        &mut self,
+        orders: &mut mpsc::Receiver<StopOrder>,
+        default_timeout: Duration,
+    ) -> (String, Duration) {
+        loop {
+            tokio::select! {
+                Some(order) = orders.recv() => return (order.subject, order.timeout),
+                asked = self.signals.next() => match asked {
+                    Asked::Stop(signal) => return (signal.into(), default_timeout),
+                    Asked::Reopen => self.reopen_log(),
+                },
+            }
+        }
+    }
+
+    async fn second_signal(&mut self) -> &'static str {
+        loop {
+            match self.signals.next().await {
+                Asked::Stop(signal) => return signal,
+                Asked::Reopen => self.reopen_log(),
+            }
+        }
+    }
+
+    fn reopen_log(&self) {
+        if let Some(log) = &self.log {
+            log.request_reopen();
+        }
+        // Also what makes the log's writer look at the request.
+        tracing::info!("SIGHUP: the log file is opened anew");
+    }
+}
+
+/// Tells systemd (`sd_notify(3)`); without one it does nothing.
+fn notify_systemd(states: &[sd_notify::NotifyState]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}

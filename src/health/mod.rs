@@ -1,0 +1,94 @@
+//! Whether the service can be used: the phase of the process and what it depends on.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::api::{
+    Check, CheckState, Health as Body, HealthState, Phase, Readiness, SERVICE, VERSION,
+};
+use crate::logs::LogHealth;
+
+/// The phase, which can be watched, and the checks.
+#[derive(Debug)]
+pub struct Health {
+    phase: watch::Sender<Phase>,
+    log: Option<Arc<LogHealth>>,
+}
+
+impl Health {
+    /// Health of a process that starts. `log` is how its log file is doing, if it has one.
+    #[must_use]
+    pub fn new(log: Option<Arc<LogHealth>>) -> Self {
+        Self {
+            phase: watch::Sender::new(Phase::Starting),
+            log,
+        }
+    }
+
+    /// The phase now.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Enters the next phase.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    /// Follows the phase.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Whether requests should be sent here. A log that cannot be written does not stop the service.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.phase() == Phase::Ready
+    }
+
+    /// The answer of `/health`.
+    #[must_use]
+    pub fn summary(ready: bool) -> Body {
+        Body {
+            status: if ready {
+                HealthState::Healthy
+            } else {
+                HealthState::Unhealthy
+            },
+            version: VERSION.into(),
+            service: SERVICE.into(),
+        }
+    }
+
+    /// The answer of `/health/ready`.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let phase = self.phase();
+        Readiness {
+            ready: phase == Phase::Ready,
+            phase,
+            checks: self.checks(),
+        }
+    }
+
+    /// What the service depends on.
+    #[must_use]
+    pub fn checks(&self) -> Vec<Check> {
+        self.log.as_deref().map_or_else(Vec::new, |log| {
+            let last_error = log.failure();
+            vec![Check {
+                name: "log".into(),
+                state: if last_error.is_none() {
+                    CheckState::Up
+                } else {
+                    CheckState::Down
+                },
+                latency_ms: None,
+                last_error,
+            }]
+        })
+    }
+}

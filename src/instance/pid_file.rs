@@ -1,0 +1,340 @@
+//! The PID file. The lock on it is the truth: it is taken with `fcntl(2)`'s `F_OFD_SETLK`, lives as long as
+//! the daemon does, and vanishes with it however it ends. The number in the file is information for people
+//! and scripts; before a verb acts on a process, [`inspect`] has seen that very process hold the lock.
+//!
+//! The lock covers one byte far behind the end of the file, so that a program that happens to lock the file for
+//! reasons of its own is never taken for the daemon.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use thiserror::Error;
+
+use super::process::Process;
+
+/// Where the locked byte is: "fullon", read as a number.
+const LOCKED_BYTE: i64 = 0x6675_6c6c_6f6e;
+/// Width of the number in the file, so that it can be replaced in place without ever being torn.
+const PID_WIDTH: usize = 10;
+
+/// What can be wrong with a PID file.
+#[derive(Debug, Error)]
+pub enum PidFileError {
+    /// A daemon holds it.
+    #[error("already running{}", .0.as_ref().map_or(String::new(), |pid| format!(" with PID {pid}")))]
+    Held(Option<u32>),
+    /// Another program has locked it.
+    #[error(
+        "the PID file {0} is locked by a program that is not this daemon: choose another PID_FILE"
+    )]
+    Foreign(PathBuf),
+    /// It is a directory, a device, or another user's.
+    #[error("the PID file {path} {reason}: choose another PID_FILE")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        reason: &'static str,
+    },
+    /// The system refused.
+    #[error("the PID file {path} cannot be {action}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// `opened`, `locked` or `written`.
+        action: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The PID file, locked by this process.
+#[derive(Debug)]
+pub struct PidFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl PidFile {
+    /// Opens and locks the file, making it if it is not there. What a dead daemon left is taken over.
+    ///
+    /// # Errors
+    ///
+    /// [`PidFileError::Held`] when a daemon runs; otherwise what keeps the file from being used.
+    pub fn acquire(path: &Path) -> Result<Self, PidFileError> {
+        loop {
+            let file = open(path, OpenOptions::new().create(true).write(true))?;
+            let owner = file.metadata().map(|metadata| metadata.uid());
+            if owner.map_err(|source| failed(path, "examined", source))?
+                != nix::unistd::geteuid().as_raw()
+            {
+                return Err(PidFileError::Unusable {
+                    path: path.to_owned(),
+                    reason: "belongs to another user",
+                });
+            }
+            match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock_request())) {
+                Ok(_) => {}
+                Err(Errno::EAGAIN | Errno::EACCES) => {
+                    return Err(match conflict(path, &file)? {
+                        Conflict::Daemon => PidFileError::Held(find_holder(path, &file).pid()),
+                        Conflict::Stranger => PidFileError::Foreign(path.to_owned()),
+                        // It was let go of in between.
+                        Conflict::None => continue,
+                    });
+                }
+                Err(errno) => return Err(failed(path, "locked", errno.into())),
+            }
+            // A daemon that just stopped may have removed the file that we locked.
+            if is_same_file(path, &file) {
+                return Ok(Self {
+                    path: path.to_owned(),
+                    file,
+                });
+            }
+        }
+    }
+
+    /// Puts a number into the file. Readers see the old or the new one, never half of either.
+    ///
+    /// # Errors
+    ///
+    /// The disk is full or broken.
+    pub fn write(&self, pid: u32) -> Result<(), PidFileError> {
+        let text = format!("{pid:<PID_WIDTH$}\n");
+        self.file
+            .write_all_at(text.as_bytes(), 0)
+            .and_then(|()| self.file.set_len(text.len() as u64))
+            .map_err(|source| failed(&self.path, "written", source))
+    }
+
+    /// Removes the file, then lets go of the lock.
+    pub fn remove(self) {
+        if is_same_file(&self.path, &self.file) {
+            // A file that cannot be removed is one without a lock: the next start takes it over.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Who holds the lock.
+#[derive(Debug)]
+pub enum Holder {
+    /// This process; seen to hold the lock, and safe to signal.
+    Process(Process),
+    /// A process that the system does not let us look at, with the number that the file gives.
+    Hidden(Option<u32>),
+}
+
+impl Holder {
+    /// Its number, as far as it is known.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Process(process) => Some(process.pid()),
+            Self::Hidden(pid) => *pid,
+        }
+    }
+}
+
+/// What the PID file says about the daemon.
+#[derive(Debug)]
+pub enum Presence {
+    /// There is no file.
+    Absent,
+    /// The file is there, but no daemon holds it: it died without cleaning up. The number, if it is one.
+    Stale(Option<u32>),
+    /// A daemon lives.
+    Held(Holder),
+}
+
+/// Looks at the PID file without changing anything.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn inspect(path: &Path) -> Result<Presence, PidFileError> {
+    let file = match open(path, OpenOptions::new().read(true)) {
+        Err(PidFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(Presence::Absent);
+        }
+        other => other?,
+    };
+    match conflict(path, &file)? {
+        Conflict::Daemon => Ok(Presence::Held(find_holder(path, &file))),
+        Conflict::Stranger | Conflict::None => Ok(Presence::Stale(read_pid(&file))),
+    }
+}
+
+enum Conflict {
+    None,
+    Daemon,
+    Stranger,
+}
+
+/// Whose lock would keep us from locking the file.
+fn conflict(path: &Path, file: &File) -> Result<Conflict, PidFileError> {
+    let mut request = lock_request();
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut request))
+        .map_err(|errno| failed(path, "examined", errno.into()))?;
+    Ok(if i32::from(request.l_type) == libc::F_UNLCK {
+        Conflict::None
+    } else if (request.l_start, request.l_len) == (LOCKED_BYTE, 1) {
+        Conflict::Daemon
+    } else {
+        Conflict::Stranger
+    })
+}
+
+/// Finds the process that holds the lock: the one the file names, or else whichever does.
+fn find_holder(path: &Path, file: &File) -> Holder {
+    let named = read_pid(file);
+    let Ok(metadata) = fs::metadata(path) else {
+        return Holder::Hidden(named);
+    };
+    let ours = format!(" {LOCKED_BYTE} {LOCKED_BYTE}");
+    let is_ours = |line: &str| line.contains("OFDLCK") && line.trim_end().ends_with(&ours);
+    let holds = |process: &Process| process.holds_lock(&metadata, is_ours) == Some(true);
+    named
+        .and_then(Process::open)
+        .filter(|process| holds(process))
+        .or_else(|| Process::all().find(|process| holds(process)))
+        .map_or(Holder::Hidden(named), Holder::Process)
+}
+
+fn lock_request() -> libc::flock {
+    libc::flock {
+        // The constants fit; the C library declares the fields narrower than the names.
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: LOCKED_BYTE,
+        l_len: 1,
+        l_pid: 0,
+    }
+}
+
+fn open(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
+    let file = options
+        .read(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(|source| {
+            if source.raw_os_error() == Some(libc::ELOOP) {
+                PidFileError::Unusable {
+                    path: path.to_owned(),
+                    reason: "is a symbolic link",
+                }
+            } else {
+                failed(path, "opened", source)
+            }
+        })?;
+    let metadata = file
+        .metadata()
+        .map_err(|source| failed(path, "examined", source))?;
+    if !metadata.is_file() {
+        return Err(PidFileError::Unusable {
+            path: path.to_owned(),
+            reason: "is not a regular file",
+        });
+    }
+    Ok(file)
+}
+
+fn is_same_file(path: &Path, file: &File) -> bool {
+    match (fs::symlink_metadata(path), file.metadata()) {
+        (Ok(there), Ok(ours)) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
+        _ => false,
+    }
+}
+
+fn read_pid(file: &File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(64).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok().filter(|pid| *pid > 0)
+}
+
+fn failed(path: &Path, action: &'static str, source: io::Error) -> PidFileError {
+    PidFileError::Io {
+        path: path.to_owned(),
+        action,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time_and_the_file_goes_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        assert!(matches!(inspect(&path).unwrap(), Presence::Absent));
+
+        let held = PidFile::acquire(&path).unwrap();
+        held.write(std::process::id()).unwrap();
+        match inspect(&path).unwrap() {
+            Presence::Held(Holder::Process(process)) => {
+                assert_eq!(process.pid(), std::process::id())
+            }
+            other => panic!("{other:?}"),
+        }
+        match PidFile::acquire(&path) {
+            Err(PidFileError::Held(pid)) => assert_eq!(pid, Some(std::process::id())),
+            other => panic!("{other:?}"),
+        }
+        held.remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_holder_is_found_whatever_the_file_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        let held = PidFile::acquire(&path).unwrap();
+        for text in [
+            "1\n",
+            "garbage",
+            "",
+            "99999999999999999999",
+            "-5",
+            "4194304",
+        ] {
+            fs::write(&path, text).unwrap();
+            let Presence::Held(Holder::Process(process)) = inspect(&path).unwrap() else {
+                panic!("{text}");
+            };
+            assert_eq!(process.pid(), std::process::id(), "{text}");
+        }
+        drop(held);
+        assert!(matches!(
+            inspect(&path).unwrap(),
+            Presence::Stale(Some(4_194_304))
+        ));
+    }
+
+    #[test]
+    fn a_lock_of_another_kind_is_not_a_daemon() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        let file = File::create(&path).unwrap();
+        let whole_file = libc::flock {
+            l_start: 0,
+            l_len: 0,
+            ..lock_request()
+        };
+        fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)).unwrap();
+        fs::write(&path, std::process::id().to_string()).unwrap();
+        assert!(matches!(inspect(&path).unwrap(), Presence::Stale(Some(_))));
+        assert!(matches!(
+            PidFile::acquire(&path),
+            Err(PidFileError::Foreign(_))
+        ));
+    }
+}

@@ -1,0 +1,140 @@
+//! The state file, `PID_FILE` with `.state` behind it: what a verb needs to reach the daemon that holds the PID file
+//! from any directory and after `.env` was edited. Mode 0600, because it holds the instance key.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// What the daemon leaves for the command line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    /// Process id; the state counts only while this process holds the PID file.
+    pub pid: u32,
+    /// UUID of the daemon's life.
+    pub instance: String,
+    /// Base URL of the admin API.
+    pub admin: String,
+    /// Base URL of the public API.
+    pub server: String,
+    /// The log file, if the log goes to one.
+    pub log_file: Option<PathBuf>,
+    /// Secret of the tokens with which the command line signs.
+    pub instance_key: String,
+    /// Directory in which the daemon was started: where `.env` and relative paths are seen from.
+    pub working_directory: PathBuf,
+    /// The file of `--env-file`.
+    pub env_file: Option<PathBuf>,
+    /// Settings given by flags.
+    pub flags: BTreeMap<String, String>,
+}
+
+/// The state file cannot be used.
+#[derive(Debug, Error)]
+pub enum StateFileError {
+    /// The system refused.
+    #[error("the state file {path} cannot be {action}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// `read` or `written`.
+        action: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// It was not written by the daemon that holds the PID file.
+    #[error("the state file {path} {reason}")]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+        /// Why it is not believed.
+        reason: &'static str,
+    },
+}
+
+impl State {
+    /// Where the state of the daemon with this PID file is.
+    #[must_use]
+    pub fn path(pid_file: &Path) -> PathBuf {
+        let mut path = pid_file.as_os_str().to_owned();
+        path.push(".state");
+        path.into()
+    }
+
+    /// Replaces the file; a reader sees the old or the new one.
+    ///
+    /// # Errors
+    ///
+    /// The directory is not writable or the disk is full.
+    pub fn write(&self, pid_file: &Path) -> Result<(), StateFileError> {
+        let path = Self::path(pid_file);
+        let mut temporary = path.clone().into_os_string();
+        temporary.push(format!(".{}", self.pid));
+        let temporary = PathBuf::from(temporary);
+        let write = || -> io::Result<()> {
+            let text = serde_json::to_vec(self)?;
+            // One that a dead process with our number left behind.
+            let _ = fs::remove_file(&temporary);
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&temporary)?
+                .write_all(&text)?;
+            fs::rename(&temporary, &path)
+        };
+        write().map_err(|source| {
+            let _ = fs::remove_file(&temporary);
+            failed(&path, "written", source)
+        })
+    }
+
+    /// Reads the state that the process `holder` left beside its PID file.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, is not this user's or root's, or belongs to another process.
+    pub fn read(pid_file: &Path, holder: u32) -> Result<Self, StateFileError> {
+        let path = Self::path(pid_file);
+        let untrusted = |reason| StateFileError::Untrusted {
+            path: path.clone(),
+            reason,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+            .open(&path)
+            .map_err(|source| failed(&path, "read", source))?;
+        let metadata = file
+            .metadata()
+            .map_err(|source| failed(&path, "read", source))?;
+        let me = nix::unistd::geteuid().as_raw();
+        if !metadata.is_file() || ![me, 0].contains(&metadata.uid()) && me != 0 {
+            return Err(untrusted("belongs to another user"));
+        }
+        let state: Self = serde_json::from_reader(io::BufReader::new(file))
+            .map_err(|_| untrusted("is not one that this version wrote"))?;
+        if state.pid != holder {
+            return Err(untrusted("was left by another process"));
+        }
+        Ok(state)
+    }
+
+    /// Removes the file.
+    pub fn remove(pid_file: &Path) {
+        // What stays behind names a dead process and is not believed.
+        let _ = fs::remove_file(Self::path(pid_file));
+    }
+}
+
+fn failed(path: &Path, action: &'static str, source: io::Error) -> StateFileError {
+    StateFileError::Io {
+        path: path.to_owned(),
+        action,
+        source,
+    }
+}

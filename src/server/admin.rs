@@ -1,0 +1,307 @@
+//! The admin API: what an operator asks and orders.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use poem::http::StatusCode;
+use poem::web::RemoteAddr;
+use poem::{EndpointExt as _, Request};
+use poem_openapi::param::{Header, Query};
+use poem_openapi::payload::Json as JsonBody;
+use poem_openapi::{OpenApi, OpenApiService};
+use tokio::sync::mpsc;
+
+use super::guard::{Authorized, Control, Logs, Read};
+use super::log_stream::{self, LogStream};
+use super::payload::{Accepted, Json};
+use super::problem::Failure;
+use super::service::Service;
+use super::shutdown::Shutdown;
+use super::traffic::Traffic;
+use super::{docs, openapi, usage};
+use crate::api::{
+    LogPage, Phase, SERVICE, SettingEntry, Status, StopAccepted, StopRequest, VERSION,
+};
+use crate::auth::Keyring;
+use crate::config::Settings;
+use crate::health::Health;
+use crate::logs::{self, Cursor, From, Watcher};
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// An order to stop, for whoever runs the servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopOrder {
+    /// Who gave it.
+    pub subject: String,
+    /// How long requests in flight may take.
+    pub timeout: Duration,
+}
+
+/// What the admin API tells and whom it orders.
+pub struct Context {
+    /// UUID of this process's life.
+    pub instance: String,
+    /// When the process started.
+    pub started_at: Timestamp,
+    /// The same on a clock that does not jump.
+    pub started: Instant,
+    /// Where the public server listens.
+    pub public: SocketAddr,
+    /// Where the admin server listens.
+    pub admin: SocketAddr,
+    /// The settings in force.
+    pub settings: Settings,
+    /// Keys that tokens may be signed with.
+    pub keyring: Arc<Keyring>,
+    /// Phase and checks.
+    pub health: Arc<Health>,
+    /// Counters of both servers.
+    pub traffic: Arc<Traffic>,
+    /// The log file, if the log goes to one.
+    pub log: Option<Arc<Watcher>>,
+    /// Takes orders to stop.
+    pub stop: mpsc::Sender<StopOrder>,
+    /// Ends streams when it begins.
+    pub shutdown: Shutdown,
+}
+
+/// The admin server's service.
+#[must_use]
+pub fn service(context: Context) -> Arc<Service> {
+    let document = openapi::admin_document();
+    let allow = openapi::allowed_methods(&document);
+    let traffic = Arc::clone(&context.traffic);
+    let shutdown = context.shutdown.clone();
+    let address = context.admin.ip();
+    let keyring = Arc::clone(&context.keyring);
+    let endpoint = docs::routes("/admin", document, document_service)
+        .nest("/", openapi_service(Some(context)))
+        .data(keyring)
+        .map_to_response()
+        .boxed();
+    Service::new("admin", endpoint, allow, Some(address), traffic, shutdown)
+}
+
+/// Without a context it only describes itself.
+fn openapi_service(context: Option<Context>) -> OpenApiService<AdminApi, ()> {
+    OpenApiService::new(AdminApi(context), "Fullon Master API: admin", VERSION).description(
+        "Operates the daemon: status, stop, log. Bound to loopback, and every operation needs a token.",
+    )
+}
+
+pub(super) fn document_service() -> OpenApiService<AdminApi, ()> {
+    openapi_service(None)
+}
+
+/// Base URL of a listener, as a client on this machine reaches it.
+#[must_use]
+pub fn base_url(address: SocketAddr) -> String {
+    let mut reachable = address;
+    if address.ip().is_unspecified() {
+        reachable.set_ip(if address.is_ipv4() {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    format!("http://{reachable}")
+}
+
+pub(super) struct AdminApi(Option<Context>);
+
+impl AdminApi {
+    fn context(&self) -> Result<&Context> {
+        self.0.as_ref().ok_or_else(|| {
+            Failure::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "this API only describes itself",
+            )
+        })
+    }
+
+    fn log(&self) -> Result<&Arc<Watcher>> {
+        self.context()?.log.as_ref().ok_or_else(|| {
+            Failure::new(
+                StatusCode::CONFLICT,
+                "the log goes to stdout and cannot be read back: set LOG_FILE to a file",
+            )
+        })
+    }
+}
+
+#[OpenApi]
+impl AdminApi {
+    /// How the daemon is doing.
+    #[oai(path = "/admin/status", method = "get", operation_id = "get_status")]
+    async fn status(&self, _caller: Authorized<Read>) -> Result<Json<Status>> {
+        let context = self.context()?;
+        let server = base_url(context.public);
+        Ok(Json(Status {
+            service: SERVICE.into(),
+            version: VERSION.into(),
+            phase: context.health.phase(),
+            pid: std::process::id(),
+            instance: context.instance.clone(),
+            generation: 1,
+            started_at: context.started_at.to_string(),
+            uptime_seconds: context.started.elapsed().as_secs_f64(),
+            docs: format!("{server}/docs"),
+            health: format!("{server}/health"),
+            server,
+            admin: base_url(context.admin),
+            pid_file: context.settings.pid_file.display().to_string(),
+            log_file: context
+                .settings
+                .log
+                .target
+                .file()
+                .map_or_else(|| "-".into(), |path| path.display().to_string()),
+            log_level: context.settings.log.filter.clone(),
+            process: usage::read(),
+            http: context.traffic.usage(),
+            checks: context.health.checks(),
+        }))
+    }
+
+    /// Every setting in force, secrets masked, and where it came from.
+    #[oai(path = "/admin/config", method = "get", operation_id = "get_config")]
+    async fn config(&self, _caller: Authorized<Read>) -> Result<Json<Vec<SettingEntry>>> {
+        Ok(Json(self.context()?.settings.entries().to_vec()))
+    }
+
+    /// Stop the daemon.
+    ///
+    /// It drains: listeners close, streams end, requests in flight are finished, at most until the deadline.
+    #[oai(path = "/admin/stop", method = "post", operation_id = "stop")]
+    async fn stop(
+        &self,
+        caller: Authorized<Control>,
+        peer: &RemoteAddr,
+        body: JsonBody<Option<StopRequest>>,
+    ) -> Result<Accepted<StopAccepted>> {
+        let context = self.context()?;
+        let timeout = body
+            .0
+            .and_then(|request| request.timeout_seconds)
+            .map_or(context.settings.shutdown_timeout, Duration::from_secs_f64);
+        let order = StopOrder {
+            subject: caller.claims.subject.clone(),
+            timeout,
+        };
+        // A full queue holds orders to stop already.
+        let _ = context.stop.try_send(order);
+        tracing::info!(
+            target: "audit",
+            action = "stop",
+            outcome = "accepted",
+            subject = caller.claims.subject,
+            token_id = caller.claims.token_id,
+            peer = %peer,
+            timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        );
+        let timeout = SignedDuration::try_from(timeout).unwrap_or_default();
+        Ok(Accepted(StopAccepted {
+            phase: Phase::Draining,
+            pid: std::process::id(),
+            in_flight: context.traffic.in_flight().saturating_sub(1),
+            deadline: (Timestamp::now() + timeout).to_string(),
+        }))
+    }
+
+    /// The last lines of the log.
+    ///
+    /// As JSON, or with `Accept: text/plain` the raw lines.
+    #[oai(path = "/admin/logs", method = "get", operation_id = "get_logs")]
+    #[allow(clippy::too_many_arguments)]
+    async fn logs(
+        &self,
+        _caller: Authorized<Logs>,
+        request: &Request,
+        /// How many lines at most.
+        #[oai(
+            default = "default_lines",
+            validator(minimum(value = "1"), maximum(value = "10000"))
+        )]
+        lines: Query<u32>,
+        /// Only lines of this level or a more severe one: error, warn, info, debug, trace.
+        level: Query<Option<String>>,
+        /// Only lines that contain this text.
+        contains: Query<Option<String>>,
+        /// Only lines since then: an RFC 3339 timestamp, or how long ago, such as `10m`.
+        since: Query<Option<String>>,
+        /// Only lines before the line with this cursor.
+        before: Query<Option<String>>,
+    ) -> Result<log_stream::Lines> {
+        let path = self.log()?.path().to_owned();
+        let filter = log_stream::filter(level.0.as_deref(), contains.0, since.0.as_deref())?;
+        let before = parse_cursor("before", before.0.as_deref())?;
+        let lines = lines.0 as usize;
+        let read = move || logs::last_lines(&path, lines, &filter, before);
+        let page = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
+            .map_err(|error| log_stream::unreadable(&error))?;
+        let page = LogPage::from(page);
+        Ok(if log_stream::wants_text(request) {
+            log_stream::Lines::Text(page)
+        } else {
+            log_stream::Lines::Page(page)
+        })
+    }
+
+    /// Follow the log.
+    ///
+    /// Server-sent events (HTML standard, section 9.2): `log` with a `LogEntry` as data and its cursor as id, first
+    /// the last lines and then each new one; `gap` when the place asked for is gone; `end` with a `StreamEnd` when the
+    /// daemon stops. A comment at least every 15 s.
+    #[oai(
+        path = "/admin/logs/stream",
+        method = "get",
+        operation_id = "stream_logs"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    async fn stream(
+        &self,
+        _caller: Authorized<Logs>,
+        /// How many of the last lines come first.
+        #[oai(
+            default = "default_lines",
+            validator(minimum(value = "0"), maximum(value = "10000"))
+        )]
+        lines: Query<u32>,
+        /// Only lines of this level or a more severe one: error, warn, info, debug, trace.
+        level: Query<Option<String>>,
+        /// Only lines that contain this text.
+        contains: Query<Option<String>>,
+        /// Only lines since then: an RFC 3339 timestamp, or how long ago, such as `10m`.
+        since: Query<Option<String>>,
+        /// Go on after the line with this cursor; `lines` does not count then.
+        after: Query<Option<String>>,
+        /// As `after`, which it beats: what an `EventSource` sends when it reconnects.
+        #[oai(name = "Last-Event-ID")]
+        last_event_id: Header<Option<String>>,
+    ) -> Result<LogStream> {
+        let filter = log_stream::filter(level.0.as_deref(), contains.0, since.0.as_deref())?;
+        let resume = match last_event_id.0.as_deref().filter(|id| !id.is_empty()) {
+            Some(id) => parse_cursor("Last-Event-ID", Some(id))?,
+            None => parse_cursor("after", after.0.as_deref())?,
+        };
+        let from = resume.map_or(From::Last(lines.0 as usize), From::After);
+        LogStream::new(self.log()?, from, filter, self.context()?.shutdown.clone())
+    }
+}
+
+fn default_lines() -> u32 {
+    50
+}
+
+fn parse_cursor(name: &str, text: Option<&str>) -> Result<Option<Cursor>> {
+    text.map(|text| {
+        text.parse()
+            .map_err(|error| Failure::bad_parameter(name, error))
+    })
+    .transpose()
+}

@@ -1,0 +1,245 @@
+//! The log over HTTP: a page of it, and server-sent events.
+
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::stream;
+use jiff::Timestamp;
+use poem::http::{StatusCode, header};
+use poem::{Body, IntoResponse, Request, Response};
+use poem_openapi::ApiResponse;
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem_openapi::types::Type as _;
+use serde::Serialize;
+use tracing::Level;
+
+use super::payload::Json;
+use super::problem::Failure;
+use super::service::Streaming;
+use super::shutdown::Shutdown;
+use crate::api::{LogEntry, LogPage, StreamEnd, event};
+use crate::logs::{self, Filter, Follower, From, Item, TailError, Watcher};
+
+/// A quiet stream says at least this often that it is alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// A page of the log, in the form the client prefers.
+pub enum Lines {
+    /// JSON.
+    Page(LogPage),
+    /// The raw lines.
+    Text(LogPage),
+}
+
+impl IntoResponse for Lines {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Page(page) => Json(page).into_response(),
+            Self::Text(page) => {
+                let mut text = String::new();
+                for entry in page.entries {
+                    text.push_str(&entry.line);
+                    text.push('\n');
+                }
+                text.with_content_type("text/plain; charset=utf-8")
+                    .into_response()
+            }
+        }
+    }
+}
+
+impl ApiResponse for Lines {
+    fn meta() -> MetaResponses {
+        let mut meta = Json::<LogPage>::meta();
+        for response in &mut meta.responses {
+            response.content.push(MetaMediaType {
+                content_type: "text/plain",
+                schema: String::schema_ref(),
+            });
+        }
+        meta
+    }
+
+    fn register(registry: &mut Registry) {
+        LogPage::register(registry);
+    }
+}
+
+/// Whether the client asked for plain text before JSON.
+pub fn wants_text(request: &Request) -> bool {
+    let accept = request.header(header::ACCEPT).unwrap_or_default();
+    accept
+        .split(',')
+        .map(|range| range.split(';').next().unwrap_or_default().trim())
+        .find(|range| matches!(*range, "text/plain" | "application/json" | "*/*"))
+        == Some("text/plain")
+}
+
+/// The filter that the query parameters describe.
+pub fn filter(
+    level: Option<&str>,
+    contains: Option<String>,
+    since: Option<&str>,
+) -> Result<Filter, Failure> {
+    let level = level
+        .map(|text| {
+            text.parse::<Level>().map_err(|_| {
+                Failure::bad_parameter("level", "is not one of error, warn, info, debug, trace")
+            })
+        })
+        .transpose()?;
+    let since = since
+        .map(|text| {
+            logs::parse_since(text, Timestamp::now())
+                .map_err(|reason| Failure::bad_parameter("since", reason))
+        })
+        .transpose()?;
+    Ok(Filter {
+        level,
+        contains: contains.filter(|text| !text.is_empty()),
+        since,
+    })
+}
+
+/// The answer to a page that cannot be had.
+pub fn unreadable(error: &TailError) -> Failure {
+    match error {
+        TailError::Gone => Failure::new(StatusCode::GONE, error.to_string()),
+        TailError::Io { .. } => Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    }
+}
+
+/// The log as server-sent events.
+pub struct LogStream {
+    follower: Follower,
+    shutdown: Shutdown,
+    stage: Stage,
+}
+
+enum Stage {
+    Opening,
+    Following,
+    Ended,
+}
+
+impl LogStream {
+    pub fn new(
+        log: &Watcher,
+        from: From,
+        filter: Filter,
+        shutdown: Shutdown,
+    ) -> Result<Self, Failure> {
+        let follower = Follower::new(log, from, filter).map_err(|source| {
+            unreadable(&TailError::Io {
+                path: log.path().to_owned(),
+                source,
+            })
+        })?;
+        Ok(Self {
+            follower,
+            shutdown,
+            stage: Stage::Opening,
+        })
+    }
+
+    /// The next piece of the stream; `None` after its end.
+    async fn next(&mut self) -> std::io::Result<Option<Bytes>> {
+        match self.stage {
+            Stage::Opening => {
+                self.stage = Stage::Following;
+                // Tells the client that it is connected, before there is anything to read.
+                return Ok(Some(Bytes::from_static(b": connected\n\n")));
+            }
+            Stage::Following => {}
+            Stage::Ended => return Ok(None),
+        }
+        tokio::select! {
+            biased;
+            () = self.shutdown.begun() => {
+                self.stage = Stage::Ended;
+                self.last_words().map(Some)
+            }
+            items = self.follower.next() => Ok(Some(encode_items(&items?))),
+            () = tokio::time::sleep(KEEP_ALIVE) => {
+                Ok(Some(Bytes::from_static(b": keep-alive\n\n")))
+            }
+        }
+    }
+
+    /// What was logged up to now, and the `end` event.
+    fn last_words(&mut self) -> std::io::Result<Bytes> {
+        let mut text = BytesMut::from(encode_items(&self.follower.available()?));
+        let end = StreamEnd {
+            reason: "stopping".into(),
+        };
+        encode(&mut text, event::END, None, &end);
+        Ok(text.freeze())
+    }
+}
+
+fn encode_items(items: &[Item]) -> Bytes {
+    let mut text = BytesMut::new();
+    for item in items {
+        match item {
+            Item::Entry(entry) => encode(&mut text, event::LOG, Some(&entry.cursor), entry),
+            Item::Gap => encode(&mut text, event::GAP, None, &serde_json::json!({})),
+        }
+    }
+    text.freeze()
+}
+
+/// One event. JSON has no bare line breaks, so nothing in it can end the event or begin a field.
+fn encode(text: &mut BytesMut, name: &str, id: Option<&str>, data: &impl Serialize) {
+    text.put_slice(b"event: ");
+    text.put_slice(name.as_bytes());
+    if let Some(id) = id {
+        text.put_slice(b"\nid: ");
+        text.put_slice(id.as_bytes());
+    }
+    text.put_slice(b"\ndata: ");
+    // Writing to memory does not fail, and neither do these types.
+    let _ = serde_json::to_writer(text.writer(), data);
+    text.put_slice(b"\n\n");
+}
+
+impl IntoResponse for LogStream {
+    fn into_response(self) -> Response {
+        let pieces = stream::unfold(self, |mut stream| async {
+            let piece = stream.next().await.transpose()?;
+            if let Err(error) = &piece {
+                tracing::error!(%error, "a log stream ended early");
+                stream.stage = Stage::Ended;
+            }
+            Some((piece, stream))
+        });
+        let mut response = Response::builder()
+            .content_type("text/event-stream")
+            .header(header::CACHE_CONTROL, "no-store")
+            .body(Body::from_bytes_stream(pieces));
+        response.extensions_mut().insert(Streaming);
+        response
+    }
+}
+
+impl ApiResponse for LogStream {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "The stream.",
+                status: Some(StatusCode::OK.as_u16()),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: "text/event-stream",
+                    schema: String::schema_ref(),
+                }],
+                headers: vec![],
+            }],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        // What the events carry, so that clients have the types.
+        LogEntry::register(registry);
+        StreamEnd::register(registry);
+    }
+}

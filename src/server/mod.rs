@@ -1,0 +1,108 @@
+//! The two HTTP servers: an accept loop of our own, and poem behind it as router and schema.
+//!
+//! The caller binds and decides when to stop, so that a test can do both. `poem::Server` cannot do it: it drops
+//! requests when it drains, has no limit on the time a header may take, and spins when descriptors run out.
+
+pub mod admin;
+mod connection;
+mod docs;
+mod guard;
+mod log_stream;
+mod openapi;
+mod payload;
+mod problem;
+pub mod public;
+mod service;
+mod shutdown;
+mod site;
+mod traffic;
+mod usage;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_util::task::TaskTracker;
+
+pub use openapi::{admin_document, public_document};
+pub use service::Service;
+pub use shutdown::Shutdown;
+pub use traffic::Traffic;
+
+/// Connections that may wait to be accepted: a pause of the process must not cost anybody a retry of a SYN.
+const BACKLOG: u32 = 4096;
+/// How long the accept loop rests when the system has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Binds a listener for [`run`].
+///
+/// # Errors
+///
+/// The address is taken, not this machine's, or a privileged port.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves until the shutdown begins, then until the last connection is finished or the shutdown is forced.
+pub async fn run(listener: TcpListener, service: Arc<Service>, shutdown: Shutdown) {
+    let connections = TaskTracker::new();
+    let serve = |(stream, peer): (TcpStream, SocketAddr)| {
+        connections.spawn(connection::serve(
+            stream,
+            peer,
+            Arc::clone(&service),
+            shutdown.clone(),
+        ));
+    };
+    let mut is_failing = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.begun() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(accepted) => {
+                is_failing = false;
+                serve(accepted);
+            }
+            Err(error) if is_the_clients(&error) => {}
+            Err(error) => {
+                if !is_failing {
+                    tracing::error!(%error, server = service.name(), "no connection can be accepted");
+                }
+                is_failing = true;
+                let _ = tokio::time::timeout(ACCEPT_PAUSE, shutdown.begun()).await;
+            }
+        }
+    }
+    // Who connected before the listener closes is served, not reset.
+    while let Some(Ok(accepted)) = listener.accept().now_or_never() {
+        serve(accepted);
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// Errors of one connection that is gone before it was accepted (`accept(2)`), not of the listener.
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+    )
+}

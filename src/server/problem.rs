@@ -1,0 +1,160 @@
+//! Errors on the wire. Domain errors know no HTTP; this is the one place that turns them, and poem's own, into
+//! answers: [`Failure`] is what an operation returns, [`problem_of`] is for everything that poem refuses itself.
+
+use std::fmt;
+
+use poem::Response;
+use poem::error::ResponseError;
+use poem::http::{HeaderName, HeaderValue, StatusCode, header};
+use poem_openapi::ApiResponse;
+use poem_openapi::error::ParseParamError;
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem_openapi::types::Type as _;
+
+use crate::api::Problem;
+use crate::auth::{Refused, Scope};
+
+const PROBLEM_JSON: &str = "application/problem+json";
+
+/// An operation's error.
+#[derive(Debug)]
+pub struct Failure {
+    status: StatusCode,
+    detail: String,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Failure {
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            detail: detail.into(),
+            header: None,
+        }
+    }
+
+    /// A parameter that was understood as text but not as what it should be.
+    pub fn bad_parameter(name: &str, reason: impl fmt::Display) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            format!("parameter `{name}` {reason}"),
+        )
+    }
+
+    /// RFC 6750, section 3: the token is missing or does not count.
+    pub fn unauthorized(refused: Option<Refused>) -> Self {
+        let detail = match refused {
+            None => "this needs `Authorization: Bearer TOKEN`: `fullon token` prints one".into(),
+            Some(refused) => format!("{refused}: `fullon token` prints a new one"),
+        };
+        Self::new(StatusCode::UNAUTHORIZED, detail).with_header(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer error=\"invalid_token\""),
+        )
+    }
+
+    /// RFC 6750, section 3: the token does not allow this.
+    pub fn forbidden(needed: Scope) -> Self {
+        let needed = needed.as_str();
+        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{needed}\"");
+        let failure = Self::new(
+            StatusCode::FORBIDDEN,
+            format!(
+                "the token lacks the scope {needed}: `fullon token --scope {needed}` prints one that has it"
+            ),
+        );
+        match HeaderValue::try_from(challenge) {
+            Ok(challenge) => failure.with_header(header::WWW_AUTHENTICATE, challenge),
+            Err(_) => failure,
+        }
+    }
+
+    fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
+        Self {
+            header: Some((name, value)),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl ResponseError for Failure {
+    fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    fn as_response(&self) -> Response {
+        let mut response = response(self.status, &self.detail);
+        if let Some((name, value)) = self.header.clone() {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+impl ApiResponse for Failure {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "An error, as described by RFC 9457.",
+                status: None,
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: PROBLEM_JSON,
+                    schema: Problem::schema_ref(),
+                }],
+                headers: vec![],
+            }],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        Problem::register(registry);
+    }
+}
+
+/// The answer to what poem refused: an unknown path, a wrong method, a bad parameter or body. `allow` is what
+/// the path allows, if the path is known.
+pub fn problem_of(error: poem::Error, path: &str, allow: Option<&HeaderValue>) -> Response {
+    if error.is::<Failure>() || error.is_from_response() {
+        return error.into_response();
+    }
+    let status = error.status();
+    let detail = match status {
+        StatusCode::NOT_FOUND => format!("there is nothing at {path}"),
+        StatusCode::METHOD_NOT_ALLOWED => format!("{path} does not know this method"),
+        _ => match error.downcast_ref::<ParseParamError>() {
+            Some(error) => format!("parameter `{}`: {}", error.name, error.reason),
+            None => error.to_string(),
+        },
+    };
+    let mut response = response(status, &detail);
+    if status == StatusCode::METHOD_NOT_ALLOWED
+        && let Some(allow) = allow
+    {
+        response.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    response
+}
+
+/// A problem whose status says what kind it is.
+pub fn response(status: StatusCode, detail: &str) -> Response {
+    let problem = Problem {
+        kind: "about:blank".into(),
+        title: status.canonical_reason().unwrap_or("Error").into(),
+        status: status.as_u16(),
+        detail: detail.into(),
+    };
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    Response::builder()
+        .status(status)
+        .content_type(PROBLEM_JSON)
+        .body(body)
+}

@@ -1,0 +1,137 @@
+//! The public API: health for load balancers, documentation for people, and whatever an application mounts.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use poem::endpoint::BoxEndpoint;
+use poem::http::StatusCode;
+use poem::{EndpointExt as _, IntoEndpoint};
+use poem_openapi::{OpenApi, OpenApiService};
+
+use super::payload::{Json, Rendered};
+use super::problem::Failure;
+use super::service::Service;
+use super::shutdown::Shutdown;
+use super::traffic::Traffic;
+use super::{docs, openapi};
+use crate::api::{Health as HealthBody, Index, Liveness, Readiness, SERVICE, VERSION};
+use crate::health::Health;
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// What is mounted beside the built-in routes of the public port.
+#[derive(Default)]
+pub struct Mounts(Vec<(String, BoxEndpoint<'static>)>);
+
+impl Mounts {
+    /// Adds an endpoint below a path.
+    pub fn add(&mut self, path: &str, endpoint: impl IntoEndpoint<Endpoint: 'static>) {
+        let endpoint = endpoint.into_endpoint().map_to_response().boxed();
+        self.0.push((path.to_owned(), endpoint));
+    }
+}
+
+/// The public server's service.
+#[must_use]
+pub fn service(
+    health: Arc<Health>,
+    mounts: Mounts,
+    traffic: Arc<Traffic>,
+    shutdown: Shutdown,
+) -> Arc<Service> {
+    let document = openapi::public_document();
+    let allow = openapi::allowed_methods(&document);
+    let mut routes = docs::routes("", document, document_service);
+    for (path, endpoint) in mounts.0 {
+        routes = routes.nest(path, endpoint);
+    }
+    let endpoint = routes
+        .nest("/", openapi_service(Some(health)))
+        .map_to_response()
+        .boxed();
+    Service::new("public", endpoint, allow, None, traffic, shutdown)
+}
+
+/// Without a health it only describes itself.
+fn openapi_service(health: Option<Arc<Health>>) -> OpenApiService<PublicApi, ()> {
+    OpenApiService::new(PublicApi::new(health), "Fullon Master API", VERSION)
+        .description("The public API: health for load balancers and documentation for people.")
+}
+
+pub(super) fn document_service() -> OpenApiService<PublicApi, ()> {
+    openapi_service(None)
+}
+
+pub(super) struct PublicApi {
+    health: Arc<Health>,
+    /// The two bodies of `/health`, which is asked more often than anything else.
+    healthy: Bytes,
+    unhealthy: Bytes,
+}
+
+impl PublicApi {
+    fn new(health: Option<Arc<Health>>) -> Self {
+        let render =
+            |ready| Bytes::from(serde_json::to_vec(&Health::summary(ready)).unwrap_or_default());
+        Self {
+            health: health.unwrap_or_else(|| Arc::new(Health::new(None))),
+            healthy: render(true),
+            unhealthy: render(false),
+        }
+    }
+}
+
+#[OpenApi]
+impl PublicApi {
+    /// Service, version and links.
+    #[oai(path = "/", method = "get", operation_id = "get_index")]
+    async fn index(&self) -> Result<Json<Index>> {
+        Ok(Json(Index {
+            service: SERVICE.into(),
+            version: VERSION.into(),
+            docs: "/docs".into(),
+            health: "/health".into(),
+        }))
+    }
+
+    /// Whether the service can be used.
+    ///
+    /// Never waits for anything. 503 while the process starts or drains, or when a dependency is down.
+    #[oai(path = "/health", method = "get", operation_id = "get_health")]
+    async fn health(&self) -> Result<Rendered<HealthBody>> {
+        let (status, body) = if self.health.is_ready() {
+            (StatusCode::OK, &self.healthy)
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, &self.unhealthy)
+        };
+        Ok(Rendered {
+            status,
+            body: body.clone(),
+            kind: PhantomData,
+        })
+    }
+
+    /// Whether the process serves. A failure means that it should be restarted.
+    #[oai(path = "/health/live", method = "get", operation_id = "get_liveness")]
+    async fn live(&self) -> Result<Json<Liveness>> {
+        Ok(Json(Liveness {
+            status: "alive".into(),
+        }))
+    }
+
+    /// Whether traffic should be sent here, and the state of each check.
+    #[oai(path = "/health/ready", method = "get", operation_id = "get_readiness")]
+    async fn ready(&self) -> Result<Rendered<Readiness>> {
+        let readiness = self.health.readiness();
+        Ok(Rendered {
+            status: if readiness.ready {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            },
+            body: serde_json::to_vec(&readiness).unwrap_or_default().into(),
+            kind: PhantomData,
+        })
+    }
+}
