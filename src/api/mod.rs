@@ -181,6 +181,7 @@ pub struct HttpUsage {
 /// Body of `POST /admin/stop`; may be left out.
 #[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]
 #[oai(deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct StopRequest {
     /// How long requests in flight may take, in seconds, 0 to 3600; `SHUTDOWN_TIMEOUT` when left out.
     #[oai(

@@ -1,6 +1,6 @@
 //! `fullon logs`
 
-use super::output::{Colour, Output};
+use super::output::{Colour, Output, notice};
 use super::{Context, Failure, Result, block_on};
 use crate::api::LogEntry;
 use crate::client::LogQuery;
@@ -26,7 +26,7 @@ pub struct Arguments {
 }
 
 pub fn run(context: &Context, arguments: Arguments, output: &Output) -> Result {
-    let control = context.control(output)?;
+    let control = context.control()?;
     let query = LogQuery {
         lines: arguments.lines.into(),
         level: arguments.level,
@@ -34,7 +34,6 @@ pub fn run(context: &Context, arguments: Arguments, output: &Output) -> Result {
         since: arguments.since,
         after: None,
     };
-    let mut notice = |text: &str| output.notice(text);
     block_on(async {
         if arguments.no_follow {
             let entries = control.last_lines(&query, &mut notice).await;
@@ -48,9 +47,9 @@ pub fn run(context: &Context, arguments: Arguments, output: &Output) -> Result {
         loop {
             match lines.next(&mut notice).await.map_err(anyhow::Error::from)? {
                 Some(LogLine::Entry(entry)) => print(&entry, output)?,
-                Some(LogLine::Gap) => output.notice("lines are missing here"),
+                Some(LogLine::Gap) => notice("lines are missing here"),
                 None => {
-                    output.notice("the log ends: the daemon is not running");
+                    notice("the log ends: the daemon is not running");
                     return Ok(());
                 }
             }

@@ -24,7 +24,7 @@ use crate::config::{EnvFile, Locator, Problems, Sources};
 use crate::control::{Control, Launch};
 use crate::server::public::Mounts;
 use flags::SettingFlags;
-use output::Output;
+use output::{Output, notice};
 
 /// The Fullon Master API daemon, and the tool that operates it.
 #[derive(Debug, Parser)]
@@ -42,7 +42,7 @@ struct Arguments {
     #[arg(long, global = true, value_name = "FILE")]
     env_file: Option<PathBuf>,
 
-    /// Operate the daemon with this admin API, such as http://127.0.0.1:8001
+    /// Operate the daemon with this admin API, such as <http://127.0.0.1:8001>
     #[arg(long, global = true, value_name = "URL")]
     admin_url: Option<String>,
 
@@ -185,10 +185,10 @@ impl Context {
     }
 
     /// The daemon that is meant. Mistakes in settings that are not needed for it are only told.
-    fn control(&self, output: &Output) -> Result<Control> {
+    fn control(&self) -> Result<Control> {
         let locator = Locator::find(&self.sources())?;
         for problem in &locator.ignored {
-            output.notice(&format!("ignored for this verb: {problem}"));
+            notice(&format!("ignored for this verb: {problem}"));
         }
         Ok(
             Control::new(locator, self.admin_url.as_deref(), &user_name())

@@ -18,6 +18,12 @@ pub enum Colour {
     Grey = 90,
 }
 
+/// Something to know beside the result.
+pub fn notice(text: &str) {
+    // Without stderr nobody wants to know.
+    let _ = writeln!(io::stderr(), "fullon: {text}");
+}
+
 /// stdout and stderr of the verb.
 pub struct Output {
     json: bool,
@@ -71,21 +77,15 @@ impl Output {
         Ok(())
     }
 
-    /// Something to know beside the result.
-    pub fn notice(&self, text: &str) {
-        // Without stderr nobody wants to know.
-        let _ = writeln!(io::stderr(), "fullon: {text}");
-    }
-
     /// Why the verb failed.
     pub fn error(&self, text: &str) {
-        let _ = writeln!(io::stderr(), "fullon: {text}");
+        notice(text);
         let _ = self.value(&json!({ "error": text }));
     }
 
     /// What is wrong with the configuration.
     pub fn problems(&self, problems: &Problems) {
-        let _ = writeln!(io::stderr(), "fullon: {problems}");
+        notice(&problems.to_string());
         let list: Vec<_> = problems
             .0
             .iter()

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use super::output::{Colour, Output};
+use super::output::{Colour, Output, notice};
 use super::{Context, Failure, Result, block_on};
 use crate::control::RestartError;
 
 pub fn run(context: &Context, output: &Output) -> Result {
-    let control = context.control(output)?;
+    let control = context.control()?;
     let launch = context.launch()?;
-    let restarted = block_on(control.restart(launch, &mut |text| output.notice(text)))?;
+    let restarted = block_on(control.restart(launch, &mut notice))?;
     let restarted = restarted.map_err(|error| match error {
         RestartError::Settings(_) => {
             output.error(&error.to_string());

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::output::{Colour, Output};
+use super::output::{Colour, Output, notice};
 use super::{Context, Failure, Result, block_on};
 use crate::api::{Phase, Status};
 use crate::control::Report;
 
 pub fn run(context: &Context, output: &Output) -> Result {
-    let control = context.control(output)?;
+    let control = context.control()?;
     let report = block_on(control.status())?.map_err(anyhow::Error::from)?;
     let pid_file = control.pid_file();
     match report {
@@ -22,7 +22,7 @@ pub fn run(context: &Context, output: &Output) -> Result {
             log_file,
             because,
         } => {
-            output.notice(&format!(
+            notice(&format!(
                 "{because}; this is what the PID file and its lock tell"
             ));
             let offline = Offline {
@@ -53,7 +53,8 @@ fn online(status: &Status, output: &Output) -> Result {
         Phase::Starting => ("running (starting)", Colour::Yellow),
         Phase::Draining => ("running (draining)", Colour::Yellow),
     };
-    let uptime = humantime::format_duration(Duration::from_secs(status.uptime_seconds as u64));
+    let uptime = Duration::try_from_secs_f64(status.uptime_seconds.floor()).unwrap_or_default();
+    let uptime = humantime::format_duration(uptime);
     let lines = [
         ("Status:", output.paint(colour, state)),
         ("PID:", status.pid.to_string()),

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::output::{Colour, Output};
+use super::output::{Colour, Output, notice};
 use super::{Context, Failure, Result, block_on};
 use crate::api::StopRequest;
 use crate::control::{How, Stopped};
@@ -22,12 +22,11 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 }
 
 pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {
-    let control = context.control(output)?;
+    let control = context.control()?;
     let order = StopRequest {
         timeout_seconds: arguments.timeout,
     };
-    let stopped = block_on(control.stop(&order, &mut |text| output.notice(text)))?
-        .map_err(anyhow::Error::from)?;
+    let stopped = block_on(control.stop(&order, &mut notice))?.map_err(anyhow::Error::from)?;
     match stopped {
         Stopped::Done { pid, how } => {
             let (text, via) = match how {

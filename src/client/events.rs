@@ -1,7 +1,7 @@
 //! Server-sent events (HTML standard, section 9.2.6), as far as the log stream uses them.
 
 use memchr::memchr;
-use reqwest::{Response, Url};
+use reqwest::Response;
 
 use super::{ClientError, root_cause};
 use crate::api::{LogEntry, StreamEnd, event};
@@ -20,12 +20,12 @@ pub enum LogEvent {
 /// The events of one stream.
 pub struct LogEvents {
     response: Response,
-    base: Url,
+    base: String,
     parser: Parser,
 }
 
 impl LogEvents {
-    pub(super) fn new(response: Response, base: Url) -> Self {
+    pub(super) fn new(response: Response, base: String) -> Self {
         Self {
             response,
             base,

@@ -19,7 +19,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long it may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a token of ours lives: as long as one call, and clocks that differ a little.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
+const TOKEN_LIFETIME: Duration = Duration::from_mins(1);
 
 /// A call failed.
 #[derive(Debug, Error)]
@@ -33,7 +33,7 @@ pub enum ClientError {
     #[error("the admin API at {base} cannot be reached: {reason}")]
     Unreachable {
         /// Base URL.
-        base: Url,
+        base: String,
         /// Why.
         reason: String,
     },
@@ -41,7 +41,7 @@ pub enum ClientError {
     #[error("the admin API at {base} refused the token: {}", .problem.detail)]
     Refused {
         /// Base URL.
-        base: Url,
+        base: String,
         /// What it said.
         problem: Problem,
     },
@@ -52,7 +52,7 @@ pub enum ClientError {
     #[error("what answers at {base} is not the admin API of this service ({detail})")]
     Stranger {
         /// Base URL.
-        base: Url,
+        base: String,
         /// How that was seen.
         detail: String,
     },
@@ -176,7 +176,7 @@ impl AdminClient {
         // The stream has no end; only its beginning is waited for.
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.send(request)).await;
         let response = answer.map_err(|_| self.unreachable("no answer within 2 s".into()))??;
-        Ok(LogEvents::new(response, self.base.clone()))
+        Ok(LogEvents::new(response, self.base.to_string()))
     }
 
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ClientError> {
@@ -215,7 +215,7 @@ impl AdminClient {
         };
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Refused {
-                base: self.base.clone(),
+                base: self.base.to_string(),
                 problem,
             },
             _ => ClientError::Problem(problem),
@@ -232,14 +232,14 @@ impl AdminClient {
 
     fn unreachable(&self, reason: String) -> ClientError {
         ClientError::Unreachable {
-            base: self.base.clone(),
+            base: self.base.to_string(),
             reason,
         }
     }
 
     fn stranger(&self, detail: String) -> ClientError {
         ClientError::Stranger {
-            base: self.base.clone(),
+            base: self.base.to_string(),
             detail,
         }
     }

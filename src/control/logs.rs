@@ -230,9 +230,9 @@ async fn next_of_file(
             }));
         }
         let is_over = async {
-            match writer {
-                Some(process) => drop(process.gone().await),
-                None => {}
+            if let Some(process) = writer {
+                // One that cannot be waited for counts as gone.
+                let _ = process.gone().await;
             }
         };
         let items = tokio::select! {

@@ -42,7 +42,7 @@ enum Found {
     /// It holds the PID file.
     Held {
         holder: Holder,
-        state: Option<State>,
+        state: Option<Box<State>>,
         client: Result<AdminClient, ClientError>,
     },
     /// It died without cleaning up.
@@ -96,11 +96,12 @@ impl Control {
         let state = match &presence {
             Presence::Held(holder) => holder
                 .pid()
-                .and_then(|pid| State::read(&self.locator.pid_file, pid).ok()),
+                .and_then(|pid| State::read(&self.locator.pid_file, pid).ok())
+                .map(Box::new),
             _ => None,
         };
         if let Some(url) = &self.admin_url
-            && !self.is_local(url, state.as_ref())
+            && !self.is_local(url, state.as_deref())
         {
             return Ok(match self.configured_client(url.as_str()) {
                 Ok(client) => Found::Elsewhere(client),

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::{Control, Found};
 use crate::api::{StopAccepted, StopRequest};
 use crate::client::{AdminClient, ClientError};
-use crate::instance::{Holder, PidFile, PidFileError, Process, State};
+use crate::instance::{Holder, PidFile, PidFileError, Process, State, listener_on};
 
 /// How long a process that was sent SIGTERM may take.
 const TERM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,7 +77,7 @@ pub enum StopError {
     #[error("process {0} is still there after SIGKILL: it waits for a device; look at `dmesg`")]
     Unkillable(u32),
     /// It was asked, and goes on.
-    #[error("the daemon at {0} accepted the stop but still answers")]
+    #[error("the daemon at {0} accepted the stop but did not exit by its deadline")]
     StillThere(String),
 }
 
@@ -109,7 +109,7 @@ impl Control {
                             "{error}; stopping process {} by signal",
                             process.pid()
                         ));
-                        end_by_signal(&process, &error.to_string(), notice)?
+                        end_by_signal(&process, &error.to_string(), TERM_TIMEOUT, notice)?
                     }
                 };
                 if how == How::Killed {
@@ -121,12 +121,12 @@ impl Control {
                 })
             }
             Found::Held {
-                holder: Holder::Hidden(_),
+                holder: Holder::Hidden(named),
                 client,
                 ..
             } => {
                 let client = client.map_err(StopError::Hidden)?;
-                stop_elsewhere(&client, order)
+                stop_over_rest(&client, order, named.and_then(Process::open))
                     .await
                     .map_err(|error| match error {
                         StopError::Client(error) => StopError::Hidden(error),
@@ -134,15 +134,18 @@ impl Control {
                     })
             }
             Found::Dead(pid) => Ok(Stopped::Dead(pid)),
-            Found::Absent(Ok(client)) => match stop_elsewhere(&client, order).await {
-                Err(StopError::Client(
-                    ClientError::Unreachable { .. } | ClientError::Stranger { .. },
-                )) => Ok(Stopped::NotRunning),
-                other => other,
-            },
+            Found::Absent(Ok(client)) => {
+                let listener = client.base().port().and_then(listener_on);
+                match stop_over_rest(&client, order, listener).await {
+                    Err(StopError::Client(
+                        ClientError::Unreachable { .. } | ClientError::Stranger { .. },
+                    )) => Ok(Stopped::NotRunning),
+                    other => other,
+                }
+            }
             Found::Absent(Err(error)) if self.admin_url.is_some() => Err(error.into()),
             Found::Absent(Err(_)) => Ok(Stopped::NotRunning),
-            Found::Elsewhere(client) => stop_elsewhere(&client, order).await,
+            Found::Elsewhere(client) => stop_over_rest(&client, order, None).await,
         }
     }
 
@@ -170,7 +173,7 @@ fn wait_for_exit(
         "{late}; stopping process {} by signal",
         process.pid()
     ));
-    end_by_signal(process, late, notice)
+    end_by_signal(process, late, TERM_TIMEOUT, notice)
 }
 
 fn time_left(accepted: &StopAccepted) -> Duration {
@@ -183,6 +186,7 @@ fn time_left(accepted: &StopAccepted) -> Duration {
 fn end_by_signal(
     process: &Process,
     because: &str,
+    term_timeout: Duration,
     notice: &mut dyn FnMut(&str),
 ) -> Result<How, StopError> {
     let not_permitted = |source| StopError::NotPermitted {
@@ -195,10 +199,12 @@ fn end_by_signal(
     {
         return Err(not_permitted(error));
     }
-    if process.wait(TERM_TIMEOUT) {
+    if process.wait(term_timeout) {
         return Ok(How::Terminated);
     }
-    notice("it did not stop within 10 s of SIGTERM; killing it");
+    notice(&format!(
+        "it did not stop within {term_timeout:?} of SIGTERM; killing it"
+    ));
     if let Err(error) = process.kill()
         && !process.is_gone()
     {
@@ -211,20 +217,63 @@ fn end_by_signal(
     }
 }
 
-/// Stops a daemon that is known only by its admin API: it is gone when nobody, or another one, answers.
-async fn stop_elsewhere(client: &AdminClient, order: &StopRequest) -> Result<Stopped, StopError> {
+/// Stops a daemon that may not be signalled, or is not a process of this machine. `process` is waited for if it turns
+/// out to be the daemon's; otherwise the daemon is gone when nobody, or another one, answers.
+async fn stop_over_rest(
+    client: &AdminClient,
+    order: &StopRequest,
+    process: Option<Process>,
+) -> Result<Stopped, StopError> {
     let accepted = client.stop(order).await?;
-    let end = Instant::now() + time_left(&accepted) + EXIT_MARGIN;
+    let done = Stopped::Done {
+        pid: accepted.pid,
+        how: How::Rest,
+    };
+    let patience = time_left(&accepted) + EXIT_MARGIN;
+    if let Some(process) = process.filter(|process| process.pid() == accepted.pid) {
+        return if process.wait(patience) {
+            Ok(done)
+        } else {
+            Err(StopError::StillThere(client.base().to_string()))
+        };
+    }
+    let end = Instant::now() + patience;
     while Instant::now() < end {
         match client.status().await {
             Ok(status) if status.pid == accepted.pid => tokio::time::sleep(ASK_INTERVAL).await,
-            _ => {
-                return Ok(Stopped::Done {
-                    pid: accepted.pid,
-                    how: How::Rest,
-                });
-            }
+            _ => return Ok(done),
         }
     }
     Err(StopError::StillThere(client.base().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufRead as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_does_not_listen_is_killed_and_said_so() {
+        let mut stubborn = Command::new("sh")
+            .args(["-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = stubborn.stdout.take().unwrap();
+        std::io::BufReader::new(stdout)
+            .read_line(&mut line)
+            .unwrap();
+        let process = Process::open(stubborn.id()).unwrap();
+        let mut said = Vec::new();
+        let timeout = Duration::from_millis(50);
+        let how = end_by_signal(&process, "", timeout, &mut |text| {
+            said.push(text.to_owned());
+        });
+        assert_eq!(how.unwrap(), How::Killed);
+        assert!(said[0].contains("killing it"), "{said:?}");
+        stubborn.wait().unwrap();
+    }
 }

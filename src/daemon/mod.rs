@@ -4,7 +4,6 @@
 //! the ports, then the log; the PID file says who we are only when the servers answer.
 
 mod error;
-mod port_owner;
 mod signals;
 
 use std::collections::BTreeMap;
@@ -26,7 +25,7 @@ use crate::api::{Phase, VERSION};
 use crate::auth::{Keyring, random_key, read_or_create_key_file};
 use crate::config::{LogTarget, Settings};
 use crate::health::Health;
-use crate::instance::{Announcement, Announcer, PidFile, State};
+use crate::instance::{Announcement, Announcer, PidFile, State, listener_on};
 use crate::logs::{self, LogFile, LogHealth, Stdout, Watcher};
 use crate::server::admin::{Context, StopOrder, base_url};
 use crate::server::public::Mounts;
@@ -213,6 +212,15 @@ impl Start<'_> {
             admin = state.admin,
             "ready"
         );
+        let life = Life {
+            signals,
+            log: log.health,
+            health,
+            shutdown,
+            servers,
+        };
+        // Whoever reads the log after `fullon start` finds the start in it.
+        life.settle_log(Duration::from_secs(1));
         if let Some(announcer) = announcer.take() {
             announcer.announce(&Announcement::Ready {
                 pid: state.pid,
@@ -224,13 +232,6 @@ impl Start<'_> {
             sd_notify::NotifyState::Status("serving"),
         ]);
 
-        let life = Life {
-            signals,
-            log: log.health,
-            health,
-            shutdown,
-            servers,
-        };
         let ended = life.until_stopped(&mut stop_orders, default_timeout).await;
         State::remove(&pid_file_path);
         drop(log.guards);
@@ -243,8 +244,9 @@ fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Start
         setting,
         address,
         owner: (source.kind() == std::io::ErrorKind::AddrInUse)
-            .then(|| port_owner::find(address))
-            .flatten(),
+            .then(|| listener_on(address.port()))
+            .flatten()
+            .map(|process| process.describe()),
         source,
     })
 }
@@ -307,6 +309,8 @@ impl Life {
             sd_notify::NotifyState::Status("draining"),
         ]);
         tracing::info!(by, ?timeout, "stopping");
+        // So that followers see it before their streams end.
+        self.settle_log(Duration::from_secs(1));
         self.shutdown.begin();
         let servers = self.servers.clone();
         let ended = tokio::select! {
@@ -323,7 +327,17 @@ impl Life {
         self.shutdown.force();
         servers.wait().await;
         tracing::info!("stopped");
+        self.settle_log(Duration::from_secs(5));
         ended
+    }
+
+    /// Waits, on a slow disk at most this long, until all that was logged is in the file.
+    fn settle_log(&self, timeout: Duration) {
+        if let Some(log) = &self.log
+            && !log.settle(timeout)
+        {
+            tracing::warn!(?timeout, "the log file is slow");
+        }
     }
 
     /// Who asked, and how long requests in flight may take.

@@ -1,18 +1,18 @@
 //! Whether the service can be used: the phase of the process and what it depends on.
 
 use std::sync::Arc;
-
-use tokio::sync::watch;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::api::{
     Check, CheckState, Health as Body, HealthState, Phase, Readiness, SERVICE, VERSION,
 };
 use crate::logs::LogHealth;
 
-/// The phase, which can be watched, and the checks.
+/// The phase and the checks.
 #[derive(Debug)]
 pub struct Health {
-    phase: watch::Sender<Phase>,
+    /// A [`Phase`]. Every probe reads it, so it is no lock.
+    phase: AtomicU8,
     log: Option<Arc<LogHealth>>,
 }
 
@@ -21,7 +21,7 @@ impl Health {
     #[must_use]
     pub fn new(log: Option<Arc<LogHealth>>) -> Self {
         Self {
-            phase: watch::Sender::new(Phase::Starting),
+            phase: AtomicU8::new(Phase::Starting as u8),
             log,
         }
     }
@@ -29,18 +29,16 @@ impl Health {
     /// The phase now.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        *self.phase.borrow()
+        match self.phase.load(Ordering::Acquire) {
+            phase if phase == Phase::Starting as u8 => Phase::Starting,
+            phase if phase == Phase::Ready as u8 => Phase::Ready,
+            _ => Phase::Draining,
+        }
     }
 
     /// Enters the next phase.
     pub fn enter(&self, phase: Phase) {
-        self.phase.send_replace(phase);
-    }
-
-    /// Follows the phase.
-    #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Phase> {
-        self.phase.subscribe()
+        self.phase.store(phase as u8, Ordering::Release);
     }
 
     /// Whether requests should be sent here. A log that cannot be written does not stop the service.

@@ -3,11 +3,13 @@
 //! the command line reads them.
 
 mod handshake;
+mod listener;
 mod pid_file;
 mod process;
 mod state_file;
 
 pub use handshake::{Announcement, Announcer};
+pub use listener::listener_on;
 pub use pid_file::{Holder, PidFile, PidFileError, Presence, inspect};
-pub use process::{Process, command_of};
+pub use process::Process;
 pub use state_file::{State, StateFileError};

@@ -207,9 +207,12 @@ fn find_holder(path: &Path, file: &File) -> Holder {
         .map_or(Holder::Hidden(named), Holder::Process)
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the constants are small; the C library declares the fields narrower than the names"
+)]
 fn lock_request() -> libc::flock {
     libc::flock {
-        // The constants fit; the C library declares the fields narrower than the names.
         l_type: libc::F_WRLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: LOCKED_BYTE,
@@ -281,7 +284,7 @@ mod tests {
         held.write(std::process::id()).unwrap();
         match inspect(&path).unwrap() {
             Presence::Held(Holder::Process(process)) => {
-                assert_eq!(process.pid(), std::process::id())
+                assert_eq!(process.pid(), std::process::id());
             }
             other => panic!("{other:?}"),
         }

@@ -37,6 +37,14 @@ impl Process {
         self.pid
     }
 
+    /// Its name and number, for messages.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let name = fs::read_to_string(format!("/proc/{}/comm", self.pid));
+        let name = name.as_deref().map_or("a process", str::trim_end);
+        format!("{name} (PID {})", self.pid)
+    }
+
     /// Whether it is gone. A zombie is gone, even where its parent never collects it.
     #[must_use]
     pub fn is_gone(&self) -> bool {
@@ -145,11 +153,4 @@ impl Process {
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .filter_map(Self::open)
     }
-}
-
-/// The name of a process, for messages.
-#[must_use]
-pub fn command_of(pid: u32) -> Option<String> {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(name.trim_end().to_owned())
 }

@@ -1,5 +1,7 @@
 //! From the bytes of a line to an entry, and which entries a reader wants.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use serde_json::Value;
 use tracing::Level;
@@ -15,7 +17,8 @@ pub(super) fn entry(cursor: Cursor, bytes: &[u8], terminated: bool) -> LogEntry 
     let length = usize::try_from(cursor.len).unwrap_or(usize::MAX) - usize::from(terminated);
     let mut line = String::from_utf8_lossy(bytes).into_owned();
     if length > bytes.len() {
-        line.push_str(&format!(" [cut: {} of {length} bytes shown]", bytes.len()));
+        // Writing to a string does not fail.
+        let _ = write!(line, " [cut: {} of {length} bytes shown]", bytes.len());
     }
     let parts = if line.starts_with('{') {
         parse_json(&line)
@@ -73,7 +76,7 @@ fn parse_json(line: &str) -> Option<Parts> {
         if !message.is_empty() {
             message.push(' ');
         }
-        message.push_str(&format!("{name}={value}"));
+        let _ = write!(message, "{name}={value}");
     }
     Some(Parts {
         timestamp: Some(timestamp),

@@ -174,13 +174,10 @@ impl Reader {
                 self.ready.extend(entries.into_iter().map(Item::Entry));
                 end
             }
-            From::After(cursor) => match resume_at(&file, id, cursor) {
-                Some(place) => place,
-                None => {
-                    self.ready.push_back(Item::Gap);
-                    0
-                }
-            },
+            From::After(cursor) => resume_at(&file, id, cursor).unwrap_or_else(|| {
+                self.ready.push_back(Item::Gap);
+                0
+            }),
         };
         self.source = Some(SourceFile::new(file, id, start));
         Ok(())

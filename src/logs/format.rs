@@ -1,18 +1,20 @@
 //! From events to lines: one event is one line, whatever is in it.
 
 use std::fmt;
+use std::io;
+use std::sync::Arc;
 
 use thiserror::Error;
 use tracing::{Event, Subscriber};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::format::{Format, Writer};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use super::writer::LogFile;
+use super::writer::{LogFile, LogHealth};
 use crate::config::{LogFormat, LogSettings};
 
 /// How many events may wait for the disk before the threads that log have to.
@@ -60,9 +62,14 @@ pub fn install(
         layers.push(layer(settings.format, colour, writer));
     }
     if let Some(file) = file {
+        let health = file.health();
         let (writer, guard) = queue().thread_name("log-file").finish(file);
+        let counted = move || Counted {
+            writer: writer.clone(),
+            health: Arc::clone(&health),
+        };
         guards.push(guard);
-        layers.push(layer(settings.format, false, writer));
+        layers.push(layer(settings.format, false, counted));
     }
     tracing_subscriber::registry()
         .with(layers)
@@ -72,12 +79,26 @@ pub fn install(
     Ok(guards)
 }
 
-fn layer<S>(
-    format: LogFormat,
-    colour: bool,
-    writer: tracing_appender::non_blocking::NonBlocking,
-) -> Box<dyn Layer<S> + Send + Sync>
+/// The queue of the log file, with a count of what went into it: one call, one event.
+struct Counted {
+    writer: NonBlocking,
+    health: Arc<LogHealth>,
+}
+
+impl io::Write for Counted {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.health.count_queued();
+        self.writer.write(event)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+fn layer<S, W>(format: LogFormat, colour: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let layer = tracing_subscriber::fmt::layer()

@@ -235,6 +235,11 @@ mod tests {
         (directory, path)
     }
 
+    fn numbered(count: usize) -> String {
+        let lines: Vec<String> = (0..count).map(|n| format!("line {n}\n")).collect();
+        lines.concat()
+    }
+
     fn lines(path: &Path, count: usize) -> Vec<String> {
         let page = last_lines(path, count, &Filter::default(), None).unwrap();
         page.entries.into_iter().map(|entry| entry.line).collect()
@@ -252,7 +257,7 @@ mod tests {
             "a\n\n\nb".into(),
             format!("{exact}\n{exact}\nend\n"),
             format!("first\n{}\nlast", "z".repeat(BLOCK)),
-            (0..20_000).map(|n| format!("line {n}\n")).collect(),
+            numbered(20_000),
         ];
         for content in &contents {
             let (_keep, path) = log(content.as_bytes());
@@ -278,7 +283,7 @@ mod tests {
 
     #[test]
     fn pages_back_without_gap_or_repeat() {
-        let content: String = (0..100).map(|n| format!("line {n}\n")).collect();
+        let content = numbered(100);
         let (_keep, path) = log(content.as_bytes());
         let mut before = None;
         let mut collected = Vec::new();

@@ -7,8 +7,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::libc;
 use thiserror::Error;
@@ -44,6 +45,10 @@ pub enum LogFileError {
 pub struct LogHealth {
     failure: Mutex<Option<String>>,
     reopen: AtomicBool,
+    /// Events handed to the writer's queue, and how many of them it has dealt with.
+    queued: AtomicU64,
+    written: Mutex<u64>,
+    progress: Condvar,
 }
 
 impl LogHealth {
@@ -51,6 +56,26 @@ impl LogHealth {
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.lock().clone()
+    }
+
+    pub(super) fn count_queued(&self) {
+        self.queued.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Waits until every event logged so far is in the file, at most `timeout`; whether it is.
+    pub fn settle(&self, timeout: Duration) -> bool {
+        let target = self.queued.load(Ordering::Acquire);
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .progress
+            .wait_timeout_while(written, timeout, |written| *written < target);
+        let (written, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *written >= target
+    }
+
+    fn count_written(&self, events: u64) {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) += events;
+        self.progress.notify_all();
     }
 
     /// Has the file opened anew by its name before the next event is written.
@@ -69,6 +94,8 @@ pub struct LogFile {
     path: PathBuf,
     file: File,
     buffer: Vec<u8>,
+    /// Events in the buffer.
+    buffered: u64,
     lost_lines: usize,
     takes_stdio: bool,
     health: Arc<LogHealth>,
@@ -85,6 +112,7 @@ impl LogFile {
             path: path.to_owned(),
             file: open(path)?,
             buffer: Vec::new(),
+            buffered: 0,
             lost_lines: 0,
             takes_stdio: false,
             health: Arc::default(),
@@ -144,6 +172,8 @@ impl LogFile {
             }
         }
         self.buffer.clear();
+        self.health
+            .count_written(std::mem::take(&mut self.buffered));
     }
 }
 
@@ -153,11 +183,14 @@ impl Write for LogFile {
             self.write_buffer();
         }
         self.buffer.extend_from_slice(event);
+        self.buffered += 1;
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         if self.health.reopen.swap(false, Ordering::AcqRel) {
+            // What was logged before the request belongs to the old file.
+            self.write_buffer();
             self.reopen();
         }
         self.write_buffer();
@@ -227,11 +260,13 @@ mod tests {
         log.health().request_reopen();
         log.write_all(b"three\n").unwrap();
         log.flush().unwrap();
+        log.write_all(b"four\n").unwrap();
+        log.flush().unwrap();
         assert_eq!(
             std::fs::read_to_string(path.with_extension("1")).unwrap(),
-            "one\ntwo\n"
+            "one\ntwo\nthree\n"
         );
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "four\n");
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     }
 

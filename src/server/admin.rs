@@ -9,13 +9,12 @@ use poem::http::StatusCode;
 use poem::web::RemoteAddr;
 use poem::{EndpointExt as _, Request};
 use poem_openapi::param::{Header, Query};
-use poem_openapi::payload::Json as JsonBody;
 use poem_openapi::{OpenApi, OpenApiService};
 use tokio::sync::mpsc;
 
 use super::guard::{Authorized, Control, Logs, Read};
 use super::log_stream::{self, LogStream};
-use super::payload::{Accepted, Json};
+use super::payload::{Accepted, Json, OptionalBody};
 use super::problem::Failure;
 use super::service::Service;
 use super::shutdown::Shutdown;
@@ -72,7 +71,7 @@ pub struct Context {
 #[must_use]
 pub fn service(context: Context) -> Arc<Service> {
     let document = openapi::admin_document();
-    let allow = openapi::allowed_methods(&document);
+    let allow = openapi::allowed_methods(&document, docs::paths("/admin"));
     let traffic = Arc::clone(&context.traffic);
     let shutdown = context.shutdown.clone();
     let address = context.admin.ip();
@@ -82,7 +81,7 @@ pub fn service(context: Context) -> Arc<Service> {
         .data(keyring)
         .map_to_response()
         .boxed();
-    Service::new("admin", endpoint, allow, Some(address), traffic, shutdown)
+    Arc::new(Service::new("admin", endpoint, allow, traffic, shutdown).guarded(address))
 }
 
 /// Without a context it only describes itself.
@@ -132,6 +131,7 @@ impl AdminApi {
     }
 }
 
+#[expect(clippy::unused_async, reason = "operations of poem-openapi are async")]
 #[OpenApi]
 impl AdminApi {
     /// How the daemon is doing.
@@ -180,13 +180,19 @@ impl AdminApi {
         &self,
         caller: Authorized<Control>,
         peer: &RemoteAddr,
-        body: JsonBody<Option<StopRequest>>,
+        body: OptionalBody<StopRequest>,
     ) -> Result<Accepted<StopAccepted>> {
         let context = self.context()?;
-        let timeout = body
-            .0
-            .and_then(|request| request.timeout_seconds)
-            .map_or(context.settings.shutdown_timeout, Duration::from_secs_f64);
+        let timeout = match body.0.and_then(|order| order.timeout_seconds) {
+            None => context.settings.shutdown_timeout,
+            Some(seconds) if (0.0..=3600.0).contains(&seconds) => Duration::from_secs_f64(seconds),
+            Some(_) => {
+                return Err(Failure::bad_parameter(
+                    "timeout_seconds",
+                    "is not from 0 to 3600",
+                ));
+            }
+        };
         let order = StopOrder {
             subject: caller.claims.subject.clone(),
             timeout,
@@ -199,7 +205,7 @@ impl AdminApi {
             outcome = "accepted",
             subject = caller.claims.subject,
             token_id = caller.claims.token_id,
-            peer = %peer,
+            peer = peer.as_socket_addr().map(tracing::field::display),
             timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         );
         let timeout = SignedDuration::try_from(timeout).unwrap_or_default();

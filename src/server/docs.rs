@@ -24,9 +24,15 @@ pub fn routes<T: OpenApi + 'static>(
     let page = Static::new("text/html; charset=utf-8", move || {
         swagger_ui(&service(), &shown).into_bytes()
     });
+    let [json_path, page_path] = paths(prefix);
     Route::new()
-        .at(format!("{prefix}/openapi.json"), get(json))
-        .at(format!("{prefix}/docs"), get(page))
+        .at(json_path, get(json))
+        .at(page_path, get(page))
+}
+
+/// The paths that [`routes`] adds.
+pub fn paths(prefix: &str) -> [String; 2] {
+    ["openapi.json", "docs"].map(|name| format!("{prefix}/{name}"))
 }
 
 /// poem-openapi's page, showing our document in place of the one it derived.
@@ -41,8 +47,11 @@ fn swagger_ui<T: OpenApi>(service: &OpenApiService<T, ()>, document: &Value) -> 
 /// A body that is made at the first request and shared afterwards.
 struct Static {
     content_type: &'static str,
-    content: LazyLock<(Bytes, HeaderValue), Box<dyn FnOnce() -> (Bytes, HeaderValue) + Send>>,
+    content: LazyLock<Tagged, Box<dyn FnOnce() -> Tagged + Send>>,
 }
+
+/// A body and its entity tag.
+type Tagged = (Bytes, HeaderValue);
 
 impl Static {
     fn new(content_type: &'static str, make: impl FnOnce() -> Vec<u8> + Send + 'static) -> Self {

@@ -23,7 +23,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::task::TaskTracker;
 
@@ -86,13 +85,25 @@ pub async fn run(listener: TcpListener, service: Arc<Service>, shutdown: Shutdow
             }
         }
     }
-    // Who connected before the listener closes is served, not reset.
-    while let Some(Ok(accepted)) = listener.accept().now_or_never() {
-        serve(accepted);
-    }
-    drop(listener);
+    serve_queued(listener, serve);
     connections.close();
     connections.wait().await;
+}
+
+/// Who connected before the listener closes is served, not reset. The queue is asked itself: tokio knows of a
+/// connection only once its driver has run.
+fn serve_queued(listener: TcpListener, serve: impl Fn((TcpStream, SocketAddr))) {
+    let Ok(listener) = listener.into_std() else {
+        return;
+    };
+    while let Ok((stream, peer)) = listener.accept() {
+        let stream = stream
+            .set_nonblocking(true)
+            .and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = stream {
+            serve((stream, peer));
+        }
+    }
 }
 
 /// Errors of one connection that is gone before it was accepted (`accept(2)`), not of the listener.

@@ -92,8 +92,14 @@ fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
         .flat_map(serde_json::Map::values_mut)
 }
 
-/// `Allow` for each path of the document.
-pub(super) fn allowed_methods(document: &Value) -> HashMap<String, HeaderValue> {
+/// `Allow` for each path of the document, and for the paths `unlisted`, which are only read.
+pub(super) fn allowed_methods(
+    document: &Value,
+    unlisted: impl IntoIterator<Item = String>,
+) -> HashMap<String, HeaderValue> {
+    let read_only = unlisted
+        .into_iter()
+        .map(|path| (path, HeaderValue::from_static("GET, HEAD")));
     let paths = document["paths"].as_object().into_iter().flatten();
     paths
         .filter_map(|(path, item)| {
@@ -108,5 +114,6 @@ pub(super) fn allowed_methods(document: &Value) -> HashMap<String, HeaderValue> 
             let allow = HeaderValue::try_from(methods.join(", ")).ok()?;
             Some((path.clone(), allow))
         })
+        .chain(read_only)
         .collect()
 }

@@ -1,16 +1,79 @@
-//! JSON answers, written by serde field by field: poem-openapi's own payload goes through a tree of values and says
+//! JSON bodies. Answers are written by serde field by field: poem-openapi's own payload goes through a tree of values and says
 //! `charset=utf-8`, which RFC 8259 does not know and generated clients stumble over.
 
 use bytes::Bytes;
 use poem::http::{StatusCode, header};
-use poem::{IntoResponse, Response};
-use poem_openapi::ApiResponse;
-use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem::{IntoResponse, Request, RequestBody, Response};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type;
+use poem_openapi::{ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::problem::Failure;
+
+const JSON: &str = "application/json";
+/// No body of this API is larger, in bytes.
+const MAX_BODY: usize = 64 * 1024;
 
 /// `200` with JSON.
 pub struct Json<T>(pub T);
+
+/// A JSON body that may be left out.
+pub struct OptionalBody<T>(pub Option<T>);
+
+impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Some(MetaRequest {
+            description: None,
+            content: vec![MetaMediaType {
+                content_type: JSON,
+                schema: T::schema_ref(),
+            }],
+            required: false,
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<Self::ParamType>,
+    ) -> poem::Result<Self> {
+        let bytes = body.take()?.into_bytes_limit(MAX_BODY).await?;
+        if bytes.is_empty() {
+            return Ok(Self(None));
+        }
+        let content_type = request.content_type().unwrap_or_default();
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case(JSON) {
+            let detail = "a body has to come as `Content-Type: application/json`";
+            return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).into());
+        }
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        let value = serde_path_to_error::deserialize(&mut json)
+            .map_err(|error| match error.path().to_string().as_str() {
+                "." | "?" => format!("the body is not valid: {}", error.inner()),
+                path => format!("`{path}` in the body: {}", error.inner()),
+            })
+            .and_then(|value| {
+                json.end()
+                    .map_err(|error| format!("the body is not valid: {error}"))?;
+                Ok(value)
+            });
+        Ok(Self(Some(value.map_err(|detail| {
+            Failure::new(StatusCode::BAD_REQUEST, detail)
+        })?)))
+    }
+}
 
 /// `202` with JSON.
 pub struct Accepted<T>(pub T);
@@ -34,10 +97,9 @@ fn render(status: StatusCode, body: &impl Serialize) -> Response {
 
 fn json_response(status: StatusCode, body: Bytes) -> Response {
     let mut response = Response::builder().status(status).body(body);
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("application/json"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(JSON));
     response
 }
 
@@ -48,7 +110,7 @@ fn meta<T: Type>(status: StatusCode, description: &'static str) -> MetaResponse 
         status: Some(status.as_u16()),
         status_range: None,
         content: vec![MetaMediaType {
-            content_type: "application/json",
+            content_type: JSON,
             schema: T::schema_ref(),
         }],
         headers: vec![],

@@ -41,47 +41,58 @@ pub fn service(
     shutdown: Shutdown,
 ) -> Arc<Service> {
     let document = openapi::public_document();
-    let allow = openapi::allowed_methods(&document);
+    let allow = openapi::allowed_methods(&document, docs::paths(""));
     let mut routes = docs::routes("", document, document_service);
     for (path, endpoint) in mounts.0 {
         routes = routes.nest(path, endpoint);
     }
-    let endpoint = routes
-        .nest("/", openapi_service(Some(health)))
-        .map_to_response()
-        .boxed();
-    Service::new("public", endpoint, allow, None, traffic, shutdown)
+    let summary = Arc::new(Summary::new(health));
+    let api = openapi_service(Arc::clone(&summary));
+    let endpoint = routes.nest("/", api).map_to_response().boxed();
+    let service = Service::new("public", endpoint, allow, traffic, shutdown);
+    Arc::new(service.with_probe(Box::new(move || summary.answer())))
 }
 
-/// Without a health it only describes itself.
-fn openapi_service(health: Option<Arc<Health>>) -> OpenApiService<PublicApi, ()> {
-    OpenApiService::new(PublicApi::new(health), "Fullon Master API", VERSION)
-        .description("The public API: health for load balancers and documentation for people.")
-}
-
-pub(super) fn document_service() -> OpenApiService<PublicApi, ()> {
-    openapi_service(None)
-}
-
-pub(super) struct PublicApi {
+/// The answer of `/health`: one of two bodies that are made once.
+struct Summary {
     health: Arc<Health>,
-    /// The two bodies of `/health`, which is asked more often than anything else.
     healthy: Bytes,
     unhealthy: Bytes,
 }
 
-impl PublicApi {
-    fn new(health: Option<Arc<Health>>) -> Self {
+impl Summary {
+    fn new(health: Arc<Health>) -> Self {
         let render =
             |ready| Bytes::from(serde_json::to_vec(&Health::summary(ready)).unwrap_or_default());
         Self {
-            health: health.unwrap_or_else(|| Arc::new(Health::new(None))),
+            health,
             healthy: render(true),
             unhealthy: render(false),
         }
     }
+
+    fn answer(&self) -> (StatusCode, Bytes) {
+        if self.health.is_ready() {
+            (StatusCode::OK, self.healthy.clone())
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, self.unhealthy.clone())
+        }
+    }
 }
 
+fn openapi_service(summary: Arc<Summary>) -> OpenApiService<PublicApi, ()> {
+    OpenApiService::new(PublicApi(summary), "Fullon Master API", VERSION)
+        .description("The public API: health for load balancers and documentation for people.")
+}
+
+/// One that only describes itself.
+pub(super) fn document_service() -> OpenApiService<PublicApi, ()> {
+    openapi_service(Arc::new(Summary::new(Arc::new(Health::new(None)))))
+}
+
+pub(super) struct PublicApi(Arc<Summary>);
+
+#[expect(clippy::unused_async, reason = "operations of poem-openapi are async")]
 #[OpenApi]
 impl PublicApi {
     /// Service, version and links.
@@ -100,14 +111,10 @@ impl PublicApi {
     /// Never waits for anything. 503 while the process starts or drains, or when a dependency is down.
     #[oai(path = "/health", method = "get", operation_id = "get_health")]
     async fn health(&self) -> Result<Rendered<HealthBody>> {
-        let (status, body) = if self.health.is_ready() {
-            (StatusCode::OK, &self.healthy)
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, &self.unhealthy)
-        };
+        let (status, body) = self.0.answer();
         Ok(Rendered {
             status,
-            body: body.clone(),
+            body,
             kind: PhantomData,
         })
     }
@@ -123,7 +130,7 @@ impl PublicApi {
     /// Whether traffic should be sent here, and the state of each check.
     #[oai(path = "/health/ready", method = "get", operation_id = "get_readiness")]
     async fn ready(&self) -> Result<Rendered<Readiness>> {
-        let readiness = self.health.readiness();
+        let readiness = self.0.health.readiness();
         Ok(Rendered {
             status: if readiness.ready {
                 StatusCode::OK

@@ -1,11 +1,16 @@
 //! How the servers are told to stop.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio_util::sync::CancellationToken;
 
 /// Two steps: first everything is finished, then what is left is cut off. Clones share both.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     begun: CancellationToken,
+    /// The same for whoever only looks: asking the token takes a lock, and every request asks.
+    has_begun: Arc<AtomicBool>,
     forced: CancellationToken,
 }
 
@@ -18,19 +23,20 @@ impl Shutdown {
 
     /// Listeners close, streams end, requests in flight are finished.
     pub fn begin(&self) {
+        self.has_begun.store(true, Ordering::Release);
         self.begun.cancel();
     }
 
     /// What is still open is cut off.
     pub fn force(&self) {
-        self.begun.cancel();
+        self.begin();
         self.forced.cancel();
     }
 
     /// Whether it has begun.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        self.begun.is_cancelled()
+        self.has_begun.load(Ordering::Acquire)
     }
 
     /// Returns once it has begun.

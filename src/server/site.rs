@@ -9,9 +9,8 @@ use hyper::header::{HOST, ORIGIN};
 /// Why a request is refused, or `None`. The port does not count: a tunnel may end on another.
 pub fn refusal(headers: &HeaderMap, bound_to: IpAddr) -> Option<&'static str> {
     let mut hosts = headers.get_all(HOST).iter();
-    let host = match (hosts.next().map(|host| host.to_str()), hosts.next()) {
-        (Some(Ok(host)), None) => host,
-        _ => return Some("the request has no single valid Host header"),
+    let (Some(Ok(host)), None) = (hosts.next().map(|host| host.to_str()), hosts.next()) else {
+        return Some("the request has no single valid Host header");
     };
     if !is_local(host, bound_to) {
         return Some("the Host header names another machine: use localhost, 127.0.0.1 or [::1]");

@@ -1,6 +1,7 @@
 //! What this process uses, from `proc(5)`.
 
 use std::fs;
+use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 
@@ -22,10 +23,15 @@ pub fn read() -> ProcessUsage {
             .unwrap_or(0_u64)
     };
     let page_size = system(SysconfVar::PAGE_SIZE);
-    let ticks = system(SysconfVar::CLK_TCK).max(1);
+    let tick = Duration::from_secs(1)
+        / u32::try_from(system(SysconfVar::CLK_TCK))
+            .unwrap_or(100)
+            .max(1);
     ProcessUsage {
         rss_bytes: field(24) * page_size,
-        cpu_seconds: (field(14) + field(15)) as f64 / ticks as f64,
+        cpu_seconds: tick
+            .saturating_mul(u32::try_from(field(14) + field(15)).unwrap_or(u32::MAX))
+            .as_secs_f64(),
         open_files: fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
         threads: field(20),
     }

@@ -1,25 +1,19 @@
-//! Who listens on a port, where the system tells: for the message of a start that found it taken.
+//! Who listens on a port, where the system tells.
 
 use std::fs;
-use std::net::SocketAddr;
 
-use crate::instance::command_of;
+use super::process::Process;
 
-/// `name (PID n)` of a process that listens on the port.
-pub fn find(address: SocketAddr) -> Option<String> {
+/// A process that listens on the port; `None` too when it belongs to somebody whose processes we may not look at.
+#[must_use]
+pub fn listener_on(port: u16) -> Option<Process> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|path| fs::read_to_string(path).ok())
-        .flat_map(|table| listening_inodes(&table, address.port()))
+        .flat_map(|table| listening_inodes(&table, port))
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
-    let pid = fs::read_dir("/proc")
-        .ok()?
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .find(|pid| holds_any(*pid, &inodes))?;
-    let name = command_of(pid).unwrap_or_else(|| "a process".into());
-    Some(format!("{name} (PID {pid})"))
+    Process::all().find(|process| holds_any(process.pid(), &inodes))
 }
 
 fn holds_any(pid: u32, sockets: &[String]) -> bool {
@@ -56,10 +50,7 @@ mod tests {
     #[test]
     fn finds_this_very_process() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let owner = find(listener.local_addr().unwrap()).unwrap();
-        assert!(
-            owner.ends_with(&format!("(PID {})", std::process::id())),
-            "{owner}"
-        );
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(listener_on(port).unwrap().pid(), std::process::id());
     }
 }

@@ -1,0 +1,50 @@
+//! The bound for throughput: hyper with nothing around it, on the runtime that fullon uses.
+//!
+//! It is a mode of the benchmark's own program, so that compiler, settings and allocator are the same.
+
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::health;
+
+/// The first argument that asks for this mode; the port is the second.
+pub const MODE: &str = "serve-bare-hyper";
+
+/// Serves until it is killed.
+pub fn serve(port: &str) -> Result<()> {
+    let port: u16 = port.parse().context("the port")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            tokio::spawn(answer(stream));
+        }
+    })
+}
+
+async fn answer(stream: TcpStream) {
+    let service = service_fn(|_| async {
+        let mut answer = hyper::Response::new(Full::new(Bytes::from_static(health::BODY)));
+        answer
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok::<_, Infallible>(answer)
+    });
+    // How a connection ends is its client's affair.
+    let _ = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}

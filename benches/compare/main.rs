@@ -1,0 +1,159 @@
+//! Measures `fullon` beside the programs that an operator would otherwise use, and prints one table.
+//!
+//! `make bench`, or `cargo bench --bench compare` once `benches/install-rivals.sh` has run. Rounds are interleaved and
+//! begin with another contender each time, so that a drift of the machine meets all alike; `ROUNDS` sets how many
+//! (7). Figures are medians. Everything listens on 127.0.0.1, lives in a directory of its own that is removed, and is
+//! ended at the end, also after a failure or Ctrl-C.
+
+#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
+#![expect(
+    clippy::print_stderr,
+    reason = "progress and failures are told beside the table"
+)]
+
+mod bare_hyper;
+mod contender;
+mod health;
+mod idle;
+mod interrupt;
+mod lifecycle;
+mod load;
+mod ports;
+mod processes;
+mod results;
+mod rivals;
+mod table;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use contender::{Contender, Measured};
+use lifecycle::Running;
+use results::{Results, Row};
+
+/// Requests that warm a contender before it is left idle.
+const REQUESTS_BEFORE_IDLE: u32 = 100;
+const DEFAULT_ROUNDS: usize = 7;
+const MAX_ROUNDS: usize = 100;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, port] = arguments.as_slice()
+        && mode == bare_hyper::MODE
+    {
+        return exit_code(bare_hyper::serve(port));
+    }
+    // `cargo test --all-targets` runs benchmarks without it, and means that they build.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        println!("nothing is measured without --bench: run `cargo bench --bench compare`");
+        return ExitCode::SUCCESS;
+    }
+    exit_code(compare())
+}
+
+fn exit_code(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare() -> Result<()> {
+    let rounds = rounds()?;
+    interrupt::listen()?;
+    let contenders = rivals::all(|name, error| eprintln!("\n*** LEFT OUT: {name}: {error:#}\n"))?;
+    let mut results = Results::new(contenders.iter().map(|contender| contender.name));
+    results.add(rivals::FULLON, Row::Size, rivals::fullon_size()?);
+    println!("{}", table::machine(rounds));
+
+    for round in 0..rounds {
+        eprintln!("round {} of {rounds}", round + 1);
+        let (before, from) = contenders.split_at(round % contenders.len());
+        for contender in from.iter().chain(before) {
+            measure(contender, &mut results, lifecycle, Measured::has_lifecycle)?;
+        }
+        // Its own pass, so that the servers that are compared are loaded within seconds of each other.
+        for contender in from.iter().chain(before) {
+            measure(contender, &mut results, throughput, Measured::has_load)?;
+        }
+    }
+
+    println!("{}", table::render(&results));
+    println!("{}", table::machine(rounds));
+    if results.has_failed(rivals::FULLON) {
+        anyhow::bail!("fullon itself failed in a round: see above");
+    }
+    Ok(())
+}
+
+/// A failure costs its contender the figures of this round and nobody else anything; only Ctrl-C ends the run.
+fn measure(
+    contender: &Contender,
+    results: &mut Results,
+    pass: fn(&Contender, &mut Results) -> Result<()>,
+    applies: fn(Measured) -> bool,
+) -> Result<()> {
+    interrupt::check()?;
+    if !applies(contender.measured) {
+        return Ok(());
+    }
+    eprintln!("  {}", contender.name);
+    if let Err(error) = pass(contender, results) {
+        interrupt::check()?;
+        results.fail(contender.name);
+        eprintln!("\n*** FAILED: {}: {error:#}\n", contender.name);
+    }
+    Ok(())
+}
+
+/// Start, idle, status, stop.
+fn lifecycle(contender: &Contender, results: &mut Results) -> Result<()> {
+    let name = contender.name;
+    let (running, started) = Running::start(contender)?;
+    results.add(name, Row::Start, millis(started.until_served));
+    results.add(
+        name,
+        Row::Early,
+        f64::from(u8::from(started.returned_early)),
+    );
+    for _ in 0..REQUESTS_BEFORE_IDLE {
+        health::expect(contender.port)?;
+    }
+    let idle = idle::measure(contender)?;
+    results.add(name, Row::Memory, idle.megabytes);
+    results.add(name, Row::WakeUps, idle.wake_ups_per_second());
+    results.add_threads(name, idle.threads);
+    if let Some(took) = running.status()? {
+        results.add(name, Row::Status, millis(took));
+    }
+    let took = running.stop()?;
+    results.add(name, Row::Stop, millis(took));
+    Ok(())
+}
+
+fn throughput(contender: &Contender, results: &mut Results) -> Result<()> {
+    // Ended by its guard: how it stops was measured without load.
+    let (_running, _) = Running::start(contender)?;
+    health::expect(contender.port)?;
+    let per_second = load::measure(contender.port)?;
+    results.add(contender.name, Row::Load, per_second);
+    Ok(())
+}
+
+fn millis(duration: std::time::Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+fn rounds() -> Result<usize> {
+    let Some(text) = std::env::var_os("ROUNDS") else {
+        return Ok(DEFAULT_ROUNDS);
+    };
+    text.to_str()
+        .and_then(|text| text.parse().ok())
+        .filter(|rounds| (1..=MAX_ROUNDS).contains(rounds))
+        .with_context(|| format!("ROUNDS is not a number from 1 to {MAX_ROUNDS}"))
+}

@@ -1,0 +1,255 @@
+//! Who is compared: how each is configured, started, asked and stopped.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Error, Result};
+use tempfile::TempDir;
+
+use crate::bare_hyper;
+use crate::contender::{Arguments, Contender, Measured};
+use crate::health::BODY;
+use crate::ports::Ports;
+
+pub const FULLON: &str = "fullon";
+pub const BARE_HYPER: &str = "bare hyper";
+
+/// The program under test, built with the settings of a release.
+const FULLON_PROGRAM: &str = env!("CARGO_BIN_EXE_fullon");
+/// Where `install-rivals.sh` puts what is not a package of the system.
+const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/rivals");
+const LAUNCHER: &str = "start_fullon.py";
+
+/// All that can run here, in the order of the columns. `left_out` hears of the others.
+pub fn all(left_out: impl Fn(&str, &Error)) -> Result<Vec<Contender>> {
+    let mut ports = Ports::new()?;
+    let builders: [(&'static str, Builder); 7] = [
+        (FULLON, fullon),
+        (BARE_HYPER, bare),
+        ("original", original),
+        ("supervisord", supervisord),
+        ("pm2", pm2),
+        ("Caddy", caddy),
+        ("nginx", nginx),
+    ];
+    let mut contenders = Vec::new();
+    for (name, builder) in builders {
+        match builder(Blank::new(name, &mut ports)?) {
+            Ok(contender) => contenders.push(contender),
+            Err(error) => left_out(name, &error),
+        }
+    }
+    Ok(contenders)
+}
+
+/// Size of the program under test, in MB.
+pub fn fullon_size() -> Result<f64> {
+    let bytes = fs::metadata(FULLON_PROGRAM)?.len();
+    Ok(f64::from(u32::try_from(bytes)?) / 1e6)
+}
+
+type Builder = fn(Blank) -> Result<Contender>;
+
+/// What every contender has before it is one.
+struct Blank {
+    name: &'static str,
+    directory: TempDir,
+    port: u16,
+    /// For an admin API of its own.
+    admin_port: u16,
+}
+
+impl Blank {
+    fn new(name: &'static str, ports: &mut Ports) -> Result<Self> {
+        Ok(Self {
+            name,
+            directory: TempDir::with_prefix("fullon-compare-")?,
+            port: ports.next_free()?,
+            admin_port: ports.next_free()?,
+        })
+    }
+
+    fn path(&self, name: &str) -> OsString {
+        self.directory.path().join(name).into()
+    }
+
+    /// Writes a file, with `@PORT@` and the like replaced.
+    fn write(&self, name: &str, template: &str) -> Result<OsString> {
+        let text = template
+            .replace("@PORT@", &self.port.to_string())
+            .replace("@ADMIN_PORT@", &self.admin_port.to_string())
+            .replace("@BODY@", std::str::from_utf8(BODY)?)
+            .replace("@PYTHON@", &format!("{INSTALLED}/venv/bin/python"))
+            .replace("@DIRECTORY@", &self.directory.path().to_string_lossy());
+        let path = self.path(name);
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    fn contender(self, measured: Measured, verbs: Verbs) -> Contender {
+        let mut environment = vec![
+            ("HOST", OsString::from("127.0.0.1")),
+            ("PORT", self.port.to_string().into()),
+            ("ADMIN_PORT", self.admin_port.to_string().into()),
+            ("LOG_FILE", self.path("daemon.log")),
+            ("PID_FILE", self.path("daemon.pid")),
+        ];
+        if self.name != FULLON {
+            let body = String::from_utf8_lossy(BODY).into_owned();
+            environment.push(("HEALTH_BODY", body.into()));
+            environment.push(("PM2_HOME", self.path("pm2")));
+            // It would ask its registry for a newer one.
+            environment.push(("PM2_DISABLE_VERSION_CHECK", "true".into()));
+        }
+        Contender {
+            name: self.name,
+            measured,
+            port: self.port,
+            directory: self.directory,
+            environment,
+            start: verbs.start,
+            stop: verbs.stop,
+            status: verbs.status,
+        }
+    }
+}
+
+struct Verbs {
+    start: Arguments,
+    stop: Option<Arguments>,
+    status: Option<Arguments>,
+}
+
+fn fullon(blank: Blank) -> Result<Contender> {
+    let verb = |verb: &str| vec![FULLON_PROGRAM.into(), verb.into()];
+    let verbs = Verbs {
+        start: verb("start"),
+        stop: Some(verb("stop")),
+        status: Some(verb("status")),
+    };
+    Ok(blank.contender(Measured::Both, verbs))
+}
+
+fn bare(blank: Blank) -> Result<Contender> {
+    let program = std::env::current_exe()?;
+    let verbs = Verbs {
+        start: vec![
+            program.into(),
+            bare_hyper::MODE.into(),
+            blank.port.to_string().into(),
+        ],
+        stop: None,
+        status: None,
+    };
+    Ok(blank.contender(Measured::Load, verbs))
+}
+
+fn original(blank: Blank) -> Result<Contender> {
+    let python = python()?;
+    let launcher = blank.write(LAUNCHER, include_str!("../rivals/start_fullon.py"))?;
+    let verb = |verb: &str| vec![python.clone(), launcher.clone(), verb.into()];
+    let verbs = Verbs {
+        start: verb("start"),
+        stop: Some(verb("stop")),
+        status: Some(verb("status")),
+    };
+    Ok(blank.contender(Measured::Both, verbs))
+}
+
+fn supervisord(blank: Blank) -> Result<Contender> {
+    python()?;
+    let daemon = installed("supervisord")?;
+    let client = installed("supervisorctl")?;
+    blank.write(LAUNCHER, include_str!("../rivals/start_fullon.py"))?;
+    let settings = blank.write(
+        "supervisord.conf",
+        include_str!("../rivals/supervisord.conf"),
+    )?;
+    let verb = |verb: &str| vec![client.clone(), "-c".into(), settings.clone(), verb.into()];
+    let verbs = Verbs {
+        start: vec![daemon, "-c".into(), settings.clone()],
+        stop: Some(verb("shutdown")),
+        status: Some(verb("status")),
+    };
+    Ok(blank.contender(Measured::Lifecycle, verbs))
+}
+
+fn pm2(blank: Blank) -> Result<Contender> {
+    installed("node")?;
+    let program = existing(&Path::new(INSTALLED).join("node_modules/.bin/pm2"))?;
+    let server = blank.write("health.js", include_str!("../rivals/health.js"))?;
+    // Cluster mode, in which `pm2 start` waits for the server to listen.
+    let start = ["start".into(), server, "-i".into(), "1".into()];
+    let verbs = Verbs {
+        start: [program.clone()].into_iter().chain(start).collect(),
+        stop: Some(vec![program.clone(), "kill".into()]),
+        status: Some(vec![program, "status".into()]),
+    };
+    Ok(blank.contender(Measured::Lifecycle, verbs))
+}
+
+fn caddy(blank: Blank) -> Result<Contender> {
+    let program = installed("caddy")?;
+    let settings = blank.write("Caddyfile", include_str!("../rivals/Caddyfile"))?;
+    let admin = format!("127.0.0.1:{}", blank.admin_port);
+    let verbs = Verbs {
+        start: vec![program.clone(), "start".into(), "--config".into(), settings],
+        stop: Some(vec![
+            program,
+            "stop".into(),
+            "--address".into(),
+            admin.into(),
+        ]),
+        status: None,
+    };
+    Ok(blank.contender(Measured::Both, verbs))
+}
+
+fn nginx(blank: Blank) -> Result<Contender> {
+    let program = installed("nginx")?;
+    let settings = blank.write("nginx.conf", include_str!("../rivals/nginx.conf"))?;
+    let prefix = blank.directory.path().as_os_str().to_owned();
+    let start = vec![
+        program,
+        "-p".into(),
+        prefix,
+        "-e".into(),
+        "error.log".into(),
+        "-c".into(),
+        settings,
+    ];
+    let stop = start.iter().cloned().chain(["-s".into(), "stop".into()]);
+    let verbs = Verbs {
+        stop: Some(stop.collect()),
+        start,
+        status: None,
+    };
+    Ok(blank.contender(Measured::Both, verbs))
+}
+
+fn python() -> Result<OsString> {
+    existing(&Path::new(INSTALLED).join("venv/bin/python"))
+}
+
+fn existing(path: &Path) -> Result<OsString> {
+    path.exists()
+        .then(|| path.as_os_str().to_owned())
+        .with_context(|| {
+            format!(
+                "{} is missing: sh benches/install-rivals.sh",
+                path.display()
+            )
+        })
+}
+
+/// Where a program is. Daemons are not on everybody's `PATH`.
+fn installed(program: &str) -> Result<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+        .map(OsString::from)
+        .with_context(|| format!("{program} is missing: sh benches/install-rivals.sh"))
+}

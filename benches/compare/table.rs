@@ -1,0 +1,153 @@
+//! The figures as text: one Markdown table, and what does not fit into it.
+
+use std::fmt::Write as _;
+
+use crate::results::{Results, Row, Target};
+use crate::rivals::{BARE_HYPER, FULLON};
+
+/// What the figures depend on.
+pub fn machine(rounds: usize) -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: Vec<&str> = load.split_whitespace().take(3).collect();
+    format!(
+        "{rounds} rounds, {cores} cores, load average now {}",
+        load.join(" ")
+    )
+}
+
+/// The whole report.
+pub fn render(results: &Results) -> String {
+    let mut lines = vec![heading(results)];
+    lines.extend(Row::ALL.map(|row| line(results, row)));
+    let mut text = aligned(&lines);
+    throughput(results, &mut text);
+    wake_ups(results, &mut text);
+    text
+}
+
+fn heading(results: &Results) -> Vec<String> {
+    let mut cells = vec![String::new()];
+    cells.extend(results.contenders.iter().map(|name| (*name).to_owned()));
+    cells.extend(["fullon's range", "fullon's ratio", "target"].map(str::to_owned));
+    cells
+}
+
+fn line(results: &Results, row: Row) -> Vec<String> {
+    let decimals = row.decimals();
+    let mut cells = vec![row.label().to_owned()];
+    cells.extend(results.contenders.iter().map(|name| {
+        results
+            .figure(row, name)
+            .map_or(String::new(), |figure| format!("{figure:.decimals$}"))
+    }));
+    cells.push(range(results, row));
+    let own = results.figure(row, FULLON);
+    let bound = results.bound(row);
+    cells.push(match (own, bound) {
+        (Some(_), Some((name, 0.0))) => format!("{name} has 0"),
+        (Some(own), Some((name, figure))) => format!("{:.2} of {name}", own / figure),
+        _ => String::new(),
+    });
+    let (target, is_met) = match row.target() {
+        Target::AtMost(most) => (format!("<= {most}"), own.map(|own| own <= most)),
+        Target::Share(least) => (
+            format!(">= {least} of {BARE_HYPER}"),
+            own.zip(bound)
+                .map(|(own, (_, figure))| own >= least * figure),
+        ),
+    };
+    cells.push(match is_met {
+        Some(true) => format!("{target}: met"),
+        Some(false) => format!("{target}: MISSED"),
+        None => format!("{target}: not measured"),
+    });
+    cells
+}
+
+/// How far fullon's own rounds are apart: a wide range means a busy machine.
+fn range(results: &Results, row: Row) -> String {
+    let figures = results.figures(row, FULLON);
+    let decimals = row.decimals();
+    match figures {
+        [first, _, ..] if row != Row::Early => {
+            let least = figures.iter().copied().fold(*first, f64::min);
+            let most = figures.iter().copied().fold(*first, f64::max);
+            format!("{least:.decimals$} to {most:.decimals$}")
+        }
+        _ => String::new(),
+    }
+}
+
+fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| {
+            lines
+                .iter()
+                .map(|line| line[column].len())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let mut text = String::new();
+    for (number, line) in lines.iter().enumerate() {
+        for (cell, width) in line.iter().zip(&widths) {
+            let _ = write!(text, "| {cell:<width$} ");
+        }
+        text.push_str("|\n");
+        if number == 0 {
+            for width in &widths {
+                let _ = write!(text, "|-{:-<width$}-", "");
+            }
+            text.push_str("|\n");
+        }
+    }
+    text
+}
+
+/// Fullon over each of the others; and round by round over the bound, whose rounds were seconds apart.
+fn throughput(results: &Results, text: &mut String) {
+    let Some(own) = results.figure(Row::Load, FULLON) else {
+        return;
+    };
+    let ratios: Vec<String> = results
+        .contenders
+        .iter()
+        .filter(|name| **name != FULLON)
+        .filter_map(|name| Some((name, results.figure(Row::Load, name)?)))
+        .map(|(name, figure)| format!("{name} {:.2}", own / figure))
+        .collect();
+    let _ = writeln!(
+        text,
+        "\n/health throughput, fullon over: {}",
+        ratios.join(", ")
+    );
+    let (own, bound) = (
+        results.figures(Row::Load, FULLON),
+        results.figures(Row::Load, BARE_HYPER),
+    );
+    if own.len() == bound.len() {
+        let ratios: Vec<String> = own
+            .iter()
+            .zip(bound)
+            .map(|(own, bound)| format!("{:.2}", own / bound))
+            .collect();
+        let _ = writeln!(text, "by round, over {BARE_HYPER}: {}", ratios.join(" "));
+    }
+}
+
+fn wake_ups(results: &Results, text: &mut String) {
+    let threads: Vec<String> = results
+        .fullon_threads()
+        .into_iter()
+        .map(|(name, counts)| format!("{name} {counts:?}"))
+        .collect();
+    if !threads.is_empty() {
+        let _ = writeln!(
+            text,
+            "fullon's wake-ups while idle, by thread and round: {}",
+            threads.join(", ")
+        );
+    }
+}

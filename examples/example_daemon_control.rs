@@ -1,0 +1,182 @@
+//! Operates the daemon through the same library as the command line.
+//!
+//! ```text
+//! cargo run --example example_daemon_control -- --action lifecycle
+//! cargo run --example example_daemon_control -- --action logs --lines 20
+//! ```
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for people"
+)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use fullon_master_api::api::StopRequest;
+use fullon_master_api::client::LogQuery;
+use fullon_master_api::config::{EnvFile, Flags, Locator, Sources};
+use fullon_master_api::control::{Control, Launch, Report, Stopped};
+
+#[derive(Parser)]
+struct Arguments {
+    /// What to do; lifecycle does all of it in turn
+    #[arg(long, value_enum)]
+    action: Action,
+    /// How many of the last log lines
+    #[arg(long, default_value_t = 10)]
+    lines: usize,
+    /// The `fullon` program; by default the one that was built with this example
+    #[arg(long)]
+    program: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Action {
+    Start,
+    Stop,
+    Restart,
+    Status,
+    Logs,
+    Lifecycle,
+}
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result {
+    let daemon = Daemon::of_this_directory(&arguments)?;
+    match arguments.action {
+        Action::Start => daemon.start(),
+        Action::Stop => daemon.stop().await,
+        Action::Restart => daemon.restart().await,
+        Action::Status => daemon.status().await,
+        Action::Logs => daemon.logs().await,
+        Action::Lifecycle => {
+            daemon.start()?;
+            daemon.status().await?;
+            daemon.logs().await?;
+            daemon.restart().await?;
+            daemon.status().await?;
+            daemon.stop().await?;
+            daemon.status().await
+        }
+    }
+}
+
+struct Daemon {
+    control: Control,
+    launch: Launch,
+    lines: usize,
+}
+
+impl Daemon {
+    /// The daemon that `fullon` would operate here: settings from the environment and `.env`.
+    fn of_this_directory(arguments: &Arguments) -> Result<Self> {
+        let directory = std::env::current_dir()?;
+        let sources = Sources::read(
+            &Flags::new(),
+            &EnvFile::Default,
+            &directory,
+            &BTreeMap::new(),
+        );
+        let control = Control::new(Locator::find(&sources)?, None, "example_daemon_control")?;
+        let program = match &arguments.program {
+            Some(program) => program.clone(),
+            None => built_program()?,
+        };
+        Ok(Self {
+            control,
+            launch: Launch {
+                program,
+                directory,
+                env_file: None,
+                flags: Flags::new(),
+                environment: BTreeMap::new(),
+            },
+            lines: arguments.lines,
+        })
+    }
+
+    fn start(&self) -> Result {
+        let started = self.launch.start()?;
+        println!("started: PID {}, serving {}", started.pid, started.server);
+        Ok(())
+    }
+
+    async fn stop(&self) -> Result {
+        match self
+            .control
+            .stop(&StopRequest::default(), &mut notice)
+            .await?
+        {
+            Stopped::Done { pid, how } => println!("stopped: PID {pid}, by {how:?}"),
+            Stopped::NotRunning | Stopped::Dead(_) => println!("nothing to stop"),
+        }
+        Ok(())
+    }
+
+    async fn restart(&self) -> Result {
+        let restarted = self
+            .control
+            .restart(self.launch.clone(), &mut notice)
+            .await?;
+        println!("restarted: {:?} -> {}", restarted.old, restarted.new.pid);
+        Ok(())
+    }
+
+    async fn status(&self) -> Result {
+        match self.control.status().await? {
+            Report::Running(status) => println!(
+                "status: {:?}, PID {}, up {:.1} s, {} requests",
+                status.phase, status.pid, status.uptime_seconds, status.http.requests_total
+            ),
+            Report::RunningOffline { pid, because, .. } => {
+                println!("status: running with PID {pid:?}, but {because}");
+            }
+            Report::Dead(pid) => println!("status: dead, was PID {pid:?}"),
+            Report::NotRunning => println!("status: not running"),
+            Report::Unknown(error) => println!("status: unknown, {error}"),
+        }
+        Ok(())
+    }
+
+    async fn logs(&self) -> Result {
+        let query = LogQuery {
+            lines: self.lines,
+            ..LogQuery::default()
+        };
+        for entry in self.control.last_lines(&query, &mut notice).await? {
+            println!("log: {}", entry.line);
+        }
+        Ok(())
+    }
+}
+
+/// `target/PROFILE/fullon`, two levels up from `target/PROFILE/examples/example_daemon_control`.
+fn built_program() -> Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let program = here
+        .parent()
+        .and_then(|examples| examples.parent())
+        .map(|profile| profile.join("fullon"))
+        .filter(|program| program.exists());
+    program.ok_or_else(|| "build `fullon` first, or name it with --program".into())
+}
+
+fn notice(text: &str) {
+    eprintln!("{text}");
+}

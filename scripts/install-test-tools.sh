@@ -1,0 +1,20 @@
+#!/bin/sh
+# What the tests need beside Rust and a C compiler: curl, and unshare of util-linux. Installs it on Debian and its
+# kin, and says elsewhere what is missing.
+set -eu
+
+missing=
+need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
+need curl curl
+need unshare util-linux
+need python3 python3-minimal
+
+[ -z "$missing" ] && exit 0
+if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    apt-get update -q
+    # shellcheck disable=SC2086 # a list of packages
+    apt-get install -y -q --no-install-recommends $missing
+else
+    echo "the tests need:$missing; install them and run make test again" >&2
+    exit 1
+fi

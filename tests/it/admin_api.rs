@@ -1,0 +1,361 @@
+//! The admin API on the wire: who may, what it answers, how it refuses.
+
+use crate::support::{Connection, Home, eventually, request};
+
+const OPERATIONS: [(&str, &str, &str); 5] = [
+    ("GET", "/admin/status", "admin:read"),
+    ("GET", "/admin/config", "admin:read"),
+    ("GET", "/admin/logs", "admin:logs"),
+    ("GET", "/admin/logs/stream", "admin:logs"),
+    ("POST", "/admin/stop", "admin:control"),
+];
+
+#[test]
+fn every_operation_needs_its_scope() {
+    let home = Home::started();
+    let host = home.admin();
+    let scopes = ["admin:read", "admin:logs", "admin:control"];
+    let tokens = scopes.map(|scope| format!("Bearer {}", home.token(scope)));
+    for (method, path, needed) in OPERATIONS {
+        for authorization in [
+            None,
+            Some("Bearer nonsense"),
+            Some("Basic eDp5"),
+            Some("Bearer "),
+        ] {
+            let headers: Vec<_> = authorization
+                .map(|value| ("Authorization", value))
+                .into_iter()
+                .collect();
+            let answer = request(&host, method, path, &headers, "");
+            answer.is_problem(401, "fullon token");
+            assert_eq!(
+                answer.header("www-authenticate"),
+                Some("Bearer error=\"invalid_token\"")
+            );
+        }
+        for (scope, token) in scopes
+            .iter()
+            .zip(&tokens)
+            .filter(|(scope, _)| **scope != needed)
+        {
+            let answer = request(&host, method, path, &[("Authorization", token)], "");
+            answer.is_problem(403, needed);
+            let challenge = answer.header("www-authenticate").unwrap();
+            assert!(
+                challenge.starts_with("Bearer error=\"insufficient_scope\""),
+                "{scope}: {challenge}"
+            );
+        }
+    }
+    home.run(["status"]).succeeds();
+}
+
+#[test]
+fn status_tells_what_the_contract_names() {
+    let home = Home::started();
+    let status = home.ask("GET", "/admin/status").json();
+    let names = [
+        "service",
+        "version",
+        "phase",
+        "pid",
+        "instance",
+        "generation",
+        "started_at",
+        "uptime_seconds",
+        "server",
+        "docs",
+        "health",
+        "admin",
+        "pid_file",
+        "log_file",
+        "log_level",
+        "process",
+        "http",
+        "checks",
+    ];
+    for name in names {
+        assert!(!status[name].is_null(), "{name}");
+    }
+    let state = home.state();
+    assert_eq!(
+        (&status["phase"], &status["pid"]),
+        (&"ready".into(), &state.pid.into())
+    );
+    assert_eq!(status["instance"], state.instance);
+    for name in ["rss_bytes", "open_files", "threads"] {
+        assert!(status["process"][name].as_u64().unwrap() > 0, "{name}");
+    }
+    assert_eq!(status["http"]["in_flight"], 1);
+    assert_eq!(status["checks"][0]["name"], "log");
+}
+
+#[test]
+fn config_masks_secrets_and_names_sources() {
+    let mut home = Home::new();
+    home.set("DB_PASSWORD", "hunter2hunter2");
+    std::fs::write(home.path().join(".env"), "LOG_KEEP=3\n").unwrap();
+    home.run(["start", "--shutdown-timeout", "3s"]).succeeds();
+    let answer = home.ask("GET", "/admin/config");
+    assert!(!answer.body.contains("hunter2"));
+    let settings = answer.json();
+    let find = |name: &str| {
+        let entry = settings
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|entry| entry["name"] == name)
+            .unwrap();
+        (
+            entry["value"].as_str().map(str::to_owned),
+            entry["source"].as_str().unwrap().to_owned(),
+        )
+    };
+    assert_eq!(
+        find("DB_PASSWORD"),
+        (Some("******".into()), "environment".into())
+    );
+    assert_eq!(find("SHUTDOWN_TIMEOUT"), (Some("3s".into()), "flag".into()));
+    assert_eq!(
+        find("LOG_KEEP"),
+        (
+            Some("3".into()),
+            home.path().join(".env").display().to_string()
+        )
+    );
+    assert_eq!(find("LOG_FORMAT"), (Some("text".into()), "default".into()));
+    assert_eq!(find("REDIS_HOST").0, None);
+}
+
+#[test]
+fn logs_come_as_pages_or_as_text_and_can_be_filtered() {
+    let home = Home::started();
+    for _ in 0..5 {
+        home.ask("GET", "/admin/status");
+    }
+    let page = home.ask("GET", "/admin/logs?lines=3").json();
+    let entries = page["entries"].as_array().unwrap();
+    assert_eq!(entries.len(), 3);
+    assert_eq!(
+        (&entries[0]["level"], &entries[0]["target"]),
+        (&"INFO".into(), &"access".into())
+    );
+    assert_eq!(page["first_cursor"], entries[0]["cursor"]);
+    assert_eq!(page["next_cursor"], entries[2]["cursor"]);
+
+    let before = home
+        .ask(
+            "GET",
+            &format!(
+                "/admin/logs?lines=100&before={}",
+                page["first_cursor"].as_str().unwrap()
+            ),
+        )
+        .json();
+    let older = before["entries"].as_array().unwrap();
+    assert!(older[0]["message"].as_str().unwrap().starts_with("ready "));
+    assert!(older.iter().all(|entry| !entries.contains(entry)));
+
+    assert_eq!(
+        home.ask("GET", "/admin/logs?contains=ready").json()["entries"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        home.ask("GET", "/admin/logs?level=error").json()["entries"]
+            .as_array()
+            .unwrap()
+            .len(),
+        0
+    );
+    assert_eq!(
+        home.ask("GET", "/admin/logs?since=2100-01-01T00:00:00Z")
+            .json()["entries"]
+            .as_array()
+            .unwrap()
+            .len(),
+        0
+    );
+    assert!(
+        home.ask("GET", "/admin/logs?since=1h").json()["entries"]
+            .as_array()
+            .unwrap()
+            .len()
+            > 5
+    );
+
+    let token = home.token("admin:logs");
+    let headers = [
+        ("Authorization", &*format!("Bearer {token}")),
+        ("Accept", "text/plain"),
+    ];
+    let text = request(&home.admin(), "GET", "/admin/logs?lines=2", &headers, "");
+    assert_eq!(
+        text.header("content-type"),
+        Some("text/plain; charset=utf-8")
+    );
+    assert_eq!(text.body.lines().count(), 2);
+    assert!(home.log().contains(&text.body));
+}
+
+#[test]
+fn a_bad_parameter_is_named() {
+    let home = Home::started();
+    let cases = [
+        ("/admin/logs?lines=0", "lines"),
+        ("/admin/logs?lines=10001", "lines"),
+        ("/admin/logs?lines=many", "lines"),
+        ("/admin/logs?level=loud", "level"),
+        ("/admin/logs?since=yesterday", "since"),
+        ("/admin/logs?before=nonsense", "before"),
+        ("/admin/logs/stream?after=nonsense", "after"),
+        ("/admin/logs/stream?lines=-1", "lines"),
+    ];
+    for (path, name) in cases {
+        home.ask("GET", path).is_problem(400, &format!("`{name}`"));
+    }
+    home.ask("GET", "/admin/logs?before=1-2-3-4")
+        .is_problem(410, "no longer");
+}
+
+#[test]
+fn unknown_paths_and_wrong_methods_are_problems_on_both_ports() {
+    let home = Home::started();
+    for host in [home.public(), home.admin()] {
+        request(&host, "GET", "/nothing/here", &[], "").is_problem(404, "/nothing/here");
+    }
+    let cases = [
+        (home.public(), "POST", "/health", "GET, HEAD"),
+        (home.public(), "DELETE", "/health/ready", "GET, HEAD"),
+        (home.admin(), "GET", "/admin/stop", "POST"),
+        (home.admin(), "PUT", "/admin/logs", "GET, HEAD"),
+        (home.public(), "POST", "/docs", "GET, HEAD"),
+    ];
+    for (host, method, path, allow) in cases {
+        let answer = request(&host, method, path, &[], "");
+        answer.is_problem(405, path);
+        assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
+    }
+    let head = request(&home.public(), "HEAD", "/health", &[], "");
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+}
+
+#[test]
+fn pages_of_other_sites_are_refused() {
+    let home = Home::started();
+    let host = home.admin();
+    let token = format!("Bearer {}", home.token("admin:read"));
+    let ask = |extra: (&str, &str)| {
+        request(
+            &host,
+            "GET",
+            "/admin/status",
+            &[("Authorization", &token), extra],
+            "",
+        )
+    };
+    ask(("Host", "evil.example")).is_problem(403, "Host");
+    ask(("Host", "0.0.0.0:8001")).is_problem(403, "Host");
+    ask(("Origin", "http://evil.example")).is_problem(403, "origin");
+    ask(("Origin", "null")).is_problem(403, "origin");
+    assert_eq!(ask(("Origin", &format!("http://{host}"))).status, 200);
+    let answer = ask(("Host", "localhost:9"));
+    assert_eq!(
+        (answer.status, answer.header("cache-control")),
+        (200, Some("no-store"))
+    );
+}
+
+#[test]
+fn requests_have_a_name_in_answer_and_log() {
+    let home = Home::started();
+    let given = request(
+        &home.public(),
+        "GET",
+        "/",
+        &[("X-Request-Id", "order-66")],
+        "",
+    );
+    assert_eq!(given.header("x-request-id"), Some("order-66"));
+    let made = request(
+        &home.public(),
+        "GET",
+        "/",
+        &[("X-Request-Id", "bad id\tx")],
+        "",
+    );
+    let made = made.header("x-request-id").unwrap().to_owned();
+    assert!(!made.contains(' '));
+    eventually("both are logged", || {
+        let log = home.log();
+        log.contains("request_id=\"order-66\"") && log.contains(&format!("request_id=\"{made}\""))
+    });
+    let line = home
+        .log()
+        .lines()
+        .find(|line| line.contains("order-66"))
+        .unwrap()
+        .to_owned();
+    for part in [
+        " INFO access: ",
+        "method=GET",
+        "path=\"/\"",
+        "status=200",
+        "duration_us=",
+        "peer=127.0.0.1:",
+    ] {
+        assert!(line.contains(part), "no {part} in {line}");
+    }
+    assert!(
+        !home.log().contains("/health"),
+        "probes are logged at DEBUG"
+    );
+}
+
+#[test]
+fn stop_answers_before_it_stops_and_is_audited() {
+    let home = Home::started();
+    let daemon = home.daemon().unwrap();
+    let token = home
+        .run(["token", "--subject", "the operator"])
+        .succeeds()
+        .stdout;
+    let authorization = format!("Bearer {}", token.trim());
+    let mut connection = Connection::open(&home.admin());
+    let headers = [("Authorization", authorization.as_str())];
+    connection.send(
+        "POST",
+        "/admin/stop",
+        &headers,
+        r#"{"timeout_seconds":"soon"}"#,
+    );
+    connection.answer("POST").is_problem(400, "timeout_seconds");
+    connection.send("POST", "/admin/stop", &headers, r#"{"timeout_seconds":-1}"#);
+    connection.answer("POST").is_problem(400, "timeout_seconds");
+    connection.send("POST", "/admin/stop", &headers, r#"{"timeout_seconds":5}"#);
+    let answer = connection.answer("POST");
+    assert_eq!(answer.status, 202, "{answer:#?}");
+    let accepted = answer.json();
+    assert_eq!(
+        (&accepted["phase"], &accepted["in_flight"]),
+        (&"draining".into(), &0.into())
+    );
+    assert!(accepted["deadline"].as_str().unwrap().ends_with('Z'));
+    assert!(daemon.wait(crate::support::PATIENCE));
+    assert!(!home.pid_file().exists());
+    let log = home.log();
+    let audit = log.lines().find(|line| line.contains(" audit: ")).unwrap();
+    for part in [
+        "action=\"stop\"",
+        "outcome=\"accepted\"",
+        "subject=\"the operator\"",
+        "token_id=\"",
+        "peer=127.0.0.1:",
+    ] {
+        assert!(audit.contains(part), "no {part} in {audit}");
+    }
+    assert!(!log.contains(token.trim()));
+}

@@ -1,0 +1,143 @@
+//! Arguments, output for scripts, and everything that needs no daemon.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use crate::support::{Home, spawn};
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let home = Home::new();
+    for arguments in [
+        &["jump"][..],
+        &["start", "--nonsense"],
+        &["logs", "--lines", "0"],
+        &["token", "--scope", "all"],
+        &["openapi"],
+    ] {
+        home.run(arguments.iter().copied()).exits(2);
+    }
+    home.run(["--help"]).succeeds().prints(&[
+        "start",
+        "completions",
+        "--env-file",
+        "--port",
+        "Exit codes",
+    ]);
+    home.run(["--version"]).succeeds().prints(&["fullon 1.0.0"]);
+}
+
+#[test]
+fn no_secret_can_be_given_as_an_argument() {
+    let help = Home::new().run(["--help"]).succeeds().stdout;
+    for flag in ["--jwt-secret-key", "--db-password", "--redis-password"] {
+        assert!(!help.contains(flag), "{flag}");
+    }
+}
+
+#[test]
+fn json_is_one_value_on_stdout_for_every_verb() {
+    let home = Home::new();
+    assert_eq!(
+        home.run(["--json", "status"]).exits(3).json()["state"],
+        "not_running"
+    );
+    assert_eq!(
+        home.run(["--json", "stop"]).exits(1).json()["stopped"],
+        false
+    );
+    let started = home.run(["--json", "start"]).succeeds().json();
+    assert_eq!(started["pid"], home.state().pid);
+    assert!(home.run(["--json", "start"]).exits(1).json()["error"].is_string());
+    let status = home.run(["--json", "status"]).succeeds().json();
+    assert_eq!(
+        (&status["state"], &status["via"]),
+        (&"running".into(), &"rest".into())
+    );
+    assert_eq!(status["status"]["phase"], "ready");
+    let logs = home.run(["--json", "logs", "--no-follow"]).succeeds();
+    for line in logs.stdout.lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(entry["cursor"].is_string() && entry["line"].is_string());
+    }
+    assert!(home.run(["--json", "config"]).succeeds().json().is_array());
+    assert_eq!(
+        home.run(["--json", "config", "--check"]).succeeds().json()["valid"],
+        true
+    );
+    assert!(home.run(["--json", "token"]).succeeds().json()["token"].is_string());
+    assert!(home.run(["--json", "openapi", "admin"]).succeeds().json()["paths"].is_object());
+    assert_eq!(
+        home.run(["--json", "restart"]).succeeds().json()["old_pid"],
+        started["pid"]
+    );
+    assert_eq!(
+        home.run(["--json", "stop"]).succeeds().json()["via"],
+        "rest"
+    );
+}
+
+#[test]
+fn logs_are_followed_to_the_end_and_work_in_a_pipe() {
+    let home = Home::started();
+    let mut follow = spawn(
+        home.fullon(["logs", "--lines", "1"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null()),
+    );
+    let mut lines = BufReader::new(follow.0.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains(" ready version="));
+    home.run(["status"]).succeeds();
+    home.run(["stop"]).succeeds();
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert!(
+        rest.iter().any(|line| line.contains("/admin/status")),
+        "{rest:#?}"
+    );
+    assert!(
+        rest.iter().any(|line| line.contains(" stopping by=")),
+        "{rest:#?}"
+    );
+    assert_eq!(follow.0.wait().unwrap().code(), Some(0));
+
+    let mut command = home.command("sh");
+    let script = format!(
+        "{} logs --no-follow | head -n 1",
+        env!("CARGO_BIN_EXE_fullon")
+    );
+    let outcome = crate::support::Outcome::of(command.args(["-c", &script])).succeeds();
+    assert_eq!(outcome.stdout.lines().count(), 1);
+    assert!(
+        !outcome.stderr.contains("panicked") && !outcome.stderr.contains("Broken pipe"),
+        "{outcome:#?}"
+    );
+}
+
+#[test]
+fn completions_and_manual_page_know_every_verb() {
+    let home = Home::new();
+    let verbs = [
+        "start", "stop", "restart", "status", "logs", "run", "token", "config", "openapi",
+    ];
+    for shell in ["bash", "zsh", "fish"] {
+        home.run(["completions", shell]).succeeds().prints(&verbs);
+    }
+    let page = home.run(["man"]).succeeds().prints(&verbs).stdout;
+    assert!(
+        page.contains(".TH fullon 1") && !page.contains("--background"),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_token_works_before_and_after_the_first_start() {
+    let home = Home::new();
+    let token = home.token("admin:read");
+    home.run(["start"]).succeeds();
+    let headers = [("Authorization", &*format!("Bearer {token}"))];
+    assert_eq!(
+        crate::support::request(&home.admin(), "GET", "/admin/status", &headers, "").status,
+        200
+    );
+    home.run(["token", "--ttl", "2y"]).exits(2);
+}

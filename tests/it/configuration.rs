@@ -1,0 +1,97 @@
+//! Which value wins, and what is said of the ones that are wrong.
+
+use std::fs;
+
+use crate::support::Home;
+
+fn value(home: &Home, arguments: &[&str], name: &str) -> (String, String) {
+    let arguments = arguments.iter().copied().chain(["--json", "config"]);
+    let entries = home.run(arguments).succeeds().json();
+    let entry = entries
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["name"] == name)
+        .unwrap()
+        .clone();
+    (
+        entry["value"].as_str().unwrap().into(),
+        entry["source"].as_str().unwrap().into(),
+    )
+}
+
+#[test]
+fn flags_beat_environment_beats_file_beats_default() {
+    let mut home = Home::new();
+    let env = home.path().join(".env");
+    let of = |home: &Home, arguments: &[&str]| value(home, arguments, "SHUTDOWN_TIMEOUT");
+    assert_eq!(of(&home, &[]), ("10s".into(), "default".into()));
+    fs::write(&env, "SHUTDOWN_TIMEOUT=11s").unwrap();
+    assert_eq!(of(&home, &[]), ("11s".into(), env.display().to_string()));
+    home.set("SHUTDOWN_TIMEOUT", "12s");
+    assert_eq!(of(&home, &[]), ("12s".into(), "environment".into()));
+    assert_eq!(
+        of(&home, &["--shutdown-timeout", "13s"]),
+        ("13s".into(), "flag".into())
+    );
+    home.unset("SHUTDOWN_TIMEOUT");
+    let other = home.path().join("other.env");
+    fs::write(&other, "SHUTDOWN_TIMEOUT=14s").unwrap();
+    let chosen = of(&home, &["--env-file", "other.env"]);
+    assert_eq!(chosen, ("14s".into(), other.display().to_string()));
+    home.set("SHUTDOWN_TIMEOUT", "");
+    assert_eq!(of(&home, &[]).0, "11s", "an empty value counts as not set");
+}
+
+#[test]
+fn every_setting_of_the_contract_is_shown_and_documented() {
+    let home = Home::new();
+    let text = home.run(["config"]).succeeds().stdout;
+    let example = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example")).unwrap();
+    for setting in &fullon_master_api::config::DEFINITIONS {
+        assert!(text.contains(setting.name), "{} in config", setting.name);
+        let line = format!("#{}={}\n", setting.name, setting.default.unwrap_or(""));
+        assert!(example.contains(&line), "`{}` in .env.example", line.trim());
+    }
+}
+
+#[test]
+fn the_example_file_changes_nothing() {
+    let home = Home::new();
+    let before = home.run(["--json", "config"]).succeeds().json();
+    fs::copy(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example"),
+        home.path().join(".env"),
+    )
+    .unwrap();
+    assert_eq!(home.run(["--json", "config"]).succeeds().json(), before);
+}
+
+#[test]
+fn settings_that_exclude_each_other_are_named() {
+    let mut home = Home::new();
+    home.set("PORT", "8123");
+    home.set("ADMIN_PORT", "8123");
+    home.set("PID_FILE", home.log_file().to_str().unwrap());
+    home.run(["config", "--check"]).exits(2).says(&[
+        "ADMIN_PORT: 8123 is also PORT",
+        "PID_FILE: is the same file as LOG_FILE",
+    ]);
+}
+
+#[test]
+fn the_placeholder_secret_is_refused() {
+    let home = Home::new();
+    fs::write(
+        home.path().join(".env"),
+        "JWT_SECRET_KEY=your-secret-key\nDB_PORT=0\nREDIS_PORT=x\nLOG_FORMAT=xml\n",
+    )
+    .unwrap();
+    home.run(["config", "--check"]).exits(2).says(&[
+        "JWT_SECRET_KEY: is still the placeholder",
+        "DB_PORT: `0`",
+        "REDIS_PORT: `x`",
+        "LOG_FORMAT: `xml`",
+    ]);
+    home.run(["token"]).exits(2).says(&["JWT_SECRET_KEY"]);
+}

@@ -1,0 +1,169 @@
+//! What is left when things went wrong, and who must never be hurt by it.
+
+use std::fs;
+
+use crate::support::{Home, eventually, spawn, stranger};
+
+#[test]
+fn a_killed_daemon_leaves_nothing_to_clean_up() {
+    let home = Home::started();
+    let killed = home.daemon().unwrap();
+    killed.kill().unwrap();
+    assert!(killed.wait(crate::support::PATIENCE));
+
+    home.run(["status"])
+        .exits(1)
+        .prints(&["dead", &killed.pid().to_string()]);
+    let json = home.run(["status", "--json"]).exits(1).json();
+    assert_eq!(json["state"], "dead");
+    home.run(["stop"])
+        .exits(1)
+        .prints(&["died", "next start takes over"]);
+
+    home.run(["start"]).succeeds();
+    home.run(["status"]).succeeds();
+    home.run(["stop"]).succeeds();
+    assert!(!home.pid_file().exists());
+}
+
+#[test]
+fn twelve_simultaneous_starts_make_one_daemon() {
+    for _ in 0..5 {
+        let home = Home::new();
+        let starts: Vec<_> = (0..12)
+            .map(|_| {
+                home.fullon(["start"])
+                    .stdout(std::process::Stdio::piped())
+                    .stderr(std::process::Stdio::piped())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        let outputs: Vec<_> = starts
+            .into_iter()
+            .map(|start| start.wait_with_output().unwrap())
+            .collect();
+        let winners = outputs
+            .iter()
+            .filter(|output| output.status.success())
+            .count();
+        assert_eq!(winners, 1, "{outputs:#?}");
+        for output in outputs.iter().filter(|output| !output.status.success()) {
+            assert_eq!(output.status.code(), Some(1));
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(text.contains("already running"), "{text}");
+        }
+        assert_eq!(home.log().matches(" ready version=").count(), 1);
+        home.run(["status"]).succeeds();
+    }
+}
+
+#[test]
+fn a_stranger_named_by_the_pid_file_is_never_signalled() {
+    let home = Home::new();
+    let mut stranger = stranger();
+    let write = || fs::write(home.pid_file(), format!("{}\n", stranger.0.id())).unwrap();
+
+    write();
+    home.run(["status"]).exits(1);
+    home.run(["stop"]).exits(1);
+    home.run(["logs", "--no-follow"]);
+    write();
+    home.run(["restart"]).succeeds();
+    // Now a daemon runs, and its file names the stranger.
+    write();
+    let status = home.run(["status", "--json"]).succeeds().json();
+    assert_ne!(status["pid"], stranger.0.id());
+    home.run(["start"]).exits(1).says(&["already running"]);
+    write();
+    home.run(["restart"]).succeeds();
+    write();
+    home.run(["stop"]).succeeds();
+
+    assert!(stranger.is_alive());
+    assert!(home.daemon().is_none());
+}
+
+/// The same where REST cannot be used and the signal is the only way.
+#[test]
+fn a_stranger_is_not_signalled_by_the_fallback_either() {
+    let home = Home::started();
+    let mut stranger = stranger();
+    let daemon = home.daemon().unwrap();
+    fs::remove_file(fullon_master_api::instance::State::path(&home.pid_file())).unwrap();
+    fs::write(home.pid_file(), format!("{}\n", stranger.0.id())).unwrap();
+    home.run(["stop"])
+        .succeeds()
+        .says(&[&format!("stopping process {} by signal", daemon.pid())]);
+    assert!(daemon.is_gone());
+    assert!(stranger.is_alive());
+}
+
+#[test]
+fn a_stranger_that_locks_the_pid_file_is_not_taken_for_the_daemon() {
+    let home = Home::new();
+    fs::write(home.pid_file(), "").unwrap();
+    let script = "import fcntl,struct,os,time,sys\n\
+        f=open(sys.argv[1],'r+')\n\
+        f.write(str(os.getpid())); f.flush()\n\
+        fcntl.fcntl(f,37,struct.pack('hhqqi',fcntl.F_WRLCK,0,0,0,0))\n\
+        print('locked',flush=True)\n\
+        time.sleep(600)";
+    let mut locker = spawn(
+        home.command("python3")
+            .args(["-c", script])
+            .arg(home.pid_file())
+            .stdout(std::process::Stdio::piped()),
+    );
+    let mut line = String::new();
+    let stdout = locker.0.stdout.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+    assert_eq!(line, "locked\n");
+    home.run(["status"]).exits(1);
+    home.run(["stop"]).exits(1);
+    home.run(["start"])
+        .exits(1)
+        .says(&["locked by a program that is not this daemon"]);
+    assert!(locker.is_alive());
+}
+
+#[test]
+fn garbage_in_the_pid_file_changes_nothing() {
+    let garbage: [&[u8]; 7] = [
+        b"",
+        b"\n",
+        b"-1",
+        b"0",
+        b"not a number",
+        b"\xff\xfe\0",
+        &[b'9'; 5000],
+    ];
+    for bytes in garbage {
+        let home = Home::new();
+        fs::write(home.pid_file(), bytes).unwrap();
+        home.run(["status"]).exits(1);
+        home.run(["stop"]).exits(1);
+        home.run(["start"]).succeeds();
+        fs::write(home.pid_file(), bytes).unwrap();
+        home.run(["status"]).succeeds();
+        home.run(["stop"]).succeeds();
+        assert!(home.daemon().is_none());
+    }
+}
+
+#[test]
+fn a_panic_or_any_other_output_is_in_the_log() {
+    let home = Home::started();
+    let pid = home.state().pid;
+    // What a C library would write to stderr.
+    fs::OpenOptions::new()
+        .append(true)
+        .open(format!("/proc/{pid}/fd/2"))
+        .and_then(|mut file| std::io::Write::write_all(&mut file, b"a word from a library\n"))
+        .unwrap();
+    eventually("the foreign line is an entry", || {
+        let page = home.ask("GET", "/admin/logs?contains=a+word+from").json();
+        page["entries"][0]["level"].is_null()
+            && page["entries"][0]["line"] == "a word from a library"
+    });
+}

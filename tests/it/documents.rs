@@ -1,0 +1,97 @@
+//! The OpenAPI documents and the pages that show them.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{Home, request};
+
+fn checked_in(api: &str) -> Value {
+    let path = format!("{}/openapi/{api}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn the_checked_in_documents_are_those_of_the_code() {
+    let home = Home::started();
+    for (api, host, path) in [
+        ("public", home.public(), "/openapi.json"),
+        ("admin", home.admin(), "/admin/openapi.json"),
+    ] {
+        let printed = home.run(["openapi", api]).succeeds().json();
+        assert_eq!(checked_in(api), printed, "run `make openapi`");
+        let served = request(&host, "GET", path, &[], "");
+        assert_eq!(served.header("content-type"), Some("application/json"));
+        assert_eq!(served.json(), printed);
+    }
+}
+
+#[test]
+fn every_operation_is_named_and_says_how_it_fails() {
+    for api in ["public", "admin"] {
+        let document = checked_in(api);
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                assert!(operation["operationId"].is_string(), "{method} {path}");
+                assert!(operation["summary"].is_string(), "{method} {path}");
+                let default = &operation["responses"]["default"]["content"];
+                assert!(
+                    default["application/problem+json"].is_object(),
+                    "{method} {path}"
+                );
+                if api == "admin" {
+                    assert!(
+                        operation["security"][0]["bearer"].is_array(),
+                        "{method} {path}"
+                    );
+                    for status in ["401", "403"] {
+                        let headers = &operation["responses"][status]["headers"];
+                        assert!(
+                            headers["WWW-Authenticate"].is_object(),
+                            "{method} {path} {status}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+    let entry = &checked_in("admin")["components"]["schemas"]["LogEntry"];
+    assert_eq!(entry["properties"]["level"]["nullable"], true);
+    assert!(
+        entry["required"]
+            .as_array()
+            .unwrap()
+            .contains(&"level".into())
+    );
+}
+
+#[test]
+fn the_documentation_needs_no_internet() {
+    let home = Home::started();
+    for (host, path) in [(home.public(), "/docs"), (home.admin(), "/admin/docs")] {
+        let page = request(&host, "GET", path, &[], "");
+        assert_eq!(page.status, 200);
+        assert!(
+            page.header("content-type")
+                .unwrap()
+                .starts_with("text/html")
+        );
+        for element in ["<script", "<link", "<img", "<iframe"] {
+            for at in page.body.match_indices(element).map(|(at, _)| at) {
+                let tag = page.body[at..].split('>').next().unwrap();
+                assert!(
+                    !tag.contains("src=\"http") && !tag.contains("href=\"http"),
+                    "{tag}"
+                );
+            }
+        }
+        let tag = page.header("etag").unwrap();
+        let again = request(&host, "GET", path, &[("If-None-Match", tag)], "");
+        assert_eq!((again.status, again.body.as_str()), (304, ""));
+    }
+    let page = request(&home.public(), "GET", "/docs", &[], "").body;
+    assert!(
+        page.contains("\"operationId\":\"get_health\""),
+        "the page shows the document"
+    );
+}

@@ -1,0 +1,273 @@
+//! Stopping without losing a request. The server runs in process, so that the test decides who acts first.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fullon_master_api::api::Phase;
+use fullon_master_api::health::Health;
+use fullon_master_api::server::public::{Mounts, service};
+use fullon_master_api::server::{Shutdown, Traffic, bind, run};
+use poem::{EndpointExt as _, get, handler, web::Data};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::support::{Connection, Home, PATIENCE};
+
+#[handler]
+async fn slow(permits: Data<&Arc<Semaphore>>) -> &'static str {
+    permits.acquire().await.map(drop).unwrap();
+    "done"
+}
+
+#[handler]
+fn panics() -> &'static str {
+    panic!("as a test wants it")
+}
+
+/// A public server whose `/slow` answers when it is given a permit.
+struct Server {
+    address: SocketAddr,
+    shutdown: Shutdown,
+    health: Arc<Health>,
+    permits: Arc<Semaphore>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        let health = Arc::new(Health::new(None));
+        health.enter(Phase::Ready);
+        let permits = Arc::new(Semaphore::new(0));
+        let mut mounts = Mounts::default();
+        mounts.add("/slow", get(slow).data(Arc::clone(&permits)));
+        mounts.add("/panics", get(panics));
+        let service = service(
+            Arc::clone(&health),
+            mounts,
+            Arc::new(Traffic::default()),
+            shutdown.clone(),
+        );
+        Self {
+            address,
+            task: tokio::spawn(run(listener, service, shutdown.clone())),
+            shutdown,
+            health,
+            permits,
+        }
+    }
+
+    /// The test goes on in a thread, so that it can use plain sockets.
+    async fn with<T: Send + 'static>(&self, test: impl FnOnce(String) -> T + Send + 'static) -> T {
+        let address = self.address.to_string();
+        tokio::task::spawn_blocking(move || test(address))
+            .await
+            .unwrap()
+    }
+
+    async fn ends(self) {
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("the server did not end")
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_finished_and_new_ones_are_refused() {
+    let server = Server::start();
+    let mut connection = server
+        .with(|host| {
+            let mut connection = Connection::open(&host);
+            connection.send("GET", "/slow", &[], "");
+            connection
+        })
+        .await;
+    while server.permits.available_permits() == 0 && !has_waiter(&server) {
+        tokio::task::yield_now().await;
+    }
+    server.shutdown.begin();
+    server
+        .with(|host| {
+            crate::support::eventually("the listener closes", || {
+                TcpStream::connect(&host).is_err()
+            });
+        })
+        .await;
+    server.permits.add_permits(1);
+    let answer = server
+        .with(move |_| (connection.answer("GET"), connection.rest()))
+        .await;
+    assert_eq!((answer.0.status, answer.0.body.as_str()), (200, "done"));
+    assert_eq!(answer.0.header("connection"), Some("close"));
+    assert_eq!(answer.1, "");
+    server.ends().await;
+}
+
+/// The request has reached the handler once its answer is the only thing missing.
+fn has_waiter(server: &Server) -> bool {
+    Arc::strong_count(&server.permits) > 2
+}
+
+/// The runtime has one thread: between two awaits of the test the server does not run, so what the client sent by then
+/// was not read when the shutdown begins.
+#[tokio::test(flavor = "current_thread")]
+async fn a_request_that_was_sent_but_not_read_is_answered() {
+    let server = Server::start();
+    // On a connection that nobody has accepted yet,
+    let mut fresh = TcpStream::connect(server.address).unwrap();
+    fresh
+        .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    // and on one that is kept and idle.
+    let mut kept = TcpStream::connect(server.address).unwrap();
+    kept.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    kept.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 4096];
+    let mut first = 0;
+    while first == 0 {
+        tokio::task::yield_now().await;
+        first = kept.read(&mut buffer).unwrap_or(0);
+    }
+    kept.set_nonblocking(false).unwrap();
+    let mut second = TcpStream::connect(server.address).unwrap();
+    second
+        .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    kept.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+
+    server.shutdown.begin();
+    let texts = server
+        .with(move |_| {
+            [fresh, kept, second].map(|mut stream| {
+                let mut text = String::new();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.read_to_string(&mut text).unwrap();
+                text
+            })
+        })
+        .await;
+    assert!(texts[0].starts_with("HTTP/1.1 200"), "{texts:?}");
+    assert!(
+        texts[1].contains("alive") && texts[1].contains("connection: close"),
+        "{texts:?}"
+    );
+    assert!(
+        texts[2].contains("healthy") && texts[2].contains("connection: close"),
+        "{texts:?}"
+    );
+    server.ends().await;
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_hold_it_up() {
+    let server = Server::start();
+    let connections = server
+        .with(|host| {
+            let mut used = Connection::open(&host);
+            used.send("GET", "/health", &[], "");
+            used.answer("GET");
+            (used, Connection::open(&host))
+        })
+        .await;
+    server.shutdown.begin();
+    let Server { task, .. } = server;
+    tokio::time::timeout(Duration::from_secs(5), task)
+        .await
+        .expect("it waited for idle clients")
+        .unwrap();
+    drop(connections);
+}
+
+#[tokio::test]
+async fn what_does_not_end_is_cut_off_when_forced() {
+    let server = Server::start();
+    let connection = server
+        .with(|host| {
+            let mut connection = Connection::open(&host);
+            connection.send("GET", "/slow", &[], "");
+            connection
+        })
+        .await;
+    while !has_waiter(&server) {
+        tokio::task::yield_now().await;
+    }
+    server.shutdown.begin();
+    assert!(!server.task.is_finished());
+    server.shutdown.force();
+    server.ends().await;
+    drop(connection);
+}
+
+#[tokio::test]
+async fn health_follows_the_phase_and_a_panic_is_an_answer() {
+    let server = Server::start();
+    let health = Arc::clone(&server.health);
+    server
+        .with(move |host| {
+            let mut connection = Connection::open(&host);
+            let mut ask = |path: &str| {
+                connection.send("GET", path, &[], "");
+                connection.answer("GET")
+            };
+            ask("/panics").is_problem(500, "failed");
+            for (phase, status) in [
+                (Phase::Starting, 503),
+                (Phase::Ready, 200),
+                (Phase::Draining, 503),
+            ] {
+                health.enter(phase);
+                let summary = ask("/health");
+                let word = if status == 200 {
+                    "healthy"
+                } else {
+                    "unhealthy"
+                };
+                assert_eq!(
+                    (summary.status, summary.json()["status"].as_str()),
+                    (status, Some(word))
+                );
+                let ready = ask("/health/ready");
+                assert_eq!(
+                    (ready.status, &ready.json()["ready"]),
+                    (status, &(status == 200).into())
+                );
+                assert_eq!(ask("/health/live").status, 200);
+            }
+        })
+        .await;
+    server.shutdown.force();
+    server.ends().await;
+}
+
+#[test]
+fn a_follower_that_never_reads_does_not_hold_it_up() {
+    let mut home = Home::new();
+    home.set("SHUTDOWN_TIMEOUT", "1h");
+    home.run(["start"]).succeeds();
+    let line = "x".repeat(60_000);
+    let mut log = std::fs::OpenOptions::new()
+        .append(true)
+        .open(home.log_file())
+        .unwrap();
+    for _ in 0..400 {
+        writeln!(log, "{line}").unwrap();
+    }
+    let token = home.token("admin:logs");
+    let mut follower = Connection::open(&home.admin());
+    let header = format!("Bearer {token}");
+    follower.send(
+        "GET",
+        "/admin/logs/stream?lines=10000",
+        &[("Authorization", &header)],
+        "",
+    );
+    assert_eq!(follower.head().status, 200);
+    home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
+}

@@ -1,0 +1,192 @@
+//! When the admin API is out of reach, PID file and log file do the work, and the verbs say so.
+
+use std::fs;
+
+use fullon_master_api::instance::State;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Home, Outcome, needs_root};
+
+/// Runs the verb in a network namespace of its own, whose loopback is another one: signals and files are the same,
+/// but no packet reaches the daemon.
+fn without_network(home: &Home, arguments: &[&str]) -> Outcome {
+    let mut command = home.command("unshare");
+    command
+        .arg("--net")
+        .arg(env!("CARGO_BIN_EXE_fullon"))
+        .args(arguments);
+    Outcome::of(&mut command)
+}
+
+#[test]
+fn with_the_admin_port_blocked() {
+    if !needs_root("with_the_admin_port_blocked") {
+        return;
+    }
+    let home = Home::started();
+    let pid = home.state().pid.to_string();
+    let server = home.state().server;
+    without_network(&home, &["status"])
+        .succeeds()
+        .prints(&[
+            "running",
+            &pid,
+            &server,
+            &home.log_file().display().to_string(),
+        ])
+        .says(&["cannot be reached", "PID file and its lock"]);
+    let json = without_network(&home, &["status", "--json"])
+        .succeeds()
+        .json();
+    assert_eq!(
+        (&json["state"], &json["via"]),
+        (&"running".into(), &"pid_file".into())
+    );
+    without_network(&home, &["logs", "--no-follow", "--lines", "5"])
+        .succeeds()
+        .prints(&["ready version="])
+        .says(&["cannot be reached", "reading"]);
+    without_network(&home, &["restart"])
+        .succeeds()
+        .says(&["by signal"]);
+    without_network(&home, &["stop"])
+        .succeeds()
+        .prints(&["Daemon stopped (by SIGTERM)"])
+        .says(&["cannot be reached", "by signal"]);
+    assert!(!home.pid_file().exists());
+    assert!(home.log().ends_with("stopped\n"), "it was a graceful stop");
+}
+
+#[test]
+fn with_a_suspended_daemon() {
+    let home = Home::started();
+    let daemon = home.daemon().unwrap();
+    kill(Pid::from_raw(daemon.pid().cast_signed()), Signal::SIGSTOP).unwrap();
+    home.run(["status"])
+        .succeeds()
+        .prints(&[
+            "running (admin API does not answer)",
+            &daemon.pid().to_string(),
+        ])
+        .says(&["no answer within 2 s"]);
+    home.run(["logs", "--no-follow"])
+        .succeeds()
+        .prints(&["ready version="])
+        .says(&["no answer within 2 s", "reading"]);
+    home.run(["stop"])
+        .succeeds()
+        .prints(&["Daemon stopped (by SIGTERM)"])
+        .says(&["no answer within 2 s", "by signal"]);
+    assert!(daemon.is_gone());
+    assert!(
+        home.log().ends_with("stopped\n"),
+        "it was woken for a graceful stop"
+    );
+}
+
+#[test]
+fn with_another_secret_in_the_env_file() {
+    let home = Home::started();
+    let secret = "another-secret-that-is-long-enough-to-be-one";
+    fs::write(
+        home.path().join(".env"),
+        format!("JWT_SECRET_KEY={secret}\n"),
+    )
+    .unwrap();
+
+    // The daemon's own state file is enough.
+    let status = home
+        .run(["status"])
+        .succeeds()
+        .prints(&["Status:    running\n"]);
+    assert!(status.stderr.is_empty(), "{status:#?}");
+    home.run(["logs", "--no-follow"])
+        .succeeds()
+        .prints(&["ready version="]);
+
+    // A token of that secret is refused, and that is not the same as unreachable.
+    let admin = home.state().admin;
+    let refused = ["refused the token", "signed with another key"];
+    let mut home = home;
+    home.set("ADMIN_PORT", admin.rsplit_once(':').unwrap().1);
+    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    home.run(["status"])
+        .succeeds()
+        .prints(&["running", "admin API does not answer"])
+        .says(&refused);
+    home.run(["logs", "--no-follow"])
+        .succeeds()
+        .prints(&["ready version="])
+        .says(&refused);
+    home.run(["stop"])
+        .succeeds()
+        .prints(&["Daemon stopped (by SIGTERM)"])
+        .says(&refused);
+    assert!(home.daemon().is_none());
+}
+
+#[test]
+fn an_address_elsewhere_never_falls_back() {
+    let home = Home::started();
+    // Nobody listens on port 1, and it could be a tunnel to another machine.
+    let elsewhere = "http://127.0.0.1:1";
+    home.run(["--admin-url", elsewhere, "status"])
+        .exits(4)
+        .prints(&["unknown", "cannot be reached"]);
+    home.run(["--admin-url", elsewhere, "stop"])
+        .exits(1)
+        .says(&["cannot be reached"]);
+    home.run(["--admin-url", elsewhere, "logs", "--no-follow"])
+        .exits(1)
+        .says(&["cannot be reached"]);
+    home.run(["--admin-url", elsewhere, "restart"])
+        .exits(1)
+        .says(&["elsewhere"]);
+    home.run(["--admin-url", "ftp://x", "status"])
+        .exits(1)
+        .says(&["--admin-url", "http://"]);
+    home.run(["status"]).succeeds();
+
+    let here = home.state().admin;
+    home.run(["--admin-url", &here, "status"]).succeeds();
+    home.run(["--admin-url", &here, "stop"]).succeeds();
+}
+
+#[test]
+fn following_goes_on_in_the_file_and_ends_with_the_daemon() {
+    let home = Home::started();
+    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    let mut follow = home.fullon(["logs"]);
+    let child = follow
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    home.run(["stop"]).succeeds();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains(" ready version=") && text.ends_with(" stopped\n"),
+        "{text}"
+    );
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("the log ends")
+    );
+}
+
+#[test]
+fn a_daemon_without_a_pid_file_is_reached_by_its_address() {
+    let mut home = Home::started();
+    let admin = home.state().admin;
+    home.set("ADMIN_PORT", admin.rsplit_once(':').unwrap().1);
+    let pid = home.state().pid;
+    let other = home.path().join("other.pid");
+    home.set("PID_FILE", other.to_str().unwrap());
+    home.run(["status"]).succeeds().prints(&[&pid.to_string()]);
+    home.run(["stop"]).succeeds().prints(&["Daemon stopped"]);
+    home.unset("PID_FILE");
+    assert!(home.daemon().is_none());
+}

@@ -1,0 +1,141 @@
+//! `fullon run`: signals, systemd, stdout.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Connection, Home, PATIENCE, Running, eventually, spawn};
+
+fn signal(child: &Running, signal: Signal) {
+    kill(Pid::from_raw(child.0.id().cast_signed()), signal).unwrap();
+}
+
+fn run(home: &Home) -> Running {
+    let child = spawn(home.fullon(["run"]).stdout(Stdio::null()));
+    eventually("it serves", || {
+        home.run(["status"]).stdout.contains("Status:    running\n")
+    });
+    child
+}
+
+#[test]
+fn sigterm_and_sigint_are_a_graceful_stop() {
+    for asked in [Signal::SIGTERM, Signal::SIGINT] {
+        let home = Home::new();
+        let mut child = run(&home);
+        signal(&child, asked);
+        assert_eq!(child.0.wait().unwrap().code(), Some(0));
+        assert!(!home.pid_file().exists());
+        assert!(home.log().contains(&format!("stopping by=\"{asked}\"")));
+        assert!(home.log().ends_with("stopped\n"));
+    }
+}
+
+/// A request whose body never comes is in flight for as long as the deadline lets it.
+fn unfinished_request(home: &Home) -> Connection {
+    let token = home.token("admin:control");
+    let mut connection = Connection::open(&home.admin());
+    let head = format!(
+        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{"
+    );
+    connection.send_bytes(head.as_bytes());
+    eventually("it is in flight", || {
+        home.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
+    });
+    connection
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let home = Home::new();
+    let mut child = run(&home);
+    let _request = unfinished_request(&home);
+    signal(&child, Signal::SIGTERM);
+    eventually("it drains", || home.log().contains(" stopping by="));
+    assert!(child.is_alive(), "it waits for the request");
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(child.0.wait().unwrap().code(), Some(1));
+    assert!(!home.pid_file().exists());
+    assert!(home.log().contains("a second signal"));
+}
+
+#[test]
+fn the_deadline_ends_what_does_not_finish() {
+    let mut home = Home::new();
+    home.set("SHUTDOWN_TIMEOUT", "300ms");
+    let mut child = run(&home);
+    let _request = unfinished_request(&home);
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+    assert!(home.log().contains("the deadline is over"));
+}
+
+#[test]
+fn systemd_is_told() {
+    let mut home = Home::new();
+    let path = home.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    home.set("NOTIFY_SOCKET", path.to_str().unwrap());
+    let child = spawn(home.fullon(["run"]).stdout(Stdio::null()));
+    let mut buffer = [0; 1024];
+    let mut next = || {
+        let read = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..read]).into_owned()
+    };
+    assert!(next().contains("READY=1"));
+    home.unset("NOTIFY_SOCKET");
+    home.run(["status"]).succeeds();
+    signal(&child, Signal::SIGTERM);
+    assert!(next().contains("STOPPING=1"));
+}
+
+#[test]
+fn the_log_can_go_to_stdout() {
+    let mut home = Home::new();
+    home.set("LOG_FILE", "-");
+    home.set("LOG_FORMAT", "json");
+    let mut child = spawn(home.fullon(["run"]).stdout(Stdio::piped()));
+    let mut stdout = BufReader::new(child.0.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        (&event["level"], &event["message"]),
+        (&"INFO".into(), &"ready".into())
+    );
+    home.ask("GET", "/admin/logs").is_problem(409, "stdout");
+    signal(&child, Signal::SIGTERM);
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert!(
+        rest.trim_end().ends_with('}') && rest.contains("\"message\":\"stopped\""),
+        "{rest}"
+    );
+}
+
+#[test]
+fn sighup_opens_the_log_anew_so_that_an_outside_rotation_loses_nothing() {
+    let home = Home::new();
+    let mut child = run(&home);
+    let old = home.path().join("fullon.log.1");
+    std::fs::rename(home.log_file(), &old).unwrap();
+    home.run(["status"]).succeeds();
+    signal(&child, Signal::SIGHUP);
+    eventually("the new file is there", || home.log_file().exists());
+    home.run(["stop"]).succeeds();
+    child.0.wait().unwrap();
+    let (old, new) = (std::fs::read_to_string(old).unwrap(), home.log());
+    assert!(
+        old.contains(" ready version=") && old.contains("/admin/status"),
+        "{old}"
+    );
+    assert!(new.ends_with("stopped\n"), "{new}");
+    let lines = old + &new;
+    for word in ["SIGHUP", "/admin/stop", "stopping by="] {
+        assert_eq!(lines.matches(word).count(), 1, "{word} in {lines}");
+    }
+}

@@ -1,0 +1,187 @@
+//! Start, look, restart, stop.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+
+use crate::support::{Home, Outcome, mode, request, spawn};
+
+#[test]
+fn a_whole_life_from_the_shell() {
+    let home = Home::new();
+    home.run(["status"])
+        .exits(3)
+        .prints(&["Status:", "not running"]);
+
+    let pid_file = home.pid_file().display().to_string();
+    let log_file = home.log_file().display().to_string();
+    let started = home.run(["start"]).succeeds();
+    let first = home.state();
+    let line = format!("Daemon started with PID {}\n", first.pid);
+    let started = started.prints(&[&line, &log_file, &pid_file]);
+    assert!(
+        !started.stdout.contains('\x1b') && started.stderr.is_empty(),
+        "{started:#?}"
+    );
+
+    let labels = [
+        "Status:",
+        "PID:",
+        "PID File:",
+        "Log File:",
+        "Server:",
+        "Docs:",
+        "Health:",
+    ];
+    home.run(["status"]).succeeds().prints(&labels).prints(&[
+        "running",
+        &first.pid.to_string(),
+        &pid_file,
+        &log_file,
+        &first.server,
+    ]);
+    home.run(["logs", "--no-follow"])
+        .succeeds()
+        .prints(&["ready version="]);
+
+    home.run(["restart"])
+        .succeeds()
+        .prints(&["Daemon started with PID"]);
+    let second = home.state();
+    assert_ne!((first.pid, &first.instance), (second.pid, &second.instance));
+
+    home.run(["stop"]).succeeds().prints(&["Daemon stopped"]);
+    assert!(home.daemon().is_none());
+    assert!(!home.pid_file().exists() && !fullon_state(&home).exists());
+    home.run(["status"]).exits(3);
+    home.run(["stop"]).exits(1).prints(&["not running"]);
+    let log = home.log();
+    assert_eq!(log.matches(" stopped").count(), 2, "{log}");
+}
+
+fn fullon_state(home: &Home) -> std::path::PathBuf {
+    fullon_master_api::instance::State::path(&home.pid_file())
+}
+
+#[test]
+fn start_returns_only_when_requests_are_answered_and_only_once() {
+    for _ in 0..10 {
+        let home = Home::started();
+        let health = request(&home.public(), "GET", "/health", &[], "");
+        assert_eq!(health.status, 200);
+        assert_eq!(
+            health.body,
+            r#"{"status":"healthy","version":"1.0.0","service":"fullon_master_api"}"#
+        );
+        let pid = home.state().pid;
+        home.run(["start"])
+            .exits(1)
+            .says(&[&format!("already running with PID {pid}")]);
+        assert_eq!(home.state().pid, pid);
+    }
+}
+
+#[test]
+fn the_daemon_has_a_session_of_its_own_and_its_output_is_the_log() {
+    let home = Home::started();
+    let pid = home.state().pid;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .collect();
+    assert_eq!(fields[3], pid.to_string(), "session of {stat}");
+    let target = |fd: u8| fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap();
+    assert_eq!(target(0).as_os_str(), "/dev/null");
+    assert_eq!((target(1), target(2)), (home.log_file(), home.log_file()));
+}
+
+#[test]
+fn nothing_that_it_makes_can_be_read_by_others() {
+    let home = Home::started();
+    let files = [
+        ".fullon_master_api.pid",
+        ".fullon_master_api.pid.state",
+        ".fullon_master_api.key",
+        "fullon.log",
+    ];
+    for file in files {
+        assert_eq!(mode(&home.path().join(file)), 0o600, "{file}");
+    }
+}
+
+#[test]
+fn it_is_found_from_anywhere_and_after_the_settings_were_broken() {
+    let mut home = Home::started();
+    let pid = home.state().pid;
+    home.unset("PORT");
+    home.unset("ADMIN_PORT");
+    home.unset("LOG_FILE");
+    fs::write(
+        home.path().join(".env"),
+        "LOG_LEVEL=verbose\nADMIN_PORT=1\nJWT_SECRET_KEY=your-secret-key\n",
+    )
+    .unwrap();
+    home.run(["status"])
+        .succeeds()
+        .prints(&["Status:    running\n", &pid.to_string()])
+        .says(&["ignored for this verb: JWT_SECRET_KEY"]);
+    home.run(["logs", "--no-follow"])
+        .succeeds()
+        .prints(&["ready version="]);
+    home.run(["restart"])
+        .exits(2)
+        .says(&["LOG_LEVEL: `verbose`", "left as it was"]);
+    assert_eq!(home.state().pid, pid);
+
+    let mut elsewhere = home.fullon(["stop"]);
+    Outcome::of(elsewhere.current_dir("/"))
+        .succeeds()
+        .prints(&["Daemon stopped"]);
+}
+
+#[test]
+fn a_restart_from_elsewhere_keeps_directory_flags_and_environment() {
+    let mut home = Home::new();
+    fs::write(home.path().join(".env"), "SHUTDOWN_TIMEOUT=7s\n").unwrap();
+    home.set("LOG_KEEP", "9");
+    home.run(["start", "--log-level", "debug"]).succeeds();
+    let before = home.ask("GET", "/admin/config").json();
+    home.unset("LOG_KEEP");
+    home.unset("LOG_FILE");
+    home.unset("PORT");
+    home.unset("ADMIN_PORT");
+    let mut elsewhere = home.fullon(["restart"]);
+    Outcome::of(elsewhere.current_dir("/")).succeeds();
+    assert_eq!(home.ask("GET", "/admin/config").json(), before);
+
+    home.run(["restart", "--log-level", "warn"]).succeeds();
+    assert_eq!(home.ask("GET", "/admin/status").json()["log_level"], "warn");
+}
+
+#[test]
+fn restart_starts_what_does_not_run() {
+    let home = Home::new();
+    home.run(["restart"])
+        .succeeds()
+        .prints(&["Daemon was not running", "Daemon started with PID"]);
+    assert!(home.daemon().is_some());
+}
+
+#[test]
+fn a_start_that_was_ended_early_leaves_a_daemon_that_can_be_stopped() {
+    let home = Home::new();
+    let mut start = home.fullon(["start"]);
+    // Nobody reads the announcement: the child's end of the pipe breaks.
+    let mut child = spawn(start.process_group(0));
+    child.0.kill().unwrap();
+    child.0.wait().unwrap();
+    let outcome = home.run(["start"]);
+    assert!(
+        outcome.code == 0 || outcome.stderr.contains("already running"),
+        "{outcome:#?}"
+    );
+    crate::support::eventually("the daemon serves", || home.run(["status"]).code == 0);
+    home.run(["stop"]).succeeds();
+}

@@ -1,0 +1,158 @@
+//! The log as server-sent events.
+
+use serde_json::Value;
+
+use crate::support::{Answer, Connection, Home, request};
+
+struct Stream(Connection);
+
+#[derive(Debug, PartialEq)]
+struct Event {
+    name: String,
+    id: String,
+    data: Value,
+}
+
+impl Stream {
+    fn open(home: &Home, query: &str, extra: &[(&str, &str)]) -> (Self, Answer) {
+        let token = format!("Bearer {}", home.token("admin:logs"));
+        let mut connection = Connection::open(&home.admin());
+        let headers: Vec<_> = [("Authorization", token.as_str())]
+            .into_iter()
+            .chain(extra.iter().copied())
+            .collect();
+        connection.send("GET", &format!("/admin/logs/stream{query}"), &headers, "");
+        let head = connection.head();
+        assert_eq!(head.status, 200, "{head:#?}");
+        (Self(connection), head)
+    }
+
+    /// The next event; lines of the chunked encoding and comments are passed over.
+    fn next(&mut self) -> Event {
+        let mut event = Event {
+            name: String::new(),
+            id: String::new(),
+            data: Value::Null,
+        };
+        loop {
+            let line = self.0.line();
+            match line.split_once(": ") {
+                Some(("event", name)) => event.name = name.into(),
+                Some(("id", id)) => event.id = id.into(),
+                Some(("data", data)) => {
+                    event.data = serde_json::from_str(data).unwrap();
+                    return event;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let event = self.next();
+        assert_eq!(event.name, "log", "{event:?}");
+        assert_eq!(event.data["cursor"], event.id);
+        event.data["line"].as_str().unwrap().to_owned()
+    }
+}
+
+fn mark(home: &Home, mark: &str) {
+    request(&home.public(), "GET", "/", &[("X-Request-Id", mark)], "");
+}
+
+#[test]
+fn history_then_what_comes() {
+    let home = Home::started();
+    for number in 0..5 {
+        mark(&home, &format!("before-{number}"));
+    }
+    crate::support::eventually("it is logged", || home.log().contains("before-4"));
+    let (mut stream, head) = Stream::open(&home, "?lines=3", &[]);
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    assert_eq!(head.header("cache-control"), Some("no-store"));
+    for number in 2..5 {
+        assert!(stream.line().contains(&format!("before-{number}")));
+    }
+    assert!(stream.line().contains("/admin/logs/stream"));
+    mark(&home, "after-0");
+    assert!(stream.line().contains("after-0"));
+}
+
+#[test]
+fn resumes_after_exactly_the_last_event() {
+    let home = Home::started();
+    for number in 0..5 {
+        mark(&home, &format!("mark-{number}"));
+    }
+    crate::support::eventually("it is logged", || home.log().contains("mark-4"));
+    let (mut stream, _) = Stream::open(&home, "?lines=5", &[]);
+    stream.next();
+    let second = stream.next();
+    drop(stream);
+    let query = format!("?after={}", second.id);
+    for (query, headers) in [
+        ("", vec![("Last-Event-ID", second.id.as_str())]),
+        (&query, vec![]),
+    ] {
+        let (mut stream, _) = Stream::open(&home, query, &headers);
+        for number in 2..5 {
+            assert!(stream.line().contains(&format!("mark-{number}")));
+        }
+    }
+
+    // Also after a restart, of the daemon and of the counting of requests.
+    home.run(["restart"]).succeeds();
+    let (mut stream, _) = Stream::open(&home, &query, &[]);
+    assert!(stream.line().contains("mark-2"));
+
+    let gone = [("Last-Event-ID", "1-2-3-4")];
+    let (mut stream, _) = Stream::open(&home, "", &gone);
+    assert_eq!(stream.next().name, "gap");
+    assert!(stream.line().contains(" ready version="));
+}
+
+#[test]
+fn filters_hold_for_history_and_for_what_comes() {
+    let home = Home::started();
+    mark(&home, "wanted-0");
+    mark(&home, "other");
+    crate::support::eventually("it is logged", || home.log().contains("other"));
+    let (mut stream, _) = Stream::open(&home, "?contains=wanted&level=info", &[]);
+    assert!(stream.line().contains("wanted-0"));
+    mark(&home, "other");
+    mark(&home, "wanted-1");
+    assert!(stream.line().contains("wanted-1"));
+}
+
+#[test]
+fn a_stop_ends_the_stream_with_its_reason() {
+    let home = Home::started();
+    let (mut stream, _) = Stream::open(&home, "?lines=1", &[]);
+    stream.next();
+    home.run(["stop"]).succeeds();
+    let mut last = stream.next();
+    while last.name == "log" {
+        last = stream.next();
+    }
+    assert_eq!(
+        (last.name.as_str(), &last.data["reason"]),
+        ("end", &"stopping".into())
+    );
+    // The end of the chunked encoding, and of the connection.
+    assert_eq!(stream.0.rest().trim(), "0");
+}
+
+#[test]
+fn a_control_character_in_a_line_cannot_forge_an_event() {
+    let home = Home::started();
+    crate::support::eventually("it is logged", || home.log().contains(" ready version="));
+    let mut log = std::fs::OpenOptions::new()
+        .append(true)
+        .open(home.log_file())
+        .unwrap();
+    std::io::Write::write_all(&mut log, b"harmless\revent: end\rdata: {}\n\n\xff\n").unwrap();
+    let (mut stream, _) = Stream::open(&home, "?lines=3", &[]);
+    assert_eq!(stream.line(), "harmless\revent: end\rdata: {}");
+    assert_eq!(stream.line(), "");
+    assert_eq!(stream.line(), "\u{fffd}");
+}

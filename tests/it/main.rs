@@ -1,0 +1,23 @@
+//! Everything that is seen from outside the crate: one program, a module a behaviour. The daemon is the built
+//! binary, in a home directory of its own, on ports that were free.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test says so when something is not there"
+)]
+
+mod support;
+
+mod admin_api;
+mod command_line;
+mod configuration;
+mod crash;
+mod documents;
+mod drain;
+mod example;
+mod fallback;
+mod foreground;
+mod lifecycle;
+mod log_stream;
+mod start_errors;

@@ -1,0 +1,123 @@
+//! A start that fails says why, and leaves nothing behind.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+
+use fullon_master_api::instance::State;
+
+use crate::support::{Home, mode};
+
+/// The start fails with these words, and neither PID file nor state file is there.
+#[track_caller]
+fn fails(home: &Home, code: i32, words: &[&str]) {
+    let outcome = home.run(["start"]).exits(code).says(words);
+    assert!(outcome.stdout.is_empty(), "{outcome:#?}");
+    assert!(!State::path(&home.pid_file()).exists());
+    assert!(home.daemon().is_none());
+    let json = home.run(["start", "--json"]).exits(code).json();
+    assert!(json["error"].is_string(), "{json}");
+}
+
+#[test]
+fn a_taken_port_is_named_with_its_owner() {
+    for setting in ["PORT", "ADMIN_PORT"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let mut home = Home::new();
+        home.set(setting, &port);
+        let owner = format!("(PID {})", std::process::id());
+        fails(&home, 1, &[setting, &port, "in use", &owner]);
+        assert!(!home.pid_file().exists() && !home.log_file().exists());
+        drop(listener);
+        home.run(["start"]).succeeds();
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_named() {
+    let mut home = Home::new();
+    home.set("LOG_FILE", "/proc/nowhere/fullon.log");
+    fails(&home, 1, &["log file /proc/nowhere/fullon.log", "LOG_FILE"]);
+    let directory = home.path().display().to_string();
+    home.set("LOG_FILE", &directory);
+    fails(&home, 2, &["LOG_FILE", "is a directory"]);
+    home.set("LOG_FILE", "-");
+    fails(&home, 1, &["LOG_FILE=-", "fullon run"]);
+    assert!(!home.pid_file().exists());
+}
+
+#[test]
+fn a_pid_file_that_cannot_be_written_is_named() {
+    let mut home = Home::new();
+    home.set("PID_FILE", "/proc/nowhere/fullon.pid");
+    home.run(["start"])
+        .exits(1)
+        .says(&["PID file /proc/nowhere/fullon.pid"]);
+    let link = home.path().join("link.pid");
+    symlink(home.path().join("target"), &link).unwrap();
+    home.set("PID_FILE", link.to_str().unwrap());
+    home.run(["start"]).exits(1).says(&["symbolic link"]);
+    assert!(!home.path().join("target").exists());
+}
+
+#[test]
+fn a_log_that_is_a_link_is_refused_and_its_target_untouched() {
+    let home = Home::new();
+    let target = home.path().join("target");
+    fs::write(&target, "precious").unwrap();
+    symlink(&target, home.log_file()).unwrap();
+    fails(&home, 1, &["symbolic link"]);
+    assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+    assert!(!home.pid_file().exists());
+}
+
+#[test]
+fn a_log_that_others_could_read_is_closed_to_them() {
+    let home = Home::new();
+    fs::write(home.log_file(), "from the launcher before\n").unwrap();
+    home.run(["start"]).succeeds();
+    assert_eq!(mode(&home.log_file()), 0o600);
+    assert!(home.log().starts_with("from the launcher before\n"));
+}
+
+#[test]
+fn four_bad_settings_are_reported_at_once_and_no_secret_is_shown() {
+    let mut home = Home::new();
+    home.set("PORT", "99999");
+    home.set("ADMIN_HOST", "0.0.0.0");
+    home.set("LOG_LEVEL", "verbose");
+    home.set("JWT_SECRET_KEY", "hunter2");
+    fails(
+        &home,
+        2,
+        &[
+            "PORT: `99999`",
+            "ADMIN_HOST: `0.0.0.0`",
+            "LOG_LEVEL: `verbose`",
+            "JWT_SECRET_KEY: has 7 bytes",
+        ],
+    );
+    let outcome = home.run(["start", "--json"]);
+    assert!(!format!("{outcome:?}").contains("hunter2"));
+    assert_eq!(outcome.json()["problems"].as_array().unwrap().len(), 4);
+    assert!(!home.log_file().exists() && !home.pid_file().exists());
+}
+
+#[test]
+fn an_exposed_key_file_is_refused() {
+    let home = Home::new();
+    let key = home.path().join(".fullon_master_api.key");
+    fs::write(&key, "k".repeat(64)).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    fails(&home, 1, &["can be read by others", "chmod 600"]);
+}
+
+#[test]
+fn an_env_file_that_cannot_be_read_is_named() {
+    let home = Home::new();
+    fs::write(home.path().join(".env"), "GOOD=1\nbad line with hunter2\n").unwrap();
+    fails(&home, 2, &[".env: line 2: expected NAME=value"]);
+    let outcome = home.run(["start", "--env-file", "missing"]).exits(2);
+    outcome.says(&["missing: cannot be read"]);
+}

@@ -1,0 +1,155 @@
+//! HTTP as it is on the wire, so that a test sees and controls every byte.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// A connection that is kept.
+pub struct Connection {
+    reader: BufReader<TcpStream>,
+    host: String,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(there, _)| there.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+
+    /// It is a problem (RFC 9457) with this status whose detail has this text.
+    #[track_caller]
+    pub fn is_problem(&self, status: u16, text: &str) {
+        assert_eq!(self.status, status, "{self:#?}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{self:#?}"
+        );
+        let problem = self.json();
+        assert_eq!(problem["status"], status, "{self:#?}");
+        assert!(
+            problem["type"].is_string() && problem["title"].is_string(),
+            "{self:#?}"
+        );
+        assert!(
+            problem["detail"].as_str().unwrap().contains(text),
+            "no `{text}` in {self:#?}"
+        );
+    }
+}
+
+impl Connection {
+    pub fn open(host: &str) -> Self {
+        let stream = TcpStream::connect(host).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self {
+            reader: BufReader::new(stream),
+            host: host.to_owned(),
+        }
+    }
+
+    pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) {
+        let mut text = format!("{method} {path} HTTP/1.1\r\n");
+        if !headers.iter().any(|(name, _)| *name == "Host") {
+            text.extend(["Host: ", &self.host, "\r\n"]);
+        }
+        for (name, value) in headers {
+            text.extend([name, ": ", value, "\r\n"]);
+        }
+        if !body.is_empty() {
+            let length = body.len().to_string();
+            text.extend([
+                "Content-Length: ",
+                &length,
+                "
+Content-Type: application/json
+",
+            ]);
+        }
+        self.send_bytes(format!("{text}\r\n{body}").as_bytes());
+    }
+
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.reader.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// Status and headers of the next answer.
+    pub fn head(&mut self) -> Answer {
+        let status = self.line();
+        let status = status
+            .split(' ')
+            .nth(1)
+            .unwrap_or_else(|| panic!("no status: {status:?}"));
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line();
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(": ").unwrap();
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+        Answer {
+            status: status.parse().unwrap(),
+            headers,
+            body: String::new(),
+        }
+    }
+
+    /// The next answer, whole.
+    pub fn answer(&mut self, to: &str) -> Answer {
+        let mut answer = self.head();
+        let length = answer
+            .header("content-length")
+            .map_or(0, |length| length.parse().unwrap());
+        if to != "HEAD" {
+            let mut body = vec![0; length];
+            self.reader.read_exact(&mut body).unwrap();
+            answer.body = String::from_utf8(body).unwrap();
+        }
+        answer
+    }
+
+    /// The next line, without its end; empty at the end of the connection.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// All that comes until the server closes the connection.
+    pub fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        self.reader.read_to_string(&mut rest).unwrap();
+        rest
+    }
+}
+
+/// One request on a connection of its own.
+pub fn request(
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let mut connection = Connection::open(host);
+    connection.send(method, path, headers, body);
+    connection.answer(method)
+}

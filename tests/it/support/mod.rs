@@ -1,0 +1,214 @@
+//! Real daemons in private directories.
+
+mod http;
+mod outcome;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fullon_master_api::config::DEFINITIONS;
+use fullon_master_api::instance::{Presence, Process, State, inspect};
+
+pub use http::{Answer, Connection, request};
+pub use outcome::Outcome;
+
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A home directory with at most one daemon. Ends the daemon when it is dropped.
+pub struct Home {
+    directory: tempfile::TempDir,
+    environment: Vec<(String, String)>,
+}
+
+impl Home {
+    /// An empty home, whose daemon takes free ports.
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("fullon.log").display().to_string();
+        let environment = [
+            ("PORT", "0"),
+            ("ADMIN_PORT", "0"),
+            ("HOST", "127.0.0.1"),
+            ("LOG_FILE", &log),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        Self {
+            directory,
+            environment,
+        }
+    }
+
+    /// A home with a running daemon.
+    pub fn started() -> Self {
+        let home = Self::new();
+        home.run(["start"]).succeeds();
+        home
+    }
+
+    /// Sets a variable for every process of this home.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.unset(name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    pub fn unset(&mut self, name: &str) {
+        self.environment.retain(|(there, _)| there != name);
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn log_file(&self) -> PathBuf {
+        self.path().join("fullon.log")
+    }
+
+    pub fn pid_file(&self) -> PathBuf {
+        self.path().join(".fullon_master_api.pid")
+    }
+
+    /// A command that sees this home and nothing else of the tester's settings.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        for setting in &DEFINITIONS {
+            command.env_remove(setting.name);
+        }
+        command
+            .env("HOME", self.path())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn fullon<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = self.command(env!("CARGO_BIN_EXE_fullon"));
+        command.args(arguments);
+        command
+    }
+
+    /// Runs `fullon` to its end.
+    pub fn run<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Outcome {
+        Outcome::of(&mut self.fullon(arguments))
+    }
+
+    /// What the running daemon left for the command line.
+    pub fn state(&self) -> State {
+        let pid = self.daemon().expect("no daemon runs").pid();
+        State::read(&self.pid_file(), pid).unwrap()
+    }
+
+    /// The process that holds the PID file.
+    pub fn daemon(&self) -> Option<Process> {
+        match inspect(&self.pid_file()).unwrap() {
+            Presence::Held(holder) => Process::open(holder.pid()?),
+            _ => None,
+        }
+    }
+
+    /// `HOST:PORT` of the public API.
+    pub fn public(&self) -> String {
+        self.state().server.trim_start_matches("http://").to_owned()
+    }
+
+    /// `HOST:PORT` of the admin API.
+    pub fn admin(&self) -> String {
+        self.state().admin.trim_start_matches("http://").to_owned()
+    }
+
+    /// A token signed with the configured key.
+    pub fn token(&self, scope: &str) -> String {
+        self.run(["token", "--scope", scope])
+            .succeeds()
+            .stdout
+            .trim()
+            .to_owned()
+    }
+
+    /// A call of the admin API with every scope.
+    pub fn ask(&self, method: &str, path: &str) -> Answer {
+        let token = self.token("admin:read admin:logs admin:control");
+        request(
+            &self.admin(),
+            method,
+            path,
+            &[("Authorization", &format!("Bearer {token}"))],
+            "",
+        )
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Ok(Presence::Held(holder)) = inspect(&self.pid_file())
+            && let Some(process) = holder.pid().and_then(Process::open)
+        {
+            let _ = process.kill();
+            let _ = process.wait(PATIENCE);
+        }
+    }
+}
+
+/// A child that is killed when it is dropped.
+pub struct Running(pub Child);
+
+impl Running {
+    pub fn is_alive(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a process that belongs to the test and runs until it is dropped.
+pub fn spawn(command: &mut Command) -> Running {
+    Running(command.spawn().unwrap())
+}
+
+/// A process that has nothing to do with any daemon.
+pub fn stranger() -> Running {
+    spawn(Command::new("sleep").arg("600"))
+}
+
+/// Waits until the condition holds; the test fails when it does not.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o777
+}
+
+/// Whether the test may run. Where it may not, it says so loudly; in CI nothing is skipped.
+pub fn needs_root(test: &str) -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{test} needs root, and CI skips nothing"
+        );
+        // Written past the test harness, which keeps the output of tests that pass.
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: it needs root");
+    }
+    is_root
+}
