@@ -193,12 +193,6 @@ impl AdminApi {
                 ));
             }
         };
-        let order = StopOrder {
-            subject: caller.claims.subject.clone(),
-            timeout,
-        };
-        // A full queue holds orders to stop already.
-        let _ = context.stop.try_send(order);
         tracing::info!(
             target: "audit",
             action = "stop",
@@ -208,6 +202,11 @@ impl AdminApi {
             peer = peer.as_socket_addr().map(tracing::field::display),
             timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         );
+        // A full queue holds orders to stop already.
+        let _ = context.stop.try_send(StopOrder {
+            subject: caller.claims.subject,
+            timeout,
+        });
         let timeout = SignedDuration::try_from(timeout).unwrap_or_default();
         Ok(Accepted(StopAccepted {
             phase: Phase::Draining,
