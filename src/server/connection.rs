@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,51 +15,16 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::progress::Progress;
 use super::service::Service;
 use super::shutdown::Shutdown;
 
-/// A connection on which no request was answered or is being answered for this long is closed: one that is kept but
-/// idle, and one whose headers do not come. Looked at once in that time, so it may last twice as long. hyper's own
-/// timeout sets a timer for each request, which costs a tenth of the throughput of a small answer.
+/// A connection on which the client got nothing for this long, and waits for nothing, is closed: one that is kept but idle,
+/// and one whose headers do not come. Looked at once in that time, so it may last twice as long. hyper's own timeout
+/// sets a timer for each request, which costs a tenth of the throughput of a small answer.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a stream gets, once stopping, to hand its last event to a client that may have stopped reading.
-const STREAM_GRACE: Duration = Duration::from_millis(500);
-
-/// What the requests of a connection leave for its end.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    in_flight: AtomicU32,
-    answered: AtomicU32,
-    /// The answer under way is an endless stream.
-    is_streaming: AtomicBool,
-}
-
-impl Progress {
-    pub fn begin(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn answered(&self, with_stream: bool) {
-        self.is_streaming.store(with_stream, Ordering::Relaxed);
-        self.answered.fetch_add(1, Ordering::Relaxed);
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Returns once nothing was asked for a while.
-    async fn idled_out(&self) {
-        let mut before = u32::MAX;
-        loop {
-            tokio::time::sleep(IDLE_TIMEOUT).await;
-            let is_busy = self.in_flight.load(Ordering::Relaxed) > 0
-                || self.is_streaming.load(Ordering::Relaxed);
-            let answered = self.answered.load(Ordering::Relaxed);
-            if !is_busy && answered == before {
-                return;
-            }
-            before = answered;
-        }
-    }
-}
+/// Once stopping: how long a client that may never end what it began (headers, the reading of a stream) is waited for.
+const STUCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(super) async fn serve(
     stream: TcpStream,
@@ -74,40 +38,58 @@ pub(super) async fn serve(
     let Ok(local) = stream.local_addr() else {
         return;
     };
-    let stream = Arc::new(stream);
-    let progress = Progress::default();
+    let socket = Socket {
+        stream: Arc::new(stream),
+        progress: Arc::default(),
+    };
+    let progress = Arc::clone(&socket.progress);
+    let stream = Arc::clone(&socket.stream);
     let handler = service_fn(|request| {
         let answer = service.answer(request, peer, local, &progress);
         async { Ok::<_, Infallible>(answer.await) }
     });
-    let mut connection = pin!(
-        http1::Builder::new().serve_connection(TokioIo::new(Shared(Arc::clone(&stream))), handler)
-    );
+    let mut connection =
+        pin!(http1::Builder::new().serve_connection(TokioIo::new(socket), handler));
 
     tokio::select! {
         biased;
         // How a connection ends is its client's affair: what matters was logged with the request.
         _ = connection.as_mut() => return,
         () = shutdown.begun() => {}
-        () = progress.idled_out() => {}
+        () = idled_out(&progress, &stream) => return,
     }
-    let is_idle = progress.in_flight.load(Ordering::Relaxed) == 0;
-    if !(is_idle && has_unread_request(&stream)) {
+    if !(progress.is_between_requests() && has_unread_request(&stream)) {
         connection.as_mut().graceful_shutdown();
     }
     // Otherwise the request that waits is read and its answer, like all by now, says `Connection: close`.
-    let patience = async {
-        if progress.is_streaming.load(Ordering::Relaxed) {
-            tokio::time::sleep(STREAM_GRACE).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
-    };
     tokio::select! {
         biased;
         _ = connection.as_mut() => {}
-        () = patience => {}
+        () = stuck(&progress) => {}
         () = shutdown.forced() => {}
+    }
+}
+
+/// Returns once the client got nothing for a while and waits for nothing.
+async fn idled_out(progress: &Progress, stream: &TcpStream) {
+    let mut before = None;
+    loop {
+        tokio::time::sleep(IDLE_TIMEOUT).await;
+        let now = Some(progress.mark());
+        if now == before && progress.is_between_requests() && !has_unread_request(stream) {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// Returns once the connection's end has been up to a client that may never come to it, for a while.
+async fn stuck(progress: &Progress) {
+    loop {
+        tokio::time::sleep(STUCK_TIMEOUT).await;
+        if progress.is_endless() {
+            return;
+        }
     }
 }
 
@@ -118,41 +100,53 @@ fn has_unread_request(stream: &TcpStream) -> bool {
 }
 
 /// The stream as hyper reads and writes it, while [`has_unread_request`] can still look at it.
-struct Shared(Arc<TcpStream>);
+struct Socket {
+    stream: Arc<TcpStream>,
+    progress: Arc<Progress>,
+}
 
-impl AsyncRead for Shared {
+impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.0.poll_read_ready(context))?;
-            match self.0.try_read_buf(buffer) {
+            ready!(self.stream.poll_read_ready(context))?;
+            match self.stream.try_read_buf(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return Poll::Ready(other.map(drop)),
+                Ok(read) => {
+                    if read > 0 {
+                        self.progress.has_read();
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
 }
 
-impl Shared {
+impl Socket {
     fn poll_try_write(
         &self,
         context: &mut Context<'_>,
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(context))?;
-            match write(&self.0) {
+            ready!(self.stream.poll_write_ready(context))?;
+            match write(&self.stream) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return Poll::Ready(other),
+                other => {
+                    self.progress.has_written();
+                    return Poll::Ready(other);
+                }
             }
         }
     }
 }
 
-impl AsyncWrite for Shared {
+impl AsyncWrite for Socket {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -178,7 +172,7 @@ impl AsyncWrite for Shared {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match rustix::net::shutdown(&self.0, rustix::net::Shutdown::Write) {
+        match rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write) {
             // The client was faster.
             Ok(()) | Err(rustix::io::Errno::NOTCONN) => Poll::Ready(Ok(())),
             Err(errno) => Poll::Ready(Err(errno.into())),

@@ -11,6 +11,7 @@ mod log_stream;
 mod openapi;
 mod payload;
 mod problem;
+mod progress;
 pub mod public;
 mod service;
 mod shutdown;

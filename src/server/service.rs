@@ -21,8 +21,8 @@ use poem::http::StatusCode;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Response};
 
-use super::connection::Progress;
 use super::problem::{problem_of, response};
+use super::progress::{Progress, Tracked};
 use super::shutdown::Shutdown;
 use super::site;
 use super::traffic::Traffic;
@@ -114,11 +114,11 @@ impl Service {
         request: hyper::Request<Incoming>,
         peer: SocketAddr,
         local: SocketAddr,
-        progress: &Progress,
-    ) -> hyper::Response<Body> {
+        progress: &Arc<Progress>,
+    ) -> hyper::Response<Tracked<Body>> {
         let started = Instant::now();
         let counted = self.traffic.request();
-        progress.begin();
+        let in_flight = progress.begin();
         let request_id = self.request_ids.of(&request);
         let access = Access {
             server: self.name,
@@ -153,7 +153,9 @@ impl Service {
             }
         };
 
-        let is_stream = answer.extensions().get::<Streaming>().is_some();
+        if answer.extensions().get::<Streaming>().is_some() {
+            in_flight.mark_streaming();
+        }
         let headers = answer.headers_mut();
         headers.insert(REQUEST_ID.clone(), access.request_id);
         if self.admin.is_some() && !headers.contains_key(CACHE_CONTROL) {
@@ -162,9 +164,8 @@ impl Service {
         if self.shutdown.has_begun() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        progress.answered(is_stream);
         drop(counted);
-        answer
+        answer.map(|body| in_flight.until_sent(body))
     }
 
     async fn route(

@@ -166,14 +166,20 @@ async fn a_request_that_was_sent_but_not_read_is_answered() {
 }
 
 #[tokio::test]
-async fn idle_connections_do_not_hold_it_up() {
+async fn neither_idle_connections_nor_half_a_request_hold_it_up() {
     let server = Server::start();
     let connections = server
         .with(|host| {
             let mut used = Connection::open(&host);
             used.send("GET", "/health", &[], "");
             used.answer("GET");
-            (used, Connection::open(&host))
+            let mut half = Connection::open(&host);
+            half.send_bytes(b"GET /health HTTP/1.1\r\nHos");
+            // An answer on a later connection: what came before has been read.
+            let mut later = Connection::open(&host);
+            later.send("GET", "/health", &[], "");
+            later.answer("GET");
+            (used, half, Connection::open(&host))
         })
         .await;
     server.shutdown.begin();
@@ -270,4 +276,48 @@ fn a_follower_that_never_reads_does_not_hold_it_up() {
     );
     assert_eq!(follower.head().status, 200);
     home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
+}
+
+/// What can be read without waiting; `None` when nothing has come and the connection is open.
+fn read_now(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = [0; 4096];
+    stream.set_nonblocking(true).unwrap();
+    let read = stream.read(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes[..read]).into_owned())
+}
+
+#[tokio::test(flavor = "current_thread", start_paused = true)]
+async fn slow_headers_and_idle_connections_are_closed_and_a_slow_answer_is_not() {
+    async fn let_the_server_run() {
+        for _ in 0..2000 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    let server = Server::start();
+    let open = |text: &str| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    let mut slow_headers = open("GET /health HTTP/1.1\r\nHos");
+    let mut idle = open("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut silent = open("");
+    let mut slow_answer = open("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
+    let_the_server_run().await;
+    assert!(read_now(&mut idle).unwrap().starts_with("HTTP/1.1 200"));
+    for stream in [&mut slow_headers, &mut idle, &mut silent, &mut slow_answer] {
+        assert_eq!(read_now(stream), None);
+    }
+    for _ in 0..3 {
+        tokio::time::advance(Duration::from_secs(16)).await;
+        let_the_server_run().await;
+    }
+    for stream in [&mut slow_headers, &mut idle, &mut silent] {
+        assert_eq!(read_now(stream).as_deref(), Some(""));
+    }
+    assert_eq!(read_now(&mut slow_answer), None);
+    server.permits.add_permits(1);
+    let_the_server_run().await;
+    assert!(read_now(&mut slow_answer).unwrap().ends_with("done"));
 }
