@@ -1,7 +1,7 @@
 # Fullon Master API. `make help` lists the targets.
 
 CARGO ?= cargo
-FULLON = target/release/fullon
+FULLON = $(or $(CARGO_TARGET_DIR),target)/release/fullon
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
@@ -11,25 +11,25 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
 
 build: ## Build the release binary
-	$(CARGO) build --release --locked --bin fullon
+	@$(CARGO) build --release --locked --bin fullon
 
 daemon-start: build ## Build, and start the daemon in the background
 	$(FULLON) start
 
-daemon-stop: ## Stop the daemon
+daemon-stop: build ## Stop the daemon
 	$(FULLON) stop
 
 daemon-restart: build ## Build, and replace the running daemon
 	$(FULLON) restart
 
-daemon-status: ## Tell how the daemon is doing
+daemon-status: build ## Tell how the daemon is doing
 	$(FULLON) status
 
-daemon-logs: ## Follow the log
+daemon-logs: build ## Follow the log
 	$(FULLON) logs
 
 run: ## Run in the foreground; rebuild and restart when a source changes
-	@CARGO="$(CARGO)" sh scripts/run-and-rebuild.sh
+	@CARGO="$(CARGO)" exec sh scripts/run-and-rebuild.sh
 
 test-tools: ## Install what the tests need beside Rust and a C compiler
 	sh scripts/install-test-tools.sh
@@ -48,8 +48,11 @@ bench: ## Measure beside the rivals, and print the ratios
 	$(CARGO) bench --locked --bench compare
 
 openapi: ## Write the OpenAPI documents from the code
-	$(CARGO) run --quiet --locked --bin fullon -- openapi public > openapi/public.json
-	$(CARGO) run --quiet --locked --bin fullon -- openapi admin > openapi/admin.json
+	$(CARGO) build --locked --bin fullon
+	for api in public admin; do \
+		$(CARGO) run --quiet --locked --bin fullon -- openapi $$api > openapi/$$api.json.new && \
+		mv openapi/$$api.json.new openapi/$$api.json || exit 1; \
+	done
 
 install: build ## Install the binary, the manual page and the systemd unit (PREFIX, DESTDIR)
 	install -D -m 0755 $(FULLON) $(DESTDIR)$(PREFIX)/bin/fullon

@@ -6,10 +6,11 @@ for script in scripts/*.sh benches/*.sh .ci/run; do
 done
 if command -v systemd-analyze >/dev/null 2>&1; then
     # The binary need not be installed for its unit to be checked.
-    unit=$(mktemp -d)/fullon_master_api.service
+    directory=$(mktemp -d)
+    trap 'rm -r "$directory"' EXIT
+    unit=$directory/fullon_master_api.service
     sed 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' fullon_master_api.service > "$unit"
     systemd-analyze verify --recursive-errors=yes "$unit"
-    rm -r "$(dirname "$unit")"
 else
     echo 'lint: SKIPPED systemd-analyze verify: systemd is not installed here' >&2
 fi

@@ -3,34 +3,42 @@
 # fails leaves the running daemon as it is. Ctrl-C stops both.
 set -u
 cargo=${CARGO:-cargo}
-stamp=$(mktemp)
+program=${CARGO_TARGET_DIR:-target}/debug/fullon
+seen=
 daemon=
 
-finish() {
-    trap - INT TERM EXIT
-    [ -n "$daemon" ] && kill -TERM "$daemon" 2>/dev/null && wait "$daemon"
-    rm -f "$stamp"
-    exit 0
+stop_daemon() {
+    [ -n "$daemon" ] || return 0
+    kill -TERM "$daemon" 2>/dev/null
+    wait "$daemon"
+    daemon=
 }
-trap finish INT TERM EXIT
 
-changed() {
-    [ -n "$(find src Cargo.toml Cargo.lock .env -newer "$stamp" -type f 2>/dev/null | head -n 1)" ]
+# The terminal sends its Ctrl-C to the daemon too; a signal of ours would be its second, and end it at once.
+interrupted() {
+    trap - INT TERM EXIT
+    [ -n "$daemon" ] && wait "$daemon"
+    exit 130
+}
+trap interrupted INT
+trap 'trap - INT TERM EXIT; stop_daemon; exit 143' TERM
+trap 'trap - INT TERM EXIT; stop_daemon' EXIT
+
+# Names, sizes and times of all sources: changes when one is edited, added or removed.
+sources() {
+    find src Cargo.toml Cargo.lock .env -type f -exec stat -c '%n %s %Y' {} + 2>/dev/null | sort
 }
 
 while :; do
-    touch "$stamp"
+    seen=$(sources)
     if $cargo build --locked --bin fullon; then
-        if [ -n "$daemon" ]; then
-            kill -TERM "$daemon" 2>/dev/null
-            wait "$daemon"
-        fi
-        ./target/debug/fullon run &
+        stop_daemon
+        "$program" run &
         daemon=$!
     else
         echo 'run: the build failed; waiting for the next change' >&2
     fi
-    until changed; do
+    while [ "$(sources)" = "$seen" ]; do
         sleep 0.5
         if [ -n "$daemon" ] && ! kill -0 "$daemon" 2>/dev/null; then
             wait "$daemon"

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::contender::Contender;
+use crate::machine::ProcessorTime;
 use crate::{interrupt, processes};
 
 /// What the last requests left to do is done by then.
@@ -22,6 +23,8 @@ pub struct Idle {
     /// Wake-ups by name of the thread, while `watched`.
     pub threads: BTreeMap<String, u64>,
     watched: Duration,
+    /// How much of the machine was used meanwhile, in percent. It was not by the benchmark.
+    pub disturbance: f64,
 }
 
 impl Idle {
@@ -42,7 +45,9 @@ pub fn measure(contender: &Contender) -> Result<Idle> {
 
     let begun = Instant::now();
     let before = wake_ups(contender)?;
+    let processor = ProcessorTime::now()?;
     interrupt::rest(WATCHED)?;
+    let disturbance = processor.percent_busy_until(&ProcessorTime::now()?);
     let after = wake_ups(contender)?;
     let watched = begun.elapsed();
     let mut threads = BTreeMap::new();
@@ -55,6 +60,7 @@ pub fn measure(contender: &Contender) -> Result<Idle> {
         megabytes: f64::from(u32::try_from(kibibytes)?) * 1024.0 / 1e6,
         threads,
         watched,
+        disturbance,
     })
 }
 

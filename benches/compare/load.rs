@@ -9,8 +9,8 @@ use crate::lifecycle::end_of;
 
 /// One thread of wrk and 32 kept connections, so that on two cores the server has one for itself.
 const CLIENTS: [&str; 2] = ["-t1", "-c32"];
-/// Until caches are warm and a compiler at run time is done.
-const WARM_UP: &str = "-d1s";
+/// A machine that was idle serves half as much in the first second, and less in the second.
+const WARM_UP: &str = "-d3s";
 const MEASURED: &str = "-d5s";
 
 /// Requests a second.

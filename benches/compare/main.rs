@@ -1,9 +1,9 @@
 //! Measures `fullon` beside the programs that an operator would otherwise use, and prints one table.
 //!
 //! `make bench`, or `cargo bench --bench compare` once `benches/install-rivals.sh` has run. Rounds are interleaved and
-//! begin with another contender each time, so that a drift of the machine meets all alike; `ROUNDS` sets how many
-//! (7). Figures are medians. Everything listens on 127.0.0.1, lives in a directory of its own that is removed, and is
-//! ended at the end, also after a failure or Ctrl-C.
+//! run forwards and backwards in turn, so that a drift of the machine meets all alike; `ROUNDS` sets how many (7), of
+//! two minutes each. Figures are medians. Everything listens on 127.0.0.1, lives in a directory of its own that is
+//! removed, and is ended at the end, also after a failure or Ctrl-C.
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 #![expect(
@@ -18,15 +18,17 @@ mod idle;
 mod interrupt;
 mod lifecycle;
 mod load;
+mod machine;
 mod ports;
 mod processes;
+mod programs;
 mod results;
 mod rivals;
 mod table;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
 
 use contender::{Contender, Measured};
 use lifecycle::Running;
@@ -34,6 +36,9 @@ use results::{Results, Row};
 
 /// Requests that warm a contender before it is left idle.
 const REQUESTS_BEFORE_IDLE: u32 = 100;
+/// Starts and stops in a round. One alone would tell how long the machine takes to wake up from the idle time of the
+/// contender before, which triples the figures of a few milliseconds.
+const CYCLES: u32 = 4;
 const DEFAULT_ROUNDS: usize = 7;
 const MAX_ROUNDS: usize = 100;
 
@@ -65,25 +70,29 @@ fn exit_code(result: Result<()>) -> ExitCode {
 fn compare() -> Result<()> {
     let rounds = rounds()?;
     interrupt::listen()?;
-    let contenders = rivals::all(|name, error| eprintln!("\n*** LEFT OUT: {name}: {error:#}\n"))?;
+    let left_out = |what: &str, error: &Error| eprintln!("\n*** LEFT OUT: {what}: {error:#}\n");
+    let contenders = rivals::all(left_out)?;
+    let wrk = programs::installed("wrk").inspect_err(|error| left_out("throughput", error));
     let mut results = Results::new(contenders.iter().map(|contender| contender.name));
     results.add(rivals::FULLON, Row::Size, rivals::fullon_size()?);
-    println!("{}", table::machine(rounds));
+    println!("{}", machine::describe(rounds));
 
-    for round in 0..rounds {
-        eprintln!("round {} of {rounds}", round + 1);
-        let (before, from) = contenders.split_at(round % contenders.len());
-        for contender in from.iter().chain(before) {
+    let mut order: Vec<&Contender> = contenders.iter().collect();
+    for round in 1..=rounds {
+        eprintln!("round {round} of {rounds}");
+        for contender in &order {
             measure(contender, &mut results, lifecycle, Measured::has_lifecycle)?;
         }
         // Its own pass, so that the servers that are compared are loaded within seconds of each other.
-        for contender in from.iter().chain(before) {
+        for contender in order.iter().filter(|_| wrk.is_ok()) {
             measure(contender, &mut results, throughput, Measured::has_load)?;
         }
+        // The other way round next time: neighbours stay neighbours, and neither is always first.
+        order.reverse();
     }
 
     println!("{}", table::render(&results));
-    println!("{}", table::machine(rounds));
+    println!("{}", machine::describe(rounds));
     if results.has_failed(rivals::FULLON) {
         anyhow::bail!("fullon itself failed in a round: see above");
     }
@@ -110,28 +119,36 @@ fn measure(
     Ok(())
 }
 
-/// Start, idle, status, stop.
+/// Start, status and stop, some times over; once with an idle time between.
 fn lifecycle(contender: &Contender, results: &mut Results) -> Result<()> {
-    let name = contender.name;
-    let (running, started) = Running::start(contender)?;
-    results.add(name, Row::Start, millis(started.until_served));
-    results.add(
-        name,
-        Row::Early,
-        f64::from(u8::from(started.returned_early)),
-    );
+    for cycle in 1..=CYCLES {
+        let name = contender.name;
+        let (running, started) = Running::start(contender)?;
+        results.add(name, Row::Start, millis(started.until_served));
+        let is_early = u8::from(started.returned_early);
+        results.add(name, Row::Early, f64::from(is_early));
+        if cycle == CYCLES {
+            idle(contender, results)?;
+        }
+        if let Some(took) = running.status()? {
+            results.add(name, Row::Status, millis(took));
+        }
+        let took = running.stop()?;
+        results.add(name, Row::Stop, millis(took));
+    }
+    Ok(())
+}
+
+fn idle(contender: &Contender, results: &mut Results) -> Result<()> {
     for _ in 0..REQUESTS_BEFORE_IDLE {
         health::expect(contender.port)?;
     }
     let idle = idle::measure(contender)?;
+    let name = contender.name;
     results.add(name, Row::Memory, idle.megabytes);
     results.add(name, Row::WakeUps, idle.wake_ups_per_second());
     results.add_threads(name, idle.threads);
-    if let Some(took) = running.status()? {
-        results.add(name, Row::Status, millis(took));
-    }
-    let took = running.stop()?;
-    results.add(name, Row::Stop, millis(took));
+    results.disturbance.push(idle.disturbance);
     Ok(())
 }
 

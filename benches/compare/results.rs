@@ -40,7 +40,7 @@ impl Row {
     pub fn label(self) -> &'static str {
         match self {
             Self::Start => "start to first 200, ms",
-            Self::Early => "start returned too early, rounds",
+            Self::Early => "start returned too early",
             Self::Stop => "stop to processes gone, ms",
             Self::Status => "status, ms",
             Self::Memory => "idle memory, MB",
@@ -82,6 +82,8 @@ pub struct Results {
     figures: BTreeMap<(Row, &'static str), Vec<f64>>,
     threads: BTreeMap<(&'static str, String), Vec<u64>>,
     failed: BTreeSet<&'static str>,
+    /// How much of the machine was used in each idle time, in percent.
+    pub disturbance: Vec<f64>,
 }
 
 impl Results {
@@ -91,6 +93,7 @@ impl Results {
             figures: BTreeMap::new(),
             threads: BTreeMap::new(),
             failed: BTreeSet::new(),
+            disturbance: Vec::new(),
         }
     }
 
@@ -126,7 +129,7 @@ impl Results {
             .map_or(&[], Vec::as_slice)
     }
 
-    /// The median; for [`Row::Early`], how many rounds.
+    /// The median; for [`Row::Early`], how many starts.
     pub fn figure(&self, row: Row, contender: &'static str) -> Option<f64> {
         let figures = self.figures(row, contender);
         match row {

@@ -2,23 +2,22 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Error, Result};
 use tempfile::TempDir;
 
 use crate::bare_hyper;
 use crate::contender::{Arguments, Contender, Measured};
 use crate::health::BODY;
 use crate::ports::Ports;
+use crate::programs;
 
 pub const FULLON: &str = "fullon";
 pub const BARE_HYPER: &str = "bare hyper";
 
 /// The program under test, built with the settings of a release.
 const FULLON_PROGRAM: &str = env!("CARGO_BIN_EXE_fullon");
-/// Where `install-rivals.sh` puts what is not a package of the system.
-const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/rivals");
 const LAUNCHER: &str = "start_fullon.py";
 
 /// All that can run here, in the order of the columns. `left_out` hears of the others.
@@ -80,7 +79,6 @@ impl Blank {
             .replace("@PORT@", &self.port.to_string())
             .replace("@ADMIN_PORT@", &self.admin_port.to_string())
             .replace("@BODY@", std::str::from_utf8(BODY)?)
-            .replace("@PYTHON@", &format!("{INSTALLED}/venv/bin/python"))
             .replace("@DIRECTORY@", &self.directory.path().to_string_lossy());
         let path = self.path(name);
         fs::write(&path, text)?;
@@ -122,7 +120,8 @@ struct Verbs {
 }
 
 fn fullon(blank: Blank) -> Result<Contender> {
-    let verb = |verb: &str| vec![FULLON_PROGRAM.into(), verb.into()];
+    let program = programs::existing(Path::new(FULLON_PROGRAM))?;
+    let verb = |verb: &str| vec![program.clone(), verb.into()];
     let verbs = Verbs {
         start: verb("start"),
         stop: Some(verb("stop")),
@@ -146,7 +145,7 @@ fn bare(blank: Blank) -> Result<Contender> {
 }
 
 fn original(blank: Blank) -> Result<Contender> {
-    let python = python()?;
+    let python = programs::python()?;
     let launcher = blank.write(LAUNCHER, include_str!("../rivals/start_fullon.py"))?;
     let verb = |verb: &str| vec![python.clone(), launcher.clone(), verb.into()];
     let verbs = Verbs {
@@ -158,14 +157,13 @@ fn original(blank: Blank) -> Result<Contender> {
 }
 
 fn supervisord(blank: Blank) -> Result<Contender> {
-    python()?;
-    let daemon = installed("supervisord")?;
-    let client = installed("supervisorctl")?;
+    let python = programs::python()?;
+    let daemon = programs::installed("supervisord")?;
+    let client = programs::installed("supervisorctl")?;
     blank.write(LAUNCHER, include_str!("../rivals/start_fullon.py"))?;
-    let settings = blank.write(
-        "supervisord.conf",
-        include_str!("../rivals/supervisord.conf"),
-    )?;
+    let template = include_str!("../rivals/supervisord.conf");
+    let template = template.replace("@PYTHON@", &python.to_string_lossy());
+    let settings = blank.write("supervisord.conf", &template)?;
     let verb = |verb: &str| vec![client.clone(), "-c".into(), settings.clone(), verb.into()];
     let verbs = Verbs {
         start: vec![daemon, "-c".into(), settings.clone()],
@@ -176,11 +174,17 @@ fn supervisord(blank: Blank) -> Result<Contender> {
 }
 
 fn pm2(blank: Blank) -> Result<Contender> {
-    installed("node")?;
-    let program = existing(&Path::new(INSTALLED).join("node_modules/.bin/pm2"))?;
+    programs::installed("node")?;
+    let program = programs::pm2()?;
     let server = blank.write("health.js", include_str!("../rivals/health.js"))?;
-    // Cluster mode, in which `pm2 start` waits for the server to listen.
-    let start = ["start".into(), server, "-i".into(), "1".into()];
+    // Cluster mode, the one that can reload; and the option that makes `start` wait until the server listens.
+    let start = [
+        "start".into(),
+        server,
+        "-i".into(),
+        "1".into(),
+        "--wait-ready".into(),
+    ];
     let verbs = Verbs {
         start: [program.clone()].into_iter().chain(start).collect(),
         stop: Some(vec![program.clone(), "kill".into()]),
@@ -190,7 +194,7 @@ fn pm2(blank: Blank) -> Result<Contender> {
 }
 
 fn caddy(blank: Blank) -> Result<Contender> {
-    let program = installed("caddy")?;
+    let program = programs::installed("caddy")?;
     let settings = blank.write("Caddyfile", include_str!("../rivals/Caddyfile"))?;
     let admin = format!("127.0.0.1:{}", blank.admin_port);
     let verbs = Verbs {
@@ -207,7 +211,7 @@ fn caddy(blank: Blank) -> Result<Contender> {
 }
 
 fn nginx(blank: Blank) -> Result<Contender> {
-    let program = installed("nginx")?;
+    let program = programs::installed("nginx")?;
     let settings = blank.write("nginx.conf", include_str!("../rivals/nginx.conf"))?;
     let prefix = blank.directory.path().as_os_str().to_owned();
     let start = vec![
@@ -226,30 +230,4 @@ fn nginx(blank: Blank) -> Result<Contender> {
         status: None,
     };
     Ok(blank.contender(Measured::Both, verbs))
-}
-
-fn python() -> Result<OsString> {
-    existing(&Path::new(INSTALLED).join("venv/bin/python"))
-}
-
-fn existing(path: &Path) -> Result<OsString> {
-    path.exists()
-        .then(|| path.as_os_str().to_owned())
-        .with_context(|| {
-            format!(
-                "{} is missing: sh benches/install-rivals.sh",
-                path.display()
-            )
-        })
-}
-
-/// Where a program is. Daemons are not on everybody's `PATH`.
-fn installed(program: &str) -> Result<OsString> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|directory| directory.join(program))
-        .find(|candidate| candidate.is_file())
-        .map(OsString::from)
-        .with_context(|| format!("{program} is missing: sh benches/install-rivals.sh"))
 }

@@ -5,17 +5,6 @@ use std::fmt::Write as _;
 use crate::results::{Results, Row, Target};
 use crate::rivals::{BARE_HYPER, FULLON};
 
-/// What the figures depend on.
-pub fn machine(rounds: usize) -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: Vec<&str> = load.split_whitespace().take(3).collect();
-    format!(
-        "{rounds} rounds, {cores} cores, load average now {}",
-        load.join(" ")
-    )
-}
-
 /// The whole report.
 pub fn render(results: &Results) -> String {
     let mut lines = vec![heading(results)];
@@ -23,6 +12,7 @@ pub fn render(results: &Results) -> String {
     let mut text = aligned(&lines);
     throughput(results, &mut text);
     wake_ups(results, &mut text);
+    disturbance(results, &mut text);
     text
 }
 
@@ -37,15 +27,19 @@ fn line(results: &Results, row: Row) -> Vec<String> {
     let decimals = row.decimals();
     let mut cells = vec![row.label().to_owned()];
     cells.extend(results.contenders.iter().map(|name| {
-        results
-            .figure(row, name)
-            .map_or(String::new(), |figure| format!("{figure:.decimals$}"))
+        let Some(figure) = results.figure(row, name) else {
+            return String::new();
+        };
+        match row {
+            Row::Early => format!("{figure} of {}", results.figures(row, name).len()),
+            _ => format!("{figure:.decimals$}"),
+        }
     }));
     cells.push(range(results, row));
     let own = results.figure(row, FULLON);
     let bound = results.bound(row);
     cells.push(match (own, bound) {
-        (Some(_), Some((name, 0.0))) => format!("{name} has 0"),
+        (Some(_), Some((name, 0.0))) => format!("{name}: 0"),
         (Some(own), Some((name, figure))) => format!("{:.2} of {name}", own / figure),
         _ => String::new(),
     });
@@ -150,4 +144,18 @@ fn wake_ups(results: &Results, text: &mut String) {
             threads.join(", ")
         );
     }
+}
+
+/// While a contender is idle, so is the benchmark: what is used then, others use, and times are too long by it.
+fn disturbance(results: &Results, text: &mut String) {
+    let shares: Vec<String> = results
+        .disturbance
+        .iter()
+        .map(|share| format!("{share:.0}"))
+        .collect();
+    let _ = writeln!(
+        text,
+        "others used of the machine while a contender was idle, %: {}",
+        shares.join(" ")
+    );
 }

@@ -25,10 +25,11 @@ pub struct LogEntry {
 pub struct LogPage {
     /// The lines, oldest first.
     pub entries: Vec<LogEntry>,
-    /// Pass it as `before` for the page before this one; `null` when there is none.
+    /// Pass it as `before` for the page before this one; `null` when nothing lies before. A page may have fewer lines than
+    /// asked for although something does: it ends after 8 MiB of lines, or 64 MiB that were searched.
     pub first_cursor: Option<String>,
-    /// Pass it as `after` of the stream to go on from here; `null` when the log is empty.
-    pub next_cursor: Option<String>,
+    /// Pass it as `after` of the stream to go on from here.
+    pub next_cursor: String,
 }
 
 /// Names of the server-sent events of `GET /admin/logs/stream`.

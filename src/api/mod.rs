@@ -7,6 +7,8 @@
 mod log;
 mod problem;
 
+use std::net::SocketAddr;
+
 use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
 
@@ -216,4 +218,18 @@ pub struct SettingEntry {
     pub value: Option<String>,
     /// `flag`, `environment`, the path of a file, `default`, or `not set`.
     pub source: String,
+}
+
+/// Base URL of a listener, as a client on this machine reaches it.
+#[must_use]
+pub fn base_url(address: SocketAddr) -> String {
+    let mut reachable = address;
+    if address.ip().is_unspecified() {
+        reachable.set_ip(if address.is_ipv4() {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    format!("http://{reachable}")
 }

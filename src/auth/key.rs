@@ -94,7 +94,8 @@ pub fn read_key_file(path: &Path) -> Result<Secret, KeyError> {
         .open(path)
         .map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
-    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+    let me = nix::unistd::geteuid();
+    if metadata.uid() != me.as_raw() && !me.is_root() {
         return Err(KeyError::Foreign(path.to_owned()));
     }
     if metadata.mode() & 0o077 != 0 {
@@ -116,7 +117,7 @@ pub fn read_key_file(path: &Path) -> Result<Secret, KeyError> {
 /// of two makers wins.
 fn create(path: &Path) -> Result<(), KeyError> {
     let key = random_key()?;
-    let temporary = path.with_extension(format!("key.{}", std::process::id()));
+    let temporary = path.with_extension(format!("key.{}", uuid::Uuid::new_v4().simple()));
     let written =
         write_new(&temporary, &key).and_then(|()| match std::fs::hard_link(&temporary, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),

@@ -5,10 +5,11 @@ use std::io::{self, Write as _};
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use super::{Arguments, Result};
+use super::{Arguments, EXIT_CODES, Result};
 
 #[derive(Debug, clap::Args)]
 pub struct CompletionsArguments {
+    /// Which shell
     shell: Shell,
 }
 
@@ -23,20 +24,69 @@ pub fn completions(arguments: &CompletionsArguments) -> Result {
     Ok(io::stdout().write_all(&script)?)
 }
 
-/// The page of the program, and behind it a section for each verb.
+/// One page: the program with its options and settings, and a section for each command with its own options.
 pub fn man() -> Result {
-    let mut command = Arguments::command();
+    let mut command = Arguments::command()
+        .mut_args(|argument| argument.hide_short_help(false))
+        .disable_help_subcommand(true);
     command.build();
     let mut page = Vec::new();
-    clap_mangen::Man::new(command.clone()).render(&mut page)?;
-    for verb in command
-        .get_subcommands()
-        .filter(|verb| verb.get_name() != "help")
-    {
-        writeln!(page, ".SH FULLON {}", verb.get_name().to_uppercase())?;
-        let page_of_verb = clap_mangen::Man::new(verb.clone());
-        page_of_verb.render_description_section(&mut page)?;
-        page_of_verb.render_synopsis_section(&mut page)?;
+    let program = clap_mangen::Man::new(command.clone());
+    program.render_title(&mut page)?;
+    program.render_name_section(&mut page)?;
+    program.render_synopsis_section(&mut page)?;
+    program.render_description_section(&mut page)?;
+    program.render_options_section(&mut page)?;
+    writeln!(page, ".SH COMMANDS")?;
+    for verb in command.get_subcommands() {
+        let about = verb
+            .get_about()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        writeln!(page, ".SS fullon {}\n{about}.", verb.get_name())?;
+        for argument in verb.get_arguments().filter(|argument| is_own(argument)) {
+            let help = argument
+                .get_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            writeln!(
+                page,
+                ".TP\n\\fB{}\\fR\n{help}",
+                argument.to_string().replace('-', "\\-")
+            )?;
+        }
+    }
+    let (_, exit_codes) = EXIT_CODES.split_at("Exit codes: ".len());
+    writeln!(page, ".SH \"EXIT STATUS\"\n{exit_codes}")?;
+    writeln!(
+        page,
+        ".SH ENVIRONMENT\nEach setting can be given as a variable: \\fBPORT=9000 fullon start\\fR."
+    )?;
+    writeln!(page, ".SH FILES")?;
+    for (file, what) in FILES {
+        writeln!(page, ".TP\n\\fI{file}\\fR\n{what}")?;
     }
     Ok(io::stdout().write_all(&page)?)
+}
+
+const FILES: [(&str, &str); 5] = [
+    (".env", "Settings, in the working directory."),
+    (
+        "~/.fullon_master_api.pid",
+        "The PID file, locked while the daemon lives.",
+    ),
+    (
+        "~/.fullon_master_api.pid.state",
+        "What the command line needs to reach the daemon.",
+    ),
+    (
+        "~/.fullon_master_api.key",
+        "The secret of the admin API when JWT_SECRET_KEY is not set.",
+    ),
+    ("/tmp/fullon_master_api.log", "The log."),
+];
+
+/// Whether the argument belongs to the verb alone.
+fn is_own(argument: &clap::Arg) -> bool {
+    !argument.is_global_set() && !argument.is_hide_set() && argument.get_id() != "help"
 }

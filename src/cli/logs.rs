@@ -1,15 +1,15 @@
 //! `fullon logs`
 
-use super::output::{Colour, Output, notice};
+use super::output::{Colour, Output, line_of_many, notice};
 use super::{Context, Failure, Result, block_on};
 use crate::api::LogEntry;
 use crate::client::LogQuery;
-use crate::control::LogLine;
+use crate::control::{LogLine, LogsError};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// How many of the last lines to print
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=10_000))]
     lines: u16,
     /// Stop after the last line instead of waiting for new ones
     #[arg(long)]
@@ -32,20 +32,20 @@ pub fn run(context: &Context, arguments: Arguments, output: &Output) -> Result {
         level: arguments.level,
         contains: arguments.contains,
         since: arguments.since,
-        after: None,
+        before: None,
     };
     block_on(async {
         if arguments.no_follow {
             let entries = control.last_lines(&query, &mut notice).await;
-            for entry in entries.map_err(anyhow::Error::from)? {
+            for entry in entries.map_err(failure)? {
                 print(&entry, output)?;
             }
             return Ok(());
         }
         let lines = control.follow_log(&query, &mut notice).await;
-        let mut lines = lines.map_err(anyhow::Error::from)?;
+        let mut lines = lines.map_err(failure)?;
         loop {
-            match lines.next(&mut notice).await.map_err(anyhow::Error::from)? {
+            match lines.next(&mut notice).await.map_err(failure)? {
                 Some(LogLine::Entry(entry)) => print(&entry, output)?,
                 Some(LogLine::Gap) => notice("lines are missing here"),
                 None => {
@@ -57,12 +57,20 @@ pub fn run(context: &Context, arguments: Arguments, output: &Output) -> Result {
     })?
 }
 
+fn failure(error: LogsError) -> Failure {
+    match error {
+        LogsError::Filter(error) => Failure::Usage(error.to_string()),
+        other => Failure::Other(other.into()),
+    }
+}
+
 fn print(entry: &LogEntry, output: &Output) -> std::result::Result<(), Failure> {
     if output.is_json() {
-        return output.value(entry);
+        let text = serde_json::to_string(entry).map_err(std::io::Error::from)?;
+        return line_of_many(&text);
     }
     if !output.is_terminal() {
-        return output.line(&entry.line);
+        return line_of_many(&entry.line);
     }
     let line = visible(&entry.line);
     let painted = match entry.level.as_deref() {
@@ -78,7 +86,7 @@ fn print(entry: &LogEntry, output: &Output) -> std::result::Result<(), Failure> 
         }
         None => line,
     };
-    output.line(&painted)
+    line_of_many(&painted)
 }
 
 /// Without what a terminal would obey: a log line must not move the cursor or set the window's title.

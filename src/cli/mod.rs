@@ -26,6 +26,8 @@ use crate::server::public::Mounts;
 use flags::SettingFlags;
 use output::{Output, notice};
 
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 it failed, or there was nothing to do; 2 wrong usage or invalid configuration.\nOf `status`: 0 running; 1 dead but its PID file is there; 3 not running; 4 cannot tell.";
+
 /// The Fullon Master API daemon, and the tool that operates it.
 #[derive(Debug, Parser)]
 #[command(
@@ -34,9 +36,7 @@ use output::{Output, notice};
     subcommand_required = true,
     arg_required_else_help = true
 )]
-#[command(
-    after_help = "Exit codes: 0 done; 1 it failed, or there was nothing to do; 2 wrong usage or invalid configuration.\nOf `status`: 0 running; 1 dead but its PID file is there; 3 not running; 4 cannot tell."
-)]
+#[command(after_help = EXIT_CODES)]
 struct Arguments {
     /// Read settings from this file in place of .env in the working directory
     #[arg(long, global = true, value_name = "FILE")]
@@ -64,7 +64,7 @@ enum Verb {
     /// Stop the daemon, and wait until the process is gone
     Stop(stop::Arguments),
     /// Replace the running daemon, or start it if none runs
-    Restart,
+    Restart(restart::Arguments),
     /// Tell how the daemon is doing
     Status,
     /// Print the last lines of the log, and follow it
@@ -89,8 +89,11 @@ enum Failure {
     /// Invalid configuration.
     #[error(transparent)]
     Problems(#[from] Problems),
-    /// Anything else; `anyhow` keeps what was attempted.
-    #[error("{0:#}")]
+    /// The arguments are wrong in a way that only their use shows.
+    #[error("{0}")]
+    Usage(String),
+    /// Anything else. Every error of this crate says its cause itself.
+    #[error("{0}")]
     Other(#[from] anyhow::Error),
     /// Said already; only the exit code is left.
     #[error("exit code {0}")]
@@ -138,8 +141,12 @@ pub(crate) fn main(mounts: Mounts) -> ExitCode {
             ExitCode::from(2)
         }
         Err(Failure::Other(error)) => {
-            output.error(&format!("{error:#}"));
+            output.error(&error.to_string());
             ExitCode::from(1)
+        }
+        Err(Failure::Usage(text)) => {
+            output.error(&text);
+            ExitCode::from(2)
         }
     }
 }
@@ -149,13 +156,13 @@ fn dispatch(arguments: Arguments, output: &Output, mounts: Mounts) -> Result {
         env_file: arguments.env_file,
         admin_url: arguments.admin_url,
         flags: arguments.flags.0,
-        directory: std::env::current_dir()
-            .map_err(|error| anyhow::anyhow!("the working directory is not to be had: {error}"))?,
+        // A directory that was removed still has this name; only what needs a file in it fails.
+        directory: std::env::current_dir().unwrap_or_else(|_| "/proc/self/cwd".into()),
     };
     match arguments.verb {
         Verb::Start => start::run(&context, output),
         Verb::Stop(arguments) => stop::run(&context, &arguments, output),
-        Verb::Restart => restart::run(&context, output),
+        Verb::Restart(_) => restart::run(&context, output),
         Verb::Status => status::run(&context, output),
         Verb::Logs(arguments) => logs::run(&context, arguments, output),
         Verb::Run(arguments) => run::run(&context, &arguments, mounts),
@@ -190,10 +197,8 @@ impl Context {
         for problem in &locator.ignored {
             notice(&format!("ignored for this verb: {problem}"));
         }
-        Ok(
-            Control::new(locator, self.admin_url.as_deref(), &user_name())
-                .map_err(anyhow::Error::from)?,
-        )
+        Control::new(locator, self.admin_url.as_deref(), &user_name())
+            .map_err(|error| Failure::Usage(error.to_string()))
     }
 
     fn launch(&self) -> Result<Launch> {

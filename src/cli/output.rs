@@ -24,6 +24,18 @@ pub fn notice(text: &str) {
     let _ = writeln!(io::stderr(), "fullon: {text}");
 }
 
+fn unless_closed(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A line of many: when nobody reads them any more, there is nothing left to do.
+pub fn line_of_many(text: &str) -> Result<(), Failure> {
+    Ok(writeln!(io::stdout(), "{text}")?)
+}
+
 /// stdout and stderr of the verb.
 pub struct Output {
     json: bool,
@@ -49,14 +61,12 @@ impl Output {
         self.is_terminal
     }
 
-    /// A line for people.
+    /// A line for people; none with `--json`. That nobody reads it changes nothing of what was done.
     pub fn line(&self, text: &str) -> Result<(), Failure> {
         if self.json {
-            writeln!(io::stderr(), "{text}")?;
-        } else {
-            writeln!(io::stdout(), "{text}")?;
+            return Ok(());
         }
-        Ok(())
+        unless_closed(writeln!(io::stdout(), "{text}"))
     }
 
     /// A line for people that begins with a symbol where symbols can be shown.
@@ -72,7 +82,7 @@ impl Output {
     pub fn value(&self, value: &impl Serialize) -> Result<(), Failure> {
         if self.json {
             let text = serde_json::to_string(value).map_err(io::Error::from)?;
-            writeln!(io::stdout(), "{text}")?;
+            return unless_closed(writeln!(io::stdout(), "{text}"));
         }
         Ok(())
     }

@@ -6,6 +6,13 @@ use super::output::{Colour, Output, notice};
 use super::{Context, Failure, Result, block_on};
 use crate::control::RestartError;
 
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Stop the daemon, then start it; there is no other way yet
+    #[arg(long)]
+    hard: bool,
+}
+
 pub fn run(context: &Context, output: &Output) -> Result {
     let control = context.control()?;
     let launch = context.launch()?;

@@ -39,7 +39,7 @@ pub fn run(context: &Context, arguments: &Arguments, mounts: Mounts) -> Result {
     let announcer = Announcer::from_stdout()?;
     // Fails only for the leader of a process group, which is what it makes us.
     let _ = nix::unistd::setsid();
-    match settings {
+    match settings.and_then(|settings| settings.check_background().map(|()| settings)) {
         Ok(settings) => {
             let mode = Mode::Background(announcer);
             // What failed was announced.

@@ -10,6 +10,7 @@ use crate::instance::{Presence, inspect};
 
 pub fn run(context: &Context, output: &Output) -> Result {
     let settings = Settings::load(&context.sources())?;
+    settings.check_background()?;
     // The lock decides; this only spares a process where the answer is known.
     let presence = inspect(&settings.pid_file).map_err(anyhow::Error::from)?;
     if let Presence::Held(holder) = presence {

@@ -8,12 +8,18 @@ use serde_json::json;
 use super::output::{Colour, Output, notice};
 use super::{Context, Failure, Result, block_on};
 use crate::api::{Phase, Status};
+use crate::client::ClientError;
 use crate::control::Report;
 
 pub fn run(context: &Context, output: &Output) -> Result {
     let control = context.control()?;
-    let report = block_on(control.status())?.map_err(anyhow::Error::from)?;
     let pid_file = control.pid_file();
+    let report = match block_on(control.status())? {
+        Ok(report) => report,
+        Err(error) => {
+            return not_running(4, "unknown", &format!("unknown: {error}"), pid_file, output);
+        }
+    };
     match report {
         Report::Running(status) => online(&status, output),
         Report::RunningOffline {
@@ -31,7 +37,7 @@ pub fn run(context: &Context, output: &Output) -> Result {
                 log_file: log_file.as_deref(),
                 pid_file,
             };
-            offline.print(&because.to_string(), output)
+            offline.print(&because, output)
         }
         Report::Dead(pid) => {
             let was = pid.map_or(String::new(), |pid| format!(" (PID {pid})"));
@@ -94,17 +100,18 @@ struct Offline<'a> {
 }
 
 impl Offline<'_> {
-    fn print(&self, because: &str, output: &Output) -> Result {
+    fn print(&self, because: &ClientError, output: &Output) -> Result {
         let unknown = || "unknown".to_owned();
         let server = |path: &str| {
             self.server
                 .map_or_else(unknown, |server| format!("{server}{path}"))
         };
+        let state = match because {
+            ClientError::Refused { .. } | ClientError::NoKey(_) => "running (admin API refused us)",
+            _ => "running (admin API does not answer)",
+        };
         let lines = [
-            (
-                "Status:",
-                output.paint(Colour::Yellow, "running (admin API does not answer)"),
-            ),
+            ("Status:", output.paint(Colour::Yellow, state)),
             ("PID:", self.pid.map_or_else(unknown, |pid| pid.to_string())),
             ("PID File:", self.pid_file.display().to_string()),
             (
@@ -124,7 +131,7 @@ impl Offline<'_> {
             "pid_file": self.pid_file,
             "log_file": self.log_file,
             "server": self.server,
-            "detail": because,
+            "detail": because.to_string(),
         }))
     }
 }

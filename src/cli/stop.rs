@@ -31,6 +31,7 @@ pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result 
         Stopped::Done { pid, how } => {
             let (text, via) = match how {
                 How::Rest => ("Daemon stopped", "rest"),
+                How::OutOfSight => ("Daemon accepted the stop and answers no more", "rest"),
                 How::Terminated => ("Daemon stopped (by SIGTERM)", "sigterm"),
                 How::Killed => (
                     "Daemon stopped (killed: it did not stop by itself)",

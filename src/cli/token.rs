@@ -7,7 +7,7 @@ use serde_json::json;
 use super::output::Output;
 use super::{Context, Result, user_name};
 use crate::auth::{Scopes, Signer, read_or_create_key_file};
-use crate::config::{Locator, Problems};
+use crate::config::{DEFINITIONS, Locator, Problems};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -26,15 +26,18 @@ fn lifetime(text: &str) -> std::result::Result<Duration, String> {
     humantime::parse_duration(text)
         .ok()
         .filter(|ttl| (Duration::from_secs(1)..=Duration::from_hours(365 * 24)).contains(ttl))
-        .ok_or_else(|| "not a duration from 1s to 365d".into())
+        .ok_or_else(|| "not a duration such as 30m, from 1s to 365d".into())
 }
 
 pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {
     let mut locator = Locator::find(&context.sources())?;
-    // Here a bad secret is no detail: the token would be signed with another key.
-    locator
-        .ignored
-        .retain(|problem| matches!(problem.setting.as_str(), "JWT_SECRET_KEY" | "HOME"));
+    // A bad secret, or a file that was not understood and may hold one, is no detail: the token would be signed with
+    // another key.
+    locator.ignored.retain(|problem| {
+        !DEFINITIONS
+            .iter()
+            .any(|setting| setting.name == problem.setting && setting.name != "JWT_SECRET_KEY")
+    });
     if !locator.ignored.is_empty() {
         return Err(Problems(locator.ignored).into());
     }

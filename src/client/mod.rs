@@ -11,13 +11,15 @@ use thiserror::Error;
 
 pub use events::{LogEvent, LogEvents};
 
-use crate::api::{LogPage, Problem, SettingEntry, Status, StopAccepted, StopRequest};
+use crate::api::{LogPage, Problem, Status, StopAccepted, StopRequest};
 use crate::auth::{Scopes, SignError, Signer};
 
 /// How long the daemon may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long it may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a stream may be silent: the daemon says at least every 15 s that it is alive.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 /// How long a token of ours lives: as long as one call, and clocks that differ a little.
 const TOKEN_LIFETIME: Duration = Duration::from_mins(1);
 
@@ -81,9 +83,9 @@ pub struct LogQuery {
     /// RFC 3339 timestamp or duration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    /// Only for the stream: go on after this cursor.
+    /// Only lines before the one with this cursor; not for the stream.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
+    pub before: Option<String>,
 }
 
 /// A client of one admin API.
@@ -101,17 +103,14 @@ impl AdminClient {
     ///
     /// `base` is not an `http://` address.
     pub fn new(base: &str, signer: Signer, subject: &str) -> Result<Self, ClientError> {
-        let invalid = || ClientError::Address(base.to_owned());
-        let url = Url::parse(base).map_err(|_| invalid())?;
-        if url.scheme() != "http" || !url.has_host() {
-            return Err(invalid());
-        }
+        let url = base_of(base)?;
         let http = reqwest::Client::builder()
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(SILENCE_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()
-            .map_err(|_| invalid())?;
+            .map_err(|_| ClientError::Address(base.to_owned()))?;
         Ok(Self {
             http,
             base: url,
@@ -133,15 +132,6 @@ impl AdminClient {
     /// [`ClientError`]
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.call(self.request(Method::GET, "/admin/status")?).await
-    }
-
-    /// `GET /admin/config`
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`]
-    pub async fn config(&self) -> Result<Vec<SettingEntry>, ClientError> {
-        self.call(self.request(Method::GET, "/admin/config")?).await
     }
 
     /// `POST /admin/stop`
@@ -175,7 +165,7 @@ impl AdminClient {
             .query(query);
         // The stream has no end; only its beginning is waited for.
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.send(request)).await;
-        let response = answer.map_err(|_| self.unreachable("no answer within 2 s".into()))??;
+        let response = answer.map_err(|_| self.timed_out())??;
         Ok(LogEvents::new(response, self.base.to_string()))
     }
 
@@ -218,16 +208,24 @@ impl AdminClient {
                 base: self.base.to_string(),
                 problem,
             },
+            StatusCode::NOT_FOUND => self.stranger(format!(
+                "{}; is that PORT rather than ADMIN_PORT?",
+                problem.detail
+            )),
             _ => ClientError::Problem(problem),
         })
     }
 
     fn failed(&self, error: &reqwest::Error) -> ClientError {
-        self.unreachable(if error.is_timeout() {
-            "no answer within 2 s".into()
+        if error.is_timeout() {
+            self.timed_out()
         } else {
-            root_cause(error)
-        })
+            self.unreachable(root_cause(error))
+        }
+    }
+
+    fn timed_out(&self) -> ClientError {
+        self.unreachable(format!("no answer within {ANSWER_TIMEOUT:?}"))
     }
 
     fn unreachable(&self, reason: String) -> ClientError {
@@ -243,6 +241,18 @@ impl AdminClient {
             detail,
         }
     }
+}
+
+/// The address of an admin API: `http://HOST:PORT` and nothing behind it.
+///
+/// # Errors
+///
+/// [`ClientError::Address`]
+pub fn base_of(text: &str) -> Result<Url, ClientError> {
+    Url::parse(text)
+        .ok()
+        .filter(|url| url.scheme() == "http" && url.has_host() && url.path() == "/")
+        .ok_or_else(|| ClientError::Address(text.to_owned()))
 }
 
 /// The innermost error, which is the system's.

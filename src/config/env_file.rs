@@ -1,10 +1,11 @@
 //! The `.env` file: `NAME=value` lines, as operators of the Python launcher wrote them.
 //!
-//! The rules are those of `python-dotenv`, so that a file that worked there means the same here: `export`
-//! is allowed, `#` starts a comment at the start of a line or after white space, single quotes keep every
-//! character, double quotes know `\n`, `\r`, `\t`, `\"`, `\\` and `\$`, and `${NAME}` outside single quotes
-//! stands for an earlier line of the file or the process environment. A lone `$` is an ordinary
-//! character, so passwords need no escaping. A quoted value may span lines.
+//! The rules are those of `python-dotenv`, so that a file that worked there means the same here: `export` is allowed,
+//! `#` starts a comment at the start of a line or after white space, a name without `=` sets nothing, single quotes
+//! know `\\` and `\'`, double quotes also `\"`, `\n` and the like, `${NAME}` and `${NAME:-default}` stand for the process
+//! environment or an earlier line, and a quoted value may span lines. A lone `$` is an ordinary character, so
+//! passwords need no escaping. Two things differ: `${…}` within single quotes stays as it is, and a line that is not
+//! understood is an error in place of a warning.
 
 use std::collections::BTreeMap;
 
@@ -21,15 +22,12 @@ pub struct EnvFileError {
     pub reason: String,
 }
 
-/// Reads the whole text. `environment` answers `${NAME}` for names the file itself does not set.
-///
-/// # Errors
-///
-/// Every line that is not understood, in order.
+/// Reads the whole text: the values of all lines that are understood, and an error for each that is not. `environment`
+/// answers `${NAME}`.
 pub fn parse(
     text: &str,
     environment: impl Fn(&str) -> Option<String>,
-) -> Result<BTreeMap<String, String>, Vec<EnvFileError>> {
+) -> (BTreeMap<String, String>, Vec<EnvFileError>) {
     let mut parser = Parser {
         rest: text.strip_prefix('\u{feff}').unwrap_or(text),
         line: 1,
@@ -38,7 +36,7 @@ pub fn parse(
     let mut errors = Vec::new();
     while !parser.rest.is_empty() {
         let line = parser.line;
-        let lookup = |name: &str| values.get(name).cloned().or_else(|| environment(name));
+        let lookup = |name: &str| environment(name).or_else(|| values.get(name).cloned());
         match parser.entry(&lookup) {
             Ok(Some((name, value))) => {
                 values.insert(name, value);
@@ -50,11 +48,7 @@ pub fn parse(
             }
         }
     }
-    if errors.is_empty() {
-        Ok(values)
-    } else {
-        Err(errors)
-    }
+    (values, errors)
 }
 
 struct Parser<'a> {
@@ -87,66 +81,54 @@ impl Parser<'_> {
         let name = self.rest[..name_len].to_owned();
         self.rest = &self.rest[name_len..];
         self.skip_blanks();
+        if self.peek().is_none_or(|c| c == '#' || c == '\n') {
+            self.skip_line();
+            return Ok(None);
+        }
         if !self.eat('=') {
             return Err("expected NAME=value".into());
         }
         self.skip_blanks();
         let value = match self.peek() {
-            Some('\'') => self.single_quoted(&name)?,
-            Some('"') => self.double_quoted(&name, lookup)?,
-            _ => {
-                let raw = self.unquoted();
-                expand(&raw, &name, lookup)?
-            }
+            Some('\'') => self.quoted('\'', &name)?,
+            Some('"') => expand(&self.quoted('"', &name)?, lookup),
+            _ => expand(&self.unquoted(), lookup),
         };
         self.end_of_line(&name)?;
         Ok(Some((name, value)))
     }
 
-    fn single_quoted(&mut self, name: &str) -> Result<String, String> {
-        let body = &self.rest[1..];
-        let end = body
-            .find('\'')
-            .ok_or_else(|| format!("the value of {name} has no closing '"))?;
-        let value = body[..end].to_owned();
-        self.line += value.matches('\n').count();
-        self.rest = &body[end + 1..];
-        Ok(value)
-    }
-
-    fn double_quoted(
-        &mut self,
-        name: &str,
-        lookup: &impl Fn(&str) -> Option<String>,
-    ) -> Result<String, String> {
+    fn quoted(&mut self, quote: char, name: &str) -> Result<String, String> {
         let mut value = String::new();
-        let mut chars = self.rest[1..].char_indices();
+        let mut chars = self.rest.char_indices().skip(1);
         while let Some((at, c)) = chars.next() {
-            match c {
-                '"' => {
-                    let consumed = &self.rest[..at + 2];
-                    self.line += consumed.matches('\n').count();
-                    self.rest = &self.rest[at + 2..];
-                    return Ok(value);
-                }
-                '\\' => match chars.next() {
-                    Some((_, 'n')) => value.push('\n'),
-                    Some((_, 'r')) => value.push('\r'),
-                    Some((_, 't')) => value.push('\t'),
-                    Some((_, c @ ('"' | '\\' | '$' | '\''))) => value.push(c),
-                    Some((_, c)) => value.extend(['\\', c]),
-                    None => break,
-                },
-                '$' if chars.as_str().starts_with('{') => {
-                    let (text, len) = reference(chars.as_str(), name, lookup)?;
-                    value.push_str(&text);
-                    let skipped = chars.as_str()[..len].chars().count();
-                    chars.nth(skipped - 1);
-                }
-                c => value.push(c),
+            if c == quote {
+                let (consumed, rest) = self.rest.split_at(at + 1);
+                self.line += consumed.matches('\n').count();
+                self.rest = rest;
+                return Ok(value);
+            }
+            if c != '\\' {
+                value.push(c);
+                continue;
+            }
+            match chars.next() {
+                Some((_, c @ ('\\' | '\''))) => value.push(c),
+                Some((_, '"')) if quote == '"' => value.push('"'),
+                Some((_, c)) if quote == '"' && "abfnrtv".contains(c) => value.push(match c {
+                    'a' => '\x07',
+                    'b' => '\x08',
+                    'f' => '\x0c',
+                    'n' => '\n',
+                    'r' => '\r',
+                    't' => '\t',
+                    _ => '\x0b',
+                }),
+                Some((_, c)) => value.extend(['\\', c]),
+                None => break,
             }
         }
-        Err(format!("the value of {name} has no closing \""))
+        Err(format!("the value of {name} has no closing {quote}"))
     }
 
     /// Up to the end of the line or a comment, without the white space around it.
@@ -211,85 +193,89 @@ impl Parser<'_> {
     }
 }
 
-fn expand(
-    raw: &str,
-    name: &str,
-    lookup: &impl Fn(&str) -> Option<String>,
-) -> Result<String, String> {
+/// Puts in what `${NAME}` and `${NAME:-default}` stand for; a name that is not set stands for nothing.
+fn expand(raw: &str, lookup: &impl Fn(&str) -> Option<String>) -> String {
     let mut value = String::new();
     let mut rest = raw;
-    while let Some(at) = rest.find("${") {
-        value.push_str(&rest[..at]);
-        let (text, len) = reference(&rest[at + 1..], name, lookup)?;
-        value.push_str(&text);
-        rest = &rest[at + 1 + len..];
+    while let Some((before, reference)) = rest.split_once("${") {
+        let Some((reference, after)) = reference.split_once('}') else {
+            break;
+        };
+        value.push_str(before);
+        let (name, default) = reference.split_once(":-").unwrap_or((reference, ""));
+        value.push_str(&lookup(name).unwrap_or_else(|| default.to_owned()));
+        rest = after;
     }
     value.push_str(rest);
-    Ok(value)
-}
-
-/// `{NAME}` at the start of `text`: what it stands for and how long it is.
-fn reference(
-    text: &str,
-    name: &str,
-    lookup: &impl Fn(&str) -> Option<String>,
-) -> Result<(String, usize), String> {
-    let end = text
-        .find('}')
-        .ok_or_else(|| format!("the value of {name} has a ${{ without a }}"))?;
-    let wanted = &text[1..end];
-    let found = lookup(wanted).ok_or_else(|| {
-        format!("the value of {name} refers to ${{…}} that is not set: use single quotes to keep it as it is")
-    })?;
-    Ok((found, end + 1))
+    value
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Vec<(String, String)>, Vec<EnvFileError>> {
-        parse(text, |name| (name == "HOME").then(|| "/home/me".to_owned()))
-            .map(|values| values.into_iter().collect())
+    fn read(text: &str) -> (Vec<(String, String)>, Vec<EnvFileError>) {
+        let (values, errors) = parse(text, |name| (name == "HOME").then(|| "/home/me".to_owned()));
+        (values.into_iter().collect(), errors)
     }
 
     fn one(text: &str) -> String {
-        let values = read(text).unwrap();
-        assert_eq!(values.len(), 1, "{values:?}");
+        let (values, errors) = read(text);
+        assert_eq!(
+            (values.len(), errors.len()),
+            (1, 0),
+            "{text}: {values:?} {errors:?}"
+        );
         values[0].1.clone()
     }
 
+    /// What `python-dotenv` 1.x makes of the same lines.
     #[test]
     fn values_mean_what_they_meant_to_the_python_launcher() {
-        assert_eq!(one("A=plain"), "plain");
-        assert_eq!(one("export A = spaced  # why\n"), "spaced");
-        assert_eq!(one("A=a#b"), "a#b");
-        assert_eq!(one("A="), "");
-        assert_eq!(one("A=pa$word$$"), "pa$word$$");
-        assert_eq!(one("A='${HOME} \"x\" \\n'"), "${HOME} \"x\" \\n");
-        assert_eq!(one("A=\"a\\nb \\\" \\$ \\x\""), "a\nb \" $ \\x");
-        assert_eq!(one("A=${HOME}/log"), "/home/me/log");
-        assert_eq!(one("A=\"${HOME}/log\""), "/home/me/log");
-        assert_eq!(one("\u{feff}A=1\r\n"), "1");
+        for (text, value) in [
+            ("A=plain", "plain"),
+            ("export A = spaced  # why\n", "spaced"),
+            ("A=a#b", "a#b"),
+            ("A=", ""),
+            ("A=pa$word$$", "pa$word$$"),
+            ("A='it\\'s \\\\ \\n'", "it's \\ \\n"),
+            ("A=\"a\\nb \\\" \\$ \\x\"", "a\nb \" \\$ \\x"),
+            ("A=${HOME}/log", "/home/me/log"),
+            ("A=\"${HOME}/log\"", "/home/me/log"),
+            ("A=${NOPE}x", "x"),
+            ("A=${NOPE:-y}x", "yx"),
+            ("A=x${y", "x${y"),
+            ("\u{feff}A=1\r\n", "1"),
+        ] {
+            assert_eq!(one(text), value, "{text}");
+        }
+        assert_eq!(read("NAME\nNAME # why\n"), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_reference_in_single_quotes_stays_so_that_any_password_can_be_written() {
+        assert_eq!(one("A='${HOME}'"), "${HOME}");
     }
 
     #[test]
     fn a_quoted_value_may_span_lines_and_line_numbers_stay_right() {
-        let errors = read("A='1\n2'\nB=\"3\n4\"\n# c\n?\n").unwrap_err();
+        let (_, errors) = read("A='1\n2'\nB=\"3\n4\"\n# c\n?\n");
         assert_eq!(errors[0].line, 6);
+        let (values, _) = read("A=1\nB=${A}2\nA=3\nHOME=x\nC=${HOME}");
+        assert_eq!(values[1], ("B".into(), "12".into()));
         assert_eq!(
-            read("A=1\nB=${A}2\nA=3").unwrap(),
-            [("A".into(), "3".into()), ("B".into(), "12".into())]
+            values[2],
+            ("C".into(), "/home/me".into()),
+            "the environment wins"
         );
     }
 
     #[test]
-    fn every_bad_line_is_named_and_none_is_repeated_in_the_message() {
-        let errors = read("hunter2\nA='hunter2\nB=1").unwrap_err();
-        assert_eq!(errors.len(), 2, "{errors:?}");
-        assert_eq!((errors[0].line, errors[1].line), (1, 2));
-        assert!(!format!("{errors:?}").contains("2\\n"));
-        assert!(errors.iter().all(|e| !e.reason.contains("='")));
-        assert!(read("A=${NOPE}").unwrap_err()[0].reason.contains("not set"));
+    fn every_bad_line_is_named_and_the_others_count() {
+        let (values, errors) = read("hunter2 secret\nA='hunter2\nB=1\nC=\"x\"y\nD=2");
+        let lines: Vec<_> = errors.iter().map(|error| error.line).collect();
+        assert_eq!(lines, [1, 2, 4], "{errors:?}");
+        assert!(!format!("{errors:?}").contains("hunter2"));
+        assert_eq!(values, [("B".into(), "1".into()), ("D".into(), "2".into())]);
     }
 }

@@ -161,6 +161,21 @@ impl Settings {
         Err(Problems(problems))
     }
 
+    /// Whether they suit a daemon in the background.
+    ///
+    /// # Errors
+    ///
+    /// The log would go to a stdout that nobody reads.
+    pub fn check_background(&self) -> Result<(), Problems> {
+        if self.log.target != LogTarget::Stdout {
+            return Ok(());
+        }
+        Err(Problems(vec![Problem {
+            setting: "LOG_FILE".into(),
+            message: "`-` is stdout, which a daemon in the background does not have: name a file, or use `fullon run`".into(),
+        }]))
+    }
+
     /// Every setting with its value, secrets masked, and where the value came from.
     #[must_use]
     pub fn entries(&self) -> &[SettingEntry] {

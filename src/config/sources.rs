@@ -149,16 +149,12 @@ impl Sources {
 }
 
 fn parse_file(text: &str, path: &Path, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
-    match env_file::parse(text, |name| std::env::var(name).ok()) {
-        Ok(values) => values,
-        Err(errors) => {
-            problems.extend(errors.into_iter().map(|error| Problem {
-                setting: path.display().to_string(),
-                message: error.to_string(),
-            }));
-            BTreeMap::new()
-        }
-    }
+    let (values, errors) = env_file::parse(text, |name| std::env::var(name).ok());
+    problems.extend(errors.into_iter().map(|error| Problem {
+        setting: path.display().to_string(),
+        message: error.to_string(),
+    }));
+    values
 }
 
 /// What of an older environment counts beside this process's own: the settings that this one is silent about.

@@ -73,12 +73,12 @@ pub const DEFINITIONS: [Definition; 20] = [
     setting(
         "LOG_MAX_SIZE",
         Some("100MiB"),
-        "size at which the log is rotated, at least 64KiB",
+        "size at which the log is rotated, at least 64KiB (not in force yet)",
     ),
     setting(
         "LOG_KEEP",
         Some("5"),
-        "how many rotated files are kept, 0 to 1000",
+        "how many rotated files are kept, 0 to 1000 (not in force yet)",
     ),
     setting(
         "PID_FILE",
@@ -97,17 +97,25 @@ pub const DEFINITIONS: [Definition; 20] = [
     setting(
         "DB_HOST",
         Some("localhost"),
-        "PostgreSQL host, used when DB_NAME is set",
+        "PostgreSQL host, used when DB_NAME is set (not in force yet)",
     ),
-    setting("DB_PORT", Some("5432"), "PostgreSQL port"),
-    setting("DB_USER", None, "PostgreSQL user"),
-    secret("DB_PASSWORD", "PostgreSQL password"),
+    setting(
+        "DB_PORT",
+        Some("5432"),
+        "PostgreSQL port (not in force yet)",
+    ),
+    setting("DB_USER", None, "PostgreSQL user (not in force yet)"),
+    secret("DB_PASSWORD", "PostgreSQL password (not in force yet)"),
     setting(
         "DB_NAME",
         None,
-        "PostgreSQL database; health checks it when set",
+        "PostgreSQL database; health checks it when set (not in force yet)",
     ),
-    setting("REDIS_HOST", None, "Redis host; health checks it when set"),
-    setting("REDIS_PORT", Some("6379"), "Redis port"),
-    secret("REDIS_PASSWORD", "Redis password"),
+    setting(
+        "REDIS_HOST",
+        None,
+        "Redis host; health checks it when set (not in force yet)",
+    ),
+    setting("REDIS_PORT", Some("6379"), "Redis port (not in force yet)"),
+    secret("REDIS_PASSWORD", "Redis password (not in force yet)"),
 ];

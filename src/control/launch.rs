@@ -84,8 +84,8 @@ impl Launch {
         match announcement {
             Some(Announcement::Ready { pid, server }) => Ok(Started { pid, server }),
             Some(Announcement::Failed { message, exit_code }) => {
-                // Until it is gone, its lock is not free.
-                child.wait().map_err(run)?;
+                // Until it is gone, its lock is not free. Where our parent ignores SIGCHLD, waiting says ECHILD once it is.
+                let _ = child.wait();
                 Err(LaunchError::Failed { message, exit_code })
             }
             None => {
@@ -94,7 +94,9 @@ impl Launch {
                     // What cannot be read is missing from the message and nowhere else.
                     let _ = stderr.read_to_string(&mut text);
                 }
-                let status = child.wait().map_err(run)?.to_string();
+                let status = child
+                    .wait()
+                    .map_or_else(|error| error.to_string(), |status| status.to_string());
                 let output = match text.trim() {
                     "" => String::new(),
                     text => format!(": {text}"),

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use jiff::Timestamp;
 use thiserror::Error;
 
 use super::{Control, Found};
@@ -10,7 +9,7 @@ use crate::api::LogEntry;
 use crate::client::{AdminClient, ClientError, LogEvent, LogEvents, LogQuery};
 use crate::instance::{Holder, PidFileError, Process};
 use crate::logs::{
-    Cursor, Filter, Follower, From, Item, TailError, Watcher, last_lines, parse_since,
+    Cursor, Filter, FilterError, FilterTexts, Follower, From, Item, TailError, Watcher, last_lines,
 };
 
 /// The log could not be had.
@@ -29,13 +28,8 @@ pub enum LogsError {
     #[error("{0}; and no log file is known: the log goes to stdout")]
     NoFile(String),
     /// A filter is wrong.
-    #[error("--{name} {reason}")]
-    Filter {
-        /// `level` or `since`.
-        name: &'static str,
-        /// What would be right.
-        reason: &'static str,
-    },
+    #[error(transparent)]
+    Filter(#[from] FilterError),
 }
 
 /// What a reader of the log sees.
@@ -77,16 +71,25 @@ impl Control {
         notice: &mut dyn FnMut(&str),
     ) -> Result<Vec<LogEntry>, LogsError> {
         let filter = filter(query)?;
-        let (client, file, _) = self.ways_to_the_log()?;
+        let (client, file, _) = self.ways_to_the_log().await?;
         let error = match client {
-            Ok(client) => match client.logs(query).await {
-                Ok(page) => return Ok(page.entries),
+            Ok(client) => match pages(&client, query).await {
+                Ok(entries) => return Ok(entries),
                 Err(error) => error,
             },
             Err(error) => error,
         };
         let path = fallback(file, error, notice)?;
-        Ok(last_lines(&path, query.lines, &filter, None)?.entries)
+        let mut entries = Vec::new();
+        let mut before = None;
+        loop {
+            let page = last_lines(&path, query.lines - entries.len(), &filter, before)?;
+            entries.splice(0..0, page.entries);
+            before = page.first;
+            if entries.len() >= query.lines || before.is_none() {
+                return Ok(entries);
+            }
+        }
     }
 
     /// The last lines and then each new one.
@@ -100,7 +103,7 @@ impl Control {
         notice: &mut dyn FnMut(&str),
     ) -> Result<LogLines, LogsError> {
         let filter = filter(query)?;
-        let (client, file, process) = self.ways_to_the_log()?;
+        let (client, file, process) = self.ways_to_the_log().await?;
         let error = match client {
             Ok(client) => match client.follow(query).await {
                 Ok(events) => {
@@ -125,7 +128,7 @@ impl Control {
     }
 
     #[allow(clippy::type_complexity)]
-    fn ways_to_the_log(
+    async fn ways_to_the_log(
         &self,
     ) -> Result<
         (
@@ -135,28 +138,21 @@ impl Control {
         ),
         LogsError,
     > {
-        Ok(match self.find()? {
+        Ok(match self.find().await? {
             Found::Held {
                 holder,
                 state,
                 client,
             } => {
-                let file = match state {
-                    Some(state) => state.log_file,
-                    None => self.configured_log_file(),
-                };
+                let file = self.log_file(state.as_deref());
                 let process = match holder {
                     Holder::Process(process) => Some(process),
                     Holder::Hidden(_) => None,
                 };
                 (client, file, process)
             }
-            Found::Dead(_) => (
-                Err(ClientError::NotRunning),
-                self.configured_log_file(),
-                None,
-            ),
-            Found::Absent(client) => (client, self.configured_log_file(), None),
+            Found::Dead(_) => (Err(ClientError::NotRunning), self.log_file(None), None),
+            Found::Absent(client) => (client, self.log_file(None), None),
             Found::Elsewhere(client) => (Ok(client), None, None),
         })
     }
@@ -200,6 +196,22 @@ impl LogLines {
     }
 }
 
+/// Page after page, until there are as many lines as were asked for: one page searches only so far.
+async fn pages(client: &AdminClient, query: &LogQuery) -> Result<Vec<LogEntry>, ClientError> {
+    let mut query = query.clone();
+    let mut entries = Vec::new();
+    while query.lines > 0 {
+        let page = client.logs(&query).await?;
+        query.lines = query.lines.saturating_sub(page.entries.len());
+        query.before = page.first_cursor;
+        entries.splice(0..0, page.entries);
+        if query.before.is_none() {
+            break;
+        }
+    }
+    Ok(entries)
+}
+
 fn follow_file(
     path: PathBuf,
     from: From,
@@ -238,7 +250,7 @@ async fn next_of_file(
         let items = tokio::select! {
             biased;
             items = follower.next() => items,
-            () = is_over => follower.available(),
+            () = is_over => follower.rest(),
         };
         let items = items.map_err(|error| LogsError::NoFile(error.to_string()))?;
         if items.is_empty() {
@@ -264,21 +276,9 @@ fn fallback(
 
 /// The filter that the daemon would make of the same query.
 fn filter(query: &LogQuery) -> Result<Filter, LogsError> {
-    let wrong = |name, reason| LogsError::Filter { name, reason };
-    Ok(Filter {
-        level: match &query.level {
-            Some(text) => Some(
-                text.parse()
-                    .map_err(|_| wrong("level", "is not one of error, warn, info, debug, trace"))?,
-            ),
-            None => None,
-        },
-        contains: query.contains.clone(),
-        since: match &query.since {
-            Some(text) => {
-                Some(parse_since(text, Timestamp::now()).map_err(|reason| wrong("since", reason))?)
-            }
-            None => None,
-        },
-    })
+    Ok(Filter::try_from(FilterTexts {
+        level: query.level.as_deref(),
+        contains: query.contains.as_deref(),
+        since: query.since.as_deref(),
+    })?)
 }

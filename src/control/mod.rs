@@ -19,11 +19,11 @@ pub use restart::{RestartError, Restarted};
 pub use status::Report;
 pub use stop::{How, StopError, Stopped};
 
+use crate::api::base_url;
 use crate::auth::{Signer, read_key_file};
-use crate::client::{AdminClient, ClientError};
+use crate::client::{AdminClient, ClientError, base_of};
 use crate::config::Locator;
 use crate::instance::{Holder, PidFileError, Presence, State, inspect};
-use crate::server::admin::base_url;
 
 /// The daemon that an operator means.
 pub struct Control {
@@ -35,7 +35,7 @@ pub struct Control {
 /// `--admin-url` is not an address.
 #[derive(Debug, Error)]
 #[error("--admin-url: {0}")]
-pub struct BadAdminUrl(#[source] pub ClientError);
+pub struct BadAdminUrl(pub ClientError);
 
 /// What there is of the daemon.
 enum Found {
@@ -65,14 +65,7 @@ impl Control {
         admin_url: Option<&str>,
         subject: &str,
     ) -> Result<Self, BadAdminUrl> {
-        let admin_url = admin_url
-            .map(|text| {
-                Url::parse(text)
-                    .ok()
-                    .filter(|url| url.scheme() == "http" && url.has_host())
-                    .ok_or_else(|| BadAdminUrl(ClientError::Address(text.to_owned())))
-            })
-            .transpose()?;
+        let admin_url = admin_url.map(base_of).transpose().map_err(BadAdminUrl)?;
         Ok(Self {
             locator,
             admin_url,
@@ -86,13 +79,22 @@ impl Control {
         &self.locator.pid_file
     }
 
-    /// Where the log is, as far as this user's settings tell.
-    fn configured_log_file(&self) -> Option<PathBuf> {
-        self.locator.log.as_ref()?.file().map(Into::into)
+    /// Where the log is: as the daemon says, or as far as this user's settings tell.
+    fn log_file(&self, state: Option<&State>) -> Option<PathBuf> {
+        match state {
+            Some(state) => state.log_file.clone(),
+            None => self.locator.log.as_ref()?.file().map(Into::into),
+        }
     }
 
-    fn find(&self) -> Result<Found, PidFileError> {
-        let presence = inspect(&self.locator.pid_file)?;
+    async fn find(&self) -> Result<Found, PidFileError> {
+        let presence = match inspect(&self.locator.pid_file) {
+            // Somebody may have replaced the file under a living daemon.
+            Ok(Presence::Stale(_)) | Err(_) if let Some(client) = self.reachable().await => {
+                return Ok(Found::Absent(Ok(client)));
+            }
+            other => other?,
+        };
         let state = match &presence {
             Presence::Held(holder) => holder
                 .pid()
@@ -115,7 +117,7 @@ impl Control {
                         let key = crate::config::Secret::new(state.instance_key.clone());
                         AdminClient::new(&state.admin, Signer::instance(&key), &self.subject)
                     }
-                    None => self.configured_local_client(),
+                    None => self.client_of(holder.pid()).await,
                 };
                 Found::Held {
                     holder,
@@ -140,6 +142,27 @@ impl Control {
                 .admin
                 .is_some_and(|admin| same(&base_url(admin))),
         }
+    }
+
+    /// A client for the daemon at the configured address, if it says that this is its PID file.
+    async fn reachable(&self) -> Option<AdminClient> {
+        let client = self.configured_local_client().ok()?;
+        let status = client.status().await.ok()?;
+        (std::path::Path::new(&status.pid_file) == self.locator.pid_file).then_some(client)
+    }
+
+    /// The client for a daemon that left no state file: whoever answers at the configured address has to be the process
+    /// that holds the PID file.
+    async fn client_of(&self, holder: Option<u32>) -> Result<AdminClient, ClientError> {
+        let client = self.configured_local_client()?;
+        let answering = client.status().await?.pid;
+        if holder.is_some_and(|holder| holder != answering) {
+            return Err(ClientError::Stranger {
+                base: client.base().to_string(),
+                detail: format!("another daemon, with PID {answering}, answers there"),
+            });
+        }
+        Ok(client)
     }
 
     fn configured_local_client(&self) -> Result<AdminClient, ClientError> {

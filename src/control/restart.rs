@@ -1,5 +1,7 @@
 //! Replaces the daemon: for now stop, then start.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 use super::{Control, Found, Launch, LaunchError, Started, StopError, Stopped};
@@ -30,6 +32,19 @@ pub enum RestartError {
         "restart starts a process on this machine, and --admin-url names a daemon elsewhere: restart it there"
     )]
     Elsewhere,
+    /// What it was started with is another user's word.
+    #[error(
+        "process {0} belongs to another user, as whom it has to be restarted (sudo -u USER fullon restart)"
+    )]
+    OtherUser(u32),
+    /// It could not be started again.
+    #[error("{0} is not there, and the new daemon would need it. The daemon was left as it was.")]
+    Missing(PathBuf),
+    /// Whoever runs it has to restart it.
+    #[error(
+        "this daemon was started by `fullon run`: restart it where it runs (systemctl restart, or the terminal)"
+    )]
+    Foreground,
     /// It could not be stopped.
     #[error(transparent)]
     Stop(#[from] StopError),
@@ -50,8 +65,11 @@ impl Control {
         launch: Launch,
         notice: &mut dyn FnMut(&str),
     ) -> Result<Restarted, RestartError> {
-        let launch = match self.find()? {
+        let launch = match self.find().await? {
             Found::Elsewhere(_) => return Err(RestartError::Elsewhere),
+            Found::Held {
+                state: Some(state), ..
+            } if !state.in_background => return Err(RestartError::Foreground),
             Found::Held { holder, state, .. } => {
                 let mut launch = match state {
                     Some(state) => Launch {
@@ -67,6 +85,9 @@ impl Control {
                     None => launch,
                 };
                 if let Holder::Process(process) = holder {
+                    if process.owner() != Some(nix::unistd::geteuid().as_raw()) {
+                        return Err(RestartError::OtherUser(process.pid()));
+                    }
                     launch.environment = inherited_settings(process.environment());
                 }
                 launch
@@ -85,12 +106,17 @@ impl Control {
 
 /// The successor will read the same settings.
 fn validate(launch: &Launch) -> Result<(), RestartError> {
+    for needed in [&launch.directory, &launch.program] {
+        if !needed.exists() {
+            return Err(RestartError::Missing(needed.clone()));
+        }
+    }
     let file = match &launch.env_file {
         Some(path) => EnvFile::Given(path.clone()),
         None => EnvFile::Default,
     };
     let sources = Sources::read(&launch.flags, &file, &launch.directory, &launch.environment);
     Settings::load(&sources)
-        .map(drop)
+        .and_then(|settings| settings.check_background())
         .map_err(RestartError::Settings)
 }

@@ -38,7 +38,7 @@ impl Control {
     ///
     /// The PID file cannot be read.
     pub async fn status(&self) -> Result<Report, PidFileError> {
-        Ok(match self.find()? {
+        Ok(match self.find().await? {
             Found::Held {
                 holder,
                 state,
@@ -53,10 +53,7 @@ impl Control {
                     Err(because) => Report::RunningOffline {
                         pid: holder.pid(),
                         server: state.as_ref().map(|state| state.server.clone()),
-                        log_file: match state {
-                            Some(state) => state.log_file,
-                            None => self.configured_log_file(),
-                        },
+                        log_file: self.log_file(state.as_deref()),
                         because,
                     },
                 }

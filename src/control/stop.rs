@@ -1,6 +1,7 @@
 //! Stops the daemon, and waits until the process is gone.
 
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -41,6 +42,8 @@ pub enum Stopped {
 pub enum How {
     /// Through the admin API.
     Rest,
+    /// Through the admin API, which answers no more; whether the process is gone cannot be seen from here.
+    OutOfSight,
     /// By SIGTERM.
     Terminated,
     /// By SIGKILL: it did not stop by itself.
@@ -73,6 +76,18 @@ pub enum StopError {
         "{0}; and the process that holds the PID file belongs to another user: use sudo, or a token of that daemon"
     )]
     Hidden(ClientError),
+    /// Somebody else's daemon answers at the configured address.
+    #[error(
+        "no daemon holds the PID file; the one at {base} (PID {pid}) has the PID file {pid_file}: to stop that one, set PID_FILE or give --admin-url {base}"
+    )]
+    AnotherPidFile {
+        /// Base URL of its admin API.
+        base: String,
+        /// Its process id.
+        pid: u32,
+        /// Its PID file.
+        pid_file: String,
+    },
     /// Not even SIGKILL ended it.
     #[error("process {0} is still there after SIGKILL: it waits for a device; look at `dmesg`")]
     Unkillable(u32),
@@ -92,7 +107,7 @@ impl Control {
         order: &StopRequest,
         notice: &mut dyn FnMut(&str),
     ) -> Result<Stopped, StopError> {
-        match self.find()? {
+        match self.find().await? {
             Found::Held {
                 holder: Holder::Process(process),
                 client,
@@ -134,19 +149,38 @@ impl Control {
                     })
             }
             Found::Dead(pid) => Ok(Stopped::Dead(pid)),
-            Found::Absent(Ok(client)) => {
-                let listener = client.base().port().and_then(listener_on);
-                match stop_over_rest(&client, order, listener).await {
-                    Err(StopError::Client(
-                        ClientError::Unreachable { .. } | ClientError::Stranger { .. },
-                    )) => Ok(Stopped::NotRunning),
-                    other => other,
-                }
-            }
+            Found::Absent(Ok(client)) => match self.stop_absent(&client, order).await {
+                Err(StopError::Client(
+                    ClientError::Unreachable { .. } | ClientError::Stranger { .. },
+                )) => Ok(Stopped::NotRunning),
+                other => other,
+            },
             Found::Absent(Err(error)) if self.admin_url.is_some() => Err(error.into()),
             Found::Absent(Err(_)) => Ok(Stopped::NotRunning),
-            Found::Elsewhere(client) => stop_over_rest(&client, order, None).await,
+            Found::Elsewhere(client) => {
+                let listener = local_port(&client).and_then(listener_on);
+                stop_over_rest(&client, order, listener).await
+            }
         }
+    }
+
+    /// Stops the daemon at the configured address, although it does not hold our PID file: only if it is the one that was
+    /// meant.
+    async fn stop_absent(
+        &self,
+        client: &AdminClient,
+        order: &StopRequest,
+    ) -> Result<Stopped, StopError> {
+        let status = client.status().await?;
+        if self.admin_url.is_none() && Path::new(&status.pid_file) != self.locator.pid_file {
+            return Err(StopError::AnotherPidFile {
+                base: client.base().to_string(),
+                pid: status.pid,
+                pid_file: status.pid_file,
+            });
+        }
+        let listener = local_port(client).and_then(listener_on);
+        stop_over_rest(client, order, listener).await
     }
 
     /// What a killed daemon could not remove itself.
@@ -217,6 +251,15 @@ fn end_by_signal(
     }
 }
 
+/// The port of an API on this machine.
+fn local_port(client: &AdminClient) -> Option<u16> {
+    let base = client.base();
+    let is_local = base
+        .host_str()
+        .is_some_and(|host| ["127.0.0.1", "[::1]", "localhost"].contains(&host));
+    base.port_or_known_default().filter(|_| is_local)
+}
+
 /// Stops a daemon that may not be signalled, or is not a process of this machine. `process` is waited for if it turns
 /// out to be the daemon's; otherwise the daemon is gone when nobody, or another one, answers.
 async fn stop_over_rest(
@@ -225,14 +268,14 @@ async fn stop_over_rest(
     process: Option<Process>,
 ) -> Result<Stopped, StopError> {
     let accepted = client.stop(order).await?;
-    let done = Stopped::Done {
+    let done = |how| Stopped::Done {
         pid: accepted.pid,
-        how: How::Rest,
+        how,
     };
     let patience = time_left(&accepted) + EXIT_MARGIN;
     if let Some(process) = process.filter(|process| process.pid() == accepted.pid) {
         return if process.wait(patience) {
-            Ok(done)
+            Ok(done(How::Rest))
         } else {
             Err(StopError::StillThere(client.base().to_string()))
         };
@@ -241,7 +284,7 @@ async fn stop_over_rest(
     while Instant::now() < end {
         match client.status().await {
             Ok(status) if status.pid == accepted.pid => tokio::time::sleep(ASK_INTERVAL).await,
-            _ => return Ok(done),
+            _ => return Ok(done(How::OutOfSight)),
         }
     }
     Err(StopError::StillThere(client.base().to_string()))

@@ -31,11 +31,6 @@ pub enum StartError {
     /// The log file cannot be used.
     #[error(transparent)]
     LogFile(#[from] LogFileError),
-    /// `LOG_FILE=-` without anybody to read stdout.
-    #[error(
-        "LOG_FILE=- sends the log to stdout, which a daemon in the background does not have: name a file, or use `fullon run`"
-    )]
-    NoLogFile,
     /// The key file cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),

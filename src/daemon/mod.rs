@@ -4,30 +4,32 @@
 //! the ports, then the log; the PID file says who we are only when the servers answer.
 
 mod error;
+mod life;
 mod signals;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use nix::sys::signal::SigSet;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
-use tracing_appender::non_blocking::WorkerGuard;
 
 pub use error::StartError;
-use signals::{Asked, Signals};
+use life::Life;
+use signals::Signals;
 
-use crate::api::{Phase, VERSION};
+use crate::api::{Phase, VERSION, base_url};
 use crate::auth::{Keyring, random_key, read_or_create_key_file};
 use crate::config::{LogTarget, Settings};
 use crate::health::Health;
 use crate::instance::{Announcement, Announcer, PidFile, State, listener_on};
-use crate::logs::{self, LogFile, LogHealth, Stdout, Watcher};
-use crate::server::admin::{Context, StopOrder, base_url};
+use crate::logs::{self, InstalledLog, LogFile, Stdout, Watcher};
+use crate::server::admin::Context;
 use crate::server::public::Mounts;
 use crate::server::{self, Shutdown, Traffic, admin, public};
 
@@ -97,6 +99,10 @@ fn run_locked(
     mounts: Mounts,
 ) -> Result<Ended, StartError> {
     let started = Instant::now();
+    // Whoever started us may have blocked the signals that stop us; threads inherit what is set here.
+    SigSet::empty()
+        .thread_set_mask()
+        .map_err(|errno| StartError::Signals(errno.into()))?;
     let pid_file = PidFile::acquire(&settings.pid_file)?;
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -152,7 +158,7 @@ impl Start<'_> {
             None => read_or_create_key_file(&settings.key_file)?,
         };
         let instance_key = random_key()?;
-        let log = Log::open(&settings, announcer.is_some(), terminal)?;
+        let log = open_log(&settings, announcer.is_some(), terminal)?;
 
         let address = |listener: &TcpListener| listener.local_addr().map_err(StartError::Runtime);
         let (public_address, admin_address) =
@@ -167,10 +173,11 @@ impl Start<'_> {
             working_directory: origin.working_directory,
             env_file: origin.env_file,
             flags: origin.flags,
+            in_background: announcer.is_some(),
         };
         let (stop, mut stop_orders) = mpsc::channel(1);
         let shutdown = Shutdown::new();
-        let health = Arc::new(Health::new(log.health.clone()));
+        let health = Arc::new(Health::new(log.health().cloned()));
         let traffic = Arc::new(Traffic::default());
         let context = Context {
             instance: state.instance.clone(),
@@ -181,8 +188,13 @@ impl Start<'_> {
             keyring: Arc::new(Keyring::new(&configured_key, &instance_key)),
             health: Arc::clone(&health),
             traffic: Arc::clone(&traffic),
-            log: log.watcher,
+            log: settings
+                .log
+                .target
+                .file()
+                .map(|path| Watcher::new(path.into())),
             stop,
+            deadline: OnceLock::new(),
             shutdown: shutdown.clone(),
             settings,
         };
@@ -199,11 +211,7 @@ impl Start<'_> {
         ));
         servers.close();
 
-        state.write(&pid_file_path)?;
-        if let Err(error) = pid_file.write(state.pid) {
-            State::remove(&pid_file_path);
-            return Err(error.into());
-        }
+        publish(&state, &pid_file_path, pid_file)?;
         health.enter(Phase::Ready);
         tracing::info!(
             version = VERSION,
@@ -214,13 +222,13 @@ impl Start<'_> {
         );
         let life = Life {
             signals,
-            log: log.health,
+            log,
             health,
             shutdown,
             servers,
         };
         // Whoever reads the log after `fullon start` finds the start in it.
-        life.settle_log(Duration::from_secs(1));
+        life.log.settle(Duration::from_secs(1));
         if let Some(announcer) = announcer.take() {
             announcer.announce(&Announcement::Ready {
                 pid: state.pid,
@@ -234,9 +242,17 @@ impl Start<'_> {
 
         let ended = life.until_stopped(&mut stop_orders, default_timeout).await;
         State::remove(&pid_file_path);
-        drop(log.guards);
         Ok(ended)
     }
+}
+
+/// Tells the machine who we are.
+fn publish(state: &State, path: &Path, pid_file: &PidFile) -> Result<(), StartError> {
+    state.write(path)?;
+    pid_file
+        .write(state.pid)
+        .inspect_err(|_| State::remove(path))?;
+    Ok(())
 }
 
 fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -251,128 +267,22 @@ fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Start
     })
 }
 
-/// The log as the daemon holds it.
-struct Log {
-    health: Option<Arc<LogHealth>>,
-    watcher: Option<Arc<Watcher>>,
-    guards: Vec<WorkerGuard>,
-}
-
-impl Log {
-    fn open(
-        settings: &Settings,
-        in_background: bool,
-        terminal: Option<Stdout>,
-    ) -> Result<Self, StartError> {
-        let (file, stdout) = match &settings.log.target {
-            LogTarget::Stdout if in_background => return Err(StartError::NoLogFile),
-            LogTarget::Stdout => (None, Some(terminal.unwrap_or(Stdout { colour: false }))),
-            LogTarget::File(path) => {
-                let mut file = LogFile::open(path)?;
-                if in_background {
-                    file.take_stdio().map_err(StartError::Stdio)?;
-                }
-                (Some(file), terminal)
+fn open_log(
+    settings: &Settings,
+    in_background: bool,
+    terminal: Option<Stdout>,
+) -> Result<InstalledLog, StartError> {
+    let (file, stdout) = match &settings.log.target {
+        LogTarget::Stdout => (None, Some(terminal.unwrap_or(Stdout { colour: false }))),
+        LogTarget::File(path) => {
+            let mut file = LogFile::open(path)?;
+            if in_background {
+                file.take_stdio().map_err(StartError::Stdio)?;
             }
-        };
-        Ok(Self {
-            health: file.as_ref().map(LogFile::health),
-            watcher: settings
-                .log
-                .target
-                .file()
-                .map(|path| Watcher::new(path.into())),
-            guards: logs::install(&settings.log, file, stdout)?,
-        })
-    }
-}
-
-/// A daemon that serves.
-struct Life {
-    signals: Signals,
-    log: Option<Arc<LogHealth>>,
-    health: Arc<Health>,
-    shutdown: Shutdown,
-    servers: TaskTracker,
-}
-
-impl Life {
-    async fn until_stopped(
-        mut self,
-        orders: &mut mpsc::Receiver<StopOrder>,
-        default_timeout: Duration,
-    ) -> Ended {
-        let (by, timeout) = self.wait_for_stop(orders, default_timeout).await;
-        self.health.enter(Phase::Draining);
-        notify_systemd(&[
-            sd_notify::NotifyState::Stopping,
-            sd_notify::NotifyState::Status("draining"),
-        ]);
-        tracing::info!(by, ?timeout, "stopping");
-        // So that followers see it before their streams end.
-        self.settle_log(Duration::from_secs(1));
-        self.shutdown.begin();
-        let servers = self.servers.clone();
-        let ended = tokio::select! {
-            () = servers.wait() => Ended::Gracefully,
-            () = tokio::time::sleep(timeout) => {
-                tracing::warn!("the deadline is over: cutting off what is still in flight");
-                Ended::Gracefully
-            }
-            signal = self.second_signal() => {
-                tracing::warn!(signal, "a second signal: cutting off what is still in flight");
-                Ended::Interrupted
-            }
-        };
-        self.shutdown.force();
-        servers.wait().await;
-        tracing::info!("stopped");
-        self.settle_log(Duration::from_secs(5));
-        ended
-    }
-
-    /// Waits, on a slow disk at most this long, until all that was logged is in the file.
-    fn settle_log(&self, timeout: Duration) {
-        if let Some(log) = &self.log
-            && !log.settle(timeout)
-        {
-            tracing::warn!(?timeout, "the log file is slow");
+            (Some(file), terminal)
         }
-    }
-
-    /// Who asked, and how long requests in flight may take.
-    async fn wait_for_stop(
-        &mut self,
-        orders: &mut mpsc::Receiver<StopOrder>,
-        default_timeout: Duration,
-    ) -> (String, Duration) {
-        loop {
-            tokio::select! {
-                Some(order) = orders.recv() => return (order.subject, order.timeout),
-                asked = self.signals.next() => match asked {
-                    Asked::Stop(signal) => return (signal.into(), default_timeout),
-                    Asked::Reopen => self.reopen_log(),
-                },
-            }
-        }
-    }
-
-    async fn second_signal(&mut self) -> &'static str {
-        loop {
-            match self.signals.next().await {
-                Asked::Stop(signal) => return signal,
-                Asked::Reopen => self.reopen_log(),
-            }
-        }
-    }
-
-    fn reopen_log(&self) {
-        if let Some(log) = &self.log {
-            log.request_reopen();
-        }
-        // Also what makes the log's writer look at the request.
-        tracing::info!("SIGHUP: the log file is opened anew");
-    }
+    };
+    Ok(logs::install(&settings.log, file, stdout)?)
 }
 
 /// Tells systemd (`sd_notify(3)`); without one it does nothing.

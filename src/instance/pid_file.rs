@@ -19,8 +19,9 @@ use super::process::Process;
 
 /// Where the locked byte is: "fullon", read as a number.
 const LOCKED_BYTE: i64 = 0x6675_6c6c_6f6e;
-/// Width of the number in the file, so that it can be replaced in place without ever being torn.
-const PID_WIDTH: usize = 10;
+/// Length of the file, in bytes, so that the number can be replaced in place without ever being torn. It is filled with
+/// newlines, which `$(cat FILE)` strips.
+const LENGTH: usize = 11;
 
 /// What can be wrong with a PID file.
 #[derive(Debug, Error)]
@@ -42,7 +43,9 @@ pub enum PidFileError {
         reason: &'static str,
     },
     /// The system refused.
-    #[error("the PID file {path} cannot be {action}: {source}")]
+    #[error(
+        "the PID file {path} cannot be {action}: {source}; run this as its owner, or set PID_FILE to a file in a directory of yours"
+    )]
     Io {
         /// The file.
         path: PathBuf,
@@ -106,7 +109,7 @@ impl PidFile {
     ///
     /// The disk is full or broken.
     pub fn write(&self, pid: u32) -> Result<(), PidFileError> {
-        let text = format!("{pid:<PID_WIDTH$}\n");
+        let text = format!("{pid:\n<LENGTH$}");
         self.file
             .write_all_at(text.as_bytes(), 0)
             .and_then(|()| self.file.set_len(text.len() as u64))
@@ -167,7 +170,8 @@ pub fn inspect(path: &Path) -> Result<Presence, PidFileError> {
     };
     match conflict(path, &file)? {
         Conflict::Daemon => Ok(Presence::Held(find_holder(path, &file))),
-        Conflict::Stranger | Conflict::None => Ok(Presence::Stale(read_pid(&file))),
+        Conflict::Stranger => Err(PidFileError::Foreign(path.to_owned())),
+        Conflict::None => Ok(Presence::Stale(read_pid(&file))),
     }
 }
 
@@ -334,7 +338,7 @@ mod tests {
         };
         fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)).unwrap();
         fs::write(&path, std::process::id().to_string()).unwrap();
-        assert!(matches!(inspect(&path).unwrap(), Presence::Stale(Some(_))));
+        assert!(matches!(inspect(&path), Err(PidFileError::Foreign(_))));
         assert!(matches!(
             PidFile::acquire(&path),
             Err(PidFileError::Foreign(_))

@@ -113,6 +113,13 @@ impl Process {
         Some(found && !self.is_gone())
     }
 
+    /// The user it belongs to.
+    #[must_use]
+    pub fn owner(&self) -> Option<u32> {
+        let metadata = fs::metadata(format!("/proc/{}", self.pid)).ok()?;
+        (!self.is_gone()).then_some(metadata.uid())
+    }
+
     /// The environment it was started with; empty when the system does not let us look.
     #[must_use]
     pub fn environment(&self) -> BTreeMap<String, OsString> {

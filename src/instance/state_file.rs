@@ -31,6 +31,8 @@ pub struct State {
     pub env_file: Option<PathBuf>,
     /// Settings given by flags.
     pub flags: BTreeMap<String, String>,
+    /// Whether `fullon start` started it; otherwise whoever runs `fullon run` restarts it.
+    pub in_background: bool,
 }
 
 /// The state file cannot be used.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde_json::Value;
+use thiserror::Error;
 use tracing::Level;
 
 use super::cursor::Cursor;
@@ -93,7 +94,7 @@ pub struct Filter {
     pub level: Option<Level>,
     /// Lines that contain this text, upper and lower case told apart.
     pub contains: Option<String>,
-    /// Lines logged at or after this time; lines without a time go with the line before them.
+    /// Lines logged at or after this time, and lines without a time behind the first of them.
     pub since: Option<Timestamp>,
 }
 
@@ -135,12 +136,65 @@ impl Filter {
     }
 }
 
+/// A level, by the names of tracing or of Python.
+fn level(text: &str) -> Option<Level> {
+    match text.to_ascii_lowercase().as_str() {
+        "warning" => Some(Level::WARN),
+        "critical" | "fatal" => Some(Level::ERROR),
+        other => other.parse().ok(),
+    }
+}
+
+/// A filter, as texts describe it.
+#[derive(Debug, Clone, Default)]
+pub struct FilterTexts<'a> {
+    /// `error`, `warn`, `info`, `debug`, `trace`.
+    pub level: Option<&'a str>,
+    /// Text that lines contain; an empty one counts as none.
+    pub contains: Option<&'a str>,
+    /// RFC 3339 timestamp, or how long ago.
+    pub since: Option<&'a str>,
+}
+
+/// A text that does not describe a filter.
+#[derive(Debug, Error)]
+#[error("`{name}` {reason}")]
+pub struct FilterError {
+    /// `level` or `since`.
+    pub name: &'static str,
+    /// What would be right.
+    pub reason: &'static str,
+}
+
+impl TryFrom<FilterTexts<'_>> for Filter {
+    type Error = FilterError;
+
+    fn try_from(texts: FilterTexts<'_>) -> Result<Self, FilterError> {
+        let level = texts.level.map(|text| {
+            level(text).ok_or(FilterError {
+                name: "level",
+                reason: "is not one of error, warn, info, debug, trace",
+            })
+        });
+        let since = texts.since.map(|text| {
+            parse_since(text, Timestamp::now()).map_err(|reason| FilterError {
+                name: "since",
+                reason,
+            })
+        });
+        Ok(Self {
+            level: level.transpose()?,
+            contains: texts
+                .contains
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned),
+            since: since.transpose()?,
+        })
+    }
+}
+
 /// Reads "since when": an RFC 3339 timestamp, or how long before `now`, such as `10m` or `2h 30m`.
-///
-/// # Errors
-///
-/// What would be right.
-pub fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, &'static str> {
+fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, &'static str> {
     const EXPECTED: &str =
         "is neither an RFC 3339 timestamp (2026-01-31T09:00:00Z) nor how long ago (10m, 2h 30m)";
     if let Ok(timestamp) = text.parse() {

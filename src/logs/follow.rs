@@ -1,9 +1,8 @@
 //! Following the log: history and what comes, as one sequence.
 //!
-//! A follower holds its place in the file and at most one block of it. It reads when the file changes, as
-//! fast as its own reader takes what it finds; whoever does not read costs nothing but that place.
+//! A follower holds its place in the file and at most one block of it. History is nothing but a place further back. It
+//! reads as fast as its own reader takes what it finds; whoever does not read costs nothing but that place.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -13,11 +12,13 @@ use memchr::memchr;
 
 use super::cursor::{Cursor, FileId};
 use super::entry::{Filter, MAX_LINE_BYTES, entry};
-use super::tail;
 use super::watch::{Subscription, Watcher};
+use super::{open_for_reading, tail};
 use crate::api::LogEntry;
 
 const BLOCK: usize = 64 * 1024;
+/// How much [`Follower::rest`] reads at most, in blocks.
+const REST_BLOCKS: usize = 16;
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +46,8 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Begins to follow. Must be called within a tokio runtime.
+    /// Begins to follow. Must be called within a tokio runtime, but not on one of its workers: the history is searched
+    /// here, and may lie far back.
     ///
     /// # Errors
     ///
@@ -55,7 +57,7 @@ impl Follower {
         let mut reader = Reader {
             path: watcher.path().to_owned(),
             filter,
-            ready: VecDeque::new(),
+            begins_with_gap: false,
             source: None,
         };
         reader.begin(from)?;
@@ -64,6 +66,8 @@ impl Follower {
 
     /// The next items, at least one, as soon as there are any. Nothing is lost when the future is dropped.
     ///
+    /// A block is read where it is asked for: the file's end is in memory, and handing it to another thread costs more.
+    ///
     /// # Errors
     ///
     /// The log cannot be read.
@@ -71,31 +75,46 @@ impl Follower {
         loop {
             // Seen before the file is read, so that what arrives in between wakes us again.
             self.changes.mark_seen();
-            let items = self.available()?;
-            if !items.is_empty() {
-                return Ok(items);
+            match self.reader.step()? {
+                Step::Items(items) => return Ok(items),
+                Step::More => tokio::task::yield_now().await,
+                Step::Idle => self.changes.changed().await,
             }
-            self.changes.changed().await;
         }
     }
 
-    /// What is there now and was not returned yet: at most one block's worth.
-    ///
-    /// The read is not handed to another thread: the file's end is in memory, and a place in a queue costs more.
+    /// What is there now and was not returned yet, at most 1 MiB of the file.
     ///
     /// # Errors
     ///
     /// The log cannot be read.
-    pub fn available(&mut self) -> io::Result<Vec<Item>> {
-        self.reader.available()
+    pub fn rest(&mut self) -> io::Result<Vec<Item>> {
+        let mut rest = Vec::new();
+        for _ in 0..REST_BLOCKS {
+            match self.reader.step()? {
+                Step::Items(items) => rest.extend(items),
+                Step::More => {}
+                Step::Idle => break,
+            }
+        }
+        Ok(rest)
     }
+}
+
+/// What reading one block came to.
+enum Step {
+    Items(Vec<Item>),
+    /// Nothing that is wanted, but there is more.
+    More,
+    /// The end, for now.
+    Idle,
 }
 
 #[derive(Debug)]
 struct Reader {
     path: PathBuf,
     filter: Filter,
-    ready: VecDeque<Item>,
+    begins_with_gap: bool,
     source: Option<SourceFile>,
 }
 
@@ -109,6 +128,8 @@ struct SourceFile {
     /// How much of that line was read so far, and its first bytes.
     line_len: u64,
     line: Vec<u8>,
+    /// Another file has its name, and has begun to be written.
+    is_replaced: bool,
 }
 
 impl SourceFile {
@@ -119,6 +140,7 @@ impl SourceFile {
             line_start,
             line_len: 0,
             line: Vec::new(),
+            is_replaced: false,
         }
     }
 
@@ -164,18 +186,15 @@ impl Reader {
     fn begin(&mut self, from: From) -> io::Result<()> {
         let Some((file, id)) = open(&self.path)? else {
             if matches!(from, From::After(_)) {
-                self.ready.push_back(Item::Gap);
+                self.begins_with_gap = true;
             }
             return Ok(());
         };
         let start = match from {
-            From::Last(lines) => {
-                let (end, entries) = tail::history(&file, lines, &self.filter)?;
-                self.ready.extend(entries.into_iter().map(Item::Entry));
-                end
-            }
+            // What follows is read forward from there, as its reader takes it.
+            From::Last(lines) => tail::start_of_last(&file, lines, &self.filter)?,
             From::After(cursor) => resume_at(&file, id, cursor).unwrap_or_else(|| {
-                self.ready.push_back(Item::Gap);
+                self.begins_with_gap = true;
                 0
             }),
         };
@@ -183,45 +202,49 @@ impl Reader {
         Ok(())
     }
 
-    fn available(&mut self) -> io::Result<Vec<Item>> {
-        if !self.ready.is_empty() {
-            return Ok(self.ready.drain(..).collect());
+    fn step(&mut self) -> io::Result<Step> {
+        if std::mem::take(&mut self.begins_with_gap) {
+            return Ok(Step::Items(vec![Item::Gap]));
         }
-        let mut items = Vec::new();
-        let mut was_replaced = false;
-        while items.is_empty() {
-            let Some(source) = &mut self.source else {
-                let Some((file, id)) = open(&self.path)? else {
-                    break;
-                };
-                self.source = Some(SourceFile::new(file, id, 0));
-                continue;
+        let Some(source) = &mut self.source else {
+            let Some((file, id)) = open(&self.path)? else {
+                return Ok(Step::Idle);
             };
-            let filter = &self.filter;
-            let wanted = |entry: &LogEntry| !filter.is_too_old(entry) && filter.wants(entry);
-            if source.read(wanted, &mut items)? {
-                continue;
-            }
-            if source.file.metadata()?.len() < source.line_start + source.line_len {
-                // Cut short in place.
-                *source = SourceFile::new(source.file.try_clone()?, source.id, 0);
-                items.push(Item::Gap);
-            } else if was_replaced {
-                // Renamed and read to its end once more since: what follows is in the new file.
-                self.source = None;
-            } else {
-                was_replaced = open(&self.path)?.is_some_and(|(_, id)| id != source.id);
-                if !was_replaced {
-                    break;
-                }
-            }
+            self.source = Some(SourceFile::new(file, id, 0));
+            return Ok(Step::More);
+        };
+        let filter = &self.filter;
+        let wanted = |entry: &LogEntry| !filter.is_too_old(entry) && filter.wants(entry);
+        let mut items = Vec::new();
+        let has_read = source.read(wanted, &mut items)?;
+        if !items.is_empty() {
+            return Ok(Step::Items(items));
         }
-        Ok(items)
+        if has_read {
+            return Ok(Step::More);
+        }
+        if source.file.metadata()?.len() < source.line_start + source.line_len {
+            // Cut short in place.
+            *source = SourceFile::new(source.file.try_clone()?, source.id, 0);
+            return Ok(Step::Items(vec![Item::Gap]));
+        }
+        let successor = match open(&self.path)? {
+            Some((file, id)) if id != source.id && file.metadata()?.len() > 0 => (file, id),
+            _ => return Ok(Step::Idle),
+        };
+        if source.is_replaced {
+            let (file, id) = successor;
+            self.source = Some(SourceFile::new(file, id, 0));
+        } else {
+            // The old file may have got its last lines since it was read; from now on it gets none.
+            source.is_replaced = true;
+        }
+        Ok(Step::More)
     }
 }
 
 fn open(path: &Path) -> io::Result<Option<(File, FileId)>> {
-    match File::open(path) {
+    match open_for_reading(path) {
         Ok(file) => {
             let id = FileId::of(&file.metadata()?);
             Ok(Some((file, id)))
@@ -329,7 +352,7 @@ mod tests {
                 panic!("{item:?}")
             };
             let mut follower = log.follow(From::After(entry.cursor.parse().unwrap()));
-            assert_eq!(follower.available().unwrap(), items[at + 1..], "{at}");
+            assert_eq!(follower.rest().unwrap(), items[at + 1..], "{at}");
         }
     }
 
@@ -346,6 +369,29 @@ mod tests {
         assert_eq!(texts(&collect(&mut follower, 2).await), ["2", "3"]);
         log.append("4\n");
         assert_eq!(texts(&collect(&mut follower, 1).await), ["4"]);
+    }
+
+    #[tokio::test]
+    async fn an_empty_successor_is_waited_for_and_the_old_file_still_read() {
+        let log = Log::new();
+        log.append("1\n");
+        let mut follower = log.follow(From::Last(1));
+        collect(&mut follower, 1).await;
+        let old = OpenOptions::new().append(true).open(&log.path).unwrap();
+        std::fs::rename(&log.path, log.path.with_extension("1")).unwrap();
+        log.append("");
+        assert_eq!(follower.rest().unwrap(), []);
+        // The writer has not been told yet, as with `create` of logrotate.
+        (&old).write_all(b"2\n").unwrap();
+        assert_eq!(texts(&collect(&mut follower, 1).await), ["2"]);
+        log.append("3\n");
+        assert_eq!(texts(&collect(&mut follower, 1).await), ["3"]);
+        let filter = Filter {
+            contains: Some("nothing has this".into()),
+            ..Filter::default()
+        };
+        let mut follower = Follower::new(&log.watcher, From::Last(1), filter).unwrap();
+        assert_eq!(follower.rest().unwrap(), []);
     }
 
     #[tokio::test]

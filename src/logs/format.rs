@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tracing::{Event, Subscriber};
@@ -38,8 +39,39 @@ pub struct Stdout {
     pub colour: bool,
 }
 
-/// Sends the events of this process to the file, to stdout, or to both. What was logged has got there once the
-/// guards are dropped.
+/// The log of this process. What was logged has got where it goes once this is dropped.
+pub struct InstalledLog {
+    _guards: Vec<WorkerGuard>,
+    file: Option<(NonBlocking, Arc<LogHealth>)>,
+}
+
+impl InstalledLog {
+    /// How the log file is doing, if there is one.
+    #[must_use]
+    pub fn health(&self) -> Option<&Arc<LogHealth>> {
+        self.file.as_ref().map(|(_, health)| health)
+    }
+
+    /// Opens the log file anew by its name, for an outside rotation.
+    pub fn reopen(&mut self) {
+        if let Some((queue, health)) = &mut self.file {
+            health.request_reopen();
+            // Nothing, but it wakes the writer. Its queue takes everything.
+            let _ = io::Write::write(queue, b"");
+        }
+    }
+
+    /// Waits until all that was logged is in the file, at most `timeout`.
+    pub fn settle(&self, timeout: Duration) {
+        if let Some(health) = self.health()
+            && !health.settle(timeout)
+        {
+            tracing::warn!(?timeout, "the log file is slow");
+        }
+    }
+}
+
+/// Sends the events of this process to the file, to stdout, or to both.
 ///
 /// # Errors
 ///
@@ -48,9 +80,10 @@ pub fn install(
     settings: &LogSettings,
     file: Option<LogFile>,
     stdout: Option<Stdout>,
-) -> Result<Vec<WorkerGuard>, InstallError> {
+) -> Result<InstalledLog, InstallError> {
     let mut guards = Vec::new();
     let mut layers = Vec::new();
+    let mut queue_of_file = None;
     let queue = || {
         NonBlockingBuilder::default()
             .lossy(false)
@@ -64,6 +97,7 @@ pub fn install(
     if let Some(file) = file {
         let health = file.health();
         let (writer, guard) = queue().thread_name("log-file").finish(file);
+        queue_of_file = Some((writer.clone(), Arc::clone(&health)));
         let counted = move || Counted {
             writer: writer.clone(),
             health: Arc::clone(&health),
@@ -76,7 +110,10 @@ pub fn install(
         .with(EnvFilter::builder().parse(&settings.filter)?)
         .try_init()?;
     log_panics();
-    Ok(guards)
+    Ok(InstalledLog {
+        _guards: guards,
+        file: queue_of_file,
+    })
 }
 
 /// The queue of the log file, with a count of what went into it: one call, one event.

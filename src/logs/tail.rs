@@ -1,4 +1,5 @@
-//! The last lines of the log, read backwards from the end in blocks: the cost is that of what is returned.
+//! The last lines of the log, read backwards from the end in blocks: the cost is that of what is returned, and with a
+//! filter that of what is searched, which has a bound.
 
 use std::fs::File;
 use std::io;
@@ -10,27 +11,32 @@ use thiserror::Error;
 
 use super::cursor::{Cursor, FileId};
 use super::entry::{Filter, MAX_LINE_BYTES, entry};
+use super::open_for_reading;
 use crate::api::{LogEntry, LogPage};
 
 const BLOCK: usize = 64 * 1024;
 /// A page ends early when its lines together exceed this, so that ten thousand long lines do not fill memory.
 const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// A page ends early when this much was searched; the next one goes on where it ended.
+const MAX_SEARCHED_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A page of the log.
 #[derive(Debug)]
 pub struct Page {
     /// The lines, oldest first.
     pub entries: Vec<LogEntry>,
-    /// The first and the last of them.
-    pub ends: Option<(Cursor, Cursor)>,
+    /// Where the page before this one ends; `None` when nothing lies before.
+    pub first: Option<Cursor>,
+    /// Where what follows begins.
+    pub next: Cursor,
 }
 
 impl std::convert::From<Page> for LogPage {
     fn from(page: Page) -> Self {
         Self {
-            first_cursor: page.ends.map(|(first, _)| first.to_string()),
-            next_cursor: page.ends.map(|(_, last)| last.to_string()),
             entries: page.entries,
+            first_cursor: page.first.map(|cursor| cursor.to_string()),
+            next_cursor: page.next.to_string(),
         }
     }
 }
@@ -66,7 +72,7 @@ pub fn last_lines(
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(fail)?;
+    let file = open_for_reading(path).map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
     let id = FileId::of(&metadata);
     let end = match before {
@@ -74,24 +80,21 @@ pub fn last_lines(
         Some(cursor) if cursor.file == id && cursor.offset <= metadata.len() => cursor.offset,
         Some(_) => return Err(TailError::Gone),
     };
-    let mut found = read_backwards(&file, id, end, lines, filter).map_err(fail)?;
-    found.reverse();
-    let ends = match (found.first(), found.last()) {
-        (Some((first, _)), Some((last, _))) => Some((*first, *last)),
-        _ => None,
+    let found = search(&file, id, end, lines, filter).map_err(fail)?;
+    let place = |offset| Cursor {
+        file: id,
+        offset,
+        len: 0,
     };
     Ok(Page {
-        entries: found.into_iter().map(|(_, entry)| entry).collect(),
-        ends,
+        next: found.last.unwrap_or(place(end)),
+        first: (found.reached > 0).then_some(found.first.unwrap_or(place(found.reached))),
+        entries: found.entries,
     })
 }
 
-/// Where the last complete line ends, and the last `lines` complete lines before that which pass the filter.
-pub(super) fn history(
-    file: &File,
-    lines: usize,
-    filter: &Filter,
-) -> io::Result<(u64, Vec<LogEntry>)> {
+/// Where the last `lines` complete lines begin that pass the filter, as far as that is searched for.
+pub(super) fn start_of_last(file: &File, lines: usize, filter: &Filter) -> io::Result<u64> {
     let metadata = file.metadata()?;
     let mut end = metadata.len();
     if let Some(last) = Backwards::new(file, end).previous_line()?
@@ -99,39 +102,69 @@ pub(super) fn history(
     {
         end = last.offset;
     }
-    let mut found = read_backwards(file, FileId::of(&metadata), end, lines, filter)?;
-    found.reverse();
-    Ok((end, found.into_iter().map(|(_, entry)| entry).collect()))
-}
-
-fn read_backwards(
-    file: &File,
-    id: FileId,
-    end: u64,
-    lines: usize,
-    filter: &Filter,
-) -> io::Result<Vec<(Cursor, LogEntry)>> {
+    let mut start = end;
+    let mut left = lines;
     let mut reader = Backwards::new(file, end);
-    let mut found = Vec::new();
-    let mut bytes = 0;
-    while found.len() < lines
-        && bytes < MAX_PAGE_BYTES
+    while left > 0
+        && end - reader.end < MAX_SEARCHED_BYTES
         && let Some(line) = reader.previous_line()?
     {
-        let cursor = Cursor {
-            file: id,
-            offset: line.offset,
-            len: line.len,
-        };
-        let entry = entry(cursor, reader.content(&line)?, line.terminated);
+        if !filter.is_empty() {
+            let entry = reader.entry(&line, FileId::of(&metadata))?;
+            if filter.is_too_old(&entry) {
+                break;
+            }
+            if !filter.wants(&entry) {
+                continue;
+            }
+        }
+        start = line.offset;
+        left -= 1;
+    }
+    Ok(start)
+}
+
+struct Found {
+    /// Oldest first.
+    entries: Vec<LogEntry>,
+    /// The oldest of them, when the page is full: the next one goes on before it.
+    first: Option<Cursor>,
+    last: Option<Cursor>,
+    /// How far back was searched.
+    reached: u64,
+}
+
+fn search(file: &File, id: FileId, end: u64, lines: usize, filter: &Filter) -> io::Result<Found> {
+    let mut reader = Backwards::new(file, end);
+    let mut found = Found {
+        entries: Vec::new(),
+        first: None,
+        last: None,
+        reached: end,
+    };
+    let mut bytes = 0;
+    while found.entries.len() < lines
+        && bytes < MAX_PAGE_BYTES
+        && end - found.reached < MAX_SEARCHED_BYTES
+        && let Some(line) = reader.previous_line()?
+    {
+        let cursor = line.cursor(id);
+        let entry = reader.entry(&line, id)?;
         if filter.is_too_old(&entry) {
+            found.reached = 0;
             break;
         }
+        found.reached = line.offset;
         if filter.wants(&entry) {
             bytes += entry.line.len();
-            found.push((cursor, entry));
+            found.first = Some(cursor);
+            found.last = found.last.or(Some(cursor));
+            found.entries.push(entry);
+        } else {
+            found.first = None;
         }
     }
+    found.entries.reverse();
     Ok(found)
 }
 
@@ -140,6 +173,16 @@ struct Line {
     /// With its newline.
     len: u64,
     terminated: bool,
+}
+
+impl Line {
+    fn cursor(&self, file: FileId) -> Cursor {
+        Cursor {
+            file,
+            offset: self.offset,
+            len: self.len,
+        }
+    }
 }
 
 /// Walks from a place towards the start of the file, one line at a time, holding one block.
@@ -187,6 +230,14 @@ impl<'a> Backwards<'a> {
         };
         self.end = start;
         Ok(Some(line))
+    }
+
+    fn entry(&mut self, line: &Line, file: FileId) -> io::Result<LogEntry> {
+        Ok(entry(
+            line.cursor(file),
+            self.content(line)?,
+            line.terminated,
+        ))
     }
 
     /// At most the first [`MAX_LINE_BYTES`] of the line, without its newline.
@@ -289,9 +340,11 @@ mod tests {
         let mut collected = Vec::new();
         loop {
             let page = last_lines(&path, 7, &Filter::default(), before).unwrap();
-            let Some((first, _)) = page.ends else { break };
-            before = Some(first);
             collected.splice(0..0, page.entries.into_iter().map(|entry| entry.line));
+            before = page.first;
+            if before.is_none() {
+                break;
+            }
         }
         assert_eq!(collected.join("\n") + "\n", content);
     }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::libc;
@@ -43,7 +43,8 @@ pub enum LogFileError {
 /// How the log file is doing, and the wish to have it opened again.
 #[derive(Debug, Default)]
 pub struct LogHealth {
-    failure: Mutex<Option<String>>,
+    write_failure: Mutex<Option<String>>,
+    reopen_failure: Mutex<Option<String>>,
     reopen: AtomicBool,
     /// Events handed to the writer's queue, and how many of them it has dealt with.
     queued: AtomicU64,
@@ -52,10 +53,11 @@ pub struct LogHealth {
 }
 
 impl LogHealth {
-    /// What the last write failed with, if the last write failed.
+    /// What the last write, or the last attempt to open the file anew, failed with.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        self.lock().clone()
+        let failure = |of: &Mutex<Option<String>>| lock(of).clone();
+        failure(&self.write_failure).or_else(|| failure(&self.reopen_failure))
     }
 
     pub(super) fn count_queued(&self) {
@@ -65,7 +67,7 @@ impl LogHealth {
     /// Waits until every event logged so far is in the file, at most `timeout`; whether it is.
     pub fn settle(&self, timeout: Duration) -> bool {
         let target = self.queued.load(Ordering::Acquire);
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = lock(&self.written);
         let waited = self
             .progress
             .wait_timeout_while(written, timeout, |written| *written < target);
@@ -74,18 +76,19 @@ impl LogHealth {
     }
 
     fn count_written(&self, events: u64) {
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner) += events;
+        *lock(&self.written) += events;
         self.progress.notify_all();
     }
 
-    /// Has the file opened anew by its name before the next event is written.
-    pub fn request_reopen(&self) {
+    /// Has the file opened anew by its name, once what was logged before is in the old one. Until that succeeds it is
+    /// tried again with every write.
+    pub(super) fn request_reopen(&self) {
         self.reopen.store(true, Ordering::Release);
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The log file: opened for appending, 0600, never through a link or onto another user's file.
@@ -97,6 +100,8 @@ pub struct LogFile {
     /// Events in the buffer.
     buffered: u64,
     lost_lines: usize,
+    /// The file ends within a line: a write failed half way.
+    is_torn: bool,
     takes_stdio: bool,
     health: Arc<LogHealth>,
 }
@@ -114,6 +119,7 @@ impl LogFile {
             buffer: Vec::new(),
             buffered: 0,
             lost_lines: 0,
+            is_torn: false,
             takes_stdio: false,
             health: Arc::default(),
         })
@@ -143,38 +149,83 @@ impl LogFile {
             Ok(file)
         });
         match opened {
-            Ok(file) => self.file = file,
-            Err(error) => *self.health.lock() = Some(error.to_string()),
+            Ok(file) => {
+                self.file = file;
+                self.is_torn = false;
+                *lock(&self.health.reopen_failure) = None;
+            }
+            Err(error) => {
+                let is_new = lock(&self.health.reopen_failure)
+                    .replace(error.to_string())
+                    .is_none();
+                self.health.request_reopen();
+                if is_new {
+                    let note =
+                        own_line(&format!("{error}; still writing to the file that was open"));
+                    self.append(note.as_bytes());
+                }
+            }
         }
     }
 
     fn write_buffer(&mut self) {
-        if self.buffer.is_empty() {
-            return;
-        }
-        if self.lost_lines > 0 {
-            let note = format!(
-                "{} ERROR fullon_master_api::logs: {} lines were lost: the log file could not be written\n",
-                jiff::Timestamp::now(),
-                self.lost_lines
-            );
-            self.buffer.splice(0..0, note.into_bytes());
-        }
-        match self.file.write_all(&self.buffer) {
-            Ok(()) => {
+        if self.lost_lines > 0 && !self.buffer.is_empty() {
+            let lost = self.lost_lines;
+            let note = own_line(&format!(
+                "{lost} lines were lost: the log file could not be written"
+            ));
+            if self.append(note.as_bytes()) {
                 self.lost_lines = 0;
-                *self.health.lock() = None;
-            }
-            Err(error) => {
-                let noted = usize::from(self.lost_lines > 0);
-                self.lost_lines += memchr::memchr_iter(b'\n', &self.buffer).count() - noted;
-                *self.health.lock() = Some(format!("writing {}: {error}", self.path.display()));
+            } else {
+                // The note itself is no line that anybody misses.
+                self.lost_lines = lost;
             }
         }
+        let buffer = std::mem::take(&mut self.buffer);
+        self.append(&buffer);
+        self.buffer = buffer;
         self.buffer.clear();
         self.health
             .count_written(std::mem::take(&mut self.buffered));
     }
+
+    /// Writes whole lines behind what is there; whether all of them are in the file. Those that are not are counted.
+    fn append(&mut self, lines: &[u8]) -> bool {
+        if lines.is_empty() {
+            return true;
+        }
+        if self.is_torn && self.file.write_all(b"\n").is_ok() {
+            self.is_torn = false;
+        }
+        let mut written = 0;
+        let outcome = loop {
+            match self.file.write(&lines[written..]) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => written += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+            if written == lines.len() {
+                break Ok(());
+            }
+        };
+        let failure = outcome.err().map(|error: io::Error| {
+            self.is_torn |= written > 0 && lines[written - 1] != b'\n';
+            self.lost_lines += memchr::memchr_iter(b'\n', &lines[written..]).count();
+            format!("writing {}: {error}", self.path.display())
+        });
+        let is_whole = failure.is_none();
+        *lock(&self.health.write_failure) = failure;
+        is_whole
+    }
+}
+
+/// A line of the writer's own: it cannot log, since what it logs would come back to it.
+fn own_line(message: &str) -> String {
+    format!(
+        "{} ERROR fullon_master_api::logs: {message}\n",
+        jiff::Timestamp::now()
+    )
 }
 
 impl Write for LogFile {
@@ -293,6 +344,69 @@ mod tests {
             text.contains(" 4 lines were lost") && text.ends_with("\nc\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_line_that_was_torn_by_a_full_disk_stays_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut log = LogFile::open(&path).unwrap();
+        // A pipe takes some bytes of a large write and then no more, as a disk does that fills up.
+        let (mut reader, writer) = io::pipe().unwrap();
+        let flags = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK);
+        nix::fcntl::fcntl(&writer, flags).unwrap();
+        log.file = std::os::fd::OwnedFd::from(writer).into();
+        for line in [
+            "first\n".to_owned(),
+            "x".repeat(200_000) + "\n",
+            "third\n".to_owned(),
+        ] {
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        log.flush().unwrap();
+        assert!(log.health().failure().is_some());
+        let mut taken = vec![0; 50_000];
+        io::Read::read_exact(&mut reader, &mut taken).unwrap();
+        log.write_all(b"fourth\n").unwrap();
+        log.flush().unwrap();
+        drop(log);
+        let mut rest = String::new();
+        io::Read::read_to_string(&mut reader, &mut rest).unwrap();
+        let lines: Vec<&str> = rest.lines().collect();
+        assert!(lines[0].bytes().all(|byte| byte == b'x'), "{lines:?}");
+        assert!(lines[1].contains(" 2 lines were lost"), "{lines:?}");
+        assert_eq!(lines[2..], ["fourth"]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_anew_is_told_and_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut log = LogFile::open(&path).unwrap();
+        let write = |log: &mut LogFile, line: &str| {
+            log.write_all(line.as_bytes()).unwrap();
+            log.flush().unwrap();
+        };
+        let old = path.with_extension("1");
+        std::fs::rename(&path, &old).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        log.health().request_reopen();
+        write(&mut log, "one\n");
+        write(&mut log, "two\n");
+        assert!(log.health().failure().unwrap().contains("symbolic link"));
+        std::fs::remove_file(&path).unwrap();
+        write(&mut log, "three\n");
+        write(&mut log, "four\n");
+        assert_eq!(log.health().failure(), None);
+        let text = std::fs::read_to_string(&old).unwrap();
+        assert_eq!(
+            text.matches("still writing to the file that was open")
+                .count(),
+            1,
+            "{text}"
+        );
+        assert!(text.ends_with("two\nthree\n"), "{text}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "four\n");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The admin API: what an operator asks and orders.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -21,12 +21,12 @@ use super::shutdown::Shutdown;
 use super::traffic::Traffic;
 use super::{docs, openapi, usage};
 use crate::api::{
-    LogPage, Phase, SERVICE, SettingEntry, Status, StopAccepted, StopRequest, VERSION,
+    LogPage, Phase, SERVICE, SettingEntry, Status, StopAccepted, StopRequest, VERSION, base_url,
 };
 use crate::auth::Keyring;
 use crate::config::Settings;
 use crate::health::Health;
-use crate::logs::{self, Cursor, From, Watcher};
+use crate::logs::{self, Cursor, FilterTexts, From, Watcher};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -63,6 +63,8 @@ pub struct Context {
     pub log: Option<Arc<Watcher>>,
     /// Takes orders to stop.
     pub stop: mpsc::Sender<StopOrder>,
+    /// Set by the first order to stop.
+    pub deadline: OnceLock<Timestamp>,
     /// Ends streams when it begins.
     pub shutdown: Shutdown,
 }
@@ -93,20 +95,6 @@ fn openapi_service(context: Option<Context>) -> OpenApiService<AdminApi, ()> {
 
 pub(super) fn document_service() -> OpenApiService<AdminApi, ()> {
     openapi_service(None)
-}
-
-/// Base URL of a listener, as a client on this machine reaches it.
-#[must_use]
-pub fn base_url(address: SocketAddr) -> String {
-    let mut reachable = address;
-    if address.ip().is_unspecified() {
-        reachable.set_ip(if address.is_ipv4() {
-            std::net::Ipv4Addr::LOCALHOST.into()
-        } else {
-            std::net::Ipv6Addr::LOCALHOST.into()
-        });
-    }
-    format!("http://{reachable}")
 }
 
 pub(super) struct AdminApi(Option<Context>);
@@ -207,12 +195,15 @@ impl AdminApi {
             subject: caller.claims.subject,
             timeout,
         });
-        let timeout = SignedDuration::try_from(timeout).unwrap_or_default();
+        // A second order changes nothing: the first one's deadline is in force.
+        let deadline = context.deadline.get_or_init(|| {
+            Timestamp::now() + SignedDuration::try_from(timeout).unwrap_or_default()
+        });
         Ok(Accepted(StopAccepted {
             phase: Phase::Draining,
             pid: std::process::id(),
             in_flight: context.traffic.in_flight().saturating_sub(1),
-            deadline: (Timestamp::now() + timeout).to_string(),
+            deadline: deadline.to_string(),
         }))
     }
 
@@ -241,13 +232,16 @@ impl AdminApi {
         before: Query<Option<String>>,
     ) -> Result<log_stream::Lines> {
         let path = self.log()?.path().to_owned();
-        let filter = log_stream::filter(level.0.as_deref(), contains.0, since.0.as_deref())?;
+        let filter = log_stream::filter(FilterTexts {
+            level: level.0.as_deref(),
+            contains: contains.0.as_deref(),
+            since: since.0.as_deref(),
+        })?;
         let before = parse_cursor("before", before.0.as_deref())?;
         let lines = lines.0 as usize;
         let read = move || logs::last_lines(&path, lines, &filter, before);
-        let page = tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
+        let page = log_stream::blocking(read)
+            .await?
             .map_err(|error| log_stream::unreadable(&error))?;
         let page = LogPage::from(page);
         Ok(if log_stream::wants_text(request) {
@@ -289,13 +283,18 @@ impl AdminApi {
         #[oai(name = "Last-Event-ID")]
         last_event_id: Header<Option<String>>,
     ) -> Result<LogStream> {
-        let filter = log_stream::filter(level.0.as_deref(), contains.0, since.0.as_deref())?;
+        let filter = log_stream::filter(FilterTexts {
+            level: level.0.as_deref(),
+            contains: contains.0.as_deref(),
+            since: since.0.as_deref(),
+        })?;
         let resume = match last_event_id.0.as_deref().filter(|id| !id.is_empty()) {
             Some(id) => parse_cursor("Last-Event-ID", Some(id))?,
             None => parse_cursor("after", after.0.as_deref())?,
         };
         let from = resume.map_or(From::Last(lines.0 as usize), From::After);
-        LogStream::new(self.log()?, from, filter, self.context()?.shutdown.clone())
+        let shutdown = self.context()?.shutdown.clone();
+        LogStream::new(Arc::clone(self.log()?), from, filter, shutdown).await
     }
 }
 

@@ -19,8 +19,8 @@ use super::progress::Progress;
 use super::service::Service;
 use super::shutdown::Shutdown;
 
-/// A connection on which the client got nothing for this long, and waits for nothing, is closed: one that is kept but idle,
-/// and one whose headers do not come. Looked at once in that time, so it may last twice as long. hyper's own timeout
+/// A connection on which the client got nothing for this long, and everything waits for the client, is closed: one that is
+/// kept but idle, one whose headers do not come, one that does not read its answer. Looked at once in that time, so it may last twice as long. hyper's own timeout
 /// sets a timer for each request, which costs a tenth of the throughput of a small answer.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Once stopping: how long a client that may never end what it began (headers, the reading of a stream) is waited for.
@@ -48,8 +48,12 @@ pub(super) async fn serve(
         let answer = service.answer(request, peer, local, &progress);
         async { Ok::<_, Infallible>(answer.await) }
     });
-    let mut connection =
-        pin!(http1::Builder::new().serve_connection(TokioIo::new(socket), handler));
+    let mut connection = pin!(
+        http1::Builder::new()
+            // A client may close its side once it has asked. That a follower is gone is seen when it is written to.
+            .half_close(true)
+            .serve_connection(TokioIo::new(socket), handler)
+    );
 
     tokio::select! {
         biased;
@@ -70,13 +74,13 @@ pub(super) async fn serve(
     }
 }
 
-/// Returns once the client got nothing for a while and waits for nothing.
+/// Returns once the client got nothing for a while, and everything waits for the client.
 async fn idled_out(progress: &Progress, stream: &TcpStream) {
     let mut before = None;
     loop {
         tokio::time::sleep(IDLE_TIMEOUT).await;
         let now = Some(progress.mark());
-        if now == before && progress.is_between_requests() && !has_unread_request(stream) {
+        if now == before && progress.awaits_client() && !has_unread_request(stream) {
             return;
         }
         before = now;

@@ -102,6 +102,18 @@ impl<'a, S: Needs> ApiExtractor<'a> for Authorized<S> {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        Ok(Self::check(request)?)
+        let checked = Self::check(request);
+        if let Err(failure) = &checked
+            && S::SCOPE == Scope::Control
+        {
+            tracing::warn!(
+                target: "audit",
+                action = request.uri().path(),
+                outcome = "refused",
+                reason = %failure,
+                peer = request.remote_addr().as_socket_addr().map(tracing::field::display),
+            );
+        }
+        Ok(checked?)
     }
 }

@@ -1,24 +1,23 @@
 //! The log over HTTP: a page of it, and server-sent events.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream;
-use jiff::Timestamp;
 use poem::http::{StatusCode, header};
 use poem::{Body, IntoResponse, Request, Response};
 use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
 use serde::Serialize;
-use tracing::Level;
 
 use super::payload::Json;
 use super::problem::Failure;
 use super::service::Streaming;
 use super::shutdown::Shutdown;
 use crate::api::{LogEntry, LogPage, StreamEnd, event};
-use crate::logs::{self, Filter, Follower, From, Item, TailError, Watcher};
+use crate::logs::{Filter, FilterTexts, Follower, From, Item, TailError, Watcher};
 
 /// A quiet stream says at least this often that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -76,29 +75,8 @@ pub fn wants_text(request: &Request) -> bool {
 }
 
 /// The filter that the query parameters describe.
-pub fn filter(
-    level: Option<&str>,
-    contains: Option<String>,
-    since: Option<&str>,
-) -> Result<Filter, Failure> {
-    let level = level
-        .map(|text| {
-            text.parse::<Level>().map_err(|_| {
-                Failure::bad_parameter("level", "is not one of error, warn, info, debug, trace")
-            })
-        })
-        .transpose()?;
-    let since = since
-        .map(|text| {
-            logs::parse_since(text, Timestamp::now())
-                .map_err(|reason| Failure::bad_parameter("since", reason))
-        })
-        .transpose()?;
-    Ok(Filter {
-        level,
-        contains: contains.filter(|text| !text.is_empty()),
-        since,
-    })
+pub fn filter(texts: FilterTexts<'_>) -> Result<Filter, Failure> {
+    Filter::try_from(texts).map_err(|error| Failure::bad_parameter(error.name, error.reason))
 }
 
 /// The answer to a page that cannot be had.
@@ -107,6 +85,14 @@ pub fn unreadable(error: &TailError) -> Failure {
         TailError::Gone => Failure::new(StatusCode::GONE, error.to_string()),
         TailError::Io { .. } => Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
+}
+
+/// Reads of the file that may take long are not made on the threads that serve.
+pub async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let result = tokio::task::spawn_blocking(read).await;
+    result.map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
 /// The log as server-sent events.
@@ -123,20 +109,16 @@ enum Stage {
 }
 
 impl LogStream {
-    pub fn new(
-        log: &Watcher,
+    pub async fn new(
+        log: Arc<Watcher>,
         from: From,
         filter: Filter,
         shutdown: Shutdown,
     ) -> Result<Self, Failure> {
-        let follower = Follower::new(log, from, filter).map_err(|source| {
-            unreadable(&TailError::Io {
-                path: log.path().to_owned(),
-                source,
-            })
-        })?;
+        let path = log.path().to_owned();
+        let follower = blocking(move || Follower::new(&log, from, filter)).await?;
         Ok(Self {
-            follower,
+            follower: follower.map_err(|source| unreadable(&TailError::Io { path, source }))?,
             shutdown,
             stage: Stage::Opening,
         })
@@ -168,7 +150,7 @@ impl LogStream {
 
     /// What was logged up to now, and the `end` event.
     fn last_words(&mut self) -> std::io::Result<Bytes> {
-        let mut text = BytesMut::from(encode_items(&self.follower.available()?));
+        let mut text = BytesMut::from(encode_items(&self.follower.rest()?));
         let end = StreamEnd {
             reason: "stopping".into(),
         };

@@ -10,7 +10,7 @@ use super::{admin, public};
 /// Fields that are `null` when they have no value; all other optional fields are left out then.
 const NULLABLE: [(&str, &[&str]); 2] = [
     ("LogEntry", &["timestamp", "level", "target", "message"]),
-    ("LogPage", &["first_cursor", "next_cursor"]),
+    ("LogPage", &["first_cursor"]),
 ];
 
 /// The document of the public API.

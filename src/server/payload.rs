@@ -58,16 +58,16 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody<T> {
             let detail = "a body has to come as `Content-Type: application/json`";
             return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).into());
         }
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let value = serde_path_to_error::deserialize(&mut json)
-            .map_err(|error| match error.path().to_string().as_str() {
-                "." | "?" => format!("the body is not valid: {}", error.inner()),
-                path => format!("`{path}` in the body: {}", error.inner()),
-            })
-            .and_then(|value| {
-                json.end()
-                    .map_err(|error| format!("the body is not valid: {error}"))?;
-                Ok(value)
+        // Read as an object first: the derived reader would take an array for one, field by field.
+        let value = serde_json::from_slice::<serde_json::Map<_, _>>(&bytes)
+            .map_err(|error| format!("the body is not a JSON object: {error}"))
+            .and_then(|object| {
+                serde_path_to_error::deserialize(serde_json::Value::Object(object)).map_err(
+                    |error| match error.path().to_string().as_str() {
+                        "." | "?" => format!("the body is not valid: {}", error.inner()),
+                        path => format!("`{path}` in the body: {}", error.inner()),
+                    },
+                )
             });
         Ok(Self(Some(value.map_err(|detail| {
             Failure::new(StatusCode::BAD_REQUEST, detail)

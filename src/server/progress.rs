@@ -16,7 +16,9 @@ pub(super) struct Progress {
     writes: AtomicU32,
     /// Bytes have come that are not part of a request that has begun.
     has_partial_head: AtomicBool,
-    /// The answer under way is an endless stream.
+    /// An answer is on its way to the client.
+    is_sending: AtomicBool,
+    /// It is an endless stream.
     is_streaming: AtomicBool,
 }
 
@@ -48,6 +50,12 @@ impl Progress {
             || self.is_between_requests() && self.has_partial_head.load(Ordering::Relaxed)
     }
 
+    /// Whether all that is left to do is the client's: to ask, or to read an answer that has an end.
+    pub fn awaits_client(&self) -> bool {
+        let is_sending = self.is_sending.load(Ordering::Relaxed);
+        self.is_between_requests() || is_sending && !self.is_streaming.load(Ordering::Relaxed)
+    }
+
     /// Changes whenever the client got something.
     pub fn mark(&self) -> (u32, u32) {
         (
@@ -68,6 +76,7 @@ impl InFlight {
 
     /// Ties the request's end to that of its answer's body.
     pub fn until_sent<B>(self, body: B) -> Tracked<B> {
+        self.0.is_sending.store(true, Ordering::Relaxed);
         Tracked {
             body,
             _request: self,
@@ -77,6 +86,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.0.is_sending.store(false, Ordering::Relaxed);
         self.0.is_streaming.store(false, Ordering::Relaxed);
         self.0.answered.fetch_add(1, Ordering::Relaxed);
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);

@@ -130,7 +130,7 @@ impl Service {
         let mut answer: hyper::Response<Body> = match &self.probe {
             Some(probe) if request.method() == Method::GET && request.uri().path() == HEALTH => {
                 let (status, body) = probe();
-                access.log(&Method::GET, HEALTH, status);
+                access.log(&Method::GET, HEALTH, status.as_u16());
                 let mut answer = hyper::Response::new(Either::Left(Full::new(body)));
                 *answer.status_mut() = status;
                 answer
@@ -139,8 +139,13 @@ impl Service {
                 answer
             }
             _ => {
-                let method = request.method().clone();
                 let uri = request.uri().clone();
+                let mut pending = Pending {
+                    access: &access,
+                    method: request.method().clone(),
+                    path: uri.path(),
+                    status: CLIENT_GONE,
+                };
                 let refusal = self
                     .admin
                     .and_then(|bound| site::refusal(request.headers(), bound));
@@ -148,7 +153,7 @@ impl Service {
                     Some(reason) => response(StatusCode::FORBIDDEN, reason),
                     None => self.route(request, peer, local, uri.path()).await,
                 };
-                access.log(&method, uri.path(), answer.status());
+                pending.status = answer.status().as_u16();
                 hyper::Response::from(answer).map(Either::Right)
             }
         };
@@ -198,6 +203,9 @@ impl Service {
 
 const HEALTH: &str = "/health";
 
+/// What nginx logs for a client that went away before it was answered.
+const CLIENT_GONE: u16 = 499;
+
 struct Access {
     server: &'static str,
     request_id: HeaderValue,
@@ -205,9 +213,23 @@ struct Access {
     peer: SocketAddr,
 }
 
+/// Logs the request when it is dropped: with its status, or as one whose client went away.
+struct Pending<'a> {
+    access: &'a Access,
+    method: Method,
+    path: &'a str,
+    status: u16,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.access.log(&self.method, self.path, self.status);
+    }
+}
+
 impl Access {
     /// One event a request: probes at DEBUG, the rest at INFO. The query is left out: it may hold a secret.
-    fn log(&self, method: &Method, path: &str, status: StatusCode) {
+    fn log(&self, method: &Method, path: &str, status: u16) {
         macro_rules! event {
             ($level:ident) => {
                 tracing::$level!(
@@ -215,7 +237,7 @@ impl Access {
                     server = self.server,
                     %method,
                     path,
-                    status = status.as_u16(),
+                    status,
                     duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
                     peer = %self.peer,
                     request_id = self.request_id.to_str().unwrap_or_default(),

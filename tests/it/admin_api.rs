@@ -293,6 +293,10 @@ fn requests_have_a_name_in_answer_and_log() {
         let log = home.log();
         log.contains("request_id=\"order-66\"") && log.contains(&format!("request_id=\"{made}\""))
     });
+    assert_eq!(
+        request(&home.public(), "GET", "/health", &[], "").status,
+        200
+    );
     let line = home
         .log()
         .lines()
@@ -309,6 +313,7 @@ fn requests_have_a_name_in_answer_and_log() {
     ] {
         assert!(line.contains(part), "no {part} in {line}");
     }
+    home.run(["stop"]).succeeds();
     assert!(
         !home.log().contains("/health"),
         "probes are logged at DEBUG"
@@ -358,4 +363,105 @@ fn stop_answers_before_it_stops_and_is_audited() {
         assert!(audit.contains(part), "no {part} in {audit}");
     }
     assert!(!log.contains(token.trim()));
+}
+
+#[test]
+fn a_refused_order_is_audited() {
+    let home = Home::started();
+    let token = format!("Bearer {}", home.token("admin:read"));
+    request(
+        &home.admin(),
+        "POST",
+        "/admin/stop",
+        &[("Authorization", &token)],
+        "",
+    )
+    .is_problem(403, "admin:control");
+    request(&home.admin(), "POST", "/admin/stop", &[], "").is_problem(401, "fullon token");
+    eventually("both are in the log", || {
+        home.log()
+            .matches(" audit: action=\"/admin/stop\" outcome=\"refused\"")
+            .count()
+            == 2
+    });
+}
+
+#[test]
+fn a_client_that_closes_its_side_is_answered_and_one_that_goes_away_is_logged() {
+    let home = Home::started();
+    for _ in 0..20 {
+        let mut connection = Connection::open(&home.public());
+        connection.send("GET", "/health/live", &[], "");
+        connection.finish_sending();
+        assert_eq!(connection.answer("GET").status, 200);
+        assert_eq!(connection.rest(), "");
+    }
+    let token = format!("Bearer {}", home.token("admin:control"));
+    let mut connection = Connection::open(&home.admin());
+    let head = format!(
+        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\nContent-Length: 10\r\n\r\n"
+    );
+    connection.send_bytes(head.as_bytes());
+    eventually("it is in flight", || {
+        home.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
+    });
+    drop(connection);
+    eventually("it is logged", || {
+        home.log().contains("path=\"/admin/stop\" status=4")
+    });
+    eventually("no connection is left but the one that asks", || {
+        home.ask("GET", "/admin/status").json()["http"]["connections"] == 1
+    });
+}
+
+#[test]
+fn a_log_that_is_no_file_any_more_does_not_hold_up_the_daemon() {
+    let home = Home::started();
+    let fifo = home.log_file();
+    std::fs::remove_file(&fifo).unwrap();
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for path in ["/admin/logs", "/admin/logs/stream", "/admin/logs"] {
+        home.ask("GET", path).is_problem(503, "not a regular file");
+    }
+    home.run(["logs", "--no-follow"])
+        .exits(1)
+        .says(&["not a regular file"]);
+    home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
+}
+
+#[test]
+fn ten_thousand_long_lines_of_history_cost_a_reader_that_does_not_read_no_memory() {
+    let home = Home::started();
+    let lines = format!("{}\n", "x".repeat(799)).repeat(12_000);
+    let mut log = std::fs::OpenOptions::new()
+        .append(true)
+        .open(home.log_file())
+        .unwrap();
+    std::io::Write::write_all(&mut log, lines.as_bytes()).unwrap();
+    let token = format!("Bearer {}", home.token("admin:logs"));
+    let resident = || {
+        home.ask("GET", "/admin/status").json()["process"]["rss_bytes"]
+            .as_u64()
+            .unwrap()
+    };
+    let before = resident();
+    let followers: Vec<_> = (0..20)
+        .map(|_| {
+            let mut connection = Connection::open(&home.admin());
+            connection.send(
+                "GET",
+                "/admin/logs/stream?lines=10000",
+                &[("Authorization", &token)],
+                "",
+            );
+            assert_eq!(connection.head().status, 200);
+            connection
+        })
+        .collect();
+    eventually("they are all served", || {
+        home.ask("GET", "/admin/status").json()["http"]["connections"] == 21
+    });
+    let each = resident().saturating_sub(before) / 20;
+    assert!(each < 2 * 1024 * 1024, "{each} bytes a follower");
+    drop(followers);
 }

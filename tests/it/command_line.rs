@@ -11,7 +11,10 @@ fn wrong_usage_is_exit_code_2() {
     for arguments in [
         &["jump"][..],
         &["start", "--nonsense"],
-        &["logs", "--lines", "0"],
+        &["logs", "--lines", "10001"],
+        &["logs", "--level", "loud"],
+        &["logs", "--since", "yesterday"],
+        &["--admin-url", "https://127.0.0.1:1", "status"],
         &["token", "--scope", "all"],
         &["openapi"],
     ] {
@@ -123,6 +126,14 @@ fn completions_and_manual_page_know_every_verb() {
         home.run(["completions", shell]).succeeds().prints(&verbs);
     }
     let page = home.run(["man"]).succeeds().prints(&verbs).stdout;
+    for text in [
+        "address of the public listener",
+        "How many of the last lines",
+        "EXIT STATUS",
+        ".SH FILES",
+    ] {
+        assert!(page.contains(text), "no `{text}` in {page}");
+    }
     assert!(
         page.contains(".TH fullon 1") && !page.contains("--background"),
         "{page}"
@@ -140,4 +151,31 @@ fn a_token_works_before_and_after_the_first_start() {
         200
     );
     home.run(["token", "--ttl", "2y"]).exits(2);
+}
+
+#[test]
+fn the_exit_code_does_not_depend_on_who_reads_the_output() {
+    let home = Home::new();
+    for (verb, code) in [("status", 3), ("stop", 1)] {
+        let mut command = home.fullon([verb]);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = command
+            .stdout(writer)
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(code), "{verb}");
+    }
+}
+
+#[test]
+fn a_token_is_not_signed_with_another_key_because_a_file_was_not_understood() {
+    let home = Home::new();
+    std::fs::write(home.path().join(".env"), "oops, a line\n").unwrap();
+    home.run(["token"]).exits(2).says(&[".env: line 1"]);
+    home.run(["--env-file", "missing", "token"])
+        .exits(2)
+        .says(&["missing"]);
+    assert!(!home.path().join(".fullon_master_api.key").exists());
 }

@@ -67,7 +67,7 @@ fn a_stranger_named_by_the_pid_file_is_never_signalled() {
     write();
     home.run(["status"]).exits(1);
     home.run(["stop"]).exits(1);
-    home.run(["logs", "--no-follow"]);
+    home.run(["logs", "--no-follow"]).exits(1);
     write();
     home.run(["restart"]).succeeds();
     // Now a daemon runs, and its file names the stranger.
@@ -119,11 +119,10 @@ fn a_stranger_that_locks_the_pid_file_is_not_taken_for_the_daemon() {
     let stdout = locker.0.stdout.take().unwrap();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
     assert_eq!(line, "locked\n");
-    home.run(["status"]).exits(1);
-    home.run(["stop"]).exits(1);
-    home.run(["start"])
-        .exits(1)
-        .says(&["locked by a program that is not this daemon"]);
+    let words = ["locked by a program that is not this daemon"];
+    home.run(["status"]).exits(4).prints(&words);
+    home.run(["stop"]).exits(1).says(&words);
+    home.run(["start"]).exits(1).says(&words);
     assert!(locker.is_alive());
 }
 
@@ -152,7 +151,7 @@ fn garbage_in_the_pid_file_changes_nothing() {
 }
 
 #[test]
-fn a_panic_or_any_other_output_is_in_the_log() {
+fn what_a_library_writes_to_stderr_is_in_the_log() {
     let home = Home::started();
     let pid = home.state().pid;
     // What a C library would write to stderr.
@@ -166,4 +165,20 @@ fn a_panic_or_any_other_output_is_in_the_log() {
         page["entries"][0]["level"].is_null()
             && page["entries"][0]["line"] == "a word from a library"
     });
+}
+
+#[test]
+fn a_pid_file_that_was_replaced_under_a_living_daemon_does_not_hide_it() {
+    let mut home = Home::started();
+    let daemon = home.daemon().unwrap();
+    let admin = home.state().admin;
+    home.set("ADMIN_PORT", admin.rsplit_once(':').unwrap().1);
+    let copy = home.path().join("copy");
+    fs::copy(home.pid_file(), &copy).unwrap();
+    fs::rename(&copy, home.pid_file()).unwrap();
+    home.run(["status"])
+        .succeeds()
+        .prints(&["Status:    running\n", &daemon.pid().to_string()]);
+    home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
+    assert!(daemon.is_gone());
 }

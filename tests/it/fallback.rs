@@ -69,15 +69,15 @@ fn with_a_suspended_daemon() {
             "running (admin API does not answer)",
             &daemon.pid().to_string(),
         ])
-        .says(&["no answer within 2 s"]);
+        .says(&["no answer within 2s"]);
     home.run(["logs", "--no-follow"])
         .succeeds()
         .prints(&["ready version="])
-        .says(&["no answer within 2 s", "reading"]);
+        .says(&["no answer within 2s", "reading"]);
     home.run(["stop"])
         .succeeds()
         .prints(&["Daemon stopped (by SIGTERM)"])
-        .says(&["no answer within 2 s", "by signal"]);
+        .says(&["no answer within 2s", "by signal"]);
     assert!(daemon.is_gone());
     assert!(
         home.log().ends_with("stopped\n"),
@@ -113,7 +113,7 @@ fn with_another_secret_in_the_env_file() {
     fs::remove_file(State::path(&home.pid_file())).unwrap();
     home.run(["status"])
         .succeeds()
-        .prints(&["running", "admin API does not answer"])
+        .prints(&["running", "admin API refused us"])
         .says(&refused);
     home.run(["logs", "--no-follow"])
         .succeeds()
@@ -144,7 +144,7 @@ fn an_address_elsewhere_never_falls_back() {
         .exits(1)
         .says(&["elsewhere"]);
     home.run(["--admin-url", "ftp://x", "status"])
-        .exits(1)
+        .exits(2)
         .says(&["--admin-url", "http://"]);
     home.run(["status"]).succeeds();
 
@@ -178,15 +178,78 @@ fn following_goes_on_in_the_file_and_ends_with_the_daemon() {
 }
 
 #[test]
-fn a_daemon_without_a_pid_file_is_reached_by_its_address() {
+fn the_daemon_of_another_pid_file_is_shown_but_stopped_only_when_it_is_meant() {
     let mut home = Home::started();
+    let daemon = home.daemon().unwrap();
     let admin = home.state().admin;
     home.set("ADMIN_PORT", admin.rsplit_once(':').unwrap().1);
-    let pid = home.state().pid;
     let other = home.path().join("other.pid");
     home.set("PID_FILE", other.to_str().unwrap());
-    home.run(["status"]).succeeds().prints(&[&pid.to_string()]);
-    home.run(["stop"]).succeeds().prints(&["Daemon stopped"]);
-    home.unset("PID_FILE");
-    assert!(home.daemon().is_none());
+    home.run(["status"])
+        .succeeds()
+        .prints(&[&daemon.pid().to_string()]);
+    home.run(["stop"]).exits(1).says(&[
+        "has the PID file",
+        ".fullon_master_api.pid",
+        "--admin-url",
+    ]);
+    assert!(!daemon.is_gone());
+    home.run(["--admin-url", &admin, "stop"])
+        .succeeds()
+        .prints(&["Daemon stopped\n"]);
+    assert!(daemon.is_gone());
+}
+
+/// Two daemons with the same key, one of which has lost its state file: what answers at the configured address is the
+/// other one.
+#[test]
+fn a_neighbour_at_the_configured_address_is_not_taken_for_the_daemon() {
+    let neighbour = Home::started();
+    let mut home = Home::new();
+    fs::copy(
+        neighbour.path().join(".fullon_master_api.key"),
+        home.path().join(".fullon_master_api.key"),
+    )
+    .unwrap();
+    home.run(["start"]).succeeds();
+    let daemon = home.daemon().unwrap();
+    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    let admin = neighbour.state().admin;
+    home.set("ADMIN_PORT", admin.rsplit_once(':').unwrap().1);
+    home.run(["status"])
+        .succeeds()
+        .prints(&[&daemon.pid().to_string()])
+        .says(&["another daemon"]);
+    home.run(["stop"])
+        .succeeds()
+        .prints(&["Daemon stopped (by SIGTERM)"])
+        .says(&["another daemon"]);
+    assert!(daemon.is_gone());
+    neighbour.run(["status"]).succeeds();
+}
+
+#[test]
+fn a_restart_of_another_users_daemon_is_refused() {
+    if !needs_root("a_restart_of_another_users_daemon_is_refused") {
+        return;
+    }
+    let home = Home::new();
+    let nobody = "65534";
+    let chown = Outcome::of(home.command("chown").args(["-R", nobody]).arg(home.path()));
+    chown.succeeds();
+    let program = home.path().join("fullon");
+    fs::copy(env!("CARGO_BIN_EXE_fullon"), &program).unwrap();
+    let mut start = home.command("setpriv");
+    start
+        .args(["--reuid", nobody, "--regid", nobody, "--clear-groups"])
+        .arg(&program)
+        .arg("start");
+    Outcome::of(&mut start).succeeds();
+    let pid = home.daemon().unwrap().pid();
+    home.run(["restart"])
+        .exits(1)
+        .says(&["belongs to another user", "sudo -u"]);
+    assert_eq!(home.daemon().unwrap().pid(), pid);
+    home.run(["status"]).succeeds();
+    home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
 }

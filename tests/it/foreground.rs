@@ -139,3 +139,62 @@ fn sighup_opens_the_log_anew_so_that_an_outside_rotation_loses_nothing() {
         assert_eq!(lines.matches(word).count(), 1, "{word} in {lines}");
     }
 }
+
+#[test]
+fn a_restart_is_left_to_whoever_runs_it() {
+    let home = Home::new();
+    let mut child = run(&home);
+    home.run(["restart"])
+        .exits(1)
+        .says(&["started by `fullon run`", "systemctl restart"]);
+    assert!(child.is_alive());
+    home.run(["status"]).succeeds();
+}
+
+#[test]
+fn a_second_stop_joins_the_first() {
+    let home = Home::new();
+    let mut child = run(&home);
+    let mut request = unfinished_request(&home);
+    let stops: Vec<_> = (0..2)
+        .map(|_| {
+            let stop = home
+                .fullon(["stop"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn();
+            eventually("it drains", || home.log().contains(" stopping by="));
+            stop.unwrap()
+        })
+        .collect();
+    eventually("the second stop sent its signal", || {
+        home.log().contains("stopping already")
+    });
+    // The request is finished, not cut off: its body has an unknown field, and is answered so.
+    request.send_bytes(b"\"x\":true}  "[..9].as_ref());
+    assert_eq!(request.answer("POST").status, 400);
+    for mut stop in stops {
+        assert_eq!(stop.wait().unwrap().code(), Some(0));
+    }
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_outside_rotation_is_followed_at_any_log_level_while_somebody_follows() {
+    let mut home = Home::new();
+    home.set("LOG_LEVEL", "warn");
+    let child = run(&home);
+    let mut follower = spawn(
+        home.fullon(["logs"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    );
+    std::fs::rename(home.log_file(), home.path().join("fullon.log.1")).unwrap();
+    signal(&child, Signal::SIGHUP);
+    eventually("the new file is there", || home.log_file().exists());
+    // Nothing is logged at this level: the new file stays empty, and the daemon goes on serving.
+    home.run(["status"]).succeeds();
+    assert_eq!(home.log(), "");
+    home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
+    assert_eq!(follower.0.wait().unwrap().code(), Some(0));
+}

@@ -1,9 +1,8 @@
 //! Start, look, restart, stop.
 
 use std::fs;
-use std::os::unix::process::CommandExt as _;
 
-use crate::support::{Home, Outcome, mode, request, spawn};
+use crate::support::{Home, Outcome, mode, request};
 
 #[test]
 fn a_whole_life_from_the_shell() {
@@ -120,7 +119,7 @@ fn it_is_found_from_anywhere_and_after_the_settings_were_broken() {
     home.unset("LOG_FILE");
     fs::write(
         home.path().join(".env"),
-        "LOG_LEVEL=verbose\nADMIN_PORT=1\nJWT_SECRET_KEY=your-secret-key\n",
+        "this line is wrong\nLOG_LEVEL=verbose\nADMIN_PORT=1\nJWT_SECRET_KEY=your-secret-key\n",
     )
     .unwrap();
     home.run(["status"])
@@ -161,6 +160,15 @@ fn a_restart_from_elsewhere_keeps_directory_flags_and_environment() {
 }
 
 #[test]
+fn the_pid_file_can_be_used_by_scripts() {
+    let home = Home::started();
+    let mut script = home.command("sh");
+    script.args(["-c", "test -d \"/proc/$(cat .fullon_master_api.pid)\" && read -r pid < .fullon_master_api.pid && kill \"$pid\""]);
+    Outcome::of(&mut script).succeeds();
+    crate::support::eventually("it stops", || home.daemon().is_none());
+}
+
+#[test]
 fn restart_starts_what_does_not_run() {
     let home = Home::new();
     home.run(["restart"])
@@ -170,18 +178,41 @@ fn restart_starts_what_does_not_run() {
 }
 
 #[test]
-fn a_start_that_was_ended_early_leaves_a_daemon_that_can_be_stopped() {
+fn a_restart_that_could_not_start_again_stops_nothing() {
     let home = Home::new();
-    let mut start = home.fullon(["start"]);
-    // Nobody reads the announcement: the child's end of the pipe breaks.
-    let mut child = spawn(start.process_group(0));
-    child.0.kill().unwrap();
-    child.0.wait().unwrap();
-    let outcome = home.run(["start"]);
-    assert!(
-        outcome.code == 0 || outcome.stderr.contains("already running"),
-        "{outcome:#?}"
+    let directory = home.path().join("release-1");
+    fs::create_dir(&directory).unwrap();
+    Outcome::of(home.fullon(["start"]).current_dir(&directory)).succeeds();
+    let pid = home.state().pid;
+    fs::remove_dir(&directory).unwrap();
+    home.run(["restart"])
+        .exits(1)
+        .says(&["release-1 is not there", "left as it was"]);
+    assert_eq!(home.state().pid, pid);
+}
+
+#[test]
+fn verbs_work_from_a_directory_that_is_gone() {
+    let home = Home::started();
+    let script = format!(
+        "mkdir gone && cd gone && rmdir ../gone && {fullon} status && {fullon} stop",
+        fullon = env!("CARGO_BIN_EXE_fullon")
     );
-    crate::support::eventually("the daemon serves", || home.run(["status"]).code == 0);
+    Outcome::of(home.command("sh").args(["-c", &script]))
+        .succeeds()
+        .prints(&["Status:    running\n", "Daemon stopped\n"]);
+}
+
+/// Whoever starts the daemon may be gone before it is ready: the daemon goes on.
+#[test]
+fn a_start_whose_caller_is_gone_leaves_a_daemon_that_can_be_stopped() {
+    let home = Home::new();
+    let mut run = home.fullon(["run", "--background"]);
+    let mut child = run.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    crate::support::eventually("the daemon serves", || {
+        home.run(["status"]).stdout.contains("Status:    running\n")
+    });
     home.run(["stop"]).succeeds();
+    child.wait().unwrap();
 }

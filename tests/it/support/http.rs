@@ -89,6 +89,14 @@ Content-Type: application/json
         self.reader.get_mut().write_all(bytes).unwrap();
     }
 
+    /// Closes our side of the connection.
+    pub fn finish_sending(&mut self) {
+        self.reader
+            .get_ref()
+            .shutdown(std::net::Shutdown::Write)
+            .unwrap();
+    }
+
     /// Status and headers of the next answer.
     pub fn head(&mut self) -> Answer {
         let status = self.line();
