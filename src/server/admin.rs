@@ -72,13 +72,12 @@ pub struct Context {
 /// The admin server's service.
 #[must_use]
 pub fn service(context: Context) -> Arc<Service> {
-    let document = openapi::admin_document();
-    let allow = openapi::allowed_methods(&document, docs::paths("/admin"));
+    let allow = || openapi::allowed_methods(&openapi::admin_document(), docs::paths("/admin"));
     let traffic = Arc::clone(&context.traffic);
     let shutdown = context.shutdown.clone();
     let address = context.admin.ip();
     let keyring = Arc::clone(&context.keyring);
-    let endpoint = docs::routes("/admin", document, document_service)
+    let endpoint = docs::routes("/admin", openapi::admin_document, document_service)
         .nest("/", openapi_service(Some(context)))
         .data(keyring)
         .map_to_response()

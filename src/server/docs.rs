@@ -1,6 +1,6 @@
 //! The OpenAPI document, and Swagger UI for it, which works without internet access.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use poem::http::{HeaderValue, StatusCode, header};
@@ -9,20 +9,17 @@ use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::Value;
 
 /// `PREFIX/openapi.json` with the document, and `PREFIX/docs` with a page for it. `service` is where the document
-/// comes from.
+/// comes from. Both are made when they are first asked for, which most daemons never are.
 pub fn routes<T: OpenApi + 'static>(
     prefix: &str,
-    document: Value,
+    document: fn() -> Value,
     service: fn() -> OpenApiService<T, ()>,
 ) -> Route {
-    let document = Arc::new(document);
-    let shown = Arc::clone(&document);
     let json = Static::new("application/json", move || {
-        serde_json::to_vec(&*document).unwrap_or_default()
+        serde_json::to_vec(&document()).unwrap_or_default()
     });
-    // The page is 1.6 MB, and most daemons are never asked for it.
     let page = Static::new("text/html; charset=utf-8", move || {
-        swagger_ui(&service(), &shown).into_bytes()
+        swagger_ui(&service(), &document()).into_bytes()
     });
     let [json_path, page_path] = paths(prefix);
     Route::new()

@@ -122,7 +122,11 @@ impl ApiResponse for Failure {
 
 /// The answer to what poem refused: an unknown path, a wrong method, a bad parameter or body. `allow` is what
 /// the path allows, if the path is known.
-pub fn problem_of(error: poem::Error, path: &str, allow: Option<&HeaderValue>) -> Response {
+pub fn problem_of(
+    error: poem::Error,
+    path: &str,
+    allow: impl FnOnce() -> Option<HeaderValue>,
+) -> Response {
     if error.is::<Failure>() || error.is_from_response() {
         return error.into_response();
     }
@@ -137,9 +141,9 @@ pub fn problem_of(error: poem::Error, path: &str, allow: Option<&HeaderValue>) -
     };
     let mut response = response(status, &detail);
     if status == StatusCode::METHOD_NOT_ALLOWED
-        && let Some(allow) = allow
+        && let Some(allow) = allow()
     {
-        response.headers_mut().insert(header::ALLOW, allow.clone());
+        response.headers_mut().insert(header::ALLOW, allow);
     }
     response
 }

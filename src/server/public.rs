@@ -40,9 +40,8 @@ pub fn service(
     traffic: Arc<Traffic>,
     shutdown: Shutdown,
 ) -> Arc<Service> {
-    let document = openapi::public_document();
-    let allow = openapi::allowed_methods(&document, docs::paths(""));
-    let mut routes = docs::routes("", document, document_service);
+    let allow = || openapi::allowed_methods(&openapi::public_document(), docs::paths(""));
+    let mut routes = docs::routes("", openapi::public_document, document_service);
     for (path, endpoint) in mounts.0 {
         routes = routes.nest(path, endpoint);
     }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -39,14 +39,17 @@ pub(super) struct Streaming;
 /// router, whose work would cost a third of the throughput.
 pub(super) type Probe = Box<dyn Fn() -> (StatusCode, Bytes) + Send + Sync>;
 
+/// `Allow` by path.
+type Allow = HashMap<String, HeaderValue>;
+
 type Body = Either<Full<Bytes>, BoxBody<Bytes, std::io::Error>>;
 
 /// A router with what surrounds it.
 pub struct Service {
     name: &'static str,
     endpoint: BoxEndpoint<'static>,
-    /// `Allow` by path.
-    allow: HashMap<String, HeaderValue>,
+    /// Made at the first wrong method.
+    allow: LazyLock<Allow, Box<dyn FnOnce() -> Allow + Send>>,
     /// Set for the admin server: where it listens.
     admin: Option<IpAddr>,
     probe: Option<Probe>,
@@ -67,14 +70,14 @@ impl Service {
     pub(super) fn new(
         name: &'static str,
         endpoint: BoxEndpoint<'static>,
-        allow: HashMap<String, HeaderValue>,
+        allow: impl FnOnce() -> Allow + Send + 'static,
         traffic: Arc<Traffic>,
         shutdown: Shutdown,
     ) -> Self {
         Self {
             name,
             endpoint,
-            allow,
+            allow: LazyLock::new(Box::new(allow)),
             admin: None,
             probe: None,
             traffic,
@@ -192,7 +195,7 @@ impl Service {
             .await
         {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => problem_of(error, path, self.allow.get(path)),
+            Ok(Err(error)) => problem_of(error, path, || self.allow.get(path).cloned()),
             Err(_) => response(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the service failed on this request; its log says where",
