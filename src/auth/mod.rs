@@ -25,7 +25,7 @@ pub const AUDIENCE: &str = "fullon-admin";
 /// `kid` of tokens that are signed with the instance key.
 const INSTANCE_KEY_ID: &str = "instance";
 /// Seconds by which the clocks of two machines may differ.
-const LEEWAY_SECONDS: u64 = 15;
+const LEEWAY_SECONDS: u64 = 5;
 
 /// What a valid token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,6 +168,10 @@ impl Keyring {
     /// The first check that failed.
     pub fn verify(&self, token: &str) -> Result<Claims, Refused> {
         let header = jsonwebtoken::decode_header(token).map_err(|error| refused(&error))?;
+        // Extensions that must be understood, and none are (RFC 7515, section 4.1.11).
+        if header.crit.is_some() {
+            return Err(Refused::Malformed);
+        }
         let key = match header.kid.as_deref() {
             Some(INSTANCE_KEY_ID) => &self.instance,
             _ => &self.configured,

@@ -100,6 +100,16 @@ fn the_algorithm_is_not_taken_from_the_token() {
 }
 
 #[test]
+fn extensions_that_must_be_understood_are_not() {
+    hs256::install();
+    let mut header = Header::new(Algorithm::HS256);
+    header.crit = Some(vec!["b64".into()]);
+    let key = EncodingKey::from_secret(secret('c').expose().as_bytes());
+    let token = jsonwebtoken::encode(&header, &good_claims(), &key).unwrap();
+    assert_eq!(keyring().verify(&token), Err(Refused::Malformed));
+}
+
+#[test]
 fn unknown_scopes_are_refused_from_operators_and_passed_over_in_tokens() {
     assert_eq!(
         Scopes::of_claim("openid admin:logs").to_string(),

@@ -17,7 +17,7 @@ pub enum StartError {
     #[error(transparent)]
     PidFile(#[from] PidFileError),
     /// A port cannot be had.
-    #[error("{setting}: cannot listen on {address}: {source}{}", Owner(.owner.as_deref(), setting))]
+    #[error("{setting}: cannot listen on {address}: {source}{}", NextStep(.source, .owner.as_deref(), setting))]
     Bind {
         /// `PORT` or `ADMIN_PORT`.
         setting: &'static str,
@@ -51,17 +51,28 @@ pub enum StartError {
     Runtime(#[source] io::Error),
 }
 
-struct Owner<'a>(Option<&'a str>, &'a str);
+/// Who is in the way, and what to do.
+struct NextStep<'a>(&'a io::Error, Option<&'a str>, &'a str);
 
-impl fmt::Display for Owner<'_> {
+impl fmt::Display for NextStep<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(owner) => write!(
+        let Self(error, owner, setting) = self;
+        match (error.kind(), owner) {
+            (io::ErrorKind::AddrInUse, Some(owner)) => {
+                write!(
+                    f,
+                    ": {owner} listens there; stop it or choose another {setting}"
+                )
+            }
+            (io::ErrorKind::AddrInUse, None) => write!(
                 f,
-                ": {owner} listens there; stop it or choose another {}",
-                self.1
+                "; stop what listens there (as root, `ss -ltnp` names it) or choose another {setting}"
             ),
-            None => Ok(()),
+            (io::ErrorKind::PermissionDenied, _) => write!(
+                f,
+                "; ports below 1024 need CAP_NET_BIND_SERVICE: choose another {setting}"
+            ),
+            _ => write!(f, "; choose an address of this machine"),
         }
     }
 }

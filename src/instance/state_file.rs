@@ -78,7 +78,7 @@ impl State {
         temporary.push(format!(".{}", self.pid));
         let temporary = PathBuf::from(temporary);
         let write = || -> io::Result<()> {
-            let text = serde_json::to_vec(self)?;
+            let text = serde_json::to_vec(&self.as_text())?;
             // One that a dead process with our number left behind.
             let _ = fs::remove_file(&temporary);
             OpenOptions::new()
@@ -93,6 +93,17 @@ impl State {
             let _ = fs::remove_file(&temporary);
             failed(&path, "written", source)
         })
+    }
+
+    /// A path that is not UTF-8 is approximated: the daemon runs, and only a restart will miss the path.
+    fn as_text(&self) -> Self {
+        let text = |path: &PathBuf| PathBuf::from(path.to_string_lossy().into_owned());
+        Self {
+            log_file: self.log_file.as_ref().map(text),
+            working_directory: text(&self.working_directory),
+            env_file: self.env_file.as_ref().map(text),
+            ..self.clone()
+        }
     }
 
     /// Reads the state that the process `holder` left beside its PID file.

@@ -264,6 +264,7 @@ impl AdminApi {
     async fn stream(
         &self,
         _caller: Authorized<Logs>,
+        request: &Request,
         /// How many of the last lines come first.
         #[oai(
             default = "default_lines",
@@ -287,6 +288,9 @@ impl AdminApi {
             contains: contains.0.as_deref(),
             since: since.0.as_deref(),
         })?;
+        if request.headers().contains_key("last-event-id") && last_event_id.0.is_none() {
+            return Err(Failure::bad_parameter("Last-Event-ID", "is not text"));
+        }
         let resume = match last_event_id.0.as_deref().filter(|id| !id.is_empty()) {
             Some(id) => parse_cursor("Last-Event-ID", Some(id))?,
             None => parse_cursor("after", after.0.as_deref())?,

@@ -45,6 +45,10 @@ impl Failure {
     pub fn unauthorized(refused: Option<Refused>) -> Self {
         let detail = match refused {
             None => "this needs `Authorization: Bearer TOKEN`: `fullon token` prints one".into(),
+            Some(Refused::Signature) => format!(
+                "{}: `fullon token` prints one that counts when it is run as the user who started this daemon, with its JWT_SECRET_KEY",
+                Refused::Signature
+            ),
             Some(refused) => format!("{refused}: `fullon token` prints a new one"),
         };
         Self::new(StatusCode::UNAUTHORIZED, detail).with_header(

@@ -87,9 +87,7 @@ async fn a_request_in_flight_is_finished_and_new_ones_are_refused() {
             connection
         })
         .await;
-    while server.permits.available_permits() == 0 && !has_waiter(&server) {
-        tokio::task::yield_now().await;
-    }
+    until(|| has_waiter(&server)).await;
     server.shutdown.begin();
     server
         .with(|host| {
@@ -106,6 +104,18 @@ async fn a_request_in_flight_is_finished_and_new_ones_are_refused() {
     assert_eq!(answer.0.header("connection"), Some("close"));
     assert_eq!(answer.1, "");
     server.ends().await;
+}
+
+/// Lets the server run until the condition holds; the test fails when it does not.
+async fn until(mut condition: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "not within {PATIENCE:?}"
+        );
+        tokio::task::yield_now().await;
+    }
 }
 
 /// The request has reached the handler once its answer is the only thing missing.
@@ -130,10 +140,11 @@ async fn a_request_that_was_sent_but_not_read_is_answered() {
     kept.set_nonblocking(true).unwrap();
     let mut buffer = [0; 4096];
     let mut first = 0;
-    while first == 0 {
-        tokio::task::yield_now().await;
+    until(|| {
         first = kept.read(&mut buffer).unwrap_or(0);
-    }
+        first > 0
+    })
+    .await;
     kept.set_nonblocking(false).unwrap();
     let mut second = TcpStream::connect(server.address).unwrap();
     second
@@ -201,9 +212,7 @@ async fn what_does_not_end_is_cut_off_when_forced() {
             connection
         })
         .await;
-    while !has_waiter(&server) {
-        tokio::task::yield_now().await;
-    }
+    until(|| has_waiter(&server)).await;
     server.shutdown.begin();
     assert!(!server.task.is_finished());
     server.shutdown.force();

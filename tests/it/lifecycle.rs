@@ -216,3 +216,16 @@ fn a_start_whose_caller_is_gone_leaves_a_daemon_that_can_be_stopped() {
     home.run(["stop"]).succeeds();
     child.wait().unwrap();
 }
+
+#[test]
+fn a_directory_whose_name_is_no_text_is_no_obstacle() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let home = Home::new();
+    let directory = home.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir(&directory).unwrap();
+    Outcome::of(home.fullon(["start"]).current_dir(&directory)).succeeds();
+    Outcome::of(home.fullon(["status"]).current_dir(&directory)).succeeds();
+    home.run(["restart"]).exits(1).says(&["left as it was"]);
+    home.run(["stop"]).succeeds();
+}

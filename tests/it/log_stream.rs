@@ -156,3 +156,16 @@ fn a_control_character_in_a_line_cannot_forge_an_event() {
     assert_eq!(stream.line(), "");
     assert_eq!(stream.line(), "\u{fffd}");
 }
+
+#[test]
+fn a_last_event_id_that_is_no_text_is_refused() {
+    let home = Home::started();
+    let token = home.token("admin:logs");
+    let mut connection = Connection::open(&home.admin());
+    let head = format!(
+        "GET /admin/logs/stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nLast-Event-ID: "
+    );
+    connection.send_bytes(head.as_bytes());
+    connection.send_bytes(b"\xff\r\n\r\n");
+    connection.answer("GET").is_problem(400, "`Last-Event-ID`");
+}
