@@ -1,9 +1,10 @@
 //! Measures `fullon` beside the programs that an operator would otherwise use, and prints one table.
 //!
 //! `make bench`, or `cargo bench --bench compare` once `benches/install-rivals.sh` has run. Rounds are interleaved and
-//! run forwards and backwards in turn, so that a drift of the machine meets all alike; `ROUNDS` sets how many (7), of
-//! two minutes each. Figures are medians. Everything listens on 127.0.0.1, lives in a directory of its own that is
-//! removed, and is ended at the end, also after a failure or Ctrl-C.
+//! run forwards and backwards in turn, so that a drift of the machine meets all alike; `ROUNDS` sets how many (7). The
+//! first three leave each contender idle for a while, and last two to three minutes, the others one. Figures are
+//! medians. Everything listens on 127.0.0.1, lives in a directory of its own that is removed, and is ended at the end,
+//! also after a failure or Ctrl-C.
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 #![expect(
@@ -39,6 +40,8 @@ const REQUESTS_BEFORE_IDLE: u32 = 100;
 /// Starts and stops in a round. One alone would tell how long the machine takes to wake up from the idle time of the
 /// contender before, which triples the figures of a few milliseconds.
 const CYCLES: u32 = 4;
+/// Idle times of a contender. They differ little, and are most of what a round lasts.
+const IDLE_TIMES: usize = 3;
 const DEFAULT_ROUNDS: usize = 7;
 const MAX_ROUNDS: usize = 100;
 
@@ -119,15 +122,15 @@ fn measure(
     Ok(())
 }
 
-/// Start, status and stop, some times over; once with an idle time between.
+/// Start, status and stop, some times over; the last time with an idle time between, if that is still wanted.
 fn lifecycle(contender: &Contender, results: &mut Results) -> Result<()> {
+    let name = contender.name;
     for cycle in 1..=CYCLES {
-        let name = contender.name;
         let (running, started) = Running::start(contender)?;
         results.add(name, Row::Start, millis(started.until_served));
         let is_early = u8::from(started.returned_early);
         results.add(name, Row::Early, f64::from(is_early));
-        if cycle == CYCLES {
+        if cycle == CYCLES && results.figures(Row::Memory, name).len() < IDLE_TIMES {
             idle(contender, results)?;
         }
         if let Some(took) = running.status()? {
