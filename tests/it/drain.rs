@@ -69,6 +69,20 @@ impl Server {
             .unwrap()
     }
 
+    /// A request that has reached its handler and waits there for a permit.
+    async fn slow_request(&self) -> Connection {
+        let connection = self
+            .with(|host| {
+                let mut connection = Connection::open(&host);
+                connection.send("GET", "/slow", &[], "");
+                connection
+            })
+            .await;
+        // The handler holds one beside ours and the router's.
+        until(|| Arc::strong_count(&self.permits) > 2).await;
+        connection
+    }
+
     async fn ends(self) {
         tokio::time::timeout(PATIENCE, self.task)
             .await
@@ -80,14 +94,7 @@ impl Server {
 #[tokio::test]
 async fn a_request_in_flight_is_finished_and_new_ones_are_refused() {
     let server = Server::start();
-    let mut connection = server
-        .with(|host| {
-            let mut connection = Connection::open(&host);
-            connection.send("GET", "/slow", &[], "");
-            connection
-        })
-        .await;
-    until(|| has_waiter(&server)).await;
+    let mut connection = server.slow_request().await;
     server.shutdown.begin();
     server
         .with(|host| {
@@ -116,11 +123,6 @@ async fn until(mut condition: impl FnMut() -> bool) {
         );
         tokio::task::yield_now().await;
     }
-}
-
-/// The request has reached the handler once its answer is the only thing missing.
-fn has_waiter(server: &Server) -> bool {
-    Arc::strong_count(&server.permits) > 2
 }
 
 /// The runtime has one thread: between two awaits of the test the server does not run, so what the client sent by then
@@ -205,14 +207,7 @@ async fn neither_idle_connections_nor_half_a_request_hold_it_up() {
 #[tokio::test]
 async fn what_does_not_end_is_cut_off_when_forced() {
     let server = Server::start();
-    let connection = server
-        .with(|host| {
-            let mut connection = Connection::open(&host);
-            connection.send("GET", "/slow", &[], "");
-            connection
-        })
-        .await;
-    until(|| has_waiter(&server)).await;
+    let connection = server.slow_request().await;
     server.shutdown.begin();
     assert!(!server.task.is_finished());
     server.shutdown.force();
