@@ -36,7 +36,8 @@ const MAX_REQUEST_ID: usize = 128;
 pub(super) struct Streaming;
 
 /// The answer to `GET /health`, which is asked more often than anything else: it is made before, and skips the
-/// router, whose work would cost a third of the throughput.
+/// router. Through the router, and with a timer for each request, it had 0.77 of the throughput of bare hyper; without
+/// both it has all of it (`make bench`).
 pub(super) type Probe = Box<dyn Fn() -> (StatusCode, Bytes) + Send + Sync>;
 
 /// `Allow` by path.
