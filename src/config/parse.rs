@@ -145,8 +145,8 @@ pub fn log_target(text: &str, sources: &Sources) -> Result<LogTarget, String> {
 
 pub fn log_max_size(text: &str) -> Result<ByteSize, String> {
     match text.parse::<ByteSize>() {
-        Ok(size) if size >= ByteSize::kib(64) => Ok(size),
-        Ok(_) => Err(format!("`{text}` is less than 64KiB")),
+        Ok(size) if size >= ByteSize::kib(64) || size.as_u64() == 0 => Ok(size),
+        Ok(_) => Err(format!("`{text}` is less than 64KiB, and not 0")),
         Err(_) => Err(format!("`{text}` is not a size such as 100MiB")),
     }
 }
@@ -220,6 +220,7 @@ mod tests {
         assert_eq!(shutdown_timeout("1m 30s").unwrap(), Duration::from_secs(90));
         assert!(shutdown_timeout("2h").is_err());
         assert_eq!(log_max_size("100MiB").unwrap(), ByteSize::mib(100));
+        assert_eq!(log_max_size("0").unwrap(), ByteSize(0));
         assert!(log_max_size("1KiB").is_err());
         assert!(log_keep("1001").is_err());
         assert!(dependency_port("0").is_err());

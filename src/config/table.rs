@@ -73,12 +73,12 @@ pub const DEFINITIONS: [Definition; 20] = [
     setting(
         "LOG_MAX_SIZE",
         Some("100MiB"),
-        "size at which the log is rotated, at least 64KiB (not in force yet)",
+        "size at which the log is rotated, at least 64KiB; 0 leaves it to logrotate",
     ),
     setting(
         "LOG_KEEP",
         Some("5"),
-        "how many rotated files are kept, 0 to 1000 (not in force yet)",
+        "how many rotated files are kept, 0 to 1000",
     ),
     setting(
         "PID_FILE",

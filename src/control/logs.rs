@@ -249,7 +249,7 @@ async fn next_of_file(
         };
         let items = tokio::select! {
             biased;
-            items = follower.next() => items,
+            batch = follower.next() => batch.map(|batch| batch.items.clone()),
             () = is_over => follower.rest(),
         };
         let items = items.map_err(|error| LogsError::NoFile(error.to_string()))?;

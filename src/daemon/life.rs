@@ -113,8 +113,8 @@ impl Life {
         }
     }
 
-    fn reopen_log(&mut self) {
-        tracing::info!("SIGHUP: the log file is opened anew");
-        self.log.reopen();
+    fn reopen_log(&self) {
+        tracing::info!("SIGHUP: the log file is opened anew if another one has its name");
+        self.log.look_after_file();
     }
 }

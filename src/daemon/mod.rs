@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::sys::signal::SigSet;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -103,6 +104,7 @@ fn run_locked(
     SigSet::empty()
         .thread_set_mask()
         .map_err(|errno| StartError::Signals(errno.into()))?;
+    allow_all_files();
     let pid_file = PidFile::acquire(&settings.pid_file)?;
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -159,6 +161,7 @@ impl Start<'_> {
         };
         let instance_key = random_key()?;
         let log = open_log(&settings, announcer.is_some(), terminal)?;
+        tokio::spawn(log.retries());
 
         let address = |listener: &TcpListener| listener.local_addr().map_err(StartError::Runtime);
         let (public_address, admin_address) =
@@ -246,6 +249,18 @@ impl Start<'_> {
     }
 }
 
+/// Each client is an open file: takes as many as the system lets us have. The soft limit of 1024 is for programs that use
+/// `select(2)`.
+fn allow_all_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // It stays as it was then.
+    let _ = setrlimit(Resource::Nofile, all);
+}
+
 /// Tells the machine who we are.
 fn publish(state: &State, path: &Path, pid_file: &PidFile) -> Result<(), StartError> {
     state.write(path)?;
@@ -275,7 +290,7 @@ fn open_log(
     let (file, stdout) = match &settings.log.target {
         LogTarget::Stdout => (None, Some(terminal.unwrap_or(Stdout { colour: false }))),
         LogTarget::File(path) => {
-            let mut file = LogFile::open(path)?;
+            let mut file = LogFile::open(path, &settings.log)?;
             if in_background {
                 file.take_stdio().map_err(StartError::Stdio)?;
             }

@@ -1,8 +1,10 @@
 //! From the bytes of a line to an entry, and which entries a reader wants.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use memchr::memmem;
 use serde_json::Value;
 use thiserror::Error;
 use tracing::Level;
@@ -13,78 +15,107 @@ use crate::api::LogEntry;
 /// What is kept of one line, in bytes. A longer line is cut, and says so.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// The entry of a line. `bytes` is at most the first [`MAX_LINE_BYTES`] of the line, without its newline.
-pub(super) fn entry(cursor: Cursor, bytes: &[u8], terminated: bool) -> LogEntry {
-    let length = usize::try_from(cursor.len).unwrap_or(usize::MAX) - usize::from(terminated);
-    let mut line = String::from_utf8_lossy(bytes).into_owned();
-    if length > bytes.len() {
-        // Writing to a string does not fail.
-        let _ = write!(line, " [cut: {} of {length} bytes shown]", bytes.len());
-    }
-    let parts = if line.starts_with('{') {
-        parse_json(&line)
-    } else {
-        parse_text(&line)
-    }
-    .unwrap_or_default();
-    LogEntry {
-        cursor: cursor.to_string(),
-        timestamp: parts.timestamp,
-        level: parts.level,
-        target: parts.target,
-        message: parts.message,
-        line,
-    }
+/// A line as it stands in the file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RawLine<'a> {
+    pub cursor: Cursor,
+    /// At most the first [`MAX_LINE_BYTES`], without the newline.
+    pub bytes: &'a [u8],
+    /// It ends with a newline: it is finished.
+    pub terminated: bool,
 }
 
-#[derive(Default)]
-struct Parts {
-    timestamp: Option<String>,
-    level: Option<String>,
-    target: Option<String>,
-    message: Option<String>,
-}
-
-/// `TIMESTAMP LEVEL target: message`
-fn parse_text(line: &str) -> Option<Parts> {
-    let (timestamp, rest) = line.split_once(' ')?;
-    timestamp.parse::<Timestamp>().ok()?;
-    let (level, rest) = rest.trim_start().split_once(' ')?;
-    let level: Level = level.parse().ok()?;
-    let (target, message) = rest
-        .split_once(": ")
-        .or_else(|| Some((rest.strip_suffix(':')?, "")))?;
-    Some(Parts {
-        timestamp: Some(timestamp.to_owned()),
-        level: Some(level.to_string()),
-        target: Some(target.to_owned()),
-        message: Some(message.to_owned()),
-    })
-}
-
-/// `{"timestamp":…,"level":…,"target":…,"message":…,…}`; the other fields follow the message as `key=value`.
-fn parse_json(line: &str) -> Option<Parts> {
-    let Value::Object(mut fields) = serde_json::from_str(line).ok()? else {
-        return None;
-    };
-    let mut text = |name| match fields.shift_remove(name) {
-        Some(Value::String(text)) => Some(text),
-        _ => None,
-    };
-    let (timestamp, level, target) = (text("timestamp")?, text("level")?, text("target")?);
-    let mut message = text("message").unwrap_or_default();
-    for (name, value) in fields {
-        if !message.is_empty() {
-            message.push(' ');
+impl<'a> RawLine<'a> {
+    /// The line as a reader sees it: bytes that are not UTF-8 are replaced, and a cut is said.
+    pub fn text(&self) -> Cow<'a, str> {
+        let mut text = String::from_utf8_lossy(self.bytes);
+        let length =
+            usize::try_from(self.cursor.len).unwrap_or(usize::MAX) - usize::from(self.terminated);
+        if length > self.bytes.len() {
+            // Writing to a string does not fail.
+            let _ = write!(
+                text.to_mut(),
+                " [cut: {} of {length} bytes shown]",
+                self.bytes.len()
+            );
         }
-        let _ = write!(message, "{name}={value}");
+        text
     }
-    Some(Parts {
-        timestamp: Some(timestamp),
-        level: Some(level),
-        target: Some(target),
-        message: Some(message),
-    })
+
+    pub fn entry(&self) -> LogEntry {
+        let line = self.text();
+        let parts = Parts::of(&line).unwrap_or_default();
+        LogEntry {
+            cursor: self.cursor.to_string(),
+            timestamp: parts.timestamp.map(Cow::into_owned),
+            level: parts.level.map(|level| level.to_string()),
+            target: parts.target.map(Cow::into_owned),
+            message: parts.message.map(Cow::into_owned),
+            line: line.into_owned(),
+        }
+    }
+}
+
+/// What the daemon's own lines consist of; nothing is known of others.
+#[derive(Default)]
+struct Parts<'a> {
+    timestamp: Option<Cow<'a, str>>,
+    level: Option<Level>,
+    target: Option<Cow<'a, str>>,
+    message: Option<Cow<'a, str>>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(line: &'a str) -> Option<Self> {
+        if line.starts_with('{') {
+            Self::of_json(line)
+        } else {
+            Self::of_text(line)
+        }
+    }
+
+    /// `TIMESTAMP LEVEL target: message`
+    fn of_text(line: &'a str) -> Option<Self> {
+        let (timestamp, rest) = line.split_once(' ')?;
+        timestamp.parse::<Timestamp>().ok()?;
+        let (level, rest) = rest.trim_start().split_once(' ')?;
+        let level: Level = level.parse().ok()?;
+        let (target, message) = rest
+            .split_once(": ")
+            .or_else(|| Some((rest.strip_suffix(':')?, "")))?;
+        Some(Self {
+            timestamp: Some(timestamp.into()),
+            level: Some(level),
+            target: Some(target.into()),
+            message: Some(message.into()),
+        })
+    }
+
+    /// `{"timestamp":…,"level":…,"target":…,"message":…,…}`; the other fields follow the message as `key=value`.
+    fn of_json(line: &str) -> Option<Self> {
+        let Value::Object(mut fields) = serde_json::from_str(line).ok()? else {
+            return None;
+        };
+        let mut text = |name| match fields.shift_remove(name) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        };
+        let (timestamp, level, target) = (text("timestamp")?, text("level")?, text("target")?);
+        let level: Level = level.parse().ok()?;
+        let mut message = text("message").unwrap_or_default();
+        for (name, value) in fields {
+            if !message.is_empty() {
+                message.push(' ');
+            }
+            let _ = write!(message, "{name}={value}");
+        }
+        Some(Self {
+            timestamp: Some(timestamp.into()),
+            level: Some(level),
+            target: Some(target.into()),
+            message: Some(message.into()),
+        })
+    }
 }
 
 /// Which entries a reader wants.
@@ -98,6 +129,15 @@ pub struct Filter {
     pub since: Option<Timestamp>,
 }
 
+/// What a filter says about a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Wanted,
+    Unwanted,
+    /// Older than what is wanted, so that all lines before it are too.
+    TooOld,
+}
+
 impl Filter {
     /// Whether every line passes.
     #[must_use]
@@ -105,34 +145,37 @@ impl Filter {
         self.level.is_none() && self.contains.is_none() && self.since.is_none()
     }
 
-    /// Whether the entry's level and text pass.
-    #[must_use]
-    pub fn wants(&self, entry: &LogEntry) -> bool {
-        let level_passes = self.level.is_none_or(|wanted| {
-            let level = entry
-                .level
-                .as_deref()
-                .and_then(|level| level.parse::<Level>().ok());
-            level.is_some_and(|level| level <= wanted)
-        });
-        let text_passes = self
+    /// What it says about a line, of which it sees at most the first [`MAX_LINE_BYTES`].
+    pub(super) fn judge(&self, line: &[u8]) -> Verdict {
+        let has_text = self
             .contains
             .as_deref()
-            .is_none_or(|text| entry.line.contains(text));
-        level_passes && text_passes
-    }
-
-    /// Whether the entry is older than what is wanted, so that all before it are too.
-    #[must_use]
-    pub fn is_too_old(&self, entry: &LogEntry) -> bool {
-        let Some(since) = self.since else {
-            return false;
-        };
-        let logged = entry
+            .is_none_or(|text| memmem::find(line, text.as_bytes()).is_some());
+        if !has_text && self.since.is_none() {
+            // The cheap answer, which is the usual one in a search.
+            return Verdict::Unwanted;
+        }
+        if self.level.is_none() && self.since.is_none() {
+            return Verdict::Wanted;
+        }
+        let text = String::from_utf8_lossy(line);
+        let parts = Parts::of(&text).unwrap_or_default();
+        let logged = parts
             .timestamp
-            .as_deref()
             .and_then(|text| text.parse::<Timestamp>().ok());
-        logged.is_some_and(|logged| logged < since)
+        if let (Some(since), Some(logged)) = (self.since, logged)
+            && logged < since
+        {
+            return Verdict::TooOld;
+        }
+        let has_level = self
+            .level
+            .is_none_or(|wanted| parts.level.is_some_and(|level| level <= wanted));
+        if has_text && has_level {
+            Verdict::Wanted
+        } else {
+            Verdict::Unwanted
+        }
     }
 }
 
@@ -215,7 +258,12 @@ mod tests {
             offset: 0,
             len: line.len() as u64,
         };
-        entry(cursor, line.as_bytes(), false)
+        let raw = RawLine {
+            cursor,
+            bytes: line.as_bytes(),
+            terminated: false,
+        };
+        raw.entry()
     }
 
     #[test]
@@ -247,13 +295,31 @@ mod tests {
 
     #[test]
     fn a_level_means_at_least_as_severe() {
-        let warn = parse("2026-11-23T08:00:00Z WARN a: disk");
-        let filter = |level| Filter {
-            level: Some(level),
+        let warn = "2026-11-23T08:00:00Z WARN a: disk";
+        let judge = |level, line: &str| {
+            let filter = Filter {
+                level: Some(level),
+                ..Filter::default()
+            };
+            filter.judge(line.as_bytes())
+        };
+        assert_eq!(judge(Level::INFO, warn), Verdict::Wanted);
+        assert_eq!(judge(Level::WARN, warn), Verdict::Wanted);
+        assert_eq!(judge(Level::ERROR, warn), Verdict::Unwanted);
+        assert_eq!(judge(Level::TRACE, "panicked"), Verdict::Unwanted);
+    }
+
+    #[test]
+    fn what_is_older_than_wanted_ends_a_search() {
+        let filter = Filter {
+            since: Some("2026-11-23T09:00:00Z".parse().unwrap()),
+            contains: Some("x".into()),
             ..Filter::default()
         };
-        assert!(filter(Level::INFO).wants(&warn) && filter(Level::WARN).wants(&warn));
-        assert!(!filter(Level::ERROR).wants(&warn));
-        assert!(!filter(Level::TRACE).wants(&parse("panicked")));
+        let judge = |line: &str| filter.judge(line.as_bytes());
+        assert_eq!(judge("2026-11-23T08:59:59Z INFO a: b"), Verdict::TooOld);
+        assert_eq!(judge("2026-11-23T09:00:00Z INFO a: b"), Verdict::Unwanted);
+        assert_eq!(judge("2026-11-23T09:00:00Z INFO a: x"), Verdict::Wanted);
+        assert_eq!(judge("no time, x"), Verdict::Wanted);
     }
 }

@@ -1,24 +1,29 @@
 //! Following the log: history and what comes, as one sequence.
 //!
-//! A follower holds its place in the file and at most one block of it. History is nothing but a place further back. It
-//! reads as fast as its own reader takes what it finds; whoever does not read costs nothing but that place.
+//! A follower is a place in the log. History is nothing but a place further back, and a resumed follower one at a place
+//! that the client kept. It reads as fast as its own reader takes what it finds; whoever does not read costs nothing but
+//! that place. Those who have caught up share what the [`Tip`] reads, so that a new line is read, taken apart and encoded
+//! once for all of them.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use memchr::memchr;
+use bytes::Bytes;
 
-use super::cursor::{Cursor, FileId};
-use super::entry::{Filter, MAX_LINE_BYTES, entry};
-use super::watch::{Subscription, Watcher};
-use super::{open_for_reading, tail};
+use super::cursor::Cursor;
+use super::entry::{Filter, RawLine, Verdict};
+use super::forward::Forward;
+use super::segments::{Segment, Successor, newest_first, successor};
+use super::tail;
+use super::tip::{Subscription, Tip, TipPlace, Watcher};
 use crate::api::LogEntry;
 
-const BLOCK: usize = 64 * 1024;
+/// What a follower reads at once: it bounds what one costs that does not take what it asked for.
+const BLOCK: usize = 16 * 1024;
 /// How much [`Follower::rest`] reads at most, in blocks.
-const REST_BLOCKS: usize = 16;
+const REST_BLOCKS: usize = 64;
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy)]
@@ -38,11 +43,37 @@ pub enum Item {
     Gap,
 }
 
+/// What lies between two places.
+#[derive(Debug)]
+pub struct Batch {
+    /// In the order of the log.
+    pub items: Vec<Item>,
+    /// `None` for the time before there was a log.
+    from: Option<Cursor>,
+    encoded: OnceLock<Bytes>,
+}
+
+impl Batch {
+    pub(super) fn new(from: Option<Cursor>, items: Vec<Item>) -> Arc<Self> {
+        Arc::new(Self {
+            items,
+            from,
+            encoded: OnceLock::new(),
+        })
+    }
+
+    /// The items as `encode` makes bytes of them, which is asked once.
+    pub fn encoded(&self, encode: impl FnOnce(&[Item]) -> Bytes) -> Bytes {
+        self.encoded.get_or_init(|| encode(&self.items)).clone()
+    }
+}
+
 /// Reads the log from a place on, for ever.
 #[derive(Debug)]
 pub struct Follower {
-    changes: Subscription,
+    tip: Subscription,
     reader: Reader,
+    filter: Filter,
 }
 
 impl Follower {
@@ -53,15 +84,26 @@ impl Follower {
     ///
     /// The log is there but cannot be read.
     pub fn new(watcher: &Watcher, from: From, filter: Filter) -> io::Result<Self> {
-        let changes = watcher.subscribe();
-        let mut reader = Reader {
-            path: watcher.path().to_owned(),
+        let tip = watcher.subscribe()?;
+        let mut reader = Reader::new(watcher.path().to_owned());
+        let tip_now = tip.look();
+        reader.cuts = tip_now.cuts;
+        reader.begin(from, &filter)?;
+        reader.share(&tip_now);
+        Ok(Self {
+            tip,
+            reader,
             filter,
-            begins_with_gap: false,
-            source: None,
-        };
-        reader.begin(from)?;
-        Ok(Self { changes, reader })
+        })
+    }
+
+    /// The place that it has reached: to resume from here is to miss and to repeat nothing. `None` as long as there is no
+    /// log, or a gap to be told.
+    #[must_use]
+    pub fn place(&self) -> Option<Cursor> {
+        (!self.reader.begins_with_gap)
+            .then(|| self.reader.place())
+            .flatten()
     }
 
     /// The next items, at least one, as soon as there are any. Nothing is lost when the future is dropped.
@@ -71,19 +113,19 @@ impl Follower {
     /// # Errors
     ///
     /// The log cannot be read.
-    pub async fn next(&mut self) -> io::Result<Vec<Item>> {
+    pub async fn next(&mut self) -> io::Result<Arc<Batch>> {
         loop {
-            // Seen before the file is read, so that what arrives in between wakes us again.
-            self.changes.mark_seen();
-            match self.reader.step()? {
-                Step::Items(items) => return Ok(items),
-                Step::More => tokio::task::yield_now().await,
-                Step::Idle => self.changes.changed().await,
+            // Seen before anything is read, so that what arrives in between wakes us again.
+            let tip = self.tip.see();
+            match self.step(&tip)? {
+                Step::Batch(batch) if !batch.items.is_empty() => return Ok(batch),
+                Step::Batch(_) => tokio::task::yield_now().await,
+                Step::Idle => self.tip.changed().await,
             }
         }
     }
 
-    /// What is there now and was not returned yet, at most 1 MiB of the file.
+    /// What is there now and was not returned yet, at most 1 MiB of it.
     ///
     /// # Errors
     ///
@@ -91,193 +133,238 @@ impl Follower {
     pub fn rest(&mut self) -> io::Result<Vec<Item>> {
         let mut rest = Vec::new();
         for _ in 0..REST_BLOCKS {
-            match self.reader.step()? {
-                Step::Items(items) => rest.extend(items),
-                Step::More => {}
+            match self.read(None)? {
+                Step::Batch(batch) => rest.extend(batch.items.iter().cloned()),
                 Step::Idle => break,
             }
         }
         Ok(rest)
     }
+
+    fn step(&mut self, tip: &Tip) -> io::Result<Step> {
+        let place = self.reader.place();
+        if self.reader.begins_with_gap {
+            return self.read(None);
+        }
+        if let Some(batch) = &tip.batch
+            && batch.from == place
+        {
+            self.reader.take_over(tip);
+            return Ok(Step::Batch(if self.filter.is_empty() {
+                Arc::clone(batch)
+            } else {
+                let wanted = batch.items.iter().filter(|item| self.wants(item));
+                Batch::new(place, wanted.cloned().collect())
+            }));
+        }
+        match (place, &tip.place) {
+            (Some(place), Some(tip_place)) if place.file == tip_place.segment.id => {
+                if self.reader.cuts != tip.cuts {
+                    // The file was cut short while we were elsewhere in it.
+                    self.reader.restart(tip);
+                    Ok(Step::Batch(Batch::new(Some(place), vec![Item::Gap])))
+                } else if place.offset < tip_place.offset {
+                    self.read(Some(tip_place.offset))
+                } else {
+                    Ok(Step::Idle)
+                }
+            }
+            // The tip tells when there is a log.
+            (None, None) => Ok(Step::Idle),
+            _ => self.read(None),
+        }
+    }
+
+    fn read(&mut self, end: Option<u64>) -> io::Result<Step> {
+        let filter = &self.filter;
+        self.reader
+            .step(BLOCK, end, |line| filter.judge(line) == Verdict::Wanted)
+    }
+
+    fn wants(&self, item: &Item) -> bool {
+        match item {
+            Item::Entry(entry) => self.filter.judge(entry.line.as_bytes()) == Verdict::Wanted,
+            Item::Gap => true,
+        }
+    }
 }
 
 /// What reading one block came to.
-enum Step {
-    Items(Vec<Item>),
-    /// Nothing that is wanted, but there is more.
-    More,
+pub(super) enum Step {
+    /// It may be empty: nothing was wanted, and there may be more.
+    Batch(Arc<Batch>),
     /// The end, for now.
     Idle,
 }
 
+/// Reads the log from a place on, from file to file.
 #[derive(Debug)]
-struct Reader {
+pub(super) struct Reader {
     path: PathBuf,
-    filter: Filter,
     begins_with_gap: bool,
-    source: Option<SourceFile>,
-}
-
-/// The file being read; it may have been renamed meanwhile.
-#[derive(Debug)]
-struct SourceFile {
-    file: File,
-    id: FileId,
-    /// Where the line that is being read begins.
-    line_start: u64,
-    /// How much of that line was read so far, and its first bytes.
-    line_len: u64,
-    line: Vec<u8>,
-    /// Another file has its name, and has begun to be written.
-    is_replaced: bool,
-}
-
-impl SourceFile {
-    fn new(file: File, id: FileId, line_start: u64) -> Self {
-        Self {
-            file,
-            id,
-            line_start,
-            line_len: 0,
-            line: Vec::new(),
-            is_replaced: false,
-        }
-    }
-
-    /// Takes the next block apart. Whether there was one.
-    fn read(
-        &mut self,
-        wanted: impl Fn(&LogEntry) -> bool,
-        items: &mut Vec<Item>,
-    ) -> io::Result<bool> {
-        let mut block = vec![0; BLOCK];
-        let read = self
-            .file
-            .read_at(&mut block, self.line_start + self.line_len)?;
-        let mut rest = &block[..read];
-        while !rest.is_empty() {
-            let newline = memchr(b'\n', rest);
-            let (part, after) = rest.split_at(newline.map_or(rest.len(), |at| at + 1));
-            rest = after;
-            let text = &part[..newline.unwrap_or(part.len())];
-            let room = MAX_LINE_BYTES - self.line.len();
-            self.line.extend_from_slice(&text[..text.len().min(room)]);
-            self.line_len += part.len() as u64;
-            if newline.is_some() {
-                let cursor = Cursor {
-                    file: self.id,
-                    offset: self.line_start,
-                    len: self.line_len,
-                };
-                let entry = entry(cursor, &self.line, true);
-                if wanted(&entry) {
-                    items.push(Item::Entry(entry));
-                }
-                self.line_start = cursor.end();
-                self.line_len = 0;
-                self.line.clear();
-            }
-        }
-        Ok(read > 0)
-    }
+    at: Option<Forward>,
+    /// A newer file has content, so this one gets no more; it is read to its end once more since that was seen.
+    is_left: bool,
+    /// How often a file was seen to be cut short.
+    pub cuts: u64,
 }
 
 impl Reader {
-    fn begin(&mut self, from: From) -> io::Result<()> {
-        let Some((file, id)) = open(&self.path)? else {
-            if matches!(from, From::After(_)) {
-                self.begins_with_gap = true;
-            }
-            return Ok(());
-        };
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            begins_with_gap: false,
+            at: None,
+            is_left: false,
+            cuts: 0,
+        }
+    }
+
+    pub fn begin(&mut self, from: From, filter: &Filter) -> io::Result<()> {
         let start = match from {
             // What follows is read forward from there, as its reader takes it.
-            From::Last(lines) => tail::start_of_last(&file, lines, &self.filter)?,
-            From::After(cursor) => resume_at(&file, id, cursor).unwrap_or_else(|| {
-                self.begins_with_gap = true;
-                0
-            }),
+            From::Last(lines) => tail::start_of_last(&self.path, lines, filter)?,
+            From::After(cursor) => match find(&self.path, cursor)? {
+                Some(start) => Some(start),
+                None => {
+                    self.begins_with_gap = true;
+                    oldest(&self.path)?.map(|oldest| (oldest, 0))
+                }
+            },
         };
-        self.source = Some(SourceFile::new(file, id, start));
+        self.at = start.map(|(segment, offset)| Forward::new(segment, offset));
         Ok(())
     }
 
-    fn step(&mut self) -> io::Result<Step> {
-        if std::mem::take(&mut self.begins_with_gap) {
-            return Ok(Step::Items(vec![Item::Gap]));
+    /// Uses the file that the tip has open where it is the same.
+    fn share(&mut self, tip: &Tip) {
+        if let (Some(at), Some(tip_place)) = (&mut self.at, &tip.place)
+            && at.segment.id == tip_place.segment.id
+        {
+            at.segment = Arc::clone(&tip_place.segment);
         }
-        let Some(source) = &mut self.source else {
-            let Some((file, id)) = open(&self.path)? else {
+    }
+
+    pub fn place(&self) -> Option<Cursor> {
+        self.at.as_ref().map(Forward::place)
+    }
+
+    pub fn tip_place(&self) -> Option<TipPlace> {
+        self.at.as_ref().map(|at| TipPlace {
+            segment: Arc::clone(&at.segment),
+            offset: at.place().offset,
+        })
+    }
+
+    fn take_over(&mut self, tip: &Tip) {
+        self.is_left = false;
+        self.cuts = tip.cuts;
+        self.at = tip
+            .place
+            .as_ref()
+            .map(|place| Forward::new(Arc::clone(&place.segment), place.offset));
+    }
+
+    fn restart(&mut self, tip: &Tip) {
+        self.take_over(tip);
+        if let Some(at) = &mut self.at {
+            at.move_to(0);
+        }
+    }
+
+    /// Reads the next block, not beyond `end`.
+    pub fn step(
+        &mut self,
+        block: usize,
+        end: Option<u64>,
+        wants: impl Fn(&[u8]) -> bool,
+    ) -> io::Result<Step> {
+        let from = self.place();
+        let batch = |items| Ok(Step::Batch(Batch::new(from, items)));
+        if std::mem::take(&mut self.begins_with_gap) {
+            return batch(vec![Item::Gap]);
+        }
+        let Some(at) = &mut self.at else {
+            let Some(oldest) = oldest(&self.path)? else {
                 return Ok(Step::Idle);
             };
-            self.source = Some(SourceFile::new(file, id, 0));
-            return Ok(Step::More);
+            self.at = Some(Forward::new(oldest, 0));
+            return batch(Vec::new());
         };
-        let filter = &self.filter;
-        let wanted = |entry: &LogEntry| !filter.is_too_old(entry) && filter.wants(entry);
         let mut items = Vec::new();
-        let has_read = source.read(wanted, &mut items)?;
-        if !items.is_empty() {
-            return Ok(Step::Items(items));
-        }
-        if has_read {
-            return Ok(Step::More);
-        }
-        if source.file.metadata()?.len() < source.line_start + source.line_len {
-            // Cut short in place.
-            *source = SourceFile::new(source.file.try_clone()?, source.id, 0);
-            return Ok(Step::Items(vec![Item::Gap]));
-        }
-        let successor = match open(&self.path)? {
-            Some((file, id)) if id != source.id && file.metadata()?.len() > 0 => (file, id),
-            _ => return Ok(Step::Idle),
+        let mut take = |line: &RawLine<'_>| {
+            if wants(line.bytes) {
+                items.push(Item::Entry(line.entry()));
+            }
         };
-        if source.is_replaced {
-            let (file, id) = successor;
-            self.source = Some(SourceFile::new(file, id, 0));
-        } else {
-            // The old file may have got its last lines since it was read; from now on it gets none.
-            source.is_replaced = true;
+        if at.read(&mut vec![0; block], end, &mut take)? {
+            return batch(items);
         }
-        Ok(Step::More)
+        if at.segment.len()? < at.reached() {
+            // Cut short in place.
+            at.move_to(0);
+            self.cuts += 1;
+            return batch(vec![Item::Gap]);
+        }
+        let (newer, is_known) = match successor(&self.path, at.segment.id)? {
+            Successor::Next(newer) => (newer, true),
+            Successor::Unknown(newer) => (newer, false),
+            Successor::None => return Ok(Step::Idle),
+        };
+        if !std::mem::replace(&mut self.is_left, true) {
+            // It may have got its last lines since it was read; from now on it gets none.
+            return batch(items);
+        }
+        at.finish(take);
+        if !is_known {
+            items.push(Item::Gap);
+        }
+        self.is_left = false;
+        self.at = Some(Forward::new(newer, 0));
+        batch(items)
     }
 }
 
-fn open(path: &Path) -> io::Result<Option<(File, FileId)>> {
-    match open_for_reading(path) {
-        Ok(file) => {
-            let id = FileId::of(&file.metadata()?);
-            Ok(Some((file, id)))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+fn oldest(path: &Path) -> io::Result<Option<Arc<Segment>>> {
+    newest_first(path).last().transpose()
 }
 
 /// Where the line after the cursor's begins, if that line is still where it was.
-fn resume_at(file: &File, id: FileId, cursor: Cursor) -> Option<u64> {
+fn find(path: &Path, cursor: Cursor) -> io::Result<Option<(Arc<Segment>, u64)>> {
+    for (age, segment) in newest_first(path).enumerate() {
+        let segment = segment?;
+        if segment.id == cursor.file {
+            let start = resume_at(&segment, age > 0, cursor)?;
+            return Ok(start.map(|start| (segment, start)));
+        }
+    }
+    Ok(None)
+}
+
+fn resume_at(segment: &Segment, is_complete: bool, cursor: Cursor) -> io::Result<Option<u64>> {
+    let len = segment.len()?;
     let ends_a_line = |place: u64| {
         let mut byte = [0];
-        place == 0 || file.read_exact_at(&mut byte, place - 1).is_ok() && byte == *b"\n"
+        place == 0
+            || is_complete && place == len
+            || segment.file.read_exact_at(&mut byte, place - 1).is_ok() && byte == *b"\n"
     };
-    if cursor.file != id {
-        None
-    } else if ends_a_line(cursor.end()) {
+    Ok(if ends_a_line(cursor.end()) {
         Some(cursor.end())
     } else {
         // The line was not finished when it was read: it comes again, whole.
         ends_a_line(cursor.offset).then_some(cursor.offset)
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::OpenOptions;
+    use std::fs::{File, OpenOptions};
     use std::io::Write as _;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
+    use crate::logs::entry::MAX_LINE_BYTES;
 
     struct Log {
         _directory: tempfile::TempDir,
@@ -315,7 +402,8 @@ mod tests {
         let mut items = Vec::new();
         while items.len() < count {
             let next = tokio::time::timeout(Duration::from_secs(10), follower.next());
-            items.extend(next.await.expect("no line arrived").unwrap());
+            let batch = next.await.expect("no line arrived").unwrap();
+            items.extend(batch.items.iter().cloned());
         }
         items
     }

@@ -15,11 +15,19 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use super::writer::{LogFile, LogHealth};
+use super::condition::LogHealth;
+use super::writer::LogFile;
 use crate::config::{LogFormat, LogSettings};
 
 /// How many events may wait for the disk before the threads that log have to.
 const QUEUE: usize = 16 * 1024;
+
+/// How long a file that could not be written is left alone.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a panic may take to get to the disk before it is reported.
+const PANIC_TIMEOUT: Duration = Duration::from_secs(1);
+/// The thread that writes the file.
+const FILE_THREAD: &str = "log-file";
 
 /// Events cannot be logged.
 #[derive(Debug, Error)]
@@ -52,12 +60,26 @@ impl InstalledLog {
         self.file.as_ref().map(|(_, health)| health)
     }
 
-    /// Opens the log file anew by its name, for an outside rotation.
-    pub fn reopen(&mut self) {
-        if let Some((queue, health)) = &mut self.file {
-            health.request_reopen();
-            // Nothing, but it wakes the writer. Its queue takes everything.
-            let _ = io::Write::write(queue, b"");
+    /// Has the writer look after the file: whether it is still in its place, and whether there is room for what waits.
+    pub fn look_after_file(&self) {
+        if let Some((queue, _)) = &self.file {
+            wake(&mut queue.clone());
+        }
+    }
+
+    /// As long as the file cannot be written as it should, looks after it from time to time: the next event may be far
+    /// off. Never ends.
+    pub fn retries(&self) -> impl Future<Output = ()> + Send + 'static {
+        let file = self.file.clone();
+        async move {
+            let Some((mut queue, health)) = file else {
+                return;
+            };
+            loop {
+                health.failed().await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
+                wake(&mut queue);
+            }
         }
     }
 
@@ -96,7 +118,7 @@ pub fn install(
     }
     if let Some(file) = file {
         let health = file.health();
-        let (writer, guard) = queue().thread_name("log-file").finish(file);
+        let (writer, guard) = queue().thread_name(FILE_THREAD).finish(file);
         queue_of_file = Some((writer.clone(), Arc::clone(&health)));
         let counted = move || Counted {
             writer: writer.clone(),
@@ -109,7 +131,7 @@ pub fn install(
         .with(layers)
         .with(EnvFilter::builder().parse(&settings.filter)?)
         .try_init()?;
-    log_panics();
+    log_panics(queue_of_file.as_ref().map(|(_, health)| Arc::clone(health)));
     Ok(InstalledLog {
         _guards: guards,
         file: queue_of_file,
@@ -152,8 +174,15 @@ where
     }
 }
 
-/// A panic becomes an event, so that it has a time and a level; the standard hook still writes to stderr.
-fn log_panics() {
+/// Nothing, but it makes the writer of the queue flush.
+fn wake(queue: &mut NonBlocking) {
+    // Its queue takes everything.
+    let _ = io::Write::write(queue, b"");
+}
+
+/// A panic becomes an event, so that it has a time and a level; the standard hook still writes to stderr, once the event
+/// and all before it are in the file.
+fn log_panics(log: Option<Arc<LogHealth>>) {
     let standard = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
@@ -164,6 +193,11 @@ fn log_panics() {
             "{}",
             panic.payload_as_str().unwrap_or("panic"),
         );
+        if let Some(log) = &log
+            && thread.name() != Some(FILE_THREAD)
+        {
+            log.settle(PANIC_TIMEOUT);
+        }
         standard(panic);
     }));
 }

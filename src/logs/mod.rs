@@ -4,38 +4,26 @@
 //! its stdout or stderr is appended by the system; readers, in the daemon or in the command line, take what they
 //! need from the file at their own pace.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
-
+mod condition;
 mod cursor;
 mod entry;
 mod follow;
 mod format;
+mod forward;
+mod rotation;
+mod segments;
+#[cfg(test)]
+mod sequence_tests;
 mod tail;
+mod tip;
 mod watch;
 mod writer;
 
+pub use condition::LogHealth;
 pub use cursor::Cursor;
 pub use entry::{Filter, FilterError, FilterTexts};
-pub use follow::{Follower, From, Item};
+pub use follow::{Batch, Follower, From, Item};
 pub use format::{InstallError, InstalledLog, Stdout, install};
-pub use tail::{Page, TailError, last_lines};
-pub use watch::Watcher;
-pub use writer::{LogFile, LogFileError, LogHealth};
-
-/// Opens the log to read it: a regular file and nothing that could block or lead elsewhere.
-fn open_for_reading(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is not a regular file",
-        ));
-    }
-    Ok(file)
-}
+pub use tail::{Page, TailError, TextLines, last_lines, last_lines_as_text};
+pub use tip::Watcher;
+pub use writer::{LogFile, LogFileError};

@@ -1,23 +1,25 @@
-//! The last lines of the log, read backwards from the end in blocks: the cost is that of what is returned, and with a
-//! filter that of what is searched, which has a bound.
+//! The last lines of the log, read backwards from the end in blocks, from file to file: the cost is that of what is
+//! returned, and with a filter that of what is searched, which has a bound.
 
-use std::fs::File;
+use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memchr::memrchr;
 use thiserror::Error;
 
-use super::cursor::{Cursor, FileId};
-use super::entry::{Filter, MAX_LINE_BYTES, entry};
-use super::open_for_reading;
+use super::cursor::Cursor;
+use super::entry::{Filter, MAX_LINE_BYTES, RawLine, Verdict};
+use super::forward::Forward;
+use super::segments::{Segment, Segments, newest_first};
 use crate::api::{LogEntry, LogPage};
 
 const BLOCK: usize = 64 * 1024;
 /// A page ends early when its lines together exceed this, so that ten thousand long lines do not fill memory.
 const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
-/// A page ends early when this much was searched; the next one goes on where it ended.
+/// A search ends early when it went through this much; the next one goes on where it ended.
 const MAX_SEARCHED_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A page of the log.
@@ -31,7 +33,7 @@ pub struct Page {
     pub next: Cursor,
 }
 
-impl std::convert::From<Page> for LogPage {
+impl From<Page> for LogPage {
     fn from(page: Page) -> Self {
         Self {
             entries: page.entries,
@@ -57,115 +59,311 @@ pub enum TailError {
     Gone,
 }
 
+impl TailError {
+    pub(super) fn io(path: &Path) -> impl Fn(io::Error) -> Self {
+        |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
 /// The last `lines` lines that pass the filter, those before the line of `before` if it is given.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or `before` is gone.
+/// The log cannot be read, or `before` is gone.
 pub fn last_lines(
     path: &Path,
     lines: usize,
     filter: &Filter,
     before: Option<Cursor>,
 ) -> Result<Page, TailError> {
-    let fail = |source| TailError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let file = open_for_reading(path).map_err(fail)?;
-    let metadata = file.metadata().map_err(fail)?;
-    let id = FileId::of(&metadata);
-    let end = match before {
-        None => metadata.len(),
-        Some(cursor) if cursor.file == id && cursor.offset <= metadata.len() => cursor.offset,
-        Some(_) => return Err(TailError::Gone),
-    };
-    let found = search(&file, id, end, lines, filter).map_err(fail)?;
-    let place = |offset| Cursor {
-        file: id,
-        offset,
-        len: 0,
-    };
+    let mut walk = Walk::new(path, before)?;
+    let mut entries = Vec::new();
+    let mut bytes = 0;
+    let bound = Some(MAX_SEARCHED_BYTES);
+    let found = walk.search(lines, filter, bound, |line| {
+        let entry = line.entry();
+        bytes += entry.line.len();
+        entries.push(entry);
+        bytes < MAX_PAGE_BYTES
+    });
+    let found = found.map_err(TailError::io(path))?;
+    entries.reverse();
     Ok(Page {
-        next: found.last.unwrap_or(place(end)),
-        first: (found.reached > 0).then_some(found.first.unwrap_or(place(found.reached))),
-        entries: found.entries,
+        entries,
+        first: found.first,
+        next: found.next,
     })
 }
 
-/// Where the last `lines` complete lines begin that pass the filter, as far as that is searched for.
-pub(super) fn start_of_last(file: &File, lines: usize, filter: &Filter) -> io::Result<u64> {
-    let metadata = file.metadata()?;
-    let mut end = metadata.len();
-    if let Some(last) = Backwards::new(file, end).previous_line()?
-        && !last.terminated
-    {
-        end = last.offset;
-    }
-    let mut start = end;
-    let mut left = lines;
-    let mut reader = Backwards::new(file, end);
-    while left > 0
-        && end - reader.end < MAX_SEARCHED_BYTES
-        && let Some(line) = reader.previous_line()?
-    {
-        if !filter.is_empty() {
-            let entry = reader.entry(&line, FileId::of(&metadata))?;
-            if filter.is_too_old(&entry) {
-                break;
-            }
-            if !filter.wants(&entry) {
+/// The lines of [`last_lines`] without a bound on their number: they are read when they are asked for. Only a search with
+/// a filter has a bound.
+///
+/// # Errors
+///
+/// The log cannot be read, or `before` is gone.
+pub fn last_lines_as_text(
+    path: &Path,
+    lines: usize,
+    filter: Filter,
+    before: Option<Cursor>,
+) -> Result<TextLines, TailError> {
+    let mut walk = Walk::new(path, before)?;
+    let bound = (!filter.is_empty()).then_some(MAX_SEARCHED_BYTES);
+    let found = walk.search(lines, &filter, bound, |_| true);
+    let found = found.map_err(TailError::io(path))?;
+    Ok(TextLines {
+        first: found.first,
+        next: found.next,
+        filter,
+        parts: walk.parts,
+        reading: None,
+        buffer: vec![0; BLOCK],
+    })
+}
+
+/// Where the last `lines` finished lines begin that pass the filter, as far as that is searched for; the files from there
+/// on. `None` when there is no log yet.
+pub(super) fn start_of_last(
+    path: &Path,
+    lines: usize,
+    filter: &Filter,
+) -> io::Result<Option<(Arc<Segment>, u64)>> {
+    let Some(mut walk) = Walk::from_last_finished(path)? else {
+        return Ok(None);
+    };
+    walk.search(lines, filter, Some(MAX_SEARCHED_BYTES), |_| true)?;
+    let oldest = walk.parts.iter().position(|part| part.start < part.end);
+    let oldest = oldest.unwrap_or(walk.parts.len() - 1);
+    Ok(walk
+        .parts
+        .remove(oldest)
+        .map(|part| (part.segment, part.start)))
+}
+
+/// Lines that were found and are read as they are asked for.
+#[derive(Debug)]
+pub struct TextLines {
+    /// As in [`Page`].
+    pub first: Option<Cursor>,
+    /// As in [`Page`].
+    pub next: Cursor,
+    filter: Filter,
+    /// Oldest first.
+    parts: VecDeque<Part>,
+    reading: Option<(Forward, u64)>,
+    buffer: Vec<u8>,
+}
+
+impl TextLines {
+    /// The next lines, about a block of them; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be read.
+    pub fn next_block(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let Some((forward, end)) = &mut self.reading else {
+                let Some(part) = self.parts.pop_front() else {
+                    return Ok(None);
+                };
+                self.reading = Some((Forward::new(part.segment, part.start), part.end));
                 continue;
+            };
+            let mut text = Vec::new();
+            let mut take = |line: &RawLine<'_>| {
+                if self.filter.judge(line.bytes) == Verdict::Wanted {
+                    text.extend_from_slice(line.text().as_bytes());
+                    text.push(b'\n');
+                }
+            };
+            if !forward.read(&mut self.buffer, Some(*end), &mut take)? {
+                forward.finish(take);
+                self.reading = None;
+            }
+            if !text.is_empty() {
+                return Ok(Some(text));
             }
         }
-        start = line.offset;
-        left -= 1;
     }
-    Ok(start)
 }
 
 struct Found {
-    /// Oldest first.
-    entries: Vec<LogEntry>,
-    /// The oldest of them, when the page is full: the next one goes on before it.
+    /// The oldest line of those found, or the place that was reached; `None` when nothing lies before.
     first: Option<Cursor>,
-    last: Option<Cursor>,
-    /// How far back was searched.
-    reached: u64,
+    /// The newest of them, or the place where the search began.
+    next: Cursor,
 }
 
-fn search(file: &File, id: FileId, end: u64, lines: usize, filter: &Filter) -> io::Result<Found> {
-    let mut reader = Backwards::new(file, end);
-    let mut found = Found {
-        entries: Vec::new(),
-        first: None,
-        last: None,
-        reached: end,
-    };
-    let mut bytes = 0;
-    while found.entries.len() < lines
-        && bytes < MAX_PAGE_BYTES
-        && end - found.reached < MAX_SEARCHED_BYTES
-        && let Some(line) = reader.previous_line()?
-    {
-        let cursor = line.cursor(id);
-        let entry = reader.entry(&line, id)?;
-        if filter.is_too_old(&entry) {
-            found.reached = 0;
-            break;
-        }
-        found.reached = line.offset;
-        if filter.wants(&entry) {
-            bytes += entry.line.len();
-            found.first = Some(cursor);
-            found.last = found.last.or(Some(cursor));
-            found.entries.push(entry);
-        } else {
-            found.first = None;
+/// The range of a file in which all lines lie that were found in it; empty when there are none.
+#[derive(Debug)]
+struct Part {
+    segment: Arc<Segment>,
+    start: u64,
+    end: u64,
+}
+
+/// Walks from a place towards the start of the log, one line at a time.
+struct Walk<'a> {
+    older: Segments<'a>,
+    reader: Backwards,
+    /// Oldest first; the first one is of the file it is in.
+    parts: VecDeque<Part>,
+    walked: u64,
+}
+
+impl<'a> Walk<'a> {
+    fn new(path: &'a Path, before: Option<Cursor>) -> Result<Self, TailError> {
+        let fail = TailError::io(path);
+        let mut older = newest_first(path);
+        loop {
+            let segment = older.next().transpose().map_err(&fail)?;
+            let segment = match (segment, before) {
+                (Some(segment), _) => segment,
+                (None, Some(_)) => return Err(TailError::Gone),
+                (None, None) => return Err(fail(io::ErrorKind::NotFound.into())),
+            };
+            let len = segment.len().map_err(&fail)?;
+            let end = match before {
+                None => len,
+                Some(cursor) if cursor.file != segment.id => continue,
+                Some(cursor) if cursor.offset > len => return Err(TailError::Gone),
+                Some(cursor) => cursor.offset,
+            };
+            return Ok(Self::at(older, segment, end));
         }
     }
-    found.entries.reverse();
-    Ok(found)
+
+    /// From the end of the last line that is finished, in the newest file that has any content. `None` when there is no
+    /// file.
+    fn from_last_finished(path: &'a Path) -> io::Result<Option<Self>> {
+        let mut older = newest_first(path);
+        let Some(newest) = older.next().transpose()? else {
+            return Ok(None);
+        };
+        let mut walk = Self::at(older, Arc::clone(&newest), newest.len()?);
+        match walk.previous_line()? {
+            None => walk = Self::at(newest_first(path), newest, 0),
+            Some(line) => {
+                let end = line.offset + if line.terminated { line.len } else { 0 };
+                walk.step_to(end);
+            }
+        }
+        Ok(Some(walk))
+    }
+
+    fn at(older: Segments<'a>, segment: Arc<Segment>, end: u64) -> Self {
+        Self {
+            older,
+            reader: Backwards::new(Arc::clone(&segment), end),
+            parts: VecDeque::from([Part {
+                segment,
+                start: end,
+                end,
+            }]),
+            walked: 0,
+        }
+    }
+
+    /// Makes this place of the file it is in the beginning of the walk.
+    fn step_to(&mut self, end: u64) {
+        self.parts.truncate(1);
+        if let Some(part) = self.parts.front_mut() {
+            (part.start, part.end) = (end, end);
+        }
+        self.reader.end = end;
+        self.walked = 0;
+    }
+
+    fn place(&self) -> Cursor {
+        Cursor {
+            file: self.reader.segment.id,
+            offset: self.reader.end,
+            len: 0,
+        }
+    }
+
+    fn search(
+        &mut self,
+        lines: usize,
+        filter: &Filter,
+        bound: Option<u64>,
+        mut take: impl FnMut(&RawLine<'_>) -> bool,
+    ) -> io::Result<Found> {
+        let (mut first, mut last) = (None, None);
+        let mut next = self.place();
+        let mut found = 0;
+        let mut wants_more = true;
+        let has_older = loop {
+            if found >= lines || !wants_more || bound.is_some_and(|bound| self.walked >= bound) {
+                break self.has_older()?;
+            }
+            let Some(line) = self.previous_line()? else {
+                break false;
+            };
+            let raw = self.reader.raw(&line)?;
+            match filter.judge(raw.bytes) {
+                Verdict::TooOld => {
+                    // Not part of what was found.
+                    self.reader.end = line.offset + line.len;
+                    break false;
+                }
+                Verdict::Wanted => {
+                    first = Some(raw.cursor);
+                    last = last.or(first);
+                    found += 1;
+                    wants_more = take(&raw);
+                    if let Some(part) = self.parts.front_mut() {
+                        part.start = line.offset;
+                    }
+                }
+                Verdict::Unwanted => first = None,
+            }
+            self.walked += line.len;
+        };
+        next = last.unwrap_or(next);
+        Ok(Found {
+            first: has_older.then_some(first.unwrap_or(self.place())),
+            next,
+        })
+    }
+
+    fn previous_line(&mut self) -> io::Result<Option<Line>> {
+        loop {
+            if let Some(line) = self.reader.previous_line()? {
+                return Ok(Some(line));
+            }
+            if !self.go_to_older()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Whether anything lies before.
+    fn has_older(&mut self) -> io::Result<bool> {
+        while self.reader.end == 0 {
+            if !self.go_to_older()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn go_to_older(&mut self) -> io::Result<bool> {
+        let Some(segment) = self.older.next().transpose()? else {
+            return Ok(false);
+        };
+        let end = segment.len()?;
+        self.reader = Backwards::new(Arc::clone(&segment), end);
+        self.parts.push_front(Part {
+            segment,
+            start: end,
+            end,
+        });
+        Ok(true)
+    }
 }
 
 struct Line {
@@ -175,29 +373,19 @@ struct Line {
     terminated: bool,
 }
 
-impl Line {
-    fn cursor(&self, file: FileId) -> Cursor {
-        Cursor {
-            file,
-            offset: self.offset,
-            len: self.len,
-        }
-    }
-}
-
-/// Walks from a place towards the start of the file, one line at a time, holding one block.
-struct Backwards<'a> {
-    file: &'a File,
+/// The same within one file, holding one block of it.
+struct Backwards {
+    segment: Arc<Segment>,
     /// End of what has not been returned yet.
     end: u64,
     block: Vec<u8>,
     block_offset: u64,
 }
 
-impl<'a> Backwards<'a> {
-    fn new(file: &'a File, end: u64) -> Self {
+impl Backwards {
+    fn new(segment: Arc<Segment>, end: u64) -> Self {
         Self {
-            file,
+            segment,
             end,
             block: Vec::new(),
             block_offset: end,
@@ -232,12 +420,17 @@ impl<'a> Backwards<'a> {
         Ok(Some(line))
     }
 
-    fn entry(&mut self, line: &Line, file: FileId) -> io::Result<LogEntry> {
-        Ok(entry(
-            line.cursor(file),
-            self.content(line)?,
-            line.terminated,
-        ))
+    fn raw(&mut self, line: &Line) -> io::Result<RawLine<'_>> {
+        let cursor = Cursor {
+            file: self.segment.id,
+            offset: line.offset,
+            len: line.len,
+        };
+        Ok(RawLine {
+            cursor,
+            bytes: self.content(line)?,
+            terminated: line.terminated,
+        })
     }
 
     /// At most the first [`MAX_LINE_BYTES`] of the line, without its newline.
@@ -266,7 +459,7 @@ impl<'a> Backwards<'a> {
     fn load(&mut self, offset: u64, len: usize) -> io::Result<()> {
         self.block.resize(len, 0);
         self.block_offset = offset;
-        self.file.read_exact_at(&mut self.block, offset)
+        self.segment.file.read_exact_at(&mut self.block, offset)
     }
 }
 

@@ -1,123 +1,77 @@
-//! Tells followers that the log changed: one inotify instance for all of them (the system allows 128), and
-//! none while nobody follows, so that logging wakes nobody up for nothing.
+//! Tells when something may have changed about a file: by inotify, or where that is not to be had, from time to time.
 
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::runtime::Handle;
 
-/// How often followers look by themselves where inotify is not to be had.
+/// How often to look where inotify is not to be had.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Watches one log file for any number of followers.
-#[derive(Debug)]
-pub struct Watcher {
-    path: PathBuf,
-    active: Mutex<Weak<Active>>,
+/// The changes of one file, which need not be there.
+pub(super) enum Changes {
+    Told(Watches),
+    /// The system has no inotify instance for us.
+    Polled,
 }
 
-#[derive(Debug)]
-struct Active {
-    changes: watch::Receiver<()>,
-    task: AbortHandle,
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Watcher {
-    /// A watcher that costs nothing yet. The file need not be there.
-    #[must_use]
-    pub fn new(path: PathBuf) -> Arc<Self> {
-        Arc::new(Self {
-            path,
-            active: Mutex::new(Weak::new()),
-        })
-    }
-
-    /// The file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(super) fn subscribe(&self) -> Subscription {
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = active.upgrade().unwrap_or_else(|| {
-            let shared = Arc::new(self.start());
-            *active = Arc::downgrade(&shared);
-            shared
-        });
-        Subscription {
-            changes: shared.changes.clone(),
-            _active: shared,
-        }
-    }
-
-    fn start(&self) -> Active {
-        let (sender, changes) = watch::channel(());
-        let task = match Watches::new(&self.path) {
-            Ok(watches) => tokio::spawn(watches.run(sender)),
-            Err(error) => {
+impl Changes {
+    /// Changes from now on. Must be called within a tokio runtime.
+    pub fn of(path: &Path) -> Self {
+        Watches::new(path).map_or_else(
+            |error| {
                 tracing::warn!(%error, "inotify is not to be had: followers look every {POLL_INTERVAL:?}");
-                tokio::spawn(async move {
-                    let mut ticks = tokio::time::interval(POLL_INTERVAL);
-                    loop {
-                        ticks.tick().await;
-                        sender.send_replace(());
-                    }
-                })
-            }
-        };
-        Active {
-            changes,
-            task: task.abort_handle(),
+                Self::Polled
+            },
+            Self::Told,
+        )
+    }
+
+    /// Returns when there may be something new. May be dropped at any time.
+    pub async fn next(&mut self) {
+        match self {
+            Self::Told(watches) => watches.next().await,
+            Self::Polled => tokio::time::sleep(POLL_INTERVAL).await,
         }
     }
 }
 
-/// One follower's share in the watcher.
-#[derive(Debug)]
-pub(super) struct Subscription {
-    changes: watch::Receiver<()>,
-    _active: Arc<Active>,
+/// What nix leaves out and tokio wants. Closing an inotify instance with watches takes the kernel about 11 ms, so that is
+/// not done on a thread that serves.
+struct Pollable {
+    /// `None` once it is being closed.
+    inotify: Option<Inotify>,
 }
 
-impl Subscription {
-    pub fn mark_seen(&mut self) {
-        self.changes.mark_unchanged();
+impl Pollable {
+    fn inotify(&self) -> io::Result<&Inotify> {
+        self.inotify.as_ref().ok_or(io::ErrorKind::NotFound.into())
     }
+}
 
-    /// Returns when the file has changed since [`Self::mark_seen`]. May be dropped at any time.
-    pub async fn changed(&mut self) {
-        if self.changes.changed().await.is_err() {
-            // The watching task is gone only when the runtime is.
-            std::future::pending::<()>().await;
+impl Drop for Pollable {
+    fn drop(&mut self) {
+        let inotify = self.inotify.take();
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn_blocking(move || drop(inotify));
         }
     }
 }
-
-/// What nix leaves out and tokio wants.
-struct Pollable(Inotify);
 
 impl AsRawFd for Pollable {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
+        self.inotify()
+            .map_or(-1, |inotify| inotify.as_fd().as_raw_fd())
     }
 }
 
-struct Watches {
+pub(super) struct Watches {
     inotify: AsyncFd<Pollable>,
     path: PathBuf,
     name: OsString,
@@ -126,17 +80,23 @@ struct Watches {
 impl Watches {
     fn new(path: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let directory = path.parent().unwrap_or(Path::new("/"));
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
         inotify.add_watch(
             directory,
             AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO,
         )?;
+        let pollable = Pollable {
+            inotify: Some(inotify),
+        };
         #[expect(
             deprecated,
             reason = "its successor is unsafe for types that might change their descriptor; this one owns it"
         )]
         let watches = Self {
-            inotify: AsyncFd::with_interest(Pollable(inotify), Interest::READABLE)?,
+            inotify: AsyncFd::with_interest(pollable, Interest::READABLE)?,
             path: path.to_owned(),
             name: path.file_name().unwrap_or_default().to_owned(),
         };
@@ -146,30 +106,26 @@ impl Watches {
 
     /// Watches whatever file has the name now; that it is not there is told by the watch on the directory.
     fn watch_file(&self) {
-        let _ = self
-            .inotify
-            .get_ref()
-            .0
-            .add_watch(&self.path, AddWatchFlags::IN_MODIFY);
+        if let Ok(inotify) = self.inotify.get_ref().inotify() {
+            let _ = inotify.add_watch(&self.path, AddWatchFlags::IN_MODIFY);
+        }
     }
 
-    async fn run(self, changes: watch::Sender<()>) {
+    async fn next(&self) {
         loop {
             let Ok(mut ready) = self.inotify.readable().await else {
-                return;
+                // Only without a runtime.
+                return std::future::pending().await;
             };
-            let events = match self.inotify.get_ref().0.read_events() {
-                Ok(events) => events,
-                Err(nix::errno::Errno::EAGAIN) => {
-                    ready.clear_ready();
-                    continue;
-                }
-                // The queue is read again at the next event.
-                Err(_) => Vec::new(),
+            let read = ready.try_io(|fd| Ok(fd.get_ref().inotify()?.read_events()?));
+            // None for now; after another error the queue is read again at the next event.
+            let Ok(Ok(events)) = read else {
+                continue;
             };
             let mut changed = false;
             for event in events {
                 match event.name {
+                    // Of a file, or that events were lost.
                     None => changed = true,
                     Some(name) if name == self.name => {
                         self.watch_file();
@@ -179,7 +135,7 @@ impl Watches {
                 }
             }
             if changed {
-                changes.send_replace(());
+                return;
             }
         }
     }

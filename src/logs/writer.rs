@@ -1,21 +1,28 @@
 //! The end of the log that writes: what `tracing-appender` does not do.
 //!
-//! Its worker thread calls `write` for each event and `flush` when none waits, so a burst becomes one
-//! `write(2)`. Errors of the disk are kept here, where the worker would swallow them.
+//! Its worker thread calls `write` for each event and `flush` when none waits, so a burst becomes one `write(2)`. Lines
+//! that the disk does not take wait here, as many as fit the buffer; those that do not fit are counted, and the log says
+//! how many are missing where they are missing.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
+use memchr::{memchr, memchr_iter, memrchr};
 use nix::libc;
 use thiserror::Error;
 
-/// How much is gathered before it is written even though more waits.
+use super::condition::LogHealth;
+use super::cursor::FileId;
+use super::rotation::{Rotation, rotate};
+use crate::config::{LogFormat, LogSettings};
+
+/// How much is gathered before it is written even though more waits, and how much is kept while nothing can be written.
 const BUFFER: usize = 256 * 1024;
+/// How much a file grows before a rotation that failed is tried again, in bytes.
+const ROTATE_AGAIN_AFTER: u64 = 1024 * 1024;
 
 /// The log file cannot be used.
 #[derive(Debug, Error)]
@@ -40,68 +47,26 @@ pub enum LogFileError {
     },
 }
 
-/// How the log file is doing, and the wish to have it opened again.
-#[derive(Debug, Default)]
-pub struct LogHealth {
-    write_failure: Mutex<Option<String>>,
-    reopen_failure: Mutex<Option<String>>,
-    reopen: AtomicBool,
-    /// Events handed to the writer's queue, and how many of them it has dealt with.
-    queued: AtomicU64,
-    written: Mutex<u64>,
-    progress: Condvar,
-}
-
-impl LogHealth {
-    /// What the last write, or the last attempt to open the file anew, failed with.
-    #[must_use]
-    pub fn failure(&self) -> Option<String> {
-        let failure = |of: &Mutex<Option<String>>| lock(of).clone();
-        failure(&self.write_failure).or_else(|| failure(&self.reopen_failure))
-    }
-
-    pub(super) fn count_queued(&self) {
-        self.queued.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Waits until every event logged so far is in the file, at most `timeout`; whether it is.
-    pub fn settle(&self, timeout: Duration) -> bool {
-        let target = self.queued.load(Ordering::Acquire);
-        let written = lock(&self.written);
-        let waited = self
-            .progress
-            .wait_timeout_while(written, timeout, |written| *written < target);
-        let (written, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        *written >= target
-    }
-
-    fn count_written(&self, events: u64) {
-        *lock(&self.written) += events;
-        self.progress.notify_all();
-    }
-
-    /// Has the file opened anew by its name, once what was logged before is in the old one. Until that succeeds it is
-    /// tried again with every write.
-    pub(super) fn request_reopen(&self) {
-        self.reopen.store(true, Ordering::Release);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The log file: opened for appending, 0600, never through a link or onto another user's file.
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
     file: File,
+    id: FileId,
+    rotation: Rotation,
+    format: LogFormat,
+    /// Whole lines.
     buffer: Vec<u8>,
-    /// Events in the buffer.
+    /// Events since the last attempt to write.
     buffered: u64,
-    lost_lines: usize,
-    /// The file ends within a line: a write failed half way.
-    is_torn: bool,
+    /// Lines that did not fit the buffer.
+    lost: usize,
+    /// How much of the first line in the buffer the file got already, and how long it was then.
+    begun: Option<(usize, u64)>,
+    /// How long the file was when we were the last to write.
+    known_size: u64,
+    /// After a rotation that failed: how long the file must be for the next attempt.
+    rotate_again_at: u64,
     takes_stdio: bool,
     health: Arc<LogHealth>,
 }
@@ -112,20 +77,26 @@ impl LogFile {
     /// # Errors
     ///
     /// It cannot be opened, or is a link, no regular file, or another user's.
-    pub fn open(path: &Path) -> Result<Self, LogFileError> {
+    pub fn open(path: &Path, settings: &LogSettings) -> Result<Self, LogFileError> {
+        let (file, id) = open(path)?;
         Ok(Self {
             path: path.to_owned(),
-            file: open(path)?,
+            file,
+            id,
+            rotation: settings.into(),
+            format: settings.format,
             buffer: Vec::new(),
             buffered: 0,
-            lost_lines: 0,
-            is_torn: false,
+            lost: 0,
+            begun: None,
+            known_size: 0,
+            rotate_again_at: 0,
             takes_stdio: false,
             health: Arc::default(),
         })
     }
 
-    /// Makes the file this process's stdout and stderr, now and whenever it is opened again.
+    /// Makes the file this process's stdout and stderr, now and whenever it is another one.
     ///
     /// # Errors
     ///
@@ -141,115 +112,211 @@ impl LogFile {
         Arc::clone(&self.health)
     }
 
-    fn reopen(&mut self) {
-        let opened = open(&self.path).map_err(io::Error::other).and_then(|file| {
-            if self.takes_stdio {
-                redirect_stdio(&file)?;
-            }
-            Ok(file)
+    /// Writes what waits, as far as that can be had.
+    fn drain(&mut self) {
+        if !self.is_in_place() {
+            self.reopen();
+        }
+        let mut outcome = self.write_out();
+        if outcome.is_ok() && self.lost > 0 {
+            let lost = std::mem::take(&mut self.lost);
+            self.say(&format!(
+                "{lost} lines are missing here: the log could not be written"
+            ));
+            outcome = self.write_out();
+        }
+        let failure = outcome.err().map(|error| {
+            let waiting = memchr_iter(b'\n', &self.buffer).count();
+            format!(
+                "writing {}: {error}; {waiting} lines wait for room, {} were lost",
+                self.path.display(),
+                self.lost
+            )
         });
-        match opened {
-            Ok(file) => {
-                self.file = file;
-                self.is_torn = false;
-                *lock(&self.health.reopen_failure) = None;
+        self.health.report(|troubles| troubles.write = failure);
+        self.health
+            .count_written(std::mem::take(&mut self.buffered));
+    }
+
+    /// Whether the file still has the log's name: an outside rotation renames it, and an accident removes it.
+    fn is_in_place(&self) -> bool {
+        let there = std::fs::symlink_metadata(&self.path);
+        there.is_ok_and(|there| FileId::of(&there) == self.id)
+    }
+
+    fn reopen(&mut self) {
+        match open(&self.path) {
+            Ok((file, id)) => {
+                self.replace(file, id);
+                self.health.report(|troubles| troubles.open = None);
             }
             Err(error) => {
-                let is_new = lock(&self.health.reopen_failure)
-                    .replace(error.to_string())
-                    .is_none();
-                self.health.request_reopen();
+                let mut is_new = false;
+                self.health.report(|troubles| {
+                    is_new = troubles.open.replace(error.to_string()).is_none();
+                });
                 if is_new {
-                    let note =
-                        own_line(&format!("{error}; still writing to the file that was open"));
-                    self.append(note.as_bytes());
+                    self.say(&format!("{error}; still writing to the file that was open"));
                 }
             }
         }
     }
 
-    fn write_buffer(&mut self) {
-        if self.lost_lines > 0 && !self.buffer.is_empty() {
-            let lost = self.lost_lines;
-            let note = own_line(&format!(
-                "{lost} lines were lost: the log file could not be written"
-            ));
-            if self.append(note.as_bytes()) {
-                self.lost_lines = 0;
-            } else {
-                // The note itself is no line that anybody misses.
-                self.lost_lines = lost;
+    fn rotate(&mut self, size: u64) {
+        let rotated = rotate(&self.path, self.rotation.keep)
+            .and_then(|file| Ok((FileId::of(&file.metadata()?), file)));
+        match rotated {
+            Ok((id, file)) => {
+                self.replace(file, id);
+                self.health.report(|troubles| troubles.rotate = None);
+            }
+            Err(error) => {
+                self.rotate_again_at = size + ROTATE_AGAIN_AFTER;
+                let text = format!("the log file cannot be rotated and grows: {error}");
+                let mut is_new = false;
+                self.health.report(|troubles| {
+                    is_new = troubles.rotate.replace(text.clone()).is_none();
+                });
+                if is_new {
+                    self.say(&text);
+                }
             }
         }
-        let buffer = std::mem::take(&mut self.buffer);
-        self.append(&buffer);
-        self.buffer = buffer;
-        self.buffer.clear();
-        self.health
-            .count_written(std::mem::take(&mut self.buffered));
     }
 
-    /// Writes whole lines behind what is there; whether all of them are in the file. Those that are not are counted.
-    fn append(&mut self, lines: &[u8]) -> bool {
-        if lines.is_empty() {
-            return true;
+    fn replace(&mut self, file: File, id: FileId) {
+        if self.takes_stdio
+            && let Err(error) = redirect_stdio(&file)
+        {
+            self.say(&format!("stdout and stderr stay with the old log: {error}"));
         }
-        if self.is_torn && self.file.write_all(b"\n").is_ok() {
-            self.is_torn = false;
+        self.file = file;
+        self.id = id;
+        self.begun = None;
+        self.known_size = 0;
+        self.rotate_again_at = 0;
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
         }
-        let mut written = 0;
-        let outcome = loop {
-            match self.file.write(&lines[written..]) {
-                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => written += bytes,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(error),
-            }
-            if written == lines.len() {
-                break Ok(());
+        let mut size = self.file.metadata()?.len();
+        let mut begun = match self.begun.take() {
+            Some((bytes, then)) if then == size => bytes,
+            _ => {
+                if size != self.known_size && !self.ends_with_newline(size)? {
+                    // Somebody was cut off within a line: ours begins on its own.
+                    self.file.write_all(b"\n")?;
+                    size += 1;
+                }
+                0
             }
         };
-        let failure = outcome.err().map(|error: io::Error| {
-            self.is_torn |= written > 0 && lines[written - 1] != b'\n';
-            self.lost_lines += memchr::memchr_iter(b'\n', &lines[written..]).count();
-            format!("writing {}: {error}", self.path.display())
-        });
-        let is_whole = failure.is_none();
-        *lock(&self.health.write_failure) = failure;
-        is_whole
+        while !self.buffer.is_empty() {
+            let part = self.that_fits(size, begun);
+            if part == 0 {
+                self.rotate(size);
+                size = self.file.metadata()?.len();
+                continue;
+            }
+            let written = match self.file.write(&self.buffer[begun..part]) {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other,
+            };
+            let written = written.inspect_err(|_| {
+                self.begun = (begun > 0).then_some((begun, size));
+            })?;
+            size += written as u64;
+            let reached = begun + written;
+            let whole = memrchr(b'\n', &self.buffer[..reached]).map_or(0, |newline| newline + 1);
+            self.buffer.drain(..whole);
+            begun = reached - whole;
+            self.known_size = size;
+        }
+        Ok(())
     }
-}
 
-/// A line of the writer's own: it cannot log, since what it logs would come back to it.
-fn own_line(message: &str) -> String {
-    format!(
-        "{} ERROR fullon_master_api::logs: {message}\n",
-        jiff::Timestamp::now()
-    )
+    /// Up to where the buffer is written before the file is full: whole lines, and at least one in an empty file.
+    fn that_fits(&self, size: u64, begun: usize) -> usize {
+        let first_line = || memchr(b'\n', &self.buffer).map_or(self.buffer.len(), |at| at + 1);
+        if begun > 0 {
+            return first_line();
+        }
+        let is_rotated = self.rotation.max_size > 0 && size >= self.rotate_again_at;
+        let room = usize::try_from(self.rotation.max_size.saturating_sub(size));
+        let room = room.unwrap_or(usize::MAX);
+        if !is_rotated || room >= self.buffer.len() {
+            return self.buffer.len();
+        }
+        match memrchr(b'\n', &self.buffer[..room]) {
+            Some(newline) => newline + 1,
+            None if size == 0 => first_line(),
+            None => 0,
+        }
+    }
+
+    fn ends_with_newline(&self, size: u64) -> io::Result<bool> {
+        let mut last = [0];
+        let read = match size.checked_sub(1) {
+            Some(place) => self.file.read_at(&mut last, place)?,
+            None => 0,
+        };
+        // One that was cut short meanwhile ends somewhere else.
+        Ok(read == 0 || last == *b"\n")
+    }
+
+    /// A line of the writer's own: it cannot log, since what it logs would come back to it.
+    fn say(&mut self, message: &str) {
+        let now = jiff::Timestamp::now();
+        let target = module_path!();
+        let line = match self.format {
+            LogFormat::Text => format!("{now} ERROR {target}: {message}"),
+            LogFormat::Json => {
+                let timestamp = now.to_string();
+                serde_json::json!({ "timestamp": timestamp, "level": "ERROR", "message": message, "target": target })
+                    .to_string()
+            }
+        };
+        self.buffer.extend([line.as_bytes(), b"\n"].concat());
+    }
 }
 
 impl Write for LogFile {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        if self.buffer.len() + event.len() > BUFFER {
-            self.write_buffer();
+        let fits = |buffer: &Vec<u8>| buffer.is_empty() || buffer.len() + event.len() <= BUFFER;
+        // Nothing gets behind what was lost before that is said.
+        if self.lost > 0 || !fits(&self.buffer) {
+            self.drain();
         }
-        self.buffer.extend_from_slice(event);
+        if self.lost == 0 && fits(&self.buffer) {
+            self.buffer.extend_from_slice(event);
+        } else {
+            self.lost += memchr_iter(b'\n', event).count();
+        }
         self.buffered += 1;
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.health.reopen.swap(false, Ordering::AcqRel) {
-            // What was logged before the request belongs to the old file.
-            self.write_buffer();
-            self.reopen();
-        }
-        self.write_buffer();
+        self.drain();
         Ok(())
     }
 }
 
-fn open(path: &Path) -> Result<File, LogFileError> {
+/// How files of the log are opened for writing. Reading tells whether the last line is finished.
+pub(super) fn write_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .append(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    options
+}
+
+fn open(path: &Path) -> Result<(File, FileId), LogFileError> {
     let io = |source| LogFileError::Io {
         path: path.to_owned(),
         source,
@@ -260,14 +327,7 @@ fn open(path: &Path) -> Result<File, LogFileError> {
             reason,
         })
     };
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = match OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .custom_flags(flags)
-        .open(path)
-    {
+    let file = match write_options().create(true).open(path) {
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
             return unusable("is a symbolic link");
         }
@@ -285,7 +345,8 @@ fn open(path: &Path) -> Result<File, LogFileError> {
         file.set_permissions(std::fs::Permissions::from_mode(0o600))
             .map_err(io)?;
     }
-    Ok(file)
+    let id = FileId::of(&metadata);
+    Ok((file, id))
 }
 
 fn redirect_stdio(file: &File) -> io::Result<()> {
@@ -296,117 +357,194 @@ fn redirect_stdio(file: &File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use bytesize::ByteSize;
+
     use super::*;
+    use crate::config::LogTarget;
+    use crate::logs::segments::numbered;
+
+    struct Log {
+        _directory: tempfile::TempDir,
+        path: PathBuf,
+        file: LogFile,
+    }
+
+    impl Log {
+        fn new(max_size: u64) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("log");
+            Self {
+                file: open_with(&path, max_size).unwrap(),
+                _directory: directory,
+                path,
+            }
+        }
+
+        /// Writes each line as an event, all at once.
+        fn log(&mut self, lines: &[&str]) {
+            for line in lines {
+                self.file.write_all(format!("{line}\n").as_bytes()).unwrap();
+            }
+            self.file.flush().unwrap();
+        }
+
+        fn lines(&self, number: u32) -> Vec<String> {
+            let path = match number {
+                0 => self.path.clone(),
+                number => numbered(&self.path, number),
+            };
+            let text = std::fs::read_to_string(path).unwrap();
+            text.lines().map(str::to_owned).collect()
+        }
+
+        fn failure(&self) -> Option<String> {
+            self.file.health.failure()
+        }
+    }
+
+    fn open_with(path: &Path, max_size: u64) -> Result<LogFile, LogFileError> {
+        let settings = LogSettings {
+            filter: "info".into(),
+            format: LogFormat::Text,
+            target: LogTarget::File(path.to_owned()),
+            max_size: ByteSize(max_size),
+            keep: 3,
+        };
+        LogFile::open(path, &settings)
+    }
 
     #[test]
-    fn a_reopened_log_goes_to_the_new_file_and_loses_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        let mut log = LogFile::open(&path).unwrap();
-        log.write_all(b"one\n").unwrap();
-        log.flush().unwrap();
-        std::fs::rename(&path, path.with_extension("1")).unwrap();
-        log.write_all(b"two\n").unwrap();
-        log.flush().unwrap();
-        log.health().request_reopen();
-        log.write_all(b"three\n").unwrap();
-        log.flush().unwrap();
-        log.write_all(b"four\n").unwrap();
-        log.flush().unwrap();
+    fn a_file_is_rotated_before_it_gets_larger_than_allowed() {
+        let mut log = Log::new(10);
+        log.log(&["1234", "5678", "90", "a line that is too long for any", "b"]);
+        assert_eq!(log.lines(0), ["b"]);
+        assert_eq!(log.lines(1), ["a line that is too long for any"]);
+        assert_eq!(log.lines(2), ["90"]);
+        assert_eq!(log.lines(3), ["1234", "5678"]);
+        assert_eq!(std::fs::metadata(&log.path).unwrap().mode() & 0o777, 0o600);
+        log.log(&["c", "d", "e", "f", "g"]);
+        assert_eq!(log.lines(0), ["g"]);
+        assert_eq!(log.lines(1), ["b", "c", "d", "e", "f"]);
+    }
+
+    #[test]
+    fn a_rotation_that_fails_is_told_and_the_file_grows() {
+        let mut log = Log::new(10);
+        std::fs::create_dir(numbered(&log.path, 1)).unwrap();
+        log.log(&["12345678", "90", "more"]);
+        let failure = log.failure().unwrap();
+        assert!(failure.contains("cannot be rotated"), "{failure}");
+        let lines = log.lines(0);
+        assert_eq!((lines.len(), lines[1].as_str()), (4, "90"), "{lines:?}");
+        std::fs::remove_dir(numbered(&log.path, 1)).unwrap();
+        log.file.rotate_again_at = 0;
+        log.log(&["last"]);
+        assert_eq!((log.lines(0), log.failure()), (vec!["last".into()], None));
+        assert_eq!(log.lines(1), lines);
+    }
+
+    #[test]
+    fn a_file_that_lost_its_name_is_left_for_the_one_that_has_it() {
+        let mut log = Log::new(0);
+        log.log(&["one"]);
+        std::fs::rename(&log.path, numbered(&log.path, 1)).unwrap();
+        log.log(&["two"]);
         assert_eq!(
-            std::fs::read_to_string(path.with_extension("1")).unwrap(),
-            "one\ntwo\nthree\n"
+            (log.lines(1), log.lines(0)),
+            (vec!["one".into()], vec!["two".into()])
         );
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "four\n");
-        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        std::fs::remove_file(&log.path).unwrap();
+        log.file.flush().unwrap();
+        assert_eq!(log.lines(0), [""; 0]);
+        assert_eq!(std::fs::metadata(&log.path).unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]
-    fn a_failing_disk_is_told_and_the_lost_lines_are_counted() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        let mut log = LogFile::open(&path).unwrap();
-        let good = std::mem::replace(
-            &mut log.file,
-            OpenOptions::new().append(true).open("/dev/full").unwrap(),
-        );
-        for _ in 0..2 {
-            log.write_all(b"a\nb\n").unwrap();
-            log.flush().unwrap();
-        }
-        assert!(log.health().failure().unwrap().contains("No space left"));
-        log.file = good;
-        log.write_all(b"c\n").unwrap();
-        log.flush().unwrap();
-        assert_eq!(log.health().failure(), None);
-        let text = std::fs::read_to_string(&path).unwrap();
+    fn what_a_full_disk_does_not_take_waits_and_what_does_not_fit_is_counted() {
+        let mut log = Log::new(0);
+        log.log(&["before"]);
+        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let good = std::mem::replace(&mut log.file.file, full);
+        let long = "x".repeat(BUFFER / 2);
+        log.log(&["a"]);
+        log.log(&["b", &long, &long, "c"]);
+        let failure = log.failure().unwrap();
+        assert!(failure.contains("No space left"), "{failure}");
         assert!(
-            text.contains(" 4 lines were lost") && text.ends_with("\nc\n"),
-            "{text}"
+            failure.contains("3 lines wait for room, 2 were lost"),
+            "{failure}"
         );
+        log.file.file = good;
+        log.log(&["d"]);
+        assert_eq!(log.failure(), None);
+        let lines = log.lines(0);
+        assert_eq!(lines[..4], ["before", "a", "b", &long]);
+        assert!(
+            lines[4].contains(" 2 lines are missing here") && lines.len() == 6,
+            "{lines:?}"
+        );
+        assert_eq!(lines[5], "d");
     }
 
     #[test]
-    fn a_line_that_was_torn_by_a_full_disk_stays_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        let mut log = LogFile::open(&path).unwrap();
-        // A pipe takes some bytes of a large write and then no more, as a disk does that fills up.
-        let (mut reader, writer) = io::pipe().unwrap();
-        let flags = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK);
-        nix::fcntl::fcntl(&writer, flags).unwrap();
-        log.file = std::os::fd::OwnedFd::from(writer).into();
-        for line in [
-            "first\n".to_owned(),
-            "x".repeat(200_000) + "\n",
-            "third\n".to_owned(),
-        ] {
-            log.write_all(line.as_bytes()).unwrap();
+    fn an_unfinished_line_is_left_alone() {
+        let mut log = Log::new(0);
+        let mut other = OpenOptions::new().append(true).open(&log.path).unwrap();
+        other.write_all(b"cut o").unwrap();
+        log.log(&["one", "two"]);
+        other.write_all(b"a library says\n").unwrap();
+        log.log(&["three"]);
+        other.write_all(b"torn").unwrap();
+        log.file = open_with(&log.path, 0).unwrap();
+        log.log(&["four"]);
+        let expected = [
+            "cut o",
+            "one",
+            "two",
+            "a library says",
+            "three",
+            "torn",
+            "four",
+        ];
+        assert_eq!(log.lines(0), expected);
+    }
+
+    #[test]
+    fn a_line_that_was_begun_is_finished_or_written_whole() {
+        let mut log = Log::new(0);
+        for (is_interrupted, expected) in
+            [(false, vec!["begun"]), (true, vec!["begother", "begun"])]
+        {
+            std::fs::write(&log.path, "beg").unwrap();
+            log.file.buffer = b"begun\n".to_vec();
+            log.file.begun = Some((3, 3));
+            if is_interrupted {
+                std::fs::write(&log.path, "begother").unwrap();
+            }
+            log.file.flush().unwrap();
+            assert_eq!(log.lines(0), expected);
         }
-        log.flush().unwrap();
-        assert!(log.health().failure().is_some());
-        let mut taken = vec![0; 50_000];
-        io::Read::read_exact(&mut reader, &mut taken).unwrap();
-        log.write_all(b"fourth\n").unwrap();
-        log.flush().unwrap();
-        drop(log);
-        let mut rest = String::new();
-        io::Read::read_to_string(&mut reader, &mut rest).unwrap();
-        let lines: Vec<&str> = rest.lines().collect();
-        assert!(lines[0].bytes().all(|byte| byte == b'x'), "{lines:?}");
-        assert!(lines[1].contains(" 2 lines were lost"), "{lines:?}");
-        assert_eq!(lines[2..], ["fourth"]);
     }
 
     #[test]
     fn a_file_that_cannot_be_opened_anew_is_told_and_tried_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        let mut log = LogFile::open(&path).unwrap();
-        let write = |log: &mut LogFile, line: &str| {
-            log.write_all(line.as_bytes()).unwrap();
-            log.flush().unwrap();
-        };
-        let old = path.with_extension("1");
-        std::fs::rename(&path, &old).unwrap();
-        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
-        log.health().request_reopen();
-        write(&mut log, "one\n");
-        write(&mut log, "two\n");
-        assert!(log.health().failure().unwrap().contains("symbolic link"));
-        std::fs::remove_file(&path).unwrap();
-        write(&mut log, "three\n");
-        write(&mut log, "four\n");
-        assert_eq!(log.health().failure(), None);
-        let text = std::fs::read_to_string(&old).unwrap();
-        assert_eq!(
-            text.matches("still writing to the file that was open")
-                .count(),
-            1,
-            "{text}"
+        let mut log = Log::new(0);
+        let old = numbered(&log.path, 1);
+        std::fs::rename(&log.path, &old).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &log.path).unwrap();
+        log.log(&["one"]);
+        log.log(&["two"]);
+        assert!(log.failure().unwrap().contains("symbolic link"));
+        std::fs::remove_file(&log.path).unwrap();
+        log.log(&["three"]);
+        assert_eq!(log.failure(), None);
+        let lines = log.lines(1);
+        assert!(
+            lines[1].contains("still writing to the file that was open"),
+            "{lines:?}"
         );
-        assert!(text.ends_with("two\nthree\n"), "{text}");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "four\n");
+        assert_eq!((lines.len(), lines[2].as_str()), (3, "two"));
+        assert_eq!(log.lines(0), ["three"]);
     }
 
     #[test]
@@ -414,19 +552,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(directory.path().join("target"), &link).unwrap();
-        assert!(
-            LogFile::open(&link)
-                .unwrap_err()
-                .to_string()
-                .contains("symbolic link")
-        );
+        let refusal = |path: &Path| open_with(path, 0).unwrap_err().to_string();
+        assert!(refusal(&link).contains("symbolic link"));
         assert!(!directory.path().join("target").exists());
-        assert!(LogFile::open(directory.path()).is_err());
-        assert!(
-            LogFile::open(Path::new("/dev/null"))
-                .unwrap_err()
-                .to_string()
-                .contains("regular")
-        );
+        refusal(directory.path());
+        assert!(refusal(Path::new("/dev/null")).contains("regular"));
     }
 }

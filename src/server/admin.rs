@@ -21,7 +21,7 @@ use super::shutdown::Shutdown;
 use super::traffic::Traffic;
 use super::{docs, openapi, usage};
 use crate::api::{
-    LogPage, Phase, SERVICE, SettingEntry, Status, StopAccepted, StopRequest, VERSION, base_url,
+    Phase, SERVICE, SettingEntry, Status, StopAccepted, StopRequest, VERSION, base_url,
 };
 use crate::auth::Keyring;
 use crate::config::Settings;
@@ -208,17 +208,18 @@ impl AdminApi {
 
     /// The last lines of the log.
     ///
-    /// As JSON, or with `Accept: text/plain` the raw lines.
+    /// As JSON, or with `Accept: text/plain` the raw lines, however many: they are sent as they are read. Rotated files
+    /// that are still there are part of the log.
     #[oai(path = "/admin/logs", method = "get", operation_id = "get_logs")]
     #[allow(clippy::too_many_arguments)]
     async fn logs(
         &self,
         _caller: Authorized<Logs>,
         request: &Request,
-        /// How many lines at most.
+        /// How many lines at most; with text/plain up to 10,000,000.
         #[oai(
             default = "default_lines",
-            validator(minimum(value = "1"), maximum(value = "10000"))
+            validator(minimum(value = "1"), maximum(value = "10000000"))
         )]
         lines: Query<u32>,
         /// Only lines of this level or a more severe one: error, warn, info, debug, trace.
@@ -237,17 +238,24 @@ impl AdminApi {
             since: since.0.as_deref(),
         })?;
         let before = parse_cursor("before", before.0.as_deref())?;
-        let lines = lines.0 as usize;
-        let read = move || logs::last_lines(&path, lines, &filter, before);
-        let page = log_stream::blocking(read)
-            .await?
-            .map_err(|error| log_stream::unreadable(&error))?;
-        let page = LogPage::from(page);
-        Ok(if log_stream::wants_text(request) {
-            log_stream::Lines::Text(page)
-        } else {
-            log_stream::Lines::Page(page)
-        })
+        let (lines, wants_text) = (lines.0 as usize, log_stream::wants_text(request));
+        if lines > MAX_PAGE_LINES && !wants_text {
+            return Err(Failure::bad_parameter(
+                "lines",
+                "is more than 10000: with text/plain it may be",
+            ));
+        }
+        let read = move || {
+            Ok(if wants_text {
+                let lines = logs::last_lines_as_text(&path, lines, filter, before)?;
+                log_stream::Lines::Text(lines)
+            } else {
+                let page = logs::last_lines(&path, lines, &filter, before)?;
+                log_stream::Lines::Page(page.into())
+            })
+        };
+        let lines = log_stream::blocking(read).await?;
+        lines.map_err(|error| log_stream::unreadable(&error))
     }
 
     /// Follow the log.
@@ -296,10 +304,13 @@ impl AdminApi {
             None => parse_cursor("after", after.0.as_deref())?,
         };
         let from = resume.map_or(From::Last(lines.0 as usize), From::After);
-        let shutdown = self.context()?.shutdown.clone();
+        let shutdown = &self.context()?.shutdown;
         LogStream::new(Arc::clone(self.log()?), from, filter, shutdown).await
     }
 }
+
+/// Of a page of JSON, which is made in memory.
+pub(super) const MAX_PAGE_LINES: usize = 10_000;
 
 fn default_lines() -> u32 {
     50

@@ -1,50 +1,71 @@
 //! The log over HTTP: a page of it, and server-sent events.
 
+use std::fmt::Write as _;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use poem::http::{StatusCode, header};
 use poem::{Body, IntoResponse, Request, Response};
 use poem_openapi::ApiResponse;
-use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
 use serde::Serialize;
+use tokio::time::{Instant, Interval, interval_at};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::payload::Json;
 use super::problem::Failure;
 use super::service::Streaming;
 use super::shutdown::Shutdown;
 use crate::api::{LogEntry, LogPage, StreamEnd, event};
-use crate::logs::{Filter, FilterTexts, Follower, From, Item, TailError, Watcher};
+use crate::logs::{Filter, FilterTexts, Follower, From, Item, TailError, TextLines, Watcher};
 
 /// A quiet stream says at least this often that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a browser that was cut off waits before it comes back.
+const RECONNECT: Duration = Duration::from_secs(1);
 
-/// A page of the log, in the form the client prefers.
+/// Cursors of an answer that is no JSON.
+const FIRST_CURSOR: &str = "X-First-Cursor";
+const NEXT_CURSOR: &str = "X-Next-Cursor";
+
+/// Lines of the log, in the form the client prefers.
 pub enum Lines {
     /// JSON.
     Page(LogPage),
-    /// The raw lines.
-    Text(LogPage),
+    /// The raw lines, read as the client takes them.
+    Text(TextLines),
 }
 
 impl IntoResponse for Lines {
     fn into_response(self) -> Response {
         match self {
             Self::Page(page) => Json(page).into_response(),
-            Self::Text(page) => {
-                let mut text = String::new();
-                for entry in page.entries {
-                    text.push_str(&entry.line);
-                    text.push('\n');
+            Self::Text(lines) => {
+                let mut response = Response::builder()
+                    .content_type("text/plain; charset=utf-8")
+                    .header(NEXT_CURSOR, lines.next.to_string());
+                if let Some(first) = &lines.first {
+                    response = response.header(FIRST_CURSOR, first.to_string());
                 }
-                text.with_content_type("text/plain; charset=utf-8")
-                    .into_response()
+                response.body(Body::from_bytes_stream(blocks(lines)))
             }
         }
     }
+}
+
+fn blocks(lines: TextLines) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+    stream::try_unfold(lines, |mut lines| async {
+        let read = tokio::task::spawn_blocking(move || (lines.next_block(), lines)).await;
+        let (block, lines) = read.map_err(std::io::Error::other)?;
+        let block = block.inspect_err(
+            |error| tracing::error!(%error, "an answer with lines of the log ended early"),
+        )?;
+        Ok(block.map(|block| (Bytes::from(block), lines)))
+    })
 }
 
 impl ApiResponse for Lines {
@@ -55,6 +76,18 @@ impl ApiResponse for Lines {
                 content_type: "text/plain",
                 schema: String::schema_ref(),
             });
+            for (name, description) in [
+                (FIRST_CURSOR, "`first_cursor`, with text/plain."),
+                (NEXT_CURSOR, "`next_cursor`, with text/plain."),
+            ] {
+                response.headers.push(MetaHeader {
+                    name: name.into(),
+                    description: Some(description.into()),
+                    required: false,
+                    deprecated: false,
+                    schema: String::schema_ref(),
+                });
+            }
         }
         meta
     }
@@ -98,7 +131,8 @@ pub async fn blocking<T: Send + 'static>(
 /// The log as server-sent events.
 pub struct LogStream {
     follower: Follower,
-    shutdown: Shutdown,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    keep_alive: Interval,
     stage: Stage,
 }
 
@@ -113,13 +147,14 @@ impl LogStream {
         log: Arc<Watcher>,
         from: From,
         filter: Filter,
-        shutdown: Shutdown,
+        shutdown: &Shutdown,
     ) -> Result<Self, Failure> {
         let path = log.path().to_owned();
         let follower = blocking(move || Follower::new(&log, from, filter)).await?;
         Ok(Self {
             follower: follower.map_err(|source| unreadable(&TailError::Io { path, source }))?,
-            shutdown,
+            shutdown: Box::pin(shutdown.begun_owned()),
+            keep_alive: interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE),
             stage: Stage::Opening,
         })
     }
@@ -130,22 +165,35 @@ impl LogStream {
             Stage::Opening => {
                 self.stage = Stage::Following;
                 // Tells the client that it is connected, before there is anything to read.
-                return Ok(Some(Bytes::from_static(b": connected\n\n")));
+                return Ok(Some(self.place(&format!(
+                    ": connected\nretry: {}\n",
+                    RECONNECT.as_millis()
+                ))));
             }
             Stage::Following => {}
             Stage::Ended => return Ok(None),
         }
         tokio::select! {
             biased;
-            () = self.shutdown.begun() => {
+            () = self.shutdown.as_mut() => {
                 self.stage = Stage::Ended;
                 self.last_words().map(Some)
             }
-            items = self.follower.next() => Ok(Some(encode_items(&items?))),
-            () = tokio::time::sleep(KEEP_ALIVE) => {
-                Ok(Some(Bytes::from_static(b": keep-alive\n\n")))
-            }
+            batch = self.follower.next() => Ok(Some(batch?.encoded(encode_items))),
+            _ = self.keep_alive.tick() => Ok(Some(self.place(": keep-alive\n"))),
         }
+    }
+
+    /// A comment with the id of the place that was reached: a client that is cut off resumes from there, also when the
+    /// filter let nothing through for long.
+    fn place(&self, comment: &str) -> Bytes {
+        let mut text = comment.to_owned();
+        if let Some(place) = self.follower.place() {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "id: {place}");
+        }
+        text.push('\n');
+        text.into()
     }
 
     /// What was logged up to now, and the `end` event.

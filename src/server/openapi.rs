@@ -49,6 +49,9 @@ fn complete(derived: &str) -> Value {
         schemas.retain(|_, schema| !schema.is_null());
     }
     for operation in operations(&mut document) {
+        if operation["operationId"] == "get_logs" {
+            limit_lines(operation);
+        }
         let problem = operation["responses"]["default"].clone();
         if operation["security"]
             .as_array()
@@ -58,6 +61,14 @@ fn complete(derived: &str) -> Value {
         }
     }
     document
+}
+
+/// What the parameter alone allows is for text/plain; a generated client asks for JSON.
+fn limit_lines(operation: &mut Value) {
+    let parameters = operation["parameters"].as_array_mut().into_iter().flatten();
+    for parameter in parameters.filter(|parameter| parameter["name"] == "lines") {
+        parameter["schema"]["maximum"] = json!(admin::MAX_PAGE_LINES);
+    }
 }
 
 /// The answers of the guard, which no operation's own type mentions.

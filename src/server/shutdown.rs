@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Two steps: first everything is finished, then what is left is cut off. Clones share both.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +42,12 @@ impl Shutdown {
     /// Returns once it has begun.
     pub async fn begun(&self) {
         self.begun.cancelled().await;
+    }
+
+    /// The same for whoever asks again and again: asking anew takes a lock.
+    #[must_use]
+    pub fn begun_owned(&self) -> WaitForCancellationFutureOwned {
+        self.begun.clone().cancelled_owned()
     }
 
     /// Returns once it is forced.

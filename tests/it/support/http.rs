@@ -123,6 +123,10 @@ Content-Type: application/json
     /// The next answer, whole.
     pub fn answer(&mut self, to: &str) -> Answer {
         let mut answer = self.head();
+        if answer.header("transfer-encoding") == Some("chunked") {
+            answer.body = String::from_utf8(self.chunks()).unwrap();
+            return answer;
+        }
         let length = answer
             .header("content-length")
             .map_or(0, |length| length.parse().unwrap());
@@ -132,6 +136,21 @@ Content-Type: application/json
             answer.body = String::from_utf8(body).unwrap();
         }
         answer
+    }
+
+    /// A body in the chunked encoding (RFC 9112, section 7.1).
+    fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let length = usize::from_str_radix(&self.line(), 16).unwrap();
+            let start = body.len();
+            body.resize(start + length, 0);
+            self.reader.read_exact(&mut body[start..]).unwrap();
+            assert_eq!(self.line(), "");
+            if length == 0 {
+                return body;
+            }
+        }
     }
 
     /// The next line, without its end; empty at the end of the connection.

@@ -1,0 +1,133 @@
+//! Rotation by size: `LOG` becomes `LOG.1`, `LOG.1` becomes `LOG.2`, and so on, as logrotate does it.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use super::segments::{highest_number, numbered, with_suffix};
+use super::writer::write_options;
+use crate::config::LogSettings;
+
+/// When to rotate, and what to keep.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rotation {
+    /// A file is rotated before it gets larger, in bytes; 0 for never.
+    pub max_size: u64,
+    /// How many rotated files are kept.
+    pub keep: u32,
+}
+
+impl From<&LogSettings> for Rotation {
+    fn from(settings: &LogSettings) -> Self {
+        Self {
+            max_size: settings.max_size.as_u64(),
+            keep: settings.keep.into(),
+        }
+    }
+}
+
+/// Puts an empty file in the place of the log and the old one behind it. After a failure the log is still in its place,
+/// or nothing is.
+///
+/// From the oldest on, so that a reader who looks from the newest on misses none (see `segments`).
+pub(super) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
+    let new = with_suffix(path, ".new");
+    // One that a crash left behind.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(name(&new, error)),
+        _ => {}
+    }
+    // Made first: on a disk without room nothing is touched.
+    let file = write_options()
+        .create_new(true)
+        .open(&new)
+        .map_err(|error| name(&new, error))?;
+    if let Err(error) = shift(path, keep).and_then(|()| rename(&new, path)) {
+        let _ = fs::remove_file(&new);
+        return Err(error);
+    }
+    for number in keep + 1..=highest_number(path)?.unwrap_or(0) {
+        // What cannot be removed is tried again next time.
+        let _ = fs::remove_file(numbered(path, number));
+    }
+    Ok(file)
+}
+
+fn shift(path: &Path, keep: u32) -> io::Result<()> {
+    if keep == 0 {
+        return Ok(());
+    }
+    let mut last = keep;
+    for number in 1..=keep {
+        match numbered(path, number).symlink_metadata() {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => {
+                let error = io::Error::other("it is not a regular file");
+                return Err(name(&numbered(path, number), error));
+            }
+            Err(_) => {
+                last = number;
+                break;
+            }
+        }
+    }
+    for number in (1..last).rev() {
+        rename(&numbered(path, number), &numbered(path, number + 1))?;
+    }
+    rename(path, &numbered(path, 1))
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to).map_err(|error| name(to, error))
+}
+
+/// The same error with the file that is in the way.
+fn name(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(path: &Path) -> Vec<String> {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let mut all = vec![read(path.to_owned())];
+        let highest = highest_number(path).unwrap().unwrap_or(0);
+        all.extend((1..=highest).map(|number| read(numbered(path, number))));
+        all
+    }
+
+    #[test]
+    fn keeps_as_many_as_wanted_and_fills_holes_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        for text in ["a", "b", "c", "d"] {
+            fs::write(&path, text).unwrap();
+            rotate(&path, 3).unwrap();
+        }
+        assert_eq!(content(&path), ["", "d", "c", "b"]);
+        fs::remove_file(numbered(&path, 2)).unwrap();
+        fs::write(&path, "e").unwrap();
+        rotate(&path, 3).unwrap();
+        assert_eq!(content(&path), ["", "e", "d", "b"]);
+        fs::write(&path, "f").unwrap();
+        rotate(&path, 1).unwrap();
+        assert_eq!(content(&path), ["", "f"]);
+        fs::write(&path, "g").unwrap();
+        rotate(&path, 0).unwrap();
+        assert_eq!(content(&path), [""]);
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named_and_the_log_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        fs::write(&path, "a").unwrap();
+        fs::create_dir(numbered(&path, 1)).unwrap();
+        let error = rotate(&path, 1).unwrap_err().to_string();
+        assert!(error.contains("log.1"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a");
+        assert!(!with_suffix(&path, ".new").exists());
+    }
+}

@@ -1,0 +1,275 @@
+//! Which files are the log: the one that has its name now, and those that were rotated away.
+//!
+//! Rotated files are `LOG.1` (the newest), `LOG.2`, …, as the daemon and logrotate name them, and before those
+//! `LOG-20260131` and the like, logrotate's `dateext`. Compressed ones are not read. A file of another user than the
+//! log's does not count: a log in `/tmp` has neighbours.
+//!
+//! A rotation may happen at any moment of a look. It renames upwards, from the oldest on, and a look goes upwards too,
+//! so that it can meet a file twice but never miss one.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::cursor::FileId;
+
+/// More digits are no number of a rotated file.
+const MAX_DIGITS: usize = 6;
+
+/// One file of the log, held open: whatever it is called later, or whether it is removed, it can be read.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub file: File,
+    pub id: FileId,
+    owner: u32,
+}
+
+impl Segment {
+    /// `None` when there is no such file.
+    fn open(path: &Path) -> io::Result<Option<Arc<Self>>> {
+        match open_for_reading(path) {
+            Ok(file) => {
+                let metadata = file.metadata()?;
+                Ok(Some(Arc::new(Self {
+                    id: FileId::of(&metadata),
+                    owner: metadata.uid(),
+                    file,
+                })))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+}
+
+/// The files of the log, newest first; each is opened when it is asked for.
+pub(super) fn newest_first(path: &Path) -> Segments<'_> {
+    Segments {
+        path,
+        stage: Stage::Current,
+        seen: Vec::new(),
+        owner: None,
+    }
+}
+
+/// What follows a file. Empty files do not count: an outside rotation makes one before the daemon writes to it.
+pub(super) enum Successor {
+    /// Nothing: it is the newest.
+    None,
+    /// This file.
+    Next(Arc<Segment>),
+    /// It is not known: the file is no longer part of the log, whose oldest file this is.
+    Unknown(Arc<Segment>),
+}
+
+pub(super) fn successor(path: &Path, of: FileId) -> io::Result<Successor> {
+    let mut newer = None;
+    for segment in newest_first(path) {
+        let segment = segment?;
+        if segment.id == of {
+            return Ok(newer.map_or(Successor::None, Successor::Next));
+        }
+        if segment.len()? > 0 {
+            newer = Some(segment);
+        }
+    }
+    Ok(newer.map_or(Successor::None, Successor::Unknown))
+}
+
+/// See [`newest_first`].
+pub(super) struct Segments<'a> {
+    path: &'a Path,
+    stage: Stage,
+    seen: Vec<FileId>,
+    /// Whose files count.
+    owner: Option<u32>,
+}
+
+enum Stage {
+    Current,
+    /// The next number, and up to which one there were files when the directory was last read.
+    Numbered(u32, u32),
+    /// Names that are left, the newest last.
+    Dated(Vec<PathBuf>),
+}
+
+impl Segments<'_> {
+    fn next_name(&mut self) -> io::Result<Option<PathBuf>> {
+        match &mut self.stage {
+            Stage::Current => {
+                self.stage = Stage::Numbered(1, 0);
+                Ok(Some(self.path.to_owned()))
+            }
+            Stage::Numbered(next, highest) => {
+                if *next > *highest {
+                    // While files are renamed, reading a directory may miss one.
+                    *highest = highest_number(self.path)?.map_or(0, |highest| highest + 1);
+                }
+                if *next > *highest {
+                    self.stage = Stage::Dated(dated(self.path)?);
+                    return self.next_name();
+                }
+                *next += 1;
+                Ok(Some(numbered(self.path, *next - 1)))
+            }
+            Stage::Dated(names) => Ok(names.pop()),
+        }
+    }
+
+    fn next_segment(&mut self) -> io::Result<Option<Arc<Segment>>> {
+        while let Some(name) = self.next_name()? {
+            let is_current = name == self.path;
+            let segment = match Segment::open(&name) {
+                Ok(Some(segment)) => segment,
+                Ok(None) => continue,
+                Err(error) if is_current => return Err(error),
+                // A link, a directory, a file that we may not read: no file of the log.
+                Err(_) => continue,
+            };
+            if !self.seen.contains(&segment.id)
+                && *self.owner.get_or_insert(segment.owner) == segment.owner
+            {
+                self.seen.push(segment.id);
+                return Ok(Some(segment));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for Segments<'_> {
+    type Item = io::Result<Arc<Segment>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_segment().transpose()
+    }
+}
+
+/// `LOG.1` and so on.
+pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
+    with_suffix(path, &format!(".{number}"))
+}
+
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Of the rotated files there are.
+pub(super) fn highest_number(path: &Path) -> io::Result<Option<u32>> {
+    let numbers = siblings(path)?.into_iter().filter_map(|suffix| {
+        let digits = suffix.as_bytes().strip_prefix(b".")?;
+        let text = std::str::from_utf8(digits).ok()?;
+        let is_number = digits.len() <= MAX_DIGITS
+            && digits.iter().all(u8::is_ascii_digit)
+            && !digits.starts_with(b"0");
+        is_number.then(|| text.parse().ok()).flatten()
+    });
+    Ok(numbers.max())
+}
+
+fn dated(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_date = |suffix: &OsString| {
+        suffix.as_bytes().strip_prefix(b"-").is_some_and(|date| {
+            date.len() >= 8 && date.iter().all(|b| b.is_ascii_digit() || *b == b'-')
+        })
+    };
+    let mut names: Vec<PathBuf> = siblings(path)?
+        .into_iter()
+        .filter(is_date)
+        .map(|suffix| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            name.into()
+        })
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// What follows the log's name in the names of its directory.
+fn siblings(path: &Path) -> io::Result<Vec<OsString>> {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut suffixes = Vec::new();
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        // Names can be opened in a directory that cannot be listed; what is rotated is out of sight then.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound
+            ) =>
+        {
+            return Ok(suffixes);
+        }
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let sibling = entry?.file_name();
+        if let Some(suffix) = sibling.as_bytes().strip_prefix(name)
+            && !suffix.is_empty()
+        {
+            suffixes.push(std::ffi::OsStr::from_bytes(suffix).to_owned());
+        }
+    }
+    Ok(suffixes)
+}
+
+/// Opens a file of the log to read it: a regular file and nothing that could block or lead elsewhere.
+fn open_for_reading(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file",
+        ));
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rotated_files_come_behind_the_current_one_the_newest_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let ours = ["", ".1", ".2", ".9", ".10", "-20260102", "-20260101"];
+        let others = [".0", ".01", ".1.gz", ".new", "-2", "x", ".1234567", ".-1"];
+        for suffix in ours.iter().chain(&others) {
+            std::fs::write(with_suffix(&path, suffix), suffix).unwrap();
+        }
+        std::os::unix::fs::symlink("log", with_suffix(&path, ".3")).unwrap();
+        std::fs::create_dir(with_suffix(&path, ".4")).unwrap();
+        let found: Vec<String> = newest_first(&path)
+            .map(|segment| io::read_to_string(&segment.unwrap().file).unwrap())
+            .collect();
+        assert_eq!(found, ours);
+        let ids: Vec<FileId> = newest_first(&path)
+            .map(|segment| segment.unwrap().id)
+            .collect();
+        assert!(matches!(successor(&path, ids[0]).unwrap(), Successor::None));
+        let next = successor(&path, ids[4]).unwrap();
+        assert!(matches!(next, Successor::Next(next) if next.id == ids[3]));
+        std::fs::remove_file(numbered(&path, 10)).unwrap();
+        let next = successor(&path, ids[4]).unwrap();
+        assert!(matches!(next, Successor::Unknown(oldest) if oldest.id == ids[6]));
+    }
+}

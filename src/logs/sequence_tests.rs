@@ -1,0 +1,334 @@
+//! Whatever happens between them, what a follower receives is what was written, in that order.
+
+use std::fs::OpenOptions;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use futures_util::FutureExt as _;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+
+use super::segments::numbered;
+use super::{Batch, Cursor, Filter, Follower, From, Item, LogFile, Watcher, last_lines};
+use crate::config::{LogFormat, LogSettings, LogTarget};
+
+/// How often everybody gets a turn before there is nothing to receive for now.
+const TURNS: u32 = 8;
+/// How long the last line may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+const GAP: &str = "(gap)";
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// The daemon logs these many events, and the writer gets to them all at once.
+    Write(usize),
+    /// Something writes to stdout, past the writer.
+    WriteOutside,
+    /// The first part of a line that is finished later, as by a library that writes in pieces.
+    WriteHalf,
+    /// An outside rotation renames the file; the daemon is told later, or notices.
+    RenameOutside { creates: bool },
+    /// The daemon ends, and another one starts.
+    Restart { killed_within_a_line: bool },
+    /// The follower takes at most so many pieces of what there is.
+    Receive(usize),
+    /// The connection breaks and the client resumes from the last id it has got.
+    Reconnect,
+    /// It does so only after what comes next.
+    Disconnect,
+    /// Another follower comes and goes, so that the watching begins or ends.
+    Visit,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (1..12_usize).prop_map(Step::Write),
+        2 => Just(Step::WriteOutside),
+        1 => Just(Step::WriteHalf),
+        2 => any::<bool>().prop_map(|creates| Step::RenameOutside { creates }),
+        2 => any::<bool>().prop_map(|killed_within_a_line| Step::Restart { killed_within_a_line }),
+        5 => (1..4_usize).prop_map(Step::Receive),
+        2 => Just(Step::Reconnect),
+        1 => Just(Step::Disconnect),
+        1 => Just(Step::Visit),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+struct World {
+    _directory: tempfile::TempDir,
+    path: PathBuf,
+    settings: LogSettings,
+    writer: LogFile,
+    watcher: Arc<Watcher>,
+    follower: Option<Follower>,
+    /// Where the client stands.
+    place: Option<Cursor>,
+    written: Vec<String>,
+    half: String,
+    received: Vec<String>,
+    /// Of a batch that came but was not taken yet.
+    pending: Option<(Arc<Batch>, usize)>,
+    counter: usize,
+}
+
+impl World {
+    fn new(max_size: u64, keep: u16) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let settings = LogSettings {
+            filter: "info".into(),
+            format: LogFormat::Text,
+            target: LogTarget::File(path.clone()),
+            max_size: ByteSize(max_size),
+            keep,
+        };
+        let mut world = Self {
+            writer: LogFile::open(&path, &settings).unwrap(),
+            watcher: Watcher::new(path.clone()),
+            _directory: directory,
+            path,
+            settings,
+            follower: None,
+            place: None,
+            written: Vec::new(),
+            half: String::new(),
+            received: Vec::new(),
+            pending: None,
+            counter: 0,
+        };
+        world.connect();
+        world
+    }
+
+    fn line(&mut self) -> String {
+        self.counter += 1;
+        // Of many lengths, so that lines end everywhere relative to sizes and blocks.
+        format!("{} {}", self.counter, "x".repeat(self.counter * 37 % 90))
+    }
+
+    fn connect(&mut self) {
+        self.pending = None;
+        let from = self.place.map_or(From::Last(0), From::After);
+        let follower = Follower::new(&self.watcher, from, Filter::default()).unwrap();
+        // What the opening of a stream tells the client.
+        self.place = follower.place().or(self.place);
+        self.follower = Some(follower);
+    }
+
+    fn append(&self, text: &str) {
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.path);
+        file.unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// An unfinished line is cut off where somebody else begins one.
+    fn cut_half(&mut self) {
+        if !self.half.is_empty() {
+            let half = std::mem::take(&mut self.half);
+            self.written.push(half);
+        }
+    }
+
+    async fn take(&mut self, step: &Step) {
+        match step {
+            Step::Write(count) => {
+                self.cut_half();
+                for _ in 0..*count {
+                    let line = self.line();
+                    self.writer
+                        .write_all(format!("{line}\n").as_bytes())
+                        .unwrap();
+                    self.written.push(line);
+                }
+                self.writer.flush().unwrap();
+            }
+            Step::WriteOutside => {
+                let line = self.line();
+                self.append(&format!("{line}\n"));
+                let half = std::mem::take(&mut self.half);
+                self.written.push(half + &line);
+            }
+            Step::WriteHalf => {
+                let line = self.line();
+                self.append(&line);
+                self.half += &line;
+            }
+            Step::RenameOutside { creates } => {
+                self.cut_half();
+                for number in (1..500).rev() {
+                    let from = numbered(&self.path, number);
+                    if from.exists() {
+                        std::fs::rename(from, numbered(&self.path, number + 1)).unwrap();
+                    }
+                }
+                std::fs::rename(&self.path, numbered(&self.path, 1)).unwrap();
+                if *creates {
+                    self.append("");
+                } else {
+                    self.writer.flush().unwrap();
+                }
+            }
+            Step::Restart {
+                killed_within_a_line,
+            } => {
+                if *killed_within_a_line {
+                    let line = self.line();
+                    self.append(&line);
+                    self.half += &line;
+                }
+                self.writer = LogFile::open(&self.path, &self.settings).unwrap();
+                self.watcher = Watcher::new(self.path.clone());
+                self.connect();
+            }
+            Step::Receive(pieces) => {
+                if self.follower.is_none() {
+                    self.connect();
+                }
+                for _ in 0..*pieces {
+                    self.receive().await;
+                }
+            }
+            Step::Reconnect => self.connect(),
+            Step::Disconnect => self.follower = None,
+            Step::Visit => {
+                let visitor = Follower::new(&self.watcher, From::Last(3), Filter::default());
+                drop(visitor.unwrap());
+            }
+        }
+    }
+
+    /// Takes one item, or the piece of a batch that a client got before it was cut off. Whether there was any.
+    async fn receive(&mut self) -> bool {
+        if self.pending.is_none() {
+            let follower = self.follower.as_mut().unwrap();
+            for _ in 0..TURNS {
+                if let Some(batch) = follower.next().now_or_never() {
+                    self.pending = Some((batch.unwrap(), 0));
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        let Some((batch, next)) = &mut self.pending else {
+            return false;
+        };
+        let item = batch.items[*next].clone();
+        *next += 1;
+        if *next == batch.items.len() {
+            self.pending = None;
+        }
+        match item {
+            Item::Entry(entry) => {
+                self.place = Some(entry.cursor.parse().unwrap());
+                self.received.push(entry.line);
+            }
+            Item::Gap => self.received.push(GAP.into()),
+        }
+        true
+    }
+
+    async fn receive_rest(&mut self) {
+        // Finishes what was left half.
+        self.take(&Step::WriteOutside).await;
+        if self.follower.is_none() {
+            self.connect();
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while self.received.last() != self.written.last() && Instant::now() < deadline {
+            self.receive().await;
+        }
+        // Nothing comes twice.
+        self.receive().await;
+    }
+
+    fn pages(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut before = None;
+        loop {
+            let page = last_lines(&self.path, 7, &Filter::default(), before).unwrap();
+            lines.splice(0..0, page.entries.into_iter().map(|entry| entry.line));
+            before = page.first;
+            if before.is_none() {
+                return lines;
+            }
+        }
+    }
+}
+
+/// Runs random steps with logs of random sizes of which `keep` rotated files are kept.
+fn run(
+    cases: u32,
+    keep: impl Strategy<Value = u16>,
+    check: impl Fn(&World) -> Result<(), TestCaseError>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(1)
+        .build()
+        .unwrap();
+    let seed = match std::env::var("SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => RandomState::new().hash_one(0),
+    };
+    let mut runner = TestRunner::new(Config {
+        cases,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_time: 60_000,
+        ..Config::default()
+    });
+    let sizes = prop_oneof![Just(0_u64), 40..4_000_u64];
+    let outcome = runner.run(&(sizes, keep, steps()), |(max_size, keep, steps)| {
+        runtime.block_on(async {
+            let mut world = World::new(max_size, keep);
+            for step in &steps {
+                world.take(step).await;
+            }
+            world.receive_rest().await;
+            check(&world)
+        })
+    });
+    if let Err(error) = outcome {
+        panic!("SEED={seed} fails: {error}");
+    }
+}
+
+#[test]
+fn what_is_received_is_what_was_written() {
+    run(1_500, Just(1_000), |world| {
+        prop_assert_eq!(&world.received, &world.written);
+        prop_assert_eq!(&world.pages(), &world.written);
+        Ok(())
+    });
+}
+
+#[test]
+fn what_was_rotated_away_before_it_was_received_is_a_gap() {
+    run(500, 0..4_u16, |world| {
+        let mut written = world.written.iter();
+        let mut has_gap = false;
+        for line in &world.received {
+            if line == GAP {
+                has_gap = true;
+                continue;
+            }
+            let skipped = written.position(|there| there == line);
+            prop_assert!(
+                skipped == Some(0) || skipped.is_some() && has_gap,
+                "{line:?} came after {skipped:?} others, of {:?}: {:?}",
+                world.written,
+                world.received
+            );
+            has_gap = false;
+        }
+        prop_assert_eq!(written.next(), None);
+        Ok(())
+    });
+}
