@@ -6,6 +6,7 @@
 
 mod log;
 mod problem;
+mod session;
 
 use std::net::SocketAddr;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use log::{LogEntry, LogPage, StreamEnd, event};
 pub use problem::Problem;
+pub use session::Session;
 
 /// Name of the service on the wire.
 pub const SERVICE: &str = "fullon_master_api";

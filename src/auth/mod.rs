@@ -4,10 +4,14 @@
 //! (`JWT_SECRET_KEY` or the key file), and the *instance key*, which the daemon makes at its start and leaves in
 //! its 0600 state file. Who can read that file can signal the process anyway, so the command line signs with
 //! it and keeps working after `JWT_SECRET_KEY` was edited. A token names the instance key by `kid`.
+//!
+//! A web page trades its token for a session ([`Sessions`]): the same kind of value for another audience, so that
+//! neither is taken for the other.
 
 mod hs256;
 mod key;
 mod scope;
+mod session;
 
 use std::time::Duration;
 
@@ -17,6 +21,7 @@ use thiserror::Error;
 
 pub use key::{KeyError, random_key, read_key_file, read_or_create_key_file};
 pub use scope::{Scope, Scopes};
+pub use session::{SESSION_AUDIENCE, SESSION_LIFETIME, Session, Sessions};
 
 use crate::config::Secret;
 
@@ -56,12 +61,15 @@ pub enum Refused {
     /// `nbf` is to come.
     #[error("the token is not valid yet")]
     Immature,
-    /// `aud` is not [`AUDIENCE`].
+    /// `aud` is not [`AUDIENCE`], or for a session not [`SESSION_AUDIENCE`].
     #[error("the token is for another audience")]
     Audience,
     /// `exp`, `sub`, `aud` or `scope` is missing.
     #[error("the token lacks a required claim (exp, sub, aud, scope)")]
     MissingClaim,
+    /// The session was signed out.
+    #[error("the session was ended")]
+    Ended,
 }
 
 /// A token could not be signed.
@@ -83,6 +91,8 @@ struct SignedClaims<'a> {
 struct ReadClaims {
     sub: String,
     scope: String,
+    /// May be a fraction (RFC 7519, section 2).
+    exp: serde_json::Number,
     jti: Option<String>,
 }
 
@@ -120,19 +130,22 @@ impl Signer {
     pub fn sign(&self, subject: &str, scopes: Scopes, ttl: Duration) -> Result<String, SignError> {
         let now = jiff::Timestamp::now().as_second();
         let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-        let claims = SignedClaims {
+        self.sign_claims(&SignedClaims {
             sub: subject,
             aud: AUDIENCE,
             scope: scopes.to_string(),
             iat: now,
             exp: now.saturating_add(ttl),
             jti: uuid::Uuid::new_v4().to_string(),
-        };
+        })
+    }
+
+    fn sign_claims(&self, claims: &SignedClaims<'_>) -> Result<String, SignError> {
         let header = Header {
             kid: self.key_id.map(str::to_owned),
             ..Header::new(Algorithm::HS256)
         };
-        Ok(jsonwebtoken::encode(&header, &claims, &self.key)?)
+        Ok(jsonwebtoken::encode(&header, claims, &self.key)?)
     }
 }
 
@@ -147,17 +160,10 @@ impl Keyring {
     /// A keyring of the configured and the instance key.
     #[must_use]
     pub fn new(configured: &Secret, instance: &Secret) -> Self {
-        hs256::install();
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_required_spec_claims(&["exp", "sub", "aud"]);
-        validation.set_audience(&[AUDIENCE]);
-        validation.validate_nbf = true;
-        validation.leeway = LEEWAY_SECONDS;
-        let key = |secret: &Secret| DecodingKey::from_secret(secret.expose().as_bytes());
         Self {
-            configured: key(configured),
-            instance: key(instance),
-            validation,
+            configured: decoding_key(configured),
+            instance: decoding_key(instance),
+            validation: validation(AUDIENCE),
         }
     }
 
@@ -168,26 +174,48 @@ impl Keyring {
     /// The first check that failed.
     pub fn verify(&self, token: &str) -> Result<Claims, Refused> {
         let header = jsonwebtoken::decode_header(token).map_err(|error| refused(&error))?;
-        // Extensions that must be understood, and none are (RFC 7515, section 4.1.11).
-        if header.crit.is_some() {
-            return Err(Refused::Malformed);
-        }
         let key = match header.kid.as_deref() {
             Some(INSTANCE_KEY_ID) => &self.instance,
             _ => &self.configured,
         };
-        let claims = jsonwebtoken::decode::<ReadClaims>(token, key, &self.validation)
-            .map_err(|error| refused(&error))?
-            .claims;
-        if claims.sub.is_empty() {
-            return Err(Refused::MissingClaim);
-        }
+        let claims = read_claims(token, key, &self.validation)?;
         Ok(Claims {
             subject: claims.sub,
             token_id: claims.jti,
             scopes: Scopes::of_claim(&claims.scope),
         })
     }
+}
+
+fn decoding_key(secret: &Secret) -> DecodingKey {
+    hs256::install();
+    DecodingKey::from_secret(secret.expose().as_bytes())
+}
+
+fn validation(audience: &str) -> Validation {
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_required_spec_claims(&["exp", "sub", "aud"]);
+    validation.set_audience(&[audience]);
+    validation.validate_nbf = true;
+    validation.leeway = LEEWAY_SECONDS;
+    validation
+}
+
+fn read_claims(
+    token: &str,
+    key: &DecodingKey,
+    validation: &Validation,
+) -> Result<ReadClaims, Refused> {
+    let decoded = jsonwebtoken::decode::<ReadClaims>(token, key, validation)
+        .map_err(|error| refused(&error))?;
+    // Extensions that must be understood, and none are (RFC 7515, section 4.1.11).
+    if decoded.header.crit.is_some() {
+        return Err(Refused::Malformed);
+    }
+    if decoded.claims.sub.is_empty() {
+        return Err(Refused::MissingClaim);
+    }
+    Ok(decoded.claims)
 }
 
 fn refused(error: &jsonwebtoken::errors::Error) -> Refused {

@@ -25,7 +25,7 @@ use life::Life;
 use signals::Signals;
 
 use crate::api::{Phase, VERSION, base_url};
-use crate::auth::{Keyring, random_key, read_or_create_key_file};
+use crate::auth::{Keyring, Sessions, random_key, read_or_create_key_file};
 use crate::config::{LogTarget, Settings};
 use crate::health::Health;
 use crate::instance::{Announcement, Announcer, PidFile, State, listener_on};
@@ -189,6 +189,7 @@ impl Start<'_> {
             public: public_address,
             admin: admin_address,
             keyring: Arc::new(Keyring::new(&configured_key, &instance_key)),
+            sessions: Arc::new(Sessions::new(&configured_key)),
             health: Arc::clone(&health),
             traffic: Arc::clone(&traffic),
             log: settings

@@ -6,24 +6,25 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use poem::http::StatusCode;
-use poem::web::RemoteAddr;
+use poem::web::{Data, RemoteAddr};
 use poem::{EndpointExt as _, Request};
 use poem_openapi::param::{Header, Query};
 use poem_openapi::{OpenApi, OpenApiService};
 use tokio::sync::mpsc;
 
-use super::guard::{Authorized, Control, Logs, Read};
+use super::guard::{Authorized, Control, Gate, Logs, Read, SignedIn, TokenHolder};
 use super::log_stream::{self, LogStream};
 use super::payload::{Accepted, Json, OptionalBody};
 use super::problem::Failure;
 use super::service::Service;
+use super::session::{Begun, Ended, SessionCookie};
 use super::shutdown::Shutdown;
 use super::traffic::Traffic;
 use super::{docs, openapi, usage};
 use crate::api::{
     Phase, SERVICE, SettingEntry, Status, StopAccepted, StopRequest, VERSION, base_url,
 };
-use crate::auth::Keyring;
+use crate::auth::{Keyring, Sessions};
 use crate::config::Settings;
 use crate::health::Health;
 use crate::logs::{self, Cursor, FilterTexts, From, Watcher};
@@ -55,6 +56,8 @@ pub struct Context {
     pub settings: Settings,
     /// Keys that tokens may be signed with.
     pub keyring: Arc<Keyring>,
+    /// What tokens can be traded for.
+    pub sessions: Arc<Sessions>,
     /// Phase and checks.
     pub health: Arc<Health>,
     /// Counters of both servers.
@@ -76,10 +79,14 @@ pub fn service(context: Context) -> Arc<Service> {
     let traffic = Arc::clone(&context.traffic);
     let shutdown = context.shutdown.clone();
     let address = context.admin.ip();
-    let keyring = Arc::clone(&context.keyring);
+    let gate = Arc::new(Gate {
+        keyring: Arc::clone(&context.keyring),
+        sessions: Arc::clone(&context.sessions),
+        cookie: SessionCookie::of_port(context.admin.port()),
+    });
     let endpoint = docs::routes("/admin", openapi::admin_document, document_service)
         .nest("/", openapi_service(Some(context)))
-        .data(keyring)
+        .data(gate)
         .map_to_response()
         .boxed();
     Arc::new(Service::new("admin", endpoint, allow, traffic, shutdown).guarded(address))
@@ -88,7 +95,7 @@ pub fn service(context: Context) -> Arc<Service> {
 /// Without a context it only describes itself.
 fn openapi_service(context: Option<Context>) -> OpenApiService<AdminApi, ()> {
     OpenApiService::new(AdminApi(context), "Fullon Master API: admin", VERSION).description(
-        "Operates the daemon: status, stop, log. Bound to loopback, and every operation needs a token.",
+        "Operates the daemon: status, stop, log. Bound to loopback, and every operation needs a token, or the session that a token was traded for.",
     )
 }
 
@@ -306,6 +313,68 @@ impl AdminApi {
         let from = resume.map_or(From::Last(lines.0 as usize), From::After);
         let shutdown = &self.context()?.shutdown;
         LogStream::new(Arc::clone(self.log()?), from, filter, shutdown).await
+    }
+
+    /// Sign in: trade a token for a session.
+    ///
+    /// The session is a cookie, for pages whose `EventSource` cannot send a token. It allows what the token did, lives
+    /// for twelve hours, and counts also after the daemon was restarted.
+    #[oai(
+        path = "/admin/session",
+        method = "post",
+        operation_id = "create_session"
+    )]
+    async fn create_session(
+        &self,
+        caller: TokenHolder,
+        peer: &RemoteAddr,
+        gate: Data<&Arc<Gate>>,
+    ) -> Result<Begun> {
+        let failed = |error: &dyn std::error::Error| {
+            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        };
+        let (session, value) = gate
+            .sessions
+            .begin(&caller.claims)
+            .map_err(|error| failed(&error))?;
+        tracing::info!(
+            target: "audit",
+            action = "sign_in",
+            outcome = "accepted",
+            subject = caller.claims.subject,
+            token_id = caller.claims.token_id,
+            session_id = %session.id,
+            peer = peer.as_socket_addr().map(tracing::field::display),
+        );
+        Begun::new(&gate.cookie, session, &value).map_err(|error| failed(&error))
+    }
+
+    /// Sign out: end the session.
+    ///
+    /// Its cookie is removed from the browser, and refused until the daemon is restarted: the list of ended sessions is
+    /// kept in memory. Streams that were opened with it go on until they are closed.
+    #[oai(
+        path = "/admin/session",
+        method = "delete",
+        operation_id = "delete_session"
+    )]
+    async fn delete_session(
+        &self,
+        caller: SignedIn,
+        peer: &RemoteAddr,
+        gate: Data<&Arc<Gate>>,
+    ) -> Result<Ended> {
+        gate.sessions.end(&caller.session);
+        tracing::info!(
+            target: "audit",
+            action = "sign_out",
+            outcome = "accepted",
+            subject = caller.session.subject,
+            token_id = %caller.session.id,
+            peer = peer.as_socket_addr().map(tracing::field::display),
+        );
+        Ended::new(&gate.cookie)
+            .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
     }
 }
 

@@ -1,19 +1,93 @@
 //! The proof of authorisation. An operation of the admin API takes an [`Authorized`] in its arguments, and there
-//! is no other way to get one than a token that allows it.
+//! is no other way to get one than a token or a session that allows it. Only the operations on sessions themselves
+//! take the one or the other: a [`TokenHolder`] signs in, somebody [`SignedIn`] signs out.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use poem::http::header;
+use poem::http::{StatusCode, header};
 use poem::{Request, RequestBody, Result};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::problem::Failure;
-use crate::auth::{Claims, Keyring, Scope};
+use super::session::SessionCookie;
+use super::site;
+use crate::auth::{Claims, Keyring, Scope, Session, Sessions};
 
-/// Name of the scheme in the OpenAPI document.
-pub const SCHEME: &str = "bearer";
+/// Name of the tokens' scheme in the OpenAPI document.
+const BEARER: &str = "bearer";
+/// Name of the sessions' scheme in the OpenAPI document.
+const SESSION: &str = "session";
+
+/// What callers are checked against; a datum of every request.
+pub struct Gate {
+    pub keyring: Arc<Keyring>,
+    pub sessions: Arc<Sessions>,
+    pub cookie: SessionCookie,
+}
+
+type Checked<T> = std::result::Result<T, Failure>;
+
+impl Gate {
+    fn of(request: &Request) -> Checked<&Self> {
+        request
+            .data::<Arc<Self>>()
+            .map(Arc::as_ref)
+            .ok_or_else(|| Failure::unauthorized(None))
+    }
+
+    /// Where there is an `Authorization`, it alone counts: a client that sends one does not want to be taken for
+    /// whoever signed in with its browser.
+    fn caller(&self, request: &Request, scope: Scope) -> Checked<Claims> {
+        let has_token = request.headers().contains_key(header::AUTHORIZATION);
+        if has_token || self.cookie.values(request.headers()).next().is_none() {
+            return self.token(request);
+        }
+        let is_change = scope == Scope::Control || !request.method().is_safe();
+        self.session(request, is_change).map(Claims::from)
+    }
+
+    fn token(&self, request: &Request) -> Checked<Claims> {
+        let token = request
+            .header(header::AUTHORIZATION)
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim())
+            .ok_or_else(|| Failure::unauthorized(None))?;
+        self.keyring
+            .verify(token)
+            .map_err(|refused| Failure::unauthorized(Some(refused)))
+    }
+
+    /// A browser sends the cookie by itself, so whose page made it do so counts as much as the cookie.
+    fn session(&self, request: &Request, is_change: bool) -> Checked<Session> {
+        if request.headers().contains_key(header::AUTHORIZATION) {
+            return Err(Failure::no_session(None));
+        }
+        let mut result = Err(Failure::no_session(None));
+        for value in self.cookie.values(request.headers()) {
+            result = self
+                .sessions
+                .verify(value)
+                .map_err(|refused| Failure::no_session(Some(refused)));
+            if result.is_ok() {
+                break;
+            }
+        }
+        let session = result?;
+        let refuse = |detail| Err(Failure::new(StatusCode::FORBIDDEN, detail));
+        if site::is_of_other_page(request.headers()) {
+            return refuse("a session counts only for pages of this API");
+        }
+        if is_change && !site::is_same_origin(request.headers()) {
+            return refuse(
+                "with a session, what changes something has to come from a page of this API, and say so with `Origin`",
+            );
+        }
+        Ok(session)
+    }
+}
 
 /// A scope, as a type.
 pub trait Needs: Send + Sync + 'static {
@@ -46,19 +120,8 @@ pub struct Authorized<S> {
 }
 
 impl<S: Needs> Authorized<S> {
-    fn check(request: &Request) -> std::result::Result<Self, Failure> {
-        let token = request
-            .header(header::AUTHORIZATION)
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-            .ok_or_else(|| Failure::unauthorized(None))?;
-        let keyring = request
-            .data::<Arc<Keyring>>()
-            .ok_or_else(|| Failure::unauthorized(None))?;
-        let claims = keyring
-            .verify(token)
-            .map_err(|refused| Failure::unauthorized(Some(refused)))?;
+    fn check(request: &Request) -> Checked<Self> {
+        let claims = Gate::of(request)?.caller(request, S::SCOPE)?;
         if !claims.scopes.contains(S::SCOPE) {
             return Err(Failure::forbidden(S::SCOPE));
         }
@@ -76,25 +139,12 @@ impl<'a, S: Needs> ApiExtractor<'a> for Authorized<S> {
     type ParamRawType = ();
 
     fn register(registry: &mut Registry) {
-        registry.create_security_scheme(
-            SCHEME,
-            MetaSecurityScheme {
-                ty: "http",
-                description: Some(
-                    "A JWT signed with HS256: `fullon token` prints one. Claims: `exp`, `sub`, `aud` = `fullon-admin`, `scope` out of `admin:read`, `admin:logs`, `admin:control`.",
-                ),
-                name: None,
-                key_in: None,
-                scheme: Some("bearer"),
-                bearer_format: Some("JWT"),
-                flows: None,
-                openid_connect_url: None,
-            },
-        );
+        register_bearer(registry);
+        register_session(registry);
     }
 
     fn security_schemes() -> Vec<&'static str> {
-        vec![SCHEME]
+        vec![BEARER, SESSION]
     }
 
     async fn from_request(
@@ -103,17 +153,117 @@ impl<'a, S: Needs> ApiExtractor<'a> for Authorized<S> {
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
         let checked = Self::check(request);
-        if let Err(failure) = &checked
-            && S::SCOPE == Scope::Control
-        {
-            tracing::warn!(
-                target: "audit",
-                action = request.uri().path(),
-                outcome = "refused",
-                reason = %failure,
-                peer = request.remote_addr().as_socket_addr().map(tracing::field::display),
-            );
+        if S::SCOPE == Scope::Control {
+            audit_refusal(request, &checked);
         }
         Ok(checked?)
     }
+}
+
+/// Somebody with a token, whatever it allows. A session does not do, or it could be prolonged for ever.
+pub struct TokenHolder {
+    pub claims: Claims,
+}
+
+impl<'a> ApiExtractor<'a> for TokenHolder {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        register_bearer(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![BEARER]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<Self::ParamType>,
+    ) -> Result<Self> {
+        let checked = Gate::of(request).and_then(|gate| gate.token(request));
+        audit_refusal(request, &checked);
+        Ok(Self { claims: checked? })
+    }
+}
+
+/// Somebody with a session.
+pub struct SignedIn {
+    pub session: Session,
+}
+
+impl<'a> ApiExtractor<'a> for SignedIn {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        register_session(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![SESSION]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<Self::ParamType>,
+    ) -> Result<Self> {
+        let checked = Gate::of(request).and_then(|gate| gate.session(request, true));
+        audit_refusal(request, &checked);
+        Ok(Self { session: checked? })
+    }
+}
+
+fn audit_refusal<T>(request: &Request, checked: &Checked<T>) {
+    if let Err(failure) = checked {
+        tracing::warn!(
+            target: "audit",
+            action = request.uri().path(),
+            outcome = "refused",
+            reason = %failure,
+            peer = request.remote_addr().as_socket_addr().map(tracing::field::display),
+        );
+    }
+}
+
+fn register_bearer(registry: &mut Registry) {
+    registry.create_security_scheme(
+        BEARER,
+        MetaSecurityScheme {
+            ty: "http",
+            description: Some(
+                "A JWT signed with HS256: `fullon token` prints one. Claims: `exp`, `sub`, `aud` = `fullon-admin`, `scope` out of `admin:read`, `admin:logs`, `admin:control`.",
+            ),
+            name: None,
+            key_in: None,
+            scheme: Some("bearer"),
+            bearer_format: Some("JWT"),
+            flows: None,
+            openid_connect_url: None,
+        },
+    );
+}
+
+fn register_session(registry: &mut Registry) {
+    registry.create_security_scheme(
+        SESSION,
+        MetaSecurityScheme {
+            ty: "apiKey",
+            description: Some(
+                "What `POST /admin/session` gives for a token. The number in the name is the port of the admin API. Does not count beside an `Authorization` header; what changes something also needs the `Origin` of this API.",
+            ),
+            name: Some("fullon-session-8001"),
+            key_in: Some("cookie"),
+            scheme: None,
+            bearer_format: None,
+            flows: None,
+            openid_connect_url: None,
+        },
+    );
 }

@@ -14,6 +14,7 @@ mod problem;
 mod progress;
 pub mod public;
 mod service;
+mod session;
 mod shutdown;
 mod site;
 mod traffic;

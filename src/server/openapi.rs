@@ -74,10 +74,14 @@ fn limit_lines(operation: &mut Value) {
 /// The answers of the guard, which no operation's own type mentions.
 fn add_refusals(operation: &mut Value, problem: &Value) {
     let refusals = [
-        ("401", "No valid token.", "Bearer error=\"invalid_token\""),
+        (
+            "401",
+            "No valid token or session.",
+            "Bearer error=\"invalid_token\"",
+        ),
         (
             "403",
-            "The token lacks the scope, or the request comes from a page of another site.",
+            "The token or the session lacks the scope, or the request comes from a page of another site.",
             "Bearer error=\"insufficient_scope\"",
         ),
     ];

@@ -85,7 +85,7 @@ pub struct Rendered<T> {
     pub kind: std::marker::PhantomData<T>,
 }
 
-fn render(status: StatusCode, body: &impl Serialize) -> Response {
+pub(super) fn render(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(body) => json_response(status, body.into()),
         Err(error) => {
@@ -103,8 +103,8 @@ fn json_response(status: StatusCode, body: Bytes) -> Response {
     response
 }
 
-/// The entry of an operation's responses that a type of this module stands for.
-fn meta<T: Type>(status: StatusCode, description: &'static str) -> MetaResponse {
+/// The entry of an operation's responses that a type with a JSON body stands for.
+pub(super) fn meta<T: Type>(status: StatusCode, description: &'static str) -> MetaResponse {
     MetaResponse {
         description,
         status: Some(status.as_u16()),

@@ -51,6 +51,23 @@ impl Failure {
             ),
             Some(refused) => format!("{refused}: `fullon token` prints a new one"),
         };
+        Self::unauthenticated(detail)
+    }
+
+    /// The session is missing or does not count.
+    pub fn no_session(refused: Option<Refused>) -> Self {
+        let detail = match refused {
+            None => {
+                "this needs a session, and no `Authorization`: sign in with `POST /admin/session`"
+                    .into()
+            }
+            Some(Refused::Ended) => format!("{}: sign in again", Refused::Ended),
+            Some(refused) => format!("the session does not count ({refused}): sign in again"),
+        };
+        Self::unauthenticated(detail)
+    }
+
+    fn unauthenticated(detail: String) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, detail).with_header(
             header::WWW_AUTHENTICATE,
             HeaderValue::from_static("Bearer error=\"invalid_token\""),

@@ -15,11 +15,29 @@ pub fn refusal(headers: &HeaderMap, bound_to: IpAddr) -> Option<&'static str> {
     if !is_local(host, bound_to) {
         return Some("the Host header names another machine: use localhost, 127.0.0.1 or [::1]");
     }
-    let is_foreign = headers
-        .get_all(ORIGIN)
+    (headers.contains_key(ORIGIN) && !is_same_origin(headers))
+        .then_some("requests from pages of other origins are refused")
+}
+
+/// Whether the request says that it comes from a page of ours: it has an `Origin`, and no other than ours.
+pub fn is_same_origin(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else {
+        return false;
+    };
+    headers.contains_key(ORIGIN)
+        && headers.get_all(ORIGIN).iter().all(|origin| {
+            origin.to_str().ok().and_then(|o| o.strip_prefix("http://")) == Some(host)
+        })
+}
+
+/// Whether a browser says that neither a page of ours nor the person at it made this request (Fetch Metadata). It
+/// leaves `Origin` out when a page loads us as an image or a script, or links to us, and then the cookie may come
+/// along: for cookies, all ports of a host are one site.
+pub fn is_of_other_page(headers: &HeaderMap) -> bool {
+    headers
+        .get_all("sec-fetch-site")
         .iter()
-        .any(|origin| origin.to_str().ok().and_then(|o| o.strip_prefix("http://")) != Some(host));
-    is_foreign.then_some("requests from pages of other origins are refused")
+        .any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
 }
 
 fn is_local(host: &str, bound_to: IpAddr) -> bool {
@@ -87,6 +105,35 @@ mod tests {
             "http://evil.example",
         ] {
             assert!(!check("localhost:8001", Some(origin)), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_change_has_to_say_that_it_comes_from_here() {
+        let mut headers = HeaderMap::new();
+        assert!(!is_same_origin(&headers));
+        headers.insert(HOST, "localhost:8001".parse().unwrap());
+        assert!(!is_same_origin(&headers));
+        headers.append(ORIGIN, "http://localhost:8001".parse().unwrap());
+        assert!(is_same_origin(&headers));
+        headers.append(ORIGIN, "http://localhost:9".parse().unwrap());
+        assert!(!is_same_origin(&headers));
+    }
+
+    #[test]
+    fn a_neighbour_on_another_port_is_another_page() {
+        for (site, of_other) in [
+            (None, false),
+            (Some("none"), false),
+            (Some("same-origin"), false),
+            (Some("same-site"), true),
+            (Some("cross-site"), true),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(site) = site {
+                headers.insert("sec-fetch-site", site.parse().unwrap());
+            }
+            assert_eq!(is_of_other_page(&headers), of_other, "{site:?}");
         }
     }
 }

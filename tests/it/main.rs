@@ -20,4 +20,5 @@ mod fallback;
 mod foreground;
 mod lifecycle;
 mod log_stream;
+mod session;
 mod start_errors;

@@ -1,0 +1,176 @@
+//! The session cookie: how a session travels to a browser and back, and the answers that carry it.
+
+use hyper::HeaderMap;
+use poem::http::header::{self, InvalidHeaderValue};
+use poem::http::{HeaderValue, StatusCode};
+use poem::{IntoResponse, Response};
+use poem_openapi::ApiResponse;
+use poem_openapi::registry::{MetaHeader, MetaResponse, MetaResponses, Registry};
+use poem_openapi::types::Type as _;
+
+use super::payload;
+use crate::api;
+use crate::auth::{SESSION_LIFETIME, Scope, Session};
+
+/// The cookie of one daemon. Its name has the port of the admin API, because a browser keeps the cookies of all
+/// ports of a host together.
+#[derive(Debug)]
+pub struct SessionCookie {
+    name: String,
+}
+
+impl SessionCookie {
+    pub fn of_port(port: u16) -> Self {
+        Self {
+            name: format!("fullon-session-{port}"),
+        }
+    }
+
+    /// The values under this name. There are several when another server of this host set a cookie for a part of
+    /// our paths.
+    pub fn values<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
+        headers
+            .get_all(header::COOKIE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|cookies| cookies.split(';'))
+            .filter_map(|cookie| cookie.trim().split_once('='))
+            .filter(|(name, _)| *name == self.name)
+            .map(|(_, value)| value)
+    }
+
+    /// `Set-Cookie` that makes a browser keep the value. Without `Secure`: the admin API speaks plain HTTP on
+    /// loopback, and not every browser takes that for secure.
+    fn keep(&self, value: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+        self.header(value, SESSION_LIFETIME.as_secs())
+    }
+
+    /// `Set-Cookie` that makes a browser forget it.
+    fn forget(&self) -> Result<HeaderValue, InvalidHeaderValue> {
+        self.header("", 0)
+    }
+
+    fn header(&self, value: &str, max_age: u64) -> Result<HeaderValue, InvalidHeaderValue> {
+        let name = &self.name;
+        HeaderValue::try_from(format!(
+            "{name}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={max_age}"
+        ))
+    }
+}
+
+/// `201` with what the session allows, and the cookie.
+pub struct Begun {
+    session: api::Session,
+    cookie: HeaderValue,
+}
+
+impl Begun {
+    pub fn new(
+        cookie: &SessionCookie,
+        session: Session,
+        value: &str,
+    ) -> Result<Self, InvalidHeaderValue> {
+        let scopes = Scope::ALL
+            .into_iter()
+            .filter(|scope| session.scopes.contains(*scope));
+        Ok(Self {
+            cookie: cookie.keep(value)?,
+            session: api::Session {
+                scopes: scopes.map(|scope| scope.as_str().to_owned()).collect(),
+                subject: session.subject,
+                expires_at: session.expires_at.to_string(),
+            },
+        })
+    }
+}
+
+impl IntoResponse for Begun {
+    fn into_response(self) -> Response {
+        let mut response = payload::render(StatusCode::CREATED, &self.session);
+        response
+            .headers_mut()
+            .insert(header::SET_COOKIE, self.cookie);
+        response
+    }
+}
+
+impl ApiResponse for Begun {
+    fn meta() -> MetaResponses {
+        let mut meta = payload::meta::<api::Session>(StatusCode::CREATED, "Signed in.");
+        meta.headers.push(set_cookie("The session."));
+        MetaResponses {
+            responses: vec![meta],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        api::Session::register(registry);
+    }
+}
+
+/// `204`, and the cookie is removed.
+pub struct Ended {
+    cookie: HeaderValue,
+}
+
+impl Ended {
+    pub fn new(cookie: &SessionCookie) -> Result<Self, InvalidHeaderValue> {
+        Ok(Self {
+            cookie: cookie.forget()?,
+        })
+    }
+}
+
+impl IntoResponse for Ended {
+    fn into_response(self) -> Response {
+        Response::builder()
+            .status(StatusCode::NO_CONTENT)
+            .header(header::SET_COOKIE, self.cookie)
+            .finish()
+    }
+}
+
+impl ApiResponse for Ended {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "Signed out.",
+                status: Some(StatusCode::NO_CONTENT.as_u16()),
+                status_range: None,
+                content: vec![],
+                headers: vec![set_cookie("Removes the session from the browser.")],
+            }],
+        }
+    }
+
+    fn register(_: &mut Registry) {}
+}
+
+fn set_cookie(description: &str) -> MetaHeader {
+    MetaHeader {
+        name: "Set-Cookie".into(),
+        description: Some(description.into()),
+        required: true,
+        deprecated: false,
+        schema: String::schema_ref(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_daemons_cookie_counts_and_all_of_that_name() {
+        let mut headers = HeaderMap::new();
+        for value in [
+            "a=1; fullon-session-8001=x.y.z;fullon-session-80=no",
+            "fullon-session-8001=second; Fullon-Session-8001=no; fullon-session-8001",
+        ] {
+            headers.append(header::COOKIE, HeaderValue::from_static(value));
+        }
+        let cookie = SessionCookie::of_port(8001);
+        let values: Vec<_> = cookie.values(&headers).collect();
+        assert_eq!(values, ["x.y.z", "second"]);
+    }
+}

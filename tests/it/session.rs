@@ -1,0 +1,301 @@
+//! A token traded for a cookie, for pages that cannot send a token.
+
+use fullon_master_api::auth::Signer;
+use fullon_master_api::config::Secret;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Connection, Home, eventually, request};
+
+const SECRET: &str = "a secret of the tests, forty bytes long.";
+
+/// What a browser keeps: `NAME=VALUE`.
+fn cookie_of(answer: &Answer) -> String {
+    let cookie = answer.header("set-cookie").unwrap();
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+fn sign_in(home: &Home, scope: &str) -> String {
+    let token = format!("Bearer {}", home.token(scope));
+    let headers = [("Authorization", token.as_str())];
+    let answer = request(&home.admin(), "POST", "/admin/session", &headers, "");
+    assert_eq!(answer.status, 201, "{answer:#?}");
+    cookie_of(&answer)
+}
+
+fn ask(home: &Home, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    request(&home.admin(), method, path, headers, "")
+}
+
+fn status(home: &Home, cookie: &str) -> Answer {
+    ask(home, "GET", "/admin/status", &[("Cookie", cookie)])
+}
+
+#[track_caller]
+fn is_refused(answer: &Answer, text: &str) {
+    answer.is_problem(401, text);
+    assert_eq!(
+        answer.header("www-authenticate"),
+        Some("Bearer error=\"invalid_token\"")
+    );
+}
+
+#[test]
+fn a_token_is_traded_for_a_cookie_that_opens_status_and_stream() {
+    let home = Home::started();
+    let token = home
+        .run(["token", "--subject", "page", "--scope", "admin:read"])
+        .succeeds()
+        .stdout;
+    let token = format!("Bearer {}", token.trim());
+    let before = jiff::Timestamp::now();
+    let answer = ask(
+        &home,
+        "POST",
+        "/admin/session",
+        &[("Authorization", &token)],
+    );
+    assert_eq!(answer.status, 201, "{answer:#?}");
+    let session = answer.json();
+    assert_eq!(
+        (&session["subject"], &session["scopes"]),
+        (&json!("page"), &json!(["admin:read"]))
+    );
+    let expires_at: jiff::Timestamp = session["expires_at"].as_str().unwrap().parse().unwrap();
+    let hours = expires_at.duration_since(before).as_secs_f64() / 3600.0;
+    assert!((11.9..12.1).contains(&hours), "{hours}");
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+
+    let cookie = answer.header("set-cookie").unwrap();
+    let port = home.admin().rsplit(':').next().unwrap().to_owned();
+    assert!(
+        cookie.starts_with(&format!("fullon-session-{port}=")),
+        "{cookie}"
+    );
+    let mut attributes: Vec<_> = cookie.split("; ").skip(1).collect();
+    attributes.sort_unstable();
+    assert_eq!(
+        attributes,
+        ["HttpOnly", "Max-Age=43200", "Path=/", "SameSite=Strict"]
+    );
+
+    let cookie = format!("theme=dark; {}; other=1", cookie_of(&answer));
+    assert_eq!(status(&home, &cookie).status, 200);
+
+    let cookie = sign_in(&home, "admin:logs");
+    let mut stream = Connection::open(&home.admin());
+    stream.send("GET", "/admin/logs/stream", &[("Cookie", &cookie)], "");
+    assert_eq!(stream.head().status, 200);
+    eventually("a line arrives", || stream.line().starts_with("data: "));
+}
+
+#[test]
+fn a_token_of_the_instance_key_is_traded_too() {
+    let home = Home::started();
+    let key = Secret::new(home.state().instance_key);
+    let token = Signer::instance(&key)
+        .sign(
+            "me",
+            "admin:read".parse().unwrap(),
+            std::time::Duration::from_mins(1),
+        )
+        .unwrap();
+    let headers = [("Authorization", &*format!("Bearer {token}"))];
+    let answer = ask(&home, "POST", "/admin/session", &headers);
+    assert_eq!(answer.status, 201);
+    let cookie = cookie_of(&answer);
+    assert_eq!(status(&home, &cookie).status, 200);
+    // Unlike the token, the session outlives the process, whose port is free to be another.
+    home.run(["restart"]).succeeds();
+    assert_eq!(status(&home, &renamed(&home, &cookie)).status, 200);
+}
+
+/// The cookie under the name that this life of the daemon gives it.
+fn renamed(home: &Home, cookie: &str) -> String {
+    let (_, value) = cookie.split_once('=').unwrap();
+    let port = home.admin().rsplit(':').next().unwrap().to_owned();
+    format!("fullon-session-{port}={value}")
+}
+
+/// A value that somebody with the key could have signed.
+fn forged(claims: &Value) -> String {
+    // Makes the signing library ready.
+    let _ = Signer::configured(&Secret::new(SECRET.into()));
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
+}
+
+#[test]
+fn only_a_session_counts_as_a_cookie_and_only_a_token_as_a_token() {
+    let mut home = Home::new();
+    home.set("JWT_SECRET_KEY", SECRET);
+    home.run(["start"]).succeeds();
+    let cookie = sign_in(&home, "admin:read");
+    let (name, value) = cookie.split_once('=').unwrap();
+    let now = jiff::Timestamp::now().as_second();
+    let claims = |aud: &str, exp: i64| {
+        json!({
+            "sub": "me", "aud": aud, "scope": "admin:read", "exp": exp,
+            "jti": "7f1d5f0e-6f0e-4b5c-9d0b-1f2e3d4c5b6a",
+        })
+    };
+    let good = forged(&claims("fullon-session", now + 60));
+    assert_eq!(status(&home, &format!("{name}={good}")).status, 200);
+    let token = home.token("admin:read");
+    let expired = forged(&claims("fullon-session", now - 60));
+    let elsewhere = forged(&claims("elsewhere", now + 60));
+    let (signed, _) = good.rsplit_once('.').unwrap();
+    let (_, another) = expired.rsplit_once('.').unwrap();
+    let tampered = format!("{signed}.{another}");
+    for (value, text) in [
+        (token.as_str(), "another audience"),
+        (&elsewhere, "another audience"),
+        (&expired, "expired"),
+        (&tampered, "another key"),
+        ("nonsense", "malformed"),
+        ("", "malformed"),
+    ] {
+        is_refused(&status(&home, &format!("{name}={value}")), text);
+    }
+
+    let bearer = |value: &str| {
+        let headers = [
+            ("Authorization", &*format!("Bearer {value}")),
+            ("Cookie", &cookie),
+        ];
+        ask(&home, "GET", "/admin/status", &headers)
+    };
+    is_refused(&bearer(value), "another audience");
+    // An `Authorization` alone counts, a bad one too.
+    is_refused(&bearer("nonsense"), "malformed");
+    assert_eq!(bearer(&token).status, 200);
+
+    // A cookie of another port is no cookie of ours; a bad one beside a good one does no harm.
+    is_refused(
+        &status(&home, &format!("fullon-session-1={good}")),
+        "Authorization",
+    );
+    assert_eq!(
+        status(&home, &format!("{name}=nonsense; {name}={good}")).status,
+        200
+    );
+
+    // A session cannot prolong itself.
+    let origin = format!("http://{}", home.admin());
+    let headers = [("Cookie", cookie.as_str()), ("Origin", &origin)];
+    is_refused(
+        &ask(&home, "POST", "/admin/session", &headers),
+        "fullon token",
+    );
+}
+
+#[test]
+fn a_session_allows_what_its_token_did() {
+    let home = Home::started();
+    let cookie = sign_in(&home, "admin:logs");
+    let origin = format!("http://{}", home.admin());
+    let headers = [("Cookie", cookie.as_str()), ("Origin", &origin)];
+    assert_eq!(
+        ask(&home, "GET", "/admin/logs?lines=1", &headers).status,
+        200
+    );
+    ask(&home, "GET", "/admin/status", &headers).is_problem(403, "admin:read");
+    ask(&home, "POST", "/admin/stop", &headers).is_problem(403, "admin:control");
+    home.run(["status"]).succeeds();
+}
+
+#[test]
+fn a_change_with_a_session_needs_the_origin_of_the_api() {
+    let home = Home::started();
+    let host = home.admin();
+    let cookie = sign_in(&home, "admin:read admin:control");
+    let origin = format!("http://{host}");
+    let with = |method, path, headers: &[(&str, &str)]| {
+        let headers: Vec<_> = [("Cookie", cookie.as_str())]
+            .into_iter()
+            .chain(headers.iter().copied())
+            .collect();
+        ask(&home, method, path, &headers)
+    };
+    for (method, path) in [("POST", "/admin/stop"), ("DELETE", "/admin/session")] {
+        with(method, path, &[]).is_problem(403, "Origin");
+        with(method, path, &[("Origin", "http://127.0.0.1:9")]).is_problem(403, "other origins");
+        with(method, path, &[("Origin", "null")]).is_problem(403, "other origins");
+    }
+    // A page on another port of this host, which asks for us as for an image: no Origin, but the cookie.
+    for site in ["same-site", "cross-site"] {
+        with("GET", "/admin/status", &[("Sec-Fetch-Site", site)]).is_problem(403, "pages of this");
+    }
+    for headers in [
+        &[("Sec-Fetch-Site", "same-origin")],
+        &[("Sec-Fetch-Site", "none")],
+        &[("Origin", &*origin)],
+    ] {
+        assert_eq!(with("GET", "/admin/status", headers).status, 200);
+    }
+    let answer = with("POST", "/admin/stop", &[("Origin", &origin)]);
+    assert_eq!(answer.status, 202, "{answer:#?}");
+}
+
+#[test]
+fn signing_out_ends_this_session_and_is_audited_like_signing_in() {
+    let home = Home::started();
+    let (cookie, other) = (sign_in(&home, "admin:read"), sign_in(&home, "admin:read"));
+    let origin = format!("http://{}", home.admin());
+    let sign_out = |cookie: &str| {
+        let headers = [("Cookie", cookie), ("Origin", &origin)];
+        ask(&home, "DELETE", "/admin/session", &headers)
+    };
+    let answer = sign_out(&cookie);
+    assert_eq!((answer.status, answer.body.as_str()), (204, ""));
+    let (name, _) = cookie.split_once('=').unwrap();
+    assert_eq!(
+        answer.header("set-cookie"),
+        Some(&*format!(
+            "{name}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0"
+        ))
+    );
+    is_refused(&status(&home, &cookie), "ended");
+    is_refused(&sign_out(&cookie), "ended");
+    assert_eq!(status(&home, &other).status, 200);
+    // A token is no session that could be ended.
+    is_refused(&home.ask("DELETE", "/admin/session"), "needs a session");
+    is_refused(
+        &ask(&home, "DELETE", "/admin/session", &[]),
+        "needs a session",
+    );
+    is_refused(&ask(&home, "POST", "/admin/session", &[]), "fullon token");
+
+    home.run(["stop"]).succeeds();
+    let log = home.log();
+    let audit: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains(" audit: "))
+        .collect();
+    let find = |parts: &[&str]| {
+        let found = audit
+            .iter()
+            .find(|line| parts.iter().all(|part| line.contains(part)));
+        (*found.unwrap_or_else(|| panic!("no {parts:?} in {audit:#?}"))).to_owned()
+    };
+    let begun = find(&["action=\"sign_in\"", "outcome=\"accepted\"", "token_id=\""]);
+    let id = begun.split("session_id=").nth(1).unwrap();
+    let id = id.split(' ').next().unwrap();
+    find(&["action=\"sign_out\"", "outcome=\"accepted\"", id]);
+    find(&["action=\"/admin/session\" outcome=\"refused\"", "ended"]);
+    let (_, value) = cookie.split_once('=').unwrap();
+    assert!(!log.contains(value));
+}
+
+#[test]
+fn a_session_survives_a_restart_and_dies_with_the_key() {
+    let mut home = Home::new();
+    home.set("JWT_SECRET_KEY", SECRET);
+    home.run(["start"]).succeeds();
+    let cookie = sign_in(&home, "admin:read");
+    home.run(["restart"]).succeeds();
+    assert_eq!(status(&home, &renamed(&home, &cookie)).status, 200);
+    home.set("JWT_SECRET_KEY", &SECRET.to_uppercase());
+    home.run(["restart"]).succeeds();
+    is_refused(&status(&home, &renamed(&home, &cookie)), "another key");
+}
