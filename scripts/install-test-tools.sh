@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the tests need beside Rust and a C compiler: curl, and unshare of util-linux. Installs it on Debian and its
-# kin, and says elsewhere what is missing.
+# What the tests need beside Rust and a C compiler: curl, unshare of util-linux, Python, and a browser that can be driven.
+# Installs it on Debian and its kin, and says elsewhere what is missing.
 set -eu
 
 missing=
@@ -8,6 +8,8 @@ need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need curl curl
 need unshare util-linux
 need python3 python3-minimal
+need chromium chromium
+need chromedriver chromium-driver
 
 [ -z "$missing" ] && exit 0
 if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then

@@ -10,6 +10,7 @@
 mod support;
 
 mod admin_api;
+mod browser;
 mod command_line;
 mod configuration;
 mod crash;

@@ -1,11 +1,13 @@
 //! Real daemons in private directories.
 
+mod browser;
 mod http;
 mod outcome;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 use fullon_master_api::config::DEFINITIONS;
 use fullon_master_api::instance::{Presence, Process, State, inspect};
 
+pub use browser::{Browser, needs_browser};
 pub use http::{Answer, Connection, request};
 pub use outcome::Outcome;
 
@@ -199,16 +202,33 @@ pub fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o777
 }
 
-/// Whether the test may run. Where it may not, it says so loudly; in CI nothing is skipped.
+/// A port that a daemon can keep across a restart: not one of those that the kernel gives to whoever asks for any
+/// (`ip_local_port_range`), or another test might have it in between.
+pub fn free_port() -> u16 {
+    let anywhere = uuid::Uuid::new_v4().as_u64_pair().0;
+    let mut ports = (0..10_000_u64).map(|n| 20_000 + (anywhere % 10_000 + n) % 10_000);
+    ports
+        .find_map(|port| {
+            let address = ("127.0.0.1", u16::try_from(port).ok()?);
+            TcpListener::bind(address).ok().map(|_| address.1)
+        })
+        .expect("no port is free")
+}
+
+/// Whether the test may run.
 pub fn needs_root(test: &str) -> bool {
-    let is_root = nix::unistd::geteuid().is_root();
-    if !is_root {
+    may_run(test, "root", nix::unistd::geteuid().is_root())
+}
+
+/// Where a test may not run, it says so loudly; in CI nothing is skipped.
+fn may_run(test: &str, needed: &str, is_there: bool) -> bool {
+    if !is_there {
         assert!(
             std::env::var_os("CI").is_none(),
-            "{test} needs root, and CI skips nothing"
+            "{test} needs {needed}, and CI skips nothing"
         );
         // Written past the test harness, which keeps the output of tests that pass.
-        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: it needs root");
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: it needs {needed}");
     }
-    is_root
+    is_there
 }

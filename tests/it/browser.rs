@@ -1,0 +1,303 @@
+//! What a page in a real browser sees: its `EventSource` reconnects by its own rules, and its cookies go where it
+//! wants them to go.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use thirtyfour::cookie::SameSite;
+
+use crate::support::{Browser, Home, PATIENCE, eventually, free_port, needs_browser, request};
+
+/// Trades the token for the cookie, which the script cannot read.
+const SIGN_IN: &str = "
+    const headers = { Authorization: 'Bearer ' + arguments[0] };
+    return fetch('/admin/session', { method: 'POST', headers }).then(answer => answer.status);
+";
+
+const FOLLOW: &str = "
+    const seen = window.seen = { opens: 0, gaps: 0, ends: 0, ids: [], lines: [] };
+    const source = window.source = new EventSource('/admin/logs/stream?lines=0');
+    source.addEventListener('open', () => seen.opens++);
+    source.addEventListener('gap', () => seen.gaps++);
+    source.addEventListener('end', () => seen.ends++);
+    source.addEventListener('log', event => {
+        seen.ids.push(event.lastEventId);
+        seen.lines.push(JSON.parse(event.data).line);
+    });
+";
+
+/// A home whose daemon keeps its ports when it is restarted.
+fn home_with_ports() -> Home {
+    let mut home = Home::new();
+    home.set("PORT", &free_port().to_string());
+    home.set("ADMIN_PORT", &free_port().to_string());
+    home.run(["start"]).succeeds();
+    home
+}
+
+/// A page of the admin API that needs no token.
+fn open_admin_page(browser: &Browser, home: &Home) {
+    browser.open(&format!("http://{}/admin/docs", home.admin()));
+}
+
+/// Asks the public API all the time, each time by another name.
+struct Marks {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<usize>,
+}
+
+impl Marks {
+    fn begin(host: String) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let pace = Duration::from_millis(2);
+            let mut number = 0;
+            // While the daemon is away there is nobody to ask, which is what the marks are for.
+            while stopped.recv_timeout(pace) == Err(mpsc::RecvTimeoutError::Timeout) {
+                number += 1;
+                let _ = mark(&host, number);
+            }
+            number
+        });
+        Self { stop, thread }
+    }
+
+    /// How many there were.
+    fn end(self) -> usize {
+        self.stop.send(()).unwrap();
+        self.thread.join().unwrap()
+    }
+}
+
+fn mark(host: &str, number: usize) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(host)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: {host}\r\nX-Request-Id: mark-{number:06}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.read_to_end(&mut Vec::new()).map(|_| ())
+}
+
+fn is_mark(line: &str) -> bool {
+    line.contains("request_id=\"mark-")
+}
+
+fn strings(values: &Value) -> Vec<&str> {
+    let values = values.as_array().unwrap();
+    values.iter().map(|value| value.as_str().unwrap()).collect()
+}
+
+#[test]
+fn an_event_source_misses_and_repeats_nothing_across_restarts_and_a_kill() {
+    if !needs_browser("an EventSource across restarts") {
+        return;
+    }
+    let home = home_with_ports();
+    let browser = Browser::new(&home);
+    open_admin_page(&browser, &home);
+    let token = home.token("admin:logs");
+    assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
+    browser.run(FOLLOW, &[]);
+    let follows = |times: u64| {
+        let open = || browser.run("return [seen.opens, source.readyState]", &[]);
+        eventually("the page follows", || open() == json!([times, 1]));
+    };
+    // Followed are marks of this life of the daemon, and not only what was caught up.
+    let sees_new_marks = || {
+        let marks = || home.log().lines().filter(|line| is_mark(line)).count();
+        let (known, before) = (marks(), browser.run("return seen.lines.length", &[]));
+        eventually("marks are logged", || marks() > known);
+        eventually("marks arrive", || {
+            browser.run("return seen.lines.length", &[]).as_u64() > before.as_u64()
+        });
+    };
+    follows(1);
+    let marks = Marks::begin(home.public());
+    sees_new_marks();
+
+    home.run(["restart"]).succeeds();
+    follows(2);
+    sees_new_marks();
+
+    let killed = home.daemon().unwrap();
+    killed.kill().unwrap();
+    assert!(killed.wait(PATIENCE));
+    home.run(["start"]).succeeds();
+    follows(3);
+    sees_new_marks();
+
+    home.run(["restart"]).succeeds();
+    follows(4);
+    sees_new_marks();
+
+    let asked = marks.end();
+    request(
+        &home.public(),
+        "GET",
+        "/",
+        &[("X-Request-Id", "the-last")],
+        "",
+    );
+    eventually("the last line arrives", || {
+        let last = "return seen.lines.some(line => line.includes('the-last'))";
+        browser.run(last, &[]) == true
+    });
+    let seen = browser.run("source.close(); return seen", &[]);
+    let log = home.log();
+    let expected: Vec<_> = log.lines().filter(|line| is_mark(line)).collect();
+    let arrived: Vec<_> = strings(&seen["lines"])
+        .into_iter()
+        .filter(|line| is_mark(line))
+        .collect();
+    let differs = expected.iter().zip(&arrived).position(|(a, b)| a != b);
+    let around = differs.map(|at| (&expected[at], &arrived[at]));
+    assert_eq!((differs, around), (None, None));
+    assert_eq!(arrived.len(), expected.len());
+    assert!(
+        (100..=asked).contains(&expected.len()),
+        "{} of {asked}",
+        expected.len()
+    );
+    let mut ids = strings(&seen["ids"]);
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(
+        ids.len(),
+        strings(&seen["lines"]).len(),
+        "a cursor came twice"
+    );
+    // A killed daemon does not say that it ends.
+    let counts = json!([seen["opens"], seen["gaps"], seen["ends"]]);
+    assert_eq!(counts, json!([4, 0, 2]));
+}
+
+#[test]
+fn a_page_signs_in_and_out() {
+    if !needs_browser("signing in and out") {
+        return;
+    }
+    let home = Home::started();
+    let browser = Browser::new(&home);
+    open_admin_page(&browser, &home);
+    let status = || {
+        let script = "return fetch('/admin/status').then(answer => answer.status)";
+        browser.run(script, &[])
+    };
+    assert_eq!(status(), 401);
+    let token = home.token("admin:read");
+    assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
+    assert_eq!(status(), 200);
+    let cookies = browser.cookies();
+    assert_eq!(cookies.len(), 1, "{cookies:?}");
+    assert_eq!(
+        (cookies[0].http_only, &cookies[0].same_site),
+        (Some(true), &Some(SameSite::Strict))
+    );
+    assert_eq!(browser.run("return document.cookie", &[]), "");
+    // The browser adds the Origin that a change needs.
+    let sign_out =
+        "return fetch('/admin/session', { method: 'DELETE' }).then(answer => answer.status)";
+    assert_eq!(browser.run(sign_out, &[]), 204);
+    assert_eq!(browser.cookies().len(), 0);
+    assert_eq!(status(), 401);
+}
+
+/// A server of somebody else on this machine, with one page; the heads of its requests are kept.
+struct Neighbour {
+    address: String,
+    heads: mpsc::Receiver<String>,
+}
+
+impl Neighbour {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (sender, heads) = mpsc::channel();
+        // Ends with the test: nobody listens to it then.
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    if stream.read_exact(&mut byte).is_err() {
+                        break;
+                    }
+                    head.extend(byte);
+                }
+                let page = "<!doctype html><title>neighbour</title>";
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}",
+                    page.len()
+                );
+                if sender
+                    .send(String::from_utf8_lossy(&head).into_owned())
+                    .is_err()
+                {
+                    break;
+                }
+            }
+        });
+        Self { address, heads }
+    }
+}
+
+#[test]
+fn a_page_of_another_port_gets_nothing_although_it_has_the_cookie() {
+    if !needs_browser("a page of another origin") {
+        return;
+    }
+    let home = Home::started();
+    let browser = Browser::new(&home);
+    open_admin_page(&browser, &home);
+    let token = home.token("admin:read admin:logs admin:control");
+    assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
+
+    let neighbour = Neighbour::start();
+    browser.open(&format!("http://{}/", neighbour.address));
+    let head = neighbour.heads.recv_timeout(PATIENCE).unwrap();
+    assert!(head.contains("Cookie: fullon-session-"), "{head}");
+
+    let admin = format!("http://{}", home.admin());
+    let follow = "
+        const seen = window.seen = { opens: 0, errors: 0, messages: 0 };
+        const url = arguments[0] + '/admin/logs/stream?lines=50';
+        const source = window.source = new EventSource(url, { withCredentials: true });
+        source.onopen = () => seen.opens++;
+        source.onerror = () => seen.errors++;
+        for (const name of ['log', 'gap', 'end', 'message']) {
+            source.addEventListener(name, () => seen.messages++);
+        }
+    ";
+    browser.run(follow, &[json!(admin)]);
+    let closed = "return source.readyState === EventSource.CLOSED";
+    eventually("it is refused for good", || {
+        browser.run(closed, &[]) == true
+    });
+    assert_eq!(
+        browser.run("return seen", &[]),
+        json!({ "opens": 0, "errors": 1, "messages": 0 })
+    );
+
+    // The browser sends these without asking us first. The answers are hidden from the page; what they do is not.
+    let blind = "
+        const [url, method] = arguments;
+        return fetch(url, { method, mode: 'no-cors', credentials: 'include' }).then(answer => answer.type);
+    ";
+    for (method, path) in [("GET", "/admin/status"), ("POST", "/admin/stop")] {
+        let url = format!("{admin}{path}");
+        assert_eq!(browser.run(blind, &[json!(url), json!(method)]), "opaque");
+    }
+    eventually("all of it reached us, and was refused", || {
+        let log = home.log();
+        ["/admin/logs/stream", "/admin/status", "/admin/stop"]
+            .iter()
+            .all(|path| log.contains(&format!("path=\"{path}\" status=403")))
+    });
+    home.run(["status"]).succeeds();
+}

@@ -1,0 +1,133 @@
+//! A real browser: headless Chromium, driven through `chromedriver`.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{ChildStdout, Stdio};
+
+use fullon_master_api::instance::Process;
+use serde_json::Value;
+use thirtyfour::prelude::*;
+use thirtyfour::{ChromeCapabilities, Cookie};
+
+use super::{Home, PATIENCE, Running, may_run, spawn};
+
+/// Whether the test may run.
+pub fn needs_browser(test: &str) -> bool {
+    let is_installed = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|directory| directory.join("chromedriver").is_file())
+    });
+    may_run(
+        test,
+        "chromedriver (scripts/install-test-tools.sh)",
+        is_installed,
+    )
+}
+
+/// One window. Ends browser and driver when it is dropped.
+pub struct Browser {
+    runtime: tokio::runtime::Runtime,
+    window: Option<WebDriver>,
+    driver: Running,
+    /// Kept open, because the driver may write to it.
+    _output: BufReader<ChildStdout>,
+}
+
+impl Browser {
+    /// A browser whose profile is in this home.
+    pub fn new(home: &Home) -> Self {
+        let mut command = home.command("chromedriver");
+        command.arg("--port=0").env("TMPDIR", home.path());
+        let mut driver = spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+        let mut output = BufReader::new(driver.0.stdout.take().unwrap());
+        let port = port(&mut output);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut browser = Self {
+            runtime,
+            window: None,
+            driver,
+            _output: output,
+        };
+        let connect = WebDriver::builder(
+            format!("http://127.0.0.1:{port}"),
+            capabilities(&home.path().join("browser")),
+        )
+        .request_timeout(PATIENCE)
+        .connect();
+        browser.window = Some(browser.runtime.block_on(connect).unwrap());
+        browser
+    }
+
+    fn window(&self) -> &WebDriver {
+        self.window.as_ref().unwrap()
+    }
+
+    /// Goes to the address, and returns when the page is loaded.
+    pub fn open(&self, url: &str) {
+        self.runtime.block_on(self.window().goto(url)).unwrap();
+    }
+
+    /// What the script returns; a promise is waited for.
+    #[track_caller]
+    pub fn run(&self, script: &str, arguments: &[Value]) -> Value {
+        let result = self.window().execute(script, arguments);
+        self.runtime.block_on(result).unwrap().json().clone()
+    }
+
+    /// The cookies that the page would send.
+    pub fn cookies(&self) -> Vec<Cookie> {
+        let cookies = self.window().get_all_cookies();
+        self.runtime.block_on(cookies).unwrap()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if let Some(window) = self.window.take() {
+            let quit = window.quit();
+            let _ = self
+                .runtime
+                .block_on(async { tokio::time::timeout(PATIENCE, quit).await });
+        }
+        // Told to end, the driver ends a browser that it still has; killed, it would leave it behind.
+        if let Some(driver) = Process::open(self.driver.0.id())
+            && driver.terminate().is_ok()
+        {
+            let _ = driver.wait(PATIENCE);
+        }
+    }
+}
+
+/// The port that the driver took.
+fn port(output: &mut impl BufRead) -> u16 {
+    let mut said = String::new();
+    while output.read_line(&mut said).unwrap() > 0 {
+        let line = said.lines().last().unwrap_or_default();
+        if let Some((_, port)) = line.split_once("started successfully on port ") {
+            return port.trim_end_matches('.').parse().unwrap();
+        }
+    }
+    panic!("chromedriver did not start: {said}");
+}
+
+fn capabilities(profile: &Path) -> ChromeCapabilities {
+    let mut capabilities = DesiredCapabilities::chrome();
+    let profile = format!("--user-data-dir={}", profile.display());
+    let mut arguments = vec![
+        "--headless=new",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--no-proxy-server",
+        &profile,
+    ];
+    if nix::unistd::geteuid().is_root() {
+        // Chromium refuses to be root in its sandbox.
+        arguments.push("--no-sandbox");
+    }
+    for argument in arguments {
+        capabilities.add_arg(argument).unwrap();
+    }
+    capabilities
+}
