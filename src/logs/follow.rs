@@ -49,7 +49,7 @@ pub struct Batch {
     /// In the order of the log.
     pub items: Vec<Item>,
     /// `None` for the time before there was a log.
-    from: Option<Cursor>,
+    pub(super) from: Option<Cursor>,
     encoded: OnceLock<Bytes>,
 }
 
@@ -146,14 +146,12 @@ impl Follower {
         if self.reader.begins_with_gap {
             return self.read(None);
         }
-        if let Some(batch) = &tip.batch
-            && batch.from == place
-        {
-            self.reader.take_over(tip);
+        if let Some(read) = tip.read_from(place) {
+            self.reader.take_over(read.to.as_ref(), read.cuts);
             return Ok(Step::Batch(if self.filter.is_empty() {
-                Arc::clone(batch)
+                Arc::clone(&read.batch)
             } else {
-                let wanted = batch.items.iter().filter(|item| self.wants(item));
+                let wanted = read.batch.items.iter().filter(|item| self.wants(item));
                 Batch::new(place, wanted.cloned().collect())
             }));
         }
@@ -256,17 +254,14 @@ impl Reader {
         })
     }
 
-    fn take_over(&mut self, tip: &Tip) {
+    fn take_over(&mut self, place: Option<&TipPlace>, cuts: u64) {
         self.is_left = false;
-        self.cuts = tip.cuts;
-        self.at = tip
-            .place
-            .as_ref()
-            .map(|place| Forward::new(Arc::clone(&place.segment), place.offset));
+        self.cuts = cuts;
+        self.at = place.map(|place| Forward::new(Arc::clone(&place.segment), place.offset));
     }
 
     fn restart(&mut self, tip: &Tip) {
-        self.take_over(tip);
+        self.take_over(tip.place.as_ref(), tip.cuts);
         if let Some(at) = &mut self.at {
             at.move_to(0);
         }

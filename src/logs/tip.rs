@@ -3,13 +3,16 @@
 //! One task for all of them, with one inotify instance (the system allows 128 a user), reads what is new and hands it on.
 //! It is there only while somebody follows, so that logging wakes nobody up for nothing.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::cursor::Cursor;
 use super::entry::Filter;
 use super::follow::{Batch, From, Reader, Step};
 use super::segments::Segment;
@@ -17,16 +20,66 @@ use super::watch::Changes;
 
 /// How much is read at once.
 const BLOCK: usize = 64 * 1024;
+/// What was read lately is kept for those who are a little behind: so many reads, and so many bytes of the log.
+const KEPT_READS: usize = 64;
+const KEPT_BYTES: u64 = 256 * 1024;
+/// How long the end is left alone after a read, for each follower: about what it costs to tell one. So the crowd has half
+/// of the machine at most, and what is logged meanwhile is told together.
+const REST_A_FOLLOWER: Duration = Duration::from_micros(20);
 
-/// How far the log was read, and what was read last.
+/// What a timer can tell apart.
+const MIN_REST: Duration = Duration::from_millis(1);
+
+/// How far the log was read, and what was read lately.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tip {
     /// `None` as long as there is no log.
     pub place: Option<TipPlace>,
     /// How often a file was cut short under us.
     pub cuts: u64,
-    /// What lies directly before the place.
-    pub batch: Option<Arc<Batch>>,
+    reads: VecDeque<Arc<Read>>,
+}
+
+/// One reading, and the place behind it.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub batch: Arc<Batch>,
+    pub to: Option<TipPlace>,
+    pub cuts: u64,
+}
+
+impl Tip {
+    /// What was read from this place on.
+    pub fn read_from(&self, place: Option<Cursor>) -> Option<&Read> {
+        // The newest is wanted most.
+        let mut newest_first = self.reads.iter().rev();
+        newest_first
+            .find(|read| read.batch.from == place)
+            .map(Arc::as_ref)
+    }
+
+    fn push(&mut self, read: Read) {
+        self.place.clone_from(&read.to);
+        self.cuts = read.cuts;
+        self.reads.push_back(Arc::new(read));
+        let mut bytes = 0;
+        let mut newest_first = self.reads.iter().rev();
+        let too_old = newest_first.position(|read| {
+            bytes += read.len();
+            bytes > KEPT_BYTES
+        });
+        let kept = too_old.unwrap_or(KEPT_READS).clamp(1, KEPT_READS);
+        let surplus = self.reads.len().saturating_sub(kept);
+        self.reads.drain(..surplus);
+    }
+}
+
+impl Read {
+    /// In bytes of the log, as far as it lies within one file.
+    fn len(&self) -> u64 {
+        let to = self.to.as_ref().map_or(0, |to| to.offset);
+        to.saturating_sub(self.batch.from.map_or(0, |from| from.offset))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -44,7 +97,7 @@ pub struct Watcher {
 
 #[derive(Debug)]
 struct Active {
-    tip: watch::Receiver<Tip>,
+    tip: watch::Receiver<Arc<Tip>>,
     task: AbortHandle,
 }
 
@@ -91,10 +144,10 @@ impl Watcher {
         let changes = Changes::of(&self.path);
         let mut reader = Reader::new(self.path.clone());
         reader.begin(From::Last(0), &Filter::default())?;
-        let (sender, tip) = watch::channel(Tip {
+        let (sender, tip) = watch::channel(Arc::new(Tip {
             place: reader.tip_place(),
             ..Tip::default()
-        });
+        }));
         let task = tokio::spawn(run(reader, changes, sender));
         Ok(Active {
             tip,
@@ -103,22 +156,28 @@ impl Watcher {
     }
 }
 
-async fn run(mut reader: Reader, mut changes: Changes, tip: watch::Sender<Tip>) {
+async fn run(mut reader: Reader, mut changes: Changes, tip: watch::Sender<Arc<Tip>>) {
+    let mut has_news = false;
     loop {
         let before = reader.place();
         match reader.step(BLOCK, None, |_| true) {
             Ok(Step::Batch(batch)) => {
                 if !batch.items.is_empty() || reader.place() != before {
-                    tip.send_replace(Tip {
-                        place: reader.tip_place(),
-                        cuts: reader.cuts,
-                        batch: Some(batch),
-                    });
+                    let (to, cuts) = (reader.tip_place(), reader.cuts);
+                    tip.send_modify(|tip| Arc::make_mut(tip).push(Read { batch, to, cuts }));
+                    has_news = true;
                 }
                 tokio::task::yield_now().await;
             }
             // What has the log's name cannot be read: as long as that lasts, nothing is new.
-            Ok(Step::Idle) | Err(_) => changes.next().await,
+            Ok(Step::Idle) | Err(_) => {
+                let followers = u32::try_from(tip.receiver_count()).unwrap_or(u32::MAX);
+                let rest = REST_A_FOLLOWER.saturating_mul(followers);
+                if std::mem::take(&mut has_news) && rest >= MIN_REST {
+                    tokio::time::sleep(rest).await;
+                }
+                changes.next().await;
+            }
         }
     }
 }
@@ -126,18 +185,18 @@ async fn run(mut reader: Reader, mut changes: Changes, tip: watch::Sender<Tip>) 
 /// One follower's share in the tip.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    tip: watch::Receiver<Tip>,
+    tip: watch::Receiver<Arc<Tip>>,
     _active: Arc<Active>,
 }
 
 impl Subscription {
-    pub fn look(&self) -> Tip {
-        self.tip.borrow().clone()
+    pub fn look(&self) -> Arc<Tip> {
+        Arc::clone(&self.tip.borrow())
     }
 
     /// The tip now; [`Self::changed`] then waits for another one.
-    pub fn see(&mut self) -> Tip {
-        self.tip.borrow_and_update().clone()
+    pub fn see(&mut self) -> Arc<Tip> {
+        Arc::clone(&self.tip.borrow_and_update())
     }
 
     /// Returns when the tip is not the one that was seen. May be dropped at any time.

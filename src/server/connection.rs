@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::log_stream::LogStream;
 use super::progress::Progress;
 use super::service::Service;
 use super::shutdown::Shutdown;
@@ -48,28 +49,51 @@ pub(super) async fn serve(
         let answer = service.answer(request, peer, local, &progress);
         async { Ok::<_, Infallible>(answer.await) }
     });
-    let mut connection = pin!(
-        http1::Builder::new()
-            // A client may close its side once it has asked. That a follower is gone is seen when it is written to.
-            .half_close(true)
-            .serve_connection(TokioIo::new(socket), handler)
-    );
+    let mut connection = http1::Builder::new()
+        // A client may close its side once it has asked. That a follower is gone is seen when it is written to.
+        .half_close(true)
+        .serve_connection(TokioIo::new(socket), handler);
 
     tokio::select! {
         biased;
         // How a connection ends is its client's affair: what matters was logged with the request.
-        _ = connection.as_mut() => return,
+        _ = &mut connection => return,
+        log = progress.handed_over() => {
+            let socket = connection.into_parts().io.into_inner();
+            return stream_log(log, socket, &shutdown).await;
+        }
         () = shutdown.begun() => {}
         () = idled_out(&progress, &stream) => return,
     }
     if !(progress.is_between_requests() && has_unread_request(&stream)) {
-        connection.as_mut().graceful_shutdown();
+        Pin::new(&mut connection).graceful_shutdown();
     }
     // Otherwise the request that waits is read and its answer, like all by now, says `Connection: close`.
     tokio::select! {
         biased;
-        _ = connection.as_mut() => {}
+        _ = &mut connection => {}
+        log = progress.handed_over() => {
+            let socket = connection.into_parts().io.into_inner();
+            stream_log(log, socket, &shutdown).await;
+        }
         () = stuck(&progress) => {}
+        () = shutdown.forced() => {}
+    }
+}
+
+/// The rest of a connection on which the log is followed. Once stopping, a client that does not read is not waited for.
+async fn stream_log(log: LogStream, socket: Socket, shutdown: &Shutdown) {
+    let deadline = async {
+        shutdown.begun().await;
+        tokio::time::sleep(STUCK_TIMEOUT).await;
+    };
+    tokio::select! {
+        ended = log.run(socket) => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a log stream broke off");
+            }
+        }
+        () = deadline => {}
         () = shutdown.forced() => {}
     }
 }
@@ -91,7 +115,7 @@ async fn idled_out(progress: &Progress, stream: &TcpStream) {
 async fn stuck(progress: &Progress) {
     loop {
         tokio::time::sleep(STUCK_TIMEOUT).await;
-        if progress.is_endless() {
+        if progress.has_partial_head() {
             return;
         }
     }
@@ -172,6 +196,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.progress.has_flushed();
         Poll::Ready(Ok(()))
     }
 

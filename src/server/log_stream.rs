@@ -2,23 +2,23 @@
 
 use std::fmt::Write as _;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use futures_util::{Stream, stream};
-use poem::http::{StatusCode, header};
+use poem::http::{StatusCode, Version, header};
 use poem::{Body, IntoResponse, Request, Response};
 use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
 use serde::Serialize;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, Interval, interval_at};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::payload::Json;
 use super::problem::Failure;
-use super::service::Streaming;
 use super::shutdown::Shutdown;
 use crate::api::{LogEntry, LogPage, StreamEnd, event};
 use crate::logs::{Filter, FilterTexts, Follower, From, Item, TailError, TextLines, Watcher};
@@ -128,12 +128,30 @@ pub async fn blocking<T: Send + 'static>(
     result.map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
-/// The log as server-sent events.
+/// The log as server-sent events: the body of an answer whose head hyper writes. Its pieces are written to the socket by
+/// [`Self::run`]: hyper keeps 16 KiB of buffers a connection, which is more than all the rest of a follower.
 pub struct LogStream {
     follower: Follower,
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
     keep_alive: Interval,
     stage: Stage,
+    is_chunked: bool,
+}
+
+/// A stream on its way from the operation to the connection.
+#[derive(Clone)]
+pub(super) struct Handover(Arc<Mutex<Option<LogStream>>>);
+
+impl Handover {
+    /// The stream, as a client of this version takes it; once.
+    pub fn take(&self, version: Version) -> Option<LogStream> {
+        let stream = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        stream.map(|stream| LogStream {
+            // Before HTTP/1.1, a body ends with its connection.
+            is_chunked: version >= Version::HTTP_11,
+            ..stream
+        })
+    }
 }
 
 enum Stage {
@@ -156,7 +174,36 @@ impl LogStream {
             shutdown: Box::pin(shutdown.begun_owned()),
             keep_alive: interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE),
             stage: Stage::Opening,
+            is_chunked: true,
         })
+    }
+
+    /// Writes the stream to its end, which is that of the connection.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke, or the log cannot be read.
+    pub async fn run(mut self, mut socket: impl AsyncWrite + Unpin) -> std::io::Result<()> {
+        loop {
+            let piece = self.next().await.inspect_err(|error| {
+                tracing::error!(%error, "a log stream ends: the log cannot be read");
+            })?;
+            let Some(piece) = piece else {
+                break;
+            };
+            if self.is_chunked {
+                // RFC 9112, section 7.1.
+                let head = format!("{:x}\r\n", piece.len());
+                let mut chunk = head.as_bytes().chain(piece).chain(&b"\r\n"[..]);
+                socket.write_all_buf(&mut chunk).await?;
+            } else {
+                socket.write_all(&piece).await?;
+            }
+        }
+        if self.is_chunked {
+            socket.write_all(b"0\r\n\r\n").await?;
+        }
+        socket.shutdown().await
     }
 
     /// The next piece of the stream; `None` after its end.
@@ -234,19 +281,14 @@ fn encode(text: &mut BytesMut, name: &str, id: Option<&str>, data: &impl Seriali
 
 impl IntoResponse for LogStream {
     fn into_response(self) -> Response {
-        let pieces = stream::unfold(self, |mut stream| async {
-            let piece = stream.next().await.transpose()?;
-            if let Err(error) = &piece {
-                tracing::error!(%error, "a log stream ended early");
-                stream.stage = Stage::Ended;
-            }
-            Some((piece, stream))
-        });
         let mut response = Response::builder()
             .content_type("text/event-stream")
             .header(header::CACHE_CONTROL, "no-store")
-            .body(Body::from_bytes_stream(pieces));
-        response.extensions_mut().insert(Streaming);
+            .body(Body::from_bytes_stream(stream::pending::<
+                std::io::Result<Bytes>,
+            >()));
+        let handover = Handover(Arc::new(Mutex::new(Some(self))));
+        response.extensions_mut().insert(handover);
         response
     }
 }

@@ -1,14 +1,16 @@
 //! How far the requests of one connection are: what decides when it may be closed.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::log_stream::LogStream;
+
 /// Shared by a connection, its socket, and the answers on it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Progress {
     /// Requests whose answer has not been handed over whole; never more than one with HTTP/1.1.
     in_flight: AtomicU32,
@@ -18,8 +20,12 @@ pub(super) struct Progress {
     has_partial_head: AtomicBool,
     /// An answer is on its way to the client.
     is_sending: AtomicBool,
-    /// It is an endless stream.
-    is_streaming: AtomicBool,
+    /// The server has asked for its body, so it has its head.
+    is_body_asked: AtomicBool,
+    /// What follows the answer's head.
+    stream: Mutex<Option<LogStream>>,
+    /// The head is written, and nothing waits behind it.
+    is_flushed: AtomicBool,
 }
 
 impl Progress {
@@ -40,20 +46,37 @@ impl Progress {
         self.writes.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The server has nothing left to write for now.
+    pub fn has_flushed(&self) {
+        let is_head_done = self.is_body_asked.load(Ordering::Relaxed);
+        self.is_flushed.store(is_head_done, Ordering::Relaxed);
+    }
+
+    /// The stream that goes on behind the answer's head, once the head is written. Asked by the task that drives the
+    /// connection, each time it did.
+    pub async fn handed_over(&self) -> LogStream {
+        std::future::poll_fn(|_| {
+            if !self.is_flushed.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+            let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+            stream.take().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
     pub fn is_between_requests(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether its end, left to the client, may never come.
-    pub fn is_endless(&self) -> bool {
-        self.is_streaming.load(Ordering::Relaxed)
-            || self.is_between_requests() && self.has_partial_head.load(Ordering::Relaxed)
+    /// Whether the client has begun a request that it may never finish.
+    pub fn has_partial_head(&self) -> bool {
+        self.is_between_requests() && self.has_partial_head.load(Ordering::Relaxed)
     }
 
-    /// Whether all that is left to do is the client's: to ask, or to read an answer that has an end.
+    /// Whether all that is left to do is the client's: to ask, or to read an answer.
     pub fn awaits_client(&self) -> bool {
-        let is_sending = self.is_sending.load(Ordering::Relaxed);
-        self.is_between_requests() || is_sending && !self.is_streaming.load(Ordering::Relaxed)
+        self.is_between_requests() || self.is_sending.load(Ordering::Relaxed)
     }
 
     /// Changes whenever the client got something.
@@ -66,12 +89,14 @@ impl Progress {
 }
 
 /// A request in flight.
-#[derive(Debug)]
 pub(super) struct InFlight(Arc<Progress>);
 
 impl InFlight {
-    pub fn mark_streaming(&self) {
-        self.0.is_streaming.store(true, Ordering::Relaxed);
+    /// Leaves the connection to the stream once the answer's head is written.
+    pub fn hand_over(&self, stream: LogStream) {
+        // That of the answer before.
+        self.0.is_flushed.store(false, Ordering::Relaxed);
+        *self.0.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
     }
 
     /// Ties the request's end to that of its answer's body.
@@ -79,7 +104,7 @@ impl InFlight {
         self.0.is_sending.store(true, Ordering::Relaxed);
         Tracked {
             body,
-            _request: self,
+            request: self,
         }
     }
 }
@@ -87,7 +112,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.is_sending.store(false, Ordering::Relaxed);
-        self.0.is_streaming.store(false, Ordering::Relaxed);
+        self.0.is_body_asked.store(false, Ordering::Relaxed);
         self.0.answered.fetch_add(1, Ordering::Relaxed);
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -96,7 +121,7 @@ impl Drop for InFlight {
 /// A body that ends its request when it ends.
 pub(super) struct Tracked<B> {
     body: B,
-    _request: InFlight,
+    request: InFlight,
 }
 
 impl<B: Body + Unpin> Body for Tracked<B> {
@@ -107,6 +132,8 @@ impl<B: Body + Unpin> Body for Tracked<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let progress = &self.request.0;
+        progress.is_body_asked.store(true, Ordering::Relaxed);
         Pin::new(&mut self.body).poll_frame(context)
     }
 
