@@ -1,6 +1,8 @@
 //! `fullon logs`
 
-use super::output::{Colour, Output, line_of_many, notice};
+use std::pin::pin;
+
+use super::output::{Colour, Output, line_of_many, notice, stdout_closed};
 use super::{Context, Failure, Result, block_on};
 use crate::api::LogEntry;
 use crate::client::LogQuery;
@@ -32,7 +34,7 @@ pub fn run(context: &Context, arguments: Arguments, output: &Output) -> Result {
         level: arguments.level,
         contains: arguments.contains,
         since: arguments.since,
-        before: None,
+        ..LogQuery::default()
     };
     block_on(async {
         if arguments.no_follow {
@@ -44,8 +46,15 @@ pub fn run(context: &Context, arguments: Arguments, output: &Output) -> Result {
         }
         let lines = control.follow_log(&query, &mut notice).await;
         let mut lines = lines.map_err(failure)?;
+        let mut closed = pin!(stdout_closed());
         loop {
-            match lines.next(&mut notice).await.map_err(failure)? {
+            let mut notice = notice;
+            let line = tokio::select! {
+                biased;
+                line = lines.next(&mut notice) => line.map_err(failure)?,
+                () = &mut closed => return Ok(()),
+            };
+            match line {
                 Some(LogLine::Entry(entry)) => print(&entry, output)?,
                 Some(LogLine::Gap) => notice("lines are missing here"),
                 None => {
@@ -69,9 +78,6 @@ fn print(entry: &LogEntry, output: &Output) -> std::result::Result<(), Failure> 
         let text = serde_json::to_string(entry).map_err(std::io::Error::from)?;
         return line_of_many(&text);
     }
-    if !output.is_terminal() {
-        return line_of_many(&entry.line);
-    }
     let line = visible(&entry.line);
     let painted = match entry.level.as_deref() {
         Some(level) => {
@@ -89,9 +95,12 @@ fn print(entry: &LogEntry, output: &Output) -> std::result::Result<(), Failure> 
     line_of_many(&painted)
 }
 
-/// Without what a terminal would obey: a log line must not move the cursor or set the window's title.
+/// Without what a terminal would obey: a log line must not move the cursor or set the window's title. In a pipe too, which
+/// most often ends at a terminal.
 fn visible(line: &str) -> String {
-    line.chars()
+    anstream::adapter::strip_str(line)
+        .to_string()
+        .chars()
         .map(|c| {
             if c.is_control() && c != '\t' {
                 '\u{fffd}'

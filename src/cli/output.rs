@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
 use serde_json::json;
 
@@ -36,10 +37,26 @@ pub fn line_of_many(text: &str) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{text}")?)
 }
 
+/// Returns once nobody can read stdout any more, as when `head` has seen enough.
+pub async fn stdout_closed() {
+    let (closed, waiting) = tokio::sync::oneshot::channel();
+    // Its own thread: one of the runtime's would be waited for at the end.
+    std::thread::spawn(move || {
+        // Asked for nothing, it tells errors and the end.
+        let outcome = poll(&mut [PollFd::new(&io::stdout(), PollFlags::empty())], None);
+        if outcome.is_ok() {
+            let _ = closed.send(());
+        }
+    });
+    if waiting.await.is_err() {
+        // It cannot be told; the next line will.
+        std::future::pending::<()>().await;
+    }
+}
+
 /// stdout and stderr of the verb.
 pub struct Output {
     json: bool,
-    is_terminal: bool,
     colour: bool,
 }
 
@@ -48,17 +65,12 @@ impl Output {
         let is_terminal = io::stdout().is_terminal();
         Self {
             json,
-            is_terminal,
             colour: is_terminal && colour_wanted(),
         }
     }
 
     pub fn is_json(&self) -> bool {
         self.json
-    }
-
-    pub fn is_terminal(&self) -> bool {
-        self.is_terminal
     }
 
     /// A line for people; none with `--json`. That nobody reads it changes nothing of what was done.

@@ -22,6 +22,7 @@ pub struct LogEvents {
     response: Response,
     base: String,
     parser: Parser,
+    last_id: Option<String>,
 }
 
 impl LogEvents {
@@ -30,7 +31,14 @@ impl LogEvents {
             response,
             base,
             parser: Parser::default(),
+            last_id: None,
         }
+    }
+
+    /// The place in the log that this stream has reached: to resume there is to miss and to repeat nothing.
+    #[must_use]
+    pub fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
     }
 
     /// The next event; `None` when the connection was closed without an `end`.
@@ -41,6 +49,9 @@ impl LogEvents {
     pub async fn next(&mut self) -> Result<Option<LogEvent>, ClientError> {
         loop {
             while let Some(event) = self.parser.next() {
+                if !event.id.is_empty() {
+                    self.last_id = Some(event.id.clone());
+                }
                 if let Some(event) = decode(&event).map_err(|detail| ClientError::Stranger {
                     base: self.base.clone(),
                     detail,
@@ -77,6 +88,7 @@ fn decode(raw: &RawEvent) -> Result<Option<LogEvent>, String> {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct RawEvent {
+    id: String,
     name: String,
     data: String,
 }
@@ -91,7 +103,7 @@ struct Parser {
 impl Iterator for Parser {
     type Item = RawEvent;
 
-    /// The next complete event of the buffer. The daemon ends lines with a bare newline.
+    /// The next complete event of the buffer, or an id without one. The daemon ends lines with a bare newline.
     fn next(&mut self) -> Option<RawEvent> {
         while let Some(end) = memchr(b'\n', &self.buffer[self.read..]) {
             let line =
@@ -99,7 +111,7 @@ impl Iterator for Parser {
             self.read += end + 1;
             if line.is_empty() {
                 let event = std::mem::take(&mut self.event);
-                if !event.data.is_empty() {
+                if !event.data.is_empty() || !event.id.is_empty() {
                     return Some(event);
                 }
                 continue;
@@ -107,7 +119,8 @@ impl Iterator for Parser {
             match line.split_once(": ") {
                 Some(("event", name)) => name.clone_into(&mut self.event.name),
                 Some(("data", data)) => self.event.data.push_str(data),
-                // A comment, or the id, which is the entry's cursor.
+                Some(("id", id)) => id.clone_into(&mut self.event.id),
+                // A comment.
                 _ => {}
             }
         }
@@ -123,14 +136,18 @@ mod tests {
 
     #[test]
     fn events_are_the_same_however_they_are_cut_into_pieces() {
-        let text = ": connected\n\nevent: log\nid: 1\ndata: {\"a\":\"b: c\"}\n\n: keep-alive\n\nevent: end\ndata: {}\n\n";
+        let text = ": connected\nid: 0\n\nevent: log\nid: 1\ndata: {\"a\":\"b: c\"}\n\n: keep-alive\n\nevent: end\ndata: {}\n\n";
         let whole = |parser: &mut Parser, bytes: &[u8]| {
             parser.buffer.extend_from_slice(bytes);
             parser.by_ref().collect::<Vec<_>>()
         };
         let expected = whole(&mut Parser::default(), text.as_bytes());
-        assert_eq!(expected.len(), 2);
-        assert_eq!(expected[0].data, "{\"a\":\"b: c\"}");
+        assert_eq!(expected.len(), 3);
+        assert_eq!(
+            (expected[0].id.as_str(), expected[1].id.as_str()),
+            ("0", "1")
+        );
+        assert_eq!(expected[1].data, "{\"a\":\"b: c\"}");
         for size in 1..20 {
             let mut parser = Parser::default();
             let pieces = text.as_bytes().chunks(size);

@@ -86,6 +86,9 @@ pub struct LogQuery {
     /// Only lines before the one with this cursor; not for the stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+    /// Only lines after the one with this cursor, and all of them; only for the stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// A client of one admin API.

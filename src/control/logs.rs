@@ -1,6 +1,7 @@
 //! The log, through the admin API or out of the file, as one sequence.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -11,6 +12,11 @@ use crate::instance::{Holder, PidFileError, Process};
 use crate::logs::{
     Cursor, Filter, FilterError, FilterTexts, Follower, From, Item, TailError, Watcher, last_lines,
 };
+
+/// How long a daemon that ended is waited for to come back: a restart takes some milliseconds, a supervisor's about a
+/// second.
+const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(2);
+const SUCCESSOR_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The log could not be had.
 #[derive(Debug, Error)]
@@ -41,22 +47,34 @@ pub enum LogLine {
     Gap,
 }
 
-/// The log as it comes.
-pub struct LogLines {
-    source: Source,
-    /// Where the file is, and the process whose end ends the log.
-    fallback: Option<(PathBuf, Option<Process>)>,
+/// The log as it comes: through rotations, and through restarts of the daemon.
+pub struct LogLines<'a> {
+    control: &'a Control,
+    query: LogQuery,
     filter: Filter,
-    last: Option<Cursor>,
+    source: Source,
+    /// Where the log file is, and the process that writes it.
+    file: Option<PathBuf>,
+    writer: Option<Process>,
+    /// Up to where the log was read.
+    place: Option<Cursor>,
 }
 
 enum Source {
     Stream(LogEvents),
     File {
         follower: Follower,
-        writer: Option<Process>,
         ready: std::vec::IntoIter<Item>,
     },
+}
+
+/// How the log can be had.
+struct Ways {
+    client: Result<AdminClient, ClientError>,
+    file: Option<PathBuf>,
+    writer: Option<Process>,
+    /// It is known which daemon is meant, and it runs.
+    is_running: bool,
 }
 
 impl Control {
@@ -71,15 +89,15 @@ impl Control {
         notice: &mut dyn FnMut(&str),
     ) -> Result<Vec<LogEntry>, LogsError> {
         let filter = filter(query)?;
-        let (client, file, _) = self.ways_to_the_log().await?;
-        let error = match client {
+        let ways = self.ways_to_the_log().await?;
+        let error = match ways.client {
             Ok(client) => match pages(&client, query).await {
                 Ok(entries) => return Ok(entries),
                 Err(error) => error,
             },
             Err(error) => error,
         };
-        let path = fallback(file, error, notice)?;
+        let path = fallback(ways.file, error, notice)?;
         let mut entries = Vec::new();
         let mut before = None;
         loop {
@@ -101,65 +119,62 @@ impl Control {
         &self,
         query: &LogQuery,
         notice: &mut dyn FnMut(&str),
-    ) -> Result<LogLines, LogsError> {
+    ) -> Result<LogLines<'_>, LogsError> {
         let filter = filter(query)?;
-        let (client, file, process) = self.ways_to_the_log().await?;
-        let error = match client {
-            Ok(client) => match client.follow(query).await {
-                Ok(events) => {
-                    return Ok(LogLines {
-                        source: Source::Stream(events),
-                        fallback: file.map(|file| (file, process)),
-                        filter,
-                        last: None,
-                    });
-                }
-                Err(error) => error,
-            },
-            Err(error) => error,
+        let ways = self.ways_to_the_log().await?;
+        let followed = match ways.client {
+            Ok(client) => client.follow(query).await,
+            Err(error) => Err(error),
         };
-        let path = fallback(file, error, notice)?;
+        let source = match followed {
+            Ok(events) => Source::Stream(events),
+            Err(error) => {
+                let path = fallback(ways.file.clone(), error, notice)?;
+                follow_file(path, From::Last(query.lines), filter.clone())?
+            }
+        };
         Ok(LogLines {
-            source: follow_file(path, From::Last(query.lines), filter.clone(), process)?,
-            fallback: None,
+            control: self,
+            query: query.clone(),
             filter,
-            last: None,
+            source,
+            file: ways.file,
+            writer: ways.writer,
+            place: None,
         })
     }
 
-    #[allow(clippy::type_complexity)]
-    async fn ways_to_the_log(
-        &self,
-    ) -> Result<
-        (
-            Result<AdminClient, ClientError>,
-            Option<PathBuf>,
-            Option<Process>,
-        ),
-        LogsError,
-    > {
-        Ok(match self.find().await? {
+    async fn ways_to_the_log(&self) -> Result<Ways, LogsError> {
+        let found = self.find().await?;
+        let is_running = matches!(found, Found::Held { .. } | Found::Elsewhere(_));
+        let (client, file, writer) = match found {
             Found::Held {
                 holder,
                 state,
                 client,
             } => {
                 let file = self.log_file(state.as_deref());
-                let process = match holder {
+                let writer = match holder {
                     Holder::Process(process) => Some(process),
                     Holder::Hidden(_) => None,
                 };
-                (client, file, process)
+                (client, file, writer)
             }
             Found::Dead(_) => (Err(ClientError::NotRunning), self.log_file(None), None),
             Found::Absent(client) => (client, self.log_file(None), None),
             Found::Elsewhere(client) => (Ok(client), None, None),
+        };
+        Ok(Ways {
+            client,
+            file,
+            writer,
+            is_running,
         })
     }
 }
 
-impl LogLines {
-    /// The next line; `None` when the daemon has stopped.
+impl LogLines<'_> {
+    /// The next line; `None` when the daemon has stopped and no other one took its place.
     ///
     /// # Errors
     ///
@@ -169,30 +184,95 @@ impl LogLines {
         notice: &mut dyn FnMut(&str),
     ) -> Result<Option<LogLine>, LogsError> {
         loop {
-            let broken = match &mut self.source {
-                Source::Stream(events) => match events.next().await {
-                    Ok(Some(LogEvent::Entry(entry))) => {
-                        self.last = entry.cursor.parse().ok();
-                        return Ok(Some(LogLine::Entry(entry)));
+            let goes_on = match &mut self.source {
+                Source::Stream(events) => {
+                    let event = events.next().await;
+                    self.place = events.last_id().and_then(|id| id.parse().ok());
+                    match event {
+                        Ok(Some(LogEvent::Entry(entry))) => return Ok(Some(LogLine::Entry(entry))),
+                        Ok(Some(LogEvent::Gap)) => return Ok(Some(LogLine::Gap)),
+                        // What it still logs while it drains is in the file.
+                        Ok(Some(LogEvent::End(_))) => self.read_file(None, notice).await?,
+                        Ok(None) => {
+                            let broken = "the stream of the admin API broke off";
+                            self.resume(broken, notice).await?
+                        }
+                        Err(error) => self.resume(&error.to_string(), notice).await?,
                     }
-                    Ok(Some(LogEvent::Gap)) => return Ok(Some(LogLine::Gap)),
-                    Ok(Some(LogEvent::End(_))) => return Ok(None),
-                    Ok(None) => "the stream of the admin API broke off".to_owned(),
-                    Err(error) => error.to_string(),
-                },
-                Source::File {
-                    follower,
-                    writer,
-                    ready,
-                } => return next_of_file(follower, writer.as_ref(), ready).await,
+                }
+                Source::File { follower, ready } => {
+                    let line = next_of_file(follower, self.writer.as_ref(), ready).await?;
+                    self.place = follower.place();
+                    match line {
+                        Some(line) => return Ok(Some(line)),
+                        None => self.writer.is_some() && self.follow_successor().await?,
+                    }
+                }
             };
-            let Some((path, process)) = self.fallback.take() else {
-                return Err(LogsError::NoFile(broken));
-            };
-            notice(&format!("{broken}; reading {}", path.display()));
-            let from = self.last.map_or(From::Last(0), From::After);
-            self.source = follow_file(path, from, self.filter.clone(), process)?;
+            if !goes_on {
+                return Ok(None);
+            }
         }
+    }
+
+    /// Goes on after the last line: over REST if that can be had, else in the file.
+    async fn resume(
+        &mut self,
+        broken: &str,
+        notice: &mut dyn FnMut(&str),
+    ) -> Result<bool, LogsError> {
+        Ok(self.follow_again().await? || self.read_file(Some(broken), notice).await?)
+    }
+
+    async fn read_file(
+        &mut self,
+        broken: Option<&str>,
+        notice: &mut dyn FnMut(&str),
+    ) -> Result<bool, LogsError> {
+        let Some(path) = self.file.clone() else {
+            return match (self.follow_successor().await?, broken) {
+                (false, Some(broken)) => Err(LogsError::NoFile(broken.to_owned())),
+                (goes_on, _) => Ok(goes_on),
+            };
+        };
+        if let Some(broken) = broken {
+            notice(&format!("{broken}; reading {}", path.display()));
+        }
+        let from = self.place.map_or(From::Last(0), From::After);
+        self.source = follow_file(path, from, self.filter.clone())?;
+        Ok(true)
+    }
+
+    /// Waits for a daemon in the place of the one that ended. Whether there is one.
+    async fn follow_successor(&mut self) -> Result<bool, LogsError> {
+        let deadline = Instant::now() + SUCCESSOR_PATIENCE;
+        while !self.follow_again().await? {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(SUCCESSOR_INTERVAL).await;
+        }
+        Ok(true)
+    }
+
+    /// Goes on over REST; whether that can be had.
+    async fn follow_again(&mut self) -> Result<bool, LogsError> {
+        let ways = self.control.ways_to_the_log().await?;
+        let (Ok(client), true) = (ways.client, ways.is_running) else {
+            return Ok(false);
+        };
+        let query = LogQuery {
+            lines: 0,
+            after: self.place.map(|place| place.to_string()),
+            ..self.query.clone()
+        };
+        let Ok(events) = client.follow(&query).await else {
+            return Ok(false);
+        };
+        self.source = Source::Stream(events);
+        self.file = ways.file;
+        self.writer = ways.writer;
+        Ok(true)
     }
 }
 
@@ -212,18 +292,12 @@ async fn pages(client: &AdminClient, query: &LogQuery) -> Result<Vec<LogEntry>, 
     Ok(entries)
 }
 
-fn follow_file(
-    path: PathBuf,
-    from: From,
-    filter: Filter,
-    writer: Option<Process>,
-) -> Result<Source, LogsError> {
+fn follow_file(path: PathBuf, from: From, filter: Filter) -> Result<Source, LogsError> {
     let watcher = Watcher::new(path.clone());
     let follower =
         Follower::new(&watcher, from, filter).map_err(|source| TailError::Io { path, source })?;
     Ok(Source::File {
         follower,
-        writer,
         ready: Vec::new().into_iter(),
     })
 }

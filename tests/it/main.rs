@@ -18,6 +18,7 @@ mod documents;
 mod drain;
 mod example;
 mod fallback;
+mod following;
 mod foreground;
 mod lifecycle;
 mod log_stream;

@@ -1,0 +1,149 @@
+//! `fullon logs` goes on whatever happens to the file and to the daemon.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{ChildStdout, Stdio};
+
+use fullon_master_api::instance::Process;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Home, Outcome, PATIENCE, Running, eventually, request, spawn};
+
+/// `fullon logs` with its output on a pipe.
+struct Logs {
+    child: Running,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Logs {
+    fn follow(home: &Home, arguments: &[&str]) -> Self {
+        let mut command = home.fullon(std::iter::once("logs").chain(arguments.iter().copied()));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = spawn(&mut command);
+        let lines = BufReader::new(child.0.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    /// Reads up to the line with this text.
+    fn read_to(&mut self, text: &str) -> Vec<String> {
+        let mut read = Vec::new();
+        loop {
+            let mut line = String::new();
+            assert!(
+                self.lines.read_line(&mut line).unwrap() > 0,
+                "it ended before `{text}`: {read:#?}"
+            );
+            let is_last = line.contains(text);
+            read.push(line);
+            if is_last {
+                return read;
+            }
+        }
+    }
+
+    /// The rest, once it has ended by itself.
+    fn end(mut self) -> (Vec<String>, Outcome) {
+        let mut stdout = String::new();
+        self.lines.read_to_string(&mut stdout).unwrap();
+        let mut stderr = String::new();
+        let mut pipe = self.child.0.stderr.take().unwrap();
+        pipe.read_to_string(&mut stderr).unwrap();
+        let code = self.child.0.wait().unwrap().code().unwrap_or(-1);
+        let lines = stdout.lines().map(|line| format!("{line}\n")).collect();
+        let outcome = Outcome {
+            code,
+            stdout,
+            stderr,
+        };
+        (lines, outcome)
+    }
+}
+
+fn mark(home: &Home, mark: &str) {
+    request(&home.public(), "GET", "/", &[("X-Request-Id", mark)], "");
+}
+
+fn whole_log(home: &Home) -> Vec<String> {
+    let mut text = String::new();
+    for suffix in ["2", "1"] {
+        text += &std::fs::read_to_string(home.log_file().with_extension(format!("log.{suffix}")))
+            .unwrap_or_default();
+    }
+    text += &home.log();
+    text.lines().map(|line| format!("{line}\n")).collect()
+}
+
+fn signal(daemon: &Process, signal: Signal) {
+    kill(Pid::from_raw(daemon.pid().cast_signed()), signal).unwrap();
+}
+
+fn rotate(home: &Home) {
+    let name = |number: u32| home.log_file().with_extension(format!("log.{number}"));
+    let _ = std::fs::rename(name(1), name(2));
+    std::fs::rename(home.log_file(), name(1)).unwrap();
+}
+
+#[test]
+fn through_rotations_restarts_and_a_crash_until_the_daemon_stops() {
+    let home = Home::started();
+    let mut logs = Logs::follow(&home, &["--lines", "10000"]);
+    let mut read = logs.read_to(" ready version=");
+    mark(&home, "before");
+    read.extend(logs.read_to("before"));
+    rotate(&home);
+    mark(&home, "rotated");
+    read.extend(logs.read_to("rotated"));
+    home.run(["restart"]).succeeds();
+    mark(&home, "restarted");
+    rotate(&home);
+    mark(&home, "rotated-again");
+    read.extend(logs.read_to("rotated-again"));
+    let daemon = home.daemon().unwrap();
+    daemon.kill().unwrap();
+    assert!(daemon.wait(PATIENCE));
+    home.run(["start"]).succeeds();
+    mark(&home, "after-crash");
+    read.extend(logs.read_to("after-crash"));
+    home.run(["stop"]).succeeds();
+    let (rest, outcome) = logs.end();
+    read.extend(rest);
+    assert_eq!(read, whole_log(&home), "{outcome:#?}");
+    outcome.succeeds().says(&["the log ends"]);
+}
+
+#[test]
+fn from_the_file_through_a_rotation_when_the_admin_api_is_out_of_reach() {
+    let home = Home::started();
+    let daemon = home.daemon().unwrap();
+    signal(&daemon, Signal::SIGSTOP);
+    let mut logs = Logs::follow(&home, &["--lines", "1"]);
+    logs.read_to(" ready version=");
+    rotate(&home);
+    signal(&daemon, Signal::SIGCONT);
+    mark(&home, "rotated");
+    logs.read_to("rotated");
+    home.run(["stop"]).succeeds();
+    let (rest, outcome) = logs.end();
+    assert!(rest.last().unwrap().ends_with("stopped\n"), "{rest:?}");
+    outcome.succeeds().says(&["reading", "the log ends"]);
+}
+
+#[test]
+fn escapes_do_not_reach_the_terminal_and_a_reader_that_has_enough_ends_it() {
+    let home = Home::started();
+    let mut log = std::fs::OpenOptions::new()
+        .append(true)
+        .open(home.log_file())
+        .unwrap();
+    log.write_all(b"\x1b[31mred\x1b[0m \x1b]0;title\x07and \x9b2J\x00\x08.\n")
+        .unwrap();
+    let outcome = home.run(["logs", "--no-follow", "--contains", "red"]);
+    assert_eq!(outcome.succeeds().stdout, "red and \u{fffd}2J.\n");
+
+    let mut logs = Logs::follow(&home, &["--lines", "1"]);
+    logs.read_to("/admin/logs");
+    drop(logs.lines);
+    // Although nothing is logged.
+    eventually("it ends", || !logs.child.is_alive());
+    assert!(logs.child.0.wait().unwrap().success());
+}
