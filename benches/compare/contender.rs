@@ -43,6 +43,8 @@ pub struct Contender {
     pub measured: Measured,
     /// Answers `GET /health` on 127.0.0.1.
     pub port: u16,
+    /// Where it is administered, if that is done over HTTP.
+    pub admin_port: u16,
     /// Home and working directory of all its processes, which are known by it.
     pub directory: TempDir,
     /// Beside `PATH` and `HOME`; nothing else is handed down.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::contender::Contender;
 use crate::machine::ProcessorTime;
+use crate::processes::field;
 use crate::{interrupt, processes};
 
 /// What the last requests left to do is done by then.
@@ -77,14 +78,4 @@ fn wake_ups(contender: &Contender) -> Result<BTreeMap<PathBuf, (String, u64)>> {
         }
     }
     Ok(all)
-}
-
-/// The number behind a label in a file of `/proc`.
-fn field(path: &Path, label: &str) -> Result<u64> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    text.lines()
-        .find_map(|line| line.strip_prefix(label))
-        .and_then(|rest| rest.split_whitespace().next())
-        .and_then(|number| number.parse().ok())
-        .with_context(|| format!("{} has no {label}", path.display()))
 }

@@ -53,6 +53,15 @@ impl<'a> Running<'a> {
             .map(|started| (running, started))
     }
 
+    /// Starts one that does not answer `/health`: waits until the start command has succeeded.
+    pub fn launch(contender: &'a Contender) -> Result<Self> {
+        let start = contender.command(&contender.start)?.spawn()?;
+        let mut running = Self { contender, start };
+        let status = end_of(&mut running.start)?;
+        ensure_success("the start command", status).with_context(|| contender.said())?;
+        Ok(running)
+    }
+
     fn watch_start(&mut self, begun: Instant) -> Result<Started> {
         let port = self.contender.port;
         let mut returned_early = false;

@@ -1,10 +1,9 @@
-//! Measures `fullon` beside the programs that an operator would otherwise use, and prints one table.
+//! Measures `fullon` beside the programs that an operator would otherwise use, and prints two tables: the service, and
+//! its log.
 //!
-//! `make bench`, or `cargo bench --bench compare` once `benches/install-rivals.sh` has run. Rounds are interleaved and
-//! run forwards and backwards in turn, so that a drift of the machine meets all alike; `ROUNDS` sets how many (7). The
-//! first three leave each contender idle for a while, and last two to three minutes, the others one. Figures are
-//! medians. Everything listens on 127.0.0.1, lives in a directory of its own that is removed, and is ended at the end,
-//! also after a failure or Ctrl-C.
+//! `make bench`, or `cargo bench --bench compare` once `benches/install-rivals.sh` has run. `ROUNDS` sets how many rounds
+//! (7); `ONLY=service` or `ONLY=log` measures one half. Figures are medians. Everything listens on 127.0.0.1, lives in a
+//! directory of its own that is removed, and is ended at the end, also after a failure or Ctrl-C.
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 #![expect(
@@ -14,43 +13,35 @@
 
 mod bare_hyper;
 mod contender;
+mod figures;
 mod health;
 mod idle;
 mod interrupt;
 mod lifecycle;
 mod load;
+mod log;
 mod machine;
 mod ports;
 mod processes;
 mod programs;
 mod results;
 mod rivals;
+mod service;
 mod table;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Error, Result, bail};
 
-use contender::{Contender, Measured};
-use lifecycle::Running;
-use results::{Results, Row};
-
-/// Requests that warm a contender before it is left idle.
-const REQUESTS_BEFORE_IDLE: u32 = 100;
-/// Starts and stops in a round. One alone would tell how long the machine takes to wake up from the idle time of the
-/// contender before, which triples the figures of a few milliseconds.
-const CYCLES: u32 = 4;
-/// Idle times of a contender. They differ little, and are most of what a round lasts.
-const IDLE_TIMES: usize = 3;
 const DEFAULT_ROUNDS: usize = 7;
 const MAX_ROUNDS: usize = 100;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [mode, port] = arguments.as_slice()
-        && mode == bare_hyper::MODE
+    if let [mode, rest @ ..] = arguments.as_slice()
+        && let Some(result) = run_mode(mode, rest)
     {
-        return exit_code(bare_hyper::serve(port));
+        return exit_code(result);
     }
     // `cargo test --all-targets` runs benchmarks without it, and means that they build.
     if !arguments.iter().any(|argument| argument == "--bench") {
@@ -58,6 +49,14 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     exit_code(compare())
+}
+
+/// What this program does as a process of its own, started by itself.
+fn run_mode(mode: &str, arguments: &[String]) -> Option<Result<()>> {
+    match (mode, arguments) {
+        (bare_hyper::MODE, [port]) => Some(bare_hyper::serve(port)),
+        _ => log::run_mode(mode, arguments),
+    }
 }
 
 fn exit_code(result: Result<()>) -> ExitCode {
@@ -72,100 +71,26 @@ fn exit_code(result: Result<()>) -> ExitCode {
 
 fn compare() -> Result<()> {
     let rounds = rounds()?;
+    let halves: &[Half] = match std::env::var("ONLY").as_deref() {
+        Ok("service") => &[service::compare],
+        Ok("log") => &[log::compare],
+        Ok(other) => bail!("ONLY is `{other}`, and not service or log"),
+        Err(_) => &[service::compare, log::compare],
+    };
     interrupt::listen()?;
-    let left_out = |what: &str, error: &Error| eprintln!("\n*** LEFT OUT: {what}: {error:#}\n");
-    let contenders = rivals::all(left_out)?;
-    let wrk = programs::installed("wrk").inspect_err(|error| left_out("throughput", error));
-    let mut results = Results::new(contenders.iter().map(|contender| contender.name));
-    results.add(rivals::FULLON, Row::Size, rivals::fullon_size()?);
-    println!("{}", machine::describe(rounds));
-
-    let mut order: Vec<&Contender> = contenders.iter().collect();
-    for round in 1..=rounds {
-        eprintln!("round {round} of {rounds}");
-        for contender in &order {
-            measure(contender, &mut results, lifecycle, Measured::has_lifecycle)?;
-        }
-        // Its own pass, so that the servers that are compared are loaded within seconds of each other.
-        for contender in order.iter().filter(|_| wrk.is_ok()) {
-            measure(contender, &mut results, throughput, Measured::has_load)?;
-        }
-        // The other way round next time: neighbours stay neighbours, and neither is always first.
-        order.reverse();
-    }
-
-    println!("{}", table::render(&results));
-    println!("{}", machine::describe(rounds));
-    if results.has_failed(rivals::FULLON) {
-        anyhow::bail!("fullon itself failed in a round: see above");
-    }
-    Ok(())
-}
-
-/// A failure costs its contender the figures of this round and nobody else anything; only Ctrl-C ends the run.
-fn measure(
-    contender: &Contender,
-    results: &mut Results,
-    pass: fn(&Contender, &mut Results) -> Result<()>,
-    applies: fn(Measured) -> bool,
-) -> Result<()> {
-    interrupt::check()?;
-    if !applies(contender.measured) {
-        return Ok(());
-    }
-    eprintln!("  {}", contender.name);
-    if let Err(error) = pass(contender, results) {
+    // Half a table is no reason to go without the other one.
+    let mut failure = Ok(());
+    for half in halves {
         interrupt::check()?;
-        results.fail(contender.name);
-        eprintln!("\n*** FAILED: {}: {error:#}\n", contender.name);
+        failure = failure.and(half(rounds));
     }
-    Ok(())
+    failure
 }
 
-/// Start, status and stop, some times over; the last time with an idle time between, if that is still wanted.
-fn lifecycle(contender: &Contender, results: &mut Results) -> Result<()> {
-    let name = contender.name;
-    for cycle in 1..=CYCLES {
-        let (running, started) = Running::start(contender)?;
-        results.add(name, Row::Start, millis(started.until_served));
-        let is_early = u8::from(started.returned_early);
-        results.add(name, Row::Early, f64::from(is_early));
-        if cycle == CYCLES && results.figures(Row::Memory, name).len() < IDLE_TIMES {
-            idle(contender, results)?;
-        }
-        if let Some(took) = running.status()? {
-            results.add(name, Row::Status, millis(took));
-        }
-        let took = running.stop()?;
-        results.add(name, Row::Stop, millis(took));
-    }
-    Ok(())
-}
+type Half = fn(usize) -> Result<()>;
 
-fn idle(contender: &Contender, results: &mut Results) -> Result<()> {
-    for _ in 0..REQUESTS_BEFORE_IDLE {
-        health::expect(contender.port)?;
-    }
-    let idle = idle::measure(contender)?;
-    let name = contender.name;
-    results.add(name, Row::Memory, idle.megabytes);
-    results.add(name, Row::WakeUps, idle.wake_ups_per_second());
-    results.add_threads(name, idle.threads);
-    results.disturbance.push(idle.disturbance);
-    Ok(())
-}
-
-fn throughput(contender: &Contender, results: &mut Results) -> Result<()> {
-    // Ended by its guard: how it stops was measured without load.
-    let (_running, _) = Running::start(contender)?;
-    health::expect(contender.port)?;
-    let per_second = load::measure(contender.port)?;
-    results.add(contender.name, Row::Load, per_second);
-    Ok(())
-}
-
-fn millis(duration: std::time::Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
+fn left_out(what: &str, error: &Error) {
+    eprintln!("\n*** LEFT OUT: {what}: {error:#}\n");
 }
 
 fn rounds() -> Result<usize> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use memchr::memmem;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -120,4 +121,14 @@ pub fn end_all_within(directory: &Path) -> io::Result<bool> {
         wait_until_gone(&found, KILL_LIMIT)?;
     }
     Ok(within(directory)?.is_empty())
+}
+
+/// The number behind a label in a file of `/proc`.
+pub fn field(path: &Path, label: &str) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    text.lines()
+        .find_map(|line| line.strip_prefix(label))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|number| number.parse().ok())
+        .with_context(|| format!("{} has no {label}", path.display()))
 }

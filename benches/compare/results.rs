@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::figures::Figures;
 use crate::rivals::{BARE_HYPER, FULLON};
 
 /// One row of the table.
@@ -79,7 +80,7 @@ impl Row {
 /// All figures of a run.
 pub struct Results {
     pub contenders: Vec<&'static str>,
-    figures: BTreeMap<(Row, &'static str), Vec<f64>>,
+    figures: Figures<Row>,
     threads: BTreeMap<(&'static str, String), Vec<u64>>,
     failed: BTreeSet<&'static str>,
     /// How much of the machine was used in each idle time, in percent.
@@ -90,7 +91,7 @@ impl Results {
     pub fn new(contenders: impl Iterator<Item = &'static str>) -> Self {
         Self {
             contenders: contenders.collect(),
-            figures: BTreeMap::new(),
+            figures: Figures::new(),
             threads: BTreeMap::new(),
             failed: BTreeSet::new(),
             disturbance: Vec::new(),
@@ -98,10 +99,7 @@ impl Results {
     }
 
     pub fn add(&mut self, contender: &'static str, row: Row, figure: f64) {
-        self.figures
-            .entry((row, contender))
-            .or_default()
-            .push(figure);
+        self.figures.add(contender, row, figure);
     }
 
     /// Wake-ups of one idle time, by name of the thread.
@@ -124,9 +122,7 @@ impl Results {
 
     /// By round, without those that failed.
     pub fn figures(&self, row: Row, contender: &'static str) -> &[f64] {
-        self.figures
-            .get(&(row, contender))
-            .map_or(&[], Vec::as_slice)
+        self.figures.all(row, contender)
     }
 
     /// The median; for [`Row::Early`], how many starts.
@@ -134,7 +130,7 @@ impl Results {
         let figures = self.figures(row, contender);
         match row {
             Row::Early if !figures.is_empty() => Some(figures.iter().sum()),
-            _ => median(figures),
+            _ => self.figures.median(row, contender),
         }
     }
 
@@ -163,16 +159,4 @@ impl Results {
         threads.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.iter().sum::<u64>()));
         threads
     }
-}
-
-fn median(figures: &[f64]) -> Option<f64> {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    let upper = *sorted.get(middle)?;
-    Some(if sorted.len() % 2 == 1 {
-        upper
-    } else {
-        f64::midpoint(sorted[middle - 1], upper)
-    })
 }

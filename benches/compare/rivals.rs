@@ -48,10 +48,21 @@ pub fn fullon_size() -> Result<f64> {
     Ok(f64::from(u32::try_from(bytes)?) / 1e6)
 }
 
+/// Fullon alone, with settings of its own; `LOG_FILE` may be one of them.
+pub fn fullon_with(
+    ports: &mut Ports,
+    settings: impl IntoIterator<Item = (&'static str, OsString)>,
+) -> Result<Contender> {
+    let mut contender = fullon(Blank::new(FULLON, ports)?)?;
+    // The later one of two wins.
+    contender.environment.extend(settings);
+    Ok(contender)
+}
+
 type Builder = fn(Blank) -> Result<Contender>;
 
 /// What every contender has before it is one.
-struct Blank {
+pub struct Blank {
     name: &'static str,
     directory: TempDir,
     port: u16,
@@ -60,7 +71,7 @@ struct Blank {
 }
 
 impl Blank {
-    fn new(name: &'static str, ports: &mut Ports) -> Result<Self> {
+    pub fn new(name: &'static str, ports: &mut Ports) -> Result<Self> {
         Ok(Self {
             name,
             directory: TempDir::with_prefix("fullon-compare-")?,
@@ -69,12 +80,12 @@ impl Blank {
         })
     }
 
-    fn path(&self, name: &str) -> OsString {
+    pub fn path(&self, name: &str) -> OsString {
         self.directory.path().join(name).into()
     }
 
     /// Writes a file, with `@PORT@` and the like replaced.
-    fn write(&self, name: &str, template: &str) -> Result<OsString> {
+    pub fn write(&self, name: &str, template: &str) -> Result<OsString> {
         let text = template
             .replace("@PORT@", &self.port.to_string())
             .replace("@ADMIN_PORT@", &self.admin_port.to_string())
@@ -85,7 +96,7 @@ impl Blank {
         Ok(path)
     }
 
-    fn contender(self, measured: Measured, verbs: Verbs) -> Contender {
+    pub fn contender(self, measured: Measured, verbs: Verbs) -> Contender {
         let mut environment = vec![
             ("HOST", OsString::from("127.0.0.1")),
             ("PORT", self.port.to_string().into()),
@@ -104,6 +115,7 @@ impl Blank {
             name: self.name,
             measured,
             port: self.port,
+            admin_port: self.admin_port,
             directory: self.directory,
             environment,
             start: verbs.start,
@@ -113,10 +125,10 @@ impl Blank {
     }
 }
 
-struct Verbs {
-    start: Arguments,
-    stop: Option<Arguments>,
-    status: Option<Arguments>,
+pub struct Verbs {
+    pub start: Arguments,
+    pub stop: Option<Arguments>,
+    pub status: Option<Arguments>,
 }
 
 fn fullon(blank: Blank) -> Result<Contender> {

@@ -73,7 +73,8 @@ fn range(results: &Results, row: Row) -> String {
     }
 }
 
-fn aligned(lines: &[Vec<String>]) -> String {
+/// A Markdown table that can be read as text, too.
+pub fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {

@@ -1,0 +1,36 @@
+//! Figures of all rounds, by row of a table and contender.
+
+use std::collections::BTreeMap;
+
+pub struct Figures<Row>(BTreeMap<(Row, &'static str), Vec<f64>>);
+
+impl<Row: Copy + Ord> Figures<Row> {
+    pub fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    pub fn add(&mut self, contender: &'static str, row: Row, figure: f64) {
+        self.0.entry((row, contender)).or_default().push(figure);
+    }
+
+    /// By round, without those that failed.
+    pub fn all(&self, row: Row, contender: &'static str) -> &[f64] {
+        self.0.get(&(row, contender)).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn median(&self, row: Row, contender: &'static str) -> Option<f64> {
+        median(self.all(row, contender))
+    }
+}
+
+pub fn median(figures: &[f64]) -> Option<f64> {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    let upper = *sorted.get(middle)?;
+    Some(if sorted.len() % 2 == 1 {
+        upper
+    } else {
+        f64::midpoint(sorted[middle - 1], upper)
+    })
+}
