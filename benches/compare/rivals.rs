@@ -80,6 +80,10 @@ impl Blank {
         })
     }
 
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub fn path(&self, name: &str) -> OsString {
         self.directory.path().join(name).into()
     }

@@ -34,7 +34,7 @@ const READY: &str = "ready";
 /// After this time without an event no more are expected.
 const QUIET: Duration = Duration::from_secs(5);
 /// The first one may take longer, and an overloaded server may need this long for all.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// An event that arrives twice does so within this time.
 const LINGER: Duration = Duration::from_millis(200);
 const READ: usize = 64 * 1024;

@@ -11,8 +11,8 @@ use crate::lifecycle::Running;
 use crate::rivals::FULLON;
 
 /// Events for one follower, and for many.
-const EVENTS_FOR_ONE: usize = 1000;
-const EVENTS: usize = 500;
+pub const EVENTS_FOR_ONE: usize = 1000;
+pub const EVENTS: usize = 500;
 
 /// How many follow, and the rows of what the last of them sees.
 pub struct Size {

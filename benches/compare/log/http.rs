@@ -56,25 +56,35 @@ impl Connection {
     /// Asks, and reads the answer to its end; how many bytes its body has.
     pub fn get(&mut self, path: &str, headers: &str) -> Result<u64> {
         let request = request("GET", path, self.port, self.token.as_deref());
-        self.exchange(&format!("{request}{headers}\r\n"))
+        self.exchange(&format!("{request}{headers}\r\n"), |_| Ok(()))
             .with_context(|| format!("GET {path}"))
     }
 
+    /// The same for a server that sends head and body apart, and the second only when the first was acknowledged: that
+    /// is done at once, as it is on a connection that is new.
     pub fn post(&mut self, path: &str, content_type: &str, body: &str) -> Result<u64> {
         let request = request("POST", path, self.port, self.token.as_deref());
         let length = body.len();
-        self.exchange(&format!(
+        let request = format!(
             "{request}Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}"
-        ))
+        );
+        self.exchange(&request, |stream| {
+            Ok(rustix::net::sockopt::set_tcp_quickack(stream, true)?)
+        })
         .with_context(|| format!("POST {path}"))
     }
 
-    fn exchange(&mut self, request: &str) -> Result<u64> {
+    fn exchange(
+        &mut self,
+        request: &str,
+        before_read: impl Fn(&TcpStream) -> Result<()>,
+    ) -> Result<u64> {
         self.stream.write_all(request.as_bytes())?;
         let mut answer = Answer::new();
         let mut body = 0;
         while !answer.is_complete() {
             interrupt::check()?;
+            before_read(&self.stream)?;
             let read = self.stream.read(&mut self.buffer)?;
             ensure!(read > 0, "the connection was closed within the answer");
             answer.take(&self.buffer[..read], |piece| body += piece.len() as u64)?;

@@ -1,28 +1,39 @@
 //! The second table: the log, read from its end, followed, and written.
 
+mod big_logs;
 mod crowd;
 mod daemon;
+mod emitter;
 mod event;
+mod event_cost;
 mod follower;
 mod followers;
 mod http;
 mod memory;
+mod never_read;
 mod pace;
+mod pages;
 mod percentiles;
 mod report;
+mod rivals;
 mod rows;
 mod tally;
+mod written;
 
 use anyhow::{Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::figures::Figures;
 use crate::ports::Ports;
-use crate::{interrupt, machine};
+use crate::{interrupt, left_out, machine};
+use big_logs::{BigLogs, GIB};
 use rows::Row;
 
 /// File descriptors for the largest crowd, twice over.
 const FILES: u64 = 12_000;
+
+/// More of them only show where the end is.
+const FOLLOWERS_IN_EVERY_ROUND: usize = 1000;
 
 /// What a measurement needs of those before it.
 pub struct Run {
@@ -33,8 +44,10 @@ pub struct Run {
 
 /// What this program does as a process of its own for a measurement of the log.
 pub fn run_mode(mode: &str, arguments: &[String]) -> Option<Result<()>> {
-    match mode {
-        crowd::MODE => Some(crowd::run(arguments)),
+    match (mode, arguments) {
+        (emitter::MODE, [order]) => Some(emitter::run(order)),
+        (event_cost::MODE, _) => Some(event_cost::run(arguments)),
+        (crowd::MODE, _) => Some(crowd::run(arguments)),
         _ => None,
     }
 }
@@ -48,14 +61,46 @@ pub fn compare(rounds: usize) -> Result<()> {
         has_failed: false,
     };
     println!("{}", machine::describe(rounds));
+    eprintln!("the log: writing 1 GiB and 10 GiB");
+    let logs = BigLogs::new()?;
+    let small = logs.make("1-gib.log", GIB)?;
+    let large = logs.make("10-gib.log", 10 * GIB);
+    let large = large.inspect_err(|error| left_out("a log of 10 GiB", error));
+    interrupt::check()?;
     for round in 1..=rounds {
         eprintln!("the log, round {round} of {rounds}");
+        run.measure("pages of 1 GiB", |run| pages::of_1_gib(run, &small))?;
+        if let Ok(large) = &large {
+            run.measure("pages of 10 GiB", |run| pages::of_10_gib(run, large))?;
+        }
+        run.measure("a million lines", |run| pages::million(run, &small))?;
         run.measure("one follower", followers::one)?;
         for size in &followers::SIZES {
-            let what = format!("{} followers", size.followers);
-            run.measure(&what, |run| followers::many(run, size))?;
+            if round == 1 || size.followers <= FOLLOWERS_IN_EVERY_ROUND {
+                let what = format!("{} followers", size.followers);
+                run.measure(&what, |run| followers::many(run, size))?;
+            }
         }
+        if round == 1 {
+            run.rival("supervisord's pages", |run| {
+                rivals::supervisord_page(run, &small)
+            })?;
+            run.rival("supervisord, one follower", |run| {
+                rivals::supervisord_one(run, &small)
+            })?;
+            run.rival("supervisord, 1000 followers", |run| {
+                rivals::supervisord_many(run, &small)
+            })?;
+            run.rival("pm2's pages", |run| rivals::pm2_page(run, &small))?;
+            run.rival("pm2, one follower", rivals::pm2_one)?;
+        }
+        run.measure("followers that never read", |run| {
+            never_read::measure(run, &logs)
+        })?;
+        run.measure("the cost of an event", |run| event_cost::cost(run, &logs))?;
+        run.measure("events of four threads", |run| event_cost::rate(run, &logs))?;
     }
+
     println!("{}", report::render(&run.figures));
     println!("{}", machine::describe(rounds));
     if run.has_failed {
@@ -77,6 +122,21 @@ impl Run {
             interrupt::check()?;
             self.has_failed = true;
             eprintln!("\n*** FAILED: {what}: {error:#}\n");
+        }
+        Ok(())
+    }
+
+    /// Without a rival its figures are missing, and nothing has failed.
+    fn rival(
+        &mut self,
+        what: &str,
+        measurement: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        interrupt::check()?;
+        eprintln!("  {what}");
+        if let Err(error) = measurement(self) {
+            interrupt::check()?;
+            left_out(what, &error);
         }
         Ok(())
     }

@@ -8,7 +8,8 @@ use super::event;
 use super::http::Connection;
 use crate::interrupt;
 
-const PAUSE: Duration = Duration::from_millis(10);
+/// A hundred a second.
+pub const PAUSE: Duration = Duration::from_millis(10);
 /// Beyond this there is nothing left to tell.
 const MAX_BEHIND: Duration = Duration::from_secs(10);
 const WARM_UP: u32 = 100;

@@ -1,5 +1,7 @@
 //! The second table as text.
 
+use std::fmt::Write as _;
+
 use super::rows::{CONTENDERS, Row, Target};
 use crate::figures::Figures;
 use crate::rivals::FULLON;
@@ -16,10 +18,11 @@ pub fn render(figures: &Figures<Row>) -> String {
         figures.median(Row::Last50, FULLON),
         figures.median(Row::Last50OfMore, FULLON),
     ) {
-        text.push_str(&format!(
-            "\nlast 50 lines, of 10 GiB over of 1 GiB: {:.2}\n",
+        let _ = writeln!(
+            text,
+            "\nlast 50 lines, of 10 GiB over of 1 GiB: {:.2}",
             more / less
-        ));
+        );
     }
     text
 }

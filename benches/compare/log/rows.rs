@@ -20,10 +20,13 @@ pub const CONTENDERS: [&str; 6] = [FULLON, TAIL, SUPERVISORD, PM2, PLAIN_FILE, N
 pub enum Row {
     /// The least that a request for lines can take.
     Floor,
-    /// The last 50 lines of a file of 1 GiB.
+    /// The last 50 lines of a file of 1 GiB; of a program without its start.
     Last50,
+    /// With that start, which the daemon has behind it.
+    Whole50,
     /// The same of 10 GiB.
     Last50OfMore,
+    Whole50OfMore,
     PageMemory,
     LongPage,
     Million,
@@ -46,6 +49,8 @@ pub enum Row {
     NeverReadP99,
     EventCost,
     EventRate,
+    /// The log and its rotated files.
+    EventFiles,
 }
 
 /// What fullon should reach.
@@ -56,10 +61,12 @@ pub enum Target {
 }
 
 impl Row {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::Floor,
         Self::Last50,
+        Self::Whole50,
         Self::Last50OfMore,
+        Self::Whole50OfMore,
         Self::PageMemory,
         Self::LongPage,
         Self::Million,
@@ -81,12 +88,14 @@ impl Row {
         Self::NeverReadP99,
         Self::EventCost,
         Self::EventRate,
+        Self::EventFiles,
     ];
 
     pub fn label(self) -> &'static str {
         match self {
             Self::Floor => "last line of 1 GiB, ms",
             Self::Last50 => "last 50 lines of 1 GiB, ms",
+            Self::Whole50 | Self::Whole50OfMore => "the same with the program's start, ms",
             Self::Last50OfMore => "last 50 lines of 10 GiB, ms",
             Self::PageMemory => "memory grown by 200 such requests, MiB",
             Self::LongPage => "last 10,000 lines, ms",
@@ -109,6 +118,7 @@ impl Row {
             Self::NeverReadP99 => "event to one that reads meanwhile, p99 ms",
             Self::EventCost => "an event where it is logged, ns",
             Self::EventRate => "events a second of 4 threads, rotated",
+            Self::EventFiles => "files they are in",
         }
     }
 
@@ -127,10 +137,12 @@ impl Row {
     /// Digits behind the point.
     pub fn decimals(self) -> usize {
         match self {
-            Self::EventCost | Self::EventRate | Self::MillionRate => 0,
+            Self::EventCost | Self::EventRate | Self::EventFiles | Self::MillionRate => 0,
             Self::Floor
             | Self::Last50
+            | Self::Whole50
             | Self::Last50OfMore
+            | Self::Whole50OfMore
             | Self::LongPage
             | Self::OneP50
             | Self::OneP99 => 3,
@@ -140,6 +152,9 @@ impl Row {
 
     /// Whom fullon is compared with: the first of those that were measured.
     pub fn bound(self, figures: &Figures<Self>) -> Option<(&'static str, f64)> {
+        if self == Self::EventFiles {
+            return None;
+        }
         CONTENDERS
             .into_iter()
             .filter(|name| *name != FULLON)
