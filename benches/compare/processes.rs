@@ -132,3 +132,21 @@ pub fn field(path: &Path, label: &str) -> anyhow::Result<u64> {
         .and_then(|number| number.parse().ok())
         .with_context(|| format!("{} has no {label}", path.display()))
 }
+
+/// Places of the time in the program and in the system, behind the name in `/proc/PID/stat` (`proc_pid_stat(5)`).
+const TIME_COLUMNS: [usize; 2] = [11, 12];
+/// The unit of both; the same on every Linux.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// How many seconds a process has run, by its directory in `/proc`.
+pub fn processor_seconds(proc: &Path) -> anyhow::Result<f64> {
+    let text = fs::read_to_string(proc.join("stat"))?;
+    let (_, behind) = text.rsplit_once(") ").context("no name in stat")?;
+    let columns: Vec<&str> = behind.split(' ').collect();
+    let mut ticks = 0;
+    for column in TIME_COLUMNS {
+        let text = columns.get(column).context("stat is short")?;
+        ticks += text.parse::<u32>()?;
+    }
+    Ok(f64::from(ticks) / TICKS_PER_SECOND)
+}

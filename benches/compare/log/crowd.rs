@@ -18,6 +18,7 @@ use super::follower::Follower;
 use super::http;
 use super::tally::{Report, Tally};
 use crate::contender::Contender;
+use crate::processes::{self, Process};
 
 /// The first argument that asks for this mode; the kind, the number of followers and of events, and what the kind needs
 /// follow.
@@ -103,6 +104,12 @@ impl Crowd {
             Some(problem) => bail!(problem),
             None => Ok(report),
         }
+    }
+
+    /// How long it has run.
+    pub fn processor_seconds(&self) -> Result<f64> {
+        let process = Process::of_child(&self.child)?;
+        processes::processor_seconds(&process.proc())
     }
 
     fn line(&mut self) -> Result<String> {

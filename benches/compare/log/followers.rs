@@ -1,11 +1,13 @@
 //! From an event to those who follow the log.
 
+use std::time::Instant;
+
 use anyhow::Result;
 
 use super::crowd::{Crowd, Source};
-use super::memory::Memory;
 use super::percentiles::Percentiles;
 use super::rows::{Row, TAIL};
+use super::usage::Usage;
 use super::{Run, daemon, pace};
 use crate::lifecycle::Running;
 use crate::rivals::FULLON;
@@ -76,12 +78,21 @@ pub fn many(run: &mut Run, size: &Size) -> Result<()> {
     };
     // What one event costs for the first time is not the followers'.
     pace::warm_up(contender.port)?;
-    let memory = Memory::of(&contender)?;
-    let before = memory.now()?;
+    let usage = Usage::of(&contender)?;
+    let before = usage.memory()?;
     let mut crowd = Crowd::connect(&contender, &stream, size.followers, EVENTS)?;
+    let times = (usage.processor_seconds()?, crowd.processor_seconds()?);
+    let begun = Instant::now();
     pace::requests(contender.port, EVENTS)?;
     let report = crowd.report()?;
-    let after = memory.now()?;
+    run.notes.push(format!(
+        "{} followers, {:.1} s: the daemon ran {:.1} s, the followers {:.1} s",
+        size.followers,
+        begun.elapsed().as_secs_f64(),
+        usage.processor_seconds()? - times.0,
+        crowd.processor_seconds()? - times.1
+    ));
+    let after = usage.memory()?;
     let each = (after - before) / f64::from(u32::try_from(size.followers)?);
     run.figures.add(FULLON, size.memory, each);
     add(run, FULLON, (size.p50, size.p99), report.last);

@@ -9,7 +9,6 @@ mod event_cost;
 mod follower;
 mod followers;
 mod http;
-mod memory;
 mod never_read;
 mod pace;
 mod pages;
@@ -18,12 +17,16 @@ mod report;
 mod rivals;
 mod rows;
 mod tally;
+mod usage;
 mod written;
+
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::figures::Figures;
+use crate::machine::ProcessorTime;
 use crate::ports::Ports;
 use crate::{interrupt, left_out, machine};
 use big_logs::{BigLogs, GIB};
@@ -32,6 +35,8 @@ use rows::Row;
 /// File descriptors for the largest crowd, twice over.
 const FILES: u64 = 12_000;
 
+/// How long nothing is done before a round, to see what others do.
+const WATCHED: Duration = Duration::from_secs(2);
 /// More of them only show where the end is.
 const FOLLOWERS_IN_EVERY_ROUND: usize = 1000;
 
@@ -39,6 +44,8 @@ const FOLLOWERS_IN_EVERY_ROUND: usize = 1000;
 pub struct Run {
     ports: Ports,
     figures: Figures<Row>,
+    /// What does not fit into the table.
+    notes: Vec<String>,
     has_failed: bool,
 }
 
@@ -58,6 +65,7 @@ pub fn compare(rounds: usize) -> Result<()> {
     let mut run = Run {
         ports: Ports::new()?,
         figures: Figures::new(),
+        notes: Vec::new(),
         has_failed: false,
     };
     println!("{}", machine::describe(rounds));
@@ -69,6 +77,10 @@ pub fn compare(rounds: usize) -> Result<()> {
     interrupt::check()?;
     for round in 1..=rounds {
         eprintln!("the log, round {round} of {rounds}");
+        let others = others()?;
+        run.notes.push(format!(
+            "others used {others:.0} % of the machine before round {round}"
+        ));
         run.measure("pages of 1 GiB", |run| pages::of_1_gib(run, &small))?;
         if let Ok(large) = &large {
             run.measure("pages of 10 GiB", |run| pages::of_10_gib(run, large))?;
@@ -76,23 +88,25 @@ pub fn compare(rounds: usize) -> Result<()> {
         run.measure("a million lines", |run| pages::million(run, &small))?;
         run.measure("one follower", followers::one)?;
         for size in &followers::SIZES {
-            if round == 1 || size.followers <= FOLLOWERS_IN_EVERY_ROUND {
-                let what = format!("{} followers", size.followers);
+            let what = format!("{} followers", size.followers);
+            if size.followers <= FOLLOWERS_IN_EVERY_ROUND {
                 run.measure(&what, |run| followers::many(run, size))?;
+            } else if round == 1 {
+                run.try_to(&what, |run| followers::many(run, size))?;
             }
         }
         if round == 1 {
-            run.rival("supervisord's pages", |run| {
+            run.try_to("supervisord's pages", |run| {
                 rivals::supervisord_page(run, &small)
             })?;
-            run.rival("supervisord, one follower", |run| {
+            run.try_to("supervisord, one follower", |run| {
                 rivals::supervisord_one(run, &small)
             })?;
-            run.rival("supervisord, 1000 followers", |run| {
+            run.try_to("supervisord, 1000 followers", |run| {
                 rivals::supervisord_many(run, &small)
             })?;
-            run.rival("pm2's pages", |run| rivals::pm2_page(run, &small))?;
-            run.rival("pm2, one follower", rivals::pm2_one)?;
+            run.try_to("pm2's pages", |run| rivals::pm2_page(run, &small))?;
+            run.try_to("pm2, one follower", rivals::pm2_one)?;
         }
         run.measure("followers that never read", |run| {
             never_read::measure(run, &logs)
@@ -102,6 +116,7 @@ pub fn compare(rounds: usize) -> Result<()> {
     }
 
     println!("{}", report::render(&run.figures));
+    println!("{}", run.notes.join("\n"));
     println!("{}", machine::describe(rounds));
     if run.has_failed {
         bail!("fullon's log failed in a round: see above");
@@ -126,8 +141,8 @@ impl Run {
         Ok(())
     }
 
-    /// Without a rival its figures are missing, and nothing has failed.
-    fn rival(
+    /// What may be missing: a rival, or more than the daemon has to bear.
+    fn try_to(
         &mut self,
         what: &str,
         measurement: impl FnOnce(&mut Self) -> Result<()>,
@@ -140,6 +155,13 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// How much of the machine is used while nothing is measured, in percent.
+fn others() -> Result<f64> {
+    let before = ProcessorTime::now()?;
+    interrupt::rest(WATCHED)?;
+    Ok(before.percent_busy_until(&ProcessorTime::now()?))
 }
 
 /// The processes that are started inherit it: a follower is a file to both sides.

@@ -12,8 +12,8 @@ use super::big_logs::{BigLogs, block};
 use super::crowd::{Crowd, Source};
 use super::followers;
 use super::http::{self, Connection};
-use super::memory::Memory;
 use super::rows::Row;
+use super::usage::Usage;
 use super::{Run, daemon, event, pace};
 use crate::lifecycle::Running;
 use crate::rivals::{self, FULLON};
@@ -42,8 +42,8 @@ pub fn measure(run: &mut Run, logs: &BigLogs) -> Result<()> {
         port: contender.admin_port,
         token: &token,
     };
-    let memory = Memory::of(&contender)?;
-    let before = memory.now()?;
+    let usage = Usage::of(&contender)?;
+    let before = usage.memory()?;
     let mut crowd = Crowd::connect(&contender, &stream, 1, EVENTS)?;
     let mut never_reading = Vec::new();
     for _ in 0..NEVER_READING {
@@ -53,7 +53,7 @@ pub fn measure(run: &mut Run, logs: &BigLogs) -> Result<()> {
         connection.write_all(format!("{request}\r\n").as_bytes())?;
         never_reading.push(connection);
     }
-    let (report, peak) = memory.peak_during(|| {
+    let (report, peak) = usage.peak_memory_during(|| {
         thread::scope(|scope| {
             let writer = scope.spawn(|| write(&log));
             let mut public = Connection::open(contender.port, None)?;

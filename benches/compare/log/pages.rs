@@ -9,8 +9,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::http::Connection;
-use super::memory::Memory;
 use super::rows::{Row, TAIL};
+use super::usage::Usage;
 use super::{Run, daemon};
 use crate::figures::median;
 use crate::lifecycle::Running;
@@ -36,12 +36,12 @@ pub fn of_1_gib(run: &mut Run, log: &Path) -> Result<()> {
     let (_running, _) = Running::start(&contender)?;
     let mut admin = daemon::admin(&contender)?;
     admin.get("/admin/status", "")?;
-    let memory = Memory::of(&contender)?;
-    let before = memory.now()?;
+    let usage = Usage::of(&contender)?;
+    let before = usage.memory()?;
     for _ in 0..REQUESTS_FOR_MEMORY {
         page(&mut admin, 50)?;
     }
-    let grown = (memory.now()? - before) / MIB;
+    let grown = (usage.memory()? - before) / MIB;
     run.figures.add(FULLON, Row::PageMemory, grown);
 
     last_50(run, &mut admin, log, (Row::Last50, Row::Whole50))?;
@@ -90,9 +90,9 @@ pub fn million(run: &mut Run, log: &Path) -> Result<()> {
     let (_running, _) = Running::start(&contender)?;
     let mut admin = daemon::admin(&contender)?;
     admin.get("/admin/status", "")?;
-    let memory = Memory::of(&contender)?;
-    let before = memory.now()?;
-    let (rounds, peak) = memory.peak_during(|| {
+    let usage = Usage::of(&contender)?;
+    let before = usage.memory()?;
+    let (rounds, peak) = usage.peak_memory_during(|| {
         let mut rounds = Vec::new();
         for _ in 0..MILLION_TIMES {
             let path = format!("/admin/logs?lines={MILLION}");
