@@ -78,7 +78,10 @@ impl Lines {
                 pending.extend_from_slice(complete);
                 pending.as_slice()
             };
-            for line in complete.split(|byte| *byte == b'\n') {
+            let mut start = 0;
+            for end in memchr::memchr_iter(b'\n', complete) {
+                let line = &complete[start..end];
+                start = end + 1;
                 if let Some((number, time)) = finders.event(line) {
                     ensure!(
                         number == self.next,

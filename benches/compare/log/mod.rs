@@ -1,4 +1,8 @@
 //! The second table: the log, read from its end, followed, and written.
+//!
+//! Two large logs are written first, in the build directory, which takes half a minute and 11 GiB of the disk for as long
+//! as the run lasts. The first round lasts two and a half minutes, with the rivals and with more followers than the daemon
+//! has to bear; the others one. What a program takes to start is no part of its figures, unless the row says so.
 
 mod big_logs;
 mod crowd;

@@ -25,7 +25,6 @@ const ARCHIVE: &str = "archive";
 /// The lines of the daemon's log are as long.
 const FIFTY_LINES: u64 = 50 * 150;
 const TIMES: usize = 200;
-/// Node takes half a second to start.
 const PM2_TIMES: usize = 7;
 const FOLLOWERS: usize = 1000;
 /// supervisord and pm2 return before they listen, and before a program has said something.
@@ -84,24 +83,17 @@ pub fn supervisord_many(run: &mut Run, log: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The last lines of a large log by its command, less what the command takes for a small one.
+/// The last lines of a large log by its command, most of which is the start of Node: by far too much to tell the rest.
 pub fn pm2_page(run: &mut Run, log: &Path) -> Result<()> {
-    let small = tempfile::NamedTempFile::new()?;
-    let mut took = Vec::new();
-    for log in [log, small.path()] {
-        let contender = pm2(&mut run.ports, log)?;
-        let _running = Running::launch(&contender)?;
-        let command = pm2_logs(&contender, "50", &["--nostream"])?;
-        took.push(pages::times(PM2_TIMES, || {
-            let status = end_of(&mut contender.command(&command)?.spawn()?)?;
-            ensure!(status.success(), contender.said());
-            Ok(())
-        })?);
-    }
-    if let [with_log, without] = took.as_slice() {
-        pages::add(run, PM2, Row::Whole50, with_log);
-        pages::add_net(run, PM2, Row::Last50, with_log, without);
-    }
+    let contender = pm2(&mut run.ports, log)?;
+    let _running = Running::launch(&contender)?;
+    let command = pm2_logs(&contender, "50", &["--nostream"])?;
+    let took = pages::times(PM2_TIMES, || {
+        let status = end_of(&mut contender.command(&command)?.spawn()?)?;
+        ensure!(status.success(), contender.said());
+        Ok(())
+    })?;
+    pages::add(run, PM2, Row::Whole50, &took);
     Ok(())
 }
 
