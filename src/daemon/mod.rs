@@ -161,7 +161,6 @@ impl Start<'_> {
         };
         let instance_key = random_key()?;
         let log = open_log(&settings, announcer.is_some(), terminal)?;
-        tokio::spawn(log.retries());
 
         let address = |listener: &TcpListener| listener.local_addr().map_err(StartError::Runtime);
         let (public_address, admin_address) =
@@ -298,7 +297,9 @@ fn open_log(
             (Some(file), terminal)
         }
     };
-    Ok(logs::install(&settings.log, file, stdout)?)
+    let log = logs::install(&settings.log, file, stdout)?;
+    tokio::spawn(log.retries());
+    Ok(log)
 }
 
 /// Tells systemd (`sd_notify(3)`); without one it does nothing.

@@ -222,13 +222,12 @@ impl Reader {
         let start = match from {
             // What follows is read forward from there, as its reader takes it.
             From::Last(lines) => tail::start_of_last(&self.path, lines, filter)?,
-            From::After(cursor) => match find(&self.path, cursor)? {
-                Some(start) => Some(start),
-                None => {
-                    self.begins_with_gap = true;
-                    oldest(&self.path)?.map(|oldest| (oldest, 0))
-                }
-            },
+            From::After(cursor) => {
+                let found = find(&self.path, cursor)?;
+                self.begins_with_gap = found.is_none();
+                let oldest = || Ok(oldest(&self.path)?.map(|oldest| (oldest, 0)));
+                found.map_or_else(oldest, |start| io::Result::Ok(Some(start)))?
+            }
         };
         self.at = start.map(|(segment, offset)| Forward::new(segment, offset));
         Ok(())

@@ -34,14 +34,14 @@ pub(super) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
     let new = with_suffix(path, ".new");
     // One that a crash left behind.
     match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(name(&new, error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(name(&new, &error)),
         _ => {}
     }
     // Made first: on a disk without room nothing is touched.
     let file = write_options()
         .create_new(true)
         .open(&new)
-        .map_err(|error| name(&new, error))?;
+        .map_err(|error| name(&new, &error))?;
     if let Err(error) = shift(path, keep).and_then(|()| rename(&new, path)) {
         let _ = fs::remove_file(&new);
         return Err(error);
@@ -63,7 +63,7 @@ fn shift(path: &Path, keep: u32) -> io::Result<()> {
             Ok(metadata) if metadata.is_file() => {}
             Ok(_) => {
                 let error = io::Error::other("it is not a regular file");
-                return Err(name(&numbered(path, number), error));
+                return Err(name(&numbered(path, number), &error));
             }
             Err(_) => {
                 last = number;
@@ -78,11 +78,11 @@ fn shift(path: &Path, keep: u32) -> io::Result<()> {
 }
 
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to).map_err(|error| name(to, error))
+    fs::rename(from, to).map_err(|error| name(to, &error))
 }
 
 /// The same error with the file that is in the way.
-fn name(path: &Path, error: io::Error) -> io::Error {
+fn name(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 

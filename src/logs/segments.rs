@@ -129,10 +129,9 @@ impl Segments<'_> {
             let is_current = name == self.path;
             let segment = match Segment::open(&name) {
                 Ok(Some(segment)) => segment,
-                Ok(None) => continue,
                 Err(error) if is_current => return Err(error),
-                // A link, a directory, a file that we may not read: no file of the log.
-                Err(_) => continue,
+                // Gone, or a link, a directory, a file that we may not read: no file of the log.
+                Ok(None) | Err(_) => continue,
             };
             if !self.seen.contains(&segment.id)
                 && *self.owner.get_or_insert(segment.owner) == segment.owner

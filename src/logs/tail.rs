@@ -16,7 +16,12 @@ use super::forward::Forward;
 use super::segments::{Segment, Segments, newest_first};
 use crate::api::{LogEntry, LogPage};
 
-const BLOCK: usize = 64 * 1024;
+const BLOCK: u64 = 64 * 1024;
+/// The first block: enough for the usual 50 lines.
+const FIRST_BLOCK: u64 = 16 * 1024;
+/// What may be read on a thread that serves, and how many lines taken apart.
+const AT_HAND_BYTES: u64 = 128 * 1024;
+const AT_HAND_LINES: usize = 200;
 /// A page ends early when its lines together exceed this, so that ten thousand long lines do not fill memory.
 const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// A search ends early when it went through this much; the next one goes on where it ended.
@@ -79,7 +84,23 @@ pub fn last_lines(
     filter: &Filter,
     before: Option<Cursor>,
 ) -> Result<Page, TailError> {
-    let mut walk = Walk::new(path, before)?;
+    let walk = Walk::new(path, before)?;
+    page(walk, lines, filter).map_err(TailError::io(path))
+}
+
+/// The page of [`last_lines`] if little has to be read for it, which is done before another thread is awake. `None` says
+/// nothing about the log.
+#[must_use]
+pub fn last_lines_at_hand(path: &Path, lines: usize, before: Option<Cursor>) -> Option<Page> {
+    if lines > AT_HAND_LINES {
+        return None;
+    }
+    let mut walk = Walk::new(path, before).ok()?;
+    walk.reader.budget = AT_HAND_BYTES;
+    page(walk, lines, &Filter::default()).ok()
+}
+
+fn page(mut walk: Walk<'_>, lines: usize, filter: &Filter) -> io::Result<Page> {
     let mut entries = Vec::new();
     let mut bytes = 0;
     let bound = Some(MAX_SEARCHED_BYTES);
@@ -88,8 +109,7 @@ pub fn last_lines(
         bytes += entry.line.len();
         entries.push(entry);
         bytes < MAX_PAGE_BYTES
-    });
-    let found = found.map_err(TailError::io(path))?;
+    })?;
     entries.reverse();
     Ok(Page {
         entries,
@@ -120,7 +140,7 @@ pub fn last_lines_as_text(
         filter,
         parts: walk.parts,
         reading: None,
-        buffer: vec![0; BLOCK],
+        buffer: vec![0; to_usize(BLOCK)],
     })
 }
 
@@ -356,7 +376,10 @@ impl<'a> Walk<'a> {
             return Ok(false);
         };
         let end = segment.len()?;
-        self.reader = Backwards::new(Arc::clone(&segment), end);
+        self.reader = Backwards {
+            budget: self.reader.budget,
+            ..Backwards::new(Arc::clone(&segment), end)
+        };
         self.parts.push_front(Part {
             segment,
             start: end,
@@ -380,6 +403,9 @@ struct Backwards {
     end: u64,
     block: Vec<u8>,
     block_offset: u64,
+    next_block: u64,
+    /// How much may still be read.
+    budget: u64,
 }
 
 impl Backwards {
@@ -389,6 +415,8 @@ impl Backwards {
             end,
             block: Vec::new(),
             block_offset: end,
+            next_block: FIRST_BLOCK,
+            budget: u64::MAX,
         }
     }
 
@@ -452,11 +480,16 @@ impl Backwards {
     }
 
     fn load_before(&mut self, end: u64) -> io::Result<()> {
-        let len = end.min(BLOCK as u64);
+        let len = end.min(self.next_block);
+        self.next_block = BLOCK;
         self.load(end - len, to_usize(len))
     }
 
     fn load(&mut self, offset: u64, len: usize) -> io::Result<()> {
+        let Some(budget) = self.budget.checked_sub(len as u64) else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        self.budget = budget;
         self.block.resize(len, 0);
         self.block_offset = offset;
         self.segment.file.read_exact_at(&mut self.block, offset)
@@ -491,8 +524,8 @@ mod tests {
 
     #[test]
     fn agrees_with_splitting_the_whole_text() {
-        let long = "x".repeat(BLOCK * 2 + 17);
-        let exact = "y".repeat(BLOCK - 1);
+        let long = "x".repeat(to_usize(BLOCK) * 2 + 17);
+        let exact = "y".repeat(to_usize(BLOCK) - 1);
         let contents = [
             String::new(),
             "\n".into(),
@@ -500,7 +533,7 @@ mod tests {
             "a\n".into(),
             "a\n\n\nb".into(),
             format!("{exact}\n{exact}\nend\n"),
-            format!("first\n{}\nlast", "z".repeat(BLOCK)),
+            format!("first\n{}\nlast", "z".repeat(to_usize(BLOCK))),
             numbered(20_000),
         ];
         for content in &contents {
@@ -540,6 +573,21 @@ mod tests {
             }
         }
         assert_eq!(collected.join("\n") + "\n", content);
+    }
+
+    #[test]
+    fn what_is_at_hand_is_the_same_page_and_what_is_not_is_left() {
+        let content = numbered(1_000);
+        let (_keep, path) = log(content.as_bytes());
+        for lines in [1, 50, AT_HAND_LINES] {
+            let at_hand = last_lines_at_hand(&path, lines, None).unwrap();
+            let page = last_lines(&path, lines, &Filter::default(), None).unwrap();
+            assert_eq!(at_hand.entries, page.entries);
+            assert_eq!((at_hand.first, at_hand.next), (page.first, page.next));
+        }
+        assert!(last_lines_at_hand(&path, AT_HAND_LINES + 1, None).is_none());
+        let (_keep, path) = log(&vec![b'x'; 1_000_000]);
+        assert!(last_lines_at_hand(&path, 1, None).is_none());
     }
 
     #[test]

@@ -125,13 +125,12 @@ impl Watcher {
 
     pub(super) fn subscribe(&self) -> io::Result<Subscription> {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = match active.upgrade() {
-            Some(shared) => shared,
-            None => {
-                let shared = Arc::new(self.start()?);
-                *active = Arc::downgrade(&shared);
-                shared
-            }
+        let shared = if let Some(shared) = active.upgrade() {
+            shared
+        } else {
+            let shared = Arc::new(self.start()?);
+            *active = Arc::downgrade(&shared);
+            shared
         };
         Ok(Subscription {
             tip: shared.tip.clone(),

@@ -36,25 +36,49 @@ const NEXT_CURSOR: &str = "X-Next-Cursor";
 pub enum Lines {
     /// JSON.
     Page(LogPage),
+    /// The raw lines of a page.
+    ShortText(LogPage),
     /// The raw lines, read as the client takes them.
     Text(TextLines),
+}
+
+impl Lines {
+    /// What is in memory already.
+    pub fn of_page(page: LogPage, as_text: bool) -> Self {
+        if as_text {
+            Self::ShortText(page)
+        } else {
+            Self::Page(page)
+        }
+    }
 }
 
 impl IntoResponse for Lines {
     fn into_response(self) -> Response {
         match self {
             Self::Page(page) => Json(page).into_response(),
+            Self::ShortText(page) => {
+                let lines = page.entries.iter().flat_map(|entry| [&entry.line, "\n"]);
+                let text: String = lines.collect();
+                text_response(page.first_cursor, page.next_cursor, text.into())
+            }
             Self::Text(lines) => {
-                let mut response = Response::builder()
-                    .content_type("text/plain; charset=utf-8")
-                    .header(NEXT_CURSOR, lines.next.to_string());
-                if let Some(first) = &lines.first {
-                    response = response.header(FIRST_CURSOR, first.to_string());
-                }
-                response.body(Body::from_bytes_stream(blocks(lines)))
+                let first = lines.first.map(|cursor| cursor.to_string());
+                let next = lines.next.to_string();
+                text_response(first, next, Body::from_bytes_stream(blocks(lines)))
             }
         }
     }
+}
+
+fn text_response(first: Option<String>, next: String, body: Body) -> Response {
+    let mut response = Response::builder()
+        .content_type("text/plain; charset=utf-8")
+        .header(NEXT_CURSOR, next);
+    if let Some(first) = first {
+        response = response.header(FIRST_CURSOR, first);
+    }
+    response.body(body)
 }
 
 fn blocks(lines: TextLines) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {

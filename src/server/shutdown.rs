@@ -45,7 +45,6 @@ impl Shutdown {
     }
 
     /// The same for whoever asks again and again: asking anew takes a lock.
-    #[must_use]
     pub fn begun_owned(&self) -> WaitForCancellationFutureOwned {
         self.begun.clone().cancelled_owned()
     }

@@ -32,6 +32,8 @@ const TOKEN: &str = "TOKEN";
 pub const PROGRAM: &str = "events";
 
 const READY: &str = "ready";
+/// How many followers are looked after in one go.
+const MAX_READY: usize = 1024;
 /// After this time without an event no more are expected.
 const QUIET: Duration = Duration::from_secs(5);
 /// The first one may take longer, and an overloaded server may need this long for all.
@@ -207,10 +209,37 @@ impl Held {
         let number = epoll::EventData::new_u64(self.followers.len() as u64);
         epoll::add(&self.epoll, &fd, number, epoll::EventFlags::IN)?;
         self.followers.push((fd, follower));
-        Ok(())
+        // Each connection is a line of the log, which those before it follow.
+        self.read_ready(Duration::ZERO).map(|_| ())
+    }
+
+    /// Reads what has arrived, for which it waits at most that long. Whether there was anything.
+    fn read_ready(&mut self, patience: Duration) -> Result<bool> {
+        let mut ready = Vec::with_capacity(MAX_READY);
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut ready),
+            Some(&Timespec::try_from(patience)?),
+        ) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        for event in &ready {
+            let number = event.data.u64();
+            ensure!(number != STDIN, "the followers were ended early");
+            let (fd, follower) = &mut self.followers[usize::try_from(number)?];
+            let bytes = read(&*fd, &mut self.buffer)?;
+            ensure!(bytes > 0, "a follower was disconnected");
+            follower.take(&self.buffer[..bytes], &self.finders, &mut self.tally)?;
+        }
+        Ok(!ready.is_empty())
     }
 
     fn follow(mut self) -> Result<()> {
+        let begun = Instant::now();
+        while self.read_ready(LINGER)? {
+            ensure!(begun.elapsed() < LIMIT, "the followers never get to rest");
+        }
         let stdin = epoll::EventData::new_u64(STDIN);
         epoll::add(&self.epoll, std::io::stdin(), stdin, epoll::EventFlags::IN)?;
         say(READY)?;
@@ -228,7 +257,6 @@ impl Held {
     fn receive(&mut self) -> Result<()> {
         let begun = Instant::now();
         let mut progress: Option<Instant> = None;
-        let mut ready = Vec::with_capacity(self.followers.len().min(1024) + 1);
         while begun.elapsed() < LIMIT {
             let patience = if self.tally.is_complete() {
                 LINGER
@@ -238,25 +266,8 @@ impl Held {
             if progress.is_some_and(|progress| progress.elapsed() >= patience) {
                 break;
             }
-            let timeout = Timespec::try_from(patience)?;
-            ready.clear();
-            match epoll::wait(
-                &self.epoll,
-                rustix::buffer::spare_capacity(&mut ready),
-                Some(&timeout),
-            ) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
             let before = self.tally.received();
-            for event in &ready {
-                let number = event.data.u64();
-                ensure!(number != STDIN, "the followers were ended early");
-                let (fd, follower) = &mut self.followers[usize::try_from(number)?];
-                let bytes = read(&*fd, &mut self.buffer)?;
-                ensure!(bytes > 0, "a follower was disconnected");
-                follower.take(&self.buffer[..bytes], &self.finders, &mut self.tally)?;
-            }
+            self.read_ready(patience)?;
             if self.tally.received() > before {
                 progress = Some(Instant::now());
             }

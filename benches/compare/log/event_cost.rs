@@ -162,7 +162,11 @@ fn install_fullon(path: &Path) -> Result<InstalledLog> {
         max_size: ByteSize::mib(1),
         keep: 1000,
     };
-    Ok(logs::install(&settings, Some(LogFile::open(path)?), None)?)
+    Ok(logs::install(
+        &settings,
+        Some(LogFile::open(path, &settings)?),
+        None,
+    )?)
 }
 
 /// Nanoseconds an event, of a burst of those that a request makes.

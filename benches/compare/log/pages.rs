@@ -12,6 +12,7 @@ use super::http::Connection;
 use super::rows::{Row, TAIL};
 use super::usage::Usage;
 use super::{Run, daemon};
+use crate::contender::Contender;
 use crate::figures::median;
 use crate::lifecycle::Running;
 use crate::rivals::FULLON;
@@ -44,9 +45,13 @@ pub fn of_1_gib(run: &mut Run, log: &Path) -> Result<()> {
     let grown = (usage.memory()? - before) / MIB;
     run.figures.add(FULLON, Row::PageMemory, grown);
 
-    last_50(run, &mut admin, log, (Row::Last50, Row::Whole50))?;
-    let floor = times(TURNS * TIMES, || page(&mut admin, 1))?;
-    add(run, FULLON, Row::Floor, &floor);
+    last_50(
+        run,
+        &contender,
+        &mut admin,
+        log,
+        (Row::Last50, Row::Whole50),
+    )?;
 
     let long = times(LONG_TIMES, || page(&mut admin, 10_000))?;
     add(run, FULLON, Row::LongPage, &long);
@@ -62,22 +67,36 @@ pub fn of_10_gib(run: &mut Run, log: &Path) -> Result<()> {
     let mut admin = daemon::admin(&contender)?;
     last_50(
         run,
+        &contender,
         &mut admin,
         log,
         (Row::Last50OfMore, Row::Whole50OfMore),
     )
 }
 
-fn last_50(run: &mut Run, admin: &mut Connection, log: &Path, rows: (Row, Row)) -> Result<()> {
+/// Net of what both need before they look at the log: tail its start, a request its way there and back.
+fn last_50(
+    run: &mut Run,
+    contender: &Contender,
+    admin: &mut Connection,
+    log: &Path,
+    rows: (Row, Row),
+) -> Result<()> {
     let (net, whole) = rows;
+    let mut health = Connection::open(contender.port, None)?;
     let (mut own, mut of_tail, mut of_start) = (Vec::new(), Vec::new(), Vec::new());
+    let mut on_the_way = Vec::new();
     for _ in 0..TURNS {
-        own.extend(times(TIMES, || page(admin, 50))?);
+        for _ in 0..TIMES {
+            own.extend(times(1, || page(admin, 50))?);
+            on_the_way.extend(times(1, || health.get("/health", ""))?);
+        }
         let (with_log, without) = beside_nothing(TIMES, || tail(50, log))?;
         of_tail.extend(with_log);
         of_start.extend(without);
     }
-    add(run, FULLON, net, &own);
+    add(run, FULLON, Row::Floor, &on_the_way);
+    add_net(run, FULLON, net, &own, &on_the_way);
     add(run, FULLON, whole, &own);
     add(run, TAIL, whole, &of_tail);
     add_net(run, TAIL, net, &of_tail, &of_start);
@@ -211,7 +230,7 @@ fn add_net(run: &mut Run, contender: &'static str, row: Row, with_log: &[f64], w
     match median(&differences) {
         Some(net) if net > 0.0 => run.figures.add(contender, row, net),
         net => {
-            let error = anyhow!("{net:?} ms is not distinct from its start");
+            let error = anyhow!("{net:?} ms is not distinct from doing nothing");
             left_out(&format!("{contender} in `{}`", row.label()), &error);
         }
     }

@@ -18,11 +18,11 @@ pub const CONTENDERS: [&str; 6] = [FULLON, TAIL, SUPERVISORD, PM2, PLAIN_FILE, N
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Row {
-    /// The least that a request for lines can take.
+    /// The way there and back: the least that a request can take.
     Floor,
-    /// The last 50 lines of a file of 1 GiB; of a program without its start.
+    /// The last 50 lines of a file of 1 GiB, without a program's start or a request's way.
     Last50,
-    /// With that start, which the daemon has behind it.
+    /// With it.
     Whole50,
     /// The same of 10 GiB.
     Last50OfMore,
@@ -93,10 +93,10 @@ impl Row {
 
     pub fn label(self) -> &'static str {
         match self {
-            Self::Floor => "last line of 1 GiB, ms",
-            Self::Last50 => "last 50 lines of 1 GiB, ms",
-            Self::Whole50 | Self::Whole50OfMore => "the same with the program's start, ms",
-            Self::Last50OfMore => "last 50 lines of 10 GiB, ms",
+            Self::Floor => "an answer to /health, ms",
+            Self::Last50 => "last 50 lines of 1 GiB, net, ms",
+            Self::Whole50 | Self::Whole50OfMore => "the same with request or program start, ms",
+            Self::Last50OfMore => "last 50 lines of 10 GiB, net, ms",
             Self::PageMemory => "memory grown by 200 such requests, MiB",
             Self::LongPage => "last 10,000 lines, ms",
             Self::Million => "last 1,000,000 lines as text, ms",
