@@ -24,6 +24,8 @@ pub use cursor::Cursor;
 pub use entry::{Filter, FilterError, FilterTexts};
 pub use follow::{Batch, Follower, From, Item};
 pub use format::{InstallError, InstalledLog, Stdout, install};
-pub use tail::{Page, TailError, TextLines, last_lines, last_lines_as_text, last_lines_at_hand};
+pub use tail::{
+    Page, TailError, TextLines, last_lines, last_lines_as_text, last_lines_at_hand, text_at_hand,
+};
 pub use tip::Watcher;
 pub use writer::{LogFile, LogFileError};

@@ -92,11 +92,7 @@ pub fn last_lines(
 /// nothing about the log.
 #[must_use]
 pub fn last_lines_at_hand(path: &Path, lines: usize, before: Option<Cursor>) -> Option<Page> {
-    if lines > AT_HAND_LINES {
-        return None;
-    }
-    let mut walk = Walk::new(path, before).ok()?;
-    walk.reader.budget = AT_HAND_BYTES;
+    let walk = Walk::at_hand(path, lines, before)?;
     page(walk, lines, &Filter::default()).ok()
 }
 
@@ -130,17 +126,36 @@ pub fn last_lines_as_text(
     filter: Filter,
     before: Option<Cursor>,
 ) -> Result<TextLines, TailError> {
-    let mut walk = Walk::new(path, before)?;
+    let walk = Walk::new(path, before)?;
+    text_lines(walk, lines, filter).map_err(TailError::io(path))
+}
+
+/// All the text of [`last_lines_as_text`], under the conditions of [`last_lines_at_hand`], and the lines without it.
+#[must_use]
+pub fn text_at_hand(
+    path: &Path,
+    lines: usize,
+    before: Option<Cursor>,
+) -> Option<(Vec<u8>, TextLines)> {
+    let walk = Walk::at_hand(path, lines, before)?;
+    let mut lines = text_lines(walk, lines, Filter::default()).ok()?;
+    let mut text = Vec::new();
+    while let Some(block) = lines.next_block().ok()? {
+        text.extend(block);
+    }
+    Some((text, lines))
+}
+
+fn text_lines(mut walk: Walk<'_>, lines: usize, filter: Filter) -> io::Result<TextLines> {
     let bound = (!filter.is_empty()).then_some(MAX_SEARCHED_BYTES);
-    let found = walk.search(lines, &filter, bound, |_| true);
-    let found = found.map_err(TailError::io(path))?;
+    let found = walk.search(lines, &filter, bound, |_| true)?;
     Ok(TextLines {
         first: found.first,
         next: found.next,
         filter,
         parts: walk.parts,
         reading: None,
-        buffer: vec![0; to_usize(BLOCK)],
+        buffer: Vec::new(),
     })
 }
 
@@ -192,6 +207,8 @@ impl TextLines {
                 self.reading = Some((Forward::new(part.segment, part.start), part.end));
                 continue;
             };
+            let wanted = to_usize((*end - forward.reached()).min(BLOCK));
+            self.buffer.resize(wanted, 0);
             let mut text = Vec::new();
             let mut take = |line: &RawLine<'_>| {
                 if self.filter.judge(line.bytes) == Verdict::Wanted {
@@ -254,6 +271,16 @@ impl<'a> Walk<'a> {
             };
             return Ok(Self::at(older, segment, end));
         }
+    }
+
+    /// One that gives up when it would take long.
+    fn at_hand(path: &'a Path, lines: usize, before: Option<Cursor>) -> Option<Self> {
+        if lines > AT_HAND_LINES {
+            return None;
+        }
+        let mut walk = Self::new(path, before).ok()?;
+        walk.reader.budget = AT_HAND_BYTES;
+        Some(walk)
     }
 
     /// From the end of the last line that is finished, in the newest file that has any content. `None` when there is no

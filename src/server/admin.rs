@@ -253,9 +253,9 @@ impl AdminApi {
             ));
         }
         if filter.is_empty()
-            && let Some(page) = logs::last_lines_at_hand(&path, lines, before)
+            && let Some(lines) = log_stream::Lines::at_hand(&path, lines, before, wants_text)
         {
-            return Ok(log_stream::Lines::of_page(page.into(), wants_text));
+            return Ok(lines);
         }
         let read = move || {
             Ok(if wants_text {

@@ -1,6 +1,7 @@
 //! The log over HTTP: a page of it, and server-sent events.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use futures_util::{Stream, stream};
 use poem::http::{StatusCode, Version, header};
-use poem::{Body, IntoResponse, Request, Response};
+use poem::{Body, IntoResponse, Request, Response, ResponseBuilder};
 use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
@@ -21,7 +22,9 @@ use super::payload::Json;
 use super::problem::Failure;
 use super::shutdown::Shutdown;
 use crate::api::{LogEntry, LogPage, StreamEnd, event};
-use crate::logs::{Filter, FilterTexts, Follower, From, Item, TailError, TextLines, Watcher};
+use crate::logs::{
+    self, Cursor, Filter, FilterTexts, Follower, From, Item, TailError, TextLines, Watcher,
+};
 
 /// A quiet stream says at least this often that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -36,19 +39,26 @@ const NEXT_CURSOR: &str = "X-Next-Cursor";
 pub enum Lines {
     /// JSON.
     Page(LogPage),
-    /// The raw lines of a page.
-    ShortText(LogPage),
+    /// The raw lines, read already.
+    ShortText(Vec<u8>, TextLines),
     /// The raw lines, read as the client takes them.
     Text(TextLines),
 }
 
 impl Lines {
-    /// What is in memory already.
-    pub fn of_page(page: LogPage, as_text: bool) -> Self {
+    /// The lines if they can be had at once.
+    pub fn at_hand(
+        path: &Path,
+        lines: usize,
+        before: Option<Cursor>,
+        as_text: bool,
+    ) -> Option<Self> {
         if as_text {
-            Self::ShortText(page)
+            let (text, lines) = logs::text_at_hand(path, lines, before)?;
+            Some(Self::ShortText(text, lines))
         } else {
-            Self::Page(page)
+            let page = logs::last_lines_at_hand(path, lines, before)?;
+            Some(Self::Page(page.into()))
         }
     }
 }
@@ -57,28 +67,20 @@ impl IntoResponse for Lines {
     fn into_response(self) -> Response {
         match self {
             Self::Page(page) => Json(page).into_response(),
-            Self::ShortText(page) => {
-                let lines = page.entries.iter().flat_map(|entry| [&entry.line, "\n"]);
-                let text: String = lines.collect();
-                text_response(page.first_cursor, page.next_cursor, text.into())
-            }
-            Self::Text(lines) => {
-                let first = lines.first.map(|cursor| cursor.to_string());
-                let next = lines.next.to_string();
-                text_response(first, next, Body::from_bytes_stream(blocks(lines)))
-            }
+            Self::ShortText(text, lines) => text_response(&lines).body(text),
+            Self::Text(lines) => text_response(&lines).body(Body::from_bytes_stream(blocks(lines))),
         }
     }
 }
 
-fn text_response(first: Option<String>, next: String, body: Body) -> Response {
-    let mut response = Response::builder()
+fn text_response(lines: &TextLines) -> ResponseBuilder {
+    let response = Response::builder()
         .content_type("text/plain; charset=utf-8")
-        .header(NEXT_CURSOR, next);
-    if let Some(first) = first {
-        response = response.header(FIRST_CURSOR, first);
+        .header(NEXT_CURSOR, lines.next.to_string());
+    match &lines.first {
+        Some(first) => response.header(FIRST_CURSOR, first.to_string()),
+        None => response,
     }
-    response.body(body)
 }
 
 fn blocks(lines: TextLines) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
