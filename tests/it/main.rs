@@ -11,6 +11,7 @@ mod support;
 
 mod admin_api;
 mod browser;
+mod burst;
 mod command_line;
 mod configuration;
 mod crash;
@@ -20,7 +21,9 @@ mod example;
 mod fallback;
 mod following;
 mod foreground;
+mod full_disk;
 mod lifecycle;
 mod log_stream;
+mod rotation;
 mod session;
 mod start_errors;

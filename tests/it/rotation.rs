@@ -1,0 +1,147 @@
+//! Rotation by size, seen from outside.
+
+use std::path::PathBuf;
+
+use crate::support::{Answer, Connection, Home, eventually, mode, request};
+
+const MAX_SIZE: u64 = 64 * 1024;
+
+/// A home whose daemon rotates at the smallest size there is.
+fn started(keep: &str) -> Home {
+    let mut home = Home::new();
+    home.set("LOG_MAX_SIZE", "64KiB");
+    home.set("LOG_KEEP", keep);
+    home.run(["start"]).succeeds();
+    home
+}
+
+fn rotated(home: &Home, number: usize) -> PathBuf {
+    home.path().join(format!("fullon.log.{number}"))
+}
+
+fn mark(home: &Home, count: usize) {
+    let mut connection = Connection::open(&home.public());
+    for number in 0..count {
+        let id = format!("mark-{number}.");
+        connection.send("GET", "/", &[("X-Request-Id", &id)], "");
+        assert_eq!(connection.answer("GET").status, 200);
+    }
+    let last = format!("mark-{}.", count - 1);
+    eventually("it is logged", || home.log().contains(&last));
+}
+
+/// The marks of some lines, in their order.
+fn marks<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
+    lines
+        .into_iter()
+        .filter_map(|line| {
+            line.split_once("\"mark-")?
+                .1
+                .split_once('.')?
+                .0
+                .parse()
+                .ok()
+        })
+        .collect()
+}
+
+fn text(home: &Home, query: &str) -> Answer {
+    let token = format!("Bearer {}", home.token("admin:logs"));
+    let headers = [("Authorization", token.as_str()), ("Accept", "text/plain")];
+    request(
+        &home.admin(),
+        "GET",
+        &format!("/admin/logs{query}"),
+        &headers,
+        "",
+    )
+}
+
+#[test]
+fn files_stay_small_and_as_many_as_wanted_are_kept() {
+    let home = started("3");
+    mark(&home, 3_000);
+    for number in 1..=3 {
+        let file = rotated(&home, number);
+        let size = file.metadata().unwrap().len();
+        assert!((MAX_SIZE - 1_000..=MAX_SIZE).contains(&size), "{size}");
+        assert_eq!(mode(&file), 0o600);
+    }
+    assert!(!rotated(&home, 4).exists() && mode(&home.log_file()) == 0o600);
+    // What is written to stdout goes to the new file.
+    let stdout = format!("/proc/{}/fd/1", home.state().pid);
+    assert_eq!(std::fs::read_link(stdout).unwrap(), home.log_file());
+
+    // `fullon logs` has a limit of its own; the text of the API has every line there is.
+    let all = text(&home, "?lines=1000000");
+    let mut files: String = (1..=3)
+        .rev()
+        .map(|number| std::fs::read_to_string(rotated(&home, number)).unwrap())
+        .collect();
+    files += &home.log();
+    assert!(
+        files.starts_with(&all.body),
+        "the request itself is logged behind it"
+    );
+    assert!(all.header("x-first-cursor").is_none() && all.header("x-next-cursor").is_some());
+    let logged = marks(all.body.lines());
+    let first = logged[0];
+    assert_eq!(logged, (first..3_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn pages_go_back_through_the_rotated_files() {
+    let home = started("20");
+    mark(&home, 2_000);
+    assert!(rotated(&home, 4).exists());
+    for query in ["?lines=300", "?lines=150", "?lines=300&contains=mark-"] {
+        let mut found = Vec::new();
+        let mut before = String::new();
+        loop {
+            let page = home
+                .ask("GET", &format!("/admin/logs{query}{before}"))
+                .json();
+            let entries = page["entries"].as_array().unwrap();
+            let lines = entries.iter().map(|entry| entry["line"].as_str().unwrap());
+            found.splice(0..0, marks(lines));
+            match page["first_cursor"].as_str() {
+                Some(cursor) => before = format!("&before={cursor}"),
+                None => break,
+            }
+        }
+        assert_eq!(found, (0..2_000).collect::<Vec<_>>(), "{query}");
+    }
+    let lines = home
+        .run([
+            "logs",
+            "--no-follow",
+            "--lines",
+            "1700",
+            "--contains",
+            "mark-",
+        ])
+        .succeeds();
+    assert_eq!(
+        marks(lines.stdout.lines()),
+        (300..2_000).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_cursor_outlives_rotation_and_restart_and_is_gone_with_its_file() {
+    let home = started("1");
+    mark(&home, 10);
+    let page = home.ask("GET", "/admin/logs?contains=mark-4.").json();
+    let cursor = page["entries"][0]["cursor"].as_str().unwrap().to_owned();
+    let before = format!("/admin/logs?lines=2&contains=mark-&before={cursor}");
+    mark(&home, 500);
+    home.run(["restart"]).succeeds();
+    assert!(rotated(&home, 1).exists());
+    let page = home.ask("GET", &before).json();
+    let entries = page["entries"].as_array().unwrap();
+    let lines = entries.iter().map(|entry| entry["line"].as_str().unwrap());
+    assert_eq!(marks(lines), [2, 3]);
+    mark(&home, 1_000);
+    home.ask("GET", &before)
+        .is_problem(410, "no longer in the log");
+}
