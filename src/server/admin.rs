@@ -273,8 +273,9 @@ impl AdminApi {
     /// Follow the log.
     ///
     /// Server-sent events (HTML standard, section 9.2): `log` with a `LogEntry` as data and its cursor as id, first
-    /// the last lines and then each new one; `gap` when the place asked for is gone; `end` with a `StreamEnd` when the
-    /// daemon stops. A comment at least every 15 s.
+    /// the last lines and then each new one; `gap` where lines are missing, because the place asked for is gone or a
+    /// rotated file was removed before it was read; `end` with a `StreamEnd` when the daemon stops. At the beginning and
+    /// at least every 15 s a comment, with the id of the place that was reached.
     #[oai(
         path = "/admin/logs/stream",
         method = "get",

@@ -112,6 +112,61 @@ fn resumes_after_exactly_the_last_event() {
 }
 
 #[test]
+fn a_client_that_was_cut_off_before_the_first_event_misses_none() {
+    let home = Home::started();
+    let (mut stream, _) = Stream::open(&home, "?lines=0", &[]);
+    let mut opening = vec![stream.0.line()];
+    while opening.last().unwrap() != "" {
+        opening.push(stream.0.line());
+    }
+    // Behind the length of the chunk.
+    let [_, comment, retry, id, _] = opening.as_slice() else {
+        panic!("{opening:?}");
+    };
+    assert_eq!(
+        (comment.as_str(), retry.as_str()),
+        (": connected", "retry: 1000")
+    );
+    let id = id.strip_prefix("id: ").unwrap();
+    drop(stream);
+    mark(&home, "missed");
+    let (mut stream, _) = Stream::open(&home, "?lines=0", &[("Last-Event-ID", id)]);
+    assert!(stream.line().contains("/admin/logs/stream"));
+    assert!(stream.line().contains("missed"));
+}
+
+#[test]
+fn old_clients_get_a_body_that_ends_with_the_connection_and_head_gets_none() {
+    let home = Home::started();
+    let token = home.token("admin:logs");
+    let headers = format!("Host: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let mut old = Connection::open(&home.admin());
+    old.send_bytes(format!("GET /admin/logs/stream HTTP/1.0\r\n{headers}").as_bytes());
+    let head = old.head();
+    assert_eq!((head.status, head.header("transfer-encoding")), (200, None));
+    assert_eq!(old.line(), ": connected");
+
+    let mut kept = Connection::open(&home.admin());
+    kept.send_bytes(format!("HEAD /admin/logs/stream HTTP/1.1\r\n{headers}").as_bytes());
+    assert_eq!(kept.head().status, 200);
+    let token = format!("Bearer {token}");
+    kept.send(
+        "GET",
+        "/admin/logs?lines=1",
+        &[("Authorization", &token)],
+        "",
+    );
+    assert_eq!(kept.answer("GET").status, 200);
+
+    home.run(["stop"]).succeeds();
+    let rest = old.rest();
+    assert!(
+        rest.ends_with("event: end\ndata: {\"reason\":\"stopping\"}\n\n"),
+        "{rest}"
+    );
+}
+
+#[test]
 fn filters_hold_for_history_and_for_what_comes() {
     let home = Home::started();
     mark(&home, "wanted-0");
