@@ -121,7 +121,7 @@ fn what_a_full_disk_does_not_take_is_written_when_there_is_room() {
     small.make_room();
     // By itself: nothing is logged meanwhile.
     eventually("all lines are there", || {
-        small.logged("lines") == Vec::from_iter(0..600)
+        small.logged("lines") == (0..600).collect::<Vec<_>>()
     });
     small.lines();
     assert!(!small.is_down());
