@@ -27,6 +27,8 @@ pub enum Row {
     /// The same of 10 GiB.
     Last50OfMore,
     Whole50OfMore,
+    /// As JSON, which takes every line apart.
+    Json50,
     PageMemory,
     LongPage,
     Million,
@@ -61,12 +63,13 @@ pub enum Target {
 }
 
 impl Row {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Floor,
         Self::Last50,
         Self::Whole50,
         Self::Last50OfMore,
         Self::Whole50OfMore,
+        Self::Json50,
         Self::PageMemory,
         Self::LongPage,
         Self::Million,
@@ -97,8 +100,9 @@ impl Row {
             Self::Last50 => "last 50 lines of 1 GiB, net, ms",
             Self::Whole50 | Self::Whole50OfMore => "the same with request or program start, ms",
             Self::Last50OfMore => "last 50 lines of 10 GiB, net, ms",
+            Self::Json50 => "the same as JSON, ms",
             Self::PageMemory => "memory grown by 200 such requests, MiB",
-            Self::LongPage => "last 10,000 lines, ms",
+            Self::LongPage => "last 10,000 lines as JSON, ms",
             Self::Million => "last 1,000,000 lines as text, ms",
             Self::MillionRate => "the same, MB/s",
             Self::MillionMemory => "peak of memory meanwhile, MiB",
@@ -143,6 +147,7 @@ impl Row {
             | Self::Whole50
             | Self::Last50OfMore
             | Self::Whole50OfMore
+            | Self::Json50
             | Self::LongPage
             | Self::OneP50
             | Self::OneP99 => 3,
