@@ -1,6 +1,7 @@
 //! The log, through the admin API or out of the file, as one sequence.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -17,6 +18,8 @@ use crate::logs::{
 /// second.
 const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(2);
 const SUCCESSOR_INTERVAL: Duration = Duration::from_millis(50);
+/// How often it is looked whether a process still runs that cannot be waited for.
+const HIDDEN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The log could not be had.
 #[derive(Debug, Error)]
@@ -53,9 +56,9 @@ pub struct LogLines<'a> {
     query: LogQuery,
     filter: Filter,
     source: Source,
-    /// Where the log file is, and the process that writes it.
+    /// Where the log file is, and who writes it.
     file: Option<PathBuf>,
-    writer: Option<Process>,
+    writer: Writer,
     /// Up to where the log was read.
     place: Option<Cursor>,
 }
@@ -63,16 +66,26 @@ pub struct LogLines<'a> {
 enum Source {
     Stream(LogEvents),
     File {
+        path: PathBuf,
         follower: Follower,
         ready: std::vec::IntoIter<Item>,
     },
+}
+
+/// Who writes the log file.
+enum Writer {
+    Process(Process),
+    /// Somebody who cannot be waited for, as in another PID namespace.
+    Hidden,
+    /// Nobody.
+    None,
 }
 
 /// How the log can be had.
 struct Ways {
     client: Result<AdminClient, ClientError>,
     file: Option<PathBuf>,
-    writer: Option<Process>,
+    writer: Writer,
     /// It is known which daemon is meant, and it runs.
     is_running: bool,
 }
@@ -144,6 +157,21 @@ impl Control {
         })
     }
 
+    /// Returns once nobody writes the file any more.
+    async fn gone(&self, writer: &Writer) {
+        match writer {
+            Writer::None => {}
+            // One that cannot be waited for counts as gone.
+            Writer::Process(process) => drop(process.gone().await),
+            Writer::Hidden => loop {
+                tokio::time::sleep(HIDDEN_INTERVAL).await;
+                if !matches!(self.find().await, Ok(Found::Held { .. })) {
+                    return;
+                }
+            },
+        }
+    }
+
     async fn ways_to_the_log(&self) -> Result<Ways, LogsError> {
         let found = self.find().await?;
         let is_running = matches!(found, Found::Held { .. } | Found::Elsewhere(_));
@@ -155,14 +183,17 @@ impl Control {
             } => {
                 let file = self.log_file(state.as_deref());
                 let writer = match holder {
-                    Holder::Process(process) => Some(process),
-                    Holder::Hidden(_) => None,
+                    Holder::Process(process) => Writer::Process(process),
+                    Holder::Hidden(_) => Writer::Hidden,
                 };
                 (client, file, writer)
             }
-            Found::Dead(_) => (Err(ClientError::NotRunning), self.log_file(None), None),
-            Found::Absent(client) => (client, self.log_file(None), None),
-            Found::Elsewhere(client) => (Ok(client), None, None),
+            Found::Dead(_) => {
+                let file = self.log_file(None);
+                (Err(ClientError::NotRunning), file, Writer::None)
+            }
+            Found::Absent(client) => (client, self.log_file(None), Writer::None),
+            Found::Elsewhere(client) => (Ok(client), None, Writer::None),
         };
         Ok(Ways {
             client,
@@ -200,12 +231,19 @@ impl LogLines<'_> {
                         Err(error) => self.resume(&error.to_string(), notice).await?,
                     }
                 }
-                Source::File { follower, ready } => {
-                    let line = next_of_file(follower, self.writer.as_ref(), ready).await?;
+                Source::File {
+                    path,
+                    follower,
+                    ready,
+                } => {
+                    let gone = self.control.gone(&self.writer);
+                    let line = next_of_file(path, follower, gone, ready).await?;
                     self.place = follower.place();
                     match line {
                         Some(line) => return Ok(Some(line)),
-                        None => self.writer.is_some() && self.follow_successor().await?,
+                        None => {
+                            !matches!(self.writer, Writer::None) && self.follow_successor().await?
+                        }
                     }
                 }
             };
@@ -255,24 +293,36 @@ impl LogLines<'_> {
         Ok(true)
     }
 
-    /// Goes on over REST; whether that can be had.
+    /// Goes on over REST, or in the same file if only that can be had of a daemon that runs. Whether either can.
     async fn follow_again(&mut self) -> Result<bool, LogsError> {
         let ways = self.control.ways_to_the_log().await?;
-        let (Ok(client), true) = (ways.client, ways.is_running) else {
+        if !ways.is_running {
             return Ok(false);
-        };
+        }
+        if !self.follow_over_rest(ways.client).await
+            && !matches!(&self.source, Source::File { path, .. } if ways.file.as_ref() == Some(path))
+        {
+            return Ok(false);
+        }
+        self.file = ways.file;
+        self.writer = ways.writer;
+        Ok(true)
+    }
+
+    async fn follow_over_rest(&mut self, client: Result<AdminClient, ClientError>) -> bool {
         let query = LogQuery {
             lines: 0,
             after: self.place.map(|place| place.to_string()),
             ..self.query.clone()
         };
+        let Ok(client) = client else {
+            return false;
+        };
         let Ok(events) = client.follow(&query).await else {
-            return Ok(false);
+            return false;
         };
         self.source = Source::Stream(events);
-        self.file = ways.file;
-        self.writer = ways.writer;
-        Ok(true)
+        true
     }
 }
 
@@ -294,9 +344,12 @@ async fn pages(client: &AdminClient, query: &LogQuery) -> Result<Vec<LogEntry>, 
 
 fn follow_file(path: PathBuf, from: From, filter: Filter) -> Result<Source, LogsError> {
     let watcher = Watcher::new(path.clone());
-    let follower =
-        Follower::new(&watcher, from, filter).map_err(|source| TailError::Io { path, source })?;
+    let follower = Follower::new(&watcher, from, filter).map_err(|source| TailError::Io {
+        path: path.clone(),
+        source,
+    })?;
     Ok(Source::File {
+        path,
         follower,
         ready: Vec::new().into_iter(),
     })
@@ -304,10 +357,13 @@ fn follow_file(path: PathBuf, from: From, filter: Filter) -> Result<Source, Logs
 
 /// What is in the file, as long as somebody writes it.
 async fn next_of_file(
+    path: &Path,
     follower: &mut Follower,
-    writer: Option<&Process>,
+    gone: impl Future<Output = ()>,
     ready: &mut std::vec::IntoIter<Item>,
 ) -> Result<Option<LogLine>, LogsError> {
+    let mut gone = pin!(gone);
+    let mut is_gone = false;
     loop {
         if let Some(item) = ready.next() {
             return Ok(Some(match item {
@@ -315,18 +371,22 @@ async fn next_of_file(
                 Item::Gap => LogLine::Gap,
             }));
         }
-        let is_over = async {
-            if let Some(process) = writer {
-                // One that cannot be waited for counts as gone.
-                let _ = process.gone().await;
+        let items = if is_gone {
+            follower.rest()
+        } else {
+            tokio::select! {
+                biased;
+                batch = follower.next() => batch.map(|batch| batch.items.clone()),
+                () = &mut gone => {
+                    is_gone = true;
+                    continue;
+                }
             }
         };
-        let items = tokio::select! {
-            biased;
-            batch = follower.next() => batch.map(|batch| batch.items.clone()),
-            () = is_over => follower.rest(),
-        };
-        let items = items.map_err(|error| LogsError::NoFile(error.to_string()))?;
+        let items = items.map_err(|source| TailError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         if items.is_empty() {
             return Ok(None);
         }

@@ -160,17 +160,33 @@ impl Filter {
         }
         let text = String::from_utf8_lossy(line);
         let parts = Parts::of(&text).unwrap_or_default();
-        let logged = parts
-            .timestamp
-            .and_then(|text| text.parse::<Timestamp>().ok());
-        if let (Some(since), Some(logged)) = (self.since, logged)
-            && logged < since
+        self.judge_parts(has_text, parts.timestamp.as_deref(), parts.level)
+    }
+
+    /// The same about a line that was taken apart already.
+    pub(super) fn judge_entry(&self, entry: &LogEntry) -> Verdict {
+        let mut text = self.contains.iter();
+        let has_text = text.all(|text| entry.line.contains(text));
+        let level = entry.level.as_deref().and_then(|level| level.parse().ok());
+        self.judge_parts(has_text, entry.timestamp.as_deref(), level)
+    }
+
+    fn judge_parts(
+        &self,
+        has_text: bool,
+        timestamp: Option<&str>,
+        level: Option<Level>,
+    ) -> Verdict {
+        if let (Some(since), Some(timestamp)) = (self.since, timestamp)
+            && timestamp
+                .parse()
+                .is_ok_and(|logged: Timestamp| logged < since)
         {
             return Verdict::TooOld;
         }
         let has_level = self
             .level
-            .is_none_or(|wanted| parts.level.is_some_and(|level| level <= wanted));
+            .is_none_or(|wanted| level.is_some_and(|level| level <= wanted));
         if has_text && has_level {
             Verdict::Wanted
         } else {

@@ -2,8 +2,8 @@
 //!
 //! A follower is a place in the log. History is nothing but a place further back, and a resumed follower one at a place
 //! that the client kept. It reads as fast as its own reader takes what it finds; whoever does not read costs nothing but
-//! that place. Those who have caught up share what the [`Tip`] reads, so that a new line is read, taken apart and encoded
-//! once for all of them.
+//! that place. Those who have caught up share what the [`Tip`] reads, so that a new line is read and taken apart once for
+//! all of them, and encoded once for those without a filter.
 
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -20,7 +20,7 @@ use super::tail;
 use super::tip::{Subscription, Tip, TipPlace, Watcher};
 use crate::api::LogEntry;
 
-/// What a follower reads at once: it bounds what one costs that does not take what it asked for.
+/// What a follower that is behind reads at once.
 const BLOCK: usize = 16 * 1024;
 /// How much [`Follower::rest`] reads at most, in blocks.
 const REST_BLOCKS: usize = 64;
@@ -77,8 +77,8 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Begins to follow. Must be called within a tokio runtime, but not on one of its workers: the history is searched
-    /// here, and may lie far back.
+    /// Begins to follow. Must be called within a tokio runtime, in a server not on one of its workers: the history is
+    /// searched here, and may lie far back.
     ///
     /// # Errors
     ///
@@ -108,7 +108,7 @@ impl Follower {
 
     /// The next items, at least one, as soon as there are any. Nothing is lost when the future is dropped.
     ///
-    /// A block is read where it is asked for: the file's end is in memory, and handing it to another thread costs more.
+    /// A block is read where it is asked for: most often it is in memory, and handing it to another thread costs more.
     ///
     /// # Errors
     ///
@@ -120,7 +120,7 @@ impl Follower {
             match self.step(&tip)? {
                 Step::Batch(batch) if !batch.items.is_empty() => return Ok(batch),
                 Step::Batch(_) => tokio::task::yield_now().await,
-                Step::Idle => self.tip.changed().await,
+                Step::Idle => self.tip.changed().await?,
             }
         }
     }
@@ -146,7 +146,7 @@ impl Follower {
         if self.reader.begins_with_gap {
             return self.read(None);
         }
-        if let Some(read) = tip.read_from(place) {
+        if let Some(read) = tip.read_from(place, self.reader.cuts) {
             self.reader.take_over(read.to.as_ref(), read.cuts);
             return Ok(Step::Batch(if self.filter.is_empty() {
                 Arc::clone(&read.batch)
@@ -155,13 +155,14 @@ impl Follower {
                 Batch::new(place, wanted.cloned().collect())
             }));
         }
+        if self.reader.cuts != tip.cuts {
+            // A file was cut short that we did not get to, or while we were elsewhere in it.
+            self.reader.miss_cut(tip);
+            return Ok(Step::Batch(Batch::new(place, vec![Item::Gap])));
+        }
         match (place, &tip.place) {
             (Some(place), Some(tip_place)) if place.file == tip_place.segment.id => {
-                if self.reader.cuts != tip.cuts {
-                    // The file was cut short while we were elsewhere in it.
-                    self.reader.restart(tip);
-                    Ok(Step::Batch(Batch::new(Some(place), vec![Item::Gap])))
-                } else if place.offset < tip_place.offset {
+                if place.offset < tip_place.offset {
                     self.read(Some(tip_place.offset))
                 } else {
                     Ok(Step::Idle)
@@ -175,13 +176,18 @@ impl Follower {
 
     fn read(&mut self, end: Option<u64>) -> io::Result<Step> {
         let filter = &self.filter;
-        self.reader
-            .step(BLOCK, end, |line| filter.judge(line) == Verdict::Wanted)
+        let cuts = self.reader.cuts;
+        let step = self
+            .reader
+            .step(BLOCK, end, |line| filter.judge(line) == Verdict::Wanted);
+        // Only those count that the tip has seen.
+        self.reader.cuts = cuts;
+        step
     }
 
     fn wants(&self, item: &Item) -> bool {
         match item {
-            Item::Entry(entry) => self.filter.judge(entry.line.as_bytes()) == Verdict::Wanted,
+            Item::Entry(entry) => self.filter.judge_entry(entry) == Verdict::Wanted,
             Item::Gap => true,
         }
     }
@@ -223,10 +229,9 @@ impl Reader {
             // What follows is read forward from there, as its reader takes it.
             From::Last(lines) => tail::start_of_last(&self.path, lines, filter)?,
             From::After(cursor) => {
-                let found = find(&self.path, cursor)?;
-                self.begins_with_gap = found.is_none();
-                let oldest = || Ok(oldest(&self.path)?.map(|oldest| (oldest, 0)));
-                found.map_or_else(oldest, |start| io::Result::Ok(Some(start)))?
+                let (start, is_exact) = resume(&self.path, cursor)?;
+                self.begins_with_gap = !is_exact;
+                start
             }
         };
         self.at = start.map(|(segment, offset)| Forward::new(segment, offset));
@@ -259,9 +264,11 @@ impl Reader {
         self.at = place.map(|place| Forward::new(Arc::clone(&place.segment), place.offset));
     }
 
-    fn restart(&mut self, tip: &Tip) {
-        self.take_over(tip.place.as_ref(), tip.cuts);
-        if let Some(at) = &mut self.at {
+    fn miss_cut(&mut self, tip: &Tip) {
+        self.cuts = tip.cuts;
+        if let (Some(at), Some(tip_place)) = (&mut self.at, &tip.place)
+            && at.segment.id == tip_place.segment.id
+        {
             at.move_to(0);
         }
     }
@@ -294,6 +301,10 @@ impl Reader {
         if at.read(&mut vec![0; block], end, &mut take)? {
             return batch(items);
         }
+        if end.is_some() {
+            // Cut short: the tip will tell.
+            return Ok(Step::Idle);
+        }
         if at.segment.len()? < at.reached() {
             // Cut short in place.
             at.move_to(0);
@@ -323,16 +334,19 @@ fn oldest(path: &Path) -> io::Result<Option<Arc<Segment>>> {
     newest_first(path).last().transpose()
 }
 
-/// Where the line after the cursor's begins, if that line is still where it was.
-fn find(path: &Path, cursor: Cursor) -> io::Result<Option<(Arc<Segment>, u64)>> {
+type Start = Option<(Arc<Segment>, u64)>;
+
+/// Where the line after the cursor's begins, and true; or the place nearest behind what is gone, and false.
+fn resume(path: &Path, cursor: Cursor) -> io::Result<(Start, bool)> {
     for (age, segment) in newest_first(path).enumerate() {
         let segment = segment?;
         if segment.id == cursor.file {
             let start = resume_at(&segment, age > 0, cursor)?;
-            return Ok(start.map(|start| (segment, start)));
+            // Otherwise it was cut short.
+            return Ok((Some((segment, start.unwrap_or(0))), start.is_some()));
         }
     }
-    Ok(None)
+    Ok((oldest(path)?.map(|oldest| (oldest, 0)), false))
 }
 
 fn resume_at(segment: &Segment, is_complete: bool, cursor: Cursor) -> io::Result<Option<u64>> {
@@ -496,6 +510,29 @@ mod tests {
         File::create(&log.path).unwrap();
         log.append("x\n");
         assert_eq!(texts(&collect(&mut follower, 2).await), ["(gap)", "x"]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_cut_short_is_one_gap_for_each_follower() {
+        let log = Log::new();
+        log.append("1\n2\n");
+        let mut prompt = log.follow(From::Last(2));
+        let mut behind = log.follow(From::Last(2));
+        assert_eq!(texts(&collect(&mut prompt, 2).await), ["1", "2"]);
+        log.append("3\n");
+        assert_eq!(texts(&collect(&mut prompt, 1).await), ["3"]);
+        File::create(&log.path).unwrap();
+        assert_eq!(texts(&collect(&mut prompt, 1).await), ["(gap)"]);
+        log.append("x\n");
+        assert_eq!(texts(&collect(&mut prompt, 1).await), ["x"]);
+        log.append("y\n");
+        assert_eq!(texts(&collect(&mut prompt, 1).await), ["y"]);
+        assert_eq!(texts(&collect(&mut behind, 3).await), ["(gap)", "x", "y"]);
+        log.append("z\n");
+        for follower in [&mut prompt, &mut behind] {
+            assert_eq!(texts(&collect(follower, 1).await), ["z"]);
+            assert_eq!(follower.rest().unwrap(), []);
+        }
     }
 
     #[tokio::test]

@@ -68,7 +68,7 @@ impl InstalledLog {
     }
 
     /// As long as the file cannot be written as it should, looks after it from time to time: the next event may be far
-    /// off. Never ends.
+    /// off. Never ends, but for a log that is no file.
     pub fn retries(&self) -> impl Future<Output = ()> + Send + 'static {
         let file = self.file.clone();
         async move {

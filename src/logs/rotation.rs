@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::segments::{highest_number, numbered, with_suffix};
+use super::segments::{numbered, numbers, with_suffix};
 use super::writer::write_options;
 use crate::config::LogSettings;
 
@@ -46,9 +46,11 @@ pub(super) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
         let _ = fs::remove_file(&new);
         return Err(error);
     }
-    for number in keep + 1..=highest_number(path)?.unwrap_or(0) {
-        // What cannot be removed is tried again next time.
-        let _ = fs::remove_file(numbered(path, number));
+    for number in numbers(path).unwrap_or_default() {
+        if number > keep {
+            // What cannot be removed is tried again next time.
+            let _ = fs::remove_file(numbered(path, number));
+        }
     }
     Ok(file)
 }
@@ -93,7 +95,7 @@ mod tests {
     fn content(path: &Path) -> Vec<String> {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let mut all = vec![read(path.to_owned())];
-        let highest = highest_number(path).unwrap().unwrap_or(0);
+        let highest = numbers(path).unwrap().into_iter().max().unwrap_or(0);
         all.extend((1..=highest).map(|number| read(numbered(path, number))));
         all
     }

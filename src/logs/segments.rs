@@ -7,7 +7,8 @@
 //! A rotation may happen at any moment of a look. It renames upwards, from the oldest on, and a look goes upwards too,
 //! so that it can meet a file twice but never miss one.
 
-use std::ffi::OsString;
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -17,8 +18,8 @@ use std::sync::Arc;
 
 use super::cursor::FileId;
 
-/// More digits are no number of a rotated file.
-const MAX_DIGITS: usize = 6;
+/// A larger number is none of a rotated file: `LOG_KEEP` goes to 1000.
+const MAX_NUMBER: u32 = 9_999;
 
 /// One file of the log, held open: whatever it is called later, or whether it is removed, it can be read.
 #[derive(Debug)]
@@ -95,8 +96,8 @@ pub(super) struct Segments<'a> {
 
 enum Stage {
     Current,
-    /// The next number, and up to which one there were files when the directory was last read.
-    Numbered(u32, u32),
+    /// The last number that was tried, and those to try that the directory had when it was last read.
+    Numbered(u32, VecDeque<u32>),
     /// Names that are left, the newest last.
     Dated(Vec<PathBuf>),
 }
@@ -105,20 +106,23 @@ impl Segments<'_> {
     fn next_name(&mut self) -> io::Result<Option<PathBuf>> {
         match &mut self.stage {
             Stage::Current => {
-                self.stage = Stage::Numbered(1, 0);
+                self.stage = Stage::Numbered(0, VecDeque::new());
                 Ok(Some(self.path.to_owned()))
             }
-            Stage::Numbered(next, highest) => {
-                if *next > *highest {
-                    // While files are renamed, reading a directory may miss one.
-                    *highest = highest_number(self.path)?.map_or(0, |highest| highest + 1);
+            Stage::Numbered(last, waiting) => {
+                if waiting.is_empty() {
+                    // While files are renamed, reading a directory may miss one: its neighbours tell where it can be.
+                    let near = numbers(self.path)?.into_iter();
+                    let near = near.flat_map(|number| number.saturating_sub(1)..=number + 2);
+                    let near: BTreeSet<u32> = near.filter(|number| number > last).collect();
+                    waiting.extend(near);
                 }
-                if *next > *highest {
+                let Some(next) = waiting.pop_front() else {
                     self.stage = Stage::Dated(dated(self.path)?);
                     return self.next_name();
-                }
-                *next += 1;
-                Ok(Some(numbered(self.path, *next - 1)))
+                };
+                *last = next;
+                Ok(Some(numbered(self.path, next)))
             }
             Stage::Dated(names) => Ok(names.pop()),
         }
@@ -154,26 +158,25 @@ impl Iterator for Segments<'_> {
 
 /// `LOG.1` and so on.
 pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
-    with_suffix(path, &format!(".{number}"))
+    with_suffix(path, format!(".{number}"))
 }
 
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Of the rotated files there are.
-pub(super) fn highest_number(path: &Path) -> io::Result<Option<u32>> {
+/// Those of the rotated files there are, in no order.
+pub(super) fn numbers(path: &Path) -> io::Result<Vec<u32>> {
     let numbers = siblings(path)?.into_iter().filter_map(|suffix| {
-        let digits = suffix.as_bytes().strip_prefix(b".")?;
-        let text = std::str::from_utf8(digits).ok()?;
-        let is_number = digits.len() <= MAX_DIGITS
-            && digits.iter().all(u8::is_ascii_digit)
-            && !digits.starts_with(b"0");
-        is_number.then(|| text.parse().ok()).flatten()
+        let digits = suffix.to_str()?.strip_prefix('.')?;
+        let number: u32 = digits.parse().ok()?;
+        // Neither `01` nor `+1`.
+        let is_canonical = number.to_string() == digits;
+        (is_canonical && (1..=MAX_NUMBER).contains(&number)).then_some(number)
     });
-    Ok(numbers.max())
+    Ok(numbers.collect())
 }
 
 fn dated(path: &Path) -> io::Result<Vec<PathBuf>> {
@@ -185,25 +188,25 @@ fn dated(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut names: Vec<PathBuf> = siblings(path)?
         .into_iter()
         .filter(is_date)
-        .map(|suffix| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(suffix);
-            name.into()
-        })
+        .map(|suffix| with_suffix(path, suffix))
         .collect();
     names.sort();
     Ok(names)
 }
 
+/// Where the log is.
+pub(super) fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// What follows the log's name in the names of its directory.
 fn siblings(path: &Path) -> io::Result<Vec<OsString>> {
     let name = path.file_name().unwrap_or_default().as_bytes();
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     let mut suffixes = Vec::new();
-    let entries = match std::fs::read_dir(directory) {
+    let entries = match std::fs::read_dir(directory(path)) {
         Ok(entries) => entries,
         // Names can be opened in a directory that cannot be listed; what is rotated is out of sight then.
         Err(error)
@@ -221,7 +224,7 @@ fn siblings(path: &Path) -> io::Result<Vec<OsString>> {
         if let Some(suffix) = sibling.as_bytes().strip_prefix(name)
             && !suffix.is_empty()
         {
-            suffixes.push(std::ffi::OsStr::from_bytes(suffix).to_owned());
+            suffixes.push(OsStr::from_bytes(suffix).to_owned());
         }
     }
     Ok(suffixes)
@@ -251,7 +254,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let ours = ["", ".1", ".2", ".9", ".10", "-20260102", "-20260101"];
-        let others = [".0", ".01", ".1.gz", ".new", "-2", "x", ".1234567", ".-1"];
+        let others = [".0", ".01", ".1.gz", ".new", "-2", "x", ".12345", ".-1"];
         for suffix in ours.iter().chain(&others) {
             std::fs::write(with_suffix(&path, suffix), suffix).unwrap();
         }

@@ -91,8 +91,8 @@ pub fn last_lines(
 /// The page of [`last_lines`] if little has to be read for it, which is done before another thread is awake. `None` says
 /// nothing about the log.
 #[must_use]
-pub fn last_lines_at_hand(path: &Path, lines: usize, before: Option<Cursor>) -> Option<Page> {
-    let walk = Walk::at_hand(path, lines, before)?;
+pub fn last_lines_at_hand(path: &Path, lines: usize) -> Option<Page> {
+    let walk = Walk::at_hand(path, lines)?;
     page(walk, lines, &Filter::default()).ok()
 }
 
@@ -132,12 +132,8 @@ pub fn last_lines_as_text(
 
 /// All the text of [`last_lines_as_text`], under the conditions of [`last_lines_at_hand`], and the lines without it.
 #[must_use]
-pub fn text_at_hand(
-    path: &Path,
-    lines: usize,
-    before: Option<Cursor>,
-) -> Option<(Vec<u8>, TextLines)> {
-    let walk = Walk::at_hand(path, lines, before)?;
+pub fn text_at_hand(path: &Path, lines: usize) -> Option<(Vec<u8>, TextLines)> {
+    let walk = Walk::at_hand(path, lines)?;
     let mut lines = text_lines(walk, lines, Filter::default()).ok()?;
     let mut text = Vec::new();
     while let Some(block) = lines.next_block().ok()? {
@@ -274,12 +270,12 @@ impl<'a> Walk<'a> {
     }
 
     /// One that gives up when it would take long.
-    fn at_hand(path: &'a Path, lines: usize, before: Option<Cursor>) -> Option<Self> {
+    fn at_hand(path: &'a Path, lines: usize) -> Option<Self> {
         if lines > AT_HAND_LINES {
             return None;
         }
-        let mut walk = Self::new(path, before).ok()?;
-        walk.reader.budget = AT_HAND_BYTES;
+        let mut walk = Self::new(path, None).ok()?;
+        walk.reader.budget = Some(AT_HAND_BYTES);
         Some(walk)
     }
 
@@ -340,7 +336,7 @@ impl<'a> Walk<'a> {
         mut take: impl FnMut(&RawLine<'_>) -> bool,
     ) -> io::Result<Found> {
         let (mut first, mut last) = (None, None);
-        let mut next = self.place();
+        let mut begin = self.place();
         let mut found = 0;
         let mut wants_more = true;
         let has_older = loop {
@@ -350,6 +346,10 @@ impl<'a> Walk<'a> {
             let Some(line) = self.previous_line()? else {
                 break false;
             };
+            if self.walked == 0 && !line.terminated {
+                // It may be finished later; what follows begins with it then.
+                begin = self.place();
+            }
             let raw = self.reader.raw(&line)?;
             match filter.judge(raw.bytes) {
                 Verdict::TooOld => {
@@ -370,10 +370,9 @@ impl<'a> Walk<'a> {
             }
             self.walked += line.len;
         };
-        next = last.unwrap_or(next);
         Ok(Found {
             first: has_older.then_some(first.unwrap_or(self.place())),
-            next,
+            next: last.unwrap_or(begin),
         })
     }
 
@@ -399,14 +398,15 @@ impl<'a> Walk<'a> {
     }
 
     fn go_to_older(&mut self) -> io::Result<bool> {
+        if self.reader.budget.is_some() {
+            // Directories have to be read for that.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let Some(segment) = self.older.next().transpose()? else {
             return Ok(false);
         };
         let end = segment.len()?;
-        self.reader = Backwards {
-            budget: self.reader.budget,
-            ..Backwards::new(Arc::clone(&segment), end)
-        };
+        self.reader = Backwards::new(Arc::clone(&segment), end);
         self.parts.push_front(Part {
             segment,
             start: end,
@@ -431,8 +431,8 @@ struct Backwards {
     block: Vec<u8>,
     block_offset: u64,
     next_block: u64,
-    /// How much may still be read.
-    budget: u64,
+    /// How much may still be read, if that is limited.
+    budget: Option<u64>,
 }
 
 impl Backwards {
@@ -443,7 +443,7 @@ impl Backwards {
             block: Vec::new(),
             block_offset: end,
             next_block: FIRST_BLOCK,
-            budget: u64::MAX,
+            budget: None,
         }
     }
 
@@ -513,10 +513,10 @@ impl Backwards {
     }
 
     fn load(&mut self, offset: u64, len: usize) -> io::Result<()> {
-        let Some(budget) = self.budget.checked_sub(len as u64) else {
-            return Err(io::ErrorKind::WouldBlock.into());
-        };
-        self.budget = budget;
+        if let Some(budget) = &mut self.budget {
+            let left = budget.checked_sub(len as u64);
+            *budget = left.ok_or(io::ErrorKind::WouldBlock)?;
+        }
         self.block.resize(len, 0);
         self.block_offset = offset;
         self.segment.file.read_exact_at(&mut self.block, offset)
@@ -607,14 +607,14 @@ mod tests {
         let content = numbered(1_000);
         let (_keep, path) = log(content.as_bytes());
         for lines in [1, 50, AT_HAND_LINES] {
-            let at_hand = last_lines_at_hand(&path, lines, None).unwrap();
+            let at_hand = last_lines_at_hand(&path, lines).unwrap();
             let page = last_lines(&path, lines, &Filter::default(), None).unwrap();
             assert_eq!(at_hand.entries, page.entries);
             assert_eq!((at_hand.first, at_hand.next), (page.first, page.next));
         }
-        assert!(last_lines_at_hand(&path, AT_HAND_LINES + 1, None).is_none());
+        assert!(last_lines_at_hand(&path, AT_HAND_LINES + 1).is_none());
         let (_keep, path) = log(&vec![b'x'; 1_000_000]);
-        assert!(last_lines_at_hand(&path, 1, None).is_none());
+        assert!(last_lines_at_hand(&path, 1).is_none());
     }
 
     #[test]

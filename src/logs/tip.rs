@@ -23,10 +23,12 @@ const BLOCK: usize = 64 * 1024;
 /// What was read lately is kept for those who are a little behind: so many reads, and so many bytes of the log.
 const KEPT_READS: usize = 64;
 const KEPT_BYTES: u64 = 256 * 1024;
-/// How long the end is left alone after a read, for each follower: about what it costs to tell one. So the crowd has half
-/// of the machine at most, and what is logged meanwhile is told together.
+/// How long the end is left alone once it is reached, for each follower: about what it costs to tell one. What is logged
+/// meanwhile is told together.
 const REST_A_FOLLOWER: Duration = Duration::from_micros(20);
 
+/// How often a log is tried again that cannot be read.
+const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
 /// What a timer can tell apart.
 const MIN_REST: Duration = Duration::from_millis(1);
 
@@ -44,17 +46,19 @@ pub(super) struct Tip {
 #[derive(Debug)]
 pub(super) struct Read {
     pub batch: Arc<Batch>,
+    /// How often a file had been cut short before.
+    pub cuts_before: u64,
     pub to: Option<TipPlace>,
     pub cuts: u64,
 }
 
 impl Tip {
     /// What was read from this place on.
-    pub fn read_from(&self, place: Option<Cursor>) -> Option<&Read> {
+    pub fn read_from(&self, place: Option<Cursor>, cuts: u64) -> Option<&Read> {
         // The newest is wanted most.
         let mut newest_first = self.reads.iter().rev();
         newest_first
-            .find(|read| read.batch.from == place)
+            .find(|read| read.batch.from == place && read.cuts_before == cuts)
             .map(Arc::as_ref)
     }
 
@@ -157,25 +161,41 @@ impl Watcher {
 
 async fn run(mut reader: Reader, mut changes: Changes, tip: watch::Sender<Arc<Tip>>) {
     let mut has_news = false;
+    let mut failure = None;
     loop {
-        let before = reader.place();
+        let (before, cuts_before) = (reader.place(), reader.cuts);
         match reader.step(BLOCK, None, |_| true) {
             Ok(Step::Batch(batch)) => {
                 if !batch.items.is_empty() || reader.place() != before {
                     let (to, cuts) = (reader.tip_place(), reader.cuts);
-                    tip.send_modify(|tip| Arc::make_mut(tip).push(Read { batch, to, cuts }));
+                    let read = Read {
+                        batch,
+                        cuts_before,
+                        to,
+                        cuts,
+                    };
+                    tip.send_modify(|tip| Arc::make_mut(tip).push(read));
                     has_news = true;
                 }
                 tokio::task::yield_now().await;
             }
-            // What has the log's name cannot be read: as long as that lasts, nothing is new.
-            Ok(Step::Idle) | Err(_) => {
+            Ok(Step::Idle) => {
                 let followers = u32::try_from(tip.receiver_count()).unwrap_or(u32::MAX);
                 let rest = REST_A_FOLLOWER.saturating_mul(followers);
                 if std::mem::take(&mut has_news) && rest >= MIN_REST {
                     tokio::time::sleep(rest).await;
                 }
+                failure = None;
                 changes.next().await;
+            }
+            // As when a directory has the log's name. Nothing is new as long as that lasts.
+            Err(error) => {
+                let text = error.to_string();
+                if failure.as_ref() != Some(&text) {
+                    tracing::error!(%error, "the log cannot be followed for now");
+                    failure = Some(text);
+                }
+                let _ = tokio::time::timeout(FAILURE_INTERVAL, changes.next()).await;
             }
         }
     }
@@ -199,10 +219,8 @@ impl Subscription {
     }
 
     /// Returns when the tip is not the one that was seen. May be dropped at any time.
-    pub async fn changed(&mut self) {
-        if self.tip.changed().await.is_err() {
-            // The reading task is gone only when the runtime is.
-            std::future::pending::<()>().await;
-        }
+    pub async fn changed(&mut self) -> io::Result<()> {
+        let changed = self.tip.changed().await;
+        changed.map_err(|_| io::Error::other("the task that reads the log has ended"))
     }
 }

@@ -4,12 +4,16 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
+
+use super::segments::directory;
 
 /// How often to look where inotify is not to be had.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -36,6 +40,10 @@ impl Changes {
     /// Returns when there may be something new. May be dropped at any time.
     pub async fn next(&mut self) {
         match self {
+            Self::Told(watches) if watches.is_blind.load(Ordering::Relaxed) => {
+                // Late is enough; it is never an error.
+                let _ = tokio::time::timeout(POLL_INTERVAL, watches.next()).await;
+            }
             Self::Told(watches) => watches.next().await,
             Self::Polled => tokio::time::sleep(POLL_INTERVAL).await,
         }
@@ -75,17 +83,15 @@ pub(super) struct Watches {
     inotify: AsyncFd<Pollable>,
     path: PathBuf,
     name: OsString,
+    /// The file cannot be watched, as where too many are: only the directory tells.
+    is_blind: AtomicBool,
 }
 
 impl Watches {
     fn new(path: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
         inotify.add_watch(
-            directory,
+            directory(path),
             AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO,
         )?;
         let pollable = Pollable {
@@ -99,6 +105,7 @@ impl Watches {
             inotify: AsyncFd::with_interest(pollable, Interest::READABLE)?,
             path: path.to_owned(),
             name: path.file_name().unwrap_or_default().to_owned(),
+            is_blind: AtomicBool::new(false),
         };
         watches.watch_file();
         Ok(watches)
@@ -107,7 +114,9 @@ impl Watches {
     /// Watches whatever file has the name now; that it is not there is told by the watch on the directory.
     fn watch_file(&self) {
         if let Ok(inotify) = self.inotify.get_ref().inotify() {
-            let _ = inotify.add_watch(&self.path, AddWatchFlags::IN_MODIFY);
+            let watched = inotify.add_watch(&self.path, AddWatchFlags::IN_MODIFY);
+            let is_blind = watched.is_err_and(|errno| errno != Errno::ENOENT);
+            self.is_blind.store(is_blind, Ordering::Relaxed);
         }
     }
 
@@ -124,6 +133,10 @@ impl Watches {
             };
             let mut changed = false;
             for event in events {
+                if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                    // Perhaps the file has been another one since.
+                    self.watch_file();
+                }
                 match event.name {
                     // Of a file, or that events were lost.
                     None => changed = true,

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use memchr::{memchr, memchr_iter, memrchr};
 use nix::libc;
@@ -21,8 +22,8 @@ use crate::config::{LogFormat, LogSettings};
 
 /// How much is gathered before it is written even though more waits, and how much is kept while nothing can be written.
 const BUFFER: usize = 256 * 1024;
-/// How much a file grows before a rotation that failed is tried again, in bytes.
-const ROTATE_AGAIN_AFTER: u64 = 1024 * 1024;
+/// How long a rotation that failed is not tried again.
+const ROTATE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// The log file cannot be used.
 #[derive(Debug, Error)]
@@ -65,8 +66,8 @@ pub struct LogFile {
     begun: Option<(usize, u64)>,
     /// How long the file was when we were the last to write.
     known_size: u64,
-    /// After a rotation that failed: how long the file must be for the next attempt.
-    rotate_again_at: u64,
+    /// After a rotation that failed: when it is tried again.
+    rotate_again_at: Option<Instant>,
     takes_stdio: bool,
     health: Arc<LogHealth>,
 }
@@ -90,7 +91,7 @@ impl LogFile {
             lost: 0,
             begun: None,
             known_size: 0,
-            rotate_again_at: 0,
+            rotate_again_at: None,
             takes_stdio: false,
             health: Arc::default(),
         })
@@ -117,7 +118,7 @@ impl LogFile {
         if !self.is_in_place() {
             self.reopen();
         }
-        let mut outcome = self.write_out();
+        let mut outcome = self.retry_rotation().and_then(|()| self.write_out());
         if outcome.is_ok() && self.lost > 0 {
             let lost = std::mem::take(&mut self.lost);
             self.say(&format!(
@@ -162,7 +163,17 @@ impl LogFile {
         }
     }
 
-    fn rotate(&mut self, size: u64) {
+    fn retry_rotation(&mut self) -> io::Result<()> {
+        if self.rotate_again_at.is_some_and(|at| at <= Instant::now()) {
+            self.rotate_again_at = None;
+            if self.file.metadata()?.len() >= self.rotation.max_size {
+                self.rotate();
+            }
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self) {
         let rotated = rotate(&self.path, self.rotation.keep)
             .and_then(|file| Ok((FileId::of(&file.metadata()?), file)));
         match rotated {
@@ -171,7 +182,7 @@ impl LogFile {
                 self.health.report(|troubles| troubles.rotate = None);
             }
             Err(error) => {
-                self.rotate_again_at = size + ROTATE_AGAIN_AFTER;
+                self.rotate_again_at = Some(Instant::now() + ROTATE_AGAIN_AFTER);
                 let text = format!("the log file cannot be rotated and grows: {error}");
                 let mut is_new = false;
                 self.health.report(|troubles| {
@@ -194,7 +205,7 @@ impl LogFile {
         self.id = id;
         self.begun = None;
         self.known_size = 0;
-        self.rotate_again_at = 0;
+        self.rotate_again_at = None;
     }
 
     fn write_out(&mut self) -> io::Result<()> {
@@ -216,7 +227,7 @@ impl LogFile {
         while !self.buffer.is_empty() {
             let part = self.that_fits(size, begun);
             if part == 0 {
-                self.rotate(size);
+                self.rotate();
                 size = self.file.metadata()?.len();
                 continue;
             }
@@ -244,7 +255,7 @@ impl LogFile {
         if begun > 0 {
             return first_line();
         }
-        let is_rotated = self.rotation.max_size > 0 && size >= self.rotate_again_at;
+        let is_rotated = self.rotation.max_size > 0 && self.rotate_again_at.is_none();
         let room = usize::try_from(self.rotation.max_size.saturating_sub(size));
         let room = room.unwrap_or(usize::MAX);
         if !is_rotated || room >= self.buffer.len() {
@@ -437,9 +448,9 @@ mod tests {
         let lines = log.lines(0);
         assert_eq!((lines.len(), lines[1].as_str()), (4, "90"), "{lines:?}");
         std::fs::remove_dir(numbered(&log.path, 1)).unwrap();
-        log.file.rotate_again_at = 0;
-        log.log(&["last"]);
-        assert_eq!((log.lines(0), log.failure()), (vec!["last".into()], None));
+        log.file.rotate_again_at = Some(Instant::now());
+        log.file.flush().unwrap();
+        assert_eq!((log.lines(0), log.failure()), (Vec::new(), None));
         assert_eq!(log.lines(1), lines);
     }
 

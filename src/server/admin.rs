@@ -253,7 +253,8 @@ impl AdminApi {
             ));
         }
         if filter.is_empty()
-            && let Some(lines) = log_stream::Lines::at_hand(&path, lines, before, wants_text)
+            && before.is_none()
+            && let Some(lines) = log_stream::Lines::at_hand(&path, lines, wants_text)
         {
             return Ok(lines);
         }
@@ -376,7 +377,7 @@ impl AdminApi {
             action = "sign_out",
             outcome = "accepted",
             subject = caller.session.subject,
-            token_id = %caller.session.id,
+            session_id = %caller.session.id,
             peer = peer.as_socket_addr().map(tracing::field::display),
         );
         Ended::new(&gate.cookie)

@@ -21,8 +21,8 @@ use super::service::Service;
 use super::shutdown::Shutdown;
 
 /// A connection on which the client got nothing for this long, and everything waits for the client, is closed: one that is
-/// kept but idle, one whose headers do not come, one that does not read its answer. Looked at once in that time, so it may last twice as long. hyper's own timeout
-/// sets a timer for each request; this one is set once a connection.
+/// kept but idle, one whose headers do not come, one that does not read its answer. Looked at once in that time, so it may
+/// last twice as long. hyper's own timeout sets a timer for each request; this one is set once a connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Once stopping: how long a client that may never end what it began (headers, the reading of a stream) is waited for.
 const STUCK_TIMEOUT: Duration = Duration::from_millis(500);

@@ -15,16 +15,14 @@ use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaRespon
 use poem_openapi::types::Type as _;
 use serde::Serialize;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Instant, Interval, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::payload::Json;
 use super::problem::Failure;
 use super::shutdown::Shutdown;
 use crate::api::{LogEntry, LogPage, StreamEnd, event};
-use crate::logs::{
-    self, Cursor, Filter, FilterTexts, Follower, From, Item, TailError, TextLines, Watcher,
-};
+use crate::logs::{self, Filter, FilterTexts, Follower, From, Item, TailError, TextLines, Watcher};
 
 /// A quiet stream says at least this often that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -47,17 +45,12 @@ pub enum Lines {
 
 impl Lines {
     /// The lines if they can be had at once.
-    pub fn at_hand(
-        path: &Path,
-        lines: usize,
-        before: Option<Cursor>,
-        as_text: bool,
-    ) -> Option<Self> {
+    pub fn at_hand(path: &Path, lines: usize, as_text: bool) -> Option<Self> {
         if as_text {
-            let (text, lines) = logs::text_at_hand(path, lines, before)?;
+            let (text, lines) = logs::text_at_hand(path, lines)?;
             Some(Self::ShortText(text, lines))
         } else {
-            let page = logs::last_lines_at_hand(path, lines, before)?;
+            let page = logs::last_lines_at_hand(path, lines)?;
             Some(Self::Page(page.into()))
         }
     }
@@ -195,10 +188,13 @@ impl LogStream {
     ) -> Result<Self, Failure> {
         let path = log.path().to_owned();
         let follower = blocking(move || Follower::new(&log, from, filter)).await?;
+        let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+        // None is made up for after a client that did not read.
+        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             follower: follower.map_err(|source| unreadable(&TailError::Io { path, source }))?,
             shutdown: Box::pin(shutdown.begun_owned()),
-            keep_alive: interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE),
+            keep_alive,
             stage: Stage::Opening,
             is_chunked: true,
         })

@@ -7,7 +7,7 @@ use fullon_master_api::instance::Process;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Home, Outcome, PATIENCE, Running, eventually, request, spawn};
+use crate::support::{Home, Outcome, PATIENCE, Running, eventually, spawn};
 
 /// `fullon logs` with its output on a pipe.
 struct Logs {
@@ -59,10 +59,6 @@ impl Logs {
     }
 }
 
-fn mark(home: &Home, mark: &str) {
-    request(&home.public(), "GET", "/", &[("X-Request-Id", mark)], "");
-}
-
 fn whole_log(home: &Home) -> Vec<String> {
     let mut text = String::new();
     for suffix in ["2", "1"] {
@@ -88,21 +84,21 @@ fn through_rotations_restarts_and_a_crash_until_the_daemon_stops() {
     let home = Home::started();
     let mut logs = Logs::follow(&home, &["--lines", "10000"]);
     let mut read = logs.read_to(" ready version=");
-    mark(&home, "before");
+    home.mark("before");
     read.extend(logs.read_to("before"));
     rotate(&home);
-    mark(&home, "rotated");
+    home.mark("rotated");
     read.extend(logs.read_to("rotated"));
     home.run(["restart"]).succeeds();
-    mark(&home, "restarted");
+    home.mark("restarted");
     rotate(&home);
-    mark(&home, "rotated-again");
+    home.mark("rotated-again");
     read.extend(logs.read_to("rotated-again"));
     let daemon = home.daemon().unwrap();
     daemon.kill().unwrap();
     assert!(daemon.wait(PATIENCE));
     home.run(["start"]).succeeds();
-    mark(&home, "after-crash");
+    home.mark("after-crash");
     read.extend(logs.read_to("after-crash"));
     home.run(["stop"]).succeeds();
     let (rest, outcome) = logs.end();
@@ -120,7 +116,7 @@ fn from_the_file_through_a_rotation_when_the_admin_api_is_out_of_reach() {
     logs.read_to(" ready version=");
     rotate(&home);
     signal(&daemon, Signal::SIGCONT);
-    mark(&home, "rotated");
+    home.mark("rotated");
     logs.read_to("rotated");
     home.run(["stop"]).succeeds();
     let (rest, outcome) = logs.end();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Answer, Connection, Home, request};
+use crate::support::{Answer, Connection, Home};
 
 struct Stream(Connection);
 
@@ -56,15 +56,11 @@ impl Stream {
     }
 }
 
-fn mark(home: &Home, mark: &str) {
-    request(&home.public(), "GET", "/", &[("X-Request-Id", mark)], "");
-}
-
 #[test]
 fn history_then_what_comes() {
     let home = Home::started();
     for number in 0..5 {
-        mark(&home, &format!("before-{number}"));
+        home.mark(&format!("before-{number}"));
     }
     crate::support::eventually("it is logged", || home.log().contains("before-4"));
     let (mut stream, head) = Stream::open(&home, "?lines=3", &[]);
@@ -74,7 +70,7 @@ fn history_then_what_comes() {
         assert!(stream.line().contains(&format!("before-{number}")));
     }
     assert!(stream.line().contains("/admin/logs/stream"));
-    mark(&home, "after-0");
+    home.mark("after-0");
     assert!(stream.line().contains("after-0"));
 }
 
@@ -82,7 +78,7 @@ fn history_then_what_comes() {
 fn resumes_after_exactly_the_last_event() {
     let home = Home::started();
     for number in 0..5 {
-        mark(&home, &format!("mark-{number}"));
+        home.mark(&format!("mark-{number}"));
     }
     crate::support::eventually("it is logged", || home.log().contains("mark-4"));
     let (mut stream, _) = Stream::open(&home, "?lines=5", &[]);
@@ -129,7 +125,7 @@ fn a_client_that_was_cut_off_before_the_first_event_misses_none() {
     );
     let id = id.strip_prefix("id: ").unwrap();
     drop(stream);
-    mark(&home, "missed");
+    home.mark("missed");
     let (mut stream, _) = Stream::open(&home, "?lines=0", &[("Last-Event-ID", id)]);
     assert!(stream.line().contains("/admin/logs/stream"));
     assert!(stream.line().contains("missed"));
@@ -169,13 +165,13 @@ fn old_clients_get_a_body_that_ends_with_the_connection_and_head_gets_none() {
 #[test]
 fn filters_hold_for_history_and_for_what_comes() {
     let home = Home::started();
-    mark(&home, "wanted-0");
-    mark(&home, "other");
+    home.mark("wanted-0");
+    home.mark("other");
     crate::support::eventually("it is logged", || home.log().contains("other"));
     let (mut stream, _) = Stream::open(&home, "?contains=wanted&level=info", &[]);
     assert!(stream.line().contains("wanted-0"));
-    mark(&home, "other");
-    mark(&home, "wanted-1");
+    home.mark("other");
+    home.mark("wanted-1");
     assert!(stream.line().contains("wanted-1"));
 }
 

@@ -147,6 +147,11 @@ impl Home {
         )
     }
 
+    /// Has the daemon log a line with this name in it.
+    pub fn mark(&self, name: &str) {
+        request(&self.public(), "GET", "/", &[("X-Request-Id", name)], "");
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap()
     }
