@@ -16,6 +16,7 @@ mod segments;
 mod sequence_tests;
 mod tail;
 mod tip;
+mod walk;
 mod watch;
 mod writer;
 

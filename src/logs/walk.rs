@@ -1,0 +1,328 @@
+//! Walking from a place in the log towards its start, line by line and from file to file.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use memchr::memrchr;
+
+use super::cursor::Cursor;
+use super::entry::{Filter, MAX_LINE_BYTES, RawLine, Verdict};
+use super::segments::{Segment, Segments, newest_first};
+use super::tail::TailError;
+
+/// What is read at once.
+pub(super) const BLOCK: u64 = 64 * 1024;
+/// The first block: enough for the usual 50 lines.
+const FIRST_BLOCK: u64 = 16 * 1024;
+/// What may be read on a thread that serves, and how many lines taken apart.
+const AT_HAND_BYTES: u64 = 128 * 1024;
+pub(super) const AT_HAND_LINES: usize = 200;
+
+/// What a search came to.
+pub(super) struct Found {
+    /// The oldest line of those found, or the place that was reached; `None` when nothing lies before.
+    pub first: Option<Cursor>,
+    /// The newest of them, or the place where the search began.
+    pub next: Cursor,
+}
+
+/// The range of a file in which all lines lie that were found in it; empty when there are none.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub segment: Arc<Segment>,
+    pub start: u64,
+    pub end: u64,
+}
+
+/// Walks from a place towards the start of the log, one line at a time.
+pub(super) struct Walk<'a> {
+    older: Segments<'a>,
+    reader: Backwards,
+    /// Oldest first; the first one is of the file it is in.
+    pub parts: VecDeque<Part>,
+    walked: u64,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(path: &'a Path, before: Option<Cursor>) -> Result<Self, TailError> {
+        let fail = TailError::io(path);
+        let mut older = newest_first(path);
+        loop {
+            let segment = older.next().transpose().map_err(&fail)?;
+            let segment = match (segment, before) {
+                (Some(segment), _) => segment,
+                (None, Some(_)) => return Err(TailError::Gone),
+                (None, None) => return Err(fail(io::ErrorKind::NotFound.into())),
+            };
+            let len = segment.len().map_err(&fail)?;
+            let end = match before {
+                None => len,
+                Some(cursor) if cursor.file != segment.id => continue,
+                Some(cursor) if cursor.offset > len => return Err(TailError::Gone),
+                Some(cursor) => cursor.offset,
+            };
+            return Ok(Self::at(older, segment, end));
+        }
+    }
+
+    /// One that gives up when it would take long.
+    pub fn at_hand(path: &'a Path, lines: usize) -> Option<Self> {
+        if lines > AT_HAND_LINES {
+            return None;
+        }
+        let mut walk = Self::new(path, None).ok()?;
+        walk.reader.budget = Some(AT_HAND_BYTES);
+        Some(walk)
+    }
+
+    /// From the end of the last line that is finished, in the newest file that has any content. `None` when there is no
+    /// file.
+    pub fn from_last_finished(path: &'a Path) -> io::Result<Option<Self>> {
+        let mut older = newest_first(path);
+        let Some(newest) = older.next().transpose()? else {
+            return Ok(None);
+        };
+        let mut walk = Self::at(older, Arc::clone(&newest), newest.len()?);
+        match walk.previous_line()? {
+            None => walk = Self::at(newest_first(path), newest, 0),
+            Some(line) => {
+                let end = line.offset + if line.terminated { line.len } else { 0 };
+                walk.step_to(end);
+            }
+        }
+        Ok(Some(walk))
+    }
+
+    fn at(older: Segments<'a>, segment: Arc<Segment>, end: u64) -> Self {
+        Self {
+            older,
+            reader: Backwards::new(Arc::clone(&segment), end),
+            parts: VecDeque::from([Part {
+                segment,
+                start: end,
+                end,
+            }]),
+            walked: 0,
+        }
+    }
+
+    /// Makes this place of the file it is in the beginning of the walk.
+    fn step_to(&mut self, end: u64) {
+        self.parts.truncate(1);
+        if let Some(part) = self.parts.front_mut() {
+            (part.start, part.end) = (end, end);
+        }
+        self.reader.end = end;
+        self.walked = 0;
+    }
+
+    fn place(&self) -> Cursor {
+        Cursor {
+            file: self.reader.segment.id,
+            offset: self.reader.end,
+            len: 0,
+        }
+    }
+
+    pub fn search(
+        &mut self,
+        lines: usize,
+        filter: &Filter,
+        bound: Option<u64>,
+        mut take: impl FnMut(&RawLine<'_>) -> bool,
+    ) -> io::Result<Found> {
+        let (mut first, mut last) = (None, None);
+        let mut begin = self.place();
+        let mut found = 0;
+        let mut wants_more = true;
+        let has_older = loop {
+            if found >= lines || !wants_more || bound.is_some_and(|bound| self.walked >= bound) {
+                break self.has_older()?;
+            }
+            let Some(line) = self.previous_line()? else {
+                break false;
+            };
+            if self.walked == 0 && !line.terminated {
+                // It may be finished later; what follows begins with it then.
+                begin = self.place();
+            }
+            let raw = self.reader.raw(&line)?;
+            match filter.judge(raw.bytes) {
+                Verdict::TooOld => {
+                    // Not part of what was found.
+                    self.reader.end = line.offset + line.len;
+                    break false;
+                }
+                Verdict::Wanted => {
+                    first = Some(raw.cursor);
+                    last = last.or(first);
+                    found += 1;
+                    wants_more = take(&raw);
+                    if let Some(part) = self.parts.front_mut() {
+                        part.start = line.offset;
+                    }
+                }
+                Verdict::Unwanted => first = None,
+            }
+            self.walked += line.len;
+        };
+        Ok(Found {
+            first: has_older.then_some(first.unwrap_or(self.place())),
+            next: last.unwrap_or(begin),
+        })
+    }
+
+    fn previous_line(&mut self) -> io::Result<Option<Line>> {
+        loop {
+            if let Some(line) = self.reader.previous_line()? {
+                return Ok(Some(line));
+            }
+            if !self.go_to_older()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Whether anything lies before.
+    fn has_older(&mut self) -> io::Result<bool> {
+        while self.reader.end == 0 {
+            if !self.go_to_older()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn go_to_older(&mut self) -> io::Result<bool> {
+        if self.reader.budget.is_some() {
+            // Directories have to be read for that.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let Some(segment) = self.older.next().transpose()? else {
+            return Ok(false);
+        };
+        let end = segment.len()?;
+        self.reader = Backwards::new(Arc::clone(&segment), end);
+        self.parts.push_front(Part {
+            segment,
+            start: end,
+            end,
+        });
+        Ok(true)
+    }
+}
+
+struct Line {
+    offset: u64,
+    /// With its newline.
+    len: u64,
+    terminated: bool,
+}
+
+/// The same within one file, holding one block of it.
+struct Backwards {
+    segment: Arc<Segment>,
+    /// End of what has not been returned yet.
+    end: u64,
+    block: Vec<u8>,
+    block_offset: u64,
+    next_block: u64,
+    /// How much may still be read, if that is limited.
+    budget: Option<u64>,
+}
+
+impl Backwards {
+    fn new(segment: Arc<Segment>, end: u64) -> Self {
+        Self {
+            segment,
+            end,
+            block: Vec::new(),
+            block_offset: end,
+            next_block: FIRST_BLOCK,
+            budget: None,
+        }
+    }
+
+    fn previous_line(&mut self) -> io::Result<Option<Line>> {
+        if self.end == 0 {
+            return Ok(None);
+        }
+        let terminated = self.byte_before(self.end)? == b'\n';
+        let mut searched = self.end - u64::from(terminated);
+        let start = loop {
+            if searched == 0 {
+                break 0;
+            }
+            if searched <= self.block_offset {
+                self.load_before(searched)?;
+            }
+            let within = to_usize(searched - self.block_offset);
+            match memrchr(b'\n', &self.block[..within]) {
+                Some(at) => break self.block_offset + at as u64 + 1,
+                None => searched = self.block_offset,
+            }
+        };
+        let line = Line {
+            offset: start,
+            len: self.end - start,
+            terminated,
+        };
+        self.end = start;
+        Ok(Some(line))
+    }
+
+    fn raw(&mut self, line: &Line) -> io::Result<RawLine<'_>> {
+        let cursor = Cursor {
+            file: self.segment.id,
+            offset: line.offset,
+            len: line.len,
+        };
+        Ok(RawLine {
+            cursor,
+            bytes: self.content(line)?,
+            terminated: line.terminated,
+        })
+    }
+
+    /// At most the first [`MAX_LINE_BYTES`] of the line, without its newline.
+    fn content(&mut self, line: &Line) -> io::Result<&[u8]> {
+        let wanted = to_usize(line.len - u64::from(line.terminated)).min(MAX_LINE_BYTES);
+        let loaded = self.block_offset + self.block.len() as u64;
+        if line.offset < self.block_offset || line.offset + wanted as u64 > loaded {
+            self.load(line.offset, wanted)?;
+        }
+        let start = to_usize(line.offset - self.block_offset);
+        Ok(&self.block[start..start + wanted])
+    }
+
+    fn byte_before(&mut self, place: u64) -> io::Result<u8> {
+        if place <= self.block_offset || place > self.block_offset + self.block.len() as u64 {
+            self.load_before(place)?;
+        }
+        Ok(self.block[to_usize(place - 1 - self.block_offset)])
+    }
+
+    fn load_before(&mut self, end: u64) -> io::Result<()> {
+        let len = end.min(self.next_block);
+        self.next_block = BLOCK;
+        self.load(end - len, to_usize(len))
+    }
+
+    fn load(&mut self, offset: u64, len: usize) -> io::Result<()> {
+        if let Some(budget) = &mut self.budget {
+            let left = budget.checked_sub(len as u64);
+            *budget = left.ok_or(io::ErrorKind::WouldBlock)?;
+        }
+        self.block.resize(len, 0);
+        self.block_offset = offset;
+        self.segment.file.read_exact_at(&mut self.block, offset)
+    }
+}
+
+/// Differences of offsets that are at most a block apart, or lengths that are capped afterwards.
+pub(super) fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
