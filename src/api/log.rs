@@ -26,7 +26,7 @@ pub struct LogPage {
     /// The lines, oldest first.
     pub entries: Vec<LogEntry>,
     /// Pass it as `before` for the page before this one; `null` when nothing lies before. A page may have fewer lines than
-    /// asked for although something does: it ends after 8 MiB of lines, or 64 MiB that were searched.
+    /// asked for although something does: it ends after 4 MiB of lines, or 64 MiB that were searched.
     pub first_cursor: Option<String>,
     /// Pass it as `after` of the stream to go on from here.
     pub next_cursor: String,

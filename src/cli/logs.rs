@@ -76,7 +76,7 @@ fn failure(error: LogsError) -> Failure {
 fn print(entry: &LogEntry, output: &Output) -> std::result::Result<(), Failure> {
     if output.is_json() {
         let text = serde_json::to_string(entry).map_err(std::io::Error::from)?;
-        return line_of_many(&text);
+        return line_of_many(&escape_c1(&text));
     }
     let line = visible(&entry.line);
     let painted = match entry.level.as_deref() {
@@ -93,6 +93,19 @@ fn print(entry: &LogEntry, output: &Output) -> std::result::Result<(), Failure> 
         None => line,
     };
     line_of_many(&painted)
+}
+
+/// JSON may have these control characters as they are; some terminals obey them.
+fn escape_c1(json: &str) -> String {
+    let escape = |c: char| match c {
+        '\u{80}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    if json.chars().any(|c| ('\u{80}'..='\u{9f}').contains(&c)) {
+        json.chars().map(escape).collect()
+    } else {
+        json.to_owned()
+    }
 }
 
 /// Without what a terminal would obey: a log line must not move the cursor or set the window's title. In a pipe too, which

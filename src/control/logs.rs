@@ -372,11 +372,11 @@ async fn next_of_file(
             }));
         }
         let items = if is_gone {
-            follower.rest()
+            follower.now()
         } else {
             tokio::select! {
                 biased;
-                batch = follower.next() => batch.map(|batch| batch.items.clone()),
+                batch = follower.next() => batch.map(|batch| Some(batch.items.clone())),
                 () = &mut gone => {
                     is_gone = true;
                     continue;
@@ -387,9 +387,9 @@ async fn next_of_file(
             path: path.to_owned(),
             source,
         })?;
-        if items.is_empty() {
+        let Some(items) = items else {
             return Ok(None);
-        }
+        };
         *ready = items.into_iter();
     }
 }

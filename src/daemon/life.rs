@@ -115,6 +115,6 @@ impl Life {
 
     fn reopen_log(&self) {
         tracing::info!("SIGHUP: the log file is opened anew if another one has its name");
-        self.log.look_after_file();
+        self.log.reopen();
     }
 }

@@ -1,6 +1,6 @@
 //! How the log file is doing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use tokio::sync::watch;
 pub struct LogHealth {
     troubles: Mutex<Troubles>,
     has_trouble: watch::Sender<bool>,
+    /// Whoever rotates the file from outside is done.
+    reopen: AtomicBool,
     /// Events handed to the writer's queue, and how many of them it has dealt with.
     queued: AtomicU64,
     written: Mutex<u64>,
@@ -39,6 +41,7 @@ impl Default for LogHealth {
         Self {
             troubles: Mutex::default(),
             has_trouble: watch::Sender::new(false),
+            reopen: AtomicBool::new(false),
             queued: AtomicU64::default(),
             written: Mutex::default(),
             progress: Condvar::new(),
@@ -65,6 +68,15 @@ impl LogHealth {
         let now = troubles.first().is_some();
         self.has_trouble
             .send_if_modified(|has| std::mem::replace(has, now) != now);
+    }
+
+    pub(super) fn request_reopen(&self) {
+        self.reopen.store(true, Ordering::Release);
+    }
+
+    /// Whether that was requested since it was last asked.
+    pub(super) fn takes_reopen(&self) -> bool {
+        self.reopen.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn count_queued(&self) {

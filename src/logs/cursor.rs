@@ -21,6 +21,11 @@ pub struct FileId {
 }
 
 impl FileId {
+    /// Whether it was made after another one; false where that is not known.
+    pub(super) fn is_younger_than(self, other: Self) -> bool {
+        other.born > 0 && self.born > other.born
+    }
+
     /// The identity of an open file.
     #[must_use]
     pub fn of(metadata: &Metadata) -> Self {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::cursor::Cursor;
 use super::entry::{Filter, RawLine, Verdict};
 use super::forward::Forward;
-use super::segments::{Segment, Successor, newest_first, successor};
+use super::segments::{Segment, Successor, nearest, newest_first, successor};
 use super::tail;
 use super::tip::{Subscription, Tip, TipPlace, Watcher};
 use crate::api::LogEntry;
@@ -125,6 +125,18 @@ impl Follower {
         }
     }
 
+    /// A piece of what is there now and was not returned yet; it may have no items. `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be read.
+    pub fn now(&mut self) -> io::Result<Option<Vec<Item>>> {
+        Ok(match self.read(None)? {
+            Step::Batch(batch) => Some(batch.items.clone()),
+            Step::Idle => None,
+        })
+    }
+
     /// What is there now and was not returned yet, at most 1 MiB of it.
     ///
     /// # Errors
@@ -133,9 +145,9 @@ impl Follower {
     pub fn rest(&mut self) -> io::Result<Vec<Item>> {
         let mut rest = Vec::new();
         for _ in 0..REST_BLOCKS {
-            match self.read(None)? {
-                Step::Batch(batch) => rest.extend(batch.items.iter().cloned()),
-                Step::Idle => break,
+            match self.now()? {
+                Some(items) => rest.extend(items),
+                None => break,
             }
         }
         Ok(rest)
@@ -338,15 +350,18 @@ type Start = Option<(Arc<Segment>, u64)>;
 
 /// Where the line after the cursor's begins, and true; or the place nearest behind what is gone, and false.
 fn resume(path: &Path, cursor: Cursor) -> io::Result<(Start, bool)> {
-    for (age, segment) in newest_first(path).enumerate() {
+    let mut newer = Vec::new();
+    for segment in newest_first(path) {
         let segment = segment?;
         if segment.id == cursor.file {
-            let start = resume_at(&segment, age > 0, cursor)?;
+            let start = resume_at(&segment, !newer.is_empty(), cursor)?;
             // Otherwise it was cut short.
             return Ok((Some((segment, start.unwrap_or(0))), start.is_some()));
         }
+        newer.push(segment);
     }
-    Ok((oldest(path)?.map(|oldest| (oldest, 0)), false))
+    let nearest = nearest(&newer, cursor.file);
+    Ok((nearest.map(|nearest| (nearest, 0)), false))
 }
 
 fn resume_at(segment: &Segment, is_complete: bool, cursor: Cursor) -> io::Result<Option<u64>> {

@@ -60,9 +60,10 @@ impl InstalledLog {
         self.file.as_ref().map(|(_, health)| health)
     }
 
-    /// Has the writer look after the file: whether it is still in its place, and whether there is room for what waits.
-    pub fn look_after_file(&self) {
-        if let Some((queue, _)) = &self.file {
+    /// Opens the file anew if another one has its name or none has: whoever rotates it from outside is done.
+    pub fn reopen(&self) {
+        if let Some((queue, health)) = &self.file {
+            health.request_reopen();
             wake(&mut queue.clone());
         }
     }

@@ -80,7 +80,11 @@ fn shift(path: &Path, keep: u32) -> io::Result<()> {
 }
 
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to).map_err(|error| name(to, &error))
+    let why = |error: io::Error| {
+        let (from, to) = (from.display(), to.display());
+        io::Error::new(error.kind(), format!("{from} to {to}: {error}"))
+    };
+    fs::rename(from, to).map_err(why)
 }
 
 /// The same error with the file that is in the way.

@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use super::cursor::FileId;
 
-/// A larger number is none of a rotated file: `LOG_KEEP` goes to 1000.
-const MAX_NUMBER: u32 = 9_999;
+/// A larger number is none of a rotated file (`LOG_KEEP` goes so far) but perhaps a year.
+const MAX_NUMBER: u32 = 1_000;
 
 /// One file of the log, held open: whatever it is called later, or whether it is removed, it can be read.
 #[derive(Debug)]
@@ -67,22 +67,30 @@ pub(super) enum Successor {
     None,
     /// This file.
     Next(Arc<Segment>),
-    /// It is not known: the file is no longer part of the log, whose oldest file this is.
+    /// It is not known: the file is no longer part of the log. This is what [`nearest`] gives.
     Unknown(Arc<Segment>),
 }
 
 pub(super) fn successor(path: &Path, of: FileId) -> io::Result<Successor> {
-    let mut newer = None;
+    let mut newer = Vec::new();
     for segment in newest_first(path) {
         let segment = segment?;
         if segment.id == of {
-            return Ok(newer.map_or(Successor::None, Successor::Next));
+            return Ok(newer.pop().map_or(Successor::None, Successor::Next));
         }
         if segment.len()? > 0 {
-            newer = Some(segment);
+            newer.push(segment);
         }
     }
-    Ok(newer.map_or(Successor::None, Successor::Unknown))
+    Ok(nearest(&newer, of).map_or(Successor::None, Successor::Unknown))
+}
+
+/// Of files from the newest on, the oldest that was made after one that is gone; the oldest of all where that is not known.
+pub(super) fn nearest(newest_first: &[Arc<Segment>], gone: FileId) -> Option<Arc<Segment>> {
+    let is_younger = |segment: &&Arc<Segment>| segment.id.is_younger_than(gone);
+    let mut oldest_first = newest_first.iter().rev();
+    let nearest = oldest_first.find(is_younger).or(newest_first.last());
+    nearest.cloned()
 }
 
 /// See [`newest_first`].
@@ -254,7 +262,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let ours = ["", ".1", ".2", ".9", ".10", "-20260102", "-20260101"];
-        let others = [".0", ".01", ".1.gz", ".new", "-2", "x", ".12345", ".-1"];
+        let others = [".0", ".01", ".1.gz", ".new", "-2", "x", ".1001", ".-1"];
         for suffix in ours.iter().chain(&others) {
             std::fs::write(with_suffix(&path, suffix), suffix).unwrap();
         }
@@ -272,6 +280,15 @@ mod tests {
         assert!(matches!(next, Successor::Next(next) if next.id == ids[3]));
         std::fs::remove_file(numbered(&path, 10)).unwrap();
         let next = successor(&path, ids[4]).unwrap();
-        assert!(matches!(next, Successor::Unknown(oldest) if oldest.id == ids[6]));
+        assert!(matches!(next, Successor::Unknown(next) if next.id == ids[6]));
+        std::fs::remove_file(&path).unwrap();
+        let next = successor(&path, ids[0]).unwrap();
+        assert!(matches!(next, Successor::Unknown(next) if next.id == ids[6]));
+        let all: Vec<_> = newest_first(&path).map(|s| s.unwrap()).collect();
+        // Of those that were made after it.
+        std::fs::write(&path, "new").unwrap();
+        let new = newest_first(&path).next().unwrap().unwrap();
+        let segments = [vec![Arc::clone(&new)], all].concat();
+        assert_eq!(nearest(&segments, ids[6]).unwrap().id, new.id);
     }
 }

@@ -30,7 +30,7 @@ enum Step {
     WriteOutside,
     /// The first part of a line that is finished later, as by a library that writes in pieces.
     WriteHalf,
-    /// An outside rotation renames the file; the daemon is told later, or notices.
+    /// An outside rotation renames the file, and makes a new one or tells the daemon.
     RenameOutside { creates: bool },
     /// The daemon ends, and another one starts.
     Restart { killed_within_a_line: bool },
@@ -172,6 +172,7 @@ impl World {
                 if *creates {
                     self.append("");
                 } else {
+                    self.writer.health().request_reopen();
                     self.writer.flush().unwrap();
                 }
             }

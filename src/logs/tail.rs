@@ -16,7 +16,7 @@ use super::walk::{BLOCK, Part, Walk, to_usize};
 use crate::api::{LogEntry, LogPage};
 
 /// A page ends early when its lines together exceed this, so that ten thousand long lines do not fill memory.
-const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
+const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// A search ends early when it went through this much; the next one goes on where it ended.
 const MAX_SEARCHED_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -196,7 +196,7 @@ impl TextLines {
                 self.reading = Some((Forward::new(part.segment, part.start), part.end));
                 continue;
             };
-            let wanted = to_usize((*end - forward.reached()).min(BLOCK));
+            let wanted = to_usize(end.saturating_sub(forward.reached()).min(BLOCK));
             self.buffer.resize(wanted, 0);
             let mut text = Vec::new();
             let mut take = |line: &RawLine<'_>| {
@@ -206,6 +206,9 @@ impl TextLines {
                 }
             };
             if !forward.read(&mut self.buffer, Some(*end), &mut take)? {
+                if forward.reached() < *end {
+                    return Err(io::Error::other("the log file was cut short meanwhile"));
+                }
                 forward.finish(take);
                 self.reading = None;
             }

@@ -22,6 +22,9 @@ use crate::config::{LogFormat, LogSettings};
 
 /// How much is gathered before it is written even though more waits, and how much is kept while nothing can be written.
 const BUFFER: usize = 256 * 1024;
+/// How long a file that was renamed is written to while no other has its name: logrotate makes one, unless it is told not
+/// to, and keeps out of the way of one that is there already.
+const NAMELESS_FOR: Duration = Duration::from_secs(1);
 /// How long a rotation that failed is not tried again.
 const ROTATE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -68,6 +71,8 @@ pub struct LogFile {
     known_size: u64,
     /// After a rotation that failed: when it is tried again.
     rotate_again_at: Option<Instant>,
+    /// Since when no file has the log's name.
+    nameless_since: Option<Instant>,
     takes_stdio: bool,
     health: Arc<LogHealth>,
 }
@@ -92,6 +97,7 @@ impl LogFile {
             begun: None,
             known_size: 0,
             rotate_again_at: None,
+            nameless_since: None,
             takes_stdio: false,
             health: Arc::default(),
         })
@@ -115,7 +121,7 @@ impl LogFile {
 
     /// Writes what waits, as far as that can be had.
     fn drain(&mut self) {
-        if !self.is_in_place() {
+        if self.is_left() {
             self.reopen();
         }
         let mut outcome = self.retry_rotation().and_then(|()| self.write_out());
@@ -139,10 +145,16 @@ impl LogFile {
             .count_written(std::mem::take(&mut self.buffered));
     }
 
-    /// Whether the file still has the log's name: an outside rotation renames it, and an accident removes it.
-    fn is_in_place(&self) -> bool {
-        let there = std::fs::symlink_metadata(&self.path);
-        there.is_ok_and(|there| FileId::of(&there) == self.id)
+    /// Whether the log is another file now: an outside rotation renames it, and an accident removes it.
+    fn is_left(&mut self) -> bool {
+        let is_requested = self.health.takes_reopen();
+        if let Ok(there) = std::fs::symlink_metadata(&self.path) {
+            self.nameless_since = None;
+            return FileId::of(&there) != self.id;
+        }
+        let since = *self.nameless_since.get_or_insert_with(Instant::now);
+        let is_removed = self.file.metadata().is_ok_and(|ours| ours.nlink() == 0);
+        is_requested || is_removed || since.elapsed() >= NAMELESS_FOR
     }
 
     fn reopen(&mut self) {
@@ -206,6 +218,7 @@ impl LogFile {
         self.begun = None;
         self.known_size = 0;
         self.rotate_again_at = None;
+        self.nameless_since = None;
     }
 
     fn write_out(&mut self) -> io::Result<()> {
@@ -255,7 +268,9 @@ impl LogFile {
         if begun > 0 {
             return first_line();
         }
-        let is_rotated = self.rotation.max_size > 0 && self.rotate_again_at.is_none();
+        let is_rotated = self.rotation.max_size > 0
+            && self.rotate_again_at.is_none()
+            && self.nameless_since.is_none();
         let room = usize::try_from(self.rotation.max_size.saturating_sub(size));
         let room = room.unwrap_or(usize::MAX);
         if !is_rotated || room >= self.buffer.len() {
@@ -459,11 +474,22 @@ mod tests {
         let mut log = Log::new(0);
         log.log(&["one"]);
         std::fs::rename(&log.path, numbered(&log.path, 1)).unwrap();
+        // Whoever rotated it may be about to make a new one.
         log.log(&["two"]);
-        assert_eq!(
-            (log.lines(1), log.lines(0)),
-            (vec!["one".into()], vec!["two".into()])
-        );
+        assert!(!log.path.exists());
+        File::create(&log.path).unwrap();
+        log.log(&["three"]);
+        assert_eq!(log.lines(1), ["one", "two"]);
+        assert_eq!(log.lines(0), ["three"]);
+        std::fs::rename(&log.path, numbered(&log.path, 2)).unwrap();
+        log.file.health.request_reopen();
+        log.log(&["four"]);
+        std::fs::rename(&log.path, numbered(&log.path, 3)).unwrap();
+        log.log(&["five"]);
+        log.file.nameless_since = Instant::now().checked_sub(NAMELESS_FOR);
+        log.log(&["six"]);
+        assert_eq!(log.lines(3), ["four", "five"]);
+        assert_eq!(log.lines(0), ["six"]);
         std::fs::remove_file(&log.path).unwrap();
         log.file.flush().unwrap();
         assert_eq!(log.lines(0), [""; 0]);
@@ -547,6 +573,7 @@ mod tests {
         log.log(&["two"]);
         assert!(log.failure().unwrap().contains("symbolic link"));
         std::fs::remove_file(&log.path).unwrap();
+        log.file.health.request_reopen();
         log.log(&["three"]);
         assert_eq!(log.failure(), None);
         let lines = log.lines(1);

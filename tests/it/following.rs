@@ -143,3 +143,63 @@ fn escapes_do_not_reach_the_terminal_and_a_reader_that_has_enough_ends_it() {
     eventually("it ends", || !logs.child.is_alive());
     assert!(logs.child.0.wait().unwrap().success());
 }
+
+#[test]
+fn a_log_that_is_cut_short_or_removed_again_and_again_is_told_once_each_and_nothing_repeats() {
+    let home = Home::started();
+    let mut logs = Logs::follow(&home, &["--lines", "1"]);
+    // It is connected before the first cut.
+    logs.read_to("/admin/logs/stream");
+    let mut read = Vec::new();
+    for number in 0..6 {
+        // A file that is as long again before anybody looks does not seem to be cut short.
+        for _ in 0..20 {
+            home.mark("long");
+        }
+        let end = format!("end-{number}");
+        home.mark(&end);
+        read.extend(logs.read_to(&end));
+        if number % 2 == 0 {
+            std::fs::File::create(home.log_file()).unwrap();
+        } else {
+            std::fs::remove_file(home.log_file()).unwrap();
+        }
+        let last = format!("round-{number}-b");
+        home.mark(&format!("round-{number}-a"));
+        home.mark(&last);
+        read.extend(logs.read_to(&last));
+    }
+    home.run(["stop"]).succeeds();
+    let (rest, outcome) = logs.end();
+    read.extend(rest);
+    // A line that was logged between the cut and its being noticed may be gone with it; none comes twice.
+    let mut lines: Vec<&String> = read.iter().filter(|line| line.contains("round-")).collect();
+    let count = lines.len();
+    lines.dedup();
+    assert!(
+        (6..=12).contains(&count) && lines.len() == count,
+        "{read:#?}"
+    );
+    let gaps = outcome.stderr.matches("lines are missing here").count();
+    assert!((1..=12).contains(&gaps), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_search_in_the_file_goes_to_its_end() {
+    let home = Home::started();
+    home.mark("needle-0");
+    let others = format!("{}\n", "x".repeat(999)).repeat(3_000);
+    eventually("it is logged", || home.log().contains("needle-0"));
+    let mut log = std::fs::OpenOptions::new()
+        .append(true)
+        .open(home.log_file())
+        .unwrap();
+    log.write_all(others.as_bytes()).unwrap();
+    home.mark("needle-1");
+    eventually("it is logged", || home.log().contains("needle-1"));
+    let daemon = home.daemon().unwrap();
+    daemon.kill().unwrap();
+    assert!(daemon.wait(PATIENCE));
+    let outcome = home.run(["logs", "--contains", "needle-"]).succeeds();
+    assert_eq!(outcome.stdout.lines().count(), 2, "{outcome:#?}");
+}

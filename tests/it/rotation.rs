@@ -145,3 +145,39 @@ fn a_cursor_outlives_rotation_and_restart_and_is_gone_with_its_file() {
     home.ask("GET", &before)
         .is_problem(410, "no longer in the log");
 }
+
+#[test]
+fn a_neighbour_with_a_large_number_is_left_alone_and_costs_nothing() {
+    let home = started("1");
+    let neighbours = ["999999", "202511", "2025"].map(|suffix| {
+        let file = home.path().join(format!("fullon.log.{suffix}"));
+        std::fs::write(&file, "not ours\n").unwrap();
+        file
+    });
+    mark(&home, 1_000);
+    assert!(rotated(&home, 1).exists() && !rotated(&home, 2).exists());
+    assert!(neighbours.iter().all(|file| file.exists()));
+    let all = text(&home, "?lines=1000000");
+    assert!(!all.body.contains("not ours"));
+}
+
+#[test]
+fn what_rotates_from_outside_makes_the_new_file_and_one_that_was_removed_comes_back() {
+    let home = started("5");
+    std::fs::rename(home.log_file(), rotated(&home, 1)).unwrap();
+    let log_of = |file: PathBuf| std::fs::read_to_string(file).unwrap();
+    home.mark("nameless");
+    eventually("it is logged", || {
+        log_of(rotated(&home, 1)).contains("nameless")
+    });
+    assert!(!home.log_file().exists());
+    std::fs::File::create_new(home.log_file()).unwrap();
+    home.mark("named");
+    eventually("it is logged", || home.log().contains("named"));
+    std::fs::remove_file(home.log_file()).unwrap();
+    home.mark("removed");
+    eventually("it is logged", || {
+        home.log_file().exists() && home.log().contains("removed")
+    });
+    assert_eq!(mode(&home.log_file()), 0o600);
+}
