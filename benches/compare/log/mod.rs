@@ -26,6 +26,8 @@ mod written;
 
 use std::time::Duration;
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -73,23 +75,15 @@ pub fn compare(rounds: usize) -> Result<()> {
         has_failed: false,
     };
     println!("{}", machine::describe(rounds));
-    eprintln!("the log: writing 1 GiB and 10 GiB");
     let logs = BigLogs::new()?;
-    let small = logs.make("1-gib.log", GIB)?;
-    let large = logs.make("10-gib.log", 10 * GIB);
-    let large = large.inspect_err(|error| left_out("a log of 10 GiB", error));
-    interrupt::check()?;
+    let mut made = None;
     for round in 1..=rounds {
         eprintln!("the log, round {round} of {rounds}");
         let others = others()?;
         run.notes.push(format!(
             "others used {others:.0} % of the machine before round {round}"
         ));
-        run.measure("pages of 1 GiB", |run| pages::of_1_gib(run, &small))?;
-        if let Ok(large) = &large {
-            run.measure("pages of 10 GiB", |run| pages::of_10_gib(run, large))?;
-        }
-        run.measure("a million lines", |run| pages::million(run, &small))?;
+        // Before the large logs are written: a disk that was busy lets the daemon's own log wait.
         run.measure("one follower", followers::one)?;
         for size in &followers::SIZES {
             let what = format!("{} followers", size.followers);
@@ -99,17 +93,26 @@ pub fn compare(rounds: usize) -> Result<()> {
                 run.try_to(&what, |run| followers::many(run, size))?;
             }
         }
+        let (small, large) = match &mut made {
+            Some(made) => &*made,
+            None => &*made.insert(large_logs(&logs)?),
+        };
+        run.measure("pages of 1 GiB", |run| pages::of_1_gib(run, small))?;
+        if let Some(large) = large {
+            run.measure("pages of 10 GiB", |run| pages::of_10_gib(run, large))?;
+        }
+        run.measure("a million lines", |run| pages::million(run, small))?;
         if round == 1 {
             run.try_to("supervisord's pages", |run| {
-                rivals::supervisord_page(run, &small)
+                rivals::supervisord_page(run, small)
             })?;
             run.try_to("supervisord, one follower", |run| {
-                rivals::supervisord_one(run, &small)
+                rivals::supervisord_one(run, small)
             })?;
             run.try_to("supervisord, 1000 followers", |run| {
-                rivals::supervisord_many(run, &small)
+                rivals::supervisord_many(run, small)
             })?;
-            run.try_to("pm2's pages", |run| rivals::pm2_page(run, &small))?;
+            run.try_to("pm2's pages", |run| rivals::pm2_page(run, small))?;
             run.try_to("pm2, one follower", rivals::pm2_one)?;
         }
         run.measure("followers that never read", |run| {
@@ -126,6 +129,16 @@ pub fn compare(rounds: usize) -> Result<()> {
         bail!("fullon's log failed in a round: see above");
     }
     Ok(())
+}
+
+/// One of 1 GiB, and one of 10 GiB if there is room.
+fn large_logs(logs: &BigLogs) -> Result<(PathBuf, Option<PathBuf>)> {
+    eprintln!("  (writing 1 GiB and 10 GiB)");
+    let small = logs.make("1-gib.log", GIB)?;
+    let large = logs.make("10-gib.log", 10 * GIB);
+    let large = large.inspect_err(|error| left_out("a log of 10 GiB", error));
+    interrupt::check()?;
+    Ok((small, large.ok()))
 }
 
 impl Run {
