@@ -10,6 +10,7 @@ mod entry;
 mod follow;
 mod format;
 mod forward;
+mod reader;
 mod rotation;
 mod segments;
 #[cfg(test)]
@@ -23,10 +24,10 @@ mod writer;
 pub use condition::LogHealth;
 pub use cursor::Cursor;
 pub use entry::{Filter, FilterError, FilterTexts};
-pub use follow::{Batch, Follower, From, Item};
+pub use follow::Follower;
 pub use format::{InstallError, InstalledLog, Stdout, install};
-pub use tail::{
-    Page, TailError, TextLines, last_lines, last_lines_as_text, last_lines_at_hand, text_at_hand,
-};
+pub use reader::{Batch, From, Item};
+pub use tail::{Page, TextLines, last_lines, last_lines_as_text, last_lines_at_hand, text_at_hand};
 pub use tip::Watcher;
+pub use walk::TailError;
 pub use writer::{LogFile, LogFileError};

@@ -3,16 +3,14 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-
-use thiserror::Error;
 
 use super::cursor::Cursor;
 use super::entry::{Filter, RawLine, Verdict};
 use super::forward::Forward;
 use super::segments::Segment;
-use super::walk::{BLOCK, Part, Walk, to_usize};
+use super::walk::{BLOCK, Part, TailError, Walk, to_usize};
 use crate::api::{LogEntry, LogPage};
 
 /// A page ends early when its lines together exceed this, so that ten thousand long lines do not fill memory.
@@ -37,31 +35,6 @@ impl From<Page> for LogPage {
             entries: page.entries,
             first_cursor: page.first.map(|cursor| cursor.to_string()),
             next_cursor: page.next.to_string(),
-        }
-    }
-}
-
-/// The log could not be read.
-#[derive(Debug, Error)]
-pub enum TailError {
-    /// The system refused.
-    #[error("the log file {path} cannot be read: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The cursor names a line that is no longer there.
-    #[error("the line that the cursor names is no longer in the log")]
-    Gone,
-}
-
-impl TailError {
-    pub(super) fn io(path: &Path) -> impl Fn(io::Error) -> Self {
-        |source| Self::Io {
-            path: path.to_owned(),
-            source,
         }
     }
 }
@@ -221,6 +194,8 @@ impl TextLines {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::logs::entry::MAX_LINE_BYTES;
     use crate::logs::walk::AT_HAND_LINES;

@@ -14,8 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::cursor::Cursor;
 use super::entry::Filter;
-use super::follow::{Batch, From, Reader, Step};
-use super::segments::Segment;
+use super::reader::{Batch, From, Place, Reader, Step};
 use super::watch::Changes;
 
 /// How much is read at once.
@@ -36,7 +35,7 @@ const MIN_REST: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tip {
     /// `None` as long as there is no log.
-    pub place: Option<TipPlace>,
+    pub place: Option<Place>,
     /// How often a file was cut short under us.
     pub cuts: u64,
     reads: VecDeque<Arc<Read>>,
@@ -48,7 +47,7 @@ pub(super) struct Read {
     pub batch: Arc<Batch>,
     /// How often a file had been cut short before.
     pub cuts_before: u64,
-    pub to: Option<TipPlace>,
+    pub to: Option<Place>,
     pub cuts: u64,
 }
 
@@ -84,12 +83,6 @@ impl Read {
         let to = self.to.as_ref().map_or(0, |to| to.offset);
         to.saturating_sub(self.batch.from.map_or(0, |from| from.offset))
     }
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct TipPlace {
-    pub segment: Arc<Segment>,
-    pub offset: u64,
 }
 
 /// Watches one log for any number of followers.
@@ -148,7 +141,7 @@ impl Watcher {
         let mut reader = Reader::new(self.path.clone());
         reader.begin(From::Last(0), &Filter::default())?;
         let (sender, tip) = watch::channel(Arc::new(Tip {
-            place: reader.tip_place(),
+            place: reader.shared_place(),
             ..Tip::default()
         }));
         let task = tokio::spawn(run(reader, changes, sender));
@@ -167,7 +160,7 @@ async fn run(mut reader: Reader, mut changes: Changes, tip: watch::Sender<Arc<Ti
         match reader.step(BLOCK, None, |_| true) {
             Ok(Step::Batch(batch)) => {
                 if !batch.items.is_empty() || reader.place() != before {
-                    let (to, cuts) = (reader.tip_place(), reader.cuts);
+                    let (to, cuts) = (reader.shared_place(), reader.cuts);
                     let read = Read {
                         batch,
                         cuts_before,

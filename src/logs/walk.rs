@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memchr::memrchr;
+use thiserror::Error;
 
 use super::cursor::Cursor;
 use super::entry::{Filter, MAX_LINE_BYTES, RawLine, Verdict};
 use super::segments::{Segment, Segments, newest_first};
-use super::tail::TailError;
 
 /// What is read at once.
 pub(super) const BLOCK: u64 = 64 * 1024;
@@ -20,6 +20,31 @@ const FIRST_BLOCK: u64 = 16 * 1024;
 /// What may be read on a thread that serves, and how many lines taken apart.
 const AT_HAND_BYTES: u64 = 128 * 1024;
 pub(super) const AT_HAND_LINES: usize = 200;
+
+/// The log could not be read.
+#[derive(Debug, Error)]
+pub enum TailError {
+    /// The system refused.
+    #[error("the log file {path} cannot be read: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The cursor names a line that is no longer there.
+    #[error("the line that the cursor names is no longer in the log")]
+    Gone,
+}
+
+impl TailError {
+    pub(super) fn io(path: &Path) -> impl Fn(io::Error) -> Self {
+        |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
 
 /// What a search came to.
 pub(super) struct Found {

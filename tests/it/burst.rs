@@ -11,11 +11,11 @@ const EVENTS: usize = 100_000 / THREADS;
 
 /// The one test that logs in this process.
 #[test]
-fn a_hundred_thousand_events_of_many_threads_are_all_there_and_in_order() {
+fn a_hundred_thousand_events_are_all_there_in_order_and_a_panic_is_in_the_file_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     let settings = LogSettings {
-        filter: "off,burst=info".into(),
+        filter: "off,burst=info,panic=error".into(),
         format: LogFormat::Text,
         target: LogTarget::File(path.clone()),
         max_size: ByteSize::kib(256),
@@ -48,7 +48,10 @@ fn a_hundred_thousand_events_of_many_threads_are_all_there_and_in_order() {
             number => directory.path().join(format!("log.{number}")),
         };
         for line in std::fs::read_to_string(name).unwrap().lines() {
-            let (_, fields) = line.split_once(" burst: thread=").unwrap();
+            // Other tests of this process may panic meanwhile.
+            let Some((_, fields)) = line.split_once(" burst: thread=") else {
+                continue;
+            };
             let (thread, event) = fields.split_once(" event=").unwrap();
             let next = &mut next[thread.parse::<usize>().unwrap()];
             assert_eq!(event.parse::<usize>().unwrap(), *next, "{line}");
@@ -56,4 +59,13 @@ fn a_hundred_thousand_events_of_many_threads_are_all_there_and_in_order() {
         }
     }
     assert_eq!(next, [EVENTS; THREADS]);
+
+    std::thread::spawn(|| panic!("as the burst test wants it"))
+        .join()
+        .unwrap_err();
+    let log = std::fs::read_to_string(&path).unwrap();
+    assert!(
+        log.contains("ERROR panic: as the burst test wants it"),
+        "{log}"
+    );
 }
