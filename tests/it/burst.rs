@@ -7,6 +7,7 @@ use fullon_master_api::config::{LogFormat, LogSettings, LogTarget};
 use fullon_master_api::logs::{LogFile, install};
 
 const THREADS: usize = 8;
+const PANIC: &str = "as the burst test wants it";
 const EVENTS: usize = 100_000 / THREADS;
 
 /// The one test that logs in this process.
@@ -21,6 +22,15 @@ fn a_hundred_thousand_events_are_all_there_in_order_and_a_panic_is_in_the_file_a
         max_size: ByteSize::kib(256),
         keep: 1_000,
     };
+    // What reports a panic finds it in the file already.
+    let (report, reported) = std::sync::mpsc::channel();
+    let (standard, file) = (std::panic::take_hook(), path.clone());
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload_as_str() == Some(PANIC) {
+            let _ = report.send(std::fs::read_to_string(&file).unwrap_or_default());
+        }
+        standard(panic);
+    }));
     let log = install(
         &settings,
         Some(LogFile::open(&path, &settings).unwrap()),
@@ -60,12 +70,9 @@ fn a_hundred_thousand_events_are_all_there_in_order_and_a_panic_is_in_the_file_a
     }
     assert_eq!(next, [EVENTS; THREADS]);
 
-    std::thread::spawn(|| panic!("as the burst test wants it"))
+    std::thread::spawn(|| std::panic::panic_any(PANIC))
         .join()
         .unwrap_err();
-    let log = std::fs::read_to_string(&path).unwrap();
-    assert!(
-        log.contains("ERROR panic: as the burst test wants it"),
-        "{log}"
-    );
+    let found = reported.recv().unwrap();
+    assert!(found.contains(&format!("ERROR panic: {PANIC}")), "{found}");
 }
