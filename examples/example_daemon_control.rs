@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use fullon_master_api::api::StopRequest;
 use fullon_master_api::client::LogQuery;
-use fullon_master_api::config::{EnvFile, Flags, Locator, Sources};
-use fullon_master_api::control::{Control, Launch, Report, Stopped};
+use fullon_master_api::config::{Locator, Origin};
+use fullon_master_api::control::{Control, Launch, Report, RestartOptions, Restarted, Stopped};
 
 #[derive(Parser)]
 struct Arguments {
@@ -87,13 +87,12 @@ impl Daemon {
     /// The daemon that `fullon` would operate here: settings from the environment and `.env`.
     fn of_this_directory(arguments: &Arguments) -> Result<Self> {
         let directory = std::env::current_dir()?;
-        let sources = Sources::read(
-            &Flags::new(),
-            &EnvFile::Default,
-            &directory,
-            &BTreeMap::new(),
-        );
-        let control = Control::new(Locator::find(&sources)?, None, "example_daemon_control")?;
+        let origin = Origin {
+            directory,
+            ..Origin::default()
+        };
+        let locator = Locator::find(&origin.sources())?;
+        let control = Control::new(locator, None, "example_daemon_control")?;
         let program = match &arguments.program {
             Some(program) => program.clone(),
             None => built_program()?,
@@ -102,9 +101,7 @@ impl Daemon {
             control,
             launch: Launch {
                 program,
-                directory,
-                env_file: None,
-                flags: Flags::new(),
+                origin,
                 environment: BTreeMap::new(),
             },
             lines: arguments.lines,
@@ -130,11 +127,17 @@ impl Daemon {
     }
 
     async fn restart(&self) -> Result {
+        let options = RestartOptions::default();
         let restarted = self
             .control
-            .restart(self.launch.clone(), &mut notice)
+            .restart(self.launch.clone(), &options, &mut notice)
             .await?;
-        println!("restarted: {:?} -> {}", restarted.old, restarted.new.pid);
+        match restarted {
+            Restarted::Replaced(done) => {
+                println!("restarted: PID {} -> {}", done.old_pid, done.pid);
+            }
+            Restarted::Started { new, .. } => println!("was not running, started: PID {}", new.pid),
+        }
         Ok(())
     }
 

@@ -45,6 +45,13 @@ pub mod event {
 /// Data of the `end` event.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct StreamEnd {
-    /// `stopping`: the daemon stops.
+    /// `stopping`: the daemon stops. `restarting`: its successor goes on where this stream ends.
     pub reason: String,
+}
+
+impl StreamEnd {
+    /// The daemon stops.
+    pub const STOPPING: &str = "stopping";
+    /// A successor serves.
+    pub const RESTARTING: &str = "restarting";
 }

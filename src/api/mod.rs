@@ -6,6 +6,7 @@
 
 mod log;
 mod problem;
+mod restart;
 mod session;
 
 use std::net::SocketAddr;
@@ -14,7 +15,10 @@ use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
 
 pub use log::{LogEntry, LogPage, StreamEnd, event};
-pub use problem::Problem;
+pub use problem::{Problem, SettingError};
+pub use restart::{
+    ExitCause, LastExit, ReloadDone, RestartDone, RestartRequest, SUCCESSOR_TIMEOUT, SettingChange,
+};
 pub use session::Session;
 
 /// Name of the service on the wire.
@@ -156,6 +160,12 @@ pub struct Status {
     pub http: HttpUsage,
     /// What the service depends on.
     pub checks: Vec<Check>,
+    /// Names of settings that were edited and are not in force: a reload or a restart puts them in force.
+    pub pending_restart: Vec<String>,
+    /// How the previous instance ended; absent when none is known.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_exit: Option<LastExit>,
 }
 
 /// What the process uses.
@@ -225,13 +235,19 @@ pub struct SettingEntry {
 /// Base URL of a listener, as a client on this machine reaches it.
 #[must_use]
 pub fn base_url(address: SocketAddr) -> String {
-    let mut reachable = address;
+    format!("http://{}", reachable(address))
+}
+
+/// Where a client on this machine reaches a listener.
+#[must_use]
+pub fn reachable(listener: SocketAddr) -> SocketAddr {
+    let mut address = listener;
     if address.ip().is_unspecified() {
-        reachable.set_ip(if address.is_ipv4() {
+        address.set_ip(if address.is_ipv4() {
             std::net::Ipv4Addr::LOCALHOST.into()
         } else {
             std::net::Ipv6Addr::LOCALHOST.into()
         });
     }
-    format!("http://{reachable}")
+    address
 }

@@ -18,6 +18,19 @@ pub struct Problem {
     pub status: u16,
     /// What went wrong this time and what to do about it.
     pub detail: String,
+    /// With an invalid configuration: everything that is wrong with it.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub errors: Option<Vec<SettingError>>,
+}
+
+/// One thing that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
+pub struct SettingError {
+    /// Name of the setting, or path of a file.
+    pub setting: String,
+    /// What is wrong and what would be right.
+    pub message: String,
 }
 
 fn about_blank() -> String {

@@ -13,6 +13,7 @@ mod key;
 mod scope;
 mod session;
 
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -151,7 +152,7 @@ impl Signer {
 
 /// Verifies tokens against the keys in force.
 pub struct Keyring {
-    configured: DecodingKey,
+    configured: RwLock<DecodingKey>,
     instance: DecodingKey,
     validation: Validation,
 }
@@ -161,10 +162,18 @@ impl Keyring {
     #[must_use]
     pub fn new(configured: &Secret, instance: &Secret) -> Self {
         Self {
-            configured: decoding_key(configured),
+            configured: RwLock::new(decoding_key(configured)),
             instance: decoding_key(instance),
             validation: validation(AUDIENCE),
         }
+    }
+
+    /// Tokens have to be signed with this key from now on.
+    pub fn configure(&self, key: &Secret) {
+        *self
+            .configured
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = decoding_key(key);
     }
 
     /// Checks signature, algorithm and claims.
@@ -174,11 +183,15 @@ impl Keyring {
     /// The first check that failed.
     pub fn verify(&self, token: &str) -> Result<Claims, Refused> {
         let header = jsonwebtoken::decode_header(token).map_err(|error| refused(&error))?;
-        let key = match header.kid.as_deref() {
-            Some(INSTANCE_KEY_ID) => &self.instance,
-            _ => &self.configured,
+        let claims = if header.kid.as_deref() == Some(INSTANCE_KEY_ID) {
+            read_claims(token, &self.instance, &self.validation)?
+        } else {
+            let key = self
+                .configured
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            read_claims(token, &key, &self.validation)?
         };
-        let claims = read_claims(token, key, &self.validation)?;
         Ok(Claims {
             subject: claims.sub,
             token_id: claims.jti,

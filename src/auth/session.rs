@@ -7,7 +7,7 @@
 //! the value from the browser, which is what ends it for good.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -53,10 +53,23 @@ impl From<Session> for Claims {
 
 /// Begins, verifies and ends sessions.
 pub struct Sessions {
-    signer: Signer,
-    key: DecodingKey,
+    keys: RwLock<Keys>,
     validation: Validation,
     ended: Mutex<Ended>,
+}
+
+struct Keys {
+    signer: Signer,
+    key: DecodingKey,
+}
+
+impl Keys {
+    fn new(configured: &Secret) -> Self {
+        Self {
+            signer: Signer::configured(configured),
+            key: decoding_key(configured),
+        }
+    }
 }
 
 impl Sessions {
@@ -64,11 +77,19 @@ impl Sessions {
     #[must_use]
     pub fn new(configured: &Secret) -> Self {
         Self {
-            signer: Signer::configured(configured),
-            key: decoding_key(configured),
+            keys: RwLock::new(Keys::new(configured)),
             validation: validation(SESSION_AUDIENCE),
             ended: Mutex::default(),
         }
+    }
+
+    /// Signs with this key from now on. Sessions that were signed with another one are over.
+    pub fn configure(&self, key: &Secret) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Keys::new(key);
+    }
+
+    fn keys(&self) -> RwLockReadGuard<'_, Keys> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new session for whoever showed a token with these claims, and the value that proves it.
@@ -86,7 +107,7 @@ impl Sessions {
             scopes: claims.scopes,
             expires_at: expires_at.unwrap_or(Timestamp::MAX),
         };
-        let value = self.signer.sign_claims(&SignedClaims {
+        let value = self.keys().signer.sign_claims(&SignedClaims {
             sub: &session.subject,
             aud: SESSION_AUDIENCE,
             scope: session.scopes.to_string(),
@@ -103,7 +124,7 @@ impl Sessions {
     ///
     /// The first check that failed.
     pub fn verify(&self, value: &str) -> Result<Session, Refused> {
-        let claims = read_claims(value, &self.key, &self.validation)?;
+        let claims = read_claims(value, &self.keys().key, &self.validation)?;
         let id = claims.jti.ok_or(Refused::MissingClaim)?;
         let expires_at = claims.exp.as_i64().ok_or(Refused::Malformed)?;
         let session = Session {
@@ -209,7 +230,7 @@ mod tests {
         let sessions = Sessions::new(&secret('c'));
         let now = Timestamp::now().as_second();
         let verify = |aud, exp, jti: &str| {
-            let value = sessions.signer.sign_claims(&SignedClaims {
+            let value = sessions.keys().signer.sign_claims(&SignedClaims {
                 sub: "me",
                 aud,
                 scope: "admin:read".into(),

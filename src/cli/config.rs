@@ -13,7 +13,7 @@ pub struct Arguments {
 }
 
 pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {
-    let settings = Settings::load(&context.sources())?;
+    let settings = Settings::load(&context.origin.sources())?;
     let entries = settings.entries();
     if arguments.check {
         output.outcome("✓", Colour::Green, "Configuration is valid")?;

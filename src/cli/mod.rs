@@ -6,6 +6,7 @@ mod generated;
 mod logs;
 mod openapi;
 mod output;
+mod reload;
 mod restart;
 mod run;
 mod start;
@@ -20,8 +21,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use thiserror::Error;
 
-use crate::config::{EnvFile, Locator, Problems, Sources};
-use crate::control::{Control, Launch};
+use crate::config::{Locator, Origin, Problems};
+use crate::control::Control;
+use crate::instance::Launch;
 use crate::server::public::Mounts;
 use flags::SettingFlags;
 use output::{Output, notice};
@@ -63,8 +65,10 @@ enum Verb {
     Start,
     /// Stop the daemon, and wait until the process is gone
     Stop(stop::Arguments),
-    /// Replace the running daemon, or start it if none runs
+    /// Replace the running daemon without losing a request, or start it if none runs
     Restart(restart::Arguments),
+    /// Read the settings again, and put in force what can be without a restart
+    Reload,
     /// Tell how the daemon is doing
     Status,
     /// Print the last lines of the log, and follow it
@@ -152,17 +156,21 @@ pub(crate) fn main(mounts: Mounts) -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments, output: &Output, mounts: Mounts) -> Result {
+    // A directory that was removed still has this name; only what needs a file in it fails.
+    let directory = std::env::current_dir().unwrap_or_else(|_| "/proc/self/cwd".into());
     let context = Context {
-        env_file: arguments.env_file,
         admin_url: arguments.admin_url,
-        flags: arguments.flags.0,
-        // A directory that was removed still has this name; only what needs a file in it fails.
-        directory: std::env::current_dir().unwrap_or_else(|_| "/proc/self/cwd".into()),
+        origin: Origin {
+            env_file: arguments.env_file.map(|path| directory.join(path)),
+            flags: arguments.flags.0,
+            directory,
+        },
     };
     match arguments.verb {
         Verb::Start => start::run(&context, output),
         Verb::Stop(arguments) => stop::run(&context, &arguments, output),
-        Verb::Restart(_) => restart::run(&context, output),
+        Verb::Restart(arguments) => restart::run(&context, &arguments, output),
+        Verb::Reload => reload::run(&context, output),
         Verb::Status => status::run(&context, output),
         Verb::Logs(arguments) => logs::run(&context, arguments, output),
         Verb::Run(arguments) => run::run(&context, &arguments, mounts),
@@ -176,24 +184,14 @@ fn dispatch(arguments: Arguments, output: &Output, mounts: Mounts) -> Result {
 
 /// What every verb is given.
 struct Context {
-    env_file: Option<PathBuf>,
     admin_url: Option<String>,
-    flags: BTreeMap<String, String>,
-    directory: PathBuf,
+    origin: Origin,
 }
 
 impl Context {
-    fn sources(&self) -> Sources {
-        let file = match &self.env_file {
-            Some(path) => EnvFile::Given(path.clone()),
-            None => EnvFile::Default,
-        };
-        Sources::read(&self.flags, &file, &self.directory, &BTreeMap::new())
-    }
-
     /// The daemon that is meant. Mistakes in settings that are not needed for it are only told.
     fn control(&self) -> Result<Control> {
-        let locator = Locator::find(&self.sources())?;
+        let locator = Locator::find(&self.origin.sources())?;
         for problem in &locator.ignored {
             notice(&format!("ignored for this verb: {problem}"));
         }
@@ -204,9 +202,7 @@ impl Context {
     fn launch(&self) -> Result<Launch> {
         Ok(Launch {
             program: Launch::this_program()?,
-            directory: self.directory.clone(),
-            env_file: self.env_file.as_ref().map(|path| self.directory.join(path)),
-            flags: self.flags.clone(),
+            origin: self.origin.clone(),
             environment: BTreeMap::new(),
         })
     }

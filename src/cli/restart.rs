@@ -4,35 +4,68 @@ use serde_json::json;
 
 use super::output::{Colour, Output, notice};
 use super::{Context, Failure, Result, block_on};
-use crate::control::RestartError;
+use crate::control::{RestartError, RestartOptions, Restarted};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Stop the daemon, then start it; there is no other way yet
+    /// Stop the daemon, then start it: clients are refused in between
     #[arg(long)]
     hard: bool,
+
+    /// Seconds that the new daemon may take until it serves
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, conflicts_with = "hard")]
+    timeout: f64,
 }
 
-pub fn run(context: &Context, output: &Output) -> Result {
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (0.1..=3600.0).contains(seconds))
+        .ok_or_else(|| "not a number of seconds from 0.1 to 3600".into())
+}
+
+pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {
     let control = context.control()?;
     let launch = context.launch()?;
-    let restarted = block_on(control.restart(launch, &mut notice))?;
+    let options = RestartOptions {
+        hard: arguments.hard,
+        timeout_seconds: Some(arguments.timeout),
+    };
+    let restarted = block_on(control.restart(launch, &options, &mut notice))?;
     let restarted = restarted.map_err(|error| match error {
-        RestartError::Settings(_) => {
+        RestartError::Settings(_) | RestartError::SuccessorSettings(_) => {
             output.error(&error.to_string());
             Failure::Exit(2)
         }
         other => Failure::Other(other.into()),
     })?;
-    match restarted.old {
-        Some(pid) => output.line(&format!("Daemon stopped (PID {pid})"))?,
-        None => output.line("Daemon was not running")?,
+    match restarted {
+        Restarted::Replaced(done) => {
+            let text = format!(
+                "Daemon restarted with PID {} (was {})",
+                done.pid, done.old_pid
+            );
+            output.outcome("✓", Colour::Green, &text)?;
+            output.value(&json!({
+                "old_pid": done.old_pid,
+                "pid": done.pid,
+                "server": done.server,
+                "generation": done.generation,
+            }))
+        }
+        Restarted::Started { old, new } => {
+            match old {
+                Some(pid) => output.line(&format!("Daemon stopped (PID {pid})"))?,
+                None => output.line("Daemon was not running")?,
+            }
+            let text = format!("Daemon started with PID {}", new.pid);
+            output.outcome("✓", Colour::Green, &text)?;
+            output.value(&json!({
+                "old_pid": old,
+                "pid": new.pid,
+                "server": new.server,
+                "generation": 1,
+            }))
+        }
     }
-    let new = restarted.new;
-    output.outcome(
-        "✓",
-        Colour::Green,
-        &format!("Daemon started with PID {}", new.pid),
-    )?;
-    output.value(&json!({ "old_pid": restarted.old, "pid": new.pid, "server": new.server }))
 }

@@ -1,10 +1,10 @@
-//! `fullon run`, and the process behind `fullon start`.
+//! `fullon run`, the process behind `fullon start`, and the successor in a restart.
 
 use std::io::{self, IsTerminal as _};
 
 use super::{Context, Failure, Result};
-use crate::config::{Settings, colour_wanted};
-use crate::daemon::{self, Ended, Mode, Origin};
+use crate::config::{Problems, Settings, colour_wanted};
+use crate::daemon::{Ended, Mode, Start, Succession, keeper};
 use crate::instance::{Announcement, Announcer};
 use crate::logs::Stdout;
 use crate::server::public::Mounts;
@@ -14,52 +14,90 @@ pub struct Arguments {
     /// As `fullon start` does it: in a session of its own, reporting on the pipe that is stdout
     #[arg(long, hide = true)]
     background: bool,
+
+    /// The parent stands in for this process when it is replaced
+    #[arg(long, hide = true)]
+    kept: bool,
+
+    /// Replace the daemon at the other end of the socket that is stdin
+    #[arg(long, hide = true)]
+    successor: bool,
 }
 
 pub fn run(context: &Context, arguments: &Arguments, mounts: Mounts) -> Result {
-    let settings = Settings::load(&context.sources());
-    let origin = Origin {
-        working_directory: context.directory.clone(),
-        env_file: context
-            .env_file
-            .as_ref()
-            .map(|path| context.directory.join(path)),
-        flags: context.flags.clone(),
+    let (succession, announcer) = if arguments.successor {
+        let (succession, announcer) = Succession::from_stdin()?;
+        (Some(succession), Some(announcer))
+    } else if arguments.background {
+        (None, Some(Announcer::from_stdout()?))
+    } else {
+        (None, None)
     };
-    if !arguments.background {
-        let stdout = io::stdout();
-        let terminal = stdout.is_terminal().then(|| Stdout {
-            colour: colour_wanted(),
-        });
-        let mode = Mode::Foreground { terminal };
-        let ended = daemon::run(settings?, origin, mode, mounts).map_err(anyhow::Error::from)?;
-        return exit_code(ended);
+    if arguments.background {
+        // Fails only for the leader of a process group, which is what it makes us.
+        let _ = nix::unistd::setsid();
     }
-
-    let announcer = Announcer::from_stdout()?;
-    // Fails only for the leader of a process group, which is what it makes us.
-    let _ = nix::unistd::setsid();
-    match settings.and_then(|settings| settings.check_background().map(|()| settings)) {
-        Ok(settings) => {
-            let mode = Mode::Background(announcer);
-            // What failed was announced.
-            let ended =
-                daemon::run(settings, origin, mode, mounts).map_err(|_| Failure::Exit(1))?;
-            exit_code(ended)
+    let settings = match settings(context, arguments) {
+        Ok(settings) => settings,
+        Err(problems) => return refuse(problems, announcer),
+    };
+    let is_heard = announcer.is_some();
+    let pid_file = settings.pid_file.clone();
+    let launch = context.launch()?;
+    if keeper::is_first_process() && !arguments.background {
+        let code = keeper::run(launch.command(&["--kept"]), &pid_file)?;
+        return exit_with(code);
+    }
+    let mode = if arguments.background {
+        Mode::Background
+    } else {
+        Mode::Foreground {
+            terminal: io::stdout().is_terminal().then(|| Stdout {
+                colour: colour_wanted(),
+            }),
+            is_kept: arguments.kept,
         }
-        Err(problems) => {
-            announcer.announce(&Announcement::Failed {
-                message: problems.to_string(),
-                exit_code: 2,
-            });
-            Err(Failure::Exit(2))
-        }
+    };
+    let start = Start {
+        settings,
+        launch,
+        mode,
+        announcer,
+        succession,
+        mounts,
+    };
+    match start.run() {
+        Ok(Ended::Gracefully) => Ok(()),
+        Ok(Ended::Interrupted) => Err(Failure::Exit(1)),
+        Ok(Ended::Replaced { by, pid_file }) => exit_with(keeper::keep(&pid_file, || Ok(by))?),
+        // What failed was announced.
+        Err(_) if is_heard => Err(Failure::Exit(1)),
+        Err(error) => Err(anyhow::Error::from(error).into()),
     }
 }
 
-fn exit_code(ended: Ended) -> Result {
-    match ended {
-        Ended::Gracefully => Ok(()),
-        Ended::Interrupted => Err(Failure::Exit(1)),
+fn settings(context: &Context, arguments: &Arguments) -> std::result::Result<Settings, Problems> {
+    let settings = Settings::load(&context.origin.sources())?;
+    if arguments.background {
+        settings.check_background()?;
+    }
+    Ok(settings)
+}
+
+fn refuse(problems: Problems, announcer: Option<Announcer>) -> Result {
+    let Some(announcer) = announcer else {
+        return Err(problems.into());
+    };
+    announcer.announce(&Announcement::Failed {
+        message: problems.to_string(),
+        exit_code: 2,
+    });
+    Err(Failure::Exit(2))
+}
+
+fn exit_with(code: u8) -> Result {
+    match code {
+        0 => Ok(()),
+        code => Err(Failure::Exit(code)),
     }
 }

@@ -9,7 +9,7 @@ use crate::control::LaunchError;
 use crate::instance::{Presence, inspect};
 
 pub fn run(context: &Context, output: &Output) -> Result {
-    let settings = Settings::load(&context.sources())?;
+    let settings = Settings::load(&context.origin.sources())?;
     settings.check_background()?;
     // The lock decides; this only spares a process where the answer is known.
     let presence = inspect(&settings.pid_file).map_err(anyhow::Error::from)?;

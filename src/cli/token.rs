@@ -30,7 +30,7 @@ fn lifetime(text: &str) -> std::result::Result<Duration, String> {
 }
 
 pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {
-    let mut locator = Locator::find(&context.sources())?;
+    let mut locator = Locator::find(&context.origin.sources())?;
     // A bad secret, or a file that was not understood and may hold one, is no detail: the token would be signed with
     // another key.
     locator.ignored.retain(|problem| {

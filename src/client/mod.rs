@@ -11,13 +11,18 @@ use thiserror::Error;
 
 pub use events::{LogEvent, LogEvents};
 
-use crate::api::{LogPage, Problem, Status, StopAccepted, StopRequest};
+use crate::api::{
+    LogPage, Problem, ReloadDone, RestartDone, RestartRequest, SUCCESSOR_TIMEOUT, Status,
+    StopAccepted, StopRequest,
+};
 use crate::auth::{Scopes, SignError, Signer};
 
 /// How long the daemon may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long it may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much longer than its successor may take a daemon may take to say what became of it.
+const RESTART_MARGIN: Duration = Duration::from_secs(10);
 /// How long a stream may be silent: the daemon says at least every 15 s that it is alive.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 /// How long a token of ours lives: as long as one call, and clocks that differ a little.
@@ -45,11 +50,11 @@ pub enum ClientError {
         /// Base URL.
         base: String,
         /// What it said.
-        problem: Problem,
+        problem: Box<Problem>,
     },
     /// Another error of the API.
     #[error("{}", .0.detail)]
-    Problem(Problem),
+    Problem(Box<Problem>),
     /// Whoever answers is not this service.
     #[error("what answers at {base} is not the admin API of this service ({detail})")]
     Stranger {
@@ -147,6 +152,28 @@ impl AdminClient {
             .await
     }
 
+    /// `POST /admin/restart`. Answers once the successor serves, or has failed.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]
+    pub async fn restart(&self, order: &RestartRequest) -> Result<RestartDone, ClientError> {
+        let timeout = order.timeout_seconds.map(Duration::try_from_secs_f64);
+        let timeout = timeout.and_then(Result::ok).unwrap_or(SUCCESSOR_TIMEOUT);
+        let request = self.request(Method::POST, "/admin/restart")?.json(order);
+        self.call_within(request, timeout + RESTART_MARGIN).await
+    }
+
+    /// `POST /admin/reload`
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]
+    pub async fn reload(&self) -> Result<ReloadDone, ClientError> {
+        self.call(self.request(Method::POST, "/admin/reload")?)
+            .await
+    }
+
     /// `GET /admin/logs`
     ///
     /// # Errors
@@ -184,7 +211,15 @@ impl AdminClient {
     }
 
     async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
-        let response = self.send(request.timeout(ANSWER_TIMEOUT)).await?;
+        self.call_within(request, ANSWER_TIMEOUT).await
+    }
+
+    async fn call_within<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        timeout: Duration,
+    ) -> Result<T, ClientError> {
+        let response = self.send(request.timeout(timeout)).await?;
         let body = response
             .bytes()
             .await
@@ -203,7 +238,7 @@ impl AdminClient {
             .bytes()
             .await
             .map_err(|error| self.failed(&error))?;
-        let Ok(problem) = serde_json::from_slice::<Problem>(&body) else {
+        let Ok(problem) = serde_json::from_slice::<Box<Problem>>(&body) else {
             return Err(self.stranger(format!("it answered {status}")));
         };
         Err(match status {

@@ -4,7 +4,9 @@
 //! with and exists only when every value is valid; [`Locator`] is the little that a client verb needs, so
 //! that a broken `.env` does not stop `fullon stop`. Nothing else in the crate reads the environment.
 
+mod changes;
 mod env_file;
+mod origin;
 mod parse;
 mod secret;
 mod sources;
@@ -18,12 +20,15 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use thiserror::Error;
 
+pub use changes::{Changes, InForce};
+pub use origin::Origin;
 pub use parse::{LogFormat, LogTarget};
 pub use secret::{MASK, Secret};
 pub use sources::{EnvFile, Flags, Source, Sources, colour_wanted, inherited_settings};
 pub use table::{DEFINITIONS, Definition, flag};
 
 use crate::api::SettingEntry;
+use changes::Texts;
 
 /// One thing that is wrong, by the name of the setting or the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +76,8 @@ pub struct Settings {
     /// Where the secret is made and kept when `JWT_SECRET_KEY` is not set.
     pub key_file: PathBuf,
     entries: Vec<SettingEntry>,
+    /// What the values were made of, to tell what was edited since.
+    texts: Texts,
 }
 
 /// How and where the daemon logs.
@@ -141,6 +148,7 @@ impl Settings {
                 (pid_file, shutdown_timeout, key_file)
         {
             let entries = describe(sources, &key_file);
+            let texts = Texts::of(sources);
             return Ok(Self {
                 public: SocketAddr::new(host, port),
                 admin: SocketAddr::new(admin_host, admin_port),
@@ -156,6 +164,7 @@ impl Settings {
                 jwt_secret,
                 key_file,
                 entries,
+                texts,
             });
         }
         Err(Problems(problems))

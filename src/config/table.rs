@@ -1,7 +1,7 @@
 //! The one list of settings. Parsing, flags, `fullon config`, the manual page and `.env.example` follow it.
 
 /// A setting's name, default and meaning.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Definition {
     /// Name in the environment and in `.env`.
     pub name: &'static str,
@@ -9,6 +9,8 @@ pub struct Definition {
     pub default: Option<&'static str>,
     /// Secrets are masked wherever they are shown, and have no flag: arguments are visible to other users.
     pub secret: bool,
+    /// Whether `reload` puts it in force; otherwise that takes a restart.
+    pub reloads: bool,
     /// One line for help texts.
     pub help: &'static str,
 }
@@ -28,6 +30,7 @@ const fn setting(
         name,
         default,
         secret: false,
+        reloads: false,
         help,
     }
 }
@@ -37,7 +40,16 @@ const fn secret(name: &'static str, help: &'static str) -> Definition {
         name,
         default: None,
         secret: true,
+        reloads: true,
         help,
+    }
+}
+
+/// A setting that `reload` puts in force.
+const fn in_place(setting: Definition) -> Definition {
+    Definition {
+        reloads: true,
+        ..setting
     }
 }
 
@@ -59,63 +71,71 @@ pub const DEFINITIONS: [Definition; 20] = [
         Some("8001"),
         "port of the admin listener; 0 takes a free one",
     ),
-    setting(
+    in_place(setting(
         "LOG_LEVEL",
         Some("INFO"),
         "a level (ERROR, WARN, INFO, DEBUG, TRACE) or a tracing filter directive",
-    ),
+    )),
     setting("LOG_FORMAT", Some("text"), "text or json"),
     setting(
         "LOG_FILE",
         Some("/tmp/fullon_master_api.log"),
         "the log file; - is stdout",
     ),
-    setting(
+    in_place(setting(
         "LOG_MAX_SIZE",
         Some("100MiB"),
         "size at which the log is rotated, at least 64KiB; 0 leaves it to logrotate",
-    ),
-    setting(
+    )),
+    in_place(setting(
         "LOG_KEEP",
         Some("5"),
         "how many rotated files are kept, 0 to 1000",
-    ),
+    )),
     setting(
         "PID_FILE",
         Some("~/.fullon_master_api.pid"),
         "the PID file, locked while the daemon lives",
     ),
-    setting(
+    in_place(setting(
         "SHUTDOWN_TIMEOUT",
         Some("10s"),
         "how long requests in flight may take once stopping, up to 1h",
-    ),
+    )),
     secret(
         "JWT_SECRET_KEY",
         "HS256 secret of the admin API, at least 32 bytes",
     ),
-    setting(
+    in_place(setting(
         "DB_HOST",
         Some("localhost"),
         "PostgreSQL host, used when DB_NAME is set (not in force yet)",
-    ),
-    setting(
+    )),
+    in_place(setting(
         "DB_PORT",
         Some("5432"),
         "PostgreSQL port (not in force yet)",
-    ),
-    setting("DB_USER", None, "PostgreSQL user (not in force yet)"),
+    )),
+    in_place(setting(
+        "DB_USER",
+        None,
+        "PostgreSQL user (not in force yet)",
+    )),
     secret("DB_PASSWORD", "PostgreSQL password (not in force yet)"),
-    setting(
+    in_place(setting(
         "DB_NAME",
         None,
         "PostgreSQL database; health checks it when set (not in force yet)",
-    ),
-    setting(
+    )),
+    in_place(setting(
         "REDIS_HOST",
         None,
         "Redis host; health checks it when set (not in force yet)",
-    ),
-    setting("REDIS_PORT", Some("6379"), "Redis port (not in force yet)"),
+    )),
+    in_place(setting(
+        "REDIS_PORT",
+        Some("6379"),
+        "Redis port (not in force yet)",
+    )),
     secret("REDIS_PASSWORD", "Redis password (not in force yet)"),
 ];

@@ -1,30 +1,12 @@
 //! Starts the daemon: runs the program again in a session of its own, and waits on a pipe for what it says.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Stdio;
 
 use thiserror::Error;
 
-use crate::config::Flags;
-use crate::instance::Announcement;
-
-/// What to start, and as if from where.
-#[derive(Debug, Clone)]
-pub struct Launch {
-    /// The program.
-    pub program: PathBuf,
-    /// Where `.env` and relative paths are seen from.
-    pub directory: PathBuf,
-    /// The file of `--env-file`.
-    pub env_file: Option<PathBuf>,
-    /// Settings given by flags.
-    pub flags: Flags,
-    /// Environment variables beside those of this process.
-    pub environment: BTreeMap<String, OsString>,
-}
+use crate::instance::{Announcement, Launch};
 
 /// A daemon that answers requests.
 #[derive(Debug, Clone)]
@@ -75,14 +57,19 @@ impl Launch {
             program: self.program.clone(),
             source,
         };
-        let mut child = self.command().spawn().map_err(run)?;
+        let mut child = self
+            .command(&["--background"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(run)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let announcement = match stdout {
             Some(pipe) => Announcement::read(pipe).map_err(run)?,
             None => None,
         };
         match announcement {
-            Some(Announcement::Ready { pid, server }) => Ok(Started { pid, server }),
+            Some(Announcement::Ready { pid, server, .. }) => Ok(Started { pid, server }),
             Some(Announcement::Failed { message, exit_code }) => {
                 // Until it is gone, its lock is not free. Where our parent ignores SIGCHLD, waiting says ECHILD once it is.
                 let _ = child.wait();
@@ -104,38 +91,5 @@ impl Launch {
                 Err(LaunchError::Died { status, output })
             }
         }
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        if let Some(file) = &self.env_file {
-            command.arg("--env-file").arg(file);
-        }
-        for (name, value) in &self.flags {
-            command.arg(format!("--{}={value}", crate::config::flag(name)));
-        }
-        command
-            .args(["run", "--background"])
-            .envs(&self.environment)
-            .current_dir(&self.directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
-    /// The program that is running, as it is found on disk now.
-    ///
-    /// # Errors
-    ///
-    /// The system does not tell.
-    pub fn this_program() -> io::Result<PathBuf> {
-        let path = std::env::current_exe()?;
-        // What Linux says once the file was replaced.
-        let text = path.to_string_lossy();
-        Ok(match text.strip_suffix(" (deleted)") {
-            Some(there) if !path.exists() => Path::new(there).to_owned(),
-            _ => path,
-        })
     }
 }

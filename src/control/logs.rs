@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::{Control, Found};
-use crate::api::LogEntry;
+use crate::api::{LogEntry, StreamEnd};
 use crate::client::{AdminClient, ClientError, LogEvent, LogEvents, LogQuery};
 use crate::instance::{Holder, PidFileError, Process};
 use crate::logs::{
@@ -222,6 +222,13 @@ impl LogLines<'_> {
                     match event {
                         Ok(Some(LogEvent::Entry(entry))) => return Ok(Some(LogLine::Entry(entry))),
                         Ok(Some(LogEvent::Gap)) => return Ok(Some(LogLine::Gap)),
+                        // Its successor, which is there already, goes on with the same log.
+                        Ok(Some(LogEvent::End(end)))
+                            if end.reason == StreamEnd::RESTARTING
+                                && self.follow_again().await? =>
+                        {
+                            true
+                        }
                         // What it still logs while it drains is in the file.
                         Ok(Some(LogEvent::End(_))) => self.read_file(None, notice).await?,
                         Ok(None) => {

@@ -4,18 +4,22 @@
 
 mod launch;
 mod logs;
+mod reload;
 mod restart;
 mod status;
 mod stop;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use reqwest::Url;
 use thiserror::Error;
 
-pub use launch::{Launch, LaunchError, Started};
+pub use crate::instance::Launch;
+pub use launch::{LaunchError, Started};
 pub use logs::{LogLine, LogLines, LogsError};
-pub use restart::{RestartError, Restarted};
+pub use reload::{ReloadError, Reloaded};
+pub use restart::{RestartError, RestartOptions, Restarted};
 pub use status::Report;
 pub use stop::{How, StopError, Stopped};
 
@@ -23,7 +27,11 @@ use crate::api::base_url;
 use crate::auth::{Signer, read_key_file};
 use crate::client::{AdminClient, ClientError, base_of};
 use crate::config::Locator;
-use crate::instance::{Holder, PidFileError, Presence, State, inspect};
+use crate::instance::{Holder, PidFileError, Presence, State, StateFileError, inspect};
+
+/// How often, and how long apart, it is looked whether the state file is that of the daemon that holds the PID file.
+const HANDOVER_LOOKS: u32 = 10;
+const HANDOVER_PAUSE: Duration = Duration::from_millis(2);
 
 /// The daemon that an operator means.
 pub struct Control {
@@ -95,13 +103,7 @@ impl Control {
             }
             other => other?,
         };
-        let state = match &presence {
-            Presence::Held(holder) => holder
-                .pid()
-                .and_then(|pid| State::read(&self.locator.pid_file, pid).ok())
-                .map(Box::new),
-            _ => None,
-        };
+        let (presence, state) = self.with_state(presence)?;
         if let Some(url) = &self.admin_url
             && !self.is_local(url, state.as_deref())
         {
@@ -128,6 +130,29 @@ impl Control {
             Presence::Stale(pid) => Found::Dead(pid),
             Presence::Absent => Found::Absent(self.configured_local_client()),
         })
+    }
+
+    /// The state that the holder of the PID file left. While one daemon takes over from another, the two files may name
+    /// different ones for a moment.
+    fn with_state(
+        &self,
+        mut presence: Presence,
+    ) -> Result<(Presence, Option<Box<State>>), PidFileError> {
+        for _ in 0..HANDOVER_LOOKS {
+            let Presence::Held(holder) = &presence else {
+                return Ok((presence, None));
+            };
+            let pid = holder.pid();
+            match pid.map(|pid| State::read(&self.locator.pid_file, pid)) {
+                Some(Ok(state)) => return Ok((presence, Some(Box::new(state)))),
+                Some(Err(StateFileError::Untrusted { .. })) => {
+                    std::thread::sleep(HANDOVER_PAUSE);
+                    presence = inspect(&self.locator.pid_file)?;
+                }
+                _ => return Ok((presence, None)),
+            }
+        }
+        Ok((presence, None))
     }
 
     /// Whether the address is that of the daemon that holds the PID file, or of the one that the settings describe. Only

@@ -1,40 +1,100 @@
-//! Replaces the daemon: for now stop, then start.
+//! Replaces the daemon: it hands over to a successor, or is stopped and started.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use thiserror::Error;
 
-use super::{Control, Found, Launch, LaunchError, Started, StopError, Stopped};
-use crate::api::StopRequest;
-use crate::config::{EnvFile, Problems, Settings, Sources, inherited_settings};
-use crate::instance::{Holder, PidFileError};
+use super::{Control, Found, LaunchError, Started, StopError, Stopped};
+use crate::api::{RestartDone, RestartRequest, SUCCESSOR_TIMEOUT, StopRequest};
+use crate::client::{AdminClient, ClientError};
+use crate::config::{Flags, Problems, Settings, inherited_settings};
+use crate::instance::{Holder, Launch, PidFileError, Presence, Process, State, inspect};
 
-/// The daemon was replaced.
-#[derive(Debug)]
-pub struct Restarted {
-    /// Process id of the one that ran, if one did.
-    pub old: Option<u32>,
-    /// The one that runs now.
-    pub new: Started,
+/// How often it is looked whether a daemon that was asked by signal has been replaced.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How much longer than its successor such a daemon may take to say what became of it.
+const SIGNAL_MARGIN: Duration = Duration::from_secs(2);
+/// 422: the settings of the successor are not valid.
+const UNPROCESSABLE: u16 = 422;
+
+/// How to replace it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RestartOptions {
+    /// Stop it, then start it.
+    pub hard: bool,
+    /// How long the successor may take until it serves, in seconds; 30 when not given.
+    pub timeout_seconds: Option<f64>,
 }
 
-/// It was not.
+/// What became of it.
+#[derive(Debug)]
+pub enum Restarted {
+    /// A successor took over.
+    Replaced(RestartDone),
+    /// It was stopped, if one ran, and started.
+    Started {
+        /// Process id of the one that ran.
+        old: Option<u32>,
+        /// The one that runs now.
+        new: Started,
+    },
+}
+
+/// It was not replaced.
 #[derive(Debug, Error)]
 pub enum RestartError {
     /// The PID file cannot be read.
     #[error(transparent)]
     PidFile(#[from] PidFileError),
-    /// The settings are wrong. The daemon runs as before.
+    /// The settings are wrong.
     #[error("{0}\nThe daemon was left as it was.")]
     Settings(Problems),
+    /// The settings that the successor would have are wrong.
+    #[error("{0}\nThe daemon goes on as before.")]
+    SuccessorSettings(String),
+    /// The successor did not take over.
+    #[error("{0}\nThe daemon goes on as before.")]
+    Successor(String),
+    /// The admin API could not be used, and there is no other way.
+    #[error(transparent)]
+    Client(ClientError),
+    /// It could not be asked by signal either.
+    #[error(
+        "{because}; and process {pid} may not be signalled: {source}; use sudo, or a token of that daemon"
+    )]
+    NotPermitted {
+        /// The process.
+        pid: u32,
+        /// Why the admin API was no way.
+        because: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It was asked by signal, and nothing came of it.
+    #[error(
+        "process {0} was asked by SIGUSR2 and has neither been replaced nor said why not: it may hang; look at its log, or use `fullon restart --hard`"
+    )]
+    NoAnswer(u32),
+    /// It was started by a version that cannot hand over.
+    #[error(
+        "{0}; and the daemon was started by a version that cannot be asked by signal: use `fullon restart --hard`"
+    )]
+    TooOld(ClientError),
+    /// A successor gets the flags of the one that it replaces.
+    #[error(
+        "{0} was given, but a restart keeps the flags that the daemon was started with: edit .env, or use `fullon restart --hard`"
+    )]
+    NewFlags(String),
     /// It does not run on this machine.
     #[error(
-        "restart starts a process on this machine, and --admin-url names a daemon elsewhere: restart it there"
+        "restart --hard starts a process on this machine, and --admin-url names a daemon elsewhere: restart it there"
     )]
     Elsewhere,
     /// What it was started with is another user's word.
     #[error(
-        "process {0} belongs to another user, as whom it has to be restarted (sudo -u USER fullon restart)"
+        "process {0} belongs to another user, as whom it has to be restarted (sudo -u USER fullon restart --hard)"
     )]
     OtherUser(u32),
     /// It could not be started again.
@@ -42,81 +102,215 @@ pub enum RestartError {
     Missing(PathBuf),
     /// Whoever runs it has to restart it.
     #[error(
-        "this daemon was started by `fullon run`: restart it where it runs (systemctl restart, or the terminal)"
+        "this daemon was started by `fullon run`: only where it runs can it be stopped and started (systemctl restart, or the terminal)"
     )]
     Foreground,
     /// It could not be stopped.
     #[error(transparent)]
     Stop(#[from] StopError),
+    /// None ran, and none could be started.
+    #[error("{0}")]
+    Start(LaunchError),
     /// It was stopped, and its successor did not start.
     #[error("the old daemon was stopped, but the new one did not start: {0}")]
-    Start(LaunchError),
+    StartAgain(LaunchError),
+}
+
+impl From<ClientError> for RestartError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Problem(problem) if problem.status == UNPROCESSABLE => {
+                Self::SuccessorSettings(problem.detail)
+            }
+            ClientError::Problem(problem) => Self::Successor(problem.detail),
+            other => Self::Client(other),
+        }
+    }
 }
 
 impl Control {
-    /// Stops the daemon if one runs, and starts it again as it was started: in the same directory, with the same flags
-    /// and environment, where `launch` says nothing else.
+    /// Replaces the daemon, or starts it as `launch` says if none runs. `notice` is told when another way than the admin API
+    /// is taken, and why.
     ///
     /// # Errors
     ///
-    /// Wrong settings are found before anything is stopped.
+    /// Why it was not replaced. Unless it had to be stopped first, it goes on as before.
     pub async fn restart(
         &self,
         launch: Launch,
+        options: &RestartOptions,
         notice: &mut dyn FnMut(&str),
     ) -> Result<Restarted, RestartError> {
-        let launch = match self.find().await? {
+        if options.hard {
+            return self.stop_and_start(launch, notice).await;
+        }
+        let order = RestartRequest {
+            timeout_seconds: options.timeout_seconds,
+        };
+        let done = match self.find().await? {
+            Found::Held {
+                holder,
+                state,
+                client,
+            } => {
+                if let Some(state) = &state
+                    && let Some(flag) = new_flag(&launch.origin.flags, &state.flags)
+                {
+                    return Err(RestartError::NewFlags(flag));
+                }
+                let answer = match client {
+                    Ok(client) => client.restart(&order).await,
+                    Err(error) => Err(error),
+                };
+                match (answer, holder, state) {
+                    (Ok(done), ..) => done,
+                    (Err(error), Holder::Process(process), Some(state))
+                        if is_out_of_reach(&error) =>
+                    {
+                        if state.generation == 0 {
+                            return Err(RestartError::TooOld(error));
+                        }
+                        self.restart_by_signal(&process, &state, &error, options, notice)
+                            .await?
+                    }
+                    (Err(error), ..) => return Err(error.into()),
+                }
+            }
+            Found::Elsewhere(client) => client.restart(&order).await?,
+            Found::Absent(Ok(client)) if self.is_meant(&client).await => {
+                client.restart(&order).await?
+            }
+            Found::Dead(_) | Found::Absent(_) => {
+                validate(&launch)?;
+                let new = launch.start().map_err(RestartError::Start)?;
+                return Ok(Restarted::Started { old: None, new });
+            }
+        };
+        Ok(Restarted::Replaced(done))
+    }
+
+    /// Whether a daemon answers there that has this PID file.
+    async fn is_meant(&self, client: &AdminClient) -> bool {
+        let status = client.status().await;
+        status.is_ok_and(|status| std::path::Path::new(&status.pid_file) == self.locator.pid_file)
+    }
+
+    async fn restart_by_signal(
+        &self,
+        process: &Process,
+        state: &State,
+        because: &ClientError,
+        options: &RestartOptions,
+        notice: &mut dyn FnMut(&str),
+    ) -> Result<RestartDone, RestartError> {
+        let old_pid = process.pid();
+        notice(&format!("{because}; asking process {old_pid} by SIGUSR2"));
+        process
+            .signal(Signal::USR2)
+            .map_err(|source| RestartError::NotPermitted {
+                pid: old_pid,
+                because: because.to_string(),
+                source,
+            })?;
+        let timeout = options.timeout_seconds.map(Duration::try_from_secs_f64);
+        let timeout = timeout.and_then(Result::ok).unwrap_or(SUCCESSOR_TIMEOUT);
+        let end = Instant::now() + timeout + SIGNAL_MARGIN;
+        while Instant::now() < end {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            let Some(now) = self.state_now()? else {
+                continue;
+            };
+            if now.pid != old_pid {
+                return Ok(RestartDone {
+                    old_pid,
+                    pid: now.pid,
+                    generation: now.generation,
+                    server: now.server,
+                    admin: now.admin,
+                });
+            }
+            if let Some(failed) = now.failed_restart
+                && state.failed_restart.as_ref() != Some(&failed)
+            {
+                return Err(RestartError::Successor(failed.reason));
+            }
+        }
+        Err(RestartError::NoAnswer(old_pid))
+    }
+
+    /// What the daemon that holds the PID file has left, if it has.
+    fn state_now(&self) -> Result<Option<State>, PidFileError> {
+        let pid_file = &self.locator.pid_file;
+        let Presence::Held(holder) = inspect(pid_file)? else {
+            return Ok(None);
+        };
+        let state = holder.pid().map(|pid| State::read(pid_file, pid));
+        Ok(state.and_then(Result::ok))
+    }
+
+    /// Stops the daemon if one runs, and starts it again as it was started: in the same directory, with the same flags
+    /// and environment, where `launch` says nothing else.
+    async fn stop_and_start(
+        &self,
+        mut launch: Launch,
+        notice: &mut dyn FnMut(&str),
+    ) -> Result<Restarted, RestartError> {
+        match self.find().await? {
             Found::Elsewhere(_) => return Err(RestartError::Elsewhere),
             Found::Held {
                 state: Some(state), ..
             } if !state.in_background => return Err(RestartError::Foreground),
             Found::Held { holder, state, .. } => {
-                let mut launch = match state {
-                    Some(state) => Launch {
-                        directory: state.working_directory,
-                        env_file: launch.env_file.clone().or(state.env_file),
-                        flags: state
-                            .flags
-                            .into_iter()
-                            .chain(launch.flags.clone())
-                            .collect(),
-                        ..launch
-                    },
-                    None => launch,
-                };
+                if let Some(state) = state {
+                    let origin = &mut launch.origin;
+                    let flags = std::mem::take(&mut origin.flags);
+                    origin.flags = state.flags.into_iter().chain(flags).collect();
+                    origin.directory = state.working_directory;
+                    origin.env_file = origin.env_file.take().or(state.env_file);
+                }
                 if let Holder::Process(process) = holder {
                     if process.owner() != Some(nix::unistd::geteuid().as_raw()) {
                         return Err(RestartError::OtherUser(process.pid()));
                     }
                     launch.environment = inherited_settings(process.environment());
                 }
-                launch
             }
-            Found::Dead(_) | Found::Absent(_) => launch,
-        };
+            Found::Dead(_) | Found::Absent(_) => {}
+        }
         validate(&launch)?;
         let old = match self.stop(&StopRequest::default(), notice).await? {
             Stopped::Done { pid, .. } => Some(pid),
             Stopped::NotRunning | Stopped::Dead(_) => None,
         };
-        let new = launch.start().map_err(RestartError::Start)?;
-        Ok(Restarted { old, new })
+        let failed = if old.is_some() {
+            RestartError::StartAgain
+        } else {
+            RestartError::Start
+        };
+        let new = launch.start().map_err(failed)?;
+        Ok(Restarted::Started { old, new })
     }
 }
 
-/// The successor will read the same settings.
+/// The daemon was not asked, or not by somebody whom it obeys. The permission to signal it is the system's to give.
+fn is_out_of_reach(error: &ClientError) -> bool {
+    !matches!(error, ClientError::Problem(_))
+}
+
+/// A flag that the daemon was not started with. Which PID file is meant is no news for it.
+fn new_flag(given: &Flags, known: &Flags) -> Option<String> {
+    given
+        .iter()
+        .find(|(name, value)| *name != "PID_FILE" && known.get(*name) != Some(value))
+        .map(|(name, _)| format!("--{}", crate::config::flag(name)))
+}
+
+/// The new daemon will read the same settings.
 fn validate(launch: &Launch) -> Result<(), RestartError> {
-    for needed in [&launch.directory, &launch.program] {
-        if !needed.exists() {
-            return Err(RestartError::Missing(needed.clone()));
-        }
+    if let Some(missing) = launch.missing() {
+        return Err(RestartError::Missing(missing.to_owned()));
     }
-    let file = match &launch.env_file {
-        Some(path) => EnvFile::Given(path.clone()),
-        None => EnvFile::Default,
-    };
-    let sources = Sources::read(&launch.flags, &file, &launch.directory, &launch.environment);
-    Settings::load(&sources)
+    Settings::load(&launch.origin.sources_beside(&launch.environment))
         .and_then(|settings| settings.check_background())
         .map_err(RestartError::Settings)
 }

@@ -8,9 +8,11 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::{Control, Found};
-use crate::api::{StopAccepted, StopRequest};
+use crate::api::{ExitCause, StopAccepted, StopRequest};
 use crate::client::{AdminClient, ClientError};
-use crate::instance::{Holder, PidFile, PidFileError, Process, State, listener_on};
+use crate::instance::{
+    Exit, Holder, PidFile, PidFileError, Presence, Process, State, inspect, listener_on,
+};
 
 /// How long a process that was sent SIGTERM may take.
 const TERM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,6 +22,9 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 const EXIT_MARGIN: Duration = Duration::from_secs(5);
 /// How often a daemon that is not a process of this machine is asked whether it still answers.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The status of what a daemon refuses that has been replaced.
+const CONFLICT: u16 = 409;
 
 /// What became of it.
 #[derive(Debug)]
@@ -107,7 +112,37 @@ impl Control {
         order: &StopRequest,
         notice: &mut dyn FnMut(&str),
     ) -> Result<Stopped, StopError> {
-        match self.find().await? {
+        let generation = self.generation();
+        loop {
+            let stopped = self.stop_once(order, notice).await?;
+            // A successor that took over meanwhile is meant too; one that was started anew begins at 1.
+            let is_replaced = || match (self.generation(), generation) {
+                (Some(now), Some(then)) => now > then,
+                _ => false,
+            };
+            match stopped {
+                Some(stopped) if !is_replaced() => return Ok(stopped),
+                _ => tokio::time::sleep(ASK_INTERVAL).await,
+            }
+        }
+    }
+
+    /// The generation of the daemon that holds the PID file.
+    fn generation(&self) -> Option<u32> {
+        let pid_file = &self.locator.pid_file;
+        let Ok(Presence::Held(holder)) = inspect(pid_file) else {
+            return None;
+        };
+        Some(State::read(pid_file, holder.pid()?).ok()?.generation)
+    }
+
+    /// `None` when the daemon has been replaced meanwhile.
+    async fn stop_once(
+        &self,
+        order: &StopRequest,
+        notice: &mut dyn FnMut(&str),
+    ) -> Result<Option<Stopped>, StopError> {
+        Ok(Some(match self.find().await? {
             Found::Held {
                 holder: Holder::Process(process),
                 client,
@@ -118,7 +153,17 @@ impl Control {
                     Err(error) => Err(error),
                 };
                 let how = match answer {
-                    Ok(accepted) => wait_for_exit(&process, &accepted, notice)?,
+                    Ok(accepted) => {
+                        // A successor that is taking over may have answered.
+                        let other = (accepted.pid != process.pid())
+                            .then(|| Process::open(accepted.pid))
+                            .flatten();
+                        let process = other.as_ref().unwrap_or(&process);
+                        wait_for_exit(process, &accepted, notice)?
+                    }
+                    Err(ClientError::Problem(problem)) if problem.status == CONFLICT => {
+                        return Ok(None);
+                    }
                     Err(error) => {
                         notice(&format!(
                             "{error}; stopping process {} by signal",
@@ -130,10 +175,10 @@ impl Control {
                 if how == How::Killed {
                     self.remove_leftovers();
                 }
-                Ok(Stopped::Done {
+                Stopped::Done {
                     pid: process.pid(),
                     how,
-                })
+                }
             }
             Found::Held {
                 holder: Holder::Hidden(named),
@@ -146,22 +191,22 @@ impl Control {
                     .map_err(|error| match error {
                         StopError::Client(error) => StopError::Hidden(error),
                         other => other,
-                    })
+                    })?
             }
-            Found::Dead(pid) => Ok(Stopped::Dead(pid)),
+            Found::Dead(pid) => Stopped::Dead(pid),
             Found::Absent(Ok(client)) => match self.stop_absent(&client, order).await {
                 Err(StopError::Client(
                     ClientError::Unreachable { .. } | ClientError::Stranger { .. },
-                )) => Ok(Stopped::NotRunning),
-                other => other,
+                )) => Stopped::NotRunning,
+                other => other?,
             },
-            Found::Absent(Err(error)) if self.admin_url.is_some() => Err(error.into()),
-            Found::Absent(Err(_)) => Ok(Stopped::NotRunning),
+            Found::Absent(Err(error)) if self.admin_url.is_some() => return Err(error.into()),
+            Found::Absent(Err(_)) => Stopped::NotRunning,
             Found::Elsewhere(client) => {
                 let listener = local_port(&client).and_then(listener_on);
-                stop_over_rest(&client, order, listener).await
+                stop_over_rest(&client, order, listener).await?
             }
-        }
+        }))
     }
 
     /// Stops the daemon at the configured address, although it does not hold our PID file: only if it is the one that was
@@ -185,10 +230,17 @@ impl Control {
 
     /// What a killed daemon could not remove itself.
     fn remove_leftovers(&self) {
-        // Another start may have taken the file over already.
-        if let Ok(pid_file) = PidFile::acquire(&self.locator.pid_file) {
-            State::remove(&self.locator.pid_file);
-            pid_file.remove();
+        // Another start may have taken the file over already. It is removed when this lets go of it.
+        if let Ok(pid_file) = PidFile::acquire(&self.locator.pid_file)
+            && let Ok(state) = State::read_any(pid_file.path())
+            && state.exit.is_none()
+        {
+            let exit = Exit {
+                cause: ExitCause::Interrupted,
+                by: self.subject.clone(),
+                at: Timestamp::now().to_string(),
+            };
+            state.end(pid_file.path(), exit);
         }
     }
 }

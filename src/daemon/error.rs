@@ -28,6 +28,20 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// A socket that was passed to this process cannot be used.
+    #[error("a listening socket cannot be used: {0}")]
+    Socket(#[source] io::Error),
+    /// systemd passed a socket that nothing was meant for.
+    #[error(
+        "systemd passed a socket at {0}, which is neither HOST:PORT nor ADMIN_HOST:ADMIN_PORT: in its .socket unit, set FileDescriptorName=public or admin"
+    )]
+    UnknownSocket(SocketAddr),
+    /// The admin socket that systemd passed is open to other hosts.
+    #[error("the admin socket that systemd passed is at {0}, which is not a loopback address")]
+    AdminNotLoopback(SocketAddr),
+    /// The servers do not answer.
+    #[error("the servers do not answer: {0}")]
+    Silent(#[source] io::Error),
     /// The log file cannot be used.
     #[error(transparent)]
     LogFile(#[from] LogFileError),

@@ -1,120 +1,281 @@
-//! The daemon from the moment it serves: waits to be asked to stop, and drains.
+//! The daemon from the moment it serves: does what it is asked to, and drains.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::handover::{self, Successor};
+use super::legacy::Legacy;
+use super::reload::Reloadable;
+use super::requests::{Request, Requests, Restart, Stop};
 use super::signals::{Asked, Signals};
-use super::{Ended, notify_systemd};
-use crate::api::Phase;
+use super::{Ended, keeper, systemd};
+use crate::api::{ExitCause, Phase, RestartDone};
 use crate::health::Health;
-use crate::logs::InstalledLog;
+use crate::instance::Exit;
 use crate::server::Shutdown;
-use crate::server::admin::StopOrder;
+use crate::server::orders::{RestartFailure, RestartFailureKind};
 
 /// How long what was cut off may take to notice.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Who asked to stop, and how long requests in flight may take.
-struct Stop {
-    by: String,
-    timeout: Duration,
-    is_signal: bool,
-}
-
 /// A daemon that serves.
 pub struct Life {
-    pub signals: Signals,
-    pub log: InstalledLog,
+    pub requests: Requests,
+    pub reloadable: Reloadable,
+    pub legacy: Legacy,
     pub health: Arc<Health>,
     pub shutdown: Shutdown,
     pub servers: TaskTracker,
 }
 
+/// Why a life comes to its end.
+enum End {
+    Stopped(Stop),
+    Replaced(Successor, Restart),
+}
+
 impl Life {
-    /// Waits for a stop, and drains.
-    pub async fn until_stopped(
-        mut self,
-        orders: &mut mpsc::Receiver<StopOrder>,
-        default_timeout: Duration,
-    ) -> Ended {
-        let stop = self.wait_for_stop(orders, default_timeout).await;
-        let Stop { by, timeout, .. } = &stop;
-        self.health.enter(Phase::Draining);
-        notify_systemd(&[
-            sd_notify::NotifyState::Stopping,
-            sd_notify::NotifyState::Status("draining"),
+    /// Lives until it is asked to stop or is replaced, and drains.
+    pub async fn live(mut self) -> Ended {
+        let end = loop {
+            match self.requests.next().await {
+                Request::Stop(stop) => break End::Stopped(stop),
+                Request::Reload(reload) => self.reloadable.carry_out(reload),
+                Request::Restart(restart) => {
+                    if let Some(end) = self.restart(restart).await {
+                        break end;
+                    }
+                }
+            }
+        };
+        match end {
+            End::Stopped(stop) => self.stop(stop).await,
+            End::Replaced(successor, restart) => self.retire(successor, restart).await,
+        }
+    }
+
+    /// Tries to be replaced. `None` when it goes on as before.
+    async fn restart(&mut self, restart: Restart) -> Option<End> {
+        tracing::info!(by = restart.by, timeout = ?restart.timeout, "starting a successor");
+        systemd::notify_reloading();
+        let (outcome, stop) = self.hand_over(&restart).await;
+        match outcome {
+            Ok(successor) => {
+                // It took over all the same, so it is the one to stop.
+                if stop.is_some() {
+                    let _ = successor.process.terminate();
+                }
+                Some(End::Replaced(successor, restart))
+            }
+            Err(failure) => {
+                tracing::error!(
+                    by = restart.by,
+                    reason = failure.reason,
+                    "the restart failed; this process goes on"
+                );
+                self.legacy.take_back(&failure).await;
+                systemd::notify(&[
+                    NotifyState::Ready,
+                    NotifyState::Status("serving; the last restart failed"),
+                ]);
+                restart.answer.give(Err(failure));
+                stop.map(End::Stopped)
+            }
+        }
+    }
+
+    /// What became of the successor, and the stop that came between, if one did.
+    async fn hand_over(
+        &mut self,
+        restart: &Restart,
+    ) -> (Result<Successor, RestartFailure>, Option<Stop>) {
+        let prepared = self
+            .legacy
+            .prepare(&restart.by, &self.reloadable.in_force.settings());
+        let (command, inheritance) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let failure = RestartFailure {
+                    kind: RestartFailureKind::Failed,
+                    reason: format!("a successor cannot be run: {error}"),
+                };
+                return (Err(failure), None);
+            }
+        };
+        let abort = CancellationToken::new();
+        let mut handover = pin!(handover::run(
+            command,
+            inheritance,
+            &self.legacy.pid_file,
+            restart.timeout,
+            &abort,
+        ));
+        let mut stopped = None;
+        loop {
+            let request = tokio::select! {
+                biased;
+                outcome = &mut handover => return (outcome, stopped),
+                request = self.requests.next() => request,
+            };
+            match request {
+                Request::Stop(stop) => {
+                    stopped.get_or_insert(stop);
+                    abort.cancel();
+                }
+                Request::Restart(another) => another.answer.give(Err(RestartFailure {
+                    kind: RestartFailureKind::Busy,
+                    reason: "another restart is under way".into(),
+                })),
+                Request::Reload(reload) => self.reloadable.carry_out(reload),
+            }
+        }
+    }
+
+    /// Drains while the successor serves.
+    async fn retire(self, successor: Successor, restart: Restart) -> Ended {
+        let Self {
+            requests,
+            reloadable,
+            legacy,
+            health,
+            shutdown,
+            servers,
+        } = self;
+        let pid = successor.process.pid();
+        health.hand_over();
+        shutdown.hand_over();
+        (reloadable.log.rotation_switch())(false);
+        let done = RestartDone {
+            old_pid: legacy.state.pid,
+            pid,
+            generation: legacy.state.generation + 1,
+            server: successor.server,
+            admin: successor.admin,
+        };
+        let is_kept_here = legacy.mode.needs_keeper();
+        let pid_file = legacy.pid_file.path().to_owned();
+        legacy.leave();
+        drop(successor.channel);
+        systemd::notify(&[
+            NotifyState::MainPid(pid),
+            NotifyState::Ready,
+            NotifyState::Status("serving"),
         ]);
+        tracing::info!(by = restart.by, successor = pid, "replaced; draining");
+        restart.answer.give(Ok(done));
+
+        let mut signals = requests.into_signals();
+        let timeout = reloadable.in_force.settings().shutdown_timeout;
+        let drained = async {
+            loop {
+                let asked = tokio::select! {
+                    () = servers.wait() => return,
+                    asked = signals.next() => asked,
+                };
+                if is_kept_here {
+                    keeper::pass_on(asked.signal(), pid, &pid_file);
+                }
+                if matches!(asked, Asked::Stop(_)) {
+                    shutdown.begin();
+                }
+            }
+        };
+        if tokio::time::timeout(timeout, drained).await.is_err() {
+            tracing::info!(
+                "the deadline is over: closing what is idle, cutting off what is in flight"
+            );
+            shutdown.begin();
+            force(&shutdown, &servers).await;
+        }
+        tracing::info!("drained");
+        reloadable.log.settle(Duration::from_secs(5));
+        if is_kept_here {
+            Ended::Replaced { by: pid, pid_file }
+        } else {
+            Ended::Gracefully
+        }
+    }
+
+    /// Drains, and leaves nothing but how it ended.
+    async fn stop(self, stop: Stop) -> Ended {
+        let Self {
+            requests,
+            reloadable,
+            mut legacy,
+            health,
+            shutdown,
+            servers,
+        } = self;
+        let Stop { by, cause, timeout } = stop;
+        let settings = reloadable.in_force.settings();
+        let timeout = timeout.unwrap_or(settings.shutdown_timeout);
+        let mut signals = requests.into_signals();
+        health.enter(Phase::Draining);
+        systemd::notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
         tracing::info!(by, ?timeout, "stopping");
         // So that followers see it before their streams end.
-        self.log.settle(Duration::from_secs(1));
-        self.shutdown.begin();
-        let servers = self.servers.clone();
+        reloadable.log.settle(Duration::from_secs(1));
+        legacy.sockets.clear();
+        shutdown.begin();
+        let all_drained = async {
+            servers.wait().await;
+            legacy.end_predecessors().await;
+        };
         let ended = tokio::select! {
-            () = servers.wait() => Ended::Gracefully,
-            () = tokio::time::sleep(*timeout) => {
+            () = all_drained => Ended::Gracefully,
+            () = tokio::time::sleep(timeout) => {
                 tracing::warn!("the deadline is over: cutting off what is still in flight");
                 Ended::Gracefully
             }
-            signal = self.second_signal(stop.is_signal) => {
+            signal = second_signal(&mut signals, cause == ExitCause::Signalled) => {
                 tracing::warn!(signal, "a second signal: cutting off what is still in flight");
                 Ended::Interrupted
             }
         };
-        self.shutdown.force();
-        if tokio::time::timeout(FORCE_TIMEOUT, servers.wait())
-            .await
-            .is_err()
-        {
-            tracing::error!("a request handler blocks its thread: leaving without it");
-        }
+        force(&shutdown, &servers).await;
         tracing::info!("stopped");
-        self.log.settle(Duration::from_secs(5));
+        reloadable.log.settle(Duration::from_secs(5));
+        let cause = if matches!(ended, Ended::Interrupted) {
+            ExitCause::Interrupted
+        } else {
+            cause
+        };
+        legacy.end(Exit {
+            cause,
+            by,
+            at: Timestamp::now().to_string(),
+        });
         ended
     }
+}
 
-    async fn wait_for_stop(
-        &mut self,
-        orders: &mut mpsc::Receiver<StopOrder>,
-        default_timeout: Duration,
-    ) -> Stop {
-        loop {
-            tokio::select! {
-                Some(order) = orders.recv() => return Stop {
-                    by: order.subject,
-                    timeout: order.timeout,
-                    is_signal: false,
-                },
-                asked = self.signals.next() => match asked {
-                    Asked::Stop(signal) => return Stop {
-                        by: signal.into(),
-                        timeout: default_timeout,
-                        is_signal: true,
-                    },
-                    Asked::Reopen => self.reopen_log(),
-                },
-            }
-        }
+/// Cuts off what is still there.
+async fn force(shutdown: &Shutdown, servers: &TaskTracker) {
+    shutdown.force();
+    if tokio::time::timeout(FORCE_TIMEOUT, servers.wait())
+        .await
+        .is_err()
+    {
+        tracing::error!("a request handler blocks its thread: leaving without it");
     }
+}
 
-    /// The second signal that asks to stop. After an order over REST the first one says nothing new.
-    async fn second_signal(&mut self, mut had_one: bool) -> &'static str {
-        loop {
-            match self.signals.next().await {
-                Asked::Stop(signal) if had_one => return signal,
-                Asked::Stop(signal) => {
-                    tracing::info!(signal, "stopping already");
-                    had_one = true;
-                }
-                Asked::Reopen => self.reopen_log(),
+/// The second signal that asks to stop. After an order over REST the first one says nothing new.
+async fn second_signal(signals: &mut Signals, mut had_one: bool) -> &'static str {
+    loop {
+        match signals.next().await {
+            Asked::Stop(signal) if had_one => return signal,
+            Asked::Stop(signal) => {
+                tracing::info!(signal, "stopping already");
+                had_one = true;
             }
+            Asked::Reload | Asked::Restart => {}
         }
-    }
-
-    fn reopen_log(&self) {
-        tracing::info!("SIGHUP: the log file is opened anew if another one has its name");
-        self.log.reopen();
     }
 }

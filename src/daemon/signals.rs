@@ -9,8 +9,23 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub enum Asked {
     /// SIGTERM or SIGINT.
     Stop(&'static str),
-    /// SIGHUP: open the log file anew.
-    Reopen,
+    /// SIGHUP: read the settings again.
+    Reload,
+    /// SIGUSR2: hand over to a successor.
+    Restart,
+}
+
+impl Asked {
+    /// The signal itself.
+    pub fn signal(self) -> rustix::process::Signal {
+        use rustix::process::Signal;
+        match self {
+            Self::Stop("SIGINT") => Signal::INT,
+            Self::Stop(_) => Signal::TERM,
+            Self::Reload => Signal::HUP,
+            Self::Restart => Signal::USR2,
+        }
+    }
 }
 
 /// The signals that the daemon listens to.
@@ -18,6 +33,7 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user_defined: Signal,
     /// Caught so that a write beyond a file size limit fails like one on a full disk, in place of ending the process.
     _file_size: Signal,
 }
@@ -33,6 +49,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user_defined: signal(SignalKind::user_defined2())?,
             _file_size: signal(SignalKind::from_raw(nix::libc::SIGXFSZ))?,
         })
     }
@@ -42,7 +59,8 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
-            _ = self.hangup.recv() => Asked::Reopen,
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.user_defined.recv() => Asked::Restart,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Whether the service can be used: the phase of the process and what it depends on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::api::{
     Check, CheckState, Health as Body, HealthState, Phase, Readiness, SERVICE, VERSION,
@@ -13,6 +13,8 @@ use crate::logs::LogHealth;
 pub struct Health {
     /// A [`Phase`]. Every probe reads it, so it is no lock.
     phase: AtomicU8,
+    /// Whether a successor serves while this process drains: then the service is as well as before.
+    is_replaced: AtomicBool,
     log: Option<Arc<LogHealth>>,
 }
 
@@ -22,6 +24,7 @@ impl Health {
     pub fn new(log: Option<Arc<LogHealth>>) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
+            is_replaced: AtomicBool::new(false),
             log,
         }
     }
@@ -41,10 +44,16 @@ impl Health {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
+    /// Drains, while a successor serves.
+    pub fn hand_over(&self) {
+        self.is_replaced.store(true, Ordering::Release);
+        self.enter(Phase::Draining);
+    }
+
     /// Whether requests should be sent here. A log that cannot be written does not stop the service.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.phase() == Phase::Ready
+        self.phase() == Phase::Ready || self.is_replaced.load(Ordering::Acquire)
     }
 
     /// The answer of `/health`.
@@ -64,10 +73,9 @@ impl Health {
     /// The answer of `/health/ready`.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        let phase = self.phase();
         Readiness {
-            ready: phase == Phase::Ready,
-            phase,
+            ready: self.is_ready(),
+            phase: self.phase(),
             checks: self.checks(),
         }
     }

@@ -1,9 +1,9 @@
 //! How a start-up is reported: one JSON line on the pipe that the starting process gave the new one as its
-//! stdout. No timer is involved; a process that dies closes the pipe.
+//! stdout, or on the socket on which a daemon hands over. No timer is involved; a process that dies closes it.
 
 use std::fs::File;
 use std::io::{self, BufRead, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,9 @@ pub enum Announcement {
         pid: u32,
         /// Base URL of its public API.
         server: String,
+        /// Base URL of its admin API.
+        #[serde(default)]
+        admin: String,
     },
     /// It could not start.
     Failed {
@@ -39,7 +42,16 @@ impl Announcement {
         if line.is_empty() {
             return Ok(None);
         }
-        Ok(Some(serde_json::from_str(&line)?))
+        Self::parse(&line).map(Some)
+    }
+
+    /// The announcement that the line is.
+    ///
+    /// # Errors
+    ///
+    /// It is something else.
+    pub fn parse(line: &str) -> io::Result<Self> {
+        Ok(serde_json::from_str(line)?)
     }
 }
 
@@ -55,6 +67,12 @@ impl Announcer {
     /// There is no stdout.
     pub fn from_stdout() -> io::Result<Self> {
         Ok(Self(io::stdout().as_fd().try_clone_to_owned()?.into()))
+    }
+
+    /// Takes the end of a socket on which somebody waits.
+    #[must_use]
+    pub fn on(channel: OwnedFd) -> Self {
+        Self(channel.into())
     }
 
     /// Reports, and closes the pipe.

@@ -34,6 +34,16 @@ pub enum PidFileError {
         "the PID file {0} is locked by a program that is not this daemon: choose another PID_FILE"
     )]
     Foreign(PathBuf),
+    /// The settings name another one than the daemon holds.
+    #[error(
+        "PID_FILE: it was changed from {held} to {wanted}, and a running daemon cannot move its lock: stop it, then start it"
+    )]
+    Moved {
+        /// The one that is held.
+        held: PathBuf,
+        /// The one in the settings.
+        wanted: PathBuf,
+    },
     /// It is a directory, a device, or another user's.
     #[error("the PID file {path} {reason}: choose another PID_FILE")]
     Unusable {
@@ -56,11 +66,13 @@ pub enum PidFileError {
     },
 }
 
-/// The PID file, locked by this process.
+/// The PID file, locked by this process. It is removed when this is dropped, before the lock is let go of.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
     file: File,
+    /// Whether it is this process's to remove.
+    is_owned: bool,
 }
 
 impl PidFile {
@@ -98,9 +110,75 @@ impl PidFile {
                 return Ok(Self {
                     path: path.to_owned(),
                     file,
+                    is_owned: true,
                 });
             }
         }
+    }
+
+    /// The lock that another process shares with this one. The file stays that one's until [`Self::take_over`].
+    ///
+    /// # Errors
+    ///
+    /// `path` names another file.
+    pub fn inherit(path: &Path, held: &Path, lock: File) -> Result<Self, PidFileError> {
+        if path != held {
+            return Err(PidFileError::Moved {
+                held: held.to_owned(),
+                wanted: path.to_owned(),
+            });
+        }
+        if !is_same_file(path, &lock) {
+            return Err(PidFileError::Unusable {
+                path: path.to_owned(),
+                reason: "was removed or replaced while the daemon ran",
+            });
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file: lock,
+            is_owned: false,
+        })
+    }
+
+    /// The open file, which holds the lock for whoever has it.
+    ///
+    /// # Errors
+    ///
+    /// There is no descriptor left.
+    pub fn share(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Makes the file this process's, with its number in it.
+    ///
+    /// # Errors
+    ///
+    /// The disk is full or broken.
+    pub fn take_over(&mut self) -> Result<(), PidFileError> {
+        self.write(std::process::id())?;
+        self.is_owned = true;
+        Ok(())
+    }
+
+    /// Leaves the file to the process that shares the lock and has taken it over.
+    pub fn leave(mut self) {
+        self.is_owned = false;
+    }
+
+    /// Whether the process has the same lock.
+    #[must_use]
+    pub fn is_shared_by(&self, process: &Process) -> bool {
+        let file = self.file.metadata();
+        file.is_ok_and(|file| holds_lock(process, &file))
+    }
+
+    /// The number in the file.
+    #[must_use]
+    pub fn named(&self) -> Option<u32> {
+        open(&self.path, OpenOptions::new().read(true))
+            .ok()
+            .and_then(|file| read_pid(&file))
     }
 
     /// Puts a number into the file. Readers see the old or the new one, never half of either.
@@ -108,7 +186,7 @@ impl PidFile {
     /// # Errors
     ///
     /// The disk is full or broken.
-    pub fn write(&self, pid: u32) -> Result<(), PidFileError> {
+    fn write(&self, pid: u32) -> Result<(), PidFileError> {
         let text = format!("{pid:\n<LENGTH$}");
         self.file
             .write_all_at(text.as_bytes(), 0)
@@ -116,9 +194,16 @@ impl PidFile {
             .map_err(|source| failed(&self.path, "written", source))
     }
 
-    /// Removes the file, then lets go of the lock.
-    pub fn remove(self) {
-        if is_same_file(&self.path, &self.file) {
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if self.is_owned && is_same_file(&self.path, &self.file) {
             // A file that cannot be removed is one without a lock: the next start takes it over.
             let _ = fs::remove_file(&self.path);
         }
@@ -201,14 +286,18 @@ fn find_holder(path: &Path, file: &File) -> Holder {
     let Ok(metadata) = fs::metadata(path) else {
         return Holder::Hidden(named);
     };
-    let ours = format!(" {LOCKED_BYTE} {LOCKED_BYTE}");
-    let is_ours = |line: &str| line.contains("OFDLCK") && line.trim_end().ends_with(&ours);
-    let holds = |process: &Process| process.holds_lock(&metadata, is_ours) == Some(true);
+    let holds = |process: &Process| holds_lock(process, &metadata);
     named
         .and_then(Process::open)
         .filter(|process| holds(process))
         .or_else(|| Process::all().find(|process| holds(process)))
         .map_or(Holder::Hidden(named), Holder::Process)
+}
+
+fn holds_lock(process: &Process, file: &fs::Metadata) -> bool {
+    let ours = format!(" {LOCKED_BYTE} {LOCKED_BYTE}");
+    let is_ours = |line: &str| line.contains("OFDLCK") && line.trim_end().ends_with(&ours);
+    process.holds_lock(file, is_ours) == Some(true)
 }
 
 #[expect(
@@ -284,8 +373,8 @@ mod tests {
         let path = directory.path().join("pid");
         assert!(matches!(inspect(&path).unwrap(), Presence::Absent));
 
-        let held = PidFile::acquire(&path).unwrap();
-        held.write(std::process::id()).unwrap();
+        let mut held = PidFile::acquire(&path).unwrap();
+        held.take_over().unwrap();
         match inspect(&path).unwrap() {
             Presence::Held(Holder::Process(process)) => {
                 assert_eq!(process.pid(), std::process::id());
@@ -296,8 +385,39 @@ mod tests {
             Err(PidFileError::Held(pid)) => assert_eq!(pid, Some(std::process::id())),
             other => panic!("{other:?}"),
         }
-        held.remove();
+        drop(held);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn who_inherits_the_lock_keeps_it_when_the_first_leaves() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        let first = PidFile::acquire(&path).unwrap();
+        let mut second = PidFile::inherit(&path, &path, first.share().unwrap()).unwrap();
+        second.take_over().unwrap();
+        first.leave();
+        assert!(matches!(
+            PidFile::acquire(&path),
+            Err(PidFileError::Held(_))
+        ));
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn an_heir_that_fails_leaves_the_file_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        let mut first = PidFile::acquire(&path).unwrap();
+        first.take_over().unwrap();
+        drop(PidFile::inherit(&path, &path, first.share().unwrap()).unwrap());
+        assert_eq!(first.named(), Some(std::process::id()));
+        let elsewhere = directory.path().join("other");
+        assert!(matches!(
+            PidFile::inherit(&elsewhere, &path, first.share().unwrap()),
+            Err(PidFileError::Moved { .. })
+        ));
     }
 
     #[test]
@@ -319,7 +439,8 @@ mod tests {
             };
             assert_eq!(process.pid(), std::process::id(), "{text}");
         }
-        drop(held);
+        // As after a crash.
+        held.leave();
         assert!(matches!(
             inspect(&path).unwrap(),
             Presence::Stale(Some(4_194_304))

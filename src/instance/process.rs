@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -29,6 +29,24 @@ impl Process {
         let raw = Pid::from_raw(i32::try_from(pid).ok()?)?;
         let handle = pidfd_open(raw, PidfdFlags::empty()).ok()?;
         Some(Self { pid, handle })
+    }
+
+    /// The process with this number, whose pidfd somebody else opened.
+    pub(super) fn held(pid: u32, handle: OwnedFd) -> Self {
+        Self { pid, handle }
+    }
+
+    pub(super) fn handle(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+
+    /// The same process.
+    ///
+    /// # Errors
+    ///
+    /// There is no descriptor left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self::held(self.pid, self.handle.try_clone()?))
     }
 
     /// Its number.
@@ -83,13 +101,22 @@ impl Process {
         Ok(())
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// The system does not allow it.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.handle, signal)?)
+    }
+
     /// Ends it at once (SIGKILL).
     ///
     /// # Errors
     ///
     /// The system does not allow it.
     pub fn kill(&self) -> io::Result<()> {
-        Ok(pidfd_send_signal(&self.handle, Signal::KILL)?)
+        self.signal(Signal::KILL)
     }
 
     /// Whether it holds a lock of the kind `is_ours` on the file; `None` when the system does not let us look
@@ -111,6 +138,15 @@ impl Process {
         });
         // The number meant this process all the while only if it still lives.
         Some(found && !self.is_gone())
+    }
+
+    /// The process that started it, or the one that adopted it since (`proc_pid_stat(5)`, field 4).
+    #[must_use]
+    pub fn parent(&self) -> Option<u32> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        // The name before it may hold anything.
+        let (_, fields) = stat.rsplit_once(") ")?;
+        fields.split(' ').nth(1)?.parse().ok()
     }
 
     /// The user it belongs to.

@@ -1,5 +1,6 @@
 //! The state file, `PID_FILE` with `.state` behind it: what a verb needs to reach the daemon that holds the PID file
-//! from any directory and after `.env` was edited. Mode 0600, because it holds the instance key.
+//! from any directory and after `.env` was edited. Mode 0600, because it holds the instance key. It stays when the daemon
+//! ends, and tells the next one how that was.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::api::ExitCause;
 
 /// What the daemon leaves for the command line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,8 +34,37 @@ pub struct State {
     pub env_file: Option<PathBuf>,
     /// Settings given by flags.
     pub flags: BTreeMap<String, String>,
-    /// Whether `fullon start` started it; otherwise whoever runs `fullon run` restarts it.
+    /// Whether `fullon start` started it; otherwise whoever runs `fullon run` starts it again.
     pub in_background: bool,
+    /// 1, and one more at each zero-downtime restart; 0 for a daemon that knows none.
+    #[serde(default)]
+    pub generation: u32,
+    /// The last restart that failed.
+    #[serde(default)]
+    pub failed_restart: Option<FailedRestart>,
+    /// How it ended, once it has.
+    #[serde(default)]
+    pub exit: Option<Exit>,
+}
+
+/// A restart after which the daemon went on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRestart {
+    /// When.
+    pub at: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// How a daemon ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Why.
+    pub cause: ExitCause,
+    /// Who asked.
+    pub by: String,
+    /// When.
+    pub at: String,
 }
 
 /// The state file cannot be used.
@@ -112,6 +144,22 @@ impl State {
     ///
     /// It is not there, is not this user's or root's, or belongs to another process.
     pub fn read(pid_file: &Path, holder: u32) -> Result<Self, StateFileError> {
+        let state = Self::read_any(pid_file)?;
+        if state.pid != holder || state.exit.is_some() {
+            return Err(StateFileError::Untrusted {
+                path: Self::path(pid_file),
+                reason: "was left by another process",
+            });
+        }
+        Ok(state)
+    }
+
+    /// Reads what a daemon left that may have ended.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or is not this user's or root's.
+    pub fn read_any(pid_file: &Path) -> Result<Self, StateFileError> {
         let path = Self::path(pid_file);
         let untrusted = |reason| StateFileError::Untrusted {
             path: path.clone(),
@@ -129,18 +177,25 @@ impl State {
         if !metadata.is_file() || ![me, 0].contains(&metadata.uid()) && me != 0 {
             return Err(untrusted("belongs to another user"));
         }
-        let state: Self = serde_json::from_reader(io::BufReader::new(file))
-            .map_err(|_| untrusted("is not one that this version wrote"))?;
-        if state.pid != holder {
-            return Err(untrusted("was left by another process"));
-        }
-        Ok(state)
+        serde_json::from_reader(io::BufReader::new(file))
+            .map_err(|_| untrusted("is not one that this version wrote"))
     }
 
-    /// Removes the file.
-    pub fn remove(pid_file: &Path) {
-        // What stays behind names a dead process and is not believed.
-        let _ = fs::remove_file(Self::path(pid_file));
+    /// Leaves behind how this daemon ended.
+    pub fn end(mut self, pid_file: &Path, exit: Exit) {
+        // It dies with the process.
+        self.instance_key.clear();
+        self.exit = Some(exit);
+        if self.write(pid_file).is_err() {
+            // No room for it: better nothing than what looks like a crash.
+            let _ = fs::remove_file(Self::path(pid_file));
+        }
+    }
+
+    /// When it was last written.
+    #[must_use]
+    pub fn written_at(pid_file: &Path) -> Option<std::time::SystemTime> {
+        fs::metadata(Self::path(pid_file)).ok()?.modified().ok()
     }
 }
 

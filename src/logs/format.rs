@@ -13,9 +13,10 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use super::condition::LogHealth;
+use super::rotation::Rotation;
 use super::writer::LogFile;
 use crate::config::{LogFormat, LogSettings};
 
@@ -38,6 +39,9 @@ pub enum InstallError {
     /// Something in this process logs already.
     #[error("the process has a log already: {0}")]
     Installed(#[from] tracing_subscriber::util::TryInitError),
+    /// The log of this process is gone.
+    #[error("the filter of the log cannot be changed: {0}")]
+    Adjust(#[from] reload::Error),
 }
 
 /// Whether and how stdout gets the log.
@@ -51,13 +55,41 @@ pub struct Stdout {
 pub struct InstalledLog {
     _guards: Vec<WorkerGuard>,
     file: Option<(NonBlocking, Arc<LogHealth>)>,
+    rotation: Option<Arc<Rotation>>,
+    set_filter: SetFilter,
 }
+
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
 
 impl InstalledLog {
     /// How the log file is doing, if there is one.
     #[must_use]
     pub fn health(&self) -> Option<&Arc<LogHealth>> {
         self.file.as_ref().map(|(_, health)| health)
+    }
+
+    /// Logs by these settings from now on, as far as that can be had without another file: filter and rotation.
+    ///
+    /// # Errors
+    ///
+    /// The filter is wrong; nothing has changed then.
+    pub fn adjust(&self, settings: &LogSettings) -> Result<(), InstallError> {
+        let filter = EnvFilter::builder().parse(&settings.filter)?;
+        (self.set_filter)(filter)?;
+        if let Some(rotation) = &self.rotation {
+            rotation.set(settings);
+        }
+        Ok(())
+    }
+
+    /// Says whether it is this process that rotates the file: of two that share it, one does.
+    pub fn rotation_switch(&self) -> impl Fn(bool) + Send + use<> {
+        let rotation = self.rotation.clone();
+        move |is_ours| {
+            if let Some(rotation) = &rotation {
+                rotation.set_ours(is_ours);
+            }
+        }
     }
 
     /// Opens the file anew if another one has its name or none has: whoever rotates it from outside is done.
@@ -107,6 +139,7 @@ pub fn install(
     let mut guards = Vec::new();
     let mut layers = Vec::new();
     let mut queue_of_file = None;
+    let mut rotation = None;
     let queue = || {
         NonBlockingBuilder::default()
             .lossy(false)
@@ -119,6 +152,7 @@ pub fn install(
     }
     if let Some(file) = file {
         let health = file.health();
+        rotation = Some(file.rotation());
         let (writer, guard) = queue().thread_name(FILE_THREAD).finish(file);
         queue_of_file = Some((writer.clone(), Arc::clone(&health)));
         let counted = move || Counted {
@@ -128,14 +162,17 @@ pub fn install(
         guards.push(guard);
         layers.push(layer(settings.format, false, counted));
     }
+    let (filter, handle) = reload::Layer::new(EnvFilter::builder().parse(&settings.filter)?);
     tracing_subscriber::registry()
         .with(layers)
-        .with(EnvFilter::builder().parse(&settings.filter)?)
+        .with(filter)
         .try_init()?;
     log_panics(queue_of_file.as_ref().map(|(_, health)| Arc::clone(health)));
     Ok(InstalledLog {
         _guards: guards,
         file: queue_of_file,
+        rotation,
+        set_filter: Box::new(move |filter| handle.reload(filter)),
     })
 }
 

@@ -3,26 +3,50 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::segments::{numbered, numbers, with_suffix};
 use super::writer::write_options;
 use crate::config::LogSettings;
 
-/// When to rotate, and what to keep.
-#[derive(Debug, Clone, Copy)]
+/// When to rotate, and what to keep. Can be changed while the log is written.
+#[derive(Debug)]
 pub(super) struct Rotation {
     /// A file is rotated before it gets larger, in bytes; 0 for never.
-    pub max_size: u64,
+    max_size: AtomicU64,
     /// How many rotated files are kept.
-    pub keep: u32,
+    keep: AtomicU32,
+    /// Whether it is this process that rotates: of two that share a log, one does.
+    is_ours: AtomicBool,
 }
 
-impl From<&LogSettings> for Rotation {
-    fn from(settings: &LogSettings) -> Self {
+impl Rotation {
+    pub fn new(settings: &LogSettings) -> Self {
         Self {
-            max_size: settings.max_size.as_u64(),
-            keep: settings.keep.into(),
+            max_size: settings.max_size.as_u64().into(),
+            keep: u32::from(settings.keep).into(),
+            is_ours: true.into(),
         }
+    }
+
+    pub fn set(&self, settings: &LogSettings) {
+        self.max_size
+            .store(settings.max_size.as_u64(), Ordering::Relaxed);
+        self.keep.store(settings.keep.into(), Ordering::Relaxed);
+    }
+
+    pub fn set_ours(&self, is_ours: bool) {
+        self.is_ours.store(is_ours, Ordering::Release);
+    }
+
+    /// The size before which a file is rotated; `None` for never.
+    pub fn max_size(&self) -> Option<u64> {
+        let size = self.max_size.load(Ordering::Relaxed);
+        (size > 0 && self.is_ours.load(Ordering::Acquire)).then_some(size)
+    }
+
+    pub fn keep(&self) -> u32 {
+        self.keep.load(Ordering::Relaxed)
     }
 }
 

@@ -57,7 +57,7 @@ pub struct LogFile {
     path: PathBuf,
     file: File,
     id: FileId,
-    rotation: Rotation,
+    rotation: Arc<Rotation>,
     format: LogFormat,
     /// Whole lines.
     buffer: Vec<u8>,
@@ -89,7 +89,7 @@ impl LogFile {
             path: path.to_owned(),
             file,
             id,
-            rotation: settings.into(),
+            rotation: Arc::new(Rotation::new(settings)),
             format: settings.format,
             buffer: Vec::new(),
             buffered: 0,
@@ -111,6 +111,18 @@ impl LogFile {
     pub fn take_stdio(&mut self) -> io::Result<()> {
         self.takes_stdio = true;
         redirect_stdio(&self.file)
+    }
+
+    /// Leaves it to another process to rotate the file.
+    #[must_use]
+    pub fn rotated_by_another(self) -> Self {
+        self.rotation.set_ours(false);
+        self
+    }
+
+    /// When it is rotated.
+    pub(super) fn rotation(&self) -> Arc<Rotation> {
+        Arc::clone(&self.rotation)
     }
 
     /// How it is doing.
@@ -178,7 +190,8 @@ impl LogFile {
     fn retry_rotation(&mut self) -> io::Result<()> {
         if self.rotate_again_at.is_some_and(|at| at <= Instant::now()) {
             self.rotate_again_at = None;
-            if self.file.metadata()?.len() >= self.rotation.max_size {
+            let size = self.file.metadata()?.len();
+            if self.rotation.max_size().is_some_and(|max| size >= max) {
                 self.rotate();
             }
         }
@@ -186,7 +199,7 @@ impl LogFile {
     }
 
     fn rotate(&mut self) {
-        let rotated = rotate(&self.path, self.rotation.keep)
+        let rotated = rotate(&self.path, self.rotation.keep())
             .and_then(|file| Ok((FileId::of(&file.metadata()?), file)));
         match rotated {
             Ok((id, file)) => {
@@ -268,12 +281,12 @@ impl LogFile {
         if begun > 0 {
             return first_line();
         }
-        let is_rotated = self.rotation.max_size > 0
-            && self.rotate_again_at.is_none()
-            && self.nameless_since.is_none();
-        let room = usize::try_from(self.rotation.max_size.saturating_sub(size));
+        let is_rotated = self.rotate_again_at.is_none() && self.nameless_since.is_none();
+        let max_size = self.rotation.max_size().filter(|_| is_rotated);
+        let room = max_size.map(|max| max.saturating_sub(size));
+        let room = room.and_then(|room| usize::try_from(room).ok());
         let room = room.unwrap_or(usize::MAX);
-        if !is_rotated || room >= self.buffer.len() {
+        if room >= self.buffer.len() {
             return self.buffer.len();
         }
         match memrchr(b'\n', &self.buffer[..room]) {

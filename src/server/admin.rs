@@ -10,10 +10,13 @@ use poem::web::{Data, RemoteAddr};
 use poem::{EndpointExt as _, Request};
 use poem_openapi::param::{Header, Query};
 use poem_openapi::{OpenApi, OpenApiService};
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 use super::guard::{Authorized, Control, Gate, Logs, Read, SignedIn, TokenHolder};
 use super::log_stream::{self, LogStream};
+use super::orders::{
+    Order, Orders, ReloadOrder, RestartFailure, RestartFailureKind, RestartOrder, StopOrder,
+};
 use super::payload::{Accepted, Json, OptionalBody};
 use super::problem::Failure;
 use super::service::Service;
@@ -22,23 +25,15 @@ use super::shutdown::Shutdown;
 use super::traffic::Traffic;
 use super::{docs, openapi, usage};
 use crate::api::{
-    Phase, SERVICE, SettingEntry, Status, StopAccepted, StopRequest, VERSION, base_url,
+    LastExit, Phase, ReloadDone, RestartDone, RestartRequest, SERVICE, SUCCESSOR_TIMEOUT,
+    SettingEntry, Status, StopAccepted, StopRequest, VERSION, base_url,
 };
 use crate::auth::{Keyring, Sessions};
-use crate::config::Settings;
+use crate::config::InForce;
 use crate::health::Health;
 use crate::logs::{self, Cursor, FilterTexts, From, Watcher};
 
 type Result<T> = std::result::Result<T, Failure>;
-
-/// An order to stop, for whoever runs the servers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StopOrder {
-    /// Who gave it.
-    pub subject: String,
-    /// How long requests in flight may take.
-    pub timeout: Duration,
-}
 
 /// What the admin API tells and whom it orders.
 pub struct Context {
@@ -52,8 +47,12 @@ pub struct Context {
     pub public: SocketAddr,
     /// Where the admin server listens.
     pub admin: SocketAddr,
+    /// 1, and one more at each zero-downtime restart.
+    pub generation: u32,
+    /// How the previous instance ended.
+    pub last_exit: Option<LastExit>,
     /// The settings in force.
-    pub settings: Settings,
+    pub in_force: Arc<InForce>,
     /// Keys that tokens may be signed with.
     pub keyring: Arc<Keyring>,
     /// What tokens can be traded for.
@@ -64,8 +63,8 @@ pub struct Context {
     pub traffic: Arc<Traffic>,
     /// The log file, if the log goes to one.
     pub log: Option<Arc<Watcher>>,
-    /// Takes orders to stop.
-    pub stop: mpsc::Sender<StopOrder>,
+    /// Takes what is asked for.
+    pub orders: Orders,
     /// Set by the first order to stop.
     pub deadline: OnceLock<Timestamp>,
     /// Ends streams when it begins.
@@ -133,37 +132,39 @@ impl AdminApi {
     async fn status(&self, _caller: Authorized<Read>) -> Result<Json<Status>> {
         let context = self.context()?;
         let server = base_url(context.public);
+        let settings = context.in_force.settings();
         Ok(Json(Status {
             service: SERVICE.into(),
             version: VERSION.into(),
             phase: context.health.phase(),
             pid: std::process::id(),
             instance: context.instance.clone(),
-            generation: 1,
+            generation: context.generation,
             started_at: context.started_at.to_string(),
             uptime_seconds: context.started.elapsed().as_secs_f64(),
             docs: format!("{server}/docs"),
             health: format!("{server}/health"),
             server,
             admin: base_url(context.admin),
-            pid_file: context.settings.pid_file.display().to_string(),
-            log_file: context
-                .settings
+            pid_file: settings.pid_file.display().to_string(),
+            log_file: settings
                 .log
                 .target
                 .file()
                 .map_or_else(|| "-".into(), |path| path.display().to_string()),
-            log_level: context.settings.log.filter.clone(),
+            log_level: settings.log.filter.clone(),
             process: usage::read(),
             http: context.traffic.usage(),
             checks: context.health.checks(),
+            pending_restart: context.in_force.pending(),
+            last_exit: context.last_exit.clone(),
         }))
     }
 
     /// Every setting in force, secrets masked, and where it came from.
     #[oai(path = "/admin/config", method = "get", operation_id = "get_config")]
     async fn config(&self, _caller: Authorized<Read>) -> Result<Json<Vec<SettingEntry>>> {
-        Ok(Json(self.context()?.settings.entries().to_vec()))
+        Ok(Json(self.context()?.in_force.settings().entries().to_vec()))
     }
 
     /// Stop the daemon.
@@ -178,29 +179,16 @@ impl AdminApi {
     ) -> Result<Accepted<StopAccepted>> {
         let context = self.context()?;
         let timeout = match body.0.and_then(|order| order.timeout_seconds) {
-            None => context.settings.shutdown_timeout,
-            Some(seconds) if (0.0..=3600.0).contains(&seconds) => Duration::from_secs_f64(seconds),
-            Some(_) => {
-                return Err(Failure::bad_parameter(
-                    "timeout_seconds",
-                    "is not from 0 to 3600",
-                ));
-            }
+            None => context.in_force.settings().shutdown_timeout,
+            Some(seconds) => timeout_of(seconds, 0.0)?,
         };
-        tracing::info!(
-            target: "audit",
-            action = "stop",
-            outcome = "accepted",
-            subject = caller.claims.subject,
-            token_id = caller.claims.token_id,
-            peer = peer.as_socket_addr().map(tracing::field::display),
-            timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-        );
-        // A full queue holds orders to stop already.
-        let _ = context.stop.try_send(StopOrder {
+        refuse_if_replaced(context)?;
+        audit_accepted("stop", &caller, peer, Some(timeout));
+        // Nobody takes orders any more once it stops.
+        let _ = context.orders.try_send(Order::Stop(StopOrder {
             subject: caller.claims.subject,
             timeout,
-        });
+        }));
         // A second order changes nothing: the first one's deadline is in force.
         let deadline = context.deadline.get_or_init(|| {
             Timestamp::now() + SignedDuration::try_from(timeout).unwrap_or_default()
@@ -211,6 +199,63 @@ impl AdminApi {
             in_flight: context.traffic.in_flight().saturating_sub(1),
             deadline: deadline.to_string(),
         }))
+    }
+
+    /// Replace the daemon, without refusing or losing a request.
+    ///
+    /// The successor is the program now on disk with the settings now in `.env`. It takes over the listening sockets, and
+    /// the answer comes once it serves; then this process drains. If it does not serve in time, or says why it cannot, this
+    /// process goes on as before and the answer tells: 422 for settings that are not valid, 504 for one that was too slow,
+    /// 500 for anything else. 409 while another restart or a stop is under way.
+    #[oai(path = "/admin/restart", method = "post", operation_id = "restart")]
+    async fn restart(
+        &self,
+        caller: Authorized<Control>,
+        peer: &RemoteAddr,
+        body: OptionalBody<RestartRequest>,
+    ) -> Result<Json<RestartDone>> {
+        let context = self.context()?;
+        let timeout = match body.0.and_then(|order| order.timeout_seconds) {
+            None => SUCCESSOR_TIMEOUT,
+            Some(seconds) => timeout_of(seconds, 0.1)?,
+        };
+        refuse_if_replaced(context)?;
+        audit_accepted("restart", &caller, peer, Some(timeout));
+        let order = |answer| {
+            Order::Restart(RestartOrder {
+                subject: caller.claims.subject,
+                timeout,
+                answer,
+            })
+        };
+        let done = ordered(context, order).await?;
+        Ok(Json(done.map_err(|failure| Failure::from(&failure))?))
+    }
+
+    /// Read the settings again.
+    ///
+    /// They are validated first: an invalid file changes nothing, and the answer is 422 with everything that is wrong in
+    /// `errors`. What can change in place is in force then (log level, rotation, secrets, databases, SHUTDOWN_TIMEOUT), and
+    /// the log file is opened anew; the rest is named and waits for a restart.
+    #[oai(path = "/admin/reload", method = "post", operation_id = "reload")]
+    async fn reload(
+        &self,
+        caller: Authorized<Control>,
+        peer: &RemoteAddr,
+    ) -> Result<Json<ReloadDone>> {
+        let context = self.context()?;
+        refuse_if_replaced(context)?;
+        audit_accepted("reload", &caller, peer, None);
+        let order = |answer| {
+            Order::Reload(ReloadOrder {
+                subject: caller.claims.subject,
+                answer,
+            })
+        };
+        let done = ordered(context, order).await?;
+        Ok(Json(done.map_err(|problems| {
+            Failure::invalid_configuration(&problems)
+        })?))
     }
 
     /// The last lines of the log.
@@ -387,6 +432,71 @@ impl AdminApi {
 
 /// Of a page of JSON, which is made in memory.
 pub(super) const MAX_PAGE_LINES: usize = 10_000;
+
+/// The longest timeout that can be asked for, in seconds.
+const MAX_TIMEOUT: f64 = 3600.0;
+
+fn timeout_of(seconds: f64, least: f64) -> Result<Duration> {
+    if (least..=MAX_TIMEOUT).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        let reason = format!("is not from {least} to {MAX_TIMEOUT}");
+        Err(Failure::bad_parameter("timeout_seconds", reason))
+    }
+}
+
+/// A client that kept its connection asks a process that is on its way out: what it means is the one that serves.
+fn refuse_if_replaced(context: &Context) -> Result<()> {
+    if context.shutdown.has_successor() {
+        return Err(Failure::new(
+            StatusCode::CONFLICT,
+            "this process was replaced and drains: ask again, on a new connection",
+        ));
+    }
+    Ok(())
+}
+
+/// Has the order carried out, and waits for what becomes of it.
+async fn ordered<T>(
+    context: &Context,
+    order: impl FnOnce(oneshot::Sender<T>) -> Order,
+) -> Result<T> {
+    let (answer, outcome) = oneshot::channel();
+    // Whoever takes no more orders drops this one, and its answer with it.
+    let _ = context.orders.send(order(answer)).await;
+    outcome
+        .await
+        .map_err(|_| Failure::new(StatusCode::CONFLICT, "the daemon is stopping"))
+}
+
+fn audit_accepted(
+    action: &str,
+    caller: &Authorized<Control>,
+    peer: &RemoteAddr,
+    timeout: Option<Duration>,
+) {
+    tracing::info!(
+        target: "audit",
+        action,
+        outcome = "accepted",
+        subject = caller.claims.subject,
+        token_id = caller.claims.token_id,
+        peer = peer.as_socket_addr().map(tracing::field::display),
+        timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+    );
+}
+
+impl std::convert::From<&RestartFailure> for Failure {
+    fn from(failure: &RestartFailure) -> Self {
+        let status = match failure.kind {
+            RestartFailureKind::Busy => StatusCode::CONFLICT,
+            RestartFailureKind::Settings => StatusCode::UNPROCESSABLE_ENTITY,
+            RestartFailureKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+            RestartFailureKind::Late => StatusCode::GATEWAY_TIMEOUT,
+        };
+        Self::new(status, failure.reason.as_str())
+    }
+}
 
 fn default_lines() -> u32 {
     50

@@ -62,7 +62,7 @@ pub(super) async fn serve(
             let socket = connection.into_parts().io.into_inner();
             return stream_log(log, socket, &shutdown).await;
         }
-        () = shutdown.begun() => {}
+        () = shutdown.idle_closed() => {}
         () = idled_out(&progress, &stream) => return,
     }
     if !(progress.is_between_requests() && has_unread_request(&stream)) {

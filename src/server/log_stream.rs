@@ -28,6 +28,8 @@ use crate::logs::{self, Filter, FilterTexts, Follower, From, Item, TailError, Te
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a browser that was cut off waits before it comes back.
 const RECONNECT: Duration = Duration::from_secs(1);
+/// The same when a successor serves already.
+const RECONNECT_TO_SUCCESSOR: Duration = Duration::from_millis(50);
 
 /// Cursors of an answer that is no JSON.
 const FIRST_CURSOR: &str = "X-First-Cursor";
@@ -151,7 +153,8 @@ pub async fn blocking<T: Send + 'static>(
 /// [`Self::run`]: hyper keeps 16 KiB of buffers a connection, which is more than all the rest of a follower.
 pub struct LogStream {
     follower: Follower,
-    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    shutdown: Shutdown,
+    shutdown_begun: Pin<Box<WaitForCancellationFutureOwned>>,
     keep_alive: Interval,
     stage: Stage,
     is_chunked: bool,
@@ -193,7 +196,8 @@ impl LogStream {
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             follower: follower.map_err(|source| unreadable(&TailError::Io { path, source }))?,
-            shutdown: Box::pin(shutdown.begun_owned()),
+            shutdown: shutdown.clone(),
+            shutdown_begun: Box::pin(shutdown.begun_owned()),
             keep_alive,
             stage: Stage::Opening,
             is_chunked: true,
@@ -244,7 +248,7 @@ impl LogStream {
         }
         tokio::select! {
             biased;
-            () = self.shutdown.as_mut() => {
+            () = self.shutdown_begun.as_mut() => {
                 self.stage = Stage::Ended;
                 self.last_words().map(Some)
             }
@@ -268,8 +272,17 @@ impl LogStream {
     /// What was logged up to now, and the `end` event.
     fn last_words(&mut self) -> std::io::Result<Bytes> {
         let mut text = BytesMut::from(encode_items(&self.follower.rest()?));
+        if self.shutdown.has_successor() {
+            let retry = format!("retry: {}\n", RECONNECT_TO_SUCCESSOR.as_millis());
+            text.extend_from_slice(retry.as_bytes());
+        }
+        let reason = if self.shutdown.has_successor() {
+            StreamEnd::RESTARTING
+        } else {
+            StreamEnd::STOPPING
+        };
         let end = StreamEnd {
-            reason: "stopping".into(),
+            reason: reason.into(),
         };
         encode(&mut text, event::END, None, &end);
         Ok(text.freeze())

@@ -9,7 +9,9 @@ mod docs;
 mod guard;
 mod log_stream;
 mod openapi;
+pub mod orders;
 mod payload;
+mod probe;
 mod problem;
 mod progress;
 pub mod public;
@@ -25,10 +27,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::task::TaskTracker;
 
 pub use openapi::{admin_document, public_document};
+pub use probe::Probe;
 pub use service::Service;
 pub use shutdown::Shutdown;
 pub use traffic::Traffic;
@@ -52,6 +56,40 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Binds an address that `held` is in the way of, as `127.0.0.1:8000` is of `0.0.0.0:8000`: both sockets of this user's
+/// share the port for as long as it takes (`SO_REUSEPORT` of `socket(7)`).
+///
+/// # Errors
+///
+/// Something else is in the way.
+pub fn bind_beside(address: SocketAddr, held: &std::net::TcpListener) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    sockopt::set_socket_reuseport(held, true)?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    let bound = socket.bind(address);
+    sockopt::set_socket_reuseport(held, false)?;
+    socket.set_reuseport(false)?;
+    bound?;
+    socket.listen(BACKLOG)
+}
+
+/// Takes a listening socket that somebody else has bound.
+///
+/// # Errors
+///
+/// It is none.
+pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    // Whoever bound it may have chosen a shorter queue.
+    rustix::net::listen(&listener, i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
+    TcpListener::from_std(listener)
 }
 
 /// Serves until the shutdown begins, then until the last connection is finished or the shutdown is forced.
@@ -98,7 +136,11 @@ fn serve_queued(listener: TcpListener, serve: impl Fn((TcpStream, SocketAddr))) 
     let Ok(listener) = listener.into_std() else {
         return;
     };
-    while let Ok((stream, peer)) = listener.accept() {
+    // A successor may accept from the same queue, so it need not end.
+    for _ in 0..BACKLOG {
+        let Ok((stream, peer)) = listener.accept() else {
+            break;
+        };
         let stream = stream
             .set_nonblocking(true)
             .and_then(|()| TcpStream::from_std(stream));

@@ -11,8 +11,9 @@ use poem_openapi::error::ParseParamError;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
 
-use crate::api::Problem;
+use crate::api::{Problem, SettingError};
 use crate::auth::{Refused, Scope};
+use crate::config::{self, Problems};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -21,7 +22,8 @@ const PROBLEM_JSON: &str = "application/problem+json";
 pub struct Failure {
     status: StatusCode,
     detail: String,
-    header: Option<(HeaderName, HeaderValue)>,
+    errors: Option<Vec<SettingError>>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Failure {
@@ -29,7 +31,20 @@ impl Failure {
         Self {
             status,
             detail: detail.into(),
+            errors: None,
             header: None,
+        }
+    }
+
+    /// The configuration is not valid.
+    pub fn invalid_configuration(problems: &Problems) -> Self {
+        let error = |problem: &config::Problem| SettingError {
+            setting: problem.setting.clone(),
+            message: problem.message.clone(),
+        };
+        Self {
+            errors: Some(problems.0.iter().map(error).collect()),
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, problems.to_string())
         }
     }
 
@@ -92,7 +107,7 @@ impl Failure {
 
     fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
         Self {
-            header: Some((name, value)),
+            header: Some(Box::new((name, value))),
             ..self
         }
     }
@@ -112,8 +127,9 @@ impl ResponseError for Failure {
     }
 
     fn as_response(&self) -> Response {
-        let mut response = response(self.status, &self.detail);
-        if let Some((name, value)) = self.header.clone() {
+        let mut response = with_errors(self.status, &self.detail, self.errors.clone());
+        if let Some(header) = &self.header {
+            let (name, value) = header.as_ref().clone();
             response.headers_mut().insert(name, value);
         }
         response
@@ -171,11 +187,16 @@ pub fn problem_of(
 
 /// A problem whose status says what kind it is.
 pub fn response(status: StatusCode, detail: &str) -> Response {
+    with_errors(status, detail, None)
+}
+
+fn with_errors(status: StatusCode, detail: &str, errors: Option<Vec<SettingError>>) -> Response {
     let problem = Problem {
         kind: "about:blank".into(),
         title: status.canonical_reason().unwrap_or("Error").into(),
         status: status.as_u16(),
         detail: detail.into(),
+        errors,
     };
     let body = serde_json::to_vec(&problem).unwrap_or_default();
     Response::builder()

@@ -28,7 +28,7 @@ use super::shutdown::Shutdown;
 use super::site;
 use super::traffic::Traffic;
 
-static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A longer id of a client is not taken over.
 const MAX_REQUEST_ID: usize = 128;
 
@@ -104,6 +104,13 @@ impl Service {
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Whether the answer with this request id is this service's, to a request that brought none.
+    pub(super) fn has_named(&self, request_id: &HeaderValue) -> bool {
+        let id = request_id.to_str().unwrap_or_default();
+        id.strip_prefix(&*self.request_ids.prefix)
+            .is_some_and(|rest| rest.starts_with('-'))
     }
 
     pub(super) fn traffic(&self) -> &Traffic {

@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Two steps: first everything is finished, then what is left is cut off. Clones share both.
+/// Three steps: nothing new is begun, idle connections are closed, and what is left is cut off. Without a successor the
+/// first two are one. Clones share all.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     begun: CancellationToken,
     /// The same for whoever only looks: asking the token takes a lock, and every request asks.
     has_begun: Arc<AtomicBool>,
+    has_successor: Arc<AtomicBool>,
+    idle_closed: CancellationToken,
     forced: CancellationToken,
 }
 
@@ -21,10 +24,25 @@ impl Shutdown {
         Self::default()
     }
 
-    /// Listeners close, streams end, requests in flight are finished.
+    /// Listeners close, streams end, idle connections are closed, requests in flight are finished.
     pub fn begin(&self) {
         self.has_begun.store(true, Ordering::Release);
         self.begun.cancel();
+        self.idle_closed.cancel();
+    }
+
+    /// The same, but an idle connection stays until its client has had an answer with `Connection: close`: another process
+    /// serves whoever comes.
+    pub fn hand_over(&self) {
+        self.has_successor.store(true, Ordering::Release);
+        self.has_begun.store(true, Ordering::Release);
+        self.begun.cancel();
+    }
+
+    /// Whether another process serves whoever comes.
+    #[must_use]
+    pub fn has_successor(&self) -> bool {
+        self.has_successor.load(Ordering::Acquire)
     }
 
     /// What is still open is cut off.
@@ -47,6 +65,11 @@ impl Shutdown {
     /// The same for whoever asks again and again: asking anew takes a lock.
     pub fn begun_owned(&self) -> WaitForCancellationFutureOwned {
         self.begun.clone().cancelled_owned()
+    }
+
+    /// Returns once idle connections are to be closed.
+    pub async fn idle_closed(&self) {
+        self.idle_closed.cancelled().await;
     }
 
     /// Returns once it is forced.

@@ -20,7 +20,7 @@ fn it_goes_through_a_whole_life() {
         "started: PID",
         "status: Ready",
         "log: ",
-        "restarted: Some(",
+        "restarted: PID ",
         "stopped: PID",
         "by Rest",
         "status: not running",

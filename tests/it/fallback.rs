@@ -6,7 +6,7 @@ use fullon_master_api::instance::State;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Home, Outcome, needs_root};
+use crate::support::{Home, Outcome, eventually, needs_root};
 
 /// Runs the verb in a network namespace of its own, whose loopback is another one: signals and files are the same,
 /// but no packet reaches the daemon.
@@ -48,6 +48,17 @@ fn with_the_admin_port_blocked() {
         .prints(&["ready version="])
         .says(&["cannot be reached", "reading"]);
     without_network(&home, &["restart"])
+        .succeeds()
+        .says(&["cannot be reached", "by SIGUSR2"])
+        .prints(&[&format!("(was {pid})")]);
+    without_network(&home, &["reload"])
+        .succeeds()
+        .says(&["by SIGHUP"])
+        .prints(&["its log says"]);
+    eventually("it reloads", || {
+        home.log().contains(" reloaded by=\"SIGHUP\"")
+    });
+    without_network(&home, &["restart", "--hard"])
         .succeeds()
         .says(&["by signal"]);
     without_network(&home, &["stop"])
@@ -142,6 +153,9 @@ fn an_address_elsewhere_never_falls_back() {
         .says(&["cannot be reached"]);
     home.run(["--admin-url", elsewhere, "restart"])
         .exits(1)
+        .says(&["cannot be reached"]);
+    home.run(["--admin-url", elsewhere, "restart", "--hard"])
+        .exits(1)
         .says(&["elsewhere"]);
     home.run(["--admin-url", "ftp://x", "status"])
         .exits(2)
@@ -229,8 +243,8 @@ fn a_neighbour_at_the_configured_address_is_not_taken_for_the_daemon() {
 }
 
 #[test]
-fn a_restart_of_another_users_daemon_is_refused() {
-    if !needs_root("a_restart_of_another_users_daemon_is_refused") {
+fn another_users_daemon_is_replaced_by_its_own_kind() {
+    if !needs_root("another_users_daemon_is_replaced_by_its_own_kind") {
         return;
     }
     let home = Home::new();
@@ -246,10 +260,14 @@ fn a_restart_of_another_users_daemon_is_refused() {
         .arg("start");
     Outcome::of(&mut start).succeeds();
     let pid = home.daemon().unwrap().pid();
-    home.run(["restart"])
+    home.run(["restart", "--hard"])
         .exits(1)
         .says(&["belongs to another user", "sudo -u"]);
     assert_eq!(home.daemon().unwrap().pid(), pid);
+    home.run(["restart"]).succeeds();
+    let successor = home.daemon().unwrap();
+    assert_ne!(successor.pid(), pid);
+    assert_eq!(successor.owner(), Some(65534));
     home.run(["status"]).succeeds();
     home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
 }

@@ -141,10 +141,10 @@ fn sighup_opens_the_log_anew_so_that_an_outside_rotation_loses_nothing() {
 }
 
 #[test]
-fn a_restart_is_left_to_whoever_runs_it() {
+fn a_hard_restart_is_left_to_whoever_runs_it() {
     let home = Home::new();
     let mut child = run(&home);
-    home.run(["restart"])
+    home.run(["restart", "--hard"])
         .exits(1)
         .says(&["started by `fullon run`", "systemctl restart"]);
     assert!(child.is_alive());

@@ -44,21 +44,18 @@ fn a_whole_life_from_the_shell() {
 
     home.run(["restart"])
         .succeeds()
-        .prints(&["Daemon started with PID"]);
+        .prints(&["Daemon restarted with PID", &format!("(was {})", first.pid)]);
     let second = home.state();
     assert_ne!((first.pid, &first.instance), (second.pid, &second.instance));
 
     home.run(["stop"]).succeeds().prints(&["Daemon stopped"]);
     assert!(home.daemon().is_none());
-    assert!(!home.pid_file().exists() && !fullon_state(&home).exists());
+    assert!(!home.pid_file().exists());
     home.run(["status"]).exits(3);
     home.run(["stop"]).exits(1).prints(&["not running"]);
     let log = home.log();
-    assert_eq!(log.matches(" stopped").count(), 2, "{log}");
-}
-
-fn fullon_state(home: &Home) -> std::path::PathBuf {
-    fullon_master_api::instance::State::path(&home.pid_file())
+    assert_eq!(log.matches(" drained").count(), 1, "{log}");
+    assert_eq!(log.matches(" stopped").count(), 1, "{log}");
 }
 
 #[test]
@@ -131,6 +128,9 @@ fn it_is_found_from_anywhere_and_after_the_settings_were_broken() {
         .prints(&["ready version="]);
     home.run(["restart"])
         .exits(2)
+        .says(&["LOG_LEVEL: `verbose`", "goes on as before"]);
+    home.run(["restart", "--hard"])
+        .exits(2)
         .says(&["LOG_LEVEL: `verbose`", "left as it was"]);
     assert_eq!(home.state().pid, pid);
 
@@ -151,11 +151,17 @@ fn a_restart_from_elsewhere_keeps_directory_flags_and_environment() {
     home.unset("LOG_FILE");
     home.unset("PORT");
     home.unset("ADMIN_PORT");
-    let mut elsewhere = home.fullon(["restart"]);
-    Outcome::of(elsewhere.current_dir("/")).succeeds();
-    assert_eq!(home.ask("GET", "/admin/config").json(), before);
+    for restart in [&["restart"][..], &["restart", "--hard"]] {
+        let mut elsewhere = home.fullon(restart.iter().copied());
+        Outcome::of(elsewhere.current_dir("/")).succeeds();
+        assert_eq!(home.ask("GET", "/admin/config").json(), before);
+    }
 
-    home.run(["restart", "--log-level", "warn"]).succeeds();
+    home.run(["restart", "--log-level", "warn"])
+        .exits(1)
+        .says(&["--log-level was given", "--hard"]);
+    home.run(["restart", "--hard", "--log-level", "warn"])
+        .succeeds();
     assert_eq!(home.ask("GET", "/admin/status").json()["log_level"], "warn");
 }
 
@@ -186,6 +192,9 @@ fn a_restart_that_could_not_start_again_stops_nothing() {
     let pid = home.state().pid;
     fs::remove_dir(&directory).unwrap();
     home.run(["restart"])
+        .exits(1)
+        .says(&["release-1 is not there", "goes on as before"]);
+    home.run(["restart", "--hard"])
         .exits(1)
         .says(&["release-1 is not there", "left as it was"]);
     assert_eq!(home.state().pid, pid);
@@ -226,6 +235,9 @@ fn a_directory_whose_name_is_no_text_is_no_obstacle() {
     fs::create_dir(&directory).unwrap();
     Outcome::of(home.fullon(["start"]).current_dir(&directory)).succeeds();
     Outcome::of(home.fullon(["status"]).current_dir(&directory)).succeeds();
-    home.run(["restart"]).exits(1).says(&["left as it was"]);
+    home.run(["restart"]).succeeds();
+    home.run(["restart", "--hard"])
+        .exits(1)
+        .says(&["left as it was"]);
     home.run(["stop"]).succeeds();
 }

@@ -296,6 +296,6 @@ fn a_session_survives_a_restart_and_dies_with_the_key() {
     home.run(["restart"]).succeeds();
     assert_eq!(status(&home, &renamed(&home, &cookie)).status, 200);
     home.set("JWT_SECRET_KEY", &SECRET.to_uppercase());
-    home.run(["restart"]).succeeds();
+    home.run(["restart", "--hard"]).succeeds();
     is_refused(&status(&home, &renamed(&home, &cookie)), "another key");
 }

@@ -1,0 +1,149 @@
+//! The settings in force, and what was edited since: what a reload puts in force, and what waits for a restart.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::{DEFINITIONS, Definition, LogSettings, MASK, Origin, Settings, Sources};
+use crate::api::SettingChange;
+
+/// The text of every setting. Secrets are among them, so it does not show itself.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Texts(BTreeMap<&'static str, String>);
+
+impl Texts {
+    pub fn of(sources: &Sources) -> Self {
+        let text = |definition: &Definition| {
+            let (text, _) = sources.get(definition.name)?;
+            Some((definition.name, text.to_owned()))
+        };
+        Self(DEFINITIONS.iter().filter_map(text).collect())
+    }
+
+    /// The settings whose text is another one in `later`.
+    fn changed<'a>(&'a self, later: &'a Self) -> impl Iterator<Item = &'static Definition> + 'a {
+        DEFINITIONS
+            .iter()
+            .filter(|definition| self.0.get(definition.name) != later.0.get(definition.name))
+    }
+
+    fn change(&self, definition: &Definition, later: &Self) -> SettingChange {
+        let shown = |texts: &Self| {
+            let text = texts.0.get(definition.name)?;
+            Some(if definition.secret { MASK } else { text }.to_owned())
+        };
+        SettingChange {
+            name: definition.name.into(),
+            from: shown(self),
+            to: shown(later),
+        }
+    }
+}
+
+impl fmt::Debug for Texts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// What became of edited settings.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// In force now.
+    pub applied: Vec<SettingChange>,
+    /// In force only after a restart.
+    pub waiting: Vec<SettingChange>,
+}
+
+/// The settings that the daemon runs with, and where they came from.
+#[derive(Debug)]
+pub struct InForce {
+    origin: Origin,
+    settings: RwLock<Arc<Settings>>,
+}
+
+impl InForce {
+    /// Settings that were read from `origin`.
+    #[must_use]
+    pub fn new(origin: Origin, settings: Settings) -> Self {
+        Self {
+            origin,
+            settings: RwLock::new(Arc::new(settings)),
+        }
+    }
+
+    /// The settings now.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where they are read from.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Names of the settings that were edited and are not in force, whether or not what they say now is valid.
+    #[must_use]
+    pub fn pending(&self) -> Vec<String> {
+        let now = Texts::of(&self.origin.sources());
+        let settings = self.settings();
+        let changed = settings.texts.changed(&now);
+        changed.map(|definition| definition.name.into()).collect()
+    }
+
+    /// Puts in force what of `new` can be without a restart.
+    pub fn adopt(&self, new: Settings) -> Changes {
+        let old = self.settings();
+        let mut changes = Changes::default();
+        for definition in old.texts.changed(&new.texts) {
+            let list = if definition.reloads {
+                &mut changes.applied
+            } else {
+                &mut changes.waiting
+            };
+            list.push(old.texts.change(definition, &new.texts));
+        }
+        let merged = old.reloaded(new);
+        *self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(merged);
+        changes
+    }
+}
+
+impl Settings {
+    /// These settings with those of `new` that a reload puts in force.
+    fn reloaded(&self, new: Self) -> Self {
+        let mut texts = self.texts.clone();
+        let mut entries = self.entries.clone();
+        for definition in DEFINITIONS.iter().filter(|definition| definition.reloads) {
+            match new.texts.0.get(definition.name) {
+                Some(text) => texts.0.insert(definition.name, text.clone()),
+                None => texts.0.remove(definition.name),
+            };
+            let is_it = |entry: &&crate::api::SettingEntry| entry.name == definition.name;
+            if let Some(entry) = entries.iter_mut().find(|entry| is_it(&&**entry))
+                && let Some(new) = new.entries.iter().find(is_it)
+            {
+                entry.clone_from(new);
+            }
+        }
+        Self {
+            log: LogSettings {
+                format: self.log.format,
+                target: self.log.target.clone(),
+                ..new.log
+            },
+            public: self.public,
+            admin: self.admin,
+            pid_file: self.pid_file.clone(),
+            key_file: self.key_file.clone(),
+            texts,
+            entries,
+            ..new
+        }
+    }
+}

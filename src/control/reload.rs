@@ -1,0 +1,95 @@
+//! Has the daemon read its settings again.
+
+use std::io;
+
+use rustix::process::Signal;
+use thiserror::Error;
+
+use super::{Control, Found};
+use crate::api::{Problem, ReloadDone};
+use crate::client::ClientError;
+use crate::instance::{Holder, PidFileError};
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Reloaded {
+    /// The daemon says so itself.
+    Done(ReloadDone),
+    /// It was asked by signal, and logs what came of it.
+    Asked(u32),
+}
+
+/// Nothing was reloaded.
+#[derive(Debug, Error)]
+pub enum ReloadError {
+    /// The PID file cannot be read.
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    /// There is no daemon.
+    #[error("the daemon is not running")]
+    NotRunning,
+    /// The settings are wrong.
+    #[error("{}\nNothing was changed.", .0.detail)]
+    Settings(Box<Problem>),
+    /// The admin API could not be used, and there is no other way.
+    #[error(transparent)]
+    Client(ClientError),
+    /// The process is not ours to signal.
+    #[error(
+        "{because}; and process {pid} may not be signalled: {source}; use sudo, or a token of that daemon"
+    )]
+    NotPermitted {
+        /// The process.
+        pid: u32,
+        /// Why the admin API was no way.
+        because: ClientError,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Control {
+    /// Over the admin API, else by SIGHUP. `notice` is told when it is the signal, and why.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was reloaded.
+    pub async fn reload(&self, notice: &mut dyn FnMut(&str)) -> Result<Reloaded, ReloadError> {
+        let (client, holder) = match self.find().await? {
+            Found::Held { holder, client, .. } => (client, Some(holder)),
+            Found::Elsewhere(client) => (Ok(client), None),
+            Found::Absent(client) => (client, None),
+            Found::Dead(_) => return Err(ReloadError::NotRunning),
+        };
+        let answer = match client {
+            Ok(client) => client.reload().await,
+            Err(error) => Err(error),
+        };
+        let because = match answer {
+            Ok(done) => return Ok(Reloaded::Done(done)),
+            Err(ClientError::Problem(problem)) if problem.errors.is_some() => {
+                return Err(ReloadError::Settings(problem));
+            }
+            Err(error @ ClientError::Problem(_)) => return Err(ReloadError::Client(error)),
+            Err(error) => error,
+        };
+        let Some(Holder::Process(process)) = holder else {
+            return Err(match because {
+                ClientError::Unreachable { .. } if self.admin_url.is_none() && holder.is_none() => {
+                    ReloadError::NotRunning
+                }
+                because => ReloadError::Client(because),
+            });
+        };
+        let pid = process.pid();
+        notice(&format!("{because}; asking process {pid} by SIGHUP"));
+        match process.signal(Signal::HUP) {
+            Ok(()) => Ok(Reloaded::Asked(pid)),
+            Err(source) => Err(ReloadError::NotPermitted {
+                pid,
+                because,
+                source,
+            }),
+        }
+    }
+}

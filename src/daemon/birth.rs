@@ -1,0 +1,384 @@
+//! A start-up that holds the lock, to the moment the daemon serves.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::legacy::Legacy;
+use super::life::Life;
+use super::reload::Reloadable;
+use super::requests::Requests;
+use super::signals::Signals;
+use super::sockets::{Passed, Sockets};
+use super::succession::Bond;
+use super::{Ended, Mode, Start, StartError, Succession, configured_key, last_exit, systemd};
+use crate::api::{LastExit, Phase, VERSION, base_url};
+use crate::auth::{Keyring, Sessions, random_key};
+use crate::config::{InForce, LogTarget, Secret, Settings};
+use crate::health::Health;
+use crate::instance::{Announcement, Announcer, Inheritance, Launch, PidFile, Process, State};
+use crate::logs::{self, InstalledLog, LogFile, Stdout, Watcher};
+use crate::server::admin::Context;
+use crate::server::orders::Order;
+use crate::server::public::Mounts;
+use crate::server::{self, Probe, Shutdown, Traffic, admin, public};
+
+/// How many requests may wait to be looked at.
+const REQUESTS: usize = 16;
+
+/// What a daemon begins with that it did not make.
+struct Origins {
+    pid_file: PidFile,
+    sockets: Vec<Passed>,
+    are_from_systemd: bool,
+    last_exit: Option<LastExit>,
+    generation: u32,
+    predecessor: Option<Predecessor>,
+}
+
+/// The daemon that is replaced.
+struct Predecessor {
+    bond: Bond,
+    instance_key: Secret,
+    stderr: OwnedFd,
+    processes: Vec<Process>,
+}
+
+impl Origins {
+    fn found(settings: &Settings) -> Result<Self, StartError> {
+        let pid_file = PidFile::acquire(&settings.pid_file)?;
+        Ok(Self {
+            last_exit: last_exit::of_previous(&settings.pid_file),
+            pid_file,
+            sockets: systemd::passed_sockets().map_err(StartError::Socket)?,
+            are_from_systemd: true,
+            generation: 1,
+            predecessor: None,
+        })
+    }
+
+    fn inherited(succession: Succession, settings: &Settings) -> Result<Self, StartError> {
+        let (inheritance, bond) = succession.split();
+        let last_exit = last_exit::of_predecessor(&inheritance, settings);
+        let Inheritance {
+            generation,
+            pid_file,
+            lock,
+            instance_key,
+            stderr,
+            sockets,
+            predecessors,
+            ..
+        } = inheritance;
+        Ok(Self {
+            pid_file: PidFile::inherit(&settings.pid_file, &pid_file, lock)?,
+            sockets: sockets.into_iter().map(Passed::from).collect(),
+            are_from_systemd: false,
+            last_exit: Some(last_exit),
+            generation: generation + 1,
+            predecessor: Some(Predecessor {
+                bond,
+                instance_key: Secret::new(instance_key),
+                stderr,
+                processes: predecessors,
+            }),
+        })
+    }
+}
+
+/// A start-up that holds the lock.
+pub struct Birth {
+    settings: Settings,
+    launch: Launch,
+    mode: Mode,
+    mounts: Mounts,
+    origins: Origins,
+    started: Instant,
+}
+
+/// Servers that run, and what they need to be stopped.
+struct Serving {
+    servers: TaskTracker,
+    orders: mpsc::Receiver<Order>,
+    health: Arc<Health>,
+    shutdown: Shutdown,
+    probe: Probe,
+}
+
+impl Birth {
+    /// Takes the lock, or what the predecessor gives.
+    pub fn begin(start: Start) -> Result<Self, StartError> {
+        let started = Instant::now();
+        let Start {
+            settings,
+            launch,
+            mode,
+            succession,
+            mounts,
+            announcer: _,
+        } = start;
+        let origins = match succession {
+            Some(succession) => Origins::inherited(succession, &settings)?,
+            None => Origins::found(&settings)?,
+        };
+        Ok(Self {
+            settings,
+            launch,
+            mode,
+            mounts,
+            origins,
+            started,
+        })
+    }
+
+    /// Serves, says so, and lives.
+    pub async fn live(self, announcer: &mut Option<Announcer>) -> Result<Ended, StartError> {
+        let Self {
+            settings,
+            launch,
+            mode,
+            mounts,
+            origins,
+            started,
+        } = self;
+        let Origins {
+            mut pid_file,
+            sockets,
+            are_from_systemd,
+            last_exit,
+            generation,
+            predecessor,
+        } = origins;
+        let sockets = Sockets::open(&settings, sockets, are_from_systemd)?;
+        let signals = Signals::install().map_err(StartError::Signals)?;
+        let key = configured_key(&settings)?;
+        let instance_key = match &predecessor {
+            Some(predecessor) => predecessor.instance_key.clone(),
+            None => random_key()?,
+        };
+        let log = open_log(&settings, mode, predecessor.is_some())?;
+        let state = State {
+            pid: std::process::id(),
+            instance: uuid::Uuid::new_v4().to_string(),
+            admin: base_url(address(&sockets.admin)?),
+            server: base_url(address(&sockets.public)?),
+            log_file: settings.log.target.file().map(Into::into),
+            instance_key: instance_key.expose().to_owned(),
+            working_directory: launch.origin.directory.clone(),
+            env_file: launch.origin.env_file.clone(),
+            flags: launch.origin.flags.clone(),
+            in_background: mode.is_background(),
+            generation,
+            failed_restart: None,
+            exit: None,
+        };
+        let shared_sockets = sockets.share(&settings).map_err(StartError::Socket)?;
+        let reloadable = Reloadable {
+            in_force: Arc::new(InForce::new(launch.origin.clone(), settings)),
+            log,
+            keyring: Arc::new(Keyring::new(&key, &instance_key)),
+            sessions: Arc::new(Sessions::new(&key)),
+            is_in_background: mode.is_background(),
+        };
+        let is_up = predecessor.is_some();
+        let about = About {
+            state: &state,
+            last_exit,
+            started,
+            is_up,
+        };
+        let serving = serve(sockets, about, &reloadable, mounts)?;
+
+        let predecessors = match predecessor {
+            None => {
+                publish(&state, &mut pid_file)?;
+                Vec::new()
+            }
+            Some(predecessor) => {
+                serving.probe.answered().await.map_err(StartError::Silent)?;
+                predecessor.bond.own(|| publish(&state, &mut pid_file))?;
+                predecessor.outlive(mode, &reloadable.log)?
+            }
+        };
+        serving.health.enter(Phase::Ready);
+        announce(&state, &reloadable.log, announcer);
+        systemd::watched(serving.probe, serving.shutdown.clone());
+
+        let life = Life {
+            requests: Requests {
+                orders: serving.orders,
+                signals,
+            },
+            reloadable,
+            legacy: Legacy {
+                launch,
+                mode,
+                state,
+                pid_file,
+                sockets: shared_sockets,
+                predecessors,
+            },
+            health: serving.health,
+            shutdown: serving.shutdown,
+            servers: serving.servers,
+        };
+        Ok(life.live().await)
+    }
+}
+
+impl Predecessor {
+    /// Goes on in its place: with its stderr, and rotating the log once it does no more.
+    fn outlive(self, mode: Mode, log: &InstalledLog) -> Result<Vec<Process>, StartError> {
+        if !mode.is_background() {
+            rustix::stdio::dup2_stderr(&self.stderr)
+                .map_err(|errno| StartError::Stdio(errno.into()))?;
+        }
+        let rotates = log.rotation_switch();
+        tokio::spawn(async move {
+            self.bond.released().await;
+            rotates(true);
+        });
+        Ok(self.processes)
+    }
+}
+
+/// What the servers tell of this daemon.
+struct About<'a> {
+    state: &'a State,
+    last_exit: Option<LastExit>,
+    started: Instant,
+    /// Whether the service is up before this process serves: then it is, whichever process answers.
+    is_up: bool,
+}
+
+fn serve(
+    sockets: Sockets,
+    about: About<'_>,
+    reloadable: &Reloadable,
+    mounts: Mounts,
+) -> Result<Serving, StartError> {
+    let (public_address, admin_address) = (address(&sockets.public)?, address(&sockets.admin)?);
+    let (sender, orders) = mpsc::channel(REQUESTS);
+    let shutdown = Shutdown::new();
+    let health = Arc::new(Health::new(reloadable.log.health().cloned()));
+    if about.is_up {
+        health.enter(Phase::Ready);
+    }
+    let traffic = Arc::new(Traffic::default());
+    let log_file = about.state.log_file.clone();
+    let public = public::service(
+        Arc::clone(&health),
+        mounts,
+        Arc::clone(&traffic),
+        shutdown.clone(),
+    );
+    let admin = admin::service(Context {
+        instance: about.state.instance.clone(),
+        generation: about.state.generation,
+        last_exit: about.last_exit,
+        started_at: Timestamp::now(),
+        started: about.started,
+        public: public_address,
+        admin: admin_address,
+        in_force: Arc::clone(&reloadable.in_force),
+        keyring: Arc::clone(&reloadable.keyring),
+        sessions: Arc::clone(&reloadable.sessions),
+        health: Arc::clone(&health),
+        traffic,
+        log: log_file.map(Watcher::new),
+        orders: sender,
+        deadline: OnceLock::new(),
+        shutdown: shutdown.clone(),
+    });
+    let probe = Probe::new([
+        (public_address, Arc::clone(&public)),
+        (admin_address, Arc::clone(&admin)),
+    ]);
+    let servers = TaskTracker::new();
+    servers.spawn(server::run(sockets.public, public, shutdown.clone()));
+    servers.spawn(server::run(sockets.admin, admin, shutdown.clone()));
+    servers.close();
+    Ok(Serving {
+        servers,
+        orders,
+        health,
+        shutdown,
+        probe,
+    })
+}
+
+fn address(listener: &TcpListener) -> Result<std::net::SocketAddr, StartError> {
+    listener.local_addr().map_err(StartError::Socket)
+}
+
+/// Tells whoever waits that the daemon serves.
+fn announce(state: &State, log: &InstalledLog, announcer: &mut Option<Announcer>) {
+    tracing::info!(
+        version = VERSION,
+        pid = state.pid,
+        generation = state.generation,
+        server = state.server,
+        admin = state.admin,
+        "ready"
+    );
+    // Whoever reads the log after `fullon start` finds the start in it.
+    log.settle(Duration::from_secs(1));
+    if let Some(announcer) = announcer.take() {
+        announcer.announce(&Announcement::Ready {
+            pid: state.pid,
+            server: state.server.clone(),
+            admin: state.admin.clone(),
+        });
+    }
+    systemd::notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
+}
+
+/// Tells the machine who we are.
+fn publish(state: &State, pid_file: &mut PidFile) -> Result<(), StartError> {
+    let path = pid_file.path().to_owned();
+    state.write(&path)?;
+    pid_file.take_over()?;
+    Ok(())
+}
+
+/// Each client is an open file: takes as many as the system lets us have. The soft limit of 1024 is for programs that use
+/// `select(2)`.
+pub fn allow_all_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // It stays as it was then.
+    let _ = setrlimit(Resource::Nofile, all);
+}
+
+fn open_log(settings: &Settings, mode: Mode, is_shared: bool) -> Result<InstalledLog, StartError> {
+    let terminal = match mode {
+        Mode::Background => None,
+        Mode::Foreground { terminal, .. } => terminal,
+    };
+    let (file, stdout) = match &settings.log.target {
+        LogTarget::Stdout => (None, Some(terminal.unwrap_or(Stdout { colour: false }))),
+        LogTarget::File(path) => {
+            let mut file = LogFile::open(path, &settings.log)?;
+            if is_shared {
+                file = file.rotated_by_another();
+            }
+            if mode.is_background() {
+                file.take_stdio().map_err(StartError::Stdio)?;
+            }
+            (Some(file), terminal)
+        }
+    };
+    let log = logs::install(&settings.log, file, stdout)?;
+    tokio::spawn(log.retries());
+    Ok(log)
+}

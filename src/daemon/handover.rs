@@ -1,0 +1,238 @@
+//! A zero-downtime restart, seen from the daemon that is replaced: it runs its successor, gives it all it needs, and waits
+//! until it serves and owns the PID file. Whatever else happens, this daemon goes on as before.
+//!
+//! What cannot be had: a successor has to accept connections to prove that it serves. If it is killed between that and the
+//! moment it owns the PID file, some milliseconds, the connections that it accepted die with it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::instance::{Announcement, Inheritance, PidFile, Process};
+use crate::server::orders::{RestartFailure, RestartFailureKind};
+
+/// How long a process that was killed, or that hung up, may take to be gone.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long what it wrote to stderr is waited for: a process of its own may keep that open.
+const STDERR_TIMEOUT: Duration = Duration::from_millis(200);
+/// How much of it is told, in bytes.
+const STDERR_SIZE: usize = 4096;
+/// Longest line of the handover, in bytes.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// A process that serves in this one's place.
+pub struct Successor {
+    pub process: Process,
+    /// Base URL of its public API.
+    pub server: String,
+    /// Base URL of its admin API.
+    pub admin: String,
+    /// When this is dropped, it knows that this process has let go.
+    pub channel: UnixStream,
+}
+
+/// Runs the command as the successor, until it has taken over.
+///
+/// # Errors
+///
+/// Why it has not. It is gone then, and the PID file may name it.
+pub async fn run(
+    command: Command,
+    inheritance: Inheritance,
+    pid_file: &PidFile,
+    timeout: Duration,
+    abort: &CancellationToken,
+) -> Result<Successor, RestartFailure> {
+    let mut heir = Heir::run(command).await?;
+    let outcome = tokio::select! {
+        biased;
+        () = abort.cancelled() => Err(failure(
+            RestartFailureKind::Busy,
+            "the daemon was asked to stop meanwhile",
+        )),
+        outcome = heir.take_over(inheritance, pid_file) => outcome,
+        () = tokio::time::sleep(timeout) => Err(failure(
+            RestartFailureKind::Late,
+            format!("the successor did not serve within {timeout:?}, and was ended"),
+        )),
+    };
+    match outcome {
+        Ok((process, server, admin)) => Ok(Successor {
+            process,
+            server,
+            admin,
+            channel: heir.channel.into_inner(),
+        }),
+        Err(failure) => {
+            heir.end().await;
+            Err(failure)
+        }
+    }
+}
+
+/// A process that may become the successor.
+struct Heir {
+    child: Child,
+    process: Process,
+    channel: BufReader<UnixStream>,
+    stderr: JoinHandle<String>,
+}
+
+impl Heir {
+    async fn run(mut command: Command) -> Result<Self, RestartFailure> {
+        let program = command.get_program().display().to_string();
+        let failed = |error: io::Error| {
+            failure(
+                RestartFailureKind::Failed,
+                format!("the successor {program} cannot be run: {error}"),
+            )
+        };
+        let (ours, theirs) = StdStream::pair().map_err(failed)?;
+        ours.set_nonblocking(true).map_err(failed)?;
+        let channel = UnixStream::from_std(ours).map_err(failed)?;
+        command.stdin(OwnedFd::from(theirs)).stderr(Stdio::piped());
+        // The disk may be slow. The command goes with it, so that only the child has the other end.
+        let spawned = tokio::task::spawn_blocking(move || command.spawn()).await;
+        let mut child = spawned
+            .map_err(io::Error::other)
+            .and_then(|child| child)
+            .map_err(failed)?;
+        let stderr = child.stderr.take().map(OwnedFd::from);
+        let stderr = stderr.map(pipe::Receiver::from_owned_fd).transpose();
+        let Some(process) = Process::open(child.id()) else {
+            // Where SIGCHLD is ignored, nobody waits for it, and its number is free again.
+            let gone = io::Error::other("it was gone at once");
+            return Err(failed(gone));
+        };
+        Ok(Self {
+            child,
+            process,
+            channel: BufReader::new(channel),
+            stderr: tokio::spawn(collect(stderr.map_err(failed)?)),
+        })
+    }
+
+    async fn take_over(
+        &mut self,
+        inheritance: Inheritance,
+        pid_file: &PidFile,
+    ) -> Result<(Process, String, String), RestartFailure> {
+        let failed = |reason: String| failure(RestartFailureKind::Failed, reason);
+        let Some(line) = next_line(&mut self.channel).await else {
+            return Err(self.last_words().await);
+        };
+        Inheritance::is_asked_for(&line)
+            .map_err(|reason| failed(format!("what was run is not a successor: {reason}")))?;
+        if inheritance.send(self.channel.get_ref()).is_err() {
+            return Err(self.last_words().await);
+        }
+        drop(inheritance);
+        let Some(line) = next_line(&mut self.channel).await else {
+            return Err(self.last_words().await);
+        };
+        match Announcement::parse(&line) {
+            Ok(Announcement::Ready { pid, server, admin }) => {
+                let process = Process::open(pid).filter(|_| pid_file.named() == Some(pid));
+                match process {
+                    Some(process) if !self.process.is_gone() => Ok((process, server, admin)),
+                    Some(_) => Err(self.last_words().await),
+                    None => Err(failed(
+                        "the successor said that it serves, and did not take over the PID file"
+                            .into(),
+                    )),
+                }
+            }
+            Ok(Announcement::Failed { message, exit_code }) => {
+                let kind = if exit_code == 2 {
+                    RestartFailureKind::Settings
+                } else {
+                    RestartFailureKind::Failed
+                };
+                Err(failure(kind, message))
+            }
+            Err(error) => Err(failed(format!(
+                "the successor cannot be understood: {error}"
+            ))),
+        }
+    }
+
+    /// What there is to say of one that hung up.
+    async fn last_words(&mut self) -> RestartFailure {
+        let gone = tokio::time::timeout(EXIT_TIMEOUT, self.process.gone()).await;
+        let how = match (gone, self.child.try_wait()) {
+            (Ok(Ok(())), Ok(Some(status))) => format!("ended while starting ({})", named(status)),
+            (Ok(Ok(())), _) => "ended while starting".to_owned(),
+            _ => "broke off the handover".to_owned(),
+        };
+        let said = tokio::time::timeout(STDERR_TIMEOUT, &mut self.stderr).await;
+        let said = said.ok().and_then(Result::ok).unwrap_or_default();
+        let said = match said.trim() {
+            "" => String::new(),
+            text => format!(": {text}"),
+        };
+        failure(
+            RestartFailureKind::Failed,
+            format!("the successor {how}{said}"),
+        )
+    }
+
+    async fn end(mut self) {
+        // It may be gone already.
+        let _ = self.process.kill();
+        if tokio::time::timeout(EXIT_TIMEOUT, self.process.gone())
+            .await
+            .is_err()
+        {
+            tracing::error!(pid = self.process.pid(), "the successor cannot be killed");
+        }
+        // Where SIGCHLD is ignored, there is nothing to collect.
+        let _ = self.child.try_wait();
+    }
+}
+
+fn named(status: ExitStatus) -> String {
+    match status.signal() {
+        Some(libc_signal) => nix::sys::signal::Signal::try_from(libc_signal).map_or_else(
+            |_| status.to_string(),
+            |signal| format!("by {}", signal.as_str()),
+        ),
+        None => status.to_string(),
+    }
+}
+
+/// `None` when the other end is gone, or says too much.
+async fn next_line(channel: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
+    let mut line = String::new();
+    let read = channel.take(MAX_LINE).read_line(&mut line).await;
+    read.is_ok_and(|read| read > 0).then_some(line)
+}
+
+/// The end of what is written there.
+async fn collect(stderr: Option<pipe::Receiver>) -> String {
+    let mut text = Vec::new();
+    if let Some(mut stderr) = stderr {
+        let mut piece = [0; STDERR_SIZE];
+        while let Ok(read @ 1..) = stderr.read(&mut piece).await {
+            text.extend_from_slice(&piece[..read]);
+            let excess = text.len().saturating_sub(STDERR_SIZE);
+            text.drain(..excess);
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn failure(kind: RestartFailureKind, reason: impl Into<String>) -> RestartFailure {
+    RestartFailure {
+        kind,
+        reason: reason.into(),
+    }
+}

@@ -1,0 +1,135 @@
+//! Stands in for a daemon that runs in the foreground. Whoever ran `fullon run` and is not systemd waits for the process it
+//! started, so that one stays when a successor takes over: it passes signals on, collects the dead, and exits as the last
+//! daemon did. As the first process of a container it does so from the start, because that one also has to collect
+//! processes that it never started.
+
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::instance::{Holder, Presence, Process, inspect};
+
+/// Makes this process the parent of whatever its successors leave behind.
+///
+/// # Errors
+///
+/// The system refused.
+pub fn adopt_orphans() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(
+        rustix::process::getpid(),
+    ))?)
+}
+
+/// Whether this is the first process of a container.
+#[must_use]
+pub fn is_first_process() -> bool {
+    std::process::id() == 1
+}
+
+/// Runs the daemon as a child, and stands in for it. Returns what to exit with.
+///
+/// # Errors
+///
+/// The command cannot be run, or the system refused signal handlers.
+pub fn run(mut command: Command, pid_file: &Path) -> io::Result<u8> {
+    // Signals of the terminal come to this process alone, which passes them on.
+    keep(pid_file, || Ok(command.process_group(0).spawn()?.id()))
+}
+
+/// Stands in for the daemon that `start` names, a child, and for those that take its place. Returns what to exit with.
+///
+/// # Errors
+///
+/// What `start` says, or the system refused signal handlers.
+pub fn keep(pid_file: &Path, start: impl FnOnce() -> io::Result<u32>) -> io::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut died = signal(SignalKind::child())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut restart = signal(SignalKind::user_defined2())?;
+        let mut daemon = start()?;
+        loop {
+            if let Some(status) = collect(daemon) {
+                match inspect(pid_file) {
+                    Ok(Presence::Held(Holder::Process(next))) if is_ours(&next) => {
+                        daemon = next.pid();
+                    }
+                    _ => return Ok(status),
+                }
+            }
+            tokio::select! {
+                _ = died.recv() => {}
+                _ = terminate.recv() => pass_on(Signal::TERM, daemon, pid_file),
+                _ = interrupt.recv() => pass_on(Signal::INT, daemon, pid_file),
+                _ = hangup.recv() => pass_on(Signal::HUP, daemon, pid_file),
+                _ = restart.recv() => pass_on(Signal::USR2, daemon, pid_file),
+            }
+        }
+    })
+}
+
+/// Sends the signal to the daemon that holds the PID file, or to `daemon` while it starts.
+pub fn pass_on(signal: Signal, daemon: u32, pid_file: &Path) {
+    let holder = match inspect(pid_file) {
+        Ok(Presence::Held(Holder::Process(process))) if is_ours(&process) => Some(process),
+        // A child that nobody has collected keeps its number.
+        _ => Process::open(daemon),
+    };
+    if let Some(process) = holder {
+        // It may be gone; then it is collected next.
+        let _ = process.signal(signal);
+    }
+}
+
+/// Whether it descends from this process: one that took over moments ago is still the child of the one before it.
+fn is_ours(process: &Process) -> bool {
+    let mut pid = process.pid();
+    while pid > 1 && pid != std::process::id() {
+        let parent = Process::open(pid).and_then(|process| process.parent());
+        pid = parent.unwrap_or_default();
+    }
+    pid == std::process::id()
+}
+
+/// Collects all that died; what to exit with if `daemon` is among them.
+fn collect(daemon: u32) -> Option<u8> {
+    let mut ended = None;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(status @ (WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _))) => {
+                if is(pid, daemon) {
+                    ended = Some(exit_code(status));
+                }
+            }
+            Ok(WaitStatus::StillAlive) => return ended,
+            Ok(_) | Err(Errno::EINTR) => {}
+            // No child is left.
+            Err(_) => return ended.or(Some(1)),
+        }
+    }
+}
+
+fn is(pid: Pid, daemon: u32) -> bool {
+    u32::try_from(pid.as_raw()).is_ok_and(|pid| pid == daemon)
+}
+
+/// As a shell has it: a signal is 128 and its number.
+fn exit_code(status: WaitStatus) -> u8 {
+    let code = match status {
+        WaitStatus::Exited(_, code) => code,
+        WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,
+        _ => 1,
+    };
+    u8::try_from(code).unwrap_or(1)
+}

@@ -1,0 +1,123 @@
+//! What a daemon leaves: to its successor, or on the machine for the next start.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::process::Signal;
+
+use super::{Mode, keeper};
+use crate::config::Settings;
+use crate::instance::{
+    Exit, FailedRestart, Inheritance, InheritedSocket, Launch, PidFile, Process, State,
+};
+use crate::server::orders::RestartFailure;
+
+/// How long a successor that was killed may take to let go of the lock.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is left, and how it is left.
+pub struct Legacy {
+    pub launch: Launch,
+    pub mode: Mode,
+    pub state: State,
+    pub pid_file: PidFile,
+    pub sockets: Vec<InheritedSocket>,
+    /// Daemons that this one replaced, directly or not. Some may still drain.
+    pub predecessors: Vec<Process>,
+}
+
+impl Legacy {
+    /// The command that runs a successor, and what it is given.
+    pub fn prepare(&self, by: &str, settings: &Settings) -> io::Result<(Command, Inheritance)> {
+        if let Some(missing) = self.launch.missing() {
+            let text = format!("{} is not there", missing.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
+        let mut command = self.launch.command(self.mode.arguments_of_successor());
+        if self.mode.needs_keeper() {
+            // Before the successor has children that it leaves behind.
+            keeper::adopt_orphans()?;
+            // Signals of the terminal come to this process, which passes them on.
+            command.process_group(0);
+        }
+        let mut sockets = Vec::new();
+        for socket in &self.sockets {
+            sockets.push(InheritedSocket {
+                listener: socket.listener.try_clone()?,
+                ..*socket
+            });
+        }
+        let mut predecessors = vec![
+            Process::open(self.state.pid)
+                .ok_or_else(|| io::Error::other("this process cannot be opened"))?,
+        ];
+        for process in self
+            .predecessors
+            .iter()
+            .filter(|process| !process.is_gone())
+        {
+            predecessors.push(process.try_clone()?);
+        }
+        let inheritance = Inheritance {
+            pid: self.state.pid,
+            generation: self.state.generation,
+            by: by.to_owned(),
+            pid_file: settings.pid_file.clone(),
+            lock: self.pid_file.share()?,
+            instance_key: self.state.instance_key.clone(),
+            stderr: io::stderr().as_fd().try_clone_to_owned()?,
+            sockets,
+            predecessors,
+        };
+        Ok((command, inheritance))
+    }
+
+    /// Leaves it all to the successor.
+    pub fn leave(self) {
+        self.pid_file.leave();
+    }
+
+    /// Takes back what a successor took that did not live to tell, and notes why there is none.
+    pub async fn take_back(&mut self, failure: &RestartFailure) {
+        if let Some(pid) = self.pid_file.named().filter(|pid| *pid != self.state.pid)
+            && let Some(process) = Process::open(pid)
+            && self.pid_file.is_shared_by(&process)
+        {
+            // It may be gone already.
+            let _ = process.kill();
+            let _ = tokio::time::timeout(KILL_TIMEOUT, process.gone()).await;
+        }
+        self.state.failed_restart = Some(FailedRestart {
+            at: Timestamp::now().to_string(),
+            reason: failure.reason.clone(),
+        });
+        let path = self.pid_file.path().to_owned();
+        if let Err(error) = self.state.write(&path) {
+            tracing::error!(%error, "the state file could not be written");
+        }
+        if let Err(error) = self.pid_file.take_over() {
+            tracing::error!(%error, "the PID file could not be written");
+        }
+    }
+
+    /// Has the daemons before this one finish, and waits until they have.
+    pub async fn end_predecessors(&self) {
+        for predecessor in &self.predecessors {
+            // Most are gone.
+            let _ = predecessor.signal(Signal::TERM);
+        }
+        for predecessor in &self.predecessors {
+            // One that cannot be waited for has a deadline of its own.
+            let _ = predecessor.gone().await;
+        }
+    }
+
+    /// Leaves nothing but how the daemon ended.
+    pub fn end(self, exit: Exit) {
+        self.state.end(self.pid_file.path(), exit);
+    }
+}

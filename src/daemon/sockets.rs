@@ -1,0 +1,151 @@
+//! The listening sockets: inherited from a predecessor, passed by systemd, or bound here.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::AsFd as _;
+
+use tokio::net::TcpListener;
+
+use super::StartError;
+use crate::config::Settings;
+use crate::instance::{InheritedSocket, Role, listener_on};
+use crate::server;
+
+/// A socket that this process did not bind.
+#[derive(Debug)]
+pub struct Passed {
+    /// What it is for, if whoever passed it said so.
+    role: Option<Role>,
+    /// The address in the settings of whoever bound it; `None` when that is not known, and its role is enough.
+    configured: Option<SocketAddr>,
+    listener: StdListener,
+}
+
+impl Passed {
+    /// One that systemd passed under a name.
+    pub fn by_name(name: &str, listener: StdListener) -> Self {
+        let role = match name {
+            "public" => Some(Role::Public),
+            "admin" => Some(Role::Admin),
+            _ => None,
+        };
+        Self {
+            role,
+            configured: None,
+            listener,
+        }
+    }
+
+    fn suits(&self, role: Role, wanted: SocketAddr) -> bool {
+        self.role == Some(role) && self.configured.is_none_or(|address| address == wanted)
+    }
+
+    fn listens_at(&self, wanted: SocketAddr) -> bool {
+        let is_free = self.role.is_none() || self.configured.is_some();
+        is_free
+            && self
+                .listener
+                .local_addr()
+                .is_ok_and(|there| there == wanted)
+    }
+}
+
+impl From<InheritedSocket> for Passed {
+    fn from(socket: InheritedSocket) -> Self {
+        Self {
+            role: Some(socket.role),
+            configured: Some(socket.configured),
+            listener: socket.listener,
+        }
+    }
+}
+
+/// The two listeners.
+pub struct Sockets {
+    pub public: TcpListener,
+    pub admin: TcpListener,
+}
+
+impl Sockets {
+    /// Takes those that fit the settings, and binds the rest. What is not needed is closed.
+    pub fn open(
+        settings: &Settings,
+        passed: Vec<Passed>,
+        are_from_systemd: bool,
+    ) -> Result<Self, StartError> {
+        let mut passed = passed;
+        let public = take(&mut passed, Role::Public, settings.public);
+        let admin = take(&mut passed, Role::Admin, settings.admin);
+        if are_from_systemd && let Some(unknown) = passed.first() {
+            return Err(StartError::UnknownSocket(
+                unknown.listener.local_addr().map_err(StartError::Socket)?,
+            ));
+        }
+        let open = |setting, found: Option<StdListener>, address| match found {
+            Some(listener) => server::adopt(listener).map_err(StartError::Socket),
+            None => bind(setting, address, &passed),
+        };
+        let sockets = Self {
+            public: open("PORT", public, settings.public)?,
+            admin: open("ADMIN_PORT", admin, settings.admin)?,
+        };
+        let admin = sockets.admin.local_addr().map_err(StartError::Socket)?;
+        if !admin.ip().is_loopback() {
+            return Err(StartError::AdminNotLoopback(admin));
+        }
+        Ok(sockets)
+    }
+
+    /// The same sockets once more, for a successor.
+    pub fn share(&self, settings: &Settings) -> io::Result<Vec<InheritedSocket>> {
+        let share = |role, configured, listener: &TcpListener| {
+            let listener = listener.as_fd().try_clone_to_owned()?.into();
+            io::Result::Ok(InheritedSocket {
+                role,
+                configured,
+                listener,
+            })
+        };
+        Ok(vec![
+            share(Role::Public, settings.public, &self.public)?,
+            share(Role::Admin, settings.admin, &self.admin)?,
+        ])
+    }
+}
+
+fn take(passed: &mut Vec<Passed>, role: Role, wanted: SocketAddr) -> Option<StdListener> {
+    let at = passed
+        .iter()
+        .position(|socket| socket.suits(role, wanted))
+        .or_else(|| passed.iter().position(|socket| socket.listens_at(wanted)))?;
+    Some(passed.remove(at).listener)
+}
+
+fn bind(
+    setting: &'static str,
+    address: SocketAddr,
+    unused: &[Passed],
+) -> Result<TcpListener, StartError> {
+    let in_the_way = || {
+        unused.iter().find(|socket| {
+            let there = socket.listener.local_addr();
+            there.is_ok_and(|there| there.port() == address.port())
+        })
+    };
+    let bound = match server::bind(address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match in_the_way() {
+            Some(socket) => server::bind_beside(address, &socket.listener),
+            None => Err(error),
+        },
+        other => other,
+    };
+    bound.map_err(|source| StartError::Bind {
+        setting,
+        address,
+        owner: (source.kind() == io::ErrorKind::AddrInUse)
+            .then(|| listener_on(address.port()))
+            .flatten()
+            .map(|process| process.describe()),
+        source,
+    })
+}

@@ -1,0 +1,90 @@
+//! A zero-downtime restart, seen from the successor: until it owns the PID file, it lives only as long as its predecessor.
+
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use crate::instance::{Announcer, Inheritance};
+
+/// What a successor was given, and its bond to who gave it.
+pub struct Succession {
+    /// What it was given.
+    pub inheritance: Inheritance,
+    bond: Bond,
+}
+
+/// Ends this process when the predecessor dies first.
+pub struct Bond {
+    is_owner: Arc<Mutex<bool>>,
+    released: oneshot::Receiver<()>,
+}
+
+impl Succession {
+    /// Asks the daemon at the other end of stdin for what it leaves, and where to report.
+    ///
+    /// # Errors
+    ///
+    /// stdin is no such socket: only a daemon runs a successor.
+    pub fn from_stdin() -> io::Result<(Self, Announcer)> {
+        let channel: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
+        let channel = UnixStream::from(channel);
+        let inheritance = Inheritance::receive(&channel)?;
+        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        let announcer = Announcer::on(channel.try_clone()?.into());
+        let is_owner = Arc::new(Mutex::new(false));
+        let (release, released) = oneshot::channel();
+        let watched = Arc::clone(&is_owner);
+        thread::Builder::new()
+            .name("predecessor".into())
+            .spawn(move || {
+                watch(channel, &watched);
+                // The daemon may have ended meanwhile.
+                let _ = release.send(());
+            })?;
+        let bond = Bond { is_owner, released };
+        Ok((Self { inheritance, bond }, announcer))
+    }
+
+    /// The two parts.
+    #[must_use]
+    pub fn split(self) -> (Inheritance, Bond) {
+        (self.inheritance, self.bond)
+    }
+}
+
+impl Bond {
+    /// Takes over from a predecessor that lives; if it does not, this process ends here.
+    ///
+    /// # Errors
+    ///
+    /// What `take_over` says. The predecessor stays the owner then.
+    pub fn own<E>(&self, take_over: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let mut is_owner = self.is_owner.lock().unwrap_or_else(PoisonError::into_inner);
+        take_over()?;
+        *is_owner = true;
+        Ok(())
+    }
+
+    /// Returns once the predecessor has let go of what both had.
+    pub async fn released(self) {
+        // Also when the thread that tells is gone.
+        let _ = self.released.await;
+    }
+}
+
+/// Returns once the predecessor has let go, or is gone after this process became the owner.
+#[expect(
+    clippy::exit,
+    reason = "whatever the rest of the process does or waits for, it must not outlive a predecessor that it has not replaced"
+)]
+fn watch(mut channel: UnixStream, is_owner: &Mutex<bool>) {
+    // Nothing is ever sent after the inheritance: it is the end that tells.
+    let _ = channel.read(&mut [0]);
+    if !*is_owner.lock().unwrap_or_else(PoisonError::into_inner) {
+        std::process::exit(1);
+    }
+}

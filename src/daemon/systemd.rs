@@ -1,0 +1,84 @@
+//! What systemd is told (`sd_notify(3)`), asks for (`sd_watchdog_enabled(3)`) and passes (`sd_listen_fds(3)`). Without it
+//! nothing of this does anything.
+
+use std::io;
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+
+use super::sockets::Passed;
+use crate::server::{Probe, Shutdown};
+
+/// Signs of life in the time after which systemd misses one.
+const SIGNS: u32 = 3;
+
+/// Whether somebody wants to be told who the main process is.
+pub fn is_there() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// Tells the states, in one message.
+pub fn notify(states: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}
+
+/// Says that the settings, or the whole process, are being replaced. [`NotifyState::Ready`] says that this is over.
+pub fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "systemd could not be told"),
+    }
+}
+
+/// The sockets that a `.socket` unit listens on.
+pub fn passed_sockets() -> io::Result<Vec<Passed>> {
+    let mut sockets = ListenFd::from_env();
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
+    let mut passed = Vec::new();
+    for index in 0..sockets.len() {
+        let name = names.next().unwrap_or_default();
+        if let Some(listener) = sockets.take_tcp_listener(index)? {
+            passed.push(Passed::by_name(name, listener));
+        }
+    }
+    Ok(passed)
+}
+
+/// Gives signs of life for as long as both servers answer, if they are wanted.
+pub fn watched(probe: Probe, shutdown: Shutdown) {
+    let Some(patience) = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())
+    else {
+        return;
+    };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = give_signs(&probe, patience / SIGNS) => {}
+            () = shutdown.begun() => {}
+        }
+    });
+}
+
+async fn give_signs(probe: &Probe, interval: Duration) {
+    loop {
+        match tokio::time::timeout(interval, probe.answered()).await {
+            Ok(Ok(())) => {
+                notify(&[NotifyState::Watchdog]);
+                tokio::time::sleep(interval).await;
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a server of this process does not answer; systemd is given no sign of life");
+                tokio::time::sleep(interval).await;
+            }
+            Err(_) => {
+                tracing::error!(
+                    ?interval,
+                    "a server of this process does not answer in time; systemd is given no sign of life"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What a daemon leaves to its successor, and how: over a Unix stream socket that is the successor's stdin, with the
+//! descriptors as `SCM_RIGHTS` (`unix(7)`).
+//!
+//! The successor asks first. A program that never asks, whatever it is, never holds a descriptor, and so cannot keep the
+//! lock or a port when its predecessor dies. What the successor says then is an [`super::Announcement`].
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+
+use super::process::Process;
+
+/// Changes when the two sides would misunderstand each other.
+const PROTOCOL: u32 = 1;
+/// Descriptors in one message; the kernel allows 253.
+const MAX_DESCRIPTORS: usize = 64;
+/// Predecessors that still drain and are handed on. Earlier ones end by their own deadline.
+const MAX_PREDECESSORS: usize = 32;
+/// Length of a message, in bytes.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// What the successor says first.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Request {
+    Hello { protocol: u32 },
+}
+
+/// What a socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The public API.
+    Public,
+    /// The admin API.
+    Admin,
+}
+
+/// A listening socket of the predecessor.
+#[derive(Debug)]
+pub struct InheritedSocket {
+    /// What it was for.
+    pub role: Role,
+    /// The address in the settings, whose port may be 0.
+    pub configured: SocketAddr,
+    /// The socket.
+    pub listener: TcpListener,
+}
+
+/// All that a successor gets.
+#[derive(Debug)]
+pub struct Inheritance {
+    /// Who leaves it.
+    pub pid: u32,
+    /// Its generation.
+    pub generation: u32,
+    /// Who asked for the restart.
+    pub by: String,
+    /// The PID file.
+    pub pid_file: PathBuf,
+    /// Its open file, which holds the lock.
+    pub lock: File,
+    /// Secret with which verbs sign: one that read the state file before the handover must be understood after it.
+    pub instance_key: String,
+    /// Where errors go until there is a log.
+    pub stderr: OwnedFd,
+    /// The listening sockets.
+    pub sockets: Vec<InheritedSocket>,
+    /// The predecessor, and those of its own that still drain.
+    pub predecessors: Vec<Process>,
+}
+
+/// The part of it that is text.
+#[derive(Serialize, Deserialize)]
+struct Text {
+    pid: u32,
+    generation: u32,
+    by: String,
+    pid_file: PathBuf,
+    instance_key: String,
+    sockets: Vec<(Role, SocketAddr)>,
+    predecessors: Vec<u32>,
+}
+
+impl Inheritance {
+    /// Whether the line is that of a successor that wants it.
+    ///
+    /// # Errors
+    ///
+    /// What else it is.
+    pub fn is_asked_for(line: &str) -> Result<(), String> {
+        match serde_json::from_str(line) {
+            Ok(Request::Hello { protocol: PROTOCOL }) => Ok(()),
+            Ok(Request::Hello { protocol }) => Err(format!(
+                "it speaks version {protocol} of the handover and this daemon version {PROTOCOL}: use `fullon restart --hard`"
+            )),
+            Err(_) => Err(format!("it said {line:?}")),
+        }
+    }
+
+    /// Sends it, in one message.
+    ///
+    /// # Errors
+    ///
+    /// The other end is gone.
+    pub fn send(&self, channel: impl AsFd) -> io::Result<()> {
+        let predecessors = &self.predecessors[..self.predecessors.len().min(MAX_PREDECESSORS)];
+        let text = Text {
+            pid: self.pid,
+            generation: self.generation,
+            by: self.by.clone(),
+            pid_file: self.pid_file.clone(),
+            instance_key: self.instance_key.clone(),
+            sockets: self
+                .sockets
+                .iter()
+                .map(|socket| (socket.role, socket.configured))
+                .collect(),
+            predecessors: predecessors.iter().map(Process::pid).collect(),
+        };
+        let mut line = serde_json::to_vec(&text)?;
+        line.push(b'\n');
+        let mut descriptors = vec![self.lock.as_fd(), self.stderr.as_fd()];
+        descriptors.extend(self.sockets.iter().map(|socket| socket.listener.as_fd()));
+        descriptors.extend(predecessors.iter().map(Process::handle));
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if line.len() > MAX_MESSAGE
+            || !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors))
+        {
+            return Err(io::Error::other("there is too much to hand over"));
+        }
+        let sent = sendmsg(
+            channel,
+            &[IoSlice::new(&line)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )?;
+        if sent < line.len() {
+            return Err(io::Error::other("it could not be sent in one piece"));
+        }
+        Ok(())
+    }
+
+    /// Asks for it, and waits until it comes.
+    ///
+    /// # Errors
+    ///
+    /// The other end is gone, or no daemon of ours.
+    pub fn receive(mut channel: &UnixStream) -> io::Result<Self> {
+        let mut hello = serde_json::to_vec(&Request::Hello { protocol: PROTOCOL })?;
+        hello.push(b'\n');
+        channel.write_all(&hello)?;
+
+        let mut line = vec![0; MAX_MESSAGE];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(
+            channel,
+            &mut [IoSliceMut::new(&mut line)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        )?;
+        line.truncate(received.bytes);
+        while line.last().is_some_and(|byte| *byte != b'\n') && line.len() < MAX_MESSAGE {
+            let mut byte = [0];
+            channel.read_exact(&mut byte)?;
+            line.extend(byte);
+        }
+        let broken = |detail: &str| io::Error::new(io::ErrorKind::InvalidData, detail.to_owned());
+        let text: Text =
+            serde_json::from_slice(&line).map_err(|error| broken(&error.to_string()))?;
+        let mut descriptors = ancillary
+            .drain()
+            .filter_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+                _ => None,
+            })
+            .flatten();
+        let mut next = || {
+            descriptors
+                .next()
+                .ok_or_else(|| broken("a descriptor is missing"))
+        };
+        let (lock, stderr) = (next()?.into(), next()?);
+        let mut sockets = Vec::new();
+        for (role, configured) in text.sockets {
+            let listener = next()?.into();
+            sockets.push(InheritedSocket {
+                role,
+                configured,
+                listener,
+            });
+        }
+        let mut predecessors = Vec::new();
+        for pid in text.predecessors {
+            predecessors.push(Process::held(pid, next()?));
+        }
+        Ok(Self {
+            pid: text.pid,
+            generation: text.generation,
+            by: text.by,
+            pid_file: text.pid_file,
+            lock,
+            instance_key: text.instance_key,
+            stderr,
+            sockets,
+            predecessors,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufRead as _;
+
+    use super::*;
+
+    #[test]
+    fn descriptors_arrive_and_mean_the_same() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let sent = Inheritance {
+            pid: std::process::id(),
+            generation: 7,
+            by: "me".into(),
+            pid_file: "/a/pid".into(),
+            lock: file.try_clone().unwrap(),
+            instance_key: "k".into(),
+            stderr: file.try_clone().unwrap().into(),
+            sockets: vec![InheritedSocket {
+                role: Role::Admin,
+                configured: "127.0.0.1:0".parse().unwrap(),
+                listener,
+            }],
+            predecessors: vec![Process::open(std::process::id()).unwrap()],
+        };
+        let giver = std::thread::spawn(move || {
+            let mut line = String::new();
+            io::BufReader::new(&ours).read_line(&mut line).unwrap();
+            Inheritance::is_asked_for(&line).unwrap();
+            sent.send(&ours).unwrap();
+        });
+        let received = Inheritance::receive(&theirs).unwrap();
+        giver.join().unwrap();
+        assert_eq!((received.generation, received.by.as_str()), (7, "me"));
+        assert_eq!(received.sockets[0].listener.local_addr().unwrap(), address);
+        assert_eq!(received.predecessors[0].pid(), std::process::id());
+        assert!(!received.predecessors[0].is_gone());
+    }
+
+    #[test]
+    fn who_speaks_otherwise_gets_nothing() {
+        assert!(Inheritance::is_asked_for(r#"{"hello":{"protocol":1}}"#).is_ok());
+        let other = Inheritance::is_asked_for(r#"{"hello":{"protocol":2}}"#);
+        assert!(other.unwrap_err().contains("version 2"));
+        assert!(Inheritance::is_asked_for("Welcome!").is_err());
+    }
+}

@@ -1,0 +1,72 @@
+//! A daemon's proof that it serves: it asks its own servers over TCP, as a client would. A successor does so before it takes
+//! over, and a watched daemon before each sign of life.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, HOST};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::service::{REQUEST_ID, Service};
+use crate::api::reachable;
+
+/// Any answer will do; below this path a request is logged at DEBUG.
+const PATH: &str = "/health/live";
+/// How soon a server is asked again when another process answered for it.
+const PAUSE: Duration = Duration::from_micros(200);
+
+/// Asks the servers of this process.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    servers: [(SocketAddr, Arc<Service>); 2],
+}
+
+impl Probe {
+    /// Servers by where they listen.
+    #[must_use]
+    pub fn new(servers: [(SocketAddr, Arc<Service>); 2]) -> Self {
+        Self { servers }
+    }
+
+    /// Returns once each server has answered. A predecessor may accept from the same sockets: its answers do not count, and
+    /// the question is asked again.
+    ///
+    /// # Errors
+    ///
+    /// A server cannot be reached.
+    pub async fn answered(&self) -> io::Result<()> {
+        for (address, service) in &self.servers {
+            while !answers(reachable(*address), service).await? {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether it is this service that answers there.
+async fn answers(address: SocketAddr, service: &Service) -> io::Result<bool> {
+    let stream = TokioIo::new(TcpStream::connect(address).await?);
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(io::Error::other)?;
+    let request = hyper::Request::get(PATH)
+        .header(HOST, address.to_string())
+        .header(CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(io::Error::other)?;
+    let answer = async {
+        let answer = sender.send_request(request).await;
+        // So that the connection ends.
+        drop(sender);
+        answer
+    };
+    let (answer, _) = tokio::join!(answer, connection);
+    let answer = answer.map_err(io::Error::other)?;
+    let id = answer.headers().get(&REQUEST_ID);
+    Ok(id.is_some_and(|id| service.has_named(id)))
+}
