@@ -36,6 +36,9 @@ pub enum ClientError {
         "`{0}` is not an address such as http://127.0.0.1:8001 (https is not spoken: use a tunnel)"
     )]
     Address(String),
+    /// Nothing tells where it is.
+    #[error("the admin API cannot be found: {0}")]
+    NoAddress(&'static str),
     /// Nobody answers there.
     #[error("the admin API at {base} cannot be reached: {reason}")]
     Unreachable {

@@ -75,9 +75,8 @@ impl Control {
         };
         let Some(Holder::Process(process)) = holder else {
             return Err(match because {
-                ClientError::Unreachable { .. } if self.admin_url.is_none() && holder.is_none() => {
-                    ReloadError::NotRunning
-                }
+                because @ ClientError::Refused { .. } => ReloadError::Client(because),
+                _ if holder.is_none() && self.admin_url.is_none() => ReloadError::NotRunning,
                 because => ReloadError::Client(because),
             });
         };

@@ -51,10 +51,11 @@ impl Legacy {
                 ..*socket
             });
         }
-        let mut predecessors = vec![
-            Process::open(self.state.pid)
-                .ok_or_else(|| io::Error::other("this process cannot be opened"))?,
-        ];
+        let mut predecessors = Vec::new();
+        // Whoever stays as a keeper must not be told to stop: it passes that on.
+        if !self.mode.needs_keeper() {
+            predecessors.extend(Process::open(self.state.pid));
+        }
         for process in self
             .predecessors
             .iter()

@@ -1,5 +1,6 @@
 //! The daemon from the moment it serves: does what it is asked to, and drains.
 
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::signals::{Asked, Signals};
 use super::{Ended, keeper, systemd};
 use crate::api::{ExitCause, Phase, RestartDone};
 use crate::health::Health;
-use crate::instance::Exit;
+use crate::instance::{Exit, Presence, Process, inspect};
 use crate::server::Shutdown;
 use crate::server::orders::{RestartFailure, RestartFailureKind};
 
@@ -176,6 +177,10 @@ impl Life {
             loop {
                 let asked = tokio::select! {
                     () = servers.wait() => return,
+                    () = nobody_serves(&successor.process, &pid_file), if !shutdown.closes_idle() => {
+                        shutdown.begin();
+                        continue;
+                    }
                     asked = signals.next() => asked,
                 };
                 if is_kept_here {
@@ -252,6 +257,14 @@ impl Life {
             at: Timestamp::now().to_string(),
         });
         ended
+    }
+}
+
+/// Returns once the successor is gone and no other daemon took its place.
+async fn nobody_serves(successor: &Process, pid_file: &Path) {
+    // One that cannot be waited for is told by signal that it is over, or by its deadline.
+    if successor.gone().await.is_err() || matches!(inspect(pid_file), Ok(Presence::Held(_))) {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -67,6 +67,12 @@ impl Shutdown {
         self.begun.clone().cancelled_owned()
     }
 
+    /// Whether idle connections are closed.
+    #[must_use]
+    pub fn closes_idle(&self) -> bool {
+        self.idle_closed.is_cancelled()
+    }
+
     /// Returns once idle connections are to be closed.
     pub async fn idle_closed(&self) {
         self.idle_closed.cancelled().await;

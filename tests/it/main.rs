@@ -24,6 +24,7 @@ mod foreground;
 mod full_disk;
 mod lifecycle;
 mod log_stream;
+mod reload;
 mod rotation;
 mod session;
 mod start_errors;

@@ -1,0 +1,163 @@
+//! Changing settings in place: all that is asked for, or nothing.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::{Home, eventually};
+
+/// A daemon whose settings are in `.env`, so that they can be edited.
+fn with_env_file(text: &str) -> Home {
+    let mut home = Home::new();
+    home.unset("PORT");
+    write(&home, text);
+    home.run(["start"]).succeeds();
+    home
+}
+
+fn write(home: &Home, text: &str) {
+    fs::write(home.path().join(".env"), format!("PORT=0\n{text}")).unwrap();
+}
+
+fn status(home: &Home) -> Value {
+    home.ask("GET", "/admin/status").json()
+}
+
+fn setting(home: &Home, name: &str) -> Value {
+    let config = home.ask("GET", "/admin/config").json();
+    let entries = config.as_array().unwrap();
+    let found = entries.iter().find(|entry| entry["name"] == name);
+    found.unwrap()["value"].clone()
+}
+
+#[test]
+fn what_can_change_in_place_does_and_the_rest_is_named() {
+    let home = with_env_file("LOG_LEVEL=INFO\n");
+    let before = status(&home);
+    assert_eq!(before["pending_restart"], json!([]));
+    write(
+        &home,
+        "LOG_LEVEL=DEBUG\nLOG_FORMAT=json\nSHUTDOWN_TIMEOUT=3s\nDB_PASSWORD=hunter2\n",
+    );
+    assert_eq!(
+        status(&home)["pending_restart"],
+        json!(["LOG_LEVEL", "LOG_FORMAT", "SHUTDOWN_TIMEOUT", "DB_PASSWORD"])
+    );
+
+    home.run(["reload"]).succeeds().prints(&[
+        "Configuration reloaded\n",
+        "  LOG_LEVEL: INFO -> DEBUG\n",
+        "  SHUTDOWN_TIMEOUT: 10s -> 3s\n",
+        "  DB_PASSWORD: not set -> ******\n",
+        "Waiting for `fullon restart`:\n  LOG_FORMAT: text -> json\n",
+    ]);
+    let after = status(&home);
+    assert_eq!(after["pid"], before["pid"]);
+    assert_eq!(after["log_level"], "debug");
+    assert_eq!(after["pending_restart"], json!(["LOG_FORMAT"]));
+    assert_eq!(setting(&home, "SHUTDOWN_TIMEOUT"), "3s");
+    assert_eq!(setting(&home, "LOG_FORMAT"), "text");
+    crate::support::request(&home.public(), "GET", "/health/live", &[], "");
+    eventually("probes are logged", || {
+        home.log().contains("path=\"/health/live\"")
+    });
+    assert!(!home.log().contains("hunter2"));
+
+    let again = home.ask("POST", "/admin/reload").json();
+    let waiting = json!({ "name": "LOG_FORMAT", "from": "text", "to": "json" });
+    assert_eq!(again, json!({ "changed": [], "needs_restart": [waiting] }));
+    home.run(["restart"]).succeeds();
+    assert_eq!(status(&home)["pending_restart"], json!([]));
+    assert!(home.log().lines().any(|line| line.starts_with('{')));
+}
+
+#[test]
+fn an_invalid_file_changes_nothing_and_every_problem_is_told() {
+    let home = with_env_file("LOG_LEVEL=INFO\n");
+    write(
+        &home,
+        "LOG_LEVEL=DEBUG\nLOG_KEEP=many\nADMIN_HOST=0.0.0.0\n",
+    );
+    let answer = home.ask("POST", "/admin/reload");
+    answer.is_problem(422, "LOG_KEEP");
+    let errors = answer.json()["errors"].clone();
+    let named: Vec<_> = errors
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| error["setting"].as_str().unwrap())
+        .collect();
+    assert_eq!(named, ["ADMIN_HOST", "LOG_KEEP"]);
+    home.run(["reload"])
+        .exits(2)
+        .says(&["ADMIN_HOST", "LOG_KEEP", "Nothing was changed"]);
+    assert_eq!(status(&home)["log_level"], "info");
+
+    home.daemon()
+        .unwrap()
+        .signal(rustix::process::Signal::HUP)
+        .unwrap();
+    eventually("SIGHUP says so too", || {
+        home.log().contains("nothing was reloaded by=\"SIGHUP\"")
+    });
+    assert_eq!(status(&home)["log_level"], "info");
+}
+
+#[test]
+fn a_hangup_reloads() {
+    let home = with_env_file("LOG_LEVEL=INFO\n");
+    write(&home, "LOG_LEVEL=WARN\n");
+    home.daemon()
+        .unwrap()
+        .signal(rustix::process::Signal::HUP)
+        .unwrap();
+    eventually("the level is in force", || {
+        status(&home)["log_level"] == "warn"
+    });
+}
+
+#[test]
+fn rotation_follows_the_settings() {
+    let home = with_env_file("LOG_MAX_SIZE=0\n");
+    let rotated = |number: u32| home.path().join(format!("fullon.log.{number}"));
+    let fill = || {
+        for _ in 0..600 {
+            home.mark(&"m".repeat(100));
+        }
+    };
+    fill();
+    assert!(home.log().len() > 64 * 1024 && !rotated(1).exists());
+    write(&home, "LOG_MAX_SIZE=64KiB\nLOG_KEEP=1\n");
+    home.run(["reload"]).succeeds();
+    fill();
+    eventually("it is rotated", || rotated(1).exists());
+    fill();
+    assert!(!rotated(2).exists());
+}
+
+#[test]
+fn a_new_secret_counts_at_once_and_the_old_one_no_more() {
+    let (old, new) = ["o", "n"].map(|letter| letter.repeat(40)).into();
+    let home = with_env_file(&format!("JWT_SECRET_KEY={old}\n"));
+    let ask = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str())];
+        crate::support::request(&home.admin(), "GET", "/admin/status", &headers, "").status
+    };
+    let token = home.token("admin:read");
+    assert_eq!(ask(&token), 200);
+    write(&home, &format!("JWT_SECRET_KEY={new}\n"));
+    home.run(["reload"])
+        .succeeds()
+        .prints(&["JWT_SECRET_KEY: ****** -> ******"]);
+    assert_eq!(ask(&token), 401);
+    assert_eq!(ask(&home.token("admin:read")), 200);
+}
+
+#[test]
+fn there_is_nothing_to_reload_where_nothing_runs() {
+    let home = Home::new();
+    home.run(["reload"]).exits(1).says(&["not running"]);
+    assert!(!Path::new(&home.pid_file()).exists());
+}
