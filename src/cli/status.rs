@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::output::{Colour, Output, notice};
 use super::{Context, Failure, Result, block_on};
-use crate::api::{Phase, Status};
+use crate::api::{ExitCause, LastExit, Phase, Status};
 use crate::client::ClientError;
 use crate::control::Report;
 
@@ -74,6 +74,21 @@ fn online(status: &Status, output: &Output) -> Result {
         ("Uptime:", uptime.to_string()),
     ];
     print_labels(&lines, output)?;
+    if let Some(last) = &status.last_exit {
+        let colour = if last.cause == ExitCause::Crashed {
+            Colour::Red
+        } else {
+            Colour::Grey
+        };
+        print_labels(&[("Before:", output.paint(colour, &ended(last)))], output)?;
+    }
+    if !status.pending_restart.is_empty() {
+        let text = format!(
+            "{} edited, not in force: `fullon reload` or `fullon restart`",
+            status.pending_restart.join(", ")
+        );
+        print_labels(&[("Pending:", output.paint(Colour::Yellow, &text))], output)?;
+    }
     for check in &status.checks {
         if let Some(error) = &check.last_error {
             let text = format!("check {} is down: {error}", check.name);
@@ -89,6 +104,25 @@ fn online(status: &Status, output: &Output) -> Result {
         "server": status.server,
         "status": status,
     }))
+}
+
+fn ended(last: &LastExit) -> String {
+    let how = match last.cause {
+        ExitCause::Stopped => "stopped",
+        ExitCause::Signalled => "stopped by signal",
+        ExitCause::Interrupted => "ended before it had drained",
+        ExitCause::Restarted => "replaced",
+        ExitCause::Crashed => "crashed",
+    };
+    let by = last
+        .by
+        .as_ref()
+        .map_or(String::new(), |by| format!(", {by}"));
+    let at = last
+        .at
+        .as_ref()
+        .map_or(String::new(), |at| format!(", {at}"));
+    format!("PID {} {how}{by}{at}", last.pid)
 }
 
 /// What is known without the admin API.

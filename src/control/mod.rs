@@ -191,10 +191,9 @@ impl Control {
     }
 
     fn configured_local_client(&self) -> Result<AdminClient, ClientError> {
-        let admin = self
-            .locator
-            .admin
-            .ok_or_else(|| ClientError::NoAddress("ADMIN_HOST and ADMIN_PORT are not valid"))?;
+        let admin = self.locator.admin.ok_or(ClientError::NoAddress(
+            "ADMIN_HOST and ADMIN_PORT are not valid",
+        ))?;
         if admin.port() == 0 {
             return Err(ClientError::NoAddress(
                 "ADMIN_PORT=0, and no state file tells the port",

@@ -196,20 +196,29 @@ impl Birth {
         };
         let serving = serve(sockets, about, &reloadable, mounts)?;
 
-        let predecessors = match predecessor {
+        let (predecessors, bond) = match predecessor {
             None => {
                 publish(&state, &mut pid_file)?;
-                Vec::new()
+                (Vec::new(), None)
             }
             Some(predecessor) => {
                 serving.probe.answered().await.map_err(StartError::Silent)?;
                 predecessor.bond.own(|| publish(&state, &mut pid_file))?;
-                predecessor.outlive(mode, &reloadable.log)?
+                if !mode.is_background() {
+                    rustix::stdio::dup2_stderr(&predecessor.stderr)
+                        .map_err(|errno| StartError::Stdio(errno.into()))?;
+                }
+                (predecessor.processes, Some(predecessor.bond))
             }
         };
         serving.health.enter(Phase::Ready);
         announce(&state, &reloadable.log, announcer);
-        systemd::watched(serving.probe, serving.shutdown.clone());
+        tokio::spawn(alone(
+            bond,
+            reloadable.log.rotation_switch(),
+            serving.probe,
+            serving.shutdown.clone(),
+        ));
 
         let life = Life {
             requests: Requests {
@@ -233,20 +242,20 @@ impl Birth {
     }
 }
 
-impl Predecessor {
-    /// Goes on in its place: with its stderr, and rotating the log once it does no more.
-    fn outlive(self, mode: Mode, log: &InstalledLog) -> Result<Vec<Process>, StartError> {
-        if !mode.is_background() {
-            rustix::stdio::dup2_stderr(&self.stderr)
-                .map_err(|errno| StartError::Stdio(errno.into()))?;
-        }
-        let rotates = log.rotation_switch();
-        tokio::spawn(async move {
-            self.bond.released().await;
-            rotates(true);
-        });
-        Ok(self.processes)
+/// Does what is for one process only, once the predecessor does it no more.
+async fn alone(
+    bond: Option<Bond>,
+    rotates: impl Fn(bool) + Send,
+    probe: Probe,
+    shutdown: Shutdown,
+) {
+    match bond {
+        // Which has told systemd who the main process is.
+        Some(bond) => bond.released().await,
+        None => systemd::notify(&[NotifyState::Ready, NotifyState::Status("serving")]),
     }
+    rotates(true);
+    systemd::give_signs_of_life(&probe, &shutdown).await;
 }
 
 /// What the servers tell of this daemon.
@@ -337,7 +346,6 @@ fn announce(state: &State, log: &InstalledLog, announcer: &mut Option<Announcer>
             admin: state.admin.clone(),
         });
     }
-    systemd::notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
 }
 
 /// Tells the machine who we are.

@@ -162,12 +162,12 @@ impl Life {
         let is_kept_here = legacy.mode.needs_keeper();
         let pid_file = legacy.pid_file.path().to_owned();
         legacy.leave();
-        drop(successor.channel);
         systemd::notify(&[
             NotifyState::MainPid(pid),
             NotifyState::Ready,
             NotifyState::Status("serving"),
         ]);
+        drop(successor.channel);
         tracing::info!(by = restart.by, successor = pid, "replaced; draining");
         restart.answer.give(Ok(done));
 

@@ -48,18 +48,14 @@ pub fn passed_sockets() -> io::Result<Vec<Passed>> {
     Ok(passed)
 }
 
-/// Gives signs of life for as long as both servers answer, if they are wanted.
-pub fn watched(probe: Probe, shutdown: Shutdown) {
-    let Some(patience) = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())
-    else {
-        return;
-    };
-    tokio::spawn(async move {
+/// Gives signs of life for as long as both servers answer, if they are wanted, until the shutdown begins.
+pub async fn give_signs_of_life(probe: &Probe, shutdown: &Shutdown) {
+    if let Some(patience) = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero()) {
         tokio::select! {
-            () = give_signs(&probe, patience / SIGNS) => {}
+            () = give_signs(probe, patience / SIGNS) => {}
             () = shutdown.begun() => {}
         }
-    });
+    }
 }
 
 async fn give_signs(probe: &Probe, interval: Duration) {
