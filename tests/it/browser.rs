@@ -2,15 +2,15 @@
 //! wants them to go.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::mpsc;
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use thirtyfour::cookie::SameSite;
 
-use crate::support::{Browser, Home, PATIENCE, eventually, free_port, needs_browser, request};
+use crate::support::{
+    Browser, Home, Marks, PATIENCE, eventually, free_port, is_mark, marks, needs_browser, request,
+};
 
 /// Trades the token for the cookie, which the script cannot read.
 const SIGN_IN: &str = "
@@ -44,52 +44,17 @@ fn open_admin_page(browser: &Browser, home: &Home) {
     browser.open(&format!("http://{}/admin/docs", home.admin()));
 }
 
-/// Asks the public API all the time, each time by another name.
-struct Marks {
-    stop: mpsc::Sender<()>,
-    thread: JoinHandle<usize>,
-}
-
-impl Marks {
-    fn begin(host: String) -> Self {
-        let (stop, stopped) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let pace = Duration::from_millis(2);
-            let mut number = 0;
-            // While the daemon is away there is nobody to ask, which is what the marks are for.
-            while stopped.recv_timeout(pace) == Err(mpsc::RecvTimeoutError::Timeout) {
-                number += 1;
-                let _ = mark(&host, number);
-            }
-            number
-        });
-        Self { stop, thread }
-    }
-
-    /// How many there were.
-    fn end(self) -> usize {
-        self.stop.send(()).unwrap();
-        self.thread.join().unwrap()
-    }
-}
-
-fn mark(host: &str, number: usize) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect(host)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let head = format!(
-        "GET / HTTP/1.1\r\nHost: {host}\r\nX-Request-Id: mark-{number:06}\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes())?;
-    stream.read_to_end(&mut Vec::new()).map(|_| ())
-}
-
-fn is_mark(line: &str) -> bool {
-    line.contains("request_id=\"mark-")
-}
-
 fn strings(values: &Value) -> Vec<&str> {
     let values = values.as_array().unwrap();
     values.iter().map(|value| value.as_str().unwrap()).collect()
+}
+
+/// Waits until the page follows again, and says how often it began to. It may ask the old process once more on a connection
+/// that it kept, and is sent on.
+fn follows_after(browser: &Browser, before: u64) -> u64 {
+    let open = || browser.run("return source.readyState == 1 ? seen.opens : 0", &[]);
+    eventually("the page follows", || open().as_u64() > Some(before));
+    open().as_u64().unwrap()
 }
 
 #[test]
@@ -103,12 +68,6 @@ fn an_event_source_misses_and_repeats_nothing_across_restarts_and_a_kill() {
     let token = home.token("admin:logs");
     assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
     browser.run(FOLLOW, &[]);
-    // A page may ask the old process once more on a connection that it kept, and is sent on.
-    let follows_after = |before: u64| {
-        let open = || browser.run("return source.readyState == 1 ? seen.opens : 0", &[]);
-        eventually("the page follows", || open().as_u64() > Some(before));
-        open().as_u64().unwrap()
-    };
     // Followed are marks of this life of the daemon, and not only what was caught up.
     let sees_new_marks = || {
         let marks = || home.log().lines().filter(|line| is_mark(line)).count();
@@ -118,26 +77,26 @@ fn an_event_source_misses_and_repeats_nothing_across_restarts_and_a_kill() {
             browser.run("return seen.lines.length", &[]).as_u64() > before.as_u64()
         });
     };
-    let opens = follows_after(0);
-    let marks = Marks::begin(home.public());
+    let opens = follows_after(&browser, 0);
+    let asking = Marks::begin(home.public());
     sees_new_marks();
 
     home.run(["restart"]).succeeds();
-    let opens = follows_after(opens);
+    let opens = follows_after(&browser, opens);
     sees_new_marks();
 
     let killed = home.daemon().unwrap();
     killed.kill().unwrap();
     assert!(killed.wait(PATIENCE));
     home.run(["start"]).succeeds();
-    let opens = follows_after(opens);
+    let opens = follows_after(&browser, opens);
     sees_new_marks();
 
     home.run(["restart"]).succeeds();
-    follows_after(opens);
+    follows_after(&browser, opens);
     sees_new_marks();
 
-    let asked = marks.end();
+    let asked = asking.end();
     request(
         &home.public(),
         "GET",
@@ -178,6 +137,47 @@ fn an_event_source_misses_and_repeats_nothing_across_restarts_and_a_kill() {
     assert_eq!(
         seen["opens"].as_u64().unwrap(),
         seen["ends"].as_u64().unwrap() + 2
+    );
+}
+
+#[test]
+fn an_event_source_misses_and_repeats_nothing_across_handovers() {
+    if !needs_browser("an EventSource across handovers") {
+        return;
+    }
+    let home = Home::started();
+    let browser = Browser::new(&home);
+    open_admin_page(&browser, &home);
+    let token = home.token("admin:logs");
+    assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
+    browser.run(FOLLOW, &[]);
+    let mut opens = follows_after(&browser, 0);
+    let asking = Marks::begin(home.public());
+    for _ in 0..4 {
+        home.restart();
+        opens = follows_after(&browser, opens);
+    }
+    let asked = asking.end();
+    home.mark("the-last");
+    eventually("the last line arrives", || {
+        let last = "return seen.lines.some(line => line.includes('the-last'))";
+        browser.run(last, &[]) == true
+    });
+    let seen = browser.run("source.close(); return seen", &[]);
+    let expected: Vec<usize> = (1..=asked).collect();
+    assert_eq!(marks(strings(&seen["lines"]).into_iter()), expected);
+    let mut ids = strings(&seen["ids"]);
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(
+        ids.len(),
+        strings(&seen["lines"]).len(),
+        "a cursor came twice"
+    );
+    assert_eq!(seen["gaps"], 0);
+    assert_eq!(
+        seen["opens"].as_u64().unwrap(),
+        seen["ends"].as_u64().unwrap() + 1
     );
 }
 

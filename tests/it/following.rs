@@ -7,7 +7,9 @@ use fullon_master_api::instance::Process;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Home, Outcome, PATIENCE, Running, eventually, spawn};
+use crate::support::{
+    Clients, Home, Load, Marks, Outcome, PATIENCE, Running, eventually, marks, spawn,
+};
 
 /// `fullon logs` with its output on a pipe.
 struct Logs {
@@ -203,4 +205,65 @@ fn a_search_in_the_file_goes_to_its_end() {
     assert!(daemon.wait(PATIENCE));
     let outcome = home.run(["logs", "--contains", "needle-"]).succeeds();
     assert_eq!(outcome.stdout.lines().count(), 2, "{outcome:#?}");
+}
+
+/// Two processes write to the log while the one takes over from the other, and it rotates all the while.
+#[test]
+fn through_handovers_while_the_log_rotates() {
+    const RESTARTS: u64 = 5;
+
+    let mut home = Home::new();
+    home.set("LOG_MAX_SIZE", "64KiB");
+    home.set("LOG_KEEP", "1000");
+    home.run(["start"]).succeeds();
+    let mut logs = Logs::follow(&home, &["--lines", "1"]);
+    // It is connected before the first mark.
+    let mut read = logs.read_to("/admin/logs/stream");
+    let load = Load::begin(
+        &home.public(),
+        &Clients {
+            fresh: 4,
+            kept: 4,
+            idle: 0,
+        },
+    );
+    let asking = Marks::begin(home.public());
+    // The pipe would fill up, and the log would wait for its reader.
+    let reader = std::thread::spawn(move || {
+        read.extend(logs.read_to("the-last"));
+        (read, logs)
+    });
+    for _ in 0..RESTARTS {
+        load.goes_on(2000);
+        home.restart();
+    }
+    load.goes_on(2000);
+    load.end().is_flawless();
+    let asked = asking.end();
+    home.mark("the-last");
+    let (mut read, logs) = reader.join().unwrap();
+    home.run(["stop"]).succeeds();
+    let (rest, outcome) = logs.end();
+    read.extend(rest);
+    outcome.succeeds();
+
+    let expected: Vec<usize> = (1..=asked).collect();
+    assert_eq!(marks(rotated_log(&home).lines()), expected, "in the files");
+    assert_eq!(marks(read.iter().map(String::as_str)), expected, "followed");
+    let rotated = std::fs::read_dir(home.path()).unwrap().count();
+    assert!(rotated > 10, "it rotated too seldom");
+}
+
+/// All files of the log, whatever their order.
+fn rotated_log(home: &Home) -> String {
+    let entries = std::fs::read_dir(home.path()).unwrap().flatten();
+    entries
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with("fullon.log")
+        })
+        .map(|entry| std::fs::read_to_string(entry.path()).unwrap())
+        .collect()
 }

@@ -2,7 +2,11 @@
 
 mod browser;
 mod http;
+mod load;
+mod marks;
 mod outcome;
+mod processes;
+mod program;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,7 +22,11 @@ use fullon_master_api::instance::{Presence, Process, State, inspect};
 
 pub use browser::{Browser, needs_browser};
 pub use http::{Answer, Connection, request};
+pub use load::{Clients, Load};
+pub use marks::{Marks, is_mark, marks};
 pub use outcome::Outcome;
+pub use processes::{children, is_zombie, program_of};
+pub use program::Program;
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -137,14 +145,31 @@ impl Home {
 
     /// A call of the admin API with every scope.
     pub fn ask(&self, method: &str, path: &str) -> Answer {
-        let token = self.token("admin:read admin:logs admin:control");
+        self.ask_with(method, path, "")
+    }
+
+    /// The same with a body.
+    pub fn ask_with(&self, method: &str, path: &str, body: &str) -> Answer {
         request(
             &self.admin(),
             method,
             path,
-            &[("Authorization", &format!("Bearer {token}"))],
-            "",
+            &[("Authorization", &self.bearer())],
+            body,
         )
+    }
+
+    /// The header of a token with every scope.
+    pub fn bearer(&self) -> String {
+        let token = self.token("admin:read admin:logs admin:control");
+        format!("Bearer {token}")
+    }
+
+    /// Replaces the daemon; the new one's process id.
+    #[track_caller]
+    pub fn restart(&self) -> u64 {
+        let outcome = self.run(["restart", "--json"]).succeeds();
+        outcome.json()["pid"].as_u64().unwrap()
     }
 
     /// Has the daemon log a line with this name in it.

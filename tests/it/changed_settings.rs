@@ -1,0 +1,292 @@
+//! A restart takes what is on the disk now: settings, and the program.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+
+use serde_json::json;
+
+use crate::support::{
+    Clients, Connection, Home, Load, Outcome, Program, eventually, free_port, program_of, request,
+};
+
+/// A home whose settings are in its `.env`, and nowhere else.
+struct Edited {
+    home: Home,
+    settings: Vec<(&'static str, String)>,
+}
+
+impl Edited {
+    fn new() -> Self {
+        let mut home = Home::new();
+        let mut settings = Vec::new();
+        for (name, value) in [
+            ("HOST", "127.0.0.1".to_owned()),
+            ("PORT", free_port().to_string()),
+            ("ADMIN_PORT", free_port().to_string()),
+            ("LOG_FILE", home.log_file().display().to_string()),
+        ] {
+            home.unset(name);
+            settings.push((name, value));
+        }
+        let edited = Self { home, settings };
+        edited.write();
+        edited.home.run(["start"]).succeeds();
+        edited
+    }
+
+    fn get(&self, name: &str) -> &str {
+        let setting = self.settings.iter().find(|(there, _)| *there == name);
+        &setting.unwrap().1
+    }
+
+    fn set(&mut self, name: &'static str, value: &str) {
+        self.settings.retain(|(there, _)| *there != name);
+        self.settings.push((name, value.to_owned()));
+        self.write();
+    }
+
+    fn write(&self) {
+        let lines: Vec<String> = self
+            .settings
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        fs::write(self.home.path().join(".env"), lines.join("\n")).unwrap();
+    }
+
+    #[track_caller]
+    fn is_pending(&self, names: &[&str]) {
+        let status = self.home.ask("GET", "/admin/status").json();
+        assert_eq!(status["pending_restart"], json!(names));
+    }
+}
+
+fn local(port: &str) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+fn is_refused(address: &str) -> bool {
+    TcpStream::connect(address)
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+/// A request whose head is not complete.
+fn half_a_request(address: &str) -> Connection {
+    let mut connection = Connection::open(address);
+    connection.send_bytes(b"GET /health HTTP/1.1\r\nHost: localhost\r\n");
+    connection
+}
+
+/// It is answered, and the connection closed.
+#[track_caller]
+fn is_finished(mut request: Connection) {
+    request.send_bytes(b"\r\n");
+    let answer = request.answer("GET");
+    assert_eq!(answer.header("connection"), Some("close"), "{answer:#?}");
+    assert_eq!(request.rest(), "");
+}
+
+#[test]
+fn another_port() {
+    let mut edited = Edited::new();
+    let (old, new) = (local(edited.get("PORT")), free_port().to_string());
+    edited.is_pending(&[]);
+    edited.set("PORT", &new);
+    edited.is_pending(&["PORT"]);
+    let request = half_a_request(&old);
+
+    edited.home.restart();
+    assert_eq!(edited.home.public(), local(&new));
+    assert_eq!(health(&local(&new)), 200);
+    eventually("the old port refuses", || is_refused(&old));
+    is_finished(request);
+    edited.is_pending(&[]);
+    edited.home.run(["status"]).succeeds().prints(&[&new]);
+    edited.home.has_only(edited.home.state().pid);
+}
+
+fn health(address: &str) -> u16 {
+    request(address, "GET", "/health", &[], "").status
+}
+
+#[test]
+fn another_admin_port() {
+    let mut edited = Edited::new();
+    let (old, new) = (local(edited.get("ADMIN_PORT")), free_port().to_string());
+    edited.set("ADMIN_PORT", &new);
+    edited.is_pending(&["ADMIN_PORT"]);
+    let load = Load::begin(&edited.home.public(), &Clients::default());
+    edited.home.restart();
+    load.goes_on(100);
+    load.end().is_flawless();
+    assert_eq!(edited.home.admin(), local(&new));
+    eventually("the old port refuses", || is_refused(&old));
+    let status = edited.home.run(["status"]).succeeds();
+    assert_eq!(status.stderr, "");
+    edited.home.run(["stop"]).succeeds();
+}
+
+#[test]
+fn ports_that_change_places() {
+    let mut edited = Edited::new();
+    let (public, admin) = (
+        edited.get("PORT").to_owned(),
+        edited.get("ADMIN_PORT").to_owned(),
+    );
+    for turn in 0..4 {
+        let (port, admin_port) = if turn % 2 == 0 {
+            (&admin, &public)
+        } else {
+            (&public, &admin)
+        };
+        edited.set("PORT", port);
+        edited.set("ADMIN_PORT", admin_port);
+        edited.is_pending(&["PORT", "ADMIN_PORT"]);
+        edited.home.restart();
+        assert_eq!(edited.home.public(), local(port));
+        assert_eq!(edited.home.admin(), local(admin_port));
+        assert_eq!(health(&local(port)), 200);
+        assert_eq!(health(&local(admin_port)), 404);
+        let status = edited.home.run(["status"]).succeeds();
+        assert_eq!(status.stderr, "");
+    }
+}
+
+#[test]
+fn all_addresses_in_place_of_one_and_back() {
+    let mut edited = Edited::new();
+    let port = edited.get("PORT").to_owned();
+    let load = Load::begin(&local(&port), &Clients::default());
+    // All of 127/8 is this machine, and only a listener on all addresses has this one.
+    let other = format!("127.0.0.2:{port}");
+    assert!(is_refused(&other));
+    edited.set("HOST", "0.0.0.0");
+    edited.is_pending(&["HOST"]);
+    edited.home.restart();
+    assert_eq!(health(&other), 200);
+    edited.set("HOST", "127.0.0.1");
+    edited.home.restart();
+    eventually("the other address refuses", || is_refused(&other));
+    load.goes_on(100);
+    load.end().is_flawless();
+}
+
+#[test]
+fn a_port_of_somebody_else() {
+    let mut edited = Edited::new();
+    let somebody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = somebody.local_addr().unwrap().port().to_string();
+    let owner = format!("(PID {})", std::process::id());
+    let pid = edited.home.state().pid;
+    let load = Load::begin(&edited.home.public(), &Clients::default());
+    for setting in ["PORT", "ADMIN_PORT"] {
+        let before = edited.get(setting).to_owned();
+        edited.set(setting, &taken);
+        let words = [setting, &taken, "in use", &owner];
+        edited.home.run(["restart"]).exits(1).says(&words);
+        let answer = edited.home.ask("POST", "/admin/restart");
+        for word in words {
+            answer.is_problem(500, word);
+        }
+        edited.home.has_only(pid);
+        edited.set(setting, &before);
+    }
+    load.goes_on(100);
+    load.end().is_flawless();
+    assert_eq!(edited.home.state().pid, pid);
+    edited.home.restart();
+}
+
+#[test]
+fn another_pid_file_is_refused() {
+    let mut edited = Edited::new();
+    let pid = edited.home.state().pid;
+    let other = edited.home.path().join("other.pid");
+    edited.set("PID_FILE", other.to_str().unwrap());
+    edited.is_pending(&["PID_FILE"]);
+    let answer = edited.home.ask("POST", "/admin/restart");
+    for word in ["PID_FILE", other.to_str().unwrap(), "stop"] {
+        answer.is_problem(answer.status, word);
+    }
+    assert!([422, 500].contains(&answer.status), "{answer:#?}");
+    assert!(!other.exists());
+    edited.home.has_only(pid);
+    assert_eq!(edited.home.state().pid, pid);
+}
+
+#[test]
+fn a_setting_of_each_kind_is_in_force() {
+    let mut edited = Edited::new();
+    edited.set("LOG_LEVEL", "debug");
+    edited.set("SHUTDOWN_TIMEOUT", "7s");
+    edited.home.restart();
+    let status = edited.home.ask("GET", "/admin/status").json();
+    assert_eq!(status["log_level"], "debug");
+    let config = edited.home.ask("GET", "/admin/config").body;
+    assert!(config.contains(r#""value":"7s""#), "{config}");
+    edited.is_pending(&[]);
+}
+
+#[test]
+fn another_secret_is_in_force_and_the_verbs_still_work() {
+    let mut edited = Edited::new();
+    let secret = "another-secret-that-is-long-enough-to-be-one";
+    let old = edited.home.token("admin:read");
+    edited.set("JWT_SECRET_KEY", secret);
+    edited.home.restart();
+    let new = edited.home.token("admin:read");
+    let status = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str())];
+        request(&edited.home.admin(), "GET", "/admin/status", &headers, "").status
+    };
+    assert_eq!((status(&old), status(&new)), (401, 200));
+    edited.home.restart();
+    edited.home.run(["stop"]).succeeds();
+}
+
+#[test]
+fn a_program_that_was_replaced() {
+    let home = Home::new();
+    let program = Program::of(&home);
+    program.start(&home);
+    let old = home.state().pid;
+    program.restore();
+    let deleted = program_of(old).unwrap();
+    assert!(deleted.to_string_lossy().ends_with(" (deleted)"));
+    // Over and over: the path does not become that of the deleted one.
+    for _ in 0..3 {
+        home.restart();
+        assert_eq!(program_of(home.state().pid).unwrap(), program.path());
+        program.restore();
+    }
+}
+
+#[test]
+fn a_link_that_points_elsewhere() {
+    let home = Home::new();
+    let releases = ["release-1", "release-2", "release-3"].map(|name| home.path().join(name));
+    for release in &releases {
+        fs::create_dir(release).unwrap();
+        fs::hard_link(env!("CARGO_BIN_EXE_fullon"), release.join("fullon"))
+            .or_else(|_| fs::copy(env!("CARGO_BIN_EXE_fullon"), release.join("fullon")).map(drop))
+            .unwrap();
+    }
+    let current = home.path().join("current");
+    let switch_to = |release| {
+        let new = home.path().join("next");
+        symlink(release, &new).unwrap();
+        fs::rename(new, &current).unwrap();
+    };
+    switch_to(&releases[0]);
+    Outcome::of(home.command(current.join("fullon")).arg("start")).succeeds();
+    for release in &releases[1..] {
+        switch_to(release);
+        home.restart();
+        let program = program_of(home.state().pid).unwrap();
+        assert_eq!(program, release.join("fullon"));
+    }
+    fs::remove_dir_all(&releases[0]).unwrap();
+    home.restart();
+}

@@ -1,0 +1,259 @@
+//! A successor that fails, hangs or lies changes nothing.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use fullon_master_api::instance::{Presence, inspect};
+
+use crate::support::{Answer, Clients, Home, Load, Outcome, Program, eventually};
+
+/// What speaks to the daemon as a successor does, and goes on as the lines behind it say.
+const IMPOSTOR: &str = "\
+#!/bin/sh
+exec python3 -c \"$(tail -n +3 \"$0\")\"
+import array, os, socket, sys, time
+daemon = socket.socket(fileno=0)
+def hello(protocol=1):
+    daemon.sendall(b'{\"hello\":{\"protocol\":%d}}\\n' % protocol)
+def take():
+    text, descriptors, _, _ = daemon.recvmsg(65536, socket.CMSG_SPACE(4 * 64))
+    assert descriptors, text
+def ready():
+    daemon.sendall(b'{\"ready\":{\"pid\":%d,\"server\":\"http://127.0.0.1:1\",\"admin\":\"http://127.0.0.1:1\"}}\\n' % os.getpid())
+";
+
+/// A daemon whose program was replaced, under load.
+struct Case {
+    home: Home,
+    program: Program,
+    load: Load,
+}
+
+impl Case {
+    fn new() -> Self {
+        let home = Home::new();
+        let program = Program::of(&home);
+        program.start(&home);
+        let load = Load::begin(&home.public(), &Clients::default());
+        Self {
+            home,
+            program,
+            load,
+        }
+    }
+
+    fn impostor(lines: &str) -> Self {
+        let case = Self::new();
+        case.program.replace(format!("{IMPOSTOR}{lines}\n"));
+        case
+    }
+
+    fn script(lines: &str) -> Self {
+        let case = Self::new();
+        case.program.replace(format!("#!/bin/sh\n{lines}\n"));
+        case
+    }
+
+    /// Neither the verb nor the API can restart it; both say why, and all is as it was. Then a good one can.
+    #[track_caller]
+    fn fails(self, code: i32, status: u16, words: &[&str]) {
+        self.fails_within("30", Duration::from_secs(15), code, status, words);
+    }
+
+    /// The same for one that would take for ever.
+    #[track_caller]
+    fn times_out(self) {
+        let begun = Instant::now();
+        self.fails_within("1", Duration::from_secs(6), 1, 504, &["within 1s"]);
+        assert!(begun.elapsed().as_secs() >= 2, "nobody waited for it");
+    }
+
+    #[track_caller]
+    fn fails_within(self, timeout: &str, limit: Duration, code: i32, status: u16, words: &[&str]) {
+        let home = &self.home;
+        let daemon = home.daemon().unwrap();
+        self.load.goes_on(200);
+
+        let begun = Instant::now();
+        let outcome = home.run(["restart", "--timeout", timeout]).exits(code);
+        assert!(begun.elapsed() < limit, "{outcome:#?}");
+        assert_eq!(outcome.stdout, "");
+        outcome.says(words);
+        self.is_as_before(daemon.pid());
+
+        let begun = Instant::now();
+        let body = format!("{{\"timeout_seconds\":{timeout}}}");
+        let answer = home.ask_with("POST", "/admin/restart", &body);
+        assert!(begun.elapsed() < limit, "{answer:#?}");
+        is_problem_with(&answer, status, words);
+        self.is_as_before(daemon.pid());
+
+        self.program.restore();
+        let _ = fs::remove_file(home.path().join(".env"));
+        self.load.goes_on(200);
+        home.run(["restart"]).succeeds();
+        assert!(daemon.wait(crate::support::PATIENCE));
+        let status = home.ask("GET", "/admin/status").json();
+        assert_eq!(status["generation"], 2);
+        self.load.goes_on(200);
+        self.load.end().is_flawless();
+        home.has_only(home.state().pid);
+        home.run(["stop"]).succeeds();
+        assert!(!home.pid_file().exists());
+    }
+
+    #[track_caller]
+    fn is_as_before(&self, pid: u32) {
+        let home = &self.home;
+        home.has_only(pid);
+        let number = fs::read_to_string(home.pid_file()).unwrap();
+        assert_eq!(number.trim_end(), pid.to_string());
+        assert!(matches!(
+            inspect(&home.pid_file()).unwrap(),
+            Presence::Held(_)
+        ));
+        home.run(["start"]).exits(1).says(&["already running"]);
+        let status = home.ask("GET", "/admin/status").json();
+        assert_eq!(
+            (&status["pid"], &status["phase"], &status["generation"]),
+            (&pid.into(), &"ready".into(), &1.into())
+        );
+    }
+}
+
+#[track_caller]
+fn is_problem_with(answer: &Answer, status: u16, words: &[&str]) {
+    answer.is_problem(status, "");
+    for word in words {
+        answer.is_problem(status, word);
+    }
+}
+
+#[test]
+fn bad_settings() {
+    let case = Case::new();
+    let settings = "LOG_LEVEL=verbose\nSHUTDOWN_TIMEOUT=soon\n";
+    fs::write(case.home.path().join(".env"), settings).unwrap();
+    case.fails(
+        2,
+        422,
+        &["LOG_LEVEL: `verbose`", "SHUTDOWN_TIMEOUT: `soon`"],
+    );
+}
+
+#[test]
+fn no_program() {
+    let case = Case::new();
+    case.program.remove();
+    let path = case.program.path().display().to_string();
+    case.fails(1, 500, &[&path, "No such file"]);
+}
+
+#[test]
+fn one_that_was_built_for_another_machine() {
+    let case = Case::new();
+    let mut program = fs::read(case.program.path()).unwrap();
+    // RISC-V, in `e_machine` of the header (`elf(5)`).
+    program[18..20].copy_from_slice(&243_u16.to_le_bytes());
+    case.program.replace(program);
+    let path = case.program.path().display().to_string();
+    case.fails(1, 500, &[&path, "Exec format error"]);
+}
+
+#[test]
+fn one_that_ends_at_once() {
+    let case = Case::script("echo 'the moon is in the wrong phase' >&2\nexit 3");
+    case.fails(
+        1,
+        500,
+        &["the moon is in the wrong phase", "exit status: 3"],
+    );
+}
+
+#[test]
+fn one_that_is_killed() {
+    Case::script("kill -9 $$").fails(1, 500, &["signal: 9"]);
+}
+
+#[test]
+fn one_that_writes_without_end_to_stderr() {
+    let lines =
+        "head -c 3000000 /dev/zero | tr '\\0' 'x' >&2\necho 'that was too much' >&2\nexit 1";
+    Case::script(lines).fails(1, 500, &["that was too much"]);
+}
+
+#[test]
+fn one_that_hangs() {
+    Case::script("exec sleep 600").times_out();
+}
+
+#[test]
+fn one_that_hangs_and_ignores_that_it_should_end() {
+    Case::script("trap '' TERM INT HUP\nwhile :; do sleep 0.1; done").times_out();
+}
+
+#[test]
+fn one_that_takes_the_descriptors_and_hangs() {
+    Case::impostor("hello(); take(); time.sleep(600)").times_out();
+}
+
+#[test]
+fn one_that_takes_the_descriptors_and_ends() {
+    let lines = "hello(); take(); sys.stderr.write('lost in the woods\\n'); sys.exit(7)";
+    Case::impostor(lines).fails(1, 500, &["lost in the woods", "exit status: 7"]);
+}
+
+#[test]
+fn one_that_says_that_it_failed() {
+    let lines = "hello(); take()\n\
+        daemon.sendall(b'{\"failed\":{\"message\":\"no wind today\",\"exit_code\":1}}\\n')\n\
+        time.sleep(600)";
+    Case::impostor(lines).fails(1, 500, &["no wind today"]);
+}
+
+#[test]
+fn one_that_says_that_it_is_ready_and_ends() {
+    Case::impostor("hello(); take(); ready()").fails(1, 500, &[]);
+}
+
+#[test]
+fn one_that_says_that_it_is_ready_before_it_took_anything() {
+    Case::impostor("ready(); time.sleep(600)").fails(1, 500, &[]);
+}
+
+#[test]
+fn one_that_says_that_it_is_ready_and_is_not() {
+    Case::impostor("hello(); take(); ready(); time.sleep(600)").fails(1, 500, &[]);
+}
+
+#[test]
+fn one_that_speaks_otherwise() {
+    Case::impostor("hello(2); time.sleep(600)").fails(1, 500, &["--hard"]);
+}
+
+#[test]
+fn one_that_says_something_else() {
+    Case::script("echo 'Welcome!' >&0\nexec sleep 600").fails(1, 500, &["Welcome!"]);
+}
+
+#[test]
+fn one_that_closes_the_channel_and_hangs() {
+    Case::script("exec 0<&-\nexec sleep 600").fails(1, 500, &[]);
+}
+
+/// A program that is not there makes the restart fail; it says so in `status`, too.
+#[test]
+fn what_failed_can_be_read_later() {
+    let case = Case::script("echo 'never again' >&2\nexit 1");
+    let old = case.home.daemon().unwrap().pid();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(old.cast_signed()),
+        nix::sys::signal::Signal::SIGUSR2,
+    )
+    .unwrap();
+    eventually("the log tells", || case.home.log().contains("never again"));
+    case.is_as_before(old);
+    let outcome: Outcome = case.home.run(["status"]);
+    outcome.succeeds();
+    case.load.end().is_flawless();
+}

@@ -1,0 +1,259 @@
+//! The daemon is replaced, and nobody notices.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fullon_master_api::instance::{Presence, inspect};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Clients, Home, Load, Outcome, Program, children, eventually, request};
+
+fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+}
+
+fn generation(home: &Home) -> u64 {
+    home.ask("GET", "/admin/status").json()["generation"]
+        .as_u64()
+        .unwrap()
+}
+
+#[test]
+fn twenty_restarts_lose_no_request_and_no_connection() {
+    const RESTARTS: u64 = 20;
+    const REQUESTS: u64 = 100_000;
+
+    let home = Home::started();
+    let mut pids = BTreeSet::from([u64::from(home.state().pid)]);
+    let load = Load::begin(&home.public(), &Clients::default());
+    for number in 1..=RESTARTS {
+        let due = REQUESTS * number / RESTARTS;
+        eventually("requests are answered", || load.answered() >= due);
+        let old = home.state().pid;
+        let answer = home.run(["restart", "--json"]).succeeds().json();
+        assert_eq!(answer["old_pid"], old);
+        assert_eq!(answer["generation"], number + 1);
+        assert_eq!(answer["server"], home.state().server);
+        let new = answer["pid"].as_u64().unwrap();
+        assert_eq!(new, u64::from(home.state().pid));
+        assert!(pids.insert(new), "{new} came twice");
+    }
+    load.goes_on(1000);
+    let report = load.end();
+    report.is_flawless();
+    assert!(report.answered >= REQUESTS, "{report:#?}");
+    assert!(report.longest_gap < Duration::from_secs(1), "{report:#?}");
+    assert_eq!(generation(&home), RESTARTS + 1);
+    let log = home.log();
+    let bad = |line: &&str| line.contains("ERROR") || line.contains("panicked");
+    assert_eq!(log.lines().find(bad), None);
+    // The others have nothing left to do.
+    home.has_only(home.state().pid);
+}
+
+#[test]
+fn what_is_printed() {
+    let home = Home::started();
+    let old = home.state().pid;
+    let outcome = home.run(["restart"]).succeeds();
+    let new = home.state().pid;
+    let line = format!("Daemon restarted with PID {new} (was {old})\n");
+    let outcome = outcome.prints(&[&line]);
+    assert!(outcome.stderr.is_empty(), "{outcome:#?}");
+    let answer = home.ask("POST", "/admin/restart");
+    assert_eq!(answer.status, 200, "{answer:#?}");
+    let state = home.state();
+    assert_eq!(
+        answer.json(),
+        serde_json::json!({
+            "old_pid": new,
+            "pid": state.pid,
+            "generation": 3,
+            "server": state.server,
+            "admin": state.admin,
+        })
+    );
+    home.run(["restart", "--hard"]).succeeds();
+    assert_eq!(generation(&home), 1);
+}
+
+/// A program that tells that it runs, and then waits until it may go on as `program`.
+fn slow(home: &Home, program: &str) -> String {
+    let home = home.path().display();
+    format!(
+        "#!/bin/sh\n: > {home}/begun\nwhile [ ! -e {home}/go ]; do sleep 0.01; done\nexec {program} \"$@\"\n"
+    )
+}
+
+#[test]
+fn of_two_restarts_at_once_one_is_refused() {
+    let home = Home::new();
+    let program = Program::of(&home);
+    program.start(&home);
+    program.replace(slow(&home, env!("CARGO_BIN_EXE_fullon")));
+    let load = Load::begin(&home.public(), &Clients::default());
+    thread::scope(|scope| {
+        let first = scope.spawn(|| home.run(["restart"]));
+        eventually("the successor is on its way", || {
+            home.path().join("begun").exists()
+        });
+        let refused = "another restart";
+        home.ask("POST", "/admin/restart").is_problem(409, refused);
+        home.run(["restart"]).exits(1).says(&[refused]);
+        fs::write(home.path().join("go"), "").unwrap();
+        first.join().unwrap().succeeds();
+    });
+    load.goes_on(100);
+    load.end().is_flawless();
+    assert_eq!(generation(&home), 2);
+}
+
+#[test]
+fn at_every_moment_the_pid_file_has_one_owner() {
+    let home = Home::started();
+    let mut known = BTreeSet::from([u64::from(home.state().pid)]);
+    let is_over = AtomicBool::new(false);
+    let over = || is_over.load(Ordering::Relaxed);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = BTreeSet::new();
+            while !over() {
+                let text = fs::read_to_string(home.pid_file()).unwrap();
+                let number = text.trim_end().parse::<u64>();
+                seen.insert(number.unwrap_or_else(|error| panic!("{error}: {text:?}")));
+            }
+            seen
+        });
+        let looker = scope.spawn(|| {
+            let mut looks = 0;
+            while !over() {
+                let presence = inspect(&home.pid_file()).unwrap();
+                assert!(matches!(presence, Presence::Held(_)), "{presence:?}");
+                looks += 1;
+            }
+            looks
+        });
+        let starter = scope.spawn(|| {
+            let mut starts = 0;
+            while !over() {
+                home.run(["start"]).exits(1).says(&["already running"]);
+                starts += 1;
+            }
+            starts
+        });
+        for _ in 0..15 {
+            known.insert(home.restart());
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let seen = reader.join().unwrap();
+        assert_eq!(seen, known, "numbers in the PID file, and who ran");
+        assert!(looker.join().unwrap() > 15);
+        assert!(starter.join().unwrap() > 15);
+    });
+    assert_eq!(generation(&home), 16);
+}
+
+/// Whoever asks in the very moment of a handover is answered by the one or the other.
+#[test]
+fn verbs_work_during_restarts() {
+    let home = Home::started();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asker = scope.spawn(|| {
+            let mut asked = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let outcome = home.run(["status", "--json"]).succeeds();
+                assert_eq!(outcome.stderr, "", "{outcome:#?}");
+                assert_eq!(outcome.json()["state"], "running");
+                asked += 1;
+            }
+            asked
+        });
+        for _ in 0..15 {
+            home.restart();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        assert!(asker.join().unwrap() > 15);
+    });
+}
+
+#[test]
+fn sigusr2_is_a_restart_too() {
+    let home = Home::started();
+    let load = Load::begin(&home.public(), &Clients::default());
+    let old = home.daemon().unwrap();
+    signal(old.pid(), Signal::SIGUSR2);
+    assert!(old.wait(crate::support::PATIENCE));
+    load.goes_on(100);
+    load.end().is_flawless();
+    assert_eq!(generation(&home), 2);
+}
+
+/// A program that starts and never says anything.
+fn hanging(home: &Home) -> String {
+    let home = home.path().display();
+    format!("#!/bin/sh\n: > {home}/begun\nexec sleep 600\n")
+}
+
+/// Stops a daemon whose successor hangs; what the restart came to.
+fn stopped_during_a_restart(stop: impl FnOnce(&Home)) -> Outcome {
+    let home = Home::new();
+    let program = Program::of(&home);
+    program.start(&home);
+    program.replace(hanging(&home));
+    thread::scope(|scope| {
+        let restart = scope.spawn(|| home.run(["restart"]));
+        eventually("the successor hangs", || home.path().join("begun").exists());
+        let (daemon, begun) = (home.daemon().unwrap(), Instant::now());
+        let successor = children(daemon.pid());
+        assert_eq!(successor.len(), 1);
+        stop(&home);
+        assert!(daemon.wait(crate::support::PATIENCE));
+        assert!(successor[0].wait(crate::support::PATIENCE));
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "it waited for the successor"
+        );
+        let outcome = restart.join().unwrap();
+        assert!(!home.pid_file().exists());
+        home.becomes_empty();
+        outcome
+    })
+}
+
+#[test]
+fn a_stop_ends_a_restart_that_is_under_way() {
+    let outcome = stopped_during_a_restart(|home| {
+        home.run(["stop"]).succeeds().prints(&["Daemon stopped"]);
+    });
+    outcome.exits(1);
+}
+
+#[test]
+fn a_sigterm_ends_a_restart_that_is_under_way() {
+    let outcome = stopped_during_a_restart(|home| {
+        signal(home.daemon().unwrap().pid(), Signal::SIGTERM);
+    });
+    outcome.exits(1);
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_not_restarted_and_the_verb_says_so() {
+    let home = Home::started();
+    let daemon = home.daemon().unwrap();
+    signal(daemon.pid(), Signal::SIGSTOP);
+    let begun = Instant::now();
+    let outcome = home.run(["restart", "--timeout", "1"]).exits(1);
+    assert!(begun.elapsed() < Duration::from_secs(15), "{outcome:#?}");
+    outcome.says(&[&daemon.pid().to_string(), "--hard"]);
+    assert!(!daemon.is_gone());
+    signal(daemon.pid(), Signal::SIGCONT);
+    // The signal that it was sent meanwhile may have it restarted now.
+    eventually("it serves", || home.run(["status"]).code == 0);
+    let health = request(&home.public(), "GET", "/health", &[], "");
+    assert_eq!(health.status, 200);
+}

@@ -1,0 +1,159 @@
+//! What is under way when the daemon is replaced.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Connection, Home, PATIENCE, eventually};
+
+/// Asks for the status on a connection that is kept.
+fn ask_status(connection: &mut Connection, bearer: &str) -> crate::support::Answer {
+    connection.send("GET", "/admin/status", &[("Authorization", bearer)], "");
+    connection.answer("GET")
+}
+
+#[test]
+fn who_has_begun_to_ask_is_answered_by_the_one_that_took_the_connection() {
+    let home = Home::started();
+    let (old, bearer) = (home.daemon().unwrap(), home.bearer());
+
+    let mut half_a_head = Connection::open(&home.public());
+    half_a_head.send_bytes(b"GET /health HTTP/1.1\r\nHo");
+    let mut half_a_body = Connection::open(&home.admin());
+    let head = format!(
+        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{"
+    );
+    half_a_body.send_bytes(head.as_bytes());
+    let mut kept = Connection::open(&home.admin());
+    assert_eq!(ask_status(&mut kept, &bearer).json()["pid"], old.pid());
+    let mut silent = Connection::open(&home.public());
+    eventually("all are there", || {
+        let http = home.ask("GET", "/admin/status").json()["http"].clone();
+        http["connections"] == 5 && http["in_flight"] == 2
+    });
+
+    let new = home.restart();
+    assert_ne!(new, u64::from(old.pid()));
+    assert!(!old.is_gone());
+    half_a_head.send_bytes(b"st: x\r\n\r\n");
+    let answer = half_a_head.answer("GET");
+    assert_eq!(answer.header("connection"), Some("close"), "{answer:#?}");
+    assert_eq!(half_a_head.rest(), "");
+
+    // An unknown field: what is wanted is an answer, and not a stop.
+    half_a_body.send_bytes(&b"\"x\":true} "[..9]);
+    let answer = half_a_body.answer("POST");
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (400, Some("close"))
+    );
+    assert_eq!(half_a_body.rest(), "");
+
+    let answer = ask_status(&mut kept, &bearer);
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (200, Some("close"))
+    );
+    let status = answer.json();
+    assert_eq!(
+        (&status["pid"], &status["phase"]),
+        (&old.pid().into(), &"draining".into())
+    );
+    assert_eq!(kept.rest(), "");
+    assert!(!old.is_gone(), "somebody has not asked yet");
+
+    silent.send("GET", "/health", &[], "");
+    let answer = silent.answer("GET");
+    assert_eq!(answer.header("connection"), Some("close"), "{answer:#?}");
+    assert_eq!(silent.rest(), "");
+    assert!(old.wait(PATIENCE));
+    assert_eq!(home.state().pid, u32::try_from(new).unwrap());
+}
+
+/// The health of a daemon that was replaced is its own affair: a client that kept its connection must not take the
+/// service for ill.
+#[test]
+fn a_kept_connection_still_hears_that_the_service_is_healthy() {
+    let home = Home::started();
+    let mut kept = Connection::open(&home.public());
+    kept.send("GET", "/health", &[], "");
+    assert_eq!(kept.answer("GET").status, 200);
+    home.restart();
+    kept.send("GET", "/health", &[], "");
+    let answer = kept.answer("GET");
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (200, Some("close"))
+    );
+    assert_eq!(kept.rest(), "");
+}
+
+#[test]
+fn who_never_asks_again_is_waited_for_until_the_deadline() {
+    let mut home = Home::new();
+    home.set("SHUTDOWN_TIMEOUT", "1s");
+    home.run(["start"]).succeeds();
+    let old = home.daemon().unwrap();
+    let mut kept = Connection::open(&home.public());
+    kept.send("GET", "/health", &[], "");
+    kept.answer("GET");
+    let begun = Instant::now();
+    home.restart();
+    assert_eq!(kept.rest(), "");
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(1), "closed after {took:?}");
+    assert!(old.wait(Duration::from_secs(5)));
+}
+
+#[test]
+fn a_daemon_that_nobody_uses_is_gone_at_once() {
+    let mut home = Home::new();
+    home.set("SHUTDOWN_TIMEOUT", "1h");
+    home.run(["start"]).succeeds();
+    for _ in 0..3 {
+        let old = home.daemon().unwrap();
+        home.restart();
+        assert!(old.wait(Duration::from_secs(2)));
+    }
+}
+
+#[test]
+fn a_stream_of_the_log_ends_with_the_reason() {
+    let home = Home::started();
+    let bearer = home.bearer();
+    let mut stream = Connection::open(&home.admin());
+    let headers = [("Authorization", bearer.as_str())];
+    stream.send("GET", "/admin/logs/stream?lines=1", &headers, "");
+    assert_eq!(stream.head().status, 200);
+    let begun = Instant::now();
+    home.restart();
+    let rest = stream.rest();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{rest}");
+    assert!(
+        rest.contains("event: end\ndata: {\"reason\":\"restarting\"}\n"),
+        "{rest}"
+    );
+}
+
+/// One restart follows another while clients of the first daemon are still there.
+#[test]
+fn several_generations_drain_at_once() {
+    let mut home = Home::new();
+    home.set("SHUTDOWN_TIMEOUT", "1h");
+    home.run(["start"]).succeeds();
+    let bearer = home.bearer();
+    let mut kept = Vec::new();
+    for _ in 0..5 {
+        let mut connection = Connection::open(&home.admin());
+        let pid = ask_status(&mut connection, &bearer).json()["pid"].clone();
+        kept.push((connection, pid));
+        home.restart();
+    }
+    for (mut connection, pid) in kept {
+        let answer = ask_status(&mut connection, &bearer);
+        assert_eq!(answer.header("connection"), Some("close"), "{answer:#?}");
+        assert_eq!(answer.json()["pid"], pid);
+        assert_eq!(connection.rest(), "");
+    }
+    home.has_only(home.state().pid);
+    home.run(["stop"]).succeeds();
+    home.becomes_empty();
+}

@@ -1,0 +1,237 @@
+//! `fullon run` is restarted: whoever started the first process keeps it, and it keeps the daemon.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fullon_master_api::instance::Process;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{
+    Clients, Home, Load, Outcome, PATIENCE, Running, children, eventually, is_zombie, needs_root,
+    spawn,
+};
+
+fn run(home: &Home) -> Running {
+    let child = spawn(home.fullon(["run"]).stdout(Stdio::null()));
+    eventually("it serves", || {
+        home.run(["status"]).stdout.contains("Status:    running\n")
+    });
+    child
+}
+
+fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+}
+
+/// What `fullon run` came to.
+#[track_caller]
+fn exit_code(mut child: Running) -> Option<i32> {
+    eventually("it ends", || !child.is_alive());
+    child.0.wait().unwrap().code()
+}
+
+#[test]
+fn the_first_process_stays_and_passes_on_what_it_is_told() {
+    for asked in [Signal::SIGTERM, Signal::SIGINT] {
+        let home = Home::new();
+        let mut first = run(&home);
+        let load = Load::begin(&home.public(), &Clients::default());
+        for _ in 0..3 {
+            home.restart();
+            load.goes_on(100);
+            assert!(first.is_alive());
+            assert_ne!(home.state().pid, first.0.id());
+        }
+        load.end().is_flawless();
+        let daemon = home.daemon().unwrap();
+        signal(first.0.id(), asked);
+        assert_eq!(exit_code(first), Some(0));
+        assert!(daemon.is_gone());
+        assert!(!home.pid_file().exists());
+        home.becomes_empty();
+        assert!(home.log().ends_with(" stopped\n"));
+    }
+}
+
+#[test]
+fn it_ends_with_the_daemon_that_is_stopped() {
+    let home = Home::new();
+    let first = run(&home);
+    home.restart();
+    home.run(["stop"]).succeeds();
+    assert_eq!(exit_code(first), Some(0));
+}
+
+#[test]
+fn it_ends_with_a_failure_when_the_daemon_was_killed() {
+    let home = Home::new();
+    let mut first = run(&home);
+    home.restart();
+    let daemon = home.daemon().unwrap();
+    daemon.kill().unwrap();
+    eventually("it ends", || !first.is_alive());
+    let status = first.0.wait().unwrap();
+    assert!(
+        status.code() == Some(128 + 9) || status.signal() == Some(9),
+        "{status}"
+    );
+    home.becomes_empty();
+}
+
+#[test]
+fn it_passes_on_reloads_and_restarts() {
+    let home = Home::new();
+    let first = run(&home);
+    home.restart();
+    let second = home.daemon().unwrap();
+    signal(first.0.id(), Signal::SIGUSR2);
+    assert!(second.wait(PATIENCE));
+    let generation = || home.ask("GET", "/admin/status").json()["generation"].clone();
+    assert_eq!(generation(), 3);
+    std::fs::rename(home.log_file(), home.path().join("fullon.log.1")).unwrap();
+    signal(first.0.id(), Signal::SIGHUP);
+    eventually("the new file is there", || home.log_file().exists());
+    signal(first.0.id(), Signal::SIGTERM);
+    assert_eq!(exit_code(first), Some(0));
+}
+
+#[test]
+fn a_restart_that_fails_leaves_it_the_daemon() {
+    let home = Home::new();
+    let first = run(&home);
+    let env = home.path().join(".env");
+    std::fs::write(&env, "LOG_LEVEL=verbose\n").unwrap();
+    home.run(["restart"]).exits(2).says(&["LOG_LEVEL"]);
+    assert_eq!(home.state().pid, first.0.id());
+    std::fs::remove_file(env).unwrap();
+    home.restart();
+    home.run(["restart", "--hard"]).exits(1);
+    home.run(["status"]).succeeds();
+    signal(first.0.id(), Signal::SIGTERM);
+    assert_eq!(exit_code(first), Some(0));
+    home.becomes_empty();
+}
+
+/// The daemon as PID 1 of a container.
+struct Container {
+    unshare: Running,
+    /// Its PID 1, as it is numbered outside.
+    init: Process,
+}
+
+impl Container {
+    fn command(home: &Home) -> Command {
+        let mut command = home.command("unshare");
+        command
+            .args(["--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL"])
+            .arg(env!("CARGO_BIN_EXE_fullon"))
+            .arg("run")
+            .stdout(Stdio::null());
+        command
+    }
+
+    fn run(home: &Home) -> Self {
+        let unshare = spawn(&mut Self::command(home));
+        let mut init = None;
+        eventually("there is a PID 1", || {
+            init = children(unshare.0.id()).pop();
+            init.is_some()
+        });
+        let container = Self {
+            unshare,
+            init: init.unwrap(),
+        };
+        eventually("it serves", || {
+            home.log_file().exists() && container.fullon(home, &["status"]).code == 0
+        });
+        container
+    }
+
+    /// Runs the verb inside.
+    fn fullon(&self, home: &Home, arguments: &[&str]) -> Outcome {
+        let mut command = self.enter(home);
+        command.arg(env!("CARGO_BIN_EXE_fullon")).args(arguments);
+        Outcome::of(&mut command)
+    }
+
+    fn enter(&self, home: &Home) -> Command {
+        let mut command = home.command("nsenter");
+        let target = self.init.pid().to_string();
+        command.args(["--target", &target, "--pid", "--mount", "--"]);
+        command
+    }
+
+    #[track_caller]
+    fn ends(mut self) -> Option<i32> {
+        eventually("it ends", || !self.unshare.is_alive());
+        self.unshare.0.wait().unwrap().code()
+    }
+}
+
+#[test]
+fn as_pid_1_it_stops_at_once_and_is_restarted() {
+    if !needs_root("as_pid_1_it_stops_at_once_and_is_restarted") {
+        return;
+    }
+    let home = Home::new();
+    let container = Container::run(&home);
+    let address = container.fullon(&home, &["status", "--json"]).json()["server"].clone();
+    let host = address.as_str().unwrap().trim_start_matches("http://");
+    let load = Load::begin(host, &Clients::default());
+    let mut pids = Vec::new();
+    for _ in 0..3 {
+        let outcome = container.fullon(&home, &["restart", "--json"]).succeeds();
+        pids.push(outcome.json()["pid"].as_u64().unwrap());
+        load.goes_on(100);
+    }
+    load.end().is_flawless();
+    pids.dedup();
+    assert!(pids.len() == 3 && !pids.contains(&1), "{pids:?}");
+    let begun = Instant::now();
+    signal(container.init.pid(), Signal::SIGTERM);
+    assert!(container.init.wait(PATIENCE));
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert_eq!(container.ends(), Some(0));
+    assert!(!home.pid_file().exists());
+    assert!(home.log().ends_with(" stopped\n"));
+}
+
+#[test]
+fn as_pid_1_it_collects_orphans() {
+    if !needs_root("as_pid_1_it_collects_orphans") {
+        return;
+    }
+    let home = Home::new();
+    let container = Container::run(&home);
+    let script = "for n in $(seq 50); do (sleep 0.01 & ) ; done";
+    for _ in 0..2 {
+        Outcome::of(container.enter(&home).args(["sh", "-c", script])).succeeds();
+        // The daemon is the one child that stays.
+        eventually("the orphans are gone", || {
+            let left = children(container.init.pid());
+            left.len() == 1 && !is_zombie(left[0].pid())
+        });
+        container.fullon(&home, &["restart"]).succeeds();
+    }
+    container.fullon(&home, &["stop"]).succeeds();
+    assert_eq!(container.ends(), Some(0));
+}
+
+#[test]
+fn as_pid_1_it_passes_the_exit_code_on() {
+    if !needs_root("as_pid_1_it_passes_the_exit_code_on") {
+        return;
+    }
+    let mut home = Home::new();
+    home.set("LOG_LEVEL", "verbose");
+    let outcome = Outcome::of(Container::command(&home).stdout(Stdio::piped()));
+    outcome.exits(2).says(&["LOG_LEVEL: `verbose`"]);
+    home.unset("LOG_LEVEL");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    home.set("PORT", &taken.local_addr().unwrap().port().to_string());
+    let outcome = Outcome::of(Container::command(&home).stdout(Stdio::piped()));
+    outcome.exits(1).says(&["PORT", "in use"]);
+    home.becomes_empty();
+}

@@ -1,0 +1,138 @@
+//! A daemon tells how the one before it ended.
+
+use fullon_master_api::instance::Process;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::support::{Connection, Home, PATIENCE, eventually};
+
+fn status(home: &Home) -> Value {
+    home.ask("GET", "/admin/status").json()
+}
+
+/// The daemon that runs now says this of the one before it.
+#[track_caller]
+fn tells(home: &Home, of: &Process, cause: &str, by: Option<&str>, last_line: &str) {
+    let exit = status(home)["last_exit"].clone();
+    assert_eq!(
+        (&exit["cause"], &exit["pid"]),
+        (&cause.into(), &of.pid().into()),
+        "{exit:#}"
+    );
+    if let Some(by) = by {
+        assert_eq!(exit["by"], by, "{exit:#}");
+    }
+    let at: &str = exit["at"].as_str().unwrap_or_else(|| panic!("{exit:#}"));
+    let now = std::time::SystemTime::now();
+    let at: std::time::SystemTime = humantime::parse_rfc3339_weak(at).unwrap();
+    assert!(now.duration_since(at).unwrap() < 4 * PATIENCE, "{exit:#}");
+    let lines = exit["last_lines"].as_array().unwrap();
+    assert!((1..=10).contains(&lines.len()), "{exit:#}");
+    let text = exit["last_lines"].to_string();
+    assert!(text.contains(last_line), "no `{last_line}` in {exit:#}");
+}
+
+#[test]
+fn the_first_one_tells_nothing() {
+    let home = Home::started();
+    let status = status(&home);
+    assert_eq!(status["last_exit"], Value::Null);
+    assert_eq!(status["generation"], 1);
+}
+
+#[test]
+fn a_stop_over_rest() {
+    let home = Home::started();
+    let old = home.daemon().unwrap();
+    let token = home.token("admin:control");
+    let subject = home.run(["token", "--json"]).succeeds().json()["subject"].clone();
+    let mut connection = Connection::open(&home.admin());
+    let bearer = format!("Bearer {token}");
+    connection.send("POST", "/admin/stop", &[("Authorization", &bearer)], "");
+    assert_eq!(connection.answer("POST").status, 202);
+    assert!(old.wait(PATIENCE));
+    home.run(["start"]).succeeds();
+    tells(&home, &old, "stopped", subject.as_str(), " stopped");
+    assert_eq!(status(&home)["generation"], 1);
+
+    let old = home.daemon().unwrap();
+    home.run(["stop"]).succeeds();
+    home.run(["start"]).succeeds();
+    tells(&home, &old, "stopped", None, " stopped");
+}
+
+#[test]
+fn a_signal() {
+    let home = Home::started();
+    let old = home.daemon().unwrap();
+    old.terminate().unwrap();
+    assert!(old.wait(PATIENCE));
+    home.run(["start"]).succeeds();
+    tells(&home, &old, "signalled", Some("SIGTERM"), " stopped");
+}
+
+#[test]
+fn a_second_signal() {
+    let home = Home::started();
+    let old = home.daemon().unwrap();
+    let mut request = Connection::open(&home.admin());
+    let head = format!(
+        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{",
+        home.bearer()
+    );
+    request.send_bytes(head.as_bytes());
+    eventually("it is in flight", || {
+        status(&home)["http"]["in_flight"] == 2
+    });
+    old.terminate().unwrap();
+    eventually("it drains", || home.log().contains(" stopping by="));
+    kill(Pid::from_raw(old.pid().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(old.wait(PATIENCE));
+    home.run(["start"]).succeeds();
+    tells(
+        &home,
+        &old,
+        "interrupted",
+        Some("SIGTERM"),
+        "a second signal",
+    );
+}
+
+#[test]
+fn a_crash() {
+    let home = Home::started();
+    let old = home.daemon().unwrap();
+    home.mark("the-last-words");
+    eventually("it is logged", || home.log().contains("the-last-words"));
+    old.kill().unwrap();
+    assert!(old.wait(PATIENCE));
+    home.run(["start"]).succeeds();
+    tells(&home, &old, "crashed", None, "the-last-words");
+    let exit = &status(&home)["last_exit"];
+    assert_eq!(exit.get("by"), None, "nobody asked: {exit:#}");
+
+    // What was known before is not told again.
+    let old = home.daemon().unwrap();
+    home.run(["stop"]).succeeds();
+    home.run(["start"]).succeeds();
+    tells(&home, &old, "stopped", None, " stopped");
+}
+
+#[test]
+fn a_restart() {
+    let home = Home::started();
+    let old = home.daemon().unwrap();
+    home.mark("before-the-restart");
+    eventually("it is logged", || home.log().contains("before-the-restart"));
+    home.restart();
+    tells(&home, &old, "restarted", None, "before-the-restart");
+    assert_eq!(status(&home)["generation"], 2);
+
+    let old = home.daemon().unwrap();
+    old.kill().unwrap();
+    assert!(old.wait(PATIENCE));
+    home.run(["start"]).succeeds();
+    tells(&home, &old, "crashed", None, "");
+    assert_eq!(status(&home)["generation"], 1);
+}

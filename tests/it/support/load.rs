@@ -1,0 +1,364 @@
+//! Clients that ask all the time, and remember everything that went wrong.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Even a test that hangs is not asked for longer.
+const LIMIT: Duration = Duration::from_mins(3);
+/// How long one step of a request may take.
+const STEP: Duration = Duration::from_secs(10);
+/// How long an idle client thinks between two requests.
+const THOUGHT: Duration = Duration::from_millis(1500);
+/// After a failure; somebody who refuses would be asked too often to be told from the rest.
+const PAUSE: Duration = Duration::from_millis(2);
+/// More failures of one client tell nothing new.
+const REMEMBERED: usize = 20;
+
+const PATHS: [(&str, &str); 2] = [
+    ("/health", r#"{"status":"healthy","version":""#),
+    ("/", r#"{"service":"fullon_master_api","version":""#),
+];
+
+/// How many clients of each kind there are.
+pub struct Clients {
+    /// Open a connection for each request.
+    pub fresh: usize,
+    /// Keep theirs until an answer says `Connection: close`.
+    pub kept: usize,
+    /// Keep theirs, too, and ask now and then.
+    pub idle: usize,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self {
+            fresh: 8,
+            kept: 8,
+            idle: 4,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Habit {
+    Fresh,
+    Kept,
+    Idle,
+}
+
+/// A request without its answer.
+#[derive(Debug)]
+pub struct Failure {
+    /// When it failed, from the beginning.
+    pub at: Duration,
+    /// Whose it was, and what happened.
+    pub what: String,
+}
+
+/// What the clients saw.
+#[derive(Debug)]
+pub struct Report {
+    /// With the right answer.
+    pub answered: u64,
+    /// The first ones of each client.
+    pub failures: Vec<Failure>,
+    /// Kept connections that were closed although no answer had said so.
+    pub cut: u64,
+    /// For how long nobody had an answer.
+    pub longest_gap: Duration,
+}
+
+impl Report {
+    /// Nobody noticed anything.
+    #[track_caller]
+    pub fn is_flawless(&self) {
+        let failures: Vec<String> = self
+            .failures
+            .iter()
+            .map(|failure| format!("{:?}: {}", failure.at, failure.what))
+            .collect();
+        assert!(
+            failures.is_empty() && self.cut == 0,
+            "{} answered, {} cut, {failures:#?}",
+            self.answered,
+            self.cut
+        );
+        assert!(self.answered > 0, "nobody asked anything");
+    }
+}
+
+/// Clients at work.
+pub struct Load {
+    shared: Arc<Shared>,
+    clients: Vec<JoinHandle<Vec<Failure>>>,
+}
+
+struct Shared {
+    address: SocketAddr,
+    begun: Instant,
+    is_over: AtomicBool,
+    answered: AtomicU64,
+    cut: AtomicU64,
+    /// Nanoseconds from the beginning.
+    last_answer: AtomicU64,
+    longest_gap: AtomicU64,
+}
+
+impl Load {
+    /// Sends clients to `HOST:PORT`.
+    pub fn begin(host: &str, clients: &Clients) -> Self {
+        let shared = Arc::new(Shared {
+            address: host.parse().unwrap(),
+            begun: Instant::now(),
+            is_over: AtomicBool::new(false),
+            answered: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
+            last_answer: AtomicU64::new(0),
+            longest_gap: AtomicU64::new(0),
+        });
+        let habits = [
+            (Habit::Fresh, clients.fresh),
+            (Habit::Kept, clients.kept),
+            (Habit::Idle, clients.idle),
+        ];
+        let clients = habits
+            .into_iter()
+            .flat_map(|(habit, count)| (0..count).map(move |number| (habit, number)))
+            .map(|(habit, number)| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    Client {
+                        shared: &shared,
+                        habit,
+                        number,
+                        connection: None,
+                    }
+                    .work()
+                })
+            })
+            .collect();
+        Self { shared, clients }
+    }
+
+    /// How many requests were answered so far.
+    pub fn answered(&self) -> u64 {
+        self.shared.answered.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many requests more are answered.
+    #[track_caller]
+    pub fn goes_on(&self, requests: u64) {
+        let enough = self.answered() + requests;
+        super::eventually("requests are answered", || self.answered() >= enough);
+    }
+
+    /// Lets everybody finish the request at hand.
+    pub fn end(mut self) -> Report {
+        let failures = self.finish();
+        Report {
+            answered: self.answered(),
+            failures,
+            cut: self.shared.cut.load(Ordering::Relaxed),
+            longest_gap: Duration::from_nanos(self.shared.longest_gap.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn finish(&mut self) -> Vec<Failure> {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        let mut failures = Vec::new();
+        for client in self.clients.drain(..) {
+            client.thread().unpark();
+            failures.extend(client.join().unwrap());
+        }
+        failures.sort_by_key(|failure| failure.at);
+        failures
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+struct Client<'a> {
+    shared: &'a Shared,
+    habit: Habit,
+    number: usize,
+    /// Kept from the request before.
+    connection: Option<TcpStream>,
+}
+
+/// Why there was no answer.
+enum Lost {
+    /// A kept connection was closed without notice.
+    Cut(String),
+    Failed(String),
+}
+
+impl Client<'_> {
+    fn work(mut self) -> Vec<Failure> {
+        let mut failures = Vec::new();
+        for turn in self.number.. {
+            if self.is_over() {
+                break;
+            }
+            let (path, body) = PATHS[turn % PATHS.len()];
+            match self.ask(path, body) {
+                Ok(()) => self.shared.note_answer(),
+                Err(lost) => {
+                    let why = match lost {
+                        Lost::Cut(why) => {
+                            self.shared.cut.fetch_add(1, Ordering::Relaxed);
+                            format!("cut without notice: {why}")
+                        }
+                        Lost::Failed(why) => why,
+                    };
+                    if failures.len() < REMEMBERED {
+                        failures.push(Failure {
+                            at: self.shared.begun.elapsed(),
+                            what: format!("{:?} {}, GET {path}: {why}", self.habit, self.number),
+                        });
+                    }
+                    thread::sleep(PAUSE);
+                }
+            }
+            if self.habit == Habit::Idle {
+                self.think();
+            }
+        }
+        failures
+    }
+
+    fn is_over(&self) -> bool {
+        self.shared.is_over.load(Ordering::Relaxed) || self.shared.begun.elapsed() > LIMIT
+    }
+
+    fn think(&self) {
+        let until = Instant::now() + THOUGHT;
+        while !self.is_over() && Instant::now() < until {
+            thread::park_timeout(until.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    fn ask(&mut self, path: &str, body: &str) -> Result<(), Lost> {
+        let kept = self.connection.take();
+        let is_kept = kept.is_some();
+        let mut stream = match kept {
+            Some(stream) => stream,
+            None => self.connect().map_err(Lost::Failed)?,
+        };
+        let close = match self.habit {
+            Habit::Fresh => "Connection: close\r\n",
+            Habit::Kept | Habit::Idle => "",
+        };
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\n{close}\r\n",
+            self.shared.address
+        );
+        let mut received = Vec::with_capacity(1024);
+        let answer = stream
+            .write_all(request.as_bytes())
+            .map_err(|error| format!("sending: {error}"))
+            .and_then(|()| read_answer(&mut stream, &mut received));
+        let answer = answer.map_err(|why| {
+            if is_kept && received.is_empty() {
+                Lost::Cut(why)
+            } else {
+                Lost::Failed(why)
+            }
+        })?;
+        if !answer.is_ok || !received[answer.body..].starts_with(body.as_bytes()) {
+            let text = String::from_utf8_lossy(&received);
+            return Err(Lost::Failed(format!("another answer: {text}")));
+        }
+        if self.habit == Habit::Fresh {
+            expect_end(&mut stream).map_err(Lost::Failed)
+        } else {
+            self.connection = (!answer.is_last).then_some(stream);
+            Ok(())
+        }
+    }
+
+    fn connect(&self) -> Result<TcpStream, String> {
+        let connect = || {
+            let stream = TcpStream::connect_timeout(&self.shared.address, STEP)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(STEP))?;
+            stream.set_write_timeout(Some(STEP))?;
+            Ok(stream)
+        };
+        connect().map_err(|error: std::io::Error| format!("connecting: {error}"))
+    }
+}
+
+struct Answer {
+    is_ok: bool,
+    /// It says that the connection will be closed.
+    is_last: bool,
+    /// Where the body begins.
+    body: usize,
+}
+
+/// Reads one answer with a `Content-Length` into `received`.
+fn read_answer(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<Answer, String> {
+    let (answer, end) = loop {
+        if let Some(end) = memchr::memmem::find(received, b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&received[..end]).to_ascii_lowercase();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .and_then(|length| length.parse::<usize>().ok());
+            let answer = Answer {
+                is_ok: head.starts_with("http/1.1 200 "),
+                is_last: head.lines().any(|line| line == "connection: close"),
+                body: end + 4,
+            };
+            break (answer, end + 4 + length.ok_or("no Content-Length")?);
+        }
+        read_some(stream, received)?;
+    };
+    while received.len() < end {
+        read_some(stream, received)?;
+    }
+    if received.len() > end {
+        return Err("more than one answer".into());
+    }
+    Ok(answer)
+}
+
+fn read_some(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<(), String> {
+    let mut buffer = [0; 2048];
+    match stream.read(&mut buffer) {
+        Ok(0) => Err(format!("closed after {} bytes", received.len())),
+        Ok(read) => {
+            received.extend(&buffer[..read]);
+            Ok(())
+        }
+        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+        Err(error) => Err(format!("after {} bytes: {error}", received.len())),
+    }
+}
+
+/// The server closes, as it was asked to.
+fn expect_end(stream: &mut TcpStream) -> Result<(), String> {
+    match stream.read(&mut [0]) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err("more than one answer".into()),
+        Err(error) => Err(format!("behind the answer: {error}")),
+    }
+}
+
+impl Shared {
+    fn note_answer(&self) {
+        let now = u64::try_from(self.begun.elapsed().as_nanos()).unwrap();
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        let before = self.last_answer.fetch_max(now, Ordering::Relaxed);
+        self.longest_gap
+            .fetch_max(now.saturating_sub(before), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,63 @@
+//! Numbered lines in the log.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::PATIENCE;
+
+/// Asks the public API all the time, each time by another name.
+pub struct Marks {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<usize>,
+}
+
+impl Marks {
+    pub fn begin(host: String) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let pace = Duration::from_millis(2);
+            let mut number = 0;
+            // While the daemon is away there is nobody to ask, which is what the marks are for.
+            while stopped.recv_timeout(pace) == Err(mpsc::RecvTimeoutError::Timeout) {
+                number += 1;
+                let _ = mark(&host, number);
+            }
+            number
+        });
+        Self { stop, thread }
+    }
+
+    /// How many there were.
+    pub fn end(self) -> usize {
+        self.stop.send(()).unwrap();
+        self.thread.join().unwrap()
+    }
+}
+
+fn mark(host: &str, number: usize) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(host)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: {host}\r\nX-Request-Id: mark-{number:06}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.read_to_end(&mut Vec::new()).map(|_| ())
+}
+
+/// Whether the line of the log is one of them.
+pub fn is_mark(line: &str) -> bool {
+    line.contains("request_id=\"mark-")
+}
+
+/// The numbers of the marks among the lines, in order: what two processes log at the same time has none.
+pub fn marks<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<usize> {
+    let mut numbers: Vec<usize> = lines
+        .filter_map(|line| line.split_once("request_id=\"mark-")?.1.split_once('"'))
+        .map(|(number, _)| number.parse().unwrap())
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}

@@ -1,0 +1,68 @@
+//! Which processes there are, whoever started them.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use fullon_master_api::instance::Process;
+
+use super::{Home, eventually};
+
+/// The children of a process, also those that have ended and were not collected.
+pub fn children(parent: u32) -> Vec<Process> {
+    Process::all()
+        .filter(|process| parent_of(process.pid()) == Some(parent))
+        .collect()
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+/// Whether it has ended and was not collected.
+pub fn is_zombie(pid: u32) -> bool {
+    stat(pid).is_some_and(|fields| fields[0] == "Z")
+}
+
+/// What follows the name in `/proc/PID/stat` (`proc_pid_stat(5)`).
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(") ")?;
+    Some(rest.split(' ').map(str::to_owned).collect())
+}
+
+/// The program that a process runs, as it is named now.
+pub fn program_of(pid: u32) -> Option<std::path::PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// All that were started with this home as theirs.
+pub fn of_home(home: &Path) -> Vec<Process> {
+    let mut variable = b"HOME=".to_vec();
+    variable.extend(home.as_os_str().as_bytes());
+    Process::all()
+        .filter(|process| {
+            fs::read(format!("/proc/{}/environ", process.pid()))
+                .is_ok_and(|text| text.split(|byte| *byte == 0).any(|pair| pair == variable))
+        })
+        .collect()
+}
+
+impl Home {
+    /// Waits until all that ran in this home is gone.
+    #[track_caller]
+    pub fn becomes_empty(&self) {
+        eventually("nothing runs in this home", || {
+            of_home(self.path()).is_empty()
+        });
+    }
+
+    /// Waits until the daemon is all that runs in this home.
+    #[track_caller]
+    pub fn has_only(&self, daemon: u32) {
+        eventually("the daemon alone runs in this home", || {
+            let all = of_home(self.path());
+            all.len() == 1 && all[0].pid() == daemon && children(daemon).is_empty()
+        });
+    }
+}
