@@ -34,3 +34,4 @@ mod reload;
 mod rotation;
 mod session;
 mod start_errors;
+mod torture;

@@ -1,0 +1,237 @@
+//! `kill -9` at any moment of a start, a restart or a stop leaves at most one daemon, and the next verb works.
+
+use std::fs;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use fullon_master_api::instance::{Presence, Process, State, inspect};
+
+use crate::support::{
+    Home, Outcome, PATIENCE, Program, children, eventually, program_of, request, stranger,
+};
+
+const ROUNDS: u64 = 200;
+const VERBS: [&str; 3] = ["start", "restart", "stop"];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    /// The process of the verb.
+    Verb,
+    /// The daemon that ran before.
+    Daemon,
+    /// A child of the daemon.
+    Successor,
+    /// Any process that runs the program.
+    Any,
+}
+
+const VICTIMS: [Victim; 4] = [Victim::Verb, Victim::Daemon, Victim::Successor, Victim::Any];
+
+/// `SplitMix64`.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[usize::try_from(self.below(all.len() as u64)).unwrap()]
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+/// A home whose processes are known by the copy of the program that they run.
+struct Arena {
+    home: Home,
+    program: Program,
+    /// How long a start takes here.
+    pace: Duration,
+}
+
+impl Arena {
+    fn new() -> Self {
+        let mut home = Home::new();
+        home.set("SHUTDOWN_TIMEOUT", "2s");
+        let program = Program::of(&home);
+        let begun = Instant::now();
+        program.start(&home);
+        let pace = begun.elapsed();
+        Self {
+            home,
+            program,
+            pace,
+        }
+    }
+
+    fn spawn(&self, verb: &str) -> Child {
+        let mut command = self.home.command(self.program.path());
+        command
+            .arg(verb)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    fn run(&self, verb: &str) -> Outcome {
+        Outcome::of(self.home.command(self.program.path()).arg(verb))
+    }
+
+    /// Whoever runs the program.
+    fn processes(&self) -> Vec<Process> {
+        Process::all()
+            .filter(|process| {
+                program_of(process.pid()).is_some_and(|program| program == self.program.path())
+            })
+            .collect()
+    }
+
+    fn lock_is_held(&self) -> bool {
+        matches!(inspect(&self.home.pid_file()).unwrap(), Presence::Held(_))
+    }
+
+    /// Who drains or gives up is gone after a while: then one process is left, which holds the lock, or none.
+    fn settles(&self) -> Option<Process> {
+        eventually("one daemon is left, or none", || {
+            let left = self.processes();
+            left.len() <= 1 && self.lock_is_held() == (left.len() == 1)
+        });
+        self.home.daemon()
+    }
+
+    /// A daemon whose start was killed may have to come up yet.
+    fn becomes_healthy(&self) {
+        let state = || State::read(&self.home.pid_file(), self.home.daemon()?.pid()).ok();
+        eventually("the daemon is there", || state().is_some());
+        let health = request(&self.home.public(), "GET", "/health", &[], "");
+        assert_eq!(health.status, 200);
+    }
+}
+
+/// One kill.
+#[derive(Debug)]
+struct Round {
+    verb: &'static str,
+    victim: Victim,
+    delay: Duration,
+}
+
+impl Round {
+    fn of(random: &mut Random, pace: Duration) -> Self {
+        let verb = random.one_of(&VERBS);
+        let victim = match random.one_of(&VICTIMS) {
+            // Only a restart has one.
+            Victim::Successor if verb != "restart" => Victim::Any,
+            victim => victim,
+        };
+        // Fine, as fine as an optimised build is fast, or as long as it takes here.
+        let spans = [1_000, 30_000, u64::try_from(pace.as_micros()).unwrap()];
+        let span = random.one_of(&spans);
+        let delay = Duration::from_micros(random.below(span));
+        Self {
+            verb,
+            victim,
+            delay,
+        }
+    }
+
+    fn play(&self, arena: &Arena, random: &mut Random) {
+        let daemon = arena.home.daemon();
+        let mut verb = arena.spawn(self.verb);
+        let successor = (self.victim == Victim::Successor).then(|| {
+            let daemon = daemon.as_ref()?;
+            let deadline = Instant::now() + PATIENCE;
+            while Instant::now() < deadline && verb.try_wait().unwrap().is_none() {
+                if let Some(successor) = children(daemon.pid()).pop() {
+                    return Some(successor);
+                }
+            }
+            None
+        });
+        std::thread::sleep(self.delay);
+        match self.victim {
+            Victim::Verb => {
+                let _ = verb.kill();
+            }
+            Victim::Daemon => kill(daemon.as_ref()),
+            Victim::Successor => kill(successor.flatten().as_ref()),
+            Victim::Any => {
+                let all = arena.processes();
+                if !all.is_empty() {
+                    let chosen = random.below(all.len() as u64);
+                    kill(all.get(usize::try_from(chosen).unwrap()));
+                }
+            }
+        }
+        let mut is_over = || verb.try_wait().unwrap().is_some();
+        eventually("the verb ends", &mut is_over);
+    }
+}
+
+/// It may be gone by itself.
+fn kill(process: Option<&Process>) {
+    if let Some(process) = process {
+        let _ = process.kill();
+        assert!(process.wait(PATIENCE));
+    }
+}
+
+#[test]
+fn whoever_is_killed_whenever() {
+    let seed = number("SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 >> 16);
+    let rounds = number("ROUNDS").unwrap_or(ROUNDS);
+    let mut random = Random(seed);
+    let arena = Arena::new();
+    let mut stranger = stranger();
+    for number in 1..=rounds {
+        let round = Round::of(&mut random, 2 * arena.pace);
+        // Shown when it fails.
+        println!("SEED={seed}, round {number}: {round:?}");
+        if round.verb == "start" && random.below(4) > 0 && arena.lock_is_held() {
+            arena.run("stop").succeeds();
+        }
+        round.play(&arena, &mut random);
+        if round.verb == "stop" {
+            // The one that was asked to stop may have only just heard it.
+            arena.run("stop");
+        }
+        let left = arena.settles();
+        assert!(left.is_none() || round.verb != "stop");
+        if left.is_none() && random.below(2) == 0 {
+            fs::write(arena.home.pid_file(), format!("{}\n", stranger.0.id())).unwrap();
+        }
+
+        let start = arena.run("start");
+        if left.is_some() {
+            start.exits(1).says(&["already running"]);
+        } else {
+            start.succeeds();
+        }
+        arena.becomes_healthy();
+        assert!(arena.settles().is_some());
+        if random.below(5) == 0 {
+            arena.run("stop").succeeds();
+            assert_eq!(arena.processes().len(), 0);
+            assert!(!arena.lock_is_held());
+        }
+        assert!(stranger.is_alive());
+    }
+    let leftovers: Vec<_> = fs::read_dir(arena.home.path())
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name())
+        .filter(|name| name.to_string_lossy().contains(".state."))
+        .collect();
+    assert!(leftovers.len() < 10, "{leftovers:?}");
+}
