@@ -43,7 +43,7 @@ lint: ## Formatting, clippy, shell syntax, unit file
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	sh scripts/lint-files.sh
 
-bench: ## Measure beside the rivals, and print the ratios (ROUNDS=3; ONLY=service or ONLY=log for one half)
+bench: ## Measure beside the rivals, and print the ratios (ROUNDS=3; ONLY=service, restart or log for one part)
 	sh benches/install-rivals.sh
 	$(CARGO) bench --locked --bench compare
 

@@ -1,9 +1,9 @@
-//! Measures `fullon` beside the programs that an operator would otherwise use, and prints two tables: the service, and
-//! its log.
+//! Measures `fullon` beside the programs that an operator would otherwise use, and prints three tables: the service, its
+//! restart, and its log.
 //!
 //! `make bench`, or `cargo bench --bench compare` once `benches/install-rivals.sh` has run. `ROUNDS` sets how many rounds
-//! (7); `ONLY=service` or `ONLY=log` measures one half. Figures are medians. Everything listens on 127.0.0.1, lives in a
-//! directory of its own that is removed, and is ended at the end, also after a failure or Ctrl-C.
+//! (7); `ONLY=service`, `ONLY=restart` or `ONLY=log` measures one part. Figures are medians. Everything listens on 127.0.0.1,
+//! lives in a directory of its own that is removed, and is ended at the end, also after a failure or Ctrl-C.
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 #![expect(
@@ -24,6 +24,7 @@ mod machine;
 mod ports;
 mod processes;
 mod programs;
+mod restart;
 mod results;
 mod rivals;
 mod service;
@@ -71,23 +72,24 @@ fn exit_code(result: Result<()>) -> ExitCode {
 
 fn compare() -> Result<()> {
     let rounds = rounds()?;
-    let halves: &[Half] = match std::env::var("ONLY").as_deref() {
+    let parts: &[Part] = match std::env::var("ONLY").as_deref() {
         Ok("service") => &[service::compare],
+        Ok("restart") => &[restart::compare],
         Ok("log") => &[log::compare],
-        Ok(other) => bail!("ONLY is `{other}`, and not service or log"),
-        Err(_) => &[service::compare, log::compare],
+        Ok(other) => bail!("ONLY is `{other}`, and not service, restart or log"),
+        Err(_) => &[service::compare, restart::compare, log::compare],
     };
     interrupt::listen()?;
-    // Half a table is no reason to go without the other one.
+    // A table that fails is no reason to go without the others.
     let mut failure = Ok(());
-    for half in halves {
+    for part in parts {
         interrupt::check()?;
-        failure = failure.and(half(rounds));
+        failure = failure.and(part(rounds));
     }
     failure
 }
 
-type Half = fn(usize) -> Result<()>;
+type Part = fn(usize) -> Result<()>;
 
 fn left_out(what: &str, error: &Error) {
     eprintln!("\n*** LEFT OUT: {what}: {error:#}\n");

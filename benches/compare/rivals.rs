@@ -160,7 +160,7 @@ fn bare(blank: Blank) -> Result<Contender> {
     Ok(blank.contender(Measured::Load, verbs))
 }
 
-fn original(blank: Blank) -> Result<Contender> {
+pub fn original(blank: Blank) -> Result<Contender> {
     let python = programs::python()?;
     let launcher = blank.write(LAUNCHER, include_str!("../rivals/start_fullon.py"))?;
     let verb = |verb: &str| vec![python.clone(), launcher.clone(), verb.into()];
@@ -226,7 +226,7 @@ fn caddy(blank: Blank) -> Result<Contender> {
     Ok(blank.contender(Measured::Both, verbs))
 }
 
-fn nginx(blank: Blank) -> Result<Contender> {
+pub fn nginx(blank: Blank) -> Result<Contender> {
     let program = programs::installed("nginx")?;
     let settings = blank.write("nginx.conf", include_str!("../rivals/nginx.conf"))?;
     let prefix = blank.directory.path().as_os_str().to_owned();

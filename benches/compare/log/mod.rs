@@ -1,4 +1,4 @@
-//! The second table: the log, read from its end, followed, and written.
+//! The third table: the log, read from its end, followed, and written.
 //!
 //! Two large logs are written first, in the build directory, which takes half a minute and 11 GiB of the disk for as long
 //! as the run lasts. The first round lasts two and a half minutes, with the rivals and with more followers than the daemon

@@ -1,4 +1,4 @@
-//! The second table as text.
+//! The table about the log as text.
 
 use std::fmt::Write as _;
 

@@ -1,0 +1,11 @@
+#!/bin/sh
+# nginx's way to another binary: a new master beside the old one, which then lets its workers finish and ends. Run where
+# its PID file is.
+set -eu
+
+old=$(cat nginx.pid)
+kill -USR2 "$old"
+until [ -s nginx.pid.oldbin ] && [ -s nginx.pid ]; do sleep 0.01; done
+kill -WINCH "$old"
+kill -QUIT "$old"
+while [ -e nginx.pid.oldbin ]; do sleep 0.01; done
