@@ -69,7 +69,7 @@ pub fn run(context: &Context, arguments: &Arguments, mounts: Mounts) -> Result {
     match start.run() {
         Ok(Ended::Gracefully) => Ok(()),
         Ok(Ended::Interrupted) => Err(Failure::Exit(1)),
-        Ok(Ended::Replaced { by, pid_file }) => exit_with(keeper::keep(&pid_file, || Ok(by))?),
+        Ok(Ended::Kept(code)) => exit_with(code),
         // What failed was announced.
         Err(_) if is_heard => Err(Failure::Exit(1)),
         Err(error) => Err(anyhow::Error::from(error).into()),

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::signals::Signals;
 use crate::instance::{Holder, Presence, Process, inspect};
 
 /// Makes this process the parent of whatever its successors leave behind.
@@ -39,48 +40,38 @@ pub fn is_first_process() -> bool {
 ///
 /// The command cannot be run, or the system refused signal handlers.
 pub fn run(mut command: Command, pid_file: &Path) -> io::Result<u8> {
-    // Signals of the terminal come to this process alone, which passes them on.
-    keep(pid_file, || Ok(command.process_group(0).spawn()?.id()))
-}
-
-/// Stands in for the daemon that `start` names, a child, and for those that take its place. Returns what to exit with.
-///
-/// # Errors
-///
-/// What `start` says, or the system refused signal handlers.
-pub fn keep(pid_file: &Path, start: impl FnOnce() -> io::Result<u32>) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let mut died = signal(SignalKind::child())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut restart = signal(SignalKind::user_defined2())?;
-        let mut daemon = start()?;
-        loop {
-            if let Some(status) = collect(daemon) {
-                match inspect(pid_file) {
-                    Ok(Presence::Held(Holder::Process(next))) if is_ours(&next) => {
-                        daemon = next.pid();
-                    }
-                    _ => return Ok(status),
-                }
-            }
-            tokio::select! {
-                _ = died.recv() => {}
-                _ = terminate.recv() => pass_on(Signal::TERM, daemon, pid_file),
-                _ = interrupt.recv() => pass_on(Signal::INT, daemon, pid_file),
-                _ = hangup.recv() => pass_on(Signal::HUP, daemon, pid_file),
-                _ = restart.recv() => pass_on(Signal::USR2, daemon, pid_file),
-            }
-        }
+        let signals = Signals::install()?;
+        // Signals of the terminal come to this process alone, which passes them on.
+        let child = command.process_group(0).spawn()?;
+        keep(signals, child.id(), pid_file).await
     })
 }
 
+/// Stands in for the daemon `daemon`, a child, and for those that take its place. Returns what to exit with.
+pub(super) async fn keep(mut signals: Signals, mut daemon: u32, pid_file: &Path) -> io::Result<u8> {
+    let mut died = signal(SignalKind::child())?;
+    loop {
+        if let Some(status) = collect(daemon) {
+            match inspect(pid_file) {
+                Ok(Presence::Held(Holder::Process(next))) if is_ours(&next) => {
+                    daemon = next.pid();
+                }
+                _ => return Ok(status),
+            }
+        }
+        tokio::select! {
+            _ = died.recv() => {}
+            asked = signals.next() => pass_on(asked.signal(), daemon, pid_file),
+        }
+    }
+}
+
 /// Sends the signal to the daemon that holds the PID file, or to `daemon` while it starts.
-pub fn pass_on(signal: Signal, daemon: u32, pid_file: &Path) {
+pub(super) fn pass_on(signal: Signal, daemon: u32, pid_file: &Path) {
     let holder = match inspect(pid_file) {
         Ok(Presence::Held(Holder::Process(process))) if is_ours(&process) => Some(process),
         // A child that nobody has collected keeps its number.

@@ -200,10 +200,15 @@ impl Life {
         }
         tracing::info!("drained");
         reloadable.log.settle(Duration::from_secs(5));
-        if is_kept_here {
-            Ended::Replaced { by: pid, pid_file }
-        } else {
-            Ended::Gracefully
+        if !is_kept_here {
+            return Ended::Gracefully;
+        }
+        match keeper::keep(signals, pid, &pid_file).await {
+            Ok(code) => Ended::Kept(code),
+            Err(error) => {
+                tracing::error!(%error, "this process cannot stand in for its successor");
+                Ended::Kept(1)
+            }
         }
     }
 

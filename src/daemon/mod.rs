@@ -18,8 +18,6 @@ mod sockets;
 mod succession;
 mod systemd;
 
-use std::path::PathBuf;
-
 use nix::sys::signal::SigSet;
 
 use birth::Birth;
@@ -66,19 +64,14 @@ impl Mode {
 }
 
 /// How the daemon ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// Every request in flight was finished, or the deadline was over.
     Gracefully,
     /// A second signal ended it at once.
     Interrupted,
-    /// Another process serves, for which this one has to stand in.
-    Replaced {
-        /// Its process id.
-        by: u32,
-        /// The PID file that names whoever serves.
-        pid_file: PathBuf,
-    },
+    /// Another process took its place, and has ended with this exit code.
+    Kept(u8),
 }
 
 /// A daemon to run.

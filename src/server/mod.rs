@@ -73,11 +73,12 @@ pub fn bind_beside(address: SocketAddr, held: &std::net::TcpListener) -> io::Res
     sockopt::set_socket_reuseport(held, true)?;
     socket.set_reuseaddr(true)?;
     socket.set_reuseport(true)?;
-    let bound = socket.bind(address);
+    // Listening checks the address once more.
+    let listener = socket.bind(address).and_then(|()| socket.listen(BACKLOG));
     sockopt::set_socket_reuseport(held, false)?;
-    socket.set_reuseport(false)?;
-    bound?;
-    socket.listen(BACKLOG)
+    let listener = listener?;
+    sockopt::set_socket_reuseport(&listener, false)?;
+    Ok(listener)
 }
 
 /// Takes a listening socket that somebody else has bound.

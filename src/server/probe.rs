@@ -2,7 +2,7 @@
 //! over, and a watched daemon before each sign of life.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,9 @@ impl Probe {
     /// Servers by where they listen.
     #[must_use]
     pub fn new(servers: [(SocketAddr, Arc<Service>); 2]) -> Self {
-        Self { servers }
+        Self {
+            servers: servers.map(|(listener, service)| (probed(listener), service)),
+        }
     }
 
     /// Returns once each server has answered. A predecessor may accept from the same sockets: its answers do not count, and
@@ -42,11 +44,21 @@ impl Probe {
     /// A server cannot be reached.
     pub async fn answered(&self) -> io::Result<()> {
         for (address, service) in &self.servers {
-            while !answers(reachable(*address), service).await? {
+            while !answers(*address, service).await? {
                 tokio::time::sleep(PAUSE).await;
             }
         }
         Ok(())
+    }
+}
+
+/// Where a listener is asked. Whoever listens on all addresses has all of 127.0.0.0/8, and its predecessor may have had
+/// 127.0.0.1 to itself.
+fn probed(listener: SocketAddr) -> SocketAddr {
+    if listener.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+        (Ipv4Addr::new(127, 0, 0, 2), listener.port()).into()
+    } else {
+        reachable(listener)
     }
 }
 

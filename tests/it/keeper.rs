@@ -215,7 +215,8 @@ fn as_pid_1_it_collects_orphans() {
         });
         container.fullon(&home, &["restart"]).succeeds();
     }
-    container.fullon(&home, &["stop"]).succeeds();
+    // With the first process the verb ends too, maybe before it has said so.
+    container.fullon(&home, &["stop"]);
     assert_eq!(container.ends(), Some(0));
 }
 
