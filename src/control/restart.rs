@@ -77,6 +77,9 @@ pub enum RestartError {
         "process {0} was asked by SIGUSR2 and has neither been replaced nor said why not: it may hang; look at its log, or use `fullon restart --hard`"
     )]
     NoAnswer(u32),
+    /// It ended when it was asked.
+    #[error("process {0} ended before it was replaced; `fullon start` starts another")]
+    Died(u32),
     /// It was started by a version that cannot hand over.
     #[error(
         "{0}; and the daemon was started by a version that cannot be asked by signal: use `fullon restart --hard`"
@@ -204,20 +207,29 @@ impl Control {
         notice: &mut dyn FnMut(&str),
     ) -> Result<RestartDone, RestartError> {
         let old_pid = process.pid();
-        notice(&format!("{because}; asking process {old_pid} by SIGUSR2"));
-        process
-            .signal(Signal::USR2)
-            .map_err(|source| RestartError::NotPermitted {
-                pid: old_pid,
-                because: because.to_string(),
-                source,
-            })?;
+        // The answer may be missing because the daemon is, or has been replaced.
+        if !process.is_gone() {
+            notice(&format!("{because}; asking process {old_pid} by SIGUSR2"));
+            if let Err(source) = process.signal(Signal::USR2)
+                && !process.is_gone()
+            {
+                return Err(RestartError::NotPermitted {
+                    pid: old_pid,
+                    because: because.to_string(),
+                    source,
+                });
+            }
+        }
         let timeout = options.timeout_seconds.map(Duration::try_from_secs_f64);
         let timeout = timeout.and_then(Result::ok).unwrap_or(SUCCESSOR_TIMEOUT);
         let end = Instant::now() + timeout + SIGNAL_MARGIN;
         while Instant::now() < end {
             tokio::time::sleep(LOOK_INTERVAL).await;
+            let is_gone = process.is_gone();
             let Some(now) = self.state_now()? else {
+                if is_gone {
+                    return Err(RestartError::Died(old_pid));
+                }
                 continue;
             };
             if now.pid != old_pid {
