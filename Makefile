@@ -5,7 +5,7 @@ FULLON = $(or $(CARGO_TARGET_DIR),target)/release/fullon
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help build daemon-start daemon-stop daemon-restart daemon-status daemon-logs run test test-tools lint bench openapi install
+.PHONY: help build daemon-start daemon-stop daemon-restart daemon-status daemon-logs run test test-tools lint bench openapi install uninstall
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
@@ -37,7 +37,7 @@ test-tools: ## Install what the tests need beside Rust and a C compiler
 test: test-tools ## Run all tests
 	$(CARGO) test --locked
 
-lint: ## Formatting, clippy, shell syntax, unit file
+lint: ## Formatting, clippy, documentation, shell syntax, systemd files
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
@@ -54,8 +54,46 @@ openapi: ## Write the OpenAPI documents from the code
 		mv openapi/$$api.json.new openapi/$$api.json || exit 1; \
 	done
 
-install: build ## Install the binary, the manual page and the systemd unit (PREFIX, DESTDIR)
-	install -D -m 0755 $(FULLON) $(DESTDIR)$(PREFIX)/bin/fullon
-	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)/etc/systemd/system
-	$(FULLON) man > $(DESTDIR)$(PREFIX)/share/man/man1/fullon.1
-	sed 's|/usr/local/bin/fullon|$(PREFIX)/bin/fullon|' fullon_master_api.service > $(DESTDIR)/etc/systemd/system/fullon_master_api.service
+# Where systemd looks for what a package or an installation puts there; /etc stays the administrator's. Under a prefix that
+# systemd does not know, /etc is what is left.
+SYSTEMD = $(DESTDIR)$(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,/etc)
+SHARE = $(DESTDIR)$(PREFIX)/share
+# All that `make install` puts in place, and what `make uninstall` removes again.
+INSTALLED = \
+	$(DESTDIR)$(PREFIX)/bin/fullon \
+	$(SHARE)/man/man1/fullon.1 \
+	$(SHARE)/bash-completion/completions/fullon \
+	$(SHARE)/zsh/site-functions/_fullon \
+	$(SHARE)/fish/vendor_completions.d/fullon.fish \
+	$(SYSTEMD)/systemd/system/fullon_master_api.service \
+	$(SYSTEMD)/systemd/system/fullon_master_api.socket \
+	$(SYSTEMD)/sysusers.d/fullon_master_api.conf \
+	$(SYSTEMD)/tmpfiles.d/fullon_master_api.conf
+# Whether this is the system that runs, and we may change it.
+IS_LIVE = [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ] && [ -d /run/systemd/system ]
+
+# The program is renamed into place: a daemon that restarts meanwhile finds the old one or the new one.
+install: $(if $(filter file,$(origin FULLON)),build) ## Install program, manual page, completions and systemd units (PREFIX, DESTDIR; FULLON=PROGRAM builds nothing)
+	install -d $(sort $(dir $(INSTALLED)))
+	install -m 0755 $(FULLON) $(DESTDIR)$(PREFIX)/bin/fullon.new
+	mv -f $(DESTDIR)$(PREFIX)/bin/fullon.new $(DESTDIR)$(PREFIX)/bin/fullon
+	$(FULLON) man > $(SHARE)/man/man1/fullon.1
+	$(FULLON) completions bash > $(SHARE)/bash-completion/completions/fullon
+	$(FULLON) completions zsh > $(SHARE)/zsh/site-functions/_fullon
+	$(FULLON) completions fish > $(SHARE)/fish/vendor_completions.d/fullon.fish
+	sed 's|/usr/local|$(PREFIX)|' fullon_master_api.service > $(SYSTEMD)/systemd/system/fullon_master_api.service
+	install -m 0644 systemd/fullon_master_api.socket $(SYSTEMD)/systemd/system
+	install -m 0644 systemd/sysusers.d/fullon_master_api.conf $(SYSTEMD)/sysusers.d
+	install -m 0644 systemd/tmpfiles.d/fullon_master_api.conf $(SYSTEMD)/tmpfiles.d
+	chmod 0644 $(filter-out %/bin/fullon,$(INSTALLED))
+	@if $(IS_LIVE); then echo; \
+		echo 'Next: systemd-sysusers && systemctl daemon-reload && systemctl enable --now fullon_master_api.service'; \
+		echo 'or, for systemd to hold the public port: ... enable --now fullon_master_api.socket fullon_master_api.service'; \
+		echo 'After an update: systemctl daemon-reload && systemctl reload fullon_master_api.service'; \
+	fi
+
+uninstall: ## Remove what install put in place (PREFIX, DESTDIR); settings, logs and the user stay
+	rm -f $(INSTALLED)
+	@if $(IS_LIVE); then echo; \
+		echo 'Next: systemctl disable --now fullon_master_api.socket fullon_master_api.service; systemctl daemon-reload'; \
+	fi

@@ -1,12 +1,18 @@
 #!/bin/sh
-# What the tests need beside Rust and a C compiler: curl, unshare of util-linux, Python, and a browser that can be driven.
+# What the tests need beside Rust and a C compiler: curl, Python, bash, the tools of namespaces, systemd, and a browser that
+# can be driven.
 # Installs it on Debian and its kin, and says elsewhere what is missing.
 set -eu
 
 missing=
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need curl curl
+need bash bash
 need unshare util-linux
+need nsenter util-linux
+need setpriv util-linux
+need ip iproute2
+need systemd-analyze systemd
 need python3 python3-minimal
 need chromium chromium
 need chromedriver chromium-driver

@@ -26,6 +26,7 @@ mod foreground;
 mod full_disk;
 mod handover;
 mod in_flight;
+mod install;
 mod keeper;
 mod last_exit;
 mod lifecycle;

@@ -1,0 +1,125 @@
+//! `make install` and `make uninstall`.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{Outcome, mode};
+
+/// Into a directory of its own, with the program that was built for the tests.
+struct Installation {
+    directory: tempfile::TempDir,
+    prefix: &'static str,
+}
+
+impl Installation {
+    fn new(prefix: &'static str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let installation = Self { directory, prefix };
+        installation.make("install");
+        installation
+    }
+
+    fn make(&self, target: &str) {
+        let mut command = Command::new("make");
+        command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            // Of the `make test` that may run this.
+            .env_remove("MAKEFLAGS")
+            .args(["--silent", target])
+            .arg(format!("DESTDIR={}", self.directory.path().display()))
+            .arg(format!("PREFIX={}", self.prefix))
+            .arg(concat!("FULLON=", env!("CARGO_BIN_EXE_fullon")));
+        let outcome = Outcome::of(&mut command).succeeds();
+        // What comes next is for whoever changes the running system.
+        assert_eq!((outcome.stdout, outcome.stderr), <_>::default());
+    }
+
+    fn files(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        collect(self.directory.path(), self.directory.path(), &mut files);
+        files.sort();
+        files
+    }
+
+    fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(self.directory.path().join(file)).unwrap()
+    }
+}
+
+fn collect(root: &Path, directory: &Path, files: &mut Vec<String>) {
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            assert_eq!(mode(&path), 0o755, "{}", path.display());
+            collect(root, &path, files);
+        } else {
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            let expected = if name.ends_with("bin/fullon") {
+                0o755
+            } else {
+                0o644
+            };
+            assert_eq!(mode(&path), expected, "{name}");
+            files.push(name);
+        }
+    }
+}
+
+#[test]
+fn everything_is_where_the_system_looks_for_it_and_goes_again() {
+    for (prefix, systemd) in [
+        ("/usr/local", "usr/local/lib"),
+        ("/usr", "usr/lib"),
+        ("/opt/fullon", "etc"),
+    ] {
+        let installation = Installation::new(prefix);
+        let at = prefix.trim_start_matches('/');
+        let mut expected = vec![
+            format!("{at}/bin/fullon"),
+            format!("{at}/share/bash-completion/completions/fullon"),
+            format!("{at}/share/fish/vendor_completions.d/fullon.fish"),
+            format!("{at}/share/man/man1/fullon.1"),
+            format!("{at}/share/zsh/site-functions/_fullon"),
+            format!("{systemd}/systemd/system/fullon_master_api.service"),
+            format!("{systemd}/systemd/system/fullon_master_api.socket"),
+            format!("{systemd}/sysusers.d/fullon_master_api.conf"),
+            format!("{systemd}/tmpfiles.d/fullon_master_api.conf"),
+        ];
+        expected.sort();
+        assert_eq!(installation.files(), expected);
+
+        let unit = installation.read(&format!(
+            "{systemd}/systemd/system/fullon_master_api.service"
+        ));
+        for line in [
+            format!("ExecStart={prefix}/bin/fullon run\n"),
+            format!("ExecReload={prefix}/bin/fullon restart\n"),
+            format!("ExecPaths={prefix} "),
+        ] {
+            assert!(unit.contains(&line), "no {line:?} in {unit}");
+        }
+        let page = installation.read(&format!("{at}/share/man/man1/fullon.1"));
+        assert!(page.contains(".SS fullon restart"), "{page}");
+
+        let mine = "etc/fullon_master_api/.env";
+        std::fs::create_dir_all(installation.directory.path().join("etc/fullon_master_api"))
+            .unwrap();
+        std::fs::write(installation.directory.path().join(mine), "PORT=9000\n").unwrap();
+        installation.make("install");
+        installation.make("uninstall");
+        assert_eq!(installation.files(), [mine]);
+    }
+}
+
+#[test]
+fn the_completions_are_understood() {
+    let installation = Installation::new("/usr/local");
+    let script = installation
+        .directory
+        .path()
+        .join("usr/local/share/bash-completion/completions/fullon");
+    let mut bash = Command::new("bash");
+    bash.args(["-euc", "source \"$0\" && complete -p fullon"])
+        .arg(script);
+    Outcome::of(&mut bash).succeeds().prints(&["_fullon"]);
+}
