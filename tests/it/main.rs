@@ -35,4 +35,5 @@ mod reload;
 mod rotation;
 mod session;
 mod start_errors;
+mod systemd;
 mod torture;

@@ -7,6 +7,7 @@ mod marks;
 mod outcome;
 mod processes;
 mod program;
+mod systemd;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -27,6 +28,7 @@ pub use marks::{Marks, is_mark, marks};
 pub use outcome::Outcome;
 pub use processes::{children, is_zombie, program_of};
 pub use program::Program;
+pub use systemd::{Machine, SERVICE};
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
