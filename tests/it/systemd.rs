@@ -1,8 +1,9 @@
 //! The shipped units under a real systemd.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Connection, Machine, SERVICE, eventually, needs_root, request};
+use crate::support::{Answer, Connection, Machine, SERVICE, eventually, needs_root, request};
 
 const SOCKET: &str = "fullon_master_api.socket";
 const PUBLIC: &str = "127.0.0.1:8000";
@@ -169,6 +170,176 @@ fn it_is_started_again_after_a_crash_but_not_with_invalid_settings() {
 }
 
 #[test]
+fn one_that_hangs_is_replaced() {
+    let Some(machine) = booted("one_that_hangs_is_replaced") else {
+        return;
+    };
+    machine.drop_in("WatchdogSec=2s");
+    started(&machine);
+    hangs_and_is_replaced(&machine);
+    // A successor reports as its predecessor did.
+    machine.systemctl(["reload", SERVICE]).succeeds();
+    hangs_and_is_replaced(&machine);
+    assert_eq!(machine.property("NRestarts"), "2");
+    let journal = machine.journal();
+    assert_eq!(journal.matches("Watchdog timeout").count(), 2, "{journal}");
+}
+
+fn hangs_and_is_replaced(machine: &Machine) {
+    let old = machine.main_pid();
+    for _ in 0..3 {
+        let last = machine.property("WatchdogTimestampMonotonic");
+        eventually("it reports", || {
+            machine.property("WatchdogTimestampMonotonic") != last
+        });
+    }
+    assert_eq!(machine.main_pid(), old, "it reported in time");
+    machine
+        .systemctl(["kill", "--signal=STOP", "--kill-who=main", SERVICE])
+        .succeeds();
+    succeeded_by_another(machine, old);
+}
+
+#[test]
+fn a_reload_replaces_the_process_and_fails_no_request() {
+    let Some(machine) = booted("a_reload_replaces_the_process_and_fails_no_request") else {
+        return;
+    };
+    started(&machine);
+    let mut pids = vec![machine.main_pid()];
+    let answered = under_load(&machine, || {
+        for _ in 0..4 {
+            machine.systemctl(["reload", SERVICE]).succeeds();
+            let pid = machine.main_pid();
+            assert!(!pids.contains(&pid), "{pid} is new, after {pids:?}");
+            pids.push(pid);
+        }
+    });
+    assert!(answered.iter().all(|count| *count > 20), "{answered:?}");
+    assert_eq!(machine.property("NRestarts"), "0");
+    assert_eq!(machine.property("StatusText"), "serving");
+    // The old ones are gone, and what they logged is in the same journal.
+    eventually("the last one is alone", || {
+        processes(&machine) == machine.main_pid().to_string()
+    });
+    serves(&machine);
+    let journal = machine.journal();
+    assert_eq!(journal.matches(" ready version=").count(), 5, "{journal}");
+    machine.systemctl(["stop", SERVICE]).succeeds();
+    assert_eq!(machine.property("Result"), "success");
+}
+
+/// The processes of the service.
+fn processes(machine: &Machine) -> String {
+    let group = machine.property("ControlGroup");
+    let file = format!("/sys/fs/cgroup{group}/cgroup.procs");
+    let processes = machine.run("cat", [file.as_str()]).succeeds().stdout;
+    processes.trim_end().replace('\n', " ")
+}
+
+#[test]
+fn a_reload_takes_the_new_settings_and_the_new_program_or_changes_nothing() {
+    let Some(machine) =
+        booted("a_reload_takes_the_new_settings_and_the_new_program_or_changes_nothing")
+    else {
+        return;
+    };
+    started(&machine);
+    let old = machine.main_pid();
+    let unchanged = || {
+        machine.systemctl(["reload", SERVICE]).exits(1);
+        assert_eq!(machine.main_pid(), old);
+        assert_eq!(machine.property("ActiveState"), "active");
+        serves(&machine);
+    };
+    machine.settings("LOG_LEVEL=info,=,\n");
+    unchanged();
+    let journal = machine.journal();
+    assert!(journal.contains("LOG_LEVEL: "), "{journal}");
+
+    machine.settings("LOG_LEVEL=DEBUG\n");
+    let program = "usr/local/bin/fullon";
+    let replace = |with: &str| {
+        let new = format!("/{program}.new");
+        machine.run("cp", [with, new.as_str()]).succeeds();
+        machine
+            .run("mv", [new.as_str(), "/usr/local/bin/fullon"])
+            .succeeds();
+    };
+    machine
+        .run("cp", ["/usr/local/bin/fullon", "/usr/local/bin/kept"])
+        .succeeds();
+    replace("/bin/false");
+    unchanged();
+
+    replace("/usr/local/bin/kept");
+    machine.systemctl(["reload", SERVICE]).succeeds();
+    let new = machine.main_pid();
+    assert_ne!(new, old);
+    let link = format!("/proc/{new}/exe");
+    let running = machine.run("readlink", [link.as_str()]).succeeds();
+    assert_eq!(running.stdout.trim_end(), "/usr/local/bin/fullon");
+    assert!(fullon(&machine, ["status", "--json"]).contains("\"log_level\":\"debug\""));
+}
+
+#[test]
+fn a_successor_that_crashes_while_the_old_one_drains_is_replaced() {
+    let Some(machine) = booted("a_successor_that_crashes_while_the_old_one_drains_is_replaced")
+    else {
+        return;
+    };
+    started(&machine);
+    let token = fullon(&machine, ["token"]);
+    let mut in_flight = machine.inside(|| Connection::open(ADMIN));
+    let head = format!(
+        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{",
+        token.trim()
+    );
+    in_flight.send_bytes(head.as_bytes());
+    let old = machine.main_pid();
+    machine.systemctl(["reload", SERVICE]).succeeds();
+    let successor = machine.main_pid();
+    assert_eq!(processes(&machine), format!("{old} {successor}"));
+    machine
+        .systemctl(["kill", "--signal=KILL", "--kill-who=main", SERVICE])
+        .succeeds();
+    succeeded_by_another(&machine, successor);
+}
+
+#[test]
+fn a_socket_of_systemd_starts_the_daemon_and_keeps_connections_waiting() {
+    let Some(machine) =
+        booted("a_socket_of_systemd_starts_the_daemon_and_keeps_connections_waiting")
+    else {
+        return;
+    };
+    machine.systemctl(["start", SOCKET]).succeeds();
+    assert_eq!(machine.property("ActiveState"), "inactive");
+    serves(&machine);
+    assert_eq!(machine.property("ActiveState"), "active");
+
+    let mut pids = vec![machine.main_pid()];
+    let answered = machine.inside(|| {
+        while_clients(&[one_connection_each, one_connection_each], || {
+            for verb in ["restart", "reload", "restart"] {
+                machine.systemctl([verb, SERVICE]).succeeds();
+                let pid = machine.main_pid();
+                assert!(!pids.contains(&pid), "{pid} is new, after {pids:?}");
+                pids.push(pid);
+            }
+        })
+    });
+    assert!(answered.iter().all(|count| *count > 20), "{answered:?}");
+
+    machine
+        .systemctl(["kill", "--signal=KILL", SERVICE])
+        .succeeds();
+    serves(&machine);
+    machine.systemctl(["stop", SERVICE]).succeeds();
+    serves(&machine);
+}
+
+#[test]
 fn a_stop_ends_the_streams() {
     let Some(machine) = booted("a_stop_ends_the_streams") else {
         return;
@@ -199,4 +370,78 @@ fn a_stop_ends_the_streams() {
     assert_eq!(machine.property("ActiveState"), "inactive");
     assert_eq!(machine.property("Result"), "success");
     assert_eq!(machine.property("ExecMainStatus"), "0");
+}
+
+/// Asks as long as it is not told to stop; how often it was answered.
+type Client = fn(&AtomicBool) -> usize;
+
+/// All kinds of clients, while the work is done.
+fn under_load(machine: &Machine, work: impl FnOnce() + Send) -> Vec<usize> {
+    let clients = [one_connection_each, kept_and_busy, kept_and_thinking];
+    machine.inside(|| while_clients(&clients, work))
+}
+
+/// Does the work while the clients ask; how often each was answered. One that is refused, cut off, or answered with anything
+/// else fails.
+fn while_clients(clients: &[Client], work: impl FnOnce()) -> Vec<usize> {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = clients
+            .iter()
+            .map(|client| scope.spawn(|| client(&is_over)))
+            .collect();
+        let ends = Ends(&is_over);
+        work();
+        drop(ends);
+        let answered = clients.into_iter().map(|client| client.join().unwrap());
+        answered.collect()
+    })
+}
+
+/// Also when the work fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn one_connection_each(is_over: &AtomicBool) -> usize {
+    let mut answered = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let answer = request(PUBLIC, "GET", "/health", &[("Connection", "close")], "");
+        assert_eq!(answer.status, 200, "{answer:#?}");
+        answered += 1;
+    }
+    answered
+}
+
+fn kept_and_busy(is_over: &AtomicBool) -> usize {
+    kept(is_over, Duration::ZERO)
+}
+
+fn kept_and_thinking(is_over: &AtomicBool) -> usize {
+    kept(is_over, Duration::from_millis(10))
+}
+
+/// Keeps its connection until it is told to open another.
+fn kept(is_over: &AtomicBool, pause: Duration) -> usize {
+    let mut answered = 0;
+    let mut connection = Connection::open(PUBLIC);
+    while !is_over.load(Ordering::Relaxed) {
+        connection.send("GET", "/health", &[], "");
+        let answer = connection.answer("GET");
+        assert_eq!(answer.status, 200, "{answer:#?}");
+        answered += 1;
+        if is_last(&answer) {
+            connection = Connection::open(PUBLIC);
+        }
+        std::thread::sleep(pause);
+    }
+    answered
+}
+
+fn is_last(answer: &Answer) -> bool {
+    answer.header("connection") == Some("close")
 }
