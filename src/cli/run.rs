@@ -4,12 +4,13 @@ use std::io::{self, IsTerminal as _};
 
 use super::{Context, Failure, Result};
 use crate::config::{Problems, Settings, colour_wanted};
-use crate::daemon::{Ended, Mode, Start, Succession, keeper};
+use crate::daemon::{Ended, Mode, Start, Succession, go_between, keeper};
 use crate::instance::{Announcement, Announcer};
 use crate::logs::Stdout;
 use crate::server::public::Mounts;
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 pub struct Arguments {
     /// As `fullon start` does it: in a session of its own, reporting on the pipe that is stdout
     #[arg(long, hide = true)]
@@ -22,9 +23,17 @@ pub struct Arguments {
     /// Replace the daemon at the other end of the socket that is stdin
     #[arg(long, hide = true)]
     successor: bool,
+
+    /// Run such a successor, and end as it does
+    #[arg(long, hide = true)]
+    go_between: bool,
 }
 
 pub fn run(context: &Context, arguments: &Arguments, mounts: Mounts) -> Result {
+    if arguments.go_between {
+        let code = go_between(context.launch()?.command(&["--successor"]))?;
+        return exit_with(code);
+    }
     let (succession, announcer) = if arguments.successor {
         let (succession, announcer) = Succession::from_stdin()?;
         (Some(succession), Some(announcer))

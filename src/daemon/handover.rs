@@ -66,12 +66,18 @@ pub async fn run(
         )),
     };
     match outcome {
-        Ok((process, server, admin)) => Ok(Successor {
-            process,
-            server,
-            admin,
-            channel: heir.channel.into_inner(),
-        }),
+        Ok((process, server, admin)) => {
+            if process.pid() != heir.process.pid() {
+                // What stands between us and it has done its part.
+                heir.end_child().await;
+            }
+            Ok(Successor {
+                process,
+                server,
+                admin,
+                channel: heir.channel.into_inner(),
+            })
+        }
         Err(failure) => {
             heir.end().await;
             Err(failure)
@@ -186,6 +192,15 @@ impl Heir {
     }
 
     async fn end(mut self) {
+        let runs = self.process.pid();
+        for process in Process::all().filter(|process| process.parent() == Some(runs)) {
+            // As above.
+            let _ = process.kill();
+        }
+        self.end_child().await;
+    }
+
+    async fn end_child(&mut self) {
         // It may be gone already.
         let _ = self.process.kill();
         if tokio::time::timeout(EXIT_TIMEOUT, self.process.gone())

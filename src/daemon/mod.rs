@@ -22,7 +22,7 @@ use nix::sys::signal::SigSet;
 
 use birth::Birth;
 pub use error::StartError;
-pub use succession::Succession;
+pub use succession::{Succession, go_between};
 
 use crate::auth::{KeyError, read_or_create_key_file};
 use crate::config::{Secret, Settings};
@@ -57,7 +57,7 @@ impl Mode {
     fn arguments_of_successor(self) -> &'static [&'static str] {
         match self {
             Self::Background => &["--background", "--successor"],
-            Self::Foreground { is_kept: false, .. } if systemd::is_there() => &["--successor"],
+            Self::Foreground { is_kept: false, .. } if systemd::is_there() => &["--go-between"],
             Self::Foreground { .. } => &["--kept", "--successor"],
         }
     }

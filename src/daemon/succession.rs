@@ -3,6 +3,7 @@
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -21,6 +22,23 @@ pub struct Succession {
 pub struct Bond {
     is_owner: Arc<Mutex<bool>>,
     released: oneshot::Receiver<()>,
+}
+
+/// Runs a successor as a child, and waits for it. Returns what to exit with.
+///
+/// systemd waits for the end of a main process, and gives it the time to drain, only if that was its own child when it
+/// became the main process. The daemon that is replaced still drains then, so it cannot be the parent: this process is, until
+/// it is killed.
+///
+/// # Errors
+///
+/// The command cannot be run.
+pub fn go_between(mut command: Command) -> io::Result<u8> {
+    let status = command.stdin(Stdio::inherit()).status()?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(1))
 }
 
 impl Succession {
