@@ -156,6 +156,7 @@ impl Birth {
             generation,
             predecessor,
         } = origins;
+        let is_up = !sockets.is_empty();
         let sockets = Sockets::open(&settings, sockets, are_from_systemd)?;
         let signals = Signals::install().map_err(StartError::Signals)?;
         let key = configured_key(&settings)?;
@@ -187,7 +188,6 @@ impl Birth {
             sessions: Arc::new(Sessions::new(&key)),
             is_in_background: mode.is_background(),
         };
-        let is_up = predecessor.is_some();
         let about = About {
             state: &state,
             last_exit,
@@ -263,7 +263,8 @@ struct About<'a> {
     state: &'a State,
     last_exit: Option<LastExit>,
     started: Instant,
-    /// Whether the service is up before this process serves: then it is, whichever process answers.
+    /// Whether clients were let in before this process serves, by a predecessor or by systemd: then the service is up for
+    /// them, whichever process answers.
     is_up: bool,
 }
 
