@@ -1,6 +1,7 @@
 //! The command line. One verb, one file; this one knows which arguments there are.
 
 mod config;
+mod doctor;
 mod flags;
 mod generated;
 mod logs;
@@ -28,7 +29,7 @@ use crate::server::public::Mounts;
 use flags::SettingFlags;
 use output::{Output, notice};
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 it failed, or there was nothing to do; 2 wrong usage or invalid configuration.\nOf `status`: 0 running; 1 dead but its PID file is there; 3 not running; 4 cannot tell.";
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 it failed, or there was nothing to do; 2 wrong usage or invalid configuration.\nOf `status`: 0 running; 1 dead but its PID file is there; 3 not running; 4 cannot tell.\nOf `doctor`: 0 nothing is wrong, though there may be warnings; 1 something is; 2 the configuration is invalid.";
 
 /// The Fullon Master API daemon, and the tool that operates it.
 #[derive(Debug, Parser)]
@@ -79,6 +80,9 @@ enum Verb {
     Token(token::Arguments),
     /// Print every setting, its value and where it came from
     Config(config::Arguments),
+    /// Say what is wrong, and what to do
+    #[command(after_help = EXIT_CODES)]
+    Doctor,
     /// Print the OpenAPI document of an API
     Openapi(openapi::Arguments),
     /// Print completions for a shell
@@ -176,6 +180,7 @@ fn dispatch(arguments: Arguments, output: &Output, mounts: Mounts) -> Result {
         Verb::Run(arguments) => run::run(&context, &arguments, mounts),
         Verb::Token(arguments) => token::run(&context, &arguments, output),
         Verb::Config(arguments) => config::run(&context, &arguments, output),
+        Verb::Doctor => doctor::run(&context, output),
         Verb::Openapi(arguments) => openapi::run(&arguments, output),
         Verb::Completions(arguments) => generated::completions(&arguments),
         Verb::Man => generated::man(),

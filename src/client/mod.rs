@@ -1,6 +1,7 @@
 //! The admin API as typed calls: what the command line, the examples and the tests use.
 
 mod events;
+mod public;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 pub use events::{LogEvent, LogEvents};
+pub use public::{HealthError, health};
 
 use crate::api::{
     LogPage, Problem, ReloadDone, RestartDone, RestartRequest, SUCCESSOR_TIMEOUT, Status,

@@ -8,6 +8,7 @@ mod changes;
 mod env_file;
 mod origin;
 mod parse;
+mod partial;
 mod secret;
 mod sources;
 mod table;
@@ -23,6 +24,7 @@ use thiserror::Error;
 pub use changes::{Changes, InForce};
 pub use origin::Origin;
 pub use parse::{LogFormat, LogTarget};
+pub use partial::Partial;
 pub use secret::{MASK, Secret};
 pub use sources::{EnvFile, Flags, Source, Sources, colour_wanted, inherited_settings};
 pub use table::{DEFINITIONS, Definition, flag};
@@ -226,16 +228,21 @@ impl Locator {
         let Some(pid_file) = check.value("PID_FILE", |text| parse::path(text, sources)) else {
             return Err(Problems(check.problems));
         };
+        Ok(Self::with(pid_file, check))
+    }
+
+    fn with(pid_file: PathBuf, mut check: Check<'_>) -> Self {
+        let sources = check.sources;
         let host = check.value("ADMIN_HOST", parse::loopback);
         let port = check.value("ADMIN_PORT", parse::port);
-        Ok(Self {
+        Self {
             pid_file,
             admin: host.zip(port).map(SocketAddr::from),
             log: check.value("LOG_FILE", |text| parse::log_target(text, sources)),
             jwt_secret: check.value("JWT_SECRET_KEY", parse::jwt_secret),
             key_file: check.home_file(KEY_FILE),
             ignored: [sources.problems(), &check.problems].concat(),
-        })
+        }
     }
 }
 

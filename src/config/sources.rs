@@ -51,6 +51,8 @@ pub struct Sources {
     problems: Vec<Problem>,
     home: Option<PathBuf>,
     directory: PathBuf,
+    file: PathBuf,
+    file_has_secret: bool,
 }
 
 impl Sources {
@@ -85,6 +87,10 @@ impl Sources {
             }
         };
 
+        let file_has_secret = DEFINITIONS.iter().any(|definition| {
+            let in_file = from_file.get(definition.name);
+            definition.secret && in_file.is_some_and(|value| !value.is_empty())
+        });
         let mut values = BTreeMap::new();
         for definition in &DEFINITIONS {
             let name = definition.name;
@@ -122,6 +128,8 @@ impl Sources {
             problems,
             home: home_directory(),
             directory: directory.to_owned(),
+            file: path,
+            file_has_secret,
         }
     }
 
@@ -137,6 +145,18 @@ impl Sources {
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// The file that is read, whether or not it is there.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Whether the file holds a secret.
+    #[must_use]
+    pub fn file_has_secret(&self) -> bool {
+        self.file_has_secret
     }
 
     pub(super) fn home(&self) -> Option<&Path> {

@@ -2,6 +2,7 @@
 //!
 //! The command line prints what these calls return; the example uses them directly. Nothing here prints or exits.
 
+mod doctor;
 mod launch;
 mod logs;
 mod reload;
@@ -16,6 +17,7 @@ use reqwest::Url;
 use thiserror::Error;
 
 pub use crate::instance::Launch;
+pub use doctor::{Examination, Finding, Verdict, examine};
 pub use launch::{LaunchError, Started};
 pub use logs::{LogLine, LogLines, LogsError};
 pub use reload::{ReloadError, Reloaded};

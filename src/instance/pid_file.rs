@@ -83,16 +83,7 @@ impl PidFile {
     /// [`PidFileError::Held`] when a daemon runs; otherwise what keeps the file from being used.
     pub fn acquire(path: &Path) -> Result<Self, PidFileError> {
         loop {
-            let file = open(path, OpenOptions::new().create(true).write(true))?;
-            let owner = file.metadata().map(|metadata| metadata.uid());
-            if owner.map_err(|source| failed(path, "examined", source))?
-                != nix::unistd::geteuid().as_raw()
-            {
-                return Err(PidFileError::Unusable {
-                    path: path.to_owned(),
-                    reason: "belongs to another user",
-                });
-            }
+            let file = open_own(path, OpenOptions::new().create(true).write(true))?;
             match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock_request())) {
                 Ok(_) => {}
                 Err(Errno::EAGAIN | Errno::EACCES) => {
@@ -176,9 +167,16 @@ impl PidFile {
     /// The number in the file.
     #[must_use]
     pub fn named(&self) -> Option<u32> {
-        open(&self.path, OpenOptions::new().read(true))
-            .ok()
-            .and_then(|file| read_pid(&file))
+        number_in(&self.path)
+    }
+
+    /// Whether this user can take over a file that is there, without doing so.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the file from being used.
+    pub fn check(path: &Path) -> Result<(), PidFileError> {
+        open_own(path, OpenOptions::new().write(true)).map(drop)
     }
 
     /// Puts a number into the file. Readers see the old or the new one, never half of either.
@@ -260,6 +258,12 @@ pub fn inspect(path: &Path) -> Result<Presence, PidFileError> {
     }
 }
 
+/// The number in the file, which need not be that of its holder.
+#[must_use]
+pub fn number_in(path: &Path) -> Option<u32> {
+    read_pid(&open(path, OpenOptions::new().read(true)).ok()?)
+}
+
 enum Conflict {
     None,
     Daemon,
@@ -337,6 +341,19 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
         return Err(PidFileError::Unusable {
             path: path.to_owned(),
             reason: "is not a regular file",
+        });
+    }
+    Ok(file)
+}
+
+fn open_own(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
+    let file = open(path, options)?;
+    let owner = file.metadata().map(|metadata| metadata.uid());
+    if owner.map_err(|source| failed(path, "examined", source))? != nix::unistd::geteuid().as_raw()
+    {
+        return Err(PidFileError::Unusable {
+            path: path.to_owned(),
+            reason: "belongs to another user",
         });
     }
     Ok(file)

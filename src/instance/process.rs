@@ -69,6 +69,13 @@ impl Process {
         self.wait(Duration::ZERO)
     }
 
+    /// Whether it was suspended (SIGSTOP, Ctrl-Z).
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        !self.is_gone() && status.lines().any(|line| line.starts_with("State:\tT"))
+    }
+
     /// Waits until it is gone, at most `timeout`; whether it is.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> bool {

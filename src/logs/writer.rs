@@ -4,7 +4,7 @@
 //! that the disk does not take wait here, as many as fit the buffer; those that do not fit are counted, and the log says
 //! how many are missing where they are missing.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -101,6 +101,21 @@ impl LogFile {
             takes_stdio: false,
             health: Arc::default(),
         })
+    }
+
+    /// Whether the file is there and [`Self::open`] would take it. Neither makes nor changes it.
+    ///
+    /// # Errors
+    ///
+    /// It is there, and `open` would fail.
+    pub fn check(path: &Path) -> Result<bool, LogFileError> {
+        match open_own(path, &write_options()) {
+            Ok(_) => Ok(true),
+            Err(LogFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes the file this process's stdout and stderr, now and whenever it is another one.
@@ -356,6 +371,20 @@ pub(super) fn write_options() -> OpenOptions {
 }
 
 fn open(path: &Path) -> Result<(File, FileId), LogFileError> {
+    let (file, metadata) = open_own(path, write_options().create(true))?;
+    if metadata.mode() & 0o077 != 0 {
+        // One that the Python launcher left, readable by everybody.
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))
+            .map_err(|source| LogFileError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+    }
+    let id = FileId::of(&metadata);
+    Ok((file, id))
+}
+
+fn open_own(path: &Path, options: &OpenOptions) -> Result<(File, Metadata), LogFileError> {
     let io = |source| LogFileError::Io {
         path: path.to_owned(),
         source,
@@ -366,7 +395,7 @@ fn open(path: &Path) -> Result<(File, FileId), LogFileError> {
             reason,
         })
     };
-    let file = match write_options().create(true).open(path) {
+    let file = match options.open(path) {
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
             return unusable("is a symbolic link");
         }
@@ -379,13 +408,7 @@ fn open(path: &Path) -> Result<(File, FileId), LogFileError> {
     if metadata.uid() != nix::unistd::geteuid().as_raw() {
         return unusable("belongs to another user");
     }
-    if metadata.mode() & 0o077 != 0 {
-        // One that the Python launcher left, readable by everybody.
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))
-            .map_err(io)?;
-    }
-    let id = FileId::of(&metadata);
-    Ok((file, id))
+    Ok((file, metadata))
 }
 
 fn redirect_stdio(file: &File) -> io::Result<()> {

@@ -16,6 +16,7 @@ mod changed_settings;
 mod command_line;
 mod configuration;
 mod crash;
+mod doctor;
 mod documents;
 mod drain;
 mod example;

@@ -1,0 +1,178 @@
+//! What the two APIs say, or why they say nothing.
+
+use super::Finding;
+use crate::api::{CheckState, Health, HealthState, Phase, Problem, Status, VERSION};
+use crate::auth::Refused;
+use crate::client::{ClientError, HealthError, base_of};
+use crate::instance::{Process, listener_on};
+
+const ADMIN_API: &str = "admin API";
+const PUBLIC_API: &str = "public API";
+const DAEMON: &str = "daemon";
+const HEALTH: &str = "health";
+
+/// Name of the daemon's own check of its log, for which there is a finding of its own.
+pub const LOG_CHECK: &str = "log";
+
+pub fn answers(status: &Status) -> Finding {
+    Finding::ok(
+        ADMIN_API,
+        format!(
+            "{} answers (PID {}, version {})",
+            status.admin, status.pid, status.version
+        ),
+    )
+}
+
+/// Why the admin API told nothing. `process` should have answered.
+pub fn silent(error: &ClientError, process: Option<&Process>, has_state: bool) -> Finding {
+    let (seen, next) = match error {
+        ClientError::Unreachable { base, reason } => {
+            let (base, next) = (base.trim_end_matches('/'), match process {
+                Some(process) if has_state || process.is_suspended() => unstick(process),
+                Some(_) => "without a state file, ADMIN_HOST and ADMIN_PORT here have to be the daemon's".into(),
+                None => "check that the daemon runs there, and the address or the tunnel".into(),
+            });
+            (
+                format!("{base} cannot be reached: {reason}{}", whose(process)),
+                next,
+            )
+        }
+        ClientError::Refused { base, problem } => {
+            let base = base.trim_end_matches('/');
+            (
+                format!("{base} refused the token: {}", reason(problem)),
+                after_refusal(problem, process.is_some()),
+            )
+        }
+        ClientError::Stranger { base, .. } => (
+            format!("{error}: {} listens there", listener_at(base)),
+            "use the ADMIN_HOST and ADMIN_PORT (or the --admin-url) of the daemon".into(),
+        ),
+        ClientError::NoKey(_) => (
+            error.to_string(),
+            "run this as the daemon's user, or set its JWT_SECRET_KEY".into(),
+        ),
+        ClientError::Address(_) => (
+            error.to_string(),
+            "set ADMIN_HOST and ADMIN_PORT to where the daemon listens".into(),
+        ),
+        _ => (
+            error.to_string(),
+            "fullon logs --no-follow may tell more".into(),
+        ),
+    };
+    Finding::wrong(ADMIN_API, seen, next)
+}
+
+/// Who should have answered, and in what state.
+fn whose(process: Option<&Process>) -> String {
+    process.map_or(String::new(), |process| {
+        let is = if process.is_suspended() {
+            "is suspended"
+        } else {
+            "lives"
+        };
+        format!("; {} {is}", process.describe())
+    })
+}
+
+fn unstick(process: &Process) -> String {
+    if process.is_suspended() {
+        format!("kill -CONT {}", process.pid())
+    } else {
+        "unless it just starts or stops, it hangs: fullon stop, then fullon start".into()
+    }
+}
+
+fn listener_at(base: &str) -> String {
+    base_of(base)
+        .ok()
+        .and_then(|url| listener_on(url.port_or_known_default()?))
+        .map_or("somebody else".into(), |process| process.describe())
+}
+
+/// Why the token was refused, without what the API advises its other clients.
+pub fn reason(problem: &Problem) -> &str {
+    problem.detail.split(": ").next().unwrap_or(&problem.detail)
+}
+
+fn after_refusal(problem: &Problem, can_restart: bool) -> String {
+    let is_about = |refused: Refused| problem.detail.starts_with(&refused.to_string());
+    if is_about(Refused::Expired) || is_about(Refused::Immature) {
+        "the clocks of the two machines differ: set them"
+    } else if problem.status == 403 {
+        "use http://127.0.0.1 and the port"
+    } else if can_restart {
+        "use the daemon's JWT_SECRET_KEY, or run this as its user; if the secret was changed, fullon restart"
+    } else {
+        "use the daemon's JWT_SECRET_KEY, or run this as its user"
+    }
+    .into()
+}
+
+pub fn of_public(
+    base: &str,
+    answer: Result<Health, HealthError>,
+    process: Option<&Process>,
+) -> Finding {
+    match answer {
+        Ok(Health {
+            status: HealthState::Healthy,
+            ..
+        }) => Finding::ok(PUBLIC_API, format!("{base} answers")),
+        Ok(_) => Finding::warning(
+            PUBLIC_API,
+            format!("{base} says that it is unhealthy"),
+            format!("{base}/health/ready tells why"),
+        ),
+        Err(HealthError::Unreachable(why)) => Finding::wrong(
+            PUBLIC_API,
+            format!("{base} cannot be reached: {why}{}", whose(process)),
+            process.map_or("run this as the daemon's user".into(), unstick),
+        ),
+        Err(error @ HealthError::Stranger(_)) => Finding::wrong(
+            PUBLIC_API,
+            format!("{base}: {error}: {} listens there", listener_at(base)),
+            "set HOST and PORT to where the daemon listens",
+        ),
+    }
+}
+
+/// What the daemon says of itself that somebody should know.
+pub fn of_status(status: &Status) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let phase = match status.phase {
+        Phase::Ready => None,
+        Phase::Starting => Some("starts"),
+        Phase::Draining => Some("stops: it finishes the requests in flight"),
+    };
+    findings.extend(phase.map(|doing| {
+        Finding::warning(
+            DAEMON,
+            format!("it {doing}"),
+            "fullon status tells when it is done",
+        )
+    }));
+    if status.version != VERSION {
+        findings.push(Finding::warning(
+            DAEMON,
+            format!(
+                "it is version {}, and this program is {VERSION}",
+                status.version
+            ),
+            "fullon restart",
+        ));
+    }
+    for check in &status.checks {
+        if check.state == CheckState::Down && check.name != LOG_CHECK {
+            let error = check.last_error.as_deref().unwrap_or("it does not say why");
+            findings.push(Finding::wrong(
+                HEALTH,
+                format!("{} is down: {error}", check.name),
+                "the daemon tries again by itself; correct the settings or what they point to",
+            ));
+        }
+    }
+    findings
+}

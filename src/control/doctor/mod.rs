@@ -1,0 +1,150 @@
+//! Looks at all that can be wrong with the daemon, its settings and its files, and says what to do. Changes nothing:
+//! makes no file and signals no process.
+
+mod answers;
+mod daemon;
+mod files;
+mod machine;
+mod settings;
+
+use serde::Serialize;
+
+use super::{BadAdminUrl, Control};
+use crate::config::{Partial, Problem, Problems, Settings, Sources};
+use daemon::Life;
+
+/// How a finding is to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// It works, and somebody should know.
+    Warning,
+    /// It does not work, or is not safe.
+    Wrong,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// What: `settings`, `PID file`, `PORT`.
+    pub subject: &'static str,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub seen: String,
+    /// What to do next, if there is something to do.
+    pub next: Option<String>,
+}
+
+impl Finding {
+    fn ok(subject: &'static str, seen: impl Into<String>) -> Self {
+        Self {
+            subject,
+            verdict: Verdict::Ok,
+            seen: seen.into(),
+            next: None,
+        }
+    }
+
+    fn warning(subject: &'static str, seen: impl Into<String>, next: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Warning,
+            ..Self::ok(subject, seen).then(next)
+        }
+    }
+
+    fn wrong(subject: &'static str, seen: impl Into<String>, next: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Wrong,
+            ..Self::ok(subject, seen).then(next)
+        }
+    }
+
+    fn then(self, next: impl Into<String>) -> Self {
+        Self {
+            next: Some(next.into()),
+            ..self
+        }
+    }
+}
+
+/// Everything that was looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct Examination {
+    /// Whether a daemon could run with the settings as they are.
+    pub configuration_is_valid: bool,
+    /// At least one for each thing.
+    pub findings: Vec<Finding>,
+}
+
+impl Examination {
+    /// How many findings have this verdict.
+    #[must_use]
+    pub fn count(&self, verdict: Verdict) -> usize {
+        let is_it = |finding: &&Finding| finding.verdict == verdict;
+        self.findings.iter().filter(is_it).count()
+    }
+}
+
+/// Looks at everything. `subject` is who asks, for the audit trail.
+///
+/// # Errors
+///
+/// `admin_url` is not an `http://` address.
+pub async fn examine(
+    sources: &Sources,
+    admin_url: Option<&str>,
+    subject: &str,
+) -> Result<Examination, BadAdminUrl> {
+    let partial = Partial::of(sources);
+    let control = Control::new(partial.locator, admin_url, subject)?;
+    let mut problems = problems(sources);
+    let mut findings = settings::findings(sources, &problems);
+    findings.extend(settings::env_file(sources, &problems));
+    findings.extend(settings::secret(sources, &control.locator));
+
+    let mut daemon = control.look(partial.public, &mut findings).await;
+    if !partial.has_pid_file {
+        // Nobody knows which file is meant; that it is wrong is among the problems.
+        findings.retain(|finding| finding.subject != files::PID_FILE);
+        if daemon.life == Life::None {
+            daemon.life = Life::Unknown;
+        }
+    }
+    match daemon.life {
+        Life::Elsewhere => {}
+        Life::Running => {
+            problems.extend(daemon.problems_of_a_restart(&problems, &mut findings));
+            findings.extend(machine::log(
+                &daemon,
+                &control.locator,
+                partial.log_max_size,
+            ));
+        }
+        Life::None | Life::Unknown => {
+            findings.extend(machine::ports(
+                &daemon,
+                partial.public,
+                control.locator.admin,
+            ));
+            findings.extend(machine::log(
+                &daemon,
+                &control.locator,
+                partial.log_max_size,
+            ));
+        }
+    }
+    Ok(Examination {
+        configuration_is_valid: problems.is_empty(),
+        findings,
+    })
+}
+
+fn problems(sources: &Sources) -> Vec<Problem> {
+    match Settings::load(sources) {
+        Ok(_) => Vec::new(),
+        Err(Problems(problems)) => problems,
+    }
+}

@@ -1,0 +1,185 @@
+//! The settings, the file that they come from, and the secret.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+
+use nix::unistd::{AccessFlags, access};
+
+use super::Finding;
+use super::machine::obstacle;
+use crate::auth::{KeyError, read_key_file};
+use crate::config::{Locator, Problem, Secret, Source, Sources, flag};
+
+const SETTINGS: &str = "settings";
+const ENV_FILE: &str = ".env";
+const SECRET: &str = "secret";
+const JWT_SECRET_KEY: &str = "JWT_SECRET_KEY";
+
+/// A random key of 32 bytes has more different ones in it, in whatever alphabet.
+const MIN_DIFFERENT_BYTES: usize = 8;
+
+/// A finding for each problem, or one that there is none.
+pub fn findings(sources: &Sources, problems: &[Problem]) -> Vec<Finding> {
+    if problems.is_empty() {
+        return vec![Finding::ok(SETTINGS, "valid")];
+    }
+    let of_problem = |problem: &Problem| {
+        let subject = if is_of_file(problem, sources) {
+            ENV_FILE
+        } else if problem.setting == JWT_SECRET_KEY {
+            SECRET
+        } else {
+            SETTINGS
+        };
+        Finding::wrong(subject, problem.to_string(), next_step(problem, sources))
+    };
+    problems.iter().map(of_problem).collect()
+}
+
+fn is_of_file(problem: &Problem, sources: &Sources) -> bool {
+    problem.setting == sources.file().display().to_string()
+}
+
+/// What to do about a problem.
+pub fn next_step(problem: &Problem, sources: &Sources) -> String {
+    if is_of_file(problem, sources) {
+        return match access(sources.file(), AccessFlags::R_OK).map_err(io::Error::from) {
+            Ok(()) => "edit the file: it takes NAME=value lines".into(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                "give --env-file a file that is there".into()
+            }
+            Err(_) => "run this as its owner, or let this user read it (chmod, chown)".into(),
+        };
+    }
+    let name = &problem.setting;
+    match sources.get(name) {
+        Some((_, Source::File(path))) => format!("edit {}", path.display()),
+        Some((_, Source::Environment)) => format!("change {name} in the environment"),
+        Some((_, Source::Flag)) => format!("change --{}", flag(name)),
+        Some((_, Source::Default)) | None => format!("set {name}"),
+    }
+}
+
+/// Whether the file is there, and whom it tells its secrets; `None` where a problem tells that it cannot be used.
+pub fn env_file(sources: &Sources, problems: &[Problem]) -> Option<Finding> {
+    if problems.iter().any(|problem| is_of_file(problem, sources)) {
+        return None;
+    }
+    let path = sources.file();
+    let shown = path.display();
+    let Ok(metadata) = path.metadata() else {
+        let directory = path
+            .parent()
+            .and_then(|directory| directory.metadata().ok());
+        return Some(if directory.is_some_and(|there| there.nlink() == 0) {
+            Finding::warning(
+                ENV_FILE,
+                "the working directory was removed, and any .env with it",
+                "cd to a directory that is there",
+            )
+        } else {
+            Finding::ok(ENV_FILE, format!("{shown} is not there, and need not be"))
+        });
+    };
+    let mode = metadata.mode() & 0o7777;
+    Some(if sources.file_has_secret() && mode & 0o004 != 0 {
+        Finding::warning(
+            ENV_FILE,
+            format!("{shown} holds a secret, and everybody can read it (mode {mode:o})"),
+            format!("chmod 600 {shown}, and consider a new secret"),
+        )
+    } else {
+        Finding::ok(ENV_FILE, shown.to_string())
+    })
+}
+
+/// Whether the secret can be had, and guessed; `None` where a problem tells that it is no secret.
+pub fn secret(sources: &Sources, locator: &Locator) -> Option<Finding> {
+    if let Some((_, source)) = sources.get(JWT_SECRET_KEY) {
+        let seen = format!("{JWT_SECRET_KEY} ({source})");
+        return Some(strength(locator.jwt_secret.as_ref()?, seen));
+    }
+    let path = locator.key_file.as_ref()?;
+    let shown = path.display();
+    let (seen, next) = match read_key_file(path) {
+        Ok(key) => return Some(strength(&key, shown.to_string())),
+        Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            let Some(why) = obstacle(path) else {
+                let seen = format!("{shown} is made by the first start");
+                return Some(Finding::ok(SECRET, seen));
+            };
+            (
+                format!("{shown} cannot be made: {why}"),
+                "set HOME to a directory of this user, or set JWT_SECRET_KEY".into(),
+            )
+        }
+        Err(KeyError::Exposed { mode, .. }) => (
+            format!("{shown} can be read by others (mode {mode:o})"),
+            format!("chmod 600 {shown}, and consider a new key"),
+        ),
+        Err(KeyError::Foreign(_)) => (
+            format!("{shown} belongs to another user"),
+            "move it away: the next start makes a key".into(),
+        ),
+        Err(KeyError::Short(_)) => (
+            format!("{shown} holds less than 32 bytes"),
+            "remove it: the next start makes a key".into(),
+        ),
+        Err(error) => (
+            error.to_string(),
+            "run this as its owner, or set JWT_SECRET_KEY".into(),
+        ),
+    };
+    Some(Finding::wrong(SECRET, seen, next))
+}
+
+fn strength(secret: &Secret, seen: String) -> Finding {
+    match weakness(secret.expose().as_bytes()) {
+        None => Finding::ok(SECRET, seen),
+        Some(weakness) => Finding::wrong(
+            SECRET,
+            format!("{seen} {weakness}: it can be guessed"),
+            "put the output of `openssl rand -hex 32` there, and restart",
+        ),
+    }
+}
+
+/// Why a secret that is long enough is easily guessed all the same.
+fn weakness(secret: &[u8]) -> Option<String> {
+    let period = (1..=secret.len() / 2)
+        .find(|period| secret.iter().zip(&secret[*period..]).all(|(a, b)| a == b));
+    if let Some(period) = period {
+        return Some(match period {
+            1 => "is one byte, repeated".into(),
+            period => format!("is {period} bytes, repeated"),
+        });
+    }
+    let mut different = secret.to_vec();
+    different.sort_unstable();
+    different.dedup();
+    (different.len() < MIN_DIFFERENT_BYTES)
+        .then(|| format!("has {} different bytes", different.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::random_key;
+
+    #[test]
+    fn a_secret_is_weak_when_little_has_to_be_guessed() {
+        for weak in [
+            "k".repeat(32),
+            "secret".repeat(6),
+            "change-me!".repeat(4) + "chan",
+            "00112233445566001122334455660001".into(),
+        ] {
+            assert!(weakness(weak.as_bytes()).is_some(), "{weak}");
+        }
+        for _ in 0..1000 {
+            let key = random_key().unwrap();
+            assert_eq!(weakness(key.expose().as_bytes()), None, "{}", key.expose());
+        }
+        assert_eq!(weakness(b"31415926535897932384626433832795"), None);
+    }
+}

@@ -1,0 +1,318 @@
+//! What the daemon answers, and what does in its place.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use fullon_master_api::instance::State;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use super::{Expected, finds, has_found, port, remember_admin_port, set_mode, subjects};
+use crate::support::{Connection, Home, Outcome, eventually, free_port, needs_root};
+
+#[test]
+fn a_suspended_daemon_is_told_in_time_and_left_alone() {
+    let home = Home::started();
+    let daemon = home.daemon().unwrap();
+    kill(Pid::from_raw(daemon.pid().cast_signed()), Signal::SIGSTOP).unwrap();
+    let begun = Instant::now();
+    let cure = format!("kill -CONT {}", daemon.pid());
+    let words = ["no answer within 2s", "is suspended", &*cure];
+    finds(
+        &home,
+        1,
+        &[
+            ("admin API", "wrong", &words),
+            ("public API", "wrong", &words),
+        ],
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(daemon.is_suspended());
+}
+
+#[test]
+fn an_admin_api_that_refuses_connections_is_told() {
+    let home = Home::started();
+    let daemon = home.daemon().unwrap();
+    let token = home.token("admin:control");
+    let mut unfinished = Connection::open(&home.admin());
+    let head = format!(
+        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{"
+    );
+    unfinished.send_bytes(head.as_bytes());
+    eventually("it is in flight", || {
+        home.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
+    });
+    daemon.terminate().unwrap();
+    eventually("it does not listen any more", || {
+        TcpStream::connect(home.admin()).is_err()
+    });
+    let words = [
+        "Connection refused",
+        "lives",
+        "unless it just starts or stops",
+    ];
+    finds(
+        &home,
+        1,
+        &[
+            ("admin API", "wrong", &words),
+            ("public API", "wrong", &words),
+        ],
+    );
+}
+
+#[test]
+fn a_blocked_network_is_told() {
+    if !needs_root("a_blocked_network_is_told") {
+        return;
+    }
+    let home = Home::started();
+    let mut command = home.command("unshare");
+    command.args(["--net", env!("CARGO_BIN_EXE_fullon"), "doctor", "--json"]);
+    let words = ["cannot be reached", "lives", "fullon stop"];
+    has_found(
+        &Outcome::of(&mut command),
+        1,
+        &[
+            ("admin API", "wrong", &words),
+            ("public API", "wrong", &words),
+        ],
+    );
+}
+
+#[test]
+fn without_a_state_file_the_settings_have_to_tell_the_address() {
+    let mut home = Home::started();
+    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    let lost: Expected<'_> = (
+        "state file",
+        "warning",
+        &["No such file", "fullon restart writes it again"],
+    );
+    finds(
+        &home,
+        1,
+        &[
+            lost,
+            (
+                "admin API",
+                "wrong",
+                &["ADMIN_PORT=0", "set ADMIN_HOST and ADMIN_PORT"],
+            ),
+        ],
+    );
+    home.set("ADMIN_PORT", &free_port().to_string());
+    let words = [
+        "Connection refused",
+        "ADMIN_PORT here have to be the daemon's",
+    ];
+    finds(&home, 1, &[lost, ("admin API", "wrong", &words)]);
+}
+
+#[test]
+fn a_refused_token_is_told_with_the_reason() {
+    let mut home = Home::started();
+    let env = home.path().join(".env");
+    fs::write(
+        &env,
+        "JWT_SECRET_KEY=another-secret-that-is-long-enough-to-be-one",
+    )
+    .unwrap();
+    set_mode(&env, 0o600);
+    let reason = "signed with another key";
+    // The state file has a key for verbs, but not for other clients.
+    finds(
+        &home,
+        0,
+        &[(
+            "token",
+            "warning",
+            &["`fullon token` is refused", reason, "fullon restart"],
+        )],
+    );
+    remember_admin_port(&mut home);
+    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    finds(
+        &home,
+        1,
+        &[
+            ("state file", "warning", &["No such file"]),
+            (
+                "admin API",
+                "wrong",
+                &["refused the token", reason, "JWT_SECRET_KEY"],
+            ),
+        ],
+    );
+    // Without the PID file it is all that is known of the daemon.
+    fs::rename(home.pid_file(), home.path().join("moved")).unwrap();
+    finds(
+        &home,
+        1,
+        &[
+            (
+                "admin API",
+                "wrong",
+                &["refused the token", reason, "JWT_SECRET_KEY"],
+            ),
+            (
+                "ADMIN_PORT",
+                "warning",
+                &["in use by fullon", "it may be the daemon"],
+            ),
+        ],
+    );
+    fs::rename(home.path().join("moved"), home.pid_file()).unwrap();
+}
+
+#[test]
+fn what_answers_instead_of_the_admin_api_is_named() {
+    let mut home = Home::started();
+    let (public, daemon) = (home.public(), home.daemon().unwrap().describe());
+    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    home.set("ADMIN_PORT", port(&public));
+    finds(
+        &home,
+        1,
+        &[
+            ("state file", "warning", &["No such file"]),
+            (
+                "admin API",
+                "wrong",
+                &["is not the admin API", &daemon, "ADMIN_PORT"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_answers_instead_of_the_public_api_is_named() {
+    let mut home = Home::started();
+    remember_admin_port(&mut home);
+    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    home.set("PORT", port(&serve("{}")));
+    let me = format!("(PID {}) listens there", std::process::id());
+    finds(
+        &home,
+        1,
+        &[
+            ("state file", "warning", &["No such file"]),
+            (
+                "public API",
+                "wrong",
+                &["is not this service", &me, "set HOST and PORT"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_a_daemon_says_of_itself_is_passed_on() {
+    let home = Home::started();
+    let healthy = home.ask("GET", "/admin/status").json();
+    let saying = |field: &str, value: Value| {
+        let mut status = healthy.clone();
+        status[field] = value;
+        let url = format!("http://{}", serve(&status.to_string()));
+        home.run(["--admin-url", &url, "doctor", "--json"])
+    };
+    has_found(&saying("phase", json!("ready")), 0, &[]);
+    for (phase, words) in [("draining", "it stops"), ("starting", "it starts")] {
+        let words = [words, "fullon status"];
+        has_found(
+            &saying("phase", json!(phase)),
+            0,
+            &[("daemon", "warning", &words)],
+        );
+    }
+    has_found(
+        &saying("version", json!("0.9.9")),
+        0,
+        &[("daemon", "warning", &["version 0.9.9", "fullon restart"])],
+    );
+    let down = json!([{ "name": "redis", "state": "down", "last_error": "nobody\nlistens" }]);
+    let outcome = saying("checks", down);
+    has_found(
+        &outcome,
+        1,
+        &[("health", "wrong", &["redis is down: nobody\nlistens"])],
+    );
+}
+
+#[test]
+fn an_address_elsewhere_is_asked_and_nothing_here_looked_at() {
+    let home = Home::started();
+    let outcome = home.run(["--admin-url", "http://127.0.0.1:1", "doctor", "--json"]);
+    has_found(
+        &outcome,
+        1,
+        &[("admin API", "wrong", &["Connection refused", "the tunnel"])],
+    );
+    assert_eq!(
+        subjects(&outcome),
+        ["settings", ".env", "secret", "admin API"]
+    );
+    home.run(["--admin-url", "ftp://x", "doctor"])
+        .exits(2)
+        .says(&["--admin-url"]);
+}
+
+#[test]
+fn a_daemon_that_was_started_elsewhere_is_looked_at_where_it_is() {
+    let mut home = Home::new();
+    let there = home.path().join("there");
+    fs::create_dir(&there).unwrap();
+    fs::write(there.join(".env"), "LOG_FILE=daemon.log\nLOG_KEEP=1\n").unwrap();
+    home.unset("LOG_FILE");
+    home.unset("PORT");
+    let mut start = home.fullon(["--port", "0", "start"]);
+    Outcome::of(start.current_dir(&there)).succeeds();
+    home.set("PORT", "0");
+    home.set("LOG_FILE", "nowhere/fullon.log");
+    finds(&home, 0, &[]);
+    let log = there.join("daemon.log").display().to_string();
+    home.run(["doctor"]).succeeds().prints(&[&log]);
+
+    // What it was started with is what a restart reads.
+    fs::write(there.join(".env"), "LOG_FILE=daemon.log\nLOG_KEEP=x\n").unwrap();
+    let edit = format!("edit {}", there.join(".env").display());
+    let words = ["would be refused: LOG_KEEP: `x`", &*edit];
+    finds(&home, 2, &[("restart", "wrong", &words)]);
+
+    let moved = home.path().join("moved");
+    fs::rename(&there, &moved).unwrap();
+    finds(
+        &home,
+        1,
+        &[
+            ("restart", "warning", &["which is gone", "fullon stop"]),
+            ("log", "wrong", &["there is no directory"]),
+        ],
+    );
+}
+
+/// An HTTP server that has one answer to everything.
+fn serve(body: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    address
+}

@@ -1,0 +1,288 @@
+//! PID file and state file, and whom they belong to.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use fullon_master_api::instance::Process;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+use super::{
+    Expected, as_nobody, finds, give_to_nobody, home_of_nobody, nobody_finds, port, random_key,
+    remember_admin_port, set_mode,
+};
+use crate::support::{Home, Outcome, eventually, needs_root, spawn, stranger};
+
+#[test]
+fn a_stale_pid_file_is_told_with_what_its_number_means_now() {
+    let home = Home::started();
+    let killed = home.daemon().unwrap();
+    killed.kill().unwrap();
+    assert!(killed.wait(crate::support::PATIENCE));
+    let ended = format!("PID {} ended without removing it", killed.pid());
+    finds(
+        &home,
+        0,
+        &[(
+            "PID file",
+            "warning",
+            &["is stale", &ended, "fullon start takes it over"],
+        )],
+    );
+
+    let mut stranger = stranger();
+    let name = format!("a stranger: sleep (PID {})", stranger.0.id());
+    fs::write(home.pid_file(), stranger.0.id().to_string()).unwrap();
+    let words = ["is stale", &*name, "do not signal it", "fullon start"];
+    finds(&home, 0, &[("PID file", "warning", &words)]);
+    assert!(stranger.is_alive());
+    fs::write(home.pid_file(), "what?").unwrap();
+    finds(&home, 0, &[("PID file", "warning", &["has no number"])]);
+
+    home.run(["start"]).succeeds();
+    let daemon = home.daemon().unwrap();
+    fs::write(home.pid_file(), stranger.0.id().to_string()).unwrap();
+    let number = format!("the number in it is {}", stranger.0.id());
+    let words = [&*daemon.describe(), "holds it", &number, "fullon restart"];
+    finds(&home, 0, &[("PID file", "warning", &words)]);
+}
+
+#[test]
+fn a_pid_file_that_a_running_daemon_has_lost_is_told() {
+    let mut home = Home::started();
+    remember_admin_port(&mut home);
+    let daemon = home.daemon().unwrap();
+    let told: Expected<'_> = (
+        "PID file",
+        "wrong",
+        &["while its daemon runs", "fullon stop"],
+    );
+    let moved = home.path().join("moved");
+    fs::rename(home.pid_file(), &moved).unwrap();
+    finds(&home, 1, &[told]);
+    home.run(["doctor"])
+        .exits(1)
+        .prints(&["was removed while its daemon runs"]);
+    File::create(home.pid_file()).unwrap();
+    finds(&home, 1, &[told]);
+    home.run(["doctor"])
+        .exits(1)
+        .prints(&["was replaced while its daemon runs"]);
+    fs::rename(moved, home.pid_file()).unwrap();
+    assert!(!daemon.is_gone());
+}
+
+#[test]
+fn a_pid_file_that_cannot_be_one_is_told() {
+    let mut home = Home::new();
+    let path = home.path().join("daemon.pid");
+    home.set("PID_FILE", path.to_str().unwrap());
+
+    symlink(home.path().join("target"), &path).unwrap();
+    finds(
+        &home,
+        1,
+        &[(
+            "PID file",
+            "wrong",
+            &["is a symbolic link", "another PID_FILE"],
+        )],
+    );
+    fs::remove_file(&path).unwrap();
+
+    let file = File::create(&path).unwrap();
+    let whole_file = libc::flock {
+        l_type: libc::F_WRLCK.try_into().unwrap(),
+        l_whence: libc::SEEK_SET.try_into().unwrap(),
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)).unwrap();
+    let words = ["is locked by a program that is not this daemon", "lslocks"];
+    finds(&home, 1, &[("PID file", "wrong", &words)]);
+    drop(file);
+
+    home.set("PID_FILE", "/proc/nowhere/daemon.pid");
+    let words = ["cannot be made: there is no directory /proc/nowhere"];
+    finds(&home, 1, &[("PID file", "wrong", &words)]);
+
+    // A directory is no valid setting, and everything else is looked at all the same.
+    home.set("PID_FILE", home.path().display().to_string().as_str());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    home.set("PORT", &listener.local_addr().unwrap().port().to_string());
+    finds(
+        &home,
+        2,
+        &[
+            (
+                "settings",
+                "wrong",
+                &["PID_FILE", "is a directory", "in the environment"],
+            ),
+            ("PORT", "warning", &["is in use by", "it may be the daemon"]),
+        ],
+    );
+}
+
+#[test]
+fn files_of_another_user_are_told() {
+    if !needs_root("files_of_another_user_are_told") {
+        return;
+    }
+    let home = Home::new();
+    fs::write(home.pid_file(), "").unwrap();
+    fs::write(home.log_file(), "").unwrap();
+    give_to_nobody(&[&home.pid_file(), &home.log_file()]);
+    finds(
+        &home,
+        1,
+        &[
+            (
+                "PID file",
+                "wrong",
+                &["belongs to another user", "another PID_FILE"],
+            ),
+            (
+                "log",
+                "wrong",
+                &["belongs to another user", "another LOG_FILE"],
+            ),
+        ],
+    );
+
+    let home = home_of_nobody();
+    fs::write(home.path().join(".fullon_master_api.key"), "k".repeat(64)).unwrap();
+    fs::write(home.path().join(".env"), "PORT=0\n").unwrap();
+    set_mode(&home.path().join(".env"), 0o600);
+    set_mode(&home.path().join(".fullon_master_api.key"), 0o644);
+    nobody_finds(
+        &home,
+        2,
+        &[
+            (
+                ".env",
+                "wrong",
+                &["Permission denied", "run this as its owner"],
+            ),
+            (
+                "secret",
+                "wrong",
+                &["belongs to another user", "move it away"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn directories_that_this_user_may_not_write_are_told() {
+    if !needs_root("directories_that_this_user_may_not_write_are_told") {
+        return;
+    }
+    let home = Home::new();
+    set_mode(home.path(), 0o755);
+    let here = format!("this user may not write to {}", home.path().display());
+    nobody_finds(
+        &home,
+        1,
+        &[
+            ("secret", "wrong", &[".key cannot be made", &here]),
+            ("PID file", "wrong", &[".pid cannot be made", &here]),
+            ("log", "wrong", &["fullon.log cannot be made", &here]),
+        ],
+    );
+    fs::write(home.pid_file(), "").unwrap();
+    fs::write(home.log_file(), "").unwrap();
+    fs::write(home.path().join(".fullon_master_api.key"), random_key()).unwrap();
+    set_mode(&home.path().join(".fullon_master_api.key"), 0o600);
+    give_to_nobody(&[
+        &home.pid_file(),
+        &home.log_file(),
+        &home.path().join(".fullon_master_api.key"),
+    ]);
+    nobody_finds(
+        &home,
+        1,
+        &[
+            ("PID file", "wrong", &[".state cannot be made", &here]),
+            ("log", "warning", &["cannot be rotated", &here]),
+        ],
+    );
+}
+
+#[test]
+fn the_daemon_of_another_user_is_seen_as_far_as_that_user_lets_it() {
+    if !needs_root("the_daemon_of_another_user_is_seen_as_far_as_that_user_lets_it") {
+        return;
+    }
+    let mut home = Home::started();
+    remember_admin_port(&mut home);
+    let public = home.public();
+    home.set("PORT", port(&public));
+    home.set("PID_FILE", home.pid_file().display().to_string().as_str());
+    home.set("JWT_SECRET_KEY", &random_key());
+    set_mode(home.path(), 0o755);
+    let in_use: &[&str] = &[
+        "in use by a process that this user may not look at",
+        "it may be",
+    ];
+    nobody_finds(
+        &home,
+        1,
+        &[
+            (
+                "PID file",
+                "wrong",
+                &["cannot be opened", "Permission denied", "as its owner"],
+            ),
+            ("PORT", "warning", in_use),
+            ("ADMIN_PORT", "warning", in_use),
+            ("log", "wrong", &["Permission denied", "LOG_FILE"]),
+        ],
+    );
+    set_mode(&home.pid_file(), 0o644);
+    let number = format!("(PID {}, it says)", home.state().pid);
+    nobody_finds(
+        &home,
+        1,
+        &[
+            (
+                "PID file",
+                "warning",
+                &["may not look at", &number, "or as root"],
+            ),
+            (
+                "state file",
+                "warning",
+                &["Permission denied", "as the daemon's user"],
+            ),
+            (
+                "admin API",
+                "wrong",
+                &["refused the token", "signed with another key"],
+            ),
+        ],
+    );
+
+    // Root may look at everything, and does not take it for its own.
+    let home = home_of_nobody();
+    Outcome::of(&mut as_nobody(&home, &["start"])).succeeds();
+    finds(&home, 0, &[]);
+}
+
+#[test]
+fn nothing_that_others_chose_reaches_the_terminal_as_it_is() {
+    let home = Home::new();
+    let evil = home.path().join("\u{1b}[31mevil");
+    fs::copy("/bin/sleep", &evil).unwrap();
+    let stranger = spawn(Command::new(&evil).arg("600"));
+    fs::write(home.pid_file(), stranger.0.id().to_string()).unwrap();
+    eventually("it has its name", || {
+        let process = Process::open(stranger.0.id()).unwrap();
+        process.describe().contains("evil")
+    });
+    let outcome = home.run(["doctor"]).succeeds().prints(&["[31mevil (PID"]);
+    assert!(!outcome.stdout.contains('\u{1b}'), "{outcome:#?}");
+}

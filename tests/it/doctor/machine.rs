@@ -1,0 +1,130 @@
+//! Ports, the log file, and room for it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+
+use super::{as_nobody, finds, has_found, home_of_nobody, port, remember_admin_port};
+use crate::support::{Home, Outcome, eventually, needs_root};
+
+#[test]
+fn whoever_holds_a_port_is_named() {
+    for setting in ["PORT", "ADMIN_PORT"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut home = Home::new();
+        home.set(setting, port(&address));
+        let held = format!("{address} is in use by");
+        let me = format!("(PID {})", std::process::id());
+        let next = format!("stop it, or choose another {setting}");
+        finds(&home, 1, &[(setting, "wrong", &[&held, &me, &next])]);
+    }
+}
+
+#[test]
+fn a_daemon_with_another_pid_file_is_named_as_such() {
+    let mut home = Home::started();
+    remember_admin_port(&mut home);
+    let theirs = format!("the daemon of {} (PID", home.pid_file().display());
+    home.set(
+        "PID_FILE",
+        home.path().join("other.pid").display().to_string().as_str(),
+    );
+    let words = ["in use by", &*theirs, "choose another ADMIN_PORT"];
+    finds(&home, 1, &[("ADMIN_PORT", "wrong", &words)]);
+}
+
+#[test]
+fn an_address_that_this_machine_or_user_cannot_have_is_told() {
+    let mut home = Home::new();
+    home.set("HOST", "192.0.2.1");
+    let words = ["192.0.2.1 is not an address of this machine", "set HOST"];
+    finds(&home, 1, &[("HOST", "wrong", &words)]);
+
+    if !needs_root("an_address_that_this_machine_or_user_cannot_have_is_told") {
+        return;
+    }
+    let mut home = home_of_nobody();
+    home.set("HOST", "0.0.0.0");
+    home.set("PORT", "80");
+    let verb = as_nobody(&home, &["doctor", "--json"]);
+    let mut command = home.command("unshare");
+    // What a container may allow does not count in a namespace of our own.
+    command
+        .arg("--net")
+        .arg(verb.get_program())
+        .args(verb.get_args());
+    has_found(
+        &Outcome::of(&mut command),
+        1,
+        &[(
+            "PORT",
+            "wrong",
+            &["may not listen on 0.0.0.0:80", "CAP_NET_BIND_SERVICE"],
+        )],
+    );
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_told() {
+    let mut home = Home::new();
+    symlink("elsewhere", home.log_file()).unwrap();
+    finds(
+        &home,
+        1,
+        &[("log", "wrong", &["is a symbolic link", "another LOG_FILE"])],
+    );
+    fs::remove_file(home.log_file()).unwrap();
+    nix::unistd::mkfifo(&home.log_file(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    finds(&home, 1, &[("log", "wrong", &["is not a regular file"])]);
+    fs::remove_file(home.log_file()).unwrap();
+    home.set("LOG_FILE", "nowhere/fullon.log");
+    finds(
+        &home,
+        1,
+        &[("log", "wrong", &["cannot be made: there is no directory"])],
+    );
+    home.set("LOG_FILE", "-");
+    finds(&home, 0, &[]);
+    home.run(["doctor"])
+        .prints(&["goes to stdout", "set LOG_FILE for `fullon start`"]);
+}
+
+#[test]
+fn a_disk_without_room_is_told() {
+    if !needs_root("a_disk_without_room_is_told") {
+        return;
+    }
+    let home = Home::new();
+    let on_small_disk = |then: &str| {
+        let script = format!(
+            "mount -t tmpfs -o size=1m tmpfs disk && export LOG_FILE=$PWD/disk/log && {then}"
+        );
+        let mut command = home.command("unshare");
+        command
+            .args(["--mount", "--propagation", "private", "sh", "-ec", &script])
+            .arg(env!("CARGO_BIN_EXE_fullon"));
+        Outcome::of(&mut command)
+    };
+    fs::create_dir(home.path().join("disk")).unwrap();
+    let small = on_small_disk("exec \"$0\" doctor --json");
+    let words = ["1.0 MiB free", "disk", "smaller LOG_MAX_SIZE"];
+    has_found(&small, 0, &[("disk", "warning", &words)]);
+    let enough = on_small_disk("LOG_MAX_SIZE=64KiB exec \"$0\" doctor --json");
+    has_found(&enough, 0, &[]);
+    let fill = "dd if=/dev/zero of=disk/filler bs=4k status=none 2> /dev/null || true";
+    let full = on_small_disk(&format!("{fill}; exec \"$0\" doctor --json"));
+    has_found(&full, 1, &[("disk", "wrong", &["0 B free", "make room"])]);
+
+    // What a daemon says of its log counts, whatever can be seen from here.
+    on_small_disk(&format!("\"$0\" start > start; {fill}"));
+    let error = "No space left on device";
+    eventually("the daemon tells", || {
+        home.run(["status"]).stdout.contains(error)
+    });
+    finds(
+        &home,
+        1,
+        &[("log", "wrong", &[error, "tries again by itself"])],
+    );
+}

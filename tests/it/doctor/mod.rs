@@ -1,0 +1,227 @@
+//! `fullon doctor`: real faults, each told with what to do, and no false alarm beside them.
+
+mod answers;
+mod files;
+mod machine;
+mod settings;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{Home, Outcome};
+
+/// Subject and verdict of a finding, and words that are in what was seen or in the next step.
+type Expected<'a> = (&'a str, &'a str, &'a [&'a str]);
+
+/// These are all the findings that are not fine, and each says what to do.
+#[track_caller]
+fn has_found(outcome: &Outcome, code: i32, expected: &[Expected<'_>]) {
+    assert_eq!(outcome.code, code, "{outcome:#?}");
+    let mut ill = outcome.json()["findings"].as_array().unwrap().clone();
+    ill.retain(|finding| finding["verdict"] != "ok");
+    for (subject, verdict, words) in expected {
+        let at = ill.iter().position(|finding| {
+            let (seen, next) = (text(finding, "seen"), text(finding, "next"));
+            let text = format!("{seen} -> {next}");
+            finding["subject"] == *subject
+                && finding["verdict"] == *verdict
+                && words.iter().all(|word| text.contains(word))
+        });
+        match at {
+            Some(at) => drop(ill.remove(at)),
+            None => panic!("no {verdict} {subject} {words:?}: {ill:#?}"),
+        }
+    }
+    assert!(ill.is_empty(), "and also: {ill:#?}");
+}
+
+#[track_caller]
+fn text<'a>(finding: &'a Value, field: &str) -> &'a str {
+    finding[field]
+        .as_str()
+        .unwrap_or_else(|| panic!("no {field}: {finding}"))
+}
+
+#[track_caller]
+fn finds(home: &Home, code: i32, expected: &[Expected<'_>]) {
+    has_found(&home.run(["doctor", "--json"]), code, expected);
+}
+
+/// What was looked at.
+fn subjects(outcome: &Outcome) -> Vec<String> {
+    let json = outcome.json();
+    let findings = json["findings"].as_array().unwrap().iter();
+    findings
+        .map(|finding| text(finding, "subject").to_owned())
+        .collect()
+}
+
+/// The files of the home, with what would tell that one was written.
+fn snapshot(home: &Home) -> Vec<(PathBuf, u64, i64, i64)> {
+    let mut files: Vec<_> = fs::read_dir(home.path())
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let metadata = fs::symlink_metadata(&path).unwrap();
+            (
+                path,
+                metadata.size(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+            )
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// The port at the end of an address.
+fn port(address: &str) -> &str {
+    address.rsplit_once(':').unwrap().1
+}
+
+/// Keeps the port of the running daemon in the settings, as `ADMIN_PORT=8001` does outside of tests.
+fn remember_admin_port(home: &mut Home) {
+    let admin = home.admin();
+    home.set("ADMIN_PORT", port(&admin));
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Gives the files to somebody who is not root.
+fn give_to_nobody(paths: &[&Path]) {
+    for path in paths {
+        std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+}
+
+const NOBODY: u32 = 65534;
+
+/// A copy of the program that everybody may run, if they may use the home.
+fn program_for_all(home: &Home) -> PathBuf {
+    let program = home.path().join("fullon");
+    if !program.exists() {
+        fs::copy(env!("CARGO_BIN_EXE_fullon"), &program).unwrap();
+    }
+    program
+}
+
+/// The verb as run by somebody who is not root.
+fn as_nobody(home: &Home, arguments: &[&str]) -> Command {
+    let nobody = NOBODY.to_string();
+    let mut command = home.command("setpriv");
+    command
+        .args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups"])
+        .arg(program_for_all(home))
+        .args(arguments);
+    command
+}
+
+fn nobody_finds(home: &Home, code: i32, expected: &[Expected<'_>]) {
+    let outcome = Outcome::of(&mut as_nobody(home, &["doctor", "--json"]));
+    has_found(&outcome, code, expected);
+}
+
+/// A home that belongs to nobody.
+fn home_of_nobody() -> Home {
+    let home = Home::new();
+    give_to_nobody(&[home.path()]);
+    home
+}
+
+#[test]
+fn a_machine_without_a_daemon_is_healthy_and_stays_as_it_is() {
+    let home = Home::new();
+    let outcome = home.run(["doctor", "--json"]);
+    has_found(&outcome, 0, &[]);
+    assert_eq!(
+        subjects(&outcome),
+        [
+            "settings",
+            ".env",
+            "secret",
+            "PID file",
+            "PORT",
+            "ADMIN_PORT",
+            "log",
+            "disk"
+        ]
+    );
+    let json = outcome.json();
+    assert_eq!(
+        (&json["healthy"], &json["configuration_is_valid"]),
+        (&true.into(), &true.into())
+    );
+    home.run(["doctor"]).succeeds().prints(&[
+        "no daemon runs",
+        "-> fullon start\n",
+        "nothing is wrong\n",
+    ]);
+    assert_eq!(snapshot(&home), []);
+}
+
+#[test]
+fn a_running_daemon_is_healthy_and_one_line_says_so_of_each_thing() {
+    let home = Home::started();
+    let before = snapshot(&home);
+    let outcome = home.run(["doctor", "--json"]);
+    has_found(&outcome, 0, &[]);
+    let subjects = subjects(&outcome);
+    assert_eq!(
+        subjects,
+        [
+            "settings",
+            ".env",
+            "secret",
+            "PID file",
+            "state file",
+            "admin API",
+            "token",
+            "public API",
+            "restart",
+            "log",
+            "disk"
+        ]
+    );
+    let outcome = home.run(["doctor"]).succeeds();
+    assert_eq!(
+        (outcome.stderr.as_str(), outcome.stdout.contains('\x1b')),
+        ("", false)
+    );
+    let lines: Vec<_> = outcome.stdout.lines().collect();
+    assert_eq!(lines.len(), subjects.len() + 1, "{outcome:#?}");
+    for (line, subject) in lines.iter().zip(&subjects) {
+        assert!(line.starts_with(&format!("ok       {subject}")), "{line}");
+    }
+    assert_eq!(*lines.last().unwrap(), "11 findings: nothing is wrong");
+    // The daemon wrote to its log that it was asked.
+    let but_log = |files: Vec<(PathBuf, u64, i64, i64)>| {
+        let is_other = |file: &(PathBuf, u64, i64, i64)| file.0 != home.log_file();
+        files.into_iter().filter(is_other).collect::<Vec<_>>()
+    };
+    assert_eq!(but_log(snapshot(&home)), but_log(before));
+}
+
+fn random_key() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+#[test]
+fn the_verb_is_documented_wherever_verbs_are() {
+    let home = Home::new();
+    let codes = "Of `doctor`: 0 nothing is wrong";
+    home.run(["--help"]).succeeds().prints(&["doctor", codes]);
+    home.run(["man"])
+        .succeeds()
+        .prints(&["fullon doctor", codes]);
+    home.run(["doctor", "--help"]).succeeds().prints(&[codes]);
+    home.run(["completions", "bash"])
+        .succeeds()
+        .prints(&["doctor"]);
+}

@@ -1,0 +1,177 @@
+//! Settings, `.env`, the secret, and what else a process is given.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
+
+use super::{finds, has_found, program_for_all, random_key, set_mode, subjects};
+use crate::support::{Home, Outcome, needs_root};
+
+#[test]
+fn an_env_file_that_cannot_be_used_is_told_and_all_else_looked_at() {
+    let home = Home::new();
+    let env = home.path().join(".env");
+    fs::write(
+        &env,
+        "GOOD=1\nhunter2 in a bad line\nPORT=99999\nLOG_LEVEL=loud\n",
+    )
+    .unwrap();
+    let mut home = home;
+    home.unset("PORT");
+    let edit = format!("edit {}", env.display());
+    let outcome = home.run(["doctor", "--json"]);
+    has_found(
+        &outcome,
+        2,
+        &[
+            (
+                ".env",
+                "wrong",
+                &["line 2: expected NAME=value", "edit the file"],
+            ),
+            ("settings", "wrong", &["PORT: `99999`", &edit]),
+            ("settings", "wrong", &["LOG_LEVEL: `loud`", &edit]),
+        ],
+    );
+    assert!(!outcome.stdout.contains("hunter2"), "{outcome:#?}");
+    assert_eq!(outcome.json()["configuration_is_valid"], false);
+    assert!(subjects(&outcome).contains(&"disk".to_owned()));
+
+    fs::remove_file(&env).unwrap();
+    home.set("PORT", "0");
+    has_found(
+        &home.run(["--env-file", "missing", "doctor", "--json"]),
+        2,
+        &[(
+            ".env",
+            "wrong",
+            &["missing: cannot be read", "give --env-file a file"],
+        )],
+    );
+    has_found(
+        &home.run(["--log-keep", "many", "doctor", "--json"]),
+        2,
+        &[(
+            "settings",
+            "wrong",
+            &["LOG_KEEP: `many`", "change --log-keep"],
+        )],
+    );
+    home.set("SHUTDOWN_TIMEOUT", "2h");
+    let words = [
+        "SHUTDOWN_TIMEOUT: `2h`",
+        "change SHUTDOWN_TIMEOUT in the environment",
+    ];
+    finds(&home, 2, &[("settings", "wrong", &words)]);
+}
+
+#[test]
+fn a_secret_that_others_know_or_guess_is_told() {
+    let mut home = Home::new();
+    let env = home.path().join(".env");
+    fs::write(&env, format!("DB_PASSWORD={}\n", random_key())).unwrap();
+    set_mode(&env, 0o604);
+    let words = ["holds a secret", "mode 604", "chmod 600"];
+    finds(&home, 0, &[(".env", "warning", &words)]);
+    fs::write(&env, "DB_PASSWORD=\nDB_NAME=it\n").unwrap();
+    finds(&home, 0, &[]);
+    fs::remove_file(env).unwrap();
+
+    home.set("JWT_SECRET_KEY", "your-secret-key");
+    finds(
+        &home,
+        2,
+        &[("secret", "wrong", &["placeholder", "in the environment"])],
+    );
+    home.set("JWT_SECRET_KEY", "short");
+    finds(
+        &home,
+        2,
+        &[("secret", "wrong", &["JWT_SECRET_KEY: has 5 bytes"])],
+    );
+    home.set("JWT_SECRET_KEY", &"secret".repeat(6));
+    let outcome = home.run(["doctor", "--json"]);
+    let words = [
+        "JWT_SECRET_KEY (environment) is 6 bytes, repeated",
+        "openssl rand",
+    ];
+    has_found(&outcome, 1, &[("secret", "wrong", &words)]);
+    assert!(!outcome.stdout.contains("secretsecret"), "{outcome:#?}");
+
+    home.unset("JWT_SECRET_KEY");
+    let key = home.path().join(".fullon_master_api.key");
+    fs::write(&key, random_key()).unwrap();
+    set_mode(&key, 0o640);
+    let words = ["can be read by others (mode 640)", "chmod 600"];
+    finds(&home, 1, &[("secret", "wrong", &words)]);
+    set_mode(&key, 0o600);
+    finds(&home, 0, &[]);
+    fs::write(&key, "1".repeat(64)).unwrap();
+    finds(&home, 1, &[("secret", "wrong", &["is one byte, repeated"])]);
+    fs::write(&key, "short").unwrap();
+    finds(
+        &home,
+        1,
+        &[("secret", "wrong", &["less than 32 bytes", "remove it"])],
+    );
+    fs::remove_file(&key).unwrap();
+    symlink("elsewhere", &key).unwrap();
+    finds(
+        &home,
+        1,
+        &[("secret", "wrong", &["cannot be read", "set JWT_SECRET_KEY"])],
+    );
+}
+
+#[test]
+fn neither_a_home_nor_a_directory_nor_a_reader_is_needed() {
+    let home = Home::new();
+    let gone = home.path().join("gone");
+    fs::create_dir(&gone).unwrap();
+    let script = "rmdir ../gone && exec \"$0\" doctor --json";
+    let mut command = home.command("sh");
+    command
+        .args(["-c", script, env!("CARGO_BIN_EXE_fullon")])
+        .current_dir(&gone);
+    has_found(
+        &Outcome::of(&mut command),
+        0,
+        &[(
+            ".env",
+            "warning",
+            &["working directory was removed", "cd to"],
+        )],
+    );
+
+    // A user whom the system does not know has no home but what HOME says.
+    if needs_root("neither_a_home_nor_a_directory_nor_a_reader_is_needed") {
+        set_mode(home.path(), 0o755);
+        let mut command = home.command("setpriv");
+        command
+            .args(["--reuid", "54321", "--clear-groups"])
+            .arg(program_for_all(&home))
+            .args(["doctor", "--json"])
+            .env_remove("HOME")
+            .env("LOG_FILE", "/tmp/nobody-logs-here.log")
+            .current_dir("/");
+        let no_home = ("settings", "wrong", &["HOME", "set HOME"][..]);
+        has_found(
+            &Outcome::of(&mut command),
+            2,
+            &[
+                no_home,
+                (
+                    "settings",
+                    "wrong",
+                    &["PID_FILE", "HOME is not set", "set PID_FILE"],
+                ),
+            ],
+        );
+    }
+
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut deaf = home.fullon(["--port", "x", "doctor"]);
+    let status = deaf.stdout(writer).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(2));
+}
