@@ -17,7 +17,7 @@ use crate::support::{Connection, Home, Outcome, eventually, free_port, needs_roo
 fn a_suspended_daemon_is_told_in_time_and_left_alone() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
-    kill(Pid::from_raw(daemon.pid().cast_signed()), Signal::SIGSTOP).unwrap();
+    suspend(daemon.pid());
     let begun = Instant::now();
     let cure = format!("kill -CONT {}", daemon.pid());
     let words = ["no answer within 2s", "is suspended", &*cure];
@@ -35,6 +35,18 @@ fn a_suspended_daemon_is_told_in_time_and_left_alone() {
         begun.elapsed()
     );
     assert!(daemon.is_suspended());
+}
+
+/// Returns once no thread of the process runs any more: one of them could still answer.
+fn suspend(pid: u32) {
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGSTOP).unwrap();
+    eventually("it is suspended", || {
+        let mut threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        threads.all(|thread| {
+            let status = fs::read_to_string(thread.unwrap().path().join("status"));
+            status.is_ok_and(|status| status.contains("\nState:\tT"))
+        })
+    });
 }
 
 #[test]
@@ -198,7 +210,7 @@ fn what_answers_instead_of_the_public_api_is_named() {
     let mut home = Home::started();
     remember_admin_port(&mut home);
     fs::remove_file(State::path(&home.pid_file())).unwrap();
-    home.set("PORT", port(&serve("{}")));
+    home.set("PORT", port(&serve("200 OK", "{}")));
     let me = format!("(PID {}) listens there", std::process::id());
     finds(
         &home,
@@ -221,7 +233,7 @@ fn what_a_daemon_says_of_itself_is_passed_on() {
     let saying = |field: &str, value: Value| {
         let mut status = healthy.clone();
         status[field] = value;
-        let url = format!("http://{}", serve(&status.to_string()));
+        let url = format!("http://{}", serve("200 OK", &status.to_string()));
         home.run(["--admin-url", &url, "doctor", "--json"])
     };
     has_found(&saying("phase", json!("ready")), 0, &[]);
@@ -300,13 +312,12 @@ fn a_daemon_that_was_started_elsewhere_is_looked_at_where_it_is() {
 }
 
 /// An HTTP server that has one answer to everything.
-fn serve(body: &str) -> String {
+fn serve(status: &str, body: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let answer = format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    );
+    let length = body.len();
+    let answer =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -315,4 +326,69 @@ fn serve(body: &str) -> String {
         }
     });
     address
+}
+
+#[test]
+fn an_unhealthy_public_api_is_told() {
+    let mut home = Home::started();
+    remember_admin_port(&mut home);
+    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    let body = json!({ "status": "unhealthy", "version": "1", "service": "fullon_master_api" });
+    let server = serve("503 Service Unavailable", &body.to_string());
+    home.set("PORT", port(&server));
+    let words = ["says that it is unhealthy", "/health/ready tells why"];
+    finds(
+        &home,
+        0,
+        &[
+            ("state file", "warning", &["No such file"]),
+            ("public API", "warning", &words),
+        ],
+    );
+}
+
+#[test]
+fn a_token_is_refused_for_different_reasons() {
+    let home = Home::new();
+    let asking = |status: u16, detail: &str| {
+        let problem = json!({ "title": "Refused", "status": status, "detail": detail });
+        let server = serve(&format!("{status} Refused"), &problem.to_string());
+        home.run([
+            "--admin-url",
+            &format!("http://{server}"),
+            "doctor",
+            "--json",
+        ])
+    };
+    let none: Expected<'_> = (
+        "admin API",
+        "wrong",
+        &["there is no key", "its JWT_SECRET_KEY"],
+    );
+    has_found(&asking(401, ""), 1, &[none]);
+    home.token("admin:read");
+    for (status, detail, next) in [
+        (401, "the token has expired: `fullon token`", "the clocks"),
+        (
+            401,
+            "the token is not valid yet: `fullon token`",
+            "the clocks",
+        ),
+        (
+            401,
+            "the token is signed with another key: no",
+            "use the daemon's JWT_SECRET_KEY",
+        ),
+        (
+            403,
+            "the Host header names another machine: no",
+            "use http://127.0.0.1",
+        ),
+    ] {
+        let (reason, _) = detail.split_once(": ").unwrap();
+        let words = [reason, next];
+        let outcome = asking(status, detail);
+        has_found(&outcome, 1, &[("admin API", "wrong", &words)]);
+        assert!(!outcome.stdout.contains(": no"), "{outcome:#?}");
+    }
 }

@@ -152,7 +152,7 @@ fn neither_a_home_nor_a_directory_nor_a_reader_is_needed() {
             .arg(program_for_all(&home))
             .args(["doctor", "--json"])
             .env_remove("HOME")
-            .env("LOG_FILE", "/tmp/nobody-logs-here.log")
+            .env("LOG_FILE", "-")
             .current_dir("/");
         let no_home = ("settings", "wrong", &["HOME", "set HOME"][..]);
         has_found(
