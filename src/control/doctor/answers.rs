@@ -1,9 +1,11 @@
 //! What the two APIs say, or why they say nothing.
 
 use super::Finding;
-use crate::api::{CheckState, Health, HealthState, Phase, Problem, Status, VERSION};
+use super::settings::SETTINGS;
+use crate::api::{CheckState, ExitCause, Health, HealthState, Phase, Problem, Status, VERSION};
 use crate::auth::Refused;
 use crate::client::{ClientError, HealthError, base_of};
+use crate::config::DEFINITIONS;
 use crate::instance::{Process, listener_on};
 
 const ADMIN_API: &str = "admin API";
@@ -81,7 +83,8 @@ fn unstick(process: &Process) -> String {
     if process.is_suspended() {
         format!("kill -CONT {}", process.pid())
     } else {
-        "unless it just starts or stops, it hangs: fullon stop, then fullon start".into()
+        "unless it just starts or stops, or the network is blocked, it hangs: fullon restart --hard"
+            .into()
     }
 }
 
@@ -104,7 +107,7 @@ fn after_refusal(problem: &Problem, can_restart: bool) -> String {
     } else if problem.status == 403 {
         "use http://127.0.0.1 and the port"
     } else if can_restart {
-        "use the daemon's JWT_SECRET_KEY, or run this as its user; if the secret was changed, fullon restart"
+        "use the daemon's JWT_SECRET_KEY, or run this as its user; if the secret was changed, fullon restart --hard"
     } else {
         "use the daemon's JWT_SECRET_KEY, or run this as its user"
     }
@@ -141,38 +144,59 @@ pub fn of_public(
 
 /// What the daemon says of itself that somebody should know.
 pub fn of_status(status: &Status) -> Vec<Finding> {
-    let mut findings = Vec::new();
     let phase = match status.phase {
         Phase::Ready => None,
         Phase::Starting => Some("starts"),
         Phase::Draining => Some("stops: it finishes the requests in flight"),
     };
-    findings.extend(phase.map(|doing| {
-        Finding::warning(
-            DAEMON,
-            format!("it {doing}"),
-            "fullon status tells when it is done",
-        )
-    }));
-    if status.version != VERSION {
-        findings.push(Finding::warning(
-            DAEMON,
-            format!(
-                "it is version {}, and this program is {VERSION}",
-                status.version
-            ),
-            "fullon restart",
-        ));
-    }
-    for check in &status.checks {
-        if check.state == CheckState::Down && check.name != LOG_CHECK {
+    let phase = phase.map(|doing| {
+        let next = "fullon status tells when it is done";
+        Finding::warning(DAEMON, format!("it {doing}"), next)
+    });
+    let version = (status.version != VERSION).then(|| {
+        let seen = format!(
+            "it is version {}, and this program is {VERSION}",
+            status.version
+        );
+        Finding::warning(DAEMON, seen, "fullon restart")
+    });
+    let pending = &status.pending_restart;
+    let reloads = |name: &String| DEFINITIONS.iter().any(|it| it.name == name && it.reloads);
+    let edited = (!pending.is_empty()).then(|| {
+        let seen = format!("edited and not in force: {}", pending.join(", "));
+        let is_reload_enough = pending.iter().all(reloads);
+        let next = if is_reload_enough {
+            "fullon reload"
+        } else {
+            "fullon restart"
+        };
+        Finding::warning(SETTINGS, seen, next)
+    });
+    let crash = status
+        .last_exit
+        .as_ref()
+        .filter(|exit| exit.cause == ExitCause::Crashed)
+        .map(|exit| {
+            let at = exit.at.as_deref().unwrap_or("an unknown time");
+            let seen = format!(
+                "the one before it (PID {}) crashed or was killed at {at}",
+                exit.pid
+            );
+            Finding::warning(DAEMON, seen, "fullon status --json has its last lines")
+        });
+    let down = status
+        .checks
+        .iter()
+        .filter(|check| check.state == CheckState::Down && check.name != LOG_CHECK)
+        .map(|check| {
             let error = check.last_error.as_deref().unwrap_or("it does not say why");
-            findings.push(Finding::wrong(
-                HEALTH,
-                format!("{} is down: {error}", check.name),
-                "the daemon tries again by itself; correct the settings or what they point to",
-            ));
-        }
-    }
-    findings
+            let next =
+                "correct its settings, or what they point to: the daemon tries again by itself";
+            Finding::wrong(HEALTH, format!("{} is down: {error}", check.name), next)
+        });
+    [phase, version, edited, crash]
+        .into_iter()
+        .flatten()
+        .chain(down)
+        .collect()
 }

@@ -21,6 +21,9 @@ use crate::logs::{LogFile, LogFileError};
 const LOG: &str = "log";
 const DISK: &str = "disk";
 
+/// Who holds the ports of units that are started when somebody connects.
+const SYSTEMD: &str = "systemd (PID 1)";
+
 /// Below which part of the file system room is scarce: 1 in so many.
 const SCARCE_PART: u64 = 100;
 
@@ -81,6 +84,9 @@ fn port(
             let seen = format!("{address} is in use by {who}");
             if life == Life::Unknown {
                 Finding::warning(port, seen, "it may be the daemon: fullon status")
+            } else if who == SYSTEMD {
+                let next = "if that is for the daemon (socket activation), systemctl start it";
+                Finding::warning(port, seen, next)
             } else {
                 Finding::wrong(port, seen, next)
             }

@@ -10,7 +10,7 @@ use super::machine::obstacle;
 use crate::auth::{KeyError, read_key_file};
 use crate::config::{Locator, Problem, Secret, Source, Sources, flag};
 
-const SETTINGS: &str = "settings";
+pub const SETTINGS: &str = "settings";
 const ENV_FILE: &str = ".env";
 const SECRET: &str = "secret";
 const JWT_SECRET_KEY: &str = "JWT_SECRET_KEY";

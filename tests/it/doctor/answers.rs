@@ -89,7 +89,7 @@ fn a_blocked_network_is_told() {
     let home = Home::started();
     let mut command = home.command("unshare");
     command.args(["--net", env!("CARGO_BIN_EXE_fullon"), "doctor", "--json"]);
-    let words = ["cannot be reached", "lives", "fullon stop"];
+    let words = ["cannot be reached", "lives", "or the network is blocked"];
     has_found(
         &Outcome::of(&mut command),
         1,
@@ -144,11 +144,14 @@ fn a_refused_token_is_told_with_the_reason() {
     finds(
         &home,
         0,
-        &[(
-            "token",
-            "warning",
-            &["`fullon token` is refused", reason, "fullon restart"],
-        )],
+        &[
+            (
+                "token",
+                "warning",
+                &["`fullon token` is refused", reason, "fullon reload"],
+            ),
+            ("settings", "warning", &["not in force: JWT_SECRET_KEY"]),
+        ],
     );
     remember_admin_port(&mut home);
     fs::remove_file(State::path(&home.pid_file())).unwrap();
@@ -297,7 +300,8 @@ fn a_daemon_that_was_started_elsewhere_is_looked_at_where_it_is() {
     fs::write(there.join(".env"), "LOG_FILE=daemon.log\nLOG_KEEP=x\n").unwrap();
     let edit = format!("edit {}", there.join(".env").display());
     let words = ["would be refused: LOG_KEEP: `x`", &*edit];
-    finds(&home, 2, &[("restart", "wrong", &words)]);
+    let edited = ("settings", "warning", &["not in force: "][..]);
+    finds(&home, 2, &[("restart", "wrong", &words), edited]);
 
     let moved = home.path().join("moved");
     fs::rename(&there, &moved).unwrap();
@@ -306,9 +310,27 @@ fn a_daemon_that_was_started_elsewhere_is_looked_at_where_it_is() {
         1,
         &[
             ("restart", "warning", &["which is gone", "fullon stop"]),
+            edited,
             ("log", "wrong", &["there is no directory"]),
         ],
     );
+}
+
+#[test]
+fn settings_that_were_edited_are_told_with_what_puts_them_in_force() {
+    let home = Home::started();
+    let env = home.path().join(".env");
+    fs::write(&env, "SHUTDOWN_TIMEOUT=3s\nLOG_KEEP=2\n").unwrap();
+    let words = ["not in force: LOG_KEEP, SHUTDOWN_TIMEOUT", "fullon reload"];
+    finds(&home, 0, &[("settings", "warning", &words)]);
+    fs::write(&env, "SHUTDOWN_TIMEOUT=3s\nLOG_FORMAT=json\n").unwrap();
+    let words = [
+        "not in force: LOG_FORMAT, SHUTDOWN_TIMEOUT",
+        "fullon restart",
+    ];
+    finds(&home, 0, &[("settings", "warning", &words)]);
+    home.run(["restart"]).succeeds();
+    finds(&home, 0, &[]);
 }
 
 /// An HTTP server that has one answer to everything.

@@ -46,7 +46,15 @@ fn a_stale_pid_file_is_told_with_what_its_number_means_now() {
     fs::write(home.pid_file(), stranger.0.id().to_string()).unwrap();
     let number = format!("the number in it is {}", stranger.0.id());
     let words = [&*daemon.describe(), "holds it", &number, "fullon restart"];
-    finds(&home, 0, &[("PID file", "warning", &words)]);
+    let crashed = format!("(PID {}) crashed", killed.pid());
+    finds(
+        &home,
+        0,
+        &[
+            ("PID file", "warning", &words),
+            ("daemon", "warning", &[&crashed, "fullon status --json"]),
+        ],
+    );
 }
 
 #[test]

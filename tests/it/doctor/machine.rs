@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 
 use super::{as_nobody, finds, has_found, home_of_nobody, port, remember_admin_port};
-use crate::support::{Home, Outcome, eventually, needs_root};
+use crate::support::{Home, Outcome, eventually, free_port, needs_root};
 
 #[test]
 fn whoever_holds_a_port_is_named() {
@@ -62,6 +62,31 @@ fn an_address_that_this_machine_or_user_cannot_have_is_told() {
             "wrong",
             &["may not listen on 0.0.0.0:80", "CAP_NET_BIND_SERVICE"],
         )],
+    );
+}
+
+#[test]
+fn a_port_that_systemd_holds_may_be_for_the_daemon() {
+    if !needs_root("a_port_that_systemd_holds_may_be_for_the_daemon") {
+        return;
+    }
+    let mut home = Home::new();
+    let port = free_port().to_string();
+    home.set("PORT", &port);
+    let systemd = home.path().join("systemd");
+    symlink("/usr/bin/python3", &systemd).unwrap();
+    let script = "import socket, subprocess, sys; holds = socket.create_server(('127.0.0.1', int(sys.argv[1]))); \
+                  sys.exit(subprocess.run([sys.argv[2], 'doctor', '--json']).returncode)";
+    let mut command = home.command("unshare");
+    command
+        .args(["--pid", "--fork", "--mount-proc"])
+        .arg(systemd)
+        .args(["-c", script, &port, env!("CARGO_BIN_EXE_fullon")]);
+    let words = ["in use by systemd (PID 1)", "systemctl start"];
+    has_found(
+        &Outcome::of(&mut command),
+        0,
+        &[("PORT", "warning", &words)],
     );
 }
 
