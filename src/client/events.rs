@@ -1,10 +1,15 @@
 //! Server-sent events (HTML standard, section 9.2.6), as far as the log stream uses them.
 
+use std::time::Duration;
+
 use memchr::memchr;
 use reqwest::Response;
 
 use super::{ClientError, root_cause};
 use crate::api::{LogEntry, StreamEnd, event};
+
+/// How long a stream may be silent: the daemon says at least every 15 s that it is alive.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// What arrives on the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +64,14 @@ impl LogEvents {
                     return Ok(Some(event));
                 }
             }
-            let chunk = self.response.chunk().await;
-            match chunk.map_err(|error| ClientError::Unreachable {
+            let unreachable = |reason| ClientError::Unreachable {
                 base: self.base.clone(),
-                reason: root_cause(&error),
-            })? {
+                reason,
+            };
+            let chunk = tokio::time::timeout(SILENCE_TIMEOUT, self.response.chunk()).await;
+            let chunk = chunk
+                .map_err(|_| unreachable(format!("nothing came within {SILENCE_TIMEOUT:?}")))?;
+            match chunk.map_err(|error| unreachable(root_cause(&error)))? {
                 Some(chunk) => self.parser.buffer.extend_from_slice(&chunk),
                 None => return Ok(None),
             }

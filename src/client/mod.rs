@@ -25,8 +25,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much longer than its successor may take a daemon may take to say what became of it.
 const RESTART_MARGIN: Duration = Duration::from_secs(10);
-/// How long a stream may be silent: the daemon says at least every 15 s that it is alive.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 /// How long a token of ours lives: as long as one call, and clocks that differ a little.
 const TOKEN_LIFETIME: Duration = Duration::from_mins(1);
 
@@ -120,7 +118,6 @@ impl AdminClient {
         let http = reqwest::Client::builder()
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(SILENCE_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|_| ClientError::Address(base.to_owned()))?;

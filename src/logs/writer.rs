@@ -28,6 +28,10 @@ const NAMELESS_FOR: Duration = Duration::from_secs(1);
 /// How long a rotation that failed is not tried again.
 const ROTATE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
+/// How often, and how long apart, it is looked whether another process finishes the line that it has begun.
+const LOOKS: u32 = 20;
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
 /// The log file cannot be used.
 #[derive(Debug, Error)]
 pub enum LogFileError {
@@ -257,7 +261,7 @@ impl LogFile {
         let mut begun = match self.begun.take() {
             Some((bytes, then)) if then == size => bytes,
             _ => {
-                if size != self.known_size && !self.ends_with_newline(size)? {
+                if size != self.known_size && self.is_cut_off(&mut size)? {
                     // Somebody was cut off within a line: ours begins on its own.
                     self.file.write_all(b"\n")?;
                     size += 1;
@@ -309,6 +313,21 @@ impl LogFile {
             None if size == 0 => first_line(),
             None => 0,
         }
+    }
+
+    /// Whether the file ends within a line. One that grows is being written to by a process that hands over.
+    fn is_cut_off(&self, size: &mut u64) -> io::Result<bool> {
+        for _ in 0..LOOKS {
+            if self.ends_with_newline(*size)? {
+                return Ok(false);
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+            let before = std::mem::replace(size, self.file.metadata()?.len());
+            if *size == before {
+                return Ok(true);
+            }
+        }
+        Ok(true)
     }
 
     fn ends_with_newline(&self, size: u64) -> io::Result<bool> {
