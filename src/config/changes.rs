@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{DEFINITIONS, Definition, LogSettings, MASK, Origin, Settings, Sources};
-use crate::api::SettingChange;
+use crate::api::{ReloadDone, SettingChange, SettingEntry};
 
 /// The text of every setting. Secrets are among them, so it does not show itself.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,15 +44,6 @@ impl fmt::Debug for Texts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
-}
-
-/// What became of edited settings.
-#[derive(Debug, Clone, Default)]
-pub struct Changes {
-    /// In force now.
-    pub applied: Vec<SettingChange>,
-    /// In force only after a restart.
-    pub waiting: Vec<SettingChange>,
 }
 
 /// The settings that the daemon runs with, and where they came from.
@@ -94,14 +85,14 @@ impl InForce {
     }
 
     /// Puts in force what of `new` can be without a restart.
-    pub fn adopt(&self, new: Settings) -> Changes {
+    pub fn adopt(&self, new: Settings) -> ReloadDone {
         let old = self.settings();
-        let mut changes = Changes::default();
+        let mut done = ReloadDone::default();
         for definition in old.texts.changed(&new.texts) {
             let list = if definition.reloads {
-                &mut changes.applied
+                &mut done.changed
             } else {
-                &mut changes.waiting
+                &mut done.needs_restart
             };
             list.push(old.texts.change(definition, &new.texts));
         }
@@ -110,7 +101,7 @@ impl InForce {
             .settings
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(merged);
-        changes
+        done
     }
 }
 
@@ -124,7 +115,7 @@ impl Settings {
                 Some(text) => texts.0.insert(definition.name, text.clone()),
                 None => texts.0.remove(definition.name),
             };
-            let is_it = |entry: &&crate::api::SettingEntry| entry.name == definition.name;
+            let is_it = |entry: &&SettingEntry| entry.name == definition.name;
             if let Some(entry) = entries.iter_mut().find(|entry| is_it(&&**entry))
                 && let Some(new) = new.entries.iter().find(is_it)
             {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use thiserror::Error;
 
-pub use changes::{Changes, InForce};
+pub use changes::InForce;
 pub use origin::Origin;
 pub use parse::{LogFormat, LogTarget};
 pub use partial::Partial;

@@ -65,10 +65,6 @@ impl Reloadable {
         self.keyring.configure(&key);
         self.sessions.configure(&key);
         self.log.reopen();
-        let changes = self.in_force.adopt(settings);
-        Ok(ReloadDone {
-            changed: changes.applied,
-            needs_restart: changes.waiting,
-        })
+        Ok(self.in_force.adopt(settings))
     }
 }
