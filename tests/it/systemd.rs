@@ -1,9 +1,10 @@
 //! The shipped units under a real systemd.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Answer, Connection, Machine, SERVICE, eventually, needs_root, request};
+use crate::support::{
+    Clients, Connection, Load, Machine, SERVICE, eventually, needs_root, request,
+};
 
 const SOCKET: &str = "fullon_master_api.socket";
 const PUBLIC: &str = "127.0.0.1:8000";
@@ -156,6 +157,11 @@ fn it_is_started_again_after_a_crash_but_not_with_invalid_settings() {
         .succeeds();
     succeeded_by_another(&machine, old);
     assert_eq!(machine.property("NRestarts"), "1");
+    let last = &status(&machine)["last_exit"];
+    assert_eq!(
+        (&last["cause"], &last["pid"]),
+        (&"crashed".into(), &old.into())
+    );
 
     machine.settings("PORT=none\n");
     machine.systemctl(["restart", SERVICE]).exits(1);
@@ -174,7 +180,7 @@ fn one_that_hangs_is_replaced() {
     let Some(machine) = booted("one_that_hangs_is_replaced") else {
         return;
     };
-    machine.drop_in("WatchdogSec=2s");
+    machine.drop_in("WatchdogSec=2s\nRestartSec=0");
     started(&machine);
     hangs_and_is_replaced(&machine);
     // A successor reports as its predecessor did.
@@ -187,7 +193,7 @@ fn one_that_hangs_is_replaced() {
 
 fn hangs_and_is_replaced(machine: &Machine) {
     let old = machine.main_pid();
-    for _ in 0..3 {
+    for _ in 0..2 {
         let last = machine.property("WatchdogTimestampMonotonic");
         eventually("it reports", || {
             machine.property("WatchdogTimestampMonotonic") != last
@@ -201,32 +207,40 @@ fn hangs_and_is_replaced(machine: &Machine) {
 }
 
 #[test]
-fn a_reload_replaces_the_process_and_fails_no_request() {
-    let Some(machine) = booted("a_reload_replaces_the_process_and_fails_no_request") else {
+fn a_reload_replaces_the_process_and_nobody_notices() {
+    let Some(machine) = booted("a_reload_replaces_the_process_and_nobody_notices") else {
         return;
     };
+    // The journal is for what this test looks for.
+    machine.settings("LOG_LEVEL=info,access=off\n");
     started(&machine);
     let mut pids = vec![machine.main_pid()];
-    let answered = under_load(&machine, || {
-        for _ in 0..4 {
-            machine.systemctl(["reload", SERVICE]).succeeds();
-            let pid = machine.main_pid();
-            assert!(!pids.contains(&pid), "{pid} is new, after {pids:?}");
-            pids.push(pid);
-        }
-    });
-    assert!(answered.iter().all(|count| *count > 20), "{answered:?}");
+    let load = machine.inside(|| Load::begin(PUBLIC, &Clients::default()));
+    for _ in 0..4 {
+        load.goes_on(200);
+        machine.systemctl(["reload", SERVICE]).succeeds();
+        let pid = machine.main_pid();
+        assert!(!pids.contains(&pid), "{pid} is new, after {pids:?}");
+        pids.push(pid);
+    }
+    load.goes_on(200);
+    load.end().is_flawless();
     assert_eq!(machine.property("NRestarts"), "0");
     assert_eq!(machine.property("StatusText"), "serving");
-    // The old ones are gone, and what they logged is in the same journal.
-    eventually("the last one is alone", || {
+    eventually("the old ones are gone", || {
         processes(&machine) == machine.main_pid().to_string()
     });
     serves(&machine);
-    let journal = machine.journal();
-    assert_eq!(journal.matches(" ready version=").count(), 5, "{journal}");
     machine.systemctl(["stop", SERVICE]).succeeds();
     assert_eq!(machine.property("Result"), "success");
+
+    let journal = machine.journal();
+    assert_eq!(journal.matches(" ready version=").count(), 5, "{journal}");
+    assert!(journal.contains(" stopped\n"), "{journal}");
+    // systemd is the parent of each main process, and hears from nobody else.
+    for complaint in ["not our child", "reception only permitted"] {
+        assert!(!journal.contains(complaint), "{journal}");
+    }
 }
 
 /// The processes of the service.
@@ -279,7 +293,29 @@ fn a_reload_takes_the_new_settings_and_the_new_program_or_changes_nothing() {
     let link = format!("/proc/{new}/exe");
     let running = machine.run("readlink", [link.as_str()]).succeeds();
     assert_eq!(running.stdout.trim_end(), "/usr/local/bin/fullon");
-    assert!(fullon(&machine, ["status", "--json"]).contains("\"log_level\":\"debug\""));
+    assert_eq!(status(&machine)["log_level"], "debug");
+}
+
+/// What the daemon says of itself.
+fn status(machine: &Machine) -> serde_json::Value {
+    let told: serde_json::Value =
+        serde_json::from_str(&fullon(machine, ["status", "--json"])).unwrap();
+    told["status"].clone()
+}
+
+/// A request whose body never comes is in flight for as long as the deadline lets it.
+fn unfinished_request(machine: &Machine) -> Connection {
+    let token = fullon(machine, ["token"]);
+    let mut connection = machine.inside(|| Connection::open(ADMIN));
+    let head = format!(
+        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{",
+        token.trim()
+    );
+    connection.send_bytes(head.as_bytes());
+    eventually("it is in flight", || {
+        status(machine)["http"]["in_flight"] == 2
+    });
+    connection
 }
 
 #[test]
@@ -288,14 +324,9 @@ fn a_successor_that_crashes_while_the_old_one_drains_is_replaced() {
     else {
         return;
     };
+    machine.settings("SHUTDOWN_TIMEOUT=2s\n");
     started(&machine);
-    let token = fullon(&machine, ["token"]);
-    let mut in_flight = machine.inside(|| Connection::open(ADMIN));
-    let head = format!(
-        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{",
-        token.trim()
-    );
-    in_flight.send_bytes(head.as_bytes());
+    let _request = unfinished_request(&machine);
     let old = machine.main_pid();
     machine.systemctl(["reload", SERVICE]).succeeds();
     let successor = machine.main_pid();
@@ -318,18 +349,26 @@ fn a_socket_of_systemd_starts_the_daemon_and_keeps_connections_waiting() {
     serves(&machine);
     assert_eq!(machine.property("ActiveState"), "active");
 
+    let clients = Clients {
+        fresh: 8,
+        kept: 0,
+        idle: 0,
+    };
+    let load = machine.inside(|| Load::begin(PUBLIC, &clients));
     let mut pids = vec![machine.main_pid()];
-    let answered = machine.inside(|| {
-        while_clients(&[one_connection_each, one_connection_each], || {
-            for verb in ["restart", "reload", "restart"] {
-                machine.systemctl([verb, SERVICE]).succeeds();
-                let pid = machine.main_pid();
-                assert!(!pids.contains(&pid), "{pid} is new, after {pids:?}");
-                pids.push(pid);
-            }
-        })
-    });
-    assert!(answered.iter().all(|count| *count > 20), "{answered:?}");
+    for verb in ["restart", "reload", "restart"] {
+        load.goes_on(200);
+        machine.systemctl([verb, SERVICE]).succeeds();
+        let pid = machine.main_pid();
+        assert!(!pids.contains(&pid), "{pid} is new, after {pids:?}");
+        pids.push(pid);
+    }
+    load.goes_on(200);
+    for failure in load.end().failures {
+        // While it drains for good, it says that it is not healthy.
+        let is_drain = failure.what.contains("another answer: HTTP/1.1 503");
+        assert!(is_drain, "{failure:?}");
+    }
 
     machine
         .systemctl(["kill", "--signal=KILL", SERVICE])
@@ -370,78 +409,4 @@ fn a_stop_ends_the_streams() {
     assert_eq!(machine.property("ActiveState"), "inactive");
     assert_eq!(machine.property("Result"), "success");
     assert_eq!(machine.property("ExecMainStatus"), "0");
-}
-
-/// Asks as long as it is not told to stop; how often it was answered.
-type Client = fn(&AtomicBool) -> usize;
-
-/// All kinds of clients, while the work is done.
-fn under_load(machine: &Machine, work: impl FnOnce() + Send) -> Vec<usize> {
-    let clients = [one_connection_each, kept_and_busy, kept_and_thinking];
-    machine.inside(|| while_clients(&clients, work))
-}
-
-/// Does the work while the clients ask; how often each was answered. One that is refused, cut off, or answered with anything
-/// else fails.
-fn while_clients(clients: &[Client], work: impl FnOnce()) -> Vec<usize> {
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let clients: Vec<_> = clients
-            .iter()
-            .map(|client| scope.spawn(|| client(&is_over)))
-            .collect();
-        let ends = Ends(&is_over);
-        work();
-        drop(ends);
-        let answered = clients.into_iter().map(|client| client.join().unwrap());
-        answered.collect()
-    })
-}
-
-/// Also when the work fails.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-fn one_connection_each(is_over: &AtomicBool) -> usize {
-    let mut answered = 0;
-    while !is_over.load(Ordering::Relaxed) {
-        let answer = request(PUBLIC, "GET", "/health", &[("Connection", "close")], "");
-        assert_eq!(answer.status, 200, "{answer:#?}");
-        answered += 1;
-    }
-    answered
-}
-
-fn kept_and_busy(is_over: &AtomicBool) -> usize {
-    kept(is_over, Duration::ZERO)
-}
-
-fn kept_and_thinking(is_over: &AtomicBool) -> usize {
-    kept(is_over, Duration::from_millis(10))
-}
-
-/// Keeps its connection until it is told to open another.
-fn kept(is_over: &AtomicBool, pause: Duration) -> usize {
-    let mut answered = 0;
-    let mut connection = Connection::open(PUBLIC);
-    while !is_over.load(Ordering::Relaxed) {
-        connection.send("GET", "/health", &[], "");
-        let answer = connection.answer("GET");
-        assert_eq!(answer.status, 200, "{answer:#?}");
-        answered += 1;
-        if is_last(&answer) {
-            connection = Connection::open(PUBLIC);
-        }
-        std::thread::sleep(pause);
-    }
-    answered
-}
-
-fn is_last(answer: &Answer) -> bool {
-    answer.header("connection") == Some("close")
 }
