@@ -227,7 +227,7 @@ impl Life {
         let timeout = timeout.unwrap_or(settings.shutdown_timeout);
         let mut signals = requests.into_signals();
         health.enter(Phase::Draining);
-        systemd::notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+        systemd::notify_stopping(timeout);
         tracing::info!(by, ?timeout, "stopping");
         // So that followers see it before their streams end.
         reloadable.log.settle(Duration::from_secs(1));

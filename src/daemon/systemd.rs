@@ -12,6 +12,8 @@ use crate::server::{Probe, Shutdown};
 
 /// Signs of life in the time after which systemd misses one.
 const SIGNS: u32 = 3;
+/// How long it may take to cut off what has not drained, and to write the last lines of the log.
+const LAST_THINGS: Duration = Duration::from_secs(10);
 
 /// Whether somebody wants to be told who the main process is.
 pub fn is_there() -> bool {
@@ -31,6 +33,16 @@ pub fn notify_reloading() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!(%error, "systemd could not be told"),
     }
+}
+
+/// Says that this process drains, for so long at most, whatever `TimeoutStopSec=` is.
+pub fn notify_stopping(timeout: Duration) {
+    let timeout = (timeout + LAST_THINGS).as_micros();
+    notify(&[
+        NotifyState::Stopping,
+        NotifyState::Status("draining"),
+        NotifyState::ExtendTimeoutUsec(u32::try_from(timeout).unwrap_or(u32::MAX)),
+    ]);
 }
 
 /// The sockets that a `.socket` unit listens on.

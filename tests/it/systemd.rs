@@ -379,6 +379,21 @@ fn a_socket_of_systemd_starts_the_daemon_and_keeps_connections_waiting() {
 }
 
 #[test]
+fn a_stop_takes_as_long_as_the_settings_say() {
+    let Some(machine) = booted("a_stop_takes_as_long_as_the_settings_say") else {
+        return;
+    };
+    machine.drop_in("TimeoutStopSec=500ms");
+    machine.settings("SHUTDOWN_TIMEOUT=2s\n");
+    started(&machine);
+    let _request = unfinished_request(&machine);
+    let began = Instant::now();
+    machine.systemctl(["stop", SERVICE]).succeeds();
+    assert!(began.elapsed() >= Duration::from_secs(2), "it drained");
+    assert_eq!(machine.property("Result"), "success");
+}
+
+#[test]
 fn a_stop_ends_the_streams() {
     let Some(machine) = booted("a_stop_ends_the_streams") else {
         return;
