@@ -18,8 +18,8 @@ def hello(protocol=1):
 def take():
     text, descriptors, _, _ = daemon.recvmsg(65536, socket.CMSG_SPACE(4 * 64))
     assert descriptors, text
-def ready():
-    daemon.sendall(b'{\"ready\":{\"pid\":%d,\"server\":\"http://127.0.0.1:1\",\"admin\":\"http://127.0.0.1:1\"}}\\n' % os.getpid())
+def ready(pid=os.getpid()):
+    daemon.sendall(b'{\"ready\":{\"pid\":%d,\"server\":\"http://127.0.0.1:1\",\"admin\":\"http://127.0.0.1:1\"}}\\n' % pid)
 ";
 
 /// A daemon whose program was replaced, under load.
@@ -112,8 +112,9 @@ impl Case {
             inspect(&home.pid_file()).unwrap(),
             Presence::Held(_)
         ));
-        // Settings that are not valid are told first.
-        assert_ne!(home.run(["start"]).code, 0);
+        home.run(["--env-file", "/dev/null", "start"])
+            .exits(1)
+            .says(&["already running"]);
         let status = home.ask("GET", "/admin/status").json();
         assert_eq!(
             (&status["pid"], &status["phase"], &status["generation"]),
@@ -225,6 +226,12 @@ fn one_that_says_that_it_is_ready_before_it_took_anything() {
 #[test]
 fn one_that_says_that_it_is_ready_and_is_not() {
     Case::impostor("hello(); take(); ready(); time.sleep(600)").fails(1, 500, &[]);
+}
+
+#[test]
+fn one_that_says_that_its_predecessor_is_ready() {
+    let lines = "hello(); take(); ready(os.getppid()); time.sleep(600)";
+    Case::impostor(lines).fails(1, 500, &[]);
 }
 
 #[test]

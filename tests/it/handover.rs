@@ -10,7 +10,9 @@ use fullon_master_api::instance::{Presence, inspect};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Clients, Home, Load, Outcome, Program, children, eventually, request};
+use crate::support::{
+    Clients, Connection, Home, Load, Outcome, Program, children, eventually, request,
+};
 
 fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
@@ -79,6 +81,56 @@ fn what_is_printed() {
     );
     home.run(["restart", "--hard"]).succeeds();
     assert_eq!(generation(&home), 1);
+}
+
+/// What the system knows of a process, without what differs by its nature.
+fn seen_from_outside(pid: u32) -> Vec<String> {
+    let file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
+    let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).unwrap();
+    let stat = file("stat");
+    let stat: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let status = file("status");
+    let kept = [
+        "Umask",
+        "SigBlk",
+        "SigIgn",
+        "SigCgt",
+        "NoNewPrivs",
+        "CapEff",
+    ];
+    let status = status
+        .lines()
+        .filter(|line| kept.iter().any(|name| line.starts_with(name)));
+    let mut seen: Vec<String> = status.map(str::to_owned).collect();
+    seen.push(file("limits"));
+    seen.extend(
+        ["cwd", "root", "exe", "fd/0", "fd/1", "fd/2"].map(|name| link(name).display().to_string()),
+    );
+    // Session, terminal, nice value (`proc_pid_stat(5)`).
+    seen.extend([stat[3], stat[4], stat[16]].map(|field| field.replace(&pid.to_string(), "self")));
+    seen.push(file("environ").replace('\0', "\n"));
+    seen
+}
+
+#[test]
+fn a_successor_differs_in_nothing_from_a_daemon_that_was_started() {
+    let home = Home::started();
+    let state = || home.state();
+    let usage = || {
+        let process = home.ask("GET", "/admin/status").json()["process"].clone();
+        (process["open_files"].clone(), process["threads"].clone())
+    };
+    let arguments = || fs::read_to_string(format!("/proc/{}/cmdline", state().pid)).unwrap();
+    let (first, before) = (seen_from_outside(state().pid), usage());
+    home.restart();
+    let successor = arguments();
+    for _ in 0..5 {
+        home.restart();
+        assert_eq!(seen_from_outside(state().pid), first);
+    }
+    assert_eq!(arguments(), successor);
+    // Until those before it are gone, it knows them.
+    eventually("it uses as much as the first", || usage() == before);
 }
 
 /// A program that tells that it runs, and then waits until it may go on as `program`.
@@ -239,6 +291,32 @@ fn a_sigterm_ends_a_restart_that_is_under_way() {
         signal(home.daemon().unwrap().pid(), Signal::SIGTERM);
     });
     outcome.exits(1);
+}
+
+/// Whoever is asked to stop, the one that leaves or the one that comes, none is left.
+#[test]
+fn a_stop_at_any_moment_of_a_restart_is_a_stop() {
+    const ROUNDS: u32 = 30;
+
+    let home = Home::started();
+    let begun = Instant::now();
+    home.restart();
+    let pace = begun.elapsed();
+    for round in 0..ROUNDS {
+        let bearer = home.bearer();
+        let mut restart = Connection::open(&home.admin());
+        let headers = [("Authorization", bearer.as_str())];
+        restart.send("POST", "/admin/restart", &headers, "");
+        thread::sleep(pace * round / ROUNDS);
+        let stop = home.run(["stop"]);
+        assert_eq!(stop.code, 0, "round {round}: {stop:#?}");
+        // Its answer, if it had one, is of no interest.
+        drop(restart);
+        assert!(home.daemon().is_none(), "round {round}: {}", home.log());
+        home.becomes_empty();
+        assert!(!home.pid_file().exists());
+        home.run(["start"]).succeeds();
+    }
 }
 
 #[test]

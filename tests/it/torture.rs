@@ -114,8 +114,9 @@ impl Arena {
     fn becomes_healthy(&self) {
         let state = || State::read(&self.home.pid_file(), self.home.daemon()?.pid()).ok();
         eventually("the daemon is there", || state().is_some());
-        let health = request(&self.home.public(), "GET", "/health", &[], "");
-        assert_eq!(health.status, 200);
+        eventually("the daemon is healthy", || {
+            request(&self.home.public(), "GET", "/health", &[], "").status == 200
+        });
     }
 }
 
