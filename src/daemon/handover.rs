@@ -147,7 +147,8 @@ impl Heir {
         };
         match Announcement::parse(&line) {
             Ok(Announcement::Ready { pid, server, admin }) => {
-                let process = Process::open(pid).filter(|_| pid_file.named() == Some(pid));
+                let is_owner = pid != std::process::id() && pid_file.named() == Some(pid);
+                let process = Process::open(pid).filter(|_| is_owner);
                 match process {
                     Some(process) if !self.process.is_gone() => Ok((process, server, admin)),
                     Some(_) => Err(self.last_words().await),

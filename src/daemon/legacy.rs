@@ -105,6 +105,16 @@ impl Legacy {
         }
     }
 
+    /// Forgets one of them that is gone, once one is.
+    pub async fn forget_predecessor(&mut self) {
+        match self.predecessors.last() {
+            // One that cannot be waited for has a deadline of its own.
+            Some(process) => drop(process.gone().await),
+            None => std::future::pending().await,
+        }
+        self.predecessors.pop();
+    }
+
     /// Has the daemons before this one finish, and waits until they have.
     pub async fn end_predecessors(&self) {
         for predecessor in &self.predecessors {

@@ -45,7 +45,11 @@ impl Life {
     /// Lives until it is asked to stop or is replaced, and drains.
     pub async fn live(mut self) -> Ended {
         let end = loop {
-            match self.requests.next().await {
+            let request = tokio::select! {
+                request = self.requests.next() => request,
+                () = self.legacy.forget_predecessor() => continue,
+            };
+            match request {
                 Request::Stop(stop) => break End::Stopped(stop),
                 Request::Reload(reload) => self.reloadable.carry_out(reload),
                 Request::Restart(restart) => {

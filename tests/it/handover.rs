@@ -173,12 +173,15 @@ fn at_every_moment_the_pid_file_has_one_owner() {
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
             let mut seen = BTreeSet::new();
-            while !over() {
+            loop {
+                let is_last = over();
                 let text = fs::read_to_string(home.pid_file()).unwrap();
                 let number = text.trim_end().parse::<u64>();
                 seen.insert(number.unwrap_or_else(|error| panic!("{error}: {text:?}")));
+                if is_last {
+                    break seen;
+                }
             }
-            seen
         });
         let looker = scope.spawn(|| {
             let mut looks = 0;
