@@ -23,7 +23,9 @@ use crate::api::{LastExit, Phase, VERSION, base_url};
 use crate::auth::{Keyring, Sessions, random_key};
 use crate::config::{InForce, LogTarget, Secret, Settings};
 use crate::health::Health;
-use crate::instance::{Announcement, Announcer, Inheritance, Launch, PidFile, Process, State};
+use crate::instance::{
+    Announcement, Announcer, Inheritance, Launch, PidFile, Process, StagedState, State,
+};
 use crate::logs::{self, InstalledLog, LogFile, Stdout, Watcher};
 use crate::server::admin::Context;
 use crate::server::orders::Order;
@@ -103,6 +105,39 @@ pub struct Birth {
     started: Instant,
 }
 
+/// What tells one daemon from the next.
+struct Identity<'a> {
+    generation: u32,
+    instance_key: &'a Secret,
+}
+
+impl Identity<'_> {
+    fn state(
+        &self,
+        settings: &Settings,
+        launch: &Launch,
+        mode: Mode,
+        sockets: &Sockets,
+    ) -> Result<State, StartError> {
+        let origin = launch.origin.clone();
+        Ok(State {
+            pid: std::process::id(),
+            instance: uuid::Uuid::new_v4().to_string(),
+            admin: base_url(address(&sockets.admin)?),
+            server: base_url(address(&sockets.public)?),
+            log_file: settings.log.target.file().map(Into::into),
+            instance_key: self.instance_key.expose().to_owned(),
+            working_directory: origin.directory,
+            env_file: origin.env_file,
+            flags: origin.flags,
+            in_background: mode.is_background(),
+            generation: self.generation,
+            failed_restart: None,
+            exit: None,
+        })
+    }
+}
+
 /// Servers that run, and what they need to be stopped.
 struct Serving {
     servers: TaskTracker,
@@ -165,21 +200,13 @@ impl Birth {
             None => random_key()?,
         };
         let log = open_log(&settings, mode, predecessor.is_some())?;
-        let state = State {
-            pid: std::process::id(),
-            instance: uuid::Uuid::new_v4().to_string(),
-            admin: base_url(address(&sockets.admin)?),
-            server: base_url(address(&sockets.public)?),
-            log_file: settings.log.target.file().map(Into::into),
-            instance_key: instance_key.expose().to_owned(),
-            working_directory: launch.origin.directory.clone(),
-            env_file: launch.origin.env_file.clone(),
-            flags: launch.origin.flags.clone(),
-            in_background: mode.is_background(),
+        let identity = Identity {
             generation,
-            failed_restart: None,
-            exit: None,
+            instance_key: &instance_key,
         };
+        let state = identity.state(&settings, &launch, mode, &sockets)?;
+        // Before anybody is served: who was would lose the connection if this failed.
+        let staged_state = state.stage(pid_file.path())?;
         let shared_sockets = sockets.share(&settings).map_err(StartError::Socket)?;
         let reloadable = Reloadable {
             in_force: Arc::new(InForce::new(launch.origin.clone(), settings)),
@@ -198,12 +225,14 @@ impl Birth {
 
         let (predecessors, bond) = match predecessor {
             None => {
-                publish(&state, &mut pid_file)?;
+                publish(staged_state, &mut pid_file)?;
                 (Vec::new(), None)
             }
             Some(predecessor) => {
                 serving.probe.answered().await.map_err(StartError::Silent)?;
-                predecessor.bond.own(|| publish(&state, &mut pid_file))?;
+                predecessor
+                    .bond
+                    .own(|| publish(staged_state, &mut pid_file))?;
                 if !mode.is_background() {
                     rustix::stdio::dup2_stderr(&predecessor.stderr)
                         .map_err(|errno| StartError::Stdio(errno.into()))?;
@@ -350,9 +379,8 @@ fn announce(state: &State, log: &InstalledLog, announcer: &mut Option<Announcer>
 }
 
 /// Tells the machine who we are.
-fn publish(state: &State, pid_file: &mut PidFile) -> Result<(), StartError> {
-    let path = pid_file.path().to_owned();
-    state.write(&path)?;
+fn publish(state: StagedState, pid_file: &mut PidFile) -> Result<(), StartError> {
+    state.publish()?;
     pid_file.take_over()?;
     Ok(())
 }

@@ -76,22 +76,7 @@ impl Requests {
                     answer: Answer(Some(order.answer)),
                 }),
             },
-            asked = self.signals.next() => match asked {
-                Asked::Stop(signal) => Request::Stop(Stop {
-                    cause: ExitCause::Signalled,
-                    by: signal.into(),
-                    timeout: None,
-                }),
-                Asked::Restart => Request::Restart(Restart {
-                    by: "SIGUSR2".into(),
-                    timeout: SUCCESSOR_TIMEOUT,
-                    answer: Answer(None),
-                }),
-                Asked::Reload => Request::Reload(Reload {
-                    by: "SIGHUP".into(),
-                    answer: Answer(None),
-                }),
-            },
+            asked = self.signals.next() => of_signal(asked),
         }
     }
 
@@ -99,4 +84,35 @@ impl Requests {
     pub fn into_signals(self) -> Signals {
         self.signals
     }
+}
+
+fn of_signal(asked: Asked) -> Request {
+    let by = asked.signal_name();
+    let (action, request) = match asked {
+        Asked::Stop(_) => (
+            "stop",
+            Request::Stop(Stop {
+                cause: ExitCause::Signalled,
+                by: by.into(),
+                timeout: None,
+            }),
+        ),
+        Asked::Restart => (
+            "restart",
+            Request::Restart(Restart {
+                by: by.into(),
+                timeout: SUCCESSOR_TIMEOUT,
+                answer: Answer(None),
+            }),
+        ),
+        Asked::Reload => (
+            "reload",
+            Request::Reload(Reload {
+                by: by.into(),
+                answer: Answer(None),
+            }),
+        ),
+    };
+    tracing::info!(target: "audit", action, outcome = "accepted", subject = by);
+    request
 }

@@ -16,6 +16,15 @@ pub enum Asked {
 }
 
 impl Asked {
+    /// The signal's name.
+    pub fn signal_name(self) -> &'static str {
+        match self {
+            Self::Stop(name) => name,
+            Self::Reload => "SIGHUP",
+            Self::Restart => "SIGUSR2",
+        }
+    }
+
     /// The signal itself.
     pub fn signal(self) -> rustix::process::Signal {
         use rustix::process::Signal;

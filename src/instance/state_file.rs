@@ -105,26 +105,35 @@ impl State {
     ///
     /// The directory is not writable or the disk is full.
     pub fn write(&self, pid_file: &Path) -> Result<(), StateFileError> {
+        self.stage(pid_file)?.publish()
+    }
+
+    /// Writes it beside the file, so that what may fail has been done before it counts.
+    ///
+    /// # Errors
+    ///
+    /// The directory is not writable or the disk is full.
+    pub fn stage(&self, pid_file: &Path) -> Result<StagedState, StateFileError> {
         let path = Self::path(pid_file);
         let mut temporary = path.clone().into_os_string();
         temporary.push(format!(".{}", self.pid));
-        let temporary = PathBuf::from(temporary);
+        let staged = StagedState {
+            temporary: temporary.into(),
+            path,
+        };
         let write = || -> io::Result<()> {
             let text = serde_json::to_vec(&self.as_text())?;
             // One that a dead process with our number left behind.
-            let _ = fs::remove_file(&temporary);
+            let _ = fs::remove_file(&staged.temporary);
             OpenOptions::new()
                 .write(true)
                 .create_new(true)
                 .mode(0o600)
-                .open(&temporary)?
-                .write_all(&text)?;
-            fs::rename(&temporary, &path)
+                .open(&staged.temporary)?
+                .write_all(&text)
         };
-        write().map_err(|source| {
-            let _ = fs::remove_file(&temporary);
-            failed(&path, "written", source)
-        })
+        write().map_err(|source| failed(&staged.path, "written", source))?;
+        Ok(staged)
     }
 
     /// A path that is not UTF-8 is approximated: the daemon runs, and only a restart will miss the path.
@@ -196,6 +205,32 @@ impl State {
     #[must_use]
     pub fn written_at(pid_file: &Path) -> Option<std::time::SystemTime> {
         fs::metadata(Self::path(pid_file)).ok()?.modified().ok()
+    }
+}
+
+/// A state file that does not count yet. Dropped, it never will.
+#[derive(Debug)]
+pub struct StagedState {
+    path: PathBuf,
+    temporary: PathBuf,
+}
+
+impl StagedState {
+    /// Puts it in its place.
+    ///
+    /// # Errors
+    ///
+    /// The directory is not writable.
+    pub fn publish(self) -> Result<(), StateFileError> {
+        fs::rename(&self.temporary, &self.path)
+            .map_err(|source| failed(&self.path, "written", source))
+    }
+}
+
+impl Drop for StagedState {
+    fn drop(&mut self) {
+        // Once published, there is none.
+        let _ = fs::remove_file(&self.temporary);
     }
 }
 

@@ -135,7 +135,7 @@ fn sighup_opens_the_log_anew_so_that_an_outside_rotation_loses_nothing() {
     );
     assert!(new.ends_with("stopped\n"), "{new}");
     let lines = old + new.as_str();
-    for word in ["SIGHUP", "/admin/stop", "stopping by="] {
+    for word in ["reloaded by=\"SIGHUP\"", "/admin/stop", "stopping by="] {
         assert_eq!(lines.matches(word).count(), 1, "{word} in {lines}");
     }
 }

@@ -115,6 +115,8 @@ fn a_hangup_reloads() {
     eventually("the level is in force", || {
         status(&home)["log_level"] == "warn"
     });
+    let audit = "audit: action=\"reload\" outcome=\"accepted\" subject=\"SIGHUP\"";
+    assert!(home.log().contains(audit));
 }
 
 #[test]
