@@ -319,6 +319,40 @@ fn unfinished_request(machine: &Machine) -> Connection {
 }
 
 #[test]
+fn a_successor_that_hangs_leaves_nothing() {
+    let Some(machine) = booted("a_successor_that_hangs_leaves_nothing") else {
+        return;
+    };
+    started(&machine);
+    let old = machine.main_pid();
+    let authorization = format!("Bearer {}", fullon(&machine, ["token"]).trim());
+    // Nobody ever writes what the successor reads first.
+    let settings = "/etc/fullon_master_api/.env";
+    machine.run("mkfifo", ["--mode=0644", settings]).succeeds();
+    let headers = [("Authorization", authorization.as_str())];
+    let body = "{\"timeout_seconds\":2}";
+    let mut restart = machine.inside(|| Connection::open(ADMIN));
+    restart.send("POST", "/admin/restart", &headers, body);
+    let mut all = String::new();
+    eventually("it runs, and what runs it", || {
+        all = processes(&machine);
+        all.split(' ').count() == 3
+    });
+    // Nor does it notice anything.
+    let successor = all.split(' ').max_by_key(|pid| pid.parse::<u32>().unwrap());
+    machine
+        .run("sh", ["-c", "kill -STOP $0", successor.unwrap()])
+        .succeeds();
+    restart.answer("POST").is_problem(504, "within 2s");
+    assert_eq!(processes(&machine), old.to_string());
+    serves(&machine);
+
+    machine.run("rm", [settings]).succeeds();
+    machine.systemctl(["reload", SERVICE]).succeeds();
+    assert_ne!(machine.main_pid(), old);
+}
+
+#[test]
 fn a_successor_that_crashes_while_the_old_one_drains_is_replaced() {
     let Some(machine) = booted("a_successor_that_crashes_while_the_old_one_drains_is_replaced")
     else {
