@@ -11,7 +11,6 @@ mod status;
 mod stop;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use reqwest::Url;
 use thiserror::Error;
@@ -29,11 +28,9 @@ use crate::api::base_url;
 use crate::auth::{Signer, read_key_file};
 use crate::client::{AdminClient, ClientError, base_of};
 use crate::config::Locator;
-use crate::instance::{Holder, PidFileError, Presence, State, StateFileError, inspect};
-
-/// How often, and how long apart, it is looked whether the state file is that of the daemon that holds the PID file.
-const HANDOVER_LOOKS: u32 = 10;
-const HANDOVER_PAUSE: Duration = Duration::from_millis(2);
+use crate::instance::{
+    Holder, PidFileError, Presence, Process, State, StateFileError, inspect, shares_lock,
+};
 
 /// The daemon that an operator means.
 pub struct Control {
@@ -105,7 +102,7 @@ impl Control {
             }
             other => other?,
         };
-        let (presence, state) = self.with_state(presence)?;
+        let (presence, state) = self.with_state(presence);
         if let Some(url) = &self.admin_url
             && !self.is_local(url, state.as_deref())
         {
@@ -134,27 +131,29 @@ impl Control {
         })
     }
 
-    /// The state that the holder of the PID file left. While one daemon takes over from another, the two files may name
-    /// different ones for a moment.
-    fn with_state(
-        &self,
-        mut presence: Presence,
-    ) -> Result<(Presence, Option<Box<State>>), PidFileError> {
-        for _ in 0..HANDOVER_LOOKS {
-            let Presence::Held(holder) = &presence else {
-                return Ok((presence, None));
-            };
-            let pid = holder.pid();
-            match pid.map(|pid| State::read(&self.locator.pid_file, pid)) {
-                Some(Ok(state)) => return Ok((presence, Some(Box::new(state)))),
-                Some(Err(StateFileError::Untrusted { .. })) => {
-                    std::thread::sleep(HANDOVER_PAUSE);
-                    presence = inspect(&self.locator.pid_file)?;
-                }
-                _ => return Ok((presence, None)),
+    /// The state that the holder of the PID file left. A daemon that is taking over writes its state first, and then its
+    /// number into the PID file: in between it has the lock already, and is the one that is meant.
+    fn with_state(&self, presence: Presence) -> (Presence, Option<Box<State>>) {
+        let pid_file = &self.locator.pid_file;
+        let Presence::Held(holder) = &presence else {
+            return (presence, None);
+        };
+        let state = match holder.pid().map(|pid| State::read(pid_file, pid)) {
+            Some(Ok(state)) => state,
+            Some(Err(StateFileError::Untrusted { .. })) => {
+                let successor = State::read_any(pid_file).ok().and_then(|state| {
+                    let process = Process::open(state.pid)?;
+                    shares_lock(pid_file, &process).then_some((process, state))
+                });
+                let Some((process, state)) = successor else {
+                    return (presence, None);
+                };
+                let holder = Holder::Process(process);
+                return (Presence::Held(holder), Some(Box::new(state)));
             }
-        }
-        Ok((presence, None))
+            _ => return (presence, None),
+        };
+        (presence, Some(Box::new(state)))
     }
 
     /// Whether the address is that of the daemon that holds the PID file, or of the one that the settings describe. Only

@@ -7,7 +7,7 @@ use super::process::Process;
 /// A process that listens on the port; `None` too when it belongs to somebody whose processes we may not look at.
 #[must_use]
 pub fn listener_on(port: u16) -> Option<Process> {
-    let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+    let inodes: Vec<String> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
         .iter()
         .filter_map(|path| fs::read_to_string(path).ok())
         .flat_map(|table| listening_inodes(&table, port))

@@ -239,6 +239,12 @@ pub enum Presence {
     Held(Holder),
 }
 
+/// Whether the process has the lock, alone or with the one that the PID file names.
+#[must_use]
+pub fn shares_lock(path: &Path, process: &Process) -> bool {
+    fs::metadata(path).is_ok_and(|file| holds_lock(process, &file))
+}
+
 /// Looks at the PID file without changing anything.
 ///
 /// # Errors
