@@ -163,6 +163,8 @@ impl Life {
             server: successor.server,
             admin: successor.admin,
         };
+        // Whoever connects after the answer meets the successor.
+        shutdown.deaf().await;
         let is_kept_here = legacy.mode.needs_keeper();
         let pid_file = legacy.pid_file.path().to_owned();
         legacy.leave();

