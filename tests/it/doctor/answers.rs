@@ -163,7 +163,7 @@ fn a_refused_token_is_told_with_the_reason() {
             (
                 "admin API",
                 "wrong",
-                &["refused the token", reason, "JWT_SECRET_KEY"],
+                &["refused the token", reason, "fullon restart --hard"],
             ),
         ],
     );
@@ -331,6 +331,16 @@ fn settings_that_were_edited_are_told_with_what_puts_them_in_force() {
     finds(&home, 0, &[("settings", "warning", &words)]);
     home.run(["restart"]).succeeds();
     finds(&home, 0, &[]);
+    // What is wrong is told once, though a restart would read it too.
+    fs::write(&env, "LOG_KEEP=x\n").unwrap();
+    finds(
+        &home,
+        2,
+        &[
+            ("settings", "wrong", &["LOG_KEEP: `x`", "edit "]),
+            ("settings", "warning", &["not in force: "]),
+        ],
+    );
 }
 
 /// An HTTP server that has one answer to everything.
@@ -411,6 +421,9 @@ fn a_token_is_refused_for_different_reasons() {
         let words = [reason, next];
         let outcome = asking(status, detail);
         has_found(&outcome, 1, &[("admin API", "wrong", &words)]);
-        assert!(!outcome.stdout.contains(": no"), "{outcome:#?}");
+        // What was advice for other clients, or cannot be done there.
+        for text in [": no", "fullon restart"] {
+            assert!(!outcome.stdout.contains(text), "{outcome:#?}");
+        }
     }
 }

@@ -5,13 +5,13 @@ use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use fullon_master_api::instance::Process;
+use fullon_master_api::instance::{Process, State};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 use super::{
-    Expected, as_nobody, finds, give_to_nobody, home_of_nobody, nobody_finds, port, random_key,
-    remember_admin_port, set_mode,
+    Expected, as_nobody, finds, give_to_nobody, has_found, home_of_nobody, nobody_finds, port,
+    random_key, remember_admin_port, set_mode,
 };
 use crate::support::{Home, Outcome, eventually, needs_root, spawn, stranger};
 
@@ -35,7 +35,7 @@ fn a_stale_pid_file_is_told_with_what_its_number_means_now() {
     let mut stranger = stranger();
     let name = format!("a stranger: sleep (PID {})", stranger.0.id());
     fs::write(home.pid_file(), stranger.0.id().to_string()).unwrap();
-    let words = ["is stale", &*name, "do not signal it", "fullon start"];
+    let words = ["is stale", &*name, "do not signal it; fullon start"];
     finds(&home, 0, &[("PID file", "warning", &words)]);
     assert!(stranger.is_alive());
     fs::write(home.pid_file(), "what?").unwrap();
@@ -196,9 +196,21 @@ fn directories_that_this_user_may_not_write_are_told() {
         &home,
         1,
         &[
-            ("secret", "wrong", &[".key cannot be made", &here]),
-            ("PID file", "wrong", &[".pid cannot be made", &here]),
-            ("log", "wrong", &["fullon.log cannot be made", &here]),
+            (
+                "secret",
+                "wrong",
+                &[".key cannot be made", &here, "set HOME"],
+            ),
+            (
+                "PID file",
+                "wrong",
+                &[".pid cannot be made", &here, "set PID_FILE"],
+            ),
+            (
+                "log",
+                "wrong",
+                &["fullon.log cannot be made", &here, "another LOG_FILE"],
+            ),
         ],
     );
     fs::write(home.pid_file(), "").unwrap();
@@ -214,8 +226,16 @@ fn directories_that_this_user_may_not_write_are_told() {
         &home,
         1,
         &[
-            ("PID file", "wrong", &[".state cannot be made", &here]),
-            ("log", "warning", &["cannot be rotated", &here]),
+            (
+                "PID file",
+                "wrong",
+                &[".state cannot be made", &here, "set PID_FILE"],
+            ),
+            (
+                "log",
+                "warning",
+                &["cannot be rotated", &here, "set LOG_FILE"],
+            ),
         ],
     );
 }
@@ -278,6 +298,27 @@ fn the_daemon_of_another_user_is_seen_as_far_as_that_user_lets_it() {
     let home = home_of_nobody();
     Outcome::of(&mut as_nobody(&home, &["start"])).succeeds();
     finds(&home, 0, &[]);
+    let from_elsewhere = || {
+        let mut command = home.fullon(["doctor", "--json"]);
+        Outcome::of(command.current_dir("/"))
+    };
+    // Nor does it read what that user's state file names.
+    fs::write(home.path().join(".env"), "LOG_KEEP=x").unwrap();
+    let edited = ("settings", "warning", &["not in force: LOG_KEEP"][..]);
+    has_found(&from_elsewhere(), 0, &[edited]);
+    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    has_found(
+        &from_elsewhere(),
+        1,
+        &[
+            (
+                "state file",
+                "warning",
+                &["No such file", "run this as the daemon's user"],
+            ),
+            ("admin API", "wrong", &["ADMIN_PORT=0", "set ADMIN_HOST"]),
+        ],
+    );
 }
 
 #[test]

@@ -35,7 +35,10 @@ fn an_env_file_that_cannot_be_used_is_told_and_all_else_looked_at() {
     );
     assert!(!outcome.stdout.contains("hunter2"), "{outcome:#?}");
     assert_eq!(outcome.json()["configuration_is_valid"], false);
-    assert!(subjects(&outcome).contains(&"disk".to_owned()));
+    let subjects = subjects(&outcome);
+    assert!(subjects.contains(&"disk".to_owned()));
+    let of_file = subjects.iter().filter(|subject| *subject == ".env");
+    assert_eq!(of_file.count(), 1, "nor is it said to be fine");
 
     fs::remove_file(&env).unwrap();
     home.set("PORT", "0");
