@@ -55,11 +55,11 @@ pub fn silent(error: &ClientError, process: Option<&Process>, has_state: bool) -
             error.to_string(),
             "run this as the daemon's user, or set its JWT_SECRET_KEY".into(),
         ),
-        ClientError::Address(_) => (
+        ClientError::Address(_) | ClientError::NoAddress(_) => (
             error.to_string(),
             "set ADMIN_HOST and ADMIN_PORT to where the daemon listens".into(),
         ),
-        _ => (
+        ClientError::Problem(_) | ClientError::NotRunning | ClientError::Sign(_) => (
             error.to_string(),
             "fullon logs --no-follow may tell more".into(),
         ),

@@ -303,6 +303,12 @@ fn a_daemon_that_was_started_elsewhere_is_looked_at_where_it_is() {
     let edited = ("settings", "warning", &["not in force: "][..]);
     finds(&home, 2, &[("restart", "wrong", &words), edited]);
 
+    fs::write(there.join(".env"), "LOG_FILE=daemon.log\nLOG_KEEP=1\n").unwrap();
+    let daemon = home.daemon().unwrap();
+    suspend(daemon.pid());
+    home.run(["doctor"]).exits(1).prints(&[&log]);
+    kill(Pid::from_raw(daemon.pid().cast_signed()), Signal::SIGCONT).unwrap();
+
     let moved = home.path().join("moved");
     fs::rename(&there, &moved).unwrap();
     finds(

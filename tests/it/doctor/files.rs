@@ -289,7 +289,7 @@ fn the_daemon_of_another_user_is_seen_as_far_as_that_user_lets_it() {
             (
                 "admin API",
                 "wrong",
-                &["refused the token", "signed with another key"],
+                &["refused the token", "signed with another key", "its user"],
             ),
         ],
     );

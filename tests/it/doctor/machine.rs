@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 
 use super::{as_nobody, finds, has_found, home_of_nobody, port, remember_admin_port};
-use crate::support::{Home, Outcome, eventually, free_port, needs_root};
+use crate::support::{Home, Outcome, eventually, free_port, needs_root, request};
 
 #[test]
 fn whoever_holds_a_port_is_named() {
@@ -19,6 +19,17 @@ fn whoever_holds_a_port_is_named() {
         let next = format!("stop it, or choose another {setting}");
         finds(&home, 1, &[(setting, "wrong", &[&held, &me, &next])]);
     }
+}
+
+#[test]
+fn a_port_that_was_in_use_until_now_is_free() {
+    let mut home = Home::new();
+    home.set("PORT", &free_port().to_string());
+    home.run(["start"]).succeeds();
+    // Who closes a connection first remembers it for a minute.
+    request(&home.public(), "GET", "/", &[("Connection", "close")], "");
+    home.run(["stop"]).succeeds();
+    finds(&home, 0, &[]);
 }
 
 #[test]
