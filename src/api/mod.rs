@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 pub use log::{LogEntry, LogPage, StreamEnd, event};
 pub use problem::{Problem, SettingError};
 pub use restart::{
-    ExitCause, LastExit, ReloadDone, RestartDone, RestartRequest, SUCCESSOR_TIMEOUT, SettingChange,
+    ExitCause, LastExit, MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT, ReloadDone, RestartDone,
+    RestartRequest, SUCCESSOR_TIMEOUT, SettingChange,
 };
 pub use session::Session;
 
@@ -33,7 +34,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub enum HealthState {
     /// Ready, and every dependency answers.
     Healthy,
-    /// Starting, draining, or a dependency is down.
+    /// Starting, stopping, or a dependency is down. A process that was replaced answers for its successor.
     Unhealthy,
 }
 
@@ -104,7 +105,7 @@ pub enum Phase {
     Starting,
     /// Serving.
     Ready,
-    /// Asked to stop; finishing the requests in flight.
+    /// Asked to stop, or replaced by a successor that serves; finishing the requests in flight.
     Draining,
 }
 
@@ -136,7 +137,7 @@ pub struct Status {
     pub instance: String,
     /// 1, and one more at each zero-downtime restart.
     pub generation: u32,
-    /// When the process started.
+    /// When the process started, as RFC 3339 in UTC.
     pub started_at: String,
     /// Seconds since then, by a clock that does not jump.
     pub uptime_seconds: f64,
@@ -215,7 +216,7 @@ pub struct StopAccepted {
     pub pid: u32,
     /// Requests in flight when the stop was asked for, without this one.
     pub in_flight: u64,
-    /// When the last of them is cut off.
+    /// When the last of them is cut off, as RFC 3339 in UTC.
     pub deadline: String,
 }
 

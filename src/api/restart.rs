@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 /// How long a successor may take until it serves, unless the request says otherwise.
 pub const SUCCESSOR_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The shortest that can be asked for, in seconds.
+pub const MIN_SUCCESSOR_TIMEOUT: f64 = 0.1;
+/// The longest time that can be asked for, also for a stop, in seconds.
+pub const MAX_TIMEOUT: f64 = 3600.0;
+
 /// Body of `POST /admin/restart`; may be left out.
 #[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]
 #[oai(deny_unknown_fields)]
@@ -70,7 +75,7 @@ pub struct LastExit {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub by: Option<String>,
-    /// When; after a crash the last time it wrote to its log or its state file.
+    /// When, as RFC 3339 in UTC; after a crash the last time it wrote to its log or its state file.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub at: Option<String>,

@@ -168,12 +168,16 @@ impl Keyring {
         }
     }
 
-    /// Tokens have to be signed with this key from now on.
-    pub fn configure(&self, key: &Secret) {
-        *self
+    /// Tokens have to be signed with this key from now on. Whether it is another one than before.
+    pub fn configure(&self, key: &Secret) -> bool {
+        let mut configured = self
             .configured
             .write()
-            .unwrap_or_else(PoisonError::into_inner) = decoding_key(key);
+            .unwrap_or_else(PoisonError::into_inner);
+        let new = decoding_key(key);
+        let is_other = configured.try_get_as_bytes().ok() != new.try_get_as_bytes().ok();
+        *configured = new;
+        is_other
     }
 
     /// Checks signature, algorithm and claims.

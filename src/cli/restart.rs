@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::output::{Colour, Output, notice};
 use super::{Context, Failure, Result, block_on};
+use crate::api::{MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT, SUCCESSOR_TIMEOUT};
 use crate::control::{RestartError, RestartOptions, Restarted};
 
 #[derive(Debug, clap::Args)]
@@ -13,15 +14,17 @@ pub struct Arguments {
     hard: bool,
 
     /// Seconds that the new daemon may take until it serves
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, conflicts_with = "hard")]
+    #[arg(long, value_name = "SECONDS", default_value_t = SUCCESSOR_TIMEOUT.as_secs_f64(), value_parser = seconds, conflicts_with = "hard")]
     timeout: f64,
 }
 
 fn seconds(text: &str) -> std::result::Result<f64, String> {
     text.parse()
         .ok()
-        .filter(|seconds| (0.1..=3600.0).contains(seconds))
-        .ok_or_else(|| "not a number of seconds from 0.1 to 3600".into())
+        .filter(|seconds| (MIN_SUCCESSOR_TIMEOUT..=MAX_TIMEOUT).contains(seconds))
+        .ok_or_else(|| {
+            format!("not a number of seconds from {MIN_SUCCESSOR_TIMEOUT} to {MAX_TIMEOUT}")
+        })
 }
 
 pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {

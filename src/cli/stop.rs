@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::output::{Colour, Output, notice};
 use super::{Context, Failure, Result, block_on};
-use crate::api::StopRequest;
+use crate::api::{MAX_TIMEOUT, StopRequest};
 use crate::control::{How, Stopped};
 
 #[derive(Debug, clap::Args)]
@@ -17,8 +17,8 @@ pub struct Arguments {
 fn seconds(text: &str) -> std::result::Result<f64, String> {
     text.parse()
         .ok()
-        .filter(|seconds| (0.0..=3600.0).contains(seconds))
-        .ok_or_else(|| "not a number of seconds from 0 to 3600".into())
+        .filter(|seconds| (0.0..=MAX_TIMEOUT).contains(seconds))
+        .ok_or_else(|| format!("not a number of seconds from 0 to {MAX_TIMEOUT}"))
 }
 
 pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {

@@ -75,7 +75,7 @@ impl Sources {
             EnvFile::Default => (directory.join(".env"), false),
             EnvFile::Given(path) => (directory.join(path), true),
         };
-        let mut from_file = match std::fs::read_to_string(&path) {
+        let mut from_file = match read_file(&path) {
             Ok(text) => parse_file(&text, &path, &mut problems),
             Err(error) if error.kind() == io::ErrorKind::NotFound && !required => BTreeMap::new(),
             Err(error) => {
@@ -175,6 +175,14 @@ fn parse_file(text: &str, path: &Path, problems: &mut Vec<Problem>) -> BTreeMap<
         message: error.to_string(),
     }));
     values
+}
+
+/// The text of a regular file: a pipe or a device might never end.
+fn read_file(path: &Path) -> io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    std::fs::read_to_string(path)
 }
 
 /// What of an older environment counts beside this process's own: the settings that this one is silent about.

@@ -115,7 +115,7 @@ impl Control {
             Presence::Held(holder) => {
                 let client = match &state {
                     Some(state) => {
-                        let key = crate::config::Secret::new(state.instance_key.clone());
+                        let key = state.instance_key.secret();
                         AdminClient::new(&state.admin, Signer::instance(&key), &self.subject)
                     }
                     None => self.client_of(holder.pid()).await,
@@ -189,6 +189,15 @@ impl Control {
             });
         }
         Ok(client)
+    }
+
+    /// Whether a daemon answers there that has this PID file, or was named by its address.
+    async fn is_meant(&self, client: &AdminClient) -> bool {
+        if self.admin_url.is_some() {
+            return true;
+        }
+        let status = client.status().await;
+        status.is_ok_and(|status| std::path::Path::new(&status.pid_file) == self.locator.pid_file)
     }
 
     fn configured_local_client(&self) -> Result<AdminClient, ClientError> {

@@ -10,6 +10,9 @@ use crate::api::{Problem, ReloadDone};
 use crate::client::ClientError;
 use crate::instance::{Holder, PidFileError};
 
+/// The status of what a daemon refuses that has been replaced.
+const CONFLICT: u16 = 409;
+
 /// What became of it.
 #[derive(Debug)]
 pub enum Reloaded {
@@ -55,11 +58,20 @@ impl Control {
     ///
     /// Why nothing was reloaded.
     pub async fn reload(&self, notice: &mut dyn FnMut(&str)) -> Result<Reloaded, ReloadError> {
+        self.reload_once(true, notice).await
+    }
+
+    async fn reload_once(
+        &self,
+        is_first: bool,
+        notice: &mut dyn FnMut(&str),
+    ) -> Result<Reloaded, ReloadError> {
         let (client, holder) = match self.find().await? {
             Found::Held { holder, client, .. } => (client, Some(holder)),
             Found::Elsewhere(client) => (Ok(client), None),
-            Found::Absent(client) => (client, None),
-            Found::Dead(_) => return Err(ReloadError::NotRunning),
+            Found::Absent(Ok(client)) if self.is_meant(&client).await => (Ok(client), None),
+            Found::Absent(Err(error)) if self.admin_url.is_some() => (Err(error), None),
+            Found::Absent(_) | Found::Dead(_) => return Err(ReloadError::NotRunning),
         };
         let answer = match client {
             Ok(client) => client.reload().await,
@@ -70,20 +82,21 @@ impl Control {
             Err(ClientError::Problem(problem)) if problem.errors.is_some() => {
                 return Err(ReloadError::Settings(problem));
             }
+            // It was replaced meanwhile.
+            Err(ClientError::Problem(problem)) if problem.status == CONFLICT && is_first => {
+                return Box::pin(self.reload_once(false, notice)).await;
+            }
             Err(error @ ClientError::Problem(_)) => return Err(ReloadError::Client(error)),
             Err(error) => error,
         };
         let Some(Holder::Process(process)) = holder else {
-            return Err(match because {
-                because @ ClientError::Refused { .. } => ReloadError::Client(because),
-                _ if holder.is_none() && self.admin_url.is_none() => ReloadError::NotRunning,
-                because => ReloadError::Client(because),
-            });
+            return Err(ReloadError::Client(because));
         };
         let pid = process.pid();
         notice(&format!("{because}; asking process {pid} by SIGHUP"));
         match process.signal(Signal::HUP) {
             Ok(()) => Ok(Reloaded::Asked(pid)),
+            Err(_) if process.is_gone() => Err(ReloadError::NotRunning),
             Err(source) => Err(ReloadError::NotPermitted {
                 pid,
                 because,

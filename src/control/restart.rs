@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::{Control, Found, LaunchError, Started, StopError, Stopped};
 use crate::api::{RestartDone, RestartRequest, SUCCESSOR_TIMEOUT, StopRequest};
-use crate::client::{AdminClient, ClientError};
+use crate::client::ClientError;
 use crate::config::{Flags, Problems, Settings, inherited_settings};
 use crate::instance::{Holder, Launch, PidFileError, Presence, Process, State, inspect};
 
@@ -16,6 +16,8 @@ use crate::instance::{Holder, Launch, PidFileError, Presence, Process, State, in
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How much longer than its successor such a daemon may take to say what became of it.
 const SIGNAL_MARGIN: Duration = Duration::from_secs(2);
+/// 409: it does something else.
+const CONFLICT: u16 = 409;
 /// 422: the settings of the successor are not valid.
 const UNPROCESSABLE: u16 = 422;
 
@@ -57,6 +59,9 @@ pub enum RestartError {
     /// The successor did not take over.
     #[error("{0}\nThe daemon goes on as before.")]
     Successor(String),
+    /// Another restart, or a stop, was under way.
+    #[error("{0}")]
+    Busy(String),
     /// The admin API could not be used, and there is no other way.
     #[error(transparent)]
     Client(ClientError),
@@ -125,6 +130,9 @@ impl From<ClientError> for RestartError {
             ClientError::Problem(problem) if problem.status == UNPROCESSABLE => {
                 Self::SuccessorSettings(problem.detail)
             }
+            ClientError::Problem(problem) if problem.status == CONFLICT => {
+                Self::Busy(problem.detail)
+            }
             ClientError::Problem(problem) => Self::Successor(problem.detail),
             other => Self::Client(other),
         }
@@ -183,6 +191,7 @@ impl Control {
             Found::Absent(Ok(client)) if self.is_meant(&client).await => {
                 client.restart(&order).await?
             }
+            Found::Absent(Err(error)) if self.admin_url.is_some() => return Err(error.into()),
             Found::Dead(_) | Found::Absent(_) => {
                 validate(&launch)?;
                 let new = launch.start().map_err(RestartError::Start)?;
@@ -190,12 +199,6 @@ impl Control {
             }
         };
         Ok(Restarted::Replaced(done))
-    }
-
-    /// Whether a daemon answers there that has this PID file.
-    async fn is_meant(&self, client: &AdminClient) -> bool {
-        let status = client.status().await;
-        status.is_ok_and(|status| std::path::Path::new(&status.pid_file) == self.locator.pid_file)
     }
 
     async fn restart_by_signal(

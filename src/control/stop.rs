@@ -113,8 +113,10 @@ impl Control {
         notice: &mut dyn FnMut(&str),
     ) -> Result<Stopped, StopError> {
         let generation = self.generation();
+        let mut is_again = false;
         loop {
-            let stopped = self.stop_once(order, notice).await?;
+            let stopped = self.stop_once(order, is_again, notice).await?;
+            is_again = true;
             // A successor that took over meanwhile is meant too; one that was started anew begins at 1.
             let is_replaced = || match (self.generation(), generation) {
                 (Some(now), Some(then)) => now > then,
@@ -140,6 +142,7 @@ impl Control {
     async fn stop_once(
         &self,
         order: &StopRequest,
+        is_again: bool,
         notice: &mut dyn FnMut(&str),
     ) -> Result<Option<Stopped>, StopError> {
         Ok(Some(match self.find().await? {
@@ -164,6 +167,8 @@ impl Control {
                     Err(ClientError::Problem(problem)) if problem.status == CONFLICT => {
                         return Ok(None);
                     }
+                    // Its predecessor has told it to stop already: a signal would be the second one, and cut requests off.
+                    Err(_) if is_again && process.wait(TERM_TIMEOUT) => How::Rest,
                     Err(error) => {
                         notice(&format!(
                             "{error}; stopping process {} by signal",

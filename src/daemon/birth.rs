@@ -1,6 +1,7 @@
 //! A start-up that holds the lock, to the moment the daemon serves.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use crate::auth::{Keyring, Sessions, random_key};
 use crate::config::{InForce, LogTarget, Secret, Settings};
 use crate::health::Health;
 use crate::instance::{
-    Announcement, Announcer, Inheritance, Launch, PidFile, Process, StagedState, State,
+    Announcement, Announcer, Inheritance, InstanceKey, Launch, PidFile, Process, StagedState, State,
 };
 use crate::logs::{self, InstalledLog, LogFile, Stdout, Watcher};
 use crate::server::admin::Context;
@@ -87,7 +88,7 @@ impl Origins {
             generation: generation + 1,
             predecessor: Some(Predecessor {
                 bond,
-                instance_key: Secret::new(instance_key),
+                instance_key: instance_key.secret(),
                 stderr,
                 processes: predecessors,
             }),
@@ -126,7 +127,7 @@ impl Identity<'_> {
             admin: base_url(address(&sockets.admin)?),
             server: base_url(address(&sockets.public)?),
             log_file: settings.log.target.file().map(Into::into),
-            instance_key: self.instance_key.expose().to_owned(),
+            instance_key: InstanceKey::new(self.instance_key.expose()),
             working_directory: origin.directory,
             env_file: origin.env_file,
             flags: origin.flags,
@@ -145,6 +146,7 @@ struct Serving {
     health: Arc<Health>,
     shutdown: Shutdown,
     probe: Probe,
+    is_in_charge: Arc<AtomicBool>,
 }
 
 impl Birth {
@@ -207,7 +209,7 @@ impl Birth {
         let state = identity.state(&settings, &launch, mode, &sockets)?;
         // Before anybody is served: who was would lose the connection if this failed.
         let staged_state = state.stage(pid_file.path())?;
-        let shared_sockets = sockets.share(&settings).map_err(StartError::Socket)?;
+        let shared_sockets = sockets.share().map_err(StartError::Socket)?;
         let reloadable = Reloadable {
             in_force: Arc::new(InForce::new(launch.origin.clone(), settings)),
             log,
@@ -230,16 +232,17 @@ impl Birth {
             }
             Some(predecessor) => {
                 serving.probe.answered().await.map_err(StartError::Silent)?;
-                predecessor
-                    .bond
-                    .own(|| publish(staged_state, &mut pid_file))?;
                 if !mode.is_background() {
                     rustix::stdio::dup2_stderr(&predecessor.stderr)
                         .map_err(|errno| StartError::Stdio(errno.into()))?;
                 }
+                predecessor
+                    .bond
+                    .own(|| publish(staged_state, &mut pid_file))?;
                 (predecessor.processes, Some(predecessor.bond))
             }
         };
+        serving.is_in_charge.store(true, Ordering::Release);
         serving.health.enter(Phase::Ready);
         announce(&state, &reloadable.log, announcer);
         tokio::spawn(alone(
@@ -283,6 +286,10 @@ async fn alone(
         Some(bond) => bond.released().await,
         None => systemd::notify(&[NotifyState::Ready, NotifyState::Status("serving")]),
     }
+    // Whoever was replaced meanwhile has left that to its successor.
+    if shutdown.has_successor() {
+        return;
+    }
     rotates(true);
     systemd::give_signs_of_life(&probe, &shutdown).await;
 }
@@ -306,6 +313,7 @@ fn serve(
     let (public_address, admin_address) = (address(&sockets.public)?, address(&sockets.admin)?);
     let (sender, orders) = mpsc::channel(REQUESTS);
     let shutdown = Shutdown::new();
+    let is_in_charge = Arc::new(AtomicBool::new(false));
     let health = Arc::new(Health::new(reloadable.log.health().cloned()));
     if about.is_up {
         health.enter(Phase::Ready);
@@ -333,6 +341,7 @@ fn serve(
         traffic,
         log: log_file.map(Watcher::new),
         orders: sender,
+        is_in_charge: Arc::clone(&is_in_charge),
         deadline: OnceLock::new(),
         shutdown: shutdown.clone(),
     });
@@ -350,6 +359,7 @@ fn serve(
         health,
         shutdown,
         probe,
+        is_in_charge,
     })
 }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::ExitStatusExt as _;
+use std::pin::pin;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -52,18 +53,29 @@ pub async fn run(
     timeout: Duration,
     abort: &CancellationToken,
 ) -> Result<Successor, RestartFailure> {
-    let mut heir = Heir::run(command).await?;
+    let give_up = async {
+        tokio::select! {
+            () = abort.cancelled() => failure(
+                RestartFailureKind::Busy,
+                "the daemon was asked to stop meanwhile",
+            ),
+            () = tokio::time::sleep(timeout) => failure(
+                RestartFailureKind::Late,
+                format!("the successor did not serve within {timeout:?}, and was ended"),
+            ),
+        }
+    };
+    let mut give_up = pin!(give_up);
+    let mut heir = tokio::select! {
+        biased;
+        // What is run all the same finds nobody at the other end.
+        failure = &mut give_up => return Err(failure),
+        heir = Heir::run(command) => heir?,
+    };
     let outcome = tokio::select! {
         biased;
-        () = abort.cancelled() => Err(failure(
-            RestartFailureKind::Busy,
-            "the daemon was asked to stop meanwhile",
-        )),
+        failure = &mut give_up => Err(failure),
         outcome = heir.take_over(inheritance, pid_file) => outcome,
-        () = tokio::time::sleep(timeout) => Err(failure(
-            RestartFailureKind::Late,
-            format!("the successor did not serve within {timeout:?}, and was ended"),
-        )),
     };
     match outcome {
         Ok((process, server, admin)) => {
@@ -192,13 +204,20 @@ impl Heir {
         )
     }
 
+    /// Ends it, and what it has run in between.
     async fn end(mut self) {
         let runs = self.process.pid();
-        for process in Process::all().filter(|process| process.parent() == Some(runs)) {
-            // As above.
+        let children: Vec<_> = Process::all()
+            .filter(|process| process.parent() == Some(runs))
+            .collect();
+        for process in &children {
+            // It may be gone already.
             let _ = process.kill();
         }
         self.end_child().await;
+        for process in &children {
+            let _ = tokio::time::timeout(EXIT_TIMEOUT, process.gone()).await;
+        }
     }
 
     async fn end_child(&mut self) {

@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::signals::Signals;
+use super::systemd;
 use crate::instance::{Holder, Presence, Process, inspect};
 
 /// Makes this process the parent of whatever its successors leave behind.
@@ -43,6 +44,7 @@ pub fn run(mut command: Command, pid_file: &Path) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    systemd::leave_sockets_to(&mut command);
     runtime.block_on(async {
         let signals = Signals::install()?;
         // Signals of the terminal come to this process alone, which passes them on.

@@ -82,20 +82,23 @@ impl Legacy {
         self.pid_file.leave();
     }
 
-    /// Takes back what a successor took that did not live to tell, and notes why there is none.
-    pub async fn take_back(&mut self, failure: &RestartFailure) {
-        if let Some(pid) = self.pid_file.named().filter(|pid| *pid != self.state.pid)
-            && let Some(process) = Process::open(pid)
-            && self.pid_file.is_shared_by(&process)
-        {
+    /// Takes back what a successor took that did not live to tell, and notes why there is none, if that is to be known.
+    pub async fn take_back(&mut self, failure: Option<&RestartFailure>) {
+        let heirs = Process::all().filter(|process| process.pid() != self.state.pid);
+        let heirs: Vec<_> = heirs
+            .filter(|process| self.pid_file.is_shared_by(process))
+            .collect();
+        for heir in heirs {
             // It may be gone already.
-            let _ = process.kill();
-            let _ = tokio::time::timeout(KILL_TIMEOUT, process.gone()).await;
+            let _ = heir.kill();
+            let _ = tokio::time::timeout(KILL_TIMEOUT, heir.gone()).await;
         }
-        self.state.failed_restart = Some(FailedRestart {
-            at: Timestamp::now().to_string(),
-            reason: failure.reason.clone(),
-        });
+        if let Some(failure) = failure {
+            self.state.failed_restart = Some(FailedRestart {
+                at: Timestamp::now().to_string(),
+                reason: failure.reason.clone(),
+            });
+        }
         let path = self.pid_file.path().to_owned();
         if let Err(error) = self.state.write(&path) {
             tracing::error!(%error, "the state file could not be written");
@@ -124,6 +127,14 @@ impl Legacy {
         for predecessor in &self.predecessors {
             // One that cannot be waited for has a deadline of its own.
             let _ = predecessor.gone().await;
+        }
+    }
+
+    /// Ends those that have not finished in time.
+    pub fn kill_predecessors(&self) {
+        for predecessor in &self.predecessors {
+            // Most are gone.
+            let _ = predecessor.kill();
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::process::Signal;
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,14 +14,14 @@ use tokio_util::task::TaskTracker;
 use super::handover::{self, Successor};
 use super::legacy::Legacy;
 use super::reload::Reloadable;
-use super::requests::{Request, Requests, Restart, Stop};
+use super::requests::{Reload, Request, Requests, Restart, Stop};
 use super::signals::{Asked, Signals};
 use super::{Ended, keeper, systemd};
 use crate::api::{ExitCause, Phase, RestartDone};
 use crate::health::Health;
 use crate::instance::{Exit, Presence, Process, inspect};
 use crate::server::Shutdown;
-use crate::server::orders::{RestartFailure, RestartFailureKind};
+use crate::server::orders::{Order, RestartFailure, RestartFailureKind};
 
 /// How long what was cut off may take to notice.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -33,6 +34,29 @@ pub struct Life {
     pub health: Arc<Health>,
     pub shutdown: Shutdown,
     pub servers: TaskTracker,
+}
+
+/// What was asked for while a successor was on its way.
+#[derive(Default)]
+struct Meanwhile {
+    stop: Option<Stop>,
+    reloads: Vec<Reload>,
+}
+
+impl Meanwhile {
+    fn stop(&mut self, stop: Stop) {
+        match &mut self.stop {
+            // The second signal.
+            Some(first) if stop.cause == ExitCause::Signalled => {
+                if first.cause == ExitCause::Signalled {
+                    first.timeout = Some(Duration::ZERO);
+                }
+                first.cause = ExitCause::Signalled;
+            }
+            Some(_) => {}
+            None => self.stop = Some(stop),
+        }
+    }
 }
 
 /// Why a life comes to its end.
@@ -69,37 +93,49 @@ impl Life {
     async fn restart(&mut self, restart: Restart) -> Option<End> {
         tracing::info!(by = restart.by, timeout = ?restart.timeout, "starting a successor");
         systemd::notify_reloading();
-        let (outcome, stop) = self.hand_over(&restart).await;
-        match outcome {
-            Ok(successor) => {
-                // It took over all the same, so it is the one to stop.
+        let (outcome, meanwhile) = self.hand_over(&restart).await;
+        match (outcome, meanwhile.stop) {
+            (Ok(successor), stop) => {
+                // It took over all the same, so it is the one that is meant.
                 if stop.is_some() {
                     let _ = successor.process.terminate();
                 }
+                if !meanwhile.reloads.is_empty() {
+                    let _ = successor.process.signal(Signal::HUP);
+                }
                 Some(End::Replaced(successor, restart))
             }
-            Err(failure) => {
+            (Err(failure), Some(stop)) => {
+                self.legacy.take_back(None).await;
+                restart.answer.give(Err(failure));
+                Some(End::Stopped(stop))
+            }
+            (Err(failure), None) => {
                 tracing::error!(
                     by = restart.by,
                     reason = failure.reason,
                     "the restart failed; this process goes on"
                 );
-                self.legacy.take_back(&failure).await;
+                self.legacy.take_back(Some(&failure)).await;
                 systemd::notify(&[
                     NotifyState::Ready,
                     NotifyState::Status("serving; the last restart failed"),
                 ]);
                 restart.answer.give(Err(failure));
-                stop.map(End::Stopped)
+                for reload in meanwhile.reloads {
+                    self.reloadable.carry_out(reload);
+                }
+                None
             }
         }
     }
 
-    /// What became of the successor, and the stop that came between, if one did.
+    /// What became of the successor, and what was asked for meanwhile.
     async fn hand_over(
         &mut self,
         restart: &Restart,
-    ) -> (Result<Successor, RestartFailure>, Option<Stop>) {
+    ) -> (Result<Successor, RestartFailure>, Meanwhile) {
+        let mut meanwhile = Meanwhile::default();
         let prepared = self
             .legacy
             .prepare(&restart.by, &self.reloadable.in_force.settings());
@@ -110,7 +146,7 @@ impl Life {
                     kind: RestartFailureKind::Failed,
                     reason: format!("a successor cannot be run: {error}"),
                 };
-                return (Err(failure), None);
+                return (Err(failure), meanwhile);
             }
         };
         let abort = CancellationToken::new();
@@ -121,23 +157,23 @@ impl Life {
             restart.timeout,
             &abort,
         ));
-        let mut stopped = None;
         loop {
             let request = tokio::select! {
                 biased;
-                outcome = &mut handover => return (outcome, stopped),
+                outcome = &mut handover => return (outcome, meanwhile),
                 request = self.requests.next() => request,
             };
             match request {
                 Request::Stop(stop) => {
-                    stopped.get_or_insert(stop);
+                    meanwhile.stop(stop);
                     abort.cancel();
                 }
                 Request::Restart(another) => another.answer.give(Err(RestartFailure {
                     kind: RestartFailureKind::Busy,
                     reason: "another restart is under way".into(),
                 })),
-                Request::Reload(reload) => self.reloadable.carry_out(reload),
+                // For whoever serves afterwards: the successor may have read its settings already.
+                Request::Reload(reload) => meanwhile.reloads.push(reload),
             }
         }
     }
@@ -177,7 +213,12 @@ impl Life {
         tracing::info!(by = restart.by, successor = pid, "replaced; draining");
         restart.answer.give(Ok(done));
 
-        let mut signals = requests.into_signals();
+        // What came too late for this process.
+        let (mut signals, orders) = requests.close();
+        if orders.iter().any(|order| matches!(order, Order::Stop(_))) {
+            let _ = successor.process.terminate();
+        }
+        drop(orders);
         let timeout = reloadable.in_force.settings().shutdown_timeout;
         let drained = async {
             loop {
@@ -209,6 +250,8 @@ impl Life {
         if !is_kept_here {
             return Ended::Gracefully;
         }
+        // The log is the successor's: its file may be rotated away.
+        drop(reloadable);
         match keeper::keep(signals, pid, &pid_file).await {
             Ok(code) => Ended::Kept(code),
             Err(error) => {
@@ -231,7 +274,7 @@ impl Life {
         let Stop { by, cause, timeout } = stop;
         let settings = reloadable.in_force.settings();
         let timeout = timeout.unwrap_or(settings.shutdown_timeout);
-        let mut signals = requests.into_signals();
+        let (mut signals, _) = requests.close();
         health.enter(Phase::Draining);
         systemd::notify_stopping(timeout);
         tracing::info!(by, ?timeout, "stopping");
@@ -240,8 +283,7 @@ impl Life {
         legacy.sockets.clear();
         shutdown.begin();
         let all_drained = async {
-            servers.wait().await;
-            legacy.end_predecessors().await;
+            tokio::join!(servers.wait(), legacy.end_predecessors());
         };
         let ended = tokio::select! {
             () = all_drained => Ended::Gracefully,
@@ -254,6 +296,7 @@ impl Life {
                 Ended::Interrupted
             }
         };
+        legacy.kill_predecessors();
         force(&shutdown, &servers).await;
         tracing::info!("stopped");
         reloadable.log.settle(Duration::from_secs(5));

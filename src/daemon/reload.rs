@@ -5,11 +5,13 @@ use std::sync::Arc;
 use sd_notify::NotifyState;
 
 use super::requests::Reload;
-use super::{configured_key, systemd};
-use crate::api::ReloadDone;
-use crate::auth::{Keyring, Sessions};
-use crate::config::{InForce, Problem, Problems, Settings};
+use super::systemd;
+use crate::api::{ReloadDone, SettingChange};
+use crate::auth::{Keyring, Sessions, read_key_file};
+use crate::config::{InForce, MASK, Problem, Problems, Settings};
 use crate::logs::InstalledLog;
+
+const TOKEN_SECRET: &str = "JWT_SECRET_KEY";
 
 /// What a reload changes.
 pub struct Reloadable {
@@ -28,7 +30,7 @@ impl Reloadable {
         let by = reload.by;
         match &outcome {
             Ok(done) => {
-                let names = |changes: &[crate::api::SettingChange]| {
+                let names = |changes: &[SettingChange]| {
                     let names: Vec<_> = changes.iter().map(|change| &*change.name).collect();
                     names.join(" ")
                 };
@@ -58,13 +60,35 @@ impl Reloadable {
                 message: error.to_string(),
             }])
         };
-        let key = configured_key(&settings).map_err(|error| wrong("JWT_SECRET_KEY", &error))?;
+        let key = match &settings.jwt_secret {
+            Some(secret) => Ok(secret.clone()),
+            None => read_key_file(&settings.key_file),
+        };
+        let key = key.map_err(|error| wrong(TOKEN_SECRET, &error))?;
         self.log
             .adjust(&settings.log)
             .map_err(|error| wrong("LOG_LEVEL", &error))?;
-        self.keyring.configure(&key);
-        self.sessions.configure(&key);
         self.log.reopen();
-        Ok(self.in_force.adopt(settings))
+        let mut done = self.in_force.adopt(settings);
+        if self.keyring.configure(&key) {
+            self.sessions.configure(&key);
+            note_secret(&mut done);
+        }
+        Ok(done)
+    }
+}
+
+/// Notes that tokens are signed with another key, which may be in the key file and not in the settings.
+fn note_secret(done: &mut ReloadDone) {
+    if done
+        .changed
+        .iter()
+        .all(|change| change.name != TOKEN_SECRET)
+    {
+        done.changed.push(SettingChange {
+            name: TOKEN_SECRET.to_owned(),
+            from: Some(MASK.to_owned()),
+            to: Some(MASK.to_owned()),
+        });
     }
 }

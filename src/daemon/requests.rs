@@ -80,9 +80,15 @@ impl Requests {
         }
     }
 
-    /// Takes no more orders: who waits for one learns that the daemon is on its way out.
-    pub fn into_signals(self) -> Signals {
-        self.signals
+    /// Takes no more orders. Those that nobody has looked at are returned: who waits for one learns, when it is dropped, that
+    /// the daemon is on its way out.
+    pub fn close(mut self) -> (Signals, Vec<Order>) {
+        self.orders.close();
+        let mut left = Vec::new();
+        while let Ok(order) = self.orders.try_recv() {
+            left.push(order);
+        }
+        (self.signals, left)
     }
 }
 

@@ -54,7 +54,7 @@ impl From<InheritedSocket> for Passed {
     fn from(socket: InheritedSocket) -> Self {
         Self {
             role: Some(socket.role),
-            configured: Some(socket.configured),
+            configured: socket.configured,
             listener: socket.listener,
         }
     }
@@ -64,6 +64,8 @@ impl From<InheritedSocket> for Passed {
 pub struct Sockets {
     pub public: TcpListener,
     pub admin: TcpListener,
+    /// Where the settings say that they are; `None` for one that systemd gave for its role, wherever it is.
+    configured: [Option<SocketAddr>; 2],
 }
 
 impl Sockets {
@@ -81,11 +83,20 @@ impl Sockets {
                 unknown.listener.local_addr().map_err(StartError::Socket)?,
             ));
         }
-        let open = |setting, found: Option<StdListener>, address| match found {
-            Some(listener) => server::adopt(listener).map_err(StartError::Socket),
+        let configured = |found: &Option<Passed>, address| match found {
+            Some(socket) if socket.role.is_some() => socket.configured.map(|_| address),
+            _ => Some(address),
+        };
+        let configured = [
+            configured(&public, settings.public),
+            configured(&admin, settings.admin),
+        ];
+        let open = |setting, found: Option<Passed>, address| match found {
+            Some(found) => server::adopt(found.listener).map_err(StartError::Socket),
             None => bind(setting, address, &passed),
         };
         let sockets = Self {
+            configured,
             public: open("PORT", public, settings.public)?,
             admin: open("ADMIN_PORT", admin, settings.admin)?,
         };
@@ -97,7 +108,7 @@ impl Sockets {
     }
 
     /// The same sockets once more, for a successor.
-    pub fn share(&self, settings: &Settings) -> io::Result<Vec<InheritedSocket>> {
+    pub fn share(&self) -> io::Result<Vec<InheritedSocket>> {
         let share = |role, configured, listener: &TcpListener| {
             let listener = listener.as_fd().try_clone_to_owned()?.into();
             io::Result::Ok(InheritedSocket {
@@ -106,19 +117,20 @@ impl Sockets {
                 listener,
             })
         };
+        let [public, admin] = self.configured;
         Ok(vec![
-            share(Role::Public, settings.public, &self.public)?,
-            share(Role::Admin, settings.admin, &self.admin)?,
+            share(Role::Public, public, &self.public)?,
+            share(Role::Admin, admin, &self.admin)?,
         ])
     }
 }
 
-fn take(passed: &mut Vec<Passed>, role: Role, wanted: SocketAddr) -> Option<StdListener> {
+fn take(passed: &mut Vec<Passed>, role: Role, wanted: SocketAddr) -> Option<Passed> {
     let at = passed
         .iter()
         .position(|socket| socket.suits(role, wanted))
         .or_else(|| passed.iter().position(|socket| socket.listens_at(wanted)))?;
-    Some(passed.remove(at).listener)
+    Some(passed.remove(at))
 }
 
 fn bind(

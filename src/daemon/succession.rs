@@ -75,7 +75,7 @@ impl Succession {
 }
 
 impl Bond {
-    /// Takes over from a predecessor that lives; if it does not, this process ends here.
+    /// Takes over. When the predecessor has died meanwhile, this process ends here, or it was faster and is the daemon now.
     ///
     /// # Errors
     ///

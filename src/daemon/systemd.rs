@@ -2,6 +2,7 @@
 //! nothing of this does anything.
 
 use std::io;
+use std::process::Command;
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -43,6 +44,17 @@ pub fn notify_stopping(timeout: Duration) {
         NotifyState::Status("draining"),
         NotifyState::ExtendTimeoutUsec(u32::try_from(timeout).unwrap_or(u32::MAX)),
     ]);
+}
+
+/// Has a child take the sockets that were passed to this process.
+pub fn leave_sockets_to(child: &mut Command) {
+    let is_meant =
+        std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string());
+    for name in ["LISTEN_FDS", "LISTEN_FDNAMES"] {
+        if let Some(value) = std::env::var_os(name).filter(|_| is_meant) {
+            child.env(name, value);
+        }
+    }
 }
 
 /// The sockets that a `.socket` unit listens on.

@@ -19,6 +19,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 
 use super::process::Process;
+use super::state_file::InstanceKey;
 
 /// Changes when the two sides would misunderstand each other.
 const PROTOCOL: u32 = 1;
@@ -26,6 +27,8 @@ const PROTOCOL: u32 = 1;
 const MAX_DESCRIPTORS: usize = 64;
 /// Predecessors that still drain and are handed on. Earlier ones end by their own deadline.
 const MAX_PREDECESSORS: usize = 32;
+/// How much of what somebody else says is shown, in bytes.
+const SHOWN: usize = 100;
 /// Length of a message, in bytes.
 const MAX_MESSAGE: usize = 64 * 1024;
 
@@ -51,8 +54,8 @@ pub enum Role {
 pub struct InheritedSocket {
     /// What it was for.
     pub role: Role,
-    /// The address in the settings, whose port may be 0.
-    pub configured: SocketAddr,
+    /// The address in the settings, whose port may be 0; `None` for one that systemd passed for this role, wherever it is.
+    pub configured: Option<SocketAddr>,
     /// The socket.
     pub listener: TcpListener,
 }
@@ -71,7 +74,7 @@ pub struct Inheritance {
     /// Its open file, which holds the lock.
     pub lock: File,
     /// Secret with which verbs sign: one that read the state file before the handover must be understood after it.
-    pub instance_key: String,
+    pub instance_key: InstanceKey,
     /// Where errors go until there is a log.
     pub stderr: OwnedFd,
     /// The listening sockets.
@@ -87,8 +90,8 @@ struct Text {
     generation: u32,
     by: String,
     pid_file: PathBuf,
-    instance_key: String,
-    sockets: Vec<(Role, SocketAddr)>,
+    instance_key: InstanceKey,
+    sockets: Vec<(Role, Option<SocketAddr>)>,
     predecessors: Vec<u32>,
 }
 
@@ -104,7 +107,7 @@ impl Inheritance {
             Ok(Request::Hello { protocol }) => Err(format!(
                 "it speaks version {protocol} of the handover and this daemon version {PROTOCOL}: use `fullon restart --hard`"
             )),
-            Err(_) => Err(format!("it said {line:?}")),
+            Err(_) => Err(format!("it said {:?}", line.get(..SHOWN).unwrap_or(line))),
         }
     }
 
@@ -238,11 +241,11 @@ mod tests {
             by: "me".into(),
             pid_file: "/a/pid".into(),
             lock: file.try_clone().unwrap(),
-            instance_key: "k".into(),
+            instance_key: InstanceKey::new("k"),
             stderr: file.try_clone().unwrap().into(),
             sockets: vec![InheritedSocket {
                 role: Role::Admin,
-                configured: "127.0.0.1:0".parse().unwrap(),
+                configured: Some("127.0.0.1:0".parse().unwrap()),
                 listener,
             }],
             predecessors: vec![Process::open(std::process::id()).unwrap()],

@@ -3,6 +3,7 @@
 //! ends, and tells the next one how that was.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::api::ExitCause;
+use crate::config::{MASK, Secret};
 
 /// What the daemon leaves for the command line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,7 +29,7 @@ pub struct State {
     /// The log file, if the log goes to one.
     pub log_file: Option<PathBuf>,
     /// Secret of the tokens with which the command line signs.
-    pub instance_key: String,
+    pub instance_key: InstanceKey,
     /// Directory in which the daemon was started: where `.env` and relative paths are seen from.
     pub working_directory: PathBuf,
     /// The file of `--env-file`.
@@ -45,6 +47,31 @@ pub struct State {
     /// How it ended, once it has.
     #[serde(default)]
     pub exit: Option<Exit>,
+}
+
+/// The secret in it. It is written like any text, and never shown.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InstanceKey(String);
+
+impl InstanceKey {
+    /// Wraps the text of a key.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The key, to sign or verify with.
+    #[must_use]
+    pub fn secret(&self) -> Secret {
+        Secret::new(self.0.clone())
+    }
+}
+
+impl fmt::Debug for InstanceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
 }
 
 /// A restart after which the daemon went on.
@@ -116,14 +143,14 @@ impl State {
     pub fn stage(&self, pid_file: &Path) -> Result<StagedState, StateFileError> {
         let path = Self::path(pid_file);
         let mut temporary = path.clone().into_os_string();
-        temporary.push(format!(".{}", self.pid));
+        // Only who has the lock writes it, and takes over what a killed one left.
+        temporary.push(".new");
         let staged = StagedState {
             temporary: temporary.into(),
             path,
         };
         let write = || -> io::Result<()> {
             let text = serde_json::to_vec(&self.as_text())?;
-            // One that a dead process with our number left behind.
             let _ = fs::remove_file(&staged.temporary);
             OpenOptions::new()
                 .write(true)
@@ -193,7 +220,7 @@ impl State {
     /// Leaves behind how this daemon ended.
     pub fn end(mut self, pid_file: &Path, exit: Exit) {
         // It dies with the process.
-        self.instance_key.clear();
+        self.instance_key = InstanceKey::new("");
         self.exit = Some(exit);
         if self.write(pid_file).is_err() {
             // No room for it: better nothing than what looks like a crash.

@@ -1,6 +1,7 @@
 //! The admin API: what an operator asks and orders.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,8 @@ use super::shutdown::Shutdown;
 use super::traffic::Traffic;
 use super::{docs, openapi, usage};
 use crate::api::{
-    LastExit, Phase, ReloadDone, RestartDone, RestartRequest, SERVICE, SUCCESSOR_TIMEOUT,
-    SettingEntry, Status, StopAccepted, StopRequest, VERSION, base_url,
+    LastExit, MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT, Phase, ReloadDone, RestartDone, RestartRequest,
+    SERVICE, SUCCESSOR_TIMEOUT, SettingEntry, Status, StopAccepted, StopRequest, VERSION, base_url,
 };
 use crate::auth::{Keyring, Sessions};
 use crate::config::InForce;
@@ -65,6 +66,8 @@ pub struct Context {
     pub log: Option<Arc<Watcher>>,
     /// Takes what is asked for.
     pub orders: Orders,
+    /// Whether it is this process that carries out orders: not yet while it takes over.
+    pub is_in_charge: Arc<AtomicBool>,
     /// Set by the first order to stop.
     pub deadline: OnceLock<Timestamp>,
     /// Ends streams when it begins.
@@ -94,7 +97,7 @@ pub fn service(context: Context) -> Arc<Service> {
 /// Without a context it only describes itself.
 fn openapi_service(context: Option<Context>) -> OpenApiService<AdminApi, ()> {
     OpenApiService::new(AdminApi(context), "Fullon Master API: admin", VERSION).description(
-        "Operates the daemon: status, stop, log. Bound to loopback, and every operation needs a token, or the session that a token was traded for.",
+        "Operates the daemon: status, settings, stop, restart, reload, log. Bound to loopback, and every operation needs a token, or the session that a token was traded for.",
     )
 }
 
@@ -133,6 +136,8 @@ impl AdminApi {
         let context = self.context()?;
         let server = base_url(context.public);
         let settings = context.in_force.settings();
+        let in_force = Arc::clone(&context.in_force);
+        let pending_restart = log_stream::blocking(move || in_force.pending()).await?;
         Ok(Json(Status {
             service: SERVICE.into(),
             version: VERSION.into(),
@@ -156,7 +161,7 @@ impl AdminApi {
             process: usage::read(),
             http: context.traffic.usage(),
             checks: context.health.checks(),
-            pending_restart: context.in_force.pending(),
+            pending_restart,
             last_exit: context.last_exit.clone(),
         }))
     }
@@ -169,7 +174,8 @@ impl AdminApi {
 
     /// Stop the daemon.
     ///
-    /// It drains: listeners close, streams end, requests in flight are finished, at most until the deadline.
+    /// It drains: listeners close, streams end, requests in flight are finished, at most until the deadline. A second order
+    /// changes nothing. 409 from a process that is being replaced, or was: ask again, on a new connection.
     #[oai(path = "/admin/stop", method = "post", operation_id = "stop")]
     async fn stop(
         &self,
@@ -182,13 +188,16 @@ impl AdminApi {
             None => context.in_force.settings().shutdown_timeout,
             Some(seconds) => timeout_of(seconds, 0.0)?,
         };
-        refuse_if_replaced(context)?;
+        refuse_unless_in_charge(context)?;
         audit_accepted("stop", &caller, peer, Some(timeout));
-        // Nobody takes orders any more once it stops.
-        let _ = context.orders.try_send(Order::Stop(StopOrder {
+        let order = Order::Stop(StopOrder {
             subject: caller.claims.subject,
             timeout,
-        }));
+        });
+        if context.orders.send(order).await.is_err() {
+            // Nobody takes orders any more once it drains: because it stops already, or was replaced.
+            refuse_unless_in_charge(context)?;
+        }
         // A second order changes nothing: the first one's deadline is in force.
         let deadline = context.deadline.get_or_init(|| {
             Timestamp::now() + SignedDuration::try_from(timeout).unwrap_or_default()
@@ -217,9 +226,9 @@ impl AdminApi {
         let context = self.context()?;
         let timeout = match body.0.and_then(|order| order.timeout_seconds) {
             None => SUCCESSOR_TIMEOUT,
-            Some(seconds) => timeout_of(seconds, 0.1)?,
+            Some(seconds) => timeout_of(seconds, MIN_SUCCESSOR_TIMEOUT)?,
         };
-        refuse_if_replaced(context)?;
+        refuse_unless_in_charge(context)?;
         audit_accepted("restart", &caller, peer, Some(timeout));
         let order = |answer| {
             Order::Restart(RestartOrder {
@@ -236,7 +245,8 @@ impl AdminApi {
     ///
     /// They are validated first: an invalid file changes nothing, and the answer is 422 with everything that is wrong in
     /// `errors`. What can change in place is in force then (log level, rotation, secrets, databases, SHUTDOWN_TIMEOUT), and
-    /// the log file is opened anew; the rest is named and waits for a restart.
+    /// the log file is opened anew; the rest is named and waits for a restart. 409 when the daemon is stopping or was replaced
+    /// meanwhile.
     #[oai(path = "/admin/reload", method = "post", operation_id = "reload")]
     async fn reload(
         &self,
@@ -244,7 +254,7 @@ impl AdminApi {
         peer: &RemoteAddr,
     ) -> Result<Json<ReloadDone>> {
         let context = self.context()?;
-        refuse_if_replaced(context)?;
+        refuse_unless_in_charge(context)?;
         audit_accepted("reload", &caller, peer, None);
         let order = |answer| {
             Order::Reload(ReloadOrder {
@@ -320,7 +330,7 @@ impl AdminApi {
     ///
     /// Server-sent events (HTML standard, section 9.2): `log` with a `LogEntry` as data and its cursor as id, first
     /// the last lines and then each new one; `gap` where lines are missing, because the place asked for is gone or a
-    /// rotated file was removed before it was read; `end` with a `StreamEnd` when the daemon stops. At the beginning and
+    /// rotated file was removed before it was read; `end` with a `StreamEnd` when the daemon stops or is replaced. At the beginning and
     /// at least every 15 s a comment, with the id of the place that was reached.
     #[oai(
         path = "/admin/logs/stream",
@@ -433,9 +443,6 @@ impl AdminApi {
 /// Of a page of JSON, which is made in memory.
 pub(super) const MAX_PAGE_LINES: usize = 10_000;
 
-/// The longest timeout that can be asked for, in seconds.
-const MAX_TIMEOUT: f64 = 3600.0;
-
 fn timeout_of(seconds: f64, least: f64) -> Result<Duration> {
     if (least..=MAX_TIMEOUT).contains(&seconds) {
         Ok(Duration::from_secs_f64(seconds))
@@ -445,13 +452,15 @@ fn timeout_of(seconds: f64, least: f64) -> Result<Duration> {
     }
 }
 
-/// A client that kept its connection asks a process that is on its way out: what it means is the one that serves.
-fn refuse_if_replaced(context: &Context) -> Result<()> {
+/// While one process takes over from another, both answer; only the one that owns the PID file carries out orders. Later a
+/// client that kept its connection may still ask the one that was replaced.
+fn refuse_unless_in_charge(context: &Context) -> Result<()> {
+    let refuse = |detail| Err(Failure::new(StatusCode::CONFLICT, detail));
     if context.shutdown.has_successor() {
-        return Err(Failure::new(
-            StatusCode::CONFLICT,
-            "this process was replaced and drains: ask again, on a new connection",
-        ));
+        return refuse("this process was replaced and drains: ask again, on a new connection");
+    }
+    if !context.is_in_charge.load(Ordering::Acquire) {
+        return refuse("another restart is under way, and this process is taking over: ask again");
     }
     Ok(())
 }
@@ -464,9 +473,10 @@ async fn ordered<T>(
     let (answer, outcome) = oneshot::channel();
     // Whoever takes no more orders drops this one, and its answer with it.
     let _ = context.orders.send(order(answer)).await;
-    outcome
-        .await
-        .map_err(|_| Failure::new(StatusCode::CONFLICT, "the daemon is stopping"))
+    outcome.await.map_err(|_| {
+        let detail = "the daemon is stopping, or was replaced meanwhile: ask again";
+        Failure::new(StatusCode::CONFLICT, detail)
+    })
 }
 
 fn audit_accepted(

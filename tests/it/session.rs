@@ -92,7 +92,7 @@ fn a_token_is_traded_for_a_cookie_that_opens_status_and_stream() {
 #[test]
 fn a_token_of_the_instance_key_is_traded_too() {
     let home = Home::started();
-    let key = Secret::new(home.state().instance_key);
+    let key = home.state().instance_key.secret();
     let token = Signer::instance(&key)
         .sign(
             "me",

@@ -91,7 +91,7 @@ impl Daemon {
         let environment = self.process.as_ref().map(Process::environment);
         let inherited = environment.map_or_else(BTreeMap::new, inherited_settings);
         let sources = origin.sources_beside(&inherited);
-        let all = problems(&sources);
+        let all = problems(&sources, state.in_background);
         if all.is_empty() {
             let seen = format!(
                 "the settings it would read are valid ({})",

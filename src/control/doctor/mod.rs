@@ -100,7 +100,7 @@ pub async fn examine(
 ) -> Result<Examination, BadAdminUrl> {
     let partial = Partial::of(sources);
     let control = Control::new(partial.locator, admin_url, subject)?;
-    let mut problems = problems(sources);
+    let mut problems = problems(sources, false);
     let mut findings = settings::findings(sources, &problems);
     findings.extend(settings::env_file(sources, &problems));
     findings.extend(settings::secret(sources, &control.locator));
@@ -142,9 +142,15 @@ pub async fn examine(
     })
 }
 
-fn problems(sources: &Sources) -> Vec<Problem> {
-    match Settings::load(sources) {
-        Ok(_) => Vec::new(),
-        Err(Problems(problems)) => problems,
-    }
+fn problems(sources: &Sources, is_in_background: bool) -> Vec<Problem> {
+    let checked = Settings::load(sources).and_then(|settings| {
+        if is_in_background {
+            settings.check_background()
+        } else {
+            Ok(())
+        }
+    });
+    checked
+        .err()
+        .map_or_else(Vec::new, |Problems(problems)| problems)
 }
