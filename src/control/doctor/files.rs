@@ -18,7 +18,7 @@ pub fn held(path: &Path, holder: &Holder) -> Finding {
     let shown = path.display();
     match holder {
         Holder::Process(process) => match number_in(path) {
-            Some(number) if number == process.pid() => Finding::ok(
+            Some(number) if number == process.pid() || is_held_by(path, number) => Finding::ok(
                 PID_FILE,
                 format!("{shown}: {} holds it", process.describe()),
             ),
@@ -41,6 +41,11 @@ pub fn held(path: &Path, holder: &Holder) -> Finding {
             "run this as the daemon's user, or as root",
         ),
     }
+}
+
+/// Whether it is another daemon's by now: one may have been replaced since it was seen to hold the file.
+fn is_held_by(path: &Path, pid: u32) -> bool {
+    matches!(inspect(path), Ok(Presence::Held(holder)) if holder.pid() == Some(pid))
 }
 
 /// A PID file that nobody holds, though the daemon may run that should.
@@ -154,4 +159,24 @@ pub fn state_file(pid_file: &Path, holder: &Holder, was_read: bool) -> Option<Fi
             "run this as the daemon's user"
         },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_was_replaced_meanwhile_is_no_fault() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        let mut successor = PidFile::acquire(&path).unwrap();
+        let predecessor =
+            Holder::Process(Process::open(std::os::unix::process::parent_id()).unwrap());
+        assert_eq!(held(&path, &predecessor).verdict, Verdict::Warning);
+        successor.take_over().unwrap();
+        assert_eq!(held(&path, &predecessor).verdict, Verdict::Ok);
+        std::fs::write(&path, "1").unwrap();
+        assert_eq!(held(&path, &predecessor).verdict, Verdict::Warning);
+    }
 }

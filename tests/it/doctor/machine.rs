@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 
 use super::{as_nobody, finds, has_found, home_of_nobody, port, remember_admin_port};
-use crate::support::{Home, Outcome, eventually, free_port, needs_root, request};
+use crate::support::{Connection, Home, Outcome, eventually, free_port, needs_root};
 
 #[test]
 fn whoever_holds_a_port_is_named() {
@@ -27,7 +27,9 @@ fn a_port_that_was_in_use_until_now_is_free() {
     home.set("PORT", &free_port().to_string());
     home.run(["start"]).succeeds();
     // Who closes a connection first remembers it for a minute.
-    request(&home.public(), "GET", "/", &[("Connection", "close")], "");
+    let mut connection = Connection::open(&home.public());
+    connection.send("GET", "/", &[("Connection", "close")], "");
+    connection.rest();
     home.run(["stop"]).succeeds();
     finds(&home, 0, &[]);
 }
