@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{DEFINITIONS, Problem, env_file};
@@ -177,9 +178,11 @@ fn parse_file(text: &str, path: &Path, problems: &mut Vec<Problem>) -> BTreeMap<
     values
 }
 
-/// The text of a regular file: a pipe or a device might never end.
+/// The text of a file, or the nothing of `/dev/null`. From a pipe or a terminal settings could be read only once, and a
+/// running daemon that reads them again might wait for ever.
 fn read_file(path: &Path) -> io::Result<String> {
-    if !std::fs::metadata(path)?.is_file() {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() && metadata.rdev() != std::fs::metadata("/dev/null")?.rdev() {
         return Err(io::Error::other("it is not a regular file"));
     }
     std::fs::read_to_string(path)

@@ -95,7 +95,11 @@ impl Control {
     }
 
     async fn find(&self) -> Result<Found, PidFileError> {
+        let is_here = |url| self.is_local(url, None);
+        let is_elsewhere = self.admin_url.as_ref().is_some_and(|url| !is_here(url));
         let presence = match inspect(&self.locator.pid_file) {
+            // What is wrong with the files here is no matter.
+            Ok(Presence::Stale(_)) | Err(_) if is_elsewhere => Presence::Absent,
             // Somebody may have replaced the file under a living daemon.
             Ok(Presence::Stale(_)) | Err(_) if let Some(client) = self.reachable().await => {
                 return Ok(Found::Absent(Ok(client)));

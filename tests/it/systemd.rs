@@ -326,9 +326,24 @@ fn a_successor_that_hangs_leaves_nothing() {
     started(&machine);
     let old = machine.main_pid();
     let authorization = format!("Bearer {}", fullon(&machine, ["token"]).trim());
-    // Nobody ever writes what the successor reads first.
+    // Whoever opens what the successor reads first waits until the lease on it is given up (`fcntl(2)`).
     let settings = "/etc/fullon_master_api/.env";
-    machine.run("mkfifo", ["--mode=0644", settings]).succeeds();
+    machine
+        .run("ln", ["--symbolic", "/run/leased", settings])
+        .succeeds();
+    let lease = "import fcntl, os, signal, time
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = open('/run/leased', 'w+')
+os.fchmod(file.fileno(), 0o644)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+open('/run/is-leased', 'w')
+time.sleep(40)";
+    machine
+        .run("sh", ["-c", "python3 -c \"$0\" >/dev/null 2>&1 &", lease])
+        .succeeds();
+    eventually("the file is leased", || {
+        machine.run("test", ["-e", "/run/is-leased"]).code == 0
+    });
     let headers = [("Authorization", authorization.as_str())];
     let body = "{\"timeout_seconds\":2}";
     let mut restart = machine.inside(|| Connection::open(ADMIN));
