@@ -197,7 +197,7 @@ impl AdminClient {
             .query(query);
         // The stream has no end; only its beginning is waited for.
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.send(request)).await;
-        let response = answer.map_err(|_| self.timed_out())??;
+        let response = answer.map_err(|_| self.timed_out(ANSWER_TIMEOUT))??;
         Ok(LogEvents::new(response, self.base.to_string()))
     }
 
@@ -221,12 +221,13 @@ impl AdminClient {
         request: RequestBuilder,
         timeout: Duration,
     ) -> Result<T, ClientError> {
-        let response = self.send(request.timeout(timeout)).await?;
-        let body = response
-            .bytes()
-            .await
-            .map_err(|error| self.failed(&error))?;
-        serde_json::from_slice(&body).map_err(|error| self.stranger(error.to_string()))
+        let answer = async {
+            let body = self.send(request).await?.bytes().await;
+            let body = body.map_err(|error| self.failed(&error))?;
+            serde_json::from_slice(&body).map_err(|error| self.stranger(error.to_string()))
+        };
+        let answer = tokio::time::timeout(timeout, answer).await;
+        answer.map_err(|_| self.timed_out(timeout))?
     }
 
     /// An answer with a status of success.
@@ -258,14 +259,14 @@ impl AdminClient {
 
     fn failed(&self, error: &reqwest::Error) -> ClientError {
         if error.is_timeout() {
-            self.timed_out()
+            self.timed_out(CONNECT_TIMEOUT)
         } else {
             self.unreachable(root_cause(error))
         }
     }
 
-    fn timed_out(&self) -> ClientError {
-        self.unreachable(format!("no answer within {ANSWER_TIMEOUT:?}"))
+    fn timed_out(&self, timeout: Duration) -> ClientError {
+        self.unreachable(format!("no answer within {timeout:?}"))
     }
 
     fn unreachable(&self, reason: String) -> ClientError {

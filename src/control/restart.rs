@@ -90,6 +90,11 @@ pub enum RestartError {
         "{0}; and the daemon was started by a version that cannot be asked by signal: use `fullon restart --hard`"
     )]
     TooOld(ClientError),
+    /// Nothing tells whether it can be asked by signal.
+    #[error(
+        "{0}; and without its state file it is not known whether the daemon can be asked by signal: use `fullon restart --hard`"
+    )]
+    Stateless(ClientError),
     /// A successor gets the flags of the one that it replaces.
     #[error(
         "{0} was given, but a restart keeps the flags that the daemon was started with: edit .env, or use `fullon restart --hard`"
@@ -183,6 +188,9 @@ impl Control {
                         }
                         self.restart_by_signal(&process, &state, &error, options, notice)
                             .await?
+                    }
+                    (Err(error), Holder::Process(_), None) if is_out_of_reach(&error) => {
+                        return Err(RestartError::Stateless(error));
                     }
                     (Err(error), ..) => return Err(error.into()),
                 }

@@ -76,8 +76,9 @@ pub(super) async fn keep(mut signals: Signals, mut daemon: u32, pid_file: &Path)
 pub(super) fn pass_on(signal: Signal, daemon: u32, pid_file: &Path) {
     let holder = match inspect(pid_file) {
         Ok(Presence::Held(Holder::Process(process))) if is_ours(&process) => Some(process),
-        // A child that nobody has collected keeps its number.
-        _ => Process::open(daemon),
+        // A child that nobody has collected keeps its number. One that starts has only the signals that end it.
+        _ if matches!(signal, Signal::TERM | Signal::INT) => Process::open(daemon),
+        _ => None,
     };
     if let Some(process) = holder {
         // It may be gone; then it is collected next.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustix::process::Signal;
 
-use super::{Mode, keeper};
+use super::Mode;
 use crate::config::Settings;
 use crate::instance::{
     Exit, FailedRestart, Inheritance, InheritedSocket, Launch, PidFile, Process, State,
@@ -39,8 +39,6 @@ impl Legacy {
         }
         let mut command = self.launch.command(self.mode.arguments_of_successor());
         if self.mode.needs_keeper() {
-            // Before the successor has children that it leaves behind.
-            keeper::adopt_orphans()?;
             // Signals of the terminal come to this process, which passes them on.
             command.process_group(0);
         }
@@ -99,6 +97,10 @@ impl Legacy {
                 reason: failure.reason.clone(),
             });
         }
+        if !self.pid_file.is_in_place() {
+            // Both files are another daemon's by now.
+            return;
+        }
         let path = self.pid_file.path().to_owned();
         if let Err(error) = self.state.write(&path) {
             tracing::error!(%error, "the state file could not be written");
@@ -140,6 +142,9 @@ impl Legacy {
 
     /// Leaves nothing but how the daemon ended.
     pub fn end(self, exit: Exit) {
-        self.state.end(self.pid_file.path(), exit);
+        // Otherwise both files are another daemon's by now.
+        if self.pid_file.is_in_place() {
+            self.state.end(self.pid_file.path(), exit);
+        }
     }
 }

@@ -202,6 +202,9 @@ impl Life {
         // Whoever connects after the answer meets the successor.
         shutdown.deaf().await;
         let is_kept_here = legacy.mode.needs_keeper();
+        if is_kept_here && let Err(error) = keeper::adopt_orphans() {
+            tracing::error!(%error, "this process will not see the end of a later successor");
+        }
         let pid_file = legacy.pid_file.path().to_owned();
         legacy.leave();
         systemd::notify(&[
@@ -234,6 +237,10 @@ impl Life {
                     keeper::pass_on(asked.signal(), pid, &pid_file);
                 }
                 if matches!(asked, Asked::Stop(_)) {
+                    // The second one.
+                    if shutdown.closes_idle() {
+                        shutdown.force();
+                    }
                     shutdown.begin();
                 }
             }

@@ -157,6 +157,12 @@ impl PidFile {
         self.is_owned = false;
     }
 
+    /// Whether the file is still the one with this path: somebody may have removed or replaced it.
+    #[must_use]
+    pub fn is_in_place(&self) -> bool {
+        is_same_file(&self.path, &self.file)
+    }
+
     /// Whether the process has the same lock.
     #[must_use]
     pub fn is_shared_by(&self, process: &Process) -> bool {
@@ -201,7 +207,7 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if self.is_owned && is_same_file(&self.path, &self.file) {
+        if self.is_owned && self.is_in_place() {
             // A file that cannot be removed is one without a lock: the next start takes it over.
             let _ = fs::remove_file(&self.path);
         }

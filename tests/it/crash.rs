@@ -182,3 +182,16 @@ fn a_pid_file_that_was_replaced_under_a_living_daemon_does_not_hide_it() {
     home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
     assert!(daemon.is_gone());
 }
+
+#[test]
+fn a_daemon_that_lost_its_pid_file_leaves_those_of_the_next_alone() {
+    let home = Home::started();
+    let first = home.daemon().unwrap();
+    fs::remove_file(home.pid_file()).unwrap();
+    home.run(["start"]).succeeds();
+    let second = home.state().instance;
+    first.terminate().unwrap();
+    assert!(first.wait(crate::support::PATIENCE));
+    assert_eq!(home.state().instance, second);
+    home.run(["restart"]).succeeds();
+}

@@ -263,5 +263,7 @@ fn what_failed_can_be_read_later() {
     case.is_as_before(old);
     let outcome: Outcome = case.home.run(["status"]);
     outcome.succeeds();
+    let seen = ["the last one failed", "never again"];
+    case.home.run(["doctor"]).prints(&seen);
     case.load.end().is_flawless();
 }

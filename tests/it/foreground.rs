@@ -49,6 +49,21 @@ fn unfinished_request(home: &Home) -> Connection {
 }
 
 #[test]
+fn a_second_signal_ends_one_that_was_replaced_at_once() {
+    let mut home = Home::new();
+    home.set("SHUTDOWN_TIMEOUT", "1h");
+    let mut child = run(&home);
+    let _request = unfinished_request(&home);
+    home.run(["restart"]).succeeds();
+    signal(&child, Signal::SIGINT);
+    eventually("the successor stops", || home.daemon().is_none());
+    assert!(child.is_alive(), "it waits for the request");
+    signal(&child, Signal::SIGINT);
+    eventually("it ends", || !child.is_alive());
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     let home = Home::new();
     let mut child = run(&home);

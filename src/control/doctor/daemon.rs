@@ -111,6 +111,16 @@ impl Daemon {
     }
 }
 
+/// What became of the last restart, if the daemon goes on because it failed: asked for by signal, nobody was told.
+fn failed_restart(state: &State) -> Option<Finding> {
+    let failed = state.failed_restart.as_ref()?;
+    Some(Finding::warning(
+        RESTART,
+        format!("the last one failed at {}: {}", failed.at, failed.reason),
+        "fullon restart, once that is mended",
+    ))
+}
+
 pub fn is_owned_by_us(process: &Process) -> bool {
     process.owner() == Some(nix::unistd::geteuid().as_raw())
 }
@@ -131,6 +141,7 @@ impl Control {
             }) => {
                 findings.push(held(path, &holder));
                 findings.extend(state_file(path, &holder, state.is_some()));
+                findings.extend(state.as_deref().and_then(failed_restart));
                 let process = match holder {
                     Holder::Process(process) => Some(process),
                     Holder::Hidden(_) => None,
