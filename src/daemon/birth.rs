@@ -350,6 +350,9 @@ fn serve(
         (admin_address, Arc::clone(&admin)),
     ]);
     let servers = TaskTracker::new();
+    for listener in sockets.also_public {
+        servers.spawn(server::run(listener, Arc::clone(&public), shutdown.clone()));
+    }
     servers.spawn(server::run(sockets.public, public, shutdown.clone()));
     servers.spawn(server::run(sockets.admin, admin, shutdown.clone()));
     servers.close();

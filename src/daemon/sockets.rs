@@ -64,6 +64,9 @@ impl From<InheritedSocket> for Passed {
 pub struct Sockets {
     pub public: TcpListener,
     pub admin: TcpListener,
+    /// Sockets of single addresses, from before the public listener was one of all addresses: connections to these addresses
+    /// go to them for as long as they exist, and wait there when they are closed.
+    pub also_public: Vec<TcpListener>,
     /// Where the settings say that they are; `None` for one that systemd gave for its role, wherever it is.
     configured: [Option<SocketAddr>; 2],
 }
@@ -95,10 +98,27 @@ impl Sockets {
             Some(found) => server::adopt(found.listener).map_err(StartError::Socket),
             None => bind(setting, address, &passed),
         };
+        let (public, admin) = (
+            open("PORT", public, settings.public)?,
+            open("ADMIN_PORT", admin, settings.admin)?,
+        );
+        let covering = public.local_addr().map_err(StartError::Socket)?;
+        let is_covered = |socket: &Passed| {
+            let there = socket.listener.local_addr();
+            there.is_ok_and(|there| {
+                covering.ip().is_unspecified()
+                    && (there.port(), there.is_ipv4()) == (covering.port(), covering.is_ipv4())
+            })
+        };
+        let mut also_public = Vec::new();
+        for socket in passed.into_iter().filter(is_covered) {
+            also_public.push(server::adopt(socket.listener).map_err(StartError::Socket)?);
+        }
         let sockets = Self {
+            public,
+            admin,
+            also_public,
             configured,
-            public: open("PORT", public, settings.public)?,
-            admin: open("ADMIN_PORT", admin, settings.admin)?,
         };
         let admin = sockets.admin.local_addr().map_err(StartError::Socket)?;
         if !admin.ip().is_loopback() {
@@ -118,10 +138,14 @@ impl Sockets {
             })
         };
         let [public, admin] = self.configured;
-        Ok(vec![
+        let mut shared = vec![
             share(Role::Public, public, &self.public)?,
             share(Role::Admin, admin, &self.admin)?,
-        ])
+        ];
+        for listener in &self.also_public {
+            shared.push(share(Role::Public, listener.local_addr().ok(), listener)?);
+        }
+        Ok(shared)
     }
 }
 

@@ -161,14 +161,19 @@ fn all_addresses_in_place_of_one_and_back() {
     // All of 127/8 is this machine, and only a listener on all addresses has this one.
     let other = format!("127.0.0.2:{port}");
     assert!(is_refused(&other));
-    edited.set("HOST", "0.0.0.0");
-    edited.is_pending(&["HOST"]);
-    edited.home.restart();
-    assert_eq!(health(&other), 200);
-    edited.set("HOST", "127.0.0.1");
-    edited.home.restart();
-    eventually("the other address refuses", || is_refused(&other));
-    load.goes_on(100);
+    for _ in 0..8 {
+        edited.set("HOST", "0.0.0.0");
+        edited.is_pending(&["HOST"]);
+        edited.home.restart();
+        assert_eq!(health(&other), 200);
+        // Whoever replaces it has the same sockets.
+        edited.home.restart();
+        load.goes_on(100);
+        edited.set("HOST", "127.0.0.1");
+        edited.home.restart();
+        eventually("the other address refuses", || is_refused(&other));
+        load.goes_on(100);
+    }
     load.end().is_flawless();
 }
 
