@@ -114,6 +114,7 @@ impl Control {
     ) -> Result<Stopped, StopError> {
         let generation = self.generation();
         let mut is_again = false;
+        let mut done = None;
         loop {
             let stopped = self.stop_once(order, is_again, notice).await?;
             is_again = true;
@@ -123,9 +124,15 @@ impl Control {
                 _ => false,
             };
             match stopped {
+                // It had been told to stop already.
+                Some(Stopped::NotRunning | Stopped::Dead(_)) if let Some(done) = done.take() => {
+                    return Ok(done);
+                }
                 Some(stopped) if !is_replaced() => return Ok(stopped),
-                _ => tokio::time::sleep(ASK_INTERVAL).await,
+                Some(stopped) => done = Some(stopped),
+                None => {}
             }
+            tokio::time::sleep(ASK_INTERVAL).await;
         }
     }
 
