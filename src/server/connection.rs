@@ -24,6 +24,8 @@ use super::shutdown::Shutdown;
 /// kept but idle, one whose headers do not come, one that does not read its answer. Looked at once in that time, so it may
 /// last twice as long. hyper's own timeout sets a timer for each request; this one is set once a connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Once stopping: how long a client that has just connected, and surely wants something, may take to ask.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(20);
 /// Once stopping: how long a client that may never end what it began (headers, the reading of a stream) is waited for.
 const STUCK_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -64,6 +66,9 @@ pub(super) async fn serve(
         }
         () = shutdown.idle_closed() => {}
         () = idled_out(&progress, &stream) => return,
+    }
+    if progress.is_untouched() {
+        let _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, stream.readable()).await;
     }
     if !(progress.is_between_requests() && has_unread_request(&stream)) {
         Pin::new(&mut connection).graceful_shutdown();

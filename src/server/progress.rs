@@ -69,6 +69,11 @@ impl Progress {
         self.in_flight.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether the client has sent nothing at all yet.
+    pub fn is_untouched(&self) -> bool {
+        self.is_between_requests() && !self.has_partial_head() && self.mark() == (0, 0)
+    }
+
     /// Whether the client has begun a request that it may never finish.
     pub fn has_partial_head(&self) -> bool {
         self.is_between_requests() && self.has_partial_head.load(Ordering::Relaxed)
