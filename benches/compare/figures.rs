@@ -23,6 +23,18 @@ impl<Row: Copy + Ord> Figures<Row> {
     }
 }
 
+/// How far figures are apart, where there are several.
+pub fn range(figures: &[f64], decimals: usize) -> String {
+    match figures {
+        [first, _, ..] => {
+            let least = figures.iter().copied().fold(*first, f64::min);
+            let most = figures.iter().copied().fold(*first, f64::max);
+            format!("{least:.decimals$} to {most:.decimals$}")
+        }
+        _ => String::new(),
+    }
+}
+
 pub fn median(figures: &[f64]) -> Option<f64> {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::figures;
 use crate::results::{Results, Row, Target};
 use crate::rivals::{BARE_HYPER, FULLON};
 
@@ -62,15 +63,10 @@ fn line(results: &Results, row: Row) -> Vec<String> {
 /// How far fullon's own rounds are apart: a wide range means a busy machine.
 fn range(results: &Results, row: Row) -> String {
     let figures = results.figures(row, FULLON);
-    let decimals = row.decimals();
-    match figures {
-        [first, _, ..] if row != Row::Early => {
-            let least = figures.iter().copied().fold(*first, f64::min);
-            let most = figures.iter().copied().fold(*first, f64::max);
-            format!("{least:.decimals$} to {most:.decimals$}")
-        }
-        _ => String::new(),
+    if row == Row::Early {
+        return String::new();
     }
+    figures::range(figures, row.decimals())
 }
 
 /// A Markdown table that can be read as text, too.

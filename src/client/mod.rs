@@ -77,6 +77,14 @@ pub enum ClientError {
     Sign(#[from] SignError),
 }
 
+impl ClientError {
+    /// Whether the daemon does something else: it is being replaced, was, or stops (409).
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Problem(problem) if problem.status == StatusCode::CONFLICT.as_u16())
+    }
+}
+
 /// Query of `GET /admin/logs` and its stream.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct LogQuery {

@@ -10,9 +10,6 @@ use crate::api::{Problem, ReloadDone};
 use crate::client::ClientError;
 use crate::instance::{Holder, PidFileError};
 
-/// The status of what a daemon refuses that has been replaced.
-const CONFLICT: u16 = 409;
-
 /// What became of it.
 #[derive(Debug)]
 pub enum Reloaded {
@@ -83,7 +80,7 @@ impl Control {
                 return Err(ReloadError::Settings(problem));
             }
             // It was replaced meanwhile.
-            Err(ClientError::Problem(problem)) if problem.status == CONFLICT && is_first => {
+            Err(error) if error.is_conflict() && is_first => {
                 return Box::pin(self.reload_once(false, notice)).await;
             }
             Err(error @ ClientError::Problem(_)) => return Err(ReloadError::Client(error)),

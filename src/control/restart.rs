@@ -16,8 +16,6 @@ use crate::instance::{Holder, Launch, PidFileError, Presence, Process, State, in
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How much longer than its successor such a daemon may take to say what became of it.
 const SIGNAL_MARGIN: Duration = Duration::from_secs(2);
-/// 409: it does something else.
-const CONFLICT: u16 = 409;
 /// 422: the settings of the successor are not valid.
 const UNPROCESSABLE: u16 = 422;
 
@@ -131,13 +129,12 @@ pub enum RestartError {
 
 impl From<ClientError> for RestartError {
     fn from(error: ClientError) -> Self {
+        let is_conflict = error.is_conflict();
         match error {
             ClientError::Problem(problem) if problem.status == UNPROCESSABLE => {
                 Self::SuccessorSettings(problem.detail)
             }
-            ClientError::Problem(problem) if problem.status == CONFLICT => {
-                Self::Busy(problem.detail)
-            }
+            ClientError::Problem(problem) if is_conflict => Self::Busy(problem.detail),
             ClientError::Problem(problem) => Self::Successor(problem.detail),
             other => Self::Client(other),
         }

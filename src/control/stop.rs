@@ -23,9 +23,6 @@ const EXIT_MARGIN: Duration = Duration::from_secs(5);
 /// How often a daemon that is not a process of this machine is asked whether it still answers.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The status of what a daemon refuses that has been replaced.
-const CONFLICT: u16 = 409;
-
 /// What became of it.
 #[derive(Debug)]
 pub enum Stopped {
@@ -171,7 +168,7 @@ impl Control {
                         let process = other.as_ref().unwrap_or(&process);
                         wait_for_exit(process, &accepted, notice)?
                     }
-                    Err(ClientError::Problem(problem)) if problem.status == CONFLICT => {
+                    Err(error) if error.is_conflict() => {
                         return Ok(None);
                     }
                     // Its predecessor has told it to stop already: a signal would be the second one, and cut requests off.

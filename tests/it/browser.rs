@@ -49,6 +49,14 @@ fn strings(values: &Value) -> Vec<&str> {
     values.iter().map(|value| value.as_str().unwrap()).collect()
 }
 
+#[track_caller]
+fn no_cursor_came_twice(seen: &Value) {
+    let mut ids = strings(&seen["ids"]);
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), strings(&seen["lines"]).len());
+}
+
 /// Waits until the page follows again, and says how often it began to. It may ask the old process once more on a connection
 /// that it kept, and is sent on.
 fn follows_after(browser: &Browser, before: u64) -> u64 {
@@ -124,14 +132,7 @@ fn an_event_source_misses_and_repeats_nothing_across_restarts_and_a_kill() {
         "{} of {asked}",
         expected.len()
     );
-    let mut ids = strings(&seen["ids"]);
-    ids.sort_unstable();
-    ids.dedup();
-    assert_eq!(
-        ids.len(),
-        strings(&seen["lines"]).len(),
-        "a cursor came twice"
-    );
+    no_cursor_came_twice(&seen);
     // A killed daemon does not say that it ends.
     assert_eq!(seen["gaps"], 0);
     assert_eq!(
@@ -166,14 +167,7 @@ fn an_event_source_misses_and_repeats_nothing_across_handovers() {
     let seen = browser.run("source.close(); return seen", &[]);
     let expected: Vec<usize> = (1..=asked).collect();
     assert_eq!(marks(strings(&seen["lines"]).into_iter()), expected);
-    let mut ids = strings(&seen["ids"]);
-    ids.sort_unstable();
-    ids.dedup();
-    assert_eq!(
-        ids.len(),
-        strings(&seen["lines"]).len(),
-        "a cursor came twice"
-    );
+    no_cursor_came_twice(&seen);
     assert_eq!(seen["gaps"], 0);
     assert_eq!(
         seen["opens"].as_u64().unwrap(),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::rows::{CONTENDERS, Row, Target};
-use crate::figures::Figures;
+use crate::figures::{Figures, range};
 use crate::rivals::FULLON;
 use crate::table::aligned;
 
@@ -35,7 +35,7 @@ fn line(figures: &Figures<Row>, row: Row) -> Vec<String> {
             .median(row, name)
             .map_or_else(String::new, |figure| format!("{figure:.decimals$}"))
     }));
-    cells.push(range(figures, row));
+    cells.push(range(figures.all(row, FULLON), row.decimals()));
     let own = figures.median(row, FULLON);
     let bound = row.bound(figures);
     cells.push(match (own, bound) {
@@ -66,18 +66,5 @@ fn verdict(row: Row, own: Option<f64>, bound: Option<(&'static str, f64)>) -> St
         Some(true) => format!("{target}: met"),
         Some(false) => format!("{target}: MISSED"),
         None => format!("{target}: not measured"),
-    }
-}
-
-/// How far fullon's own rounds are apart.
-fn range(figures: &Figures<Row>, row: Row) -> String {
-    let decimals = row.decimals();
-    match figures.all(row, FULLON) {
-        all @ [first, _, ..] => {
-            let least = all.iter().copied().fold(*first, f64::min);
-            let most = all.iter().copied().fold(*first, f64::max);
-            format!("{least:.decimals$} to {most:.decimals$}")
-        }
-        _ => String::new(),
     }
 }

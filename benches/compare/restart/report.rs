@@ -2,7 +2,7 @@
 
 use super::rows::Row;
 use super::ways::NOTHING;
-use crate::figures::Figures;
+use crate::figures::{Figures, range};
 use crate::rivals::FULLON;
 use crate::table::aligned;
 
@@ -22,7 +22,7 @@ fn line(figures: &Figures<Row>, names: &[&'static str], row: Row) -> Vec<String>
         row.figure(figures, name)
             .map_or_else(String::new, |figure| format!("{figure:.decimals$}"))
     }));
-    cells.push(range(figures, row));
+    cells.push(range(figures.all(row, FULLON), row.decimals()));
     let own = row.figure(figures, FULLON);
     let best = names
         .iter()
@@ -41,17 +41,4 @@ fn line(figures: &Figures<Row>, names: &[&'static str], row: Row) -> Vec<String>
         (Some(most), Some(_)) => format!("<= {most}: MISSED"),
     });
     cells
-}
-
-/// How far fullon's own restarts are apart.
-fn range(figures: &Figures<Row>, row: Row) -> String {
-    let decimals = row.decimals();
-    match figures.all(row, FULLON) {
-        all @ [first, _, ..] => {
-            let least = all.iter().copied().fold(*first, f64::min);
-            let most = all.iter().copied().fold(*first, f64::max);
-            format!("{least:.decimals$} to {most:.decimals$}")
-        }
-        _ => String::new(),
-    }
 }
