@@ -45,7 +45,8 @@ pub mod event {
 /// Data of the `end` event.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct StreamEnd {
-    /// `stopping`: the daemon stops. `restarting`: its successor goes on where this stream ends.
+    /// `stopping`: the daemon stops. `restarting`: its successor goes on where this stream ends. `signed_out`: the session that
+    /// opened it has ended.
     pub reason: String,
 }
 
@@ -54,4 +55,6 @@ impl StreamEnd {
     pub const STOPPING: &str = "stopping";
     /// A successor serves.
     pub const RESTARTING: &str = "restarting";
+    /// The session that opened the stream was signed out, or is over.
+    pub const SIGNED_OUT: &str = "signed_out";
 }

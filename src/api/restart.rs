@@ -49,6 +49,10 @@ pub struct ReloadDone {
     pub changed: Vec<SettingChange>,
     /// What was edited too and needs a restart.
     pub needs_restart: Vec<SettingChange>,
+    /// Until when the key before counts, if `JWT_SECRET_KEY` was changed and `JWT_SECRET_KEY_GRACE` is not 0.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub previous_key_counts_until: Option<String>,
 }
 
 /// A setting whose value was edited.

@@ -1,7 +1,7 @@
 //! Tokens and scopes. Knows no HTTP.
 //!
 //! A token is a JWT (RFC 7519) signed with HS256 and nothing else. Two keys are accepted: the configured one
-//! (`JWT_SECRET_KEY` or the key file), and the *instance key*, which the daemon makes at its start and leaves in
+//! (`JWT_SECRET_KEY` or the key file; after a change also the one before, for a while), and the *instance key*, which the daemon makes at its start and leaves in
 //! its 0600 state file. Who can read that file can signal the process anyway, so the command line signs with
 //! it and keeps working after `JWT_SECRET_KEY` was edited. A token names the instance key by `kid`.
 //!
@@ -10,10 +10,10 @@
 
 mod hs256;
 mod key;
+mod keyring;
 mod scope;
 mod session;
 
-use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -21,8 +21,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use key::{KeyError, random_key, read_key_file, read_or_create_key_file};
+pub use keyring::{ConfiguredKeys, Keyring, PreviousKey};
 pub use scope::{Scope, Scopes};
-pub use session::{SESSION_AUDIENCE, SESSION_LIFETIME, Session, Sessions};
+pub use session::{
+    EndedSession, MAX_SESSIONS, SESSION_AUDIENCE, SESSION_LIFETIME, Session, Sessions,
+};
 
 use crate::config::Secret;
 
@@ -147,60 +150,6 @@ impl Signer {
             ..Header::new(Algorithm::HS256)
         };
         Ok(jsonwebtoken::encode(&header, claims, &self.key)?)
-    }
-}
-
-/// Verifies tokens against the keys in force.
-pub struct Keyring {
-    configured: RwLock<DecodingKey>,
-    instance: DecodingKey,
-    validation: Validation,
-}
-
-impl Keyring {
-    /// A keyring of the configured and the instance key.
-    #[must_use]
-    pub fn new(configured: &Secret, instance: &Secret) -> Self {
-        Self {
-            configured: RwLock::new(decoding_key(configured)),
-            instance: decoding_key(instance),
-            validation: validation(AUDIENCE),
-        }
-    }
-
-    /// Tokens have to be signed with this key from now on. Whether it is another one than before.
-    pub fn configure(&self, key: &Secret) -> bool {
-        let mut configured = self
-            .configured
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        let new = decoding_key(key);
-        let is_other = configured.try_get_as_bytes().ok() != new.try_get_as_bytes().ok();
-        *configured = new;
-        is_other
-    }
-
-    /// Checks signature, algorithm and claims.
-    ///
-    /// # Errors
-    ///
-    /// The first check that failed.
-    pub fn verify(&self, token: &str) -> Result<Claims, Refused> {
-        let header = jsonwebtoken::decode_header(token).map_err(|error| refused(&error))?;
-        let claims = if header.kid.as_deref() == Some(INSTANCE_KEY_ID) {
-            read_claims(token, &self.instance, &self.validation)?
-        } else {
-            let key = self
-                .configured
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
-            read_claims(token, &key, &self.validation)?
-        };
-        Ok(Claims {
-            subject: claims.sub,
-            token_id: claims.jti,
-            scopes: Scopes::of_claim(&claims.scope),
-        })
     }
 }
 

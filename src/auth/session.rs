@@ -1,35 +1,36 @@
 //! Sessions: what a web page gets for a bearer token, because a plain `EventSource` cannot send one.
 //!
-//! A session is a signed value, not an entry of a table: an `EventSource` that is told 401 never tries again, so
-//! the process that comes after a restart has to accept it too. That is why the *configured* key signs it: the
-//! instance key dies with its process. What the signed value cannot say is that it was signed out. Ended sessions
-//! are remembered in memory until they would have expired, and a restart forgets them; signing out also removes
-//! the value from the browser, which is what ends it for good.
+//! A session is a signed value, and the table here only says which of them have ended: an `EventSource` that is told 401
+//! never tries again, so the process that comes after a crash has to accept a value that it has never seen. That is why the
+//! *configured* key signs it: the instance key dies with its process. Such a value takes its place in the table when it is
+//! first used. Whoever owns the table keeps what has ended for the next process (`State`, `Inheritance`).
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use jsonwebtoken::{DecodingKey, Validation};
+use jsonwebtoken::Validation;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Claims, LEEWAY_SECONDS, Refused, Scopes, SignError, SignedClaims, Signer, decoding_key,
-    read_claims, validation,
+    Claims, ConfiguredKeys, LEEWAY_SECONDS, Refused, Scopes, SignError, SignedClaims, validation,
 };
-use crate::config::Secret;
 
 /// Audience of sessions: no bearer token is a session, and no session is a bearer token.
 pub const SESSION_AUDIENCE: &str = "fullon-session";
 /// How long a session lives, however short the rest of the token's life was: a working day, and no longer without
 /// another token.
 pub const SESSION_LIFETIME: Duration = Duration::from_hours(12);
+/// How many sessions there are at once. One more ends the one that was used least recently.
+pub const MAX_SESSIONS: usize = 64;
 /// How many ended sessions are remembered.
 const MAX_ENDED: usize = 1024;
 
 /// A session that was begun and has not ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Session {
     /// Its name, for the audit trail.
     pub id: Uuid,
@@ -39,6 +40,17 @@ pub struct Session {
     pub scopes: Scopes,
     /// When it ends by itself.
     pub expires_at: Timestamp,
+    /// Tells that it was ended before.
+    pub ended: CancellationToken,
+}
+
+/// A session that was ended before its time, for a process that comes later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EndedSession {
+    /// When it would have ended by itself.
+    pub expires_at: Timestamp,
+    /// Its name.
+    pub id: Uuid,
 }
 
 impl From<Session> for Claims {
@@ -53,43 +65,25 @@ impl From<Session> for Claims {
 
 /// Begins, verifies and ends sessions.
 pub struct Sessions {
-    keys: RwLock<Keys>,
+    keys: Arc<ConfiguredKeys>,
     validation: Validation,
-    ended: Mutex<Ended>,
-}
-
-struct Keys {
-    signer: Signer,
-    key: DecodingKey,
-}
-
-impl Keys {
-    fn new(configured: &Secret) -> Self {
-        Self {
-            signer: Signer::configured(configured),
-            key: decoding_key(configured),
-        }
-    }
+    table: Mutex<Table>,
 }
 
 impl Sessions {
-    /// Sessions that are signed with the configured key.
+    /// Sessions that are signed with the configured key; those in `ended` do not count.
     #[must_use]
-    pub fn new(configured: &Secret) -> Self {
-        Self {
-            keys: RwLock::new(Keys::new(configured)),
-            validation: validation(SESSION_AUDIENCE),
-            ended: Mutex::default(),
+    pub fn new(keys: Arc<ConfiguredKeys>, ended: impl IntoIterator<Item = EndedSession>) -> Self {
+        let mut table = Table::default();
+        let now = Timestamp::now();
+        for session in ended {
+            table.ended.add(session, now);
         }
-    }
-
-    /// Signs with this key from now on. Sessions that were signed with another one are over.
-    pub fn configure(&self, key: &Secret) {
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Keys::new(key);
-    }
-
-    fn keys(&self) -> RwLockReadGuard<'_, Keys> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner)
+        Self {
+            keys,
+            validation: validation(SESSION_AUDIENCE),
+            table: Mutex::new(table),
+        }
     }
 
     /// A new session for whoever showed a token with these claims, and the value that proves it.
@@ -106,8 +100,9 @@ impl Sessions {
             subject: claims.subject.clone(),
             scopes: claims.scopes,
             expires_at: expires_at.unwrap_or(Timestamp::MAX),
+            ended: CancellationToken::new(),
         };
-        let value = self.keys().signer.sign_claims(&SignedClaims {
+        let value = self.keys.sign(&SignedClaims {
             sub: &session.subject,
             aud: SESSION_AUDIENCE,
             scope: session.scopes.to_string(),
@@ -115,6 +110,7 @@ impl Sessions {
             exp: session.expires_at.as_second(),
             jti: session.id.to_string(),
         })?;
+        self.table().used(&session);
         Ok((session, value))
     }
 
@@ -124,7 +120,7 @@ impl Sessions {
     ///
     /// The first check that failed.
     pub fn verify(&self, value: &str) -> Result<Session, Refused> {
-        let claims = read_claims(value, &self.keys().key, &self.validation)?;
+        let claims = self.keys.verify(value, &self.validation)?;
         let id = claims.jti.ok_or(Refused::MissingClaim)?;
         let expires_at = claims.exp.as_i64().ok_or(Refused::Malformed)?;
         let session = Session {
@@ -132,20 +128,83 @@ impl Sessions {
             subject: claims.sub,
             scopes: Scopes::of_claim(&claims.scope),
             expires_at: Timestamp::from_second(expires_at).map_err(|_| Refused::Malformed)?,
+            ended: CancellationToken::new(),
         };
-        if self.ended().contains(&session) {
+        let mut table = self.table();
+        if table.ended.contains(&session.name()) {
             return Err(Refused::Ended);
         }
-        Ok(session)
+        let ended = table.used(&session);
+        Ok(Session { ended, ..session })
     }
 
     /// Ends the session before its time.
     pub fn end(&self, session: &Session) {
-        self.ended().add(session, Timestamp::now());
+        self.table().end(session.name());
     }
 
-    fn ended(&self) -> std::sync::MutexGuard<'_, Ended> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Those that were ended before their time, and would count otherwise.
+    #[must_use]
+    pub fn ended(&self) -> Vec<EndedSession> {
+        self.table().ended.sessions.iter().copied().collect()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    fn name(&self) -> EndedSession {
+        EndedSession {
+            expires_at: self.expires_at,
+            id: self.id,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    open: HashMap<Uuid, Open>,
+    ended: Ended,
+}
+
+struct Open {
+    name: EndedSession,
+    used_at: Instant,
+    ended: CancellationToken,
+}
+
+impl Table {
+    /// Notes that the session is used, and gives what tells of its end.
+    fn used(&mut self, session: &Session) -> CancellationToken {
+        if let Some(open) = self.open.get_mut(&session.id) {
+            open.used_at = Instant::now();
+            return open.ended.clone();
+        }
+        let now = Timestamp::now();
+        self.open.retain(|_, open| open.name.expires_at >= now);
+        while self.open.len() >= MAX_SESSIONS {
+            let oldest = self.open.values().min_by_key(|open| open.used_at);
+            let Some(name) = oldest.map(|open| open.name) else {
+                break;
+            };
+            self.end(name);
+        }
+        let open = Open {
+            name: session.name(),
+            used_at: Instant::now(),
+            ended: session.ended.clone(),
+        };
+        self.open.insert(session.id, open);
+        session.ended.clone()
+    }
+
+    fn end(&mut self, name: EndedSession) {
+        self.ended.add(name, Timestamp::now());
+        if let Some(open) = self.open.remove(&name.id) {
+            open.ended.cancel();
+        }
     }
 }
 
@@ -153,38 +212,46 @@ impl Sessions {
 #[derive(Default)]
 struct Ended {
     /// Those that expire first come first.
-    sessions: BTreeSet<(Timestamp, Uuid)>,
+    sessions: BTreeSet<EndedSession>,
     /// All that expire until then have ended. Set when there are more than can be remembered: one too many signs
     /// some page out early, and never lets an ended session back in.
     until: Option<Timestamp>,
 }
 
 impl Ended {
-    fn add(&mut self, session: &Session, now: Timestamp) {
+    fn add(&mut self, session: EndedSession, now: Timestamp) {
         let leeway = SignedDuration::from_secs(LEEWAY_SECONDS.cast_signed());
         self.sessions
-            .retain(|(expires_at, _)| *expires_at + leeway >= now);
-        self.sessions.insert((session.expires_at, session.id));
+            .retain(|ended| ended.expires_at + leeway >= now);
+        self.sessions.insert(session);
         if self.sessions.len() > MAX_ENDED
-            && let Some((expires_at, _)) = self.sessions.pop_first()
+            && let Some(first) = self.sessions.pop_first()
         {
-            self.until = self.until.max(Some(expires_at));
+            self.until = self.until.max(Some(first.expires_at));
         }
     }
 
-    fn contains(&self, session: &Session) -> bool {
-        Some(session.expires_at) <= self.until
-            || self.sessions.contains(&(session.expires_at, session.id))
+    fn contains(&self, session: &EndedSession) -> bool {
+        Some(session.expires_at) <= self.until || self.sessions.contains(session)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{AUDIENCE, Keyring, Scope};
+    use crate::auth::{AUDIENCE, Keyring, PreviousKey, Scope, Signer};
+    use crate::config::Secret;
 
     fn secret(byte: char) -> Secret {
         Secret::new(byte.to_string().repeat(32))
+    }
+
+    fn keys(byte: char) -> Arc<ConfiguredKeys> {
+        Arc::new(ConfiguredKeys::new(&secret(byte), None))
+    }
+
+    fn sessions(byte: char) -> Sessions {
+        Sessions::new(keys(byte), [])
     }
 
     fn claims() -> Claims {
@@ -197,21 +264,30 @@ mod tests {
 
     #[test]
     fn a_session_is_what_its_token_was_and_the_next_process_knows_it() {
-        let (session, value) = Sessions::new(&secret('c')).begin(&claims()).unwrap();
-        let next = Sessions::new(&secret('c'));
-        assert_eq!(next.verify(&value), Ok(session.clone()));
+        let (session, value) = sessions('c').begin(&claims()).unwrap();
+        let next = sessions('c');
+        let known = next.verify(&value).unwrap();
+        assert_eq!(
+            (known.id, known.expires_at, &known.subject, known.scopes),
+            (
+                session.id,
+                session.expires_at,
+                &session.subject,
+                session.scopes
+            )
+        );
         assert_eq!(
             (session.subject.as_str(), session.scopes),
             ("me", claims().scopes)
         );
-        let other = Sessions::new(&secret('x'));
-        assert_eq!(other.verify(&value), Err(Refused::Signature));
+        let other = sessions('x');
+        assert_eq!(other.verify(&value).unwrap_err(), Refused::Signature);
     }
 
     #[test]
     fn a_session_is_no_token_and_a_token_no_session() {
-        let sessions = Sessions::new(&secret('c'));
-        let ring = Keyring::new(&secret('c'), &secret('i'));
+        let sessions = sessions('c');
+        let ring = Keyring::new(keys('c'), &secret('i'));
         let (_, value) = sessions.begin(&claims()).unwrap();
         assert_eq!(ring.verify(&value), Err(Refused::Audience));
         let sign = |signer: Signer| {
@@ -220,17 +296,17 @@ mod tests {
                 .unwrap()
         };
         let token = sign(Signer::configured(&secret('c')));
-        assert_eq!(sessions.verify(&token), Err(Refused::Audience));
+        assert_eq!(sessions.verify(&token).unwrap_err(), Refused::Audience);
         let token = sign(Signer::instance(&secret('i')));
-        assert_eq!(sessions.verify(&token), Err(Refused::Signature));
+        assert_eq!(sessions.verify(&token).unwrap_err(), Refused::Signature);
     }
 
     #[test]
     fn what_sessions_need_is_checked() {
-        let sessions = Sessions::new(&secret('c'));
+        let sessions = sessions('c');
         let now = Timestamp::now().as_second();
         let verify = |aud, exp, jti: &str| {
-            let value = sessions.keys().signer.sign_claims(&SignedClaims {
+            let value = sessions.keys.sign(&SignedClaims {
                 sub: "me",
                 aud,
                 scope: "admin:read".into(),
@@ -255,27 +331,69 @@ mod tests {
 
     #[test]
     fn ending_one_session_leaves_the_others() {
-        let sessions = Sessions::new(&secret('c'));
+        let sessions = sessions('c');
         let (first, value) = sessions.begin(&claims()).unwrap();
         let (_, other) = sessions.begin(&claims()).unwrap();
+        let watched = sessions.verify(&value).unwrap().ended;
         sessions.end(&first);
-        assert_eq!(sessions.verify(&value), Err(Refused::Ended));
-        assert!(sessions.verify(&other).is_ok());
+        assert!(watched.is_cancelled());
+        assert_eq!(sessions.verify(&value).unwrap_err(), Refused::Ended);
+        assert!(!sessions.verify(&other).unwrap().ended.is_cancelled());
+        let next = Sessions::new(keys('c'), sessions.ended());
+        assert_eq!(next.verify(&value).unwrap_err(), Refused::Ended);
+    }
+
+    #[test]
+    fn one_too_many_ends_the_one_that_was_used_least_recently() {
+        let sessions = sessions('c');
+        let all: Vec<_> = (0..MAX_SESSIONS)
+            .map(|_| sessions.begin(&claims()).unwrap().1)
+            .collect();
+        sessions.verify(&all[0]).unwrap();
+        // Also one that another process began.
+        let (_, another) = super::tests::sessions('c').begin(&claims()).unwrap();
+        sessions.verify(&another).unwrap();
+        assert_eq!(sessions.verify(&all[1]).unwrap_err(), Refused::Ended);
+        for value in all.iter().skip(2).chain([&all[0], &another]) {
+            sessions.verify(value).unwrap();
+        }
+        assert_eq!(sessions.table().open.len(), MAX_SESSIONS);
+    }
+
+    #[test]
+    fn the_key_before_counts_for_a_while() {
+        let keys = keys('c');
+        let sessions = Sessions::new(Arc::clone(&keys), []);
+        let (_, value) = sessions.begin(&claims()).unwrap();
+        assert!(!keys.change(&secret('c'), Duration::ZERO));
+        assert!(keys.change(&secret('d'), Duration::from_mins(1)));
+        sessions.verify(&value).unwrap();
+        let handed_on = keys.previous().unwrap();
+        assert!(handed_on.counts_for > Duration::from_secs(50));
+        let next = ConfiguredKeys::new(&secret('d'), Some(handed_on));
+        Sessions::new(Arc::new(next), []).verify(&value).unwrap();
+        let over = PreviousKey {
+            secret: secret('c'),
+            counts_for: Duration::ZERO,
+        };
+        let next = ConfiguredKeys::new(&secret('d'), Some(over));
+        let next = Sessions::new(Arc::new(next), []);
+        assert_eq!(next.verify(&value).unwrap_err(), Refused::Signature);
+        assert!(keys.change(&secret('e'), Duration::ZERO));
+        assert_eq!(sessions.verify(&value).unwrap_err(), Refused::Signature);
     }
 
     #[test]
     fn what_is_remembered_is_bounded_and_nothing_ended_comes_back() {
         let now = Timestamp::from_second(1_000_000).unwrap();
-        let session = |seconds: i64| Session {
+        let session = |seconds: i64| EndedSession {
             id: Uuid::new_v4(),
-            subject: "me".into(),
-            scopes: Scopes::ALL,
             expires_at: now + SignedDuration::from_secs(seconds),
         };
         let mut ended = Ended::default();
         let all: Vec<_> = (0..2000).map(|number| session(100 + number)).collect();
         for session in &all {
-            ended.add(session, now);
+            ended.add(*session, now);
         }
         assert_eq!(ended.sessions.len(), MAX_ENDED);
         assert!(all.iter().all(|session| ended.contains(session)));
@@ -283,7 +401,7 @@ mod tests {
 
         // Their time over, there is nothing to remember.
         let last = session(10_000);
-        ended.add(&last, now + SignedDuration::from_secs(5000));
+        ended.add(last, now + SignedDuration::from_secs(5000));
         assert_eq!(ended.sessions.len(), 1);
         assert!(ended.contains(&last));
     }

@@ -8,7 +8,8 @@ fn secret(byte: char) -> Secret {
 }
 
 fn keyring() -> Keyring {
-    Keyring::new(&secret('c'), &secret('i'))
+    let configured = ConfiguredKeys::new(&secret('c'), None);
+    Keyring::new(std::sync::Arc::new(configured), &secret('i'))
 }
 
 fn forge(claims: &Value) -> String {

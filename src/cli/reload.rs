@@ -34,6 +34,9 @@ pub fn run(context: &Context, output: &Output) -> Result {
     for change in &done.changed {
         output.line(&format!("  {}", describe(change)))?;
     }
+    if let Some(until) = &done.previous_key_counts_until {
+        output.line(&format!("  The key before counts until {until}"))?;
+    }
     if !done.needs_restart.is_empty() {
         output.line("Waiting for `fullon restart`:")?;
     }

@@ -132,6 +132,7 @@ impl Settings {
             admin: self.admin,
             pid_file: self.pid_file.clone(),
             key_file: self.key_file.clone(),
+            limits: self.limits.clone(),
             texts,
             entries,
             ..new

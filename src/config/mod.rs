@@ -77,9 +77,57 @@ pub struct Settings {
     pub jwt_secret: Option<Secret>,
     /// Where the secret is made and kept when `JWT_SECRET_KEY` is not set.
     pub key_file: PathBuf,
+    /// How long the secret before counts once it was changed.
+    pub key_grace: Duration,
+    /// What clients may cost.
+    pub limits: Limits,
     entries: Vec<SettingEntry>,
     /// What the values were made of, to tell what was edited since.
     texts: Texts,
+}
+
+/// What clients may cost.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How long the head of a request may take.
+    pub header_timeout: Duration,
+    /// How long its body may take.
+    pub body_timeout: Duration,
+    /// How long a connection is kept without a request, or for a client that does not read.
+    pub idle_timeout: Duration,
+    /// Largest head of a request, in bytes.
+    pub max_header_size: usize,
+    /// Largest body of a request, in bytes.
+    pub max_body_size: usize,
+    /// Connections to the public port at once.
+    pub max_connections: u32,
+    /// Connections to the admin port at once.
+    pub admin_max_connections: u32,
+    /// Refused tokens a minute after which a peer is told to wait.
+    pub failed_tokens_per_minute: u32,
+}
+
+impl Limits {
+    fn find(check: &mut Check<'_>) -> Option<Self> {
+        let header_timeout = check.value("HEADER_TIMEOUT", parse::client_timeout);
+        let body_timeout = check.value("BODY_TIMEOUT", parse::client_timeout);
+        let idle_timeout = check.value("IDLE_TIMEOUT", parse::client_timeout);
+        let max_header_size = check.value("MAX_HEADER_SIZE", parse::max_header_size);
+        let max_body_size = check.value("MAX_BODY_SIZE", parse::max_body_size);
+        let max_connections = check.value("MAX_CONNECTIONS", parse::count);
+        let admin_max_connections = check.value("ADMIN_MAX_CONNECTIONS", parse::count);
+        let failed_tokens_per_minute = check.value("FAILED_TOKENS_PER_MINUTE", parse::count);
+        Some(Self {
+            header_timeout: header_timeout?,
+            body_timeout: body_timeout?,
+            idle_timeout: idle_timeout?,
+            max_header_size: max_header_size?,
+            max_body_size: max_body_size?,
+            max_connections: max_connections?,
+            admin_max_connections: admin_max_connections?,
+            failed_tokens_per_minute: failed_tokens_per_minute?,
+        })
+    }
 }
 
 /// How and where the daemon logs.
@@ -120,6 +168,8 @@ impl Settings {
         let pid_file = check.value("PID_FILE", |text| parse::path(text, sources));
         let shutdown_timeout = check.value("SHUTDOWN_TIMEOUT", parse::shutdown_timeout);
         let jwt_secret = check.value("JWT_SECRET_KEY", parse::jwt_secret);
+        let key_grace = check.value("JWT_SECRET_KEY_GRACE", parse::key_grace);
+        let limits = Limits::find(&mut check);
         check.value("DB_PORT", parse::dependency_port);
         check.value("REDIS_PORT", parse::dependency_port);
         let key_file = check.home_file(KEY_FILE);
@@ -148,6 +198,7 @@ impl Settings {
                 (filter, format, target, max_size, keep)
             && let (Some(pid_file), Some(shutdown_timeout), Some(key_file)) =
                 (pid_file, shutdown_timeout, key_file)
+            && let (Some(key_grace), Some(limits)) = (key_grace, limits)
         {
             let entries = describe(sources, &key_file);
             let texts = Texts::of(sources);
@@ -165,6 +216,8 @@ impl Settings {
                 shutdown_timeout,
                 jwt_secret,
                 key_file,
+                key_grace,
+                limits,
                 entries,
                 texts,
             });

@@ -158,16 +158,54 @@ pub fn log_keep(text: &str) -> Result<u16, String> {
         .ok_or_else(|| format!("`{text}` is not a number of files (0 to 1000)"))
 }
 
-/// `10s`, `1m 30s`, or a bare number of seconds.
 pub fn shutdown_timeout(text: &str) -> Result<Duration, String> {
-    let parsed = match text.parse() {
-        Ok(seconds) => Ok(Duration::from_secs(seconds)),
-        Err(_) => humantime::parse_duration(text),
-    };
-    parsed
-        .ok()
+    duration(text)
         .filter(|timeout| *timeout <= Duration::from_hours(1))
         .ok_or_else(|| format!("`{text}` is not a duration such as 10s, at most 1h"))
+}
+
+pub fn client_timeout(text: &str) -> Result<Duration, String> {
+    duration(text)
+        .filter(|timeout| (Duration::from_millis(100)..=Duration::from_hours(1)).contains(timeout))
+        .ok_or_else(|| format!("`{text}` is not a duration such as 10s, from 100ms to 1h"))
+}
+
+pub fn key_grace(text: &str) -> Result<Duration, String> {
+    duration(text)
+        .filter(|grace| *grace <= Duration::from_hours(24))
+        .ok_or_else(|| format!("`{text}` is not a duration such as 10m, at most 1d"))
+}
+
+/// `10s`, `1m 30s`, or a bare number of seconds.
+fn duration(text: &str) -> Option<Duration> {
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text).ok(),
+    }
+}
+
+pub fn max_header_size(text: &str) -> Result<usize, String> {
+    size_within(text, ByteSize::kib(8), ByteSize::mib(1))
+}
+
+pub fn max_body_size(text: &str) -> Result<usize, String> {
+    size_within(text, ByteSize::kib(1), ByteSize::gib(1))
+}
+
+fn size_within(text: &str, least: ByteSize, most: ByteSize) -> Result<usize, String> {
+    text.parse::<ByteSize>()
+        .ok()
+        .filter(|size| (least..=most).contains(size))
+        .and_then(|size| usize::try_from(size.as_u64()).ok())
+        .ok_or_else(|| format!("`{text}` is not a size from {least} to {most}"))
+}
+
+/// A number of connections, or of attempts.
+pub fn count(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=1_000_000).contains(count))
+        .ok_or_else(|| format!("`{text}` is not a number from 1 to 1000000"))
 }
 
 const MIN_SECRET_BYTES: usize = 32;
@@ -223,6 +261,16 @@ mod tests {
         assert_eq!(log_max_size("0").unwrap(), ByteSize(0));
         assert!(log_max_size("1KiB").is_err());
         assert!(log_keep("1001").is_err());
+        assert_eq!(client_timeout("250ms").unwrap(), Duration::from_millis(250));
+        assert!(client_timeout("0").is_err() && client_timeout("61m").is_err());
+        assert_eq!(key_grace("0").unwrap(), Duration::ZERO);
+        assert!(key_grace("25h").is_err());
+        assert_eq!(max_header_size("8KiB").unwrap(), 8192);
+        let error = max_header_size("4KiB").unwrap_err();
+        assert!(error.contains("8.0 KiB to 1.0 MiB"), "{error}");
+        assert!(max_body_size("2GiB").is_err());
+        assert_eq!(count("1000000"), Ok(1_000_000));
+        assert!(count("0").is_err() && count("1000001").is_err());
         assert!(dependency_port("0").is_err());
         assert_eq!(port("0"), Ok(0));
         assert!(port("65536").is_err());

@@ -54,7 +54,7 @@ const fn in_place(setting: Definition) -> Definition {
 }
 
 /// Every setting, in the order in which they are shown.
-pub const DEFINITIONS: [Definition; 20] = [
+pub const DEFINITIONS: [Definition; 29] = [
     setting("HOST", Some("0.0.0.0"), "address of the public listener"),
     setting(
         "PORT",
@@ -105,6 +105,51 @@ pub const DEFINITIONS: [Definition; 20] = [
     secret(
         "JWT_SECRET_KEY",
         "HS256 secret of the admin API, at least 32 bytes",
+    ),
+    in_place(setting(
+        "JWT_SECRET_KEY_GRACE",
+        Some("10m"),
+        "how long the key before still counts once it was changed, 0 to 1d",
+    )),
+    setting(
+        "FAILED_TOKENS_PER_MINUTE",
+        Some("60"),
+        "tokens that do not count after which a peer gets 429 for a minute, 1 to 1000000; one that counts is always accepted",
+    ),
+    setting(
+        "HEADER_TIMEOUT",
+        Some("10s"),
+        "how long a client may take to send the head of a request, 100ms to 1h",
+    ),
+    setting(
+        "BODY_TIMEOUT",
+        Some("30s"),
+        "how long a client may take to send the body of a request, 100ms to 1h",
+    ),
+    setting(
+        "IDLE_TIMEOUT",
+        Some("75s"),
+        "how long a connection is kept without a request, or for a client that does not read its answer, 100ms to 1h",
+    ),
+    setting(
+        "MAX_HEADER_SIZE",
+        Some("16KiB"),
+        "largest head of a request, 8KiB to 1MiB",
+    ),
+    setting(
+        "MAX_BODY_SIZE",
+        Some("1MiB"),
+        "largest body of a request, 1KiB to 1GiB",
+    ),
+    setting(
+        "MAX_CONNECTIONS",
+        Some("10000"),
+        "connections to the public port at once, 1 to 1000000; fewer where `ulimit -n` asks for it",
+    ),
+    setting(
+        "ADMIN_MAX_CONNECTIONS",
+        Some("10000"),
+        "the same for the admin port, which has descriptors of its own",
     ),
     in_place(setting(
         "DB_HOST",

@@ -6,10 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::legacy::Legacy;
@@ -19,19 +18,21 @@ use super::requests::Requests;
 use super::signals::Signals;
 use super::sockets::{Passed, Sockets};
 use super::succession::Bond;
-use super::{Ended, Mode, Start, StartError, Succession, configured_key, last_exit, systemd};
+use super::{
+    Ended, Mode, Start, StartError, Succession, configured_key, descriptors, last_exit, systemd,
+};
 use crate::api::{LastExit, Phase, VERSION, base_url};
-use crate::auth::{Keyring, Sessions, random_key};
+use crate::auth::{ConfiguredKeys, EndedSession, Keyring, PreviousKey, Sessions, random_key};
 use crate::config::{InForce, LogTarget, Secret, Settings};
 use crate::health::Health;
 use crate::instance::{
-    Announcement, Announcer, Inheritance, InstanceKey, Launch, PidFile, Process, StagedState, State,
+    Announcement, Announcer, Inheritance, Launch, PidFile, Process, StagedState, State, StoredKey,
 };
 use crate::logs::{self, InstalledLog, LogFile, Stdout, Watcher};
 use crate::server::admin::Context;
 use crate::server::orders::Order;
 use crate::server::public::Mounts;
-use crate::server::{self, Probe, Shutdown, Traffic, admin, public};
+use crate::server::{self, Clients, Probe, Shutdown, admin, public};
 
 /// How many requests may wait to be looked at.
 const REQUESTS: usize = 16;
@@ -50,6 +51,8 @@ struct Origins {
 struct Predecessor {
     bond: Bond,
     instance_key: Secret,
+    configured_key: Secret,
+    previous_key: Option<PreviousKey>,
     stderr: OwnedFd,
     processes: Vec<Process>,
 }
@@ -75,6 +78,8 @@ impl Origins {
             pid_file,
             lock,
             instance_key,
+            configured_key,
+            previous_key,
             stderr,
             sockets,
             predecessors,
@@ -89,9 +94,27 @@ impl Origins {
             predecessor: Some(Predecessor {
                 bond,
                 instance_key: instance_key.secret(),
+                configured_key: configured_key.secret(),
+                previous_key: previous_key.map(|(key, counts_for)| PreviousKey {
+                    secret: key.secret(),
+                    counts_for: Duration::from_millis(counts_for),
+                }),
                 stderr,
                 processes: predecessors,
             }),
+        })
+    }
+}
+
+impl Predecessor {
+    /// The key that counts beside `key` for a while: the one that the predecessor had, or the one that it had before.
+    fn previous_key(&self, key: &Secret, grace: Duration) -> Option<PreviousKey> {
+        if self.configured_key.expose() == key.expose() {
+            return self.previous_key.clone();
+        }
+        Some(PreviousKey {
+            secret: self.configured_key.clone(),
+            counts_for: grace,
         })
     }
 }
@@ -127,13 +150,14 @@ impl Identity<'_> {
             admin: base_url(address(&sockets.admin)?),
             server: base_url(address(&sockets.public)?),
             log_file: settings.log.target.file().map(Into::into),
-            instance_key: InstanceKey::new(self.instance_key.expose()),
+            instance_key: StoredKey::new(self.instance_key.expose()),
             working_directory: origin.directory,
             env_file: origin.env_file,
             flags: origin.flags,
             in_background: mode.is_background(),
             generation: self.generation,
             failed_restart: None,
+            ended_sessions: Vec::new(),
             exit: None,
         })
     }
@@ -201,24 +225,30 @@ impl Birth {
             Some(predecessor) => predecessor.instance_key.clone(),
             None => random_key()?,
         };
+        let keys = accepted_keys(&key, predecessor.as_ref(), &settings);
         let log = open_log(&settings, mode, predecessor.is_some())?;
         let identity = Identity {
             generation,
             instance_key: &instance_key,
         };
-        let state = identity.state(&settings, &launch, mode, &sockets)?;
+        let mut state = identity.state(&settings, &launch, mode, &sockets)?;
+        state.ended_sessions = ended_sessions(&pid_file);
         // Before anybody is served: who was would lose the connection if this failed.
         let staged_state = state.stage(pid_file.path())?;
         let shared_sockets = sockets.share().map_err(StartError::Socket)?;
         let reloadable = Reloadable {
             in_force: Arc::new(InForce::new(launch.origin.clone(), settings)),
             log,
-            keyring: Arc::new(Keyring::new(&key, &instance_key)),
-            sessions: Arc::new(Sessions::new(&key)),
+            sessions: Arc::new(Sessions::new(
+                Arc::clone(&keys),
+                state.ended_sessions.iter().copied(),
+            )),
+            keys,
             is_in_background: mode.is_background(),
         };
         let about = About {
             state: &state,
+            instance_key: &instance_key,
             last_exit,
             started,
             is_up,
@@ -297,6 +327,7 @@ async fn alone(
 /// What the servers tell of this daemon.
 struct About<'a> {
     state: &'a State,
+    instance_key: &'a Secret,
     last_exit: Option<LastExit>,
     started: Instant,
     /// Whether clients were let in before this process serves, by a predecessor or by systemd: then the service is up for
@@ -318,12 +349,21 @@ fn serve(
     if about.is_up {
         health.enter(Phase::Ready);
     }
-    let traffic = Arc::new(Traffic::default());
+    let settings = reloadable.in_force.settings();
+    let limits = &settings.limits;
+    let clients =
+        descriptors::share_out(limits)?.map(|most| Arc::new(Clients::new(limits.clone(), most)));
+    let gate = admin::gate(
+        admin_address,
+        Keyring::new(Arc::clone(&reloadable.keys), about.instance_key),
+        Arc::clone(&reloadable.sessions),
+        limits.failed_tokens_per_minute,
+    );
     let log_file = about.state.log_file.clone();
     let public = public::service(
         Arc::clone(&health),
         mounts,
-        Arc::clone(&traffic),
+        Arc::clone(&clients[0]),
         shutdown.clone(),
     );
     let admin = admin::service(Context {
@@ -335,15 +375,15 @@ fn serve(
         public: public_address,
         admin: admin_address,
         in_force: Arc::clone(&reloadable.in_force),
-        keyring: Arc::clone(&reloadable.keyring),
-        sessions: Arc::clone(&reloadable.sessions),
         health: Arc::clone(&health),
-        traffic,
+        clients,
+        gate,
         log: log_file.map(Watcher::new),
         orders: sender,
         is_in_charge: Arc::clone(&is_in_charge),
         deadline: OnceLock::new(),
         shutdown: shutdown.clone(),
+        pages: Semaphore::new(admin::PAGES),
     });
     let probe = Probe::new([
         (public_address, Arc::clone(&public)),
@@ -368,6 +408,24 @@ fn serve(
 
 fn address(listener: &TcpListener) -> Result<std::net::SocketAddr, StartError> {
     listener.local_addr().map_err(StartError::Socket)
+}
+
+/// The configured key, and for a while the one that the predecessor had.
+fn accepted_keys(
+    key: &Secret,
+    predecessor: Option<&Predecessor>,
+    settings: &Settings,
+) -> Arc<ConfiguredKeys> {
+    let previous =
+        predecessor.and_then(|predecessor| predecessor.previous_key(key, settings.key_grace));
+    Arc::new(ConfiguredKeys::new(key, previous))
+}
+
+/// Sessions that were signed out while another process had the PID file, however that one ended.
+fn ended_sessions(pid_file: &PidFile) -> Vec<EndedSession> {
+    State::read_any(pid_file.path())
+        .map(|state| state.ended_sessions)
+        .unwrap_or_default()
 }
 
 /// Tells whoever waits that the daemon serves.
@@ -396,18 +454,6 @@ fn publish(state: StagedState, pid_file: &mut PidFile) -> Result<(), StartError>
     state.publish()?;
     pid_file.take_over()?;
     Ok(())
-}
-
-/// Each client is an open file: takes as many as the system lets us have. The soft limit of 1024 is for programs that use
-/// `select(2)`.
-pub fn allow_all_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let all = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    // It stays as it was then.
-    let _ = setrlimit(Resource::Nofile, all);
 }
 
 fn open_log(settings: &Settings, mode: Mode, is_shared: bool) -> Result<InstalledLog, StartError> {

@@ -54,6 +54,16 @@ pub enum StartError {
     /// Events cannot be logged.
     #[error(transparent)]
     Log(#[from] InstallError),
+    /// There are too few descriptors for clients.
+    #[error(
+        "this process may have {all} files open, and needs at least {needed}: raise `ulimit -n` (LimitNOFILE= under systemd)"
+    )]
+    Descriptors {
+        /// How many it may have.
+        all: u64,
+        /// How many it needs.
+        needed: u64,
+    },
     /// stdout and stderr cannot become the log.
     #[error("stdout and stderr cannot be sent to the log: {0}")]
     Stdio(#[source] io::Error),

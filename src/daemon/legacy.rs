@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use rustix::process::Signal;
 
 use super::Mode;
-use crate::config::Settings;
+use super::reload::Reloadable;
 use crate::instance::{
-    Exit, FailedRestart, Inheritance, InheritedSocket, Launch, PidFile, Process, State,
+    Exit, FailedRestart, Inheritance, InheritedSocket, Launch, PidFile, Process, State, StoredKey,
 };
 use crate::server::orders::RestartFailure;
 
@@ -32,7 +32,7 @@ pub struct Legacy {
 
 impl Legacy {
     /// The command that runs a successor, and what it is given.
-    pub fn prepare(&self, by: &str, settings: &Settings) -> io::Result<(Command, Inheritance)> {
+    pub fn prepare(&self, by: &str, reloadable: &Reloadable) -> io::Result<(Command, Inheritance)> {
         if let Some(missing) = self.launch.missing() {
             let text = format!("{} is not there", missing.display());
             return Err(io::Error::new(io::ErrorKind::NotFound, text));
@@ -65,9 +65,15 @@ impl Legacy {
             pid: self.state.pid,
             generation: self.state.generation,
             by: by.to_owned(),
-            pid_file: settings.pid_file.clone(),
+            pid_file: self.pid_file.path().to_owned(),
             lock: self.pid_file.share()?,
             instance_key: self.state.instance_key.clone(),
+            configured_key: StoredKey::new(reloadable.keys.current().expose()),
+            previous_key: reloadable.keys.previous().map(|previous| {
+                let counts_for = u64::try_from(previous.counts_for.as_millis());
+                let key = StoredKey::new(previous.secret.expose());
+                (key, counts_for.unwrap_or(u64::MAX))
+            }),
             stderr: io::stderr().as_fd().try_clone_to_owned()?,
             sockets,
             predecessors,
@@ -101,12 +107,19 @@ impl Legacy {
             // Both files are another daemon's by now.
             return;
         }
-        let path = self.pid_file.path().to_owned();
-        if let Err(error) = self.state.write(&path) {
-            tracing::error!(%error, "the state file could not be written");
-        }
+        self.write_state();
         if let Err(error) = self.pid_file.take_over() {
             tracing::error!(%error, "the PID file could not be written");
+        }
+    }
+
+    /// Tells the machine what has changed about this daemon.
+    pub fn write_state(&self) {
+        // Otherwise the file is another daemon's by now.
+        if self.pid_file.is_in_place()
+            && let Err(error) = self.state.write(self.pid_file.path())
+        {
+            tracing::error!(%error, "the state file could not be written");
         }
     }
 

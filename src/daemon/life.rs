@@ -21,7 +21,7 @@ use crate::api::{ExitCause, Phase, RestartDone};
 use crate::health::Health;
 use crate::instance::{Exit, Presence, Process, inspect};
 use crate::server::Shutdown;
-use crate::server::orders::{Order, RestartFailure, RestartFailureKind};
+use crate::server::orders::{Order, RestartFailure, RestartFailureKind, SignOutOrder};
 
 /// How long what was cut off may take to notice.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -76,6 +76,7 @@ impl Life {
             match request {
                 Request::Stop(stop) => break End::Stopped(stop),
                 Request::Reload(reload) => self.reloadable.carry_out(reload),
+                Request::SignOut(order) => self.sign_out(order),
                 Request::Restart(restart) => {
                     if let Some(end) = self.restart(restart).await {
                         break end;
@@ -87,6 +88,16 @@ impl Life {
             End::Stopped(stop) => self.stop(stop).await,
             End::Replaced(successor, restart) => self.retire(successor, restart).await,
         }
+    }
+
+    /// Ends a session, for this process and those that follow.
+    fn sign_out(&mut self, order: SignOutOrder) {
+        let sessions = &self.reloadable.sessions;
+        sessions.end(&order.session);
+        self.legacy.state.ended_sessions = sessions.ended();
+        self.legacy.write_state();
+        // Whoever waited may have gone.
+        let _ = order.answer.send(());
     }
 
     /// Tries to be replaced. `None` when it goes on as before.
@@ -136,9 +147,7 @@ impl Life {
         restart: &Restart,
     ) -> (Result<Successor, RestartFailure>, Meanwhile) {
         let mut meanwhile = Meanwhile::default();
-        let prepared = self
-            .legacy
-            .prepare(&restart.by, &self.reloadable.in_force.settings());
+        let prepared = self.legacy.prepare(&restart.by, &self.reloadable);
         let (command, inheritance) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -174,6 +183,8 @@ impl Life {
                 })),
                 // For whoever serves afterwards: the successor may have read its settings already.
                 Request::Reload(reload) => meanwhile.reloads.push(reload),
+                // The successor has read who is signed out.
+                Request::SignOut(order) => drop(order),
             }
         }
     }

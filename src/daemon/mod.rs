@@ -5,6 +5,7 @@
 //! by the daemon that it replaces (`handover` is that one's side, `succession` this one's).
 
 mod birth;
+mod descriptors;
 mod error;
 mod handover;
 pub mod keeper;
@@ -19,6 +20,8 @@ mod succession;
 mod systemd;
 
 use nix::sys::signal::SigSet;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use birth::Birth;
 pub use error::StartError;
@@ -113,7 +116,8 @@ impl Start {
         SigSet::empty()
             .thread_set_mask()
             .map_err(|errno| StartError::Signals(errno.into()))?;
-        birth::allow_all_files();
+        descriptors::allow_all();
+        forbid_core_dumps();
         let birth = Birth::begin(self)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -125,6 +129,19 @@ impl Start {
         runtime.shutdown_background();
         result
     }
+}
+
+/// Keys are in our memory, and in our environment what systemd or a shell left there. A core dump would carry them to wherever
+/// such dumps go.
+fn forbid_core_dumps() {
+    let limit = getrlimit(Resource::Core);
+    // 0 would not count where the system pipes them to a program (core(5)); the kernel dumps nothing for 1 either.
+    let none = Rlimit {
+        current: Some(1),
+        ..limit
+    };
+    // A hard limit of 0 is as good.
+    let _ = setrlimit(Resource::Core, none);
 }
 
 /// The key of tokens: the one in the settings, or the one in the key file, which is made when it is not there.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use sd_notify::NotifyState;
 
 use super::requests::Reload;
 use super::systemd;
 use crate::api::{ReloadDone, SettingChange};
-use crate::auth::{Keyring, Sessions, read_key_file};
+use crate::auth::{ConfiguredKeys, Sessions, read_key_file};
 use crate::config::{InForce, MASK, Problem, Problems, Settings};
 use crate::logs::InstalledLog;
 
@@ -17,7 +18,7 @@ const TOKEN_SECRET: &str = "JWT_SECRET_KEY";
 pub struct Reloadable {
     pub in_force: Arc<InForce>,
     pub log: InstalledLog,
-    pub keyring: Arc<Keyring>,
+    pub keys: Arc<ConfiguredKeys>,
     pub sessions: Arc<Sessions>,
     /// Whether the settings have to suit a daemon in the background.
     pub is_in_background: bool,
@@ -69,10 +70,14 @@ impl Reloadable {
             .adjust(&settings.log)
             .map_err(|error| wrong("LOG_LEVEL", &error))?;
         self.log.reopen();
+        let grace = settings.key_grace;
         let mut done = self.in_force.adopt(settings);
-        if self.keyring.configure(&key) {
-            self.sessions.configure(&key);
+        if self.keys.change(&key, grace) {
             note_secret(&mut done);
+            done.previous_key_counts_until = (!grace.is_zero())
+                .then(|| Timestamp::now().checked_add(grace).ok())
+                .flatten()
+                .map(|until| until.to_string());
         }
         Ok(done)
     }

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::signals::{Asked, Signals};
 use crate::api::{ExitCause, ReloadDone, RestartDone, SUCCESSOR_TIMEOUT};
 use crate::config::Problems;
-use crate::server::orders::{Order, RestartFailure};
+use crate::server::orders::{Order, RestartFailure, SignOutOrder};
 
 /// Where requests come from.
 pub struct Requests {
@@ -20,6 +20,7 @@ pub enum Request {
     Stop(Stop),
     Restart(Restart),
     Reload(Reload),
+    SignOut(SignOutOrder),
 }
 
 /// Drain and exit.
@@ -75,6 +76,7 @@ impl Requests {
                     by: order.subject,
                     answer: Answer(Some(order.answer)),
                 }),
+                Order::SignOut(order) => Request::SignOut(order),
             },
             asked = self.signals.next() => of_signal(asked),
         }

@@ -19,7 +19,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 
 use super::process::Process;
-use super::state_file::InstanceKey;
+use super::state_file::StoredKey;
 
 /// Changes when the two sides would misunderstand each other.
 const PROTOCOL: u32 = 1;
@@ -74,7 +74,11 @@ pub struct Inheritance {
     /// Its open file, which holds the lock.
     pub lock: File,
     /// Secret with which verbs sign: one that read the state file before the handover must be understood after it.
-    pub instance_key: InstanceKey,
+    pub instance_key: StoredKey,
+    /// Secret with which tokens are signed.
+    pub configured_key: StoredKey,
+    /// The one before, and how many milliseconds it still counts.
+    pub previous_key: Option<(StoredKey, u64)>,
     /// Where errors go until there is a log.
     pub stderr: OwnedFd,
     /// The listening sockets.
@@ -90,7 +94,9 @@ struct Text {
     generation: u32,
     by: String,
     pid_file: PathBuf,
-    instance_key: InstanceKey,
+    instance_key: StoredKey,
+    configured_key: StoredKey,
+    previous_key: Option<(StoredKey, u64)>,
     sockets: Vec<(Role, Option<SocketAddr>)>,
     predecessors: Vec<u32>,
 }
@@ -124,6 +130,8 @@ impl Inheritance {
             by: self.by.clone(),
             pid_file: self.pid_file.clone(),
             instance_key: self.instance_key.clone(),
+            configured_key: self.configured_key.clone(),
+            previous_key: self.previous_key.clone(),
             sockets: self
                 .sockets
                 .iter()
@@ -216,6 +224,8 @@ impl Inheritance {
             pid_file: text.pid_file,
             lock,
             instance_key: text.instance_key,
+            configured_key: text.configured_key,
+            previous_key: text.previous_key,
             stderr,
             sockets,
             predecessors,
@@ -241,7 +251,9 @@ mod tests {
             by: "me".into(),
             pid_file: "/a/pid".into(),
             lock: file.try_clone().unwrap(),
-            instance_key: InstanceKey::new("k"),
+            instance_key: StoredKey::new("k"),
+            configured_key: StoredKey::new("c"),
+            previous_key: Some((StoredKey::new("p"), 5)),
             stderr: file.try_clone().unwrap().into(),
             sockets: vec![InheritedSocket {
                 role: Role::Admin,
@@ -259,6 +271,8 @@ mod tests {
         let received = Inheritance::receive(&theirs).unwrap();
         giver.join().unwrap();
         assert_eq!((received.generation, received.by.as_str()), (7, "me"));
+        let (previous, counts_for) = received.previous_key.unwrap();
+        assert_eq!((previous.secret().expose(), counts_for), ("p", 5));
         assert_eq!(received.sockets[0].listener.local_addr().unwrap(), address);
         assert_eq!(received.predecessors[0].pid(), std::process::id());
         assert!(!received.predecessors[0].is_gone());

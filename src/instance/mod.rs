@@ -16,4 +16,4 @@ pub use launch::Launch;
 pub use listener::listener_on;
 pub use pid_file::{Holder, PidFile, PidFileError, Presence, inspect, number_in, shares_lock};
 pub use process::Process;
-pub use state_file::{Exit, FailedRestart, InstanceKey, StagedState, State, StateFileError};
+pub use state_file::{Exit, FailedRestart, StagedState, State, StateFileError, StoredKey};

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::api::ExitCause;
+use crate::auth::EndedSession;
 use crate::config::{MASK, Secret};
 
 /// What the daemon leaves for the command line.
@@ -29,7 +30,7 @@ pub struct State {
     /// The log file, if the log goes to one.
     pub log_file: Option<PathBuf>,
     /// Secret of the tokens with which the command line signs.
-    pub instance_key: InstanceKey,
+    pub instance_key: StoredKey,
     /// Directory in which the daemon was started: where `.env` and relative paths are seen from.
     pub working_directory: PathBuf,
     /// The file of `--env-file`.
@@ -44,17 +45,20 @@ pub struct State {
     /// The last restart that failed.
     #[serde(default)]
     pub failed_restart: Option<FailedRestart>,
+    /// Sessions that were signed out: the process that comes next must know them.
+    #[serde(default)]
+    pub ended_sessions: Vec<EndedSession>,
     /// How it ended, once it has.
     #[serde(default)]
     pub exit: Option<Exit>,
 }
 
-/// The secret in it. It is written like any text, and never shown.
+/// A secret that one process leaves to another. It is written like any text, and never shown.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct InstanceKey(String);
+pub struct StoredKey(String);
 
-impl InstanceKey {
+impl StoredKey {
     /// Wraps the text of a key.
     #[must_use]
     pub fn new(text: &str) -> Self {
@@ -68,7 +72,7 @@ impl InstanceKey {
     }
 }
 
-impl fmt::Debug for InstanceKey {
+impl fmt::Debug for StoredKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(MASK)
     }
@@ -213,6 +217,11 @@ impl State {
         if !metadata.is_file() || ![me, 0].contains(&metadata.uid()) && me != 0 {
             return Err(untrusted("belongs to another user"));
         }
+        if metadata.mode() & 0o077 != 0 {
+            return Err(untrusted(
+                "can be read by others, and holds a key: restart the daemon, which writes a new one",
+            ));
+        }
         serde_json::from_reader(io::BufReader::new(file))
             .map_err(|_| untrusted("is not one that this version wrote"))
     }
@@ -220,7 +229,7 @@ impl State {
     /// Leaves behind how this daemon ended.
     pub fn end(mut self, pid_file: &Path, exit: Exit) {
         // It dies with the process.
-        self.instance_key = InstanceKey::new("");
+        self.instance_key = StoredKey::new("");
         self.exit = Some(exit);
         if self.write(pid_file).is_err() {
             // No room for it: better nothing than what looks like a crash.

@@ -7,27 +7,33 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use poem::http::StatusCode;
-use poem::web::{Data, RemoteAddr};
+use poem::web::Data;
 use poem::{EndpointExt as _, Request};
 use poem_openapi::param::{Header, Query};
 use poem_openapi::{OpenApi, OpenApiService};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
-use super::guard::{Authorized, Control, Gate, Logs, Read, SignedIn, TokenHolder};
+use super::audit::Audit;
+use super::clients::Clients;
+pub use super::guard::Gate;
+use super::guard::{Authorized, Control, Logs, Read, SignedIn, TokenHolder};
 use super::log_stream::{self, LogStream};
+use super::metrics::Metrics;
 use super::orders::{
-    Order, Orders, ReloadOrder, RestartFailure, RestartFailureKind, RestartOrder, StopOrder,
+    Order, Orders, ReloadOrder, RestartFailure, RestartFailureKind, RestartOrder, SignOutOrder,
+    StopOrder,
 };
 use super::payload::{Accepted, Json, OptionalBody};
 use super::problem::Failure;
+use super::refused_tokens::RefusedTokens;
 use super::service::Service;
 use super::session::{Begun, Ended, SessionCookie};
 use super::shutdown::Shutdown;
-use super::traffic::Traffic;
-use super::{docs, openapi, usage};
+use super::{docs, metrics, openapi, usage};
 use crate::api::{
-    LastExit, MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT, Phase, ReloadDone, RestartDone, RestartRequest,
-    SERVICE, SUCCESSOR_TIMEOUT, SettingEntry, Status, StopAccepted, StopRequest, VERSION, base_url,
+    HttpUsage, LastExit, MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT, Phase, ReloadDone, RestartDone,
+    RestartRequest, SERVICE, SUCCESSOR_TIMEOUT, SettingEntry, Status, StopAccepted, StopRequest,
+    VERSION, base_url,
 };
 use crate::auth::{Keyring, Sessions};
 use crate::config::InForce;
@@ -54,14 +60,12 @@ pub struct Context {
     pub last_exit: Option<LastExit>,
     /// The settings in force.
     pub in_force: Arc<InForce>,
-    /// Keys that tokens may be signed with.
-    pub keyring: Arc<Keyring>,
-    /// What tokens can be traded for.
-    pub sessions: Arc<Sessions>,
     /// Phase and checks.
     pub health: Arc<Health>,
-    /// Counters of both servers.
-    pub traffic: Arc<Traffic>,
+    /// The clients of both servers.
+    pub clients: [Arc<Clients>; 2],
+    /// What callers are checked against.
+    pub gate: Arc<Gate>,
     /// The log file, if the log goes to one.
     pub log: Option<Arc<Watcher>>,
     /// Takes what is asked for.
@@ -72,26 +76,55 @@ pub struct Context {
     pub deadline: OnceLock<Timestamp>,
     /// Ends streams when it begins.
     pub shutdown: Shutdown,
+    /// Taken by whoever makes a page of the log in memory.
+    pub pages: Semaphore,
+}
+
+/// Pages of the log that are made at once.
+pub const PAGES: usize = 4;
+
+impl Context {
+    /// What both servers together do.
+    fn usage(&self) -> HttpUsage {
+        let [public, admin] = self.clients.each_ref().map(|clients| clients.usage());
+        HttpUsage {
+            connections: public.connections + admin.connections,
+            in_flight: public.in_flight + admin.in_flight,
+            requests_total: public.requests_total + admin.requests_total,
+        }
+    }
 }
 
 /// The admin server's service.
 #[must_use]
 pub fn service(context: Context) -> Arc<Service> {
     let allow = || openapi::allowed_methods(&openapi::admin_document(), docs::paths("/admin"));
-    let traffic = Arc::clone(&context.traffic);
+    let [_, clients] = context.clients.clone();
     let shutdown = context.shutdown.clone();
     let address = context.admin.ip();
-    let gate = Arc::new(Gate {
-        keyring: Arc::clone(&context.keyring),
-        sessions: Arc::clone(&context.sessions),
-        cookie: SessionCookie::of_port(context.admin.port()),
-    });
+    let gate = Arc::clone(&context.gate);
     let endpoint = docs::routes("/admin", openapi::admin_document, document_service)
         .nest("/", openapi_service(Some(context)))
         .data(gate)
         .map_to_response()
         .boxed();
-    Arc::new(Service::new("admin", endpoint, allow, traffic, shutdown).guarded(address))
+    Arc::new(Service::new("admin", endpoint, allow, clients, shutdown).guarded(address))
+}
+
+/// What the callers of the admin API at this address are checked against.
+#[must_use]
+pub fn gate(
+    admin: SocketAddr,
+    keyring: Keyring,
+    sessions: Arc<Sessions>,
+    failed_tokens_per_minute: u32,
+) -> Arc<Gate> {
+    Arc::new(Gate {
+        keyring,
+        sessions,
+        cookie: SessionCookie::of_port(admin.port()),
+        refused: RefusedTokens::new(failed_tokens_per_minute),
+    })
 }
 
 /// Without a context it only describes itself.
@@ -159,7 +192,7 @@ impl AdminApi {
                 .map_or_else(|| "-".into(), |path| path.display().to_string()),
             log_level: settings.log.filter.clone(),
             process: usage::read(),
-            http: context.traffic.usage(),
+            http: context.usage(),
             checks: context.health.checks(),
             pending_restart,
             last_exit: context.last_exit.clone(),
@@ -172,6 +205,16 @@ impl AdminApi {
         Ok(Json(self.context()?.in_force.settings().entries().to_vec()))
     }
 
+    /// Figures for Prometheus, in its text format.
+    #[oai(path = "/admin/metrics", method = "get", operation_id = "get_metrics")]
+    async fn metrics(&self, _caller: Authorized<Read>) -> Result<Metrics> {
+        let context = self.context()?;
+        Ok(Metrics(metrics::text(
+            &context.clients,
+            &context.gate.refused,
+        )))
+    }
+
     /// Stop the daemon.
     ///
     /// It drains: listeners close, streams end, requests in flight are finished, at most until the deadline. A second order
@@ -180,7 +223,7 @@ impl AdminApi {
     async fn stop(
         &self,
         caller: Authorized<Control>,
-        peer: &RemoteAddr,
+        audit: Data<&Arc<Audit>>,
         body: OptionalBody<StopRequest>,
     ) -> Result<Accepted<StopAccepted>> {
         let context = self.context()?;
@@ -189,7 +232,7 @@ impl AdminApi {
             Some(seconds) => timeout_of(seconds, 0.0)?,
         };
         refuse_unless_in_charge(context)?;
-        audit_accepted("stop", &caller, peer, Some(timeout));
+        audit.accepted(Some(timeout));
         let order = Order::Stop(StopOrder {
             subject: caller.claims.subject,
             timeout,
@@ -205,7 +248,7 @@ impl AdminApi {
         Ok(Accepted(StopAccepted {
             phase: Phase::Draining,
             pid: std::process::id(),
-            in_flight: context.traffic.in_flight().saturating_sub(1),
+            in_flight: context.usage().in_flight.saturating_sub(1),
             deadline: deadline.to_string(),
         }))
     }
@@ -220,7 +263,7 @@ impl AdminApi {
     async fn restart(
         &self,
         caller: Authorized<Control>,
-        peer: &RemoteAddr,
+        audit: Data<&Arc<Audit>>,
         body: OptionalBody<RestartRequest>,
     ) -> Result<Json<RestartDone>> {
         let context = self.context()?;
@@ -229,7 +272,7 @@ impl AdminApi {
             Some(seconds) => timeout_of(seconds, MIN_SUCCESSOR_TIMEOUT)?,
         };
         refuse_unless_in_charge(context)?;
-        audit_accepted("restart", &caller, peer, Some(timeout));
+        audit.accepted(Some(timeout));
         let order = |answer| {
             Order::Restart(RestartOrder {
                 subject: caller.claims.subject,
@@ -251,11 +294,11 @@ impl AdminApi {
     async fn reload(
         &self,
         caller: Authorized<Control>,
-        peer: &RemoteAddr,
+        audit: Data<&Arc<Audit>>,
     ) -> Result<Json<ReloadDone>> {
         let context = self.context()?;
         refuse_unless_in_charge(context)?;
-        audit_accepted("reload", &caller, peer, None);
+        audit.accepted(None);
         let order = |answer| {
             Order::Reload(ReloadOrder {
                 subject: caller.claims.subject,
@@ -293,6 +336,7 @@ impl AdminApi {
         /// Only lines before the line with this cursor.
         before: Query<Option<String>>,
     ) -> Result<log_stream::Lines> {
+        let context = self.context()?;
         let path = self.log()?.path().to_owned();
         let filter = log_stream::filter(FilterTexts {
             level: level.0.as_deref(),
@@ -322,6 +366,8 @@ impl AdminApi {
                 log_stream::Lines::Page(page.into())
             })
         };
+        // Each page is made in memory.
+        let _turn = context.pages.acquire().await;
         let lines = log_stream::blocking(read).await?;
         lines.map_err(|error| log_stream::unreadable(&error))
     }
@@ -340,7 +386,7 @@ impl AdminApi {
     #[allow(clippy::too_many_arguments)]
     async fn stream(
         &self,
-        _caller: Authorized<Logs>,
+        caller: Authorized<Logs>,
         request: &Request,
         /// How many of the last lines come first.
         #[oai(
@@ -374,13 +420,18 @@ impl AdminApi {
         };
         let from = resume.map_or(From::Last(lines.0 as usize), From::After);
         let shutdown = &self.context()?.shutdown;
-        LogStream::new(Arc::clone(self.log()?), from, filter, shutdown).await
+        let stream = LogStream::new(Arc::clone(self.log()?), from, filter, shutdown).await?;
+        Ok(match &caller.session {
+            Some(session) => stream.within(session),
+            None => stream,
+        })
     }
 
     /// Sign in: trade a token for a session.
     ///
     /// The session is a cookie, for pages whose `EventSource` cannot send a token. It allows what the token did, lives
-    /// for twelve hours, and counts also after the daemon was restarted.
+    /// for twelve hours, and counts also after the daemon was restarted. There are 64 at once: one more ends the one that was
+    /// used least recently.
     #[oai(
         path = "/admin/session",
         method = "post",
@@ -389,7 +440,7 @@ impl AdminApi {
     async fn create_session(
         &self,
         caller: TokenHolder,
-        peer: &RemoteAddr,
+        audit: Data<&Arc<Audit>>,
         gate: Data<&Arc<Gate>>,
     ) -> Result<Begun> {
         let failed = |error: &dyn std::error::Error| {
@@ -399,22 +450,14 @@ impl AdminApi {
             .sessions
             .begin(&caller.claims)
             .map_err(|error| failed(&error))?;
-        tracing::info!(
-            target: "audit",
-            action = "sign_in",
-            outcome = "accepted",
-            subject = caller.claims.subject,
-            token_id = caller.claims.token_id,
-            session_id = %session.id,
-            peer = peer.as_socket_addr().map(tracing::field::display),
-        );
+        audit.accepted_for_session(session.id);
         Begun::new(&gate.cookie, session, &value).map_err(|error| failed(&error))
     }
 
     /// Sign out: end the session.
     ///
-    /// Its cookie is removed from the browser, and refused until the daemon is restarted: the list of ended sessions is
-    /// kept in memory. Streams that were opened with it go on until they are closed.
+    /// Its cookie is removed from the browser and counts no more, also after a restart or a crash. Streams that were opened
+    /// with it end. 409 while a restart or a stop is under way.
     #[oai(
         path = "/admin/session",
         method = "delete",
@@ -423,18 +466,18 @@ impl AdminApi {
     async fn delete_session(
         &self,
         caller: SignedIn,
-        peer: &RemoteAddr,
+        audit: Data<&Arc<Audit>>,
         gate: Data<&Arc<Gate>>,
     ) -> Result<Ended> {
-        gate.sessions.end(&caller.session);
-        tracing::info!(
-            target: "audit",
-            action = "sign_out",
-            outcome = "accepted",
-            subject = caller.session.subject,
-            session_id = %caller.session.id,
-            peer = peer.as_socket_addr().map(tracing::field::display),
-        );
+        let context = self.context()?;
+        refuse_unless_in_charge(context)?;
+        let session = caller.session;
+        let id = session.id;
+        ordered(context, |answer| {
+            Order::SignOut(SignOutOrder { session, answer })
+        })
+        .await?;
+        audit.accepted_for_session(id);
         Ended::new(&gate.cookie)
             .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
     }
@@ -477,23 +520,6 @@ async fn ordered<T>(
         let detail = "the daemon is stopping, or was replaced meanwhile: ask again";
         Failure::new(StatusCode::CONFLICT, detail)
     })
-}
-
-fn audit_accepted(
-    action: &str,
-    caller: &Authorized<Control>,
-    peer: &RemoteAddr,
-    timeout: Option<Duration>,
-) {
-    tracing::info!(
-        target: "audit",
-        action,
-        outcome = "accepted",
-        subject = caller.claims.subject,
-        token_id = caller.claims.token_id,
-        peer = peer.as_socket_addr().map(tracing::field::display),
-        timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-    );
 }
 
 impl std::convert::From<&RestartFailure> for Failure {

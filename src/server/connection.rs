@@ -8,34 +8,36 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf as _, Bytes};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rustix::net::{RecvFlags, recv};
+use poem::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
+use super::clients::Limit;
 use super::log_stream::LogStream;
-use super::progress::Progress;
+use super::progress::{Progress, Wait};
 use super::service::Service;
 use super::shutdown::Shutdown;
+use super::unread;
+use crate::config::Limits;
 
-/// A connection on which the client got nothing for this long, and everything waits for the client, is closed: one that is
-/// kept but idle, one whose headers do not come, one that does not read its answer. Looked at once in that time, so it may
-/// last twice as long. hyper's own timeout sets a timer for each request; this one is set once a connection.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Once stopping: how long a client that has just connected, and surely wants something, may take to ask.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(20);
 /// Once stopping: how long a client that may never end what it began (headers, the reading of a stream) is waited for.
 const STUCK_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Serves a connection to its end.
 pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
+    progress: Arc<Progress>,
     service: Arc<Service>,
     shutdown: Shutdown,
 ) {
-    let _counted = service.traffic().connection();
     // Without it an answer may wait for the client's acknowledgement; a failure costs only that.
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else {
@@ -43,10 +45,13 @@ pub(super) async fn serve(
     };
     let socket = Socket {
         stream: Arc::new(stream),
-        progress: Arc::default(),
+        progress: Arc::clone(&progress),
+        service: Arc::clone(&service),
+        peer,
+        own_answer: Bytes::new(),
     };
-    let progress = Arc::clone(&socket.progress);
     let stream = Arc::clone(&socket.stream);
+    let limits = &service.clients().limits;
     let handler = service_fn(|request| {
         let answer = service.answer(request, peer, local, &progress);
         async { Ok::<_, Infallible>(answer.await) }
@@ -54,23 +59,32 @@ pub(super) async fn serve(
     let mut connection = http1::Builder::new()
         // A client may close its side once it has asked. That a follower is gone is seen when it is written to.
         .half_close(true)
+        .max_buf_size(limits.max_header_size)
         .serve_connection(TokioIo::new(socket), handler);
 
     tokio::select! {
         biased;
         // How a connection ends is its client's affair: what matters was logged with the request.
-        _ = &mut connection => return,
+        _ = &mut connection => {
+            if progress.lingers() {
+                unread::linger(&stream).await;
+            }
+            return;
+        }
         log = progress.handed_over() => {
             let socket = connection.into_parts().io.into_inner();
             return stream_log(log, socket, &shutdown).await;
         }
         () = shutdown.idle_closed() => {}
-        () = idled_out(&progress, &stream) => return,
+        (limit, wait) = timed_out(&progress, limits, &stream) => {
+            return close(limit, wait, &progress, &service, peer, &stream).await;
+        }
+        () = gone_for_another(&progress, &stream) => return,
     }
     if progress.is_untouched() {
         let _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, stream.readable()).await;
     }
-    if !(progress.is_between_requests() && has_unread_request(&stream)) {
+    if !(progress.is_between_requests() && unread::is_left(&stream)) {
         Pin::new(&mut connection).graceful_shutdown();
     }
     // Otherwise the request that waits is read and its answer, like all by now, says `Connection: close`.
@@ -103,16 +117,64 @@ async fn stream_log(log: LogStream, socket: Socket, shutdown: &Shutdown) {
     }
 }
 
-/// Returns once the client got nothing for a while, and everything waits for the client.
-async fn idled_out(progress: &Progress, stream: &TcpStream) {
-    let mut before = None;
+/// Returns once the client has taken too long with what is up to it.
+async fn timed_out(progress: &Progress, limits: &Limits, stream: &TcpStream) -> (Limit, Wait) {
+    // hyper's own timeout sets a timer for each request. This one looks again at least so often that no wait that begins
+    // meanwhile is over before.
+    let look = limits.header_timeout.min(limits.idle_timeout);
     loop {
-        tokio::time::sleep(IDLE_TIMEOUT).await;
-        let now = Some(progress.mark());
-        if now == before && progress.awaits_client() && !has_unread_request(stream) {
-            return;
+        let now = Instant::now();
+        let awaited = progress.awaited().and_then(|(wait, since)| {
+            let (limit, timeout) = match wait {
+                Wait::Head => (Limit::HeaderTimeout, limits.header_timeout),
+                Wait::Request | Wait::Reading => (Limit::IdleTimeout, limits.idle_timeout),
+                // It has a deadline of its own.
+                Wait::Body => return None,
+            };
+            Some((limit, wait, since + timeout))
+        });
+        let mut next = now + look;
+        if let Some((limit, wait, deadline)) = awaited {
+            // A request that has come in time is served, though nobody has read it yet.
+            let has_asked = wait == Wait::Request && unread::is_left(stream);
+            if deadline <= now && !has_asked {
+                return (limit, wait);
+            }
+            if deadline > now {
+                next = next.min(deadline);
+            }
         }
-        before = now;
+        tokio::time::sleep_until(next).await;
+    }
+}
+
+/// Ends a connection whose client took too long.
+async fn close(
+    limit: Limit,
+    wait: Wait,
+    progress: &Progress,
+    service: &Service,
+    peer: SocketAddr,
+    stream: &TcpStream,
+) {
+    if wait == Wait::Head && progress.has_partial_head() {
+        let answer = service.unread(StatusCode::REQUEST_TIMEOUT, peer);
+        // Whoever does not read it does not learn why.
+        let _ = stream.try_write(&answer);
+        unread::linger(stream).await;
+    } else {
+        service.clients().hit(limit);
+    }
+}
+
+/// Returns once the connection has to make room for another, and nothing is lost by it.
+async fn gone_for_another(progress: &Progress, stream: &TcpStream) {
+    progress.evicted().await;
+    if progress.waits_for_client().is_none()
+        || !progress.has_partial_head() && unread::is_left(stream)
+    {
+        // It has asked just now; its answer, as of all that have to go, says `Connection: close`.
+        std::future::pending::<()>().await;
     }
 }
 
@@ -126,16 +188,14 @@ async fn stuck(progress: &Progress) {
     }
 }
 
-/// Whether the client has sent something that nobody has read yet. Closing now would lose it.
-fn has_unread_request(stream: &TcpStream) -> bool {
-    let mut byte = [0_u8; 1];
-    recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(read, _)| read > 0)
-}
-
-/// The stream as hyper reads and writes it, while [`has_unread_request`] can still look at it.
+/// The stream as hyper reads and writes it, while others can still look at it.
 struct Socket {
     stream: Arc<TcpStream>,
     progress: Arc<Progress>,
+    service: Arc<Service>,
+    peer: SocketAddr,
+    /// What is written in place of hyper's own answer to what is no request.
+    own_answer: Bytes,
 }
 
 impl AsyncRead for Socket {
@@ -177,22 +237,52 @@ impl Socket {
             }
         }
     }
+
+    /// Whether hyper refuses what is no request. Then there is another answer, and hyper's is not written.
+    fn takes_over(&mut self, answer: &[u8]) -> bool {
+        let status = if self.progress.is_between_requests() {
+            unread::status_of_hypers_own(answer)
+        } else {
+            None
+        };
+        let Some(status) = status else {
+            return false;
+        };
+        self.own_answer = self.service.unread(status, self.peer);
+        self.progress.linger();
+        true
+    }
+
+    fn poll_own_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.own_answer.is_empty() {
+            let answer = self.own_answer.clone();
+            let written = ready!(self.poll_try_write(context, |stream| stream.try_write(&answer)))?;
+            self.own_answer.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.takes_over(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         self.poll_try_write(context, |stream| stream.try_write(bytes))
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if slices.first().is_some_and(|head| self.takes_over(head)) {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         self.poll_try_write(context, |stream| stream.try_write_vectored(slices))
     }
 
@@ -200,12 +290,14 @@ impl AsyncWrite for Socket {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_own_answer(context))?;
         self.progress.has_flushed();
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_own_answer(context))?;
         match rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write) {
             // The client was faster.
             Ok(()) | Err(rustix::io::Errno::NOTCONN) => Poll::Ready(Ok(())),

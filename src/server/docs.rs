@@ -1,6 +1,6 @@
-//! The OpenAPI document, and Swagger UI for it, which works without internet access.
+//! The OpenAPI document, and Swagger UI for it, which works without internet access and without inline scripts.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use poem::http::{HeaderValue, StatusCode, header};
@@ -8,37 +8,70 @@ use poem::{Endpoint, Request, Response, Route, get};
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::Value;
 
-/// `PREFIX/openapi.json` with the document, and `PREFIX/docs` with a page for it. `service` is where the document
-/// comes from. Both are made when they are first asked for, which most daemons never are.
+const SCRIPT: &str = "docs/swagger-ui.js";
+const STYLE: &str = "docs/swagger-ui.css";
+const START: &str = "docs/start.js";
+
+/// What poem-openapi's page does inline: our policy allows only scripts that have an address.
+const START_SCRIPT: &str = "SwaggerUIBundle({ dom_id: '#ui', url: new URL('openapi.json', document.baseURI).href, deepLinking: true, validatorUrl: null });\n";
+
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// `PREFIX/openapi.json` with the document, and `PREFIX/docs` with a page for it. `service` is where the page's script and
+/// style come from. All is made when it is first asked for, which most daemons never are.
 pub fn routes<T: OpenApi + 'static>(
     prefix: &str,
     document: fn() -> Value,
     service: fn() -> OpenApiService<T, ()>,
 ) -> Route {
     let json = Static::new("application/json", move || {
-        serde_json::to_vec(&document()).unwrap_or_default()
+        serde_json::to_vec(&document()).unwrap_or_default().into()
     });
-    let page = Static::new("text/html; charset=utf-8", move || {
-        swagger_ui(&service(), &document()).into_bytes()
-    });
-    let [json_path, page_path] = paths(prefix);
+    let bundle: Arc<LazyLock<Bytes, _>> =
+        Arc::new(LazyLock::new(move || service().swagger_ui_html().into()));
+    let part = |element: &'static str, content_type| {
+        let bundle = Arc::clone(&bundle);
+        Static::new(content_type, move || {
+            let page = std::str::from_utf8(&bundle).unwrap_or_default();
+            let content = content_of(page, element).unwrap_or_default();
+            bundle.slice_ref(content.as_bytes())
+        })
+    };
+    let [json_path, page_path, script, style, start] = paths(prefix);
+    let html = page(&script, &style, &start);
     Route::new()
         .at(json_path, get(json))
-        .at(page_path, get(page))
+        .at(
+            page_path,
+            get(Static::new("text/html; charset=utf-8", || html.into())),
+        )
+        .at(script, get(part("script", JAVASCRIPT)))
+        .at(style, get(part("style", "text/css; charset=utf-8")))
+        .at(
+            start,
+            get(Static::new(JAVASCRIPT, || {
+                Bytes::from_static(START_SCRIPT.as_bytes())
+            })),
+        )
 }
 
 /// The paths that [`routes`] adds.
-pub fn paths(prefix: &str) -> [String; 2] {
-    ["openapi.json", "docs"].map(|name| format!("{prefix}/{name}"))
+pub fn paths(prefix: &str) -> [String; 5] {
+    ["openapi.json", "docs", SCRIPT, STYLE, START].map(|name| format!("{prefix}/{name}"))
 }
 
-/// poem-openapi's page, showing our document in place of the one it derived.
-fn swagger_ui<T: OpenApi>(service: &OpenApiService<T, ()>, document: &Value) -> String {
-    // The document stands inside a script element, which `</` would end.
-    let document = document.to_string().replace("</", "<\\/");
-    service
-        .swagger_ui_html()
-        .replacen(&service.spec(), &document, 1)
+fn page(script: &str, style: &str, start: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<title>Fullon Master API</title>\n<link rel=\"stylesheet\" href=\"{style}\">\n<link rel=\"icon\" href=\"data:,\">\n</head>\n<body>\n<div id=\"ui\"></div>\n<script src=\"{script}\"></script>\n<script src=\"{start}\"></script>\n</body>\n</html>\n"
+    )
+}
+
+/// What stands in the page's first element of this name.
+fn content_of<'a>(page: &'a str, element: &str) -> Option<&'a str> {
+    let (_, rest) = page.split_once(&format!("<{element} "))?;
+    let (_, content) = rest.split_once('>')?;
+    let (content, _) = content.split_once(&format!("</{element}>"))?;
+    Some(content)
 }
 
 /// A body that is made at the first request and shared afterwards.
@@ -51,10 +84,10 @@ struct Static {
 type Tagged = (Bytes, HeaderValue);
 
 impl Static {
-    fn new(content_type: &'static str, make: impl FnOnce() -> Vec<u8> + Send + 'static) -> Self {
+    fn new(content_type: &'static str, make: impl FnOnce() -> Bytes + Send + 'static) -> Self {
         let make = move || {
             use sha2::Digest as _;
-            let body = Bytes::from(make());
+            let body = make();
             let digest = sha2::Sha256::digest(&body);
             let tag = digest[..8]
                 .iter()
@@ -82,5 +115,19 @@ impl Endpoint for Static {
             return Ok(response.status(StatusCode::NOT_MODIFIED).finish());
         }
         Ok(response.content_type(self.content_type).body(body.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_are_found_in_the_page_that_poem_makes() {
+        let page = super::super::public::document_service().swagger_ui_html();
+        let script = content_of(&page, "script").unwrap();
+        assert!(script.contains("SwaggerUIBundle") && script.len() > 1_000_000);
+        let style = content_of(&page, "style").unwrap();
+        assert!(style.contains(".swagger-ui") && style.len() > 100_000);
     }
 }

@@ -5,15 +5,17 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use poem::http::{StatusCode, header};
+use poem::http::{HeaderMap, StatusCode, header};
 use poem::{Request, RequestBody, Result};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
+use super::audit::Audit;
 use super::problem::Failure;
+use super::refused_tokens::RefusedTokens;
 use super::session::SessionCookie;
 use super::site;
-use crate::auth::{Claims, Keyring, Scope, Session, Sessions};
+use crate::auth::{Claims, Keyring, Refused, Scope, Session, Sessions};
 
 /// Name of the tokens' scheme in the OpenAPI document.
 const BEARER: &str = "bearer";
@@ -22,9 +24,16 @@ const SESSION: &str = "session";
 
 /// What callers are checked against; a datum of every request.
 pub struct Gate {
-    pub keyring: Arc<Keyring>,
-    pub sessions: Arc<Sessions>,
-    pub cookie: SessionCookie,
+    pub(super) keyring: Keyring,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) cookie: SessionCookie,
+    pub(super) refused: RefusedTokens,
+}
+
+/// Who asks, and by which session if it is by one.
+struct Caller {
+    claims: Claims,
+    session: Option<Session>,
 }
 
 type Checked<T> = std::result::Result<T, Failure>;
@@ -39,25 +48,40 @@ impl Gate {
 
     /// Where there is an `Authorization`, it alone counts: a client that sends one does not want to be taken for
     /// whoever signed in with its browser.
-    fn caller(&self, request: &Request, scope: Scope) -> Checked<Claims> {
+    fn caller(&self, request: &Request, scope: Scope) -> Checked<Caller> {
         let has_token = request.headers().contains_key(header::AUTHORIZATION);
         if has_token || self.cookie.values(request.headers()).next().is_none() {
-            return self.token(request);
+            let claims = self.token(request)?;
+            return Ok(Caller {
+                claims,
+                session: None,
+            });
         }
         let is_change = scope == Scope::Control || !request.method().is_safe();
-        self.session(request, is_change).map(Claims::from)
+        let session = self.session(request, is_change)?;
+        Ok(Caller {
+            claims: Claims::from(session.clone()),
+            session: Some(session),
+        })
     }
 
     fn token(&self, request: &Request) -> Checked<Claims> {
-        let token = request
-            .header(header::AUTHORIZATION)
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-            .ok_or_else(|| Failure::unauthorized(None))?;
-        self.keyring
-            .verify(token)
-            .map_err(|refused| Failure::unauthorized(Some(refused)))
+        if !request.headers().contains_key(header::AUTHORIZATION) {
+            return Err(Failure::unauthorized(None));
+        }
+        let token = bearer_token(request.headers()).ok_or(Refused::Malformed);
+        token
+            .and_then(|token| self.keyring.verify(token))
+            .map_err(|refused| self.failed(request, Failure::unauthorized(Some(refused))))
+    }
+
+    /// What is said of a token or a session that does not count: why, or that there were too many of them.
+    fn failed(&self, request: &Request, failure: Failure) -> Failure {
+        let peer = request.remote_addr().as_socket_addr();
+        match self.refused.note(peer.map(std::net::SocketAddr::ip)) {
+            None => failure,
+            Some(wait) => Failure::too_many(wait),
+        }
     }
 
     /// A browser sends the cookie by itself, so whose page made it do so counts as much as the cookie.
@@ -75,7 +99,14 @@ impl Gate {
                 break;
             }
         }
-        let session = result?;
+        let has_value = self.cookie.values(request.headers()).next().is_some();
+        let session = result.map_err(|failure| {
+            if has_value {
+                self.failed(request, failure)
+            } else {
+                failure
+            }
+        })?;
         let refuse = |detail| Err(Failure::new(StatusCode::FORBIDDEN, detail));
         if site::is_of_other_page(request.headers()) {
             return refuse("a session counts only for pages of this API");
@@ -87,6 +118,18 @@ impl Gate {
         }
         Ok(session)
     }
+}
+
+/// The token of the one `Authorization` header (RFC 6750, section 2.1).
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_start_matches(' '))
 }
 
 /// A scope, as a type.
@@ -116,17 +159,21 @@ impl Needs for Control {
 /// Somebody who may do what needs the scope `S`.
 pub struct Authorized<S> {
     pub claims: Claims,
+    /// The session by which it may, if it is not a token.
+    pub session: Option<Session>,
     scope: PhantomData<S>,
 }
 
 impl<S: Needs> Authorized<S> {
     fn check(request: &Request) -> Checked<Self> {
-        let claims = Gate::of(request)?.caller(request, S::SCOPE)?;
+        let Caller { claims, session } = Gate::of(request)?.caller(request, S::SCOPE)?;
+        note_caller(request, &claims);
         if !claims.scopes.contains(S::SCOPE) {
             return Err(Failure::forbidden(S::SCOPE));
         }
         Ok(Self {
             claims,
+            session,
             scope: PhantomData,
         })
     }
@@ -152,11 +199,7 @@ impl<'a, S: Needs> ApiExtractor<'a> for Authorized<S> {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let checked = Self::check(request);
-        if S::SCOPE == Scope::Control {
-            audit_refusal(request, &checked);
-        }
-        Ok(checked?)
+        Ok(Self::check(request)?)
     }
 }
 
@@ -184,9 +227,9 @@ impl<'a> ApiExtractor<'a> for TokenHolder {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let checked = Gate::of(request).and_then(|gate| gate.token(request));
-        audit_refusal(request, &checked);
-        Ok(Self { claims: checked? })
+        let claims = Gate::of(request).and_then(|gate| gate.token(request))?;
+        note_caller(request, &claims);
+        Ok(Self { claims })
     }
 }
 
@@ -214,21 +257,16 @@ impl<'a> ApiExtractor<'a> for SignedIn {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let checked = Gate::of(request).and_then(|gate| gate.session(request, true));
-        audit_refusal(request, &checked);
-        Ok(Self { session: checked? })
+        let session = Gate::of(request).and_then(|gate| gate.session(request, true))?;
+        note_caller(request, &Claims::from(session.clone()));
+        Ok(Self { session })
     }
 }
 
-fn audit_refusal<T>(request: &Request, checked: &Checked<T>) {
-    if let Err(failure) = checked {
-        tracing::warn!(
-            target: "audit",
-            action = request.uri().path(),
-            outcome = "refused",
-            reason = %failure,
-            peer = request.remote_addr().as_socket_addr().map(tracing::field::display),
-        );
+/// For the audit trail, if it is a change that is asked for.
+fn note_caller(request: &Request, claims: &Claims) {
+    if let Some(audit) = request.data::<Arc<Audit>>() {
+        audit.asked_by(claims);
     }
 }
 

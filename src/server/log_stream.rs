@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use futures_util::{Stream, stream};
+use jiff::Timestamp;
 use poem::http::{StatusCode, Version, header};
 use poem::{Body, IntoResponse, Request, Response, ResponseBuilder};
 use poem_openapi::ApiResponse;
@@ -15,13 +16,14 @@ use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaRespon
 use poem_openapi::types::Type as _;
 use serde::Serialize;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::payload::Json;
 use super::problem::Failure;
 use super::shutdown::Shutdown;
 use crate::api::{LogEntry, LogPage, StreamEnd, event};
+use crate::auth::Session;
 use crate::logs::{self, Filter, FilterTexts, Follower, From, Item, TailError, TextLines, Watcher};
 
 /// A quiet stream says at least this often that it is alive.
@@ -158,6 +160,26 @@ pub struct LogStream {
     keep_alive: Interval,
     stage: Stage,
     is_chunked: bool,
+    /// Set for a stream that lasts no longer than a session.
+    session: Option<SessionEnd>,
+}
+
+/// The end of a session: signed out, or over.
+struct SessionEnd {
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    expires_at: Instant,
+}
+
+impl SessionEnd {
+    async fn reached(session: &mut Option<Self>) {
+        match session {
+            Some(session) => tokio::select! {
+                () = session.ended.as_mut() => {}
+                () = sleep_until(session.expires_at) => {}
+            },
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// A stream on its way from the operation to the connection.
@@ -201,7 +223,22 @@ impl LogStream {
             keep_alive,
             stage: Stage::Opening,
             is_chunked: true,
+            session: None,
         })
+    }
+
+    /// The same stream, for as long as the session lasts.
+    #[must_use]
+    pub fn within(self, session: &Session) -> Self {
+        let left = session.expires_at.duration_since(Timestamp::now());
+        let left = Duration::try_from(left).unwrap_or_default();
+        Self {
+            session: Some(SessionEnd {
+                ended: Box::pin(session.ended.clone().cancelled_owned()),
+                expires_at: Instant::now() + left,
+            }),
+            ..self
+        }
     }
 
     /// Writes the stream to its end, which is that of the connection.
@@ -252,6 +289,10 @@ impl LogStream {
                 self.stage = Stage::Ended;
                 self.last_words().map(Some)
             }
+            () = SessionEnd::reached(&mut self.session) => {
+                self.stage = Stage::Ended;
+                Ok(Some(end(StreamEnd::SIGNED_OUT)))
+            }
             batch = self.follower.next() => Ok(Some(batch?.encoded(encode_items))),
             _ = self.keep_alive.tick() => Ok(Some(self.place(": keep-alive\n"))),
         }
@@ -281,12 +322,19 @@ impl LogStream {
         } else {
             StreamEnd::STOPPING
         };
-        let end = StreamEnd {
-            reason: reason.into(),
-        };
-        encode(&mut text, event::END, None, &end);
+        text.extend_from_slice(&end(reason));
         Ok(text.freeze())
     }
+}
+
+/// The last event.
+fn end(reason: &str) -> Bytes {
+    let mut text = BytesMut::new();
+    let end = StreamEnd {
+        reason: reason.into(),
+    };
+    encode(&mut text, event::END, None, &end);
+    text.freeze()
 }
 
 fn encode_items(items: &[Item]) -> Bytes {

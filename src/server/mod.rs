@@ -4,10 +4,13 @@
 //! requests when it drains, has no limit on the time a header may take, and spins when descriptors run out.
 
 pub mod admin;
+mod audit;
+mod clients;
 mod connection;
 mod docs;
 mod guard;
 mod log_stream;
+mod metrics;
 mod openapi;
 pub mod orders;
 mod payload;
@@ -15,11 +18,15 @@ mod probe;
 mod problem;
 mod progress;
 pub mod public;
+mod refused_tokens;
+mod request_body;
+mod security_headers;
 mod service;
 mod session;
 mod shutdown;
 mod site;
-mod traffic;
+mod slots;
+mod unread;
 mod usage;
 
 use std::io;
@@ -27,20 +34,28 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use poem::http::StatusCode;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+pub use clients::{Clients, Limit};
 pub use openapi::{admin_document, public_document};
 pub use probe::Probe;
 pub use service::Service;
 pub use shutdown::Shutdown;
-pub use traffic::Traffic;
+use slots::{Full, Slot};
 
 /// Connections that may wait to be accepted: a pause of the process must not cost anybody a retry of a SYN.
 const BACKLOG: u32 = 4096;
 /// How long the accept loop rests when the system has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often at most it is logged that connections cannot be accepted.
+const ACCEPT_REPORT: Duration = Duration::from_mins(1);
+/// Connections that are told at once that there is no room; further ones are just closed.
+const REFUSALS: usize = 16;
 
 /// Binds a listener for [`run`].
 ///
@@ -97,15 +112,21 @@ pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 pub async fn run(listener: TcpListener, service: Arc<Service>, shutdown: Shutdown) {
     let listening = shutdown.listening();
     let connections = TaskTracker::new();
-    let serve = |(stream, peer): (TcpStream, SocketAddr)| {
-        connections.spawn(connection::serve(
+    let refusals = Arc::new(Semaphore::new(REFUSALS));
+    let serve = |(stream, peer), progress, slot: Option<Slot>| {
+        let served = connection::serve(
             stream,
             peer,
+            progress,
             Arc::clone(&service),
             shutdown.clone(),
-        ));
+        );
+        connections.spawn(async move {
+            served.await;
+            drop(slot);
+        });
     };
-    let mut is_failing = false;
+    let mut failures = AcceptFailures::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -114,23 +135,67 @@ pub async fn run(listener: TcpListener, service: Arc<Service>, shutdown: Shutdow
         };
         match accepted {
             Ok(accepted) => {
-                is_failing = false;
-                serve(accepted);
+                let clients = service.clients();
+                let progress = Arc::default();
+                let (slot, evicted) = clients.slots.take(&progress).await;
+                clients.hit_by(Limit::Evicted, evicted);
+                match slot {
+                    Ok(slot) => serve(accepted, progress, Some(slot)),
+                    Err(Full) => refuse(accepted, &service, &refusals, &connections),
+                }
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
-                if !is_failing {
-                    tracing::error!(%error, server = service.name(), "no connection can be accepted");
-                }
-                is_failing = true;
+                let clients = service.clients();
+                clients.accept_failed();
+                failures.note(&error, service.name());
+                let leave = clients.slots.make_room();
+                clients.hit_by(Limit::Evicted, leave.now);
                 let _ = tokio::time::timeout(ACCEPT_PAUSE, shutdown.begun()).await;
             }
         }
     }
-    serve_queued(listener, serve);
+    serve_queued(listener, |accepted| serve(accepted, Arc::default(), None));
     drop(listening);
     connections.close();
     connections.wait().await;
+}
+
+/// Tells a client that there is no room, if there is room to tell.
+fn refuse(
+    (stream, peer): (TcpStream, SocketAddr),
+    service: &Service,
+    refusals: &Arc<Semaphore>,
+    connections: &TaskTracker,
+) {
+    let answer = service.unread(StatusCode::SERVICE_UNAVAILABLE, peer);
+    if let Ok(permit) = Arc::clone(refusals).try_acquire_owned() {
+        connections.spawn(async move {
+            // A new connection takes this much at once.
+            let _ = stream.try_write(&answer);
+            unread::linger(&stream).await;
+            drop(permit);
+        });
+    }
+}
+
+/// Connections that the system did not give us, and what was said of it.
+#[derive(Default)]
+struct AcceptFailures {
+    said_at: Option<Instant>,
+    unsaid: u64,
+}
+
+impl AcceptFailures {
+    fn note(&mut self, error: &io::Error, server: &str) {
+        self.unsaid += 1;
+        if self.said_at.is_some_and(|at| at.elapsed() < ACCEPT_REPORT) {
+            return;
+        }
+        let times = std::mem::take(&mut self.unsaid);
+        self.said_at = Some(Instant::now());
+        tracing::error!(%error, server, times, "no connection can be accepted: trying again");
+    }
 }
 
 /// Who connected before the listener closes is served, not reset. The queue is asked itself: tokio knows of a

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{ReloadDone, RestartDone};
+use crate::auth::Session;
 use crate::config::Problems;
 
 /// Something to do.
@@ -16,6 +17,8 @@ pub enum Order {
     Restart(RestartOrder),
     /// Read the settings again.
     Reload(ReloadOrder),
+    /// End a session, so that the next process knows it too.
+    SignOut(SignOutOrder),
 }
 
 /// An order to stop.
@@ -45,6 +48,15 @@ pub struct ReloadOrder {
     pub subject: String,
     /// Takes what became of it.
     pub answer: oneshot::Sender<Result<ReloadDone, Problems>>,
+}
+
+/// An order to end a session.
+#[derive(Debug)]
+pub struct SignOutOrder {
+    /// Which.
+    pub session: Session,
+    /// Told once it has ended. Dropped when this process may not end it any more.
+    pub answer: oneshot::Sender<()>,
 }
 
 /// Takes orders.

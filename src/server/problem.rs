@@ -2,6 +2,7 @@
 //! answers: [`Failure`] is what an operation returns, [`problem_of`] is for everything that poem refuses itself.
 
 use std::fmt;
+use std::time::Duration;
 
 use poem::Response;
 use poem::error::ResponseError;
@@ -15,7 +16,7 @@ use crate::api::{Problem, SettingError};
 use crate::auth::{Refused, Scope};
 use crate::config::{self, Problems};
 
-const PROBLEM_JSON: &str = "application/problem+json";
+pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An operation's error.
 #[derive(Debug)]
@@ -105,6 +106,16 @@ impl Failure {
         }
     }
 
+    /// RFC 6585, section 4: too many tokens that did not count.
+    pub fn too_many(wait: Duration) -> Self {
+        let seconds = wait.as_secs().max(1);
+        let detail = format!(
+            "too many tokens of this peer did not count: wait {seconds} s; one that counts is accepted at any time, and `fullon token` prints one"
+        );
+        Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
+            .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
     fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
         Self {
             header: Some(Box::new((name, value))),
@@ -164,7 +175,11 @@ pub fn problem_of(
     path: &str,
     allow: impl FnOnce() -> Option<HeaderValue>,
 ) -> Response {
-    if error.is::<Failure>() || error.is_from_response() {
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        // poem would leave out the extensions.
+        return failure.as_response();
+    }
+    if error.is_from_response() {
         return error.into_response();
     }
     let status = error.status();
@@ -191,6 +206,20 @@ pub fn response(status: StatusCode, detail: &str) -> Response {
 }
 
 fn with_errors(status: StatusCode, detail: &str, errors: Option<Vec<SettingError>>) -> Response {
+    let mut response = Response::builder()
+        .status(status)
+        .content_type(PROBLEM_JSON)
+        .body(body(status, detail, errors));
+    response.extensions_mut().insert(Detail(detail.to_owned()));
+    response
+}
+
+/// What a problem says, for the audit trail; an extension of its answer.
+#[derive(Clone)]
+pub struct Detail(pub String);
+
+/// A problem as JSON.
+pub fn body(status: StatusCode, detail: &str, errors: Option<Vec<SettingError>>) -> Vec<u8> {
     let problem = Problem {
         kind: "about:blank".into(),
         title: status.canonical_reason().unwrap_or("Error").into(),
@@ -198,9 +227,5 @@ fn with_errors(status: StatusCode, detail: &str, errors: Option<Vec<SettingError
         detail: detail.into(),
         errors,
     };
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
-    Response::builder()
-        .status(status)
-        .content_type(PROBLEM_JSON)
-        .body(body)
+    serde_json::to_vec(&problem).unwrap_or_default()
 }

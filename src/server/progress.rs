@@ -1,16 +1,38 @@
 //! How far the requests of one connection are: what decides when it may be closed.
 
+use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use super::clients::Limit;
 use super::log_stream::LogStream;
 
+/// When times begin.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// How long a client may pause within a body, or reading an answer, before it counts as one that is waited for.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a client is waited for. The first to go when there is no room come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wait {
+    /// The head of a request, or the first one at all.
+    Head,
+    /// Another request.
+    Request,
+    /// The reading of an answer.
+    Reading,
+    /// The rest of a body.
+    Body,
+}
+
 /// Shared by a connection, its socket, and the answers on it.
-#[derive(Default)]
 pub(super) struct Progress {
     /// Requests whose answer has not been handed over whole; never more than one with HTTP/1.1.
     in_flight: AtomicU32,
@@ -26,6 +48,48 @@ pub(super) struct Progress {
     stream: Mutex<Option<LogStream>>,
     /// The head is written, and nothing waits behind it.
     is_flushed: AtomicBool,
+    /// Since when the client is waited for, if it is, in microseconds since [`EPOCH`].
+    since: AtomicU64,
+    /// The server waits for the rest of a request's body.
+    awaits_body: AtomicBool,
+    /// The [`Limit`] that a request's body ran into, plus one.
+    body_refused: AtomicU8,
+    /// The client may still send when it is refused.
+    lingers: AtomicBool,
+    /// Somebody else needs the room.
+    is_evicted: AtomicBool,
+    eviction: Notify,
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Progress").finish_non_exhaustive()
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            in_flight: AtomicU32::default(),
+            answered: AtomicU32::default(),
+            writes: AtomicU32::default(),
+            has_partial_head: AtomicBool::default(),
+            is_sending: AtomicBool::default(),
+            is_body_asked: AtomicBool::default(),
+            stream: Mutex::default(),
+            is_flushed: AtomicBool::default(),
+            since: AtomicU64::new(now()),
+            awaits_body: AtomicBool::default(),
+            body_refused: AtomicU8::default(),
+            lingers: AtomicBool::default(),
+            is_evicted: AtomicBool::default(),
+            eviction: Notify::new(),
+        }
+    }
+}
+
+fn now() -> u64 {
+    u64::try_from(EPOCH.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Progress {
@@ -33,17 +97,94 @@ impl Progress {
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.has_partial_head.store(false, Ordering::Relaxed);
+        self.body_refused.store(0, Ordering::Relaxed);
         InFlight(Arc::clone(self))
     }
 
     pub fn has_read(&self) {
-        if self.is_between_requests() {
-            self.has_partial_head.store(true, Ordering::Relaxed);
+        if self.is_between_requests() && !self.has_partial_head.swap(true, Ordering::Relaxed) {
+            self.restart_wait();
         }
     }
 
     pub fn has_written(&self) {
         self.writes.fetch_add(1, Ordering::Relaxed);
+        if self.is_sending.load(Ordering::Relaxed) {
+            self.restart_wait();
+        }
+    }
+
+    /// The server waits for more of a body, or does so no more.
+    pub fn awaits_body(&self, awaits: bool) {
+        if awaits {
+            self.restart_wait();
+        }
+        self.awaits_body.store(awaits, Ordering::Relaxed);
+    }
+
+    /// The body of the request ran into a limit.
+    pub fn refuse_body(&self, limit: Limit) {
+        self.body_refused.store(limit as u8 + 1, Ordering::Relaxed);
+    }
+
+    /// The limit that the body of the request ran into.
+    pub fn refused_body(&self) -> Option<Limit> {
+        let number = self.body_refused.load(Ordering::Relaxed).checked_sub(1)?;
+        Limit::ALL.get(usize::from(number)).copied()
+    }
+
+    fn restart_wait(&self) {
+        self.since.store(now(), Ordering::Relaxed);
+    }
+
+    /// The connection ends with an answer to a client that may still send.
+    pub fn linger(&self) {
+        self.lingers.store(true, Ordering::Relaxed);
+    }
+
+    pub fn lingers(&self) -> bool {
+        self.lingers.load(Ordering::Relaxed)
+    }
+
+    /// Asks the connection to go.
+    pub fn evict(&self) {
+        self.is_evicted.store(true, Ordering::Relaxed);
+        self.eviction.notify_one();
+    }
+
+    pub fn is_evicted(&self) -> bool {
+        self.is_evicted.load(Ordering::Relaxed)
+    }
+
+    /// Returns once the connection was asked to go.
+    pub async fn evicted(&self) {
+        self.eviction.notified().await;
+    }
+
+    /// What the client is waited for, and since when.
+    pub fn awaited(&self) -> Option<(Wait, Instant)> {
+        let wait = if !self.is_between_requests() {
+            if self.is_sending.load(Ordering::Relaxed) {
+                Wait::Reading
+            } else if self.awaits_body.load(Ordering::Relaxed) {
+                Wait::Body
+            } else {
+                return None;
+            }
+        } else if self.has_partial_head() || self.answered.load(Ordering::Relaxed) == 0 {
+            Wait::Head
+        } else {
+            Wait::Request
+        };
+        let since = Duration::from_micros(self.since.load(Ordering::Relaxed));
+        Some((wait, *EPOCH + since))
+    }
+
+    /// The same, if all that is left to do is the client's, and it does nothing.
+    pub fn waits_for_client(&self) -> Option<(Wait, Instant)> {
+        self.awaited().filter(|(wait, since)| {
+            matches!(wait, Wait::Head | Wait::Request) || since.elapsed() >= PAUSE
+        })
     }
 
     /// The server has nothing left to write for now.
@@ -71,25 +212,15 @@ impl Progress {
 
     /// Whether the client has sent nothing at all yet.
     pub fn is_untouched(&self) -> bool {
-        self.is_between_requests() && !self.has_partial_head() && self.mark() == (0, 0)
+        self.is_between_requests()
+            && !self.has_partial_head()
+            && self.answered.load(Ordering::Relaxed) == 0
+            && self.writes.load(Ordering::Relaxed) == 0
     }
 
     /// Whether the client has begun a request that it may never finish.
     pub fn has_partial_head(&self) -> bool {
         self.is_between_requests() && self.has_partial_head.load(Ordering::Relaxed)
-    }
-
-    /// Whether all that is left to do is the client's: to ask, or to read an answer.
-    pub fn awaits_client(&self) -> bool {
-        self.is_between_requests() || self.is_sending.load(Ordering::Relaxed)
-    }
-
-    /// Changes whenever the client got something.
-    pub fn mark(&self) -> (u32, u32) {
-        (
-            self.answered.load(Ordering::Relaxed),
-            self.writes.load(Ordering::Relaxed),
-        )
     }
 }
 
@@ -106,6 +237,7 @@ impl InFlight {
 
     /// Ties the request's end to that of its answer's body.
     pub fn until_sent<B>(self, body: B) -> Tracked<B> {
+        self.0.restart_wait();
         self.0.is_sending.store(true, Ordering::Relaxed);
         Tracked {
             body,
@@ -118,6 +250,8 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.is_sending.store(false, Ordering::Relaxed);
         self.0.is_body_asked.store(false, Ordering::Relaxed);
+        self.0.awaits_body.store(false, Ordering::Relaxed);
+        self.0.restart_wait();
         self.0.answered.fetch_add(1, Ordering::Relaxed);
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }

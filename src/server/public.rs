@@ -9,11 +9,11 @@ use poem::http::StatusCode;
 use poem::{EndpointExt as _, IntoEndpoint};
 use poem_openapi::{OpenApi, OpenApiService};
 
+use super::clients::Clients;
 use super::payload::{Json, Rendered};
 use super::problem::Failure;
 use super::service::Service;
 use super::shutdown::Shutdown;
-use super::traffic::Traffic;
 use super::{docs, openapi};
 use crate::api::{Health as HealthBody, Index, Liveness, Readiness, SERVICE, VERSION};
 use crate::health::Health;
@@ -37,7 +37,7 @@ impl Mounts {
 pub fn service(
     health: Arc<Health>,
     mounts: Mounts,
-    traffic: Arc<Traffic>,
+    clients: Arc<Clients>,
     shutdown: Shutdown,
 ) -> Arc<Service> {
     let allow = || openapi::allowed_methods(&openapi::public_document(), docs::paths(""));
@@ -48,7 +48,7 @@ pub fn service(
     let summary = Arc::new(Summary::new(health));
     let api = openapi_service(Arc::clone(&summary));
     let endpoint = routes.nest("/", api).map_to_response().boxed();
-    let service = Service::new("public", endpoint, allow, traffic, shutdown);
+    let service = Service::new("public", endpoint, allow, clients, shutdown);
     Arc::new(service.with_probe(Box::new(move || summary.answer())))
 }
 

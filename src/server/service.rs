@@ -14,19 +14,21 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{Either, Full};
 use hyper::Method;
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::uri::Scheme;
 use poem::endpoint::BoxEndpoint;
 use poem::http::StatusCode;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Response};
 
+use super::audit::{Audit, action_of};
+use super::clients::{Clients, Limit};
 use super::log_stream::Handover;
-use super::problem::{problem_of, response};
+use super::problem::{Detail, problem_of, response};
 use super::progress::{Progress, Tracked};
+use super::request_body::RequestBody;
 use super::shutdown::Shutdown;
-use super::site;
-use super::traffic::Traffic;
+use super::{security_headers, site, unread};
 
 pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A longer id of a client is not taken over.
@@ -51,7 +53,7 @@ pub struct Service {
     /// Set for the admin server: where it listens.
     admin: Option<IpAddr>,
     probe: Option<Probe>,
-    traffic: Arc<Traffic>,
+    clients: Arc<Clients>,
     shutdown: Shutdown,
     request_ids: RequestIds,
 }
@@ -69,7 +71,7 @@ impl Service {
         name: &'static str,
         endpoint: BoxEndpoint<'static>,
         allow: impl FnOnce() -> Allow + Send + 'static,
-        traffic: Arc<Traffic>,
+        clients: Arc<Clients>,
         shutdown: Shutdown,
     ) -> Self {
         Self {
@@ -78,7 +80,7 @@ impl Service {
             allow: LazyLock::new(Box::new(allow)),
             admin: None,
             probe: None,
-            traffic,
+            clients,
             shutdown,
             request_ids: RequestIds::new(),
         }
@@ -113,8 +115,44 @@ impl Service {
             .is_some_and(|rest| rest.starts_with('-'))
     }
 
-    pub(super) fn traffic(&self) -> &Traffic {
-        &self.traffic
+    pub(super) fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// The answer to a client that has sent no request, or not all of one.
+    pub(super) fn unread(&self, status: StatusCode, peer: SocketAddr) -> Bytes {
+        let limits = &self.clients.limits;
+        let detail = match status {
+            StatusCode::REQUEST_TIMEOUT => {
+                self.clients.hit(Limit::HeaderTimeout);
+                format!(
+                    "the head of the request did not come within {:?}",
+                    limits.header_timeout
+                )
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                self.clients.hit(Limit::Refused);
+                "there is no room for another connection, and all are busy: try again".into()
+            }
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => {
+                self.clients.hit(Limit::HeaderSize);
+                format!(
+                    "the head of a request may have {} bytes and a hundred fields",
+                    limits.max_header_size
+                )
+            }
+            _ => "this is not a request of HTTP/1.1 (RFC 9112)".into(),
+        };
+        let access = Access {
+            server: self.name,
+            request_id: self.request_ids.next(),
+            started: Instant::now(),
+            peer,
+        };
+        access.log(UNREAD, UNREAD, status.as_u16());
+        let id = access.request_id.to_str().unwrap_or_default();
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
+        unread::answer(status, &detail, id, retry_after)
     }
 
     pub(super) async fn answer(
@@ -125,7 +163,7 @@ impl Service {
         progress: &Arc<Progress>,
     ) -> hyper::Response<Tracked<Body>> {
         let started = Instant::now();
-        let counted = self.traffic.request();
+        let counted = self.clients.request();
         let in_flight = progress.begin();
         let request_id = self.request_ids.of(&request);
         let access = Access {
@@ -138,7 +176,7 @@ impl Service {
         let mut answer: hyper::Response<Body> = match &self.probe {
             Some(probe) if request.method() == Method::GET && request.uri().path() == HEALTH => {
                 let (status, body) = probe();
-                access.log(&Method::GET, HEALTH, status.as_u16());
+                access.log("GET", HEALTH, status.as_u16());
                 let mut answer = hyper::Response::new(Either::Left(Full::new(body)));
                 *answer.status_mut() = status;
                 answer
@@ -156,15 +194,22 @@ impl Service {
                     path: uri.path(),
                     status: CLIENT_GONE,
                 };
-                let refusal = self
-                    .admin
-                    .and_then(|bound| site::refusal(request.headers(), bound));
-                let answer = match refusal {
-                    Some(reason) => response(StatusCode::FORBIDDEN, reason),
-                    None => self.route(request, peer, local, uri.path()).await,
+                let audit = self.audit(&request, peer, &access);
+                let mut answer = match self.refusal(&request, progress) {
+                    Some(refusal) => refusal,
+                    None => {
+                        self.route(request, peer, local, uri.path(), audit.clone(), progress)
+                            .await
+                    }
                 };
                 pending.status = answer.status().as_u16();
+                let detail = answer.extensions_mut().remove::<Detail>();
+                if let Some(audit) = audit {
+                    let reason = detail.map_or_else(String::new, |detail| detail.0);
+                    audit.answered(answer.status(), &reason);
+                }
                 let mut answer = hyper::Response::from(answer).map(Either::Right);
+                security_headers::add(answer.headers_mut(), self.admin.is_some());
                 let stream = answer.extensions_mut().remove::<Handover>();
                 if let Some(stream) = stream.and_then(|handover| handover.take(version))
                     && takes_stream
@@ -177,14 +222,53 @@ impl Service {
 
         let headers = answer.headers_mut();
         headers.insert(REQUEST_ID.clone(), access.request_id);
-        if self.admin.is_some() && !headers.contains_key(CACHE_CONTROL) {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        }
-        if self.shutdown.has_begun() {
+        if self.shutdown.has_begun() || progress.lingers() || progress.is_evicted() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         drop(counted);
         answer.map(|body| in_flight.until_sent(body))
+    }
+
+    /// Set for a request that asks for a change.
+    fn audit(
+        &self,
+        request: &hyper::Request<Incoming>,
+        peer: SocketAddr,
+        access: &Access,
+    ) -> Option<Arc<Audit>> {
+        self.admin?;
+        let action = action_of(request.method(), request.uri().path())?;
+        let request_id = access.request_id.to_str().unwrap_or_default();
+        Some(Arc::new(Audit::new(action, peer, request_id)))
+    }
+
+    /// The answer to a request that nobody need look into.
+    fn refusal(&self, request: &hyper::Request<Incoming>, progress: &Progress) -> Option<Response> {
+        if let Some(bound) = self.admin
+            && let Some(reason) = site::refusal(request.method(), request.headers(), bound)
+        {
+            return Some(response(StatusCode::FORBIDDEN, reason));
+        }
+        let length = request.headers().get(CONTENT_LENGTH)?.to_str().ok()?;
+        let is_too_large = length
+            .parse::<usize>()
+            .is_ok_and(|length| length > self.clients.limits.max_body_size);
+        is_too_large.then(|| self.body_refused(Limit::BodySize, progress))
+    }
+
+    /// The answer to a request whose body ran into a limit.
+    fn body_refused(&self, limit: Limit, progress: &Progress) -> Response {
+        self.clients.hit(limit);
+        progress.linger();
+        let limits = &self.clients.limits;
+        let (status, detail) = if limit == Limit::BodyTimeout {
+            let detail = format!("the body did not come within {:?}", limits.body_timeout);
+            (StatusCode::REQUEST_TIMEOUT, detail)
+        } else {
+            let detail = format!("a body may have {} bytes", limits.max_body_size);
+            (StatusCode::PAYLOAD_TOO_LARGE, detail)
+        };
+        response(status, &detail)
     }
 
     async fn route(
@@ -193,13 +277,29 @@ impl Service {
         peer: SocketAddr,
         local: SocketAddr,
         path: &str,
+        audit: Option<Arc<Audit>>,
+        progress: &Arc<Progress>,
     ) -> Response {
-        let request = poem::Request::from((
+        let mut request = poem::Request::from((
             request,
             LocalAddr(local.into()),
             RemoteAddr(peer.into()),
             Scheme::HTTP,
         ));
+        if let Some(audit) = audit {
+            request.extensions_mut().insert(audit);
+        }
+        let body = request.take_body().into();
+        request.set_body(RequestBody::limited(body, &self.clients.limits, progress));
+        let answer = self.call(request, path).await;
+        match progress.refused_body() {
+            // Whoever could do without the rest of the body may say so.
+            Some(limit) if !answer.status().is_success() => self.body_refused(limit, progress),
+            _ => answer,
+        }
+    }
+
+    async fn call(&self, request: poem::Request, path: &str) -> Response {
         // A panic was logged by the hook; it ends the request, not the connection.
         match AssertUnwindSafe(self.endpoint.call(request))
             .catch_unwind()
@@ -218,7 +318,9 @@ impl Service {
 const HEALTH: &str = "/health";
 
 /// What nginx logs for a client that went away before it was answered.
-const CLIENT_GONE: u16 = 499;
+pub(super) const CLIENT_GONE: u16 = 499;
+/// Method and path of what was no request.
+const UNREAD: &str = "-";
 
 struct Access {
     server: &'static str,
@@ -237,13 +339,14 @@ struct Pending<'a> {
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.access.log(&self.method, self.path, self.status);
+        self.access
+            .log(self.method.as_str(), self.path, self.status);
     }
 }
 
 impl Access {
     /// One event a request: probes at DEBUG, the rest at INFO. The query is left out: it may hold a secret.
-    fn log(&self, method: &Method, path: &str, status: u16) {
+    fn log(&self, method: &str, path: &str, status: u16) {
         macro_rules! event {
             ($level:ident) => {
                 tracing::$level!(
@@ -272,7 +375,7 @@ impl Access {
 /// Names for requests that bring none: unlike those of another run, and counted up.
 struct RequestIds {
     prefix: String,
-    next: AtomicU64,
+    count: AtomicU64,
 }
 
 impl RequestIds {
@@ -280,7 +383,7 @@ impl RequestIds {
         let run = uuid::Uuid::new_v4().simple().to_string();
         Self {
             prefix: run[..8].to_owned(),
-            next: AtomicU64::new(1),
+            count: AtomicU64::new(1),
         }
     }
 
@@ -295,7 +398,11 @@ impl RequestIds {
         {
             return given.clone();
         }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.next()
+    }
+
+    fn next(&self) -> HeaderValue {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
         let id = format!("{}-{number:08x}", self.prefix);
         HeaderValue::from_maybe_shared(Bytes::from(id))
             .unwrap_or_else(|_| HeaderValue::from_static("-"))

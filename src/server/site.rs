@@ -3,11 +3,11 @@
 
 use std::net::IpAddr;
 
-use hyper::HeaderMap;
 use hyper::header::{HOST, ORIGIN};
+use hyper::{HeaderMap, Method};
 
 /// Why a request is refused, or `None`. The port does not count: a tunnel may end on another.
-pub fn refusal(headers: &HeaderMap, bound_to: IpAddr) -> Option<&'static str> {
+pub fn refusal(method: &Method, headers: &HeaderMap, bound_to: IpAddr) -> Option<&'static str> {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(Ok(host)), None) = (hosts.next().map(|host| host.to_str()), hosts.next()) else {
         return Some("the request has no single valid Host header");
@@ -15,8 +15,9 @@ pub fn refusal(headers: &HeaderMap, bound_to: IpAddr) -> Option<&'static str> {
     if !is_local(host, bound_to) {
         return Some("the Host header names another machine: use localhost, 127.0.0.1 or [::1]");
     }
-    (headers.contains_key(ORIGIN) && !is_same_origin(headers))
-        .then_some("requests from pages of other origins are refused")
+    let is_foreign = headers.contains_key(ORIGIN) && !is_same_origin(headers)
+        || is_of_other_page(headers) && !is_visit(method, headers);
+    is_foreign.then_some("requests from pages of other origins are refused")
 }
 
 /// Whether the request says that it comes from a page of ours: it has an `Origin`, and no other than ours.
@@ -38,6 +39,15 @@ pub fn is_of_other_page(headers: &HeaderMap) -> bool {
         .get_all("sec-fetch-site")
         .iter()
         .any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
+}
+
+/// Whether somebody follows a link to here, in a window of its own: what is shown then is no other page's to read.
+fn is_visit(method: &Method, headers: &HeaderMap) -> bool {
+    let is = |name: &str, value: &str| {
+        let mut values = headers.get_all(name).iter();
+        values.next().is_some_and(|first| first == value) && values.next().is_none()
+    };
+    method.is_safe() && is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document")
 }
 
 fn is_local(host: &str, bound_to: IpAddr) -> bool {
@@ -67,7 +77,11 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(ORIGIN, origin.parse().unwrap());
         }
-        refusal(&headers, "127.0.0.1".parse().unwrap()).is_none()
+        is_let_in(&Method::GET, &headers)
+    }
+
+    fn is_let_in(method: &Method, headers: &HeaderMap) -> bool {
+        refusal(method, headers, "127.0.0.1".parse().unwrap()).is_none()
     }
 
     #[test]
@@ -91,7 +105,7 @@ mod tests {
         ] {
             assert!(!check(host, None), "{host}");
         }
-        assert!(refusal(&HeaderMap::new(), "127.0.0.1".parse().unwrap()).is_some());
+        assert!(!is_let_in(&Method::GET, &HeaderMap::new()));
     }
 
     #[test]
@@ -118,6 +132,27 @@ mod tests {
         assert!(is_same_origin(&headers));
         headers.append(ORIGIN, "http://localhost:9".parse().unwrap());
         assert!(!is_same_origin(&headers));
+    }
+
+    #[test]
+    fn other_pages_may_only_link_to_us() {
+        let from_elsewhere = |method, mode: &str, dest: &str| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [
+                ("host", "localhost:8001"),
+                ("sec-fetch-site", "cross-site"),
+                ("sec-fetch-mode", mode),
+                ("sec-fetch-dest", dest),
+            ] {
+                headers.insert(name, value.parse().unwrap());
+            }
+            is_let_in(&method, &headers)
+        };
+        assert!(from_elsewhere(Method::GET, "navigate", "document"));
+        assert!(!from_elsewhere(Method::POST, "navigate", "document"));
+        assert!(!from_elsewhere(Method::GET, "navigate", "iframe"));
+        assert!(!from_elsewhere(Method::GET, "no-cors", "script"));
+        assert!(!from_elsewhere(Method::GET, "cors", "empty"));
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn wrong_usage_is_exit_code_2() {
 fn no_secret_can_be_given_as_an_argument() {
     let help = Home::new().run(["--help"]).succeeds().stdout;
     for flag in ["--jwt-secret-key", "--db-password", "--redis-password"] {
-        assert!(!help.contains(flag), "{flag}");
+        assert!(!help.contains(&format!("{flag} ")), "{flag}");
     }
 }
 

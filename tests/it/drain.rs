@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fullon_master_api::api::Phase;
+use fullon_master_api::config::Limits;
 use fullon_master_api::health::Health;
 use fullon_master_api::server::public::{Mounts, service};
-use fullon_master_api::server::{Shutdown, Traffic, bind, run};
-use poem::{EndpointExt as _, get, handler, web::Data};
+use fullon_master_api::server::{Clients, Shutdown, bind, run};
+use poem::{Body, EndpointExt as _, get, handler, post, web::Data};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -22,8 +23,26 @@ async fn slow(permits: Data<&Arc<Semaphore>>) -> &'static str {
 }
 
 #[handler]
+async fn length(body: Body) -> poem::Result<String> {
+    Ok(body.into_bytes().await?.len().to_string())
+}
+
+#[handler]
 fn panics() -> &'static str {
     panic!("as a test wants it")
+}
+
+fn limits() -> Limits {
+    Limits {
+        header_timeout: Duration::from_secs(10),
+        body_timeout: Duration::from_secs(20),
+        idle_timeout: Duration::from_secs(30),
+        max_header_size: 16 * 1024,
+        max_body_size: 64 * 1024,
+        max_connections: 1000,
+        admin_max_connections: 1000,
+        failed_tokens_per_minute: 1000,
+    }
 }
 
 /// A public server whose `/slow` answers when it is given a permit.
@@ -46,10 +65,11 @@ impl Server {
         let mut mounts = Mounts::default();
         mounts.add("/slow", get(slow).data(Arc::clone(&permits)));
         mounts.add("/panics", get(panics));
+        mounts.add("/length", post(length));
         let service = service(
             Arc::clone(&health),
             mounts,
-            Arc::new(Traffic::default()),
+            Arc::new(Clients::new(limits(), 1000)),
             shutdown.clone(),
         );
         Self {
@@ -308,18 +328,52 @@ async fn slow_headers_and_idle_connections_are_closed_and_a_slow_answer_is_not()
     let mut idle = open("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut silent = open("");
     let mut slow_answer = open("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut slow_body = open("POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1234");
     let_the_server_run().await;
     assert!(read_now(&mut idle).unwrap().starts_with("HTTP/1.1 200"));
-    for stream in [&mut slow_headers, &mut idle, &mut silent, &mut slow_answer] {
+    let after = async |milliseconds| {
+        tokio::time::advance(Duration::from_millis(milliseconds)).await;
+        let_the_server_run().await;
+    };
+    after(9_900).await;
+    for stream in [
+        &mut slow_headers,
+        &mut idle,
+        &mut silent,
+        &mut slow_answer,
+        &mut slow_body,
+    ] {
         assert_eq!(read_now(stream), None);
     }
-    for _ in 0..3 {
-        tokio::time::advance(Duration::from_secs(16)).await;
-        let_the_server_run().await;
-    }
-    for stream in [&mut slow_headers, &mut idle, &mut silent] {
-        assert_eq!(read_now(stream).as_deref(), Some(""));
-    }
+    after(200).await;
+    let told = read_now(&mut slow_headers).unwrap();
+    assert!(
+        told.starts_with("HTTP/1.1 408 ") && told.contains("did not come within 10s"),
+        "{told}"
+    );
+    assert_eq!(read_now(&mut silent).as_deref(), Some(""));
+    // A head that begins late has as long.
+    idle.write_all(b"GET /hea").unwrap();
+    let_the_server_run().await;
+    after(9_800).await;
+    assert_eq!(
+        (read_now(&mut idle), read_now(&mut slow_body)),
+        (None, None)
+    );
+    after(300).await;
+    assert!(read_now(&mut idle).unwrap().starts_with("HTTP/1.1 408 "));
+    let told = read_now(&mut slow_body).unwrap();
+    assert!(
+        told.starts_with("HTTP/1.1 408 ") && told.contains("the body did not come within 20s"),
+        "{told}"
+    );
+    let mut kept = open("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+    let_the_server_run().await;
+    assert!(read_now(&mut kept).unwrap().starts_with("HTTP/1.1 200"));
+    after(29_800).await;
+    assert_eq!(read_now(&mut kept), None);
+    after(300).await;
+    assert_eq!(read_now(&mut kept).as_deref(), Some(""));
     assert_eq!(read_now(&mut slow_answer), None);
     server.permits.add_permits(1);
     let_the_server_run().await;

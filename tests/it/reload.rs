@@ -139,7 +139,7 @@ fn rotation_follows_the_settings() {
 }
 
 #[test]
-fn a_new_secret_counts_at_once_and_the_old_one_no_more() {
+fn a_new_secret_counts_at_once_and_the_old_one_for_as_long_as_is_said() {
     let (old, new) = ["o", "n"].map(|letter| letter.repeat(40)).into();
     let home = with_env_file(&format!("JWT_SECRET_KEY={old}\n"));
     let ask = |token: &str| {
@@ -150,11 +150,32 @@ fn a_new_secret_counts_at_once_and_the_old_one_no_more() {
     let token = home.token("admin:read");
     assert_eq!(ask(&token), 200);
     write(&home, &format!("JWT_SECRET_KEY={new}\n"));
-    home.run(["reload"])
-        .succeeds()
-        .prints(&["JWT_SECRET_KEY: ****** -> ******"]);
+    home.run(["reload"]).succeeds().prints(&[
+        "JWT_SECRET_KEY: ****** -> ******",
+        "The key before counts until 20",
+    ]);
+    let next = home.token("admin:read");
+    assert_eq!((ask(&token), ask(&next)), (200, 200));
+
+    let newest = "z".repeat(40);
+    write(
+        &home,
+        &format!("JWT_SECRET_KEY={newest}\nJWT_SECRET_KEY_GRACE=300ms\n"),
+    );
+    home.run(["reload"]).succeeds();
+    // Only one key before counts.
     assert_eq!(ask(&token), 401);
+    eventually("the time of the second is over", || ask(&next) == 401);
     assert_eq!(ask(&home.token("admin:read")), 200);
+    write(
+        &home,
+        &format!("JWT_SECRET_KEY={old}\nJWT_SECRET_KEY_GRACE=0\n"),
+    );
+    let last = home.token("admin:read");
+    let done = home.run(["reload"]).succeeds();
+    assert!(!done.stdout.contains("counts until"), "{}", done.stdout);
+    assert_eq!((ask(&last), ask(&token)), (200, 200));
+    assert_eq!(ask(&next), 401);
 }
 
 #[test]

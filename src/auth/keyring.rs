@@ -1,0 +1,158 @@
+//! The keys that tokens and sessions may be signed with, and which of them count now.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use jsonwebtoken::{DecodingKey, Validation};
+
+use super::{
+    AUDIENCE, Claims, INSTANCE_KEY_ID, ReadClaims, Refused, Scopes, SignError, SignedClaims,
+    Signer, decoding_key, read_claims, refused, validation,
+};
+use crate::config::Secret;
+
+/// The configured key, and the one before it for as long as that still counts.
+pub struct ConfiguredKeys(RwLock<Keys>);
+
+struct Keys {
+    current: Key,
+    previous: Option<(Key, Instant)>,
+}
+
+#[derive(Clone)]
+struct Key {
+    secret: Secret,
+    decoding: DecodingKey,
+}
+
+/// A key that was configured before, and how long it still counts.
+#[derive(Debug, Clone)]
+pub struct PreviousKey {
+    /// The key.
+    pub secret: Secret,
+    /// From now on.
+    pub counts_for: Duration,
+}
+
+impl Key {
+    fn new(secret: &Secret) -> Self {
+        Self {
+            secret: secret.clone(),
+            decoding: decoding_key(secret),
+        }
+    }
+}
+
+impl ConfiguredKeys {
+    /// One key, and perhaps the one before.
+    #[must_use]
+    pub fn new(current: &Secret, previous: Option<PreviousKey>) -> Self {
+        let previous = previous
+            .filter(|previous| previous.secret.expose() != current.expose())
+            .and_then(|previous| {
+                let until = Instant::now().checked_add(previous.counts_for)?;
+                Some((Key::new(&previous.secret), until))
+            });
+        Self(RwLock::new(Keys {
+            current: Key::new(current),
+            previous,
+        }))
+    }
+
+    /// What is signed from now on is signed with this key; the one before counts for as long as `grace`. Whether it is
+    /// another one than before.
+    pub fn change(&self, key: &Secret, grace: Duration) -> bool {
+        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.current.secret.expose() == key.expose() {
+            return false;
+        }
+        let before = std::mem::replace(&mut keys.current, Key::new(key));
+        keys.previous = Instant::now()
+            .checked_add(grace)
+            .filter(|_| !grace.is_zero())
+            .map(|until| (before, until));
+        true
+    }
+
+    /// The key, for a successor.
+    #[must_use]
+    pub fn current(&self) -> Secret {
+        self.read().current.secret.clone()
+    }
+
+    /// The key before, if it still counts.
+    #[must_use]
+    pub fn previous(&self) -> Option<PreviousKey> {
+        let keys = self.read();
+        let (key, until) = keys.previous.as_ref()?;
+        let counts_for = until.checked_duration_since(Instant::now())?;
+        Some(PreviousKey {
+            secret: key.secret.clone(),
+            counts_for,
+        })
+    }
+
+    pub(super) fn sign(&self, claims: &SignedClaims<'_>) -> Result<String, SignError> {
+        Signer::configured(&self.read().current.secret).sign_claims(claims)
+    }
+
+    /// What the token says, if it was signed with a key that counts.
+    pub(super) fn verify(
+        &self,
+        token: &str,
+        validation: &Validation,
+    ) -> Result<ReadClaims, Refused> {
+        let keys = self.read();
+        match (
+            read_claims(token, &keys.current.decoding, validation),
+            &keys.previous,
+        ) {
+            (Err(Refused::Signature), Some((key, until))) if Instant::now() < *until => {
+                read_claims(token, &key.decoding, validation)
+            }
+            (result, _) => result,
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Keys> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Verifies tokens against the keys in force.
+pub struct Keyring {
+    configured: Arc<ConfiguredKeys>,
+    instance: DecodingKey,
+    validation: Validation,
+}
+
+impl Keyring {
+    /// A keyring of the configured and the instance key.
+    #[must_use]
+    pub fn new(configured: Arc<ConfiguredKeys>, instance: &Secret) -> Self {
+        Self {
+            configured,
+            instance: decoding_key(instance),
+            validation: validation(AUDIENCE),
+        }
+    }
+
+    /// Checks signature, algorithm and claims.
+    ///
+    /// # Errors
+    ///
+    /// The first check that failed.
+    pub fn verify(&self, token: &str) -> Result<Claims, Refused> {
+        let header = jsonwebtoken::decode_header(token).map_err(|error| refused(&error))?;
+        let claims = if header.kid.as_deref() == Some(INSTANCE_KEY_ID) {
+            read_claims(token, &self.instance, &self.validation)?
+        } else {
+            self.configured.verify(token, &self.validation)?
+        };
+        Ok(Claims {
+            subject: claims.sub,
+            token_id: claims.jti,
+            scopes: Scopes::of_claim(&claims.scope),
+        })
+    }
+}

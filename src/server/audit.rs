@@ -1,0 +1,126 @@
+//! Who asked for a change, and whether it was allowed: one event for each.
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::Method;
+use poem::http::StatusCode;
+
+use crate::auth::Claims;
+
+/// The change that a request asks for, if it asks for one.
+pub fn action_of(method: &Method, path: &str) -> Option<&'static str> {
+    match (method.as_str(), path) {
+        ("POST", "/admin/stop") => Some("stop"),
+        ("POST", "/admin/restart") => Some("restart"),
+        ("POST", "/admin/reload") => Some("reload"),
+        ("POST", "/admin/session") => Some("sign_in"),
+        ("DELETE", "/admin/session") => Some("sign_out"),
+        _ => None,
+    }
+}
+
+/// A change that is asked for. A datum of its request.
+#[derive(Debug)]
+pub struct Audit {
+    action: &'static str,
+    peer: SocketAddr,
+    request_id: String,
+    caller: OnceLock<Claims>,
+    is_decided: AtomicBool,
+}
+
+impl Audit {
+    pub fn new(action: &'static str, peer: SocketAddr, request_id: &str) -> Self {
+        Self {
+            action,
+            peer,
+            request_id: request_id.to_owned(),
+            caller: OnceLock::new(),
+            is_decided: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes who asks, once that is proven.
+    pub fn asked_by(&self, caller: &Claims) {
+        let _ = self.caller.set(caller.clone());
+    }
+
+    /// It is carried out, in this time if it may take one.
+    pub fn accepted(&self, timeout: Option<Duration>) {
+        self.accepted_for(timeout, None);
+    }
+
+    /// A session begins or ends.
+    pub fn accepted_for_session(&self, session: uuid::Uuid) {
+        self.accepted_for(None, Some(session));
+    }
+
+    fn accepted_for(&self, timeout: Option<Duration>, session: Option<uuid::Uuid>) {
+        self.is_decided.store(true, Ordering::Relaxed);
+        let caller = self.caller.get();
+        tracing::info!(
+            target: "audit",
+            action = self.action,
+            outcome = "accepted",
+            subject = caller.map(|caller| &*caller.subject),
+            token_id = caller.and_then(|caller| caller.token_id.as_deref()),
+            session_id = session.map(tracing::field::display),
+            peer = %self.peer,
+            request_id = self.request_id,
+            timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+        );
+    }
+
+    /// The answer, if it was not accepted before.
+    pub fn answered(&self, status: StatusCode, reason: &str) {
+        if self.is_decided.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let caller = self.caller.get();
+        tracing::warn!(
+            target: "audit",
+            action = self.action,
+            outcome = "refused",
+            subject = caller.map(|caller| &*caller.subject),
+            token_id = caller.and_then(|caller| caller.token_id.as_deref()),
+            peer = %self.peer,
+            request_id = self.request_id,
+            status = status.as_u16(),
+            reason,
+        );
+    }
+}
+
+impl Drop for Audit {
+    /// The client went away before there was an answer, and before anything was begun.
+    fn drop(&mut self) {
+        let status = StatusCode::from_u16(super::service::CLIENT_GONE).unwrap_or_default();
+        self.answered(status, "the client went away");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::admin_document;
+
+    #[test]
+    fn every_operation_that_changes_something_is_audited() {
+        let document = admin_document();
+        let paths = document["paths"].as_object().unwrap();
+        for (path, item) in paths {
+            for method in item.as_object().unwrap().keys() {
+                let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+                let is_change = !method.is_safe();
+                assert_eq!(
+                    action_of(&method, path).is_some(),
+                    is_change,
+                    "{method} {path}"
+                );
+            }
+        }
+    }
+}

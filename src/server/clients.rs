@@ -1,0 +1,152 @@
+//! The clients of one server: what they may cost, and what they do, counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::slots::Slots;
+use crate::api::HttpUsage;
+use crate::config::Limits;
+
+/// What a client can run into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// The head of a request took too long.
+    HeaderTimeout,
+    /// The body of a request took too long.
+    BodyTimeout,
+    /// A connection was idle, or its client did not read.
+    IdleTimeout,
+    /// The head of a request was too large.
+    HeaderSize,
+    /// The body of a request was too large.
+    BodySize,
+    /// A connection was closed to make room for another.
+    Evicted,
+    /// A connection was refused: all others were busy.
+    Refused,
+}
+
+impl Limit {
+    /// Every limit.
+    pub const ALL: [Self; 7] = [
+        Self::HeaderTimeout,
+        Self::BodyTimeout,
+        Self::IdleTimeout,
+        Self::HeaderSize,
+        Self::BodySize,
+        Self::Evicted,
+        Self::Refused,
+    ];
+
+    /// Its name in the metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::HeaderTimeout => "header_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::HeaderSize => "header_size",
+            Self::BodySize => "body_size",
+            Self::Evicted => "evicted",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// The clients of one server.
+#[derive(Debug)]
+pub struct Clients {
+    /// What they may cost.
+    pub limits: Limits,
+    /// Who is connected.
+    pub(super) slots: Arc<Slots>,
+    in_flight: AtomicU64,
+    requests: AtomicU64,
+    hits: [AtomicU64; Limit::ALL.len()],
+    accept_errors: AtomicU64,
+}
+
+impl Clients {
+    /// Nobody yet, and never more than `most` connections at once.
+    #[must_use]
+    pub fn new(limits: Limits, most: usize) -> Self {
+        Self {
+            limits,
+            slots: Arc::new(Slots::new(most)),
+            in_flight: AtomicU64::default(),
+            requests: AtomicU64::default(),
+            hits: Default::default(),
+            accept_errors: AtomicU64::default(),
+        }
+    }
+
+    /// Counts a request, and as in flight until the guard is dropped.
+    pub(super) fn request(&self) -> impl Drop + Send {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Gauge::raise(&self.in_flight)
+    }
+
+    /// Counts somebody who ran into a limit.
+    pub(super) fn hit(&self, limit: Limit) {
+        self.hit_by(limit, 1);
+    }
+
+    /// Counts several.
+    pub(super) fn hit_by(&self, limit: Limit, clients: usize) {
+        self.hits[limit as usize].fetch_add(clients as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that the system did not give us.
+    pub(super) fn accept_failed(&self) {
+        self.accept_errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often clients ran into the limit.
+    #[must_use]
+    pub fn hits(&self, limit: Limit) -> u64 {
+        self.hits[limit as usize].load(Ordering::Relaxed)
+    }
+
+    /// Connections that the system did not give us.
+    #[must_use]
+    pub fn accept_errors(&self) -> u64 {
+        self.accept_errors.load(Ordering::Relaxed)
+    }
+
+    /// Connections that there may be at once.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.slots.most()
+    }
+
+    /// Requests whose answer has not begun.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// What they do now, and did.
+    #[must_use]
+    pub fn usage(&self) -> HttpUsage {
+        HttpUsage {
+            connections: self.slots.taken() as u64,
+            in_flight: self.in_flight(),
+            requests_total: self.requests.load(Ordering::Relaxed),
+        }
+    }
+}
+
+struct Gauge<'a>(&'a AtomicU64);
+
+impl<'a> Gauge<'a> {
+    fn raise(value: &'a AtomicU64) -> Self {
+        value.fetch_add(1, Ordering::Relaxed);
+        Self(value)
+    }
+}
+
+impl Drop for Gauge<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

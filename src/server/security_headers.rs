@@ -1,0 +1,43 @@
+//! What an answer tells a browser to forbid.
+
+use hyper::HeaderMap;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+
+/// For pages: scripts only of this origin and none inline, and no frame around it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+const NO_SNIFF: (HeaderName, &str) = (X_CONTENT_TYPE_OPTIONS, "nosniff");
+const RESOURCE: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const OPENER: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+
+/// Adds what the answer does not say itself. Nothing of the admin API is stored, or given to pages of others.
+pub fn add(headers: &mut HeaderMap, is_admin: bool) {
+    if is_admin {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        set(headers, &[NO_SNIFF, (RESOURCE, "same-origin")]);
+    }
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if content_type.is_some_and(|kind| kind.starts_with(b"text/html")) {
+        set(
+            headers,
+            &[
+                NO_SNIFF,
+                (CONTENT_SECURITY_POLICY, POLICY),
+                (REFERRER_POLICY, "no-referrer"),
+                (X_FRAME_OPTIONS, "DENY"),
+                (OPENER, "same-origin"),
+            ],
+        );
+    }
+}
+
+fn set(headers: &mut HeaderMap, defaults: &[(HeaderName, &'static str)]) {
+    for (name, value) in defaults {
+        if !headers.contains_key(name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
+}
