@@ -53,7 +53,6 @@ pub struct Sources {
     home: Option<PathBuf>,
     directory: PathBuf,
     file: PathBuf,
-    file_has_secret: bool,
 }
 
 impl Sources {
@@ -77,7 +76,11 @@ impl Sources {
             EnvFile::Given(path) => (directory.join(path), true),
         };
         let mut from_file = match read_file(&path) {
-            Ok(text) => parse_file(&text, &path, &mut problems),
+            Ok((text, mode)) => {
+                let values = parse_file(&text, &path, &mut problems);
+                problems.extend(exposed_secret(&path, mode, &values));
+                values
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound && !required => BTreeMap::new(),
             Err(error) => {
                 problems.push(Problem {
@@ -88,10 +91,6 @@ impl Sources {
             }
         };
 
-        let file_has_secret = DEFINITIONS.iter().any(|definition| {
-            let in_file = from_file.get(definition.name);
-            definition.secret && in_file.is_some_and(|value| !value.is_empty())
-        });
         let mut values = BTreeMap::new();
         for definition in &DEFINITIONS {
             let name = definition.name;
@@ -130,7 +129,6 @@ impl Sources {
             home: home_directory(),
             directory: directory.to_owned(),
             file: path,
-            file_has_secret,
         }
     }
 
@@ -154,12 +152,6 @@ impl Sources {
         &self.file
     }
 
-    /// Whether the file holds a secret.
-    #[must_use]
-    pub fn file_has_secret(&self) -> bool {
-        self.file_has_secret
-    }
-
     pub(super) fn home(&self) -> Option<&Path> {
         self.home.as_deref()
     }
@@ -178,14 +170,29 @@ fn parse_file(text: &str, path: &Path, problems: &mut Vec<Problem>) -> BTreeMap<
     values
 }
 
-/// The text of a file, or the nothing of `/dev/null`. From a pipe or a terminal settings could be read only once, and a
+/// Whoever reads the secret of tokens can stop the daemon. Its group may be the service's own.
+fn exposed_secret(path: &Path, mode: u32, values: &BTreeMap<String, String>) -> Option<Problem> {
+    let is_secret = |name: &&str| values.get(*name).is_some_and(|value| !value.is_empty());
+    let secrets = DEFINITIONS.iter().filter(|definition| definition.secret);
+    let secret = secrets.map(|definition| definition.name).find(is_secret)?;
+    let path = path.display();
+    (mode & 0o004 != 0).then(|| Problem {
+        setting: path.to_string(),
+        message: format!(
+            "holds {secret} and can be read by everybody (mode {:o}): chmod 600 {path}, and consider another secret",
+            mode & 0o7777
+        ),
+    })
+}
+
+/// Text and permissions of a file, or the nothing of `/dev/null`. From a pipe or a terminal settings could be read only once, and a
 /// running daemon that reads them again might wait for ever.
-fn read_file(path: &Path) -> io::Result<String> {
+fn read_file(path: &Path) -> io::Result<(String, u32)> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() && metadata.rdev() != std::fs::metadata("/dev/null")?.rdev() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    std::fs::read_to_string(path)
+    Ok((std::fs::read_to_string(path)?, metadata.mode()))
 }
 
 /// What of an older environment counts beside this process's own: the settings that this one is silent about.

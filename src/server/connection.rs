@@ -170,11 +170,18 @@ async fn close(
 /// Returns once the connection has to make room for another, and nothing is lost by it.
 async fn gone_for_another(progress: &Progress, stream: &TcpStream) {
     progress.evicted().await;
-    if progress.waits_for_client().is_none()
-        || !progress.has_partial_head() && unread::is_left(stream)
-    {
-        // It has asked just now; its answer, as of all that have to go, says `Connection: close`.
-        std::future::pending::<()>().await;
+    loop {
+        match progress.waits_for_client() {
+            // It has asked just now; its answer, as of all that have to go, says `Connection: close`.
+            None => std::future::pending().await,
+            // What has come is read first: it may be a request.
+            Some((Wait::Head | Wait::Request, _))
+                if !progress.has_partial_head() && unread::is_left(stream) =>
+            {
+                tokio::task::yield_now().await;
+            }
+            Some(_) => return,
+        }
     }
 }
 

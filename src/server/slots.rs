@@ -15,8 +15,9 @@ use super::progress::Progress;
 
 /// How long somebody who has to go may take.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// So many go at once, as a share of all, so that a flood does not have all of them looked at for each of its connections.
-const SHARE: usize = 64;
+/// How many go at once: a share of all, and no more than so many. In a flood, not each connection should have all looked at.
+const SHARE: usize = 8;
+const MOST_AT_ONCE: usize = 64;
 
 /// The connections of one server.
 #[derive(Debug)]
@@ -108,7 +109,8 @@ impl Slots {
                 may_go.push((wait, since, progress));
             }
         }
-        let wanted = (self.most / SHARE).max(1).saturating_sub(before);
+        let at_once = (self.most / SHARE).clamp(1, MOST_AT_ONCE);
+        let wanted = at_once.saturating_sub(before);
         let now = wanted.min(may_go.len());
         if now > 0 {
             may_go.select_nth_unstable_by_key(now - 1, |(wait, since, _)| (*wait, *since));

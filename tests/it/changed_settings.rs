@@ -52,7 +52,7 @@ impl Edited {
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        fs::write(self.home.path().join(".env"), lines.join("\n")).unwrap();
+        self.home.write_env(&lines.join("\n"));
     }
 
     #[track_caller]

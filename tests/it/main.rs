@@ -10,6 +10,7 @@
 mod support;
 
 mod admin_api;
+mod audit;
 mod browser;
 mod burst;
 mod changed_settings;
@@ -31,9 +32,11 @@ mod install;
 mod keeper;
 mod last_exit;
 mod lifecycle;
+mod limits;
 mod log_stream;
 mod reload;
 mod rotation;
+mod secrets;
 mod session;
 mod start_errors;
 mod systemd;

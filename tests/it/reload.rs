@@ -1,6 +1,5 @@
 //! Changing settings in place: all that is asked for, or nothing.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -17,7 +16,7 @@ fn with_env_file(text: &str) -> Home {
 }
 
 fn write(home: &Home, text: &str) {
-    fs::write(home.path().join(".env"), format!("PORT=0\n{text}")).unwrap();
+    home.write_env(&format!("PORT=0\n{text}"));
 }
 
 fn status(home: &Home) -> Value {

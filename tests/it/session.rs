@@ -249,12 +249,7 @@ fn a_change_with_a_session_needs_the_origin_of_the_api() {
 fn signing_out_ends_this_session_and_is_audited_like_signing_in() {
     let home = Home::started();
     let (cookie, other) = (sign_in(&home, "admin:read"), sign_in(&home, "admin:read"));
-    let origin = format!("http://{}", home.admin());
-    let sign_out = |cookie: &str| {
-        let headers = [("Cookie", cookie), ("Origin", &origin)];
-        ask(&home, "DELETE", "/admin/session", &headers)
-    };
-    let answer = sign_out(&cookie);
+    let answer = sign_out(&home, &cookie);
     assert_eq!((answer.status, answer.body.as_str()), (204, ""));
     let (name, _) = cookie.split_once('=').unwrap();
     assert_eq!(
@@ -264,7 +259,7 @@ fn signing_out_ends_this_session_and_is_audited_like_signing_in() {
         ))
     );
     is_refused(&status(&home, &cookie), "ended");
-    is_refused(&sign_out(&cookie), "ended");
+    is_refused(&sign_out(&home, &cookie), "ended");
     assert_eq!(status(&home, &other).status, 200);
     // A token is no session that could be ended.
     is_refused(&home.ask("DELETE", "/admin/session"), "needs a session");
@@ -293,6 +288,72 @@ fn signing_out_ends_this_session_and_is_audited_like_signing_in() {
     find(&["action=\"sign_out\" outcome=\"refused\"", "ended"]);
     let (_, value) = cookie.split_once('=').unwrap();
     assert!(!log.contains(value));
+}
+
+fn sign_out(home: &Home, cookie: &str) -> Answer {
+    let origin = format!("http://{}", home.admin());
+    let headers = [("Cookie", cookie), ("Origin", origin.as_str())];
+    ask(home, "DELETE", "/admin/session", &headers)
+}
+
+#[test]
+fn signed_out_stays_signed_out_across_restarts_and_a_crash() {
+    let home = Home::started();
+    let [before, after, other] = [(); 3].map(|()| sign_in(&home, "admin:read"));
+    assert_eq!(sign_out(&home, &before).status, 204);
+    home.restart();
+    is_refused(&status(&home, &before), "ended");
+    assert_eq!(sign_out(&home, &after).status, 204);
+    let killed = home.daemon().unwrap();
+    killed.kill().unwrap();
+    assert!(killed.wait(crate::support::PATIENCE));
+    home.run(["start"]).succeeds();
+    for cookie in [&before, &after] {
+        is_refused(&status(&home, &renamed(&home, cookie)), "ended");
+    }
+    home.run(["restart", "--hard"]).succeeds();
+    for cookie in [&before, &after] {
+        is_refused(&status(&home, &renamed(&home, cookie)), "ended");
+    }
+    assert_eq!(status(&home, &renamed(&home, &other)).status, 200);
+}
+
+#[test]
+fn what_a_session_opened_ends_with_it() {
+    let home = Home::started();
+    let [cookie, other] = [(); 2].map(|()| sign_in(&home, "admin:logs"));
+    let follow = |cookie: &str| {
+        let mut stream = Connection::open(&home.admin());
+        let headers = [("Cookie", cookie)];
+        stream.send("GET", "/admin/logs/stream?lines=0", &headers, "");
+        assert_eq!(stream.head().status, 200);
+        stream
+    };
+    let (mut ends, mut goes_on) = (follow(&cookie), follow(&other));
+    assert_eq!(sign_out(&home, &cookie).status, 204);
+    let rest = ends.rest();
+    assert!(
+        rest.contains("event: end\n") && rest.contains(r#"{"reason":"signed_out"}"#),
+        "{rest}"
+    );
+    home.mark("still-followed");
+    eventually("the other goes on", || {
+        goes_on.line().contains("still-followed")
+    });
+}
+
+#[test]
+fn sixty_four_sessions_are_the_most() {
+    let home = Home::started();
+    let bearer = home.bearer();
+    let headers = [("Authorization", bearer.as_str())];
+    let all: Vec<_> = (0..65)
+        .map(|_| cookie_of(&ask(&home, "POST", "/admin/session", &headers)))
+        .collect();
+    is_refused(&status(&home, &all[0]), "ended");
+    for cookie in &all[1..] {
+        assert_eq!(status(&home, cookie).status, 200);
+    }
 }
 
 #[test]

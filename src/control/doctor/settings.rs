@@ -44,7 +44,7 @@ fn is_of_file(problem: &Problem, sources: &Sources) -> bool {
 pub fn next_step(problem: &Problem, sources: &Sources) -> String {
     if is_of_file(problem, sources) {
         return match access(sources.file(), AccessFlags::R_OK).map_err(io::Error::from) {
-            Ok(()) => "edit the file: it takes NAME=value lines".into(),
+            Ok(()) => "mend the file: NAME=value lines, and with secrets in it chmod 600".into(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 "give --env-file a file that is there".into()
             }
@@ -60,14 +60,14 @@ pub fn next_step(problem: &Problem, sources: &Sources) -> String {
     }
 }
 
-/// Whether the file is there, and whom it tells its secrets; `None` where a problem tells that it cannot be used.
+/// Whether the file is there; `None` where a problem tells that it cannot be used.
 pub fn env_file(sources: &Sources, problems: &[Problem]) -> Option<Finding> {
     if problems.iter().any(|problem| is_of_file(problem, sources)) {
         return None;
     }
     let path = sources.file();
     let shown = path.display();
-    let Ok(metadata) = path.metadata() else {
+    if !path.exists() {
         let directory = path
             .parent()
             .and_then(|directory| directory.metadata().ok());
@@ -80,17 +80,8 @@ pub fn env_file(sources: &Sources, problems: &[Problem]) -> Option<Finding> {
         } else {
             Finding::ok(ENV_FILE, format!("{shown} is not there, and need not be"))
         });
-    };
-    let mode = metadata.mode() & 0o7777;
-    Some(if sources.file_has_secret() && mode & 0o004 != 0 {
-        Finding::warning(
-            ENV_FILE,
-            format!("{shown} holds a secret, and everybody can read it (mode {mode:o})"),
-            format!("chmod 600 {shown}, and consider a new secret"),
-        )
-    } else {
-        Finding::ok(ENV_FILE, shown.to_string())
-    })
+    }
+    Some(Finding::ok(ENV_FILE, shown.to_string()))
 }
 
 /// Whether the secret can be had, and guessed; `None` where a problem tells that it is no secret.

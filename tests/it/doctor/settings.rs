@@ -74,8 +74,8 @@ fn a_secret_that_others_know_or_guess_is_told() {
     let env = home.path().join(".env");
     fs::write(&env, format!("DB_PASSWORD={}\n", random_key())).unwrap();
     set_mode(&env, 0o604);
-    let words = ["holds a secret", "mode 604", "chmod 600"];
-    finds(&home, 0, &[(".env", "warning", &words)]);
+    let words = ["holds DB_PASSWORD", "mode 604", "chmod 600"];
+    finds(&home, 2, &[(".env", "wrong", &words)]);
     fs::write(&env, "DB_PASSWORD=\nDB_NAME=it\n").unwrap();
     finds(&home, 0, &[]);
     fs::remove_file(env).unwrap();

@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -85,6 +85,13 @@ impl Home {
 
     pub fn pid_file(&self) -> PathBuf {
         self.path().join(".fullon_master_api.pid")
+    }
+
+    /// Writes `.env` so that only its owner can read it.
+    pub fn write_env(&self, text: &str) {
+        let path = self.path().join(".env");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     /// A command that sees this home and nothing else of the tester's settings.

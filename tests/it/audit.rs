@@ -1,0 +1,207 @@
+//! Every change that is asked for is one event, whoever asks and whatever becomes of it.
+
+use serde_json::Value;
+
+use crate::support::{Answer, Connection, Home, eventually, request};
+
+fn started() -> Home {
+    let mut home = Home::new();
+    home.set("LOG_FORMAT", "json");
+    home.run(["start"]).succeeds();
+    home
+}
+
+/// The audit trail, once it has so many events; it never has more.
+fn trail(home: &Home, events: usize) -> Vec<Value> {
+    let read = || -> Vec<Value> {
+        let log = home.log();
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines
+            .filter(|event: &Value| event["target"] == "audit")
+            .collect()
+    };
+    eventually("all is in the trail", || read().len() >= events);
+    let trail = read();
+    assert_eq!(trail.len(), events, "{trail:#?}");
+    trail
+}
+
+fn field<'a>(event: &'a Value, name: &str) -> &'a str {
+    event[name].as_str().unwrap_or_default()
+}
+
+fn told(trail: &[Value]) -> Vec<(&str, &str)> {
+    trail
+        .iter()
+        .map(|event| (field(event, "action"), field(event, "outcome")))
+        .collect()
+}
+
+/// A request byte by byte.
+fn sent(host: &str, bearer: &str, rest: &str) -> Connection {
+    let mut connection = Connection::open(host);
+    let text = format!(
+        "POST /admin/restart HTTP/1.1\r\nHost: {host}\r\nAuthorization: {bearer}\r\n{rest}"
+    );
+    connection.send_bytes(text.as_bytes());
+    connection
+}
+
+#[test]
+fn what_is_refused_is_one_event_with_who_what_and_why() {
+    let home = started();
+    let host = home.admin();
+    let (reader, all) = (
+        format!("Bearer {}", home.token("admin:read")),
+        home.bearer(),
+    );
+    let reader = ("Authorization", reader.as_str());
+    let bearer = ("Authorization", all.as_str());
+    let post =
+        |path, headers: &[(&str, &str)], body: &str| request(&host, "POST", path, headers, body);
+    let nonsense = ("Authorization", "Bearer x");
+    let foreign = ("Origin", "http://evil.example");
+    let rebound = ("Host", "evil.example");
+    let negative = r#"{"timeout_seconds":-1}"#;
+    let as_text = "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}";
+    let cases: Vec<(&str, u16, &str, Answer)> = vec![
+        ("stop", 401, "Authorization", post("/admin/stop", &[], "")),
+        (
+            "stop",
+            401,
+            "malformed",
+            post("/admin/stop", &[nonsense], ""),
+        ),
+        (
+            "restart",
+            403,
+            "admin:control",
+            post("/admin/restart", &[reader], ""),
+        ),
+        (
+            "reload",
+            403,
+            "other origins",
+            post("/admin/reload", &[bearer, foreign], ""),
+        ),
+        (
+            "reload",
+            403,
+            "Host",
+            post("/admin/reload", &[bearer, rebound], ""),
+        ),
+        (
+            "stop",
+            400,
+            "timeout_seconds",
+            post("/admin/stop", &[bearer], negative),
+        ),
+        (
+            "stop",
+            400,
+            "not a JSON object",
+            post("/admin/stop", &[bearer], "[]"),
+        ),
+        (
+            "sign_in",
+            401,
+            "Authorization",
+            post("/admin/session", &[], ""),
+        ),
+        (
+            "sign_out",
+            401,
+            "session",
+            request(&host, "DELETE", "/admin/session", &[bearer], ""),
+        ),
+        (
+            "restart",
+            415,
+            "application/json",
+            sent(&host, &all, as_text).answer("POST"),
+        ),
+    ];
+    // Not changes: there is nothing that could be.
+    assert_eq!(post("/admin/status", &[bearer], "").status, 405);
+    assert_eq!(post("/admin/nothing", &[bearer], "").status, 404);
+    let trail = trail(&home, cases.len());
+    for (event, (action, status, reason, answer)) in trail.iter().zip(&cases) {
+        assert_eq!(answer.status, *status, "{answer:#?}");
+        assert_eq!(
+            (field(event, "action"), field(event, "outcome")),
+            (*action, "refused")
+        );
+        assert_eq!(event["status"], *status, "{event:#}");
+        assert!(field(event, "reason").contains(reason), "{event:#}");
+        assert!(field(event, "peer").starts_with("127.0.0.1:"), "{event:#}");
+        let name = answer.header("x-request-id");
+        assert_eq!(Some(field(event, "request_id")), name, "{event:#}");
+        // Whoever showed a token that counts is named.
+        let has_token = matches!(status, 400 | 415) || *reason == "admin:control";
+        assert_eq!(!field(event, "subject").is_empty(), has_token, "{event:#}");
+    }
+}
+
+#[test]
+fn what_is_accepted_is_one_event_with_who_and_what() {
+    let home = started();
+    let host = home.admin();
+    let token = home.run(["token", "--subject", "me"]).succeeds().stdout;
+    let bearer = format!("Bearer {}", token.trim());
+    let headers = [("Authorization", bearer.as_str())];
+    let signed_in = request(&host, "POST", "/admin/session", &headers, "");
+    let cookie = signed_in.header("set-cookie").unwrap();
+    let origin = format!("http://{host}");
+    let headers = [
+        ("Cookie", cookie.split(';').next().unwrap()),
+        ("Origin", &origin),
+    ];
+    for (method, path, status) in [
+        ("POST", "/admin/reload", 200),
+        ("DELETE", "/admin/session", 204),
+    ] {
+        assert_eq!(request(&host, method, path, &headers, "").status, status);
+    }
+    let trail = trail(&home, 3);
+    assert_eq!(
+        told(&trail),
+        [
+            ("sign_in", "accepted"),
+            ("reload", "accepted"),
+            ("sign_out", "accepted")
+        ]
+    );
+    assert!(trail.iter().all(|event| field(event, "subject") == "me"));
+    let session = field(&trail[0], "session_id");
+    assert!(!session.is_empty() && session != field(&trail[0], "token_id"));
+    assert_eq!(field(&trail[1], "token_id"), session);
+}
+
+#[test]
+fn who_goes_away_before_saying_what_is_in_it_and_nothing_was_done() {
+    let home = started();
+    let connection = sent(&home.admin(), &home.bearer(), "Content-Length: 9\r\n\r\n{");
+    eventually("it is in flight", || {
+        home.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
+    });
+    drop(connection);
+    let trail = trail(&home, 1);
+    assert_eq!(told(&trail), [("restart", "refused")]);
+    assert_eq!(home.state().generation, 1);
+}
+
+#[test]
+fn a_restart_and_a_stop_by_signal_are_in_it_too() {
+    let home = started();
+    home.restart();
+    home.daemon().unwrap().terminate().unwrap();
+    eventually("it is gone", || home.daemon().is_none());
+    let trail = trail(&home, 2);
+    assert_eq!(
+        told(&trail),
+        [("restart", "accepted"), ("stop", "accepted")]
+    );
+    assert_eq!(field(&trail[1], "subject"), "SIGTERM");
+}

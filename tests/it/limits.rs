@@ -1,0 +1,394 @@
+//! What clients may cost: time, size, connections, refused tokens. And that the others are served meanwhile.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+
+use crate::support::{Connection, Home, Outcome, PATIENCE, eventually, request};
+
+/// How many clients attack each port.
+const CROWD: usize = 1000;
+/// How long an answer usually takes at most meanwhile; a busy machine may pause longer now and then.
+const PROMPT: Duration = Duration::from_millis(100);
+
+/// Lets this process have as many connections as the attack takes.
+fn take_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, all).unwrap();
+}
+
+/// Clients that begin a request and do not go on.
+fn crowd(host: &str) -> Vec<TcpStream> {
+    let begin = |_| {
+        let mut stream = TcpStream::connect(host).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // It may be over already.
+        let _ = stream.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\nX-");
+        stream
+    };
+    (0..CROWD).map(begin).collect()
+}
+
+/// Whether the other side has closed; waits for it.
+fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => true,
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+    }
+}
+
+/// Says what was measured, also when the test passes.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// How long a few answers on each port take, the quickest first.
+fn answer_times(home: &Home, bearer: &str) -> Vec<Duration> {
+    let (public, admin) = (home.public(), home.admin());
+    let asked = [
+        (public.as_str(), "/health", vec![]),
+        (&admin, "/admin/status", vec![("Authorization", bearer)]),
+    ];
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        for (host, path, headers) in &asked {
+            let begun = Instant::now();
+            assert_eq!(request(host, "GET", path, headers, "").status, 200);
+            times.push(begun.elapsed());
+        }
+    }
+    times.sort_unstable();
+    times
+}
+
+/// Processor time that the daemon has used, in seconds.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u32 = ticks.map(|field| field.parse::<u32>().unwrap()).sum();
+    f64::from(ticks) / 100.0
+}
+
+fn metric(home: &Home, name: &str) -> u64 {
+    let text = home.ask("GET", "/admin/metrics").body;
+    let line = text.lines().find(|line| line.starts_with(name));
+    let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// A thousand clients on each port that never finish their request: whoever asks is answered, and they are closed in time.
+fn withstands_a_crowd(mut home: Home, start: impl Fn(&Home)) {
+    const TIMEOUT: Duration = Duration::from_secs(4);
+    take_descriptors();
+    home.set("HEADER_TIMEOUT", "4s");
+    start(&home);
+    let bearer = home.bearer();
+    let begun = Instant::now();
+    let mut crowd = [crowd(&home.public()), crowd(&home.admin())].concat_all();
+    let all_there = begun.elapsed();
+    let times = answer_times(&home, &bearer);
+    let (usual, slowest) = (times[times.len() / 2], times[times.len() - 1]);
+    tell(&format!("answers: {usual:?} usually, {slowest:?} at most"));
+    assert!(usual < PROMPT, "{times:?}");
+    home.run(["status"]).succeeds();
+    let before = (cpu_seconds(home.state().pid), Instant::now());
+    assert!(crowd.iter_mut().all(is_closed));
+    let open_for = begun.elapsed();
+    let spent = cpu_seconds(home.state().pid) - before.0;
+    tell(&format!(
+        "closed after {open_for:?}, {spent} s of processor time"
+    ));
+    // Closing takes the crowd itself a moment, too.
+    assert!(
+        open_for < all_there + TIMEOUT + Duration::from_secs(1),
+        "{open_for:?} after {all_there:?}"
+    );
+    assert!(
+        spent < 0.05 * before.1.elapsed().as_secs_f64() + 0.05,
+        "{spent} s of processor time in {:?}",
+        before.1.elapsed()
+    );
+    eventually("nobody is left but who asks", || {
+        home.ask("GET", "/admin/status").json()["http"]["connections"] == 1
+    });
+    let log = home.log();
+    assert!(!log.contains("no connection can be accepted"), "{log}");
+    home.run(["stop"]).succeeds();
+}
+
+trait ConcatAll<T> {
+    fn concat_all(self) -> Vec<T>;
+}
+
+impl<T> ConcatAll<T> for [Vec<T>; 2] {
+    fn concat_all(self) -> Vec<T> {
+        self.into_iter().flatten().collect()
+    }
+}
+
+#[test]
+fn a_thousand_unfinished_requests_on_each_port_keep_nobody_from_being_served() {
+    withstands_a_crowd(Home::new(), |home| {
+        home.run(["start"]).succeeds();
+    });
+}
+
+#[test]
+fn nor_do_they_with_a_hundred_and_twenty_eight_descriptors() {
+    withstands_a_crowd(Home::new(), |home| {
+        let mut shell = home.command("bash");
+        shell.args([
+            "-c",
+            "ulimit -n 128 && exec \"$0\" start",
+            env!("CARGO_BIN_EXE_fullon"),
+        ]);
+        Outcome::of(&mut shell).succeeds();
+    });
+}
+
+#[test]
+fn too_few_descriptors_are_said_at_the_start() {
+    let home = Home::new();
+    let mut shell = home.command("bash");
+    shell.args([
+        "-c",
+        "ulimit -n 50 && exec \"$0\" start",
+        env!("CARGO_BIN_EXE_fullon"),
+    ]);
+    Outcome::of(&mut shell)
+        .exits(1)
+        .says(&["50 files open", "ulimit -n", "LimitNOFILE"]);
+    assert!(!home.pid_file().exists());
+}
+
+#[test]
+fn out_of_descriptors_nothing_spins_one_line_is_logged_and_it_recovers() {
+    let home = Home::started();
+    let pid = home.state().pid;
+    let (public, admin) = (home.public(), home.admin());
+    let process = Pid::from_raw(pid.cast_signed());
+    let limit = |current| {
+        let limit = Rlimit {
+            current: Some(current),
+            maximum: Some(4096),
+        };
+        prlimit(process, Resource::Nofile, limit).unwrap();
+    };
+    limit(5);
+    let waiting: Vec<_> = [&public, &admin]
+        .into_iter()
+        .flat_map(|host| (0..20).map(move |_| TcpStream::connect(host).unwrap()))
+        .collect();
+    eventually("it is logged", || {
+        home.log().matches("no connection can be accepted").count() == 2
+    });
+    let (begun, before) = (Instant::now(), cpu_seconds(pid));
+    // What is measured is what happens in this time.
+    std::thread::sleep(Duration::from_secs(2));
+    let spent = cpu_seconds(pid) - before;
+    let share = spent / begun.elapsed().as_secs_f64();
+    assert!(share < 0.05, "{share} of a core");
+    limit(1024);
+    assert_eq!(request(&public, "GET", "/health", &[], "").status, 200);
+    assert!(metric(&home, "fullon_http_accept_errors_total{server=\"public\"}") > 1);
+    assert_eq!(
+        home.log().matches("no connection can be accepted").count(),
+        2
+    );
+    drop(waiting);
+}
+
+#[test]
+fn idle_connections_give_way_to_new_ones() {
+    let mut home = Home::new();
+    home.set("MAX_CONNECTIONS", "8");
+    home.run(["start"]).succeeds();
+    let host = home.public();
+    let mut kept: Vec<_> = (0..8)
+        .map(|_| {
+            let mut connection = Connection::open(&host);
+            connection.send("GET", "/health", &[], "");
+            assert_eq!(connection.answer("GET").status, 200);
+            connection
+        })
+        .collect();
+    // The longest idle one goes, and the others stay.
+    let mut new = Connection::open(&host);
+    new.send("GET", "/", &[], "");
+    assert_eq!(new.answer("GET").status, 200);
+    assert_eq!(kept.remove(0).rest(), "");
+    for connection in &mut kept {
+        connection.send("GET", "/health", &[], "");
+        assert_eq!(connection.answer("GET").status, 200);
+    }
+    let evicted = "fullon_http_limit_hits_total{server=\"public\",limit=\"evicted\"}";
+    assert_eq!(metric(&home, evicted), 1);
+    assert_eq!(
+        metric(&home, "fullon_http_connections_limit{server=\"public\"}"),
+        8
+    );
+}
+
+#[test]
+fn when_all_are_busy_one_more_is_told_so() {
+    let mut home = Home::new();
+    home.set("ADMIN_MAX_CONNECTIONS", "3");
+    home.run(["start"]).succeeds();
+    let bearer = home.bearer();
+    let headers = [("Authorization", bearer.as_str())];
+    let mut followers: Vec<_> = (0..3)
+        .map(|_| {
+            let mut connection = Connection::open(&home.admin());
+            connection.send("GET", "/admin/logs/stream?lines=0", &headers, "");
+            assert_eq!(connection.head().status, 200);
+            connection
+        })
+        .collect();
+    let mut one_more = Connection::open(&home.admin());
+    let answer = one_more.answer("GET");
+    answer.is_problem(503, "no room for another connection");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    followers.pop();
+    eventually("there is room again", || {
+        let mut connection = Connection::open(&home.admin());
+        connection.send("GET", "/admin/status", &headers, "");
+        connection.answer("GET").status == 200
+    });
+    let refused = "fullon_http_limit_hits_total{server=\"admin\",limit=\"refused\"}";
+    assert!(metric(&home, refused) >= 1);
+}
+
+#[test]
+fn what_is_no_request_or_too_large_is_a_problem_and_in_the_log() {
+    let mut home = Home::new();
+    home.set("MAX_HEADER_SIZE", "8KiB");
+    home.set("MAX_BODY_SIZE", "2KiB");
+    home.run(["start"]).succeeds();
+    for (server, host) in [("public", home.public()), ("admin", home.admin())] {
+        let send = |text: &str| {
+            let mut connection = Connection::open(&host);
+            connection.send_bytes(text.as_bytes());
+            let answer = connection.answer("GET");
+            assert_eq!(answer.header("connection"), Some("close"));
+            assert!(answer.header("x-request-id").is_some());
+            assert_eq!(connection.rest(), "");
+            answer
+        };
+        send("nonsense\r\n\r\n").is_problem(400, "HTTP/1.1");
+        send("GET /a b HTTP/1.1\r\n\r\n").is_problem(400, "HTTP/1.1");
+        send(&format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
+            "x".repeat(50_000)
+        ))
+        .is_problem(431, "8192 bytes");
+        send(&format!(
+            "GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "x".repeat(50_000)
+        ))
+        .is_problem(431, "8192 bytes");
+        let fields = "X: 1\r\n".repeat(200);
+        send(&format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"
+        ))
+        .is_problem(431, "a hundred fields");
+        let body = "x".repeat(3000);
+        send(&format!(
+            "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000\r\n\r\n{body}"
+        ))
+        .is_problem(413, "2048 bytes");
+        for (limit, hits) in [("header_size", 3), ("body_size", 1)] {
+            let name =
+                format!("fullon_http_limit_hits_total{{server=\"{server}\",limit=\"{limit}\"}}");
+            assert_eq!(metric(&home, &name), hits, "{name}");
+        }
+    }
+    // A body whose length nobody tells before it is there.
+    let bearer = home.bearer();
+    let mut connection = Connection::open(&home.admin());
+    let chunk = format!("800\r\n{}\r\n", " ".repeat(2048));
+    let head = format!(
+        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    connection.send_bytes(format!("{head}{chunk}{chunk}0\r\n\r\n").as_bytes());
+    connection.answer("POST").is_problem(413, "2048 bytes");
+    for status in ["400", "431"] {
+        assert!(
+            home.log()
+                .contains(&format!("method=- path=\"-\" status={status}")),
+            "{}",
+            home.log()
+        );
+    }
+    home.run(["status"]).succeeds();
+}
+
+#[test]
+fn an_answer_that_is_not_read_is_not_kept_for_long() {
+    let mut home = Home::new();
+    home.set("IDLE_TIMEOUT", "500ms");
+    home.run(["start"]).succeeds();
+    // More than the system keeps for one who does not read.
+    let mut connections: Vec<_> = (0..3)
+        .map(|_| {
+            let mut connection = Connection::open(&home.public());
+            for _ in 0..8 {
+                connection.send("GET", "/docs/swagger-ui.js", &[], "");
+            }
+            connection
+        })
+        .collect();
+    eventually("they are closed", || {
+        home.ask("GET", "/admin/status").json()["http"]["connections"] == 1
+    });
+    let timed_out = "fullon_http_limit_hits_total{server=\"public\",limit=\"idle_timeout\"}";
+    assert_eq!(metric(&home, timed_out), 3);
+    // What had been sent can be read.
+    assert_eq!(connections[0].head().status, 200);
+}
+
+#[test]
+fn refused_tokens_are_limited_and_a_good_one_is_always_accepted() {
+    let mut home = Home::new();
+    home.set("FAILED_TOKENS_PER_MINUTE", "5");
+    home.run(["start"]).succeeds();
+    let status =
+        |headers: &[(&str, &str)]| request(&home.admin(), "GET", "/admin/status", headers, "");
+    let bad = [("Authorization", "Bearer nonsense")];
+    for _ in 0..5 {
+        status(&bad).is_problem(401, "malformed");
+    }
+    let answer = status(&bad);
+    answer.is_problem(429, "wait");
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    let cookie = format!(
+        "fullon-session-{}=nonsense",
+        home.admin().rsplit(':').next().unwrap()
+    );
+    status(&[("Cookie", &cookie)]).is_problem(429, "wait");
+    // Whoever shows none has shown no bad one.
+    status(&[]).is_problem(401, "Authorization");
+    let bearer = home.bearer();
+    assert_eq!(status(&[("Authorization", &bearer)]).status, 200);
+    home.run(["status"]).succeeds();
+    home.run(["reload"]).succeeds();
+    assert!(metric(&home, "fullon_admin_refused_tokens_total") >= 7);
+    // Each change that is asked for is an event, however many tokens were refused before.
+    let stop = request(&home.admin(), "POST", "/admin/stop", &bad, "");
+    stop.is_problem(429, "wait");
+    eventually("it is in the log", || {
+        home.log()
+            .contains("audit: action=\"stop\" outcome=\"refused\" peer=127.0.0.1")
+    });
+    home.run(["restart"]).succeeds();
+    home.run(["stop"]).succeeds();
+}

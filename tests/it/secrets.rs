@@ -1,0 +1,195 @@
+//! Where secrets are, who can read them, and where they must not turn up.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
+use crate::support::{Home, mode, needs_root, request};
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+const SECRET: &str = "an-obviously-made-up-secret-of-the-tests";
+
+#[test]
+fn an_env_file_with_a_secret_that_everybody_can_read_is_refused() {
+    let home = Home::new();
+    let env = home.path().join(".env");
+    home.write_env(&format!("JWT_SECRET_KEY={SECRET}\n"));
+    set_mode(&env, 0o644);
+    let said = ["JWT_SECRET_KEY", "mode 644", "chmod 600"];
+    home.run(["start"]).exits(2).says(&said);
+    home.run(["config", "--check"]).exits(2).says(&said);
+    assert!(!home.log_file().exists() && !home.pid_file().exists());
+    // A group may be the service's own.
+    set_mode(&env, 0o640);
+    home.run(["start"]).succeeds();
+    let bearer = home.bearer();
+    set_mode(&env, 0o644);
+    home.run(["reload"]).exits(2).says(&said);
+    home.run(["restart"]).exits(2).says(&said);
+    let headers = [("Authorization", bearer.as_str())];
+    request(&home.admin(), "POST", "/admin/reload", &headers, "")
+        .is_problem(422, "can be read by everybody");
+    // Whoever wants to stop it can.
+    home.run(["stop"]).succeeds();
+    home.write_env("LOG_LEVEL=info\n");
+    set_mode(&env, 0o644);
+    home.run(["start"]).succeeds();
+}
+
+#[test]
+fn a_key_file_that_others_can_read_is_refused() {
+    let home = Home::started();
+    let key = home.path().join(".fullon_master_api.key");
+    assert_eq!(mode(&key), 0o600);
+    home.run(["stop"]).succeeds();
+    for exposed in [0o640, 0o604, 0o660] {
+        set_mode(&key, exposed);
+        home.run(["start"])
+            .exits(1)
+            .says(&["can be read by others", "chmod 600"]);
+        home.run(["token"]).exits(1).says(&["chmod 600"]);
+    }
+    set_mode(&key, 0o600);
+    home.run(["start"]).succeeds();
+}
+
+#[test]
+fn a_state_file_that_others_could_read_is_not_believed() {
+    let home = Home::started();
+    let state = home.path().join(".fullon_master_api.pid.state");
+    assert_eq!(mode(&state), 0o600);
+    set_mode(&state, 0o644);
+    home.run(["doctor"])
+        .exits(1)
+        .prints(&["can be read by others", "restart"]);
+    home.run(["stop"]).succeeds().prints(&["by SIGTERM"]);
+}
+
+#[test]
+fn in_a_directory_that_everybody_can_write_to_nothing_is_written_through_what_a_neighbour_left() {
+    let mut home = Home::new();
+    let shared = home.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    set_mode(&shared, 0o1777);
+    let precious = home.path().join("precious");
+    fs::write(&precious, "as it was").unwrap();
+    let pid_file = shared.join("it.pid");
+    let log = shared.join("it.log");
+    home.set("PID_FILE", pid_file.to_str().unwrap());
+    home.set("LOG_FILE", log.to_str().unwrap());
+    for (planted, is_replaced) in [
+        ("it.pid", false),
+        ("it.log", false),
+        ("it.pid.state", true),
+        ("it.pid.state.new", true),
+        ("it.log.1", true),
+    ] {
+        let planted = shared.join(planted);
+        symlink(&precious, &planted).unwrap();
+        let outcome = home.run(["start"]);
+        if is_replaced {
+            outcome.succeeds();
+            home.run(["restart", "--pid-file", pid_file.to_str().unwrap()])
+                .succeeds();
+            home.run(["stop"]).succeeds();
+        } else {
+            outcome.exits(1);
+        }
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "as it was");
+        let _ = fs::remove_file(planted);
+    }
+    home.run(["start"]).succeeds();
+    for file in [&pid_file, &log, &shared.join("it.pid.state")] {
+        assert_eq!(mode(file), 0o600, "{}", file.display());
+    }
+    home.run(["stop"]).succeeds();
+}
+
+#[test]
+fn files_of_another_user_are_left_alone() {
+    if !needs_root("files of another user") {
+        return;
+    }
+    let mut home = Home::new();
+    let shared = home.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    set_mode(&shared, 0o1777);
+    for (setting, name) in [("PID_FILE", "it.pid"), ("LOG_FILE", "it.log")] {
+        let file = shared.join(name);
+        fs::write(&file, "1234567890").unwrap();
+        std::os::unix::fs::chown(&file, Some(65534), Some(65534)).unwrap();
+        home.set(setting, file.to_str().unwrap());
+        // The kernel may refuse it before we do (`fs.protected_regular`).
+        home.run(["start"]).exits(1).says(&[name]);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "1234567890");
+        home.unset(setting);
+    }
+}
+
+#[test]
+fn a_secret_turns_up_nowhere() {
+    let mut home = Home::new();
+    let password = "an-obviously-made-up-password";
+    home.set("DB_PASSWORD", password);
+    home.set("LOG_LEVEL", "trace");
+    home.write_env(&format!(
+        "JWT_SECRET_KEY={SECRET}\nREDIS_PASSWORD={password}\n"
+    ));
+    home.run(["start"]).succeeds();
+    let token = home.token("admin:read admin:logs admin:control");
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", bearer.as_str())];
+    let mut seen = String::new();
+    for path in [
+        "/admin/status",
+        "/admin/config",
+        "/admin/metrics",
+        "/admin/logs?lines=1000",
+        "/admin/nothing",
+    ] {
+        let answer = request(&home.admin(), "GET", path, &headers, "");
+        seen += &answer.body;
+    }
+    let signed_in = request(&home.admin(), "POST", "/admin/session", &headers, "");
+    let cookie = signed_in.header("set-cookie").unwrap();
+    let session = cookie.split(['=', ';']).nth(1).unwrap().to_owned();
+    // Refused, and therefore worth a mistake in what is logged.
+    let broken = format!("Bearer {token}x");
+    let headers = [("Authorization", broken.as_str())];
+    seen += &request(&home.admin(), "POST", "/admin/stop", &headers, "").body;
+    for arguments in [
+        &["status"][..],
+        &["config"],
+        &["--json", "config"],
+        &["doctor"],
+        &["reload"],
+        &["restart"],
+        &["logs", "--no-follow", "--lines", "1000"],
+    ] {
+        let outcome = home.run(arguments.iter().copied()).succeeds();
+        seen += &outcome.stdout;
+        seen += &outcome.stderr;
+    }
+    let daemon = home.daemon().unwrap().pid();
+    seen += &fs::read_to_string(format!("/proc/{daemon}/cmdline")).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{daemon}/limits")).unwrap();
+    assert!(limits.contains("Max core file size        1 "), "{limits}");
+    home.write_env(&format!(
+        "JWT_SECRET_KEY=short\nREDIS_PASSWORD={password}\nBROKEN {password}\n"
+    ));
+    let refused = home.run(["reload"]).exits(2);
+    seen += &refused.stdout;
+    seen += &refused.stderr;
+    home.run(["stop"]).succeeds();
+    seen += &home.log();
+    seen += &fs::read_to_string(home.path().join(".fullon_master_api.pid.state")).unwrap();
+    for secret in [SECRET, password, &token, &session] {
+        assert!(!seen.contains(secret), "{secret} in {seen}");
+    }
+    // Not even the part that proves it.
+    let (_, signature) = token.rsplit_once('.').unwrap();
+    assert!(!seen.contains(signature));
+}
