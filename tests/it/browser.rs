@@ -305,3 +305,60 @@ fn a_page_of_another_port_gets_nothing_although_it_has_the_cookie() {
     });
     home.run(["status"]).succeeds();
 }
+
+/// What the page's policy kept it from doing, and what went wrong in its scripts.
+const REPORTS: &str = "
+    window.reports = [];
+    document.addEventListener('securitypolicyviolation', event =>
+        reports.push(event.violatedDirective + ' ' + event.blockedURI));
+    window.addEventListener('error', event => reports.push(String(event.message)));
+";
+
+#[test]
+fn the_documentation_works_under_a_policy_without_inline_scripts() {
+    if !needs_browser("the documentation pages") {
+        return;
+    }
+    let home = Home::started();
+    let browser = Browser::new(&home);
+    browser.before_each_page(REPORTS);
+    for (host, path, operation) in [
+        (home.public(), "/docs", "get_health"),
+        (home.admin(), "/admin/docs", "get_status"),
+    ] {
+        browser.open(&format!("http://{host}{path}"));
+        let shown = "return document.querySelectorAll('.opblock').length";
+        eventually("the operations are shown", || {
+            browser.run(shown, &[]).as_u64() > Some(3)
+        });
+        // Opened, an operation has everything that a page of these has.
+        let opened = format!("
+            const summary = document.querySelector('[id$=\"{operation}\"] .opblock-summary-control');
+            summary.click();
+            return true;
+        ");
+        browser.run(&opened, &[]);
+        eventually("it is open", || {
+            browser.run(
+                "return document.querySelectorAll('.opblock.is-open').length",
+                &[],
+            ) == 1
+        });
+        assert_eq!(browser.run("return reports", &[]), json!([]), "{path}");
+        // What is inline does not run.
+        let inline = "
+            const script = document.createElement('script');
+            script.textContent = 'window.injected = true';
+            document.body.append(script);
+            return true;
+        ";
+        browser.run(inline, &[]);
+        eventually("it is reported", || {
+            browser.run("return reports", &[]) == json!(["script-src-elem inline"])
+        });
+        assert_eq!(
+            browser.run("return window.injected === undefined", &[]),
+            true
+        );
+    }
+}

@@ -76,6 +76,14 @@ impl Browser {
         self.runtime.block_on(result).unwrap().json().clone()
     }
 
+    /// Runs the script in each page that is opened from now on, before any script of its own.
+    pub fn before_each_page(&self, script: &str) {
+        let cdp = self.window().cdp();
+        let page = cdp.page();
+        let added = page.add_script_to_evaluate_on_new_document(script);
+        self.runtime.block_on(added).unwrap();
+    }
+
     /// The cookies that the page would send.
     pub fn cookies(&self) -> Vec<Cookie> {
         let cookies = self.window().get_all_cookies();
