@@ -25,6 +25,7 @@ pub(super) struct Troubles {
     pub write: Option<String>,
     pub open: Option<String>,
     pub rotate: Option<String>,
+    pub stalled: Option<String>,
 }
 
 impl Troubles {
@@ -33,6 +34,7 @@ impl Troubles {
             .as_ref()
             .or(self.open.as_ref())
             .or(self.rotate.as_ref())
+            .or(self.stalled.as_ref())
     }
 }
 

@@ -1,13 +1,12 @@
 //! From events to lines: one event is one line, whatever is in it.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 use tracing::{Event, Subscriber};
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -16,12 +15,10 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use super::condition::LogHealth;
+use super::queue::Queue;
 use super::rotation::Rotation;
 use super::writer::LogFile;
 use crate::config::{LogFormat, LogSettings};
-
-/// How many events may wait for the disk before the threads that log have to.
-const QUEUE: usize = 16 * 1024;
 
 /// How long a file that could not be written is left alone.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,7 +51,7 @@ pub struct Stdout {
 /// The log of this process. What was logged has got where it goes once this is dropped.
 pub struct InstalledLog {
     _guards: Vec<WorkerGuard>,
-    file: Option<(NonBlocking, Arc<LogHealth>)>,
+    file: Option<(Queue, Arc<LogHealth>)>,
     rotation: Option<Arc<Rotation>>,
     set_filter: SetFilter,
 }
@@ -96,7 +93,7 @@ impl InstalledLog {
     pub fn reopen(&self) {
         if let Some((queue, health)) = &self.file {
             health.request_reopen();
-            wake(&mut queue.clone());
+            queue.clone().wake();
         }
     }
 
@@ -111,7 +108,7 @@ impl InstalledLog {
             loop {
                 health.failed().await;
                 tokio::time::sleep(RETRY_INTERVAL).await;
-                wake(&mut queue);
+                queue.wake();
             }
         }
     }
@@ -140,27 +137,19 @@ pub fn install(
     let mut layers = Vec::new();
     let mut queue_of_file = None;
     let mut rotation = None;
-    let queue = || {
-        NonBlockingBuilder::default()
-            .lossy(false)
-            .buffered_lines_limit(QUEUE)
-    };
     if let Some(Stdout { colour }) = stdout {
-        let (writer, guard) = queue().thread_name("log-stdout").finish(std::io::stdout());
+        let (queue, guard) = Queue::new(std::io::stdout(), "log-stdout", settings.format, None);
         guards.push(guard);
-        layers.push(layer(settings.format, colour, writer));
+        layers.push(layer(settings.format, colour, move || queue.clone()));
     }
     if let Some(file) = file {
         let health = file.health();
         rotation = Some(file.rotation());
-        let (writer, guard) = queue().thread_name(FILE_THREAD).finish(file);
-        queue_of_file = Some((writer.clone(), Arc::clone(&health)));
-        let counted = move || Counted {
-            writer: writer.clone(),
-            health: Arc::clone(&health),
-        };
+        let told = Some(Arc::clone(&health));
+        let (queue, guard) = Queue::new(file, FILE_THREAD, settings.format, told);
+        queue_of_file = Some((queue.clone(), health));
         guards.push(guard);
-        layers.push(layer(settings.format, false, counted));
+        layers.push(layer(settings.format, false, move || queue.clone()));
     }
     let (filter, handle) = reload::Layer::new(EnvFilter::builder().parse(&settings.filter)?);
     tracing_subscriber::registry()
@@ -174,23 +163,6 @@ pub fn install(
         rotation,
         set_filter: Box::new(move |filter| handle.reload(filter)),
     })
-}
-
-/// The queue of the log file, with a count of what went into it: one call, one event.
-struct Counted {
-    writer: NonBlocking,
-    health: Arc<LogHealth>,
-}
-
-impl io::Write for Counted {
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        self.health.count_queued();
-        self.writer.write(event)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
-    }
 }
 
 fn layer<S, W>(format: LogFormat, colour: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
@@ -212,10 +184,17 @@ where
     }
 }
 
-/// Nothing, but it makes the writer of the queue flush.
-fn wake(queue: &mut NonBlocking) {
-    // Its queue takes everything.
-    let _ = io::Write::write(queue, b"");
+/// A line of the log's own, about itself: what it logged as an event would come back to it.
+pub(super) fn own_line(format: LogFormat, target: &str, message: &str) -> String {
+    let now = jiff::Timestamp::now();
+    match format {
+        LogFormat::Text => format!("{now} ERROR {target}: {message}\n"),
+        LogFormat::Json => {
+            let timestamp = now.to_string();
+            let event = serde_json::json!({ "timestamp": timestamp, "level": "ERROR", "message": message, "target": target });
+            format!("{event}\n")
+        }
+    }
 }
 
 /// A panic becomes an event, so that it has a time and a level; the standard hook still writes to stderr, once the event

@@ -10,6 +10,7 @@ mod entry;
 mod follow;
 mod format;
 mod forward;
+mod queue;
 mod reader;
 mod rotation;
 mod segments;

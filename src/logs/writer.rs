@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::condition::LogHealth;
 use super::cursor::FileId;
+use super::format::own_line;
 use super::rotation::{Rotation, rotate};
 use crate::config::{LogFormat, LogSettings};
 
@@ -340,19 +341,10 @@ impl LogFile {
         Ok(read == 0 || last == *b"\n")
     }
 
-    /// A line of the writer's own: it cannot log, since what it logs would come back to it.
+    /// A line of the writer's own.
     fn say(&mut self, message: &str) {
-        let now = jiff::Timestamp::now();
-        let target = module_path!();
-        let line = match self.format {
-            LogFormat::Text => format!("{now} ERROR {target}: {message}"),
-            LogFormat::Json => {
-                let timestamp = now.to_string();
-                serde_json::json!({ "timestamp": timestamp, "level": "ERROR", "message": message, "target": target })
-                    .to_string()
-            }
-        };
-        self.buffer.extend([line.as_bytes(), b"\n"].concat());
+        let line = own_line(self.format, module_path!(), message);
+        self.buffer.extend(line.as_bytes());
     }
 }
 

@@ -1,0 +1,279 @@
+//! What lies between the threads that log and the one that writes: `tracing-appender`'s queue, and what happens when it is full.
+//!
+//! A burst waits: whoever logs then is as slow as the disk. A disk or a pipe that takes nothing at all must not stop the
+//! service: after a moment without any progress events are counted in place of waiting, and the log says how many are missing
+//! where they are missing.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+use super::condition::LogHealth;
+use super::format::own_line;
+use crate::config::LogFormat;
+
+/// How many events may wait before the threads that log have to.
+const ROOM: usize = 16 * 1024;
+/// Room for what is no event.
+const MARGIN: usize = 1024;
+/// How long nothing may be taken before nobody waits any more.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The end of the queue where events go in.
+#[derive(Clone)]
+pub(super) struct Queue {
+    writer: NonBlocking,
+    backlog: Arc<Backlog>,
+    format: LogFormat,
+    /// Told what went in, and that nothing is taken.
+    health: Option<Arc<LogHealth>>,
+}
+
+#[derive(Default)]
+struct Backlog {
+    waiting: AtomicUsize,
+    taken: AtomicU64,
+    sleepers: AtomicUsize,
+    wake: Mutex<()>,
+    progress: Condvar,
+    is_stalled: AtomicBool,
+    lost: AtomicU64,
+}
+
+/// The end where they are taken out.
+struct Outlet<W> {
+    inner: W,
+    backlog: Arc<Backlog>,
+}
+
+impl Queue {
+    /// A queue to `inner`, which is written to by a thread of its own.
+    pub fn new(
+        inner: impl Write + Send + 'static,
+        thread: &str,
+        format: LogFormat,
+        health: Option<Arc<LogHealth>>,
+    ) -> (Self, WorkerGuard) {
+        let backlog = Arc::<Backlog>::default();
+        let outlet = Outlet {
+            inner,
+            backlog: Arc::clone(&backlog),
+        };
+        let (writer, guard) = NonBlockingBuilder::default()
+            .buffered_lines_limit(ROOM + MARGIN)
+            .thread_name(thread)
+            .finish(outlet);
+        let queue = Self {
+            writer,
+            backlog,
+            format,
+            health,
+        };
+        (queue, guard)
+    }
+
+    /// Nothing, but it makes the writer flush.
+    pub fn wake(&mut self) {
+        let _ = self.writer.write(b"");
+    }
+
+    fn send(&mut self, event: &[u8]) {
+        if let Some(health) = &self.health {
+            health.count_queued();
+        }
+        // It fails for a queue that is full, and there is room.
+        let _ = self.writer.write(event);
+    }
+
+    fn set_stalled(&self, is_stalled: bool) {
+        if self.backlog.is_stalled.swap(is_stalled, Ordering::AcqRel) != is_stalled
+            && let Some(health) = &self.health
+        {
+            let text = "the log takes nothing: events are counted, not logged";
+            health.report(|troubles| troubles.stalled = is_stalled.then(|| text.to_owned()));
+        }
+    }
+}
+
+impl Write for Queue {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        if !self.backlog.has_room() {
+            self.set_stalled(true);
+            self.backlog.lost.fetch_add(1, Ordering::AcqRel);
+            return Ok(event.len());
+        }
+        self.set_stalled(false);
+        let lost = self.backlog.lost.swap(0, Ordering::AcqRel);
+        if lost > 0 {
+            self.backlog.waiting.fetch_add(1, Ordering::AcqRel);
+            let message = format!("{lost} events are missing here: the log took nothing");
+            let line = own_line(self.format, module_path!(), &message);
+            self.send(line.as_bytes());
+        }
+        self.send(event);
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Backlog {
+    /// Takes room for an event; waits for it as long as anything is taken out.
+    fn has_room(&self) -> bool {
+        loop {
+            if self.reserve() {
+                return true;
+            }
+            if self.is_stalled.load(Ordering::Acquire) || !self.wait_for_progress() {
+                return false;
+            }
+        }
+    }
+
+    fn reserve(&self) -> bool {
+        let more = |waiting| (waiting < ROOM).then_some(waiting + 1);
+        let order = Ordering::AcqRel;
+        self.waiting
+            .fetch_update(order, Ordering::Acquire, more)
+            .is_ok()
+    }
+
+    fn wait_for_progress(&self) -> bool {
+        self.sleepers.fetch_add(1, Ordering::AcqRel);
+        let before = self.taken.load(Ordering::Acquire);
+        let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |(): &mut ()| {
+            self.taken.load(Ordering::Acquire) == before
+                && self.waiting.load(Ordering::Acquire) >= ROOM
+        };
+        let waited = self.progress.wait_timeout_while(wake, PATIENCE, is_same);
+        self.sleepers.fetch_sub(1, Ordering::AcqRel);
+        let timed_out = waited.unwrap_or_else(PoisonError::into_inner).1;
+        !timed_out.timed_out()
+    }
+
+    fn note_taken(&self) {
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+        self.taken.fetch_add(1, Ordering::AcqRel);
+        if self.sleepers.load(Ordering::Acquire) > 0 {
+            drop(self.wake.lock());
+            self.progress.notify_all();
+        }
+    }
+}
+
+impl<W: Write> Write for Outlet<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write_all(event);
+        if !event.is_empty() {
+            self.backlog.note_taken();
+        }
+        written.map(|()| event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{self, Receiver, SyncSender, sync_channel};
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Takes an event for each permit.
+    struct Gate {
+        permits: Receiver<()>,
+        taken: mpsc::Sender<String>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+            // Without a giver of permits everything is taken.
+            let _ = self.permits.recv();
+            let _ = self.taken.send(String::from_utf8_lossy(event).into_owned());
+            Ok(event.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn queue() -> (Queue, WorkerGuard, SyncSender<()>, Receiver<String>) {
+        let (permits, waiting) = sync_channel(0);
+        let (taken, seen) = mpsc::channel();
+        let gate = Gate {
+            permits: waiting,
+            taken,
+        };
+        let (queue, guard) = Queue::new(gate, "gate", LogFormat::Text, None);
+        (queue, guard, permits, seen)
+    }
+
+    #[test]
+    fn what_takes_nothing_stops_nobody_and_what_is_missing_is_said_where_it_is_missing() {
+        let (mut queue, guard, permits, seen) = queue();
+        for _ in 0..ROOM {
+            queue.write_all(b"before\n").unwrap();
+        }
+        let begun = Instant::now();
+        for _ in 0..1000 {
+            queue.write_all(b"lost\n").unwrap();
+        }
+        let waited = begun.elapsed();
+        assert!(
+            (PATIENCE..3 * PATIENCE).contains(&waited),
+            "once, not for each: {waited:?}"
+        );
+        permits.send(()).unwrap();
+        assert_eq!(seen.recv().unwrap(), "before\n");
+        while !queue.backlog.reserve() {
+            std::thread::yield_now();
+        }
+        queue.backlog.waiting.fetch_sub(1, Ordering::AcqRel);
+        queue.write_all(b"after\n").unwrap();
+        drop(permits);
+        for _ in 1..ROOM {
+            assert_eq!(seen.recv().unwrap(), "before\n");
+        }
+        assert!(
+            seen.recv()
+                .unwrap()
+                .contains("1000 events are missing here")
+        );
+        assert_eq!(seen.recv().unwrap(), "after\n");
+        drop(guard);
+    }
+
+    #[test]
+    fn a_burst_waits_and_loses_nothing() {
+        const EVENTS: usize = 3 * ROOM;
+        let (mut queue, guard, permits, seen) = queue();
+        let writer = std::thread::spawn(move || {
+            for number in 0..EVENTS {
+                queue.write_all(format!("{number}").as_bytes()).unwrap();
+            }
+            queue
+        });
+        let giver = std::thread::spawn(move || {
+            for _ in 0..EVENTS {
+                permits.send(()).unwrap();
+            }
+        });
+        for number in 0..EVENTS {
+            assert_eq!(seen.recv().unwrap(), number.to_string());
+        }
+        let queue = writer.join().unwrap();
+        giver.join().unwrap();
+        assert_eq!(queue.backlog.waiting.load(Ordering::Acquire), 0);
+        drop(guard);
+    }
+}
