@@ -6,12 +6,26 @@ use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 
 use super::{admin, public};
+use crate::api::event;
 
 /// Fields that are `null` when they have no value; all other optional fields are left out then.
 const NULLABLE: [(&str, &[&str]); 2] = [
     ("LogEntry", &["timestamp", "level", "target", "message"]),
     ("LogPage", &["first_cursor"]),
 ];
+
+/// What a cursor looks like: an inode, when it was born, where the line begins and how long it is.
+const CURSOR: &str = "(0|[1-9a-f][0-9a-f]{0,15})(-(0|[1-9a-f][0-9a-f]{0,15})){3}";
+
+/// RFC 3339 with the days that there are, so that every text of this form is accepted.
+const TIMESTAMP: &str = concat!(
+    "([12][0-9]{3}-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)",
+    "|[12][0-9](0[48]|[2468][048]|[13579][26])-02-29)",
+    "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?",
+    "(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+);
+/// How long ago.
+const AGO: &str = "[0-9]{1,5}[smhdw]( ?[0-9]{1,5}[smhdw]){0,4}";
 
 /// The document of the public API.
 #[must_use]
@@ -44,13 +58,15 @@ fn complete(derived: &str) -> Value {
             required.extend(fields.iter().map(|field| json!(field)));
         }
     }
+    describe_bodies(&mut document);
     // Indexing with `NULLABLE` above must not leave empty schemas behind.
     if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
         schemas.retain(|_, schema| !schema.is_null());
     }
     for operation in operations(&mut document) {
-        if operation["operationId"] == "get_logs" {
-            limit_lines(operation);
+        describe_parameters(operation);
+        if operation["operationId"] == "stream_logs" {
+            describe_events(operation);
         }
         let problem = operation["responses"]["default"].clone();
         if operation["security"]
@@ -63,11 +79,63 @@ fn complete(derived: &str) -> Value {
     document
 }
 
-/// What the parameter alone allows is for text/plain; a generated client asks for JSON.
-fn limit_lines(operation: &mut Value) {
-    let parameters = operation["parameters"].as_array_mut().into_iter().flatten();
-    for parameter in parameters.filter(|parameter| parameter["name"] == "lines") {
-        parameter["schema"]["maximum"] = json!(admin::MAX_PAGE_LINES);
+/// What the types of the parameters do not say: which texts are accepted.
+fn describe_parameters(operation: &mut Value) {
+    let is_page = operation["operationId"] == "get_logs";
+    let parameters = operation
+        .get_mut("parameters")
+        .and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
+        let (keyword, value) = match parameter["name"].as_str() {
+            // What the parameter alone allows is for text/plain; a generated client asks for JSON.
+            Some("lines") if is_page => ("maximum", json!(admin::MAX_PAGE_LINES)),
+            Some("level") => ("enum", json!(["error", "warn", "info", "debug", "trace"])),
+            Some("since") => ("pattern", json!(format!("^({TIMESTAMP}|{AGO})$"))),
+            Some("before" | "after") => ("pattern", json!(format!("^{CURSOR}$"))),
+            Some("Last-Event-ID") => ("pattern", json!(format!("^({CURSOR})?$"))),
+            _ => continue,
+        };
+        parameter["schema"][keyword] = value;
+    }
+}
+
+/// `OpenAPI` before 3.2 has no word for the items of a stream: as most tools read it, the schema is that of one event.
+fn describe_events(operation: &mut Value) {
+    operation["responses"]["200"]["content"]["text/event-stream"]["schema"] = json!({
+        "type": "object",
+        "description": "One event, as the HTML standard takes it apart.",
+        "required": ["event", "data"],
+        "properties": {
+            "event": { "type": "string", "enum": [event::LOG, event::GAP, event::END] },
+            "id": { "type": "string", "description": "The cursor of the last line that was sent." },
+            "retry": { "type": "integer", "description": "Milliseconds to wait before connecting again." },
+            "data": {
+                "type": "string",
+                "description": "JSON: with `log` a `LogEntry`, with `end` a `StreamEnd`, with `gap` an empty object.",
+            },
+        },
+    });
+}
+
+/// Bodies are read strictly: a field that is not known is refused. One that may be left out may also be null.
+fn describe_bodies(document: &mut Value) {
+    let bodies: Vec<String> = operations(document)
+        .filter_map(|operation| {
+            let body = &operation["requestBody"]["content"]["application/json"];
+            let reference = body["schema"]["$ref"].as_str()?;
+            Some(reference.rsplit('/').next()?.to_owned())
+        })
+        .collect();
+    for name in bodies {
+        let schema = &mut document["components"]["schemas"][name];
+        schema["additionalProperties"] = json!(false);
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        let properties = schema["properties"].as_object_mut().into_iter().flatten();
+        for (name, property) in properties {
+            if !required.contains(&json!(name)) {
+                property["nullable"] = json!(true);
+            }
+        }
     }
 }
 
