@@ -200,7 +200,9 @@ fn level(text: &str) -> Option<Level> {
     match text.to_ascii_lowercase().as_str() {
         "warning" => Some(Level::WARN),
         "critical" | "fatal" => Some(Level::ERROR),
-        other => other.parse().ok(),
+        // A number would do for `tracing`, which nobody here would know.
+        other if other.bytes().all(|b| b.is_ascii_alphabetic()) => other.parse().ok(),
+        _ => None,
     }
 }
 
@@ -259,8 +261,13 @@ fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, &'static str> {
     if let Ok(timestamp) = text.parse() {
         return Ok(timestamp);
     }
+    // `0` would be now, and whoever asks for it means the beginning.
+    if text == "0" {
+        return Err(EXPECTED);
+    }
     let ago = humantime::parse_duration(text).map_err(|_| EXPECTED)?;
-    now.checked_sub(ago).map_err(|_| EXPECTED)
+    // Longer ago than time goes back: everything.
+    Ok(now.checked_sub(ago).unwrap_or(Timestamp::MIN))
 }
 
 #[cfg(test)]
