@@ -138,7 +138,8 @@ pub fn filter(texts: FilterTexts<'_>) -> Result<Filter, Failure> {
 /// The answer to a page that cannot be had.
 pub fn unreadable(error: &TailError) -> Failure {
     match error {
-        TailError::Gone => Failure::new(StatusCode::GONE, error.to_string()),
+        // Not 410: a cursor does not tell whether its place was ever there, or comes back with another LOG_FILE.
+        TailError::Gone => Failure::new(StatusCode::NOT_FOUND, error.to_string()),
         TailError::Io { .. } => Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
 }

@@ -143,7 +143,7 @@ fn a_cursor_outlives_rotation_and_restart_and_is_gone_with_its_file() {
     assert_eq!(marks(lines), [2, 3]);
     mark(&home, 1_000);
     home.ask("GET", &before)
-        .is_problem(410, "no longer in the log");
+        .is_problem(404, "no longer in the log");
 }
 
 #[test]
