@@ -37,6 +37,7 @@ mod log_stream;
 mod reload;
 mod rotation;
 mod secrets;
+mod schemathesis;
 mod session;
 mod start_errors;
 mod systemd;

@@ -260,7 +260,7 @@ pub fn needs_root(test: &str) -> bool {
 }
 
 /// Where a test may not run, it says so loudly; in CI nothing is skipped.
-fn may_run(test: &str, needed: &str, is_there: bool) -> bool {
+pub fn may_run(test: &str, needed: &str, is_there: bool) -> bool {
     if !is_there {
         assert!(
             std::env::var_os("CI").is_none(),

@@ -1,0 +1,155 @@
+//! The OpenAPI documents are kept to by a live daemon: schemathesis makes requests out of them, valid ones and invalid ones,
+//! and compares the answers, with all of its checks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Home, free_port, may_run, request};
+
+/// An operation that was never let in has not been tried; nothing of an earlier run decides what this one does.
+const TRIED: &str = r#"
+warnings = { fail-on = true }
+generation = { database = "none", max-examples = 10 }
+cache = { enabled = false }
+"#;
+
+/// The same where nobody is let in.
+const REFUSED: &str = r#"
+warnings = false
+generation = { database = "none", max-examples = 10 }
+cache = { enabled = false }
+"#;
+
+/// What cannot be known from the document.
+const PECULIARITIES: &str = r#"
+# The stream never ends. One that is quiet is left after this many seconds; an answer that takes as long is asked for again.
+[[operations]]
+include-operation-id = "stream_logs"
+request-timeout = 0.25
+request-retries = 4
+
+# Whoever gives the successor a tenth of a second may learn that it was too slow.
+[[operations]]
+include-operation-id = "restart"
+checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 504]
+"#;
+
+/// Where `scripts/install-test-tools.sh` puts it.
+fn program() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools/bin/schemathesis")
+}
+
+fn needs_schemathesis(test: &str) -> bool {
+    let needed = "schemathesis (scripts/install-test-tools.sh)";
+    may_run(test, needed, program().is_file())
+}
+
+/// Runs it in the home, and shows its report when it finds something.
+#[track_caller]
+fn finds_nothing(home: &Home, configuration: &str, document: &str, arguments: &[&str]) {
+    fs::write(home.path().join("schemathesis.toml"), configuration).unwrap();
+    let hook = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/it/schemathesis/start_again.py"
+    );
+    let output = home
+        .command(program())
+        .args(["run", document, "--checks=all", "--seed=1", "--no-color"])
+        .args(arguments)
+        .env("SCHEMATHESIS_HOOKS", hook)
+        .env("FULLON", env!("CARGO_BIN_EXE_fullon"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}\n{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+        home.log(),
+    );
+}
+
+/// The address of the document that the admin port serves.
+fn admin_document(home: &Home) -> String {
+    format!("http://{}/admin/openapi.json", home.admin())
+}
+
+#[test]
+fn the_public_api_keeps_to_its_document() {
+    if !needs_schemathesis("the_public_api_keeps_to_its_document") {
+        return;
+    }
+    let home = Home::started();
+    let document = format!("http://{}/openapi.json", home.public());
+    finds_nothing(&home, TRIED, &document, &[]);
+}
+
+/// Every operation is really carried out: the daemon is replaced again and again, and started again whenever it was stopped.
+#[test]
+fn the_admin_api_keeps_to_its_document() {
+    if !needs_schemathesis("the_admin_api_keeps_to_its_document") {
+        return;
+    }
+    let mut home = Home::new();
+    home.set("ADMIN_PORT", &free_port().to_string());
+    home.run(["start"]).succeeds();
+    let configuration = [TRIED, PECULIARITIES].concat();
+    let authorization = format!("Authorization: {}", home.bearer());
+    // Signing out is for those who signed in.
+    let arguments = [
+        "--exclude-operation-id=delete_session",
+        "-H",
+        &authorization,
+    ];
+    finds_nothing(&home, &configuration, &admin_document(&home), &arguments);
+    let log = home.log();
+    for action in ["stop", "restart", "reload", "sign_in"] {
+        let accepted = format!("action=\"{action}\" outcome=\"accepted\"");
+        assert!(log.contains(&accepted), "no {accepted}");
+    }
+}
+
+#[test]
+fn the_admin_api_keeps_to_its_document_for_those_who_are_not_let_in() {
+    if !needs_schemathesis("the_admin_api_keeps_to_its_document_for_those_who_are_not_let_in") {
+        return;
+    }
+    let home = Home::started();
+    let pid = home.daemon().unwrap().pid();
+    finds_nothing(&home, REFUSED, &admin_document(&home), &[]);
+    assert!(!home.log().contains("outcome=\"accepted\""));
+    assert_eq!(home.daemon().unwrap().pid(), pid);
+}
+
+#[test]
+fn the_admin_api_keeps_to_its_document_for_those_who_sign_out() {
+    if !needs_schemathesis("the_admin_api_keeps_to_its_document_for_those_who_sign_out") {
+        return;
+    }
+    let home = Home::started();
+    let admin = home.admin();
+    let signed_in = home.ask("POST", "/admin/session");
+    let cookie = signed_in.header("set-cookie").unwrap();
+    let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
+    // The document names the cookie of the default port.
+    let document = request(&admin, "GET", "/admin/openapi.json", &[], "").body;
+    let document = document.replace("fullon-session-8001", name);
+    fs::write(home.path().join("admin.json"), document).unwrap();
+    let configuration = format!(
+        "{TRIED}
+[auth.openapi.session]
+api_key = \"{value}\"
+[[operations]]
+include-operation-id = \"delete_session\"
+headers = {{ Origin = \"http://{admin}\" }}
+"
+    );
+    let address = format!("--url=http://{admin}");
+    let arguments = [&address, "--include-operation-id=delete_session"];
+    finds_nothing(&home, &configuration, "admin.json", &arguments);
+    assert!(
+        home.log()
+            .contains("action=\"sign_out\" outcome=\"accepted\"")
+    );
+}
