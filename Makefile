@@ -37,10 +37,11 @@ test-tools: ## Install what the tests need beside Rust and a C compiler
 test: test-tools ## Run all tests
 	$(CARGO) test --locked
 
-lint: ## Formatting, clippy, documentation, shell syntax, systemd files
+lint: ## Formatting, clippy, documentation, dependencies, shell syntax, systemd files
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
+	sh scripts/lint-dependencies.sh
 	sh scripts/lint-files.sh
 
 bench: ## Measure beside the rivals, and print the ratios (ROUNDS=3; ONLY=service, restart or log for one part)
