@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const SUCCESSOR_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The shortest that can be asked for, in seconds.
-pub const MIN_SUCCESSOR_TIMEOUT: f64 = 0.1;
+pub const MIN_SUCCESSOR_TIMEOUT: f64 = 1.0;
 /// The longest time that can be asked for, also for a stop, in seconds.
 pub const MAX_TIMEOUT: f64 = 3600.0;
 
@@ -18,10 +18,10 @@ pub const MAX_TIMEOUT: f64 = 3600.0;
 #[oai(deny_unknown_fields)]
 #[serde(deny_unknown_fields)]
 pub struct RestartRequest {
-    /// How long the successor may take until it serves, in seconds, 0.1 to 3600; 30 when left out.
+    /// How long the successor may take until it serves, in seconds, 1 to 3600; 30 when left out.
     #[oai(
         skip_serializing_if_is_none,
-        validator(maximum(value = "3600"), minimum(value = "0.1"))
+        validator(maximum(value = "3600"), minimum(value = "1"))
     )]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub timeout_seconds: Option<f64>,

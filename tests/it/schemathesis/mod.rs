@@ -28,7 +28,7 @@ include-operation-id = "stream_logs"
 request-timeout = 0.25
 request-retries = 4
 
-# Whoever gives the successor a tenth of a second may learn that it was too slow.
+# Whoever gives the successor a second may learn on a busy machine that it was too slow.
 [[operations]]
 include-operation-id = "restart"
 checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 504]
