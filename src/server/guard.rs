@@ -2,8 +2,9 @@
 //! is no other way to get one than a token or a session that allows it. Only the operations on sessions themselves
 //! take the one or the other: a [`TokenHolder`] signs in, somebody [`SignedIn`] signs out.
 
+use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use poem::http::{HeaderMap, StatusCode, header};
 use poem::{Request, RequestBody, Result};
@@ -14,7 +15,7 @@ use super::audit::Audit;
 use super::problem::Failure;
 use super::refused_tokens::RefusedTokens;
 use super::session::SessionCookie;
-use super::site;
+use super::{openapi, site};
 use crate::auth::{Claims, Keyring, Refused, Scope, Session, Sessions};
 
 /// Name of the tokens' scheme in the OpenAPI document.
@@ -199,7 +200,9 @@ impl<'a, S: Needs> ApiExtractor<'a> for Authorized<S> {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        Ok(Self::check(request)?)
+        let authorized = Self::check(request)?;
+        refuse_unknown_parameters(request)?;
+        Ok(authorized)
     }
 }
 
@@ -229,6 +232,7 @@ impl<'a> ApiExtractor<'a> for TokenHolder {
     ) -> Result<Self> {
         let claims = Gate::of(request).and_then(|gate| gate.token(request))?;
         note_caller(request, &claims);
+        refuse_unknown_parameters(request)?;
         Ok(Self { claims })
     }
 }
@@ -259,8 +263,36 @@ impl<'a> ApiExtractor<'a> for SignedIn {
     ) -> Result<Self> {
         let session = Gate::of(request).and_then(|gate| gate.session(request, true))?;
         note_caller(request, &Claims::from(session.clone()));
+        refuse_unknown_parameters(request)?;
         Ok(Self { session })
     }
+}
+
+/// A misspelt parameter would be passed over, and the answer taken for what was meant. Only those who are let in learn it.
+fn refuse_unknown_parameters(request: &Request) -> Checked<()> {
+    static KNOWN: LazyLock<HashMap<String, Vec<String>>> =
+        LazyLock::new(|| openapi::query_parameters(&openapi::admin_document()));
+    let uri = request.original_uri();
+    if uri.query().is_none_or(str::is_empty) {
+        return Ok(());
+    }
+    let known = KNOWN.get(uri.path()).map_or(&[][..], Vec::as_slice);
+    let given = request
+        .params::<Vec<(String, String)>>()
+        .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    for (at, (name, _)) in given.iter().enumerate() {
+        if !known.contains(name) {
+            let reason = match known {
+                [] => "is not known: there are none here".to_owned(),
+                known => format!("is not known: there are {}", known.join(", ")),
+            };
+            return Err(Failure::bad_parameter(name, reason));
+        }
+        if given[..at].iter().any(|(earlier, _)| earlier == name) {
+            return Err(Failure::bad_parameter(name, "is there more than once"));
+        }
+    }
+    Ok(())
 }
 
 /// For the audit trail, if it is a change that is asked for.

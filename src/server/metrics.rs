@@ -104,7 +104,7 @@ impl ApiResponse for Metrics {
                 status: Some(200),
                 status_range: None,
                 content: vec![MetaMediaType {
-                    content_type: CONTENT_TYPE,
+                    content_type: "text/plain",
                     schema: String::schema_ref(),
                 }],
                 headers: vec![],

@@ -175,6 +175,26 @@ fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
         .flat_map(serde_json::Map::values_mut)
 }
 
+/// The names of the query parameters of each path.
+pub(super) fn query_parameters(document: &Value) -> HashMap<String, Vec<String>> {
+    let names = |item: &Value| {
+        let operations = item
+            .as_object()
+            .into_iter()
+            .flat_map(serde_json::Map::values);
+        operations
+            .filter_map(|operation| operation["parameters"].as_array())
+            .flatten()
+            .filter(|parameter| parameter["in"] == "query")
+            .filter_map(|parameter| parameter["name"].as_str().map(str::to_owned))
+            .collect()
+    };
+    let paths = document["paths"].as_object().into_iter().flatten();
+    paths
+        .map(|(path, item)| (path.clone(), names(item)))
+        .collect()
+}
+
 /// `Allow` for each path of the document, and for the paths `unlisted`, which are only read.
 pub(super) fn allowed_methods(
     document: &Value,

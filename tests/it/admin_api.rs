@@ -215,12 +215,18 @@ fn a_bad_parameter_is_named() {
         ("/admin/logs?before=nonsense", "before"),
         ("/admin/logs/stream?after=nonsense", "after"),
         ("/admin/logs/stream?lines=-1", "lines"),
+        ("/admin/logs?line=5", "line"),
+        ("/admin/logs?lines=5&lines=6", "lines"),
+        ("/admin/logs/stream?before=1-2-3-4", "before"),
+        ("/admin/status?verbose", "verbose"),
     ];
     for (path, name) in cases {
         home.ask("GET", path).is_problem(400, &format!("`{name}`"));
     }
     home.ask("GET", "/admin/logs?before=1-2-3-4")
         .is_problem(404, "no longer");
+    // Whoever is not let in does not learn what there is.
+    request(&home.admin(), "GET", "/admin/logs?line=5", &[], "").is_problem(401, "Bearer");
     // Longer ago than any clock goes back.
     let all = home.ask("GET", "/admin/logs?since=99999w%2099999w");
     assert!(!all.json()["entries"].as_array().unwrap().is_empty());
