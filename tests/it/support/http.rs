@@ -131,11 +131,16 @@ Content-Type: application/json
             .header("content-length")
             .map_or(0, |length| length.parse().unwrap());
         if to != "HEAD" {
-            let mut body = vec![0; length];
-            self.reader.read_exact(&mut body).unwrap();
-            answer.body = String::from_utf8(body).unwrap();
+            answer.body = self.text(length);
         }
         answer
+    }
+
+    /// The next bytes, which are text.
+    pub fn text(&mut self, length: usize) -> String {
+        let mut bytes = vec![0; length];
+        self.reader.read_exact(&mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
     }
 
     /// A body in the chunked encoding (RFC 9112, section 7.1).

@@ -2,6 +2,7 @@
 
 mod browser;
 mod http;
+pub mod jwt;
 mod load;
 mod marks;
 mod outcome;

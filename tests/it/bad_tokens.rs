@@ -1,0 +1,364 @@
+//! Tokens that do not count: each is refused in the same way, does nothing, and is written down nowhere. What counts is
+//! said by RFC 7515 (signatures), 7519 (claims), 6750 (how a token is sent) and 8725 (what went wrong elsewhere).
+
+mod claims;
+mod headers;
+mod shapes;
+mod signatures;
+mod transports;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+
+use fullon_master_api::auth::Signer;
+use serde_json::{Value, json};
+
+use crate::support::jwt::{self, HEADER, SECRET, signed};
+use crate::support::{Answer, Connection, Home, eventually};
+
+const SCOPES: &str = "admin:read admin:logs admin:control";
+/// The key that the documentation shows.
+const PLACEHOLDER: &str = "your-secret-key";
+const OWN_KEY: &str = "a key that nobody but the attacker knows";
+
+/// A request with something that is no token.
+struct Attempt {
+    what: String,
+    /// Lines of the head.
+    headers: Vec<u8>,
+    query: String,
+    body: String,
+    /// What must not be found anywhere afterwards.
+    tokens: Vec<String>,
+}
+
+impl Attempt {
+    fn with(what: impl Into<String>, headers: impl Into<Vec<u8>>, token: &str) -> Self {
+        Self {
+            what: what.into(),
+            headers: headers.into(),
+            query: String::new(),
+            body: String::new(),
+            tokens: vec![token.to_owned()],
+        }
+    }
+
+    fn bearer(what: impl Into<String>, token: &str) -> Self {
+        Self::with(what, format!("Authorization: Bearer {token}\r\n"), token)
+    }
+
+    fn send(&self, host: &str, method: &str, path: &str) -> Answer {
+        let mut connection = Connection::open(host);
+        let (query, length) = (&self.query, self.body.len());
+        let head = format!("{method} {path}{query} HTTP/1.1\r\nHost: {host}\r\n");
+        connection.send_bytes(head.as_bytes());
+        connection.send_bytes(&self.headers);
+        let rest = format!("Content-Length: {length}\r\n\r\n{}", self.body);
+        connection.send_bytes(rest.as_bytes());
+        // A stream has no end.
+        let answer = connection.head();
+        if answer.status == 200 {
+            return answer;
+        }
+        let length = answer.header("content-length").unwrap().parse().unwrap();
+        let body = connection.text(length);
+        Answer { body, ..answer }
+    }
+
+    /// What is wrong with the answer, if anything is.
+    fn fault(&self, answer: &Answer) -> Option<String> {
+        let problem: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let is_refused = answer.status == 401
+            && answer.header("www-authenticate") == Some("Bearer error=\"invalid_token\"")
+            && answer.header("content-type") == Some("application/problem+json")
+            && answer.header("set-cookie").is_none()
+            && problem["status"] == 401
+            && problem["title"].is_string()
+            && problem["detail"].is_string();
+        if !is_refused {
+            return Some(format!("{}: {answer:?}", self.what));
+        }
+        let is_repeated = self.crumbs().any(|crumb| answer.body.contains(crumb));
+        is_repeated.then(|| format!("{}: the answer repeats it: {answer:?}", self.what))
+    }
+
+    /// The parts of its tokens, but for those that are too short to be found by mistake.
+    fn crumbs(&self) -> impl Iterator<Item = &str> {
+        let parts = self.tokens.iter().flat_map(|token| token.split('.'));
+        parts.filter(|part| part.len() >= 16)
+    }
+}
+
+/// The claims of a good token, with one that is another; `Null` stays.
+fn claims_with(name: &str, value: Value) -> String {
+    let mut claims = jwt::claims(SCOPES);
+    claims[name] = value;
+    claims.to_string()
+}
+
+fn good() -> String {
+    jwt::token(SCOPES)
+}
+
+fn home() -> Home {
+    let mut home = Home::new();
+    home.set("JWT_SECRET_KEY", SECRET);
+    home.set("LOG_LEVEL", "TRACE");
+    home.set("FAILED_TOKENS_PER_MINUTE", "10000");
+    home.run(["start"]).succeeds();
+    home
+}
+
+/// What the attempts came to, one by one.
+fn faults(home: &Home, attempts: &[Attempt]) -> Vec<String> {
+    let host = home.admin();
+    let operations = [
+        ("GET", "/admin/status"),
+        ("GET", "/admin/logs/stream"),
+        ("POST", "/admin/session"),
+        // Last, because it would end the others' test.
+        ("POST", "/admin/stop"),
+    ];
+    let fault = |attempt: &Attempt| {
+        let mut answers = operations
+            .iter()
+            .map(|(method, path)| attempt.send(&host, method, path));
+        answers.find_map(|answer| attempt.fault(&answer))
+    };
+    attempts.iter().filter_map(fault).collect()
+}
+
+/// Every file in the home, whole.
+fn files(home: &Home) -> Vec<Vec<u8>> {
+    let entries = fs::read_dir(home.path()).unwrap().flatten();
+    let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
+    files.map(|entry| fs::read(entry.path()).unwrap()).collect()
+}
+
+fn session(host: &str) -> String {
+    let answer = Attempt::bearer("good", &good()).send(host, "POST", "/admin/session");
+    let cookie = answer.header("set-cookie").unwrap();
+    let value = cookie.split_once('=').unwrap().1;
+    value.split(';').next().unwrap().to_owned()
+}
+
+#[test]
+fn each_is_refused_in_the_same_way_and_written_down_nowhere() {
+    let home = home();
+    let (host, daemon) = (home.admin(), home.daemon().unwrap());
+    // Tokens say that their key is there, and nobody asks.
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let address = elsewhere.local_addr().unwrap().to_string();
+    let instance = home.state().instance_key.secret();
+    let attempts: Vec<_> = transports::all(&host, &session(&host))
+        .into_iter()
+        .chain(headers::all(instance.expose(), &address))
+        .chain(signatures::all())
+        .chain(shapes::all())
+        .chain(claims::all())
+        .collect();
+    let kinds: BTreeSet<_> = attempts.iter().map(|attempt| &attempt.what).collect();
+    assert!(
+        kinds.len() == attempts.len() && kinds.len() > 250,
+        "{}",
+        kinds.len()
+    );
+    assert_eq!(
+        Attempt::bearer("good", &good())
+            .send(&host, "GET", "/admin/status")
+            .status,
+        200
+    );
+
+    let faults = faults(&home, &attempts);
+    let count = faults.len();
+    assert!(faults.is_empty(), "{count}: {faults:#?}");
+    let nobody = elsewhere.accept().unwrap_err().kind();
+    assert_eq!(nobody, std::io::ErrorKind::WouldBlock);
+    assert_eq!(home.daemon().unwrap().pid(), daemon.pid());
+    home.mark("the-last");
+    eventually("all of it is logged", || home.log().contains("the-last"));
+    let files = files(&home);
+    for attempt in &attempts {
+        for crumb in attempt.crumbs() {
+            let has_it = |file: &Vec<u8>| memchr::memmem::find(file, crumb.as_bytes()).is_some();
+            let what = &attempt.what;
+            assert!(!files.iter().any(has_it), "{what}: {crumb} is in a file");
+        }
+    }
+}
+
+/// Whoever has no key cannot make these, so they are no danger; they are malformed all the same.
+#[test]
+fn what_is_signed_as_it_should_be_is_refused_when_it_is_malformed() {
+    let home = home();
+    let claims = jwt::claims(SCOPES).to_string();
+    let of_header = |header: &str| {
+        Attempt::bearer(format!("header {header}"), &signed(SECRET, header, &claims))
+    };
+    let of_claim = |(name, value): &(&str, Value)| {
+        let token = signed(SECRET, HEADER, claims_with(name, value.clone()));
+        Attempt::bearer(format!("{name} {value}"), &token)
+    };
+    let not_text = [b"{\"x\":\"\xff\",", &claims.as_bytes()[1..]].concat();
+    let headers = [
+        r#"{"alg":{"HS256":null}}"#,
+        r#"{"alg":"HS256","crit":null}"#,
+    ];
+    let values = [
+        ("iat", json!("yesterday")),
+        ("iat", json!(null)),
+        ("iat", json!(true)),
+        ("iat", json!([])),
+        ("iat", json!({})),
+        ("iss", json!(7)),
+        ("iss", json!(null)),
+        ("iss", json!([])),
+        ("iss", json!({})),
+        ("jti", json!(null)),
+    ];
+    let attempts: Vec<_> = headers
+        .map(of_header)
+        .into_iter()
+        .chain(values.iter().map(of_claim))
+        .chain([Attempt::bearer(
+            "claims not UTF-8",
+            &signed(SECRET, HEADER, not_text),
+        )])
+        .collect();
+    let faults = faults(&home, &attempts);
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// Whoever stands in between may have looked at the other one.
+#[test]
+fn an_authorization_that_comes_twice_does_not_count() {
+    let home = home();
+    let good = good();
+    let second = ["", "Bearer x", "Basic eDp5", &format!("Bearer {good}")];
+    let attempts = second.map(|second| {
+        let lines = format!("Authorization: Bearer {good}\r\nAuthorization: {second}\r\n");
+        Attempt::with(format!("and `{second}`"), lines, &good)
+    });
+    let faults = faults(&home, &attempts);
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn what_the_standards_allow_counts() {
+    let home = home();
+    let (host, good) = (home.admin(), good());
+    let claims = jwt::claims(SCOPES).to_string();
+    let now = jiff::Timestamp::now().as_second();
+    let headers = [
+        r#"{"alg":"HS256"}"#,
+        r#"{"alg":"HS256","typ":"at+jwt"}"#,
+        r#"{"\u0061lg":"HS\u003256"}"#,
+        // A hint, which helps nobody here.
+        r#"{"alg":"HS256","kid":"../../../../dev/null"}"#,
+        r#"{"alg":"HS256","jku":"http://127.0.0.1:9/key"}"#,
+        r#"{"alg":"HS256","unknown":[1,{"x":null}]}"#,
+        " { \"alg\" : \"HS256\" }\n",
+    ];
+    let values = [
+        ("aud", json!(["other", "fullon-admin"])),
+        ("exp", json!(4_000_000_000.5)),
+        ("exp", json!(4_000_000_000_000_u64)),
+        ("nbf", json!(0)),
+        ("nbf", json!(now)),
+        ("iat", json!(now)),
+        ("iat", json!(1.5)),
+        ("iss", json!("https://issuer.example")),
+        ("jti", json!("7")),
+        ("scope", json!("openid admin:read profile")),
+        ("scope", json!("admin:read admin:read")),
+        ("unknown", json!({ "x": [1] })),
+    ];
+    let mut attempts: Vec<_> = headers
+        .iter()
+        .map(|header| Attempt::bearer(*header, &signed(SECRET, header, &claims)))
+        .collect();
+    attempts.extend(values.map(|(name, value)| {
+        let what = format!("{name} {value}");
+        Attempt::bearer(what, &signed(SECRET, HEADER, claims_with(name, value)))
+    }));
+    for lines in [
+        format!("Authorization: bEARER {good}\r\n"),
+        format!("authorization:Bearer   {good}  \r\n"),
+        format!("Cookie: a=b\r\nAuthorization: Bearer {good}\r\n"),
+    ] {
+        attempts.push(Attempt::with("transport", lines, &good));
+    }
+    for attempt in attempts {
+        let answer = attempt.send(&host, "GET", "/admin/status");
+        assert_eq!(answer.status, 200, "{}: {answer:?}", attempt.what);
+    }
+    let nothing = Attempt::bearer("no scope", &jwt::token(""));
+    let answer = nothing.send(&host, "GET", "/admin/status");
+    answer.is_problem(403, "admin:read");
+}
+
+#[test]
+fn what_is_no_http_is_refused_before_anybody_looks_at_its_token() {
+    let home = home();
+    let good = good();
+    for lines in [
+        format!("Authorization: Bearer {good}\0\r\n"),
+        format!("Authorization: \0Bearer {good}\r\n"),
+        format!("Authorization: Bearer\r\n {good}\r\n"),
+        format!("Authorization : Bearer {good}\r\n"),
+        format!("Authorization: Bearer {good}\rX: y\r\n"),
+    ] {
+        let attempt = Attempt::with("no HTTP", lines.as_str(), &good);
+        let answer = attempt.send(&home.admin(), "POST", "/admin/stop");
+        assert_eq!(answer.status, 400, "{lines:?}");
+    }
+    home.run(["status"]).succeeds();
+}
+
+#[test]
+fn a_key_of_another_time_does_not_count() {
+    let mut home = home();
+    let status = |home: &Home, token: &str| {
+        Attempt::bearer("key", token).send(&home.admin(), "GET", "/admin/status")
+    };
+    let lifetime = std::time::Duration::from_hours(1);
+    let scopes = "admin:read".parse().unwrap();
+    let instance = Signer::instance(&home.state().instance_key.secret());
+    let instance = instance.sign("me", scopes, lifetime).unwrap();
+    let configured = good();
+    assert_eq!(status(&home, &instance).status, 200);
+    home.run(["stop"]).succeeds();
+    home.run(["start"]).succeeds();
+    status(&home, &instance).is_problem(401, "another key");
+    assert_eq!(status(&home, &configured).status, 200);
+    home.run(["stop"]).succeeds();
+    home.set("JWT_SECRET_KEY", OWN_KEY);
+    home.run(["start"]).succeeds();
+    status(&home, &configured).is_problem(401, "another key");
+    assert_eq!(status(&home, &home.token("admin:read")).status, 200);
+}
+
+/// Whoever has the key may call himself what he likes, but writes no lines of ours.
+#[test]
+fn what_a_token_says_forges_no_line_of_the_log() {
+    let home = home();
+    let forged = "2026-01-01T00:00:00.000000Z  INFO audit: action=\"forged\"";
+    let mut claims = jwt::claims(SCOPES);
+    for name in ["sub", "jti"] {
+        claims[name] = json!(format!("x\n{forged}\r\n{forged}\u{2028}\u{85}\u{1b}[2J\0"));
+    }
+    let attempt = Attempt::bearer("forged", &signed(SECRET, HEADER, claims.to_string()));
+    let answer = attempt.send(&home.admin(), "POST", "/admin/reload");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    home.run(["stop"]).succeeds();
+    let log = home.log();
+    assert!(log.contains("audit: action=\"reload\""));
+    assert!(!log.lines().any(|line| line.starts_with(forged)));
+    assert!(
+        !log.contains(['\u{1b}', '\0', '\r', '\u{85}', '\u{2028}']),
+        "{log:?}"
+    );
+}
