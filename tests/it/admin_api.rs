@@ -1,55 +1,6 @@
-//! The admin API on the wire: who may, what it answers, how it refuses.
+//! The admin API on the wire: what it answers, how it refuses.
 
 use crate::support::{Connection, Home, eventually, request};
-
-const OPERATIONS: [(&str, &str, &str); 5] = [
-    ("GET", "/admin/status", "admin:read"),
-    ("GET", "/admin/config", "admin:read"),
-    ("GET", "/admin/logs", "admin:logs"),
-    ("GET", "/admin/logs/stream", "admin:logs"),
-    ("POST", "/admin/stop", "admin:control"),
-];
-
-#[test]
-fn every_operation_needs_its_scope() {
-    let home = Home::started();
-    let host = home.admin();
-    let scopes = ["admin:read", "admin:logs", "admin:control"];
-    let tokens = scopes.map(|scope| format!("Bearer {}", home.token(scope)));
-    for (method, path, needed) in OPERATIONS {
-        for authorization in [
-            None,
-            Some("Bearer nonsense"),
-            Some("Basic eDp5"),
-            Some("Bearer "),
-        ] {
-            let headers: Vec<_> = authorization
-                .map(|value| ("Authorization", value))
-                .into_iter()
-                .collect();
-            let answer = request(&host, method, path, &headers, "");
-            answer.is_problem(401, "fullon token");
-            assert_eq!(
-                answer.header("www-authenticate"),
-                Some("Bearer error=\"invalid_token\"")
-            );
-        }
-        for (scope, token) in scopes
-            .iter()
-            .zip(&tokens)
-            .filter(|(scope, _)| **scope != needed)
-        {
-            let answer = request(&host, method, path, &[("Authorization", token)], "");
-            answer.is_problem(403, needed);
-            let challenge = answer.header("www-authenticate").unwrap();
-            assert!(
-                challenge.starts_with("Bearer error=\"insufficient_scope\""),
-                "{scope}: {challenge}"
-            );
-        }
-    }
-    home.run(["status"]).succeeds();
-}
 
 #[test]
 fn status_tells_what_the_contract_names() {

@@ -11,6 +11,7 @@ mod support;
 
 mod admin_api;
 mod audit;
+mod authorisation;
 mod bad_tokens;
 mod browser;
 mod burst;

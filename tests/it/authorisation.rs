@@ -1,0 +1,340 @@
+//! Who may do what: every operation there is, asked for by everybody there can be.
+
+use serde_json::Value;
+
+use crate::support::jwt::{self, SECRET};
+use crate::support::{Answer, Connection, Home, request};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Scope(&'static str),
+    /// Whatever it allows; a session does not do.
+    Token,
+    /// A token does not do.
+    Session,
+}
+
+const READ: Needs = Needs::Scope("admin:read");
+const LOGS: Needs = Needs::Scope("admin:logs");
+const CONTROL: Needs = Needs::Scope("admin:control");
+
+/// What somebody who may do it is answered. What would end the daemon is asked for in a way that makes no sense.
+const OPERATIONS: [(&str, &str, Needs, u16); 10] = [
+    ("GET", "/admin/status", READ, 200),
+    ("GET", "/admin/config", READ, 200),
+    ("GET", "/admin/metrics", READ, 200),
+    ("GET", "/admin/logs", LOGS, 200),
+    ("GET", "/admin/logs/stream", LOGS, 200),
+    ("POST", "/admin/stop", CONTROL, 400),
+    ("POST", "/admin/restart", CONTROL, 400),
+    ("POST", "/admin/reload", CONTROL, 200),
+    ("POST", "/admin/session", Needs::Token, 201),
+    ("DELETE", "/admin/session", Needs::Session, 204),
+];
+const SENSELESS: &str = r#"{"timeout_seconds":-1}"#;
+
+const SCOPES: [&str; 3] = ["admin:read", "admin:logs", "admin:control"];
+
+/// Words that allow nothing.
+const NO_SCOPES: [&str; 14] = [
+    "",
+    "admin",
+    "admin:",
+    "admin:*",
+    "*",
+    "read logs control",
+    "ADMIN:READ ADMIN:LOGS ADMIN:CONTROL",
+    "admin:reads admin:logs2 admin:controller",
+    "xadmin:read xadmin:logs xadmin:control",
+    "admin:read,admin:logs,admin:control",
+    "admin:read\tadmin:logs\tadmin:control",
+    "\"admin:read\" \"admin:logs\" \"admin:control\"",
+    "admin:read\u{0} admin:logs\u{0} admin:control\u{0}",
+    "admin: read admin: logs admin: control",
+];
+
+struct Operation {
+    method: String,
+    path: String,
+    needs: Needs,
+    done: u16,
+}
+
+/// The operations of the served document, of which each has to be known here.
+fn operations(home: &Home) -> Vec<Operation> {
+    let document = request(&home.admin(), "GET", "/admin/openapi.json", &[], "").json();
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let method = method.to_uppercase();
+            let known = OPERATIONS
+                .iter()
+                .find(|known| (known.0, known.1) == (&method, path));
+            let (.., needs, done) = known.unwrap_or_else(|| panic!("who may {method} {path}?"));
+            let (needs, done) = (*needs, *done);
+            if method == "GET" {
+                operations.push(Operation {
+                    method: "HEAD".into(),
+                    path: path.clone(),
+                    needs,
+                    done,
+                });
+            }
+            operations.push(Operation {
+                method,
+                path: path.clone(),
+                needs,
+                done,
+            });
+        }
+    }
+    assert!(operations.len() > 12, "{document:#}");
+    operations
+}
+
+fn home() -> Home {
+    let mut home = Home::new();
+    home.set("JWT_SECRET_KEY", SECRET);
+    home.set("FAILED_TOKENS_PER_MINUTE", "10000");
+    home.run(["start"]).succeeds();
+    home
+}
+
+/// How somebody shows who he is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Nothing,
+    Token,
+    Session,
+}
+
+struct Caller<'a> {
+    host: &'a str,
+    by: By,
+    scope: String,
+}
+
+impl Caller<'_> {
+    fn headers(&self) -> Vec<(&'static str, String)> {
+        let bearer = (
+            "Authorization",
+            format!("Bearer {}", jwt::token(&self.scope)),
+        );
+        match self.by {
+            By::Nothing => vec![],
+            By::Token => vec![bearer],
+            By::Session => {
+                let headers = [(bearer.0, bearer.1.as_str())];
+                let answer = request(self.host, "POST", "/admin/session", &headers, "");
+                let cookie = answer.header("set-cookie").unwrap();
+                let cookie = cookie.split(';').next().unwrap().to_owned();
+                let origin = format!("http://{}", self.host);
+                vec![("Cookie", cookie), ("Origin", origin)]
+            }
+        }
+    }
+
+    /// Status and head, and the body of a problem.
+    fn ask(&self, method: &str, path: &str) -> Answer {
+        let headers = self.headers();
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let body = if method == "POST" { SENSELESS } else { "" };
+        let mut connection = Connection::open(self.host);
+        connection.send(method, path, &headers, body);
+        let answer = connection.head();
+        if answer.status < 400 || method == "HEAD" {
+            return answer;
+        }
+        let length = answer.header("content-length").unwrap().parse().unwrap();
+        Answer {
+            body: connection.text(length),
+            ..answer
+        }
+    }
+
+    #[track_caller]
+    fn is_answered_as_it_should_be(&self, operation: &Operation) {
+        let Operation {
+            method,
+            path,
+            needs,
+            done,
+        } = operation;
+        let answer = self.ask(method, path);
+        let has = |scope: &str| self.scope.split(' ').any(|word| word == scope);
+        let unknown = Some("Bearer error=\"invalid_token\"".to_owned());
+        let (status, challenge, text) = match (self.by, needs) {
+            (By::Nothing | By::Token, Needs::Session) => (401, unknown, "POST /admin/session"),
+            (By::Nothing, _) | (By::Session, Needs::Token) => (401, unknown, "fullon token"),
+            (_, Needs::Scope(scope)) if !has(scope) => {
+                let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
+                (403, Some(challenge), *scope)
+            }
+            _ => (*done, None, ""),
+        };
+        let who = format!("{method} {path} by {:?} `{}`", self.by, self.scope);
+        assert_eq!(answer.status, status, "{who}: {answer:#?}");
+        assert_eq!(
+            answer.header("www-authenticate"),
+            challenge.as_deref(),
+            "{who}"
+        );
+        if status >= 400 && method != "HEAD" {
+            answer.is_problem(status, text);
+        }
+    }
+}
+
+#[test]
+fn every_operation_by_everybody() {
+    let home = home();
+    let (host, daemon) = (home.admin(), home.daemon().unwrap());
+    let operations = operations(&home);
+    let caller = |by, scope: String| Caller {
+        host: &host,
+        by,
+        scope,
+    };
+    let mut callers = vec![caller(By::Nothing, String::new())];
+    for set in 0..1 << SCOPES.len() {
+        let words = SCOPES.iter().enumerate();
+        let words = words.filter(|(bit, _)| set & (1 << bit) != 0);
+        let words: Vec<_> = words.map(|(_, word)| *word).collect();
+        for by in [By::Token, By::Session] {
+            callers.push(caller(by, words.join(" ")));
+        }
+    }
+    for words in NO_SCOPES {
+        for by in [By::Token, By::Session] {
+            callers.push(caller(by, words.to_owned()));
+        }
+    }
+    for caller in &callers {
+        for operation in &operations {
+            caller.is_answered_as_it_should_be(operation);
+        }
+    }
+    assert_eq!(home.daemon().unwrap().pid(), daemon.pid());
+}
+
+/// Other methods, also those that some frameworks take for what a header says.
+#[test]
+fn what_is_no_operation_does_nothing() {
+    let home = home();
+    let host = home.admin();
+    let known = operations(&home);
+    let bearer = format!("Bearer {}", jwt::token(&SCOPES.join(" ")));
+    let headers = [
+        ("Authorization", bearer.as_str()),
+        ("X-HTTP-Method-Override", "POST"),
+        ("X-Original-URL", "/admin/stop"),
+    ];
+    let methods = [
+        "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "post", "STOP",
+    ];
+    for operation in &known {
+        let path = &operation.path;
+        let is_known = |method: &&str| {
+            let same = |known: &Operation| known.path == *path && known.method == **method;
+            known.iter().any(same)
+        };
+        for method in methods.iter().filter(|method| !is_known(method)) {
+            let answer = request(&host, method, path, &headers, "");
+            assert_eq!(answer.status, 405, "{method} {path}: {answer:#?}");
+            let allowed: Vec<_> = answer.header("allow").unwrap().split(", ").collect();
+            let all = known.iter().filter(|known| known.path == *path);
+            let all: Vec<_> = all.map(|known| known.method.as_str()).collect();
+            assert!(
+                allowed.len() == all.len() && all.iter().all(|method| allowed.contains(method)),
+                "{path}: {allowed:?}"
+            );
+        }
+    }
+    home.run(["status"]).succeeds();
+}
+
+/// Neither the name of a path nor the port is a way around.
+#[test]
+fn there_is_no_other_way_in() {
+    let home = home();
+    let (admin, public) = (home.admin(), home.public());
+    let bearer = format!("Bearer {}", jwt::token(&SCOPES.join(" ")));
+    let nobody = Caller {
+        host: &admin,
+        by: By::Nothing,
+        scope: String::new(),
+    };
+    let powerless = Caller {
+        host: &admin,
+        by: By::Token,
+        scope: "none".into(),
+    };
+    for Operation {
+        method,
+        path,
+        needs,
+        ..
+    } in operations(&home)
+    {
+        let (first, last) = path.rsplit_once('/').unwrap();
+        let (letter, rest) = last.split_at(1);
+        let code = letter.as_bytes()[0];
+        let spellings = [
+            format!("{path}/"),
+            format!("/{path}"),
+            format!("{first}//{last}"),
+            format!("{first}/./{last}"),
+            format!("{first}/../admin/{last}"),
+            format!("/admin/docs/../{last}"),
+            format!("/admin/docs/..%2f{last}"),
+            format!("{first}%2f{last}"),
+            format!("{first}/%{code:02x}{rest}"),
+            format!("{first}/%25{code:02x}{rest}"),
+            format!("{path};x=1"),
+            format!("{path}%00"),
+            format!("{path}%20"),
+            format!("{path}.json"),
+            format!("{path}?"),
+            format!("{path}?x=/admin/docs"),
+            path.to_uppercase(),
+            format!("http://{admin}{path}"),
+            format!("http://localhost{path}"),
+        ];
+        for spelling in &spellings {
+            for caller in [&nobody, &powerless] {
+                if caller.by == By::Token && needs == Needs::Token {
+                    continue;
+                }
+                let answer = caller.ask(&method, spelling);
+                let refusals = [400, 401, 403, 404];
+                assert!(
+                    refusals.contains(&answer.status),
+                    "{method} {spelling}: {answer:#?}"
+                );
+            }
+        }
+        let headers = [("Authorization", bearer.as_str())];
+        let elsewhere = request(&public, &method, &path, &headers, "");
+        assert_eq!(elsewhere.status, 404, "{method} {path}: {elsewhere:#?}");
+    }
+    home.run(["status"]).succeeds();
+}
+
+#[test]
+fn the_document_and_its_page_need_no_token_and_hold_no_secret() {
+    let home = home();
+    for path in ["/admin/openapi.json", "/admin/docs"] {
+        let answer = request(&home.admin(), "GET", path, &[], "");
+        assert_eq!(answer.status, 200);
+        assert!(!answer.body.contains(SECRET));
+        let place = home.path().display().to_string();
+        assert!(!answer.body.contains(&place));
+    }
+    let document: Value = request(&home.admin(), "GET", "/admin/openapi.json", &[], "").json();
+    let schemes = &document["components"]["securitySchemes"];
+    assert_eq!(schemes["bearer"]["scheme"], "bearer");
+    assert_eq!(schemes["session"]["in"], "cookie");
+}
