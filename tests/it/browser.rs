@@ -1,22 +1,13 @@
 //! What a page in a real browser sees: its `EventSource` reconnects by its own rules, and its cookies go where it
 //! wants them to go.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
-use std::sync::mpsc;
-
 use serde_json::{Value, json};
 use thirtyfour::cookie::SameSite;
 
 use crate::support::{
-    Browser, Home, Marks, PATIENCE, eventually, free_port, is_mark, marks, needs_browser, request,
+    Browser, Home, Marks, Neighbour, PATIENCE, SIGN_IN, eventually, free_port, is_mark, marks,
+    needs_browser, request,
 };
-
-/// Trades the token for the cookie, which the script cannot read.
-const SIGN_IN: &str = "
-    const headers = { Authorization: 'Bearer ' + arguments[0] };
-    return fetch('/admin/session', { method: 'POST', headers }).then(answer => answer.status);
-";
 
 const FOLLOW: &str = "
     const seen = window.seen = { opens: 0, gaps: 0, ends: 0, ids: [], lines: [] };
@@ -206,46 +197,6 @@ fn a_page_signs_in_and_out() {
     assert_eq!(status(), 401);
 }
 
-/// A server of somebody else on this machine, with one page; the heads of its requests are kept.
-struct Neighbour {
-    address: String,
-    heads: mpsc::Receiver<String>,
-}
-
-impl Neighbour {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (sender, heads) = mpsc::channel();
-        // Ends with the test: nobody listens to it then.
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().map_while(Result::ok) {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    let mut byte = [0];
-                    if stream.read_exact(&mut byte).is_err() {
-                        break;
-                    }
-                    head.extend(byte);
-                }
-                let page = "<!doctype html><title>neighbour</title>";
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}",
-                    page.len()
-                );
-                if sender
-                    .send(String::from_utf8_lossy(&head).into_owned())
-                    .is_err()
-                {
-                    break;
-                }
-            }
-        });
-        Self { address, heads }
-    }
-}
-
 #[test]
 fn a_page_of_another_port_gets_nothing_although_it_has_the_cookie() {
     if !needs_browser("a page of another origin") {
@@ -258,7 +209,7 @@ fn a_page_of_another_port_gets_nothing_although_it_has_the_cookie() {
     assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
 
     let neighbour = Neighbour::start();
-    browser.open(&format!("http://{}/", neighbour.address));
+    browser.open(&format!("http://127.0.0.1:{}/", neighbour.port()));
     let head = neighbour.heads.recv_timeout(PATIENCE).unwrap();
     assert!(head.contains("Cookie: fullon-session-"), "{head}");
 

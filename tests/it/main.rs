@@ -36,6 +36,7 @@ mod last_exit;
 mod lifecycle;
 mod limits;
 mod log_stream;
+mod other_sites;
 mod reload;
 mod rotation;
 mod schemathesis;

@@ -11,6 +11,12 @@ use thirtyfour::{ChromeCapabilities, Cookie};
 
 use super::{Home, PATIENCE, Running, may_run, spawn};
 
+/// Trades the token for the cookie, which the script cannot read.
+pub const SIGN_IN: &str = "
+    const headers = { Authorization: 'Bearer ' + arguments[0] };
+    return fetch('/admin/session', { method: 'POST', headers }).then(answer => answer.status);
+";
+
 /// Whether the test may run.
 pub fn needs_browser(test: &str) -> bool {
     let is_installed = std::env::var_os("PATH").is_some_and(|path| {
@@ -35,6 +41,11 @@ pub struct Browser {
 impl Browser {
     /// A browser whose profile is in this home.
     pub fn new(home: &Home) -> Self {
+        Self::with(home, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn with(home: &Home, arguments: &[&str]) -> Self {
         let mut command = home.command("chromedriver");
         command.arg("--port=0").env("TMPDIR", home.path());
         let mut driver = spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
@@ -52,7 +63,7 @@ impl Browser {
         };
         let connect = WebDriver::builder(
             format!("http://127.0.0.1:{port}"),
-            capabilities(&home.path().join("browser")),
+            capabilities(&home.path().join("browser"), arguments),
         )
         .request_timeout(PATIENCE)
         .connect();
@@ -82,6 +93,16 @@ impl Browser {
         let page = cdp.page();
         let added = page.add_script_to_evaluate_on_new_document(script);
         self.runtime.block_on(added).unwrap();
+    }
+
+    /// The same in the first frame of the page, which may be of another origin.
+    #[track_caller]
+    pub fn run_in_frame(&self, script: &str) -> Value {
+        let window = self.window();
+        self.runtime.block_on(window.enter_frame(0)).unwrap();
+        let result = self.run(script, &[]);
+        self.runtime.block_on(window.enter_default_frame()).unwrap();
+        result
     }
 
     /// The cookies that the page would send.
@@ -120,7 +141,7 @@ fn port(output: &mut impl BufRead) -> u16 {
     panic!("chromedriver did not start: {said}");
 }
 
-fn capabilities(profile: &Path) -> ChromeCapabilities {
+fn capabilities(profile: &Path, more: &[&str]) -> ChromeCapabilities {
     let mut capabilities = DesiredCapabilities::chrome();
     let profile = format!("--user-data-dir={}", profile.display());
     let mut arguments = vec![
@@ -134,7 +155,7 @@ fn capabilities(profile: &Path) -> ChromeCapabilities {
         // Chromium refuses to be root in its sandbox.
         arguments.push("--no-sandbox");
     }
-    for argument in arguments {
+    for argument in arguments.iter().chain(more) {
         capabilities.add_arg(argument).unwrap();
     }
     capabilities

@@ -1,0 +1,339 @@
+//! Pages of other sites, in a real browser that is signed in: they get nothing done and come to know nothing.
+
+use serde_json::{Value, json};
+
+use crate::support::{Browser, Home, Neighbour, SIGN_IN, eventually, needs_browser, request};
+
+const ATTEMPTS: &str = include_str!("other_sites.js");
+/// How many of them reach each of [`CHANGES`], because the browser asks nobody first.
+const BLIND_POSTS: usize = 16;
+const CHANGES: [&str; 4] = [
+    "/admin/stop",
+    "/admin/restart",
+    "/admin/reload",
+    "/admin/session",
+];
+/// All that a page may come to know of an attempt. `opaque` is an answer that it cannot look into, `true` a beacon that was
+/// sent.
+const NOTHING: [&str; 8] = [
+    "0",
+    "SecurityError",
+    "TypeError",
+    "closed",
+    "closed for good",
+    "error",
+    "opaque",
+    "true",
+];
+/// To the browser, this name means this machine.
+const EVIL: &str = "evil.example";
+const SCOPES: &str = "admin:read admin:logs admin:control";
+
+/// A daemon, and a browser that is signed in under both names of this machine.
+struct Scene {
+    home: Home,
+    browser: Browser,
+    port: String,
+    token: String,
+    life: (u32, String, Value),
+    orders: usize,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let home = Home::started();
+        let browser = Browser::with(
+            &home,
+            &[&format!("--host-resolver-rules=MAP {EVIL} 127.0.0.1")],
+        );
+        let port = home.admin().rsplit(':').next().unwrap().to_owned();
+        let token = home.token(SCOPES);
+        for host in ["127.0.0.1", "localhost"] {
+            browser.open(&format!("http://{host}:{port}/admin/docs"));
+            assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
+        }
+        Self {
+            life: life(&home),
+            orders: orders(&home),
+            home,
+            browser,
+            port,
+            token,
+        }
+    }
+
+    fn admin(&self, host: &str) -> String {
+        format!("http://{host}:{}", self.port)
+    }
+
+    /// How many are in the log, once all that were answered are.
+    fn requests_so_far(&self) -> usize {
+        let name = uuid::Uuid::new_v4().to_string();
+        self.home.mark(&name);
+        eventually("it is logged", || self.home.log().contains(&name));
+        requests(&self.home).len()
+    }
+
+    /// The daemon is the one that it was and was told nothing, and the browser is signed in as it was.
+    #[track_caller]
+    fn nothing_happened(&self) {
+        assert_eq!(life(&self.home), self.life);
+        assert_eq!(orders(&self.home), self.orders);
+        for host in ["127.0.0.1", "localhost"] {
+            self.browser
+                .open(&format!("{}/admin/docs", self.admin(host)));
+            let status = "return fetch('/admin/status').then(answer => answer.status)";
+            assert_eq!(self.browser.run(status, &[]), 200);
+        }
+    }
+}
+
+/// What does not change unless somebody says so.
+fn life(home: &Home) -> (u32, String, Value) {
+    let status = home.ask("GET", "/admin/status").json();
+    let state = home.state();
+    (state.pid, state.instance, status["generation"].clone())
+}
+
+/// How often somebody was obeyed.
+fn orders(home: &Home) -> usize {
+    let is_order = |line: &&str| line.contains(" audit: ") && line.contains("outcome=\"accepted\"");
+    home.log().lines().filter(is_order).count()
+}
+
+/// A request as the log has it.
+#[derive(Debug)]
+struct Logged {
+    method: String,
+    path: String,
+    status: u16,
+}
+
+/// What the admin API was asked, and what it answered.
+fn requests(home: &Home) -> Vec<Logged> {
+    let field = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!(" {name}=")).unwrap();
+        let (value, _) = rest.split_once(' ').unwrap();
+        value.trim_matches('"').to_owned()
+    };
+    let log = home.log();
+    let lines = log
+        .lines()
+        .filter(|line| line.contains(" access: server=\"admin\""));
+    lines
+        .map(|line| Logged {
+            method: field(line, "method"),
+            path: field(line, "path"),
+            status: field(line, "status").parse().unwrap(),
+        })
+        .collect()
+}
+
+#[test]
+fn nothing_is_done_and_nothing_is_read_although_the_browser_is_signed_in() {
+    if !needs_browser("pages of other sites") {
+        return;
+    }
+    let scene = Scene::new();
+    let neighbour = Neighbour::start();
+    for from in ["127.0.0.1", "localhost", EVIL] {
+        for to in ["127.0.0.1", "localhost", EVIL] {
+            let page = format!("http://{from}:{}", neighbour.port());
+            let before = scene.requests_so_far();
+            scene.browser.open(&page);
+            let arguments = [
+                json!(scene.admin(to)),
+                json!(scene.token),
+                json!(format!("{page}/redirect?")),
+            ];
+            let learned = scene.browser.run(ATTEMPTS, &arguments);
+            let learned = learned.as_object().unwrap();
+            assert!(learned.len() > 100, "{learned:#?}");
+            for (attempt, what) in learned {
+                let what = what.as_str().unwrap();
+                assert!(NOTHING.contains(&what), "{from} to {to}, {attempt}: {what}");
+            }
+            // The browser waits for some answers, but the page does not.
+            let posts = |path: &str| {
+                let requests = &requests(&scene.home)[before..];
+                let is_post = |logged: &&Logged| logged.method == "POST" && logged.path == path;
+                requests.iter().filter(is_post).count()
+            };
+            eventually("all that is sent blindly arrives", || {
+                CHANGES.iter().all(|path| posts(path) >= BLIND_POSTS)
+            });
+            for logged in &requests(&scene.home)[before..] {
+                let is_refused = matches!(logged.status, 401 | 403);
+                // The browser wants that one, for its own.
+                let is_icon = logged.path == "/favicon.ico" && logged.status == 404;
+                assert!(is_refused || is_icon, "{from} to {to}: {logged:?}");
+            }
+        }
+    }
+    scene.nothing_happened();
+}
+
+/// All that a page can do with its own origin. Resolves to what it was answered, by name.
+const OWN_ORIGIN: &str = "
+    const [token] = arguments;
+    const bearer = { Authorization: 'Bearer ' + token };
+    const answers = {};
+    const ask = async (name, path, options) => {
+        const answer = await fetch(path, { credentials: 'include', ...options });
+        answers[name + ' ' + path] = [answer.status, await answer.text()];
+    };
+    const xhr = (method, path) => new Promise(resolve => {
+        const request = new XMLHttpRequest();
+        request.open(method, path);
+        request.onloadend = () => resolve(answers['XHR ' + path] = [request.status, request.responseText]);
+        request.send();
+    });
+    const form = path => new Promise(resolve => {
+        const frame = document.createElement('iframe');
+        frame.name = 'frame' + path;
+        document.body.append(frame);
+        const form = document.createElement('form');
+        Object.assign(form, { action: path, method: 'post', target: frame.name });
+        document.body.append(form);
+        frame.onload = () => resolve(answers['form ' + path] = [403, frame.contentDocument.body.innerText]);
+        form.submit();
+    });
+    const source = path => new Promise(resolve => {
+        const source = new EventSource(path);
+        source.onopen = () => resolve(answers['EventSource ' + path] = [200, 'open']);
+        source.onerror = () => source.readyState === EventSource.CLOSED && resolve();
+    });
+    const all = [source('/admin/logs/stream')];
+    for (const path of ['/admin/status', '/admin/config', '/admin/logs', '/admin/logs/stream', '/admin/openapi.json',
+            '/admin/docs', '/', '/nothing']) {
+        all.push(ask('GET', path), ask('GET with token', path, { headers: bearer }), xhr('GET', path));
+    }
+    for (const path of ['/admin/stop', '/admin/restart', '/admin/reload', '/admin/session']) {
+        all.push(ask('POST', path, { method: 'POST' }), ask('DELETE', path, { method: 'DELETE' }));
+        all.push(ask('POST with token', path, { method: 'POST', headers: bearer }), xhr('POST', path), form(path));
+    }
+    return Promise.all(all).then(() => answers);
+";
+
+#[test]
+fn a_name_that_comes_to_mean_this_machine_opens_nothing() {
+    if !needs_browser("a name that means another machine") {
+        return;
+    }
+    let scene = Scene::new();
+    let neighbour = Neighbour::start();
+    scene
+        .browser
+        .open(&format!("http://{EVIL}:{}", neighbour.port()));
+    neighbour.becomes(&scene.home.admin());
+    let answers = scene.browser.run(OWN_ORIGIN, &[json!(scene.token)]);
+    let answers = answers.as_object().unwrap();
+    assert!(answers.len() > 40, "{answers:#?}");
+    for (name, answer) in answers {
+        let text = answer[1].as_str().unwrap();
+        let problem: Value =
+            serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}: {text}"));
+        let detail = problem["detail"].as_str().unwrap();
+        assert_eq!(answer[0], 403, "{name}: {problem}");
+        assert!(detail.contains("Host"), "{name}: {problem}");
+    }
+    // The same page, when the name is one of ours, is what all of this was about.
+    let opened = format!("http://127.0.0.1:{}/admin/docs", neighbour.port());
+    scene.browser.open(&opened);
+    let status = "return fetch('/admin/openapi.json').then(answer => answer.status)";
+    assert_eq!(scene.browser.run(status, &[]), 200);
+    scene.nothing_happened();
+}
+
+/// Whoever can put our page into his own can have a person click on what he does not see.
+#[test]
+fn our_pages_are_shown_in_no_frame() {
+    if !needs_browser("frames of other sites") {
+        return;
+    }
+    let scene = Scene::new();
+    let neighbour = Neighbour::start();
+    let frame = "
+        const frame = document.createElement('iframe');
+        frame.src = arguments[0];
+        const loaded = new Promise(resolve => frame.onload = resolve);
+        document.body.append(frame);
+        return loaded.then(() => true);
+    ";
+    for from in ["127.0.0.1", "localhost", EVIL] {
+        scene
+            .browser
+            .open(&format!("http://{from}:{}", neighbour.port()));
+        let url = format!("{}/admin/docs", scene.admin("127.0.0.1"));
+        assert_eq!(scene.browser.run(frame, &[json!(url)]), true);
+        let shown = scene.browser.run_in_frame("return location.href");
+        assert_ne!(shown, url, "in a page of {from}");
+    }
+    scene.nothing_happened();
+}
+
+#[test]
+fn no_answer_tells_a_browser_to_let_others_read_it() {
+    let home = Home::started();
+    let bearer = home.bearer();
+    let operations = [
+        ("GET", "/admin/status"),
+        ("GET", "/admin/logs?lines=1"),
+        ("GET", "/admin/openapi.json"),
+        ("GET", "/admin/docs"),
+        ("POST", "/admin/reload"),
+        ("POST", "/admin/session"),
+        ("GET", "/nothing"),
+    ];
+    let public = ["/", "/health", "/health/ready", "/docs", "/openapi.json"];
+    let (admin, public_host) = (home.admin(), home.public());
+    let ours = format!("http://{admin}");
+    let mut asked = 0;
+    let mut ask = |host: &str, method: &str, path: &str, headers: &[(&str, &str)]| {
+        let answer = request(host, method, path, headers, "");
+        let is_open = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            name.starts_with("access-control-") || name == "timing-allow-origin"
+        };
+        let found = answer.headers.iter().find(|(name, _)| is_open(name));
+        assert_eq!(found, None, "{method} {path}: {answer:#?}");
+        asked += 1;
+        answer.status
+    };
+    for origin in [None, Some("null"), Some("http://evil.example"), Some(&ours)] {
+        let is_foreign = origin.is_some_and(|origin| origin != ours);
+        let origin: Vec<_> = origin
+            .map(|origin| ("Origin", origin))
+            .into_iter()
+            .collect();
+        for (method, path) in operations {
+            let with = |more: &[(&'static str, &'static str)]| {
+                let bearer = ("Authorization", bearer.as_str());
+                let mut headers = origin.clone();
+                headers.extend(more.iter().copied().chain([bearer]));
+                headers
+            };
+            let status = ask(&admin, method, path, &with(&[]));
+            assert_eq!(status == 403, is_foreign, "{method} {path}");
+            let preflight = [
+                ("Access-Control-Request-Method", method),
+                ("Access-Control-Request-Headers", "authorization"),
+                ("Access-Control-Request-Private-Network", "true"),
+            ];
+            let status = ask(&admin, "OPTIONS", path, &with(&preflight));
+            let expected = match (is_foreign, path) {
+                (true, _) => 403,
+                (false, "/nothing") => 404,
+                (false, _) => 405,
+            };
+            assert_eq!(status, expected, "preflight of {method} {path}");
+        }
+        for path in public {
+            ask(&public_host, "GET", path, &origin);
+            let mut preflight = origin.clone();
+            preflight.push(("Access-Control-Request-Method", "GET"));
+            assert_eq!(ask(&public_host, "OPTIONS", path, &preflight), 405);
+        }
+    }
+    assert_eq!(asked, 4 * 2 * (operations.len() + public.len()));
+}

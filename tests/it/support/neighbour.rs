@@ -1,0 +1,128 @@
+//! A server of somebody else on this machine.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+
+const PAGE: &str = "<!doctype html><title>neighbour</title>";
+/// What follows is an address that is sent to with 307, which keeps method and body.
+const REDIRECT: &str = "/redirect?";
+
+/// Has one page, whatever is asked for. The heads of its requests are kept.
+pub struct Neighbour {
+    address: SocketAddr,
+    pub heads: mpsc::Receiver<String>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    is_over: AtomicBool,
+    /// Who answers in its place.
+    behind: Mutex<Option<String>>,
+}
+
+impl Neighbour {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, heads) = mpsc::channel();
+        let shared = Arc::<Shared>::default();
+        let thread = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                for stream in listener.incoming().map_while(Result::ok) {
+                    if shared.is_over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let (shared, sender) = (Arc::clone(&shared), sender.clone());
+                    // Nobody may be there any more.
+                    thread::spawn(move || drop(answer(stream, &shared, &sender)));
+                }
+            }
+        });
+        Self {
+            address,
+            heads,
+            shared,
+            thread: Some(thread),
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// From now on, whoever comes here meets somebody else. To a browser this is the same origin, as it is when a name
+    /// is made to mean another address.
+    pub fn becomes(&self, host: &str) {
+        *self.shared.behind.lock().unwrap() = Some(host.to_owned());
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        if TcpStream::connect(self.address).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn answer(stream: TcpStream, shared: &Shared, heads: &mpsc::Sender<String>) -> std::io::Result<()> {
+    // A browser also opens connections on which it asks nothing, or later.
+    stream.peek(&mut [0])?;
+    let behind = shared.behind.lock().unwrap().clone();
+    match behind {
+        Some(host) => relay(&stream, &host),
+        None => serve(stream, heads),
+    }
+}
+
+fn serve(stream: TcpStream, heads: &mpsc::Sender<String>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head)? == 0 {
+            return Ok(());
+        }
+    }
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .map_or(0, |length| length.parse().unwrap());
+    reader.read_exact(&mut vec![0; length])?;
+    let target = head
+        .split(' ')
+        .nth(1)
+        .and_then(|path| path.split_once(REDIRECT));
+    let status = match target {
+        Some((_, url)) => format!("307 Temporary Redirect\r\nLocation: {url}"),
+        None => "200 OK".to_owned(),
+    };
+    let length = PAGE.len();
+    // Nobody may be interested.
+    let _ = heads.send(head);
+    write!(
+        reader.get_mut(),
+        "HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{PAGE}"
+    )
+}
+
+fn relay(mut client: &TcpStream, host: &str) -> std::io::Result<()> {
+    let server = TcpStream::connect(host)?;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = std::io::copy(&mut &server, &mut &*client);
+            let _ = client.shutdown(Shutdown::Write);
+        });
+        let copied = std::io::copy(&mut client, &mut &server);
+        let _ = server.shutdown(Shutdown::Write);
+        copied.map(drop)
+    })
+}
