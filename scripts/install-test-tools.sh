@@ -1,6 +1,9 @@
 #!/bin/sh
 # What the tests need beside Rust and a C compiler: curl, Python, bash, the tools of namespaces, systemd, and a browser that
 # can be driven; and schemathesis, which tries out what the OpenAPI documents promise.
+# What the tests need beside Rust and a C compiler: curl, Python, bash, the tools of namespaces, systemd, a browser that
+# can be driven, and a clock that can be put forward.
+# Installs it on Debian and its kin, and says elsewhere what is missing.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -16,6 +19,9 @@ need systemd-analyze systemd
 need python3 python3-minimal
 need chromium chromium
 need chromedriver chromium-driver
+# A library has no command.
+set -- /usr/lib/*/faketime/libfaketimeMT.so.1
+[ -e "$1" ] || missing="$missing libfaketime"
 
 # shellcheck disable=SC2086 # a list of packages
 [ -z "$missing" ] || sh scripts/install-packages.sh $missing

@@ -1,65 +1,12 @@
 //! `fullon logs` goes on whatever happens to the file and to the daemon.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{ChildStdout, Stdio};
+use std::io::Write as _;
 
 use fullon_master_api::instance::Process;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{
-    Clients, Home, Load, Marks, Outcome, PATIENCE, Running, eventually, marks, spawn,
-};
-
-/// `fullon logs` with its output on a pipe.
-struct Logs {
-    child: Running,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Logs {
-    fn follow(home: &Home, arguments: &[&str]) -> Self {
-        let mut command = home.fullon(std::iter::once("logs").chain(arguments.iter().copied()));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = spawn(&mut command);
-        let lines = BufReader::new(child.0.stdout.take().unwrap());
-        Self { child, lines }
-    }
-
-    /// Reads up to the line with this text.
-    fn read_to(&mut self, text: &str) -> Vec<String> {
-        let mut read = Vec::new();
-        loop {
-            let mut line = String::new();
-            assert!(
-                self.lines.read_line(&mut line).unwrap() > 0,
-                "it ended before `{text}`: {read:#?}"
-            );
-            let is_last = line.contains(text);
-            read.push(line);
-            if is_last {
-                return read;
-            }
-        }
-    }
-
-    /// The rest, once it has ended by itself.
-    fn end(mut self) -> (Vec<String>, Outcome) {
-        let mut stdout = String::new();
-        self.lines.read_to_string(&mut stdout).unwrap();
-        let mut stderr = String::new();
-        let mut pipe = self.child.0.stderr.take().unwrap();
-        pipe.read_to_string(&mut stderr).unwrap();
-        let code = self.child.0.wait().unwrap().code().unwrap_or(-1);
-        let lines = stdout.lines().map(|line| format!("{line}\n")).collect();
-        let outcome = Outcome {
-            code,
-            stdout,
-            stderr,
-        };
-        (lines, outcome)
-    }
-}
+use crate::support::{Clients, Home, Load, Logs, Marks, PATIENCE, eventually, marks};
 
 fn whole_log(home: &Home) -> Vec<String> {
     let mut text = String::new();
@@ -248,22 +195,12 @@ fn through_handovers_while_the_log_rotates() {
     outcome.succeeds();
 
     let expected: Vec<usize> = (1..=asked).collect();
-    assert_eq!(marks(rotated_log(&home).lines()), expected, "in the files");
+    assert_eq!(
+        marks(home.log_with_rotated().lines()),
+        expected,
+        "in the files"
+    );
     assert_eq!(marks(read.iter().map(String::as_str)), expected, "followed");
     let rotated = std::fs::read_dir(home.path()).unwrap().count();
     assert!(rotated > 10, "it rotated too seldom");
-}
-
-/// All files of the log, whatever their order.
-fn rotated_log(home: &Home) -> String {
-    let entries = std::fs::read_dir(home.path()).unwrap().flatten();
-    entries
-        .filter(|entry| {
-            entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with("fullon.log")
-        })
-        .map(|entry| std::fs::read_to_string(entry.path()).unwrap())
-        .collect()
 }

@@ -16,6 +16,7 @@ mod bad_tokens;
 mod browser;
 mod burst;
 mod changed_settings;
+mod clock;
 mod command_line;
 mod configuration;
 mod crash;

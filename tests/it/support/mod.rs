@@ -4,6 +4,7 @@ mod browser;
 mod http;
 pub mod jwt;
 mod load;
+mod logs;
 mod marks;
 mod neighbour;
 mod outcome;
@@ -26,6 +27,7 @@ use fullon_master_api::instance::{Presence, Process, State, inspect};
 pub use browser::{Browser, SIGN_IN, needs_browser};
 pub use http::{Answer, Connection, request};
 pub use load::{Clients, Load};
+pub use logs::Logs;
 pub use marks::{Marks, is_mark, marks};
 pub use neighbour::Neighbour;
 pub use outcome::Outcome;
@@ -191,6 +193,19 @@ impl Home {
 
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap()
+    }
+
+    /// All files of the log, whatever their order.
+    pub fn log_with_rotated(&self) -> String {
+        let entries = fs::read_dir(self.path()).unwrap().flatten();
+        let is_log = |entry: &fs::DirEntry| {
+            let name = entry.file_name();
+            name.to_string_lossy().starts_with("fullon.log")
+        };
+        let files = entries.filter(is_log);
+        files
+            .map(|entry| fs::read_to_string(entry.path()).unwrap())
+            .collect()
     }
 }
 

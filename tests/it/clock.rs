@@ -1,0 +1,342 @@
+//! The clock of the machine jumps, forward and back: as it does when it was wrong and somebody sets it, or when a virtual
+//! machine goes on after a while. The times of files stay those of the real clock.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::support::jwt::SECRET;
+use crate::support::{
+    Answer, Clients, Connection, Home, Load, Logs, Marks, PATIENCE, children, eventually, marks,
+    may_run, request,
+};
+
+const DAY: i64 = 24 * 60 * 60;
+/// How far the clock of a process may be from where it was put: what a slow machine takes.
+const TOLERANCE: i64 = 120;
+
+/// The clock of everything that runs in a home.
+struct Clock {
+    file: PathBuf,
+}
+
+impl Clock {
+    /// `None` where no clock can be moved.
+    fn of(home: &mut Home, test: &str) -> Option<Self> {
+        let library = library();
+        if !may_run(
+            test,
+            "libfaketime (scripts/install-test-tools.sh)",
+            library.is_some(),
+        ) {
+            return None;
+        }
+        let clock = Self {
+            file: home.path().join("clock"),
+        };
+        clock.put(0);
+        home.set("LD_PRELOAD", library?.to_str().unwrap());
+        home.set("FAKETIME_TIMESTAMP_FILE", clock.file.to_str().unwrap());
+        home.set("FAKETIME_NO_CACHE", "1");
+        home.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        home.set("NO_FAKE_STAT", "1");
+        Some(clock)
+    }
+
+    /// So many seconds before or behind the real one.
+    fn put(&self, offset: i64) {
+        let new = self.file.with_extension("new");
+        fs::write(&new, format!("{offset:+}\n")).unwrap();
+        fs::rename(new, &self.file).unwrap();
+    }
+}
+
+fn library() -> Option<PathBuf> {
+    let name = Path::new("faketime/libfaketimeMT.so.1");
+    let directories = fs::read_dir("/usr/lib").ok()?.flatten();
+    let mut paths = directories.map(|entry| entry.path().join(name));
+    paths.find(|path| path.is_file())
+}
+
+#[track_caller]
+fn is_now(time: Timestamp, offset: i64) {
+    let away = time.as_second() - offset - Timestamp::now().as_second();
+    assert!(away.abs() < TOLERANCE, "{time} is {away} s away");
+}
+
+fn with_token(home: &Home, method: &str, path: &str, token: &str) -> Answer {
+    let bearer = format!("Bearer {token}");
+    request(
+        &home.admin(),
+        method,
+        path,
+        &[("Authorization", &bearer)],
+        "",
+    )
+}
+
+fn status_of(home: &Home, token: &str) -> u16 {
+    with_token(home, "GET", "/admin/status", token).status
+}
+
+fn with_cookie(home: &Home, cookie: &str, method: &str, path: &str) -> Answer {
+    let origin = format!("http://{}", home.admin());
+    let headers = [("Cookie", cookie), ("Origin", &origin)];
+    request(&home.admin(), method, path, &headers, "")
+}
+
+/// The cookie of a session that begins now.
+fn sign_in(home: &Home) -> String {
+    let answer = home.ask("POST", "/admin/session");
+    let cookie = answer.header("set-cookie").unwrap();
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+/// What is logged now has the time that it is now.
+fn logs_by_the_clock(home: &Home, offset: i64) {
+    let name = format!("moved-{}", uuid::Uuid::new_v4());
+    home.mark(&name);
+    let line = || {
+        let log = home.log_with_rotated();
+        let line = log.lines().find(|line| line.contains(&name));
+        line.map(str::to_owned)
+    };
+    eventually("it is logged", || line().is_some());
+    let line = line().unwrap();
+    let (time, _) = line.split_once(' ').unwrap();
+    is_now(time.parse().unwrap(), offset);
+}
+
+/// The process runs on, whatever the clock says.
+fn uptime(home: &Home) -> f64 {
+    let status = home.ask("GET", "/admin/status").json();
+    status["uptime_seconds"].as_f64().unwrap()
+}
+
+#[test]
+fn through_jumps_everything_goes_on() {
+    let mut home = Home::new();
+    home.set("LOG_MAX_SIZE", "64KiB");
+    home.set("LOG_KEEP", "1000");
+    let Some(clock) = Clock::of(&mut home, "a clock that jumps") else {
+        return;
+    };
+    home.run(["start"]).succeeds();
+    let mut logs = Logs::follow(&home, &["--lines", "1"]);
+    let mut read = logs.read_to("/admin/logs/stream");
+    let reader = thread::spawn(move || {
+        read.extend(logs.read_to("the-last"));
+        (read, logs)
+    });
+    let clients = Clients {
+        fresh: 1,
+        kept: 2,
+        idle: 1,
+    };
+    let load = Load::begin(&home.public(), &clients);
+    let asking = Marks::begin(home.public());
+    let token = home.token("admin:read");
+
+    let mut generation = 1;
+    for (offset, next) in [(0, DAY), (DAY, -DAY), (-DAY, 2 * DAY), (2 * DAY, 0), (0, 0)] {
+        clock.put(offset);
+        logs_by_the_clock(&home, offset);
+        load.goes_on(100);
+        // It lives for an hour, and says nothing of when that begins.
+        let expected = if offset > 0 { 401 } else { 200 };
+        assert_eq!(status_of(&home, &token), expected, "at {offset}");
+        home.run(["status"]).succeeds();
+        home.run(["reload"]).succeeds();
+        logs_by_the_clock(&home, offset);
+
+        // And in the middle of a restart.
+        let old = home.daemon().unwrap();
+        thread::scope(|scope| {
+            let restart = scope.spawn(|| home.restart());
+            eventually("a successor is on its way", || {
+                old.is_gone() || !children(old.pid()).is_empty()
+            });
+            clock.put(next);
+            restart.join().unwrap();
+        });
+        generation += 1;
+        let status = home.ask("GET", "/admin/status").json();
+        assert_eq!(status["generation"], generation);
+        assert!((0.0..60.0).contains(&status["uptime_seconds"].as_f64().unwrap()));
+        logs_by_the_clock(&home, next);
+        load.goes_on(100);
+    }
+    load.end().is_flawless();
+    let asked = asking.end();
+    home.mark("the-last");
+    let (mut read, logs) = reader.join().unwrap();
+    let begun = Instant::now();
+    home.run(["stop"]).succeeds();
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    let (rest, outcome) = logs.end();
+    read.extend(rest);
+    outcome.succeeds();
+    let expected: Vec<usize> = (1..=asked).collect();
+    let log = home.log_with_rotated();
+    assert_eq!(marks(log.lines()), expected, "in the files");
+    assert_eq!(marks(read.iter().map(String::as_str)), expected, "followed");
+    home.becomes_empty();
+}
+
+#[test]
+fn a_daemon_that_waits_goes_on_waiting_and_tells_the_time() {
+    let mut home = Home::new();
+    let Some(clock) = Clock::of(&mut home, "an idle daemon whose clock jumps") else {
+        return;
+    };
+    home.run(["start"]).succeeds();
+    let daemon = home.daemon().unwrap();
+    let cpu = || {
+        let status = home.ask("GET", "/admin/status").json();
+        status["process"]["cpu_seconds"].as_f64().unwrap()
+    };
+    let mut follower = Connection::open(&home.admin());
+    let bearer = home.bearer();
+    let headers = [("Authorization", bearer.as_str())];
+    follower.send("GET", "/admin/logs/stream?lines=0", &headers, "");
+    assert_eq!(follower.head().status, 200);
+    for offset in [DAY, -DAY] {
+        let (uptime_before, begun) = (uptime(&home), Instant::now());
+        clock.put(offset);
+        let used = cpu();
+        // It is sent every 15 seconds, by the clock that does not jump.
+        eventually("the follower hears that it is still there", || {
+            follower.line() == ": keep-alive"
+        });
+        let (used, waited) = (cpu() - used, begun.elapsed());
+        assert!(used < 1.0, "it used {used} s in {waited:?}");
+        let passed = uptime(&home) - uptime_before;
+        assert!(
+            (0.0..waited.as_secs_f64() + 10.0).contains(&passed),
+            "{passed}"
+        );
+        logs_by_the_clock(&home, offset);
+        let started_at = home.ask("GET", "/admin/status").json()["started_at"].clone();
+        is_now(started_at.as_str().unwrap().parse().unwrap(), 0);
+    }
+    assert_eq!(home.daemon().unwrap().pid(), daemon.pid());
+}
+
+#[test]
+fn tokens_and_sessions_count_by_the_clock_of_the_moment() {
+    let mut home = Home::new();
+    let Some(clock) = Clock::of(&mut home, "tokens and a clock that jumps") else {
+        return;
+    };
+    home.run(["start"]).succeeds();
+    let token = |ttl| {
+        let token = home.run(["token", "--ttl", ttl]).succeeds();
+        token.stdout.trim().to_owned()
+    };
+    let session = |cookie: &str| with_cookie(&home, cookie, "GET", "/admin/status").status;
+    let (hour, week, cookie) = (token("1h"), token("7d"), sign_in(&home));
+    for (offset, of_hour, of_session) in [
+        (0, 200, 200),
+        (DAY, 401, 401),
+        (-DAY, 200, 200),
+        (8 * DAY, 401, 401),
+        (0, 200, 200),
+    ] {
+        clock.put(offset);
+        assert_eq!(status_of(&home, &hour), of_hour, "at {offset}");
+        let of_week = if offset > 7 * DAY { 401 } else { 200 };
+        assert_eq!(status_of(&home, &week), of_week, "at {offset}");
+        assert_eq!(session(&cookie), of_session, "at {offset}");
+        // A new one counts wherever the clock is.
+        assert_eq!(status_of(&home, &token("1m")), 200, "at {offset}");
+        assert_eq!(session(&sign_in(&home)), 200, "at {offset}");
+    }
+}
+
+#[test]
+fn who_signed_out_stays_out() {
+    let mut home = Home::new();
+    let Some(clock) = Clock::of(&mut home, "signing out and a clock that jumps") else {
+        return;
+    };
+    home.run(["start"]).succeeds();
+    let sign_out = |cookie: &str| {
+        let answer = with_cookie(&home, cookie, "DELETE", "/admin/session");
+        assert_eq!(answer.status, 204, "{answer:#?}");
+    };
+    let cookie = sign_in(&home);
+    sign_out(&cookie);
+    for offset in [0, DAY, -DAY, 0] {
+        clock.put(offset);
+        sign_out(&sign_in(&home));
+        let answer = with_cookie(&home, &cookie, "GET", "/admin/status");
+        assert_eq!(answer.status, 401, "at {offset}");
+    }
+}
+
+/// A request that is never finished.
+fn in_flight(home: &Home) -> Connection {
+    let mut request = Connection::open(&home.admin());
+    let head = format!(
+        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Length: 10\r\n\r\n",
+        home.bearer()
+    );
+    request.send_bytes(head.as_bytes());
+    eventually("it is in flight", || {
+        home.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
+    });
+    request
+}
+
+/// Stops a daemon that has a request in flight, and moves the clock meanwhile; how long it took.
+fn stop_across(offset: i64) -> Option<Duration> {
+    let mut home = Home::new();
+    home.set("SHUTDOWN_TIMEOUT", "3s");
+    let clock = Clock::of(&mut home, "a stop and a clock that jumps")?;
+    home.run(["start"]).succeeds();
+    let daemon = home.daemon().unwrap();
+    let _request = in_flight(&home);
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        let stop = scope.spawn(|| home.run(["stop"]));
+        eventually("it stops", || home.log().contains(" stopping "));
+        clock.put(offset);
+        stop.join().unwrap().succeeds();
+    });
+    let took = begun.elapsed();
+    assert!(daemon.wait(PATIENCE));
+    Some(took)
+}
+
+#[test]
+fn a_stop_takes_as_long_as_it_may_and_no_longer() {
+    for offset in [DAY, -2 * DAY] {
+        let Some(took) = stop_across(offset) else {
+            return;
+        };
+        let seconds = SignedDuration::try_from(took).unwrap().as_secs();
+        assert!((2..15).contains(&seconds), "{took:?} at {offset}");
+    }
+}
+
+/// The daemon of another machine, behind a tunnel, whose clock is behind ours: what it says of its deadline is over already.
+#[test]
+fn a_stop_waits_for_a_daemon_whose_clock_is_behind() {
+    let mut home = Home::new();
+    home.set("SHUTDOWN_TIMEOUT", "9s");
+    home.set("JWT_SECRET_KEY", SECRET);
+    let Some(clock) = Clock::of(&mut home, "a stop and two clocks") else {
+        return;
+    };
+    clock.put(-DAY);
+    home.run(["start"]).succeeds();
+    let _request = in_flight(&home);
+    let url = format!("http://{}", home.admin());
+    let mut elsewhere = Home::new();
+    elsewhere.set("JWT_SECRET_KEY", SECRET);
+    elsewhere.run(["--admin-url", &url, "stop"]).succeeds();
+    home.becomes_empty();
+}
