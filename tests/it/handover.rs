@@ -11,20 +11,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::{
-    Clients, Connection, Home, Load, Outcome, Program, children, eventually, request,
+    AtEnd, Clients, Connection, Home, Load, Outcome, Program, children, eventually, request,
 };
 
 fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
-}
-
-/// Ends the threads of a test, also when it fails: they would be waited for.
-struct AtEnd<'a>(&'a AtomicBool);
-
-impl Drop for AtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 fn generation(home: &Home) -> u64 {

@@ -43,6 +43,7 @@ mod rotation;
 mod schemathesis;
 mod secrets;
 mod session;
+mod soak;
 mod start_errors;
 mod systemd;
 mod torture;

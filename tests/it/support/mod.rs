@@ -11,6 +11,7 @@ mod outcome;
 mod processes;
 mod program;
 mod systemd;
+mod usage;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,6 +20,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fullon_master_api::config::DEFINITIONS;
@@ -34,6 +36,7 @@ pub use outcome::Outcome;
 pub use processes::{children, is_zombie, program_of};
 pub use program::Program;
 pub use systemd::{Machine, SERVICE};
+pub use usage::Samples;
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -217,6 +220,15 @@ impl Drop for Home {
             let _ = process.kill();
             let _ = process.wait(PATIENCE);
         }
+    }
+}
+
+/// Ends the threads of a test, also when it fails: they would be waited for.
+pub struct AtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,0 +1,350 @@
+//! All that is done with a daemon, at once and for long: nothing fails, and nothing grows. `SOAK_SECONDS=600` is the real
+//! run; the default only shows that it works.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::Hasher as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::jwt::{self, SECRET};
+use crate::support::{
+    AtEnd, Clients, Connection, Home, Load, Logs, Marks, PATIENCE, Samples, marks, request,
+};
+
+const DEFAULT_SECONDS: u64 = 20;
+const LAST: &str = "the-last";
+const SCOPES: &str = "admin:read admin:logs admin:control";
+
+/// How long each half takes: one process for all of the first, one after the other in the second.
+fn half() -> Duration {
+    let seconds = std::env::var("SOAK_SECONDS").map(|text| text.parse().unwrap());
+    Duration::from_secs(seconds.unwrap_or(DEFAULT_SECONDS)) / 2
+}
+
+/// Does the work again and again, until it is over; how often.
+fn again<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    is_over: &'scope AtomicBool,
+    pace: Duration,
+    mut work: impl FnMut() + Send + 'scope,
+) -> ScopedJoinHandle<'scope, u64> {
+    scope.spawn(move || {
+        let mut count = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            work();
+            count += 1;
+            thread::park_timeout(pace);
+        }
+        count
+    })
+}
+
+/// Ends the daemon of a test that fails, and with it all that wait for what it logs.
+struct StopOnFailure<'a>(&'a Home);
+
+impl Drop for StopOnFailure<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.run(["stop"]);
+        }
+    }
+}
+
+/// Everything that was in the log, in its order.
+#[derive(Default)]
+struct Lines {
+    count: u64,
+    hash: DefaultHasher,
+    marks: Vec<usize>,
+}
+
+impl Lines {
+    fn add(&mut self, line: &str) {
+        self.count += 1;
+        self.hash.write(line.as_bytes());
+        self.hash.write_u8(b'\n');
+        self.marks.extend(marks(std::iter::once(line)));
+    }
+
+    /// What was read up to the last line.
+    fn finish(mut self) -> (u64, u64, Vec<usize>) {
+        self.marks.sort_unstable();
+        (self.count, self.hash.finish(), self.marks)
+    }
+}
+
+/// Follows the log by the API, as a browser does: comes back with the id of the last event when the daemon says that it
+/// ends.
+fn follow(host: &str, streams: &AtomicU64) -> Lines {
+    let bearer = format!("Bearer {}", jwt::token(SCOPES));
+    let mut lines = Lines::default();
+    let mut last_id = String::new();
+    loop {
+        streams.fetch_add(1, Ordering::Relaxed);
+        let mut stream = Connection::open(host);
+        let headers = [
+            ("Authorization", bearer.as_str()),
+            ("Last-Event-ID", &last_id),
+        ];
+        stream.send("GET", "/admin/logs/stream?lines=10000", &headers, "");
+        assert_eq!(stream.head().status, 200);
+        let mut event = String::new();
+        loop {
+            let line = stream.line();
+            match line.split_once(": ") {
+                Some(("event", name)) => name.clone_into(&mut event),
+                Some(("id", id)) => id.clone_into(&mut last_id),
+                Some(("data", data)) if event == "log" => {
+                    let entry: Value = serde_json::from_str(data).unwrap();
+                    let line = entry["line"].as_str().unwrap();
+                    lines.add(line);
+                    if line.contains(LAST) {
+                        return lines;
+                    }
+                }
+                Some(("data", _)) => {
+                    assert_eq!(event, "end", "after {} lines", lines.count);
+                    break;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The same with `fullon logs`.
+fn follow_by_verb(mut logs: Logs) -> Lines {
+    let mut lines = Lines::default();
+    for line in logs.read_to(LAST) {
+        lines.add(line.trim_end_matches('\n'));
+    }
+    lines
+}
+
+/// Reads a little and goes away again.
+fn look(host: &str) {
+    let bearer = format!("Bearer {}", jwt::token(SCOPES));
+    let headers = [("Authorization", bearer.as_str())];
+    let mut stream = Connection::open(host);
+    stream.send("GET", "/admin/logs/stream?lines=10", &headers, "");
+    assert_eq!(stream.head().status, 200);
+    while !stream.line().starts_with("data: ") {}
+    let text = [headers[0], ("Accept", "text/plain")];
+    for (path, headers) in [
+        ("/admin/logs?lines=100", &headers[..]),
+        ("/admin/logs?lines=50&contains=mark-0&since=1m", &headers),
+        ("/admin/logs?lines=500", &text),
+        ("/admin/status", &headers),
+        ("/admin/config", &headers),
+        ("/admin/openapi.json", &[]),
+    ] {
+        let answer = request(host, "GET", path, headers, "");
+        assert_eq!(answer.status, 200, "{path}: {answer:#?}");
+    }
+}
+
+/// Signs in, looks, and signs out.
+fn visit(host: &str) {
+    let bearer = format!("Bearer {}", jwt::token(SCOPES));
+    let headers = [("Authorization", bearer.as_str())];
+    let answer = request(host, "POST", "/admin/session", &headers, "");
+    assert_eq!(answer.status, 201, "{answer:#?}");
+    let cookie = answer.header("set-cookie").unwrap();
+    let cookie = cookie.split(';').next().unwrap();
+    let origin = format!("http://{host}");
+    let headers = [("Cookie", cookie), ("Origin", &origin)];
+    for (method, path, status) in [
+        ("GET", "/admin/status", 200),
+        ("DELETE", "/admin/session", 204),
+    ] {
+        let answer = request(host, method, path, &headers, "");
+        assert_eq!(answer.status, status, "{method} {path}: {answer:#?}");
+    }
+}
+
+/// Tries tokens that do not count, and requests that make no sense.
+fn fail(host: &str) {
+    let others = jwt::signed(
+        "the key of another daemon, as long as ours",
+        jwt::HEADER,
+        jwt::claims(SCOPES).to_string(),
+    );
+    let powerless = jwt::token("none");
+    for (token, method, path, status) in [
+        ("nonsense", "GET", "/admin/status", 401),
+        (&others, "POST", "/admin/stop", 401),
+        (&powerless, "POST", "/admin/restart", 403),
+        (&powerless, "GET", "/admin/nothing", 404),
+        (&powerless, "PUT", "/admin/logs", 405),
+    ] {
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str())];
+        let answer = request(host, method, path, &headers, "");
+        answer.is_problem(status, "");
+    }
+}
+
+/// Orders the daemon about while the others work.
+struct Operator<'a> {
+    home: &'a Home,
+    keep: u64,
+    /// How long to wait between two orders.
+    pace: Duration,
+}
+
+impl Operator<'_> {
+    /// Has the daemon read other settings than before.
+    fn reload(&mut self) {
+        self.keep = 1999 - self.keep;
+        set_keep(self.home, self.keep);
+        let answer = self.home.ask("POST", "/admin/reload");
+        assert_eq!(answer.status, 200, "{answer:#?}");
+        thread::park_timeout(self.pace);
+    }
+
+    fn one_process(&mut self, length: Duration, all_is_well: impl Fn()) -> Samples {
+        let mut samples = Samples::begin("one process", length);
+        while !samples.are_complete() {
+            samples.take(self.home);
+            self.reload();
+            all_is_well();
+        }
+        samples
+    }
+
+    fn one_after_the_other(&mut self, length: Duration, all_is_well: impl Fn()) -> Samples {
+        let mut samples = Samples::begin("each process in the second half of its life", length);
+        let life = length / 15;
+        while !samples.are_complete() {
+            self.home.restart();
+            let begun = Instant::now();
+            while begun.elapsed() < life {
+                self.reload();
+                all_is_well();
+                if begun.elapsed() > life / 2 {
+                    samples.take(self.home);
+                }
+            }
+        }
+        samples
+    }
+}
+
+fn set_keep(home: &Home, keep: u64) {
+    fs::write(home.path().join(".env"), format!("LOG_KEEP={keep}\n")).unwrap();
+}
+
+/// All lines of the files, from the oldest to the last one.
+fn logged(home: &Home) -> Lines {
+    let mut lines = Lines::default();
+    let rotated = (1..).map(|number| home.path().join(format!("fullon.log.{number}")));
+    let mut files: Vec<_> = rotated.take_while(|file| file.exists()).collect();
+    files.reverse();
+    files.push(home.log_file());
+    for file in files {
+        for line in fs::read_to_string(file).unwrap().lines() {
+            lines.add(line);
+            if line.contains(LAST) {
+                return lines;
+            }
+        }
+    }
+    panic!("the last line is in no file");
+}
+
+#[test]
+fn nothing_fails_and_nothing_grows() {
+    let half = half();
+    let mut home = Home::new();
+    home.set("JWT_SECRET_KEY", SECRET);
+    home.set("LOG_MAX_SIZE", "1MiB");
+    home.set("FAILED_TOKENS_PER_MINUTE", "1000000");
+    set_keep(&home, 1000);
+    home.run(["start"]).succeeds();
+    let (public, admin) = (home.public(), home.admin());
+    let clients = Clients {
+        fresh: 2,
+        kept: 1,
+        idle: 8,
+    };
+    let load = Load::of_at_most(half * 2 + 2 * PATIENCE, &public, &clients);
+    let asking = Marks::begin(public.clone());
+    let logs = Logs::follow(&home, &["--lines", "10000"]);
+    let (is_over, streams) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (samples, asked, work, followed) = thread::scope(|scope| {
+        let _stop = StopOnFailure(&home);
+        let end = AtEnd(&is_over);
+        let followers: Vec<_> = (0..2)
+            .map(|_| scope.spawn(|| follow(&admin, &streams)))
+            .collect();
+        let by_verb = scope.spawn(|| follow_by_verb(logs));
+        let pace = Duration::from_millis(100);
+        let workers = [
+            ("looks", again(scope, &is_over, pace, || look(&admin))),
+            ("visits", again(scope, &is_over, pace, || visit(&admin))),
+            ("refusals", again(scope, &is_over, pace, || fail(&admin))),
+        ];
+        let all_is_well = || {
+            let is_finished = |(_, worker): &(_, ScopedJoinHandle<u64>)| worker.is_finished();
+            assert!(!workers.iter().any(is_finished), "somebody gave up");
+        };
+        let mut operator = Operator {
+            home: &home,
+            keep: 1000,
+            pace: half / 300,
+        };
+        let samples = [
+            operator.one_process(half, all_is_well),
+            operator.one_after_the_other(half, all_is_well),
+        ];
+        drop(end);
+        let work = workers.map(|(name, worker)| (name, worker.join().unwrap()));
+        load.goes_on(100);
+        let asked = asking.end();
+        home.mark(LAST);
+        let mut followed: Vec<_> = followers
+            .into_iter()
+            .map(|follower| follower.join().unwrap().finish())
+            .collect();
+        followed.push(by_verb.join().unwrap().finish());
+        (samples, asked, work, followed)
+    });
+    let report = load.end();
+    for samples in &samples {
+        println!("{samples}");
+    }
+    let (answered, streams) = (report.answered, streams.load(Ordering::Relaxed));
+    println!("{answered} requests, {streams} streams, {asked} marks, {work:?}");
+    home.run(["stop"]).succeeds();
+    home.becomes_empty();
+    report.is_flawless();
+    let expected = logged(&home).finish();
+    println!(
+        "{} lines in {} files",
+        expected.0,
+        fs::read_dir(home.path()).unwrap().count()
+    );
+    assert_eq!(
+        expected.2,
+        (1..=asked).collect::<Vec<_>>(),
+        "marks in the files"
+    );
+    for followed in followed {
+        assert!(
+            followed == expected,
+            "{} lines of {}",
+            followed.0,
+            expected.0
+        );
+    }
+    let log = home.log_with_rotated();
+    let bad = |line: &&str| line.contains(" ERROR ") || line.contains("panicked");
+    assert_eq!(log.lines().find(bad), None);
+    for samples in samples {
+        samples.have_not_grown();
+    }
+}

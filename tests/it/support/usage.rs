@@ -1,0 +1,144 @@
+//! What a process uses, as the system counts it.
+
+use std::time::{Duration, Instant};
+use std::{fmt, fs};
+
+use super::Home;
+
+/// Below this, what is used at the end is no news.
+const SHORTEST_VERDICT: Duration = Duration::from_mins(2);
+
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    /// Resident memory, in KiB. Its proportional share would depend on who else runs the program at the moment.
+    pub memory: u64,
+    /// Open descriptors.
+    pub files: u64,
+    pub threads: u64,
+}
+
+impl Usage {
+    /// `None` when the process is gone.
+    pub fn of(pid: u32) -> Option<Self> {
+        let file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+        let number = |text: String, name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        Some(Self {
+            memory: number(file("smaps_rollup")?, "Rss:")?,
+            files: fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64,
+            threads: number(file("status")?, "Threads:")?,
+        })
+    }
+}
+
+/// What the daemon used at comparable moments.
+pub struct Samples {
+    what: &'static str,
+    begun: Instant,
+    length: Duration,
+    /// And when they were taken.
+    all: Vec<(Duration, Usage)>,
+}
+
+/// The middle of some figures.
+fn median(mut figures: Vec<u64>) -> u64 {
+    figures.sort_unstable();
+    figures[figures.len() / 2]
+}
+
+impl Samples {
+    /// Begins now, and takes so long.
+    pub fn begin(what: &'static str, length: Duration) -> Self {
+        Self {
+            what,
+            begun: Instant::now(),
+            length,
+            all: Vec::new(),
+        }
+    }
+
+    pub fn are_complete(&self) -> bool {
+        self.begun.elapsed() >= self.length
+    }
+
+    pub fn take(&mut self, home: &Home) {
+        let usage = Usage::of(home.daemon().unwrap().pid()).unwrap();
+        self.all.push((self.begun.elapsed(), usage));
+    }
+
+    fn those_between(&self, from: Duration, to: Duration) -> impl Iterator<Item = &Usage> {
+        let is_between = move |at: &Duration| (from..to).contains(at);
+        let all = self.all.iter();
+        all.filter(move |(at, _)| is_between(at))
+            .map(|(_, usage)| usage)
+    }
+
+    /// The middle of a figure between the moments.
+    fn middle(&self, from: Duration, to: Duration, figure: fn(&Usage) -> u64) -> Option<u64> {
+        let figures: Vec<_> = self.those_between(from, to).map(figure).collect();
+        (!figures.is_empty()).then(|| median(figures))
+    }
+
+    /// The last minute is like the second one.
+    pub fn have_not_grown(&self) {
+        if self.length < SHORTEST_VERDICT {
+            return;
+        }
+        let minute = Duration::from_mins(1);
+        let (last, end) = (self.length.saturating_sub(minute), Duration::MAX);
+        let both = |figure: fn(&Usage) -> u64| {
+            let before = self.middle(minute, 2 * minute, figure).unwrap();
+            (before, self.middle(last, end, figure).unwrap())
+        };
+        let (before, after) = both(|usage| usage.memory);
+        assert!(
+            after * 10 <= before * 11,
+            "{}: memory {before} to {after} KiB",
+            self.what
+        );
+        let (before, after) = both(|usage| usage.files);
+        assert!(
+            after <= before + 2,
+            "{}: descriptors {before} to {after}",
+            self.what
+        );
+        let (before, after) = both(|usage| usage.threads);
+        assert!(
+            after <= before + 2,
+            "{}: threads {before} to {after}",
+            self.what
+        );
+    }
+}
+
+/// A table with a line for each twelfth of the time.
+impl fmt::Display for Samples {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.what)?;
+        writeln!(
+            f,
+            "{:>8} {:>8} {:>10} {:>12} {:>8}",
+            "from s", "samples", "RSS KiB", "descriptors", "threads"
+        )?;
+        let step = self.length / 12;
+        for number in 0..12 {
+            let (from, to) = (step * number, step * (number + 1));
+            let count = self.those_between(from, to).count();
+            let middle = |figure: fn(&Usage) -> u64| {
+                let figure = self.middle(from, to, figure);
+                figure.map_or("-".to_owned(), |figure| figure.to_string())
+            };
+            writeln!(
+                f,
+                "{:>8} {count:>8} {:>10} {:>12} {:>8}",
+                from.as_secs(),
+                middle(|usage| usage.memory),
+                middle(|usage| usage.files),
+                middle(|usage| usage.threads),
+            )?;
+        }
+        Ok(())
+    }
+}
