@@ -5,8 +5,15 @@ use serde_json::{Value, json};
 use crate::support::{Browser, Home, Neighbour, SIGN_IN, eventually, needs_browser, request};
 
 const ATTEMPTS: &str = include_str!("other_sites.js");
-/// How many of them reach each of [`CHANGES`], because the browser asks nobody first.
+/// How many of them reach each of [`READS`] and [`CHANGES`], because the browser asks nobody first.
+const BLIND_GETS: usize = 12;
 const BLIND_POSTS: usize = 16;
+const READS: [&str; 4] = [
+    "/admin/status",
+    "/admin/config",
+    "/admin/logs",
+    "/admin/logs/stream",
+];
 const CHANGES: [&str; 4] = [
     "/admin/stop",
     "/admin/restart",
@@ -154,13 +161,16 @@ fn nothing_is_done_and_nothing_is_read_although_the_browser_is_signed_in() {
                 assert!(NOTHING.contains(&what), "{from} to {to}, {attempt}: {what}");
             }
             // The browser waits for some answers, but the page does not.
-            let posts = |path: &str| {
-                let requests = &requests(&scene.home)[before..];
-                let is_post = |logged: &&Logged| logged.method == "POST" && logged.path == path;
-                requests.iter().filter(is_post).count()
-            };
             eventually("all that is sent blindly arrives", || {
-                CHANGES.iter().all(|path| posts(path) >= BLIND_POSTS)
+                let requests = &requests(&scene.home)[before..];
+                let count = |method: &str, path: &str| {
+                    let is_one = |logged: &&Logged| logged.method == method && logged.path == path;
+                    requests.iter().filter(is_one).count()
+                };
+                READS.iter().all(|path| count("GET", path) >= BLIND_GETS)
+                    && CHANGES
+                        .iter()
+                        .all(|path| count("POST", path) >= BLIND_POSTS)
             });
             for logged in &requests(&scene.home)[before..] {
                 let is_refused = matches!(logged.status, 401 | 403);
