@@ -218,6 +218,9 @@ pub struct StopAccepted {
     pub in_flight: u64,
     /// When the last of them is cut off, as RFC 3339 in UTC.
     pub deadline: String,
+    /// Seconds until then, for whoever has another clock.
+    #[serde(default)]
+    pub seconds_left: f64,
 }
 
 /// One setting.

@@ -7,7 +7,7 @@ use jsonwebtoken::{DecodingKey, Validation};
 
 use super::{
     AUDIENCE, Claims, INSTANCE_KEY_ID, ReadClaims, Refused, Scopes, SignError, SignedClaims,
-    Signer, decoding_key, read_claims, refused, validation,
+    Signer, decoding_key, read_claims, read_header, validation,
 };
 use crate::config::Secret;
 
@@ -143,7 +143,7 @@ impl Keyring {
     ///
     /// The first check that failed.
     pub fn verify(&self, token: &str) -> Result<Claims, Refused> {
-        let header = jsonwebtoken::decode_header(token).map_err(|error| refused(&error))?;
+        let header = read_header(token)?;
         let claims = if header.kid.as_deref() == Some(INSTANCE_KEY_ID) {
             read_claims(token, &self.instance, &self.validation)?
         } else {

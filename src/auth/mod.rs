@@ -16,15 +16,18 @@ mod session;
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 pub use key::{KeyError, random_key, read_key_file, read_or_create_key_file};
 pub use keyring::{ConfiguredKeys, Keyring, PreviousKey};
 pub use scope::{Scope, Scopes};
 pub use session::{
-    EndedSession, MAX_SESSIONS, SESSION_AUDIENCE, SESSION_LIFETIME, Session, Sessions,
+    EndedSessions, MAX_SESSIONS, SESSION_AUDIENCE, SESSION_LIFETIME, Session, Sessions,
 };
 
 use crate::config::Secret;
@@ -97,7 +100,32 @@ struct ReadClaims {
     scope: String,
     /// May be a fraction (RFC 7519, section 2).
     exp: serde_json::Number,
+    #[serde(default, deserialize_with = "present")]
     jti: Option<String>,
+    #[serde(default, deserialize_with = "present", rename = "iat")]
+    _iat: Option<serde_json::Number>,
+    #[serde(default, deserialize_with = "present", rename = "iss")]
+    _iss: Option<String>,
+    /// Read, so that all of it has to be JSON.
+    #[serde(flatten)]
+    _rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What of a header matters. `jsonwebtoken` takes an object for `alg`, and null for an absent `crit`.
+#[derive(Deserialize)]
+struct ReadHeader {
+    alg: String,
+    #[serde(default, deserialize_with = "present")]
+    kid: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    crit: Option<IgnoredAny>,
+}
+
+/// Null is not what is left out.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// Signs tokens with one key.
@@ -167,17 +195,30 @@ fn validation(audience: &str) -> Validation {
     validation
 }
 
+fn read_header(token: &str) -> Result<ReadHeader, Refused> {
+    let (header, _) = token.split_once('.').ok_or(Refused::Malformed)?;
+    let header = URL_SAFE_NO_PAD
+        .decode(header)
+        .map_err(|_| Refused::Malformed)?;
+    let header: ReadHeader = serde_json::from_slice(&header).map_err(|_| Refused::Malformed)?;
+    if header.alg != "HS256" {
+        return Err(Refused::Algorithm);
+    }
+    // Extensions that must be understood, and none are (RFC 7515, section 4.1.11).
+    if header.crit.is_some() {
+        return Err(Refused::Malformed);
+    }
+    Ok(header)
+}
+
 fn read_claims(
     token: &str,
     key: &DecodingKey,
     validation: &Validation,
 ) -> Result<ReadClaims, Refused> {
+    read_header(token)?;
     let decoded = jsonwebtoken::decode::<ReadClaims>(token, key, validation)
         .map_err(|error| refused(&error))?;
-    // Extensions that must be understood, and none are (RFC 7515, section 4.1.11).
-    if decoded.header.crit.is_some() {
-        return Err(Refused::Malformed);
-    }
     if decoded.claims.sub.is_empty() {
         return Err(Refused::MissingClaim);
     }

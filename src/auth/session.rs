@@ -9,15 +9,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use jsonwebtoken::Validation;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{
-    Claims, ConfiguredKeys, LEEWAY_SECONDS, Refused, Scopes, SignError, SignedClaims, validation,
-};
+use super::{Claims, ConfiguredKeys, Refused, Scopes, SignError, SignedClaims, validation};
 
 /// Audience of sessions: no bearer token is a session, and no session is a bearer token.
 pub const SESSION_AUDIENCE: &str = "fullon-session";
@@ -27,7 +25,7 @@ pub const SESSION_LIFETIME: Duration = Duration::from_hours(12);
 /// How many sessions there are at once. One more ends the one that was used least recently.
 pub const MAX_SESSIONS: usize = 64;
 /// How many ended sessions are remembered.
-const MAX_ENDED: usize = 1024;
+const MAX_ENDED: usize = 256;
 
 /// A session that was begun and has not ended.
 #[derive(Debug, Clone)]
@@ -44,13 +42,11 @@ pub struct Session {
     pub ended: CancellationToken,
 }
 
-/// A session that was ended before its time, for a process that comes later.
+/// A session by what tells it from others. Those that expire first come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct EndedSession {
-    /// When it would have ended by itself.
-    pub expires_at: Timestamp,
-    /// Its name.
-    pub id: Uuid,
+struct Name {
+    expires_at: Timestamp,
+    id: Uuid,
 }
 
 impl From<Session> for Claims {
@@ -73,16 +69,14 @@ pub struct Sessions {
 impl Sessions {
     /// Sessions that are signed with the configured key; those in `ended` do not count.
     #[must_use]
-    pub fn new(keys: Arc<ConfiguredKeys>, ended: impl IntoIterator<Item = EndedSession>) -> Self {
-        let mut table = Table::default();
-        let now = Timestamp::now();
-        for session in ended {
-            table.ended.add(session, now);
-        }
+    pub fn new(keys: Arc<ConfiguredKeys>, ended: EndedSessions) -> Self {
         Self {
             keys,
             validation: validation(SESSION_AUDIENCE),
-            table: Mutex::new(table),
+            table: Mutex::new(Table {
+                open: HashMap::new(),
+                ended,
+            }),
         }
     }
 
@@ -143,10 +137,10 @@ impl Sessions {
         self.table().end(session.name());
     }
 
-    /// Those that were ended before their time, and would count otherwise.
+    /// Those that were ended before their time.
     #[must_use]
-    pub fn ended(&self) -> Vec<EndedSession> {
-        self.table().ended.sessions.iter().copied().collect()
+    pub fn ended(&self) -> EndedSessions {
+        self.table().ended.clone()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -155,8 +149,8 @@ impl Sessions {
 }
 
 impl Session {
-    fn name(&self) -> EndedSession {
-        EndedSession {
+    fn name(&self) -> Name {
+        Name {
             expires_at: self.expires_at,
             id: self.id,
         }
@@ -166,11 +160,11 @@ impl Session {
 #[derive(Default)]
 struct Table {
     open: HashMap<Uuid, Open>,
-    ended: Ended,
+    ended: EndedSessions,
 }
 
 struct Open {
-    name: EndedSession,
+    name: Name,
     used_at: Instant,
     ended: CancellationToken,
 }
@@ -182,8 +176,6 @@ impl Table {
             open.used_at = Instant::now();
             return open.ended.clone();
         }
-        let now = Timestamp::now();
-        self.open.retain(|_, open| open.name.expires_at >= now);
         while self.open.len() >= MAX_SESSIONS {
             let oldest = self.open.values().min_by_key(|open| open.used_at);
             let Some(name) = oldest.map(|open| open.name) else {
@@ -200,29 +192,26 @@ impl Table {
         session.ended.clone()
     }
 
-    fn end(&mut self, name: EndedSession) {
-        self.ended.add(name, Timestamp::now());
+    fn end(&mut self, name: Name) {
+        self.ended.add(name);
         if let Some(open) = self.open.remove(&name.id) {
             open.ended.cancel();
         }
     }
 }
 
-/// Sessions that were ended before their time, until their time is over.
-#[derive(Default)]
-struct Ended {
-    /// Those that expire first come first.
-    sessions: BTreeSet<EndedSession>,
+/// Sessions that were ended before their time: for this process, and for those that come later. Not forgotten when their time
+/// is over, because the clock may be set back.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct EndedSessions {
+    sessions: BTreeSet<Name>,
     /// All that expire until then have ended. Set when there are more than can be remembered: one too many signs
     /// some page out early, and never lets an ended session back in.
     until: Option<Timestamp>,
 }
 
-impl Ended {
-    fn add(&mut self, session: EndedSession, now: Timestamp) {
-        let leeway = SignedDuration::from_secs(LEEWAY_SECONDS.cast_signed());
-        self.sessions
-            .retain(|ended| ended.expires_at + leeway >= now);
+impl EndedSessions {
+    fn add(&mut self, session: Name) {
         self.sessions.insert(session);
         if self.sessions.len() > MAX_ENDED
             && let Some(first) = self.sessions.pop_first()
@@ -231,7 +220,7 @@ impl Ended {
         }
     }
 
-    fn contains(&self, session: &EndedSession) -> bool {
+    fn contains(&self, session: &Name) -> bool {
         Some(session.expires_at) <= self.until || self.sessions.contains(session)
     }
 }
@@ -251,7 +240,7 @@ mod tests {
     }
 
     fn sessions(byte: char) -> Sessions {
-        Sessions::new(keys(byte), [])
+        Sessions::new(keys(byte), EndedSessions::default())
     }
 
     fn claims() -> Claims {
@@ -363,7 +352,7 @@ mod tests {
     #[test]
     fn the_key_before_counts_for_a_while() {
         let keys = keys('c');
-        let sessions = Sessions::new(Arc::clone(&keys), []);
+        let sessions = Sessions::new(Arc::clone(&keys), EndedSessions::default());
         let (_, value) = sessions.begin(&claims()).unwrap();
         assert!(!keys.change(&secret('c'), Duration::ZERO));
         assert!(keys.change(&secret('d'), Duration::from_mins(1)));
@@ -371,13 +360,15 @@ mod tests {
         let handed_on = keys.previous().unwrap();
         assert!(handed_on.counts_for > Duration::from_secs(50));
         let next = ConfiguredKeys::new(&secret('d'), Some(handed_on));
-        Sessions::new(Arc::new(next), []).verify(&value).unwrap();
+        Sessions::new(Arc::new(next), EndedSessions::default())
+            .verify(&value)
+            .unwrap();
         let over = PreviousKey {
             secret: secret('c'),
             counts_for: Duration::ZERO,
         };
         let next = ConfiguredKeys::new(&secret('d'), Some(over));
-        let next = Sessions::new(Arc::new(next), []);
+        let next = Sessions::new(Arc::new(next), EndedSessions::default());
         assert_eq!(next.verify(&value).unwrap_err(), Refused::Signature);
         assert!(keys.change(&secret('e'), Duration::ZERO));
         assert_eq!(sessions.verify(&value).unwrap_err(), Refused::Signature);
@@ -385,24 +376,20 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded_and_nothing_ended_comes_back() {
-        let now = Timestamp::from_second(1_000_000).unwrap();
-        let session = |seconds: i64| EndedSession {
+        let session = |seconds: i64| Name {
             id: Uuid::new_v4(),
-            expires_at: now + SignedDuration::from_secs(seconds),
+            expires_at: Timestamp::from_second(1_000_000 + seconds).unwrap(),
         };
-        let mut ended = Ended::default();
-        let all: Vec<_> = (0..2000).map(|number| session(100 + number)).collect();
+        let mut ended = EndedSessions::default();
+        let all: Vec<_> = (0..2000).map(session).collect();
         for session in &all {
-            ended.add(*session, now);
+            ended.add(*session);
         }
+        let text = serde_json::to_string(&ended).unwrap();
+        assert!(text.len() < 32 * 1024, "{}", text.len());
+        let ended: EndedSessions = serde_json::from_str(&text).unwrap();
         assert_eq!(ended.sessions.len(), MAX_ENDED);
         assert!(all.iter().all(|session| ended.contains(session)));
         assert!(!ended.contains(&session(1999)));
-
-        // Their time over, there is nothing to remember.
-        let last = session(10_000);
-        ended.add(last, now + SignedDuration::from_secs(5000));
-        assert_eq!(ended.sessions.len(), 1);
-        assert!(ended.contains(&last));
     }
 }

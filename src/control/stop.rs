@@ -272,10 +272,7 @@ fn wait_for_exit(
 }
 
 fn time_left(accepted: &StopAccepted) -> Duration {
-    let deadline: Option<Timestamp> = accepted.deadline.parse().ok();
-    deadline
-        .and_then(|deadline| Duration::try_from(deadline.duration_since(Timestamp::now())).ok())
-        .unwrap_or_default()
+    Duration::try_from_secs_f64(accepted.seconds_left).unwrap_or_default()
 }
 
 fn end_by_signal(

@@ -22,7 +22,7 @@ use super::{
     Ended, Mode, Start, StartError, Succession, configured_key, descriptors, last_exit, systemd,
 };
 use crate::api::{LastExit, Phase, VERSION, base_url};
-use crate::auth::{ConfiguredKeys, EndedSession, Keyring, PreviousKey, Sessions, random_key};
+use crate::auth::{ConfiguredKeys, EndedSessions, Keyring, PreviousKey, Sessions, random_key};
 use crate::config::{InForce, LogTarget, Secret, Settings};
 use crate::health::Health;
 use crate::instance::{
@@ -157,7 +157,7 @@ impl Identity<'_> {
             in_background: mode.is_background(),
             generation: self.generation,
             failed_restart: None,
-            ended_sessions: Vec::new(),
+            ended_sessions: EndedSessions::default(),
             exit: None,
         })
     }
@@ -241,7 +241,7 @@ impl Birth {
             log,
             sessions: Arc::new(Sessions::new(
                 Arc::clone(&keys),
-                state.ended_sessions.iter().copied(),
+                state.ended_sessions.clone(),
             )),
             keys,
             is_in_background: mode.is_background(),
@@ -422,7 +422,7 @@ fn accepted_keys(
 }
 
 /// Sessions that were signed out while another process had the PID file, however that one ended.
-fn ended_sessions(pid_file: &PidFile) -> Vec<EndedSession> {
+fn ended_sessions(pid_file: &PidFile) -> EndedSessions {
     State::read_any(pid_file.path())
         .map(|state| state.ended_sessions)
         .unwrap_or_default()

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::api::ExitCause;
-use crate::auth::EndedSession;
+use crate::auth::EndedSessions;
 use crate::config::{MASK, Secret};
 
 /// What the daemon leaves for the command line.
@@ -47,7 +47,7 @@ pub struct State {
     pub failed_restart: Option<FailedRestart>,
     /// Sessions that were signed out: the process that comes next must know them.
     #[serde(default)]
-    pub ended_sessions: Vec<EndedSession>,
+    pub ended_sessions: EndedSessions,
     /// How it ended, once it has.
     #[serde(default)]
     pub exit: Option<Exit>,

@@ -73,7 +73,7 @@ pub struct Context {
     /// Whether it is this process that carries out orders: not yet while it takes over.
     pub is_in_charge: Arc<AtomicBool>,
     /// Set by the first order to stop.
-    pub deadline: OnceLock<Timestamp>,
+    pub deadline: OnceLock<(Timestamp, Instant)>,
     /// Ends streams when it begins.
     pub shutdown: Shutdown,
     /// Taken by whoever makes a page of the log in memory.
@@ -242,14 +242,16 @@ impl AdminApi {
             refuse_unless_in_charge(context)?;
         }
         // A second order changes nothing: the first one's deadline is in force.
-        let deadline = context.deadline.get_or_init(|| {
-            Timestamp::now() + SignedDuration::try_from(timeout).unwrap_or_default()
+        let (deadline, over) = context.deadline.get_or_init(|| {
+            let deadline = Timestamp::now() + SignedDuration::try_from(timeout).unwrap_or_default();
+            (deadline, Instant::now() + timeout)
         });
         Ok(Accepted(StopAccepted {
             phase: Phase::Draining,
             pid: std::process::id(),
             in_flight: context.usage().in_flight.saturating_sub(1),
             deadline: deadline.to_string(),
+            seconds_left: over.saturating_duration_since(Instant::now()).as_secs_f64(),
         }))
     }
 

@@ -9,7 +9,6 @@ use hyper::header::{
 /// For pages: scripts only of this origin and none inline, and no frame around it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-const NO_SNIFF: (HeaderName, &str) = (X_CONTENT_TYPE_OPTIONS, "nosniff");
 const RESOURCE: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const OPENER: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
@@ -17,14 +16,14 @@ const OPENER: HeaderName = HeaderName::from_static("cross-origin-opener-policy")
 pub fn add(headers: &mut HeaderMap, is_admin: bool) {
     if is_admin {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        set(headers, &[NO_SNIFF, (RESOURCE, "same-origin")]);
+        set(headers, &[(RESOURCE, "same-origin")]);
     }
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    if content_type.is_some_and(|kind| kind.starts_with(b"text/html")) {
+    if is_admin || content_type.is_some_and(|kind| kind.starts_with(b"text/html")) {
         set(
             headers,
             &[
-                NO_SNIFF,
+                (X_CONTENT_TYPE_OPTIONS, "nosniff"),
                 (CONTENT_SECURITY_POLICY, POLICY),
                 (REFERRER_POLICY, "no-referrer"),
                 (X_FRAME_OPTIONS, "DENY"),

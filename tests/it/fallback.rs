@@ -100,11 +100,7 @@ fn with_a_suspended_daemon() {
 fn with_another_secret_in_the_env_file() {
     let home = Home::started();
     let secret = "another-secret-that-is-long-enough-to-be-one";
-    fs::write(
-        home.path().join(".env"),
-        format!("JWT_SECRET_KEY={secret}\n"),
-    )
-    .unwrap();
+    home.write_env(&format!("JWT_SECRET_KEY={secret}\n"));
 
     // The daemon's own state file is enough.
     let status = home

@@ -27,7 +27,7 @@ fn an_env_file_that_cannot_be_used_is_told_and_all_else_looked_at() {
             (
                 ".env",
                 "wrong",
-                &["line 2: expected NAME=value", "edit the file"],
+                &["line 2: expected NAME=value", "mend the file"],
             ),
             ("settings", "wrong", &["PORT: `99999`", &edit]),
             ("settings", "wrong", &["LOG_LEVEL: `loud`", &edit]),
