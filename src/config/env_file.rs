@@ -7,19 +7,20 @@
 //! passwords need no escaping. Two things differ: `${…}` within single quotes stays as it is, and a line that is not
 //! understood is an error in place of a warning.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-/// Why a line of the file could not be read. The text of the line is never part of the message: it may
-/// hold a secret.
+/// Why a line of the file could not be read. Nothing of the line is part of the message: it may hold a secret, or be the
+/// rest of one whose quote is not closed.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("line {line}: {reason}")]
 pub struct EnvFileError {
     /// Line number, from 1.
     pub line: usize,
     /// What is wrong and what would be right.
-    pub reason: String,
+    pub reason: &'static str,
 }
 
 /// Reads the whole text: the values of all lines that are understood, and an error for each that is not. `environment`
@@ -31,12 +32,16 @@ pub fn parse(
     let mut parser = Parser {
         rest: text.strip_prefix('\u{feff}').unwrap_or(text),
         line: 1,
+        room: MAX_ADDED,
     };
-    let mut values = BTreeMap::new();
+    let mut values: BTreeMap<String, String> = BTreeMap::new();
     let mut errors = Vec::new();
     while !parser.rest.is_empty() {
         let line = parser.line;
-        let lookup = |name: &str| environment(name).or_else(|| values.get(name).cloned());
+        let lookup = |name: &str| {
+            let earlier = || values.get(name).map(Cow::from);
+            environment(name).map(Cow::from).or_else(earlier)
+        };
         match parser.entry(&lookup) {
             Ok(Some((name, value))) => {
                 values.insert(name, value);
@@ -51,17 +56,22 @@ pub fn parse(
     (values, errors)
 }
 
+/// What references may add to all values together, in bytes: each may be of a value that is made of references.
+const MAX_ADDED: usize = 1024 * 1024;
+
 struct Parser<'a> {
     rest: &'a str,
     line: usize,
+    /// What references may still add.
+    room: usize,
 }
 
 impl Parser<'_> {
     /// One line, or several when a quoted value spans them. `None` for blank lines and comments.
-    fn entry(
+    fn entry<'v>(
         &mut self,
-        lookup: &impl Fn(&str) -> Option<String>,
-    ) -> Result<Option<(String, String)>, String> {
+        lookup: &impl Fn(&str) -> Option<Cow<'v, str>>,
+    ) -> Result<Option<(String, String)>, &'static str> {
         self.skip_blanks();
         if self.peek().is_none_or(|c| c == '#' || c == '\n') {
             self.skip_line();
@@ -76,7 +86,7 @@ impl Parser<'_> {
             .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.' || c == '-'))
             .unwrap_or(self.rest.len());
         if name_len == 0 {
-            return Err("expected NAME=value".into());
+            return Err("expected NAME=value");
         }
         let name = self.rest[..name_len].to_owned();
         self.rest = &self.rest[name_len..];
@@ -86,19 +96,25 @@ impl Parser<'_> {
             return Ok(None);
         }
         if !self.eat('=') {
-            return Err("expected NAME=value".into());
+            return Err("expected NAME=value");
         }
         self.skip_blanks();
         let value = match self.peek() {
-            Some('\'') => self.quoted('\'', &name)?,
-            Some('"') => expand(&self.quoted('"', &name)?, lookup),
-            _ => expand(&self.unquoted(), lookup),
+            Some('\'') => self.quoted('\'')?,
+            Some('"') => {
+                let value = self.quoted('"')?;
+                self.expand(&value, lookup)?
+            }
+            _ => {
+                let value = self.unquoted();
+                self.expand(&value, lookup)?
+            }
         };
-        self.end_of_line(&name)?;
+        self.end_of_line()?;
         Ok(Some((name, value)))
     }
 
-    fn quoted(&mut self, quote: char, name: &str) -> Result<String, String> {
+    fn quoted(&mut self, quote: char) -> Result<String, &'static str> {
         let mut value = String::new();
         let mut chars = self.rest.char_indices().skip(1);
         while let Some((at, c)) = chars.next() {
@@ -128,7 +144,7 @@ impl Parser<'_> {
                 None => break,
             }
         }
-        Err(format!("the value of {name} has no closing {quote}"))
+        Err("the value has no closing quote")
     }
 
     /// Up to the end of the line or a comment, without the white space around it.
@@ -149,16 +165,40 @@ impl Parser<'_> {
         value
     }
 
-    fn end_of_line(&mut self, name: &str) -> Result<(), String> {
+    /// Puts in what `${NAME}` and `${NAME:-default}` stand for; a name that is not set stands for nothing.
+    fn expand<'v>(
+        &mut self,
+        raw: &str,
+        lookup: &impl Fn(&str) -> Option<Cow<'v, str>>,
+    ) -> Result<String, &'static str> {
+        let mut value = String::new();
+        let mut rest = raw;
+        while let Some((before, reference)) = rest.split_once("${") {
+            let Some((reference, after)) = reference.split_once('}') else {
+                break;
+            };
+            value.push_str(before);
+            let (name, default) = reference.split_once(":-").unwrap_or((reference, ""));
+            let found = lookup(name).unwrap_or(default.into());
+            self.room = self
+                .room
+                .checked_sub(found.len())
+                .ok_or("what ${NAME} stands for in this file is more than 1 MiB altogether")?;
+            value.push_str(&found);
+            rest = after;
+        }
+        value.push_str(rest);
+        Ok(value)
+    }
+
+    fn end_of_line(&mut self) -> Result<(), &'static str> {
         self.skip_blanks();
         match self.peek() {
             None | Some('\n' | '#') => {
                 self.skip_line();
                 Ok(())
             }
-            Some(_) => Err(format!(
-                "text after the closing quote of {name}: put the whole value inside the quotes"
-            )),
+            Some(_) => Err("text after the closing quote: put the whole value inside the quotes"),
         }
     }
 
@@ -193,25 +233,10 @@ impl Parser<'_> {
     }
 }
 
-/// Puts in what `${NAME}` and `${NAME:-default}` stand for; a name that is not set stands for nothing.
-fn expand(raw: &str, lookup: &impl Fn(&str) -> Option<String>) -> String {
-    let mut value = String::new();
-    let mut rest = raw;
-    while let Some((before, reference)) = rest.split_once("${") {
-        let Some((reference, after)) = reference.split_once('}') else {
-            break;
-        };
-        value.push_str(before);
-        let (name, default) = reference.split_once(":-").unwrap_or((reference, ""));
-        value.push_str(&lookup(name).unwrap_or_else(|| default.to_owned()));
-        rest = after;
-    }
-    value.push_str(rest);
-    value
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     fn read(text: &str) -> (Vec<(String, String)>, Vec<EnvFileError>) {
@@ -268,6 +293,28 @@ mod tests {
             ("C".into(), "/home/me".into()),
             "the environment wins"
         );
+    }
+
+    #[test]
+    fn what_may_be_the_rest_of_a_secret_is_not_repeated() {
+        let (_, errors) = read("KEY=\"aaaa\nhunter2='\n");
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(!format!("{errors:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn references_that_multiply_do_not_fill_memory() {
+        let mut text = format!("A0={}\n", "a".repeat(1000));
+        for n in 0..7 {
+            let value = format!("${{A{n}}}").repeat(4);
+            writeln!(text, "A{}={value}", n + 1).unwrap();
+        }
+        text += "LAST=1\n";
+        let (values, errors) = read(&text);
+        let length: usize = values.iter().map(|(_, value)| value.len()).sum();
+        assert!(length <= text.len() + MAX_ADDED, "{length}");
+        assert!(!errors.is_empty());
+        assert_eq!(values.last().unwrap().0, "LAST");
     }
 
     #[test]
