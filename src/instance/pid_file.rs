@@ -22,6 +22,8 @@ const LOCKED_BYTE: i64 = 0x6675_6c6c_6f6e;
 /// Length of the file, in bytes, so that the number can be replaced in place without ever being torn. It is filled with
 /// newlines, which `$(cat FILE)` strips.
 const LENGTH: usize = 11;
+/// A longer file, in bytes, is no PID file.
+const MAX_TEXT: usize = 64;
 
 /// What can be wrong with a PID file.
 #[derive(Debug, Error)]
@@ -191,7 +193,7 @@ impl PidFile {
     ///
     /// The disk is full or broken.
     fn write(&self, pid: u32) -> Result<(), PidFileError> {
-        let text = format!("{pid:\n<LENGTH$}");
+        let text = text_of(pid);
         self.file
             .write_all_at(text.as_bytes(), 0)
             .and_then(|()| self.file.set_len(text.len() as u64))
@@ -379,9 +381,25 @@ fn is_same_file(path: &Path, file: &File) -> bool {
 }
 
 fn read_pid(file: &File) -> Option<u32> {
-    let mut text = String::new();
-    file.take(64).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok().filter(|pid| *pid > 0)
+    let mut text = Vec::new();
+    // One byte more, to see that there is more.
+    file.take(MAX_TEXT as u64 + 1).read_to_end(&mut text).ok()?;
+    parse_pid(&text)
+}
+
+/// What the daemon with this number writes.
+pub(crate) fn text_of(pid: u32) -> String {
+    format!("{pid:\n<LENGTH$}")
+}
+
+/// The number that the file holds; a daemon's is never 0.
+pub(crate) fn parse_pid(text: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(text).ok()?;
+    let digits = text.trim();
+    let is_number = text.len() <= MAX_TEXT && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number
+        .then(|| digits.parse().ok())?
+        .filter(|pid| *pid > 0)
 }
 
 fn failed(path: &Path, action: &'static str, source: io::Error) -> PidFileError {
@@ -474,6 +492,22 @@ mod tests {
             inspect(&path).unwrap(),
             Presence::Stale(Some(4_194_304))
         ));
+    }
+
+    #[test]
+    fn half_a_number_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        for (text, pid) in [
+            ("0012\n\n", Some(12)),
+            (&" ".repeat(100), None),
+            (&format!("{}1234", " ".repeat(62)), None),
+            ("+5", None),
+            ("0", None),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(number_in(&path), pid, "{text:?}");
+        }
     }
 
     #[test]
