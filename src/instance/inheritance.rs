@@ -113,7 +113,10 @@ impl Inheritance {
             Ok(Request::Hello { protocol }) => Err(format!(
                 "it speaks version {protocol} of the handover and this daemon version {PROTOCOL}: use `fullon restart --hard`"
             )),
-            Err(_) => Err(format!("it said {:?}", line.get(..SHOWN).unwrap_or(line))),
+            Err(_) => {
+                let shown = &line[..line.floor_char_boundary(SHOWN)];
+                Err(format!("it said {shown:?}"))
+            }
         }
     }
 
@@ -284,5 +287,7 @@ mod tests {
         let other = Inheritance::is_asked_for(r#"{"hello":{"protocol":2}}"#);
         assert!(other.unwrap_err().contains("version 2"));
         assert!(Inheritance::is_asked_for("Welcome!").is_err());
+        let said = format!("x{}", "\u{e9}".repeat(10_000));
+        assert!(Inheritance::is_asked_for(&said).unwrap_err().len() < 2 * SHOWN);
     }
 }
