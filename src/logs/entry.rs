@@ -17,7 +17,7 @@ pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// A line as it stands in the file.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RawLine<'a> {
+pub(crate) struct RawLine<'a> {
     pub cursor: Cursor,
     /// At most the first [`MAX_LINE_BYTES`], without the newline.
     pub bytes: &'a [u8],
@@ -26,11 +26,24 @@ pub(super) struct RawLine<'a> {
 }
 
 impl<'a> RawLine<'a> {
+    /// How long it is without its newline.
+    fn full_length(&self) -> usize {
+        usize::try_from(self.cursor.len).unwrap_or(usize::MAX) - usize::from(self.terminated)
+    }
+
+    /// Whether the text is in [`Self::text`], which need not be made for most lines.
+    fn contains(&self, text: &str) -> bool {
+        if memmem::find(self.bytes, text.as_bytes()).is_some() {
+            return true;
+        }
+        let is_cut = self.full_length() > self.bytes.len();
+        (is_cut || text.contains(char::REPLACEMENT_CHARACTER)) && self.text().contains(text)
+    }
+
     /// The line as a reader sees it: bytes that are not UTF-8 are replaced, and a cut is said.
     pub fn text(&self) -> Cow<'a, str> {
         let mut text = String::from_utf8_lossy(self.bytes);
-        let length =
-            usize::try_from(self.cursor.len).unwrap_or(usize::MAX) - usize::from(self.terminated);
+        let length = self.full_length();
         if length > self.bytes.len() {
             // Writing to a string does not fail.
             let _ = write!(
@@ -79,7 +92,7 @@ impl<'a> Parts<'a> {
         let (timestamp, rest) = line.split_once(' ')?;
         timestamp.parse::<Timestamp>().ok()?;
         let (level, rest) = rest.trim_start().split_once(' ')?;
-        let level: Level = level.parse().ok()?;
+        let level = level_named(level)?;
         let (target, message) = rest
             .split_once(": ")
             .or_else(|| Some((rest.strip_suffix(':')?, "")))?;
@@ -101,7 +114,8 @@ impl<'a> Parts<'a> {
             _ => None,
         };
         let (timestamp, level, target) = (text("timestamp")?, text("level")?, text("target")?);
-        let level: Level = level.parse().ok()?;
+        timestamp.parse::<Timestamp>().ok()?;
+        let level = level_named(&level)?;
         let mut message = text("message").unwrap_or_default();
         for (name, value) in fields {
             if !message.is_empty() {
@@ -131,7 +145,7 @@ pub struct Filter {
 
 /// What a filter says about a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Wanted,
     Unwanted,
     /// Older than what is wanted, so that all lines before it are too.
@@ -145,12 +159,12 @@ impl Filter {
         self.level.is_none() && self.contains.is_none() && self.since.is_none()
     }
 
-    /// What it says about a line, of which it sees at most the first [`MAX_LINE_BYTES`].
-    pub(super) fn judge(&self, line: &[u8]) -> Verdict {
+    /// What it says about a line as a reader sees it.
+    pub(crate) fn judge(&self, line: &RawLine<'_>) -> Verdict {
         let has_text = self
             .contains
             .as_deref()
-            .is_none_or(|text| memmem::find(line, text.as_bytes()).is_some());
+            .is_none_or(|text| line.contains(text));
         if !has_text && self.since.is_none() {
             // The cheap answer, which is the usual one in a search.
             return Verdict::Unwanted;
@@ -158,13 +172,13 @@ impl Filter {
         if self.level.is_none() && self.since.is_none() {
             return Verdict::Wanted;
         }
-        let text = String::from_utf8_lossy(line);
+        let text = line.text();
         let parts = Parts::of(&text).unwrap_or_default();
         self.judge_parts(has_text, parts.timestamp.as_deref(), parts.level)
     }
 
     /// The same about a line that was taken apart already.
-    pub(super) fn judge_entry(&self, entry: &LogEntry) -> Verdict {
+    pub(crate) fn judge_entry(&self, entry: &LogEntry) -> Verdict {
         let mut text = self.contains.iter();
         let has_text = text.all(|text| entry.line.contains(text));
         let level = entry.level.as_deref().and_then(|level| level.parse().ok());
@@ -200,10 +214,14 @@ fn level(text: &str) -> Option<Level> {
     match text.to_ascii_lowercase().as_str() {
         "warning" => Some(Level::WARN),
         "critical" | "fatal" => Some(Level::ERROR),
-        // A number would do for `tracing`, which nobody here would know.
-        other if other.bytes().all(|b| b.is_ascii_alphabetic()) => other.parse().ok(),
-        _ => None,
+        other => level_named(other),
     }
+}
+
+/// A level by its name in tracing, which also knows numbers: in a log they count something else.
+fn level_named(text: &str) -> Option<Level> {
+    let is_name = text.bytes().all(|byte| byte.is_ascii_alphabetic());
+    is_name.then(|| text.parse().ok()).flatten()
 }
 
 /// A filter, as texts describe it.
@@ -275,18 +293,22 @@ mod tests {
     use super::*;
     use crate::logs::cursor::FileId;
 
-    fn parse(line: &str) -> LogEntry {
+    fn raw(line: &(impl AsRef<[u8]> + ?Sized)) -> RawLine<'_> {
+        let line = line.as_ref();
         let cursor = Cursor {
             file: FileId::of(&std::fs::metadata("/").unwrap()),
             offset: 0,
             len: line.len() as u64,
         };
-        let raw = RawLine {
+        RawLine {
             cursor,
-            bytes: line.as_bytes(),
+            bytes: &line[..line.len().min(MAX_LINE_BYTES)],
             terminated: false,
-        };
-        raw.entry()
+        }
+    }
+
+    fn parse(line: &str) -> LogEntry {
+        raw(line).entry()
     }
 
     #[test]
@@ -324,12 +346,58 @@ mod tests {
                 level: Some(level),
                 ..Filter::default()
             };
-            filter.judge(line.as_bytes())
+            filter.judge(&raw(line))
         };
         assert_eq!(judge(Level::INFO, warn), Verdict::Wanted);
         assert_eq!(judge(Level::WARN, warn), Verdict::Wanted);
         assert_eq!(judge(Level::ERROR, warn), Verdict::Unwanted);
         assert_eq!(judge(Level::TRACE, "panicked"), Verdict::Unwanted);
+    }
+
+    #[test]
+    fn numbers_are_no_levels() {
+        let entry = parse("2026-11-23T08:00:00Z 3 files: gone");
+        assert!(entry.level.is_none() && entry.target.is_none());
+        let filter = |level| {
+            Filter::try_from(FilterTexts {
+                level: Some(level),
+                ..FilterTexts::default()
+            })
+        };
+        assert_eq!(filter("3").unwrap_err().name, "level");
+        assert_eq!(filter("Critical").unwrap().level, Some(Level::ERROR));
+    }
+
+    #[test]
+    fn a_line_with_a_time_that_is_none_is_foreign() {
+        let line = r#"{"timestamp":"yesterday","level":"INFO","message":"m","target":"a"}"#;
+        assert_eq!(parse(line).timestamp, None);
+    }
+
+    /// Who follows gets lines taken apart, who pages back gets them as they stand in the file.
+    #[test]
+    fn both_ways_to_judge_a_line_agree() {
+        let not_text = b"a\xffb".as_slice();
+        let long = format!("2026-11-23T08:00:00Z INFO {}", "x".repeat(MAX_LINE_BYTES));
+        let filter = |level, text: &str| Filter {
+            level,
+            contains: Some(text.into()),
+            since: None,
+        };
+        for (line, filter, verdict) in [
+            (not_text, filter(None, "\u{fffd}b"), Verdict::Wanted),
+            (long.as_bytes(), filter(None, "[cut: "), Verdict::Wanted),
+            (
+                long.as_bytes(),
+                filter(Some(Level::INFO), "x"),
+                Verdict::Wanted,
+            ),
+            (long.as_bytes(), filter(None, "z"), Verdict::Unwanted),
+        ] {
+            let line = raw(line);
+            assert_eq!(filter.judge_entry(&line.entry()), verdict);
+            assert_eq!(filter.judge(&line), verdict, "{filter:?}");
+        }
     }
 
     #[test]
@@ -339,7 +407,7 @@ mod tests {
             contains: Some("x".into()),
             ..Filter::default()
         };
-        let judge = |line: &str| filter.judge(line.as_bytes());
+        let judge = |line: &str| filter.judge(&raw(line));
         assert_eq!(judge("2026-11-23T08:59:59Z INFO a: b"), Verdict::TooOld);
         assert_eq!(judge("2026-11-23T09:00:00Z INFO a: b"), Verdict::Unwanted);
         assert_eq!(judge("2026-11-23T09:00:00Z INFO a: x"), Verdict::Wanted);

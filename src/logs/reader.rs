@@ -150,7 +150,7 @@ impl Reader {
         &mut self,
         block: usize,
         end: Option<u64>,
-        wants: impl Fn(&[u8]) -> bool,
+        wants: impl Fn(&RawLine<'_>) -> bool,
     ) -> io::Result<Step> {
         let from = self.place();
         let batch = |items| Ok(Step::Batch(Batch::new(from, items)));
@@ -166,7 +166,7 @@ impl Reader {
         };
         let mut items = Vec::new();
         let mut take = |line: &RawLine<'_>| {
-            if wants(line.bytes) {
+            if wants(line) {
                 items.push(Item::Entry(line.entry()));
             }
         };

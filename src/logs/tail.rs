@@ -173,7 +173,7 @@ impl TextLines {
             self.buffer.resize(wanted, 0);
             let mut text = Vec::new();
             let mut take = |line: &RawLine<'_>| {
-                if self.filter.judge(line.bytes) == Verdict::Wanted {
+                if self.filter.judge(line) == Verdict::Wanted {
                     text.extend_from_slice(line.text().as_bytes());
                     text.push(b'\n');
                 }

@@ -175,7 +175,7 @@ impl<'a> Walk<'a> {
                 begin = self.place();
             }
             let raw = self.reader.raw(&line)?;
-            match filter.judge(raw.bytes) {
+            match filter.judge(&raw) {
                 Verdict::TooOld => {
                     // Not part of what was found.
                     self.reader.end = line.offset + line.len;
