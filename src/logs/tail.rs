@@ -271,6 +271,21 @@ mod tests {
     }
 
     #[test]
+    fn before_a_place_within_a_line_is_before_that_line() {
+        let (_keep, path) = log(b"first\nsecond\nthird");
+        let page = last_lines(&path, 3, &Filter::default(), None).unwrap();
+        for (offset, expected) in [(0, 0), (3, 0), (6, 1), (12, 1), (13, 2), (15, 2)] {
+            let before = Cursor {
+                offset,
+                ..page.next
+            };
+            let page = last_lines(&path, 3, &Filter::default(), Some(before)).unwrap();
+            let lines: Vec<_> = page.entries.iter().map(|entry| &entry.line).collect();
+            assert_eq!(lines, ["first", "second"][..expected], "{offset}");
+        }
+    }
+
+    #[test]
     fn what_is_at_hand_is_the_same_page_and_what_is_not_is_left() {
         let content = numbered(1_000);
         let (_keep, path) = log(content.as_bytes());

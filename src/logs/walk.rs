@@ -89,7 +89,11 @@ impl<'a> Walk<'a> {
                 Some(cursor) if cursor.offset > len => return Err(TailError::Gone),
                 Some(cursor) => cursor.offset,
             };
-            return Ok(Self::at(older, segment, end));
+            let mut walk = Self::at(older, segment, end);
+            if (1..len).contains(&end) {
+                walk.leave_line().map_err(&fail)?;
+            }
+            return Ok(walk);
         }
     }
 
@@ -132,6 +136,15 @@ impl<'a> Walk<'a> {
             }]),
             walked: 0,
         }
+    }
+
+    /// A place within a line, which a cursor can name after its file was cut short and written anew, is before that line.
+    fn leave_line(&mut self) -> io::Result<()> {
+        if self.reader.byte_before(self.reader.end)? != b'\n' {
+            self.reader.previous_line()?;
+            self.step_to(self.reader.end);
+        }
+        Ok(())
     }
 
     /// Makes this place of the file it is in the beginning of the walk.
