@@ -11,6 +11,9 @@ use crate::api::{LogEntry, StreamEnd, event};
 /// How long a stream may be silent: the daemon says at least every 15 s that it is alive.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 
+/// How long an event may be, in bytes. The daemon cuts lines at 64 KiB; in JSON, and twice, that is less than 1 MiB.
+const MAX_EVENT: usize = 4 * 1024 * 1024;
+
 /// What arrives on the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogEvent {
@@ -52,15 +55,16 @@ impl LogEvents {
     ///
     /// The connection broke, or what arrives is not this stream.
     pub async fn next(&mut self) -> Result<Option<LogEvent>, ClientError> {
+        let stranger = |detail| ClientError::Stranger {
+            base: self.base.clone(),
+            detail,
+        };
         loop {
-            while let Some(event) = self.parser.next() {
+            while let Some(event) = self.parser.next().map_err(stranger)? {
                 if !event.id.is_empty() {
                     self.last_id = Some(event.id.clone());
                 }
-                if let Some(event) = decode(&event).map_err(|detail| ClientError::Stranger {
-                    base: self.base.clone(),
-                    detail,
-                })? {
+                if let Some(event) = decode(&event).map_err(stranger)? {
                     return Ok(Some(event));
                 }
             }
@@ -80,7 +84,7 @@ impl LogEvents {
 }
 
 /// `None` for an event of a later version.
-fn decode(raw: &RawEvent) -> Result<Option<LogEvent>, String> {
+pub(crate) fn decode(raw: &RawEvent) -> Result<Option<LogEvent>, String> {
     let json = |error: serde_json::Error| format!("an event could not be read: {error}");
     Ok(match raw.name.as_str() {
         event::LOG => Some(LogEvent::Entry(
@@ -95,32 +99,39 @@ fn decode(raw: &RawEvent) -> Result<Option<LogEvent>, String> {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct RawEvent {
-    id: String,
-    name: String,
-    data: String,
+pub(crate) struct RawEvent {
+    pub id: String,
+    pub name: String,
+    pub data: String,
 }
 
 #[derive(Default)]
-struct Parser {
-    buffer: Vec<u8>,
+pub(crate) struct Parser {
+    pub buffer: Vec<u8>,
+    /// Up to where its lines were read.
     read: usize,
+    /// Up to where the next line was found not to end.
+    searched: usize,
     event: RawEvent,
+    /// Of the event's lines that were read.
+    length: usize,
 }
 
-impl Iterator for Parser {
-    type Item = RawEvent;
-
+impl Parser {
     /// The next complete event of the buffer, or an id without one. The daemon ends lines with a bare newline.
-    fn next(&mut self) -> Option<RawEvent> {
-        while let Some(end) = memchr(b'\n', &self.buffer[self.read..]) {
-            let line =
-                String::from_utf8_lossy(&self.buffer[self.read..self.read + end]).into_owned();
-            self.read += end + 1;
+    pub fn next(&mut self) -> Result<Option<RawEvent>, String> {
+        while let Some(end) = memchr(b'\n', &self.buffer[self.searched..]) {
+            let end = self.searched + end;
+            self.check(end - self.read)?;
+            let line = String::from_utf8_lossy(&self.buffer[self.read..end]);
+            self.length += end - self.read;
+            self.read = end + 1;
+            self.searched = self.read;
             if line.is_empty() {
+                self.length = 0;
                 let event = std::mem::take(&mut self.event);
                 if !event.data.is_empty() || !event.id.is_empty() {
-                    return Some(event);
+                    return Ok(Some(event));
                 }
                 continue;
             }
@@ -134,7 +145,17 @@ impl Iterator for Parser {
         }
         self.buffer.drain(..self.read);
         self.read = 0;
-        None
+        self.searched = self.buffer.len();
+        self.check(self.buffer.len())?;
+        Ok(None)
+    }
+
+    /// Whether the event may have so many bytes more.
+    fn check(&self, more: usize) -> Result<(), String> {
+        if self.length + more > MAX_EVENT {
+            return Err(format!("an event is longer than {MAX_EVENT} bytes"));
+        }
+        Ok(())
     }
 }
 
@@ -143,11 +164,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_event_without_an_end_is_given_up() {
+        for piece in ["x", "data: x\n", ": x\n"] {
+            let piece = piece.repeat(64 * 1024);
+            let mut parser = Parser::default();
+            let given_up = (0..100).find(|_| {
+                parser.buffer.extend_from_slice(piece.as_bytes());
+                parser.next().is_err()
+            });
+            assert!(given_up.unwrap() * piece.len() <= MAX_EVENT + MAX_EVENT / 2);
+        }
+    }
+
+    #[test]
     fn events_are_the_same_however_they_are_cut_into_pieces() {
         let text = ": connected\nid: 0\n\nevent: log\nid: 1\ndata: {\"a\":\"b: c\"}\n\n: keep-alive\n\nevent: end\ndata: {}\n\n";
         let whole = |parser: &mut Parser, bytes: &[u8]| {
             parser.buffer.extend_from_slice(bytes);
-            parser.by_ref().collect::<Vec<_>>()
+            std::iter::from_fn(|| parser.next().unwrap()).collect::<Vec<_>>()
         };
         let expected = whole(&mut Parser::default(), text.as_bytes());
         assert_eq!(expected.len(), 3);
