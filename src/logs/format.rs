@@ -7,6 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing::{Event, Subscriber};
 use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -32,7 +33,7 @@ const FILE_THREAD: &str = "log-file";
 pub enum InstallError {
     /// Validated before; kept for callers that did not.
     #[error("LOG_LEVEL: {0}")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
+    Filter(#[from] ParseError),
     /// Something in this process logs already.
     #[error("the process has a log already: {0}")]
     Installed(#[from] tracing_subscriber::util::TryInitError),
@@ -71,7 +72,7 @@ impl InstalledLog {
     ///
     /// The filter is wrong; nothing has changed then.
     pub fn adjust(&self, settings: &LogSettings) -> Result<(), InstallError> {
-        let filter = EnvFilter::builder().parse(&settings.filter)?;
+        let filter = filter_of(settings)?;
         (self.set_filter)(filter)?;
         if let Some(rotation) = &self.rotation {
             rotation.set(settings);
@@ -151,7 +152,7 @@ pub fn install(
         guards.push(guard);
         layers.push(layer(settings.format, false, move || queue.clone()));
     }
-    let (filter, handle) = reload::Layer::new(EnvFilter::builder().parse(&settings.filter)?);
+    let (filter, handle) = reload::Layer::new(filter_of(settings)?);
     tracing_subscriber::registry()
         .with(layers)
         .with(filter)
@@ -163,6 +164,13 @@ pub fn install(
         rotation,
         set_filter: Box::new(move |filter| handle.reload(filter)),
     })
+}
+
+/// Values of fields are compared as they are: a regular expression of a few bytes can take minutes to make.
+fn filter_of(settings: &LogSettings) -> Result<EnvFilter, ParseError> {
+    EnvFilter::builder()
+        .with_regex(false)
+        .parse(&settings.filter)
 }
 
 fn layer<S, W>(format: LogFormat, colour: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
@@ -244,5 +252,25 @@ where
             writer.write_str(line)?;
         }
         writer.write_char('\n')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytesize::ByteSize;
+
+    use super::*;
+    use crate::config::LogTarget;
+
+    #[test]
+    fn the_value_of_a_field_is_no_regular_expression() {
+        let settings = LogSettings {
+            filter: "a[{f=*}]=trace".into(),
+            format: LogFormat::Text,
+            target: LogTarget::Stdout,
+            max_size: ByteSize(0),
+            keep: 0,
+        };
+        assert!(filter_of(&settings).is_ok());
     }
 }
