@@ -5,7 +5,7 @@ FULLON = $(or $(CARGO_TARGET_DIR),target)/release/fullon
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help build daemon-start daemon-stop daemon-restart daemon-status daemon-logs run test test-tools lint bench openapi install uninstall
+.PHONY: help build daemon-start daemon-stop daemon-restart daemon-status daemon-logs run test test-tools fuzz lint bench openapi install uninstall
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
@@ -37,8 +37,12 @@ test-tools: ## Install what the tests need beside Rust and a C compiler
 test: test-tools ## Run all tests
 	$(CARGO) test --locked
 
+fuzz: ## Fuzz each parser of what comes from outside (RUNS=1000000; TARGET=NAME for one)
+	CARGO="$(CARGO)" RUNS="$(RUNS)" TARGET="$(TARGET)" sh scripts/fuzz.sh
+
 lint: ## Formatting, clippy, documentation, dependencies, shell syntax, systemd files
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	sh scripts/lint-dependencies.sh

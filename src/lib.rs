@@ -23,6 +23,8 @@ pub mod client;
 pub mod config;
 pub mod control;
 pub mod daemon;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 pub mod health;
 pub mod instance;
 pub mod logs;

@@ -1,6 +1,6 @@
 //! The admin API as typed calls: what the command line, the examples and the tests use.
 
-mod events;
+pub(crate) mod events;
 mod public;
 
 use std::time::Duration;

@@ -7,7 +7,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{DEFINITIONS, Problem, env_file};
+use super::env_file::{self, EnvFileError};
+use super::{DEFINITIONS, Problem};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,6 +153,14 @@ impl Sources {
         &self.file
     }
 
+    /// What a file with this text sets, and what is wrong with it.
+    pub(crate) fn in_file(
+        text: &str,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> (BTreeMap<String, String>, Vec<EnvFileError>) {
+        env_file::parse(text, environment)
+    }
+
     pub(super) fn home(&self) -> Option<&Path> {
         self.home.as_deref()
     }
@@ -162,7 +171,7 @@ impl Sources {
 }
 
 fn parse_file(text: &str, path: &Path, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
-    let (values, errors) = env_file::parse(text, |name| std::env::var(name).ok());
+    let (values, errors) = Sources::in_file(text, |name| std::env::var(name).ok());
     problems.extend(errors.into_iter().map(|error| Problem {
         setting: path.display().to_string(),
         message: error.to_string(),

@@ -6,7 +6,7 @@ mod handshake;
 mod inheritance;
 mod launch;
 mod listener;
-mod pid_file;
+pub(crate) mod pid_file;
 mod process;
 mod state_file;
 

@@ -222,8 +222,13 @@ impl State {
                 "can be read by others, and holds a key: restart the daemon, which writes a new one",
             ));
         }
-        serde_json::from_reader(io::BufReader::new(file))
+        Self::parse(io::BufReader::new(file))
             .map_err(|_| untrusted("is not one that this version wrote"))
+    }
+
+    /// The state that a file holds.
+    pub(crate) fn parse(text: impl io::Read) -> serde_json::Result<Self> {
+        serde_json::from_reader(text)
     }
 
     /// Leaves behind how this daemon ended.

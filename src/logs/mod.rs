@@ -6,7 +6,7 @@
 
 mod condition;
 mod cursor;
-mod entry;
+pub(crate) mod entry;
 mod follow;
 mod format;
 mod forward;

@@ -153,7 +153,7 @@ impl World {
                 let line = self.line();
                 self.append(&format!("{line}\n"));
                 let half = std::mem::take(&mut self.half);
-                self.written.push(half + &line);
+                self.written.push(half + line.as_str());
             }
             Step::WriteHalf => {
                 let line = self.line();

@@ -32,9 +32,10 @@ impl SessionCookie {
         headers
             .get_all(header::COOKIE)
             .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|cookies| cookies.split(';'))
-            .filter_map(|cookie| cookie.trim().split_once('='))
+            // Another server of this host may have set one that is no text.
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+            .filter_map(|cookie| std::str::from_utf8(cookie).ok())
+            .filter_map(|cookie| cookie.trim_matches([' ', '\t']).split_once('='))
             .filter(|(name, _)| *name == self.name)
             .map(|(_, value)| value)
     }
@@ -166,11 +167,12 @@ mod tests {
         for value in [
             "a=1; fullon-session-8001=x.y.z;fullon-session-80=no",
             "fullon-session-8001=second; Fullon-Session-8001=no; fullon-session-8001",
+            "other=\u{e9}; fullon-session-8001=third",
         ] {
-            headers.append(header::COOKIE, HeaderValue::from_static(value));
+            headers.append(header::COOKIE, HeaderValue::from_str(value).unwrap());
         }
         let cookie = SessionCookie::of_port(8001);
         let values: Vec<_> = cookie.values(&headers).collect();
-        assert_eq!(values, ["x.y.z", "second"]);
+        assert_eq!(values, ["x.y.z", "second", "third"]);
     }
 }

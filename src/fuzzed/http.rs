@@ -1,0 +1,364 @@
+//! The admin API, served in this thread, and what a client may send to it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderName, ORIGIN};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use reqwest::Url;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::place::Log;
+use crate::api::{LogPage, Phase};
+use crate::auth::{ConfiguredKeys, EndedSessions, Keyring, Scopes, Sessions, Signer};
+use crate::config::{Flags, InForce, Origin, Secret, Settings};
+use crate::health::Health;
+use crate::logs::{Cursor, Follower, From, Watcher};
+use crate::server::admin::{Context, PAGES, gate, service};
+use crate::server::{Clients, Shutdown, bind, run};
+
+/// More lines than the log has.
+const LINES: &str = "lines=100";
+/// A much larger one is answered before it was sent, and its connection closed.
+const MAX_REQUEST: usize = 8 * 1024;
+const DAY: Duration = Duration::from_hours(24);
+
+struct Server {
+    address: std::net::SocketAddr,
+    token: String,
+    session: String,
+    newest: Cursor,
+    connection: RefCell<Option<SendRequest<Full<Bytes>>>>,
+    // While somebody follows, whoever comes needs no inotify instance of his own.
+    _follower: Follower,
+    _log: Log,
+    runtime: Runtime,
+}
+
+struct Answer {
+    status: StatusCode,
+    content_type: String,
+    body: Bytes,
+}
+
+thread_local! {
+    static SERVER: Server = Server::start();
+}
+
+impl Server {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let entered = runtime.enter();
+        let log = Log::new();
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let origin = Origin {
+            directory: "/".into(),
+            env_file: Some("/dev/null".into()),
+            flags: Flags::new(),
+        };
+        let settings = Settings::load(&origin.sources()).unwrap();
+        let key = Secret::new("a key of a fuzzed daemon, long enough".into());
+        let keys = Arc::new(ConfiguredKeys::new(&key, None));
+        let keyring = Keyring::new(Arc::clone(&keys), &key);
+        let sessions = Arc::new(Sessions::new(keys, EndedSessions::default()));
+        let signer = Signer::configured(&key);
+        let token = signer.sign("me", Scopes::ALL, DAY).unwrap();
+        let claims = keyring.verify(&token).unwrap();
+        let (_, session) = sessions.begin(&claims).unwrap();
+        let health = Arc::new(Health::new(None));
+        health.enter(Phase::Ready);
+        let watcher = Watcher::new(log.path.clone());
+        let follower = Follower::new(&watcher, From::Last(0), crate::logs::Filter::default());
+        let shutdown = Shutdown::new();
+        let limits = &settings.limits;
+        let clients = [(); 2].map(|()| Arc::new(Clients::new(limits.clone(), 100)));
+        let gate = gate(address, keyring, sessions, limits.failed_tokens_per_minute);
+        let service = service(Context {
+            instance: "fuzzed".into(),
+            started_at: Timestamp::now(),
+            started: Instant::now(),
+            public: address,
+            admin: address,
+            generation: 1,
+            last_exit: None,
+            in_force: Arc::new(InForce::new(origin, settings)),
+            clients,
+            gate,
+            health,
+            log: Some(watcher),
+            // Nobody takes them.
+            orders: mpsc::channel(1).0,
+            is_in_charge: Arc::new(AtomicBool::new(true)),
+            deadline: OnceLock::new(),
+            shutdown: shutdown.clone(),
+            pages: Semaphore::new(PAGES),
+        });
+        tokio::spawn(run(listener, service, shutdown));
+        drop(entered);
+        Self {
+            address,
+            token,
+            session,
+            newest: *log.cursors().last().unwrap(),
+            connection: RefCell::default(),
+            _follower: follower.unwrap(),
+            _log: log,
+            runtime,
+        }
+    }
+
+    /// The answer; `None` for what hyper's client does not send.
+    fn ask(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &[(HeaderName, &[u8])],
+        body: &[u8],
+    ) -> Option<Answer> {
+        let sizes = headers.iter().map(|(_, value)| value.len());
+        if sizes.sum::<usize>() + path.len() + body.len() > MAX_REQUEST {
+            return None;
+        }
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        if !headers.iter().any(|(name, _)| name == HOST) {
+            request = request.header(HOST, "localhost");
+        }
+        let request = request.body(Full::from(body.to_vec())).ok()?;
+        Some(self.runtime.block_on(self.send(request)))
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+        let mut kept = self.connection.borrow_mut().take();
+        if let Some(connection) = &mut kept
+            && connection.ready().await.is_err()
+        {
+            kept = None;
+        }
+        let mut connection = match kept {
+            Some(kept) => kept,
+            None => self.connect().await,
+        };
+        let answer = if let Ok(answer) = connection.send_request(request.clone()).await {
+            answer
+        } else {
+            // It was closed after the answer before.
+            connection = self.connect().await;
+            connection.send_request(request).await.unwrap()
+        };
+        let (head, body) = answer.into_parts();
+        let content_type = head.headers.get(CONTENT_TYPE);
+        let content_type = content_type.map_or("", |value| value.to_str().unwrap());
+        let answer = Answer {
+            status: head.status,
+            content_type: content_type.to_owned(),
+            body: body.collect().await.unwrap().to_bytes(),
+        };
+        *self.connection.borrow_mut() = Some(connection);
+        answer
+    }
+
+    async fn connect(&self) -> SendRequest<Full<Bytes>> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+}
+
+impl Answer {
+    /// One of these, and a problem document if it is an error that was not answered by hyper.
+    fn is_one_of(&self, statuses: &[u16]) -> bool {
+        if self.status.is_success() || self.body.is_empty() {
+            return statuses.contains(&self.status.as_u16());
+        }
+        let problem: Value = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!(self.content_type, "application/problem+json");
+        assert_eq!(problem["status"], self.status.as_u16());
+        statuses.contains(&self.status.as_u16())
+    }
+}
+
+/// The query of `GET /admin/logs`, and in a second line what is accepted. `CURSOR` stands for one of this log.
+pub fn log_query(bytes: &[u8]) {
+    let (query, accept) = super::first_line(bytes);
+    SERVER.with(|server| {
+        let query = String::from_utf8_lossy(query).replace("CURSOR", &server.newest.to_string());
+        let bearer = server.bearer();
+        let headers = [(AUTHORIZATION, bearer.as_bytes()), (ACCEPT, accept)];
+        let path = format!("/admin/logs?{query}");
+        let Some(answer) = server.ask(&Method::GET, &path, &headers, b"") else {
+            return;
+        };
+        assert!(
+            answer.is_one_of(&[200, 400, 404, 414, 431]),
+            "{}",
+            answer.status
+        );
+        if answer.status == StatusCode::OK && answer.content_type == "application/json" {
+            let page: LogPage = serde_json::from_slice(&answer.body).unwrap();
+            page.next_cursor.parse::<Cursor>().unwrap();
+        }
+    });
+}
+
+/// `Last-Event-ID` of `GET /admin/logs/stream`, and in a second line its query. The head is what is asked for: the stream
+/// has no end.
+pub fn resume(bytes: &[u8]) {
+    let (id, query) = super::first_line(bytes);
+    SERVER.with(|server| {
+        let cursor = server.newest.to_string();
+        let put = |text| String::from_utf8_lossy(text).replace("CURSOR", &cursor);
+        let (id, query) = (put(id), put(query));
+        let bearer = server.bearer();
+        let last_event_id = HeaderName::from_static("last-event-id");
+        let headers = [
+            (AUTHORIZATION, bearer.as_bytes()),
+            (last_event_id, id.as_bytes()),
+        ];
+        let path = format!("/admin/logs/stream?{query}&{LINES}");
+        let Some(answer) = server.ask(&Method::HEAD, &path, &headers, b"") else {
+            return;
+        };
+        assert!(answer.is_one_of(&[200, 400, 414, 431]), "{}", answer.status);
+        if answer.status == StatusCode::OK {
+            let id = id.trim_matches([' ', '\t']);
+            assert!(id.is_empty() || id.parse::<Cursor>().is_ok());
+        }
+    });
+}
+
+/// `Host`, `Origin` and `Sec-Fetch-Site`, a line each.
+pub fn page_of_origin(bytes: &[u8]) {
+    let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
+    let host = lines.next().unwrap_or_default();
+    let (origin, site) = (lines.next(), lines.next());
+    let mut headers = vec![(HOST, host)];
+    headers.extend(origin.map(|origin| (ORIGIN, origin)));
+    let name = HeaderName::from_static("sec-fetch-site");
+    headers.extend(site.map(|site| (name, site)));
+    SERVER.with(|server| {
+        let Some(answer) = server.ask(&Method::GET, "/admin/status", &headers, b"") else {
+            return;
+        };
+        assert!(answer.is_one_of(&[400, 401, 403, 431]), "{}", answer.status);
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return;
+        }
+        let host = std::str::from_utf8(host).unwrap().trim_matches([' ', '\t']);
+        // As a browser would read it.
+        if let Ok(url) = Url::parse(&format!("http://{host}/")) {
+            let name = url.host_str().unwrap();
+            assert!(
+                ["localhost", "127.0.0.1", "[::1]"].contains(&name),
+                "{name}"
+            );
+        }
+        if let Some(origin) = origin {
+            let origin = std::str::from_utf8(origin)
+                .unwrap()
+                .trim_matches([' ', '\t']);
+            assert_eq!(origin, format!("http://{host}"));
+        }
+    });
+}
+
+/// `Authorization` and `Cookie`, a line each. `TOKEN` and `SESSION` stand for valid ones, `PORT` for what is in the
+/// cookie's name.
+pub fn credentials(bytes: &[u8]) {
+    let (authorization, cookie) = super::first_line(bytes);
+    SERVER.with(|server| {
+        let port = server.address.port().to_string();
+        let put = |text| {
+            String::from_utf8_lossy(text)
+                .replace("TOKEN", &server.token)
+                .replace("SESSION", &server.session)
+                .replace("PORT", &port)
+        };
+        let (authorization, cookie) = (put(authorization), put(cookie));
+        let mut headers = Vec::new();
+        if !authorization.is_empty() {
+            headers.push((AUTHORIZATION, authorization.as_bytes()));
+        }
+        if !cookie.is_empty() {
+            headers.push((COOKIE, cookie.as_bytes()));
+        }
+        let Some(answer) = server.ask(&Method::GET, "/admin/status", &headers, b"") else {
+            return;
+        };
+        assert!(answer.is_one_of(&[200, 401, 429, 431]), "{}", answer.status);
+        // A header with other characters is no token, as a whole.
+        let is_text = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
+        let counts = if headers.iter().any(|(name, _)| name == AUTHORIZATION) {
+            let scheme = authorization
+                .trim_start_matches([' ', '\t'])
+                .split_once(' ');
+            is_text(&authorization)
+                && scheme.is_some_and(|(scheme, token)| {
+                    let token = token.trim_start_matches(' ').trim_end_matches([' ', '\t']);
+                    scheme.eq_ignore_ascii_case("bearer") && token == server.token
+                })
+        } else {
+            let pair = format!("fullon-session-{port}={}", server.session);
+            let blanks = [' ', '\t'];
+            cookie
+                .split(';')
+                .any(|cookie| cookie.trim_matches(blanks) == pair)
+        };
+        assert_eq!(answer.status == StatusCode::OK, counts);
+    });
+}
+
+/// The body of an order, behind its path and content type in a line each.
+pub fn order_body(bytes: &[u8]) {
+    let (order, rest) = super::first_line(bytes);
+    let (content_type, body) = super::first_line(rest);
+    let order = if order == b"restart" {
+        "restart"
+    } else {
+        "stop"
+    };
+    SERVER.with(|server| {
+        let bearer = server.bearer();
+        let headers = [
+            (AUTHORIZATION, bearer.as_bytes()),
+            (CONTENT_TYPE, content_type),
+        ];
+        let path = format!("/admin/{order}");
+        let Some(answer) = server.ask(&Method::POST, &path, &headers, body) else {
+            return;
+        };
+        // Nobody takes the orders: 202 for a stop, 409 for a restart.
+        assert!(
+            answer.is_one_of(&[202, 400, 409, 413, 415, 431]),
+            "{}",
+            answer.status
+        );
+        if [202, 409].contains(&answer.status.as_u16()) && !body.is_empty() {
+            let body: BTreeMap<String, Value> = serde_json::from_slice(body).unwrap();
+            let timeout = body.get("timeout_seconds").and_then(Value::as_f64);
+            assert!(timeout.is_none_or(|timeout| (0.0..=3600.0).contains(&timeout)));
+        }
+    });
+}

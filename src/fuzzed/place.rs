@@ -1,0 +1,172 @@
+//! Any cursor, whoever made it up, leads to whole lines of the log, or to none.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+
+use super::first_line;
+use crate::logs::{
+    Cursor, Filter, Follower, From, Item, TailError, Watcher, last_lines, last_lines_as_text,
+};
+
+/// Oldest first; the newest line is still being written.
+const FILES: [&str; 3] = [
+    "first\n2026-11-23T08:00:00Z  INFO a: second\n\nfourth\n",
+    "fifth\nsixth without an end",
+    "seventh\n{\"eighth\":8}\n\nun",
+];
+
+/// A log of three files.
+pub(super) struct Log {
+    directory: PathBuf,
+    pub path: PathBuf,
+}
+
+impl Log {
+    pub fn new() -> Self {
+        let name = format!("fullon-fuzzed-{}", uuid::Uuid::new_v4().simple());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        for (suffix, content) in [".2", ".1", ""].into_iter().zip(FILES) {
+            std::fs::write(directory.join(format!("log{suffix}")), content).unwrap();
+        }
+        let path = directory.join("log");
+        Self { directory, path }
+    }
+
+    /// Of the first line of each file, oldest first.
+    pub fn cursors(&self) -> Vec<Cursor> {
+        let page = last_lines(&self.path, 100, &Filter::default(), None).unwrap();
+        let cursors = page.entries.iter().map(|entry| entry.cursor.parse());
+        let cursors: Vec<Cursor> = cursors.map(Result::unwrap).collect();
+        cursors
+            .into_iter()
+            .filter(|cursor| cursor.offset == 0)
+            .collect()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+struct Reading {
+    log: Log,
+    files: Vec<String>,
+    watcher: Arc<Watcher>,
+    // While somebody follows, whoever comes needs no inotify instance of his own.
+    _follower: Follower,
+    runtime: Runtime,
+}
+
+impl Reading {
+    fn new() -> Self {
+        let log = Log::new();
+        let files = log.cursors().into_iter().map(|cursor| {
+            let text = cursor.to_string();
+            let mut parts = text.splitn(3, '-');
+            format!("{}-{}", parts.next().unwrap(), parts.next().unwrap())
+        });
+        let files = files.collect();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let watcher = Watcher::new(log.path.clone());
+        let entered = runtime.enter();
+        let follower = Follower::new(&watcher, From::Last(0), Filter::default()).unwrap();
+        drop(entered);
+        Self {
+            log,
+            files,
+            watcher,
+            _follower: follower,
+            runtime,
+        }
+    }
+}
+
+thread_local! {
+    static READING: Reading = Reading::new();
+}
+
+/// `FILE-OFFSET-LEN`, with `0` for the newest file, and the number of lines behind a line break.
+pub fn log_place(bytes: &[u8]) {
+    let (place, lines) = first_line(bytes);
+    let lines = usize::from(lines.first().copied().unwrap_or(3));
+    let Ok(place) = std::str::from_utf8(place) else {
+        return;
+    };
+    READING.with(|reading| {
+        let place = match place.split_once('-') {
+            Some((file @ ("0" | "1" | "2"), place)) => {
+                let file: usize = file.parse().unwrap();
+                format!("{}-{place}", reading.files[2 - file])
+            }
+            _ => place.to_owned(),
+        };
+        if let Ok(cursor) = place.parse() {
+            reading.page_before(cursor, lines);
+            reading.rest_after(cursor);
+        }
+    });
+}
+
+impl Reading {
+    fn page_before(&self, cursor: Cursor, lines: usize) {
+        let filter = Filter::default();
+        let page = match last_lines(&self.log.path, lines, &filter, Some(cursor)) {
+            Err(TailError::Gone) => return,
+            page => page.unwrap(),
+        };
+        assert!(page.entries.len() <= lines);
+        is_of_log(page.entries.iter().map(|entry| entry.line.as_str()));
+        for entry in &page.entries {
+            let entry: Cursor = entry.cursor.parse().unwrap();
+            assert!(entry.file != cursor.file || entry.end() <= cursor.offset);
+        }
+        let mut text = last_lines_as_text(&self.log.path, lines, filter, Some(cursor)).unwrap();
+        assert_eq!((text.first, text.next), (page.first, page.next));
+        let mut all = Vec::new();
+        while let Some(block) = text.next_block().unwrap() {
+            all.extend(block);
+        }
+        let lines = page.entries.iter().map(|entry| format!("{}\n", entry.line));
+        assert_eq!(String::from_utf8(all).unwrap(), lines.collect::<String>());
+    }
+
+    fn rest_after(&self, cursor: Cursor) {
+        let _entered = self.runtime.enter();
+        let from = From::After(cursor);
+        let mut follower = Follower::new(&self.watcher, from, Filter::default()).unwrap();
+        let items = follower.rest().unwrap();
+        let entries: Vec<_> = items
+            .iter()
+            .enumerate()
+            .filter_map(|(at, item)| match item {
+                Item::Entry(entry) => Some(entry),
+                Item::Gap => {
+                    assert_eq!(at, 0, "only what was asked for is missing");
+                    None
+                }
+            })
+            .collect();
+        is_of_log(entries.iter().map(|entry| entry.line.as_str()));
+        if let Some(last) = entries.last() {
+            assert_eq!(last.line, "");
+        }
+    }
+}
+
+/// The lines stand in the log like that, one behind the other.
+fn is_of_log<'a>(lines: impl Iterator<Item = &'a str>) {
+    let lines: Vec<_> = lines.collect();
+    let all: Vec<_> = FILES.iter().flat_map(|file| file.lines()).collect();
+    assert!(
+        lines.is_empty() || all.windows(lines.len()).any(|window| window == lines),
+        "{lines:?}"
+    );
+}

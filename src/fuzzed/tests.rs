@@ -1,0 +1,73 @@
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::TARGETS;
+
+fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
+fn names_in(directory: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let names = entries.map(|entry| entry.unwrap().path());
+    names
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect()
+}
+
+fn corpus(name: &str) -> Vec<Vec<u8>> {
+    let entries = std::fs::read_dir(fuzz().join("corpus").join(name)).unwrap();
+    entries
+        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+        .collect()
+}
+
+#[test]
+fn each_has_a_program_and_a_corpus() {
+    let targets: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(names_in(&fuzz().join("fuzz_targets")), targets);
+    assert_eq!(names_in(&fuzz().join("corpus")), targets);
+}
+
+#[test]
+fn what_the_fuzzer_kept_breaks_nothing() {
+    for (name, target) in TARGETS {
+        let inputs = corpus(name);
+        assert!(!inputs.is_empty(), "{name}");
+        for input in inputs {
+            println!("{name}: {:?}", String::from_utf8_lossy(&input));
+            target(&input);
+        }
+    }
+}
+
+/// Any bytes, and the corpus with a few bytes changed.
+#[test]
+fn bytes_at_random_break_nothing() {
+    for (name, target) in TARGETS {
+        let change = (any::<prop::sample::Index>(), any::<u8>());
+        let changed = (prop::sample::select(corpus(name)), vec(change, 0..4)).prop_map(
+            |(mut input, changes)| {
+                for (at, byte) in changes {
+                    if !input.is_empty() {
+                        let at = at.index(input.len());
+                        input[at] = byte;
+                    }
+                }
+                input
+            },
+        );
+        let input = prop_oneof![1 => vec(any::<u8>(), 0..200), 4 => changed];
+        let mut runner = TestRunner::new(Config::with_cases(64));
+        runner
+            .run(&input, |input| {
+                target(&input);
+                Ok(())
+            })
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}

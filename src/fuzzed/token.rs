@@ -1,0 +1,124 @@
+//! Tokens and sessions: none counts that was not signed here, as it was signed, for what it is used.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::Value;
+
+use crate::auth::{
+    AUDIENCE, ConfiguredKeys, EndedSessions, Keyring, Scope, Scopes, Sessions, Signer,
+};
+use crate::config::Secret;
+
+const CONFIGURED: &str = "a configured key of a fuzzed daemon";
+const INSTANCE: &str = "an instance key of a fuzzed daemon";
+/// By which clocks may differ, and a little for a slow machine.
+const LEEWAY: f64 = 30.0;
+
+struct Auth {
+    keyring: Keyring,
+    sessions: Sessions,
+    tokens: [String; 2],
+    session: String,
+}
+
+static AUTH: LazyLock<Auth> = LazyLock::new(|| {
+    let (configured, instance) = (secret(CONFIGURED), secret(INSTANCE));
+    let keys = Arc::new(ConfiguredKeys::new(&configured, None));
+    let keyring = Keyring::new(Arc::clone(&keys), &instance);
+    let sessions = Sessions::new(keys, EndedSessions::default());
+    let signers = [Signer::configured(&configured), Signer::instance(&instance)];
+    let tokens = signers.map(|signer| {
+        let day = Duration::from_hours(24);
+        signer.sign("me", Scopes::ALL, day).unwrap()
+    });
+    let claims = keyring.verify(&tokens[0]).unwrap();
+    let (_, session) = sessions.begin(&claims).unwrap();
+    Auth {
+        keyring,
+        sessions,
+        tokens,
+        session,
+    }
+});
+
+fn secret(text: &str) -> Secret {
+    Secret::new(text.to_owned())
+}
+
+/// What the first byte says: `c` and `i` sign the claims that follow with the configured or the instance key, `m` changes
+/// valid ones (place, length, and what comes there), anything else is a token as it stands.
+pub fn token(bytes: &[u8]) {
+    match bytes {
+        [b'c', claims @ ..] => signed(claims, None),
+        [b'i', claims @ ..] => signed(claims, Some("instance")),
+        [b'm', place, removed, inserted @ ..] => {
+            let [configured, instance] = &AUTH.tokens;
+            for valid in [configured, instance, &AUTH.session] {
+                let place = usize::from(*place) * 2 % valid.len();
+                let end = valid.len().min(place + usize::from(*removed));
+                let inserted = String::from_utf8_lossy(inserted);
+                let changed = [&valid[..place], &inserted, &valid[end..]].concat();
+                if changed != *valid {
+                    refused(&changed);
+                }
+            }
+        }
+        _ => {
+            let text = String::from_utf8_lossy(bytes);
+            refused(&text);
+        }
+    }
+}
+
+fn refused(text: &str) {
+    assert!(AUTH.keyring.verify(text).is_err());
+    assert!(AUTH.sessions.verify(text).is_err());
+}
+
+/// Whoever has the key may sign anything: what counts is what the claims say.
+fn signed(claims: &[u8], key_id: Option<&str>) {
+    let Ok(claims) = serde_json::from_slice::<Value>(claims) else {
+        return;
+    };
+    let header = Header {
+        kid: key_id.map(str::to_owned),
+        ..Header::new(Algorithm::HS256)
+    };
+    let key = if key_id.is_some() {
+        INSTANCE
+    } else {
+        CONFIGURED
+    };
+    // The provider of signatures is installed with the keys.
+    let auth = &*AUTH;
+    let key = EncodingKey::from_secret(key.as_bytes());
+    let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+    let now = Timestamp::now().as_duration().as_secs_f64();
+    let verified = auth.keyring.verify(&token);
+    let session = auth.sessions.verify(&token);
+    assert!(verified.is_err() || session.is_err(), "both at once");
+    if verified.is_ok() || session.is_ok() {
+        assert!(claims["exp"].as_f64().unwrap() >= now - LEEWAY);
+        assert!(claims["nbf"].as_f64().is_none_or(|nbf| nbf <= now + LEEWAY));
+    }
+    if let Ok(verified) = verified {
+        assert_eq!(claims["sub"].as_str(), Some(verified.subject.as_str()));
+        assert!(!verified.subject.is_empty());
+        assert_eq!(claims["jti"].as_str(), verified.token_id.as_deref());
+        let audience = match &claims["aud"] {
+            Value::Array(all) => all.iter().any(|one| one == AUDIENCE),
+            one => one == AUDIENCE,
+        };
+        assert!(audience);
+        let words: Vec<_> = claims["scope"].as_str().unwrap().split(' ').collect();
+        for scope in Scope::ALL {
+            assert_eq!(
+                verified.scopes.contains(scope),
+                words.contains(&scope.as_str())
+            );
+        }
+    }
+}
