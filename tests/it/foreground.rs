@@ -49,6 +49,55 @@ fn unfinished_request(home: &Home) -> Connection {
 }
 
 #[test]
+fn a_stdout_that_nobody_reads_does_not_stop_the_service() {
+    // More events than pipe and queue hold.
+    const REQUESTS: usize = 20_000;
+    let mut home = Home::new();
+    home.set("LOG_FILE", "-");
+    let mut child = spawn(home.fullon(["run"]).stdout(Stdio::piped()));
+    let stdout = child.0.stdout.take().unwrap();
+    eventually("it serves", || {
+        home.run(["status"]).stdout.contains("Status:    running\n")
+    });
+    let mut connection = Connection::open(&home.public());
+    for _ in 0..REQUESTS / 100 {
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
+        connection.send_bytes(&request);
+        for _ in 0..100 {
+            assert_eq!(connection.answer("GET").status, 200);
+        }
+    }
+    home.run(["status"]).succeeds();
+    // Read again, it tells all that there was room for, and what there was not.
+    let lines = std::thread::spawn(move || {
+        let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+        lines.collect::<Vec<_>>()
+    });
+    home.mark("read-again");
+    home.run(["stop"]).succeeds();
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+    let lines = lines.join().unwrap();
+    let missing = lines
+        .iter()
+        .find(|line| line.contains("events are missing here"))
+        .unwrap();
+    let missing: usize = missing
+        .split_whitespace()
+        .find_map(|word| word.parse().ok())
+        .unwrap();
+    let logged = lines
+        .iter()
+        .filter(|line| line.contains("server=\"public\" method=GET path=\"/\" status=200"))
+        .count();
+    assert!(logged + missing >= REQUESTS, "{logged} + {missing}");
+    assert!(
+        lines.last().unwrap().contains("stopped"),
+        "{:?}",
+        lines.last()
+    );
+}
+
+#[test]
 fn a_second_signal_ends_one_that_was_replaced_at_once() {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "1h");
