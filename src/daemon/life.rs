@@ -41,6 +41,8 @@ pub struct Life {
 struct Meanwhile {
     stop: Option<Stop>,
     reloads: Vec<Reload>,
+    /// The successor has read who is signed out: dropped when it takes over, and asked of it again.
+    sign_outs: Vec<SignOutOrder>,
 }
 
 impl Meanwhile {
@@ -133,6 +135,9 @@ impl Life {
                     NotifyState::Status("serving; the last restart failed"),
                 ]);
                 restart.answer.give(Err(failure));
+                for order in meanwhile.sign_outs {
+                    self.sign_out(order);
+                }
                 for reload in meanwhile.reloads {
                     self.reloadable.carry_out(reload);
                 }
@@ -183,8 +188,7 @@ impl Life {
                 })),
                 // For whoever serves afterwards: the successor may have read its settings already.
                 Request::Reload(reload) => meanwhile.reloads.push(reload),
-                // The successor has read who is signed out.
-                Request::SignOut(order) => drop(order),
+                Request::SignOut(order) => meanwhile.sign_outs.push(order),
             }
         }
     }
