@@ -15,7 +15,7 @@ use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
 
 pub use log::{LogEntry, LogPage, StreamEnd, event};
-pub use problem::{Problem, SettingError};
+pub use problem::{NOTHING_AT, Problem, SettingError};
 pub use restart::{
     ExitCause, LastExit, MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT, ReloadDone, RestartDone,
     RestartRequest, SUCCESSOR_TIMEOUT, SettingChange,
@@ -218,9 +218,10 @@ pub struct StopAccepted {
     pub in_flight: u64,
     /// When the last of them is cut off, as RFC 3339 in UTC.
     pub deadline: String,
-    /// Seconds until then, for whoever has another clock.
-    #[serde(default)]
-    pub seconds_left: f64,
+    /// Seconds until then, 0 to 3600, for whoever has another clock.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub seconds_left: Option<f64>,
 }
 
 /// One setting.

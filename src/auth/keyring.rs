@@ -63,12 +63,17 @@ impl ConfiguredKeys {
     /// another one than before.
     pub fn change(&self, key: &Secret, grace: Duration) -> bool {
         let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let until = Instant::now().checked_add(grace);
         if keys.current.secret.expose() == key.expose() {
+            // A shorter grace holds for a key that was changed before, too.
+            keys.previous = keys
+                .previous
+                .take()
+                .and_then(|(key, before)| Some((key, before.min(until?))));
             return false;
         }
         let before = std::mem::replace(&mut keys.current, Key::new(key));
-        keys.previous = Instant::now()
-            .checked_add(grace)
+        keys.previous = until
             .filter(|_| !grace.is_zero())
             .map(|until| (before, until));
         true
@@ -96,21 +101,22 @@ impl ConfiguredKeys {
         Signer::configured(&self.read().current.secret).sign_claims(claims)
     }
 
-    /// What the token says, if it was signed with a key that counts.
+    /// What the token says, if it was signed with a key that counts; and how long that does, if it is the one before.
     pub(super) fn verify(
         &self,
         token: &str,
         validation: &Validation,
-    ) -> Result<ReadClaims, Refused> {
+    ) -> Result<(ReadClaims, Option<Duration>), Refused> {
         let keys = self.read();
         match (
             read_claims(token, &keys.current.decoding, validation),
             &keys.previous,
         ) {
             (Err(Refused::Signature), Some((key, until))) if Instant::now() < *until => {
-                read_claims(token, &key.decoding, validation)
+                let left = until.saturating_duration_since(Instant::now());
+                Ok((read_claims(token, &key.decoding, validation)?, Some(left)))
             }
-            (result, _) => result,
+            (result, _) => Ok((result?, None)),
         }
     }
 
@@ -144,8 +150,8 @@ impl Keyring {
     /// The first check that failed.
     pub fn verify(&self, token: &str) -> Result<Claims, Refused> {
         let header = read_header(token)?;
-        let claims = if header.kid.as_deref() == Some(INSTANCE_KEY_ID) {
-            read_claims(token, &self.instance, &self.validation)?
+        let (claims, key_left) = if header.kid.as_deref() == Some(INSTANCE_KEY_ID) {
+            (read_claims(token, &self.instance, &self.validation)?, None)
         } else {
             self.configured.verify(token, &self.validation)?
         };
@@ -153,6 +159,7 @@ impl Keyring {
             subject: claims.sub,
             token_id: claims.jti,
             scopes: Scopes::of_claim(&claims.scope),
+            key_left,
         })
     }
 }

@@ -48,6 +48,8 @@ pub struct Claims {
     pub token_id: Option<String>,
     /// What the token allows.
     pub scopes: Scopes,
+    /// How long the key still counts that it was signed with, if that is not the current one.
+    pub key_left: Option<Duration>,
 }
 
 /// Why a token was refused. Says nothing about its contents beyond the check that failed.

@@ -3,7 +3,7 @@
 //! A session is a signed value, and the table here only says which of them have ended: an `EventSource` that is told 401
 //! never tries again, so the process that comes after a crash has to accept a value that it has never seen. That is why the
 //! *configured* key signs it: the instance key dies with its process. Such a value takes its place in the table when it is
-//! first used. Whoever owns the table keeps what has ended for the next process (`State`, `Inheritance`).
+//! first used. Whoever owns the table keeps what has ended for the next process (`State`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +55,7 @@ impl From<Session> for Claims {
             subject: session.subject,
             token_id: Some(session.id.to_string()),
             scopes: session.scopes,
+            key_left: None,
         }
     }
 }
@@ -87,7 +88,12 @@ impl Sessions {
     /// The signing library refused; with HS256 that does not happen in practice.
     pub fn begin(&self, claims: &Claims) -> Result<(Session, String), SignError> {
         let now = Timestamp::now().as_second();
-        let lifetime = i64::try_from(SESSION_LIFETIME.as_secs()).unwrap_or(i64::MAX);
+        // What a key that was replaced can do ends with it.
+        let lifetime = claims
+            .key_left
+            .unwrap_or(SESSION_LIFETIME)
+            .min(SESSION_LIFETIME);
+        let lifetime = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
         let expires_at = Timestamp::from_second(now.saturating_add(lifetime));
         let session = Session {
             id: Uuid::new_v4(),
@@ -114,7 +120,7 @@ impl Sessions {
     ///
     /// The first check that failed.
     pub fn verify(&self, value: &str) -> Result<Session, Refused> {
-        let claims = self.keys.verify(value, &self.validation)?;
+        let (claims, _) = self.keys.verify(value, &self.validation)?;
         let id = claims.jti.ok_or(Refused::MissingClaim)?;
         let expires_at = claims.exp.as_i64().ok_or(Refused::Malformed)?;
         let session = Session {
@@ -202,7 +208,7 @@ impl Table {
 
 /// Sessions that were ended before their time: for this process, and for those that come later. Not forgotten when their time
 /// is over, because the clock may be set back.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedSessions {
     sessions: BTreeSet<Name>,
     /// All that expire until then have ended. Set when there are more than can be remembered: one too many signs
@@ -247,6 +253,7 @@ mod tests {
         Claims {
             subject: "me".into(),
             token_id: None,
+            key_left: None,
             scopes: Scopes::default().with(Scope::Logs),
         }
     }

@@ -14,8 +14,8 @@ pub use events::{LogEvent, LogEvents};
 pub use public::{HealthError, health};
 
 use crate::api::{
-    LogPage, Problem, ReloadDone, RestartDone, RestartRequest, SUCCESSOR_TIMEOUT, Status,
-    StopAccepted, StopRequest,
+    LogPage, NOTHING_AT, Problem, ReloadDone, RestartDone, RestartRequest, SUCCESSOR_TIMEOUT,
+    Status, StopAccepted, StopRequest,
 };
 use crate::auth::{Scopes, SignError, Signer};
 
@@ -253,14 +253,15 @@ impl AdminClient {
             return Err(self.stranger(format!("it answered {status}")));
         };
         Err(match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Refused {
-                base: self.base.to_string(),
-                problem,
-            },
-            StatusCode::NOT_FOUND => self.stranger(format!(
-                "{}; is that PORT rather than ADMIN_PORT?",
-                problem.detail
-            )),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
+                ClientError::Refused {
+                    base: self.base.to_string(),
+                    problem,
+                }
+            }
+            StatusCode::NOT_FOUND if problem.detail.starts_with(NOTHING_AT) => self.stranger(
+                format!("{}; is that PORT rather than ADMIN_PORT?", problem.detail),
+            ),
             _ => ClientError::Problem(problem),
         })
     }

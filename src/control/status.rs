@@ -61,7 +61,9 @@ impl Control {
             Found::Dead(pid) => Report::Dead(pid),
             Found::Absent(Ok(client)) => match client.status().await {
                 Ok(status) => Report::Running(Box::new(status)),
-                Err(error @ ClientError::Refused { .. }) => Report::Unknown(error),
+                Err(error @ (ClientError::Refused { .. } | ClientError::Problem(_))) => {
+                    Report::Unknown(error)
+                }
                 Err(_) => Report::NotRunning,
             },
             Found::Absent(Err(error)) if self.admin_url.is_some() => Report::Unknown(error),

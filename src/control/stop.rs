@@ -272,7 +272,15 @@ fn wait_for_exit(
 }
 
 fn time_left(accepted: &StopAccepted) -> Duration {
-    Duration::try_from_secs_f64(accepted.seconds_left).unwrap_or_default()
+    let by_the_clock = || {
+        let deadline: Timestamp = accepted.deadline.parse().ok()?;
+        Duration::try_from(deadline.duration_since(Timestamp::now())).ok()
+    };
+    accepted
+        .seconds_left
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .or_else(by_the_clock)
+        .unwrap_or_default()
 }
 
 fn end_by_signal(

@@ -51,7 +51,7 @@ struct Origins {
 struct Predecessor {
     bond: Bond,
     instance_key: Secret,
-    configured_key: Secret,
+    configured_key: Option<Secret>,
     previous_key: Option<PreviousKey>,
     stderr: OwnedFd,
     processes: Vec<Process>,
@@ -94,7 +94,7 @@ impl Origins {
             predecessor: Some(Predecessor {
                 bond,
                 instance_key: instance_key.secret(),
-                configured_key: configured_key.secret(),
+                configured_key: configured_key.map(|key| key.secret()),
                 previous_key: previous_key.map(|(key, counts_for)| PreviousKey {
                     secret: key.secret(),
                     counts_for: Duration::from_millis(counts_for),
@@ -109,11 +109,15 @@ impl Origins {
 impl Predecessor {
     /// The key that counts beside `key` for a while: the one that the predecessor had, or the one that it had before.
     fn previous_key(&self, key: &Secret, grace: Duration) -> Option<PreviousKey> {
-        if self.configured_key.expose() == key.expose() {
-            return self.previous_key.clone();
+        let configured = self.configured_key.clone()?;
+        if configured.expose() == key.expose() {
+            return self.previous_key.clone().map(|previous| PreviousKey {
+                counts_for: previous.counts_for.min(grace),
+                ..previous
+            });
         }
         Some(PreviousKey {
-            secret: self.configured_key.clone(),
+            secret: configured,
             counts_for: grace,
         })
     }

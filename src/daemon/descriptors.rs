@@ -6,9 +6,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::StartError;
 use crate::config::Limits;
+use crate::server::REFUSALS;
 
-/// For what is opened now and then: the log when it is rotated or read, `.env`, a successor's pipes, our own probes.
-const SPARE: u64 = 32;
+/// For what is opened now and then (the log when it is rotated or read, `.env`, a successor's pipes, our own probes), and for those
+/// who are told that there is no room, on each of both ports.
+const SPARE: u64 = 32 + 2 * (REFUSALS as u64 + 1);
 /// Connections to either port that there have to be room for.
 const LEAST: u64 = 4;
 

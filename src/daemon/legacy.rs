@@ -68,7 +68,7 @@ impl Legacy {
             pid_file: self.pid_file.path().to_owned(),
             lock: self.pid_file.share()?,
             instance_key: self.state.instance_key.clone(),
-            configured_key: StoredKey::new(reloadable.keys.current().expose()),
+            configured_key: Some(StoredKey::new(reloadable.keys.current().expose())),
             previous_key: reloadable.keys.previous().map(|previous| {
                 let counts_for = u64::try_from(previous.counts_for.as_millis());
                 let key = StoredKey::new(previous.secret.expose());

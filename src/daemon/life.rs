@@ -94,12 +94,19 @@ impl Life {
 
     /// Ends a session, for this process and those that follow.
     fn sign_out(&mut self, order: SignOutOrder) {
-        let sessions = &self.reloadable.sessions;
-        sessions.end(&order.session);
-        self.legacy.state.ended_sessions = sessions.ended();
-        self.legacy.write_state();
+        self.reloadable.sessions.end(&order.session);
+        self.note_ended_sessions();
         // Whoever waited may have gone.
         let _ = order.answer.send(());
+    }
+
+    /// For whoever comes next: also those that had to make room for others.
+    fn note_ended_sessions(&mut self) {
+        let ended = self.reloadable.sessions.ended();
+        if self.legacy.state.ended_sessions != ended {
+            self.legacy.state.ended_sessions = ended;
+            self.legacy.write_state();
+        }
     }
 
     /// Tries to be replaced. `None` when it goes on as before.
@@ -152,6 +159,7 @@ impl Life {
         restart: &Restart,
     ) -> (Result<Successor, RestartFailure>, Meanwhile) {
         let mut meanwhile = Meanwhile::default();
+        self.note_ended_sessions();
         let prepared = self.legacy.prepare(&restart.by, &self.reloadable);
         let (command, inheritance) = match prepared {
             Ok(prepared) => prepared,
@@ -320,6 +328,7 @@ impl Life {
         };
         legacy.kill_predecessors();
         force(&shutdown, &servers).await;
+        legacy.state.ended_sessions = reloadable.sessions.ended();
         tracing::info!("stopped");
         reloadable.log.settle(Duration::from_secs(5));
         let cause = if matches!(ended, Ended::Interrupted) {

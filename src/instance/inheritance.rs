@@ -75,8 +75,8 @@ pub struct Inheritance {
     pub lock: File,
     /// Secret with which verbs sign: one that read the state file before the handover must be understood after it.
     pub instance_key: StoredKey,
-    /// Secret with which tokens are signed.
-    pub configured_key: StoredKey,
+    /// Secret with which tokens are signed; `None` from a daemon that did not tell.
+    pub configured_key: Option<StoredKey>,
     /// The one before, and how many milliseconds it still counts.
     pub previous_key: Option<(StoredKey, u64)>,
     /// Where errors go until there is a log.
@@ -95,7 +95,7 @@ struct Text {
     by: String,
     pid_file: PathBuf,
     instance_key: StoredKey,
-    configured_key: StoredKey,
+    configured_key: Option<StoredKey>,
     previous_key: Option<(StoredKey, u64)>,
     sockets: Vec<(Role, Option<SocketAddr>)>,
     predecessors: Vec<u32>,
@@ -255,7 +255,7 @@ mod tests {
             pid_file: "/a/pid".into(),
             lock: file.try_clone().unwrap(),
             instance_key: StoredKey::new("k"),
-            configured_key: StoredKey::new("c"),
+            configured_key: Some(StoredKey::new("c")),
             previous_key: Some((StoredKey::new("p"), 5)),
             stderr: file.try_clone().unwrap().into(),
             sockets: vec![InheritedSocket {

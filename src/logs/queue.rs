@@ -41,6 +41,8 @@ struct Backlog {
     progress: Condvar,
     is_stalled: AtomicBool,
     lost: AtomicU64,
+    /// A wake is on its way: one is enough, and more would take the room of events.
+    is_woken: AtomicBool,
 }
 
 /// The end where they are taken out.
@@ -75,25 +77,52 @@ impl Queue {
         (queue, guard)
     }
 
-    /// Nothing, but it makes the writer flush.
+    /// Makes the writer flush, and says what is missing if there is room for it by now.
     pub fn wake(&mut self) {
-        let _ = self.writer.write(b"");
+        if !self.backlog.is_woken.swap(true, Ordering::AcqRel) {
+            let _ = self.writer.write(b"");
+        }
+        if self.backlog.is_stalled.load(Ordering::Acquire) && self.backlog.reserve() {
+            self.set_stalled(false);
+            if !self.say_what_is_missing() {
+                self.backlog.release();
+            }
+        }
     }
 
-    fn send(&mut self, event: &[u8]) {
+    /// Sends a line for which there is room.
+    fn send(&mut self, line: &[u8]) {
         if let Some(health) = &self.health {
             health.count_queued();
         }
         // It fails for a queue that is full, and there is room.
-        let _ = self.writer.write(event);
+        let _ = self.writer.write(line);
+    }
+
+    /// Whether anything was, in a line that takes the room of one.
+    fn say_what_is_missing(&mut self) -> bool {
+        let lost = self.backlog.lost.swap(0, Ordering::AcqRel);
+        if lost > 0 {
+            let message = format!("{lost} events are missing here: the log took nothing");
+            let line = own_line(self.format, module_path!(), &message);
+            self.send(line.as_bytes());
+        }
+        lost > 0
     }
 
     fn set_stalled(&self, is_stalled: bool) {
-        if self.backlog.is_stalled.swap(is_stalled, Ordering::AcqRel) != is_stalled
-            && let Some(health) = &self.health
-        {
-            let text = "the log takes nothing: events are counted, not logged";
-            health.report(|troubles| troubles.stalled = is_stalled.then(|| text.to_owned()));
+        if self.backlog.is_stalled.load(Ordering::Acquire) == is_stalled {
+            return;
+        }
+        let set = || self.backlog.is_stalled.store(is_stalled, Ordering::Release);
+        match &self.health {
+            // Together, or another thread's news would be overwritten.
+            Some(health) => health.report(|troubles| {
+                set();
+                let text = "the log takes nothing: events are counted, not logged";
+                troubles.stalled = is_stalled.then(|| text.to_owned());
+            }),
+            None => set(),
         }
     }
 }
@@ -106,12 +135,8 @@ impl Write for Queue {
             return Ok(event.len());
         }
         self.set_stalled(false);
-        let lost = self.backlog.lost.swap(0, Ordering::AcqRel);
-        if lost > 0 {
-            self.backlog.waiting.fetch_add(1, Ordering::AcqRel);
-            let message = format!("{lost} events are missing here: the log took nothing");
-            let line = own_line(self.format, module_path!(), &message);
-            self.send(line.as_bytes());
+        if self.say_what_is_missing() {
+            self.backlog.waiting.fetch_add(1, Ordering::SeqCst);
         }
         self.send(event);
         Ok(event.len())
@@ -135,32 +160,36 @@ impl Backlog {
         }
     }
 
+    // One side writes `sleepers` and reads the others, the other side the reverse: only in one order of all do they not miss
+    // each other.
     fn reserve(&self) -> bool {
         let more = |waiting| (waiting < ROOM).then_some(waiting + 1);
-        let order = Ordering::AcqRel;
-        self.waiting
-            .fetch_update(order, Ordering::Acquire, more)
-            .is_ok()
+        let order = Ordering::SeqCst;
+        self.waiting.fetch_update(order, order, more).is_ok()
+    }
+
+    fn release(&self) {
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn wait_for_progress(&self) -> bool {
-        self.sleepers.fetch_add(1, Ordering::AcqRel);
-        let before = self.taken.load(Ordering::Acquire);
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        let before = self.taken.load(Ordering::SeqCst);
         let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = |(): &mut ()| {
-            self.taken.load(Ordering::Acquire) == before
-                && self.waiting.load(Ordering::Acquire) >= ROOM
+            self.taken.load(Ordering::SeqCst) == before
+                && self.waiting.load(Ordering::SeqCst) >= ROOM
         };
         let waited = self.progress.wait_timeout_while(wake, PATIENCE, is_same);
-        self.sleepers.fetch_sub(1, Ordering::AcqRel);
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
         let timed_out = waited.unwrap_or_else(PoisonError::into_inner).1;
         !timed_out.timed_out()
     }
 
     fn note_taken(&self) {
-        self.waiting.fetch_sub(1, Ordering::AcqRel);
-        self.taken.fetch_add(1, Ordering::AcqRel);
-        if self.sleepers.load(Ordering::Acquire) > 0 {
+        self.release();
+        self.taken.fetch_add(1, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
             drop(self.wake.lock());
             self.progress.notify_all();
         }
@@ -170,7 +199,9 @@ impl Backlog {
 impl<W: Write> Write for Outlet<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let written = self.inner.write_all(event);
-        if !event.is_empty() {
+        if event.is_empty() {
+            self.backlog.is_woken.store(false, Ordering::Release);
+        } else {
             self.backlog.note_taken();
         }
         written.map(|()| event.len())
@@ -196,6 +227,9 @@ mod tests {
 
     impl Write for Gate {
         fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+            if event.is_empty() {
+                return Ok(0);
+            }
             // Without a giver of permits everything is taken.
             let _ = self.permits.recv();
             let _ = self.taken.send(String::from_utf8_lossy(event).into_owned());
@@ -214,13 +248,15 @@ mod tests {
             permits: waiting,
             taken,
         };
-        let (queue, guard) = Queue::new(gate, "gate", LogFormat::Text, None);
+        let health = Some(Arc::default());
+        let (queue, guard) = Queue::new(gate, "gate", LogFormat::Text, health);
         (queue, guard, permits, seen)
     }
 
     #[test]
     fn what_takes_nothing_stops_nobody_and_what_is_missing_is_said_where_it_is_missing() {
         let (mut queue, guard, permits, seen) = queue();
+        let health = queue.health.clone().unwrap();
         for _ in 0..ROOM {
             queue.write_all(b"before\n").unwrap();
         }
@@ -238,8 +274,13 @@ mod tests {
         while !queue.backlog.reserve() {
             std::thread::yield_now();
         }
-        queue.backlog.waiting.fetch_sub(1, Ordering::AcqRel);
-        queue.write_all(b"after\n").unwrap();
+        queue.backlog.release();
+        assert!(health.failure().unwrap().contains("takes nothing"));
+        // Nobody need log anything for it to be over.
+        for _ in 0..2 * MARGIN {
+            queue.wake();
+        }
+        assert_eq!(health.failure(), None);
         drop(permits);
         for _ in 1..ROOM {
             assert_eq!(seen.recv().unwrap(), "before\n");
@@ -249,8 +290,10 @@ mod tests {
                 .unwrap()
                 .contains("1000 events are missing here")
         );
+        queue.write_all(b"after\n").unwrap();
         assert_eq!(seen.recv().unwrap(), "after\n");
         drop(guard);
+        assert_eq!(queue.backlog.waiting.load(Ordering::SeqCst), 0);
     }
 
     #[test]

@@ -251,7 +251,7 @@ impl AdminApi {
             pid: std::process::id(),
             in_flight: context.usage().in_flight.saturating_sub(1),
             deadline: deadline.to_string(),
-            seconds_left: over.saturating_duration_since(Instant::now()).as_secs_f64(),
+            seconds_left: Some(over.saturating_duration_since(Instant::now()).as_secs_f64()),
         }))
     }
 
@@ -378,7 +378,7 @@ impl AdminApi {
     ///
     /// Server-sent events (HTML standard, section 9.2): `log` with a `LogEntry` as data and its cursor as id, first
     /// the last lines and then each new one; `gap` where lines are missing, because the place asked for is gone or a
-    /// rotated file was removed before it was read; `end` with a `StreamEnd` when the daemon stops or is replaced. At the beginning and
+    /// rotated file was removed before it was read; `end` with a `StreamEnd` when the daemon stops or is replaced, or the session that opened it ends. At the beginning and
     /// at least every 15 s a comment, with the id of the place that was reached.
     #[oai(
         path = "/admin/logs/stream",
@@ -475,11 +475,23 @@ impl AdminApi {
         refuse_unless_in_charge(context)?;
         let session = caller.session;
         let id = session.id;
-        ordered(context, |answer| {
-            Order::SignOut(SignOutOrder { session, answer })
-        })
-        .await?;
-        audit.accepted_for_session(id);
+        let audit = Arc::clone(audit.0);
+        let orders = context.orders.clone();
+        // Carried out, it is in the audit trail, also when the client has gone meanwhile.
+        let ended = tokio::spawn(async move {
+            let (answer, ended) = oneshot::channel();
+            let _ = orders
+                .send(Order::SignOut(SignOutOrder { session, answer }))
+                .await;
+            let ended = ended.await;
+            if ended.is_ok() {
+                audit.accepted_for_session(id);
+            }
+            ended
+        });
+        if !matches!(ended.await, Ok(Ok(()))) {
+            return Err(out_of_charge());
+        }
         Ended::new(&gate.cookie)
             .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
     }
@@ -518,10 +530,12 @@ async fn ordered<T>(
     let (answer, outcome) = oneshot::channel();
     // Whoever takes no more orders drops this one, and its answer with it.
     let _ = context.orders.send(order(answer)).await;
-    outcome.await.map_err(|_| {
-        let detail = "the daemon is stopping, or was replaced meanwhile: ask again";
-        Failure::new(StatusCode::CONFLICT, detail)
-    })
+    outcome.await.map_err(|_| out_of_charge())
+}
+
+fn out_of_charge() -> Failure {
+    let detail = "the daemon is stopping, or was replaced meanwhile: ask again";
+    Failure::new(StatusCode::CONFLICT, detail)
 }
 
 impl std::convert::From<&RestartFailure> for Failure {

@@ -1,4 +1,4 @@
-//! Who asked for a change, and whether it was allowed: one event for each.
+//! Who asked for a change, and whether it was allowed: one event for each, and another if what was accepted failed.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -74,16 +74,18 @@ impl Audit {
         );
     }
 
-    /// The answer, if it was not accepted before.
+    /// The answer: that it is refused, or that what was accepted has failed.
     pub fn answered(&self, status: StatusCode, reason: &str) {
-        if self.is_decided.swap(true, Ordering::Relaxed) {
-            return;
-        }
+        let outcome = match self.is_decided.swap(true, Ordering::Relaxed) {
+            false => "refused",
+            true if status.is_success() => return,
+            true => "failed",
+        };
         let caller = self.caller.get();
         tracing::warn!(
             target: "audit",
             action = self.action,
-            outcome = "refused",
+            outcome,
             subject = caller.map(|caller| &*caller.subject),
             token_id = caller.and_then(|caller| caller.token_id.as_deref()),
             peer = %self.peer,
@@ -97,8 +99,10 @@ impl Audit {
 impl Drop for Audit {
     /// The client went away before there was an answer, and before anything was begun.
     fn drop(&mut self) {
-        let status = StatusCode::from_u16(super::service::CLIENT_GONE).unwrap_or_default();
-        self.answered(status, "the client went away");
+        if !self.is_decided.load(Ordering::Relaxed) {
+            let status = StatusCode::from_u16(super::service::CLIENT_GONE).unwrap_or_default();
+            self.answered(status, "the client went away");
+        }
     }
 }
 

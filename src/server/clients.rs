@@ -150,3 +150,14 @@ impl Drop for Gauge<'_> {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_counted_by_their_place_in_the_list() {
+        let places = Limit::ALL.into_iter().enumerate();
+        assert!({ places }.all(|(place, limit)| limit as usize == place));
+    }
+}

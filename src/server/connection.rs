@@ -30,19 +30,22 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(20);
 /// Once stopping: how long a client that may never end what it began (headers, the reading of a stream) is waited for.
 const STUCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Serves a connection to its end.
+/// How often what has come is given the chance to be read before a connection has to go.
+const READ_LOOKS: u32 = 16;
+/// How soon a connection that has to go, and was asked something just then, is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Serves a connection to its end. Returns the stream if its client may still send, and should be able to read its answer first.
 pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     progress: Arc<Progress>,
     service: Arc<Service>,
     shutdown: Shutdown,
-) {
+) -> Option<Arc<TcpStream>> {
     // Without it an answer may wait for the client's acknowledgement; a failure costs only that.
     let _ = stream.set_nodelay(true);
-    let Ok(local) = stream.local_addr() else {
-        return;
-    };
+    let local = stream.local_addr().ok()?;
     let socket = Socket {
         stream: Arc::new(stream),
         progress: Arc::clone(&progress),
@@ -65,39 +68,40 @@ pub(super) async fn serve(
     tokio::select! {
         biased;
         // How a connection ends is its client's affair: what matters was logged with the request.
-        _ = &mut connection => {
-            if progress.lingers() {
-                unread::linger(&stream).await;
-            }
-            return;
-        }
+        _ = &mut connection => return progress.lingers().then_some(stream),
         log = progress.handed_over() => {
+            // The answer goes on without hyper.
+            let _in_flight = progress.begin();
             let socket = connection.into_parts().io.into_inner();
-            return stream_log(log, socket, &shutdown).await;
+            stream_log(log, socket, &shutdown).await;
+            return None;
         }
         () = shutdown.idle_closed() => {}
         (limit, wait) = timed_out(&progress, limits, &stream) => {
-            return close(limit, wait, &progress, &service, peer, &stream).await;
+            let is_told = close(limit, wait, &progress, &service, peer, &stream);
+            return is_told.then_some(stream);
         }
-        () = gone_for_another(&progress, &stream) => return,
+        () = gone_for_another(&progress, &stream) => return None,
     }
     if progress.is_untouched() {
         let _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, stream.readable()).await;
     }
-    if !(progress.is_between_requests() && unread::is_left(&stream)) {
+    if !(progress.is_idle() && unread::is_left(&stream)) {
         Pin::new(&mut connection).graceful_shutdown();
     }
     // Otherwise the request that waits is read and its answer, like all by now, says `Connection: close`.
     tokio::select! {
         biased;
-        _ = &mut connection => {}
+        _ = &mut connection => return progress.lingers().then_some(stream),
         log = progress.handed_over() => {
+            let _in_flight = progress.begin();
             let socket = connection.into_parts().io.into_inner();
             stream_log(log, socket, &shutdown).await;
         }
         () = stuck(&progress) => {}
         () = shutdown.forced() => {}
     }
+    None
 }
 
 /// The rest of a connection on which the log is followed. Once stopping, a client that does not read is not waited for.
@@ -122,6 +126,7 @@ async fn timed_out(progress: &Progress, limits: &Limits, stream: &TcpStream) -> 
     // hyper's own timeout sets a timer for each request. This one looks again at least so often that no wait that begins
     // meanwhile is over before.
     let look = limits.header_timeout.min(limits.idle_timeout);
+    let mut is_spared = false;
     loop {
         let now = Instant::now();
         let awaited = progress.awaited().and_then(|(wait, since)| {
@@ -135,10 +140,12 @@ async fn timed_out(progress: &Progress, limits: &Limits, stream: &TcpStream) -> 
         });
         let mut next = now + look;
         if let Some((limit, wait, deadline)) = awaited {
-            // A request that has come in time is served, though nobody has read it yet.
-            let has_asked = wait == Wait::Request && unread::is_left(stream);
-            if deadline <= now && !has_asked {
-                return (limit, wait);
+            if deadline <= now {
+                // A request that has come in time is served, though nobody has read it yet.
+                if is_spared || wait != Wait::Request || !unread::is_left(stream) {
+                    return (limit, wait);
+                }
+                is_spared = true;
             }
             if deadline > now {
                 next = next.min(deadline);
@@ -148,35 +155,39 @@ async fn timed_out(progress: &Progress, limits: &Limits, stream: &TcpStream) -> 
     }
 }
 
-/// Ends a connection whose client took too long.
-async fn close(
+/// Ends a connection whose client took too long. Whether it is told.
+fn close(
     limit: Limit,
     wait: Wait,
     progress: &Progress,
     service: &Service,
     peer: SocketAddr,
     stream: &TcpStream,
-) {
-    if wait == Wait::Head && progress.has_partial_head() {
+) -> bool {
+    let is_told = wait == Wait::Head && progress.has_partial_head();
+    if is_told {
         let answer = service.unread(StatusCode::REQUEST_TIMEOUT, peer);
         // Whoever does not read it does not learn why.
         let _ = stream.try_write(&answer);
-        unread::linger(stream).await;
     } else {
         service.clients().hit(limit);
     }
+    is_told
 }
 
 /// Returns once the connection has to make room for another, and nothing is lost by it.
 async fn gone_for_another(progress: &Progress, stream: &TcpStream) {
     progress.evicted().await;
+    let mut looks = 0..READ_LOOKS;
     loop {
         match progress.waits_for_client() {
-            // It has asked just now; its answer, as of all that have to go, says `Connection: close`.
-            None => std::future::pending().await,
+            // It has asked just now. An answer that has not begun says `Connection: close`; otherwise it goes afterwards.
+            None => tokio::time::sleep(LOOK_AGAIN).await,
             // What has come is read first: it may be a request.
             Some((Wait::Head | Wait::Request, _))
-                if !progress.has_partial_head() && unread::is_left(stream) =>
+                if !progress.has_partial_head()
+                    && unread::is_left(stream)
+                    && looks.next().is_some() =>
             {
                 tokio::task::yield_now().await;
             }
@@ -234,7 +245,11 @@ impl Socket {
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.stream.poll_write_ready(context))?;
+            let readiness = self.stream.poll_write_ready(context);
+            if readiness.is_pending() {
+                self.progress.is_blocked();
+            }
+            ready!(readiness)?;
             match write(&self.stream) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 other => {

@@ -54,8 +54,9 @@ const BACKLOG: u32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often at most it is logged that connections cannot be accepted.
 const ACCEPT_REPORT: Duration = Duration::from_mins(1);
-/// Connections that are told at once that there is no room; further ones are just closed.
-const REFUSALS: usize = 16;
+/// Connections to one port that are refused, and whose clients may read why before they are closed; further ones are just closed.
+/// Each is a descriptor beyond those that clients are given.
+pub const REFUSALS: usize = 4;
 
 /// Binds a listener for [`run`].
 ///
@@ -121,9 +122,16 @@ pub async fn run(listener: TcpListener, service: Arc<Service>, shutdown: Shutdow
             Arc::clone(&service),
             shutdown.clone(),
         );
+        let refusals = Arc::clone(&refusals);
         connections.spawn(async move {
-            served.await;
+            let left = served.await;
+            // Whoever lingers takes nobody's place.
             drop(slot);
+            if let Some(stream) = left
+                && let Ok(_permit) = refusals.try_acquire()
+            {
+                unread::linger(&stream).await;
+            }
         });
     };
     let mut failures = AcceptFailures::default();

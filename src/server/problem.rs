@@ -12,7 +12,7 @@ use poem_openapi::error::ParseParamError;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
 
-use crate::api::{Problem, SettingError};
+use crate::api::{NOTHING_AT, Problem, SettingError};
 use crate::auth::{Refused, Scope};
 use crate::config::{self, Problems};
 
@@ -108,7 +108,7 @@ impl Failure {
 
     /// RFC 6585, section 4: too many tokens that did not count.
     pub fn too_many(wait: Duration) -> Self {
-        let seconds = wait.as_secs().max(1);
+        let seconds = wait.as_secs() + 1;
         let detail = format!(
             "too many tokens of this peer did not count: wait {seconds} s; one that counts is accepted at any time, and `fullon token` prints one"
         );
@@ -184,7 +184,7 @@ pub fn problem_of(
     }
     let status = error.status();
     let detail = match status {
-        StatusCode::NOT_FOUND => format!("there is nothing at {path}"),
+        StatusCode::NOT_FOUND => format!("{NOTHING_AT} {path}"),
         StatusCode::METHOD_NOT_ALLOWED => format!("{path} does not know this method"),
         _ => match error.downcast_ref::<ParseParamError>() {
             Some(error) => format!("parameter `{}`: {}", error.name, error.reason),

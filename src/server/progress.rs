@@ -42,6 +42,12 @@ pub(super) struct Progress {
     has_partial_head: AtomicBool,
     /// An answer is on its way to the client.
     is_sending: AtomicBool,
+    /// Something was written that the socket has not taken whole. A request ends when hyper has its answer, which is before.
+    is_unflushed: AtomicBool,
+    /// The client does not take what is sent.
+    is_blocked: AtomicBool,
+    /// Part of a request's body was left unread.
+    has_unread_body: AtomicBool,
     /// The server has asked for its body, so it has its head.
     is_body_asked: AtomicBool,
     /// What follows the answer's head.
@@ -75,6 +81,9 @@ impl Default for Progress {
             writes: AtomicU32::default(),
             has_partial_head: AtomicBool::default(),
             is_sending: AtomicBool::default(),
+            is_unflushed: AtomicBool::default(),
+            is_blocked: AtomicBool::default(),
+            has_unread_body: AtomicBool::default(),
             is_body_asked: AtomicBool::default(),
             stream: Mutex::default(),
             is_flushed: AtomicBool::default(),
@@ -98,6 +107,7 @@ impl Progress {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.has_partial_head.store(false, Ordering::Relaxed);
         self.body_refused.store(0, Ordering::Relaxed);
+        self.has_unread_body.store(false, Ordering::Relaxed);
         InFlight(Arc::clone(self))
     }
 
@@ -109,7 +119,14 @@ impl Progress {
 
     pub fn has_written(&self) {
         self.writes.fetch_add(1, Ordering::Relaxed);
-        if self.is_sending.load(Ordering::Relaxed) {
+        self.is_unflushed.store(true, Ordering::Relaxed);
+        self.is_blocked.store(false, Ordering::Relaxed);
+    }
+
+    /// The client has not taken what was sent before.
+    pub fn is_blocked(&self) {
+        self.is_unflushed.store(true, Ordering::Relaxed);
+        if !self.is_blocked.swap(true, Ordering::Relaxed) {
             self.restart_wait();
         }
     }
@@ -142,8 +159,14 @@ impl Progress {
         self.lingers.store(true, Ordering::Relaxed);
     }
 
+    /// A request's body was not read to its end, so the client may still send it.
+    pub fn leave_body_unread(&self) {
+        self.has_unread_body.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client may still send when the connection ends.
     pub fn lingers(&self) -> bool {
-        self.lingers.load(Ordering::Relaxed)
+        self.lingers.load(Ordering::Relaxed) || self.has_unread_body.load(Ordering::Relaxed)
     }
 
     /// Asks the connection to go.
@@ -163,8 +186,13 @@ impl Progress {
 
     /// What the client is waited for, and since when.
     pub fn awaited(&self) -> Option<(Wait, Instant)> {
-        let wait = if !self.is_between_requests() {
-            if self.is_sending.load(Ordering::Relaxed) {
+        let is_sending =
+            self.is_sending.load(Ordering::Relaxed) || self.is_unflushed.load(Ordering::Relaxed);
+        let wait = if is_sending || !self.is_between_requests() {
+            if is_sending {
+                if !self.is_blocked.load(Ordering::Relaxed) {
+                    return None;
+                }
                 Wait::Reading
             } else if self.awaits_body.load(Ordering::Relaxed) {
                 Wait::Body
@@ -191,6 +219,9 @@ impl Progress {
     pub fn has_flushed(&self) {
         let is_head_done = self.is_body_asked.load(Ordering::Relaxed);
         self.is_flushed.store(is_head_done, Ordering::Relaxed);
+        if self.is_unflushed.swap(false, Ordering::Relaxed) {
+            self.restart_wait();
+        }
     }
 
     /// The stream that goes on behind the answer's head, once the head is written. Asked by the task that drives the
@@ -204,6 +235,11 @@ impl Progress {
             stream.take().map_or(Poll::Pending, Poll::Ready)
         })
         .await
+    }
+
+    /// Whether there is no request, and no answer that still has to be sent.
+    pub fn is_idle(&self) -> bool {
+        self.is_between_requests() && !self.is_unflushed.load(Ordering::Relaxed)
     }
 
     pub fn is_between_requests(&self) -> bool {
@@ -237,7 +273,6 @@ impl InFlight {
 
     /// Ties the request's end to that of its answer's body.
     pub fn until_sent<B>(self, body: B) -> Tracked<B> {
-        self.0.restart_wait();
         self.0.is_sending.store(true, Ordering::Relaxed);
         Tracked {
             body,

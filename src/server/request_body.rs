@@ -41,8 +41,18 @@ impl RequestBody {
     }
 
     fn fail<T>(&self, limit: Limit) -> Poll<Option<io::Result<T>>> {
+        self.progress.awaits_body(false);
         self.progress.refuse_body(limit);
         Poll::Ready(Some(Err(io::Error::other(limit.as_str()))))
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.progress.awaits_body(false);
+        if !self.inner.is_end_stream() {
+            self.progress.leave_body_unread();
+        }
     }
 }
 

@@ -12,7 +12,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const RESOURCE: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const OPENER: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
-/// Adds what the answer does not say itself. Nothing of the admin API is stored, or given to pages of others.
+/// Adds what the answer does not say itself. Nothing of the admin API is stored, whatever it says, or given to pages of others.
 pub fn add(headers: &mut HeaderMap, is_admin: bool) {
     if is_admin {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -134,12 +134,16 @@ impl Service {
                 self.clients.hit(Limit::Refused);
                 "there is no room for another connection, and all are busy: try again".into()
             }
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
                 self.clients.hit(Limit::HeaderSize);
                 format!(
-                    "the head of a request may have {} bytes and a hundred fields",
+                    "the head of a request may have {} bytes and {MAX_HEADERS} fields",
                     limits.max_header_size
                 )
+            }
+            StatusCode::URI_TOO_LONG => {
+                self.clients.hit(Limit::HeaderSize);
+                format!("the address of a request may have {MAX_URI} bytes")
             }
             _ => "this is not a request of HTTP/1.1 (RFC 9112)".into(),
         };
@@ -316,6 +320,9 @@ impl Service {
 }
 
 const HEALTH: &str = "/health";
+/// hyper's own limits: fields of a head, and bytes of the address in it.
+const MAX_HEADERS: usize = 100;
+const MAX_URI: usize = 65_534;
 
 /// What nginx logs for a client that went away before it was answered.
 pub(super) const CLIENT_GONE: u16 = 499;

@@ -66,7 +66,7 @@ impl Slots {
     ///
     /// # Errors
     ///
-    /// Everybody has a request in flight.
+    /// Everybody has a request in flight, or those who have to go are not gone in time.
     pub async fn take(self: &Arc<Self>, progress: &Arc<Progress>) -> (Result<Slot, Full>, usize) {
         let deadline = Instant::now() + PATIENCE;
         let mut evicted = 0;
@@ -103,10 +103,12 @@ impl Slots {
         let mut before = 0;
         let mut may_go = Vec::new();
         for progress in taken.connections.values() {
-            if progress.is_evicted() {
-                before += 1;
-            } else if let Some((wait, since)) = progress.waits_for_client() {
-                may_go.push((wait, since, progress));
+            if let Some((wait, since)) = progress.waits_for_client() {
+                if progress.is_evicted() {
+                    before += 1;
+                } else {
+                    may_go.push((wait, since, progress));
+                }
             }
         }
         let at_once = (self.most / SHARE).clamp(1, MOST_AT_ONCE);

@@ -263,8 +263,50 @@ fn when_all_are_busy_one_more_is_told_so() {
         connection.send("GET", "/admin/status", &headers, "");
         connection.answer("GET").status == 200
     });
-    let refused = "fullon_http_limit_hits_total{server=\"admin\",limit=\"refused\"}";
-    assert!(metric(&home, refused) >= 1);
+    let hits = |limit: &str| {
+        let name = format!("fullon_http_limit_hits_total{{server=\"admin\",limit=\"{limit}\"}}");
+        metric(&home, &name)
+    };
+    assert!(hits("refused") >= 1);
+    assert_eq!(hits("evicted"), 0);
+}
+
+#[test]
+fn who_follows_the_log_stays_and_who_is_idle_goes() {
+    let mut home = Home::new();
+    home.set("ADMIN_MAX_CONNECTIONS", "3");
+    home.run(["start"]).succeeds();
+    let bearer = home.bearer();
+    let headers = [("Authorization", bearer.as_str())];
+    let ask = || {
+        let mut connection = Connection::open(&home.admin());
+        connection.send("GET", "/admin/status", &headers, "");
+        assert_eq!(connection.answer("GET").status, 200);
+        connection
+    };
+    let mut follower = Connection::open(&home.admin());
+    follower.send("GET", "/admin/logs/stream?lines=0", &headers, "");
+    assert_eq!(follower.head().status, 200);
+    let kept: Vec<_> = (0..6).map(|_| ask()).collect();
+    home.mark("still-followed");
+    eventually("the line comes", || {
+        follower.line().contains("still-followed")
+    });
+    let evicted = "fullon_http_limit_hits_total{server=\"admin\",limit=\"evicted\"}";
+    assert!(metric(&home, evicted) >= 4);
+    drop(kept);
+}
+
+#[test]
+fn a_refusal_reaches_a_client_that_sends_its_body_first() {
+    let home = Home::started();
+    for _ in 0..20 {
+        let mut connection = Connection::open(&home.admin());
+        let body = " ".repeat(500 * 1024);
+        let head = "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 512000\r\n\r\n";
+        connection.send_bytes(format!("{head}{body}").as_bytes());
+        connection.answer("POST").is_problem(401, "Authorization");
+    }
 }
 
 #[test]
@@ -299,7 +341,7 @@ fn what_is_no_request_or_too_large_is_a_problem_and_in_the_log() {
         send(&format!(
             "GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"
         ))
-        .is_problem(431, "a hundred fields");
+        .is_problem(431, "100 fields");
         let body = "x".repeat(3000);
         send(&format!(
             "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000\r\n\r\n{body}"
@@ -356,6 +398,69 @@ fn an_answer_that_is_not_read_is_not_kept_for_long() {
 }
 
 #[test]
+fn a_reader_that_is_slow_but_reads_gets_all_of_it() {
+    let mut home = Home::new();
+    home.set("IDLE_TIMEOUT", "2s");
+    home.set("MAX_CONNECTIONS", "4");
+    home.run(["start"]).succeeds();
+    let path = "/docs/swagger-ui.js";
+    let expected = request(&home.public(), "GET", path, &[], "").body.len();
+    let mut stream = TcpStream::connect(home.public()).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 128 * 1024).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let requests = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(10);
+    stream.write_all(requests.as_bytes()).unwrap();
+    let mut received = 0;
+    let begun = Instant::now();
+    let mut buffer = vec![0; 64 * 1024];
+    while received < 10 * expected {
+        // Others come meanwhile, and idle: it is they who give way.
+        assert_eq!(request(&home.public(), "GET", "/", &[], "").status, 200);
+        // How slow it is.
+        std::thread::sleep(Duration::from_millis(15));
+        match stream.read(&mut buffer).unwrap() {
+            0 => panic!("cut off after {received} bytes in {:?}", begun.elapsed()),
+            read => received += read,
+        }
+    }
+    assert!(begun.elapsed() > Duration::from_secs(2));
+}
+
+#[test]
+fn who_sends_on_and_reads_nothing_is_closed_and_keeps_nobody_busy() {
+    let mut home = Home::new();
+    home.set("IDLE_TIMEOUT", "500ms");
+    home.set("HEADER_TIMEOUT", "500ms");
+    home.set("MAX_CONNECTIONS", "8");
+    home.run(["start"]).succeeds();
+    let pid = home.state().pid;
+    let path = "/docs/swagger-ui.js";
+    let requests = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(4);
+    let last = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let junk = "x".repeat(60_000);
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = TcpStream::connect(home.public()).unwrap();
+            rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
+            let text = format!("{requests}{last}{junk}");
+            stream.write_all(text.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let before = (cpu_seconds(pid), Instant::now());
+    eventually("they are closed", || {
+        home.ask("GET", "/admin/status").json()["http"]["connections"] == 1
+    });
+    let spent = cpu_seconds(pid) - before.0;
+    assert!(spent < 1.0, "{spent} s in {:?}", before.1.elapsed());
+    assert_eq!(
+        request(&home.public(), "GET", "/health", &[], "").status,
+        200
+    );
+    drop(clients);
+}
+
+#[test]
 fn refused_tokens_are_limited_and_a_good_one_is_always_accepted() {
     let mut home = Home::new();
     home.set("FAILED_TOKENS_PER_MINUTE", "5");
@@ -381,6 +486,17 @@ fn refused_tokens_are_limited_and_a_good_one_is_always_accepted() {
     assert_eq!(status(&[("Authorization", &bearer)]).status, 200);
     home.run(["status"]).succeeds();
     home.run(["reload"]).succeeds();
+    // A verb whose own token does not count is not told that nothing runs.
+    let mut stranger = Home::new();
+    stranger.set(
+        "JWT_SECRET_KEY",
+        "the key of another daemon, as long as ours",
+    );
+    stranger.set("ADMIN_PORT", home.admin().rsplit(':').next().unwrap());
+    stranger
+        .run(["status"])
+        .exits(4)
+        .prints(&["tokens of this peer"]);
     assert!(metric(&home, "fullon_admin_refused_tokens_total") >= 7);
     // Each change that is asked for is an event, however many tokens were refused before.
     let stop = request(&home.admin(), "POST", "/admin/stop", &bad, "");

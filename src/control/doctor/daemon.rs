@@ -172,7 +172,7 @@ impl Control {
                         neighbour: Some(status),
                         ..Daemon::new(Life::None)
                     },
-                    Err(error @ ClientError::Refused { .. }) => {
+                    Err(error @ (ClientError::Refused { .. } | ClientError::Problem(_))) => {
                         findings.push(silent(&error, None, false));
                         Daemon::new(Life::Unknown)
                     }
