@@ -194,8 +194,14 @@ impl Home {
         request(&self.public(), "GET", "/", &[("X-Request-Id", name)], "");
     }
 
+    /// The log file; while it is rotated, no file has its name for a moment.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_file()).unwrap()
+        let mut text = None;
+        eventually("there is a log", || {
+            text = fs::read_to_string(self.log_file()).ok();
+            text.is_some()
+        });
+        text.unwrap()
     }
 
     /// All files of the log, whatever their order.
