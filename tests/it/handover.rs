@@ -272,7 +272,7 @@ fn verbs_work_during_restarts() {
             home.restart();
         }
         drop(end);
-        assert!(asker.join().unwrap() > 15);
+        assert!(asker.join().unwrap() >= 5);
     });
 }
 
