@@ -107,9 +107,9 @@ fn withstands_a_crowd(mut home: Home, start: impl Fn(&Home)) {
     tell(&format!(
         "closed after {open_for:?}, {spent} s of processor time"
     ));
-    // Closing takes the crowd itself a moment, too.
+    // Asking and closing take a busy machine a while, too.
     assert!(
-        open_for < all_there + TIMEOUT + Duration::from_secs(1),
+        open_for < all_there + 3 * TIMEOUT,
         "{open_for:?} after {all_there:?}"
     );
     assert!(
