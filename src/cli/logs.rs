@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use super::output::{Colour, Output, line_of_many, notice, stdout_closed};
+use super::output::{Colour, Output, line_of_many, notice, stdout_closed, visible};
 use super::{Context, Failure, Result, block_on};
 use crate::api::LogEntry;
 use crate::client::LogQuery;
@@ -106,20 +106,4 @@ fn escape_c1(json: &str) -> String {
     } else {
         json.to_owned()
     }
-}
-
-/// Without what a terminal would obey: a log line must not move the cursor or set the window's title. In a pipe too, which
-/// most often ends at a terminal.
-fn visible(line: &str) -> String {
-    anstream::adapter::strip_str(line)
-        .to_string()
-        .chars()
-        .map(|c| {
-            if c.is_control() && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
 }

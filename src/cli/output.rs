@@ -54,6 +54,22 @@ pub async fn stdout_closed() {
     }
 }
 
+/// Without what a terminal would obey: what a client could choose must not move the cursor, set the window's title, or turn the
+/// line around. In a pipe too, which most often ends at a terminal.
+pub fn visible(line: &str) -> String {
+    anstream::adapter::strip_str(line)
+        .to_string()
+        .chars()
+        .map(|c| match c {
+            '\t' => c,
+            // Those that embed, override or isolate a direction (UAX #9).
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+            c if c.is_control() => '\u{fffd}',
+            c => c,
+        })
+        .collect()
+}
+
 /// stdout and stderr of the verb.
 pub struct Output {
     json: bool,
@@ -123,5 +139,18 @@ impl Output {
         } else {
             text.to_owned()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_not_shown() {
+        assert_eq!(
+            visible("a\x1b[31mb\u{202e}c\u{7}d\te\u{9b}2J \u{5e9}\u{5dc}\u{5d5}\u{5dd}"),
+            "ab\u{fffd}cd\te\u{fffd}2J \u{5e9}\u{5dc}\u{5d5}\u{5dd}"
+        );
     }
 }

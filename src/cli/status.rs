@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::output::{Colour, Output, notice};
+use super::output::{Colour, Output, notice, visible};
 use super::{Context, Failure, Result, block_on};
 use crate::api::{ExitCause, LastExit, Phase, Status};
 use crate::client::ClientError;
@@ -64,13 +64,13 @@ fn online(status: &Status, output: &Output) -> Result {
     let lines = [
         ("Status:", output.paint(colour, state)),
         ("PID:", status.pid.to_string()),
-        ("PID File:", status.pid_file.clone()),
-        ("Log File:", status.log_file.clone()),
-        ("Server:", status.server.clone()),
-        ("Docs:", status.docs.clone()),
-        ("Health:", status.health.clone()),
-        ("Admin:", status.admin.clone()),
-        ("Version:", status.version.clone()),
+        ("PID File:", visible(&status.pid_file)),
+        ("Log File:", visible(&status.log_file)),
+        ("Server:", visible(&status.server)),
+        ("Docs:", visible(&status.docs)),
+        ("Health:", visible(&status.health)),
+        ("Admin:", visible(&status.admin)),
+        ("Version:", visible(&status.version)),
         ("Uptime:", uptime.to_string()),
     ];
     print_labels(&lines, output)?;
@@ -80,19 +80,25 @@ fn online(status: &Status, output: &Output) -> Result {
         } else {
             Colour::Grey
         };
-        print_labels(&[("Before:", output.paint(colour, &ended(last)))], output)?;
+        print_labels(
+            &[("Before:", output.paint(colour, &visible(&ended(last))))],
+            output,
+        )?;
     }
     if !status.pending_restart.is_empty() {
         let text = format!(
             "{} edited, not in force: `fullon reload` or `fullon restart`",
             status.pending_restart.join(", ")
         );
-        print_labels(&[("Pending:", output.paint(Colour::Yellow, &text))], output)?;
+        print_labels(
+            &[("Pending:", output.paint(Colour::Yellow, &visible(&text)))],
+            output,
+        )?;
     }
     for check in &status.checks {
         if let Some(error) = &check.last_error {
             let text = format!("check {} is down: {error}", check.name);
-            output.line(&output.paint(Colour::Red, &text))?;
+            output.line(&output.paint(Colour::Red, &visible(&text)))?;
         }
     }
     output.value(&json!({

@@ -2,11 +2,17 @@
 
 use std::io::{self, Read as _};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Child, ChildStderr, ChildStdout, Stdio};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
-use crate::instance::{Announcement, Launch};
+use crate::api::SUCCESSOR_TIMEOUT;
+use crate::instance::{Announcement, Launch, Process};
+
+/// How long a daemon that hangs may take to end before it is killed.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A daemon that answers requests.
 #[derive(Debug, Clone)]
@@ -44,6 +50,9 @@ pub enum LaunchError {
         /// What it wrote to stderr.
         output: String,
     },
+    /// It said nothing in time, and was ended.
+    #[error("the daemon said nothing for {0:?} while starting, and was ended{1}")]
+    Late(Duration, String),
 }
 
 impl Launch {
@@ -53,6 +62,10 @@ impl Launch {
     ///
     /// Why it did not start. Nothing is left behind then.
     pub fn start(&self) -> Result<Started, LaunchError> {
+        self.start_within(SUCCESSOR_TIMEOUT)
+    }
+
+    fn start_within(&self, timeout: Duration) -> Result<Started, LaunchError> {
         let run = |source| LaunchError::Run {
             program: self.program.clone(),
             source,
@@ -65,7 +78,11 @@ impl Launch {
             .map_err(run)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let announcement = match stdout {
-            Some(pipe) => Announcement::read(pipe).map_err(run)?,
+            Some(pipe) if speaks(&pipe, timeout) => Announcement::read(pipe).map_err(run)?,
+            Some(_) => {
+                end(&mut child);
+                return Err(LaunchError::Late(timeout, said(stderr)));
+            }
             None => None,
         };
         match announcement {
@@ -76,20 +93,89 @@ impl Launch {
                 Err(LaunchError::Failed { message, exit_code })
             }
             None => {
-                let mut text = String::new();
-                if let Some(mut stderr) = stderr {
-                    // What cannot be read is missing from the message and nowhere else.
-                    let _ = stderr.read_to_string(&mut text);
-                }
+                let output = said(stderr);
                 let status = child
                     .wait()
                     .map_or_else(|error| error.to_string(), |status| status.to_string());
-                let output = match text.trim() {
-                    "" => String::new(),
-                    text => format!(": {text}"),
-                };
                 Err(LaunchError::Died { status, output })
             }
         }
+    }
+}
+
+/// Whether there is something to read within this time: a word, or the end.
+fn speaks(pipe: &ChildStdout, timeout: Duration) -> bool {
+    let timeout = Timespec::try_from(timeout).ok();
+    let mut asked = [PollFd::new(pipe, PollFlags::IN)];
+    !matches!(poll(&mut asked, timeout.as_ref()), Ok(0))
+}
+
+/// Ends a daemon that hangs.
+fn end(child: &mut Child) {
+    let process = Process::open(child.id());
+    let has_ended = process.is_some_and(|process| {
+        // It may be gone already.
+        let _ = process.terminate();
+        process.wait(END_TIMEOUT)
+    });
+    if !has_ended {
+        let _ = child.kill();
+    }
+    let _ = child.wait();
+}
+
+/// What it wrote to stderr before it ended.
+fn said(stderr: Option<ChildStderr>) -> String {
+    let mut text = String::new();
+    if let Some(mut stderr) = stderr {
+        // What cannot be read is missing from the message and nowhere else.
+        let _ = stderr.read_to_string(&mut text);
+    }
+    match text.trim() {
+        "" => String::new(),
+        text => format!(": {text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::{fs, io::Write as _};
+
+    use super::*;
+    use crate::config::Origin;
+
+    #[test]
+    fn one_that_says_nothing_is_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("hangs");
+        let pid = directory.path().join("pid");
+        let script = format!(
+            "#!/bin/sh\necho hung >&2\necho $$ > {}\nexec sleep 60 2>&1\n",
+            pid.display()
+        );
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o700)
+            .open(&program)
+            .unwrap();
+        file.write_all(script.as_bytes()).unwrap();
+        drop(file);
+        let launch = Launch {
+            program,
+            origin: Origin {
+                directory: directory.path().to_owned(),
+                env_file: None,
+                flags: Vec::new().into_iter().collect(),
+            },
+            environment: std::collections::BTreeMap::new(),
+        };
+        let timeout = Duration::from_millis(500);
+        let error = launch.start_within(timeout).unwrap_err();
+        assert!(matches!(error, LaunchError::Late(..)), "{error}");
+        assert!(error.to_string().contains("hung"), "{error}");
+        let pid = fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+        assert!(Process::open(pid).is_none_or(|process| process.is_gone()));
     }
 }

@@ -107,19 +107,23 @@ impl Legacy {
             // Both files are another daemon's by now.
             return;
         }
-        self.write_state();
+        if let Err(error) = self.write_state() {
+            tracing::error!(%error, "the state file could not be written");
+        }
         if let Err(error) = self.pid_file.take_over() {
             tracing::error!(%error, "the PID file could not be written");
         }
     }
 
     /// Tells the machine what has changed about this daemon.
-    pub fn write_state(&self) {
-        // Otherwise the file is another daemon's by now.
-        if self.pid_file.is_in_place()
-            && let Err(error) = self.state.write(self.pid_file.path())
-        {
-            tracing::error!(%error, "the state file could not be written");
+    pub fn write_state(&self) -> io::Result<()> {
+        if self.pid_file.is_in_place() {
+            self.state
+                .write(self.pid_file.path())
+                .map_err(io::Error::other)
+        } else {
+            // The file is another daemon's by now.
+            Ok(())
         }
     }
 

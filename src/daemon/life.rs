@@ -1,5 +1,6 @@
 //! The daemon from the moment it serves: does what it is asked to, and drains.
 
+use std::io;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -95,18 +96,23 @@ impl Life {
     /// Ends a session, for this process and those that follow.
     fn sign_out(&mut self, order: SignOutOrder) {
         self.reloadable.sessions.end(&order.session);
-        self.note_ended_sessions();
+        let noted = self.note_ended_sessions();
         // Whoever waited may have gone.
-        let _ = order.answer.send(());
+        let _ = order.answer.send(noted);
     }
 
     /// For whoever comes next: also those that had to make room for others.
-    fn note_ended_sessions(&mut self) {
+    fn note_ended_sessions(&mut self) -> io::Result<()> {
         let ended = self.reloadable.sessions.ended();
-        if self.legacy.state.ended_sessions != ended {
-            self.legacy.state.ended_sessions = ended;
-            self.legacy.write_state();
+        if self.legacy.state.ended_sessions == ended {
+            return Ok(());
         }
+        let before = std::mem::replace(&mut self.legacy.state.ended_sessions, ended);
+        self.legacy.write_state().inspect_err(|error| {
+            tracing::error!(%error, "the state file could not be written");
+            // So that the next one tries again.
+            self.legacy.state.ended_sessions = before;
+        })
     }
 
     /// Tries to be replaced. `None` when it goes on as before.
@@ -159,8 +165,9 @@ impl Life {
         restart: &Restart,
     ) -> (Result<Successor, RestartFailure>, Meanwhile) {
         let mut meanwhile = Meanwhile::default();
-        self.note_ended_sessions();
-        let prepared = self.legacy.prepare(&restart.by, &self.reloadable);
+        let prepared = self
+            .note_ended_sessions()
+            .and_then(|()| self.legacy.prepare(&restart.by, &self.reloadable));
         let (command, inheritance) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {

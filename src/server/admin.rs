@@ -489,8 +489,17 @@ impl AdminApi {
             }
             ended
         });
-        if !matches!(ended.await, Ok(Ok(()))) {
-            return Err(out_of_charge());
+        match ended.await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => {
+                return Err(Failure::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    format!(
+                        "the session has ended, but a crash would bring it back, because the state file could not be written: {error}"
+                    ),
+                ));
+            }
+            _ => return Err(out_of_charge()),
         }
         Ended::new(&gate.cookie)
             .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))

@@ -55,8 +55,8 @@ pub struct ReloadOrder {
 pub struct SignOutOrder {
     /// Which.
     pub session: Session,
-    /// Told once it has ended. Dropped when this process may not end it any more.
-    pub answer: oneshot::Sender<()>,
+    /// Told once it has ended, or why processes to come will not know. Dropped when this process may not end it any more.
+    pub answer: oneshot::Sender<std::io::Result<()>>,
 }
 
 /// Takes orders.

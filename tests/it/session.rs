@@ -1,5 +1,8 @@
 //! A token traded for a cookie, for pages that cannot send a token.
 
+use std::fs;
+use std::path::PathBuf;
+
 use fullon_master_api::auth::Signer;
 use fullon_master_api::config::Secret;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -294,6 +297,27 @@ fn sign_out(home: &Home, cookie: &str) -> Answer {
     let origin = format!("http://{}", home.admin());
     let headers = [("Cookie", cookie), ("Origin", origin.as_str())];
     ask(home, "DELETE", "/admin/session", &headers)
+}
+
+#[test]
+fn a_sign_out_that_would_not_outlive_a_crash_says_so() {
+    let home = Home::started();
+    let cookie = sign_in(&home, "admin:read");
+    let mut state = home.pid_file().into_os_string();
+    state.push(".state.new");
+    let in_the_way = PathBuf::from(state);
+    fs::create_dir(&in_the_way).unwrap();
+    sign_out(&home, &cookie).is_problem(500, "state file");
+    is_refused(&status(&home, &cookie), "ended");
+    // Nor does a successor begin that would let it in.
+    home.run(["restart"]).exits(1).says(&["state file"]);
+    fs::remove_dir(&in_the_way).unwrap();
+    home.restart();
+    is_refused(&status(&home, &cookie), "ended");
+    assert!(
+        home.log()
+            .contains("action=\"sign_out\" outcome=\"failed\"")
+    );
 }
 
 #[test]

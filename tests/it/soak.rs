@@ -266,7 +266,8 @@ fn nothing_fails_and_nothing_grows() {
     let half = half();
     let mut home = Home::new();
     home.set("JWT_SECRET_KEY", SECRET);
-    home.set("LOG_MAX_SIZE", "1MiB");
+    // So that nothing is removed, on a machine that logs 13,000 lines a second.
+    home.set("LOG_MAX_SIZE", "4MiB");
     home.set("FAILED_TOKENS_PER_MINUTE", "1000000");
     set_keep(&home, 1000);
     home.run(["start"]).succeeds();
@@ -333,10 +334,11 @@ fn nothing_fails_and_nothing_grows() {
         expected.0,
         fs::read_dir(home.path()).unwrap().count()
     );
-    assert_eq!(
-        expected.2,
-        (1..=asked).collect::<Vec<_>>(),
-        "marks in the files"
+    let marks = &expected.2;
+    assert!(
+        marks.iter().copied().eq(1..=asked),
+        "{} marks in the files",
+        marks.len()
     );
     for followed in followed {
         assert!(
