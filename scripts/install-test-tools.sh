@@ -1,8 +1,7 @@
 #!/bin/sh
 # What the tests need beside Rust and a C compiler: curl, Python, bash, the tools of namespaces, systemd, and a browser that
-# can be driven; and schemathesis, which tries out what the OpenAPI documents promise.
-# What the tests need beside Rust and a C compiler: curl, Python, bash, the tools of namespaces, systemd, a browser that
-# can be driven, and a clock that can be put forward.
+# can be driven, a clock that can be put forward, and Prometheus; and schemathesis, which tries out what the OpenAPI documents
+# promise.
 # Installs it on Debian and its kin, and says elsewhere what is missing.
 set -eu
 
@@ -19,6 +18,7 @@ need systemd-analyze systemd
 need python3 python3-minimal
 need chromium chromium
 need chromedriver chromium-driver
+need promtool prometheus
 # A library has no command.
 set -- /usr/lib/*/faketime/libfaketimeMT.so.1
 [ -e "$1" ] || missing="$missing libfaketime"

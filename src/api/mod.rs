@@ -4,6 +4,7 @@
 //! which they are declared here. Timestamps are RFC 3339 in UTC. An `Option` that is `None` is left out,
 //! except in [`LogEntry`] and [`LogPage`], where it is `null`.
 
+mod level;
 mod log;
 mod problem;
 mod restart;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
 
+pub use level::{LogLevel, LogLevelRequest, MAX_REVERT};
 pub use log::{LogEntry, LogPage, StreamEnd, event};
 pub use problem::{NOTHING_AT, Problem, SettingError};
 pub use restart::{

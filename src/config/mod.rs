@@ -23,7 +23,7 @@ use thiserror::Error;
 
 pub use changes::InForce;
 pub use origin::Origin;
-pub use parse::{LogFormat, LogTarget};
+pub use parse::{LogFormat, LogTarget, log_filter as parse_log_filter};
 pub use partial::Partial;
 pub use secret::{MASK, Secret};
 pub use sources::{EnvFile, Flags, Source, Sources, colour_wanted, inherited_settings};

@@ -88,6 +88,10 @@ pub fn dependency_port(text: &str) -> Result<u16, String> {
 
 /// A tracing filter out of a level (Python's names too), or of `target=level` directives. Directives
 /// without a level of their own for everything else get `info`.
+///
+/// # Errors
+///
+/// It is none; what would be one.
 pub fn log_filter(text: &str) -> Result<String, String> {
     let expected = || {
         format!(

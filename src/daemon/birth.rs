@@ -30,6 +30,7 @@ use crate::instance::{
 };
 use crate::logs::{self, InstalledLog, LogFile, Stdout, Watcher};
 use crate::server::admin::Context;
+use crate::server::metrics::Metrics;
 use crate::server::orders::Order;
 use crate::server::public::Mounts;
 use crate::server::{self, Clients, Probe, Shutdown, admin, public};
@@ -249,6 +250,7 @@ impl Birth {
             )),
             keys,
             is_in_background: mode.is_background(),
+            metrics: Arc::new(Metrics::new().map_err(StartError::Metrics)?),
         };
         let about = About {
             state: &state,
@@ -368,6 +370,7 @@ fn serve(
         Arc::clone(&health),
         mounts,
         Arc::clone(&clients[0]),
+        &reloadable.metrics,
         shutdown.clone(),
     );
     let admin = admin::service(Context {
@@ -382,6 +385,8 @@ fn serve(
         health: Arc::clone(&health),
         clients,
         gate,
+        metrics: Arc::clone(&reloadable.metrics),
+        level: Arc::clone(reloadable.log.level()),
         log: log_file.map(Watcher::new),
         orders: sender,
         is_in_charge: Arc::clone(&is_in_charge),

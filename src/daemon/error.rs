@@ -28,6 +28,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// A metric has a name that Prometheus does not allow.
+    #[error("the metrics cannot be made: {0}")]
+    Metrics(#[source] prometheus::Error),
     /// A socket that was passed to this process cannot be used.
     #[error("a listening socket cannot be used: {0}")]
     Socket(#[source] io::Error),

@@ -137,6 +137,7 @@ impl Life {
                 Some(End::Stopped(stop))
             }
             (Err(failure), None) => {
+                self.reloadable.metrics.restart_failed();
                 tracing::error!(
                     by = restart.by,
                     reason = failure.reason,

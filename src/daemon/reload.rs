@@ -11,6 +11,7 @@ use crate::api::{ReloadDone, SettingChange};
 use crate::auth::{ConfiguredKeys, Sessions, read_key_file};
 use crate::config::{InForce, MASK, Problem, Problems, Settings};
 use crate::logs::InstalledLog;
+use crate::server::metrics::Metrics;
 
 const TOKEN_SECRET: &str = "JWT_SECRET_KEY";
 
@@ -22,12 +23,14 @@ pub struct Reloadable {
     pub sessions: Arc<Sessions>,
     /// Whether the settings have to suit a daemon in the background.
     pub is_in_background: bool,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Reloadable {
     pub fn carry_out(&self, reload: Reload) {
         systemd::notify_reloading();
         let outcome = self.reload();
+        self.metrics.reloaded(outcome.is_ok());
         let by = reload.by;
         match &outcome {
             Ok(done) => {

@@ -24,8 +24,9 @@ use crate::api::{LogPage, Phase};
 use crate::auth::{ConfiguredKeys, EndedSessions, Keyring, Scopes, Sessions, Signer};
 use crate::config::{Flags, InForce, Origin, Secret, Settings};
 use crate::health::Health;
-use crate::logs::{Cursor, Follower, From, Watcher};
+use crate::logs::{Cursor, Follower, From, Level, Watcher};
 use crate::server::admin::{Context, PAGES, gate, service};
+use crate::server::metrics::Metrics;
 use crate::server::{Clients, Shutdown, bind, run};
 
 /// More lines than the log has.
@@ -99,6 +100,8 @@ impl Server {
             in_force: Arc::new(InForce::new(origin, settings)),
             clients,
             gate,
+            metrics: Arc::new(Metrics::new().unwrap()),
+            level: Arc::new(Level::new("info", Box::new(|_| Ok(())), Arc::default())),
             health,
             log: Some(watcher),
             // Nobody takes them.

@@ -29,6 +29,12 @@ impl Health {
         }
     }
 
+    /// How the log file is doing, if there is one.
+    #[must_use]
+    pub fn log(&self) -> Option<&LogHealth> {
+        self.log.as_deref()
+    }
+
     /// The phase now.
     #[must_use]
     pub fn phase(&self) -> Phase {

@@ -17,6 +17,20 @@ pub struct LogHealth {
     queued: AtomicU64,
     written: Mutex<u64>,
     progress: Condvar,
+    bytes: AtomicU64,
+    lost: AtomicU64,
+    rotations: AtomicU64,
+}
+
+/// What became of what was logged, since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogFigures {
+    /// Bytes in the file.
+    pub bytes: u64,
+    /// Lines that are not.
+    pub lost: u64,
+    /// Rotations by this process.
+    pub rotations: u64,
 }
 
 /// What went wrong the last time, and did not go well since.
@@ -47,6 +61,9 @@ impl Default for LogHealth {
             queued: AtomicU64::default(),
             written: Mutex::default(),
             progress: Condvar::new(),
+            bytes: AtomicU64::default(),
+            lost: AtomicU64::default(),
+            rotations: AtomicU64::default(),
         }
     }
 }
@@ -88,6 +105,28 @@ impl LogHealth {
     pub(super) fn count_written(&self, events: u64) {
         *lock(&self.written) += events;
         self.progress.notify_all();
+    }
+
+    pub(super) fn count_bytes(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_lost(&self, lines: usize) {
+        self.lost.fetch_add(lines as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_rotation(&self) {
+        self.rotations.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What became of what was logged.
+    #[must_use]
+    pub fn figures(&self) -> LogFigures {
+        LogFigures {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+            rotations: self.rotations.load(Ordering::Relaxed),
+        }
     }
 
     /// Waits until the writer has dealt with every event logged so far, at most `timeout`; whether it has.

@@ -13,9 +13,10 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, reload};
+use tracing_subscriber::{Layer, reload};
 
 use super::condition::LogHealth;
+use super::level::{Counting, Level, parse};
 use super::queue::Queue;
 use super::rotation::Rotation;
 use super::writer::LogFile;
@@ -54,10 +55,8 @@ pub struct InstalledLog {
     _guards: Vec<WorkerGuard>,
     file: Option<(Queue, Arc<LogHealth>)>,
     rotation: Option<Arc<Rotation>>,
-    set_filter: SetFilter,
+    level: Arc<Level>,
 }
-
-type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
 
 impl InstalledLog {
     /// How the log file is doing, if there is one.
@@ -66,14 +65,19 @@ impl InstalledLog {
         self.file.as_ref().map(|(_, health)| health)
     }
 
+    /// What is logged.
+    #[must_use]
+    pub fn level(&self) -> &Arc<Level> {
+        &self.level
+    }
+
     /// Logs by these settings from now on, as far as that can be had without another file: filter and rotation.
     ///
     /// # Errors
     ///
     /// The filter is wrong; nothing has changed then.
     pub fn adjust(&self, settings: &LogSettings) -> Result<(), InstallError> {
-        let filter = filter_of(settings)?;
-        (self.set_filter)(filter)?;
+        self.level.configure(&settings.filter)?;
         if let Some(rotation) = &self.rotation {
             rotation.set(settings);
         }
@@ -152,9 +156,11 @@ pub fn install(
         guards.push(guard);
         layers.push(layer(settings.format, false, move || queue.clone()));
     }
-    let (filter, handle) = reload::Layer::new(filter_of(settings)?);
+    let (filter, handle) = reload::Layer::new(parse(&settings.filter)?);
+    let events = Arc::default();
     tracing_subscriber::registry()
         .with(layers)
+        .with(Counting(Arc::clone(&events)))
         .with(filter)
         .try_init()?;
     log_panics(queue_of_file.as_ref().map(|(_, health)| Arc::clone(health)));
@@ -162,15 +168,12 @@ pub fn install(
         _guards: guards,
         file: queue_of_file,
         rotation,
-        set_filter: Box::new(move |filter| handle.reload(filter)),
+        level: Arc::new(Level::new(
+            &settings.filter,
+            Box::new(move |filter| handle.reload(filter)),
+            events,
+        )),
     })
-}
-
-/// Values of fields are compared as they are: a regular expression of a few bytes can take minutes to make.
-fn filter_of(settings: &LogSettings) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder()
-        .with_regex(false)
-        .parse(&settings.filter)
 }
 
 fn layer<S, W>(format: LogFormat, colour: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
@@ -252,25 +255,5 @@ where
             writer.write_str(line)?;
         }
         writer.write_char('\n')
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytesize::ByteSize;
-
-    use super::*;
-    use crate::config::LogTarget;
-
-    #[test]
-    fn the_value_of_a_field_is_no_regular_expression() {
-        let settings = LogSettings {
-            filter: "a[{f=*}]=trace".into(),
-            format: LogFormat::Text,
-            target: LogTarget::Stdout,
-            max_size: ByteSize(0),
-            keep: 0,
-        };
-        assert!(filter_of(&settings).is_ok());
     }
 }

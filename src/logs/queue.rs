@@ -132,6 +132,9 @@ impl Write for Queue {
         if !self.backlog.has_room() {
             self.set_stalled(true);
             self.backlog.lost.fetch_add(1, Ordering::AcqRel);
+            if let Some(health) = &self.health {
+                health.count_lost(1);
+            }
             return Ok(event.len());
         }
         self.set_stalled(false);

@@ -120,6 +120,13 @@ impl Watcher {
         &self.path
     }
 
+    /// How many follow it.
+    #[must_use]
+    pub fn followers(&self) -> u64 {
+        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.strong_count() as u64
+    }
+
     pub(super) fn subscribe(&self) -> io::Result<Subscription> {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = if let Some(shared) = active.upgrade() {

@@ -224,6 +224,7 @@ impl LogFile {
         match rotated {
             Ok((id, file)) => {
                 self.replace(file, id);
+                self.health.count_rotation();
                 self.health.report(|troubles| troubles.rotate = None);
             }
             Err(error) => {
@@ -285,6 +286,7 @@ impl LogFile {
             let written = written.inspect_err(|_| {
                 self.begun = (begun > 0).then_some((begun, size));
             })?;
+            self.health.count_bytes(written);
             size += written as u64;
             let reached = begun + written;
             let whole = memrchr(b'\n', &self.buffer[..reached]).map_or(0, |newline| newline + 1);
@@ -358,7 +360,9 @@ impl Write for LogFile {
         if self.lost == 0 && fits(&self.buffer) {
             self.buffer.extend_from_slice(event);
         } else {
-            self.lost += memchr_iter(b'\n', event).count();
+            let lines = memchr_iter(b'\n', event).count();
+            self.lost += lines;
+            self.health.count_lost(lines);
         }
         self.buffered += 1;
         Ok(event.len())

@@ -18,27 +18,27 @@ use super::clients::Clients;
 pub use super::guard::Gate;
 use super::guard::{Authorized, Control, Logs, Read, SignedIn, TokenHolder};
 use super::log_stream::{self, LogStream};
-use super::metrics::Metrics;
+use super::metrics::{Exposition, Metrics};
 use super::orders::{
     Order, Orders, ReloadOrder, RestartFailure, RestartFailureKind, RestartOrder, SignOutOrder,
     StopOrder,
 };
-use super::payload::{Accepted, Json, OptionalBody};
+use super::payload::{Accepted, Json, OptionalBody, RequiredBody};
 use super::problem::Failure;
 use super::refused_tokens::RefusedTokens;
 use super::service::Service;
 use super::session::{Begun, Ended, SessionCookie};
 use super::shutdown::Shutdown;
-use super::{docs, metrics, openapi, usage};
+use super::{docs, openapi, usage};
 use crate::api::{
-    HttpUsage, LastExit, MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT, Phase, ReloadDone, RestartDone,
-    RestartRequest, SERVICE, SUCCESSOR_TIMEOUT, SettingEntry, Status, StopAccepted, StopRequest,
-    VERSION, base_url,
+    HttpUsage, LastExit, LogLevel, LogLevelRequest, MAX_REVERT, MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT,
+    Phase, ReloadDone, RestartDone, RestartRequest, SERVICE, SUCCESSOR_TIMEOUT, SettingEntry,
+    Status, StopAccepted, StopRequest, VERSION, base_url,
 };
 use crate::auth::{Keyring, Sessions};
-use crate::config::InForce;
+use crate::config::{InForce, parse_log_filter};
 use crate::health::Health;
-use crate::logs::{self, Cursor, FilterTexts, From, Watcher};
+use crate::logs::{self, Cursor, FilterTexts, From, Level, LevelNow, Watcher};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -64,6 +64,10 @@ pub struct Context {
     pub health: Arc<Health>,
     /// The clients of both servers.
     pub clients: [Arc<Clients>; 2],
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What is logged.
+    pub level: Arc<Level>,
     /// What callers are checked against.
     pub gate: Arc<Gate>,
     /// The log file, if the log goes to one.
@@ -103,12 +107,17 @@ pub fn service(context: Context) -> Arc<Service> {
     let shutdown = context.shutdown.clone();
     let address = context.admin.ip();
     let gate = Arc::clone(&context.gate);
+    let paths = openapi::paths(&document_service()).into_iter();
+    let counted = context
+        .metrics
+        .routes("admin", paths.chain(docs::paths("/admin")), []);
     let endpoint = docs::routes("/admin", openapi::admin_document, document_service)
         .nest("/", openapi_service(Some(context)))
         .data(gate)
         .map_to_response()
         .boxed();
-    Arc::new(Service::new("admin", endpoint, allow, clients, shutdown).guarded(address))
+    let service = Service::new("admin", endpoint, allow, clients, counted, shutdown);
+    Arc::new(service.guarded(address))
 }
 
 /// What the callers of the admin API at this address are checked against.
@@ -190,7 +199,7 @@ impl AdminApi {
                 .target
                 .file()
                 .map_or_else(|| "-".into(), |path| path.display().to_string()),
-            log_level: settings.log.filter.clone(),
+            log_level: context.level.now().filter,
             process: usage::read(),
             http: context.usage(),
             checks: context.health.checks(),
@@ -205,14 +214,63 @@ impl AdminApi {
         Ok(Json(self.context()?.in_force.settings().entries().to_vec()))
     }
 
-    /// Figures for Prometheus, in its text format.
+    /// Figures for Prometheus, in its text format 0.0.4.
     #[oai(path = "/admin/metrics", method = "get", operation_id = "get_metrics")]
-    async fn metrics(&self, _caller: Authorized<Read>) -> Result<Metrics> {
+    async fn metrics(&self, _caller: Authorized<Read>) -> Result<Exposition> {
+        Exposition::of(self.context()?)
+            .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    }
+
+    /// What is logged.
+    #[oai(
+        path = "/admin/log-level",
+        method = "get",
+        operation_id = "get_log_level"
+    )]
+    async fn log_level(&self, _caller: Authorized<Read>) -> Result<Json<LogLevel>> {
+        Ok(Json(LogLevel::from(self.context()?.level.now())))
+    }
+
+    /// Log more or less, for a while.
+    ///
+    /// After `revert_after_seconds` the configured level is in force again by itself; without, it is after the next restart, or
+    /// a reload of another `LOG_LEVEL`. The audit trail is logged at every level. 409 from a process that is being replaced, or
+    /// was.
+    #[oai(
+        path = "/admin/log-level",
+        method = "put",
+        operation_id = "set_log_level"
+    )]
+    async fn set_log_level(
+        &self,
+        _caller: Authorized<Control>,
+        audit: Data<&Arc<Audit>>,
+        body: RequiredBody<LogLevelRequest>,
+    ) -> Result<Json<LogLevel>> {
         let context = self.context()?;
-        Ok(Metrics(metrics::text(
-            &context.clients,
-            &context.gate.refused,
-        )))
+        let LogLevelRequest {
+            level,
+            revert_after_seconds,
+        } = body.0;
+        let filter =
+            parse_log_filter(&level).map_err(|reason| Failure::bad_parameter("level", reason))?;
+        let time = match revert_after_seconds {
+            None => None,
+            Some(seconds) if (1.0..=MAX_REVERT).contains(&seconds) => {
+                Some(Duration::from_secs_f64(seconds))
+            }
+            Some(_) => {
+                let reason = format!("is not from 1 to {MAX_REVERT}");
+                return Err(Failure::bad_parameter("revert_after_seconds", reason));
+            }
+        };
+        refuse_unless_in_charge(context)?;
+        audit.accepted_for_level(&filter, time);
+        context
+            .level
+            .change(&filter, time)
+            .map_err(|error| Failure::bad_parameter("level", error.to_string()))?;
+        Ok(Json(LogLevel::from(context.level.now())))
     }
 
     /// Stop the daemon.
@@ -545,6 +603,16 @@ async fn ordered<T>(
 fn out_of_charge() -> Failure {
     let detail = "the daemon is stopping, or was replaced meanwhile: ask again";
     Failure::new(StatusCode::CONFLICT, detail)
+}
+
+impl std::convert::From<LevelNow> for LogLevel {
+    fn from(now: LevelNow) -> Self {
+        Self {
+            level: now.filter,
+            configured_level: now.configured,
+            revert_after_seconds: now.left.map(|left| left.as_secs_f64()),
+        }
+    }
 }
 
 impl std::convert::From<&RestartFailure> for Failure {

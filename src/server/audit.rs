@@ -16,6 +16,7 @@ pub fn action_of(method: &Method, path: &str) -> Option<&'static str> {
         ("POST", "/admin/stop") => Some("stop"),
         ("POST", "/admin/restart") => Some("restart"),
         ("POST", "/admin/reload") => Some("reload"),
+        ("PUT", "/admin/log-level") => Some("log_level"),
         ("POST", "/admin/session") => Some("sign_in"),
         ("DELETE", "/admin/session") => Some("sign_out"),
         _ => None,
@@ -30,6 +31,14 @@ pub struct Audit {
     request_id: String,
     caller: OnceLock<Claims>,
     is_decided: AtomicBool,
+}
+
+/// What else there is to say of a change.
+#[derive(Default)]
+struct Details<'a> {
+    timeout: Option<Duration>,
+    session: Option<uuid::Uuid>,
+    level: Option<&'a str>,
 }
 
 impl Audit {
@@ -50,15 +59,30 @@ impl Audit {
 
     /// It is carried out, in this time if it may take one.
     pub fn accepted(&self, timeout: Option<Duration>) {
-        self.accepted_for(timeout, None);
+        self.accepted_for(&Details {
+            timeout,
+            ..Details::default()
+        });
     }
 
     /// A session begins or ends.
     pub fn accepted_for_session(&self, session: uuid::Uuid) {
-        self.accepted_for(None, Some(session));
+        self.accepted_for(&Details {
+            session: Some(session),
+            ..Details::default()
+        });
     }
 
-    fn accepted_for(&self, timeout: Option<Duration>, session: Option<uuid::Uuid>) {
+    /// This is logged from now on, for so long if not for good.
+    pub fn accepted_for_level(&self, level: &str, time: Option<Duration>) {
+        self.accepted_for(&Details {
+            level: Some(level),
+            timeout: time,
+            ..Details::default()
+        });
+    }
+
+    fn accepted_for(&self, details: &Details<'_>) {
         self.is_decided.store(true, Ordering::Relaxed);
         let caller = self.caller.get();
         tracing::info!(
@@ -67,10 +91,11 @@ impl Audit {
             outcome = "accepted",
             subject = caller.map(|caller| &*caller.subject),
             token_id = caller.and_then(|caller| caller.token_id.as_deref()),
-            session_id = session.map(tracing::field::display),
+            session_id = details.session.map(tracing::field::display),
             peer = %self.peer,
             request_id = self.request_id,
-            timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            level = details.level,
+            timeout_ms = details.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         );
     }
 

@@ -10,7 +10,7 @@ mod connection;
 mod docs;
 mod guard;
 mod log_stream;
-mod metrics;
+pub mod metrics;
 mod openapi;
 pub mod orders;
 mod payload;

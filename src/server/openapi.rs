@@ -24,6 +24,9 @@ const TIMESTAMP: &str = concat!(
     "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?",
     "(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 );
+/// A level, and directives for parts of the program. Others are understood too.
+const LEVEL: &str = "^(error|warn|info|debug|trace|off)(,[a-z_]{1,40}(::[a-z_]{1,40}){0,4}=(error|warn|info|debug|trace|off)){0,8}$";
+
 /// How long ago.
 const AGO: &str = "[0-9]{1,5}[smhdw]( ?[0-9]{1,5}[smhdw]){0,4}";
 
@@ -59,6 +62,12 @@ fn complete(derived: &str) -> Value {
         }
     }
     describe_bodies(&mut document);
+    if let Some(level) =
+        document.pointer_mut("/components/schemas/LogLevelRequest/properties/level")
+    {
+        level["pattern"] = json!(LEVEL);
+        level["example"] = json!("debug");
+    }
     // Indexing with `NULLABLE` above must not leave empty schemas behind.
     if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
         schemas.retain(|_, schema| !schema.is_null());
@@ -173,6 +182,19 @@ fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
         .flat_map(serde_json::Map::values_mut)
         .filter_map(Value::as_object_mut)
         .flat_map(serde_json::Map::values_mut)
+}
+
+/// The paths of a service's operations.
+pub(super) fn paths<T: poem_openapi::OpenApi>(
+    service: &poem_openapi::OpenApiService<T, ()>,
+) -> Vec<String> {
+    let document: Value = serde_json::from_str(&service.spec()).unwrap_or_default();
+    let paths = document["paths"].as_object();
+    paths
+        .into_iter()
+        .flat_map(serde_json::Map::keys)
+        .cloned()
+        .collect()
 }
 
 /// The names of the query parameters of each path.

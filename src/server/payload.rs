@@ -22,6 +22,42 @@ pub struct Json<T>(pub T);
 /// A JSON body that may be left out.
 pub struct OptionalBody<T>(pub Option<T>);
 
+/// A JSON body.
+pub struct RequiredBody<T>(pub T);
+
+impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for RequiredBody<T> {
+    const TYPES: &'static [ApiExtractorType] = OptionalBody::<T>::TYPES;
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        OptionalBody::<T>::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        OptionalBody::<T>::request_meta().map(|meta| MetaRequest {
+            required: true,
+            ..meta
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        options: ExtractParamOptions<Self::ParamType>,
+    ) -> poem::Result<Self> {
+        let OptionalBody(body) = OptionalBody::from_request(request, body, options).await?;
+        body.map(Self).ok_or_else(|| {
+            Failure::new(
+                StatusCode::BAD_REQUEST,
+                "this needs a JSON object as its body",
+            )
+            .into()
+        })
+    }
+}
+
 impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
 

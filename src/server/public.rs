@@ -10,6 +10,7 @@ use poem::{EndpointExt as _, IntoEndpoint};
 use poem_openapi::{OpenApi, OpenApiService};
 
 use super::clients::Clients;
+use super::metrics::Metrics;
 use super::payload::{Json, Rendered};
 use super::problem::Failure;
 use super::service::Service;
@@ -38,17 +39,21 @@ pub fn service(
     health: Arc<Health>,
     mounts: Mounts,
     clients: Arc<Clients>,
+    metrics: &Metrics,
     shutdown: Shutdown,
 ) -> Arc<Service> {
     let allow = || openapi::allowed_methods(&openapi::public_document(), docs::paths(""));
     let mut routes = docs::routes("", openapi::public_document, document_service);
+    let mounted: Vec<String> = mounts.0.iter().map(|(path, _)| path.clone()).collect();
     for (path, endpoint) in mounts.0 {
         routes = routes.nest(path, endpoint);
     }
     let summary = Arc::new(Summary::new(health));
     let api = openapi_service(Arc::clone(&summary));
     let endpoint = routes.nest("/", api).map_to_response().boxed();
-    let service = Service::new("public", endpoint, allow, clients, shutdown);
+    let paths = openapi::paths(&document_service()).into_iter();
+    let counted = metrics.routes("public", paths.chain(docs::paths("")), mounted);
+    let service = Service::new("public", endpoint, allow, clients, counted, shutdown);
     Arc::new(service.with_probe(Box::new(move || summary.answer())))
 }
 

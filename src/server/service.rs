@@ -24,6 +24,7 @@ use poem::{Endpoint, Response};
 use super::audit::{Audit, action_of};
 use super::clients::{Clients, Limit};
 use super::log_stream::Handover;
+use super::metrics::{Routes, Series};
 use super::problem::{Detail, problem_of, response};
 use super::progress::{Progress, Tracked};
 use super::request_body::RequestBody;
@@ -55,6 +56,7 @@ pub struct Service {
     probe: Option<Probe>,
     clients: Arc<Clients>,
     shutdown: Shutdown,
+    routes: Routes,
     request_ids: RequestIds,
 }
 
@@ -72,6 +74,7 @@ impl Service {
         endpoint: BoxEndpoint<'static>,
         allow: impl FnOnce() -> Allow + Send + 'static,
         clients: Arc<Clients>,
+        routes: Routes,
         shutdown: Shutdown,
     ) -> Self {
         Self {
@@ -82,6 +85,7 @@ impl Service {
             probe: None,
             clients,
             shutdown,
+            routes,
             request_ids: RequestIds::new(),
         }
     }
@@ -149,11 +153,12 @@ impl Service {
         };
         let access = Access {
             server: self.name,
+            series: self.routes.unread(),
             request_id: self.request_ids.next(),
             started: Instant::now(),
             peer,
         };
-        access.log(UNREAD, UNREAD, status.as_u16());
+        access.answered(UNREAD, UNREAD, status.as_u16());
         let id = access.request_id.to_str().unwrap_or_default();
         let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
         unread::answer(status, &detail, id, retry_after)
@@ -172,6 +177,7 @@ impl Service {
         let request_id = self.request_ids.of(&request);
         let access = Access {
             server: self.name,
+            series: self.routes.series(request.method(), request.uri().path()),
             request_id,
             started,
             peer,
@@ -180,7 +186,7 @@ impl Service {
         let mut answer: hyper::Response<Body> = match &self.probe {
             Some(probe) if request.method() == Method::GET && request.uri().path() == HEALTH => {
                 let (status, body) = probe();
-                access.log("GET", HEALTH, status.as_u16());
+                access.answered("GET", HEALTH, status.as_u16());
                 let mut answer = hyper::Response::new(Either::Left(Full::new(body)));
                 *answer.status_mut() = status;
                 answer
@@ -238,7 +244,7 @@ impl Service {
         &self,
         request: &hyper::Request<Incoming>,
         peer: SocketAddr,
-        access: &Access,
+        access: &Access<'_>,
     ) -> Option<Arc<Audit>> {
         self.admin?;
         let action = action_of(request.method(), request.uri().path())?;
@@ -329,16 +335,17 @@ pub(super) const CLIENT_GONE: u16 = 499;
 /// Method and path of what was no request.
 const UNREAD: &str = "-";
 
-struct Access {
+struct Access<'a> {
     server: &'static str,
+    series: &'a Series,
     request_id: HeaderValue,
     started: Instant,
     peer: SocketAddr,
 }
 
-/// Logs the request when it is dropped: with its status, or as one whose client went away.
+/// Counts and logs the request when it is dropped: with its status, or as one whose client went away.
 struct Pending<'a> {
-    access: &'a Access,
+    access: &'a Access<'a>,
     method: Method,
     path: &'a str,
     status: u16,
@@ -347,13 +354,15 @@ struct Pending<'a> {
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         self.access
-            .log(self.method.as_str(), self.path, self.status);
+            .answered(self.method.as_str(), self.path, self.status);
     }
 }
 
-impl Access {
-    /// One event a request: probes at DEBUG, the rest at INFO. The query is left out: it may hold a secret.
-    fn log(&self, method: &str, path: &str, status: u16) {
+impl Access<'_> {
+    /// Counts it, and logs one event: probes at DEBUG, the rest at INFO. The query is left out: it may hold a secret.
+    fn answered(&self, method: &str, path: &str, status: u16) {
+        let took = self.started.elapsed();
+        self.series.count(status, took);
         macro_rules! event {
             ($level:ident) => {
                 tracing::$level!(
@@ -362,7 +371,7 @@ impl Access {
                     %method,
                     path,
                     status,
-                    duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+                    duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                     peer = %self.peer,
                     request_id = self.request_id.to_str().unwrap_or_default(),
                 )

@@ -1,9 +1,12 @@
 //! What this process uses, from `proc(5)`.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
+use rustix::fs::statvfs;
+use rustix::process::{Resource, getrlimit};
 
 use crate::api::ProcessUsage;
 
@@ -35,6 +38,17 @@ pub fn read() -> ProcessUsage {
         open_files: fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
         threads: field(20),
     }
+}
+
+/// Descriptors that this process may have.
+pub fn most_descriptors() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
+/// What this user may still write to the disk that the file is on, in bytes.
+pub fn free_disk(file: &Path) -> Option<u64> {
+    let disk = statvfs(file.parent()?).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 fn system(variable: SysconfVar) -> u64 {

@@ -1,5 +1,7 @@
 //! Who may do what: every operation there is, asked for by everybody there can be.
 
+use std::cell::OnceCell;
+
 use serde_json::Value;
 
 use crate::support::jwt::{self, SECRET};
@@ -19,10 +21,12 @@ const LOGS: Needs = Needs::Scope("admin:logs");
 const CONTROL: Needs = Needs::Scope("admin:control");
 
 /// What somebody who may do it is answered. What would end the daemon is asked for in a way that makes no sense.
-const OPERATIONS: [(&str, &str, Needs, u16); 10] = [
+const OPERATIONS: [(&str, &str, Needs, u16); 12] = [
     ("GET", "/admin/status", READ, 200),
     ("GET", "/admin/config", READ, 200),
     ("GET", "/admin/metrics", READ, 200),
+    ("GET", "/admin/log-level", READ, 200),
+    ("PUT", "/admin/log-level", CONTROL, 400),
     ("GET", "/admin/logs", LOGS, 200),
     ("GET", "/admin/logs/stream", LOGS, 200),
     ("POST", "/admin/stop", CONTROL, 400),
@@ -112,10 +116,19 @@ struct Caller<'a> {
     host: &'a str,
     by: By,
     scope: String,
+    cookie: OnceCell<String>,
 }
 
 impl Caller<'_> {
-    fn headers(&self) -> Vec<(&'static str, String)> {
+    fn sign_in(&self) -> String {
+        let bearer = format!("Bearer {}", jwt::token(&self.scope));
+        let headers = [("Authorization", bearer.as_str())];
+        let answer = request(self.host, "POST", "/admin/session", &headers, "");
+        let cookie = answer.header("set-cookie").unwrap();
+        cookie.split(';').next().unwrap().to_owned()
+    }
+
+    fn headers(&self, method: &str) -> Vec<(&'static str, String)> {
         let bearer = (
             "Authorization",
             format!("Bearer {}", jwt::token(&self.scope)),
@@ -124,10 +137,12 @@ impl Caller<'_> {
             By::Nothing => vec![],
             By::Token => vec![bearer],
             By::Session => {
-                let headers = [(bearer.0, bearer.1.as_str())];
-                let answer = request(self.host, "POST", "/admin/session", &headers, "");
-                let cookie = answer.header("set-cookie").unwrap();
-                let cookie = cookie.split(';').next().unwrap().to_owned();
+                let cookie = if method == "DELETE" {
+                    // Its own, because that ends it.
+                    self.sign_in()
+                } else {
+                    self.cookie.get_or_init(|| self.sign_in()).clone()
+                };
                 let origin = format!("http://{}", self.host);
                 vec![("Cookie", cookie), ("Origin", origin)]
             }
@@ -136,7 +151,7 @@ impl Caller<'_> {
 
     /// Status and head, and the body of a problem.
     fn ask(&self, method: &str, path: &str) -> Answer {
-        let headers = self.headers();
+        let headers = self.headers(method);
         let headers: Vec<_> = headers
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
@@ -197,6 +212,7 @@ fn every_operation_by_everybody() {
         host: &host,
         by,
         scope,
+        cookie: OnceCell::new(),
     };
     let mut callers = vec![caller(By::Nothing, String::new())];
     for set in 0..1 << SCOPES.len() {
@@ -266,11 +282,13 @@ fn there_is_no_other_way_in() {
         host: &admin,
         by: By::Nothing,
         scope: String::new(),
+        cookie: OnceCell::new(),
     };
     let powerless = Caller {
         host: &admin,
         by: By::Token,
         scope: "none".into(),
+        cookie: OnceCell::new(),
     };
     for Operation {
         method,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use fullon_master_api::api::Phase;
 use fullon_master_api::config::Limits;
 use fullon_master_api::health::Health;
+use fullon_master_api::server::metrics::Metrics;
 use fullon_master_api::server::public::{Mounts, service};
 use fullon_master_api::server::{Clients, Shutdown, bind, run};
 use poem::{Body, EndpointExt as _, get, handler, post, web::Data};
@@ -70,6 +71,7 @@ impl Server {
             Arc::clone(&health),
             mounts,
             Arc::new(Clients::new(limits(), 1000)),
+            &Metrics::new().unwrap(),
             shutdown.clone(),
         );
         Self {

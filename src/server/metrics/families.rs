@@ -1,0 +1,98 @@
+//! Families of figures that are made when they are asked for.
+
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+/// Families in the order in which they are shown.
+#[derive(Default)]
+pub struct Families(Vec<MetricFamily>);
+
+/// Names and values of labels.
+pub type Labels<'a> = &'a [(&'a str, &'a str)];
+
+impl Families {
+    /// Adds a family of what goes up and down.
+    pub fn gauge(&mut self, name: &str, help: &str) -> Family<'_> {
+        self.add(name, help, MetricType::GAUGE)
+    }
+
+    /// Adds a family of what is counted.
+    pub fn counter(&mut self, name: &str, help: &str) -> Family<'_> {
+        self.add(name, help, MetricType::COUNTER)
+    }
+
+    /// All that have a figure.
+    pub fn finish(mut self) -> Vec<MetricFamily> {
+        self.0.retain(|family| !family.get_metric().is_empty());
+        self.0
+    }
+
+    fn add(&mut self, name: &str, help: &str, kind: MetricType) -> Family<'_> {
+        let mut family = MetricFamily::default();
+        family.set_name(name.to_owned());
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        let place = self.0.len();
+        self.0.push(family);
+        Family(&mut self.0[place])
+    }
+}
+
+/// One family, which takes its figures.
+pub struct Family<'a>(&'a mut MetricFamily);
+
+impl Family<'_> {
+    /// The only figure of its family.
+    pub fn is(mut self, value: impl Figure) {
+        self.has(&[], value);
+    }
+
+    /// Adds the figure with these labels.
+    pub fn has(&mut self, labels: Labels<'_>, value: impl Figure) -> &mut Self {
+        let mut metric = Metric::default();
+        let labels = labels.iter().map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        });
+        metric.set_label(labels.collect());
+        if self.0.get_field_type() == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value.figure());
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value.figure());
+            metric.set_gauge(gauge);
+        }
+        self.0.mut_metric().push(metric);
+        self
+    }
+}
+
+/// What Prometheus takes for a number: 64 bits of floating point.
+pub trait Figure {
+    fn figure(self) -> f64;
+}
+
+impl Figure for f64 {
+    fn figure(self) -> f64 {
+        self
+    }
+}
+
+impl Figure for u64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "exact up to 2^53, and the format has no integers"
+    )]
+    fn figure(self) -> f64 {
+        self as f64
+    }
+}
+
+impl Figure for bool {
+    fn figure(self) -> f64 {
+        f64::from(u8::from(self))
+    }
+}

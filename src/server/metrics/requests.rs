@@ -1,0 +1,202 @@
+//! Requests by route, method and class of status, and how long their answers took to begin. Once a route has been asked for,
+//! counting takes no lock.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use hyper::Method;
+use prometheus::core::Collector as _;
+use prometheus::proto::MetricFamily;
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
+
+/// Upper bounds in seconds: an answer from memory takes 20 µs, and whoever waits for a successor 30 s.
+const BUCKETS: [f64; 15] = [
+    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+    30.0,
+];
+/// Methods that are told apart; all others are the last.
+const METHODS: [&str; 8] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "other",
+];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+/// The route of what no route is for, so that nobody makes series by asking for paths.
+const OTHER: &str = "other";
+
+/// All of a process.
+#[derive(Debug)]
+pub(super) struct Requests {
+    total: IntCounterVec,
+    duration: HistogramVec,
+}
+
+impl Requests {
+    pub fn new() -> prometheus::Result<Self> {
+        let total = Opts::new(
+            "fullon_http_requests_total",
+            "Requests by the status of their answers; 4xx also when the client went away first.",
+        );
+        let duration = HistogramOpts::new(
+            "fullon_http_request_duration_seconds",
+            "From the head of a request to the head of its answer.",
+        );
+        let labels = ["server", "route", "method", "status"];
+        Ok(Self {
+            total: IntCounterVec::new(total, &labels)?,
+            duration: HistogramVec::new(duration.buckets(BUCKETS.to_vec()), &labels[..3])?,
+        })
+    }
+
+    pub fn families(&self) -> Vec<MetricFamily> {
+        let mut families = self.total.collect();
+        families.extend(self.duration.collect());
+        // Until somebody has asked for something.
+        families.retain(|family| !family.get_metric().is_empty());
+        families
+    }
+
+    pub fn routes(
+        &self,
+        server: &'static str,
+        paths: impl IntoIterator<Item = String>,
+        below: impl IntoIterator<Item = String>,
+    ) -> Routes {
+        let route = |template: &str| Route {
+            template: template.to_owned(),
+            series: Default::default(),
+        };
+        let below = below.into_iter().map(|path| {
+            let path = path.trim_end_matches('/').to_owned();
+            let route = route(&format!("{path}/*"));
+            (path, route)
+        });
+        Routes {
+            server,
+            total: self.total.clone(),
+            duration: self.duration.clone(),
+            below: below.collect(),
+            other: route(OTHER),
+            exact: paths
+                .into_iter()
+                .map(|path| {
+                    let route = route(&path);
+                    (path, route)
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The routes of one server.
+#[derive(Debug)]
+pub struct Routes {
+    server: &'static str,
+    total: IntCounterVec,
+    duration: HistogramVec,
+    exact: HashMap<String, Route>,
+    below: Vec<(String, Route)>,
+    other: Route,
+}
+
+#[derive(Debug)]
+struct Route {
+    template: String,
+    series: [OnceLock<Series>; METHODS.len()],
+}
+
+impl Routes {
+    /// Where requests with this method to this path are counted.
+    pub fn series(&self, method: &Method, path: &str) -> &Series {
+        let name = method.as_str();
+        let last = METHODS.len() - 1;
+        let method = METHODS.iter().position(|known| *known == name);
+        let route = self.exact.get(path).unwrap_or_else(|| {
+            let is_below = |above: &str| {
+                path.strip_prefix(above)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            let mounted = self.below.iter().find(|(above, _)| is_below(above));
+            mounted.map_or(&self.other, |(_, route)| route)
+        });
+        self.of(route, method.unwrap_or(last))
+    }
+
+    /// Where it is counted what was no request.
+    pub fn unread(&self) -> &Series {
+        self.of(&self.other, METHODS.len() - 1)
+    }
+
+    fn of<'a>(&self, route: &'a Route, method: usize) -> &'a Series {
+        route.series[method].get_or_init(|| {
+            let labels = [self.server, &*route.template, METHODS[method]];
+            let count = |class| {
+                let [server, route, method] = labels;
+                self.total
+                    .with_label_values(&[server, route, method, class])
+            };
+            Series {
+                classes: CLASSES.map(count),
+                duration: self.duration.with_label_values(&labels),
+            }
+        })
+    }
+}
+
+/// Requests to one route with one method.
+#[derive(Debug)]
+pub struct Series {
+    classes: [IntCounter; CLASSES.len()],
+    duration: Histogram,
+}
+
+impl Series {
+    /// Counts a request whose answer has this status and took so long to begin.
+    pub fn count(&self, status: u16, took: Duration) {
+        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
+        self.classes[class].inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(requests: &Requests, labels: &[&str]) -> u64 {
+        requests.total.with_label_values(labels).get()
+    }
+
+    #[test]
+    fn routes_are_templates_and_all_else_is_one() {
+        let requests = Requests::new().unwrap();
+        let paths = ["/".to_owned(), "/health".to_owned()];
+        let routes = requests.routes("public", paths, ["/shop/".to_owned()]);
+        for (method, path, status) in [
+            ("GET", "/health", 200),
+            ("GET", "/shop", 200),
+            ("GET", "/shop/7", 503),
+            ("GET", "/shopping", 404),
+            ("BREW", "/a-path-of-a-stranger", 405),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            routes
+                .series(&method, path)
+                .count(status, Duration::from_millis(1));
+        }
+        routes.unread().count(400, Duration::ZERO);
+        for (labels, expected) in [
+            (["public", "/health", "GET", "2xx"], 1),
+            (["public", "/shop/*", "GET", "2xx"], 1),
+            (["public", "/shop/*", "GET", "5xx"], 1),
+            (["public", "other", "GET", "4xx"], 1),
+            (["public", "other", "other", "4xx"], 2),
+            (["public", "/", "GET", "2xx"], 0),
+        ] {
+            assert_eq!(count(&requests, &labels), expected, "{labels:?}");
+        }
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&requests.families())
+            .unwrap();
+        assert!(!text.contains("stranger"), "{text}");
+    }
+}

@@ -1,0 +1,151 @@
+//! Logging more or less while the daemon runs.
+
+use serde_json::{Value, json};
+
+use crate::support::{Home, eventually, request};
+
+const PATH: &str = "/admin/log-level";
+
+fn set(home: &Home, body: &Value) -> Value {
+    let answer = home.ask_with("PUT", PATH, &body.to_string());
+    assert_eq!(answer.status, 200, "{answer:#?}");
+    answer.json()
+}
+
+fn level(home: &Home) -> Value {
+    let answer = home.ask("GET", PATH);
+    assert_eq!(answer.status, 200, "{answer:#?}");
+    answer.json()
+}
+
+/// Whether a health probe, which is an event at DEBUG, gets into the log.
+fn is_probe_logged(home: &Home, name: &str) -> bool {
+    let named = [("X-Request-Id", name)];
+    assert_eq!(
+        request(&home.public(), "GET", "/health", &named, "").status,
+        200
+    );
+    // Whatever was logged before this is in the file once this is.
+    let after = format!("{name}-after");
+    home.mark(&after);
+    eventually("the request is logged", || home.log().contains(&after));
+    home.log().contains(&format!("request_id=\"{name}\""))
+}
+
+#[test]
+fn more_is_logged_for_a_while() {
+    let home = Home::started();
+    assert_eq!(
+        level(&home),
+        json!({ "level": "info", "configured_level": "info" })
+    );
+    assert!(!is_probe_logged(&home, "before"));
+    let now = set(
+        &home,
+        &json!({ "level": "DEBUG", "revert_after_seconds": 2 }),
+    );
+    assert_eq!(
+        (&now["level"], &now["configured_level"]),
+        (&json!("debug"), &json!("info"))
+    );
+    let left = now["revert_after_seconds"].as_f64().unwrap();
+    assert!(left > 0.0 && left <= 2.0, "{now}");
+    assert_eq!(
+        home.ask("GET", "/admin/status").json()["log_level"],
+        "debug"
+    );
+    assert!(is_probe_logged(&home, "meanwhile"));
+    eventually("the level is the configured one again", || {
+        level(&home)["level"] == "info"
+    });
+    assert!(!is_probe_logged(&home, "afterwards"));
+    home.run(["stop"]).succeeds();
+    let log = home.log();
+    let audited = log
+        .lines()
+        .find(|line| line.contains("action=\"log_level\""));
+    let audited = audited.unwrap();
+    for part in [
+        " audit: ",
+        "outcome=\"accepted\"",
+        "level=\"debug\"",
+        "timeout_ms=2000",
+    ] {
+        assert!(audited.contains(part), "{part} in {audited}");
+    }
+    assert!(log.contains("the log level is the configured one again"));
+}
+
+#[test]
+fn it_stays_until_the_settings_say_another_or_the_process_is_replaced() {
+    let home = Home::started();
+    set(&home, &json!({ "level": "debug" }));
+    assert_eq!(home.ask("POST", "/admin/reload").status, 200);
+    assert_eq!(level(&home)["level"], "debug");
+    home.write_env("LOG_LEVEL=warn\n");
+    assert_eq!(home.ask("POST", "/admin/reload").status, 200);
+    assert_eq!(
+        level(&home),
+        json!({ "level": "warn", "configured_level": "warn" })
+    );
+    set(
+        &home,
+        &json!({ "level": "trace", "revert_after_seconds": 3600 }),
+    );
+    home.restart();
+    assert_eq!(level(&home)["level"], "warn");
+    // As it was configured: nothing to revert.
+    let now = set(&home, &json!({ "level": "warn" }));
+    assert_eq!(now, json!({ "level": "warn", "configured_level": "warn" }));
+}
+
+#[test]
+fn nobody_hides_what_is_changed() {
+    let home = Home::started();
+    set(&home, &json!({ "level": "off" }));
+    assert_eq!(home.ask("POST", "/admin/reload").status, 200);
+    home.run(["stop"]).succeeds();
+    let log = home.log();
+    let (_, quiet) = log.split_once("action=\"log_level\"").unwrap();
+    let lines: Vec<_> = quiet.lines().skip(1).collect();
+    assert!(
+        lines.iter().all(|line| line.contains(" audit: ")) && lines.len() >= 2,
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let home = Home::started();
+    for (body, status, text) in [
+        ("", 400, "body"),
+        ("{}", 400, "level"),
+        ("{\"level\":\"loud\"}", 400, "`level`"),
+        ("{\"level\":\"info,fullon=loud\"}", 400, "`level`"),
+        ("{\"level\":7}", 400, "level"),
+        (
+            "{\"level\":\"debug\",\"revert_after_seconds\":0}",
+            400,
+            "`revert_after_seconds`",
+        ),
+        (
+            "{\"level\":\"debug\",\"revert_after_seconds\":86401}",
+            400,
+            "`revert_after_seconds`",
+        ),
+        ("{\"level\":\"debug\",\"for\":3}", 400, "for"),
+    ] {
+        let answer = home.ask_with("PUT", PATH, body);
+        answer.is_problem(status, text);
+    }
+    assert_eq!(level(&home)["level"], "info");
+    let reader = home.token("admin:read");
+    let bearer = format!("Bearer {reader}");
+    let headers = [("Authorization", bearer.as_str())];
+    let answer = request(&home.admin(), "PUT", PATH, &headers, "{\"level\":\"off\"}");
+    answer.is_problem(403, "admin:control");
+    assert_eq!(
+        request(&home.admin(), "GET", PATH, &headers, "").status,
+        200
+    );
+}

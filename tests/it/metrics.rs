@@ -1,0 +1,312 @@
+//! `/admin/metrics`, as Prometheus itself reads it, and what is shipped to look at it with.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{Connection, Home, Outcome, Running, eventually, free_port, request, spawn};
+
+const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
+
+fn exposition(home: &Home) -> String {
+    let answer = home.ask("GET", "/admin/metrics");
+    assert_eq!(answer.status, 200, "{answer:#?}");
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    answer.body
+}
+
+/// The value of the one line with these labels, in whatever order; `None` when there is none.
+fn value(exposition: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let has_labels = |line: &str| {
+        let has = |(name, value): &(&str, &str)| line.contains(&format!("{name}=\"{value}\""));
+        labels.iter().all(has)
+    };
+    let is_it = |line: &&str| {
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(['{', ' ']) && has_labels(rest))
+    };
+    let line = exposition.lines().find(is_it)?;
+    Some(line.rsplit(' ').next()?.parse().unwrap())
+}
+
+fn is(exposition: &str, name: &str, labels: &[(&str, &str)], expected: f64) {
+    let found = value(exposition, name, labels);
+    assert_eq!(found, Some(expected), "{name} {labels:?} in {exposition}");
+}
+
+/// Has everything happen that is counted.
+fn busy() -> Home {
+    let mut home = Home::new();
+    home.set("LOG_MAX_SIZE", "64KiB");
+    home.run(["start"]).succeeds();
+    let public = home.public();
+    for _ in 0..3 {
+        assert_eq!(request(&public, "GET", "/", &[], "").status, 200);
+    }
+    assert_eq!(request(&public, "HEAD", "/health", &[], "").status, 200);
+    for path in ["/wp-login.php", "/another-path-of-a-stranger"] {
+        assert_eq!(request(&public, "GET", path, &[], "").status, 404);
+    }
+    assert_eq!(request(&public, "BREW", "/", &[], "").status, 405);
+    let mut rude = Connection::open(&public);
+    rude.send_bytes(b"no request\r\n\r\n");
+    assert_eq!(rude.answer("GET").status, 400);
+    let nobody = [("Authorization", "Bearer nonsense")];
+    let refused = request(&home.admin(), "GET", "/admin/status", &nobody, "");
+    assert_eq!(refused.status, 401);
+    assert_eq!(home.ask("POST", "/admin/reload").status, 200);
+    home.write_env("LOG_KEEP=none\n");
+    assert_eq!(home.ask("POST", "/admin/reload").status, 422);
+    assert_eq!(home.ask("POST", "/admin/restart").status, 422);
+    home.write_env("");
+    home
+}
+
+#[test]
+fn what_happens_is_counted() {
+    let home = busy();
+    let public = home.public();
+    let long = format!("/{}", "x".repeat(4000));
+    for _ in 0..20 {
+        request(&public, "GET", &long, &[], "");
+    }
+    let mut follower = Connection::open(&home.admin());
+    let bearer = home.bearer();
+    let headers = [("Authorization", bearer.as_str())];
+    follower.send("GET", "/admin/logs/stream", &headers, "");
+    assert_eq!(follower.head().status, 200);
+    // A line of the log is counted once it is in the file.
+    eventually("the log was rotated", || {
+        value(&exposition(&home), "fullon_log_rotations_total", &[]) >= Some(1.0)
+    });
+
+    let text = exposition(&home);
+    let requests = "fullon_http_requests_total";
+    for (server, route, method, status, count) in [
+        ("public", "/", "GET", "2xx", 3.0),
+        ("public", "/", "GET", "4xx", 0.0),
+        ("public", "/health", "HEAD", "2xx", 1.0),
+        ("public", "other", "GET", "4xx", 22.0),
+        ("public", "/", "other", "4xx", 1.0),
+        ("public", "other", "other", "4xx", 1.0),
+        ("admin", "/admin/status", "GET", "4xx", 1.0),
+        ("admin", "/admin/reload", "POST", "2xx", 1.0),
+        ("admin", "/admin/reload", "POST", "4xx", 1.0),
+        ("admin", "/admin/logs/stream", "GET", "2xx", 1.0),
+    ] {
+        let labels = [
+            ("server", server),
+            ("route", route),
+            ("method", method),
+            ("status", status),
+        ];
+        is(&text, requests, &labels, count);
+    }
+    let root = [("server", "public"), ("route", "/"), ("method", "GET")];
+    is(
+        &text,
+        "fullon_http_request_duration_seconds_count",
+        &root,
+        3.0,
+    );
+    is(&text, "fullon_phase", &[("phase", "ready")], 1.0);
+    is(&text, "fullon_phase", &[("phase", "draining")], 0.0);
+    is(&text, "fullon_reloads_total", &[("outcome", "done")], 1.0);
+    is(
+        &text,
+        "fullon_reloads_total",
+        &[("outcome", "refused")],
+        1.0,
+    );
+    is(&text, "fullon_failed_restarts_total", &[], 1.0);
+    is(&text, "fullon_restarts_total", &[], 0.0);
+    is(&text, "fullon_admin_refused_tokens_total", &[], 1.0);
+    is(&text, "fullon_log_followers", &[], 1.0);
+    is(&text, "fullon_check_up", &[("check", "log")], 1.0);
+    is(&text, "fullon_log_lost_lines_total", &[], 0.0);
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    is(&text, "fullon_build_info", &version, 1.0);
+    let more_than = |name, labels, least| {
+        let found = value(&text, name, labels);
+        assert!(found > Some(least), "{name} is {found:?} in {text}");
+    };
+    more_than("fullon_log_events_total", &[("level", "info")], 25.0);
+    more_than("fullon_log_events_total", &[("level", "warn")], 0.0);
+    more_than("fullon_log_written_bytes_total", &[], 80_000.0);
+    more_than("fullon_log_disk_free_bytes", &[], 0.0);
+    more_than("process_resident_memory_bytes", &[], 1e6);
+    more_than("process_start_time_seconds", &[], 1.7e9);
+    more_than("process_max_fds", &[], 100.0);
+    assert!(
+        !text.contains("stranger") && !text.contains("xxx"),
+        "{text}"
+    );
+
+    drop(follower);
+    home.restart();
+    let text = exposition(&home);
+    is(&text, "fullon_restarts_total", &[], 1.0);
+    is(&text, "fullon_log_followers", &[], 0.0);
+}
+
+#[test]
+fn promtool_finds_nothing_to_complain_about() {
+    let home = busy();
+    home.restart();
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let text = exposition(&home);
+    let mut stdin = promtool.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(
+        output.status.success() && said.is_empty(),
+        "{said} in {text}"
+    );
+}
+
+#[test]
+fn alerts_are_raised_when_they_should_be() {
+    let rules = Path::new(DEPLOY).join("prometheus");
+    for arguments in [
+        ["check", "rules", "alerts.yml"],
+        ["test", "rules", "alerts.test.yml"],
+    ] {
+        let mut promtool = Command::new("promtool");
+        Outcome::of(promtool.args(arguments).current_dir(&rules)).succeeds();
+    }
+    let alerts = fs::read_to_string(rules.join("alerts.yml")).unwrap();
+    let tests = fs::read_to_string(rules.join("alerts.test.yml")).unwrap();
+    for alert in alerts
+        .lines()
+        .filter_map(|line| line.split_once("- alert: "))
+    {
+        let alert = alert.1;
+        assert!(
+            tests.contains(&format!("alertname: {alert}\n        exp_alerts:")),
+            "no test raises {alert}"
+        );
+    }
+}
+
+/// The expressions of a dashboard, at whatever depth.
+fn expressions(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::String(text) if name == "expr" => found.push(text.clone()),
+                    value => expressions(value, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| expressions(item, found)),
+        _ => {}
+    }
+}
+
+/// The names of our metrics in a text.
+fn names(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("fullon_") || word.starts_with("process_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A Prometheus that scrapes the daemon as the shipped settings say.
+fn prometheus(home: &Home) -> (Running, String) {
+    let directory = home.path().join("prometheus");
+    fs::create_dir(&directory).unwrap();
+    let token = directory.join("token");
+    fs::write(&token, home.token("admin:read")).unwrap();
+    let shipped = Path::new(DEPLOY).join("prometheus");
+    fs::copy(shipped.join("alerts.yml"), directory.join("alerts.yml")).unwrap();
+    let settings = fs::read_to_string(shipped.join("prometheus.yml")).unwrap();
+    let settings = settings
+        .replace("/etc/prometheus/fullon.token", token.to_str().unwrap())
+        .replace("127.0.0.1:8001", &home.admin())
+        .replace("15s", "1s");
+    fs::write(directory.join("prometheus.yml"), settings).unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut command = home.command("prometheus");
+    command
+        .arg("--config.file=prometheus/prometheus.yml")
+        .arg("--storage.tsdb.path=prometheus/data")
+        .arg(format!("--web.listen-address={address}"));
+    let log = fs::File::create(directory.join("log")).unwrap();
+    let program = spawn(command.stdout(log.try_clone().unwrap()).stderr(log));
+    eventually("Prometheus is ready", || {
+        std::net::TcpStream::connect(&address).is_ok()
+            && request(&address, "GET", "/-/ready", &[], "").status == 200
+    });
+    (program, address)
+}
+
+#[test]
+fn prometheus_scrapes_it_and_the_dashboard_and_the_alerts_name_what_is_there() {
+    let home = busy();
+    let (_prometheus, address) = prometheus(&home);
+    let query = |expression: &str| -> Value {
+        let encoded: String = expression
+            .bytes()
+            .map(|byte| format!("%{byte:02X}"))
+            .collect();
+        let path = format!("/api/v1/query?query={encoded}");
+        let answer = request(&address, "GET", &path, &[], "");
+        assert_eq!(answer.status, 200, "{expression}: {answer:#?}");
+        answer.json()["data"]["result"].clone()
+    };
+    eventually("it has scraped twice", || {
+        query("count_over_time(up{job=\"fullon\"}[1m]) >= 2") != serde_json::json!([])
+    });
+    assert_eq!(query("up{job=\"fullon\"}")[0]["value"][1], "1");
+
+    let dashboard = fs::read_to_string(Path::new(DEPLOY).join("grafana/dashboard.json")).unwrap();
+    let mut found = Vec::new();
+    expressions(&serde_json::from_str(&dashboard).unwrap(), &mut found);
+    assert!(found.len() > 20, "{found:?}");
+    for expression in &found {
+        let filled = expression
+            .replace("$instance", ".*")
+            .replace("$job", "fullon")
+            .replace("$__rate_interval", "1m");
+        let result = query(&filled);
+        // What is only shown when something is wrong.
+        let is_quiet = filled.contains("> 0") || filled.contains("4xx|5xx");
+        assert!(
+            is_quiet || result != serde_json::json!([]),
+            "nothing for {filled}"
+        );
+    }
+    let exposition = exposition(&home);
+    let there = names(&exposition);
+    let alerts = fs::read_to_string(Path::new(DEPLOY).join("prometheus/alerts.yml")).unwrap();
+    for name in names(&found.join("\n")).union(&names(&alerts)) {
+        assert!(there.contains(name), "no {name} in {exposition}");
+    }
+    // Whoever watches sees all that there is.
+    let shown = names(&found.join("\n"));
+    let unseen: Vec<_> = exposition
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .map(|line| line.split(' ').next().unwrap())
+        .filter(|name| !shown.iter().any(|shown| shown.starts_with(name)))
+        .filter(|name| *name != "process_start_time_seconds")
+        .collect();
+    assert_eq!(unseen, Vec::<&str>::new(), "not on the dashboard");
+}
