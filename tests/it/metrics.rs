@@ -1,6 +1,7 @@
 //! `/admin/metrics`, as Prometheus itself reads it, and what is shipped to look at it with.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -262,10 +263,10 @@ fn prometheus_scrapes_it_and_the_dashboard_and_the_alerts_name_what_is_there() {
     let home = busy();
     let (_prometheus, address) = prometheus(&home);
     let query = |expression: &str| -> Value {
-        let encoded: String = expression
-            .bytes()
-            .map(|byte| format!("%{byte:02X}"))
-            .collect();
+        let encoded = expression.bytes().fold(String::new(), |mut encoded, byte| {
+            let _ = write!(encoded, "%{byte:02X}");
+            encoded
+        });
         let path = format!("/api/v1/query?query={encoded}");
         let answer = request(&address, "GET", &path, &[], "");
         assert_eq!(answer.status, 200, "{expression}: {answer:#?}");

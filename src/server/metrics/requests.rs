@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use prometheus::core::Collector as _;
-use prometheus::proto::MetricFamily;
+use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
 
 /// Upper bounds in seconds: an answer from memory takes 20 µs, and whoever waits for a successor 30 s.
@@ -19,7 +19,8 @@ const BUCKETS: [f64; 15] = [
 const METHODS: [&str; 8] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "other",
 ];
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+/// An answer of 1xx is not the last one.
+const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 /// The route of what no route is for, so that nobody makes series by asking for paths.
 const OTHER: &str = "other";
 
@@ -52,6 +53,13 @@ impl Requests {
         families.extend(self.duration.collect());
         // Until somebody has asked for something.
         families.retain(|family| !family.get_metric().is_empty());
+        for family in &mut families {
+            let labels = |metric: &Metric| -> Vec<String> {
+                let pairs = metric.get_label().iter();
+                pairs.map(|pair| pair.value().to_owned()).collect()
+            };
+            family.mut_metric().sort_by_cached_key(labels);
+        }
         families
     }
 
@@ -152,7 +160,7 @@ pub struct Series {
 impl Series {
     /// Counts a request whose answer has this status and took so long to begin.
     pub fn count(&self, status: u16, took: Duration) {
-        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
+        let class = usize::from(status / 100).clamp(2, CLASSES.len() + 1) - 2;
         self.classes[class].inc();
         self.duration.observe(took.as_secs_f64());
     }
