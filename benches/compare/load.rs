@@ -1,4 +1,4 @@
-//! Throughput of `/health`, by wrk.
+//! Throughput and latency of `/health`, by wrk.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
@@ -13,16 +13,23 @@ const CLIENTS: [&str; 2] = ["-t1", "-c32"];
 const WARM_UP: &str = "-d3s";
 const MEASURED: &str = "-d5s";
 
-/// Requests a second.
-pub fn measure(port: u16) -> Result<f64> {
+/// What one measurement tells.
+pub struct Load {
+    /// Requests a second.
+    pub per_second: f64,
+    /// The time that one request in a hundred takes longer than, in milliseconds.
+    pub p99: f64,
+}
+
+pub fn measure(port: u16) -> Result<Load> {
     wrk(port, WARM_UP)?;
     wrk(port, MEASURED)
 }
 
-fn wrk(port: u16, duration: &str) -> Result<f64> {
+fn wrk(port: u16, duration: &str) -> Result<Load> {
     let mut child = Command::new("wrk")
         .args(CLIENTS)
-        .arg(duration)
+        .args(["--latency", duration])
         .arg(format!("http://127.0.0.1:{port}/health"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -39,9 +46,29 @@ fn wrk(port: u16, duration: &str) -> Result<f64> {
         !report.contains("Non-2xx") && !report.contains("Socket errors"),
         "requests failed: {report}"
     );
-    report
-        .lines()
-        .find_map(|line| line.strip_prefix("Requests/sec:"))
-        .and_then(|number| number.trim().parse().ok())
+    let value = |name| {
+        let mut lines = report.lines().map(str::trim);
+        lines
+            .find_map(|line| line.strip_prefix(name))
+            .map(str::trim)
+    };
+    let per_second = value("Requests/sec:").and_then(|number| number.parse().ok());
+    let p99 = value("99%").and_then(millis);
+    per_second
+        .zip(p99)
+        .map(|(per_second, p99)| Load { per_second, p99 })
         .with_context(|| format!("wrk's report is not understood: {report}"))
+}
+
+/// `1.20ms` as wrk writes it.
+fn millis(text: &str) -> Option<f64> {
+    let unit = text.find(char::is_alphabetic)?;
+    let (number, unit) = text.split_at(unit);
+    let factor = match unit {
+        "us" => 1e-3,
+        "ms" => 1.0,
+        "s" => 1e3,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * factor)
 }

@@ -21,6 +21,7 @@ mod lifecycle;
 mod load;
 mod log;
 mod machine;
+mod overhead;
 mod ports;
 mod processes;
 mod programs;

@@ -17,6 +17,7 @@ pub enum Row {
     WakeUps,
     Size,
     Load,
+    Tail,
 }
 
 /// What fullon should reach.
@@ -24,10 +25,12 @@ pub enum Target {
     AtMost(f64),
     /// Of the bound's figure.
     Share(f64),
+    /// It is shown for who compares.
+    None,
 }
 
 impl Row {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Start,
         Self::Early,
         Self::Stop,
@@ -36,6 +39,7 @@ impl Row {
         Self::WakeUps,
         Self::Size,
         Self::Load,
+        Self::Tail,
     ];
 
     pub fn label(self) -> &'static str {
@@ -48,6 +52,7 @@ impl Row {
             Self::WakeUps => "idle wake-ups a second",
             Self::Size => "stripped binary, MB",
             Self::Load => "/health, requests a second",
+            Self::Tail => "/health p99 at that load, ms",
         }
     }
 
@@ -59,6 +64,7 @@ impl Row {
             Self::Memory => Target::AtMost(8.0),
             Self::WakeUps => Target::AtMost(1.0),
             Self::Load => Target::Share(0.85),
+            Self::Tail => Target::None,
         }
     }
 
@@ -67,13 +73,13 @@ impl Row {
         match self {
             Self::Early | Self::Load => 0,
             Self::Start | Self::Stop | Self::Status | Self::Memory | Self::WakeUps => 1,
-            Self::Size => 2,
+            Self::Size | Self::Tail => 2,
         }
     }
 
     /// Whom fullon is compared with, where it is not the best of the rivals.
     fn named_bound(self) -> Option<&'static str> {
-        (self == Self::Load).then_some(BARE_HYPER)
+        matches!(self, Self::Load | Self::Tail).then_some(BARE_HYPER)
     }
 }
 

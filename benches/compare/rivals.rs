@@ -15,6 +15,7 @@ use crate::programs;
 
 pub const FULLON: &str = "fullon";
 pub const BARE_HYPER: &str = "bare hyper";
+pub const NGINX: &str = "nginx";
 
 /// The program under test, built with the settings of a release.
 const FULLON_PROGRAM: &str = env!("CARGO_BIN_EXE_fullon");
@@ -30,7 +31,7 @@ pub fn all(left_out: impl Fn(&str, &Error)) -> Result<Vec<Contender>> {
         ("supervisord", supervisord),
         ("pm2", pm2),
         ("Caddy", caddy),
-        ("nginx", nginx),
+        (NGINX, nginx),
     ];
     let mut contenders = Vec::new();
     for (name, builder) in builders {

@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::contender::{Contender, Measured};
 use crate::lifecycle::Running;
 use crate::results::{Results, Row};
-use crate::{health, idle, interrupt, load, machine, programs, rivals, table};
+use crate::{health, idle, interrupt, load, machine, overhead, programs, rivals, table};
 
 /// Requests that warm a contender before it is left idle.
 const REQUESTS_BEFORE_IDLE: u32 = 100;
@@ -44,6 +44,10 @@ pub fn compare(rounds: usize) -> Result<()> {
     }
 
     println!("{}", table::render(&results));
+    match wrk.and_then(|_| overhead::measure(rounds)) {
+        Ok(text) => println!("{text}"),
+        Err(error) => left_out("overhead", &error),
+    }
     println!("{}", machine::describe(rounds));
     if results.has_failed(rivals::FULLON) {
         anyhow::bail!("fullon itself failed in a round: see above");
@@ -108,8 +112,9 @@ fn throughput(contender: &Contender, results: &mut Results) -> Result<()> {
     // Ended by its guard: how it stops was measured without load.
     let (_running, _) = Running::start(contender)?;
     health::expect(contender.port)?;
-    let per_second = load::measure(contender.port)?;
-    results.add(contender.name, Row::Load, per_second);
+    let load = load::measure(contender.port)?;
+    results.add(contender.name, Row::Load, load.per_second);
+    results.add(contender.name, Row::Tail, load.p99);
     Ok(())
 }
 

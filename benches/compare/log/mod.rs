@@ -6,7 +6,7 @@
 
 mod big_logs;
 mod crowd;
-mod daemon;
+pub mod daemon;
 mod emitter;
 mod event;
 mod event_cost;
@@ -16,7 +16,7 @@ mod http;
 mod never_read;
 mod pace;
 mod pages;
-mod percentiles;
+pub mod percentiles;
 mod report;
 mod rivals;
 mod rows;

@@ -52,7 +52,7 @@ impl Metrics {
     }
 
     /// Counts requests to the paths of one server. Of the paths in `below`, whatever comes after them is one route.
-    pub(super) fn routes(
+    pub fn routes(
         &self,
         server: &'static str,
         paths: impl IntoIterator<Item = String>,
