@@ -1,19 +1,22 @@
-//! `example_daemon_control` does what its name says.
+//! The examples do what they say.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::support::{Home, Outcome};
+use crate::support::{Home, Outcome, eventually, request};
 
-#[test]
-fn it_goes_through_a_whole_life() {
-    let program = Path::new(env!("CARGO_BIN_EXE_fullon"))
-        .parent()
-        .unwrap()
-        .join("examples/example_daemon_control");
+fn example(name: &str) -> PathBuf {
+    let beside = Path::new(env!("CARGO_BIN_EXE_fullon")).parent().unwrap();
+    let program = beside.join("examples").join(name);
     assert!(
         program.exists(),
         "`cargo test` builds the examples; `cargo test --test it` does not"
     );
+    program
+}
+
+#[test]
+fn it_goes_through_a_whole_life() {
+    let program = example("example_daemon_control");
     let home = Home::new();
     let run = |arguments: &[&str]| Outcome::of(home.command(&program).args(arguments));
     run(&["--action", "lifecycle"]).succeeds().prints(&[
@@ -36,4 +39,32 @@ fn it_goes_through_a_whole_life() {
         .prints(&["status: Ready"]);
     run(&["--action", "stop"]).succeeds();
     assert!(home.daemon().is_none());
+}
+
+#[test]
+fn an_application_of_its_own_has_all_of_the_daemon() {
+    let program = example("embed");
+    let home = Home::new();
+    let run = |arguments: &[&str]| Outcome::of(home.command(&program).args(arguments));
+    run(&["start"]).succeeds();
+    let hello = || request(&home.public(), "GET", "/shop/hello/you", &[], "");
+    let answer = hello();
+    assert_eq!((answer.status, answer.body.as_str()), (200, "Hello, you!"));
+    request(&home.public(), "GET", "/shop/nothing", &[], "").is_problem(404, "/shop/nothing");
+    let pid = home.daemon().unwrap().pid();
+    run(&["restart"]).succeeds();
+    assert_ne!(home.daemon().unwrap().pid(), pid);
+    assert_eq!(hello().status, 200);
+    eventually("its own event is in the log", || {
+        home.log().contains("embed: greeted customer=\"you\"")
+    });
+    let metrics = home.ask("GET", "/admin/metrics").body;
+    assert!(
+        metrics.contains("{method=\"GET\",route=\"/shop/*\",server=\"public\",status=\"2xx\"} 1"),
+        "{metrics}"
+    );
+    run(&["stop"]).succeeds();
+
+    let source = include_str!("../../examples/embed.rs");
+    assert!(source.lines().count() < 40);
 }

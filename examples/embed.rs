@@ -1,0 +1,26 @@
+//! A service with an API of its own and everything else of the daemon: `cargo run --example embed -- start`, then
+//! `curl http://127.0.0.1:8000/shop/hello/you`; `stop`, `restart`, `status`, `logs` and the admin API are there too.
+
+use std::process::ExitCode;
+
+use fullon_master_api::App;
+use poem_openapi::param::Path;
+use poem_openapi::payload::PlainText;
+use poem_openapi::{OpenApi, OpenApiService};
+
+struct Shop;
+
+#[OpenApi]
+impl Shop {
+    /// Greets a customer.
+    #[oai(path = "/hello/:name", method = "get")]
+    async fn hello(&self, name: Path<String>) -> PlainText<String> {
+        tracing::info!(customer = *name, "greeted");
+        PlainText(format!("Hello, {}!", *name))
+    }
+}
+
+fn main() -> ExitCode {
+    let shop = OpenApiService::new(Shop, "Shop", "1.0.0");
+    App::new().mount("/shop", shop).main()
+}
