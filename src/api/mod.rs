@@ -73,15 +73,19 @@ pub struct Readiness {
 /// One thing the service depends on.
 #[derive(Debug, Clone, Object, Serialize, Deserialize)]
 pub struct Check {
-    /// What was checked, `log` for the log file.
+    /// What was checked: `postgresql`, `redis`, or `log` for the log file.
     pub name: String,
     /// Whether it works.
     pub state: CheckState,
-    /// How long the last probe took, in milliseconds; absent for a check that needs no probe.
+    /// When that began, as RFC 3339 in UTC; absent for a check that needs no probe.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub since: Option<String>,
+    /// How long the last probe that was answered took, in milliseconds; absent for a check that needs no probe.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub latency_ms: Option<f64>,
-    /// What the last failure said.
+    /// Why it is down; absent when it is not.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_error: Option<String>,
@@ -96,6 +100,8 @@ pub enum CheckState {
     Up,
     /// It does not.
     Down,
+    /// It was not asked yet, or has not answered yet.
+    Unknown,
 }
 
 /// Where the process is in its life.
@@ -200,7 +206,8 @@ pub struct HttpUsage {
 #[oai(deny_unknown_fields)]
 #[serde(deny_unknown_fields)]
 pub struct StopRequest {
-    /// How long requests in flight may take, in seconds, 0 to 3600; `SHUTDOWN_TIMEOUT` when left out.
+    /// How long requests in flight may take once the listeners have closed, in seconds, 0 to 3600; `SHUTDOWN_TIMEOUT` when
+    /// left out.
     #[oai(
         skip_serializing_if_is_none,
         validator(maximum(value = "3600"), minimum(value = "0"))
@@ -220,7 +227,7 @@ pub struct StopAccepted {
     pub in_flight: u64,
     /// When the last of them is cut off, as RFC 3339 in UTC.
     pub deadline: String,
-    /// Seconds until then, 0 to 3600, for whoever has another clock.
+    /// Seconds until then, 0 to 3900, for whoever has another clock.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub seconds_left: Option<f64>,

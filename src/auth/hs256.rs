@@ -2,7 +2,7 @@
 //! HS256 does not want: `rust_crypto` the RSA and elliptic curve crates (one of them with an advisory and no
 //! fix), `aws_lc_rs` a C build and two megabytes.
 
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};

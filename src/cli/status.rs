@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::output::{Colour, Output, notice, visible};
 use super::{Context, Failure, Result, block_on};
-use crate::api::{ExitCause, LastExit, Phase, Status};
+use crate::api::{Check, CheckState, ExitCause, LastExit, Phase, Status};
 use crate::client::ClientError;
 use crate::control::Report;
 
@@ -96,10 +96,8 @@ fn online(status: &Status, output: &Output) -> Result {
         )?;
     }
     for check in &status.checks {
-        if let Some(error) = &check.last_error {
-            let text = format!("check {} is down: {error}", check.name);
-            output.line(&output.paint(Colour::Red, &visible(&text)))?;
-        }
+        let (text, colour) = describe(check);
+        print_labels(&[("Check:", output.paint(colour, &visible(&text)))], output)?;
     }
     output.value(&json!({
         "state": "running",
@@ -110,6 +108,27 @@ fn online(status: &Status, output: &Output) -> Result {
         "server": status.server,
         "status": status,
     }))
+}
+
+fn describe(check: &Check) -> (String, Colour) {
+    let name = &check.name;
+    let since = check
+        .since
+        .as_ref()
+        .map_or(String::new(), |since| format!(" since {since}"));
+    match check.state {
+        CheckState::Up => {
+            let latency = check
+                .latency_ms
+                .map_or(String::new(), |latency| format!(" ({latency} ms)"));
+            (format!("{name} is up{since}{latency}"), Colour::Green)
+        }
+        CheckState::Unknown => (format!("{name} was not heard of yet"), Colour::Yellow),
+        CheckState::Down => {
+            let error = check.last_error.as_deref().unwrap_or("it does not say why");
+            (format!("{name} is down{since}: {error}"), Colour::Red)
+        }
+    }
 }
 
 fn ended(last: &LastExit) -> String {

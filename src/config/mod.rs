@@ -5,6 +5,7 @@
 //! that a broken `.env` does not stop `fullon stop`. Nothing else in the crate reads the environment.
 
 mod changes;
+mod dependencies;
 mod env_file;
 mod origin;
 mod parse;
@@ -22,6 +23,9 @@ use bytesize::ByteSize;
 use thiserror::Error;
 
 pub use changes::InForce;
+pub use dependencies::{
+    Authorities, DatabaseSettings, DependencySettings, Pace, RedisSettings, Server, Tls,
+};
 pub use origin::Origin;
 pub use parse::{LogFormat, LogTarget, log_filter as parse_log_filter};
 pub use partial::Partial;
@@ -73,6 +77,8 @@ pub struct Settings {
     pub pid_file: PathBuf,
     /// How long requests in flight may take once the daemon stops.
     pub shutdown_timeout: Duration,
+    /// How long the listeners go on once the daemon is asked to stop, and says that it is not ready.
+    pub drain_delay: Duration,
     /// `JWT_SECRET_KEY`; without it the secret is kept in `key_file`.
     pub jwt_secret: Option<Secret>,
     /// Where the secret is made and kept when `JWT_SECRET_KEY` is not set.
@@ -81,6 +87,8 @@ pub struct Settings {
     pub key_grace: Duration,
     /// What clients may cost.
     pub limits: Limits,
+    /// What the service depends on.
+    pub dependencies: DependencySettings,
     entries: Vec<SettingEntry>,
     /// What the values were made of, to tell what was edited since.
     texts: Texts,
@@ -167,11 +175,11 @@ impl Settings {
         let keep = check.value("LOG_KEEP", parse::log_keep);
         let pid_file = check.value("PID_FILE", |text| parse::path(text, sources));
         let shutdown_timeout = check.value("SHUTDOWN_TIMEOUT", parse::shutdown_timeout);
+        let drain_delay = check.value("DRAIN_DELAY", parse::drain_delay);
         let jwt_secret = check.value("JWT_SECRET_KEY", parse::jwt_secret);
         let key_grace = check.value("JWT_SECRET_KEY_GRACE", parse::key_grace);
         let limits = Limits::find(&mut check);
-        check.value("DB_PORT", parse::dependency_port);
-        check.value("REDIS_PORT", parse::dependency_port);
+        let dependencies = DependencySettings::find(&mut check);
         let key_file = check.home_file(KEY_FILE);
 
         if let (Some(host), Some(port), Some(admin_host)) = (host, port, admin_host)
@@ -198,7 +206,8 @@ impl Settings {
                 (filter, format, target, max_size, keep)
             && let (Some(pid_file), Some(shutdown_timeout), Some(key_file)) =
                 (pid_file, shutdown_timeout, key_file)
-            && let (Some(key_grace), Some(limits)) = (key_grace, limits)
+            && let (Some(key_grace), Some(limits), Some(drain_delay), Some(dependencies)) =
+                (key_grace, limits, drain_delay, dependencies)
         {
             let entries = describe(sources, &key_file);
             let texts = Texts::of(sources);
@@ -214,10 +223,12 @@ impl Settings {
                 },
                 pid_file,
                 shutdown_timeout,
+                drain_delay,
                 jwt_secret,
                 key_file,
                 key_grace,
                 limits,
+                dependencies,
                 entries,
                 texts,
             });

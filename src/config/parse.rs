@@ -86,6 +86,56 @@ pub fn dependency_port(text: &str) -> Result<u16, String> {
     }
 }
 
+/// A name or an address, which may be in brackets.
+pub fn dependency_host(text: &str) -> Result<String, String> {
+    let host = text.trim_start_matches('[').trim_end_matches(']');
+    let is_odd = |c: char| c.is_whitespace() || c.is_control() || c == '/';
+    if host.is_empty() || host.contains(is_odd) {
+        return Err(format!("`{text}` is not the name or address of a host"));
+    }
+    Ok(host.to_owned())
+}
+
+/// How a connection to PostgreSQL is encrypted, by libpq's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SslMode {
+    /// Not at all.
+    Disable,
+    /// Whoever answers.
+    Require,
+    /// Whoever proves to be the host.
+    VerifyFull,
+}
+
+pub fn ssl_mode(text: &str) -> Result<SslMode, String> {
+    match text {
+        "disable" => Ok(SslMode::Disable),
+        "require" => Ok(SslMode::Require),
+        "verify-full" => Ok(SslMode::VerifyFull),
+        _ => Err(format!(
+            "`{text}` is none of disable, require and verify-full"
+        )),
+    }
+}
+
+pub fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("`{text}` is neither on nor off")),
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "any text will do")]
+pub fn text(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "any text will do")]
+pub fn password(text: &str) -> Result<Secret, String> {
+    Ok(Secret::new(text.to_owned()))
+}
+
 /// A tracing filter out of a level (Python's names too), or of `target=level` directives. Directives
 /// without a level of their own for everything else get `info`.
 ///
@@ -168,6 +218,26 @@ pub fn shutdown_timeout(text: &str) -> Result<Duration, String> {
     duration(text)
         .filter(|timeout| *timeout <= Duration::from_hours(1))
         .ok_or_else(|| format!("`{text}` is not a duration such as 10s, at most 1h"))
+}
+
+pub fn drain_delay(text: &str) -> Result<Duration, String> {
+    duration(text)
+        .filter(|delay| *delay <= Duration::from_mins(5))
+        .ok_or_else(|| format!("`{text}` is not a duration such as 5s, at most 5m"))
+}
+
+pub fn check_interval(text: &str) -> Result<Duration, String> {
+    duration(text)
+        .filter(|interval| {
+            (Duration::from_millis(500)..=Duration::from_hours(1)).contains(interval)
+        })
+        .ok_or_else(|| format!("`{text}` is not a duration such as 5s, from 500ms to 1h"))
+}
+
+pub fn check_timeout(text: &str) -> Result<Duration, String> {
+    duration(text)
+        .filter(|timeout| (Duration::from_millis(50)..=Duration::from_mins(1)).contains(timeout))
+        .ok_or_else(|| format!("`{text}` is not a duration such as 1s, from 50ms to 1m"))
 }
 
 pub fn client_timeout(text: &str) -> Result<Duration, String> {
@@ -269,6 +339,12 @@ mod tests {
         assert!(log_keep("1001").is_err());
         assert_eq!(client_timeout("250ms").unwrap(), Duration::from_millis(250));
         assert!(client_timeout("0").is_err() && client_timeout("61m").is_err());
+        assert_eq!(drain_delay("5m").unwrap(), Duration::from_mins(5));
+        assert!(drain_delay("301s").is_err());
+        assert!(check_interval("499ms").is_err() && check_interval("500ms").is_ok());
+        assert!(check_timeout("49ms").is_err() && check_timeout("1m").is_ok());
+        assert_eq!(dependency_host("[::1]").unwrap(), "::1");
+        assert!(dependency_host("a b").is_err() && dependency_host("[]").is_err());
         assert_eq!(key_grace("0").unwrap(), Duration::ZERO);
         assert!(key_grace("25h").is_err());
         assert_eq!(max_header_size("8KiB").unwrap(), 8192);

@@ -5,9 +5,9 @@ use std::fmt;
 /// What stands wherever a secret would be shown.
 pub const MASK: &str = "******";
 
-/// A password or key. It has no `Display`, its `Debug` prints [`MASK`], and it is compared and read
-/// only through [`Secret::expose`].
-#[derive(Clone)]
+/// A password or key. It has no `Display`, its `Debug` prints [`MASK`], and it is read only
+/// through [`Secret::expose`].
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {

@@ -54,7 +54,7 @@ const fn in_place(setting: Definition) -> Definition {
 }
 
 /// Every setting, in the order in which they are shown.
-pub const DEFINITIONS: [Definition; 29] = [
+pub const DEFINITIONS: [Definition; 36] = [
     setting("HOST", Some("0.0.0.0"), "address of the public listener"),
     setting(
         "PORT",
@@ -101,6 +101,11 @@ pub const DEFINITIONS: [Definition; 29] = [
         "SHUTDOWN_TIMEOUT",
         Some("10s"),
         "how long requests in flight may take once stopping, up to 1h",
+    )),
+    in_place(setting(
+        "DRAIN_DELAY",
+        Some("0s"),
+        "how long the listeners go on serving once stopping, while health says 503, up to 5m; SHUTDOWN_TIMEOUT begins after it",
     )),
     secret(
         "JWT_SECRET_KEY",
@@ -154,33 +159,55 @@ pub const DEFINITIONS: [Definition; 29] = [
     in_place(setting(
         "DB_HOST",
         Some("localhost"),
-        "PostgreSQL host, used when DB_NAME is set (not in force yet)",
+        "PostgreSQL host, used when DB_NAME is set",
     )),
-    in_place(setting(
-        "DB_PORT",
-        Some("5432"),
-        "PostgreSQL port (not in force yet)",
-    )),
+    in_place(setting("DB_PORT", Some("5432"), "PostgreSQL port")),
     in_place(setting(
         "DB_USER",
         None,
-        "PostgreSQL user (not in force yet)",
+        "PostgreSQL user; the system's user when not set",
     )),
-    secret("DB_PASSWORD", "PostgreSQL password (not in force yet)"),
+    secret("DB_PASSWORD", "PostgreSQL password"),
     in_place(setting(
         "DB_NAME",
         None,
-        "PostgreSQL database; health checks it when set (not in force yet)",
+        "PostgreSQL database; health checks it when set",
+    )),
+    in_place(setting(
+        "DB_SSLMODE",
+        Some("disable"),
+        "disable, require (encrypted, whoever answers) or verify-full (encrypted, and the certificate is the host's)",
+    )),
+    in_place(setting(
+        "DB_SSLROOTCERT",
+        None,
+        "PEM file of who may sign PostgreSQL's certificate; the system's authorities when not set",
     )),
     in_place(setting(
         "REDIS_HOST",
         None,
-        "Redis host; health checks it when set (not in force yet)",
+        "Redis host; health checks it when set",
+    )),
+    in_place(setting("REDIS_PORT", Some("6379"), "Redis port")),
+    secret("REDIS_PASSWORD", "Redis password"),
+    in_place(setting(
+        "REDIS_TLS",
+        Some("off"),
+        "off, or on (encrypted, and the certificate is the host's)",
     )),
     in_place(setting(
-        "REDIS_PORT",
-        Some("6379"),
-        "Redis port (not in force yet)",
+        "REDIS_CACERT",
+        None,
+        "PEM file of who may sign the certificate of Redis; the system's authorities when not set",
     )),
-    secret("REDIS_PASSWORD", "Redis password (not in force yet)"),
+    in_place(setting(
+        "CHECK_INTERVAL",
+        Some("5s"),
+        "how often PostgreSQL and Redis are asked, 500ms to 1h",
+    )),
+    in_place(setting(
+        "CHECK_TIMEOUT",
+        Some("1s"),
+        "how long they may take to answer, 50ms to 1m, at most half of CHECK_INTERVAL",
+    )),
 ];

@@ -14,7 +14,7 @@ use crate::instance::{
     Exit, Holder, PidFile, PidFileError, Presence, Process, State, inspect, listener_on,
 };
 
-/// How long a process that was sent SIGTERM may take.
+/// How long a process that was sent SIGTERM may take, beyond its `DRAIN_DELAY`.
 const TERM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a killed process may take to be gone: only a hung disk takes longer.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -152,9 +152,11 @@ impl Control {
         Ok(Some(match self.find().await? {
             Found::Held {
                 holder: Holder::Process(process),
+                state,
                 client,
-                ..
             } => {
+                let delay = state.map_or(Duration::ZERO, |state| state.drain_delay);
+                let patience = TERM_TIMEOUT + delay;
                 let answer = match client {
                     Ok(client) => client.stop(order).await,
                     Err(error) => Err(error),
@@ -172,13 +174,13 @@ impl Control {
                         return Ok(None);
                     }
                     // Its predecessor has told it to stop already: a signal would be the second one, and cut requests off.
-                    Err(_) if is_again && process.wait(TERM_TIMEOUT) => How::Rest,
+                    Err(_) if is_again && process.wait(patience) => How::Rest,
                     Err(error) => {
                         notice(&format!(
                             "{error}; stopping process {} by signal",
                             process.pid()
                         ));
-                        end_by_signal(&process, &error.to_string(), TERM_TIMEOUT, notice)?
+                        end_by_signal(&process, &error.to_string(), patience, notice)?
                     }
                 };
                 if how == How::Killed {

@@ -161,6 +161,7 @@ impl Identity<'_> {
             flags: origin.flags,
             in_background: mode.is_background(),
             generation: self.generation,
+            drain_delay: settings.drain_delay,
             failed_restart: None,
             ended_sessions: EndedSessions::default(),
             exit: None,
@@ -172,7 +173,6 @@ impl Identity<'_> {
 struct Serving {
     servers: TaskTracker,
     orders: mpsc::Receiver<Order>,
-    health: Arc<Health>,
     shutdown: Shutdown,
     probe: Probe,
     is_in_charge: Arc<AtomicBool>,
@@ -241,9 +241,11 @@ impl Birth {
         // Before anybody is served: who was would lose the connection if this failed.
         let staged_state = state.stage(pid_file.path())?;
         let shared_sockets = sockets.share().map_err(StartError::Socket)?;
+        let health = watch(&settings, &log, is_up);
         let reloadable = Reloadable {
             in_force: Arc::new(InForce::new(launch.origin.clone(), settings)),
             log,
+            health,
             sessions: Arc::new(Sessions::new(
                 Arc::clone(&keys),
                 state.ended_sessions.clone(),
@@ -279,7 +281,7 @@ impl Birth {
             }
         };
         serving.is_in_charge.store(true, Ordering::Release);
-        serving.health.enter(Phase::Ready);
+        reloadable.health.enter(Phase::Ready);
         announce(&state, &reloadable.log, announcer);
         tokio::spawn(alone(
             bond,
@@ -302,7 +304,6 @@ impl Birth {
                 sockets: shared_sockets,
                 predecessors,
             },
-            health: serving.health,
             shutdown: serving.shutdown,
             servers: serving.servers,
         };
@@ -351,7 +352,7 @@ fn serve(
     let (sender, orders) = mpsc::channel(REQUESTS);
     let shutdown = Shutdown::new();
     let is_in_charge = Arc::new(AtomicBool::new(false));
-    let health = Arc::new(Health::new(reloadable.log.health().cloned()));
+    let health = Arc::clone(&reloadable.health);
     if about.is_up {
         health.enter(Phase::Ready);
     }
@@ -408,7 +409,6 @@ fn serve(
     Ok(Serving {
         servers,
         orders,
-        health,
         shutdown,
         probe,
         is_in_charge,
@@ -456,6 +456,13 @@ fn announce(state: &State, log: &InstalledLog, announcer: &mut Option<Announcer>
             admin: state.admin.clone(),
         });
     }
+}
+
+/// Health of a process that starts, and watches what it depends on.
+fn watch(settings: &Settings, log: &InstalledLog, is_up: bool) -> Arc<Health> {
+    let health = Arc::new(Health::new(log.health().cloned()));
+    health.depend_on(&settings.dependencies, is_up);
+    health
 }
 
 /// Tells the machine who we are.

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,7 +18,6 @@ use super::requests::{Reload, Request, Requests, Restart, Stop};
 use super::signals::{Asked, Signals};
 use super::{Ended, keeper, systemd};
 use crate::api::{ExitCause, Phase, RestartDone};
-use crate::health::Health;
 use crate::instance::{Exit, Presence, Process, inspect};
 use crate::server::Shutdown;
 use crate::server::orders::{Order, RestartFailure, RestartFailureKind, SignOutOrder};
@@ -32,7 +30,6 @@ pub struct Life {
     pub requests: Requests,
     pub reloadable: Reloadable,
     pub legacy: Legacy,
-    pub health: Arc<Health>,
     pub shutdown: Shutdown,
     pub servers: TaskTracker,
 }
@@ -78,7 +75,7 @@ impl Life {
             };
             match request {
                 Request::Stop(stop) => break End::Stopped(stop),
-                Request::Reload(reload) => self.reloadable.carry_out(reload),
+                Request::Reload(reload) => self.reload(reload),
                 Request::SignOut(order) => self.sign_out(order),
                 Request::Restart(restart) => {
                     if let Some(end) = self.restart(restart).await {
@@ -90,6 +87,19 @@ impl Life {
         match end {
             End::Stopped(stop) => self.stop(stop).await,
             End::Replaced(successor, restart) => self.retire(successor, restart).await,
+        }
+    }
+
+    /// Reads the settings again, and tells whoever may stop this process by signal how long that may take.
+    fn reload(&mut self, reload: Reload) {
+        self.reloadable.carry_out(reload);
+        let delay = self.reloadable.in_force.settings().drain_delay;
+        if self.legacy.state.drain_delay == delay {
+            return;
+        }
+        self.legacy.state.drain_delay = delay;
+        if let Err(error) = self.legacy.write_state() {
+            tracing::error!(%error, "the state file could not be written");
         }
     }
 
@@ -153,7 +163,7 @@ impl Life {
                     self.sign_out(order);
                 }
                 for reload in meanwhile.reloads {
-                    self.reloadable.carry_out(reload);
+                    self.reload(reload);
                 }
                 None
             }
@@ -215,12 +225,12 @@ impl Life {
             requests,
             reloadable,
             legacy,
-            health,
             shutdown,
             servers,
         } = self;
         let pid = successor.process.pid();
-        health.hand_over();
+        reloadable.health.hand_over();
+        reloadable.health.stop_watching();
         shutdown.hand_over();
         (reloadable.log.rotation_switch())(false);
         let done = RestartDone {
@@ -305,35 +315,46 @@ impl Life {
             requests,
             reloadable,
             mut legacy,
-            health,
             shutdown,
             servers,
         } = self;
         let Stop { by, cause, timeout } = stop;
         let settings = reloadable.in_force.settings();
-        let timeout = timeout.unwrap_or(settings.shutdown_timeout);
+        let (delay, timeout) = (
+            settings.drain_delay,
+            timeout.unwrap_or(settings.shutdown_timeout),
+        );
         let (mut signals, _) = requests.close();
-        health.enter(Phase::Draining);
-        systemd::notify_stopping(timeout);
-        tracing::info!(by, ?timeout, "stopping");
-        // So that followers see it before their streams end.
-        reloadable.log.settle(Duration::from_secs(1));
-        legacy.sockets.clear();
-        shutdown.begin();
-        let all_drained = async {
-            tokio::join!(servers.wait(), legacy.end_predecessors());
+        reloadable.health.enter(Phase::Draining);
+        reloadable.health.stop_watching();
+        systemd::notify_stopping(delay + timeout);
+        tracing::info!(by, ?timeout, ?delay, "stopping");
+        let mut second_signal = pin!(second_signal(&mut signals, cause == ExitCause::Signalled));
+        let delayed = async {
+            // So that load balancers notice while there is somebody who serves. Even no time takes a while to sleep.
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            // So that followers see it before their streams end.
+            reloadable.log.settle(Duration::from_secs(1));
+            legacy.sockets.clear();
+            shutdown.begin();
+            let all_drained = async {
+                tokio::join!(servers.wait(), legacy.end_predecessors());
+            };
+            if tokio::time::timeout(timeout, all_drained).await.is_err() {
+                tracing::warn!("the deadline is over: cutting off what is still in flight");
+            }
         };
         let ended = tokio::select! {
-            () = all_drained => Ended::Gracefully,
-            () = tokio::time::sleep(timeout) => {
-                tracing::warn!("the deadline is over: cutting off what is still in flight");
-                Ended::Gracefully
-            }
-            signal = second_signal(&mut signals, cause == ExitCause::Signalled) => {
+            () = delayed => Ended::Gracefully,
+            signal = &mut second_signal => {
                 tracing::warn!(signal, "a second signal: cutting off what is still in flight");
                 Ended::Interrupted
             }
         };
+        // A second signal may come before the drain.
+        legacy.sockets.clear();
         legacy.kill_predecessors();
         force(&shutdown, &servers).await;
         legacy.state.ended_sessions = reloadable.sessions.ended();

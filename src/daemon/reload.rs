@@ -10,6 +10,7 @@ use super::systemd;
 use crate::api::{ReloadDone, SettingChange};
 use crate::auth::{ConfiguredKeys, Sessions, read_key_file};
 use crate::config::{InForce, MASK, Problem, Problems, Settings};
+use crate::health::Health;
 use crate::logs::InstalledLog;
 use crate::server::metrics::Metrics;
 
@@ -21,6 +22,7 @@ pub struct Reloadable {
     pub log: InstalledLog,
     pub keys: Arc<ConfiguredKeys>,
     pub sessions: Arc<Sessions>,
+    pub health: Arc<Health>,
     /// Whether the settings have to suit a daemon in the background.
     pub is_in_background: bool,
     pub metrics: Arc<Metrics>,
@@ -75,6 +77,9 @@ impl Reloadable {
         self.log.reopen();
         let grace = settings.key_grace;
         let mut done = self.in_force.adopt(settings);
+        let settings = self.in_force.settings();
+        // The service is up as far as anybody knows.
+        self.health.depend_on(&settings.dependencies, true);
         if self.keys.change(&key, grace) {
             note_secret(&mut done);
             done.previous_key_counts_until = (!grace.is_zero())

@@ -1,4 +1,16 @@
 //! Whether the service can be used: the phase of the process and what it depends on.
+//!
+//! Each dependency has a task of its own (`prober`), which keeps a connection to it. What it found is at hand whenever somebody
+//! asks: no answer waits for a dependency.
+
+mod dependency;
+mod failure;
+mod postgres;
+mod prober;
+mod redis;
+mod tls;
+mod transport;
+mod watched;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -6,7 +18,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::api::{
     Check, CheckState, Health as Body, HealthState, Phase, Readiness, SERVICE, VERSION,
 };
+use crate::config::DependencySettings;
 use crate::logs::LogHealth;
+pub use dependency::DependencyFigures;
+use watched::Watched;
 
 /// The phase and the checks.
 #[derive(Debug)]
@@ -16,6 +31,7 @@ pub struct Health {
     /// Whether a successor serves while this process drains: then the service is as well as before.
     is_replaced: AtomicBool,
     log: Option<Arc<LogHealth>>,
+    dependencies: Arc<Watched>,
 }
 
 impl Health {
@@ -26,6 +42,7 @@ impl Health {
             phase: AtomicU8::new(Phase::Starting as u8),
             is_replaced: AtomicBool::new(false),
             log,
+            dependencies: Watched::new(),
         }
     }
 
@@ -33,6 +50,24 @@ impl Health {
     #[must_use]
     pub fn log(&self) -> Option<&LogHealth> {
         self.log.as_deref()
+    }
+
+    /// Watches what the settings name, from now on and nothing else. Who is watched already with the same settings is left
+    /// alone. Until its first answer a new one counts as `are_presumed_up` says: as up where the service is up already for
+    /// those who use it. Must be called within a tokio runtime.
+    pub fn depend_on(&self, settings: &DependencySettings, are_presumed_up: bool) {
+        self.dependencies.watch(settings, are_presumed_up);
+    }
+
+    /// Asks no dependency any more.
+    pub fn stop_watching(&self) {
+        self.dependencies.stop();
+    }
+
+    /// What the probes of each dependency came to.
+    #[must_use]
+    pub fn dependencies(&self) -> Vec<DependencyFigures> {
+        self.dependencies.figures()
     }
 
     /// The phase now.
@@ -59,7 +94,8 @@ impl Health {
     /// Whether requests should be sent here. A log that cannot be written does not stop the service.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.phase() == Phase::Ready || self.is_replaced.load(Ordering::Acquire)
+        (self.phase() == Phase::Ready && self.dependencies.are_up())
+            || self.is_replaced.load(Ordering::Acquire)
     }
 
     /// The answer of `/health`.
@@ -89,18 +125,21 @@ impl Health {
     /// What the service depends on.
     #[must_use]
     pub fn checks(&self) -> Vec<Check> {
-        self.log.as_deref().map_or_else(Vec::new, |log| {
+        let mut checks = self.dependencies.checks();
+        checks.extend(self.log.as_deref().map(|log| {
             let last_error = log.failure();
-            vec![Check {
+            Check {
                 name: "log".into(),
                 state: if last_error.is_none() {
                     CheckState::Up
                 } else {
                     CheckState::Down
                 },
+                since: None,
                 latency_ms: None,
                 last_error,
-            }]
-        })
+            }
+        }));
+        checks
     }
 }

@@ -8,6 +8,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -42,6 +43,9 @@ pub struct State {
     /// 1, and one more at each zero-downtime restart; 0 for a daemon that knows none.
     #[serde(default)]
     pub generation: u32,
+    /// `DRAIN_DELAY`: how much longer a stop may take.
+    #[serde(default)]
+    pub drain_delay: Duration,
     /// The last restart that failed.
     #[serde(default)]
     pub failed_restart: Option<FailedRestart>,

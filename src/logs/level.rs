@@ -13,6 +13,8 @@ use super::format::InstallError;
 
 /// The trail of changes is logged at any level, unless the filter names it.
 const AUDIT: &str = "audit";
+/// What would log every probe of a dependency, unless the filter names it.
+const QUIET: &str = "tokio_postgres=off";
 
 pub(crate) type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
 
@@ -163,11 +165,13 @@ impl Level {
 
 /// Values of fields are compared as they are: a regular expression of a few bytes can take minutes to make.
 pub(super) fn parse(filter: &str) -> Result<EnvFilter, InstallError> {
+    let audit = if filter.contains(AUDIT) {
+        ""
+    } else {
+        ",audit=info"
+    };
     let builder = EnvFilter::builder().with_regex(false);
-    if filter.contains(AUDIT) {
-        return Ok(builder.parse(filter)?);
-    }
-    Ok(builder.parse(format!("{filter},{AUDIT}=info"))?)
+    Ok(builder.parse(format!("{QUIET},{filter}{audit}"))?)
 }
 
 const LEVELS: [(EventLevel, &str); 5] = [

@@ -275,8 +275,8 @@ impl AdminApi {
 
     /// Stop the daemon.
     ///
-    /// It drains: listeners close, streams end, requests in flight are finished, at most until the deadline. A second order
-    /// changes nothing. 409 from a process that is being replaced, or was: ask again, on a new connection.
+    /// It drains: health says 503; after DRAIN_DELAY listeners close, streams end, and requests in flight are finished, at
+    /// most until the deadline. A second order changes nothing. 409 from a process that is being replaced, or was: ask again, on a new connection.
     #[oai(path = "/admin/stop", method = "post", operation_id = "stop")]
     async fn stop(
         &self,
@@ -285,8 +285,9 @@ impl AdminApi {
         body: OptionalBody<StopRequest>,
     ) -> Result<Accepted<StopAccepted>> {
         let context = self.context()?;
+        let settings = context.in_force.settings();
         let timeout = match body.0.and_then(|order| order.timeout_seconds) {
-            None => context.in_force.settings().shutdown_timeout,
+            None => settings.shutdown_timeout,
             Some(seconds) => timeout_of(seconds, 0.0)?,
         };
         refuse_unless_in_charge(context)?;
@@ -301,8 +302,9 @@ impl AdminApi {
         }
         // A second order changes nothing: the first one's deadline is in force.
         let (deadline, over) = context.deadline.get_or_init(|| {
-            let deadline = Timestamp::now() + SignedDuration::try_from(timeout).unwrap_or_default();
-            (deadline, Instant::now() + timeout)
+            let left = settings.drain_delay + timeout;
+            let deadline = Timestamp::now() + SignedDuration::try_from(left).unwrap_or_default();
+            (deadline, Instant::now() + left)
         });
         Ok(Accepted(StopAccepted {
             phase: Phase::Draining,
@@ -347,7 +349,7 @@ impl AdminApi {
     /// Read the settings again.
     ///
     /// They are validated first: an invalid file changes nothing, and the answer is 422 with everything that is wrong in
-    /// `errors`. What can change in place is in force then (log level, rotation, secrets, databases, SHUTDOWN_TIMEOUT), and
+    /// `errors`. What can change in place is in force then (log level, rotation, secrets, databases, SHUTDOWN_TIMEOUT, DRAIN_DELAY), and
     /// the log file is opened anew; the rest is named and waits for a restart. 409 when the daemon is stopping or was replaced
     /// meanwhile.
     #[oai(path = "/admin/reload", method = "post", operation_id = "reload")]

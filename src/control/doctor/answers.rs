@@ -2,7 +2,9 @@
 
 use super::Finding;
 use super::settings::SETTINGS;
-use crate::api::{CheckState, ExitCause, Health, HealthState, Phase, Problem, Status, VERSION};
+use crate::api::{
+    Check, CheckState, ExitCause, Health, HealthState, Phase, Problem, Status, VERSION,
+};
 use crate::auth::Refused;
 use crate::client::{ClientError, HealthError, base_of};
 use crate::config::DEFINITIONS;
@@ -184,19 +186,37 @@ pub fn of_status(status: &Status) -> Vec<Finding> {
             );
             Finding::warning(DAEMON, seen, "fullon status --json has its last lines")
         });
-    let down = status
+    let checks = status
         .checks
         .iter()
-        .filter(|check| check.state == CheckState::Down && check.name != LOG_CHECK)
-        .map(|check| {
-            let error = check.last_error.as_deref().unwrap_or("it does not say why");
-            let next =
-                "correct its settings, or what they point to: the daemon tries again by itself";
-            Finding::wrong(HEALTH, format!("{} is down: {error}", check.name), next)
-        });
+        .filter(|check| check.name != LOG_CHECK)
+        .map(of_check);
     [phase, version, edited, crash]
         .into_iter()
         .flatten()
-        .chain(down)
+        .chain(checks)
         .collect()
+}
+
+fn of_check(check: &Check) -> Finding {
+    let name = &check.name;
+    match check.state {
+        CheckState::Up => {
+            let latency = check
+                .latency_ms
+                .map_or(String::new(), |latency| format!(" ({latency} ms)"));
+            Finding::ok(HEALTH, format!("{name} is up{latency}"))
+        }
+        CheckState::Unknown => Finding::warning(
+            HEALTH,
+            format!("{name} was not heard of yet"),
+            "ask again after CHECK_TIMEOUT",
+        ),
+        CheckState::Down => {
+            let error = check.last_error.as_deref().unwrap_or("it does not say why");
+            let next =
+                "correct its settings, or what they point to: the daemon tries again by itself";
+            Finding::wrong(HEALTH, format!("{name} is down: {error}"), next)
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Another signature below what would count.
 
-use hmac::{Hmac, Mac as _};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use super::{Attempt, OWN_KEY, PLACEHOLDER, SCOPES, good};

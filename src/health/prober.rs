@@ -1,0 +1,121 @@
+//! The task that asks one dependency for as long as the daemon serves.
+
+use std::time::Duration;
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::time::Instant;
+
+use super::failure::Failure;
+use super::postgres::Postgres;
+use super::redis::Redis;
+use crate::config::{DatabaseSettings, Pace, RedisSettings};
+
+/// After a failure the next probe comes sooner.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What is asked, and how to get in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    Postgres(DatabaseSettings),
+    Redis(RedisSettings),
+}
+
+enum Client {
+    Postgres(Postgres),
+    Redis(Redis),
+}
+
+impl Client {
+    fn new(target: Target) -> Self {
+        match target {
+            Target::Postgres(settings) => Self::Postgres(Postgres::new(settings)),
+            Target::Redis(settings) => Self::Redis(Redis::new(settings)),
+        }
+    }
+
+    async fn probe(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::Postgres(client) => client.probe().await,
+            Self::Redis(client) => client.probe().await,
+        }
+    }
+
+    fn hang_up(&mut self) {
+        match self {
+            Self::Postgres(client) => client.hang_up(),
+            Self::Redis(client) => client.hang_up(),
+        }
+    }
+}
+
+/// Probes until it is dropped; `tell` is told how long each took, or why it failed.
+pub async fn run(target: Target, pace: Pace, tell: impl Fn(Result<Duration, &Failure>)) {
+    let mut client = Client::new(target);
+    let mut failures: u32 = 0;
+    loop {
+        let timeout = timeout(pace, failures);
+        let begun = Instant::now();
+        let outcome = match tokio::time::timeout(timeout, client.probe()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Failure::Timeout(timeout)),
+        };
+        let took = begun.elapsed();
+        if outcome.is_ok() {
+            failures = 0;
+        } else {
+            failures = failures.saturating_add(1);
+            client.hang_up();
+        }
+        tell(outcome.as_ref().map(|()| took));
+        tokio::time::sleep(pause(pace, failures, took)).await;
+    }
+}
+
+/// The probe that decides whether it is down is given less time, so that it is decided within two intervals.
+fn timeout(pace: Pace, failures: u32) -> Duration {
+    match failures {
+        1 => pace.timeout.min(pace.interval * 3 / 8),
+        _ => pace.timeout,
+    }
+}
+
+/// How long until the next probe, after one that took so long.
+fn pause(pace: Pace, failures: u32, took: Duration) -> Duration {
+    let soon = SOON.min(pace.interval / 4);
+    match failures {
+        0 => pace.interval.mul_f64(0.9 + 0.2 * chance()),
+        1 => soon.saturating_sub(took),
+        _ => soon,
+    }
+}
+
+/// Between 0 and 1: daemons that were started together need not ask together.
+fn chance() -> f64 {
+    let mut bytes = [0; 2];
+    // Without random bytes it is always the same.
+    let _ = getrandom(&mut bytes, GetRandomFlags::empty());
+    f64::from(u16::from_ne_bytes(bytes)) / f64::from(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The worst case: it stops right after it has answered.
+    #[test]
+    fn what_hangs_is_noticed_within_two_intervals() {
+        for (interval, timeout_of) in [(500, 250), (1000, 500), (5000, 1000), (60_000, 30_000)] {
+            let pace = Pace {
+                interval: Duration::from_millis(interval),
+                timeout: Duration::from_millis(timeout_of),
+            };
+            for _ in 0..1000 {
+                let first = timeout(pace, 0);
+                let second = timeout(pace, 1);
+                let noticed =
+                    pause(pace, 0, Duration::ZERO) + first + pause(pace, 1, first) + second;
+                assert!(noticed < pace.interval * 2, "{pace:?}: {noticed:?}");
+            }
+        }
+    }
+}

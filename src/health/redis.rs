@@ -1,0 +1,145 @@
+//! Whether Redis answers a `PING`.
+//!
+//! Two commands whose answers are one line: the protocol (RESP) needs no client library for them.
+
+use std::io;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::failure::Failure;
+use super::transport::{Stream, Transport};
+use crate::config::{RedisSettings, Secret};
+
+/// A longer line is none of the answers.
+const MAX_LINE: usize = 1024;
+const PROTOCOL: &str = "Redis";
+/// Errors that say something about the server, and that are shown as they are.
+const KNOWN_ERRORS: [&str; 7] = [
+    "BUSY",
+    "DENIED",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "NOPERM",
+    "TRYAGAIN",
+];
+
+/// A client that keeps its connection.
+pub struct Redis {
+    transport: Transport,
+    password: Option<Secret>,
+    connection: Option<Stream>,
+}
+
+impl Redis {
+    pub fn new(settings: RedisSettings) -> Self {
+        Self {
+            transport: Transport::new(settings.server),
+            password: settings.password,
+            connection: None,
+        }
+    }
+
+    pub fn hang_up(&mut self) {
+        self.connection = None;
+    }
+
+    /// Asks once. A kept connection that broke meanwhile is made anew.
+    pub async fn probe(&mut self) -> Result<(), Failure> {
+        if let Some(connection) = &mut self.connection {
+            match ask(connection, &["PING"], "+PONG").await {
+                Err(failure) if failure.is_of_the_connection() => self.connection = None,
+                answer => return answer,
+            }
+        }
+        let stream = self.transport.connect().await?;
+        let mut stream = self.transport.encrypt(stream).await?;
+        if let Some(password) = &self.password {
+            ask(&mut stream, &["AUTH", password.expose()], "+OK").await?;
+        }
+        ask(&mut stream, &["PING"], "+PONG").await?;
+        self.connection = Some(stream);
+        Ok(())
+    }
+}
+
+/// Sends a command and reads what has to be this line.
+async fn ask(stream: &mut Stream, command: &[&str], wanted: &str) -> Result<(), Failure> {
+    let broken = |error: io::Error| Failure::broken(&error);
+    stream.write_all(&encoded(command)).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
+    let line = read_line(stream).await?;
+    if line == wanted.as_bytes() {
+        return Ok(());
+    }
+    match line.strip_prefix(b"-") {
+        Some(error) => Err(refusal(error)),
+        None => Err(Failure::Stranger(PROTOCOL)),
+    }
+}
+
+/// An array of bulk strings, whatever bytes are in them.
+fn encoded(command: &[&str]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", command.len()).into_bytes();
+    for word in command {
+        bytes.extend(format!("${}\r\n{word}\r\n", word.len()).into_bytes());
+    }
+    bytes
+}
+
+/// One line, without its end. Nothing is read that is not its.
+async fn read_line(stream: &mut Stream) -> Result<Vec<u8>, Failure> {
+    let mut line = Vec::new();
+    while line.len() < MAX_LINE {
+        match stream.read_u8().await {
+            Ok(b'\n') if line.last() == Some(&b'\r') => {
+                line.pop();
+                return Ok(line);
+            }
+            Ok(byte) => line.push(byte),
+            Err(error) => return Err(Failure::broken(&error)),
+        }
+    }
+    Err(Failure::Stranger(PROTOCOL))
+}
+
+fn refusal(error: &[u8]) -> Failure {
+    let end = error.iter().position(|byte| *byte == b' ');
+    let word = &error[..end.unwrap_or(error.len())];
+    match word {
+        b"NOAUTH" => Failure::PasswordWanted("REDIS_PASSWORD"),
+        b"WRONGPASS" => Failure::Refused("it refused the password"),
+        // `AUTH` where none is needed, or the refusal of a version before 6.
+        b"ERR" => Failure::Refused("it did not accept the password, or the command"),
+        word => match KNOWN_ERRORS.iter().find(|known| known.as_bytes() == word) {
+            Some(known) => Failure::Code((*known).to_owned()),
+            None => Failure::Refused("it answered with an error"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_sent_as_it_is_whatever_is_in_it() {
+        let bytes = encoded(&["AUTH", "a b\r\n\"ü"]);
+        let wanted = "*2\r\n$4\r\nAUTH\r\n$8\r\na b\r\n\"ü\r\n";
+        assert_eq!(bytes, wanted.as_bytes());
+    }
+
+    #[test]
+    fn no_text_of_the_server_is_repeated() {
+        for (error, wanted) in [
+            (
+                "LOADING Redis at db.example",
+                "it answered with the error LOADING",
+            ),
+            ("hunter2", "it answered with an error"),
+            ("WRONGPASS hunter2", "it refused the password"),
+        ] {
+            assert_eq!(refusal(error.as_bytes()).to_string(), wanted);
+        }
+    }
+}

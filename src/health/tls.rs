@@ -1,0 +1,124 @@
+//! TLS as the settings ask for it.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::crypto::{
+    CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
+};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{
+    self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+
+use super::failure::Failure;
+use crate::config::{Authorities, Tls};
+
+/// What connects in this way; `None` when nothing is encrypted. Reads the system's authorities from their files.
+pub fn config(tls: &Tls) -> Result<Option<Arc<ClientConfig>>, Failure> {
+    let unusable = |_| Failure::Tls("this program cannot speak it");
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?;
+    let builder = match tls {
+        Tls::Off => return Ok(None),
+        Tls::Unverified => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+        Tls::Verified(authorities) => builder.with_root_certificates(roots(authorities)?),
+    };
+    Ok(Some(Arc::new(builder.with_no_client_auth())))
+}
+
+fn roots(authorities: &Authorities) -> Result<RootCertStore, Failure> {
+    let mut store = RootCertStore::empty();
+    // Some systems keep old ones that cannot be used any more.
+    match authorities {
+        Authorities::These(certificates) => {
+            store.add_parsable_certificates(certificates.iter().cloned());
+        }
+        Authorities::System => {
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if store.is_empty() {
+        return Err(Failure::Tls(
+            "the system has no authorities: name a file of them",
+        ));
+    }
+    Ok(store)
+}
+
+/// Why a handshake failed, without the names that are in the certificate.
+pub fn failure(error: &io::Error) -> Failure {
+    use CertificateError as Certificate;
+    let Some(source) = error
+        .get_ref()
+        .and_then(|source| source.downcast_ref::<rustls::Error>())
+    else {
+        return Failure::broken(error);
+    };
+    Failure::Tls(match source {
+        rustls::Error::InvalidCertificate(certificate) => match certificate {
+            Certificate::UnknownIssuer => "its certificate is signed by nobody who is trusted",
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                "its certificate is for another name"
+            }
+            Certificate::Expired | Certificate::ExpiredContext { .. } => {
+                "its certificate has expired"
+            }
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                "its certificate is not valid yet"
+            }
+            _ => "its certificate is not valid",
+        },
+        rustls::Error::AlertReceived(_) => "it refused the handshake",
+        rustls::Error::PeerIncompatible(_) => "it knows none of the versions and ciphers",
+        _ => "the handshake failed",
+    })
+}
+
+/// Takes whoever answers for the server: `require` of libpq.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

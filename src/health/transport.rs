@@ -1,0 +1,102 @@
+//! The way to a dependency: its name resolved, TCP, and TLS where the settings ask for it.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use super::failure::Failure;
+use super::tls;
+use crate::config::{Server, Tls};
+
+/// A connection, encrypted or not.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A connection, encrypted or not.
+pub type Stream = Box<dyn Duplex>;
+
+/// Connects to one server, again and again.
+#[derive(Debug)]
+pub struct Transport {
+    server: Server,
+    /// Made when it is first needed: it may read files.
+    tls: Option<Arc<ClientConfig>>,
+    /// One that is under way is waited for, however many probes it takes: it cannot be stopped.
+    lookup: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
+}
+
+impl Transport {
+    pub fn new(server: Server) -> Self {
+        Self {
+            server,
+            tls: None,
+            lookup: None,
+        }
+    }
+
+    /// Connects over TCP. May be dropped at any time.
+    pub async fn connect(&mut self) -> Result<TcpStream, Failure> {
+        let mut failure = Failure::UnknownHost;
+        for address in self.addresses().await? {
+            match TcpStream::connect(address).await {
+                Ok(stream) => {
+                    let set = stream.set_nodelay(true);
+                    set.map_err(|error| Failure::broken(&error))?;
+                    return Ok(stream);
+                }
+                Err(error) => failure = Failure::Unreachable(error.kind()),
+            }
+        }
+        Err(failure)
+    }
+
+    /// Whether a connection has to be encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.server.tls != Tls::Off
+    }
+
+    /// Encrypts a connection, if it has to be.
+    pub async fn encrypt(&mut self, stream: TcpStream) -> Result<Stream, Failure> {
+        if !self.is_encrypted() {
+            return Ok(Box::new(stream));
+        }
+        let config = self.config().await?;
+        let name = ServerName::try_from(self.server.host.clone())
+            .map_err(|_| Failure::Tls("its host has no name that a certificate could have"))?;
+        let encrypted = TlsConnector::from(config).connect(name, stream).await;
+        Ok(Box::new(encrypted.map_err(|error| tls::failure(&error))?))
+    }
+
+    async fn config(&mut self) -> Result<Arc<ClientConfig>, Failure> {
+        if let Some(config) = &self.tls {
+            return Ok(Arc::clone(config));
+        }
+        let tls = self.server.tls.clone();
+        let made = tokio::task::spawn_blocking(move || tls::config(&tls)).await;
+        let config = made.ok().transpose()?.flatten();
+        let config = config.ok_or(Failure::Tls("this program cannot speak it"))?;
+        Ok(Arc::clone(self.tls.insert(config)))
+    }
+
+    async fn addresses(&mut self) -> Result<Vec<SocketAddr>, Failure> {
+        let Server { host, port, .. } = &self.server;
+        if let Ok(address) = host.parse() {
+            return Ok(vec![SocketAddr::new(address, *port)]);
+        }
+        let lookup = self.lookup.get_or_insert_with(|| {
+            let host = (host.clone(), *port);
+            tokio::task::spawn_blocking(move || Ok(host.to_socket_addrs()?.collect()))
+        });
+        let found = lookup.await;
+        self.lookup = None;
+        found.ok().and_then(Result::ok).ok_or(Failure::UnknownHost)
+    }
+}
