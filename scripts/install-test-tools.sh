@@ -16,9 +16,19 @@ need setpriv util-linux
 need ip iproute2
 need systemd-analyze systemd
 need python3 python3-minimal
+need openssl openssl
+need redis-server redis-server
+need redis-cli redis-tools
 need chromium chromium
 need chromedriver chromium-driver
 need promtool prometheus
+# The programs of PostgreSQL are in no PATH. The server alone, without the one that the package would start.
+set -- /usr/lib/postgresql/*/bin/initdb
+if [ ! -e "$1" ]; then
+    missing="$missing postgresql"
+    mkdir -p /etc/postgresql-common/createcluster.d 2>/dev/null &&
+        echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/tests.conf || true
+fi
 # A library has no command.
 set -- /usr/lib/*/faketime/libfaketimeMT.so.1
 [ -e "$1" ] || missing="$missing libfaketime"

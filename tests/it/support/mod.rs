@@ -1,6 +1,8 @@
 //! Real daemons in private directories.
 
 mod browser;
+mod certificate;
+mod dependency;
 mod http;
 pub mod jwt;
 mod load;
@@ -8,8 +10,10 @@ mod logs;
 mod marks;
 mod neighbour;
 mod outcome;
+mod postgres;
 mod processes;
 mod program;
+mod redis;
 mod systemd;
 mod usage;
 
@@ -27,14 +31,18 @@ use fullon_master_api::config::DEFINITIONS;
 use fullon_master_api::instance::{Presence, Process, State, inspect};
 
 pub use browser::{Browser, SIGN_IN, needs_browser};
+pub use certificate::Certificate;
+pub use dependency::{Dependency, PASSWORD, can_serve, dependencies};
 pub use http::{Answer, Connection, request};
 pub use load::{Clients, Load};
 pub use logs::Logs;
 pub use marks::{Marks, is_mark, marks};
 pub use neighbour::Neighbour;
 pub use outcome::Outcome;
+pub use postgres::Postgres;
 pub use processes::{children, is_zombie, program_of};
 pub use program::Program;
+pub use redis::Redis;
 pub use systemd::{Machine, SERVICE};
 pub use usage::Samples;
 

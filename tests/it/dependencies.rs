@@ -1,0 +1,566 @@
+//! PostgreSQL and Redis: what health says of them, and when. The servers are real, and each test has its own.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{
+    AtEnd, Certificate, Clients, Connection, Dependency, Home, Load, PASSWORD, Postgres, Redis,
+    can_serve, dependencies, eventually, free_port, may_run, request,
+};
+
+const NEEDED: &str = "PostgreSQL, Redis and OpenSSL";
+
+/// A home whose daemon asks often.
+fn quick() -> Home {
+    let mut home = Home::new();
+    home.set("CHECK_INTERVAL", "500ms");
+    home.set("CHECK_TIMEOUT", "250ms");
+    home
+}
+
+fn watching(dependency: &dyn Dependency) -> Home {
+    let mut home = quick();
+    home.depends_on(dependency);
+    home.run(["start"]).succeeds();
+    home
+}
+
+/// The check of this name, if there is one.
+fn check(home: &Home, name: &str) -> Option<Value> {
+    let ready = request(&home.public(), "GET", "/health/ready", &[], "");
+    let checks = ready.json()["checks"].as_array().unwrap().clone();
+    checks.into_iter().find(|check| check["name"] == name)
+}
+
+fn state(home: &Home, name: &str) -> String {
+    let check = check(home, name).unwrap();
+    check["state"].as_str().unwrap().to_owned()
+}
+
+#[track_caller]
+fn becomes(home: &Home, name: &str, wanted: &str) {
+    eventually(&format!("{name} is {wanted}"), || {
+        state(home, name) == wanted
+    });
+    let status = request(&home.public(), "GET", "/health", &[], "").status;
+    assert_eq!(status, if wanted == "up" { 200 } else { 503 });
+}
+
+/// Why it is down.
+fn reason(home: &Home, name: &str) -> String {
+    let check = check(home, name).unwrap();
+    check["last_error"].as_str().unwrap().to_owned()
+}
+
+/// How many events there are of it.
+fn events(home: &Home, name: &str, what: &str) -> usize {
+    let log = home.log();
+    let begin = format!(" health: {what} ");
+    let its_name = format!("dependency=\"{name}\"");
+    let of_it = |line: &&str| line.contains(&begin) && line.contains(&its_name);
+    log.lines().filter(of_it).count()
+}
+
+#[test]
+fn up_gone_refused_at_start_and_back_on_the_same_port() {
+    if !may_run("dependencies", NEEDED, can_serve()) {
+        return;
+    }
+    for mut dependency in dependencies() {
+        let name = dependency.name();
+        let home = watching(&*dependency);
+        becomes(&home, name, "up");
+        let up = check(&home, name).unwrap();
+        assert!(up["latency_ms"].as_f64().unwrap() > 0.0, "{up}");
+        assert!(up["since"].is_string() && up.get("last_error").is_none());
+        home.run(["status"])
+            .succeeds()
+            .prints(&[&format!("{name} is up since ")]);
+        home.run(["doctor"])
+            .succeeds()
+            .prints(&[&format!("{name} is up (")]);
+
+        dependency.stop();
+        becomes(&home, name, "down");
+        assert_eq!(
+            reason(&home, name),
+            "it cannot be reached: connection refused"
+        );
+        let answer = request(&home.public(), "GET", "/health/ready", &[], "");
+        assert_eq!(
+            (answer.status, &answer.json()["ready"]),
+            (503, &false.into())
+        );
+        home.run(["status"])
+            .succeeds()
+            .prints(&[&format!("{name} is down since "), "connection refused"]);
+        home.run(["doctor"])
+            .exits(1)
+            .prints(&[&format!("{name} is down: ")]);
+
+        dependency.start();
+        becomes(&home, name, "up");
+        dependency.stop();
+        becomes(&home, name, "down");
+        home.run(["stop"]).succeeds();
+        home.run(["start"]).succeeds();
+        becomes(&home, name, "down");
+        dependency.start();
+        becomes(&home, name, "up");
+        eventually("each change is one event", || {
+            (events(&home, name, "down"), events(&home, name, "up again")) == (3, 2)
+        });
+    }
+}
+
+#[test]
+fn paused_is_down_and_goes_on() {
+    if !may_run("dependencies", NEEDED, can_serve()) {
+        return;
+    }
+    for dependency in dependencies() {
+        let name = dependency.name();
+        let home = watching(&*dependency);
+        becomes(&home, name, "up");
+        dependency.pause();
+        becomes(&home, name, "down");
+        assert!(reason(&home, name).starts_with("no answer within "));
+        dependency.resume();
+        becomes(&home, name, "up");
+    }
+}
+
+#[test]
+fn a_lost_connection_is_no_outage_and_kept_ones_are_kept() {
+    if !may_run("dependencies", NEEDED, can_serve()) {
+        return;
+    }
+    for dependency in dependencies() {
+        let name = dependency.name();
+        let home = watching(&*dependency);
+        becomes(&home, name, "up");
+        let probes = |count: usize| {
+            for _ in 0..count {
+                let last = dependency.last_probe();
+                eventually("it is asked again", || dependency.last_probe() != last);
+            }
+        };
+        let connection = dependency.connection();
+        assert!(connection.is_some());
+        probes(5);
+        assert_eq!(dependency.connection(), connection);
+
+        dependency.cut();
+        eventually("it connects anew", || {
+            let now = dependency.connection();
+            now.is_some() && now != connection
+        });
+        // For longer than one probe takes, and not for two: one may be lost.
+        let last = dependency.last_probe();
+        eventually("it is asked again", || dependency.last_probe() != last);
+        dependency.pause();
+        thread::sleep(Duration::from_millis(300));
+        dependency.resume();
+        probes(3);
+        assert_eq!(state(&home, name), "up");
+        assert_eq!(events(&home, name, "down"), 0);
+    }
+}
+
+/// Every printable character, and what is not ASCII.
+fn any_password() -> String {
+    let ascii = (b' '..=b'~').map(char::from);
+    ascii.chain("äß€日本🔑".chars()).collect()
+}
+
+#[test]
+fn passwords_may_be_anything_and_a_wrong_one_is_said() {
+    if !may_run("dependencies", NEEDED, can_serve()) {
+        return;
+    }
+    for mut dependency in dependencies() {
+        let name = dependency.name();
+        let password = any_password();
+        dependency.set_password(&password);
+        let mut home = watching(&*dependency);
+        becomes(&home, name, "up");
+        home.run(["stop"]).succeeds();
+
+        home.set(dependency.password_setting(), "wrong");
+        home.run(["start"]).succeeds();
+        becomes(&home, name, "down");
+        assert_eq!(reason(&home, name), "it refused the password");
+        home.run(["stop"]).succeeds();
+
+        home.unset(dependency.password_setting());
+        home.run(["start"]).succeeds();
+        becomes(&home, name, "down");
+        let setting = dependency.password_setting();
+        let wanted = format!("it wants a password, and {setting} is not set");
+        assert_eq!(reason(&home, name), wanted);
+    }
+}
+
+#[test]
+fn a_reload_puts_them_in_force_at_once() {
+    if !may_run("dependencies", NEEDED, can_serve()) {
+        return;
+    }
+    let mut home = quick();
+    // Asked seldom: what is known soon is known by a new task.
+    home.set("CHECK_INTERVAL", "1h");
+    home.run(["start"]).succeeds();
+    assert!(check(&home, "redis").is_none());
+    let (mut redis, postgres) = (Redis::start(), Postgres::start());
+    let write = |home: &Home, dependencies: &[&dyn Dependency]| {
+        let settings = dependencies.iter().flat_map(|it| it.settings());
+        let lines: Vec<_> = settings
+            .map(|(name, value)| format!("{name}='{value}'\n"))
+            .collect();
+        home.write_env(&lines.concat());
+        home.run(["reload"]).succeeds();
+    };
+    write(&home, &[&redis]);
+    becomes(&home, "redis", "up");
+    let connection = redis.connection();
+    write(&home, &[&redis, &postgres]);
+    becomes(&home, "postgresql", "up");
+    assert_eq!(
+        redis.connection(),
+        connection,
+        "what did not change is left alone"
+    );
+
+    redis.set_password("another");
+    let since = check(&home, "redis").unwrap()["since"].clone();
+    write(&home, &[&redis, &postgres]);
+    eventually("it signs in by the new password", || {
+        let now = redis.connection();
+        now.is_some() && now != connection
+    });
+    assert_eq!(
+        check(&home, "redis").unwrap()["since"],
+        since,
+        "it was up all along"
+    );
+    assert_eq!(events(&home, "redis", "down"), 0);
+
+    // The first answer to other settings counts at once.
+    redis.set_password("a third one");
+    home.write_env(&format!(
+        "REDIS_HOST=localhost\nREDIS_PORT={}\nREDIS_PASSWORD=wrong\n",
+        redis.port()
+    ));
+    home.run(["reload"]).succeeds();
+    becomes(&home, "redis", "down");
+    assert!(check(&home, "postgresql").is_none());
+    write(&home, &[&postgres]);
+    assert!(check(&home, "redis").is_none());
+    becomes(&home, "postgresql", "up");
+    eventually("it has signed off", || redis.connection().is_none());
+}
+
+#[test]
+fn certificates_are_looked_at_where_that_is_asked_for() {
+    if !may_run("dependencies", NEEDED, can_serve()) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let [ours, other] = ["ours", "other"].map(|name| Certificate::make(directory.path(), name));
+    let servers: [(Box<dyn Dependency>, _, _, _); 2] = [
+        (
+            Box::new(Postgres::encrypted(&ours)),
+            "DB_HOST",
+            ("DB_SSLMODE", "verify-full"),
+            "DB_SSLROOTCERT",
+        ),
+        (
+            Box::new(Redis::encrypted(&ours)),
+            "REDIS_HOST",
+            ("REDIS_TLS", "on"),
+            "REDIS_CACERT",
+        ),
+    ];
+    for (server, host, (tls, verified), authority) in &servers {
+        let name = server.name();
+        let mut home = quick();
+        home.depends_on(&**server);
+        home.set(tls, verified);
+        let restart = |home: &Home, wanted: &str, why: &str| {
+            home.run(["start"]).succeeds();
+            becomes(home, name, wanted);
+            if wanted == "down" {
+                let reason = reason(home, name);
+                assert!(reason.contains(why), "{reason}");
+            }
+            home.run(["stop"]).succeeds();
+        };
+        home.set(authority, ours.authority().to_str().unwrap());
+        restart(&home, "up", "");
+        home.set(authority, other.authority().to_str().unwrap());
+        restart(&home, "down", "TLS: its certificate is ");
+        home.unset(authority);
+        restart(&home, "down", "TLS: its certificate is ");
+        home.set(authority, ours.authority().to_str().unwrap());
+        home.set(host, "127.0.0.1");
+        restart(&home, "down", "its certificate is for another name");
+    }
+
+    let (postgres, ..) = &servers[0];
+    let mut home = quick();
+    home.depends_on(&**postgres);
+    home.set("DB_SSLMODE", "require");
+    home.run(["start"]).succeeds();
+    becomes(&home, "postgresql", "up");
+
+    let plain = Postgres::start();
+    let mut home = quick();
+    home.depends_on(&plain);
+    home.set("DB_SSLMODE", "require");
+    home.run(["start"]).succeeds();
+    becomes(&home, "postgresql", "down");
+    assert!(reason(&home, "postgresql").starts_with("it does not offer TLS"));
+}
+
+#[test]
+fn what_is_wrong_with_their_settings_is_said_at_once() {
+    let home = Home::new();
+    let no_pem = home.path().join("no.pem");
+    std::fs::write(
+        &no_pem,
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    home.write_env(&format!(
+        "DB_HOST='a b'\nDB_SSLMODE=prefer\nDB_SSLROOTCERT=nowhere.pem\nREDIS_TLS=yes\nREDIS_CACERT={}\nCHECK_INTERVAL=1s\nCHECK_TIMEOUT=501ms\nDRAIN_DELAY=6m\n",
+        no_pem.display()
+    ));
+    home.run(["config", "--check"]).exits(2).says(&[
+        "DB_HOST: `a b` is not",
+        "DB_SSLMODE: `prefer` is none of disable, require and verify-full",
+        "nowhere.pem cannot be read: No such file",
+        "REDIS_TLS: `yes` is neither on nor off",
+        "no.pem holds a certificate that is none of an authority",
+        "CHECK_TIMEOUT: 501ms is more than half of CHECK_INTERVAL, which is 1s",
+        "DRAIN_DELAY: `6m` is not a duration",
+    ]);
+}
+
+/// An address that nothing else here has.
+const HOST: &str = "127.0.0.77";
+
+#[test]
+fn neither_password_nor_host_is_told_to_anybody() {
+    if !may_run("dependencies", NEEDED, can_serve()) {
+        return;
+    }
+    let mut postgres = Postgres::start().at(HOST);
+    let mut home = quick();
+    home.set("LOG_LEVEL", "TRACE,tokio_postgres=trace");
+    home.depends_on(&postgres);
+    home.set("REDIS_HOST", HOST);
+    home.set("REDIS_PORT", &free_port().to_string());
+    home.set("REDIS_PASSWORD", PASSWORD);
+    home.run(["start"]).succeeds();
+    eventually("one is up and one is down", || {
+        (state(&home, "postgresql"), state(&home, "redis")) == ("up".into(), "down".into())
+    });
+    home.set("DB_PASSWORD", "another secret of mine");
+    let mut said = vec![home.run(["restart"]).succeeds().stdout];
+    postgres.sql("ALTER ROLE fullon PASSWORD 'a third'");
+    postgres.cut();
+    eventually("it is refused", || state(&home, "postgresql") == "down");
+    postgres.stop();
+    eventually("it is gone", || {
+        reason(&home, "postgresql").contains("cannot be reached")
+    });
+    for path in ["/admin/status", "/admin/metrics", "/admin/logs?lines=10000"] {
+        said.push(home.ask("GET", path).body);
+    }
+    for path in ["/health", "/health/ready"] {
+        said.push(request(&home.public(), "GET", path, &[], "").body);
+    }
+    for verb in ["status", "doctor"] {
+        said.push(home.run([verb]).stdout);
+    }
+    said.push(home.log());
+    for text in said {
+        for hidden in [HOST, PASSWORD, "another secret of mine"] {
+            let at = text.find(hidden);
+            assert!(
+                at.is_none(),
+                "{hidden}: {}",
+                &text[at.unwrap().saturating_sub(200)..]
+            );
+        }
+    }
+    assert!(home.log().contains("TRACE"));
+}
+
+/// Passes on what comes, later.
+fn slow_way_to(port: u16, delay: Duration) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let pass = |mut from: TcpStream, mut to: TcpStream| {
+                thread::spawn(move || {
+                    let mut buffer = [0; 4096];
+                    while let Ok(read @ 1..) = from.read(&mut buffer) {
+                        thread::sleep(delay);
+                        if to.write_all(&buffer[..read]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = to.shutdown(std::net::Shutdown::Both);
+                });
+            };
+            pass(client.try_clone().unwrap(), server.try_clone().unwrap());
+            pass(server, client);
+        }
+    });
+    own
+}
+
+#[test]
+fn through_restarts_with_a_slow_dependency_nobody_is_told_that_it_is_down() {
+    if !may_run("dependencies", NEEDED, can_serve()) {
+        return;
+    }
+    let (redis, postgres) = (Redis::start(), Postgres::start());
+    let mut home = Home::new();
+    home.set("CHECK_INTERVAL", "2s");
+    home.set("CHECK_TIMEOUT", "1s");
+    home.depends_on(&redis);
+    home.depends_on(&postgres);
+    let slow = slow_way_to(redis.port(), Duration::from_millis(200));
+    home.set("REDIS_PORT", &slow.to_string());
+    home.run(["start"]).succeeds();
+    let host = home.public();
+    // A fresh one has to find out first.
+    assert_eq!(state(&home, "redis"), "unknown");
+    assert_eq!(request(&host, "GET", "/health", &[], "").status, 503);
+    becomes(&home, "redis", "up");
+    eventually("both are up", || state(&home, "postgresql") == "up");
+    let load = Load::begin(&host, &Clients::default());
+    load.goes_on(100);
+    for _ in 0..3 {
+        home.restart();
+        load.goes_on(100);
+        becomes(&home, "redis", "up");
+    }
+    load.end().is_flawless();
+}
+
+/// What a client sees that asks for `/health` all the time.
+struct Asked {
+    at: Instant,
+    took: Duration,
+    status: u16,
+}
+
+/// From the change until the answer is another, and how long answers took meanwhile and for two intervals more.
+struct Seen {
+    noticed: Duration,
+    median: Duration,
+    slow: Duration,
+}
+
+impl Seen {
+    fn of(seen: &Mutex<Vec<Asked>>, wanted: u16, change: impl FnOnce()) -> Self {
+        seen.lock().unwrap().clear();
+        let changed = Instant::now();
+        change();
+        let mut noticed = None;
+        eventually("the answer changes", || {
+            let seen = seen.lock().unwrap();
+            let first = seen
+                .iter()
+                .find(|asked| asked.at > changed && asked.status == wanted);
+            noticed = first.map(|asked| asked.at - changed);
+            noticed.is_some()
+        });
+        let until = Instant::now() + 2 * INTERVAL;
+        eventually("it was measured for two intervals", || {
+            Instant::now() > until
+        });
+        let seen = seen.lock().unwrap();
+        let mut took: Vec<_> = seen.iter().map(|asked| asked.took).collect();
+        took.sort_unstable();
+        Self {
+            noticed: noticed.unwrap(),
+            median: took[took.len() / 2],
+            slow: took[took.len() * 99 / 100],
+        }
+    }
+}
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+#[test]
+fn every_change_is_noticed_within_two_intervals_and_no_answer_waits() {
+    if !may_run("dependencies", NEEDED, can_serve()) {
+        return;
+    }
+    for mut dependency in dependencies() {
+        let name = dependency.name();
+        let mut home = Home::new();
+        home.set("CHECK_INTERVAL", "1s");
+        home.set("CHECK_TIMEOUT", "500ms");
+        home.depends_on(&*dependency);
+        home.run(["start"]).succeeds();
+        becomes(&home, name, "up");
+        let host = home.public();
+        let (seen, over) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let _end = AtEnd(&over);
+            scope.spawn(|| {
+                let mut connection = Connection::open(&host);
+                while !over.load(Ordering::Relaxed) {
+                    let at = Instant::now();
+                    connection.send("GET", "/health", &[], "");
+                    let status = connection.answer("GET").status;
+                    let took = at.elapsed();
+                    seen.lock().unwrap().push(Asked { at, took, status });
+                    thread::sleep(Duration::from_micros(500));
+                }
+            });
+            let up = Seen::of(&seen, 200, || {});
+            let shown = |what: &str, seen: &Seen| {
+                println!(
+                    "{name} {what}: noticed after {:?}; /health p50 {:?}, p99 {:?}",
+                    seen.noticed, seen.median, seen.slow
+                );
+            };
+            shown("up", &up);
+            let mut changes = vec![
+                ("paused", Seen::of(&seen, 503, || dependency.pause())),
+                ("resumed", Seen::of(&seen, 200, || dependency.resume())),
+            ];
+            changes.push(("stopped", Seen::of(&seen, 503, || dependency.stop())));
+            let mut begun = Instant::now();
+            let started = Seen::of(&seen, 200, || {
+                begun = Instant::now();
+                dependency.start();
+            });
+            changes.push(("started", started));
+            for (what, change) in &changes {
+                shown(what, change);
+                assert!(
+                    change.noticed < 2 * INTERVAL,
+                    "{what}: {:?}",
+                    change.noticed
+                );
+            }
+            let paused = &changes[0].1;
+            assert!(paused.slow < up.slow * 3 + Duration::from_millis(1));
+        });
+    }
+}

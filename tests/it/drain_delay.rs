@@ -1,0 +1,112 @@
+//! A stop that waits until load balancers have noticed.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::{Connection, Home, eventually, request};
+
+fn with_delay(delay: &str) -> Home {
+    let mut home = Home::new();
+    home.set("DRAIN_DELAY", delay);
+    home.run(["start"]).succeeds();
+    home
+}
+
+fn status_of(host: &str, path: &str) -> u16 {
+    request(host, "GET", path, &[], "").status
+}
+
+#[test]
+fn health_says_so_at_once_while_everything_goes_on_and_then_it_stops() {
+    let home = with_delay("2s");
+    let (public, pid) = (home.public(), home.daemon().unwrap());
+    let mut stream = Connection::open(&home.admin());
+    let path = "/admin/logs/stream?lines=0";
+    stream.send("GET", path, &[("Authorization", &home.bearer())], "");
+    assert_eq!(stream.head().status, 200);
+
+    let asked = Instant::now();
+    let answer = home.ask("POST", "/admin/stop");
+    assert_eq!(answer.status, 202);
+    let left = answer.json()["seconds_left"].as_f64().unwrap();
+    assert!(left > 11.0 && left <= 12.0, "{left}");
+    eventually("health says so", || status_of(&public, "/health") == 503);
+    assert_eq!(status_of(&public, "/health/ready"), 503);
+    assert_eq!(status_of(&public, "/health/live"), 200);
+    // A follower sees what is logged meanwhile.
+    request(&public, "GET", "/", &[("X-Request-Id", "meanwhile")], "");
+    loop {
+        let line = stream.line();
+        assert!(!line.starts_with("event: end"), "before the line");
+        if line.contains("meanwhile") {
+            break;
+        }
+    }
+    assert!(
+        asked.elapsed() < Duration::from_secs(2),
+        "this machine is too slow"
+    );
+    assert!(stream.rest().contains("event: end"));
+    assert!(asked.elapsed() >= Duration::from_secs(2));
+    assert!(pid.wait(Duration::from_secs(10)));
+    assert!(TcpStream::connect(&public).is_err());
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let home = with_delay("5m");
+    let (public, process) = (home.public(), home.daemon().unwrap());
+    process.signal(Signal::TERM).unwrap();
+    eventually("health says so", || status_of(&public, "/health") == 503);
+    process.signal(Signal::TERM).unwrap();
+    assert!(process.wait(Duration::from_secs(5)));
+}
+
+#[test]
+fn the_verbs_wait_for_it() {
+    let home = with_delay("1s");
+    let began = Instant::now();
+    home.run(["restart", "--hard"]).succeeds();
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    let began = Instant::now();
+    home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
+    assert!(began.elapsed() >= Duration::from_secs(1));
+}
+
+/// By signal a daemon has ten seconds, and the delay.
+#[test]
+fn a_stop_by_signal_does_not_kill_during_the_delay() {
+    let mut home = Home::new();
+    home.unset("ADMIN_PORT");
+    home.write_env("ADMIN_PORT=0\n");
+    home.run(["start"]).succeeds();
+    // In force without a restart, and known to who stops it.
+    home.write_env("ADMIN_PORT=0\nDRAIN_DELAY=11s\n");
+    home.run(["reload"]).succeeds();
+    eventually("the state file knows", || {
+        home.state().drain_delay == Duration::from_secs(11)
+    });
+    let process = home.daemon().unwrap();
+    process.signal(Signal::STOP).unwrap();
+    let mut stop = home.fullon(["stop"]).spawn().unwrap();
+    eventually("it is signalled", || {
+        is_pending(process.pid(), Signal::TERM)
+    });
+    process.signal(Signal::CONT).unwrap();
+    assert!(stop.wait().unwrap().success());
+    let log = home.log();
+    assert!(log.contains("stopped"), "{log}");
+}
+
+/// `SigPnd` and `ShdPnd` of `/proc/PID/status` (`proc_pid_status(5)`).
+fn is_pending(pid: u32, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let pending = status
+        .lines()
+        .find_map(|line| line.strip_prefix("ShdPnd:"))
+        .unwrap();
+    let bits = u64::from_str_radix(pending.trim(), 16).unwrap();
+    bits & (1 << (signal.as_raw() - 1)) != 0
+}

@@ -1,0 +1,65 @@
+//! A certificate for `localhost`, and the authority that signed it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Outcome;
+
+/// PEM files in a directory.
+pub struct Certificate {
+    directory: PathBuf,
+}
+
+impl Certificate {
+    /// Makes a new authority, and a certificate that it signs.
+    pub fn make(directory: &Path, name: &str) -> Self {
+        let directory = directory.join(name);
+        std::fs::create_dir(&directory).unwrap();
+        let this = Self { directory };
+        let key = [
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+        ];
+        let mut authority = vec!["req", "-x509", "-keyout", "ca.key", "-out", "ca.pem"];
+        authority.extend(["-subj", "/CN=An authority", "-days", "2"]);
+        authority.extend(key);
+        this.openssl(&authority);
+        let mut request = vec!["req", "-keyout", "server.key", "-out", "server.csr"];
+        request.extend(["-subj", "/CN=localhost"]);
+        request.extend(key);
+        this.openssl(&request);
+        std::fs::write(this.path("names"), "subjectAltName=DNS:localhost\n").unwrap();
+        let mut sign = vec!["x509", "-req", "-in", "server.csr", "-out", "server.pem"];
+        sign.extend(["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]);
+        sign.extend(["-extfile", "names", "-days", "2"]);
+        this.openssl(&sign);
+        this
+    }
+
+    /// The authority's certificate.
+    pub fn authority(&self) -> PathBuf {
+        self.path("ca.pem")
+    }
+
+    /// The server's certificate.
+    pub fn certificate(&self) -> PathBuf {
+        self.path("server.pem")
+    }
+
+    /// The server's key.
+    pub fn key(&self) -> PathBuf {
+        self.path("server.key")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn openssl(&self, arguments: &[&str]) {
+        let mut openssl = Command::new("openssl");
+        Outcome::of(openssl.args(arguments).current_dir(&self.directory)).succeeds();
+    }
+}

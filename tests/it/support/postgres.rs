@@ -1,0 +1,229 @@
+//! A private PostgreSQL.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use fullon_master_api::instance::Process;
+use rustix::process::Signal;
+
+use super::dependency::{Dependency, PASSWORD};
+use super::{Certificate, Outcome, children, eventually, free_port};
+
+/// A server with the role and the database `fullon`.
+pub struct Postgres {
+    directory: tempfile::TempDir,
+    port: u16,
+    options: Vec<String>,
+    host: &'static str,
+    password: String,
+    server: Option<Child>,
+}
+
+/// Where its programs are.
+pub fn binaries() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+    let binaries = versions.map(|version| version.path().join("bin"));
+    binaries.filter(|path| path.join("postgres").exists()).max()
+}
+
+impl Postgres {
+    pub fn start() -> Self {
+        let mut server = Self::new();
+        server.start();
+        server
+    }
+
+    /// One that can encrypt, as `localhost`.
+    pub fn encrypted(certificate: &Certificate) -> Self {
+        let mut server = Self::new();
+        let copy = |from: PathBuf, to: &str| {
+            let to = server.directory.path().join(to);
+            fs::copy(from, &to).unwrap();
+            Self::give(&to);
+            Outcome::of(Command::new("chmod").arg("600").arg(&to)).succeeds();
+            to.display().to_string()
+        };
+        let key = copy(certificate.key(), "key");
+        let certificate = copy(certificate.certificate(), "certificate");
+        let options = ["ssl=on".into(), format!("ssl_key_file={key}")];
+        server.options.extend(options);
+        server.options.push(format!("ssl_cert_file={certificate}"));
+        server.start();
+        server
+    }
+
+    fn new() -> Self {
+        let server = Self {
+            directory: tempfile::tempdir().unwrap(),
+            port: free_port(),
+            options: Vec::new(),
+            host: "localhost",
+            password: PASSWORD.into(),
+            server: None,
+        };
+        Self::give(server.directory.path());
+        let mut initdb = server.program("initdb");
+        initdb.args(["-U", "postgres", "-A", "trust", "--no-sync", "--no-locale"]);
+        initdb.args(["-E", "UTF8", "-D"]).arg(server.data());
+        Outcome::of(&mut initdb).succeeds();
+        let hba = "local all all trust\nhost all all 127.0.0.0/8 scram-sha-256\n";
+        fs::write(server.data().join("pg_hba.conf"), hba).unwrap();
+        server
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// The server refuses to be root.
+    fn give(path: &Path) {
+        if nix::unistd::geteuid().is_root() {
+            Outcome::of(Command::new("chown").arg("postgres").arg(path)).succeeds();
+        }
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let path = binaries().unwrap().join(name);
+        let mut command = if nix::unistd::geteuid().is_root() {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+            command.arg(path);
+            command
+        } else {
+            Command::new(path)
+        };
+        command
+            .env("HOME", self.directory.path())
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// What a query of the superuser answers.
+    pub fn sql(&self, query: &str) -> String {
+        let mut psql = self.psql(query);
+        Outcome::of(&mut psql).succeeds().stdout.trim().to_owned()
+    }
+
+    fn psql(&self, query: &str) -> Command {
+        let mut psql = self.program("psql");
+        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-h"]);
+        psql.arg(self.directory.path());
+        psql.args(["-p", &self.port.to_string(), "-c", query, "postgres"]);
+        psql
+    }
+
+    /// It listens on this address, and is asked there.
+    pub fn at(mut self, host: &'static str) -> Self {
+        self.stop();
+        self.host = host;
+        self.start();
+        self
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.server.as_ref().unwrap().id();
+        // First the one that makes others.
+        let parent = Process::open(pid).unwrap();
+        parent.signal(signal).unwrap();
+        for child in children(pid) {
+            let _ = child.signal(signal);
+        }
+    }
+}
+
+impl Dependency for Postgres {
+    fn name(&self) -> &'static str {
+        "postgresql"
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("DB_HOST", self.host.into()),
+            ("DB_PORT", self.port.to_string()),
+            ("DB_USER", "fullon".into()),
+            ("DB_NAME", "fullon".into()),
+            ("DB_PASSWORD", self.password.clone()),
+        ]
+    }
+
+    fn password_setting(&self) -> &'static str {
+        "DB_PASSWORD"
+    }
+
+    fn start(&mut self) {
+        let mut postgres = self.program("postgres");
+        let address = match self.host {
+            "localhost" => "127.0.0.1",
+            host => host,
+        };
+        postgres.arg("-D").arg(self.data());
+        postgres.args(["-p", &self.port.to_string(), "-c", "fsync=off", "-k"]);
+        postgres.arg(self.directory.path());
+        postgres.args(["-c", &format!("listen_addresses={address}")]);
+        for option in &self.options {
+            postgres.args(["-c", option]);
+        }
+        let log = fs::File::create(self.directory.path().join("log")).unwrap();
+        postgres.stdout(log.try_clone().unwrap()).stderr(log);
+        self.server = Some(postgres.spawn().unwrap());
+        eventually("PostgreSQL serves", || {
+            self.psql("SELECT 1").output().unwrap().status.success()
+        });
+        if self.sql("SELECT count(*) FROM pg_roles WHERE rolname = 'fullon'") == "0" {
+            self.sql("CREATE ROLE fullon LOGIN");
+            self.sql("CREATE DATABASE fullon OWNER fullon");
+            self.set_password(PASSWORD);
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let process = Process::open(server.id()).unwrap();
+            // An immediate shutdown.
+            process.signal(Signal::QUIT).unwrap();
+            let _ = process.signal(Signal::CONT);
+            server.wait().unwrap();
+        }
+    }
+
+    fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn cut(&self) {
+        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'fullon'");
+    }
+
+    fn connection(&self) -> Option<String> {
+        let pids = self.sql("SELECT pid FROM pg_stat_activity WHERE usename = 'fullon'");
+        Some(pids).filter(|pids| !pids.is_empty())
+    }
+
+    fn last_probe(&self) -> String {
+        self.sql("SELECT query_start FROM pg_stat_activity WHERE usename = 'fullon'")
+    }
+
+    fn set_password(&mut self, password: &str) {
+        let quoted = password.replace('\'', "''");
+        self.sql(&format!("ALTER ROLE fullon PASSWORD '{quoted}'"));
+        password.clone_into(&mut self.password);
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            for child in children(server.id()) {
+                let _ = child.kill();
+            }
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! A private Redis.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+use fullon_master_api::instance::Process;
+use rustix::process::Signal;
+
+use super::dependency::{Dependency, PASSWORD};
+use super::{Certificate, Outcome, eventually, free_port};
+
+/// A server that wants a password.
+pub struct Redis {
+    directory: tempfile::TempDir,
+    port: u16,
+    options: Vec<String>,
+    password: String,
+    server: Option<Child>,
+}
+
+impl Redis {
+    pub fn start() -> Self {
+        let mut server = Self::new();
+        server.options.push(format!("port {}", server.port));
+        server.start();
+        server
+    }
+
+    /// One that only speaks TLS, as `localhost`.
+    pub fn encrypted(certificate: &Certificate) -> Self {
+        let mut server = Self::new();
+        let certificates = [
+            ("tls-cert-file", certificate.certificate()),
+            ("tls-key-file", certificate.key()),
+            ("tls-ca-cert-file", certificate.authority()),
+        ];
+        let options = certificates.map(|(name, path)| format!("{name} {}", path.display()));
+        server.options.extend(options);
+        server.options.push(format!("tls-port {}", server.port));
+        server
+            .options
+            .extend(["port 0".into(), "tls-auth-clients no".into()]);
+        server.start();
+        server
+    }
+
+    fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            port: free_port(),
+            options: vec!["bind 127.0.0.1".into(), "save \"\"".into()],
+            password: PASSWORD.into(),
+            server: None,
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn cli(&self, command: &[&str]) -> Command {
+        let mut cli = Command::new("redis-cli");
+        cli.env("REDISCLI_AUTH", &self.password)
+            .args(["--no-auth-warning", "-s"])
+            .arg(self.directory.path().join("socket"))
+            .args(command)
+            .stdin(Stdio::null());
+        cli
+    }
+
+    /// What a command answers.
+    pub fn command(&self, command: &[&str]) -> String {
+        Outcome::of(&mut self.cli(command)).succeeds().stdout
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.server.as_ref().unwrap().id();
+        Process::open(pid).unwrap().signal(signal).unwrap();
+    }
+
+    /// The clients that came over the network.
+    fn clients(&self) -> Vec<String> {
+        let clients = self.command(&["CLIENT", "LIST"]);
+        let of_network = |line: &&str| line.contains(" addr=127.0.0.1:");
+        clients
+            .lines()
+            .filter(of_network)
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+impl Dependency for Redis {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("REDIS_HOST", "localhost".into()),
+            ("REDIS_PORT", self.port.to_string()),
+            ("REDIS_PASSWORD", self.password.clone()),
+        ]
+    }
+
+    fn password_setting(&self) -> &'static str {
+        "REDIS_PASSWORD"
+    }
+
+    fn start(&mut self) {
+        // Whatever is in it.
+        let password = self.password.bytes().fold(String::new(), |mut text, byte| {
+            write!(text, "\\x{byte:02x}").unwrap();
+            text
+        });
+        let socket = self.directory.path().join("socket");
+        let mut text = self.options.join("\n");
+        write!(text, "\nunixsocket {}\n", socket.display()).unwrap();
+        writeln!(text, "requirepass \"{password}\"").unwrap();
+        let path = self.directory.path().join("redis.conf");
+        fs::write(&path, text).unwrap();
+        let mut server = Command::new("redis-server");
+        server
+            .arg(&path)
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        self.server = Some(server.spawn().unwrap());
+        eventually("Redis serves", || {
+            let answer = self.cli(&["PING"]).output().unwrap();
+            answer.stdout == b"PONG\n"
+        });
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill().unwrap();
+            server.wait().unwrap();
+        }
+    }
+
+    fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn cut(&self) {
+        self.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    }
+
+    fn connection(&self) -> Option<String> {
+        let clients = self.clients();
+        let ids = clients.iter().map(|line| line.split(' ').next().unwrap());
+        let ids: Vec<_> = ids.collect();
+        (!ids.is_empty()).then(|| ids.join(" "))
+    }
+
+    fn last_probe(&self) -> String {
+        let statistics = self.command(&["INFO", "commandstats"]);
+        let line = statistics
+            .lines()
+            .find(|line| line.starts_with("cmdstat_ping"));
+        line.unwrap_or_default().to_owned()
+    }
+
+    fn set_password(&mut self, password: &str) {
+        // What is asked with the password is asked with the one of before.
+        self.command(&["CONFIG", "SET", "requirepass", password]);
+        password.clone_into(&mut self.password);
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
