@@ -95,7 +95,9 @@ fn online(status: &Status, output: &Output) -> Result {
             output,
         )?;
     }
-    for check in &status.checks {
+    // A log that is written needs no mention.
+    let is_news = |check: &&Check| check.since.is_some() || check.state != CheckState::Up;
+    for check in status.checks.iter().filter(is_news) {
         let (text, colour) = describe(check);
         print_labels(&[("Check:", output.paint(colour, &visible(&text)))], output)?;
     }
