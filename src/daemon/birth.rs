@@ -140,7 +140,14 @@ struct Identity<'a> {
     instance_key: &'a Secret,
 }
 
-impl Identity<'_> {
+impl<'a> Identity<'a> {
+    fn new(generation: u32, instance_key: &'a Secret) -> Self {
+        Self {
+            generation,
+            instance_key,
+        }
+    }
+
     fn state(
         &self,
         settings: &Settings,
@@ -232,10 +239,7 @@ impl Birth {
         };
         let keys = accepted_keys(&key, predecessor.as_ref(), &settings);
         let log = open_log(&settings, mode, predecessor.is_some())?;
-        let identity = Identity {
-            generation,
-            instance_key: &instance_key,
-        };
+        let identity = Identity::new(generation, &instance_key);
         let mut state = identity.state(&settings, &launch, mode, &sockets)?;
         state.ended_sessions = ended_sessions(&pid_file);
         // Before anybody is served: who was would lose the connection if this failed.

@@ -181,6 +181,31 @@ fn checks(context: &Context, families: &mut Families) {
         "Whether what the service depends on works.",
     );
     for check in context.health.checks() {
-        up.has(&[("check", &check.name)], check.state == CheckState::Up);
+        if check.state != CheckState::Unknown {
+            up.has(&[("check", &check.name)], check.state == CheckState::Up);
+        }
+    }
+    let dependencies = context.health.dependencies();
+    let mut probes = families.counter(
+        "fullon_check_probes_total",
+        "Probes of a dependency, by what became of them.",
+    );
+    for each in &dependencies {
+        for (outcome, count) in [
+            ("ok", each.ok),
+            ("error", each.error),
+            ("timeout", each.timeout),
+        ] {
+            probes.has(&[("check", each.name), ("outcome", outcome)], count);
+        }
+    }
+    let mut latency = families.gauge(
+        "fullon_check_latency_seconds",
+        "How long the last probe took that was answered.",
+    );
+    for each in &dependencies {
+        if let Some(took) = each.latency {
+            latency.has(&[("check", each.name)], took.as_secs_f64());
+        }
     }
 }
