@@ -16,11 +16,11 @@ use crate::support::{
 
 const NEEDED: &str = "PostgreSQL, Redis and OpenSSL";
 
-/// A home whose daemon asks often.
+/// A home whose daemon asks often. Without optimisation, and on a busy machine, signing in to PostgreSQL takes a while.
 fn quick() -> Home {
     let mut home = Home::new();
-    home.set("CHECK_INTERVAL", "500ms");
-    home.set("CHECK_TIMEOUT", "250ms");
+    home.set("CHECK_INTERVAL", "1s");
+    home.set("CHECK_TIMEOUT", "500ms");
     home
 }
 
@@ -55,7 +55,7 @@ fn becomes(home: &Home, name: &str, wanted: &str) {
 /// Why it is down.
 fn reason(home: &Home, name: &str) -> String {
     let check = check(home, name).unwrap();
-    check["last_error"].as_str().unwrap().to_owned()
+    check["last_error"].as_str().unwrap_or_default().to_owned()
 }
 
 /// How many events there are of it.
@@ -165,7 +165,7 @@ fn a_lost_connection_is_no_outage_and_kept_ones_are_kept() {
         let last = dependency.last_probe();
         eventually("it is asked again", || dependency.last_probe() != last);
         dependency.pause();
-        thread::sleep(Duration::from_millis(300));
+        thread::sleep(Duration::from_millis(600));
         dependency.resume();
         probes(3);
         assert_eq!(state(&home, name), "up");
@@ -367,15 +367,16 @@ fn neither_password_nor_host_is_told_to_anybody() {
     home.set("REDIS_HOST", HOST);
     home.set("REDIS_PORT", &free_port().to_string());
     home.set("REDIS_PASSWORD", PASSWORD);
+    home.unset("DB_PASSWORD");
+    home.write_env(&format!("DB_PASSWORD='{PASSWORD}'\n"));
     home.run(["start"]).succeeds();
     eventually("one is up and one is down", || {
         (state(&home, "postgresql"), state(&home, "redis")) == ("up".into(), "down".into())
     });
-    home.set("DB_PASSWORD", "another secret of mine");
-    let mut said = vec![home.run(["restart"]).succeeds().stdout];
-    postgres.sql("ALTER ROLE fullon PASSWORD 'a third'");
-    postgres.cut();
+    home.write_env("DB_PASSWORD='another secret of mine'\n");
+    let mut said = vec![home.run(["reload"]).succeeds().stdout];
     eventually("it is refused", || state(&home, "postgresql") == "down");
+    said.push(home.run(["restart"]).succeeds().stdout);
     postgres.stop();
     eventually("it is gone", || {
         reason(&home, "postgresql").contains("cannot be reached")
