@@ -91,9 +91,11 @@ fn a_stop_by_signal_does_not_kill_during_the_delay() {
     let process = home.daemon().unwrap();
     process.signal(Signal::STOP).unwrap();
     // Which also has it go on.
+    let began = Instant::now();
     home.run(["stop"])
         .succeeds()
         .prints(&["Daemon stopped (by SIGTERM)\n"]);
+    assert!(began.elapsed() >= Duration::from_secs(11));
     let log = home.log();
-    assert!(log.contains("stopped"), "{log}");
+    assert!(log.contains(" stopped"), "{log}");
 }
