@@ -112,8 +112,10 @@ fn withstands_a_crowd(mut home: Home, start: impl Fn(&Home)) {
         open_for < all_there + 3 * TIMEOUT,
         "{open_for:?} after {all_there:?}"
     );
+    // What closing two thousand clients costs once, without optimisation.
+    let closing = if cfg!(debug_assertions) { 0.2 } else { 0.05 };
     assert!(
-        spent < 0.05 * before.1.elapsed().as_secs_f64() + 0.05,
+        spent < 0.05 * before.1.elapsed().as_secs_f64() + closing,
         "{spent} s of processor time in {:?}",
         before.1.elapsed()
     );

@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Connection, Home, Outcome, Running, eventually, free_port, request, spawn};
+use crate::support::{
+    Connection, Home, Outcome, Redis, Running, eventually, free_port, request, spawn,
+};
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
 
@@ -43,8 +45,10 @@ fn is(exposition: &str, name: &str, labels: &[(&str, &str)], expected: f64) {
 }
 
 /// Has everything happen that is counted.
-fn busy() -> Home {
+fn busy() -> (Home, Redis) {
     let mut home = Home::new();
+    let redis = Redis::start();
+    home.depends_on(&redis);
     home.set("LOG_MAX_SIZE", "64KiB");
     home.run(["start"]).succeeds();
     let public = home.public();
@@ -67,12 +71,12 @@ fn busy() -> Home {
     assert_eq!(home.ask("POST", "/admin/reload").status, 422);
     assert_eq!(home.ask("POST", "/admin/restart").status, 422);
     home.write_env("");
-    home
+    (home, redis)
 }
 
 #[test]
 fn what_happens_is_counted() {
-    let home = busy();
+    let (home, _redis) = busy();
     let public = home.public();
     let long = format!("/{}", "x".repeat(4000));
     for _ in 0..20 {
@@ -131,6 +135,7 @@ fn what_happens_is_counted() {
     is(&text, "fullon_admin_refused_tokens_total", &[], 1.0);
     is(&text, "fullon_log_followers", &[], 1.0);
     is(&text, "fullon_check_up", &[("check", "log")], 1.0);
+    is(&text, "fullon_check_up", &[("check", "redis")], 1.0);
     is(&text, "fullon_log_lost_lines_total", &[], 0.0);
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     is(&text, "fullon_build_info", &version, 1.0);
@@ -142,6 +147,9 @@ fn what_happens_is_counted() {
     more_than("fullon_log_events_total", &[("level", "warn")], 0.0);
     more_than("fullon_log_written_bytes_total", &[], 80_000.0);
     more_than("fullon_log_disk_free_bytes", &[], 0.0);
+    let answered = [("check", "redis"), ("outcome", "ok")];
+    more_than("fullon_check_probes_total", &answered, 0.0);
+    more_than("fullon_check_latency_seconds", &[("check", "redis")], 0.0);
     more_than("process_resident_memory_bytes", &[], 1e6);
     more_than("process_start_time_seconds", &[], 1.7e9);
     more_than("process_max_fds", &[], 100.0);
@@ -159,7 +167,7 @@ fn what_happens_is_counted() {
 
 #[test]
 fn promtool_finds_nothing_to_complain_about() {
-    let home = busy();
+    let (home, _redis) = busy();
     home.restart();
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
@@ -260,7 +268,7 @@ fn prometheus(home: &Home) -> (Running, String) {
 
 #[test]
 fn prometheus_scrapes_it_and_the_dashboard_and_the_alerts_name_what_is_there() {
-    let home = busy();
+    let (home, _redis) = busy();
     let (_prometheus, address) = prometheus(&home);
     let query = |expression: &str| -> Value {
         let encoded = expression.bytes().fold(String::new(), |mut encoded, byte| {
