@@ -52,6 +52,9 @@ fn busy() -> (Home, Redis) {
     home.set("LOG_MAX_SIZE", "64KiB");
     home.run(["start"]).succeeds();
     let public = home.public();
+    eventually("Redis has answered", || {
+        request(&public, "GET", "/health", &[], "").status == 200
+    });
     for _ in 0..3 {
         assert_eq!(request(&public, "GET", "/", &[], "").status, 200);
     }
