@@ -36,7 +36,7 @@ pub struct LogPage {
 pub mod event {
     /// A [`super::LogEntry`].
     pub const LOG: &str = "log";
-    /// The place asked for is gone; what follows is the oldest there is.
+    /// A [`super::StreamGap`]: the place asked for is gone; what follows is the oldest there is.
     pub const GAP: &str = "gap";
     /// A [`super::StreamEnd`]; nothing follows.
     pub const END: &str = "end";
@@ -58,3 +58,7 @@ impl StreamEnd {
     /// The session that opened the stream was signed out, or is over.
     pub const SIGNED_OUT: &str = "signed_out";
 }
+
+/// Data of the `gap` event: nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
+pub struct StreamGap {}

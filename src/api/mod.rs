@@ -16,7 +16,7 @@ use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
 
 pub use level::{LogLevel, LogLevelRequest, MAX_REVERT};
-pub use log::{LogEntry, LogPage, StreamEnd, event};
+pub use log::{LogEntry, LogPage, StreamEnd, StreamGap, event};
 pub use problem::{NOTHING_AT, Problem, SettingError};
 pub use restart::{
     ExitCause, LastExit, MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT, ReloadDone, RestartDone,

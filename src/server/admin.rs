@@ -10,7 +10,7 @@ use poem::http::StatusCode;
 use poem::web::Data;
 use poem::{EndpointExt as _, Request};
 use poem_openapi::param::{Header, Query};
-use poem_openapi::{OpenApi, OpenApiService};
+use poem_openapi::{OpenApi, OpenApiService, Tags};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::audit::Audit;
@@ -147,6 +147,20 @@ pub(super) fn document_service() -> OpenApiService<AdminApi, ()> {
     openapi_service(None)
 }
 
+/// What an operation is about.
+#[derive(Tags)]
+#[oai(rename_all = "lowercase")]
+enum Tag {
+    /// The process: how it is doing, and what becomes of it.
+    Daemon,
+    /// What it was told at its start, and since.
+    Settings,
+    /// Reading the log, and following it.
+    Log,
+    /// Cookies in place of tokens, for pages.
+    Session,
+}
+
 pub(super) struct AdminApi(Option<Context>);
 
 impl AdminApi {
@@ -173,7 +187,12 @@ impl AdminApi {
 #[OpenApi]
 impl AdminApi {
     /// How the daemon is doing.
-    #[oai(path = "/admin/status", method = "get", operation_id = "get_status")]
+    #[oai(
+        path = "/admin/status",
+        method = "get",
+        operation_id = "get_status",
+        tag = "Tag::Daemon"
+    )]
     async fn status(&self, _caller: Authorized<Read>) -> Result<Json<Status>> {
         let context = self.context()?;
         let server = base_url(context.public);
@@ -209,13 +228,23 @@ impl AdminApi {
     }
 
     /// Every setting in force, secrets masked, and where it came from.
-    #[oai(path = "/admin/config", method = "get", operation_id = "get_config")]
+    #[oai(
+        path = "/admin/config",
+        method = "get",
+        operation_id = "get_config",
+        tag = "Tag::Settings"
+    )]
     async fn config(&self, _caller: Authorized<Read>) -> Result<Json<Vec<SettingEntry>>> {
         Ok(Json(self.context()?.in_force.settings().entries().to_vec()))
     }
 
     /// Figures for Prometheus, in its text format 0.0.4.
-    #[oai(path = "/admin/metrics", method = "get", operation_id = "get_metrics")]
+    #[oai(
+        path = "/admin/metrics",
+        method = "get",
+        operation_id = "get_metrics",
+        tag = "Tag::Daemon"
+    )]
     async fn metrics(&self, _caller: Authorized<Read>) -> Result<Exposition> {
         Exposition::of(self.context()?)
             .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
@@ -225,7 +254,8 @@ impl AdminApi {
     #[oai(
         path = "/admin/log-level",
         method = "get",
-        operation_id = "get_log_level"
+        operation_id = "get_log_level",
+        tag = "Tag::Log"
     )]
     async fn log_level(&self, _caller: Authorized<Read>) -> Result<Json<LogLevel>> {
         Ok(Json(LogLevel::from(self.context()?.level.now())))
@@ -239,7 +269,8 @@ impl AdminApi {
     #[oai(
         path = "/admin/log-level",
         method = "put",
-        operation_id = "set_log_level"
+        operation_id = "set_log_level",
+        tag = "Tag::Log"
     )]
     async fn set_log_level(
         &self,
@@ -277,7 +308,12 @@ impl AdminApi {
     ///
     /// It drains: health says 503; after DRAIN_DELAY listeners close, streams end, and requests in flight are finished, at
     /// most until the deadline. A second order changes nothing. 409 from a process that is being replaced, or was: ask again, on a new connection.
-    #[oai(path = "/admin/stop", method = "post", operation_id = "stop")]
+    #[oai(
+        path = "/admin/stop",
+        method = "post",
+        operation_id = "stop",
+        tag = "Tag::Daemon"
+    )]
     async fn stop(
         &self,
         caller: Authorized<Control>,
@@ -321,7 +357,12 @@ impl AdminApi {
     /// the answer comes once it serves; then this process drains. If it does not serve in time, or says why it cannot, this
     /// process goes on as before and the answer tells: 422 for settings that are not valid, 504 for one that was too slow,
     /// 500 for anything else. 409 while another restart or a stop is under way.
-    #[oai(path = "/admin/restart", method = "post", operation_id = "restart")]
+    #[oai(
+        path = "/admin/restart",
+        method = "post",
+        operation_id = "restart",
+        tag = "Tag::Daemon"
+    )]
     async fn restart(
         &self,
         caller: Authorized<Control>,
@@ -352,7 +393,12 @@ impl AdminApi {
     /// `errors`. What can change in place is in force then (log level, rotation, secrets, databases, SHUTDOWN_TIMEOUT, DRAIN_DELAY), and
     /// the log file is opened anew; the rest is named and waits for a restart. 409 when the daemon is stopping or was replaced
     /// meanwhile.
-    #[oai(path = "/admin/reload", method = "post", operation_id = "reload")]
+    #[oai(
+        path = "/admin/reload",
+        method = "post",
+        operation_id = "reload",
+        tag = "Tag::Settings"
+    )]
     async fn reload(
         &self,
         caller: Authorized<Control>,
@@ -377,7 +423,12 @@ impl AdminApi {
     ///
     /// As JSON, or with `Accept: text/plain` the raw lines, however many: they are sent as they are read. Rotated files
     /// that are still there are part of the log.
-    #[oai(path = "/admin/logs", method = "get", operation_id = "get_logs")]
+    #[oai(
+        path = "/admin/logs",
+        method = "get",
+        operation_id = "get_logs",
+        tag = "Tag::Log"
+    )]
     #[allow(clippy::too_many_arguments)]
     async fn logs(
         &self,
@@ -443,7 +494,8 @@ impl AdminApi {
     #[oai(
         path = "/admin/logs/stream",
         method = "get",
-        operation_id = "stream_logs"
+        operation_id = "stream_logs",
+        tag = "Tag::Log"
     )]
     #[allow(clippy::too_many_arguments)]
     async fn stream(
@@ -497,7 +549,8 @@ impl AdminApi {
     #[oai(
         path = "/admin/session",
         method = "post",
-        operation_id = "create_session"
+        operation_id = "create_session",
+        tag = "Tag::Session"
     )]
     async fn create_session(
         &self,
@@ -523,7 +576,8 @@ impl AdminApi {
     #[oai(
         path = "/admin/session",
         method = "delete",
-        operation_id = "delete_session"
+        operation_id = "delete_session",
+        tag = "Tag::Session"
     )]
     async fn delete_session(
         &self,

@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 
 use super::problem::Failure;
 
+/// What the documents say of an answer that is what was asked for.
+pub(super) const DONE: &str = "Done.";
 const JSON: &str = "application/json";
 /// No body of this API is larger, in bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -162,7 +164,7 @@ impl<T: Serialize + Send> IntoResponse for Json<T> {
 impl<T: Type> ApiResponse for Json<T> {
     fn meta() -> MetaResponses {
         MetaResponses {
-            responses: vec![meta::<T>(StatusCode::OK, "Done.")],
+            responses: vec![meta::<T>(StatusCode::OK, DONE)],
         }
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use poem::endpoint::BoxEndpoint;
 use poem::http::StatusCode;
 use poem::{EndpointExt as _, IntoEndpoint};
-use poem_openapi::{OpenApi, OpenApiService};
+use poem_openapi::{OpenApi, OpenApiService, Tags};
 
 use super::clients::Clients;
 use super::metrics::Metrics;
@@ -94,13 +94,28 @@ pub(super) fn document_service() -> OpenApiService<PublicApi, ()> {
     openapi_service(Arc::new(Summary::new(Arc::new(Health::new(None)))))
 }
 
+/// What an operation is about.
+#[derive(Tags)]
+#[oai(rename_all = "lowercase")]
+enum Tag {
+    /// What answers here.
+    Service,
+    /// For load balancers, and whoever restarts what does not live.
+    Health,
+}
+
 pub(super) struct PublicApi(Arc<Summary>);
 
 #[expect(clippy::unused_async, reason = "operations of poem-openapi are async")]
 #[OpenApi]
 impl PublicApi {
     /// Service, version and links.
-    #[oai(path = "/", method = "get", operation_id = "get_index")]
+    #[oai(
+        path = "/",
+        method = "get",
+        operation_id = "get_index",
+        tag = "Tag::Service"
+    )]
     async fn index(&self) -> Result<Json<Index>> {
         Ok(Json(Index {
             service: SERVICE.into(),
@@ -113,7 +128,12 @@ impl PublicApi {
     /// Whether the service can be used.
     ///
     /// Never waits for anything. 503 while the process starts or drains, or when a dependency is down.
-    #[oai(path = "/health", method = "get", operation_id = "get_health")]
+    #[oai(
+        path = "/health",
+        method = "get",
+        operation_id = "get_health",
+        tag = "Tag::Health"
+    )]
     async fn health(&self) -> Result<Rendered<HealthBody>> {
         let (status, body) = self.0.answer();
         Ok(Rendered {
@@ -124,7 +144,12 @@ impl PublicApi {
     }
 
     /// Whether the process serves. A failure means that it should be restarted.
-    #[oai(path = "/health/live", method = "get", operation_id = "get_liveness")]
+    #[oai(
+        path = "/health/live",
+        method = "get",
+        operation_id = "get_liveness",
+        tag = "Tag::Health"
+    )]
     async fn live(&self) -> Result<Json<Liveness>> {
         Ok(Json(Liveness {
             status: "alive".into(),
@@ -132,7 +157,12 @@ impl PublicApi {
     }
 
     /// Whether traffic should be sent here, and the state of each check.
-    #[oai(path = "/health/ready", method = "get", operation_id = "get_readiness")]
+    #[oai(
+        path = "/health/ready",
+        method = "get",
+        operation_id = "get_readiness",
+        tag = "Tag::Health"
+    )]
     async fn ready(&self) -> Result<Rendered<Readiness>> {
         let readiness = self.0.health.readiness();
         Ok(Rendered {

@@ -1,12 +1,14 @@
 //! The OpenAPI documents: what poem-openapi derives from the operations, with what it leaves out put in.
 
+mod examples;
+mod problems;
+
 use std::collections::HashMap;
 
 use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 
-use super::{admin, public};
-use crate::api::event;
+use super::{admin, payload, public};
 
 /// Fields that are `null` when they have no value; all other optional fields are left out then.
 const NULLABLE: [(&str, &[&str]); 2] = [
@@ -33,19 +35,33 @@ const AGO: &str = "[0-9]{1,5}[smhdw]( ?[0-9]{1,5}[smhdw]){0,4}";
 /// The document of the public API.
 #[must_use]
 pub fn public_document() -> Value {
-    complete(&public::document_service().spec())
+    let usual = "The public listener: HOST and PORT.";
+    complete(
+        &public::document_service().spec(),
+        "http://127.0.0.1:8000",
+        usual,
+    )
 }
 
 /// The document of the admin API.
 #[must_use]
 pub fn admin_document() -> Value {
-    complete(&admin::document_service().spec())
+    let usual = "The admin listener: ADMIN_HOST and ADMIN_PORT.";
+    complete(
+        &admin::document_service().spec(),
+        "http://127.0.0.1:8001",
+        usual,
+    )
 }
 
-fn complete(derived: &str) -> Value {
+/// `usual` is the address unless the settings say otherwise.
+fn complete(derived: &str, usual: &str, description: &str) -> Value {
     let mut document: Value = serde_json::from_str(derived).unwrap_or_default();
     if let Some(servers) = document.get_mut("servers") {
-        *servers = json!([{ "url": "/" }]);
+        *servers = json!([
+            { "url": "/", "description": "Where this document came from." },
+            { "url": usual, "description": description },
+        ]);
     }
     document["info"]["license"] =
         json!({ "name": "MIT", "url": "https://opensource.org/license/mit" });
@@ -74,18 +90,55 @@ fn complete(derived: &str) -> Value {
     }
     for operation in operations(&mut document) {
         describe_parameters(operation);
-        if operation["operationId"] == "stream_logs" {
-            describe_events(operation);
+        describe_answers(operation);
+        problems::add(operation);
+    }
+    examples::add(&mut document);
+    write_integers(&mut document);
+    document
+}
+
+/// What an answer that is only `Done.` tells: what was asked for.
+fn describe_answers(operation: &mut Value) {
+    let summary = operation["summary"].clone();
+    let answers = operation["responses"].as_object_mut();
+    for (_, answer) in answers.into_iter().flatten() {
+        if answer["description"] == payload::DONE {
+            answer["description"] = summary.clone();
         }
-        let problem = operation["responses"]["default"].clone();
-        if operation["security"]
-            .as_array()
-            .is_some_and(|s| !s.is_empty())
-        {
-            add_refusals(operation, &problem);
+        let headers = answer.get_mut("headers").and_then(Value::as_object_mut);
+        for (_, header) in headers.into_iter().flatten() {
+            header
+                .as_object_mut()
+                .map(|header| header.remove("deprecated"));
         }
     }
-    document
+    // Says that nothing is required of the caller, which is otherwise left to be guessed.
+    if operation["security"].is_null() {
+        operation["security"] = json!([]);
+    }
+}
+
+/// Limits of integers as integers: generators of typed languages stumble over `1.0`.
+fn write_integers(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if fields.get("type").is_some_and(|kind| kind == "integer") {
+                for limit in ["minimum", "maximum"] {
+                    if let Some(limit) = fields.get_mut(limit)
+                        && let Some(number) = limit.as_f64()
+                    {
+                        *limit = format!("{number}")
+                            .parse::<u64>()
+                            .map_or(json!(number), |n| json!(n));
+                    }
+                }
+            }
+            fields.values_mut().for_each(write_integers);
+        }
+        Value::Array(items) => items.iter_mut().for_each(write_integers),
+        _ => {}
+    }
 }
 
 /// What the types of the parameters do not say: which texts are accepted.
@@ -108,31 +161,12 @@ fn describe_parameters(operation: &mut Value) {
     }
 }
 
-/// `OpenAPI` before 3.2 has no word for the items of a stream: as most tools read it, the schema is that of one event.
-fn describe_events(operation: &mut Value) {
-    operation["responses"]["200"]["content"]["text/event-stream"]["schema"] = json!({
-        "type": "object",
-        "description": "One event, as the HTML standard takes it apart.",
-        "required": ["event", "data"],
-        "properties": {
-            "event": { "type": "string", "enum": [event::LOG, event::GAP, event::END] },
-            "id": { "type": "string", "description": "The cursor of the last line that was sent." },
-            "retry": { "type": "integer", "description": "Milliseconds to wait before connecting again." },
-            "data": {
-                "type": "string",
-                "description": "JSON: with `log` a `LogEntry`, with `end` a `StreamEnd`, with `gap` an empty object.",
-            },
-        },
-    });
-}
-
 /// Bodies are read strictly: a field that is not known is refused. One that may be left out may also be null.
 fn describe_bodies(document: &mut Value) {
     let bodies: Vec<String> = operations(document)
         .filter_map(|operation| {
             let body = &operation["requestBody"]["content"]["application/json"];
-            let reference = body["schema"]["$ref"].as_str()?;
-            Some(reference.rsplit('/').next()?.to_owned())
+            name_in(&body["schema"]).map(str::to_owned)
         })
         .collect();
     for name in bodies {
@@ -148,31 +182,9 @@ fn describe_bodies(document: &mut Value) {
     }
 }
 
-/// The answers of the guard, which no operation's own type mentions.
-fn add_refusals(operation: &mut Value, problem: &Value) {
-    let refusals = [
-        (
-            "401",
-            "No valid token or session.",
-            "Bearer error=\"invalid_token\"",
-        ),
-        (
-            "403",
-            "The token or the session lacks the scope, or the request comes from a page of another site.",
-            "Bearer error=\"insufficient_scope\"",
-        ),
-    ];
-    for (status, description, challenge) in refusals {
-        let mut response = problem.clone();
-        response["description"] = json!(description);
-        response["headers"] = json!({
-            "WWW-Authenticate": {
-                "description": "The challenge of RFC 6750.",
-                "schema": { "type": "string", "example": challenge },
-            },
-        });
-        operation["responses"][status] = response;
-    }
+/// The name of the schema that is referred to.
+fn name_in(schema: &Value) -> Option<&str> {
+    schema["$ref"].as_str()?.rsplit('/').next()
 }
 
 fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {

@@ -1,0 +1,42 @@
+//! What answers, bodies and parameters look like, for who reads the documents and for the pages that show them.
+
+use serde_json::{Value, json};
+
+/// By name of the schema, name of the parameter, and operation whose answer is text.
+const EXAMPLES: &str = include_str!("examples.json");
+
+/// Puts them into the document.
+pub fn add(document: &mut Value) {
+    let examples: Value = serde_json::from_str(EXAMPLES).unwrap_or_default();
+    let schemas = document["components"]["schemas"].as_object_mut();
+    for (name, schema) in schemas.into_iter().flatten() {
+        // An enumeration says all by itself.
+        if let Some(example) = examples["schemas"].get(name) {
+            schema["example"] = example.clone();
+        }
+    }
+    for operation in super::operations(document) {
+        let id = operation["operationId"].as_str().unwrap_or_default();
+        if let Some(text) = examples["text/plain"].get(id) {
+            operation["responses"]["200"]["content"]["text/plain"]["example"] = text.clone();
+        }
+        let parameters = operation
+            .get_mut("parameters")
+            .and_then(Value::as_array_mut);
+        for parameter in parameters.into_iter().flatten() {
+            let name = parameter["name"].as_str().unwrap_or_default();
+            if let Some(example) = examples["parameters"].get(name) {
+                parameter["example"] = example.clone();
+            }
+        }
+        let answers = operation["responses"].as_object_mut();
+        for (_, answer) in answers.into_iter().flatten() {
+            if let Some(form) = answer.pointer_mut("/content/application~1json")
+                && form["schema"]["type"] == "array"
+                && let Some(name) = super::name_in(&form["schema"]["items"])
+            {
+                form["example"] = json!([examples["schemas"][name]]);
+            }
+        }
+    }
+}
