@@ -40,13 +40,15 @@ test: test-tools ## Run all tests
 fuzz: ## Fuzz each parser of what comes from outside (RUNS=1000000; TARGET=NAME for one)
 	CARGO="$(CARGO)" RUNS="$(RUNS)" TARGET="$(TARGET)" sh scripts/fuzz.sh
 
-lint: ## Formatting, clippy, documentation, dependencies, shell syntax, systemd files
+lint: ## Formatting, clippy, documentation, dependencies, shell syntax, systemd files, OpenAPI documents, manifests
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
+	$(CARGO) fmt --check --manifest-path clients/rust/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	CARGO="$(CARGO)" sh scripts/lint-dependencies.sh
 	sh scripts/lint-files.sh
+	sh scripts/lint-documents.sh
 
 bench: ## Measure beside the rivals, and print the ratios (ROUNDS=3; ONLY=service, restart or log for one part)
 	sh benches/install-rivals.sh

@@ -1,0 +1,19 @@
+use std::env::var;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let client = fullon_operate::with_token(&var("FULLON_ADMIN")?, &var("FULLON_TOKEN")?)?;
+    println!("{}", client.get_status().send().await?.pid);
+    for entry in &client
+        .get_logs()
+        .lines(3)
+        .level("info")
+        .send()
+        .await?
+        .entries
+    {
+        println!("{}", entry.line);
+    }
+    println!("{}", client.restart().send().await?.pid);
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! Operates a daemon, and prints one JSON object a step. FULLON_ADMIN is the address of its admin API, FULLON_TOKEN a token.
+
+use std::error::Error;
+
+use fullon_operate::types::{LogEntry, Problem, StopRequest};
+use fullon_operate::with_token;
+use futures_util::StreamExt as _;
+use progenitor_client::{ByteStream, ResponseValue};
+use serde_json::{Value, json};
+
+type Refusable<T> = Result<ResponseValue<T>, progenitor_client::Error<Problem>>;
+
+fn say(step: &str, value: Value) {
+    println!("{}", json!({ step: value }));
+}
+
+/// What the API said that refused the call.
+fn problem_of<T>(answer: Refusable<T>) -> Result<Value, Box<dyn Error>> {
+    match answer {
+        Err(progenitor_client::Error::ErrorResponse(problem)) => {
+            let Problem {
+                status,
+                title,
+                detail,
+                ..
+            } = problem.into_inner();
+            Ok(json!({ "status": status, "title": title, "detail": detail }))
+        }
+        Err(error) => Err(error.to_string().into()),
+        Ok(_) => Err("this should have been refused".into()),
+    }
+}
+
+/// The first events: their names, and their data. The generated client knows no events, so this reads their lines (HTML
+/// standard, section 9.2).
+async fn follow(mut stream: ByteStream, count: usize) -> Result<Vec<Value>, Box<dyn Error>> {
+    let (mut unread, mut name, mut events) = (Vec::new(), String::new(), Vec::new());
+    while events.len() < count {
+        unread.extend_from_slice(&stream.next().await.ok_or("the stream ended")??);
+        while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+            let line = String::from_utf8(unread.drain(..=end).collect())?;
+            match line.trim_end().split_once(": ") {
+                Some(("event", value)) => name = value.to_owned(),
+                Some(("data", value)) => {
+                    let entry: LogEntry = serde_json::from_str(value)?;
+                    events.push(json!({ "event": name, "line": entry.line }));
+                }
+                _ => {}
+            }
+        }
+    }
+    events.truncate(count);
+    Ok(events)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let base = std::env::var("FULLON_ADMIN")?;
+    let stranger = with_token(&base, "none")?;
+    say("refused", problem_of(stranger.get_status().send().await)?);
+    let client = with_token(&base, &std::env::var("FULLON_TOKEN")?)?;
+    let status = client.get_status().send().await?.into_inner();
+    say(
+        "status",
+        json!({ "pid": status.pid, "phase": status.phase, "generation": status.generation, "instance": status.instance }),
+    );
+    say(
+        "bad_parameter",
+        problem_of({
+            // What does not fit a pattern, the generated client does not even send.
+            let order = StopRequest {
+                timeout_seconds: Some(-1.0),
+            };
+            client.stop().body(order).send().await
+        })?,
+    );
+    // LOG LEVEL: `get_log_level` and `set_log_level`, as soon as the document has them.
+    let page = client.get_logs().lines(2).send().await?;
+    say(
+        "logs",
+        page.entries
+            .iter()
+            .map(|entry| entry.line.as_str())
+            .collect(),
+    );
+    let stream = client.stream_logs().lines(2_u32).send().await?.into_inner();
+    say("events", follow(stream, 2).await?.into());
+    let reloaded = client.reload().send().await?;
+    say(
+        "reload",
+        reloaded
+            .changed
+            .iter()
+            .map(|change| change.name.as_str())
+            .collect(),
+    );
+    let restarted = client.restart().send().await?.into_inner();
+    say(
+        "restart",
+        json!({ "old_pid": restarted.old_pid, "pid": restarted.pid, "generation": restarted.generation }),
+    );
+    let order = StopRequest {
+        timeout_seconds: Some(5.0),
+    };
+    let stopped = client.stop().body(order).send().await?.into_inner();
+    say(
+        "stop",
+        json!({ "pid": stopped.pid, "phase": stopped.phase }),
+    );
+    Ok(())
+}

@@ -1,0 +1,60 @@
+// Operates a daemon, and prints one JSON object a step. FULLON_ADMIN is the address of its admin API, FULLON_TOKEN a token.
+
+import { client } from "./generated/client.gen.ts";
+import { getLogs, getStatus, reload, restart, stop, streamLogs } from "./generated/sdk.gen.ts";
+import type { Problem } from "./generated/types.gen.ts";
+
+function say(step: string, value: unknown): void {
+  console.log(JSON.stringify({ [step]: value }));
+}
+
+/** What the API said that refused the call. */
+function problemOf(error: Problem | undefined): object {
+  if (error === undefined) throw new Error("this should have been refused");
+  return { status: error.status, title: error.title, detail: error.detail };
+}
+
+/** The first events: their names, and their data. */
+async function follow(count: number): Promise<object[]> {
+  const events: object[] = [];
+  const aborted = new AbortController();
+  let name: string | undefined;
+  const { stream } = await streamLogs({
+    query: { lines: count },
+    signal: aborted.signal,
+    onSseEvent: (event) => (name = event.event),
+  });
+  for await (const data of stream) {
+    if (typeof data !== "object" || data === null || !("line" in data)) throw new Error("this is no line of the log");
+    events.push({ event: name, line: data.line });
+    if (events.length === count) break;
+  }
+  aborted.abort();
+  return events;
+}
+
+/** A connection that was kept leads to the process that was replaced. That one says so with 409, once a connection. */
+async function stopSuccessor() {
+  for (;;) {
+    const { data, error, response } = await stop({ body: { timeout_seconds: 5 } });
+    if (data !== undefined) return data;
+    if (response?.status !== 409) throw new Error(error?.detail);
+  }
+}
+
+client.setConfig({ baseUrl: process.env.FULLON_ADMIN, auth: "none" });
+say("refused", problemOf((await getStatus()).error));
+client.setConfig({ auth: process.env.FULLON_TOKEN });
+const { pid, phase, generation, instance } = (await getStatus({ throwOnError: true })).data;
+say("status", { pid, phase, generation, instance });
+say("bad_parameter", problemOf((await getLogs({ query: { since: "soon" } })).error));
+// LOG LEVEL: `getLogLevel` and `setLogLevel`, as soon as the document has them.
+const page = await getLogs({ query: { lines: 2 }, throwOnError: true });
+say("logs", page.data.entries.map((entry) => entry.line));
+say("events", await follow(2));
+const reloaded = await reload({ throwOnError: true });
+say("reload", reloaded.data.changed.map((change) => change.name));
+const restarted = (await restart({ throwOnError: true })).data;
+say("restart", { old_pid: restarted.old_pid, pid: restarted.pid, generation: restarted.generation });
+const stopped = await stopSuccessor();
+say("stop", { pid: stopped.pid, phase: stopped.phase });
