@@ -1,0 +1,158 @@
+//! The static program of the Containerfile, on nothing: the first process of a container, as a user without a name.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{
+    Outcome, Running, children, eventually, free_port, needs_root, request, spawn,
+};
+
+/// As in the Containerfile.
+const USER: u32 = 65532;
+const FLAGS: &str = "-C target-feature=+crt-static";
+
+/// The program, built by the command of the Containerfile, but in less time.
+fn static_program() -> PathBuf {
+    let containerfile = concat!(env!("CARGO_MANIFEST_DIR"), "/Containerfile");
+    let containerfile = fs::read_to_string(containerfile).unwrap();
+    assert!(containerfile.contains(&format!("RUSTFLAGS='{FLAGS}' cargo build --release")));
+    let machine = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("static");
+    let mut build = Command::new(env!("CARGO"));
+    build
+        .args([
+            "build", "--quiet", "--locked", "--bin", "fullon", "--target", &machine,
+        ])
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_PROFILE_DEV_DEBUG", "false")
+        .env("RUSTFLAGS", FLAGS)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    Outcome::of(&mut build).succeeds();
+    target.join(machine).join("debug/fullon")
+}
+
+struct Container {
+    root: tempfile::TempDir,
+    port: u16,
+    /// `unshare`, which exits as the first process does.
+    outside: Running,
+}
+
+impl Container {
+    fn run(program: &Path) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for directory in ["proc", "dev", "etc", "run/fullon"] {
+            fs::create_dir_all(root.path().join(directory)).unwrap();
+        }
+        chown(root.path().join("run/fullon"), Some(USER), Some(USER)).unwrap();
+        Outcome::of(Command::new("chmod").arg("755").arg(root.path())).succeeds();
+        let install = ["-m", "755"];
+        let to = root.path().join("fullon");
+        Outcome::of(Command::new("install").args(install).arg(program).arg(to)).succeeds();
+        // Every runtime mounts this file.
+        fs::write(root.path().join("etc/hosts"), "127.0.0.1 localhost\n").unwrap();
+        let port = free_port();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/container.sh");
+        let mut unshare = Command::new("unshare");
+        unshare
+            .args(["--mount", "--pid", "--fork", "--kill-child", "sh", script])
+            .arg(root.path())
+            .arg(USER.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let outside = spawn(with_environment(&mut unshare).env("PORT", port.to_string()));
+        Self {
+            root,
+            port,
+            outside,
+        }
+    }
+
+    /// The first process, as it is called outside.
+    fn first(&self) -> u32 {
+        let children = children(self.outside.0.id());
+        children.first().expect("nothing runs").pid()
+    }
+
+    /// A verb beside it, as a health check runs it.
+    fn fullon(&self, arguments: &[&str]) -> Outcome {
+        let user = USER.to_string();
+        let mut nsenter = Command::new("nsenter");
+        nsenter
+            .args([
+                "--target",
+                &self.first().to_string(),
+                "--mount",
+                "--pid",
+                "--root",
+                "--wd=/",
+            ])
+            .args(["--setuid", &user, "--setgid", &user, "/fullon"])
+            .args(arguments);
+        Outcome::of(with_environment(&mut nsenter))
+    }
+
+    fn is_healthy(&self) -> bool {
+        let address = format!("127.0.0.1:{}", self.port);
+        std::net::TcpStream::connect(&address).is_ok()
+            && request(&address, "GET", "/health", &[], "").status == 200
+    }
+}
+
+/// What the Containerfile sets, and ports that are free.
+fn with_environment(command: &mut Command) -> &mut Command {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    command
+        .env_clear()
+        .env("PATH", path)
+        .env("HOME", "/run/fullon")
+        .env("PID_FILE", "/run/fullon/fullon.pid")
+        .env("LOG_FILE", "-")
+        .env("HOST", "127.0.0.1")
+        .env("ADMIN_PORT", "0")
+}
+
+#[test]
+fn the_static_program_is_a_container() {
+    if !needs_root("the_static_program_is_a_container") {
+        return;
+    }
+    let program = static_program();
+    let mut container = Container::run(&program);
+    eventually("it serves", || container.is_healthy());
+    let status = fs::read_to_string(format!("/proc/{}/status", container.first())).unwrap();
+    assert!(
+        status.contains(&format!("Uid:\t{USER}\t{USER}\t{USER}\t{USER}\n")),
+        "{status}"
+    );
+    let names = status
+        .lines()
+        .find(|line| line.starts_with("NSpid:"))
+        .unwrap();
+    assert!(names.ends_with("\t1"), "{names}");
+
+    container.fullon(&["status"]).succeeds();
+    let state = container.root.path().join("run/fullon/fullon.pid.state");
+    let state: serde_json::Value = serde_json::from_slice(&fs::read(state).unwrap()).unwrap();
+    let by_name = state["admin"]
+        .as_str()
+        .unwrap()
+        .replace("127.0.0.1", "localhost");
+    container
+        .fullon(&["--admin-url", &by_name, "status"])
+        .succeeds();
+    // The first process stays when it is replaced.
+    let first = container.first();
+    container.fullon(&["restart"]).succeeds();
+    assert_eq!(container.first(), first);
+    assert!(container.is_healthy());
+
+    kill(Pid::from_raw(first.cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(container.outside.0.wait().unwrap().code(), Some(0));
+    assert!(!container.root.path().join("run/fullon/fullon.pid").exists());
+}
