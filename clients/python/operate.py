@@ -48,7 +48,9 @@ def main():
         status = daemon.get_status()
         say("status", {"pid": status.pid, "phase": status.phase, "generation": status.generation, "instance": status.instance})
         say("bad_parameter", problem_of(lambda: log.get_logs(since="soon")))
-        # LOG LEVEL: `get_log_level` and `set_log_level`, as soon as the document has them.
+        before = log.get_log_level()
+        now = log.set_log_level(fullon.LogLevelRequest(level="debug", revert_after_seconds=600))
+        say("log_level", {"before": before.level, "now": now.level, "configured": now.configured_level})
         say("logs", [entry.line for entry in log.get_logs(lines=2).entries])
         say("events", follow(log, 2))
         say("reload", [change.name for change in fullon.SettingsApi(client).reload().changed])

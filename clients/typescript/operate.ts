@@ -1,7 +1,7 @@
 // Operates a daemon, and prints one JSON object a step. FULLON_ADMIN is the address of its admin API, FULLON_TOKEN a token.
 
 import { client } from "./generated/client.gen.ts";
-import { getLogs, getStatus, reload, restart, stop, streamLogs } from "./generated/sdk.gen.ts";
+import { getLogLevel, getLogs, getStatus, reload, restart, setLogLevel, stop, streamLogs } from "./generated/sdk.gen.ts";
 import type { Problem } from "./generated/types.gen.ts";
 
 function say(step: string, value: unknown): void {
@@ -48,7 +48,9 @@ client.setConfig({ auth: process.env.FULLON_TOKEN });
 const { pid, phase, generation, instance } = (await getStatus({ throwOnError: true })).data;
 say("status", { pid, phase, generation, instance });
 say("bad_parameter", problemOf((await getLogs({ query: { since: "soon" } })).error));
-// LOG LEVEL: `getLogLevel` and `setLogLevel`, as soon as the document has them.
+const before = (await getLogLevel({ throwOnError: true })).data;
+const now = (await setLogLevel({ body: { level: "debug", revert_after_seconds: 600 }, throwOnError: true })).data;
+say("log_level", { before: before.level, now: now.level, configured: now.configured_level });
 const page = await getLogs({ query: { lines: 2 }, throwOnError: true });
 say("logs", page.data.entries.map((entry) => entry.line));
 say("events", await follow(2));

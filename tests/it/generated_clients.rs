@@ -106,6 +106,8 @@ fn operates(program: impl Fn(&Home) -> Command) {
             .iter()
             .all(|event| event["event"] == "log" && is_logged(&event["line"]))
     );
+    let level = json!({ "before": "info", "now": "debug", "configured": "info" });
+    assert_eq!(said["log_level"], level);
     assert_eq!(said["reload"], json!(["LOG_KEEP"]));
     assert_eq!(said["restart"]["old_pid"], before.pid);
     assert_eq!(said["restart"]["generation"], 2);

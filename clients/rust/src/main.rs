@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use fullon_operate::types::{LogEntry, Problem, StopRequest};
+use fullon_operate::types::{LogEntry, LogLevelRequest, Problem, StopRequest};
 use fullon_operate::with_token;
 use futures_util::StreamExt as _;
 use progenitor_client::{ByteStream, ResponseValue};
@@ -74,7 +74,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
             client.stop().body(order).send().await
         })?,
     );
-    // LOG LEVEL: `get_log_level` and `set_log_level`, as soon as the document has them.
+    let before = client.get_log_level().send().await?;
+    let more = LogLevelRequest {
+        level: "debug".parse()?,
+        revert_after_seconds: Some(600.0),
+    };
+    let now = client.set_log_level().body(more).send().await?;
+    say(
+        "log_level",
+        json!({ "before": before.level, "now": now.level, "configured": now.configured_level }),
+    );
     let page = client.get_logs().lines(2).send().await?;
     say(
         "logs",
