@@ -248,7 +248,7 @@ fn a_second_stop_joins_the_first() {
 #[test]
 fn an_outside_rotation_is_followed_at_any_log_level_while_somebody_follows() {
     let mut home = Home::new();
-    home.set("LOG_LEVEL", "warn");
+    home.set("LOG_LEVEL", "warn,audit=warn");
     let child = run(&home);
     let mut follower = spawn(
         home.fullon(["logs"])
