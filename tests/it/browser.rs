@@ -124,11 +124,14 @@ fn an_event_source_misses_and_repeats_nothing_across_restarts_and_a_kill() {
         expected.len()
     );
     no_cursor_came_twice(&seen);
-    // A killed daemon does not say that it ends.
     assert_eq!(seen["gaps"], 0);
-    assert_eq!(
-        seen["opens"].as_u64().unwrap(),
-        seen["ends"].as_u64().unwrap() + 2
+    // A killed daemon does not say that it ends. But a page that caught up with the old process, on a connection that it kept,
+    // may just then have been on its way from there to the one that was killed.
+    let (opens, ends) = (&seen["opens"], &seen["ends"]);
+    let without_end = opens.as_u64().unwrap() - ends.as_u64().unwrap();
+    assert!(
+        (1..=2).contains(&without_end),
+        "{opens} opened, {ends} ended"
     );
 }
 

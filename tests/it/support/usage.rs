@@ -81,16 +81,16 @@ impl Samples {
         (!figures.is_empty()).then(|| median(figures))
     }
 
-    /// The last minute is like the second one.
+    /// The last twelfth of the time is like the second minute.
     pub fn have_not_grown(&self) {
         if self.length < SHORTEST_VERDICT {
             return;
         }
         let minute = Duration::from_mins(1);
-        let (last, end) = (self.length.saturating_sub(minute), Duration::MAX);
+        let (beginning, end) = ((minute, 2 * minute), (self.length / 12 * 11, Duration::MAX));
         let both = |figure: fn(&Usage) -> u64| {
-            let before = self.middle(minute, 2 * minute, figure).unwrap();
-            (before, self.middle(last, end, figure).unwrap())
+            let middle = |(from, to)| self.middle(from, to, figure).unwrap();
+            (middle(beginning), middle(end))
         };
         let (before, after) = both(|usage| usage.memory);
         assert!(
@@ -99,9 +99,8 @@ impl Samples {
             self.what
         );
         // The least: how many there are beside depends on who asks at the moment.
-        let least = |from, to| self.those_between(from, to).map(|usage| usage.files).min();
-        let (before, after) = (least(minute, 2 * minute), least(last, end));
-        let (before, after) = (before.unwrap(), after.unwrap());
+        let least = |(from, to)| self.those_between(from, to).map(|usage| usage.files).min();
+        let (before, after) = (least(beginning).unwrap(), least(end).unwrap());
         assert!(
             after <= before + 2,
             "{}: descriptors {before} to {after}",
