@@ -128,7 +128,13 @@ fn find_database(check: &mut Check<'_>) -> Option<DatabaseSettings> {
     let password = check.value("DB_PASSWORD", parse::password);
     let (name, _) = check.sources.get("DB_NAME")?;
     let name = name.to_owned();
-    let tls = match mode? {
+    let mode = mode?;
+    if mode != parse::SslMode::VerifyFull && check.sources.get("DB_SSLROOTCERT").is_some() {
+        let message =
+            "no certificate is looked at without DB_SSLMODE=verify-full: set it, or remove this";
+        check.problem("DB_SSLROOTCERT", message.to_owned());
+    }
+    let tls = match mode {
         parse::SslMode::Disable => Tls::Off,
         parse::SslMode::Require => Tls::Unverified,
         parse::SslMode::VerifyFull => Tls::Verified(authorities?),
@@ -148,7 +154,12 @@ fn find_redis(check: &mut Check<'_>) -> Option<RedisSettings> {
     let authorities = find_authorities(check, "REDIS_CACERT");
     let password = check.value("REDIS_PASSWORD", parse::password);
     let host = check.value("REDIS_HOST", parse::dependency_host)?;
-    let tls = if is_encrypted? {
+    let is_encrypted = is_encrypted?;
+    if !is_encrypted && check.sources.get("REDIS_CACERT").is_some() {
+        let message = "no certificate is looked at without REDIS_TLS=on: set it, or remove this";
+        check.problem("REDIS_CACERT", message.to_owned());
+    }
+    let tls = if is_encrypted {
         Tls::Verified(authorities?)
     } else {
         Tls::Off

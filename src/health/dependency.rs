@@ -9,7 +9,7 @@ use super::failure::Failure;
 use crate::api::{Check, CheckState};
 
 /// How often one that was up has to fail before it is down: one probe may be lost.
-const FAILURES: u32 = 2;
+pub const FAILURES: u32 = 2;
 
 /// What its probes have told.
 #[derive(Debug)]

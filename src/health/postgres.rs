@@ -121,6 +121,9 @@ fn failure(error: &Error) -> Failure {
         (Some(state), _) => refusal(state),
         (None, Some(error)) => Failure::broken(error),
         (None, None) if error.is_closed() => Failure::Broken(io::ErrorKind::ConnectionReset),
+        (None, None) if error.to_string().starts_with("authentication error") => Failure::Refused(
+            "it asks for a kind of authentication that is not known here, or failed its own part of it",
+        ),
         (None, None) => Failure::Stranger(PROTOCOL),
     }
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::time::Instant;
 
+use super::dependency::FAILURES;
 use super::failure::Failure;
 use super::postgres::Postgres;
 use super::redis::Redis;
 use crate::config::{DatabaseSettings, Pace, RedisSettings};
 
-/// After a failure the next probe comes sooner.
+/// After a failure the next probe comes sooner; later ones less and less, up to the interval.
 const SOON: Duration = Duration::from_secs(1);
 
 /// What is asked, and how to get in.
@@ -71,10 +72,13 @@ pub async fn run(target: Target, pace: Pace, tell: impl Fn(Result<Duration, &Fai
     }
 }
 
+/// How many failures there are before the probe that decides.
+const BEFORE_LAST: u32 = FAILURES - 1;
+
 /// The probe that decides whether it is down is given less time, so that it is decided within two intervals.
 fn timeout(pace: Pace, failures: u32) -> Duration {
     match failures {
-        1 => pace.timeout.min(pace.interval * 3 / 8),
+        BEFORE_LAST => pace.timeout.min(pace.interval * 3 / 8),
         _ => pace.timeout,
     }
 }
@@ -84,8 +88,10 @@ fn pause(pace: Pace, failures: u32, took: Duration) -> Duration {
     let soon = SOON.min(pace.interval / 4);
     match failures {
         0 => pace.interval.mul_f64(0.9 + 0.2 * chance()),
-        1 => soon.saturating_sub(took),
-        _ => soon,
+        BEFORE_LAST => soon.saturating_sub(took),
+        _ => soon
+            .saturating_mul(1 << (failures - FAILURES).min(20))
+            .min(pace.interval),
     }
 }
 

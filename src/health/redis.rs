@@ -107,6 +107,9 @@ fn refusal(error: &[u8]) -> Failure {
     let end = error.iter().position(|byte| *byte == b' ');
     let word = &error[..end.unwrap_or(error.len())];
     match word {
+        b"ERR" if error.starts_with(b"ERR max number of clients") => {
+            Failure::Refused("it has too many connections")
+        }
         b"NOAUTH" => Failure::PasswordWanted("REDIS_PASSWORD"),
         b"WRONGPASS" => Failure::Refused("it refused the password"),
         // `AUTH` where none is needed, or the refusal of a version before 6.

@@ -82,7 +82,7 @@ pub fn failure(error: &io::Error) -> Failure {
     })
 }
 
-/// Takes whoever answers for the server: `require` of libpq.
+/// Takes whoever answers for the server: `require` of libpq without a root certificate.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

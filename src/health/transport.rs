@@ -31,6 +31,8 @@ pub struct Transport {
     tls: Option<Arc<ClientConfig>>,
     /// One that is under way is waited for, however many probes it takes: it cannot be stopped.
     lookup: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
+    /// Which of its addresses is tried first: not the one that the last attempt hung at.
+    first: usize,
 }
 
 impl Transport {
@@ -39,15 +41,22 @@ impl Transport {
             server,
             tls: None,
             lookup: None,
+            first: 0,
         }
     }
 
     /// Connects over TCP. May be dropped at any time.
     pub async fn connect(&mut self) -> Result<TcpStream, Failure> {
         let mut failure = Failure::UnknownHost;
-        for address in self.addresses().await? {
+        let mut addresses = self.addresses().await?;
+        let first = self.first.checked_rem(addresses.len());
+        addresses.rotate_left(first.unwrap_or_default());
+        for address in addresses {
+            let this = self.first;
+            self.first = this.wrapping_add(1);
             match TcpStream::connect(address).await {
                 Ok(stream) => {
+                    self.first = this;
                     let set = stream.set_nodelay(true);
                     set.map_err(|error| Failure::broken(&error))?;
                     return Ok(stream);

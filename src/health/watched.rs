@@ -30,6 +30,14 @@ struct Watch {
     task: Option<AbortOnDropHandle<()>>,
 }
 
+impl Watch {
+    /// Whether its task still runs.
+    fn is_asked(&self) -> bool {
+        let task = self.task.as_ref();
+        task.is_some_and(|task| !task.is_finished())
+    }
+}
+
 impl Watched {
     /// None.
     pub fn new() -> Arc<Self> {
@@ -65,7 +73,13 @@ impl Watched {
                 continue;
             };
             each.push(match known {
-                Some(watch) if watch.target == target && watch.pace == settings.pace => watch,
+                Some(watch)
+                    if watch.target == target
+                        && watch.pace == settings.pace
+                        && watch.is_asked() =>
+                {
+                    watch
+                }
                 Some(watch) => {
                     let is_presumed_up = watch.is_presumed_up;
                     let dependency = Arc::clone(&watch.dependency);

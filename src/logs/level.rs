@@ -112,10 +112,11 @@ impl Level {
         if filter == state.configured && time.is_none() {
             return Ok(());
         }
-        let revert = time.map(|time| {
+        let until = time.map(|time| Instant::now() + time);
+        let revert = until.map(|until| {
             let level = Arc::downgrade(self);
             let revert = async move {
-                tokio::time::sleep(time).await;
+                tokio::time::sleep_until(until.into()).await;
                 if let Some(level) = level.upgrade() {
                     level.revert();
                 }
@@ -124,7 +125,7 @@ impl Level {
         });
         state.other = Some(Other {
             filter: filter.to_owned(),
-            until: time.map(|time| Instant::now() + time),
+            until,
             revert,
         });
         Ok(())
@@ -165,11 +166,11 @@ impl Level {
 
 /// Values of fields are compared as they are: a regular expression of a few bytes can take minutes to make.
 pub(super) fn parse(filter: &str) -> Result<EnvFilter, InstallError> {
-    let audit = if filter.contains(AUDIT) {
-        ""
-    } else {
-        ",audit=info"
-    };
+    let names_audit = filter.split(',').any(|directive| {
+        let target = directive.split(['=', '[']).next().unwrap_or_default();
+        target.trim() == AUDIT
+    });
+    let audit = if names_audit { "" } else { ",audit=info" };
     let builder = EnvFilter::builder().with_regex(false);
     Ok(builder.parse(format!("{QUIET},{filter}{audit}"))?)
 }
@@ -229,6 +230,8 @@ mod tests {
     #[test]
     fn the_trail_of_changes_is_logged_at_every_level_unless_it_is_named() {
         assert!(parse("off").unwrap().to_string().contains("audit=info"));
+        let similar = parse("warn,fullon_master_api::server::audit=debug").unwrap();
+        assert!(similar.to_string().contains(",audit=info"));
         assert!(
             !parse("info,audit=off")
                 .unwrap()
