@@ -212,17 +212,22 @@ impl Home {
         text.unwrap()
     }
 
-    /// All files of the log, whatever their order.
+    /// All files of the log, whatever their order; all over again when one was renamed in between.
     pub fn log_with_rotated(&self) -> String {
-        let entries = fs::read_dir(self.path()).unwrap().flatten();
-        let is_log = |entry: &fs::DirEntry| {
-            let name = entry.file_name();
-            name.to_string_lossy().starts_with("fullon.log")
-        };
-        let files = entries.filter(is_log);
-        files
-            .map(|entry| fs::read_to_string(entry.path()).unwrap())
-            .collect()
+        let mut text = None;
+        eventually("all files of the log are read", || {
+            let entries = fs::read_dir(self.path()).unwrap().flatten();
+            let is_log = |entry: &fs::DirEntry| {
+                let name = entry.file_name();
+                name.to_string_lossy().starts_with("fullon.log")
+            };
+            let files = entries.filter(is_log);
+            text = files
+                .map(|entry| fs::read_to_string(entry.path()).ok())
+                .collect();
+            text.is_some()
+        });
+        text.unwrap()
     }
 }
 
