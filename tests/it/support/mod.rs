@@ -16,6 +16,7 @@ mod program;
 mod redis;
 mod systemd;
 mod usage;
+mod watchdog;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -68,10 +69,16 @@ impl Home {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
+        watchdog::limit(directory.path(), watchdog::LIMIT);
         Self {
             directory,
             environment,
         }
+    }
+
+    /// Lets the test that runs here take longer than others, by this much.
+    pub fn takes_longer_by(&self, time: Duration) {
+        watchdog::limit(self.path(), watchdog::LIMIT + time);
     }
 
     /// A home with a running daemon.
@@ -239,6 +246,7 @@ impl Drop for Home {
             let _ = process.kill();
             let _ = process.wait(PATIENCE);
         }
+        watchdog::forget(self.path());
     }
 }
 
