@@ -178,7 +178,7 @@ pub struct Status {
 }
 
 /// What the process uses.
-#[derive(Debug, Clone, Object, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]
 pub struct ProcessUsage {
     /// Resident memory, in bytes.
     pub rss_bytes: u64,

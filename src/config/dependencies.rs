@@ -123,18 +123,18 @@ fn find_database(check: &mut Check<'_>) -> Option<DatabaseSettings> {
     let host = check.value("DB_HOST", parse::dependency_host);
     let port = check.value("DB_PORT", parse::dependency_port);
     let mode = check.value("DB_SSLMODE", parse::ssl_mode);
-    let authorities = find_authorities(check, "DB_SSLROOTCERT");
+    let is_verified = mode.map(|mode| mode == parse::SslMode::VerifyFull);
+    let authorities = find_authorities(
+        check,
+        "DB_SSLROOTCERT",
+        "DB_SSLMODE=verify-full",
+        is_verified,
+    );
     let user = check.value("DB_USER", parse::text);
     let password = check.value("DB_PASSWORD", parse::password);
     let (name, _) = check.sources.get("DB_NAME")?;
     let name = name.to_owned();
-    let mode = mode?;
-    if mode != parse::SslMode::VerifyFull && check.sources.get("DB_SSLROOTCERT").is_some() {
-        let message =
-            "no certificate is looked at without DB_SSLMODE=verify-full: set it, or remove this";
-        check.problem("DB_SSLROOTCERT", message.to_owned());
-    }
-    let tls = match mode {
+    let tls = match mode? {
         parse::SslMode::Disable => Tls::Off,
         parse::SslMode::Require => Tls::Unverified,
         parse::SslMode::VerifyFull => Tls::Verified(authorities?),
@@ -151,15 +151,10 @@ fn find_database(check: &mut Check<'_>) -> Option<DatabaseSettings> {
 fn find_redis(check: &mut Check<'_>) -> Option<RedisSettings> {
     let port = check.value("REDIS_PORT", parse::dependency_port);
     let is_encrypted = check.value("REDIS_TLS", parse::on_or_off);
-    let authorities = find_authorities(check, "REDIS_CACERT");
+    let authorities = find_authorities(check, "REDIS_CACERT", "REDIS_TLS=on", is_encrypted);
     let password = check.value("REDIS_PASSWORD", parse::password);
     let host = check.value("REDIS_HOST", parse::dependency_host)?;
-    let is_encrypted = is_encrypted?;
-    if !is_encrypted && check.sources.get("REDIS_CACERT").is_some() {
-        let message = "no certificate is looked at without REDIS_TLS=on: set it, or remove this";
-        check.problem("REDIS_CACERT", message.to_owned());
-    }
-    let tls = if is_encrypted {
+    let tls = if is_encrypted? {
         Tls::Verified(authorities?)
     } else {
         Tls::Off
@@ -184,10 +179,21 @@ fn find_server(
     Some(Server { host, port, tls })
 }
 
-/// Those of the file that this setting names, or the system's.
-fn find_authorities(check: &mut Check<'_>, setting: &'static str) -> Option<Authorities> {
+/// Those of the file that this setting names, or the system's. Nobody looks at them unless a certificate is verified, as
+/// `verify` asks for; `is_verified` unless that is not known.
+fn find_authorities(
+    check: &mut Check<'_>,
+    setting: &'static str,
+    verify: &str,
+    is_verified: Option<bool>,
+) -> Option<Authorities> {
     if check.sources.get(setting).is_none() {
         return Some(Authorities::System);
+    }
+    if is_verified == Some(false) {
+        let message =
+            format!("no certificate is looked at without {verify}: set it, or remove this");
+        check.problem(setting, message);
     }
     let sources = check.sources;
     check

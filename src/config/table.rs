@@ -181,7 +181,7 @@ pub const DEFINITIONS: [Definition; 36] = [
     in_place(setting(
         "DB_SSLROOTCERT",
         None,
-        "PEM file of who may sign PostgreSQL's certificate; the system's authorities when not set",
+        "PEM file of who may sign PostgreSQL's certificate, with verify-full; the system's authorities when not set",
     )),
     in_place(setting(
         "REDIS_HOST",
@@ -198,7 +198,7 @@ pub const DEFINITIONS: [Definition; 36] = [
     in_place(setting(
         "REDIS_CACERT",
         None,
-        "PEM file of who may sign the certificate of Redis; the system's authorities when not set",
+        "PEM file of who may sign the certificate of Redis, with REDIS_TLS=on; the system's authorities when not set",
     )),
     in_place(setting(
         "CHECK_INTERVAL",

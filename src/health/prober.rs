@@ -90,7 +90,7 @@ fn pause(pace: Pace, failures: u32, took: Duration) -> Duration {
         0 => pace.interval.mul_f64(0.9 + 0.2 * chance()),
         BEFORE_LAST => soon.saturating_sub(took),
         _ => soon
-            .saturating_mul(1 << (failures - FAILURES).min(20))
+            .saturating_mul(1 << failures.saturating_sub(FAILURES).min(20))
             .min(pace.interval),
     }
 }
@@ -106,6 +106,18 @@ fn chance() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stays_down_is_asked_less_and_less() {
+        let pace = Pace {
+            interval: Duration::from_mins(1),
+            timeout: Duration::from_secs(1),
+        };
+        let pauses = (FAILURES..).map(|failures| pause(pace, failures, Duration::ZERO).as_secs());
+        let pauses: Vec<_> = pauses.take(40).collect();
+        assert_eq!(pauses[..8], [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert!(pauses[8..].iter().all(|pause| *pause == 60));
+    }
 
     /// The worst case: it stops right after it has answered.
     #[test]

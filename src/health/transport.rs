@@ -27,7 +27,7 @@ pub type Stream = Box<dyn Duplex>;
 #[derive(Debug)]
 pub struct Transport {
     server: Server,
-    /// Made when it is first needed: it may read files.
+    /// Made when it is needed, as it may read files; and anew after a handshake that failed, as the files may be others.
     tls: Option<Arc<ClientConfig>>,
     /// One that is under way is waited for, however many probes it takes: it cannot be stopped.
     lookup: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
@@ -81,7 +81,13 @@ impl Transport {
         let name = ServerName::try_from(self.server.host.clone())
             .map_err(|_| Failure::Tls("its host has no name that a certificate could have"))?;
         let encrypted = TlsConnector::from(config).connect(name, stream).await;
-        Ok(Box::new(encrypted.map_err(|error| tls::failure(&error))?))
+        match encrypted {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => {
+                self.tls = None;
+                Err(tls::failure(&error))
+            }
+        }
     }
 
     async fn config(&mut self) -> Result<Arc<ClientConfig>, Failure> {

@@ -198,7 +198,8 @@ impl AdminApi {
         let server = base_url(context.public);
         let settings = context.in_force.settings();
         let in_force = Arc::clone(&context.in_force);
-        let pending_restart = log_stream::blocking(move || in_force.pending()).await?;
+        let (pending_restart, process) =
+            log_stream::blocking(move || (in_force.pending(), usage::read())).await?;
         Ok(Json(Status {
             service: SERVICE.into(),
             version: VERSION.into(),
@@ -219,7 +220,7 @@ impl AdminApi {
                 .file()
                 .map_or_else(|| "-".into(), |path| path.display().to_string()),
             log_level: context.level.now().filter,
-            process: usage::read(),
+            process,
             http: context.usage(),
             checks: context.health.checks(),
             pending_restart,
@@ -247,6 +248,7 @@ impl AdminApi {
     )]
     async fn metrics(&self, _caller: Authorized<Read>) -> Result<Exposition> {
         Exposition::of(self.context()?)
+            .await
             .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
     }
 

@@ -329,6 +329,42 @@ fn certificates_are_looked_at_where_that_is_asked_for() {
 }
 
 #[test]
+fn whom_the_system_trusts_is_looked_up_again_after_a_handshake_that_failed() {
+    if !may_run("dependencies", NEEDED, can_serve()) {
+        return;
+    }
+    let mut home = quick();
+    let [ours, other] = ["ours", "other"].map(|name| Certificate::make(home.path(), name));
+    let trusted = home.path().join("trusted.pem");
+    std::fs::copy(other.authority(), &trusted).unwrap();
+    let server = Postgres::encrypted(&ours);
+    home.depends_on(&server);
+    home.set("DB_SSLMODE", "verify-full");
+    home.set("SSL_CERT_FILE", trusted.to_str().unwrap());
+    home.run(["start"]).succeeds();
+    becomes(&home, "postgresql", "down");
+    let why = reason(&home, "postgresql");
+    assert!(why.starts_with("TLS: its certificate is "), "{why}");
+    std::fs::copy(ours.authority(), &trusted).unwrap();
+    becomes(&home, "postgresql", "up");
+}
+
+#[test]
+fn a_root_certificate_that_nobody_would_look_at_is_refused() {
+    let home = Home::new();
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Certificate::make(directory.path(), "an").authority();
+    let authority = authority.display();
+    home.write_env(&format!(
+        "DB_NAME=a\nDB_SSLMODE=require\nDB_SSLROOTCERT={authority}\nREDIS_HOST=localhost\nREDIS_CACERT={authority}\n"
+    ));
+    home.run(["config", "--check"]).exits(2).says(&[
+        "DB_SSLROOTCERT: no certificate is looked at without DB_SSLMODE=verify-full: set it, or remove this",
+        "REDIS_CACERT: no certificate is looked at without REDIS_TLS=on: set it, or remove this",
+    ]);
+}
+
+#[test]
 fn what_is_wrong_with_their_settings_is_said_at_once() {
     let home = Home::new();
     let no_pem = home.path().join("no.pem");

@@ -135,6 +135,7 @@ fn does_what_is_documented(example: &str, language: &str, program: impl Fn(&Home
     let printed = run(&home, &mut program(&home));
     let lines: Vec<_> = printed.lines().collect();
     let successor = home.state().pid;
+    assert!(lines.len() > 2, "{printed}");
     assert_eq!(lines.first(), Some(&pid.to_string().as_str()), "{printed}");
     assert_eq!(
         lines.last(),

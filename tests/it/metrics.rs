@@ -299,7 +299,7 @@ fn prometheus_scrapes_it_and_the_dashboard_and_the_alerts_name_what_is_there() {
             .replace("$__rate_interval", "1m");
         let result = query(&filled);
         // What is only shown when something is wrong.
-        let is_quiet = filled.contains("> 0") || filled.contains("4xx|5xx");
+        let is_quiet = filled.ends_with("> 0");
         assert!(
             is_quiet || result != serde_json::json!([]),
             "nothing for {filled}"

@@ -1,22 +1,36 @@
 //! What is looked up when it is asked for.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
 use prometheus::proto::MetricFamily;
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
 use super::super::admin::Context;
 use super::super::clients::{Clients, Limit};
 use super::super::usage;
 use super::families::Families;
-use crate::api::{CheckState, Phase, VERSION};
+use crate::api::{CheckState, Phase, ProcessUsage, VERSION};
 
 /// In the order of the clients.
 const SERVERS: [&str; 2] = ["public", "admin"];
 
-pub fn families(context: &Context) -> Vec<MetricFamily> {
+/// How long a disk may take to say how much room it has.
+const DISK_TIMEOUT: Duration = Duration::from_secs(1);
+
+pub async fn families(context: &Context) -> Vec<MetricFamily> {
+    let usage = spawn_blocking(usage::read).await.unwrap_or_default();
+    let free_disk = match &context.log {
+        Some(log) => context.metrics.disk.free(log.path()).await,
+        None => None,
+    };
     let mut families = Families::default();
     life(context, &mut families);
-    process(context, &mut families);
+    process(context, &usage, &mut families);
     clients(context, &mut families);
-    log(context, &mut families);
+    log(context, free_disk, &mut families);
     checks(context, &mut families);
     families.finish()
 }
@@ -56,8 +70,27 @@ fn life(context: &Context, families: &mut Families) {
         .has(&[("outcome", "refused")], refused.get());
 }
 
-fn process(context: &Context, families: &mut Families) {
-    let usage = usage::read();
+/// The log's disk. One that hangs, as a network's may, keeps one thread and no scrape.
+#[derive(Debug, Default)]
+pub struct Disk(Arc<Mutex<()>>);
+
+impl Disk {
+    /// Its room for this user, in bytes, if it says so in time.
+    async fn free(&self, log: &Path) -> Option<u64> {
+        let log = log.to_owned();
+        let answer = async {
+            let turn = Arc::clone(&self.0).lock_owned().await;
+            let asked = spawn_blocking(move || {
+                let _turn = turn;
+                usage::free_disk(&log)
+            });
+            asked.await.ok().flatten()
+        };
+        tokio::time::timeout(DISK_TIMEOUT, answer).await.ok()?
+    }
+}
+
+fn process(context: &Context, usage: &ProcessUsage, families: &mut Families) {
     families
         .counter(
             "process_cpu_seconds_total",
@@ -135,7 +168,7 @@ fn clients(context: &Context, families: &mut Families) {
         .is(context.gate.refused.total());
 }
 
-fn log(context: &Context, families: &mut Families) {
+fn log(context: &Context, free_disk: Option<u64>, families: &mut Families) {
     let mut events = families.counter(
         "fullon_log_events_total",
         "Events that passed the filter of the log, by level.",
@@ -149,7 +182,7 @@ fn log(context: &Context, families: &mut Families) {
     families
         .gauge("fullon_log_followers", "Clients that follow the log.")
         .is(log.followers());
-    if let Some(free) = usage::free_disk(log.path()) {
+    if let Some(free) = free_disk {
         families
             .gauge(
                 "fullon_log_disk_free_bytes",

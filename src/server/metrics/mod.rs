@@ -24,6 +24,7 @@ pub struct Metrics {
     requests: Requests,
     reloads: [IntCounter; 2],
     failed_restarts: IntCounter,
+    disk: gathered::Disk,
 }
 
 impl Metrics {
@@ -38,6 +39,7 @@ impl Metrics {
             requests: Requests::new()?,
             reloads: [counter()?, counter()?],
             failed_restarts: counter()?,
+            disk: gathered::Disk::default(),
         })
     }
 
@@ -66,8 +68,8 @@ impl Metrics {
 pub struct Exposition(String);
 
 impl Exposition {
-    pub(super) fn of(context: &Context) -> prometheus::Result<Self> {
-        let mut families = gathered::families(context);
+    pub(super) async fn of(context: &Context) -> prometheus::Result<Self> {
+        let mut families = gathered::families(context).await;
         families.extend(context.metrics.requests.families());
         TextEncoder::new().encode_to_string(&families).map(Self)
     }

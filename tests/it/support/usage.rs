@@ -1,5 +1,7 @@
 //! What a process uses, as the system counts it.
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{fmt, fs};
 
@@ -12,8 +14,12 @@ const SHORTEST_VERDICT: Duration = Duration::from_mins(2);
 pub struct Usage {
     /// Resident memory, in KiB. Its proportional share would depend on who else runs the program at the moment.
     pub memory: u64,
-    /// Open descriptors.
+    /// Descriptors of connections.
+    pub sockets: u64,
+    /// Descriptors of files: the log's, and what is read of it at the moment.
     pub files: u64,
+    /// All other descriptors.
+    pub others: u64,
     pub threads: u64,
 }
 
@@ -25,9 +31,21 @@ impl Usage {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
             line.split_whitespace().next()?.parse().ok()
         };
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+        let opened: Vec<_> = descriptors
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+            .collect();
+        let count = |prefix: &str| {
+            let is_one =
+                |path: &&PathBuf| path.as_os_str().as_bytes().starts_with(prefix.as_bytes());
+            opened.iter().filter(is_one).count() as u64
+        };
+        let (sockets, files) = (count("socket:"), count("/") - count("/dev/"));
         Some(Self {
             memory: number(file("smaps_rollup")?, "Rss:")?,
-            files: fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64,
+            sockets,
+            files,
+            others: opened.len() as u64 - sockets - files,
             threads: number(file("status")?, "Threads:")?,
         })
     }
@@ -92,26 +110,28 @@ impl Samples {
             let middle = |(from, to)| self.middle(from, to, figure).unwrap();
             (middle(beginning), middle(end))
         };
+        let what = self.what;
         let (before, after) = both(|usage| usage.memory);
         assert!(
             after * 10 <= before * 11,
-            "{}: memory {before} to {after} KiB",
-            self.what
-        );
-        // The least: how many there are beside depends on who asks at the moment.
-        let least = |(from, to)| self.those_between(from, to).map(|usage| usage.files).min();
-        let (before, after) = (least(beginning).unwrap(), least(end).unwrap());
-        assert!(
-            after <= before + 2,
-            "{}: descriptors {before} to {after}",
-            self.what
+            "{what}: memory {before} to {after} KiB"
         );
         let (before, after) = both(|usage| usage.threads);
+        assert!(after <= before + 2, "{what}: threads {before} to {after}");
+        let (before, after) = both(|usage| usage.others);
         assert!(
-            after <= before + 2,
-            "{}: threads {before} to {after}",
-            self.what
+            after <= before,
+            "{what}: other descriptors {before} to {after}"
         );
+        // The least: who asks at the moment has a connection, and a follower that is behind one rotated file more.
+        let least = |figure: fn(&Usage) -> u64| {
+            let least = |(from, to)| self.those_between(from, to).map(figure).min().unwrap();
+            (least(beginning), least(end))
+        };
+        let (before, after) = least(|usage| usage.sockets);
+        assert!(after <= before + 2, "{what}: sockets {before} to {after}");
+        let (before, after) = least(|usage| usage.files);
+        assert!(after <= before + 2, "{what}: files {before} to {after}");
     }
 }
 
@@ -121,8 +141,8 @@ impl fmt::Display for Samples {
         writeln!(f, "{}", self.what)?;
         writeln!(
             f,
-            "{:>8} {:>8} {:>10} {:>12} {:>8}",
-            "from s", "samples", "RSS KiB", "descriptors", "threads"
+            "{:>8} {:>8} {:>10} {:>8} {:>8} {:>8} {:>8}",
+            "from s", "samples", "RSS KiB", "sockets", "files", "others", "threads"
         )?;
         let step = self.length / 12;
         for number in 0..12 {
@@ -134,10 +154,12 @@ impl fmt::Display for Samples {
             };
             writeln!(
                 f,
-                "{:>8} {count:>8} {:>10} {:>12} {:>8}",
+                "{:>8} {count:>8} {:>10} {:>8} {:>8} {:>8} {:>8}",
                 from.as_secs(),
                 middle(|usage| usage.memory),
+                middle(|usage| usage.sockets),
                 middle(|usage| usage.files),
+                middle(|usage| usage.others),
                 middle(|usage| usage.threads),
             )?;
         }
