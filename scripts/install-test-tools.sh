@@ -1,7 +1,7 @@
 #!/bin/sh
 # What the tests need beside Rust and a C compiler: curl, Python, bash, the tools of namespaces, systemd, and a browser that
 # can be driven, a clock that can be put forward, and Prometheus; schemathesis, which tries out what the OpenAPI documents promise; and
-# the generators of clients.
+# the generators of clients; the accessibility rules of axe.
 # Installs it on Debian and its kin, and says elsewhere what is missing.
 set -eu
 
@@ -36,4 +36,4 @@ set -- /usr/lib/*/faketime/libfaketimeMT.so.1
 # shellcheck disable=SC2086 # a list of packages
 [ -z "$missing" ] || sh scripts/install-packages.sh $missing
 sh scripts/install-python-tools.sh schemathesis openapi-generator
-sh scripts/install-node-tools.sh clients/typescript
+sh scripts/install-node-tools.sh clients/typescript tests/it/axe

@@ -22,10 +22,12 @@ pub use restart::{
     ExitCause, LastExit, MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT, ReloadDone, RestartDone,
     RestartRequest, SUCCESSOR_TIMEOUT, SettingChange,
 };
-pub use session::Session;
+pub use session::{Session, SignInToken};
 
 /// Name of the service on the wire.
 pub const SERVICE: &str = "fullon_master_api";
+/// Path of the console, below the admin API's address.
+pub const CONSOLE: &str = "/admin/console";
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -3,7 +3,7 @@
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
-/// Answer of `POST /admin/session`. The session itself is in the cookie, where no script can read it.
+/// Answer of `GET` and `POST /admin/session`. The session itself is in the cookie, where no script can read it.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct Session {
     /// Who signed in: the token's subject.
@@ -12,4 +12,15 @@ pub struct Session {
     pub scopes: Vec<String>,
     /// When it ends by itself.
     pub expires_at: String,
+}
+
+/// Answer of `POST /admin/session/token`.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
+pub struct SignInToken {
+    /// Signs in once, as a bearer token of `POST /admin/session`.
+    pub token: String,
+    /// How long it counts, in seconds.
+    pub expires_in_seconds: u64,
+    /// Address of the console, to which it is added as `#token=TOKEN`.
+    pub console: String,
 }

@@ -6,13 +6,15 @@
 //! it and keeps working after `JWT_SECRET_KEY` was edited. A token names the instance key by `kid`.
 //!
 //! A web page trades its token for a session ([`Sessions`]): the same kind of value for another audience, so that
-//! neither is taken for the other.
+//! neither is taken for the other. A token that does nothing but that, once and within a minute ([`SignIns`]), is no JWT: only
+//! the process that made it knows it.
 
 mod hs256;
 mod key;
 mod keyring;
 mod scope;
 mod session;
+mod sign_in;
 
 use std::time::Duration;
 
@@ -29,6 +31,7 @@ pub use scope::{Scope, Scopes};
 pub use session::{
     EndedSessions, MAX_SESSIONS, SESSION_AUDIENCE, SESSION_LIFETIME, Session, Sessions,
 };
+pub use sign_in::{SIGN_IN_LIFETIME, SignIns};
 
 use crate::config::Secret;
 

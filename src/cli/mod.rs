@@ -1,6 +1,7 @@
 //! The command line. One verb, one file; this one knows which arguments there are.
 
 mod config;
+mod console;
 mod doctor;
 mod flags;
 mod generated;
@@ -74,6 +75,8 @@ enum Verb {
     Status,
     /// Print the last lines of the log, and follow it
     Logs(logs::Arguments),
+    /// Print an address that opens the console in a browser: once, and within a minute
+    Console(console::Arguments),
     /// Run the daemon in the foreground
     Run(run::Arguments),
     /// Print a token for the admin API
@@ -177,6 +180,7 @@ fn dispatch(arguments: Arguments, output: &Output, mounts: Mounts) -> Result {
         Verb::Reload => reload::run(&context, output),
         Verb::Status => status::run(&context, output),
         Verb::Logs(arguments) => logs::run(&context, arguments, output),
+        Verb::Console(arguments) => console::run(&context, &arguments, output),
         Verb::Run(arguments) => run::run(&context, &arguments, mounts),
         Verb::Token(arguments) => token::run(&context, &arguments, output),
         Verb::Config(arguments) => config::run(&context, &arguments, output),

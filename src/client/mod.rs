@@ -15,7 +15,7 @@ pub use public::{HealthError, health};
 
 use crate::api::{
     LogPage, NOTHING_AT, Problem, ReloadDone, RestartDone, RestartRequest, SUCCESSOR_TIMEOUT,
-    Status, StopAccepted, StopRequest,
+    SignInToken, Status, StopAccepted, StopRequest,
 };
 use crate::auth::{Scopes, SignError, Signer};
 
@@ -209,14 +209,31 @@ impl AdminClient {
         Ok(LogEvents::new(response, self.base.to_string()))
     }
 
+    /// `POST /admin/session/token`, for a session that allows this.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]
+    pub async fn sign_in_token(&self, scopes: Scopes) -> Result<SignInToken, ClientError> {
+        self.call(self.request_for(scopes, Method::POST, "/admin/session/token")?)
+            .await
+    }
+
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ClientError> {
+        self.request_for(Scopes::ALL, method, path)
+    }
+
+    fn request_for(
+        &self,
+        scopes: Scopes,
+        method: Method,
+        path: &str,
+    ) -> Result<RequestBuilder, ClientError> {
         let url = self
             .base
             .join(path)
             .map_err(|_| ClientError::Address(self.base.to_string()))?;
-        let token = self
-            .signer
-            .sign(&self.subject, Scopes::ALL, TOKEN_LIFETIME)?;
+        let token = self.signer.sign(&self.subject, scopes, TOKEN_LIFETIME)?;
         Ok(self.http.request(method, url).bearer_auth(token))
     }
 

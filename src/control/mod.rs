@@ -2,6 +2,7 @@
 //!
 //! The command line prints what these calls return; the example uses them directly. Nothing here prints or exits.
 
+mod console;
 mod doctor;
 mod launch;
 mod logs;
@@ -16,6 +17,7 @@ use reqwest::Url;
 use thiserror::Error;
 
 pub use crate::instance::Launch;
+pub use console::ConsoleError;
 pub use doctor::{Examination, Finding, Verdict, examine};
 pub use launch::{LaunchError, Started};
 pub use logs::{LogLine, LogLines, LogsError};

@@ -135,8 +135,13 @@ impl Level {
     pub fn events(&self) -> impl Iterator<Item = (&'static str, u64)> {
         LEVELS
             .into_iter()
-            .zip(&self.events.0)
+            .zip(&self.events.levels)
             .map(|((_, name), count)| (name, count.load(Ordering::Relaxed)))
+    }
+
+    /// How many of them were of the audit trail.
+    pub fn audit_events(&self) -> u64 {
+        self.events.audit.load(Ordering::Relaxed)
     }
 
     fn revert(&self) {
@@ -183,9 +188,12 @@ const LEVELS: [(EventLevel, &str); 5] = [
     (EventLevel::TRACE, "trace"),
 ];
 
-/// Counts events by level.
+/// Counts events by level, and those of the audit trail.
 #[derive(Debug, Default)]
-pub(crate) struct Events([AtomicU64; LEVELS.len()]);
+pub(crate) struct Events {
+    levels: [AtomicU64; LEVELS.len()],
+    audit: AtomicU64,
+}
 
 /// The layer that does.
 pub(super) struct Counting(pub Arc<Events>);
@@ -194,7 +202,10 @@ impl<S: Subscriber> Layer<S> for Counting {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let level = event.metadata().level();
         if let Some(place) = LEVELS.iter().position(|(each, _)| each == level) {
-            self.0.0[place].fetch_add(1, Ordering::Relaxed);
+            self.0.levels[place].fetch_add(1, Ordering::Relaxed);
+        }
+        if event.metadata().target() == AUDIT {
+            self.0.audit.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -16,26 +16,27 @@ use tokio::sync::{Semaphore, oneshot};
 use super::audit::Audit;
 use super::clients::Clients;
 pub use super::guard::Gate;
-use super::guard::{Authorized, Control, Logs, Read, SignedIn, TokenHolder};
+use super::guard::{Authorized, Control, Logs, Newcomer, Read, SignedIn, TokenHolder};
 use super::log_stream::{self, LogStream};
 use super::metrics::{Exposition, Metrics};
 use super::orders::{
     Order, Orders, ReloadOrder, RestartFailure, RestartFailureKind, RestartOrder, SignOutOrder,
     StopOrder,
 };
-use super::payload::{Accepted, Json, OptionalBody, RequiredBody};
+use super::payload::{Accepted, Created, Json, OptionalBody, RequiredBody};
 use super::problem::Failure;
 use super::refused_tokens::RefusedTokens;
 use super::service::Service;
 use super::session::{Begun, Ended, SessionCookie};
 use super::shutdown::Shutdown;
-use super::{docs, openapi, usage};
+use super::{console, docs, openapi, usage};
 use crate::api::{
-    HttpUsage, LastExit, LogLevel, LogLevelRequest, MAX_REVERT, MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT,
-    Phase, ReloadDone, RestartDone, RestartRequest, SERVICE, SUCCESSOR_TIMEOUT, SettingEntry,
-    Status, StopAccepted, StopRequest, VERSION, base_url,
+    CONSOLE, HttpUsage, LastExit, LogLevel, LogLevelRequest, MAX_REVERT, MAX_TIMEOUT,
+    MIN_SUCCESSOR_TIMEOUT, Phase, ReloadDone, RestartDone, RestartRequest, SERVICE,
+    SUCCESSOR_TIMEOUT, Session, SettingEntry, SignInToken, Status, StopAccepted, StopRequest,
+    VERSION, base_url,
 };
-use crate::auth::{Keyring, Sessions};
+use crate::auth::{Keyring, SIGN_IN_LIFETIME, Sessions, SignIns};
 use crate::config::{InForce, parse_log_filter};
 use crate::health::Health;
 use crate::logs::{self, Cursor, FilterTexts, From, Level, LevelNow, Watcher};
@@ -102,17 +103,18 @@ impl Context {
 /// The admin server's service.
 #[must_use]
 pub fn service(context: Context) -> Arc<Service> {
-    let allow = || openapi::allowed_methods(&openapi::admin_document(), docs::paths("/admin"));
+    let pages = || console::paths().chain(docs::paths("/admin"));
+    let allow = move || openapi::allowed_methods(&openapi::admin_document(), pages());
     let [_, clients] = context.clients.clone();
     let shutdown = context.shutdown.clone();
     let address = context.admin.ip();
     let gate = Arc::clone(&context.gate);
     let paths = openapi::paths(&document_service()).into_iter();
-    let counted = context
-        .metrics
-        .routes("admin", paths.chain(docs::paths("/admin")), []);
-    let endpoint = docs::routes("/admin", openapi::admin_document, document_service)
+    let counted = context.metrics.routes("admin", paths.chain(pages()), []);
+    let pages = docs::routes("/admin", openapi::admin_document, document_service);
+    let endpoint = console::add_to(pages)
         .nest("/", openapi_service(Some(context)))
+        .around(console::lead)
         .data(gate)
         .map_to_response()
         .boxed();
@@ -131,6 +133,7 @@ pub fn gate(
     Arc::new(Gate {
         keyring,
         sessions,
+        sign_ins: SignIns::default(),
         cookie: SessionCookie::of_port(admin.port()),
         refused: RefusedTokens::new(failed_tokens_per_minute),
     })
@@ -547,7 +550,7 @@ impl AdminApi {
     ///
     /// The session is a cookie, for pages whose `EventSource` cannot send a token. It allows what the token did, lives
     /// for twelve hours, and counts also after the daemon was restarted. There are 64 at once: one more ends the one that was
-    /// used least recently.
+    /// used least recently. A token of `POST /admin/session/token` does, too, once.
     #[oai(
         path = "/admin/session",
         method = "post",
@@ -556,7 +559,7 @@ impl AdminApi {
     )]
     async fn create_session(
         &self,
-        caller: TokenHolder,
+        caller: Newcomer,
         audit: Data<&Arc<Audit>>,
         gate: Data<&Arc<Gate>>,
     ) -> Result<Begun> {
@@ -569,6 +572,46 @@ impl AdminApi {
             .map_err(|error| failed(&error))?;
         audit.accepted_for_session(session.id);
         Begun::new(&gate.cookie, session, &value).map_err(|error| failed(&error))
+    }
+
+    /// A token that does nothing but sign in, once and within a minute.
+    ///
+    /// For an address that others may see afterwards: `fullon console` prints one. What it signs in to allows what the caller's
+    /// token does. A restart forgets it; there are 64 at once, and one more drops the oldest.
+    #[oai(
+        path = "/admin/session/token",
+        method = "post",
+        operation_id = "create_sign_in_token",
+        tag = "Tag::Session"
+    )]
+    async fn create_sign_in_token(
+        &self,
+        caller: TokenHolder,
+        audit: Data<&Arc<Audit>>,
+        gate: Data<&Arc<Gate>>,
+    ) -> Result<Created<SignInToken>> {
+        let context = self.context()?;
+        refuse_unless_in_charge(context)?;
+        let token = gate.sign_ins.begin(&caller.claims, Instant::now());
+        let token = token
+            .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        audit.accepted(Some(SIGN_IN_LIFETIME));
+        Ok(Created(SignInToken {
+            token: token.expose().to_owned(),
+            expires_in_seconds: SIGN_IN_LIFETIME.as_secs(),
+            console: format!("{}{CONSOLE}", base_url(context.admin)),
+        }))
+    }
+
+    /// Who is signed in, and what the session allows.
+    #[oai(
+        path = "/admin/session",
+        method = "get",
+        operation_id = "get_session",
+        tag = "Tag::Session"
+    )]
+    async fn session(&self, caller: SignedIn) -> Result<Json<Session>> {
+        Ok(Json(caller.session.into()))
     }
 
     /// Sign out: end the session.

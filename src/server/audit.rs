@@ -18,6 +18,7 @@ pub fn action_of(method: &Method, path: &str) -> Option<&'static str> {
         ("POST", "/admin/reload") => Some("reload"),
         ("PUT", "/admin/log-level") => Some("log_level"),
         ("POST", "/admin/session") => Some("sign_in"),
+        ("POST", "/admin/session/token") => Some("sign_in_token"),
         ("DELETE", "/admin/session") => Some("sign_out"),
         _ => None,
     }

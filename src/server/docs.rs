@@ -3,10 +3,11 @@
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use poem::http::{HeaderValue, StatusCode, header};
-use poem::{Endpoint, Request, Response, Route, get};
+use poem::{Route, get};
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::Value;
+
+use super::static_file::{self, Static};
 
 const SCRIPT: &str = "docs/swagger-ui.js";
 const STYLE: &str = "docs/swagger-ui.css";
@@ -14,8 +15,6 @@ const START: &str = "docs/start.js";
 
 /// What poem-openapi's page does inline: our policy allows only scripts that have an address.
 const START_SCRIPT: &str = "SwaggerUIBundle({ dom_id: '#ui', url: new URL('openapi.json', document.baseURI).href, deepLinking: true, validatorUrl: null });\n";
-
-const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// `PREFIX/openapi.json` with the document, and `PREFIX/docs` with a page for it. `service` is where the page's script and
 /// style come from. All is made when it is first asked for, which most daemons never are.
@@ -43,13 +42,13 @@ pub fn routes<T: OpenApi + 'static>(
         .at(json_path, get(json))
         .at(
             page_path,
-            get(Static::new("text/html; charset=utf-8", || html.into())),
+            get(Static::new(static_file::HTML, || html.into())),
         )
-        .at(script, get(part("script", JAVASCRIPT)))
-        .at(style, get(part("style", "text/css; charset=utf-8")))
+        .at(script, get(part("script", static_file::JAVASCRIPT)))
+        .at(style, get(part("style", static_file::CSS)))
         .at(
             start,
-            get(Static::new(JAVASCRIPT, || {
+            get(Static::new(static_file::JAVASCRIPT, || {
                 Bytes::from_static(START_SCRIPT.as_bytes())
             })),
         )
@@ -72,50 +71,6 @@ fn content_of<'a>(page: &'a str, element: &str) -> Option<&'a str> {
     let (_, content) = rest.split_once('>')?;
     let (content, _) = content.split_once(&format!("</{element}>"))?;
     Some(content)
-}
-
-/// A body that is made at the first request and shared afterwards.
-struct Static {
-    content_type: &'static str,
-    content: LazyLock<Tagged, Box<dyn FnOnce() -> Tagged + Send>>,
-}
-
-/// A body and its entity tag.
-type Tagged = (Bytes, HeaderValue);
-
-impl Static {
-    fn new(content_type: &'static str, make: impl FnOnce() -> Bytes + Send + 'static) -> Self {
-        let make = move || {
-            use sha2::Digest as _;
-            let body = make();
-            let digest = sha2::Sha256::digest(&body);
-            let tag = digest[..8]
-                .iter()
-                .fold(String::new(), |tag, byte| format!("{tag}{byte:02x}"));
-            let tag = HeaderValue::try_from(format!("\"{tag}\""))
-                .unwrap_or_else(|_| HeaderValue::from_static("\"\""));
-            (body, tag)
-        };
-        Self {
-            content_type,
-            content: LazyLock::new(Box::new(make)),
-        }
-    }
-}
-
-impl Endpoint for Static {
-    type Output = Response;
-
-    async fn call(&self, request: Request) -> poem::Result<Response> {
-        let (body, tag) = &*self.content;
-        let response = Response::builder()
-            .header(header::ETAG, tag)
-            .header(header::CACHE_CONTROL, "no-cache");
-        if request.headers().get(header::IF_NONE_MATCH) == Some(tag) {
-            return Ok(response.status(StatusCode::NOT_MODIFIED).finish());
-        }
-        Ok(response.content_type(self.content_type).body(body.clone()))
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! The proof of authorisation. An operation of the admin API takes an [`Authorized`] in its arguments, and there
 //! is no other way to get one than a token or a session that allows it. Only the operations on sessions themselves
-//! take the one or the other: a [`TokenHolder`] signs in, somebody [`SignedIn`] signs out.
+//! take the one or the other: a [`Newcomer`] signs in, somebody [`SignedIn`] signs out.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use poem::http::{HeaderMap, StatusCode, header};
 use poem::{Request, RequestBody, Result};
@@ -16,7 +17,7 @@ use super::problem::Failure;
 use super::refused_tokens::RefusedTokens;
 use super::session::SessionCookie;
 use super::{openapi, site};
-use crate::auth::{Claims, Keyring, Refused, Scope, Session, Sessions};
+use crate::auth::{Claims, Keyring, Refused, Scope, Session, Sessions, SignIns};
 
 /// Name of the tokens' scheme in the OpenAPI document.
 const BEARER: &str = "bearer";
@@ -27,6 +28,7 @@ const SESSION: &str = "session";
 pub struct Gate {
     pub(super) keyring: Keyring,
     pub(super) sessions: Arc<Sessions>,
+    pub(super) sign_ins: SignIns,
     pub(super) cookie: SessionCookie,
     pub(super) refused: RefusedTokens,
 }
@@ -64,6 +66,15 @@ impl Gate {
             claims: Claims::from(session.clone()),
             session: Some(session),
         })
+    }
+
+    /// Somebody with a token of any kind; one that signs in once has done so.
+    fn newcomer(&self, request: &Request) -> Checked<Claims> {
+        let once = bearer_token(request.headers());
+        match once.and_then(|token| self.sign_ins.take(token, Instant::now())) {
+            Some(claims) => Ok(claims),
+            None => self.token(request),
+        }
     }
 
     fn token(&self, request: &Request) -> Checked<Claims> {
@@ -237,6 +248,37 @@ impl<'a> ApiExtractor<'a> for TokenHolder {
     }
 }
 
+/// Somebody with a token, or one that does nothing but sign in.
+pub struct Newcomer {
+    pub claims: Claims,
+}
+
+impl<'a> ApiExtractor<'a> for Newcomer {
+    const TYPES: &'static [ApiExtractorType] = TokenHolder::TYPES;
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        TokenHolder::register(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        TokenHolder::security_schemes()
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<Self::ParamType>,
+    ) -> Result<Self> {
+        let claims = Gate::of(request).and_then(|gate| gate.newcomer(request))?;
+        note_caller(request, &claims);
+        refuse_unknown_parameters(request)?;
+        Ok(Self { claims })
+    }
+}
+
 /// Somebody with a session.
 pub struct SignedIn {
     pub session: Session,
@@ -261,7 +303,8 @@ impl<'a> ApiExtractor<'a> for SignedIn {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let session = Gate::of(request).and_then(|gate| gate.session(request, true))?;
+        let is_change = !request.method().is_safe();
+        let session = Gate::of(request).and_then(|gate| gate.session(request, is_change))?;
         note_caller(request, &Claims::from(session.clone()));
         refuse_unknown_parameters(request)?;
         Ok(Self { session })

@@ -7,6 +7,7 @@ pub mod admin;
 mod audit;
 mod clients;
 mod connection;
+mod console;
 mod docs;
 mod guard;
 mod log_stream;
@@ -26,6 +27,7 @@ mod session;
 mod shutdown;
 mod site;
 mod slots;
+mod static_file;
 mod unread;
 mod usage;
 

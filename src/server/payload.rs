@@ -113,6 +113,9 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody<T> {
     }
 }
 
+/// `201` with JSON.
+pub struct Created<T>(pub T);
+
 /// `202` with JSON.
 pub struct Accepted<T>(pub T);
 
@@ -165,6 +168,24 @@ impl<T: Type> ApiResponse for Json<T> {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![meta::<T>(StatusCode::OK, DONE)],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: Serialize + Send> IntoResponse for Created<T> {
+    fn into_response(self) -> Response {
+        render(StatusCode::CREATED, &self.0)
+    }
+}
+
+impl<T: Type> ApiResponse for Created<T> {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![meta::<T>(StatusCode::CREATED, "Made.")],
         }
     }
 

@@ -71,17 +71,23 @@ impl Begun {
         session: Session,
         value: &str,
     ) -> Result<Self, InvalidHeaderValue> {
+        Ok(Self {
+            cookie: cookie.keep(value)?,
+            session: session.into(),
+        })
+    }
+}
+
+impl From<Session> for api::Session {
+    fn from(session: Session) -> Self {
         let scopes = Scope::ALL
             .into_iter()
             .filter(|scope| session.scopes.contains(*scope));
-        Ok(Self {
-            cookie: cookie.keep(value)?,
-            session: api::Session {
-                scopes: scopes.map(|scope| scope.as_str().to_owned()).collect(),
-                subject: session.subject,
-                expires_at: session.expires_at.to_string(),
-            },
-        })
+        Self {
+            scopes: scopes.map(|scope| scope.as_str().to_owned()).collect(),
+            subject: session.subject,
+            expires_at: session.expires_at.to_string(),
+        }
     }
 }
 

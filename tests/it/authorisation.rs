@@ -21,7 +21,7 @@ const LOGS: Needs = Needs::Scope("admin:logs");
 const CONTROL: Needs = Needs::Scope("admin:control");
 
 /// What somebody who may do it is answered. What would end the daemon is asked for in a way that makes no sense.
-const OPERATIONS: [(&str, &str, Needs, u16); 12] = [
+const OPERATIONS: [(&str, &str, Needs, u16); 14] = [
     ("GET", "/admin/status", READ, 200),
     ("GET", "/admin/config", READ, 200),
     ("GET", "/admin/metrics", READ, 200),
@@ -33,7 +33,9 @@ const OPERATIONS: [(&str, &str, Needs, u16); 12] = [
     ("POST", "/admin/restart", CONTROL, 400),
     ("POST", "/admin/reload", CONTROL, 200),
     ("POST", "/admin/session", Needs::Token, 201),
+    ("GET", "/admin/session", Needs::Session, 200),
     ("DELETE", "/admin/session", Needs::Session, 204),
+    ("POST", "/admin/session/token", Needs::Token, 201),
 ];
 const SENSELESS: &str = r#"{"timeout_seconds":-1}"#;
 

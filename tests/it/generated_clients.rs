@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use fullon_master_api::api::Status;
@@ -10,14 +10,9 @@ use fullon_master_api::auth::{Signer, read_key_file};
 use fullon_master_api::client::{AdminClient, LogQuery};
 use serde_json::{Map, Value, json};
 
-use crate::support::{Home, Outcome, PATIENCE, may_run};
+use crate::support::{Home, Outcome, PATIENCE, may_run, tools};
 
 const SOURCES: &str = env!("CARGO_MANIFEST_DIR");
-
-/// Where `scripts/install-test-tools.sh` puts what it installs.
-fn tools() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools")
-}
 
 fn document() -> String {
     format!("{SOURCES}/openapi/admin.json")

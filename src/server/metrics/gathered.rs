@@ -176,6 +176,12 @@ fn log(context: &Context, free_disk: Option<u64>, families: &mut Families) {
     for (level, count) in context.level.events() {
         events.has(&[("level", level)], count);
     }
+    families
+        .counter(
+            "fullon_audit_events_total",
+            "Events of the audit trail: changes that were asked for, refused, or failed.",
+        )
+        .is(context.level.audit_events());
     let Some(log) = &context.log else {
         return;
     };

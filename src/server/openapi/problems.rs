@@ -107,7 +107,7 @@ fn own(operation: &str) -> &'static [Cause] {
         "the line of this cursor is gone: it was rotated away",
     );
     match operation {
-        "stop" | "set_log_level" | "delete_session" => &[BUSY],
+        "stop" | "set_log_level" | "delete_session" | "create_sign_in_token" => &[BUSY],
         "reload" => &[BUSY, SETTINGS],
         "restart" => &[BUSY, SETTINGS, LATE],
         "get_logs" => &[GONE, NO_FILE],

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{ChildStdout, Stdio};
 
 use fullon_master_api::instance::Process;
-use serde_json::Value;
+use serde_json::{Value, json};
 use thirtyfour::prelude::*;
 use thirtyfour::{ChromeCapabilities, Cookie};
 
@@ -103,6 +103,56 @@ impl Browser {
         let result = self.run(script, &[]);
         self.runtime.block_on(window.enter_default_frame()).unwrap();
         result
+    }
+
+    /// Looks as this device and this taste would have it.
+    pub fn look(&self, width: u32, height: u32, scheme: &str) {
+        let size = json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500,
+        });
+        self.command("Emulation.setDeviceMetricsOverride", size);
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.command("Emulation.setEmulatedMedia", features);
+    }
+
+    /// A command of the `DevTools` protocol.
+    #[track_caller]
+    pub fn command(&self, name: &str, parameters: Value) -> Value {
+        let cdp = self.window().cdp();
+        self.runtime
+            .block_on(cdp.send_raw(name, parameters))
+            .unwrap()
+    }
+
+    /// Types into what has the focus.
+    pub fn press(&self, key: &str) {
+        let (code, text) = match key {
+            "Enter" => (13, "\r"),
+            "Escape" => (27, ""),
+            "End" => (35, ""),
+            "Home" => (36, ""),
+            "ArrowUp" => (38, ""),
+            "ArrowDown" => (40, ""),
+            _ => panic!("{key} has no code here"),
+        };
+        for kind in ["keyDown", "keyUp"] {
+            let event = json!({
+                "type": kind, "key": key, "code": key, "text": text, "windowsVirtualKeyCode": code,
+            });
+            self.command("Input.dispatchKeyEvent", event);
+        }
+    }
+
+    /// What is seen, as PNG.
+    pub fn screenshot(&self) -> Vec<u8> {
+        let image = self.window().screenshot_as_png();
+        self.runtime.block_on(image).unwrap()
+    }
+
+    /// Forgets who is signed in.
+    pub fn forget_cookies(&self) {
+        let forgotten = self.window().delete_all_cookies();
+        self.runtime.block_on(forgotten).unwrap();
     }
 
     /// The cookies that the page would send.

@@ -316,6 +316,11 @@ pub fn needs_root(test: &str) -> bool {
     may_run(test, "root", nix::unistd::geteuid().is_root())
 }
 
+/// Where `scripts/install-test-tools.sh` puts what it installs.
+pub fn tools() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools")
+}
+
 /// Where a test may not run, it says so loudly; in CI nothing is skipped.
 pub fn may_run(test: &str, needed: &str, is_there: bool) -> bool {
     if !is_there {

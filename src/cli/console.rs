@@ -1,0 +1,82 @@
+//! `fullon console`
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use super::output::{Output, notice};
+use super::{Context, Result, block_on};
+use crate::auth::Scopes;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Open it in the browser: $BROWSER, or xdg-open
+    #[arg(long)]
+    open: bool,
+    /// What may be done with it, out of admin:read, admin:logs, admin:control
+    #[arg(long, value_name = "SCOPES", default_value_t = Scopes::ALL)]
+    scope: Scopes,
+}
+
+pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {
+    let control = context.control()?;
+    let (address, given) =
+        block_on(control.console(arguments.scope))?.map_err(anyhow::Error::from)?;
+    if arguments.open {
+        match open(&address) {
+            Ok(()) => {
+                output.line(&given.console)?;
+                return output.value(&json!({ "opened": given.console }));
+            }
+            Err(error) => notice(&format!("no browser could be opened: {error}")),
+        }
+    }
+    output.line(&address)?;
+    notice(&format!(
+        "It signs in once, within {} s",
+        given.expires_in_seconds
+    ));
+    output.value(&json!({
+        "address": address,
+        "expires_in_seconds": given.expires_in_seconds,
+    }))
+}
+
+/// Opens the address by a file that only this user can read: everybody sees the arguments of a program.
+fn open(address: &str) -> anyhow::Result<()> {
+    let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let directory = directory.filter(|directory| directory.is_dir());
+    let directory = directory.unwrap_or_else(std::env::temp_dir);
+    let name = format!("fullon-console-{}.html", uuid::Uuid::new_v4().simple());
+    let path = directory.join(name);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
+    writeln!(
+        file,
+        "<!doctype html><meta charset=\"utf-8\"><meta name=\"referrer\" content=\"no-referrer\"><title>Fullon console</title><meta http-equiv=\"refresh\" content=\"0;url={address}\"><a href=\"{address}\">Fullon console</a>"
+    )?;
+    let browser = std::env::var_os("BROWSER").filter(|browser| !browser.is_empty());
+    let browser = browser.unwrap_or_else(|| OsString::from("xdg-open"));
+    let run = Command::new(&browser)
+        .arg(&path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    match run {
+        // Whoever opens it may need the file for longer than this program lives; what is in it counts for a minute only.
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let _ = std::fs::remove_file(&path);
+            Err(anyhow::anyhow!("{}: {error}", browser.display()))
+        }
+    }
+}

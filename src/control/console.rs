@@ -1,0 +1,57 @@
+//! Lets somebody into the console.
+
+use thiserror::Error;
+
+use super::{Control, Found};
+use crate::api::SignInToken;
+use crate::auth::Scopes;
+use crate::client::ClientError;
+use crate::instance::PidFileError;
+
+/// There is no address.
+#[derive(Debug, Error)]
+pub enum ConsoleError {
+    /// The PID file cannot be read.
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    /// There is no daemon.
+    #[error("the daemon is not running: `fullon start` starts it")]
+    NotRunning,
+    /// It is older than this program.
+    #[error("the running daemon has no console: `fullon restart` replaces it by this program")]
+    Old,
+    /// The admin API could not be used, and there is no other way.
+    #[error(transparent)]
+    Client(ClientError),
+}
+
+impl Control {
+    /// The address of the console, with a token in its fragment that signs in once, to do what the scopes allow.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub async fn console(&self, scopes: Scopes) -> Result<(String, SignInToken), ConsoleError> {
+        let client = match self.find().await? {
+            Found::Held { client, .. } => client.map_err(ConsoleError::Client)?,
+            Found::Elsewhere(client) => client,
+            Found::Absent(Ok(client)) if self.is_meant(&client).await => client,
+            Found::Absent(Err(error)) if self.admin_url.is_some() => {
+                return Err(ConsoleError::Client(error));
+            }
+            Found::Absent(_) | Found::Dead(_) => return Err(ConsoleError::NotRunning),
+        };
+        let mut answer = client.sign_in_token(scopes).await;
+        if let Err(error) = &answer
+            && error.is_conflict()
+        {
+            // It was replaced meanwhile: the connection to its successor is a new one.
+            answer = client.sign_in_token(scopes).await;
+        }
+        let given = answer.map_err(|error| match error {
+            ClientError::Problem(problem) if problem.status == 404 => ConsoleError::Old,
+            error => ConsoleError::Client(error),
+        })?;
+        Ok((format!("{}#token={}", given.console, given.token), given))
+    }
+}

@@ -1,0 +1,55 @@
+//! A file that is part of the program.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use poem::http::{HeaderValue, StatusCode, header};
+use poem::{Endpoint, Request, Response};
+
+pub const HTML: &str = "text/html; charset=utf-8";
+pub const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+pub const CSS: &str = "text/css; charset=utf-8";
+
+/// A body that is made at the first request and shared afterwards. A browser that has it need not load it again.
+pub struct Static {
+    content_type: &'static str,
+    content: LazyLock<Tagged, Box<dyn FnOnce() -> Tagged + Send>>,
+}
+
+/// A body and its entity tag.
+type Tagged = (Bytes, HeaderValue);
+
+impl Static {
+    pub fn new(content_type: &'static str, make: impl FnOnce() -> Bytes + Send + 'static) -> Self {
+        let make = move || {
+            use sha2::Digest as _;
+            let body = make();
+            let digest = sha2::Sha256::digest(&body);
+            let tag = digest[..8]
+                .iter()
+                .fold(String::new(), |tag, byte| format!("{tag}{byte:02x}"));
+            let tag = HeaderValue::try_from(format!("\"{tag}\""))
+                .unwrap_or_else(|_| HeaderValue::from_static("\"\""));
+            (body, tag)
+        };
+        Self {
+            content_type,
+            content: LazyLock::new(Box::new(make)),
+        }
+    }
+}
+
+impl Endpoint for Static {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let (body, tag) = &*self.content;
+        let response = Response::builder()
+            .header(header::ETAG, tag)
+            .header(header::CACHE_CONTROL, "no-cache");
+        if request.headers().get(header::IF_NONE_MATCH) == Some(tag) {
+            return Ok(response.status(StatusCode::NOT_MODIFIED).finish());
+        }
+        Ok(response.content_type(self.content_type).body(body.clone()))
+    }
+}

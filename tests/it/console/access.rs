@@ -1,0 +1,103 @@
+//! For everyone: the rules of axe-core (WCAG 2.2 AA and its good practices), in each look and state of the page.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::Console;
+use crate::support::{may_run, needs_browser, tools};
+
+fn rules() -> PathBuf {
+    tools().join("axe/node_modules/axe-core/axe.min.js")
+}
+
+#[track_caller]
+fn breaks_no_rule(console: &Console, state: &str) {
+    let script = "
+        if (!window.axe) new Function(arguments[0])();
+        return axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
+            violations.flatMap(({ id, nodes }) => nodes.map(node => id + ': ' + node.html.slice(0, 200) + ' ' + node.failureSummary)));
+    ";
+    let rules = std::fs::read_to_string(rules()).unwrap();
+    // A page's own policy does not let it make programs out of text.
+    let script = script.replace("new Function(arguments[0])()", &rules);
+    let violations = console.browser.run(&script, &[Value::Null]);
+    assert_eq!(violations, json!([]), "{state}");
+}
+
+#[test]
+fn it_breaks_no_rule_in_any_look_or_state() {
+    let is_there = needs_browser("accessibility of the console");
+    if !is_there
+        || !may_run(
+            "console::access",
+            "axe-core (scripts/install-test-tools.sh)",
+            rules().is_file(),
+        )
+    {
+        return;
+    }
+    let console = Console::closed();
+    let page = format!("http://{}/admin/console", console.home.admin());
+    for (width, height) in [(1280, 900), (360, 780)] {
+        for scheme in ["light", "dark"] {
+            let look = format!("{scheme}, {width} wide");
+            console.browser.look(width, height, scheme);
+            console.browser.forget_cookies();
+            console.browser.open("about:blank");
+            console.browser.open(&page);
+            console.waits("it says how to sign in", "return !$('signed-out').hidden");
+            breaks_no_rule(&console, &format!("{look}: signed out"));
+
+            console.browser.open(&console.address());
+            console.says("Ready");
+            console.home.mark("a-line");
+            console.has_line("a-line");
+            console.run("for (const part of document.querySelectorAll('details')) part.open = true; return 0");
+            console.waits(
+                "the settings are there",
+                "return document.querySelectorAll('#settings tbody tr').length > 20",
+            );
+            console.run("$('lines').focus(); return 0");
+            console.browser.press("Home");
+            breaks_no_rule(&console, &format!("{look}: signed in"));
+            // Nothing is wider than the screen.
+            let wide = console.run("return document.documentElement.scrollWidth");
+            assert!(wide.as_u64() <= Some(u64::from(width)), "{look}: {wide}");
+
+            for action in ["act-level", "act-reload", "act-restart", "act-stop"] {
+                console.click(action);
+                breaks_no_rule(&console, &format!("{look}: {action}"));
+                console.click("dialog-cancel");
+            }
+        }
+    }
+    console.has_behaved();
+}
+
+#[test]
+fn a_dialog_takes_the_keyboard_and_gives_it_back() {
+    if !needs_browser("dialogs by keyboard") {
+        return;
+    }
+    let console = Console::open();
+    console.run("$('act-stop').focus(); return 0");
+    console.browser.press("Enter");
+    console.waits(
+        "it is open",
+        "return $('dialog').open && $('dialog').contains(document.activeElement)",
+    );
+    console.browser.press("Escape");
+    console.waits(
+        "it is closed",
+        "return !$('dialog').open && document.activeElement === $('act-stop')",
+    );
+    assert!(console.home.daemon().is_some());
+    // What changes often is not read out; changes of state are.
+    let live = console.run("return [...document.querySelectorAll('[role=status], [role=alert], [aria-live]:not([aria-live=off]), output:not([aria-live=off])')].map(part => part.id).sort().join(' ')");
+    assert_eq!(
+        live,
+        "copied dialog-error dialog-steps log-state notice state"
+    );
+    console.has_behaved();
+}

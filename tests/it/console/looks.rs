@@ -1,0 +1,50 @@
+//! What it looks like: the pictures of the README. They are made anew with `SCREENSHOTS=1`.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::Console;
+use crate::support::{Marks, Redis, can_serve, eventually, may_run, needs_browser};
+
+const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/images");
+
+#[test]
+fn pictures_are_taken() {
+    let is_there = needs_browser("pictures of the console");
+    if !is_there || !may_run("console::looks", "Redis", can_serve()) {
+        return;
+    }
+    let mut console = Console::closed();
+    let redis = Redis::start();
+    console.home.depends_on(&redis);
+    console.home.run(["restart"]).succeeds();
+    let asking = Marks::begin(console.home.public());
+    console.browser.open(&console.address());
+    console.says("Ready");
+    let is_drawn = "return [...document.querySelectorAll('#figures path')].filter(path => path.getAttribute('d').split('L').length > 4).length >= 7";
+    console.waits("the charts are drawn", is_drawn);
+    asking.end();
+    for (name, width, height, scheme) in [
+        ("console-light", 1280, 1000, "light"),
+        ("console-dark", 1280, 1000, "dark"),
+        ("console-phone", 360, 780, "light"),
+    ] {
+        console.browser.look(width, height, scheme);
+        console.browser.run("scrollTo(0, 0); return 0", &[]);
+        eventually("it is as wide as that", || {
+            console.browser.run("return innerWidth", &[]) == json!(width)
+        });
+        let picture = console.browser.screenshot();
+        assert!(picture.starts_with(b"\x89PNG") && picture.len() > 10_000);
+        if std::env::var_os("SCREENSHOTS").is_some() {
+            std::fs::create_dir_all(PICTURES).unwrap();
+            std::fs::write(
+                Path::new(PICTURES).join(name).with_extension("png"),
+                picture,
+            )
+            .unwrap();
+        }
+    }
+    console.has_behaved();
+}

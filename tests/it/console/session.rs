@@ -1,0 +1,105 @@
+//! Signing in and out.
+
+use serde_json::json;
+
+use super::Console;
+use crate::support::{needs_browser, request};
+
+#[test]
+fn an_address_signs_in_once() {
+    if !needs_browser("signing in to the console") {
+        return;
+    }
+    let console = Console::closed();
+    console
+        .browser
+        .open(&format!("http://{}/", console.home.admin()));
+    console.waits(
+        "it says how to sign in",
+        "return !$('signed-out').hidden && $('content').hidden",
+    );
+    assert!(console.text("signed-out").contains("fullon console"));
+
+    let address = console.address();
+    console.browser.open(&address);
+    console.says("Ready");
+    assert_eq!(console.run("return location.hash + location.search"), "");
+    assert_eq!(console.run("return document.cookie"), "");
+    // Neither by hand nor from another browser.
+    let token = address.split_once("#token=").unwrap().1;
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", bearer.as_str())];
+    let again = request(
+        &console.home.admin(),
+        "POST",
+        "/admin/session",
+        &headers,
+        "",
+    );
+    assert_eq!(again.status, 401);
+    console.browser.forget_cookies();
+    console.browser.open("about:blank");
+    console.browser.open(&address);
+    console.waits(
+        "it is refused",
+        "return !$('signed-out').hidden && $('content').hidden",
+    );
+    assert!(console.text("notice").contains("used before"));
+
+    console.browser.open("about:blank");
+    console.browser.open(&console.address());
+    console.says("Ready");
+    // A window that is opened later is signed in, too.
+    console.browser.open("about:blank");
+    console
+        .browser
+        .open(&format!("http://{}/admin", console.home.admin()));
+    console.says("Ready");
+    console.click("sign-out");
+    console.waits(
+        "it says how to sign in",
+        "return !$('signed-out').hidden && $('content').hidden",
+    );
+    console.has_behaved();
+}
+
+#[test]
+fn a_session_that_ends_says_so_and_what_was_shown_stays() {
+    if !needs_browser("the end of a session") {
+        return;
+    }
+    let console = Console::open();
+    console.home.mark("seen-before-the-end");
+    console.has_line("seen-before-the-end");
+    // Signed out in another window.
+    let elsewhere =
+        "return fetch('/admin/session', { method: 'DELETE' }).then(answer => answer.status)";
+    assert_eq!(console.run(elsewhere), 204);
+    console.says("The session has ended");
+    assert!(console.text("notice").contains("fullon console"));
+    assert_eq!(
+        console.run("return $('act-stop').disabled && !$('content').hidden"),
+        true
+    );
+    assert!(
+        console
+            .lines()
+            .iter()
+            .any(|line| line.contains("seen-before-the-end"))
+    );
+
+    console.home.mark("logged-meanwhile");
+    let address = console.address();
+    console
+        .browser
+        .run("location.href = arguments[0]; return 0", &[json!(address)]);
+    console.says("Ready");
+    console.has_line("logged-meanwhile");
+    let lines = console.lines();
+    let before = lines
+        .iter()
+        .filter(|line| line.contains("seen-before-the-end"));
+    assert_eq!(before.count(), 1);
+    assert_eq!(console.run("return $('act-stop').disabled"), false);
+    console.has_behaved();
+}

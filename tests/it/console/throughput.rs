@@ -1,0 +1,97 @@
+//! What a busy log costs the browser, by its own figures. `CONSOLE_SECONDS=60` is the real run, and prints them; the default
+//! only shows that it works.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::Console;
+use crate::support::{Connection, needs_browser};
+
+const DEFAULT_SECONDS: u64 = 5;
+const RATE: u32 = 1000;
+/// The shortest run whose figures say something.
+const SHORTEST_VERDICT: u64 = 30;
+
+struct Figures {
+    /// Seconds of work of the page's main thread.
+    work: f64,
+    /// Bytes of its objects, without what is garbage.
+    heap: f64,
+    elements: f64,
+}
+
+fn figures(console: &Console) -> Figures {
+    console
+        .browser
+        .command("HeapProfiler.collectGarbage", json!({}));
+    let metrics = console.browser.command("Performance.getMetrics", json!({}));
+    let figure = |name: &str| {
+        let all = metrics["metrics"].as_array().unwrap();
+        let found = all.iter().find(|metric| metric["name"] == name);
+        found.unwrap()["value"].as_f64().unwrap()
+    };
+    Figures {
+        work: figure("TaskDuration"),
+        heap: figure("JSHeapUsedSize"),
+        elements: figure("Nodes"),
+    }
+}
+
+#[test]
+fn a_thousand_events_a_second_leave_the_page_at_ease() {
+    if !needs_browser("the console's throughput") {
+        return;
+    }
+    let seconds = std::env::var("CONSOLE_SECONDS").map(|text| text.parse().unwrap());
+    let seconds = seconds.unwrap_or(DEFAULT_SECONDS);
+    let console = Console::open();
+    console.home.takes_longer_by(Duration::from_secs(seconds));
+    let paint =
+        console.run("return performance.getEntriesByName('first-contentful-paint')[0].startTime");
+    console.browser.command("Performance.enable", json!({}));
+    let public = console.home.public();
+
+    let before = figures(&console);
+    let begun = Instant::now();
+    let mut client = Connection::open(&public);
+    let mut heaps = Vec::new();
+    for second in 0..seconds {
+        for number in 0..RATE {
+            let name = format!("event-{second}-{number}");
+            client.send("GET", "/", &[("X-Request-Id", &name)], "");
+            assert_eq!(client.answer("GET").status, 200);
+            let due =
+                begun + Duration::from_secs(second) + Duration::from_secs(1) * (number + 1) / RATE;
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        if second % 10 == 9 {
+            heaps.push(figures(&console).heap / 1e6);
+        }
+    }
+    let took = begun.elapsed().as_secs_f64();
+    console.has_line(&format!("event-{}-{}", seconds - 1, RATE - 1));
+    let after = figures(&console);
+    let busy = (after.work - before.work) / took;
+    println!(
+        "first contentful paint {paint} ms; {:.0} events/s for {took:.0} s: main thread {:.1} % busy, heap {:.1} to {:.1} MB (each 10 s: {heaps:.1?}), {} nodes",
+        f64::from(RATE) * f64::from(u32::try_from(seconds).unwrap()) / took,
+        busy * 100.0,
+        before.heap / 1e6,
+        after.heap / 1e6,
+        after.elements
+    );
+    if seconds >= SHORTEST_VERDICT {
+        assert!(busy < 0.5, "{busy}");
+        let [half, end] = [heaps[heaps.len() / 2], *heaps.last().unwrap()];
+        assert!(end < half * 1.2 + 2.0, "{heaps:?}");
+    }
+    assert!(after.elements < 20_000.0);
+    let shown = console.run("return $('log-count').textContent");
+    let Value::String(shown) = shown else {
+        panic!()
+    };
+    assert!(shown.contains("lines"), "{shown}");
+    console.has_behaved();
+}

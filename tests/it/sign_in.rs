@@ -1,0 +1,204 @@
+//! One-time tokens, and the address of the console that holds one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::thread;
+
+use serde_json::json;
+
+use crate::support::{Answer, Home, Outcome, eventually, request};
+
+/// A token that signs in once.
+fn token(home: &Home) -> String {
+    let made = home.ask("POST", "/admin/session/token");
+    assert_eq!(made.status, 201, "{made:#?}");
+    let made = made.json();
+    assert_eq!(made["expires_in_seconds"], 60);
+    let console = format!("http://{}/admin/console", home.admin());
+    assert_eq!(made["console"], console);
+    made["token"].as_str().unwrap().to_owned()
+}
+
+fn show(home: &Home, token: &str, method: &str, path: &str) -> Answer {
+    let bearer = format!("Bearer {token}");
+    request(
+        &home.admin(),
+        method,
+        path,
+        &[("Authorization", &bearer)],
+        "",
+    )
+}
+
+fn sign_in(home: &Home, token: &str) -> Answer {
+    show(home, token, "POST", "/admin/session")
+}
+
+/// What the address of the console holds.
+fn token_of(address: &str) -> &str {
+    let (_, token) = address.trim().split_once("/admin/console#token=").unwrap();
+    token
+}
+
+#[test]
+fn a_token_signs_in_once_whoever_else_tries() {
+    let home = Home::started();
+    let token = token(&home);
+    let answers: Vec<_> = thread::scope(|scope| {
+        let all: Vec<_> = (0..20)
+            .map(|_| scope.spawn(|| sign_in(&home, &token).status))
+            .collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert_eq!(answers.iter().filter(|status| **status == 201).count(), 1);
+    assert!(answers.iter().all(|status| [201, 401].contains(status)));
+    sign_in(&home, &token).is_problem(401, "`fullon token` prints");
+    eventually("the audit trail has both", || {
+        let log = home.log();
+        log.contains("action=\"sign_in_token\" outcome=\"accepted\"")
+            && log.contains("action=\"sign_in\" outcome=\"accepted\"")
+            && log.contains("action=\"sign_in\" outcome=\"refused\"")
+    });
+}
+
+#[test]
+fn it_does_nothing_else_and_is_written_down_nowhere() {
+    let mut home = Home::new();
+    home.set("LOG_LEVEL", "TRACE");
+    home.run(["start"]).succeeds();
+    let token = token(&home);
+    for (method, path) in [
+        ("GET", "/admin/status"),
+        ("GET", "/admin/session"),
+        ("POST", "/admin/session/token"),
+        ("POST", "/admin/stop"),
+    ] {
+        assert_eq!(show(&home, &token, method, path).status, 401, "{path}");
+    }
+    // None of that has used it up.
+    let signed_in = sign_in(&home, &token);
+    assert_eq!(signed_in.status, 201);
+    let cookie = signed_in.header("set-cookie").unwrap();
+    let cookie = cookie.split(';').next().unwrap();
+    let origin = format!("http://{}", home.admin());
+    let headers = [("Cookie", cookie), ("Origin", origin.as_str())];
+    let session = request(&home.admin(), "GET", "/admin/session", &headers[..1], "");
+    assert_eq!(session.status, 200);
+    assert_eq!(
+        session.json()["scopes"],
+        json!(["admin:read", "admin:logs", "admin:control"])
+    );
+    // A session that made itself another would last for ever.
+    let another = request(&home.admin(), "POST", "/admin/session/token", &headers, "");
+    assert_eq!(another.status, 401);
+    let out = request(&home.admin(), "DELETE", "/admin/session", &headers, "");
+    assert_eq!(out.status, 204);
+    let session = request(&home.admin(), "GET", "/admin/session", &headers[..1], "");
+    session.is_problem(401, "sign in again");
+
+    home.run(["stop"]).succeeds();
+    for entry in fs::read_dir(home.path()).unwrap().flatten() {
+        if let Ok(bytes) = fs::read(entry.path()) {
+            let is_there = bytes
+                .windows(token.len())
+                .any(|part| part == token.as_bytes());
+            assert!(!is_there, "{}", entry.path().display());
+        }
+    }
+}
+
+#[test]
+fn a_restart_forgets_it() {
+    let home = Home::started();
+    let token = token(&home);
+    home.run(["restart"]).succeeds();
+    assert_eq!(sign_in(&home, &token).status, 401);
+}
+
+#[test]
+fn the_command_line_prints_the_address_and_what_it_allows_is_chosen() {
+    let home = Home::started();
+    let printed = home.run(["console", "--scope", "admin:logs"]).succeeds();
+    let session = sign_in(&home, token_of(&printed.stdout));
+    assert_eq!(session.json()["scopes"], json!(["admin:logs"]));
+    let printed = home.run(["--json", "console"]).succeeds();
+    let value: serde_json::Value = serde_json::from_str(&printed.stdout).unwrap();
+    let address = value["address"].as_str().unwrap();
+    assert_eq!(sign_in(&home, token_of(address)).status, 201);
+
+    home.run(["stop"]).succeeds();
+    home.run(["console"])
+        .exits(1)
+        .says(&["not running", "fullon start"]);
+}
+
+#[test]
+fn the_browser_is_given_a_file_that_nobody_else_can_read() {
+    let home = Home::started();
+    let browser = home.path().join("browser");
+    let seen = home.path().join("seen");
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >{0}.arguments\nstat -c %a \"$1\" >{0}.mode\ncp \"$1\" {0}.page\n: >{0}\n",
+        seen.display()
+    );
+    fs::write(&browser, script).unwrap();
+    fs::set_permissions(&browser, fs::Permissions::from_mode(0o755)).unwrap();
+    let open = |program: &str| {
+        let mut command = home.fullon(["console", "--open"]);
+        command
+            .env("BROWSER", program)
+            .env("XDG_RUNTIME_DIR", home.path());
+        Outcome::of(&mut command).succeeds()
+    };
+    let printed = open(browser.to_str().unwrap());
+    assert!(!printed.stdout.contains("token"), "{}", printed.stdout);
+    eventually("the browser has it", || seen.exists());
+    let read = |what: &str| fs::read_to_string(seen.with_extension(what)).unwrap();
+    assert_eq!(read("mode").trim(), "600");
+    let page = read("page");
+    let (_, rest) = page.split_once("#token=").unwrap();
+    let token = &rest[..64];
+    assert!(!read("arguments").contains(token));
+    assert_eq!(sign_in(&home, token).status, 201);
+
+    // Without a browser the address is of use nevertheless.
+    let printed = open("/there/is/no/browser");
+    assert!(printed.stderr.contains("/there/is/no/browser"));
+    assert_eq!(sign_in(&home, token_of(&printed.stdout)).status, 201);
+    let left = fs::read_dir(home.path()).unwrap().flatten();
+    let left = left.filter(|entry| entry.file_name().to_string_lossy().ends_with(".html"));
+    assert_eq!(left.count(), 1);
+}
+
+#[test]
+fn the_page_and_its_parts_are_served_to_everybody_and_say_what_they_may() {
+    let home = Home::started();
+    let get = |path: &str| request(&home.admin(), "GET", path, &[], "");
+    for short in ["/", "/admin"] {
+        let answer = get(short);
+        assert_eq!(
+            (answer.status, answer.header("location")),
+            (302, Some("/admin/console"))
+        );
+    }
+    let page = get("/admin/console");
+    assert_eq!(page.status, 200);
+    let parts: Vec<_> = page
+        .body
+        .split('"')
+        .filter(|text| text.starts_with("/admin/console/"))
+        .collect();
+    assert!(parts.len() >= 3, "{parts:?}");
+    for path in parts
+        .into_iter()
+        .chain(["/admin/console", "/admin/console/log.js"])
+    {
+        let answer = get(path);
+        assert_eq!(answer.status, 200, "{path}");
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'"));
+        assert_eq!(answer.header("x-content-type-options").unwrap(), "nosniff");
+        assert_eq!(answer.header("cache-control").unwrap(), "no-store");
+    }
+    request(&home.admin(), "POST", "/admin/console", &[], "").is_problem(405, "GET");
+}
