@@ -27,7 +27,7 @@ pub use session::{Session, SignInToken};
 /// Name of the service on the wire.
 pub const SERVICE: &str = "fullon_master_api";
 /// Path of the console, below the admin API's address.
-pub const CONSOLE: &str = "/admin/console";
+pub const CONSOLE: &str = "/console";
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

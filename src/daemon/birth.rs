@@ -21,7 +21,7 @@ use super::succession::Bond;
 use super::{
     Ended, Mode, Start, StartError, Succession, configured_key, descriptors, last_exit, systemd,
 };
-use crate::api::{LastExit, Phase, VERSION, base_url};
+use crate::api::{Check, LastExit, Phase, VERSION, base_url};
 use crate::auth::{ConfiguredKeys, EndedSessions, Keyring, PreviousKey, Sessions, random_key};
 use crate::config::{InForce, LogTarget, Secret, Settings};
 use crate::health::Health;
@@ -54,6 +54,7 @@ struct Predecessor {
     instance_key: Secret,
     configured_key: Option<Secret>,
     previous_key: Option<PreviousKey>,
+    checks: Vec<Check>,
     stderr: OwnedFd,
     processes: Vec<Process>,
 }
@@ -81,6 +82,7 @@ impl Origins {
             instance_key,
             configured_key,
             previous_key,
+            checks,
             stderr,
             sockets,
             predecessors,
@@ -100,6 +102,7 @@ impl Origins {
                     secret: key.secret(),
                     counts_for: Duration::from_millis(counts_for),
                 }),
+                checks,
                 stderr,
                 processes: predecessors,
             }),
@@ -245,7 +248,7 @@ impl Birth {
         // Before anybody is served: who was would lose the connection if this failed.
         let staged_state = state.stage(pid_file.path())?;
         let shared_sockets = sockets.share().map_err(StartError::Socket)?;
-        let health = watch(&settings, &log, is_up);
+        let health = watch(&settings, &log, predecessor.as_ref());
         let reloadable = Reloadable {
             in_force: Arc::new(InForce::new(launch.origin.clone(), settings)),
             log,
@@ -462,10 +465,16 @@ fn announce(state: &State, log: &InstalledLog, announcer: &mut Option<Announcer>
     }
 }
 
-/// Health of a process that starts, and watches what it depends on.
-fn watch(settings: &Settings, log: &InstalledLog, is_up: bool) -> Arc<Health> {
+/// Health of a process that starts, and watches what it depends on. What the predecessor knows of that holds until it is
+/// known better.
+fn watch(
+    settings: &Settings,
+    log: &InstalledLog,
+    predecessor: Option<&Predecessor>,
+) -> Arc<Health> {
     let health = Arc::new(Health::new(log.health().cloned()));
-    health.depend_on(&settings.dependencies, is_up);
+    let known = predecessor.map_or(&[][..], |predecessor| &predecessor.checks);
+    health.depend_on(&settings.dependencies, known, predecessor.is_some());
     health
 }
 

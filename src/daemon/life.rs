@@ -205,6 +205,7 @@ impl Life {
             };
             match request {
                 Request::Stop(stop) => {
+                    self.reloadable.health.enter(Phase::Draining);
                     meanwhile.stop(stop);
                     abort.cancel();
                 }

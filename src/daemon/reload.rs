@@ -79,7 +79,7 @@ impl Reloadable {
         let mut done = self.in_force.adopt(settings);
         let settings = self.in_force.settings();
         // The service is up as far as anybody knows.
-        self.health.depend_on(&settings.dependencies, true);
+        self.health.depend_on(&settings.dependencies, &[], true);
         if self.keys.change(&key, grace) {
             note_secret(&mut done);
             done.previous_key_counts_until = (!grace.is_zero())

@@ -30,7 +30,7 @@ struct Known {
     changed: Instant,
     /// Failures since the last answer.
     failures: u32,
-    /// Whether a probe has ended since the settings are in force.
+    /// Whether what is known comes from probes with the settings in force.
     is_asked: bool,
     turn: Turn,
     last_error: Option<String>,
@@ -90,26 +90,47 @@ impl Dependency {
         }
     }
 
+    /// One of which another process knew this.
+    pub fn known(name: &'static str, check: &Check) -> Self {
+        let new = Self::new(name);
+        let mut known = new.lock();
+        known.state = check.state;
+        known.is_asked = check.state == CheckState::Up;
+        known.last_error.clone_from(&check.last_error);
+        known.latency = check
+            .latency_ms
+            .and_then(|latency| Duration::try_from_secs_f64(latency / 1e3).ok());
+        let since = check.since.as_deref().and_then(|since| since.parse().ok());
+        if let Some(since) = since {
+            let lasts = Timestamp::now().duration_since(since).unsigned_abs();
+            known.since = since;
+            known.changed = known.changed.checked_sub(lasts).unwrap_or(known.changed);
+        }
+        drop(known);
+        new
+    }
+
     pub fn name(&self) -> &'static str {
         self.name
     }
 
     pub fn state(&self) -> CheckState {
-        self.known().state
+        self.lock().state
     }
 
-    /// From now on only the word of the new turn counts, and its first at once. What was known stays until then.
-    pub fn next_turn(&self) -> Turn {
-        let mut known = self.known();
+    /// From now on only the word of the new turn counts. What was known stays until then; unless it is of the same settings,
+    /// the first word counts at once.
+    pub fn next_turn(&self, is_same: bool) -> Turn {
+        let mut known = self.lock();
         known.turn = Turn(known.turn.0 + 1);
-        known.is_asked = false;
+        known.is_asked &= is_same;
         known.failures = 0;
         known.turn
     }
 
     /// Notes what became of a probe, and tells what that changes.
     pub fn note(&self, turn: Turn, outcome: Result<Duration, &Failure>) -> Change {
-        let mut known = self.known();
+        let mut known = self.lock();
         if known.turn != turn {
             return Change::None;
         }
@@ -149,7 +170,7 @@ impl Dependency {
     }
 
     pub fn check(&self) -> Check {
-        let known = self.known();
+        let known = self.lock();
         Check {
             name: self.name.into(),
             state: known.state,
@@ -162,7 +183,7 @@ impl Dependency {
     }
 
     pub fn figures(&self) -> DependencyFigures {
-        let known = self.known();
+        let known = self.lock();
         DependencyFigures {
             name: self.name,
             state: known.state,
@@ -173,7 +194,7 @@ impl Dependency {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -202,7 +223,7 @@ mod tests {
     #[test]
     fn the_first_word_counts_at_once_and_later_one_failure_is_forgiven() {
         let dependency = Dependency::new("it");
-        let turn = dependency.next_turn();
+        let turn = dependency.next_turn(true);
         assert_eq!(dependency.state(), CheckState::Unknown);
         let down = |change| matches!(change, Change::Down { .. });
         assert!(down(dependency.note(turn, Err(&LATE))));
@@ -226,15 +247,36 @@ mod tests {
     #[test]
     fn other_settings_leave_the_state_until_they_are_tried_and_then_count_at_once() {
         let dependency = Dependency::new("it");
-        let old = dependency.next_turn();
+        let old = dependency.next_turn(true);
         dependency.note(old, Ok(QUICK));
-        let new = dependency.next_turn();
+        let new = dependency.next_turn(false);
         assert_eq!(dependency.note(old, Err(&LATE)), Change::None);
         assert_eq!(dependency.note(old, Err(&LATE)), Change::None);
         assert_eq!(dependency.state(), CheckState::Up);
         assert!(matches!(
             dependency.note(new, Err(&LATE)),
             Change::Down { .. }
+        ));
+    }
+
+    #[test]
+    fn what_another_process_knew_goes_on() {
+        let before = Dependency::new("it");
+        let turn = before.next_turn(true);
+        before.note(turn, Ok(QUICK));
+        let after = Dependency::known("it", &before.check());
+        assert_eq!(after.check(), before.check());
+        let turn = after.next_turn(true);
+        assert_eq!(after.note(turn, Err(&LATE)), Change::None);
+        assert!(matches!(after.note(turn, Err(&LATE)), Change::Down { .. }));
+
+        let again = Dependency::known("it", &after.check());
+        assert_eq!(again.check(), after.check());
+        let turn = again.next_turn(true);
+        assert_eq!(again.note(turn, Err(&LATE)), Change::None);
+        assert!(matches!(
+            again.note(turn, Ok(QUICK)),
+            Change::Up { down_for: Some(_) }
         ));
     }
 }

@@ -28,7 +28,7 @@ use watched::Watched;
 pub struct Health {
     /// A [`Phase`]. Every probe reads it, so it is no lock.
     phase: AtomicU8,
-    /// Whether a successor serves while this process drains: then the service is as well as before.
+    /// Whether a successor serves while this process drains: then the service is as ready as before.
     is_replaced: AtomicBool,
     log: Option<Arc<LogHealth>>,
     dependencies: Arc<Watched>,
@@ -53,10 +53,11 @@ impl Health {
     }
 
     /// Watches what the settings name, from now on and nothing else. Who is watched already with the same settings is left
-    /// alone. Until its first answer a new one counts as `are_presumed_up` says: as up where the service is up already for
-    /// those who use it. Must be called within a tokio runtime.
-    pub fn depend_on(&self, settings: &DependencySettings, are_presumed_up: bool) {
-        self.dependencies.watch(settings, are_presumed_up);
+    /// alone. What is `known` of a new one holds until it is known better; of whom nothing is known counts as
+    /// `are_presumed_up` says until its first answer: as up where the service is up already for those who use it. Must be
+    /// called within a tokio runtime.
+    pub fn depend_on(&self, settings: &DependencySettings, known: &[Check], are_presumed_up: bool) {
+        self.dependencies.watch(settings, known, are_presumed_up);
     }
 
     /// Asks no dependency any more.
@@ -94,8 +95,8 @@ impl Health {
     /// Whether requests should be sent here. A log that cannot be written does not stop the service.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        (self.phase() == Phase::Ready && self.dependencies.are_up())
-            || self.is_replaced.load(Ordering::Acquire)
+        let is_served = self.phase() == Phase::Ready || self.is_replaced.load(Ordering::Acquire);
+        is_served && self.dependencies.are_up()
     }
 
     /// The answer of `/health`.
@@ -122,10 +123,16 @@ impl Health {
         }
     }
 
-    /// What the service depends on.
+    /// What is known of each dependency.
+    #[must_use]
+    pub fn dependency_checks(&self) -> Vec<Check> {
+        self.dependencies.checks()
+    }
+
+    /// What the service depends on, and its log.
     #[must_use]
     pub fn checks(&self) -> Vec<Check> {
-        let mut checks = self.dependencies.checks();
+        let mut checks = self.dependency_checks();
         checks.extend(self.log.as_deref().map(|log| {
             let last_error = log.failure();
             Check {

@@ -54,25 +54,30 @@ impl Watched {
 
     /// Watches those that the settings name, and none else. One whose settings are as before is left alone; of one whose
     /// settings are others, what was known stays until its first answer. Must be called within a tokio runtime.
-    pub fn watch(self: &Arc<Self>, settings: &DependencySettings, are_presumed_up: bool) {
+    pub fn watch(
+        self: &Arc<Self>,
+        settings: &DependencySettings,
+        known: &[Check],
+        are_presumed_up: bool,
+    ) {
         let postgres = settings.database.clone().map(Target::Postgres);
         let redis = settings.redis.clone().map(Target::Redis);
         let wanted = [("postgresql", postgres), ("redis", redis)];
         let mut each = self.each();
         let mut before = std::mem::take(&mut *each);
         for (name, target) in wanted {
-            let known = before
+            let watched = before
                 .iter()
                 .position(|watch| watch.dependency.name() == name)
                 .map(|at| before.remove(at));
             let Some(target) = target else {
                 // Its last word may be on its way.
-                if let Some(watch) = known {
-                    watch.dependency.next_turn();
+                if let Some(watch) = watched {
+                    watch.dependency.next_turn(false);
                 }
                 continue;
             };
-            each.push(match known {
+            each.push(match watched {
                 Some(watch)
                     if watch.target == target
                         && watch.pace == settings.pace
@@ -83,12 +88,19 @@ impl Watched {
                 Some(watch) => {
                     let is_presumed_up = watch.is_presumed_up;
                     let dependency = Arc::clone(&watch.dependency);
+                    let turn = dependency.next_turn(watch.target == target);
                     drop(watch);
-                    self.begin(dependency, target, settings.pace, is_presumed_up)
+                    self.begin(dependency, turn, target, settings.pace, is_presumed_up)
                 }
                 None => {
-                    let dependency = Arc::new(Dependency::new(name));
-                    self.begin(dependency, target, settings.pace, are_presumed_up)
+                    let known = known.iter().find(|check| check.name == name);
+                    let dependency = known.map_or_else(
+                        || Dependency::new(name),
+                        |check| Dependency::known(name, check),
+                    );
+                    let turn = dependency.next_turn(true);
+                    let dependency = Arc::new(dependency);
+                    self.begin(dependency, turn, target, settings.pace, are_presumed_up)
                 }
             });
         }
@@ -98,7 +110,7 @@ impl Watched {
     /// Asks nobody any more. What was known stays.
     pub fn stop(&self) {
         for watch in self.each().iter_mut() {
-            watch.dependency.next_turn();
+            watch.dependency.next_turn(true);
             watch.task = None;
         }
     }
@@ -117,11 +129,11 @@ impl Watched {
     fn begin(
         self: &Arc<Self>,
         dependency: Arc<Dependency>,
+        turn: Turn,
         target: Target,
         pace: Pace,
         is_presumed_up: bool,
     ) -> Watch {
-        let turn = dependency.next_turn();
         let (all, its) = (Arc::clone(self), Arc::clone(&dependency));
         let tell = move |outcome: Result<_, &Failure>| all.note(&its, turn, outcome);
         let task = tokio::spawn(prober::run(target.clone(), pace, tell));

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process::Process;
 use super::state_file::StoredKey;
+use crate::api::Check;
 
 /// Changes when the two sides would misunderstand each other.
 const PROTOCOL: u32 = 1;
@@ -79,6 +80,8 @@ pub struct Inheritance {
     pub configured_key: Option<StoredKey>,
     /// The one before, and how many milliseconds it still counts.
     pub previous_key: Option<(StoredKey, u64)>,
+    /// What is known of the services that it depends on.
+    pub checks: Vec<Check>,
     /// Where errors go until there is a log.
     pub stderr: OwnedFd,
     /// The listening sockets.
@@ -97,6 +100,8 @@ struct Text {
     instance_key: StoredKey,
     configured_key: Option<StoredKey>,
     previous_key: Option<(StoredKey, u64)>,
+    #[serde(default)]
+    checks: Vec<Check>,
     sockets: Vec<(Role, Option<SocketAddr>)>,
     predecessors: Vec<u32>,
 }
@@ -135,6 +140,7 @@ impl Inheritance {
             instance_key: self.instance_key.clone(),
             configured_key: self.configured_key.clone(),
             previous_key: self.previous_key.clone(),
+            checks: self.checks.clone(),
             sockets: self
                 .sockets
                 .iter()
@@ -229,6 +235,7 @@ impl Inheritance {
             instance_key: text.instance_key,
             configured_key: text.configured_key,
             previous_key: text.previous_key,
+            checks: text.checks,
             stderr,
             sockets,
             predecessors,
@@ -257,6 +264,7 @@ mod tests {
             instance_key: StoredKey::new("k"),
             configured_key: Some(StoredKey::new("c")),
             previous_key: Some((StoredKey::new("p"), 5)),
+            checks: Vec::new(),
             stderr: file.try_clone().unwrap().into(),
             sockets: vec![InheritedSocket {
                 role: Role::Admin,

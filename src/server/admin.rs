@@ -337,7 +337,10 @@ impl AdminApi {
             subject: caller.claims.subject,
             timeout,
         });
-        if context.orders.send(order).await.is_err() {
+        if context.orders.send(order).await.is_ok() {
+            // Before anybody reads the answer, and also while a successor is waited for that will not be.
+            context.health.enter(Phase::Draining);
+        } else {
             // Nobody takes orders any more once it drains: because it stops already, or was replaced.
             refuse_unless_in_charge(context)?;
         }

@@ -18,7 +18,7 @@ type File = (&'static str, &'static str, &'static [u8]);
 macro_rules! file {
     ($kind:expr, $name:literal) => {
         (
-            concat!("/admin/console/", $name),
+            concat!("/console/", $name),
             $kind,
             include_bytes!(concat!("../console/", $name)),
         )

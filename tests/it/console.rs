@@ -56,7 +56,7 @@ impl Console {
     fn address(&self) -> String {
         let printed = self.home.run(["console"]).succeeds();
         let address = printed.stdout.trim().to_owned();
-        assert!(address.contains("/admin/console#token="), "{address}");
+        assert!(address.contains("/console#token="), "{address}");
         address
     }
 

@@ -14,7 +14,7 @@ fn token(home: &Home) -> String {
     assert_eq!(made.status, 201, "{made:#?}");
     let made = made.json();
     assert_eq!(made["expires_in_seconds"], 60);
-    let console = format!("http://{}/admin/console", home.admin());
+    let console = format!("http://{}/console", home.admin());
     assert_eq!(made["console"], console);
     made["token"].as_str().unwrap().to_owned()
 }
@@ -36,7 +36,7 @@ fn sign_in(home: &Home, token: &str) -> Answer {
 
 /// What the address of the console holds.
 fn token_of(address: &str) -> &str {
-    let (_, token) = address.trim().split_once("/admin/console#token=").unwrap();
+    let (_, token) = address.trim().split_once("/console#token=").unwrap();
     token
 }
 
@@ -178,21 +178,18 @@ fn the_page_and_its_parts_are_served_to_everybody_and_say_what_they_may() {
         let answer = get(short);
         assert_eq!(
             (answer.status, answer.header("location")),
-            (302, Some("/admin/console"))
+            (302, Some("/console"))
         );
     }
-    let page = get("/admin/console");
+    let page = get("/console");
     assert_eq!(page.status, 200);
     let parts: Vec<_> = page
         .body
         .split('"')
-        .filter(|text| text.starts_with("/admin/console/"))
+        .filter(|text| text.starts_with("/console/"))
         .collect();
     assert!(parts.len() >= 3, "{parts:?}");
-    for path in parts
-        .into_iter()
-        .chain(["/admin/console", "/admin/console/log.js"])
-    {
+    for path in parts.into_iter().chain(["/console", "/console/log.js"]) {
         let answer = get(path);
         assert_eq!(answer.status, 200, "{path}");
         let policy = answer.header("content-security-policy").unwrap();
@@ -200,5 +197,7 @@ fn the_page_and_its_parts_are_served_to_everybody_and_say_what_they_may() {
         assert_eq!(answer.header("x-content-type-options").unwrap(), "nosniff");
         assert_eq!(answer.header("cache-control").unwrap(), "no-store");
     }
-    request(&home.admin(), "POST", "/admin/console", &[], "").is_problem(405, "GET");
+    let posted = request(&home.admin(), "POST", "/console", &[], "");
+    posted.is_problem(405, "/console");
+    assert_eq!(posted.header("allow"), Some("GET, HEAD"));
 }

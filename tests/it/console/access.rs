@@ -38,7 +38,7 @@ fn it_breaks_no_rule_in_any_look_or_state() {
         return;
     }
     let console = Console::closed();
-    let page = format!("http://{}/admin/console", console.home.admin());
+    let page = format!("http://{}/console", console.home.admin());
     for (width, height) in [(1280, 900), (360, 780)] {
         for scheme in ["light", "dark"] {
             let look = format!("{scheme}, {width} wide");
