@@ -4,16 +4,8 @@ use std::env::var;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = fullon_operate::with_token(&var("FULLON_ADMIN")?, &var("FULLON_TOKEN")?)?;
     println!("{}", client.get_status().send().await?.pid);
-    for entry in &client
-        .get_logs()
-        .lines(3)
-        .level("info")
-        .send()
-        .await?
-        .entries
-    {
-        println!("{}", entry.line);
-    }
+    let page = client.get_logs().lines(3).level("info").send().await?;
+    page.entries.iter().for_each(|e| println!("{}", e.line));
     println!("{}", client.restart().send().await?.pid);
     Ok(())
 }
