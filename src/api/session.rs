@@ -17,10 +17,8 @@ pub struct Session {
 /// Answer of `POST /admin/session/token`.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct SignInToken {
-    /// Signs in once, as a bearer token of `POST /admin/session`.
+    /// Signs in once: as a bearer token of `POST /admin/session`, or in the console's address as `/console#token=TOKEN`.
     pub token: String,
     /// How long it counts, in seconds.
     pub expires_in_seconds: u64,
-    /// Address of the console, to which it is added as `#token=TOKEN`.
-    pub console: String,
 }

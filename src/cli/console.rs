@@ -15,7 +15,7 @@ use crate::auth::Scopes;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Open it in the browser: $BROWSER, or xdg-open
+    /// Open it in the browser, too: $BROWSER, or xdg-open
     #[arg(long)]
     open: bool,
     /// What may be done with it, out of admin:read, admin:logs, admin:control
@@ -27,24 +27,15 @@ pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result 
     let control = context.control()?;
     let (address, given) =
         block_on(control.console(arguments.scope))?.map_err(anyhow::Error::from)?;
-    if arguments.open {
-        match open(&address) {
-            Ok(()) => {
-                output.line(&given.console)?;
-                return output.value(&json!({ "opened": given.console }));
-            }
-            Err(error) => notice(&format!("no browser could be opened: {error}")),
-        }
-    }
+    let seconds = given.expires_in_seconds;
     output.line(&address)?;
-    notice(&format!(
-        "It signs in once, within {} s",
-        given.expires_in_seconds
-    ));
-    output.value(&json!({
-        "address": address,
-        "expires_in_seconds": given.expires_in_seconds,
-    }))
+    notice(&format!("It signs in once, within {seconds} s"));
+    if arguments.open
+        && let Err(error) = open(&address)
+    {
+        notice(&format!("no browser could be opened: {error}"));
+    }
+    output.value(&json!({ "address": address, "expires_in_seconds": seconds }))
 }
 
 /// Opens the address by a file that only this user can read: everybody sees the arguments of a program.

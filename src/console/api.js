@@ -16,20 +16,24 @@ export class Unreachable extends Error {
   }
 }
 
-// Kept by the browser, so that the log view knows the requests of all its windows. Nobody else does: a stranger cannot hide.
-const KEY = 'fullon-console';
-const page = (() => {
-  const random = () => 'console-' + [...crypto.getRandomValues(new Uint8Array(9))].map(byte => byte.toString(36)).join('');
+/** What the browser keeps under a name, if it keeps anything. */
+export function kept(name, value) {
   try {
-    return localStorage[KEY] ||= random();
+    if (value === null) localStorage.removeItem(name);
+    else if (value !== undefined) localStorage[name] = value;
+    return localStorage[name] ?? value;
   } catch {
-    return random();
+    return value;
   }
-})();
+}
+
+// The same for all windows of a browser, so that the log view knows the requests of each.
+const KEY = 'fullon-console';
+const page = kept(KEY) ?? kept(KEY, 'console-' + [...crypto.getRandomValues(new Uint8Array(9))].map(byte => byte.toString(36)).join(''));
 let count = 0;
 
-/** Whether a line of the log tells of a request of this page. */
-export const isOwn = line => line.includes(page) && line.includes('request_id');
+/** Whether an entry of the log tells of a request of this page. What was changed by it does not count. */
+export const isOwn = ({ target, line }) => target === 'access' && line.includes(page) && /server"?[=:]"admin"/.test(line);
 
 /** The answer, or Refused, or Unreachable. `timeout` is in milliseconds. */
 export async function request(method, path, { body, token, timeout = 10_000 } = {}) {

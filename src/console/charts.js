@@ -1,6 +1,12 @@
 // Figures of the daemon over the last minutes, out of its metrics, and their charts.
 
+import { $, make } from './dom.js';
+
+/** The time that a chart shows, at most and at least. */
 const SPAN = 5 * 60_000;
+const LEAST = 60_000;
+/** Between two points of a line: a hidden page may do something once a minute. */
+const LONGEST = 90_000;
 const KEPT = 'fullon-points';
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -70,8 +76,8 @@ const CHARTS = [
   { title: 'Followers', note: 'of the log', series: [['followers', '']], show: value => number(value), most: 2 },
 ];
 
-function element(name, attributes = {}, ...children) {
-  const made = ['svg', 'path', 'line'].includes(name) ? document.createElementNS(SVG, name) : document.createElement(name);
+function shape(name, attributes, ...children) {
+  const made = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   made.append(...children);
   return made;
@@ -83,22 +89,20 @@ export class Charts {
     try {
       const kept = JSON.parse(sessionStorage[KEPT] ?? '[]');
       this.points = kept.filter(point => point.at > Date.now() - SPAN);
-    } catch { /* What was kept is of no use. */ }
+    } catch { /* It is of no use. */ }
     addEventListener('pagehide', () => {
       try {
         sessionStorage[KEPT] = JSON.stringify(this.points);
-      } catch { /* There is no room: then the charts begin anew. */ }
+      } catch { /* There is no room. */ }
     });
     this.charts = CHARTS.map(chart => {
-      const value = element('output', { class: 'value' });
-      const paths = chart.series.map(([name]) => element('path', { class: name }));
-      const marker = element('line', { class: 'marker', y1: 0, y2: 100, x1: -9, x2: -9 });
-      const svg = element('svg', { viewBox: '0 0 300 100', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, ...paths, marker);
-      const most = element('span', { class: 'most' });
-      value.setAttribute('aria-live', 'off');
-      box.append(element('figure', {},
-        element('figcaption', {}, element('strong', {}, chart.title), ' ', element('span', { class: 'note' }, chart.note), value),
-        svg, most));
+      const value = make('output', { className: 'value', ariaLive: 'off' });
+      const paths = chart.series.map(([name]) => shape('path', { class: name }));
+      const marker = shape('line', { class: 'marker', y1: 0, y2: 100, x1: -9, x2: -9 });
+      const svg = shape('svg', { viewBox: '0 0 300 100', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, ...paths, marker);
+      const most = make('span', { className: 'most' });
+      const caption = make('figcaption', {}, make('strong', {}, chart.title), ' ', make('span', { className: 'note' }, chart.note), value);
+      box.append(make('figure', {}, caption, svg, most));
       const drawn = { ...chart, value, paths, svg, mostLabel: most, marker };
       svg.addEventListener('pointermove', event => this.point(drawn, event.offsetX / svg.clientWidth));
       svg.addEventListener('pointerleave', () => this.point(drawn, null));
@@ -111,7 +115,7 @@ export class Charts {
   add(now) {
     const last = this.last;
     this.last = now;
-    const isSame = last && last.started === now.started && now.at - last.at < 20_000;
+    const isSame = last && last.started === now.started && now.at > last.at && now.at - last.at < LONGEST;
     if (!isSame) {
       // A line that is drawn across would claim to know.
       this.points.push({ at: now.at });
@@ -132,10 +136,17 @@ export class Charts {
     this.draw();
   }
 
+  forget() {
+    this.points = [];
+  }
+
   draw() {
     const now = Date.now();
-    const begin = now - SPAN;
-    while (this.points.length && this.points[0].at < begin) this.points.shift();
+    while (this.points.length && this.points[0].at < now - SPAN) this.points.shift();
+    const span = this.span = Math.max(LEAST, now - (this.points[0]?.at ?? now));
+    const minutes = Math.ceil(span / 60_000);
+    const title = minutes > 1 ? `The last ${minutes} minutes` : 'The last minute';
+    if ($('charts-title').textContent !== title) $('charts-title').textContent = title;
     for (const chart of this.charts) {
       const values = this.points.flatMap(point => chart.series.map(([name]) => point[name]).filter(value => value != null));
       const most = Math.max(chart.most ?? 0, ...values) * 1.1 || 1;
@@ -148,7 +159,7 @@ export class Charts {
             isDrawn = false;
             continue;
           }
-          const x = (300 * (point.at - begin) / SPAN).toFixed(1);
+          const x = (300 * (1 - (now - point.at) / span)).toFixed(1);
           path += `${isDrawn ? 'L' : 'M'}${x} ${(98 - 96 * value / most).toFixed(1)}`;
           isDrawn = true;
         }
@@ -161,7 +172,7 @@ export class Charts {
   /** Tells of the moment at this share of the width, or of now. */
   point(chart, share) {
     chart.pointed = share;
-    const at = share == null ? null : Date.now() - SPAN * (1 - share);
+    const at = share == null ? null : Date.now() - this.span * (1 - share);
     const nearest = at && this.points.reduce((best, point) => !best || Math.abs(point.at - at) < Math.abs(best.at - at) ? point : best, null);
     const x = share == null ? -9 : 300 * share;
     chart.marker.setAttribute('x1', x);

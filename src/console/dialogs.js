@@ -1,43 +1,47 @@
 // What asks before it is done, and tells what became of it.
 
 import { Refused, Unreachable, get, request, withQuery } from './api.js';
+import { $, make } from './dom.js';
 
-const $ = id => document.getElementById(id);
+/** How often it has asked. */
+let asked = 0;
 
-function make(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
-
-/** Asks. `run` does what was confirmed; it is given `step`, and what it throws is shown. */
-function ask({ title, body, confirm, isDangerous, run }) {
+/** Asks. `run` does what was confirmed, also when the dialog is closed meanwhile; then `notice` is told what it throws. */
+function ask({ title, body, confirm, isDangerous, run, notice }) {
   const dialog = $('dialog');
+  const number = ++asked;
+  const isShown = () => dialog.open && number === asked;
+  const [button, cancel] = [$('dialog-confirm'), $('dialog-cancel')];
+  let steps = make('ol');
   $('dialog-title').textContent = title;
   $('dialog-body').replaceChildren(...body);
   $('dialog-steps').replaceChildren();
   $('dialog-error').textContent = '';
-  $('dialog-cancel').textContent = 'Cancel';
-  const button = $('dialog-confirm');
+  cancel.textContent = 'Cancel';
+  cancel.onclick = () => dialog.close();
   button.textContent = confirm;
   button.className = isDangerous ? 'danger' : 'primary';
   button.hidden = button.disabled = false;
   const step = text => {
     const item = make('li', { textContent: text });
-    $('dialog-steps').append(item);
+    steps.append(item);
+    if (isShown()) $('dialog-steps').replaceChildren(steps);
     return later => { item.textContent = later; };
   };
-  button.onclick = async () => {
-    if (![...dialog.querySelectorAll('input, select')].every(field => field.reportValidity())) return;
+  dialog.querySelector('form').onsubmit = async event => {
+    event.preventDefault();
+    if (button.disabled) return;
     button.disabled = true;
+    cancel.textContent = 'Close';
     $('dialog-error').textContent = '';
-    $('dialog-steps').replaceChildren();
+    steps = make('ol');
     try {
-      await run(step);
+      await run(step, isShown);
+      if (!isShown()) return;
       button.hidden = true;
-      $('dialog-cancel').textContent = 'Close';
-      $('dialog-cancel').focus();
+      cancel.focus();
     } catch (error) {
+      if (!isShown()) return notice(`${title} ${explain(error).map(part => part.textContent ?? part).join(' ')}`);
       $('dialog-error').replaceChildren(...explain(error));
       button.disabled = false;
       button.focus();
@@ -54,11 +58,13 @@ function explain(error) {
   return ['Nothing was changed. What is wrong:', make('ul', {}, ...list)];
 }
 
-const paragraph = (...children) => make('p', {}, ...children);
+const paragraph = text => make('p', {}, text);
 
-/** Each is called with what is to be done once something has changed. */
-export function logLevel({ done }) {
+/** Each is called with `done`, what is to be done once something has changed. */
+export function logLevel({ done, notice }, status) {
   const level = make('select', {}, ...['error', 'warn', 'info', 'debug', 'trace', 'off'].map(name => make('option', { textContent: name })));
+  const is = status?.log_level.toLowerCase();
+  if ([...level.options].some(option => option.value === is)) level.value = is;
   const other = make('input', { type: 'text', placeholder: 'such as info,hyper=debug', autocomplete: 'off', spellcheck: false });
   const minutes = make('input', { type: 'number', min: 0, max: 1440, value: 15, required: true });
   const now = make('p', { textContent: 'Asking what is logged now …' });
@@ -68,7 +74,6 @@ export function logLevel({ done }) {
     now.textContent = is.level === is.configured_level
       ? `Logged is ${is.level}, as LOG_LEVEL says.`
       : `Logged is ${is.level}${reverts}; LOG_LEVEL says ${is.configured_level}.`;
-    if ([...level.options].some(option => option.value === is.level.toLowerCase())) level.value = is.level.toLowerCase();
   }, error => { now.textContent = error.message; });
   ask({
     title: 'Log more or less',
@@ -77,6 +82,7 @@ export function logLevel({ done }) {
       make('label', {}, 'or a filter ', other),
       make('label', {}, 'Back to LOG_LEVEL after this many minutes; 0 is never by itself ', minutes)],
     confirm: 'Set',
+    notice,
     run: async step => {
       const seconds = Number(minutes.value) * 60;
       const body = { level: other.value.trim() || level.value, ...(seconds && { revert_after_seconds: seconds }) };
@@ -89,11 +95,12 @@ export function logLevel({ done }) {
 
 const change = ({ name, from, to }) => `${name}: ${from ?? 'not set'} → ${to ?? 'not set'}`;
 
-export function reload({ done }) {
+export function reload({ done, notice }) {
   ask({
     title: 'Read the settings again?',
     body: [paragraph('The settings are checked first; if something is wrong with them, nothing changes. Connections stay. The log file is opened anew.')],
     confirm: 'Reload',
+    notice,
     run: async step => {
       const { changed, needs_restart } = await request('POST', '/admin/reload', { timeout: 60_000 });
       if (!changed.length && !needs_restart.length) step('Done. No setting was edited.');
@@ -104,43 +111,54 @@ export function reload({ done }) {
   });
 }
 
-export function restart({ done, pid }) {
+/** With these the daemon says that a successor did not take over. */
+const FAILED = [422, 500, 504];
+
+export function restart({ done, notice }, status) {
   ask({
     title: 'Replace the daemon?',
     body: [paragraph('A successor is started with the program and the settings that are on disk now, and takes over. No request is refused or lost. If it does not serve, this one goes on.')],
     confirm: 'Restart',
-    run: async step => {
+    notice,
+    run: async (step, isShown) => {
       const begun = Date.now();
       const first = step('The successor is starting …');
       let is;
       try {
         is = await request('POST', '/admin/restart', { timeout: 120_000 });
       } catch (error) {
-        first(`The successor did not take over; process ${pid ?? ''} goes on.`);
+        first(FAILED.includes(error.status) ? 'The successor did not take over; the daemon goes on as before.' : 'Not restarted, as far as is known.');
         throw error;
       }
       first(`The successor serves: process ${is.pid}, generation ${is.generation}, after ${((Date.now() - begun) / 1000).toFixed(1)} s.`);
+      if (status && is.admin !== status.admin) {
+        const text = `The admin API is at ${is.admin} now, and not here: \`fullon console\` prints the new address.`;
+        step(text);
+        return notice(text);
+      }
       const last = step(`Process ${is.old_pid} finishes the requests that it has …`);
       done();
-      await drained(begun).then(
-        isOver => last(isOver ? `Process ${is.old_pid} has finished.` : `Process ${is.old_pid} still has requests; its log tells when it is done.`),
-        () => last(`Process ${is.old_pid} finishes the requests that it has; its log tells when it is done.`),
+      drained(isShown).then(
+        isOver => last(isOver ? `Process ${is.old_pid} has finished.` : `Process ${is.old_pid} has not said yet that it has finished.`),
+        () => last(`Process ${is.old_pid} finishes the requests that it has. Its log tells when it is done.`),
       );
     },
   });
 }
 
 /** Whether the process that was replaced has said that it is done. */
-async function drained(since) {
-  for (let tries = 0; tries < 20; tries++) {
-    const page = await get(withQuery('/admin/logs', { lines: 20, contains: 'drained', since: new Date(since - 1000).toISOString() }));
+async function drained(isShown) {
+  // By the clock of the daemon.
+  const { started_at: since } = await get('/admin/status');
+  for (let tries = 0; tries < 120 && isShown(); tries++) {
+    const page = await get(withQuery('/admin/logs', { lines: 20, contains: 'drained', since }));
     if (page.entries.some(entry => entry.message === 'drained')) return true;
     await new Promise(resolve => setTimeout(resolve, 500));
   }
   return false;
 }
 
-export function stop({ done }) {
+export function stop({ done, notice }) {
   ask({
     title: 'Stop the daemon?',
     body: [
@@ -149,6 +167,7 @@ export function stop({ done }) {
     ],
     confirm: 'Stop the service',
     isDangerous: true,
+    notice,
     run: async step => {
       const is = await request('POST', '/admin/stop');
       const requests = is.in_flight === 1 ? '1 request' : `${is.in_flight} requests`;

@@ -1,60 +1,71 @@
 // The console: signs in, asks the daemon again and again, and says when it does not answer.
 
-import { Refused, Unreachable, get, request } from './api.js';
+import { Refused, Unreachable, get, kept, request } from './api.js';
 import { Charts, parse, summary } from './charts.js';
 import * as dialogs from './dialogs.js';
+import { $ } from './dom.js';
 import { LogView } from './log.js';
 import { Audit, duration, headline, show, showSettings } from './panels.js';
 
+/** How often the daemon is asked, by a hidden page, and for its whole state when nothing has changed: milliseconds. */
 const POLL = 2000;
-/** How often the whole state is asked for when nothing seems to have changed. */
+const POLL_HIDDEN = 10_000;
 const REFRESH = 30_000;
+const SIGNED_IN = 'fullon-signed-in';
 
-const $ = id => document.getElementById(id);
 const audit = new Audit();
 const charts = new Charts($('figures'));
 const log = new LogView({ onRefused: checkSession, onEnd: ended });
 
+/** Of the address, until it is traded. */
+let token = null;
+let hasSignedIn = Boolean(kept(SIGNED_IN));
 let session = null;
-/** The last state, and what of it is seen in the figures. */
+/** The last state, what of it the figures tell, and when it was asked for. */
 let status = null;
 let seen = '';
 let asked = 0;
+let started = null;
 let isStopped = false;
 let lostAt = null;
 
 function notice(text, isBad = true) {
   const box = $('notice');
+  delete box.dataset.passes;
   if (box.textContent === text) return;
   box.textContent = text;
   box.className = isBad ? 'bad' : '';
 }
 
-/** Trades the token of the address for a session, or takes the one that there is. */
 async function signIn() {
-  const token = new URLSearchParams(location.hash.slice(1)).get('token');
-  // It is of no use any more, and should not be seen.
-  if (token) history.replaceState(null, '', location.pathname);
+  const given = new URLSearchParams(location.hash.slice(1)).get('token');
+  if (given) {
+    token = given;
+    history.replaceState(null, '', location.pathname);
+  }
   let refused = '';
   if (token) {
     try {
       await request('POST', '/admin/session', { token });
+      hasSignedIn = true;
+      kept(SIGNED_IN, 'yes');
     } catch (error) {
       if (error instanceof Unreachable) throw error;
       refused = error.status === 401
         ? 'This address was used before, or is older than a minute. `fullon console` prints a new one.'
         : error.message;
     }
+    token = null;
   }
   try {
+    if (!hasSignedIn) throw new Refused(401, {});
     begin(await get('/admin/session'));
-    notice(refused, true);
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
+    if (error.status !== 401) throw error;
     if (session) ended('signed_out');
-    else signedOut();
-    if (refused) notice(refused);
+    else if ($('content').hidden) signedOut();
   }
+  if (refused) notice(refused);
 }
 
 function may(scope) {
@@ -72,43 +83,36 @@ function begin(is) {
   const isIdle = !may('admin:control');
   for (const button of $('actions').children) button.disabled = isIdle;
   $('may-not').hidden = !isIdle;
-  seen = '';
-  poll();
-  if (may('admin:logs')) log.connect();
-  else log.say('This session may not read the log: it lacks admin:logs.');
+  soon();
+  if (may('admin:logs')) log.open();
+  else log.close('This session may not read the log: it lacks admin:logs.');
 }
 
 function signedOut() {
-  session = null;
+  kept(SIGNED_IN, null);
+  notice('');
   document.body.dataset.session = 'none';
   $('signed-out').hidden = false;
-  $('content').hidden = true;
-  $('sign-out').hidden = true;
-  $('who').textContent = '';
-  document.title = 'Fullon console';
 }
 
 /** The daemon ended the stream, or refuses the session. What is in the page stays. */
 function ended(reason) {
-  if (reason === 'restarting') return refresh();
-  if (reason !== 'signed_out' || !session) return;
+  if (reason !== 'signed_out') return soon();
+  if (!session) return;
   session = null;
-  log.stop();
   document.body.dataset.session = 'ended';
   $('sign-out').hidden = true;
   for (const button of $('actions').children) button.disabled = true;
-  log.say('The session has ended');
+  log.close('The session has ended');
   say('unknown', 'The session has ended', 'What is shown is of before.');
   notice('The session has ended. Run `fullon console`, and open its address here: this page goes on where it was.');
 }
 
-/** Asks whether the session still counts, when something was refused. */
 async function checkSession() {
-  if (!session) return;
   try {
     await get('/admin/session');
   } catch (error) {
-    if (error instanceof Refused && error.status === 401) ended('signed_out');
+    if (error.status === 401) ended('signed_out');
   }
 }
 
@@ -128,81 +132,112 @@ function unreachable() {
 
 async function refresh() {
   asked = Date.now();
-  status = await get('/admin/status');
-  show(status);
-  showSettings(await get('/admin/config'), status.pending_restart);
+  const [now, level, settings] = await Promise.all(['status', 'log-level', 'config'].map(name => get(`/admin/${name}`)));
+  status = now;
+  show(status, level);
+  showSettings(settings, status.pending_restart);
 }
 
-function draw(now) {
-  const [state, text, more] = headline({ ...status, phase: now.phase ?? status.phase });
-  say(state, text, `${more} Up for ${duration(now.uptime)}.`);
+/** Whose failure is no reason to call the daemon gone. */
+async function attempt(work) {
+  try {
+    await work();
+    if ($('notice').dataset.passes) notice('');
+  } catch (error) {
+    if (error.status === 401) throw error;
+    notice(`Not all could be asked for: ${error.message}`);
+    $('notice').dataset.passes = 'yes';
+  }
 }
 
-async function look() {
+async function look(mine) {
   const now = summary(parse(await get('/admin/metrics')));
-  if (!session) return;
-  if (lostAt) {
-    lostAt = null;
+  if (session !== mine) return;
+  lostAt = null;
+  if (now.started !== started) {
+    if (started && may('admin:logs')) log.open();
+    started = now.started;
     isStopped = false;
-    notice('');
   }
   charts.add(now);
-  const sees = `${now.started} ${now.phase} ${now.checks}`;
-  if (sees !== seen || Date.now() - asked > REFRESH) await refresh();
-  seen = sees;
-  draw(now);
-  const trail = `${now.started} ${now.audit}`;
-  if (trail !== audit.seen && may('admin:logs')) {
-    await audit.refresh();
-    audit.seen = trail;
+  const sees = `${now.started} ${now.phase} ${now.checks} ${now.audit}`;
+  if (sees !== seen || Date.now() - asked > REFRESH) {
+    await attempt(refresh);
+    if (session !== mine) return;
+    seen = sees;
   }
+  if (status) {
+    const [state, text, more] = headline({ ...status, phase: now.phase ?? status.phase });
+    say(state, text, `${more} Up for ${duration(now.uptime)}.`);
+  }
+  if (may('admin:logs')) audit.follow(`${now.started} ${now.audit}`);
 }
 
 let timer;
+let isLooking = false;
+let isWanted = false;
 async function poll() {
   clearTimeout(timer);
-  if (!session || document.hidden) return;
-  try {
-    if (may('admin:read')) await look();
-    else say('unknown', 'Signed in', 'This session may not read the state: it lacks admin:read.');
-  } catch (error) {
-    if (error instanceof Unreachable) unreachable();
-    else if (error.status === 401) ended('signed_out');
-    else notice(error.message);
+  isWanted = true;
+  if (isLooking) return;
+  isLooking = true;
+  while (isWanted && session) {
+    isWanted = false;
+    const mine = session;
+    try {
+      if (may('admin:read')) await look(mine);
+      else say('unknown', 'Signed in', 'This session may not read the state: it lacks admin:read.');
+    } catch (error) {
+      if (session !== mine) continue;
+      if (error instanceof Unreachable) unreachable();
+      else if (error.status === 401) ended('signed_out');
+      else say('unknown', 'Cannot tell', error.message);
+    }
   }
-  clearTimeout(timer);
-  timer = setTimeout(poll, POLL);
+  isLooking = false;
+  if (session) timer = setTimeout(poll, document.hidden ? POLL_HIDDEN : POLL);
 }
 
-const soon = () => setTimeout(() => {
-  seen = '';
+/** Something has changed. */
+function soon() {
+  asked = 0;
   poll();
-}, 200);
-$('act-level').onclick = () => dialogs.logLevel({ done: soon });
-$('act-reload').onclick = () => dialogs.reload({ done: soon });
-$('act-restart').onclick = () => dialogs.restart({ done: soon, pid: status?.pid });
-$('act-stop').onclick = () => dialogs.stop({ done: () => {
+}
+
+const tell = { done: soon, notice };
+$('act-level').onclick = () => dialogs.logLevel(tell, status);
+$('act-reload').onclick = () => dialogs.reload(tell);
+$('act-restart').onclick = () => dialogs.restart(tell, status);
+$('act-stop').onclick = () => dialogs.stop({ ...tell, done: () => {
   isStopped = true;
   soon();
 } });
 $('sign-out').onclick = async () => {
+  // The daemon may end the log before it answers.
+  log.close('');
   try {
     await request('DELETE', '/admin/session');
-    log.stop();
-    signedOut();
+    kept(SIGNED_IN, null);
+    charts.forget();
+    location.replace(location.pathname);
   } catch (error) {
+    log.open();
     notice(error.message);
   }
 };
 document.addEventListener('visibilitychange', poll);
-addEventListener('hashchange', start);
+addEventListener('hashchange', () => {
+  if (location.hash.startsWith('#token=')) start();
+});
 
+let starting;
 async function start() {
+  clearTimeout(starting);
   try {
     await signIn();
-  } catch {
-    notice('The daemon does not answer. Trying again …');
-    setTimeout(start, POLL);
+  } catch (error) {
+    notice(error instanceof Refused ? error.message : 'The daemon does not answer. Trying again …');
+    starting = setTimeout(start, POLL);
   }
 }
 start();

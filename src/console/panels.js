@@ -2,15 +2,7 @@
 
 import { get, withQuery } from './api.js';
 import { bytes } from './charts.js';
-
-const $ = id => document.getElementById(id);
-
-function make(name, text, className) {
-  const made = document.createElement(name);
-  if (text != null) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
+import { $, make } from './dom.js';
 
 export function duration(seconds) {
   const parts = [[86400, 'd'], [3600, 'h'], [60, 'min'], [1, 's']];
@@ -34,25 +26,24 @@ export function headline(status) {
   return ['ready', 'Ready', status.checks.length ? 'All checks are up.' : 'Nothing is checked: no dependency is configured.'];
 }
 
-export function show(status) {
+/** What is logged at present, and for how long. */
+function levelNow({ level, revert_after_seconds: left }) {
+  return left == null ? level : `${level} until ${new Date(Date.now() + 1000 * left).toLocaleTimeString()}`;
+}
+
+export function show(status, level) {
   const rows = [
     ['Version', status.version], ['Process', status.pid], ['Generation', status.generation],
     ['Started', time(status.started_at)], ['Public', status.server], ['Admin', status.admin],
-    ['Log', status.log_file === '-' ? 'stdout' : status.log_file], ['Level', status.log_level],
+    ['Log', status.log_file === '-' ? 'stdout' : status.log_file], ['Level', levelNow(level)],
     ['Memory', bytes(status.process.rss_bytes)], ['Connections', status.http.connections],
   ];
-  $('facts').replaceChildren(...rows.flatMap(([name, value]) => {
-    const row = make('div');
-    row.append(make('dt', name), make('dd', value));
-    return [row];
-  }));
+  $('facts').replaceChildren(...rows.map(([name, value]) => make('div', {}, make('dt', {}, name), make('dd', {}, value))));
   $('checks').replaceChildren(...status.checks.map(check => {
-    const item = make('li', null, check.state);
     const took = check.latency_ms == null ? '' : `, ${check.latency_ms.toFixed(1)} ms`;
     const since = check.since ? ` since ${time(check.since)}` : '';
-    item.append(make('strong', check.name), ` ${check.state}${since}${took}`);
-    if (check.last_error) item.append(make('span', check.last_error, 'why'));
-    return item;
+    const why = check.last_error ? [make('span', { className: 'why' }, check.last_error)] : [];
+    return make('li', { className: check.state }, make('strong', {}, check.name), ` ${check.state}${since}${took}`, ...why);
   }));
   showLastExit(status.last_exit);
 }
@@ -62,24 +53,23 @@ const CAUSES = {
   restarted: 'Its successor took over', crashed: 'It crashed, or was killed',
 };
 
+let lastExit;
 function showLastExit(exit) {
+  // Whoever reads it is not disturbed.
+  if (JSON.stringify(exit) === lastExit) return;
+  lastExit = JSON.stringify(exit);
   const box = $('before').querySelector('.body');
-  if (!exit) return box.replaceChildren(make('p', 'None is known.'));
+  if (!exit) return box.replaceChildren(make('p', {}, 'None is known.'));
   const by = exit.by ? `, by ${exit.by}` : '';
-  const parts = [make('p', `${CAUSES[exit.cause] ?? exit.cause}${by}: process ${exit.pid}${exit.at ? `, ${time(exit.at)}` : ''}.`)];
+  const parts = [make('p', {}, `${CAUSES[exit.cause] ?? exit.cause}${by}: process ${exit.pid}${exit.at ? `, ${time(exit.at)}` : ''}.`)];
   if (exit.last_lines.length) {
-    const lines = make('pre', exit.last_lines.join('\n'));
-    lines.tabIndex = 0;
-    lines.setAttribute('aria-label', 'Its last lines');
-    parts.push(lines);
+    parts.push(make('pre', { tabIndex: 0, ariaLabel: 'Its last lines' }, exit.last_lines.join('\n')));
   }
   box.replaceChildren(...parts);
 }
 
-function row(cells, className) {
-  const made = make('tr', null, className);
-  made.append(...cells.map(cell => cell instanceof Node ? cell : make('td', cell)));
-  return made;
+function row(cells, className = '') {
+  return make('tr', { className }, ...cells.map(cell => cell instanceof Node ? cell : make('td', {}, cell)));
 }
 
 export function showSettings(settings, pending) {
@@ -89,22 +79,41 @@ export function showSettings(settings, pending) {
     ? `Edited and not in force: ${pending.join(', ')}. A reload says which of them need a restart.`
     : 'What is in force is what is configured.';
   box.querySelector('tbody').replaceChildren(...settings.map(({ name, value, source }) => {
-    const head = make('th', name);
-    head.scope = 'row';
-    return row([head, value ?? '', source], waits.has(name) ? 'waits' : source === 'default' || source === 'not set' ? 'usual' : '');
+    return row([make('th', { scope: 'row' }, name), value ?? '', source], waits.has(name) ? 'waits' : source === 'default' || source === 'not set' ? 'usual' : '');
   }));
 }
+
+/** What only lines of the audit trail contain, in either format: what others send is logged with quotes escaped. */
+const MARKS = [' audit: ', '"target":"audit"'];
 
 /** The audit trail, newest first: asked for again only from where it ends. */
 export class Audit {
   entries = [];
 
+  /** Asks for what is new once `trail` is another. */
+  async follow(trail) {
+    if (this.isAsking || trail === this.seen) return;
+    this.isAsking = true;
+    try {
+      await this.refresh();
+      this.seen = trail;
+      $('audit-error').textContent = '';
+    } catch (error) {
+      $('audit-error').textContent = `It cannot be read: ${error.message}`;
+      // What is no fault of the moment is not asked for again and again.
+      if (error.status < 500) this.seen = trail;
+    }
+    this.isAsking = false;
+  }
+
   async refresh() {
     const since = this.entries[0]?.timestamp;
-    const page = await get(withQuery('/admin/logs', { lines: 30, contains: 'audit', since }));
-    const found = page.entries.filter(entry => entry.target === 'audit').reverse();
+    const pages = await Promise.all(MARKS.map(contains => get(withQuery('/admin/logs', { lines: 50, contains, since }))));
     const known = new Set(this.entries.map(entry => entry.cursor));
-    this.entries = [...found.filter(entry => !known.has(entry.cursor)), ...this.entries].slice(0, 50);
+    const isNew = entry => entry.target === 'audit' && !known.has(entry.cursor);
+    const found = pages.flatMap(page => page.entries).filter(isNew);
+    found.sort((a, b) => Date.parse(b.timestamp) - Date.parse(a.timestamp));
+    this.entries = [...found, ...this.entries].slice(0, 50);
     this.draw();
   }
 
@@ -121,8 +130,6 @@ export class Audit {
       const more = ['level', 'timeout_ms', 'status', 'reason'].filter(name => fields[name]).map(name => `${name} ${fields[name]}`);
       return row([time(entry.timestamp), fields.action ?? '', fields.outcome ?? '', fields.subject ?? '', fields.peer ?? '', more.join(', ')], fields.outcome);
     });
-    const none = make('td', 'None in the log.');
-    none.colSpan = 6;
-    $('audit').querySelector('tbody').replaceChildren(...(rows.length ? rows : [row([none])]));
+    $('audit').querySelector('tbody').replaceChildren(...(rows.length ? rows : [row([make('td', { colSpan: 6 }, 'None in the log.')])]));
   }
 }

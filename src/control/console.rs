@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::{Control, Found};
-use crate::api::SignInToken;
+use crate::api::{CONSOLE, SignInToken};
 use crate::auth::Scopes;
 use crate::client::ClientError;
 use crate::instance::PidFileError;
@@ -20,6 +20,9 @@ pub enum ConsoleError {
     /// It is older than this program.
     #[error("the running daemon has no console: `fullon restart` replaces it by this program")]
     Old,
+    /// Whoever answers is no daemon of ours.
+    #[error("what was sent as a token is none")]
+    Token,
     /// The admin API could not be used, and there is no other way.
     #[error(transparent)]
     Client(ClientError),
@@ -52,6 +55,14 @@ impl Control {
             ClientError::Problem(problem) if problem.status == 404 => ConsoleError::Old,
             error => ConsoleError::Client(error),
         })?;
-        Ok((format!("{}#token={}", given.console, given.token), given))
+        // It becomes a part of an address: one that came from here would be nothing else.
+        if !given.token.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(ConsoleError::Token);
+        }
+        // Where it was asked for, and not where the daemon believes to be: there may be a tunnel in between.
+        let mut address = client.base().clone();
+        address.set_path(CONSOLE);
+        address.set_fragment(Some(&format!("token={}", given.token)));
+        Ok((address.to_string(), given))
     }
 }

@@ -31,10 +31,9 @@ use super::session::{Begun, Ended, SessionCookie};
 use super::shutdown::Shutdown;
 use super::{console, docs, openapi, usage};
 use crate::api::{
-    CONSOLE, HttpUsage, LastExit, LogLevel, LogLevelRequest, MAX_REVERT, MAX_TIMEOUT,
-    MIN_SUCCESSOR_TIMEOUT, Phase, ReloadDone, RestartDone, RestartRequest, SERVICE,
-    SUCCESSOR_TIMEOUT, Session, SettingEntry, SignInToken, Status, StopAccepted, StopRequest,
-    VERSION, base_url,
+    HttpUsage, LastExit, LogLevel, LogLevelRequest, MAX_REVERT, MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT,
+    Phase, ReloadDone, RestartDone, RestartRequest, SERVICE, SUCCESSOR_TIMEOUT, Session,
+    SettingEntry, SignInToken, Status, StopAccepted, StopRequest, VERSION, base_url,
 };
 use crate::auth::{Keyring, SIGN_IN_LIFETIME, Sessions, SignIns};
 use crate::config::{InForce, parse_log_filter};
@@ -593,8 +592,7 @@ impl AdminApi {
         audit: Data<&Arc<Audit>>,
         gate: Data<&Arc<Gate>>,
     ) -> Result<Created<SignInToken>> {
-        let context = self.context()?;
-        refuse_unless_in_charge(context)?;
+        refuse_unless_in_charge(self.context()?)?;
         let token = gate.sign_ins.begin(&caller.claims, Instant::now());
         let token = token
             .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
@@ -602,7 +600,6 @@ impl AdminApi {
         Ok(Created(SignInToken {
             token: token.expose().to_owned(),
             expires_in_seconds: SIGN_IN_LIFETIME.as_secs(),
-            console: format!("{}{CONSOLE}", base_url(context.admin)),
         }))
     }
 

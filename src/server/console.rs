@@ -25,7 +25,7 @@ macro_rules! file {
     };
 }
 
-const FILES: [File; 9] = [
+const FILES: [File; 10] = [
     (CONSOLE, HTML, include_bytes!("../console/index.html")),
     file!(CSS, "console.css"),
     file!("image/svg+xml", "icon.svg"),
@@ -33,6 +33,7 @@ const FILES: [File; 9] = [
     file!(JAVASCRIPT, "api.js"),
     file!(JAVASCRIPT, "charts.js"),
     file!(JAVASCRIPT, "dialogs.js"),
+    file!(JAVASCRIPT, "dom.js"),
     file!(JAVASCRIPT, "log.js"),
     file!(JAVASCRIPT, "panels.js"),
 ];

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::Console;
-use crate::support::{may_run, needs_browser, tools};
+use crate::support::{free_port, may_run, needs_browser, tools};
+
+const SIZES: [(u32, u32); 2] = [(1280, 900), (360, 780)];
+const SCHEMES: [&str; 2] = ["light", "dark"];
 
 fn rules() -> PathBuf {
     tools().join("axe/node_modules/axe-core/axe.min.js")
@@ -38,13 +41,14 @@ fn it_breaks_no_rule_in_any_look_or_state() {
         return;
     }
     let console = Console::closed();
-    let page = format!("http://{}/console", console.home.admin());
-    for (width, height) in [(1280, 900), (360, 780)] {
-        for scheme in ["light", "dark"] {
+    let origin = console.home.state().admin;
+    let page = format!("{origin}/console");
+    for (width, height) in SIZES {
+        for scheme in SCHEMES {
             let look = format!("{scheme}, {width} wide");
             console.browser.look(width, height, scheme);
-            console.browser.forget_cookies();
             console.browser.open("about:blank");
+            console.browser.forget(&origin);
             console.browser.open(&page);
             console.waits("it says how to sign in", "return !$('signed-out').hidden");
             breaks_no_rule(&console, &format!("{look}: signed out"));
@@ -70,9 +74,42 @@ fn it_breaks_no_rule_in_any_look_or_state() {
                 breaks_no_rule(&console, &format!("{look}: {action}"));
                 console.click("dialog-cancel");
             }
+            console.home.write_env("LOG_LEVEL=loud\n");
+            console.confirm("act-reload");
+            console.waits(
+                "it is refused",
+                "return $('dialog-error').textContent.includes('LOG_LEVEL')",
+            );
+            breaks_no_rule(&console, &format!("{look}: refused"));
+            console.click("dialog-cancel");
+            console.run("return fetch('/admin/session', { method: 'DELETE' }).then(() => 0)");
+            console.says("The session has ended");
+            breaks_no_rule(&console, &format!("{look}: session over"));
         }
     }
-    console.has_behaved();
+    console.sign_in();
+    let looks_well = |state: &str| {
+        for (width, height) in SIZES {
+            for scheme in SCHEMES {
+                console.browser.look(width, height, scheme);
+                breaks_no_rule(&console, &format!("{scheme}, {width} wide: {state}"));
+            }
+        }
+    };
+    let nobody = free_port();
+    let redis = format!("REDIS_HOST=127.0.0.1\nREDIS_PORT={nobody}\n");
+    console.home.write_env(&redis);
+    console.home.run(["reload"]).succeeds();
+    console.says("Ready, but redis is down");
+    looks_well("a check is down");
+    console.home.run(["stop"]).succeeds();
+    console.says("Not reachable");
+    looks_well("not reachable");
+    console.has_behaved_but_for(&[
+        "401 (Unauthorized)",
+        "422 (Unprocessable Entity)",
+        "net::ERR_CONNECTION_REFUSED",
+    ]);
 }
 
 #[test]

@@ -15,15 +15,20 @@ fn pictures_are_taken() {
     if !is_there || !may_run("console::looks", "Redis", can_serve()) {
         return;
     }
-    let mut console = Console::closed();
+    let mut home = Console::home();
     let redis = Redis::start();
-    console.home.depends_on(&redis);
-    console.home.run(["restart"]).succeeds();
+    home.depends_on(&redis);
+    home.run(["start"]).succeeds();
+    let console = Console::of(home);
     let asking = Marks::begin(console.home.public());
-    console.browser.open(&console.address());
-    console.says("Ready");
-    let is_drawn = "return [...document.querySelectorAll('#figures path')].filter(path => path.getAttribute('d').split('L').length > 4).length >= 7";
-    console.waits("the charts are drawn", is_drawn);
+    console.sign_in();
+    let is_for_show = std::env::var_os("SCREENSHOTS").is_some();
+    let points = if is_for_show { 12 } else { 4 };
+    let is_drawn = format!(
+        "return [...document.querySelectorAll('#figures path')].filter(path => path.getAttribute('d').split('L').length > {points}).length >= 7"
+    );
+    console.waits("the charts are drawn", &is_drawn);
+    assert!(console.text("checks").contains("redis"));
     asking.end();
     for (name, width, height, scheme) in [
         ("console-light", 1280, 1000, "light"),
@@ -37,7 +42,7 @@ fn pictures_are_taken() {
         });
         let picture = console.browser.screenshot();
         assert!(picture.starts_with(b"\x89PNG") && picture.len() > 10_000);
-        if std::env::var_os("SCREENSHOTS").is_some() {
+        if is_for_show {
             std::fs::create_dir_all(PICTURES).unwrap();
             std::fs::write(
                 Path::new(PICTURES).join(name).with_extension("png"),

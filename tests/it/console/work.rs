@@ -25,7 +25,11 @@ fn the_log_arrives_is_filtered_held_and_read_back() {
     assert!(console.run("return $('window').childElementCount").as_u64() < Some(100));
 
     console.enter("contains", "early-0007");
-    eventually("the filter leaves one", || console.lines().len() == 1);
+    let matching = || {
+        let lines = console.lines();
+        lines.iter().filter(|line| line.contains("early-")).count()
+    };
+    eventually("the filter leaves one", || matching() == 1);
     console.enter("contains", "");
     console.enter("level", "error");
     eventually("nothing is an error", || {
@@ -180,7 +184,12 @@ fn a_stop_asks_first_and_a_daemon_that_comes_back_is_followed_on() {
         1
     );
     assert!(!lines.iter().any(|line| line.contains("Lines are missing")));
-    console.has_behaved();
+    console.has_behaved_but_for(&[
+        "net::ERR_CONNECTION_REFUSED",
+        "net::ERR_INCOMPLETE_CHUNKED_ENCODING",
+        "net::ERR_EMPTY_RESPONSE",
+        "net::ERR_CONNECTION_RESET",
+    ]);
 }
 
 #[test]
@@ -191,8 +200,9 @@ fn settings_are_read_again_and_the_level_is_changed() {
     let console = Console::open();
     let home = &console.home;
     console.click("act-level");
-    console.run("$('dialog-body').querySelector('select').value = 'debug'; return 0");
-    console.click("dialog-confirm");
+    console.run("$('dialog-body').querySelector('select').value = 'debug'; $('dialog-body').querySelector('[type=number]').focus(); return 0");
+    // By keyboard, as a form is sent.
+    console.browser.press("Enter");
     console.waits(
         "it is set",
         "return $('dialog-steps').textContent.includes('debug from now on, for 15 minutes')",
@@ -201,7 +211,7 @@ fn settings_are_read_again_and_the_level_is_changed() {
     console.click("dialog-cancel");
     console.waits(
         "it is shown",
-        "return /Level\\s*debug/.test($('facts').innerText)",
+        "return /Level\\s*debug until \\d/.test($('facts').innerText)",
     );
     // What is wrong stays in the dialog.
     console.click("act-level");
@@ -233,7 +243,7 @@ fn settings_are_read_again_and_the_level_is_changed() {
         "return $('dialog-error').textContent.includes('SHUTDOWN_TIMEOUT')",
     );
     console.click("dialog-cancel");
-    console.has_behaved();
+    console.has_behaved_but_for(&["400 (Bad Request)", "422 (Unprocessable Entity)"]);
 }
 
 #[test]

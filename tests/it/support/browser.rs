@@ -7,7 +7,7 @@ use std::process::{ChildStdout, Stdio};
 use fullon_master_api::instance::Process;
 use serde_json::{Value, json};
 use thirtyfour::prelude::*;
-use thirtyfour::{ChromeCapabilities, Cookie};
+use thirtyfour::{ChromeCapabilities, Cookie, LoggingPrefsLogLevel, WindowHandle};
 
 use super::{Home, PATIENCE, Running, may_run, spawn};
 
@@ -133,6 +133,7 @@ impl Browser {
             "Home" => (36, ""),
             "ArrowUp" => (38, ""),
             "ArrowDown" => (40, ""),
+            "c" => (67, "c"),
             _ => panic!("{key} has no code here"),
         };
         for kind in ["keyDown", "keyUp"] {
@@ -143,16 +144,50 @@ impl Browser {
         }
     }
 
+    /// What the browser complained about since it was last asked, in any page: scripts, policies, what could not be loaded.
+    #[track_caller]
+    pub fn complaints(&self) -> Vec<String> {
+        let log = self.window().get_log("browser");
+        let log = self.runtime.block_on(log).unwrap();
+        let bad = log
+            .into_iter()
+            .filter(|entry| ["WARNING", "SEVERE"].contains(&&*entry.level));
+        bad.map(|entry| entry.message).collect()
+    }
+
+    /// Hides the page behind another window, until what is returned is dropped.
+    pub fn behind_another(&self) -> impl Drop + '_ {
+        struct InFront<'a>(&'a Browser, WindowHandle);
+        impl Drop for InFront<'_> {
+            fn drop(&mut self) {
+                let window = self.0.window();
+                let back = async {
+                    window.close_window().await?;
+                    window.switch_to_window(self.1.clone()).await
+                };
+                self.0.runtime.block_on(back).unwrap();
+            }
+        }
+        let window = self.window();
+        let open = async {
+            let before = window.window().await?;
+            let new = window.new_tab().await?;
+            window.switch_to_window(new).await?;
+            WebDriverResult::Ok(before)
+        };
+        InFront(self, self.runtime.block_on(open).unwrap())
+    }
+
     /// What is seen, as PNG.
     pub fn screenshot(&self) -> Vec<u8> {
         let image = self.window().screenshot_as_png();
         self.runtime.block_on(image).unwrap()
     }
 
-    /// Forgets who is signed in.
-    pub fn forget_cookies(&self) {
-        let forgotten = self.window().delete_all_cookies();
-        self.runtime.block_on(forgotten).unwrap();
+    /// Forgets all that pages of this address have left.
+    pub fn forget(&self, origin: &str) {
+        let all = json!({ "origin": origin, "storageTypes": "all" });
+        self.command("Storage.clearDataForOrigin", all);
     }
 
     /// The cookies that the page would send.
@@ -208,5 +243,8 @@ fn capabilities(profile: &Path, more: &[&str]) -> ChromeCapabilities {
     for argument in arguments.iter().chain(more) {
         capabilities.add_arg(argument).unwrap();
     }
+    capabilities
+        .set_logging_prefs("browser", LoggingPrefsLogLevel::All)
+        .unwrap();
     capabilities
 }

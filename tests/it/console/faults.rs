@@ -1,0 +1,138 @@
+//! What goes wrong is said where it is seen, and takes nothing away.
+
+use std::fs;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use super::Console;
+use crate::support::{PATIENCE, eventually, needs_browser, spawn};
+
+#[test]
+fn a_log_that_goes_to_stdout_is_said_once() {
+    if !needs_browser("the console without a log") {
+        return;
+    }
+    let mut home = Console::home();
+    home.set("LOG_FILE", "-");
+    let _daemon = spawn(home.fullon(["run"]).stdout(Stdio::null()));
+    eventually("it serves", || {
+        home.run(["status"]).stdout.contains("Status:    running\n")
+    });
+    let console = Console::of(home);
+    console.sign_in();
+    for place in ["log-state", "audit-error"] {
+        console.waits(
+            "it says what to do",
+            &format!("return $('{place}').textContent.includes('set LOG_FILE to a file')"),
+        );
+    }
+    let polls = "return performance.getEntriesByType('resource').filter(entry => entry.name.endsWith('/metrics')).length";
+    let before = console.run(polls).as_u64().unwrap();
+    console.waits("some time has passed", &format!("{polls} > {}", before + 2));
+    assert_eq!(console.text("state"), "Ready");
+    assert_eq!(console.text("notice"), "");
+    let asked = console.run("return performance.getEntriesByType('resource').filter(entry => entry.name.includes('/admin/logs')).length");
+    // The stream, why it was refused, and the audit trail.
+    assert!(asked.as_u64() <= Some(6), "{asked}");
+    console.has_behaved_but_for(&["409 (Conflict)"]);
+}
+
+#[test]
+fn what_fails_after_its_dialog_was_closed_is_told() {
+    if !needs_browser("the console's closed dialogs") {
+        return;
+    }
+    let console = Console::open();
+    console.home.write_env("SHUTDOWN_TIMEOUT=soon\n");
+    // In one go: the answer comes later.
+    console.run("$('act-restart').click(); $('dialog-confirm').click(); $('dialog').close(); $('act-stop').click(); return 0");
+    console.waits(
+        "it is told",
+        "return /Replace the daemon\\?[^]*SHUTDOWN_TIMEOUT/.test($('notice').textContent)",
+    );
+    // And is not taken for what is asked now.
+    assert_eq!(console.text("dialog-error"), "");
+    assert_eq!(console.text("dialog-steps"), "");
+    assert_eq!(
+        console.run("return !$('dialog-confirm').disabled && !$('dialog-confirm').hidden"),
+        true
+    );
+    console.has_behaved_but_for(&["422 (Unprocessable Entity)"]);
+}
+
+#[test]
+fn a_restart_that_fails_says_why_and_what_goes_on() {
+    if !needs_browser("the console's failing restart") {
+        return;
+    }
+    let console = Console::open();
+    let pid = console.home.state().pid;
+    console.home.write_env("LOG_LEVEL=loud\n");
+    console.confirm("act-restart");
+    console.waits(
+        "it tells what is wrong",
+        "return $('dialog-error').textContent.includes('LOG_LEVEL') && $('dialog-steps').textContent.includes('goes on as before')",
+    );
+    console.click("dialog-cancel");
+    console.says("Ready");
+    assert_eq!(console.home.state().pid, pid);
+    console.has_behaved_but_for(&["422 (Unprocessable Entity)"]);
+}
+
+#[test]
+fn lines_that_are_gone_are_marked() {
+    if !needs_browser("the console's gaps") {
+        return;
+    }
+    let console = Console::open();
+    let home = &console.home;
+    home.mark("before-the-gap");
+    console.has_line("before-the-gap");
+    let stopped = home.daemon().unwrap();
+    home.run(["stop"]).succeeds();
+    assert!(stopped.wait(PATIENCE));
+    console.says("Not reachable");
+    fs::remove_file(home.log_file()).unwrap();
+    home.run(["start"]).succeeds();
+    console.says("Ready");
+    home.mark("after-the-gap");
+    console.has_line("after-the-gap");
+    let lines = console.lines();
+    let place = |what: &str| lines.iter().position(|line| line.contains(what)).unwrap();
+    assert!(place("before-the-gap") < place("# Lines are missing here"));
+    assert!(place("# Lines are missing here") < place("after-the-gap"));
+    let marked = console.run("return document.querySelectorAll('#window .gap').length");
+    assert_eq!(marked, json!(1));
+    console.has_behaved_but_for(&["net::ERR_CONNECTION_REFUSED"]);
+}
+
+#[test]
+fn a_page_that_nobody_looks_at_keeps_no_connection_and_goes_on_where_it_was() {
+    if !needs_browser("a console in the background") {
+        return;
+    }
+    let console = Console::open();
+    let home = &console.home;
+    home.mark("before-it-was-hidden");
+    console.has_line("before-it-was-hidden");
+    let followers = || {
+        let metrics = home.ask("GET", "/admin/metrics").body;
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("fullon_log_followers "));
+        line.unwrap().rsplit(' ').next().unwrap().to_owned()
+    };
+    assert_eq!(followers(), "1");
+    let hidden = console.browser.behind_another();
+    eventually("nobody follows", || followers() == "0");
+    home.mark("while-it-was-hidden");
+    drop(hidden);
+    console.has_line("while-it-was-hidden");
+    let lines = console.lines();
+    let once = lines
+        .iter()
+        .filter(|line| line.contains("before-it-was-hidden"));
+    assert_eq!(once.count(), 1);
+    console.has_behaved();
+}

@@ -1,0 +1,157 @@
+//! The log in the page: how much of it, in which form, and what is done with a line.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::json;
+
+use super::Console;
+use crate::support::{Home, eventually, needs_browser, request};
+
+/// More lines than a page keeps.
+const MANY: usize = 25_000;
+const MOST: usize = 22_000;
+
+/// A log of a daemon that ran before.
+fn write_log(home: &Home, lines: usize, text: impl Fn(usize) -> String) {
+    let line = |number| {
+        let text = text(number);
+        format!("2026-01-01T00:00:00.{number:06}Z  INFO old: {text}\n")
+    };
+    let path = home.log_file();
+    fs::write(&path, (0..lines).map(line).collect::<String>()).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn reading_back_goes_to_the_beginning_however_long_it_is() {
+    if !needs_browser("reading back in the console") {
+        return;
+    }
+    let home = Console::home();
+    write_log(&home, MANY, |number| format!("line-{number:05}"));
+    home.run(["start"]).succeeds();
+    let console = Console::of(home);
+    console.sign_in();
+    console.has_line("line-24999");
+    eventually("the beginning is there", || {
+        console.run(
+            "if ($('older').disabled) $('lines').scrollTop = 0; else $('older').click(); return 0",
+        );
+        console.run("return $('window').textContent.includes('The log begins here')") == true
+    });
+    let lines = console.lines();
+    assert!(lines.len() < MOST, "{}", lines.len());
+    let old: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains(" old: "))
+        .collect();
+    let in_order = old.iter().enumerate();
+    for (number, line) in in_order {
+        assert!(
+            line.ends_with(&format!("line-{number:05}")),
+            "{number}: {line}"
+        );
+    }
+    // The newest gave way, and are a click away.
+    assert!(old.len() < MANY);
+    assert_eq!(console.text("log-state"), "Paused");
+    console.click("follow");
+    console.has_line("line-24999");
+    console.home.mark("the-newest");
+    console.has_line("the-newest");
+    assert_eq!(console.text("log-state"), "Live");
+    console.has_behaved();
+}
+
+#[test]
+fn lines_of_any_length_cost_little() {
+    if !needs_browser("long lines in the console") {
+        return;
+    }
+    let home = Console::home();
+    let long = "x".repeat(60_000);
+    write_log(&home, 600, |number| format!("{number} {long}"));
+    home.run(["start"]).succeeds();
+    let console = Console::of(home);
+    console.sign_in();
+    console.home.mark("the-last");
+    console.waits(
+        "the last is shown",
+        "return $('window').textContent.includes('the-last')",
+    );
+    let kept = console.run("$('download').click(); return downloads.at(-1).size");
+    assert!(kept.as_u64() < Some(17_000_000), "{kept}");
+    let shown = console.run("return $('window').textContent.length");
+    assert!(shown.as_u64() < Some(100_000), "{shown}");
+    console.has_behaved();
+}
+
+#[test]
+fn a_line_is_copied_as_it_stands() {
+    if !needs_browser("copying in the console") {
+        return;
+    }
+    let console = Console::open();
+    let permissions = json!({ "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"] });
+    console
+        .browser
+        .command("Browser.grantPermissions", permissions);
+    console.home.mark("to-be-copied");
+    console.has_line("to-be-copied");
+    console.enter("contains", "to-be-copied");
+    eventually("it is the first", || {
+        console.run("$('lines').focus(); return 0");
+        console.browser.press("Home");
+        console.browser.press("ArrowDown");
+        console.text("line-text").contains("to-be-copied")
+    });
+    console.browser.press("c");
+    console.waits("it says so", "return $('copied').textContent === 'Copied'");
+    let copied = console.run("return navigator.clipboard.readText()");
+    assert_eq!(copied, json!(console.text("line-text")));
+    let log = console.home.log();
+    assert!(log.lines().any(|line| line == copied));
+    console.has_behaved();
+}
+
+#[test]
+fn what_was_logged_as_json_is_read_like_text() {
+    if !needs_browser("a JSON log in the console") {
+        return;
+    }
+    let mut home = Console::home();
+    home.set("LOG_FORMAT", "json");
+    home.run(["start"]).succeeds();
+    let console = Console::of(home);
+    console.sign_in();
+    console.home.mark("in-json");
+    console.waits(
+        "the line is taken apart",
+        "return [...document.querySelectorAll('#window .INFO .text')].some(text => /^access: .*path=.*in-json/.test(text.textContent))",
+    );
+    // The page's own requests are not shown, but what was changed by it is.
+    console.confirm("act-reload");
+    console.has_line("\"target\":\"audit\"");
+    console.waits(
+        "it is in the audit trail",
+        "return /reload\\s+accepted/.test($('audit').innerText)",
+    );
+    assert!(
+        !console
+            .lines()
+            .iter()
+            .any(|line| line.contains("/admin/metrics"))
+    );
+    // Nobody else can push it out, or in.
+    let forged = "/%20audit:%20%22target%22:%22audit%22/\"target\":\"audit\"";
+    for _ in 0..60 {
+        request(&console.home.public(), "GET", forged, &[], "");
+    }
+    console.confirm("act-reload");
+    console.waits(
+        "both are there",
+        "return $('audit').innerText.match(/reload\\s+accepted/g).length === 2",
+    );
+    console.has_behaved();
+}
