@@ -17,7 +17,7 @@ use crate::api::{
     LogPage, NOTHING_AT, Problem, ReloadDone, RestartDone, RestartRequest, SUCCESSOR_TIMEOUT,
     SignInToken, Status, StopAccepted, StopRequest,
 };
-use crate::auth::{Scopes, SignError, Signer};
+use crate::auth::{Scope, Scopes, SignError, Signer};
 
 /// How long the daemon may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -149,7 +149,8 @@ impl AdminClient {
     ///
     /// [`ClientError`]
     pub async fn status(&self) -> Result<Status, ClientError> {
-        self.call(self.request(Method::GET, "/admin/status")?).await
+        self.call(self.request(Scope::Read, Method::GET, "/admin/status")?)
+            .await
     }
 
     /// `POST /admin/stop`
@@ -158,8 +159,11 @@ impl AdminClient {
     ///
     /// [`ClientError`]
     pub async fn stop(&self, order: &StopRequest) -> Result<StopAccepted, ClientError> {
-        self.call(self.request(Method::POST, "/admin/stop")?.json(order))
-            .await
+        self.call(
+            self.request(Scope::Control, Method::POST, "/admin/stop")?
+                .json(order),
+        )
+        .await
     }
 
     /// `POST /admin/restart`. Answers once the successor serves, or has failed.
@@ -170,7 +174,9 @@ impl AdminClient {
     pub async fn restart(&self, order: &RestartRequest) -> Result<RestartDone, ClientError> {
         let timeout = order.timeout_seconds.map(Duration::try_from_secs_f64);
         let timeout = timeout.and_then(Result::ok).unwrap_or(SUCCESSOR_TIMEOUT);
-        let request = self.request(Method::POST, "/admin/restart")?.json(order);
+        let request = self
+            .request(Scope::Control, Method::POST, "/admin/restart")?
+            .json(order);
         self.call_within(request, timeout + RESTART_MARGIN).await
     }
 
@@ -180,7 +186,7 @@ impl AdminClient {
     ///
     /// [`ClientError`]
     pub async fn reload(&self) -> Result<ReloadDone, ClientError> {
-        self.call(self.request(Method::POST, "/admin/reload")?)
+        self.call(self.request(Scope::Control, Method::POST, "/admin/reload")?)
             .await
     }
 
@@ -190,8 +196,11 @@ impl AdminClient {
     ///
     /// [`ClientError`]
     pub async fn logs(&self, query: &LogQuery) -> Result<LogPage, ClientError> {
-        self.call(self.request(Method::GET, "/admin/logs")?.query(query))
-            .await
+        self.call(
+            self.request(Scope::Logs, Method::GET, "/admin/logs")?
+                .query(query),
+        )
+        .await
     }
 
     /// `GET /admin/logs/stream`
@@ -201,7 +210,7 @@ impl AdminClient {
     /// [`ClientError`]
     pub async fn follow(&self, query: &LogQuery) -> Result<LogEvents, ClientError> {
         let request = self
-            .request(Method::GET, "/admin/logs/stream")?
+            .request(Scope::Logs, Method::GET, "/admin/logs/stream")?
             .query(query);
         // The stream has no end; only its beginning is waited for.
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.send(request)).await;
@@ -219,8 +228,14 @@ impl AdminClient {
             .await
     }
 
-    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ClientError> {
-        self.request_for(Scopes::ALL, method, path)
+    /// A call with a token that allows nothing else: whoever answers there may not be who was meant.
+    fn request(
+        &self,
+        needed: Scope,
+        method: Method,
+        path: &str,
+    ) -> Result<RequestBuilder, ClientError> {
+        self.request_for(Scopes::default().with(needed), method, path)
     }
 
     fn request_for(

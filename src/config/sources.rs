@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{Metadata, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use nix::libc;
+use nix::unistd::{Uid, User, geteuid, getuid};
 
 use super::env_file::{self, EnvFileError};
 use super::{DEFINITIONS, Problem};
@@ -54,6 +58,7 @@ pub struct Sources {
     home: Option<PathBuf>,
     directory: PathBuf,
     file: PathBuf,
+    trusts_file: bool,
 }
 
 impl Sources {
@@ -72,17 +77,26 @@ impl Sources {
         inherited: &BTreeMap<String, OsString>,
     ) -> Self {
         let mut problems = Vec::new();
-        let (path, required) = match file {
+        let (path, is_given) = match file {
             EnvFile::Default => (directory.join(".env"), false),
             EnvFile::Given(path) => (directory.join(path), true),
         };
-        let mut from_file = match read_file(&path) {
-            Ok((text, mode)) => {
+        let mut trusts_file = true;
+        let mut from_file = match read_file(&path, is_given) {
+            Ok(EnvFileRead::Text(text, metadata)) => {
                 let values = parse_file(&text, &path, &mut problems);
-                problems.extend(exposed_secret(&path, mode, &values));
+                problems.extend(exposed_secret(&path, metadata.mode(), &values));
                 values
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !required => BTreeMap::new(),
+            Ok(EnvFileRead::Untrusted(reason)) => {
+                trusts_file = false;
+                problems.push(Problem {
+                    setting: path.display().to_string(),
+                    message: reason,
+                });
+                BTreeMap::new()
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_given => BTreeMap::new(),
             Err(error) => {
                 problems.push(Problem {
                     setting: path.display().to_string(),
@@ -130,6 +144,7 @@ impl Sources {
             home: home_directory(),
             directory: directory.to_owned(),
             file: path,
+            trusts_file,
         }
     }
 
@@ -151,6 +166,12 @@ impl Sources {
     #[must_use]
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// Whether it is a file that others can neither have left there nor change; if not, nothing of it counts.
+    #[must_use]
+    pub fn trusts_file(&self) -> bool {
+        self.trusts_file
     }
 
     /// What a file with this text sets, and what is wrong with it.
@@ -194,14 +215,59 @@ fn exposed_secret(path: &Path, mode: u32, values: &BTreeMap<String, String>) -> 
     })
 }
 
+/// What there is in a file of settings.
+enum EnvFileRead {
+    Text(String, Metadata),
+    /// Nothing of it counts, for this reason.
+    Untrusted(String),
+}
+
 /// Text and permissions of a file, or the nothing of `/dev/null`. From a pipe or a terminal settings could be read only once, and a
-/// running daemon that reads them again might wait for ever.
-fn read_file(path: &Path) -> io::Result<(String, u32)> {
-    let metadata = std::fs::metadata(path)?;
-    if !metadata.is_file() && metadata.rdev() != std::fs::metadata("/dev/null")?.rdev() {
+/// running daemon that reads them again might wait for ever. What is examined is what was opened.
+fn read_file(path: &Path, is_given: bool) -> io::Result<EnvFileRead> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        if let Some(reason) = distrust(path, &metadata, is_given)? {
+            return Ok(EnvFileRead::Untrusted(reason));
+        }
+    } else if metadata.rdev() != std::fs::metadata("/dev/null")?.rdev() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    Ok((std::fs::read_to_string(path)?, metadata.mode()))
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(EnvFileRead::Text(text, metadata))
+}
+
+/// Settings say where tokens are sent, so nobody else may decide them: neither by a file that waits in a directory for whoever
+/// comes by, nor by a link to one that is not meant. Whoever names a file has looked at whose it is.
+fn distrust(path: &Path, metadata: &Metadata, is_given: bool) -> io::Result<Option<String>> {
+    let shown = path.display();
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o002 != 0 {
+        return Ok(Some(format!(
+            "can be written by everybody (mode {mode:o}), and nothing of it counts: chmod go-w {shown}"
+        )));
+    }
+    if is_given {
+        return Ok(None);
+    }
+    let is_foreign = |uid: &u32| ![geteuid().as_raw(), 0].contains(uid);
+    let owners = [metadata.uid(), path.symlink_metadata()?.uid()];
+    Ok(owners.into_iter().find(is_foreign).map(|uid| {
+        format!(
+            "belongs to {} (mode {mode:o}), and nothing of it counts: chown it to yourself, or name it with --env-file {shown} if it is meant",
+            name_of(uid)
+        )
+    }))
+}
+
+fn name_of(uid: u32) -> String {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    user.map_or_else(|| format!("uid {uid}"), |user| user.name)
 }
 
 /// What of an older environment counts beside this process's own: the settings that this one is silent about.
@@ -226,10 +292,5 @@ fn home_directory() -> Option<PathBuf> {
     std::env::var_os("HOME")
         .filter(|home| !home.is_empty())
         .map(PathBuf::from)
-        .or_else(|| {
-            nix::unistd::User::from_uid(nix::unistd::getuid())
-                .ok()
-                .flatten()
-                .map(|user| user.dir)
-        })
+        .or_else(|| User::from_uid(getuid()).ok().flatten().map(|user| user.dir))
 }

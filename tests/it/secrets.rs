@@ -1,10 +1,10 @@
 //! Where secrets are, who can read them, and where they must not turn up.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
 use std::path::Path;
 
-use crate::support::{Home, mode, needs_root, request};
+use crate::support::{Home, Neighbour, Outcome, jwt, mode, needs_root, request};
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -120,12 +120,112 @@ fn files_of_another_user_are_left_alone() {
     for (setting, name) in [("PID_FILE", "it.pid"), ("LOG_FILE", "it.log")] {
         let file = shared.join(name);
         fs::write(&file, "1234567890").unwrap();
-        std::os::unix::fs::chown(&file, Some(65534), Some(65534)).unwrap();
+        chown(&file, Some(65534), Some(65534)).unwrap();
         home.set(setting, file.to_str().unwrap());
         // The kernel may refuse it before we do (`fs.protected_regular`).
         home.run(["start"]).exits(1).says(&[name]);
         assert_eq!(fs::read_to_string(&file).unwrap(), "1234567890");
         home.unset(setting);
+    }
+}
+
+/// Runs a verb in this directory, where only the settings of the test's home are not in the way of its `.env`.
+fn run_in(home: &Home, directory: &Path, arguments: &[&str]) -> Outcome {
+    let mut command = home.fullon(arguments.iter().copied());
+    command.current_dir(directory).env_remove("ADMIN_PORT");
+    Outcome::of(&mut command)
+}
+
+#[test]
+fn an_env_file_that_a_neighbour_left_decides_nothing() {
+    if !needs_root("a file of another user") {
+        return;
+    }
+    let nobody = Some(65534);
+    let home = Home::started();
+    let neighbour = Neighbour::start();
+    let shared = home.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let (env, link) = (shared.join(".env"), shared.join("linked"));
+    let settings = format!("ADMIN_PORT={}\nPID_FILE=/there/is/none\n", neighbour.port());
+    fs::write(&env, &settings).unwrap();
+    let shown = env.display().to_string();
+    let pid = home.daemon().unwrap().pid().to_string();
+    let is_passed_over = |said: &[&str]| {
+        run_in(&home, &shared, &["status"])
+            .succeeds()
+            .prints(&["running", &pid])
+            .says(said);
+        for verb in ["start", "config", "token"] {
+            run_in(&home, &shared, &[verb]).exits(2).says(said);
+        }
+        run_in(&home, &shared, &["doctor"])
+            .exits(2)
+            .prints(&["chmod go-w"]);
+        assert!(neighbour.heads.try_recv().is_err());
+    };
+    chown(&env, nobody, nobody).unwrap();
+    is_passed_over(&[&shown, "belongs to nobody (mode 644)", "--env-file"]);
+    chown(&env, Some(0), Some(0)).unwrap();
+    set_mode(&env, 0o646);
+    is_passed_over(&[&shown, "everybody (mode 646)", "chmod go-w"]);
+    // A link of the neighbour's to a file of ours.
+    set_mode(&env, 0o600);
+    fs::rename(&env, &link).unwrap();
+    symlink(&link, &env).unwrap();
+    lchown(&env, nobody, nobody).unwrap();
+    is_passed_over(&[&shown, "belongs to nobody", "--env-file"]);
+
+    // Whoever names it means it.
+    fs::remove_file(&env).unwrap();
+    chown(&link, nobody, nobody).unwrap();
+    run_in(&home, &shared, &["--env-file", "linked", "config"])
+        .succeeds()
+        .prints(&["/there/is/none"]);
+    // One that root left is one of the machine.
+    fs::rename(&link, &env).unwrap();
+    chown(&env, Some(0), nobody).unwrap();
+    set_mode(&env, 0o640);
+    run_in(&home, &shared, &["config"])
+        .succeeds()
+        .prints(&["/there/is/none"]);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_an_env_file_holds_nobody_up() {
+    let home = Home::started();
+    let env = home.path().join(".env");
+    nix::unistd::mkfifo(&env, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    home.run(["config"])
+        .exits(2)
+        .says(&[".env", "not a regular file"]);
+    home.run(["status"])
+        .succeeds()
+        .says(&["not a regular file"]);
+}
+
+#[test]
+fn a_token_of_a_verb_allows_what_the_verb_needs_and_no_more() {
+    let home = Home::started();
+    let neighbour = Neighbour::start();
+    let url = format!("http://127.0.0.1:{}", neighbour.port());
+    for (verb, path, scope) in [
+        (&["status"][..], "/admin/status", "admin:read"),
+        (&["logs", "--no-follow"], "/admin/logs", "admin:logs"),
+        (&["reload"], "/admin/reload", "admin:control"),
+        (&["restart"], "/admin/restart", "admin:control"),
+        (&["stop"], "/admin/stop", "admin:control"),
+    ] {
+        let arguments = ["--admin-url", url.as_str()].into_iter();
+        home.run(arguments.chain(verb.iter().copied()));
+        let heads: Vec<_> = neighbour.heads.try_iter().collect();
+        let is_asked = |head: &&String| head.split(' ').nth(1).unwrap().starts_with(path);
+        assert!(heads.iter().any(|head| is_asked(&head)), "{verb:?}");
+        for head in &heads {
+            let allowed = jwt::scope_in(head);
+            let wanted = if is_asked(&head) { scope } else { "admin:read" };
+            assert_eq!(allowed, wanted, "{verb:?}: {head}");
+        }
     }
 }
 

@@ -43,6 +43,10 @@ fn is_of_file(problem: &Problem, sources: &Sources) -> bool {
 /// What to do about a problem.
 pub fn next_step(problem: &Problem, sources: &Sources) -> String {
     if is_of_file(problem, sources) {
+        if !sources.trusts_file() {
+            return "chown it to yourself and chmod go-w, remove it, or work in another directory"
+                .into();
+        }
         return match access(sources.file(), AccessFlags::R_OK).map_err(io::Error::from) {
             Ok(()) => "mend the file: NAME=value lines, and with secrets in it chmod 600".into(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -49,3 +49,11 @@ pub fn signed(key: impl AsRef<[u8]>, header: impl AsRef<[u8]>, claims: impl AsRe
 pub fn token(scope: &str) -> String {
     signed(SECRET, HEADER, claims(scope).to_string())
 }
+
+/// What the token in this head of a request allows.
+pub fn scope_in(head: &str) -> String {
+    let (_, token) = head.split_once("Bearer ").unwrap();
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap());
+    let claims: Value = serde_json::from_slice(&claims.unwrap()).unwrap();
+    claims["scope"].as_str().unwrap().to_owned()
+}
