@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jsonwebtoken::{DecodingKey, Validation};
 
 use super::{
-    AUDIENCE, Claims, INSTANCE_KEY_ID, ReadClaims, Refused, Scopes, SignError, SignedClaims,
+    AUDIENCE, BeginError, Claims, INSTANCE_KEY_ID, ReadClaims, Refused, Scopes, SignedClaims,
     Signer, decoding_key, read_claims, read_header, validation,
 };
 use crate::config::Secret;
@@ -17,6 +17,8 @@ pub struct ConfiguredKeys(RwLock<Keys>);
 struct Keys {
     current: Key,
     previous: Option<(Key, Instant)>,
+    /// How often what counts has become less than it was to be.
+    changes: u64,
 }
 
 #[derive(Clone)]
@@ -56,6 +58,7 @@ impl ConfiguredKeys {
         Self(RwLock::new(Keys {
             current: Key::new(current),
             previous,
+            changes: 0,
         }))
     }
 
@@ -66,12 +69,13 @@ impl ConfiguredKeys {
         let until = Instant::now().checked_add(grace);
         if keys.current.secret.expose() == key.expose() {
             // A shorter grace holds for a key that was changed before, too.
-            keys.previous = keys
-                .previous
-                .take()
-                .and_then(|(key, before)| Some((key, before.min(until?))));
+            if let Some((key, before)) = keys.previous.take() {
+                keys.changes += u64::from(until < Some(before));
+                keys.previous = until.map(|until| (key, before.min(until)));
+            }
             return false;
         }
+        keys.changes += 1;
         let before = std::mem::replace(&mut keys.current, Key::new(key));
         keys.previous = until
             .filter(|_| !grace.is_zero())
@@ -97,8 +101,23 @@ impl ConfiguredKeys {
         })
     }
 
-    pub(super) fn sign(&self, claims: &SignedClaims<'_>) -> Result<String, SignError> {
-        Signer::configured(&self.read().current.secret).sign_claims(claims)
+    /// Signs for somebody whose claims were verified after so many changes: what was proven by other keys than those of now
+    /// is not worth what these sign.
+    pub(super) fn sign(
+        &self,
+        claims: &SignedClaims<'_>,
+        changes: u64,
+    ) -> Result<String, BeginError> {
+        let keys = self.read();
+        if keys.changes != changes {
+            return Err(BeginError::KeyChanged);
+        }
+        Ok(Signer::configured(&keys.current.secret).sign_claims(claims)?)
+    }
+
+    /// How often the keys have changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.read().changes
     }
 
     /// What the token says, if it was signed with a key that counts; and how long that does, if it is the one before.
@@ -150,6 +169,7 @@ impl Keyring {
     /// The first check that failed.
     pub fn verify(&self, token: &str) -> Result<Claims, Refused> {
         let header = read_header(token)?;
+        let key_changes = self.configured.changes();
         let (claims, key_left) = if header.kid.as_deref() == Some(INSTANCE_KEY_ID) {
             (read_claims(token, &self.instance, &self.validation)?, None)
         } else {
@@ -160,6 +180,7 @@ impl Keyring {
             token_id: claims.jti,
             scopes: Scopes::of_claim(&claims.scope),
             key_left,
+            key_changes,
         })
     }
 }

@@ -29,7 +29,7 @@ pub use key::{KeyError, random_key, read_key_file, read_or_create_key_file};
 pub use keyring::{ConfiguredKeys, Keyring, PreviousKey};
 pub use scope::{Scope, Scopes};
 pub use session::{
-    EndedSessions, MAX_SESSIONS, SESSION_AUDIENCE, SESSION_LIFETIME, Session, Sessions,
+    BeginError, EndedSessions, MAX_SESSIONS, SESSION_AUDIENCE, SESSION_LIFETIME, Session, Sessions,
 };
 pub use sign_in::{SIGN_IN_LIFETIME, SignIns};
 
@@ -53,6 +53,8 @@ pub struct Claims {
     pub scopes: Scopes,
     /// How long the key still counts that it was signed with, if that is not the current one.
     pub key_left: Option<Duration>,
+    /// How often the configured key had changed when this was proven.
+    key_changes: u64,
 }
 
 /// Why a token was refused. Says nothing about its contents beyond the check that failed.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jsonwebtoken::Validation;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -42,6 +43,17 @@ pub struct Session {
     pub ended: CancellationToken,
 }
 
+/// No session begins.
+#[derive(Debug, Error)]
+pub enum BeginError {
+    /// Another key is in force than when the token was verified.
+    #[error("the key was changed since the token was made")]
+    KeyChanged,
+    /// The signing library refused; with HS256 that does not happen in practice.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
 /// A session by what tells it from others. Those that expire first come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Name {
@@ -56,6 +68,8 @@ impl From<Session> for Claims {
             token_id: Some(session.id.to_string()),
             scopes: session.scopes,
             key_left: None,
+            // It begins nothing.
+            key_changes: 0,
         }
     }
 }
@@ -85,8 +99,8 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// The signing library refused; with HS256 that does not happen in practice.
-    pub fn begin(&self, claims: &Claims) -> Result<(Session, String), SignError> {
+    /// [`BeginError`]
+    pub fn begin(&self, claims: &Claims) -> Result<(Session, String), BeginError> {
         let now = Timestamp::now().as_second();
         // What a key that was replaced can do ends with it.
         let lifetime = claims
@@ -102,14 +116,15 @@ impl Sessions {
             expires_at: expires_at.unwrap_or(Timestamp::MAX),
             ended: CancellationToken::new(),
         };
-        let value = self.keys.sign(&SignedClaims {
+        let signed = SignedClaims {
             sub: &session.subject,
             aud: SESSION_AUDIENCE,
             scope: session.scopes.to_string(),
             iat: now,
             exp: session.expires_at.as_second(),
             jti: session.id.to_string(),
-        })?;
+        };
+        let value = self.keys.sign(&signed, claims.key_changes)?;
         self.table().used(&session);
         Ok((session, value))
     }
@@ -254,6 +269,7 @@ mod tests {
             subject: "me".into(),
             token_id: None,
             key_left: None,
+            key_changes: 0,
             scopes: Scopes::default().with(Scope::Logs),
         }
     }
@@ -302,14 +318,15 @@ mod tests {
         let sessions = sessions('c');
         let now = Timestamp::now().as_second();
         let verify = |aud, exp, jti: &str| {
-            let value = sessions.keys.sign(&SignedClaims {
+            let claims = SignedClaims {
                 sub: "me",
                 aud,
                 scope: "admin:read".into(),
                 iat: now,
                 exp,
                 jti: jti.into(),
-            });
+            };
+            let value = sessions.keys.sign(&claims, 0);
             sessions.verify(&value.unwrap()).map(|_| ())
         };
         let id = Uuid::new_v4().to_string();
@@ -379,6 +396,33 @@ mod tests {
         assert_eq!(next.verify(&value).unwrap_err(), Refused::Signature);
         assert!(keys.change(&secret('e'), Duration::ZERO));
         assert_eq!(sessions.verify(&value).unwrap_err(), Refused::Signature);
+    }
+
+    #[test]
+    fn what_was_proven_before_a_change_of_the_key_begins_nothing() {
+        let keys = keys('c');
+        let sessions = Sessions::new(Arc::clone(&keys), EndedSessions::default());
+        let ring = Keyring::new(Arc::clone(&keys), &secret('i'));
+        let proven = |signer: Signer| {
+            let token = signer.sign("me", Scopes::ALL, Duration::from_mins(1));
+            ring.verify(&token.unwrap()).unwrap()
+        };
+        let is_refused = |claims: &Claims| {
+            let outcome = sessions.begin(claims);
+            matches!(outcome, Err(BeginError::KeyChanged))
+        };
+        let configured = || proven(Signer::configured(&secret('c')));
+        let [first, instance] = [configured(), proven(Signer::instance(&secret('i')))];
+        assert!(!keys.change(&secret('c'), Duration::ZERO));
+        assert!(!is_refused(&first) && !is_refused(&instance));
+        assert!(keys.change(&secret('d'), Duration::from_mins(10)));
+        assert!(is_refused(&first) && is_refused(&instance));
+        // Within the grace, until that is shortened.
+        let old = configured();
+        assert!(!keys.change(&secret('d'), Duration::from_mins(20)));
+        assert!(!is_refused(&old));
+        assert!(!keys.change(&secret('d'), Duration::from_secs(1)));
+        assert!(is_refused(&old));
     }
 
     #[test]

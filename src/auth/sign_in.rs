@@ -48,7 +48,8 @@ impl SignIns {
         Ok(token)
     }
 
-    /// Whom the token signs in, which does not count from now on.
+    /// Whom the token signs in, which does not count from now on. No session begins if the key was changed since
+    /// ([`super::BeginError`]).
     pub fn take(&self, token: &str, now: Instant) -> Option<Claims> {
         let digest = digest(token);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,6 +89,7 @@ mod tests {
             subject: subject.into(),
             token_id: None,
             key_left: None,
+            key_changes: 0,
             scopes: Scopes::default().with(Scope::Logs),
         }
     }

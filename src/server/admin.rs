@@ -35,7 +35,7 @@ use crate::api::{
     Phase, ReloadDone, RestartDone, RestartRequest, SERVICE, SUCCESSOR_TIMEOUT, Session,
     SettingEntry, SignInToken, Status, StopAccepted, StopRequest, VERSION, base_url,
 };
-use crate::auth::{Keyring, SIGN_IN_LIFETIME, Sessions, SignIns};
+use crate::auth::{BeginError, Keyring, Refused, SIGN_IN_LIFETIME, Sessions, SignIns};
 use crate::config::{InForce, parse_log_filter};
 use crate::health::Health;
 use crate::logs::{self, Cursor, FilterTexts, From, Level, LevelNow, Watcher};
@@ -568,10 +568,11 @@ impl AdminApi {
         let failed = |error: &dyn std::error::Error| {
             Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
         };
-        let (session, value) = gate
-            .sessions
-            .begin(&caller.claims)
-            .map_err(|error| failed(&error))?;
+        let begun = gate.sessions.begin(&caller.claims);
+        let (session, value) = begun.map_err(|error| match error {
+            BeginError::KeyChanged => Failure::unauthorized(Some(Refused::Signature)),
+            BeginError::Sign(error) => failed(&error),
+        })?;
         audit.accepted_for_session(session.id);
         Begun::new(&gate.cookie, session, &value).map_err(|error| failed(&error))
     }

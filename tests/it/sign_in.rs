@@ -114,6 +114,40 @@ fn a_restart_forgets_it() {
 }
 
 #[test]
+fn another_key_forgets_it_and_so_does_a_shorter_grace() {
+    let [old, new] = ["o", "n"].map(|letter| letter.repeat(40));
+    for grace in ["0", "10m"] {
+        let home = Home::new();
+        let key = |key: &str, grace: &str| {
+            home.write_env(&format!(
+                "JWT_SECRET_KEY={key}\nJWT_SECRET_KEY_GRACE={grace}\n"
+            ));
+        };
+        key(&old, grace);
+        home.run(["start"]).succeeds();
+        let before = token(&home);
+        // A reload that changes neither forgets nothing.
+        home.run(["reload"]).succeeds();
+        assert_eq!(sign_in(&home, &before).status, 201);
+        let (before, of_old) = (token(&home), home.bearer());
+        key(&new, grace);
+        home.run(["reload"]).succeeds();
+        assert_eq!(sign_in(&home, &before).status, 401);
+        let headers = [("Authorization", of_old.as_str())];
+        let host = home.admin();
+        let made = request(&host, "POST", "/admin/session/token", &headers, "");
+        if grace == "0" {
+            assert_eq!(made.status, 401);
+            continue;
+        }
+        let made = made.json()["token"].as_str().unwrap().to_owned();
+        key(&new, "0");
+        home.run(["reload"]).succeeds();
+        assert_eq!(sign_in(&home, &made).status, 401);
+    }
+}
+
+#[test]
 fn the_command_line_prints_the_address_and_what_it_allows_is_chosen() {
     let home = Home::started();
     let printed = home.run(["console", "--scope", "admin:logs"]).succeeds();
