@@ -169,13 +169,22 @@ impl Level {
     }
 }
 
-/// Values of fields are compared as they are: a regular expression of a few bytes can take minutes to make.
-pub(super) fn parse(filter: &str) -> Result<EnvFilter, InstallError> {
-    let names_audit = filter.split(',').any(|directive| {
+/// Whether a filter has a say in how much of the trail of changes is logged.
+#[must_use]
+pub fn names_audit(filter: &str) -> bool {
+    filter.split(',').any(|directive| {
         let target = directive.split(['=', '[']).next().unwrap_or_default();
         target.trim() == AUDIT
-    });
-    let audit = if names_audit { "" } else { ",audit=info" };
+    })
+}
+
+/// Values of fields are compared as they are: a regular expression of a few bytes can take minutes to make.
+pub(super) fn parse(filter: &str) -> Result<EnvFilter, InstallError> {
+    let audit = if names_audit(filter) {
+        ""
+    } else {
+        ",audit=info"
+    };
     let builder = EnvFilter::builder().with_regex(false);
     Ok(builder.parse(format!("{QUIET},{filter}{audit}"))?)
 }

@@ -28,7 +28,7 @@ pub use cursor::Cursor;
 pub use entry::{Filter, FilterError, FilterTexts};
 pub use follow::Follower;
 pub use format::{InstallError, InstalledLog, Stdout, install};
-pub use level::{Level, LevelNow};
+pub use level::{Level, LevelNow, names_audit};
 pub use reader::{Batch, From, Item};
 pub use tail::{Page, TextLines, last_lines, last_lines_as_text, last_lines_at_hand, text_at_hand};
 pub use tip::Watcher;

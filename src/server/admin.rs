@@ -268,7 +268,7 @@ impl AdminApi {
     /// Log more or less, for a while.
     ///
     /// After `revert_after_seconds` the configured level is in force again by itself; without, it is after the next restart, or
-    /// a reload of another `LOG_LEVEL`. The audit trail is logged at every level. 409 from a process that is being replaced, or
+    /// a reload of another `LOG_LEVEL`. The audit trail is logged at every level, and none names `audit`. 409 from a process that is being replaced, or
     /// was.
     #[oai(
         path = "/admin/log-level",
@@ -289,6 +289,12 @@ impl AdminApi {
         } = body.0;
         let filter =
             parse_log_filter(&level).map_err(|reason| Failure::bad_parameter("level", reason))?;
+        if logs::names_audit(&filter) {
+            return Err(Failure::bad_parameter(
+                "level",
+                "names `audit`: how much of the trail of changes is logged is for LOG_LEVEL to say",
+            ));
+        }
         let time = match revert_after_seconds {
             None => None,
             Some(seconds) if (1.0..=MAX_REVERT).contains(&seconds) => {

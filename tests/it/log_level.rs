@@ -102,11 +102,18 @@ fn it_stays_until_the_settings_say_another_or_the_process_is_replaced() {
 #[test]
 fn nobody_hides_what_is_changed() {
     let home = Home::started();
+    for level in ["info,audit=off", "info, audit[x]=off", "debug,audit=info"] {
+        let body = json!({ "level": level }).to_string();
+        let answer = home.ask_with("PUT", PATH, &body);
+        answer.is_problem(400, "`level` names `audit`");
+    }
     set(&home, &json!({ "level": "off" }));
     assert_eq!(home.ask("POST", "/admin/reload").status, 200);
     home.run(["stop"]).succeeds();
     let log = home.log();
-    let (_, quiet) = log.split_once("action=\"log_level\"").unwrap();
+    let (_, quiet) = log
+        .split_once("action=\"log_level\" outcome=\"accepted\"")
+        .unwrap();
     let lines: Vec<_> = quiet.lines().skip(1).collect();
     assert!(
         lines.iter().all(|line| line.contains(" audit: ")) && lines.len() >= 2,
