@@ -1,5 +1,6 @@
 //! What happens to every request on either port: it is counted, named, guarded, answered by poem, and logged.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -334,6 +335,8 @@ const MAX_URI: usize = 65_534;
 pub(super) const CLIENT_GONE: u16 = 499;
 /// Method and path of what was no request.
 const UNREAD: &str = "-";
+/// A method or a path is logged up to here, in bytes: what does not fit the log is rotated away, and anybody may send long ones.
+const MAX_LOGGED: usize = 1024;
 
 struct Access<'a> {
     server: &'static str,
@@ -363,13 +366,14 @@ impl Access<'_> {
     fn answered(&self, method: &str, path: &str, status: u16) {
         let took = self.started.elapsed();
         self.series.count(status, took);
+        let (method, path) = (cut(method), cut(path));
         macro_rules! event {
             ($level:ident) => {
                 tracing::$level!(
                     target: "access",
                     server = self.server,
                     %method,
-                    path,
+                    path = &*path,
                     status,
                     duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                     peer = %self.peer,
@@ -386,6 +390,15 @@ impl Access<'_> {
             event!(info);
         }
     }
+}
+
+/// As much of it as is logged, and how long it is if that is not all.
+fn cut(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_LOGGED {
+        return text.into();
+    }
+    let kept = &text[..text.floor_char_boundary(MAX_LOGGED)];
+    format!("{kept}… ({} bytes)", text.len()).into()
 }
 
 /// Names for requests that bring none: unlike those of another run, and counted up.

@@ -205,3 +205,34 @@ fn a_restart_and_a_stop_by_signal_are_in_it_too() {
     );
     assert_eq!(field(&trail[1], "subject"), "SIGTERM");
 }
+
+/// Or whoever reaches a port could have the trail rotated away with a few requests.
+#[test]
+fn a_request_is_a_short_line_however_long_it_is() {
+    let home = Home::started();
+    let path = format!("/{}", "\u{80}".repeat(5000));
+    let method = "M".repeat(5000);
+    for (host, id) in [(home.public(), "long-one"), (home.admin(), "long-two")] {
+        let headers = [("X-Request-Id", id)];
+        request(&host, &method, &path, &headers, "");
+        let mut line = None;
+        eventually("it is in the log", || {
+            let log = home.log();
+            let found = log.lines().find(|line| line.contains(id));
+            line = found.map(str::to_owned);
+            line.is_some()
+        });
+        let line = line.unwrap();
+        assert!(line.len() < 5000, "{}: {line}", line.len());
+        assert!(
+            line.contains("(10001 bytes)") && line.contains("(5000 bytes)"),
+            "{line}"
+        );
+    }
+    // What fits is as it was.
+    let path = format!("/{}", "x".repeat(1000));
+    request(&home.public(), "GET", &path, &[], "");
+    eventually("it is in the log", || {
+        home.log().contains(&format!("path=\"{path}\""))
+    });
+}
