@@ -51,6 +51,12 @@ impl Scopes {
         self.0 & 1 << scope as u8 != 0
     }
 
+    /// Whether nothing is allowed.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// Reads a claim. Words that mean nothing here are somebody else's and are passed over.
     #[must_use]
     pub fn of_claim(claim: &str) -> Self {
@@ -91,7 +97,7 @@ impl FromStr for Scopes {
                     .ok_or_else(|| UnknownScope(word.into()))
             })
             .and_then(|scopes| {
-                if scopes == Self::default() {
+                if scopes.is_empty() {
                     Err(UnknownScope(text.into()))
                 } else {
                     Ok(scopes)

@@ -23,7 +23,8 @@ pub const SESSION_AUDIENCE: &str = "fullon-session";
 /// How long a session lives, however short the rest of the token's life was: a working day, and no longer without
 /// another token.
 pub const SESSION_LIFETIME: Duration = Duration::from_hours(12);
-/// How many sessions there are at once. One more ends the one that was used least recently.
+/// How many sessions there are at once. One more ends the one that was used least recently: one of the same subject if there is
+/// one, so that nobody who signs in again and again ends those of others.
 pub const MAX_SESSIONS: usize = 64;
 /// How many ended sessions are remembered.
 const MAX_ENDED: usize = 256;
@@ -186,6 +187,7 @@ struct Table {
 
 struct Open {
     name: Name,
+    subject: String,
     used_at: Instant,
     ended: CancellationToken,
 }
@@ -198,7 +200,10 @@ impl Table {
             return open.ended.clone();
         }
         while self.open.len() >= MAX_SESSIONS {
-            let oldest = self.open.values().min_by_key(|open| open.used_at);
+            let oldest = self
+                .open
+                .values()
+                .min_by_key(|open| (open.subject != session.subject, open.used_at));
             let Some(name) = oldest.map(|open| open.name) else {
                 break;
             };
@@ -206,6 +211,7 @@ impl Table {
         }
         let open = Open {
             name: session.name(),
+            subject: session.subject.clone(),
             used_at: Instant::now(),
             ended: session.ended.clone(),
         };

@@ -11,7 +11,7 @@ use crate::config::Secret;
 
 /// How long one counts.
 pub const SIGN_IN_LIFETIME: Duration = Duration::from_mins(1);
-/// How many there are at once. One more drops the oldest.
+/// How many there are at once. One more drops the oldest, of the same subject if there is one.
 const MOST: usize = 64;
 
 /// Those that were not used yet. Only in memory: a restart forgets them.
@@ -38,7 +38,10 @@ impl SignIns {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|sign_in| sign_in.counts(now));
         if open.len() == MOST {
-            open.pop_front();
+            let own = open
+                .iter()
+                .position(|sign_in| sign_in.claims.subject == claims.subject);
+            open.remove(own.unwrap_or(0));
         }
         open.push_back(SignIn {
             digest: digest(token.expose()),

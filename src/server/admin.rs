@@ -558,7 +558,7 @@ impl AdminApi {
     ///
     /// The session is a cookie, for pages whose `EventSource` cannot send a token. It allows what the token did, lives
     /// for twelve hours, and counts also after the daemon was restarted. There are 64 at once: one more ends the one that was
-    /// used least recently. A token of `POST /admin/session/token` does, too, once.
+    /// used least recently, of the same subject if there is one. A token of `POST /admin/session/token` does, too, once.
     #[oai(
         path = "/admin/session",
         method = "post",
@@ -586,7 +586,7 @@ impl AdminApi {
     /// A token that does nothing but sign in, once and within a minute.
     ///
     /// For an address that others may see afterwards: `fullon console` prints one. What it signs in to allows what the caller's
-    /// token does. A restart forgets it; there are 64 at once, and one more drops the oldest.
+    /// token does. A restart or another key forgets it; there are 64 at once, and one more drops the oldest, of the same subject if there is one.
     #[oai(
         path = "/admin/session/token",
         method = "post",

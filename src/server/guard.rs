@@ -217,7 +217,7 @@ impl<'a, S: Needs> ApiExtractor<'a> for Authorized<S> {
     }
 }
 
-/// Somebody with a token, whatever it allows. A session does not do, or it could be prolonged for ever.
+/// Somebody with a token that allows something, whatever that is. A session does not do, or it could be prolonged for ever.
 pub struct TokenHolder {
     pub claims: Claims,
 }
@@ -243,6 +243,7 @@ impl<'a> ApiExtractor<'a> for TokenHolder {
     ) -> Result<Self> {
         let claims = Gate::of(request).and_then(|gate| gate.token(request))?;
         note_caller(request, &claims);
+        refuse_powerless(&claims)?;
         refuse_unknown_parameters(request)?;
         Ok(Self { claims })
     }
@@ -274,6 +275,7 @@ impl<'a> ApiExtractor<'a> for Newcomer {
     ) -> Result<Self> {
         let claims = Gate::of(request).and_then(|gate| gate.newcomer(request))?;
         note_caller(request, &claims);
+        refuse_powerless(&claims)?;
         refuse_unknown_parameters(request)?;
         Ok(Self { claims })
     }
@@ -309,6 +311,14 @@ impl<'a> ApiExtractor<'a> for SignedIn {
         refuse_unknown_parameters(request)?;
         Ok(Self { session })
     }
+}
+
+/// A session that allows nothing only takes the place of another.
+fn refuse_powerless(claims: &Claims) -> Checked<()> {
+    if claims.scopes.is_empty() {
+        return Err(Failure::powerless());
+    }
+    Ok(())
 }
 
 /// A misspelt parameter would be passed over, and the answer taken for what was meant. Only those who are let in learn it.

@@ -13,7 +13,7 @@ use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registr
 use poem_openapi::types::Type as _;
 
 use crate::api::{NOTHING_AT, Problem, SettingError};
-use crate::auth::{Refused, Scope};
+use crate::auth::{Refused, Scope, Scopes};
 use crate::config::{self, Problems};
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -93,13 +93,24 @@ impl Failure {
     /// RFC 6750, section 3: the token does not allow this.
     pub fn forbidden(needed: Scope) -> Self {
         let needed = needed.as_str();
-        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{needed}\"");
-        let failure = Self::new(
-            StatusCode::FORBIDDEN,
-            format!(
-                "the token lacks the scope {needed}: `fullon token --scope {needed}` prints one that has it"
-            ),
+        let detail = format!(
+            "the token lacks the scope {needed}: `fullon token --scope {needed}` prints one that has it"
         );
+        Self::insufficient(needed, detail)
+    }
+
+    /// The token allows nothing at all.
+    pub fn powerless() -> Self {
+        let scopes = Scopes::ALL.to_string();
+        let detail = format!(
+            "the token has none of the scopes {scopes}: `fullon token` prints one that has"
+        );
+        Self::insufficient(&scopes, detail)
+    }
+
+    fn insufficient(needed: &str, detail: String) -> Self {
+        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{needed}\"");
+        let failure = Self::new(StatusCode::FORBIDDEN, detail);
         match HeaderValue::try_from(challenge) {
             Ok(challenge) => failure.with_header(header::WWW_AUTHENTICATE, challenge),
             Err(_) => failure,

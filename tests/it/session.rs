@@ -387,6 +387,26 @@ fn sixty_four_sessions_are_the_most() {
 }
 
 #[test]
+fn whoever_signs_in_too_often_ends_only_sessions_of_their_own() {
+    let home = Home::started();
+    let printed = home.run(["token", "--subject", "other"]).succeeds();
+    let other = format!("Bearer {}", printed.stdout.trim());
+    let [other, mine] = [other, home.bearer()].map(|bearer| {
+        move |home: &Home| {
+            let headers = [("Authorization", bearer.as_str())];
+            cookie_of(&ask(home, "POST", "/admin/session", &headers))
+        }
+    });
+    let of_other = other(&home);
+    let all: Vec<_> = (0..70).map(|_| mine(&home)).collect();
+    assert_eq!(status(&home, &of_other).status, 200);
+    is_refused(&status(&home, &all[0]), "ended");
+    for cookie in &all[7..] {
+        assert_eq!(status(&home, cookie).status, 200);
+    }
+}
+
+#[test]
 fn a_session_survives_a_restart_and_dies_with_the_key() {
     let mut home = Home::new();
     home.set("JWT_SECRET_KEY", SECRET);

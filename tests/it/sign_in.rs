@@ -148,6 +148,21 @@ fn another_key_forgets_it_and_so_does_a_shorter_grace() {
 }
 
 #[test]
+fn whoever_makes_too_many_drops_only_their_own() {
+    let home = Home::started();
+    let printed = home.run(["token", "--subject", "other"]).succeeds();
+    let other = show(&home, printed.stdout.trim(), "POST", "/admin/session/token").json();
+    let bearer = home.bearer();
+    let headers = [("Authorization", bearer.as_str())];
+    for _ in 0..70 {
+        let made = request(&home.admin(), "POST", "/admin/session/token", &headers, "");
+        assert_eq!(made.status, 201);
+    }
+    let signed_in = sign_in(&home, other["token"].as_str().unwrap());
+    assert_eq!(signed_in.json()["subject"], "other");
+}
+
+#[test]
 fn the_command_line_prints_the_address_and_what_it_allows_is_chosen() {
     let home = Home::started();
     let printed = home.run(["console", "--scope", "admin:logs"]).succeeds();
