@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use poem::http::StatusCode;
+use poem::http::{HeaderMap, StatusCode};
 use poem::web::Data;
 use poem::{EndpointExt as _, Request};
 use poem_openapi::param::{Header, Query};
@@ -568,6 +568,7 @@ impl AdminApi {
     async fn create_session(
         &self,
         caller: Newcomer,
+        asked: &HeaderMap,
         audit: Data<&Arc<Audit>>,
         gate: Data<&Arc<Gate>>,
     ) -> Result<Begun> {
@@ -580,7 +581,7 @@ impl AdminApi {
             BeginError::Sign(error) => failed(&error),
         })?;
         audit.accepted_for_session(session.id);
-        Begun::new(&gate.cookie, session, &value).map_err(|error| failed(&error))
+        Begun::new(&gate.cookie, asked, session, &value).map_err(|error| failed(&error))
     }
 
     /// A token that does nothing but sign in, once and within a minute.
@@ -634,6 +635,7 @@ impl AdminApi {
     async fn delete_session(
         &self,
         caller: SignedIn,
+        asked: &HeaderMap,
         audit: Data<&Arc<Audit>>,
         gate: Data<&Arc<Gate>>,
     ) -> Result<Ended> {
@@ -667,7 +669,7 @@ impl AdminApi {
             }
             _ => return Err(out_of_charge()),
         }
-        Ended::new(&gate.cookie)
+        Ended::new(&gate.cookie, asked)
             .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
     }
 }

@@ -379,7 +379,7 @@ fn register_session(registry: &mut Registry) {
         MetaSecurityScheme {
             ty: "apiKey",
             description: Some(
-                "What `POST /admin/session` gives for a token. The number in the name is the port of the admin API. Does not count beside an `Authorization` header; what changes something also needs the `Origin` of this API.",
+                "What `POST /admin/session` gives for a token. The number in the name is the port of the `Host` that was asked, or else the one of the admin API. Does not count beside an `Authorization` header; what changes something also needs the `Origin` of this API.",
             ),
             name: Some("fullon-session-8001"),
             key_in: Some("cookie"),

@@ -8,27 +8,31 @@ use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaHeader, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
 
-use super::payload;
+use super::{payload, site};
 use crate::api;
 use crate::auth::{SESSION_LIFETIME, Scope, Session};
 
-/// The cookie of one daemon. Its name has the port of the admin API, because a browser keeps the cookies of all
-/// ports of a host together.
+/// The cookie of one daemon. Its name has the port that the browser sees, because a browser keeps the cookies of all
+/// ports of a host together: that of the `Host`, where a tunnel may begin, or else the one that the admin API is bound to.
 #[derive(Debug)]
 pub struct SessionCookie {
-    name: String,
+    bound: u16,
 }
 
 impl SessionCookie {
-    pub fn of_port(port: u16) -> Self {
-        Self {
-            name: format!("fullon-session-{port}"),
-        }
+    pub fn of_port(bound: u16) -> Self {
+        Self { bound }
+    }
+
+    fn name(&self, headers: &HeaderMap) -> String {
+        let port = site::port(headers).unwrap_or(self.bound);
+        format!("fullon-session-{port}")
     }
 
     /// The values under this name. There are several when another server of this host set a cookie for a part of
     /// our paths.
-    pub fn values<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
+    pub fn values<'a>(&self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
+        let ours = self.name(headers);
         headers
             .get_all(header::COOKIE)
             .iter()
@@ -36,23 +40,28 @@ impl SessionCookie {
             .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
             .filter_map(|cookie| std::str::from_utf8(cookie).ok())
             .filter_map(|cookie| cookie.trim_matches([' ', '\t']).split_once('='))
-            .filter(|(name, _)| *name == self.name)
+            .filter(move |(name, _)| *name == ours)
             .map(|(_, value)| value)
     }
 
     /// `Set-Cookie` that makes a browser keep the value. Without `Secure`: the admin API speaks plain HTTP on
     /// loopback, and not every browser takes that for secure.
-    fn keep(&self, value: &str) -> Result<HeaderValue, InvalidHeaderValue> {
-        self.header(value, SESSION_LIFETIME.as_secs())
+    fn keep(&self, asked: &HeaderMap, value: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+        self.header(asked, value, SESSION_LIFETIME.as_secs())
     }
 
     /// `Set-Cookie` that makes a browser forget it.
-    fn forget(&self) -> Result<HeaderValue, InvalidHeaderValue> {
-        self.header("", 0)
+    fn forget(&self, asked: &HeaderMap) -> Result<HeaderValue, InvalidHeaderValue> {
+        self.header(asked, "", 0)
     }
 
-    fn header(&self, value: &str, max_age: u64) -> Result<HeaderValue, InvalidHeaderValue> {
-        let name = &self.name;
+    fn header(
+        &self,
+        asked: &HeaderMap,
+        value: &str,
+        max_age: u64,
+    ) -> Result<HeaderValue, InvalidHeaderValue> {
+        let name = self.name(asked);
         HeaderValue::try_from(format!(
             "{name}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={max_age}"
         ))
@@ -68,11 +77,12 @@ pub struct Begun {
 impl Begun {
     pub fn new(
         cookie: &SessionCookie,
+        asked: &HeaderMap,
         session: Session,
         value: &str,
     ) -> Result<Self, InvalidHeaderValue> {
         Ok(Self {
-            cookie: cookie.keep(value)?,
+            cookie: cookie.keep(asked, value)?,
             session: session.into(),
         })
     }
@@ -121,9 +131,9 @@ pub struct Ended {
 }
 
 impl Ended {
-    pub fn new(cookie: &SessionCookie) -> Result<Self, InvalidHeaderValue> {
+    pub fn new(cookie: &SessionCookie, asked: &HeaderMap) -> Result<Self, InvalidHeaderValue> {
         Ok(Self {
-            cookie: cookie.forget()?,
+            cookie: cookie.forget(asked)?,
         })
     }
 }
@@ -180,5 +190,9 @@ mod tests {
         let cookie = SessionCookie::of_port(8001);
         let values: Vec<_> = cookie.values(&headers).collect();
         assert_eq!(values, ["x.y.z", "second", "third"]);
+        // Through a tunnel it is the cookie of the port where that begins.
+        headers.insert(header::HOST, HeaderValue::from_static("localhost:80"));
+        let values: Vec<_> = cookie.values(&headers).collect();
+        assert_eq!(values, ["no"]);
     }
 }

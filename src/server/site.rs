@@ -50,11 +50,22 @@ fn is_visit(method: &Method, headers: &HeaderMap) -> bool {
     method.is_safe() && is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document")
 }
 
+/// The port in the `Host`, which is what a browser keeps the address of the page by.
+pub fn port(headers: &HeaderMap) -> Option<u16> {
+    let host = headers.get(HOST)?.to_str().ok()?;
+    split(host).1?.parse().ok()
+}
+
+/// Name and port.
+fn split(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (name, Some(port)),
+        _ => (host, None),
+    }
+}
+
 fn is_local(host: &str, bound_to: IpAddr) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
+    let (name, _) = split(host);
     if name.eq_ignore_ascii_case("localhost") {
         return true;
     }

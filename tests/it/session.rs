@@ -406,6 +406,44 @@ fn whoever_signs_in_too_often_ends_only_sessions_of_their_own() {
     }
 }
 
+/// Two tunnels to two daemons end on two ports of one host, whose cookies a browser keeps together.
+#[test]
+fn the_cookie_has_the_port_that_the_browser_sees() {
+    let home = Home::started();
+    let bearer = home.bearer();
+    let sign_in = |host: &str| {
+        let headers = [("Authorization", bearer.as_str()), ("Host", host)];
+        let answer = ask(&home, "POST", "/admin/session", &headers);
+        assert_eq!(answer.status, 201, "{answer:#?}");
+        cookie_of(&answer)
+    };
+    let [first, second] = ["localhost:9001", "[::1]:9002"].map(sign_in);
+    assert!(first.starts_with("fullon-session-9001="), "{first}");
+    assert!(second.starts_with("fullon-session-9002="), "{second}");
+    let port = home.admin().rsplit(':').next().unwrap().to_owned();
+    let bound = format!("fullon-session-{port}=");
+    assert!(sign_in("localhost").starts_with(&bound));
+    assert!(sign_in(&home.admin()).starts_with(&bound));
+
+    let both = format!("{first}; {second}");
+    let with = |method, path, host: &str, cookie: &str| {
+        let origin = format!("http://{host}");
+        let headers = [("Host", host), ("Origin", &origin), ("Cookie", cookie)];
+        ask(&home, method, path, &headers)
+    };
+    let status = |host| with("GET", "/admin/status", host, &both).status;
+    assert_eq!(status("localhost:9001"), 200);
+    let out = with("DELETE", "/admin/session", "localhost:9001", &both);
+    let forgotten = out.header("set-cookie").unwrap();
+    assert!(
+        forgotten.starts_with("fullon-session-9001=;"),
+        "{forgotten}"
+    );
+    assert_eq!(status("localhost:9001"), 401);
+    assert_eq!(status("[::1]:9002"), 200);
+    assert_eq!(status("localhost:9003"), 401);
+}
+
 #[test]
 fn a_session_survives_a_restart_and_dies_with_the_key() {
     let mut home = Home::new();
