@@ -36,6 +36,11 @@ pub enum KeyError {
     /// It belongs to another user.
     #[error("the key file {0} belongs to another user: move it away, and a new one is made")]
     Foreign(PathBuf),
+    /// Somebody may know it by its other name.
+    #[error(
+        "the key file {0} has another name, too (a hard link): move it away, and a new one is made"
+    )]
+    Linked(PathBuf),
     /// It holds too little.
     #[error("the key file {0} holds less than 32 bytes: remove it, and a new one is made")]
     Short(PathBuf),
@@ -104,6 +109,9 @@ pub fn read_key_file(path: &Path) -> Result<Secret, KeyError> {
             mode: metadata.mode() & 0o7777,
         });
     }
+    if metadata.nlink() > 1 {
+        return Err(KeyError::Linked(path.to_owned()));
+    }
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(fail)?;
     let key = text.trim();
@@ -113,22 +121,36 @@ pub fn read_key_file(path: &Path) -> Result<Secret, KeyError> {
     Ok(Secret::new(key.to_owned()))
 }
 
-/// Writes a new key beside the path and links it there, so that nobody ever sees half a key and the first
-/// of two makers wins.
+/// Writes a new key beside the path and renames it, so that nobody ever sees half a key and the first of two makers wins.
 fn create(path: &Path) -> Result<(), KeyError> {
     let key = random_key()?;
     let temporary = path.with_extension(format!("key.{}", uuid::Uuid::new_v4().simple()));
-    let written =
-        write_new(&temporary, &key).and_then(|()| match std::fs::hard_link(&temporary, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        });
-    let removed = std::fs::remove_file(&temporary);
-    written.and(removed).map_err(|source| KeyError::Io {
-        path: path.to_owned(),
-        action: "created",
-        source,
+    let made = write_new(&temporary, &key).and_then(|()| rename_new(&temporary, path));
+    made.or_else(|error| {
+        // What is left of it.
+        let _ = std::fs::remove_file(&temporary);
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            return Ok(());
+        }
+        Err(KeyError::Io {
+            path: path.to_owned(),
+            action: "created",
+            source: error,
+        })
     })
+}
+
+/// Renames a file if none has that name.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Not every file system can (NFS): then it has two names for a moment.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            std::fs::hard_link(from, to)?;
+            std::fs::remove_file(from)
+        }
+        other => Ok(other?),
+    }
 }
 
 fn write_new(path: &Path, key: &Secret) -> io::Result<()> {

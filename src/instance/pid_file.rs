@@ -362,13 +362,20 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
 
 fn open_own(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
     let file = open(path, options)?;
-    let owner = file.metadata().map(|metadata| metadata.uid());
-    if owner.map_err(|source| failed(path, "examined", source))? != nix::unistd::geteuid().as_raw()
-    {
-        return Err(PidFileError::Unusable {
+    let metadata = file
+        .metadata()
+        .map_err(|source| failed(path, "examined", source))?;
+    let unusable = |reason| {
+        Err(PidFileError::Unusable {
             path: path.to_owned(),
-            reason: "belongs to another user",
-        });
+            reason,
+        })
+    };
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return unusable("belongs to another user");
+    }
+    if metadata.nlink() > 1 {
+        return unusable("has another name, too (a hard link)");
     }
     Ok(file)
 }

@@ -221,6 +221,11 @@ impl State {
         if !metadata.is_file() || ![me, 0].contains(&metadata.uid()) && me != 0 {
             return Err(untrusted("belongs to another user"));
         }
+        if metadata.nlink() > 1 {
+            return Err(untrusted(
+                "has another name, too (a hard link): restart the daemon, which writes a new one",
+            ));
+        }
         if metadata.mode() & 0o077 != 0 {
             return Err(untrusted(
                 "can be read by others, and holds a key: restart the daemon, which writes a new one",

@@ -423,6 +423,9 @@ fn open_own(path: &Path, options: &OpenOptions) -> Result<(File, Metadata), LogF
     if metadata.uid() != nix::unistd::geteuid().as_raw() {
         return unusable("belongs to another user");
     }
+    if metadata.nlink() > 1 {
+        return unusable("has another name, too (a hard link)");
+    }
     Ok((file, metadata))
 }
 

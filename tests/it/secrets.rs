@@ -230,6 +230,36 @@ fn a_token_of_a_verb_allows_what_the_verb_needs_and_no_more() {
 }
 
 #[test]
+fn a_file_that_has_another_name_too_is_not_taken_for_ours() {
+    let home = Home::new();
+    let precious = home.path().join("precious");
+    let text = "a text that is as long as a key may be, and longer";
+    fs::write(&precious, text).unwrap();
+    set_mode(&precious, 0o600);
+    for planted in [
+        ".fullon_master_api.key",
+        ".fullon_master_api.pid",
+        "fullon.log",
+    ] {
+        let planted = home.path().join(planted);
+        fs::hard_link(&precious, &planted).unwrap();
+        let shown = planted.display().to_string();
+        home.run(["start"])
+            .exits(1)
+            .says(&[&shown, "has another name", "hard link"]);
+        assert_eq!(fs::read_to_string(&precious).unwrap(), text);
+        fs::remove_file(planted).unwrap();
+    }
+    home.run(["start"]).succeeds();
+    let state = home.path().join(".fullon_master_api.pid.state");
+    fs::hard_link(state, home.path().join("another")).unwrap();
+    home.run(["doctor"])
+        .exits(1)
+        .prints(&["has another name", "restart"]);
+    home.run(["stop"]).succeeds().prints(&["by SIGTERM"]);
+}
+
+#[test]
 fn a_secret_turns_up_nowhere() {
     let mut home = Home::new();
     let password = "an-obviously-made-up-password";

@@ -116,6 +116,10 @@ pub fn secret(sources: &Sources, locator: &Locator) -> Option<Finding> {
             format!("{shown} belongs to another user"),
             "move it away: the next start makes a key".into(),
         ),
+        Err(KeyError::Linked(_)) => (
+            format!("{shown} has another name, too (a hard link)"),
+            "move it away: the next start makes a key".into(),
+        ),
         Err(KeyError::Short(_)) => (
             format!("{shown} holds less than 32 bytes"),
             "remove it: the next start makes a key".into(),
