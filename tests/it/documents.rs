@@ -103,6 +103,33 @@ fn tests_named_in(row: &str) -> Vec<&str> {
     column.split('`').skip(1).step_by(2).collect()
 }
 
+/// Whether the source has a function of this name that the test harness runs.
+fn is_test(source: &str, name: &str) -> bool {
+    let lines: Vec<_> = source.lines().collect();
+    let function = format!("fn {name}() {{");
+    let is_it = |line: &&str| line.strip_prefix("async ").unwrap_or(line) == function;
+    let Some(at) = lines.iter().position(is_it) else {
+        return false;
+    };
+    let attributes = lines[..at].iter().rev();
+    let attributes: Vec<_> = attributes
+        .take_while(|line| line.starts_with("#[") || line.starts_with("///"))
+        .collect();
+    let is_run = |line: &str| line == "#[test]" || line.starts_with("#[tokio::test");
+    attributes.iter().any(|line| is_run(line))
+        && !attributes.iter().any(|line| line.starts_with("#[ignore"))
+}
+
+#[test]
+fn only_what_the_harness_runs_is_a_test() {
+    let source =
+        "/// Why.\n#[test]\nfn one() {\n}\n\nfn two() {\n#[test]\n#[ignore]\nfn three() {\n";
+    assert!(is_test(source, "one"));
+    for none in ["two", "three", "four", "on"] {
+        assert!(!is_test(source, none), "{none}");
+    }
+}
+
 #[test]
 fn every_line_of_the_threat_table_has_its_tests() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -121,12 +148,12 @@ fn every_line_of_the_threat_table_has_its_tests() {
             let (module, name) = test.rsplit_once("::").unwrap();
             let path = match module.strip_prefix("fuzzed::") {
                 Some(module) => format!("src/fuzzed/{module}.rs"),
-                None => format!("tests/it/{module}.rs"),
+                None => format!("tests/it/{}.rs", module.replace("::", "/")),
             };
             let source = std::fs::read_to_string(root.join(&path))
                 .or_else(|_| std::fs::read_to_string(root.join(path.replace(".rs", "/mod.rs"))))
                 .unwrap_or_else(|error| panic!("{test}: {error}"));
-            assert!(source.contains(&format!("fn {name}()")), "{test}");
+            assert!(is_test(&source, name), "{test}");
         }
     }
 }
