@@ -20,11 +20,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::place::Log;
-use crate::api::{LogPage, Phase};
+use crate::api::{LogLevel, LogLevelRequest, LogPage, MAX_REVERT, Phase};
 use crate::auth::{ConfiguredKeys, EndedSessions, Keyring, Scopes, Sessions, Signer};
-use crate::config::{Flags, InForce, Origin, Secret, Settings};
+use crate::config::{Flags, InForce, Origin, Secret, Settings, parse_log_filter};
 use crate::health::Health;
-use crate::logs::{Cursor, Follower, From, Level, Watcher};
+use crate::logs::{Cursor, Follower, From, Level, Watcher, names_audit};
 use crate::server::admin::{Context, PAGES, gate, service};
 use crate::server::metrics::Metrics;
 use crate::server::{Clients, Shutdown, bind, run};
@@ -330,6 +330,39 @@ pub fn credentials(bytes: &[u8]) {
                 .any(|cookie| cookie.trim_matches(blanks) == pair)
         };
         assert_eq!(answer.status == StatusCode::OK, counts);
+    });
+}
+
+/// The body of `PUT /admin/log-level`, behind its content type in a line.
+pub fn level_body(bytes: &[u8]) {
+    let (content_type, body) = super::first_line(bytes);
+    SERVER.with(|server| {
+        let bearer = server.bearer();
+        let headers = [
+            (AUTHORIZATION, bearer.as_bytes()),
+            (CONTENT_TYPE, content_type),
+        ];
+        let Some(answer) = server.ask(&Method::PUT, "/admin/log-level", &headers, body) else {
+            return;
+        };
+        assert!(
+            answer.is_one_of(&[200, 400, 413, 415, 431]),
+            "{}",
+            answer.status
+        );
+        if answer.status != StatusCode::OK {
+            return;
+        }
+        let asked: LogLevelRequest = serde_json::from_slice(body).unwrap();
+        let now: LogLevel = serde_json::from_slice(&answer.body).unwrap();
+        // What is in force can be asked for again, and does not hide what is changed.
+        assert_eq!(parse_log_filter(&now.level).as_ref(), Ok(&now.level));
+        assert_eq!(parse_log_filter(&asked.level).as_ref(), Ok(&now.level));
+        assert!(!names_audit(&now.level), "{}", now.level);
+        let left = now.revert_after_seconds;
+        assert!(left.is_none_or(|left| (0.0..=MAX_REVERT).contains(&left)));
+        let is_for_a_while = asked.revert_after_seconds.is_some();
+        assert_eq!(left.is_some(), is_for_a_while);
     });
 }
 

@@ -23,15 +23,17 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use bytesize::ByteSize;
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
-pub use http::{credentials, log_query, order_body, page_of_origin, resume};
+pub use http::{credentials, level_body, log_query, order_body, page_of_origin, resume};
 pub use place::log_place;
 pub use token::token;
 
 use crate::api::LogEntry;
 use crate::client::events;
 use crate::config::{DEFINITIONS, EnvFile, Flags, MASK, Problems, Settings, Sources};
+use crate::health::redis;
 use crate::instance::{Announcement, Inheritance, State, StoredKey, pid_file};
 use crate::logs::entry::RawLine;
 use crate::logs::{Cursor, Filter, FilterTexts};
@@ -40,19 +42,21 @@ use crate::logs::{Cursor, Filter, FilterTexts};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their programs and corpora.
-pub const TARGETS: [(&str, Target); 16] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("credentials", credentials),
     ("cursor", cursor),
     ("env_file", env_file),
     ("event_stream", event_stream),
     ("filter", filter),
     ("handover", handover),
+    ("level_body", level_body),
     ("log_line", log_line),
     ("log_place", log_place),
     ("log_query", log_query),
     ("order_body", order_body),
     ("page_of_origin", page_of_origin),
     ("pid", pid),
+    ("redis_answer", redis_answer),
     ("resume", resume),
     ("settings", settings),
     ("state_file", state_file),
@@ -354,4 +358,33 @@ fn first_line(bytes: &[u8]) -> (&[u8], &[u8]) {
         Some(end) => (&bytes[..end], &bytes[end + 1..]),
         None => (bytes, &[]),
     }
+}
+
+/// What Redis says to a `PING`: one line, of which nothing is shown that is not known, and behind which nothing is read.
+pub fn redis_answer(bytes: &[u8]) {
+    // There is nothing to wait for.
+    let told = |mut bytes: &[u8]| {
+        let answer = redis::answered(&mut bytes, "+PONG").now_or_never();
+        let text = answer.unwrap().map_err(|failure| failure.to_string());
+        (text, bytes.len())
+    };
+    let (answer, left) = told(bytes);
+    assert_eq!(answer.is_ok(), bytes.starts_with(b"+PONG\r\n"));
+    let end = bytes.windows(2).position(|pair| pair == b"\r\n");
+    let line = end.map_or(bytes, |end| &bytes[..end + 2]);
+    assert!(bytes.len() - left <= line.len());
+    let Err(text) = answer else {
+        return;
+    };
+    // What comes behind the first word of an error changes nothing, but for the one error that only its text tells.
+    if let Some(error) = line.strip_suffix(b"\r\n")
+        && error.starts_with(b"-")
+        && !error.starts_with(b"-ERR ")
+        && error.len() <= 1000
+    {
+        let word = error.split(|byte| *byte == b' ').next().unwrap();
+        let (alone, _) = told(&[word, b"\r\n"].concat());
+        assert_eq!(alone, Err(text.clone()));
+    }
+    assert!(text.len() < 100 && text.is_ascii(), "{text}");
 }

@@ -7,7 +7,7 @@ mod dependency;
 mod failure;
 mod postgres;
 mod prober;
-mod redis;
+pub(crate) mod redis;
 mod tls;
 mod transport;
 mod watched;

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::failure::Failure;
 use super::transport::{Stream, Transport};
@@ -68,6 +68,14 @@ async fn ask(stream: &mut Stream, command: &[&str], wanted: &str) -> Result<(), 
     let broken = |error: io::Error| Failure::broken(&error);
     stream.write_all(&encoded(command)).await.map_err(broken)?;
     stream.flush().await.map_err(broken)?;
+    answered(stream, wanted).await
+}
+
+/// Reads an answer, which has to be this line.
+pub(crate) async fn answered(
+    stream: &mut (impl AsyncRead + Unpin),
+    wanted: &str,
+) -> Result<(), Failure> {
     let line = read_line(stream).await?;
     if line == wanted.as_bytes() {
         return Ok(());
@@ -88,7 +96,7 @@ fn encoded(command: &[&str]) -> Vec<u8> {
 }
 
 /// One line, without its end. Nothing is read that is not its.
-async fn read_line(stream: &mut Stream) -> Result<Vec<u8>, Failure> {
+async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Failure> {
     let mut line = Vec::new();
     while line.len() < MAX_LINE {
         match stream.read_u8().await {
