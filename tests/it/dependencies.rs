@@ -2,8 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -446,24 +446,28 @@ fn slow_way_to(port: u16, delay: Duration) -> u16 {
     let own = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
-            let pass = |mut from: TcpStream, mut to: TcpStream| {
-                thread::spawn(move || {
-                    let mut buffer = [0; 4096];
-                    while let Ok(read @ 1..) = from.read(&mut buffer) {
-                        thread::sleep(delay);
-                        if to.write_all(&buffer[..read]).is_err() {
-                            break;
-                        }
-                    }
-                    let _ = to.shutdown(std::net::Shutdown::Both);
-                });
-            };
-            pass(client.try_clone().unwrap(), server.try_clone().unwrap());
-            pass(server, client);
+            pass_both_ways(client, port, delay);
         }
     });
     own
+}
+
+fn pass_both_ways(client: TcpStream, port: u16, delay: Duration) {
+    let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let pass = |mut from: TcpStream, mut to: TcpStream| {
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = from.read(&mut buffer) {
+                thread::sleep(delay);
+                if to.write_all(&buffer[..read]).is_err() {
+                    break;
+                }
+            }
+            let _ = to.shutdown(std::net::Shutdown::Both);
+        });
+    };
+    pass(client.try_clone().unwrap(), server.try_clone().unwrap());
+    pass(server, client);
 }
 
 #[test]
@@ -494,6 +498,118 @@ fn through_restarts_with_a_slow_dependency_nobody_is_told_that_it_is_down() {
         becomes(&home, "redis", "up");
     }
     load.end().is_flawless();
+}
+
+/// What `/health` says to clients that open a connection each, and to some that keep theirs.
+#[derive(Default)]
+struct Answers(Mutex<Vec<u16>>);
+
+impl Answers {
+    fn ask(&self, host: &str, is_kept: bool, is_over: &AtomicBool) {
+        let mut kept = None;
+        while !is_over.load(Ordering::Relaxed) {
+            let mut connection = kept.take().unwrap_or_else(|| Connection::open(host));
+            connection.send("GET", "/health", &[], "");
+            let answer = connection.answer("GET");
+            self.0.lock().unwrap().push(answer.status);
+            let is_last = answer.header("connection") == Some("close");
+            kept = (is_kept && !is_last).then_some(connection);
+        }
+    }
+
+    fn go_on(&self) {
+        let enough = self.0.lock().unwrap().len() + 100;
+        eventually("there are answers", || {
+            self.0.lock().unwrap().len() >= enough
+        });
+    }
+}
+
+/// How many probes of Redis failed, as far as the process that answers knows.
+fn failed_probes(home: &Home) -> f64 {
+    let metrics = home.ask("GET", "/admin/metrics").body;
+    let name = "fullon_check_probes_total{check=\"redis\",outcome=\"error\"} ";
+    let count = metrics.lines().find_map(|line| line.strip_prefix(name));
+    count.unwrap().parse().unwrap()
+}
+
+#[test]
+fn through_restarts_while_one_is_down_nobody_is_told_that_all_is_well() {
+    if !may_run("dependencies", NEEDED, can_serve()) {
+        return;
+    }
+    let mut redis = Redis::start();
+    let home = watching(&redis);
+    becomes(&home, "redis", "up");
+    redis.stop();
+    becomes(&home, "redis", "down");
+    let before = check(&home, "redis").unwrap();
+    let host = home.public();
+    let (answers, over) = (Answers::default(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let end = AtEnd(&over);
+        for is_kept in [false, true] {
+            let (answers, over, host) = (&answers, &over, &host);
+            scope.spawn(move || answers.ask(host, is_kept, over));
+        }
+        answers.go_on();
+        for _ in 0..3 {
+            home.restart();
+            answers.go_on();
+            eventually("the successor asks for itself", || {
+                failed_probes(&home) > 1.0
+            });
+            assert_eq!(check(&home, "redis").unwrap(), before);
+        }
+        drop(end);
+    });
+    let wrong = answers.0.lock().unwrap();
+    let wrong: Vec<_> = wrong.iter().filter(|status| **status != 503).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert_eq!(events(&home, "redis", "down"), 1);
+    redis.start();
+    becomes(&home, "redis", "up");
+}
+
+/// Passes on what comes, but for the second connection; and how many there were.
+fn way_that_loses_the_second(port: u16) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap().port();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            if counted.fetch_add(1, Ordering::Relaxed) != 1 {
+                pass_both_ways(client, port, Duration::ZERO);
+            }
+        }
+    });
+    (own, count)
+}
+
+#[test]
+fn the_first_probe_of_a_successor_may_be_lost_like_any_other() {
+    if !may_run("dependencies", NEEDED, can_serve()) {
+        return;
+    }
+    let redis = Redis::start();
+    let mut home = quick();
+    home.depends_on(&redis);
+    let (port, connections) = way_that_loses_the_second(redis.port());
+    home.set("REDIS_PORT", &port.to_string());
+    home.run(["start"]).succeeds();
+    becomes(&home, "redis", "up");
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    let load = Load::begin(&home.public(), &Clients::default());
+    load.goes_on(100);
+    home.restart();
+    eventually("the successor asks again", || {
+        connections.load(Ordering::Relaxed) > 2
+    });
+    load.goes_on(100);
+    load.end().is_flawless();
+    assert!(failed_probes(&home) >= 1.0);
+    assert_eq!(events(&home, "redis", "down"), 0);
 }
 
 /// What a client sees that asks for `/health` all the time.

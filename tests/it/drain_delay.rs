@@ -27,13 +27,20 @@ fn health_says_so_at_once_while_everything_goes_on_and_then_it_stops() {
     stream.send("GET", path, &[("Authorization", &home.bearer())], "");
     assert_eq!(stream.head().status, 200);
 
+    // Whoever has the answer to the stop is told so by the next one, on whatever connection.
+    let mut probes = ["/health/ready", "/health"].map(|path| (path, Connection::open(&public)));
+    let (bearer, mut stop) = (home.bearer(), Connection::open(&home.admin()));
     let asked = Instant::now();
-    let answer = home.ask("POST", "/admin/stop");
+    stop.send("POST", "/admin/stop", &[("Authorization", &bearer)], "");
+    let answer = stop.answer("POST");
+    for (path, probe) in &mut probes {
+        probe.send("GET", path, &[], "");
+        assert_eq!(probe.answer("GET").status, 503, "{path}");
+    }
     assert_eq!(answer.status, 202);
     let left = answer.json()["seconds_left"].as_f64().unwrap();
     assert!(left > 11.0 && left <= 12.0, "{left}");
-    eventually("health says so", || status_of(&public, "/health") == 503);
-    assert_eq!(status_of(&public, "/health/ready"), 503);
+    assert_eq!(status_of(&public, "/health"), 503);
     assert_eq!(status_of(&public, "/health/live"), 200);
     // A follower sees what is logged meanwhile.
     request(&public, "GET", "/", &[("X-Request-Id", "meanwhile")], "");
@@ -60,6 +67,14 @@ fn a_second_signal_ends_it_at_once() {
     let (public, process) = (home.public(), home.daemon().unwrap());
     process.signal(Signal::TERM).unwrap();
     eventually("health says so", || status_of(&public, "/health") == 503);
+    let ready = request(&public, "GET", "/health/ready", &[], "");
+    assert_eq!(ready.status, 503);
+    let ready = ready.json();
+    assert_eq!(
+        (&ready["ready"], &ready["phase"]),
+        (&false.into(), &"draining".into())
+    );
+    assert_eq!(status_of(&public, "/health/live"), 200);
     process.signal(Signal::TERM).unwrap();
     assert!(process.wait(Duration::from_secs(5)));
 }
@@ -98,4 +113,24 @@ fn a_stop_by_signal_does_not_kill_during_the_delay() {
     assert!(began.elapsed() >= Duration::from_secs(11));
     let log = home.log();
     assert!(log.contains(" stopped"), "{log}");
+}
+
+/// The order waits for its turn; what it is about does not.
+#[test]
+fn health_says_so_also_while_a_reload_takes_its_time() {
+    let home = with_delay("5m");
+    let (public, admin) = (home.public(), home.admin());
+    let bearer = home.bearer();
+    let headers = [("Authorization", bearer.as_str())];
+    home.write_env(&"# This takes a while to read.\n".repeat(200_000));
+    let mut reload = Connection::open(&admin);
+    reload.send("POST", "/admin/reload", &headers, "");
+    eventually("it was accepted", || {
+        home.log().contains("action=\"reload\"")
+    });
+    let stop = request(&admin, "POST", "/admin/stop", &headers, "");
+    let ready = request(&public, "GET", "/health/ready", &[], "");
+    assert_eq!((stop.status, ready.status), (202, 503), "{ready:#?}");
+    assert_eq!(reload.answer("POST").status, 200);
+    eventually("it drains", || home.log().contains(" stopping "));
 }
