@@ -656,6 +656,8 @@ impl Seen {
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// What 99 of 100 answers have to stay under. Without optimisation the machine is busy with other tests, too.
+const SLOW: Duration = Duration::from_millis(if cfg!(debug_assertions) { 20 } else { 1 });
 
 #[test]
 fn every_change_is_noticed_within_two_intervals_and_no_answer_waits() {
@@ -685,35 +687,32 @@ fn every_change_is_noticed_within_two_intervals_and_no_answer_waits() {
                     thread::sleep(Duration::from_micros(500));
                 }
             });
-            let up = Seen::of(&seen, 200, || {});
-            let shown = |what: &str, seen: &Seen| {
+            let mut changes = vec![("up", Seen::of(&seen, 200, || {}))];
+            let mut change = |what, wanted, change: &mut dyn FnMut()| {
+                changes.push((what, Seen::of(&seen, wanted, change)));
+            };
+            change("paused", 503, &mut || dependency.pause());
+            change("resumed", 200, &mut || dependency.resume());
+            change("another password", 503, &mut || {
+                dependency.set_password("another");
+                dependency.cut();
+            });
+            change("its password again", 200, &mut || {
+                dependency.set_password(PASSWORD);
+            });
+            change("stopped", 503, &mut || dependency.stop());
+            change("started", 200, &mut || dependency.start());
+            for (what, change) in &changes {
                 println!(
                     "{name} {what}: noticed after {:?}; /health p50 {:?}, p99 {:?}",
-                    seen.noticed, seen.median, seen.slow
-                );
-            };
-            shown("up", &up);
-            let mut changes = vec![
-                ("paused", Seen::of(&seen, 503, || dependency.pause())),
-                ("resumed", Seen::of(&seen, 200, || dependency.resume())),
-            ];
-            changes.push(("stopped", Seen::of(&seen, 503, || dependency.stop())));
-            let mut begun = Instant::now();
-            let started = Seen::of(&seen, 200, || {
-                begun = Instant::now();
-                dependency.start();
-            });
-            changes.push(("started", started));
-            for (what, change) in &changes {
-                shown(what, change);
-                assert!(
-                    change.noticed < 2 * INTERVAL,
-                    "{what}: {:?}",
-                    change.noticed
+                    change.noticed, change.median, change.slow
                 );
             }
-            let paused = &changes[0].1;
-            assert!(paused.slow < up.slow * 3 + Duration::from_millis(1));
+            for (what, change) in &changes {
+                let noticed = change.noticed;
+                assert!(noticed < 2 * INTERVAL, "{name} {what}: {noticed:?}");
+                assert!(change.slow < SLOW, "{name} {what}: {:?}", change.slow);
+            }
         });
     }
 }
