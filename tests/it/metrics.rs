@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::support::{
-    Connection, Home, Outcome, Redis, Running, eventually, free_port, request, spawn,
+    Connection, Dependency as _, Home, Outcome, Redis, Running, eventually, free_port, request,
+    spawn,
 };
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
@@ -216,6 +217,34 @@ fn alerts_are_raised_when_they_should_be() {
     }
 }
 
+#[test]
+fn a_dependency_that_hangs_is_seen() {
+    let mut home = Home::new();
+    let redis = Redis::start();
+    home.depends_on(&redis);
+    home.set("CHECK_INTERVAL", "1s");
+    home.set("CHECK_TIMEOUT", "500ms");
+    home.run(["start"]).succeeds();
+    let up = |text: &str| value(text, "fullon_check_up", &[("check", "redis")]);
+    let late = |text: &str| {
+        let labels = [("check", "redis"), ("outcome", "timeout")];
+        value(text, "fullon_check_probes_total", &labels)
+    };
+    let becomes = |wanted: f64| {
+        let mut text = String::new();
+        eventually("its metric changes", || {
+            text = exposition(&home);
+            up(&text) == Some(wanted)
+        });
+        text
+    };
+    assert_eq!(late(&becomes(1.0)), Some(0.0));
+    redis.pause();
+    assert!(late(&becomes(0.0)) >= Some(2.0));
+    redis.resume();
+    becomes(1.0);
+}
+
 /// The expressions of a dashboard, at whatever depth.
 fn expressions(value: &Value, found: &mut Vec<String>) {
     match value {
@@ -238,6 +267,45 @@ fn names(text: &str) -> BTreeSet<String> {
         .filter(|word| word.starts_with("fullon_") || word.starts_with("process_"))
         .map(str::to_owned)
         .collect()
+}
+
+/// What an expression asks for: a metric, and the labels it has to have.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Selector {
+    text: String,
+    labels: Vec<String>,
+}
+
+/// Those of a text with expressions in it.
+fn selectors(text: &str) -> BTreeSet<Selector> {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut found = BTreeSet::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(is_of_name) {
+        let word = &rest[at..];
+        let (name, behind) = word.split_at(word.find(|c| !is_of_name(c)).unwrap_or(word.len()));
+        rest = behind;
+        let matchers = behind
+            .strip_prefix('{')
+            .and_then(|behind| behind.split_once('}'));
+        let is_metric = name.starts_with("fullon_")
+            || name.starts_with("process_")
+            || (name == "up" && matchers.is_some());
+        if !is_metric {
+            continue;
+        }
+        let matchers = matchers.map(|(matchers, _)| matchers);
+        found.insert(Selector {
+            text: matchers.map_or_else(|| name.into(), |matchers| format!("{name}{{{matchers}}}")),
+            // A label that is not there is like an empty one, which many a matcher takes.
+            labels: matchers
+                .into_iter()
+                .flat_map(|matchers| matchers.split(','))
+                .map(|matcher| matcher.split(['=', '!']).next().unwrap().to_owned())
+                .collect(),
+        });
+    }
+    found
 }
 
 /// A Prometheus that scrapes the daemon as the shipped settings say.
@@ -305,9 +373,29 @@ fn prometheus_scrapes_it_and_the_dashboard_and_the_alerts_name_what_is_there() {
             "nothing for {filled}"
         );
     }
+    let alerts = fs::read_to_string(Path::new(DEPLOY).join("prometheus/alerts.yml")).unwrap();
+    for alert in alerts.split("- alert: ").skip(1) {
+        let selectors = selectors(alert);
+        assert!(!selectors.is_empty(), "{alert}");
+        let mut there = BTreeSet::new();
+        for selector in &selectors {
+            let result = query(&selector.text);
+            let series = result.as_array().unwrap();
+            assert!(!series.is_empty(), "nothing for {selector:?}");
+            for one in series {
+                let labels = one["metric"].as_object().unwrap();
+                let lacks = |label: &&String| !labels.contains_key(*label);
+                assert_eq!(selector.labels.iter().find(lacks), None, "{one}");
+                there.extend(labels.keys().cloned());
+            }
+        }
+        for label in alert.split("$labels.").skip(1) {
+            let label = label.split(' ').next().unwrap();
+            assert!(there.contains(label), "no {label} for {alert}");
+        }
+    }
     let exposition = exposition(&home);
     let there = names(&exposition);
-    let alerts = fs::read_to_string(Path::new(DEPLOY).join("prometheus/alerts.yml")).unwrap();
     for name in names(&found.join("\n")).union(&names(&alerts)) {
         assert!(there.contains(name), "no {name} in {exposition}");
     }
