@@ -71,6 +71,79 @@ fn every_operation_is_named_and_says_how_it_fails() {
     );
 }
 
+/// The example of an answer in one form: its own, or that of its schema.
+fn example<'a>(document: &'a Value, form: &'a Value) -> &'a Value {
+    let schema = form["schema"]["$ref"].as_str().unwrap_or("#");
+    let of_schema = document.pointer(&schema[1..]).unwrap();
+    form.get("example").unwrap_or(&of_schema["example"])
+}
+
+#[test]
+fn every_answer_has_an_example_that_is_one_of_its_status() {
+    for api in ["public", "admin"] {
+        let document = checked_in(api);
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let answers = operation["responses"].as_object().unwrap();
+                assert!(answers.contains_key("500"), "{method} {path}");
+                for (status, answer) in answers {
+                    for (kind, form) in answer["content"].as_object().into_iter().flatten() {
+                        let example = example(&document, form);
+                        assert!(!example.is_null(), "{method} {path} {status} {kind}");
+                        if kind == "application/problem+json" && status != "default" {
+                            assert_eq!(example["status"].to_string(), *status, "{method} {path}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let public = checked_in("public");
+    let of_health = |path: &str, status: &str| {
+        let answer = &public["paths"][path]["get"]["responses"][status];
+        example(&public, &answer["content"]["application/json"]).clone()
+    };
+    assert_eq!(of_health("/health", "200")["status"], "healthy");
+    assert_eq!(of_health("/health", "503")["status"], "unhealthy");
+    for (status, is_ready) in [("200", true), ("503", false)] {
+        let readiness = of_health("/health/ready", status);
+        assert_eq!(readiness["ready"], is_ready);
+        let checks = readiness["checks"].as_array().unwrap();
+        let is_down = |check: &Value| check["state"] == "down" && check["last_error"].is_string();
+        assert_eq!(checks.iter().any(is_down), !is_ready, "{readiness}");
+    }
+    let stream = &checked_in("admin")["paths"]["/admin/logs/stream"]["get"]["responses"]["200"];
+    let entry = &stream["content"]["text/event-stream"]["example"];
+    let event = format!(
+        "event: log\nid: {}\ndata: {entry}\n\n",
+        entry["cursor"].as_str().unwrap()
+    );
+    assert!(stream["description"].as_str().unwrap().contains(&event));
+}
+
+#[test]
+fn errors_are_worded_as_in_their_examples() {
+    let home = Home::started();
+    let (host, document) = (home.admin(), checked_in("admin"));
+    let responses = &document["paths"]["/admin/stop"]["post"]["responses"];
+    let bearer = home.bearer();
+    let long = "x".repeat(17_000);
+    let headers = |name, value| [("Authorization", bearer.as_str()), (name, value)];
+    for (status, headers) in [
+        (413, headers("Content-Length", "1048577")),
+        (431, headers("X-Long", &long)),
+    ] {
+        let answer = request(&host, "POST", "/admin/stop", &headers, "");
+        let example = &responses[status.to_string()]["content"]["application/problem+json"];
+        let detail = example["example"]["detail"].as_str().unwrap();
+        answer.is_problem(status, detail);
+    }
+    let path = "/admin/status?lines=1";
+    let answer = request(&host, "GET", path, &headers("Accept", "*/*"), "");
+    let example = &responses["400"]["content"]["application/problem+json"]["example"];
+    answer.is_problem(400, example["detail"].as_str().unwrap());
+}
+
 #[test]
 fn the_documentation_needs_no_internet() {
     let home = Home::started();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// By name of the schema, name of the parameter, and operation whose answer is text.
+/// By name of the schema, name of the parameter, and operation, status and form of an answer that its schema's example is not.
 const EXAMPLES: &str = include_str!("examples.json");
 
 /// Puts them into the document.
@@ -17,8 +17,11 @@ pub fn add(document: &mut Value) {
     }
     for operation in super::operations(document) {
         let id = operation["operationId"].as_str().unwrap_or_default();
-        if let Some(text) = examples["text/plain"].get(id) {
-            operation["responses"]["200"]["content"]["text/plain"]["example"] = text.clone();
+        let own = examples["answers"][id].as_object();
+        for (status, forms) in own.into_iter().flatten() {
+            for (form, example) in forms.as_object().into_iter().flatten() {
+                operation["responses"][status]["content"][form]["example"] = example.clone();
+            }
         }
         let parameters = operation
             .get_mut("parameters")
@@ -31,6 +34,12 @@ pub fn add(document: &mut Value) {
         }
         let answers = operation["responses"].as_object_mut();
         for (_, answer) in answers.into_iter().flatten() {
+            if let Some(form) = answer.pointer_mut("/content/text~1event-stream") {
+                let entry = &examples["schemas"]["LogEntry"];
+                form["example"] = entry.clone();
+                let description = answer["description"].as_str().unwrap_or_default();
+                answer["description"] = json!(format!("{description}\n\n{}", event(entry)));
+            }
             if let Some(form) = answer.pointer_mut("/content/application~1json")
                 && form["schema"]["type"] == "array"
                 && let Some(name) = super::name_in(&form["schema"]["items"])
@@ -39,4 +48,10 @@ pub fn add(document: &mut Value) {
             }
         }
     }
+}
+
+/// What the schema of a stream cannot show: the event around the data.
+fn event(entry: &Value) -> String {
+    let id = entry["cursor"].as_str().unwrap_or_default();
+    format!("```\nevent: log\nid: {id}\ndata: {entry}\n\n```")
 }

@@ -18,7 +18,7 @@ const fn cause(status: u16, description: &'static str, detail: &'static str) -> 
 }
 
 /// Of every request.
-const ANY: [Cause; 4] = [
+const ANY: [Cause; 5] = [
     cause(
         400,
         "The request, a parameter or the body is not valid; `detail` names what.",
@@ -35,6 +35,11 @@ const ANY: [Cause; 4] = [
         "the head of a request may have 16384 bytes and 100 fields",
     ),
     cause(
+        500,
+        "Something failed that is not the caller's fault.",
+        "the service failed on this request; its log says where",
+    ),
+    cause(
         503,
         "There is no room for another connection, and all are busy.",
         "there is no room for another connection, and all are busy: try again",
@@ -42,7 +47,7 @@ const ANY: [Cause; 4] = [
 ];
 
 /// Of every request that has to prove who asks.
-const GUARDED: [Cause; 4] = [
+const GUARDED: [Cause; 3] = [
     cause(
         401,
         "No valid token or session.",
@@ -58,11 +63,6 @@ const GUARDED: [Cause; 4] = [
         "Too many tokens of this peer did not count; one that counts is accepted at any time.",
         "too many tokens of this peer did not count: wait 60 s; one that counts is accepted at any time, and `fullon token` prints one",
     ),
-    cause(
-        500,
-        "Something failed that is not the caller's fault.",
-        "an operation failed unexpectedly, see the log",
-    ),
 ];
 
 /// Of every request with a body.
@@ -70,7 +70,7 @@ const WITH_BODY: [Cause; 2] = [
     cause(
         413,
         "The body is larger than MAX_BODY_SIZE.",
-        "the body of a request may have 1048576 bytes",
+        "a body may have 1048576 bytes",
     ),
     cause(
         415,
