@@ -31,7 +31,7 @@ def follow(log, count):
             name = value
         elif field == "data":
             entry = fullon.LogEntry.from_json(value)
-            events.append({"event": name, "line": entry.line})
+            events.append({"event": name, "entry": entry.to_dict()})
         if len(events) == count:
             answer.close()
             return events
@@ -46,18 +46,16 @@ def main():
     with fullon.ApiClient(configuration) as client:
         daemon, log = fullon.DaemonApi(client), fullon.LogApi(client)
         status = daemon.get_status()
-        say("status", {"pid": status.pid, "phase": status.phase, "generation": status.generation, "instance": status.instance})
+        say("status", status.to_dict())
         say("bad_parameter", problem_of(lambda: log.get_logs(since="soon")))
         before = log.get_log_level()
         now = log.set_log_level(fullon.LogLevelRequest(level="debug", revert_after_seconds=600))
         say("log_level", {"before": before.level, "now": now.level, "configured": now.configured_level})
-        say("logs", [entry.line for entry in log.get_logs(lines=2).entries])
+        say("logs", [entry.to_dict() for entry in log.get_logs(lines=2).entries])
         say("events", follow(log, 2))
-        say("reload", [change.name for change in fullon.SettingsApi(client).reload().changed])
-        restarted = daemon.restart()
-        say("restart", {"old_pid": restarted.old_pid, "pid": restarted.pid, "generation": restarted.generation})
-        stopped = daemon.stop(fullon.StopRequest(timeout_seconds=5))
-        say("stop", {"pid": stopped.pid, "phase": stopped.phase})
+        say("reload", fullon.SettingsApi(client).reload().to_dict())
+        say("restart", daemon.restart().to_dict())
+        say("stop", daemon.stop(fullon.StopRequest(timeout_seconds=5)).to_dict())
 
 
 main()

@@ -26,7 +26,7 @@ async function follow(count: number): Promise<object[]> {
   });
   for await (const data of stream) {
     if (typeof data !== "object" || data === null || !("line" in data)) throw new Error("this is no line of the log");
-    events.push({ event: name, line: data.line });
+    events.push({ event: name, entry: data });
     if (events.length === count) break;
   }
   aborted.abort();
@@ -45,18 +45,14 @@ async function stopSuccessor() {
 client.setConfig({ baseUrl: process.env.FULLON_ADMIN, auth: "none" });
 say("refused", problemOf((await getStatus()).error));
 client.setConfig({ auth: process.env.FULLON_TOKEN });
-const { pid, phase, generation, instance } = (await getStatus({ throwOnError: true })).data;
-say("status", { pid, phase, generation, instance });
+say("status", (await getStatus({ throwOnError: true })).data);
 say("bad_parameter", problemOf((await getLogs({ query: { since: "soon" } })).error));
 const before = (await getLogLevel({ throwOnError: true })).data;
 const now = (await setLogLevel({ body: { level: "debug", revert_after_seconds: 600 }, throwOnError: true })).data;
 say("log_level", { before: before.level, now: now.level, configured: now.configured_level });
 const page = await getLogs({ query: { lines: 2 }, throwOnError: true });
-say("logs", page.data.entries.map((entry) => entry.line));
+say("logs", page.data.entries);
 say("events", await follow(2));
-const reloaded = await reload({ throwOnError: true });
-say("reload", reloaded.data.changed.map((change) => change.name));
-const restarted = (await restart({ throwOnError: true })).data;
-say("restart", { old_pid: restarted.old_pid, pid: restarted.pid, generation: restarted.generation });
-const stopped = await stopSuccessor();
-say("stop", { pid: stopped.pid, phase: stopped.phase });
+say("reload", (await reload({ throwOnError: true })).data);
+say("restart", (await restart({ throwOnError: true })).data);
+say("stop", await stopSuccessor());

@@ -5,12 +5,14 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use fullon_master_api::api::Status;
+use fullon_master_api::api::{RestartRequest, StopRequest};
 use fullon_master_api::auth::{Signer, read_key_file};
-use fullon_master_api::client::{AdminClient, LogQuery};
+use fullon_master_api::client::{AdminClient, ClientError, LogEvent, LogQuery};
+use fullon_master_api::config::Secret;
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 
-use crate::support::{Home, Outcome, PATIENCE, may_run, tools};
+use crate::support::{Home, Outcome, PATIENCE, eventually, free_port, may_run, request, tools};
 
 const SOURCES: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -51,22 +53,86 @@ fn run(home: &Home, command: &mut Command) -> String {
     Outcome::of(command).succeeds().stdout
 }
 
-/// Runs the program that goes from status to stop, and compares what it saw with what our own client and the daemon say.
+type Said = Map<String, Value>;
+
+/// Runs the program that goes from status to stop.
 #[track_caller]
 fn operates(program: impl Fn(&Home) -> Command) {
+    let said = operated(|home| {
+        let printed = run(home, &mut program(home));
+        let lines = printed
+            .lines()
+            .map(|line| serde_json::from_str::<Said>(line).unwrap());
+        lines.flatten().collect()
+    });
+    let level = json!({ "before": "info", "now": "debug", "configured": "info" });
+    assert_eq!(said["log_level"], level);
+}
+
+/// The same with our own client.
+async fn operate(home: &Home) -> Result<Said, ClientError> {
+    let base = format!("http://{}", home.admin());
+    let another = Signer::configured(&Secret::new("x".repeat(32)));
+    let stranger = AdminClient::new(&base, another, "me")?;
+    let Err(ClientError::Refused { problem, .. }) = stranger.status().await else {
+        panic!("this should have been refused");
+    };
+    let client = own_client(home);
+    let query = |lines, since: Option<&str>| LogQuery {
+        lines,
+        since: since.map(str::to_owned),
+        ..LogQuery::default()
+    };
+    let mut said = Said::new();
+    let mut say = |step: &str, value| said.insert(step.into(), value);
+    say("refused", json!(problem));
+    say("status", json!(client.status().await?));
+    let Err(ClientError::Problem(problem)) = client.logs(&query(2, Some("soon"))).await else {
+        panic!("this should have been refused");
+    };
+    say("bad_parameter", json!(problem));
+    say("logs", json!(client.logs(&query(2, None)).await?.entries));
+    let mut stream = client.follow(&query(2, None)).await?;
+    let mut events = Vec::new();
+    while events.len() < 2 {
+        let Some(LogEvent::Entry(entry)) = stream.next().await? else {
+            panic!("this is no line of the log");
+        };
+        events.push(json!({ "event": "log", "entry": entry }));
+    }
+    drop(stream);
+    say("events", json!(events));
+    say("reload", json!(client.reload().await?));
+    say(
+        "restart",
+        json!(client.restart(&RestartRequest::default()).await?),
+    );
+    let order = StopRequest {
+        timeout_seconds: Some(5.0),
+    };
+    say("stop", json!(client.stop(&order).await?));
+    Ok(said)
+}
+
+/// What is another at each moment.
+fn lasting(status: &Value) -> Said {
+    let mut fields = status.as_object().unwrap().clone();
+    fields.retain(|name, _| !["uptime_seconds", "process", "http"].contains(&name.as_str()));
+    fields
+}
+
+/// Has a daemon operated from status to stop, and compares all that was said of it with what it is, and says itself.
+#[track_caller]
+fn operated(operate: impl FnOnce(&Home) -> Said) -> Said {
     let home = Home::new();
     home.write_env("LOG_KEEP=5\n");
     home.run(["start"]).succeeds();
     home.write_env("LOG_KEEP=6\n");
     let daemon = home.daemon().unwrap();
-    let own = own_client(&home);
-    let before: Status = wait(own.status()).unwrap();
+    let state = home.state();
+    let before = home.ask("GET", "/admin/status").json();
 
-    let printed = run(&home, &mut program(&home));
-    let lines = printed
-        .lines()
-        .map(|line| serde_json::from_str::<Map<String, Value>>(line).unwrap());
-    let said: Map<String, Value> = lines.flatten().collect();
+    let said = operate(&home);
 
     assert_eq!(said["refused"]["status"], 401, "{said:#?}");
     assert_eq!(said["refused"]["title"], "Unauthorized");
@@ -83,12 +149,15 @@ fn operates(program: impl Fn(&Home) -> Command) {
             .unwrap()
             .starts_with("parameter `")
     );
-    let status = json!({
-        "pid": before.pid, "phase": before.phase, "generation": 1, "instance": before.instance,
-    });
-    assert_eq!(said["status"], status);
+    assert_eq!(lasting(&said["status"]), lasting(&before));
     let log = home.log();
-    let is_logged = |line: &Value| log.contains(line.as_str().unwrap());
+    let is_logged = |entry: &Value| {
+        assert_eq!(entry.as_object().unwrap().len(), 6, "{entry}");
+        let line = entry["line"].as_str().unwrap();
+        log.lines().any(|there| there == line)
+            && line.contains(entry["message"].as_str().unwrap())
+            && line.starts_with(entry["timestamp"].as_str().unwrap())
+    };
     let lines = said["logs"].as_array().unwrap();
     assert!(
         lines.len() == 2 && lines.iter().all(is_logged),
@@ -99,20 +168,36 @@ fn operates(program: impl Fn(&Home) -> Command) {
     assert!(
         events
             .iter()
-            .all(|event| event["event"] == "log" && is_logged(&event["line"]))
+            .all(|event| event["event"] == "log" && is_logged(&event["entry"])),
+        "{events:#?}"
     );
-    let level = json!({ "before": "info", "now": "debug", "configured": "info" });
-    assert_eq!(said["log_level"], level);
-    assert_eq!(said["reload"], json!(["LOG_KEEP"]));
-    assert_eq!(said["restart"]["old_pid"], before.pid);
-    assert_eq!(said["restart"]["generation"], 2);
-    assert_ne!(said["restart"]["pid"], before.pid);
+    let change = json!({ "name": "LOG_KEEP", "from": "5", "to": "6" });
     assert_eq!(
-        said["stop"],
-        json!({ "pid": said["restart"]["pid"], "phase": "draining" })
+        said["reload"],
+        json!({ "changed": [change], "needs_restart": [] })
     );
+    let restart = &said["restart"];
+    assert_ne!(restart["pid"], before["pid"]);
+    let expected = json!({
+        "old_pid": before["pid"], "pid": restart["pid"], "generation": 2,
+        "server": state.server, "admin": state.admin,
+    });
+    assert_eq!(*restart, expected);
+    let stop = &said["stop"];
+    assert_eq!(
+        (&stop["pid"], &stop["phase"]),
+        (&restart["pid"], &json!("draining"))
+    );
+    let left = stop["seconds_left"].as_f64().unwrap();
+    assert!(left > 4.0 && left <= 5.0, "{left}");
     assert!(daemon.wait(PATIENCE));
-    crate::support::eventually("its successor has stopped, too", || home.daemon().is_none());
+    eventually("its successor has stopped, too", || home.daemon().is_none());
+    said
+}
+
+#[test]
+fn ours() {
+    operated(|home| wait(operate(home)).unwrap());
 }
 
 /// Runs the lines of docs/automation.md.
@@ -151,45 +236,73 @@ fn does_what_is_documented(example: &str, language: &str, program: impl Fn(&Home
     }
 }
 
-#[test]
-fn python() {
+/// A Python package that openapi-generator makes from a document; `None` when that is not there.
+fn python_package(test: &str, document: &str, name: &str) -> Option<TempDir> {
     let generator = tools().join("bin/openapi-generator-cli");
-    if !may_run(
-        "generated_clients::python",
-        "openapi-generator (scripts/install-test-tools.sh)",
-        generator.is_file(),
-    ) {
-        return;
+    let needed = "openapi-generator (scripts/install-test-tools.sh)";
+    if !may_run(test, needed, generator.is_file()) {
+        return None;
     }
     let client = tempfile::tempdir().unwrap();
-    let to = client.path().to_str().unwrap();
-    let document = document();
     let mut generate = Command::new(generator);
-    generate.args([
-        "generate",
-        "-g",
-        "python",
-        "-i",
-        &document,
-        "-o",
-        to,
-        "--package-name",
-        "fullon_admin",
-    ]);
+    generate
+        .args(["generate", "-g", "python", "-i", document, "-o"])
+        .arg(client.path())
+        .args(["--package-name", name]);
     // The program looks for `java` where the environment says.
     Outcome::of(generate.env("PATH", path())).succeeds();
-    let program = |file: &'static str| {
-        move |home: &Home| {
-            let mut python = home.command(tools().join("bin/python"));
-            python
-                .arg(source(file))
-                .env("PYTHONPATH", to)
-                .env("PYTHONDONTWRITEBYTECODE", "1");
-            python
-        }
+    Some(client)
+}
+
+fn python_program(home: &Home, package: &TempDir, file: &str) -> Command {
+    let mut python = home.command(tools().join("bin/python"));
+    python
+        .arg(source(file))
+        .env("PYTHONPATH", package.path())
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    python
+}
+
+#[test]
+fn python() {
+    let document = document();
+    let Some(package) = python_package("generated_clients::python", &document, "fullon_admin")
+    else {
+        return;
+    };
+    let program = |file| {
+        let package = &package;
+        move |home: &Home| python_program(home, package, file)
     };
     operates(program("python/operate.py"));
     does_what_is_documented("python/example.py", "python", program("python/example.py"));
+}
+
+#[test]
+fn python_of_the_public_api() {
+    let document = format!("{SOURCES}/openapi/public.json");
+    let test = "generated_clients::python_of_the_public_api";
+    let Some(package) = python_package(test, &document, "fullon_public") else {
+        return;
+    };
+    let mut home = Home::started();
+    for status in [200, 503] {
+        let host = home.public();
+        let mut answer = None;
+        eventually("its state is known", || {
+            let said = request(&host, "GET", "/health/ready", &[], "");
+            let is_known = said.status == status && !said.body.contains("unknown");
+            answer = is_known.then(|| said.json());
+            is_known
+        });
+        let mut program = python_program(&home, &package, "python/health.py");
+        let said = Outcome::of(program.env("FULLON_PUBLIC", format!("http://{host}")));
+        assert_eq!(said.succeeds().json(), answer.unwrap());
+        home.run(["stop"]).succeeds();
+        home.set("REDIS_HOST", "localhost");
+        home.set("REDIS_PORT", &free_port().to_string());
+        home.run(["start"]).succeeds();
+    }
 }
 
 /// The tools first.

@@ -43,7 +43,7 @@ async fn follow(mut stream: ByteStream, count: usize) -> Result<Vec<Value>, Box<
                 Some(("event", value)) => name = value.to_owned(),
                 Some(("data", value)) => {
                     let entry: LogEntry = serde_json::from_str(value)?;
-                    events.push(json!({ "event": name, "line": entry.line }));
+                    events.push(json!({ "event": name, "entry": entry }));
                 }
                 _ => {}
             }
@@ -59,11 +59,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let stranger = with_token(&base, "none")?;
     say("refused", problem_of(stranger.get_status().send().await)?);
     let client = with_token(&base, &std::env::var("FULLON_TOKEN")?)?;
-    let status = client.get_status().send().await?.into_inner();
-    say(
-        "status",
-        json!({ "pid": status.pid, "phase": status.phase, "generation": status.generation, "instance": status.instance }),
-    );
+    say("status", json!(*client.get_status().send().await?));
     say(
         "bad_parameter",
         problem_of({
@@ -85,36 +81,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         json!({ "before": before.level, "now": now.level, "configured": now.configured_level }),
     );
     let page = client.get_logs().lines(2).send().await?;
-    say(
-        "logs",
-        page.entries
-            .iter()
-            .map(|entry| entry.line.as_str())
-            .collect(),
-    );
+    say("logs", json!(page.entries));
     let stream = client.stream_logs().lines(2_u32).send().await?.into_inner();
     say("events", follow(stream, 2).await?.into());
-    let reloaded = client.reload().send().await?;
-    say(
-        "reload",
-        reloaded
-            .changed
-            .iter()
-            .map(|change| change.name.as_str())
-            .collect(),
-    );
-    let restarted = client.restart().send().await?.into_inner();
-    say(
-        "restart",
-        json!({ "old_pid": restarted.old_pid, "pid": restarted.pid, "generation": restarted.generation }),
-    );
+    say("reload", json!(*client.reload().send().await?));
+    say("restart", json!(*client.restart().send().await?));
     let order = StopRequest {
         timeout_seconds: Some(5.0),
     };
-    let stopped = client.stop().body(order).send().await?.into_inner();
-    say(
-        "stop",
-        json!({ "pid": stopped.pid, "phase": stopped.phase }),
-    );
+    say("stop", json!(*client.stop().body(order).send().await?));
     Ok(())
 }
