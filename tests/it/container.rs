@@ -16,11 +16,13 @@ use crate::support::{
 const USER: u32 = 65532;
 const FLAGS: &str = "-C target-feature=+crt-static";
 
+fn containerfile() -> String {
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Containerfile")).unwrap()
+}
+
 /// The program, built by the command of the Containerfile, but in less time.
 fn static_program() -> PathBuf {
-    let containerfile = concat!(env!("CARGO_MANIFEST_DIR"), "/Containerfile");
-    let containerfile = fs::read_to_string(containerfile).unwrap();
-    assert!(containerfile.contains(&format!("RUSTFLAGS='{FLAGS}' cargo build --release")));
+    assert!(containerfile().contains(&format!("RUSTFLAGS='{FLAGS}' cargo build --release")));
     let machine = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("static");
     let mut build = Command::new(env!("CARGO"));
@@ -115,6 +117,15 @@ fn with_environment(command: &mut Command) -> &mut Command {
         .env("LOG_FILE", "-")
         .env("HOST", "127.0.0.1")
         .env("ADMIN_PORT", "0")
+}
+
+/// Without them a certificate is trusted only if its authority is named in the settings.
+#[test]
+fn the_image_has_the_public_authorities_where_the_program_looks_for_them() {
+    let text = containerfile();
+    let (_, image) = text.split_once("\nFROM scratch\n").unwrap();
+    let copy = "COPY --from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/";
+    assert!(image.lines().any(|line| line == copy), "{image}");
 }
 
 #[test]
