@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{Metadata, OpenOptions};
-use std::io::{self, Read as _};
+use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -223,13 +224,14 @@ enum EnvFileRead {
 }
 
 /// Text and permissions of a file, or the nothing of `/dev/null`. From a pipe or a terminal settings could be read only once, and a
-/// running daemon that reads them again might wait for ever. What is examined is what was opened.
+/// running daemon that reads them again might wait for ever. So it is found first, examined, and that very file is read: waited
+/// for is only who has a lease on it.
 fn read_file(path: &Path, is_given: bool) -> io::Result<EnvFileRead> {
-    let mut file = OpenOptions::new()
+    let place = OpenOptions::new()
         .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .custom_flags(libc::O_PATH)
         .open(path)?;
-    let metadata = file.metadata()?;
+    let metadata = place.metadata()?;
     if metadata.is_file() {
         if let Some(reason) = distrust(path, &metadata, is_given)? {
             return Ok(EnvFileRead::Untrusted(reason));
@@ -237,8 +239,11 @@ fn read_file(path: &Path, is_given: bool) -> io::Result<EnvFileRead> {
     } else if metadata.rdev() != std::fs::metadata("/dev/null")?.rdev() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
+    let text = std::fs::read_to_string(format!("/proc/self/fd/{}", place.as_raw_fd()));
+    let text = text.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => io::Error::other("/proc is not mounted"),
+        _ => error,
+    })?;
     Ok(EnvFileRead::Text(text, metadata))
 }
 
