@@ -50,7 +50,7 @@ lint: ## Formatting, clippy, documentation, dependencies, shell syntax, systemd 
 	sh scripts/lint-files.sh
 	sh scripts/lint-documents.sh
 
-bench: ## Measure beside the rivals, and print the ratios (ROUNDS=3; ONLY=service, restart or log for one part)
+bench: ## Measure beside the rivals, and print the ratios (ROUNDS=3; ONLY=service, restart, log or overhead for one part)
 	sh benches/install-rivals.sh
 	$(CARGO) bench --locked --bench compare
 

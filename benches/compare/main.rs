@@ -2,7 +2,8 @@
 //! restart, and its log.
 //!
 //! `make bench`, or `cargo bench --bench compare` once `benches/install-rivals.sh` has run. `ROUNDS` sets how many rounds
-//! (7); `ONLY=service`, `ONLY=restart` or `ONLY=log` measures one part. Figures are medians. Everything listens on 127.0.0.1,
+//! (7); `ONLY=service`, `ONLY=restart` or `ONLY=log` measures one part, and `ONLY=overhead` the lines
+//! below the first table. Figures are medians. Everything listens on 127.0.0.1,
 //! lives in a directory of its own that is removed, and is ended at the end, also after a failure or Ctrl-C.
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
@@ -28,6 +29,7 @@ mod programs;
 mod restart;
 mod results;
 mod rivals;
+mod served;
 mod service;
 mod table;
 
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
 fn run_mode(mode: &str, arguments: &[String]) -> Option<Result<()>> {
     match (mode, arguments) {
         (bare_hyper::MODE, [port]) => Some(bare_hyper::serve(port)),
+        (served::MODE, [port, how]) => Some(served::serve(port, how)),
         _ => log::run_mode(mode, arguments),
     }
 }
@@ -77,7 +80,8 @@ fn compare() -> Result<()> {
         Ok("service") => &[service::compare],
         Ok("restart") => &[restart::compare],
         Ok("log") => &[log::compare],
-        Ok(other) => bail!("ONLY is `{other}`, and not service, restart or log"),
+        Ok("overhead") => &[overhead::compare],
+        Ok(other) => bail!("ONLY is `{other}`, and not service, restart, log or overhead"),
         Err(_) => &[service::compare, restart::compare, log::compare],
     };
     interrupt::listen()?;

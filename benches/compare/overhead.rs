@@ -8,51 +8,88 @@ use anyhow::{Context as _, Result};
 use fullon_master_api::server::metrics::Metrics;
 use hyper::Method;
 
+use crate::contender::Contender;
 use crate::figures::median;
 use crate::lifecycle::Running;
 use crate::log::daemon;
 use crate::log::percentiles::Percentiles;
 use crate::ports::Ports;
-use crate::{health, interrupt, load, rivals};
+use crate::served::{COUNTED, UNCOUNTED};
+use crate::{health, interrupt, load, machine, rivals};
 
-/// What is logged of a health probe, and the `LOG_LEVEL` that has it so.
-const LOGGED: [(&str, &str); 3] = [
-    ("nothing is logged", "off"),
-    ("as it is", "info"),
-    ("with an access event each", "debug"),
+/// Who serves `/health`, each with more around it than the one before.
+const SERVED: [(&str, Served); 5] = [
+    (
+        "the server alone, without metrics",
+        Served::Alone(UNCOUNTED),
+    ),
+    ("with them", Served::Alone(COUNTED)),
+    ("the daemon, where nothing is logged", Served::Daemon("off")),
+    ("as it is", Served::Daemon("info")),
+    ("with an access event each", Served::Daemon("debug")),
 ];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Served {
+    /// The public server in a process of its own.
+    Alone(&'static str),
+    /// All of it, with this `LOG_LEVEL`.
+    Daemon(&'static str),
+}
+
+impl Served {
+    fn contender(self, ports: &mut Ports) -> Result<Contender> {
+        match self {
+            Self::Alone(how) => rivals::served(ports, how),
+            Self::Daemon(level) => {
+                let settings = [
+                    ("LOG_LEVEL", level.into()),
+                    ("LOG_MAX_SIZE", NEVER_ROTATED.into()),
+                ];
+                rivals::fullon_with(ports, settings)
+            }
+        }
+    }
+}
+
 /// No log here is rotated: that is another table's.
 const NEVER_ROTATED: &str = "100GiB";
-const COUNTED: u32 = 5_000_000;
+const REQUESTS: u32 = 5_000_000;
 const SCRAPES: usize = 2_000;
 /// What a scrape may take, in milliseconds.
 const SCRAPE_TARGET: f64 = 5.0;
 
+/// Prints them.
+pub fn compare(rounds: usize) -> Result<()> {
+    println!("{}\n{}", machine::describe(rounds), measure(rounds)?);
+    Ok(())
+}
+
 /// The lines below the first table.
 pub fn measure(rounds: usize) -> Result<String> {
-    eprintln!("overhead");
     let mut ports = Ports::new()?;
-    let mut loads = LOGGED.map(|_| Vec::new());
+    let mut loads = SERVED.map(|_| Vec::new());
     let mut scrapes = Vec::new();
-    for _ in 0..rounds {
-        for ((_, level), loads) in LOGGED.iter().zip(&mut loads) {
+    let mut order: Vec<usize> = (0..SERVED.len()).collect();
+    for round in 1..=rounds {
+        eprintln!("overhead, round {round} of {rounds}");
+        for &at in &order {
             interrupt::check()?;
-            let settings = [
-                ("LOG_LEVEL", level.into()),
-                ("LOG_MAX_SIZE", NEVER_ROTATED.into()),
-            ];
-            let contender = rivals::fullon_with(&mut ports, settings)?;
+            let (_, served) = SERVED[at];
+            let contender = served.contender(&mut ports)?;
             let (_running, _) = Running::start(&contender)?;
             health::expect(contender.port)?;
-            loads.push(load::measure(contender.port)?.per_second);
-            if *level == "info" {
+            loads[at].push(load::measure(contender.port)?.per_second);
+            if served == Served::Daemon("info") {
                 scrapes.push(scrape(&contender)?);
             }
         }
+        // The other way round next time, so that a drift of the machine meets all alike.
+        order.reverse();
     }
     let loads = loads.map(|loads| median(&loads).unwrap_or_default());
     let mut text = String::from("/health throughput, requests a second: ");
-    for ((name, _), load) in LOGGED.iter().zip(loads) {
+    for ((name, _), load) in SERVED.iter().zip(loads) {
         let _ = write!(text, "{name} {load:.0} ({:.2}); ", load / loads[0]);
     }
     let count = cost_of_counting()?;
@@ -81,7 +118,7 @@ pub fn measure(rounds: usize) -> Result<String> {
 }
 
 /// On a kept connection, one after the other.
-fn scrape(contender: &crate::contender::Contender) -> Result<Percentiles> {
+fn scrape(contender: &Contender) -> Result<Percentiles> {
     let mut admin = daemon::admin(contender)?;
     let mut micros = Vec::with_capacity(SCRAPES);
     for _ in 0..SCRAPES {
@@ -106,11 +143,11 @@ fn cost_of_counting() -> Result<Duration> {
     ];
     let routes = metrics.routes("public", paths.map(str::to_owned), []);
     let begun = Instant::now();
-    for number in 0..COUNTED {
+    for number in 0..REQUESTS {
         let took = Duration::from_nanos(u64::from(number % 100_000));
         routes
             .series(black_box(&Method::GET), black_box("/health"))
             .count(200, took);
     }
-    Ok(begun.elapsed() / COUNTED)
+    Ok(begun.elapsed() / REQUESTS)
 }

@@ -7,11 +7,10 @@ use std::path::Path;
 use anyhow::{Error, Result};
 use tempfile::TempDir;
 
-use crate::bare_hyper;
 use crate::contender::{Arguments, Contender, Measured};
 use crate::health::BODY;
 use crate::ports::Ports;
-use crate::programs;
+use crate::{bare_hyper, programs, served};
 
 pub const FULLON: &str = "fullon";
 pub const BARE_HYPER: &str = "bare hyper";
@@ -148,13 +147,23 @@ fn fullon(blank: Blank) -> Result<Contender> {
 }
 
 fn bare(blank: Blank) -> Result<Contender> {
+    own_mode(blank, bare_hyper::MODE, &[])
+}
+
+/// The public server of `fullon` alone, in a process of the benchmark's own program.
+pub fn served(ports: &mut Ports, how: &str) -> Result<Contender> {
+    let blank = Blank::new("the server alone", ports)?;
+    own_mode(blank, served::MODE, &[how])
+}
+
+/// A mode of this program as a contender, whose first argument is its port.
+fn own_mode(blank: Blank, mode: &str, rest: &[&str]) -> Result<Contender> {
     let program = std::env::current_exe()?;
+    let port = blank.port.to_string();
+    let mut start: Arguments = vec![program.into(), mode.into(), port.into()];
+    start.extend(rest.iter().map(OsString::from));
     let verbs = Verbs {
-        start: vec![
-            program.into(),
-            bare_hyper::MODE.into(),
-            blank.port.to_string().into(),
-        ],
+        start,
         stop: None,
         status: None,
     };

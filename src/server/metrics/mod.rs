@@ -34,9 +34,22 @@ impl Metrics {
     ///
     /// A name that Prometheus does not allow, which a test would have found.
     pub fn new() -> prometheus::Result<Self> {
+        Self::of(Requests::new(true)?)
+    }
+
+    /// Requests are not counted, so that a benchmark can tell what counting them costs.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Metrics::new`].
+    pub fn without_requests() -> prometheus::Result<Self> {
+        Self::of(Requests::new(false)?)
+    }
+
+    fn of(requests: Requests) -> prometheus::Result<Self> {
         let counter = || IntCounter::new("total", "of a family that is named when it is shown");
         Ok(Self {
-            requests: Requests::new()?,
+            requests,
             reloads: [counter()?, counter()?],
             failed_restarts: counter()?,
             disk: gathered::Disk::default(),

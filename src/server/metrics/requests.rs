@@ -27,12 +27,13 @@ const OTHER: &str = "other";
 /// All of a process.
 #[derive(Debug)]
 pub(super) struct Requests {
+    are_counted: bool,
     total: IntCounterVec,
     duration: HistogramVec,
 }
 
 impl Requests {
-    pub fn new() -> prometheus::Result<Self> {
+    pub fn new(are_counted: bool) -> prometheus::Result<Self> {
         let total = Opts::new(
             "fullon_http_requests_total",
             "Requests by the status of their answers; 4xx also when the client went away first.",
@@ -43,6 +44,7 @@ impl Requests {
         );
         let labels = ["server", "route", "method", "status"];
         Ok(Self {
+            are_counted,
             total: IntCounterVec::new(total, &labels)?,
             duration: HistogramVec::new(duration.buckets(BUCKETS.to_vec()), &labels[..3])?,
         })
@@ -80,6 +82,7 @@ impl Requests {
         });
         Routes {
             server,
+            uncounted: (!self.are_counted).then_some(Series(None)),
             total: self.total.clone(),
             duration: self.duration.clone(),
             below: below.collect(),
@@ -99,6 +102,8 @@ impl Requests {
 #[derive(Debug)]
 pub struct Routes {
     server: &'static str,
+    /// In place of all others where nothing is counted.
+    uncounted: Option<Series>,
     total: IntCounterVec,
     duration: HistogramVec,
     exact: HashMap<String, Route>,
@@ -115,6 +120,9 @@ struct Route {
 impl Routes {
     /// Where requests with this method to this path are counted.
     pub fn series(&self, method: &Method, path: &str) -> &Series {
+        if let Some(uncounted) = &self.uncounted {
+            return uncounted;
+        }
         let name = method.as_str();
         let last = METHODS.len() - 1;
         let method = METHODS.iter().position(|known| *known == name);
@@ -131,7 +139,8 @@ impl Routes {
 
     /// Where it is counted what was no request.
     pub fn unread(&self) -> &Series {
-        self.of(&self.other, METHODS.len() - 1)
+        let other = || self.of(&self.other, METHODS.len() - 1);
+        self.uncounted.as_ref().unwrap_or_else(other)
     }
 
     fn of<'a>(&self, route: &'a Route, method: usize) -> &'a Series {
@@ -142,17 +151,20 @@ impl Routes {
                 self.total
                     .with_label_values(&[server, route, method, class])
             };
-            Series {
+            Series(Some(Figures {
                 classes: CLASSES.map(count),
                 duration: self.duration.with_label_values(&labels),
-            }
+            }))
         })
     }
 }
 
 /// Requests to one route with one method.
 #[derive(Debug)]
-pub struct Series {
+pub struct Series(Option<Figures>);
+
+#[derive(Debug)]
+struct Figures {
     classes: [IntCounter; CLASSES.len()],
     duration: Histogram,
 }
@@ -160,9 +172,12 @@ pub struct Series {
 impl Series {
     /// Counts a request whose answer has this status and took so long to begin.
     pub fn count(&self, status: u16, took: Duration) {
+        let Some(figures) = &self.0 else {
+            return;
+        };
         let class = usize::from(status / 100).clamp(2, CLASSES.len() + 1) - 2;
-        self.classes[class].inc();
-        self.duration.observe(took.as_secs_f64());
+        figures.classes[class].inc();
+        figures.duration.observe(took.as_secs_f64());
     }
 }
 
@@ -176,7 +191,7 @@ mod tests {
 
     #[test]
     fn routes_are_templates_and_all_else_is_one() {
-        let requests = Requests::new().unwrap();
+        let requests = Requests::new(true).unwrap();
         let paths = ["/".to_owned(), "/health".to_owned()];
         let routes = requests.routes("public", paths, ["/shop/".to_owned()]);
         for (method, path, status) in [
@@ -206,5 +221,16 @@ mod tests {
             .encode_to_string(&requests.families())
             .unwrap();
         assert!(!text.contains("stranger"), "{text}");
+    }
+
+    #[test]
+    fn without_counting_there_are_no_series() {
+        let requests = Requests::new(false).unwrap();
+        let routes = requests.routes("public", ["/health".to_owned()], []);
+        routes
+            .series(&Method::GET, "/health")
+            .count(200, Duration::ZERO);
+        routes.unread().count(400, Duration::ZERO);
+        assert!(requests.families().is_empty());
     }
 }
