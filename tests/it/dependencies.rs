@@ -656,8 +656,9 @@ impl Seen {
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// What 99 of 100 answers have to stay under. Without optimisation the machine is busy with other tests, too.
-const SLOW: Duration = Duration::from_millis(if cfg!(debug_assertions) { 20 } else { 1 });
+/// What 99 of 100 answers have to stay under. Without optimisation other tests keep the machine busy meanwhile, so that only
+/// waiting for a probe, which may take five times as long, can be told from waiting for a processor.
+const SLOW: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 1 });
 
 #[test]
 fn every_change_is_noticed_within_two_intervals_and_no_answer_waits() {
