@@ -2,10 +2,11 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use super::segments::{numbered, numbers, with_suffix};
+use super::segments::{MAX_NUMBER, numbered, numbers, with_suffix};
 use super::writer::write_options;
 use crate::config::LogSettings;
 
@@ -53,54 +54,94 @@ impl Rotation {
 /// Puts an empty file in the place of the log and the old one behind it. After a failure the log is still in its place,
 /// or nothing is.
 ///
-/// From the oldest on, so that a reader who looks from the newest on misses none (see `segments`).
+/// From the oldest on, so that a reader who looks from the newest on misses none (see `segments`). What is not a file of this
+/// user's stays where it is, and its number is left out: in `/tmp`, anybody may take it.
 pub(super) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
-    let new = with_suffix(path, ".new");
-    // One that a crash left behind.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(name(&new, &error)),
-        _ => {}
-    }
     // Made first: on a disk without room nothing is touched.
-    let file = write_options()
-        .create_new(true)
-        .open(&new)
-        .map_err(|error| name(&new, &error))?;
-    if let Err(error) = shift(path, keep).and_then(|()| rename(&new, path)) {
-        let _ = fs::remove_file(&new);
-        return Err(error);
-    }
+    let (new, file) = make_new(path)?;
+    let shifted = shift(path, keep).and_then(|last| rename(&new, path).map(|()| last));
+    let last = shifted.inspect_err(|_| drop(fs::remove_file(&new)))?;
     for number in numbers(path).unwrap_or_default() {
-        if number > keep {
+        let old = numbered(path, number);
+        if number > last && state_of(&old) == State::Ours {
             // What cannot be removed is tried again next time.
-            let _ = fs::remove_file(numbered(path, number));
+            let _ = fs::remove_file(old);
         }
     }
     Ok(file)
 }
 
-fn shift(path: &Path, keep: u32) -> io::Result<()> {
-    if keep == 0 {
-        return Ok(());
+/// What has a name.
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Free,
+    /// A file of this user's.
+    Ours,
+    /// Anything else.
+    Taken,
+}
+
+fn state_of(path: &Path) -> State {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_file() && found.uid() == nix::unistd::geteuid().as_raw() => {
+            State::Ours
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => State::Free,
+        _ => State::Taken,
     }
-    let mut last = keep;
-    for number in 1..=keep {
-        match numbered(path, number).symlink_metadata() {
-            Ok(metadata) if metadata.is_file() => {}
-            Ok(_) => {
-                let error = io::Error::other("it is not a regular file");
-                return Err(name(&numbered(path, number), &error));
-            }
-            Err(_) => {
-                last = number;
-                break;
-            }
+}
+
+/// An empty file beside the log.
+fn make_new(path: &Path) -> io::Result<(PathBuf, File)> {
+    let make = |new: PathBuf| match write_options().create_new(true).open(&new) {
+        Ok(file) => Ok((new, file)),
+        Err(error) => Err(name(&new, &error)),
+    };
+    let new = with_suffix(path, ".new");
+    if state_of(&new) == State::Ours {
+        // A crash left it behind.
+        fs::remove_file(&new).map_err(|error| name(&new, &error))?;
+    }
+    match make(new) {
+        // Nobody can be there first when nobody knows the name.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let random = uuid::Uuid::new_v4().simple();
+            make(with_suffix(path, format!(".new-{random}")))
+        }
+        made => made,
+    }
+}
+
+/// Moves the log to the first number that can be had, and those that have one to the next. The last number that a file may have.
+fn shift(path: &Path, keep: u32) -> io::Result<u32> {
+    let mut to_shift = vec![path.to_owned()];
+    let mut has_room = false;
+    let mut last = 0;
+    let mut kept = 0;
+    for number in 1..=MAX_NUMBER {
+        if kept == keep {
+            break;
+        }
+        let old = numbered(path, number);
+        let state = state_of(&old);
+        if state == State::Taken {
+            continue;
+        }
+        kept += 1;
+        last = number;
+        if !has_room {
+            to_shift.push(old);
+            has_room = state == State::Free || kept == keep;
         }
     }
-    for number in (1..last).rev() {
-        rename(&numbered(path, number), &numbered(path, number + 1))?;
+    if keep > 0 && kept == 0 {
+        let error = io::Error::other("every number that a rotated file may have is taken");
+        return Err(name(path, &error));
     }
-    rename(path, &numbered(path, 1))
+    for pair in to_shift.windows(2).rev() {
+        rename(&pair[0], &pair[1])?;
+    }
+    Ok(last)
 }
 
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
@@ -150,13 +191,36 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_is_named_and_the_log_stays() {
+    fn what_is_in_the_way_is_gone_around() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let planted = [".1", ".3", ".new"].map(|suffix| with_suffix(&path, suffix));
+        for planted in &planted {
+            fs::create_dir(planted).unwrap();
+        }
+        for text in ["a", "b", "c"] {
+            fs::write(&path, text).unwrap();
+            rotate(&path, 2).unwrap();
+        }
+        assert_eq!(content(&path), ["", "", "c", "", "b"]);
+        assert!(planted.iter().all(|planted| planted.is_dir()));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 6);
+        fs::remove_dir(&planted[0]).unwrap();
+        fs::write(&path, "d").unwrap();
+        rotate(&path, 2).unwrap();
+        assert_eq!(content(&path), ["", "d", "c", ""]);
+    }
+
+    #[test]
+    fn when_everything_is_in_the_way_it_is_said_and_the_log_stays() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         fs::write(&path, "a").unwrap();
-        fs::create_dir(numbered(&path, 1)).unwrap();
+        for number in 1..=MAX_NUMBER {
+            fs::create_dir(numbered(&path, number)).unwrap();
+        }
         let error = rotate(&path, 1).unwrap_err().to_string();
-        assert!(error.contains("log.1"), "{error}");
+        assert!(error.contains("taken"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "a");
         assert!(!with_suffix(&path, ".new").exists());
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use super::cursor::FileId;
 
 /// A larger number is none of a rotated file (`LOG_KEEP` goes so far) but perhaps a year.
-const MAX_NUMBER: u32 = 1_000;
+pub(super) const MAX_NUMBER: u32 = 1_000;
 
 /// One file of the log, held open: whatever it is called later, or whether it is removed, it can be read.
 #[derive(Debug)]

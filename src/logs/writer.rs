@@ -441,7 +441,7 @@ mod tests {
 
     use super::*;
     use crate::config::LogTarget;
-    use crate::logs::segments::numbered;
+    use crate::logs::segments::{MAX_NUMBER, numbered};
 
     struct Log {
         _directory: tempfile::TempDir,
@@ -510,7 +510,9 @@ mod tests {
     #[test]
     fn a_rotation_that_fails_is_told_and_the_file_grows() {
         let mut log = Log::new(10);
-        std::fs::create_dir(numbered(&log.path, 1)).unwrap();
+        for number in 1..=MAX_NUMBER {
+            std::fs::create_dir(numbered(&log.path, number)).unwrap();
+        }
         log.log(&["12345678", "90", "more"]);
         let failure = log.failure().unwrap();
         assert!(failure.contains("cannot be rotated"), "{failure}");

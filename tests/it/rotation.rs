@@ -1,8 +1,9 @@
 //! Rotation by size, seen from outside.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use crate::support::{Answer, Connection, Home, eventually, mode, request};
+use crate::support::{Answer, Connection, Home, eventually, mode, needs_root, request};
 
 const MAX_SIZE: u64 = 64 * 1024;
 
@@ -180,4 +181,65 @@ fn what_rotates_from_outside_makes_the_new_file_and_one_that_was_removed_comes_b
         home.log_file().exists() && home.log().contains("removed")
     });
     assert_eq!(mode(&home.log_file()), 0o600);
+}
+
+/// In `/tmp`, say. The names are known, and whoever comes first has them.
+#[test]
+fn what_a_neighbour_put_in_the_way_is_gone_around_and_left_alone() {
+    if !needs_root("files of another user") {
+        return;
+    }
+    let mut home = Home::new();
+    let shared = home.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let named = |suffix: &str| shared.join(format!("it.log{suffix}"));
+    let (directories, files) = ([".1", ".new"], [".3"]);
+    for suffix in directories {
+        std::fs::create_dir(named(suffix)).unwrap();
+    }
+    for suffix in files {
+        std::fs::write(named(suffix), "not ours\n").unwrap();
+    }
+    for suffix in directories.iter().chain(&files) {
+        std::os::unix::fs::chown(named(suffix), Some(65534), Some(65534)).unwrap();
+    }
+    home.set("LOG_FILE", named("").to_str().unwrap());
+    home.set("LOG_MAX_SIZE", "64KiB");
+    home.set("LOG_KEEP", "2");
+    home.run(["start"]).succeeds();
+    let mut connection = Connection::open(&home.public());
+    for number in 0..2_000 {
+        let id = format!("mark-{number}.");
+        connection.send("GET", "/", &[("X-Request-Id", &id)], "");
+        assert_eq!(connection.answer("GET").status, 200);
+    }
+    eventually("the last is logged", || {
+        text(&home, "?lines=20").body.contains("mark-1999.")
+    });
+    for suffix in ["", ".2", ".4"] {
+        let size = named(suffix).metadata().unwrap().len();
+        assert!(size <= MAX_SIZE, "{suffix}: {size}");
+    }
+    assert!(!named(".5").exists());
+    for suffix in directories {
+        assert!(named(suffix).is_dir());
+    }
+    assert_eq!(std::fs::read_to_string(named(".3")).unwrap(), "not ours\n");
+    let all = text(&home, "?lines=1000000");
+    let logged = marks(all.body.lines());
+    let first = logged[0];
+    assert_eq!(logged, (first..2_000).collect::<Vec<_>>());
+    assert!(!all.body.contains("cannot be rotated"), "{}", all.body);
+    // When the neighbour is gone, so are the holes.
+    std::fs::remove_dir(named(".1")).unwrap();
+    std::fs::remove_file(named(".3")).unwrap();
+    for number in 0..1_000 {
+        let id = format!("more-{number}.");
+        connection.send("GET", "/", &[("X-Request-Id", &id)], "");
+        assert_eq!(connection.answer("GET").status, 200);
+    }
+    eventually("the first numbers are used", || {
+        [".1", ".2"].iter().all(|suffix| named(suffix).is_file()) && !named(".4").exists()
+    });
 }
