@@ -30,7 +30,10 @@ pub use follow::Follower;
 pub use format::{InstallError, InstalledLog, Stdout, install};
 pub use level::{Level, LevelNow, names_audit};
 pub use reader::{Batch, From, Item};
-pub use tail::{Page, TextLines, last_lines, last_lines_as_text, last_lines_at_hand, text_at_hand};
+pub use tail::{
+    FoundLines, Page, last_lines, last_lines_as_text, last_lines_at_hand, last_lines_found,
+    text_at_hand,
+};
 pub use tip::Watcher;
 pub use walk::TailError;
 pub use writer::{LogFile, LogFileError};

@@ -61,6 +61,13 @@ pub(super) fn newest_first(path: &Path) -> Segments<'_> {
     }
 }
 
+/// One file of the log. `None` when it is gone.
+pub(super) fn find(path: &Path, id: FileId) -> io::Result<Option<Arc<Segment>>> {
+    newest_first(path)
+        .find(|segment| segment.as_ref().map_or(true, |segment| segment.id == id))
+        .transpose()
+}
+
 /// What follows a file. Empty files do not count: an outside rotation makes one before the daemon writes to it.
 pub(super) enum Successor {
     /// Nothing: it is the newest.

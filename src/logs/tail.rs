@@ -3,13 +3,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cursor::Cursor;
 use super::entry::{Filter, RawLine, Verdict};
 use super::forward::Forward;
-use super::segments::Segment;
+use super::segments::{Segment, find};
 use super::walk::{BLOCK, Part, TailError, Walk, to_usize};
 use crate::api::{LogEntry, LogPage};
 
@@ -17,6 +17,9 @@ use crate::api::{LogEntry, LogPage};
 const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// A search ends early when it went through this much; the next one goes on where it ended.
 const MAX_SEARCHED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What is read at once to take it apart: of many short lines, entries are far larger than the text.
+const ENTRIES_BLOCK: u64 = 4 * 1024;
 
 /// A page of the log.
 #[derive(Debug)]
@@ -80,6 +83,27 @@ fn page(mut walk: Walk<'_>, lines: usize, filter: &Filter) -> io::Result<Page> {
     })
 }
 
+/// The page of [`last_lines`], whose lines are read when they are asked for.
+///
+/// # Errors
+///
+/// The log cannot be read, or `before` is gone.
+pub fn last_lines_found(
+    path: &Path,
+    lines: usize,
+    filter: Filter,
+    before: Option<Cursor>,
+) -> Result<FoundLines, TailError> {
+    let mut bytes = 0;
+    let take = |line: &RawLine<'_>| {
+        bytes += line.text().len();
+        bytes < MAX_PAGE_BYTES
+    };
+    let walk = Walk::new(path, before)?;
+    let bound = Some(MAX_SEARCHED_BYTES);
+    FoundLines::of(walk, path, lines, filter, bound, take).map_err(TailError::io(path))
+}
+
 /// The lines of [`last_lines`] without a bound on their number: they are read when they are asked for. Only a search with
 /// a filter has a bound.
 ///
@@ -91,34 +115,23 @@ pub fn last_lines_as_text(
     lines: usize,
     filter: Filter,
     before: Option<Cursor>,
-) -> Result<TextLines, TailError> {
+) -> Result<FoundLines, TailError> {
     let walk = Walk::new(path, before)?;
-    text_lines(walk, lines, filter).map_err(TailError::io(path))
+    let bound = (!filter.is_empty()).then_some(MAX_SEARCHED_BYTES);
+    FoundLines::of(walk, path, lines, filter, bound, |_| true).map_err(TailError::io(path))
 }
 
 /// All the text of [`last_lines_as_text`], under the conditions of [`last_lines_at_hand`], and the lines without it.
 #[must_use]
-pub fn text_at_hand(path: &Path, lines: usize) -> Option<(Vec<u8>, TextLines)> {
+pub fn text_at_hand(path: &Path, lines: usize) -> Option<(Vec<u8>, FoundLines)> {
     let walk = Walk::at_hand(path, lines)?;
-    let mut lines = text_lines(walk, lines, Filter::default()).ok()?;
+    let filter = Filter::default();
+    let mut lines = FoundLines::of(walk, path, lines, filter, None, |_| true).ok()?;
     let mut text = Vec::new();
     while let Some(block) = lines.next_block().ok()? {
         text.extend(block);
     }
     Some((text, lines))
-}
-
-fn text_lines(mut walk: Walk<'_>, lines: usize, filter: Filter) -> io::Result<TextLines> {
-    let bound = (!filter.is_empty()).then_some(MAX_SEARCHED_BYTES);
-    let found = walk.search(lines, &filter, bound, |_| true)?;
-    Ok(TextLines {
-        first: found.first,
-        next: found.next,
-        filter,
-        parts: walk.parts,
-        reading: None,
-        buffer: Vec::new(),
-    })
 }
 
 /// Where the last `lines` finished lines begin that pass the filter, as far as that is searched for; the files from there
@@ -132,63 +145,111 @@ pub(super) fn start_of_last(
         return Ok(None);
     };
     walk.search(lines, filter, Some(MAX_SEARCHED_BYTES), |_| true)?;
-    let oldest = walk.parts.iter().position(|part| part.start < part.end);
-    let oldest = oldest.unwrap_or(walk.parts.len() - 1);
-    Ok(walk
-        .parts
-        .remove(oldest)
-        .map(|part| (part.segment, part.start)))
+    let oldest = walk.oldest;
+    let part = walk.parts.iter().find(|part| part.file == oldest.id);
+    Ok(part.map(|part| (Arc::clone(&oldest), part.start)))
 }
 
-/// Lines that were found and are read as they are asked for.
+/// Lines that were found and are read as they are asked for. One file is open at a time, however many they are in.
 #[derive(Debug)]
-pub struct TextLines {
+pub struct FoundLines {
     /// As in [`Page`].
     pub first: Option<Cursor>,
     /// As in [`Page`].
     pub next: Cursor,
+    path: PathBuf,
     filter: Filter,
     /// Oldest first.
     parts: VecDeque<Part>,
+    /// The file of the first part.
+    oldest: Option<Arc<Segment>>,
     reading: Option<(Forward, u64)>,
     buffer: Vec<u8>,
 }
 
-impl TextLines {
+impl FoundLines {
+    fn of(
+        mut walk: Walk<'_>,
+        path: &Path,
+        lines: usize,
+        filter: Filter,
+        bound: Option<u64>,
+        take: impl FnMut(&RawLine<'_>) -> bool,
+    ) -> io::Result<Self> {
+        let found = walk.search(lines, &filter, bound, take)?;
+        let mut parts = walk.parts;
+        parts.retain(|part| part.start < part.end);
+        Ok(Self {
+            first: found.first,
+            next: found.next,
+            path: path.to_owned(),
+            filter,
+            oldest: (!parts.is_empty()).then_some(walk.oldest),
+            parts,
+            reading: None,
+            buffer: Vec::new(),
+        })
+    }
+
     /// The next lines, about a block of them; `None` at the end.
     ///
     /// # Errors
     ///
-    /// The log cannot be read.
+    /// The log cannot be read, or a file of it is gone meanwhile.
     pub fn next_block(&mut self) -> io::Result<Option<Vec<u8>>> {
-        loop {
-            let Some((forward, end)) = &mut self.reading else {
-                let Some(part) = self.parts.pop_front() else {
-                    return Ok(None);
-                };
-                self.reading = Some((Forward::new(part.segment, part.start), part.end));
-                continue;
-            };
-            let wanted = to_usize(end.saturating_sub(forward.reached()).min(BLOCK));
-            self.buffer.resize(wanted, 0);
-            let mut text = Vec::new();
-            let mut take = |line: &RawLine<'_>| {
-                if self.filter.judge(line) == Verdict::Wanted {
-                    text.extend_from_slice(line.text().as_bytes());
-                    text.push(b'\n');
-                }
-            };
-            if !forward.read(&mut self.buffer, Some(*end), &mut take)? {
-                if forward.reached() < *end {
-                    return Err(io::Error::other("the log file was cut short meanwhile"));
-                }
-                forward.finish(take);
-                self.reading = None;
-            }
-            if !text.is_empty() {
-                return Ok(Some(text));
+        let mut text = Vec::new();
+        while text.is_empty() {
+            let is_read = self.read(BLOCK, |line| {
+                text.extend_from_slice(line.text().as_bytes());
+                text.push(b'\n');
+            })?;
+            if !is_read {
+                return Ok(None);
             }
         }
+        Ok(Some(text))
+    }
+
+    /// The next entries, a few at once, perhaps none; whether anything was left to read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::next_block`].
+    pub fn next_entries(&mut self, mut take: impl FnMut(LogEntry)) -> io::Result<bool> {
+        self.read(ENTRIES_BLOCK, |line| take(line.entry()))
+    }
+
+    fn read(&mut self, block: u64, mut take: impl FnMut(&RawLine<'_>)) -> io::Result<bool> {
+        let (forward, end) = if let Some(reading) = &mut self.reading {
+            reading
+        } else {
+            let Some(part) = self.parts.pop_front() else {
+                return Ok(false);
+            };
+            let segment = match self.oldest.take() {
+                Some(oldest) => oldest,
+                None => find(&self.path, part.file)?
+                    .ok_or_else(|| io::Error::other("a file of the log is gone meanwhile"))?,
+            };
+            let forward = Forward::new(segment, part.start);
+            self.reading.insert((forward, part.end))
+        };
+        let wanted = to_usize(end.saturating_sub(forward.reached()).min(block));
+        self.buffer.resize(wanted, 0);
+        let filter = &self.filter;
+        let mut take = |line: &RawLine<'_>| {
+            if filter.judge(line) == Verdict::Wanted {
+                take(line);
+            }
+        };
+        if !forward.read(&mut self.buffer, Some(*end), &mut take)? {
+            if forward.reached() < *end {
+                return Err(io::Error::other("the log file was cut short meanwhile"));
+            }
+            forward.finish(take);
+            self.reading = None;
+        }
+        Ok(true)
     }
 }
 
@@ -198,6 +259,7 @@ mod tests {
 
     use super::*;
     use crate::logs::entry::MAX_LINE_BYTES;
+    use crate::logs::segments::numbered as numbered_file;
     use crate::logs::walk::AT_HAND_LINES;
 
     fn log(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -304,5 +366,31 @@ mod tests {
     fn any_bytes_can_be_read() {
         let (_keep, path) = log(b"\xff\xfe\0\x1b[31m\nnext\r\n");
         assert_eq!(lines(&path, 5), ["\u{fffd}\u{fffd}\0\x1b[31m", "next\r"]);
+    }
+
+    #[test]
+    fn what_was_found_is_read_from_where_it_is_called_by_now_and_ends_where_it_is_gone() {
+        let (_keep, path) = log(b"three\n");
+        let rotated = |number| numbered_file(&path, number);
+        std::fs::write(rotated(1), "two\n").unwrap();
+        std::fs::write(rotated(2), "one\n").unwrap();
+        let find = || last_lines_as_text(&path, 10, Filter::default(), None).unwrap();
+        let mut lines = find();
+        for (from, to) in [(rotated(2), rotated(3)), (rotated(1), rotated(2))] {
+            std::fs::rename(from, to).unwrap();
+        }
+        std::fs::rename(&path, rotated(1)).unwrap();
+        std::fs::write(&path, "four\n").unwrap();
+        // The oldest is the next to go, and is held.
+        std::fs::remove_file(rotated(3)).unwrap();
+        for text in ["one\n", "two\n", "three\n"] {
+            let block = lines.next_block().unwrap().unwrap();
+            assert_eq!(String::from_utf8(block).unwrap(), text);
+        }
+        assert!(lines.next_block().unwrap().is_none());
+        let mut lines = find();
+        std::fs::remove_file(rotated(1)).unwrap();
+        assert!(lines.next_block().unwrap().is_some());
+        assert!(lines.next_block().is_err());
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use memchr::memrchr;
 use thiserror::Error;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, FileId};
 use super::entry::{Filter, MAX_LINE_BYTES, RawLine, Verdict};
 use super::segments::{Segment, Segments, newest_first};
 
@@ -57,7 +57,7 @@ pub(super) struct Found {
 /// The range of a file in which all lines lie that were found in it; empty when there are none.
 #[derive(Debug)]
 pub(super) struct Part {
-    pub segment: Arc<Segment>,
+    pub file: FileId,
     pub start: u64,
     pub end: u64,
 }
@@ -68,6 +68,9 @@ pub(super) struct Walk<'a> {
     reader: Backwards,
     /// Oldest first; the first one is of the file it is in.
     pub parts: VecDeque<Part>,
+    /// The file of the oldest line that was found, or that where the walk begins: the next that a rotation may remove. No other
+    /// is held open behind the one that is read.
+    pub oldest: Arc<Segment>,
     walked: u64,
 }
 
@@ -130,10 +133,11 @@ impl<'a> Walk<'a> {
             older,
             reader: Backwards::new(Arc::clone(&segment), end),
             parts: VecDeque::from([Part {
-                segment,
+                file: segment.id,
                 start: end,
                 end,
             }]),
+            oldest: segment,
             walked: 0,
         }
     }
@@ -153,6 +157,7 @@ impl<'a> Walk<'a> {
         if let Some(part) = self.parts.front_mut() {
             (part.start, part.end) = (end, end);
         }
+        self.oldest = Arc::clone(&self.reader.segment);
         self.reader.end = end;
         self.walked = 0;
     }
@@ -202,6 +207,9 @@ impl<'a> Walk<'a> {
                     if let Some(part) = self.parts.front_mut() {
                         part.start = line.offset;
                     }
+                    if self.oldest.id != self.reader.segment.id {
+                        self.oldest = Arc::clone(&self.reader.segment);
+                    }
                 }
                 Verdict::Unwanted => first = None,
             }
@@ -243,12 +251,12 @@ impl<'a> Walk<'a> {
             return Ok(false);
         };
         let end = segment.len()?;
-        self.reader = Backwards::new(Arc::clone(&segment), end);
         self.parts.push_front(Part {
-            segment,
+            file: segment.id,
             start: end,
             end,
         });
+        self.reader = Backwards::new(segment, end);
         Ok(true)
     }
 }

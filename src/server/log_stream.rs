@@ -26,7 +26,7 @@ use super::problem::Failure;
 use super::shutdown::Shutdown;
 use crate::api::{LogEntry, LogPage, StreamEnd, StreamGap, event};
 use crate::auth::Session;
-use crate::logs::{self, Filter, FilterTexts, Follower, From, Item, TailError, TextLines, Watcher};
+use crate::logs::{self, Filter, FilterTexts, Follower, FoundLines, From, Item, TailError, Watcher};
 
 /// A quiet stream says at least this often that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -44,9 +44,9 @@ pub enum Lines {
     /// JSON.
     Page(LogPage),
     /// The raw lines, read already.
-    ShortText(Vec<u8>, TextLines),
+    ShortText(Vec<u8>, FoundLines),
     /// The raw lines, read as the client takes them.
-    Text(TextLines),
+    Text(FoundLines),
 }
 
 impl Lines {
@@ -72,7 +72,7 @@ impl IntoResponse for Lines {
     }
 }
 
-fn text_response(lines: &TextLines) -> ResponseBuilder {
+fn text_response(lines: &FoundLines) -> ResponseBuilder {
     let response = Response::builder()
         .content_type("text/plain; charset=utf-8")
         .header(NEXT_CURSOR, lines.next.to_string());
@@ -82,7 +82,7 @@ fn text_response(lines: &TextLines) -> ResponseBuilder {
     }
 }
 
-fn blocks(lines: TextLines) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+fn blocks(lines: FoundLines) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
     stream::try_unfold(lines, |mut lines| async {
         let read = tokio::task::spawn_blocking(move || (lines.next_block(), lines)).await;
         let (block, lines) = read.map_err(std::io::Error::other)?;

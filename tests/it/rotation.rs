@@ -183,6 +183,43 @@ fn what_rotates_from_outside_makes_the_new_file_and_one_that_was_removed_comes_b
     assert_eq!(mode(&home.log_file()), 0o600);
 }
 
+#[test]
+fn a_reader_of_everything_holds_one_file_open_and_gets_all_of_them() {
+    const FILES: usize = 40;
+    const LINES: usize = 400;
+    let mut home = Home::new();
+    home.set("LOG_KEEP", "100");
+    let line = |number| format!("line-{number:06} {}\n", "x".repeat(1_000));
+    for file in 0..FILES {
+        let lines = (file * LINES..(file + 1) * LINES).map(line);
+        std::fs::write(rotated(&home, FILES - file), lines.collect::<String>()).unwrap();
+    }
+    home.run(["start"]).succeeds();
+    let pid = home.state().pid;
+    let files_open = || {
+        let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let names = links.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+        let is_rotated = |name: &PathBuf| name.to_string_lossy().contains("/fullon.log.");
+        names.filter(is_rotated).count()
+    };
+    let bearer = home.bearer();
+    let headers = [("Authorization", bearer.as_str()), ("Accept", "text/plain")];
+    let mut reader = Connection::with_small_buffer(&home.admin());
+    reader.send("GET", "/admin/logs?lines=10000000", &headers, "");
+    assert_eq!(reader.head().status, 200);
+    // As soon as the head is there, all of them were found.
+    let open = files_open();
+    assert!(open <= 1, "{open} files");
+    let all = String::from_utf8(reader.chunks()).unwrap();
+    let numbers = all
+        .lines()
+        .filter_map(|line| line.strip_prefix("line-")?.get(..6)?.parse().ok());
+    assert_eq!(
+        numbers.collect::<Vec<usize>>(),
+        (0..FILES * LINES).collect::<Vec<_>>()
+    );
+}
+
 /// In `/tmp`, say. The names are known, and whoever comes first has them.
 #[test]
 fn what_a_neighbour_put_in_the_way_is_gone_around_and_left_alone() {

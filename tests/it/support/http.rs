@@ -64,6 +64,14 @@ impl Connection {
         }
     }
 
+    /// One that the system takes little from as long as nobody reads.
+    pub fn with_small_buffer(host: &str) -> Self {
+        let connection = Self::open(host);
+        let stream = connection.reader.get_ref();
+        rustix::net::sockopt::set_socket_recv_buffer_size(stream, 64 * 1024).unwrap();
+        connection
+    }
+
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) {
         let mut text = format!("{method} {path} HTTP/1.1\r\n");
         if !headers.iter().any(|(name, _)| *name == "Host") {
@@ -144,7 +152,7 @@ Content-Type: application/json
     }
 
     /// A body in the chunked encoding (RFC 9112, section 7.1).
-    fn chunks(&mut self) -> Vec<u8> {
+    pub fn chunks(&mut self) -> Vec<u8> {
         let mut body = Vec::new();
         loop {
             let length = usize::from_str_radix(&self.line(), 16).unwrap();
