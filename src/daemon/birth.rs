@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::legacy::Legacy;
@@ -33,7 +33,7 @@ use crate::server::admin::Context;
 use crate::server::metrics::Metrics;
 use crate::server::orders::Order;
 use crate::server::public::Mounts;
-use crate::server::{self, Clients, Probe, Shutdown, admin, public};
+use crate::server::{self, Clients, Probe, Readers, Shutdown, admin, public};
 
 /// How many requests may wait to be looked at.
 const REQUESTS: usize = 16;
@@ -367,6 +367,7 @@ fn serve(
     let limits = &settings.limits;
     let clients =
         descriptors::share_out(limits)?.map(|most| Arc::new(Clients::new(limits.clone(), most)));
+    let readers = Readers::among(Arc::clone(&clients[1]));
     let gate = admin::gate(
         admin_address,
         Keyring::new(Arc::clone(&reloadable.keys), about.instance_key),
@@ -400,7 +401,7 @@ fn serve(
         is_in_charge: Arc::clone(&is_in_charge),
         deadline: OnceLock::new(),
         shutdown: shutdown.clone(),
-        pages: Semaphore::new(admin::PAGES),
+        readers,
     });
     let probe = Probe::new([
         (public_address, Arc::clone(&public)),

@@ -17,7 +17,7 @@ use reqwest::Url;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::place::Log;
 use crate::api::{LogLevel, LogLevelRequest, LogPage, MAX_REVERT, Phase};
@@ -25,9 +25,9 @@ use crate::auth::{ConfiguredKeys, EndedSessions, Keyring, Scopes, Sessions, Sign
 use crate::config::{Flags, InForce, Origin, Secret, Settings, parse_log_filter};
 use crate::health::Health;
 use crate::logs::{Cursor, Follower, From, Level, Watcher, names_audit};
-use crate::server::admin::{Context, PAGES, gate, service};
+use crate::server::admin::{Context, gate, service};
 use crate::server::metrics::Metrics;
-use crate::server::{Clients, Shutdown, bind, run};
+use crate::server::{Clients, Readers, Shutdown, bind, run};
 
 /// More lines than the log has.
 const LINES: &str = "lines=100";
@@ -89,6 +89,7 @@ impl Server {
         let limits = &settings.limits;
         let clients = [(); 2].map(|()| Arc::new(Clients::new(limits.clone(), 100)));
         let gate = gate(address, keyring, sessions, limits.failed_tokens_per_minute);
+        let readers = Readers::among(Arc::clone(&clients[1]));
         let service = service(Context {
             instance: "fuzzed".into(),
             started_at: Timestamp::now(),
@@ -109,7 +110,7 @@ impl Server {
             is_in_charge: Arc::new(AtomicBool::new(true)),
             deadline: OnceLock::new(),
             shutdown: shutdown.clone(),
-            pages: Semaphore::new(PAGES),
+            readers,
         });
         tokio::spawn(run(listener, service, shutdown));
         drop(entered);

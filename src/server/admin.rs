@@ -11,13 +11,13 @@ use poem::web::Data;
 use poem::{EndpointExt as _, Request};
 use poem_openapi::param::{Header, Query};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::audit::Audit;
 use super::clients::Clients;
 pub use super::guard::Gate;
 use super::guard::{Authorized, Control, Logs, Newcomer, Read, SignedIn, TokenHolder};
-use super::log_stream::{self, LogStream};
+use super::log_stream::{self, LogStream, PageText};
 use super::metrics::{Exposition, Metrics};
 use super::orders::{
     Order, Orders, ReloadOrder, RestartFailure, RestartFailureKind, RestartOrder, SignOutOrder,
@@ -25,6 +25,7 @@ use super::orders::{
 };
 use super::payload::{Accepted, Created, Json, OptionalBody, RequiredBody};
 use super::problem::Failure;
+use super::readers::Readers;
 use super::refused_tokens::RefusedTokens;
 use super::service::Service;
 use super::session::{Begun, Ended, SessionCookie};
@@ -80,12 +81,9 @@ pub struct Context {
     pub deadline: OnceLock<(Timestamp, Instant)>,
     /// Ends streams when it begins.
     pub shutdown: Shutdown,
-    /// Taken by whoever makes a page of the log in memory.
-    pub pages: Semaphore,
+    /// Who reads the log for long.
+    pub readers: Readers,
 }
-
-/// Pages of the log that are made at once.
-pub const PAGES: usize = 4;
 
 impl Context {
     /// What both servers together do.
@@ -483,19 +481,24 @@ impl AdminApi {
         {
             return Ok(lines);
         }
-        let read = move || {
-            Ok(if wants_text {
-                let lines = logs::last_lines_as_text(&path, lines, filter, before)?;
-                log_stream::Lines::Text(lines)
+        let seat = context.readers.seat()?;
+        let search = move || {
+            if wants_text {
+                logs::last_lines_as_text(&path, lines, filter, before)
             } else {
-                let page = logs::last_lines(&path, lines, &filter, before)?;
-                log_stream::Lines::Page(page.into())
-            })
+                logs::last_lines_found(&path, lines, filter, before)
+            }
         };
-        // Each page is made in memory.
-        let _turn = context.pages.acquire().await;
-        let lines = log_stream::blocking(read).await?;
-        lines.map_err(|error| log_stream::unreadable(&error))
+        let found = {
+            let _turn = context.readers.turn().await;
+            log_stream::blocking(search).await?
+        };
+        let found = found.map_err(|error| log_stream::unreadable(&error))?;
+        Ok(if wants_text {
+            log_stream::Lines::Text(found, seat)
+        } else {
+            log_stream::Lines::Page(PageText::of(found), seat)
+        })
     }
 
     /// Follow the log.
@@ -546,8 +549,10 @@ impl AdminApi {
             None => parse_cursor("after", after.0.as_deref())?,
         };
         let from = resume.map_or(From::Last(lines.0 as usize), From::After);
-        let shutdown = &self.context()?.shutdown;
-        let stream = LogStream::new(Arc::clone(self.log()?), from, filter, shutdown).await?;
+        let context = self.context()?;
+        let log = Arc::clone(self.log()?);
+        let seat = context.readers.seat()?;
+        let stream = LogStream::new(log, from, filter, &context.shutdown, seat).await?;
         Ok(match &caller.session {
             Some(session) => stream.within(session),
             None => stream,
@@ -674,7 +679,7 @@ impl AdminApi {
     }
 }
 
-/// Of a page of JSON, which is made in memory.
+/// Of a page of JSON, which most clients have in memory whole.
 pub(super) const MAX_PAGE_LINES: usize = 10_000;
 
 fn timeout_of(seconds: f64, least: f64) -> Result<Duration> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::progress::Wait;
 use super::slots::Slots;
 use crate::api::HttpUsage;
 use crate::config::Limits;
@@ -22,7 +23,7 @@ pub enum Limit {
     BodySize,
     /// A connection was closed to make room for another.
     Evicted,
-    /// A connection was refused: all others were busy.
+    /// A connection was refused, because all others were busy, or a reader of the log, because there are many.
     Refused,
 }
 
@@ -94,6 +95,12 @@ impl Clients {
     /// Counts several.
     pub(super) fn hit_by(&self, limit: Limit, clients: usize) {
         self.hits[limit as usize].fetch_add(clients as u64, Ordering::Relaxed);
+    }
+
+    /// Asks some of those to go who do not read their answers.
+    pub(super) fn make_room_among_readers(&self) {
+        let leave = self.slots.make_room_among(|wait| wait == Wait::Reading);
+        self.hit_by(Limit::Evicted, leave.now);
     }
 
     /// Counts a connection that the system did not give us.

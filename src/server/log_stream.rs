@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use futures_util::{Stream, stream};
+use futures_util::stream;
 use jiff::Timestamp;
 use poem::http::{StatusCode, Version, header};
 use poem::{Body, IntoResponse, Request, Response, ResponseBuilder};
@@ -23,10 +23,13 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::payload::Json;
 use super::problem::Failure;
+use super::readers::Seat;
 use super::shutdown::Shutdown;
 use crate::api::{LogEntry, LogPage, StreamEnd, StreamGap, event};
 use crate::auth::Session;
-use crate::logs::{self, Filter, FilterTexts, Follower, FoundLines, From, Item, TailError, Watcher};
+use crate::logs::{
+    self, Filter, FilterTexts, Follower, FoundLines, From, Item, TailError, Watcher,
+};
 
 /// A quiet stream says at least this often that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -35,18 +38,22 @@ const RECONNECT: Duration = Duration::from_secs(1);
 /// The same when a successor serves already.
 const RECONNECT_TO_SUCCESSOR: Duration = Duration::from_millis(50);
 
+/// How much of a page is made at once.
+const PIECE: usize = 64 * 1024;
 /// Cursors of an answer that is no JSON.
 const FIRST_CURSOR: &str = "X-First-Cursor";
 const NEXT_CURSOR: &str = "X-Next-Cursor";
 
 /// Lines of the log, in the form the client prefers.
 pub enum Lines {
-    /// JSON.
-    Page(LogPage),
+    /// JSON, made already.
+    ShortPage(LogPage),
+    /// JSON, made as the client takes it.
+    Page(PageText, Seat),
     /// The raw lines, read already.
     ShortText(Vec<u8>, FoundLines),
     /// The raw lines, read as the client takes them.
-    Text(FoundLines),
+    Text(FoundLines, Seat),
 }
 
 impl Lines {
@@ -57,7 +64,7 @@ impl Lines {
             Some(Self::ShortText(text, lines))
         } else {
             let page = logs::last_lines_at_hand(path, lines)?;
-            Some(Self::Page(page.into()))
+            Some(Self::ShortPage(page.into()))
         }
     }
 }
@@ -65,9 +72,14 @@ impl Lines {
 impl IntoResponse for Lines {
     fn into_response(self) -> Response {
         match self {
-            Self::Page(page) => Json(page).into_response(),
+            Self::ShortPage(page) => Json(page).into_response(),
+            Self::Page(page, seat) => Response::builder()
+                .content_type("application/json")
+                .body(in_blocks(page, seat, PageText::next_block)),
             Self::ShortText(text, lines) => text_response(&lines).body(text),
-            Self::Text(lines) => text_response(&lines).body(Body::from_bytes_stream(blocks(lines))),
+            Self::Text(lines, seat) => {
+                text_response(&lines).body(in_blocks(lines, seat, FoundLines::next_block))
+            }
         }
     }
 }
@@ -82,15 +94,73 @@ fn text_response(lines: &FoundLines) -> ResponseBuilder {
     }
 }
 
-fn blocks(lines: FoundLines) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
-    stream::try_unfold(lines, |mut lines| async {
-        let read = tokio::task::spawn_blocking(move || (lines.next_block(), lines)).await;
-        let (block, lines) = read.map_err(std::io::Error::other)?;
+/// A body that is read a block at a time, as the client takes it.
+fn in_blocks<T: Send + 'static>(
+    source: T,
+    seat: Seat,
+    next: fn(&mut T) -> std::io::Result<Option<Vec<u8>>>,
+) -> Body {
+    let blocks = stream::try_unfold((source, seat), move |(mut source, seat)| async move {
+        let read = tokio::task::spawn_blocking(move || (next(&mut source), source)).await;
+        let (block, source) = read.map_err(std::io::Error::other)?;
         let block = block.inspect_err(
             |error| tracing::error!(%error, "an answer with lines of the log ended early"),
         )?;
-        Ok(block.map(|block| (Bytes::from(block), lines)))
-    })
+        Ok::<_, std::io::Error>(block.map(|block| (Bytes::from(block), (source, seat))))
+    });
+    Body::from_bytes_stream(blocks)
+}
+
+/// A [`LogPage`] as JSON, of which no more is in memory than a piece.
+pub struct PageText {
+    lines: FoundLines,
+    /// What comes before the next entry.
+    before: Vec<u8>,
+    /// What follows the entries; taken at the end.
+    end: Option<Vec<u8>>,
+}
+
+impl PageText {
+    pub fn of(lines: FoundLines) -> Self {
+        let page = LogPage {
+            entries: Vec::new(),
+            first_cursor: lines.first.map(|cursor| cursor.to_string()),
+            next_cursor: lines.next.to_string(),
+        };
+        // Writing to memory does not fail, and neither does this type.
+        let mut before = serde_json::to_vec(&page).unwrap_or_default();
+        let entries = before.iter().position(|byte| *byte == b'[');
+        let end = before.split_off(entries.map_or(0, |at| at + 1));
+        Self {
+            lines,
+            before,
+            end: Some(end),
+        }
+    }
+
+    fn next_block(&mut self) -> std::io::Result<Option<Vec<u8>>> {
+        let Some(end) = &self.end else {
+            return Ok(None);
+        };
+        let mut text = Vec::new();
+        while text.len() < PIECE {
+            let is_read = self.lines.next_entries(|entry| {
+                text.append(&mut self.before);
+                let _ = serde_json::to_writer(&mut text, &entry);
+                self.before.push(b',');
+            })?;
+            if !is_read {
+                if self.before != b"," {
+                    // There was no entry.
+                    text.append(&mut self.before);
+                }
+                text.extend_from_slice(end);
+                self.end = None;
+                break;
+            }
+        }
+        Ok(Some(text))
+    }
 }
 
 impl ApiResponse for Lines {
@@ -165,6 +235,7 @@ pub struct LogStream {
     is_chunked: bool,
     /// Set for a stream that lasts no longer than a session.
     session: Option<SessionEnd>,
+    _seat: Seat,
 }
 
 /// The end of a session: signed out, or over.
@@ -213,6 +284,7 @@ impl LogStream {
         from: From,
         filter: Filter,
         shutdown: &Shutdown,
+        seat: Seat,
     ) -> Result<Self, Failure> {
         let path = log.path().to_owned();
         let follower = blocking(move || Follower::new(&log, from, filter)).await?;
@@ -227,6 +299,7 @@ impl LogStream {
             stage: Stage::Opening,
             is_chunked: true,
             session: None,
+            _seat: seat,
         })
     }
 
@@ -416,5 +489,44 @@ impl ApiResponse for LogStream {
         LogEntry::register(registry);
         StreamEnd::register(registry);
         StreamGap::register(registry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_in_pieces_is_the_same_as_in_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let texts = [
+            String::new(),
+            "one\ntwo \"quoted\"\nnot finished".to_owned(),
+            "a\n\n".repeat(20_000),
+            "2026-01-31T12:00:00Z INFO test: it\n".repeat(5_000),
+        ];
+        for text in &texts {
+            std::fs::write(&path, text).unwrap();
+            for (lines, contains) in [(1, None), (10_000, None), (10_000, Some("o"))] {
+                let filter = Filter::try_from(FilterTexts {
+                    level: None,
+                    contains,
+                    since: None,
+                });
+                let filter = filter.unwrap();
+                let page = logs::last_lines(&path, lines, &filter, None).unwrap();
+                let found = logs::last_lines_found(&path, lines, filter, None).unwrap();
+                let mut text = PageText::of(found);
+                let mut whole = Vec::new();
+                while let Some(piece) = text.next_block().unwrap() {
+                    // Of short lines, entries are many times as large.
+                    assert!(piece.len() < 16 * PIECE);
+                    whole.extend(piece);
+                }
+                let expected = serde_json::to_vec(&LogPage::from(page)).unwrap();
+                assert!(whole == expected, "{}", String::from_utf8_lossy(&whole));
+            }
+        }
     }
 }

@@ -127,6 +127,13 @@ impl Failure {
             .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
+    /// As many read the log as may.
+    pub fn no_room_to_read() -> Self {
+        let detail = "there is no room for another client that reads the log: try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            .with_header(header::RETRY_AFTER, HeaderValue::from(1))
+    }
+
     fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
         Self {
             header: Some(Box::new((name, value))),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::progress::Progress;
+use super::progress::{Progress, Wait};
 
 /// How long somebody who has to go may take.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -99,11 +99,18 @@ impl Slots {
 
     /// Asks some to go.
     pub fn make_room(&self) -> Leave {
+        self.make_room_among(|_| true)
+    }
+
+    /// Asks some of those to go who are waited for in a certain way.
+    pub fn make_room_among(&self, may_go_for: impl Fn(Wait) -> bool) -> Leave {
         let taken = self.lock();
         let mut before = 0;
         let mut may_go = Vec::new();
         for progress in taken.connections.values() {
-            if let Some((wait, since)) = progress.waits_for_client() {
+            if let Some((wait, since)) = progress.waits_for_client()
+                && may_go_for(wait)
+            {
                 if progress.is_evicted() {
                     before += 1;
                 } else {

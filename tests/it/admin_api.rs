@@ -436,3 +436,53 @@ fn ten_thousand_long_lines_of_history_cost_a_reader_that_does_not_read_no_memory
     assert!(each < 2 * 1024 * 1024, "{each} bytes a follower");
     drop(followers);
 }
+
+#[test]
+fn pages_that_nobody_reads_cost_no_memory_and_keep_no_reader_waiting() {
+    const CLIENTS: u64 = 40;
+    let home = Home::started();
+    let line = format!("2026-01-31T12:00:00Z INFO test: {}\n", "x".repeat(767));
+    let mut log = std::fs::OpenOptions::new()
+        .append(true)
+        .open(home.log_file())
+        .unwrap();
+    std::io::Write::write_all(&mut log, line.repeat(12_000).as_bytes()).unwrap();
+    let token = format!("Bearer {}", home.token("admin:logs"));
+    let headers = [("Authorization", token.as_str())];
+    let resident = || {
+        home.ask("GET", "/admin/status").json()["process"]["rss_bytes"]
+            .as_u64()
+            .unwrap()
+    };
+    let before = resident();
+    // More than the system keeps for one who does not read.
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut connection = Connection::with_small_buffer(&home.admin());
+            connection.send("GET", "/admin/logs?lines=10000", &headers, "");
+            assert_eq!(connection.head().status, 200);
+            connection
+        })
+        .collect();
+    // It is waited for less long than those are that do not read (IDLE_TIMEOUT).
+    let page = request(
+        &home.admin(),
+        "GET",
+        "/admin/logs?lines=10000",
+        &headers,
+        "",
+    );
+    // A page ends after 4 MiB of lines.
+    let page = page.json();
+    let entries = page["entries"].as_array().unwrap();
+    let lengths = entries
+        .iter()
+        .map(|entry| entry["line"].as_str().unwrap().len());
+    let whole: usize = lengths.sum();
+    let most = 4 * 1024 * 1024;
+    assert!((most..most + line.len()).contains(&whole), "{whole}");
+    assert_eq!(page["first_cursor"], entries[0]["cursor"]);
+    let each = resident().saturating_sub(before) / CLIENTS;
+    assert!(each < 1024 * 1024, "{each} bytes a client");
+    drop(clients);
+}

@@ -247,19 +247,21 @@ fn when_all_are_busy_one_more_is_told_so() {
     home.run(["start"]).succeeds();
     let bearer = home.bearer();
     let headers = [("Authorization", bearer.as_str())];
-    let mut followers: Vec<_> = (0..3)
-        .map(|_| {
-            let mut connection = Connection::open(&home.admin());
-            connection.send("GET", "/admin/logs/stream?lines=0", &headers, "");
-            assert_eq!(connection.head().status, 200);
-            connection
-        })
-        .collect();
+    let followers = follow(&home, &bearer, 2);
+    let mut sender = Connection::open(&home.admin());
+    let head = format!(
+        "PUT /admin/log-level HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\n\
+        Content-Type: application/json\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+    );
+    sender.send_bytes(head.as_bytes());
+    assert_eq!(sender.head().status, 100);
+    // Whoever sends on is busy.
+    sender.send_bytes(b" ");
     let mut one_more = Connection::open(&home.admin());
     let answer = one_more.answer("GET");
     answer.is_problem(503, "no room for another connection");
     assert_eq!(answer.header("retry-after"), Some("1"));
-    followers.pop();
+    drop(followers);
     eventually("there is room again", || {
         let mut connection = Connection::open(&home.admin());
         connection.send("GET", "/admin/status", &headers, "");
@@ -270,7 +272,83 @@ fn when_all_are_busy_one_more_is_told_so() {
         metric(&home, &name)
     };
     assert!(hits("refused") >= 1);
-    assert_eq!(hits("evicted"), 0);
+}
+
+/// Clients that follow the log.
+fn follow(home: &Home, bearer: &str, count: usize) -> Vec<Connection> {
+    let headers = [("Authorization", bearer)];
+    let begin = |_| {
+        let mut connection = Connection::open(&home.admin());
+        connection.send("GET", "/admin/logs/stream?lines=0", &headers, "");
+        assert_eq!(connection.head().status, 200);
+        connection
+    };
+    (0..count).map(begin).collect()
+}
+
+#[test]
+fn readers_of_the_log_leave_room_for_whoever_wants_something_else() {
+    let mut home = Home::new();
+    home.set("ADMIN_MAX_CONNECTIONS", "8");
+    home.run(["start"]).succeeds();
+    let bearer = format!("Bearer {}", home.token("admin:logs"));
+    let headers = [("Authorization", bearer.as_str())];
+    let mut followers = follow(&home, &bearer, 6);
+    let long = ["/admin/logs/stream?lines=0", "/admin/logs?contains=ready"];
+    for path in long.iter().cycle().take(10) {
+        let mut connection = Connection::open(&home.admin());
+        connection.send("GET", path, &headers, "");
+        let head = connection.head();
+        assert_eq!((head.status, head.header("retry-after")), (503, Some("1")));
+    }
+    request(&home.admin(), "GET", long[0], &headers, "").is_problem(503, "reads the log");
+    // A few lines are had at once.
+    let answer = request(&home.admin(), "GET", "/admin/logs?lines=1", &headers, "");
+    assert_eq!(answer.status, 200);
+    home.run(["status"]).succeeds();
+    home.run(["reload"]).succeeds();
+    let refused = "fullon_http_limit_hits_total{server=\"admin\",limit=\"refused\"}";
+    assert_eq!(metric(&home, refused), 11);
+    followers.pop();
+    eventually("there is room for one more", || {
+        home.mark("written-to-all-of-them");
+        let mut connection = Connection::open(&home.admin());
+        connection.send("GET", "/admin/logs/stream?lines=0", &headers, "");
+        connection.head().status == 200
+    });
+    // Those that follow have missed nothing, and a restart takes them along.
+    home.run(["restart"]).succeeds();
+    for follower in &mut followers {
+        assert!(follower.rest().contains("restarting"));
+    }
+    drop(follow(&home, &bearer, 6));
+    home.run(["stop"]).succeeds();
+}
+
+#[test]
+fn who_reads_a_page_need_not_wait_for_those_who_do_not_read_theirs() {
+    let mut home = Home::new();
+    home.set("ADMIN_MAX_CONNECTIONS", "8");
+    home.run(["start"]).succeeds();
+    let line = format!("{}\n", "x".repeat(799));
+    let mut log = fs::OpenOptions::new()
+        .append(true)
+        .open(home.log_file())
+        .unwrap();
+    log.write_all(line.repeat(60_000).as_bytes()).unwrap();
+    let bearer = format!("Bearer {}", home.token("admin:logs"));
+    let headers = [("Authorization", bearer.as_str()), ("Accept", "text/plain")];
+    let ask = || {
+        let mut connection = Connection::with_small_buffer(&home.admin());
+        connection.send("GET", "/admin/logs?lines=1000000", &headers, "");
+        (connection.head().status, connection)
+    };
+    let unread: Vec<_> = (0..6).map(|_| ask()).collect();
+    assert!(unread.iter().all(|(status, _)| *status == 200));
+    assert_eq!(ask().0, 503);
+    // IDLE_TIMEOUT is longer than anything is waited for here.
+    eventually("there is room", || ask().0 == 200);
+    home.run(["status"]).succeeds();
 }
 
 #[test]

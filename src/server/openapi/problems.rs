@@ -106,12 +106,17 @@ fn own(operation: &str) -> &'static [Cause] {
         "The line of the cursor is gone.",
         "the line of this cursor is gone: it was rotated away",
     );
+    const NO_ROOM: Cause = cause(
+        503,
+        "There is no room for another client that reads the log, or for another connection; or the log cannot be read.",
+        "there is no room for another client that reads the log: try again",
+    );
     match operation {
         "stop" | "set_log_level" | "delete_session" | "create_sign_in_token" => &[BUSY],
         "reload" => &[BUSY, SETTINGS],
         "restart" => &[BUSY, SETTINGS, LATE],
-        "get_logs" => &[GONE, NO_FILE],
-        "stream_logs" => &[NO_FILE],
+        "get_logs" => &[GONE, NO_FILE, NO_ROOM],
+        "stream_logs" => &[NO_FILE, NO_ROOM],
         _ => &[],
     }
 }
@@ -122,6 +127,8 @@ pub fn add(operation: &mut Value) {
         .as_array()
         .is_some_and(|schemes| !schemes.is_empty());
     let id = operation["operationId"].as_str().unwrap_or_default();
+    let own = own(id);
+    let says_itself = |cause: &&Cause| own.iter().any(|own| own.status == cause.status);
     let causes = ANY
         .iter()
         .chain(GUARDED.iter().filter(|_| is_guarded))
@@ -130,7 +137,8 @@ pub fn add(operation: &mut Value) {
                 .iter()
                 .filter(|_| !operation["requestBody"].is_null()),
         )
-        .chain(own(id));
+        .filter(|cause| !says_itself(cause))
+        .chain(own);
     let problem = operation["responses"]["default"].clone();
     let mut responses: Vec<_> = causes
         .map(|cause| (cause.status.to_string(), response(&problem, cause)))
