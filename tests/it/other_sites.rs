@@ -1,5 +1,6 @@
 //! Pages of other sites, in a real browser that is signed in: they get nothing done and come to know nothing.
 
+use fullon_master_api::api::CONSOLE;
 use serde_json::{Value, json};
 
 use crate::support::{Browser, Home, Neighbour, SIGN_IN, eventually, needs_browser, request};
@@ -276,13 +277,15 @@ fn our_pages_are_shown_in_no_frame() {
         return loaded.then(() => true);
     ";
     for from in ["127.0.0.1", "localhost", EVIL] {
-        scene
-            .browser
-            .open(&format!("http://{from}:{}", neighbour.port()));
-        let url = format!("{}/admin/docs", scene.admin("127.0.0.1"));
-        assert_eq!(scene.browser.run(frame, &[json!(url)]), true);
-        let shown = scene.browser.run_in_frame("return location.href");
-        assert_ne!(shown, url, "in a page of {from}");
+        for page in ["/admin/docs", CONSOLE] {
+            scene
+                .browser
+                .open(&format!("http://{from}:{}", neighbour.port()));
+            let url = format!("{}{page}", scene.admin("127.0.0.1"));
+            assert_eq!(scene.browser.run(frame, &[json!(url)]), true);
+            let shown = scene.browser.run_in_frame("return location.href");
+            assert_ne!(shown, url, "in a page of {from}");
+        }
     }
     scene.nothing_happened();
 }
