@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use fullon_master_api::instance::{Presence, Process, State, inspect};
 
 use crate::support::{
-    Home, Outcome, PATIENCE, Program, children, eventually, program_of, request, stranger,
+    Home, Outcome, PATIENCE, Program, children, eventually, number, program_of, request, seed,
+    stranger,
 };
 
 const ROUNDS: u64 = 200;
@@ -46,10 +47,6 @@ impl Random {
     fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
         all[usize::try_from(self.below(all.len() as u64)).unwrap()]
     }
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
 /// A home whose processes are known by the copy of the program that they run.
@@ -190,7 +187,7 @@ fn kill(process: Option<&Process>) {
 
 #[test]
 fn whoever_is_killed_whenever() {
-    let seed = number("SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 >> 16);
+    let seed = seed();
     let rounds = number("ROUNDS").unwrap_or(ROUNDS);
     let mut random = Random(seed);
     let arena = Arena::new();

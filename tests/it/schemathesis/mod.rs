@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Home, free_port, may_run, request};
+use crate::support::{Home, free_port, may_run, request, seed};
 
 /// An operation that was never let in has not been tried; nothing of an earlier run decides what this one does.
 const TRIED: &str = r#"
@@ -52,9 +52,11 @@ fn finds_nothing(home: &Home, configuration: &str, document: &str, arguments: &[
         env!("CARGO_MANIFEST_DIR"),
         "/tests/it/schemathesis/start_again.py"
     );
+    let seed = seed();
     let output = home
         .command(program())
-        .args(["run", document, "--checks=all", "--seed=1", "--no-color"])
+        .args(["run", document, "--checks=all", "--no-color"])
+        .arg(format!("--seed={seed}"))
         .args(arguments)
         .env("SCHEMATHESIS_HOOKS", hook)
         .env("FULLON", env!("CARGO_BIN_EXE_fullon"))
@@ -63,7 +65,7 @@ fn finds_nothing(home: &Home, configuration: &str, document: &str, arguments: &[
         .unwrap();
     assert!(
         output.status.success(),
-        "{}\n{}\n{}",
+        "SEED={seed}\n{}\n{}\n{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
         home.log(),

@@ -250,6 +250,16 @@ impl Drop for Home {
     }
 }
 
+/// What the tester says in the environment.
+pub fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+/// Of what a test does at random: another one each time, or `SEED`.
+pub fn seed() -> u64 {
+    number("SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 >> 16)
+}
+
 /// Ends the threads of a test, also when it fails: they would be waited for.
 pub struct AtEnd<'a>(pub &'a AtomicBool);
 
