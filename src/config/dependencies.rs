@@ -1,6 +1,7 @@
 //! What the service depends on: PostgreSQL and Redis, and how often they are asked.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub struct Pace {
 }
 
 /// Where PostgreSQL is and how to sign in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DatabaseSettings {
     /// Where it listens.
     pub server: Server,
@@ -44,7 +45,7 @@ pub struct DatabaseSettings {
 }
 
 /// Where Redis is and how to sign in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RedisSettings {
     /// Where it listens.
     pub server: Server,
@@ -53,7 +54,7 @@ pub struct RedisSettings {
 }
 
 /// Where a dependency listens, and how the way there is protected.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {
     /// A name or an IP address.
     pub host: String,
@@ -64,7 +65,7 @@ pub struct Server {
 }
 
 /// How a connection is encrypted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Tls {
     /// Not at all.
     Off,
@@ -81,6 +82,19 @@ pub enum Authorities {
     System,
     /// These.
     These(Vec<CertificateDer<'static>>),
+}
+
+impl Hash for Authorities {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::System => state.write_u8(0),
+            Self::These(certificates) => {
+                for certificate in certificates {
+                    certificate.as_ref().hash(state);
+                }
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Authorities {

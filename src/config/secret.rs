@@ -7,7 +7,7 @@ pub const MASK: &str = "******";
 
 /// A password or key. It has no `Display`, its `Debug` prints [`MASK`], and it is read only
 /// through [`Secret::expose`].
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
 impl Secret {

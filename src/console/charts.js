@@ -10,7 +10,7 @@ const LONGEST = 90_000;
 const KEPT = 'fullon-points';
 const SVG = 'http://www.w3.org/2000/svg';
 
-/** Samples of the Prometheus text format: `[name, labels, value]`. */
+/** Samples: `[name, labels, value]`. */
 export function parse(text) {
   const samples = [];
   for (const line of text.split('\n')) {
@@ -23,7 +23,6 @@ export function parse(text) {
   return samples;
 }
 
-/** What the page looks at, of all samples. */
 export function summary(samples) {
   const sum = { at: Date.now(), requests: 0, served: 0, errors: 0, buckets: new Map(), checks: '' };
   const plain = {
@@ -48,8 +47,8 @@ export function summary(samples) {
   return sum;
 }
 
-/** The time below which this share of the requests between two summaries was answered, in seconds. */
-export function quantile(share, before, after) {
+/** In how many seconds this share of the requests between two summaries was answered. */
+function quantile(share, before, after) {
   const bounds = [...after.keys()].sort((a, b) => a - b);
   const counts = bounds.map(bound => after.get(bound) - (before.get(bound) ?? 0));
   const all = counts.at(-1);

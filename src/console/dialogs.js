@@ -63,9 +63,10 @@ const paragraph = text => make('p', {}, text);
 /** Each is called with `done`, what is to be done once something has changed. */
 export function logLevel({ done, notice }, status) {
   const level = make('select', {}, ...['error', 'warn', 'info', 'debug', 'trace', 'off'].map(name => make('option', { textContent: name })));
-  const is = status?.log_level.toLowerCase();
-  if ([...level.options].some(option => option.value === is)) level.value = is;
   const other = make('input', { type: 'text', placeholder: 'such as info,hyper=debug', autocomplete: 'off', spellcheck: false });
+  const is = status?.log_level.toLowerCase() ?? 'info';
+  level.value = is;
+  if (level.value !== is) [level.value, other.value] = ['info', status.log_level];
   const minutes = make('input', { type: 'number', min: 0, max: 1440, value: 15, required: true });
   const now = make('p', { textContent: 'Asking what is logged now …' });
   get('/admin/log-level').then(is => {

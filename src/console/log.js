@@ -86,6 +86,7 @@ export class LogView {
     this.isOpen = false;
     this.disconnect();
     this.say(why);
+    this.render();
   }
 
   /** Begins at the live end, with what the filter says. */
@@ -133,7 +134,6 @@ export class LogView {
   /** The browser neither says why nor tries again. */
   async refused() {
     this.disconnect();
-    this.isRefused = true;
     const { shown } = this;
     let error;
     try {
@@ -145,6 +145,7 @@ export class LogView {
     if (error?.status === 401) return this.onRefused();
     const isFinal = error instanceof Refused && error.status < 500 && error.status !== 429;
     if (error instanceof Refused) this.say(error.message);
+    this.isRefused = isFinal;
     if (!isFinal) this.retry = setTimeout(() => this.connect(), RECONNECT);
   }
 
@@ -262,7 +263,11 @@ export class LogView {
   }
 
   goLive() {
-    if (this.isCut) return this.restart();
+    if (this.isCut) {
+      if (this.source?.readyState === EventSource.OPEN) this.restart();
+      return;
+    }
+    this.choose(null);
     this.follows = true;
     this.isHeld = false;
     this.unseen = 0;
@@ -293,6 +298,8 @@ export class LogView {
     const { generation } = this;
     if (this.loading === generation || !this.hasOlder || !this.first || !this.isOpen) return;
     this.loading = generation;
+    if (this.isOlderMissed) this.say('');
+    this.isOlderMissed = false;
     try {
       for (let pages = 0; pages < PAGES; pages++) {
         const path = withQuery('/admin/logs', { ...this.parameters, lines: OLDER, before: this.first });
@@ -304,7 +311,10 @@ export class LogView {
     } catch (error) {
       if (generation !== this.generation) return;
       if (error.status === 404) this.prepend({ entries: [], first_cursor: null }, 'What was before was removed.');
-      else this.say(`Older lines could not be loaded: ${error.message}`);
+      else {
+        this.isOlderMissed = true;
+        this.say(`Older lines could not be loaded: ${error.message}`);
+      }
     } finally {
       if (this.loading === generation) this.loading = null;
     }
@@ -338,11 +348,11 @@ export class LogView {
       const bottom = this.base + Math.floor((this.box.scrollTop + this.box.clientHeight) / this.rowHeight) - 1;
       this.choose(this.chosen == null ? bottom : this.chosen + steps[event.key]);
       if (this.chosen < this.base + 20) this.loadOlder();
-    } else if (event.key === 'Home') this.choose(this.base);
-    else if (event.key === 'End') {
-      this.choose(null);
-      this.goLive();
-    } else if (event.key === 'c') this.copy();
+    } else if (event.key === 'Home') {
+      this.choose(this.base);
+      this.loadOlder();
+    } else if (event.key === 'End') this.goLive();
+    else if (event.key === 'c') this.copy();
     else return;
     event.preventDefault();
   }

@@ -74,7 +74,6 @@ function may(scope) {
 
 function begin(is) {
   session = is;
-  document.body.dataset.session = 'open';
   $('signed-out').hidden = true;
   $('content').hidden = false;
   $('sign-out').hidden = false;
@@ -84,6 +83,10 @@ function begin(is) {
   for (const button of $('actions').children) button.disabled = isIdle;
   $('may-not').hidden = !isIdle;
   soon();
+  openLog();
+}
+
+function openLog() {
   if (may('admin:logs')) log.open();
   else log.close('This session may not read the log: it lacks admin:logs.');
 }
@@ -91,7 +94,6 @@ function begin(is) {
 function signedOut() {
   kept(SIGNED_IN, null);
   notice('');
-  document.body.dataset.session = 'none';
   $('signed-out').hidden = false;
 }
 
@@ -100,7 +102,6 @@ function ended(reason) {
   if (reason !== 'signed_out') return soon();
   if (!session) return;
   session = null;
-  document.body.dataset.session = 'ended';
   $('sign-out').hidden = true;
   for (const button of $('actions').children) button.disabled = true;
   log.close('The session has ended');
@@ -138,15 +139,17 @@ async function refresh() {
   showSettings(settings, status.pending_restart);
 }
 
-/** Whose failure is no reason to call the daemon gone. */
-async function attempt(work) {
+/** That it fails is no reason to call the daemon gone. */
+async function isRefreshed() {
   try {
-    await work();
+    await refresh();
     if ($('notice').dataset.passes) notice('');
+    return true;
   } catch (error) {
     if (error.status === 401) throw error;
     notice(`Not all could be asked for: ${error.message}`);
     $('notice').dataset.passes = 'yes';
+    return false;
   }
 }
 
@@ -155,16 +158,16 @@ async function look(mine) {
   if (session !== mine) return;
   lostAt = null;
   if (now.started !== started) {
-    if (started && may('admin:logs')) log.open();
+    if (started) openLog();
     started = now.started;
     isStopped = false;
   }
   charts.add(now);
   const sees = `${now.started} ${now.phase} ${now.checks} ${now.audit}`;
   if (sees !== seen || Date.now() - asked > REFRESH) {
-    await attempt(refresh);
+    const isKnown = await isRefreshed();
     if (session !== mine) return;
-    seen = sees;
+    if (isKnown) seen = sees;
   }
   if (status) {
     const [state, text, more] = headline({ ...status, phase: now.phase ?? status.phase });
@@ -213,7 +216,6 @@ $('act-stop').onclick = () => dialogs.stop({ ...tell, done: () => {
   soon();
 } });
 $('sign-out').onclick = async () => {
-  // The daemon may end the log before it answers.
   log.close('');
   try {
     await request('DELETE', '/admin/session');
@@ -221,7 +223,7 @@ $('sign-out').onclick = async () => {
     charts.forget();
     location.replace(location.pathname);
   } catch (error) {
-    log.open();
+    openLog();
     notice(error.message);
   }
 };

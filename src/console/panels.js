@@ -26,7 +26,6 @@ export function headline(status) {
   return ['ready', 'Ready', status.checks.length ? 'All checks are up.' : 'Nothing is checked: no dependency is configured.'];
 }
 
-/** What is logged at present, and for how long. */
 function levelNow({ level, revert_after_seconds: left }) {
   return left == null ? level : `${level} until ${new Date(Date.now() + 1000 * left).toLocaleTimeString()}`;
 }
@@ -55,7 +54,6 @@ const CAUSES = {
 
 let lastExit;
 function showLastExit(exit) {
-  // Whoever reads it is not disturbed.
   if (JSON.stringify(exit) === lastExit) return;
   lastExit = JSON.stringify(exit);
   const box = $('before').querySelector('.body');
@@ -96,7 +94,9 @@ export class Audit {
     this.isAsking = true;
     try {
       await this.refresh();
-      this.seen = trail;
+      // What is counted may be written a moment later.
+      if (this.asked === trail) this.seen = trail;
+      this.asked = trail;
       $('audit-error').textContent = '';
     } catch (error) {
       $('audit-error').textContent = `It cannot be read: ${error.message}`;

@@ -54,7 +54,7 @@ struct Predecessor {
     instance_key: Secret,
     configured_key: Option<Secret>,
     previous_key: Option<PreviousKey>,
-    checks: Vec<Check>,
+    checks: Vec<(Check, u64)>,
     stderr: OwnedFd,
     processes: Vec<Process>,
 }

@@ -74,7 +74,7 @@ impl Legacy {
                 let key = StoredKey::new(previous.secret.expose());
                 (key, counts_for.unwrap_or(u64::MAX))
             }),
-            checks: reloadable.health.dependency_checks(),
+            checks: reloadable.health.known(),
             stderr: io::stderr().as_fd().try_clone_to_owned()?,
             sockets,
             predecessors,

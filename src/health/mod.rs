@@ -56,7 +56,12 @@ impl Health {
     /// alone. What is `known` of a new one holds until it is known better; of whom nothing is known counts as
     /// `are_presumed_up` says until its first answer: as up where the service is up already for those who use it. Must be
     /// called within a tokio runtime.
-    pub fn depend_on(&self, settings: &DependencySettings, known: &[Check], are_presumed_up: bool) {
+    pub fn depend_on(
+        &self,
+        settings: &DependencySettings,
+        known: &[(Check, u64)],
+        are_presumed_up: bool,
+    ) {
         self.dependencies.watch(settings, known, are_presumed_up);
     }
 
@@ -123,16 +128,17 @@ impl Health {
         }
     }
 
-    /// What is known of each dependency.
+    /// What is known of each dependency, for [`Self::depend_on`] of another process: with a digest of the settings, since the
+    /// other one may have others.
     #[must_use]
-    pub fn dependency_checks(&self) -> Vec<Check> {
-        self.dependencies.checks()
+    pub fn known(&self) -> Vec<(Check, u64)> {
+        self.dependencies.known()
     }
 
     /// What the service depends on, and its log.
     #[must_use]
     pub fn checks(&self) -> Vec<Check> {
-        let mut checks = self.dependency_checks();
+        let mut checks = self.dependencies.checks();
         checks.extend(self.log.as_deref().map(|log| {
             let last_error = log.failure();
             Check {

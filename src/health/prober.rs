@@ -1,5 +1,6 @@
 //! The task that asks one dependency for as long as the daemon serves.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -15,10 +16,19 @@ use crate::config::{DatabaseSettings, Pace, RedisSettings};
 const SOON: Duration = Duration::from_secs(1);
 
 /// What is asked, and how to get in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
     Postgres(DatabaseSettings),
     Redis(RedisSettings),
+}
+
+impl Target {
+    /// Tells it from others, also in another process of the same program.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 enum Client {

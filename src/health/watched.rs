@@ -57,7 +57,7 @@ impl Watched {
     pub fn watch(
         self: &Arc<Self>,
         settings: &DependencySettings,
-        known: &[Check],
+        known: &[(Check, u64)],
         are_presumed_up: bool,
     ) {
         let postgres = settings.database.clone().map(Target::Postgres);
@@ -93,12 +93,13 @@ impl Watched {
                     self.begin(dependency, turn, target, settings.pace, is_presumed_up)
                 }
                 None => {
-                    let known = known.iter().find(|check| check.name == name);
+                    let known = known.iter().find(|(check, _)| check.name == name);
                     let dependency = known.map_or_else(
                         || Dependency::new(name),
-                        |check| Dependency::known(name, check),
+                        |(check, _)| Dependency::known(name, check),
                     );
-                    let turn = dependency.next_turn(true);
+                    let is_same = known.is_some_and(|(_, digest)| *digest == target.digest());
+                    let turn = dependency.next_turn(is_same);
                     let dependency = Arc::new(dependency);
                     self.begin(dependency, turn, target, settings.pace, are_presumed_up)
                 }
@@ -113,6 +114,15 @@ impl Watched {
             watch.dependency.next_turn(true);
             watch.task = None;
         }
+    }
+
+    /// What is known of each, and a digest of the settings by which it is.
+    pub fn known(&self) -> Vec<(Check, u64)> {
+        let each = self.each();
+        let known = each
+            .iter()
+            .map(|watch| (watch.dependency.check(), watch.target.digest()));
+        known.collect()
     }
 
     pub fn checks(&self) -> Vec<Check> {

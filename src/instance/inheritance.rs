@@ -80,8 +80,8 @@ pub struct Inheritance {
     pub configured_key: Option<StoredKey>,
     /// The one before, and how many milliseconds it still counts.
     pub previous_key: Option<(StoredKey, u64)>,
-    /// What is known of the services that it depends on.
-    pub checks: Vec<Check>,
+    /// What is known of the services that it depends on, each with a digest of its settings.
+    pub checks: Vec<(Check, u64)>,
     /// Where errors go until there is a log.
     pub stderr: OwnedFd,
     /// The listening sockets.
@@ -101,7 +101,7 @@ struct Text {
     configured_key: Option<StoredKey>,
     previous_key: Option<(StoredKey, u64)>,
     #[serde(default)]
-    checks: Vec<Check>,
+    checks: Vec<(Check, u64)>,
     sockets: Vec<(Role, Option<SocketAddr>)>,
     predecessors: Vec<u32>,
 }

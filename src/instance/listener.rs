@@ -4,7 +4,8 @@ use std::fs;
 
 use super::process::Process;
 
-/// A process that listens on the port; `None` too when it belongs to somebody whose processes we may not look at.
+/// The process that listens on the port, the oldest if it has lent the socket to children; `None` too when it belongs to
+/// somebody whose processes we may not look at.
 #[must_use]
 pub fn listener_on(port: u16) -> Option<Process> {
     let inodes: Vec<String> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
@@ -13,7 +14,9 @@ pub fn listener_on(port: u16) -> Option<Process> {
         .flat_map(|table| listening_inodes(&table, port))
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
-    Process::all().find(|process| holds_any(process.pid(), &inodes))
+    Process::all()
+        .filter(|process| holds_any(process.pid(), &inodes))
+        .min_by_key(|process| process.started().unwrap_or(u64::MAX))
 }
 
 fn holds_any(pid: u32, sockets: &[String]) -> bool {

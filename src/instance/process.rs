@@ -8,6 +8,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -150,10 +151,20 @@ impl Process {
     /// The process that started it, or the one that adopted it since (`proc_pid_stat(5)`, field 4).
     #[must_use]
     pub fn parent(&self) -> Option<u32> {
+        self.stat(4)
+    }
+
+    /// When it was started, in clock ticks since boot (`proc_pid_stat(5)`, field 22).
+    pub(super) fn started(&self) -> Option<u64> {
+        self.stat(22)
+    }
+
+    /// A field of `proc_pid_stat(5)` behind the third.
+    fn stat<T: FromStr>(&self, field: usize) -> Option<T> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
-        // The name before it may hold anything.
+        // The name before it, which is the second, may hold anything.
         let (_, fields) = stat.rsplit_once(") ")?;
-        fields.split(' ').nth(1)?.parse().ok()
+        fields.split(' ').nth(field - 3)?.parse().ok()
     }
 
     /// The user it belongs to.

@@ -552,7 +552,13 @@ impl AdminApi {
         let context = self.context()?;
         let log = Arc::clone(self.log()?);
         let seat = context.readers.seat()?;
+        // Where the history begins is searched for.
+        let turn = match from {
+            From::Last(_) => context.readers.turn().await,
+            From::After(_) => None,
+        };
         let stream = LogStream::new(log, from, filter, &context.shutdown, seat).await?;
+        drop(turn);
         Ok(match &caller.session {
             Some(session) => stream.within(session),
             None => stream,
