@@ -46,11 +46,9 @@ impl Browser {
 
     /// The same with more arguments.
     pub fn with(home: &Home, arguments: &[&str]) -> Self {
-        let mut command = home.command("chromedriver");
-        command.arg("--port=0").env("TMPDIR", home.path());
-        let mut driver = spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
-        let mut output = BufReader::new(driver.0.stdout.take().unwrap());
-        let port = port(&mut output);
+        let (driver, output, port) = (0..DRIVER_STARTS)
+            .find_map(|_| start_driver(home))
+            .expect("no chromedriver starts");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -214,16 +212,25 @@ impl Drop for Browser {
     }
 }
 
-/// The port that the driver took.
-fn port(output: &mut impl BufRead) -> u16 {
+/// How often a driver is started: it looks for a port that is free with IPv6, and ends when it is not with IPv4.
+const DRIVER_STARTS: usize = 5;
+
+/// A driver, what it says, and the port that it took.
+fn start_driver(home: &Home) -> Option<(Running, BufReader<ChildStdout>, u16)> {
+    let mut command = home.command("chromedriver");
+    command.arg("--port=0").env("TMPDIR", home.path());
+    let mut driver = spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+    let mut output = BufReader::new(driver.0.stdout.take().unwrap());
     let mut said = String::new();
     while output.read_line(&mut said).unwrap() > 0 {
         let line = said.lines().last().unwrap_or_default();
         if let Some((_, port)) = line.split_once("started successfully on port ") {
-            return port.trim_end_matches('.').parse().unwrap();
+            let port = port.trim_end_matches('.').parse().unwrap();
+            return Some((driver, output, port));
         }
     }
-    panic!("chromedriver did not start: {said}");
+    eprintln!("chromedriver did not start: {said}");
+    None
 }
 
 fn capabilities(profile: &Path, more: &[&str]) -> ChromeCapabilities {
