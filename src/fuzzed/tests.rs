@@ -45,10 +45,14 @@ fn what_the_fuzzer_kept_breaks_nothing() {
     }
 }
 
-/// Any bytes, and the corpus with a few bytes changed.
+/// Any bytes, and the corpus with a few bytes changed. `RUNS` and `TARGET` are those of `make fuzz`, for where there is no
+/// cargo-fuzz.
 #[test]
 fn bytes_at_random_break_nothing() {
-    for (name, target) in TARGETS {
+    let runs = std::env::var("RUNS").map(|runs| runs.parse().unwrap());
+    let wanted = std::env::var("TARGET").ok();
+    let is_wanted = |name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
+    for (name, target) in TARGETS.into_iter().filter(|(name, _)| is_wanted(name)) {
         let change = (any::<prop::sample::Index>(), any::<u8>());
         let changed = (prop::sample::select(corpus(name)), vec(change, 0..4)).prop_map(
             |(mut input, changes)| {
@@ -62,7 +66,7 @@ fn bytes_at_random_break_nothing() {
             },
         );
         let input = prop_oneof![1 => vec(any::<u8>(), 0..200), 4 => changed];
-        let mut runner = TestRunner::new(Config::with_cases(64));
+        let mut runner = TestRunner::new(Config::with_cases(runs.clone().unwrap_or(64)));
         runner
             .run(&input, |input| {
                 target(&input);

@@ -46,9 +46,12 @@ impl Browser {
 
     /// The same with more arguments.
     pub fn with(home: &Home, arguments: &[&str]) -> Self {
-        let (driver, output, port) = (0..DRIVER_STARTS)
-            .find_map(|_| start_driver(home))
-            .expect("no chromedriver starts");
+        let mut started = start_driver(home);
+        for _ in 1..DRIVER_STARTS {
+            started = started.or_else(|_| start_driver(home));
+        }
+        let (driver, output, port) =
+            started.unwrap_or_else(|said| panic!("chromedriver did not start: {said}"));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -215,8 +218,8 @@ impl Drop for Browser {
 /// How often a driver is started: it looks for a port that is free with IPv6, and ends when it is not with IPv4.
 const DRIVER_STARTS: usize = 5;
 
-/// A driver, what it says, and the port that it took.
-fn start_driver(home: &Home) -> Option<(Running, BufReader<ChildStdout>, u16)> {
+/// A driver, its output, and the port that it took; or what it said before it ended.
+fn start_driver(home: &Home) -> Result<(Running, BufReader<ChildStdout>, u16), String> {
     let mut command = home.command("chromedriver");
     command.arg("--port=0").env("TMPDIR", home.path());
     let mut driver = spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
@@ -226,11 +229,10 @@ fn start_driver(home: &Home) -> Option<(Running, BufReader<ChildStdout>, u16)> {
         let line = said.lines().last().unwrap_or_default();
         if let Some((_, port)) = line.split_once("started successfully on port ") {
             let port = port.trim_end_matches('.').parse().unwrap();
-            return Some((driver, output, port));
+            return Ok((driver, output, port));
         }
     }
-    eprintln!("chromedriver did not start: {said}");
-    None
+    Err(said)
 }
 
 fn capabilities(profile: &Path, more: &[&str]) -> ChromeCapabilities {
