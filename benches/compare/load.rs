@@ -5,13 +5,17 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::interrupt;
 use crate::lifecycle::end_of;
 
 /// One thread of wrk and 32 kept connections, so that on two cores the server has one for itself.
 const CLIENTS: [&str; 2] = ["-t1", "-c32"];
-/// A machine that was idle serves half as much in the first second, and less in the second.
+/// A server that was idle serves half as much in the first second, and less in the second.
 const WARM_UP: &str = "-d3s";
-const MEASURED: &str = "-d5s";
+const MEASURED: &str = "-d2s";
+/// How often each is measured. What the machine gives away to others changes within seconds, so servers that are compared have
+/// to be loaded within seconds of each other, and more than once.
+const TURNS: usize = 5;
 
 /// What one measurement tells.
 pub struct Load {
@@ -21,9 +25,26 @@ pub struct Load {
     pub p99: f64,
 }
 
-pub fn measure(port: u16) -> Result<Load> {
-    wrk(port, WARM_UP)?;
-    wrk(port, MEASURED)
+/// Loads servers in turn, forwards and backwards, while the others are idle, and tells of each measurement whose it is. One
+/// that fails is left alone from then on.
+pub fn measure_in_turn(ports: &[u16], mut tell: impl FnMut(usize, Result<Load>)) -> Result<()> {
+    let mut order: Vec<usize> = (0..ports.len()).collect();
+    for turn in 0..=TURNS {
+        let mut failed = Vec::new();
+        for &which in &order {
+            interrupt::check()?;
+            let load = wrk(ports[which], if turn == 0 { WARM_UP } else { MEASURED });
+            if load.is_err() {
+                failed.push(which);
+            }
+            if turn > 0 || load.is_err() {
+                tell(which, load);
+            }
+        }
+        order.retain(|which| !failed.contains(which));
+        order.reverse();
+    }
+    Ok(())
 }
 
 fn wrk(port: u16, duration: &str) -> Result<Load> {

@@ -4,6 +4,8 @@ use anyhow::{Context as _, Result};
 
 /// Places of idle and waiting for a disk in the first line of `/proc/stat` (`proc_stat(5)`).
 const IDLE_COLUMNS: [usize; 2] = [3, 4];
+/// Place of what the host of a virtual machine gave to others meanwhile.
+const STOLEN_COLUMN: usize = 7;
 /// What follows is counted in the first columns already.
 const COLUMNS: usize = 8;
 
@@ -21,6 +23,7 @@ pub fn describe(rounds: usize) -> String {
 /// Processor time since the machine was started, in the system's ticks.
 pub struct ProcessorTime {
     busy: u64,
+    stolen: u64,
     all: u64,
 }
 
@@ -42,17 +45,27 @@ impl ProcessorTime {
         let all: u64 = columns.iter().sum();
         Ok(Self {
             busy: all.saturating_sub(idle),
+            stolen: columns.get(STOLEN_COLUMN).copied().unwrap_or_default(),
             all,
         })
     }
 
     /// How much of the time since then somebody used, in percent.
+    pub fn percent_busy_until(&self, later: &Self) -> f64 {
+        self.percent(later, |time| time.busy)
+    }
+
+    /// How much of the time since then the host took, in percent.
+    pub fn percent_stolen_until(&self, later: &Self) -> f64 {
+        self.percent(later, |time| time.stolen)
+    }
+
     #[expect(
         clippy::cast_precision_loss,
         reason = "seconds in ticks, far below 2^52"
     )]
-    pub fn percent_busy_until(&self, later: &Self) -> f64 {
+    fn percent(&self, later: &Self, of: fn(&Self) -> u64) -> f64 {
         let all = later.all.saturating_sub(self.all).max(1);
-        later.busy.saturating_sub(self.busy) as f64 * 100.0 / all as f64
+        of(later).saturating_sub(of(self)) as f64 * 100.0 / all as f64
     }
 }

@@ -70,22 +70,30 @@ pub fn measure(rounds: usize) -> Result<String> {
     let mut ports = Ports::new()?;
     let mut loads = SERVED.map(|_| Vec::new());
     let mut scrapes = Vec::new();
-    let mut order: Vec<usize> = (0..SERVED.len()).collect();
     for round in 1..=rounds {
         eprintln!("overhead, round {round} of {rounds}");
-        for &at in &order {
-            interrupt::check()?;
-            let (_, served) = SERVED[at];
-            let contender = served.contender(&mut ports)?;
-            let (_running, _) = Running::start(&contender)?;
-            health::expect(contender.port)?;
-            loads[at].push(load::measure(contender.port)?.per_second);
-            if served == Served::Daemon("info") {
-                scrapes.push(scrape(&contender)?);
+        let contenders = SERVED
+            .iter()
+            .map(|(_, served)| Ok((*served, served.contender(&mut ports)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let running = contenders
+            .iter()
+            .map(|(_, contender)| Ok(Running::start(contender)?.0))
+            .collect::<Result<Vec<_>>>()?;
+        let ports: Vec<u16> = contenders.iter().map(|(_, it)| it.port).collect();
+        ports.iter().try_for_each(|port| health::expect(*port))?;
+        let mut failure = Ok(());
+        load::measure_in_turn(&ports, |which, load| match load {
+            Ok(load) => loads[which].push(load.per_second),
+            Err(error) => failure = Err(error),
+        })?;
+        failure?;
+        for (served, contender) in &contenders {
+            if *served == Served::Daemon("info") {
+                scrapes.push(scrape(contender)?);
             }
         }
-        // The other way round next time, so that a drift of the machine meets all alike.
-        order.reverse();
+        drop(running);
     }
     let loads = loads.map(|loads| median(&loads).unwrap_or_default());
     let mut text = String::from("/health throughput, requests a second: ");

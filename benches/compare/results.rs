@@ -91,6 +91,8 @@ pub struct Results {
     failed: BTreeSet<&'static str>,
     /// How much of the machine was used in each idle time, in percent.
     pub disturbance: Vec<f64>,
+    /// How much of the machine its host gave to others while servers were loaded, by round, in percent.
+    pub stolen: Vec<f64>,
 }
 
 impl Results {
@@ -101,6 +103,7 @@ impl Results {
             threads: BTreeMap::new(),
             failed: BTreeSet::new(),
             disturbance: Vec::new(),
+            stolen: Vec::new(),
         }
     }
 

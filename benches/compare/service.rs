@@ -1,14 +1,15 @@
 //! The first table: the service beside its rivals, from start to stop.
 //!
 //! Rounds are interleaved and run forwards and backwards in turn, so that a drift of the machine meets all alike. The
-//! first three leave each contender idle for a while, and last two to three minutes, the others one.
+//! first three leave each contender idle for a while, and last two to three minutes, the others a minute and a half.
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
-use crate::contender::{Contender, Measured};
+use crate::contender::Contender;
 use crate::lifecycle::Running;
+use crate::machine::ProcessorTime;
 use crate::results::{Results, Row};
 use crate::{health, idle, interrupt, load, machine, overhead, programs, rivals, table};
 
@@ -32,12 +33,15 @@ pub fn compare(rounds: usize) -> Result<()> {
     let mut order: Vec<&Contender> = contenders.iter().collect();
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
-        for contender in &order {
-            measure(contender, &mut results, lifecycle, Measured::has_lifecycle)?;
+        for contender in order.iter().filter(|it| it.measured.has_lifecycle()) {
+            interrupt::check()?;
+            eprintln!("  {}", contender.name);
+            if let Err(error) = lifecycle(contender, &mut results) {
+                failed(contender, &mut results, &error)?;
+            }
         }
-        // Its own pass, so that the servers that are compared are loaded within seconds of each other.
-        for contender in order.iter().filter(|_| wrk.is_ok()) {
-            measure(contender, &mut results, throughput, Measured::has_load)?;
+        if wrk.is_ok() {
+            throughput(&order, &mut results)?;
         }
         // The other way round next time: neighbours stay neighbours, and neither is always first.
         order.reverse();
@@ -56,22 +60,10 @@ pub fn compare(rounds: usize) -> Result<()> {
 }
 
 /// A failure costs its contender the figures of this round and nobody else anything; only Ctrl-C ends the run.
-fn measure(
-    contender: &Contender,
-    results: &mut Results,
-    pass: fn(&Contender, &mut Results) -> Result<()>,
-    applies: fn(Measured) -> bool,
-) -> Result<()> {
+fn failed(contender: &Contender, results: &mut Results, error: &Error) -> Result<()> {
     interrupt::check()?;
-    if !applies(contender.measured) {
-        return Ok(());
-    }
-    eprintln!("  {}", contender.name);
-    if let Err(error) = pass(contender, results) {
-        interrupt::check()?;
-        results.fail(contender.name);
-        eprintln!("\n*** FAILED: {}: {error:#}\n", contender.name);
-    }
+    results.fail(contender.name);
+    eprintln!("\n*** FAILED: {}: {error:#}\n", contender.name);
     Ok(())
 }
 
@@ -108,13 +100,38 @@ fn idle(contender: &Contender, results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-fn throughput(contender: &Contender, results: &mut Results) -> Result<()> {
-    // Ended by its guard: how it stops was measured without load.
-    let (_running, _) = Running::start(contender)?;
-    health::expect(contender.port)?;
-    let load = load::measure(contender.port)?;
-    results.add(contender.name, Row::Load, load.per_second);
-    results.add(contender.name, Row::Tail, load.p99);
+/// All servers at once, loaded in turn.
+fn throughput(contenders: &[&Contender], results: &mut Results) -> Result<()> {
+    let mut running = Vec::new();
+    for contender in contenders.iter().filter(|it| it.measured.has_load()) {
+        interrupt::check()?;
+        eprintln!("  {} under load", contender.name);
+        let started = Running::start(contender)
+            .and_then(|(started, _)| health::expect(contender.port).map(|()| started));
+        match started {
+            // Ended by its guard: how it stops was measured without load.
+            Ok(guard) => running.push((contender, guard)),
+            Err(error) => failed(contender, results, &error)?,
+        }
+    }
+    let ports: Vec<u16> = running.iter().map(|(it, _)| it.port).collect();
+    let mut failures = Vec::new();
+    let begun = ProcessorTime::now()?;
+    load::measure_in_turn(&ports, |which, load| {
+        let (contender, _) = running[which];
+        match load {
+            Ok(load) => {
+                results.add(contender.name, Row::Load, load.per_second);
+                results.add(contender.name, Row::Tail, load.p99);
+            }
+            Err(error) => failures.push((contender, error)),
+        }
+    })?;
+    let stolen = begun.percent_stolen_until(&ProcessorTime::now()?);
+    results.stolen.push(stolen);
+    for (contender, error) in failures {
+        failed(contender, results, &error)?;
+    }
     Ok(())
 }
 

@@ -104,7 +104,7 @@ pub fn aligned(lines: &[Vec<String>]) -> String {
     text
 }
 
-/// Fullon over each of the others; and round by round over the bound, whose rounds were seconds apart.
+/// Fullon over each of the others; and turn by turn over the bound, whose turns were seconds apart.
 fn throughput(results: &Results, text: &mut String) {
     let Some(own) = results.figure(Row::Load, FULLON) else {
         return;
@@ -132,12 +132,17 @@ fn throughput(results: &Results, text: &mut String) {
         results.figures(Row::Load, BARE_HYPER),
     );
     if own.len() == bound.len() {
-        let ratios: Vec<String> = own
+        let ratios: Vec<f64> = own
             .iter()
             .zip(bound)
-            .map(|(own, bound)| format!("{:.2}", own / bound))
+            .map(|(own, bound)| own / bound)
             .collect();
-        let _ = writeln!(text, "by round, over {BARE_HYPER}: {}", ratios.join(" "));
+        let middle = figures::median(&ratios).unwrap_or_default();
+        let range = figures::range(&ratios, 2);
+        let _ = writeln!(
+            text,
+            "turn by turn, over {BARE_HYPER}: median {middle:.2}, {range}"
+        );
     }
 }
 
@@ -158,14 +163,18 @@ fn wake_ups(results: &Results, text: &mut String) {
 
 /// While a contender is idle, so is the benchmark: what is used then, others use, and times are too long by it.
 fn disturbance(results: &Results, text: &mut String) {
-    let shares: Vec<String> = results
-        .disturbance
-        .iter()
-        .map(|share| format!("{share:.0}"))
-        .collect();
+    let shares = |shares: &[f64]| {
+        let shares: Vec<String> = shares.iter().map(|share| format!("{share:.0}")).collect();
+        shares.join(" ")
+    };
     let _ = writeln!(
         text,
         "others used of the machine while a contender was idle, %: {}",
-        shares.join(" ")
+        shares(&results.disturbance)
+    );
+    let _ = writeln!(
+        text,
+        "its host gave to others while servers were loaded, by round, %: {}",
+        shares(&results.stolen)
     );
 }
