@@ -85,9 +85,7 @@ impl Connection {
             text.extend([
                 "Content-Length: ",
                 &length,
-                "
-Content-Type: application/json
-",
+                "\r\nContent-Type: application/json\r\n",
             ]);
         }
         self.send_bytes(format!("{text}\r\n{body}").as_bytes());
