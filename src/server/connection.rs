@@ -73,7 +73,7 @@ pub(super) async fn serve(
             // The answer goes on without hyper.
             let _in_flight = progress.begin();
             let socket = connection.into_parts().io.into_inner();
-            stream_log(log, socket, &shutdown).await;
+            stream_log(log, socket, &progress, &shutdown).await;
             return None;
         }
         () = shutdown.idle_closed() => {}
@@ -96,7 +96,7 @@ pub(super) async fn serve(
         log = progress.handed_over() => {
             let _in_flight = progress.begin();
             let socket = connection.into_parts().io.into_inner();
-            stream_log(log, socket, &shutdown).await;
+            stream_log(log, socket, &progress, &shutdown).await;
         }
         () = stuck(&progress) => {}
         () = shutdown.forced() => {}
@@ -104,8 +104,10 @@ pub(super) async fn serve(
     None
 }
 
-/// The rest of a connection on which the log is followed. Once stopping, a client that does not read is not waited for.
-async fn stream_log(log: LogStream, socket: Socket, shutdown: &Shutdown) {
+/// The rest of a connection on which the log is followed. A client that does not read makes room for others, and once stopping it
+/// is not waited for.
+async fn stream_log(log: LogStream, socket: Socket, progress: &Progress, shutdown: &Shutdown) {
+    let stream = Arc::clone(&socket.stream);
     let deadline = async {
         shutdown.begun().await;
         tokio::time::sleep(STUCK_TIMEOUT).await;
@@ -116,6 +118,7 @@ async fn stream_log(log: LogStream, socket: Socket, shutdown: &Shutdown) {
                 tracing::debug!(%error, "a log stream broke off");
             }
         }
+        () = gone_for_another(progress, &stream) => {}
         () = deadline => {}
         () = shutdown.forced() => {}
     }
@@ -239,8 +242,9 @@ impl AsyncRead for Socket {
 }
 
 impl Socket {
-    /// Less than there was room for is all there was: it is not tried again before the system says that there is more. That saves
-    /// a call for each request, and a client that is quick to ask again waits for its turn.
+    /// Less than there was room for is all there was: it is not tried again before the system says that there is more, as
+    /// tokio's own `poll_read` does, which wants the stream for itself. That saves a call for each request, and a client that
+    /// is quick to ask again waits for its turn.
     fn read_what_is_there(&self, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
         let room = buffer.remaining();
         let mut read = 0;

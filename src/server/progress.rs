@@ -179,9 +179,11 @@ impl Progress {
         self.is_evicted.load(Ordering::Relaxed)
     }
 
-    /// Returns once the connection was asked to go.
+    /// Returns once the connection was asked to go, whoever was told before.
     pub async fn evicted(&self) {
-        self.eviction.notified().await;
+        while !self.is_evicted() {
+            self.eviction.notified().await;
+        }
     }
 
     /// What the client is waited for, and since when.

@@ -372,6 +372,16 @@ fn readers_of_the_log_leave_room_for_whoever_wants_something_else() {
 
 #[test]
 fn who_reads_a_page_need_not_wait_for_those_who_do_not_read_theirs() {
+    those_who_do_not_read_give_way("/admin/logs?lines=1000000");
+}
+
+#[test]
+fn nor_for_followers_that_do_not_read() {
+    those_who_do_not_read_give_way("/admin/logs/stream?lines=10000");
+}
+
+/// Readers of the log who take all the room that there is for them, and then nothing.
+fn those_who_do_not_read_give_way(path: &str) {
     let mut home = Home::new();
     home.set("ADMIN_MAX_CONNECTIONS", "8");
     home.run(["start"]).succeeds();
@@ -385,7 +395,7 @@ fn who_reads_a_page_need_not_wait_for_those_who_do_not_read_theirs() {
     let headers = [("Authorization", bearer.as_str()), ("Accept", "text/plain")];
     let ask = || {
         let mut connection = Connection::with_small_buffer(&home.admin());
-        connection.send("GET", "/admin/logs?lines=1000000", &headers, "");
+        connection.send("GET", path, &headers, "");
         (connection.head().status, connection)
     };
     let unread: Vec<_> = (0..6).map(|_| ask()).collect();
@@ -393,7 +403,12 @@ fn who_reads_a_page_need_not_wait_for_those_who_do_not_read_theirs() {
     assert_eq!(ask().0, 503);
     // IDLE_TIMEOUT is longer than anything is waited for here.
     eventually("there is room", || ask().0 == 200);
+    // Who goes for a reader is not waited for by anybody else.
+    let idle: Vec<_> = (0..8)
+        .map(|_| TcpStream::connect(home.admin()).unwrap())
+        .collect();
     home.run(["status"]).succeeds();
+    drop((unread, idle));
 }
 
 #[test]
