@@ -126,6 +126,11 @@ impl Clients {
         self.slots.most()
     }
 
+    /// Whether there are as many.
+    pub(super) fn is_full(&self) -> bool {
+        self.slots.taken() >= self.slots.most()
+    }
+
     /// Requests whose answer has not begun.
     #[must_use]
     pub fn in_flight(&self) -> u64 {

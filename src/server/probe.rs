@@ -36,7 +36,7 @@ impl Probe {
         }
     }
 
-    /// Returns once each server has answered. A predecessor may accept from the same sockets: its answers do not count, and
+    /// Returns once each server has answered, or has as many clients as it may. A predecessor may accept from the same sockets: its answers do not count, and
     /// the question is asked again.
     ///
     /// # Errors
@@ -44,8 +44,14 @@ impl Probe {
     /// A server cannot be reached.
     pub async fn answered(&self) -> io::Result<()> {
         for (address, service) in &self.servers {
-            while !answers(*address, service).await? {
-                tokio::time::sleep(PAUSE).await;
+            loop {
+                match answers(*address, service).await {
+                    Ok(true) => break,
+                    Ok(false) => tokio::time::sleep(PAUSE).await,
+                    // It has closed this connection because it has no room for one more: a sign of life as well.
+                    Err(_) if service.clients().is_full() => break,
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(())
