@@ -1,8 +1,8 @@
 //! A start-up that holds the lock, to the moment the daemon serves.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -399,7 +399,6 @@ fn serve(
         log: log_file.map(Watcher::new),
         orders: sender,
         is_in_charge: Arc::clone(&is_in_charge),
-        deadline: OnceLock::new(),
         shutdown: shutdown.clone(),
         readers,
     });

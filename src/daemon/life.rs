@@ -97,9 +97,11 @@ impl Life {
         if self.legacy.state.drain_delay == delay {
             return;
         }
-        self.legacy.state.drain_delay = delay;
+        let before = std::mem::replace(&mut self.legacy.state.drain_delay, delay);
         if let Err(error) = self.legacy.write_state() {
             tracing::error!(%error, "the state file could not be written");
+            // So that the next one tries again.
+            self.legacy.state.drain_delay = before;
         }
     }
 
@@ -326,9 +328,10 @@ impl Life {
             timeout.unwrap_or(settings.shutdown_timeout),
         );
         let (mut signals, _) = requests.close();
+        let deadline = shutdown.due_within(delay + timeout);
         reloadable.health.enter(Phase::Draining);
         reloadable.health.stop_watching();
-        systemd::notify_stopping(delay + timeout);
+        systemd::notify_stopping(deadline.left());
         tracing::info!(by, ?timeout, ?delay, "stopping");
         let mut second_signal = pin!(second_signal(&mut signals, cause == ExitCause::Signalled));
         let delayed = async {

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -108,7 +108,6 @@ impl Server {
             // Nobody takes them.
             orders: mpsc::channel(1).0,
             is_in_charge: Arc::new(AtomicBool::new(true)),
-            deadline: OnceLock::new(),
             shutdown: shutdown.clone(),
             readers,
         });

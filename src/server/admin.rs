@@ -1,11 +1,11 @@
 //! The admin API: what an operator asks and orders.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use poem::http::{HeaderMap, StatusCode};
 use poem::web::Data;
 use poem::{EndpointExt as _, Request};
@@ -77,8 +77,6 @@ pub struct Context {
     pub orders: Orders,
     /// Whether it is this process that carries out orders: not yet while it takes over.
     pub is_in_charge: Arc<AtomicBool>,
-    /// Set by the first order to stop.
-    pub deadline: OnceLock<(Timestamp, Instant)>,
     /// Ends streams when it begins.
     pub shutdown: Shutdown,
     /// Who reads the log for long.
@@ -335,30 +333,26 @@ impl AdminApi {
             Some(seconds) => timeout_of(seconds, 0.0)?,
         };
         refuse_unless_in_charge(context)?;
-        audit.accepted(Some(timeout));
         let order = Order::Stop(StopOrder {
             subject: caller.claims.subject,
             timeout,
         });
         if context.orders.send(order).await.is_ok() {
+            audit.accepted(Some(timeout));
             // Before anybody reads the answer, and also while a successor is waited for that will not be.
             context.health.enter(Phase::Draining);
         } else {
             // Nobody takes orders any more once it drains: because it stops already, or was replaced.
             refuse_unless_in_charge(context)?;
+            audit.accepted(None);
         }
-        // A second order changes nothing: the first one's deadline is in force.
-        let (deadline, over) = context.deadline.get_or_init(|| {
-            let left = settings.drain_delay + timeout;
-            let deadline = Timestamp::now() + SignedDuration::try_from(left).unwrap_or_default();
-            (deadline, Instant::now() + left)
-        });
+        let deadline = context.shutdown.due_within(settings.drain_delay + timeout);
         Ok(Accepted(StopAccepted {
             phase: Phase::Draining,
             pid: std::process::id(),
             in_flight: context.usage().in_flight.saturating_sub(1),
-            deadline: deadline.to_string(),
-            seconds_left: Some(over.saturating_duration_since(Instant::now()).as_secs_f64()),
+            deadline: deadline.at.to_string(),
+            seconds_left: Some(deadline.left().as_secs_f64()),
         }))
     }
 

@@ -102,11 +102,21 @@ impl Audit {
 
     /// The answer: that it is refused, or that what was accepted has failed.
     pub fn answered(&self, status: StatusCode, reason: &str) {
-        let outcome = match self.is_decided.swap(true, Ordering::Relaxed) {
-            false => "refused",
-            true if status.is_success() => return,
-            true => "failed",
-        };
+        match self.is_decided.swap(true, Ordering::Relaxed) {
+            false => self.not_done("refused", status.as_u16(), reason),
+            true if status.is_success() => {}
+            true => self.not_done("failed", status.as_u16(), reason),
+        }
+    }
+
+    /// There is no answer. What was accepted goes on without.
+    pub fn cut_off(&self, status: u16, reason: &str) {
+        if !self.is_decided.swap(true, Ordering::Relaxed) {
+            self.not_done("refused", status, reason);
+        }
+    }
+
+    fn not_done(&self, outcome: &str, status: u16, reason: &str) {
         let caller = self.caller.get();
         tracing::warn!(
             target: "audit",
@@ -116,19 +126,9 @@ impl Audit {
             token_id = caller.and_then(|caller| caller.token_id.as_deref()),
             peer = %self.peer,
             request_id = self.request_id,
-            status = status.as_u16(),
+            status,
             reason,
         );
-    }
-}
-
-impl Drop for Audit {
-    /// The client went away before there was an answer, and before anything was begun.
-    fn drop(&mut self) {
-        if !self.is_decided.load(Ordering::Relaxed) {
-            let status = StatusCode::from_u16(super::service::CLIENT_GONE).unwrap_or_default();
-            self.answered(status, "the client went away");
-        }
     }
 }
 

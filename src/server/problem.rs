@@ -205,7 +205,7 @@ pub fn problem_of(
         StatusCode::NOT_FOUND => format!("{NOTHING_AT} {path}"),
         StatusCode::METHOD_NOT_ALLOWED => format!("{path} does not know this method"),
         _ => match error.downcast_ref::<ParseParamError>() {
-            Some(error) => format!("parameter `{}`: {}", error.name, error.reason),
+            Some(error) => format!("parameter `{}` {}", error.name, in_words(&error.reason)),
             None => error.to_string(),
         },
     };
@@ -216,6 +216,24 @@ pub fn problem_of(
         response.headers_mut().insert(header::ALLOW, allow);
     }
     response
+}
+
+/// A reason of poem-openapi for people; one that is not known is left as it is.
+fn in_words(reason: &str) -> String {
+    let bound = |kind: &str| {
+        let bound = reason.strip_prefix("verification failed. ")?;
+        let (number, _) = bound.strip_prefix(kind)?.split_once(',')?;
+        Some(number)
+    };
+    if let Some(least) = bound("minimum(") {
+        format!("is less than {least}")
+    } else if let Some(most) = bound("maximum(") {
+        format!("is more than {most}")
+    } else if reason.starts_with("failed to parse \"integer(") {
+        "is not a whole number, or not one of these".into()
+    } else {
+        format!("is wrong: {reason}")
+    }
 }
 
 /// A problem whose status says what kind it is.

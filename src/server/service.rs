@@ -199,13 +199,15 @@ impl Service {
                 let takes_stream = request.method() == Method::GET;
                 let version = request.version();
                 let uri = request.uri().clone();
+                let audit = self.audit(&request, peer, &access);
                 let mut pending = Pending {
                     access: &access,
+                    shutdown: &self.shutdown,
+                    audit: audit.as_deref(),
                     method: request.method().clone(),
                     path: uri.path(),
-                    status: CLIENT_GONE,
+                    status: None,
                 };
-                let audit = self.audit(&request, peer, &access);
                 let mut answer = match self.refusal(&request, progress) {
                     Some(refusal) => refusal,
                     None => {
@@ -213,9 +215,9 @@ impl Service {
                             .await
                     }
                 };
-                pending.status = answer.status().as_u16();
+                pending.status = Some(answer.status());
                 let detail = answer.extensions_mut().remove::<Detail>();
-                if let Some(audit) = audit {
+                if let Some(audit) = &audit {
                     let reason = detail.map_or_else(String::new, |detail| detail.0);
                     audit.answered(answer.status(), &reason);
                 }
@@ -331,8 +333,8 @@ const HEALTH: &str = "/health";
 const MAX_HEADERS: usize = 100;
 const MAX_URI: usize = 65_534;
 
-/// What nginx logs for a client that went away before it was answered.
-pub(super) const CLIENT_GONE: u16 = 499;
+/// What nginx logs for a client that is not answered by its own doing.
+const CLIENT_GONE: u16 = 499;
 /// Method and path of what was no request.
 const UNREAD: &str = "-";
 /// A method or a path is logged up to here, in bytes: what does not fit the log is rotated away, and anybody may send long ones.
@@ -346,18 +348,42 @@ struct Access<'a> {
     peer: SocketAddr,
 }
 
-/// Counts and logs the request when it is dropped: with its status, or as one whose client went away.
+/// Counts and logs the request when it is dropped: with its status, or as one that was cut off.
 struct Pending<'a> {
     access: &'a Access<'a>,
+    shutdown: &'a Shutdown,
+    audit: Option<&'a Audit>,
     method: Method,
     path: &'a str,
-    status: u16,
+    status: Option<StatusCode>,
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
+        let status = self
+            .status
+            .map_or_else(|| self.cut_off(), |status| status.as_u16());
         self.access
-            .answered(self.method.as_str(), self.path, self.status);
+            .answered(self.method.as_str(), self.path, status);
+    }
+}
+
+impl Pending<'_> {
+    /// There will be no answer: because a stop's deadline is over, or because the client does not take or send what it began.
+    fn cut_off(&self) -> u16 {
+        let (status, reason) = if self.shutdown.is_forced() {
+            let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
+            (
+                status,
+                "the deadline of the stop was over before there was an answer",
+            )
+        } else {
+            (CLIENT_GONE, "the client did not go on with it")
+        };
+        if let Some(audit) = self.audit {
+            audit.cut_off(status, reason);
+        }
+        status
     }
 }
 

@@ -1,8 +1,10 @@
 //! How the servers are told to stop.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -19,6 +21,23 @@ pub struct Shutdown {
     listeners: TaskTracker,
     idle_closed: CancellationToken,
     forced: CancellationToken,
+    deadline: Arc<OnceLock<Deadline>>,
+}
+
+/// When a stop cuts off what is still in flight.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    /// For people.
+    pub at: Timestamp,
+    instant: Instant,
+}
+
+impl Deadline {
+    /// How much time there is until then.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.instant.saturating_duration_since(Instant::now())
+    }
 }
 
 impl Shutdown {
@@ -26,6 +45,15 @@ impl Shutdown {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets the deadline, if none is set: the first order to stop counts.
+    #[must_use]
+    pub fn due_within(&self, left: Duration) -> Deadline {
+        *self.deadline.get_or_init(|| Deadline {
+            at: Timestamp::now() + SignedDuration::try_from(left).unwrap_or_default(),
+            instant: Instant::now() + left,
+        })
     }
 
     /// Listeners close, streams end, idle connections are closed, requests in flight are finished.
@@ -91,6 +119,12 @@ impl Shutdown {
     /// Returns once idle connections are to be closed.
     pub async fn idle_closed(&self) {
         self.idle_closed.cancelled().await;
+    }
+
+    /// Whether it is forced.
+    #[must_use]
+    pub fn is_forced(&self) -> bool {
+        self.forced.is_cancelled()
     }
 
     /// Returns once it is forced.

@@ -174,6 +174,16 @@ fn a_bad_parameter_is_named() {
     for (path, name) in cases {
         home.ask("GET", path).is_problem(400, &format!("`{name}`"));
     }
+    for (path, detail) in [
+        ("/admin/logs?lines=0", "`lines` is less than 1"),
+        (
+            "/admin/logs?lines=10000001",
+            "`lines` is more than 10000000",
+        ),
+        ("/admin/logs?lines=many", "`lines` is not a whole number"),
+    ] {
+        home.ask("GET", path).is_problem(400, detail);
+    }
     home.ask("GET", "/admin/logs?before=1-2-3-4")
         .is_problem(404, "no longer");
     // Whoever is not let in does not learn what there is.

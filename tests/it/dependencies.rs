@@ -669,6 +669,8 @@ struct Seen {
     bare: [Duration; 2],
     /// In percent.
     stolen: f64,
+    /// In answers that took long, of the time that was looked at; the second of the bare server.
+    waited: [f64; 2],
 }
 
 impl Seen {
@@ -690,9 +692,15 @@ impl Seen {
         eventually("it was measured for two intervals", || {
             Instant::now() > until
         });
+        let looked = changed.elapsed();
         let after = stolen();
         let [stolen, all] = [0, 1].map(|which| after[which] - before[which]);
         let seen = seen.lock().unwrap();
+        let waited = seen.each_ref().map(|asked| {
+            let took = asked.iter().map(|asked| asked.took);
+            let long = took.filter(|took| *took > LONG);
+            long.sum::<Duration>().div_duration_f64(looked)
+        });
         let [health, bare] = seen.each_ref().map(|asked| {
             let mut took: Vec<_> = asked.iter().map(|asked| asked.took).collect();
             took.sort_unstable();
@@ -703,15 +711,18 @@ impl Seen {
             health,
             bare,
             stolen: stolen * 100.0 / all,
+            waited,
         }
     }
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// What 99 of 100 answers have to stay under. Other tests keep the machine busy meanwhile, so that only waiting for a
-/// probe, which may take five times as long, can be told from waiting for a processor. How quick they are is printed,
-/// beside a server that has nothing to do: alone, and in a release build, it is less than 1 ms where that one's is.
-const SLOW: Duration = Duration::from_millis(100);
+/// An answer that takes so long has waited for something, though on a busy machine that may be a processor.
+const LONG: Duration = Duration::from_millis(100);
+/// How much more of the time may go by in such answers than in those of a server that has nothing to do. A client that waited for each
+/// probe would do so for a third of it while a database hangs. How quick all answers are is printed: alone, and in a release build,
+/// 99 of 100 take less than 1 ms where that server's do.
+const MOST_WAITED: f64 = 0.2;
 
 #[test]
 fn every_change_is_noticed_within_two_intervals_and_no_answer_waits() {
@@ -758,8 +769,11 @@ fn every_change_is_noticed_within_two_intervals_and_no_answer_waits() {
             for (what, change) in &changes {
                 let noticed = change.noticed;
                 assert!(noticed < 2 * INTERVAL, "{name} {what}: {noticed:?}");
-                let [_, slow] = change.health;
-                assert!(slow < SLOW, "{name} {what}: {slow:?}");
+                let [waited, bare] = change.waited;
+                assert!(
+                    waited < bare + MOST_WAITED,
+                    "{name} {what}: {waited:.2} of the time, a bare server {bare:.2}"
+                );
             }
         });
     }

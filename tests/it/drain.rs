@@ -10,7 +10,7 @@ use fullon_master_api::config::Limits;
 use fullon_master_api::health::Health;
 use fullon_master_api::server::metrics::Metrics;
 use fullon_master_api::server::public::{Mounts, service};
-use fullon_master_api::server::{Clients, Shutdown, bind, run};
+use fullon_master_api::server::{Clients, Probe, REFUSALS, Service, Shutdown, bind, run};
 use poem::{Body, EndpointExt as _, get, handler, post, web::Data};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -49,6 +49,7 @@ fn limits() -> Limits {
 /// A public server whose `/slow` answers when it is given a permit.
 struct Server {
     address: SocketAddr,
+    service: Arc<Service>,
     shutdown: Shutdown,
     health: Arc<Health>,
     permits: Arc<Semaphore>,
@@ -57,6 +58,11 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        Self::for_so_many(1000)
+    }
+
+    /// One with so many connections at once.
+    fn for_so_many(most: usize) -> Self {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
@@ -70,13 +76,14 @@ impl Server {
         let service = service(
             Arc::clone(&health),
             mounts,
-            Arc::new(Clients::new(limits(), 1000)),
+            Arc::new(Clients::new(limits(), most)),
             &Metrics::new().unwrap(),
             shutdown.clone(),
         );
         Self {
             address,
-            task: tokio::spawn(run(listener, service, shutdown.clone())),
+            task: tokio::spawn(run(listener, Arc::clone(&service), shutdown.clone())),
+            service,
             shutdown,
             health,
             permits,
@@ -237,6 +244,32 @@ async fn what_does_not_end_is_cut_off_when_forced() {
     drop(connection);
 }
 
+/// What a watched daemon asks of its own servers before each sign of life.
+#[tokio::test]
+async fn a_server_that_has_no_room_for_one_more_lives() {
+    let server = Server::for_so_many(1);
+    let busy = server.slow_request().await;
+    let refused = server
+        .with(|host| {
+            // Their clients may read why, and there is no room for another one of these either.
+            [(); REFUSALS].map(|()| {
+                let mut refused = Connection::open(&host);
+                assert_eq!(refused.answer("GET").status, 503);
+                refused
+            })
+        })
+        .await;
+    let probed = (server.address, Arc::clone(&server.service));
+    let probe = Probe::new([probed.clone(), probed]);
+    tokio::time::timeout(PATIENCE, probe.answered())
+        .await
+        .expect("nothing happens")
+        .unwrap();
+    server.shutdown.force();
+    server.ends().await;
+    drop((busy, refused));
+}
+
 #[tokio::test]
 async fn health_follows_the_phase_and_a_panic_is_an_answer() {
     let server = Server::start();
@@ -276,6 +309,39 @@ async fn health_follows_the_phase_and_a_panic_is_an_answer() {
         .await;
     server.shutdown.force();
     server.ends().await;
+}
+
+#[test]
+fn what_a_stop_cuts_off_is_not_said_to_be_the_clients_doing() {
+    let mut home = Home::new();
+    home.set("SHUTDOWN_TIMEOUT", "0s");
+    home.run(["start"]).succeeds();
+    let mut half = Connection::open(&home.admin());
+    let head = format!(
+        "PUT /admin/log-level HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{",
+        home.bearer()
+    );
+    half.send_bytes(head.as_bytes());
+    crate::support::eventually("it is in flight", || {
+        let status = home.ask("GET", "/admin/status").json();
+        status["http"]["in_flight"].as_u64().unwrap() > 1
+    });
+    home.run(["stop"]).succeeds();
+    let log = home.log();
+    let of_it = |begin: &str, what: &str| {
+        let line = log
+            .lines()
+            .find(|line| line.contains(begin) && line.contains(what));
+        line.unwrap_or_else(|| panic!("no {begin} in {log}"))
+            .to_owned()
+    };
+    let access = of_it(" access: ", "/admin/log-level");
+    assert!(access.contains("status=503"), "{access}");
+    let audit = of_it(" audit: ", "log_level");
+    assert!(
+        audit.contains("deadline") && audit.contains("status=503"),
+        "{audit}"
+    );
 }
 
 #[test]

@@ -75,6 +75,12 @@ fn a_second_signal_ends_it_at_once() {
         (&false.into(), &"draining".into())
     );
     assert_eq!(status_of(&public, "/health/live"), 200);
+    // The deadline is that of the first order.
+    let (bearer, mut stop) = (home.bearer(), Connection::open(&home.admin()));
+    let headers = [("Authorization", bearer.as_str())];
+    stop.send("POST", "/admin/stop", &headers, "{\"timeout_seconds\":600}");
+    let left = stop.answer("POST").json()["seconds_left"].as_f64().unwrap();
+    assert!(left <= 310.0, "{left}");
     process.signal(Signal::TERM).unwrap();
     assert!(process.wait(Duration::from_secs(5)));
 }

@@ -80,12 +80,15 @@ impl Requests {
             let route = route(&format!("{path}/*"));
             (path, route)
         });
+        let mut below: Vec<_> = below.collect();
+        // As the router has it, the longest one counts.
+        below.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         Routes {
             server,
             uncounted: (!self.are_counted).then_some(Series(None)),
             total: self.total.clone(),
             duration: self.duration.clone(),
-            below: below.collect(),
+            below,
             other: route(OTHER),
             exact: paths
                 .into_iter()
@@ -193,11 +196,16 @@ mod tests {
     fn routes_are_templates_and_all_else_is_one() {
         let requests = Requests::new(true).unwrap();
         let paths = ["/".to_owned(), "/health".to_owned()];
-        let routes = requests.routes("public", paths, ["/shop/".to_owned()]);
+        let routes = requests.routes(
+            "public",
+            paths,
+            ["/shop/".to_owned(), "/shop/admin".to_owned()],
+        );
         for (method, path, status) in [
             ("GET", "/health", 200),
             ("GET", "/shop", 200),
             ("GET", "/shop/7", 503),
+            ("GET", "/shop/admin/7", 200),
             ("GET", "/shopping", 404),
             ("BREW", "/a-path-of-a-stranger", 405),
         ] {
@@ -211,6 +219,7 @@ mod tests {
             (["public", "/health", "GET", "2xx"], 1),
             (["public", "/shop/*", "GET", "2xx"], 1),
             (["public", "/shop/*", "GET", "5xx"], 1),
+            (["public", "/shop/admin/*", "GET", "2xx"], 1),
             (["public", "other", "GET", "4xx"], 1),
             (["public", "other", "other", "4xx"], 2),
             (["public", "/", "GET", "2xx"], 0),
