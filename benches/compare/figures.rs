@@ -13,7 +13,7 @@ impl<Row: Copy + Ord> Figures<Row> {
         self.0.entry((row, contender)).or_default().push(figure);
     }
 
-    /// By round, without those that failed.
+    /// In the order in which they were added.
     pub fn all(&self, row: Row, contender: &'static str) -> &[f64] {
         self.0.get(&(row, contender)).map_or(&[], Vec::as_slice)
     }

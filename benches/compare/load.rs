@@ -25,24 +25,25 @@ pub struct Load {
     pub p99: f64,
 }
 
-/// Loads servers in turn, forwards and backwards, while the others are idle, and tells of each measurement whose it is. One
+/// Loads servers in turn, forwards and backwards, while the others are idle. Each turn is told at its end, by place in `ports`; one
 /// that fails is left alone from then on.
-pub fn measure_in_turn(ports: &[u16], mut tell: impl FnMut(usize, Result<Load>)) -> Result<()> {
+pub fn measure_in_turn(
+    ports: &[u16],
+    mut tell: impl FnMut(Vec<(usize, Result<Load>)>),
+) -> Result<()> {
     let mut order: Vec<usize> = (0..ports.len()).collect();
     for turn in 0..=TURNS {
-        let mut failed = Vec::new();
+        let mut loads = Vec::new();
         for &which in &order {
             interrupt::check()?;
             let load = wrk(ports[which], if turn == 0 { WARM_UP } else { MEASURED });
-            if load.is_err() {
-                failed.push(which);
-            }
-            if turn > 0 || load.is_err() {
-                tell(which, load);
-            }
+            loads.push((which, load));
         }
-        order.retain(|which| !failed.contains(which));
+        let has_failed = |which| loads.iter().any(|(it, load)| *it == which && load.is_err());
+        order.retain(|which| !has_failed(*which));
         order.reverse();
+        loads.retain(|(_, load)| turn > 0 || load.is_err());
+        tell(loads);
     }
     Ok(())
 }

@@ -83,9 +83,13 @@ pub fn measure(rounds: usize) -> Result<String> {
         let ports: Vec<u16> = contenders.iter().map(|(_, it)| it.port).collect();
         ports.iter().try_for_each(|port| health::expect(*port))?;
         let mut failure = Ok(());
-        load::measure_in_turn(&ports, |which, load| match load {
-            Ok(load) => loads[which].push(load.per_second),
-            Err(error) => failure = Err(error),
+        load::measure_in_turn(&ports, |turn| {
+            for (which, load) in turn {
+                match load {
+                    Ok(load) => loads[which].push(load.per_second),
+                    Err(error) => failure = Err(error),
+                }
+            }
         })?;
         failure?;
         for (served, contender) in &contenders {

@@ -91,6 +91,8 @@ pub struct Results {
     failed: BTreeSet<&'static str>,
     /// How much of the machine was used in each idle time, in percent.
     pub disturbance: Vec<f64>,
+    /// Throughput over that of bare hyper, in each turn.
+    pub ratios: Vec<f64>,
     /// How much of the machine its host gave to others while servers were loaded, by round, in percent.
     pub stolen: Vec<f64>,
 }
@@ -103,6 +105,7 @@ impl Results {
             threads: BTreeMap::new(),
             failed: BTreeSet::new(),
             disturbance: Vec::new(),
+            ratios: Vec::new(),
             stolen: Vec::new(),
         }
     }
@@ -129,7 +132,7 @@ impl Results {
         self.failed.contains(contender)
     }
 
-    /// By round, without those that failed.
+    /// By round or by turn, without those that failed.
     pub fn figures(&self, row: Row, contender: &'static str) -> &[f64] {
         self.figures.all(row, contender)
     }

@@ -3,6 +3,7 @@
 //! Rounds are interleaved and run forwards and backwards in turn, so that a drift of the machine meets all alike. The
 //! first three leave each contender idle for a while, and last two to three minutes, the others a minute and a half.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Error, Result};
@@ -117,15 +118,22 @@ fn throughput(contenders: &[&Contender], results: &mut Results) -> Result<()> {
     let ports: Vec<u16> = running.iter().map(|(it, _)| it.port).collect();
     let mut failures = Vec::new();
     let begun = ProcessorTime::now()?;
-    load::measure_in_turn(&ports, |which, load| {
-        let (contender, _) = running[which];
-        match load {
-            Ok(load) => {
-                results.add(contender.name, Row::Load, load.per_second);
-                results.add(contender.name, Row::Tail, load.p99);
+    load::measure_in_turn(&ports, |loads| {
+        let mut turn = BTreeMap::new();
+        for (which, load) in loads {
+            let (contender, _) = running[which];
+            match load {
+                Ok(load) => {
+                    results.add(contender.name, Row::Load, load.per_second);
+                    results.add(contender.name, Row::Tail, load.p99);
+                    turn.insert(contender.name, load.per_second);
+                }
+                Err(error) => failures.push((contender, error)),
             }
-            Err(error) => failures.push((contender, error)),
         }
+        let of = |name| turn.get(name).copied();
+        let ratio = of(rivals::FULLON).zip(of(rivals::BARE_HYPER));
+        results.ratios.extend(ratio.map(|(own, bound)| own / bound));
     })?;
     let stolen = begun.percent_stolen_until(&ProcessorTime::now()?);
     results.stolen.push(stolen);

@@ -127,23 +127,12 @@ fn throughput(results: &Results, text: &mut String) {
         "\n/health throughput, fullon over: {}",
         ratios.join(", ")
     );
-    let (own, bound) = (
-        results.figures(Row::Load, FULLON),
-        results.figures(Row::Load, BARE_HYPER),
+    let middle = figures::median(&results.ratios).unwrap_or_default();
+    let range = figures::range(&results.ratios, 2);
+    let _ = writeln!(
+        text,
+        "turn by turn, over {BARE_HYPER}: median {middle:.2}, {range}"
     );
-    if own.len() == bound.len() {
-        let ratios: Vec<f64> = own
-            .iter()
-            .zip(bound)
-            .map(|(own, bound)| own / bound)
-            .collect();
-        let middle = figures::median(&ratios).unwrap_or_default();
-        let range = figures::range(&ratios, 2);
-        let _ = writeln!(
-            text,
-            "turn by turn, over {BARE_HYPER}: median {middle:.2}, {range}"
-        );
-    }
 }
 
 fn wake_ups(results: &Results, text: &mut String) {

@@ -45,8 +45,6 @@ struct Known {
 pub struct DependencyFigures {
     /// `postgresql` or `redis`.
     pub name: &'static str,
-    /// Whether it works.
-    pub state: CheckState,
     /// Probes that were answered.
     pub ok: u64,
     /// Probes that failed.
@@ -186,7 +184,6 @@ impl Dependency {
         let known = self.lock();
         DependencyFigures {
             name: self.name,
-            state: known.state,
             ok: known.ok,
             error: known.error,
             timeout: known.timeout,

@@ -36,7 +36,7 @@ impl Requests {
     pub fn new(are_counted: bool) -> prometheus::Result<Self> {
         let total = Opts::new(
             "fullon_http_requests_total",
-            "Requests by the status of their answers; 4xx also when the client went away first.",
+            "Requests by the status of their answers; 4xx also when a client did not go on with what it had begun, 5xx also when a stop cut it off.",
         );
         let duration = HistogramOpts::new(
             "fullon_http_request_duration_seconds",
