@@ -11,7 +11,8 @@ use crate::api::{LogEntry, StreamEnd};
 use crate::client::{AdminClient, ClientError, LogEvent, LogEvents, LogQuery};
 use crate::instance::{Holder, PidFileError, Process};
 use crate::logs::{
-    Cursor, Filter, FilterError, FilterTexts, Follower, From, Item, TailError, Watcher, last_lines,
+    Cursor, Filter, FilterError, FilterTexts, Follower, Item, StartAt, TailError, Watcher,
+    last_lines,
 };
 
 /// How long a daemon that ended is waited for to come back: a restart takes some milliseconds, a supervisor's about a
@@ -143,7 +144,7 @@ impl Control {
             Ok(events) => Source::Stream(events),
             Err(error) => {
                 let path = fallback(ways.file.clone(), error, notice)?;
-                follow_file(path, From::Last(query.lines), filter.clone())?
+                follow_file(path, StartAt::Last(query.lines), filter.clone())?
             }
         };
         Ok(LogLines {
@@ -283,7 +284,7 @@ impl LogLines<'_> {
         if let Some(broken) = broken {
             notice(&format!("{broken}; reading {}", path.display()));
         }
-        let from = self.place.map_or(From::Last(0), From::After);
+        let from = self.place.map_or(StartAt::Last(0), StartAt::After);
         self.source = follow_file(path, from, self.filter.clone())?;
         Ok(true)
     }
@@ -349,7 +350,7 @@ async fn pages(client: &AdminClient, query: &LogQuery) -> Result<Vec<LogEntry>, 
     Ok(entries)
 }
 
-fn follow_file(path: PathBuf, from: From, filter: Filter) -> Result<Source, LogsError> {
+fn follow_file(path: PathBuf, from: StartAt, filter: Filter) -> Result<Source, LogsError> {
     let watcher = Watcher::new(path.clone());
     let follower = Follower::new(&watcher, from, filter).map_err(|source| TailError::Io {
         path: path.clone(),

@@ -24,7 +24,7 @@ use crate::api::{LogLevel, LogLevelRequest, LogPage, MAX_REVERT, Phase};
 use crate::auth::{ConfiguredKeys, EndedSessions, Keyring, Scopes, Sessions, Signer};
 use crate::config::{Flags, InForce, Origin, Secret, Settings, parse_log_filter};
 use crate::health::Health;
-use crate::logs::{Cursor, Follower, From, Level, Watcher, names_audit};
+use crate::logs::{Cursor, Follower, Level, StartAt, Watcher, names_audit};
 use crate::server::admin::{Context, gate, service};
 use crate::server::metrics::Metrics;
 use crate::server::{Clients, Readers, Shutdown, bind, run};
@@ -84,7 +84,7 @@ impl Server {
         let health = Arc::new(Health::new(None));
         health.enter(Phase::Ready);
         let watcher = Watcher::new(log.path.clone());
-        let follower = Follower::new(&watcher, From::Last(0), crate::logs::Filter::default());
+        let follower = Follower::new(&watcher, StartAt::Last(0), crate::logs::Filter::default());
         let shutdown = Shutdown::new();
         let limits = &settings.limits;
         let clients = [(); 2].map(|()| Arc::new(Clients::new(limits.clone(), 100)));

@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 
 use super::first_line;
 use crate::logs::{
-    Cursor, Filter, Follower, From, Item, TailError, Watcher, last_lines, last_lines_as_text,
+    Cursor, Filter, Follower, Item, StartAt, TailError, Watcher, last_lines, last_lines_as_text,
 };
 
 /// Oldest first; the newest line is still being written.
@@ -77,7 +77,7 @@ impl Reading {
             .unwrap();
         let watcher = Watcher::new(log.path.clone());
         let entered = runtime.enter();
-        let follower = Follower::new(&watcher, From::Last(0), Filter::default()).unwrap();
+        let follower = Follower::new(&watcher, StartAt::Last(0), Filter::default()).unwrap();
         drop(entered);
         Self {
             log,
@@ -140,7 +140,7 @@ impl Reading {
 
     fn rest_after(&self, cursor: Cursor) {
         let _entered = self.runtime.enter();
-        let from = From::After(cursor);
+        let from = StartAt::After(cursor);
         let mut follower = Follower::new(&self.watcher, from, Filter::default()).unwrap();
         let items = follower.rest().unwrap();
         let entries: Vec<_> = items

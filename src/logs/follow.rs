@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::cursor::Cursor;
 use super::entry::{Filter, Verdict};
-use super::reader::{Batch, From, Item, Reader, Step};
+use super::reader::{Batch, Item, Reader, StartAt, Step};
 use super::tip::{Subscription, Tip, Watcher};
 
 /// What a follower that is behind reads at once.
@@ -33,7 +33,7 @@ impl Follower {
     /// # Errors
     ///
     /// The log is there but cannot be read.
-    pub fn new(watcher: &Watcher, from: From, filter: Filter) -> io::Result<Self> {
+    pub fn new(watcher: &Watcher, from: StartAt, filter: Filter) -> io::Result<Self> {
         let tip = watcher.subscribe()?;
         let mut reader = Reader::new(watcher.path().to_owned());
         let tip_now = tip.look();
@@ -192,7 +192,7 @@ mod tests {
                 .unwrap();
         }
 
-        fn follow(&self, from: From) -> Follower {
+        fn follow(&self, from: StartAt) -> Follower {
             Follower::new(&self.watcher, from, Filter::default()).unwrap()
         }
     }
@@ -221,7 +221,7 @@ mod tests {
     async fn history_and_live_lines_are_one_sequence() {
         let log = Log::new();
         log.append("1\n2\n3\nhalf");
-        let mut follower = log.follow(From::Last(2));
+        let mut follower = log.follow(StartAt::Last(2));
         log.append(" line\n5\n");
         let items = collect(&mut follower, 4).await;
         assert_eq!(texts(&items), ["2", "3", "half line", "5"]);
@@ -233,12 +233,12 @@ mod tests {
     async fn resumes_after_exactly_the_named_line() {
         let log = Log::new();
         log.append("1\n2\n3\n");
-        let items = collect(&mut log.follow(From::Last(3)), 3).await;
+        let items = collect(&mut log.follow(StartAt::Last(3)), 3).await;
         for (at, item) in items.iter().enumerate() {
             let Item::Entry(entry) = item else {
                 panic!("{item:?}")
             };
-            let mut follower = log.follow(From::After(entry.cursor.parse().unwrap()));
+            let mut follower = log.follow(StartAt::After(entry.cursor.parse().unwrap()));
             assert_eq!(follower.rest().unwrap(), items[at + 1..], "{at}");
         }
     }
@@ -247,7 +247,7 @@ mod tests {
     async fn a_renamed_file_is_read_to_its_end_before_the_new_one() {
         let log = Log::new();
         log.append("1\n");
-        let mut follower = log.follow(From::Last(1));
+        let mut follower = log.follow(StartAt::Last(1));
         assert_eq!(texts(&collect(&mut follower, 1).await), ["1"]);
         let old = OpenOptions::new().append(true).open(&log.path).unwrap();
         std::fs::rename(&log.path, log.path.with_extension("1")).unwrap();
@@ -262,7 +262,7 @@ mod tests {
     async fn an_empty_successor_is_waited_for_and_the_old_file_still_read() {
         let log = Log::new();
         log.append("1\n");
-        let mut follower = log.follow(From::Last(1));
+        let mut follower = log.follow(StartAt::Last(1));
         collect(&mut follower, 1).await;
         let old = OpenOptions::new().append(true).open(&log.path).unwrap();
         std::fs::rename(&log.path, log.path.with_extension("1")).unwrap();
@@ -277,14 +277,14 @@ mod tests {
             contains: Some("nothing has this".into()),
             ..Filter::default()
         };
-        let mut follower = Follower::new(&log.watcher, From::Last(1), filter).unwrap();
+        let mut follower = Follower::new(&log.watcher, StartAt::Last(1), filter).unwrap();
         assert_eq!(follower.rest().unwrap(), []);
     }
 
     #[tokio::test]
     async fn what_is_gone_is_said_and_a_file_may_come_later() {
         let log = Log::new();
-        let mut follower = log.follow(From::Last(5));
+        let mut follower = log.follow(StartAt::Last(5));
         log.append("1\n2\n");
         let items = collect(&mut follower, 2).await;
         let Item::Entry(second) = &items[1] else {
@@ -293,10 +293,10 @@ mod tests {
         let cursor = second.cursor.parse().unwrap();
         std::fs::remove_file(&log.path).unwrap();
         log.append("new\n");
-        let items = collect(&mut log.follow(From::After(cursor)), 2).await;
+        let items = collect(&mut log.follow(StartAt::After(cursor)), 2).await;
         assert_eq!(texts(&items), ["(gap)", "new"]);
 
-        let mut follower = log.follow(From::Last(1));
+        let mut follower = log.follow(StartAt::Last(1));
         collect(&mut follower, 1).await;
         File::create(&log.path).unwrap();
         log.append("x\n");
@@ -307,8 +307,8 @@ mod tests {
     async fn a_file_that_is_cut_short_is_one_gap_for_each_follower() {
         let log = Log::new();
         log.append("1\n2\n");
-        let mut prompt = log.follow(From::Last(2));
-        let mut behind = log.follow(From::Last(2));
+        let mut prompt = log.follow(StartAt::Last(2));
+        let mut behind = log.follow(StartAt::Last(2));
         assert_eq!(texts(&collect(&mut prompt, 2).await), ["1", "2"]);
         log.append("3\n");
         assert_eq!(texts(&collect(&mut prompt, 1).await), ["3"]);
@@ -330,7 +330,7 @@ mod tests {
     async fn a_long_line_is_cut_and_the_next_one_is_whole() {
         let log = Log::new();
         let long = "x".repeat(MAX_LINE_BYTES * 3);
-        let mut follower = log.follow(From::Last(0));
+        let mut follower = log.follow(StartAt::Last(0));
         log.append(&format!("{long}\nnext\n"));
         let items = collect(&mut follower, 2).await;
         assert!(texts(&items)[0].ends_with("bytes shown]") && texts(&items)[1] == "next");

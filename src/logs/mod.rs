@@ -29,7 +29,7 @@ pub use entry::{Filter, FilterError, FilterTexts};
 pub use follow::Follower;
 pub use format::{InstallError, InstalledLog, Stdout, install};
 pub use level::{Level, LevelNow, names_audit};
-pub use reader::{Batch, From, Item};
+pub use reader::{Batch, Item, StartAt};
 pub use tail::{
     FoundLines, Page, last_lines, last_lines_as_text, last_lines_at_hand, last_lines_found,
     text_at_hand,

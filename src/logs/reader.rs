@@ -23,7 +23,7 @@ pub(super) struct Place {
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy)]
-pub enum From {
+pub enum StartAt {
     /// With this many of the last lines.
     Last(usize),
     /// With the line after this one.
@@ -95,11 +95,11 @@ impl Reader {
         }
     }
 
-    pub fn begin(&mut self, from: From, filter: &Filter) -> io::Result<()> {
+    pub fn begin(&mut self, from: StartAt, filter: &Filter) -> io::Result<()> {
         let start = match from {
             // What follows is read forward from there, as its reader takes it.
-            From::Last(lines) => tail::start_of_last(&self.path, lines, filter)?,
-            From::After(cursor) => {
+            StartAt::Last(lines) => tail::start_of_last(&self.path, lines, filter)?,
+            StartAt::After(cursor) => {
                 let (start, is_exact) = resume(&self.path, cursor)?;
                 self.begins_with_gap = !is_exact;
                 start

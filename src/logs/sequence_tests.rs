@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use super::segments::numbered;
-use super::{Batch, Cursor, Filter, Follower, From, Item, LogFile, Watcher, last_lines};
+use super::{Batch, Cursor, Filter, Follower, Item, LogFile, StartAt, Watcher, last_lines};
 use crate::config::{LogFormat, LogSettings, LogTarget};
 
 /// How often everybody gets a turn before there is nothing to receive for now.
@@ -113,7 +113,7 @@ impl World {
 
     fn connect(&mut self) {
         self.pending = None;
-        let from = self.place.map_or(From::Last(0), From::After);
+        let from = self.place.map_or(StartAt::Last(0), StartAt::After);
         let follower = Follower::new(&self.watcher, from, Filter::default()).unwrap();
         // What the opening of a stream tells the client.
         self.place = follower.place().or(self.place);
@@ -199,7 +199,7 @@ impl World {
             Step::Reconnect => self.connect(),
             Step::Disconnect => self.follower = None,
             Step::Visit => {
-                let visitor = Follower::new(&self.watcher, From::Last(3), Filter::default());
+                let visitor = Follower::new(&self.watcher, StartAt::Last(3), Filter::default());
                 drop(visitor.unwrap());
             }
         }

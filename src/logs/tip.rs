@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::cursor::Cursor;
 use super::entry::Filter;
-use super::reader::{Batch, From, Place, Reader, Step};
+use super::reader::{Batch, Place, Reader, StartAt, Step};
 use super::watch::Changes;
 
 /// How much is read at once.
@@ -146,7 +146,7 @@ impl Watcher {
         // Before anything is read, so that what comes later is noticed.
         let changes = Changes::of(&self.path);
         let mut reader = Reader::new(self.path.clone());
-        reader.begin(From::Last(0), &Filter::default())?;
+        reader.begin(StartAt::Last(0), &Filter::default())?;
         let (sender, tip) = watch::channel(Arc::new(Tip {
             place: reader.shared_place(),
             ..Tip::default()

@@ -5,11 +5,14 @@
 
 pub mod admin;
 mod audit;
+mod blocking;
 mod clients;
 mod connection;
 mod console;
+mod context;
 mod docs;
 mod guard;
+mod log_page;
 mod log_stream;
 pub mod metrics;
 mod openapi;

@@ -8,8 +8,8 @@ use prometheus::proto::MetricFamily;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
-use super::super::admin::Context;
 use super::super::clients::{Clients, Limit};
+use super::super::context::Context;
 use super::super::usage;
 use super::families::Families;
 use crate::api::{CheckState, Phase, ProcessUsage, VERSION};

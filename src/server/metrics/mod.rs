@@ -12,7 +12,7 @@ use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registr
 use poem_openapi::types::Type as _;
 use prometheus::{IntCounter, TextEncoder};
 
-use super::admin::Context;
+use super::context::Context;
 use requests::Requests;
 pub use requests::{Routes, Series};
 

@@ -1,0 +1,13 @@
+//! Reads of files, away from the threads that serve.
+
+use poem::http::StatusCode;
+
+use super::problem::Failure;
+
+/// The result of a read that may take long.
+pub async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let result = tokio::task::spawn_blocking(read).await;
+    result.map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}
