@@ -16,6 +16,11 @@ use crate::support::{
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
 
+fn dashboard() -> Value {
+    let text = fs::read_to_string(Path::new(DEPLOY).join("grafana/dashboard.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
 fn exposition(home: &Home) -> String {
     let answer = home.ask("GET", "/admin/metrics");
     assert_eq!(answer.status, 200, "{answer:#?}");
@@ -261,6 +266,36 @@ fn expressions(value: &Value, found: &mut Vec<String>) {
     }
 }
 
+#[test]
+fn on_the_dashboard_bytes_share_no_axis_with_what_is_none() {
+    let dashboard = dashboard();
+    let mut of_bytes = 0;
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let config = &panel["fieldConfig"];
+        for target in panel["targets"].as_array().unwrap() {
+            let legend = target["legendFormat"].as_str().unwrap();
+            let override_ = config["overrides"].as_array().unwrap().iter().find(|one| {
+                let pattern = one["matcher"]["options"].as_str().unwrap();
+                legend.ends_with(pattern.trim_start_matches(".*"))
+            });
+            let property = |id: &str| {
+                let properties = override_?["properties"].as_array().unwrap();
+                Some(&properties.iter().find(|one| one["id"] == id)?["value"])
+            };
+            assert!(
+                override_.is_none() || property("custom.axisPlacement").is_some(),
+                "{panel}"
+            );
+            let unit = property("unit").unwrap_or(&config["defaults"]["unit"]);
+            let is_of_bytes = ["bytes", "Bps"].iter().any(|bytes| unit == bytes);
+            let expression = target["expr"].as_str().unwrap();
+            assert_eq!(expression.contains("_bytes"), is_of_bytes, "{expression}");
+            of_bytes += usize::from(is_of_bytes);
+        }
+    }
+    assert!(of_bytes > 2, "{of_bytes}");
+}
+
 /// The names of our metrics in a text.
 fn names(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
@@ -356,9 +391,8 @@ fn prometheus_scrapes_it_and_the_dashboard_and_the_alerts_name_what_is_there() {
     });
     assert_eq!(query("up{job=\"fullon\"}")[0]["value"][1], "1");
 
-    let dashboard = fs::read_to_string(Path::new(DEPLOY).join("grafana/dashboard.json")).unwrap();
     let mut found = Vec::new();
-    expressions(&serde_json::from_str(&dashboard).unwrap(), &mut found);
+    expressions(&dashboard(), &mut found);
     assert!(found.len() > 20, "{found:?}");
     for expression in &found {
         let filled = expression
