@@ -223,6 +223,18 @@ fn alerts_are_raised_when_they_should_be() {
 }
 
 #[test]
+fn a_pod_is_scraped_as_often_as_a_machine() {
+    let often = |path: &str| {
+        let settings = fs::read_to_string(Path::new(DEPLOY).join(path)).unwrap();
+        let mut lines = settings.lines();
+        lines.find_map(|line| Some(line.trim().strip_prefix("scrape_interval: ")?.to_owned()))
+    };
+    let of_machine = often("prometheus/prometheus.yml");
+    assert!(of_machine.is_some());
+    assert_eq!(often("kubernetes.yaml"), of_machine);
+}
+
+#[test]
 fn a_dependency_that_hangs_is_seen() {
     let mut home = Home::new();
     let redis = Redis::start();
