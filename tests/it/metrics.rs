@@ -16,6 +16,10 @@ use crate::support::{
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
 
+fn fleet() -> String {
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/fleet.md")).unwrap()
+}
+
 fn dashboard() -> Value {
     let text = fs::read_to_string(Path::new(DEPLOY).join("grafana/dashboard.json")).unwrap();
     serde_json::from_str(&text).unwrap()
@@ -232,6 +236,65 @@ fn a_pod_is_scraped_as_often_as_a_machine() {
     let of_machine = often("prometheus/prometheus.yml");
     assert!(of_machine.is_some());
     assert_eq!(often("kubernetes.yaml"), of_machine);
+}
+
+#[test]
+fn what_is_said_of_one_machine_of_many_makes_settings_for_prometheus_and_its_agent() {
+    let home = Home::new();
+    let fleet = fleet();
+    let command = fleet.lines().find_map(|line| line.strip_prefix("# sed "));
+    let command = format!("sed {}", command.unwrap());
+    let target = " > /etc/prometheus/prometheus.yml";
+    assert!(command.ends_with(target), "{command}");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command.trim_end_matches(target)]);
+    let settings = Outcome::of(shell.current_dir(env!("CARGO_MANIFEST_DIR"))).succeeds();
+    fs::write(home.path().join("fullon.token"), "").unwrap();
+    let settings = settings.stdout.replace("/etc/prometheus/", "");
+    assert!(!settings.contains("THIS-HOST") && !settings.contains("rule_files"));
+    assert!(settings.contains("\nremote_write:\n"), "{settings}");
+    fs::write(home.path().join("prometheus.yml"), settings).unwrap();
+    for mode in [&[][..], &["--agent"]] {
+        let mut promtool = home.command("promtool");
+        let promtool = promtool.args(["check", "config"]).args(mode);
+        Outcome::of(promtool.arg("prometheus.yml")).succeeds();
+    }
+}
+
+#[test]
+fn what_alerts_have_people_look_for_is_in_the_log_of_either_format() {
+    const SECTION: &str = "What to look for in the log";
+    let alerts = fs::read_to_string(Path::new(DEPLOY).join("prometheus/alerts.yml")).unwrap();
+    assert!(alerts.contains(&format!("docs/fleet.md, {SECTION}")));
+    let fleet = fleet();
+    let (_, section) = fleet.split_once(&format!("## {SECTION}\n")).unwrap();
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter(|line| line.contains("`'"))
+        .map(|line| line.split("`'").skip(1))
+        .map(|cells| cells.map(|cell| cell.split("'`").next().unwrap()).collect())
+        .collect();
+    assert_eq!(rows.len(), 4, "{rows:?}");
+    for (column, format) in ["text", "json"].into_iter().enumerate() {
+        let mut home = Home::new();
+        home.set("LOG_FORMAT", format);
+        home.unset("HOST");
+        home.write_env("HOST=127.0.0.1\n");
+        home.run(["start"]).succeeds();
+        let nobody = [("Authorization", "Bearer nonsense")];
+        let refused = request(&home.admin(), "GET", "/admin/status", &nobody, "");
+        assert_eq!(refused.status, 401);
+        // An address that is for documentation, and on no machine.
+        home.write_env("HOST=203.0.113.1\n");
+        assert_eq!(home.ask("POST", "/admin/restart").status, 500);
+        for row in &rows {
+            let text = row[column];
+            eventually("it is in the log", || {
+                let found = home.run(["logs", "--no-follow", "--contains", text]);
+                found.succeeds().stdout.contains(text)
+            });
+        }
+    }
 }
 
 #[test]
