@@ -6,6 +6,7 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use super::{Arguments, EXIT_CODES, Result};
+use crate::config::DEFINITIONS;
 
 #[derive(Debug, clap::Args)]
 pub struct CompletionsArguments {
@@ -60,8 +61,11 @@ pub fn man() -> Result {
     writeln!(page, ".SH \"EXIT STATUS\"\n{exit_codes}")?;
     writeln!(
         page,
-        ".SH ENVIRONMENT\nEach setting can be given as a variable: \\fBPORT=9000 fullon start\\fR."
+        ".SH ENVIRONMENT\nEach setting can be given as a variable: \\fBPORT=9000 fullon start\\fR. These have no option, because others can see the arguments of a process:"
     )?;
+    for setting in DEFINITIONS.iter().filter(|setting| setting.secret) {
+        writeln!(page, ".TP\n\\fB{}\\fR\n{}.", setting.name, setting.help)?;
+    }
     writeln!(page, ".SH FILES")?;
     for (file, what) in FILES {
         writeln!(page, ".TP\n\\fI{file}\\fR\n{what}")?;
@@ -70,7 +74,10 @@ pub fn man() -> Result {
 }
 
 const FILES: [(&str, &str); 5] = [
-    (".env", "Settings, in the working directory."),
+    (
+        ".env",
+        "Settings, in the working directory: lines NAME=value. A # after white space begins a comment, and ${NAME} stands for a variable or an earlier line, but not in single quotes: put passwords there. A quote or a backslash in quotes takes a backslash before it.",
+    ),
     (
         "~/.fullon_master_api.pid",
         "The PID file, locked while the daemon lives.",

@@ -134,6 +134,9 @@ fn completions_and_manual_page_know_every_verb() {
     ] {
         assert!(page.contains(text), "no `{text}` in {page}");
     }
+    for setting in &fullon_master_api::config::DEFINITIONS {
+        assert!(page.contains(setting.name), "no {} in {page}", setting.name);
+    }
     assert!(
         page.contains(".TH fullon 1") && !page.contains("--background"),
         "{page}"
