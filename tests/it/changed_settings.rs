@@ -259,6 +259,23 @@ fn another_secret_is_in_force_and_the_verbs_still_work() {
 }
 
 #[test]
+fn a_key_that_was_made_is_changed_by_taking_it_away() {
+    let mut edited = Edited::new();
+    let old = edited.home.bearer();
+    let status = |home: &Home| {
+        let headers = [("Authorization", old.as_str())];
+        request(&home.admin(), "GET", "/admin/status", &headers, "").status
+    };
+    assert_eq!(status(&edited.home), 200);
+    edited.set("JWT_SECRET_KEY_GRACE", "0");
+    fs::remove_file(edited.home.path().join(".fullon_master_api.key")).unwrap();
+    edited.home.restart();
+    assert_eq!(status(&edited.home), 401);
+    assert_eq!(edited.home.ask("GET", "/admin/status").status, 200);
+    edited.home.run(["stop"]).succeeds();
+}
+
+#[test]
 fn a_program_that_was_replaced() {
     let home = Home::new();
     let program = Program::of(&home);
