@@ -130,8 +130,8 @@ fn withstands_a_crowd(mut home: Home, start: impl Fn(&Home)) {
     ));
     let due = (all_there + TIMEOUT).max(asked);
     assert!(closed < due + SLACK, "{:?} late", closed - due);
-    // What closing two thousand clients costs once, without optimisation.
-    let closing = if cfg!(debug_assertions) { 0.2 } else { 0.05 };
+    // What closing two thousand clients costs once on a busy machine. Whoever spins has the whole of a processor.
+    let closing = if cfg!(debug_assertions) { 0.6 } else { 0.2 };
     assert!(
         spent < 0.05 * before.1.elapsed().as_secs_f64() + closing,
         "{spent} s of processor time in {:?}",
