@@ -68,7 +68,8 @@ pub enum PidFileError {
     },
 }
 
-/// The PID file, locked by this process. It is removed when this is dropped, before the lock is let go of.
+/// The PID file, locked by this process. It is removed when this is dropped, before the lock is let go of: unless it was there,
+/// and empty, and was not taken over.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
@@ -85,7 +86,9 @@ impl PidFile {
     /// [`PidFileError::Held`] when a daemon runs; otherwise what keeps the file from being used.
     pub fn acquire(path: &Path) -> Result<Self, PidFileError> {
         loop {
-            let file = open_own(path, OpenOptions::new().create(true).write(true))?;
+            let Some((file, is_new)) = open_or_make(path)? else {
+                continue;
+            };
             match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock_request())) {
                 Ok(_) => {}
                 Err(Errno::EAGAIN | Errno::EACCES) => {
@@ -100,10 +103,11 @@ impl PidFile {
             }
             // A daemon that just stopped may have removed the file that we locked.
             if is_same_file(path, &file) {
+                let text = stale_text(path, &file)?;
                 return Ok(Self {
                     path: path.to_owned(),
                     file,
-                    is_owned: true,
+                    is_owned: is_new || text.iter().any(u8::is_ascii_digit),
                 });
             }
         }
@@ -268,7 +272,7 @@ pub fn inspect(path: &Path) -> Result<Presence, PidFileError> {
     match conflict(path, &file)? {
         Conflict::Daemon => Ok(Presence::Held(find_holder(path, &file))),
         Conflict::Stranger => Err(PidFileError::Foreign(path.to_owned())),
-        Conflict::None => Ok(Presence::Stale(read_pid(&file))),
+        Conflict::None => Ok(Presence::Stale(parse_pid(&stale_text(path, &file)?))),
     }
 }
 
@@ -332,6 +336,19 @@ fn lock_request() -> libc::flock {
     }
 }
 
+/// The file, and whether it was made just now; `None` when it was removed in between.
+fn open_or_make(path: &Path) -> Result<Option<(File, bool)>, PidFileError> {
+    let is_because = |error: &PidFileError, kind| matches!(error, PidFileError::Io { source, .. } if source.kind() == kind);
+    match open_own(path, OpenOptions::new().create_new(true).write(true)) {
+        Err(error) if is_because(&error, io::ErrorKind::AlreadyExists) => {}
+        made => return made.map(|file| Some((file, true))),
+    }
+    match open_own(path, OpenOptions::new().write(true)) {
+        Err(error) if is_because(&error, io::ErrorKind::NotFound) => Ok(None),
+        opened => opened.map(|file| Some((file, false))),
+    }
+}
+
 fn open(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
     let file = options
         .read(true)
@@ -388,10 +405,29 @@ fn is_same_file(path: &Path, file: &File) -> bool {
 }
 
 fn read_pid(file: &File) -> Option<u32> {
+    parse_pid(&read(file).ok()?)
+}
+
+fn read(file: &File) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     // One byte more, to see that there is more.
-    file.take(MAX_TEXT as u64 + 1).read_to_end(&mut text).ok()?;
-    parse_pid(&text)
+    file.take(MAX_TEXT as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// The text of a file that nobody holds, if a daemon may take it over: somebody's notes are not its to write over, nor to
+/// remove.
+fn stale_text(path: &Path, file: &File) -> Result<Vec<u8>, PidFileError> {
+    let text = read(file).map_err(|source| failed(path, "read", source))?;
+    // One that died while it wrote over another's number leaves several, and a machine that lost its power leaves zeros.
+    let is_left = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_whitespace() || *byte == 0;
+    if text.len() <= MAX_TEXT && text.iter().all(is_left) {
+        return Ok(text);
+    }
+    Err(PidFileError::Unusable {
+        path: path.to_owned(),
+        reason: "holds something that is no process id, and was left as it is",
+    })
 }
 
 /// What the daemon with this number writes.

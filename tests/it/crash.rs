@@ -126,28 +126,90 @@ fn a_stranger_that_locks_the_pid_file_is_not_taken_for_the_daemon() {
     assert!(locker.is_alive());
 }
 
+/// What a daemon can have left, or a launcher, a crash or a `touch`.
+const LEFT: [&[u8]; 6] = [
+    b"",
+    b"\n",
+    b"0",
+    b" 4194304\n",
+    b"12345\n\n\n\n\n\n99",
+    &[0; 11],
+];
+/// What only somebody else can have written.
+const PRECIOUS: [&[u8]; 5] = [
+    b"my notes\n",
+    b"-1",
+    b"\xff\xfe\0",
+    &[b'9'; 5000],
+    &[b'\n'; 5000],
+];
+
 #[test]
-fn garbage_in_the_pid_file_changes_nothing() {
-    let garbage: [&[u8]; 7] = [
-        b"",
-        b"\n",
-        b"-1",
-        b"0",
-        b"not a number",
-        b"\xff\xfe\0",
-        &[b'9'; 5000],
-    ];
-    for bytes in garbage {
-        let home = Home::new();
-        fs::write(home.pid_file(), bytes).unwrap();
-        home.run(["status"]).exits(1);
-        home.run(["stop"]).exits(1);
-        home.run(["start"]).succeeds();
+fn whatever_is_in_the_pid_file_of_a_daemon_changes_nothing() {
+    for bytes in LEFT.into_iter().chain(PRECIOUS) {
+        let home = Home::started();
         fs::write(home.pid_file(), bytes).unwrap();
         home.run(["status"]).succeeds();
         home.run(["stop"]).succeeds();
         assert!(home.daemon().is_none());
     }
+}
+
+#[test]
+fn what_a_daemon_left_in_the_pid_file_is_taken_over() {
+    for bytes in LEFT {
+        let home = Home::new();
+        fs::write(home.pid_file(), bytes).unwrap();
+        home.run(["status"]).exits(1);
+        home.run(["stop"]).exits(1);
+        home.run(["start"]).succeeds();
+        home.run(["stop"]).succeeds();
+        assert!(!home.pid_file().exists());
+    }
+}
+
+#[test]
+fn a_file_that_is_no_pid_file_is_left_as_it_is_by_every_verb() {
+    for bytes in PRECIOUS {
+        let home = Home::new();
+        let notes = home.path().join("notes.txt");
+        fs::write(&notes, bytes).unwrap();
+        let shown = notes.display().to_string();
+        let flag = format!("--pid-file={shown}");
+        let words = [&*shown, "no process id", "choose another PID_FILE"];
+        for (verb, code) in [
+            (&["start"][..], 1),
+            (&["run"], 1),
+            (&["stop"], 1),
+            (&["restart"], 1),
+            (&["restart", "--hard"], 1),
+            (&["reload"], 1),
+            (&["logs", "--no-follow"], 1),
+        ] {
+            let arguments = [&*flag].into_iter().chain(verb.iter().copied());
+            home.run(arguments).exits(code).says(&words);
+        }
+        home.run([&flag, "status"]).exits(4).prints(&words);
+        home.run([&flag, "doctor"]).exits(1).prints(&[
+            "WRONG",
+            "no process id",
+            "choose another PID_FILE",
+        ]);
+        assert_eq!(fs::read(&notes).unwrap(), bytes);
+        assert!(!fullon_master_api::instance::State::path(&notes).exists());
+        assert!(!home.log_file().exists());
+    }
+}
+
+#[test]
+fn a_start_that_fails_leaves_the_pid_file_as_it_was() {
+    let mut home = Home::new();
+    home.set("LOG_FILE", "/proc/nowhere/fullon.log");
+    home.run(["start"]).exits(1);
+    assert!(!home.pid_file().exists());
+    fs::write(home.pid_file(), "").unwrap();
+    home.run(["start"]).exits(1);
+    assert_eq!(fs::read(home.pid_file()).unwrap(), b"");
 }
 
 #[test]

@@ -127,7 +127,7 @@ pub fn unusable(path: &Path, error: &PidFileError) -> Finding {
         ),
         PidFileError::Unusable { reason, .. } => (
             format!("{shown} {reason}"),
-            "choose another PID_FILE, or remove what is there",
+            "choose another PID_FILE, or move away what is there",
         ),
         PidFileError::Io { action, source, .. } => (
             format!("{shown} cannot be {action}: {source}"),

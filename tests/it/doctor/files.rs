@@ -38,7 +38,7 @@ fn a_stale_pid_file_is_told_with_what_its_number_means_now() {
     let words = ["is stale", &*name, "do not signal it; fullon start"];
     finds(&home, 0, &[("PID file", "warning", &words)]);
     assert!(stranger.is_alive());
-    fs::write(home.pid_file(), "what?").unwrap();
+    fs::write(home.pid_file(), "").unwrap();
     finds(&home, 0, &[("PID file", "warning", &["has no number"])]);
 
     home.run(["start"]).succeeds();
