@@ -36,6 +36,14 @@ pub struct SettingError {
     pub message: String,
 }
 
+impl Problem {
+    /// What went wrong, without what the API advises to do about it.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.detail.split(": ").next().unwrap_or(&self.detail)
+    }
+}
+
 fn about_blank() -> String {
     "about:blank".into()
 }

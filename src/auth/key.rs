@@ -49,6 +49,14 @@ pub enum KeyError {
     Random(#[source] io::Error),
 }
 
+impl KeyError {
+    /// Whether there is no file.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// 32 random bytes, in hexadecimal.
 ///
 /// # Errors
@@ -74,7 +82,7 @@ pub fn random_key() -> Result<Secret, KeyError> {
 /// The file cannot be read or made, or others can read it.
 pub fn read_or_create_key_file(path: &Path) -> Result<Secret, KeyError> {
     match read_key_file(path) {
-        Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+        Err(error) if error.is_missing() => {
             create(path)?;
             read_key_file(path)
         }

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use thiserror::Error;
 
-use crate::config::{Locator, Origin, Problems};
+use crate::config::{self as settings, Locator, Origin, Problems};
 use crate::control::Control;
 use crate::instance::Launch;
 use crate::server::public::Mounts;
@@ -92,6 +92,21 @@ enum Verb {
     Completions(generated::CompletionsArguments),
     /// Print the manual page
     Man,
+}
+
+impl Verb {
+    /// Whether it has nothing to do with a daemon that runs.
+    fn asks_nobody(&self) -> bool {
+        matches!(
+            self,
+            Self::Start
+                | Self::Run(_)
+                | Self::Config(_)
+                | Self::Openapi(_)
+                | Self::Completions(_)
+                | Self::Man
+        )
+    }
 }
 
 /// A verb failed.
@@ -173,6 +188,9 @@ fn dispatch(arguments: Arguments, output: &Output, mounts: Mounts) -> Result {
             directory,
         },
     };
+    if context.admin_url.is_some() && arguments.verb.asks_nobody() {
+        return Err(Failure::Usage("--admin-url has no effect on this verb, which asks no daemon: leave it out (ADMIN_HOST and ADMIN_PORT say where a daemon listens, GET /admin/config what one has)".into()));
+    }
     match arguments.verb {
         Verb::Start => start::run(&context, output),
         Verb::Stop(arguments) => stop::run(&context, &arguments, output),
@@ -204,6 +222,10 @@ impl Context {
         for problem in &locator.ignored {
             notice(&format!("ignored for this verb: {problem}"));
         }
+        self.control_of(locator)
+    }
+
+    fn control_of(&self, locator: Locator) -> Result<Control> {
         Control::new(locator, self.admin_url.as_deref(), &user_name())
             .map_err(|error| Failure::Usage(error.to_string()))
     }
@@ -219,11 +241,7 @@ impl Context {
 
 /// Who runs the command line, for the audit trail.
 fn user_name() -> String {
-    let uid = nix::unistd::getuid();
-    nix::unistd::User::from_uid(uid)
-        .ok()
-        .flatten()
-        .map_or_else(|| format!("uid {uid}"), |user| user.name)
+    settings::user_name(nix::unistd::getuid().as_raw())
 }
 
 /// Runs the client side of a verb.

@@ -9,6 +9,8 @@ use crate::control::{ReloadError, Reloaded};
 
 pub fn run(context: &Context, output: &Output) -> Result {
     let control = context.control()?;
+    let given = control.check_given(&context.origin);
+    given.map_err(|error| Failure::Usage(error.to_string()))?;
     let reloaded = block_on(control.reload(&mut notice))?;
     let reloaded = reloaded.map_err(|error| match error {
         ReloadError::Settings(_) => {

@@ -40,6 +40,7 @@ pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result 
             output.error(&error.to_string());
             Failure::Exit(2)
         }
+        RestartError::NoEffect(error) => Failure::Usage(error.to_string()),
         other => Failure::Other(other.into()),
     })?;
     match restarted {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::output::Output;
-use super::{Context, Result, user_name};
+use super::{Context, Result, block_on, user_name};
 use crate::auth::{Scopes, Signer, read_or_create_key_file};
 use crate::config::{DEFINITIONS, Locator, Problems};
 
@@ -41,7 +41,11 @@ pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result 
     if !locator.ignored.is_empty() {
         return Err(Problems(locator.ignored).into());
     }
-    let key = match (locator.jwt_secret, locator.key_file) {
+    let (secret, key_file) = (locator.jwt_secret.clone(), locator.key_file.clone());
+    // Before a key is made that no daemon has.
+    let control = context.control_of(locator)?;
+    block_on(control.check_token())?.map_err(anyhow::Error::from)?;
+    let key = match (secret, key_file) {
         (Some(secret), _) => secret,
         (None, Some(path)) => read_or_create_key_file(&path).map_err(anyhow::Error::from)?,
         (None, None) => return Err(anyhow::anyhow!("there is no key: set JWT_SECRET_KEY").into()),

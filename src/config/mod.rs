@@ -30,7 +30,10 @@ pub use origin::Origin;
 pub use parse::{LogFormat, LogTarget, log_filter as parse_log_filter};
 pub use partial::Partial;
 pub use secret::{MASK, Secret};
-pub use sources::{EnvFile, Flags, Source, Sources, colour_wanted, inherited_settings};
+pub use sources::{
+    EnvFile, Flags, Source, Sources, colour_wanted, has_same_variable, inherited_settings,
+    user_name,
+};
 pub use table::{DEFINITIONS, Definition, flag};
 
 use crate::api::SettingEntry;

@@ -265,12 +265,14 @@ fn distrust(path: &Path, metadata: &Metadata, is_given: bool) -> io::Result<Opti
     Ok(owners.into_iter().find(is_foreign).map(|uid| {
         format!(
             "belongs to {} (mode {mode:o}), and nothing of it counts: chown it to yourself, or name it with --env-file {shown} if it is meant",
-            name_of(uid)
+            user_name(uid)
         )
     }))
 }
 
-fn name_of(uid: u32) -> String {
+/// The name of a user.
+#[must_use]
+pub fn user_name(uid: u32) -> String {
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
     user.map_or_else(|| format!("uid {uid}"), |user| user.name)
 }
@@ -285,6 +287,12 @@ pub fn inherited_settings(
         is_setting && std::env::var_os(name).is_none()
     });
     environment
+}
+
+/// Whether a process with this environment has the same variable of this name as this one, or none as well.
+#[must_use]
+pub fn has_same_variable(environment: &BTreeMap<String, OsString>, name: &str) -> bool {
+    environment.get(name) == std::env::var_os(name).as_ref()
 }
 
 /// Whether the user wants colours where a terminal can show them (<https://no-color.org>).

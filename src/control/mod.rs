@@ -4,12 +4,14 @@
 
 mod console;
 mod doctor;
+mod given;
 mod launch;
 mod logs;
 mod reload;
 mod restart;
 mod status;
 mod stop;
+mod token;
 
 use std::path::PathBuf;
 
@@ -19,12 +21,14 @@ use thiserror::Error;
 pub use crate::instance::Launch;
 pub use console::ConsoleError;
 pub use doctor::{Examination, Finding, Verdict, examine};
+pub use given::NoEffect;
 pub use launch::{LaunchError, Started};
 pub use logs::{LogLine, LogLines, LogsError};
 pub use reload::{ReloadError, Reloaded};
 pub use restart::{RestartError, RestartOptions, Restarted};
 pub use status::Report;
 pub use stop::{How, StopError, Stopped};
+pub use token::TokenError;
 
 use crate::api::base_url;
 use crate::auth::{Signer, read_key_file};

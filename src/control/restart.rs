@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use thiserror::Error;
 
-use super::{Control, Found, LaunchError, Started, StopError, Stopped};
+use super::{Control, Found, LaunchError, NoEffect, Started, StopError, Stopped};
 use crate::api::{RestartDone, RestartRequest, SUCCESSOR_TIMEOUT, StopRequest};
 use crate::client::ClientError;
-use crate::config::{Flags, Problems, Settings, inherited_settings};
+use crate::config::{Problems, Settings, inherited_settings};
 use crate::instance::{Holder, Launch, PidFileError, Presence, Process, State, inspect};
 
 /// How often it is looked whether a daemon that was asked by signal has been replaced.
@@ -94,10 +94,8 @@ pub enum RestartError {
     )]
     Stateless(ClientError),
     /// A successor gets the flags of the one that it replaces.
-    #[error(
-        "{0} was given, but a restart keeps the flags that the daemon was started with: edit .env, or use `fullon restart --hard`"
-    )]
-    NewFlags(String),
+    #[error(transparent)]
+    NoEffect(#[from] NoEffect),
     /// It does not run on this machine.
     #[error(
         "restart --hard starts a process on this machine, and --admin-url names a daemon elsewhere: restart it there"
@@ -157,6 +155,7 @@ impl Control {
         if options.hard {
             return self.stop_and_start(launch, notice).await;
         }
+        self.check_given(&launch.origin)?;
         let order = RestartRequest {
             timeout_seconds: options.timeout_seconds,
         };
@@ -166,11 +165,6 @@ impl Control {
                 state,
                 client,
             } => {
-                if let Some(state) = &state
-                    && let Some(flag) = new_flag(&launch.origin.flags, &state.flags)
-                {
-                    return Err(RestartError::NewFlags(flag));
-                }
                 let answer = match client {
                     Ok(client) => client.restart(&order).await,
                     Err(error) => Err(error),
@@ -289,7 +283,7 @@ impl Control {
                     origin.env_file = origin.env_file.take().or(state.env_file);
                 }
                 if let Holder::Process(process) = holder {
-                    if process.owner() != Some(nix::unistd::geteuid().as_raw()) {
+                    if !process.is_ours() {
                         return Err(RestartError::OtherUser(process.pid()));
                     }
                     launch.environment = inherited_settings(process.environment());
@@ -315,14 +309,6 @@ impl Control {
 /// The daemon was not asked, or not by somebody whom it obeys. The permission to signal it is the system's to give.
 fn is_out_of_reach(error: &ClientError) -> bool {
     !matches!(error, ClientError::Problem(_))
-}
-
-/// A flag that the daemon was not started with. Which PID file is meant is no news for it.
-fn new_flag(given: &Flags, known: &Flags) -> Option<String> {
-    given
-        .iter()
-        .find(|(name, value)| *name != "PID_FILE" && known.get(*name) != Some(value))
-        .map(|(name, _)| format!("--{}", crate::config::flag(name)))
 }
 
 /// The new daemon will read the same settings.

@@ -60,20 +60,27 @@ impl Reloadable {
         if self.is_in_background {
             settings.check_background()?;
         }
-        let wrong = |setting: &str, error: &dyn std::error::Error| {
+        let wrong = |setting: &str, message| {
             Problems(vec![Problem {
                 setting: setting.into(),
-                message: error.to_string(),
+                message,
             }])
         };
         let key = match &settings.jwt_secret {
             Some(secret) => Ok(secret.clone()),
             None => read_key_file(&settings.key_file),
         };
-        let key = key.map_err(|error| wrong(TOKEN_SECRET, &error))?;
+        let key = key.map_err(|error| {
+            let next = if error.is_missing() {
+                "; put it back, or `fullon restart` makes another"
+            } else {
+                ""
+            };
+            wrong(TOKEN_SECRET, format!("{error}{next}"))
+        })?;
         self.log
             .adjust(&settings.log)
-            .map_err(|error| wrong("LOG_LEVEL", &error))?;
+            .map_err(|error| wrong("LOG_LEVEL", error.to_string()))?;
         self.log.reopen();
         let grace = settings.key_grace;
         let mut done = self.in_force.adopt(settings);

@@ -174,6 +174,12 @@ impl Process {
         (!self.is_gone()).then_some(metadata.uid())
     }
 
+    /// Whether it belongs to the user of this process.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.owner() == Some(nix::unistd::geteuid().as_raw())
+    }
+
     /// The environment it was started with; empty when the system does not let us look.
     #[must_use]
     pub fn environment(&self) -> BTreeMap<String, OsString> {

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::api::ExitCause;
 use crate::auth::EndedSessions;
-use crate::config::{MASK, Secret};
+use crate::config::{MASK, Origin, Secret};
 
 /// What the daemon leaves for the command line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -238,6 +238,16 @@ impl State {
     /// The state that a file holds.
     pub(crate) fn parse(text: impl io::Read) -> serde_json::Result<Self> {
         serde_json::from_reader(text)
+    }
+
+    /// Where the daemon's settings come from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin {
+            directory: self.working_directory.clone(),
+            env_file: self.env_file.clone(),
+            flags: self.flags.clone(),
+        }
     }
 
     /// Leaves behind how this daemon ended.

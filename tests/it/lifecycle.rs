@@ -157,12 +157,61 @@ fn a_restart_from_elsewhere_keeps_directory_flags_and_environment() {
         assert_eq!(home.ask("GET", "/admin/config").json(), before);
     }
 
-    home.run(["restart", "--log-level", "warn"])
-        .exits(1)
-        .says(&["--log-level was given", "--hard"]);
+    for verb in ["restart", "reload"] {
+        home.run([verb, "--log-level", "warn"]).exits(2).says(&[
+            "--log-level was given",
+            "edit ",
+            "--hard",
+        ]);
+        home.run([verb, "--log-level", "debug"]).succeeds();
+        home.run([verb, "--port", "0", "--log-keep", "3"])
+            .exits(2)
+            .says(&["--log-keep, --port were given"]);
+    }
     home.run(["restart", "--hard", "--log-level", "warn"])
         .succeeds();
     assert_eq!(home.ask("GET", "/admin/status").json()["log_level"], "warn");
+}
+
+#[test]
+fn another_env_file_than_the_daemon_reads_is_refused_by_what_keeps_it() {
+    let home = Home::new();
+    let [good, other] = ["good.env", "other.env"].map(|name| home.path().join(name));
+    fs::write(&good, "LOG_KEEP=7\n").unwrap();
+    fs::write(&other, "LOG_KEEP=8\n").unwrap();
+    home.run(["--env-file", "good.env", "start"]).succeeds();
+    let (used, given) = (good.display().to_string(), other.display().to_string());
+    for verb in ["restart", "reload"] {
+        home.run(["--env-file", "other.env", verb]).exits(2).says(&[
+            "--env-file",
+            &used,
+            &given,
+            "restart --hard",
+        ]);
+        home.run(["--env-file", "./good.env", verb]).succeeds();
+    }
+    for verb in ["status", "token"] {
+        home.run(["--env-file", "other.env", verb]).succeeds();
+    }
+    fs::remove_file(good).unwrap();
+    home.run(["doctor"])
+        .exits(2)
+        .prints(&["put it back, or name another: fullon --env-file FILE restart --hard"]);
+    home.run(["--env-file", "other.env", "restart", "--hard"])
+        .succeeds();
+    home.run(["--env-file", "other.env", "reload"]).succeeds();
+    home.run(["doctor"]).succeeds();
+}
+
+#[test]
+fn an_address_is_refused_by_verbs_that_ask_nobody() {
+    let home = Home::new();
+    for verb in ["start", "run", "config", "man"] {
+        home.run(["--admin-url", "http://127.0.0.1:9", verb])
+            .exits(2)
+            .says(&["--admin-url has no effect", "leave it out", "ADMIN_PORT"]);
+    }
+    assert!(home.daemon().is_none());
 }
 
 #[test]

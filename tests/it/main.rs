@@ -54,4 +54,5 @@ mod sign_in;
 mod soak;
 mod start_errors;
 mod systemd;
+mod token;
 mod torture;

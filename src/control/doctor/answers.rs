@@ -45,7 +45,7 @@ pub fn silent(error: &ClientError, process: Option<&Process>, has_state: bool) -
         ClientError::Refused { base, problem } => {
             let base = base.trim_end_matches('/');
             (
-                format!("{base} refused the token: {}", reason(problem)),
+                format!("{base} refused the token: {}", problem.reason()),
                 after_refusal(problem, process.is_some()),
             )
         }
@@ -95,11 +95,6 @@ fn listener_at(base: &str) -> String {
         .ok()
         .and_then(|url| listener_on(url.port_or_known_default()?))
         .map_or("somebody else".into(), |process| process.describe())
-}
-
-/// Why the token was refused, without what the API advises its other clients.
-pub fn reason(problem: &Problem) -> &str {
-    problem.detail.split(": ").next().unwrap_or(&problem.detail)
 }
 
 fn after_refusal(problem: &Problem, can_restart: bool) -> String {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use super::super::token::way_to_the_key;
 use super::super::{Control, Found};
-use super::answers::{answers, of_public, of_status, reason, silent};
+use super::answers::{answers, of_public, of_status, silent};
 use super::files::{held, not_held, state_file, unusable};
 use super::{Finding, problems, settings};
 use crate::api::{Check, Status, base_url};
 use crate::client::{AdminClient, ClientError, health};
-use crate::config::{Origin, Problem, inherited_settings};
+use crate::config::{Problem, inherited_settings};
 use crate::instance::{Holder, PidFileError, Process, State};
 
 const TOKEN: &str = "token";
@@ -52,7 +53,7 @@ impl Daemon {
 
     /// Whether it runs as the user who asks.
     pub fn is_ours(&self) -> bool {
-        self.process.as_ref().is_some_and(is_owned_by_us)
+        self.process.as_ref().is_some_and(Process::is_ours)
     }
 
     /// How the daemon's own check of this name went.
@@ -83,14 +84,9 @@ impl Daemon {
             ));
             return Vec::new();
         }
-        let origin = Origin {
-            directory: directory.clone(),
-            env_file: state.env_file.clone(),
-            flags: state.flags.clone(),
-        };
         let environment = self.process.as_ref().map(Process::environment);
         let inherited = environment.map_or_else(BTreeMap::new, inherited_settings);
-        let sources = origin.sources_beside(&inherited);
+        let sources = state.origin().sources_beside(&inherited);
         let all = problems(&sources, state.in_background);
         if all.is_empty() {
             let seen = format!(
@@ -105,7 +101,7 @@ impl Daemon {
             .collect();
         findings.extend(new.iter().map(|problem| {
             let seen = format!("would be refused: {problem}");
-            Finding::wrong(RESTART, seen, settings::next_step(problem, &sources))
+            Finding::wrong(RESTART, seen, settings::next_step(problem, &sources, true))
         }));
         new
     }
@@ -119,10 +115,6 @@ fn failed_restart(state: &State) -> Option<Finding> {
         format!("the last one failed at {}: {}", failed.at, failed.reason),
         "fullon restart, once that is mended",
     ))
-}
-
-pub fn is_owned_by_us(process: &Process) -> bool {
-    process.owner() == Some(nix::unistd::geteuid().as_raw())
 }
 
 impl Control {
@@ -219,7 +211,8 @@ impl Control {
             Ok(status) => {
                 findings.push(answers(status));
                 if let Some(state) = state {
-                    findings.extend(self.token(&state.admin).await);
+                    let process = daemon.process.as_ref();
+                    findings.extend(self.token(&state.admin, process).await);
                 }
             }
             Err(error) => {
@@ -238,20 +231,19 @@ impl Control {
         }
     }
 
-    /// Whether a token counts that is signed with the secret of the settings here: verbs sign with the key of the state
-    /// file, but `fullon token` does not.
-    async fn token(&self, admin: &str) -> Option<Finding> {
-        let client = self.configured_client(admin).ok()?;
-        match client.status().await {
+    /// Whether the daemon takes what `fullon token` would print.
+    async fn token(&self, admin: &str, process: Option<&Process>) -> Option<Finding> {
+        match status(self.configured_client(admin)).await {
             Ok(_) => Some(Finding::ok(
                 TOKEN,
                 "one that is signed with the secret here counts",
             )),
             Err(ClientError::Refused { problem, .. }) => Some(Finding::warning(
                 TOKEN,
-                format!("one of `fullon token` is refused: {}", reason(&problem)),
-                "fullon reload puts the new secret in force; or put the old one back",
+                format!("one of `fullon token` is refused: {}", problem.reason()),
+                way_to_the_key(process),
             )),
+            // Of a missing key there is a finding of its own.
             Err(_) => None,
         }
     }

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::Finding;
-use super::daemon::is_owned_by_us;
 use super::machine::obstacle;
 use crate::api::Status;
 use crate::instance::{
@@ -149,7 +148,7 @@ pub fn state_file(pid_file: &Path, holder: &Holder, was_read: bool) -> Option<Fi
         StateFileError::Io { source, .. } => format!("cannot be read: {source}"),
         StateFileError::Untrusted { reason, .. } => reason.into(),
     };
-    let is_ours = matches!(holder, Holder::Process(process) if is_owned_by_us(process));
+    let is_ours = matches!(holder, Holder::Process(process) if process.is_ours());
     Some(Finding::warning(
         STATE_FILE,
         format!("{shown} {why}: verbs have to go by the settings here"),

@@ -103,9 +103,10 @@ pub async fn examine(
     let mut problems = problems(sources, false);
     let mut findings = settings::findings(sources, &problems);
     findings.extend(settings::env_file(sources, &problems));
-    findings.extend(settings::secret(sources, &control.locator));
-
-    let mut daemon = control.look(partial.public, &mut findings).await;
+    let mut of_daemon = Vec::new();
+    let mut daemon = control.look(partial.public, &mut of_daemon).await;
+    findings.extend(settings::secret(sources, &control.locator, &daemon));
+    findings.extend(of_daemon);
     if !partial.has_pid_file {
         // Nobody knows which file is meant; that it is wrong is among the problems.
         findings.retain(|finding| finding.subject != files::PID_FILE);

@@ -5,7 +5,9 @@ use std::os::unix::fs::MetadataExt as _;
 
 use nix::unistd::{AccessFlags, access};
 
+use super::super::token::way_to_the_key;
 use super::Finding;
+use super::daemon::{Daemon, Life};
 use super::machine::obstacle;
 use crate::auth::{KeyError, read_key_file};
 use crate::config::{Locator, Problem, Secret, Source, Sources, flag};
@@ -31,7 +33,11 @@ pub fn findings(sources: &Sources, problems: &[Problem]) -> Vec<Finding> {
         } else {
             SETTINGS
         };
-        Finding::wrong(subject, problem.to_string(), next_step(problem, sources))
+        Finding::wrong(
+            subject,
+            problem.to_string(),
+            next_step(problem, sources, false),
+        )
     };
     problems.iter().map(of_problem).collect()
 }
@@ -40,8 +46,8 @@ fn is_of_file(problem: &Problem, sources: &Sources) -> bool {
     problem.setting == sources.file().display().to_string()
 }
 
-/// What to do about a problem.
-pub fn next_step(problem: &Problem, sources: &Sources) -> String {
+/// What to do about a problem, which may be one of a running daemon: that keeps its file.
+pub fn next_step(problem: &Problem, sources: &Sources, is_running: bool) -> String {
     if is_of_file(problem, sources) {
         if !sources.trusts_file() {
             return "chown it to yourself and chmod go-w, remove it, or work in another directory"
@@ -49,6 +55,9 @@ pub fn next_step(problem: &Problem, sources: &Sources) -> String {
         }
         return match access(sources.file(), AccessFlags::R_OK).map_err(io::Error::from) {
             Ok(()) => "mend the file: NAME=value lines, and with secrets in it chmod 600".into(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_running => {
+                "put it back, or name another: fullon --env-file FILE restart --hard".into()
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 "give --env-file a file that is there".into()
             }
@@ -89,7 +98,7 @@ pub fn env_file(sources: &Sources, problems: &[Problem]) -> Option<Finding> {
 }
 
 /// Whether the secret can be had, and guessed; `None` where a problem tells that it is no secret.
-pub fn secret(sources: &Sources, locator: &Locator) -> Option<Finding> {
+pub fn secret(sources: &Sources, locator: &Locator, daemon: &Daemon) -> Option<Finding> {
     if let Some((_, source)) = sources.get(JWT_SECRET_KEY) {
         let seen = format!("{JWT_SECRET_KEY} ({source})");
         return Some(strength(locator.jwt_secret.as_ref()?, seen));
@@ -98,7 +107,16 @@ pub fn secret(sources: &Sources, locator: &Locator) -> Option<Finding> {
     let shown = path.display();
     let (seen, next) = match read_key_file(path) {
         Ok(key) => return Some(strength(&key, shown.to_string())),
-        Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+        Err(error) if error.is_missing() => {
+            if daemon.life == Life::Running {
+                return Some(Finding::warning(
+                    SECRET,
+                    format!(
+                        "{shown} is not there, while the daemon runs: it has another secret, or this one was removed"
+                    ),
+                    way_to_the_key(daemon.process.as_ref()),
+                ));
+            }
             let Some(why) = obstacle(path) else {
                 let seen = format!("{shown} is made by the first start");
                 return Some(Finding::ok(SECRET, seen));

@@ -117,7 +117,7 @@ fn program_for_all(home: &Home) -> PathBuf {
 }
 
 /// The verb as run by somebody who is not root.
-fn as_nobody(home: &Home, arguments: &[&str]) -> Command {
+pub fn as_nobody(home: &Home, arguments: &[&str]) -> Command {
     let nobody = NOBODY.to_string();
     let mut command = home.command("setpriv");
     command
@@ -133,7 +133,7 @@ fn nobody_finds(home: &Home, code: i32, expected: &[Expected<'_>]) {
 }
 
 /// A home that belongs to nobody.
-fn home_of_nobody() -> Home {
+pub fn home_of_nobody() -> Home {
     let home = Home::new();
     give_to_nobody(&[home.path()]);
     home

@@ -1,0 +1,105 @@
+//! Whether a token counts that is signed with the secret of the settings here: verbs sign with the key of the state file, but
+//! `fullon token` does not.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::{Control, Found};
+use crate::auth::read_key_file;
+use crate::client::ClientError;
+use crate::config::{Locator, has_same_variable, user_name};
+use crate::instance::{Holder, PidFileError, Process, State};
+
+/// 401: the token is not accepted.
+const UNAUTHORIZED: u16 = 401;
+
+/// The daemon that runs would refuse it.
+#[derive(Debug, Error)]
+#[error("a token from here would not count: {because}; {next}")]
+pub struct TokenError {
+    because: String,
+    next: String,
+}
+
+impl Control {
+    /// Looks whether the daemon takes a token that is signed with the secret here. If none runs, or it does not say, that is no
+    /// error.
+    ///
+    /// # Errors
+    ///
+    /// It does not, or there is no such secret although a daemon runs that must have one.
+    pub async fn check_token(&self) -> Result<(), TokenError> {
+        let (client, process) = match self.find().await {
+            Ok(Found::Held {
+                holder: Holder::Process(process),
+                state: Some(state),
+                ..
+            }) if self.shares_secret(&process, &state) => return Ok(()),
+            Ok(Found::Held {
+                holder,
+                state,
+                client,
+            }) => {
+                let client = match state {
+                    Some(state) => self.configured_client(&state.admin),
+                    None => client,
+                };
+                let process = match holder {
+                    Holder::Process(process) => Some(process),
+                    Holder::Hidden(_) => None,
+                };
+                (client, process)
+            }
+            Ok(Found::Elsewhere(client)) => (Ok(client), None),
+            // Another user's, for whom a daemon may run.
+            Err(PidFileError::Io { .. }) => (self.configured_local_client(), None),
+            Ok(Found::Absent(_) | Found::Dead(_)) | Err(_) => return Ok(()),
+        };
+        let answer = match client {
+            Ok(client) => client.status().await,
+            Err(error) => Err(error),
+        };
+        let because = match answer {
+            Err(ClientError::Refused { problem, .. }) if problem.status == UNAUTHORIZED => {
+                format!("the daemon says that {}", problem.reason())
+            }
+            Err(error @ ClientError::NoKey(_)) => format!("the daemon runs, and {error}"),
+            _ => return Ok(()),
+        };
+        let next = way_to_the_key(process.as_ref());
+        Err(TokenError { because, next })
+    }
+
+    /// Whether the daemon reads its secret where it is read here, so that nobody has to be asked.
+    fn shares_secret(&self, process: &Process, state: &State) -> bool {
+        let environment = process.environment();
+        let has_same = |name: &&str| has_same_variable(&environment, name);
+        let Ok(theirs) = Locator::find(&state.origin().sources()) else {
+            return false;
+        };
+        let ours = &self.locator;
+        process.is_ours()
+            && ["HOME", "JWT_SECRET_KEY"].iter().all(has_same)
+            && match (&ours.jwt_secret, &theirs.jwt_secret) {
+                (Some(ours), Some(theirs)) => ours.expose() == theirs.expose(),
+                (None, None) => {
+                    let is_there = |path: &PathBuf| read_key_file(path).is_ok();
+                    ours.key_file == theirs.key_file && ours.key_file.as_ref().is_some_and(is_there)
+                }
+                _ => false,
+            }
+    }
+}
+
+/// How to sign with the secret that the daemon has. `process` is the daemon's.
+pub(super) fn way_to_the_key(process: Option<&Process>) -> String {
+    if process.is_some_and(Process::is_ours) {
+        return "use the HOME and the .env that it was started with, or set JWT_SECRET_KEY to its secret; fullon reload puts another secret in force, and fullon restart makes a key file again that was removed".into();
+    }
+    let owner = process.and_then(Process::owner);
+    let user = owner.map_or("USER".into(), user_name);
+    format!(
+        "run this as its user (sudo -u {user} -H fullon token), or set JWT_SECRET_KEY to its secret"
+    )
+}

@@ -1,0 +1,92 @@
+//! Tokens of `fullon token`: they count, or there is none.
+
+use std::fs;
+
+use crate::doctor::{as_nobody, home_of_nobody};
+use crate::support::{Home, Outcome, needs_root};
+
+/// Another user's home, from which this one's daemon is meant.
+fn beside(home: &Home) -> Home {
+    let mut other = Home::new();
+    other.set("PID_FILE", &home.pid_file().display().to_string());
+    other
+}
+
+#[track_caller]
+fn gives_none(home: &Home, words: &[&str]) {
+    let outcome = home.run(["token"]).exits(1).says(words);
+    assert_eq!(outcome.stdout, "");
+    assert!(!home.path().join(".fullon_master_api.key").exists());
+}
+
+#[test]
+fn no_token_is_made_that_the_daemon_would_refuse() {
+    let home = Home::started();
+    let mut other = beside(&home);
+    gives_none(
+        &other,
+        &[
+            "would not count",
+            ".key cannot be read",
+            "set JWT_SECRET_KEY",
+        ],
+    );
+    let key = other
+        .path()
+        .join(".fullon_master_api.key")
+        .display()
+        .to_string();
+    other.run(["doctor"]).succeeds().prints(&[
+        &format!("{key} is not there, while the daemon runs"),
+        "set JWT_SECRET_KEY",
+    ]);
+    other.set(
+        "JWT_SECRET_KEY",
+        "another-secret-that-is-long-enough-to-be-one",
+    );
+    gives_none(&other, &["signed with another key", "fullon reload"]);
+    other.run(["doctor"]).succeeds().prints(&[
+        "one of `fullon token` is refused",
+        "set JWT_SECRET_KEY to its secret",
+    ]);
+    let json = other.run(["--json", "token"]).exits(1).json();
+    assert!(json["error"].is_string(), "{json}");
+    let key = fs::read_to_string(home.path().join(".fullon_master_api.key")).unwrap();
+    other.set("JWT_SECRET_KEY", key.trim());
+    other.run(["token"]).succeeds();
+
+    other.unset("JWT_SECRET_KEY");
+    home.run(["stop"]).succeeds();
+    other.run(["token"]).succeeds();
+}
+
+#[test]
+fn whose_token_would_count_is_told() {
+    if !needs_root("whose_token_would_count_is_told") {
+        return;
+    }
+    let home = home_of_nobody();
+    Outcome::of(&mut as_nobody(&home, &["start"])).succeeds();
+    let words = "sudo -u nobody -H fullon token";
+    gives_none(&beside(&home), &[words]);
+    beside(&home).run(["doctor"]).prints(&[words]);
+    Outcome::of(&mut as_nobody(&home, &["token"])).succeeds();
+}
+
+#[test]
+fn a_key_file_that_was_removed_is_made_again_by_a_restart() {
+    let home = Home::started();
+    let key = home.path().join(".fullon_master_api.key");
+    fs::remove_file(&key).unwrap();
+    let shown = key.display().to_string();
+    let next = "put it back, or `fullon restart` makes another";
+    home.run(["reload"]).exits(2).says(&[&shown, next]);
+    home.run(["doctor"]).succeeds().prints(&[
+        "is not there, while the daemon runs",
+        "fullon restart makes",
+    ]);
+    gives_none(&home, &["fullon restart makes"]);
+    home.run(["restart"]).succeeds();
+    home.run(["reload"]).succeeds();
+    home.run(["token"]).succeeds();
+}
