@@ -10,7 +10,7 @@ use crate::control::{LogLine, LogsError};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// How many of the last lines to print
+    /// How many of the last lines to print, at most 10000
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=10_000))]
     lines: u16,
     /// Stop after the last line instead of waiting for new ones

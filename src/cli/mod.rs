@@ -145,18 +145,11 @@ type Result<T = ()> = std::result::Result<T, Failure>;
 pub(crate) fn main(mounts: Mounts) -> ExitCode {
     let matches = match Arguments::command().try_get_matches() {
         Ok(matches) => matches,
-        Err(error) => {
-            // A closed stdout or stderr leaves nothing else to try.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(error) => return wrong_usage(&error),
     };
     let arguments = match Arguments::from_arg_matches(&matches) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(2);
-        }
+        Err(error) => return wrong_usage(&error),
     };
     let output = Output::new(arguments.json);
     match dispatch(arguments, &output, mounts) {
@@ -175,6 +168,19 @@ pub(crate) fn main(mounts: Mounts) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// What is wrong with the arguments, or the help that was asked for.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    // A closed stdout or stderr leaves nothing else to try.
+    let _ = error.print();
+    let mut arguments = std::env::args_os().skip(1).take_while(|it| it != "--");
+    if error.use_stderr() && arguments.any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let text = text.trim_start_matches("error: ").trim_end();
+        let _ = Output::new(true).value(&serde_json::json!({ "error": text }));
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 fn dispatch(arguments: Arguments, output: &Output, mounts: Mounts) -> Result {
@@ -237,6 +243,17 @@ impl Context {
             environment: BTreeMap::new(),
         })
     }
+}
+
+/// What a setting takes as a duration, and fractions of a second, in seconds.
+fn seconds_within(text: &str, least: f64, most: f64) -> std::result::Result<f64, String> {
+    let seconds = text.parse().ok();
+    seconds
+        .or_else(|| settings::duration(text).map(|time| time.as_secs_f64()))
+        .filter(|seconds| (least..=most).contains(seconds))
+        .ok_or_else(|| {
+            format!("not a duration such as 10s, or a number of seconds, from {least} to {most} s")
+        })
 }
 
 /// Who runs the command line, for the audit trail.

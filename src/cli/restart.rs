@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::output::{Colour, Output, notice};
-use super::{Context, Failure, Result, block_on};
+use super::{Context, Failure, Result, block_on, seconds_within};
 use crate::api::{MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT, SUCCESSOR_TIMEOUT};
 use crate::control::{RestartError, RestartOptions, Restarted};
 
@@ -13,18 +13,13 @@ pub struct Arguments {
     #[arg(long)]
     hard: bool,
 
-    /// Seconds that the new daemon may take until it serves
-    #[arg(long, value_name = "SECONDS", default_value_t = SUCCESSOR_TIMEOUT.as_secs_f64(), value_parser = seconds, conflicts_with = "hard")]
+    /// How long the new daemon may take until it serves: 30s, 1m 30s, or a number of seconds
+    #[arg(long, value_name = "DURATION", default_value_t = SUCCESSOR_TIMEOUT.as_secs_f64(), value_parser = seconds, conflicts_with = "hard")]
     timeout: f64,
 }
 
 fn seconds(text: &str) -> std::result::Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|seconds| (MIN_SUCCESSOR_TIMEOUT..=MAX_TIMEOUT).contains(seconds))
-        .ok_or_else(|| {
-            format!("not a number of seconds from {MIN_SUCCESSOR_TIMEOUT} to {MAX_TIMEOUT}")
-        })
+    seconds_within(text, MIN_SUCCESSOR_TIMEOUT, MAX_TIMEOUT)
 }
 
 pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {

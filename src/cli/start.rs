@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::output::{Colour, Output};
-use super::{Context, Failure, Result};
+use super::{Context, Failure, Result, block_on};
 use crate::config::Settings;
 use crate::control::LaunchError;
 use crate::instance::{Presence, inspect};
@@ -17,7 +17,13 @@ pub fn run(context: &Context, output: &Output) -> Result {
         let pid = holder
             .pid()
             .map_or(String::new(), |pid| format!(" with PID {pid}"));
-        return Err(anyhow::anyhow!("already running{pid}; `fullon status` tells more").into());
+        let is_stopping = block_on(context.control()?.is_stopping())?;
+        return Err(if is_stopping {
+            anyhow::anyhow!("the daemon is stopping{pid}: it finishes the requests in flight, at most for SHUTDOWN_TIMEOUT; start it when it is gone (`fullon status`), or cut them off with `fullon restart --hard`")
+        } else {
+            anyhow::anyhow!("already running{pid}; `fullon status` tells more")
+        }
+        .into());
     }
     let started = context.launch()?.start().map_err(|error| match error {
         LaunchError::Failed { message, exit_code } => {

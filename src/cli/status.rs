@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::json;
 
 use super::output::{Colour, Output, notice, visible};
 use super::{Context, Failure, Result, block_on};
 use crate::api::{Check, CheckState, ExitCause, LastExit, Phase, Status};
 use crate::client::ClientError;
-use crate::control::Report;
+use crate::config::{Problems, Settings, reloads};
+use crate::control::{Control, Report};
 
 pub fn run(context: &Context, output: &Output) -> Result {
     let control = context.control()?;
@@ -21,7 +23,12 @@ pub fn run(context: &Context, output: &Output) -> Result {
         }
     };
     match report {
-        Report::Running(status) => online(&status, output),
+        Report::Running(status) if output.is_json() => value(&status, output),
+        Report::Running(status) => {
+            print(&status, output)?;
+            print_log_level(&control, &status, output)?;
+            print_pending(&control, &status, output)
+        }
         Report::RunningOffline {
             pid,
             server,
@@ -53,7 +60,7 @@ pub fn run(context: &Context, output: &Output) -> Result {
     }
 }
 
-fn online(status: &Status, output: &Output) -> Result {
+fn print(status: &Status, output: &Output) -> Result {
     let (state, colour) = match status.phase {
         Phase::Ready => ("running", Colour::Green),
         Phase::Starting => ("running (starting)", Colour::Yellow),
@@ -84,16 +91,11 @@ fn online(status: &Status, output: &Output) -> Result {
             &[("Before:", output.paint(colour, &visible(&ended(last))))],
             output,
         )?;
-    }
-    if !status.pending_restart.is_empty() {
-        let text = format!(
-            "{} edited, not in force: `fullon reload` or `fullon restart`",
-            status.pending_restart.join(", ")
-        );
-        print_labels(
-            &[("Pending:", output.paint(Colour::Yellow, &visible(&text)))],
-            output,
-        )?;
+        if last.cause == ExitCause::Crashed {
+            for line in &last.last_lines {
+                output.line(&format!("  {}", visible(line)))?;
+            }
+        }
     }
     // A log that is written needs no mention.
     let is_news = |check: &&Check| check.since.is_some() || check.state != CheckState::Up;
@@ -101,6 +103,68 @@ fn online(status: &Status, output: &Output) -> Result {
         let (text, colour) = describe(check);
         print_labels(&[("Check:", output.paint(colour, &visible(&text)))], output)?;
     }
+    Ok(())
+}
+
+/// That another level than the configured one is in force.
+fn print_log_level(control: &Control, status: &Status, output: &Output) -> Result {
+    let Some(level) = block_on(control.other_log_level(&status.log_level))? else {
+        return Ok(());
+    };
+    let configured = &level.configured_level;
+    let until = level.revert_after_seconds.and_then(|seconds| {
+        let left = SignedDuration::try_from_secs_f64(seconds.round()).ok()?;
+        let now = Timestamp::now().round(Unit::Second).ok()?;
+        now.checked_add(left).ok()
+    });
+    let text = match until {
+        Some(until) => format!("{} until {until}, then {configured}", level.level),
+        None => format!(
+            "{} until the next restart or another LOG_LEVEL, which says {configured}",
+            level.level
+        ),
+    };
+    print_labels(
+        &[("Log Level:", output.paint(Colour::Yellow, &visible(&text)))],
+        output,
+    )
+}
+
+/// What was edited and is not in force, by what puts it in force.
+fn print_pending(control: &Control, status: &Status, output: &Output) -> Result {
+    let pending = &status.pending_restart;
+    let sources = control.sources_of_running().filter(|_| !pending.is_empty());
+    let checked = sources.as_ref().map(Settings::load);
+    let problems = checked.and_then(|settings| settings.err().map(|Problems(it)| it));
+    for problem in problems.iter().flatten() {
+        let text = format!("{problem}: refused until it is mended (`fullon config --check`)");
+        print_labels(
+            &[("Pending:", output.paint(Colour::Red, &visible(&text)))],
+            output,
+        )?;
+    }
+    let is_refused = |name: &&String| {
+        let mut problems = problems.iter().flatten();
+        problems.any(|problem| problem.setting == **name)
+    };
+    let names: Vec<_> = pending.iter().filter(|name| !is_refused(name)).collect();
+    let (reload, restart): (Vec<&String>, Vec<&String>) =
+        names.into_iter().partition(|name| reloads(name));
+    for (names, verb) in [(reload, "reload"), (restart, "restart")] {
+        if names.is_empty() {
+            continue;
+        }
+        let names: Vec<_> = names.iter().map(|name| name.as_str()).collect();
+        let text = format!("{} edited, not in force: `fullon {verb}`", names.join(", "));
+        print_labels(
+            &[("Pending:", output.paint(Colour::Yellow, &visible(&text)))],
+            output,
+        )?;
+    }
+    Ok(())
+}
+
+fn value(status: &Status, output: &Output) -> Result {
     output.value(&json!({
         "state": "running",
         "via": "rest",

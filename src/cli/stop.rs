@@ -3,22 +3,19 @@
 use serde_json::json;
 
 use super::output::{Colour, Output, notice};
-use super::{Context, Failure, Result, block_on};
+use super::{Context, Failure, Result, block_on, seconds_within};
 use crate::api::{MAX_TIMEOUT, StopRequest};
 use crate::control::{How, Stopped};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Seconds that requests in flight may take, in place of SHUTDOWN_TIMEOUT
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    /// How long requests in flight may take, in place of SHUTDOWN_TIMEOUT: 10s, 1m 30s, or a number of seconds
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
     timeout: Option<f64>,
 }
 
 fn seconds(text: &str) -> std::result::Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|seconds| (0.0..=MAX_TIMEOUT).contains(seconds))
-        .ok_or_else(|| format!("not a number of seconds from 0 to {MAX_TIMEOUT}"))
+    seconds_within(text, 0.0, MAX_TIMEOUT)
 }
 
 pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {

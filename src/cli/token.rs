@@ -7,14 +7,14 @@ use serde_json::json;
 use super::output::Output;
 use super::{Context, Result, block_on, user_name};
 use crate::auth::{Scopes, Signer, read_or_create_key_file};
-use crate::config::{DEFINITIONS, Locator, Problems};
+use crate::config::{DEFINITIONS, Locator, Problems, duration};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// What the token allows, out of admin:read, admin:logs, admin:control
     #[arg(long, value_name = "SCOPES", default_value_t = Scopes::ALL)]
     scope: Scopes,
-    /// How long it lives, at most 365d
+    /// How long it lives, at most 365d: 1h, 1d 12h, or a number of seconds
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = lifetime)]
     ttl: Duration,
     /// Who it is for, in the audit trail; you by default
@@ -23,10 +23,9 @@ pub struct Arguments {
 }
 
 fn lifetime(text: &str) -> std::result::Result<Duration, String> {
-    humantime::parse_duration(text)
-        .ok()
+    duration(text)
         .filter(|ttl| (Duration::from_secs(1)..=Duration::from_hours(365 * 24)).contains(ttl))
-        .ok_or_else(|| "not a duration such as 30m, from 1s to 365d".into())
+        .ok_or_else(|| "not a duration such as 30m, or a number of seconds, from 1s to 365d".into())
 }
 
 pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {

@@ -14,8 +14,8 @@ pub use events::{LogEvent, LogEvents};
 pub use public::{HealthError, health};
 
 use crate::api::{
-    LogPage, NOTHING_AT, Problem, ReloadDone, RestartDone, RestartRequest, SUCCESSOR_TIMEOUT,
-    SignInToken, Status, StopAccepted, StopRequest,
+    LogLevel, LogPage, NOTHING_AT, Problem, ReloadDone, RestartDone, RestartRequest,
+    SUCCESSOR_TIMEOUT, SignInToken, Status, StopAccepted, StopRequest,
 };
 use crate::auth::{Scope, Scopes, SignError, Signer};
 
@@ -187,6 +187,16 @@ impl AdminClient {
     /// [`ClientError`]
     pub async fn reload(&self) -> Result<ReloadDone, ClientError> {
         self.call(self.request(Scope::Control, Method::POST, "/admin/reload")?)
+            .await
+    }
+
+    /// `GET /admin/log-level`
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]
+    pub async fn log_level(&self) -> Result<LogLevel, ClientError> {
+        self.call(self.request(Scope::Read, Method::GET, "/admin/log-level")?)
             .await
     }
 

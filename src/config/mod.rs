@@ -27,14 +27,14 @@ pub use dependencies::{
     Authorities, DatabaseSettings, DependencySettings, Pace, RedisSettings, Server, Tls,
 };
 pub use origin::Origin;
-pub use parse::{LogFormat, LogTarget, log_filter as parse_log_filter};
+pub use parse::{LogFormat, LogTarget, duration, log_filter as parse_log_filter};
 pub use partial::Partial;
 pub use secret::{MASK, Secret};
 pub use sources::{
     EnvFile, Flags, Source, Sources, colour_wanted, has_same_variable, inherited_settings,
     user_name,
 };
-pub use table::{DEFINITIONS, Definition, flag};
+pub use table::{DEFINITIONS, Definition, flag, reloads};
 
 use crate::api::SettingEntry;
 use changes::Texts;

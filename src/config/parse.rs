@@ -253,7 +253,8 @@ pub fn key_grace(text: &str) -> Result<Duration, String> {
 }
 
 /// `10s`, `1m 30s`, or a bare number of seconds.
-fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     match text.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_) => humantime::parse_duration(text).ok(),

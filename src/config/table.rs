@@ -21,6 +21,13 @@ pub fn flag(name: &str) -> String {
     name.to_ascii_lowercase().replace('_', "-")
 }
 
+/// Whether a reload puts the setting of this name in force.
+#[must_use]
+pub fn reloads(name: &str) -> bool {
+    let mut reloading = DEFINITIONS.iter().filter(|setting| setting.reloads);
+    reloading.any(|setting| setting.name == name)
+}
+
 const fn setting(
     name: &'static str,
     default: Option<&'static str>,

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::Control;
-use crate::config::{Flags, Origin, flag};
-use crate::instance::{State, inspect};
+use crate::config::{Flags, Origin, Sources, flag, inherited_settings};
+use crate::instance::{Holder, Presence, Process, State, inspect};
 
 /// It would have no effect.
 #[derive(Debug, Error)]
@@ -74,6 +74,25 @@ impl Control {
         let presence = inspect(&self.locator.pid_file).ok()?;
         self.with_state(presence).1
     }
+
+    /// Where the daemon that runs here, as this user, would read its settings now.
+    #[must_use]
+    pub fn sources_of_running(&self) -> Option<Sources> {
+        let presence = inspect(&self.locator.pid_file).ok()?;
+        let (Presence::Held(Holder::Process(process)), Some(state)) = self.with_state(presence)
+        else {
+            return None;
+        };
+        let is_meant = |url| self.is_local(url, Some(&state));
+        let is_it = process.is_ours() && self.admin_url.as_ref().is_none_or(is_meant);
+        is_it.then(|| sources_of(&state, &process))
+    }
+}
+
+/// What a daemon would read if it was restarted: its own environment counts where this process is silent.
+pub(super) fn sources_of(state: &State, process: &Process) -> Sources {
+    let inherited = inherited_settings(process.environment());
+    state.origin().sources_beside(&inherited)
 }
 
 /// Whether both paths lead to one file, or would.

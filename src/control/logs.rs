@@ -1,5 +1,6 @@
 //! The log, through the admin API or out of the file, as one sequence.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ const SUCCESSOR_INTERVAL: Duration = Duration::from_millis(50);
 /// How often it is looked whether a process still runs that cannot be waited for.
 const HIDDEN_INTERVAL: Duration = Duration::from_secs(1);
 
+const IN_PLACE_OF_A_FILE: &str = "whoever runs the daemon has its stdout (journalctl -u fullon_master_api, kubectl logs, docker logs, podman logs); or set LOG_FILE to a file, and `fullon restart`";
+
 /// The log could not be had.
 #[derive(Debug, Error)]
 pub enum LogsError {
@@ -33,13 +36,32 @@ pub enum LogsError {
     Client(#[from] ClientError),
     /// The file could not be used.
     #[error(transparent)]
-    File(#[from] TailError),
+    File(TailError),
+    /// There is no such file.
+    #[error(
+        "there is no log file {}: `fullon start` makes it, or set LOG_FILE to where the log is", .0.display()
+    )]
+    Missing(PathBuf),
+    /// It is not kept where a verb could read it.
+    #[error("the log goes to stdout and cannot be read back: {IN_PLACE_OF_A_FILE}")]
+    Stdout,
     /// Nothing tells where the log is.
-    #[error("{0}; and no log file is known: the log goes to stdout")]
+    #[error("{0}; and no log file is known: {IN_PLACE_OF_A_FILE}")]
     NoFile(String),
     /// A filter is wrong.
     #[error(transparent)]
     Filter(#[from] FilterError),
+}
+
+impl std::convert::From<TailError> for LogsError {
+    fn from(error: TailError) -> Self {
+        match error {
+            TailError::Io { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                Self::Missing(path)
+            }
+            other => Self::File(other),
+        }
+    }
 }
 
 /// What a reader of the log sees.
@@ -111,7 +133,7 @@ impl Control {
             },
             Err(error) => error,
         };
-        let path = fallback(ways.file, error, notice)?;
+        let path = self.fallback(ways.file, error, notice)?;
         let mut entries = Vec::new();
         let mut before = None;
         loop {
@@ -143,7 +165,7 @@ impl Control {
         let source = match followed {
             Ok(events) => Source::Stream(events),
             Err(error) => {
-                let path = fallback(ways.file.clone(), error, notice)?;
+                let path = self.fallback(ways.file.clone(), error, notice)?;
                 follow_file(path, StartAt::Last(query.lines), filter.clone())?
             }
         };
@@ -173,10 +195,29 @@ impl Control {
         }
     }
 
+    fn fallback(
+        &self,
+        file: Option<PathBuf>,
+        error: ClientError,
+        notice: &mut dyn FnMut(&str),
+    ) -> Result<PathBuf, LogsError> {
+        match file {
+            Some(path) => {
+                notice(&format!("{error}; reading {}", path.display()));
+                Ok(path)
+            }
+            None if self.admin_url.is_none() => Err(LogsError::NoFile(error.to_string())),
+            None => Err(error.into()),
+        }
+    }
+
     async fn ways_to_the_log(&self) -> Result<Ways, LogsError> {
         let found = self.find().await?;
         let is_running = matches!(found, Found::Held { .. } | Found::Elsewhere(_));
         let (client, file, writer) = match found {
+            Found::Held {
+                state: Some(state), ..
+            } if state.log_file.is_none() => return Err(LogsError::Stdout),
             Found::Held {
                 holder,
                 state,
@@ -399,20 +440,6 @@ async fn next_of_file(
             return Ok(None);
         };
         *ready = items.into_iter();
-    }
-}
-
-fn fallback(
-    file: Option<PathBuf>,
-    error: ClientError,
-    notice: &mut dyn FnMut(&str),
-) -> Result<PathBuf, LogsError> {
-    match file {
-        Some(path) => {
-            notice(&format!("{error}; reading {}", path.display()));
-            Ok(path)
-        }
-        None => Err(error.into()),
     }
 }
 

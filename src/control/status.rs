@@ -1,11 +1,27 @@
 //! How the daemon is doing.
 
+use std::io;
+use std::net::TcpStream;
 use std::path::PathBuf;
 
+use reqwest::Url;
+
 use super::{Control, Found};
-use crate::api::Status;
+use crate::api::{LogLevel, Phase, Status};
 use crate::client::ClientError;
+use crate::config::parse_log_filter;
 use crate::instance::PidFileError;
+
+/// Whether nobody listens there.
+fn is_refused(base: &str) -> bool {
+    let addresses = Url::parse(base)
+        .ok()
+        .and_then(|url| url.socket_addrs(|| None).ok());
+    addresses.is_some_and(|addresses| {
+        TcpStream::connect(&*addresses)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    })
+}
 
 /// What could be found out.
 #[derive(Debug)]
@@ -32,6 +48,43 @@ pub enum Report {
 }
 
 impl Control {
+    /// Whether the daemon that holds the PID file was asked to stop, and finishes what is in flight.
+    pub async fn is_stopping(&self) -> bool {
+        let Ok(Found::Held {
+            state: Some(state),
+            client: Ok(client),
+            ..
+        }) = self.find().await
+        else {
+            return false;
+        };
+        match client.status().await {
+            Ok(status) => status.phase == Phase::Draining,
+            // Its state says that it has served, and its listeners close before anything else.
+            Err(_) => is_refused(&state.admin),
+        }
+    }
+
+    /// Another level than the configured one that the daemon logs by; `in_force` is what its status says. It is asked only if the
+    /// settings here say otherwise.
+    pub async fn other_log_level(&self, in_force: &str) -> Option<LogLevel> {
+        let sources = self.sources_of_running();
+        let configured = sources.and_then(|sources| {
+            let (text, _) = sources.get("LOG_LEVEL")?;
+            parse_log_filter(text).ok()
+        });
+        if configured.is_some_and(|configured| configured == in_force) {
+            return None;
+        }
+        let client = match self.find().await.ok()? {
+            Found::Held { client, .. } | Found::Absent(client) => client.ok()?,
+            Found::Elsewhere(client) => client,
+            Found::Dead(_) => return None,
+        };
+        let level = client.log_level().await.ok()?;
+        (level.level != level.configured_level).then_some(level)
+    }
+
     /// Asks the admin API, then PID file and lock.
     ///
     /// # Errors

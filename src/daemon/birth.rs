@@ -28,7 +28,7 @@ use crate::health::Health;
 use crate::instance::{
     Announcement, Announcer, Inheritance, Launch, PidFile, Process, StagedState, State, StoredKey,
 };
-use crate::logs::{self, InstalledLog, LogFile, Stdout, Watcher};
+use crate::logs::{self, InstalledLog, LogFile, LogFileError, Stdout, Watcher};
 use crate::server::admin::Context;
 use crate::server::metrics::Metrics;
 use crate::server::orders::Order;
@@ -493,7 +493,13 @@ fn open_log(settings: &Settings, mode: Mode, is_shared: bool) -> Result<Installe
     let (file, stdout) = match &settings.log.target {
         LogTarget::Stdout => (None, Some(terminal.unwrap_or(Stdout { colour: false }))),
         LogTarget::File(path) => {
-            let mut file = LogFile::open(path, &settings.log)?;
+            let file = LogFile::open(path, &settings.log);
+            let mut file = file.map_err(|error| match error {
+                LogFileError::Io { .. } if !mode.is_background() => {
+                    StartError::LogFileInForeground(error)
+                }
+                error => error.into(),
+            })?;
             if is_shared {
                 file = file.rotated_by_another();
             }

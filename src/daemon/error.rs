@@ -48,6 +48,9 @@ pub enum StartError {
     /// The log file cannot be used.
     #[error(transparent)]
     LogFile(#[from] LogFileError),
+    /// The log file cannot be used, and whoever runs the daemon may have the log in its place.
+    #[error("{0}, or to - for stdout")]
+    LogFileInForeground(LogFileError),
     /// The key file cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),

@@ -38,7 +38,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 pub enum LogFileError {
     /// The system refused.
     #[error(
-        "the log file {path} cannot be opened: {source}; set LOG_FILE to a file that this user may write, or to - for stdout"
+        "the log file {path} cannot be opened: {source}; set LOG_FILE to a file that this user may write"
     )]
     Io {
         /// The file.

@@ -31,6 +31,87 @@ fn wrong_usage_is_exit_code_2() {
 }
 
 #[test]
+fn wrong_usage_is_json_where_that_was_asked_for() {
+    let home = Home::new();
+    for (arguments, word) in [
+        (&["token", "--ttl", "400d"][..], "--ttl"),
+        (&["logs", "-n", "20000"], "10000"),
+        (&["stop", "--timeout", "soon"], "--timeout"),
+        (&["jump"], "jump"),
+        (&[], "subcommand"),
+        (
+            &["--admin-url", "http://127.0.0.1:1", "config"],
+            "--admin-url",
+        ),
+    ] {
+        let outcome = home
+            .run(["--json"].iter().chain(arguments).copied())
+            .exits(2);
+        let error = outcome.json()["error"].as_str().unwrap().to_owned();
+        assert!(
+            error.contains(word) && !error.starts_with("error"),
+            "{error}"
+        );
+        assert!(!outcome.stderr.is_empty());
+        assert_eq!(home.run(arguments.iter().copied()).exits(2).stdout, "");
+    }
+    home.run(["--json", "--help"]).succeeds().prints(&["Usage"]);
+}
+
+#[test]
+fn durations_are_written_as_in_the_settings() {
+    let home = Home::started();
+    for (ttl, seconds) in [("90", 90), ("1m 30s", 90), ("2h", 7200)] {
+        let made = home
+            .run(["--json", "token", "--ttl", ttl])
+            .succeeds()
+            .json();
+        assert_eq!(made["expires_in_seconds"], seconds);
+    }
+    for timeout in ["2h", "-1s", "10 parsecs"] {
+        home.run(["stop", "--timeout", timeout]).exits(2);
+        home.run(["restart", "--timeout", timeout]).exits(2);
+    }
+    home.run(["restart", "--timeout", "20s"]).succeeds();
+    home.run(["restart", "--timeout", "20.5"]).succeeds();
+    home.run(["stop", "--timeout", "1m 30s"]).succeeds();
+    let asked = "timeout=90s";
+    assert!(home.log().contains(asked), "{}", home.log());
+    home.run(["logs", "--help"])
+        .succeeds()
+        .prints(&["at most 10000"]);
+}
+
+#[test]
+fn a_log_that_cannot_be_had_is_told_with_the_next_step() {
+    let mut home = Home::new();
+    let log = home.log_file().display().to_string();
+    home.run(["logs", "--no-follow"])
+        .exits(1)
+        .says(&[&log, "LOG_FILE", "`fullon start`"]);
+    home.set("LOG_FILE", "-");
+    home.run(["logs", "--no-follow"])
+        .exits(1)
+        .says(&["no log file is known", "journalctl"]);
+    let _daemon = spawn(
+        home.fullon(["run"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    );
+    crate::support::eventually("it serves", || {
+        home.run(["status"]).stdout.contains("running\n")
+    });
+    for logs in [&["logs"][..], &["logs", "--no-follow"]] {
+        home.run(logs.iter().copied()).exits(1).says(&[
+            "LOG_FILE",
+            "journalctl -u fullon_master_api",
+            "kubectl logs",
+            "docker logs",
+        ]);
+    }
+}
+
+#[test]
 fn no_secret_can_be_given_as_an_argument() {
     let help = Home::new().run(["--help"]).succeeds().stdout;
     for flag in ["--jwt-secret-key", "--db-password", "--redis-password"] {

@@ -111,6 +111,10 @@ fn a_crash() {
     tells(&home, &old, "crashed", None, "the-last-words");
     let exit = &status(&home)["last_exit"];
     assert_eq!(exit.get("by"), None, "nobody asked: {exit:#}");
+    let shown = home.run(["status"]).succeeds().stdout;
+    let (_, after) = shown.split_once("crashed, ").unwrap();
+    let is_last = |line: &str| line.starts_with("  ") && line.contains("the-last-words");
+    assert!(after.lines().any(is_last), "{shown}");
 
     // What was known before is not told again.
     let old = home.daemon().unwrap();

@@ -53,6 +53,7 @@ mod session;
 mod sign_in;
 mod soak;
 mod start_errors;
+mod status;
 mod systemd;
 mod token;
 mod torture;

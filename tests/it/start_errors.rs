@@ -37,6 +37,10 @@ fn a_log_that_cannot_be_written_is_named() {
     let mut home = Home::new();
     home.set("LOG_FILE", "/proc/nowhere/fullon.log");
     fails(&home, 1, &["log file /proc/nowhere/fullon.log", "LOG_FILE"]);
+    let stdout = "or to - for stdout";
+    home.run(["run"]).exits(1).says(&[stdout]);
+    let refused = home.run(["start"]).exits(1);
+    assert!(!refused.stderr.contains(stdout), "{refused:#?}");
     let directory = home.path().display().to_string();
     home.set("LOG_FILE", &directory);
     fails(&home, 2, &["LOG_FILE", "is a directory"]);

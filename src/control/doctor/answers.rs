@@ -7,7 +7,7 @@ use crate::api::{
 };
 use crate::auth::Refused;
 use crate::client::{ClientError, HealthError, base_of};
-use crate::config::DEFINITIONS;
+use crate::config::reloads;
 use crate::instance::{Process, listener_on};
 
 const ADMIN_API: &str = "admin API";
@@ -158,10 +158,9 @@ pub fn of_status(status: &Status) -> Vec<Finding> {
         Finding::warning(DAEMON, seen, "fullon restart")
     });
     let pending = &status.pending_restart;
-    let reloads = |name: &String| DEFINITIONS.iter().any(|it| it.name == name && it.reloads);
     let edited = (!pending.is_empty()).then(|| {
         let seen = format!("edited and not in force: {}", pending.join(", "));
-        let is_reload_enough = pending.iter().all(reloads);
+        let is_reload_enough = pending.iter().all(|name| reloads(name));
         let next = if is_reload_enough {
             "fullon reload"
         } else {

@@ -1,9 +1,9 @@
 //! The daemon: whether one holds the PID file, what it left beside it, and whether it answers.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use super::super::given::sources_of;
 use super::super::token::way_to_the_key;
 use super::super::{Control, Found};
 use super::answers::{answers, of_public, of_status, silent};
@@ -11,7 +11,7 @@ use super::files::{held, not_held, state_file, unusable};
 use super::{Finding, problems, settings};
 use crate::api::{Check, Status, base_url};
 use crate::client::{AdminClient, ClientError, health};
-use crate::config::{Problem, inherited_settings};
+use crate::config::Problem;
 use crate::instance::{Holder, PidFileError, Process, State};
 
 const TOKEN: &str = "token";
@@ -69,9 +69,12 @@ impl Daemon {
         known: &[Problem],
         findings: &mut Vec<Finding>,
     ) -> Vec<Problem> {
-        let Some(state) = self.state.as_ref().filter(|_| self.is_ours()) else {
+        let (Some(state), Some(process)) = (&self.state, &self.process) else {
             return Vec::new();
         };
+        if !process.is_ours() {
+            return Vec::new();
+        }
         let directory = &state.working_directory;
         if !directory.exists() {
             findings.push(Finding::warning(
@@ -84,9 +87,7 @@ impl Daemon {
             ));
             return Vec::new();
         }
-        let environment = self.process.as_ref().map(Process::environment);
-        let inherited = environment.map_or_else(BTreeMap::new, inherited_settings);
-        let sources = state.origin().sources_beside(&inherited);
+        let sources = sources_of(state, process);
         let all = problems(&sources, state.in_background);
         if all.is_empty() {
             let seen = format!(

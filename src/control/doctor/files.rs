@@ -98,8 +98,10 @@ fn stale(path: &Path, number: Option<u32>) -> Finding {
         ),
         (None, Some(number)) => Finding::warning(
             PID_FILE,
-            format!("{shown} is stale: PID {number} ended without removing it"),
-            "fullon logs --no-follow may tell why; fullon start takes it over",
+            format!(
+                "{shown} is stale: PID {number} crashed or was killed, and nothing was started since"
+            ),
+            "fullon start takes it over; fullon logs --no-follow may tell why",
         ),
         (None, None) => Finding::warning(
             PID_FILE,

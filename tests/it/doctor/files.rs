@@ -21,7 +21,7 @@ fn a_stale_pid_file_is_told_with_what_its_number_means_now() {
     let killed = home.daemon().unwrap();
     killed.kill().unwrap();
     assert!(killed.wait(crate::support::PATIENCE));
-    let ended = format!("PID {} ended without removing it", killed.pid());
+    let ended = format!("PID {} crashed or was killed", killed.pid());
     finds(
         &home,
         0,

@@ -1,0 +1,96 @@
+//! What `fullon status` says to people, beside its labels.
+
+use serde_json::json;
+
+use crate::support::{Connection, Home, eventually};
+
+/// A daemon whose settings are in `.env`, so that they can be edited.
+fn with_env_file() -> Home {
+    let mut home = Home::new();
+    home.unset("PORT");
+    home.write_env("PORT=0\n");
+    home.run(["start"]).succeeds();
+    home
+}
+
+#[track_caller]
+fn lines(home: &Home, label: &str) -> Vec<String> {
+    let shown = home.run(["status"]).succeeds().stdout;
+    let lines = shown.lines().filter_map(|line| line.strip_prefix(label));
+    lines.map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn what_was_edited_is_named_with_what_puts_it_in_force() {
+    let home = with_env_file();
+    assert!(lines(&home, "Pending:").is_empty());
+    home.write_env("PORT=0\nLOG_KEEP=7\n");
+    let reload = "LOG_KEEP edited, not in force: `fullon reload`";
+    assert_eq!(lines(&home, "Pending:"), [reload]);
+    home.write_env("PORT=0\nLOG_KEEP=7\nIDLE_TIMEOUT=60s\nMAX_CONNECTIONS=9\n");
+    let restart = "IDLE_TIMEOUT, MAX_CONNECTIONS edited, not in force: `fullon restart`";
+    assert_eq!(lines(&home, "Pending:"), [reload, restart]);
+    home.write_env("PORT=99999\nLOG_KEEP=7\n");
+    let pending = lines(&home, "Pending:");
+    assert_eq!(pending.len(), 2, "{pending:#?}");
+    for word in ["PORT: `99999`", "refused", "`fullon config --check`"] {
+        assert!(pending[0].contains(word), "{pending:#?}");
+    }
+    assert_eq!(pending[1], reload);
+}
+
+#[test]
+fn another_log_level_is_told_with_its_end() {
+    let home = with_env_file();
+    assert!(lines(&home, "Log Level:").is_empty());
+    let set = |body: String| home.ask_with("PUT", "/admin/log-level", &body);
+    set(json!({"level": "debug", "revert_after_seconds": 600}).to_string());
+    let told = lines(&home, "Log Level:");
+    assert!(
+        told.len() == 1
+            && told[0].starts_with("debug until 20")
+            && told[0].ends_with("Z, then info"),
+        "{told:#?}"
+    );
+    set(json!({"level": "trace"}).to_string());
+    let told = lines(&home, "Log Level:");
+    assert!(
+        told[0].starts_with("trace until the next restart"),
+        "{told:#?}"
+    );
+    set(json!({"level": "info"}).to_string());
+    assert!(lines(&home, "Log Level:").is_empty());
+    // A setting that was only edited is pending, and nothing else.
+    home.write_env("PORT=0\nLOG_LEVEL=debug\n");
+    assert!(lines(&home, "Log Level:").is_empty());
+}
+
+#[test]
+fn a_start_while_the_daemon_stops_says_so() {
+    let home = Home::started();
+    let daemon = home.daemon().unwrap();
+    let mut request = Connection::open(&home.admin());
+    let head = format!(
+        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{",
+        home.bearer()
+    );
+    request.send_bytes(head.as_bytes());
+    eventually("it is in flight", || {
+        home.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
+    });
+    home.run(["start"]).exits(1).says(&["already running"]);
+    daemon.terminate().unwrap();
+    eventually("it does not listen any more", || {
+        std::net::TcpStream::connect(home.admin()).is_err()
+    });
+    let pid = format!("with PID {}", daemon.pid());
+    home.run(["start"]).exits(1).says(&[
+        "is stopping",
+        &pid,
+        "SHUTDOWN_TIMEOUT",
+        "`fullon restart --hard`",
+    ]);
+    assert!(!daemon.is_gone());
+    home.run(["restart", "--hard"]).succeeds();
+    assert!(daemon.is_gone());
+}
