@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::Result;
-use super::output::{Colour, Output};
+use super::output::{Colour, Output, notice};
 use crate::config::Settings;
 
 #[derive(Debug, clap::Args)]
@@ -13,11 +13,28 @@ pub struct Arguments {
 }
 
 pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {
-    let settings = Settings::load(&context.origin.sources())?;
+    let sources = context.origin.sources();
+    if arguments.check {
+        for miss in sources.near_misses() {
+            let (name, file) = (&miss.name, sources.file().display());
+            notice(&format!(
+                "{name} in {file} is no setting; {} is meant?",
+                miss.meant
+            ));
+        }
+    }
+    let settings = Settings::load(&sources)?;
     let entries = settings.entries();
     if arguments.check {
         output.outcome("✓", Colour::Green, "Configuration is valid")?;
         return output.value(&serde_json::json!({ "valid": true }));
+    }
+    let running = context.control()?.sources_of_running();
+    if let Some(theirs) = running.filter(|theirs| !theirs.says_the_same_as(&sources)) {
+        notice(&format!(
+            "these are the settings from here; the daemon that runs reads {} and what it was started with: GET /admin/config tells those",
+            theirs.file().display()
+        ));
     }
     let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
     let names = width(&mut entries.iter().map(|entry| entry.name.len()));

@@ -7,6 +7,7 @@
 mod changes;
 mod dependencies;
 mod env_file;
+mod near_miss;
 mod origin;
 mod parse;
 mod partial;
@@ -26,6 +27,7 @@ pub use changes::InForce;
 pub use dependencies::{
     Authorities, DatabaseSettings, DependencySettings, Pace, RedisSettings, Server, Tls,
 };
+pub use near_miss::NearMiss;
 pub use origin::Origin;
 pub use parse::{LogFormat, LogTarget, duration, log_filter as parse_log_filter};
 pub use partial::Partial;

@@ -13,7 +13,7 @@ use nix::libc;
 use nix::unistd::{Uid, User, geteuid, getuid};
 
 use super::env_file::{self, EnvFileError};
-use super::{DEFINITIONS, Problem};
+use super::{DEFINITIONS, NearMiss, Problem};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,7 @@ pub enum EnvFile {
 pub struct Sources {
     values: BTreeMap<&'static str, (String, Source)>,
     problems: Vec<Problem>,
+    near_misses: Vec<NearMiss>,
     home: Option<PathBuf>,
     directory: PathBuf,
     file: PathBuf,
@@ -139,7 +140,13 @@ impl Sources {
                 values.insert(name, found);
             }
         }
+        let is_missed = |miss: &NearMiss| {
+            let found = values.get(miss.meant);
+            found.is_none_or(|(_, source)| *source == Source::Default)
+        };
+        let near_misses = from_file.keys().filter_map(|name| NearMiss::of(name));
         Self {
+            near_misses: near_misses.filter(is_missed).collect(),
             values,
             problems,
             home: home_directory(),
@@ -161,6 +168,20 @@ impl Sources {
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// Names in the file that are no settings, and close to one that nobody set.
+    #[must_use]
+    pub fn near_misses(&self) -> &[NearMiss] {
+        &self.near_misses
+    }
+
+    /// Whether every setting has the same text in both.
+    #[must_use]
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let text = |sources: &Self, name| sources.get(name).map(|(text, _)| text.to_owned());
+        let mut settings = DEFINITIONS.iter();
+        settings.all(|setting| text(self, setting.name) == text(other, setting.name))
     }
 
     /// The file that is read, whether or not it is there.

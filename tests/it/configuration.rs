@@ -95,3 +95,30 @@ fn the_placeholder_secret_is_refused() {
     ]);
     home.run(["token"]).exits(2).says(&["JWT_SECRET_KEY"]);
 }
+
+#[test]
+fn a_name_that_is_nearly_a_setting_is_told() {
+    let home = Home::new();
+    home.write_env("LOGLEVEL=debug\nDB_PASSWORT=hunter2\nLOG_KEPP=3\nLOG_KEEP=4\nHOSTNAME=it\n");
+    let told = home.run(["config", "--check"]).succeeds();
+    let lines: Vec<_> = told.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{told:#?}");
+    assert!(lines[0].contains("DB_PASSWORT") && lines[0].contains("DB_PASSWORD is meant?"));
+    assert!(lines[1].contains("LOGLEVEL") && lines[1].contains("LOG_LEVEL is meant?"));
+    assert!(!told.stderr.contains("hunter2"));
+    home.run(["doctor"]).succeeds().prints(&[
+        "is no setting -> if LOG_LEVEL is meant",
+        "is no setting -> if DB_PASSWORD is meant",
+        "2 warnings",
+    ]);
+}
+
+#[test]
+fn config_says_where_the_daemon_has_other_settings() {
+    let home = Home::started();
+    let same = home.run(["config"]).succeeds();
+    assert_eq!(same.stderr, "");
+    let other = home.run(["config", "--log-keep", "9"]).succeeds();
+    let words = ["the daemon that runs reads", "GET /admin/config"];
+    assert!(!other.says(&words).stdout.contains(words[0]));
+}

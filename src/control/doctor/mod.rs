@@ -103,6 +103,7 @@ pub async fn examine(
     let mut problems = problems(sources, false);
     let mut findings = settings::findings(sources, &problems);
     findings.extend(settings::env_file(sources, &problems));
+    findings.extend(settings::near_misses(sources));
     let mut of_daemon = Vec::new();
     let mut daemon = control.look(partial.public, &mut of_daemon).await;
     findings.extend(settings::secret(sources, &control.locator, &daemon));

@@ -73,6 +73,18 @@ pub fn next_step(problem: &Problem, sources: &Sources, is_running: bool) -> Stri
     }
 }
 
+/// A finding for each name in the file that looks like a setting.
+pub fn near_misses(sources: &Sources) -> impl Iterator<Item = Finding> {
+    let shown = sources.file().display();
+    sources.near_misses().iter().map(move |miss| {
+        Finding::warning(
+            ENV_FILE,
+            format!("{} in {shown} is no setting", miss.name),
+            format!("if {} is meant, correct it there", miss.meant),
+        )
+    })
+}
+
 /// Whether the file is there; `None` where a problem tells that it cannot be used.
 pub fn env_file(sources: &Sources, problems: &[Problem]) -> Option<Finding> {
     if problems.iter().any(|problem| is_of_file(problem, sources)) {
