@@ -27,10 +27,19 @@ impl Origin {
     /// The same with an older environment that counts where the process environment is silent.
     #[must_use]
     pub fn sources_beside(&self, inherited: &BTreeMap<String, OsString>) -> Sources {
-        let file = match &self.env_file {
+        Sources::read(&self.flags, &self.env_file(), &self.directory, inherited)
+    }
+
+    /// The file that is read, whether or not it is there.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.env_file().path(&self.directory)
+    }
+
+    fn env_file(&self) -> EnvFile {
+        match &self.env_file {
             Some(path) => EnvFile::Given(path.clone()),
             None => EnvFile::Default,
-        };
-        Sources::read(&self.flags, &file, &self.directory, inherited)
+        }
     }
 }

@@ -51,6 +51,17 @@ pub enum EnvFile {
     Given(PathBuf),
 }
 
+impl EnvFile {
+    /// Where it is, seen from this directory.
+    #[must_use]
+    pub fn path(&self, directory: &Path) -> PathBuf {
+        directory.join(match self {
+            Self::Default => Path::new(".env"),
+            Self::Given(path) => path,
+        })
+    }
+}
+
 /// The text of every setting that has one, and where it came from.
 #[derive(Debug)]
 pub struct Sources {
@@ -79,10 +90,8 @@ impl Sources {
         inherited: &BTreeMap<String, OsString>,
     ) -> Self {
         let mut problems = Vec::new();
-        let (path, is_given) = match file {
-            EnvFile::Default => (directory.join(".env"), false),
-            EnvFile::Given(path) => (directory.join(path), true),
-        };
+        let path = file.path(directory);
+        let is_given = matches!(file, EnvFile::Given(_));
         let mut trusts_file = true;
         let mut from_file = match read_file(&path, is_given) {
             Ok(EnvFileRead::Text(text, metadata)) => {

@@ -56,7 +56,8 @@ impl Control {
         if !self.admin_url.as_ref().is_none_or(is_meant) {
             return Ok(());
         }
-        let used = state.origin().sources().file().to_owned();
+        // Not read: it may be another user's.
+        let used = state.origin().file();
         if let Some(given) = &origin.env_file
             && !is_same(given, &used)
         {
@@ -70,7 +71,8 @@ impl Control {
         Err(NoEffect::Flags { flags, file: used })
     }
 
-    fn state_of_running(&self) -> Option<Box<State>> {
+    /// The state of the daemon that holds the PID file.
+    pub(super) fn state_of_running(&self) -> Option<Box<State>> {
         let presence = inspect(&self.locator.pid_file).ok()?;
         self.with_state(presence).1
     }

@@ -58,11 +58,14 @@ impl Control {
         else {
             return false;
         };
-        match client.status().await {
+        let is_draining = match client.status().await {
             Ok(status) => status.phase == Phase::Draining,
             // Its state says that it has served, and its listeners close before anything else.
             Err(_) => is_refused(&state.admin),
-        }
+        };
+        // One that was replaced meanwhile is not meant any more.
+        let now = self.state_of_running();
+        is_draining && now.is_some_and(|now| now.pid == state.pid)
     }
 
     /// Another level than the configured one that the daemon logs by; `in_force` is what its status says. It is asked only if the

@@ -30,6 +30,7 @@ impl Control {
     ///
     /// It does not, or there is no such secret although a daemon runs that must have one.
     pub async fn check_token(&self) -> Result<(), TokenError> {
+        let mut running = "the daemon runs".to_owned();
         let (client, process) = match self.find().await {
             Ok(Found::Held {
                 holder: Holder::Process(process),
@@ -52,8 +53,10 @@ impl Control {
                 (client, process)
             }
             Ok(Found::Elsewhere(client)) => (Ok(client), None),
-            // Another user's, for whom a daemon may run.
-            Err(PidFileError::Io { .. }) => (self.configured_local_client(), None),
+            Err(error @ PidFileError::Io { .. }) => {
+                running = format!("a daemon of another user may run ({error})");
+                (self.configured_local_client(), None)
+            }
             Ok(Found::Absent(_) | Found::Dead(_)) | Err(_) => return Ok(()),
         };
         let answer = match client {
@@ -64,7 +67,7 @@ impl Control {
             Err(ClientError::Refused { problem, .. }) if problem.status == UNAUTHORIZED => {
                 format!("the daemon says that {}", problem.reason())
             }
-            Err(error @ ClientError::NoKey(_)) => format!("the daemon runs, and {error}"),
+            Err(error @ ClientError::NoKey(_)) => format!("{running}, and {error}"),
             _ => return Ok(()),
         };
         let next = way_to_the_key(process.as_ref());
@@ -75,20 +78,21 @@ impl Control {
     fn shares_secret(&self, process: &Process, state: &State) -> bool {
         let environment = process.environment();
         let has_same = |name: &&str| has_same_variable(&environment, name);
+        if !process.is_ours() || !["HOME", "JWT_SECRET_KEY"].iter().all(has_same) {
+            return false;
+        }
         let Ok(theirs) = Locator::find(&state.origin().sources()) else {
             return false;
         };
         let ours = &self.locator;
-        process.is_ours()
-            && ["HOME", "JWT_SECRET_KEY"].iter().all(has_same)
-            && match (&ours.jwt_secret, &theirs.jwt_secret) {
-                (Some(ours), Some(theirs)) => ours.expose() == theirs.expose(),
-                (None, None) => {
-                    let is_there = |path: &PathBuf| read_key_file(path).is_ok();
-                    ours.key_file == theirs.key_file && ours.key_file.as_ref().is_some_and(is_there)
-                }
-                _ => false,
+        match (&ours.jwt_secret, &theirs.jwt_secret) {
+            (Some(ours), Some(theirs)) => ours.expose() == theirs.expose(),
+            (None, None) => {
+                let is_there = |path: &PathBuf| read_key_file(path).is_ok();
+                ours.key_file == theirs.key_file && ours.key_file.as_ref().is_some_and(is_there)
             }
+            _ => false,
+        }
     }
 }
 
