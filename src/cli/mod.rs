@@ -177,6 +177,8 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).take_while(|it| it != "--");
     if error.use_stderr() && arguments.any(|argument| argument == "--json") {
         let text = error.to_string();
+        // How the verb is used is for people.
+        let (text, _) = text.split_once("\n\n").unwrap_or((&text, ""));
         let text = text.trim_start_matches("error: ").trim_end();
         let _ = Output::new(true).value(&serde_json::json!({ "error": text }));
     }
