@@ -16,7 +16,9 @@ const UNAUTHORIZED: u16 = 401;
 
 /// The daemon that runs would refuse it.
 #[derive(Debug, Error)]
-#[error("a token from here would not count: {because}; {next}")]
+#[error(
+    "a token from here would not count: {because}; {next}; or name another daemon by --admin-url or --pid-file, if it is for that one"
+)]
 pub struct TokenError {
     because: String,
     next: String,

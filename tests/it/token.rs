@@ -45,6 +45,8 @@ fn no_token_is_made_that_the_daemon_would_refuse() {
         "another-secret-that-is-long-enough-to-be-one",
     );
     gives_none(&other, &["signed with another key", "fullon reload"]);
+    // For the daemons of another machine.
+    other.run(["--pid-file", "pods.pid", "token"]).succeeds();
     other.run(["doctor"]).succeeds().prints(&[
         "one of `fullon token` is refused",
         "set JWT_SECRET_KEY to its secret",
