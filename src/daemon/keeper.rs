@@ -67,23 +67,27 @@ pub(super) async fn keep(mut signals: Signals, mut daemon: u32, pid_file: &Path)
         }
         tokio::select! {
             _ = died.recv() => {}
-            asked = signals.next() => pass_on(asked.signal(), daemon, pid_file),
+            asked = signals.next() => {
+                // The one before it may end first, when the PID file tells of nobody any more.
+                daemon = pass_on(asked.signal(), daemon, pid_file);
+            }
         }
     }
 }
 
-/// Sends the signal to the daemon that holds the PID file, or to `daemon` while it starts.
-pub(super) fn pass_on(signal: Signal, daemon: u32, pid_file: &Path) {
+/// Sends the signal to the daemon that holds the PID file, or to `daemon` while it starts. Returns which of both is the daemon.
+pub(super) fn pass_on(signal: Signal, daemon: u32, pid_file: &Path) -> u32 {
     let holder = match inspect(pid_file) {
         Ok(Presence::Held(Holder::Process(process))) if is_ours(&process) => Some(process),
         // A child that nobody has collected keeps its number. One that starts has only the signals that end it.
         _ if matches!(signal, Signal::TERM | Signal::INT) => Process::open(daemon),
         _ => None,
     };
-    if let Some(process) = holder {
+    holder.map_or(daemon, |process| {
         // It may be gone; then it is collected next.
         let _ = process.signal(signal);
-    }
+        process.pid()
+    })
 }
 
 /// Whether it descends from this process: one that took over moments ago is still the child of the one before it.

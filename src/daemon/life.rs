@@ -231,7 +231,7 @@ impl Life {
             shutdown,
             servers,
         } = self;
-        let pid = successor.process.pid();
+        let mut pid = successor.process.pid();
         reloadable.health.hand_over();
         reloadable.health.stop_watching();
         shutdown.hand_over();
@@ -278,7 +278,7 @@ impl Life {
                     asked = signals.next() => asked,
                 };
                 if is_kept_here {
-                    keeper::pass_on(asked.signal(), pid, &pid_file);
+                    pid = keeper::pass_on(asked.signal(), pid, &pid_file);
                 }
                 if matches!(asked, Asked::Stop(_)) {
                     // The second one.

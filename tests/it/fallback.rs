@@ -1,12 +1,13 @@
 //! When the admin API is out of reach, PID file and log file do the work, and the verbs say so.
 
 use std::fs;
+use std::path::Path;
 
 use fullon_master_api::instance::State;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Home, Outcome, eventually, needs_root};
+use crate::support::{Home, Outcome, eventually, install, needs_root};
 
 /// Runs the verb in a network namespace of its own, whose loopback is another one: signals and files are the same,
 /// but no packet reaches the daemon.
@@ -248,7 +249,7 @@ fn another_users_daemon_is_replaced_by_its_own_kind() {
     let chown = Outcome::of(home.command("chown").args(["-R", nobody]).arg(home.path()));
     chown.succeeds();
     let program = home.path().join("fullon");
-    fs::copy(env!("CARGO_BIN_EXE_fullon"), &program).unwrap();
+    install(Path::new(env!("CARGO_BIN_EXE_fullon")), &program);
     let mut start = home.command("setpriv");
     start
         .args(["--reuid", nobody, "--regid", nobody, "--clear-groups"])

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Home, Outcome};
+use crate::support::{Home, Outcome, install};
 
 /// Subject and verdict of a finding, and words of what was seen; where there are several, the last is of the next step.
 type Expected<'a> = (&'a str, &'a str, &'a [&'a str]);
@@ -111,7 +111,7 @@ const NOBODY: u32 = 65534;
 fn program_for_all(home: &Home) -> PathBuf {
     let program = home.path().join("fullon");
     if !program.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_fullon"), &program).unwrap();
+        install(Path::new(env!("CARGO_BIN_EXE_fullon")), &program);
     }
     program
 }

@@ -42,7 +42,7 @@ pub use neighbour::Neighbour;
 pub use outcome::Outcome;
 pub use postgres::Postgres;
 pub use processes::{children, is_zombie, program_of};
-pub use program::Program;
+pub use program::{Program, install};
 pub use redis::Redis;
 pub use systemd::{Machine, SERVICE};
 pub use usage::Samples;

@@ -47,12 +47,16 @@ impl Program {
         fs::remove_file(&self.path).unwrap();
     }
 
-    /// Written by another process: while ours has it open for writing, so has whatever another test starts in that
-    /// moment, and what is open for writing cannot be run.
     fn install(&self, source: &Path) {
         let new = self.path.with_extension("new");
-        let mut install = Command::new("install");
-        Outcome::of(install.args(["-m", "755"]).arg(source).arg(&new)).succeeds();
+        install(source, &new);
         fs::rename(new, &self.path).unwrap();
     }
+}
+
+/// Copies a program. Written by another process: while ours has it open for writing, so has whatever another test starts in
+/// that moment, and what is open for writing cannot be run.
+pub fn install(source: &Path, to: &Path) {
+    let mut install = Command::new("install");
+    Outcome::of(install.args(["-m", "755"]).arg(source).arg(to)).succeeds();
 }
