@@ -127,12 +127,13 @@ fn throughput(results: &Results, text: &mut String) {
         "\n/health throughput, fullon over: {}",
         ratios.join(", ")
     );
-    let middle = figures::median(&results.ratios).unwrap_or_default();
-    let range = figures::range(&results.ratios, 2);
-    let _ = writeln!(
-        text,
-        "turn by turn, over {BARE_HYPER}: median {middle:.2}, {range}"
-    );
+    if let Some(middle) = figures::median(&results.ratios) {
+        let range = figures::range(&results.ratios, 2);
+        let _ = writeln!(
+            text,
+            "turn by turn, over {BARE_HYPER}: median {middle:.2}, {range}"
+        );
+    }
 }
 
 fn wake_ups(results: &Results, text: &mut String) {

@@ -12,17 +12,6 @@ use crate::client::ClientError;
 use crate::config::parse_log_filter;
 use crate::instance::PidFileError;
 
-/// Whether nobody listens there.
-fn is_refused(base: &str) -> bool {
-    let addresses = Url::parse(base)
-        .ok()
-        .and_then(|url| url.socket_addrs(|| None).ok());
-    addresses.is_some_and(|addresses| {
-        TcpStream::connect(&*addresses)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-    })
-}
-
 /// What could be found out.
 #[derive(Debug)]
 pub enum Report {
@@ -130,4 +119,15 @@ impl Control {
             },
         })
     }
+}
+
+/// Whether nobody listens there.
+fn is_refused(base: &str) -> bool {
+    let addresses = Url::parse(base)
+        .ok()
+        .and_then(|url| url.socket_addrs(|| None).ok());
+    addresses.is_some_and(|addresses| {
+        TcpStream::connect(&*addresses)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    })
 }

@@ -36,8 +36,8 @@ impl Probe {
         }
     }
 
-    /// Returns once each server has answered, or has as many clients as it may. A predecessor may accept from the same sockets: its answers do not count, and
-    /// the question is asked again.
+    /// Returns once each server has answered, or has as many clients as it may. A predecessor may accept from the same sockets:
+    /// its answers do not count, and the question is asked again.
     ///
     /// # Errors
     ///

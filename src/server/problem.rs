@@ -230,7 +230,7 @@ fn in_words(reason: &str) -> String {
     } else if let Some(most) = bound("maximum(") {
         format!("is more than {most}")
     } else if reason.starts_with("failed to parse \"integer(") {
-        "is not a whole number, or not one of these".into()
+        "is not a whole number, 0 or more".into()
     } else {
         format!("is wrong: {reason}")
     }

@@ -277,20 +277,6 @@ fn who_signed_out_stays_out() {
     }
 }
 
-/// A request that is never finished.
-fn in_flight(home: &Home) -> Connection {
-    let mut request = Connection::open(&home.admin());
-    let head = format!(
-        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Length: 10\r\n\r\n",
-        home.bearer()
-    );
-    request.send_bytes(head.as_bytes());
-    eventually("it is in flight", || {
-        home.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
-    });
-    request
-}
-
 /// Stops a daemon that has a request in flight, and moves the clock meanwhile; how long it took.
 fn stop_across(offset: i64) -> Option<Duration> {
     let mut home = Home::new();
@@ -298,7 +284,7 @@ fn stop_across(offset: i64) -> Option<Duration> {
     let clock = Clock::of(&mut home, "a stop and a clock that jumps")?;
     home.run(["start"]).succeeds();
     let daemon = home.daemon().unwrap();
-    let _request = in_flight(&home);
+    let _request = home.unfinished_request();
     let begun = Instant::now();
     thread::scope(|scope| {
         let stop = scope.spawn(|| home.run(["stop"]));
@@ -333,7 +319,7 @@ fn a_stop_waits_for_a_daemon_whose_clock_is_behind() {
     };
     clock.put(-DAY);
     home.run(["start"]).succeeds();
-    let _request = in_flight(&home);
+    let _request = home.unfinished_request();
     let url = format!("http://{}", home.admin());
     let mut elsewhere = Home::new();
     elsewhere.set("JWT_SECRET_KEY", SECRET);

@@ -34,20 +34,6 @@ fn sigterm_and_sigint_are_a_graceful_stop() {
     }
 }
 
-/// A request whose body never comes is in flight for as long as the deadline lets it.
-fn unfinished_request(home: &Home) -> Connection {
-    let token = home.token("admin:control");
-    let mut connection = Connection::open(&home.admin());
-    let head = format!(
-        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{"
-    );
-    connection.send_bytes(head.as_bytes());
-    eventually("it is in flight", || {
-        home.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
-    });
-    connection
-}
-
 #[test]
 fn a_stdout_that_nobody_reads_does_not_stop_the_service() {
     // More events than pipe and queue hold.
@@ -102,7 +88,7 @@ fn a_second_signal_ends_one_that_was_replaced_at_once() {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "1h");
     let mut child = run(&home);
-    let _request = unfinished_request(&home);
+    let _request = home.unfinished_request();
     home.run(["restart"]).succeeds();
     signal(&child, Signal::SIGINT);
     eventually("the successor stops", || home.daemon().is_none());
@@ -116,7 +102,7 @@ fn a_second_signal_ends_one_that_was_replaced_at_once() {
 fn a_second_signal_ends_it_at_once() {
     let home = Home::new();
     let mut child = run(&home);
-    let _request = unfinished_request(&home);
+    let _request = home.unfinished_request();
     signal(&child, Signal::SIGTERM);
     eventually("it drains", || home.log().contains(" stopping by="));
     assert!(child.is_alive(), "it waits for the request");
@@ -131,7 +117,7 @@ fn the_deadline_ends_what_does_not_finish() {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "300ms");
     let mut child = run(&home);
-    let _request = unfinished_request(&home);
+    let _request = home.unfinished_request();
     signal(&child, Signal::SIGTERM);
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
     assert!(home.log().contains("the deadline is over"));
@@ -219,7 +205,7 @@ fn a_hard_restart_is_left_to_whoever_runs_it() {
 fn a_second_stop_joins_the_first() {
     let home = Home::new();
     let mut child = run(&home);
-    let mut request = unfinished_request(&home);
+    let mut request = home.unfinished_request();
     let stops: Vec<_> = (0..2)
         .map(|_| {
             let stop = home

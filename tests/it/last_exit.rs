@@ -76,15 +76,7 @@ fn a_signal() {
 fn a_second_signal() {
     let home = Home::started();
     let old = home.daemon().unwrap();
-    let mut request = Connection::open(&home.admin());
-    let head = format!(
-        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{",
-        home.bearer()
-    );
-    request.send_bytes(head.as_bytes());
-    eventually("it is in flight", || {
-        status(&home)["http"]["in_flight"] == 2
-    });
+    let _request = home.unfinished_request();
     old.terminate().unwrap();
     eventually("it drains", || home.log().contains(" stopping by="));
     kill(Pid::from_raw(old.pid().cast_signed()), Signal::SIGTERM).unwrap();

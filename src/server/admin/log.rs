@@ -51,7 +51,7 @@ impl LogApi {
         before: Query<Option<String>>,
     ) -> Result<Lines> {
         let context = self.0.context()?;
-        let path = self.0.context()?.log()?.path().to_owned();
+        let path = context.log()?.path().to_owned();
         let filter = filter_of(FilterTexts {
             level: level.0.as_deref(),
             contains: contains.0.as_deref(),
@@ -140,7 +140,7 @@ impl LogApi {
         };
         let from = resume.map_or(StartAt::Last(lines.0 as usize), StartAt::After);
         let context = self.0.context()?;
-        let log = Arc::clone(self.0.context()?.log()?);
+        let log = Arc::clone(context.log()?);
         let seat = context.readers.seat()?;
         // Where the history begins is searched for.
         let turn = match from {

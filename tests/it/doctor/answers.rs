@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::{Expected, finds, has_found, port, remember_admin_port, set_mode, subjects};
-use crate::support::{Connection, Home, Outcome, eventually, free_port, needs_root};
+use crate::support::{Home, Outcome, eventually, free_port, needs_root};
 
 #[test]
 fn a_suspended_daemon_is_told_in_time_and_left_alone() {
@@ -53,15 +53,7 @@ fn suspend(pid: u32) {
 fn an_admin_api_that_refuses_connections_is_told() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
-    let token = home.token("admin:control");
-    let mut unfinished = Connection::open(&home.admin());
-    let head = format!(
-        "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{"
-    );
-    unfinished.send_bytes(head.as_bytes());
-    eventually("it is in flight", || {
-        home.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
-    });
+    let _unfinished = home.unfinished_request();
     daemon.terminate().unwrap();
     eventually("it does not listen any more", || {
         TcpStream::connect(home.admin()).is_err()

@@ -175,6 +175,20 @@ impl Home {
             .to_owned()
     }
 
+    /// A request that is in flight, and that its client never finishes.
+    pub fn unfinished_request(&self) -> Connection {
+        let mut connection = Connection::open(&self.admin());
+        let head = format!(
+            "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{",
+            self.bearer()
+        );
+        connection.send_bytes(head.as_bytes());
+        eventually("it is in flight", || {
+            self.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
+        });
+        connection
+    }
+
     /// A call of the admin API with every scope.
     pub fn ask(&self, method: &str, path: &str) -> Answer {
         self.ask_with(method, path, "")
