@@ -1,12 +1,12 @@
 //! The console in a real browser: what an operator sees and does.
 
-mod access;
-mod faults;
-mod looks;
-mod reading;
+mod accessibility;
+mod errors;
+mod log_view;
+mod operations;
+mod screenshots;
 mod session;
 mod throughput;
-mod work;
 
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! PostgreSQL and Redis: what health says of them, and when. The servers are real, and each test has its own.
 
-mod how_soon;
+mod detection_time;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -1,8 +1,8 @@
 //! `fullon doctor`: real faults, each told with what to do, and no false alarm beside them.
 
-mod answers;
-mod files;
-mod machine;
+mod daemon_api;
+mod instance_files;
+mod ports_and_log;
 mod settings;
 
 use std::fs;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Browser, Home, Neighbour, SIGN_IN, eventually, needs_browser, request};
 
-const ATTEMPTS: &str = include_str!("other_sites.js");
+const ATTEMPTS: &str = include_str!("cross_origin.js");
 /// How many of them reach each of [`READS`] and [`CHANGES`], because the browser asks nobody first.
 const BLIND_GETS: usize = 12;
 const BLIND_POSTS: usize = 16;
