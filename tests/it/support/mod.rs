@@ -28,7 +28,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fullon_master_api::config::DEFINITIONS;
+use fullon_master_api::auth::{Signer, read_or_create_key_file};
+use fullon_master_api::config::{DEFINITIONS, Secret, user_name};
 use fullon_master_api::instance::{Presence, Process, State, inspect};
 
 pub use browser::{Browser, SIGN_IN, needs_browser};
@@ -166,13 +167,40 @@ impl Home {
         self.state().admin.trim_start_matches("http://").to_owned()
     }
 
-    /// A token signed with the configured key.
+    /// A token signed with the configured key, valid for an hour. It is signed here: a process of
+    /// `fullon token` for each request would cost a large part of the time that all tests take.
     pub fn token(&self, scope: &str) -> String {
-        self.run(["token", "--scope", scope])
-            .succeeds()
-            .stdout
-            .trim()
-            .to_owned()
+        if self.variable("FAKETIME_TIMESTAMP_FILE").is_some() {
+            // Only a process of this home sees its clock.
+            let printed = self.run(["token", "--scope", scope]).succeeds();
+            return printed.stdout.trim().to_owned();
+        }
+        let user = user_name(nix::unistd::getuid().as_raw());
+        let hour = Duration::from_hours(1);
+        Signer::configured(&self.key())
+            .sign(&user, scope.parse().unwrap(), hour)
+            .unwrap()
+    }
+
+    /// The configured key: `JWT_SECRET_KEY` of the environment or of `.env`, or the key file's.
+    fn key(&self) -> Secret {
+        let name = "JWT_SECRET_KEY";
+        let of_environment = self.variable(name).map(str::to_owned);
+        let of_file = || {
+            let text = fs::read_to_string(self.path().join(".env")).ok()?;
+            let assignments = text.lines().filter_map(|line| line.split_once('='));
+            let mut values = assignments.filter(|(there, _)| *there == name);
+            Some(values.next_back()?.1.trim_matches(['\'', '"']).to_owned())
+        };
+        of_environment.or_else(of_file).map_or_else(
+            || read_or_create_key_file(&self.path().join(".fullon_master_api.key")).unwrap(),
+            Secret::new,
+        )
+    }
+
+    fn variable(&self, name: &str) -> Option<&str> {
+        let mut all = self.environment.iter();
+        all.find_map(|(there, value)| (there == name).then_some(value.as_str()))
     }
 
     /// A request that is in flight, and that its client never finishes.
