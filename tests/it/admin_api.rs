@@ -3,7 +3,7 @@
 use crate::support::{Connection, Home, eventually, request};
 
 #[test]
-fn status_tells_what_the_contract_names() {
+fn status_has_every_documented_field() {
     let home = Home::started();
     let status = home.ask("GET", "/admin/status").json();
     let names = [
@@ -43,7 +43,7 @@ fn status_tells_what_the_contract_names() {
 }
 
 #[test]
-fn config_masks_secrets_and_names_sources() {
+fn config_masks_secrets_and_shows_sources() {
     let mut home = Home::new();
     home.set("DB_PASSWORD", "hunter2hunter2");
     std::fs::write(home.path().join(".env"), "LOG_KEEP=3\n").unwrap();
@@ -80,7 +80,7 @@ fn config_masks_secrets_and_names_sources() {
 }
 
 #[test]
-fn logs_come_as_pages_or_as_text_and_can_be_filtered() {
+fn logs_are_paged_plain_text_and_filtered() {
     let home = Home::started();
     for _ in 0..5 {
         home.ask("GET", "/admin/status");
@@ -153,7 +153,7 @@ fn logs_come_as_pages_or_as_text_and_can_be_filtered() {
 }
 
 #[test]
-fn a_bad_parameter_is_named() {
+fn invalid_parameter_is_named() {
     let home = Home::started();
     let cases = [
         ("/admin/logs?lines=0", "lines"),
@@ -194,7 +194,7 @@ fn a_bad_parameter_is_named() {
 }
 
 #[test]
-fn unknown_paths_and_wrong_methods_are_problems_on_both_ports() {
+fn unknown_path_and_wrong_method_are_problems_on_both_ports() {
     let home = Home::started();
     for host in [home.public(), home.admin()] {
         request(&host, "GET", "/nothing/here", &[], "").is_problem(404, "/nothing/here");
@@ -216,7 +216,7 @@ fn unknown_paths_and_wrong_methods_are_problems_on_both_ports() {
 }
 
 #[test]
-fn pages_of_other_sites_are_refused() {
+fn foreign_host_and_origin_are_refused() {
     let home = Home::started();
     let host = home.admin();
     let token = format!("Bearer {}", home.token("admin:read"));
@@ -242,7 +242,7 @@ fn pages_of_other_sites_are_refused() {
 }
 
 #[test]
-fn requests_have_a_name_in_answer_and_log() {
+fn request_id_is_in_response_and_access_log() {
     let home = Home::started();
     let given = request(
         &home.public(),
@@ -293,7 +293,7 @@ fn requests_have_a_name_in_answer_and_log() {
 }
 
 #[test]
-fn stop_answers_before_it_stops_and_is_audited() {
+fn stop_responds_before_shutdown_and_is_audited() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
     let token = home
@@ -347,7 +347,7 @@ fn stop_answers_before_it_stops_and_is_audited() {
 }
 
 #[test]
-fn a_refused_order_is_audited() {
+fn refused_request_is_audited() {
     let home = Home::started();
     let token = format!("Bearer {}", home.token("admin:read"));
     request(
@@ -368,7 +368,7 @@ fn a_refused_order_is_audited() {
 }
 
 #[test]
-fn a_client_that_closes_its_side_is_answered_and_one_that_goes_away_is_logged() {
+fn half_closed_client_is_answered_and_aborted_one_is_logged() {
     let home = Home::started();
     for _ in 0..20 {
         let mut connection = Connection::open(&home.public());
@@ -396,7 +396,7 @@ fn a_client_that_closes_its_side_is_answered_and_one_that_goes_away_is_logged() 
 }
 
 #[test]
-fn a_log_that_is_no_file_any_more_does_not_hold_up_the_daemon() {
+fn fifo_in_place_of_log_does_not_block_daemon() {
     let home = Home::started();
     let fifo = home.log_file();
     std::fs::remove_file(&fifo).unwrap();
@@ -411,7 +411,7 @@ fn a_log_that_is_no_file_any_more_does_not_hold_up_the_daemon() {
 }
 
 #[test]
-fn ten_thousand_long_lines_of_history_cost_a_reader_that_does_not_read_no_memory() {
+fn unread_history_of_long_lines_uses_no_memory() {
     let home = Home::started();
     let lines = format!("{}\n", "x".repeat(799)).repeat(12_000);
     let mut log = std::fs::OpenOptions::new()
@@ -448,7 +448,7 @@ fn ten_thousand_long_lines_of_history_cost_a_reader_that_does_not_read_no_memory
 }
 
 #[test]
-fn pages_that_nobody_reads_cost_no_memory_and_keep_no_reader_waiting() {
+fn unread_pages_use_no_memory_and_block_no_reader() {
     const CLIENTS: u64 = 40;
     let home = Home::started();
     let line = format!("2026-01-31T12:00:00Z INFO test: {}\n", "x".repeat(767));

@@ -21,8 +21,8 @@ fn without_network(home: &Home, arguments: &[&str]) -> Outcome {
 }
 
 #[test]
-fn with_the_admin_port_blocked() {
-    if !needs_root("with_the_admin_port_blocked") {
+fn commands_work_while_admin_port_is_blocked() {
+    if !needs_root("commands_work_while_admin_port_is_blocked") {
         return;
     }
     let home = Home::started();
@@ -71,7 +71,7 @@ fn with_the_admin_port_blocked() {
 }
 
 #[test]
-fn with_a_suspended_daemon() {
+fn commands_work_while_daemon_is_suspended() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
     kill(Pid::from_raw(daemon.pid().cast_signed()), Signal::SIGSTOP).unwrap();
@@ -98,7 +98,7 @@ fn with_a_suspended_daemon() {
 }
 
 #[test]
-fn with_another_secret_in_the_env_file() {
+fn commands_work_after_secret_was_edited() {
     let home = Home::started();
     let secret = "another-secret-that-is-long-enough-to-be-one";
     home.write_env(&format!("JWT_SECRET_KEY={secret}\n"));
@@ -135,7 +135,7 @@ fn with_another_secret_in_the_env_file() {
 }
 
 #[test]
-fn an_address_elsewhere_never_falls_back() {
+fn explicit_admin_url_never_falls_back() {
     let home = Home::started();
     // Nobody listens on port 1, and it could be a tunnel to another machine.
     let elsewhere = "http://127.0.0.1:1";
@@ -165,7 +165,7 @@ fn an_address_elsewhere_never_falls_back() {
 }
 
 #[test]
-fn following_goes_on_in_the_file_and_ends_with_the_daemon() {
+fn logs_follow_falls_back_to_file_and_ends_with_daemon() {
     let home = Home::started();
     fs::remove_file(State::path(&home.pid_file())).unwrap();
     let mut follow = home.fullon(["logs"]);
@@ -189,7 +189,7 @@ fn following_goes_on_in_the_file_and_ends_with_the_daemon() {
 }
 
 #[test]
-fn the_daemon_of_another_pid_file_is_shown_but_stopped_only_when_it_is_meant() {
+fn daemon_of_another_pid_file_is_stopped_only_by_address() {
     let mut home = Home::started();
     let daemon = home.daemon().unwrap();
     let admin = home.state().admin;
@@ -214,7 +214,7 @@ fn the_daemon_of_another_pid_file_is_shown_but_stopped_only_when_it_is_meant() {
 /// Two daemons with the same key, one of which has lost its state file: what answers at the configured address is the
 /// other one.
 #[test]
-fn a_neighbour_at_the_configured_address_is_not_taken_for_the_daemon() {
+fn other_daemon_at_configured_address_is_not_mistaken_for_ours() {
     let neighbour = Home::started();
     let mut home = Home::new();
     fs::copy(
@@ -240,8 +240,8 @@ fn a_neighbour_at_the_configured_address_is_not_taken_for_the_daemon() {
 }
 
 #[test]
-fn another_users_daemon_is_replaced_by_its_own_kind() {
-    if !needs_root("another_users_daemon_is_replaced_by_its_own_kind") {
+fn daemon_of_another_user_keeps_its_user_after_restart() {
+    if !needs_root("daemon_of_another_user_keeps_its_user_after_restart") {
         return;
     }
     let home = Home::new();

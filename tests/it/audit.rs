@@ -50,7 +50,7 @@ fn sent(host: &str, bearer: &str, rest: &str) -> Connection {
 }
 
 #[test]
-fn what_is_refused_is_one_event_with_who_what_and_why() {
+fn refused_change_is_one_event_with_subject_and_reason() {
     let home = started();
     let host = home.admin();
     let (reader, all) = (
@@ -145,7 +145,7 @@ fn what_is_refused_is_one_event_with_who_what_and_why() {
 }
 
 #[test]
-fn what_is_accepted_is_one_event_with_who_and_what() {
+fn accepted_change_is_one_event_with_subject_and_action() {
     let home = started();
     let host = home.admin();
     let token = home.run(["token", "--subject", "me"]).succeeds().stdout;
@@ -180,7 +180,7 @@ fn what_is_accepted_is_one_event_with_who_and_what() {
 }
 
 #[test]
-fn who_goes_away_before_saying_what_is_in_it_and_nothing_was_done() {
+fn aborted_request_is_audited_and_changes_nothing() {
     let home = started();
     let connection = sent(&home.admin(), &home.bearer(), "Content-Length: 9\r\n\r\n{");
     eventually("it is in flight", || {
@@ -193,7 +193,7 @@ fn who_goes_away_before_saying_what_is_in_it_and_nothing_was_done() {
 }
 
 #[test]
-fn a_restart_and_a_stop_by_signal_are_in_it_too() {
+fn restart_and_stop_by_signal_are_audited() {
     let home = started();
     home.restart();
     home.daemon().unwrap().terminate().unwrap();
@@ -208,7 +208,7 @@ fn a_restart_and_a_stop_by_signal_are_in_it_too() {
 
 /// Or whoever reaches a port could have the trail rotated away with a few requests.
 #[test]
-fn a_request_is_a_short_line_however_long_it_is() {
+fn long_request_is_logged_as_short_line() {
     let home = Home::started();
     let path = format!("/{}", "\u{80}".repeat(5000));
     let method = "M".repeat(5000);

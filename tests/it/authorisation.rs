@@ -211,7 +211,7 @@ impl Caller<'_> {
 }
 
 #[test]
-fn every_operation_by_everybody() {
+fn every_operation_enforces_its_scope_for_every_caller() {
     let home = home();
     let (host, daemon) = (home.admin(), home.daemon().unwrap());
     let operations = operations(&home);
@@ -244,7 +244,7 @@ fn every_operation_by_everybody() {
 
 /// Other methods, also those that some frameworks take for what a header says.
 #[test]
-fn what_is_no_operation_does_nothing() {
+fn unknown_methods_are_refused_with_405() {
     let home = home();
     let host = home.admin();
     let known = operations(&home);
@@ -280,7 +280,7 @@ fn what_is_no_operation_does_nothing() {
 
 /// Neither the name of a path nor the port is a way around.
 #[test]
-fn there_is_no_other_way_in() {
+fn path_variants_and_public_port_bypass_nothing() {
     let home = home();
     let (admin, public) = (home.admin(), home.public());
     let bearer = format!("Bearer {}", jwt::token(&SCOPES.join(" ")));
@@ -348,7 +348,7 @@ fn there_is_no_other_way_in() {
 }
 
 #[test]
-fn the_document_and_its_page_need_no_token_and_hold_no_secret() {
+fn openapi_document_is_public_and_holds_no_secret() {
     let home = home();
     for path in ["/admin/openapi.json", "/admin/docs"] {
         let answer = request(&home.admin(), "GET", path, &[], "");

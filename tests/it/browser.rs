@@ -57,7 +57,7 @@ fn follows_after(browser: &Browser, before: u64) -> u64 {
 }
 
 #[test]
-fn an_event_source_misses_and_repeats_nothing_across_restarts_and_a_kill() {
+fn event_source_loses_nothing_across_restarts_and_kill() {
     if !needs_browser("an EventSource across restarts") {
         return;
     }
@@ -136,7 +136,7 @@ fn an_event_source_misses_and_repeats_nothing_across_restarts_and_a_kill() {
 }
 
 #[test]
-fn an_event_source_misses_and_repeats_nothing_across_handovers() {
+fn event_source_loses_nothing_across_repeated_restarts() {
     if !needs_browser("an EventSource across handovers") {
         return;
     }
@@ -170,7 +170,7 @@ fn an_event_source_misses_and_repeats_nothing_across_handovers() {
 }
 
 #[test]
-fn a_page_signs_in_and_out() {
+fn page_signs_in_and_out() {
     if !needs_browser("signing in and out") {
         return;
     }
@@ -201,7 +201,7 @@ fn a_page_signs_in_and_out() {
 }
 
 #[test]
-fn a_page_of_another_port_gets_nothing_although_it_has_the_cookie() {
+fn page_on_another_port_is_refused_despite_cookie() {
     if !needs_browser("a page of another origin") {
         return;
     }
@@ -269,7 +269,7 @@ const REPORTS: &str = "
 ";
 
 #[test]
-fn the_documentation_works_under_a_policy_without_inline_scripts() {
+fn documentation_works_without_inline_scripts() {
     if !needs_browser("the documentation pages") {
         return;
     }

@@ -117,7 +117,7 @@ fn uptime(home: &Home) -> f64 {
 }
 
 #[test]
-fn through_jumps_everything_goes_on() {
+fn service_and_log_continue_through_clock_jumps() {
     let mut home = Home::new();
     home.set("LOG_MAX_SIZE", "64KiB");
     home.set("LOG_KEEP", "1000");
@@ -187,7 +187,7 @@ fn through_jumps_everything_goes_on() {
 }
 
 #[test]
-fn a_daemon_that_waits_goes_on_waiting_and_tells_the_time() {
+fn idle_daemon_ignores_clock_jumps_but_reports_the_time() {
     let mut home = Home::new();
     let Some(clock) = Clock::of(&mut home, "an idle daemon whose clock jumps") else {
         return;
@@ -226,7 +226,7 @@ fn a_daemon_that_waits_goes_on_waiting_and_tells_the_time() {
 }
 
 #[test]
-fn tokens_and_sessions_count_by_the_clock_of_the_moment() {
+fn tokens_and_sessions_expire_by_current_clock() {
     let mut home = Home::new();
     let Some(clock) = Clock::of(&mut home, "tokens and a clock that jumps") else {
         return;
@@ -257,7 +257,7 @@ fn tokens_and_sessions_count_by_the_clock_of_the_moment() {
 }
 
 #[test]
-fn who_signed_out_stays_out() {
+fn signed_out_session_stays_ended_after_clock_jumps() {
     let mut home = Home::new();
     let Some(clock) = Clock::of(&mut home, "signing out and a clock that jumps") else {
         return;
@@ -298,7 +298,7 @@ fn stop_across(offset: i64) -> Option<Duration> {
 }
 
 #[test]
-fn a_stop_takes_as_long_as_it_may_and_no_longer() {
+fn shutdown_timeout_ignores_clock_jumps() {
     for offset in [DAY, -2 * DAY] {
         let Some(took) = stop_across(offset) else {
             return;
@@ -310,7 +310,7 @@ fn a_stop_takes_as_long_as_it_may_and_no_longer() {
 
 /// The daemon of another machine, behind a tunnel, whose clock is behind ours: what it says of its deadline is over already.
 #[test]
-fn a_stop_waits_for_a_daemon_whose_clock_is_behind() {
+fn stop_waits_for_daemon_whose_clock_is_behind() {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "9s");
     home.set("JWT_SECRET_KEY", SECRET);

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use crate::support::{Home, spawn};
 
 #[test]
-fn wrong_usage_is_exit_code_2() {
+fn wrong_usage_exits_with_2() {
     let home = Home::new();
     for arguments in [
         &["jump"][..],
@@ -31,7 +31,7 @@ fn wrong_usage_is_exit_code_2() {
 }
 
 #[test]
-fn wrong_usage_is_json_where_that_was_asked_for() {
+fn wrong_usage_with_json_flag_prints_json() {
     let home = Home::new();
     for (arguments, word) in [
         (&["token", "--ttl", "400d"][..], "--ttl"),
@@ -56,7 +56,7 @@ fn wrong_usage_is_json_where_that_was_asked_for() {
 }
 
 #[test]
-fn durations_are_written_as_in_the_settings() {
+fn duration_flags_use_settings_syntax() {
     let home = Home::started();
     for (ttl, seconds) in [("90", 90), ("1m 30s", 90), ("2h", 7200)] {
         let made = home
@@ -80,7 +80,7 @@ fn durations_are_written_as_in_the_settings() {
 }
 
 #[test]
-fn a_log_that_cannot_be_had_is_told_with_the_next_step() {
+fn missing_log_is_reported_with_next_step() {
     let mut home = Home::new();
     let log = home.log_file().display().to_string();
     home.run(["logs", "--no-follow"])
@@ -109,7 +109,7 @@ fn a_log_that_cannot_be_had_is_told_with_the_next_step() {
 }
 
 #[test]
-fn no_secret_can_be_given_as_an_argument() {
+fn secrets_have_no_flags() {
     let help = Home::new().run(["--help"]).succeeds().stdout;
     for flag in ["--jwt-secret-key", "--db-password", "--redis-password"] {
         assert!(!help.contains(&format!("{flag} ")), "{flag}");
@@ -117,7 +117,7 @@ fn no_secret_can_be_given_as_an_argument() {
 }
 
 #[test]
-fn json_is_one_value_on_stdout_for_every_verb() {
+fn json_output_is_one_value_for_every_command() {
     let home = Home::new();
     assert_eq!(
         home.run(["--json", "status"]).exits(3).json()["state"],
@@ -159,7 +159,7 @@ fn json_is_one_value_on_stdout_for_every_verb() {
 }
 
 #[test]
-fn logs_are_followed_to_the_end_and_work_in_a_pipe() {
+fn logs_follow_ends_with_daemon_and_works_in_pipe() {
     let home = Home::started();
     let mut follow = spawn(
         home.fullon(["logs", "--lines", "1"])
@@ -195,7 +195,7 @@ fn logs_are_followed_to_the_end_and_work_in_a_pipe() {
 }
 
 #[test]
-fn completions_and_manual_page_know_every_verb() {
+fn completions_and_manual_page_list_every_command() {
     let home = Home::new();
     let verbs = [
         "start", "stop", "restart", "status", "logs", "run", "token", "config", "openapi",
@@ -222,7 +222,7 @@ fn completions_and_manual_page_know_every_verb() {
 }
 
 #[test]
-fn a_token_works_before_and_after_the_first_start() {
+fn token_made_before_first_start_is_valid() {
     let home = Home::new();
     let token = home.token("admin:read");
     home.run(["start"]).succeeds();
@@ -235,7 +235,7 @@ fn a_token_works_before_and_after_the_first_start() {
 }
 
 #[test]
-fn the_exit_code_does_not_depend_on_who_reads_the_output() {
+fn exit_code_is_the_same_when_stdout_is_closed() {
     let home = Home::new();
     for (verb, code) in [("status", 3), ("stop", 1)] {
         let mut command = home.fullon([verb]);
@@ -251,7 +251,7 @@ fn the_exit_code_does_not_depend_on_who_reads_the_output() {
 }
 
 #[test]
-fn a_token_is_not_signed_with_another_key_because_a_file_was_not_understood() {
+fn invalid_env_file_makes_no_token_and_no_key() {
     let home = Home::new();
     std::fs::write(home.path().join(".env"), "oops, a line\n").unwrap();
     home.run(["token"]).exits(2).says(&[".env: line 1"]);

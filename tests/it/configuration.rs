@@ -21,7 +21,7 @@ fn value(home: &Home, arguments: &[&str], name: &str) -> (String, String) {
 }
 
 #[test]
-fn flags_beat_environment_beats_file_beats_default() {
+fn flag_beats_environment_beats_file_beats_default() {
     let mut home = Home::new();
     let env = home.path().join(".env");
     let of = |home: &Home, arguments: &[&str]| value(home, arguments, "SHUTDOWN_TIMEOUT");
@@ -44,7 +44,7 @@ fn flags_beat_environment_beats_file_beats_default() {
 }
 
 #[test]
-fn every_setting_of_the_contract_is_shown_and_documented() {
+fn every_setting_is_shown_and_in_example_file() {
     let home = Home::new();
     let text = home.run(["config"]).succeeds().stdout;
     let example = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example")).unwrap();
@@ -56,7 +56,7 @@ fn every_setting_of_the_contract_is_shown_and_documented() {
 }
 
 #[test]
-fn the_example_file_changes_nothing() {
+fn example_file_changes_nothing() {
     let home = Home::new();
     let before = home.run(["--json", "config"]).succeeds().json();
     fs::copy(
@@ -68,7 +68,7 @@ fn the_example_file_changes_nothing() {
 }
 
 #[test]
-fn settings_that_exclude_each_other_are_named() {
+fn conflicting_settings_are_reported() {
     let mut home = Home::new();
     home.set("PORT", "8123");
     home.set("ADMIN_PORT", "8123");
@@ -80,7 +80,7 @@ fn settings_that_exclude_each_other_are_named() {
 }
 
 #[test]
-fn the_placeholder_secret_is_refused() {
+fn placeholder_secret_is_refused() {
     let home = Home::new();
     fs::write(
         home.path().join(".env"),
@@ -97,7 +97,7 @@ fn the_placeholder_secret_is_refused() {
 }
 
 #[test]
-fn a_name_that_is_nearly_a_setting_is_told() {
+fn misspelled_setting_is_reported() {
     let home = Home::new();
     home.write_env("LOGLEVEL=debug\nDB_PASSWORT=hunter2\nLOG_KEPP=3\nLOG_KEEP=4\nHOSTNAME=it\n");
     let told = home.run(["config", "--check"]).succeeds();
@@ -114,7 +114,7 @@ fn a_name_that_is_nearly_a_setting_is_told() {
 }
 
 #[test]
-fn config_says_where_the_daemon_has_other_settings() {
+fn config_reports_settings_that_differ_from_daemon() {
     let home = Home::started();
     let same = home.run(["config"]).succeeds();
     assert_eq!(same.stderr, "");

@@ -121,7 +121,7 @@ fn with_environment(command: &mut Command) -> &mut Command {
 
 /// Without them a certificate is trusted only if its authority is named in the settings.
 #[test]
-fn the_image_has_the_public_authorities_where_the_program_looks_for_them() {
+fn image_has_public_certificate_authorities() {
     let text = containerfile();
     let (_, image) = text.split_once("\nFROM scratch\n").unwrap();
     let copy = "COPY --from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/";
@@ -129,8 +129,8 @@ fn the_image_has_the_public_authorities_where_the_program_looks_for_them() {
 }
 
 #[test]
-fn the_static_program_is_a_container() {
-    if !needs_root("the_static_program_is_a_container") {
+fn static_program_runs_as_pid_1_in_empty_container() {
+    if !needs_root("static_program_runs_as_pid_1_in_empty_container") {
         return;
     }
     let program = static_program();

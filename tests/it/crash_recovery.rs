@@ -5,7 +5,7 @@ use std::fs;
 use crate::support::{Home, eventually, spawn, stranger};
 
 #[test]
-fn a_killed_daemon_leaves_nothing_to_clean_up() {
+fn killed_daemon_needs_no_cleanup() {
     let home = Home::started();
     let killed = home.daemon().unwrap();
     killed.kill().unwrap();
@@ -27,7 +27,7 @@ fn a_killed_daemon_leaves_nothing_to_clean_up() {
 }
 
 #[test]
-fn twelve_simultaneous_starts_make_one_daemon() {
+fn twelve_concurrent_starts_make_one_daemon() {
     for _ in 0..5 {
         let home = Home::new();
         let starts: Vec<_> = (0..12)
@@ -59,7 +59,7 @@ fn twelve_simultaneous_starts_make_one_daemon() {
 }
 
 #[test]
-fn a_stranger_named_by_the_pid_file_is_never_signalled() {
+fn other_process_in_pid_file_is_never_signalled() {
     let home = Home::new();
     let mut stranger = stranger();
     let write = || fs::write(home.pid_file(), format!("{}\n", stranger.0.id())).unwrap();
@@ -86,7 +86,7 @@ fn a_stranger_named_by_the_pid_file_is_never_signalled() {
 
 /// The same where REST cannot be used and the signal is the only way.
 #[test]
-fn a_stranger_is_not_signalled_by_the_fallback_either() {
+fn stop_without_api_signals_only_the_daemon() {
     let home = Home::started();
     let mut stranger = stranger();
     let daemon = home.daemon().unwrap();
@@ -100,7 +100,7 @@ fn a_stranger_is_not_signalled_by_the_fallback_either() {
 }
 
 #[test]
-fn a_stranger_that_locks_the_pid_file_is_not_taken_for_the_daemon() {
+fn pid_file_locked_by_other_program_is_not_a_daemon() {
     let home = Home::new();
     fs::write(home.pid_file(), "").unwrap();
     let script = "import fcntl,struct,os,time,sys\n\
@@ -145,7 +145,7 @@ const PRECIOUS: [&[u8]; 5] = [
 ];
 
 #[test]
-fn whatever_is_in_the_pid_file_of_a_daemon_changes_nothing() {
+fn overwritten_pid_file_of_running_daemon_is_harmless() {
     for bytes in LEFT.into_iter().chain(PRECIOUS) {
         let home = Home::started();
         fs::write(home.pid_file(), bytes).unwrap();
@@ -156,7 +156,7 @@ fn whatever_is_in_the_pid_file_of_a_daemon_changes_nothing() {
 }
 
 #[test]
-fn what_a_daemon_left_in_the_pid_file_is_taken_over() {
+fn stale_pid_file_is_taken_over_by_start() {
     for bytes in LEFT {
         let home = Home::new();
         fs::write(home.pid_file(), bytes).unwrap();
@@ -169,7 +169,7 @@ fn what_a_daemon_left_in_the_pid_file_is_taken_over() {
 }
 
 #[test]
-fn a_file_that_is_no_pid_file_is_left_as_it_is_by_every_verb() {
+fn file_that_is_no_pid_file_is_left_unchanged() {
     for bytes in PRECIOUS {
         let home = Home::new();
         let notes = home.path().join("notes.txt");
@@ -202,7 +202,7 @@ fn a_file_that_is_no_pid_file_is_left_as_it_is_by_every_verb() {
 }
 
 #[test]
-fn a_start_that_fails_leaves_the_pid_file_as_it_was() {
+fn failed_start_leaves_pid_file_unchanged() {
     let mut home = Home::new();
     home.set("LOG_FILE", "/proc/nowhere/fullon.log");
     home.run(["start"]).exits(1);
@@ -213,7 +213,7 @@ fn a_start_that_fails_leaves_the_pid_file_as_it_was() {
 }
 
 #[test]
-fn what_a_library_writes_to_stderr_is_in_the_log() {
+fn stderr_output_of_libraries_is_in_log() {
     let home = Home::started();
     let pid = home.state().pid;
     // What a C library would write to stderr.
@@ -230,7 +230,7 @@ fn what_a_library_writes_to_stderr_is_in_the_log() {
 }
 
 #[test]
-fn a_pid_file_that_was_replaced_under_a_living_daemon_does_not_hide_it() {
+fn replaced_pid_file_does_not_hide_running_daemon() {
     let mut home = Home::started();
     let daemon = home.daemon().unwrap();
     let admin = home.state().admin;
@@ -246,7 +246,7 @@ fn a_pid_file_that_was_replaced_under_a_living_daemon_does_not_hide_it() {
 }
 
 #[test]
-fn a_daemon_that_lost_its_pid_file_leaves_those_of_the_next_alone() {
+fn daemon_without_pid_file_leaves_files_of_next_one_alone() {
     let home = Home::started();
     let first = home.daemon().unwrap();
     fs::remove_file(home.pid_file()).unwrap();

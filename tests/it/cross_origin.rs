@@ -138,7 +138,7 @@ fn requests(home: &Home) -> Vec<Logged> {
 }
 
 #[test]
-fn nothing_is_done_and_nothing_is_read_although_the_browser_is_signed_in() {
+fn foreign_pages_read_and_change_nothing() {
     if !needs_browser("pages of other sites") {
         return;
     }
@@ -232,7 +232,7 @@ const OWN_ORIGIN: &str = "
 ";
 
 #[test]
-fn a_name_that_comes_to_mean_this_machine_opens_nothing() {
+fn dns_rebinding_is_refused() {
     if !needs_browser("a name that means another machine") {
         return;
     }
@@ -263,7 +263,7 @@ fn a_name_that_comes_to_mean_this_machine_opens_nothing() {
 
 /// Whoever can put our page into his own can have a person click on what he does not see.
 #[test]
-fn our_pages_are_shown_in_no_frame() {
+fn pages_cannot_be_framed() {
     if !needs_browser("frames of other sites") {
         return;
     }
@@ -291,7 +291,7 @@ fn our_pages_are_shown_in_no_frame() {
 }
 
 #[test]
-fn no_answer_tells_a_browser_to_let_others_read_it() {
+fn no_response_has_cors_headers() {
     let home = Home::started();
     let bearer = home.bearer();
     let operations = [

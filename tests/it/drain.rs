@@ -121,7 +121,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn a_request_in_flight_is_finished_and_new_ones_are_refused() {
+async fn in_flight_request_finishes_and_new_ones_are_refused() {
     let server = Server::start();
     let mut connection = server.slow_request().await;
     server.shutdown.begin();
@@ -157,7 +157,7 @@ async fn until(mut condition: impl FnMut() -> bool) {
 /// The runtime has one thread: between two awaits of the test the server does not run, so what the client sent by then
 /// was not read when the shutdown begins.
 #[tokio::test(flavor = "current_thread")]
-async fn a_request_that_was_sent_but_not_read_is_answered() {
+async fn request_sent_before_shutdown_is_answered() {
     let server = Server::start();
     // On a connection that nobody has accepted yet,
     let mut fresh = TcpStream::connect(server.address).unwrap();
@@ -208,7 +208,7 @@ async fn a_request_that_was_sent_but_not_read_is_answered() {
 }
 
 #[tokio::test]
-async fn neither_idle_connections_nor_half_a_request_hold_it_up() {
+async fn idle_and_half_sent_requests_do_not_delay_shutdown() {
     let server = Server::start();
     let connections = server
         .with(|host| {
@@ -234,7 +234,7 @@ async fn neither_idle_connections_nor_half_a_request_hold_it_up() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_is_cut_off_when_forced() {
+async fn forced_shutdown_cuts_off_requests() {
     let server = Server::start();
     let connection = server.slow_request().await;
     server.shutdown.begin();
@@ -246,7 +246,7 @@ async fn what_does_not_end_is_cut_off_when_forced() {
 
 /// What a watched daemon asks of its own servers before each sign of life.
 #[tokio::test]
-async fn a_server_that_has_no_room_for_one_more_lives() {
+async fn self_check_passes_when_connections_are_full() {
     let server = Server::for_so_many(1);
     let busy = server.slow_request().await;
     let refused = server
@@ -271,7 +271,7 @@ async fn a_server_that_has_no_room_for_one_more_lives() {
 }
 
 #[tokio::test]
-async fn health_follows_the_phase_and_a_panic_is_an_answer() {
+async fn health_follows_phase_and_panic_is_a_response() {
     let server = Server::start();
     let health = Arc::clone(&server.health);
     server
@@ -312,7 +312,7 @@ async fn health_follows_the_phase_and_a_panic_is_an_answer() {
 }
 
 #[test]
-fn what_a_stop_cuts_off_is_not_said_to_be_the_clients_doing() {
+fn request_cut_off_by_deadline_is_logged_as_503() {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "0s");
     home.run(["start"]).succeeds();
@@ -332,7 +332,7 @@ fn what_a_stop_cuts_off_is_not_said_to_be_the_clients_doing() {
 }
 
 #[test]
-fn a_follower_that_never_reads_does_not_hold_it_up() {
+fn unread_log_stream_does_not_delay_shutdown() {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "1h");
     home.run(["start"]).succeeds();
@@ -366,7 +366,7 @@ fn read_now(stream: &mut TcpStream) -> Option<String> {
 }
 
 #[tokio::test(flavor = "current_thread", start_paused = true)]
-async fn slow_headers_and_idle_connections_are_closed_and_a_slow_answer_is_not() {
+async fn timeouts_close_slow_clients_but_not_slow_handlers() {
     async fn let_the_server_run() {
         for _ in 0..2000 {
             tokio::task::yield_now().await;

@@ -19,7 +19,7 @@ fn status_of(host: &str, path: &str) -> u16 {
 }
 
 #[test]
-fn health_says_so_at_once_while_everything_goes_on_and_then_it_stops() {
+fn health_turns_503_at_once_and_service_continues() {
     let home = with_delay("2s");
     let (public, pid) = (home.public(), home.daemon().unwrap());
     let mut stream = Connection::open(&home.admin());
@@ -62,7 +62,7 @@ fn health_says_so_at_once_while_everything_goes_on_and_then_it_stops() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn second_signal_ends_delay_at_once() {
     let home = with_delay("5m");
     let (public, process) = (home.public(), home.daemon().unwrap());
     process.signal(Signal::TERM).unwrap();
@@ -86,7 +86,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn the_verbs_wait_for_it() {
+fn stop_and_hard_restart_wait_for_the_delay() {
     let home = with_delay("1s");
     let began = Instant::now();
     home.run(["restart", "--hard"]).succeeds();
@@ -98,7 +98,7 @@ fn the_verbs_wait_for_it() {
 
 /// By signal a daemon has ten seconds, and the delay.
 #[test]
-fn a_stop_by_signal_does_not_kill_during_the_delay() {
+fn stop_by_signal_waits_for_the_delay() {
     let mut home = Home::new();
     home.unset("ADMIN_PORT");
     home.write_env("ADMIN_PORT=0\n");
@@ -123,7 +123,7 @@ fn a_stop_by_signal_does_not_kill_during_the_delay() {
 
 /// The order waits for its turn; what it is about does not.
 #[test]
-fn health_says_so_also_while_a_reload_takes_its_time() {
+fn health_turns_503_during_a_slow_reload() {
     let home = with_delay("5m");
     let (public, admin) = (home.public(), home.admin());
     let bearer = home.bearer();

@@ -15,7 +15,7 @@ fn example(name: &str) -> PathBuf {
 }
 
 #[test]
-fn it_goes_through_a_whole_life() {
+fn control_example_runs_whole_lifecycle() {
     let program = example("example_daemon_control");
     let home = Home::new();
     let run = |arguments: &[&str]| Outcome::of(home.command(&program).args(arguments));
@@ -42,7 +42,7 @@ fn it_goes_through_a_whole_life() {
 }
 
 #[test]
-fn an_application_of_its_own_has_all_of_the_daemon() {
+fn embedded_application_has_all_daemon_features() {
     let program = example("embed");
     let home = Home::new();
     let run = |arguments: &[&str]| Outcome::of(home.command(&program).args(arguments));

@@ -132,7 +132,7 @@ fn is_problem_with(answer: &Answer, status: u16, words: &[&str]) {
 }
 
 #[test]
-fn bad_settings() {
+fn invalid_settings_are_reported() {
     let case = Case::new();
     let settings = "LOG_LEVEL=verbose\nSHUTDOWN_TIMEOUT=soon\n";
     fs::write(case.home.path().join(".env"), settings).unwrap();
@@ -144,7 +144,7 @@ fn bad_settings() {
 }
 
 #[test]
-fn no_program() {
+fn missing_program_is_reported() {
     let case = Case::new();
     case.program.remove();
     let path = case.program.path().display().to_string();
@@ -152,7 +152,7 @@ fn no_program() {
 }
 
 #[test]
-fn one_that_was_built_for_another_machine() {
+fn program_for_another_architecture_is_reported() {
     let case = Case::new();
     let mut program = fs::read(case.program.path()).unwrap();
     // RISC-V, in `e_machine` of the header (`elf(5)`).
@@ -163,7 +163,7 @@ fn one_that_was_built_for_another_machine() {
 }
 
 #[test]
-fn one_that_ends_at_once() {
+fn exit_at_once_is_reported_with_stderr() {
     let case = Case::script("echo 'the moon is in the wrong phase' >&2\nexit 3");
     case.fails(
         1,
@@ -173,40 +173,40 @@ fn one_that_ends_at_once() {
 }
 
 #[test]
-fn one_that_is_killed() {
+fn killed_program_is_reported() {
     Case::script("kill -9 $$").fails(1, 500, &["by SIGKILL"]);
 }
 
 #[test]
-fn one_that_writes_without_end_to_stderr() {
+fn huge_output_on_stderr_does_not_block() {
     let lines =
         "head -c 3000000 /dev/zero | tr '\\0' 'x' >&2\necho 'that was too much' >&2\nexit 1";
     Case::script(lines).fails(1, 500, &["that was too much"]);
 }
 
 #[test]
-fn one_that_hangs() {
+fn hanging_program_times_out() {
     Case::script("exec sleep 600").times_out();
 }
 
 #[test]
-fn one_that_hangs_and_ignores_that_it_should_end() {
+fn hanging_program_that_ignores_signals_times_out() {
     Case::script("trap '' TERM INT HUP\nwhile :; do sleep 0.1; done").times_out();
 }
 
 #[test]
-fn one_that_takes_the_descriptors_and_hangs() {
+fn hang_after_taking_descriptors_times_out() {
     Case::impostor("hello(); take(); time.sleep(600)").times_out();
 }
 
 #[test]
-fn one_that_takes_the_descriptors_and_ends() {
+fn exit_after_taking_descriptors_is_reported() {
     let lines = "hello(); take(); sys.stderr.write('lost in the woods\\n'); sys.exit(7)";
     Case::impostor(lines).fails(1, 500, &["lost in the woods", "exit status: 7"]);
 }
 
 #[test]
-fn one_that_says_that_it_failed() {
+fn reported_failure_is_shown() {
     let lines = "hello(); take()\n\
         daemon.sendall(b'{\"failed\":{\"message\":\"no wind today\",\"exit_code\":1}}\\n')\n\
         time.sleep(600)";
@@ -214,44 +214,44 @@ fn one_that_says_that_it_failed() {
 }
 
 #[test]
-fn one_that_says_that_it_is_ready_and_ends() {
+fn ready_then_exit_fails() {
     Case::impostor("hello(); take(); ready()").fails(1, 500, &[]);
 }
 
 #[test]
-fn one_that_says_that_it_is_ready_before_it_took_anything() {
+fn ready_before_hello_fails() {
     Case::impostor("ready(); time.sleep(600)").fails(1, 500, &[]);
 }
 
 #[test]
-fn one_that_says_that_it_is_ready_and_is_not() {
+fn ready_without_serving_fails() {
     Case::impostor("hello(); take(); ready(); time.sleep(600)").fails(1, 500, &[]);
 }
 
 #[test]
-fn one_that_says_that_its_predecessor_is_ready() {
+fn ready_with_pid_of_old_process_fails() {
     let lines = "hello(); take(); ready(os.getppid()); time.sleep(600)";
     Case::impostor(lines).fails(1, 500, &[]);
 }
 
 #[test]
-fn one_that_speaks_otherwise() {
+fn unknown_protocol_version_fails() {
     Case::impostor("hello(2); time.sleep(600)").fails(1, 500, &["--hard"]);
 }
 
 #[test]
-fn one_that_says_something_else() {
+fn text_instead_of_protocol_is_reported() {
     Case::script("echo 'Welcome!' >&0\nexec sleep 600").fails(1, 500, &["Welcome!"]);
 }
 
 #[test]
-fn one_that_closes_the_channel_and_hangs() {
+fn closed_channel_fails() {
     Case::script("exec 0<&-\nexec sleep 600").fails(1, 500, &[]);
 }
 
 /// A program that is not there makes the restart fail; it says so in `status`, too.
 #[test]
-fn what_failed_can_be_read_later() {
+fn failure_is_shown_later_by_doctor() {
     let case = Case::script("echo 'never again' >&2\nexit 1");
     let old = case.home.daemon().unwrap().pid();
     nix::sys::signal::kill(

@@ -22,7 +22,7 @@ fn run(home: &Home) -> Running {
 }
 
 #[test]
-fn sigterm_and_sigint_are_a_graceful_stop() {
+fn sigterm_and_sigint_stop_gracefully() {
     for asked in [Signal::SIGTERM, Signal::SIGINT] {
         let home = Home::new();
         let mut child = run(&home);
@@ -35,7 +35,7 @@ fn sigterm_and_sigint_are_a_graceful_stop() {
 }
 
 #[test]
-fn a_stdout_that_nobody_reads_does_not_stop_the_service() {
+fn unread_stdout_does_not_block_service() {
     // More events than pipe and queue hold.
     const REQUESTS: usize = 20_000;
     let mut home = Home::new();
@@ -84,7 +84,7 @@ fn a_stdout_that_nobody_reads_does_not_stop_the_service() {
 }
 
 #[test]
-fn a_second_signal_ends_one_that_was_replaced_at_once() {
+fn second_signal_ends_replaced_process_at_once() {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "1h");
     let mut child = run(&home);
@@ -99,7 +99,7 @@ fn a_second_signal_ends_one_that_was_replaced_at_once() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn second_signal_exits_at_once() {
     let home = Home::new();
     let mut child = run(&home);
     let _request = home.unfinished_request();
@@ -113,7 +113,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn the_deadline_ends_what_does_not_finish() {
+fn shutdown_timeout_ends_unfinished_requests() {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "300ms");
     let mut child = run(&home);
@@ -124,7 +124,7 @@ fn the_deadline_ends_what_does_not_finish() {
 }
 
 #[test]
-fn systemd_is_told() {
+fn systemd_is_notified() {
     let mut home = Home::new();
     let path = home.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -144,7 +144,7 @@ fn systemd_is_told() {
 }
 
 #[test]
-fn the_log_can_go_to_stdout() {
+fn log_can_go_to_stdout() {
     let mut home = Home::new();
     home.set("LOG_FILE", "-");
     home.set("LOG_FORMAT", "json");
@@ -168,7 +168,7 @@ fn the_log_can_go_to_stdout() {
 }
 
 #[test]
-fn sighup_opens_the_log_anew_so_that_an_outside_rotation_loses_nothing() {
+fn sighup_reopens_rotated_log_without_loss() {
     let home = Home::new();
     let mut child = run(&home);
     let old = home.path().join("fullon.log.1");
@@ -191,7 +191,7 @@ fn sighup_opens_the_log_anew_so_that_an_outside_rotation_loses_nothing() {
 }
 
 #[test]
-fn a_hard_restart_is_left_to_whoever_runs_it() {
+fn hard_restart_is_refused() {
     let home = Home::new();
     let mut child = run(&home);
     home.run(["restart", "--hard"])
@@ -202,7 +202,7 @@ fn a_hard_restart_is_left_to_whoever_runs_it() {
 }
 
 #[test]
-fn a_second_stop_joins_the_first() {
+fn second_stop_joins_the_first() {
     let home = Home::new();
     let mut child = run(&home);
     let mut request = home.unfinished_request();
@@ -232,7 +232,7 @@ fn a_second_stop_joins_the_first() {
 }
 
 #[test]
-fn an_outside_rotation_is_followed_at_any_log_level_while_somebody_follows() {
+fn sighup_reopens_log_even_when_nothing_is_logged() {
     let mut home = Home::new();
     home.set("LOG_LEVEL", "warn,audit=warn");
     let child = run(&home);

@@ -33,7 +33,7 @@ fn exit_code(mut child: Running) -> Option<i32> {
 }
 
 #[test]
-fn the_first_process_stays_and_passes_on_what_it_is_told() {
+fn first_process_survives_restarts_and_forwards_stop() {
     for asked in [Signal::SIGTERM, Signal::SIGINT] {
         let home = Home::new();
         let mut first = run(&home);
@@ -56,7 +56,7 @@ fn the_first_process_stays_and_passes_on_what_it_is_told() {
 }
 
 #[test]
-fn it_ends_with_the_daemon_that_is_stopped() {
+fn first_process_exits_when_daemon_is_stopped() {
     let home = Home::new();
     let first = run(&home);
     home.restart();
@@ -65,7 +65,7 @@ fn it_ends_with_the_daemon_that_is_stopped() {
 }
 
 #[test]
-fn it_ends_with_a_failure_when_the_daemon_was_killed() {
+fn first_process_fails_when_daemon_is_killed() {
     let home = Home::new();
     let mut first = run(&home);
     home.restart();
@@ -81,7 +81,7 @@ fn it_ends_with_a_failure_when_the_daemon_was_killed() {
 }
 
 #[test]
-fn it_passes_on_reloads_and_restarts() {
+fn first_process_forwards_reload_and_restart_signals() {
     let home = Home::new();
     let first = run(&home);
     home.restart();
@@ -98,7 +98,7 @@ fn it_passes_on_reloads_and_restarts() {
 }
 
 #[test]
-fn a_restart_that_fails_leaves_it_the_daemon() {
+fn failed_restart_keeps_first_process_as_daemon() {
     let home = Home::new();
     let first = run(&home);
     let env = home.path().join(".env");
@@ -172,8 +172,8 @@ impl Container {
 }
 
 #[test]
-fn as_pid_1_it_stops_at_once_and_is_restarted() {
-    if !needs_root("as_pid_1_it_stops_at_once_and_is_restarted") {
+fn pid_1_restarts_and_stops_at_once() {
+    if !needs_root("pid_1_restarts_and_stops_at_once") {
         return;
     }
     let home = Home::new();
@@ -200,8 +200,8 @@ fn as_pid_1_it_stops_at_once_and_is_restarted() {
 }
 
 #[test]
-fn as_pid_1_it_collects_orphans() {
-    if !needs_root("as_pid_1_it_collects_orphans") {
+fn pid_1_reaps_orphans() {
+    if !needs_root("pid_1_reaps_orphans") {
         return;
     }
     let home = Home::new();
@@ -222,8 +222,8 @@ fn as_pid_1_it_collects_orphans() {
 }
 
 #[test]
-fn as_pid_1_it_passes_the_exit_code_on() {
-    if !needs_root("as_pid_1_it_passes_the_exit_code_on") {
+fn pid_1_forwards_exit_code() {
+    if !needs_root("pid_1_forwards_exit_code") {
         return;
     }
     let mut home = Home::new();

@@ -95,8 +95,8 @@ fn missing(line: &str) -> Option<usize> {
 }
 
 #[test]
-fn what_a_full_disk_does_not_take_is_written_when_there_is_room() {
-    if !needs_root("what_a_full_disk_does_not_take_is_written_when_there_is_room") {
+fn buffered_lines_are_written_once_there_is_room() {
+    if !needs_root("buffered_lines_are_written_once_there_is_room") {
         return;
     }
     let small = SmallDisk::started();
@@ -129,8 +129,8 @@ fn what_a_full_disk_does_not_take_is_written_when_there_is_room() {
 }
 
 #[test]
-fn what_does_not_fit_memory_either_is_counted_where_it_is_missing() {
-    if !needs_root("what_does_not_fit_memory_either_is_counted_where_it_is_missing") {
+fn lines_beyond_the_buffer_are_counted_where_they_are_missing() {
+    if !needs_root("lines_beyond_the_buffer_are_counted_where_they_are_missing") {
         return;
     }
     let small = SmallDisk::started();

@@ -196,7 +196,7 @@ fn operated(operate: impl FnOnce(&Home) -> Said) -> Said {
 }
 
 #[test]
-fn ours() {
+fn own_client_operates_daemon() {
     operated(|home| wait(operate(home)).unwrap());
 }
 
@@ -264,10 +264,13 @@ fn python_program(home: &Home, package: &TempDir, file: &str) -> Command {
 }
 
 #[test]
-fn python() {
+fn python_client_operates_daemon() {
     let document = document();
-    let Some(package) = python_package("generated_clients::python", &document, "fullon_admin")
-    else {
+    let Some(package) = python_package(
+        "generated_clients::python_client_operates_daemon",
+        &document,
+        "fullon_admin",
+    ) else {
         return;
     };
     let program = |file| {
@@ -279,9 +282,9 @@ fn python() {
 }
 
 #[test]
-fn python_of_the_public_api() {
+fn python_client_reads_health() {
     let document = format!("{SOURCES}/openapi/public.json");
-    let test = "generated_clients::python_of_the_public_api";
+    let test = "generated_clients::python_client_reads_health";
     let Some(package) = python_package(test, &document, "fullon_public") else {
         return;
     };
@@ -314,10 +317,10 @@ fn path() -> String {
 }
 
 #[test]
-fn typescript() {
+fn typescript_client_operates_daemon() {
     let packages = tools().join("typescript/node_modules");
     if !may_run(
-        "generated_clients::typescript",
+        "generated_clients::typescript_client_operates_daemon",
         "openapi-ts (scripts/install-test-tools.sh)",
         packages.is_dir(),
     ) {
@@ -360,7 +363,7 @@ fn typescript() {
 }
 
 #[test]
-fn rust() {
+fn rust_client_operates_daemon() {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients");
     let mut build = Command::new(env!("CARGO"));
     build

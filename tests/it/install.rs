@@ -66,7 +66,7 @@ fn collect(root: &Path, directory: &Path, files: &mut Vec<String>) {
 }
 
 #[test]
-fn everything_is_where_the_system_looks_for_it_and_goes_again() {
+fn install_places_every_file_and_uninstall_removes_it() {
     for (prefix, systemd) in [
         ("/usr/local", "usr/local/lib"),
         ("/usr", "usr/lib"),
@@ -112,7 +112,7 @@ fn everything_is_where_the_system_looks_for_it_and_goes_again() {
 }
 
 #[test]
-fn the_completions_are_understood() {
+fn bash_accepts_the_completions() {
     let installation = Installation::new("/usr/local");
     let script = installation
         .directory

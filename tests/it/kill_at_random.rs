@@ -186,7 +186,7 @@ fn kill(process: Option<&Process>) {
 }
 
 #[test]
-fn whoever_is_killed_whenever() {
+fn kill_at_any_moment_leaves_at_most_one_daemon() {
     let seed = seed();
     let rounds = number("ROUNDS").unwrap_or(ROUNDS);
     let mut random = Random(seed);

@@ -34,7 +34,7 @@ fn tells(home: &Home, of: &Process, cause: &str, by: Option<&str>, last_line: &s
 }
 
 #[test]
-fn the_first_one_tells_nothing() {
+fn first_daemon_reports_no_last_exit() {
     let home = Home::started();
     let status = status(&home);
     assert_eq!(status["last_exit"], Value::Null);
@@ -42,7 +42,7 @@ fn the_first_one_tells_nothing() {
 }
 
 #[test]
-fn a_stop_over_rest() {
+fn stop_over_rest_is_reported_with_subject() {
     let home = Home::started();
     let old = home.daemon().unwrap();
     let token = home.token("admin:control");
@@ -63,7 +63,7 @@ fn a_stop_over_rest() {
 }
 
 #[test]
-fn a_signal() {
+fn stop_by_signal_is_reported() {
     let home = Home::started();
     let old = home.daemon().unwrap();
     old.terminate().unwrap();
@@ -73,7 +73,7 @@ fn a_signal() {
 }
 
 #[test]
-fn a_second_signal() {
+fn forced_stop_by_second_signal_is_reported() {
     let home = Home::started();
     let old = home.daemon().unwrap();
     let _request = home.unfinished_request();
@@ -92,7 +92,7 @@ fn a_second_signal() {
 }
 
 #[test]
-fn a_crash() {
+fn crash_is_reported_with_last_log_lines() {
     let home = Home::started();
     let old = home.daemon().unwrap();
     home.mark("the-last-words");
@@ -116,7 +116,7 @@ fn a_crash() {
 }
 
 #[test]
-fn a_restart() {
+fn restart_is_reported() {
     let home = Home::started();
     let old = home.daemon().unwrap();
     home.mark("before-the-restart");

@@ -5,7 +5,7 @@ use std::fs;
 use crate::support::{Home, Outcome, mode, request};
 
 #[test]
-fn a_whole_life_from_the_shell() {
+fn start_status_restart_stop_from_shell() {
     let home = Home::new();
     home.run(["status"])
         .exits(3)
@@ -59,7 +59,7 @@ fn a_whole_life_from_the_shell() {
 }
 
 #[test]
-fn start_returns_only_when_requests_are_answered_and_only_once() {
+fn start_returns_when_ready_and_second_start_fails() {
     for _ in 0..10 {
         let home = Home::started();
         let health = request(&home.public(), "GET", "/health", &[], "");
@@ -77,7 +77,7 @@ fn start_returns_only_when_requests_are_answered_and_only_once() {
 }
 
 #[test]
-fn the_daemon_has_a_session_of_its_own_and_its_output_is_the_log() {
+fn daemon_has_own_session_and_logs_its_output() {
     let home = Home::started();
     let pid = home.state().pid;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -94,7 +94,7 @@ fn the_daemon_has_a_session_of_its_own_and_its_output_is_the_log() {
 }
 
 #[test]
-fn nothing_that_it_makes_can_be_read_by_others() {
+fn created_files_are_private() {
     let home = Home::started();
     let files = [
         ".fullon_master_api.pid",
@@ -108,7 +108,7 @@ fn nothing_that_it_makes_can_be_read_by_others() {
 }
 
 #[test]
-fn it_is_found_from_anywhere_and_after_the_settings_were_broken() {
+fn daemon_is_found_despite_invalid_settings() {
     let mut home = Home::started();
     let pid = home.state().pid;
     home.unset("PORT");
@@ -141,7 +141,7 @@ fn it_is_found_from_anywhere_and_after_the_settings_were_broken() {
 }
 
 #[test]
-fn a_restart_from_elsewhere_keeps_directory_flags_and_environment() {
+fn restart_from_elsewhere_keeps_flags_and_environment() {
     let mut home = Home::new();
     fs::write(home.path().join(".env"), "SHUTDOWN_TIMEOUT=7s\n").unwrap();
     home.set("LOG_KEEP", "9");
@@ -174,7 +174,7 @@ fn a_restart_from_elsewhere_keeps_directory_flags_and_environment() {
 }
 
 #[test]
-fn another_env_file_than_the_daemon_reads_is_refused_by_what_keeps_it() {
+fn restart_and_reload_refuse_another_env_file() {
     let home = Home::new();
     let [good, other] = ["good.env", "other.env"].map(|name| home.path().join(name));
     fs::write(&good, "LOG_KEEP=7\n").unwrap();
@@ -204,7 +204,7 @@ fn another_env_file_than_the_daemon_reads_is_refused_by_what_keeps_it() {
 }
 
 #[test]
-fn an_address_is_refused_by_verbs_that_ask_nobody() {
+fn admin_url_is_refused_by_local_commands() {
     let home = Home::new();
     for verb in ["start", "run", "config", "man"] {
         home.run(["--admin-url", "http://127.0.0.1:9", verb])
@@ -215,7 +215,7 @@ fn an_address_is_refused_by_verbs_that_ask_nobody() {
 }
 
 #[test]
-fn the_pid_file_can_be_used_by_scripts() {
+fn pid_file_works_in_shell_scripts() {
     let home = Home::started();
     let mut script = home.command("sh");
     script.args(["-c", "test -d \"/proc/$(cat .fullon_master_api.pid)\" && read -r pid < .fullon_master_api.pid && kill \"$pid\""]);
@@ -224,7 +224,7 @@ fn the_pid_file_can_be_used_by_scripts() {
 }
 
 #[test]
-fn restart_starts_what_does_not_run() {
+fn restart_starts_stopped_daemon() {
     let home = Home::new();
     home.run(["restart"])
         .succeeds()
@@ -233,7 +233,7 @@ fn restart_starts_what_does_not_run() {
 }
 
 #[test]
-fn a_restart_that_could_not_start_again_stops_nothing() {
+fn restart_without_working_directory_stops_nothing() {
     let home = Home::new();
     let directory = home.path().join("release-1");
     fs::create_dir(&directory).unwrap();
@@ -250,7 +250,7 @@ fn a_restart_that_could_not_start_again_stops_nothing() {
 }
 
 #[test]
-fn verbs_work_from_a_directory_that_is_gone() {
+fn commands_work_from_removed_directory() {
     let home = Home::started();
     let script = format!(
         "mkdir gone && cd gone && rmdir ../gone && {fullon} status && {fullon} stop",
@@ -263,7 +263,7 @@ fn verbs_work_from_a_directory_that_is_gone() {
 
 /// Whoever starts the daemon may be gone before it is ready: the daemon goes on.
 #[test]
-fn a_start_whose_caller_is_gone_leaves_a_daemon_that_can_be_stopped() {
+fn daemon_runs_on_when_start_command_is_gone() {
     let home = Home::new();
     let mut run = home.fullon(["run", "--background"]);
     let mut child = run.stdout(std::process::Stdio::piped()).spawn().unwrap();
@@ -276,7 +276,7 @@ fn a_start_whose_caller_is_gone_leaves_a_daemon_that_can_be_stopped() {
 }
 
 #[test]
-fn a_directory_whose_name_is_no_text_is_no_obstacle() {
+fn directory_name_may_be_invalid_utf8() {
     use std::os::unix::ffi::OsStrExt as _;
 
     let home = Home::new();

@@ -156,7 +156,7 @@ impl<T> ConcatAll<T> for [Vec<T>; 2] {
 }
 
 #[test]
-fn a_thousand_unfinished_requests_on_each_port_keep_nobody_from_being_served() {
+fn thousand_unfinished_requests_per_port_block_nobody() {
     withstands_a_crowd(Home::new(), |home| {
         home.run(["start"]).succeeds();
     });
@@ -174,12 +174,12 @@ fn start_with_few_descriptors(home: &Home) {
 }
 
 #[test]
-fn nor_do_they_with_a_hundred_and_twenty_eight_descriptors() {
+fn unfinished_requests_block_nobody_with_128_descriptors() {
     withstands_a_crowd(Home::new(), start_with_few_descriptors);
 }
 
 #[test]
-fn one_port_that_is_full_costs_the_other_nothing() {
+fn full_port_does_not_affect_other_port() {
     take_descriptors();
     for (full, other) in [("public", "admin"), ("admin", "public")] {
         let mut home = Home::new();
@@ -203,7 +203,7 @@ fn one_port_that_is_full_costs_the_other_nothing() {
 }
 
 #[test]
-fn too_few_descriptors_are_said_at_the_start() {
+fn start_fails_with_too_few_descriptors() {
     let home = Home::new();
     let mut shell = home.command("bash");
     shell.args([
@@ -218,7 +218,7 @@ fn too_few_descriptors_are_said_at_the_start() {
 }
 
 #[test]
-fn out_of_descriptors_nothing_spins_one_line_is_logged_and_it_recovers() {
+fn accept_backs_off_without_descriptors_and_recovers() {
     let home = Home::started();
     let pid = home.state().pid;
     let (public, admin) = (home.public(), home.admin());
@@ -255,7 +255,7 @@ fn out_of_descriptors_nothing_spins_one_line_is_logged_and_it_recovers() {
 }
 
 #[test]
-fn idle_connections_give_way_to_new_ones() {
+fn idle_connection_is_evicted_for_new_one() {
     let mut home = Home::new();
     home.set("MAX_CONNECTIONS", "8");
     home.run(["start"]).succeeds();
@@ -286,7 +286,7 @@ fn idle_connections_give_way_to_new_ones() {
 }
 
 #[test]
-fn when_all_are_busy_one_more_is_told_so() {
+fn new_connection_gets_503_when_all_are_busy() {
     let mut home = Home::new();
     home.set("ADMIN_MAX_CONNECTIONS", "3");
     home.run(["start"]).succeeds();
@@ -332,7 +332,7 @@ fn follow(home: &Home, bearer: &str, count: usize) -> Vec<Connection> {
 }
 
 #[test]
-fn readers_of_the_log_leave_room_for_whoever_wants_something_else() {
+fn log_readers_take_at_most_three_quarters_of_admin_port() {
     let mut home = Home::new();
     home.set("ADMIN_MAX_CONNECTIONS", "8");
     home.run(["start"]).succeeds();
@@ -371,12 +371,12 @@ fn readers_of_the_log_leave_room_for_whoever_wants_something_else() {
 }
 
 #[test]
-fn who_reads_a_page_need_not_wait_for_those_who_do_not_read_theirs() {
+fn unread_log_page_is_evicted_for_new_reader() {
     those_who_do_not_read_give_way("/admin/logs?lines=1000000");
 }
 
 #[test]
-fn nor_for_followers_that_do_not_read() {
+fn unread_log_stream_is_evicted_for_new_reader() {
     those_who_do_not_read_give_way("/admin/logs/stream?lines=10000");
 }
 
@@ -412,7 +412,7 @@ fn those_who_do_not_read_give_way(path: &str) {
 }
 
 #[test]
-fn who_follows_the_log_stays_and_who_is_idle_goes() {
+fn log_follower_stays_and_idle_connection_is_evicted() {
     let mut home = Home::new();
     home.set("ADMIN_MAX_CONNECTIONS", "3");
     home.run(["start"]).succeeds();
@@ -438,7 +438,7 @@ fn who_follows_the_log_stays_and_who_is_idle_goes() {
 }
 
 #[test]
-fn a_refusal_reaches_a_client_that_sends_its_body_first() {
+fn refusal_reaches_client_that_sends_body_first() {
     let home = Home::started();
     for _ in 0..20 {
         let mut connection = Connection::open(&home.admin());
@@ -450,7 +450,7 @@ fn a_refusal_reaches_a_client_that_sends_its_body_first() {
 }
 
 #[test]
-fn what_is_no_request_or_too_large_is_a_problem_and_in_the_log() {
+fn malformed_and_oversized_requests_are_logged_problems() {
     let mut home = Home::new();
     home.set("MAX_HEADER_SIZE", "8KiB");
     home.set("MAX_BODY_SIZE", "2KiB");
@@ -514,7 +514,7 @@ fn what_is_no_request_or_too_large_is_a_problem_and_in_the_log() {
 }
 
 #[test]
-fn an_answer_that_is_not_read_is_not_kept_for_long() {
+fn unread_response_times_out() {
     let mut home = Home::new();
     home.set("IDLE_TIMEOUT", "500ms");
     home.run(["start"]).succeeds();
@@ -538,7 +538,7 @@ fn an_answer_that_is_not_read_is_not_kept_for_long() {
 }
 
 #[test]
-fn a_reader_that_is_slow_but_reads_gets_all_of_it() {
+fn slow_reader_gets_whole_response() {
     let mut home = Home::new();
     home.set("IDLE_TIMEOUT", "2s");
     home.set("MAX_CONNECTIONS", "4");
@@ -567,7 +567,7 @@ fn a_reader_that_is_slow_but_reads_gets_all_of_it() {
 }
 
 #[test]
-fn who_sends_on_and_reads_nothing_is_closed_and_keeps_nobody_busy() {
+fn client_that_sends_but_never_reads_is_closed() {
     let mut home = Home::new();
     home.set("IDLE_TIMEOUT", "500ms");
     home.set("HEADER_TIMEOUT", "500ms");
@@ -601,7 +601,7 @@ fn who_sends_on_and_reads_nothing_is_closed_and_keeps_nobody_busy() {
 }
 
 #[test]
-fn refused_tokens_are_limited_and_a_good_one_is_always_accepted() {
+fn failed_tokens_are_limited_but_valid_one_is_accepted() {
     let mut home = Home::new();
     home.set("FAILED_TOKENS_PER_MINUTE", "5");
     home.run(["start"]).succeeds();

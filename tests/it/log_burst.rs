@@ -12,7 +12,7 @@ const EVENTS: usize = 100_000 / THREADS;
 
 /// The one test that logs in this process.
 #[test]
-fn a_hundred_thousand_events_are_all_there_in_order_and_a_panic_is_in_the_file_at_once() {
+fn burst_is_logged_completely_and_panic_is_written_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     let settings = LogSettings {

@@ -33,7 +33,7 @@ fn is_probe_logged(home: &Home, name: &str) -> bool {
 }
 
 #[test]
-fn more_is_logged_for_a_while() {
+fn level_reverts_after_given_time() {
     let home = Home::started();
     assert_eq!(
         level(&home),
@@ -77,7 +77,7 @@ fn more_is_logged_for_a_while() {
 }
 
 #[test]
-fn it_stays_until_the_settings_say_another_or_the_process_is_replaced() {
+fn level_lasts_until_settings_change_or_restart() {
     let home = Home::started();
     set(&home, &json!({ "level": "debug" }));
     assert_eq!(home.ask("POST", "/admin/reload").status, 200);
@@ -100,7 +100,7 @@ fn it_stays_until_the_settings_say_another_or_the_process_is_replaced() {
 }
 
 #[test]
-fn nobody_hides_what_is_changed() {
+fn audit_target_cannot_be_silenced() {
     let home = Home::started();
     for level in ["info,audit=off", "info, audit[x]=off", "debug,audit=info"] {
         let body = json!({ "level": level }).to_string();
@@ -122,7 +122,7 @@ fn nobody_hides_what_is_changed() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn invalid_request_names_the_field() {
     let home = Home::started();
     for (body, status, text) in [
         ("", 400, "body"),

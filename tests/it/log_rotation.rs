@@ -59,7 +59,7 @@ fn text(home: &Home, query: &str) -> Answer {
 }
 
 #[test]
-fn files_stay_small_and_as_many_as_wanted_are_kept() {
+fn file_size_and_count_stay_within_limits() {
     let home = started("3");
     mark(&home, 3_000);
     for number in 1..=3 {
@@ -91,7 +91,7 @@ fn files_stay_small_and_as_many_as_wanted_are_kept() {
 }
 
 #[test]
-fn pages_go_back_through_the_rotated_files() {
+fn pages_go_back_through_rotated_files() {
     let home = started("20");
     mark(&home, 2_000);
     assert!(rotated(&home, 4).exists());
@@ -129,7 +129,7 @@ fn pages_go_back_through_the_rotated_files() {
 }
 
 #[test]
-fn a_cursor_outlives_rotation_and_restart_and_is_gone_with_its_file() {
+fn cursor_survives_rotation_until_file_is_removed() {
     let home = started("1");
     mark(&home, 10);
     let page = home.ask("GET", "/admin/logs?contains=mark-4.").json();
@@ -148,7 +148,7 @@ fn a_cursor_outlives_rotation_and_restart_and_is_gone_with_its_file() {
 }
 
 #[test]
-fn a_neighbour_with_a_large_number_is_left_alone_and_costs_nothing() {
+fn unrelated_file_with_large_number_is_left_alone() {
     let home = started("1");
     let neighbours = ["999999", "202511", "2025"].map(|suffix| {
         let file = home.path().join(format!("fullon.log.{suffix}"));
@@ -163,7 +163,7 @@ fn a_neighbour_with_a_large_number_is_left_alone_and_costs_nothing() {
 }
 
 #[test]
-fn what_rotates_from_outside_makes_the_new_file_and_one_that_was_removed_comes_back() {
+fn external_rotation_and_removal_are_followed() {
     let home = started("5");
     std::fs::rename(home.log_file(), rotated(&home, 1)).unwrap();
     let log_of = |file: PathBuf| std::fs::read_to_string(file).unwrap();
@@ -184,7 +184,7 @@ fn what_rotates_from_outside_makes_the_new_file_and_one_that_was_removed_comes_b
 }
 
 #[test]
-fn a_reader_of_everything_holds_one_file_open_and_gets_all_of_them() {
+fn reading_all_files_keeps_one_open_at_a_time() {
     const FILES: usize = 40;
     const LINES: usize = 400;
     let mut home = Home::new();
@@ -222,7 +222,7 @@ fn a_reader_of_everything_holds_one_file_open_and_gets_all_of_them() {
 
 /// In `/tmp`, say. The names are known, and whoever comes first has them.
 #[test]
-fn what_a_neighbour_put_in_the_way_is_gone_around_and_left_alone() {
+fn rotation_skips_names_taken_by_another_user() {
     if !needs_root("files of another user") {
         return;
     }

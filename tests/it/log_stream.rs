@@ -57,7 +57,7 @@ impl Stream {
 }
 
 #[test]
-fn history_then_what_comes() {
+fn history_is_followed_by_live_lines() {
     let home = Home::started();
     for number in 0..5 {
         home.mark(&format!("before-{number}"));
@@ -75,7 +75,7 @@ fn history_then_what_comes() {
 }
 
 #[test]
-fn resumes_after_exactly_the_last_event() {
+fn stream_resumes_after_last_event() {
     let home = Home::started();
     for number in 0..5 {
         home.mark(&format!("mark-{number}"));
@@ -108,7 +108,7 @@ fn resumes_after_exactly_the_last_event() {
 }
 
 #[test]
-fn a_client_that_was_cut_off_before_the_first_event_misses_none() {
+fn client_cut_off_before_first_event_misses_none() {
     let home = Home::started();
     let (mut stream, _) = Stream::open(&home, "?lines=0", &[]);
     let mut opening = vec![stream.0.line()];
@@ -132,7 +132,7 @@ fn a_client_that_was_cut_off_before_the_first_event_misses_none() {
 }
 
 #[test]
-fn old_clients_get_a_body_that_ends_with_the_connection_and_head_gets_none() {
+fn http_1_0_body_ends_with_connection_and_head_has_none() {
     let home = Home::started();
     let token = home.token("admin:logs");
     let headers = format!("Host: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
@@ -163,7 +163,7 @@ fn old_clients_get_a_body_that_ends_with_the_connection_and_head_gets_none() {
 }
 
 #[test]
-fn filters_hold_for_history_and_for_what_comes() {
+fn filters_apply_to_history_and_live_lines() {
     let home = Home::started();
     home.mark("wanted-0");
     home.mark("other");
@@ -176,7 +176,7 @@ fn filters_hold_for_history_and_for_what_comes() {
 }
 
 #[test]
-fn a_stop_ends_the_stream_with_its_reason() {
+fn stop_ends_stream_with_reason() {
     let home = Home::started();
     let (mut stream, _) = Stream::open(&home, "?lines=1", &[]);
     stream.next();
@@ -194,7 +194,7 @@ fn a_stop_ends_the_stream_with_its_reason() {
 }
 
 #[test]
-fn a_control_character_in_a_line_cannot_forge_an_event() {
+fn control_characters_cannot_forge_event() {
     let home = Home::started();
     crate::support::eventually("it is logged", || home.log().contains(" ready version="));
     let mut log = std::fs::OpenOptions::new()
@@ -209,7 +209,7 @@ fn a_control_character_in_a_line_cannot_forge_an_event() {
 }
 
 #[test]
-fn a_last_event_id_that_is_no_text_is_refused() {
+fn non_text_last_event_id_is_refused() {
     let home = Home::started();
     let token = home.token("admin:logs");
     let mut connection = Connection::open(&home.admin());

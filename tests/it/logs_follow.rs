@@ -29,7 +29,7 @@ fn rotate(home: &Home) {
 }
 
 #[test]
-fn through_rotations_restarts_and_a_crash_until_the_daemon_stops() {
+fn follows_through_rotation_restart_and_crash() {
     let home = Home::started();
     let mut logs = Logs::follow(&home, &["--lines", "10000"]);
     let mut read = logs.read_to(" ready version=");
@@ -57,7 +57,7 @@ fn through_rotations_restarts_and_a_crash_until_the_daemon_stops() {
 }
 
 #[test]
-fn from_the_file_through_a_rotation_when_the_admin_api_is_out_of_reach() {
+fn follows_file_through_rotation_without_admin_api() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
     signal(&daemon, Signal::SIGSTOP);
@@ -74,7 +74,7 @@ fn from_the_file_through_a_rotation_when_the_admin_api_is_out_of_reach() {
 }
 
 #[test]
-fn escapes_do_not_reach_the_terminal_and_a_reader_that_has_enough_ends_it() {
+fn escapes_are_removed_and_closed_pipe_ends_command() {
     let home = Home::started();
     let mut log = std::fs::OpenOptions::new()
         .append(true)
@@ -94,7 +94,7 @@ fn escapes_do_not_reach_the_terminal_and_a_reader_that_has_enough_ends_it() {
 }
 
 #[test]
-fn a_log_that_is_cut_short_or_removed_again_and_again_is_told_once_each_and_nothing_repeats() {
+fn truncated_or_removed_log_is_reported_and_never_repeated() {
     let home = Home::started();
     let mut logs = Logs::follow(&home, &["--lines", "1"]);
     // It is connected before the first cut.
@@ -135,7 +135,7 @@ fn a_log_that_is_cut_short_or_removed_again_and_again_is_told_once_each_and_noth
 }
 
 #[test]
-fn a_search_in_the_file_goes_to_its_end() {
+fn search_reads_file_to_its_end() {
     let home = Home::started();
     home.mark("needle-0");
     let others = format!("{}\n", "x".repeat(999)).repeat(3_000);
@@ -156,7 +156,7 @@ fn a_search_in_the_file_goes_to_its_end() {
 
 /// Two processes write to the log while the one takes over from the other, and it rotates all the while.
 #[test]
-fn through_handovers_while_the_log_rotates() {
+fn follows_through_restarts_while_log_rotates() {
     const RESTARTS: u64 = 5;
 
     let mut home = Home::new();

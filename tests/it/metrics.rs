@@ -88,7 +88,7 @@ fn busy() -> (Home, Redis) {
 }
 
 #[test]
-fn what_happens_is_counted() {
+fn requests_and_operations_are_counted() {
     let (home, _redis) = busy();
     let public = home.public();
     let long = format!("/{}", "x".repeat(1000));
@@ -179,7 +179,7 @@ fn what_happens_is_counted() {
 }
 
 #[test]
-fn promtool_finds_nothing_to_complain_about() {
+fn promtool_accepts_the_metrics() {
     let (home, _redis) = busy();
     home.restart();
     let mut promtool = Command::new("promtool")
@@ -203,7 +203,7 @@ fn promtool_finds_nothing_to_complain_about() {
 }
 
 #[test]
-fn alerts_are_raised_when_they_should_be() {
+fn every_alert_rule_has_a_passing_test() {
     let rules = Path::new(DEPLOY).join("prometheus");
     for arguments in [
         ["check", "rules", "alerts.yml"],
@@ -227,7 +227,7 @@ fn alerts_are_raised_when_they_should_be() {
 }
 
 #[test]
-fn a_pod_is_scraped_as_often_as_a_machine() {
+fn pod_and_machine_have_same_scrape_interval() {
     let often = |path: &str| {
         let settings = fs::read_to_string(Path::new(DEPLOY).join(path)).unwrap();
         let mut lines = settings.lines();
@@ -239,7 +239,7 @@ fn a_pod_is_scraped_as_often_as_a_machine() {
 }
 
 #[test]
-fn what_is_said_of_one_machine_of_many_makes_settings_for_prometheus_and_its_agent() {
+fn documented_fleet_settings_are_valid_for_prometheus() {
     let home = Home::new();
     let fleet = fleet();
     let command = fleet.lines().find_map(|line| line.strip_prefix("# sed "));
@@ -262,7 +262,7 @@ fn what_is_said_of_one_machine_of_many_makes_settings_for_prometheus_and_its_age
 }
 
 #[test]
-fn what_alerts_have_people_look_for_is_in_the_log_of_either_format() {
+fn documented_log_searches_match_both_formats() {
     const SECTION: &str = "What to look for in the log";
     let alerts = fs::read_to_string(Path::new(DEPLOY).join("prometheus/alerts.yml")).unwrap();
     assert!(alerts.contains(&format!("docs/fleet.md, {SECTION}")));
@@ -298,7 +298,7 @@ fn what_alerts_have_people_look_for_is_in_the_log_of_either_format() {
 }
 
 #[test]
-fn a_dependency_that_hangs_is_seen() {
+fn hanging_dependency_is_counted_as_timeout() {
     let mut home = Home::new();
     let redis = Redis::start();
     home.depends_on(&redis);
@@ -342,7 +342,7 @@ fn expressions(value: &Value, found: &mut Vec<String>) {
 }
 
 #[test]
-fn on_the_dashboard_bytes_share_no_axis_with_what_is_none() {
+fn dashboard_axes_do_not_mix_bytes_with_other_units() {
     let dashboard = dashboard();
     let mut of_bytes = 0;
     for panel in dashboard["panels"].as_array().unwrap() {
@@ -448,7 +448,7 @@ fn prometheus(home: &Home) -> (Running, String) {
 }
 
 #[test]
-fn prometheus_scrapes_it_and_the_dashboard_and_the_alerts_name_what_is_there() {
+fn dashboard_and_alerts_use_existing_metrics() {
     let (home, _redis) = busy();
     let (_prometheus, address) = prometheus(&home);
     let query = |expression: &str| -> Value {

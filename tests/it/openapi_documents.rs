@@ -12,7 +12,7 @@ fn checked_in(api: &str) -> Value {
 }
 
 #[test]
-fn the_checked_in_documents_are_those_of_the_code() {
+fn checked_in_documents_match_code() {
     let home = Home::started();
     for (api, host, path) in [
         ("public", home.public(), "/openapi.json"),
@@ -27,7 +27,7 @@ fn the_checked_in_documents_are_those_of_the_code() {
 }
 
 #[test]
-fn every_operation_is_named_and_says_how_it_fails() {
+fn every_operation_is_named_and_documents_errors() {
     for api in ["public", "admin"] {
         let document = checked_in(api);
         for (path, item) in document["paths"].as_object().unwrap() {
@@ -79,7 +79,7 @@ fn example<'a>(document: &'a Value, form: &'a Value) -> &'a Value {
 }
 
 #[test]
-fn every_answer_has_an_example_that_is_one_of_its_status() {
+fn every_response_has_example_of_its_status() {
     for api in ["public", "admin"] {
         let document = checked_in(api);
         for (path, item) in document["paths"].as_object().unwrap() {
@@ -122,7 +122,7 @@ fn every_answer_has_an_example_that_is_one_of_its_status() {
 }
 
 #[test]
-fn errors_are_worded_as_in_their_examples() {
+fn error_details_match_documented_examples() {
     let home = Home::started();
     let (host, document) = (home.admin(), checked_in("admin"));
     let responses = &document["paths"]["/admin/stop"]["post"]["responses"];
@@ -145,7 +145,7 @@ fn errors_are_worded_as_in_their_examples() {
 }
 
 #[test]
-fn the_documentation_needs_no_internet() {
+fn documentation_pages_need_no_internet() {
     let home = Home::started();
     for (host, path) in [(home.public(), "/docs"), (home.admin(), "/admin/docs")] {
         let page = request(&host, "GET", path, &[], "");
@@ -194,7 +194,7 @@ fn is_test(source: &str, name: &str) -> bool {
 }
 
 #[test]
-fn only_what_the_harness_runs_is_a_test() {
+fn threat_table_accepts_only_real_tests() {
     let source =
         "/// Why.\n#[test]\nfn one() {\n}\n\nfn two() {\n#[test]\n#[ignore]\nfn three() {\n";
     assert!(is_test(source, "one"));
@@ -204,7 +204,7 @@ fn only_what_the_harness_runs_is_a_test() {
 }
 
 #[test]
-fn every_line_of_the_threat_table_has_its_tests() {
+fn every_threat_in_table_has_existing_tests() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
     let (_, table) = text.split_once("| threat | defence | tests |\n").unwrap();

@@ -144,7 +144,7 @@ fn session(host: &str) -> String {
 }
 
 #[test]
-fn each_is_refused_in_the_same_way_and_written_down_nowhere() {
+fn all_forgeries_are_refused_alike_and_never_written() {
     let home = home();
     let (host, daemon) = (home.admin(), home.daemon().unwrap());
     // Tokens say that their key is there, and nobody asks.
@@ -192,7 +192,7 @@ fn each_is_refused_in_the_same_way_and_written_down_nowhere() {
 
 /// Whoever has no key cannot make these, so they are no danger; they are malformed all the same.
 #[test]
-fn what_is_signed_as_it_should_be_is_refused_when_it_is_malformed() {
+fn malformed_token_with_valid_signature_is_refused() {
     let home = home();
     let claims = jwt::claims(SCOPES).to_string();
     let of_header = |header: &str| {
@@ -234,7 +234,7 @@ fn what_is_signed_as_it_should_be_is_refused_when_it_is_malformed() {
 
 /// Whoever stands in between may have looked at the other one.
 #[test]
-fn an_authorization_that_comes_twice_does_not_count() {
+fn duplicate_authorization_header_is_refused() {
     let home = home();
     let good = good();
     let second = ["", "Bearer x", "Basic eDp5", &format!("Bearer {good}")];
@@ -247,7 +247,7 @@ fn an_authorization_that_comes_twice_does_not_count() {
 }
 
 #[test]
-fn what_the_standards_allow_counts() {
+fn every_form_allowed_by_standards_is_accepted() {
     let home = home();
     let (host, good) = (home.admin(), good());
     let claims = jwt::claims(SCOPES).to_string();
@@ -301,7 +301,7 @@ fn what_the_standards_allow_counts() {
 }
 
 #[test]
-fn what_is_no_http_is_refused_before_anybody_looks_at_its_token() {
+fn malformed_http_is_refused_before_token_check() {
     let home = home();
     let good = good();
     for lines in [
@@ -319,7 +319,7 @@ fn what_is_no_http_is_refused_before_anybody_looks_at_its_token() {
 }
 
 #[test]
-fn a_key_of_another_time_does_not_count() {
+fn token_signed_with_former_key_is_refused() {
     let mut home = home();
     let status = |home: &Home, token: &str| {
         Attempt::bearer("key", token).send(&home.admin(), "GET", "/admin/status")
@@ -343,7 +343,7 @@ fn a_key_of_another_time_does_not_count() {
 
 /// Whoever has the key may call himself what he likes, but writes no lines of ours.
 #[test]
-fn what_a_token_says_forges_no_line_of_the_log() {
+fn claims_cannot_forge_log_lines() {
     let home = home();
     let forged = "2026-01-01T00:00:00.000000Z  INFO audit: action=\"forged\"";
     let mut claims = jwt::claims(SCOPES);

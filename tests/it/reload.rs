@@ -31,7 +31,7 @@ fn setting(home: &Home, name: &str) -> Value {
 }
 
 #[test]
-fn what_can_change_in_place_does_and_the_rest_is_named() {
+fn reloadable_settings_apply_and_the_rest_is_reported() {
     let home = with_env_file("LOG_LEVEL=INFO\n");
     let before = status(&home);
     assert_eq!(before["pending_restart"], json!([]));
@@ -72,7 +72,7 @@ fn what_can_change_in_place_does_and_the_rest_is_named() {
 }
 
 #[test]
-fn an_invalid_file_changes_nothing_and_every_problem_is_told() {
+fn invalid_file_changes_nothing_and_reports_every_problem() {
     let home = with_env_file("LOG_LEVEL=INFO\n");
     write(
         &home,
@@ -104,7 +104,7 @@ fn an_invalid_file_changes_nothing_and_every_problem_is_told() {
 }
 
 #[test]
-fn a_hangup_reloads() {
+fn sighup_reloads() {
     let home = with_env_file("LOG_LEVEL=INFO\n");
     write(&home, "LOG_LEVEL=WARN\n");
     home.daemon()
@@ -119,7 +119,7 @@ fn a_hangup_reloads() {
 }
 
 #[test]
-fn rotation_follows_the_settings() {
+fn rotation_follows_reloaded_settings() {
     let home = with_env_file("LOG_MAX_SIZE=0\n");
     let rotated = |number: u32| home.path().join(format!("fullon.log.{number}"));
     let fill = || {
@@ -138,7 +138,7 @@ fn rotation_follows_the_settings() {
 }
 
 #[test]
-fn a_new_secret_counts_at_once_and_the_old_one_for_as_long_as_is_said() {
+fn new_secret_is_valid_at_once_and_old_one_for_grace_period() {
     let (old, new) = ["o", "n"].map(|letter| letter.repeat(40)).into();
     let home = with_env_file(&format!("JWT_SECRET_KEY={old}\n"));
     let ask = |token: &str| {
@@ -195,7 +195,7 @@ fn a_new_secret_counts_at_once_and_the_old_one_for_as_long_as_is_said() {
 }
 
 #[test]
-fn there_is_nothing_to_reload_where_nothing_runs() {
+fn reload_fails_when_nothing_runs() {
     let home = Home::new();
     home.run(["reload"]).exits(1).says(&["not running"]);
     assert!(!Path::new(&home.pid_file()).exists());

@@ -11,7 +11,7 @@ fn ask_status(connection: &mut Connection, bearer: &str) -> crate::support::Answ
 }
 
 #[test]
-fn who_has_begun_to_ask_is_answered_by_the_one_that_took_the_connection() {
+fn open_requests_are_answered_by_old_process() {
     let home = Home::started();
     let (old, bearer) = (home.daemon().unwrap(), home.bearer());
 
@@ -71,7 +71,7 @@ fn who_has_begun_to_ask_is_answered_by_the_one_that_took_the_connection() {
 /// The health of a daemon that was replaced is its own affair: a client that kept its connection must not take the
 /// service for ill.
 #[test]
-fn a_kept_connection_still_hears_that_the_service_is_healthy() {
+fn kept_connection_to_old_process_still_reports_healthy() {
     let home = Home::started();
     let mut kept = Connection::open(&home.public());
     kept.send("GET", "/health", &[], "");
@@ -87,7 +87,7 @@ fn a_kept_connection_still_hears_that_the_service_is_healthy() {
 }
 
 #[test]
-fn who_never_asks_again_is_waited_for_until_the_deadline() {
+fn idle_connection_is_kept_until_shutdown_timeout() {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "1s");
     home.run(["start"]).succeeds();
@@ -104,7 +104,7 @@ fn who_never_asks_again_is_waited_for_until_the_deadline() {
 }
 
 #[test]
-fn a_daemon_that_nobody_uses_is_gone_at_once() {
+fn unused_old_process_exits_at_once() {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "1h");
     home.run(["start"]).succeeds();
@@ -116,7 +116,7 @@ fn a_daemon_that_nobody_uses_is_gone_at_once() {
 }
 
 #[test]
-fn a_stream_of_the_log_ends_with_the_reason() {
+fn log_stream_ends_with_restart_reason() {
     let home = Home::started();
     let bearer = home.bearer();
     let mut stream = Connection::open(&home.admin());
@@ -135,7 +135,7 @@ fn a_stream_of_the_log_ends_with_the_reason() {
 
 /// One restart follows another while clients of the first daemon are still there.
 #[test]
-fn several_generations_drain_at_once() {
+fn several_old_processes_drain_at_once() {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "1h");
     home.run(["start"]).succeeds();

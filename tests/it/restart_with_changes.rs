@@ -88,7 +88,7 @@ fn is_finished(mut request: Connection) {
 }
 
 #[test]
-fn another_port() {
+fn public_port_changes() {
     let mut edited = Edited::new();
     let (old, new) = (local(edited.get("PORT")), free_port().to_string());
     edited.is_pending(&[]);
@@ -111,7 +111,7 @@ fn health(address: &str) -> u16 {
 }
 
 #[test]
-fn another_admin_port() {
+fn admin_port_changes() {
     let mut edited = Edited::new();
     let (old, new) = (local(edited.get("ADMIN_PORT")), free_port().to_string());
     edited.set("ADMIN_PORT", &new);
@@ -128,7 +128,7 @@ fn another_admin_port() {
 }
 
 #[test]
-fn ports_that_change_places() {
+fn swapped_ports_work() {
     let mut edited = Edited::new();
     let (public, admin) = (
         edited.get("PORT").to_owned(),
@@ -154,7 +154,7 @@ fn ports_that_change_places() {
 }
 
 #[test]
-fn all_addresses_in_place_of_one_and_back() {
+fn wildcard_address_replaces_single_one_and_back() {
     let mut edited = Edited::new();
     let port = edited.get("PORT").to_owned();
     let load = Load::begin(&local(&port), &Clients::default());
@@ -178,7 +178,7 @@ fn all_addresses_in_place_of_one_and_back() {
 }
 
 #[test]
-fn a_port_of_somebody_else() {
+fn taken_port_fails_and_old_process_continues() {
     let mut edited = Edited::new();
     let somebody = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = somebody.local_addr().unwrap().port().to_string();
@@ -204,7 +204,7 @@ fn a_port_of_somebody_else() {
 }
 
 #[test]
-fn another_pid_file_is_refused() {
+fn changed_pid_file_is_refused() {
     let mut edited = Edited::new();
     let pid = edited.home.state().pid;
     let other = edited.home.path().join("other.pid");
@@ -221,7 +221,7 @@ fn another_pid_file_is_refused() {
 }
 
 #[test]
-fn a_setting_of_each_kind_is_in_force() {
+fn each_kind_of_setting_is_applied() {
     let mut edited = Edited::new();
     edited.set("LOG_LEVEL", "debug");
     edited.set("SHUTDOWN_TIMEOUT", "7s");
@@ -234,7 +234,7 @@ fn a_setting_of_each_kind_is_in_force() {
 }
 
 #[test]
-fn another_secret_is_in_force_and_the_verbs_still_work() {
+fn changed_secret_is_applied_and_commands_still_work() {
     let mut edited = Edited::new();
     let secret = "another-secret-that-is-long-enough-to-be-one";
     let old = edited.home.token("admin:read");
@@ -259,7 +259,7 @@ fn another_secret_is_in_force_and_the_verbs_still_work() {
 }
 
 #[test]
-fn a_key_that_was_made_is_changed_by_taking_it_away() {
+fn removed_key_file_is_replaced_by_new_key() {
     let mut edited = Edited::new();
     let old = edited.home.bearer();
     let status = |home: &Home| {
@@ -276,7 +276,7 @@ fn a_key_that_was_made_is_changed_by_taking_it_away() {
 }
 
 #[test]
-fn a_program_that_was_replaced() {
+fn replaced_program_takes_over() {
     let home = Home::new();
     let program = Program::of(&home);
     program.start(&home);
@@ -293,7 +293,7 @@ fn a_program_that_was_replaced() {
 }
 
 #[test]
-fn a_link_that_points_elsewhere() {
+fn relinked_program_takes_over() {
     let home = Home::new();
     let releases = ["release-1", "release-2", "release-3"].map(|name| home.path().join(name));
     for release in &releases {

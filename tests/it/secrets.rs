@@ -13,7 +13,7 @@ fn set_mode(path: &Path, mode: u32) {
 const SECRET: &str = "an-obviously-made-up-secret-of-the-tests";
 
 #[test]
-fn an_env_file_with_a_secret_that_everybody_can_read_is_refused() {
+fn world_readable_env_file_with_secret_is_refused() {
     let home = Home::new();
     let env = home.path().join(".env");
     home.write_env(&format!("JWT_SECRET_KEY={SECRET}\n"));
@@ -40,7 +40,7 @@ fn an_env_file_with_a_secret_that_everybody_can_read_is_refused() {
 }
 
 #[test]
-fn a_key_file_that_others_can_read_is_refused() {
+fn key_file_readable_by_others_is_refused() {
     let home = Home::started();
     let key = home.path().join(".fullon_master_api.key");
     assert_eq!(mode(&key), 0o600);
@@ -57,7 +57,7 @@ fn a_key_file_that_others_can_read_is_refused() {
 }
 
 #[test]
-fn a_state_file_that_others_could_read_is_not_believed() {
+fn state_file_readable_by_others_is_ignored() {
     let home = Home::started();
     let state = home.path().join(".fullon_master_api.pid.state");
     assert_eq!(mode(&state), 0o600);
@@ -69,7 +69,7 @@ fn a_state_file_that_others_could_read_is_not_believed() {
 }
 
 #[test]
-fn in_a_directory_that_everybody_can_write_to_nothing_is_written_through_what_a_neighbour_left() {
+fn planted_links_in_shared_directory_are_not_followed() {
     let mut home = Home::new();
     let shared = home.path().join("shared");
     fs::create_dir(&shared).unwrap();
@@ -109,7 +109,7 @@ fn in_a_directory_that_everybody_can_write_to_nothing_is_written_through_what_a_
 }
 
 #[test]
-fn files_of_another_user_are_left_alone() {
+fn files_of_another_user_are_left_unchanged() {
     if !needs_root("files of another user") {
         return;
     }
@@ -137,7 +137,7 @@ fn run_in(home: &Home, directory: &Path, arguments: &[&str]) -> Outcome {
 }
 
 #[test]
-fn an_env_file_that_a_neighbour_left_decides_nothing() {
+fn env_file_of_another_user_is_ignored() {
     if !needs_root("a file of another user") {
         return;
     }
@@ -192,7 +192,7 @@ fn an_env_file_that_a_neighbour_left_decides_nothing() {
 }
 
 #[test]
-fn a_pipe_in_the_place_of_an_env_file_holds_nobody_up() {
+fn fifo_in_place_of_env_file_blocks_nothing() {
     let home = Home::started();
     let env = home.path().join(".env");
     nix::unistd::mkfifo(&env, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -205,7 +205,7 @@ fn a_pipe_in_the_place_of_an_env_file_holds_nobody_up() {
 }
 
 #[test]
-fn a_token_of_a_verb_allows_what_the_verb_needs_and_no_more() {
+fn command_token_has_only_the_scope_it_needs() {
     let home = Home::started();
     let neighbour = Neighbour::start();
     let url = format!("http://127.0.0.1:{}", neighbour.port());
@@ -230,7 +230,7 @@ fn a_token_of_a_verb_allows_what_the_verb_needs_and_no_more() {
 }
 
 #[test]
-fn a_file_that_has_another_name_too_is_not_taken_for_ours() {
+fn file_with_second_hard_link_is_refused() {
     let home = Home::new();
     let precious = home.path().join("precious");
     // As a key may be, and a process id.
@@ -261,7 +261,7 @@ fn a_file_that_has_another_name_too_is_not_taken_for_ours() {
 }
 
 #[test]
-fn a_secret_turns_up_nowhere() {
+fn secrets_appear_nowhere() {
     let mut home = Home::new();
     let password = "an-obviously-made-up-password";
     home.set("DB_PASSWORD", password);

@@ -44,7 +44,7 @@ fn is_refused(answer: &Answer, text: &str) {
 }
 
 #[test]
-fn a_token_is_traded_for_a_cookie_that_opens_status_and_stream() {
+fn token_is_exchanged_for_session_cookie() {
     let home = Home::started();
     let token = home
         .run(["token", "--subject", "page", "--scope", "admin:read"])
@@ -93,7 +93,7 @@ fn a_token_is_traded_for_a_cookie_that_opens_status_and_stream() {
 }
 
 #[test]
-fn a_token_of_the_instance_key_is_traded_too() {
+fn instance_key_token_is_exchanged_for_session_cookie() {
     let home = Home::started();
     let key = home.state().instance_key.secret();
     let token = Signer::instance(&key)
@@ -129,7 +129,7 @@ fn forged(claims: &Value) -> String {
 }
 
 #[test]
-fn only_a_session_counts_as_a_cookie_and_only_a_token_as_a_token() {
+fn session_and_token_are_not_interchangeable() {
     let mut home = Home::new();
     home.set("JWT_SECRET_KEY", SECRET);
     home.run(["start"]).succeeds();
@@ -193,7 +193,7 @@ fn only_a_session_counts_as_a_cookie_and_only_a_token_as_a_token() {
 }
 
 #[test]
-fn a_session_allows_what_its_token_did() {
+fn session_has_scopes_of_its_token() {
     let home = Home::started();
     let cookie = sign_in(&home, "admin:logs");
     let origin = format!("http://{}", home.admin());
@@ -208,7 +208,7 @@ fn a_session_allows_what_its_token_did() {
 }
 
 #[test]
-fn a_change_with_a_session_needs_the_origin_of_the_api() {
+fn change_with_cookie_needs_own_origin() {
     let home = Home::started();
     let host = home.admin();
     let cookie = sign_in(&home, "admin:read admin:control");
@@ -249,7 +249,7 @@ fn a_change_with_a_session_needs_the_origin_of_the_api() {
 }
 
 #[test]
-fn signing_out_ends_this_session_and_is_audited_like_signing_in() {
+fn sign_out_ends_one_session_and_is_audited() {
     let home = Home::started();
     let (cookie, other) = (sign_in(&home, "admin:read"), sign_in(&home, "admin:read"));
     let answer = sign_out(&home, &cookie);
@@ -300,7 +300,7 @@ fn sign_out(home: &Home, cookie: &str) -> Answer {
 }
 
 #[test]
-fn a_sign_out_that_would_not_outlive_a_crash_says_so() {
+fn sign_out_fails_when_it_cannot_be_saved() {
     let home = Home::started();
     let cookie = sign_in(&home, "admin:read");
     let mut state = home.pid_file().into_os_string();
@@ -321,7 +321,7 @@ fn a_sign_out_that_would_not_outlive_a_crash_says_so() {
 }
 
 #[test]
-fn signed_out_stays_signed_out_across_restarts_and_a_crash() {
+fn signed_out_session_stays_ended_after_restart_and_crash() {
     let home = Home::started();
     let [before, after, other] = [(); 3].map(|()| sign_in(&home, "admin:read"));
     assert_eq!(sign_out(&home, &before).status, 204);
@@ -343,7 +343,7 @@ fn signed_out_stays_signed_out_across_restarts_and_a_crash() {
 }
 
 #[test]
-fn what_a_session_opened_ends_with_it() {
+fn sign_out_ends_log_stream_of_session() {
     let home = Home::started();
     let [cookie, other] = [(); 2].map(|()| sign_in(&home, "admin:logs"));
     let follow = |cookie: &str| {
@@ -367,7 +367,7 @@ fn what_a_session_opened_ends_with_it() {
 }
 
 #[test]
-fn sixty_four_sessions_are_the_most() {
+fn sixty_fifth_session_ends_the_first() {
     let home = Home::started();
     let bearer = home.bearer();
     let headers = [("Authorization", bearer.as_str())];
@@ -387,7 +387,7 @@ fn sixty_four_sessions_are_the_most() {
 }
 
 #[test]
-fn whoever_signs_in_too_often_ends_only_sessions_of_their_own() {
+fn too_many_sign_ins_end_only_own_sessions() {
     let home = Home::started();
     let printed = home.run(["token", "--subject", "other"]).succeeds();
     let other = format!("Bearer {}", printed.stdout.trim());
@@ -408,7 +408,7 @@ fn whoever_signs_in_too_often_ends_only_sessions_of_their_own() {
 
 /// Two tunnels to two daemons end on two ports of one host, whose cookies a browser keeps together.
 #[test]
-fn the_cookie_has_the_port_that_the_browser_sees() {
+fn cookie_name_has_port_of_host_header() {
     let home = Home::started();
     let bearer = home.bearer();
     let sign_in = |host: &str| {
@@ -445,7 +445,7 @@ fn the_cookie_has_the_port_that_the_browser_sees() {
 }
 
 #[test]
-fn a_session_survives_a_restart_and_dies_with_the_key() {
+fn session_survives_restart_but_not_key_change() {
     let mut home = Home::new();
     home.set("JWT_SECRET_KEY", SECRET);
     home.run(["start"]).succeeds();

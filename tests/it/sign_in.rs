@@ -39,7 +39,7 @@ fn token_of(address: &str) -> &str {
 }
 
 #[test]
-fn a_token_signs_in_once_whoever_else_tries() {
+fn one_time_token_signs_in_exactly_once() {
     let home = Home::started();
     let token = token(&home);
     let answers: Vec<_> = thread::scope(|scope| {
@@ -60,7 +60,7 @@ fn a_token_signs_in_once_whoever_else_tries() {
 }
 
 #[test]
-fn it_does_nothing_else_and_is_written_down_nowhere() {
+fn one_time_token_only_signs_in_and_is_never_written() {
     let mut home = Home::new();
     home.set("LOG_LEVEL", "TRACE");
     home.run(["start"]).succeeds();
@@ -106,7 +106,7 @@ fn it_does_nothing_else_and_is_written_down_nowhere() {
 }
 
 #[test]
-fn a_restart_forgets_it() {
+fn restart_invalidates_one_time_token() {
     let home = Home::started();
     let token = token(&home);
     home.run(["restart"]).succeeds();
@@ -114,7 +114,7 @@ fn a_restart_forgets_it() {
 }
 
 #[test]
-fn another_key_forgets_it_and_so_does_a_shorter_grace() {
+fn key_change_and_shorter_grace_invalidate_one_time_token() {
     let [old, new] = ["o", "n"].map(|letter| letter.repeat(40));
     for grace in ["0", "10m"] {
         let home = Home::new();
@@ -148,7 +148,7 @@ fn another_key_forgets_it_and_so_does_a_shorter_grace() {
 }
 
 #[test]
-fn whoever_makes_too_many_drops_only_their_own() {
+fn too_many_one_time_tokens_drop_only_own_ones() {
     let home = Home::started();
     let printed = home.run(["token", "--subject", "other"]).succeeds();
     let other = show(&home, printed.stdout.trim(), "POST", "/admin/session/token").json();
@@ -163,7 +163,7 @@ fn whoever_makes_too_many_drops_only_their_own() {
 }
 
 #[test]
-fn the_command_line_prints_the_address_and_what_it_allows_is_chosen() {
+fn console_command_prints_address_with_chosen_scopes() {
     let home = Home::started();
     let printed = home.run(["console", "--scope", "admin:logs"]).succeeds();
     let session = sign_in(&home, token_of(&printed.stdout));
@@ -187,7 +187,7 @@ fn the_command_line_prints_the_address_and_what_it_allows_is_chosen() {
 }
 
 #[test]
-fn the_browser_is_given_a_file_that_nobody_else_can_read() {
+fn browser_opens_private_file_with_token() {
     let home = Home::started();
     let browser = home.path().join("browser");
     let seen = home.path().join("seen");
@@ -226,7 +226,7 @@ fn the_browser_is_given_a_file_that_nobody_else_can_read() {
 }
 
 #[test]
-fn the_page_and_its_parts_are_served_to_everybody_and_say_what_they_may() {
+fn console_files_are_public_and_have_strict_headers() {
     let home = Home::started();
     let get = |path: &str| request(&home.admin(), "GET", path, &[], "");
     for short in ["/", "/admin"] {

@@ -262,7 +262,7 @@ fn logged(home: &Home) -> Lines {
 }
 
 #[test]
-fn nothing_fails_and_nothing_grows() {
+fn nothing_fails_and_no_resource_use_grows() {
     let half = half();
     let mut home = Home::new();
     home.takes_longer_by(half * 2);

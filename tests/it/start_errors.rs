@@ -20,7 +20,7 @@ fn fails(home: &Home, code: i32, words: &[&str]) {
 }
 
 #[test]
-fn a_taken_port_is_named_with_its_owner() {
+fn taken_port_is_named_with_its_owner() {
     for setting in ["PORT", "ADMIN_PORT"] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port().to_string();
@@ -33,7 +33,7 @@ fn a_taken_port_is_named_with_its_owner() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_is_named() {
+fn unwritable_log_is_named() {
     let mut home = Home::new();
     home.set("LOG_FILE", "/proc/nowhere/fullon.log");
     fails(&home, 1, &["log file /proc/nowhere/fullon.log", "LOG_FILE"]);
@@ -50,7 +50,7 @@ fn a_log_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn a_pid_file_that_cannot_be_written_is_named() {
+fn unwritable_pid_file_is_named() {
     let mut home = Home::new();
     home.set("PID_FILE", "/proc/nowhere/fullon.pid");
     home.run(["start"])
@@ -64,7 +64,7 @@ fn a_pid_file_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn a_log_that_is_a_link_is_refused_and_its_target_untouched() {
+fn symlinked_log_is_refused_and_target_unchanged() {
     let home = Home::new();
     let target = home.path().join("target");
     fs::write(&target, "precious").unwrap();
@@ -75,7 +75,7 @@ fn a_log_that_is_a_link_is_refused_and_its_target_untouched() {
 }
 
 #[test]
-fn a_log_that_others_could_read_is_closed_to_them() {
+fn log_readable_by_others_becomes_private() {
     let home = Home::new();
     fs::write(home.log_file(), "from the launcher before\n").unwrap();
     home.run(["start"]).succeeds();
@@ -84,7 +84,7 @@ fn a_log_that_others_could_read_is_closed_to_them() {
 }
 
 #[test]
-fn four_bad_settings_are_reported_at_once_and_no_secret_is_shown() {
+fn all_invalid_settings_are_reported_without_secrets() {
     let mut home = Home::new();
     home.set("PORT", "99999");
     home.set("ADMIN_HOST", "0.0.0.0");
@@ -107,7 +107,7 @@ fn four_bad_settings_are_reported_at_once_and_no_secret_is_shown() {
 }
 
 #[test]
-fn an_exposed_key_file_is_refused() {
+fn exposed_key_file_is_refused() {
     let home = Home::new();
     let key = home.path().join(".fullon_master_api.key");
     fs::write(&key, "k".repeat(64)).unwrap();
@@ -116,7 +116,7 @@ fn an_exposed_key_file_is_refused() {
 }
 
 #[test]
-fn an_env_file_that_cannot_be_read_is_named() {
+fn invalid_env_file_is_named() {
     let home = Home::new();
     fs::write(home.path().join(".env"), "GOOD=1\nbad line with hunter2\n").unwrap();
     fails(&home, 2, &[".env: line 2: expected NAME=value"]);

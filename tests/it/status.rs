@@ -21,7 +21,7 @@ fn lines(home: &Home, label: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_was_edited_is_named_with_what_puts_it_in_force() {
+fn pending_settings_are_shown_with_command_to_apply_them() {
     let home = with_env_file();
     assert!(lines(&home, "Pending:").is_empty());
     home.write_env("PORT=0\nLOG_KEEP=7\n");
@@ -40,7 +40,7 @@ fn what_was_edited_is_named_with_what_puts_it_in_force() {
 }
 
 #[test]
-fn another_log_level_is_told_with_its_end() {
+fn temporary_log_level_is_shown_with_its_end() {
     let home = with_env_file();
     assert!(lines(&home, "Log Level:").is_empty());
     let set = |body: String| home.ask_with("PUT", "/admin/log-level", &body);
@@ -66,7 +66,7 @@ fn another_log_level_is_told_with_its_end() {
 }
 
 #[test]
-fn a_start_while_the_daemon_stops_says_so() {
+fn start_while_stopping_is_explained() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
     let _request = home.unfinished_request();

@@ -54,8 +54,8 @@ fn succeeded_by_another(machine: &Machine, old: u32) {
 }
 
 #[test]
-fn the_installed_files_are_valid_and_in_force() {
-    let Some(machine) = booted("the_installed_files_are_valid_and_in_force") else {
+fn installed_units_are_valid_and_tmpfiles_keep_log() {
+    let Some(machine) = booted("installed_units_are_valid_and_tmpfiles_keep_log") else {
         return;
     };
     for unit in [SERVICE, SOCKET] {
@@ -90,10 +90,8 @@ fn the_installed_files_are_valid_and_in_force() {
 }
 
 #[test]
-fn it_is_active_when_it_serves_with_few_rights_and_a_log_in_the_journal() {
-    let Some(machine) =
-        booted("it_is_active_when_it_serves_with_few_rights_and_a_log_in_the_journal")
-    else {
+fn service_is_active_unprivileged_and_logs_to_journal() {
+    let Some(machine) = booted("service_is_active_unprivileged_and_logs_to_journal") else {
         return;
     };
     started(&machine);
@@ -145,9 +143,8 @@ fn it_is_active_when_it_serves_with_few_rights_and_a_log_in_the_journal() {
 }
 
 #[test]
-fn it_is_started_again_after_a_crash_but_not_with_invalid_settings() {
-    let Some(machine) = booted("it_is_started_again_after_a_crash_but_not_with_invalid_settings")
-    else {
+fn crash_is_restarted_but_invalid_settings_are_not() {
+    let Some(machine) = booted("crash_is_restarted_but_invalid_settings_are_not") else {
         return;
     };
     started(&machine);
@@ -176,8 +173,8 @@ fn it_is_started_again_after_a_crash_but_not_with_invalid_settings() {
 }
 
 #[test]
-fn one_that_hangs_is_replaced() {
-    let Some(machine) = booted("one_that_hangs_is_replaced") else {
+fn hanging_daemon_is_replaced_by_watchdog() {
+    let Some(machine) = booted("hanging_daemon_is_replaced_by_watchdog") else {
         return;
     };
     machine.drop_in("WatchdogSec=2s\nRestartSec=0");
@@ -207,8 +204,8 @@ fn hangs_and_is_replaced(machine: &Machine) {
 }
 
 #[test]
-fn a_reload_replaces_the_process_and_nobody_notices() {
-    let Some(machine) = booted("a_reload_replaces_the_process_and_nobody_notices") else {
+fn reload_replaces_process_without_lost_request() {
+    let Some(machine) = booted("reload_replaces_process_without_lost_request") else {
         return;
     };
     // The journal is for what this test looks for.
@@ -252,10 +249,8 @@ fn processes(machine: &Machine) -> String {
 }
 
 #[test]
-fn a_reload_takes_the_new_settings_and_the_new_program_or_changes_nothing() {
-    let Some(machine) =
-        booted("a_reload_takes_the_new_settings_and_the_new_program_or_changes_nothing")
-    else {
+fn reload_takes_new_settings_and_program_or_nothing() {
+    let Some(machine) = booted("reload_takes_new_settings_and_program_or_nothing") else {
         return;
     };
     started(&machine);
@@ -319,8 +314,8 @@ fn unfinished_request(machine: &Machine) -> Connection {
 }
 
 #[test]
-fn a_successor_that_hangs_leaves_nothing() {
-    let Some(machine) = booted("a_successor_that_hangs_leaves_nothing") else {
+fn hanging_new_process_leaves_nothing_behind() {
+    let Some(machine) = booted("hanging_new_process_leaves_nothing_behind") else {
         return;
     };
     started(&machine);
@@ -368,9 +363,8 @@ time.sleep(40)";
 }
 
 #[test]
-fn a_successor_that_crashes_while_the_old_one_drains_is_replaced() {
-    let Some(machine) = booted("a_successor_that_crashes_while_the_old_one_drains_is_replaced")
-    else {
+fn crash_of_new_process_during_drain_is_restarted() {
+    let Some(machine) = booted("crash_of_new_process_during_drain_is_restarted") else {
         return;
     };
     machine.settings("SHUTDOWN_TIMEOUT=2s\n");
@@ -387,10 +381,8 @@ fn a_successor_that_crashes_while_the_old_one_drains_is_replaced() {
 }
 
 #[test]
-fn a_socket_of_systemd_starts_the_daemon_and_keeps_connections_waiting() {
-    let Some(machine) =
-        booted("a_socket_of_systemd_starts_the_daemon_and_keeps_connections_waiting")
-    else {
+fn socket_unit_starts_daemon_and_queues_connections() {
+    let Some(machine) = booted("socket_unit_starts_daemon_and_queues_connections") else {
         return;
     };
     machine.systemctl(["start", SOCKET]).succeeds();
@@ -428,8 +420,8 @@ fn a_socket_of_systemd_starts_the_daemon_and_keeps_connections_waiting() {
 }
 
 #[test]
-fn a_stop_takes_as_long_as_the_settings_say() {
-    let Some(machine) = booted("a_stop_takes_as_long_as_the_settings_say") else {
+fn stop_waits_for_shutdown_timeout() {
+    let Some(machine) = booted("stop_waits_for_shutdown_timeout") else {
         return;
     };
     machine.drop_in("TimeoutStopSec=500ms");
@@ -443,8 +435,8 @@ fn a_stop_takes_as_long_as_the_settings_say() {
 }
 
 #[test]
-fn a_stop_ends_the_streams() {
-    let Some(machine) = booted("a_stop_ends_the_streams") else {
+fn stop_ends_log_streams() {
+    let Some(machine) = booted("stop_ends_log_streams") else {
         return;
     };
     let log = "/var/log/fullon_master_api/fullon.log";

@@ -20,7 +20,7 @@ fn gives_none(home: &Home, words: &[&str]) {
 }
 
 #[test]
-fn no_token_is_made_that_the_daemon_would_refuse() {
+fn token_that_daemon_would_refuse_is_not_made() {
     let home = Home::started();
     let mut other = beside(&home);
     gives_none(
@@ -63,8 +63,8 @@ fn no_token_is_made_that_the_daemon_would_refuse() {
 }
 
 #[test]
-fn whose_token_would_count_is_told() {
-    if !needs_root("whose_token_would_count_is_told") {
+fn user_with_valid_key_is_named() {
+    if !needs_root("user_with_valid_key_is_named") {
         return;
     }
     let home = home_of_nobody();
@@ -76,7 +76,7 @@ fn whose_token_would_count_is_told() {
 }
 
 #[test]
-fn a_key_file_that_was_removed_is_made_again_by_a_restart() {
+fn removed_key_file_is_made_again_by_restart() {
     let home = Home::started();
     let key = home.path().join(".fullon_master_api.key");
     fs::remove_file(&key).unwrap();

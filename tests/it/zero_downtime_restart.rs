@@ -25,7 +25,7 @@ fn generation(home: &Home) -> u64 {
 }
 
 #[test]
-fn twenty_restarts_lose_no_request_and_no_connection() {
+fn twenty_restarts_lose_no_request_or_connection() {
     const RESTARTS: u64 = 20;
     const REQUESTS: u64 = 100_000;
 
@@ -58,7 +58,7 @@ fn twenty_restarts_lose_no_request_and_no_connection() {
 }
 
 #[test]
-fn what_is_printed() {
+fn restart_prints_old_and_new_pid() {
     let home = Home::started();
     let old = home.state().pid;
     let outcome = home.run(["restart"]).succeeds();
@@ -113,7 +113,7 @@ fn seen_from_outside(pid: u32) -> Vec<String> {
 }
 
 #[test]
-fn a_successor_differs_in_nothing_from_a_daemon_that_was_started() {
+fn restarted_process_equals_started_one() {
     let home = Home::started();
     let state = || home.state();
     let usage = || {
@@ -139,7 +139,7 @@ fn a_successor_differs_in_nothing_from_a_daemon_that_was_started() {
 
 /// Who has been told that the daemon was replaced does not meet the old one again.
 #[test]
-fn who_comes_after_a_restart_meets_the_successor() {
+fn requests_after_restart_reach_new_process() {
     let home = Home::started();
     let (admin, bearer) = (home.admin(), home.bearer());
     let known = AtomicU64::new(1);
@@ -179,7 +179,7 @@ fn slow(home: &Home, program: &str) -> String {
 }
 
 #[test]
-fn of_two_restarts_at_once_one_is_refused() {
+fn second_concurrent_restart_is_refused() {
     let home = Home::new();
     let program = Program::of(&home);
     program.start(&home);
@@ -202,7 +202,7 @@ fn of_two_restarts_at_once_one_is_refused() {
 }
 
 #[test]
-fn at_every_moment_the_pid_file_has_one_owner() {
+fn pid_file_always_has_one_owner() {
     let home = Home::started();
     let mut known = BTreeSet::from([u64::from(home.state().pid)]);
     let is_over = AtomicBool::new(false);
@@ -253,7 +253,7 @@ fn at_every_moment_the_pid_file_has_one_owner() {
 
 /// Whoever asks in the very moment of a handover is answered by the one or the other.
 #[test]
-fn verbs_work_during_restarts() {
+fn status_works_during_restarts() {
     let home = Home::started();
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -277,7 +277,7 @@ fn verbs_work_during_restarts() {
 }
 
 #[test]
-fn sigusr2_is_a_restart_too() {
+fn sigusr2_restarts() {
     let home = Home::started();
     let load = Load::begin(&home.public(), &Clients::default());
     let old = home.daemon().unwrap();
@@ -321,7 +321,7 @@ fn stopped_during_a_restart(stop: impl FnOnce(&Home)) -> Outcome {
 }
 
 #[test]
-fn a_stop_ends_a_restart_that_is_under_way() {
+fn stop_command_ends_restart_under_way() {
     let outcome = stopped_during_a_restart(|home| {
         home.run(["stop"]).succeeds().prints(&["Daemon stopped"]);
     });
@@ -329,7 +329,7 @@ fn a_stop_ends_a_restart_that_is_under_way() {
 }
 
 #[test]
-fn a_sigterm_ends_a_restart_that_is_under_way() {
+fn sigterm_ends_restart_under_way() {
     let outcome = stopped_during_a_restart(|home| {
         signal(home.daemon().unwrap().pid(), Signal::SIGTERM);
     });
@@ -338,7 +338,7 @@ fn a_sigterm_ends_a_restart_that_is_under_way() {
 
 /// Whoever is asked to stop, the one that leaves or the one that comes, none is left.
 #[test]
-fn a_stop_at_any_moment_of_a_restart_is_a_stop() {
+fn stop_at_any_moment_of_restart_stops() {
     const ROUNDS: u32 = 30;
 
     let home = Home::started();
@@ -363,7 +363,7 @@ fn a_stop_at_any_moment_of_a_restart_is_a_stop() {
 }
 
 #[test]
-fn a_daemon_that_does_not_answer_is_not_restarted_and_the_verb_says_so() {
+fn restart_of_suspended_daemon_fails_with_advice() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
     signal(daemon.pid(), Signal::SIGSTOP);

@@ -29,11 +29,11 @@ fn breaks_no_rule(console: &Console, state: &str) {
 }
 
 #[test]
-fn it_breaks_no_rule_in_any_look_or_state() {
+fn no_rule_is_broken_in_any_size_scheme_or_state() {
     let is_there = needs_browser("accessibility of the console");
     if !is_there
         || !may_run(
-            "console::access",
+            "console::accessibility",
             "axe-core (scripts/install-test-tools.sh)",
             rules().is_file(),
         )
@@ -113,7 +113,7 @@ fn it_breaks_no_rule_in_any_look_or_state() {
 }
 
 #[test]
-fn a_dialog_takes_the_keyboard_and_gives_it_back() {
+fn dialog_takes_focus_and_returns_it() {
     if !needs_browser("dialogs by keyboard") {
         return;
     }

@@ -9,7 +9,7 @@ use super::Console;
 use crate::support::{PATIENCE, eventually, needs_browser, spawn};
 
 #[test]
-fn a_log_that_goes_to_stdout_is_said_once() {
+fn log_on_stdout_is_reported_once() {
     if !needs_browser("the console without a log") {
         return;
     }
@@ -39,7 +39,7 @@ fn a_log_that_goes_to_stdout_is_said_once() {
 }
 
 #[test]
-fn what_fails_after_its_dialog_was_closed_is_told() {
+fn failure_after_dialog_was_closed_is_shown() {
     if !needs_browser("the console's closed dialogs") {
         return;
     }
@@ -62,7 +62,7 @@ fn what_fails_after_its_dialog_was_closed_is_told() {
 }
 
 #[test]
-fn a_restart_that_fails_says_why_and_what_goes_on() {
+fn failed_restart_shows_reason_and_old_daemon_continues() {
     if !needs_browser("the console's failing restart") {
         return;
     }
@@ -81,7 +81,7 @@ fn a_restart_that_fails_says_why_and_what_goes_on() {
 }
 
 #[test]
-fn lines_that_are_gone_are_marked() {
+fn missing_lines_are_marked() {
     if !needs_browser("the console's gaps") {
         return;
     }
@@ -108,7 +108,7 @@ fn lines_that_are_gone_are_marked() {
 }
 
 #[test]
-fn a_page_that_nobody_looks_at_keeps_no_connection_and_goes_on_where_it_was() {
+fn hidden_page_disconnects_and_resumes_where_it_was() {
     if !needs_browser("a console in the background") {
         return;
     }

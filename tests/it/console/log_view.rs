@@ -24,7 +24,7 @@ fn write_log(home: &Home, lines: usize, text: impl Fn(usize) -> String) {
 }
 
 #[test]
-fn reading_back_goes_to_the_beginning_however_long_it_is() {
+fn scrolling_back_reaches_beginning_of_long_log() {
     if !needs_browser("reading back in the console") {
         return;
     }
@@ -65,7 +65,7 @@ fn reading_back_goes_to_the_beginning_however_long_it_is() {
 }
 
 #[test]
-fn lines_of_any_length_cost_little() {
+fn long_lines_use_little_memory() {
     if !needs_browser("long lines in the console") {
         return;
     }
@@ -88,7 +88,7 @@ fn lines_of_any_length_cost_little() {
 }
 
 #[test]
-fn a_line_is_copied_as_it_stands() {
+fn selected_line_is_copied_verbatim() {
     if !needs_browser("copying in the console") {
         return;
     }
@@ -116,7 +116,7 @@ fn a_line_is_copied_as_it_stands() {
 }
 
 #[test]
-fn what_was_logged_as_json_is_read_like_text() {
+fn json_log_is_shown_like_text() {
     if !needs_browser("a JSON log in the console") {
         return;
     }

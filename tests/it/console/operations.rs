@@ -6,7 +6,7 @@ use super::Console;
 use crate::support::{Marks, PATIENCE, eventually, is_mark, marks, needs_browser};
 
 #[test]
-fn the_log_arrives_is_filtered_held_and_read_back() {
+fn log_is_live_filtered_paused_and_scrolled_back() {
     if !needs_browser("the console's log") {
         return;
     }
@@ -91,7 +91,7 @@ fn the_log_arrives_is_filtered_held_and_read_back() {
 }
 
 #[test]
-fn a_restart_from_the_page_and_the_log_goes_on_without_a_gap() {
+fn restart_from_page_leaves_no_gap_in_log() {
     if !needs_browser("the console's restart") {
         return;
     }
@@ -130,7 +130,7 @@ fn a_restart_from_the_page_and_the_log_goes_on_without_a_gap() {
 }
 
 #[test]
-fn a_stop_asks_first_and_a_daemon_that_comes_back_is_followed_on() {
+fn stop_asks_first_and_page_reconnects_to_new_daemon() {
     if !needs_browser("the console's stop") {
         return;
     }
@@ -193,7 +193,7 @@ fn a_stop_asks_first_and_a_daemon_that_comes_back_is_followed_on() {
 }
 
 #[test]
-fn settings_are_read_again_and_the_level_is_changed() {
+fn reload_and_log_level_work_from_page() {
     if !needs_browser("the console's settings") {
         return;
     }
@@ -247,7 +247,7 @@ fn settings_are_read_again_and_the_level_is_changed() {
 }
 
 #[test]
-fn who_may_only_look_is_told_so() {
+fn read_only_user_sees_missing_scopes() {
     if !needs_browser("the console without control") {
         return;
     }

@@ -10,9 +10,9 @@ use crate::support::{Marks, Redis, can_serve, eventually, may_run, needs_browser
 const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/images");
 
 #[test]
-fn pictures_are_taken() {
+fn screenshots_are_taken() {
     let is_there = needs_browser("pictures of the console");
-    if !is_there || !may_run("console::looks", "Redis", can_serve()) {
+    if !is_there || !may_run("console::screenshots", "Redis", can_serve()) {
         return;
     }
     let mut home = Console::home();

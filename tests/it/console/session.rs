@@ -6,7 +6,7 @@ use super::Console;
 use crate::support::{needs_browser, request};
 
 #[test]
-fn an_address_signs_in_once() {
+fn console_address_signs_in_once() {
     if !needs_browser("signing in to the console") {
         return;
     }
@@ -65,7 +65,7 @@ fn an_address_signs_in_once() {
 }
 
 #[test]
-fn a_session_that_ends_says_so_and_what_was_shown_stays() {
+fn ended_session_is_shown_and_page_content_stays() {
     if !needs_browser("the end of a session") {
         return;
     }

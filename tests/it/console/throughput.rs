@@ -40,7 +40,7 @@ fn figures(console: &Console) -> Figures {
 }
 
 #[test]
-fn a_thousand_events_a_second_leave_the_page_at_ease() {
+fn page_keeps_up_with_thousand_events_per_second() {
     if !needs_browser("the console's throughput") {
         return;
     }

@@ -123,7 +123,7 @@ const LONG: Duration = Duration::from_millis(100);
 const MOST_WAITED: f64 = 0.2;
 
 #[test]
-fn every_change_is_noticed_within_two_intervals_and_no_answer_waits() {
+fn changes_are_noticed_in_two_intervals_without_delays() {
     if !may_run("dependencies", NEEDED, can_serve()) {
         return;
     }

@@ -70,7 +70,7 @@ fn events(home: &Home, name: &str, what: &str) -> usize {
 }
 
 #[test]
-fn up_gone_refused_at_start_and_back_on_the_same_port() {
+fn outage_and_recovery_are_reported() {
     if !may_run("dependencies", NEEDED, can_serve()) {
         return;
     }
@@ -122,7 +122,7 @@ fn up_gone_refused_at_start_and_back_on_the_same_port() {
 }
 
 #[test]
-fn paused_is_down_and_goes_on() {
+fn paused_dependency_is_down_until_resumed() {
     if !may_run("dependencies", NEEDED, can_serve()) {
         return;
     }
@@ -139,7 +139,7 @@ fn paused_is_down_and_goes_on() {
 }
 
 #[test]
-fn a_lost_connection_is_no_outage_and_kept_ones_are_kept() {
+fn lost_connection_is_no_outage_and_connection_is_reused() {
     if !may_run("dependencies", NEEDED, can_serve()) {
         return;
     }
@@ -182,7 +182,7 @@ fn any_password() -> String {
 }
 
 #[test]
-fn passwords_may_be_anything_and_a_wrong_one_is_said() {
+fn any_password_works_and_wrong_one_is_reported() {
     if !may_run("dependencies", NEEDED, can_serve()) {
         return;
     }
@@ -210,7 +210,7 @@ fn passwords_may_be_anything_and_a_wrong_one_is_said() {
 }
 
 #[test]
-fn a_reload_puts_them_in_force_at_once() {
+fn reload_applies_dependency_settings_at_once() {
     if !may_run("dependencies", NEEDED, can_serve()) {
         return;
     }
@@ -269,7 +269,7 @@ fn a_reload_puts_them_in_force_at_once() {
 }
 
 #[test]
-fn certificates_are_looked_at_where_that_is_asked_for() {
+fn certificates_are_verified_when_configured() {
     if !may_run("dependencies", NEEDED, can_serve()) {
         return;
     }
@@ -331,7 +331,7 @@ fn certificates_are_looked_at_where_that_is_asked_for() {
 }
 
 #[test]
-fn whom_the_system_trusts_is_looked_up_again_after_a_handshake_that_failed() {
+fn system_authorities_are_reread_after_failed_handshake() {
     if !may_run("dependencies", NEEDED, can_serve()) {
         return;
     }
@@ -352,7 +352,7 @@ fn whom_the_system_trusts_is_looked_up_again_after_a_handshake_that_failed() {
 }
 
 #[test]
-fn a_root_certificate_that_nobody_would_look_at_is_refused() {
+fn unused_root_certificate_is_refused() {
     let home = Home::new();
     let directory = tempfile::tempdir().unwrap();
     let authority = Certificate::make(directory.path(), "an").authority();
@@ -367,7 +367,7 @@ fn a_root_certificate_that_nobody_would_look_at_is_refused() {
 }
 
 #[test]
-fn what_is_wrong_with_their_settings_is_said_at_once() {
+fn all_invalid_dependency_settings_are_reported_at_once() {
     let home = Home::new();
     let no_pem = home.path().join("no.pem");
     std::fs::write(
@@ -394,7 +394,7 @@ fn what_is_wrong_with_their_settings_is_said_at_once() {
 const HOST: &str = "127.0.0.77";
 
 #[test]
-fn neither_password_nor_host_is_told_to_anybody() {
+fn password_and_host_are_never_disclosed() {
     if !may_run("dependencies", NEEDED, can_serve()) {
         return;
     }
@@ -473,7 +473,7 @@ fn pass_both_ways(client: TcpStream, port: u16, delay: Duration) {
 }
 
 #[test]
-fn through_restarts_with_a_slow_dependency_nobody_is_told_that_it_is_down() {
+fn health_stays_up_across_restarts() {
     if !may_run("dependencies", NEEDED, can_serve()) {
         return;
     }
@@ -536,7 +536,7 @@ fn failed_probes(home: &Home) -> f64 {
 }
 
 #[test]
-fn through_restarts_while_one_is_down_nobody_is_told_that_all_is_well() {
+fn health_stays_down_across_restarts() {
     if !may_run("dependencies", NEEDED, can_serve()) {
         return;
     }
@@ -590,7 +590,7 @@ fn way_that_loses_one(port: u16) -> (u16, Arc<AtomicBool>) {
 }
 
 #[test]
-fn the_first_probe_of_a_successor_may_be_lost_like_any_other() {
+fn first_lost_probe_of_new_process_is_no_outage() {
     if !may_run("dependencies", NEEDED, can_serve()) {
         return;
     }

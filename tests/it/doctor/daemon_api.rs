@@ -14,7 +14,7 @@ use super::{Expected, finds, has_found, port, remember_admin_port, set_mode, sub
 use crate::support::{Home, Outcome, eventually, free_port, needs_root};
 
 #[test]
-fn a_suspended_daemon_is_told_in_time_and_left_alone() {
+fn suspended_daemon_is_reported_within_ten_seconds() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
     suspend(daemon.pid());
@@ -50,7 +50,7 @@ fn suspend(pid: u32) {
 }
 
 #[test]
-fn an_admin_api_that_refuses_connections_is_told() {
+fn closed_admin_port_is_reported() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
     let _unfinished = home.unfinished_request();
@@ -74,8 +74,8 @@ fn an_admin_api_that_refuses_connections_is_told() {
 }
 
 #[test]
-fn a_blocked_network_is_told() {
-    if !needs_root("a_blocked_network_is_told") {
+fn blocked_network_is_reported() {
+    if !needs_root("blocked_network_is_reported") {
         return;
     }
     let home = Home::started();
@@ -93,7 +93,7 @@ fn a_blocked_network_is_told() {
 }
 
 #[test]
-fn without_a_state_file_the_settings_have_to_tell_the_address() {
+fn without_state_file_settings_give_the_address() {
     let mut home = Home::started();
     fs::remove_file(State::path(&home.pid_file())).unwrap();
     let lost: Expected<'_> = (
@@ -122,7 +122,7 @@ fn without_a_state_file_the_settings_have_to_tell_the_address() {
 }
 
 #[test]
-fn a_refused_token_is_told_with_the_reason() {
+fn refused_token_is_reported_with_reason() {
     let mut home = Home::started();
     let env = home.path().join(".env");
     fs::write(
@@ -181,7 +181,7 @@ fn a_refused_token_is_told_with_the_reason() {
 }
 
 #[test]
-fn what_answers_instead_of_the_admin_api_is_named() {
+fn other_server_on_admin_port_is_named() {
     let mut home = Home::started();
     let (public, daemon) = (home.public(), home.daemon().unwrap().describe());
     fs::remove_file(State::path(&home.pid_file())).unwrap();
@@ -201,7 +201,7 @@ fn what_answers_instead_of_the_admin_api_is_named() {
 }
 
 #[test]
-fn what_answers_instead_of_the_public_api_is_named() {
+fn other_server_on_public_port_is_named() {
     let mut home = Home::started();
     remember_admin_port(&mut home);
     fs::remove_file(State::path(&home.pid_file())).unwrap();
@@ -222,7 +222,7 @@ fn what_answers_instead_of_the_public_api_is_named() {
 }
 
 #[test]
-fn what_a_daemon_says_of_itself_is_passed_on() {
+fn phase_version_and_failed_checks_are_reported() {
     let home = Home::started();
     let healthy = home.ask("GET", "/admin/status").json();
     let saying = |field: &str, value: Value| {
@@ -255,7 +255,7 @@ fn what_a_daemon_says_of_itself_is_passed_on() {
 }
 
 #[test]
-fn an_address_elsewhere_is_asked_and_nothing_here_looked_at() {
+fn explicit_address_skips_local_checks() {
     let home = Home::started();
     let outcome = home.run(["--admin-url", "http://127.0.0.1:1", "doctor", "--json"]);
     has_found(
@@ -273,7 +273,7 @@ fn an_address_elsewhere_is_asked_and_nothing_here_looked_at() {
 }
 
 #[test]
-fn a_daemon_that_was_started_elsewhere_is_looked_at_where_it_is() {
+fn daemon_of_another_directory_is_checked_there() {
     let mut home = Home::new();
     let there = home.path().join("there");
     fs::create_dir(&there).unwrap();
@@ -315,7 +315,7 @@ fn a_daemon_that_was_started_elsewhere_is_looked_at_where_it_is() {
 }
 
 #[test]
-fn settings_that_were_edited_are_told_with_what_puts_them_in_force() {
+fn edited_settings_are_reported_with_command_to_apply_them() {
     let home = Home::started();
     let env = home.path().join(".env");
     fs::write(&env, "SHUTDOWN_TIMEOUT=3s\nLOG_KEEP=2\n").unwrap();
@@ -359,7 +359,7 @@ fn serve(status: &str, body: &str) -> String {
 }
 
 #[test]
-fn an_unhealthy_public_api_is_told() {
+fn unhealthy_public_api_is_reported() {
     let mut home = Home::started();
     remember_admin_port(&mut home);
     fs::remove_file(State::path(&home.pid_file())).unwrap();
@@ -378,7 +378,7 @@ fn an_unhealthy_public_api_is_told() {
 }
 
 #[test]
-fn a_token_is_refused_for_different_reasons() {
+fn each_reason_for_refused_token_has_its_advice() {
     let home = Home::new();
     let asking = |status: u16, detail: &str| {
         let problem = json!({ "title": "Refused", "status": status, "detail": detail });

@@ -16,7 +16,7 @@ use super::{
 use crate::support::{Home, Outcome, eventually, needs_root, spawn, stranger};
 
 #[test]
-fn a_stale_pid_file_is_told_with_what_its_number_means_now() {
+fn stale_pid_file_is_reported_with_current_owner_of_pid() {
     let home = Home::started();
     let killed = home.daemon().unwrap();
     killed.kill().unwrap();
@@ -58,7 +58,7 @@ fn a_stale_pid_file_is_told_with_what_its_number_means_now() {
 }
 
 #[test]
-fn a_pid_file_that_a_running_daemon_has_lost_is_told() {
+fn removed_pid_file_of_running_daemon_is_reported() {
     let mut home = Home::started();
     remember_admin_port(&mut home);
     let daemon = home.daemon().unwrap();
@@ -83,7 +83,7 @@ fn a_pid_file_that_a_running_daemon_has_lost_is_told() {
 }
 
 #[test]
-fn a_pid_file_that_cannot_be_one_is_told() {
+fn unusable_pid_file_is_reported() {
     let mut home = Home::new();
     let path = home.path().join("daemon.pid");
     home.set("PID_FILE", path.to_str().unwrap());
@@ -136,8 +136,8 @@ fn a_pid_file_that_cannot_be_one_is_told() {
 }
 
 #[test]
-fn files_of_another_user_are_told() {
-    if !needs_root("files_of_another_user_are_told") {
+fn files_of_another_user_are_reported() {
+    if !needs_root("files_of_another_user_are_reported") {
         return;
     }
     let home = Home::new();
@@ -185,8 +185,8 @@ fn files_of_another_user_are_told() {
 }
 
 #[test]
-fn directories_that_this_user_may_not_write_are_told() {
-    if !needs_root("directories_that_this_user_may_not_write_are_told") {
+fn unwritable_directories_are_reported() {
+    if !needs_root("unwritable_directories_are_reported") {
         return;
     }
     let home = Home::new();
@@ -241,8 +241,8 @@ fn directories_that_this_user_may_not_write_are_told() {
 }
 
 #[test]
-fn the_daemon_of_another_user_is_seen_as_far_as_that_user_lets_it() {
-    if !needs_root("the_daemon_of_another_user_is_seen_as_far_as_that_user_lets_it") {
+fn daemon_of_another_user_is_checked_as_permitted() {
+    if !needs_root("daemon_of_another_user_is_checked_as_permitted") {
         return;
     }
     let mut home = Home::started();
@@ -322,7 +322,7 @@ fn the_daemon_of_another_user_is_seen_as_far_as_that_user_lets_it() {
 }
 
 #[test]
-fn nothing_that_others_chose_reaches_the_terminal_as_it_is() {
+fn control_characters_of_process_names_are_removed() {
     let home = Home::new();
     let evil = home.path().join("\u{1b}[31mevil");
     fs::copy("/bin/sleep", &evil).unwrap();

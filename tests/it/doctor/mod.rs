@@ -140,7 +140,7 @@ pub fn home_of_nobody() -> Home {
 }
 
 #[test]
-fn a_machine_without_a_daemon_is_healthy_and_stays_as_it_is() {
+fn no_daemon_is_healthy_and_nothing_is_changed() {
     let home = Home::new();
     let outcome = home.run(["doctor", "--json"]);
     has_found(&outcome, 0, &[]);
@@ -171,7 +171,7 @@ fn a_machine_without_a_daemon_is_healthy_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_running_daemon_is_healthy_and_one_line_says_so_of_each_thing() {
+fn running_daemon_is_healthy_with_one_line_per_check() {
     let home = Home::started();
     let before = snapshot(&home);
     let outcome = home.run(["doctor", "--json"]);
@@ -217,7 +217,7 @@ fn random_key() -> String {
 }
 
 #[test]
-fn the_verb_is_documented_wherever_verbs_are() {
+fn doctor_is_in_help_manual_and_completions() {
     let home = Home::new();
     let codes = "Of `doctor`: 0 nothing is wrong";
     home.run(["--help"]).succeeds().prints(&["doctor", codes]);

@@ -8,7 +8,7 @@ use super::{as_nobody, finds, has_found, home_of_nobody, port, remember_admin_po
 use crate::support::{Connection, Home, Outcome, eventually, free_port, needs_root};
 
 #[test]
-fn whoever_holds_a_port_is_named() {
+fn owner_of_taken_port_is_named() {
     for setting in ["PORT", "ADMIN_PORT"] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -22,7 +22,7 @@ fn whoever_holds_a_port_is_named() {
 }
 
 #[test]
-fn a_port_that_was_in_use_until_now_is_free() {
+fn port_in_time_wait_is_free() {
     let mut home = Home::new();
     home.set("PORT", &free_port().to_string());
     home.run(["start"]).succeeds();
@@ -35,7 +35,7 @@ fn a_port_that_was_in_use_until_now_is_free() {
 }
 
 #[test]
-fn a_daemon_with_another_pid_file_is_named_as_such() {
+fn port_held_by_daemon_of_another_pid_file_is_named() {
     let mut home = Home::started();
     remember_admin_port(&mut home);
     let theirs = format!("the daemon of {} (PID", home.pid_file().display());
@@ -48,13 +48,13 @@ fn a_daemon_with_another_pid_file_is_named_as_such() {
 }
 
 #[test]
-fn an_address_that_this_machine_or_user_cannot_have_is_told() {
+fn unusable_address_is_reported() {
     let mut home = Home::new();
     home.set("HOST", "192.0.2.1");
     let words = ["192.0.2.1 is not an address of this machine", "set HOST"];
     finds(&home, 1, &[("HOST", "wrong", &words)]);
 
-    if !needs_root("an_address_that_this_machine_or_user_cannot_have_is_told") {
+    if !needs_root("unusable_address_is_reported") {
         return;
     }
     let mut home = home_of_nobody();
@@ -79,8 +79,8 @@ fn an_address_that_this_machine_or_user_cannot_have_is_told() {
 }
 
 #[test]
-fn a_port_that_systemd_holds_may_be_for_the_daemon() {
-    if !needs_root("a_port_that_systemd_holds_may_be_for_the_daemon") {
+fn port_held_by_systemd_is_a_warning() {
+    if !needs_root("port_held_by_systemd_is_a_warning") {
         return;
     }
     let mut home = Home::new();
@@ -104,7 +104,7 @@ fn a_port_that_systemd_holds_may_be_for_the_daemon() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_is_told() {
+fn unwritable_log_is_reported() {
     let mut home = Home::new();
     symlink("elsewhere", home.log_file()).unwrap();
     finds(
@@ -129,8 +129,8 @@ fn a_log_that_cannot_be_written_is_told() {
 }
 
 #[test]
-fn a_disk_without_room_is_told() {
-    if !needs_root("a_disk_without_room_is_told") {
+fn full_disk_is_reported() {
+    if !needs_root("full_disk_is_reported") {
         return;
     }
     let home = Home::new();

@@ -8,7 +8,7 @@ use super::{finds, has_found, program_for_all, random_key, set_mode, subjects};
 use crate::support::{Home, Outcome, needs_root};
 
 #[test]
-fn an_env_file_that_cannot_be_used_is_told_and_all_else_looked_at() {
+fn invalid_env_file_is_reported_and_all_else_is_checked() {
     let home = Home::new();
     let env = home.path().join(".env");
     fs::write(
@@ -69,7 +69,7 @@ fn an_env_file_that_cannot_be_used_is_told_and_all_else_looked_at() {
 }
 
 #[test]
-fn a_secret_that_others_know_or_guess_is_told() {
+fn exposed_or_weak_secret_is_reported() {
     let mut home = Home::new();
     let env = home.path().join(".env");
     fs::write(&env, format!("DB_PASSWORD={}\n", random_key())).unwrap();
@@ -127,7 +127,7 @@ fn a_secret_that_others_know_or_guess_is_told() {
 }
 
 #[test]
-fn neither_a_home_nor_a_directory_nor_a_reader_is_needed() {
+fn works_without_home_directory_or_open_stdout() {
     let home = Home::new();
     let gone = home.path().join("gone");
     fs::create_dir(&gone).unwrap();
@@ -147,7 +147,7 @@ fn neither_a_home_nor_a_directory_nor_a_reader_is_needed() {
     );
 
     // A user whom the system does not know has no home but what HOME says.
-    if needs_root("neither_a_home_nor_a_directory_nor_a_reader_is_needed") {
+    if needs_root("works_without_home_directory_or_open_stdout") {
         set_mode(home.path(), 0o755);
         let mut command = home.command("setpriv");
         command

@@ -85,8 +85,8 @@ fn patient() -> Home {
 }
 
 #[test]
-fn the_public_api_keeps_to_its_document() {
-    if !needs_schemathesis("the_public_api_keeps_to_its_document") {
+fn public_api_follows_its_document() {
+    if !needs_schemathesis("public_api_follows_its_document") {
         return;
     }
     let home = Home::started();
@@ -96,8 +96,8 @@ fn the_public_api_keeps_to_its_document() {
 
 /// Every operation is really carried out: the daemon is replaced again and again, and started again whenever it was stopped.
 #[test]
-fn the_admin_api_keeps_to_its_document() {
-    if !needs_schemathesis("the_admin_api_keeps_to_its_document") {
+fn admin_api_follows_its_document() {
+    if !needs_schemathesis("admin_api_follows_its_document") {
         return;
     }
     let mut home = patient();
@@ -121,8 +121,8 @@ fn the_admin_api_keeps_to_its_document() {
 }
 
 #[test]
-fn the_admin_api_keeps_to_its_document_for_those_who_are_not_let_in() {
-    if !needs_schemathesis("the_admin_api_keeps_to_its_document_for_those_who_are_not_let_in") {
+fn admin_api_follows_its_document_without_token() {
+    if !needs_schemathesis("admin_api_follows_its_document_without_token") {
         return;
     }
     let home = patient();
@@ -134,8 +134,8 @@ fn the_admin_api_keeps_to_its_document_for_those_who_are_not_let_in() {
 }
 
 #[test]
-fn the_admin_api_keeps_to_its_document_for_those_who_signed_in() {
-    if !needs_schemathesis("the_admin_api_keeps_to_its_document_for_those_who_signed_in") {
+fn admin_api_follows_its_document_with_session() {
+    if !needs_schemathesis("admin_api_follows_its_document_with_session") {
         return;
     }
     let home = patient();
