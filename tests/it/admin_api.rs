@@ -1,4 +1,4 @@
-//! The admin API on the wire: what it answers, how it refuses.
+//! Responses and errors of the admin API on the wire.
 
 use crate::support::{Connection, Home, eventually, request};
 
@@ -186,9 +186,9 @@ fn invalid_parameter_is_named() {
     }
     home.ask("GET", "/admin/logs?before=1-2-3-4")
         .is_problem(404, "no longer");
-    // Whoever is not let in does not learn what there is.
+    // An unauthenticated client does not learn which parameters exist.
     request(&home.admin(), "GET", "/admin/logs?line=5", &[], "").is_problem(401, "Bearer");
-    // Longer ago than any clock goes back.
+    // This is further back than any clock can represent.
     let all = home.ask("GET", "/admin/logs?since=99999w%2099999w");
     assert!(!all.json()["entries"].as_array().unwrap().is_empty());
 }
@@ -261,7 +261,7 @@ fn request_id_is_in_response_and_access_log() {
     );
     let made = made.header("x-request-id").unwrap().to_owned();
     assert!(!made.contains(' '));
-    eventually("both are logged", || {
+    eventually("both requests are logged", || {
         let log = home.log();
         log.contains("request_id=\"order-66\"") && log.contains(&format!("request_id=\"{made}\""))
     });
@@ -288,7 +288,7 @@ fn request_id_is_in_response_and_access_log() {
     home.run(["stop"]).succeeds();
     assert!(
         !home.log().contains("/health"),
-        "probes are logged at DEBUG"
+        "health probe logged above DEBUG"
     );
 }
 
@@ -329,7 +329,7 @@ fn stop_responds_before_shutdown_and_is_audited() {
         .filter(|line| line.contains(" audit: action=\"stop\""))
         .collect();
     let [refused, _, audit] = audit[..] else {
-        panic!("one event for each: {audit:#?}");
+        panic!("expected three events: {audit:#?}");
     };
     assert!(
         refused.contains("outcome=\"refused\"") && refused.contains("timeout_seconds"),
@@ -359,7 +359,7 @@ fn refused_request_is_audited() {
     )
     .is_problem(403, "admin:control");
     request(&home.admin(), "POST", "/admin/stop", &[], "").is_problem(401, "fullon token");
-    eventually("both are in the log", || {
+    eventually("both refusals are audited", || {
         home.log()
             .matches(" audit: action=\"stop\" outcome=\"refused\"")
             .count()
@@ -383,14 +383,14 @@ fn half_closed_client_is_answered_and_aborted_one_is_logged() {
         "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\nContent-Length: 10\r\n\r\n"
     );
     connection.send_bytes(head.as_bytes());
-    eventually("it is in flight", || {
+    eventually("the request is in flight", || {
         home.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
     });
     drop(connection);
-    eventually("it is logged", || {
+    eventually("the line is logged", || {
         home.log().contains("path=\"/admin/stop\" status=4")
     });
-    eventually("no connection is left but the one that asks", || {
+    eventually("only our own connection is left", || {
         home.ask("GET", "/admin/status").json()["http"]["connections"] == 1
     });
 }
@@ -439,11 +439,11 @@ fn unread_history_of_long_lines_uses_no_memory() {
             connection
         })
         .collect();
-    eventually("they are all served", || {
+    eventually("all followers are connected", || {
         home.ask("GET", "/admin/status").json()["http"]["connections"] == 21
     });
     let each = resident().saturating_sub(before) / 20;
-    assert!(each < 2 * 1024 * 1024, "{each} bytes a follower");
+    assert!(each < 2 * 1024 * 1024, "{each} bytes per follower");
     drop(followers);
 }
 
@@ -465,7 +465,7 @@ fn unread_pages_use_no_memory_and_block_no_reader() {
             .unwrap()
     };
     let before = resident();
-    // More than the system keeps for one who does not read.
+    // More than the socket buffers hold for a client that does not read.
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let mut connection = Connection::with_small_buffer(&home.admin());
@@ -474,7 +474,7 @@ fn unread_pages_use_no_memory_and_block_no_reader() {
             connection
         })
         .collect();
-    // It is waited for less long than those are that do not read (IDLE_TIMEOUT).
+    // This reader waits less than IDLE_TIMEOUT for the clients that do not read.
     let page = request(
         &home.admin(),
         "GET",
@@ -482,7 +482,7 @@ fn unread_pages_use_no_memory_and_block_no_reader() {
         &headers,
         "",
     );
-    // A page ends after 4 MiB of lines.
+    // A page is limited to 4 MiB of lines.
     let page = page.json();
     let entries = page["entries"].as_array().unwrap();
     let lengths = entries
@@ -493,6 +493,6 @@ fn unread_pages_use_no_memory_and_block_no_reader() {
     assert!((most..most + line.len()).contains(&whole), "{whole}");
     assert_eq!(page["first_cursor"], entries[0]["cursor"]);
     let each = resident().saturating_sub(before) / CLIENTS;
-    assert!(each < 1024 * 1024, "{each} bytes a client");
+    assert!(each < 1024 * 1024, "{each} bytes per client");
     drop(clients);
 }

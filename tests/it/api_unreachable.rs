@@ -1,4 +1,5 @@
-//! When the admin API is out of reach, PID file and log file do the work, and the verbs say so.
+//! When the admin API is unreachable, commands fall back to the PID file and the log file, and
+//! report it.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +10,8 @@ use nix::unistd::Pid;
 
 use crate::support::{Home, Outcome, eventually, install, needs_root};
 
-/// Runs the verb in a network namespace of its own, whose loopback is another one: signals and files are the same,
-/// but no packet reaches the daemon.
+/// Runs the command in its own network namespace, where no packet reaches the daemon. Signals and
+/// files are the same.
 fn without_network(home: &Home, arguments: &[&str]) -> Outcome {
     let mut command = home.command("unshare");
     command
@@ -56,7 +57,7 @@ fn commands_work_while_admin_port_is_blocked() {
         .succeeds()
         .says(&["by SIGHUP"])
         .prints(&["its log says"]);
-    eventually("it reloads", || {
+    eventually("the daemon reloads", || {
         home.log().contains(" reloaded by=\"SIGHUP\"")
     });
     without_network(&home, &["restart", "--hard"])
@@ -67,7 +68,10 @@ fn commands_work_while_admin_port_is_blocked() {
         .prints(&["Daemon stopped (by SIGTERM)"])
         .says(&["cannot be reached", "by signal"]);
     assert!(!home.pid_file().exists());
-    assert!(home.log().ends_with("stopped\n"), "it was a graceful stop");
+    assert!(
+        home.log().ends_with("stopped\n"),
+        "the stop was not graceful"
+    );
 }
 
 #[test]
@@ -93,7 +97,7 @@ fn commands_work_while_daemon_is_suspended() {
     assert!(daemon.is_gone());
     assert!(
         home.log().ends_with("stopped\n"),
-        "it was woken for a graceful stop"
+        "the stop was not graceful"
     );
 }
 
@@ -103,7 +107,7 @@ fn commands_work_after_secret_was_edited() {
     let secret = "another-secret-that-is-long-enough-to-be-one";
     home.write_env(&format!("JWT_SECRET_KEY={secret}\n"));
 
-    // The daemon's own state file is enough.
+    // The state file of the daemon is enough.
     let status = home
         .run(["status"])
         .succeeds()
@@ -113,7 +117,7 @@ fn commands_work_after_secret_was_edited() {
         .succeeds()
         .prints(&["ready version="]);
 
-    // A token of that secret is refused, and that is not the same as unreachable.
+    // A token signed with the new secret is refused. That is not the same as unreachable.
     let admin = home.state().admin;
     let refused = ["refused the token", "signed with another key"];
     let mut home = home;
@@ -137,7 +141,7 @@ fn commands_work_after_secret_was_edited() {
 #[test]
 fn explicit_admin_url_never_falls_back() {
     let home = Home::started();
-    // Nobody listens on port 1, and it could be a tunnel to another machine.
+    // Nothing listens on port 1. It could be a tunnel to another machine.
     let elsewhere = "http://127.0.0.1:1";
     home.run(["--admin-url", elsewhere, "status"])
         .exits(4)
@@ -211,8 +215,8 @@ fn daemon_of_another_pid_file_is_stopped_only_by_address() {
     assert!(daemon.is_gone());
 }
 
-/// Two daemons with the same key, one of which has lost its state file: what answers at the configured address is the
-/// other one.
+/// Two daemons have the same key, and one has lost its state file. The other one listens at the
+/// configured address.
 #[test]
 fn other_daemon_at_configured_address_is_not_mistaken_for_ours() {
     let neighbour = Home::started();

@@ -1,4 +1,4 @@
-//! Every change that is asked for is one event, whoever asks and whatever becomes of it.
+//! Every requested change is one audit event, whoever requests it and however it ends.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ fn started() -> Home {
     home
 }
 
-/// The audit trail, once it has so many events; it never has more.
+/// Waits for this number of audit events, and fails if there are more.
 fn trail(home: &Home, events: usize) -> Vec<Value> {
     let read = || -> Vec<Value> {
         let log = home.log();
@@ -22,7 +22,7 @@ fn trail(home: &Home, events: usize) -> Vec<Value> {
             .filter(|event: &Value| event["target"] == "audit")
             .collect()
     };
-    eventually("all is in the trail", || read().len() >= events);
+    eventually("all events are logged", || read().len() >= events);
     let trail = read();
     assert_eq!(trail.len(), events, "{trail:#?}");
     trail
@@ -39,7 +39,7 @@ fn told(trail: &[Value]) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// A request byte by byte.
+/// Sends the request byte by byte, with `rest` after the `Authorization` header.
 fn sent(host: &str, bearer: &str, rest: &str) -> Connection {
     let mut connection = Connection::open(host);
     let text = format!(
@@ -123,7 +123,7 @@ fn refused_change_is_one_event_with_subject_and_reason() {
             sent(&host, &all, as_text).answer("POST"),
         ),
     ];
-    // Not changes: there is nothing that could be.
+    // These are no changes: no such operation exists.
     assert_eq!(post("/admin/status", &[bearer], "").status, 405);
     assert_eq!(post("/admin/nothing", &[bearer], "").status, 404);
     let trail = trail(&home, cases.len());
@@ -138,7 +138,7 @@ fn refused_change_is_one_event_with_subject_and_reason() {
         assert!(field(event, "peer").starts_with("127.0.0.1:"), "{event:#}");
         let name = answer.header("x-request-id");
         assert_eq!(Some(field(event, "request_id")), name, "{event:#}");
-        // Whoever showed a token that counts is named.
+        // The subject of a valid token is named.
         let has_token = matches!(status, 400 | 415) || *reason == "admin:control";
         assert_eq!(!field(event, "subject").is_empty(), has_token, "{event:#}");
     }
@@ -183,7 +183,7 @@ fn accepted_change_is_one_event_with_subject_and_action() {
 fn aborted_request_is_audited_and_changes_nothing() {
     let home = started();
     let connection = sent(&home.admin(), &home.bearer(), "Content-Length: 9\r\n\r\n{");
-    eventually("it is in flight", || {
+    eventually("the request is in flight", || {
         home.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
     });
     drop(connection);
@@ -197,7 +197,7 @@ fn restart_and_stop_by_signal_are_audited() {
     let home = started();
     home.restart();
     home.daemon().unwrap().terminate().unwrap();
-    eventually("it is gone", || home.daemon().is_none());
+    eventually("the daemon exits", || home.daemon().is_none());
     let trail = trail(&home, 2);
     assert_eq!(
         told(&trail),
@@ -206,7 +206,7 @@ fn restart_and_stop_by_signal_are_audited() {
     assert_eq!(field(&trail[1], "subject"), "SIGTERM");
 }
 
-/// Or whoever reaches a port could have the trail rotated away with a few requests.
+/// Otherwise a few requests from anyone could rotate the audit trail away.
 #[test]
 fn long_request_is_logged_as_short_line() {
     let home = Home::started();
@@ -216,7 +216,7 @@ fn long_request_is_logged_as_short_line() {
         let headers = [("X-Request-Id", id)];
         request(&host, &method, &path, &headers, "");
         let mut line = None;
-        eventually("it is in the log", || {
+        eventually("the line is logged", || {
             let log = home.log();
             let found = log.lines().find(|line| line.contains(id));
             line = found.map(str::to_owned);
@@ -229,10 +229,10 @@ fn long_request_is_logged_as_short_line() {
             "{line}"
         );
     }
-    // What fits is as it was.
+    // A path within the limit is logged unchanged.
     let path = format!("/{}", "x".repeat(1000));
     request(&home.public(), "GET", &path, &[], "");
-    eventually("it is in the log", || {
+    eventually("the line is logged", || {
         home.log().contains(&format!("path=\"{path}\""))
     });
 }

@@ -1,4 +1,4 @@
-//! Who may do what: every operation there is, asked for by everybody there can be.
+//! Calls every operation as every kind of caller.
 
 use std::cell::OnceCell;
 
@@ -10,9 +10,9 @@ use crate::support::{Answer, Connection, Home, request};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Needs {
     Scope(&'static str),
-    /// Whatever it allows; a session does not do.
+    /// A token of any scope. A session is not accepted.
     Token,
-    /// A token does not do.
+    /// A session. A token is not accepted.
     Session,
 }
 
@@ -20,7 +20,8 @@ const READ: Needs = Needs::Scope("admin:read");
 const LOGS: Needs = Needs::Scope("admin:logs");
 const CONTROL: Needs = Needs::Scope("admin:control");
 
-/// What somebody who may do it is answered. What would end the daemon is asked for in a way that makes no sense.
+/// Required credential and success status of each operation. Operations that would end the daemon
+/// get an invalid body.
 const OPERATIONS: [(&str, &str, Needs, u16); 14] = [
     ("GET", "/admin/status", READ, 200),
     ("GET", "/admin/config", READ, 200),
@@ -41,7 +42,7 @@ const SENSELESS: &str = r#"{"timeout_seconds":-1}"#;
 
 const SCOPES: [&str; 3] = ["admin:read", "admin:logs", "admin:control"];
 
-/// Words that allow nothing.
+/// Scopes that grant nothing.
 const NO_SCOPES: [&str; 14] = [
     "",
     "admin",
@@ -66,7 +67,7 @@ struct Operation {
     done: u16,
 }
 
-/// The operations of the served document, of which each has to be known here.
+/// The operations of the served document. Each must be listed in `OPERATIONS`.
 fn operations(home: &Home) -> Vec<Operation> {
     let document = request(&home.admin(), "GET", "/admin/openapi.json", &[], "").json();
     let mut operations = Vec::new();
@@ -76,7 +77,8 @@ fn operations(home: &Home) -> Vec<Operation> {
             let known = OPERATIONS
                 .iter()
                 .find(|known| (known.0, known.1) == (&method, path));
-            let (.., needs, done) = known.unwrap_or_else(|| panic!("who may {method} {path}?"));
+            let (.., needs, done) =
+                known.unwrap_or_else(|| panic!("{method} {path} is not in OPERATIONS"));
             let (needs, done) = (*needs, *done);
             if method == "GET" {
                 operations.push(Operation {
@@ -106,7 +108,7 @@ fn home() -> Home {
     home
 }
 
-/// How somebody shows who he is.
+/// The credential that a caller presents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
     Nothing,
@@ -140,7 +142,7 @@ impl Caller<'_> {
             By::Token => vec![bearer],
             By::Session => {
                 let cookie = if method == "DELETE" {
-                    // Its own, because that ends it.
+                    // A session of its own, because the request ends it.
                     self.sign_in()
                 } else {
                     self.cookie.get_or_init(|| self.sign_in()).clone()
@@ -151,7 +153,7 @@ impl Caller<'_> {
         }
     }
 
-    /// Status and head, and the body of a problem.
+    /// Status and headers, and the body if it is a problem.
     fn ask(&self, method: &str, path: &str) -> Answer {
         let headers = self.headers(method);
         let headers: Vec<_> = headers
@@ -242,7 +244,7 @@ fn every_operation_enforces_its_scope_for_every_caller() {
     assert_eq!(home.daemon().unwrap().pid(), daemon.pid());
 }
 
-/// Other methods, also those that some frameworks take for what a header says.
+/// Covers methods that some frameworks take from a header.
 #[test]
 fn unknown_methods_are_refused_with_405() {
     let home = home();
@@ -278,7 +280,7 @@ fn unknown_methods_are_refused_with_405() {
     home.run(["status"]).succeeds();
 }
 
-/// Neither the name of a path nor the port is a way around.
+/// Other spellings of a path, and the other port.
 #[test]
 fn path_variants_and_public_port_bypass_nothing() {
     let home = home();

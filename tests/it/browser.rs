@@ -1,5 +1,4 @@
-//! What a page in a real browser sees: its `EventSource` reconnects by its own rules, and its cookies go where it
-//! wants them to go.
+//! `EventSource`, cookies and content policy in a real browser.
 
 use serde_json::{Value, json};
 use thirtyfour::cookie::SameSite;
@@ -21,7 +20,7 @@ const FOLLOW: &str = "
     });
 ";
 
-/// A home whose daemon keeps its ports when it is restarted.
+/// A home whose daemon keeps its ports across restarts.
 fn home_with_ports() -> Home {
     let mut home = Home::new();
     home.set("PORT", &free_port().to_string());
@@ -30,7 +29,7 @@ fn home_with_ports() -> Home {
     home
 }
 
-/// A page of the admin API that needs no token.
+/// Opens a page of the admin API that needs no token.
 fn open_admin_page(browser: &Browser, home: &Home) {
     browser.open(&format!("http://{}/admin/docs", home.admin()));
 }
@@ -48,8 +47,8 @@ fn no_cursor_came_twice(seen: &Value) {
     assert_eq!(ids.len(), strings(&seen["lines"]).len());
 }
 
-/// Waits until the page follows again, and says how often it began to. It may ask the old process once more on a connection
-/// that it kept, and is sent on.
+/// Waits until the page follows again, and returns how often it has connected. It may first
+/// reconnect to the old process over a kept connection.
 fn follows_after(browser: &Browser, before: u64) -> u64 {
     let open = || browser.run("return source.readyState == 1 ? seen.opens : 0", &[]);
     eventually("the page follows", || open().as_u64() > Some(before));
@@ -67,7 +66,7 @@ fn event_source_loses_nothing_across_restarts_and_kill() {
     let token = home.token("admin:logs");
     assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
     browser.run(FOLLOW, &[]);
-    // Followed are marks of this life of the daemon, and not only what was caught up.
+    // Waits for marks of the current process, not only for history.
     let sees_new_marks = || {
         let marks = || home.log().lines().filter(|line| is_mark(line)).count();
         let (known, before) = (marks(), browser.run("return seen.lines.length", &[]));
@@ -120,18 +119,18 @@ fn event_source_loses_nothing_across_restarts_and_kill() {
     assert_eq!(arrived.len(), expected.len());
     assert!(
         (100..=asked).contains(&expected.len()),
-        "{} of {asked}",
+        "{} of {asked} marks",
         expected.len()
     );
     no_cursor_came_twice(&seen);
     assert_eq!(seen["gaps"], 0);
-    // A killed daemon does not say that it ends. But a page that caught up with the old process, on a connection that it kept,
-    // may just then have been on its way from there to the one that was killed.
+    // A killed daemon sends no `end` event. A page may also have been moving from the old process
+    // to the killed one at that moment, which makes two.
     let (opens, ends) = (&seen["opens"], &seen["ends"]);
     let without_end = opens.as_u64().unwrap() - ends.as_u64().unwrap();
     assert!(
         (1..=2).contains(&without_end),
-        "{opens} opened, {ends} ended"
+        "{opens} streams opened, {ends} ended"
     );
 }
 
@@ -192,7 +191,7 @@ fn page_signs_in_and_out() {
         (Some(true), &Some(SameSite::Strict))
     );
     assert_eq!(browser.run("return document.cookie", &[]), "");
-    // The browser adds the Origin that a change needs.
+    // The browser adds the `Origin` that a change needs.
     let sign_out =
         "return fetch('/admin/session', { method: 'DELETE' }).then(answer => answer.status)";
     assert_eq!(browser.run(sign_out, &[]), 204);
@@ -229,7 +228,7 @@ fn page_on_another_port_is_refused_despite_cookie() {
     ";
     browser.run(follow, &[json!(admin)]);
     let closed = "return source.readyState === EventSource.CLOSED";
-    eventually("it is refused for good", || {
+    eventually("the stream is refused for good", || {
         browser.run(closed, &[]) == true
     });
     assert_eq!(
@@ -237,7 +236,8 @@ fn page_on_another_port_is_refused_despite_cookie() {
         json!({ "opens": 0, "errors": 1, "messages": 0 })
     );
 
-    // The browser sends these without asking us first. The answers are hidden from the page; what they do is not.
+    // The browser sends these without a preflight. It hides the responses from the page, but not
+    // their effects.
     let blind = "
         const [url, method] = arguments;
         const options = { method, mode: 'no-cors', credentials: 'include' };
@@ -245,13 +245,13 @@ fn page_on_another_port_is_refused_despite_cookie() {
     ";
     for (method, path) in [("GET", "/admin/status"), ("POST", "/admin/stop")] {
         let url = format!("{admin}{path}");
-        // Not even that there was one is told (Cross-Origin-Resource-Policy).
+        // `Cross-Origin-Resource-Policy` hides even that there was a response.
         assert_eq!(
             browser.run(blind, &[json!(url), json!(method)]),
             "Failed to fetch"
         );
     }
-    eventually("all of it reached us, and was refused", || {
+    eventually("all requests are refused", || {
         let log = home.log();
         ["/admin/logs/stream", "/admin/status", "/admin/stop"]
             .iter()
@@ -260,7 +260,7 @@ fn page_on_another_port_is_refused_despite_cookie() {
     home.run(["status"]).succeeds();
 }
 
-/// What the page's policy kept it from doing, and what went wrong in its scripts.
+/// Collects policy violations and script errors.
 const REPORTS: &str = "
     window.reports = [];
     document.addEventListener('securitypolicyviolation', event =>
@@ -285,21 +285,21 @@ fn documentation_works_without_inline_scripts() {
         eventually("the operations are shown", || {
             browser.run(shown, &[]).as_u64() > Some(3)
         });
-        // Opened, an operation has everything that a page of these has.
+        // An expanded operation uses every feature of the page.
         let opened = format!("
             const summary = document.querySelector('[id$=\"{operation}\"] .opblock-summary-control');
             summary.click();
             return true;
         ");
         browser.run(&opened, &[]);
-        eventually("it is open", || {
+        eventually("the operation is open", || {
             browser.run(
                 "return document.querySelectorAll('.opblock.is-open').length",
                 &[],
             ) == 1
         });
         assert_eq!(browser.run("return reports", &[]), json!([]), "{path}");
-        // What is inline does not run.
+        // Inline scripts do not run.
         let inline = "
             const script = document.createElement('script');
             script.textContent = 'window.injected = true';
@@ -307,7 +307,7 @@ fn documentation_works_without_inline_scripts() {
             return true;
         ";
         browser.run(inline, &[]);
-        eventually("it is reported", || {
+        eventually("the violation is reported", || {
             browser.run("return reports", &[]) == json!(["script-src-elem inline"])
         });
         assert_eq!(

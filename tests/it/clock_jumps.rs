@@ -1,5 +1,5 @@
-//! The clock of the machine jumps, forward and back: as it does when it was wrong and somebody sets it, or when a virtual
-//! machine goes on after a while. The times of files stay those of the real clock.
+//! The system clock jumps forward and back, as after a correction or when a virtual machine
+//! resumes. File times stay those of the real clock.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,16 +15,16 @@ use crate::support::{
 };
 
 const DAY: i64 = 24 * 60 * 60;
-/// How far the clock of a process may be from where it was put: what a slow machine takes.
+/// How far, in seconds, a time may be from the expected one on a slow machine.
 const TOLERANCE: i64 = 120;
 
-/// The clock of everything that runs in a home.
+/// The clock of all processes in a home.
 struct Clock {
     file: PathBuf,
 }
 
 impl Clock {
-    /// `None` where no clock can be moved.
+    /// `None` if libfaketime is not installed.
     fn of(home: &mut Home, test: &str) -> Option<Self> {
         let library = library();
         if !may_run(
@@ -46,7 +46,7 @@ impl Clock {
         Some(clock)
     }
 
-    /// So many seconds before or behind the real one.
+    /// Sets the offset from the real clock, in seconds.
     fn put(&self, offset: i64) {
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{offset:+}\n")).unwrap();
@@ -64,7 +64,7 @@ fn library() -> Option<PathBuf> {
 #[track_caller]
 fn is_now(time: Timestamp, offset: i64) {
     let away = time.as_second() - offset - Timestamp::now().as_second();
-    assert!(away.abs() < TOLERANCE, "{time} is {away} s away");
+    assert!(away.abs() < TOLERANCE, "{time} is off by {away} s");
 }
 
 fn with_token(home: &Home, method: &str, path: &str, token: &str) -> Answer {
@@ -88,14 +88,14 @@ fn with_cookie(home: &Home, cookie: &str, method: &str, path: &str) -> Answer {
     request(&home.admin(), method, path, &headers, "")
 }
 
-/// The cookie of a session that begins now.
+/// Signs in and returns the session cookie.
 fn sign_in(home: &Home) -> String {
     let answer = home.ask("POST", "/admin/session");
     let cookie = answer.header("set-cookie").unwrap();
     cookie.split(';').next().unwrap().to_owned()
 }
 
-/// What is logged now has the time that it is now.
+/// Checks that a new log line has the current time.
 fn logs_by_the_clock(home: &Home, offset: i64) {
     let name = format!("moved-{}", uuid::Uuid::new_v4());
     home.mark(&name);
@@ -104,13 +104,13 @@ fn logs_by_the_clock(home: &Home, offset: i64) {
         let line = log.lines().find(|line| line.contains(&name));
         line.map(str::to_owned)
     };
-    eventually("it is logged", || line().is_some());
+    eventually("the line is logged", || line().is_some());
     let line = line().unwrap();
     let (time, _) = line.split_once(' ').unwrap();
     is_now(time.parse().unwrap(), offset);
 }
 
-/// The process runs on, whatever the clock says.
+/// Uptime in seconds, which must not depend on the clock.
 fn uptime(home: &Home) -> f64 {
     let status = home.ask("GET", "/admin/status").json();
     status["uptime_seconds"].as_f64().unwrap()
@@ -145,18 +145,18 @@ fn service_and_log_continue_through_clock_jumps() {
         clock.put(offset);
         logs_by_the_clock(&home, offset);
         load.goes_on(100);
-        // It lives for an hour, and says nothing of when that begins.
+        // The token lives for an hour and has no `nbf` claim.
         let expected = if offset > 0 { 401 } else { 200 };
         assert_eq!(status_of(&home, &token), expected, "at {offset}");
         home.run(["status"]).succeeds();
         home.run(["reload"]).succeeds();
         logs_by_the_clock(&home, offset);
 
-        // And in the middle of a restart.
+        // The next jump happens in the middle of a restart.
         let old = home.daemon().unwrap();
         thread::scope(|scope| {
             let restart = scope.spawn(|| home.restart());
-            eventually("a successor is on its way", || {
+            eventually("the new process is starting", || {
                 old.is_gone() || !children(old.pid()).is_empty()
             });
             clock.put(next);
@@ -181,8 +181,12 @@ fn service_and_log_continue_through_clock_jumps() {
     outcome.succeeds();
     let expected: Vec<usize> = (1..=asked).collect();
     let log = home.log_with_rotated();
-    assert_eq!(marks(log.lines()), expected, "in the files");
-    assert_eq!(marks(read.iter().map(String::as_str)), expected, "followed");
+    assert_eq!(marks(log.lines()), expected, "marks in the files");
+    assert_eq!(
+        marks(read.iter().map(String::as_str)),
+        expected,
+        "marks in the followed log"
+    );
     home.becomes_empty();
 }
 
@@ -207,12 +211,12 @@ fn idle_daemon_ignores_clock_jumps_but_reports_the_time() {
         let (uptime_before, begun) = (uptime(&home), Instant::now());
         clock.put(offset);
         let used = cpu();
-        // It is sent every 15 seconds, by the clock that does not jump.
-        eventually("the follower hears that it is still there", || {
+        // A keep-alive comment is sent every 15 seconds of monotonic time.
+        eventually("the stream sends a keep-alive", || {
             follower.line() == ": keep-alive"
         });
         let (used, waited) = (cpu() - used, begun.elapsed());
-        assert!(used < 1.0, "it used {used} s in {waited:?}");
+        assert!(used < 1.0, "{used} s of processor time in {waited:?}");
         let passed = uptime(&home) - uptime_before;
         assert!(
             (0.0..waited.as_secs_f64() + 10.0).contains(&passed),
@@ -250,7 +254,7 @@ fn tokens_and_sessions_expire_by_current_clock() {
         let of_week = if offset > 7 * DAY { 401 } else { 200 };
         assert_eq!(status_of(&home, &week), of_week, "at {offset}");
         assert_eq!(session(&cookie), of_session, "at {offset}");
-        // A new one counts wherever the clock is.
+        // New credentials are valid at any clock time.
         assert_eq!(status_of(&home, &token("1m")), 200, "at {offset}");
         assert_eq!(session(&sign_in(&home)), 200, "at {offset}");
     }
@@ -277,7 +281,8 @@ fn signed_out_session_stays_ended_after_clock_jumps() {
     }
 }
 
-/// Stops a daemon that has a request in flight, and moves the clock meanwhile; how long it took.
+/// Stops a daemon with a request in flight and moves the clock meanwhile. Returns how long the stop
+/// took.
 fn stop_across(offset: i64) -> Option<Duration> {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "3s");
@@ -288,7 +293,7 @@ fn stop_across(offset: i64) -> Option<Duration> {
     let begun = Instant::now();
     thread::scope(|scope| {
         let stop = scope.spawn(|| home.run(["stop"]));
-        eventually("it stops", || home.log().contains(" stopping "));
+        eventually("the daemon stops", || home.log().contains(" stopping "));
         clock.put(offset);
         stop.join().unwrap().succeeds();
     });
@@ -308,7 +313,8 @@ fn shutdown_timeout_ignores_clock_jumps() {
     }
 }
 
-/// The daemon of another machine, behind a tunnel, whose clock is behind ours: what it says of its deadline is over already.
+/// The daemon is behind a tunnel on a machine whose clock is behind: the deadline that it reports
+/// has already passed here.
 #[test]
 fn stop_waits_for_daemon_whose_clock_is_behind() {
     let mut home = Home::new();

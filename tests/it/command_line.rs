@@ -1,4 +1,4 @@
-//! Arguments, output for scripts, and everything that needs no daemon.
+//! Arguments, output for scripts, and commands that need no daemon.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -95,7 +95,7 @@ fn missing_log_is_reported_with_next_step() {
             .stdout(Stdio::null())
             .stderr(Stdio::null()),
     );
-    crate::support::eventually("it serves", || {
+    crate::support::eventually("the daemon serves", || {
         home.run(["status"]).stdout.contains("running\n")
     });
     for logs in [&["logs"][..], &["logs", "--no-follow"]] {

@@ -1,4 +1,4 @@
-//! Which value wins, and what is said of the ones that are wrong.
+//! Precedence of settings, and reports about invalid ones.
 
 use std::fs;
 
@@ -40,7 +40,7 @@ fn flag_beats_environment_beats_file_beats_default() {
     let chosen = of(&home, &["--env-file", "other.env"]);
     assert_eq!(chosen, ("14s".into(), other.display().to_string()));
     home.set("SHUTDOWN_TIMEOUT", "");
-    assert_eq!(of(&home, &[]).0, "11s", "an empty value counts as not set");
+    assert_eq!(of(&home, &[]).0, "11s", "an empty value means not set");
 }
 
 #[test]
@@ -49,9 +49,17 @@ fn every_setting_is_shown_and_in_example_file() {
     let text = home.run(["config"]).succeeds().stdout;
     let example = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example")).unwrap();
     for setting in &fullon_master_api::config::DEFINITIONS {
-        assert!(text.contains(setting.name), "{} in config", setting.name);
+        assert!(
+            text.contains(setting.name),
+            "{} missing in config",
+            setting.name
+        );
         let line = format!("#{}={}\n", setting.name, setting.default.unwrap_or(""));
-        assert!(example.contains(&line), "`{}` in .env.example", line.trim());
+        assert!(
+            example.contains(&line),
+            "`{}` missing in .env.example",
+            line.trim()
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! The console in a real browser: what an operator sees and does.
+//! The console in a real browser, as an operator uses it.
 
 mod accessibility;
 mod errors;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Browser, Home, eventually, free_port};
 
-/// What the page lets the operator download.
+/// Records what the page offers for download.
 const WATCH: &str = "
     window.downloads = [];
     const create = URL.createObjectURL;
@@ -20,21 +20,21 @@ const WATCH: &str = "
     window.$ = id => document.getElementById(id);
 ";
 
-/// A browser that shows the console of a daemon, which keeps its ports.
+/// A browser that shows the console of a daemon with fixed ports.
 struct Console {
     browser: Browser,
     home: Home,
 }
 
 impl Console {
-    /// Nobody has signed in yet.
+    /// Nobody is signed in yet.
     fn closed() -> Self {
         let home = Self::home();
         home.run(["start"]).succeeds();
         Self::of(home)
     }
 
-    /// A daemon that takes the same ports again.
+    /// A home whose daemon keeps its ports across restarts.
     fn home() -> Home {
         let mut home = Home::new();
         home.set("PORT", &free_port().to_string());
@@ -48,7 +48,7 @@ impl Console {
         Self { browser, home }
     }
 
-    /// Signed in by the address that the command line prints.
+    /// Signed in with the address that `fullon console` prints.
     fn open() -> Self {
         let console = Self::closed();
         console.sign_in();
@@ -60,14 +60,14 @@ impl Console {
         self.says("Ready");
     }
 
-    /// Has what was asked for done.
+    /// Clicks the action and confirms its dialog.
     #[track_caller]
     fn confirm(&self, action: &str) {
         self.click(action);
         self.click("dialog-confirm");
     }
 
-    /// A new address to sign in by.
+    /// A new address to sign in with.
     fn address(&self) -> String {
         let printed = self.home.run(["console"]).succeeds();
         let address = printed.stdout.trim().to_owned();
@@ -80,7 +80,6 @@ impl Console {
         self.browser.run(script, &[])
     }
 
-    /// The text of an element.
     #[track_caller]
     fn text(&self, id: &str) -> String {
         let text = self
@@ -110,7 +109,7 @@ impl Console {
         eventually(what, || self.run(script) == true);
     }
 
-    /// All lines that the page has, visible or not.
+    /// All lines that the page holds, visible or not.
     #[track_caller]
     fn lines(&self) -> Vec<String> {
         let script = "
@@ -129,7 +128,7 @@ impl Console {
         });
     }
 
-    /// Puts text into a field as a person would.
+    /// Fills a field as a user would.
     fn enter(&self, id: &str, text: &str) {
         let script = "
             const field = $(arguments[0]);
@@ -141,14 +140,14 @@ impl Console {
         self.browser.run(script, &[json!(id), json!(text)]);
     }
 
-    /// Nothing went wrong in any page, and nobody but the daemon was asked.
+    /// No page had an error, and no other origin was contacted.
     #[track_caller]
     fn has_behaved(&self) {
         self.has_behaved_but_for(&[]);
     }
 
-    /// The same, where the daemon has refused this or was not there. A browser logs that whatever a page does. What asked
-    /// somebody else, or broke another rule of the page's policy, would be logged as well.
+    /// The same, but ignores these failed requests, which a browser logs in any case. Requests to
+    /// other origins and policy violations still fail the test.
     #[track_caller]
     fn has_behaved_but_for(&self, refusals: &[&str]) {
         let is_refusal = |complaint: &String| {

@@ -1,4 +1,4 @@
-//! The static program of the Containerfile, on nothing: the first process of a container, as a user without a name.
+//! The static program of the Containerfile in an empty root, as PID 1 and a user without a name.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -12,7 +12,7 @@ use crate::support::{
     Outcome, Running, children, eventually, free_port, needs_root, request, spawn,
 };
 
-/// As in the Containerfile.
+/// User and compiler flags of the Containerfile.
 const USER: u32 = 65532;
 const FLAGS: &str = "-C target-feature=+crt-static";
 
@@ -20,7 +20,7 @@ fn containerfile() -> String {
     fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Containerfile")).unwrap()
 }
 
-/// The program, built by the command of the Containerfile, but in less time.
+/// The program, built as in the Containerfile but without optimisation.
 fn static_program() -> PathBuf {
     assert!(containerfile().contains(&format!("RUSTFLAGS='{FLAGS}' cargo build --release")));
     let machine = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
@@ -41,7 +41,7 @@ fn static_program() -> PathBuf {
 struct Container {
     root: tempfile::TempDir,
     port: u16,
-    /// `unshare`, which exits as the first process does.
+    /// `unshare`, which exits with the status of PID 1.
     outside: Running,
 }
 
@@ -56,7 +56,7 @@ impl Container {
         let install = ["-m", "755"];
         let to = root.path().join("fullon");
         Outcome::of(Command::new("install").args(install).arg(program).arg(to)).succeeds();
-        // Every runtime mounts this file.
+        // Every container runtime mounts this file.
         fs::write(root.path().join("etc/hosts"), "127.0.0.1 localhost\n").unwrap();
         let port = free_port();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/container.sh");
@@ -75,13 +75,13 @@ impl Container {
         }
     }
 
-    /// The first process, as it is called outside.
+    /// PID 1 of the container, as numbered outside.
     fn first(&self) -> u32 {
         let children = children(self.outside.0.id());
-        children.first().expect("nothing runs").pid()
+        children.first().expect("no process runs").pid()
     }
 
-    /// A verb beside it, as a health check runs it.
+    /// Runs a command inside, as a health check does.
     fn fullon(&self, arguments: &[&str]) -> Outcome {
         let user = USER.to_string();
         let mut nsenter = Command::new("nsenter");
@@ -106,7 +106,7 @@ impl Container {
     }
 }
 
-/// What the Containerfile sets, and ports that are free.
+/// The environment of the Containerfile, with free ports.
 fn with_environment(command: &mut Command) -> &mut Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
     command
@@ -119,7 +119,7 @@ fn with_environment(command: &mut Command) -> &mut Command {
         .env("ADMIN_PORT", "0")
 }
 
-/// Without them a certificate is trusted only if its authority is named in the settings.
+/// Without them only authorities named in the settings are trusted.
 #[test]
 fn image_has_public_certificate_authorities() {
     let text = containerfile();
@@ -135,7 +135,7 @@ fn static_program_runs_as_pid_1_in_empty_container() {
     }
     let program = static_program();
     let mut container = Container::run(&program);
-    eventually("it serves", || container.is_healthy());
+    eventually("the daemon serves", || container.is_healthy());
     let status = fs::read_to_string(format!("/proc/{}/status", container.first())).unwrap();
     assert!(
         status.contains(&format!("Uid:\t{USER}\t{USER}\t{USER}\t{USER}\n")),
@@ -157,7 +157,7 @@ fn static_program_runs_as_pid_1_in_empty_container() {
     container
         .fullon(&["--admin-url", &by_name, "status"])
         .succeeds();
-    // The first process stays when it is replaced.
+    // The first process stays when the daemon is replaced.
     let first = container.first();
     container.fullon(&["restart"]).succeeds();
     assert_eq!(container.first(), first);

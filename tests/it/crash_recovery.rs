@@ -1,4 +1,4 @@
-//! What is left when things went wrong, and who must never be hurt by it.
+//! Kills, races, and damaged or foreign PID files.
 
 use std::fs;
 
@@ -70,7 +70,7 @@ fn other_process_in_pid_file_is_never_signalled() {
     home.run(["logs", "--no-follow"]).exits(1);
     write();
     home.run(["restart"]).succeeds();
-    // Now a daemon runs, and its file names the stranger.
+    // Now a daemon runs, and its PID file names another process.
     write();
     let status = home.run(["status", "--json"]).succeeds().json();
     assert_ne!(status["pid"], stranger.0.id());
@@ -84,7 +84,7 @@ fn other_process_in_pid_file_is_never_signalled() {
     assert!(home.daemon().is_none());
 }
 
-/// The same where REST cannot be used and the signal is the only way.
+/// Without the admin API, the signal is the only way.
 #[test]
 fn stop_without_api_signals_only_the_daemon() {
     let home = Home::started();
@@ -126,7 +126,7 @@ fn pid_file_locked_by_other_program_is_not_a_daemon() {
     assert!(locker.is_alive());
 }
 
-/// What a daemon can have left, or a launcher, a crash or a `touch`.
+/// PID file contents that a daemon, a launcher, a crash or `touch` may leave.
 const LEFT: [&[u8]; 6] = [
     b"",
     b"\n",
@@ -135,7 +135,7 @@ const LEFT: [&[u8]; 6] = [
     b"12345\n\n\n\n\n\n99",
     &[0; 11],
 ];
-/// What only somebody else can have written.
+/// Contents that only another program can have written.
 const PRECIOUS: [&[u8]; 5] = [
     b"my notes\n",
     b"-1",
@@ -216,13 +216,13 @@ fn failed_start_leaves_pid_file_unchanged() {
 fn stderr_output_of_libraries_is_in_log() {
     let home = Home::started();
     let pid = home.state().pid;
-    // What a C library would write to stderr.
+    // As a C library does.
     fs::OpenOptions::new()
         .append(true)
         .open(format!("/proc/{pid}/fd/2"))
         .and_then(|mut file| std::io::Write::write_all(&mut file, b"a word from a library\n"))
         .unwrap();
-    eventually("the foreign line is an entry", || {
+    eventually("the line is an entry", || {
         let page = home.ask("GET", "/admin/logs?contains=a+word+from").json();
         page["entries"][0]["level"].is_null()
             && page["entries"][0]["line"] == "a word from a library"

@@ -1,4 +1,4 @@
-//! Pages of other sites, in a real browser that is signed in: they get nothing done and come to know nothing.
+//! Foreign pages in a real browser that is signed in. They can neither change nor read anything.
 
 use fullon_master_api::api::CONSOLE;
 use serde_json::{Value, json};
@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use crate::support::{Browser, Home, Neighbour, SIGN_IN, eventually, needs_browser, request};
 
 const ATTEMPTS: &str = include_str!("cross_origin.js");
-/// How many of them reach each of [`READS`] and [`CHANGES`], because the browser asks nobody first.
+/// How many requests reach each of [`READS`] and [`CHANGES`], because the browser sends them
+/// without a preflight.
 const BLIND_GETS: usize = 12;
 const BLIND_POSTS: usize = 16;
 const READS: [&str; 4] = [
@@ -21,8 +22,8 @@ const CHANGES: [&str; 4] = [
     "/admin/reload",
     "/admin/session",
 ];
-/// All that a page may come to know of an attempt. `opaque` is an answer that it cannot look into, `true` a beacon that was
-/// sent.
+/// All results that a page may see. `opaque` is a response that it cannot read, `true` a beacon
+/// that was sent.
 const NOTHING: [&str; 8] = [
     "0",
     "SecurityError",
@@ -33,7 +34,7 @@ const NOTHING: [&str; 8] = [
     "opaque",
     "true",
 ];
-/// To the browser, this name means this machine.
+/// The browser resolves this name to this machine.
 const EVIL: &str = "evil.example";
 const SCOPES: &str = "admin:read admin:logs admin:control";
 
@@ -74,15 +75,15 @@ impl Scene {
         format!("http://{host}:{}", self.port)
     }
 
-    /// How many are in the log, once all that were answered are.
+    /// Number of logged requests, once all responses are logged.
     fn requests_so_far(&self) -> usize {
         let name = uuid::Uuid::new_v4().to_string();
         self.home.mark(&name);
-        eventually("it is logged", || self.home.log().contains(&name));
+        eventually("the line is logged", || self.home.log().contains(&name));
         requests(&self.home).len()
     }
 
-    /// The daemon is the one that it was and was told nothing, and the browser is signed in as it was.
+    /// The daemon was not restarted and accepted no change, and the browser is still signed in.
     #[track_caller]
     fn nothing_happened(&self) {
         assert_eq!(life(&self.home), self.life);
@@ -96,20 +97,20 @@ impl Scene {
     }
 }
 
-/// What does not change unless somebody says so.
+/// PID, instance and generation, which change only by request.
 fn life(home: &Home) -> (u32, String, Value) {
     let status = home.ask("GET", "/admin/status").json();
     let state = home.state();
     (state.pid, state.instance, status["generation"].clone())
 }
 
-/// How often somebody was obeyed.
+/// Number of accepted changes.
 fn orders(home: &Home) -> usize {
     let is_order = |line: &&str| line.contains(" audit: ") && line.contains("outcome=\"accepted\"");
     home.log().lines().filter(is_order).count()
 }
 
-/// A request as the log has it.
+/// A request in the access log.
 #[derive(Debug)]
 struct Logged {
     method: String,
@@ -117,7 +118,7 @@ struct Logged {
     status: u16,
 }
 
-/// What the admin API was asked, and what it answered.
+/// All requests to the admin API.
 fn requests(home: &Home) -> Vec<Logged> {
     let field = |line: &str, name: &str| {
         let (_, rest) = line.split_once(&format!(" {name}=")).unwrap();
@@ -161,8 +162,8 @@ fn foreign_pages_read_and_change_nothing() {
                 let what = what.as_str().unwrap();
                 assert!(NOTHING.contains(&what), "{from} to {to}, {attempt}: {what}");
             }
-            // The browser waits for some answers, but the page does not.
-            eventually("all that is sent blindly arrives", || {
+            // The browser waits for some responses, but the page does not.
+            eventually("all requests without preflight arrive", || {
                 let requests = &requests(&scene.home)[before..];
                 let count = |method: &str, path: &str| {
                     let is_one = |logged: &&Logged| logged.method == method && logged.path == path;
@@ -175,7 +176,7 @@ fn foreign_pages_read_and_change_nothing() {
             });
             for logged in &requests(&scene.home)[before..] {
                 let is_refused = matches!(logged.status, 401 | 403);
-                // The browser wants that one, for its own.
+                // The browser requests the icon by itself.
                 let is_icon = logged.path == "/favicon.ico" && logged.status == 404;
                 assert!(is_refused || is_icon, "{from} to {to}: {logged:?}");
             }
@@ -184,7 +185,8 @@ fn foreign_pages_read_and_change_nothing() {
     scene.nothing_happened();
 }
 
-/// All that a page can do with its own origin. Resolves to what it was answered, by name.
+/// Every kind of request that a page can send to its own origin. Resolves to the responses, by
+/// name.
 const OWN_ORIGIN: &str = "
     const [token] = arguments;
     const bearer = { Authorization: 'Bearer ' + token };
@@ -206,7 +208,7 @@ const OWN_ORIGIN: &str = "
         const form = document.createElement('form');
         Object.assign(form, { action: path, method: 'post', target: frame.name });
         document.body.append(form);
-        // What may be in no frame leaves a page of the browser's own, which is nobody's to read.
+        // A response that may not be framed is replaced by an error page, which nobody can read.
         frame.onload = () => {
             const shown = frame.contentDocument;
             if (shown) answers['form ' + path] = [200, shown.body.innerText];
@@ -253,7 +255,7 @@ fn dns_rebinding_is_refused() {
         assert_eq!(answer[0], 403, "{name}: {problem}");
         assert!(detail.contains("Host"), "{name}: {problem}");
     }
-    // The same page, when the name is one of ours, is what all of this was about.
+    // The same page has access if the name is one of ours.
     let opened = format!("http://127.0.0.1:{}/admin/docs", neighbour.port());
     scene.browser.open(&opened);
     let status = "return fetch('/admin/openapi.json').then(answer => answer.status)";
@@ -261,7 +263,7 @@ fn dns_rebinding_is_refused() {
     scene.nothing_happened();
 }
 
-/// Whoever can put our page into his own can have a person click on what he does not see.
+/// Clickjacking: a foreign page must not frame ours.
 #[test]
 fn pages_cannot_be_framed() {
     if !needs_browser("frames of other sites") {
@@ -284,7 +286,7 @@ fn pages_cannot_be_framed() {
             let url = format!("{}{page}", scene.admin("127.0.0.1"));
             assert_eq!(scene.browser.run(frame, &[json!(url)]), true);
             let shown = scene.browser.run_in_frame("return location.href");
-            assert_ne!(shown, url, "in a page of {from}");
+            assert_ne!(shown, url, "framed by a page of {from}");
         }
     }
     scene.nothing_happened();

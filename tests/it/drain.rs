@@ -1,4 +1,4 @@
-//! Stopping without losing a request. The server runs in process, so that the test decides who acts first.
+//! Graceful shutdown. The server runs in process, so that the test decides who acts first.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -30,7 +30,7 @@ async fn length(body: Body) -> poem::Result<String> {
 
 #[handler]
 fn panics() -> &'static str {
-    panic!("as a test wants it")
+    panic!("intended by the test")
 }
 
 fn limits() -> Limits {
@@ -46,7 +46,7 @@ fn limits() -> Limits {
     }
 }
 
-/// A public server whose `/slow` answers when it is given a permit.
+/// A public server whose `/slow` responds once it gets a permit.
 struct Server {
     address: SocketAddr,
     service: Arc<Service>,
@@ -61,7 +61,6 @@ impl Server {
         Self::for_so_many(1000)
     }
 
-    /// One with so many connections at once.
     fn for_so_many(most: usize) -> Self {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
@@ -90,7 +89,7 @@ impl Server {
         }
     }
 
-    /// The test goes on in a thread, so that it can use plain sockets.
+    /// Runs the client in a thread, so that it can use blocking sockets.
     async fn with<T: Send + 'static>(&self, test: impl FnOnce(String) -> T + Send + 'static) -> T {
         let address = self.address.to_string();
         tokio::task::spawn_blocking(move || test(address))
@@ -98,7 +97,7 @@ impl Server {
             .unwrap()
     }
 
-    /// A request that has reached its handler and waits there for a permit.
+    /// A request that waits in its handler for a permit.
     async fn slow_request(&self) -> Connection {
         let connection = self
             .with(|host| {
@@ -107,7 +106,7 @@ impl Server {
                 connection
             })
             .await;
-        // The handler holds one beside ours and the router's.
+        // The handler holds a reference besides ours and the router's.
         until(|| Arc::strong_count(&self.permits) > 2).await;
         connection
     }
@@ -142,7 +141,7 @@ async fn in_flight_request_finishes_and_new_ones_are_refused() {
     server.ends().await;
 }
 
-/// Lets the server run until the condition holds; the test fails when it does not.
+/// Lets the server run until the condition holds.
 async fn until(mut condition: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + PATIENCE;
     while !condition() {
@@ -154,17 +153,17 @@ async fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// The runtime has one thread: between two awaits of the test the server does not run, so what the client sent by then
-/// was not read when the shutdown begins.
+/// With one thread, the server does not run between two awaits of the test. So it has not read
+/// these requests when the shutdown begins.
 #[tokio::test(flavor = "current_thread")]
 async fn request_sent_before_shutdown_is_answered() {
     let server = Server::start();
-    // On a connection that nobody has accepted yet,
+    // One on a connection that is not accepted yet,
     let mut fresh = TcpStream::connect(server.address).unwrap();
     fresh
         .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         .unwrap();
-    // and on one that is kept and idle.
+    // and one on a kept idle connection.
     let mut kept = TcpStream::connect(server.address).unwrap();
     kept.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         .unwrap();
@@ -217,7 +216,7 @@ async fn idle_and_half_sent_requests_do_not_delay_shutdown() {
             used.answer("GET");
             let mut half = Connection::open(&host);
             half.send_bytes(b"GET /health HTTP/1.1\r\nHos");
-            // An answer on a later connection: what came before has been read.
+            // A response on a later connection shows that the earlier ones were read.
             let mut later = Connection::open(&host);
             later.send("GET", "/health", &[], "");
             later.answer("GET");
@@ -228,7 +227,7 @@ async fn idle_and_half_sent_requests_do_not_delay_shutdown() {
     let Server { task, .. } = server;
     tokio::time::timeout(Duration::from_secs(5), task)
         .await
-        .expect("it waited for idle clients")
+        .expect("the server waited for idle clients")
         .unwrap();
     drop(connections);
 }
@@ -244,14 +243,14 @@ async fn forced_shutdown_cuts_off_requests() {
     drop(connection);
 }
 
-/// What a watched daemon asks of its own servers before each sign of life.
+/// As the watchdog checks its own servers before each notification.
 #[tokio::test]
 async fn self_check_passes_when_connections_are_full() {
     let server = Server::for_so_many(1);
     let busy = server.slow_request().await;
     let refused = server
         .with(|host| {
-            // Their clients may read why, and there is no room for another one of these either.
+            // Refused clients may read the reason, and there is no room for more of these either.
             [(); REFUSALS].map(|()| {
                 let mut refused = Connection::open(&host);
                 assert_eq!(refused.answer("GET").status, 503);
@@ -263,7 +262,7 @@ async fn self_check_passes_when_connections_are_full() {
     let probe = Probe::new([probed.clone(), probed]);
     tokio::time::timeout(PATIENCE, probe.answered())
         .await
-        .expect("nothing happens")
+        .expect("the self-check does not pass")
         .unwrap();
     server.shutdown.force();
     server.ends().await;
@@ -357,7 +356,7 @@ fn unread_log_stream_does_not_delay_shutdown() {
     home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
 }
 
-/// What can be read without waiting; `None` when nothing has come and the connection is open.
+/// Reads without waiting. `None` if nothing has arrived and the connection is open.
 fn read_now(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = [0; 4096];
     stream.set_nonblocking(true).unwrap();
@@ -407,7 +406,7 @@ async fn timeouts_close_slow_clients_but_not_slow_handlers() {
         "{told}"
     );
     assert_eq!(read_now(&mut silent).as_deref(), Some(""));
-    // A head that begins late has as long.
+    // Request headers that begin late get the full timeout.
     idle.write_all(b"GET /hea").unwrap();
     let_the_server_run().await;
     after(9_800).await;

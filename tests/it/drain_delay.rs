@@ -1,4 +1,4 @@
-//! A stop that waits until load balancers have noticed.
+//! Shutdown waits for DRAIN_DELAY, so that load balancers notice it.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ fn health_turns_503_at_once_and_service_continues() {
     stream.send("GET", path, &[("Authorization", &home.bearer())], "");
     assert_eq!(stream.head().status, 200);
 
-    // Whoever has the answer to the stop is told so by the next one, on whatever connection.
+    // Once the stop is answered, the next probe on any connection reports it.
     let mut probes = ["/health/ready", "/health"].map(|path| (path, Connection::open(&public)));
     let (bearer, mut stop) = (home.bearer(), Connection::open(&home.admin()));
     let asked = Instant::now();
@@ -42,11 +42,14 @@ fn health_turns_503_at_once_and_service_continues() {
     assert!(left > 11.0 && left <= 12.0, "{left}");
     assert_eq!(status_of(&public, "/health"), 503);
     assert_eq!(status_of(&public, "/health/live"), 200);
-    // A follower sees what is logged meanwhile.
+    // A follower still receives new lines.
     request(&public, "GET", "/", &[("X-Request-Id", "meanwhile")], "");
     loop {
         let line = stream.line();
-        assert!(!line.starts_with("event: end"), "before the line");
+        assert!(
+            !line.starts_with("event: end"),
+            "the stream ended before the line"
+        );
         if line.contains("meanwhile") {
             break;
         }
@@ -66,7 +69,7 @@ fn second_signal_ends_delay_at_once() {
     let home = with_delay("5m");
     let (public, process) = (home.public(), home.daemon().unwrap());
     process.signal(Signal::TERM).unwrap();
-    eventually("health says so", || status_of(&public, "/health") == 503);
+    eventually("health turns 503", || status_of(&public, "/health") == 503);
     let ready = request(&public, "GET", "/health/ready", &[], "");
     assert_eq!(ready.status, 503);
     let ready = ready.json();
@@ -75,7 +78,7 @@ fn second_signal_ends_delay_at_once() {
         (&false.into(), &"draining".into())
     );
     assert_eq!(status_of(&public, "/health/live"), 200);
-    // The deadline is that of the first order.
+    // The deadline is that of the first request.
     let (bearer, mut stop) = (home.bearer(), Connection::open(&home.admin()));
     let headers = [("Authorization", bearer.as_str())];
     stop.send("POST", "/admin/stop", &headers, "{\"timeout_seconds\":600}");
@@ -96,22 +99,22 @@ fn stop_and_hard_restart_wait_for_the_delay() {
     assert!(began.elapsed() >= Duration::from_secs(1));
 }
 
-/// By signal a daemon has ten seconds, and the delay.
+/// Before SIGKILL, a stop by signal waits ten seconds plus the delay.
 #[test]
 fn stop_by_signal_waits_for_the_delay() {
     let mut home = Home::new();
     home.unset("ADMIN_PORT");
     home.write_env("ADMIN_PORT=0\n");
     home.run(["start"]).succeeds();
-    // In force without a restart, and known to who stops it.
+    // The reloaded delay is active, and in the state file for `fullon stop`.
     home.write_env("ADMIN_PORT=0\nDRAIN_DELAY=11s\n");
     home.run(["reload"]).succeeds();
-    eventually("the state file knows", || {
+    eventually("the state file has the delay", || {
         home.state().drain_delay == Duration::from_secs(11)
     });
     let process = home.daemon().unwrap();
     process.signal(Signal::STOP).unwrap();
-    // Which also has it go on.
+    // A stop also resumes the daemon.
     let began = Instant::now();
     home.run(["stop"])
         .succeeds()
@@ -121,7 +124,7 @@ fn stop_by_signal_waits_for_the_delay() {
     assert!(log.contains(" stopped"), "{log}");
 }
 
-/// The order waits for its turn; what it is about does not.
+/// The request is queued behind the reload, but health changes at once.
 #[test]
 fn health_turns_503_during_a_slow_reload() {
     let home = with_delay("5m");
@@ -131,12 +134,12 @@ fn health_turns_503_during_a_slow_reload() {
     home.write_env(&"# This takes a while to read.\n".repeat(200_000));
     let mut reload = Connection::open(&admin);
     reload.send("POST", "/admin/reload", &headers, "");
-    eventually("it was accepted", || {
+    eventually("the reload is accepted", || {
         home.log().contains("action=\"reload\"")
     });
     let stop = request(&admin, "POST", "/admin/stop", &headers, "");
     let ready = request(&public, "GET", "/health/ready", &[], "");
     assert_eq!((stop.status, ready.status), (202, 503), "{ready:#?}");
     assert_eq!(reload.answer("POST").status, 200);
-    eventually("it drains", || home.log().contains(" stopping "));
+    eventually("the daemon drains", || home.log().contains(" stopping "));
 }

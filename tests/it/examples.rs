@@ -1,4 +1,4 @@
-//! The examples do what they say.
+//! The examples run as documented.
 
 use std::path::{Path, PathBuf};
 
@@ -55,7 +55,7 @@ fn embedded_application_has_all_daemon_features() {
     run(&["restart"]).succeeds();
     assert_ne!(home.daemon().unwrap().pid(), pid);
     assert_eq!(hello().status, 200);
-    eventually("its own event is in the log", || {
+    eventually("the event of the application is logged", || {
         home.log().contains("embed: greeted customer=\"you\"")
     });
     let metrics = home.ask("GET", "/admin/metrics").body;

@@ -1,4 +1,4 @@
-//! A successor that fails, hangs or lies changes nothing.
+//! A new process that fails, hangs or lies changes nothing.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use fullon_master_api::instance::{Presence, inspect};
 
 use crate::support::{Answer, Clients, Home, Load, Outcome, Program, eventually};
 
-/// What speaks to the daemon as a successor does, and goes on as the lines behind it say.
+/// Speaks the restart protocol like a new process. Test lines are appended.
 const IMPOSTOR: &str = "\
 #!/bin/sh
 exec python3 -c \"$(tail -n +3 \"$0\")\"
@@ -22,7 +22,7 @@ def ready(pid=os.getpid()):
     daemon.sendall(b'{\"ready\":{\"pid\":%d,\"server\":\"http://127.0.0.1:1\",\"admin\":\"http://127.0.0.1:1\"}}\\n' % pid)
 ";
 
-/// A daemon whose program was replaced, under load.
+/// A daemon under load whose program was replaced.
 struct Case {
     home: Home,
     program: Program,
@@ -54,18 +54,22 @@ impl Case {
         case
     }
 
-    /// Neither the verb nor the API can restart it; both say why, and all is as it was. Then a good one can.
+    /// Neither the command nor the API can restart it. Both report the reason, and nothing changes.
+    /// Afterwards a good program can take over.
     #[track_caller]
     fn fails(self, code: i32, status: u16, words: &[&str]) {
         self.fails_within("30", Duration::from_secs(15), code, status, words);
     }
 
-    /// The same for one that would take for ever.
+    /// The same for a program that never finishes.
     #[track_caller]
     fn times_out(self) {
         let begun = Instant::now();
         self.fails_within("1", Duration::from_secs(6), 1, 504, &["within 1s"]);
-        assert!(begun.elapsed().as_secs() >= 2, "nobody waited for it");
+        assert!(
+            begun.elapsed().as_secs() >= 2,
+            "the restart did not wait for the timeout"
+        );
     }
 
     #[track_caller]
@@ -155,7 +159,7 @@ fn missing_program_is_reported() {
 fn program_for_another_architecture_is_reported() {
     let case = Case::new();
     let mut program = fs::read(case.program.path()).unwrap();
-    // RISC-V, in `e_machine` of the header (`elf(5)`).
+    // RISC-V in `e_machine` (`elf(5)`).
     program[18..20].copy_from_slice(&243_u16.to_le_bytes());
     case.program.replace(program);
     let path = case.program.path().display().to_string();
@@ -249,7 +253,7 @@ fn closed_channel_fails() {
     Case::script("exec 0<&-\nexec sleep 600").fails(1, 500, &[]);
 }
 
-/// A program that is not there makes the restart fail; it says so in `status`, too.
+/// A restart by signal has no caller that the failure could be reported to.
 #[test]
 fn failure_is_shown_later_by_doctor() {
     let case = Case::script("echo 'never again' >&2\nexit 1");
@@ -259,7 +263,9 @@ fn failure_is_shown_later_by_doctor() {
         nix::sys::signal::Signal::SIGUSR2,
     )
     .unwrap();
-    eventually("the log tells", || case.home.log().contains("never again"));
+    eventually("the failure is logged", || {
+        case.home.log().contains("never again")
+    });
     case.is_as_before(old);
     let outcome: Outcome = case.home.run(["status"]);
     outcome.succeeds();

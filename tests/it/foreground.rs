@@ -1,4 +1,4 @@
-//! `fullon run`: signals, systemd, stdout.
+//! `fullon run`: signals, systemd notifications, and stdout.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::net::UnixDatagram;
@@ -15,7 +15,7 @@ fn signal(child: &Running, signal: Signal) {
 
 fn run(home: &Home) -> Running {
     let child = spawn(home.fullon(["run"]).stdout(Stdio::null()));
-    eventually("it serves", || {
+    eventually("the daemon serves", || {
         home.run(["status"]).stdout.contains("Status:    running\n")
     });
     child
@@ -36,13 +36,13 @@ fn sigterm_and_sigint_stop_gracefully() {
 
 #[test]
 fn unread_stdout_does_not_block_service() {
-    // More events than pipe and queue hold.
+    // More events than the pipe and the queue hold.
     const REQUESTS: usize = 20_000;
     let mut home = Home::new();
     home.set("LOG_FILE", "-");
     let mut child = spawn(home.fullon(["run"]).stdout(Stdio::piped()));
     let stdout = child.0.stdout.take().unwrap();
-    eventually("it serves", || {
+    eventually("the daemon serves", || {
         home.run(["status"]).stdout.contains("Status:    running\n")
     });
     let mut connection = Connection::open(&home.public());
@@ -54,7 +54,7 @@ fn unread_stdout_does_not_block_service() {
         }
     }
     home.run(["status"]).succeeds();
-    // Read again, it tells all that there was room for, and what there was not.
+    // Once it is read again, it has all buffered lines and the number of missing ones.
     let lines = std::thread::spawn(move || {
         let lines = BufReader::new(stdout).lines().map_while(Result::ok);
         lines.collect::<Vec<_>>()
@@ -91,10 +91,10 @@ fn second_signal_ends_replaced_process_at_once() {
     let _request = home.unfinished_request();
     home.run(["restart"]).succeeds();
     signal(&child, Signal::SIGINT);
-    eventually("the successor stops", || home.daemon().is_none());
-    assert!(child.is_alive(), "it waits for the request");
+    eventually("the daemon stops", || home.daemon().is_none());
+    assert!(child.is_alive(), "the process did not wait for the request");
     signal(&child, Signal::SIGINT);
-    eventually("it ends", || !child.is_alive());
+    eventually("the process exits", || !child.is_alive());
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
 }
 
@@ -104,8 +104,8 @@ fn second_signal_exits_at_once() {
     let mut child = run(&home);
     let _request = home.unfinished_request();
     signal(&child, Signal::SIGTERM);
-    eventually("it drains", || home.log().contains(" stopping by="));
-    assert!(child.is_alive(), "it waits for the request");
+    eventually("the daemon drains", || home.log().contains(" stopping by="));
+    assert!(child.is_alive(), "the process did not wait for the request");
     signal(&child, Signal::SIGTERM);
     assert_eq!(child.0.wait().unwrap().code(), Some(1));
     assert!(!home.pid_file().exists());
@@ -175,7 +175,7 @@ fn sighup_reopens_rotated_log_without_loss() {
     std::fs::rename(home.log_file(), &old).unwrap();
     home.run(["status"]).succeeds();
     signal(&child, Signal::SIGHUP);
-    eventually("the new file is there", || home.log_file().exists());
+    eventually("the new log file exists", || home.log_file().exists());
     home.run(["stop"]).succeeds();
     child.0.wait().unwrap();
     let (old, new) = (std::fs::read_to_string(old).unwrap(), home.log());
@@ -213,16 +213,16 @@ fn second_stop_joins_the_first() {
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn();
-            eventually("it drains", || home.log().contains(" stopping by="));
+            eventually("the daemon drains", || home.log().contains(" stopping by="));
             stop.unwrap()
         })
         .collect();
-    // By signal, or over REST when it came before the listener was closed.
-    eventually("the second stop has asked", || {
+    // By signal, or over REST if it arrived before the listener closed.
+    eventually("the second stop is received", || {
         let log = home.log();
         log.contains("stopping already") || log.matches("action=\"stop\" outcome").count() == 2
     });
-    // The request is finished, not cut off: its body has an unknown field, and is answered so.
+    // An unknown field gets an error response, so the request was not cut off.
     request.send_bytes(b"\"x\":true}  "[..9].as_ref());
     assert_eq!(request.answer("POST").status, 400);
     for mut stop in stops {
@@ -243,8 +243,8 @@ fn sighup_reopens_log_even_when_nothing_is_logged() {
     );
     std::fs::rename(home.log_file(), home.path().join("fullon.log.1")).unwrap();
     signal(&child, Signal::SIGHUP);
-    eventually("the new file is there", || home.log_file().exists());
-    // Nothing is logged at this level: the new file stays empty, and the daemon goes on serving.
+    eventually("the new log file exists", || home.log_file().exists());
+    // Nothing is logged at this level, so the new file stays empty.
     home.run(["status"]).succeeds();
     assert_eq!(home.log(), "");
     home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);

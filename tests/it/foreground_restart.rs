@@ -1,4 +1,4 @@
-//! `fullon run` is restarted: whoever started the first process keeps it, and it keeps the daemon.
+//! Restarts of `fullon run`: the first process stays and supervises the daemon.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ use crate::support::{
 
 fn run(home: &Home) -> Running {
     let child = spawn(home.fullon(["run"]).stdout(Stdio::null()));
-    eventually("it serves", || {
+    eventually("the daemon serves", || {
         home.run(["status"]).stdout.contains("Status:    running\n")
     });
     child
@@ -25,10 +25,10 @@ fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
 }
 
-/// What `fullon run` came to.
+/// The exit code of `fullon run`.
 #[track_caller]
 fn exit_code(mut child: Running) -> Option<i32> {
-    eventually("it ends", || !child.is_alive());
+    eventually("the process exits", || !child.is_alive());
     child.0.wait().unwrap().code()
 }
 
@@ -71,7 +71,7 @@ fn first_process_fails_when_daemon_is_killed() {
     home.restart();
     let daemon = home.daemon().unwrap();
     daemon.kill().unwrap();
-    eventually("it ends", || !first.is_alive());
+    eventually("the process exits", || !first.is_alive());
     let status = first.0.wait().unwrap();
     assert!(
         status.code() == Some(128 + 9) || status.signal() == Some(9),
@@ -92,7 +92,7 @@ fn first_process_forwards_reload_and_restart_signals() {
     assert_eq!(generation(), 3);
     std::fs::rename(home.log_file(), home.path().join("fullon.log.1")).unwrap();
     signal(first.0.id(), Signal::SIGHUP);
-    eventually("the new file is there", || home.log_file().exists());
+    eventually("the new log file exists", || home.log_file().exists());
     signal(first.0.id(), Signal::SIGTERM);
     assert_eq!(exit_code(first), Some(0));
 }
@@ -117,7 +117,7 @@ fn failed_restart_keeps_first_process_as_daemon() {
 /// The daemon as PID 1 of a container.
 struct Container {
     unshare: Running,
-    /// Its PID 1, as it is numbered outside.
+    /// PID 1, as numbered outside.
     init: Process,
 }
 
@@ -135,7 +135,7 @@ impl Container {
     fn run(home: &Home) -> Self {
         let unshare = spawn(&mut Self::command(home));
         let mut init = None;
-        eventually("there is a PID 1", || {
+        eventually("PID 1 exists", || {
             init = children(unshare.0.id()).pop();
             init.is_some()
         });
@@ -143,14 +143,14 @@ impl Container {
             unshare,
             init: init.unwrap(),
         };
-        eventually("it serves", || {
+        eventually("the daemon serves", || {
             let status = container.fullon(home, &["status"]);
             status.stdout.contains("Status:    running\n")
         });
         container
     }
 
-    /// Runs the verb inside.
+    /// Runs a command inside.
     fn fullon(&self, home: &Home, arguments: &[&str]) -> Outcome {
         let mut command = self.enter(home);
         command.arg(env!("CARGO_BIN_EXE_fullon")).args(arguments);
@@ -166,7 +166,7 @@ impl Container {
 
     #[track_caller]
     fn ends(mut self) -> Option<i32> {
-        eventually("it ends", || !self.unshare.is_alive());
+        eventually("the process exits", || !self.unshare.is_alive());
         self.unshare.0.wait().unwrap().code()
     }
 }
@@ -209,14 +209,14 @@ fn pid_1_reaps_orphans() {
     let script = "for n in $(seq 50); do (sleep 0.01 & ) ; done";
     for _ in 0..2 {
         Outcome::of(container.enter(&home).args(["sh", "-c", script])).succeeds();
-        // The daemon is the one child that stays.
-        eventually("the orphans are gone", || {
+        // The daemon is the only child that stays.
+        eventually("the orphans are reaped", || {
             let left = children(container.init.pid());
             left.len() == 1 && !is_zombie(left[0].pid())
         });
         container.fullon(&home, &["restart"]).succeeds();
     }
-    // With the first process the verb ends too, maybe before it has said so.
+    // The command ends with PID 1, maybe before it can print anything.
     container.fullon(&home, &["stop"]);
     assert_eq!(container.ends(), Some(0));
 }

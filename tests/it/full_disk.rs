@@ -1,13 +1,13 @@
-//! A log on a disk that fills up and gets room again: a real one, in a mount namespace of the daemon's own.
+//! A log on a real disk that fills up and gets space again, in a mount namespace.
 
 use std::path::PathBuf;
 
 use crate::support::{Connection, Home, Outcome, eventually, needs_root};
 
-/// A home whose daemon's log is on a file system of 1 MiB.
+/// A home whose log is on a file system of 1 MiB.
 struct SmallDisk {
     home: Home,
-    /// The disk, as it is seen from here.
+    /// The disk, as seen from outside the namespace.
     disk: PathBuf,
 }
 
@@ -29,7 +29,7 @@ impl SmallDisk {
     }
 
     fn fill(&self) {
-        // Byte by byte at the end, so that no line fits.
+        // Fills the end byte by byte, so that no line fits.
         for size in [64 * 1024, 1024, 1] {
             let filler = self.disk.join(format!("filler-{size}"));
             let mut file = std::fs::File::create(filler).unwrap();
@@ -43,7 +43,7 @@ impl SmallDisk {
         }
     }
 
-    /// Requests that are answered as ever, whatever becomes of their lines.
+    /// Sends requests, which must succeed whether or not they can be logged.
     fn request(&self, name: &str, numbers: std::ops::Range<usize>) {
         let mut connection = Connection::open(&self.home.public());
         for number in numbers {
@@ -53,13 +53,13 @@ impl SmallDisk {
         }
     }
 
-    /// The numbers of those of the requests that are in the log, in its order.
+    /// Numbers of the logged requests, in order.
     fn logged(&self, name: &str) -> Vec<usize> {
         let text = std::fs::read_to_string(self.disk.join("fullon.log")).unwrap();
         text.lines().filter_map(|line| number(line, name)).collect()
     }
 
-    /// The lines of the log, which are whole.
+    /// All lines of the log, which must be complete.
     fn lines(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.disk.join("fullon.log")).unwrap();
         assert!(text.ends_with('\n'), "{text}");
@@ -80,13 +80,13 @@ impl SmallDisk {
     }
 }
 
-/// Which of the requests with this name the line is about.
+/// The number in a line about a request with this name.
 fn number(line: &str, name: &str) -> Option<usize> {
     let (_, id) = line.split_once(&format!("request_id=\"{name}-"))?;
     id.strip_suffix(".\"")?.parse().ok()
 }
 
-/// How many lines are missing where this one stands.
+/// The number of missing lines that a line reports.
 fn missing(line: &str) -> Option<usize> {
     let (_, note) = line.split_once(" fullon_master_api::logs::writer: ")?;
     note.strip_suffix(" lines are missing here: the log could not be written")?
@@ -103,7 +103,7 @@ fn buffered_lines_are_written_once_there_is_room() {
     small.request("lines", 0..100);
     small.fill();
     small.request("lines", 100..600);
-    eventually("it is told", || small.is_down());
+    eventually("the error is reported", || small.is_down());
     let error = small.log_check()["last_error"].as_str().unwrap().to_owned();
     assert!(error.contains("No space left on device"), "{error}");
     assert!(error.contains("lines wait for room"), "{error}");
@@ -119,8 +119,8 @@ fn buffered_lines_are_written_once_there_is_room() {
         .prints(&["No space left"]);
 
     small.make_room();
-    // By itself: nothing is logged meanwhile.
-    eventually("all lines are there", || {
+    // The daemon retries by itself: nothing is logged meanwhile.
+    eventually("all lines are logged", || {
         small.logged("lines") == (0..600).collect::<Vec<_>>()
     });
     small.lines();
@@ -136,11 +136,13 @@ fn lines_beyond_the_buffer_are_counted_where_they_are_missing() {
     let small = SmallDisk::started();
     small.fill();
     small.request("lines", 0..4_000);
-    eventually("it is told", || small.is_down());
+    eventually("the error is reported", || small.is_down());
     small.make_room();
-    eventually("it recovers", || !small.is_down());
+    eventually("the log recovers", || !small.is_down());
     small.request("after", 0..3);
-    eventually("it goes on", || small.logged("after") == [0, 1, 2]);
+    eventually("later lines are logged", || {
+        small.logged("after") == [0, 1, 2]
+    });
     let (mut next, mut gap, mut told, mut lost) = (0, 0, 0, 0);
     for line in small.lines() {
         if let Some(lines) = missing(&line) {
@@ -154,10 +156,10 @@ fn lines_beyond_the_buffer_are_counted_where_they_are_missing() {
         }
     }
     lost += 4_000 - next;
-    // Beside these requests, those for the status were logged.
+    // Requests for the status were logged besides these.
     assert!(
         (lost..lost + 200).contains(&told),
-        "{lost} were lost, {told} told"
+        "{lost} lines lost, {told} reported"
     );
     assert!((1..3_000).contains(&lost), "{lost}");
 }

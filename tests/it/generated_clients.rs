@@ -1,4 +1,4 @@
-//! Clients that public tools generate from the checked-in documents operate a live daemon.
+//! Clients that public tools generate from the checked-in documents operate a running daemon.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -24,7 +24,7 @@ fn source(path: &str) -> String {
     format!("{SOURCES}/clients/{path}")
 }
 
-/// Our own client of the same daemon.
+/// The client of this crate.
 fn own_client(home: &Home) -> AdminClient {
     let key = read_key_file(&home.path().join(".fullon_master_api.key")).unwrap();
     AdminClient::new(
@@ -43,7 +43,7 @@ fn wait<T>(call: impl Future<Output = T>) -> T {
     runtime.block_on(call)
 }
 
-/// Lets a generated client in, and gives what it printed.
+/// Runs a generated client with address and token, and returns its output.
 fn run(home: &Home, command: &mut Command) -> String {
     let address = format!("http://{}", home.admin());
     let token = home.token("admin:read admin:logs admin:control");
@@ -55,7 +55,7 @@ fn run(home: &Home, command: &mut Command) -> String {
 
 type Said = Map<String, Value>;
 
-/// Runs the program that goes from status to stop.
+/// Runs a program that calls every operation from status to stop.
 #[track_caller]
 fn operates(program: impl Fn(&Home) -> Command) {
     let said = operated(|home| {
@@ -69,13 +69,13 @@ fn operates(program: impl Fn(&Home) -> Command) {
     assert_eq!(said["log_level"], level);
 }
 
-/// The same with our own client.
+/// The same with the client of this crate.
 async fn operate(home: &Home) -> Result<Said, ClientError> {
     let base = format!("http://{}", home.admin());
     let another = Signer::configured(&Secret::new("x".repeat(32)));
     let stranger = AdminClient::new(&base, another, "me")?;
     let Err(ClientError::Refused { problem, .. }) = stranger.status().await else {
-        panic!("this should have been refused");
+        panic!("the request was not refused");
     };
     let client = own_client(home);
     let query = |lines, since: Option<&str>| LogQuery {
@@ -88,7 +88,7 @@ async fn operate(home: &Home) -> Result<Said, ClientError> {
     say("refused", json!(problem));
     say("status", json!(client.status().await?));
     let Err(ClientError::Problem(problem)) = client.logs(&query(2, Some("soon"))).await else {
-        panic!("this should have been refused");
+        panic!("the request was not refused");
     };
     say("bad_parameter", json!(problem));
     say("logs", json!(client.logs(&query(2, None)).await?.entries));
@@ -96,7 +96,7 @@ async fn operate(home: &Home) -> Result<Said, ClientError> {
     let mut events = Vec::new();
     while events.len() < 2 {
         let Some(LogEvent::Entry(entry)) = stream.next().await? else {
-            panic!("this is no line of the log");
+            panic!("not a log entry");
         };
         events.push(json!({ "event": "log", "entry": entry }));
     }
@@ -114,14 +114,14 @@ async fn operate(home: &Home) -> Result<Said, ClientError> {
     Ok(said)
 }
 
-/// What is another at each moment.
+/// The status without fields that always change.
 fn lasting(status: &Value) -> Said {
     let mut fields = status.as_object().unwrap().clone();
     fields.retain(|name, _| !["uptime_seconds", "process", "http"].contains(&name.as_str()));
     fields
 }
 
-/// Has a daemon operated from status to stop, and compares all that was said of it with what it is, and says itself.
+/// Operates a daemon from status to stop, and compares all results with its own reports.
 #[track_caller]
 fn operated(operate: impl FnOnce(&Home) -> Said) -> Said {
     let home = Home::new();
@@ -191,7 +191,7 @@ fn operated(operate: impl FnOnce(&Home) -> Said) -> Said {
     let left = stop["seconds_left"].as_f64().unwrap();
     assert!(left > 4.0 && left <= 5.0, "{left}");
     assert!(daemon.wait(PATIENCE));
-    eventually("its successor has stopped, too", || home.daemon().is_none());
+    eventually("the new process has stopped", || home.daemon().is_none());
     said
 }
 
@@ -200,14 +200,14 @@ fn own_client_operates_daemon() {
     operated(|home| wait(operate(home)).unwrap());
 }
 
-/// Runs the lines of docs/automation.md.
+/// Runs the example of docs/automation.md.
 #[track_caller]
 fn does_what_is_documented(example: &str, language: &str, program: impl Fn(&Home) -> Command) {
     let page = fs::read_to_string(format!("{SOURCES}/docs/automation.md")).unwrap();
     let example = fs::read_to_string(source(example)).unwrap();
     assert!(
         page.contains(&format!("```{language}\n{example}```\n")),
-        "docs/automation.md is of another {language}"
+        "docs/automation.md has another {language} example"
     );
     let home = Home::started();
     let pid = home.state().pid;
@@ -236,7 +236,7 @@ fn does_what_is_documented(example: &str, language: &str, program: impl Fn(&Home
     }
 }
 
-/// A Python package that openapi-generator makes from a document; `None` when that is not there.
+/// The Python package that openapi-generator makes of a document. `None` if the tool is missing.
 fn python_package(test: &str, document: &str, name: &str) -> Option<TempDir> {
     let generator = tools().join("bin/openapi-generator-cli");
     let needed = "openapi-generator (scripts/install-test-tools.sh)";
@@ -249,7 +249,7 @@ fn python_package(test: &str, document: &str, name: &str) -> Option<TempDir> {
         .args(["generate", "-g", "python", "-i", document, "-o"])
         .arg(client.path())
         .args(["--package-name", name]);
-    // The program looks for `java` where the environment says.
+    // The generator looks for `java` in PATH.
     Outcome::of(generate.env("PATH", path())).succeeds();
     Some(client)
 }
@@ -298,7 +298,7 @@ fn python_client_reads_health() {
         }
         let host = home.public();
         let mut answer = None;
-        eventually("its state is known", || {
+        eventually("the state is known", || {
             let said = request(&host, "GET", "/health/ready", &[], "");
             let is_known = said.status == status && !said.body.contains("unknown");
             answer = is_known.then(|| said.json());
@@ -310,7 +310,7 @@ fn python_client_reads_health() {
     }
 }
 
-/// The tools first.
+/// PATH with the test tools first.
 fn path() -> String {
     let inherited = std::env::var("PATH").unwrap_or_default();
     format!("{}:{inherited}", tools().join("bin").display())

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::support::{Outcome, mode};
 
-/// Into a directory of its own, with the program that was built for the tests.
+/// An installation of the test build in its own directory.
 struct Installation {
     directory: tempfile::TempDir,
     prefix: &'static str,
@@ -23,14 +23,14 @@ impl Installation {
         let mut command = Command::new("make");
         command
             .current_dir(env!("CARGO_MANIFEST_DIR"))
-            // Of the `make test` that may run this.
+            // Inherited from a `make test` that runs this.
             .env_remove("MAKEFLAGS")
             .args(["--silent", target])
             .arg(format!("DESTDIR={}", self.directory.path().display()))
             .arg(format!("PREFIX={}", self.prefix))
             .arg(concat!("FULLON=", env!("CARGO_BIN_EXE_fullon")));
         let outcome = Outcome::of(&mut command).succeeds();
-        // What comes next is for whoever changes the running system.
+        // Next steps are printed only when the running system changes.
         assert_eq!((outcome.stdout, outcome.stderr), <_>::default());
     }
 

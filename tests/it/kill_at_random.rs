@@ -1,4 +1,5 @@
-//! `kill -9` at any moment of a start, a restart or a stop leaves at most one daemon, and the next verb works.
+//! `kill -9` at any moment of a start, restart or stop leaves at most one daemon, and the next
+//! command works.
 
 use std::fs;
 use std::process::{Child, Stdio};
@@ -16,11 +17,11 @@ const VERBS: [&str; 3] = ["start", "restart", "stop"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
-    /// The process of the verb.
+    /// The process of the command.
     Verb,
     /// The daemon that ran before.
     Daemon,
-    /// A child of the daemon.
+    /// The new process of a restart.
     Successor,
     /// Any process that runs the program.
     Any,
@@ -49,11 +50,11 @@ impl Random {
     }
 }
 
-/// A home whose processes are known by the copy of the program that they run.
+/// A home whose processes are identified by their copy of the program.
 struct Arena {
     home: Home,
     program: Program,
-    /// How long a start takes here.
+    /// How long a start takes on this machine.
     pace: Duration,
 }
 
@@ -85,7 +86,7 @@ impl Arena {
         Outcome::of(self.home.command(self.program.path()).arg(verb))
     }
 
-    /// Whoever runs the program.
+    /// All processes that run the program.
     fn processes(&self) -> Vec<Process> {
         Process::all()
             .filter(|process| {
@@ -98,7 +99,8 @@ impl Arena {
         matches!(inspect(&self.home.pid_file()).unwrap(), Presence::Held(_))
     }
 
-    /// Who drains or gives up is gone after a while: then one process is left, which holds the lock, or none.
+    /// Waits until draining and failing processes have exited. Then one process holds the lock, or
+    /// none is left.
     fn settles(&self) -> Option<Process> {
         eventually("one daemon is left, or none", || {
             let left = self.processes();
@@ -107,10 +109,10 @@ impl Arena {
         self.home.daemon()
     }
 
-    /// A daemon whose start was killed may have to come up yet.
+    /// Waits, because a daemon whose start command was killed may still be starting.
     fn becomes_healthy(&self) {
         let state = || State::read(&self.home.pid_file(), self.home.daemon()?.pid()).ok();
-        eventually("the daemon is there", || state().is_some());
+        eventually("the daemon has a state file", || state().is_some());
         eventually("the daemon is healthy", || {
             request(&self.home.public(), "GET", "/health", &[], "").status == 200
         });
@@ -129,11 +131,11 @@ impl Round {
     fn of(random: &mut Random, pace: Duration) -> Self {
         let verb = random.one_of(&VERBS);
         let victim = match random.one_of(&VICTIMS) {
-            // Only a restart has one.
+            // Only a restart has a new process.
             Victim::Successor if verb != "restart" => Victim::Any,
             victim => victim,
         };
-        // Fine, as fine as an optimised build is fast, or as long as it takes here.
+        // Fine-grained, in the range of an optimised build, or in that of this machine.
         let spans = [1_000, 30_000, u64::try_from(pace.as_micros()).unwrap()];
         let span = random.one_of(&spans);
         let delay = Duration::from_micros(random.below(span));
@@ -173,11 +175,11 @@ impl Round {
             }
         }
         let mut is_over = || verb.try_wait().unwrap().is_some();
-        eventually("the verb ends", &mut is_over);
+        eventually("the command exits", &mut is_over);
     }
 }
 
-/// It may be gone by itself.
+/// Kills the process, which may have exited already.
 fn kill(process: Option<&Process>) {
     if let Some(process) = process {
         let _ = process.kill();
@@ -194,14 +196,14 @@ fn kill_at_any_moment_leaves_at_most_one_daemon() {
     let mut stranger = stranger();
     for number in 1..=rounds {
         let round = Round::of(&mut random, 2 * arena.pace);
-        // Shown when it fails.
+        // Shown if the test fails.
         println!("SEED={seed}, round {number}: {round:?}");
         if round.verb == "start" && random.below(4) > 0 && arena.lock_is_held() {
             arena.run("stop").succeeds();
         }
         round.play(&arena, &mut random);
         if round.verb == "stop" {
-            // The one that was asked to stop may have only just heard it.
+            // The killed command may have sent its request just before.
             arena.run("stop");
         }
         let left = arena.settles();

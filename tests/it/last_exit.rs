@@ -1,4 +1,4 @@
-//! A daemon tells how the one before it ended.
+//! A daemon reports how the one before it ended.
 
 use fullon_master_api::instance::Process;
 use nix::sys::signal::{Signal, kill};
@@ -11,7 +11,7 @@ fn status(home: &Home) -> Value {
     home.ask("GET", "/admin/status").json()
 }
 
-/// The daemon that runs now says this of the one before it.
+/// The running daemon reports this exit of the one before it.
 #[track_caller]
 fn tells(home: &Home, of: &Process, cause: &str, by: Option<&str>, last_line: &str) {
     let exit = status(home)["last_exit"].clone();
@@ -78,7 +78,7 @@ fn forced_stop_by_second_signal_is_reported() {
     let old = home.daemon().unwrap();
     let _request = home.unfinished_request();
     old.terminate().unwrap();
-    eventually("it drains", || home.log().contains(" stopping by="));
+    eventually("the daemon drains", || home.log().contains(" stopping by="));
     kill(Pid::from_raw(old.pid().cast_signed()), Signal::SIGTERM).unwrap();
     assert!(old.wait(PATIENCE));
     home.run(["start"]).succeeds();
@@ -96,19 +96,21 @@ fn crash_is_reported_with_last_log_lines() {
     let home = Home::started();
     let old = home.daemon().unwrap();
     home.mark("the-last-words");
-    eventually("it is logged", || home.log().contains("the-last-words"));
+    eventually("the line is logged", || {
+        home.log().contains("the-last-words")
+    });
     old.kill().unwrap();
     assert!(old.wait(PATIENCE));
     home.run(["start"]).succeeds();
     tells(&home, &old, "crashed", None, "the-last-words");
     let exit = &status(&home)["last_exit"];
-    assert_eq!(exit.get("by"), None, "nobody asked: {exit:#}");
+    assert_eq!(exit.get("by"), None, "a crash has no requester: {exit:#}");
     let shown = home.run(["status"]).succeeds().stdout;
     let (_, after) = shown.split_once("crashed, ").unwrap();
     let is_last = |line: &str| line.starts_with("  ") && line.contains("the-last-words");
     assert!(after.lines().any(is_last), "{shown}");
 
-    // What was known before is not told again.
+    // The crash is not reported a second time.
     let old = home.daemon().unwrap();
     home.run(["stop"]).succeeds();
     home.run(["start"]).succeeds();
@@ -120,7 +122,9 @@ fn restart_is_reported() {
     let home = Home::started();
     let old = home.daemon().unwrap();
     home.mark("before-the-restart");
-    eventually("it is logged", || home.log().contains("before-the-restart"));
+    eventually("the line is logged", || {
+        home.log().contains("before-the-restart")
+    });
     home.restart();
     tells(&home, &old, "restarted", None, "before-the-restart");
     assert_eq!(status(&home)["generation"], 2);

@@ -1,4 +1,4 @@
-//! Start, look, restart, stop.
+//! Start, status, restart and stop.
 
 use std::fs;
 
@@ -220,7 +220,7 @@ fn pid_file_works_in_shell_scripts() {
     let mut script = home.command("sh");
     script.args(["-c", "test -d \"/proc/$(cat .fullon_master_api.pid)\" && read -r pid < .fullon_master_api.pid && kill \"$pid\""]);
     Outcome::of(&mut script).succeeds();
-    crate::support::eventually("it stops", || home.daemon().is_none());
+    crate::support::eventually("the daemon stops", || home.daemon().is_none());
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn commands_work_from_removed_directory() {
         .prints(&["Status:    running\n", "Daemon stopped\n"]);
 }
 
-/// Whoever starts the daemon may be gone before it is ready: the daemon goes on.
+/// The start command may die before the daemon is ready.
 #[test]
 fn daemon_runs_on_when_start_command_is_gone() {
     let home = Home::new();

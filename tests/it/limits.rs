@@ -1,4 +1,4 @@
-//! What clients may cost: time, size, connections, refused tokens. And that the others are served meanwhile.
+//! Limits on time, size, connections and failed tokens. Other clients are served meanwhile.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -9,14 +9,14 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::support::{Connection, Home, Outcome, PATIENCE, eventually, request};
 
-/// How many clients attack each port.
+/// Attacking clients per port.
 const CROWD: usize = 1000;
-/// How long an answer takes at most meanwhile, but for one in twenty: a busy machine may pause longer now and then.
+/// Response time of 95 % of requests meanwhile. A busy machine may pause longer now and then.
 const PROMPT: Duration = Duration::from_millis(100);
-/// How long those may take.
+/// Response time of all requests.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Lets this process have as many connections as the attack takes.
+/// Raises the file limit of this process, for the connections of the attack.
 fn take_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     let all = Rlimit {
@@ -26,19 +26,19 @@ fn take_descriptors() {
     setrlimit(Resource::Nofile, all).unwrap();
 }
 
-/// Clients that begin a request and do not go on.
+/// Clients that send half of their request headers.
 fn crowd(host: &str) -> Vec<TcpStream> {
     let begin = |_| {
         let mut stream = TcpStream::connect(host).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        // It may be over already.
+        // The connection may be closed already.
         let _ = stream.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\nX-");
         stream
     };
     (0..CROWD).map(begin).collect()
 }
 
-/// Whether the other side has closed; waits for it.
+/// Waits until the other side closes. False if it does not.
 fn is_closed(stream: &mut TcpStream) -> bool {
     let mut rest = Vec::new();
     match stream.read_to_end(&mut rest) {
@@ -47,12 +47,12 @@ fn is_closed(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// Says what was measured, also when the test passes.
+/// Prints a measurement, also when the test passes.
 fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// What is asked of a port to see whether it answers.
+/// Path and headers of a cheap request to a port.
 fn asked_of<'a>(server: &str, bearer: &'a str) -> (&'static str, Vec<(&'static str, &'a str)>) {
     match server {
         "public" => ("/health", vec![]),
@@ -60,7 +60,7 @@ fn asked_of<'a>(server: &str, bearer: &'a str) -> (&'static str, Vec<(&'static s
     }
 }
 
-/// These ports answer whoever asks, and promptly.
+/// These ports respond quickly.
 #[track_caller]
 fn answer_promptly(home: &Home, servers: &[&str]) {
     let bearer = home.bearer();
@@ -79,7 +79,7 @@ fn answer_promptly(home: &Home, servers: &[&str]) {
     times.sort_unstable();
     let [usual, most, slowest] = [50, 95, 100].map(|share| times[times.len() * share / 100 - 1]);
     tell(&format!(
-        "answers: {usual:?} usually, 95 of 100 within {most:?}, {slowest:?} at most"
+        "responses: median {usual:?}, 95 % within {most:?}, slowest {slowest:?}"
     ));
     assert!(most <= PROMPT && slowest <= PAUSE, "{times:?}");
 }
@@ -107,10 +107,11 @@ fn metric(home: &Home, name: &str) -> u64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// A thousand clients on each port that never finish their request: whoever asks is answered, and they are closed in time.
+/// A thousand clients per port never finish their request. Others are served, and the thousand are
+/// closed in time.
 fn withstands_a_crowd(mut home: Home, start: impl Fn(&Home)) {
     const TIMEOUT: Duration = Duration::from_secs(4);
-    /// Closing two thousand takes a busy machine a while, too.
+    /// Closing two thousand connections takes a while on a busy machine.
     const SLACK: Duration = Duration::from_secs(2);
     take_descriptors();
     home.set("HEADER_TIMEOUT", "4s");
@@ -125,19 +126,19 @@ fn withstands_a_crowd(mut home: Home, start: impl Fn(&Home)) {
     let closed = Instant::now();
     let spent = cpu_seconds(home.state().pid) - before.0;
     tell(&format!(
-        "closed {:?} after the last of them came, {spent} s of processor time",
+        "closed {:?} after the last connection, {spent} s of processor time",
         closed - all_there
     ));
     let due = (all_there + TIMEOUT).max(asked);
     assert!(closed < due + SLACK, "{:?} late", closed - due);
-    // What closing two thousand clients costs once on a busy machine. Whoever spins has the whole of a processor.
+    // Closing two thousand connections costs this once. A busy loop would use a whole processor.
     let closing = if cfg!(debug_assertions) { 0.6 } else { 0.2 };
     assert!(
         spent < 0.05 * before.1.elapsed().as_secs_f64() + closing,
         "{spent} s of processor time in {:?}",
         before.1.elapsed()
     );
-    eventually("nobody is left but who asks", || {
+    eventually("only our own connection is left", || {
         home.ask("GET", "/admin/status").json()["http"]["connections"] == 1
     });
     let log = home.log();
@@ -162,7 +163,7 @@ fn thousand_unfinished_requests_per_port_block_nobody() {
     });
 }
 
-/// Starts a daemon that may have 128 files open.
+/// Starts a daemon with a limit of 128 open files.
 fn start_with_few_descriptors(home: &Home) {
     let mut shell = home.command("bash");
     shell.args([
@@ -188,7 +189,7 @@ fn full_port_does_not_affect_other_port() {
         let crowd = crowd(&host_of(&home, full));
         let figure = |name: &str| metric(&home, &format!("{name}{{server=\"{full}\""));
         let is_full = || {
-            // Some at once make room for one more.
+            // Several are evicted at once to make room.
             let limit = figure("fullon_http_connections_limit");
             figure("fullon_http_connections") >= limit - limit / 8
         };
@@ -235,11 +236,11 @@ fn accept_backs_off_without_descriptors_and_recovers() {
         .into_iter()
         .flat_map(|host| (0..20).map(move |_| TcpStream::connect(host).unwrap()))
         .collect();
-    eventually("it is logged", || {
+    eventually("the line is logged", || {
         home.log().matches("no connection can be accepted").count() == 2
     });
     let (begun, before) = (Instant::now(), cpu_seconds(pid));
-    // What is measured is what happens in this time.
+    // The time to measure, not to wait for something.
     std::thread::sleep(Duration::from_secs(2));
     let spent = cpu_seconds(pid) - before;
     let share = spent / begun.elapsed().as_secs_f64();
@@ -268,7 +269,7 @@ fn idle_connection_is_evicted_for_new_one() {
             connection
         })
         .collect();
-    // The longest idle one goes, and the others stay.
+    // The connection that has been idle longest is evicted, and the others stay.
     let mut new = Connection::open(&host);
     new.send("GET", "/", &[], "");
     assert_eq!(new.answer("GET").status, 200);
@@ -300,7 +301,7 @@ fn new_connection_gets_503_when_all_are_busy() {
     );
     sender.send_bytes(head.as_bytes());
     assert_eq!(sender.head().status, 100);
-    // Whoever sends on is busy.
+    // A client that keeps sending is busy.
     sender.send_bytes(b" ");
     let mut one_more = Connection::open(&home.admin());
     let answer = one_more.answer("GET");
@@ -347,7 +348,7 @@ fn log_readers_take_at_most_three_quarters_of_admin_port() {
         assert_eq!((head.status, head.header("retry-after")), (503, Some("1")));
     }
     request(&home.admin(), "GET", long[0], &headers, "").is_problem(503, "reads the log");
-    // A few lines are had at once.
+    // A few lines are always available.
     let answer = request(&home.admin(), "GET", "/admin/logs?lines=1", &headers, "");
     assert_eq!(answer.status, 200);
     home.run(["status"]).succeeds();
@@ -361,7 +362,7 @@ fn log_readers_take_at_most_three_quarters_of_admin_port() {
         connection.send("GET", "/admin/logs/stream?lines=0", &headers, "");
         connection.head().status == 200
     });
-    // Those that follow have missed nothing, and a restart takes them along.
+    // The followers have missed nothing, and a restart ends them.
     home.run(["restart"]).succeeds();
     for follower in &mut followers {
         assert!(follower.rest().contains("restarting"));
@@ -380,7 +381,7 @@ fn unread_log_stream_is_evicted_for_new_reader() {
     those_who_do_not_read_give_way("/admin/logs/stream?lines=10000");
 }
 
-/// Readers of the log who take all the room that there is for them, and then nothing.
+/// Fills the share of log readers with clients that never read.
 fn those_who_do_not_read_give_way(path: &str) {
     let mut home = Home::new();
     home.set("ADMIN_MAX_CONNECTIONS", "8");
@@ -401,9 +402,9 @@ fn those_who_do_not_read_give_way(path: &str) {
     let unread: Vec<_> = (0..6).map(|_| ask()).collect();
     assert!(unread.iter().all(|(status, _)| *status == 200));
     assert_eq!(ask().0, 503);
-    // IDLE_TIMEOUT is longer than anything is waited for here.
+    // IDLE_TIMEOUT is longer than the patience of this test.
     eventually("there is room", || ask().0 == 200);
-    // Who goes for a reader is not waited for by anybody else.
+    // Evicting a reader does not delay other clients.
     let idle: Vec<_> = (0..8)
         .map(|_| TcpStream::connect(home.admin()).unwrap())
         .collect();
@@ -429,7 +430,7 @@ fn log_follower_stays_and_idle_connection_is_evicted() {
     assert_eq!(follower.head().status, 200);
     let kept: Vec<_> = (0..6).map(|_| ask()).collect();
     home.mark("still-followed");
-    eventually("the line comes", || {
+    eventually("the line arrives", || {
         follower.line().contains("still-followed")
     });
     let evicted = "fullon_http_limit_hits_total{server=\"admin\",limit=\"evicted\"}";
@@ -493,7 +494,7 @@ fn malformed_and_oversized_requests_are_logged_problems() {
             assert_eq!(metric(&home, &name), hits, "{name}");
         }
     }
-    // A body whose length nobody tells before it is there.
+    // A chunked body, whose length is not known in advance.
     let bearer = home.bearer();
     let mut connection = Connection::open(&home.admin());
     let chunk = format!("800\r\n{}\r\n", " ".repeat(2048));
@@ -518,7 +519,7 @@ fn unread_response_times_out() {
     let mut home = Home::new();
     home.set("IDLE_TIMEOUT", "500ms");
     home.run(["start"]).succeeds();
-    // More than the system keeps for one who does not read.
+    // More than the socket buffers hold for a client that does not read.
     let mut connections: Vec<_> = (0..3)
         .map(|_| {
             let mut connection = Connection::open(&home.public());
@@ -528,12 +529,12 @@ fn unread_response_times_out() {
             connection
         })
         .collect();
-    eventually("they are closed", || {
+    eventually("the connections are closed", || {
         home.ask("GET", "/admin/status").json()["http"]["connections"] == 1
     });
     let timed_out = "fullon_http_limit_hits_total{server=\"public\",limit=\"idle_timeout\"}";
     assert_eq!(metric(&home, timed_out), 3);
-    // What had been sent can be read.
+    // Data that was sent before is still readable.
     assert_eq!(connections[0].head().status, 200);
 }
 
@@ -554,9 +555,9 @@ fn slow_reader_gets_whole_response() {
     let begun = Instant::now();
     let mut buffer = vec![0; 64 * 1024];
     while received < 10 * expected {
-        // Others come meanwhile, and idle: it is they who give way.
+        // Other connections come and become idle: they are evicted first.
         assert_eq!(request(&home.public(), "GET", "/", &[], "").status, 200);
-        // How slow it is.
+        // Makes the reader slow.
         std::thread::sleep(Duration::from_millis(15));
         match stream.read(&mut buffer).unwrap() {
             0 => panic!("cut off after {received} bytes in {:?}", begun.elapsed()),
@@ -588,7 +589,7 @@ fn client_that_sends_but_never_reads_is_closed() {
         })
         .collect();
     let before = (cpu_seconds(pid), Instant::now());
-    eventually("they are closed", || {
+    eventually("the connections are closed", || {
         home.ask("GET", "/admin/status").json()["http"]["connections"] == 1
     });
     let spent = cpu_seconds(pid) - before.0;
@@ -620,13 +621,13 @@ fn failed_tokens_are_limited_but_valid_one_is_accepted() {
         home.admin().rsplit(':').next().unwrap()
     );
     status(&[("Cookie", &cookie)]).is_problem(429, "wait");
-    // Whoever shows none has shown no bad one.
+    // A request without a token has no failed token.
     status(&[]).is_problem(401, "Authorization");
     let bearer = home.bearer();
     assert_eq!(status(&[("Authorization", &bearer)]).status, 200);
     home.run(["status"]).succeeds();
     home.run(["reload"]).succeeds();
-    // A verb whose own token does not count is not told that nothing runs.
+    // A command whose own token is refused does not report that nothing runs.
     let mut stranger = Home::new();
     stranger.set(
         "JWT_SECRET_KEY",
@@ -638,10 +639,10 @@ fn failed_tokens_are_limited_but_valid_one_is_accepted() {
         .exits(4)
         .prints(&["tokens of this peer"]);
     assert!(metric(&home, "fullon_admin_refused_tokens_total") >= 7);
-    // Each change that is asked for is an event, however many tokens were refused before.
+    // Every requested change is audited, however many tokens were refused before.
     let stop = request(&home.admin(), "POST", "/admin/stop", &bad, "");
     stop.is_problem(429, "wait");
-    eventually("it is in the log", || {
+    eventually("the line is logged", || {
         home.log()
             .contains("audit: action=\"stop\" outcome=\"refused\" peer=127.0.0.1")
     });

@@ -1,4 +1,4 @@
-//! More events at once than anything can write.
+//! More events at once than can be written.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const THREADS: usize = 8;
 const PANIC: &str = "as the burst test wants it";
 const EVENTS: usize = 100_000 / THREADS;
 
-/// The one test that logs in this process.
+/// The only test that logs in this process.
 #[test]
 fn burst_is_logged_completely_and_panic_is_written_at_once() {
     let directory = tempfile::tempdir().unwrap();
@@ -22,7 +22,7 @@ fn burst_is_logged_completely_and_panic_is_written_at_once() {
         max_size: ByteSize::kib(256),
         keep: 1_000,
     };
-    // What reports a panic finds it in the file already.
+    // The panic hook finds the panic in the file already.
     let (report, reported) = std::sync::mpsc::channel();
     let (standard, file) = (std::panic::take_hook(), path.clone());
     std::panic::set_hook(Box::new(move |panic| {

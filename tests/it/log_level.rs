@@ -1,4 +1,4 @@
-//! Logging more or less while the daemon runs.
+//! Changing the log level of a running daemon.
 
 use serde_json::{Value, json};
 
@@ -18,14 +18,14 @@ fn level(home: &Home) -> Value {
     answer.json()
 }
 
-/// Whether a health probe, which is an event at DEBUG, gets into the log.
+/// Whether a health probe, an event at DEBUG, is logged.
 fn is_probe_logged(home: &Home, name: &str) -> bool {
     let named = [("X-Request-Id", name)];
     assert_eq!(
         request(&home.public(), "GET", "/health", &named, "").status,
         200
     );
-    // Whatever was logged before this is in the file once this is.
+    // Once this line is in the file, so is everything logged before.
     let after = format!("{name}-after");
     home.mark(&after);
     eventually("the request is logged", || home.log().contains(&after));
@@ -71,7 +71,7 @@ fn level_reverts_after_given_time() {
         "level=\"debug\"",
         "timeout_ms=2000",
     ] {
-        assert!(audited.contains(part), "{part} in {audited}");
+        assert!(audited.contains(part), "no {part} in {audited}");
     }
     assert!(log.contains("the log level is the configured one again"));
 }
@@ -94,7 +94,7 @@ fn level_lasts_until_settings_change_or_restart() {
     );
     home.restart();
     assert_eq!(level(&home)["level"], "warn");
-    // As it was configured: nothing to revert.
+    // Equal to the configured level, so there is nothing to revert.
     let now = set(&home, &json!({ "level": "warn" }));
     assert_eq!(now, json!({ "level": "warn", "configured_level": "warn" }));
 }

@@ -1,4 +1,4 @@
-//! Rotation by size, seen from outside.
+//! Rotation by size.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use crate::support::{Answer, Connection, Home, eventually, mode, needs_root, req
 
 const MAX_SIZE: u64 = 64 * 1024;
 
-/// A home whose daemon rotates at the smallest size there is.
+/// A daemon that rotates at the smallest allowed size.
 fn started(keep: &str) -> Home {
     let mut home = Home::new();
     home.set("LOG_MAX_SIZE", "64KiB");
@@ -28,10 +28,10 @@ fn mark(home: &Home, count: usize) {
         assert_eq!(connection.answer("GET").status, 200);
     }
     let last = format!("mark-{}.", count - 1);
-    eventually("it is logged", || home.log().contains(&last));
+    eventually("the line is logged", || home.log().contains(&last));
 }
 
-/// The marks of some lines, in their order.
+/// The numbers of the marks, in their order.
 fn marks<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
     lines
         .into_iter()
@@ -69,11 +69,11 @@ fn file_size_and_count_stay_within_limits() {
         assert_eq!(mode(&file), 0o600);
     }
     assert!(!rotated(&home, 4).exists() && mode(&home.log_file()) == 0o600);
-    // What is written to stdout goes to the new file.
+    // Output to stdout goes to the new file.
     let stdout = format!("/proc/{}/fd/1", home.state().pid);
     assert_eq!(std::fs::read_link(stdout).unwrap(), home.log_file());
 
-    // `fullon logs` has a limit of its own; the text of the API has every line there is.
+    // `fullon logs` has a limit of its own. The plain text of the API has every line.
     let all = text(&home, "?lines=1000000");
     let mut files: String = (1..=3)
         .rev()
@@ -82,7 +82,7 @@ fn file_size_and_count_stay_within_limits() {
     files += &home.log();
     assert!(
         files.starts_with(&all.body),
-        "the request itself is logged behind it"
+        "the response is not the beginning of the log"
     );
     assert!(all.header("x-first-cursor").is_none() && all.header("x-next-cursor").is_some());
     let logged = marks(all.body.lines());
@@ -168,16 +168,16 @@ fn external_rotation_and_removal_are_followed() {
     std::fs::rename(home.log_file(), rotated(&home, 1)).unwrap();
     let log_of = |file: PathBuf| std::fs::read_to_string(file).unwrap();
     home.mark("nameless");
-    eventually("it is logged", || {
+    eventually("the line is logged", || {
         log_of(rotated(&home, 1)).contains("nameless")
     });
     assert!(!home.log_file().exists());
     std::fs::File::create_new(home.log_file()).unwrap();
     home.mark("named");
-    eventually("it is logged", || home.log().contains("named"));
+    eventually("the line is logged", || home.log().contains("named"));
     std::fs::remove_file(home.log_file()).unwrap();
     home.mark("removed");
-    eventually("it is logged", || {
+    eventually("the line is logged", || {
         home.log_file().exists() && home.log().contains("removed")
     });
     assert_eq!(mode(&home.log_file()), 0o600);
@@ -207,7 +207,7 @@ fn reading_all_files_keeps_one_open_at_a_time() {
     let mut reader = Connection::with_small_buffer(&home.admin());
     reader.send("GET", "/admin/logs?lines=10000000", &headers, "");
     assert_eq!(reader.head().status, 200);
-    // As soon as the head is there, all of them were found.
+    // Once the response headers have arrived, all files were found.
     let open = files_open();
     assert!(open <= 1, "{open} files");
     let all = String::from_utf8(reader.chunks()).unwrap();
@@ -220,7 +220,7 @@ fn reading_all_files_keeps_one_open_at_a_time() {
     );
 }
 
-/// In `/tmp`, say. The names are known, and whoever comes first has them.
+/// In a shared directory such as `/tmp`, anyone can take the known names first.
 #[test]
 fn rotation_skips_names_taken_by_another_user() {
     if !needs_root("files of another user") {
@@ -251,7 +251,7 @@ fn rotation_skips_names_taken_by_another_user() {
         connection.send("GET", "/", &[("X-Request-Id", &id)], "");
         assert_eq!(connection.answer("GET").status, 200);
     }
-    eventually("the last is logged", || {
+    eventually("the last mark is logged", || {
         text(&home, "?lines=20").body.contains("mark-1999.")
     });
     for suffix in ["", ".2", ".4"] {
@@ -268,7 +268,7 @@ fn rotation_skips_names_taken_by_another_user() {
     let first = logged[0];
     assert_eq!(logged, (first..2_000).collect::<Vec<_>>());
     assert!(!all.body.contains("cannot be rotated"), "{}", all.body);
-    // When the neighbour is gone, so are the holes.
+    // Once the names are free, rotation uses them again.
     std::fs::remove_dir(named(".1")).unwrap();
     std::fs::remove_file(named(".3")).unwrap();
     for number in 0..1_000 {
@@ -276,7 +276,7 @@ fn rotation_skips_names_taken_by_another_user() {
         connection.send("GET", "/", &[("X-Request-Id", &id)], "");
         assert_eq!(connection.answer("GET").status, 200);
     }
-    eventually("the first numbers are used", || {
+    eventually("the first numbers are used again", || {
         [".1", ".2"].iter().all(|suffix| named(suffix).is_file()) && !named(".4").exists()
     });
 }

@@ -27,7 +27,7 @@ impl Stream {
         (Self(connection), head)
     }
 
-    /// The next event; lines of the chunked encoding and comments are passed over.
+    /// The next event. Skips chunk lines and comments.
     fn next(&mut self) -> Event {
         let mut event = Event {
             name: String::new(),
@@ -62,7 +62,7 @@ fn history_is_followed_by_live_lines() {
     for number in 0..5 {
         home.mark(&format!("before-{number}"));
     }
-    crate::support::eventually("it is logged", || home.log().contains("before-4"));
+    crate::support::eventually("the line is logged", || home.log().contains("before-4"));
     let (mut stream, head) = Stream::open(&home, "?lines=3", &[]);
     assert_eq!(head.header("content-type"), Some("text/event-stream"));
     assert_eq!(head.header("cache-control"), Some("no-store"));
@@ -80,7 +80,7 @@ fn stream_resumes_after_last_event() {
     for number in 0..5 {
         home.mark(&format!("mark-{number}"));
     }
-    crate::support::eventually("it is logged", || home.log().contains("mark-4"));
+    crate::support::eventually("the line is logged", || home.log().contains("mark-4"));
     let (mut stream, _) = Stream::open(&home, "?lines=5", &[]);
     stream.next();
     let second = stream.next();
@@ -96,7 +96,7 @@ fn stream_resumes_after_last_event() {
         }
     }
 
-    // Also after a restart, of the daemon and of the counting of requests.
+    // Also after a restart.
     home.run(["restart"]).succeeds();
     let (mut stream, _) = Stream::open(&home, &query, &[]);
     assert!(stream.line().contains("mark-2"));
@@ -115,7 +115,7 @@ fn client_cut_off_before_first_event_misses_none() {
     while opening.last().unwrap() != "" {
         opening.push(stream.0.line());
     }
-    // Behind the length of the chunk.
+    // The first line is the chunk size.
     let [_, comment, retry, id, _] = opening.as_slice() else {
         panic!("{opening:?}");
     };
@@ -167,7 +167,7 @@ fn filters_apply_to_history_and_live_lines() {
     let home = Home::started();
     home.mark("wanted-0");
     home.mark("other");
-    crate::support::eventually("it is logged", || home.log().contains("other"));
+    crate::support::eventually("the line is logged", || home.log().contains("other"));
     let (mut stream, _) = Stream::open(&home, "?contains=wanted&level=info", &[]);
     assert!(stream.line().contains("wanted-0"));
     home.mark("other");
@@ -189,14 +189,16 @@ fn stop_ends_stream_with_reason() {
         (last.name.as_str(), &last.data["reason"]),
         ("end", &"stopping".into())
     );
-    // The end of the chunked encoding, and of the connection.
+    // The last chunk, and the end of the connection.
     assert_eq!(stream.0.rest().trim(), "0");
 }
 
 #[test]
 fn control_characters_cannot_forge_event() {
     let home = Home::started();
-    crate::support::eventually("it is logged", || home.log().contains(" ready version="));
+    crate::support::eventually("the line is logged", || {
+        home.log().contains(" ready version=")
+    });
     let mut log = std::fs::OpenOptions::new()
         .append(true)
         .open(home.log_file())

@@ -1,4 +1,4 @@
-//! `fullon logs` goes on whatever happens to the file and to the daemon.
+//! `fullon logs` continues through rotations, restarts and crashes.
 
 use std::io::Write as _;
 
@@ -89,7 +89,7 @@ fn escapes_are_removed_and_closed_pipe_ends_command() {
     logs.read_to("/admin/logs");
     drop(logs.lines);
     // Although nothing is logged.
-    eventually("it ends", || !logs.child.is_alive());
+    eventually("the process exits", || !logs.child.is_alive());
     assert!(logs.child.0.wait().unwrap().success());
 }
 
@@ -97,11 +97,11 @@ fn escapes_are_removed_and_closed_pipe_ends_command() {
 fn truncated_or_removed_log_is_reported_and_never_repeated() {
     let home = Home::started();
     let mut logs = Logs::follow(&home, &["--lines", "1"]);
-    // It is connected before the first cut.
+    // Connected before the first truncation.
     logs.read_to("/admin/logs/stream");
     let mut read = Vec::new();
     for number in 0..6 {
-        // A file that is as long again before anybody looks does not seem to be cut short.
+        // A file that grows back to its size before it is read does not look truncated.
         for _ in 0..20 {
             home.mark("long");
         }
@@ -121,7 +121,7 @@ fn truncated_or_removed_log_is_reported_and_never_repeated() {
     home.run(["stop"]).succeeds();
     let (rest, outcome) = logs.end();
     read.extend(rest);
-    // A line that was logged between the cut and its being noticed may be gone with it; none comes twice.
+    // A line logged between the truncation and its detection may be lost. None is repeated.
     let mut lines: Vec<&String> = read.iter().filter(|line| line.contains("round-")).collect();
     let count = lines.len();
     lines.sort();
@@ -139,14 +139,14 @@ fn search_reads_file_to_its_end() {
     let home = Home::started();
     home.mark("needle-0");
     let others = format!("{}\n", "x".repeat(999)).repeat(3_000);
-    eventually("it is logged", || home.log().contains("needle-0"));
+    eventually("the line is logged", || home.log().contains("needle-0"));
     let mut log = std::fs::OpenOptions::new()
         .append(true)
         .open(home.log_file())
         .unwrap();
     log.write_all(others.as_bytes()).unwrap();
     home.mark("needle-1");
-    eventually("it is logged", || home.log().contains("needle-1"));
+    eventually("the line is logged", || home.log().contains("needle-1"));
     let daemon = home.daemon().unwrap();
     daemon.kill().unwrap();
     assert!(daemon.wait(PATIENCE));
@@ -154,7 +154,7 @@ fn search_reads_file_to_its_end() {
     assert_eq!(outcome.stdout.lines().count(), 2, "{outcome:#?}");
 }
 
-/// Two processes write to the log while the one takes over from the other, and it rotates all the while.
+/// Two processes write to the log during a restart, while it rotates.
 #[test]
 fn follows_through_restarts_while_log_rotates() {
     const RESTARTS: u64 = 5;
@@ -164,7 +164,7 @@ fn follows_through_restarts_while_log_rotates() {
     home.set("LOG_KEEP", "1000");
     home.run(["start"]).succeeds();
     let mut logs = Logs::follow(&home, &["--lines", "1"]);
-    // It is connected before the first mark.
+    // Connected before the first mark.
     let mut read = logs.read_to("/admin/logs/stream");
     let load = Load::begin(
         &home.public(),
@@ -175,7 +175,7 @@ fn follows_through_restarts_while_log_rotates() {
         },
     );
     let asking = Marks::begin(home.public());
-    // The pipe would fill up, and the log would wait for its reader.
+    // Otherwise the pipe fills up, and the stream waits for its reader.
     let reader = std::thread::spawn(move || {
         read.extend(logs.read_to("the-last"));
         (read, logs)
@@ -198,9 +198,13 @@ fn follows_through_restarts_while_log_rotates() {
     assert_eq!(
         marks(home.log_with_rotated().lines()),
         expected,
-        "in the files"
+        "marks in the files"
     );
-    assert_eq!(marks(read.iter().map(String::as_str)), expected, "followed");
+    assert_eq!(
+        marks(read.iter().map(String::as_str)),
+        expected,
+        "marks in the followed log"
+    );
     let rotated = std::fs::read_dir(home.path()).unwrap().count();
-    assert!(rotated > 10, "it rotated too seldom");
+    assert!(rotated > 10, "the log rotated too seldom");
 }

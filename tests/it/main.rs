@@ -1,5 +1,5 @@
-//! Everything that is seen from outside the crate: one program, a module a behaviour. The daemon is the built
-//! binary, in a home directory of its own, on ports that were free.
+//! Integration tests: one program, one module per behaviour. Each test runs the built program in
+//! its own home directory and on free ports.
 
 #![expect(
     clippy::unwrap_used,

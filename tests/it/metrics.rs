@@ -1,4 +1,4 @@
-//! `/admin/metrics`, as Prometheus itself reads it, and what is shipped to look at it with.
+//! `/admin/metrics` as Prometheus reads it, and the shipped dashboard and alerts.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -35,7 +35,7 @@ fn exposition(home: &Home) -> String {
     answer.body
 }
 
-/// The value of the one line with these labels, in whatever order; `None` when there is none.
+/// The value of the line with these labels, in any order. `None` if there is none.
 fn value(exposition: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let has_labels = |line: &str| {
         let has = |(name, value): &(&str, &str)| line.contains(&format!("{name}=\"{value}\""));
@@ -54,7 +54,7 @@ fn is(exposition: &str, name: &str, labels: &[(&str, &str)], expected: f64) {
     assert_eq!(found, Some(expected), "{name} {labels:?} in {exposition}");
 }
 
-/// Has everything happen that is counted.
+/// Causes everything that is counted.
 fn busy() -> (Home, Redis) {
     let mut home = Home::new();
     let redis = Redis::start();
@@ -100,7 +100,7 @@ fn requests_and_operations_are_counted() {
     let headers = [("Authorization", bearer.as_str())];
     follower.send("GET", "/admin/logs/stream", &headers, "");
     assert_eq!(follower.head().status, 200);
-    // A line of the log is counted once it is in the file.
+    // A log line is counted once it is written.
     eventually("the log was rotated", || {
         value(&exposition(&home), "fullon_log_rotations_total", &[]) >= Some(1.0)
     });
@@ -198,7 +198,7 @@ fn promtool_accepts_the_metrics() {
     let said = String::from_utf8_lossy(&said);
     assert!(
         output.status.success() && said.is_empty(),
-        "{said} in {text}"
+        "{said} for {text}"
     );
 }
 
@@ -284,12 +284,12 @@ fn documented_log_searches_match_both_formats() {
         let nobody = [("Authorization", "Bearer nonsense")];
         let refused = request(&home.admin(), "GET", "/admin/status", &nobody, "");
         assert_eq!(refused.status, 401);
-        // An address that is for documentation, and on no machine.
+        // An address reserved for documentation (RFC 5737).
         home.write_env("HOST=203.0.113.1\n");
         assert_eq!(home.ask("POST", "/admin/restart").status, 500);
         for row in &rows {
             let text = row[column];
-            eventually("it is in the log", || {
+            eventually("the line is logged", || {
                 let found = home.run(["logs", "--no-follow", "--contains", text]);
                 found.succeeds().stdout.contains(text)
             });
@@ -312,7 +312,7 @@ fn hanging_dependency_is_counted_as_timeout() {
     };
     let becomes = |wanted: f64| {
         let mut text = String::new();
-        eventually("its metric changes", || {
+        eventually("the metric changes", || {
             text = exposition(&home);
             up(&text) == Some(wanted)
         });
@@ -325,7 +325,7 @@ fn hanging_dependency_is_counted_as_timeout() {
     becomes(1.0);
 }
 
-/// The expressions of a dashboard, at whatever depth.
+/// Collects the expressions of a dashboard, at any depth.
 fn expressions(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
@@ -379,14 +379,14 @@ fn names(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What an expression asks for: a metric, and the labels it has to have.
+/// A metric, and the labels that an expression requires.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Selector {
     text: String,
     labels: Vec<String>,
 }
 
-/// Those of a text with expressions in it.
+/// The selectors in a text with expressions.
 fn selectors(text: &str) -> BTreeSet<Selector> {
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = BTreeSet::new();
@@ -407,7 +407,7 @@ fn selectors(text: &str) -> BTreeSet<Selector> {
         let matchers = matchers.map(|(matchers, _)| matchers);
         found.insert(Selector {
             text: matchers.map_or_else(|| name.into(), |matchers| format!("{name}{{{matchers}}}")),
-            // A label that is not there is like an empty one, which many a matcher takes.
+            // A missing label equals an empty one, which many matchers accept.
             labels: matchers
                 .into_iter()
                 .flat_map(|matchers| matchers.split(','))
@@ -418,7 +418,7 @@ fn selectors(text: &str) -> BTreeSet<Selector> {
     found
 }
 
-/// A Prometheus that scrapes the daemon as the shipped settings say.
+/// A Prometheus that scrapes the daemon with the shipped configuration.
 fn prometheus(home: &Home) -> (Running, String) {
     let directory = home.path().join("prometheus");
     fs::create_dir(&directory).unwrap();
@@ -461,7 +461,7 @@ fn dashboard_and_alerts_use_existing_metrics() {
         assert_eq!(answer.status, 200, "{expression}: {answer:#?}");
         answer.json()["data"]["result"].clone()
     };
-    eventually("it has scraped twice", || {
+    eventually("Prometheus has scraped twice", || {
         query("count_over_time(up{job=\"fullon\"}[1m]) >= 2") != serde_json::json!([])
     });
     assert_eq!(query("up{job=\"fullon\"}")[0]["value"][1], "1");
@@ -475,7 +475,7 @@ fn dashboard_and_alerts_use_existing_metrics() {
             .replace("$job", "fullon")
             .replace("$__rate_interval", "1m");
         let result = query(&filled);
-        // What is only shown when something is wrong.
+        // These show a result only when something is wrong.
         let is_quiet = filled.ends_with("> 0");
         assert!(
             is_quiet || result != serde_json::json!([]),
@@ -508,7 +508,7 @@ fn dashboard_and_alerts_use_existing_metrics() {
     for name in names(&found.join("\n")).union(&names(&alerts)) {
         assert!(there.contains(name), "no {name} in {exposition}");
     }
-    // Whoever watches sees all that there is.
+    // Every exported metric is on the dashboard.
     let shown = names(&found.join("\n"));
     let unseen: Vec<_> = exposition
         .lines()

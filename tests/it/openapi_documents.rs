@@ -71,7 +71,7 @@ fn every_operation_is_named_and_documents_errors() {
     );
 }
 
-/// The example of an answer in one form: its own, or that of its schema.
+/// The example of a media type: its own, or that of its schema.
 fn example<'a>(document: &'a Value, form: &'a Value) -> &'a Value {
     let schema = form["schema"]["$ref"].as_str().unwrap_or("#");
     let of_schema = document.pointer(&schema[1..]).unwrap();
@@ -176,7 +176,7 @@ fn tests_named_in(row: &str) -> Vec<&str> {
     column.split('`').skip(1).step_by(2).collect()
 }
 
-/// Whether the source has a function of this name that the test harness runs.
+/// Whether the source has a test of this name that the harness runs.
 fn is_test(source: &str, name: &str) -> bool {
     let lines: Vec<_> = source.lines().collect();
     let function = format!("fn {name}() {{");

@@ -1,5 +1,5 @@
-//! Tokens that do not count: each is refused in the same way, does nothing, and is written down nowhere. What counts is
-//! said by RFC 7515 (signatures), 7519 (claims), 6750 (how a token is sent) and 8725 (what went wrong elsewhere).
+//! Invalid tokens: each is refused in the same way, has no effect, and is never written to a file.
+//! See RFC 7515 (signatures), 7519 (claims), 6750 (transport) and 8725 (known attacks).
 
 mod claims;
 mod headers;
@@ -18,18 +18,18 @@ use crate::support::jwt::{self, HEADER, SECRET, signed};
 use crate::support::{Answer, Connection, Home, eventually};
 
 const SCOPES: &str = "admin:read admin:logs admin:control";
-/// The key that the documentation shows.
+/// The key shown in the documentation.
 const PLACEHOLDER: &str = "your-secret-key";
 const OWN_KEY: &str = "a key that nobody but the attacker knows";
 
-/// A request with something that is no token.
+/// A request with an invalid token.
 struct Attempt {
     what: String,
-    /// Lines of the head.
+    /// Raw header lines.
     headers: Vec<u8>,
     query: String,
     body: String,
-    /// What must not be found anywhere afterwards.
+    /// Text that must not appear in any file afterwards.
     tokens: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ impl Attempt {
         connection.send_bytes(&self.headers);
         let rest = format!("Content-Length: {length}\r\n\r\n{}", self.body);
         connection.send_bytes(rest.as_bytes());
-        // A stream has no end.
+        // A log stream has no end.
         let answer = connection.head();
         if answer.status == 200 {
             return answer;
@@ -66,7 +66,7 @@ impl Attempt {
         Answer { body, ..answer }
     }
 
-    /// What is wrong with the answer, if anything is.
+    /// What is wrong with the response, if anything.
     fn fault(&self, answer: &Answer) -> Option<String> {
         let problem: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let is_refused = answer.status == 401
@@ -83,14 +83,14 @@ impl Attempt {
         is_repeated.then(|| format!("{}: the answer repeats it: {answer:?}", self.what))
     }
 
-    /// The parts of its tokens, but for those that are too short to be found by mistake.
+    /// The parts of the tokens that are long enough not to match by accident.
     fn crumbs(&self) -> impl Iterator<Item = &str> {
         let parts = self.tokens.iter().flat_map(|token| token.split('.'));
         parts.filter(|part| part.len() >= 16)
     }
 }
 
-/// The claims of a good token, with one that is another; `Null` stays.
+/// Valid claims with one replaced. `Null` stays in the JSON.
 fn claims_with(name: &str, value: Value) -> String {
     let mut claims = jwt::claims(SCOPES);
     claims[name] = value;
@@ -110,14 +110,14 @@ fn home() -> Home {
     home
 }
 
-/// What the attempts came to, one by one.
+/// Sends each attempt to several operations. Returns what went wrong.
 fn faults(home: &Home, attempts: &[Attempt]) -> Vec<String> {
     let host = home.admin();
     let operations = [
         ("GET", "/admin/status"),
         ("GET", "/admin/logs/stream"),
         ("POST", "/admin/session"),
-        // Last, because it would end the others' test.
+        // Last, because it would stop the daemon.
         ("POST", "/admin/stop"),
     ];
     let fault = |attempt: &Attempt| {
@@ -129,7 +129,7 @@ fn faults(home: &Home, attempts: &[Attempt]) -> Vec<String> {
     attempts.iter().filter_map(fault).collect()
 }
 
-/// Every file in the home, whole.
+/// The content of every file in the home.
 fn files(home: &Home) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(home.path()).unwrap().flatten();
     let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
@@ -147,7 +147,7 @@ fn session(host: &str) -> String {
 fn all_forgeries_are_refused_alike_and_never_written() {
     let home = home();
     let (host, daemon) = (home.admin(), home.daemon().unwrap());
-    // Tokens say that their key is there, and nobody asks.
+    // Tokens refer to keys at this address. The daemon must never connect to it.
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     elsewhere.set_nonblocking(true).unwrap();
     let address = elsewhere.local_addr().unwrap().to_string();
@@ -179,7 +179,9 @@ fn all_forgeries_are_refused_alike_and_never_written() {
     assert_eq!(nobody, std::io::ErrorKind::WouldBlock);
     assert_eq!(home.daemon().unwrap().pid(), daemon.pid());
     home.mark("the-last");
-    eventually("all of it is logged", || home.log().contains("the-last"));
+    eventually("all requests are logged", || {
+        home.log().contains("the-last")
+    });
     let files = files(&home);
     for attempt in &attempts {
         for crumb in attempt.crumbs() {
@@ -190,7 +192,7 @@ fn all_forgeries_are_refused_alike_and_never_written() {
     }
 }
 
-/// Whoever has no key cannot make these, so they are no danger; they are malformed all the same.
+/// Only the holder of the key can make these tokens. They are refused because they are malformed.
 #[test]
 fn malformed_token_with_valid_signature_is_refused() {
     let home = home();
@@ -232,7 +234,7 @@ fn malformed_token_with_valid_signature_is_refused() {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-/// Whoever stands in between may have looked at the other one.
+/// A proxy may have checked the other header.
 #[test]
 fn duplicate_authorization_header_is_refused() {
     let home = home();
@@ -256,7 +258,7 @@ fn every_form_allowed_by_standards_is_accepted() {
         r#"{"alg":"HS256"}"#,
         r#"{"alg":"HS256","typ":"at+jwt"}"#,
         r#"{"\u0061lg":"HS\u003256"}"#,
-        // A hint, which helps nobody here.
+        // `kid` is only a hint, and this one has no effect.
         r#"{"alg":"HS256","kid":"../../../../dev/null"}"#,
         r#"{"alg":"HS256","jku":"http://127.0.0.1:9/key"}"#,
         r#"{"alg":"HS256","unknown":[1,{"x":null}]}"#,
@@ -341,7 +343,7 @@ fn token_signed_with_former_key_is_refused() {
     assert_eq!(status(&home, &home.token("admin:read")).status, 200);
 }
 
-/// Whoever has the key may call himself what he likes, but writes no lines of ours.
+/// The holder of the key may choose any subject, but cannot forge log lines.
 #[test]
 fn claims_cannot_forge_log_lines() {
     let home = home();

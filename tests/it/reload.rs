@@ -1,4 +1,4 @@
-//! Changing settings in place: all that is asked for, or nothing.
+//! Changing settings in place: all of them, or none.
 
 use std::path::Path;
 
@@ -97,7 +97,7 @@ fn invalid_file_changes_nothing_and_reports_every_problem() {
         .unwrap()
         .signal(rustix::process::Signal::HUP)
         .unwrap();
-    eventually("SIGHUP says so too", || {
+    eventually("the failed reload is logged", || {
         home.log().contains("nothing was reloaded by=\"SIGHUP\"")
     });
     assert_eq!(status(&home)["log_level"], "info");
@@ -111,7 +111,7 @@ fn sighup_reloads() {
         .unwrap()
         .signal(rustix::process::Signal::HUP)
         .unwrap();
-    eventually("the level is in force", || {
+    eventually("the level is active", || {
         status(&home)["log_level"] == "warn"
     });
     let audit = "audit: action=\"reload\" outcome=\"accepted\" subject=\"SIGHUP\"";
@@ -132,7 +132,7 @@ fn rotation_follows_reloaded_settings() {
     write(&home, "LOG_MAX_SIZE=64KiB\nLOG_KEEP=1\n");
     home.run(["reload"]).succeeds();
     fill();
-    eventually("it is rotated", || rotated(1).exists());
+    eventually("the log is rotated", || rotated(1).exists());
     fill();
     assert!(!rotated(2).exists());
 }
@@ -156,7 +156,7 @@ fn new_secret_is_valid_at_once_and_old_one_for_grace_period() {
     let next = home.token("admin:read");
     assert_eq!((ask(&token), ask(&next)), (200, 200));
 
-    // A session that it buys lives no longer than it.
+    // A session made with the old token does not outlive the grace period.
     let bearer = format!("Bearer {token}");
     let headers = [("Authorization", bearer.as_str())];
     let session = crate::support::request(&home.admin(), "POST", "/admin/session", &headers, "");
@@ -167,7 +167,7 @@ fn new_secret_is_valid_at_once_and_old_one_for_grace_period() {
         .unwrap();
     let minutes = expires_at.duration_since(jiff::Timestamp::now()).as_mins();
     assert!(minutes < 10, "{minutes}");
-    // The grace can be ended before its time.
+    // The grace period can be ended early.
     write(
         &home,
         &format!("JWT_SECRET_KEY={new}\nJWT_SECRET_KEY_GRACE=0\n"),
@@ -181,7 +181,7 @@ fn new_secret_is_valid_at_once_and_old_one_for_grace_period() {
         &format!("JWT_SECRET_KEY={newest}\nJWT_SECRET_KEY_GRACE=300ms\n"),
     );
     home.run(["reload"]).succeeds();
-    eventually("the time of the second is over", || ask(&next) == 401);
+    eventually("the second key expires", || ask(&next) == 401);
     assert_eq!(ask(&home.token("admin:read")), 200);
     write(
         &home,

@@ -1,10 +1,10 @@
-//! What is under way when the daemon is replaced.
+//! Requests and connections that are open during a restart.
 
 use std::time::{Duration, Instant};
 
 use crate::support::{Connection, Home, PATIENCE, eventually};
 
-/// Asks for the status on a connection that is kept.
+/// Requests the status over a kept connection.
 fn ask_status(connection: &mut Connection, bearer: &str) -> crate::support::Answer {
     connection.send("GET", "/admin/status", &[("Authorization", bearer)], "");
     connection.answer("GET")
@@ -25,7 +25,7 @@ fn open_requests_are_answered_by_old_process() {
     let mut kept = Connection::open(&home.admin());
     assert_eq!(ask_status(&mut kept, &bearer).json()["pid"], old.pid());
     let mut silent = Connection::open(&home.public());
-    eventually("all are there", || {
+    eventually("all connections are open", || {
         let http = home.ask("GET", "/admin/status").json()["http"].clone();
         http["connections"] == 5 && http["in_flight"] == 2
     });
@@ -38,7 +38,7 @@ fn open_requests_are_answered_by_old_process() {
     assert_eq!(answer.header("connection"), Some("close"), "{answer:#?}");
     assert_eq!(half_a_head.rest(), "");
 
-    // An unknown field: what is wanted is an answer, and not a stop.
+    // An unknown field gets an error response and stops nothing.
     half_a_body.send_bytes(&b"\"x\":true} "[..9]);
     let answer = half_a_body.answer("POST");
     assert_eq!(
@@ -58,7 +58,10 @@ fn open_requests_are_answered_by_old_process() {
         (&old.pid().into(), &"draining".into())
     );
     assert_eq!(kept.rest(), "");
-    assert!(!old.is_gone(), "somebody has not asked yet");
+    assert!(
+        !old.is_gone(),
+        "the old process exited before its last client"
+    );
 
     silent.send("GET", "/health", &[], "");
     let answer = silent.answer("GET");
@@ -68,8 +71,7 @@ fn open_requests_are_answered_by_old_process() {
     assert_eq!(home.state().pid, u32::try_from(new).unwrap());
 }
 
-/// The health of a daemon that was replaced is its own affair: a client that kept its connection must not take the
-/// service for ill.
+/// A replaced daemon still answers for the whole service on kept connections.
 #[test]
 fn kept_connection_to_old_process_still_reports_healthy() {
     let home = Home::started();
@@ -133,7 +135,7 @@ fn log_stream_ends_with_restart_reason() {
     );
 }
 
-/// One restart follows another while clients of the first daemon are still there.
+/// Several restarts, while clients of each old process are still connected.
 #[test]
 fn several_old_processes_drain_at_once() {
     let mut home = Home::new();

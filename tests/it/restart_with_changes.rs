@@ -1,4 +1,4 @@
-//! A restart takes what is on the disk now: settings, and the program.
+//! A restart uses the current settings and program.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use crate::support::{
     Clients, Connection, Home, Load, Outcome, Program, eventually, free_port, program_of, request,
 };
 
-/// A home whose settings are in its `.env`, and nowhere else.
+/// A home whose settings are only in its `.env`.
 struct Edited {
     home: Home,
     settings: Vec<(&'static str, String)>,
@@ -71,14 +71,14 @@ fn is_refused(address: &str) -> bool {
         .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
-/// A request whose head is not complete.
+/// A request with incomplete headers.
 fn half_a_request(address: &str) -> Connection {
     let mut connection = Connection::open(address);
     connection.send_bytes(b"GET /health HTTP/1.1\r\nHost: localhost\r\n");
     connection
 }
 
-/// It is answered, and the connection closed.
+/// Finishes the request, which is answered before the connection closes.
 #[track_caller]
 fn is_finished(mut request: Connection) {
     request.send_bytes(b"\r\n");
@@ -158,7 +158,7 @@ fn wildcard_address_replaces_single_one_and_back() {
     let mut edited = Edited::new();
     let port = edited.get("PORT").to_owned();
     let load = Load::begin(&local(&port), &Clients::default());
-    // All of 127/8 is this machine, and only a listener on all addresses has this one.
+    // All of 127/8 is this machine. Only a listener on all addresses accepts this one.
     let other = format!("127.0.0.2:{port}");
     assert!(is_refused(&other));
     for _ in 0..8 {
@@ -166,7 +166,7 @@ fn wildcard_address_replaces_single_one_and_back() {
         edited.is_pending(&["HOST"]);
         edited.home.restart();
         assert_eq!(health(&other), 200);
-        // Whoever replaces it has the same sockets.
+        // The next process inherits the same sockets.
         edited.home.restart();
         load.goes_on(100);
         edited.set("HOST", "127.0.0.1");
@@ -247,7 +247,7 @@ fn changed_secret_is_applied_and_commands_still_work() {
         request(&home.admin(), "GET", "/admin/status", &headers, "").status
     };
     let both = |home: &Home| (status_at(home, &old), status_at(home, &new));
-    // For as long as JWT_SECRET_KEY_GRACE says, and however often it is restarted meanwhile.
+    // For JWT_SECRET_KEY_GRACE, through any number of restarts.
     assert_eq!(both(&edited.home), (200, 200));
     edited.home.restart();
     assert_eq!(both(&edited.home), (200, 200));
@@ -284,7 +284,7 @@ fn replaced_program_takes_over() {
     program.restore();
     let deleted = program_of(old).unwrap();
     assert!(deleted.to_string_lossy().ends_with(" (deleted)"));
-    // Over and over: the path does not become that of the deleted one.
+    // Several times: the path must not become that of the deleted file.
     for _ in 0..3 {
         home.restart();
         assert_eq!(program_of(home.state().pid).unwrap(), program.path());

@@ -1,4 +1,4 @@
-//! Where secrets are, who can read them, and where they must not turn up.
+//! Storage of secrets, permissions on it, and leaks.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
@@ -22,7 +22,7 @@ fn world_readable_env_file_with_secret_is_refused() {
     home.run(["start"]).exits(2).says(&said);
     home.run(["config", "--check"]).exits(2).says(&said);
     assert!(!home.log_file().exists() && !home.pid_file().exists());
-    // A group may be the service's own.
+    // Group access is allowed: the group may be that of the service.
     set_mode(&env, 0o640);
     home.run(["start"]).succeeds();
     let bearer = home.bearer();
@@ -32,7 +32,7 @@ fn world_readable_env_file_with_secret_is_refused() {
     let headers = [("Authorization", bearer.as_str())];
     request(&home.admin(), "POST", "/admin/reload", &headers, "")
         .is_problem(422, "can be read by everybody");
-    // Whoever wants to stop it can.
+    // The daemon can still be stopped.
     home.run(["stop"]).succeeds();
     home.write_env("LOG_LEVEL=info\n");
     set_mode(&env, 0o644);
@@ -129,7 +129,7 @@ fn files_of_another_user_are_left_unchanged() {
     }
 }
 
-/// Runs a verb in this directory, where only the settings of the test's home are not in the way of its `.env`.
+/// Runs a command in this directory, so that its `.env` is found there.
 fn run_in(home: &Home, directory: &Path, arguments: &[&str]) -> Outcome {
     let mut command = home.fullon(arguments.iter().copied());
     command.current_dir(directory).env_remove("ADMIN_PORT");
@@ -169,20 +169,20 @@ fn env_file_of_another_user_is_ignored() {
     chown(&env, Some(0), Some(0)).unwrap();
     set_mode(&env, 0o646);
     is_passed_over(&[&shown, "everybody (mode 646)", "chmod go-w"]);
-    // A link of the neighbour's to a file of ours.
+    // A link of another user to a file of ours.
     set_mode(&env, 0o600);
     fs::rename(&env, &link).unwrap();
     symlink(&link, &env).unwrap();
     lchown(&env, nobody, nobody).unwrap();
     is_passed_over(&[&shown, "belongs to nobody", "--env-file"]);
 
-    // Whoever names it means it.
+    // An explicit `--env-file` is accepted.
     fs::remove_file(&env).unwrap();
     chown(&link, nobody, nobody).unwrap();
     run_in(&home, &shared, &["--env-file", "linked", "config"])
         .succeeds()
         .prints(&["/there/is/none"]);
-    // One that root left is one of the machine.
+    // A file of root is accepted.
     fs::rename(&link, &env).unwrap();
     chown(&env, Some(0), nobody).unwrap();
     set_mode(&env, 0o640);
@@ -233,7 +233,7 @@ fn command_token_has_only_the_scope_it_needs() {
 fn file_with_second_hard_link_is_refused() {
     let home = Home::new();
     let precious = home.path().join("precious");
-    // As a key may be, and a process id.
+    // Valid as a key, and as a PID.
     let text = &"1".repeat(50);
     fs::write(&precious, text).unwrap();
     set_mode(&precious, 0o600);
@@ -287,7 +287,7 @@ fn secrets_appear_nowhere() {
     let signed_in = request(&home.admin(), "POST", "/admin/session", &headers, "");
     let cookie = signed_in.header("set-cookie").unwrap();
     let session = cookie.split(['=', ';']).nth(1).unwrap().to_owned();
-    // Refused, and therefore worth a mistake in what is logged.
+    // A refused token must not be logged either.
     let broken = format!("Bearer {token}x");
     let headers = [("Authorization", broken.as_str())];
     seen += &request(&home.admin(), "POST", "/admin/stop", &headers, "").body;
@@ -320,7 +320,7 @@ fn secrets_appear_nowhere() {
     for secret in [SECRET, password, &token, &session] {
         assert!(!seen.contains(secret), "{secret} in {seen}");
     }
-    // Not even the part that proves it.
+    // Nor does the signature alone.
     let (_, signature) = token.rsplit_once('.').unwrap();
     assert!(!seen.contains(signature));
 }

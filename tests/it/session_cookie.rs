@@ -1,4 +1,4 @@
-//! A token traded for a cookie, for pages that cannot send a token.
+//! A token exchanged for a session cookie, for pages that cannot send a token.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::support::{Answer, Connection, Home, eventually, request};
 
 const SECRET: &str = "a secret of the tests, forty bytes long.";
 
-/// What a browser keeps: `NAME=VALUE`.
+/// The part that a browser keeps: `NAME=VALUE`.
 fn cookie_of(answer: &Answer) -> String {
     let cookie = answer.header("set-cookie").unwrap();
     cookie.split(';').next().unwrap().to_owned()
@@ -108,21 +108,21 @@ fn instance_key_token_is_exchanged_for_session_cookie() {
     assert_eq!(answer.status, 201);
     let cookie = cookie_of(&answer);
     assert_eq!(status(&home, &cookie).status, 200);
-    // Unlike the token, the session outlives the process, whose port is free to be another.
+    // Unlike the token, the session outlives the process. The port may change.
     home.run(["restart"]).succeeds();
     assert_eq!(status(&home, &renamed(&home, &cookie)).status, 200);
 }
 
-/// The cookie under the name that this life of the daemon gives it.
+/// The cookie with the name that the running daemon uses.
 fn renamed(home: &Home, cookie: &str) -> String {
     let (_, value) = cookie.split_once('=').unwrap();
     let port = home.admin().rsplit(':').next().unwrap().to_owned();
     format!("fullon-session-{port}={value}")
 }
 
-/// A value that somebody with the key could have signed.
+/// Signs claims with the configured key.
 fn forged(claims: &Value) -> String {
-    // Makes the signing library ready.
+    // Initialises the signing library.
     let _ = Signer::configured(&Secret::new(SECRET.into()));
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
@@ -169,11 +169,11 @@ fn session_and_token_are_not_interchangeable() {
         ask(&home, "GET", "/admin/status", &headers)
     };
     is_refused(&bearer(value), "another audience");
-    // An `Authorization` alone counts, a bad one too.
+    // An `Authorization` header takes precedence, even an invalid one.
     is_refused(&bearer("nonsense"), "malformed");
     assert_eq!(bearer(&token).status, 200);
 
-    // A cookie of another port is no cookie of ours; a bad one beside a good one does no harm.
+    // A cookie of another port is ignored. An invalid one next to a valid one does no harm.
     is_refused(
         &status(&home, &format!("fullon-session-1={good}")),
         "Authorization",
@@ -183,7 +183,7 @@ fn session_and_token_are_not_interchangeable() {
         200
     );
 
-    // A session cannot prolong itself.
+    // A session cannot extend itself.
     let origin = format!("http://{}", home.admin());
     let headers = [("Cookie", cookie.as_str()), ("Origin", &origin)];
     is_refused(
@@ -225,11 +225,11 @@ fn change_with_cookie_needs_own_origin() {
         with(method, path, &[("Origin", "http://127.0.0.1:9")]).is_problem(403, "other origins");
         with(method, path, &[("Origin", "null")]).is_problem(403, "other origins");
     }
-    // A page on another port of this host, which asks for us as for an image: no Origin, but the cookie.
+    // A page on another port of this host loads it like an image: no `Origin`, but the cookie.
     for site in ["same-site", "cross-site"] {
         let site = ("Sec-Fetch-Site", site);
         with("GET", "/admin/status", &[site]).is_problem(403, "other origins");
-        // Somebody follows a link to here: then there is nothing to see without a page of ours.
+        // A user follows a link to here. There is nothing to see except our own pages.
         let link = [
             site,
             ("Sec-Fetch-Mode", "navigate"),
@@ -264,7 +264,7 @@ fn sign_out_ends_one_session_and_is_audited() {
     is_refused(&status(&home, &cookie), "ended");
     is_refused(&sign_out(&home, &cookie), "ended");
     assert_eq!(status(&home, &other).status, 200);
-    // A token is no session that could be ended.
+    // A token has no session to end.
     is_refused(&home.ask("DELETE", "/admin/session"), "needs a session");
     is_refused(
         &ask(&home, "DELETE", "/admin/session", &[]),
@@ -309,7 +309,7 @@ fn sign_out_fails_when_it_cannot_be_saved() {
     fs::create_dir(&in_the_way).unwrap();
     sign_out(&home, &cookie).is_problem(500, "state file");
     is_refused(&status(&home, &cookie), "ended");
-    // Nor does a successor begin that would let it in.
+    // Nor does a restart succeed, whose new process would accept the session.
     home.run(["restart"]).exits(1).says(&["state file"]);
     fs::remove_dir(&in_the_way).unwrap();
     home.restart();
@@ -361,7 +361,7 @@ fn sign_out_ends_log_stream_of_session() {
         "{rest}"
     );
     home.mark("still-followed");
-    eventually("the other goes on", || {
+    eventually("the other stream continues", || {
         goes_on.line().contains("still-followed")
     });
 }
@@ -381,7 +381,7 @@ fn sixty_fifth_session_ends_the_first() {
         }
     };
     are_sixty_four();
-    // Asked in another order, the successor would end another one.
+    // If the order were lost, the new process would end another session.
     home.restart();
     are_sixty_four();
 }
@@ -406,7 +406,8 @@ fn too_many_sign_ins_end_only_own_sessions() {
     }
 }
 
-/// Two tunnels to two daemons end on two ports of one host, whose cookies a browser keeps together.
+/// Two tunnels to two daemons end on two ports of one host, and a browser keeps their cookies
+/// together.
 #[test]
 fn cookie_name_has_port_of_host_header() {
     let home = Home::started();

@@ -1,4 +1,4 @@
-//! One-time tokens, and the address of the console that holds one.
+//! One-time tokens, and the console address that contains one.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,6 @@ use serde_json::json;
 
 use crate::support::{Answer, Home, Outcome, eventually, request};
 
-/// A token that signs in once.
 fn token(home: &Home) -> String {
     let made = home.ask("POST", "/admin/session/token");
     assert_eq!(made.status, 201, "{made:#?}");
@@ -32,7 +31,7 @@ fn sign_in(home: &Home, token: &str) -> Answer {
     show(home, token, "POST", "/admin/session")
 }
 
-/// What the address of the console holds.
+/// The token in the console address.
 fn token_of(address: &str) -> &str {
     let (_, token) = address.trim().split_once("/console#token=").unwrap();
     token
@@ -51,7 +50,7 @@ fn one_time_token_signs_in_exactly_once() {
     assert_eq!(answers.iter().filter(|status| **status == 201).count(), 1);
     assert!(answers.iter().all(|status| [201, 401].contains(status)));
     sign_in(&home, &token).is_problem(401, "`fullon token` prints");
-    eventually("the audit trail has both", || {
+    eventually("both sign-ins are audited", || {
         let log = home.log();
         log.contains("action=\"sign_in_token\" outcome=\"accepted\"")
             && log.contains("action=\"sign_in\" outcome=\"accepted\"")
@@ -73,7 +72,7 @@ fn one_time_token_only_signs_in_and_is_never_written() {
     ] {
         assert_eq!(show(&home, &token, method, path).status, 401, "{path}");
     }
-    // None of that has used it up.
+    // None of these requests has used it up.
     let signed_in = sign_in(&home, &token);
     assert_eq!(signed_in.status, 201);
     let cookie = signed_in.header("set-cookie").unwrap();
@@ -86,7 +85,7 @@ fn one_time_token_only_signs_in_and_is_never_written() {
         session.json()["scopes"],
         json!(["admin:read", "admin:logs", "admin:control"])
     );
-    // A session that made itself another would last for ever.
+    // Otherwise a session could renew itself forever.
     let another = request(&home.admin(), "POST", "/admin/session/token", &headers, "");
     assert_eq!(another.status, 401);
     let out = request(&home.admin(), "DELETE", "/admin/session", &headers, "");
@@ -126,7 +125,7 @@ fn key_change_and_shorter_grace_invalidate_one_time_token() {
         key(&old, grace);
         home.run(["start"]).succeeds();
         let before = token(&home);
-        // A reload that changes neither forgets nothing.
+        // A reload without these changes keeps it.
         home.run(["reload"]).succeeds();
         assert_eq!(sign_in(&home, &before).status, 201);
         let (before, of_old) = (token(&home), home.bearer());
@@ -174,7 +173,8 @@ fn console_command_prints_address_with_chosen_scopes() {
     assert!(address.starts_with(&format!("http://{}/console#", home.admin())));
     assert_eq!(sign_in(&home, token_of(address)).status, 201);
 
-    // As through a tunnel, where the daemon would name an address that means nothing, or somebody else.
+    // Through a tunnel, the address of the daemon itself would be useless or belong to another
+    // program.
     let elsewhere = home.state().admin.replace("127.0.0.1", "localhost");
     let printed = home.run(["--admin-url", &elsewhere, "console"]).succeeds();
     let expected = format!("{elsewhere}/console#token=");
@@ -206,7 +206,7 @@ fn browser_opens_private_file_with_token() {
     };
     let printed = open(browser.to_str().unwrap());
     let address = printed.stdout.trim();
-    eventually("the browser has it", || seen.exists());
+    eventually("the browser was started", || seen.exists());
     let read = |what: &str| fs::read_to_string(seen.with_extension(what)).unwrap();
     assert_eq!(read("mode").trim(), "600");
     let page = read("page");
@@ -216,7 +216,7 @@ fn browser_opens_private_file_with_token() {
     assert_eq!(token, token_of(address));
     assert_eq!(sign_in(&home, token).status, 201);
 
-    // Without a browser the address is of use nevertheless.
+    // Without a browser, the printed address still works.
     let printed = open("/there/is/no/browser");
     assert!(printed.stderr.contains("/there/is/no/browser"));
     assert_eq!(sign_in(&home, token_of(&printed.stdout)).status, 201);

@@ -1,5 +1,5 @@
-//! All that is done with a daemon, at once and for long: nothing fails, and nothing grows. `SOAK_SECONDS=600` is the real
-//! run; the default only shows that it works.
+//! Everything at once for a long time: nothing fails, and no resource use grows. `SOAK_SECONDS=600`
+//! is the real run; the default only checks that it works.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -20,13 +20,13 @@ const DEFAULT_SECONDS: u64 = 20;
 const LAST: &str = "the-last";
 const SCOPES: &str = "admin:read admin:logs admin:control";
 
-/// How long each half takes: one process for all of the first, one after the other in the second.
+/// Length of each half: one process in the first, many restarts in the second.
 fn half() -> Duration {
     let seconds = std::env::var("SOAK_SECONDS").map(|text| text.parse().unwrap());
     Duration::from_secs(seconds.unwrap_or(DEFAULT_SECONDS)) / 2
 }
 
-/// Does the work again and again, until it is over; how often.
+/// Repeats the work until it is over. Returns how often it ran.
 fn again<'scope>(
     scope: &'scope Scope<'scope, '_>,
     is_over: &'scope AtomicBool,
@@ -44,7 +44,7 @@ fn again<'scope>(
     })
 }
 
-/// Ends the daemon of a test that fails, and with it all that wait for what it logs.
+/// Stops the daemon if the test fails, which ends all threads that wait for its log.
 struct StopOnFailure<'a>(&'a Home);
 
 impl Drop for StopOnFailure<'_> {
@@ -55,7 +55,7 @@ impl Drop for StopOnFailure<'_> {
     }
 }
 
-/// Everything that was in the log, in its order.
+/// Count and hash of all log lines, in order, and their marks.
 #[derive(Default)]
 struct Lines {
     count: u64,
@@ -71,15 +71,15 @@ impl Lines {
         self.marks.extend(marks(std::iter::once(line)));
     }
 
-    /// What was read up to the last line.
+    /// The result up to the last line.
     fn finish(mut self) -> (u64, u64, Vec<usize>) {
         self.marks.sort_unstable();
         (self.count, self.hash.finish(), self.marks)
     }
 }
 
-/// Follows the log by the API, as a browser does: comes back with the id of the last event when the daemon says that it
-/// ends.
+/// Follows the log over the API like a browser: resumes with the last event id after an `end`
+/// event.
 fn follow(host: &str, streams: &AtomicU64) -> Lines {
     let bearer = format!("Bearer {}", jwt::token(SCOPES));
     let mut lines = Lines::default();
@@ -126,7 +126,7 @@ fn follow_by_verb(mut logs: Logs) -> Lines {
     lines
 }
 
-/// Reads a little and goes away again.
+/// Reads a little of everything and disconnects.
 fn look(host: &str) {
     let bearer = format!("Bearer {}", jwt::token(SCOPES));
     let headers = [("Authorization", bearer.as_str())];
@@ -148,7 +148,7 @@ fn look(host: &str) {
     }
 }
 
-/// Signs in, looks, and signs out.
+/// Signs in, requests the status, and signs out.
 fn visit(host: &str) {
     let bearer = format!("Bearer {}", jwt::token(SCOPES));
     let headers = [("Authorization", bearer.as_str())];
@@ -160,7 +160,7 @@ fn visit(host: &str) {
     let headers = [("Cookie", cookie), ("Origin", &origin)];
     let answer = request(host, "GET", "/admin/status", &headers, "");
     assert_eq!(answer.status, 200, "{answer:#?}");
-    // During a restart whoever is asked may not be in charge, and says to ask again.
+    // During a restart, sign-out may be refused with the advice to retry.
     let sign_out = || request(host, "DELETE", "/admin/session", &headers, "").status;
     eventually("the session is ended", || match sign_out() {
         204 => true,
@@ -171,7 +171,7 @@ fn visit(host: &str) {
     });
 }
 
-/// Tries tokens that do not count, and requests that make no sense.
+/// Sends invalid tokens and invalid requests.
 fn fail(host: &str) {
     let others = jwt::signed(
         "the key of another daemon, as long as ours",
@@ -193,16 +193,16 @@ fn fail(host: &str) {
     }
 }
 
-/// Orders the daemon about while the others work.
+/// Reloads and restarts the daemon while the others work.
 struct Operator<'a> {
     home: &'a Home,
     keep: u64,
-    /// How long to wait between two orders.
+    /// Pause between two operations.
     pace: Duration,
 }
 
 impl Operator<'_> {
-    /// Has the daemon read other settings than before.
+    /// Reloads with a changed setting.
     fn reload(&mut self) {
         self.keep = 1999 - self.keep;
         set_keep(self.home, self.keep);
@@ -243,7 +243,7 @@ fn set_keep(home: &Home, keep: u64) {
     fs::write(home.path().join(".env"), format!("LOG_KEEP={keep}\n")).unwrap();
 }
 
-/// All lines of the files, from the oldest to the last one.
+/// All log lines, from the oldest to the last mark.
 fn logged(home: &Home) -> Lines {
     let mut lines = Lines::default();
     let rotated = (1..).map(|number| home.path().join(format!("fullon.log.{number}")));
@@ -258,7 +258,7 @@ fn logged(home: &Home) -> Lines {
             }
         }
     }
-    panic!("the last line is in no file");
+    panic!("the last mark is in no file");
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn nothing_fails_and_no_resource_use_grows() {
     let mut home = Home::new();
     home.takes_longer_by(half * 2);
     home.set("JWT_SECRET_KEY", SECRET);
-    // So that nothing is removed, on a machine that logs 13,000 lines a second.
+    // Nothing is removed even at 13,000 lines per second.
     home.set("LOG_MAX_SIZE", "4MiB");
     home.set("FAILED_TOKENS_PER_MINUTE", "1000000");
     set_keep(&home, 1000);
@@ -297,7 +297,7 @@ fn nothing_fails_and_no_resource_use_grows() {
         ];
         let all_is_well = || {
             let is_finished = |(_, worker): &(_, ScopedJoinHandle<u64>)| worker.is_finished();
-            assert!(!workers.iter().any(is_finished), "somebody gave up");
+            assert!(!workers.iter().any(is_finished), "a worker stopped");
         };
         let mut operator = Operator {
             home: &home,

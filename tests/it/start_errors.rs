@@ -1,4 +1,4 @@
-//! A start that fails says why, and leaves nothing behind.
+//! A failing start reports the reason and leaves nothing behind.
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use fullon_master_api::instance::State;
 
 use crate::support::{Home, mode};
 
-/// The start fails with these words, and no daemon and no state file is there.
+/// The start fails with these words and leaves neither daemon nor state file.
 #[track_caller]
 fn fails(home: &Home, code: i32, words: &[&str]) {
     let outcome = home.run(["start"]).exits(code).says(words);

@@ -1,4 +1,4 @@
-//! What `fullon status` says to people, beside its labels.
+//! Additional lines of `fullon status`.
 
 use serde_json::json;
 
@@ -60,7 +60,7 @@ fn temporary_log_level_is_shown_with_its_end() {
     );
     set(json!({"level": "info"}).to_string());
     assert!(lines(&home, "Log Level:").is_empty());
-    // A setting that was only edited is pending, and nothing else.
+    // A setting that was only edited is pending, and not shown as the level.
     home.write_env("PORT=0\nLOG_LEVEL=debug\n");
     assert!(lines(&home, "Log Level:").is_empty());
 }
@@ -72,7 +72,7 @@ fn start_while_stopping_is_explained() {
     let _request = home.unfinished_request();
     home.run(["start"]).exits(1).says(&["already running"]);
     daemon.terminate().unwrap();
-    eventually("it does not listen any more", || {
+    eventually("the listener is closed", || {
         std::net::TcpStream::connect(home.admin()).is_err()
     });
     let pid = format!("with PID {}", daemon.pid());

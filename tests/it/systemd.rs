@@ -10,7 +10,7 @@ const SOCKET: &str = "fullon_master_api.socket";
 const PUBLIC: &str = "127.0.0.1:8000";
 const ADMIN: &str = "127.0.0.1:8001";
 
-/// A machine for the test, where it may run.
+/// A booted machine, or `None` if the test may not run.
 fn booted(test: &str) -> Option<Machine> {
     needs_root(test).then(Machine::boot)
 }
@@ -19,13 +19,13 @@ fn started(machine: &Machine) {
     machine.systemctl(["start", SERVICE]).succeeds();
 }
 
-/// The daemon answers; who cannot connect fails.
+/// Checks that the public API responds.
 fn serves(machine: &Machine) {
     let answer = machine.inside(|| request(PUBLIC, "GET", "/health", &[], ""));
     assert_eq!(answer.status, 200, "{answer:#?}");
 }
 
-/// A line of `/proc/PID/status` of the main process.
+/// A field of `/proc/PID/status` of the main process.
 fn status_of_process(machine: &Machine, field: &str) -> String {
     let file = format!("/proc/{}/status", machine.main_pid());
     let status = machine.run("cat", [file.as_str()]).succeeds().stdout;
@@ -33,7 +33,7 @@ fn status_of_process(machine: &Machine, field: &str) -> String {
     value.unwrap().trim_start_matches(':').trim().to_owned()
 }
 
-/// Runs a verb as root, who is told where the daemon has its PID file and its key.
+/// Runs a command as root with the paths of the service.
 fn fullon<'a>(machine: &Machine, arguments: impl IntoIterator<Item = &'a str>) -> String {
     let service = [
         "HOME=/var/lib/fullon_master_api",
@@ -44,12 +44,14 @@ fn fullon<'a>(machine: &Machine, arguments: impl IntoIterator<Item = &'a str>) -
     machine.run("env", command).succeeds().stdout
 }
 
-/// Waits until another process than this one is the main one, and serves.
+/// Waits until a new main process serves.
 fn succeeded_by_another(machine: &Machine, old: u32) {
-    eventually("another main process", || {
+    eventually("the main process changes", || {
         ![0, old].contains(&machine.main_pid())
     });
-    eventually("it serves", || machine.property("ActiveState") == "active");
+    eventually("the service is active", || {
+        machine.property("ActiveState") == "active"
+    });
     serves(machine);
 }
 
@@ -71,7 +73,7 @@ fn installed_units_are_valid_and_tmpfiles_keep_log() {
     machine.systemctl(["enable", "--now", SERVICE]).succeeds();
     serves(&machine);
 
-    // What a machine that clears out /tmp by age would remove.
+    // Files that a cleanup of old files in /tmp would remove.
     let kept = ["fullon_master_api.log", "fullon_master_api.log.1"];
     let removed = "another.log";
     for name in kept.into_iter().chain([removed]) {
@@ -99,7 +101,7 @@ fn service_is_active_unprivileged_and_logs_to_journal() {
     assert_eq!(machine.property("SubState"), "running");
     assert_eq!(machine.property("StatusText"), "serving");
     machine.inside(|| request(PUBLIC, "GET", "/", &[("X-Request-Id", "marked")], ""));
-    eventually("its log is in the journal", || {
+    eventually("the log is in the journal", || {
         let journal = machine.journal();
         journal.contains(" ready version=") && journal.contains("request_id=\"marked\"")
     });
@@ -114,7 +116,7 @@ fn service_is_active_unprivileged_and_logs_to_journal() {
     assert_eq!(status_of_process(&machine, "NoNewPrivs"), "1");
     assert_eq!(status_of_process(&machine, "Seccomp"), "2");
 
-    // Its files are nobody else's, and where the unit says.
+    // Its files are private, and where the unit says.
     let found = machine
         .run(
             "find",
@@ -132,11 +134,11 @@ fn service_is_active_unprivileged_and_logs_to_journal() {
         "/run/fullon_master_api/fullon.pid.state fullon 600\n",
     ]);
 
-    // Root operates it like any other.
+    // Root can operate the service.
     let status = fullon(&machine, ["status"]);
     assert!(status.starts_with("Status:    running\n"), "{status}");
     fullon(&machine, ["stop"]);
-    eventually("systemd has noticed", || {
+    eventually("systemd sees the stop", || {
         machine.property("ActiveState") == "inactive"
     });
     assert_eq!(machine.property("Result"), "success");
@@ -180,7 +182,7 @@ fn hanging_daemon_is_replaced_by_watchdog() {
     machine.drop_in("WatchdogSec=2s\nRestartSec=0");
     started(&machine);
     hangs_and_is_replaced(&machine);
-    // A successor reports as its predecessor did.
+    // The new process notifies the watchdog as the old one did.
     machine.systemctl(["reload", SERVICE]).succeeds();
     hangs_and_is_replaced(&machine);
     assert_eq!(machine.property("NRestarts"), "2");
@@ -192,11 +194,15 @@ fn hangs_and_is_replaced(machine: &Machine) {
     let old = machine.main_pid();
     for _ in 0..2 {
         let last = machine.property("WatchdogTimestampMonotonic");
-        eventually("it reports", || {
+        eventually("the daemon notifies the watchdog", || {
             machine.property("WatchdogTimestampMonotonic") != last
         });
     }
-    assert_eq!(machine.main_pid(), old, "it reported in time");
+    assert_eq!(
+        machine.main_pid(),
+        old,
+        "the daemon missed a watchdog notification"
+    );
     machine
         .systemctl(["kill", "--signal=STOP", "--kill-who=main", SERVICE])
         .succeeds();
@@ -208,7 +214,7 @@ fn reload_replaces_process_without_lost_request() {
     let Some(machine) = booted("reload_replaces_process_without_lost_request") else {
         return;
     };
-    // The journal is for what this test looks for.
+    // Keeps access lines out of the journal.
     machine.settings("LOG_LEVEL=info,access=off\n");
     started(&machine);
     let mut pids = vec![machine.main_pid()];
@@ -224,7 +230,7 @@ fn reload_replaces_process_without_lost_request() {
     load.end().is_flawless();
     assert_eq!(machine.property("NRestarts"), "0");
     assert_eq!(machine.property("StatusText"), "serving");
-    eventually("the old ones are gone", || {
+    eventually("the old processes have exited", || {
         processes(&machine) == machine.main_pid().to_string()
     });
     serves(&machine);
@@ -234,13 +240,13 @@ fn reload_replaces_process_without_lost_request() {
     let journal = machine.journal();
     assert_eq!(journal.matches(" ready version=").count(), 5, "{journal}");
     assert!(journal.contains(" stopped\n"), "{journal}");
-    // systemd is the parent of each main process, and hears from nobody else.
+    // systemd is the parent of each main process and gets messages from no other.
     for complaint in ["not our child", "reception only permitted"] {
         assert!(!journal.contains(complaint), "{journal}");
     }
 }
 
-/// The processes of the service.
+/// The PIDs of the service.
 fn processes(machine: &Machine) -> String {
     let group = machine.property("ControlGroup");
     let file = format!("/sys/fs/cgroup{group}/cgroup.procs");
@@ -291,14 +297,14 @@ fn reload_takes_new_settings_and_program_or_nothing() {
     assert_eq!(status(&machine)["log_level"], "debug");
 }
 
-/// What the daemon says of itself.
+/// The status that the daemon reports.
 fn status(machine: &Machine) -> serde_json::Value {
     let told: serde_json::Value =
         serde_json::from_str(&fullon(machine, ["status", "--json"])).unwrap();
     told["status"].clone()
 }
 
-/// A request whose body never comes is in flight for as long as the deadline lets it.
+/// A request without its body stays in flight until the deadline.
 fn unfinished_request(machine: &Machine) -> Connection {
     let token = fullon(machine, ["token"]);
     let mut connection = machine.inside(|| Connection::open(ADMIN));
@@ -307,7 +313,7 @@ fn unfinished_request(machine: &Machine) -> Connection {
         token.trim()
     );
     connection.send_bytes(head.as_bytes());
-    eventually("it is in flight", || {
+    eventually("the request is in flight", || {
         status(machine)["http"]["in_flight"] == 2
     });
     connection
@@ -321,7 +327,7 @@ fn hanging_new_process_leaves_nothing_behind() {
     started(&machine);
     let old = machine.main_pid();
     let authorization = format!("Bearer {}", fullon(&machine, ["token"]).trim());
-    // Whoever opens what the successor reads first waits until the lease on it is given up (`fcntl(2)`).
+    // Opening the settings blocks until the lease on them is released (`fcntl(2)`).
     let settings = "/etc/fullon_master_api/.env";
     machine
         .run("ln", ["--symbolic", "/run/leased", settings])
@@ -344,11 +350,11 @@ time.sleep(40)";
     let mut restart = machine.inside(|| Connection::open(ADMIN));
     restart.send("POST", "/admin/restart", &headers, body);
     let mut all = String::new();
-    eventually("it runs, and what runs it", || {
+    eventually("the new process and its shim run", || {
         all = processes(&machine);
         all.split(' ').count() == 3
     });
-    // Nor does it notice anything.
+    // It does not notice the end of the old process either.
     let successor = all.split(' ').max_by_key(|pid| pid.parse::<u32>().unwrap());
     machine
         .run("sh", ["-c", "kill -STOP $0", successor.unwrap()])
@@ -406,7 +412,7 @@ fn socket_unit_starts_daemon_and_queues_connections() {
     }
     load.goes_on(200);
     for failure in load.end().failures {
-        // While it drains for good, it says that it is not healthy.
+        // While it drains before a real stop, it reports unhealthy.
         let is_drain = failure.what.contains("another answer: HTTP/1.1 503");
         assert!(is_drain, "{failure:?}");
     }
@@ -430,7 +436,10 @@ fn stop_waits_for_shutdown_timeout() {
     let _request = unfinished_request(&machine);
     let began = Instant::now();
     machine.systemctl(["stop", SERVICE]).succeeds();
-    assert!(began.elapsed() >= Duration::from_secs(2), "it drained");
+    assert!(
+        began.elapsed() >= Duration::from_secs(2),
+        "the stop did not wait for the request"
+    );
     assert_eq!(machine.property("Result"), "success");
 }
 
@@ -454,7 +463,10 @@ fn stop_ends_log_streams() {
         .collect();
     let began = Instant::now();
     machine.systemctl(["stop", SERVICE]).succeeds();
-    assert!(began.elapsed() < Duration::from_secs(10), "in time");
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "the stop took too long"
+    );
     for stream in &mut streams {
         let rest = stream.rest();
         assert!(

@@ -1,11 +1,11 @@
-//! Tokens of `fullon token`: they count, or there is none.
+//! `fullon token` prints a valid token or none.
 
 use std::fs;
 
 use crate::doctor::{as_nobody, home_of_nobody};
 use crate::support::{Home, Outcome, needs_root};
 
-/// Another user's home, from which this one's daemon is meant.
+/// The home of another user that refers to the daemon of `home`.
 fn beside(home: &Home) -> Home {
     let mut other = Home::new();
     other.set("PID_FILE", &home.pid_file().display().to_string());

@@ -1,4 +1,4 @@
-//! The daemon is replaced, and nobody notices.
+//! A restart that no client notices.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -53,7 +53,7 @@ fn twenty_restarts_lose_no_request_or_connection() {
     let log = home.log();
     let bad = |line: &&str| line.contains("ERROR") || line.contains("panicked");
     assert_eq!(log.lines().find(bad), None);
-    // The others have nothing left to do.
+    // The old processes have exited.
     home.has_only(home.state().pid);
 }
 
@@ -83,7 +83,7 @@ fn restart_prints_old_and_new_pid() {
     assert_eq!(generation(&home), 1);
 }
 
-/// What the system knows of a process, without what differs by its nature.
+/// Attributes of a process that a restart must not change.
 fn seen_from_outside(pid: u32) -> Vec<String> {
     let file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
     let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).unwrap();
@@ -130,14 +130,14 @@ fn restarted_process_equals_started_one() {
         assert_eq!(seen_from_outside(state().pid), first);
     }
     assert_eq!(arguments(), successor);
-    // Threads that read files come and go, and so do connections; what leaks adds up.
-    eventually("it uses as much as the first", || {
+    // Reader threads and connections vary, but leaks add up.
+    eventually("resource use is as before", || {
         let now = usage();
         now.0 <= before.0 + 3 && now.1 <= before.1 + 3
     });
 }
 
-/// Who has been told that the daemon was replaced does not meet the old one again.
+/// A client that knows of the restart never reaches the old process again.
 #[test]
 fn requests_after_restart_reach_new_process() {
     let home = Home::started();
@@ -170,7 +170,7 @@ fn requests_after_restart_reach_new_process() {
     });
 }
 
-/// A program that tells that it runs, and then waits until it may go on as `program`.
+/// A program that creates `begun`, and waits for `go` before it executes `program`.
 fn slow(home: &Home, program: &str) -> String {
     let home = home.path().display();
     format!(
@@ -187,7 +187,7 @@ fn second_concurrent_restart_is_refused() {
     let load = Load::begin(&home.public(), &Clients::default());
     thread::scope(|scope| {
         let first = scope.spawn(|| home.run(["restart"]));
-        eventually("the successor is on its way", || {
+        eventually("the new process is starting", || {
             home.path().join("begun").exists()
         });
         let refused = "another restart";
@@ -212,7 +212,7 @@ fn pid_file_always_has_one_owner() {
         let reader = scope.spawn(|| {
             let mut seen = BTreeSet::new();
             loop {
-                // Once more after the last restart.
+                // Reads once more after the last restart.
                 let is_last = over();
                 let text = fs::read_to_string(home.pid_file()).unwrap();
                 let number = text.trim_end().parse::<u64>();
@@ -244,14 +244,14 @@ fn pid_file_always_has_one_owner() {
         }
         drop(end);
         let seen = reader.join().unwrap();
-        assert_eq!(seen, known, "numbers in the PID file, and who ran");
+        assert_eq!(seen, known, "PIDs in the PID file");
         assert!(looker.join().unwrap() > 15);
         assert!(starter.join().unwrap() > 15);
     });
     assert_eq!(generation(&home), 16);
 }
 
-/// Whoever asks in the very moment of a handover is answered by the one or the other.
+/// A command during a restart is answered by the old or the new process.
 #[test]
 fn status_works_during_restarts() {
     let home = Home::started();
@@ -288,13 +288,13 @@ fn sigusr2_restarts() {
     assert_eq!(generation(&home), 2);
 }
 
-/// A program that starts and never says anything.
+/// A program that starts and never reports anything.
 fn hanging(home: &Home) -> String {
     let home = home.path().display();
     format!("#!/bin/sh\n: > {home}/begun\nexec sleep 600\n")
 }
 
-/// Stops a daemon whose successor hangs; what the restart came to.
+/// Stops a daemon whose new process hangs. Returns the outcome of the restart.
 fn stopped_during_a_restart(stop: impl FnOnce(&Home)) -> Outcome {
     let home = Home::new();
     let program = Program::of(&home);
@@ -302,7 +302,9 @@ fn stopped_during_a_restart(stop: impl FnOnce(&Home)) -> Outcome {
     program.replace(hanging(&home));
     thread::scope(|scope| {
         let restart = scope.spawn(|| home.run(["restart"]));
-        eventually("the successor hangs", || home.path().join("begun").exists());
+        eventually("the new process hangs", || {
+            home.path().join("begun").exists()
+        });
         let (daemon, begun) = (home.daemon().unwrap(), Instant::now());
         let successor = children(daemon.pid());
         assert_eq!(successor.len(), 1);
@@ -311,7 +313,7 @@ fn stopped_during_a_restart(stop: impl FnOnce(&Home)) -> Outcome {
         assert!(successor[0].wait(crate::support::PATIENCE));
         assert!(
             begun.elapsed() < Duration::from_secs(10),
-            "it waited for the successor"
+            "the stop waited for the new process"
         );
         let outcome = restart.join().unwrap();
         assert!(!home.pid_file().exists());
@@ -336,7 +338,7 @@ fn sigterm_ends_restart_under_way() {
     outcome.exits(1);
 }
 
-/// Whoever is asked to stop, the one that leaves or the one that comes, none is left.
+/// Whichever process gets the request, none is left.
 #[test]
 fn stop_at_any_moment_of_restart_stops() {
     const ROUNDS: u32 = 30;
@@ -353,7 +355,7 @@ fn stop_at_any_moment_of_restart_stops() {
         thread::sleep(pace * round / ROUNDS);
         let stop = home.run(["stop"]);
         assert_eq!(stop.code, 0, "round {round}: {stop:#?}");
-        // Its answer, if it had one, is of no interest.
+        // Its response does not matter.
         drop(restart);
         assert!(home.daemon().is_none(), "round {round}: {}", home.log());
         home.becomes_empty();
@@ -373,8 +375,8 @@ fn restart_of_suspended_daemon_fails_with_advice() {
     outcome.says(&[&daemon.pid().to_string(), "--hard"]);
     assert!(!daemon.is_gone());
     signal(daemon.pid(), Signal::SIGCONT);
-    // The signal that it was sent meanwhile may have it restarted now.
-    eventually("it serves", || home.run(["status"]).code == 0);
+    // The signal sent meanwhile may restart it now.
+    eventually("the daemon serves", || home.run(["status"]).code == 0);
     let health = request(&home.public(), "GET", "/health", &[], "");
     assert_eq!(health.status, 200);
 }

@@ -1,4 +1,4 @@
-//! For everyone: the rules of axe-core (WCAG 2.2 AA and its good practices), in each look and state of the page.
+//! The rules of axe-core (WCAG 2.2 AA and best practices) in each size, colour scheme and state.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ fn breaks_no_rule(console: &Console, state: &str) {
             violations.flatMap(({ id, nodes }) => nodes.map(node => id + ': ' + node.html.slice(0, 200) + ' ' + node.failureSummary)));
     ";
     let rules = std::fs::read_to_string(rules()).unwrap();
-    // A page's own policy does not let it make programs out of text.
+    // The content policy of the page forbids `new Function`.
     let script = script.replace("new Function(arguments[0])()", &rules);
     let violations = console.browser.run(&script, &[Value::Null]);
     assert_eq!(violations, json!([]), "{state}");
@@ -50,7 +50,10 @@ fn no_rule_is_broken_in_any_size_scheme_or_state() {
             console.browser.open("about:blank");
             console.browser.forget(&origin);
             console.browser.open(&page);
-            console.waits("it says how to sign in", "return !$('signed-out').hidden");
+            console.waits(
+                "the page says how to sign in",
+                "return !$('signed-out').hidden",
+            );
             breaks_no_rule(&console, &format!("{look}: signed out"));
 
             console.browser.open(&console.address());
@@ -59,7 +62,7 @@ fn no_rule_is_broken_in_any_size_scheme_or_state() {
             console.has_line("a-line");
             console.run("for (const part of document.querySelectorAll('details')) part.open = true; return 0");
             console.waits(
-                "the settings are there",
+                "the settings are shown",
                 "return document.querySelectorAll('#settings tbody tr').length > 20",
             );
             console.run("$('lines').focus(); return 0");
@@ -77,7 +80,7 @@ fn no_rule_is_broken_in_any_size_scheme_or_state() {
             console.home.write_env("LOG_LEVEL=loud\n");
             console.confirm("act-reload");
             console.waits(
-                "it is refused",
+                "the reload is refused",
                 "return $('dialog-error').textContent.includes('LOG_LEVEL')",
             );
             breaks_no_rule(&console, &format!("{look}: refused"));
@@ -121,16 +124,16 @@ fn dialog_takes_focus_and_returns_it() {
     console.run("$('act-stop').focus(); return 0");
     console.browser.press("Enter");
     console.waits(
-        "it is open",
+        "the dialog is open",
         "return $('dialog').open && $('dialog').contains(document.activeElement)",
     );
     console.browser.press("Escape");
     console.waits(
-        "it is closed",
+        "the dialog is closed",
         "return !$('dialog').open && document.activeElement === $('act-stop')",
     );
     assert!(console.home.daemon().is_some());
-    // What changes often is not read out; changes of state are.
+    // Only changes of state are announced, not values that change often.
     let live = console.run("return [...document.querySelectorAll('[role=status], [role=alert], [aria-live]:not([aria-live=off]), output:not([aria-live=off])')].map(part => part.id).sort().join(' ')");
     assert_eq!(
         live,

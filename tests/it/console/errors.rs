@@ -1,4 +1,4 @@
-//! What goes wrong is said where it is seen, and takes nothing away.
+//! Errors are shown where they occur, and the page stays usable.
 
 use std::fs;
 use std::process::Stdio;
@@ -16,24 +16,27 @@ fn log_on_stdout_is_reported_once() {
     let mut home = Console::home();
     home.set("LOG_FILE", "-");
     let _daemon = spawn(home.fullon(["run"]).stdout(Stdio::null()));
-    eventually("it serves", || {
+    eventually("the daemon serves", || {
         home.run(["status"]).stdout.contains("Status:    running\n")
     });
     let console = Console::of(home);
     console.sign_in();
     for place in ["log-state", "audit-error"] {
         console.waits(
-            "it says what to do",
+            "the page says what to do",
             &format!("return $('{place}').textContent.includes('set LOG_FILE to a file')"),
         );
     }
     let polls = "return performance.getEntriesByType('resource').filter(entry => entry.name.endsWith('/metrics')).length";
     let before = console.run(polls).as_u64().unwrap();
-    console.waits("some time has passed", &format!("{polls} > {}", before + 2));
+    console.waits(
+        "the page has polled again",
+        &format!("{polls} > {}", before + 2),
+    );
     assert_eq!(console.text("state"), "Ready");
     assert_eq!(console.text("notice"), "");
     let asked = console.run("return performance.getEntriesByType('resource').filter(entry => entry.name.includes('/admin/logs')).length");
-    // The stream, why it was refused, and the audit trail.
+    // The stream, the reason for its refusal, and the audit trail.
     assert!(asked.as_u64() <= Some(6), "{asked}");
     console.has_behaved_but_for(&["409 (Conflict)"]);
 }
@@ -45,13 +48,13 @@ fn failure_after_dialog_was_closed_is_shown() {
     }
     let console = Console::open();
     console.home.write_env("SHUTDOWN_TIMEOUT=soon\n");
-    // In one go: the answer comes later.
+    // In one script, so that the response arrives after all of it.
     console.run("$('act-restart').click(); $('dialog-confirm').click(); $('dialog').close(); $('act-stop').click(); return 0");
     console.waits(
-        "it is told",
+        "the failure is shown",
         "return /Replace the daemon\\?[^]*SHUTDOWN_TIMEOUT/.test($('notice').textContent)",
     );
-    // And is not taken for what is asked now.
+    // The failure does not appear in the dialog that is open now.
     assert_eq!(console.text("dialog-error"), "");
     assert_eq!(console.text("dialog-steps"), "");
     assert_eq!(
@@ -71,7 +74,7 @@ fn failed_restart_shows_reason_and_old_daemon_continues() {
     console.home.write_env("LOG_LEVEL=loud\n");
     console.confirm("act-restart");
     console.waits(
-        "it tells what is wrong",
+        "the reason is shown",
         "return $('dialog-error').textContent.includes('LOG_LEVEL') && $('dialog-steps').textContent.includes('goes on as before')",
     );
     console.click("dialog-cancel");
@@ -125,7 +128,7 @@ fn hidden_page_disconnects_and_resumes_where_it_was() {
     };
     assert_eq!(followers(), "1");
     let hidden = console.browser.behind_another();
-    eventually("nobody follows", || followers() == "0");
+    eventually("the page is disconnected", || followers() == "0");
     home.mark("while-it-was-hidden");
     drop(hidden);
     console.has_line("while-it-was-hidden");

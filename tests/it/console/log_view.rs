@@ -1,4 +1,4 @@
-//! The log in the page: how much of it, in which form, and what is done with a line.
+//! The log view: amount of lines, formats, and selected lines.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +12,7 @@ use crate::support::{Home, eventually, needs_browser, request};
 const MANY: usize = 25_000;
 const MOST: usize = 22_000;
 
-/// A log of a daemon that ran before.
+/// Writes a log of an earlier daemon.
 fn write_log(home: &Home, lines: usize, text: impl Fn(usize) -> String) {
     let line = |number| {
         let text = text(number);
@@ -34,7 +34,7 @@ fn scrolling_back_reaches_beginning_of_long_log() {
     let console = Console::of(home);
     console.sign_in();
     console.has_line("line-24999");
-    eventually("the beginning is there", || {
+    eventually("the beginning is shown", || {
         console.run(
             "if ($('older').disabled) $('lines').scrollTop = 0; else $('older').click(); return 0",
         );
@@ -53,7 +53,7 @@ fn scrolling_back_reaches_beginning_of_long_log() {
             "{number}: {line}"
         );
     }
-    // The newest gave way, and are a click away.
+    // The newest lines were dropped and can be loaded with a click.
     assert!(old.len() < MANY);
     assert_eq!(console.text("log-state"), "Paused");
     console.click("follow");
@@ -77,7 +77,7 @@ fn long_lines_use_little_memory() {
     console.sign_in();
     console.home.mark("the-last");
     console.waits(
-        "the last is shown",
+        "the last line is shown",
         "return $('window').textContent.includes('the-last')",
     );
     let kept = console.run("$('download').click(); return downloads.at(-1).size");
@@ -100,14 +100,17 @@ fn selected_line_is_copied_verbatim() {
     console.home.mark("to-be-copied");
     console.has_line("to-be-copied");
     console.enter("contains", "to-be-copied");
-    eventually("it is the first", || {
+    eventually("the line is the first one", || {
         console.run("$('lines').focus(); return 0");
         console.browser.press("Home");
         console.browser.press("ArrowDown");
         console.text("line-text").contains("to-be-copied")
     });
     console.browser.press("c");
-    console.waits("it says so", "return $('copied').textContent === 'Copied'");
+    console.waits(
+        "the page confirms it",
+        "return $('copied').textContent === 'Copied'",
+    );
     let copied = console.run("return navigator.clipboard.readText()");
     assert_eq!(copied, json!(console.text("line-text")));
     let log = console.home.log();
@@ -127,14 +130,14 @@ fn json_log_is_shown_like_text() {
     console.sign_in();
     console.home.mark("in-json");
     console.waits(
-        "the line is taken apart",
+        "the line is shown in parts",
         "return [...document.querySelectorAll('#window .INFO .text')].some(text => /^access: .*path=.*in-json/.test(text.textContent))",
     );
-    // The page's own requests are not shown, but what was changed by it is.
+    // Requests of the page itself are hidden, but the changes that they made are shown.
     console.confirm("act-reload");
     console.has_line("\"target\":\"audit\"");
     console.waits(
-        "it is in the audit trail",
+        "the reload is in the audit trail",
         "return /reload\\s+accepted/.test($('audit').innerText)",
     );
     assert!(
@@ -143,14 +146,14 @@ fn json_log_is_shown_like_text() {
             .iter()
             .any(|line| line.contains("/admin/metrics"))
     );
-    // Nobody else can push it out, or in.
+    // Requests of others can neither forge nor displace audit entries.
     let forged = "/%20audit:%20%22target%22:%22audit%22/\"target\":\"audit\"";
     for _ in 0..60 {
         request(&console.home.public(), "GET", forged, &[], "");
     }
     console.confirm("act-reload");
     console.waits(
-        "both are there",
+        "both reloads are shown",
         "return $('audit').innerText.match(/reload\\s+accepted/g).length === 2",
     );
     console.has_behaved();

@@ -1,4 +1,4 @@
-//! What is done with it.
+//! Log, restart, stop, reload and log level.
 
 use serde_json::json;
 
@@ -17,9 +17,9 @@ fn log_is_live_filtered_paused_and_scrolled_back() {
     }
     home.mark("a-live-line");
     console.has_line("a-live-line");
-    // Only what is visible is in the page.
+    // The page holds only visible rows.
     console.waits(
-        "it is visible",
+        "the line is visible",
         "return [...document.querySelectorAll('#window > div')].some(row => row.textContent.includes('a-live-line'))",
     );
     assert!(console.run("return $('window').childElementCount").as_u64() < Some(100));
@@ -29,10 +29,10 @@ fn log_is_live_filtered_paused_and_scrolled_back() {
         let lines = console.lines();
         lines.iter().filter(|line| line.contains("early-")).count()
     };
-    eventually("the filter leaves one", || matching() == 1);
+    eventually("one line matches", || matching() == 1);
     console.enter("contains", "");
     console.enter("level", "error");
-    eventually("nothing is an error", || {
+    eventually("no line matches", || {
         console.run("return $('download').disabled") == true
     });
     console.enter("level", "");
@@ -46,15 +46,15 @@ fn log_is_live_filtered_paused_and_scrolled_back() {
         home.mark(&format!("while-held-{number}"));
     }
     console.waits(
-        "they are counted",
+        "new lines are counted",
         "return $('log-count').textContent.includes(' new')",
     );
     assert!((top() - held).abs() < 1.0);
     console.click("follow");
     assert_eq!(console.text("log-state"), "Live");
-    console.waits("it is at the end", "const box = $('lines'); return box.scrollTop + box.clientHeight >= box.scrollHeight - 2 && [...document.querySelectorAll('#window > div')].some(row => row.textContent.includes('while-held-49'))");
+    console.waits("the view is at the end", "const box = $('lines'); return box.scrollTop + box.clientHeight >= box.scrollHeight - 2 && [...document.querySelectorAll('#window > div')].some(row => row.textContent.includes('while-held-49'))");
 
-    // Scrolling up holds it, and brings what is older, in order and once.
+    // Scrolling up pauses the log and loads older lines once, in order.
     assert!(
         !console
             .lines()
@@ -77,7 +77,7 @@ fn log_is_live_filtered_paused_and_scrolled_back() {
     let expected: Vec<_> = (0..2000).map(|number| format!("{number:04}")).collect();
     assert_eq!(early, expected);
 
-    // By keyboard: choose, read all of it, go back to live.
+    // With the keyboard: select a line, read it, return to live.
     console.run("$('lines').focus(); return 0");
     console.browser.press("Home");
     console.browser.press("ArrowDown");
@@ -103,14 +103,14 @@ fn restart_from_page_leaves_no_gap_in_log() {
     assert_eq!(console.run("return $('dialog').open"), true);
     console.click("dialog-confirm");
     console.waits(
-        "it has finished",
+        "the old process has finished",
         "return /serves: process \\d+, generation 2[^]*Process \\d+ has finished/.test($('dialog-steps').textContent)",
     );
     let successor = console.home.state().pid;
     assert_ne!(pid, successor);
     console.click("dialog-cancel");
     console.waits(
-        "the facts are the successor's",
+        "the facts are those of the new process",
         &format!("return $('facts').textContent.includes('{successor}')"),
     );
     let asked = asking.end();
@@ -123,7 +123,7 @@ fn restart_from_page_leaves_no_gap_in_log() {
     assert_eq!(marks(shown), (1..=asked).collect::<Vec<_>>());
     assert!(!lines.iter().any(|line| line.contains("Lines are missing")));
     console.waits(
-        "the audit trail has it",
+        "the restart is in the audit trail",
         "return /restart\\s+accepted/.test($('audit').innerText)",
     );
     console.has_behaved();
@@ -146,7 +146,7 @@ fn stop_asks_first_and_page_reconnects_to_new_daemon() {
     console.click("dialog-confirm");
     assert!(stopped.wait(PATIENCE));
     console.waits(
-        "the dialog tells",
+        "the dialog confirms it",
         "return $('dialog-steps').textContent.includes('stops.')",
     );
     console.click("dialog-cancel");
@@ -172,7 +172,7 @@ fn stop_asks_first_and_page_reconnects_to_new_daemon() {
     home.mark("after-the-kill");
     console.has_line("after-the-kill");
     console.waits(
-        "it says how the one before ended",
+        "the last exit is shown",
         "return $('before').textContent.includes('crashed, or was killed')",
     );
     let lines = console.lines();
@@ -201,24 +201,24 @@ fn reload_and_log_level_work_from_page() {
     let home = &console.home;
     console.click("act-level");
     console.run("$('dialog-body').querySelector('select').value = 'debug'; $('dialog-body').querySelector('[type=number]').focus(); return 0");
-    // By keyboard, as a form is sent.
+    // Enter submits the form.
     console.browser.press("Enter");
     console.waits(
-        "it is set",
+        "the level is set",
         "return $('dialog-steps').textContent.includes('debug from now on, for 15 minutes')",
     );
     assert_eq!(home.ask("GET", "/admin/log-level").json()["level"], "debug");
     console.click("dialog-cancel");
     console.waits(
-        "it is shown",
+        "the level is shown",
         "return /Level\\s*debug until \\d/.test($('facts').innerText)",
     );
-    // What is wrong stays in the dialog.
+    // The dialog stays open and shows the error.
     console.click("act-level");
     console.run("$('dialog-body').querySelector('input').value = 'loud'; return 0");
     console.click("dialog-confirm");
     console.waits(
-        "it is refused",
+        "the level is refused",
         "return $('dialog-error').textContent.includes('`level`') && $('dialog').open",
     );
     console.click("dialog-cancel");
@@ -227,19 +227,19 @@ fn reload_and_log_level_work_from_page() {
     console.click("act-reload");
     console.click("dialog-confirm");
     console.waits(
-        "it tells what is in force",
+        "the applied settings are shown",
         "return /In force now: SHUTDOWN_TIMEOUT: 10s → 7s[^]*Waits for a restart: LOG_FORMAT/.test($('dialog-steps').textContent)",
     );
     console.click("dialog-cancel");
     console.waits(
-        "what waits is marked",
+        "the pending setting is marked",
         "return [...document.querySelectorAll('#settings .waits th')].map(cell => cell.textContent).join() === 'LOG_FORMAT'",
     );
     home.write_env("SHUTDOWN_TIMEOUT=soon\n");
     console.click("act-reload");
     console.click("dialog-confirm");
     console.waits(
-        "it tells what is wrong",
+        "the reason is shown",
         "return $('dialog-error').textContent.includes('SHUTDOWN_TIMEOUT')",
     );
     console.click("dialog-cancel");

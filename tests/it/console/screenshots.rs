@@ -1,4 +1,4 @@
-//! What it looks like: the pictures of the README. They are made anew with `SCREENSHOTS=1`.
+//! The screenshots of the README. `SCREENSHOTS=1` replaces the files.
 
 use std::path::Path;
 
@@ -37,7 +37,7 @@ fn screenshots_are_taken() {
     ] {
         console.browser.look(width, height, scheme);
         console.browser.run("scrollTo(0, 0); return 0", &[]);
-        eventually("it is as wide as that", || {
+        eventually("the window has this width", || {
             console.browser.run("return innerWidth", &[]) == json!(width)
         });
         let picture = console.browser.screenshot();

@@ -15,7 +15,7 @@ fn console_address_signs_in_once() {
         .browser
         .open(&format!("http://{}/", console.home.admin()));
     console.waits(
-        "it says how to sign in",
+        "the page says how to sign in",
         "return !$('signed-out').hidden && $('content').hidden",
     );
     assert!(console.text("signed-out").contains("fullon console"));
@@ -25,7 +25,7 @@ fn console_address_signs_in_once() {
     console.says("Ready");
     assert_eq!(console.run("return location.hash + location.search"), "");
     assert_eq!(console.run("return document.cookie"), "");
-    // Neither by hand nor from another browser.
+    // It cannot be used again, neither with another client nor in another browser.
     let token = address.split_once("#token=").unwrap().1;
     let bearer = format!("Bearer {token}");
     let headers = [("Authorization", bearer.as_str())];
@@ -41,7 +41,7 @@ fn console_address_signs_in_once() {
     console.browser.forget(&console.home.state().admin);
     console.browser.open(&address);
     console.waits(
-        "it is refused",
+        "the address is refused",
         "return !$('signed-out').hidden && $('content').hidden",
     );
     assert!(console.text("notice").contains("used before"));
@@ -57,10 +57,10 @@ fn console_address_signs_in_once() {
     console.says("Ready");
     console.click("sign-out");
     console.waits(
-        "it says how to sign in",
+        "the page says how to sign in",
         "return !$('signed-out').hidden && $('content').hidden",
     );
-    // The second use.
+    // From the second use of the address.
     console.has_behaved_but_for(&["401 (Unauthorized)"]);
 }
 
@@ -72,7 +72,7 @@ fn ended_session_is_shown_and_page_content_stays() {
     let console = Console::open();
     console.home.mark("seen-before-the-end");
     console.has_line("seen-before-the-end");
-    // Signed out in another window.
+    // Signs out as another window would.
     let elsewhere =
         "return fetch('/admin/session', { method: 'DELETE' }).then(answer => answer.status)";
     assert_eq!(console.run(elsewhere), 204);
@@ -89,7 +89,7 @@ fn ended_session_is_shown_and_page_content_stays() {
             .any(|line| line.contains("seen-before-the-end"))
     );
 
-    // Whatever is done with it.
+    // Nothing that the user does changes the lines.
     let before = console.lines();
     console.enter("contains", "something else");
     console.enter("level", "error");
@@ -97,13 +97,13 @@ fn ended_session_is_shown_and_page_content_stays() {
     console.click("follow");
     console.run("location.hash = '#log'; return 0");
     console.waits(
-        "the state is still told",
+        "the state is still shown",
         "return $('log-state').textContent === 'The session has ended' && !$('content').hidden",
     );
     assert_eq!(console.lines(), before);
     console.enter("contains", "");
     console.enter("level", "");
-    // An address that was used before brings nothing, and takes nothing away.
+    // A used address neither signs in nor clears the page.
     let used = console.address();
     let (_, token) = used.split_once("token=").unwrap();
     let bearer = format!("Bearer {token}");
@@ -116,7 +116,7 @@ fn ended_session_is_shown_and_page_content_stays() {
     let follow = "location.href = arguments[0]; return 0";
     console.browser.run(follow, &[json!(used)]);
     console.waits(
-        "it is refused",
+        "the address is refused",
         "return $('notice').textContent.includes('used before')",
     );
     assert_eq!(console.lines(), before);

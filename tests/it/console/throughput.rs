@@ -1,5 +1,5 @@
-//! What a busy log costs the browser, by its own figures. `CONSOLE_SECONDS=60` is the real run, and prints them; the default
-//! only shows that it works.
+//! Load of a busy log on the browser, by its own metrics. `CONSOLE_SECONDS=60` measures and prints;
+//! the default only checks that it works.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use crate::support::{Connection, needs_browser};
 
 const DEFAULT_SECONDS: u64 = 5;
 const RATE: u32 = 1000;
-/// The shortest run whose figures say something.
+/// The shortest run, in seconds, whose figures are conclusive.
 const SHORTEST_VERDICT: u64 = 30;
 
 struct Figures {
-    /// Seconds of work of the page's main thread.
+    /// Busy time of the main thread, in seconds.
     work: f64,
-    /// Bytes of its objects, without what is garbage.
+    /// Live objects, in bytes.
     heap: f64,
     elements: f64,
 }

@@ -1,4 +1,4 @@
-//! How soon each change of a dependency is noticed, and what `/health` does meanwhile.
+//! How soon each change of a dependency is noticed, and how `/health` responds meanwhile.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::{NEEDED, becomes, quick};
 use crate::support::{AtEnd, Connection, PASSWORD, can_serve, dependencies, eventually, may_run};
 
-/// A server that does nothing but answer: how quick the machine lets anybody be at the moment.
+/// A server that only responds. It shows how fast any server on this machine can be.
 fn bare_server() -> String {
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"status\":\"healthy\"}";
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -18,7 +18,7 @@ fn bare_server() -> String {
     thread::spawn(move || {
         let (mut client, _) = listener.accept().unwrap();
         let mut buffer = [0; 4096];
-        // A client that waits for its answers sends requests one by one, each in one piece.
+        // The client sends each request in one piece and waits for its response.
         while let Ok(1..) = client.read(&mut buffer) {
             if client.write_all(ANSWER).is_err() {
                 break;
@@ -28,14 +28,15 @@ fn bare_server() -> String {
     host
 }
 
-/// What a client sees that asks for `/health` all the time.
+/// A response to a client that polls `/health`.
 struct Asked {
     at: Instant,
     took: Duration,
     status: u16,
 }
 
-/// Asks until that is over, in turn with the bare server; each after a pause, so that each has to be woken up.
+/// Polls `/health` and the bare server in turn until it is over. A pause before each request makes
+/// both threads sleep.
 fn ask(health: &str, bare: &str, seen: &Mutex<[Vec<Asked>; 2]>, is_over: &AtomicBool) {
     let mut connections = [health, bare].map(Connection::open);
     while !is_over.load(Ordering::Relaxed) {
@@ -50,7 +51,7 @@ fn ask(health: &str, bare: &str, seen: &Mutex<[Vec<Asked>; 2]>, is_over: &Atomic
     }
 }
 
-/// Of all processors' time, what the machine's host gave to others, and all, in ticks (`proc_stat(5)`).
+/// Stolen time and total time of all processors, in ticks (`proc_stat(5)`).
 fn stolen() -> [f64; 2] {
     let text = std::fs::read_to_string("/proc/stat").unwrap();
     let line = text.lines().next().unwrap();
@@ -59,15 +60,15 @@ fn stolen() -> [f64; 2] {
     [columns[7], columns.iter().sum()]
 }
 
-/// From the change until the answer is another, and how long answers took meanwhile and for two intervals more: half
-/// of them, and 99 of 100.
+/// Time from the change to the changed response, and the median and 99th percentile of response
+/// times until two intervals later.
 struct Seen {
     noticed: Duration,
     health: [Duration; 2],
     bare: [Duration; 2],
-    /// In percent.
+    /// Share of processor time that the host took, in percent.
     stolen: f64,
-    /// In answers that took long, of the time that was looked at; the second of the bare server.
+    /// Share of time spent in slow responses, of `/health` and of the bare server.
     waited: [f64; 2],
 }
 
@@ -78,7 +79,7 @@ impl Seen {
         let changed = Instant::now();
         change();
         let mut noticed = None;
-        eventually("the answer changes", || {
+        eventually("the response changes", || {
             let seen = seen.lock().unwrap();
             let first = seen[0]
                 .iter()
@@ -87,9 +88,7 @@ impl Seen {
             noticed.is_some()
         });
         let until = Instant::now() + 2 * INTERVAL;
-        eventually("it was measured for two intervals", || {
-            Instant::now() > until
-        });
+        eventually("two intervals have passed", || Instant::now() > until);
         let looked = changed.elapsed();
         let after = stolen();
         let [stolen, all] = [0, 1].map(|which| after[which] - before[which]);
@@ -115,11 +114,11 @@ impl Seen {
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// An answer that takes so long has waited for something, though on a busy machine that may be a processor.
+/// A response this slow has waited for something, though on a busy machine that may be a processor.
 const LONG: Duration = Duration::from_millis(100);
-/// How much more of the time may go by in such answers than in those of a server that has nothing to do. A client that waited for each
-/// probe would do so for a third of it while a database hangs. How quick all answers are is printed: alone, and in a release build,
-/// 99 of 100 take less than 1 ms where that server's do.
+/// How much larger the share of slow responses may be than that of the bare server. A client that
+/// waited for each probe would spend a third of its time while a database hangs. Run alone in a
+/// release build, 99 % take less than 1 ms if those of the bare server do.
 const MOST_WAITED: f64 = 0.2;
 
 #[test]
@@ -158,7 +157,7 @@ fn changes_are_noticed_in_two_intervals_without_delays() {
                 let [median, slow] = change.health;
                 let [bare_median, bare_slow] = change.bare;
                 println!(
-                    "{name} {what}: noticed after {:.2?}; /health p50 {median:.2?}, p99 {slow:.2?}; a bare server p50 {bare_median:.2?}, p99 {bare_slow:.2?}; the host took {:.1} % of the processors",
+                    "{name} {what}: noticed after {:.2?}; /health p50 {median:.2?}, p99 {slow:.2?}; bare server p50 {bare_median:.2?}, p99 {bare_slow:.2?}; {:.1} % of processor time stolen",
                     change.noticed, change.stolen
                 );
             }
@@ -168,7 +167,7 @@ fn changes_are_noticed_in_two_intervals_without_delays() {
                 let [waited, bare] = change.waited;
                 assert!(
                     waited < bare + MOST_WAITED,
-                    "{name} {what}: {waited:.2} of the time, a bare server {bare:.2}"
+                    "{name} {what}: slow for {waited:.2} of the time, bare server {bare:.2}"
                 );
             }
         });

@@ -1,4 +1,4 @@
-//! PostgreSQL and Redis: what health says of them, and when. The servers are real, and each test has its own.
+//! PostgreSQL and Redis in health checks. Each test has its own real servers.
 
 mod detection_time;
 
@@ -18,7 +18,7 @@ use crate::support::{
 
 const NEEDED: &str = "PostgreSQL, Redis and OpenSSL";
 
-/// A home whose daemon asks often. Without optimisation, and on a busy machine, signing in to PostgreSQL takes a while.
+/// A home with short intervals. The timeout allows for a slow PostgreSQL login in debug builds.
 fn quick() -> Home {
     let mut home = Home::new();
     home.set("CHECK_INTERVAL", "1s");
@@ -33,7 +33,7 @@ fn watching(dependency: &dyn Dependency) -> Home {
     home
 }
 
-/// The check of this name, if there is one.
+/// The check with this name, if any.
 fn check(home: &Home, name: &str) -> Option<Value> {
     let ready = request(&home.public(), "GET", "/health/ready", &[], "");
     let checks = ready.json()["checks"].as_array().unwrap().clone();
@@ -54,13 +54,13 @@ fn becomes(home: &Home, name: &str, wanted: &str) {
     assert_eq!(status, if wanted == "up" { 200 } else { 503 });
 }
 
-/// Why it is down.
+/// The last error of the check.
 fn reason(home: &Home, name: &str) -> String {
     let check = check(home, name).unwrap();
     check["last_error"].as_str().unwrap_or_default().to_owned()
 }
 
-/// How many events there are of it.
+/// Number of health events about it.
 fn events(home: &Home, name: &str, what: &str) -> usize {
     let log = home.log();
     let begin = format!(" health: {what} ");
@@ -150,7 +150,9 @@ fn lost_connection_is_no_outage_and_connection_is_reused() {
         let probes = |count: usize| {
             for _ in 0..count {
                 let last = dependency.last_probe();
-                eventually("it is asked again", || dependency.last_probe() != last);
+                eventually("the dependency is probed again", || {
+                    dependency.last_probe() != last
+                });
             }
         };
         let connection = dependency.connection();
@@ -159,13 +161,15 @@ fn lost_connection_is_no_outage_and_connection_is_reused() {
         assert_eq!(dependency.connection(), connection);
 
         dependency.cut();
-        eventually("it connects anew", || {
+        eventually("the daemon connects again", || {
             let now = dependency.connection();
             now.is_some() && now != connection
         });
-        // For longer than one probe takes, and not for two: one may be lost.
+        // Longer than one probe, shorter than two: one failed probe is tolerated.
         let last = dependency.last_probe();
-        eventually("it is asked again", || dependency.last_probe() != last);
+        eventually("the dependency is probed again", || {
+            dependency.last_probe() != last
+        });
         dependency.pause();
         thread::sleep(Duration::from_millis(600));
         dependency.resume();
@@ -175,7 +179,7 @@ fn lost_connection_is_no_outage_and_connection_is_reused() {
     }
 }
 
-/// Every printable character, and what is not ASCII.
+/// Every printable ASCII character and some others.
 fn any_password() -> String {
     let ascii = (b' '..=b'~').map(char::from);
     ascii.chain("äß€日本🔑".chars()).collect()
@@ -215,7 +219,7 @@ fn reload_applies_dependency_settings_at_once() {
         return;
     }
     let mut home = quick();
-    // Asked seldom: what is known soon is known by a new task.
+    // With this interval, only a new prober can know the state soon.
     home.set("CHECK_INTERVAL", "1h");
     home.run(["start"]).succeeds();
     assert!(check(&home, "redis").is_none());
@@ -236,24 +240,24 @@ fn reload_applies_dependency_settings_at_once() {
     assert_eq!(
         redis.connection(),
         connection,
-        "what did not change is left alone"
+        "the unchanged dependency was reconnected"
     );
 
     redis.set_password("another");
     let since = check(&home, "redis").unwrap()["since"].clone();
     write(&home, &[&redis, &postgres]);
-    eventually("it signs in by the new password", || {
+    eventually("the daemon uses the new password", || {
         let now = redis.connection();
         now.is_some() && now != connection
     });
     assert_eq!(
         check(&home, "redis").unwrap()["since"],
         since,
-        "it was up all along"
+        "the state changed in between"
     );
     assert_eq!(events(&home, "redis", "down"), 0);
 
-    // The first answer to other settings counts at once.
+    // The first result for new settings takes effect at once.
     redis.set_password("a third one");
     home.write_env(&format!(
         "REDIS_HOST=localhost\nREDIS_PORT={}\nREDIS_PASSWORD=wrong\n",
@@ -265,7 +269,7 @@ fn reload_applies_dependency_settings_at_once() {
     write(&home, &[&postgres]);
     assert!(check(&home, "redis").is_none());
     becomes(&home, "postgresql", "up");
-    eventually("it has signed off", || redis.connection().is_none());
+    eventually("the connection is closed", || redis.connection().is_none());
 }
 
 #[test]
@@ -390,7 +394,7 @@ fn all_invalid_dependency_settings_are_reported_at_once() {
     ]);
 }
 
-/// An address that nothing else here has.
+/// An address that nothing else uses.
 const HOST: &str = "127.0.0.77";
 
 #[test]
@@ -408,15 +412,17 @@ fn password_and_host_are_never_disclosed() {
     home.unset("DB_PASSWORD");
     home.write_env(&format!("DB_PASSWORD='{PASSWORD}'\n"));
     home.run(["start"]).succeeds();
-    eventually("one is up and one is down", || {
+    eventually("PostgreSQL is up and Redis is down", || {
         (state(&home, "postgresql"), state(&home, "redis")) == ("up".into(), "down".into())
     });
     home.write_env("DB_PASSWORD='another secret of mine'\n");
     let mut said = vec![home.run(["reload"]).succeeds().stdout];
-    eventually("it is refused", || state(&home, "postgresql") == "down");
+    eventually("the password is refused", || {
+        state(&home, "postgresql") == "down"
+    });
     said.push(home.run(["restart"]).succeeds().stdout);
     postgres.stop();
-    eventually("it is gone", || {
+    eventually("PostgreSQL is unreachable", || {
         reason(&home, "postgresql").contains("cannot be reached")
     });
     for path in ["/admin/status", "/admin/metrics", "/admin/logs?lines=10000"] {
@@ -442,7 +448,7 @@ fn password_and_host_are_never_disclosed() {
     assert!(home.log().contains("TRACE"));
 }
 
-/// Passes on what comes, later.
+/// Forwards each piece after a delay.
 fn slow_way_to(port: u16, delay: Duration) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let own = listener.local_addr().unwrap().port();
@@ -487,7 +493,7 @@ fn health_stays_up_across_restarts() {
     home.set("REDIS_PORT", &slow.to_string());
     home.run(["start"]).succeeds();
     let host = home.public();
-    // A fresh one has to find out first.
+    // A new daemon does not know the state yet.
     assert_eq!(state(&home, "redis"), "unknown");
     assert_eq!(request(&host, "GET", "/health", &[], "").status, 503);
     becomes(&home, "redis", "up");
@@ -502,7 +508,7 @@ fn health_stays_up_across_restarts() {
     load.end().is_flawless();
 }
 
-/// What `/health` says to clients that open a connection each, and to some that keep theirs.
+/// Statuses of `/health`, from fresh and from kept connections.
 #[derive(Default)]
 struct Answers(Mutex<Vec<u16>>);
 
@@ -521,13 +527,11 @@ impl Answers {
 
     fn go_on(&self) {
         let enough = self.0.lock().unwrap().len() + 100;
-        eventually("there are answers", || {
-            self.0.lock().unwrap().len() >= enough
-        });
+        eventually("health responds", || self.0.lock().unwrap().len() >= enough);
     }
 }
 
-/// How many probes of Redis failed, as far as the process that answers knows.
+/// Number of failed Redis probes of the active process.
 fn failed_probes(home: &Home) -> f64 {
     let metrics = home.ask("GET", "/admin/metrics").body;
     let name = "fullon_check_probes_total{check=\"redis\",outcome=\"error\"} ";
@@ -558,7 +562,7 @@ fn health_stays_down_across_restarts() {
         for _ in 0..3 {
             home.restart();
             answers.go_on();
-            eventually("the successor asks for itself", || {
+            eventually("the new process probes by itself", || {
                 failed_probes(&home) > 1.0
             });
             assert_eq!(check(&home, "redis").unwrap(), before);
@@ -573,7 +577,7 @@ fn health_stays_down_across_restarts() {
     becomes(&home, "redis", "up");
 }
 
-/// Passes on what comes, but for one connection once it is told to lose it, and tells when it has.
+/// A proxy that drops one connection when the flag is set, and then clears the flag.
 fn way_that_loses_one(port: u16) -> (u16, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let own = listener.local_addr().unwrap().port();
@@ -605,10 +609,12 @@ fn first_lost_probe_of_new_process_is_no_outage() {
     load.goes_on(100);
     loses.store(true, Ordering::Relaxed);
     home.restart();
-    eventually("the successor's connection is lost", || {
+    eventually("the connection of the new process is lost", || {
         !loses.load(Ordering::Relaxed)
     });
-    eventually("it is known", || failed_probes(&home) >= 1.0);
+    eventually("the failed probe is counted", || {
+        failed_probes(&home) >= 1.0
+    });
     load.goes_on(100);
     load.end().is_flawless();
     assert_eq!(events(&home, "redis", "down"), 0);

@@ -1,4 +1,4 @@
-//! What the daemon answers, and what does in its place.
+//! What the admin and public API report, or another server in their place.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -37,10 +37,10 @@ fn suspended_daemon_is_reported_within_ten_seconds() {
     assert!(daemon.is_suspended());
 }
 
-/// Returns once no thread of the process runs any more: one of them could still answer.
+/// Waits until every thread is stopped: a running one could still respond.
 fn suspend(pid: u32) {
     kill(Pid::from_raw(pid.cast_signed()), Signal::SIGSTOP).unwrap();
-    eventually("it is suspended", || {
+    eventually("all threads are stopped", || {
         let mut threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         threads.all(|thread| {
             let status = fs::read_to_string(thread.unwrap().path().join("status"));
@@ -55,7 +55,7 @@ fn closed_admin_port_is_reported() {
     let daemon = home.daemon().unwrap();
     let _unfinished = home.unfinished_request();
     daemon.terminate().unwrap();
-    eventually("it does not listen any more", || {
+    eventually("the listener is closed", || {
         TcpStream::connect(home.admin()).is_err()
     });
     let words = [
@@ -132,7 +132,7 @@ fn refused_token_is_reported_with_reason() {
     .unwrap();
     set_mode(&env, 0o600);
     let reason = "signed with another key";
-    // The state file has a key for verbs, but not for other clients.
+    // The key in the state file helps commands, but no other client.
     finds(
         &home,
         0,
@@ -159,7 +159,7 @@ fn refused_token_is_reported_with_reason() {
             ),
         ],
     );
-    // Without the PID file it is all that is known of the daemon.
+    // Without the PID file, nothing else is known of the daemon.
     fs::rename(home.pid_file(), home.path().join("moved")).unwrap();
     finds(
         &home,
@@ -232,7 +232,7 @@ fn phase_version_and_failed_checks_are_reported() {
         home.run(["--admin-url", &url, "doctor", "--json"])
     };
     has_found(&saying("phase", json!("ready")), 0, &[]);
-    for (phase, words) in [("draining", "it stops"), ("starting", "it starts")] {
+    for (phase, words) in [("draining", "the daemon stops"), ("starting", "it starts")] {
         let words = [words, "fullon status"];
         has_found(
             &saying("phase", json!(phase)),
@@ -288,7 +288,7 @@ fn daemon_of_another_directory_is_checked_there() {
     let log = there.join("daemon.log").display().to_string();
     home.run(["doctor"]).succeeds().prints(&[&log]);
 
-    // What it was started with is what a restart reads.
+    // A restart reads the settings file that the daemon was started with.
     fs::write(there.join(".env"), "LOG_FILE=daemon.log\nLOG_KEEP=x\n").unwrap();
     let edit = format!("edit {}", there.join(".env").display());
     let words = ["would be refused: LOG_KEEP: `x`", &*edit];
@@ -329,7 +329,7 @@ fn edited_settings_are_reported_with_command_to_apply_them() {
     finds(&home, 0, &[("settings", "warning", &words)]);
     home.run(["restart"]).succeeds();
     finds(&home, 0, &[]);
-    // What is wrong is told once, though a restart would read it too.
+    // An invalid setting is reported once, although a restart would read it too.
     fs::write(&env, "LOG_KEEP=x\n").unwrap();
     finds(
         &home,
@@ -341,7 +341,7 @@ fn edited_settings_are_reported_with_command_to_apply_them() {
     );
 }
 
-/// An HTTP server that has one answer to everything.
+/// An HTTP server with one response for everything.
 fn serve(status: &str, body: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -419,7 +419,7 @@ fn each_reason_for_refused_token_has_its_advice() {
         let words = [reason, next];
         let outcome = asking(status, detail);
         has_found(&outcome, 1, &[("admin API", "wrong", &words)]);
-        // What was advice for other clients, or cannot be done there.
+        // Advice for other clients, or advice that is impossible here, is left out.
         for text in [": no", "fullon restart"] {
             assert!(!outcome.stdout.contains(text), "{outcome:#?}");
         }

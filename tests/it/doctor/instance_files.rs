@@ -1,4 +1,4 @@
-//! PID file and state file, and whom they belong to.
+//! PID file and state file, and their owners.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -117,7 +117,7 @@ fn unusable_pid_file_is_reported() {
     let words = ["cannot be made: there is no directory /proc/nowhere"];
     finds(&home, 1, &[("PID file", "wrong", &words)]);
 
-    // A directory is no valid setting, and everything else is looked at all the same.
+    // A directory is no valid PID_FILE, but everything else is still checked.
     home.set("PID_FILE", home.path().display().to_string().as_str());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     home.set("PORT", &listener.local_addr().unwrap().port().to_string());
@@ -294,7 +294,7 @@ fn daemon_of_another_user_is_checked_as_permitted() {
         ],
     );
 
-    // Root may look at everything, and does not take it for its own.
+    // Root may read everything, but does not take it for its own.
     let home = home_of_nobody();
     Outcome::of(&mut as_nobody(&home, &["start"])).succeeds();
     finds(&home, 0, &[]);
@@ -302,7 +302,7 @@ fn daemon_of_another_user_is_checked_as_permitted() {
         let mut command = home.fullon(["doctor", "--json"]);
         Outcome::of(command.current_dir("/"))
     };
-    // Nor does it read what that user's state file names.
+    // Nor does it read files that the state file of another user names.
     fs::write(home.path().join(".env"), "LOG_KEEP=x").unwrap();
     let edited = ("settings", "warning", &["not in force: LOG_KEEP"][..]);
     has_found(&from_elsewhere(), 0, &[edited]);
@@ -328,7 +328,7 @@ fn control_characters_of_process_names_are_removed() {
     fs::copy("/bin/sleep", &evil).unwrap();
     let stranger = spawn(Command::new(&evil).arg("600"));
     fs::write(home.pid_file(), stranger.0.id().to_string()).unwrap();
-    eventually("it has its name", || {
+    eventually("the process has its name", || {
         let process = Process::open(stranger.0.id()).unwrap();
         process.describe().contains("evil")
     });

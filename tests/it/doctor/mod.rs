@@ -1,4 +1,4 @@
-//! `fullon doctor`: real faults, each told with what to do, and no false alarm beside them.
+//! `fullon doctor`: real faults are reported with advice, and there are no false alarms.
 
 mod daemon_api;
 mod instance_files;
@@ -14,10 +14,10 @@ use serde_json::Value;
 
 use crate::support::{Home, Outcome, install};
 
-/// Subject and verdict of a finding, and words of what was seen; where there are several, the last is of the next step.
+/// Subject, verdict, and words of what was seen. The last of several words belongs to the advice.
 type Expected<'a> = (&'a str, &'a str, &'a [&'a str]);
 
-/// These are all the findings that are not fine, and each says what to do.
+/// The findings that are not `ok` are exactly these, and each has advice.
 #[track_caller]
 fn has_found(outcome: &Outcome, code: i32, expected: &[Expected<'_>]) {
     assert_eq!(outcome.code, code, "{outcome:#?}");
@@ -40,7 +40,7 @@ fn has_found(outcome: &Outcome, code: i32, expected: &[Expected<'_>]) {
             None => panic!("no {verdict} {subject} {words:?}: {ill:#?}"),
         }
     }
-    assert!(ill.is_empty(), "and also: {ill:#?}");
+    assert!(ill.is_empty(), "unexpected findings: {ill:#?}");
 }
 
 #[track_caller]
@@ -55,7 +55,7 @@ fn finds(home: &Home, code: i32, expected: &[Expected<'_>]) {
     has_found(&home.run(["doctor", "--json"]), code, expected);
 }
 
-/// What was looked at.
+/// The subjects of all findings.
 fn subjects(outcome: &Outcome) -> Vec<String> {
     let json = outcome.json();
     let findings = json["findings"].as_array().unwrap().iter();
@@ -64,7 +64,7 @@ fn subjects(outcome: &Outcome) -> Vec<String> {
         .collect()
 }
 
-/// The files of the home, with what would tell that one was written.
+/// All files of the home with size and time of change.
 fn snapshot(home: &Home) -> Vec<(PathBuf, u64, i64, i64)> {
     let mut files: Vec<_> = fs::read_dir(home.path())
         .unwrap()
@@ -83,12 +83,12 @@ fn snapshot(home: &Home) -> Vec<(PathBuf, u64, i64, i64)> {
     files
 }
 
-/// The port at the end of an address.
+/// The port of an address.
 fn port(address: &str) -> &str {
     address.rsplit_once(':').unwrap().1
 }
 
-/// Keeps the port of the running daemon in the settings, as `ADMIN_PORT=8001` does outside of tests.
+/// Sets `ADMIN_PORT` to the port of the running daemon.
 fn remember_admin_port(home: &mut Home) {
     let admin = home.admin();
     home.set("ADMIN_PORT", port(&admin));
@@ -98,7 +98,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Gives the files to somebody who is not root.
+/// Changes the owner to user `nobody`.
 fn give_to_nobody(paths: &[&Path]) {
     for path in paths {
         std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -107,7 +107,7 @@ fn give_to_nobody(paths: &[&Path]) {
 
 const NOBODY: u32 = 65534;
 
-/// A copy of the program that everybody may run, if they may use the home.
+/// A copy of the program that every user may run.
 fn program_for_all(home: &Home) -> PathBuf {
     let program = home.path().join("fullon");
     if !program.exists() {
@@ -116,7 +116,7 @@ fn program_for_all(home: &Home) -> PathBuf {
     program
 }
 
-/// The verb as run by somebody who is not root.
+/// A command run by user `nobody`.
 pub fn as_nobody(home: &Home, arguments: &[&str]) -> Command {
     let nobody = NOBODY.to_string();
     let mut command = home.command("setpriv");
@@ -132,7 +132,7 @@ fn nobody_finds(home: &Home, code: i32, expected: &[Expected<'_>]) {
     has_found(&outcome, code, expected);
 }
 
-/// A home that belongs to nobody.
+/// A home that belongs to user `nobody`.
 pub fn home_of_nobody() -> Home {
     let home = Home::new();
     give_to_nobody(&[home.path()]);
@@ -204,7 +204,7 @@ fn running_daemon_is_healthy_with_one_line_per_check() {
         assert!(line.starts_with(&format!("ok       {subject}")), "{line}");
     }
     assert_eq!(*lines.last().unwrap(), "11 findings: nothing is wrong");
-    // The daemon wrote to its log that it was asked.
+    // The daemon logged the requests of doctor.
     let but_log = |files: Vec<(PathBuf, u64, i64, i64)>| {
         let is_other = |file: &(PathBuf, u64, i64, i64)| file.0 != home.log_file();
         files.into_iter().filter(is_other).collect::<Vec<_>>()

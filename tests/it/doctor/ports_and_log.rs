@@ -1,4 +1,4 @@
-//! Ports, the log file, and room for it.
+//! Ports, the log file, and disk space.
 
 use std::fs;
 use std::net::TcpListener;
@@ -26,7 +26,7 @@ fn port_in_time_wait_is_free() {
     let mut home = Home::new();
     home.set("PORT", &free_port().to_string());
     home.run(["start"]).succeeds();
-    // Who closes a connection first remembers it for a minute.
+    // The side that closes first keeps the connection in TIME_WAIT for a minute.
     let mut connection = Connection::open(&home.public());
     connection.send("GET", "/", &[("Connection", "close")], "");
     connection.rest();
@@ -62,7 +62,7 @@ fn unusable_address_is_reported() {
     home.set("PORT", "80");
     let verb = as_nobody(&home, &["doctor", "--json"]);
     let mut command = home.command("unshare");
-    // What a container may allow does not count in a namespace of our own.
+    // In its own network namespace, a sysctl of the container does not apply.
     command
         .arg("--net")
         .arg(verb.get_program())
@@ -154,10 +154,10 @@ fn full_disk_is_reported() {
     let full = on_small_disk(&format!("{fill}; exec \"$0\" doctor --json"));
     has_found(&full, 1, &[("disk", "wrong", &["0 B free", "make room"])]);
 
-    // What a daemon says of its log counts, whatever can be seen from here.
+    // The report of the daemon wins over what can be seen from here.
     on_small_disk(&format!("\"$0\" start > start; {fill}"));
     let error = "No space left on device";
-    eventually("the daemon tells", || {
+    eventually("the daemon reports the error", || {
         home.run(["status"]).stdout.contains(error)
     });
     finds(

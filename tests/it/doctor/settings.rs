@@ -1,4 +1,4 @@
-//! Settings, `.env`, the secret, and what else a process is given.
+//! Settings, `.env`, secrets, and the environment of the process.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -38,7 +38,7 @@ fn invalid_env_file_is_reported_and_all_else_is_checked() {
     let subjects = subjects(&outcome);
     assert!(subjects.contains(&"disk".to_owned()));
     let of_file = subjects.iter().filter(|subject| *subject == ".env");
-    assert_eq!(of_file.count(), 1, "nor is it said to be fine");
+    assert_eq!(of_file.count(), 1, ".env is also reported as ok");
 
     fs::remove_file(&env).unwrap();
     home.set("PORT", "0");
@@ -146,7 +146,7 @@ fn works_without_home_directory_or_open_stdout() {
         )],
     );
 
-    // A user whom the system does not know has no home but what HOME says.
+    // A user unknown to the system has no home except HOME.
     if needs_root("works_without_home_directory_or_open_stdout") {
         set_mode(home.path(), 0o755);
         let mut command = home.command("setpriv");

@@ -1,11 +1,11 @@
-//! Other claims, signed as they should be.
+//! Invalid claims with a valid signature.
 
 use serde_json::Value;
 
 use super::{Attempt, SCOPES, claims_with};
 use crate::support::jwt::{HEADER, SECRET, claims, signed};
 
-/// What each claim must not be. `-1h` and the like stand for a time that far from now, in seconds.
+/// Invalid values of each claim. `-1h` and the like stand for a Unix time relative to now.
 const VALUES: [(&str, &str); 6] = [
     (
         "exp",
@@ -61,7 +61,7 @@ pub fn all() -> Vec<Attempt> {
     attempts
 }
 
-/// Claims that are no JSON object, or one with two answers to one question.
+/// Claims that are no JSON object, or have duplicate names.
 fn texts(past: i64) -> [Vec<u8>; 21] {
     let good = claims(SCOPES);
     let expires_at = good["exp"].to_string();

@@ -1,4 +1,4 @@
-//! Another header, and a signature that is right for it.
+//! Invalid headers with a matching signature.
 
 use super::{Attempt, OWN_KEY, SCOPES};
 use crate::support::jwt::{HEADER, SECRET, claims, part, signed};
@@ -50,7 +50,7 @@ const HEADERS: [&str; 43] = [
     "",
 ];
 
-/// `instance` is the key of the daemon's state file, `elsewhere` a server that has keys.
+/// `instance` is the key in the state file of the daemon, `elsewhere` a server that offers keys.
 pub fn all(instance: &str, elsewhere: &str) -> Vec<Attempt> {
     let claims = claims(SCOPES).to_string();
     let of = |what: &str, header: &[u8], key: &str| {

@@ -1,4 +1,4 @@
-//! The right text, put together or encoded in another way.
+//! Valid parts, assembled or encoded in another way.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -14,7 +14,7 @@ pub fn all() -> Vec<Attempt> {
         panic!("{good}");
     };
     let again = |encode: &dyn Fn(&[u8]) -> String| {
-        // Longer than it has to be, so that every alphabet and padding shows.
+        // Long enough to contain special characters and padding.
         let claims = encode(claims_with("x", json!("????")).as_bytes());
         let message = format!("{}.{claims}", encode(HEADER.as_bytes()));
         let signature = encode(&hs256(SECRET, &message));

@@ -1,4 +1,4 @@
-//! Another signature below what would count.
+//! Invalid signatures of valid claims.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
@@ -86,7 +86,8 @@ pub fn all() -> Vec<Attempt> {
         .into_iter()
         .map(|(what, token)| Attempt::bearer(format!("signature {what}"), &token))
         .collect();
-    // The last character has bits that belong to no byte: four spellings of one signature, of which one counts.
+    // The last character has unused bits: four spellings decode to the same signature, and only one
+    // is valid.
     let (rest, last) = signature.split_at(signature.len() - 1);
     let others = (b'A'..=b'Z')
         .chain(b'a'..=b'z')

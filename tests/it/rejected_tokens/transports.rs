@@ -1,4 +1,4 @@
-//! Sent in another way than a token is sent.
+//! A valid token sent in another way.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Attempt, good};
 
-/// `host` is that of the admin API, `session` what it gave for a token.
+/// `host` is the admin API, `session` a valid session token.
 pub fn all(host: &str, session: &str) -> Vec<Attempt> {
     let good = good();
     let basic = STANDARD.encode(format!("bearer:{good}"));

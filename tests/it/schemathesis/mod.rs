@@ -1,26 +1,26 @@
-//! The OpenAPI documents are kept to by a live daemon: schemathesis makes requests out of them, valid ones and invalid ones,
-//! and compares the answers, with all of its checks.
+//! A running daemon follows its OpenAPI documents: schemathesis sends valid and invalid requests
+//! and applies all of its checks to the responses.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::{Home, free_port, may_run, request, seed};
 
-/// An operation that was never let in has not been tried; nothing of an earlier run decides what this one does.
+/// Every operation must have succeeded at least once, and earlier runs have no influence.
 const TRIED: &str = r#"
 warnings = { fail-on = true }
 generation = { database = "none", max-examples = 10 }
 cache = { enabled = false }
 "#;
 
-/// The same where nobody is let in.
+/// The same for a client without access.
 const REFUSED: &str = r#"
 warnings = false
 generation = { database = "none", max-examples = 10 }
 cache = { enabled = false }
 "#;
 
-/// What cannot be known from the document.
+/// Facts that are not in the document.
 const PECULIARITIES: &str = r#"
 # The stream never ends. One that is quiet is left after this many seconds; an answer that takes as long is asked for again.
 [[operations]]
@@ -34,7 +34,7 @@ include-operation-id = "restart"
 checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 504]
 "#;
 
-/// Where `scripts/install-test-tools.sh` puts it.
+/// Installed by `scripts/install-test-tools.sh`.
 fn program() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools/bin/schemathesis")
 }
@@ -44,7 +44,7 @@ fn needs_schemathesis(test: &str) -> bool {
     may_run(test, needed, program().is_file())
 }
 
-/// Runs it in the home, and shows its report when it finds something.
+/// Runs schemathesis in the home. Shows its report if it finds something.
 #[track_caller]
 fn finds_nothing(home: &Home, configuration: &str, document: &str, arguments: &[&str]) {
     fs::write(home.path().join("schemathesis.toml"), configuration).unwrap();
@@ -77,7 +77,7 @@ fn admin_document(home: &Home) -> String {
     format!("http://{}/admin/openapi.json", home.admin())
 }
 
-/// A home whose daemon is never tired of tokens that do not count.
+/// A home whose daemon does not limit failed tokens.
 fn patient() -> Home {
     let mut home = Home::new();
     home.set("FAILED_TOKENS_PER_MINUTE", "1000000");
@@ -94,7 +94,8 @@ fn public_api_follows_its_document() {
     finds_nothing(&home, TRIED, &document, &[]);
 }
 
-/// Every operation is really carried out: the daemon is replaced again and again, and started again whenever it was stopped.
+/// Every operation has its effect: the daemon is restarted many times, and started again after each
+/// stop.
 #[test]
 fn admin_api_follows_its_document() {
     if !needs_schemathesis("admin_api_follows_its_document") {
@@ -105,7 +106,7 @@ fn admin_api_follows_its_document() {
     home.run(["start"]).succeeds();
     let configuration = [TRIED, PECULIARITIES].concat();
     let authorization = format!("Authorization: {}", home.bearer());
-    // What is for those who signed in is tried elsewhere.
+    // Operations that need a session have their own test.
     let arguments = [
         "--exclude-operation-id=get_session",
         "--exclude-operation-id=delete_session",
@@ -149,7 +150,7 @@ fn admin_api_follows_its_document_with_session() {
     let document = document.replace("fullon-session-8001", name);
     fs::write(home.path().join("admin.json"), document).unwrap();
     let address = format!("--url=http://{admin}");
-    // The last of them ends the session.
+    // In this order, because the last one ends the session.
     for operation in ["get_session", "delete_session"] {
         let configuration = format!(
             "{TRIED}
