@@ -1,7 +1,7 @@
 // Requests to the admin API of the daemon that this page came from.
 
-/** What the daemon refused: RFC 9457. */
-export class Refused extends Error {
+/** An error response of the daemon (RFC 9457). */
+export class ProblemError extends Error {
   constructor(status, problem) {
     super(problem.detail ?? `the daemon answered ${status}`);
     this.status = status;
@@ -9,15 +9,15 @@ export class Refused extends Error {
   }
 }
 
-/** Nobody answered. */
-export class Unreachable extends Error {
+/** No response. */
+export class UnreachableError extends Error {
   constructor() {
     super('the daemon cannot be reached');
   }
 }
 
-/** What the browser keeps under a name, if it keeps anything. */
-export function kept(name, value) {
+/** Reads a value of localStorage, or writes it if defined; `null` removes it. Works without storage, too. */
+export function stored(name, value) {
   try {
     if (value === null) localStorage.removeItem(name);
     else if (value !== undefined) localStorage[name] = value;
@@ -27,37 +27,37 @@ export function kept(name, value) {
   }
 }
 
-// The same for all windows of a browser, so that the log view knows the requests of each.
-const KEY = 'fullon-console';
-const page = kept(KEY) ?? kept(KEY, 'console-' + [...crypto.getRandomValues(new Uint8Array(9))].map(byte => byte.toString(36)).join(''));
-let count = 0;
+// The same in all windows of a browser, so that the log view recognises the requests of each.
+const STORAGE_KEY = 'fullon-console';
+const pageId = stored(STORAGE_KEY) ?? stored(STORAGE_KEY, 'console-' + [...crypto.getRandomValues(new Uint8Array(9))].map(byte => byte.toString(36)).join(''));
+let requestCount = 0;
 
-/** Whether an entry of the log tells of a request of this page. What was changed by it does not count. */
-export const isOwn = ({ target, line }) => target === 'access' && line.includes(page) && /server"?[=:]"admin"/.test(line);
+/** Whether a log entry is an access line of this page. Audit events of its changes are not. */
+export const isOwn = ({ target, line }) => target === 'access' && line.includes(pageId) && /server"?[=:]"admin"/.test(line);
 
-/** The answer, or Refused, or Unreachable. `timeout` is in milliseconds. */
+/** The body of the response. Throws ProblemError or UnreachableError. `timeout` is in milliseconds. */
 export async function request(method, path, { body, token, timeout = 10_000 } = {}) {
-  const headers = { 'X-Request-Id': `${page}-${Date.now().toString(36)}-${++count}` };
+  const headers = { 'X-Request-Id': `${pageId}-${Date.now().toString(36)}-${++requestCount}` };
   if (body !== undefined) headers['Content-Type'] = 'application/json';
   if (token) headers.Authorization = `Bearer ${token}`;
-  let answer, text;
+  let response, text;
   try {
     const signal = AbortSignal.timeout(timeout);
-    answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store', signal });
-    text = await answer.text();
+    response = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store', signal });
+    text = await response.text();
   } catch {
-    throw new Unreachable();
+    throw new UnreachableError();
   }
-  const isJson = answer.headers.get('Content-Type')?.includes('json');
+  const isJson = response.headers.get('Content-Type')?.includes('json');
   const value = isJson ? JSON.parse(text) : text;
-  if (!answer.ok) throw new Refused(answer.status, isJson ? value : {});
+  if (!response.ok) throw new ProblemError(response.status, isJson ? value : {});
   return value;
 }
 
 export const get = (path, options) => request('GET', path, options);
 
-/** A path with those parameters that have a value. */
+/** The path with all parameters that have a value. */
 export function withQuery(path, parameters) {
-  const given = Object.entries(parameters).filter(([, value]) => value !== '' && value !== undefined && value !== null);
-  return `${path}?${new URLSearchParams(given)}`;
+  const defined = Object.entries(parameters).filter(([, value]) => value !== '' && value !== undefined && value !== null);
+  return `${path}?${new URLSearchParams(defined)}`;
 }

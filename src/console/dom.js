@@ -1,9 +1,9 @@
-// Finds and makes elements.
+// Finds and creates elements.
 
 export const $ = id => document.getElementById(id);
 
 export function make(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
+  const element = Object.assign(document.createElement(name), properties);
+  element.append(...children);
+  return element;
 }

@@ -1,25 +1,25 @@
-// The log: followed live, and only what is visible is in the page.
+// The live log. Only visible lines are elements of the page.
 
-import { Refused, get, isOwn, withQuery } from './api.js';
+import { ProblemError, get, isOwn, withQuery } from './api.js';
 import { $, make } from './dom.js';
 
-const FIRST = 500;
-const OLDER = 1000;
-/** Pages that are loaded at once when nothing in them is to be shown. */
-const PAGES = 5;
-/** Lines and characters that are kept: the newest, or for whoever reads back the oldest. */
-const MOST = 20_000;
-const MOST_TEXT = 16_000_000;
-/** What a row shows of a line, in characters. */
-const SHOWN = 1000;
-const RECONNECT = 2000;
-/** How long a hidden page keeps its connection: a browser has six for each host. */
-const LINGER = 10_000;
-/** How often new lines are shown, in milliseconds. */
-const PACE = 100;
+const INITIAL_LINES = 500;
+const PAGE_LINES = 1000;
+/** Pages loaded in a row as long as the filter hides all of their lines. */
+const MAX_PAGES = 5;
+/** Lines and characters kept: the newest, or the oldest while scrolled back. */
+const MAX_LINES = 20_000;
+const MAX_CHARACTERS = 16_000_000;
+/** Characters of a line that a row shows. */
+const ROW_CHARACTERS = 1000;
+const RECONNECT_DELAY = 2000;
+/** How long a hidden page keeps its connection, of which a browser has six per host, in milliseconds. */
+const HIDDEN_DELAY = 10_000;
+/** Interval of rendering, in milliseconds. */
+const RENDER_INTERVAL = 100;
 
 export class LogView {
-  /** `onRefused` is called when the session does not count, `onEnd` with the reason when the daemon ends the stream. */
+  /** `onRefused` is called when the session is invalid, `onEnd` with the reason when the daemon ends the stream. */
   constructor({ onRefused, onEnd }) {
     Object.assign(this, { onRefused, onEnd });
     this.box = $('lines');
@@ -27,11 +27,11 @@ export class LogView {
     this.rowHeight = 22;
     this.isOpen = false;
     this.clear();
-    this.box.addEventListener('scroll', () => this.scrolled(), { passive: true });
-    this.box.addEventListener('keydown', event => this.key(event));
-    this.box.addEventListener('click', event => this.clicked(event));
+    this.box.addEventListener('scroll', () => this.onScroll(), { passive: true });
+    this.box.addEventListener('keydown', event => this.onKey(event));
+    this.box.addEventListener('click', event => this.onClick(event));
     new ResizeObserver(() => this.render()).observe(this.box);
-    $('follow').addEventListener('click', () => this.follows ? this.pause(true) : this.goLive());
+    $('follow').addEventListener('click', () => this.isLive ? this.pause(true) : this.goLive());
     $('older').addEventListener('click', () => this.readBack());
     $('download').addEventListener('click', () => this.download());
     $('copy').addEventListener('click', () => this.copy());
@@ -44,7 +44,7 @@ export class LogView {
     });
     document.addEventListener('visibilitychange', () => {
       clearTimeout(this.leaving);
-      if (document.hidden) this.leaving = setTimeout(() => this.disconnect(), LINGER);
+      if (document.hidden) this.leaving = setTimeout(() => this.disconnect(), HIDDEN_DELAY);
       else if (!this.source && !this.isRefused) this.connect();
     });
   }
@@ -52,17 +52,17 @@ export class LogView {
   clear() {
     this.lines = [];
     this.size = 0;
-    /** Number of the first of the lines; older ones have smaller numbers. */
+    /** Number of the first line. Older lines get smaller numbers. */
     this.base = 0;
     this.first = null;
     this.last = null;
-    this.chosen = null;
+    this.selected = null;
     this.unseen = 0;
-    this.isCut = false;
+    this.isTruncated = false;
     this.hasOlder = true;
-    this.isFilled = false;
-    this.follows = true;
-    this.isHeld = false;
+    this.hasFilledView = false;
+    this.isLive = true;
+    this.isPausedByUser = false;
     this.generation = (this.generation ?? 0) + 1;
   }
 
@@ -70,34 +70,34 @@ export class LogView {
     return { level: $('level').value, contains: $('contains').value };
   }
 
-  get wanted() {
+  get query() {
     return `${$('own').checked} ${new URLSearchParams(this.parameters)}`;
   }
 
-  /** Begins, or goes on where it was. */
+  /** Starts, or resumes where it was. */
   open() {
     this.isOpen = true;
-    if (this.shown && this.shown !== this.wanted) this.restart();
+    if (this.activeQuery && this.activeQuery !== this.query) this.restart();
     else this.connect();
   }
 
-  /** Ends, and says why. The lines stay. */
+  /** Stops, and shows why. The lines stay. */
   close(why) {
     this.isOpen = false;
     this.disconnect();
-    this.say(why);
+    this.setTrouble(why);
     this.render();
   }
 
-  /** Begins at the live end, with what the filter says. */
+  /** Starts at the live end with the current filter. */
   restart() {
     clearTimeout(this.typing);
     if (!this.isOpen) return;
     this.clear();
-    this.choose(null);
+    this.select(null);
     this.connect();
     this.render();
-    this.tell();
+    this.showState();
   }
 
   disconnect() {
@@ -110,65 +110,65 @@ export class LogView {
     this.disconnect();
     if (!this.isOpen || document.hidden) return;
     this.isRefused = false;
-    this.shown = this.wanted;
-    const from = this.last ? { after: this.last } : { lines: FIRST };
+    this.activeQuery = this.query;
+    const from = this.last ? { after: this.last } : { lines: INITIAL_LINES };
     const source = new EventSource(withQuery('/admin/logs/stream', { ...this.parameters, ...from }));
     this.source = source;
-    source.onopen = () => this.say('');
+    source.onopen = () => this.setTrouble('');
     source.addEventListener('log', event => this.receive(JSON.parse(event.data)));
     source.addEventListener('gap', () => {
       this.append({ kind: 'gap', line: 'Lines are missing here: they were removed before they could be read.' });
     });
     source.addEventListener('end', event => {
       const { reason } = JSON.parse(event.data);
-      this.append({ kind: 'note', line: ENDS[reason] ?? reason });
+      this.append({ kind: 'note', line: END_TEXTS[reason] ?? reason });
       this.onEnd(reason);
     });
     source.onerror = () => {
       if (source !== this.source) return;
-      this.say('Connecting again …');
-      if (source.readyState === EventSource.CLOSED) this.refused();
+      this.setTrouble('Connecting again …');
+      if (source.readyState === EventSource.CLOSED) this.onClosed();
     };
   }
 
-  /** The browser neither says why nor tries again. */
-  async refused() {
+  /** Asks for the reason, which the browser does not report. It does not reconnect either. */
+  async onClosed() {
     this.disconnect();
-    const { shown } = this;
+    const { activeQuery } = this;
     let error;
     try {
       await get(withQuery('/admin/logs', { ...this.parameters, lines: 1 }));
     } catch (thrown) {
       error = thrown;
     }
-    if (!this.isOpen || this.source || shown !== this.shown) return;
+    if (!this.isOpen || this.source || activeQuery !== this.activeQuery) return;
     if (error?.status === 401) return this.onRefused();
-    const isFinal = error instanceof Refused && error.status < 500 && error.status !== 429;
-    if (error instanceof Refused) this.say(error.message);
+    const isFinal = error instanceof ProblemError && error.status < 500 && error.status !== 429;
+    if (error instanceof ProblemError) this.setTrouble(error.message);
     this.isRefused = isFinal;
-    if (!isFinal) this.retry = setTimeout(() => this.connect(), RECONNECT);
+    if (!isFinal) this.retry = setTimeout(() => this.connect(), RECONNECT_DELAY);
   }
 
   receive(entry) {
     this.last = entry.cursor;
     this.first ??= entry.cursor;
     if ($('own').checked || !isOwn(entry)) this.append(entry);
-    else if (!this.isFilled) this.schedule();
+    else if (!this.hasFilledView) this.schedule();
   }
 
   get isFull() {
-    return this.lines.length >= MOST || this.size > MOST_TEXT;
+    return this.lines.length >= MAX_LINES || this.size > MAX_CHARACTERS;
   }
 
   append(entry) {
-    if (this.isCut || (!this.follows && this.isFull)) {
-      this.isCut = true;
+    if (this.isTruncated || (!this.isLive && this.isFull)) {
+      this.isTruncated = true;
       this.unseen++;
       return this.schedule();
     }
     this.lines.push(entry);
     this.size += entry.line.length;
-    if (!this.follows) this.unseen++;
+    if (!this.isLive) this.unseen++;
     else if (this.isFull) {
       const { length } = this.drop(0, Math.ceil(this.lines.length / 20));
       this.base += length;
@@ -178,26 +178,26 @@ export class LogView {
     this.schedule();
   }
 
-  /** Lines that are not kept. */
+  /** Removes lines and returns them. */
   drop(from, count) {
-    const dropped = this.lines.splice(from, count);
-    for (const { line } of dropped) this.size -= line.length;
-    return dropped;
+    const removed = this.lines.splice(from, count);
+    for (const { line } of removed) this.size -= line.length;
+    return removed;
   }
 
-  /** Renders soon: many lines at once. */
+  /** Renders soon, so that many lines are rendered at once. */
   schedule() {
     this.scheduled ??= setTimeout(() => requestAnimationFrame(() => {
       this.scheduled = null;
       this.render();
-    }), PACE);
+    }), RENDER_INTERVAL);
   }
 
   render() {
     const { box, lines, rowHeight, rows } = this;
     const height = lines.length * rowHeight;
     $('space').style.height = `${height}px`;
-    if (this.follows) this.scrollTo(height);
+    if (this.isLive) this.scrollTo(height);
     const begin = Math.max(0, Math.floor(box.scrollTop / rowHeight) - 5);
     const end = Math.min(lines.length, begin + Math.ceil(box.clientHeight / rowHeight) + 10);
     $('window').style.transform = `translateY(${begin * rowHeight}px)`;
@@ -207,90 +207,90 @@ export class LogView {
       rows.push({ row });
     }
     while (rows.length > end - begin) rows.pop().row.remove();
-    rows.forEach((shown, at) => {
+    rows.forEach((view, at) => {
       const number = this.base + begin + at;
       const entry = lines[begin + at];
-      if (shown.entry !== entry) {
-        shown.entry = entry;
-        fill(shown.row, entry);
+      if (view.entry !== entry) {
+        view.entry = entry;
+        fillRow(view.row, entry);
       }
-      if (shown.number !== number) {
-        shown.number = number;
-        shown.row.id = `line-${number}`;
-        shown.row.dataset.number = number;
+      if (view.number !== number) {
+        view.number = number;
+        view.row.id = `line-${number}`;
+        view.row.dataset.number = number;
       }
-      Object.assign(shown.row, { ariaPosInSet: begin + at + 1, ariaSetSize: lines.length, ariaSelected: number === this.chosen });
+      Object.assign(view.row, { ariaPosInSet: begin + at + 1, ariaSetSize: lines.length, ariaSelected: number === this.selected });
     });
-    const isShown = this.chosen != null && rows.some(row => row.number === this.chosen);
-    if (isShown) box.setAttribute('aria-activedescendant', `line-${this.chosen}`);
+    const isShown = this.selected != null && rows.some(row => row.number === this.selected);
+    if (isShown) box.setAttribute('aria-activedescendant', `line-${this.selected}`);
     else box.removeAttribute('aria-activedescendant');
     const what = this.unseen ? `, ${this.unseen.toLocaleString('en')} new` : '';
     $('log-count').textContent = `${lines.length.toLocaleString('en')} lines${what}`;
     $('download').disabled = !lines.length;
     $('older').disabled = !this.hasOlder || !this.first || !this.isOpen;
-    if (!this.isFilled && this.first && height < box.clientHeight) {
-      this.isFilled = true;
+    if (!this.hasFilledView && this.first && height < box.clientHeight) {
+      this.hasFilledView = true;
       this.loadOlder();
     }
   }
 
   scrollTo(top) {
     this.box.scrollTop = top;
-    this.expected = this.box.scrollTop;
+    this.expectedTop = this.box.scrollTop;
   }
 
-  scrolled() {
+  onScroll() {
     const { box, rowHeight } = this;
-    if (box.scrollTop === this.expected) return;
-    this.expected = null;
+    if (box.scrollTop === this.expectedTop) return;
+    this.expectedTop = null;
     const left = box.scrollHeight - box.clientHeight - box.scrollTop;
-    if (left > rowHeight) this.isHeld = false;
-    if (this.follows && left > 2) this.pause(false);
-    else if (!this.follows && left < 2 && !this.isCut && !this.isHeld) this.goLive();
+    if (left > rowHeight) this.isPausedByUser = false;
+    if (this.isLive && left > 2) this.pause(false);
+    else if (!this.isLive && left < 2 && !this.isTruncated && !this.isPausedByUser) this.goLive();
     if (this.isAtTop) this.loadOlder();
     this.render();
   }
 
   get isAtTop() {
-    return !this.follows && this.box.scrollTop < 20 * this.rowHeight;
+    return !this.isLive && this.box.scrollTop < 20 * this.rowHeight;
   }
 
-  /** When `isHeld`, reaching the end does not end it. */
-  pause(isHeld) {
-    this.follows = false;
-    this.isHeld = isHeld;
-    this.tell();
+  /** A pause by the user does not end when the view reaches the end. */
+  pause(isByUser) {
+    this.isLive = false;
+    this.isPausedByUser = isByUser;
+    this.showState();
   }
 
   goLive() {
-    if (this.isCut) {
+    if (this.isTruncated) {
       if (this.source?.readyState === EventSource.OPEN) this.restart();
       return;
     }
-    this.choose(null);
-    this.follows = true;
-    this.isHeld = false;
+    this.select(null);
+    this.isLive = true;
+    this.isPausedByUser = false;
     this.unseen = 0;
-    this.tell();
+    this.showState();
     this.render();
   }
 
   readBack() {
-    if (this.follows) this.pause(true);
+    if (this.isLive) this.pause(true);
     this.scrollTo(0);
     this.loadOlder();
     this.render();
   }
 
-  say(trouble) {
+  setTrouble(trouble) {
     this.trouble = trouble;
-    this.tell();
+    this.showState();
   }
 
-  tell() {
-    const text = this.follows ? 'Pause' : 'Jump to live';
+  showState() {
+    const text = this.isLive ? 'Pause' : 'Jump to live';
     if ($('follow').textContent !== text) $('follow').textContent = text;
-    const state = this.trouble || (this.follows ? 'Live' : 'Paused');
+    const state = this.trouble || (this.isLive ? 'Live' : 'Paused');
     if ($('log-state').textContent !== state) $('log-state').textContent = state;
   }
 
@@ -298,11 +298,11 @@ export class LogView {
     const { generation } = this;
     if (this.loading === generation || !this.hasOlder || !this.first || !this.isOpen) return;
     this.loading = generation;
-    if (this.isOlderMissed) this.say('');
-    this.isOlderMissed = false;
+    if (this.hasOlderFailed) this.setTrouble('');
+    this.hasOlderFailed = false;
     try {
-      for (let pages = 0; pages < PAGES; pages++) {
-        const path = withQuery('/admin/logs', { ...this.parameters, lines: OLDER, before: this.first });
+      for (let pages = 0; pages < MAX_PAGES; pages++) {
+        const path = withQuery('/admin/logs', { ...this.parameters, lines: PAGE_LINES, before: this.first });
         const page = await get(path);
         if (generation !== this.generation) return;
         const { length } = this.prepend(page);
@@ -312,8 +312,8 @@ export class LogView {
       if (generation !== this.generation) return;
       if (error.status === 404) this.prepend({ entries: [], first_cursor: null }, 'What was before was removed.');
       else {
-        this.isOlderMissed = true;
-        this.say(`Older lines could not be loaded: ${error.message}`);
+        this.hasOlderFailed = true;
+        this.setTrouble(`Older lines could not be loaded: ${error.message}`);
       }
     } finally {
       if (this.loading === generation) this.loading = null;
@@ -330,8 +330,8 @@ export class LogView {
     this.lines.unshift(...older);
     for (const { line } of older) this.size += line.length;
     this.base -= older.length;
-    while (!this.follows && this.isFull && this.lines.length > older.length) {
-      this.isCut = true;
+    while (!this.isLive && this.isFull && this.lines.length > older.length) {
+      this.isTruncated = true;
       this.unseen += this.drop(-Math.ceil((this.lines.length - older.length) / 20), Infinity).length;
     }
     $('space').style.height = `${this.lines.length * this.rowHeight}px`;
@@ -340,16 +340,16 @@ export class LogView {
     return older;
   }
 
-  key(event) {
+  onKey(event) {
     const page = Math.max(1, Math.floor(this.box.clientHeight / this.rowHeight) - 1);
     const steps = { ArrowUp: -1, ArrowDown: 1, PageUp: -page, PageDown: page };
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.key in steps) {
       const bottom = this.base + Math.floor((this.box.scrollTop + this.box.clientHeight) / this.rowHeight) - 1;
-      this.choose(this.chosen == null ? bottom : this.chosen + steps[event.key]);
-      if (this.chosen < this.base + 20) this.loadOlder();
+      this.select(this.selected == null ? bottom : this.selected + steps[event.key]);
+      if (this.selected < this.base + 20) this.loadOlder();
     } else if (event.key === 'Home') {
-      this.choose(this.base);
+      this.select(this.base);
       this.loadOlder();
     } else if (event.key === 'End') this.goLive();
     else if (event.key === 'c') this.copy();
@@ -357,22 +357,22 @@ export class LogView {
     event.preventDefault();
   }
 
-  clicked(event) {
+  onClick(event) {
     const row = event.target.closest('[data-number]');
-    if (row) this.choose(Number(row.dataset.number));
+    if (row) this.select(Number(row.dataset.number));
   }
 
-  /** Shows all of a line below, and pauses: what is chosen must not run away. */
-  choose(number) {
+  /** Shows the whole line below, and pauses so that it does not scroll away. */
+  select(number) {
     const last = this.base + this.lines.length - 1;
-    this.chosen = number == null || last < this.base ? null : Math.min(Math.max(number, this.base), last);
-    const entry = this.lines[this.chosen - this.base];
-    $('line').hidden = this.chosen == null;
+    this.selected = number == null || last < this.base ? null : Math.min(Math.max(number, this.base), last);
+    const entry = this.lines[this.selected - this.base];
+    $('line').hidden = this.selected == null;
     $('copied').textContent = '';
-    if (this.chosen == null) return;
-    if (this.follows) this.pause(true);
+    if (this.selected == null) return;
+    if (this.isLive) this.pause(true);
     $('line-text').textContent = entry.line;
-    const top = (this.chosen - this.base) * this.rowHeight;
+    const top = (this.selected - this.base) * this.rowHeight;
     const { scrollTop, clientHeight } = this.box;
     if (top < scrollTop) this.scrollTo(top);
     else if (top + this.rowHeight > scrollTop + clientHeight) this.scrollTo(top + this.rowHeight - clientHeight);
@@ -380,7 +380,7 @@ export class LogView {
   }
 
   async copy() {
-    if (this.chosen == null) return;
+    if (this.selected == null) return;
     try {
       await navigator.clipboard.writeText($('line-text').textContent);
       $('copied').textContent = 'Copied';
@@ -398,16 +398,16 @@ export class LogView {
   }
 }
 
-const ENDS = {
+const END_TEXTS = {
   stopping: 'The daemon stops.',
   restarting: 'The daemon is replaced: its successor goes on.',
   signed_out: 'The session has ended.',
 };
 
-function fill(row, entry) {
+function fillRow(row, entry) {
   row.className = entry.kind ?? entry.level ?? '';
   const parts = entry.timestamp && entry.message != null
-    ? [['time', entry.timestamp.slice(11, 23)], ['level', entry.level ?? ''], ['text', `${entry.target ?? ''}: ${entry.message.slice(0, SHOWN)}`]]
-    : [['text', entry.line.slice(0, SHOWN)]];
+    ? [['time', entry.timestamp.slice(11, 23)], ['level', entry.level ?? ''], ['text', `${entry.target ?? ''}: ${entry.message.slice(0, ROW_CHARACTERS)}`]]
+    : [['text', entry.line.slice(0, ROW_CHARACTERS)]];
   row.replaceChildren(...parts.map(([className, textContent]) => make('span', { className, textContent })));
 }

@@ -1,13 +1,13 @@
-// The console: signs in, asks the daemon again and again, and says when it does not answer.
+// The console: signs in, polls the daemon, and reports when it is unreachable.
 
-import { Refused, Unreachable, get, kept, request } from './api.js';
-import { Charts, parse, summary } from './charts.js';
+import { ProblemError, UnreachableError, get, request, stored } from './api.js';
+import { Charts, parseMetrics, summarize } from './charts.js';
 import * as dialogs from './dialogs.js';
 import { $ } from './dom.js';
 import { LogView } from './log.js';
-import { Audit, duration, headline, show, showSettings } from './panels.js';
+import { Audit, duration, headline, showSettings, showStatus } from './panels.js';
 
-/** How often the daemon is asked, by a hidden page, and for its whole state when nothing has changed: milliseconds. */
+/** Polling interval, that of a hidden page, and that of the whole state when nothing has changed, in milliseconds. */
 const POLL = 2000;
 const POLL_HIDDEN = 10_000;
 const REFRESH = 30_000;
@@ -15,16 +15,16 @@ const SIGNED_IN = 'fullon-signed-in';
 
 const audit = new Audit();
 const charts = new Charts($('figures'));
-const log = new LogView({ onRefused: checkSession, onEnd: ended });
+const log = new LogView({ onRefused: checkSession, onEnd });
 
-/** Of the address, until it is traded. */
+/** The token of the address, until it is exchanged for a session. */
 let token = null;
-let hasSignedIn = Boolean(kept(SIGNED_IN));
+let hasSignedIn = Boolean(stored(SIGNED_IN));
 let session = null;
-/** The last state, what of it the figures tell, and when it was asked for. */
+/** The last status, a summary of the metrics that it belongs to, and when it was requested. */
 let status = null;
-let seen = '';
-let asked = 0;
+let seenSummary = '';
+let requestedAt = 0;
 let started = null;
 let isStopped = false;
 let lostAt = null;
@@ -38,9 +38,9 @@ function notice(text, isBad = true) {
 }
 
 async function signIn() {
-  const given = new URLSearchParams(location.hash.slice(1)).get('token');
-  if (given) {
-    token = given;
+  const newToken = new URLSearchParams(location.hash.slice(1)).get('token');
+  if (newToken) {
+    token = newToken;
     history.replaceState(null, '', location.pathname);
   }
   let refused = '';
@@ -48,9 +48,9 @@ async function signIn() {
     try {
       await request('POST', '/admin/session', { token });
       hasSignedIn = true;
-      kept(SIGNED_IN, 'yes');
+      stored(SIGNED_IN, 'yes');
     } catch (error) {
-      if (error instanceof Unreachable) throw error;
+      if (error instanceof UnreachableError) throw error;
       refused = error.status === 401
         ? 'This address was used before, or is older than a minute. `fullon console` prints a new one.'
         : error.message;
@@ -58,54 +58,54 @@ async function signIn() {
     token = null;
   }
   try {
-    if (!hasSignedIn) throw new Refused(401, {});
-    begin(await get('/admin/session'));
+    if (!hasSignedIn) throw new ProblemError(401, {});
+    showSession(await get('/admin/session'));
   } catch (error) {
     if (error.status !== 401) throw error;
-    if (session) ended('signed_out');
-    else if ($('content').hidden) signedOut();
+    if (session) onEnd('signed_out');
+    else if ($('content').hidden) showSignedOut();
   }
   if (refused) notice(refused);
 }
 
-function may(scope) {
+function hasScope(scope) {
   return session?.scopes.includes(scope);
 }
 
-function begin(is) {
-  session = is;
+function showSession(value) {
+  session = value;
   $('signed-out').hidden = true;
   $('content').hidden = false;
   $('sign-out').hidden = false;
-  $('who').textContent = `${is.subject}, until ${new Date(is.expires_at).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })}`;
+  $('who').textContent = `${value.subject}, until ${new Date(value.expires_at).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })}`;
   notice('');
-  const isIdle = !may('admin:control');
+  const isIdle = !hasScope('admin:control');
   for (const button of $('actions').children) button.disabled = isIdle;
   $('may-not').hidden = !isIdle;
-  soon();
+  refreshSoon();
   openLog();
 }
 
 function openLog() {
-  if (may('admin:logs')) log.open();
+  if (hasScope('admin:logs')) log.open();
   else log.close('This session may not read the log: it lacks admin:logs.');
 }
 
-function signedOut() {
-  kept(SIGNED_IN, null);
+function showSignedOut() {
+  stored(SIGNED_IN, null);
   notice('');
   $('signed-out').hidden = false;
 }
 
-/** The daemon ended the stream, or refuses the session. What is in the page stays. */
-function ended(reason) {
-  if (reason !== 'signed_out') return soon();
+/** The daemon ended the stream or refuses the session. The content of the page stays. */
+function onEnd(reason) {
+  if (reason !== 'signed_out') return refreshSoon();
   if (!session) return;
   session = null;
   $('sign-out').hidden = true;
   for (const button of $('actions').children) button.disabled = true;
   log.close('The session has ended');
-  say('unknown', 'The session has ended', 'What is shown is of before.');
+  showState('unknown', 'The session has ended', 'What is shown is of before.');
   notice('The session has ended. Run `fullon console`, and open its address here: this page goes on where it was.');
 }
 
@@ -113,34 +113,34 @@ async function checkSession() {
   try {
     await get('/admin/session');
   } catch (error) {
-    if (error.status === 401) ended('signed_out');
+    if (error.status === 401) onEnd('signed_out');
   }
 }
 
-function say(state, text, more) {
+function showState(state, text, more) {
   $('headline').dataset.state = state;
   if ($('state').textContent !== text) $('state').textContent = text;
   if ($('state-more').textContent !== more) $('state-more').textContent = more;
   document.title = `${text} – Fullon console`;
 }
 
-function unreachable() {
+function showUnreachable() {
   lostAt ??= new Date();
   const since = `Since ${lostAt.toLocaleTimeString()}; this page goes on when it is back.`;
-  if (isStopped) say('down', 'Stopped', `As was asked for. ${since} \`fullon start\` starts it.`);
-  else say('down', 'Not reachable', `${since} \`fullon status\` tells why, \`fullon start\` starts it.`);
+  if (isStopped) showState('down', 'Stopped', `As was asked for. ${since} \`fullon start\` starts it.`);
+  else showState('down', 'Not reachable', `${since} \`fullon status\` tells why, \`fullon start\` starts it.`);
 }
 
 async function refresh() {
-  asked = Date.now();
+  requestedAt = Date.now();
   const [now, level, settings] = await Promise.all(['status', 'log-level', 'config'].map(name => get(`/admin/${name}`)));
   status = now;
-  show(status, level);
+  showStatus(status, level);
   showSettings(settings, status.pending_restart);
 }
 
-/** That it fails is no reason to call the daemon gone. */
-async function isRefreshed() {
+/** Refreshes. A failure does not mean that the daemon is unreachable. */
+async function tryRefresh() {
   try {
     await refresh();
     if ($('notice').dataset.passes) notice('');
@@ -153,9 +153,9 @@ async function isRefreshed() {
   }
 }
 
-async function look(mine) {
-  const now = summary(parse(await get('/admin/metrics')));
-  if (session !== mine) return;
+async function update(current) {
+  const now = summarize(parseMetrics(await get('/admin/metrics')));
+  if (session !== current) return;
   lostAt = null;
   if (now.started !== started) {
     if (started) openLog();
@@ -163,64 +163,64 @@ async function look(mine) {
     isStopped = false;
   }
   charts.add(now);
-  const sees = `${now.started} ${now.phase} ${now.checks} ${now.audit}`;
-  if (sees !== seen || Date.now() - asked > REFRESH) {
-    const isKnown = await isRefreshed();
-    if (session !== mine) return;
-    if (isKnown) seen = sees;
+  const summary = `${now.started} ${now.phase} ${now.checks} ${now.audit}`;
+  if (summary !== seenSummary || Date.now() - requestedAt > REFRESH) {
+    const isRefreshed = await tryRefresh();
+    if (session !== current) return;
+    if (isRefreshed) seenSummary = summary;
   }
   if (status) {
     const [state, text, more] = headline({ ...status, phase: now.phase ?? status.phase });
-    say(state, text, `${more} Up for ${duration(now.uptime)}.`);
+    showState(state, text, `${more} Up for ${duration(now.uptime)}.`);
   }
-  if (may('admin:logs')) audit.follow(`${now.started} ${now.audit}`);
+  if (hasScope('admin:logs')) audit.update(`${now.started} ${now.audit}`);
 }
 
 let timer;
-let isLooking = false;
-let isWanted = false;
+let isPolling = false;
+let shouldPoll = false;
 async function poll() {
   clearTimeout(timer);
-  isWanted = true;
-  if (isLooking) return;
-  isLooking = true;
-  while (isWanted && session) {
-    isWanted = false;
-    const mine = session;
+  shouldPoll = true;
+  if (isPolling) return;
+  isPolling = true;
+  while (shouldPoll && session) {
+    shouldPoll = false;
+    const current = session;
     try {
-      if (may('admin:read')) await look(mine);
-      else say('unknown', 'Signed in', 'This session may not read the state: it lacks admin:read.');
+      if (hasScope('admin:read')) await update(current);
+      else showState('unknown', 'Signed in', 'This session may not read the state: it lacks admin:read.');
     } catch (error) {
-      if (session !== mine) continue;
-      if (error instanceof Unreachable) unreachable();
-      else if (error.status === 401) ended('signed_out');
-      else say('unknown', 'Cannot tell', error.message);
+      if (session !== current) continue;
+      if (error instanceof UnreachableError) showUnreachable();
+      else if (error.status === 401) onEnd('signed_out');
+      else showState('unknown', 'Cannot tell', error.message);
     }
   }
-  isLooking = false;
+  isPolling = false;
   if (session) timer = setTimeout(poll, document.hidden ? POLL_HIDDEN : POLL);
 }
 
-/** Something has changed. */
-function soon() {
-  asked = 0;
+/** Refreshes the whole state now, because something has changed. */
+function refreshSoon() {
+  requestedAt = 0;
   poll();
 }
 
-const tell = { done: soon, notice };
-$('act-level').onclick = () => dialogs.logLevel(tell, status);
-$('act-reload').onclick = () => dialogs.reload(tell);
-$('act-restart').onclick = () => dialogs.restart(tell, status);
-$('act-stop').onclick = () => dialogs.stop({ ...tell, done: () => {
+const callbacks = { done: refreshSoon, notice };
+$('act-level').onclick = () => dialogs.logLevel(callbacks, status);
+$('act-reload').onclick = () => dialogs.reload(callbacks);
+$('act-restart').onclick = () => dialogs.restart(callbacks, status);
+$('act-stop').onclick = () => dialogs.stop({ ...callbacks, done: () => {
   isStopped = true;
-  soon();
+  refreshSoon();
 } });
 $('sign-out').onclick = async () => {
   log.close('');
   try {
     await request('DELETE', '/admin/session');
-    kept(SIGNED_IN, null);
-    charts.forget();
+    stored(SIGNED_IN, null);
+    charts.clear();
     location.replace(location.pathname);
   } catch (error) {
     openLog();
@@ -238,7 +238,7 @@ async function start() {
   try {
     await signIn();
   } catch (error) {
-    notice(error instanceof Refused ? error.message : 'The daemon does not answer. Trying again …');
+    notice(error instanceof ProblemError ? error.message : 'The daemon does not answer. Trying again …');
     starting = setTimeout(start, POLL);
   }
 }

@@ -1,4 +1,4 @@
-// What the daemon says of itself.
+// Panels with the state of the daemon.
 
 import { get, withQuery } from './api.js';
 import { bytes } from './charts.js';
@@ -15,7 +15,7 @@ export function duration(seconds) {
 
 const time = text => text ? new Date(text).toLocaleString() : '';
 
-/** Phase and checks in a word, and in a sentence. */
+/** Phase and checks as a state, a headline, and a sentence. */
 export function headline(status) {
   const down = status.checks.filter(check => check.state === 'down').map(check => check.name);
   const unknown = status.checks.filter(check => check.state === 'unknown').map(check => check.name);
@@ -26,23 +26,23 @@ export function headline(status) {
   return ['ready', 'Ready', status.checks.length ? 'All checks are up.' : 'Nothing is checked: no dependency is configured.'];
 }
 
-function levelNow({ level, revert_after_seconds: left }) {
-  return left == null ? level : `${level} until ${new Date(Date.now() + 1000 * left).toLocaleTimeString()}`;
+function levelText({ level, revert_after_seconds: secondsLeft }) {
+  return secondsLeft == null ? level : `${level} until ${new Date(Date.now() + 1000 * secondsLeft).toLocaleTimeString()}`;
 }
 
-export function show(status, level) {
+export function showStatus(status, level) {
   const rows = [
     ['Version', status.version], ['Process', status.pid], ['Generation', status.generation],
     ['Started', time(status.started_at)], ['Public', status.server], ['Admin', status.admin],
-    ['Log', status.log_file === '-' ? 'stdout' : status.log_file], ['Level', levelNow(level)],
+    ['Log', status.log_file === '-' ? 'stdout' : status.log_file], ['Level', levelText(level)],
     ['Memory', bytes(status.process.rss_bytes)], ['Connections', status.http.connections],
   ];
   $('facts').replaceChildren(...rows.map(([name, value]) => make('div', {}, make('dt', {}, name), make('dd', {}, value))));
   $('checks').replaceChildren(...status.checks.map(check => {
-    const took = check.latency_ms == null ? '' : `, ${check.latency_ms.toFixed(1)} ms`;
+    const latency = check.latency_ms == null ? '' : `, ${check.latency_ms.toFixed(1)} ms`;
     const since = check.since ? ` since ${time(check.since)}` : '';
-    const why = check.last_error ? [make('span', { className: 'why' }, check.last_error)] : [];
-    return make('li', { className: check.state }, make('strong', {}, check.name), ` ${check.state}${since}${took}`, ...why);
+    const error = check.last_error ? [make('span', { className: 'why' }, check.last_error)] : [];
+    return make('li', { className: check.state }, make('strong', {}, check.name), ` ${check.state}${since}${latency}`, ...error);
   }));
   showLastExit(status.last_exit);
 }
@@ -71,44 +71,44 @@ function row(cells, className = '') {
 }
 
 export function showSettings(settings, pending) {
-  const waits = new Set(pending);
+  const pendingNames = new Set(pending);
   const box = $('settings');
-  box.querySelector('.body').textContent = waits.size
+  box.querySelector('.body').textContent = pendingNames.size
     ? `Edited and not in force: ${pending.join(', ')}. A reload says which of them need a restart.`
     : 'What is in force is what is configured.';
   box.querySelector('tbody').replaceChildren(...settings.map(({ name, value, source }) => {
-    return row([make('th', { scope: 'row' }, name), value ?? '', source], waits.has(name) ? 'waits' : source === 'default' || source === 'not set' ? 'usual' : '');
+    return row([make('th', { scope: 'row' }, name), value ?? '', source], pendingNames.has(name) ? 'waits' : source === 'default' || source === 'not set' ? 'usual' : '');
   }));
 }
 
-/** What only lines of the audit trail contain, in either format: what others send is logged with quotes escaped. */
-const MARKS = [' audit: ', '"target":"audit"'];
+/** Text that only audit lines contain, in either log format: quotes in requests are logged escaped. */
+const AUDIT_FILTERS = [' audit: ', '"target":"audit"'];
 
-/** The audit trail, newest first: asked for again only from where it ends. */
+/** The audit trail, newest first. Only new events are requested. */
 export class Audit {
   entries = [];
 
-  /** Asks for what is new once `trail` is another. */
-  async follow(trail) {
-    if (this.isAsking || trail === this.seen) return;
-    this.isAsking = true;
+  /** Loads new events if the event count in `trail` has changed. */
+  async update(trail) {
+    if (this.isLoading || trail === this.loadedTrail) return;
+    this.isLoading = true;
     try {
       await this.refresh();
-      // What is counted may be written a moment later.
-      if (this.asked === trail) this.seen = trail;
-      this.asked = trail;
+      // An event may be written shortly after it is counted, so each trail is requested twice.
+      if (this.requestedTrail === trail) this.loadedTrail = trail;
+      this.requestedTrail = trail;
       $('audit-error').textContent = '';
     } catch (error) {
       $('audit-error').textContent = `It cannot be read: ${error.message}`;
-      // What is no fault of the moment is not asked for again and again.
-      if (error.status < 500) this.seen = trail;
+      // A permanent error is not retried.
+      if (error.status < 500) this.loadedTrail = trail;
     }
-    this.isAsking = false;
+    this.isLoading = false;
   }
 
   async refresh() {
     const since = this.entries[0]?.timestamp;
-    const pages = await Promise.all(MARKS.map(contains => get(withQuery('/admin/logs', { lines: 50, contains, since }))));
+    const pages = await Promise.all(AUDIT_FILTERS.map(contains => get(withQuery('/admin/logs', { lines: 50, contains, since }))));
     const known = new Set(this.entries.map(entry => entry.cursor));
     const isNew = entry => entry.target === 'audit' && !known.has(entry.cursor);
     const found = pages.flatMap(page => page.entries).filter(isNew);
