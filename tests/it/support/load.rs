@@ -13,6 +13,9 @@ const LIMIT: Duration = Duration::from_mins(3);
 const STEP: Duration = Duration::from_secs(10);
 /// How long an idle client thinks between two requests.
 const THOUGHT: Duration = Duration::from_millis(1500);
+/// How long the other clients pause between two requests: without pauses sixteen of them would take
+/// all the processor time from the daemon that they ask, and from all other tests.
+const PACE: Duration = Duration::from_millis(5);
 /// After a failure; somebody who refuses would be asked too often to be told from the rest.
 const PAUSE: Duration = Duration::from_millis(2);
 /// More failures of one client tell nothing new.
@@ -234,9 +237,7 @@ impl Client<'_> {
                     thread::sleep(PAUSE);
                 }
             }
-            if self.habit == Habit::Idle {
-                self.think();
-            }
+            self.pause();
         }
         failures
     }
@@ -246,8 +247,13 @@ impl Client<'_> {
             || self.shared.begun.elapsed() > self.shared.limit
     }
 
-    fn think(&self) {
-        let until = Instant::now() + THOUGHT;
+    /// Waits for the next request, unless the load ends.
+    fn pause(&self) {
+        let pause = match self.habit {
+            Habit::Idle => THOUGHT,
+            Habit::Fresh | Habit::Kept => PACE,
+        };
+        let until = Instant::now() + pause;
         while !self.is_over() && Instant::now() < until {
             thread::park_timeout(until.saturating_duration_since(Instant::now()));
         }

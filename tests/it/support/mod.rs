@@ -187,7 +187,9 @@ impl Home {
         let name = "JWT_SECRET_KEY";
         let of_environment = self.variable(name).map(str::to_owned);
         let of_file = || {
-            let text = fs::read_to_string(self.path().join(".env")).ok()?;
+            let path = self.path().join(".env");
+            // What is no file could block the reader.
+            let text = path.is_file().then(|| fs::read_to_string(path).ok())??;
             let assignments = text.lines().filter_map(|line| line.split_once('='));
             let mut values = assignments.filter(|(there, _)| *there == name);
             Some(values.next_back()?.1.trim_matches(['\'', '"']).to_owned())
@@ -337,12 +339,16 @@ pub fn stranger() -> Running {
     spawn(Command::new("sleep").arg("600"))
 }
 
-/// Waits until the condition holds; the test fails when it does not.
+/// Waits until the condition holds; the test fails if it does not hold before the deadline. The
+/// pauses between two checks become longer, so that a long wait takes little processor time.
+#[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let begun = Instant::now();
     while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(5));
+        let waited = begun.elapsed();
+        assert!(waited < PATIENCE, "{what}: not within {PATIENCE:?}");
+        let pause = (waited / 10).clamp(Duration::from_millis(2), Duration::from_millis(100));
+        std::thread::sleep(pause);
     }
 }
 
