@@ -5,7 +5,7 @@ FULLON = $(or $(CARGO_TARGET_DIR),target)/release/fullon
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help build daemon-start daemon-stop daemon-restart daemon-status daemon-logs run test test-tools fuzz lint bench openapi install uninstall
+.PHONY: help build daemon-start daemon-stop daemon-restart daemon-status daemon-logs run test test-quick test-tools soak fuzz lint bench openapi install uninstall
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
@@ -34,8 +34,20 @@ run: ## Run in the foreground; rebuild and restart when a source changes
 test-tools: ## Install what the tests need beside Rust and a C compiler
 	sh scripts/install-test-tools.sh
 
+# Most tests wait most of the time: for a deadline, a probe, a process. Those that need much of the machine take turns
+# (tests/it/support/groups.rs).
+export RUST_TEST_THREADS ?= $(shell echo $$((4 * $$(nproc))))
+
+test-quick: ## Run the unit tests, and one test that starts, asks, restarts and stops a daemon
+	$(CARGO) test --locked --lib
+	$(CARGO) test --locked --test it smoke::
+
 test: test-tools ## Run all tests
 	$(CARGO) test --locked
+
+soak: test-tools ## Run all tests, optimised, with more rounds, requests and minutes (tests/it/support/scale.rs)
+	ROUNDS=$(or $(ROUNDS),200) REQUESTS=$(or $(REQUESTS),100000) SOAK_SECONDS=$(or $(SOAK_SECONDS),600) \
+		CONSOLE_SECONDS=$(or $(CONSOLE_SECONDS),60) $(CARGO) test --locked --release
 
 fuzz: ## Fuzz each parser of what comes from outside (RUNS=1000000; TARGET=NAME for one)
 	CARGO="$(CARGO)" RUNS="$(RUNS)" TARGET="$(TARGET)" sh scripts/fuzz.sh

@@ -12,7 +12,9 @@ use fullon_master_api::config::Secret;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Home, Outcome, PATIENCE, eventually, free_port, may_run, request, tools};
+use crate::support::{
+    HEAVY, Home, Outcome, PATIENCE, eventually, free_port, may_run, request, tools,
+};
 
 const SOURCES: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -364,11 +366,13 @@ fn typescript_client_operates_daemon() {
 
 #[test]
 fn rust_client_operates_daemon() {
+    let _permit = HEAVY.enter();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients");
     let mut build = Command::new(env!("CARGO"));
     build
         .args(["build", "--quiet", "--locked", "--bins", "--examples"])
-        .env("CARGO_TARGET_DIR", &target);
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_PROFILE_DEV_DEBUG", "false");
     Outcome::of(build.current_dir(source("rust"))).succeeds();
     let program = |name: &str| {
         let path = target.join("debug").join(name);

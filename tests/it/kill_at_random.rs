@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 use fullon_master_api::instance::{Presence, Process, State, inspect};
 
 use crate::support::{
-    Home, Outcome, PATIENCE, Program, children, eventually, number, program_of, request, seed,
-    stranger,
+    Home, Outcome, PATIENCE, Program, children, eventually, program_of, request, scale, stranger,
 };
 
-const ROUNDS: u64 = 200;
 const VERBS: [&str; 3] = ["start", "restart", "stop"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,12 +187,11 @@ fn kill(process: Option<&Process>) {
 
 #[test]
 fn kill_at_any_moment_leaves_at_most_one_daemon() {
-    let seed = seed();
-    let rounds = number("ROUNDS").unwrap_or(ROUNDS);
+    let seed = scale::seed();
     let mut random = Random(seed);
     let arena = Arena::new();
     let mut stranger = stranger();
-    for number in 1..=rounds {
+    for number in 1..=scale::rounds() {
         let round = Round::of(&mut random, 2 * arena.pace);
         // Shown if the test fails.
         println!("SEED={seed}, round {number}: {round:?}");

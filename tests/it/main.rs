@@ -51,6 +51,7 @@ mod schemathesis;
 mod secrets;
 mod session_cookie;
 mod sign_in;
+mod smoke;
 mod soak;
 mod start_errors;
 mod status;

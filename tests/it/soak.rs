@@ -1,5 +1,5 @@
-//! Everything at once for a long time: nothing fails, and no resource use grows. `SOAK_SECONDS=600`
-//! is the real run; the default only checks that it works.
+//! Everything at once for a long time: nothing fails, and no resource use grows.
+//! `make soak` runs it for minutes; `make test` only checks that the test works.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -12,19 +12,12 @@ use serde_json::Value;
 
 use crate::support::jwt::{self, SECRET};
 use crate::support::{
-    AtEnd, Clients, Connection, Home, Load, Logs, Marks, PATIENCE, Samples, eventually, marks,
-    request,
+    AtEnd, Clients, Connection, HEAVY, Home, Load, Logs, Marks, PATIENCE, Samples, eventually,
+    marks, request, scale,
 };
 
-const DEFAULT_SECONDS: u64 = 20;
 const LAST: &str = "the-last";
 const SCOPES: &str = "admin:read admin:logs admin:control";
-
-/// Length of each half: one process in the first, many restarts in the second.
-fn half() -> Duration {
-    let seconds = std::env::var("SOAK_SECONDS").map(|text| text.parse().unwrap());
-    Duration::from_secs(seconds.unwrap_or(DEFAULT_SECONDS)) / 2
-}
 
 /// Repeats the work until it is over. Returns how often it ran.
 fn again<'scope>(
@@ -263,7 +256,9 @@ fn logged(home: &Home) -> Lines {
 
 #[test]
 fn nothing_fails_and_no_resource_use_grows() {
-    let half = half();
+    let _permit = HEAVY.enter();
+    // One process in the first half, many restarts in the second.
+    let half = scale::soak_time() / 2;
     let mut home = Home::new();
     home.takes_longer_by(half * 2);
     home.set("JWT_SECRET_KEY", SECRET);

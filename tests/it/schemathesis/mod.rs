@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Home, free_port, may_run, request, seed};
+use crate::support::{Home, free_port, may_run, request, scale};
 
 /// Every operation must have succeeded at least once, and earlier runs have no influence.
 const TRIED: &str = r#"
@@ -52,7 +52,7 @@ fn finds_nothing(home: &Home, configuration: &str, document: &str, arguments: &[
         env!("CARGO_MANIFEST_DIR"),
         "/tests/it/schemathesis/start_again.py"
     );
-    let seed = seed();
+    let seed = scale::seed();
     let output = home
         .command(program())
         .args(["run", document, "--checks=all", "--no-color"])

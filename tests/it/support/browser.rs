@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use thirtyfour::prelude::*;
 use thirtyfour::{ChromeCapabilities, Cookie, LoggingPrefsLogLevel, WindowHandle};
 
+use super::groups::{BROWSER, Permit};
 use super::{Home, PATIENCE, Running, may_run, spawn};
 
 /// Trades the token for the cookie, which the script cannot read.
@@ -34,6 +35,7 @@ pub struct Browser {
     runtime: tokio::runtime::Runtime,
     window: Option<WebDriver>,
     driver: Running,
+    _permit: Permit,
     /// Kept open, because the driver may write to it.
     _output: BufReader<ChildStdout>,
 }
@@ -46,6 +48,7 @@ impl Browser {
 
     /// The same with more arguments.
     pub fn with(home: &Home, arguments: &[&str]) -> Self {
+        let permit = BROWSER.enter();
         let mut started = start_driver(home);
         for _ in 1..DRIVER_STARTS {
             started = started.or_else(|_| start_driver(home));
@@ -60,6 +63,7 @@ impl Browser {
             runtime,
             window: None,
             driver,
+            _permit: permit,
             _output: output,
         };
         let connect = WebDriver::builder(

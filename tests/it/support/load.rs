@@ -71,8 +71,6 @@ pub struct Report {
     pub failures: Vec<Failure>,
     /// Kept connections that were closed although no answer had said so.
     pub cut: u64,
-    /// For how long nobody had an answer.
-    pub longest_gap: Duration,
 }
 
 impl Report {
@@ -107,9 +105,6 @@ struct Shared {
     is_over: AtomicBool,
     answered: AtomicU64,
     cut: AtomicU64,
-    /// Nanoseconds from the beginning.
-    last_answer: AtomicU64,
-    longest_gap: AtomicU64,
 }
 
 impl Load {
@@ -127,8 +122,6 @@ impl Load {
             is_over: AtomicBool::new(false),
             answered: AtomicU64::new(0),
             cut: AtomicU64::new(0),
-            last_answer: AtomicU64::new(0),
-            longest_gap: AtomicU64::new(0),
         });
         let habits = [
             (Habit::Fresh, clients.fresh),
@@ -173,7 +166,6 @@ impl Load {
             answered: self.answered(),
             failures,
             cut: self.shared.cut.load(Ordering::Relaxed),
-            longest_gap: Duration::from_nanos(self.shared.longest_gap.load(Ordering::Relaxed)),
         }
     }
 
@@ -219,7 +211,7 @@ impl Client<'_> {
             }
             let (path, body) = PATHS[turn % PATHS.len()];
             match self.ask(path, body) {
-                Ok(()) => self.shared.note_answer(),
+                Ok(()) => drop(self.shared.answered.fetch_add(1, Ordering::Relaxed)),
                 Err(lost) => {
                     let why = match lost {
                         Lost::Cut(why) => {
@@ -364,15 +356,5 @@ fn expect_end(stream: &mut TcpStream) -> Result<(), String> {
         Ok(0) => Ok(()),
         Ok(_) => Err("more than one answer".into()),
         Err(error) => Err(format!("behind the answer: {error}")),
-    }
-}
-
-impl Shared {
-    fn note_answer(&self) {
-        let now = u64::try_from(self.begun.elapsed().as_nanos()).unwrap();
-        self.answered.fetch_add(1, Ordering::Relaxed);
-        let before = self.last_answer.fetch_max(now, Ordering::Relaxed);
-        self.longest_gap
-            .fetch_max(now.saturating_sub(before), Ordering::Relaxed);
     }
 }

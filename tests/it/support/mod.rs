@@ -3,6 +3,7 @@
 mod browser;
 mod certificate;
 mod dependency;
+mod groups;
 mod http;
 pub mod jwt;
 mod load;
@@ -14,6 +15,7 @@ mod postgres;
 mod processes;
 mod program;
 mod redis;
+pub mod scale;
 mod systemd;
 mod usage;
 mod watchdog;
@@ -35,6 +37,7 @@ use fullon_master_api::instance::{Presence, Process, State, inspect};
 pub use browser::{Browser, SIGN_IN, needs_browser};
 pub use certificate::Certificate;
 pub use dependency::{Dependency, PASSWORD, can_serve, dependencies};
+pub use groups::HEAVY;
 pub use http::{Answer, Connection, request};
 pub use load::{Clients, Load};
 pub use logs::Logs;
@@ -292,16 +295,6 @@ impl Drop for Home {
         }
         watchdog::forget(self.path());
     }
-}
-
-/// What the tester says in the environment.
-pub fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap())
-}
-
-/// Of what a test does at random: another one each time, or `SEED`.
-pub fn seed() -> u64 {
-    number("SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 >> 16)
 }
 
 /// Ends the threads of a test, also when it fails: they would be waited for.

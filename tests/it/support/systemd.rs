@@ -10,6 +10,7 @@ use std::time::Instant;
 use fullon_master_api::instance::Process;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::groups::{Permit, SYSTEMD};
 use super::{Outcome, PATIENCE, Running, spawn};
 
 /// The installed service.
@@ -23,11 +24,13 @@ pub struct Machine {
     log: PathBuf,
     _outside: Running,
     _directory: tempfile::TempDir,
+    _permit: Permit,
 }
 
 impl Machine {
     /// Boots it, with fullon installed and nothing enabled or started.
     pub fn boot() -> Self {
+        let permit = SYSTEMD.enter();
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("root");
         fs::create_dir(&root).unwrap();
@@ -64,6 +67,7 @@ impl Machine {
             log,
             _outside: outside,
             _directory: directory,
+            _permit: permit,
         };
         machine.wait_for_boot();
         machine.run("systemd-sysusers", []).succeeds();

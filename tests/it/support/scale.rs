@@ -1,0 +1,43 @@
+//! How much the tests do that repeat something: a little in `make test`, a lot in `make soak`. These
+//! environment variables are read here and nowhere else.
+//!
+//! | variable          | `make test` | `make soak` | scales                                         |
+//! |-------------------|-------------|-------------|------------------------------------------------|
+//! | `ROUNDS`          | 25          | 200         | kills and stops at a random moment             |
+//! | `REQUESTS`        | 5,000       | 100,000     | requests during twenty restarts                |
+//! | `SOAK_SECONDS`    | 10          | 600         | the soak test                                  |
+//! | `CONSOLE_SECONDS` | 3           | 60          | the busy log in the browser                    |
+//! | `SEED`            | any         | any         | what random tests do; a failed test prints it  |
+
+use std::time::Duration;
+
+/// Rounds of a test that kills or stops the daemon at a random moment.
+pub fn rounds() -> u64 {
+    variable("ROUNDS").unwrap_or(25)
+}
+
+/// Requests that are answered during twenty restarts.
+pub fn requests() -> u64 {
+    variable("REQUESTS").unwrap_or(5_000)
+}
+
+/// Length of the soak test.
+pub fn soak_time() -> Duration {
+    Duration::from_secs(variable("SOAK_SECONDS").unwrap_or(10))
+}
+
+/// How many seconds of a busy log the browser shows.
+pub fn console_seconds() -> u64 {
+    variable("CONSOLE_SECONDS").unwrap_or(3)
+}
+
+/// The seed of a random test: another one in each run, unless `SEED` sets it.
+pub fn seed() -> u64 {
+    variable("SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 >> 16)
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|error| panic!("{name}={text}: {error}")))
+}
