@@ -1,4 +1,4 @@
-"""Asks a daemon whether it is ready, and prints what it says as JSON. FULLON_PUBLIC is the address of its public API."""
+"""Prints the readiness of a daemon as JSON. FULLON_PUBLIC is the address of its public API."""
 
 import json
 import os
@@ -9,6 +9,6 @@ with fullon.ApiClient(fullon.Configuration(host=os.environ["FULLON_PUBLIC"])) as
     try:
         readiness = fullon.HealthApi(client).get_readiness()
     except fullon.ApiException as error:
-        # 503 says the same in the same type.
+        # The body of a 503 has the same type.
         readiness: fullon.Readiness = error.data
     print(json.dumps(readiness.to_dict()))

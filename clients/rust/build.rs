@@ -1,4 +1,4 @@
-//! Generates the client from the document of the daemon, changed in two places that progenitor does not understand.
+//! Generates the client from the document of the daemon, after two changes for progenitor.
 
 use std::path::PathBuf;
 use std::{env, fs};
@@ -8,11 +8,11 @@ use progenitor::{GenerationSettings, Generator, InterfaceStyle};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let document = "../../openapi/admin.json";
     println!("cargo::rerun-if-changed={document}");
-    // It gives a type only to what is `application/json`, and problems are not.
+    // Progenitor supports only `application/json`, not `application/problem+json`.
     let text =
         fs::read_to_string(document)?.replace("application/problem+json", "application/json");
     let mut document: openapiv3::OpenAPI = serde_json::from_str(&text)?;
-    // It takes `default` for success, too. All errors have an answer of their own.
+    // Progenitor takes `default` for a success type, too. Every error has its own response.
     for (_, item) in &mut document.paths.paths {
         let openapiv3::ReferenceOr::Item(item) = item else {
             continue;

@@ -1,21 +1,21 @@
-// What a page of another site can try. Resolves to what it came to know, by name: nothing but errors, if all is well.
-// arguments: the admin API's origin, a valid token, where the page's own server sends elsewhere.
+// Everything that a foreign page can try. Resolves to the results by name, all of which should be errors.
+// Arguments: the origin of the admin API, a valid token, and a URL of the page's own server that redirects.
 const [admin, token, redirect] = arguments;
 const reads = ['/admin/status', '/admin/config', '/admin/logs', '/admin/logs/stream'];
 const changes = ['/admin/stop', '/admin/restart', '/admin/reload', '/admin/session'];
-const order = JSON.stringify({ timeout_seconds: 0 });
-const learned = {};
-const tries = [];
+const stopBody = JSON.stringify({ timeout_seconds: 0 });
+const results = {};
+const attempts = [];
 
 function attempt(name, action) {
     const late = new Promise(resolve => setTimeout(resolve, 25000, 'late'));
     const done = Promise.resolve().then(action).catch(error => error.name);
-    tries.push(Promise.race([done, late]).then(result => learned[name] = result));
+    attempts.push(Promise.race([done, late]).then(result => results[name] = result));
 }
 
-// All that the script may see of an answer.
-async function seen(answer) {
-    return [answer.type, answer.status, await answer.text(), ...answer.headers.keys()].filter(part => part).join(' ');
+// Everything that the script can read of a response.
+async function readable(response) {
+    return [response.type, response.status, await response.text(), ...response.headers.keys()].filter(part => part).join(' ');
 }
 
 function load(element, attributes) {
@@ -29,13 +29,13 @@ function load(element, attributes) {
 
 const create = name => document.createElement(name);
 
-// What a frame shows, as far as the page may look into it.
-function inside(frame) {
+// The content of a frame, as far as the page can read it.
+function contentOf(frame) {
     return frame.contentDocument?.documentElement.outerHTML ?? 'closed';
 }
 
-// Sends a form into a frame.
-async function send(action, attributes, fields) {
+// Submits a form into a frame.
+async function submitForm(action, attributes, fields) {
     const frame = create('iframe');
     frame.name = 'frame' + Math.random();
     document.body.append(frame);
@@ -47,19 +47,19 @@ async function send(action, attributes, fields) {
     const loaded = new Promise(resolve => frame.onload = resolve);
     form.submit();
     await loaded;
-    return inside(frame);
+    return contentOf(frame);
 }
 
 for (const path of reads) {
     const url = admin + path;
-    attempt('fetch ' + path, () => fetch(url).then(seen));
-    attempt('fetch with cookies ' + path, () => fetch(url, { credentials: 'include' }).then(seen));
-    attempt('blind fetch ' + path, () => fetch(url, { mode: 'no-cors', credentials: 'include' }).then(seen));
-    attempt('same-origin fetch ' + path, () => fetch(url, { mode: 'same-origin' }).then(seen));
+    attempt('fetch ' + path, () => fetch(url).then(readable));
+    attempt('fetch with cookies ' + path, () => fetch(url, { credentials: 'include' }).then(readable));
+    attempt('no-cors fetch ' + path, () => fetch(url, { mode: 'no-cors', credentials: 'include' }).then(readable));
+    attempt('same-origin fetch ' + path, () => fetch(url, { mode: 'same-origin' }).then(readable));
     attempt('fetch with token ' + path, () =>
-        fetch(url, { headers: { Authorization: 'Bearer ' + token } }).then(seen));
+        fetch(url, { headers: { Authorization: 'Bearer ' + token } }).then(readable));
     attempt('fetch with a header ' + path, () =>
-        fetch(url, { credentials: 'include', headers: { 'X-Requested-With': 'x' } }).then(seen));
+        fetch(url, { credentials: 'include', headers: { 'X-Requested-With': 'x' } }).then(readable));
     attempt('XHR ' + path, () => new Promise(resolve => {
         const request = new XMLHttpRequest();
         request.open('GET', url);
@@ -71,13 +71,13 @@ for (const path of reads) {
     attempt('script ' + path, () => load(create('script'), { src: url }).then(() => 'script'));
     attempt('style ' + path, () =>
         load(create('link'), { rel: 'stylesheet', href: url }).then(link => 'style ' + link.sheet.cssRules.length));
-    attempt('object ' + path, () => load(create('object'), { data: url }).then(inside));
-    attempt('frame ' + path, () => load(create('iframe'), { src: url }).then(inside));
+    attempt('object ' + path, () => load(create('object'), { data: url }).then(contentOf));
+    attempt('frame ' + path, () => load(create('iframe'), { src: url }).then(contentOf));
     attempt('frame reached into ' + path, () =>
         load(create('iframe'), { src: url }).then(frame => frame.contentWindow.document.body.innerText));
     attempt('module ' + path, () => import(url).then(Object.keys));
     attempt('worker ' + path, () => new Worker(url) && 'worker');
-    attempt('redirect ' + path, () => fetch(redirect + url, { credentials: 'include' }).then(seen));
+    attempt('redirect ' + path, () => fetch(redirect + url, { credentials: 'include' }).then(readable));
     attempt('redirected image ' + path, () => load(new Image(), { src: redirect + url }).then(() => 'image'));
 }
 
@@ -98,7 +98,7 @@ attempt('WebSocket', () => new Promise(resolve => {
 attempt('window', async () => {
     const opened = window.open(admin + '/admin/status');
     try {
-        // Until it is there, it is an empty page of our own.
+        // Until it has loaded, it is an empty page of our own origin.
         for (;;) {
             const text = opened.document.documentElement.outerHTML;
             if (text.includes('timestamp') || text.includes('pid')) return text;
@@ -111,48 +111,48 @@ attempt('window', async () => {
 
 for (const path of changes) {
     const url = admin + path;
-    const blind = { method: 'POST', mode: 'no-cors', credentials: 'include' };
+    const noCors = { method: 'POST', mode: 'no-cors', credentials: 'include' };
     const plain = { 'Content-Type': 'text/plain' };
     const json = { 'Content-Type': 'application/json' };
-    attempt('blind post ' + path, () => fetch(url, blind).then(seen));
-    attempt('blind post with body ' + path, () => fetch(url, { ...blind, body: order, headers: plain }).then(seen));
-    attempt('blind post that outlives the page ' + path, () => fetch(url, { ...blind, keepalive: true }).then(seen));
-    attempt('post ' + path, () => fetch(url, { method: 'POST', credentials: 'include' }).then(seen));
+    attempt('no-cors post ' + path, () => fetch(url, noCors).then(readable));
+    attempt('no-cors post with body ' + path, () => fetch(url, { ...noCors, body: stopBody, headers: plain }).then(readable));
+    attempt('no-cors post that outlives the page ' + path, () => fetch(url, { ...noCors, keepalive: true }).then(readable));
+    attempt('post ' + path, () => fetch(url, { method: 'POST', credentials: 'include' }).then(readable));
     attempt('post of JSON ' + path, () =>
-        fetch(url, { method: 'POST', credentials: 'include', headers: json, body: order }).then(seen));
+        fetch(url, { method: 'POST', credentials: 'include', headers: json, body: stopBody }).then(readable));
     attempt('post with token ' + path, () =>
-        fetch(url, { method: 'POST', headers: { Authorization: 'Bearer ' + token } }).then(seen));
-    attempt('delete ' + path, () => fetch(url, { method: 'DELETE', credentials: 'include' }).then(seen));
+        fetch(url, { method: 'POST', headers: { Authorization: 'Bearer ' + token } }).then(readable));
+    attempt('delete ' + path, () => fetch(url, { method: 'DELETE', credentials: 'include' }).then(readable));
     attempt('XHR post ' + path, () => new Promise(resolve => {
         const request = new XMLHttpRequest();
         request.open('POST', url);
         request.withCredentials = true;
         request.onloadend = () => resolve(request.status + request.responseText);
-        request.send(order);
+        request.send(stopBody);
     }));
     for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'application/json']) {
-        attempt(`beacon ${type} ${path}`, () => `${navigator.sendBeacon(url, new Blob([order], { type }))}`);
+        attempt(`beacon ${type} ${path}`, () => `${navigator.sendBeacon(url, new Blob([stopBody], { type }))}`);
     }
     for (const enctype of ['application/x-www-form-urlencoded', 'multipart/form-data']) {
-        attempt(`form ${enctype} ${path}`, () => send(url, { enctype }, { timeout_seconds: 0 }));
+        attempt(`form ${enctype} ${path}`, () => submitForm(url, { enctype }, { timeout_seconds: 0 }));
     }
-    // Written out, this is JSON.
+    // Encoded as text, this is JSON.
     const fields = { '{"timeout_seconds":0,"x":"': '"}' };
-    attempt('form of JSON ' + path, () => send(url, { enctype: 'text/plain' }, fields));
-    attempt('form in disguise ' + path, () => send(url, {}, { _method: 'DELETE', access_token: token }));
-    attempt('form redirected ' + path, () => send(redirect + url, {}, fields));
-    attempt('post redirected ' + path, () => fetch(redirect + url, blind).then(seen));
-    // Neither has an origin.
+    attempt('form of JSON ' + path, () => submitForm(url, { enctype: 'text/plain' }, fields));
+    attempt('form in disguise ' + path, () => submitForm(url, {}, { _method: 'DELETE', access_token: token }));
+    attempt('form redirected ' + path, () => submitForm(redirect + url, {}, fields));
+    attempt('post redirected ' + path, () => fetch(redirect + url, noCors).then(readable));
+    // Sandboxed frames have no origin.
     attempt('form in a sandbox ' + path, () => load(create('iframe'), {
         sandbox: 'allow-scripts allow-forms',
         srcdoc: `<form method=post action="${url}"></form><script>document.forms[0].submit()</script>`,
-    }).then(inside));
+    }).then(contentOf));
     attempt('post from a sandbox ' + path, () => load(create('iframe'), {
         sandbox: 'allow-scripts',
         srcdoc: `<script>fetch("${url}", { method: 'POST', mode: 'no-cors', credentials: 'include' })</script>`,
-    }).then(inside));
+    }).then(contentOf));
     attempt('post without a referrer ' + path, () =>
-        fetch(url, { ...blind, referrerPolicy: 'no-referrer' }).then(seen));
+        fetch(url, { ...noCors, referrerPolicy: 'no-referrer' }).then(readable));
 }
 
-return Promise.all(tries).then(() => learned);
+return Promise.all(attempts).then(() => results);

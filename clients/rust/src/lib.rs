@@ -2,7 +2,7 @@
 
 include!(concat!(env!("OUT_DIR"), "/client.rs"));
 
-/// A client that shows this token.
+/// A client that sends this token.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! Operates a daemon, and prints one JSON object a step. FULLON_ADMIN is the address of its admin API, FULLON_TOKEN a token.
+//! Operates a daemon and prints one JSON object per step. FULLON_ADMIN is the address of the admin
+//! API, FULLON_TOKEN a token.
 
 use std::error::Error;
 
@@ -8,15 +9,15 @@ use futures_util::StreamExt as _;
 use progenitor_client::{ByteStream, ResponseValue};
 use serde_json::{Value, json};
 
-type Refusable<T> = Result<ResponseValue<T>, progenitor_client::Error<Problem>>;
+type ApiResult<T> = Result<ResponseValue<T>, progenitor_client::Error<Problem>>;
 
-fn say(step: &str, value: Value) {
+fn report(step: &str, value: Value) {
     println!("{}", json!({ step: value }));
 }
 
-/// What the API said that refused the call.
-fn problem_of<T>(answer: Refusable<T>) -> Result<Value, Box<dyn Error>> {
-    match answer {
+/// The problem with which the API refused the call.
+fn problem_of<T>(result: ApiResult<T>) -> Result<Value, Box<dyn Error>> {
+    match result {
         Err(progenitor_client::Error::ErrorResponse(problem)) => {
             let Problem {
                 status,
@@ -27,11 +28,11 @@ fn problem_of<T>(answer: Refusable<T>) -> Result<Value, Box<dyn Error>> {
             Ok(json!({ "status": status, "title": title, "detail": detail }))
         }
         Err(error) => Err(error.to_string().into()),
-        Ok(_) => Err("this should have been refused".into()),
+        Ok(_) => Err("the call was not refused".into()),
     }
 }
 
-/// The first events: their names, and their data. The generated client knows no events, so this reads their lines (HTML
+/// Names and data of the first events. The generated client does not parse event streams (HTML
 /// standard, section 9.2).
 async fn follow(mut stream: ByteStream, count: usize) -> Result<Vec<Value>, Box<dyn Error>> {
     let (mut unread, mut name, mut events) = (Vec::new(), String::new(), Vec::new());
@@ -56,18 +57,21 @@ async fn follow(mut stream: ByteStream, count: usize) -> Result<Vec<Value>, Box<
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let base = std::env::var("FULLON_ADMIN")?;
-    let stranger = with_token(&base, "none")?;
-    say("refused", problem_of(stranger.get_status().send().await)?);
+    let unauthorized = with_token(&base, "none")?;
+    report(
+        "refused",
+        problem_of(unauthorized.get_status().send().await)?,
+    );
     let client = with_token(&base, &std::env::var("FULLON_TOKEN")?)?;
-    say("status", json!(*client.get_status().send().await?));
-    say(
+    report("status", json!(*client.get_status().send().await?));
+    report(
         "bad_parameter",
         problem_of({
-            // What does not fit a pattern, the generated client does not even send.
-            let order = StopRequest {
+            // The generated client does not send text that violates a pattern, so this is a number.
+            let request = StopRequest {
                 timeout_seconds: Some(-1.0),
             };
-            client.stop().body(order).send().await
+            client.stop().body(request).send().await
         })?,
     );
     let before = client.get_log_level().send().await?;
@@ -76,19 +80,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
         revert_after_seconds: Some(600.0),
     };
     let now = client.set_log_level().body(more).send().await?;
-    say(
+    report(
         "log_level",
         json!({ "before": before.level, "now": now.level, "configured": now.configured_level }),
     );
     let page = client.get_logs().lines(2).send().await?;
-    say("logs", json!(page.entries));
+    report("logs", json!(page.entries));
     let stream = client.stream_logs().lines(2_u32).send().await?.into_inner();
-    say("events", follow(stream, 2).await?.into());
-    say("reload", json!(*client.reload().send().await?));
-    say("restart", json!(*client.restart().send().await?));
-    let order = StopRequest {
+    report("events", follow(stream, 2).await?.into());
+    report("reload", json!(*client.reload().send().await?));
+    report("restart", json!(*client.restart().send().await?));
+    let request = StopRequest {
         timeout_seconds: Some(5.0),
     };
-    say("stop", json!(*client.stop().body(order).send().await?));
+    report("stop", json!(*client.stop().body(request).send().await?));
     Ok(())
 }
