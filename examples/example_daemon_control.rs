@@ -18,8 +18,10 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use fullon_master_api::api::StopRequest;
 use fullon_master_api::client::LogQuery;
-use fullon_master_api::config::{Locator, Origin};
-use fullon_master_api::control::{Control, Launch, Report, RestartOptions, Restarted, Stopped};
+use fullon_master_api::config::{ClientSettings, SettingsLocation};
+use fullon_master_api::control::{
+    Control, Launch, RestartOptions, RestartOutcome, StatusReport, StopOutcome,
+};
 
 #[derive(Parser)]
 struct Arguments {
@@ -58,7 +60,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result {
-    let daemon = Daemon::of_this_directory(&arguments)?;
+    let daemon = Daemon::in_current_directory(&arguments)?;
     match arguments.action {
         Action::Start => daemon.start(),
         Action::Stop => daemon.stop().await,
@@ -85,13 +87,13 @@ struct Daemon {
 
 impl Daemon {
     /// The daemon that `fullon` would operate here: settings from the environment and `.env`.
-    fn of_this_directory(arguments: &Arguments) -> Result<Self> {
+    fn in_current_directory(arguments: &Arguments) -> Result<Self> {
         let directory = std::env::current_dir()?;
-        let origin = Origin {
+        let origin = SettingsLocation {
             directory,
-            ..Origin::default()
+            ..SettingsLocation::default()
         };
-        let locator = Locator::find(&origin.sources())?;
+        let locator = ClientSettings::load(&origin.read_sources())?;
         let control = Control::new(locator, None, "example_daemon_control")?;
         let program = match &arguments.program {
             Some(program) => program.clone(),
@@ -101,7 +103,7 @@ impl Daemon {
             control,
             launch: Launch {
                 program,
-                origin,
+                settings_location: origin,
                 environment: BTreeMap::new(),
             },
             lines: arguments.lines,
@@ -120,8 +122,8 @@ impl Daemon {
             .stop(&StopRequest::default(), &mut notice)
             .await?
         {
-            Stopped::Done { pid, how } => println!("stopped: PID {pid}, by {how:?}"),
-            Stopped::NotRunning | Stopped::Dead(_) => println!("nothing to stop"),
+            StopOutcome::Stopped { pid, method: how } => println!("stopped: PID {pid}, by {how:?}"),
+            StopOutcome::NotRunning | StopOutcome::Dead(_) => println!("nothing to stop"),
         }
         Ok(())
     }
@@ -133,26 +135,32 @@ impl Daemon {
             .restart(self.launch.clone(), &options, &mut notice)
             .await?;
         match restarted {
-            Restarted::Replaced(done) => {
+            RestartOutcome::Replaced(done) => {
                 println!("restarted: PID {} -> {}", done.old_pid, done.pid);
             }
-            Restarted::Started { new, .. } => println!("was not running, started: PID {}", new.pid),
+            RestartOutcome::Started { daemon: new, .. } => {
+                println!("was not running, started: PID {}", new.pid);
+            }
         }
         Ok(())
     }
 
     async fn status(&self) -> Result {
         match self.control.status().await? {
-            Report::Running(status) => println!(
+            StatusReport::Running(status) => println!(
                 "status: {:?}, PID {}, up {:.1} s, {} requests",
                 status.phase, status.pid, status.uptime_seconds, status.http.requests_total
             ),
-            Report::RunningOffline { pid, because, .. } => {
+            StatusReport::Unresponsive {
+                pid,
+                error: because,
+                ..
+            } => {
                 println!("status: running with PID {pid:?}, but {because}");
             }
-            Report::Dead(pid) => println!("status: dead, was PID {pid:?}"),
-            Report::NotRunning => println!("status: not running"),
-            Report::Unknown(error) => println!("status: unknown, {error}"),
+            StatusReport::Dead(pid) => println!("status: dead, was PID {pid:?}"),
+            StatusReport::NotRunning => println!("status: not running"),
+            StatusReport::Unknown(error) => println!("status: unknown, {error}"),
         }
         Ok(())
     }

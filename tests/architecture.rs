@@ -283,7 +283,7 @@ impl Reader<'_> {
                 let mut rest = &path[..];
                 while rest.first().is_some_and(|segment| segment == "super") {
                     if inside > 0 {
-                        inside -= 1
+                        inside -= 1;
                     } else {
                         base.pop();
                     }

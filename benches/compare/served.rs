@@ -12,7 +12,7 @@ use fullon_master_api::config::Limits;
 use fullon_master_api::health::Health;
 use fullon_master_api::server::metrics::Metrics;
 use fullon_master_api::server::public::{Mounts, service};
-use fullon_master_api::server::{Clients, Shutdown, bind, run};
+use fullon_master_api::server::{ConnectionPool, Shutdown, bind, run};
 
 /// The first argument that asks for this mode; the port is the second, and one of the following the third.
 pub const MODE: &str = "serve-public";
@@ -31,7 +31,7 @@ pub fn serve(port: &str, how: &str) -> Result<()> {
     health.enter(Phase::Ready);
     let limits = limits();
     let most = usize::try_from(limits.max_connections)?;
-    let clients = Arc::new(Clients::new(limits, most));
+    let clients = Arc::new(ConnectionPool::new(limits, most));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -4,7 +4,7 @@ use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
 /// How long another level than the configured one may be in force, in seconds: a day.
-pub const MAX_REVERT: f64 = 86_400.0;
+pub const MAX_REVERT_SECONDS: f64 = 86_400.0;
 
 /// Answer of `GET` and `PUT /admin/log-level`.
 #[derive(Debug, Clone, PartialEq, Object, Serialize, Deserialize)]

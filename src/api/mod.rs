@@ -15,19 +15,19 @@ use std::net::SocketAddr;
 use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
 
-pub use level::{LogLevel, LogLevelRequest, MAX_REVERT};
+pub use level::{LogLevel, LogLevelRequest, MAX_REVERT_SECONDS};
 pub use log::{LogEntry, LogPage, StreamEnd, StreamGap, event};
-pub use problem::{NOTHING_AT, Problem, SettingError};
+pub use problem::{Problem, SettingError, UNKNOWN_PATH_PREFIX};
 pub use restart::{
-    ExitCause, LastExit, MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT, ReloadDone, RestartDone,
-    RestartRequest, SUCCESSOR_TIMEOUT, SettingChange,
+    DEFAULT_RESTART_TIMEOUT, ExitCause, LastExit, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS,
+    ReloadDone, RestartDone, RestartRequest, SettingChange,
 };
 pub use session::{Session, SignInToken};
 
 /// Name of the service on the wire.
-pub const SERVICE: &str = "fullon_master_api";
+pub const SERVICE_NAME: &str = "fullon_master_api";
 /// Path of the console, below the admin API's address.
-pub const CONSOLE: &str = "/console";
+pub const CONSOLE_PATH: &str = "/console";
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -251,12 +251,12 @@ pub struct SettingEntry {
 /// Base URL of a listener, as a client on this machine reaches it.
 #[must_use]
 pub fn base_url(address: SocketAddr) -> String {
-    format!("http://{}", reachable(address))
+    format!("http://{}", reachable_address(address))
 }
 
 /// Where a client on this machine reaches a listener.
 #[must_use]
-pub fn reachable(listener: SocketAddr) -> SocketAddr {
+pub fn reachable_address(listener: SocketAddr) -> SocketAddr {
     let mut address = listener;
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() {

@@ -6,7 +6,7 @@ use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
 /// How the detail of a 404 begins for a path that is not there at all.
-pub const NOTHING_AT: &str = "there is nothing at";
+pub const UNKNOWN_PATH_PREFIX: &str = "there is nothing at";
 
 /// An error.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]

@@ -6,12 +6,12 @@ use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
 
 /// How long a successor may take until it serves, unless the request says otherwise.
-pub const SUCCESSOR_TIMEOUT: Duration = Duration::from_secs(30);
+pub const DEFAULT_RESTART_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The shortest that can be asked for, in seconds.
-pub const MIN_SUCCESSOR_TIMEOUT: f64 = 1.0;
+pub const MIN_RESTART_TIMEOUT_SECONDS: f64 = 1.0;
 /// The longest time that can be asked for, also for a stop, in seconds.
-pub const MAX_TIMEOUT: f64 = 3600.0;
+pub const MAX_TIMEOUT_SECONDS: f64 = 3600.0;
 
 /// Body of `POST /admin/restart`; may be left out.
 #[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]

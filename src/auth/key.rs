@@ -35,18 +35,18 @@ pub enum KeyError {
     },
     /// It belongs to another user.
     #[error("the key file {0} belongs to another user: move it away, and a new one is made")]
-    Foreign(PathBuf),
+    WrongOwner(PathBuf),
     /// Somebody may know it by its other name.
     #[error(
         "the key file {0} has another name, too (a hard link): move it away, and a new one is made"
     )]
-    Linked(PathBuf),
+    HardLinked(PathBuf),
     /// It holds too little.
     #[error("the key file {0} holds less than 32 bytes: remove it, and a new one is made")]
-    Short(PathBuf),
+    TooShort(PathBuf),
     /// The system gave no random bytes.
     #[error("the system gave no random bytes: {0}")]
-    Random(#[source] io::Error),
+    NoRandomBytes(#[source] io::Error),
 }
 
 impl KeyError {
@@ -62,10 +62,10 @@ impl KeyError {
 /// # Errors
 ///
 /// The system gave no random bytes.
-pub fn random_key() -> Result<Secret, KeyError> {
+pub fn generate_key() -> Result<Secret, KeyError> {
     let mut bytes = [0_u8; 32];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|errno| KeyError::Random(errno.into()))?;
+        .map_err(|errno| KeyError::NoRandomBytes(errno.into()))?;
     let mut text = String::with_capacity(64);
     for byte in bytes {
         // Writing to a string does not fail.
@@ -83,7 +83,7 @@ pub fn random_key() -> Result<Secret, KeyError> {
 pub fn read_or_create_key_file(path: &Path) -> Result<Secret, KeyError> {
     match read_key_file(path) {
         Err(error) if error.is_missing() => {
-            create(path)?;
+            create_key_file(path)?;
             read_key_file(path)
         }
         other => other,
@@ -109,7 +109,7 @@ pub fn read_key_file(path: &Path) -> Result<Secret, KeyError> {
     let metadata = file.metadata().map_err(fail)?;
     let me = nix::unistd::geteuid();
     if metadata.uid() != me.as_raw() && !me.is_root() {
-        return Err(KeyError::Foreign(path.to_owned()));
+        return Err(KeyError::WrongOwner(path.to_owned()));
     }
     if metadata.mode() & 0o077 != 0 {
         return Err(KeyError::Exposed {
@@ -118,22 +118,23 @@ pub fn read_key_file(path: &Path) -> Result<Secret, KeyError> {
         });
     }
     if metadata.nlink() > 1 {
-        return Err(KeyError::Linked(path.to_owned()));
+        return Err(KeyError::HardLinked(path.to_owned()));
     }
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(fail)?;
     let key = text.trim();
     if key.len() < 32 {
-        return Err(KeyError::Short(path.to_owned()));
+        return Err(KeyError::TooShort(path.to_owned()));
     }
     Ok(Secret::new(key.to_owned()))
 }
 
 /// Writes a new key beside the path and renames it, so that nobody ever sees half a key and the first of two makers wins.
-fn create(path: &Path) -> Result<(), KeyError> {
-    let key = random_key()?;
+fn create_key_file(path: &Path) -> Result<(), KeyError> {
+    let key = generate_key()?;
     let temporary = path.with_extension(format!("key.{}", uuid::Uuid::new_v4().simple()));
-    let made = write_new(&temporary, &key).and_then(|()| rename_new(&temporary, path));
+    let made =
+        write_new(&temporary, &key).and_then(|()| rename_without_replacing(&temporary, path));
     made.or_else(|error| {
         // What is left of it.
         let _ = std::fs::remove_file(&temporary);
@@ -149,7 +150,7 @@ fn create(path: &Path) -> Result<(), KeyError> {
 }
 
 /// Renames a file if none has that name.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // Not every file system can (NFS): then it has two names for a moment.

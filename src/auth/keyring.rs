@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use jsonwebtoken::{DecodingKey, Validation};
 
 use super::{
-    AUDIENCE, BeginError, Claims, INSTANCE_KEY_ID, ReadClaims, Refused, Scopes, SignedClaims,
-    Signer, decoding_key, read_claims, read_header, validation,
+    Claims, ClaimsToSign, CreateSessionError, DecodedClaims, INSTANCE_KEY_ID, Scopes,
+    TOKEN_AUDIENCE, TokenError, TokenSigner, decode_claims, decode_header, decoding_key,
+    validation,
 };
 use crate::config::Secret;
 
@@ -15,14 +16,14 @@ use crate::config::Secret;
 pub struct ConfiguredKeys(RwLock<Keys>);
 
 struct Keys {
-    current: Key,
-    previous: Option<(Key, Instant)>,
+    current: SigningKey,
+    previous: Option<(SigningKey, Instant)>,
     /// How often what counts has become less than it was to be.
-    changes: u64,
+    revision: u64,
 }
 
 #[derive(Clone)]
-struct Key {
+struct SigningKey {
     secret: Secret,
     decoding: DecodingKey,
 }
@@ -33,10 +34,10 @@ pub struct PreviousKey {
     /// The key.
     pub secret: Secret,
     /// From now on.
-    pub counts_for: Duration,
+    pub valid_for: Duration,
 }
 
-impl Key {
+impl SigningKey {
     fn new(secret: &Secret) -> Self {
         Self {
             secret: secret.clone(),
@@ -52,31 +53,31 @@ impl ConfiguredKeys {
         let previous = previous
             .filter(|previous| previous.secret.expose() != current.expose())
             .and_then(|previous| {
-                let until = Instant::now().checked_add(previous.counts_for)?;
-                Some((Key::new(&previous.secret), until))
+                let until = Instant::now().checked_add(previous.valid_for)?;
+                Some((SigningKey::new(&previous.secret), until))
             });
         Self(RwLock::new(Keys {
-            current: Key::new(current),
+            current: SigningKey::new(current),
             previous,
-            changes: 0,
+            revision: 0,
         }))
     }
 
     /// What is signed from now on is signed with this key; the one before counts for as long as `grace`. Whether it is
     /// another one than before.
-    pub fn change(&self, key: &Secret, grace: Duration) -> bool {
+    pub fn rotate(&self, key: &Secret, grace: Duration) -> bool {
         let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let until = Instant::now().checked_add(grace);
         if keys.current.secret.expose() == key.expose() {
             // A shorter grace holds for a key that was changed before, too.
             if let Some((key, before)) = keys.previous.take() {
-                keys.changes += u64::from(until < Some(before));
+                keys.revision += u64::from(until < Some(before));
                 keys.previous = until.map(|until| (key, before.min(until)));
             }
             return false;
         }
-        keys.changes += 1;
-        let before = std::mem::replace(&mut keys.current, Key::new(key));
+        keys.revision += 1;
+        let before = std::mem::replace(&mut keys.current, SigningKey::new(key));
         keys.previous = until
             .filter(|_| !grace.is_zero())
             .map(|until| (before, until));
@@ -97,7 +98,7 @@ impl ConfiguredKeys {
         let counts_for = until.checked_duration_since(Instant::now())?;
         Some(PreviousKey {
             secret: key.secret.clone(),
-            counts_for,
+            valid_for: counts_for,
         })
     }
 
@@ -105,19 +106,19 @@ impl ConfiguredKeys {
     /// is not worth what these sign.
     pub(super) fn sign(
         &self,
-        claims: &SignedClaims<'_>,
+        claims: &ClaimsToSign<'_>,
         changes: u64,
-    ) -> Result<String, BeginError> {
+    ) -> Result<String, CreateSessionError> {
         let keys = self.read();
-        if keys.changes != changes {
-            return Err(BeginError::KeyChanged);
+        if keys.revision != changes {
+            return Err(CreateSessionError::KeyChanged);
         }
-        Ok(Signer::configured(&keys.current.secret).sign_claims(claims)?)
+        Ok(TokenSigner::with_configured_key(&keys.current.secret).sign_claims(claims)?)
     }
 
     /// How often the keys have changed.
-    pub(super) fn changes(&self) -> u64 {
-        self.read().changes
+    pub(super) fn revision(&self) -> u64 {
+        self.read().revision
     }
 
     /// What the token says, if it was signed with a key that counts; and how long that does, if it is the one before.
@@ -125,15 +126,15 @@ impl ConfiguredKeys {
         &self,
         token: &str,
         validation: &Validation,
-    ) -> Result<(ReadClaims, Option<Duration>), Refused> {
+    ) -> Result<(DecodedClaims, Option<Duration>), TokenError> {
         let keys = self.read();
         match (
-            read_claims(token, &keys.current.decoding, validation),
+            decode_claims(token, &keys.current.decoding, validation),
             &keys.previous,
         ) {
-            (Err(Refused::Signature), Some((key, until))) if Instant::now() < *until => {
+            (Err(TokenError::BadSignature), Some((key, until))) if Instant::now() < *until => {
                 let left = until.saturating_duration_since(Instant::now());
-                Ok((read_claims(token, &key.decoding, validation)?, Some(left)))
+                Ok((decode_claims(token, &key.decoding, validation)?, Some(left)))
             }
             (result, _) => Ok((result?, None)),
         }
@@ -158,7 +159,7 @@ impl Keyring {
         Self {
             configured,
             instance: decoding_key(instance),
-            validation: validation(AUDIENCE),
+            validation: validation(TOKEN_AUDIENCE),
         }
     }
 
@@ -167,20 +168,23 @@ impl Keyring {
     /// # Errors
     ///
     /// The first check that failed.
-    pub fn verify(&self, token: &str) -> Result<Claims, Refused> {
-        let header = read_header(token)?;
-        let key_changes = self.configured.changes();
+    pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+        let header = decode_header(token)?;
+        let key_changes = self.configured.revision();
         let (claims, key_left) = if header.kid.as_deref() == Some(INSTANCE_KEY_ID) {
-            (read_claims(token, &self.instance, &self.validation)?, None)
+            (
+                decode_claims(token, &self.instance, &self.validation)?,
+                None,
+            )
         } else {
             self.configured.verify(token, &self.validation)?
         };
         Ok(Claims {
             subject: claims.sub,
             token_id: claims.jti,
-            scopes: Scopes::of_claim(&claims.scope),
-            key_left,
-            key_changes,
+            scopes: Scopes::from_claim(&claims.scope),
+            key_valid_for: key_left,
+            key_revision: key_changes,
         })
     }
 }

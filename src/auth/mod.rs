@@ -5,8 +5,8 @@
 //! its 0600 state file. Who can read that file can signal the process anyway, so the command line signs with
 //! it and keeps working after `JWT_SECRET_KEY` was edited. A token names the instance key by `kid`.
 //!
-//! A web page trades its token for a session ([`Sessions`]): the same kind of value for another audience, so that
-//! neither is taken for the other. A token that does nothing but that, once and within a minute ([`SignIns`]), is no JWT: only
+//! A web page trades its token for a session ([`SessionStore`]): the same kind of value for another audience, so that
+//! neither is taken for the other. A token that does nothing but that, once and within a minute ([`SignInTokens`]), is no JWT: only
 //! the process that made it knows it.
 
 mod hs256;
@@ -25,18 +25,19 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
-pub use key::{KeyError, random_key, read_key_file, read_or_create_key_file};
+pub use key::{KeyError, generate_key, read_key_file, read_or_create_key_file};
 pub use keyring::{ConfiguredKeys, Keyring, PreviousKey};
 pub use scope::{Scope, Scopes};
 pub use session::{
-    BeginError, EndedSessions, MAX_SESSIONS, SESSION_AUDIENCE, SESSION_LIFETIME, Session, Sessions,
+    CreateSessionError, MAX_SESSIONS, RevokedSessions, SESSION_AUDIENCE, SESSION_LIFETIME, Session,
+    SessionStore,
 };
-pub use sign_in::{SIGN_IN_LIFETIME, SignIns};
+pub use sign_in::{SIGN_IN_LIFETIME, SignInTokens};
 
 use crate::config::Secret;
 
 /// Every token has to name this audience.
-pub const AUDIENCE: &str = "fullon-admin";
+pub const TOKEN_AUDIENCE: &str = "fullon-admin";
 /// `kid` of tokens that are signed with the instance key.
 const INSTANCE_KEY_ID: &str = "instance";
 /// Seconds by which the clocks of two machines may differ.
@@ -52,38 +53,38 @@ pub struct Claims {
     /// What the token allows.
     pub scopes: Scopes,
     /// How long the key still counts that it was signed with, if that is not the current one.
-    pub key_left: Option<Duration>,
+    pub key_valid_for: Option<Duration>,
     /// How often the configured key had changed when this was proven.
-    key_changes: u64,
+    key_revision: u64,
 }
 
 /// Why a token was refused. Says nothing about its contents beyond the check that failed.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum TokenError {
     /// Not three base64url parts, not JSON, or a claim of the wrong type.
     #[error("the token is malformed")]
     Malformed,
     /// `alg` is not HS256.
     #[error("the token is not signed with HS256")]
-    Algorithm,
+    UnsupportedAlgorithm,
     /// Signed with another key.
     #[error("the token is signed with another key")]
-    Signature,
+    BadSignature,
     /// `exp` is past.
     #[error("the token has expired")]
     Expired,
     /// `nbf` is to come.
     #[error("the token is not valid yet")]
-    Immature,
-    /// `aud` is not [`AUDIENCE`], or for a session not [`SESSION_AUDIENCE`].
+    NotYetValid,
+    /// `aud` is not [`TOKEN_AUDIENCE`], or for a session not [`SESSION_AUDIENCE`].
     #[error("the token is for another audience")]
-    Audience,
+    WrongAudience,
     /// `exp`, `sub`, `aud` or `scope` is missing.
     #[error("the token lacks a required claim (exp, sub, aud, scope)")]
     MissingClaim,
     /// The session was signed out.
     #[error("the session was ended")]
-    Ended,
+    SessionRevoked,
 }
 
 /// A token could not be signed.
@@ -92,7 +93,7 @@ pub enum Refused {
 pub struct SignError(#[from] jsonwebtoken::errors::Error);
 
 #[derive(Serialize)]
-struct SignedClaims<'a> {
+struct ClaimsToSign<'a> {
     sub: &'a str,
     aud: &'a str,
     scope: String,
@@ -102,16 +103,16 @@ struct SignedClaims<'a> {
 }
 
 #[derive(Deserialize)]
-struct ReadClaims {
+struct DecodedClaims {
     sub: String,
     scope: String,
     /// May be a fraction (RFC 7519, section 2).
     exp: serde_json::Number,
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "reject_null")]
     jti: Option<String>,
-    #[serde(default, deserialize_with = "present", rename = "iat")]
+    #[serde(default, deserialize_with = "reject_null", rename = "iat")]
     _iat: Option<serde_json::Number>,
-    #[serde(default, deserialize_with = "present", rename = "iss")]
+    #[serde(default, deserialize_with = "reject_null", rename = "iss")]
     _iss: Option<String>,
     /// Read, so that all of it has to be JSON.
     #[serde(flatten)]
@@ -120,31 +121,31 @@ struct ReadClaims {
 
 /// What of a header matters. `jsonwebtoken` takes an object for `alg`, and null for an absent `crit`.
 #[derive(Deserialize)]
-struct ReadHeader {
+struct TokenHeader {
     alg: String,
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "reject_null")]
     kid: Option<String>,
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "reject_null")]
     crit: Option<IgnoredAny>,
 }
 
 /// Null is not what is left out.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+fn reject_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
 /// Signs tokens with one key.
-pub struct Signer {
+pub struct TokenSigner {
     key: EncodingKey,
     key_id: Option<&'static str>,
 }
 
-impl Signer {
+impl TokenSigner {
     /// Signs with the configured key.
     #[must_use]
-    pub fn configured(key: &Secret) -> Self {
+    pub fn with_configured_key(key: &Secret) -> Self {
         hs256::install();
         Self {
             key: EncodingKey::from_secret(key.expose().as_bytes()),
@@ -154,10 +155,10 @@ impl Signer {
 
     /// Signs with the instance key out of the daemon's state file.
     #[must_use]
-    pub fn instance(key: &Secret) -> Self {
+    pub fn with_instance_key(key: &Secret) -> Self {
         Self {
             key_id: Some(INSTANCE_KEY_ID),
-            ..Self::configured(key)
+            ..Self::with_configured_key(key)
         }
     }
 
@@ -169,9 +170,9 @@ impl Signer {
     pub fn sign(&self, subject: &str, scopes: Scopes, ttl: Duration) -> Result<String, SignError> {
         let now = jiff::Timestamp::now().as_second();
         let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-        self.sign_claims(&SignedClaims {
+        self.sign_claims(&ClaimsToSign {
             sub: subject,
-            aud: AUDIENCE,
+            aud: TOKEN_AUDIENCE,
             scope: scopes.to_string(),
             iat: now,
             exp: now.saturating_add(ttl),
@@ -179,7 +180,7 @@ impl Signer {
         })
     }
 
-    fn sign_claims(&self, claims: &SignedClaims<'_>) -> Result<String, SignError> {
+    fn sign_claims(&self, claims: &ClaimsToSign<'_>) -> Result<String, SignError> {
         let header = Header {
             kid: self.key_id.map(str::to_owned),
             ..Header::new(Algorithm::HS256)
@@ -202,49 +203,51 @@ fn validation(audience: &str) -> Validation {
     validation
 }
 
-fn read_header(token: &str) -> Result<ReadHeader, Refused> {
-    let (header, _) = token.split_once('.').ok_or(Refused::Malformed)?;
+fn decode_header(token: &str) -> Result<TokenHeader, TokenError> {
+    let (header, _) = token.split_once('.').ok_or(TokenError::Malformed)?;
     let header = URL_SAFE_NO_PAD
         .decode(header)
-        .map_err(|_| Refused::Malformed)?;
-    let header: ReadHeader = serde_json::from_slice(&header).map_err(|_| Refused::Malformed)?;
+        .map_err(|_| TokenError::Malformed)?;
+    let header: TokenHeader = serde_json::from_slice(&header).map_err(|_| TokenError::Malformed)?;
     if header.alg != "HS256" {
-        return Err(Refused::Algorithm);
+        return Err(TokenError::UnsupportedAlgorithm);
     }
     // Extensions that must be understood, and none are (RFC 7515, section 4.1.11).
     if header.crit.is_some() {
-        return Err(Refused::Malformed);
+        return Err(TokenError::Malformed);
     }
     Ok(header)
 }
 
-fn read_claims(
+fn decode_claims(
     token: &str,
     key: &DecodingKey,
     validation: &Validation,
-) -> Result<ReadClaims, Refused> {
-    read_header(token)?;
-    let decoded = jsonwebtoken::decode::<ReadClaims>(token, key, validation)
-        .map_err(|error| refused(&error))?;
+) -> Result<DecodedClaims, TokenError> {
+    decode_header(token)?;
+    let decoded = jsonwebtoken::decode::<DecodedClaims>(token, key, validation)
+        .map_err(|error| token_error(&error))?;
     if decoded.claims.sub.is_empty() {
-        return Err(Refused::MissingClaim);
+        return Err(TokenError::MissingClaim);
     }
     Ok(decoded.claims)
 }
 
-fn refused(error: &jsonwebtoken::errors::Error) -> Refused {
+fn token_error(error: &jsonwebtoken::errors::Error) -> TokenError {
     use jsonwebtoken::errors::ErrorKind;
     match error.kind() {
-        ErrorKind::InvalidSignature => Refused::Signature,
-        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => Refused::Algorithm,
-        ErrorKind::ExpiredSignature => Refused::Expired,
-        ErrorKind::ImmatureSignature => Refused::Immature,
-        ErrorKind::InvalidAudience => Refused::Audience,
-        ErrorKind::MissingRequiredClaim(_) => Refused::MissingClaim,
-        ErrorKind::Json(error) if error.to_string().starts_with("missing field") => {
-            Refused::MissingClaim
+        ErrorKind::InvalidSignature => TokenError::BadSignature,
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
+            TokenError::UnsupportedAlgorithm
         }
-        _ => Refused::Malformed,
+        ErrorKind::ExpiredSignature => TokenError::Expired,
+        ErrorKind::ImmatureSignature => TokenError::NotYetValid,
+        ErrorKind::InvalidAudience => TokenError::WrongAudience,
+        ErrorKind::MissingRequiredClaim(_) => TokenError::MissingClaim,
+        ErrorKind::Json(error) if error.to_string().starts_with("missing field") => {
+            TokenError::MissingClaim
+        }
+        _ => TokenError::Malformed,
     }
 }
 

@@ -59,7 +59,7 @@ impl Scopes {
 
     /// Reads a claim. Words that mean nothing here are somebody else's and are passed over.
     #[must_use]
-    pub fn of_claim(claim: &str) -> Self {
+    pub fn from_claim(claim: &str) -> Self {
         Scope::ALL
             .into_iter()
             .filter(|scope| claim.split(' ').any(|word| word == scope.as_str()))

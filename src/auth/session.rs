@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Claims, ConfiguredKeys, Refused, Scopes, SignError, SignedClaims, validation};
+use super::{Claims, ClaimsToSign, ConfiguredKeys, Scopes, SignError, TokenError, validation};
 
 /// Audience of sessions: no bearer token is a session, and no session is a bearer token.
 pub const SESSION_AUDIENCE: &str = "fullon-session";
@@ -27,7 +27,7 @@ pub const SESSION_LIFETIME: Duration = Duration::from_hours(12);
 /// one, so that nobody who signs in again and again ends those of others.
 pub const MAX_SESSIONS: usize = 64;
 /// How many ended sessions are remembered.
-const MAX_ENDED: usize = 256;
+const MAX_REVOKED: usize = 256;
 
 /// A session that was begun and has not ended.
 #[derive(Debug, Clone)]
@@ -41,12 +41,12 @@ pub struct Session {
     /// When it ends by itself.
     pub expires_at: Timestamp,
     /// Tells that it was ended before.
-    pub ended: CancellationToken,
+    pub revoked: CancellationToken,
 }
 
 /// No session begins.
 #[derive(Debug, Error)]
-pub enum BeginError {
+pub enum CreateSessionError {
     /// Another key is in force than when the token was verified.
     #[error("the key was changed since the token was made")]
     KeyChanged,
@@ -57,7 +57,7 @@ pub enum BeginError {
 
 /// A session by what tells it from others. Those that expire first come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Name {
+struct SessionId {
     expires_at: Timestamp,
     id: Uuid,
 }
@@ -68,30 +68,30 @@ impl From<Session> for Claims {
             subject: session.subject,
             token_id: Some(session.id.to_string()),
             scopes: session.scopes,
-            key_left: None,
+            key_valid_for: None,
             // It begins nothing.
-            key_changes: 0,
+            key_revision: 0,
         }
     }
 }
 
 /// Begins, verifies and ends sessions.
-pub struct Sessions {
+pub struct SessionStore {
     keys: Arc<ConfiguredKeys>,
     validation: Validation,
-    table: Mutex<Table>,
+    table: Mutex<SessionTable>,
 }
 
-impl Sessions {
+impl SessionStore {
     /// Sessions that are signed with the configured key; those in `ended` do not count.
     #[must_use]
-    pub fn new(keys: Arc<ConfiguredKeys>, ended: EndedSessions) -> Self {
+    pub fn new(keys: Arc<ConfiguredKeys>, ended: RevokedSessions) -> Self {
         Self {
             keys,
             validation: validation(SESSION_AUDIENCE),
-            table: Mutex::new(Table {
-                open: HashMap::new(),
-                ended,
+            table: Mutex::new(SessionTable {
+                active: HashMap::new(),
+                revoked: ended,
             }),
         }
     }
@@ -100,12 +100,12 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// [`BeginError`]
-    pub fn begin(&self, claims: &Claims) -> Result<(Session, String), BeginError> {
+    /// [`CreateSessionError`]
+    pub fn create(&self, claims: &Claims) -> Result<(Session, String), CreateSessionError> {
         let now = Timestamp::now().as_second();
         // What a key that was replaced can do ends with it.
         let lifetime = claims
-            .key_left
+            .key_valid_for
             .unwrap_or(SESSION_LIFETIME)
             .min(SESSION_LIFETIME);
         let lifetime = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
@@ -115,9 +115,9 @@ impl Sessions {
             subject: claims.subject.clone(),
             scopes: claims.scopes,
             expires_at: expires_at.unwrap_or(Timestamp::MAX),
-            ended: CancellationToken::new(),
+            revoked: CancellationToken::new(),
         };
-        let signed = SignedClaims {
+        let signed = ClaimsToSign {
             sub: &session.subject,
             aud: SESSION_AUDIENCE,
             scope: session.scopes.to_string(),
@@ -125,8 +125,8 @@ impl Sessions {
             exp: session.expires_at.as_second(),
             jti: session.id.to_string(),
         };
-        let value = self.keys.sign(&signed, claims.key_changes)?;
-        self.table().used(&session);
+        let value = self.keys.sign(&signed, claims.key_revision)?;
+        self.table().touch(&session);
         Ok((session, value))
     }
 
@@ -135,44 +135,47 @@ impl Sessions {
     /// # Errors
     ///
     /// The first check that failed.
-    pub fn verify(&self, value: &str) -> Result<Session, Refused> {
+    pub fn verify(&self, value: &str) -> Result<Session, TokenError> {
         let (claims, _) = self.keys.verify(value, &self.validation)?;
-        let id = claims.jti.ok_or(Refused::MissingClaim)?;
-        let expires_at = claims.exp.as_i64().ok_or(Refused::Malformed)?;
+        let id = claims.jti.ok_or(TokenError::MissingClaim)?;
+        let expires_at = claims.exp.as_i64().ok_or(TokenError::Malformed)?;
         let session = Session {
-            id: id.parse().map_err(|_| Refused::Malformed)?,
+            id: id.parse().map_err(|_| TokenError::Malformed)?,
             subject: claims.sub,
-            scopes: Scopes::of_claim(&claims.scope),
-            expires_at: Timestamp::from_second(expires_at).map_err(|_| Refused::Malformed)?,
-            ended: CancellationToken::new(),
+            scopes: Scopes::from_claim(&claims.scope),
+            expires_at: Timestamp::from_second(expires_at).map_err(|_| TokenError::Malformed)?,
+            revoked: CancellationToken::new(),
         };
         let mut table = self.table();
-        if table.ended.contains(&session.name()) {
-            return Err(Refused::Ended);
+        if table.revoked.contains(&session.session_id()) {
+            return Err(TokenError::SessionRevoked);
         }
-        let ended = table.used(&session);
-        Ok(Session { ended, ..session })
+        let ended = table.touch(&session);
+        Ok(Session {
+            revoked: ended,
+            ..session
+        })
     }
 
     /// Ends the session before its time.
-    pub fn end(&self, session: &Session) {
-        self.table().end(session.name());
+    pub fn revoke(&self, session: &Session) {
+        self.table().revoke(session.session_id());
     }
 
     /// Those that were ended before their time.
     #[must_use]
-    pub fn ended(&self) -> EndedSessions {
-        self.table().ended.clone()
+    pub fn revoked(&self) -> RevokedSessions {
+        self.table().revoked.clone()
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, SessionTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Session {
-    fn name(&self) -> Name {
-        Name {
+    fn session_id(&self) -> SessionId {
+        SessionId {
             expires_at: self.expires_at,
             id: self.id,
         }
@@ -180,49 +183,49 @@ impl Session {
 }
 
 #[derive(Default)]
-struct Table {
-    open: HashMap<Uuid, Open>,
-    ended: EndedSessions,
+struct SessionTable {
+    active: HashMap<Uuid, ActiveSession>,
+    revoked: RevokedSessions,
 }
 
-struct Open {
-    name: Name,
+struct ActiveSession {
+    id: SessionId,
     subject: String,
-    used_at: Instant,
-    ended: CancellationToken,
+    last_used: Instant,
+    revoked: CancellationToken,
 }
 
-impl Table {
+impl SessionTable {
     /// Notes that the session is used, and gives what tells of its end.
-    fn used(&mut self, session: &Session) -> CancellationToken {
-        if let Some(open) = self.open.get_mut(&session.id) {
-            open.used_at = Instant::now();
-            return open.ended.clone();
+    fn touch(&mut self, session: &Session) -> CancellationToken {
+        if let Some(open) = self.active.get_mut(&session.id) {
+            open.last_used = Instant::now();
+            return open.revoked.clone();
         }
-        while self.open.len() >= MAX_SESSIONS {
+        while self.active.len() >= MAX_SESSIONS {
             let oldest = self
-                .open
+                .active
                 .values()
-                .min_by_key(|open| (open.subject != session.subject, open.used_at));
-            let Some(name) = oldest.map(|open| open.name) else {
+                .min_by_key(|open| (open.subject != session.subject, open.last_used));
+            let Some(name) = oldest.map(|open| open.id) else {
                 break;
             };
-            self.end(name);
+            self.revoke(name);
         }
-        let open = Open {
-            name: session.name(),
+        let open = ActiveSession {
+            id: session.session_id(),
             subject: session.subject.clone(),
-            used_at: Instant::now(),
-            ended: session.ended.clone(),
+            last_used: Instant::now(),
+            revoked: session.revoked.clone(),
         };
-        self.open.insert(session.id, open);
-        session.ended.clone()
+        self.active.insert(session.id, open);
+        session.revoked.clone()
     }
 
-    fn end(&mut self, name: Name) {
-        self.ended.add(name);
-        if let Some(open) = self.open.remove(&name.id) {
-            open.ended.cancel();
+    fn revoke(&mut self, name: SessionId) {
+        self.revoked.add(name);
+        if let Some(open) = self.active.remove(&name.id) {
+            open.revoked.cancel();
         }
     }
 }
@@ -230,24 +233,24 @@ impl Table {
 /// Sessions that were ended before their time: for this process, and for those that come later. Not forgotten when their time
 /// is over, because the clock may be set back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndedSessions {
-    sessions: BTreeSet<Name>,
+pub struct RevokedSessions {
+    sessions: BTreeSet<SessionId>,
     /// All that expire until then have ended. Set when there are more than can be remembered: one too many signs
     /// some page out early, and never lets an ended session back in.
     until: Option<Timestamp>,
 }
 
-impl EndedSessions {
-    fn add(&mut self, session: Name) {
+impl RevokedSessions {
+    fn add(&mut self, session: SessionId) {
         self.sessions.insert(session);
-        if self.sessions.len() > MAX_ENDED
+        if self.sessions.len() > MAX_REVOKED
             && let Some(first) = self.sessions.pop_first()
         {
             self.until = self.until.max(Some(first.expires_at));
         }
     }
 
-    fn contains(&self, session: &Name) -> bool {
+    fn contains(&self, session: &SessionId) -> bool {
         Some(session.expires_at) <= self.until || self.sessions.contains(session)
     }
 }
@@ -255,7 +258,7 @@ impl EndedSessions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{AUDIENCE, Keyring, PreviousKey, Scope, Signer};
+    use crate::auth::{Keyring, PreviousKey, Scope, TOKEN_AUDIENCE, TokenSigner};
     use crate::config::Secret;
 
     fn secret(byte: char) -> Secret {
@@ -266,23 +269,23 @@ mod tests {
         Arc::new(ConfiguredKeys::new(&secret(byte), None))
     }
 
-    fn sessions(byte: char) -> Sessions {
-        Sessions::new(keys(byte), EndedSessions::default())
+    fn sessions(byte: char) -> SessionStore {
+        SessionStore::new(keys(byte), RevokedSessions::default())
     }
 
     fn claims() -> Claims {
         Claims {
             subject: "me".into(),
             token_id: None,
-            key_left: None,
-            key_changes: 0,
+            key_valid_for: None,
+            key_revision: 0,
             scopes: Scopes::default().with(Scope::Logs),
         }
     }
 
     #[test]
-    fn a_session_is_what_its_token_was_and_the_next_process_knows_it() {
-        let (session, value) = sessions('c').begin(&claims()).unwrap();
+    fn session_keeps_claims_and_is_valid_in_next_process() {
+        let (session, value) = sessions('c').create(&claims()).unwrap();
         let next = sessions('c');
         let known = next.verify(&value).unwrap();
         assert_eq!(
@@ -299,32 +302,38 @@ mod tests {
             ("me", claims().scopes)
         );
         let other = sessions('x');
-        assert_eq!(other.verify(&value).unwrap_err(), Refused::Signature);
+        assert_eq!(other.verify(&value).unwrap_err(), TokenError::BadSignature);
     }
 
     #[test]
     fn a_session_is_no_token_and_a_token_no_session() {
         let sessions = sessions('c');
         let ring = Keyring::new(keys('c'), &secret('i'));
-        let (_, value) = sessions.begin(&claims()).unwrap();
-        assert_eq!(ring.verify(&value), Err(Refused::Audience));
-        let sign = |signer: Signer| {
+        let (_, value) = sessions.create(&claims()).unwrap();
+        assert_eq!(ring.verify(&value), Err(TokenError::WrongAudience));
+        let sign = |signer: TokenSigner| {
             signer
                 .sign("me", Scopes::ALL, Duration::from_mins(1))
                 .unwrap()
         };
-        let token = sign(Signer::configured(&secret('c')));
-        assert_eq!(sessions.verify(&token).unwrap_err(), Refused::Audience);
-        let token = sign(Signer::instance(&secret('i')));
-        assert_eq!(sessions.verify(&token).unwrap_err(), Refused::Signature);
+        let token = sign(TokenSigner::with_configured_key(&secret('c')));
+        assert_eq!(
+            sessions.verify(&token).unwrap_err(),
+            TokenError::WrongAudience
+        );
+        let token = sign(TokenSigner::with_instance_key(&secret('i')));
+        assert_eq!(
+            sessions.verify(&token).unwrap_err(),
+            TokenError::BadSignature
+        );
     }
 
     #[test]
-    fn what_sessions_need_is_checked() {
+    fn session_claims_are_validated() {
         let sessions = sessions('c');
         let now = Timestamp::now().as_second();
         let verify = |aud, exp, jti: &str| {
-            let claims = SignedClaims {
+            let claims = ClaimsToSign {
                 sub: "me",
                 aud,
                 scope: "admin:read".into(),
@@ -339,113 +348,128 @@ mod tests {
         assert_eq!(verify(SESSION_AUDIENCE, now + 60, &id), Ok(()));
         assert_eq!(
             verify(SESSION_AUDIENCE, now - 60, &id),
-            Err(Refused::Expired)
+            Err(TokenError::Expired)
         );
-        assert_eq!(verify(AUDIENCE, now + 60, &id), Err(Refused::Audience));
+        assert_eq!(
+            verify(TOKEN_AUDIENCE, now + 60, &id),
+            Err(TokenError::WrongAudience)
+        );
         assert_eq!(
             verify(SESSION_AUDIENCE, now + 60, "7"),
-            Err(Refused::Malformed)
+            Err(TokenError::Malformed)
         );
     }
 
     #[test]
-    fn ending_one_session_leaves_the_others() {
+    fn revoking_a_session_keeps_the_others() {
         let sessions = sessions('c');
-        let (first, value) = sessions.begin(&claims()).unwrap();
-        let (_, other) = sessions.begin(&claims()).unwrap();
-        let watched = sessions.verify(&value).unwrap().ended;
-        sessions.end(&first);
+        let (first, value) = sessions.create(&claims()).unwrap();
+        let (_, other) = sessions.create(&claims()).unwrap();
+        let watched = sessions.verify(&value).unwrap().revoked;
+        sessions.revoke(&first);
         assert!(watched.is_cancelled());
-        assert_eq!(sessions.verify(&value).unwrap_err(), Refused::Ended);
-        assert!(!sessions.verify(&other).unwrap().ended.is_cancelled());
-        let next = Sessions::new(keys('c'), sessions.ended());
-        assert_eq!(next.verify(&value).unwrap_err(), Refused::Ended);
+        assert_eq!(
+            sessions.verify(&value).unwrap_err(),
+            TokenError::SessionRevoked
+        );
+        assert!(!sessions.verify(&other).unwrap().revoked.is_cancelled());
+        let next = SessionStore::new(keys('c'), sessions.revoked());
+        assert_eq!(next.verify(&value).unwrap_err(), TokenError::SessionRevoked);
     }
 
     #[test]
-    fn one_too_many_ends_the_one_that_was_used_least_recently() {
+    fn full_store_revokes_least_recently_used_session() {
         let sessions = sessions('c');
         let all: Vec<_> = (0..MAX_SESSIONS)
-            .map(|_| sessions.begin(&claims()).unwrap().1)
+            .map(|_| sessions.create(&claims()).unwrap().1)
             .collect();
         sessions.verify(&all[0]).unwrap();
         // Also one that another process began.
-        let (_, another) = super::tests::sessions('c').begin(&claims()).unwrap();
+        let (_, another) = super::tests::sessions('c').create(&claims()).unwrap();
         sessions.verify(&another).unwrap();
-        assert_eq!(sessions.verify(&all[1]).unwrap_err(), Refused::Ended);
+        assert_eq!(
+            sessions.verify(&all[1]).unwrap_err(),
+            TokenError::SessionRevoked
+        );
         for value in all.iter().skip(2).chain([&all[0], &another]) {
             sessions.verify(value).unwrap();
         }
-        assert_eq!(sessions.table().open.len(), MAX_SESSIONS);
+        assert_eq!(sessions.table().active.len(), MAX_SESSIONS);
     }
 
     #[test]
-    fn the_key_before_counts_for_a_while() {
+    fn previous_key_is_valid_during_grace() {
         let keys = keys('c');
-        let sessions = Sessions::new(Arc::clone(&keys), EndedSessions::default());
-        let (_, value) = sessions.begin(&claims()).unwrap();
-        assert!(!keys.change(&secret('c'), Duration::ZERO));
-        assert!(keys.change(&secret('d'), Duration::from_mins(1)));
+        let sessions = SessionStore::new(Arc::clone(&keys), RevokedSessions::default());
+        let (_, value) = sessions.create(&claims()).unwrap();
+        assert!(!keys.rotate(&secret('c'), Duration::ZERO));
+        assert!(keys.rotate(&secret('d'), Duration::from_mins(1)));
         sessions.verify(&value).unwrap();
         let handed_on = keys.previous().unwrap();
-        assert!(handed_on.counts_for > Duration::from_secs(50));
+        assert!(handed_on.valid_for > Duration::from_secs(50));
         let next = ConfiguredKeys::new(&secret('d'), Some(handed_on));
-        Sessions::new(Arc::new(next), EndedSessions::default())
+        SessionStore::new(Arc::new(next), RevokedSessions::default())
             .verify(&value)
             .unwrap();
         let over = PreviousKey {
             secret: secret('c'),
-            counts_for: Duration::ZERO,
+            valid_for: Duration::ZERO,
         };
         let next = ConfiguredKeys::new(&secret('d'), Some(over));
-        let next = Sessions::new(Arc::new(next), EndedSessions::default());
-        assert_eq!(next.verify(&value).unwrap_err(), Refused::Signature);
-        assert!(keys.change(&secret('e'), Duration::ZERO));
-        assert_eq!(sessions.verify(&value).unwrap_err(), Refused::Signature);
+        let next = SessionStore::new(Arc::new(next), RevokedSessions::default());
+        assert_eq!(next.verify(&value).unwrap_err(), TokenError::BadSignature);
+        assert!(keys.rotate(&secret('e'), Duration::ZERO));
+        assert_eq!(
+            sessions.verify(&value).unwrap_err(),
+            TokenError::BadSignature
+        );
     }
 
     #[test]
-    fn what_was_proven_before_a_change_of_the_key_begins_nothing() {
+    fn claims_from_before_key_rotation_create_no_session() {
         let keys = keys('c');
-        let sessions = Sessions::new(Arc::clone(&keys), EndedSessions::default());
+        let sessions = SessionStore::new(Arc::clone(&keys), RevokedSessions::default());
         let ring = Keyring::new(Arc::clone(&keys), &secret('i'));
-        let proven = |signer: Signer| {
+        let proven = |signer: TokenSigner| {
             let token = signer.sign("me", Scopes::ALL, Duration::from_mins(1));
             ring.verify(&token.unwrap()).unwrap()
         };
         let is_refused = |claims: &Claims| {
-            let outcome = sessions.begin(claims);
-            matches!(outcome, Err(BeginError::KeyChanged))
+            let outcome = sessions.create(claims);
+            matches!(outcome, Err(CreateSessionError::KeyChanged))
         };
-        let configured = || proven(Signer::configured(&secret('c')));
-        let [first, instance] = [configured(), proven(Signer::instance(&secret('i')))];
-        assert!(!keys.change(&secret('c'), Duration::ZERO));
+        let configured = || proven(TokenSigner::with_configured_key(&secret('c')));
+        let [first, instance] = [
+            configured(),
+            proven(TokenSigner::with_instance_key(&secret('i'))),
+        ];
+        assert!(!keys.rotate(&secret('c'), Duration::ZERO));
         assert!(!is_refused(&first) && !is_refused(&instance));
-        assert!(keys.change(&secret('d'), Duration::from_mins(10)));
+        assert!(keys.rotate(&secret('d'), Duration::from_mins(10)));
         assert!(is_refused(&first) && is_refused(&instance));
         // Within the grace, until that is shortened.
         let old = configured();
-        assert!(!keys.change(&secret('d'), Duration::from_mins(20)));
+        assert!(!keys.rotate(&secret('d'), Duration::from_mins(20)));
         assert!(!is_refused(&old));
-        assert!(!keys.change(&secret('d'), Duration::from_secs(1)));
+        assert!(!keys.rotate(&secret('d'), Duration::from_secs(1)));
         assert!(is_refused(&old));
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_nothing_ended_comes_back() {
-        let session = |seconds: i64| Name {
+    fn revoked_list_is_bounded_and_never_forgets() {
+        let session = |seconds: i64| SessionId {
             id: Uuid::new_v4(),
             expires_at: Timestamp::from_second(1_000_000 + seconds).unwrap(),
         };
-        let mut ended = EndedSessions::default();
+        let mut ended = RevokedSessions::default();
         let all: Vec<_> = (0..2000).map(session).collect();
         for session in &all {
             ended.add(*session);
         }
         let text = serde_json::to_string(&ended).unwrap();
         assert!(text.len() < 32 * 1024, "{}", text.len());
-        let ended: EndedSessions = serde_json::from_str(&text).unwrap();
-        assert_eq!(ended.sessions.len(), MAX_ENDED);
+        let ended: RevokedSessions = serde_json::from_str(&text).unwrap();
+        assert_eq!(ended.sessions.len(), MAX_REVOKED);
         assert!(all.iter().all(|session| ended.contains(session)));
         assert!(!ended.contains(&session(1999)));
     }

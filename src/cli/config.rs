@@ -1,36 +1,36 @@
 //! `fullon config`
 
-use super::Context;
+use super::CommandContext;
 use super::Result;
 use super::output::{Colour, Output, notice};
 use crate::config::Settings;
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct ConfigArgs {
     /// Only validate
     #[arg(long)]
     check: bool,
 }
 
-pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {
-    let sources = context.origin.sources();
+pub fn run(context: &CommandContext, arguments: &ConfigArgs, output: &Output) -> Result {
+    let sources = context.origin.read_sources();
     if arguments.check {
-        for miss in sources.near_misses() {
+        for miss in sources.typos() {
             let (name, file) = (&miss.name, sources.file().display());
             notice(&format!(
                 "{name} in {file} is no setting; {} is meant?",
-                miss.meant
+                miss.setting
             ));
         }
     }
     let settings = Settings::load(&sources)?;
     let entries = settings.entries();
     if arguments.check {
-        output.outcome("✓", Colour::Green, "Configuration is valid")?;
-        return output.value(&serde_json::json!({ "valid": true }));
+        output.print_result("✓", Colour::Green, "Configuration is valid")?;
+        return output.print_json(&serde_json::json!({ "valid": true }));
     }
-    let running = context.control()?.sources_of_running();
-    if let Some(theirs) = running.filter(|theirs| !theirs.says_the_same_as(&sources)) {
+    let running = context.control()?.running_sources();
+    if let Some(theirs) = running.filter(|theirs| !theirs.has_same_values(&sources)) {
         notice(&format!(
             "these are the settings from here; the daemon that runs reads {} and what it was started with: GET /admin/config tells those",
             theirs.file().display()
@@ -46,11 +46,11 @@ pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result 
     if !output.is_json() {
         for entry in entries {
             let value = entry.value.as_deref().unwrap_or("");
-            output.line(&format!(
+            output.print_line(&format!(
                 "{:<names$}  {value:<values$}  {}",
                 entry.name, entry.source
             ))?;
         }
     }
-    output.value(&entries)
+    output.print_json(&entries)
 }

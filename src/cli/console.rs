@@ -10,11 +10,11 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use super::output::{Output, notice};
-use super::{Context, Result, block_on};
+use super::{CommandContext, Result, block_on};
 use crate::auth::Scopes;
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct ConsoleArgs {
     /// Open it in the browser, too: $BROWSER, or xdg-open
     #[arg(long)]
     open: bool,
@@ -23,19 +23,19 @@ pub struct Arguments {
     scope: Scopes,
 }
 
-pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {
+pub fn run(context: &CommandContext, arguments: &ConsoleArgs, output: &Output) -> Result {
     let control = context.control()?;
     let (address, given) =
-        block_on(control.console(arguments.scope))?.map_err(anyhow::Error::from)?;
+        block_on(control.console_address(arguments.scope))?.map_err(anyhow::Error::from)?;
     let seconds = given.expires_in_seconds;
-    output.line(&address)?;
+    output.print_line(&address)?;
     notice(&format!("It signs in once, within {seconds} s"));
     if arguments.open
         && let Err(error) = open(&address)
     {
         notice(&format!("no browser could be opened: {error}"));
     }
-    output.value(&json!({ "address": address, "expires_in_seconds": seconds }))
+    output.print_json(&json!({ "address": address, "expires_in_seconds": seconds }))
 }
 
 /// Opens the address by a file that only this user can read: everybody sees the arguments of a program.

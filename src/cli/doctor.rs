@@ -3,21 +3,21 @@
 use serde_json::json;
 
 use super::output::{Colour, Output};
-use super::{Context, Failure, Result, block_on, user_name};
-use crate::control::{Examination, Finding, Verdict, examine};
+use super::{CommandContext, CommandError, Result, block_on, user_name};
+use crate::control::{Diagnosis, Finding, Severity, diagnose};
 
-pub fn run(context: &Context, output: &Output) -> Result {
-    let sources = context.origin.sources();
+pub fn run(context: &CommandContext, output: &Output) -> Result {
+    let sources = context.origin.read_sources();
     let admin_url = context.admin_url.as_deref();
-    let examination = block_on(examine(&sources, admin_url, &user_name()))?
-        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let examination = block_on(diagnose(&sources, admin_url, &user_name()))?
+        .map_err(|error| CommandError::Usage(error.to_string()))?;
     let (wrong, warnings) = (
-        examination.count(Verdict::Wrong),
-        examination.count(Verdict::Warning),
+        examination.count(Severity::Error),
+        examination.count(Severity::Warning),
     );
     print(&examination, output)?;
-    output.line(&summary(examination.findings.len(), wrong, warnings))?;
-    output.value(&json!({
+    output.print_line(&summary(examination.findings.len(), wrong, warnings))?;
+    output.print_json(&json!({
         "healthy": wrong == 0,
         "wrong": wrong,
         "warnings": warnings,
@@ -25,23 +25,23 @@ pub fn run(context: &Context, output: &Output) -> Result {
         "findings": examination.findings,
     }))?;
     match (examination.configuration_is_valid, wrong) {
-        (false, _) => Err(Failure::Exit(2)),
+        (false, _) => Err(CommandError::Exit(2)),
         (true, 0) => Ok(()),
-        (true, _) => Err(Failure::Exit(1)),
+        (true, _) => Err(CommandError::Exit(1)),
     }
 }
 
-fn print(examination: &Examination, output: &Output) -> Result {
+fn print(examination: &Diagnosis, output: &Output) -> Result {
     let subjects = examination.findings.iter().map(|it| it.subject.len());
     let width = subjects.max().unwrap_or(0);
     examination.findings.iter().try_for_each(|finding| {
         let (word, colour) = match finding.verdict {
-            Verdict::Ok => ("ok", Colour::Green),
-            Verdict::Warning => ("warning", Colour::Yellow),
-            Verdict::Wrong => ("WRONG", Colour::Red),
+            Severity::Ok => ("ok", Colour::Green),
+            Severity::Warning => ("warning", Colour::Yellow),
+            Severity::Error => ("WRONG", Colour::Red),
         };
         let word = output.paint(colour, &format!("{word:<7}"));
-        output.line(&format!(
+        output.print_line(&format!(
             "{word}  {:<width$}  {}",
             finding.subject,
             text(finding)

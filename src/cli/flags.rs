@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches};
 
-use crate::config::{DEFINITIONS, Flags, flag};
+use crate::config::{DEFINITIONS, Flags, flag_name};
 
 /// The settings that were given as flags.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ impl FromArgMatches for SettingFlags {
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        for setting in DEFINITIONS.iter().filter(|setting| !setting.secret) {
+        for setting in DEFINITIONS.iter().filter(|setting| !setting.is_secret) {
             if let Some(value) = matches.get_one::<String>(setting.name) {
                 self.0.insert(setting.name.into(), value.clone());
             }
@@ -29,7 +29,7 @@ impl Args for SettingFlags {
     fn augment_args(command: Command) -> Command {
         let args = DEFINITIONS
             .iter()
-            .filter(|setting| !setting.secret)
+            .filter(|setting| !setting.is_secret)
             .map(|setting| {
                 let help = match setting.default {
                     Some(default) => {
@@ -38,7 +38,7 @@ impl Args for SettingFlags {
                     None => format!("{} [{}]", setting.help, setting.name),
                 };
                 Arg::new(setting.name)
-                    .long(flag(setting.name))
+                    .long(flag_name(setting.name))
                     .value_name("VALUE")
                     .help(help)
                     .help_heading("Settings")

@@ -5,29 +5,24 @@ use std::io::{self, Write as _};
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use super::{Arguments, EXIT_CODES, Result};
+use super::{Cli, EXIT_CODES, Result};
 use crate::config::DEFINITIONS;
 
 #[derive(Debug, clap::Args)]
-pub struct CompletionsArguments {
+pub struct CompletionsArgs {
     /// Which shell
     shell: Shell,
 }
 
-pub fn completions(arguments: &CompletionsArguments) -> Result {
+pub fn completions(arguments: &CompletionsArgs) -> Result {
     let mut script = Vec::new();
-    clap_complete::generate(
-        arguments.shell,
-        &mut Arguments::command(),
-        "fullon",
-        &mut script,
-    );
+    clap_complete::generate(arguments.shell, &mut Cli::command(), "fullon", &mut script);
     Ok(io::stdout().write_all(&script)?)
 }
 
 /// One page: the program with its options and settings, and a section for each command with its own options.
 pub fn man() -> Result {
-    let mut command = Arguments::command()
+    let mut command = Cli::command()
         .mut_args(|argument| argument.hide_short_help(false))
         .disable_help_subcommand(true);
     command.build();
@@ -63,7 +58,7 @@ pub fn man() -> Result {
         page,
         ".SH ENVIRONMENT\nEach setting can be given as a variable: \\fBPORT=9000 fullon start\\fR. These have no option, because others can see the arguments of a process:"
     )?;
-    for setting in DEFINITIONS.iter().filter(|setting| setting.secret) {
+    for setting in DEFINITIONS.iter().filter(|setting| setting.is_secret) {
         writeln!(page, ".TP\n\\fB{}\\fR\n{}.", setting.name, setting.help)?;
     }
     writeln!(page, ".SH FILES")?;

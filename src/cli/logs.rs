@@ -2,14 +2,14 @@
 
 use std::pin::pin;
 
-use super::output::{Colour, Output, line_of_many, notice, stdout_closed, visible};
-use super::{Context, Failure, Result, block_on};
+use super::output::{Colour, Output, notice, print_line_or_stop, sanitize, stdout_closed};
+use super::{CommandContext, CommandError, Result, block_on};
 use crate::api::LogEntry;
 use crate::client::LogQuery;
 use crate::control::{LogLine, LogsError};
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct LogsArgs {
     /// How many of the last lines to print, at most 10000
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=10_000))]
     lines: u16,
@@ -27,7 +27,7 @@ pub struct Arguments {
     since: Option<String>,
 }
 
-pub fn run(context: &Context, arguments: Arguments, output: &Output) -> Result {
+pub fn run(context: &CommandContext, arguments: LogsArgs, output: &Output) -> Result {
     let control = context.control()?;
     let query = LogQuery {
         lines: arguments.lines.into(),
@@ -66,19 +66,19 @@ pub fn run(context: &Context, arguments: Arguments, output: &Output) -> Result {
     })?
 }
 
-fn failure(error: LogsError) -> Failure {
+fn failure(error: LogsError) -> CommandError {
     match error {
-        LogsError::Filter(error) => Failure::Usage(error.to_string()),
-        other => Failure::Other(other.into()),
+        LogsError::Filter(error) => CommandError::Usage(error.to_string()),
+        other => CommandError::Other(other.into()),
     }
 }
 
-fn print(entry: &LogEntry, output: &Output) -> std::result::Result<(), Failure> {
+fn print(entry: &LogEntry, output: &Output) -> std::result::Result<(), CommandError> {
     if output.is_json() {
         let text = serde_json::to_string(entry).map_err(std::io::Error::from)?;
-        return line_of_many(&escape_c1(&text));
+        return print_line_or_stop(&escape_c1(&text));
     }
-    let line = visible(&entry.line);
+    let line = sanitize(&entry.line);
     let painted = match entry.level.as_deref() {
         Some(level) => {
             let colour = match level {
@@ -92,7 +92,7 @@ fn print(entry: &LogEntry, output: &Output) -> std::result::Result<(), Failure> 
         }
         None => line,
     };
-    line_of_many(&painted)
+    print_line_or_stop(&painted)
 }
 
 /// JSON may have these control characters as they are; some terminals obey them.

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use thiserror::Error;
 
-use crate::config::{self as settings, Locator, Origin, Problems};
+use crate::config::{self as settings, ClientSettings, InvalidSettings, SettingsLocation};
 use crate::control::Control;
 use crate::instance::Launch;
 use crate::server::public::Mounts;
@@ -41,7 +41,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 it failed, or there was nothing 
     arg_required_else_help = true
 )]
 #[command(after_help = EXIT_CODES)]
-struct Arguments {
+struct Cli {
     /// Read settings from this file in place of .env in the working directory
     #[arg(long, global = true, value_name = "FILE")]
     env_file: Option<PathBuf>,
@@ -58,45 +58,45 @@ struct Arguments {
     flags: SettingFlags,
 
     #[command(subcommand)]
-    verb: Verb,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum Command {
     /// Start the daemon in the background, and return when it answers requests
     Start,
     /// Stop the daemon, and wait until the process is gone
-    Stop(stop::Arguments),
+    Stop(stop::StopArgs),
     /// Replace the running daemon without losing a request, or start it if none runs
-    Restart(restart::Arguments),
+    Restart(restart::RestartArgs),
     /// Read the settings again, and put in force what can be without a restart
     Reload,
     /// Tell how the daemon is doing
     Status,
     /// Print the last lines of the log, and follow it
-    Logs(logs::Arguments),
+    Logs(logs::LogsArgs),
     /// Print an address that opens the console in a browser: once, and within a minute
-    Console(console::Arguments),
+    Console(console::ConsoleArgs),
     /// Run the daemon in the foreground
-    Run(run::Arguments),
+    Run(run::RunArgs),
     /// Print a token for the admin API
-    Token(token::Arguments),
+    Token(token::TokenArgs),
     /// Print every setting, its value and where it came from
-    Config(config::Arguments),
+    Config(config::ConfigArgs),
     /// Say what is wrong, and what to do
     #[command(after_help = EXIT_CODES)]
     Doctor,
     /// Print the OpenAPI document of an API
-    Openapi(openapi::Arguments),
+    Openapi(openapi::OpenapiArgs),
     /// Print completions for a shell
-    Completions(generated::CompletionsArguments),
+    Completions(generated::CompletionsArgs),
     /// Print the manual page
     Man,
 }
 
-impl Verb {
+impl Command {
     /// Whether it has nothing to do with a daemon that runs.
-    fn asks_nobody(&self) -> bool {
+    fn is_offline(&self) -> bool {
         matches!(
             self,
             Self::Start
@@ -111,10 +111,10 @@ impl Verb {
 
 /// A verb failed.
 #[derive(Debug, Error)]
-enum Failure {
+enum CommandError {
     /// Invalid configuration.
     #[error(transparent)]
-    Problems(#[from] Problems),
+    InvalidConfig(#[from] InvalidSettings),
     /// The arguments are wrong in a way that only their use shows.
     #[error("{0}")]
     Usage(String),
@@ -129,7 +129,7 @@ enum Failure {
     OutputClosed,
 }
 
-impl From<std::io::Error> for Failure {
+impl From<std::io::Error> for CommandError {
     fn from(error: std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             Self::OutputClosed
@@ -139,39 +139,39 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-type Result<T = ()> = std::result::Result<T, Failure>;
+type Result<T = ()> = std::result::Result<T, CommandError>;
 
 /// Runs the command line of this process. `mounts` is what the daemon serves beside its own routes.
 pub(crate) fn main(mounts: Mounts) -> ExitCode {
-    let matches = match Arguments::command().try_get_matches() {
+    let matches = match Cli::command().try_get_matches() {
         Ok(matches) => matches,
-        Err(error) => return wrong_usage(&error),
+        Err(error) => return report_usage_error(&error),
     };
-    let arguments = match Arguments::from_arg_matches(&matches) {
+    let arguments = match Cli::from_arg_matches(&matches) {
         Ok(arguments) => arguments,
-        Err(error) => return wrong_usage(&error),
+        Err(error) => return report_usage_error(&error),
     };
     let output = Output::new(arguments.json);
     match dispatch(arguments, &output, mounts) {
-        Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
-        Err(Failure::Exit(code)) => ExitCode::from(code),
-        Err(Failure::Problems(problems)) => {
-            output.problems(&problems);
+        Ok(()) | Err(CommandError::OutputClosed) => ExitCode::SUCCESS,
+        Err(CommandError::Exit(code)) => ExitCode::from(code),
+        Err(CommandError::InvalidConfig(problems)) => {
+            output.print_problems(&problems);
             ExitCode::from(2)
         }
-        Err(Failure::Other(error)) => {
-            output.error(&error.to_string());
+        Err(CommandError::Other(error)) => {
+            output.print_error(&error.to_string());
             ExitCode::from(1)
         }
-        Err(Failure::Usage(text)) => {
-            output.error(&text);
+        Err(CommandError::Usage(text)) => {
+            output.print_error(&text);
             ExitCode::from(2)
         }
     }
 }
 
 /// What is wrong with the arguments, or the help that was asked for.
-fn wrong_usage(error: &clap::Error) -> ExitCode {
+fn report_usage_error(error: &clap::Error) -> ExitCode {
     // A closed stdout or stderr leaves nothing else to try.
     let _ = error.print();
     let mut arguments = std::env::args_os().skip(1).take_while(|it| it != "--");
@@ -180,75 +180,75 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
         // How the verb is used is for people.
         let (text, _) = text.split_once("\n\n").unwrap_or((&text, ""));
         let text = text.trim_start_matches("error: ").trim_end();
-        let _ = Output::new(true).value(&serde_json::json!({ "error": text }));
+        let _ = Output::new(true).print_json(&serde_json::json!({ "error": text }));
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-fn dispatch(arguments: Arguments, output: &Output, mounts: Mounts) -> Result {
+fn dispatch(arguments: Cli, output: &Output, mounts: Mounts) -> Result {
     // A directory that was removed still has this name; only what needs a file in it fails.
     let directory = std::env::current_dir().unwrap_or_else(|_| "/proc/self/cwd".into());
-    let context = Context {
+    let context = CommandContext {
         admin_url: arguments.admin_url,
-        origin: Origin {
+        origin: SettingsLocation {
             env_file: arguments.env_file.map(|path| directory.join(path)),
             flags: arguments.flags.0,
             directory,
         },
     };
-    if context.admin_url.is_some() && arguments.verb.asks_nobody() {
-        return Err(Failure::Usage("--admin-url has no effect on this verb, which asks no daemon: leave it out (ADMIN_HOST and ADMIN_PORT say where a daemon listens, GET /admin/config what one has)".into()));
+    if context.admin_url.is_some() && arguments.command.is_offline() {
+        return Err(CommandError::Usage("--admin-url has no effect on this verb, which asks no daemon: leave it out (ADMIN_HOST and ADMIN_PORT say where a daemon listens, GET /admin/config what one has)".into()));
     }
-    match arguments.verb {
-        Verb::Start => start::run(&context, output),
-        Verb::Stop(arguments) => stop::run(&context, &arguments, output),
-        Verb::Restart(arguments) => restart::run(&context, &arguments, output),
-        Verb::Reload => reload::run(&context, output),
-        Verb::Status => status::run(&context, output),
-        Verb::Logs(arguments) => logs::run(&context, arguments, output),
-        Verb::Console(arguments) => console::run(&context, &arguments, output),
-        Verb::Run(arguments) => run::run(&context, &arguments, mounts),
-        Verb::Token(arguments) => token::run(&context, &arguments, output),
-        Verb::Config(arguments) => config::run(&context, &arguments, output),
-        Verb::Doctor => doctor::run(&context, output),
-        Verb::Openapi(arguments) => openapi::run(&arguments, output),
-        Verb::Completions(arguments) => generated::completions(&arguments),
-        Verb::Man => generated::man(),
+    match arguments.command {
+        Command::Start => start::run(&context, output),
+        Command::Stop(arguments) => stop::run(&context, &arguments, output),
+        Command::Restart(arguments) => restart::run(&context, &arguments, output),
+        Command::Reload => reload::run(&context, output),
+        Command::Status => status::run(&context, output),
+        Command::Logs(arguments) => logs::run(&context, arguments, output),
+        Command::Console(arguments) => console::run(&context, &arguments, output),
+        Command::Run(arguments) => run::run(&context, &arguments, mounts),
+        Command::Token(arguments) => token::run(&context, &arguments, output),
+        Command::Config(arguments) => config::run(&context, &arguments, output),
+        Command::Doctor => doctor::run(&context, output),
+        Command::Openapi(arguments) => openapi::run(&arguments, output),
+        Command::Completions(arguments) => generated::completions(&arguments),
+        Command::Man => generated::man(),
     }
 }
 
 /// What every verb is given.
-struct Context {
+struct CommandContext {
     admin_url: Option<String>,
-    origin: Origin,
+    origin: SettingsLocation,
 }
 
-impl Context {
+impl CommandContext {
     /// The daemon that is meant. Mistakes in settings that are not needed for it are only told.
     fn control(&self) -> Result<Control> {
-        let locator = Locator::find(&self.origin.sources())?;
-        for problem in &locator.ignored {
+        let locator = ClientSettings::load(&self.origin.read_sources())?;
+        for problem in &locator.ignored_problems {
             notice(&format!("ignored for this verb: {problem}"));
         }
-        self.control_of(locator)
+        self.control_for(locator)
     }
 
-    fn control_of(&self, locator: Locator) -> Result<Control> {
+    fn control_for(&self, locator: ClientSettings) -> Result<Control> {
         Control::new(locator, self.admin_url.as_deref(), &user_name())
-            .map_err(|error| Failure::Usage(error.to_string()))
+            .map_err(|error| CommandError::Usage(error.to_string()))
     }
 
     fn launch(&self) -> Result<Launch> {
         Ok(Launch {
-            program: Launch::this_program()?,
-            origin: self.origin.clone(),
+            program: Launch::current_program()?,
+            settings_location: self.origin.clone(),
             environment: BTreeMap::new(),
         })
     }
 }
 
 /// What a setting takes as a duration, and fractions of a second, in seconds.
-fn seconds_within(text: &str, least: f64, most: f64) -> std::result::Result<f64, String> {
+fn parse_seconds(text: &str, least: f64, most: f64) -> std::result::Result<f64, String> {
     let seconds = text.parse().ok();
     seconds
         .or_else(|| settings::duration(text).map(|time| time.as_secs_f64()))

@@ -7,7 +7,7 @@ use super::output::Output;
 use crate::server::{admin_document, public_document};
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct OpenapiArgs {
     /// Which API
     api: Api,
 }
@@ -18,13 +18,13 @@ enum Api {
     Admin,
 }
 
-pub fn run(arguments: &Arguments, output: &Output) -> Result {
+pub fn run(arguments: &OpenapiArgs, output: &Output) -> Result {
     let document = match arguments.api {
         Api::Public => public_document(),
         Api::Admin => admin_document(),
     };
     if output.is_json() {
-        return output.value(&document);
+        return output.print_json(&document);
     }
     writeln!(std::io::stdout(), "{document:#}")?;
     Ok(())

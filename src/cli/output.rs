@@ -6,8 +6,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
 use serde_json::json;
 
-use super::Failure;
-use crate::config::{Problems, colour_wanted};
+use super::CommandError;
+use crate::config::{InvalidSettings, is_colour_wanted};
 
 /// A colour of a terminal, as its SGR number.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +25,7 @@ pub fn notice(text: &str) {
     let _ = writeln!(io::stderr(), "fullon: {text}");
 }
 
-fn unless_closed(written: io::Result<()>) -> Result<(), Failure> {
+fn ignore_broken_pipe(written: io::Result<()>) -> Result<(), CommandError> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
@@ -33,7 +33,7 @@ fn unless_closed(written: io::Result<()>) -> Result<(), Failure> {
 }
 
 /// A line of many: when nobody reads them any more, there is nothing left to do.
-pub fn line_of_many(text: &str) -> Result<(), Failure> {
+pub fn print_line_or_stop(text: &str) -> Result<(), CommandError> {
     Ok(writeln!(io::stdout(), "{text}")?)
 }
 
@@ -56,7 +56,7 @@ pub async fn stdout_closed() {
 
 /// Without what a terminal would obey: what a client could choose must not move the cursor, set the window's title, or turn the
 /// line around. In a pipe too, which most often ends at a terminal.
-pub fn visible(line: &str) -> String {
+pub fn sanitize(line: &str) -> String {
     anstream::adapter::strip_str(line)
         .to_string()
         .chars()
@@ -81,7 +81,7 @@ impl Output {
         let is_terminal = io::stdout().is_terminal();
         Self {
             json,
-            colour: is_terminal && colour_wanted(),
+            colour: is_terminal && is_colour_wanted(),
         }
     }
 
@@ -90,46 +90,51 @@ impl Output {
     }
 
     /// A line for people; none with `--json`. That nobody reads it changes nothing of what was done.
-    pub fn line(&self, text: &str) -> Result<(), Failure> {
+    pub fn print_line(&self, text: &str) -> Result<(), CommandError> {
         if self.json {
             return Ok(());
         }
-        unless_closed(writeln!(io::stdout(), "{text}"))
+        ignore_broken_pipe(writeln!(io::stdout(), "{text}"))
     }
 
     /// A line for people that begins with a symbol where symbols can be shown.
-    pub fn outcome(&self, symbol: &str, colour: Colour, text: &str) -> Result<(), Failure> {
+    pub fn print_result(
+        &self,
+        symbol: &str,
+        colour: Colour,
+        text: &str,
+    ) -> Result<(), CommandError> {
         if self.colour {
-            self.line(&format!("{} {text}", self.paint(colour, symbol)))
+            self.print_line(&format!("{} {text}", self.paint(colour, symbol)))
         } else {
-            self.line(text)
+            self.print_line(text)
         }
     }
 
     /// The JSON value, when it was asked for.
-    pub fn value(&self, value: &impl Serialize) -> Result<(), Failure> {
+    pub fn print_json(&self, value: &impl Serialize) -> Result<(), CommandError> {
         if self.json {
             let text = serde_json::to_string(value).map_err(io::Error::from)?;
-            return unless_closed(writeln!(io::stdout(), "{text}"));
+            return ignore_broken_pipe(writeln!(io::stdout(), "{text}"));
         }
         Ok(())
     }
 
     /// Why the verb failed.
-    pub fn error(&self, text: &str) {
+    pub fn print_error(&self, text: &str) {
         notice(text);
-        let _ = self.value(&json!({ "error": text }));
+        let _ = self.print_json(&json!({ "error": text }));
     }
 
     /// What is wrong with the configuration.
-    pub fn problems(&self, problems: &Problems) {
+    pub fn print_problems(&self, problems: &InvalidSettings) {
         notice(&problems.to_string());
         let list: Vec<_> = problems
             .0
             .iter()
             .map(|problem| json!({ "setting": problem.setting, "message": problem.message }))
             .collect();
-        let _ = self.value(&json!({ "error": "invalid configuration", "problems": list }));
+        let _ = self.print_json(&json!({ "error": "invalid configuration", "problems": list }));
     }
 
     /// The text in a colour, where colours can be shown.
@@ -147,9 +152,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_obey_is_not_shown() {
+    fn terminal_control_characters_are_replaced() {
         assert_eq!(
-            visible("a\x1b[31mb\u{202e}c\u{7}d\te\u{9b}2J \u{5e9}\u{5dc}\u{5d5}\u{5dd}"),
+            sanitize("a\x1b[31mb\u{202e}c\u{7}d\te\u{9b}2J \u{5e9}\u{5dc}\u{5d5}\u{5dd}"),
             "ab\u{fffd}cd\te\u{fffd}2J \u{5e9}\u{5dc}\u{5d5}\u{5dd}"
         );
     }

@@ -3,28 +3,28 @@
 use serde_json::json;
 
 use super::output::{Colour, Output, notice};
-use super::{Context, Failure, Result, block_on};
+use super::{CommandContext, CommandError, Result, block_on};
 use crate::api::SettingChange;
-use crate::control::{ReloadError, Reloaded};
+use crate::control::{ReloadError, ReloadOutcome};
 
-pub fn run(context: &Context, output: &Output) -> Result {
+pub fn run(context: &CommandContext, output: &Output) -> Result {
     let control = context.control()?;
-    let given = control.check_given(&context.origin);
-    given.map_err(|error| Failure::Usage(error.to_string()))?;
+    let given = control.reject_ignored(&context.origin);
+    given.map_err(|error| CommandError::Usage(error.to_string()))?;
     let reloaded = block_on(control.reload(&mut notice))?;
     let reloaded = reloaded.map_err(|error| match error {
         ReloadError::Settings(_) => {
-            output.error(&error.to_string());
-            Failure::Exit(2)
+            output.print_error(&error.to_string());
+            CommandError::Exit(2)
         }
-        other => Failure::Other(other.into()),
+        other => CommandError::Other(other.into()),
     })?;
     let done = match reloaded {
-        Reloaded::Done(done) => done,
-        Reloaded::Asked(pid) => {
+        ReloadOutcome::Reloaded(done) => done,
+        ReloadOutcome::Signalled(pid) => {
             let text = format!("Asked process {pid} to reload; its log says what came of it");
-            output.outcome("✓", Colour::Green, &text)?;
-            return output.value(&json!({ "asked": pid }));
+            output.print_result("✓", Colour::Green, &text)?;
+            return output.print_json(&json!({ "asked": pid }));
         }
     };
     let text = if done.changed.is_empty() {
@@ -32,20 +32,20 @@ pub fn run(context: &Context, output: &Output) -> Result {
     } else {
         "Configuration reloaded"
     };
-    output.outcome("✓", Colour::Green, text)?;
+    output.print_result("✓", Colour::Green, text)?;
     for change in &done.changed {
-        output.line(&format!("  {}", describe(change)))?;
+        output.print_line(&format!("  {}", describe(change)))?;
     }
     if let Some(until) = &done.previous_key_counts_until {
-        output.line(&format!("  The key before counts until {until}"))?;
+        output.print_line(&format!("  The key before counts until {until}"))?;
     }
     if !done.needs_restart.is_empty() {
-        output.line("Waiting for `fullon restart`:")?;
+        output.print_line("Waiting for `fullon restart`:")?;
     }
     for change in &done.needs_restart {
-        output.line(&format!("  {}", describe(change)))?;
+        output.print_line(&format!("  {}", describe(change)))?;
     }
-    output.value(&done)
+    output.print_json(&done)
 }
 
 fn describe(change: &SettingChange) -> String {

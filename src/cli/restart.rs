@@ -3,26 +3,26 @@
 use serde_json::json;
 
 use super::output::{Colour, Output, notice};
-use super::{Context, Failure, Result, block_on, seconds_within};
-use crate::api::{MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT, SUCCESSOR_TIMEOUT};
-use crate::control::{RestartError, RestartOptions, Restarted};
+use super::{CommandContext, CommandError, Result, block_on, parse_seconds};
+use crate::api::{DEFAULT_RESTART_TIMEOUT, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS};
+use crate::control::{RestartError, RestartOptions, RestartOutcome};
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct RestartArgs {
     /// Stop the daemon, then start it: clients are refused in between
     #[arg(long)]
     hard: bool,
 
     /// How long the new daemon may take until it serves: 30s, 1m 30s, or a number of seconds
-    #[arg(long, value_name = "DURATION", default_value_t = SUCCESSOR_TIMEOUT.as_secs_f64(), value_parser = seconds, conflicts_with = "hard")]
+    #[arg(long, value_name = "DURATION", default_value_t = DEFAULT_RESTART_TIMEOUT.as_secs_f64(), value_parser = seconds, conflicts_with = "hard")]
     timeout: f64,
 }
 
 fn seconds(text: &str) -> std::result::Result<f64, String> {
-    seconds_within(text, MIN_SUCCESSOR_TIMEOUT, MAX_TIMEOUT)
+    parse_seconds(text, MIN_RESTART_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS)
 }
 
-pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {
+pub fn run(context: &CommandContext, arguments: &RestartArgs, output: &Output) -> Result {
     let control = context.control()?;
     let launch = context.launch()?;
     let options = RestartOptions {
@@ -32,34 +32,37 @@ pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result 
     let restarted = block_on(control.restart(launch, &options, &mut notice))?;
     let restarted = restarted.map_err(|error| match error {
         RestartError::Settings(_) | RestartError::SuccessorSettings(_) => {
-            output.error(&error.to_string());
-            Failure::Exit(2)
+            output.print_error(&error.to_string());
+            CommandError::Exit(2)
         }
-        RestartError::NoEffect(error) => Failure::Usage(error.to_string()),
-        other => Failure::Other(other.into()),
+        RestartError::IgnoredFlags(error) => CommandError::Usage(error.to_string()),
+        other => CommandError::Other(other.into()),
     })?;
     match restarted {
-        Restarted::Replaced(done) => {
+        RestartOutcome::Replaced(done) => {
             let text = format!(
                 "Daemon restarted with PID {} (was {})",
                 done.pid, done.old_pid
             );
-            output.outcome("✓", Colour::Green, &text)?;
-            output.value(&json!({
+            output.print_result("✓", Colour::Green, &text)?;
+            output.print_json(&json!({
                 "old_pid": done.old_pid,
                 "pid": done.pid,
                 "server": done.server,
                 "generation": done.generation,
             }))
         }
-        Restarted::Started { old, new } => {
+        RestartOutcome::Started {
+            old_pid: old,
+            daemon: new,
+        } => {
             match old {
-                Some(pid) => output.line(&format!("Daemon stopped (PID {pid})"))?,
-                None => output.line("Daemon was not running")?,
+                Some(pid) => output.print_line(&format!("Daemon stopped (PID {pid})"))?,
+                None => output.print_line("Daemon was not running")?,
             }
             let text = format!("Daemon started with PID {}", new.pid);
-            output.outcome("✓", Colour::Green, &text)?;
-            output.value(&json!({
+            output.print_result("✓", Colour::Green, &text)?;
+            output.print_json(&json!({
                 "old_pid": old,
                 "pid": new.pid,
                 "server": new.server,

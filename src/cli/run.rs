@@ -2,16 +2,16 @@
 
 use std::io::{self, IsTerminal as _};
 
-use super::{Context, Failure, Result};
-use crate::config::{Problems, Settings, colour_wanted};
-use crate::daemon::{Ended, Mode, Start, Succession, go_between, keeper};
-use crate::instance::{Announcement, Announcer};
-use crate::logs::Stdout;
+use super::{CommandContext, CommandError, Result};
+use crate::config::{InvalidSettings, Settings, is_colour_wanted};
+use crate::daemon::{ExitOutcome, RunMode, StartOptions, UpgradeChild, keeper, run_systemd_shim};
+use crate::instance::{StartupReport, StartupReporter};
+use crate::logs::StdoutOptions;
 use crate::server::public::Mounts;
 
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags")]
-pub struct Arguments {
+pub struct RunArgs {
     /// As `fullon start` does it: in a session of its own, reporting on the pipe that is stdout
     #[arg(long, hide = true)]
     background: bool,
@@ -29,16 +29,16 @@ pub struct Arguments {
     go_between: bool,
 }
 
-pub fn run(context: &Context, arguments: &Arguments, mounts: Mounts) -> Result {
+pub fn run(context: &CommandContext, arguments: &RunArgs, mounts: Mounts) -> Result {
     if arguments.go_between {
-        let code = go_between(context.launch()?.command(&["--successor"]))?;
+        let code = run_systemd_shim(context.launch()?.command(&["--successor"]))?;
         return exit_with(code);
     }
     let (succession, announcer) = if arguments.successor {
-        let (succession, announcer) = Succession::from_stdin()?;
+        let (succession, announcer) = UpgradeChild::from_stdin()?;
         (Some(succession), Some(announcer))
     } else if arguments.background {
-        (None, Some(Announcer::from_stdout()?))
+        (None, Some(StartupReporter::from_stdout()?))
     } else {
         (None, None)
     };
@@ -46,67 +46,73 @@ pub fn run(context: &Context, arguments: &Arguments, mounts: Mounts) -> Result {
         // Fails only for the leader of a process group, which is what it makes us.
         let _ = nix::unistd::setsid();
     }
-    let settings = match settings(context, arguments) {
+    let settings = match load_settings(context, arguments) {
         Ok(settings) => settings,
-        Err(problems) => return refuse(problems, announcer),
+        Err(problems) => return report_invalid_settings(problems, announcer),
     };
     let is_heard = announcer.is_some();
     let pid_file = settings.pid_file.clone();
     let launch = context.launch()?;
-    if keeper::is_first_process() && !arguments.background {
-        let code = keeper::run(launch.command(&["--kept"]), &pid_file)?;
+    if keeper::is_init() && !arguments.background {
+        let code = keeper::run_supervised(launch.command(&["--kept"]), &pid_file)?;
         return exit_with(code);
     }
     let mode = if arguments.background {
-        Mode::Background
+        RunMode::Background
     } else {
-        Mode::Foreground {
-            terminal: io::stdout().is_terminal().then(|| Stdout {
-                colour: colour_wanted(),
+        RunMode::Foreground {
+            terminal: io::stdout().is_terminal().then(|| StdoutOptions {
+                colour: is_colour_wanted(),
             }),
-            is_kept: arguments.kept,
+            is_supervised: arguments.kept,
         }
     };
-    let start = Start {
+    let start = StartOptions {
         settings,
         launch,
         mode,
-        announcer,
-        succession,
+        reporter: announcer,
+        upgrade: succession,
         mounts,
     };
     match start.run() {
-        Ok(Ended::Gracefully) => Ok(()),
-        Ok(Ended::Interrupted) => Err(Failure::Exit(1)),
-        Ok(Ended::Kept(code)) => exit_with(code),
+        Ok(ExitOutcome::Graceful) => Ok(()),
+        Ok(ExitOutcome::Interrupted) => Err(CommandError::Exit(1)),
+        Ok(ExitOutcome::Supervised(code)) => exit_with(code),
         // What failed was announced.
-        Err(_) if is_heard => Err(Failure::Exit(1)),
+        Err(_) if is_heard => Err(CommandError::Exit(1)),
         Err(error) => Err(anyhow::Error::from(error).into()),
     }
 }
 
-fn settings(context: &Context, arguments: &Arguments) -> std::result::Result<Settings, Problems> {
-    let settings = Settings::load(&context.origin.sources())?;
+fn load_settings(
+    context: &CommandContext,
+    arguments: &RunArgs,
+) -> std::result::Result<Settings, InvalidSettings> {
+    let settings = Settings::load(&context.origin.read_sources())?;
     if arguments.background {
         settings.check_background()?;
     }
     Ok(settings)
 }
 
-fn refuse(problems: Problems, announcer: Option<Announcer>) -> Result {
+fn report_invalid_settings(
+    problems: InvalidSettings,
+    announcer: Option<StartupReporter>,
+) -> Result {
     let Some(announcer) = announcer else {
         return Err(problems.into());
     };
-    announcer.announce(&Announcement::Failed {
+    announcer.send(&StartupReport::Failed {
         message: problems.to_string(),
         exit_code: 2,
     });
-    Err(Failure::Exit(2))
+    Err(CommandError::Exit(2))
 }
 
 fn exit_with(code: u8) -> Result {
     match code {
         0 => Ok(()),
-        code => Err(Failure::Exit(code)),
+        code => Err(CommandError::Exit(code)),
     }
 }

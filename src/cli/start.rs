@@ -3,17 +3,17 @@
 use serde_json::json;
 
 use super::output::{Colour, Output};
-use super::{Context, Failure, Result, block_on};
+use super::{CommandContext, CommandError, Result, block_on};
 use crate::config::Settings;
 use crate::control::LaunchError;
-use crate::instance::{Presence, inspect};
+use crate::instance::{PidFileStatus, inspect_pid_file};
 
-pub fn run(context: &Context, output: &Output) -> Result {
-    let settings = Settings::load(&context.origin.sources())?;
+pub fn run(context: &CommandContext, output: &Output) -> Result {
+    let settings = Settings::load(&context.origin.read_sources())?;
     settings.check_background()?;
     // The lock decides; this only spares a process where the answer is known.
-    let presence = inspect(&settings.pid_file).map_err(anyhow::Error::from)?;
-    if let Presence::Held(holder) = presence {
+    let presence = inspect_pid_file(&settings.pid_file).map_err(anyhow::Error::from)?;
+    if let PidFileStatus::Held(holder) = presence {
         let pid = holder
             .pid()
             .map_or(String::new(), |pid| format!(" with PID {pid}"));
@@ -27,22 +27,22 @@ pub fn run(context: &Context, output: &Output) -> Result {
     }
     let started = context.launch()?.start().map_err(|error| match error {
         LaunchError::Failed { message, exit_code } => {
-            output.error(&message);
-            Failure::Exit(exit_code)
+            output.print_error(&message);
+            CommandError::Exit(exit_code)
         }
-        other => Failure::Other(other.into()),
+        other => CommandError::Other(other.into()),
     })?;
     let log_file = settings.log.target.file();
-    output.outcome(
+    output.print_result(
         "✓",
         Colour::Green,
         &format!("Daemon started with PID {}", started.pid),
     )?;
     if let Some(path) = log_file {
-        output.line(&format!("Log file: {}", path.display()))?;
+        output.print_line(&format!("Log file: {}", path.display()))?;
     }
-    output.line(&format!("PID file: {}", settings.pid_file.display()))?;
-    output.value(&json!({
+    output.print_line(&format!("PID file: {}", settings.pid_file.display()))?;
+    output.print_json(&json!({
         "pid": started.pid,
         "server": started.server,
         "log_file": log_file,

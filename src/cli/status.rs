@@ -6,39 +6,39 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::json;
 
-use super::output::{Colour, Output, notice, visible};
-use super::{Context, Failure, Result, block_on};
+use super::output::{Colour, Output, notice, sanitize};
+use super::{CommandContext, CommandError, Result, block_on};
 use crate::api::{Check, CheckState, ExitCause, LastExit, Phase, Status};
 use crate::client::ClientError;
-use crate::config::{Problems, Settings, reloads};
-use crate::control::{Control, Report};
+use crate::config::{InvalidSettings, Settings, is_reloadable};
+use crate::control::{Control, StatusReport};
 
-pub fn run(context: &Context, output: &Output) -> Result {
+pub fn run(context: &CommandContext, output: &Output) -> Result {
     let control = context.control()?;
     let pid_file = control.pid_file();
     let report = match block_on(control.status())? {
         Ok(report) => report,
         Err(error) => {
-            return not_running(4, "unknown", &format!("unknown: {error}"), pid_file, output);
+            return print_not_running(4, "unknown", &format!("unknown: {error}"), pid_file, output);
         }
     };
     match report {
-        Report::Running(status) if output.is_json() => value(&status, output),
-        Report::Running(status) => {
+        StatusReport::Running(status) if output.is_json() => print_json(&status, output),
+        StatusReport::Running(status) => {
             print(&status, output)?;
-            print_log_level(&control, &status, output)?;
+            print_log_level_override(&control, &status, output)?;
             print_pending(&control, &status, output)
         }
-        Report::RunningOffline {
+        StatusReport::Unresponsive {
             pid,
             server,
             log_file,
-            because,
+            error: because,
         } => {
             notice(&format!(
                 "{because}; this is what the PID file and its lock tell"
             ));
-            let offline = Offline {
+            let offline = OfflineStatus {
                 pid,
                 server: server.as_deref(),
                 log_file: log_file.as_deref(),
@@ -46,16 +46,18 @@ pub fn run(context: &Context, output: &Output) -> Result {
             };
             offline.print(&because, output)
         }
-        Report::Dead(pid) => {
+        StatusReport::Dead(pid) => {
             let was = pid.map_or(String::new(), |pid| format!(" (PID {pid})"));
             let text = format!(
                 "dead{was}: it ended without removing its PID file, which the next start takes over"
             );
-            not_running(1, "dead", &text, pid_file, output)
+            print_not_running(1, "dead", &text, pid_file, output)
         }
-        Report::NotRunning => not_running(3, "not_running", "not running", pid_file, output),
-        Report::Unknown(error) => {
-            not_running(4, "unknown", &format!("unknown: {error}"), pid_file, output)
+        StatusReport::NotRunning => {
+            print_not_running(3, "not_running", "not running", pid_file, output)
+        }
+        StatusReport::Unknown(error) => {
+            print_not_running(4, "unknown", &format!("unknown: {error}"), pid_file, output)
         }
     }
 }
@@ -71,13 +73,13 @@ fn print(status: &Status, output: &Output) -> Result {
     let lines = [
         ("Status:", output.paint(colour, state)),
         ("PID:", status.pid.to_string()),
-        ("PID File:", visible(&status.pid_file)),
-        ("Log File:", visible(&status.log_file)),
-        ("Server:", visible(&status.server)),
-        ("Docs:", visible(&status.docs)),
-        ("Health:", visible(&status.health)),
-        ("Admin:", visible(&status.admin)),
-        ("Version:", visible(&status.version)),
+        ("PID File:", sanitize(&status.pid_file)),
+        ("Log File:", sanitize(&status.log_file)),
+        ("Server:", sanitize(&status.server)),
+        ("Docs:", sanitize(&status.docs)),
+        ("Health:", sanitize(&status.health)),
+        ("Admin:", sanitize(&status.admin)),
+        ("Version:", sanitize(&status.version)),
         ("Uptime:", uptime.to_string()),
     ];
     print_labels(&lines, output)?;
@@ -88,27 +90,33 @@ fn print(status: &Status, output: &Output) -> Result {
             Colour::Grey
         };
         print_labels(
-            &[("Before:", output.paint(colour, &visible(&ended(last))))],
+            &[(
+                "Before:",
+                output.paint(colour, &sanitize(&describe_last_exit(last))),
+            )],
             output,
         )?;
         if last.cause == ExitCause::Crashed {
             for line in &last.last_lines {
-                output.line(&format!("  {}", visible(line)))?;
+                output.print_line(&format!("  {}", sanitize(line)))?;
             }
         }
     }
     // A log that is written needs no mention.
     let is_news = |check: &&Check| check.since.is_some() || check.state != CheckState::Up;
     for check in status.checks.iter().filter(is_news) {
-        let (text, colour) = describe(check);
-        print_labels(&[("Check:", output.paint(colour, &visible(&text)))], output)?;
+        let (text, colour) = describe_check(check);
+        print_labels(
+            &[("Check:", output.paint(colour, &sanitize(&text)))],
+            output,
+        )?;
     }
     Ok(())
 }
 
 /// That another level than the configured one is in force.
-fn print_log_level(control: &Control, status: &Status, output: &Output) -> Result {
-    let Some(level) = block_on(control.other_log_level(&status.log_level))? else {
+fn print_log_level_override(control: &Control, status: &Status, output: &Output) -> Result {
+    let Some(level) = block_on(control.log_level_override(&status.log_level))? else {
         return Ok(());
     };
     let configured = &level.configured_level;
@@ -125,7 +133,7 @@ fn print_log_level(control: &Control, status: &Status, output: &Output) -> Resul
         ),
     };
     print_labels(
-        &[("Log Level:", output.paint(Colour::Yellow, &visible(&text)))],
+        &[("Log Level:", output.paint(Colour::Yellow, &sanitize(&text)))],
         output,
     )
 }
@@ -133,13 +141,13 @@ fn print_log_level(control: &Control, status: &Status, output: &Output) -> Resul
 /// What was edited and is not in force, by what puts it in force.
 fn print_pending(control: &Control, status: &Status, output: &Output) -> Result {
     let pending = &status.pending_restart;
-    let sources = control.sources_of_running().filter(|_| !pending.is_empty());
+    let sources = control.running_sources().filter(|_| !pending.is_empty());
     let checked = sources.as_ref().map(Settings::load);
-    let problems = checked.and_then(|settings| settings.err().map(|Problems(it)| it));
+    let problems = checked.and_then(|settings| settings.err().map(|InvalidSettings(it)| it));
     for problem in problems.iter().flatten() {
         let text = format!("{problem}: refused until it is mended (`fullon config --check`)");
         print_labels(
-            &[("Pending:", output.paint(Colour::Red, &visible(&text)))],
+            &[("Pending:", output.paint(Colour::Red, &sanitize(&text)))],
             output,
         )?;
     }
@@ -149,7 +157,7 @@ fn print_pending(control: &Control, status: &Status, output: &Output) -> Result 
     };
     let names: Vec<_> = pending.iter().filter(|name| !is_refused(name)).collect();
     let (reload, restart): (Vec<&String>, Vec<&String>) =
-        names.into_iter().partition(|name| reloads(name));
+        names.into_iter().partition(|name| is_reloadable(name));
     for (names, verb) in [(reload, "reload"), (restart, "restart")] {
         if names.is_empty() {
             continue;
@@ -157,15 +165,15 @@ fn print_pending(control: &Control, status: &Status, output: &Output) -> Result 
         let names: Vec<_> = names.iter().map(|name| name.as_str()).collect();
         let text = format!("{} edited, not in force: `fullon {verb}`", names.join(", "));
         print_labels(
-            &[("Pending:", output.paint(Colour::Yellow, &visible(&text)))],
+            &[("Pending:", output.paint(Colour::Yellow, &sanitize(&text)))],
             output,
         )?;
     }
     Ok(())
 }
 
-fn value(status: &Status, output: &Output) -> Result {
-    output.value(&json!({
+fn print_json(status: &Status, output: &Output) -> Result {
+    output.print_json(&json!({
         "state": "running",
         "via": "rest",
         "pid": status.pid,
@@ -176,7 +184,7 @@ fn value(status: &Status, output: &Output) -> Result {
     }))
 }
 
-fn describe(check: &Check) -> (String, Colour) {
+fn describe_check(check: &Check) -> (String, Colour) {
     let name = &check.name;
     let since = check
         .since
@@ -197,7 +205,7 @@ fn describe(check: &Check) -> (String, Colour) {
     }
 }
 
-fn ended(last: &LastExit) -> String {
+fn describe_last_exit(last: &LastExit) -> String {
     let how = match last.cause {
         ExitCause::Stopped => "stopped",
         ExitCause::Signalled => "stopped by signal",
@@ -217,14 +225,14 @@ fn ended(last: &LastExit) -> String {
 }
 
 /// What is known without the admin API.
-struct Offline<'a> {
+struct OfflineStatus<'a> {
     pid: Option<u32>,
     server: Option<&'a str>,
     log_file: Option<&'a Path>,
     pid_file: &'a Path,
 }
 
-impl Offline<'_> {
+impl OfflineStatus<'_> {
     fn print(&self, because: &ClientError, output: &Output) -> Result {
         let unknown = || "unknown".to_owned();
         let server = |path: &str| {
@@ -232,7 +240,9 @@ impl Offline<'_> {
                 .map_or_else(unknown, |server| format!("{server}{path}"))
         };
         let state = match because {
-            ClientError::Refused { .. } | ClientError::NoKey(_) => "running (admin API refused us)",
+            ClientError::TokenRefused { .. } | ClientError::NoKey(_) => {
+                "running (admin API refused us)"
+            }
             _ => "running (admin API does not answer)",
         };
         let lines = [
@@ -249,7 +259,7 @@ impl Offline<'_> {
             ("Health:", server("/health")),
         ];
         print_labels(&lines, output)?;
-        output.value(&json!({
+        output.print_json(&json!({
             "state": "running",
             "via": "pid_file",
             "pid": self.pid,
@@ -261,18 +271,24 @@ impl Offline<'_> {
     }
 }
 
-fn not_running(code: u8, state: &str, text: &str, pid_file: &Path, output: &Output) -> Result {
+fn print_not_running(
+    code: u8,
+    state: &str,
+    text: &str,
+    pid_file: &Path,
+    output: &Output,
+) -> Result {
     let lines = [
         ("Status:", output.paint(Colour::Red, text)),
         ("PID File:", pid_file.display().to_string()),
     ];
     print_labels(&lines, output)?;
-    output.value(&json!({ "state": state, "pid_file": pid_file, "detail": text }))?;
-    Err(Failure::Exit(code))
+    output.print_json(&json!({ "state": state, "pid_file": pid_file, "detail": text }))?;
+    Err(CommandError::Exit(code))
 }
 
 fn print_labels(lines: &[(&str, String)], output: &Output) -> Result {
     lines
         .iter()
-        .try_for_each(|(label, value)| output.line(&format!("{label:<10} {value}")))
+        .try_for_each(|(label, value)| output.print_line(&format!("{label:<10} {value}")))
 }

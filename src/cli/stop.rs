@@ -3,43 +3,43 @@
 use serde_json::json;
 
 use super::output::{Colour, Output, notice};
-use super::{Context, Failure, Result, block_on, seconds_within};
-use crate::api::{MAX_TIMEOUT, StopRequest};
-use crate::control::{How, Stopped};
+use super::{CommandContext, CommandError, Result, block_on, parse_seconds};
+use crate::api::{MAX_TIMEOUT_SECONDS, StopRequest};
+use crate::control::{StopMethod, StopOutcome};
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct StopArgs {
     /// How long requests in flight may take, in place of SHUTDOWN_TIMEOUT: 10s, 1m 30s, or a number of seconds
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     timeout: Option<f64>,
 }
 
 fn seconds(text: &str) -> std::result::Result<f64, String> {
-    seconds_within(text, 0.0, MAX_TIMEOUT)
+    parse_seconds(text, 0.0, MAX_TIMEOUT_SECONDS)
 }
 
-pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {
+pub fn run(context: &CommandContext, arguments: &StopArgs, output: &Output) -> Result {
     let control = context.control()?;
     let order = StopRequest {
         timeout_seconds: arguments.timeout,
     };
     let stopped = block_on(control.stop(&order, &mut notice))?.map_err(anyhow::Error::from)?;
     match stopped {
-        Stopped::Done { pid, how } => {
+        StopOutcome::Stopped { pid, method: how } => {
             let (text, via) = match how {
-                How::Rest => ("Daemon stopped", "rest"),
-                How::OutOfSight => ("Daemon accepted the stop and answers no more", "rest"),
-                How::Terminated => ("Daemon stopped (by SIGTERM)", "sigterm"),
-                How::Killed => (
+                StopMethod::Rest => ("Daemon stopped", "rest"),
+                StopMethod::Unconfirmed => ("Daemon accepted the stop and answers no more", "rest"),
+                StopMethod::Terminated => ("Daemon stopped (by SIGTERM)", "sigterm"),
+                StopMethod::Killed => (
                     "Daemon stopped (killed: it did not stop by itself)",
                     "sigkill",
                 ),
             };
-            output.outcome("✓", Colour::Green, text)?;
-            output.value(&json!({ "stopped": true, "pid": pid, "via": via }))
+            output.print_result("✓", Colour::Green, text)?;
+            output.print_json(&json!({ "stopped": true, "pid": pid, "via": via }))
         }
-        Stopped::NotRunning => nothing_to_do(output, "Daemon is not running"),
-        Stopped::Dead(pid) => {
+        StopOutcome::NotRunning => nothing_to_do(output, "Daemon is not running"),
+        StopOutcome::Dead(pid) => {
             let pid = pid.map_or(String::new(), |pid| format!(" (PID {pid})"));
             nothing_to_do(
                 output,
@@ -53,7 +53,7 @@ pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result 
 }
 
 fn nothing_to_do(output: &Output, text: &str) -> Result {
-    output.outcome("•", Colour::Yellow, text)?;
-    output.value(&json!({ "stopped": false, "detail": text }))?;
-    Err(Failure::Exit(1))
+    output.print_result("•", Colour::Yellow, text)?;
+    output.print_json(&json!({ "stopped": false, "detail": text }))?;
+    Err(CommandError::Exit(1))
 }

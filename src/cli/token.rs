@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::output::Output;
-use super::{Context, Result, block_on, user_name};
-use crate::auth::{Scopes, Signer, read_or_create_key_file};
-use crate::config::{DEFINITIONS, Locator, Problems, duration};
+use super::{CommandContext, Result, block_on, user_name};
+use crate::auth::{Scopes, TokenSigner, read_or_create_key_file};
+use crate::config::{ClientSettings, DEFINITIONS, InvalidSettings, duration};
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct TokenArgs {
     /// What the token allows, out of admin:read, admin:logs, admin:control
     #[arg(long, value_name = "SCOPES", default_value_t = Scopes::ALL)]
     scope: Scopes,
@@ -28,21 +28,21 @@ fn lifetime(text: &str) -> std::result::Result<Duration, String> {
         .ok_or_else(|| "not a duration such as 30m, or a number of seconds, from 1s to 365d".into())
 }
 
-pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result {
-    let mut locator = Locator::find(&context.origin.sources())?;
+pub fn run(context: &CommandContext, arguments: &TokenArgs, output: &Output) -> Result {
+    let mut locator = ClientSettings::load(&context.origin.read_sources())?;
     // A bad secret, or a file that was not understood and may hold one, is no detail: the token would be signed with
     // another key.
-    locator.ignored.retain(|problem| {
+    locator.ignored_problems.retain(|problem| {
         !DEFINITIONS
             .iter()
             .any(|setting| setting.name == problem.setting && setting.name != "JWT_SECRET_KEY")
     });
-    if !locator.ignored.is_empty() {
-        return Err(Problems(locator.ignored).into());
+    if !locator.ignored_problems.is_empty() {
+        return Err(InvalidSettings(locator.ignored_problems).into());
     }
     let (secret, key_file) = (locator.jwt_secret.clone(), locator.key_file.clone());
     // Before a key is made that no daemon has.
-    let control = context.control_of(locator)?;
+    let control = context.control_for(locator)?;
     block_on(control.check_token())?.map_err(anyhow::Error::from)?;
     let key = match (secret, key_file) {
         (Some(secret), _) => secret,
@@ -50,13 +50,13 @@ pub fn run(context: &Context, arguments: &Arguments, output: &Output) -> Result 
         (None, None) => return Err(anyhow::anyhow!("there is no key: set JWT_SECRET_KEY").into()),
     };
     let subject = arguments.subject.clone().unwrap_or_else(user_name);
-    let token = Signer::configured(&key)
+    let token = TokenSigner::with_configured_key(&key)
         .sign(&subject, arguments.scope, arguments.ttl)
         .map_err(anyhow::Error::from)?;
     if !output.is_json() {
-        return output.line(&token);
+        return output.print_line(&token);
     }
-    output.value(&json!({
+    output.print_json(&json!({
         "token": token,
         "subject": subject,
         "scope": arguments.scope.to_string(),

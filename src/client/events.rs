@@ -12,7 +12,7 @@ use crate::api::{LogEntry, StreamEnd, event};
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// How long an event may be, in bytes. The daemon cuts lines at 64 KiB; in JSON, and twice, that is less than 1 MiB.
-const MAX_EVENT: usize = 4 * 1024 * 1024;
+const MAX_EVENT_SIZE: usize = 4 * 1024 * 1024;
 
 /// What arrives on the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum LogEvent {
 pub struct LogEvents {
     response: Response,
     base: String,
-    parser: Parser,
+    parser: EventParser,
     last_id: Option<String>,
 }
 
@@ -38,7 +38,7 @@ impl LogEvents {
         Self {
             response,
             base,
-            parser: Parser::default(),
+            parser: EventParser::default(),
             last_id: None,
         }
     }
@@ -55,7 +55,7 @@ impl LogEvents {
     ///
     /// The connection broke, or what arrives is not this stream.
     pub async fn next(&mut self) -> Result<Option<LogEvent>, ClientError> {
-        let stranger = |detail| ClientError::Stranger {
+        let stranger = |detail| ClientError::UnexpectedServer {
             base: self.base.clone(),
             detail,
         };
@@ -64,7 +64,7 @@ impl LogEvents {
                 if !event.id.is_empty() {
                     self.last_id = Some(event.id.clone());
                 }
-                if let Some(event) = decode(&event).map_err(stranger)? {
+                if let Some(event) = decode_event(&event).map_err(stranger)? {
                     return Ok(Some(event));
                 }
             }
@@ -84,7 +84,7 @@ impl LogEvents {
 }
 
 /// `None` for an event of a later version.
-pub(crate) fn decode(raw: &RawEvent) -> Result<Option<LogEvent>, String> {
+pub(crate) fn decode_event(raw: &RawEvent) -> Result<Option<LogEvent>, String> {
     let json = |error: serde_json::Error| format!("an event could not be read: {error}");
     Ok(match raw.name.as_str() {
         event::LOG => Some(LogEvent::Entry(
@@ -106,29 +106,29 @@ pub(crate) struct RawEvent {
 }
 
 #[derive(Default)]
-pub(crate) struct Parser {
+pub(crate) struct EventParser {
     pub buffer: Vec<u8>,
     /// Up to where its lines were read.
-    read: usize,
+    consumed: usize,
     /// Up to where the next line was found not to end.
     searched: usize,
     event: RawEvent,
     /// Of the event's lines that were read.
-    length: usize,
+    event_length: usize,
 }
 
-impl Parser {
+impl EventParser {
     /// The next complete event of the buffer, or an id without one. The daemon ends lines with a bare newline.
     pub fn next(&mut self) -> Result<Option<RawEvent>, String> {
         while let Some(end) = memchr(b'\n', &self.buffer[self.searched..]) {
             let end = self.searched + end;
-            self.check(end - self.read)?;
-            let line = String::from_utf8_lossy(&self.buffer[self.read..end]);
-            self.length += end - self.read;
-            self.read = end + 1;
-            self.searched = self.read;
+            self.check_length(end - self.consumed)?;
+            let line = String::from_utf8_lossy(&self.buffer[self.consumed..end]);
+            self.event_length += end - self.consumed;
+            self.consumed = end + 1;
+            self.searched = self.consumed;
             if line.is_empty() {
-                self.length = 0;
+                self.event_length = 0;
                 let event = std::mem::take(&mut self.event);
                 if !event.data.is_empty() || !event.id.is_empty() {
                     return Ok(Some(event));
@@ -143,17 +143,17 @@ impl Parser {
                 _ => {}
             }
         }
-        self.buffer.drain(..self.read);
-        self.read = 0;
+        self.buffer.drain(..self.consumed);
+        self.consumed = 0;
         self.searched = self.buffer.len();
-        self.check(self.buffer.len())?;
+        self.check_length(self.buffer.len())?;
         Ok(None)
     }
 
     /// Whether the event may have so many bytes more.
-    fn check(&self, more: usize) -> Result<(), String> {
-        if self.length + more > MAX_EVENT {
-            return Err(format!("an event is longer than {MAX_EVENT} bytes"));
+    fn check_length(&self, more: usize) -> Result<(), String> {
+        if self.event_length + more > MAX_EVENT_SIZE {
+            return Err(format!("an event is longer than {MAX_EVENT_SIZE} bytes"));
         }
         Ok(())
     }
@@ -164,26 +164,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_without_an_end_is_given_up() {
+    fn oversized_event_is_rejected() {
         for piece in ["x", "data: x\n", ": x\n"] {
             let piece = piece.repeat(64 * 1024);
-            let mut parser = Parser::default();
+            let mut parser = EventParser::default();
             let given_up = (0..100).find(|_| {
                 parser.buffer.extend_from_slice(piece.as_bytes());
                 parser.next().is_err()
             });
-            assert!(given_up.unwrap() * piece.len() <= MAX_EVENT + MAX_EVENT / 2);
+            assert!(given_up.unwrap() * piece.len() <= MAX_EVENT_SIZE + MAX_EVENT_SIZE / 2);
         }
     }
 
     #[test]
-    fn events_are_the_same_however_they_are_cut_into_pieces() {
+    fn chunk_boundaries_do_not_change_events() {
         let text = ": connected\nid: 0\n\nevent: log\nid: 1\ndata: {\"a\":\"b: c\"}\n\n: keep-alive\n\nevent: end\ndata: {}\n\n";
-        let whole = |parser: &mut Parser, bytes: &[u8]| {
+        let whole = |parser: &mut EventParser, bytes: &[u8]| {
             parser.buffer.extend_from_slice(bytes);
             std::iter::from_fn(|| parser.next().unwrap()).collect::<Vec<_>>()
         };
-        let expected = whole(&mut Parser::default(), text.as_bytes());
+        let expected = whole(&mut EventParser::default(), text.as_bytes());
         assert_eq!(expected.len(), 3);
         assert_eq!(
             (expected[0].id.as_str(), expected[1].id.as_str()),
@@ -191,7 +191,7 @@ mod tests {
         );
         assert_eq!(expected[1].data, "{\"a\":\"b: c\"}");
         for size in 1..20 {
-            let mut parser = Parser::default();
+            let mut parser = EventParser::default();
             let pieces = text.as_bytes().chunks(size);
             let events: Vec<_> = pieces.flat_map(|piece| whole(&mut parser, piece)).collect();
             assert_eq!(events, expected, "{size}");

@@ -14,15 +14,15 @@ pub use events::{LogEvent, LogEvents};
 pub use public::{HealthError, health};
 
 use crate::api::{
-    LogLevel, LogPage, NOTHING_AT, Problem, ReloadDone, RestartDone, RestartRequest,
-    SUCCESSOR_TIMEOUT, SignInToken, Status, StopAccepted, StopRequest,
+    DEFAULT_RESTART_TIMEOUT, LogLevel, LogPage, Problem, ReloadDone, RestartDone, RestartRequest,
+    SignInToken, Status, StopAccepted, StopRequest, UNKNOWN_PATH_PREFIX,
 };
-use crate::auth::{Scope, Scopes, SignError, Signer};
+use crate::auth::{Scope, Scopes, SignError, TokenSigner};
 
 /// How long the daemon may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long it may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much longer than its successor may take a daemon may take to say what became of it.
 const RESTART_MARGIN: Duration = Duration::from_secs(10);
 /// How long a token of ours lives: as long as one call, and clocks that differ a little.
@@ -35,10 +35,10 @@ pub enum ClientError {
     #[error(
         "`{0}` is not an address such as http://127.0.0.1:8001 (https is not spoken: use a tunnel)"
     )]
-    Address(String),
+    InvalidAddress(String),
     /// Nothing tells where it is.
     #[error("the admin API cannot be found: {0}")]
-    NoAddress(&'static str),
+    UnknownAddress(&'static str),
     /// Nobody answers there.
     #[error("the admin API at {base} cannot be reached: {reason}")]
     Unreachable {
@@ -49,7 +49,7 @@ pub enum ClientError {
     },
     /// 401 or 403: somebody answers, but not us.
     #[error("the admin API at {base} refused the token: {}", .problem.detail)]
-    Refused {
+    TokenRefused {
         /// Base URL.
         base: String,
         /// What it said.
@@ -60,7 +60,7 @@ pub enum ClientError {
     Problem(Box<Problem>),
     /// Whoever answers is not this service.
     #[error("what answers at {base} is not the admin API of this service ({detail})")]
-    Stranger {
+    UnexpectedServer {
         /// Base URL.
         base: String,
         /// How that was seen.
@@ -111,7 +111,7 @@ pub struct LogQuery {
 pub struct AdminClient {
     http: reqwest::Client,
     base: Url,
-    signer: Signer,
+    signer: TokenSigner,
     subject: String,
 }
 
@@ -121,14 +121,14 @@ impl AdminClient {
     /// # Errors
     ///
     /// `base` is not an `http://` address.
-    pub fn new(base: &str, signer: Signer, subject: &str) -> Result<Self, ClientError> {
-        let url = base_of(base)?;
+    pub fn new(base: &str, signer: TokenSigner, subject: &str) -> Result<Self, ClientError> {
+        let url = parse_base_url(base)?;
         let http = reqwest::Client::builder()
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()
-            .map_err(|_| ClientError::Address(base.to_owned()))?;
+            .map_err(|_| ClientError::InvalidAddress(base.to_owned()))?;
         Ok(Self {
             http,
             base: url,
@@ -139,7 +139,7 @@ impl AdminClient {
 
     /// Base URL of the API.
     #[must_use]
-    pub fn base(&self) -> &Url {
+    pub fn base_url(&self) -> &Url {
         &self.base
     }
 
@@ -149,7 +149,7 @@ impl AdminClient {
     ///
     /// [`ClientError`]
     pub async fn status(&self) -> Result<Status, ClientError> {
-        self.call(self.request(Scope::Read, Method::GET, "/admin/status")?)
+        self.send_json(self.request(Scope::Read, Method::GET, "/admin/status")?)
             .await
     }
 
@@ -159,7 +159,7 @@ impl AdminClient {
     ///
     /// [`ClientError`]
     pub async fn stop(&self, order: &StopRequest) -> Result<StopAccepted, ClientError> {
-        self.call(
+        self.send_json(
             self.request(Scope::Control, Method::POST, "/admin/stop")?
                 .json(order),
         )
@@ -173,11 +173,14 @@ impl AdminClient {
     /// [`ClientError`]
     pub async fn restart(&self, order: &RestartRequest) -> Result<RestartDone, ClientError> {
         let timeout = order.timeout_seconds.map(Duration::try_from_secs_f64);
-        let timeout = timeout.and_then(Result::ok).unwrap_or(SUCCESSOR_TIMEOUT);
+        let timeout = timeout
+            .and_then(Result::ok)
+            .unwrap_or(DEFAULT_RESTART_TIMEOUT);
         let request = self
             .request(Scope::Control, Method::POST, "/admin/restart")?
             .json(order);
-        self.call_within(request, timeout + RESTART_MARGIN).await
+        self.send_json_within(request, timeout + RESTART_MARGIN)
+            .await
     }
 
     /// `POST /admin/reload`
@@ -186,7 +189,7 @@ impl AdminClient {
     ///
     /// [`ClientError`]
     pub async fn reload(&self) -> Result<ReloadDone, ClientError> {
-        self.call(self.request(Scope::Control, Method::POST, "/admin/reload")?)
+        self.send_json(self.request(Scope::Control, Method::POST, "/admin/reload")?)
             .await
     }
 
@@ -196,7 +199,7 @@ impl AdminClient {
     ///
     /// [`ClientError`]
     pub async fn log_level(&self) -> Result<LogLevel, ClientError> {
-        self.call(self.request(Scope::Read, Method::GET, "/admin/log-level")?)
+        self.send_json(self.request(Scope::Read, Method::GET, "/admin/log-level")?)
             .await
     }
 
@@ -206,7 +209,7 @@ impl AdminClient {
     ///
     /// [`ClientError`]
     pub async fn logs(&self, query: &LogQuery) -> Result<LogPage, ClientError> {
-        self.call(
+        self.send_json(
             self.request(Scope::Logs, Method::GET, "/admin/logs")?
                 .query(query),
         )
@@ -218,13 +221,13 @@ impl AdminClient {
     /// # Errors
     ///
     /// [`ClientError`]
-    pub async fn follow(&self, query: &LogQuery) -> Result<LogEvents, ClientError> {
+    pub async fn follow_logs(&self, query: &LogQuery) -> Result<LogEvents, ClientError> {
         let request = self
             .request(Scope::Logs, Method::GET, "/admin/logs/stream")?
             .query(query);
         // The stream has no end; only its beginning is waited for.
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.send(request)).await;
-        let response = answer.map_err(|_| self.timed_out(ANSWER_TIMEOUT))??;
+        let answer = tokio::time::timeout(RESPONSE_TIMEOUT, self.send(request)).await;
+        let response = answer.map_err(|_| self.timed_out(RESPONSE_TIMEOUT))??;
         Ok(LogEvents::new(response, self.base.to_string()))
     }
 
@@ -233,8 +236,8 @@ impl AdminClient {
     /// # Errors
     ///
     /// [`ClientError`]
-    pub async fn sign_in_token(&self, scopes: Scopes) -> Result<SignInToken, ClientError> {
-        self.call(self.request_for(scopes, Method::POST, "/admin/session/token")?)
+    pub async fn create_sign_in_token(&self, scopes: Scopes) -> Result<SignInToken, ClientError> {
+        self.send_json(self.request_with_scopes(scopes, Method::POST, "/admin/session/token")?)
             .await
     }
 
@@ -245,10 +248,10 @@ impl AdminClient {
         method: Method,
         path: &str,
     ) -> Result<RequestBuilder, ClientError> {
-        self.request_for(Scopes::default().with(needed), method, path)
+        self.request_with_scopes(Scopes::default().with(needed), method, path)
     }
 
-    fn request_for(
+    fn request_with_scopes(
         &self,
         scopes: Scopes,
         method: Method,
@@ -257,24 +260,27 @@ impl AdminClient {
         let url = self
             .base
             .join(path)
-            .map_err(|_| ClientError::Address(self.base.to_string()))?;
+            .map_err(|_| ClientError::InvalidAddress(self.base.to_string()))?;
         let token = self.signer.sign(&self.subject, scopes, TOKEN_LIFETIME)?;
         Ok(self.http.request(method, url).bearer_auth(token))
     }
 
-    async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
-        self.call_within(request, ANSWER_TIMEOUT).await
+    async fn send_json<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<T, ClientError> {
+        self.send_json_within(request, RESPONSE_TIMEOUT).await
     }
 
-    async fn call_within<T: DeserializeOwned>(
+    async fn send_json_within<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,
         timeout: Duration,
     ) -> Result<T, ClientError> {
         let answer = async {
             let body = self.send(request).await?.bytes().await;
-            let body = body.map_err(|error| self.failed(&error))?;
-            serde_json::from_slice(&body).map_err(|error| self.stranger(error.to_string()))
+            let body = body.map_err(|error| self.transport_error(&error))?;
+            serde_json::from_slice(&body).map_err(|error| self.unexpected_server(error.to_string()))
         };
         let answer = tokio::time::timeout(timeout, answer).await;
         answer.map_err(|_| self.timed_out(timeout))?
@@ -282,7 +288,10 @@ impl AdminClient {
 
     /// An answer with a status of success.
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let response = request.send().await.map_err(|error| self.failed(&error))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.transport_error(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -290,25 +299,27 @@ impl AdminClient {
         let body = response
             .bytes()
             .await
-            .map_err(|error| self.failed(&error))?;
+            .map_err(|error| self.transport_error(&error))?;
         let Ok(problem) = serde_json::from_slice::<Box<Problem>>(&body) else {
-            return Err(self.stranger(format!("it answered {status}")));
+            return Err(self.unexpected_server(format!("it answered {status}")));
         };
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
-                ClientError::Refused {
+                ClientError::TokenRefused {
                     base: self.base.to_string(),
                     problem,
                 }
             }
-            StatusCode::NOT_FOUND if problem.detail.starts_with(NOTHING_AT) => self.stranger(
-                format!("{}; is that PORT rather than ADMIN_PORT?", problem.detail),
-            ),
+            StatusCode::NOT_FOUND if problem.detail.starts_with(UNKNOWN_PATH_PREFIX) => self
+                .unexpected_server(format!(
+                    "{}; is that PORT rather than ADMIN_PORT?",
+                    problem.detail
+                )),
             _ => ClientError::Problem(problem),
         })
     }
 
-    fn failed(&self, error: &reqwest::Error) -> ClientError {
+    fn transport_error(&self, error: &reqwest::Error) -> ClientError {
         if error.is_timeout() {
             self.timed_out(CONNECT_TIMEOUT)
         } else {
@@ -327,8 +338,8 @@ impl AdminClient {
         }
     }
 
-    fn stranger(&self, detail: String) -> ClientError {
-        ClientError::Stranger {
+    fn unexpected_server(&self, detail: String) -> ClientError {
+        ClientError::UnexpectedServer {
             base: self.base.to_string(),
             detail,
         }
@@ -339,12 +350,12 @@ impl AdminClient {
 ///
 /// # Errors
 ///
-/// [`ClientError::Address`]
-pub fn base_of(text: &str) -> Result<Url, ClientError> {
+/// [`ClientError::InvalidAddress`]
+pub fn parse_base_url(text: &str) -> Result<Url, ClientError> {
     Url::parse(text)
         .ok()
         .filter(|url| url.scheme() == "http" && url.has_host() && url.path() == "/")
-        .ok_or_else(|| ClientError::Address(text.to_owned()))
+        .ok_or_else(|| ClientError::InvalidAddress(text.to_owned()))
 }
 
 /// The innermost error, which is the system's.

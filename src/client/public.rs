@@ -3,8 +3,8 @@
 use reqwest::redirect::Policy;
 use thiserror::Error;
 
-use super::{ANSWER_TIMEOUT, root_cause};
-use crate::api::{Health, SERVICE};
+use super::{RESPONSE_TIMEOUT, root_cause};
+use crate::api::{Health, SERVICE_NAME};
 
 /// `/health` told nothing.
 #[derive(Debug, Error)]
@@ -14,7 +14,7 @@ pub enum HealthError {
     Unreachable(String),
     /// Whoever answers is not this service.
     #[error("what answers is not this service ({0})")]
-    Stranger(String),
+    UnexpectedServer(String),
 }
 
 /// `GET /health` of the public API at `base`.
@@ -25,23 +25,23 @@ pub enum HealthError {
 pub async fn health(base: &str) -> Result<Health, HealthError> {
     let failed = |error: reqwest::Error| {
         HealthError::Unreachable(if error.is_timeout() {
-            format!("no answer within {ANSWER_TIMEOUT:?}")
+            format!("no answer within {RESPONSE_TIMEOUT:?}")
         } else {
             root_cause(&error)
         })
     };
     let http = reqwest::Client::builder()
         .no_proxy()
-        .timeout(ANSWER_TIMEOUT)
+        .timeout(RESPONSE_TIMEOUT)
         .redirect(Policy::none())
         .build()
         .map_err(failed)?;
     let answer = http.get(format!("{base}/health")).send().await;
     let body = answer.map_err(failed)?.bytes().await.map_err(failed)?;
     serde_json::from_slice::<Health>(&body)
-        .map_err(|error| HealthError::Stranger(error.to_string()))
+        .map_err(|error| HealthError::UnexpectedServer(error.to_string()))
         .and_then(|health| match health.service.as_str() {
-            SERVICE => Ok(health),
-            other => Err(HealthError::Stranger(format!("it is {other}"))),
+            SERVICE_NAME => Ok(health),
+            other => Err(HealthError::UnexpectedServer(format!("it is {other}"))),
         })
 }

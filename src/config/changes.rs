@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{DEFINITIONS, Definition, LogSettings, MASK, Origin, Settings, Sources};
+use super::{
+    DEFINITIONS, LogSettings, MASK, SettingDefinition, Settings, SettingsLocation, Sources,
+};
 use crate::api::{ReloadDone, SettingChange, SettingEntry};
 
 /// The text of every setting. Secrets are among them, so it does not show itself.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Texts(BTreeMap<&'static str, String>);
+pub(super) struct RawValues(BTreeMap<&'static str, String>);
 
-impl Texts {
-    pub fn of(sources: &Sources) -> Self {
-        let text = |definition: &Definition| {
+impl RawValues {
+    pub fn from_sources(sources: &Sources) -> Self {
+        let text = |definition: &SettingDefinition| {
             let (text, _) = sources.get(definition.name)?;
             Some((definition.name, text.to_owned()))
         };
@@ -21,16 +23,19 @@ impl Texts {
     }
 
     /// The settings whose text is another one in `later`.
-    fn changed<'a>(&'a self, later: &'a Self) -> impl Iterator<Item = &'static Definition> + 'a {
+    fn changed<'a>(
+        &'a self,
+        later: &'a Self,
+    ) -> impl Iterator<Item = &'static SettingDefinition> + 'a {
         DEFINITIONS
             .iter()
             .filter(|definition| self.0.get(definition.name) != later.0.get(definition.name))
     }
 
-    fn change(&self, definition: &Definition, later: &Self) -> SettingChange {
+    fn describe_change(&self, definition: &SettingDefinition, later: &Self) -> SettingChange {
         let shown = |texts: &Self| {
             let text = texts.0.get(definition.name)?;
-            Some(if definition.secret { MASK } else { text }.to_owned())
+            Some(if definition.is_secret { MASK } else { text }.to_owned())
         };
         SettingChange {
             name: definition.name.into(),
@@ -40,7 +45,7 @@ impl Texts {
     }
 }
 
-impl fmt::Debug for Texts {
+impl fmt::Debug for RawValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
@@ -48,17 +53,17 @@ impl fmt::Debug for Texts {
 
 /// The settings that the daemon runs with, and where they came from.
 #[derive(Debug)]
-pub struct InForce {
-    origin: Origin,
+pub struct LiveSettings {
+    location: SettingsLocation,
     settings: RwLock<Arc<Settings>>,
 }
 
-impl InForce {
+impl LiveSettings {
     /// Settings that were read from `origin`.
     #[must_use]
-    pub fn new(origin: Origin, settings: Settings) -> Self {
+    pub fn new(location: SettingsLocation, settings: Settings) -> Self {
         Self {
-            origin,
+            location,
             settings: RwLock::new(Arc::new(settings)),
         }
     }
@@ -71,32 +76,32 @@ impl InForce {
 
     /// Where they are read from.
     #[must_use]
-    pub fn origin(&self) -> &Origin {
-        &self.origin
+    pub fn location(&self) -> &SettingsLocation {
+        &self.location
     }
 
     /// Names of the settings that were edited and are not in force, whether or not what they say now is valid.
     #[must_use]
     pub fn pending(&self) -> Vec<String> {
-        let now = Texts::of(&self.origin.sources());
+        let now = RawValues::from_sources(&self.location.read_sources());
         let settings = self.settings();
-        let changed = settings.texts.changed(&now);
+        let changed = settings.raw_values.changed(&now);
         changed.map(|definition| definition.name.into()).collect()
     }
 
     /// Puts in force what of `new` can be without a restart.
-    pub fn adopt(&self, new: Settings) -> ReloadDone {
+    pub fn apply(&self, new: Settings) -> ReloadDone {
         let old = self.settings();
         let mut done = ReloadDone::default();
-        for definition in old.texts.changed(&new.texts) {
-            let list = if definition.reloads {
+        for definition in old.raw_values.changed(&new.raw_values) {
+            let list = if definition.is_reloadable {
                 &mut done.changed
             } else {
                 &mut done.needs_restart
             };
-            list.push(old.texts.change(definition, &new.texts));
+            list.push(old.raw_values.describe_change(definition, &new.raw_values));
         }
-        let merged = old.reloaded(new);
+        let merged = old.with_reloadable_of(new);
         *self
             .settings
             .write()
@@ -107,11 +112,14 @@ impl InForce {
 
 impl Settings {
     /// These settings with those of `new` that a reload puts in force.
-    fn reloaded(&self, new: Self) -> Self {
-        let mut texts = self.texts.clone();
+    fn with_reloadable_of(&self, new: Self) -> Self {
+        let mut texts = self.raw_values.clone();
         let mut entries = self.entries.clone();
-        for definition in DEFINITIONS.iter().filter(|definition| definition.reloads) {
-            match new.texts.0.get(definition.name) {
+        for definition in DEFINITIONS
+            .iter()
+            .filter(|definition| definition.is_reloadable)
+        {
+            match new.raw_values.0.get(definition.name) {
                 Some(text) => texts.0.insert(definition.name, text.clone()),
                 None => texts.0.remove(definition.name),
             };
@@ -133,7 +141,7 @@ impl Settings {
             pid_file: self.pid_file.clone(),
             key_file: self.key_file.clone(),
             limits: self.limits.clone(),
-            texts,
+            raw_values: texts,
             entries,
             ..new
         }

@@ -9,7 +9,7 @@ use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 
-use super::{Check, Secret, parse};
+use super::{Secret, Validator, parse};
 
 /// What is checked all the time, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +19,12 @@ pub struct DependencySettings {
     /// Redis, when `REDIS_HOST` is set.
     pub redis: Option<RedisSettings>,
     /// From one probe to the next.
-    pub pace: Pace,
+    pub probe_schedule: ProbeSchedule,
 }
 
 /// How often a dependency is asked, and how long it may take to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
+pub struct ProbeSchedule {
     /// From the end of a probe to the next.
     pub interval: Duration,
     /// How long a probe may take; at most half of the interval.
@@ -35,7 +35,7 @@ pub struct Pace {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DatabaseSettings {
     /// Where it listens.
-    pub server: Server,
+    pub endpoint: DependencyEndpoint,
     /// The role, the system's user when none is set.
     pub user: String,
     /// Its password.
@@ -48,47 +48,47 @@ pub struct DatabaseSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RedisSettings {
     /// Where it listens.
-    pub server: Server,
+    pub endpoint: DependencyEndpoint,
     /// Password of the default user.
     pub password: Option<Secret>,
 }
 
 /// Where a dependency listens, and how the way there is protected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Server {
+pub struct DependencyEndpoint {
     /// A name or an IP address.
     pub host: String,
     /// TCP port.
     pub port: u16,
     /// Encryption.
-    pub tls: Tls,
+    pub tls: TlsMode,
 }
 
 /// How a connection is encrypted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Tls {
+pub enum TlsMode {
     /// Not at all.
     Off,
     /// Against whoever only listens: the certificate is not looked at.
     Unverified,
     /// The certificate has to be valid, and the host's.
-    Verified(Authorities),
+    Verified(CertificateAuthorities),
 }
 
 /// Who may sign certificates.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Authorities {
+pub enum CertificateAuthorities {
     /// Whom the system trusts.
     System,
     /// These.
-    These(Vec<CertificateDer<'static>>),
+    Custom(Vec<CertificateDer<'static>>),
 }
 
-impl Hash for Authorities {
+impl Hash for CertificateAuthorities {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
             Self::System => state.write_u8(0),
-            Self::These(certificates) => {
+            Self::Custom(certificates) => {
                 for certificate in certificates {
                     certificate.as_ref().hash(state);
                 }
@@ -97,125 +97,130 @@ impl Hash for Authorities {
     }
 }
 
-impl fmt::Debug for Authorities {
+impl fmt::Debug for CertificateAuthorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::System => f.write_str("System"),
-            Self::These(certificates) => write!(f, "These({})", certificates.len()),
+            Self::Custom(certificates) => write!(f, "These({})", certificates.len()),
         }
     }
 }
 
 impl DependencySettings {
-    pub(super) fn find(check: &mut Check<'_>) -> Option<Self> {
+    pub(super) fn load(check: &mut Validator<'_>) -> Option<Self> {
         let interval = check.value("CHECK_INTERVAL", parse::check_interval);
         let timeout = check.value("CHECK_TIMEOUT", parse::check_timeout);
         if let (Some(interval), Some(timeout)) = (interval, timeout)
             && timeout > interval / 2
         {
-            check.problem(
+            check.add_problem(
                 "CHECK_TIMEOUT",
                 format!("{timeout:?} is more than half of CHECK_INTERVAL, which is {interval:?}"),
             );
         }
-        let pace = Pace {
+        let pace = ProbeSchedule {
             interval: interval?,
             timeout: timeout?,
         };
-        let database = find_database(check);
-        let redis = find_redis(check);
+        let database = load_database(check);
+        let redis = load_redis(check);
         Some(Self {
             database,
             redis,
-            pace,
+            probe_schedule: pace,
         })
     }
 }
 
 /// `None` when none is to be checked, or something is wrong and noted.
-fn find_database(check: &mut Check<'_>) -> Option<DatabaseSettings> {
+fn load_database(check: &mut Validator<'_>) -> Option<DatabaseSettings> {
     let host = check.value("DB_HOST", parse::dependency_host);
     let port = check.value("DB_PORT", parse::dependency_port);
     let mode = check.value("DB_SSLMODE", parse::ssl_mode);
     let is_verified = mode.map(|mode| mode == parse::SslMode::VerifyFull);
-    let authorities = find_authorities(
+    let authorities = load_authorities(
         check,
         "DB_SSLROOTCERT",
         "DB_SSLMODE=verify-full",
         is_verified,
     );
-    let user = check.value("DB_USER", parse::text);
+    let user = check.value("DB_USER", parse::any_text);
     let password = check.value("DB_PASSWORD", parse::password);
     let (name, _) = check.sources.get("DB_NAME")?;
     let name = name.to_owned();
     let tls = match mode? {
-        parse::SslMode::Disable => Tls::Off,
-        parse::SslMode::Require => Tls::Unverified,
-        parse::SslMode::VerifyFull => Tls::Verified(authorities?),
+        parse::SslMode::Disable => TlsMode::Off,
+        parse::SslMode::Require => TlsMode::Unverified,
+        parse::SslMode::VerifyFull => TlsMode::Verified(authorities?),
     };
-    let server = find_server(check, "DB_HOST", host?, port?, tls)?;
+    let server = check_endpoint(check, "DB_HOST", host?, port?, tls)?;
     Some(DatabaseSettings {
-        server,
+        endpoint: server,
         user: user.unwrap_or_else(system_user),
         password,
         name,
     })
 }
 
-fn find_redis(check: &mut Check<'_>) -> Option<RedisSettings> {
+fn load_redis(check: &mut Validator<'_>) -> Option<RedisSettings> {
     let port = check.value("REDIS_PORT", parse::dependency_port);
     let is_encrypted = check.value("REDIS_TLS", parse::on_or_off);
-    let authorities = find_authorities(check, "REDIS_CACERT", "REDIS_TLS=on", is_encrypted);
+    let authorities = load_authorities(check, "REDIS_CACERT", "REDIS_TLS=on", is_encrypted);
     let password = check.value("REDIS_PASSWORD", parse::password);
     let host = check.value("REDIS_HOST", parse::dependency_host)?;
     let tls = if is_encrypted? {
-        Tls::Verified(authorities?)
+        TlsMode::Verified(authorities?)
     } else {
-        Tls::Off
+        TlsMode::Off
     };
-    let server = find_server(check, "REDIS_HOST", host, port?, tls)?;
-    Some(RedisSettings { server, password })
+    let server = check_endpoint(check, "REDIS_HOST", host, port?, tls)?;
+    Some(RedisSettings {
+        endpoint: server,
+        password,
+    })
 }
 
 /// A certificate has to be one for this host.
-fn find_server(
-    check: &mut Check<'_>,
+fn check_endpoint(
+    check: &mut Validator<'_>,
     setting: &str,
     host: String,
     port: u16,
-    tls: Tls,
-) -> Option<Server> {
-    if tls != Tls::Off && ServerName::try_from(host.as_str()).is_err() {
+    tls: TlsMode,
+) -> Option<DependencyEndpoint> {
+    if tls != TlsMode::Off && ServerName::try_from(host.as_str()).is_err() {
         let message = format!("`{host}` is neither a name of DNS nor an address: TLS needs one");
-        check.problem(setting, message);
+        check.add_problem(setting, message);
         return None;
     }
-    Some(Server { host, port, tls })
+    Some(DependencyEndpoint { host, port, tls })
 }
 
 /// Those of the file that this setting names, or the system's. Nobody looks at them unless a certificate is verified, as
 /// `verify` asks for; `is_verified` unless that is not known.
-fn find_authorities(
-    check: &mut Check<'_>,
+fn load_authorities(
+    check: &mut Validator<'_>,
     setting: &'static str,
     verify: &str,
     is_verified: Option<bool>,
-) -> Option<Authorities> {
+) -> Option<CertificateAuthorities> {
     if check.sources.get(setting).is_none() {
-        return Some(Authorities::System);
+        return Some(CertificateAuthorities::System);
     }
     if is_verified == Some(false) {
         let message =
             format!("no certificate is looked at without {verify}: set it, or remove this");
-        check.problem(setting, message);
+        check.add_problem(setting, message);
     }
     let sources = check.sources;
     check
-        .value(setting, |text| certificates(&parse::path(text, sources)?))
-        .map(Authorities::These)
+        .value(setting, |text| {
+            read_certificates(&parse::path(text, sources)?)
+        })
+        .map(CertificateAuthorities::Custom)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let shown = path.display();
     let is_file = |path: &Path| path.metadata().map(|metadata| metadata.is_file());
     let pem = match is_file(path) {

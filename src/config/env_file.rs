@@ -32,7 +32,7 @@ pub fn parse(
     let mut parser = Parser {
         rest: text.strip_prefix('\u{feff}').unwrap_or(text),
         line: 1,
-        room: MAX_ADDED,
+        expansion_budget: MAX_EXPANSION,
     };
     let mut values: BTreeMap<String, String> = BTreeMap::new();
     let mut errors = Vec::new();
@@ -42,7 +42,7 @@ pub fn parse(
             let earlier = || values.get(name).map(Cow::from);
             environment(name).map(Cow::from).or_else(earlier)
         };
-        match parser.entry(&lookup) {
+        match parser.parse_entry(&lookup) {
             Ok(Some((name, value))) => {
                 values.insert(name, value);
             }
@@ -57,18 +57,18 @@ pub fn parse(
 }
 
 /// What references may add to all values together, in bytes: each may be of a value that is made of references.
-const MAX_ADDED: usize = 1024 * 1024;
+const MAX_EXPANSION: usize = 1024 * 1024;
 
 struct Parser<'a> {
     rest: &'a str,
     line: usize,
     /// What references may still add.
-    room: usize,
+    expansion_budget: usize,
 }
 
 impl Parser<'_> {
     /// One line, or several when a quoted value spans them. `None` for blank lines and comments.
-    fn entry<'v>(
+    fn parse_entry<'v>(
         &mut self,
         lookup: &impl Fn(&str) -> Option<Cow<'v, str>>,
     ) -> Result<Option<(String, String)>, &'static str> {
@@ -95,26 +95,26 @@ impl Parser<'_> {
             self.skip_line();
             return Ok(None);
         }
-        if !self.eat('=') {
+        if !self.consume('=') {
             return Err("expected NAME=value");
         }
         self.skip_blanks();
         let value = match self.peek() {
-            Some('\'') => self.quoted('\'')?,
+            Some('\'') => self.parse_quoted('\'')?,
             Some('"') => {
-                let value = self.quoted('"')?;
+                let value = self.parse_quoted('"')?;
                 self.expand(&value, lookup)?
             }
             _ => {
-                let value = self.unquoted();
+                let value = self.parse_unquoted();
                 self.expand(&value, lookup)?
             }
         };
-        self.end_of_line()?;
+        self.expect_end_of_line()?;
         Ok(Some((name, value)))
     }
 
-    fn quoted(&mut self, quote: char) -> Result<String, &'static str> {
+    fn parse_quoted(&mut self, quote: char) -> Result<String, &'static str> {
         let mut value = String::new();
         let mut chars = self.rest.char_indices().skip(1);
         while let Some((at, c)) = chars.next() {
@@ -148,7 +148,7 @@ impl Parser<'_> {
     }
 
     /// Up to the end of the line or a comment, without the white space around it.
-    fn unquoted(&mut self) -> String {
+    fn parse_unquoted(&mut self) -> String {
         let line_end = self.rest.find('\n').unwrap_or(self.rest.len());
         let line = &self.rest[..line_end];
         let mut end = line.len();
@@ -180,8 +180,8 @@ impl Parser<'_> {
             value.push_str(before);
             let (name, default) = reference.split_once(":-").unwrap_or((reference, ""));
             let found = lookup(name).unwrap_or(default.into());
-            self.room = self
-                .room
+            self.expansion_budget = self
+                .expansion_budget
                 .checked_sub(found.len())
                 .ok_or("what ${NAME} stands for in this file is more than 1 MiB altogether")?;
             value.push_str(&found);
@@ -191,7 +191,7 @@ impl Parser<'_> {
         Ok(value)
     }
 
-    fn end_of_line(&mut self) -> Result<(), &'static str> {
+    fn expect_end_of_line(&mut self) -> Result<(), &'static str> {
         self.skip_blanks();
         match self.peek() {
             None | Some('\n' | '#') => {
@@ -206,7 +206,7 @@ impl Parser<'_> {
         self.rest.chars().next()
     }
 
-    fn eat(&mut self, wanted: char) -> bool {
+    fn consume(&mut self, wanted: char) -> bool {
         match self.rest.strip_prefix(wanted) {
             Some(after) => {
                 self.rest = after;
@@ -256,7 +256,7 @@ mod tests {
 
     /// What `python-dotenv` 1.x makes of the same lines.
     #[test]
-    fn values_mean_what_they_meant_to_the_python_launcher() {
+    fn values_match_python_dotenv() {
         for (text, value) in [
             ("A=plain", "plain"),
             ("export A = spaced  # why\n", "spaced"),
@@ -278,12 +278,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_in_single_quotes_stays_so_that_any_password_can_be_written() {
+    fn single_quotes_prevent_expansion() {
         assert_eq!(one("A='${HOME}'"), "${HOME}");
     }
 
     #[test]
-    fn a_quoted_value_may_span_lines_and_line_numbers_stay_right() {
+    fn multiline_values_keep_line_numbers_correct() {
         let (_, errors) = read("A='1\n2'\nB=\"3\n4\"\n# c\n?\n");
         assert_eq!(errors[0].line, 6);
         let (values, _) = read("A=1\nB=${A}2\nA=3\nHOME=x\nC=${HOME}");
@@ -296,14 +296,14 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_the_rest_of_a_secret_is_not_repeated() {
+    fn errors_do_not_quote_possible_secrets() {
         let (_, errors) = read("KEY=\"aaaa\nhunter2='\n");
         assert_eq!(errors.len(), 2, "{errors:?}");
         assert!(!format!("{errors:?}").contains("hunter2"));
     }
 
     #[test]
-    fn references_that_multiply_do_not_fill_memory() {
+    fn nested_references_have_bounded_expansion() {
         let mut text = format!("A0={}\n", "a".repeat(1000));
         for n in 0..7 {
             let value = format!("${{A{n}}}").repeat(4);
@@ -312,13 +312,13 @@ mod tests {
         text += "LAST=1\n";
         let (values, errors) = read(&text);
         let length: usize = values.iter().map(|(_, value)| value.len()).sum();
-        assert!(length <= text.len() + MAX_ADDED, "{length}");
+        assert!(length <= text.len() + MAX_EXPANSION, "{length}");
         assert!(!errors.is_empty());
         assert_eq!(values.last().unwrap().0, "LAST");
     }
 
     #[test]
-    fn every_bad_line_is_named_and_the_others_count() {
+    fn every_invalid_line_is_reported_and_others_are_used() {
         let (values, errors) = read("hunter2 secret\nA='hunter2\nB=1\nC=\"x\"y\nD=2");
         let lines: Vec<_> = errors.iter().map(|error| error.line).collect();
         assert_eq!(lines, [1, 2, 4], "{errors:?}");

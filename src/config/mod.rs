@@ -1,7 +1,7 @@
 //! Settings: flags beat the process environment, which beats `.env`, which beats the default.
 //!
 //! [`Sources`] finds the text of every setting and where it came from; [`Settings`] is what the daemon runs
-//! with and exists only when every value is valid; [`Locator`] is the little that a client verb needs, so
+//! with and exists only when every value is valid; [`ClientSettings`] is the little that a client verb needs, so
 //! that a broken `.env` does not stop `fullon stop`. Nothing else in the crate reads the environment.
 
 mod changes;
@@ -23,34 +23,35 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use thiserror::Error;
 
-pub use changes::InForce;
+pub use changes::LiveSettings;
 pub use dependencies::{
-    Authorities, DatabaseSettings, DependencySettings, Pace, RedisSettings, Server, Tls,
+    CertificateAuthorities, DatabaseSettings, DependencyEndpoint, DependencySettings,
+    ProbeSchedule, RedisSettings, TlsMode,
 };
-pub use near_miss::NearMiss;
-pub use origin::Origin;
+pub use near_miss::Typo;
+pub use origin::SettingsLocation;
 pub use parse::{LogFormat, LogTarget, duration, log_filter as parse_log_filter};
-pub use partial::Partial;
+pub use partial::BestEffortSettings;
 pub use secret::{MASK, Secret};
 pub use sources::{
-    EnvFile, Flags, Source, Sources, colour_wanted, has_same_variable, inherited_settings,
+    EnvFileChoice, Flags, Source, Sources, has_same_variable, inherited_settings, is_colour_wanted,
     user_name,
 };
-pub use table::{DEFINITIONS, Definition, flag, reloads};
+pub use table::{DEFINITIONS, SettingDefinition, flag_name, is_reloadable};
 
 use crate::api::SettingEntry;
-use changes::Texts;
+use changes::RawValues;
 
 /// One thing that is wrong, by the name of the setting or the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct SettingProblem {
     /// `PORT`, or the path of an `.env` file.
     pub setting: String,
     /// What is wrong and what would be right; never a secret's value.
     pub message: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for SettingProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.setting, self.message)
     }
@@ -58,9 +59,9 @@ impl fmt::Display for Problem {
 
 /// Everything that is wrong with the configuration, all at once.
 #[derive(Debug, Error)]
-pub struct Problems(pub Vec<Problem>);
+pub struct InvalidSettings(pub Vec<SettingProblem>);
 
-impl fmt::Display for Problems {
+impl fmt::Display for InvalidSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("invalid configuration:")?;
         self.0
@@ -96,7 +97,7 @@ pub struct Settings {
     pub dependencies: DependencySettings,
     entries: Vec<SettingEntry>,
     /// What the values were made of, to tell what was edited since.
-    texts: Texts,
+    raw_values: RawValues,
 }
 
 /// What clients may cost.
@@ -121,7 +122,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn find(check: &mut Check<'_>) -> Option<Self> {
+    fn load(check: &mut Validator<'_>) -> Option<Self> {
         let header_timeout = check.value("HEADER_TIMEOUT", parse::client_timeout);
         let body_timeout = check.value("BODY_TIMEOUT", parse::client_timeout);
         let idle_timeout = check.value("IDLE_TIMEOUT", parse::client_timeout);
@@ -164,8 +165,8 @@ impl Settings {
     /// # Errors
     ///
     /// All problems at once, those of the `.env` file included.
-    pub fn load(sources: &Sources) -> Result<Self, Problems> {
-        let mut check = Check {
+    pub fn load(sources: &Sources) -> Result<Self, InvalidSettings> {
+        let mut check = Validator {
             sources,
             problems: sources.problems().to_vec(),
         };
@@ -183,8 +184,8 @@ impl Settings {
         let drain_delay = check.value("DRAIN_DELAY", parse::drain_delay);
         let jwt_secret = check.value("JWT_SECRET_KEY", parse::jwt_secret);
         let key_grace = check.value("JWT_SECRET_KEY_GRACE", parse::key_grace);
-        let limits = Limits::find(&mut check);
-        let dependencies = DependencySettings::find(&mut check);
+        let limits = Limits::load(&mut check);
+        let dependencies = DependencySettings::load(&mut check);
         let key_file = check.home_file(KEY_FILE);
 
         if let (Some(host), Some(port), Some(admin_host)) = (host, port, admin_host)
@@ -192,7 +193,7 @@ impl Settings {
             && admin_port == Some(port)
             && (host == admin_host || host.is_unspecified())
         {
-            check.problem(
+            check.add_problem(
                 "ADMIN_PORT",
                 format!("{port} is also PORT: the two listeners need a port each"),
             );
@@ -200,7 +201,7 @@ impl Settings {
         if let (Some(LogTarget::File(log)), Some(pid_file)) = (&target, &pid_file)
             && log == pid_file
         {
-            check.problem("PID_FILE", "is the same file as LOG_FILE".into());
+            check.add_problem("PID_FILE", "is the same file as LOG_FILE".into());
         }
 
         let problems = check.problems;
@@ -214,8 +215,8 @@ impl Settings {
             && let (Some(key_grace), Some(limits), Some(drain_delay), Some(dependencies)) =
                 (key_grace, limits, drain_delay, dependencies)
         {
-            let entries = describe(sources, &key_file);
-            let texts = Texts::of(sources);
+            let entries = setting_entries(sources, &key_file);
+            let texts = RawValues::from_sources(sources);
             return Ok(Self {
                 public: SocketAddr::new(host, port),
                 admin: SocketAddr::new(admin_host, admin_port),
@@ -235,10 +236,10 @@ impl Settings {
                 limits,
                 dependencies,
                 entries,
-                texts,
+                raw_values: texts,
             });
         }
-        Err(Problems(problems))
+        Err(InvalidSettings(problems))
     }
 
     /// Whether they suit a daemon in the background.
@@ -246,11 +247,11 @@ impl Settings {
     /// # Errors
     ///
     /// The log would go to a stdout that nobody reads.
-    pub fn check_background(&self) -> Result<(), Problems> {
+    pub fn check_background(&self) -> Result<(), InvalidSettings> {
         if self.log.target != LogTarget::Stdout {
             return Ok(());
         }
-        Err(Problems(vec![Problem {
+        Err(InvalidSettings(vec![SettingProblem {
             setting: "LOG_FILE".into(),
             message: "`-` is stdout, which a daemon in the background does not have: name a file, or use `fullon run`".into(),
         }]))
@@ -268,7 +269,7 @@ const KEY_FILE: &str = ".fullon_master_api.key";
 /// What a client verb needs to find the daemon. Only `PID_FILE` has to be valid for it: a mistake in another
 /// setting must not keep an operator from stopping the daemon.
 #[derive(Debug)]
-pub struct Locator {
+pub struct ClientSettings {
     /// The file whose lock tells whether the daemon lives.
     pub pid_file: PathBuf,
     /// Where the admin API should be, unless the daemon's state file says otherwise.
@@ -280,27 +281,27 @@ pub struct Locator {
     /// Where the secret is kept when `JWT_SECRET_KEY` is not set.
     pub key_file: Option<PathBuf>,
     /// What is wrong with the settings that were not needed.
-    pub ignored: Vec<Problem>,
+    pub ignored_problems: Vec<SettingProblem>,
 }
 
-impl Locator {
+impl ClientSettings {
     /// Finds what can be found.
     ///
     /// # Errors
     ///
     /// `PID_FILE` is not a usable path.
-    pub fn find(sources: &Sources) -> Result<Self, Problems> {
-        let mut check = Check {
+    pub fn load(sources: &Sources) -> Result<Self, InvalidSettings> {
+        let mut check = Validator {
             sources,
             problems: Vec::new(),
         };
         let Some(pid_file) = check.value("PID_FILE", |text| parse::path(text, sources)) else {
-            return Err(Problems(check.problems));
+            return Err(InvalidSettings(check.problems));
         };
-        Ok(Self::with(pid_file, check))
+        Ok(Self::with_pid_file(pid_file, check))
     }
 
-    fn with(pid_file: PathBuf, mut check: Check<'_>) -> Self {
+    fn with_pid_file(pid_file: PathBuf, mut check: Validator<'_>) -> Self {
         let sources = check.sources;
         let host = check.value("ADMIN_HOST", parse::loopback);
         let port = check.value("ADMIN_PORT", parse::port);
@@ -310,17 +311,17 @@ impl Locator {
             log: check.value("LOG_FILE", |text| parse::log_target(text, sources)),
             jwt_secret: check.value("JWT_SECRET_KEY", parse::jwt_secret),
             key_file: check.home_file(KEY_FILE),
-            ignored: [sources.problems(), &check.problems].concat(),
+            ignored_problems: [sources.problems(), &check.problems].concat(),
         }
     }
 }
 
-struct Check<'a> {
+struct Validator<'a> {
     sources: &'a Sources,
-    problems: Vec<Problem>,
+    problems: Vec<SettingProblem>,
 }
 
-impl Check<'_> {
+impl Validator<'_> {
     /// The parsed value; `None` when it is not set, or wrong and noted.
     fn value<T>(
         &mut self,
@@ -331,7 +332,7 @@ impl Check<'_> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(reason) => {
-                self.problem(name, format!("{reason} ({source})"));
+                self.add_problem(name, format!("{reason} ({source})"));
                 None
             }
         }
@@ -340,7 +341,7 @@ impl Check<'_> {
     fn home_file(&mut self, name: &str) -> Option<PathBuf> {
         let found = self.sources.home().map(|home| home.join(name));
         if found.is_none() {
-            self.problem(
+            self.add_problem(
                 "HOME",
                 "is not set: the home directory is needed for ~ and the key file".into(),
             );
@@ -348,20 +349,20 @@ impl Check<'_> {
         found
     }
 
-    fn problem(&mut self, setting: &str, message: String) {
-        self.problems.push(Problem {
+    fn add_problem(&mut self, setting: &str, message: String) {
+        self.problems.push(SettingProblem {
             setting: setting.into(),
             message,
         });
     }
 }
 
-fn describe(sources: &Sources, key_file: &Path) -> Vec<SettingEntry> {
+fn setting_entries(sources: &Sources, key_file: &Path) -> Vec<SettingEntry> {
     DEFINITIONS
         .iter()
         .map(|definition| {
             let (value, source) = match sources.get(definition.name) {
-                Some((_, source)) if definition.secret => {
+                Some((_, source)) if definition.is_secret => {
                     (Some(MASK.to_owned()), source.to_string())
                 }
                 Some((value, source)) => (Some(value.to_owned()), source.to_string()),

@@ -4,33 +4,36 @@
 use super::table::DEFINITIONS;
 
 /// In a shorter name, one letter makes another word (`PORT`, `POST`).
-const LONG: usize = 8;
+const LONG_NAME_LEN: usize = 8;
 
 /// A name that is no setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NearMiss {
+pub struct Typo {
     /// What is written.
     pub name: String,
     /// The setting that it is close to.
-    pub meant: &'static str,
+    pub setting: &'static str,
 }
 
-impl NearMiss {
+impl Typo {
     /// The setting that was meant, if the name is a slip away from one.
-    pub(super) fn of(name: &str) -> Option<Self> {
+    pub(super) fn detect(name: &str) -> Option<Self> {
         let meant = DEFINITIONS
             .iter()
             .map(|setting| setting.name)
-            .filter(|setting| is_near(name, setting))
+            .filter(|setting| is_similar(name, setting))
             .min_by_key(|setting| distance(name, setting))?;
         let name = name.to_owned();
-        Some(Self { name, meant })
+        Some(Self {
+            name,
+            setting: meant,
+        })
     }
 }
 
-fn is_near(name: &str, setting: &str) -> bool {
+fn is_similar(name: &str, setting: &str) -> bool {
     let letters = |name: &str| name.replace(['_', '-'], "").to_ascii_uppercase();
-    let most = if setting.len() < LONG { 1 } else { 2 };
+    let most = if setting.len() < LONG_NAME_LEN { 1 } else { 2 };
     letters(name) == letters(setting) || distance(name, setting) <= most
 }
 
@@ -53,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_seen_and_names_of_other_programs_are_left_alone() {
+    fn typos_are_detected_and_unrelated_names_ignored() {
         for (slip, meant) in [
             ("LOGLEVEL", "LOG_LEVEL"),
             ("log_level", "LOG_LEVEL"),
@@ -63,7 +66,7 @@ mod tests {
             ("PORTS", "PORT"),
             ("REDIS_HSOT", "REDIS_HOST"),
         ] {
-            let found = NearMiss::of(slip).map(|found| found.meant);
+            let found = Typo::detect(slip).map(|found| found.setting);
             assert_eq!(found, Some(meant), "{slip}");
         }
         for other in [
@@ -84,7 +87,7 @@ mod tests {
             "",
             "ÄÖÜ",
         ] {
-            assert_eq!(NearMiss::of(other), None, "{other}");
+            assert_eq!(Typo::detect(other), None, "{other}");
         }
         assert_eq!(distance("kitten", "sitting"), 3);
     }

@@ -127,7 +127,7 @@ pub fn on_or_off(text: &str) -> Result<bool, String> {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "any text will do")]
-pub fn text(text: &str) -> Result<String, String> {
+pub fn any_text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
@@ -262,14 +262,14 @@ pub fn duration(text: &str) -> Option<Duration> {
 }
 
 pub fn max_header_size(text: &str) -> Result<usize, String> {
-    size_within(text, ByteSize::kib(8), ByteSize::mib(1))
+    size_in_range(text, ByteSize::kib(8), ByteSize::mib(1))
 }
 
 pub fn max_body_size(text: &str) -> Result<usize, String> {
-    size_within(text, ByteSize::kib(1), ByteSize::gib(1))
+    size_in_range(text, ByteSize::kib(1), ByteSize::gib(1))
 }
 
-fn size_within(text: &str, least: ByteSize, most: ByteSize) -> Result<usize, String> {
+fn size_in_range(text: &str, least: ByteSize, most: ByteSize) -> Result<usize, String> {
     text.parse::<ByteSize>()
         .ok()
         .filter(|size| (least..=most).contains(size))
@@ -309,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_of_python_and_of_tracing_are_known_and_words_are_not_targets() {
+    fn log_filter_accepts_python_and_tracing_levels() {
         assert_eq!(log_filter("WARNING").unwrap(), "warn");
         assert_eq!(log_filter("critical").unwrap(), "error");
         assert_eq!(log_filter("info, hyper=debug").unwrap(), "info,hyper=debug");
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_addresses_carry_the_admin_api() {
+    fn admin_host_must_be_loopback() {
         for good in ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"] {
             assert!(loopback(good).is_ok(), "{good}");
         }
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn units_and_ranges() {
+    fn values_have_units_and_ranges() {
         assert_eq!(shutdown_timeout("15").unwrap(), Duration::from_secs(15));
         assert_eq!(shutdown_timeout("1m 30s").unwrap(), Duration::from_secs(90));
         assert!(shutdown_timeout("2h").is_err());
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weak_secret_is_refused_without_being_repeated() {
+    fn weak_secret_is_rejected_without_being_shown() {
         let error = jwt_secret("hunter2").unwrap_err();
         assert!(error.contains("7 bytes") && !error.contains("hunter2"));
         assert!(

@@ -13,7 +13,7 @@ use nix::libc;
 use nix::unistd::{Uid, User, geteuid, getuid};
 
 use super::env_file::{self, EnvFileError};
-use super::{DEFINITIONS, NearMiss, Problem};
+use super::{DEFINITIONS, SettingProblem, Typo};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,20 +44,20 @@ pub type Flags = BTreeMap<String, String>;
 
 /// Which file of settings to read.
 #[derive(Debug, Clone)]
-pub enum EnvFile {
+pub enum EnvFileChoice {
     /// `.env` in the working directory, if there is one.
     Default,
     /// The file of `--env-file`, which has to exist.
-    Given(PathBuf),
+    Explicit(PathBuf),
 }
 
-impl EnvFile {
+impl EnvFileChoice {
     /// Where it is, seen from this directory.
     #[must_use]
     pub fn path(&self, directory: &Path) -> PathBuf {
         directory.join(match self {
             Self::Default => Path::new(".env"),
-            Self::Given(path) => path,
+            Self::Explicit(path) => path,
         })
     }
 }
@@ -66,12 +66,12 @@ impl EnvFile {
 #[derive(Debug)]
 pub struct Sources {
     values: BTreeMap<&'static str, (String, Source)>,
-    problems: Vec<Problem>,
-    near_misses: Vec<NearMiss>,
+    problems: Vec<SettingProblem>,
+    typos: Vec<Typo>,
     home: Option<PathBuf>,
     directory: PathBuf,
     file: PathBuf,
-    trusts_file: bool,
+    is_file_trusted: bool,
 }
 
 impl Sources {
@@ -85,23 +85,23 @@ impl Sources {
     #[must_use]
     pub fn read(
         flags: &Flags,
-        file: &EnvFile,
+        file: &EnvFileChoice,
         directory: &Path,
         inherited: &BTreeMap<String, OsString>,
     ) -> Self {
         let mut problems = Vec::new();
         let path = file.path(directory);
-        let is_given = matches!(file, EnvFile::Given(_));
-        let mut trusts_file = true;
+        let is_given = matches!(file, EnvFileChoice::Explicit(_));
+        let mut is_file_trusted = true;
         let mut from_file = match read_file(&path, is_given) {
-            Ok(EnvFileRead::Text(text, metadata)) => {
+            Ok(EnvFileContent::Text(text, metadata)) => {
                 let values = parse_file(&text, &path, &mut problems);
-                problems.extend(exposed_secret(&path, metadata.mode(), &values));
+                problems.extend(find_exposed_secret(&path, metadata.mode(), &values));
                 values
             }
-            Ok(EnvFileRead::Untrusted(reason)) => {
-                trusts_file = false;
-                problems.push(Problem {
+            Ok(EnvFileContent::Untrusted(reason)) => {
+                is_file_trusted = false;
+                problems.push(SettingProblem {
                     setting: path.display().to_string(),
                     message: reason,
                 });
@@ -109,7 +109,7 @@ impl Sources {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && !is_given => BTreeMap::new(),
             Err(error) => {
-                problems.push(Problem {
+                problems.push(SettingProblem {
                     setting: path.display().to_string(),
                     message: format!("cannot be read: {error}"),
                 });
@@ -124,7 +124,7 @@ impl Sources {
             let from_environment = variable.and_then(|value| {
                 value.into_string().map_or_else(
                     |_| {
-                        problems.push(Problem {
+                        problems.push(SettingProblem {
                             setting: name.into(),
                             message: "is not valid UTF-8 (environment)".into(),
                         });
@@ -149,19 +149,19 @@ impl Sources {
                 values.insert(name, found);
             }
         }
-        let is_missed = |miss: &NearMiss| {
-            let found = values.get(miss.meant);
+        let is_missed = |miss: &Typo| {
+            let found = values.get(miss.setting);
             found.is_none_or(|(_, source)| *source == Source::Default)
         };
-        let near_misses = from_file.keys().filter_map(|name| NearMiss::of(name));
+        let near_misses = from_file.keys().filter_map(|name| Typo::detect(name));
         Self {
-            near_misses: near_misses.filter(is_missed).collect(),
+            typos: near_misses.filter(is_missed).collect(),
             values,
             problems,
             home: home_directory(),
             directory: directory.to_owned(),
             file: path,
-            trusts_file,
+            is_file_trusted,
         }
     }
 
@@ -175,19 +175,19 @@ impl Sources {
 
     /// What could not be read.
     #[must_use]
-    pub fn problems(&self) -> &[Problem] {
+    pub fn problems(&self) -> &[SettingProblem] {
         &self.problems
     }
 
     /// Names in the file that are no settings, and close to one that nobody set.
     #[must_use]
-    pub fn near_misses(&self) -> &[NearMiss] {
-        &self.near_misses
+    pub fn typos(&self) -> &[Typo] {
+        &self.typos
     }
 
     /// Whether every setting has the same text in both.
     #[must_use]
-    pub fn says_the_same_as(&self, other: &Self) -> bool {
+    pub fn has_same_values(&self, other: &Self) -> bool {
         let text = |sources: &Self, name| sources.get(name).map(|(text, _)| text.to_owned());
         let mut settings = DEFINITIONS.iter();
         settings.all(|setting| text(self, setting.name) == text(other, setting.name))
@@ -201,12 +201,12 @@ impl Sources {
 
     /// Whether it is a file that others can neither have left there nor change; if not, nothing of it counts.
     #[must_use]
-    pub fn trusts_file(&self) -> bool {
-        self.trusts_file
+    pub fn is_file_trusted(&self) -> bool {
+        self.is_file_trusted
     }
 
     /// What a file with this text sets, and what is wrong with it.
-    pub(crate) fn in_file(
+    pub(crate) fn parse_env_file(
         text: &str,
         environment: impl Fn(&str) -> Option<String>,
     ) -> (BTreeMap<String, String>, Vec<EnvFileError>) {
@@ -222,9 +222,13 @@ impl Sources {
     }
 }
 
-fn parse_file(text: &str, path: &Path, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
-    let (values, errors) = Sources::in_file(text, |name| std::env::var(name).ok());
-    problems.extend(errors.into_iter().map(|error| Problem {
+fn parse_file(
+    text: &str,
+    path: &Path,
+    problems: &mut Vec<SettingProblem>,
+) -> BTreeMap<String, String> {
+    let (values, errors) = Sources::parse_env_file(text, |name| std::env::var(name).ok());
+    problems.extend(errors.into_iter().map(|error| SettingProblem {
         setting: path.display().to_string(),
         message: error.to_string(),
     }));
@@ -232,12 +236,16 @@ fn parse_file(text: &str, path: &Path, problems: &mut Vec<Problem>) -> BTreeMap<
 }
 
 /// Whoever reads the secret of tokens can stop the daemon. Its group may be the service's own.
-fn exposed_secret(path: &Path, mode: u32, values: &BTreeMap<String, String>) -> Option<Problem> {
+fn find_exposed_secret(
+    path: &Path,
+    mode: u32,
+    values: &BTreeMap<String, String>,
+) -> Option<SettingProblem> {
     let is_secret = |name: &&str| values.get(*name).is_some_and(|value| !value.is_empty());
-    let secrets = DEFINITIONS.iter().filter(|definition| definition.secret);
+    let secrets = DEFINITIONS.iter().filter(|definition| definition.is_secret);
     let secret = secrets.map(|definition| definition.name).find(is_secret)?;
     let path = path.display();
-    (mode & 0o004 != 0).then(|| Problem {
+    (mode & 0o004 != 0).then(|| SettingProblem {
         setting: path.to_string(),
         message: format!(
             "holds {secret} and can be read by everybody (mode {:o}): chmod 600 {path}, and consider another secret",
@@ -247,7 +255,7 @@ fn exposed_secret(path: &Path, mode: u32, values: &BTreeMap<String, String>) -> 
 }
 
 /// What there is in a file of settings.
-enum EnvFileRead {
+enum EnvFileContent {
     Text(String, Metadata),
     /// Nothing of it counts, for this reason.
     Untrusted(String),
@@ -256,15 +264,15 @@ enum EnvFileRead {
 /// Text and permissions of a file, or the nothing of `/dev/null`. From a pipe or a terminal settings could be read only once, and a
 /// running daemon that reads them again might wait for ever. So it is found first, examined, and that very file is read: waited
 /// for is only who has a lease on it.
-fn read_file(path: &Path, is_given: bool) -> io::Result<EnvFileRead> {
+fn read_file(path: &Path, is_given: bool) -> io::Result<EnvFileContent> {
     let place = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_PATH)
         .open(path)?;
     let metadata = place.metadata()?;
     if metadata.is_file() {
-        if let Some(reason) = distrust(path, &metadata, is_given)? {
-            return Ok(EnvFileRead::Untrusted(reason));
+        if let Some(reason) = reason_to_distrust(path, &metadata, is_given)? {
+            return Ok(EnvFileContent::Untrusted(reason));
         }
     } else if metadata.rdev() != std::fs::metadata("/dev/null")?.rdev() {
         return Err(io::Error::other("it is not a regular file"));
@@ -274,12 +282,16 @@ fn read_file(path: &Path, is_given: bool) -> io::Result<EnvFileRead> {
         io::ErrorKind::NotFound => io::Error::other("/proc is not mounted"),
         _ => error,
     })?;
-    Ok(EnvFileRead::Text(text, metadata))
+    Ok(EnvFileContent::Text(text, metadata))
 }
 
 /// Settings say where tokens are sent, so nobody else may decide them: neither by a file that waits in a directory for whoever
 /// comes by, nor by a link to one that is not meant. Whoever names a file has looked at whose it is.
-fn distrust(path: &Path, metadata: &Metadata, is_given: bool) -> io::Result<Option<String>> {
+fn reason_to_distrust(
+    path: &Path,
+    metadata: &Metadata,
+    is_given: bool,
+) -> io::Result<Option<String>> {
     let shown = path.display();
     let mode = metadata.mode() & 0o7777;
     if mode & 0o002 != 0 {
@@ -327,7 +339,7 @@ pub fn has_same_variable(environment: &BTreeMap<String, OsString>, name: &str) -
 
 /// Whether the user wants colours where a terminal can show them (<https://no-color.org>).
 #[must_use]
-pub fn colour_wanted() -> bool {
+pub fn is_colour_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

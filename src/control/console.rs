@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 
-use super::{Control, Found};
-use crate::api::{CONSOLE, SignInToken};
+use super::{Control, Target};
+use crate::api::{CONSOLE_PATH, SignInToken};
 use crate::auth::Scopes;
 use crate::client::ClientError;
 use crate::instance::PidFileError;
@@ -19,10 +19,10 @@ pub enum ConsoleError {
     NotRunning,
     /// It is older than this program.
     #[error("the running daemon has no console: `fullon restart` replaces it by this program")]
-    Old,
+    NoConsole,
     /// Whoever answers is no daemon of ours.
     #[error("what was sent as a token is none")]
-    Token,
+    MalformedToken,
     /// The admin API could not be used, and there is no other way.
     #[error(transparent)]
     Client(ClientError),
@@ -34,34 +34,37 @@ impl Control {
     /// # Errors
     ///
     /// Why there is none.
-    pub async fn console(&self, scopes: Scopes) -> Result<(String, SignInToken), ConsoleError> {
-        let client = match self.find().await? {
-            Found::Held { client, .. } => client.map_err(ConsoleError::Client)?,
-            Found::Elsewhere(client) => client,
-            Found::Absent(Ok(client)) if self.is_meant(&client).await => client,
-            Found::Absent(Err(error)) if self.admin_url.is_some() => {
+    pub async fn console_address(
+        &self,
+        scopes: Scopes,
+    ) -> Result<(String, SignInToken), ConsoleError> {
+        let client = match self.find_target().await? {
+            Target::Local { client, .. } => client.map_err(ConsoleError::Client)?,
+            Target::Remote(client) => client,
+            Target::Absent(Ok(client)) if self.is_target(&client).await => client,
+            Target::Absent(Err(error)) if self.admin_url.is_some() => {
                 return Err(ConsoleError::Client(error));
             }
-            Found::Absent(_) | Found::Dead(_) => return Err(ConsoleError::NotRunning),
+            Target::Absent(_) | Target::Dead(_) => return Err(ConsoleError::NotRunning),
         };
-        let mut answer = client.sign_in_token(scopes).await;
+        let mut answer = client.create_sign_in_token(scopes).await;
         if let Err(error) = &answer
             && error.is_conflict()
         {
             // It was replaced meanwhile: the connection to its successor is a new one.
-            answer = client.sign_in_token(scopes).await;
+            answer = client.create_sign_in_token(scopes).await;
         }
         let given = answer.map_err(|error| match error {
-            ClientError::Problem(problem) if problem.status == 404 => ConsoleError::Old,
+            ClientError::Problem(problem) if problem.status == 404 => ConsoleError::NoConsole,
             error => ConsoleError::Client(error),
         })?;
         // It becomes a part of an address: one that came from here would be nothing else.
         if !given.token.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(ConsoleError::Token);
+            return Err(ConsoleError::MalformedToken);
         }
         // Where it was asked for, and not where the daemon believes to be: there may be a tunnel in between.
-        let mut address = client.base().clone();
-        address.set_path(CONSOLE);
+        let mut address = client.base_url().clone();
+        address.set_path(CONSOLE_PATH);
         address.set_fragment(Some(&format!("token={}", given.token)));
         Ok((address.to_string(), given))
     }

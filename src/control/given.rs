@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::Control;
-use crate::config::{Flags, Origin, Sources, flag, inherited_settings};
-use crate::instance::{Holder, Presence, Process, State, inspect};
+use crate::config::{Flags, SettingsLocation, Sources, flag_name, inherited_settings};
+use crate::instance::{LockHolder, PidFileStatus, Process, StateFile, inspect_pid_file};
 
 /// It would have no effect.
 #[derive(Debug, Error)]
-pub enum NoEffect {
+pub enum IgnoredFlags {
     /// Settings that it was not started with.
     #[error(
         "{} given, but a running daemon keeps the flags that it was started with: edit {} and use `fullon reload` or `fullon restart`, or give them to `fullon restart --hard`",
-        were(.flags), .file.display()
+        with_verb(.flags), .file.display()
     )]
     Flags {
         /// The flags.
@@ -37,7 +37,7 @@ pub enum NoEffect {
     },
 }
 
-fn were(flags: &[String]) -> String {
+fn with_verb(flags: &[String]) -> String {
     let verb = if flags.len() == 1 { "was" } else { "were" };
     format!("{} {verb}", flags.join(", "))
 }
@@ -48,8 +48,8 @@ impl Control {
     /// # Errors
     ///
     /// What it was not started with.
-    pub fn check_given(&self, origin: &Origin) -> Result<(), NoEffect> {
-        let Some(state) = self.state_of_running() else {
+    pub fn reject_ignored(&self, origin: &SettingsLocation) -> Result<(), IgnoredFlags> {
+        let Some(state) = self.running_state() else {
             return Ok(());
         };
         let is_meant = |url| self.is_local(url, Some(&state));
@@ -57,57 +57,60 @@ impl Control {
             return Ok(());
         }
         // Not read: it may be another user's.
-        let used = state.origin().file();
+        let used = state.settings_location().env_file_path();
         if let Some(given) = &origin.env_file
-            && !is_same(given, &used)
+            && !is_same_file(given, &used)
         {
             let given = given.clone();
-            return Err(NoEffect::EnvFile { given, used });
+            return Err(IgnoredFlags::EnvFile { given, used });
         }
-        let flags = new_flags(&origin.flags, &state.flags);
+        let flags = differing_flags(&origin.flags, &state.flags);
         if flags.is_empty() {
             return Ok(());
         }
-        Err(NoEffect::Flags { flags, file: used })
+        Err(IgnoredFlags::Flags { flags, file: used })
     }
 
     /// The state of the daemon that holds the PID file.
-    pub(super) fn state_of_running(&self) -> Option<Box<State>> {
-        let presence = inspect(&self.locator.pid_file).ok()?;
-        self.with_state(presence).1
+    pub(super) fn running_state(&self) -> Option<Box<StateFile>> {
+        let presence = inspect_pid_file(&self.locator.pid_file).ok()?;
+        self.read_state(presence).1
     }
 
     /// Where the daemon that runs here, as this user, would read its settings now.
     #[must_use]
-    pub fn sources_of_running(&self) -> Option<Sources> {
-        let presence = inspect(&self.locator.pid_file).ok()?;
-        let (Presence::Held(Holder::Process(process)), Some(state)) = self.with_state(presence)
+    pub fn running_sources(&self) -> Option<Sources> {
+        let presence = inspect_pid_file(&self.locator.pid_file).ok()?;
+        let (PidFileStatus::Held(LockHolder::Known(process)), Some(state)) =
+            self.read_state(presence)
         else {
             return None;
         };
         let is_meant = |url| self.is_local(url, Some(&state));
-        let is_it = process.is_ours() && self.admin_url.as_ref().is_none_or(is_meant);
-        is_it.then(|| sources_of(&state, &process))
+        let is_it = process.belongs_to_this_user() && self.admin_url.as_ref().is_none_or(is_meant);
+        is_it.then(|| sources_after_restart(&state, &process))
     }
 }
 
 /// What a daemon would read if it was restarted: its own environment counts where this process is silent.
-pub(super) fn sources_of(state: &State, process: &Process) -> Sources {
+pub(super) fn sources_after_restart(state: &StateFile, process: &Process) -> Sources {
     let inherited = inherited_settings(process.environment());
-    state.origin().sources_beside(&inherited)
+    state
+        .settings_location()
+        .read_sources_with_fallback(&inherited)
 }
 
 /// Whether both paths lead to one file, or would.
-fn is_same(one: &Path, other: &Path) -> bool {
+fn is_same_file(one: &Path, other: &Path) -> bool {
     one == other
         || fs::canonicalize(one).is_ok_and(|one| fs::canonicalize(other).is_ok_and(|it| it == one))
 }
 
 /// Flags that the daemon was not started with. Which PID file is meant is no news for it.
-fn new_flags(given: &Flags, known: &Flags) -> Vec<String> {
+fn differing_flags(given: &Flags, known: &Flags) -> Vec<String> {
     given
         .iter()
         .filter(|(name, value)| *name != "PID_FILE" && known.get(*name) != Some(value))
-        .map(|(name, _)| format!("--{}", flag(name)))
+        .map(|(name, _)| format!("--{}", flag_name(name)))
         .collect()
 }

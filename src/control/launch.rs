@@ -8,15 +8,15 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
-use crate::api::SUCCESSOR_TIMEOUT;
-use crate::instance::{Announcement, Launch, Process};
+use crate::api::DEFAULT_RESTART_TIMEOUT;
+use crate::instance::{Launch, Process, StartupReport};
 
 /// How long a daemon that hangs may take to end before it is killed.
-const END_TIMEOUT: Duration = Duration::from_secs(2);
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A daemon that answers requests.
 #[derive(Debug, Clone)]
-pub struct Started {
+pub struct StartedDaemon {
     /// Its process id.
     pub pid: u32,
     /// Base URL of its public API.
@@ -28,7 +28,7 @@ pub struct Started {
 pub enum LaunchError {
     /// The program cannot be run.
     #[error("{program} cannot be run: {source}")]
-    Run {
+    Spawn {
         /// The program.
         program: PathBuf,
         /// Why.
@@ -44,7 +44,7 @@ pub enum LaunchError {
     },
     /// It ended without a word of its own.
     #[error("the daemon ended while starting ({status}){output}")]
-    Died {
+    ExitedEarly {
         /// How it ended.
         status: String,
         /// What it wrote to stderr.
@@ -52,7 +52,7 @@ pub enum LaunchError {
     },
     /// It said nothing in time, and was ended.
     #[error("the daemon said nothing for {0:?} while starting, and was ended{1}")]
-    Late(Duration, String),
+    TimedOut(Duration, String),
 }
 
 impl Launch {
@@ -61,12 +61,12 @@ impl Launch {
     /// # Errors
     ///
     /// Why it did not start. Nothing is left behind then.
-    pub fn start(&self) -> Result<Started, LaunchError> {
-        self.start_within(SUCCESSOR_TIMEOUT)
+    pub fn start(&self) -> Result<StartedDaemon, LaunchError> {
+        self.start_within(DEFAULT_RESTART_TIMEOUT)
     }
 
-    fn start_within(&self, timeout: Duration) -> Result<Started, LaunchError> {
-        let run = |source| LaunchError::Run {
+    fn start_within(&self, timeout: Duration) -> Result<StartedDaemon, LaunchError> {
+        let run = |source| LaunchError::Spawn {
             program: self.program.clone(),
             source,
         };
@@ -78,45 +78,47 @@ impl Launch {
             .map_err(run)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let announcement = match stdout {
-            Some(pipe) if speaks(&pipe, timeout) => Announcement::read(pipe).map_err(run)?,
+            Some(pipe) if wait_readable(&pipe, timeout) => {
+                StartupReport::read(pipe).map_err(run)?
+            }
             Some(_) => {
-                end(&mut child);
-                return Err(LaunchError::Late(timeout, said(stderr)));
+                terminate(&mut child);
+                return Err(LaunchError::TimedOut(timeout, read_stderr(stderr)));
             }
             None => None,
         };
         match announcement {
-            Some(Announcement::Ready { pid, server, .. }) => Ok(Started { pid, server }),
-            Some(Announcement::Failed { message, exit_code }) => {
+            Some(StartupReport::Ready { pid, server, .. }) => Ok(StartedDaemon { pid, server }),
+            Some(StartupReport::Failed { message, exit_code }) => {
                 // Until it is gone, its lock is not free. Where our parent ignores SIGCHLD, waiting says ECHILD once it is.
                 let _ = child.wait();
                 Err(LaunchError::Failed { message, exit_code })
             }
             None => {
-                let output = said(stderr);
+                let output = read_stderr(stderr);
                 let status = child
                     .wait()
                     .map_or_else(|error| error.to_string(), |status| status.to_string());
-                Err(LaunchError::Died { status, output })
+                Err(LaunchError::ExitedEarly { status, output })
             }
         }
     }
 }
 
 /// Whether there is something to read within this time: a word, or the end.
-fn speaks(pipe: &ChildStdout, timeout: Duration) -> bool {
+fn wait_readable(pipe: &ChildStdout, timeout: Duration) -> bool {
     let timeout = Timespec::try_from(timeout).ok();
     let mut asked = [PollFd::new(pipe, PollFlags::IN)];
     !matches!(poll(&mut asked, timeout.as_ref()), Ok(0))
 }
 
 /// Ends a daemon that hangs.
-fn end(child: &mut Child) {
+fn terminate(child: &mut Child) {
     let process = Process::open(child.id());
     let has_ended = process.is_some_and(|process| {
         // It may be gone already.
         let _ = process.terminate();
-        process.wait(END_TIMEOUT)
+        process.wait_for_exit(TERMINATE_TIMEOUT)
     });
     if !has_ended {
         let _ = child.kill();
@@ -125,7 +127,7 @@ fn end(child: &mut Child) {
 }
 
 /// What it wrote to stderr before it ended.
-fn said(stderr: Option<ChildStderr>) -> String {
+fn read_stderr(stderr: Option<ChildStderr>) -> String {
     let mut text = String::new();
     if let Some(mut stderr) = stderr {
         // What cannot be read is missing from the message and nowhere else.
@@ -143,10 +145,10 @@ mod tests {
     use std::{fs, io::Write as _};
 
     use super::*;
-    use crate::config::Origin;
+    use crate::config::SettingsLocation;
 
     #[test]
-    fn one_that_says_nothing_is_ended() {
+    fn child_that_reports_nothing_is_terminated() {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("hangs");
         let pid = directory.path().join("pid");
@@ -164,7 +166,7 @@ mod tests {
         drop(file);
         let launch = Launch {
             program,
-            origin: Origin {
+            settings_location: SettingsLocation {
                 directory: directory.path().to_owned(),
                 env_file: None,
                 flags: Vec::new().into_iter().collect(),
@@ -173,9 +175,9 @@ mod tests {
         };
         let timeout = Duration::from_millis(500);
         let error = launch.start_within(timeout).unwrap_err();
-        assert!(matches!(error, LaunchError::Late(..)), "{error}");
+        assert!(matches!(error, LaunchError::TimedOut(..)), "{error}");
         assert!(error.to_string().contains("hung"), "{error}");
         let pid = fs::read_to_string(pid).unwrap().trim().parse().unwrap();
-        assert!(Process::open(pid).is_none_or(|process| process.is_gone()));
+        assert!(Process::open(pid).is_none_or(|process| process.has_exited()));
     }
 }

@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::{Control, Found};
+use super::{Control, Target};
 use crate::api::{LogEntry, StreamEnd};
 use crate::client::{AdminClient, ClientError, LogEvent, LogEvents, LogQuery};
-use crate::instance::{Holder, PidFileError, Process};
+use crate::instance::{LockHolder, PidFileError, Process};
 use crate::logs::{
-    Cursor, Filter, FilterError, FilterTexts, Follower, Item, StartAt, TailError, Watcher,
-    last_lines,
+    Cursor, Filter, FilterError, FilterParams, Follower, LogBroadcaster, LogItem, ReadError,
+    StartAt, last_lines,
 };
 
 /// How long a daemon that ended is waited for to come back: a restart takes some milliseconds, a supervisor's about a
 /// second.
-const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(2);
-const SUCCESSOR_INTERVAL: Duration = Duration::from_millis(50);
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const RECONNECT_INTERVAL: Duration = Duration::from_millis(50);
 /// How often it is looked whether a process still runs that cannot be waited for.
-const HIDDEN_INTERVAL: Duration = Duration::from_secs(1);
+const HIDDEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-const IN_PLACE_OF_A_FILE: &str = "whoever runs the daemon has its stdout (journalctl -u fullon_master_api, kubectl logs, docker logs, podman logs); or set LOG_FILE to a file, and `fullon restart`";
+const NO_FILE_HINT: &str = "whoever runs the daemon has its stdout (journalctl -u fullon_master_api, kubectl logs, docker logs, podman logs); or set LOG_FILE to a file, and `fullon restart`";
 
 /// The log could not be had.
 #[derive(Debug, Error)]
@@ -36,28 +36,28 @@ pub enum LogsError {
     Client(#[from] ClientError),
     /// The file could not be used.
     #[error(transparent)]
-    File(TailError),
+    File(ReadError),
     /// There is no such file.
     #[error(
         "there is no log file {}: `fullon start` makes it, or set LOG_FILE to where the log is", .0.display()
     )]
-    Missing(PathBuf),
+    FileMissing(PathBuf),
     /// It is not kept where a verb could read it.
-    #[error("the log goes to stdout and cannot be read back: {IN_PLACE_OF_A_FILE}")]
+    #[error("the log goes to stdout and cannot be read back: {NO_FILE_HINT}")]
     Stdout,
     /// Nothing tells where the log is.
-    #[error("{0}; and no log file is known: {IN_PLACE_OF_A_FILE}")]
-    NoFile(String),
+    #[error("{0}; and no log file is known: {NO_FILE_HINT}")]
+    FileUnknown(String),
     /// A filter is wrong.
     #[error(transparent)]
     Filter(#[from] FilterError),
 }
 
-impl std::convert::From<TailError> for LogsError {
-    fn from(error: TailError) -> Self {
+impl std::convert::From<ReadError> for LogsError {
+    fn from(error: ReadError) -> Self {
         match error {
-            TailError::Io { path, source } if source.kind() == io::ErrorKind::NotFound => {
-                Self::Missing(path)
+            ReadError::Io { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                Self::FileMissing(path)
             }
             other => Self::File(other),
         }
@@ -78,26 +78,26 @@ pub struct LogLines<'a> {
     control: &'a Control,
     query: LogQuery,
     filter: Filter,
-    source: Source,
+    source: LogSource,
     /// Where the log file is, and who writes it.
     file: Option<PathBuf>,
-    writer: Writer,
+    writer: WriterProcess,
     /// Up to where the log was read.
-    place: Option<Cursor>,
+    cursor: Option<Cursor>,
 }
 
-enum Source {
+enum LogSource {
     Stream(LogEvents),
     File {
         path: PathBuf,
         follower: Follower,
-        ready: std::vec::IntoIter<Item>,
+        buffered: std::vec::IntoIter<LogItem>,
     },
 }
 
 /// Who writes the log file.
-enum Writer {
-    Process(Process),
+enum WriterProcess {
+    Visible(Process),
     /// Somebody who cannot be waited for, as in another PID namespace.
     Hidden,
     /// Nobody.
@@ -105,10 +105,10 @@ enum Writer {
 }
 
 /// How the log can be had.
-struct Ways {
+struct LogRoutes {
     client: Result<AdminClient, ClientError>,
     file: Option<PathBuf>,
-    writer: Writer,
+    writer: WriterProcess,
     /// It is known which daemon is meant, and it runs.
     is_running: bool,
 }
@@ -124,16 +124,16 @@ impl Control {
         query: &LogQuery,
         notice: &mut dyn FnMut(&str),
     ) -> Result<Vec<LogEntry>, LogsError> {
-        let filter = filter(query)?;
-        let ways = self.ways_to_the_log().await?;
+        let filter = parse_filter(query)?;
+        let ways = self.log_routes().await?;
         let error = match ways.client {
-            Ok(client) => match pages(&client, query).await {
+            Ok(client) => match fetch_pages(&client, query).await {
                 Ok(entries) => return Ok(entries),
                 Err(error) => error,
             },
             Err(error) => error,
         };
-        let path = self.fallback(ways.file, error, notice)?;
+        let path = self.fallback_path(ways.file, error, notice)?;
         let mut entries = Vec::new();
         let mut before = None;
         loop {
@@ -156,17 +156,17 @@ impl Control {
         query: &LogQuery,
         notice: &mut dyn FnMut(&str),
     ) -> Result<LogLines<'_>, LogsError> {
-        let filter = filter(query)?;
-        let ways = self.ways_to_the_log().await?;
+        let filter = parse_filter(query)?;
+        let ways = self.log_routes().await?;
         let followed = match ways.client {
-            Ok(client) => client.follow(query).await,
+            Ok(client) => client.follow_logs(query).await,
             Err(error) => Err(error),
         };
         let source = match followed {
-            Ok(events) => Source::Stream(events),
+            Ok(events) => LogSource::Stream(events),
             Err(error) => {
-                let path = self.fallback(ways.file.clone(), error, notice)?;
-                follow_file(path, StartAt::Last(query.lines), filter.clone())?
+                let path = self.fallback_path(ways.file.clone(), error, notice)?;
+                open_file(path, StartAt::Last(query.lines), filter.clone())?
             }
         };
         Ok(LogLines {
@@ -176,26 +176,26 @@ impl Control {
             source,
             file: ways.file,
             writer: ways.writer,
-            place: None,
+            cursor: None,
         })
     }
 
     /// Returns once nobody writes the file any more.
-    async fn gone(&self, writer: &Writer) {
+    async fn writer_exited(&self, writer: &WriterProcess) {
         match writer {
-            Writer::None => {}
+            WriterProcess::None => {}
             // One that cannot be waited for counts as gone.
-            Writer::Process(process) => drop(process.gone().await),
-            Writer::Hidden => loop {
-                tokio::time::sleep(HIDDEN_INTERVAL).await;
-                if !matches!(self.find().await, Ok(Found::Held { .. })) {
+            WriterProcess::Visible(process) => drop(process.exited().await),
+            WriterProcess::Hidden => loop {
+                tokio::time::sleep(HIDDEN_POLL_INTERVAL).await;
+                if !matches!(self.find_target().await, Ok(Target::Local { .. })) {
                     return;
                 }
             },
         }
     }
 
-    fn fallback(
+    fn fallback_path(
         &self,
         file: Option<PathBuf>,
         error: ClientError,
@@ -206,38 +206,38 @@ impl Control {
                 notice(&format!("{error}; reading {}", path.display()));
                 Ok(path)
             }
-            None if self.admin_url.is_none() => Err(LogsError::NoFile(error.to_string())),
+            None if self.admin_url.is_none() => Err(LogsError::FileUnknown(error.to_string())),
             None => Err(error.into()),
         }
     }
 
-    async fn ways_to_the_log(&self) -> Result<Ways, LogsError> {
-        let found = self.find().await?;
-        let is_running = matches!(found, Found::Held { .. } | Found::Elsewhere(_));
+    async fn log_routes(&self) -> Result<LogRoutes, LogsError> {
+        let found = self.find_target().await?;
+        let is_running = matches!(found, Target::Local { .. } | Target::Remote(_));
         let (client, file, writer) = match found {
-            Found::Held {
+            Target::Local {
                 state: Some(state), ..
             } if state.log_file.is_none() => return Err(LogsError::Stdout),
-            Found::Held {
+            Target::Local {
                 holder,
                 state,
                 client,
             } => {
                 let file = self.log_file(state.as_deref());
                 let writer = match holder {
-                    Holder::Process(process) => Writer::Process(process),
-                    Holder::Hidden(_) => Writer::Hidden,
+                    LockHolder::Known(process) => WriterProcess::Visible(process),
+                    LockHolder::Hidden(_) => WriterProcess::Hidden,
                 };
                 (client, file, writer)
             }
-            Found::Dead(_) => {
+            Target::Dead(_) => {
                 let file = self.log_file(None);
-                (Err(ClientError::NotRunning), file, Writer::None)
+                (Err(ClientError::NotRunning), file, WriterProcess::None)
             }
-            Found::Absent(client) => (client, self.log_file(None), Writer::None),
-            Found::Elsewhere(client) => (Ok(client), None, Writer::None),
+            Target::Absent(client) => (client, self.log_file(None), WriterProcess::None),
+            Target::Remote(client) => (Ok(client), None, WriterProcess::None),
         };
-        Ok(Ways {
+        Ok(LogRoutes {
             client,
             file,
             writer,
@@ -258,21 +258,20 @@ impl LogLines<'_> {
     ) -> Result<Option<LogLine>, LogsError> {
         loop {
             let goes_on = match &mut self.source {
-                Source::Stream(events) => {
+                LogSource::Stream(events) => {
                     let event = events.next().await;
-                    self.place = events.last_id().and_then(|id| id.parse().ok());
+                    self.cursor = events.last_id().and_then(|id| id.parse().ok());
                     match event {
                         Ok(Some(LogEvent::Entry(entry))) => return Ok(Some(LogLine::Entry(entry))),
                         Ok(Some(LogEvent::Gap)) => return Ok(Some(LogLine::Gap)),
                         // Its successor, which is there already, goes on with the same log.
                         Ok(Some(LogEvent::End(end)))
-                            if end.reason == StreamEnd::RESTARTING
-                                && self.follow_again().await? =>
+                            if end.reason == StreamEnd::RESTARTING && self.reconnect().await? =>
                         {
                             true
                         }
                         // What it still logs while it drains is in the file.
-                        Ok(Some(LogEvent::End(_))) => self.read_file(None, notice).await?,
+                        Ok(Some(LogEvent::End(_))) => self.switch_to_file(None, notice).await?,
                         Ok(None) => {
                             let broken = "the stream of the admin API broke off";
                             self.resume(broken, notice).await?
@@ -280,18 +279,19 @@ impl LogLines<'_> {
                         Err(error) => self.resume(&error.to_string(), notice).await?,
                     }
                 }
-                Source::File {
+                LogSource::File {
                     path,
                     follower,
-                    ready,
+                    buffered: ready,
                 } => {
-                    let gone = self.control.gone(&self.writer);
-                    let line = next_of_file(path, follower, gone, ready).await?;
-                    self.place = follower.place();
+                    let gone = self.control.writer_exited(&self.writer);
+                    let line = next_from_file(path, follower, gone, ready).await?;
+                    self.cursor = follower.cursor();
                     match line {
                         Some(line) => return Ok(Some(line)),
                         None => {
-                            !matches!(self.writer, Writer::None) && self.follow_successor().await?
+                            !matches!(self.writer, WriterProcess::None)
+                                && self.wait_for_successor().await?
                         }
                     }
                 }
@@ -308,48 +308,48 @@ impl LogLines<'_> {
         broken: &str,
         notice: &mut dyn FnMut(&str),
     ) -> Result<bool, LogsError> {
-        Ok(self.follow_again().await? || self.read_file(Some(broken), notice).await?)
+        Ok(self.reconnect().await? || self.switch_to_file(Some(broken), notice).await?)
     }
 
-    async fn read_file(
+    async fn switch_to_file(
         &mut self,
         broken: Option<&str>,
         notice: &mut dyn FnMut(&str),
     ) -> Result<bool, LogsError> {
         let Some(path) = self.file.clone() else {
-            return match (self.follow_successor().await?, broken) {
-                (false, Some(broken)) => Err(LogsError::NoFile(broken.to_owned())),
+            return match (self.wait_for_successor().await?, broken) {
+                (false, Some(broken)) => Err(LogsError::FileUnknown(broken.to_owned())),
                 (goes_on, _) => Ok(goes_on),
             };
         };
         if let Some(broken) = broken {
             notice(&format!("{broken}; reading {}", path.display()));
         }
-        let from = self.place.map_or(StartAt::Last(0), StartAt::After);
-        self.source = follow_file(path, from, self.filter.clone())?;
+        let from = self.cursor.map_or(StartAt::Last(0), StartAt::After);
+        self.source = open_file(path, from, self.filter.clone())?;
         Ok(true)
     }
 
     /// Waits for a daemon in the place of the one that ended. Whether there is one.
-    async fn follow_successor(&mut self) -> Result<bool, LogsError> {
-        let deadline = Instant::now() + SUCCESSOR_PATIENCE;
-        while !self.follow_again().await? {
+    async fn wait_for_successor(&mut self) -> Result<bool, LogsError> {
+        let deadline = Instant::now() + RECONNECT_TIMEOUT;
+        while !self.reconnect().await? {
             if Instant::now() >= deadline {
                 return Ok(false);
             }
-            tokio::time::sleep(SUCCESSOR_INTERVAL).await;
+            tokio::time::sleep(RECONNECT_INTERVAL).await;
         }
         Ok(true)
     }
 
     /// Goes on over REST, or in the same file if only that can be had of a daemon that runs. Whether either can.
-    async fn follow_again(&mut self) -> Result<bool, LogsError> {
-        let ways = self.control.ways_to_the_log().await?;
+    async fn reconnect(&mut self) -> Result<bool, LogsError> {
+        let ways = self.control.log_routes().await?;
         if !ways.is_running {
             return Ok(false);
         }
-        if !self.follow_over_rest(ways.client).await
-            && !matches!(&self.source, Source::File { path, .. } if ways.file.as_ref() == Some(path))
+        if !self.open_stream(ways.client).await
+            && !matches!(&self.source, LogSource::File { path, .. } if ways.file.as_ref() == Some(path))
         {
             return Ok(false);
         }
@@ -358,25 +358,25 @@ impl LogLines<'_> {
         Ok(true)
     }
 
-    async fn follow_over_rest(&mut self, client: Result<AdminClient, ClientError>) -> bool {
+    async fn open_stream(&mut self, client: Result<AdminClient, ClientError>) -> bool {
         let query = LogQuery {
             lines: 0,
-            after: self.place.map(|place| place.to_string()),
+            after: self.cursor.map(|place| place.to_string()),
             ..self.query.clone()
         };
         let Ok(client) = client else {
             return false;
         };
-        let Ok(events) = client.follow(&query).await else {
+        let Ok(events) = client.follow_logs(&query).await else {
             return false;
         };
-        self.source = Source::Stream(events);
+        self.source = LogSource::Stream(events);
         true
     }
 }
 
 /// Page after page, until there are as many lines as were asked for: one page searches only so far.
-async fn pages(client: &AdminClient, query: &LogQuery) -> Result<Vec<LogEntry>, ClientError> {
+async fn fetch_pages(client: &AdminClient, query: &LogQuery) -> Result<Vec<LogEntry>, ClientError> {
     let mut query = query.clone();
     let mut entries = Vec::new();
     while query.lines > 0 {
@@ -391,37 +391,37 @@ async fn pages(client: &AdminClient, query: &LogQuery) -> Result<Vec<LogEntry>, 
     Ok(entries)
 }
 
-fn follow_file(path: PathBuf, from: StartAt, filter: Filter) -> Result<Source, LogsError> {
-    let watcher = Watcher::new(path.clone());
-    let follower = Follower::new(&watcher, from, filter).map_err(|source| TailError::Io {
+fn open_file(path: PathBuf, from: StartAt, filter: Filter) -> Result<LogSource, LogsError> {
+    let watcher = LogBroadcaster::new(path.clone());
+    let follower = Follower::new(&watcher, from, filter).map_err(|source| ReadError::Io {
         path: path.clone(),
         source,
     })?;
-    Ok(Source::File {
+    Ok(LogSource::File {
         path,
         follower,
-        ready: Vec::new().into_iter(),
+        buffered: Vec::new().into_iter(),
     })
 }
 
 /// What is in the file, as long as somebody writes it.
-async fn next_of_file(
+async fn next_from_file(
     path: &Path,
     follower: &mut Follower,
     gone: impl Future<Output = ()>,
-    ready: &mut std::vec::IntoIter<Item>,
+    ready: &mut std::vec::IntoIter<LogItem>,
 ) -> Result<Option<LogLine>, LogsError> {
     let mut gone = pin!(gone);
     let mut is_gone = false;
     loop {
         if let Some(item) = ready.next() {
             return Ok(Some(match item {
-                Item::Entry(entry) => LogLine::Entry(entry),
-                Item::Gap => LogLine::Gap,
+                LogItem::Entry(entry) => LogLine::Entry(entry),
+                LogItem::Gap => LogLine::Gap,
             }));
         }
         let items = if is_gone {
-            follower.now()
+            follower.try_next()
         } else {
             tokio::select! {
                 biased;
@@ -432,7 +432,7 @@ async fn next_of_file(
                 }
             }
         };
-        let items = items.map_err(|source| TailError::Io {
+        let items = items.map_err(|source| ReadError::Io {
             path: path.to_owned(),
             source,
         })?;
@@ -444,8 +444,8 @@ async fn next_of_file(
 }
 
 /// The filter that the daemon would make of the same query.
-fn filter(query: &LogQuery) -> Result<Filter, LogsError> {
-    Ok(Filter::try_from(FilterTexts {
+fn parse_filter(query: &LogQuery) -> Result<Filter, LogsError> {
+    Ok(Filter::try_from(FilterParams {
         level: query.level.as_deref(),
         contains: query.contains.as_deref(),
         since: query.since.as_deref(),

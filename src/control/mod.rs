@@ -20,27 +20,28 @@ use thiserror::Error;
 
 pub use crate::instance::Launch;
 pub use console::ConsoleError;
-pub use doctor::{Examination, Finding, Verdict, examine};
-pub use given::NoEffect;
-pub use launch::{LaunchError, Started};
+pub use doctor::{Diagnosis, Finding, Severity, diagnose};
+pub use given::IgnoredFlags;
+pub use launch::{LaunchError, StartedDaemon};
 pub use logs::{LogLine, LogLines, LogsError};
-pub use reload::{ReloadError, Reloaded};
-pub use restart::{RestartError, RestartOptions, Restarted};
-pub use status::Report;
-pub use stop::{How, StopError, Stopped};
+pub use reload::{ReloadError, ReloadOutcome};
+pub use restart::{RestartError, RestartOptions, RestartOutcome};
+pub use status::StatusReport;
+pub use stop::{StopError, StopMethod, StopOutcome};
 pub use token::TokenError;
 
 use crate::api::base_url;
-use crate::auth::{Signer, read_key_file};
-use crate::client::{AdminClient, ClientError, base_of};
-use crate::config::Locator;
+use crate::auth::{TokenSigner, read_key_file};
+use crate::client::{AdminClient, ClientError, parse_base_url};
+use crate::config::ClientSettings;
 use crate::instance::{
-    Holder, PidFileError, Presence, Process, State, StateFileError, inspect, shares_lock,
+    LockHolder, PidFileError, PidFileStatus, Process, StateFile, StateFileError,
+    holds_pid_file_lock, inspect_pid_file,
 };
 
 /// The daemon that an operator means.
 pub struct Control {
-    locator: Locator,
+    locator: ClientSettings,
     admin_url: Option<Url>,
     subject: String,
 }
@@ -48,14 +49,14 @@ pub struct Control {
 /// `--admin-url` is not an address.
 #[derive(Debug, Error)]
 #[error("--admin-url: {0}")]
-pub struct BadAdminUrl(pub ClientError);
+pub struct InvalidAdminUrl(pub ClientError);
 
 /// What there is of the daemon.
-enum Found {
+enum Target {
     /// It holds the PID file.
-    Held {
-        holder: Holder,
-        state: Option<Box<State>>,
+    Local {
+        holder: LockHolder,
+        state: Option<Box<StateFile>>,
         client: Result<AdminClient, ClientError>,
     },
     /// It died without cleaning up.
@@ -63,7 +64,7 @@ enum Found {
     /// There is no PID file; its admin API may be reached nevertheless when it runs under another one.
     Absent(Result<AdminClient, ClientError>),
     /// `--admin-url` names a daemon that is not the one of the PID file.
-    Elsewhere(AdminClient),
+    Remote(AdminClient),
 }
 
 impl Control {
@@ -74,11 +75,14 @@ impl Control {
     ///
     /// `admin_url` is not an `http://` address.
     pub fn new(
-        locator: Locator,
+        locator: ClientSettings,
         admin_url: Option<&str>,
         subject: &str,
-    ) -> Result<Self, BadAdminUrl> {
-        let admin_url = admin_url.map(base_of).transpose().map_err(BadAdminUrl)?;
+    ) -> Result<Self, InvalidAdminUrl> {
+        let admin_url = admin_url
+            .map(parse_base_url)
+            .transpose()
+            .map_err(InvalidAdminUrl)?;
         Ok(Self {
             locator,
             admin_url,
@@ -93,73 +97,82 @@ impl Control {
     }
 
     /// Where the log is: as the daemon says, or as far as this user's settings tell.
-    fn log_file(&self, state: Option<&State>) -> Option<PathBuf> {
+    fn log_file(&self, state: Option<&StateFile>) -> Option<PathBuf> {
         match state {
             Some(state) => state.log_file.clone(),
             None => self.locator.log.as_ref()?.file().map(Into::into),
         }
     }
 
-    async fn find(&self) -> Result<Found, PidFileError> {
+    async fn find_target(&self) -> Result<Target, PidFileError> {
         let is_here = |url| self.is_local(url, None);
         let is_elsewhere = self.admin_url.as_ref().is_some_and(|url| !is_here(url));
-        let presence = match inspect(&self.locator.pid_file) {
+        let presence = match inspect_pid_file(&self.locator.pid_file) {
             // What is wrong with the files here is no matter.
-            Ok(Presence::Stale(_)) | Err(_) if is_elsewhere => Presence::Absent,
+            Ok(PidFileStatus::Stale(_)) | Err(_) if is_elsewhere => PidFileStatus::Absent,
             // Somebody may have replaced the file under a living daemon.
-            Ok(Presence::Stale(_)) | Err(_) if let Some(client) = self.reachable().await => {
-                return Ok(Found::Absent(Ok(client)));
+            Ok(PidFileStatus::Stale(_)) | Err(_)
+                if let Some(client) = self.client_with_same_pid_file().await =>
+            {
+                return Ok(Target::Absent(Ok(client)));
             }
             other => other?,
         };
-        let (presence, state) = self.with_state(presence);
+        let (presence, state) = self.read_state(presence);
         if let Some(url) = &self.admin_url
             && !self.is_local(url, state.as_deref())
         {
             return Ok(match self.configured_client(url.as_str()) {
-                Ok(client) => Found::Elsewhere(client),
-                Err(error) => Found::Absent(Err(error)),
+                Ok(client) => Target::Remote(client),
+                Err(error) => Target::Absent(Err(error)),
             });
         }
         Ok(match presence {
-            Presence::Held(holder) => {
+            PidFileStatus::Held(holder) => {
                 let client = match &state {
                     Some(state) => {
-                        let key = state.instance_key.secret();
-                        AdminClient::new(&state.admin, Signer::instance(&key), &self.subject)
+                        let key = state.instance_key.to_secret();
+                        AdminClient::new(
+                            &state.admin,
+                            TokenSigner::with_instance_key(&key),
+                            &self.subject,
+                        )
                     }
-                    None => self.client_of(holder.pid()).await,
+                    None => self.client_without_state(holder.pid()).await,
                 };
-                Found::Held {
+                Target::Local {
                     holder,
                     state,
                     client,
                 }
             }
-            Presence::Stale(pid) => Found::Dead(pid),
-            Presence::Absent => Found::Absent(self.configured_local_client()),
+            PidFileStatus::Stale(pid) => Target::Dead(pid),
+            PidFileStatus::Absent => Target::Absent(self.configured_local_client()),
         })
     }
 
     /// The state that the holder of the PID file left. A daemon that is taking over writes its state first, and then its
     /// number into the PID file: in between it has the lock already, and is the one that is meant.
-    fn with_state(&self, presence: Presence) -> (Presence, Option<Box<State>>) {
+    fn read_state(&self, presence: PidFileStatus) -> (PidFileStatus, Option<Box<StateFile>>) {
         let pid_file = &self.locator.pid_file;
-        let Presence::Held(holder) = &presence else {
+        let PidFileStatus::Held(holder) = &presence else {
             return (presence, None);
         };
-        let state = match holder.pid().map(|pid| State::read(pid_file, pid)) {
+        let state = match holder
+            .pid()
+            .map(|pid| StateFile::read_active(pid_file, pid))
+        {
             Some(Ok(state)) => state,
             Some(Err(StateFileError::Untrusted { .. })) => {
-                let successor = State::read_any(pid_file).ok().and_then(|state| {
+                let successor = StateFile::read_last(pid_file).ok().and_then(|state| {
                     let process = Process::open(state.pid)?;
-                    shares_lock(pid_file, &process).then_some((process, state))
+                    holds_pid_file_lock(pid_file, &process).then_some((process, state))
                 });
                 let Some((process, state)) = successor else {
                     return (presence, None);
                 };
-                let holder = Holder::Process(process);
-                return (Presence::Held(holder), Some(Box::new(state)));
+                let holder = LockHolder::Known(process);
+                return (PidFileStatus::Held(holder), Some(Box::new(state)));
             }
             _ => return (presence, None),
         };
@@ -168,7 +181,7 @@ impl Control {
 
     /// Whether the address is that of the daemon that holds the PID file, or of the one that the settings describe. Only
     /// then may a verb fall back to local files: another port of this machine can be a tunnel to another one.
-    fn is_local(&self, url: &Url, state: Option<&State>) -> bool {
+    fn is_local(&self, url: &Url, state: Option<&StateFile>) -> bool {
         let same =
             |other: &str| Url::parse(other).is_ok_and(|other| other.origin() == url.origin());
         match state {
@@ -181,7 +194,7 @@ impl Control {
     }
 
     /// A client for the daemon at the configured address, if it says that this is its PID file.
-    async fn reachable(&self) -> Option<AdminClient> {
+    async fn client_with_same_pid_file(&self) -> Option<AdminClient> {
         let client = self.configured_local_client().ok()?;
         let status = client.status().await.ok()?;
         (std::path::Path::new(&status.pid_file) == self.locator.pid_file).then_some(client)
@@ -189,12 +202,12 @@ impl Control {
 
     /// The client for a daemon that left no state file: whoever answers at the configured address has to be the process
     /// that holds the PID file.
-    async fn client_of(&self, holder: Option<u32>) -> Result<AdminClient, ClientError> {
+    async fn client_without_state(&self, holder: Option<u32>) -> Result<AdminClient, ClientError> {
         let client = self.configured_local_client()?;
         let answering = client.status().await?.pid;
         if holder.is_some_and(|holder| holder != answering) {
-            return Err(ClientError::Stranger {
-                base: client.base().to_string(),
+            return Err(ClientError::UnexpectedServer {
+                base: client.base_url().to_string(),
                 detail: format!("another daemon, with PID {answering}, answers there"),
             });
         }
@@ -202,7 +215,7 @@ impl Control {
     }
 
     /// Whether a daemon answers there that has this PID file, or was named by its address.
-    async fn is_meant(&self, client: &AdminClient) -> bool {
+    async fn is_target(&self, client: &AdminClient) -> bool {
         if self.admin_url.is_some() {
             return true;
         }
@@ -211,11 +224,11 @@ impl Control {
     }
 
     fn configured_local_client(&self) -> Result<AdminClient, ClientError> {
-        let admin = self.locator.admin.ok_or(ClientError::NoAddress(
+        let admin = self.locator.admin.ok_or(ClientError::UnknownAddress(
             "ADMIN_HOST and ADMIN_PORT are not valid",
         ))?;
         if admin.port() == 0 {
-            return Err(ClientError::NoAddress(
+            return Err(ClientError::UnknownAddress(
                 "ADMIN_PORT=0, and no state file tells the port",
             ));
         }
@@ -231,6 +244,6 @@ impl Control {
             }
             (None, None) => return Err(ClientError::NoKey("set JWT_SECRET_KEY".into())),
         };
-        AdminClient::new(base, Signer::configured(&key), &self.subject)
+        AdminClient::new(base, TokenSigner::with_configured_key(&key), &self.subject)
     }
 }

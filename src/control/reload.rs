@@ -5,18 +5,18 @@ use std::io;
 use rustix::process::Signal;
 use thiserror::Error;
 
-use super::{Control, Found};
+use super::{Control, Target};
 use crate::api::{Problem, ReloadDone};
 use crate::client::ClientError;
-use crate::instance::{Holder, PidFileError};
+use crate::instance::{LockHolder, PidFileError};
 
 /// What became of it.
 #[derive(Debug)]
-pub enum Reloaded {
+pub enum ReloadOutcome {
     /// The daemon says so itself.
-    Done(ReloadDone),
+    Reloaded(ReloadDone),
     /// It was asked by signal, and logs what came of it.
-    Asked(u32),
+    Signalled(u32),
 }
 
 /// Nothing was reloaded.
@@ -54,7 +54,7 @@ impl Control {
     /// # Errors
     ///
     /// Why nothing was reloaded.
-    pub async fn reload(&self, notice: &mut dyn FnMut(&str)) -> Result<Reloaded, ReloadError> {
+    pub async fn reload(&self, notice: &mut dyn FnMut(&str)) -> Result<ReloadOutcome, ReloadError> {
         self.reload_once(true, notice).await
     }
 
@@ -62,20 +62,20 @@ impl Control {
         &self,
         is_first: bool,
         notice: &mut dyn FnMut(&str),
-    ) -> Result<Reloaded, ReloadError> {
-        let (client, holder) = match self.find().await? {
-            Found::Held { holder, client, .. } => (client, Some(holder)),
-            Found::Elsewhere(client) => (Ok(client), None),
-            Found::Absent(Ok(client)) if self.is_meant(&client).await => (Ok(client), None),
-            Found::Absent(Err(error)) if self.admin_url.is_some() => (Err(error), None),
-            Found::Absent(_) | Found::Dead(_) => return Err(ReloadError::NotRunning),
+    ) -> Result<ReloadOutcome, ReloadError> {
+        let (client, holder) = match self.find_target().await? {
+            Target::Local { holder, client, .. } => (client, Some(holder)),
+            Target::Remote(client) => (Ok(client), None),
+            Target::Absent(Ok(client)) if self.is_target(&client).await => (Ok(client), None),
+            Target::Absent(Err(error)) if self.admin_url.is_some() => (Err(error), None),
+            Target::Absent(_) | Target::Dead(_) => return Err(ReloadError::NotRunning),
         };
         let answer = match client {
             Ok(client) => client.reload().await,
             Err(error) => Err(error),
         };
         let because = match answer {
-            Ok(done) => return Ok(Reloaded::Done(done)),
+            Ok(done) => return Ok(ReloadOutcome::Reloaded(done)),
             Err(ClientError::Problem(problem)) if problem.errors.is_some() => {
                 return Err(ReloadError::Settings(problem));
             }
@@ -86,14 +86,14 @@ impl Control {
             Err(error @ ClientError::Problem(_)) => return Err(ReloadError::Client(error)),
             Err(error) => error,
         };
-        let Some(Holder::Process(process)) = holder else {
+        let Some(LockHolder::Known(process)) = holder else {
             return Err(ReloadError::Client(because));
         };
         let pid = process.pid();
         notice(&format!("{because}; asking process {pid} by SIGHUP"));
-        match process.signal(Signal::HUP) {
-            Ok(()) => Ok(Reloaded::Asked(pid)),
-            Err(_) if process.is_gone() => Err(ReloadError::NotRunning),
+        match process.send_signal(Signal::HUP) {
+            Ok(()) => Ok(ReloadOutcome::Signalled(pid)),
+            Err(_) if process.has_exited() => Err(ReloadError::NotRunning),
             Err(source) => Err(ReloadError::NotPermitted {
                 pid,
                 because,

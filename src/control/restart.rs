@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use thiserror::Error;
 
-use super::{Control, Found, LaunchError, NoEffect, Started, StopError, Stopped};
-use crate::api::{RestartDone, RestartRequest, SUCCESSOR_TIMEOUT, StopRequest};
+use super::{Control, IgnoredFlags, LaunchError, StartedDaemon, StopError, StopOutcome, Target};
+use crate::api::{DEFAULT_RESTART_TIMEOUT, RestartDone, RestartRequest, StopRequest};
 use crate::client::ClientError;
-use crate::config::{Problems, Settings, inherited_settings};
-use crate::instance::{Holder, Launch, PidFileError, Presence, Process, State, inspect};
+use crate::config::{InvalidSettings, Settings, inherited_settings};
+use crate::instance::{
+    Launch, LockHolder, PidFileError, PidFileStatus, Process, StateFile, inspect_pid_file,
+};
 
 /// How often it is looked whether a daemon that was asked by signal has been replaced.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How much longer than its successor such a daemon may take to say what became of it.
 const SIGNAL_MARGIN: Duration = Duration::from_secs(2);
 /// 422: the settings of the successor are not valid.
@@ -30,15 +32,15 @@ pub struct RestartOptions {
 
 /// What became of it.
 #[derive(Debug)]
-pub enum Restarted {
+pub enum RestartOutcome {
     /// A successor took over.
     Replaced(RestartDone),
     /// It was stopped, if one ran, and started.
     Started {
         /// Process id of the one that ran.
-        old: Option<u32>,
+        old_pid: Option<u32>,
         /// The one that runs now.
-        new: Started,
+        daemon: StartedDaemon,
     },
 }
 
@@ -50,13 +52,13 @@ pub enum RestartError {
     PidFile(#[from] PidFileError),
     /// The settings are wrong.
     #[error("{0}\nThe daemon was left as it was.")]
-    Settings(Problems),
+    Settings(InvalidSettings),
     /// The settings that the successor would have are wrong.
     #[error("{0}\nThe daemon goes on as before.")]
     SuccessorSettings(String),
     /// The successor did not take over.
     #[error("{0}\nThe daemon goes on as before.")]
-    Successor(String),
+    SuccessorFailed(String),
     /// Another restart, or a stop, was under way.
     #[error("{0}")]
     Busy(String),
@@ -87,20 +89,20 @@ pub enum RestartError {
     #[error(
         "{0}; and the daemon was started by a version that cannot be asked by signal: use `fullon restart --hard`"
     )]
-    TooOld(ClientError),
+    SignalUnsupported(ClientError),
     /// Nothing tells whether it can be asked by signal.
     #[error(
         "{0}; and without its state file it is not known whether the daemon can be asked by signal: use `fullon restart --hard`"
     )]
-    Stateless(ClientError),
+    SignalSupportUnknown(ClientError),
     /// A successor gets the flags of the one that it replaces.
     #[error(transparent)]
-    NoEffect(#[from] NoEffect),
+    IgnoredFlags(#[from] IgnoredFlags),
     /// It does not run on this machine.
     #[error(
         "restart --hard starts a process on this machine, and --admin-url names a daemon elsewhere: restart it there"
     )]
-    Elsewhere,
+    Remote,
     /// What it was started with is another user's word.
     #[error(
         "process {0} belongs to another user, as whom it has to be restarted (sudo -u USER fullon restart --hard)"
@@ -108,7 +110,7 @@ pub enum RestartError {
     OtherUser(u32),
     /// It could not be started again.
     #[error("{0} is not there, and the new daemon would need it. The daemon was left as it was.")]
-    Missing(PathBuf),
+    MissingPath(PathBuf),
     /// Whoever runs it has to restart it.
     #[error(
         "this daemon was started by `fullon run`: only where it runs can it be stopped and started (systemctl restart, or the terminal)"
@@ -122,7 +124,7 @@ pub enum RestartError {
     Start(LaunchError),
     /// It was stopped, and its successor did not start.
     #[error("the old daemon was stopped, but the new one did not start: {0}")]
-    StartAgain(LaunchError),
+    StartAfterStop(LaunchError),
 }
 
 impl From<ClientError> for RestartError {
@@ -133,7 +135,7 @@ impl From<ClientError> for RestartError {
                 Self::SuccessorSettings(problem.detail)
             }
             ClientError::Problem(problem) if is_conflict => Self::Busy(problem.detail),
-            ClientError::Problem(problem) => Self::Successor(problem.detail),
+            ClientError::Problem(problem) => Self::SuccessorFailed(problem.detail),
             other => Self::Client(other),
         }
     }
@@ -151,16 +153,16 @@ impl Control {
         launch: Launch,
         options: &RestartOptions,
         notice: &mut dyn FnMut(&str),
-    ) -> Result<Restarted, RestartError> {
+    ) -> Result<RestartOutcome, RestartError> {
         if options.hard {
             return self.stop_and_start(launch, notice).await;
         }
-        self.check_given(&launch.origin)?;
+        self.reject_ignored(&launch.settings_location)?;
         let order = RestartRequest {
             timeout_seconds: options.timeout_seconds,
         };
-        let done = match self.find().await? {
-            Found::Held {
+        let done = match self.find_target().await? {
+            Target::Local {
                 holder,
                 state,
                 client,
@@ -171,49 +173,52 @@ impl Control {
                 };
                 match (answer, holder, state) {
                     (Ok(done), ..) => done,
-                    (Err(error), Holder::Process(process), Some(state))
-                        if is_out_of_reach(&error) =>
+                    (Err(error), LockHolder::Known(process), Some(state))
+                        if allows_signal(&error) =>
                     {
                         if state.generation == 0 {
-                            return Err(RestartError::TooOld(error));
+                            return Err(RestartError::SignalUnsupported(error));
                         }
                         self.restart_by_signal(&process, &state, &error, options, notice)
                             .await?
                     }
-                    (Err(error), Holder::Process(_), None) if is_out_of_reach(&error) => {
-                        return Err(RestartError::Stateless(error));
+                    (Err(error), LockHolder::Known(_), None) if allows_signal(&error) => {
+                        return Err(RestartError::SignalSupportUnknown(error));
                     }
                     (Err(error), ..) => return Err(error.into()),
                 }
             }
-            Found::Elsewhere(client) => client.restart(&order).await?,
-            Found::Absent(Ok(client)) if self.is_meant(&client).await => {
+            Target::Remote(client) => client.restart(&order).await?,
+            Target::Absent(Ok(client)) if self.is_target(&client).await => {
                 client.restart(&order).await?
             }
-            Found::Absent(Err(error)) if self.admin_url.is_some() => return Err(error.into()),
-            Found::Dead(_) | Found::Absent(_) => {
-                validate(&launch)?;
+            Target::Absent(Err(error)) if self.admin_url.is_some() => return Err(error.into()),
+            Target::Dead(_) | Target::Absent(_) => {
+                validate_launch(&launch)?;
                 let new = launch.start().map_err(RestartError::Start)?;
-                return Ok(Restarted::Started { old: None, new });
+                return Ok(RestartOutcome::Started {
+                    old_pid: None,
+                    daemon: new,
+                });
             }
         };
-        Ok(Restarted::Replaced(done))
+        Ok(RestartOutcome::Replaced(done))
     }
 
     async fn restart_by_signal(
         &self,
         process: &Process,
-        state: &State,
+        state: &StateFile,
         because: &ClientError,
         options: &RestartOptions,
         notice: &mut dyn FnMut(&str),
     ) -> Result<RestartDone, RestartError> {
         let old_pid = process.pid();
         // The answer may be missing because the daemon is, or has been replaced.
-        if !process.is_gone() {
+        if !process.has_exited() {
             notice(&format!("{because}; asking process {old_pid} by SIGUSR2"));
-            if let Err(source) = process.signal(Signal::USR2)
-                && !process.is_gone()
+            if let Err(source) = process.send_signal(Signal::USR2)
+                && !process.has_exited()
             {
                 return Err(RestartError::NotPermitted {
                     pid: old_pid,
@@ -223,12 +228,14 @@ impl Control {
             }
         }
         let timeout = options.timeout_seconds.map(Duration::try_from_secs_f64);
-        let timeout = timeout.and_then(Result::ok).unwrap_or(SUCCESSOR_TIMEOUT);
+        let timeout = timeout
+            .and_then(Result::ok)
+            .unwrap_or(DEFAULT_RESTART_TIMEOUT);
         let end = Instant::now() + timeout + SIGNAL_MARGIN;
         while Instant::now() < end {
-            tokio::time::sleep(LOOK_INTERVAL).await;
-            let is_gone = process.is_gone();
-            let Some(now) = self.state_now()? else {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            let is_gone = process.has_exited();
+            let Some(now) = self.recorded_state()? else {
                 if is_gone {
                     return Err(RestartError::Died(old_pid));
                 }
@@ -246,19 +253,21 @@ impl Control {
             if let Some(failed) = now.failed_restart
                 && state.failed_restart.as_ref() != Some(&failed)
             {
-                return Err(RestartError::Successor(failed.reason));
+                return Err(RestartError::SuccessorFailed(failed.reason));
             }
         }
         Err(RestartError::NoAnswer(old_pid))
     }
 
     /// What the daemon that holds the PID file has left, if it has.
-    fn state_now(&self) -> Result<Option<State>, PidFileError> {
+    fn recorded_state(&self) -> Result<Option<StateFile>, PidFileError> {
         let pid_file = &self.locator.pid_file;
-        let Presence::Held(holder) = inspect(pid_file)? else {
+        let PidFileStatus::Held(holder) = inspect_pid_file(pid_file)? else {
             return Ok(None);
         };
-        let state = holder.pid().map(|pid| State::read(pid_file, pid));
+        let state = holder
+            .pid()
+            .map(|pid| StateFile::read_active(pid_file, pid));
         Ok(state.and_then(Result::ok))
     }
 
@@ -268,55 +277,62 @@ impl Control {
         &self,
         mut launch: Launch,
         notice: &mut dyn FnMut(&str),
-    ) -> Result<Restarted, RestartError> {
-        match self.find().await? {
-            Found::Elsewhere(_) => return Err(RestartError::Elsewhere),
-            Found::Held {
+    ) -> Result<RestartOutcome, RestartError> {
+        match self.find_target().await? {
+            Target::Remote(_) => return Err(RestartError::Remote),
+            Target::Local {
                 state: Some(state), ..
             } if !state.in_background => return Err(RestartError::Foreground),
-            Found::Held { holder, state, .. } => {
+            Target::Local { holder, state, .. } => {
                 if let Some(state) = state {
-                    let origin = &mut launch.origin;
+                    let origin = &mut launch.settings_location;
                     let flags = std::mem::take(&mut origin.flags);
                     origin.flags = state.flags.into_iter().chain(flags).collect();
                     origin.directory = state.working_directory;
                     origin.env_file = origin.env_file.take().or(state.env_file);
                 }
-                if let Holder::Process(process) = holder {
-                    if !process.is_ours() {
+                if let LockHolder::Known(process) = holder {
+                    if !process.belongs_to_this_user() {
                         return Err(RestartError::OtherUser(process.pid()));
                     }
                     launch.environment = inherited_settings(process.environment());
                 }
             }
-            Found::Dead(_) | Found::Absent(_) => {}
+            Target::Dead(_) | Target::Absent(_) => {}
         }
-        validate(&launch)?;
+        validate_launch(&launch)?;
         let old = match self.stop(&StopRequest::default(), notice).await? {
-            Stopped::Done { pid, .. } => Some(pid),
-            Stopped::NotRunning | Stopped::Dead(_) => None,
+            StopOutcome::Stopped { pid, .. } => Some(pid),
+            StopOutcome::NotRunning | StopOutcome::Dead(_) => None,
         };
         let failed = if old.is_some() {
-            RestartError::StartAgain
+            RestartError::StartAfterStop
         } else {
             RestartError::Start
         };
         let new = launch.start().map_err(failed)?;
-        Ok(Restarted::Started { old, new })
+        Ok(RestartOutcome::Started {
+            old_pid: old,
+            daemon: new,
+        })
     }
 }
 
 /// The daemon was not asked, or not by somebody whom it obeys. The permission to signal it is the system's to give.
-fn is_out_of_reach(error: &ClientError) -> bool {
+fn allows_signal(error: &ClientError) -> bool {
     !matches!(error, ClientError::Problem(_))
 }
 
 /// The new daemon will read the same settings.
-fn validate(launch: &Launch) -> Result<(), RestartError> {
-    if let Some(missing) = launch.missing() {
-        return Err(RestartError::Missing(missing.to_owned()));
+fn validate_launch(launch: &Launch) -> Result<(), RestartError> {
+    if let Some(missing) = launch.missing_path() {
+        return Err(RestartError::MissingPath(missing.to_owned()));
     }
-    Settings::load(&launch.origin.sources_beside(&launch.environment))
-        .and_then(|settings| settings.check_background())
-        .map_err(RestartError::Settings)
+    Settings::load(
+        &launch
+            .settings_location
+            .read_sources_with_fallback(&launch.environment),
+    )
+    .and_then(|settings| settings.check_background())
+    .map_err(RestartError::Settings)
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use reqwest::Url;
 
-use super::{Control, Found};
+use super::{Control, Target};
 use crate::api::{LogLevel, Phase, Status};
 use crate::client::ClientError;
 use crate::config::parse_log_filter;
@@ -14,11 +14,11 @@ use crate::instance::PidFileError;
 
 /// What could be found out.
 #[derive(Debug)]
-pub enum Report {
+pub enum StatusReport {
     /// The daemon says so itself.
     Running(Box<Status>),
     /// It holds its PID file, but its admin API did not answer.
-    RunningOffline {
+    Unresponsive {
         /// Its process id, if it is known.
         pid: Option<u32>,
         /// Base URL of its public API, if it is known.
@@ -26,7 +26,7 @@ pub enum Report {
         /// Its log file, if it is known.
         log_file: Option<PathBuf>,
         /// Why the admin API did not tell.
-        because: ClientError,
+        error: ClientError,
     },
     /// It died without cleaning up.
     Dead(Option<u32>),
@@ -39,28 +39,28 @@ pub enum Report {
 impl Control {
     /// Whether the daemon that holds the PID file was asked to stop, and finishes what is in flight.
     pub async fn is_stopping(&self) -> bool {
-        let Ok(Found::Held {
+        let Ok(Target::Local {
             state: Some(state),
             client: Ok(client),
             ..
-        }) = self.find().await
+        }) = self.find_target().await
         else {
             return false;
         };
         let is_draining = match client.status().await {
             Ok(status) => status.phase == Phase::Draining,
             // Its state says that it has served, and its listeners close before anything else.
-            Err(_) => is_refused(&state.admin),
+            Err(_) => refuses_connections(&state.admin),
         };
         // One that was replaced meanwhile is not meant any more.
-        let now = self.state_of_running();
+        let now = self.running_state();
         is_draining && now.is_some_and(|now| now.pid == state.pid)
     }
 
     /// Another level than the configured one that the daemon logs by; `in_force` is what its status says. It is asked only if the
     /// settings here say otherwise.
-    pub async fn other_log_level(&self, in_force: &str) -> Option<LogLevel> {
-        let sources = self.sources_of_running();
+    pub async fn log_level_override(&self, in_force: &str) -> Option<LogLevel> {
+        let sources = self.running_sources();
         let configured = sources.and_then(|sources| {
             let (text, _) = sources.get("LOG_LEVEL")?;
             parse_log_filter(text).ok()
@@ -68,10 +68,10 @@ impl Control {
         if configured.is_some_and(|configured| configured == in_force) {
             return None;
         }
-        let client = match self.find().await.ok()? {
-            Found::Held { client, .. } | Found::Absent(client) => client.ok()?,
-            Found::Elsewhere(client) => client,
-            Found::Dead(_) => return None,
+        let client = match self.find_target().await.ok()? {
+            Target::Local { client, .. } | Target::Absent(client) => client.ok()?,
+            Target::Remote(client) => client,
+            Target::Dead(_) => return None,
         };
         let level = client.log_level().await.ok()?;
         (level.level != level.configured_level).then_some(level)
@@ -82,9 +82,9 @@ impl Control {
     /// # Errors
     ///
     /// The PID file cannot be read.
-    pub async fn status(&self) -> Result<Report, PidFileError> {
-        Ok(match self.find().await? {
-            Found::Held {
+    pub async fn status(&self) -> Result<StatusReport, PidFileError> {
+        Ok(match self.find_target().await? {
+            Target::Local {
                 holder,
                 state,
                 client,
@@ -94,35 +94,35 @@ impl Control {
                     Err(error) => Err(error),
                 };
                 match answer {
-                    Ok(status) => Report::Running(Box::new(status)),
-                    Err(because) => Report::RunningOffline {
+                    Ok(status) => StatusReport::Running(Box::new(status)),
+                    Err(because) => StatusReport::Unresponsive {
                         pid: holder.pid(),
                         server: state.as_ref().map(|state| state.server.clone()),
                         log_file: self.log_file(state.as_deref()),
-                        because,
+                        error: because,
                     },
                 }
             }
-            Found::Dead(pid) => Report::Dead(pid),
-            Found::Absent(Ok(client)) => match client.status().await {
-                Ok(status) => Report::Running(Box::new(status)),
-                Err(error @ (ClientError::Refused { .. } | ClientError::Problem(_))) => {
-                    Report::Unknown(error)
+            Target::Dead(pid) => StatusReport::Dead(pid),
+            Target::Absent(Ok(client)) => match client.status().await {
+                Ok(status) => StatusReport::Running(Box::new(status)),
+                Err(error @ (ClientError::TokenRefused { .. } | ClientError::Problem(_))) => {
+                    StatusReport::Unknown(error)
                 }
-                Err(_) => Report::NotRunning,
+                Err(_) => StatusReport::NotRunning,
             },
-            Found::Absent(Err(error)) if self.admin_url.is_some() => Report::Unknown(error),
-            Found::Absent(Err(_)) => Report::NotRunning,
-            Found::Elsewhere(client) => match client.status().await {
-                Ok(status) => Report::Running(Box::new(status)),
-                Err(error) => Report::Unknown(error),
+            Target::Absent(Err(error)) if self.admin_url.is_some() => StatusReport::Unknown(error),
+            Target::Absent(Err(_)) => StatusReport::NotRunning,
+            Target::Remote(client) => match client.status().await {
+                Ok(status) => StatusReport::Running(Box::new(status)),
+                Err(error) => StatusReport::Unknown(error),
             },
         })
     }
 }
 
 /// Whether nobody listens there.
-fn is_refused(base: &str) -> bool {
+fn refuses_connections(base: &str) -> bool {
     let addresses = Url::parse(base)
         .ok()
         .and_then(|url| url.socket_addrs(|| None).ok());

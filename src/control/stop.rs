@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::{Control, Found};
+use super::{Control, Target};
 use crate::api::{ExitCause, StopAccepted, StopRequest};
 use crate::client::{AdminClient, ClientError};
 use crate::instance::{
-    Exit, Holder, PidFile, PidFileError, Presence, Process, State, inspect, listener_on,
+    ExitRecord, LockHolder, PidFile, PidFileError, PidFileStatus, Process, StateFile,
+    find_listener, inspect_pid_file,
 };
 
 /// How long a process that was sent SIGTERM may take, beyond its `DRAIN_DELAY`.
@@ -21,17 +22,17 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much longer than the deadline it gave a daemon may take to exit.
 const EXIT_MARGIN: Duration = Duration::from_secs(5);
 /// How often a daemon that is not a process of this machine is asked whether it still answers.
-const ASK_INTERVAL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What became of it.
 #[derive(Debug)]
-pub enum Stopped {
+pub enum StopOutcome {
     /// It stopped.
-    Done {
+    Stopped {
         /// Its process id.
         pid: u32,
         /// By which way.
-        how: How,
+        method: StopMethod,
     },
     /// There was none.
     NotRunning,
@@ -41,11 +42,11 @@ pub enum Stopped {
 
 /// By which way a daemon was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum StopMethod {
     /// Through the admin API.
     Rest,
     /// Through the admin API, which answers no more; whether the process is gone cannot be seen from here.
-    OutOfSight,
+    Unconfirmed,
     /// By SIGTERM.
     Terminated,
     /// By SIGKILL: it did not stop by itself.
@@ -95,7 +96,7 @@ pub enum StopError {
     Unkillable(u32),
     /// It was asked, and goes on.
     #[error("the daemon at {0} accepted the stop but did not exit by its deadline")]
-    StillThere(String),
+    StillRunning(String),
 }
 
 impl Control {
@@ -108,38 +109,44 @@ impl Control {
         &self,
         order: &StopRequest,
         notice: &mut dyn FnMut(&str),
-    ) -> Result<Stopped, StopError> {
-        let generation = self.generation();
+    ) -> Result<StopOutcome, StopError> {
+        let generation = self.running_generation();
         let mut is_again = false;
         let mut done = None;
         loop {
             let stopped = self.stop_once(order, is_again, notice).await?;
             is_again = true;
             // A successor that took over meanwhile is meant too; one that was started anew begins at 1.
-            let is_replaced = || match (self.generation(), generation) {
+            let is_replaced = || match (self.running_generation(), generation) {
                 (Some(now), Some(then)) => now > then,
                 _ => false,
             };
             match stopped {
                 // It had been told to stop already.
-                Some(Stopped::NotRunning | Stopped::Dead(_)) if let Some(done) = done.take() => {
+                Some(StopOutcome::NotRunning | StopOutcome::Dead(_))
+                    if let Some(done) = done.take() =>
+                {
                     return Ok(done);
                 }
                 Some(stopped) if !is_replaced() => return Ok(stopped),
                 Some(stopped) => done = Some(stopped),
                 None => {}
             }
-            tokio::time::sleep(ASK_INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     /// The generation of the daemon that holds the PID file.
-    fn generation(&self) -> Option<u32> {
+    fn running_generation(&self) -> Option<u32> {
         let pid_file = &self.locator.pid_file;
-        let Ok(Presence::Held(holder)) = inspect(pid_file) else {
+        let Ok(PidFileStatus::Held(holder)) = inspect_pid_file(pid_file) else {
             return None;
         };
-        Some(State::read(pid_file, holder.pid()?).ok()?.generation)
+        Some(
+            StateFile::read_active(pid_file, holder.pid()?)
+                .ok()?
+                .generation,
+        )
     }
 
     /// `None` when the daemon has been replaced meanwhile.
@@ -148,10 +155,10 @@ impl Control {
         order: &StopRequest,
         is_again: bool,
         notice: &mut dyn FnMut(&str),
-    ) -> Result<Option<Stopped>, StopError> {
-        Ok(Some(match self.find().await? {
-            Found::Held {
-                holder: Holder::Process(process),
+    ) -> Result<Option<StopOutcome>, StopError> {
+        Ok(Some(match self.find_target().await? {
+            Target::Local {
+                holder: LockHolder::Known(process),
                 state,
                 client,
             } => {
@@ -174,84 +181,84 @@ impl Control {
                         return Ok(None);
                     }
                     // Its predecessor has told it to stop already: a signal would be the second one, and cut requests off.
-                    Err(_) if is_again && process.wait(patience) => How::Rest,
+                    Err(_) if is_again && process.wait_for_exit(patience) => StopMethod::Rest,
                     Err(error) => {
                         notice(&format!(
                             "{error}; stopping process {} by signal",
                             process.pid()
                         ));
-                        end_by_signal(&process, &error.to_string(), patience, notice)?
+                        stop_by_signal(&process, &error.to_string(), patience, notice)?
                     }
                 };
-                if how == How::Killed {
-                    self.remove_leftovers();
+                if how == StopMethod::Killed {
+                    self.clean_up_after_kill();
                 }
-                Stopped::Done {
+                StopOutcome::Stopped {
                     pid: process.pid(),
-                    how,
+                    method: how,
                 }
             }
-            Found::Held {
-                holder: Holder::Hidden(named),
+            Target::Local {
+                holder: LockHolder::Hidden(named),
                 client,
                 ..
             } => {
                 let client = client.map_err(StopError::Hidden)?;
-                stop_over_rest(&client, order, named.and_then(Process::open))
+                stop_over_api(&client, order, named.and_then(Process::open))
                     .await
                     .map_err(|error| match error {
                         StopError::Client(error) => StopError::Hidden(error),
                         other => other,
                     })?
             }
-            Found::Dead(pid) => Stopped::Dead(pid),
-            Found::Absent(Ok(client)) => match self.stop_absent(&client, order).await {
+            Target::Dead(pid) => StopOutcome::Dead(pid),
+            Target::Absent(Ok(client)) => match self.stop_by_address(&client, order).await {
                 Err(StopError::Client(
-                    ClientError::Unreachable { .. } | ClientError::Stranger { .. },
-                )) => Stopped::NotRunning,
+                    ClientError::Unreachable { .. } | ClientError::UnexpectedServer { .. },
+                )) => StopOutcome::NotRunning,
                 other => other?,
             },
-            Found::Absent(Err(error)) if self.admin_url.is_some() => return Err(error.into()),
-            Found::Absent(Err(_)) => Stopped::NotRunning,
-            Found::Elsewhere(client) => {
-                let listener = local_port(&client).and_then(listener_on);
-                stop_over_rest(&client, order, listener).await?
+            Target::Absent(Err(error)) if self.admin_url.is_some() => return Err(error.into()),
+            Target::Absent(Err(_)) => StopOutcome::NotRunning,
+            Target::Remote(client) => {
+                let listener = local_port(&client).and_then(find_listener);
+                stop_over_api(&client, order, listener).await?
             }
         }))
     }
 
     /// Stops the daemon at the configured address, although it does not hold our PID file: only if it is the one that was
     /// meant.
-    async fn stop_absent(
+    async fn stop_by_address(
         &self,
         client: &AdminClient,
         order: &StopRequest,
-    ) -> Result<Stopped, StopError> {
+    ) -> Result<StopOutcome, StopError> {
         let status = client.status().await?;
         if self.admin_url.is_none() && Path::new(&status.pid_file) != self.locator.pid_file {
             return Err(StopError::AnotherPidFile {
-                base: client.base().to_string(),
+                base: client.base_url().to_string(),
                 pid: status.pid,
                 pid_file: status.pid_file,
             });
         }
-        let listener = local_port(client).and_then(listener_on);
-        stop_over_rest(client, order, listener).await
+        let listener = local_port(client).and_then(find_listener);
+        stop_over_api(client, order, listener).await
     }
 
     /// What a killed daemon could not remove itself.
-    fn remove_leftovers(&self) {
+    fn clean_up_after_kill(&self) {
         // Another start may have taken the file over already. It is removed when this lets go of it.
         if let Ok(pid_file) = PidFile::acquire(&self.locator.pid_file)
-            && let Ok(state) = State::read_any(pid_file.path())
+            && let Ok(state) = StateFile::read_last(pid_file.path())
             && state.exit.is_none()
         {
-            let exit = Exit {
+            let exit = ExitRecord {
                 cause: ExitCause::Interrupted,
                 by: self.subject.clone(),
                 at: Timestamp::now().to_string(),
             };
-            state.end(pid_file.path(), exit);
+            state.record_exit(pid_file.path(), exit);
         }
     }
 }
@@ -261,16 +268,16 @@ fn wait_for_exit(
     process: &Process,
     accepted: &StopAccepted,
     notice: &mut dyn FnMut(&str),
-) -> Result<How, StopError> {
-    if process.wait(time_left(accepted) + EXIT_MARGIN) {
-        return Ok(How::Rest);
+) -> Result<StopMethod, StopError> {
+    if process.wait_for_exit(time_left(accepted) + EXIT_MARGIN) {
+        return Ok(StopMethod::Rest);
     }
     let late = "the daemon accepted the stop and did not exit by its deadline";
     notice(&format!(
         "{late}; stopping process {} by signal",
         process.pid()
     ));
-    end_by_signal(process, late, TERM_TIMEOUT, notice)
+    stop_by_signal(process, late, TERM_TIMEOUT, notice)
 }
 
 fn time_left(accepted: &StopAccepted) -> Duration {
@@ -285,35 +292,35 @@ fn time_left(accepted: &StopAccepted) -> Duration {
         .unwrap_or_default()
 }
 
-fn end_by_signal(
+fn stop_by_signal(
     process: &Process,
     because: &str,
     term_timeout: Duration,
     notice: &mut dyn FnMut(&str),
-) -> Result<How, StopError> {
+) -> Result<StopMethod, StopError> {
     let not_permitted = |source| StopError::NotPermitted {
         pid: process.pid(),
         because: because.to_owned(),
         source,
     };
     if let Err(error) = process.terminate()
-        && !process.is_gone()
+        && !process.has_exited()
     {
         return Err(not_permitted(error));
     }
-    if process.wait(term_timeout) {
-        return Ok(How::Terminated);
+    if process.wait_for_exit(term_timeout) {
+        return Ok(StopMethod::Terminated);
     }
     notice(&format!(
         "it did not stop within {term_timeout:?} of SIGTERM; killing it"
     ));
     if let Err(error) = process.kill()
-        && !process.is_gone()
+        && !process.has_exited()
     {
         return Err(not_permitted(error));
     }
-    if process.wait(KILL_TIMEOUT) {
-        Ok(How::Killed)
+    if process.wait_for_exit(KILL_TIMEOUT) {
+        Ok(StopMethod::Killed)
     } else {
         Err(StopError::Unkillable(process.pid()))
     }
@@ -321,7 +328,7 @@ fn end_by_signal(
 
 /// The port of an API on this machine.
 fn local_port(client: &AdminClient) -> Option<u16> {
-    let base = client.base();
+    let base = client.base_url();
     let is_local = base
         .host_str()
         .is_some_and(|host| ["127.0.0.1", "[::1]", "localhost"].contains(&host));
@@ -330,32 +337,32 @@ fn local_port(client: &AdminClient) -> Option<u16> {
 
 /// Stops a daemon that may not be signalled, or is not a process of this machine. `process` is waited for if it turns
 /// out to be the daemon's; otherwise the daemon is gone when nobody, or another one, answers.
-async fn stop_over_rest(
+async fn stop_over_api(
     client: &AdminClient,
     order: &StopRequest,
     process: Option<Process>,
-) -> Result<Stopped, StopError> {
+) -> Result<StopOutcome, StopError> {
     let accepted = client.stop(order).await?;
-    let done = |how| Stopped::Done {
+    let done = |how| StopOutcome::Stopped {
         pid: accepted.pid,
-        how,
+        method: how,
     };
     let patience = time_left(&accepted) + EXIT_MARGIN;
     if let Some(process) = process.filter(|process| process.pid() == accepted.pid) {
-        return if process.wait(patience) {
-            Ok(done(How::Rest))
+        return if process.wait_for_exit(patience) {
+            Ok(done(StopMethod::Rest))
         } else {
-            Err(StopError::StillThere(client.base().to_string()))
+            Err(StopError::StillRunning(client.base_url().to_string()))
         };
     }
     let end = Instant::now() + patience;
     while Instant::now() < end {
         match client.status().await {
-            Ok(status) if status.pid == accepted.pid => tokio::time::sleep(ASK_INTERVAL).await,
-            _ => return Ok(done(How::OutOfSight)),
+            Ok(status) if status.pid == accepted.pid => tokio::time::sleep(POLL_INTERVAL).await,
+            _ => return Ok(done(StopMethod::Unconfirmed)),
         }
     }
-    Err(StopError::StillThere(client.base().to_string()))
+    Err(StopError::StillRunning(client.base_url().to_string()))
 }
 
 #[cfg(test)]
@@ -366,7 +373,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_does_not_listen_is_killed_and_said_so() {
+    fn process_that_ignores_sigterm_is_killed() {
         let mut stubborn = Command::new("sh")
             .args(["-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"])
             .stdout(Stdio::piped())
@@ -380,10 +387,10 @@ mod tests {
         let process = Process::open(stubborn.id()).unwrap();
         let mut said = Vec::new();
         let timeout = Duration::from_millis(50);
-        let how = end_by_signal(&process, "", timeout, &mut |text| {
+        let how = stop_by_signal(&process, "", timeout, &mut |text| {
             said.push(text.to_owned());
         });
-        assert_eq!(how.unwrap(), How::Killed);
+        assert_eq!(how.unwrap(), StopMethod::Killed);
         assert!(said[0].contains("killing it"), "{said:?}");
         stubborn.wait().unwrap();
     }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::{Control, Found};
+use super::{Control, Target};
 use crate::auth::read_key_file;
 use crate::client::ClientError;
-use crate::config::{Locator, has_same_variable, user_name};
-use crate::instance::{Holder, PidFileError, Process, State};
+use crate::config::{ClientSettings, has_same_variable, user_name};
+use crate::instance::{LockHolder, PidFileError, Process, StateFile};
 
 /// 401: the token is not accepted.
 const UNAUTHORIZED: u16 = 401;
@@ -33,13 +33,13 @@ impl Control {
     /// It does not, or there is no such secret although a daemon runs that must have one.
     pub async fn check_token(&self) -> Result<(), TokenError> {
         let mut running = "the daemon runs".to_owned();
-        let (client, process) = match self.find().await {
-            Ok(Found::Held {
-                holder: Holder::Process(process),
+        let (client, process) = match self.find_target().await {
+            Ok(Target::Local {
+                holder: LockHolder::Known(process),
                 state: Some(state),
                 ..
-            }) if self.shares_secret(&process, &state) => return Ok(()),
-            Ok(Found::Held {
+            }) if self.has_same_secret(&process, &state) => return Ok(()),
+            Ok(Target::Local {
                 holder,
                 state,
                 client,
@@ -49,41 +49,41 @@ impl Control {
                     None => client,
                 };
                 let process = match holder {
-                    Holder::Process(process) => Some(process),
-                    Holder::Hidden(_) => None,
+                    LockHolder::Known(process) => Some(process),
+                    LockHolder::Hidden(_) => None,
                 };
                 (client, process)
             }
-            Ok(Found::Elsewhere(client)) => (Ok(client), None),
+            Ok(Target::Remote(client)) => (Ok(client), None),
             Err(error @ PidFileError::Io { .. }) => {
                 running = format!("a daemon of another user may run ({error})");
                 (self.configured_local_client(), None)
             }
-            Ok(Found::Absent(_) | Found::Dead(_)) | Err(_) => return Ok(()),
+            Ok(Target::Absent(_) | Target::Dead(_)) | Err(_) => return Ok(()),
         };
         let answer = match client {
             Ok(client) => client.status().await,
             Err(error) => Err(error),
         };
         let because = match answer {
-            Err(ClientError::Refused { problem, .. }) if problem.status == UNAUTHORIZED => {
+            Err(ClientError::TokenRefused { problem, .. }) if problem.status == UNAUTHORIZED => {
                 format!("the daemon says that {}", problem.reason())
             }
             Err(error @ ClientError::NoKey(_)) => format!("{running}, and {error}"),
             _ => return Ok(()),
         };
-        let next = way_to_the_key(process.as_ref());
+        let next = key_hint(process.as_ref());
         Err(TokenError { because, next })
     }
 
     /// Whether the daemon reads its secret where it is read here, so that nobody has to be asked.
-    fn shares_secret(&self, process: &Process, state: &State) -> bool {
+    fn has_same_secret(&self, process: &Process, state: &StateFile) -> bool {
         let environment = process.environment();
         let has_same = |name: &&str| has_same_variable(&environment, name);
-        if !process.is_ours() || !["HOME", "JWT_SECRET_KEY"].iter().all(has_same) {
+        if !process.belongs_to_this_user() || !["HOME", "JWT_SECRET_KEY"].iter().all(has_same) {
             return false;
         }
-        let Ok(theirs) = Locator::find(&state.origin().sources()) else {
+        let Ok(theirs) = ClientSettings::load(&state.settings_location().read_sources()) else {
             return false;
         };
         let ours = &self.locator;
@@ -99,11 +99,11 @@ impl Control {
 }
 
 /// How to sign with the secret that the daemon has. `process` is the daemon's.
-pub(super) fn way_to_the_key(process: Option<&Process>) -> String {
-    if process.is_some_and(Process::is_ours) {
+pub(super) fn key_hint(process: Option<&Process>) -> String {
+    if process.is_some_and(Process::belongs_to_this_user) {
         return "use the HOME and the .env that it was started with, or set JWT_SECRET_KEY to its secret; fullon reload puts another secret in force, and fullon restart makes a key file again that was removed".into();
     }
-    let owner = process.and_then(Process::owner);
+    let owner = process.and_then(Process::owner_uid);
     let user = owner.map_or("USER".into(), user_name);
     format!(
         "run this as its user (sudo -u {user} -H fullon token), or set JWT_SECRET_KEY to its secret"

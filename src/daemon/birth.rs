@@ -11,46 +11,50 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::legacy::Legacy;
-use super::life::Life;
+use super::legacy::InstanceResources;
+use super::life::Daemon;
 use super::reload::Reloadable;
-use super::requests::Requests;
+use super::requests::RequestSource;
 use super::signals::Signals;
-use super::sockets::{Passed, Sockets};
-use super::succession::Bond;
+use super::sockets::{ListeningSockets, PassedSocket};
+use super::succession::ParentLink;
 use super::{
-    Ended, Mode, Start, StartError, Succession, configured_key, descriptors, last_exit, systemd,
+    ExitOutcome, RunMode, StartError, StartOptions, UpgradeChild, descriptors, last_exit,
+    load_signing_key, systemd,
 };
 use crate::api::{Check, LastExit, Phase, VERSION, base_url};
-use crate::auth::{ConfiguredKeys, EndedSessions, Keyring, PreviousKey, Sessions, random_key};
-use crate::config::{InForce, LogTarget, Secret, Settings};
+use crate::auth::{
+    ConfiguredKeys, Keyring, PreviousKey, RevokedSessions, SessionStore, generate_key,
+};
+use crate::config::{LiveSettings, LogTarget, Secret, Settings};
 use crate::health::Health;
 use crate::instance::{
-    Announcement, Announcer, Inheritance, Launch, PidFile, Process, StagedState, State, StoredKey,
+    HandoffPayload, Launch, PidFile, Process, StagedStateFile, StartupReport, StartupReporter,
+    StateFile, StoredKey,
 };
-use crate::logs::{self, InstalledLog, LogFile, LogFileError, Stdout, Watcher};
-use crate::server::admin::Context;
+use crate::logs::{self, InstalledLog, LogBroadcaster, LogFile, LogFileError, StdoutOptions};
+use crate::server::admin::AdminState;
 use crate::server::metrics::Metrics;
-use crate::server::orders::Order;
+use crate::server::orders::ControlRequest;
 use crate::server::public::Mounts;
-use crate::server::{self, Clients, Probe, Readers, Shutdown, admin, public};
+use crate::server::{self, ConnectionPool, LogReaderLimit, SelfCheck, Shutdown, admin, public};
 
 /// How many requests may wait to be looked at.
-const REQUESTS: usize = 16;
+const MAX_PENDING_REQUESTS: usize = 16;
 
 /// What a daemon begins with that it did not make.
-struct Origins {
+struct StartContext {
     pid_file: PidFile,
-    sockets: Vec<Passed>,
+    sockets: Vec<PassedSocket>,
     are_from_systemd: bool,
     last_exit: Option<LastExit>,
     generation: u32,
-    predecessor: Option<Predecessor>,
+    predecessor: Option<OldProcess>,
 }
 
 /// The daemon that is replaced.
-struct Predecessor {
-    bond: Bond,
+struct OldProcess {
+    parent_link: ParentLink,
     instance_key: Secret,
     configured_key: Option<Secret>,
     previous_key: Option<PreviousKey>,
@@ -59,11 +63,11 @@ struct Predecessor {
     processes: Vec<Process>,
 }
 
-impl Origins {
-    fn found(settings: &Settings) -> Result<Self, StartError> {
+impl StartContext {
+    fn fresh(settings: &Settings) -> Result<Self, StartError> {
         let pid_file = PidFile::acquire(&settings.pid_file)?;
         Ok(Self {
-            last_exit: last_exit::of_previous(&settings.pid_file),
+            last_exit: last_exit::from_state_file(&settings.pid_file),
             pid_file,
             sockets: systemd::passed_sockets().map_err(StartError::Socket)?,
             are_from_systemd: true,
@@ -72,10 +76,10 @@ impl Origins {
         })
     }
 
-    fn inherited(succession: Succession, settings: &Settings) -> Result<Self, StartError> {
-        let (inheritance, bond) = succession.split();
-        let last_exit = last_exit::of_predecessor(&inheritance, settings);
-        let Inheritance {
+    fn inherited(succession: UpgradeChild, settings: &Settings) -> Result<Self, StartError> {
+        let (inheritance, bond) = succession.into_parts();
+        let last_exit = last_exit::from_handoff(&inheritance, settings);
+        let HandoffPayload {
             generation,
             pid_file,
             lock,
@@ -90,17 +94,17 @@ impl Origins {
         } = inheritance;
         Ok(Self {
             pid_file: PidFile::inherit(&settings.pid_file, &pid_file, lock)?,
-            sockets: sockets.into_iter().map(Passed::from).collect(),
+            sockets: sockets.into_iter().map(PassedSocket::from).collect(),
             are_from_systemd: false,
             last_exit: Some(last_exit),
             generation: generation + 1,
-            predecessor: Some(Predecessor {
-                bond,
-                instance_key: instance_key.secret(),
-                configured_key: configured_key.map(|key| key.secret()),
+            predecessor: Some(OldProcess {
+                parent_link: bond,
+                instance_key: instance_key.to_secret(),
+                configured_key: configured_key.map(|key| key.to_secret()),
                 previous_key: previous_key.map(|(key, counts_for)| PreviousKey {
-                    secret: key.secret(),
-                    counts_for: Duration::from_millis(counts_for),
+                    secret: key.to_secret(),
+                    valid_for: Duration::from_millis(counts_for),
                 }),
                 checks,
                 stderr,
@@ -110,30 +114,30 @@ impl Origins {
     }
 }
 
-impl Predecessor {
+impl OldProcess {
     /// The key that counts beside `key` for a while: the one that the predecessor had, or the one that it had before.
     fn previous_key(&self, key: &Secret, grace: Duration) -> Option<PreviousKey> {
         let configured = self.configured_key.clone()?;
         if configured.expose() == key.expose() {
             return self.previous_key.clone().map(|previous| PreviousKey {
-                counts_for: previous.counts_for.min(grace),
+                valid_for: previous.valid_for.min(grace),
                 ..previous
             });
         }
         Some(PreviousKey {
             secret: configured,
-            counts_for: grace,
+            valid_for: grace,
         })
     }
 }
 
 /// A start-up that holds the lock.
-pub struct Birth {
+pub struct Startup {
     settings: Settings,
     launch: Launch,
-    mode: Mode,
+    mode: RunMode,
     mounts: Mounts,
-    origins: Origins,
+    context: StartContext,
     started: Instant,
 }
 
@@ -155,15 +159,15 @@ impl<'a> Identity<'a> {
         &self,
         settings: &Settings,
         launch: &Launch,
-        mode: Mode,
-        sockets: &Sockets,
-    ) -> Result<State, StartError> {
-        let origin = launch.origin.clone();
-        Ok(State {
+        mode: RunMode,
+        sockets: &ListeningSockets,
+    ) -> Result<StateFile, StartError> {
+        let origin = launch.settings_location.clone();
+        Ok(StateFile {
             pid: std::process::id(),
             instance: uuid::Uuid::new_v4().to_string(),
-            admin: base_url(address(&sockets.admin)?),
-            server: base_url(address(&sockets.public)?),
+            admin: base_url(local_address(&sockets.admin)?),
+            server: base_url(local_address(&sockets.public)?),
             log_file: settings.log.target.file().map(Into::into),
             instance_key: StoredKey::new(self.instance_key.expose()),
             working_directory: origin.directory,
@@ -173,58 +177,62 @@ impl<'a> Identity<'a> {
             generation: self.generation,
             drain_delay: settings.drain_delay,
             failed_restart: None,
-            ended_sessions: EndedSessions::default(),
+            ended_sessions: RevokedSessions::default(),
             exit: None,
         })
     }
 }
 
 /// Servers that run, and what they need to be stopped.
-struct Serving {
+struct RunningServers {
     servers: TaskTracker,
-    orders: mpsc::Receiver<Order>,
+    control_requests: mpsc::Receiver<ControlRequest>,
     shutdown: Shutdown,
-    probe: Probe,
-    is_in_charge: Arc<AtomicBool>,
+    probe: SelfCheck,
+    is_active: Arc<AtomicBool>,
 }
 
-impl Birth {
+impl Startup {
     /// Takes the lock, or what the predecessor gives.
-    pub fn begin(start: Start) -> Result<Self, StartError> {
+    pub fn new(start: StartOptions) -> Result<Self, StartError> {
         let started = Instant::now();
-        let Start {
+        let StartOptions {
             settings,
             launch,
             mode,
-            succession,
+            upgrade: succession,
             mounts,
-            announcer: _,
+            reporter: _,
         } = start;
         let origins = match succession {
-            Some(succession) => Origins::inherited(succession, &settings)?,
-            None => Origins::found(&settings)?,
+            Some(succession) => StartContext::inherited(succession, &settings)?,
+            None => StartContext::fresh(&settings)?,
         };
         Ok(Self {
             settings,
             launch,
             mode,
             mounts,
-            origins,
+            context: origins,
             started,
         })
     }
 
     /// Serves, says so, and lives.
-    pub async fn live(self, announcer: &mut Option<Announcer>) -> Result<Ended, StartError> {
+    #[expect(clippy::too_many_lines, reason = "split in the next commits")]
+    pub async fn run(
+        self,
+        announcer: &mut Option<StartupReporter>,
+    ) -> Result<ExitOutcome, StartError> {
         let Self {
             settings,
             launch,
             mode,
             mounts,
-            origins,
+            context: origins,
             started,
         } = self;
-        let Origins {
+        let StartContext {
             mut pid_file,
             sockets,
             are_from_systemd,
@@ -233,77 +241,84 @@ impl Birth {
             predecessor,
         } = origins;
         let is_up = !sockets.is_empty();
-        let sockets = Sockets::open(&settings, sockets, are_from_systemd)?;
+        let sockets = ListeningSockets::open(&settings, sockets, are_from_systemd)?;
         let signals = Signals::install().map_err(StartError::Signals)?;
-        let key = configured_key(&settings)?;
+        let key = load_signing_key(&settings)?;
         let instance_key = match &predecessor {
             Some(predecessor) => predecessor.instance_key.clone(),
-            None => random_key()?,
+            None => generate_key()?,
         };
-        let keys = accepted_keys(&key, predecessor.as_ref(), &settings);
+        let keys = token_keys(&key, predecessor.as_ref(), &settings);
         let log = open_log(&settings, mode, predecessor.is_some())?;
         let identity = Identity::new(generation, &instance_key);
         let mut state = identity.state(&settings, &launch, mode, &sockets)?;
-        state.ended_sessions = ended_sessions(&pid_file);
+        state.ended_sessions = read_ended_sessions(&pid_file);
         // Before anybody is served: who was would lose the connection if this failed.
         let staged_state = state.stage(pid_file.path())?;
-        let shared_sockets = sockets.share().map_err(StartError::Socket)?;
-        let health = watch(&settings, &log, predecessor.as_ref());
+        let shared_sockets = sockets.clone_for_handoff().map_err(StartError::Socket)?;
+        let health = start_health(&settings, &log, predecessor.as_ref());
         let reloadable = Reloadable {
-            in_force: Arc::new(InForce::new(launch.origin.clone(), settings)),
+            live_settings: Arc::new(LiveSettings::new(
+                launch.settings_location.clone(),
+                settings,
+            )),
             log,
             health,
-            sessions: Arc::new(Sessions::new(
+            sessions: Arc::new(SessionStore::new(
                 Arc::clone(&keys),
                 state.ended_sessions.clone(),
             )),
             keys,
-            is_in_background: mode.is_background(),
+            is_background: mode.is_background(),
             metrics: Arc::new(Metrics::new().map_err(StartError::Metrics)?),
         };
-        let about = About {
+        let about = InstanceInfo {
             state: &state,
             instance_key: &instance_key,
             last_exit,
             started,
             is_up,
         };
-        let serving = serve(sockets, about, &reloadable, mounts)?;
+        let serving = start_servers(sockets, about, &reloadable, mounts)?;
 
         let (predecessors, bond) = match predecessor {
             None => {
-                publish(staged_state, &mut pid_file)?;
+                publish_instance(staged_state, &mut pid_file)?;
                 (Vec::new(), None)
             }
             Some(predecessor) => {
-                serving.probe.answered().await.map_err(StartError::Silent)?;
+                serving
+                    .probe
+                    .run()
+                    .await
+                    .map_err(StartError::ServersUnresponsive)?;
                 if !mode.is_background() {
                     rustix::stdio::dup2_stderr(&predecessor.stderr)
                         .map_err(|errno| StartError::Stdio(errno.into()))?;
                 }
                 predecessor
-                    .bond
-                    .own(|| publish(staged_state, &mut pid_file))?;
-                (predecessor.processes, Some(predecessor.bond))
+                    .parent_link
+                    .commit(|| publish_instance(staged_state, &mut pid_file))?;
+                (predecessor.processes, Some(predecessor.parent_link))
             }
         };
-        serving.is_in_charge.store(true, Ordering::Release);
+        serving.is_active.store(true, Ordering::Release);
         reloadable.health.enter(Phase::Ready);
-        announce(&state, &reloadable.log, announcer);
-        tokio::spawn(alone(
+        report_ready(&state, &reloadable.log, announcer);
+        tokio::spawn(run_exclusive_tasks(
             bond,
             reloadable.log.rotation_switch(),
             serving.probe,
             serving.shutdown.clone(),
         ));
 
-        let life = Life {
-            requests: Requests {
-                orders: serving.orders,
+        let life = Daemon {
+            requests: RequestSource {
+                control_requests: serving.control_requests,
                 signals,
             },
             reloadable,
-            legacy: Legacy {
+            resources: InstanceResources {
                 launch,
                 mode,
                 state,
@@ -314,20 +329,20 @@ impl Birth {
             shutdown: serving.shutdown,
             servers: serving.servers,
         };
-        Ok(life.live().await)
+        Ok(life.run().await)
     }
 }
 
 /// Does what is for one process only, once the predecessor does it no more.
-async fn alone(
-    bond: Option<Bond>,
+async fn run_exclusive_tasks(
+    bond: Option<ParentLink>,
     rotates: impl Fn(bool) + Send,
-    probe: Probe,
+    probe: SelfCheck,
     shutdown: Shutdown,
 ) {
     match bond {
         // Which has told systemd who the main process is.
-        Some(bond) => bond.released().await,
+        Some(bond) => bond.parent_released().await,
         None => systemd::notify(&[NotifyState::Ready, NotifyState::Status("serving")]),
     }
     // Whoever was replaced meanwhile has left that to its successor.
@@ -335,12 +350,12 @@ async fn alone(
         return;
     }
     rotates(true);
-    systemd::give_signs_of_life(&probe, &shutdown).await;
+    systemd::run_watchdog(&probe, &shutdown).await;
 }
 
 /// What the servers tell of this daemon.
-struct About<'a> {
-    state: &'a State,
+struct InstanceInfo<'a> {
+    state: &'a StateFile,
     instance_key: &'a Secret,
     last_exit: Option<LastExit>,
     started: Instant,
@@ -349,26 +364,29 @@ struct About<'a> {
     is_up: bool,
 }
 
-fn serve(
-    sockets: Sockets,
-    about: About<'_>,
+fn start_servers(
+    sockets: ListeningSockets,
+    about: InstanceInfo<'_>,
     reloadable: &Reloadable,
     mounts: Mounts,
-) -> Result<Serving, StartError> {
-    let (public_address, admin_address) = (address(&sockets.public)?, address(&sockets.admin)?);
-    let (sender, orders) = mpsc::channel(REQUESTS);
+) -> Result<RunningServers, StartError> {
+    let (public_address, admin_address) = (
+        local_address(&sockets.public)?,
+        local_address(&sockets.admin)?,
+    );
+    let (sender, orders) = mpsc::channel(MAX_PENDING_REQUESTS);
     let shutdown = Shutdown::new();
     let is_in_charge = Arc::new(AtomicBool::new(false));
     let health = Arc::clone(&reloadable.health);
     if about.is_up {
         health.enter(Phase::Ready);
     }
-    let settings = reloadable.in_force.settings();
+    let settings = reloadable.live_settings.settings();
     let limits = &settings.limits;
-    let clients =
-        descriptors::share_out(limits)?.map(|most| Arc::new(Clients::new(limits.clone(), most)));
-    let readers = Readers::among(Arc::clone(&clients[1]));
-    let gate = admin::gate(
+    let clients = descriptors::connection_limits(limits)?
+        .map(|most| Arc::new(ConnectionPool::new(limits.clone(), most)));
+    let readers = LogReaderLimit::new(Arc::clone(&clients[1]));
+    let gate = admin::auth_state(
         admin_address,
         Keyring::new(Arc::clone(&reloadable.keys), about.instance_key),
         Arc::clone(&reloadable.sessions),
@@ -382,54 +400,54 @@ fn serve(
         &reloadable.metrics,
         shutdown.clone(),
     );
-    let admin = admin::service(Context {
+    let admin = admin::service(AdminState {
         instance: about.state.instance.clone(),
         generation: about.state.generation,
         last_exit: about.last_exit,
         started_at: Timestamp::now(),
         started: about.started,
-        public: public_address,
-        admin: admin_address,
-        in_force: Arc::clone(&reloadable.in_force),
+        public_address,
+        admin_address,
+        live_settings: Arc::clone(&reloadable.live_settings),
         health: Arc::clone(&health),
-        clients,
-        gate,
+        connections: clients,
+        auth: gate,
         metrics: Arc::clone(&reloadable.metrics),
-        level: Arc::clone(reloadable.log.level()),
-        log: log_file.map(Watcher::new),
-        orders: sender,
-        is_in_charge: Arc::clone(&is_in_charge),
+        log_level: Arc::clone(reloadable.log.level()),
+        log: log_file.map(LogBroadcaster::new),
+        control: sender,
+        is_active: Arc::clone(&is_in_charge),
         shutdown: shutdown.clone(),
-        readers,
+        log_readers: readers,
     });
-    let probe = Probe::new([
+    let probe = SelfCheck::new([
         (public_address, Arc::clone(&public)),
         (admin_address, Arc::clone(&admin)),
     ]);
     let servers = TaskTracker::new();
-    for listener in sockets.also_public {
+    for listener in sockets.extra_public {
         servers.spawn(server::run(listener, Arc::clone(&public), shutdown.clone()));
     }
     servers.spawn(server::run(sockets.public, public, shutdown.clone()));
     servers.spawn(server::run(sockets.admin, admin, shutdown.clone()));
     servers.close();
-    Ok(Serving {
+    Ok(RunningServers {
         servers,
-        orders,
+        control_requests: orders,
         shutdown,
         probe,
-        is_in_charge,
+        is_active: is_in_charge,
     })
 }
 
-fn address(listener: &TcpListener) -> Result<std::net::SocketAddr, StartError> {
+fn local_address(listener: &TcpListener) -> Result<std::net::SocketAddr, StartError> {
     listener.local_addr().map_err(StartError::Socket)
 }
 
 /// The configured key, and for a while the one that the predecessor had.
-fn accepted_keys(
+fn token_keys(
     key: &Secret,
-    predecessor: Option<&Predecessor>,
+    predecessor: Option<&OldProcess>,
     settings: &Settings,
 ) -> Arc<ConfiguredKeys> {
     let previous =
@@ -438,14 +456,14 @@ fn accepted_keys(
 }
 
 /// Sessions that were signed out while another process had the PID file, however that one ended.
-fn ended_sessions(pid_file: &PidFile) -> EndedSessions {
-    State::read_any(pid_file.path())
+fn read_ended_sessions(pid_file: &PidFile) -> RevokedSessions {
+    StateFile::read_last(pid_file.path())
         .map(|state| state.ended_sessions)
         .unwrap_or_default()
 }
 
 /// Tells whoever waits that the daemon serves.
-fn announce(state: &State, log: &InstalledLog, announcer: &mut Option<Announcer>) {
+fn report_ready(state: &StateFile, log: &InstalledLog, announcer: &mut Option<StartupReporter>) {
     tracing::info!(
         version = VERSION,
         pid = state.pid,
@@ -455,9 +473,9 @@ fn announce(state: &State, log: &InstalledLog, announcer: &mut Option<Announcer>
         "ready"
     );
     // Whoever reads the log after `fullon start` finds the start in it.
-    log.settle(Duration::from_secs(1));
+    log.flush(Duration::from_secs(1));
     if let Some(announcer) = announcer.take() {
-        announcer.announce(&Announcement::Ready {
+        announcer.send(&StartupReport::Ready {
             pid: state.pid,
             server: state.server.clone(),
             admin: state.admin.clone(),
@@ -467,31 +485,38 @@ fn announce(state: &State, log: &InstalledLog, announcer: &mut Option<Announcer>
 
 /// Health of a process that starts, and watches what it depends on. What the predecessor knows of that holds until it is
 /// known better.
-fn watch(
+fn start_health(
     settings: &Settings,
     log: &InstalledLog,
-    predecessor: Option<&Predecessor>,
+    predecessor: Option<&OldProcess>,
 ) -> Arc<Health> {
     let health = Arc::new(Health::new(log.health().cloned()));
     let known = predecessor.map_or(&[][..], |predecessor| &predecessor.checks);
-    health.depend_on(&settings.dependencies, known, predecessor.is_some());
+    health.watch_dependencies(&settings.dependencies, known, predecessor.is_some());
     health
 }
 
 /// Tells the machine who we are.
-fn publish(state: StagedState, pid_file: &mut PidFile) -> Result<(), StartError> {
+fn publish_instance(state: StagedStateFile, pid_file: &mut PidFile) -> Result<(), StartError> {
     state.publish()?;
-    pid_file.take_over()?;
+    pid_file.claim()?;
     Ok(())
 }
 
-fn open_log(settings: &Settings, mode: Mode, is_shared: bool) -> Result<InstalledLog, StartError> {
+fn open_log(
+    settings: &Settings,
+    mode: RunMode,
+    is_shared: bool,
+) -> Result<InstalledLog, StartError> {
     let terminal = match mode {
-        Mode::Background => None,
-        Mode::Foreground { terminal, .. } => terminal,
+        RunMode::Background => None,
+        RunMode::Foreground { terminal, .. } => terminal,
     };
     let (file, stdout) = match &settings.log.target {
-        LogTarget::Stdout => (None, Some(terminal.unwrap_or(Stdout { colour: false }))),
+        LogTarget::Stdout => (
+            None,
+            Some(terminal.unwrap_or(StdoutOptions { colour: false })),
+        ),
         LogTarget::File(path) => {
             let file = LogFile::open(path, &settings.log);
             let mut file = file.map_err(|error| match error {
@@ -501,15 +526,15 @@ fn open_log(settings: &Settings, mode: Mode, is_shared: bool) -> Result<Installe
                 error => error.into(),
             })?;
             if is_shared {
-                file = file.rotated_by_another();
+                file = file.without_rotation();
             }
             if mode.is_background() {
-                file.take_stdio().map_err(StartError::Stdio)?;
+                file.redirect_stdio().map_err(StartError::Stdio)?;
             }
             (Some(file), terminal)
         }
     };
     let log = logs::install(&settings.log, file, stdout)?;
-    tokio::spawn(log.retries());
+    tokio::spawn(log.retry_writes());
     Ok(log)
 }

@@ -17,7 +17,7 @@ pub enum StartError {
     #[error(transparent)]
     PidFile(#[from] PidFileError),
     /// A port cannot be had.
-    #[error("{setting}: cannot listen on {address}: {source}{}", NextStep(.source, .owner.as_deref(), setting))]
+    #[error("{setting}: cannot listen on {address}: {source}{}", BindAdvice(.source, .owner.as_deref(), setting))]
     Bind {
         /// `PORT` or `ADMIN_PORT`.
         setting: &'static str,
@@ -44,7 +44,7 @@ pub enum StartError {
     AdminNotLoopback(SocketAddr),
     /// The servers do not answer.
     #[error("the servers do not answer: {0}")]
-    Silent(#[source] io::Error),
+    ServersUnresponsive(#[source] io::Error),
     /// The log file cannot be used.
     #[error(transparent)]
     LogFile(#[from] LogFileError),
@@ -64,7 +64,7 @@ pub enum StartError {
     #[error(
         "this process may have {all} files open, and needs at least {needed}: raise `ulimit -n` (LimitNOFILE= under systemd)"
     )]
-    Descriptors {
+    FdLimitTooLow {
         /// How many it may have.
         all: u64,
         /// How many it needs.
@@ -82,9 +82,9 @@ pub enum StartError {
 }
 
 /// Who is in the way, and what to do.
-struct NextStep<'a>(&'a io::Error, Option<&'a str>, &'a str);
+struct BindAdvice<'a>(&'a io::Error, Option<&'a str>, &'a str);
 
-impl fmt::Display for NextStep<'_> {
+impl fmt::Display for BindAdvice<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(error, owner, setting) = self;
         match (error.kind(), owner) {

@@ -18,7 +18,7 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::instance::{Announcement, Inheritance, PidFile, Process};
+use crate::instance::{HandoffPayload, PidFile, Process, StartupReport};
 use crate::server::orders::{RestartFailure, RestartFailureKind};
 
 /// How long a process that was killed, or that hung up, may take to be gone.
@@ -26,12 +26,12 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what it wrote to stderr is waited for: a process of its own may keep that open.
 const STDERR_TIMEOUT: Duration = Duration::from_millis(200);
 /// How much of it is told, in bytes.
-const STDERR_SIZE: usize = 4096;
+const STDERR_TAIL_LEN: usize = 4096;
 /// Longest line of the handover, in bytes.
-const MAX_LINE: u64 = 64 * 1024;
+const MAX_LINE_LEN: u64 = 64 * 1024;
 
 /// A process that serves in this one's place.
-pub struct Successor {
+pub struct ReadySuccessor {
     pub process: Process,
     /// Base URL of its public API.
     pub server: String,
@@ -46,13 +46,13 @@ pub struct Successor {
 /// # Errors
 ///
 /// Why it has not. It is gone then, and the PID file may name it.
-pub async fn run(
+pub async fn start_successor(
     command: Command,
-    inheritance: Inheritance,
+    inheritance: HandoffPayload,
     pid_file: &PidFile,
     timeout: Duration,
     abort: &CancellationToken,
-) -> Result<Successor, RestartFailure> {
+) -> Result<ReadySuccessor, RestartFailure> {
     let give_up = async {
         tokio::select! {
             () = abort.cancelled() => failure(
@@ -60,7 +60,7 @@ pub async fn run(
                 "the daemon was asked to stop meanwhile",
             ),
             () = tokio::time::sleep(timeout) => failure(
-                RestartFailureKind::Late,
+                RestartFailureKind::TimedOut,
                 format!("the successor did not serve within {timeout:?}, and was ended"),
             ),
         }
@@ -70,20 +70,20 @@ pub async fn run(
         biased;
         // What is run all the same finds nobody at the other end.
         failure = &mut give_up => return Err(failure),
-        heir = Heir::run(command) => heir?,
+        heir = PendingSuccessor::spawn(command) => heir?,
     };
     let outcome = tokio::select! {
         biased;
         failure = &mut give_up => Err(failure),
-        outcome = heir.take_over(inheritance, pid_file) => outcome,
+        outcome = heir.complete_handoff(inheritance, pid_file) => outcome,
     };
     match outcome {
         Ok((process, server, admin)) => {
             if process.pid() != heir.process.pid() {
                 // What stands between us and it has done its part.
-                heir.end_child().await;
+                heir.kill_child().await;
             }
-            Ok(Successor {
+            Ok(ReadySuccessor {
                 process,
                 server,
                 admin,
@@ -91,26 +91,26 @@ pub async fn run(
             })
         }
         Err(failure) => {
-            heir.end().await;
+            heir.kill().await;
             Err(failure)
         }
     }
 }
 
 /// A process that may become the successor.
-struct Heir {
+struct PendingSuccessor {
     child: Child,
     process: Process,
     channel: BufReader<UnixStream>,
     stderr: JoinHandle<String>,
 }
 
-impl Heir {
-    async fn run(mut command: Command) -> Result<Self, RestartFailure> {
+impl PendingSuccessor {
+    async fn spawn(mut command: Command) -> Result<Self, RestartFailure> {
         let program = command.get_program().display().to_string();
         let failed = |error: io::Error| {
             failure(
-                RestartFailureKind::Failed,
+                RestartFailureKind::StartFailed,
                 format!("the successor {program} cannot be run: {error}"),
             )
         };
@@ -135,46 +135,46 @@ impl Heir {
             child,
             process,
             channel: BufReader::new(channel),
-            stderr: tokio::spawn(collect(stderr.map_err(failed)?)),
+            stderr: tokio::spawn(read_tail(stderr.map_err(failed)?)),
         })
     }
 
-    async fn take_over(
+    async fn complete_handoff(
         &mut self,
-        inheritance: Inheritance,
+        inheritance: HandoffPayload,
         pid_file: &PidFile,
     ) -> Result<(Process, String, String), RestartFailure> {
-        let failed = |reason: String| failure(RestartFailureKind::Failed, reason);
-        let Some(line) = next_line(&mut self.channel).await else {
-            return Err(self.last_words().await);
+        let failed = |reason: String| failure(RestartFailureKind::StartFailed, reason);
+        let Some(line) = read_line(&mut self.channel).await else {
+            return Err(self.describe_exit().await);
         };
-        Inheritance::is_asked_for(&line)
+        HandoffPayload::check_hello(&line)
             .map_err(|reason| failed(format!("what was run is not a successor: {reason}")))?;
         if inheritance.send(self.channel.get_ref()).is_err() {
-            return Err(self.last_words().await);
+            return Err(self.describe_exit().await);
         }
         drop(inheritance);
-        let Some(line) = next_line(&mut self.channel).await else {
-            return Err(self.last_words().await);
+        let Some(line) = read_line(&mut self.channel).await else {
+            return Err(self.describe_exit().await);
         };
-        match Announcement::parse(&line) {
-            Ok(Announcement::Ready { pid, server, admin }) => {
-                let is_owner = pid != std::process::id() && pid_file.named() == Some(pid);
+        match StartupReport::parse(&line) {
+            Ok(StartupReport::Ready { pid, server, admin }) => {
+                let is_owner = pid != std::process::id() && pid_file.recorded_pid() == Some(pid);
                 let process = Process::open(pid).filter(|_| is_owner);
                 match process {
-                    Some(process) if !self.process.is_gone() => Ok((process, server, admin)),
-                    Some(_) => Err(self.last_words().await),
+                    Some(process) if !self.process.has_exited() => Ok((process, server, admin)),
+                    Some(_) => Err(self.describe_exit().await),
                     None => Err(failed(
                         "the successor said that it serves, and did not take over the PID file"
                             .into(),
                     )),
                 }
             }
-            Ok(Announcement::Failed { message, exit_code }) => {
+            Ok(StartupReport::Failed { message, exit_code }) => {
                 let kind = if exit_code == 2 {
-                    RestartFailureKind::Settings
+                    RestartFailureKind::InvalidSettings
                 } else {
-                    RestartFailureKind::Failed
+                    RestartFailureKind::StartFailed
                 };
                 Err(failure(kind, message))
             }
@@ -185,10 +185,12 @@ impl Heir {
     }
 
     /// What there is to say of one that hung up.
-    async fn last_words(&mut self) -> RestartFailure {
-        let gone = tokio::time::timeout(EXIT_TIMEOUT, self.process.gone()).await;
+    async fn describe_exit(&mut self) -> RestartFailure {
+        let gone = tokio::time::timeout(EXIT_TIMEOUT, self.process.exited()).await;
         let how = match (gone, self.child.try_wait()) {
-            (Ok(Ok(())), Ok(Some(status))) => format!("ended while starting ({})", named(status)),
+            (Ok(Ok(())), Ok(Some(status))) => {
+                format!("ended while starting ({})", describe_status(status))
+            }
             (Ok(Ok(())), _) => "ended while starting".to_owned(),
             _ => "broke off the handover".to_owned(),
         };
@@ -199,31 +201,31 @@ impl Heir {
             text => format!(": {text}"),
         };
         failure(
-            RestartFailureKind::Failed,
+            RestartFailureKind::StartFailed,
             format!("the successor {how}{said}"),
         )
     }
 
     /// Ends it, and what it has run in between.
-    async fn end(mut self) {
+    async fn kill(mut self) {
         let runs = self.process.pid();
         let children: Vec<_> = Process::all()
-            .filter(|process| process.parent() == Some(runs))
+            .filter(|process| process.parent_pid() == Some(runs))
             .collect();
         for process in &children {
             // It may be gone already.
             let _ = process.kill();
         }
-        self.end_child().await;
+        self.kill_child().await;
         for process in &children {
-            let _ = tokio::time::timeout(EXIT_TIMEOUT, process.gone()).await;
+            let _ = tokio::time::timeout(EXIT_TIMEOUT, process.exited()).await;
         }
     }
 
-    async fn end_child(&mut self) {
+    async fn kill_child(&mut self) {
         // It may be gone already.
         let _ = self.process.kill();
-        if tokio::time::timeout(EXIT_TIMEOUT, self.process.gone())
+        if tokio::time::timeout(EXIT_TIMEOUT, self.process.exited())
             .await
             .is_err()
         {
@@ -234,7 +236,7 @@ impl Heir {
     }
 }
 
-fn named(status: ExitStatus) -> String {
+fn describe_status(status: ExitStatus) -> String {
     match status.signal() {
         Some(libc_signal) => nix::sys::signal::Signal::try_from(libc_signal).map_or_else(
             |_| status.to_string(),
@@ -245,20 +247,20 @@ fn named(status: ExitStatus) -> String {
 }
 
 /// `None` when the other end is gone, or says too much.
-async fn next_line(channel: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
+async fn read_line(channel: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
     let mut line = String::new();
-    let read = channel.take(MAX_LINE).read_line(&mut line).await;
+    let read = channel.take(MAX_LINE_LEN).read_line(&mut line).await;
     read.is_ok_and(|read| read > 0).then_some(line)
 }
 
 /// The end of what is written there.
-async fn collect(stderr: Option<pipe::Receiver>) -> String {
+async fn read_tail(stderr: Option<pipe::Receiver>) -> String {
     let mut text = Vec::new();
     if let Some(mut stderr) = stderr {
-        let mut piece = [0; STDERR_SIZE];
+        let mut piece = [0; STDERR_TAIL_LEN];
         while let Ok(read @ 1..) = stderr.read(&mut piece).await {
             text.extend_from_slice(&piece[..read]);
-            let excess = text.len().saturating_sub(STDERR_SIZE);
+            let excess = text.len().saturating_sub(STDERR_TAIL_LEN);
             text.drain(..excess);
         }
     }

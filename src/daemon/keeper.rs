@@ -16,14 +16,14 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::signals::Signals;
 use super::systemd;
-use crate::instance::{Holder, Presence, Process, inspect};
+use crate::instance::{LockHolder, PidFileStatus, Process, inspect_pid_file};
 
 /// Makes this process the parent of whatever its successors leave behind.
 ///
 /// # Errors
 ///
 /// The system refused.
-pub fn adopt_orphans() -> io::Result<()> {
+pub fn become_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(
         rustix::process::getpid(),
     ))?)
@@ -31,7 +31,7 @@ pub fn adopt_orphans() -> io::Result<()> {
 
 /// Whether this is the first process of a container.
 #[must_use]
-pub fn is_first_process() -> bool {
+pub fn is_init() -> bool {
     std::process::id() == 1
 }
 
@@ -40,26 +40,30 @@ pub fn is_first_process() -> bool {
 /// # Errors
 ///
 /// The command cannot be run, or the system refused signal handlers.
-pub fn run(mut command: Command, pid_file: &Path) -> io::Result<u8> {
+pub fn run_supervised(mut command: Command, pid_file: &Path) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    systemd::leave_sockets_to(&mut command);
+    systemd::pass_sockets_to(&mut command);
     runtime.block_on(async {
         let signals = Signals::install()?;
         // Signals of the terminal come to this process alone, which passes them on.
         let child = command.process_group(0).spawn()?;
-        keep(signals, child.id(), pid_file).await
+        supervise(signals, child.id(), pid_file).await
     })
 }
 
 /// Stands in for the daemon `daemon`, a child, and for those that take its place. Returns what to exit with.
-pub(super) async fn keep(mut signals: Signals, mut daemon: u32, pid_file: &Path) -> io::Result<u8> {
+pub(super) async fn supervise(
+    mut signals: Signals,
+    mut daemon: u32,
+    pid_file: &Path,
+) -> io::Result<u8> {
     let mut died = signal(SignalKind::child())?;
     loop {
-        if let Some(status) = collect(daemon) {
-            match inspect(pid_file) {
-                Ok(Presence::Held(Holder::Process(next))) if is_ours(&next) => {
+        if let Some(status) = reap_children(daemon) {
+            match inspect_pid_file(pid_file) {
+                Ok(PidFileStatus::Held(LockHolder::Known(next))) if is_descendant(&next) => {
                     daemon = next.pid();
                 }
                 _ => return Ok(status),
@@ -69,39 +73,41 @@ pub(super) async fn keep(mut signals: Signals, mut daemon: u32, pid_file: &Path)
             _ = died.recv() => {}
             asked = signals.next() => {
                 // The one before it may end first, when the PID file tells of nobody any more.
-                daemon = pass_on(asked.signal(), daemon, pid_file);
+                daemon = forward_signal(asked.to_signal(), daemon, pid_file);
             }
         }
     }
 }
 
 /// Sends the signal to the daemon that holds the PID file, or to `daemon` while it starts. Returns which of both is the daemon.
-pub(super) fn pass_on(signal: Signal, daemon: u32, pid_file: &Path) -> u32 {
-    let holder = match inspect(pid_file) {
-        Ok(Presence::Held(Holder::Process(process))) if is_ours(&process) => Some(process),
+pub(super) fn forward_signal(signal: Signal, daemon: u32, pid_file: &Path) -> u32 {
+    let holder = match inspect_pid_file(pid_file) {
+        Ok(PidFileStatus::Held(LockHolder::Known(process))) if is_descendant(&process) => {
+            Some(process)
+        }
         // A child that nobody has collected keeps its number. One that starts has only the signals that end it.
         _ if matches!(signal, Signal::TERM | Signal::INT) => Process::open(daemon),
         _ => None,
     };
     holder.map_or(daemon, |process| {
         // It may be gone; then it is collected next.
-        let _ = process.signal(signal);
+        let _ = process.send_signal(signal);
         process.pid()
     })
 }
 
 /// Whether it descends from this process: one that took over moments ago is still the child of the one before it.
-fn is_ours(process: &Process) -> bool {
+fn is_descendant(process: &Process) -> bool {
     let mut pid = process.pid();
     while pid > 1 && pid != std::process::id() {
-        let parent = Process::open(pid).and_then(|process| process.parent());
+        let parent = Process::open(pid).and_then(|process| process.parent_pid());
         pid = parent.unwrap_or_default();
     }
     pid == std::process::id()
 }
 
 /// Collects all that died; what to exit with if `daemon` is among them.
-fn collect(daemon: u32) -> Option<u8> {
+fn reap_children(daemon: u32) -> Option<u8> {
     let mut ended = None;
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {

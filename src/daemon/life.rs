@@ -11,39 +11,39 @@ use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::handover::{self, Successor};
-use super::legacy::Legacy;
+use super::handover::{self, ReadySuccessor};
+use super::legacy::InstanceResources;
 use super::reload::Reloadable;
-use super::requests::{Reload, Request, Requests, Restart, Stop};
-use super::signals::{Asked, Signals};
-use super::{Ended, keeper, systemd};
+use super::requests::{Reload, Request, RequestSource, Restart, Stop};
+use super::signals::{SignalAction, Signals};
+use super::{ExitOutcome, keeper, systemd};
 use crate::api::{ExitCause, Phase, RestartDone};
-use crate::instance::{Exit, Presence, Process, inspect};
+use crate::instance::{ExitRecord, PidFileStatus, Process, inspect_pid_file};
 use crate::server::Shutdown;
-use crate::server::orders::{Order, RestartFailure, RestartFailureKind, SignOutOrder};
+use crate::server::orders::{ControlRequest, RestartFailure, RestartFailureKind, SignOutCommand};
 
 /// How long what was cut off may take to notice.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A daemon that serves.
-pub struct Life {
-    pub requests: Requests,
+pub struct Daemon {
+    pub requests: RequestSource,
     pub reloadable: Reloadable,
-    pub legacy: Legacy,
+    pub resources: InstanceResources,
     pub shutdown: Shutdown,
     pub servers: TaskTracker,
 }
 
 /// What was asked for while a successor was on its way.
 #[derive(Default)]
-struct Meanwhile {
+struct DeferredRequests {
     stop: Option<Stop>,
     reloads: Vec<Reload>,
     /// The successor has read who is signed out: dropped when it takes over, and asked of it again.
-    sign_outs: Vec<SignOutOrder>,
+    session_ends: Vec<SignOutCommand>,
 }
 
-impl Meanwhile {
+impl DeferredRequests {
     fn stop(&mut self, stop: Stop) {
         match &mut self.stop {
             // The second signal.
@@ -60,23 +60,23 @@ impl Meanwhile {
 }
 
 /// Why a life comes to its end.
-enum End {
+enum EndReason {
     Stopped(Stop),
-    Replaced(Successor, Restart),
+    Replaced(ReadySuccessor, Restart),
 }
 
-impl Life {
+impl Daemon {
     /// Lives until it is asked to stop or is replaced, and drains.
-    pub async fn live(mut self) -> Ended {
+    pub async fn run(mut self) -> ExitOutcome {
         let end = loop {
             let request = tokio::select! {
                 request = self.requests.next() => request,
-                () = self.legacy.forget_predecessor() => continue,
+                () = self.resources.predecessor_exited() => continue,
             };
             match request {
-                Request::Stop(stop) => break End::Stopped(stop),
+                Request::Stop(stop) => break EndReason::Stopped(stop),
                 Request::Reload(reload) => self.reload(reload),
-                Request::SignOut(order) => self.sign_out(order),
+                Request::SignOut(order) => self.end_session(order),
                 Request::Restart(restart) => {
                     if let Some(end) = self.restart(restart).await {
                         break end;
@@ -85,53 +85,55 @@ impl Life {
             }
         };
         match end {
-            End::Stopped(stop) => self.stop(stop).await,
-            End::Replaced(successor, restart) => self.retire(successor, restart).await,
+            EndReason::Stopped(stop) => self.drain_and_exit(stop).await,
+            EndReason::Replaced(successor, restart) => {
+                self.drain_after_handoff(successor, restart).await
+            }
         }
     }
 
     /// Reads the settings again, and tells whoever may stop this process by signal how long that may take.
     fn reload(&mut self, reload: Reload) {
-        self.reloadable.carry_out(reload);
-        let delay = self.reloadable.in_force.settings().drain_delay;
-        if self.legacy.state.drain_delay == delay {
+        self.reloadable.handle_reload(reload);
+        let delay = self.reloadable.live_settings.settings().drain_delay;
+        if self.resources.state.drain_delay == delay {
             return;
         }
-        let before = std::mem::replace(&mut self.legacy.state.drain_delay, delay);
-        if let Err(error) = self.legacy.write_state() {
+        let before = std::mem::replace(&mut self.resources.state.drain_delay, delay);
+        if let Err(error) = self.resources.write_state() {
             tracing::error!(%error, "the state file could not be written");
             // So that the next one tries again.
-            self.legacy.state.drain_delay = before;
+            self.resources.state.drain_delay = before;
         }
     }
 
     /// Ends a session, for this process and those that follow.
-    fn sign_out(&mut self, order: SignOutOrder) {
-        self.reloadable.sessions.end(&order.session);
-        let noted = self.note_ended_sessions();
+    fn end_session(&mut self, order: SignOutCommand) {
+        self.reloadable.sessions.revoke(&order.session);
+        let noted = self.save_ended_sessions();
         // Whoever waited may have gone.
-        let _ = order.answer.send(noted);
+        let _ = order.reply.send(noted);
     }
 
     /// For whoever comes next: also those that had to make room for others.
-    fn note_ended_sessions(&mut self) -> io::Result<()> {
-        let ended = self.reloadable.sessions.ended();
-        if self.legacy.state.ended_sessions == ended {
+    fn save_ended_sessions(&mut self) -> io::Result<()> {
+        let ended = self.reloadable.sessions.revoked();
+        if self.resources.state.ended_sessions == ended {
             return Ok(());
         }
-        let before = std::mem::replace(&mut self.legacy.state.ended_sessions, ended);
-        self.legacy.write_state().inspect_err(|error| {
+        let before = std::mem::replace(&mut self.resources.state.ended_sessions, ended);
+        self.resources.write_state().inspect_err(|error| {
             tracing::error!(%error, "the state file could not be written");
             // So that the next one tries again.
-            self.legacy.state.ended_sessions = before;
+            self.resources.state.ended_sessions = before;
         })
     }
 
     /// Tries to be replaced. `None` when it goes on as before.
-    async fn restart(&mut self, restart: Restart) -> Option<End> {
+    async fn restart(&mut self, restart: Restart) -> Option<EndReason> {
         tracing::info!(by = restart.by, timeout = ?restart.timeout, "starting a successor");
         systemd::notify_reloading();
-        let (outcome, meanwhile) = self.hand_over(&restart).await;
+        let (outcome, meanwhile) = self.run_handoff(&restart).await;
         match (outcome, meanwhile.stop) {
             (Ok(successor), stop) => {
                 // It took over all the same, so it is the one that is meant.
@@ -139,30 +141,30 @@ impl Life {
                     let _ = successor.process.terminate();
                 }
                 if !meanwhile.reloads.is_empty() {
-                    let _ = successor.process.signal(Signal::HUP);
+                    let _ = successor.process.send_signal(Signal::HUP);
                 }
-                Some(End::Replaced(successor, restart))
+                Some(EndReason::Replaced(successor, restart))
             }
             (Err(failure), Some(stop)) => {
-                self.legacy.take_back(None).await;
-                restart.answer.give(Err(failure));
-                Some(End::Stopped(stop))
+                self.resources.reclaim(None).await;
+                restart.reply.send(Err(failure));
+                Some(EndReason::Stopped(stop))
             }
             (Err(failure), None) => {
-                self.reloadable.metrics.restart_failed();
+                self.reloadable.metrics.count_failed_restart();
                 tracing::error!(
                     by = restart.by,
                     reason = failure.reason,
                     "the restart failed; this process goes on"
                 );
-                self.legacy.take_back(Some(&failure)).await;
+                self.resources.reclaim(Some(&failure)).await;
                 systemd::notify(&[
                     NotifyState::Ready,
                     NotifyState::Status("serving; the last restart failed"),
                 ]);
-                restart.answer.give(Err(failure));
-                for order in meanwhile.sign_outs {
-                    self.sign_out(order);
+                restart.reply.send(Err(failure));
+                for order in meanwhile.session_ends {
+                    self.end_session(order);
                 }
                 for reload in meanwhile.reloads {
                     self.reload(reload);
@@ -173,29 +175,30 @@ impl Life {
     }
 
     /// What became of the successor, and what was asked for meanwhile.
-    async fn hand_over(
+    async fn run_handoff(
         &mut self,
         restart: &Restart,
-    ) -> (Result<Successor, RestartFailure>, Meanwhile) {
-        let mut meanwhile = Meanwhile::default();
-        let prepared = self
-            .note_ended_sessions()
-            .and_then(|()| self.legacy.prepare(&restart.by, &self.reloadable));
+    ) -> (Result<ReadySuccessor, RestartFailure>, DeferredRequests) {
+        let mut meanwhile = DeferredRequests::default();
+        let prepared = self.save_ended_sessions().and_then(|()| {
+            self.resources
+                .prepare_handoff(&restart.by, &self.reloadable)
+        });
         let (command, inheritance) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 let failure = RestartFailure {
-                    kind: RestartFailureKind::Failed,
+                    kind: RestartFailureKind::StartFailed,
                     reason: format!("a successor cannot be run: {error}"),
                 };
                 return (Err(failure), meanwhile);
             }
         };
         let abort = CancellationToken::new();
-        let mut handover = pin!(handover::run(
+        let mut handover = pin!(handover::start_successor(
             command,
             inheritance,
-            &self.legacy.pid_file,
+            &self.resources.pid_file,
             restart.timeout,
             &abort,
         ));
@@ -211,30 +214,30 @@ impl Life {
                     meanwhile.stop(stop);
                     abort.cancel();
                 }
-                Request::Restart(another) => another.answer.give(Err(RestartFailure {
+                Request::Restart(another) => another.reply.send(Err(RestartFailure {
                     kind: RestartFailureKind::Busy,
                     reason: "another restart is under way".into(),
                 })),
                 // For whoever serves afterwards: the successor may have read its settings already.
                 Request::Reload(reload) => meanwhile.reloads.push(reload),
-                Request::SignOut(order) => meanwhile.sign_outs.push(order),
+                Request::SignOut(order) => meanwhile.session_ends.push(order),
             }
         }
     }
 
     /// Drains while the successor serves.
-    async fn retire(self, successor: Successor, restart: Restart) -> Ended {
+    async fn drain_after_handoff(self, successor: ReadySuccessor, restart: Restart) -> ExitOutcome {
         let Self {
             requests,
             reloadable,
-            legacy,
+            resources: legacy,
             shutdown,
             servers,
         } = self;
         let mut pid = successor.process.pid();
-        reloadable.health.hand_over();
+        reloadable.health.drain_replaced();
         reloadable.health.stop_watching();
-        shutdown.hand_over();
+        shutdown.start_handoff();
         (reloadable.log.rotation_switch())(false);
         let done = RestartDone {
             old_pid: legacy.state.pid,
@@ -244,13 +247,13 @@ impl Life {
             admin: successor.admin,
         };
         // Whoever connects after the answer meets the successor.
-        shutdown.deaf().await;
-        let is_kept_here = legacy.mode.needs_keeper();
-        if is_kept_here && let Err(error) = keeper::adopt_orphans() {
+        shutdown.listeners_closed().await;
+        let is_kept_here = legacy.mode.must_supervise();
+        if is_kept_here && let Err(error) = keeper::become_subreaper() {
             tracing::error!(%error, "this process will not see the end of a later successor");
         }
         let pid_file = legacy.pid_file.path().to_owned();
-        legacy.leave();
+        legacy.release();
         systemd::notify(&[
             NotifyState::MainPid(pid),
             NotifyState::Ready,
@@ -258,34 +261,37 @@ impl Life {
         ]);
         drop(successor.channel);
         tracing::info!(by = restart.by, successor = pid, "replaced; draining");
-        restart.answer.give(Ok(done));
+        restart.reply.send(Ok(done));
 
         // What came too late for this process.
         let (mut signals, orders) = requests.close();
-        if orders.iter().any(|order| matches!(order, Order::Stop(_))) {
+        if orders
+            .iter()
+            .any(|order| matches!(order, ControlRequest::Stop(_)))
+        {
             let _ = successor.process.terminate();
         }
         drop(orders);
-        let timeout = reloadable.in_force.settings().shutdown_timeout;
+        let timeout = reloadable.live_settings.settings().shutdown_timeout;
         let drained = async {
             loop {
                 let asked = tokio::select! {
                     () = servers.wait() => return,
-                    () = nobody_serves(&successor.process, &pid_file), if !shutdown.closes_idle() => {
-                        shutdown.begin();
+                    () = no_daemon_left(&successor.process, &pid_file), if !shutdown.is_closing_idle() => {
+                        shutdown.start();
                         continue;
                     }
                     asked = signals.next() => asked,
                 };
                 if is_kept_here {
-                    pid = keeper::pass_on(asked.signal(), pid, &pid_file);
+                    pid = keeper::forward_signal(asked.to_signal(), pid, &pid_file);
                 }
-                if matches!(asked, Asked::Stop(_)) {
+                if matches!(asked, SignalAction::Stop(_)) {
                     // The second one.
-                    if shutdown.closes_idle() {
+                    if shutdown.is_closing_idle() {
                         shutdown.force();
                     }
-                    shutdown.begin();
+                    shutdown.start();
                 }
             }
         };
@@ -293,45 +299,45 @@ impl Life {
             tracing::info!(
                 "the deadline is over: closing what is idle, cutting off what is in flight"
             );
-            shutdown.begin();
-            force(&shutdown, &servers).await;
+            shutdown.start();
+            force_close(&shutdown, &servers).await;
         }
         tracing::info!("drained");
-        reloadable.log.settle(Duration::from_secs(5));
+        reloadable.log.flush(Duration::from_secs(5));
         if !is_kept_here {
-            return Ended::Gracefully;
+            return ExitOutcome::Graceful;
         }
         // The log is the successor's: its file may be rotated away.
         drop(reloadable);
-        match keeper::keep(signals, pid, &pid_file).await {
-            Ok(code) => Ended::Kept(code),
+        match keeper::supervise(signals, pid, &pid_file).await {
+            Ok(code) => ExitOutcome::Supervised(code),
             Err(error) => {
                 tracing::error!(%error, "this process cannot stand in for its successor");
-                Ended::Kept(1)
+                ExitOutcome::Supervised(1)
             }
         }
     }
 
     /// Drains, and leaves nothing but how it ended.
-    async fn stop(self, stop: Stop) -> Ended {
+    async fn drain_and_exit(self, stop: Stop) -> ExitOutcome {
         let Self {
             requests,
             reloadable,
-            mut legacy,
+            resources: mut legacy,
             shutdown,
             servers,
         } = self;
         let Stop { by, cause, timeout } = stop;
-        let settings = reloadable.in_force.settings();
+        let settings = reloadable.live_settings.settings();
         let (delay, timeout) = (
             settings.drain_delay,
             timeout.unwrap_or(settings.shutdown_timeout),
         );
         let (mut signals, _) = requests.close();
-        let deadline = shutdown.due_within(delay + timeout);
+        let deadline = shutdown.set_deadline(delay + timeout);
         reloadable.health.enter(Phase::Draining);
         reloadable.health.stop_watching();
-        systemd::notify_stopping(deadline.left());
+        systemd::notify_stopping(deadline.remaining());
         tracing::info!(by, ?timeout, ?delay, "stopping");
         let mut second_signal = pin!(second_signal(&mut signals, cause == ExitCause::Signalled));
         let delayed = async {
@@ -340,36 +346,36 @@ impl Life {
                 tokio::time::sleep(delay).await;
             }
             // So that followers see it before their streams end.
-            reloadable.log.settle(Duration::from_secs(1));
+            reloadable.log.flush(Duration::from_secs(1));
             legacy.sockets.clear();
-            shutdown.begin();
+            shutdown.start();
             let all_drained = async {
-                tokio::join!(servers.wait(), legacy.end_predecessors());
+                tokio::join!(servers.wait(), legacy.stop_predecessors());
             };
             if tokio::time::timeout(timeout, all_drained).await.is_err() {
                 tracing::warn!("the deadline is over: cutting off what is still in flight");
             }
         };
         let ended = tokio::select! {
-            () = delayed => Ended::Gracefully,
+            () = delayed => ExitOutcome::Graceful,
             signal = &mut second_signal => {
                 tracing::warn!(signal, "a second signal: cutting off what is still in flight");
-                Ended::Interrupted
+                ExitOutcome::Interrupted
             }
         };
         // A second signal may come before the drain.
         legacy.sockets.clear();
         legacy.kill_predecessors();
-        force(&shutdown, &servers).await;
-        legacy.state.ended_sessions = reloadable.sessions.ended();
+        force_close(&shutdown, &servers).await;
+        legacy.state.ended_sessions = reloadable.sessions.revoked();
         tracing::info!("stopped");
-        reloadable.log.settle(Duration::from_secs(5));
-        let cause = if matches!(ended, Ended::Interrupted) {
+        reloadable.log.flush(Duration::from_secs(5));
+        let cause = if matches!(ended, ExitOutcome::Interrupted) {
             ExitCause::Interrupted
         } else {
             cause
         };
-        legacy.end(Exit {
+        legacy.record_exit(ExitRecord {
             cause,
             by,
             at: Timestamp::now().to_string(),
@@ -379,15 +385,17 @@ impl Life {
 }
 
 /// Returns once the successor is gone and no other daemon took its place.
-async fn nobody_serves(successor: &Process, pid_file: &Path) {
+async fn no_daemon_left(successor: &Process, pid_file: &Path) {
     // One that cannot be waited for is told by signal that it is over, or by its deadline.
-    if successor.gone().await.is_err() || matches!(inspect(pid_file), Ok(Presence::Held(_))) {
+    if successor.exited().await.is_err()
+        || matches!(inspect_pid_file(pid_file), Ok(PidFileStatus::Held(_)))
+    {
         std::future::pending::<()>().await;
     }
 }
 
 /// Cuts off what is still there.
-async fn force(shutdown: &Shutdown, servers: &TaskTracker) {
+async fn force_close(shutdown: &Shutdown, servers: &TaskTracker) {
     shutdown.force();
     if tokio::time::timeout(FORCE_TIMEOUT, servers.wait())
         .await
@@ -401,12 +409,12 @@ async fn force(shutdown: &Shutdown, servers: &TaskTracker) {
 async fn second_signal(signals: &mut Signals, mut had_one: bool) -> &'static str {
     loop {
         match signals.next().await {
-            Asked::Stop(signal) if had_one => return signal,
-            Asked::Stop(signal) => {
+            SignalAction::Stop(signal) if had_one => return signal,
+            SignalAction::Stop(signal) => {
                 tracing::info!(signal, "stopping already");
                 had_one = true;
             }
-            Asked::Reload | Asked::Restart => {}
+            SignalAction::Reload | SignalAction::Restart => {}
         }
     }
 }

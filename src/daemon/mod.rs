@@ -23,44 +23,53 @@ use nix::sys::signal::SigSet;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use birth::Birth;
+use birth::Startup;
 pub use error::StartError;
-pub use succession::{Succession, go_between};
+pub use succession::{UpgradeChild, run_systemd_shim};
 
 use crate::auth::{KeyError, read_or_create_key_file};
 use crate::config::{Secret, Settings};
-use crate::instance::{Announcement, Announcer, Launch};
-use crate::logs::Stdout;
+use crate::instance::{Launch, StartupReport, StartupReporter};
+use crate::logs::StdoutOptions;
 use crate::server::public::Mounts;
 
 /// How the process was started.
 #[derive(Debug, Clone, Copy)]
-pub enum Mode {
+pub enum RunMode {
     /// By `fullon start`. stdout and stderr become the log.
     Background,
     /// By `fullon run`.
     Foreground {
         /// Set when stdout is a terminal, which gets the log too.
-        terminal: Option<Stdout>,
+        terminal: Option<StdoutOptions>,
         /// Whether its parent stands in for it when it is replaced.
-        is_kept: bool,
+        is_supervised: bool,
     },
 }
 
-impl Mode {
+impl RunMode {
     fn is_background(self) -> bool {
         matches!(self, Self::Background)
     }
 
     /// Whether this process has to stay when it is replaced: whoever started it waits for it, and cannot be told otherwise.
-    fn needs_keeper(self) -> bool {
-        matches!(self, Self::Foreground { is_kept: false, .. }) && !systemd::is_there()
+    fn must_supervise(self) -> bool {
+        matches!(
+            self,
+            Self::Foreground {
+                is_supervised: false,
+                ..
+            }
+        ) && !systemd::has_notify_socket()
     }
 
-    fn arguments_of_successor(self) -> &'static [&'static str] {
+    fn successor_arguments(self) -> &'static [&'static str] {
         match self {
             Self::Background => &["--background", "--successor"],
-            Self::Foreground { is_kept: false, .. } if systemd::is_there() => &["--go-between"],
+            Self::Foreground {
+                is_supervised: false,
+                ..
+            } if systemd::has_notify_socket() => &["--go-between"],
             Self::Foreground { .. } => &["--kept", "--successor"],
         }
     }
@@ -68,42 +77,42 @@ impl Mode {
 
 /// How the daemon ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum ExitOutcome {
     /// Every request in flight was finished, or the deadline was over.
-    Gracefully,
+    Graceful,
     /// A second signal ended it at once.
     Interrupted,
     /// Another process took its place, and has ended with this exit code.
-    Kept(u8),
+    Supervised(u8),
 }
 
 /// A daemon to run.
-pub struct Start {
+pub struct StartOptions {
     /// What it runs with.
     pub settings: Settings,
     /// How it was run, and will be again.
     pub launch: Launch,
     /// How the process was started.
-    pub mode: Mode,
+    pub mode: RunMode,
     /// Takes the news that it serves, or why it does not.
-    pub announcer: Option<Announcer>,
+    pub reporter: Option<StartupReporter>,
     /// Set for one that replaces another.
-    pub succession: Option<Succession>,
+    pub upgrade: Option<UpgradeChild>,
     /// What it serves beside its own routes.
     pub mounts: Mounts,
 }
 
-impl Start {
+impl StartOptions {
     /// Runs the daemon until it is asked to stop.
     ///
     /// # Errors
     ///
     /// What kept it from starting. Nothing is left behind then.
-    pub fn run(mut self) -> Result<Ended, StartError> {
-        let mut announcer = self.announcer.take();
+    pub fn run(mut self) -> Result<ExitOutcome, StartError> {
+        let mut announcer = self.reporter.take();
         let result = self.run_locked(&mut announcer);
         if let (Err(error), Some(announcer)) = (&result, announcer) {
-            announcer.announce(&Announcement::Failed {
+            announcer.send(&StartupReport::Failed {
                 message: error.to_string(),
                 exit_code: 1,
             });
@@ -111,20 +120,23 @@ impl Start {
         result
     }
 
-    fn run_locked(self, announcer: &mut Option<Announcer>) -> Result<Ended, StartError> {
+    fn run_locked(
+        self,
+        announcer: &mut Option<StartupReporter>,
+    ) -> Result<ExitOutcome, StartError> {
         // Whoever started us may have blocked the signals that stop us; threads inherit what is set here.
         SigSet::empty()
             .thread_set_mask()
             .map_err(|errno| StartError::Signals(errno.into()))?;
-        descriptors::allow_all();
-        forbid_core_dumps();
-        let birth = Birth::begin(self)?;
+        descriptors::raise_fd_limit();
+        disable_core_dumps();
+        let birth = Startup::new(self)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("fullon")
             .build()
             .map_err(StartError::Runtime)?;
-        let result = runtime.block_on(birth.live(announcer));
+        let result = runtime.block_on(birth.run(announcer));
         // A read of the log that still runs must not hold up the end.
         runtime.shutdown_background();
         result
@@ -133,7 +145,7 @@ impl Start {
 
 /// Keys are in our memory, and in our environment what systemd or a shell left there. A core dump would carry them to wherever
 /// such dumps go.
-fn forbid_core_dumps() {
+fn disable_core_dumps() {
     let limit = getrlimit(Resource::Core);
     // 0 would not count where the system pipes them to a program (core(5)); the kernel dumps nothing for 1 either.
     let none = Rlimit {
@@ -145,7 +157,7 @@ fn forbid_core_dumps() {
 }
 
 /// The key of tokens: the one in the settings, or the one in the key file, which is made when it is not there.
-fn configured_key(settings: &Settings) -> Result<Secret, KeyError> {
+fn load_signing_key(settings: &Settings) -> Result<Secret, KeyError> {
     match &settings.jwt_secret {
         Some(secret) => Ok(secret.clone()),
         None => read_or_create_key_file(&settings.key_file),

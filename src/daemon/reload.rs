@@ -8,31 +8,31 @@ use sd_notify::NotifyState;
 use super::requests::Reload;
 use super::systemd;
 use crate::api::{ReloadDone, SettingChange};
-use crate::auth::{ConfiguredKeys, Sessions, read_key_file};
-use crate::config::{InForce, MASK, Problem, Problems, Settings};
+use crate::auth::{ConfiguredKeys, SessionStore, read_key_file};
+use crate::config::{InvalidSettings, LiveSettings, MASK, SettingProblem, Settings};
 use crate::health::Health;
 use crate::logs::InstalledLog;
 use crate::server::metrics::Metrics;
 
-const TOKEN_SECRET: &str = "JWT_SECRET_KEY";
+const SECRET_SETTING: &str = "JWT_SECRET_KEY";
 
 /// What a reload changes.
 pub struct Reloadable {
-    pub in_force: Arc<InForce>,
+    pub live_settings: Arc<LiveSettings>,
     pub log: InstalledLog,
     pub keys: Arc<ConfiguredKeys>,
-    pub sessions: Arc<Sessions>,
+    pub sessions: Arc<SessionStore>,
     pub health: Arc<Health>,
     /// Whether the settings have to suit a daemon in the background.
-    pub is_in_background: bool,
+    pub is_background: bool,
     pub metrics: Arc<Metrics>,
 }
 
 impl Reloadable {
-    pub fn carry_out(&self, reload: Reload) {
+    pub fn handle_reload(&self, reload: Reload) {
         systemd::notify_reloading();
         let outcome = self.reload();
-        self.metrics.reloaded(outcome.is_ok());
+        self.metrics.count_reload(outcome.is_ok());
         let by = reload.by;
         match &outcome {
             Ok(done) => {
@@ -52,16 +52,16 @@ impl Reloadable {
             }
         }
         systemd::notify(&[NotifyState::Ready]);
-        reload.answer.give(outcome);
+        reload.reply.send(outcome);
     }
 
-    fn reload(&self) -> Result<ReloadDone, Problems> {
-        let settings = Settings::load(&self.in_force.origin().sources())?;
-        if self.is_in_background {
+    fn reload(&self) -> Result<ReloadDone, InvalidSettings> {
+        let settings = Settings::load(&self.live_settings.location().read_sources())?;
+        if self.is_background {
             settings.check_background()?;
         }
         let wrong = |setting: &str, message| {
-            Problems(vec![Problem {
+            InvalidSettings(vec![SettingProblem {
                 setting: setting.into(),
                 message,
             }])
@@ -76,19 +76,20 @@ impl Reloadable {
             } else {
                 ""
             };
-            wrong(TOKEN_SECRET, format!("{error}{next}"))
+            wrong(SECRET_SETTING, format!("{error}{next}"))
         })?;
         self.log
-            .adjust(&settings.log)
+            .apply_settings(&settings.log)
             .map_err(|error| wrong("LOG_LEVEL", error.to_string()))?;
         self.log.reopen();
         let grace = settings.key_grace;
-        let mut done = self.in_force.adopt(settings);
-        let settings = self.in_force.settings();
+        let mut done = self.live_settings.apply(settings);
+        let settings = self.live_settings.settings();
         // The service is up as far as anybody knows.
-        self.health.depend_on(&settings.dependencies, &[], true);
-        if self.keys.change(&key, grace) {
-            note_secret(&mut done);
+        self.health
+            .watch_dependencies(&settings.dependencies, &[], true);
+        if self.keys.rotate(&key, grace) {
+            record_key_change(&mut done);
             done.previous_key_counts_until = (!grace.is_zero())
                 .then(|| Timestamp::now().checked_add(grace).ok())
                 .flatten()
@@ -99,14 +100,14 @@ impl Reloadable {
 }
 
 /// Notes that tokens are signed with another key, which may be in the key file and not in the settings.
-fn note_secret(done: &mut ReloadDone) {
+fn record_key_change(done: &mut ReloadDone) {
     if done
         .changed
         .iter()
-        .all(|change| change.name != TOKEN_SECRET)
+        .all(|change| change.name != SECRET_SETTING)
     {
         done.changed.push(SettingChange {
-            name: TOKEN_SECRET.to_owned(),
+            name: SECRET_SETTING.to_owned(),
             from: Some(MASK.to_owned()),
             to: Some(MASK.to_owned()),
         });

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::signals::{Asked, Signals};
-use crate::api::{ExitCause, ReloadDone, RestartDone, SUCCESSOR_TIMEOUT};
-use crate::config::Problems;
-use crate::server::orders::{Order, RestartFailure, SignOutOrder};
+use super::signals::{SignalAction, Signals};
+use crate::api::{DEFAULT_RESTART_TIMEOUT, ExitCause, ReloadDone, RestartDone};
+use crate::config::InvalidSettings;
+use crate::server::orders::{ControlRequest, RestartFailure, SignOutCommand};
 
 /// Where requests come from.
-pub struct Requests {
-    pub orders: mpsc::Receiver<Order>,
+pub struct RequestSource {
+    pub control_requests: mpsc::Receiver<ControlRequest>,
     pub signals: Signals,
 }
 
@@ -20,7 +20,7 @@ pub enum Request {
     Stop(Stop),
     Restart(Restart),
     Reload(Reload),
-    SignOut(SignOutOrder),
+    SignOut(SignOutCommand),
 }
 
 /// Drain and exit.
@@ -36,20 +36,20 @@ pub struct Restart {
     pub by: String,
     /// How long the successor may take.
     pub timeout: Duration,
-    pub answer: Answer<Result<RestartDone, RestartFailure>>,
+    pub reply: Reply<Result<RestartDone, RestartFailure>>,
 }
 
 /// Read the settings again.
 pub struct Reload {
     pub by: String,
-    pub answer: Answer<Result<ReloadDone, Problems>>,
+    pub reply: Reply<Result<ReloadDone, InvalidSettings>>,
 }
 
 /// Tells whoever waits what became of a request; after a signal nobody does.
-pub struct Answer<T>(Option<oneshot::Sender<T>>);
+pub struct Reply<T>(Option<oneshot::Sender<T>>);
 
-impl<T> Answer<T> {
-    pub fn give(self, outcome: T) {
+impl<T> Reply<T> {
+    pub fn send(self, outcome: T) {
         if let Some(waiting) = self.0 {
             // Whoever waited may have gone.
             let _ = waiting.send(outcome);
@@ -57,47 +57,47 @@ impl<T> Answer<T> {
     }
 }
 
-impl Requests {
+impl RequestSource {
     /// The next one. May be dropped at any time.
     pub async fn next(&mut self) -> Request {
         tokio::select! {
-            Some(order) = self.orders.recv() => match order {
-                Order::Stop(order) => Request::Stop(Stop {
+            Some(order) = self.control_requests.recv() => match order {
+                ControlRequest::Stop(order) => Request::Stop(Stop {
                     cause: ExitCause::Stopped,
                     by: order.subject,
                     timeout: Some(order.timeout),
                 }),
-                Order::Restart(order) => Request::Restart(Restart {
+                ControlRequest::Restart(order) => Request::Restart(Restart {
                     by: order.subject,
                     timeout: order.timeout,
-                    answer: Answer(Some(order.answer)),
+                    reply: Reply(Some(order.reply)),
                 }),
-                Order::Reload(order) => Request::Reload(Reload {
+                ControlRequest::Reload(order) => Request::Reload(Reload {
                     by: order.subject,
-                    answer: Answer(Some(order.answer)),
+                    reply: Reply(Some(order.reply)),
                 }),
-                Order::SignOut(order) => Request::SignOut(order),
+                ControlRequest::SignOut(order) => Request::SignOut(order),
             },
-            asked = self.signals.next() => of_signal(asked),
+            asked = self.signals.next() => request_from_signal(asked),
         }
     }
 
     /// Takes no more orders. Those that nobody has looked at are returned: who waits for one learns, when it is dropped, that
     /// the daemon is on its way out.
-    pub fn close(mut self) -> (Signals, Vec<Order>) {
-        self.orders.close();
+    pub fn close(mut self) -> (Signals, Vec<ControlRequest>) {
+        self.control_requests.close();
         let mut left = Vec::new();
-        while let Ok(order) = self.orders.try_recv() {
+        while let Ok(order) = self.control_requests.try_recv() {
             left.push(order);
         }
         (self.signals, left)
     }
 }
 
-fn of_signal(asked: Asked) -> Request {
+fn request_from_signal(asked: SignalAction) -> Request {
     let by = asked.signal_name();
     let (action, request) = match asked {
-        Asked::Stop(_) => (
+        SignalAction::Stop(_) => (
             "stop",
             Request::Stop(Stop {
                 cause: ExitCause::Signalled,
@@ -105,19 +105,19 @@ fn of_signal(asked: Asked) -> Request {
                 timeout: None,
             }),
         ),
-        Asked::Restart => (
+        SignalAction::Restart => (
             "restart",
             Request::Restart(Restart {
                 by: by.into(),
-                timeout: SUCCESSOR_TIMEOUT,
-                answer: Answer(None),
+                timeout: DEFAULT_RESTART_TIMEOUT,
+                reply: Reply(None),
             }),
         ),
-        Asked::Reload => (
+        SignalAction::Reload => (
             "reload",
             Request::Reload(Reload {
                 by: by.into(),
-                answer: Answer(None),
+                reply: Reply(None),
             }),
         ),
     };

@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum SignalAction {
     /// SIGTERM or SIGINT.
     Stop(&'static str),
     /// SIGHUP: read the settings again.
@@ -15,7 +15,7 @@ pub enum Asked {
     Restart,
 }
 
-impl Asked {
+impl SignalAction {
     /// The signal's name.
     pub fn signal_name(self) -> &'static str {
         match self {
@@ -26,7 +26,7 @@ impl Asked {
     }
 
     /// The signal itself.
-    pub fn signal(self) -> rustix::process::Signal {
+    pub fn to_signal(self) -> rustix::process::Signal {
         use rustix::process::Signal;
         match self {
             Self::Stop("SIGINT") => Signal::INT,
@@ -64,12 +64,12 @@ impl Signals {
     }
 
     /// The next signal. May be dropped at any time.
-    pub async fn next(&mut self) -> Asked {
+    pub async fn next(&mut self) -> SignalAction {
         tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
-            _ = self.hangup.recv() => Asked::Reload,
-            _ = self.user_defined.recv() => Asked::Restart,
+            _ = self.terminate.recv() => SignalAction::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => SignalAction::Stop("SIGINT"),
+            _ = self.hangup.recv() => SignalAction::Reload,
+            _ = self.user_defined.recv() => SignalAction::Restart,
         }
     }
 }

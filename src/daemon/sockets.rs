@@ -8,25 +8,25 @@ use tokio::net::TcpListener;
 
 use super::StartError;
 use crate::config::Settings;
-use crate::instance::{InheritedSocket, Role, listener_on};
+use crate::instance::{InheritedSocket, SocketRole, find_listener};
 use crate::server;
 
 /// A socket that this process did not bind.
 #[derive(Debug)]
-pub struct Passed {
+pub struct PassedSocket {
     /// What it is for, if whoever passed it said so.
-    role: Option<Role>,
+    role: Option<SocketRole>,
     /// The address in the settings of whoever bound it; `None` when that is not known, and its role is enough.
     configured: Option<SocketAddr>,
     listener: StdListener,
 }
 
-impl Passed {
+impl PassedSocket {
     /// One that systemd passed under a name.
     pub fn by_name(name: &str, listener: StdListener) -> Self {
         let role = match name {
-            "public" => Some(Role::Public),
-            "admin" => Some(Role::Admin),
+            "public" => Some(SocketRole::Public),
+            "admin" => Some(SocketRole::Admin),
             _ => None,
         };
         Self {
@@ -36,11 +36,11 @@ impl Passed {
         }
     }
 
-    fn suits(&self, role: Role, wanted: SocketAddr) -> bool {
+    fn matches_role(&self, role: SocketRole, wanted: SocketAddr) -> bool {
         self.role == Some(role) && self.configured.is_none_or(|address| address == wanted)
     }
 
-    fn listens_at(&self, wanted: SocketAddr) -> bool {
+    fn matches_address(&self, wanted: SocketAddr) -> bool {
         let is_free = self.role.is_none() || self.configured.is_some();
         is_free
             && self
@@ -50,7 +50,7 @@ impl Passed {
     }
 }
 
-impl From<InheritedSocket> for Passed {
+impl From<InheritedSocket> for PassedSocket {
     fn from(socket: InheritedSocket) -> Self {
         Self {
             role: Some(socket.role),
@@ -61,32 +61,32 @@ impl From<InheritedSocket> for Passed {
 }
 
 /// The two listeners.
-pub struct Sockets {
+pub struct ListeningSockets {
     pub public: TcpListener,
     pub admin: TcpListener,
     /// Sockets of single addresses, from before the public listener was one of all addresses: connections to these addresses
     /// go to them for as long as they exist, and wait there when they are closed.
-    pub also_public: Vec<TcpListener>,
+    pub extra_public: Vec<TcpListener>,
     /// Where the settings say that they are; `None` for one that systemd gave for its role, wherever it is.
     configured: [Option<SocketAddr>; 2],
 }
 
-impl Sockets {
+impl ListeningSockets {
     /// Takes those that fit the settings, and binds the rest. What is not needed is closed.
     pub fn open(
         settings: &Settings,
-        passed: Vec<Passed>,
+        passed: Vec<PassedSocket>,
         are_from_systemd: bool,
     ) -> Result<Self, StartError> {
         let mut passed = passed;
-        let public = take(&mut passed, Role::Public, settings.public);
-        let admin = take(&mut passed, Role::Admin, settings.admin);
+        let public = take_matching(&mut passed, SocketRole::Public, settings.public);
+        let admin = take_matching(&mut passed, SocketRole::Admin, settings.admin);
         if are_from_systemd && let Some(unknown) = passed.first() {
             return Err(StartError::UnknownSocket(
                 unknown.listener.local_addr().map_err(StartError::Socket)?,
             ));
         }
-        let configured = |found: &Option<Passed>, address| match found {
+        let configured = |found: &Option<PassedSocket>, address| match found {
             Some(socket) if socket.role.is_some() => socket.configured.map(|_| address),
             _ => Some(address),
         };
@@ -94,16 +94,16 @@ impl Sockets {
             configured(&public, settings.public),
             configured(&admin, settings.admin),
         ];
-        let open = |setting, found: Option<Passed>, address| match found {
-            Some(found) => server::adopt(found.listener).map_err(StartError::Socket),
-            None => bind(setting, address, &passed),
+        let open = |setting, found: Option<PassedSocket>, address| match found {
+            Some(found) => server::listener_from_std(found.listener).map_err(StartError::Socket),
+            None => bind_setting(setting, address, &passed),
         };
         let (public, admin) = (
             open("PORT", public, settings.public)?,
             open("ADMIN_PORT", admin, settings.admin)?,
         );
         let covering = public.local_addr().map_err(StartError::Socket)?;
-        let is_covered = |socket: &Passed| {
+        let is_covered = |socket: &PassedSocket| {
             let there = socket.listener.local_addr();
             there.is_ok_and(|there| {
                 covering.ip().is_unspecified()
@@ -112,12 +112,13 @@ impl Sockets {
         };
         let mut also_public = Vec::new();
         for socket in passed.into_iter().filter(is_covered) {
-            also_public.push(server::adopt(socket.listener).map_err(StartError::Socket)?);
+            also_public
+                .push(server::listener_from_std(socket.listener).map_err(StartError::Socket)?);
         }
         let sockets = Self {
             public,
             admin,
-            also_public,
+            extra_public: also_public,
             configured,
         };
         let admin = sockets.admin.local_addr().map_err(StartError::Socket)?;
@@ -128,7 +129,7 @@ impl Sockets {
     }
 
     /// The same sockets once more, for a successor.
-    pub fn share(&self) -> io::Result<Vec<InheritedSocket>> {
+    pub fn clone_for_handoff(&self) -> io::Result<Vec<InheritedSocket>> {
         let share = |role, configured, listener: &TcpListener| {
             let listener = listener.as_fd().try_clone_to_owned()?.into();
             io::Result::Ok(InheritedSocket {
@@ -139,28 +140,40 @@ impl Sockets {
         };
         let [public, admin] = self.configured;
         let mut shared = vec![
-            share(Role::Public, public, &self.public)?,
-            share(Role::Admin, admin, &self.admin)?,
+            share(SocketRole::Public, public, &self.public)?,
+            share(SocketRole::Admin, admin, &self.admin)?,
         ];
-        for listener in &self.also_public {
-            shared.push(share(Role::Public, listener.local_addr().ok(), listener)?);
+        for listener in &self.extra_public {
+            shared.push(share(
+                SocketRole::Public,
+                listener.local_addr().ok(),
+                listener,
+            )?);
         }
         Ok(shared)
     }
 }
 
-fn take(passed: &mut Vec<Passed>, role: Role, wanted: SocketAddr) -> Option<Passed> {
+fn take_matching(
+    passed: &mut Vec<PassedSocket>,
+    role: SocketRole,
+    wanted: SocketAddr,
+) -> Option<PassedSocket> {
     let at = passed
         .iter()
-        .position(|socket| socket.suits(role, wanted))
-        .or_else(|| passed.iter().position(|socket| socket.listens_at(wanted)))?;
+        .position(|socket| socket.matches_role(role, wanted))
+        .or_else(|| {
+            passed
+                .iter()
+                .position(|socket| socket.matches_address(wanted))
+        })?;
     Some(passed.remove(at))
 }
 
-fn bind(
+fn bind_setting(
     setting: &'static str,
     address: SocketAddr,
-    unused: &[Passed],
+    unused: &[PassedSocket],
 ) -> Result<TcpListener, StartError> {
     let in_the_way = || {
         unused.iter().find(|socket| {
@@ -170,7 +183,7 @@ fn bind(
     };
     let bound = match server::bind(address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => match in_the_way() {
-            Some(socket) => server::bind_beside(address, &socket.listener),
+            Some(socket) => server::bind_overlapping(address, &socket.listener),
             None => Err(error),
         },
         other => other,
@@ -179,7 +192,7 @@ fn bind(
         setting,
         address,
         owner: (source.kind() == io::ErrorKind::AddrInUse)
-            .then(|| listener_on(address.port()))
+            .then(|| find_listener(address.port()))
             .flatten()
             .map(|process| process.describe()),
         source,

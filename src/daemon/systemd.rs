@@ -8,16 +8,16 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
-use super::sockets::Passed;
-use crate::server::{Probe, Shutdown};
+use super::sockets::PassedSocket;
+use crate::server::{SelfCheck, Shutdown};
 
 /// Signs of life in the time after which systemd misses one.
-const SIGNS: u32 = 3;
+const PINGS_PER_TIMEOUT: u32 = 3;
 /// How long it may take to cut off what has not drained, and to write the last lines of the log.
-const LAST_THINGS: Duration = Duration::from_secs(10);
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(10);
 
 /// Whether somebody wants to be told who the main process is.
-pub fn is_there() -> bool {
+pub fn has_notify_socket() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
@@ -38,7 +38,7 @@ pub fn notify_reloading() {
 
 /// Says that this process drains, for so long at most, whatever `TimeoutStopSec=` is.
 pub fn notify_stopping(timeout: Duration) {
-    let timeout = (timeout + LAST_THINGS).as_micros();
+    let timeout = (timeout + SHUTDOWN_MARGIN).as_micros();
     notify(&[
         NotifyState::Stopping,
         NotifyState::Status("draining"),
@@ -47,7 +47,7 @@ pub fn notify_stopping(timeout: Duration) {
 }
 
 /// Has a child take the sockets that were passed to this process.
-pub fn leave_sockets_to(child: &mut Command) {
+pub fn pass_sockets_to(child: &mut Command) {
     let is_meant =
         std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string());
     for name in ["LISTEN_FDS", "LISTEN_FDNAMES"] {
@@ -58,7 +58,7 @@ pub fn leave_sockets_to(child: &mut Command) {
 }
 
 /// The sockets that a `.socket` unit listens on.
-pub fn passed_sockets() -> io::Result<Vec<Passed>> {
+pub fn passed_sockets() -> io::Result<Vec<PassedSocket>> {
     let mut sockets = ListenFd::from_env();
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
@@ -66,25 +66,25 @@ pub fn passed_sockets() -> io::Result<Vec<Passed>> {
     for index in 0..sockets.len() {
         let name = names.next().unwrap_or_default();
         if let Some(listener) = sockets.take_tcp_listener(index)? {
-            passed.push(Passed::by_name(name, listener));
+            passed.push(PassedSocket::by_name(name, listener));
         }
     }
     Ok(passed)
 }
 
 /// Gives signs of life for as long as both servers answer, if they are wanted, until the shutdown begins.
-pub async fn give_signs_of_life(probe: &Probe, shutdown: &Shutdown) {
+pub async fn run_watchdog(probe: &SelfCheck, shutdown: &Shutdown) {
     if let Some(patience) = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero()) {
         tokio::select! {
-            () = give_signs(probe, patience / SIGNS) => {}
-            () = shutdown.begun() => {}
+            () = send_pings(probe, patience / PINGS_PER_TIMEOUT) => {}
+            () = shutdown.started() => {}
         }
     }
 }
 
-async fn give_signs(probe: &Probe, interval: Duration) {
+async fn send_pings(probe: &SelfCheck, interval: Duration) {
     loop {
-        match tokio::time::timeout(interval, probe.answered()).await {
+        match tokio::time::timeout(interval, probe.run()).await {
             Ok(Ok(())) => {
                 notify(&[NotifyState::Watchdog]);
                 tokio::time::sleep(interval).await;

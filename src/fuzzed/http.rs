@@ -19,15 +19,15 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::place::Log;
-use crate::api::{LogLevel, LogLevelRequest, LogPage, MAX_REVERT, Phase};
-use crate::auth::{ConfiguredKeys, EndedSessions, Keyring, Scopes, Sessions, Signer};
-use crate::config::{Flags, InForce, Origin, Secret, Settings, parse_log_filter};
+use super::place::TestLog;
+use crate::api::{LogLevel, LogLevelRequest, LogPage, MAX_REVERT_SECONDS, Phase};
+use crate::auth::{ConfiguredKeys, Keyring, RevokedSessions, Scopes, SessionStore, TokenSigner};
+use crate::config::{Flags, LiveSettings, Secret, Settings, SettingsLocation, parse_log_filter};
 use crate::health::Health;
-use crate::logs::{Cursor, Follower, Level, StartAt, Watcher, names_audit};
-use crate::server::admin::{Context, gate, service};
+use crate::logs::{Cursor, Follower, LevelControl, LogBroadcaster, StartAt, names_audit};
+use crate::server::admin::{AdminState, auth_state, service};
 use crate::server::metrics::Metrics;
-use crate::server::{Clients, Readers, Shutdown, bind, run};
+use crate::server::{ConnectionPool, LogReaderLimit, Shutdown, bind, run};
 
 /// More lines than the log has.
 const LINES: &str = "lines=100";
@@ -35,7 +35,7 @@ const LINES: &str = "lines=100";
 const MAX_REQUEST: usize = 8 * 1024;
 const DAY: Duration = Duration::from_hours(24);
 
-struct Server {
+struct TestServer {
     address: std::net::SocketAddr,
     token: String,
     session: String,
@@ -43,73 +43,77 @@ struct Server {
     connection: RefCell<Option<SendRequest<Full<Bytes>>>>,
     // While somebody follows, whoever comes needs no inotify instance of his own.
     _follower: Follower,
-    _log: Log,
+    _log: TestLog,
     runtime: Runtime,
 }
 
-struct Answer {
+struct Response {
     status: StatusCode,
     content_type: String,
     body: Bytes,
 }
 
 thread_local! {
-    static SERVER: Server = Server::start();
+    static SERVER: TestServer = TestServer::start();
 }
 
-impl Server {
+impl TestServer {
     fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         let entered = runtime.enter();
-        let log = Log::new();
+        let log = TestLog::new();
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let origin = Origin {
+        let origin = SettingsLocation {
             directory: "/".into(),
             env_file: Some("/dev/null".into()),
             flags: Flags::new(),
         };
-        let settings = Settings::load(&origin.sources()).unwrap();
+        let settings = Settings::load(&origin.read_sources()).unwrap();
         let key = Secret::new("a key of a fuzzed daemon, long enough".into());
         let keys = Arc::new(ConfiguredKeys::new(&key, None));
         let keyring = Keyring::new(Arc::clone(&keys), &key);
-        let sessions = Arc::new(Sessions::new(keys, EndedSessions::default()));
-        let signer = Signer::configured(&key);
+        let sessions = Arc::new(SessionStore::new(keys, RevokedSessions::default()));
+        let signer = TokenSigner::with_configured_key(&key);
         let token = signer.sign("me", Scopes::ALL, DAY).unwrap();
         let claims = keyring.verify(&token).unwrap();
-        let (_, session) = sessions.begin(&claims).unwrap();
+        let (_, session) = sessions.create(&claims).unwrap();
         let health = Arc::new(Health::new(None));
         health.enter(Phase::Ready);
-        let watcher = Watcher::new(log.path.clone());
+        let watcher = LogBroadcaster::new(log.path.clone());
         let follower = Follower::new(&watcher, StartAt::Last(0), crate::logs::Filter::default());
         let shutdown = Shutdown::new();
         let limits = &settings.limits;
-        let clients = [(); 2].map(|()| Arc::new(Clients::new(limits.clone(), 100)));
-        let gate = gate(address, keyring, sessions, limits.failed_tokens_per_minute);
-        let readers = Readers::among(Arc::clone(&clients[1]));
-        let service = service(Context {
+        let clients = [(); 2].map(|()| Arc::new(ConnectionPool::new(limits.clone(), 100)));
+        let gate = auth_state(address, keyring, sessions, limits.failed_tokens_per_minute);
+        let readers = LogReaderLimit::new(Arc::clone(&clients[1]));
+        let service = service(AdminState {
             instance: "fuzzed".into(),
             started_at: Timestamp::now(),
             started: Instant::now(),
-            public: address,
-            admin: address,
+            public_address: address,
+            admin_address: address,
             generation: 1,
             last_exit: None,
-            in_force: Arc::new(InForce::new(origin, settings)),
-            clients,
-            gate,
+            live_settings: Arc::new(LiveSettings::new(origin, settings)),
+            connections: clients,
+            auth: gate,
             metrics: Arc::new(Metrics::new().unwrap()),
-            level: Arc::new(Level::new("info", Box::new(|_| Ok(())), Arc::default())),
+            log_level: Arc::new(LevelControl::new(
+                "info",
+                Box::new(|_| Ok(())),
+                Arc::default(),
+            )),
             health,
             log: Some(watcher),
             // Nobody takes them.
-            orders: mpsc::channel(1).0,
-            is_in_charge: Arc::new(AtomicBool::new(true)),
+            control: mpsc::channel(1).0,
+            is_active: Arc::new(AtomicBool::new(true)),
             shutdown: shutdown.clone(),
-            readers,
+            log_readers: readers,
         });
         tokio::spawn(run(listener, service, shutdown));
         drop(entered);
@@ -132,7 +136,7 @@ impl Server {
         path: &str,
         headers: &[(HeaderName, &[u8])],
         body: &[u8],
-    ) -> Option<Answer> {
+    ) -> Option<Response> {
         let sizes = headers.iter().map(|(_, value)| value.len());
         if sizes.sum::<usize>() + path.len() + body.len() > MAX_REQUEST {
             return None;
@@ -148,7 +152,7 @@ impl Server {
         Some(self.runtime.block_on(self.send(request)))
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+    async fn send(&self, request: Request<Full<Bytes>>) -> Response {
         let mut kept = self.connection.borrow_mut().take();
         if let Some(connection) = &mut kept
             && connection.ready().await.is_err()
@@ -169,7 +173,7 @@ impl Server {
         let (head, body) = answer.into_parts();
         let content_type = head.headers.get(CONTENT_TYPE);
         let content_type = content_type.map_or("", |value| value.to_str().unwrap());
-        let answer = Answer {
+        let answer = Response {
             status: head.status,
             content_type: content_type.to_owned(),
             body: body.collect().await.unwrap().to_bytes(),
@@ -190,7 +194,7 @@ impl Server {
     }
 }
 
-impl Answer {
+impl Response {
     /// One of these, and a problem document if it is an error that was not answered by hyper.
     fn is_one_of(&self, statuses: &[u16]) -> bool {
         if self.status.is_success() || self.body.is_empty() {
@@ -228,7 +232,7 @@ pub fn log_query(bytes: &[u8]) {
 
 /// `Last-Event-ID` of `GET /admin/logs/stream`, and in a second line its query. The head is what is asked for: the stream
 /// has no end.
-pub fn resume(bytes: &[u8]) {
+pub fn log_stream_resume(bytes: &[u8]) {
     let (id, query) = super::first_line(bytes);
     SERVER.with(|server| {
         let cursor = server.newest.to_string();
@@ -253,7 +257,7 @@ pub fn resume(bytes: &[u8]) {
 }
 
 /// `Host`, `Origin` and `Sec-Fetch-Site`, a line each.
-pub fn page_of_origin(bytes: &[u8]) {
+pub fn origin_check(bytes: &[u8]) {
     let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
     let host = lines.next().unwrap_or_default();
     let (origin, site) = (lines.next(), lines.next());
@@ -334,7 +338,7 @@ pub fn credentials(bytes: &[u8]) {
 }
 
 /// The body of `PUT /admin/log-level`, behind its content type in a line.
-pub fn level_body(bytes: &[u8]) {
+pub fn log_level_body(bytes: &[u8]) {
     let (content_type, body) = super::first_line(bytes);
     SERVER.with(|server| {
         let bearer = server.bearer();
@@ -360,14 +364,14 @@ pub fn level_body(bytes: &[u8]) {
         assert_eq!(parse_log_filter(&asked.level).as_ref(), Ok(&now.level));
         assert!(!names_audit(&now.level), "{}", now.level);
         let left = now.revert_after_seconds;
-        assert!(left.is_none_or(|left| (0.0..=MAX_REVERT).contains(&left)));
+        assert!(left.is_none_or(|left| (0.0..=MAX_REVERT_SECONDS).contains(&left)));
         let is_for_a_while = asked.revert_after_seconds.is_some();
         assert_eq!(left.is_some(), is_for_a_while);
     });
 }
 
 /// The body of an order, behind its path and content type in a line each.
-pub fn order_body(bytes: &[u8]) {
+pub fn control_request_body(bytes: &[u8]) {
     let (order, rest) = super::first_line(bytes);
     let (content_type, body) = super::first_line(rest);
     let order = if order == b"restart" {

@@ -26,38 +26,40 @@ use bytesize::ByteSize;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
-pub use http::{credentials, level_body, log_query, order_body, page_of_origin, resume};
-pub use place::log_place;
+pub use http::{
+    control_request_body, credentials, log_level_body, log_query, log_stream_resume, origin_check,
+};
+pub use place::log_read_at_cursor;
 pub use token::token;
 
 use crate::api::LogEntry;
 use crate::client::events;
-use crate::config::{DEFINITIONS, EnvFile, Flags, MASK, Problems, Settings, Sources};
+use crate::config::{DEFINITIONS, EnvFileChoice, Flags, InvalidSettings, MASK, Settings, Sources};
 use crate::health::redis;
-use crate::instance::{Announcement, Inheritance, State, StoredKey, pid_file};
+use crate::instance::{HandoffPayload, StartupReport, StateFile, StoredKey, pid_file};
 use crate::logs::entry::RawLine;
-use crate::logs::{Cursor, Filter, FilterTexts};
+use crate::logs::{Cursor, Filter, FilterParams};
 
 /// Takes what comes from outside, and panics where a promise is broken.
-pub type Target = fn(&[u8]);
+pub type FuzzTarget = fn(&[u8]);
 
 /// All of them, by the names of their programs and corpora.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, FuzzTarget); 18] = [
     ("credentials", credentials),
-    ("cursor", cursor),
+    ("cursor", log_cursor),
     ("env_file", env_file),
     ("event_stream", event_stream),
-    ("filter", filter),
-    ("handover", handover),
-    ("level_body", level_body),
+    ("filter", log_filter),
+    ("handover", handoff),
+    ("level_body", log_level_body),
     ("log_line", log_line),
-    ("log_place", log_place),
+    ("log_place", log_read_at_cursor),
     ("log_query", log_query),
-    ("order_body", order_body),
-    ("page_of_origin", page_of_origin),
-    ("pid", pid),
-    ("redis_answer", redis_answer),
-    ("resume", resume),
+    ("order_body", control_request_body),
+    ("page_of_origin", origin_check),
+    ("pid", pid_file_text),
+    ("redis_answer", redis_reply),
+    ("resume", log_stream_resume),
     ("settings", settings),
     ("state_file", state_file),
     ("token", token),
@@ -66,7 +68,7 @@ pub const TARGETS: [(&str, Target); 18] = [
 const LEVELS: [&str; 5] = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
 
 /// A cursor: four numbers as this crate writes them, and nothing else.
-pub fn cursor(bytes: &[u8]) {
+pub fn log_cursor(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
@@ -92,7 +94,7 @@ pub fn log_line(bytes: &[u8]) {
     let filter = String::from_utf8_lossy(filter);
     let mut texts = filter.split('|');
     let mut next = || texts.next().filter(|text| !text.is_empty());
-    let filter = Filter::try_from(FilterTexts {
+    let filter = Filter::try_from(FilterParams {
         level: next(),
         since: next(),
         contains: next(),
@@ -110,7 +112,7 @@ pub fn log_line(bytes: &[u8]) {
         terminated,
     };
 
-    let entry = raw.entry();
+    let entry = raw.parse_entry();
     let shown = String::from_utf8_lossy(&line[..kept]);
     if kept == line.len() {
         assert_eq!(entry.line, shown);
@@ -142,19 +144,19 @@ pub fn log_line(bytes: &[u8]) {
         assert!(named || entry.line.starts_with('{'));
     }
     // Lines that were just written are judged taken apart, the others as they stand in the file.
-    assert_eq!(filter.judge(&raw), filter.judge_entry(&entry));
+    assert_eq!(filter.evaluate(&raw), filter.evaluate_entry(&entry));
     let json = serde_json::to_vec(&entry).unwrap();
     assert!(!json.contains(&b'\n'));
     assert_eq!(serde_json::from_slice::<LogEntry>(&json).unwrap(), entry);
 }
 
 /// The texts of a filter, a line each: level, since, contains.
-pub fn filter(bytes: &[u8]) {
+pub fn log_filter(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
     let mut lines = text.splitn(3, '\n');
-    let texts = FilterTexts {
+    let texts = FilterParams {
         level: lines.next(),
         since: lines.next().filter(|text| !text.is_empty()),
         contains: lines.next(),
@@ -193,7 +195,7 @@ pub fn env_file(bytes: &[u8]) {
         return;
     };
     let environment = |name: &str| (name == "HOME").then(|| HOME.to_owned());
-    let (values, errors) = Sources::in_file(text, environment);
+    let (values, errors) = Sources::parse_env_file(text, environment);
 
     assert!(errors.is_sorted_by(|a, b| a.line < b.line));
     let lines = 1..=text.lines().count();
@@ -206,12 +208,12 @@ pub fn env_file(bytes: &[u8]) {
         writeln!(written, "{name}='{value}'").unwrap();
     }
     assert!(length <= text.len() + MAX_ADDED);
-    let (read, errors) = Sources::in_file(&written, environment);
+    let (read, errors) = Sources::parse_env_file(&written, environment);
     assert_eq!((read, errors.len()), (values, 0));
 }
 
 /// What a PID file holds.
-pub fn pid(bytes: &[u8]) {
+pub fn pid_file_text(bytes: &[u8]) {
     if let Some(pid) = pid_file::parse_pid(bytes) {
         let text = std::str::from_utf8(bytes).unwrap().trim();
         assert!(pid > 0);
@@ -220,7 +222,7 @@ pub fn pid(bytes: &[u8]) {
     }
     if let Some(number) = bytes.first_chunk() {
         let number = u32::from_le_bytes(*number);
-        let text = pid_file::text_of(number);
+        let text = pid_file::format_pid(number);
         assert_eq!(
             pid_file::parse_pid(text.as_bytes()),
             (number > 0).then_some(number)
@@ -231,13 +233,13 @@ pub fn pid(bytes: &[u8]) {
 /// What a state file holds.
 pub fn state_file(bytes: &[u8]) {
     const KEY: &str = "key of a fuzzed daemon";
-    let Ok(state) = State::parse(bytes) else {
+    let Ok(state) = StateFile::parse(bytes) else {
         return;
     };
     let json = serde_json::to_vec(&state).unwrap();
-    let again = State::parse(&*json).unwrap();
+    let again = StateFile::parse(&*json).unwrap();
     assert_eq!(serde_json::to_vec(&again).unwrap(), json);
-    let state = State {
+    let state = StateFile {
         instance_key: StoredKey::new(KEY),
         ..state
     };
@@ -245,16 +247,16 @@ pub fn state_file(bytes: &[u8]) {
 }
 
 /// What two daemons tell each other at a handover.
-pub fn handover(bytes: &[u8]) {
+pub fn handoff(bytes: &[u8]) {
     /// What of it is shown at most, with escapes.
     const MAX_SHOWN: usize = 2_000;
     let line = String::from_utf8_lossy(bytes);
-    if let Err(reason) = Inheritance::is_asked_for(&line) {
+    if let Err(reason) = HandoffPayload::check_hello(&line) {
         assert!(reason.len() <= MAX_SHOWN);
     }
-    if let Ok(announcement) = Announcement::parse(&line) {
+    if let Ok(announcement) = StartupReport::parse(&line) {
         let json = serde_json::to_string(&announcement).unwrap();
-        assert_eq!(Announcement::parse(&json).unwrap(), announcement);
+        assert_eq!(StartupReport::parse(&json).unwrap(), announcement);
     }
     // More does not fit into the socket.
     let sent = &bytes[..bytes.len().min(100_000)];
@@ -262,7 +264,7 @@ pub fn handover(bytes: &[u8]) {
     giver.write_all(sent).unwrap();
     giver.shutdown(Shutdown::Write).unwrap();
     assert!(
-        Inheritance::receive(&heir).is_err(),
+        HandoffPayload::receive(&heir).is_err(),
         "there is no descriptor"
     );
 }
@@ -272,7 +274,7 @@ pub fn event_stream(bytes: &[u8]) {
     let Some((seed, stream)) = bytes.split_first() else {
         return;
     };
-    let whole = received([stream]);
+    let whole = parse_events([stream]);
     let mut pieces = Vec::new();
     let (mut rest, mut size) = (stream, usize::from(*seed));
     while !rest.is_empty() {
@@ -281,7 +283,7 @@ pub fn event_stream(bytes: &[u8]) {
         pieces.push(piece);
         rest = after;
     }
-    assert_eq!(received(pieces), whole);
+    assert_eq!(parse_events(pieces), whole);
     for (id, event) in whole {
         assert!(!id.contains('\n'));
         if let Ok(Some(events::LogEvent::Entry(entry))) = event {
@@ -290,15 +292,15 @@ pub fn event_stream(bytes: &[u8]) {
     }
 }
 
-type Received = (String, Result<Option<events::LogEvent>, String>);
+type ParsedEvent = (String, Result<Option<events::LogEvent>, String>);
 
-fn received<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Received> {
-    let mut parser = events::Parser::default();
+fn parse_events<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<ParsedEvent> {
+    let mut parser = events::EventParser::default();
     let mut received = Vec::new();
     for piece in pieces {
         parser.buffer.extend_from_slice(piece);
         while let Some(event) = parser.next().unwrap() {
-            let decoded = events::decode(&event);
+            let decoded = events::decode_event(&event);
             received.push((event.id, decoded));
         }
     }
@@ -317,7 +319,7 @@ pub fn settings(bytes: &[u8]) {
         .collect();
     // What is wrong with a secret is said without its characters.
     let mut hidden = flags.clone();
-    for definition in DEFINITIONS.iter().filter(|definition| definition.secret) {
+    for definition in DEFINITIONS.iter().filter(|definition| definition.is_secret) {
         if let Some(value) = hidden.get_mut(definition.name)
             && value != "your-secret-key"
         {
@@ -334,7 +336,7 @@ pub fn settings(bytes: &[u8]) {
             assert!(size == ByteSize(0) || size >= ByteSize::kib(64));
             for (entry, definition) in settings.entries().iter().zip(&DEFINITIONS) {
                 let value = entry.value.as_deref();
-                assert!(!definition.secret || value.is_none_or(|value| value == MASK));
+                assert!(!definition.is_secret || value.is_none_or(|value| value == MASK));
             }
         }
         (Err(problems), Err(hidden)) => assert_eq!(problems.to_string(), hidden.to_string()),
@@ -342,8 +344,8 @@ pub fn settings(bytes: &[u8]) {
     }
 }
 
-fn load(flags: &Flags) -> Result<Settings, Problems> {
-    let file = EnvFile::Given("/dev/null".into());
+fn load(flags: &Flags) -> Result<Settings, InvalidSettings> {
+    let file = EnvFileChoice::Explicit("/dev/null".into());
     Settings::load(&Sources::read(
         flags,
         &file,
@@ -361,10 +363,10 @@ fn first_line(bytes: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// What Redis says to a `PING`: one line, of which nothing is shown that is not known, and behind which nothing is read.
-pub fn redis_answer(bytes: &[u8]) {
+pub fn redis_reply(bytes: &[u8]) {
     // There is nothing to wait for.
     let told = |mut bytes: &[u8]| {
-        let answer = redis::answered(&mut bytes, "+PONG").now_or_never();
+        let answer = redis::expect_reply(&mut bytes, "+PONG").now_or_never();
         let text = answer.unwrap().map_err(|failure| failure.to_string());
         (text, bytes.len())
     };

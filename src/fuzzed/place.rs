@@ -7,7 +7,8 @@ use tokio::runtime::Runtime;
 
 use super::first_line;
 use crate::logs::{
-    Cursor, Filter, Follower, Item, StartAt, TailError, Watcher, last_lines, last_lines_as_text,
+    Cursor, Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt, last_lines,
+    last_lines_as_text,
 };
 
 /// Oldest first; the newest line is still being written.
@@ -18,12 +19,12 @@ const FILES: [&str; 3] = [
 ];
 
 /// A log of three files.
-pub(super) struct Log {
+pub(super) struct TestLog {
     directory: PathBuf,
     pub path: PathBuf,
 }
 
-impl Log {
+impl TestLog {
     pub fn new() -> Self {
         let name = format!("fullon-fuzzed-{}", uuid::Uuid::new_v4().simple());
         let directory = std::env::temp_dir().join(name);
@@ -47,24 +48,24 @@ impl Log {
     }
 }
 
-impl Drop for Log {
+impl Drop for TestLog {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
-struct Reading {
-    log: Log,
+struct LogFixture {
+    log: TestLog,
     files: Vec<String>,
-    watcher: Arc<Watcher>,
+    watcher: Arc<LogBroadcaster>,
     // While somebody follows, whoever comes needs no inotify instance of his own.
     _follower: Follower,
     runtime: Runtime,
 }
 
-impl Reading {
+impl LogFixture {
     fn new() -> Self {
-        let log = Log::new();
+        let log = TestLog::new();
         let files = log.cursors().into_iter().map(|cursor| {
             let text = cursor.to_string();
             let mut parts = text.splitn(3, '-');
@@ -75,7 +76,7 @@ impl Reading {
             .enable_all()
             .build()
             .unwrap();
-        let watcher = Watcher::new(log.path.clone());
+        let watcher = LogBroadcaster::new(log.path.clone());
         let entered = runtime.enter();
         let follower = Follower::new(&watcher, StartAt::Last(0), Filter::default()).unwrap();
         drop(entered);
@@ -90,17 +91,17 @@ impl Reading {
 }
 
 thread_local! {
-    static READING: Reading = Reading::new();
+    static FIXTURE: LogFixture = LogFixture::new();
 }
 
 /// `FILE-OFFSET-LEN`, with `0` for the newest file, and the number of lines behind a line break.
-pub fn log_place(bytes: &[u8]) {
+pub fn log_read_at_cursor(bytes: &[u8]) {
     let (place, lines) = first_line(bytes);
     let lines = usize::from(lines.first().copied().unwrap_or(3));
     let Ok(place) = std::str::from_utf8(place) else {
         return;
     };
-    READING.with(|reading| {
+    FIXTURE.with(|reading| {
         let place = match place.split_once('-') {
             Some((file @ ("0" | "1" | "2"), place)) => {
                 let file: usize = file.parse().unwrap();
@@ -115,15 +116,15 @@ pub fn log_place(bytes: &[u8]) {
     });
 }
 
-impl Reading {
+impl LogFixture {
     fn page_before(&self, cursor: Cursor, lines: usize) {
         let filter = Filter::default();
         let page = match last_lines(&self.log.path, lines, &filter, Some(cursor)) {
-            Err(TailError::Gone) => return,
+            Err(ReadError::CursorExpired) => return,
             page => page.unwrap(),
         };
         assert!(page.entries.len() <= lines);
-        is_of_log(page.entries.iter().map(|entry| entry.line.as_str()));
+        assert_consecutive_lines(page.entries.iter().map(|entry| entry.line.as_str()));
         for entry in &page.entries {
             let entry: Cursor = entry.cursor.parse().unwrap();
             assert!(entry.file != cursor.file || entry.end() <= cursor.offset);
@@ -142,19 +143,19 @@ impl Reading {
         let _entered = self.runtime.enter();
         let from = StartAt::After(cursor);
         let mut follower = Follower::new(&self.watcher, from, Filter::default()).unwrap();
-        let items = follower.rest().unwrap();
+        let items = follower.read_available().unwrap();
         let entries: Vec<_> = items
             .iter()
             .enumerate()
             .filter_map(|(at, item)| match item {
-                Item::Entry(entry) => Some(entry),
-                Item::Gap => {
+                LogItem::Entry(entry) => Some(entry),
+                LogItem::Gap => {
                     assert_eq!(at, 0, "only what was asked for is missing");
                     None
                 }
             })
             .collect();
-        is_of_log(entries.iter().map(|entry| entry.line.as_str()));
+        assert_consecutive_lines(entries.iter().map(|entry| entry.line.as_str()));
         if let Some(last) = entries.last() {
             assert_eq!(last.line, "");
         }
@@ -162,7 +163,7 @@ impl Reading {
 }
 
 /// The lines stand in the log like that, one behind the other.
-fn is_of_log<'a>(lines: impl Iterator<Item = &'a str>) {
+fn assert_consecutive_lines<'a>(lines: impl Iterator<Item = &'a str>) {
     let lines: Vec<_> = lines.collect();
     let all: Vec<_> = FILES.iter().flat_map(|file| file.lines()).collect();
     assert!(

@@ -27,14 +27,14 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn each_has_a_program_and_a_corpus() {
+fn every_target_has_a_program_and_a_corpus() {
     let targets: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names_in(&fuzz().join("fuzz_targets")), targets);
     assert_eq!(names_in(&fuzz().join("corpus")), targets);
 }
 
 #[test]
-fn what_the_fuzzer_kept_breaks_nothing() {
+fn corpus_inputs_break_nothing() {
     for (name, target) in TARGETS {
         let inputs = corpus(name);
         assert!(!inputs.is_empty(), "{name}");
@@ -48,7 +48,7 @@ fn what_the_fuzzer_kept_breaks_nothing() {
 /// Any bytes, and the corpus with a few bytes changed. `RUNS` and `TARGET` are those of `make fuzz`, for where there is no
 /// cargo-fuzz.
 #[test]
-fn bytes_at_random_break_nothing() {
+fn random_inputs_break_nothing() {
     let runs = std::env::var("RUNS").map(|runs| runs.parse().unwrap());
     let wanted = std::env::var("TARGET").ok();
     let is_wanted = |name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);

@@ -8,7 +8,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::Value;
 
 use crate::auth::{
-    AUDIENCE, ConfiguredKeys, EndedSessions, Keyring, Scope, Scopes, Sessions, Signer,
+    ConfiguredKeys, Keyring, RevokedSessions, Scope, Scopes, SessionStore, TOKEN_AUDIENCE,
+    TokenSigner,
 };
 use crate::config::Secret;
 
@@ -19,7 +20,7 @@ const LEEWAY: f64 = 30.0;
 
 struct Auth {
     keyring: Keyring,
-    sessions: Sessions,
+    sessions: SessionStore,
     tokens: [String; 2],
     session: String,
 }
@@ -28,14 +29,17 @@ static AUTH: LazyLock<Auth> = LazyLock::new(|| {
     let (configured, instance) = (secret(CONFIGURED), secret(INSTANCE));
     let keys = Arc::new(ConfiguredKeys::new(&configured, None));
     let keyring = Keyring::new(Arc::clone(&keys), &instance);
-    let sessions = Sessions::new(keys, EndedSessions::default());
-    let signers = [Signer::configured(&configured), Signer::instance(&instance)];
+    let sessions = SessionStore::new(keys, RevokedSessions::default());
+    let signers = [
+        TokenSigner::with_configured_key(&configured),
+        TokenSigner::with_instance_key(&instance),
+    ];
     let tokens = signers.map(|signer| {
         let day = Duration::from_hours(24);
         signer.sign("me", Scopes::ALL, day).unwrap()
     });
     let claims = keyring.verify(&tokens[0]).unwrap();
-    let (_, session) = sessions.begin(&claims).unwrap();
+    let (_, session) = sessions.create(&claims).unwrap();
     Auth {
         keyring,
         sessions,
@@ -52,8 +56,8 @@ fn secret(text: &str) -> Secret {
 /// valid ones (place, length, and what comes there), anything else is a token as it stands.
 pub fn token(bytes: &[u8]) {
     match bytes {
-        [b'c', claims @ ..] => signed(claims, None),
-        [b'i', claims @ ..] => signed(claims, Some("instance")),
+        [b'c', claims @ ..] => check_signed(claims, None),
+        [b'i', claims @ ..] => check_signed(claims, Some("instance")),
         [b'm', place, removed, inserted @ ..] => {
             let [configured, instance] = &AUTH.tokens;
             for valid in [configured, instance, &AUTH.session] {
@@ -62,24 +66,24 @@ pub fn token(bytes: &[u8]) {
                 let inserted = String::from_utf8_lossy(inserted);
                 let changed = [&valid[..place], &inserted, &valid[end..]].concat();
                 if changed != *valid {
-                    refused(&changed);
+                    assert_rejected(&changed);
                 }
             }
         }
         _ => {
             let text = String::from_utf8_lossy(bytes);
-            refused(&text);
+            assert_rejected(&text);
         }
     }
 }
 
-fn refused(text: &str) {
+fn assert_rejected(text: &str) {
     assert!(AUTH.keyring.verify(text).is_err());
     assert!(AUTH.sessions.verify(text).is_err());
 }
 
 /// Whoever has the key may sign anything: what counts is what the claims say.
-fn signed(claims: &[u8], key_id: Option<&str>) {
+fn check_signed(claims: &[u8], key_id: Option<&str>) {
     let Ok(claims) = serde_json::from_slice::<Value>(claims) else {
         return;
     };
@@ -109,8 +113,8 @@ fn signed(claims: &[u8], key_id: Option<&str>) {
         assert!(!verified.subject.is_empty());
         assert_eq!(claims["jti"].as_str(), verified.token_id.as_deref());
         let audience = match &claims["aud"] {
-            Value::Array(all) => all.iter().any(|one| one == AUDIENCE),
-            one => one == AUDIENCE,
+            Value::Array(all) => all.iter().any(|one| one == TOKEN_AUDIENCE),
+            one => one == TOKEN_AUDIENCE,
         };
         assert!(audience);
         let words: Vec<_> = claims["scope"].as_str().unwrap().split(' ').collect();

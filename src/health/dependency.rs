@@ -5,34 +5,34 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::failure::Failure;
+use super::failure::ProbeError;
 use crate::api::{Check, CheckState};
 
 /// How often one that was up has to fail before it is down: one probe may be lost.
-pub const FAILURES: u32 = 2;
+pub const FAILURES_UNTIL_DOWN: u32 = 2;
 
 /// What its probes have told.
 #[derive(Debug)]
 pub struct Dependency {
     name: &'static str,
-    known: Mutex<Known>,
+    status: Mutex<DependencyStatus>,
 }
 
 /// Whose word counts: that of the settings in force, not that of those before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn(u64);
+pub struct ProbeEpoch(u64);
 
 #[derive(Debug)]
-struct Known {
+struct DependencyStatus {
     state: CheckState,
     since: Timestamp,
     /// The same on a clock that does not jump.
-    changed: Instant,
+    changed_at: Instant,
     /// Failures since the last answer.
     failures: u32,
     /// Whether what is known comes from probes with the settings in force.
-    is_asked: bool,
-    turn: Turn,
+    is_probed: bool,
+    epoch: ProbeEpoch,
     last_error: Option<String>,
     latency: Option<Duration>,
     ok: u64,
@@ -42,7 +42,7 @@ struct Known {
 
 /// The figures of a dependency.
 #[derive(Debug, Clone)]
-pub struct DependencyFigures {
+pub struct DependencyMetrics {
     /// `postgresql` or `redis`.
     pub name: &'static str,
     /// Probes that were answered.
@@ -57,7 +57,7 @@ pub struct DependencyFigures {
 
 /// What a probe has changed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum StateChange {
     None,
     Up {
         /// How long it was down, if it was.
@@ -72,13 +72,13 @@ impl Dependency {
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
-            known: Mutex::new(Known {
+            status: Mutex::new(DependencyStatus {
                 state: CheckState::Unknown,
                 since: Timestamp::now(),
-                changed: Instant::now(),
+                changed_at: Instant::now(),
                 failures: 0,
-                is_asked: false,
-                turn: Turn(0),
+                is_probed: false,
+                epoch: ProbeEpoch(0),
                 last_error: None,
                 latency: None,
                 ok: 0,
@@ -89,11 +89,11 @@ impl Dependency {
     }
 
     /// One of which another process knew this.
-    pub fn known(name: &'static str, check: &Check) -> Self {
+    pub fn restored(name: &'static str, check: &Check) -> Self {
         let new = Self::new(name);
         let mut known = new.lock();
         known.state = check.state;
-        known.is_asked = check.state == CheckState::Up;
+        known.is_probed = check.state == CheckState::Up;
         known.last_error.clone_from(&check.last_error);
         known.latency = check
             .latency_ms
@@ -102,7 +102,10 @@ impl Dependency {
         if let Some(since) = since {
             let lasts = Timestamp::now().duration_since(since).unsigned_abs();
             known.since = since;
-            known.changed = known.changed.checked_sub(lasts).unwrap_or(known.changed);
+            known.changed_at = known
+                .changed_at
+                .checked_sub(lasts)
+                .unwrap_or(known.changed_at);
         }
         drop(known);
         new
@@ -118,21 +121,21 @@ impl Dependency {
 
     /// From now on only the word of the new turn counts. What was known stays until then; unless it is of the same settings,
     /// the first word counts at once.
-    pub fn next_turn(&self, is_same: bool) -> Turn {
+    pub fn start_epoch(&self, is_same: bool) -> ProbeEpoch {
         let mut known = self.lock();
-        known.turn = Turn(known.turn.0 + 1);
-        known.is_asked &= is_same;
+        known.epoch = ProbeEpoch(known.epoch.0 + 1);
+        known.is_probed &= is_same;
         known.failures = 0;
-        known.turn
+        known.epoch
     }
 
     /// Notes what became of a probe, and tells what that changes.
-    pub fn note(&self, turn: Turn, outcome: Result<Duration, &Failure>) -> Change {
+    pub fn record(&self, turn: ProbeEpoch, outcome: Result<Duration, &ProbeError>) -> StateChange {
         let mut known = self.lock();
-        if known.turn != turn {
-            return Change::None;
+        if known.epoch != turn {
+            return StateChange::None;
         }
-        let tolerates = std::mem::replace(&mut known.is_asked, true);
+        let tolerates = std::mem::replace(&mut known.is_probed, true);
         match outcome {
             Ok(latency) => {
                 known.ok += 1;
@@ -140,28 +143,31 @@ impl Dependency {
                 known.latency = Some(latency);
                 known.last_error = None;
                 let was_down = known.state == CheckState::Down;
-                match known.enter(CheckState::Up) {
-                    Some(lasted) => Change::Up {
+                match known.transition(CheckState::Up) {
+                    Some(lasted) => StateChange::Up {
                         down_for: was_down.then_some(lasted),
                     },
-                    None => Change::None,
+                    None => StateChange::None,
                 }
             }
             Err(failure) => {
-                if matches!(failure, Failure::Timeout(_)) {
+                if matches!(failure, ProbeError::Timeout(_)) {
                     known.timeout += 1;
                 } else {
                     known.error += 1;
                 }
                 known.failures += 1;
-                if tolerates && known.state == CheckState::Up && known.failures < FAILURES {
-                    return Change::None;
+                if tolerates
+                    && known.state == CheckState::Up
+                    && known.failures < FAILURES_UNTIL_DOWN
+                {
+                    return StateChange::None;
                 }
                 let reason = failure.to_string();
                 known.last_error = Some(reason.clone());
-                match known.enter(CheckState::Down) {
-                    Some(_) => Change::Down { reason },
-                    None => Change::None,
+                match known.transition(CheckState::Down) {
+                    Some(_) => StateChange::Down { reason },
+                    None => StateChange::None,
                 }
             }
         }
@@ -180,9 +186,9 @@ impl Dependency {
         }
     }
 
-    pub fn figures(&self) -> DependencyFigures {
+    pub fn metrics(&self) -> DependencyMetrics {
         let known = self.lock();
-        DependencyFigures {
+        DependencyMetrics {
             name: self.name,
             ok: known.ok,
             error: known.error,
@@ -191,21 +197,21 @@ impl Dependency {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, DependencyStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl DependencyStatus {
     /// How long the state before lasted, if it was another.
-    fn enter(&mut self, state: CheckState) -> Option<Duration> {
+    fn transition(&mut self, state: CheckState) -> Option<Duration> {
         if self.state == state {
             return None;
         }
-        let lasted = self.changed.elapsed();
+        let lasted = self.changed_at.elapsed();
         self.state = state;
         self.since = Timestamp::now();
-        self.changed = Instant::now();
+        self.changed_at = Instant::now();
         Some(lasted)
     }
 }
@@ -214,67 +220,70 @@ impl Known {
 mod tests {
     use super::*;
 
-    const LATE: Failure = Failure::Timeout(Duration::from_secs(1));
+    const LATE: ProbeError = ProbeError::Timeout(Duration::from_secs(1));
     const QUICK: Duration = Duration::from_millis(1);
 
     #[test]
-    fn the_first_word_counts_at_once_and_later_one_failure_is_forgiven() {
+    fn one_failure_is_tolerated_after_first_probe() {
         let dependency = Dependency::new("it");
-        let turn = dependency.next_turn(true);
+        let turn = dependency.start_epoch(true);
         assert_eq!(dependency.state(), CheckState::Unknown);
-        let down = |change| matches!(change, Change::Down { .. });
-        assert!(down(dependency.note(turn, Err(&LATE))));
-        assert_eq!(dependency.note(turn, Err(&LATE)), Change::None);
+        let down = |change| matches!(change, StateChange::Down { .. });
+        assert!(down(dependency.record(turn, Err(&LATE))));
+        assert_eq!(dependency.record(turn, Err(&LATE)), StateChange::None);
         assert!(matches!(
-            dependency.note(turn, Ok(QUICK)),
-            Change::Up { down_for: Some(_) }
+            dependency.record(turn, Ok(QUICK)),
+            StateChange::Up { down_for: Some(_) }
         ));
         for _ in 0..3 {
-            assert_eq!(dependency.note(turn, Err(&LATE)), Change::None);
-            assert_eq!(dependency.note(turn, Ok(QUICK)), Change::None);
+            assert_eq!(dependency.record(turn, Err(&LATE)), StateChange::None);
+            assert_eq!(dependency.record(turn, Ok(QUICK)), StateChange::None);
         }
-        assert_eq!(dependency.note(turn, Err(&LATE)), Change::None);
+        assert_eq!(dependency.record(turn, Err(&LATE)), StateChange::None);
         assert_eq!(dependency.check().last_error, None);
-        assert!(down(dependency.note(turn, Err(&LATE))));
+        assert!(down(dependency.record(turn, Err(&LATE))));
         assert!(dependency.check().last_error.is_some());
-        let figures = dependency.figures();
+        let figures = dependency.metrics();
         assert_eq!((figures.ok, figures.error, figures.timeout), (4, 0, 7));
     }
 
     #[test]
-    fn other_settings_leave_the_state_until_they_are_tried_and_then_count_at_once() {
+    fn new_settings_keep_state_until_first_probe() {
         let dependency = Dependency::new("it");
-        let old = dependency.next_turn(true);
-        dependency.note(old, Ok(QUICK));
-        let new = dependency.next_turn(false);
-        assert_eq!(dependency.note(old, Err(&LATE)), Change::None);
-        assert_eq!(dependency.note(old, Err(&LATE)), Change::None);
+        let old = dependency.start_epoch(true);
+        dependency.record(old, Ok(QUICK));
+        let new = dependency.start_epoch(false);
+        assert_eq!(dependency.record(old, Err(&LATE)), StateChange::None);
+        assert_eq!(dependency.record(old, Err(&LATE)), StateChange::None);
         assert_eq!(dependency.state(), CheckState::Up);
         assert!(matches!(
-            dependency.note(new, Err(&LATE)),
-            Change::Down { .. }
+            dependency.record(new, Err(&LATE)),
+            StateChange::Down { .. }
         ));
     }
 
     #[test]
-    fn what_another_process_knew_goes_on() {
+    fn restored_dependency_continues_in_next_process() {
         let before = Dependency::new("it");
-        let turn = before.next_turn(true);
-        before.note(turn, Ok(QUICK));
-        let after = Dependency::known("it", &before.check());
+        let turn = before.start_epoch(true);
+        before.record(turn, Ok(QUICK));
+        let after = Dependency::restored("it", &before.check());
         let told = |dependency: &Dependency| format!("{:?}", dependency.check());
         assert_eq!(told(&after), told(&before));
-        let turn = after.next_turn(true);
-        assert_eq!(after.note(turn, Err(&LATE)), Change::None);
-        assert!(matches!(after.note(turn, Err(&LATE)), Change::Down { .. }));
-
-        let again = Dependency::known("it", &after.check());
-        assert_eq!(told(&again), told(&after));
-        let turn = again.next_turn(true);
-        assert_eq!(again.note(turn, Err(&LATE)), Change::None);
+        let turn = after.start_epoch(true);
+        assert_eq!(after.record(turn, Err(&LATE)), StateChange::None);
         assert!(matches!(
-            again.note(turn, Ok(QUICK)),
-            Change::Up { down_for: Some(_) }
+            after.record(turn, Err(&LATE)),
+            StateChange::Down { .. }
+        ));
+
+        let again = Dependency::restored("it", &after.check());
+        assert_eq!(told(&again), told(&after));
+        let turn = again.start_epoch(true);
+        assert_eq!(again.record(turn, Err(&LATE)), StateChange::None);
+        assert!(matches!(
+            again.record(turn, Ok(QUICK)),
+            StateChange::Up { down_for: Some(_) }
         ));
     }
 }

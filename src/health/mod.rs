@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::api::{
-    Check, CheckState, Health as Body, HealthState, Phase, Readiness, SERVICE, VERSION,
+    Check, CheckState, Health as Body, HealthState, Phase, Readiness, SERVICE_NAME, VERSION,
 };
 use crate::config::DependencySettings;
 use crate::logs::LogHealth;
-pub use dependency::DependencyFigures;
-use watched::Watched;
+pub use dependency::DependencyMetrics;
+use watched::DependencyMonitor;
 
 /// The phase and the checks.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub struct Health {
     /// Whether a successor serves while this process drains: then the service is as ready as before.
     is_replaced: AtomicBool,
     log: Option<Arc<LogHealth>>,
-    dependencies: Arc<Watched>,
+    dependencies: Arc<DependencyMonitor>,
 }
 
 impl Health {
@@ -42,7 +42,7 @@ impl Health {
             phase: AtomicU8::new(Phase::Starting as u8),
             is_replaced: AtomicBool::new(false),
             log,
-            dependencies: Watched::new(),
+            dependencies: DependencyMonitor::new(),
         }
     }
 
@@ -56,13 +56,14 @@ impl Health {
     /// alone. What is `known` of a new one holds until it is known better; of whom nothing is known counts as
     /// `are_presumed_up` says until its first answer: as up where the service is up already for those who use it. Must be
     /// called within a tokio runtime.
-    pub fn depend_on(
+    pub fn watch_dependencies(
         &self,
         settings: &DependencySettings,
         known: &[(Check, u64)],
         are_presumed_up: bool,
     ) {
-        self.dependencies.watch(settings, known, are_presumed_up);
+        self.dependencies
+            .reconcile(settings, known, are_presumed_up);
     }
 
     /// Asks no dependency any more.
@@ -72,8 +73,8 @@ impl Health {
 
     /// What the probes of each dependency came to.
     #[must_use]
-    pub fn dependencies(&self) -> Vec<DependencyFigures> {
-        self.dependencies.figures()
+    pub fn dependency_metrics(&self) -> Vec<DependencyMetrics> {
+        self.dependencies.metrics()
     }
 
     /// The phase now.
@@ -92,7 +93,7 @@ impl Health {
     }
 
     /// Drains, while a successor serves.
-    pub fn hand_over(&self) {
+    pub fn drain_replaced(&self) {
         self.is_replaced.store(true, Ordering::Release);
         self.enter(Phase::Draining);
     }
@@ -101,7 +102,7 @@ impl Health {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let is_served = self.phase() == Phase::Ready || self.is_replaced.load(Ordering::Acquire);
-        is_served && self.dependencies.are_up()
+        is_served && self.dependencies.all_up()
     }
 
     /// The answer of `/health`.
@@ -114,7 +115,7 @@ impl Health {
                 HealthState::Unhealthy
             },
             version: VERSION.into(),
-            service: SERVICE.into(),
+            service: SERVICE_NAME.into(),
         }
     }
 
@@ -128,11 +129,11 @@ impl Health {
         }
     }
 
-    /// What is known of each dependency, for [`Self::depend_on`] of another process: with a digest of the settings, since the
+    /// What is known of each dependency, for [`Self::watch_dependencies`] of another process: with a digest of the settings, since the
     /// other one may have others.
     #[must_use]
-    pub fn known(&self) -> Vec<(Check, u64)> {
-        self.dependencies.known()
+    pub fn known_checks(&self) -> Vec<(Check, u64)> {
+        self.dependencies.known_checks()
     }
 
     /// What the service depends on, and its log.

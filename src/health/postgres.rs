@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, Error, NoTls};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::failure::Failure;
+use super::failure::ProbeError;
 use super::transport::{Stream, Transport};
 use crate::config::DatabaseSettings;
 
@@ -20,61 +20,61 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const PROTOCOL: &str = "PostgreSQL";
 
 /// A client that keeps its connection.
-pub struct Postgres {
+pub struct PostgresClient {
     settings: DatabaseSettings,
     transport: Transport,
-    session: Option<Session>,
+    connection: Option<Connection>,
 }
 
-struct Session {
+struct Connection {
     client: Client,
     _connection: AbortOnDropHandle<()>,
 }
 
-impl Postgres {
+impl PostgresClient {
     pub fn new(settings: DatabaseSettings) -> Self {
         Self {
-            transport: Transport::new(settings.server.clone()),
+            transport: Transport::new(settings.endpoint.clone()),
             settings,
-            session: None,
+            connection: None,
         }
     }
 
-    pub fn hang_up(&mut self) {
-        self.session = None;
+    pub fn disconnect(&mut self) {
+        self.connection = None;
     }
 
     /// Asks for one row. A kept connection that broke meanwhile is made anew.
-    pub async fn probe(&mut self) -> Result<(), Failure> {
-        if let Some(session) = &self.session {
-            match session.ask().await {
-                Err(failure) if failure.is_of_the_connection() => self.session = None,
+    pub async fn probe(&mut self) -> Result<(), ProbeError> {
+        if let Some(session) = &self.connection {
+            match session.query().await {
+                Err(failure) if failure.is_connection_lost() => self.connection = None,
                 answer => return answer,
             }
         }
         let stream = self.transport.connect().await?;
         let stream = self.encrypt(stream).await?;
         let session = self.sign_in(stream).await?;
-        session.ask().await?;
-        self.session = Some(session);
+        session.query().await?;
+        self.connection = Some(session);
         Ok(())
     }
 
     /// As `tokio_postgres` would, but for whom the certificate has to be.
-    async fn encrypt(&mut self, mut stream: TcpStream) -> Result<Stream, Failure> {
+    async fn encrypt(&mut self, mut stream: TcpStream) -> Result<Stream, ProbeError> {
         if self.transport.is_encrypted() {
-            let broken = |error: io::Error| Failure::broken(&error);
+            let broken = |error: io::Error| ProbeError::connection_lost(&error);
             stream.write_all(&SSL_REQUEST).await.map_err(broken)?;
             match stream.read_u8().await.map_err(broken)? {
                 b'S' => {}
-                b'N' => return Err(Failure::NoTls),
-                _ => return Err(Failure::Stranger(PROTOCOL)),
+                b'N' => return Err(ProbeError::TlsUnsupported),
+                _ => return Err(ProbeError::WrongProtocol(PROTOCOL)),
             }
         }
         self.transport.encrypt(stream).await
     }
 
-    async fn sign_in(&self, stream: Stream) -> Result<Session, Failure> {
+    async fn sign_in(&self, stream: Stream) -> Result<Connection, ProbeError> {
         let mut config = Config::new();
         // The stream is encrypted already.
         config
@@ -86,52 +86,56 @@ impl Postgres {
             config.password(password.expose());
         }
         let connected = config.connect_raw(stream, NoTls).await;
-        let (client, mut connection) = connected.map_err(|error| self.failure_of(&error))?;
+        let (client, mut connection) = connected.map_err(|error| self.sign_in_error(&error))?;
         // Polled as a future it would log what the server notices.
         let drive = async move {
             while let Some(Ok(_)) = poll_fn(|cx| connection.poll_message(cx)).await {}
         };
-        Ok(Session {
+        Ok(Connection {
             client,
             _connection: AbortOnDropHandle::new(tokio::spawn(drive)),
         })
     }
 
-    fn failure_of(&self, error: &Error) -> Failure {
+    fn sign_in_error(&self, error: &Error) -> ProbeError {
         let is_missing = self.settings.password.is_none();
         // The one thing of the configuration that the server has a say in.
         if is_missing && error.to_string().starts_with("invalid configuration") {
-            return Failure::PasswordWanted("DB_PASSWORD");
+            return ProbeError::PasswordRequired("DB_PASSWORD");
         }
-        failure(error)
+        query_error(error)
     }
 }
 
-impl Session {
-    async fn ask(&self) -> Result<(), Failure> {
+impl Connection {
+    async fn query(&self) -> Result<(), ProbeError> {
         let rows = self.client.simple_query("SELECT 1").await;
-        rows.map(drop).map_err(|error| failure(&error))
+        rows.map(drop).map_err(|error| query_error(&error))
     }
 }
 
-fn failure(error: &Error) -> Failure {
+fn query_error(error: &Error) -> ProbeError {
     let source = error.source();
     let io = source.and_then(|source| source.downcast_ref::<io::Error>());
     match (error.code(), io) {
-        (Some(state), _) => refusal(state),
-        (None, Some(error)) => Failure::broken(error),
-        (None, None) if error.is_closed() => Failure::Broken(io::ErrorKind::ConnectionReset),
-        (None, None) if error.to_string().starts_with("authentication error") => Failure::Refused(
-            "it asks for a kind of authentication that is not known here, or failed its own part of it",
-        ),
-        (None, None) => Failure::Stranger(PROTOCOL),
+        (Some(state), _) => server_error(state),
+        (None, Some(error)) => ProbeError::connection_lost(error),
+        (None, None) if error.is_closed() => {
+            ProbeError::ConnectionLost(io::ErrorKind::ConnectionReset)
+        }
+        (None, None) if error.to_string().starts_with("authentication error") => {
+            ProbeError::Rejected(
+                "it asks for a kind of authentication that is not known here, or failed its own part of it",
+            )
+        }
+        (None, None) => ProbeError::WrongProtocol(PROTOCOL),
     }
 }
 
-fn refusal(state: &SqlState) -> Failure {
+fn server_error(state: &SqlState) -> ProbeError {
     if *state == SqlState::ADMIN_SHUTDOWN || *state == SqlState::CRASH_SHUTDOWN {
         // It ended the connection, which may be all that it ended.
-        return Failure::Broken(io::ErrorKind::ConnectionAborted);
+        return ProbeError::ConnectionLost(io::ErrorKind::ConnectionAborted);
     }
     let known = [
         (SqlState::INVALID_PASSWORD, "it refused the password"),
@@ -155,20 +159,20 @@ fn refusal(state: &SqlState) -> Failure {
     ];
     let words = known.into_iter().find(|(known, _)| known == state);
     match words {
-        Some((_, words)) => Failure::Refused(words),
-        None => code(state.code()),
+        Some((_, words)) => ProbeError::Rejected(words),
+        None => error_code(state.code()),
     }
 }
 
 /// A code is five digits and capitals; anything else is not repeated.
-fn code(code: &str) -> Failure {
+fn error_code(code: &str) -> ProbeError {
     let is_one = code.len() == 5
         && code
             .bytes()
             .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
     if is_one {
-        Failure::Code(code.to_owned())
+        ProbeError::ErrorCode(code.to_owned())
     } else {
-        Failure::Stranger(PROTOCOL)
+        ProbeError::WrongProtocol(PROTOCOL)
     }
 }

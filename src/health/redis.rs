@@ -6,7 +6,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::failure::Failure;
+use super::failure::ProbeError;
 use super::transport::{Stream, Transport};
 use crate::config::{RedisSettings, Secret};
 
@@ -25,69 +25,76 @@ const KNOWN_ERRORS: [&str; 7] = [
 ];
 
 /// A client that keeps its connection.
-pub struct Redis {
+pub struct RedisClient {
     transport: Transport,
     password: Option<Secret>,
     connection: Option<Stream>,
 }
 
-impl Redis {
+impl RedisClient {
     pub fn new(settings: RedisSettings) -> Self {
         Self {
-            transport: Transport::new(settings.server),
+            transport: Transport::new(settings.endpoint),
             password: settings.password,
             connection: None,
         }
     }
 
-    pub fn hang_up(&mut self) {
+    pub fn disconnect(&mut self) {
         self.connection = None;
     }
 
     /// Asks once. A kept connection that broke meanwhile is made anew.
-    pub async fn probe(&mut self) -> Result<(), Failure> {
+    pub async fn probe(&mut self) -> Result<(), ProbeError> {
         if let Some(connection) = &mut self.connection {
-            match ask(connection, &["PING"], "+PONG").await {
-                Err(failure) if failure.is_of_the_connection() => self.connection = None,
+            match send_command(connection, &["PING"], "+PONG").await {
+                Err(failure) if failure.is_connection_lost() => self.connection = None,
                 answer => return answer,
             }
         }
         let stream = self.transport.connect().await?;
         let mut stream = self.transport.encrypt(stream).await?;
         if let Some(password) = &self.password {
-            ask(&mut stream, &["AUTH", password.expose()], "+OK").await?;
+            send_command(&mut stream, &["AUTH", password.expose()], "+OK").await?;
         }
-        ask(&mut stream, &["PING"], "+PONG").await?;
+        send_command(&mut stream, &["PING"], "+PONG").await?;
         self.connection = Some(stream);
         Ok(())
     }
 }
 
 /// Sends a command and reads what has to be this line.
-async fn ask(stream: &mut Stream, command: &[&str], wanted: &str) -> Result<(), Failure> {
-    let broken = |error: io::Error| Failure::broken(&error);
-    stream.write_all(&encoded(command)).await.map_err(broken)?;
+async fn send_command(
+    stream: &mut Stream,
+    command: &[&str],
+    wanted: &str,
+) -> Result<(), ProbeError> {
+    let broken = |error: io::Error| ProbeError::connection_lost(&error);
+    stream
+        .write_all(&encode_command(command))
+        .await
+        .map_err(broken)?;
     stream.flush().await.map_err(broken)?;
-    answered(stream, wanted).await
+    expect_reply(stream, wanted).await
 }
 
 /// Reads an answer, which has to be this line.
-pub(crate) async fn answered(
+pub(crate) async fn expect_reply(
     stream: &mut (impl AsyncRead + Unpin),
     wanted: &str,
-) -> Result<(), Failure> {
+) -> Result<(), ProbeError> {
     let line = read_line(stream).await?;
     if line == wanted.as_bytes() {
         return Ok(());
     }
     match line.strip_prefix(b"-") {
-        Some(error) => Err(refusal(error)),
-        None => Err(Failure::Stranger(PROTOCOL)),
+        Some(error) => Err(server_error(error)),
+        None => Err(ProbeError::WrongProtocol(PROTOCOL)),
     }
 }
 
 /// An array of bulk strings, whatever bytes are in them.
-fn encoded(command: &[&str]) -> Vec<u8> {
+fn encode_command(command: &[&str]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", command.len()).into_bytes();
     for word in command {
         bytes.extend(format!("${}\r\n{word}\r\n", word.len()).into_bytes());
@@ -96,7 +103,7 @@ fn encoded(command: &[&str]) -> Vec<u8> {
 }
 
 /// One line, without its end. Nothing is read that is not its.
-async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Failure> {
+async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, ProbeError> {
     let mut line = Vec::new();
     while line.len() < MAX_LINE {
         match stream.read_u8().await {
@@ -105,26 +112,26 @@ async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Fai
                 return Ok(line);
             }
             Ok(byte) => line.push(byte),
-            Err(error) => return Err(Failure::broken(&error)),
+            Err(error) => return Err(ProbeError::connection_lost(&error)),
         }
     }
-    Err(Failure::Stranger(PROTOCOL))
+    Err(ProbeError::WrongProtocol(PROTOCOL))
 }
 
-fn refusal(error: &[u8]) -> Failure {
+fn server_error(error: &[u8]) -> ProbeError {
     let end = error.iter().position(|byte| *byte == b' ');
     let word = &error[..end.unwrap_or(error.len())];
     match word {
         b"ERR" if error.starts_with(b"ERR max number of clients") => {
-            Failure::Refused("it has too many connections")
+            ProbeError::Rejected("it has too many connections")
         }
-        b"NOAUTH" => Failure::PasswordWanted("REDIS_PASSWORD"),
-        b"WRONGPASS" => Failure::Refused("it refused the password"),
+        b"NOAUTH" => ProbeError::PasswordRequired("REDIS_PASSWORD"),
+        b"WRONGPASS" => ProbeError::Rejected("it refused the password"),
         // `AUTH` where none is needed, or the refusal of a version before 6.
-        b"ERR" => Failure::Refused("it did not accept the password, or the command"),
+        b"ERR" => ProbeError::Rejected("it did not accept the password, or the command"),
         word => match KNOWN_ERRORS.iter().find(|known| known.as_bytes() == word) {
-            Some(known) => Failure::Code((*known).to_owned()),
-            None => Failure::Refused("it answered with an error"),
+            Some(known) => ProbeError::ErrorCode((*known).to_owned()),
+            None => ProbeError::Rejected("it answered with an error"),
         },
     }
 }
@@ -134,14 +141,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_is_sent_as_it_is_whatever_is_in_it() {
-        let bytes = encoded(&["AUTH", "a b\r\n\"ü"]);
+    fn command_encoding_keeps_arbitrary_bytes() {
+        let bytes = encode_command(&["AUTH", "a b\r\n\"ü"]);
         let wanted = "*2\r\n$4\r\nAUTH\r\n$8\r\na b\r\n\"ü\r\n";
         assert_eq!(bytes, wanted.as_bytes());
     }
 
     #[test]
-    fn no_text_of_the_server_is_repeated() {
+    fn server_error_text_is_not_quoted() {
         for (error, wanted) in [
             (
                 "LOADING Redis at db.example",
@@ -150,7 +157,7 @@ mod tests {
             ("hunter2", "it answered with an error"),
             ("WRONGPASS hunter2", "it refused the password"),
         ] {
-            assert_eq!(refusal(error.as_bytes()).to_string(), wanted);
+            assert_eq!(server_error(error.as_bytes()).to_string(), wanted);
         }
     }
 }

@@ -14,39 +14,39 @@ use tokio_rustls::rustls::{
     self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-use super::failure::Failure;
-use crate::config::{Authorities, Tls};
+use super::failure::ProbeError;
+use crate::config::{CertificateAuthorities, TlsMode};
 
 /// What connects in this way; `None` when nothing is encrypted. Reads the system's authorities from their files.
-pub fn config(tls: &Tls) -> Result<Option<Arc<ClientConfig>>, Failure> {
-    let unusable = |_| Failure::Tls("this program cannot speak it");
+pub fn client_config(tls: &TlsMode) -> Result<Option<Arc<ClientConfig>>, ProbeError> {
+    let unusable = |_| ProbeError::Tls("this program cannot speak it");
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(unusable)?;
     let builder = match tls {
-        Tls::Off => return Ok(None),
-        Tls::Unverified => builder
+        TlsMode::Off => return Ok(None),
+        TlsMode::Unverified => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider))),
-        Tls::Verified(authorities) => builder.with_root_certificates(roots(authorities)?),
+            .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider))),
+        TlsMode::Verified(authorities) => builder.with_root_certificates(root_store(authorities)?),
     };
     Ok(Some(Arc::new(builder.with_no_client_auth())))
 }
 
-fn roots(authorities: &Authorities) -> Result<RootCertStore, Failure> {
+fn root_store(authorities: &CertificateAuthorities) -> Result<RootCertStore, ProbeError> {
     let mut store = RootCertStore::empty();
     // Some systems keep old ones that cannot be used any more.
     match authorities {
-        Authorities::These(certificates) => {
+        CertificateAuthorities::Custom(certificates) => {
             store.add_parsable_certificates(certificates.iter().cloned());
         }
-        Authorities::System => {
+        CertificateAuthorities::System => {
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
     if store.is_empty() {
-        return Err(Failure::Tls(
+        return Err(ProbeError::Tls(
             "the system has no authorities: name a file of them",
         ));
     }
@@ -54,15 +54,15 @@ fn roots(authorities: &Authorities) -> Result<RootCertStore, Failure> {
 }
 
 /// Why a handshake failed, without the names that are in the certificate.
-pub fn failure(error: &io::Error) -> Failure {
+pub fn handshake_error(error: &io::Error) -> ProbeError {
     use CertificateError as Certificate;
     let Some(source) = error
         .get_ref()
         .and_then(|source| source.downcast_ref::<rustls::Error>())
     else {
-        return Failure::broken(error);
+        return ProbeError::connection_lost(error);
     };
-    Failure::Tls(match source {
+    ProbeError::Tls(match source {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
             Certificate::UnknownIssuer => "its certificate is signed by nobody who is trusted",
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
@@ -84,9 +84,9 @@ pub fn failure(error: &io::Error) -> Failure {
 
 /// Takes whoever answers for the server: `require` of libpq without a root certificate.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _certificate: &CertificateDer<'_>,

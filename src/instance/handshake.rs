@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// What the new process says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Announcement {
+pub enum StartupReport {
     /// It answers requests.
     Ready {
         /// Its process id.
@@ -30,7 +30,7 @@ pub enum Announcement {
     },
 }
 
-impl Announcement {
+impl StartupReport {
     /// The announcement on the pipe; `None` when the other end died without one.
     ///
     /// # Errors
@@ -57,9 +57,9 @@ impl Announcement {
 
 /// The new process's end of the pipe.
 #[derive(Debug)]
-pub struct Announcer(File);
+pub struct StartupReporter(File);
 
-impl Announcer {
+impl StartupReporter {
     /// Takes the pipe that is this process's stdout, which may be replaced afterwards.
     ///
     /// # Errors
@@ -71,12 +71,12 @@ impl Announcer {
 
     /// Takes the end of a socket on which somebody waits.
     #[must_use]
-    pub fn on(channel: OwnedFd) -> Self {
+    pub fn new(channel: OwnedFd) -> Self {
         Self(channel.into())
     }
 
     /// Reports, and closes the pipe.
-    pub fn announce(mut self, announcement: &Announcement) {
+    pub fn send(mut self, announcement: &StartupReport) {
         // The starting process may have been ended meanwhile; then nobody waits for the answer.
         let _ = serde_json::to_writer(&self.0, announcement);
         let _ = self.0.write_all(b"\n");

@@ -2,7 +2,7 @@
 //! descriptors as `SCM_RIGHTS` (`unix(7)`).
 //!
 //! The successor asks first. A program that never asks, whatever it is, never holds a descriptor, and so cannot keep the
-//! lock or a port when its predecessor dies. What the successor says then is an [`super::Announcement`].
+//! lock or a port when its predecessor dies. What the successor says then is an [`super::StartupReport`].
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
@@ -29,21 +29,21 @@ const MAX_DESCRIPTORS: usize = 64;
 /// Predecessors that still drain and are handed on. Earlier ones end by their own deadline.
 const MAX_PREDECESSORS: usize = 32;
 /// How much of what somebody else says is shown, in bytes.
-const SHOWN: usize = 100;
+const MAX_QUOTED_LEN: usize = 100;
 /// Length of a message, in bytes.
-const MAX_MESSAGE: usize = 64 * 1024;
+const MAX_MESSAGE_LEN: usize = 64 * 1024;
 
 /// What the successor says first.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Request {
+enum HandoffRequest {
     Hello { protocol: u32 },
 }
 
 /// What a socket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+pub enum SocketRole {
     /// The public API.
     Public,
     /// The admin API.
@@ -54,7 +54,7 @@ pub enum Role {
 #[derive(Debug)]
 pub struct InheritedSocket {
     /// What it was for.
-    pub role: Role,
+    pub role: SocketRole,
     /// The address in the settings, whose port may be 0; `None` for one that systemd passed for this role, wherever it is.
     pub configured: Option<SocketAddr>,
     /// The socket.
@@ -63,7 +63,7 @@ pub struct InheritedSocket {
 
 /// All that a successor gets.
 #[derive(Debug)]
-pub struct Inheritance {
+pub struct HandoffPayload {
     /// Who leaves it.
     pub pid: u32,
     /// Its generation.
@@ -92,7 +92,7 @@ pub struct Inheritance {
 
 /// The part of it that is text.
 #[derive(Serialize, Deserialize)]
-struct Text {
+struct HandoffHeader {
     pid: u32,
     generation: u32,
     by: String,
@@ -102,24 +102,24 @@ struct Text {
     previous_key: Option<(StoredKey, u64)>,
     #[serde(default)]
     checks: Vec<(Check, u64)>,
-    sockets: Vec<(Role, Option<SocketAddr>)>,
+    sockets: Vec<(SocketRole, Option<SocketAddr>)>,
     predecessors: Vec<u32>,
 }
 
-impl Inheritance {
+impl HandoffPayload {
     /// Whether the line is that of a successor that wants it.
     ///
     /// # Errors
     ///
     /// What else it is.
-    pub fn is_asked_for(line: &str) -> Result<(), String> {
+    pub fn check_hello(line: &str) -> Result<(), String> {
         match serde_json::from_str(line) {
-            Ok(Request::Hello { protocol: PROTOCOL }) => Ok(()),
-            Ok(Request::Hello { protocol }) => Err(format!(
+            Ok(HandoffRequest::Hello { protocol: PROTOCOL }) => Ok(()),
+            Ok(HandoffRequest::Hello { protocol }) => Err(format!(
                 "it speaks version {protocol} of the handover and this daemon version {PROTOCOL}: use `fullon restart --hard`"
             )),
             Err(_) => {
-                let shown = &line[..line.floor_char_boundary(SHOWN)];
+                let shown = &line[..line.floor_char_boundary(MAX_QUOTED_LEN)];
                 Err(format!("it said {shown:?}"))
             }
         }
@@ -132,7 +132,7 @@ impl Inheritance {
     /// The other end is gone.
     pub fn send(&self, channel: impl AsFd) -> io::Result<()> {
         let predecessors = &self.predecessors[..self.predecessors.len().min(MAX_PREDECESSORS)];
-        let text = Text {
+        let text = HandoffHeader {
             pid: self.pid,
             generation: self.generation,
             by: self.by.clone(),
@@ -152,10 +152,10 @@ impl Inheritance {
         line.push(b'\n');
         let mut descriptors = vec![self.lock.as_fd(), self.stderr.as_fd()];
         descriptors.extend(self.sockets.iter().map(|socket| socket.listener.as_fd()));
-        descriptors.extend(predecessors.iter().map(Process::handle));
+        descriptors.extend(predecessors.iter().map(Process::pidfd));
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if line.len() > MAX_MESSAGE
+        if line.len() > MAX_MESSAGE_LEN
             || !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors))
         {
             return Err(io::Error::other("there is too much to hand over"));
@@ -178,11 +178,11 @@ impl Inheritance {
     ///
     /// The other end is gone, or no daemon of ours.
     pub fn receive(mut channel: &UnixStream) -> io::Result<Self> {
-        let mut hello = serde_json::to_vec(&Request::Hello { protocol: PROTOCOL })?;
+        let mut hello = serde_json::to_vec(&HandoffRequest::Hello { protocol: PROTOCOL })?;
         hello.push(b'\n');
         channel.write_all(&hello)?;
 
-        let mut line = vec![0; MAX_MESSAGE];
+        let mut line = vec![0; MAX_MESSAGE_LEN];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = recvmsg(
@@ -192,13 +192,13 @@ impl Inheritance {
             RecvFlags::CMSG_CLOEXEC,
         )?;
         line.truncate(received.bytes);
-        while line.last().is_some_and(|byte| *byte != b'\n') && line.len() < MAX_MESSAGE {
+        while line.last().is_some_and(|byte| *byte != b'\n') && line.len() < MAX_MESSAGE_LEN {
             let mut byte = [0];
             channel.read_exact(&mut byte)?;
             line.extend(byte);
         }
         let broken = |detail: &str| io::Error::new(io::ErrorKind::InvalidData, detail.to_owned());
-        let text: Text =
+        let text: HandoffHeader =
             serde_json::from_slice(&line).map_err(|error| broken(&error.to_string()))?;
         let mut descriptors = ancillary
             .drain()
@@ -224,7 +224,7 @@ impl Inheritance {
         }
         let mut predecessors = Vec::new();
         for pid in text.predecessors {
-            predecessors.push(Process::held(pid, next()?));
+            predecessors.push(Process::from_pidfd(pid, next()?));
         }
         Ok(Self {
             pid: text.pid,
@@ -250,12 +250,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn descriptors_arrive_and_mean_the_same() {
+    fn payload_round_trips_with_descriptors() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let file = tempfile::tempfile().unwrap();
-        let sent = Inheritance {
+        let sent = HandoffPayload {
             pid: std::process::id(),
             generation: 7,
             by: "me".into(),
@@ -267,7 +267,7 @@ mod tests {
             checks: Vec::new(),
             stderr: file.try_clone().unwrap().into(),
             sockets: vec![InheritedSocket {
-                role: Role::Admin,
+                role: SocketRole::Admin,
                 configured: Some("127.0.0.1:0".parse().unwrap()),
                 listener,
             }],
@@ -276,26 +276,26 @@ mod tests {
         let giver = std::thread::spawn(move || {
             let mut line = String::new();
             io::BufReader::new(&ours).read_line(&mut line).unwrap();
-            Inheritance::is_asked_for(&line).unwrap();
+            HandoffPayload::check_hello(&line).unwrap();
             sent.send(&ours).unwrap();
         });
-        let received = Inheritance::receive(&theirs).unwrap();
+        let received = HandoffPayload::receive(&theirs).unwrap();
         giver.join().unwrap();
         assert_eq!((received.generation, received.by.as_str()), (7, "me"));
         let (previous, counts_for) = received.previous_key.unwrap();
-        assert_eq!((previous.secret().expose(), counts_for), ("p", 5));
+        assert_eq!((previous.to_secret().expose(), counts_for), ("p", 5));
         assert_eq!(received.sockets[0].listener.local_addr().unwrap(), address);
         assert_eq!(received.predecessors[0].pid(), std::process::id());
-        assert!(!received.predecessors[0].is_gone());
+        assert!(!received.predecessors[0].has_exited());
     }
 
     #[test]
-    fn who_speaks_otherwise_gets_nothing() {
-        assert!(Inheritance::is_asked_for(r#"{"hello":{"protocol":1}}"#).is_ok());
-        let other = Inheritance::is_asked_for(r#"{"hello":{"protocol":2}}"#);
+    fn unknown_hello_is_rejected() {
+        assert!(HandoffPayload::check_hello(r#"{"hello":{"protocol":1}}"#).is_ok());
+        let other = HandoffPayload::check_hello(r#"{"hello":{"protocol":2}}"#);
         assert!(other.unwrap_err().contains("version 2"));
-        assert!(Inheritance::is_asked_for("Welcome!").is_err());
+        assert!(HandoffPayload::check_hello("Welcome!").is_err());
         let said = format!("x{}", "\u{e9}".repeat(10_000));
-        assert!(Inheritance::is_asked_for(&said).unwrap_err().len() < 2 * SHOWN);
+        assert!(HandoffPayload::check_hello(&said).unwrap_err().len() < 2 * MAX_QUOTED_LEN);
     }
 }

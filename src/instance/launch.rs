@@ -7,10 +7,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::config::{Origin, flag};
+use crate::config::{SettingsLocation, flag_name};
 
 /// What service managers tell one process and no other: who it is, and which descriptors are its own.
-const OF_THIS_PROCESS: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
+const PER_PROCESS_VARIABLES: [&str; 4] =
+    ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
 /// What to start, and as if from where.
 #[derive(Debug, Clone)]
@@ -18,7 +19,7 @@ pub struct Launch {
     /// The program.
     pub program: PathBuf,
     /// Where its settings come from.
-    pub origin: Origin,
+    pub settings_location: SettingsLocation,
     /// Environment variables beside those of this process.
     pub environment: BTreeMap<String, OsString>,
 }
@@ -28,19 +29,19 @@ impl Launch {
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        if let Some(file) = &self.origin.env_file {
+        if let Some(file) = &self.settings_location.env_file {
             command.arg("--env-file").arg(file);
         }
-        for (name, value) in &self.origin.flags {
-            command.arg(format!("--{}={value}", flag(name)));
+        for (name, value) in &self.settings_location.flags {
+            command.arg(format!("--{}={value}", flag_name(name)));
         }
         command
             .arg("run")
             .args(arguments)
             .envs(&self.environment)
-            .current_dir(&self.origin.directory)
+            .current_dir(&self.settings_location.directory)
             .stdin(Stdio::null());
-        for name in OF_THIS_PROCESS {
+        for name in PER_PROCESS_VARIABLES {
             command.env_remove(name);
         }
         command
@@ -48,8 +49,8 @@ impl Launch {
 
     /// What has to be there and is not: the program, or the directory it runs in.
     #[must_use]
-    pub fn missing(&self) -> Option<&Path> {
-        [&self.origin.directory, &self.program]
+    pub fn missing_path(&self) -> Option<&Path> {
+        [&self.settings_location.directory, &self.program]
             .into_iter()
             .find(|needed| !needed.exists())
             .map(PathBuf::as_path)
@@ -60,7 +61,7 @@ impl Launch {
     /// # Errors
     ///
     /// The system does not tell.
-    pub fn this_program() -> io::Result<PathBuf> {
+    pub fn current_program() -> io::Result<PathBuf> {
         let path = std::env::current_exe()?;
         // What Linux says once the file was replaced.
         let text = path.to_string_lossy();
@@ -68,7 +69,9 @@ impl Launch {
             Some(there) if !path.exists() => Path::new(there).to_owned(),
             _ => path,
         };
-        let called = std::env::args_os().next().and_then(|name| find(&name));
+        let called = std::env::args_os()
+            .next()
+            .and_then(|name| find_command(&name));
         Ok(called
             .filter(|called| is_same_file(called, &path))
             .unwrap_or(path))
@@ -76,7 +79,7 @@ impl Launch {
 }
 
 /// The file that a shell would run for this word.
-fn find(word: &OsString) -> Option<PathBuf> {
+fn find_command(word: &OsString) -> Option<PathBuf> {
     let word = Path::new(word);
     if word.components().count() > 1 {
         return std::path::absolute(word).ok();

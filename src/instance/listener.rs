@@ -7,7 +7,7 @@ use super::process::Process;
 /// The process that listens on the port, the oldest if it has lent the socket to children; `None` too when it belongs to
 /// somebody whose processes we may not look at.
 #[must_use]
-pub fn listener_on(port: u16) -> Option<Process> {
+pub fn find_listener(port: u16) -> Option<Process> {
     let inodes: Vec<String> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
         .iter()
         .filter_map(|path| fs::read_to_string(path).ok())
@@ -15,11 +15,11 @@ pub fn listener_on(port: u16) -> Option<Process> {
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
     Process::all()
-        .filter(|process| holds_any(process.pid(), &inodes))
-        .min_by_key(|process| process.started().unwrap_or(u64::MAX))
+        .filter(|process| holds_any_socket(process.pid(), &inodes))
+        .min_by_key(|process| process.start_ticks().unwrap_or(u64::MAX))
 }
 
-fn holds_any(pid: u32, sockets: &[String]) -> bool {
+fn holds_any_socket(pid: u32, sockets: &[String]) -> bool {
     fs::read_dir(format!("/proc/{pid}/fd"))
         .into_iter()
         .flatten()
@@ -51,9 +51,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_this_very_process() {
+    fn listener_of_own_port_is_found() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert_eq!(listener_on(port).unwrap().pid(), std::process::id());
+        assert_eq!(find_listener(port).unwrap().pid(), std::process::id());
     }
 }

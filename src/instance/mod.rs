@@ -10,10 +10,15 @@ pub(crate) mod pid_file;
 mod process;
 mod state_file;
 
-pub use handshake::{Announcement, Announcer};
-pub use inheritance::{Inheritance, InheritedSocket, Role};
+pub use handshake::{StartupReport, StartupReporter};
+pub use inheritance::{HandoffPayload, InheritedSocket, SocketRole};
 pub use launch::Launch;
-pub use listener::listener_on;
-pub use pid_file::{Holder, PidFile, PidFileError, Presence, inspect, number_in, shares_lock};
+pub use listener::find_listener;
+pub use pid_file::{
+    LockHolder, PidFile, PidFileError, PidFileStatus, holds_pid_file_lock, inspect_pid_file,
+    read_recorded_pid,
+};
 pub use process::Process;
-pub use state_file::{Exit, FailedRestart, StagedState, State, StateFileError, StoredKey};
+pub use state_file::{
+    ExitRecord, FailedRestart, StagedStateFile, StateFile, StateFileError, StoredKey,
+};

@@ -1,6 +1,6 @@
 //! The PID file. The lock on it is the truth: it is taken with `fcntl(2)`'s `F_OFD_SETLK`, lives as long as
 //! the daemon does, and vanishes with it however it ends. The number in the file is information for people
-//! and scripts; before a verb acts on a process, [`inspect`] has seen that very process hold the lock.
+//! and scripts; before a verb acts on a process, [`inspect_pid_file`] has seen that very process hold the lock.
 //!
 //! The lock covers one byte far behind the end of the file, so that a program that happens to lock the file for
 //! reasons of its own is never taken for the daemon.
@@ -21,26 +21,26 @@ use super::process::Process;
 const LOCKED_BYTE: i64 = 0x6675_6c6c_6f6e;
 /// Length of the file, in bytes, so that the number can be replaced in place without ever being torn. It is filled with
 /// newlines, which `$(cat FILE)` strips.
-const LENGTH: usize = 11;
+const FILE_LEN: usize = 11;
 /// A longer file, in bytes, is no PID file.
-const MAX_TEXT: usize = 64;
+const MAX_LEN: usize = 64;
 
 /// What can be wrong with a PID file.
 #[derive(Debug, Error)]
 pub enum PidFileError {
     /// A daemon holds it.
     #[error("already running{}", .0.as_ref().map_or(String::new(), |pid| format!(" with PID {pid}")))]
-    Held(Option<u32>),
+    AlreadyRunning(Option<u32>),
     /// Another program has locked it.
     #[error(
         "the PID file {0} is locked by a program that is not this daemon: choose another PID_FILE"
     )]
-    Foreign(PathBuf),
+    LockedByOtherProgram(PathBuf),
     /// The settings name another one than the daemon holds.
     #[error(
         "PID_FILE: it was changed from {held} to {wanted}, and a running daemon cannot move its lock: stop it, then start it"
     )]
-    Moved {
+    PathChanged {
         /// The one that is held.
         held: PathBuf,
         /// The one in the settings.
@@ -75,7 +75,7 @@ pub struct PidFile {
     path: PathBuf,
     file: File,
     /// Whether it is this process's to remove.
-    is_owned: bool,
+    remove_on_drop: bool,
 }
 
 impl PidFile {
@@ -83,44 +83,48 @@ impl PidFile {
     ///
     /// # Errors
     ///
-    /// [`PidFileError::Held`] when a daemon runs; otherwise what keeps the file from being used.
+    /// [`PidFileError::AlreadyRunning`] when a daemon runs; otherwise what keeps the file from being used.
     pub fn acquire(path: &Path) -> Result<Self, PidFileError> {
         loop {
-            let Some((file, is_new)) = open_or_make(path)? else {
+            let Some((file, is_new)) = open_or_create(path)? else {
                 continue;
             };
             match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock_request())) {
                 Ok(_) => {}
                 Err(Errno::EAGAIN | Errno::EACCES) => {
-                    return Err(match conflict(path, &file)? {
-                        Conflict::Daemon => PidFileError::Held(find_holder(path, &file).pid()),
-                        Conflict::Stranger => PidFileError::Foreign(path.to_owned()),
+                    return Err(match find_conflict(path, &file)? {
+                        LockConflict::Daemon => {
+                            PidFileError::AlreadyRunning(find_holder(path, &file).pid())
+                        }
+                        LockConflict::OtherProgram => {
+                            PidFileError::LockedByOtherProgram(path.to_owned())
+                        }
                         // It was let go of in between.
-                        Conflict::None => continue,
+                        LockConflict::None => continue,
                     });
                 }
-                Err(errno) => return Err(failed(path, "locked", errno.into())),
+                Err(errno) => return Err(io_error(path, "locked", errno.into())),
             }
             // A daemon that just stopped may have removed the file that we locked.
             if is_same_file(path, &file) {
-                let text = stale_text(path, &file)?;
+                let text = read_stale_content(path, &file)?;
                 return Ok(Self {
                     path: path.to_owned(),
                     file,
-                    is_owned: is_new || text.iter().any(u8::is_ascii_digit),
+                    remove_on_drop: is_new || text.iter().any(u8::is_ascii_digit),
                 });
             }
         }
     }
 
-    /// The lock that another process shares with this one. The file stays that one's until [`Self::take_over`].
+    /// The lock that another process shares with this one. The file stays that one's until [`Self::claim`].
     ///
     /// # Errors
     ///
     /// `path` names another file.
     pub fn inherit(path: &Path, held: &Path, lock: File) -> Result<Self, PidFileError> {
         if path != held {
-            return Err(PidFileError::Moved {
+            return Err(PidFileError::PathChanged {
                 held: held.to_owned(),
                 wanted: path.to_owned(),
             });
@@ -134,7 +138,7 @@ impl PidFile {
         Ok(Self {
             path: path.to_owned(),
             file: lock,
-            is_owned: false,
+            remove_on_drop: false,
         })
     }
 
@@ -143,7 +147,7 @@ impl PidFile {
     /// # Errors
     ///
     /// There is no descriptor left.
-    pub fn share(&self) -> io::Result<File> {
+    pub fn clone_lock(&self) -> io::Result<File> {
         self.file.try_clone()
     }
 
@@ -152,15 +156,15 @@ impl PidFile {
     /// # Errors
     ///
     /// The disk is full or broken.
-    pub fn take_over(&mut self) -> Result<(), PidFileError> {
-        self.write(std::process::id())?;
-        self.is_owned = true;
+    pub fn claim(&mut self) -> Result<(), PidFileError> {
+        self.write_pid(std::process::id())?;
+        self.remove_on_drop = true;
         Ok(())
     }
 
     /// Leaves the file to the process that shares the lock and has taken it over.
-    pub fn leave(mut self) {
-        self.is_owned = false;
+    pub fn disown(mut self) {
+        self.remove_on_drop = false;
     }
 
     /// Whether the file is still the one with this path: somebody may have removed or replaced it.
@@ -171,15 +175,15 @@ impl PidFile {
 
     /// Whether the process has the same lock.
     #[must_use]
-    pub fn is_shared_by(&self, process: &Process) -> bool {
+    pub fn is_locked_by(&self, process: &Process) -> bool {
         let file = self.file.metadata();
         file.is_ok_and(|file| holds_lock(process, &file))
     }
 
     /// The number in the file.
     #[must_use]
-    pub fn named(&self) -> Option<u32> {
-        number_in(&self.path)
+    pub fn recorded_pid(&self) -> Option<u32> {
+        read_recorded_pid(&self.path)
     }
 
     /// Whether this user can take over a file that is there, without doing so.
@@ -187,8 +191,8 @@ impl PidFile {
     /// # Errors
     ///
     /// What keeps the file from being used.
-    pub fn check(path: &Path) -> Result<(), PidFileError> {
-        open_own(path, OpenOptions::new().write(true)).map(drop)
+    pub fn check_usable(path: &Path) -> Result<(), PidFileError> {
+        open_owned(path, OpenOptions::new().write(true)).map(drop)
     }
 
     /// Puts a number into the file. Readers see the old or the new one, never half of either.
@@ -196,12 +200,12 @@ impl PidFile {
     /// # Errors
     ///
     /// The disk is full or broken.
-    fn write(&self, pid: u32) -> Result<(), PidFileError> {
-        let text = text_of(pid);
+    fn write_pid(&self, pid: u32) -> Result<(), PidFileError> {
+        let text = format_pid(pid);
         self.file
             .write_all_at(text.as_bytes(), 0)
             .and_then(|()| self.file.set_len(text.len() as u64))
-            .map_err(|source| failed(&self.path, "written", source))
+            .map_err(|source| io_error(&self.path, "written", source))
     }
 
     /// Its path.
@@ -213,7 +217,7 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if self.is_owned && self.is_in_place() {
+        if self.remove_on_drop && self.is_in_place() {
             // A file that cannot be removed is one without a lock: the next start takes it over.
             let _ = fs::remove_file(&self.path);
         }
@@ -222,19 +226,19 @@ impl Drop for PidFile {
 
 /// Who holds the lock.
 #[derive(Debug)]
-pub enum Holder {
+pub enum LockHolder {
     /// This process; seen to hold the lock, and safe to signal.
-    Process(Process),
+    Known(Process),
     /// A process that the system does not let us look at, with the number that the file gives.
     Hidden(Option<u32>),
 }
 
-impl Holder {
+impl LockHolder {
     /// Its number, as far as it is known.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         match self {
-            Self::Process(process) => Some(process.pid()),
+            Self::Known(process) => Some(process.pid()),
             Self::Hidden(pid) => *pid,
         }
     }
@@ -242,18 +246,18 @@ impl Holder {
 
 /// What the PID file says about the daemon.
 #[derive(Debug)]
-pub enum Presence {
+pub enum PidFileStatus {
     /// There is no file.
     Absent,
     /// The file is there, but no daemon holds it: it died without cleaning up. The number, if it is one.
     Stale(Option<u32>),
     /// A daemon lives.
-    Held(Holder),
+    Held(LockHolder),
 }
 
 /// Whether the process has the lock, alone or with the one that the PID file names.
 #[must_use]
-pub fn shares_lock(path: &Path, process: &Process) -> bool {
+pub fn holds_pid_file_lock(path: &Path, process: &Process) -> bool {
     fs::metadata(path).is_ok_and(|file| holds_lock(process, &file))
 }
 
@@ -262,58 +266,60 @@ pub fn shares_lock(path: &Path, process: &Process) -> bool {
 /// # Errors
 ///
 /// The file cannot be read.
-pub fn inspect(path: &Path) -> Result<Presence, PidFileError> {
-    let file = match open(path, OpenOptions::new().read(true)) {
+pub fn inspect_pid_file(path: &Path) -> Result<PidFileStatus, PidFileError> {
+    let file = match open_regular(path, OpenOptions::new().read(true)) {
         Err(PidFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            return Ok(Presence::Absent);
+            return Ok(PidFileStatus::Absent);
         }
         other => other?,
     };
-    match conflict(path, &file)? {
-        Conflict::Daemon => Ok(Presence::Held(find_holder(path, &file))),
-        Conflict::Stranger => Err(PidFileError::Foreign(path.to_owned())),
-        Conflict::None => Ok(Presence::Stale(parse_pid(&stale_text(path, &file)?))),
+    match find_conflict(path, &file)? {
+        LockConflict::Daemon => Ok(PidFileStatus::Held(find_holder(path, &file))),
+        LockConflict::OtherProgram => Err(PidFileError::LockedByOtherProgram(path.to_owned())),
+        LockConflict::None => Ok(PidFileStatus::Stale(parse_pid(&read_stale_content(
+            path, &file,
+        )?))),
     }
 }
 
 /// The number in the file, which need not be that of its holder.
 #[must_use]
-pub fn number_in(path: &Path) -> Option<u32> {
-    read_pid(&open(path, OpenOptions::new().read(true)).ok()?)
+pub fn read_recorded_pid(path: &Path) -> Option<u32> {
+    read_pid(&open_regular(path, OpenOptions::new().read(true)).ok()?)
 }
 
-enum Conflict {
+enum LockConflict {
     None,
     Daemon,
-    Stranger,
+    OtherProgram,
 }
 
 /// Whose lock would keep us from locking the file.
-fn conflict(path: &Path, file: &File) -> Result<Conflict, PidFileError> {
+fn find_conflict(path: &Path, file: &File) -> Result<LockConflict, PidFileError> {
     let mut request = lock_request();
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut request))
-        .map_err(|errno| failed(path, "examined", errno.into()))?;
+        .map_err(|errno| io_error(path, "examined", errno.into()))?;
     Ok(if i32::from(request.l_type) == libc::F_UNLCK {
-        Conflict::None
+        LockConflict::None
     } else if (request.l_start, request.l_len) == (LOCKED_BYTE, 1) {
-        Conflict::Daemon
+        LockConflict::Daemon
     } else {
-        Conflict::Stranger
+        LockConflict::OtherProgram
     })
 }
 
 /// Finds the process that holds the lock: the one the file names, or else whichever does.
-fn find_holder(path: &Path, file: &File) -> Holder {
+fn find_holder(path: &Path, file: &File) -> LockHolder {
     let named = read_pid(file);
     let Ok(metadata) = fs::metadata(path) else {
-        return Holder::Hidden(named);
+        return LockHolder::Hidden(named);
     };
     let holds = |process: &Process| holds_lock(process, &metadata);
     named
         .and_then(Process::open)
         .filter(|process| holds(process))
         .or_else(|| Process::all().find(|process| holds(process)))
-        .map_or(Holder::Hidden(named), Holder::Process)
+        .map_or(LockHolder::Hidden(named), LockHolder::Known)
 }
 
 fn holds_lock(process: &Process, file: &fs::Metadata) -> bool {
@@ -337,19 +343,19 @@ fn lock_request() -> libc::flock {
 }
 
 /// The file, and whether it was made just now; `None` when it was removed in between.
-fn open_or_make(path: &Path) -> Result<Option<(File, bool)>, PidFileError> {
+fn open_or_create(path: &Path) -> Result<Option<(File, bool)>, PidFileError> {
     let is_because = |error: &PidFileError, kind| matches!(error, PidFileError::Io { source, .. } if source.kind() == kind);
-    match open_own(path, OpenOptions::new().create_new(true).write(true)) {
+    match open_owned(path, OpenOptions::new().create_new(true).write(true)) {
         Err(error) if is_because(&error, io::ErrorKind::AlreadyExists) => {}
         made => return made.map(|file| Some((file, true))),
     }
-    match open_own(path, OpenOptions::new().write(true)) {
+    match open_owned(path, OpenOptions::new().write(true)) {
         Err(error) if is_because(&error, io::ErrorKind::NotFound) => Ok(None),
         opened => opened.map(|file| Some((file, false))),
     }
 }
 
-fn open(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
+fn open_regular(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
     let file = options
         .read(true)
         .mode(0o600)
@@ -362,12 +368,12 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
                     reason: "is a symbolic link",
                 }
             } else {
-                failed(path, "opened", source)
+                io_error(path, "opened", source)
             }
         })?;
     let metadata = file
         .metadata()
-        .map_err(|source| failed(path, "examined", source))?;
+        .map_err(|source| io_error(path, "examined", source))?;
     if !metadata.is_file() {
         return Err(PidFileError::Unusable {
             path: path.to_owned(),
@@ -377,11 +383,11 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
     Ok(file)
 }
 
-fn open_own(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
-    let file = open(path, options)?;
+fn open_owned(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
+    let file = open_regular(path, options)?;
     let metadata = file
         .metadata()
-        .map_err(|source| failed(path, "examined", source))?;
+        .map_err(|source| io_error(path, "examined", source))?;
     let unusable = |reason| {
         Err(PidFileError::Unusable {
             path: path.to_owned(),
@@ -405,23 +411,23 @@ fn is_same_file(path: &Path, file: &File) -> bool {
 }
 
 fn read_pid(file: &File) -> Option<u32> {
-    parse_pid(&read(file).ok()?)
+    parse_pid(&read_content(file).ok()?)
 }
 
-fn read(file: &File) -> io::Result<Vec<u8>> {
+fn read_content(file: &File) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     // One byte more, to see that there is more.
-    file.take(MAX_TEXT as u64 + 1).read_to_end(&mut text)?;
+    file.take(MAX_LEN as u64 + 1).read_to_end(&mut text)?;
     Ok(text)
 }
 
 /// The text of a file that nobody holds, if a daemon may take it over: somebody's notes are not its to write over, nor to
 /// remove.
-fn stale_text(path: &Path, file: &File) -> Result<Vec<u8>, PidFileError> {
-    let text = read(file).map_err(|source| failed(path, "read", source))?;
+fn read_stale_content(path: &Path, file: &File) -> Result<Vec<u8>, PidFileError> {
+    let text = read_content(file).map_err(|source| io_error(path, "read", source))?;
     // One that died while it wrote over another's number leaves several, and a machine that lost its power leaves zeros.
     let is_left = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_whitespace() || *byte == 0;
-    if text.len() <= MAX_TEXT && text.iter().all(is_left) {
+    if text.len() <= MAX_LEN && text.iter().all(is_left) {
         return Ok(text);
     }
     Err(PidFileError::Unusable {
@@ -431,21 +437,21 @@ fn stale_text(path: &Path, file: &File) -> Result<Vec<u8>, PidFileError> {
 }
 
 /// What the daemon with this number writes.
-pub(crate) fn text_of(pid: u32) -> String {
-    format!("{pid:\n<LENGTH$}")
+pub(crate) fn format_pid(pid: u32) -> String {
+    format!("{pid:\n<FILE_LEN$}")
 }
 
 /// The number that the file holds; a daemon's is never 0.
 pub(crate) fn parse_pid(text: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(text).ok()?;
     let digits = text.trim();
-    let is_number = text.len() <= MAX_TEXT && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = text.len() <= MAX_LEN && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number
         .then(|| digits.parse().ok())?
         .filter(|pid| *pid > 0)
 }
 
-fn failed(path: &Path, action: &'static str, source: io::Error) -> PidFileError {
+fn io_error(path: &Path, action: &'static str, source: io::Error) -> PidFileError {
     PidFileError::Io {
         path: path.to_owned(),
         action,
@@ -458,21 +464,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_holder_at_a_time_and_the_file_goes_with_it() {
+    fn second_acquire_fails_and_drop_removes_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
-        assert!(matches!(inspect(&path).unwrap(), Presence::Absent));
+        assert!(matches!(
+            inspect_pid_file(&path).unwrap(),
+            PidFileStatus::Absent
+        ));
 
         let mut held = PidFile::acquire(&path).unwrap();
-        held.take_over().unwrap();
-        match inspect(&path).unwrap() {
-            Presence::Held(Holder::Process(process)) => {
+        held.claim().unwrap();
+        match inspect_pid_file(&path).unwrap() {
+            PidFileStatus::Held(LockHolder::Known(process)) => {
                 assert_eq!(process.pid(), std::process::id());
             }
             other => panic!("{other:?}"),
         }
         match PidFile::acquire(&path) {
-            Err(PidFileError::Held(pid)) => assert_eq!(pid, Some(std::process::id())),
+            Err(PidFileError::AlreadyRunning(pid)) => assert_eq!(pid, Some(std::process::id())),
             other => panic!("{other:?}"),
         }
         drop(held);
@@ -480,38 +489,38 @@ mod tests {
     }
 
     #[test]
-    fn who_inherits_the_lock_keeps_it_when_the_first_leaves() {
+    fn inherited_lock_outlives_first_holder() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
         let first = PidFile::acquire(&path).unwrap();
-        let mut second = PidFile::inherit(&path, &path, first.share().unwrap()).unwrap();
-        second.take_over().unwrap();
-        first.leave();
+        let mut second = PidFile::inherit(&path, &path, first.clone_lock().unwrap()).unwrap();
+        second.claim().unwrap();
+        first.disown();
         assert!(matches!(
             PidFile::acquire(&path),
-            Err(PidFileError::Held(_))
+            Err(PidFileError::AlreadyRunning(_))
         ));
         drop(second);
         assert!(!path.exists());
     }
 
     #[test]
-    fn an_heir_that_fails_leaves_the_file_alone() {
+    fn failed_successor_leaves_file_unchanged() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
         let mut first = PidFile::acquire(&path).unwrap();
-        first.take_over().unwrap();
-        drop(PidFile::inherit(&path, &path, first.share().unwrap()).unwrap());
-        assert_eq!(first.named(), Some(std::process::id()));
+        first.claim().unwrap();
+        drop(PidFile::inherit(&path, &path, first.clone_lock().unwrap()).unwrap());
+        assert_eq!(first.recorded_pid(), Some(std::process::id()));
         let elsewhere = directory.path().join("other");
         assert!(matches!(
-            PidFile::inherit(&elsewhere, &path, first.share().unwrap()),
-            Err(PidFileError::Moved { .. })
+            PidFile::inherit(&elsewhere, &path, first.clone_lock().unwrap()),
+            Err(PidFileError::PathChanged { .. })
         ));
     }
 
     #[test]
-    fn the_holder_is_found_whatever_the_file_says() {
+    fn holder_is_found_despite_wrong_content() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
         let held = PidFile::acquire(&path).unwrap();
@@ -524,21 +533,22 @@ mod tests {
             "4194304",
         ] {
             fs::write(&path, text).unwrap();
-            let Presence::Held(Holder::Process(process)) = inspect(&path).unwrap() else {
+            let PidFileStatus::Held(LockHolder::Known(process)) = inspect_pid_file(&path).unwrap()
+            else {
                 panic!("{text}");
             };
             assert_eq!(process.pid(), std::process::id(), "{text}");
         }
         // As after a crash.
-        held.leave();
+        held.disown();
         assert!(matches!(
-            inspect(&path).unwrap(),
-            Presence::Stale(Some(4_194_304))
+            inspect_pid_file(&path).unwrap(),
+            PidFileStatus::Stale(Some(4_194_304))
         ));
     }
 
     #[test]
-    fn half_a_number_is_none() {
+    fn malformed_pid_is_rejected() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
         for (text, pid) in [
@@ -549,12 +559,12 @@ mod tests {
             ("0", None),
         ] {
             fs::write(&path, text).unwrap();
-            assert_eq!(number_in(&path), pid, "{text:?}");
+            assert_eq!(read_recorded_pid(&path), pid, "{text:?}");
         }
     }
 
     #[test]
-    fn a_lock_of_another_kind_is_not_a_daemon() {
+    fn whole_file_lock_is_not_a_daemon() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
         let file = File::create(&path).unwrap();
@@ -565,10 +575,13 @@ mod tests {
         };
         fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)).unwrap();
         fs::write(&path, std::process::id().to_string()).unwrap();
-        assert!(matches!(inspect(&path), Err(PidFileError::Foreign(_))));
+        assert!(matches!(
+            inspect_pid_file(&path),
+            Err(PidFileError::LockedByOtherProgram(_))
+        ));
         assert!(matches!(
             PidFile::acquire(&path),
-            Err(PidFileError::Foreign(_))
+            Err(PidFileError::LockedByOtherProgram(_))
         ));
     }
 }

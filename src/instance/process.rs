@@ -20,7 +20,7 @@ use tokio::io::unix::AsyncFd;
 #[derive(Debug)]
 pub struct Process {
     pid: u32,
-    handle: OwnedFd,
+    pidfd: OwnedFd,
 }
 
 impl Process {
@@ -29,16 +29,16 @@ impl Process {
     pub fn open(pid: u32) -> Option<Self> {
         let raw = Pid::from_raw(i32::try_from(pid).ok()?)?;
         let handle = pidfd_open(raw, PidfdFlags::empty()).ok()?;
-        Some(Self { pid, handle })
+        Some(Self { pid, pidfd: handle })
     }
 
     /// The process with this number, whose pidfd somebody else opened.
-    pub(super) fn held(pid: u32, handle: OwnedFd) -> Self {
-        Self { pid, handle }
+    pub(super) fn from_pidfd(pid: u32, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd }
     }
 
-    pub(super) fn handle(&self) -> BorrowedFd<'_> {
-        self.handle.as_fd()
+    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 
     /// The same process.
@@ -47,7 +47,7 @@ impl Process {
     ///
     /// There is no descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self::held(self.pid, self.handle.try_clone()?))
+        Ok(Self::from_pidfd(self.pid, self.pidfd.try_clone()?))
     }
 
     /// Its number.
@@ -66,20 +66,20 @@ impl Process {
 
     /// Whether it is gone. A zombie is gone, even where its parent never collects it.
     #[must_use]
-    pub fn is_gone(&self) -> bool {
-        self.wait(Duration::ZERO)
+    pub fn has_exited(&self) -> bool {
+        self.wait_for_exit(Duration::ZERO)
     }
 
     /// Whether it was suspended (SIGSTOP, Ctrl-Z).
     #[must_use]
     pub fn is_suspended(&self) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        !self.is_gone() && status.lines().any(|line| line.starts_with("State:\tT"))
+        !self.has_exited() && status.lines().any(|line| line.starts_with("State:\tT"))
     }
 
     /// Waits until it is gone, at most `timeout`; whether it is.
     #[must_use]
-    pub fn wait(&self, timeout: Duration) -> bool {
+    pub fn wait_for_exit(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -88,7 +88,7 @@ impl Process {
                 tv_nsec: 0,
             });
             match poll(
-                &mut [PollFd::new(&self.handle, PollFlags::IN)],
+                &mut [PollFd::new(&self.pidfd, PollFlags::IN)],
                 Some(&timeout),
             ) {
                 Ok(ready) => return ready > 0,
@@ -104,8 +104,8 @@ impl Process {
     ///
     /// The system does not allow it.
     pub fn terminate(&self) -> io::Result<()> {
-        pidfd_send_signal(&self.handle, Signal::TERM)?;
-        pidfd_send_signal(&self.handle, Signal::CONT)?;
+        pidfd_send_signal(&self.pidfd, Signal::TERM)?;
+        pidfd_send_signal(&self.pidfd, Signal::CONT)?;
         Ok(())
     }
 
@@ -114,8 +114,8 @@ impl Process {
     /// # Errors
     ///
     /// The system does not allow it.
-    pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        Ok(pidfd_send_signal(&self.handle, signal)?)
+    pub fn send_signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.pidfd, signal)?)
     }
 
     /// Ends it at once (SIGKILL).
@@ -124,7 +124,7 @@ impl Process {
     ///
     /// The system does not allow it.
     pub fn kill(&self) -> io::Result<()> {
-        self.signal(Signal::KILL)
+        self.send_signal(Signal::KILL)
     }
 
     /// Whether it holds a lock of the kind `is_ours` on the file; `None` when the system does not let us look
@@ -145,22 +145,22 @@ impl Process {
                     .is_ok_and(|info| info.lines().any(&is_ours))
         });
         // The number meant this process all the while only if it still lives.
-        Some(found && !self.is_gone())
+        Some(found && !self.has_exited())
     }
 
     /// The process that started it, or the one that adopted it since (`proc_pid_stat(5)`, field 4).
     #[must_use]
-    pub fn parent(&self) -> Option<u32> {
-        self.stat(4)
+    pub fn parent_pid(&self) -> Option<u32> {
+        self.stat_field(4)
     }
 
     /// When it was started, in clock ticks since boot (`proc_pid_stat(5)`, field 22).
-    pub(super) fn started(&self) -> Option<u64> {
-        self.stat(22)
+    pub(super) fn start_ticks(&self) -> Option<u64> {
+        self.stat_field(22)
     }
 
     /// A field of `proc_pid_stat(5)` behind the third.
-    fn stat<T: FromStr>(&self, field: usize) -> Option<T> {
+    fn stat_field<T: FromStr>(&self, field: usize) -> Option<T> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
         // The name before it, which is the second, may hold anything.
         let (_, fields) = stat.rsplit_once(") ")?;
@@ -169,22 +169,22 @@ impl Process {
 
     /// The user it belongs to.
     #[must_use]
-    pub fn owner(&self) -> Option<u32> {
+    pub fn owner_uid(&self) -> Option<u32> {
         let metadata = fs::metadata(format!("/proc/{}", self.pid)).ok()?;
-        (!self.is_gone()).then_some(metadata.uid())
+        (!self.has_exited()).then_some(metadata.uid())
     }
 
     /// Whether it belongs to the user of this process.
     #[must_use]
-    pub fn is_ours(&self) -> bool {
-        self.owner() == Some(nix::unistd::geteuid().as_raw())
+    pub fn belongs_to_this_user(&self) -> bool {
+        self.owner_uid() == Some(nix::unistd::geteuid().as_raw())
     }
 
     /// The environment it was started with; empty when the system does not let us look.
     #[must_use]
     pub fn environment(&self) -> BTreeMap<String, OsString> {
         let bytes = fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default();
-        if self.is_gone() {
+        if self.has_exited() {
             return BTreeMap::new();
         }
         bytes
@@ -202,12 +202,12 @@ impl Process {
     /// # Errors
     ///
     /// The process cannot be waited for.
-    pub async fn gone(&self) -> io::Result<()> {
+    pub async fn exited(&self) -> io::Result<()> {
         #[expect(
             deprecated,
             reason = "its successor is unsafe for types that might change their descriptor; a borrow cannot"
         )]
-        let handle = AsyncFd::with_interest(self.handle.as_fd(), Interest::READABLE)?;
+        let handle = AsyncFd::with_interest(self.pidfd.as_fd(), Interest::READABLE)?;
         handle.readable().await.map(drop)
     }
 

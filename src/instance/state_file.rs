@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::api::ExitCause;
-use crate::auth::EndedSessions;
-use crate::config::{MASK, Origin, Secret};
+use crate::auth::RevokedSessions;
+use crate::config::{MASK, Secret, SettingsLocation};
 
 /// What the daemon leaves for the command line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct State {
+pub struct StateFile {
     /// Process id; the state counts only while this process holds the PID file.
     pub pid: u32,
     /// UUID of the daemon's life.
@@ -51,10 +51,10 @@ pub struct State {
     pub failed_restart: Option<FailedRestart>,
     /// Sessions that were signed out: the process that comes next must know them.
     #[serde(default)]
-    pub ended_sessions: EndedSessions,
+    pub ended_sessions: RevokedSessions,
     /// How it ended, once it has.
     #[serde(default)]
-    pub exit: Option<Exit>,
+    pub exit: Option<ExitRecord>,
 }
 
 /// A secret that one process leaves to another. It is written like any text, and never shown.
@@ -71,7 +71,7 @@ impl StoredKey {
 
     /// The key, to sign or verify with.
     #[must_use]
-    pub fn secret(&self) -> Secret {
+    pub fn to_secret(&self) -> Secret {
         Secret::new(self.0.clone())
     }
 }
@@ -93,7 +93,7 @@ pub struct FailedRestart {
 
 /// How a daemon ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exit {
+pub struct ExitRecord {
     /// Why.
     pub cause: ExitCause,
     /// Who asked.
@@ -125,7 +125,7 @@ pub enum StateFileError {
     },
 }
 
-impl State {
+impl StateFile {
     /// Where the state of the daemon with this PID file is.
     #[must_use]
     pub fn path(pid_file: &Path) -> PathBuf {
@@ -148,17 +148,17 @@ impl State {
     /// # Errors
     ///
     /// The directory is not writable or the disk is full.
-    pub fn stage(&self, pid_file: &Path) -> Result<StagedState, StateFileError> {
+    pub fn stage(&self, pid_file: &Path) -> Result<StagedStateFile, StateFileError> {
         let path = Self::path(pid_file);
         let mut temporary = path.clone().into_os_string();
         // Only who has the lock writes it, and takes over what a killed one left.
         temporary.push(".new");
-        let staged = StagedState {
+        let staged = StagedStateFile {
             temporary: temporary.into(),
             path,
         };
         let write = || -> io::Result<()> {
-            let text = serde_json::to_vec(&self.as_text())?;
+            let text = serde_json::to_vec(&self.with_utf8_paths())?;
             let _ = fs::remove_file(&staged.temporary);
             OpenOptions::new()
                 .write(true)
@@ -167,12 +167,12 @@ impl State {
                 .open(&staged.temporary)?
                 .write_all(&text)
         };
-        write().map_err(|source| failed(&staged.path, "written", source))?;
+        write().map_err(|source| io_error(&staged.path, "written", source))?;
         Ok(staged)
     }
 
     /// A path that is not UTF-8 is approximated: the daemon runs, and only a restart will miss the path.
-    fn as_text(&self) -> Self {
+    fn with_utf8_paths(&self) -> Self {
         let text = |path: &PathBuf| PathBuf::from(path.to_string_lossy().into_owned());
         Self {
             log_file: self.log_file.as_ref().map(text),
@@ -187,8 +187,8 @@ impl State {
     /// # Errors
     ///
     /// It is not there, is not this user's or root's, or belongs to another process.
-    pub fn read(pid_file: &Path, holder: u32) -> Result<Self, StateFileError> {
-        let state = Self::read_any(pid_file)?;
+    pub fn read_active(pid_file: &Path, holder: u32) -> Result<Self, StateFileError> {
+        let state = Self::read_last(pid_file)?;
         if state.pid != holder || state.exit.is_some() {
             return Err(StateFileError::Untrusted {
                 path: Self::path(pid_file),
@@ -203,7 +203,7 @@ impl State {
     /// # Errors
     ///
     /// It is not there, or is not this user's or root's.
-    pub fn read_any(pid_file: &Path) -> Result<Self, StateFileError> {
+    pub fn read_last(pid_file: &Path) -> Result<Self, StateFileError> {
         let path = Self::path(pid_file);
         let untrusted = |reason| StateFileError::Untrusted {
             path: path.clone(),
@@ -213,10 +213,10 @@ impl State {
             .read(true)
             .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
             .open(&path)
-            .map_err(|source| failed(&path, "read", source))?;
+            .map_err(|source| io_error(&path, "read", source))?;
         let metadata = file
             .metadata()
-            .map_err(|source| failed(&path, "read", source))?;
+            .map_err(|source| io_error(&path, "read", source))?;
         let me = nix::unistd::geteuid().as_raw();
         if !metadata.is_file() || ![me, 0].contains(&metadata.uid()) && me != 0 {
             return Err(untrusted("belongs to another user"));
@@ -242,8 +242,8 @@ impl State {
 
     /// Where the daemon's settings come from.
     #[must_use]
-    pub fn origin(&self) -> Origin {
-        Origin {
+    pub fn settings_location(&self) -> SettingsLocation {
+        SettingsLocation {
             directory: self.working_directory.clone(),
             env_file: self.env_file.clone(),
             flags: self.flags.clone(),
@@ -251,7 +251,7 @@ impl State {
     }
 
     /// Leaves behind how this daemon ended.
-    pub fn end(mut self, pid_file: &Path, exit: Exit) {
+    pub fn record_exit(mut self, pid_file: &Path, exit: ExitRecord) {
         // It dies with the process.
         self.instance_key = StoredKey::new("");
         self.exit = Some(exit);
@@ -263,19 +263,19 @@ impl State {
 
     /// When it was last written.
     #[must_use]
-    pub fn written_at(pid_file: &Path) -> Option<std::time::SystemTime> {
+    pub fn modified_at(pid_file: &Path) -> Option<std::time::SystemTime> {
         fs::metadata(Self::path(pid_file)).ok()?.modified().ok()
     }
 }
 
 /// A state file that does not count yet. Dropped, it never will.
 #[derive(Debug)]
-pub struct StagedState {
+pub struct StagedStateFile {
     path: PathBuf,
     temporary: PathBuf,
 }
 
-impl StagedState {
+impl StagedStateFile {
     /// Puts it in its place.
     ///
     /// # Errors
@@ -283,18 +283,18 @@ impl StagedState {
     /// The directory is not writable.
     pub fn publish(self) -> Result<(), StateFileError> {
         fs::rename(&self.temporary, &self.path)
-            .map_err(|source| failed(&self.path, "written", source))
+            .map_err(|source| io_error(&self.path, "written", source))
     }
 }
 
-impl Drop for StagedState {
+impl Drop for StagedStateFile {
     fn drop(&mut self) {
         // Once published, there is none.
         let _ = fs::remove_file(&self.temporary);
     }
 }
 
-fn failed(path: &Path, action: &'static str, source: io::Error) -> StateFileError {
+fn io_error(path: &Path, action: &'static str, source: io::Error) -> StateFileError {
     StateFileError::Io {
         path: path.to_owned(),
         action,

@@ -17,19 +17,19 @@ use thiserror::Error;
 pub struct FileId {
     inode: u64,
     /// Nanoseconds since 1970; 0 where the file system does not keep it.
-    born: u64,
+    created: u64,
 }
 
 impl FileId {
     /// Whether it was made after another one; false where that is not known.
-    pub(super) fn is_younger_than(self, other: Self) -> bool {
-        other.born > 0 && self.born > other.born
+    pub(super) fn is_newer_than(self, other: Self) -> bool {
+        other.created > 0 && self.created > other.created
     }
 
     /// The identity of an open file.
     #[must_use]
-    pub fn of(metadata: &Metadata) -> Self {
-        let born = metadata
+    pub fn from_metadata(metadata: &Metadata) -> Self {
+        let created = metadata
             .created()
             .ok()
             .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
@@ -37,7 +37,7 @@ impl FileId {
             .unwrap_or(0);
         Self {
             inode: metadata.ino(),
-            born,
+            created,
         }
     }
 }
@@ -63,7 +63,10 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let FileId { inode, born } = self.file;
+        let FileId {
+            inode,
+            created: born,
+        } = self.file;
         write!(f, "{inode:x}-{born:x}-{:x}-{:x}", self.offset, self.len)
     }
 }
@@ -90,7 +93,7 @@ impl FromStr for Cursor {
         let cursor = Self {
             file: FileId {
                 inode: next()?,
-                born: next()?,
+                created: next()?,
             },
             offset: next()?,
             len: next()?,
@@ -107,11 +110,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_back_what_it_writes_and_nothing_else() {
+    fn cursor_round_trips_and_malformed_text_is_rejected() {
         let cursor = Cursor {
             file: FileId {
                 inode: 0,
-                born: u64::MAX,
+                created: u64::MAX,
             },
             offset: 1 << 40,
             len: 7,

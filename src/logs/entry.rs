@@ -27,23 +27,23 @@ pub(crate) struct RawLine<'a> {
 
 impl<'a> RawLine<'a> {
     /// How long it is without its newline.
-    fn full_length(&self) -> usize {
+    fn full_len(&self) -> usize {
         usize::try_from(self.cursor.len).unwrap_or(usize::MAX) - usize::from(self.terminated)
     }
 
-    /// Whether the text is in [`Self::text`], which need not be made for most lines.
+    /// Whether the text is in [`Self::any_text`], which need not be made for most lines.
     fn contains(&self, text: &str) -> bool {
         if memmem::find(self.bytes, text.as_bytes()).is_some() {
             return true;
         }
-        let is_cut = self.full_length() > self.bytes.len();
-        (is_cut || text.contains(char::REPLACEMENT_CHARACTER)) && self.text().contains(text)
+        let is_cut = self.full_len() > self.bytes.len();
+        (is_cut || text.contains(char::REPLACEMENT_CHARACTER)) && self.as_text().contains(text)
     }
 
     /// The line as a reader sees it: bytes that are not UTF-8 are replaced, and a cut is said.
-    pub fn text(&self) -> Cow<'a, str> {
+    pub fn as_text(&self) -> Cow<'a, str> {
         let mut text = String::from_utf8_lossy(self.bytes);
-        let length = self.full_length();
+        let length = self.full_len();
         if length > self.bytes.len() {
             // Writing to a string does not fail.
             let _ = write!(
@@ -55,9 +55,9 @@ impl<'a> RawLine<'a> {
         text
     }
 
-    pub fn entry(&self) -> LogEntry {
-        let line = self.text();
-        let parts = Parts::of(&line).unwrap_or_default();
+    pub fn parse_entry(&self) -> LogEntry {
+        let line = self.as_text();
+        let parts = ParsedLine::parse(&line).unwrap_or_default();
         LogEntry {
             cursor: self.cursor.to_string(),
             timestamp: parts.timestamp.map(Cow::into_owned),
@@ -71,28 +71,28 @@ impl<'a> RawLine<'a> {
 
 /// What the daemon's own lines consist of; nothing is known of others.
 #[derive(Default)]
-struct Parts<'a> {
+struct ParsedLine<'a> {
     timestamp: Option<Cow<'a, str>>,
     level: Option<Level>,
     target: Option<Cow<'a, str>>,
     message: Option<Cow<'a, str>>,
 }
 
-impl<'a> Parts<'a> {
-    fn of(line: &'a str) -> Option<Self> {
+impl<'a> ParsedLine<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
         if line.starts_with('{') {
-            Self::of_json(line)
+            Self::parse_json(line)
         } else {
-            Self::of_text(line)
+            Self::parse_text(line)
         }
     }
 
     /// `TIMESTAMP LEVEL target: message`
-    fn of_text(line: &'a str) -> Option<Self> {
+    fn parse_text(line: &'a str) -> Option<Self> {
         let (timestamp, rest) = line.split_once(' ')?;
         timestamp.parse::<Timestamp>().ok()?;
         let (level, rest) = rest.trim_start().split_once(' ')?;
-        let level = level_named(level)?;
+        let level = parse_level_name(level)?;
         let (target, message) = rest
             .split_once(": ")
             .or_else(|| Some((rest.strip_suffix(':')?, "")))?;
@@ -105,7 +105,7 @@ impl<'a> Parts<'a> {
     }
 
     /// `{"timestamp":…,"level":…,"target":…,"message":…,…}`; the other fields follow the message as `key=value`.
-    fn of_json(line: &str) -> Option<Self> {
+    fn parse_json(line: &str) -> Option<Self> {
         let Value::Object(mut fields) = serde_json::from_str(line).ok()? else {
             return None;
         };
@@ -115,7 +115,7 @@ impl<'a> Parts<'a> {
         };
         let (timestamp, level, target) = (text("timestamp")?, text("level")?, text("target")?);
         timestamp.parse::<Timestamp>().ok()?;
-        let level = level_named(&level)?;
+        let level = parse_level_name(&level)?;
         let mut message = text("message").unwrap_or_default();
         for (name, value) in fields {
             if !message.is_empty() {
@@ -145,9 +145,9 @@ pub struct Filter {
 
 /// What a filter says about a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Wanted,
-    Unwanted,
+pub(crate) enum FilterMatch {
+    Match,
+    NoMatch,
     /// Older than what is wanted, so that all lines before it are too.
     TooOld,
 }
@@ -160,73 +160,73 @@ impl Filter {
     }
 
     /// What it says about a line as a reader sees it.
-    pub(crate) fn judge(&self, line: &RawLine<'_>) -> Verdict {
+    pub(crate) fn evaluate(&self, line: &RawLine<'_>) -> FilterMatch {
         let has_text = self
             .contains
             .as_deref()
             .is_none_or(|text| line.contains(text));
         if !has_text && self.since.is_none() {
             // The cheap answer, which is the usual one in a search.
-            return Verdict::Unwanted;
+            return FilterMatch::NoMatch;
         }
         if self.level.is_none() && self.since.is_none() {
-            return Verdict::Wanted;
+            return FilterMatch::Match;
         }
-        let text = line.text();
-        let parts = Parts::of(&text).unwrap_or_default();
-        self.judge_parts(has_text, parts.timestamp.as_deref(), parts.level)
+        let text = line.as_text();
+        let parts = ParsedLine::parse(&text).unwrap_or_default();
+        self.evaluate_fields(has_text, parts.timestamp.as_deref(), parts.level)
     }
 
     /// The same about a line that was taken apart already.
-    pub(crate) fn judge_entry(&self, entry: &LogEntry) -> Verdict {
+    pub(crate) fn evaluate_entry(&self, entry: &LogEntry) -> FilterMatch {
         let mut text = self.contains.iter();
         let has_text = text.all(|text| entry.line.contains(text));
         let level = entry.level.as_deref().and_then(|level| level.parse().ok());
-        self.judge_parts(has_text, entry.timestamp.as_deref(), level)
+        self.evaluate_fields(has_text, entry.timestamp.as_deref(), level)
     }
 
-    fn judge_parts(
+    fn evaluate_fields(
         &self,
         has_text: bool,
         timestamp: Option<&str>,
         level: Option<Level>,
-    ) -> Verdict {
+    ) -> FilterMatch {
         if let (Some(since), Some(timestamp)) = (self.since, timestamp)
             && timestamp
                 .parse()
                 .is_ok_and(|logged: Timestamp| logged < since)
         {
-            return Verdict::TooOld;
+            return FilterMatch::TooOld;
         }
         let has_level = self
             .level
             .is_none_or(|wanted| level.is_some_and(|level| level <= wanted));
         if has_text && has_level {
-            Verdict::Wanted
+            FilterMatch::Match
         } else {
-            Verdict::Unwanted
+            FilterMatch::NoMatch
         }
     }
 }
 
 /// A level, by the names of tracing or of Python.
-fn level(text: &str) -> Option<Level> {
+fn parse_level(text: &str) -> Option<Level> {
     match text.to_ascii_lowercase().as_str() {
         "warning" => Some(Level::WARN),
         "critical" | "fatal" => Some(Level::ERROR),
-        other => level_named(other),
+        other => parse_level_name(other),
     }
 }
 
 /// A level by its name in tracing, which also knows numbers: in a log they count something else.
-fn level_named(text: &str) -> Option<Level> {
+fn parse_level_name(text: &str) -> Option<Level> {
     let is_name = text.bytes().all(|byte| byte.is_ascii_alphabetic());
     is_name.then(|| text.parse().ok()).flatten()
 }
 
 /// A filter, as texts describe it.
 #[derive(Debug, Clone, Default)]
-pub struct FilterTexts<'a> {
+pub struct FilterParams<'a> {
     /// `error`, `warn`, `info`, `debug`, `trace`.
     pub level: Option<&'a str>,
     /// Text that lines contain; an empty one counts as none.
@@ -245,12 +245,12 @@ pub struct FilterError {
     pub reason: &'static str,
 }
 
-impl TryFrom<FilterTexts<'_>> for Filter {
+impl TryFrom<FilterParams<'_>> for Filter {
     type Error = FilterError;
 
-    fn try_from(texts: FilterTexts<'_>) -> Result<Self, FilterError> {
+    fn try_from(texts: FilterParams<'_>) -> Result<Self, FilterError> {
         let level = texts.level.map(|text| {
-            level(text).ok_or(FilterError {
+            parse_level(text).ok_or(FilterError {
                 name: "level",
                 reason: "is not one of error, warn, info, debug, trace",
             })
@@ -296,7 +296,7 @@ mod tests {
     fn raw(line: &(impl AsRef<[u8]> + ?Sized)) -> RawLine<'_> {
         let line = line.as_ref();
         let cursor = Cursor {
-            file: FileId::of(&std::fs::metadata("/").unwrap()),
+            file: FileId::from_metadata(&std::fs::metadata("/").unwrap()),
             offset: 0,
             len: line.len() as u64,
         };
@@ -308,11 +308,11 @@ mod tests {
     }
 
     fn parse(line: &str) -> LogEntry {
-        raw(line).entry()
+        raw(line).parse_entry()
     }
 
     #[test]
-    fn own_lines_have_parts_and_foreign_lines_have_none() {
+    fn own_lines_have_fields_and_foreign_lines_have_none() {
         let text = parse("2026-11-23T08:00:00.000001Z  WARN audit: stop asked subject=\"me\"");
         assert_eq!(text.level.as_deref(), Some("WARN"));
         assert_eq!(text.target.as_deref(), Some("audit"));
@@ -339,29 +339,29 @@ mod tests {
     }
 
     #[test]
-    fn a_level_means_at_least_as_severe() {
+    fn level_matches_more_severe_lines() {
         let warn = "2026-11-23T08:00:00Z WARN a: disk";
         let judge = |level, line: &str| {
             let filter = Filter {
                 level: Some(level),
                 ..Filter::default()
             };
-            filter.judge(&raw(line))
+            filter.evaluate(&raw(line))
         };
-        assert_eq!(judge(Level::INFO, warn), Verdict::Wanted);
-        assert_eq!(judge(Level::WARN, warn), Verdict::Wanted);
-        assert_eq!(judge(Level::ERROR, warn), Verdict::Unwanted);
-        assert_eq!(judge(Level::TRACE, "panicked"), Verdict::Unwanted);
+        assert_eq!(judge(Level::INFO, warn), FilterMatch::Match);
+        assert_eq!(judge(Level::WARN, warn), FilterMatch::Match);
+        assert_eq!(judge(Level::ERROR, warn), FilterMatch::NoMatch);
+        assert_eq!(judge(Level::TRACE, "panicked"), FilterMatch::NoMatch);
     }
 
     #[test]
-    fn numbers_are_no_levels() {
+    fn numbers_are_not_levels() {
         let entry = parse("2026-11-23T08:00:00Z 3 files: gone");
         assert!(entry.level.is_none() && entry.target.is_none());
         let filter = |level| {
-            Filter::try_from(FilterTexts {
+            Filter::try_from(FilterParams {
                 level: Some(level),
-                ..FilterTexts::default()
+                ..FilterParams::default()
             })
         };
         assert_eq!(filter("3").unwrap_err().name, "level");
@@ -369,14 +369,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_with_a_time_that_is_none_is_foreign() {
+    fn line_with_invalid_timestamp_is_foreign() {
         let line = r#"{"timestamp":"yesterday","level":"INFO","message":"m","target":"a"}"#;
         assert_eq!(parse(line).timestamp, None);
     }
 
     /// Who follows gets lines taken apart, who pages back gets them as they stand in the file.
     #[test]
-    fn both_ways_to_judge_a_line_agree() {
+    fn raw_lines_and_entries_are_filtered_alike() {
         let not_text = b"a\xffb".as_slice();
         let long = format!("2026-11-23T08:00:00Z INFO {}", "x".repeat(MAX_LINE_BYTES));
         let filter = |level, text: &str| Filter {
@@ -385,32 +385,35 @@ mod tests {
             since: None,
         };
         for (line, filter, verdict) in [
-            (not_text, filter(None, "\u{fffd}b"), Verdict::Wanted),
-            (long.as_bytes(), filter(None, "[cut: "), Verdict::Wanted),
+            (not_text, filter(None, "\u{fffd}b"), FilterMatch::Match),
+            (long.as_bytes(), filter(None, "[cut: "), FilterMatch::Match),
             (
                 long.as_bytes(),
                 filter(Some(Level::INFO), "x"),
-                Verdict::Wanted,
+                FilterMatch::Match,
             ),
-            (long.as_bytes(), filter(None, "z"), Verdict::Unwanted),
+            (long.as_bytes(), filter(None, "z"), FilterMatch::NoMatch),
         ] {
             let line = raw(line);
-            assert_eq!(filter.judge_entry(&line.entry()), verdict);
-            assert_eq!(filter.judge(&line), verdict, "{filter:?}");
+            assert_eq!(filter.evaluate_entry(&line.parse_entry()), verdict);
+            assert_eq!(filter.evaluate(&line), verdict, "{filter:?}");
         }
     }
 
     #[test]
-    fn what_is_older_than_wanted_ends_a_search() {
+    fn line_before_since_is_too_old() {
         let filter = Filter {
             since: Some("2026-11-23T09:00:00Z".parse().unwrap()),
             contains: Some("x".into()),
             ..Filter::default()
         };
-        let judge = |line: &str| filter.judge(&raw(line));
-        assert_eq!(judge("2026-11-23T08:59:59Z INFO a: b"), Verdict::TooOld);
-        assert_eq!(judge("2026-11-23T09:00:00Z INFO a: b"), Verdict::Unwanted);
-        assert_eq!(judge("2026-11-23T09:00:00Z INFO a: x"), Verdict::Wanted);
-        assert_eq!(judge("no time, x"), Verdict::Wanted);
+        let judge = |line: &str| filter.evaluate(&raw(line));
+        assert_eq!(judge("2026-11-23T08:59:59Z INFO a: b"), FilterMatch::TooOld);
+        assert_eq!(
+            judge("2026-11-23T09:00:00Z INFO a: b"),
+            FilterMatch::NoMatch
+        );
+        assert_eq!(judge("2026-11-23T09:00:00Z INFO a: x"), FilterMatch::Match);
+        assert_eq!(judge("no time, x"), FilterMatch::Match);
     }
 }

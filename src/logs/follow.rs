@@ -9,20 +9,20 @@ use std::io;
 use std::sync::Arc;
 
 use super::cursor::Cursor;
-use super::entry::{Filter, Verdict};
-use super::reader::{Batch, Item, Reader, StartAt, Step};
-use super::tip::{Subscription, Tip, Watcher};
+use super::entry::{Filter, FilterMatch};
+use super::reader::{Batch, LogItem, LogReader, ReadOutcome, StartAt};
+use super::tip::{LogBroadcaster, Subscription, TailSnapshot};
 
 /// What a follower that is behind reads at once.
-const BLOCK: usize = 16 * 1024;
-/// How much [`Follower::rest`] reads at most, in blocks.
-const REST_BLOCKS: usize = 64;
+const BLOCK_BYTES: usize = 16 * 1024;
+/// How much [`Follower::read_available`] reads at most, in blocks.
+const MAX_AVAILABLE_BLOCKS: usize = 64;
 
 /// Reads the log from a place on, for ever.
 #[derive(Debug)]
 pub struct Follower {
-    tip: Subscription,
-    reader: Reader,
+    subscription: Subscription,
+    reader: LogReader,
     filter: Filter,
 }
 
@@ -33,15 +33,15 @@ impl Follower {
     /// # Errors
     ///
     /// The log is there but cannot be read.
-    pub fn new(watcher: &Watcher, from: StartAt, filter: Filter) -> io::Result<Self> {
+    pub fn new(watcher: &LogBroadcaster, from: StartAt, filter: Filter) -> io::Result<Self> {
         let tip = watcher.subscribe()?;
-        let mut reader = Reader::new(watcher.path().to_owned());
-        let tip_now = tip.look();
-        reader.cuts = tip_now.cuts;
-        reader.begin(from, &filter)?;
-        reader.share(tip_now.place.as_ref());
+        let mut reader = LogReader::new(watcher.path().to_owned());
+        let tip_now = tip.snapshot();
+        reader.truncations = tip_now.truncations;
+        reader.seek(from, &filter)?;
+        reader.share_segment(tip_now.position.as_ref());
         Ok(Self {
-            tip,
+            subscription: tip,
             reader,
             filter,
         })
@@ -50,9 +50,9 @@ impl Follower {
     /// The place that it has reached: to resume from here is to miss and to repeat nothing. `None` as long as there is no
     /// log, or a gap to be told.
     #[must_use]
-    pub fn place(&self) -> Option<Cursor> {
-        (!self.reader.begins_with_gap)
-            .then(|| self.reader.place())
+    pub fn cursor(&self) -> Option<Cursor> {
+        (!self.reader.gap_pending)
+            .then(|| self.reader.cursor())
             .flatten()
     }
 
@@ -66,11 +66,11 @@ impl Follower {
     pub async fn next(&mut self) -> io::Result<Arc<Batch>> {
         loop {
             // Seen before anything is read, so that what arrives in between wakes us again.
-            let tip = self.tip.see();
-            match self.step(&tip)? {
-                Step::Batch(batch) if !batch.items.is_empty() => return Ok(batch),
-                Step::Batch(_) => tokio::task::yield_now().await,
-                Step::Idle => self.tip.changed().await?,
+            let tip = self.subscription.snapshot_and_update();
+            match self.read_next(&tip)? {
+                ReadOutcome::Batch(batch) if !batch.items.is_empty() => return Ok(batch),
+                ReadOutcome::Batch(_) => tokio::task::yield_now().await,
+                ReadOutcome::CaughtUp => self.subscription.changed().await?,
             }
         }
     }
@@ -80,10 +80,10 @@ impl Follower {
     /// # Errors
     ///
     /// The log cannot be read.
-    pub fn now(&mut self) -> io::Result<Option<Vec<Item>>> {
-        Ok(match self.read(None)? {
-            Step::Batch(batch) => Some(batch.items.clone()),
-            Step::Idle => None,
+    pub fn try_next(&mut self) -> io::Result<Option<Vec<LogItem>>> {
+        Ok(match self.read_file(None)? {
+            ReadOutcome::Batch(batch) => Some(batch.items.clone()),
+            ReadOutcome::CaughtUp => None,
         })
     }
 
@@ -92,10 +92,10 @@ impl Follower {
     /// # Errors
     ///
     /// The log cannot be read.
-    pub fn rest(&mut self) -> io::Result<Vec<Item>> {
+    pub fn read_available(&mut self) -> io::Result<Vec<LogItem>> {
         let mut rest = Vec::new();
-        for _ in 0..REST_BLOCKS {
-            match self.now()? {
+        for _ in 0..MAX_AVAILABLE_BLOCKS {
+            match self.try_next()? {
                 Some(items) => rest.extend(items),
                 None => break,
             }
@@ -103,54 +103,55 @@ impl Follower {
         Ok(rest)
     }
 
-    fn step(&mut self, tip: &Tip) -> io::Result<Step> {
-        let place = self.reader.place();
-        if self.reader.begins_with_gap {
-            return self.read(None);
+    fn read_next(&mut self, tip: &TailSnapshot) -> io::Result<ReadOutcome> {
+        let place = self.reader.cursor();
+        if self.reader.gap_pending {
+            return self.read_file(None);
         }
-        if let Some(read) = tip.read_from(place, self.reader.cuts) {
-            self.reader.take_over(read.to.as_ref(), read.cuts);
-            return Ok(Step::Batch(if self.filter.is_empty() {
+        if let Some(read) = tip.find_read(place, self.reader.truncations) {
+            self.reader.jump_to(read.end.as_ref(), read.truncations);
+            return Ok(ReadOutcome::Batch(if self.filter.is_empty() {
                 Arc::clone(&read.batch)
             } else {
-                let wanted = read.batch.items.iter().filter(|item| self.wants(item));
+                let wanted = read.batch.items.iter().filter(|item| self.matches(item));
                 Batch::new(place, wanted.cloned().collect())
             }));
         }
-        if self.reader.cuts != tip.cuts {
+        if self.reader.truncations != tip.truncations {
             // A file was cut short that we did not get to, or while we were elsewhere in it.
-            self.reader.miss_cut(tip.place.as_ref(), tip.cuts);
-            return Ok(Step::Batch(Batch::new(place, vec![Item::Gap])));
+            self.reader
+                .on_truncation(tip.position.as_ref(), tip.truncations);
+            return Ok(ReadOutcome::Batch(Batch::new(place, vec![LogItem::Gap])));
         }
-        match (place, &tip.place) {
+        match (place, &tip.position) {
             (Some(place), Some(tip_place)) if place.file == tip_place.segment.id => {
                 if place.offset < tip_place.offset {
-                    self.read(Some(tip_place.offset))
+                    self.read_file(Some(tip_place.offset))
                 } else {
-                    Ok(Step::Idle)
+                    Ok(ReadOutcome::CaughtUp)
                 }
             }
             // The tip tells when there is a log.
-            (None, None) => Ok(Step::Idle),
-            _ => self.read(None),
+            (None, None) => Ok(ReadOutcome::CaughtUp),
+            _ => self.read_file(None),
         }
     }
 
-    fn read(&mut self, end: Option<u64>) -> io::Result<Step> {
+    fn read_file(&mut self, end: Option<u64>) -> io::Result<ReadOutcome> {
         let filter = &self.filter;
-        let cuts = self.reader.cuts;
-        let step = self
-            .reader
-            .step(BLOCK, end, |line| filter.judge(line) == Verdict::Wanted);
+        let cuts = self.reader.truncations;
+        let step = self.reader.read_block(BLOCK_BYTES, end, |line| {
+            filter.evaluate(line) == FilterMatch::Match
+        });
         // Only those count that the tip has seen.
-        self.reader.cuts = cuts;
+        self.reader.truncations = cuts;
         step
     }
 
-    fn wants(&self, item: &Item) -> bool {
+    fn matches(&self, item: &LogItem) -> bool {
         match item {
-            Item::Entry(entry) => self.filter.judge_entry(entry) == Verdict::Wanted,
-            Item::Gap => true,
+            LogItem::Entry(entry) => self.filter.evaluate_entry(entry) == FilterMatch::Match,
+            LogItem::Gap => true,
         }
     }
 }
@@ -168,7 +169,7 @@ mod tests {
     struct Log {
         _directory: tempfile::TempDir,
         path: PathBuf,
-        watcher: Arc<Watcher>,
+        watcher: Arc<LogBroadcaster>,
     }
 
     impl Log {
@@ -176,7 +177,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("log");
             Self {
-                watcher: Watcher::new(path.clone()),
+                watcher: LogBroadcaster::new(path.clone()),
                 _directory: directory,
                 path,
             }
@@ -197,7 +198,7 @@ mod tests {
         }
     }
 
-    async fn collect(follower: &mut Follower, count: usize) -> Vec<Item> {
+    async fn collect(follower: &mut Follower, count: usize) -> Vec<LogItem> {
         let mut items = Vec::new();
         while items.len() < count {
             let next = tokio::time::timeout(Duration::from_secs(10), follower.next());
@@ -207,18 +208,18 @@ mod tests {
         items
     }
 
-    fn texts(items: &[Item]) -> Vec<&str> {
+    fn texts(items: &[LogItem]) -> Vec<&str> {
         items
             .iter()
             .map(|item| match item {
-                Item::Entry(entry) => entry.line.as_str(),
-                Item::Gap => "(gap)",
+                LogItem::Entry(entry) => entry.line.as_str(),
+                LogItem::Gap => "(gap)",
             })
             .collect()
     }
 
     #[tokio::test]
-    async fn history_and_live_lines_are_one_sequence() {
+    async fn history_and_new_lines_are_one_sequence() {
         let log = Log::new();
         log.append("1\n2\n3\nhalf");
         let mut follower = log.follow(StartAt::Last(2));
@@ -230,21 +231,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn resumes_after_exactly_the_named_line() {
+    async fn follower_resumes_after_cursor() {
         let log = Log::new();
         log.append("1\n2\n3\n");
         let items = collect(&mut log.follow(StartAt::Last(3)), 3).await;
         for (at, item) in items.iter().enumerate() {
-            let Item::Entry(entry) = item else {
+            let LogItem::Entry(entry) = item else {
                 panic!("{item:?}")
             };
             let mut follower = log.follow(StartAt::After(entry.cursor.parse().unwrap()));
-            assert_eq!(follower.rest().unwrap(), items[at + 1..], "{at}");
+            assert_eq!(follower.read_available().unwrap(), items[at + 1..], "{at}");
         }
     }
 
     #[tokio::test]
-    async fn a_renamed_file_is_read_to_its_end_before_the_new_one() {
+    async fn renamed_file_is_read_to_its_end_first() {
         let log = Log::new();
         log.append("1\n");
         let mut follower = log.follow(StartAt::Last(1));
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_empty_successor_is_waited_for_and_the_old_file_still_read() {
+    async fn old_file_is_read_while_new_file_is_empty() {
         let log = Log::new();
         log.append("1\n");
         let mut follower = log.follow(StartAt::Last(1));
@@ -267,7 +268,7 @@ mod tests {
         let old = OpenOptions::new().append(true).open(&log.path).unwrap();
         std::fs::rename(&log.path, log.path.with_extension("1")).unwrap();
         log.append("");
-        assert_eq!(follower.rest().unwrap(), []);
+        assert_eq!(follower.read_available().unwrap(), []);
         // The writer has not been told yet, as with `create` of logrotate.
         (&old).write_all(b"2\n").unwrap();
         assert_eq!(texts(&collect(&mut follower, 1).await), ["2"]);
@@ -278,16 +279,16 @@ mod tests {
             ..Filter::default()
         };
         let mut follower = Follower::new(&log.watcher, StartAt::Last(1), filter).unwrap();
-        assert_eq!(follower.rest().unwrap(), []);
+        assert_eq!(follower.read_available().unwrap(), []);
     }
 
     #[tokio::test]
-    async fn what_is_gone_is_said_and_a_file_may_come_later() {
+    async fn missing_lines_are_a_gap_and_file_may_appear_later() {
         let log = Log::new();
         let mut follower = log.follow(StartAt::Last(5));
         log.append("1\n2\n");
         let items = collect(&mut follower, 2).await;
-        let Item::Entry(second) = &items[1] else {
+        let LogItem::Entry(second) = &items[1] else {
             panic!()
         };
         let cursor = second.cursor.parse().unwrap();
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_cut_short_is_one_gap_for_each_follower() {
+    async fn truncation_is_one_gap_for_each_follower() {
         let log = Log::new();
         log.append("1\n2\n");
         let mut prompt = log.follow(StartAt::Last(2));
@@ -322,12 +323,12 @@ mod tests {
         log.append("z\n");
         for follower in [&mut prompt, &mut behind] {
             assert_eq!(texts(&collect(follower, 1).await), ["z"]);
-            assert_eq!(follower.rest().unwrap(), []);
+            assert_eq!(follower.read_available().unwrap(), []);
         }
     }
 
     #[tokio::test]
-    async fn a_long_line_is_cut_and_the_next_one_is_whole() {
+    async fn long_line_is_cut_and_next_line_is_whole() {
         let log = Log::new();
         let long = "x".repeat(MAX_LINE_BYTES * 3);
         let mut follower = log.follow(StartAt::Last(0));

@@ -16,16 +16,16 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, reload};
 
 use super::condition::LogHealth;
-use super::level::{Counting, Level, parse};
-use super::queue::Queue;
-use super::rotation::Rotation;
+use super::level::{EventCounter, LevelControl, parse_filter};
+use super::queue::EventQueue;
+use super::rotation::RotationPolicy;
 use super::writer::LogFile;
 use crate::config::{LogFormat, LogSettings};
 
 /// How long a file that could not be written is left alone.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a panic may take to get to the disk before it is reported.
-const PANIC_TIMEOUT: Duration = Duration::from_secs(1);
+const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The thread that writes the file.
 const FILE_THREAD: &str = "log-file";
 
@@ -37,15 +37,15 @@ pub enum InstallError {
     Filter(#[from] ParseError),
     /// Something in this process logs already.
     #[error("the process has a log already: {0}")]
-    Installed(#[from] tracing_subscriber::util::TryInitError),
+    AlreadyInstalled(#[from] tracing_subscriber::util::TryInitError),
     /// The log of this process is gone.
     #[error("the filter of the log cannot be changed: {0}")]
-    Adjust(#[from] reload::Error),
+    Reload(#[from] reload::Error),
 }
 
 /// Whether and how stdout gets the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stdout {
+pub struct StdoutOptions {
     /// With escape sequences for colours.
     pub colour: bool,
 }
@@ -53,9 +53,9 @@ pub struct Stdout {
 /// The log of this process. What was logged has got where it goes once this is dropped.
 pub struct InstalledLog {
     _guards: Vec<WorkerGuard>,
-    file: Option<(Queue, Arc<LogHealth>)>,
-    rotation: Option<Arc<Rotation>>,
-    level: Arc<Level>,
+    file: Option<(EventQueue, Arc<LogHealth>)>,
+    rotation: Option<Arc<RotationPolicy>>,
+    level: Arc<LevelControl>,
 }
 
 impl InstalledLog {
@@ -67,7 +67,7 @@ impl InstalledLog {
 
     /// What is logged.
     #[must_use]
-    pub fn level(&self) -> &Arc<Level> {
+    pub fn level(&self) -> &Arc<LevelControl> {
         &self.level
     }
 
@@ -76,10 +76,10 @@ impl InstalledLog {
     /// # Errors
     ///
     /// The filter is wrong; nothing has changed then.
-    pub fn adjust(&self, settings: &LogSettings) -> Result<(), InstallError> {
-        self.level.configure(&settings.filter)?;
+    pub fn apply_settings(&self, settings: &LogSettings) -> Result<(), InstallError> {
+        self.level.set_configured(&settings.filter)?;
         if let Some(rotation) = &self.rotation {
-            rotation.set(settings);
+            rotation.update(settings);
         }
         Ok(())
     }
@@ -89,7 +89,7 @@ impl InstalledLog {
         let rotation = self.rotation.clone();
         move |is_ours| {
             if let Some(rotation) = &rotation {
-                rotation.set_ours(is_ours);
+                rotation.set_enabled(is_ours);
             }
         }
     }
@@ -104,14 +104,14 @@ impl InstalledLog {
 
     /// As long as the file cannot be written as it should, looks after it from time to time: the next event may be far
     /// off. Never ends, but for a log that is no file.
-    pub fn retries(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn retry_writes(&self) -> impl Future<Output = ()> + Send + 'static {
         let file = self.file.clone();
         async move {
             let Some((mut queue, health)) = file else {
                 return;
             };
             loop {
-                health.failed().await;
+                health.wait_for_failure().await;
                 tokio::time::sleep(RETRY_INTERVAL).await;
                 queue.wake();
             }
@@ -119,9 +119,9 @@ impl InstalledLog {
     }
 
     /// Waits until all that was logged is in the file, at most `timeout`.
-    pub fn settle(&self, timeout: Duration) {
+    pub fn flush(&self, timeout: Duration) {
         if let Some(health) = self.health()
-            && !health.settle(timeout)
+            && !health.flush(timeout)
         {
             tracing::warn!(?timeout, "the log file is slow");
         }
@@ -136,14 +136,15 @@ impl InstalledLog {
 pub fn install(
     settings: &LogSettings,
     file: Option<LogFile>,
-    stdout: Option<Stdout>,
+    stdout: Option<StdoutOptions>,
 ) -> Result<InstalledLog, InstallError> {
     let mut guards = Vec::new();
     let mut layers = Vec::new();
     let mut queue_of_file = None;
     let mut rotation = None;
-    if let Some(Stdout { colour }) = stdout {
-        let (queue, guard) = Queue::new(std::io::stdout(), "log-stdout", settings.format, None);
+    if let Some(StdoutOptions { colour }) = stdout {
+        let (queue, guard) =
+            EventQueue::new(std::io::stdout(), "log-stdout", settings.format, None);
         guards.push(guard);
         layers.push(layer(settings.format, colour, move || queue.clone()));
     }
@@ -151,24 +152,24 @@ pub fn install(
         let health = file.health();
         rotation = Some(file.rotation());
         let told = Some(Arc::clone(&health));
-        let (queue, guard) = Queue::new(file, FILE_THREAD, settings.format, told);
+        let (queue, guard) = EventQueue::new(file, FILE_THREAD, settings.format, told);
         queue_of_file = Some((queue.clone(), health));
         guards.push(guard);
         layers.push(layer(settings.format, false, move || queue.clone()));
     }
-    let (filter, handle) = reload::Layer::new(parse(&settings.filter)?);
+    let (filter, handle) = reload::Layer::new(parse_filter(&settings.filter)?);
     let events = Arc::default();
     tracing_subscriber::registry()
         .with(layers)
-        .with(Counting(Arc::clone(&events)))
+        .with(EventCounter(Arc::clone(&events)))
         .with(filter)
         .try_init()?;
-    log_panics(queue_of_file.as_ref().map(|(_, health)| Arc::clone(health)));
+    install_panic_hook(queue_of_file.as_ref().map(|(_, health)| Arc::clone(health)));
     Ok(InstalledLog {
         _guards: guards,
         file: queue_of_file,
         rotation,
-        level: Arc::new(Level::new(
+        level: Arc::new(LevelControl::new(
             &settings.filter,
             Box::new(move |filter| handle.reload(filter)),
             events,
@@ -186,17 +187,17 @@ where
         .with_ansi(colour);
     match format {
         LogFormat::Text => layer
-            .event_format(OneLine(Format::default().with_ansi(colour)))
+            .event_format(SingleLine(Format::default().with_ansi(colour)))
             .boxed(),
         LogFormat::Json => layer
             .json()
-            .event_format(OneLine(Format::default().json().flatten_event(true)))
+            .event_format(SingleLine(Format::default().json().flatten_event(true)))
             .boxed(),
     }
 }
 
 /// A line of the log's own, about itself: what it logged as an event would come back to it.
-pub(super) fn own_line(format: LogFormat, target: &str, message: &str) -> String {
+pub(super) fn format_own_line(format: LogFormat, target: &str, message: &str) -> String {
     let now = jiff::Timestamp::now();
     match format {
         LogFormat::Text => format!("{now} ERROR {target}: {message}\n"),
@@ -210,7 +211,7 @@ pub(super) fn own_line(format: LogFormat, target: &str, message: &str) -> String
 
 /// A panic becomes an event, so that it has a time and a level; the standard hook still writes to stderr, once the event
 /// and all before it are in the file.
-fn log_panics(log: Option<Arc<LogHealth>>) {
+fn install_panic_hook(log: Option<Arc<LogHealth>>) {
     let standard = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
@@ -224,16 +225,16 @@ fn log_panics(log: Option<Arc<LogHealth>>) {
         if let Some(log) = &log
             && thread.name() != Some(FILE_THREAD)
         {
-            log.settle(PANIC_TIMEOUT);
+            log.flush(PANIC_FLUSH_TIMEOUT);
         }
         standard(panic);
     }));
 }
 
 /// Writes an event through another format with the line breaks inside it escaped.
-struct OneLine<F>(F);
+struct SingleLine<F>(F);
 
-impl<S, N, F> FormatEvent<S, N> for OneLine<F>
+impl<S, N, F> FormatEvent<S, N> for SingleLine<F>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
     N: for<'writer> FormatFields<'writer> + 'static,

@@ -12,27 +12,27 @@ use super::segments::Segment;
 
 /// A place in a file from which lines are read.
 #[derive(Debug)]
-pub(super) struct Forward {
+pub(super) struct LineReader {
     pub segment: Arc<Segment>,
     /// Where the line that is being read begins.
     line_start: u64,
     /// How much of that line was read so far, and its first bytes.
     line_len: u64,
-    line: Vec<u8>,
+    partial_line: Vec<u8>,
 }
 
-impl Forward {
+impl LineReader {
     pub fn new(segment: Arc<Segment>, line_start: u64) -> Self {
         Self {
             segment,
             line_start,
             line_len: 0,
-            line: Vec::new(),
+            partial_line: Vec::new(),
         }
     }
 
     /// Where the line begins that comes next.
-    pub fn place(&self) -> Cursor {
+    pub fn cursor(&self) -> Cursor {
         Cursor {
             file: self.segment.id,
             offset: self.line_start,
@@ -41,26 +41,26 @@ impl Forward {
     }
 
     /// Up to where the file was read.
-    pub fn reached(&self) -> u64 {
+    pub fn read_offset(&self) -> u64 {
         self.line_start + self.line_len
     }
 
     /// Goes to another line of the same file.
-    pub fn move_to(&mut self, line_start: u64) {
+    pub fn seek(&mut self, line_start: u64) {
         self.line_start = line_start;
         self.line_len = 0;
-        self.line.clear();
+        self.partial_line.clear();
     }
 
     /// Reads the next block into the buffer, not beyond `end`, and gives the lines that end in it. Whether there was
     /// anything to read.
-    pub fn read(
+    pub fn read_block(
         &mut self,
         buffer: &mut [u8],
         end: Option<u64>,
         mut line: impl FnMut(&RawLine<'_>),
     ) -> io::Result<bool> {
-        let reached = self.reached();
+        let reached = self.read_offset();
         let wanted = end.map_or(buffer.len(), |end| {
             let left = end.saturating_sub(reached);
             buffer
@@ -77,12 +77,12 @@ impl Forward {
             if is_whole {
                 line(&self.raw_line(&text[..text.len().min(MAX_LINE_BYTES)], true));
             } else {
-                self.keep(text);
-                line(&self.raw_line(&self.line, true));
+                self.append_partial(text);
+                line(&self.raw_line(&self.partial_line, true));
             }
-            self.move_to(self.line_start + self.line_len);
+            self.seek(self.line_start + self.line_len);
         }
-        self.keep(rest);
+        self.append_partial(rest);
         self.line_len += rest.len() as u64;
         Ok(read > 0)
     }
@@ -90,14 +90,15 @@ impl Forward {
     /// Gives the last line of a file that does not end with a newline, once the file is known to be complete.
     pub fn finish(&mut self, line: impl FnOnce(&RawLine<'_>)) {
         if self.line_len > 0 {
-            line(&self.raw_line(&self.line, false));
-            self.move_to(self.reached());
+            line(&self.raw_line(&self.partial_line, false));
+            self.seek(self.read_offset());
         }
     }
 
-    fn keep(&mut self, text: &[u8]) {
-        let room = MAX_LINE_BYTES - self.line.len();
-        self.line.extend_from_slice(&text[..text.len().min(room)]);
+    fn append_partial(&mut self, text: &[u8]) {
+        let room = MAX_LINE_BYTES - self.partial_line.len();
+        self.partial_line
+            .extend_from_slice(&text[..text.len().min(room)]);
     }
 
     fn raw_line<'a>(&self, bytes: &'a [u8], terminated: bool) -> RawLine<'a> {

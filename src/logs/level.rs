@@ -12,32 +12,32 @@ use tracing_subscriber::{EnvFilter, Layer, reload};
 use super::format::InstallError;
 
 /// The trail of changes is logged at any level, unless the filter names it.
-const AUDIT: &str = "audit";
+const AUDIT_TARGET: &str = "audit";
 /// What would log every probe of a dependency, unless the filter names it.
-const QUIET: &str = "tokio_postgres=off";
+const QUIET_DIRECTIVES: &str = "tokio_postgres=off";
 
 pub(crate) type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
 
 /// The filter of the log.
-pub struct Level {
-    state: Mutex<State>,
-    set: SetFilter,
-    events: Arc<Events>,
+pub struct LevelControl {
+    state: Mutex<LevelState>,
+    apply_filter: SetFilter,
+    event_counts: Arc<EventCounts>,
 }
 
-struct State {
+struct LevelState {
     configured: String,
-    other: Option<Other>,
+    active_override: Option<FilterOverride>,
 }
 
 /// Another filter than the configured one.
-struct Other {
+struct FilterOverride {
     filter: String,
     until: Option<Instant>,
     revert: Option<AbortHandle>,
 }
 
-impl Drop for Other {
+impl Drop for FilterOverride {
     fn drop(&mut self) {
         if let Some(revert) = &self.revert {
             revert.abort();
@@ -47,50 +47,54 @@ impl Drop for Other {
 
 /// The filter at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LevelNow {
+pub struct LevelStatus {
     /// What is in force.
     pub filter: String,
     /// What the settings say.
     pub configured: String,
     /// How long until that is in force again, if it is not and will be by itself.
-    pub left: Option<Duration>,
+    pub reverts_in: Option<Duration>,
 }
 
-impl Level {
-    pub(crate) fn new(configured: &str, set: SetFilter, events: Arc<Events>) -> Self {
+impl LevelControl {
+    pub(crate) fn new(
+        configured: &str,
+        apply_filter: SetFilter,
+        event_counts: Arc<EventCounts>,
+    ) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(LevelState {
                 configured: configured.to_owned(),
-                other: None,
+                active_override: None,
             }),
-            set,
-            events,
+            apply_filter,
+            event_counts,
         }
     }
 
     /// What is in force.
     #[must_use]
-    pub fn now(&self) -> LevelNow {
+    pub fn status(&self) -> LevelStatus {
         let state = self.state();
-        let other = state.other.as_ref();
-        LevelNow {
+        let other = state.active_override.as_ref();
+        LevelStatus {
             filter: other
                 .map_or(&state.configured, |other| &other.filter)
                 .clone(),
             configured: state.configured.clone(),
-            left: other
+            reverts_in: other
                 .and_then(|other| other.until)
                 .map(|until| until.saturating_duration_since(Instant::now())),
         }
     }
 
     /// Puts the settings' filter in force if they say another than before. If not, one that was set for a while stays.
-    pub(super) fn configure(&self, filter: &str) -> Result<(), InstallError> {
+    pub(super) fn set_configured(&self, filter: &str) -> Result<(), InstallError> {
         let mut state = self.state();
         if state.configured != filter {
-            (self.set)(parse(filter)?)?;
+            (self.apply_filter)(parse_filter(filter)?)?;
             filter.clone_into(&mut state.configured);
-            state.other = None;
+            state.active_override = None;
         }
         Ok(())
     }
@@ -100,15 +104,15 @@ impl Level {
     /// # Errors
     ///
     /// It is none, and nothing has changed.
-    pub fn change(
+    pub fn set_override(
         self: &Arc<Self>,
         filter: &str,
         time: Option<Duration>,
     ) -> Result<(), InstallError> {
-        let parsed = parse(filter)?;
+        let parsed = parse_filter(filter)?;
         let mut state = self.state();
-        (self.set)(parsed)?;
-        state.other = None;
+        (self.apply_filter)(parsed)?;
+        state.active_override = None;
         if filter == state.configured && time.is_none() {
             return Ok(());
         }
@@ -123,7 +127,7 @@ impl Level {
             };
             tokio::spawn(revert).abort_handle()
         });
-        state.other = Some(Other {
+        state.active_override = Some(FilterOverride {
             filter: filter.to_owned(),
             until,
             revert,
@@ -135,24 +139,25 @@ impl Level {
     pub fn events(&self) -> impl Iterator<Item = (&'static str, u64)> {
         LEVELS
             .into_iter()
-            .zip(&self.events.levels)
+            .zip(&self.event_counts.levels)
             .map(|((_, name), count)| (name, count.load(Ordering::Relaxed)))
     }
 
     /// How many of them were of the audit trail.
-    pub fn audit_events(&self) -> u64 {
-        self.events.audit.load(Ordering::Relaxed)
+    pub fn audit_event_count(&self) -> u64 {
+        self.event_counts.audit.load(Ordering::Relaxed)
     }
 
     fn revert(&self) {
         let mut state = self.state();
-        let until = state.other.as_ref().and_then(|other| other.until);
+        let until = state.active_override.as_ref().and_then(|other| other.until);
         if until.is_none_or(|until| until > Instant::now()) {
             // Another was set in the last moment.
             return;
         }
-        let outcome = parse(&state.configured).and_then(|filter| Ok((self.set)(filter)?));
-        state.other = None;
+        let outcome =
+            parse_filter(&state.configured).and_then(|filter| Ok((self.apply_filter)(filter)?));
+        state.active_override = None;
         let configured = state.configured.clone();
         drop(state);
         match outcome {
@@ -164,7 +169,7 @@ impl Level {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LevelState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -174,19 +179,19 @@ impl Level {
 pub fn names_audit(filter: &str) -> bool {
     filter.split(',').any(|directive| {
         let target = directive.split(['=', '[']).next().unwrap_or_default();
-        target.trim() == AUDIT
+        target.trim() == AUDIT_TARGET
     })
 }
 
 /// Values of fields are compared as they are: a regular expression of a few bytes can take minutes to make.
-pub(super) fn parse(filter: &str) -> Result<EnvFilter, InstallError> {
+pub(super) fn parse_filter(filter: &str) -> Result<EnvFilter, InstallError> {
     let audit = if names_audit(filter) {
         ""
     } else {
         ",audit=info"
     };
     let builder = EnvFilter::builder().with_regex(false);
-    Ok(builder.parse(format!("{QUIET},{filter}{audit}"))?)
+    Ok(builder.parse(format!("{QUIET_DIRECTIVES},{filter}{audit}"))?)
 }
 
 const LEVELS: [(EventLevel, &str); 5] = [
@@ -199,21 +204,21 @@ const LEVELS: [(EventLevel, &str); 5] = [
 
 /// Counts events by level, and those of the audit trail.
 #[derive(Debug, Default)]
-pub(crate) struct Events {
+pub(crate) struct EventCounts {
     levels: [AtomicU64; LEVELS.len()],
     audit: AtomicU64,
 }
 
 /// The layer that does.
-pub(super) struct Counting(pub Arc<Events>);
+pub(super) struct EventCounter(pub Arc<EventCounts>);
 
-impl<S: Subscriber> Layer<S> for Counting {
+impl<S: Subscriber> Layer<S> for EventCounter {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let level = event.metadata().level();
         if let Some(place) = LEVELS.iter().position(|(each, _)| each == level) {
             self.0.levels[place].fetch_add(1, Ordering::Relaxed);
         }
-        if event.metadata().target() == AUDIT {
+        if event.metadata().target() == AUDIT_TARGET {
             self.0.audit.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -224,7 +229,7 @@ mod tests {
     use super::*;
 
     /// A level, and the filters that were put in force.
-    fn level() -> (Arc<Level>, Arc<Mutex<Vec<String>>>) {
+    fn level() -> (Arc<LevelControl>, Arc<Mutex<Vec<String>>>) {
         let seen = Arc::<Mutex<Vec<String>>>::default();
         let set = {
             let seen = Arc::clone(&seen);
@@ -233,27 +238,32 @@ mod tests {
                 Ok(())
             }
         };
-        let level = Level::new("info", Box::new(set), Arc::default());
+        let level = LevelControl::new("info", Box::new(set), Arc::default());
         (Arc::new(level), seen)
     }
 
-    fn shown(level: &Level) -> (String, Option<u64>) {
-        let now = level.now();
-        (now.filter, now.left.map(|left| left.as_secs()))
+    fn shown(level: &LevelControl) -> (String, Option<u64>) {
+        let now = level.status();
+        (now.filter, now.reverts_in.map(|left| left.as_secs()))
     }
 
     #[test]
-    fn the_value_of_a_field_is_no_regular_expression() {
-        assert!(parse("a[{f=*}]=trace").is_ok());
+    fn field_value_is_not_a_regular_expression() {
+        assert!(parse_filter("a[{f=*}]=trace").is_ok());
     }
 
     #[test]
-    fn the_trail_of_changes_is_logged_at_every_level_unless_it_is_named() {
-        assert!(parse("off").unwrap().to_string().contains("audit=info"));
-        let similar = parse("warn,fullon_master_api::server::audit=debug").unwrap();
+    fn audit_events_are_logged_unless_the_filter_names_them() {
+        assert!(
+            parse_filter("off")
+                .unwrap()
+                .to_string()
+                .contains("audit=info")
+        );
+        let similar = parse_filter("warn,fullon_master_api::server::audit=debug").unwrap();
         assert!(similar.to_string().contains(",audit=info"));
         assert!(
-            !parse("info,audit=off")
+            !parse_filter("info,audit=off")
                 .unwrap()
                 .to_string()
                 .contains("audit=info")
@@ -261,23 +271,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_level_ends_when_its_time_is_over_or_the_settings_say_another() {
+    async fn override_ends_after_its_time_or_with_new_settings() {
         let (level, seen) = level();
         level
-            .change("debug", Some(Duration::from_mins(10)))
+            .set_override("debug", Some(Duration::from_mins(10)))
             .unwrap();
         assert_eq!(shown(&level), ("debug".into(), Some(599)));
         // A reload for another reason.
-        level.configure("info").unwrap();
+        level.set_configured("info").unwrap();
         assert_eq!(shown(&level), ("debug".into(), Some(599)));
-        level.configure("warn").unwrap();
+        level.set_configured("warn").unwrap();
         assert_eq!(shown(&level), ("warn".into(), None));
 
         level
-            .change("trace", Some(Duration::from_millis(20)))
+            .set_override("trace", Some(Duration::from_millis(20)))
             .unwrap();
         tokio::time::timeout(Duration::from_secs(10), async {
-            while level.now().left.is_some() {
+            while level.status().reverts_in.is_some() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
@@ -293,17 +303,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_takes_the_place_of_the_one_before_and_of_its_end() {
+    async fn override_replaces_the_one_before() {
         let (level, _) = level();
         level
-            .change("debug", Some(Duration::from_millis(1)))
+            .set_override("debug", Some(Duration::from_millis(1)))
             .unwrap();
-        level.change("trace", None).unwrap();
+        level.set_override("trace", None).unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(shown(&level), ("trace".into(), None));
-        assert!(level.change("info,hyper=loud", None).is_err());
+        assert!(level.set_override("info,hyper=loud", None).is_err());
         assert_eq!(shown(&level), ("trace".into(), None));
-        level.change("info", None).unwrap();
+        level.set_override("info", None).unwrap();
         assert_eq!(shown(&level), ("info".into(), None));
     }
 }

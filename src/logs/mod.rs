@@ -23,17 +23,17 @@ mod walk;
 mod watch;
 mod writer;
 
-pub use condition::{LogFigures, LogHealth};
+pub use condition::{LogHealth, LogStats};
 pub use cursor::Cursor;
-pub use entry::{Filter, FilterError, FilterTexts};
+pub use entry::{Filter, FilterError, FilterParams};
 pub use follow::Follower;
-pub use format::{InstallError, InstalledLog, Stdout, install};
-pub use level::{Level, LevelNow, names_audit};
-pub use reader::{Batch, Item, StartAt};
+pub use format::{InstallError, InstalledLog, StdoutOptions, install};
+pub use level::{LevelControl, LevelStatus, names_audit};
+pub use reader::{Batch, LogItem, StartAt};
 pub use tail::{
-    FoundLines, Page, last_lines, last_lines_as_text, last_lines_at_hand, last_lines_found,
+    Page, QueryResult, last_lines, last_lines_as_text, last_lines_at_hand, last_lines_found,
     text_at_hand,
 };
-pub use tip::Watcher;
-pub use walk::TailError;
+pub use tip::LogBroadcaster;
+pub use walk::ReadError;
 pub use writer::{LogFile, LogFileError};

@@ -12,19 +12,19 @@ use std::time::Duration;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use super::condition::LogHealth;
-use super::format::own_line;
+use super::format::format_own_line;
 use crate::config::LogFormat;
 
 /// How many events may wait before the threads that log have to.
-const ROOM: usize = 16 * 1024;
+const CAPACITY: usize = 16 * 1024;
 /// Room for what is no event.
-const MARGIN: usize = 1024;
+const CONTROL_CAPACITY: usize = 1024;
 /// How long nothing may be taken before nobody waits any more.
-const PATIENCE: Duration = Duration::from_secs(1);
+const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The end of the queue where events go in.
 #[derive(Clone)]
-pub(super) struct Queue {
+pub(super) struct EventQueue {
     writer: NonBlocking,
     backlog: Arc<Backlog>,
     format: LogFormat,
@@ -34,24 +34,24 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct Backlog {
-    waiting: AtomicUsize,
+    len: AtomicUsize,
     taken: AtomicU64,
-    sleepers: AtomicUsize,
-    wake: Mutex<()>,
+    blocked_threads: AtomicUsize,
+    progress_lock: Mutex<()>,
     progress: Condvar,
     is_stalled: AtomicBool,
-    lost: AtomicU64,
+    dropped_events: AtomicU64,
     /// A wake is on its way: one is enough, and more would take the room of events.
-    is_woken: AtomicBool,
+    wake_pending: AtomicBool,
 }
 
 /// The end where they are taken out.
-struct Outlet<W> {
+struct DrainWriter<W> {
     inner: W,
     backlog: Arc<Backlog>,
 }
 
-impl Queue {
+impl EventQueue {
     /// A queue to `inner`, which is written to by a thread of its own.
     pub fn new(
         inner: impl Write + Send + 'static,
@@ -60,12 +60,12 @@ impl Queue {
         health: Option<Arc<LogHealth>>,
     ) -> (Self, WorkerGuard) {
         let backlog = Arc::<Backlog>::default();
-        let outlet = Outlet {
+        let outlet = DrainWriter {
             inner,
             backlog: Arc::clone(&backlog),
         };
         let (writer, guard) = NonBlockingBuilder::default()
-            .buffered_lines_limit(ROOM + MARGIN)
+            .buffered_lines_limit(CAPACITY + CONTROL_CAPACITY)
             .thread_name(thread)
             .finish(outlet);
         let queue = Self {
@@ -79,12 +79,12 @@ impl Queue {
 
     /// Makes the writer flush, and says what is missing if there is room for it by now.
     pub fn wake(&mut self) {
-        if !self.backlog.is_woken.swap(true, Ordering::AcqRel) {
+        if !self.backlog.wake_pending.swap(true, Ordering::AcqRel) {
             let _ = self.writer.write(b"");
         }
-        if self.backlog.is_stalled.load(Ordering::Acquire) && self.backlog.reserve() {
+        if self.backlog.is_stalled.load(Ordering::Acquire) && self.backlog.try_acquire() {
             self.set_stalled(false);
-            if !self.say_what_is_missing() {
+            if !self.report_dropped() {
                 self.backlog.release();
             }
         }
@@ -100,11 +100,11 @@ impl Queue {
     }
 
     /// Whether anything was, in a line that takes the room of one.
-    fn say_what_is_missing(&mut self) -> bool {
-        let lost = self.backlog.lost.swap(0, Ordering::AcqRel);
+    fn report_dropped(&mut self) -> bool {
+        let lost = self.backlog.dropped_events.swap(0, Ordering::AcqRel);
         if lost > 0 {
             let message = format!("{lost} events are missing here: the log took nothing");
-            let line = own_line(self.format, module_path!(), &message);
+            let line = format_own_line(self.format, module_path!(), &message);
             self.send(line.as_bytes());
         }
         lost > 0
@@ -117,7 +117,7 @@ impl Queue {
         let set = || self.backlog.is_stalled.store(is_stalled, Ordering::Release);
         match &self.health {
             // Together, or another thread's news would be overwritten.
-            Some(health) => health.report(|troubles| {
+            Some(health) => health.update_errors(|troubles| {
                 set();
                 let text = "the log takes nothing: events are counted, not logged";
                 troubles.stalled = is_stalled.then(|| text.to_owned());
@@ -127,19 +127,19 @@ impl Queue {
     }
 }
 
-impl Write for Queue {
+impl Write for EventQueue {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        if !self.backlog.has_room() {
+        if !self.backlog.acquire() {
             self.set_stalled(true);
-            self.backlog.lost.fetch_add(1, Ordering::AcqRel);
+            self.backlog.dropped_events.fetch_add(1, Ordering::AcqRel);
             if let Some(health) = &self.health {
-                health.count_lost(1);
+                health.count_dropped(1);
             }
             return Ok(event.len());
         }
         self.set_stalled(false);
-        if self.say_what_is_missing() {
-            self.backlog.waiting.fetch_add(1, Ordering::SeqCst);
+        if self.report_dropped() {
+            self.backlog.len.fetch_add(1, Ordering::SeqCst);
         }
         self.send(event);
         Ok(event.len())
@@ -152,9 +152,9 @@ impl Write for Queue {
 
 impl Backlog {
     /// Takes room for an event; waits for it as long as anything is taken out.
-    fn has_room(&self) -> bool {
+    fn acquire(&self) -> bool {
         loop {
-            if self.reserve() {
+            if self.try_acquire() {
                 return true;
             }
             if self.is_stalled.load(Ordering::Acquire) || !self.wait_for_progress() {
@@ -165,47 +165,52 @@ impl Backlog {
 
     // One side writes `sleepers` and reads the others, the other side the reverse: only in one order of all do they not miss
     // each other.
-    fn reserve(&self) -> bool {
-        let more = |waiting| (waiting < ROOM).then_some(waiting + 1);
+    fn try_acquire(&self) -> bool {
+        let more = |waiting| (waiting < CAPACITY).then_some(waiting + 1);
         let order = Ordering::SeqCst;
-        self.waiting.fetch_update(order, order, more).is_ok()
+        self.len.fetch_update(order, order, more).is_ok()
     }
 
     fn release(&self) {
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.len.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn wait_for_progress(&self) -> bool {
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        self.blocked_threads.fetch_add(1, Ordering::SeqCst);
         let before = self.taken.load(Ordering::SeqCst);
-        let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner);
+        let wake = self
+            .progress_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let is_same = |(): &mut ()| {
             self.taken.load(Ordering::SeqCst) == before
-                && self.waiting.load(Ordering::SeqCst) >= ROOM
+                && self.len.load(Ordering::SeqCst) >= CAPACITY
         };
-        let waited = self.progress.wait_timeout_while(wake, PATIENCE, is_same);
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        let waited = self
+            .progress
+            .wait_timeout_while(wake, STALL_TIMEOUT, is_same);
+        self.blocked_threads.fetch_sub(1, Ordering::SeqCst);
         let timed_out = waited.unwrap_or_else(PoisonError::into_inner).1;
         !timed_out.timed_out()
     }
 
-    fn note_taken(&self) {
+    fn on_taken(&self) {
         self.release();
         self.taken.fetch_add(1, Ordering::SeqCst);
-        if self.sleepers.load(Ordering::SeqCst) > 0 {
-            drop(self.wake.lock());
+        if self.blocked_threads.load(Ordering::SeqCst) > 0 {
+            drop(self.progress_lock.lock());
             self.progress.notify_all();
         }
     }
 }
 
-impl<W: Write> Write for Outlet<W> {
+impl<W: Write> Write for DrainWriter<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let written = self.inner.write_all(event);
         if event.is_empty() {
-            self.backlog.is_woken.store(false, Ordering::Release);
+            self.backlog.wake_pending.store(false, Ordering::Release);
         } else {
-            self.backlog.note_taken();
+            self.backlog.on_taken();
         }
         written.map(|()| event.len())
     }
@@ -244,7 +249,7 @@ mod tests {
         }
     }
 
-    fn queue() -> (Queue, WorkerGuard, SyncSender<()>, Receiver<String>) {
+    fn queue() -> (EventQueue, WorkerGuard, SyncSender<()>, Receiver<String>) {
         let (permits, waiting) = sync_channel(0);
         let (taken, seen) = mpsc::channel();
         let gate = Gate {
@@ -252,15 +257,15 @@ mod tests {
             taken,
         };
         let health = Some(Arc::default());
-        let (queue, guard) = Queue::new(gate, "gate", LogFormat::Text, health);
+        let (queue, guard) = EventQueue::new(gate, "gate", LogFormat::Text, health);
         (queue, guard, permits, seen)
     }
 
     #[test]
-    fn what_takes_nothing_stops_nobody_and_what_is_missing_is_said_where_it_is_missing() {
+    fn stalled_writer_blocks_nobody_and_drops_are_reported() {
         let (mut queue, guard, permits, seen) = queue();
         let health = queue.health.clone().unwrap();
-        for _ in 0..ROOM {
+        for _ in 0..CAPACITY {
             queue.write_all(b"before\n").unwrap();
         }
         let begun = Instant::now();
@@ -269,23 +274,23 @@ mod tests {
         }
         let waited = begun.elapsed();
         assert!(
-            (PATIENCE..3 * PATIENCE).contains(&waited),
+            (STALL_TIMEOUT..3 * STALL_TIMEOUT).contains(&waited),
             "once, not for each: {waited:?}"
         );
         permits.send(()).unwrap();
         assert_eq!(seen.recv().unwrap(), "before\n");
-        while !queue.backlog.reserve() {
+        while !queue.backlog.try_acquire() {
             std::thread::yield_now();
         }
         queue.backlog.release();
         assert!(health.failure().unwrap().contains("takes nothing"));
         // Nobody need log anything for it to be over.
-        for _ in 0..2 * MARGIN {
+        for _ in 0..2 * CONTROL_CAPACITY {
             queue.wake();
         }
         assert_eq!(health.failure(), None);
         drop(permits);
-        for _ in 1..ROOM {
+        for _ in 1..CAPACITY {
             assert_eq!(seen.recv().unwrap(), "before\n");
         }
         assert!(
@@ -296,12 +301,12 @@ mod tests {
         queue.write_all(b"after\n").unwrap();
         assert_eq!(seen.recv().unwrap(), "after\n");
         drop(guard);
-        assert_eq!(queue.backlog.waiting.load(Ordering::SeqCst), 0);
+        assert_eq!(queue.backlog.len.load(Ordering::SeqCst), 0);
     }
 
     #[test]
-    fn a_burst_waits_and_loses_nothing() {
-        const EVENTS: usize = 3 * ROOM;
+    fn burst_waits_and_drops_nothing() {
+        const EVENTS: usize = 3 * CAPACITY;
         let (mut queue, guard, permits, seen) = queue();
         let writer = std::thread::spawn(move || {
             for number in 0..EVENTS {
@@ -321,6 +326,6 @@ mod tests {
         giver.join().unwrap();
         // What was taken last may not be counted yet.
         drop(guard);
-        assert_eq!(queue.backlog.waiting.load(Ordering::SeqCst), 0);
+        assert_eq!(queue.backlog.len.load(Ordering::SeqCst), 0);
     }
 }

@@ -6,44 +6,44 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use super::segments::{MAX_NUMBER, numbered, numbers, with_suffix};
-use super::writer::write_options;
+use super::segments::{MAX_NUMBER, existing_numbers, numbered_path, with_suffix};
+use super::writer::open_options;
 use crate::config::LogSettings;
 
 /// When to rotate, and what to keep. Can be changed while the log is written.
 #[derive(Debug)]
-pub(super) struct Rotation {
+pub(super) struct RotationPolicy {
     /// A file is rotated before it gets larger, in bytes; 0 for never.
     max_size: AtomicU64,
     /// How many rotated files are kept.
     keep: AtomicU32,
     /// Whether it is this process that rotates: of two that share a log, one does.
-    is_ours: AtomicBool,
+    enabled: AtomicBool,
 }
 
-impl Rotation {
+impl RotationPolicy {
     pub fn new(settings: &LogSettings) -> Self {
         Self {
             max_size: settings.max_size.as_u64().into(),
             keep: u32::from(settings.keep).into(),
-            is_ours: true.into(),
+            enabled: true.into(),
         }
     }
 
-    pub fn set(&self, settings: &LogSettings) {
+    pub fn update(&self, settings: &LogSettings) {
         self.max_size
             .store(settings.max_size.as_u64(), Ordering::Relaxed);
         self.keep.store(settings.keep.into(), Ordering::Relaxed);
     }
 
-    pub fn set_ours(&self, is_ours: bool) {
-        self.is_ours.store(is_ours, Ordering::Release);
+    pub fn set_enabled(&self, is_ours: bool) {
+        self.enabled.store(is_ours, Ordering::Release);
     }
 
     /// The size before which a file is rotated; `None` for never.
     pub fn max_size(&self) -> Option<u64> {
         let size = self.max_size.load(Ordering::Relaxed);
-        (size > 0 && self.is_ours.load(Ordering::Acquire)).then_some(size)
+        (size > 0 && self.enabled.load(Ordering::Acquire)).then_some(size)
     }
 
     pub fn keep(&self) -> u32 {
@@ -58,12 +58,12 @@ impl Rotation {
 /// user's stays where it is, and its number is left out: in `/tmp`, anybody may take it.
 pub(super) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
     // Made first: on a disk without room nothing is touched.
-    let (new, file) = make_new(path)?;
-    let shifted = shift(path, keep).and_then(|last| rename(&new, path).map(|()| last));
+    let (new, file) = create_beside(path)?;
+    let shifted = shift_numbered(path, keep).and_then(|last| rename(&new, path).map(|()| last));
     let last = shifted.inspect_err(|_| drop(fs::remove_file(&new)))?;
-    for number in numbers(path).unwrap_or_default() {
-        let old = numbered(path, number);
-        if number > last && state_of(&old) == State::Ours {
+    for number in existing_numbers(path).unwrap_or_default() {
+        let old = numbered_path(path, number);
+        if number > last && name_status(&old) == NameStatus::OwnFile {
             // What cannot be removed is tried again next time.
             let _ = fs::remove_file(old);
         }
@@ -73,34 +73,34 @@ pub(super) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
 
 /// What has a name.
 #[derive(Debug, PartialEq, Eq)]
-enum State {
+enum NameStatus {
     Free,
     /// A file of this user's.
-    Ours,
+    OwnFile,
     /// Anything else.
     Taken,
 }
 
-fn state_of(path: &Path) -> State {
+fn name_status(path: &Path) -> NameStatus {
     match path.symlink_metadata() {
         Ok(found) if found.is_file() && found.uid() == nix::unistd::geteuid().as_raw() => {
-            State::Ours
+            NameStatus::OwnFile
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => State::Free,
-        _ => State::Taken,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => NameStatus::Free,
+        _ => NameStatus::Taken,
     }
 }
 
 /// An empty file beside the log.
-fn make_new(path: &Path) -> io::Result<(PathBuf, File)> {
-    let make = |new: PathBuf| match write_options().create_new(true).open(&new) {
+fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    let make = |new: PathBuf| match open_options().create_new(true).open(&new) {
         Ok(file) => Ok((new, file)),
-        Err(error) => Err(name(&new, &error)),
+        Err(error) => Err(with_path(&new, &error)),
     };
     let new = with_suffix(path, ".new");
-    if state_of(&new) == State::Ours {
+    if name_status(&new) == NameStatus::OwnFile {
         // A crash left it behind.
-        fs::remove_file(&new).map_err(|error| name(&new, &error))?;
+        fs::remove_file(&new).map_err(|error| with_path(&new, &error))?;
     }
     match make(new) {
         // Nobody can be there first when nobody knows the name.
@@ -113,7 +113,7 @@ fn make_new(path: &Path) -> io::Result<(PathBuf, File)> {
 }
 
 /// Moves the log to the first number that can be had, and those that have one to the next. The last number that a file may have.
-fn shift(path: &Path, keep: u32) -> io::Result<u32> {
+fn shift_numbered(path: &Path, keep: u32) -> io::Result<u32> {
     let mut to_shift = vec![path.to_owned()];
     let mut has_room = false;
     let mut last = 0;
@@ -122,21 +122,21 @@ fn shift(path: &Path, keep: u32) -> io::Result<u32> {
         if kept == keep {
             break;
         }
-        let old = numbered(path, number);
-        let state = state_of(&old);
-        if state == State::Taken {
+        let old = numbered_path(path, number);
+        let state = name_status(&old);
+        if state == NameStatus::Taken {
             continue;
         }
         kept += 1;
         last = number;
         if !has_room {
             to_shift.push(old);
-            has_room = state == State::Free || kept == keep;
+            has_room = state == NameStatus::Free || kept == keep;
         }
     }
     if keep > 0 && kept == 0 {
         let error = io::Error::other("every number that a rotated file may have is taken");
-        return Err(name(path, &error));
+        return Err(with_path(path, &error));
     }
     for pair in to_shift.windows(2).rev() {
         rename(&pair[0], &pair[1])?;
@@ -153,7 +153,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// The same error with the file that is in the way.
-fn name(path: &Path, error: &io::Error) -> io::Error {
+fn with_path(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
@@ -164,13 +164,17 @@ mod tests {
     fn content(path: &Path) -> Vec<String> {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let mut all = vec![read(path.to_owned())];
-        let highest = numbers(path).unwrap().into_iter().max().unwrap_or(0);
-        all.extend((1..=highest).map(|number| read(numbered(path, number))));
+        let highest = existing_numbers(path)
+            .unwrap()
+            .into_iter()
+            .max()
+            .unwrap_or(0);
+        all.extend((1..=highest).map(|number| read(numbered_path(path, number))));
         all
     }
 
     #[test]
-    fn keeps_as_many_as_wanted_and_fills_holes_first() {
+    fn rotation_keeps_the_wanted_number_and_fills_holes() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         for text in ["a", "b", "c", "d"] {
@@ -178,7 +182,7 @@ mod tests {
             rotate(&path, 3).unwrap();
         }
         assert_eq!(content(&path), ["", "d", "c", "b"]);
-        fs::remove_file(numbered(&path, 2)).unwrap();
+        fs::remove_file(numbered_path(&path, 2)).unwrap();
         fs::write(&path, "e").unwrap();
         rotate(&path, 3).unwrap();
         assert_eq!(content(&path), ["", "e", "d", "b"]);
@@ -191,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_is_gone_around() {
+    fn rotation_skips_names_that_are_taken() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let planted = [".1", ".3", ".new"].map(|suffix| with_suffix(&path, suffix));
@@ -212,12 +216,12 @@ mod tests {
     }
 
     #[test]
-    fn when_everything_is_in_the_way_it_is_said_and_the_log_stays() {
+    fn rotation_without_a_free_name_fails_and_keeps_the_log() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         fs::write(&path, "a").unwrap();
         for number in 1..=MAX_NUMBER {
-            fs::create_dir(numbered(&path, number)).unwrap();
+            fs::create_dir(numbered_path(&path, number)).unwrap();
         }
         let error = rotate(&path, 1).unwrap_err().to_string();
         assert!(error.contains("taken"), "{error}");

@@ -36,7 +36,7 @@ impl Segment {
             Ok(file) => {
                 let metadata = file.metadata()?;
                 Ok(Some(Arc::new(Self {
-                    id: FileId::of(&metadata),
+                    id: FileId::from_metadata(&metadata),
                     owner: metadata.uid(),
                     file,
                 })))
@@ -52,8 +52,8 @@ impl Segment {
 }
 
 /// The files of the log, newest first; each is opened when it is asked for.
-pub(super) fn newest_first(path: &Path) -> Segments<'_> {
-    Segments {
+pub(super) fn newest_first(path: &Path) -> SegmentIter<'_> {
+    SegmentIter {
         path,
         stage: Stage::Current,
         seen: Vec::new(),
@@ -69,39 +69,39 @@ pub(super) fn find(path: &Path, id: FileId) -> io::Result<Option<Arc<Segment>>> 
 }
 
 /// What follows a file. Empty files do not count: an outside rotation makes one before the daemon writes to it.
-pub(super) enum Successor {
+pub(super) enum NextSegment {
     /// Nothing: it is the newest.
     None,
     /// This file.
     Next(Arc<Segment>),
-    /// It is not known: the file is no longer part of the log. This is what [`nearest`] gives.
+    /// It is not known: the file is no longer part of the log. This is what [`nearest_newer`] gives.
     Unknown(Arc<Segment>),
 }
 
-pub(super) fn successor(path: &Path, of: FileId) -> io::Result<Successor> {
+pub(super) fn next_segment_after(path: &Path, of: FileId) -> io::Result<NextSegment> {
     let mut newer = Vec::new();
     for segment in newest_first(path) {
         let segment = segment?;
         if segment.id == of {
-            return Ok(newer.pop().map_or(Successor::None, Successor::Next));
+            return Ok(newer.pop().map_or(NextSegment::None, NextSegment::Next));
         }
         if segment.len()? > 0 {
             newer.push(segment);
         }
     }
-    Ok(nearest(&newer, of).map_or(Successor::None, Successor::Unknown))
+    Ok(nearest_newer(&newer, of).map_or(NextSegment::None, NextSegment::Unknown))
 }
 
 /// Of files from the newest on, the oldest that was made after one that is gone; the oldest of all where that is not known.
-pub(super) fn nearest(newest_first: &[Arc<Segment>], gone: FileId) -> Option<Arc<Segment>> {
-    let is_younger = |segment: &&Arc<Segment>| segment.id.is_younger_than(gone);
+pub(super) fn nearest_newer(newest_first: &[Arc<Segment>], gone: FileId) -> Option<Arc<Segment>> {
+    let is_younger = |segment: &&Arc<Segment>| segment.id.is_newer_than(gone);
     let mut oldest_first = newest_first.iter().rev();
     let nearest = oldest_first.find(is_younger).or(newest_first.last());
     nearest.cloned()
 }
 
 /// See [`newest_first`].
-pub(super) struct Segments<'a> {
+pub(super) struct SegmentIter<'a> {
     path: &'a Path,
     stage: Stage,
     seen: Vec<FileId>,
@@ -117,7 +117,7 @@ enum Stage {
     Dated(Vec<PathBuf>),
 }
 
-impl Segments<'_> {
+impl SegmentIter<'_> {
     fn next_name(&mut self) -> io::Result<Option<PathBuf>> {
         match &mut self.stage {
             Stage::Current => {
@@ -127,17 +127,17 @@ impl Segments<'_> {
             Stage::Numbered(last, waiting) => {
                 if waiting.is_empty() {
                     // While files are renamed, reading a directory may miss one: its neighbours tell where it can be.
-                    let near = numbers(self.path)?.into_iter();
+                    let near = existing_numbers(self.path)?.into_iter();
                     let near = near.flat_map(|number| number.saturating_sub(1)..=number + 2);
                     let near: BTreeSet<u32> = near.filter(|number| number > last).collect();
                     waiting.extend(near);
                 }
                 let Some(next) = waiting.pop_front() else {
-                    self.stage = Stage::Dated(dated(self.path)?);
+                    self.stage = Stage::Dated(dated_paths(self.path)?);
                     return self.next_name();
                 };
                 *last = next;
-                Ok(Some(numbered(self.path, next)))
+                Ok(Some(numbered_path(self.path, next)))
             }
             Stage::Dated(names) => Ok(names.pop()),
         }
@@ -163,7 +163,7 @@ impl Segments<'_> {
     }
 }
 
-impl Iterator for Segments<'_> {
+impl Iterator for SegmentIter<'_> {
     type Item = io::Result<Arc<Segment>>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -172,7 +172,7 @@ impl Iterator for Segments<'_> {
 }
 
 /// `LOG.1` and so on.
-pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
+pub(super) fn numbered_path(path: &Path, number: u32) -> PathBuf {
     with_suffix(path, format!(".{number}"))
 }
 
@@ -183,8 +183,8 @@ pub(super) fn with_suffix(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
 }
 
 /// Those of the rotated files there are, in no order.
-pub(super) fn numbers(path: &Path) -> io::Result<Vec<u32>> {
-    let numbers = siblings(path)?.into_iter().filter_map(|suffix| {
+pub(super) fn existing_numbers(path: &Path) -> io::Result<Vec<u32>> {
+    let numbers = sibling_suffixes(path)?.into_iter().filter_map(|suffix| {
         let digits = suffix.to_str()?.strip_prefix('.')?;
         let number: u32 = digits.parse().ok()?;
         // Neither `01` nor `+1`.
@@ -194,13 +194,13 @@ pub(super) fn numbers(path: &Path) -> io::Result<Vec<u32>> {
     Ok(numbers.collect())
 }
 
-fn dated(path: &Path) -> io::Result<Vec<PathBuf>> {
+fn dated_paths(path: &Path) -> io::Result<Vec<PathBuf>> {
     let is_date = |suffix: &OsString| {
         suffix.as_bytes().strip_prefix(b"-").is_some_and(|date| {
             date.len() >= 8 && date.iter().all(|b| b.is_ascii_digit() || *b == b'-')
         })
     };
-    let mut names: Vec<PathBuf> = siblings(path)?
+    let mut names: Vec<PathBuf> = sibling_suffixes(path)?
         .into_iter()
         .filter(is_date)
         .map(|suffix| with_suffix(path, suffix))
@@ -210,7 +210,7 @@ fn dated(path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Where the log is.
-pub(super) fn directory(path: &Path) -> &Path {
+pub(super) fn log_directory(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -218,10 +218,10 @@ pub(super) fn directory(path: &Path) -> &Path {
 }
 
 /// What follows the log's name in the names of its directory.
-fn siblings(path: &Path) -> io::Result<Vec<OsString>> {
+fn sibling_suffixes(path: &Path) -> io::Result<Vec<OsString>> {
     let name = path.file_name().unwrap_or_default().as_bytes();
     let mut suffixes = Vec::new();
-    let entries = match std::fs::read_dir(directory(path)) {
+    let entries = match std::fs::read_dir(log_directory(path)) {
         Ok(entries) => entries,
         // Names can be opened in a directory that cannot be listed; what is rotated is out of sight then.
         Err(error)
@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rotated_files_come_behind_the_current_one_the_newest_first() {
+    fn files_are_listed_newest_first() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let ours = ["", ".1", ".2", ".9", ".10", "-20260102", "-20260101"];
@@ -282,20 +282,23 @@ mod tests {
         let ids: Vec<FileId> = newest_first(&path)
             .map(|segment| segment.unwrap().id)
             .collect();
-        assert!(matches!(successor(&path, ids[0]).unwrap(), Successor::None));
-        let next = successor(&path, ids[4]).unwrap();
-        assert!(matches!(next, Successor::Next(next) if next.id == ids[3]));
-        std::fs::remove_file(numbered(&path, 10)).unwrap();
-        let next = successor(&path, ids[4]).unwrap();
-        assert!(matches!(next, Successor::Unknown(next) if next.id == ids[6]));
+        assert!(matches!(
+            next_segment_after(&path, ids[0]).unwrap(),
+            NextSegment::None
+        ));
+        let next = next_segment_after(&path, ids[4]).unwrap();
+        assert!(matches!(next, NextSegment::Next(next) if next.id == ids[3]));
+        std::fs::remove_file(numbered_path(&path, 10)).unwrap();
+        let next = next_segment_after(&path, ids[4]).unwrap();
+        assert!(matches!(next, NextSegment::Unknown(next) if next.id == ids[6]));
         std::fs::remove_file(&path).unwrap();
-        let next = successor(&path, ids[0]).unwrap();
-        assert!(matches!(next, Successor::Unknown(next) if next.id == ids[6]));
+        let next = next_segment_after(&path, ids[0]).unwrap();
+        assert!(matches!(next, NextSegment::Unknown(next) if next.id == ids[6]));
         let all: Vec<_> = newest_first(&path).map(|s| s.unwrap()).collect();
         // Of those that were made after it.
         std::fs::write(&path, "new").unwrap();
         let new = newest_first(&path).next().unwrap().unwrap();
         let segments = [vec![Arc::clone(&new)], all].concat();
-        assert_eq!(nearest(&segments, ids[6]).unwrap().id, new.id);
+        assert_eq!(nearest_newer(&segments, ids[6]).unwrap().id, new.id);
     }
 }

@@ -12,14 +12,16 @@ use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
-use super::segments::numbered;
-use super::{Batch, Cursor, Filter, Follower, Item, LogFile, StartAt, Watcher, last_lines};
+use super::segments::numbered_path;
+use super::{
+    Batch, Cursor, Filter, Follower, LogBroadcaster, LogFile, LogItem, StartAt, last_lines,
+};
 use crate::config::{LogFormat, LogSettings, LogTarget};
 
 /// How often everybody gets a turn before there is nothing to receive for now.
-const TURNS: u32 = 8;
+const MAX_YIELDS: u32 = 8;
 /// How long the last line may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const GAP: &str = "(gap)";
 
 #[derive(Debug, Clone)]
@@ -29,7 +31,7 @@ enum Step {
     /// Something writes to stdout, past the writer.
     WriteOutside,
     /// The first part of a line that is finished later, as by a library that writes in pieces.
-    WriteHalf,
+    WritePartialLine,
     /// An outside rotation renames the file, and makes a new one or tells the daemon.
     RenameOutside { creates: bool },
     /// The daemon ends, and another one starts.
@@ -48,7 +50,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (1..12_usize).prop_map(Step::Write),
         2 => Just(Step::WriteOutside),
-        1 => Just(Step::WriteHalf),
+        1 => Just(Step::WritePartialLine),
         2 => any::<bool>().prop_map(|creates| Step::RenameOutside { creates }),
         2 => any::<bool>().prop_map(|killed_within_a_line| Step::Restart { killed_within_a_line }),
         5 => (1..4_usize).prop_map(Step::Receive),
@@ -59,24 +61,24 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-struct World {
+struct Scenario {
     _directory: tempfile::TempDir,
     path: PathBuf,
     settings: LogSettings,
     writer: LogFile,
-    watcher: Arc<Watcher>,
+    watcher: Arc<LogBroadcaster>,
     follower: Option<Follower>,
     /// Where the client stands.
-    place: Option<Cursor>,
+    cursor: Option<Cursor>,
     written: Vec<String>,
-    half: String,
+    partial_line: String,
     received: Vec<String>,
     /// Of a batch that came but was not taken yet.
     pending: Option<(Arc<Batch>, usize)>,
     counter: usize,
 }
 
-impl World {
+impl Scenario {
     fn new(max_size: u64, keep: u16) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
@@ -89,14 +91,14 @@ impl World {
         };
         let mut world = Self {
             writer: LogFile::open(&path, &settings).unwrap(),
-            watcher: Watcher::new(path.clone()),
+            watcher: LogBroadcaster::new(path.clone()),
             _directory: directory,
             path,
             settings,
             follower: None,
-            place: None,
+            cursor: None,
             written: Vec::new(),
-            half: String::new(),
+            partial_line: String::new(),
             received: Vec::new(),
             pending: None,
             counter: 0,
@@ -113,10 +115,10 @@ impl World {
 
     fn connect(&mut self) {
         self.pending = None;
-        let from = self.place.map_or(StartAt::Last(0), StartAt::After);
+        let from = self.cursor.map_or(StartAt::Last(0), StartAt::After);
         let follower = Follower::new(&self.watcher, from, Filter::default()).unwrap();
         // What the opening of a stream tells the client.
-        self.place = follower.place().or(self.place);
+        self.cursor = follower.cursor().or(self.cursor);
         self.follower = Some(follower);
     }
 
@@ -129,17 +131,17 @@ impl World {
     }
 
     /// An unfinished line is cut off where somebody else begins one.
-    fn cut_half(&mut self) {
-        if !self.half.is_empty() {
-            let half = std::mem::take(&mut self.half);
+    fn end_partial_line(&mut self) {
+        if !self.partial_line.is_empty() {
+            let half = std::mem::take(&mut self.partial_line);
             self.written.push(half);
         }
     }
 
-    async fn take(&mut self, step: &Step) {
+    async fn apply(&mut self, step: &Step) {
         match step {
             Step::Write(count) => {
-                self.cut_half();
+                self.end_partial_line();
                 for _ in 0..*count {
                     let line = self.line();
                     self.writer
@@ -152,23 +154,23 @@ impl World {
             Step::WriteOutside => {
                 let line = self.line();
                 self.append(&format!("{line}\n"));
-                let half = std::mem::take(&mut self.half);
+                let half = std::mem::take(&mut self.partial_line);
                 self.written.push(half + line.as_str());
             }
-            Step::WriteHalf => {
+            Step::WritePartialLine => {
                 let line = self.line();
                 self.append(&line);
-                self.half += &line;
+                self.partial_line += &line;
             }
             Step::RenameOutside { creates } => {
-                self.cut_half();
+                self.end_partial_line();
                 for number in (1..500).rev() {
-                    let from = numbered(&self.path, number);
+                    let from = numbered_path(&self.path, number);
                     if from.exists() {
-                        std::fs::rename(from, numbered(&self.path, number + 1)).unwrap();
+                        std::fs::rename(from, numbered_path(&self.path, number + 1)).unwrap();
                     }
                 }
-                std::fs::rename(&self.path, numbered(&self.path, 1)).unwrap();
+                std::fs::rename(&self.path, numbered_path(&self.path, 1)).unwrap();
                 if *creates {
                     self.append("");
                 } else {
@@ -182,10 +184,10 @@ impl World {
                 if *killed_within_a_line {
                     let line = self.line();
                     self.append(&line);
-                    self.half += &line;
+                    self.partial_line += &line;
                 }
                 self.writer = LogFile::open(&self.path, &self.settings).unwrap();
-                self.watcher = Watcher::new(self.path.clone());
+                self.watcher = LogBroadcaster::new(self.path.clone());
                 self.connect();
             }
             Step::Receive(pieces) => {
@@ -209,7 +211,7 @@ impl World {
     async fn receive(&mut self) -> bool {
         if self.pending.is_none() {
             let follower = self.follower.as_mut().unwrap();
-            for _ in 0..TURNS {
+            for _ in 0..MAX_YIELDS {
                 if let Some(batch) = follower.next().now_or_never() {
                     self.pending = Some((batch.unwrap(), 0));
                     break;
@@ -226,22 +228,22 @@ impl World {
             self.pending = None;
         }
         match item {
-            Item::Entry(entry) => {
-                self.place = Some(entry.cursor.parse().unwrap());
+            LogItem::Entry(entry) => {
+                self.cursor = Some(entry.cursor.parse().unwrap());
                 self.received.push(entry.line);
             }
-            Item::Gap => self.received.push(GAP.into()),
+            LogItem::Gap => self.received.push(GAP.into()),
         }
         true
     }
 
     async fn receive_rest(&mut self) {
         // Finishes what was left half.
-        self.take(&Step::WriteOutside).await;
+        self.apply(&Step::WriteOutside).await;
         if self.follower.is_none() {
             self.connect();
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.received.last() != self.written.last() && Instant::now() < deadline {
             self.receive().await;
         }
@@ -267,7 +269,7 @@ impl World {
 fn run(
     cases: u32,
     keep: impl Strategy<Value = u16>,
-    check: impl Fn(&World) -> Result<(), TestCaseError>,
+    check: impl Fn(&Scenario) -> Result<(), TestCaseError>,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -288,9 +290,9 @@ fn run(
     let sizes = prop_oneof![Just(0_u64), 40..4_000_u64];
     let outcome = runner.run(&(sizes, keep, steps()), |(max_size, keep, steps)| {
         runtime.block_on(async {
-            let mut world = World::new(max_size, keep);
+            let mut world = Scenario::new(max_size, keep);
             for step in &steps {
-                world.take(step).await;
+                world.apply(step).await;
             }
             world.receive_rest().await;
             check(&world)
@@ -302,7 +304,7 @@ fn run(
 }
 
 #[test]
-fn what_is_received_is_what_was_written() {
+fn follower_receives_every_line_in_order() {
     run(1_500, Just(1_000), |world| {
         prop_assert_eq!(&world.received, &world.written);
         prop_assert_eq!(&world.pages(), &world.written);
@@ -311,7 +313,7 @@ fn what_is_received_is_what_was_written() {
 }
 
 #[test]
-fn what_was_rotated_away_before_it_was_received_is_a_gap() {
+fn lines_rotated_away_are_a_gap() {
     run(500, 0..4_u16, |world| {
         let mut written = world.written.iter();
         let mut has_gap = false;

@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cursor::Cursor;
-use super::entry::{Filter, RawLine, Verdict};
-use super::forward::Forward;
+use super::entry::{Filter, FilterMatch, RawLine};
+use super::forward::LineReader;
 use super::segments::{Segment, find};
-use super::walk::{BLOCK, Part, TailError, Walk, to_usize};
+use super::walk::{BLOCK_BYTES, FileRange, ReadError, ReverseScan, to_usize};
 use crate::api::{LogEntry, LogPage};
 
 /// A page ends early when its lines together exceed this, so that ten thousand long lines do not fill memory.
 const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// A search ends early when it went through this much; the next one goes on where it ended.
-const MAX_SEARCHED_BYTES: u64 = 64 * 1024 * 1024;
+const MAX_SEARCH_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What is read at once to take it apart: of many short lines, entries are far larger than the text.
-const ENTRIES_BLOCK: u64 = 4 * 1024;
+const ENTRIES_BLOCK_BYTES: u64 = 4 * 1024;
 
 /// A page of the log.
 #[derive(Debug)]
@@ -52,25 +52,25 @@ pub fn last_lines(
     lines: usize,
     filter: &Filter,
     before: Option<Cursor>,
-) -> Result<Page, TailError> {
-    let walk = Walk::new(path, before)?;
-    page(walk, lines, filter).map_err(TailError::io(path))
+) -> Result<Page, ReadError> {
+    let walk = ReverseScan::new(path, before)?;
+    page(walk, lines, filter).map_err(ReadError::io(path))
 }
 
 /// The page of [`last_lines`] if little has to be read for it, which is done before another thread is awake. `None` says
 /// nothing about the log.
 #[must_use]
 pub fn last_lines_at_hand(path: &Path, lines: usize) -> Option<Page> {
-    let walk = Walk::at_hand(path, lines)?;
+    let walk = ReverseScan::with_budget(path, lines)?;
     page(walk, lines, &Filter::default()).ok()
 }
 
-fn page(mut walk: Walk<'_>, lines: usize, filter: &Filter) -> io::Result<Page> {
+fn page(mut walk: ReverseScan<'_>, lines: usize, filter: &Filter) -> io::Result<Page> {
     let mut entries = Vec::new();
     let mut bytes = 0;
-    let bound = Some(MAX_SEARCHED_BYTES);
+    let bound = Some(MAX_SEARCH_BYTES);
     let found = walk.search(lines, filter, bound, |line| {
-        let entry = line.entry();
+        let entry = line.parse_entry();
         bytes += entry.line.len();
         entries.push(entry);
         bytes < MAX_PAGE_BYTES
@@ -93,15 +93,15 @@ pub fn last_lines_found(
     lines: usize,
     filter: Filter,
     before: Option<Cursor>,
-) -> Result<FoundLines, TailError> {
+) -> Result<QueryResult, ReadError> {
     let mut bytes = 0;
     let take = |line: &RawLine<'_>| {
-        bytes += line.text().len();
+        bytes += line.as_text().len();
         bytes < MAX_PAGE_BYTES
     };
-    let walk = Walk::new(path, before)?;
-    let bound = Some(MAX_SEARCHED_BYTES);
-    FoundLines::of(walk, path, lines, filter, bound, take).map_err(TailError::io(path))
+    let walk = ReverseScan::new(path, before)?;
+    let bound = Some(MAX_SEARCH_BYTES);
+    QueryResult::search(walk, path, lines, filter, bound, take).map_err(ReadError::io(path))
 }
 
 /// The lines of [`last_lines`] without a bound on their number: they are read when they are asked for. Only a search with
@@ -115,18 +115,18 @@ pub fn last_lines_as_text(
     lines: usize,
     filter: Filter,
     before: Option<Cursor>,
-) -> Result<FoundLines, TailError> {
-    let walk = Walk::new(path, before)?;
-    let bound = (!filter.is_empty()).then_some(MAX_SEARCHED_BYTES);
-    FoundLines::of(walk, path, lines, filter, bound, |_| true).map_err(TailError::io(path))
+) -> Result<QueryResult, ReadError> {
+    let walk = ReverseScan::new(path, before)?;
+    let bound = (!filter.is_empty()).then_some(MAX_SEARCH_BYTES);
+    QueryResult::search(walk, path, lines, filter, bound, |_| true).map_err(ReadError::io(path))
 }
 
 /// All the text of [`last_lines_as_text`], under the conditions of [`last_lines_at_hand`], and the lines without it.
 #[must_use]
-pub fn text_at_hand(path: &Path, lines: usize) -> Option<(Vec<u8>, FoundLines)> {
-    let walk = Walk::at_hand(path, lines)?;
+pub fn text_at_hand(path: &Path, lines: usize) -> Option<(Vec<u8>, QueryResult)> {
+    let walk = ReverseScan::with_budget(path, lines)?;
     let filter = Filter::default();
-    let mut lines = FoundLines::of(walk, path, lines, filter, None, |_| true).ok()?;
+    let mut lines = QueryResult::search(walk, path, lines, filter, None, |_| true).ok()?;
     let mut text = Vec::new();
     while let Some(block) = lines.next_block().ok()? {
         text.extend(block);
@@ -136,23 +136,23 @@ pub fn text_at_hand(path: &Path, lines: usize) -> Option<(Vec<u8>, FoundLines)> 
 
 /// Where the last `lines` finished lines begin that pass the filter, as far as that is searched for; the files from there
 /// on. `None` when there is no log yet.
-pub(super) fn start_of_last(
+pub(super) fn start_of_last_lines(
     path: &Path,
     lines: usize,
     filter: &Filter,
 ) -> io::Result<Option<(Arc<Segment>, u64)>> {
-    let Some(mut walk) = Walk::from_last_finished(path)? else {
+    let Some(mut walk) = ReverseScan::from_last_complete_line(path)? else {
         return Ok(None);
     };
-    walk.search(lines, filter, Some(MAX_SEARCHED_BYTES), |_| true)?;
+    walk.search(lines, filter, Some(MAX_SEARCH_BYTES), |_| true)?;
     let oldest = walk.oldest;
-    let part = walk.parts.iter().find(|part| part.file == oldest.id);
+    let part = walk.ranges.iter().find(|part| part.file == oldest.id);
     Ok(part.map(|part| (Arc::clone(&oldest), part.start)))
 }
 
 /// Lines that were found and are read as they are asked for. One file is open at a time, however many they are in.
 #[derive(Debug)]
-pub struct FoundLines {
+pub struct QueryResult {
     /// As in [`Page`].
     pub first: Option<Cursor>,
     /// As in [`Page`].
@@ -160,16 +160,16 @@ pub struct FoundLines {
     path: PathBuf,
     filter: Filter,
     /// Oldest first.
-    parts: VecDeque<Part>,
+    ranges: VecDeque<FileRange>,
     /// The file of the first part.
     oldest: Option<Arc<Segment>>,
-    reading: Option<(Forward, u64)>,
+    current: Option<(LineReader, u64)>,
     buffer: Vec<u8>,
 }
 
-impl FoundLines {
-    fn of(
-        mut walk: Walk<'_>,
+impl QueryResult {
+    fn search(
+        mut walk: ReverseScan<'_>,
         path: &Path,
         lines: usize,
         filter: Filter,
@@ -177,7 +177,7 @@ impl FoundLines {
         take: impl FnMut(&RawLine<'_>) -> bool,
     ) -> io::Result<Self> {
         let found = walk.search(lines, &filter, bound, take)?;
-        let mut parts = walk.parts;
+        let mut parts = walk.ranges;
         parts.retain(|part| part.start < part.end);
         Ok(Self {
             first: found.first,
@@ -185,8 +185,8 @@ impl FoundLines {
             path: path.to_owned(),
             filter,
             oldest: (!parts.is_empty()).then_some(walk.oldest),
-            parts,
-            reading: None,
+            ranges: parts,
+            current: None,
             buffer: Vec::new(),
         })
     }
@@ -199,8 +199,8 @@ impl FoundLines {
     pub fn next_block(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut text = Vec::new();
         while text.is_empty() {
-            let is_read = self.read(BLOCK, |line| {
-                text.extend_from_slice(line.text().as_bytes());
+            let is_read = self.read_block(BLOCK_BYTES, |line| {
+                text.extend_from_slice(line.as_text().as_bytes());
                 text.push(b'\n');
             })?;
             if !is_read {
@@ -216,14 +216,14 @@ impl FoundLines {
     ///
     /// As [`Self::next_block`].
     pub fn next_entries(&mut self, mut take: impl FnMut(LogEntry)) -> io::Result<bool> {
-        self.read(ENTRIES_BLOCK, |line| take(line.entry()))
+        self.read_block(ENTRIES_BLOCK_BYTES, |line| take(line.parse_entry()))
     }
 
-    fn read(&mut self, block: u64, mut take: impl FnMut(&RawLine<'_>)) -> io::Result<bool> {
-        let (forward, end) = if let Some(reading) = &mut self.reading {
+    fn read_block(&mut self, block: u64, mut take: impl FnMut(&RawLine<'_>)) -> io::Result<bool> {
+        let (forward, end) = if let Some(reading) = &mut self.current {
             reading
         } else {
-            let Some(part) = self.parts.pop_front() else {
+            let Some(part) = self.ranges.pop_front() else {
                 return Ok(false);
             };
             let segment = match self.oldest.take() {
@@ -231,23 +231,23 @@ impl FoundLines {
                 None => find(&self.path, part.file)?
                     .ok_or_else(|| io::Error::other("a file of the log is gone meanwhile"))?,
             };
-            let forward = Forward::new(segment, part.start);
-            self.reading.insert((forward, part.end))
+            let forward = LineReader::new(segment, part.start);
+            self.current.insert((forward, part.end))
         };
-        let wanted = to_usize(end.saturating_sub(forward.reached()).min(block));
+        let wanted = to_usize(end.saturating_sub(forward.read_offset()).min(block));
         self.buffer.resize(wanted, 0);
         let filter = &self.filter;
         let mut take = |line: &RawLine<'_>| {
-            if filter.judge(line) == Verdict::Wanted {
+            if filter.evaluate(line) == FilterMatch::Match {
                 take(line);
             }
         };
-        if !forward.read(&mut self.buffer, Some(*end), &mut take)? {
-            if forward.reached() < *end {
+        if !forward.read_block(&mut self.buffer, Some(*end), &mut take)? {
+            if forward.read_offset() < *end {
                 return Err(io::Error::other("the log file was cut short meanwhile"));
             }
             forward.finish(take);
-            self.reading = None;
+            self.current = None;
         }
         Ok(true)
     }
@@ -259,8 +259,8 @@ mod tests {
 
     use super::*;
     use crate::logs::entry::MAX_LINE_BYTES;
-    use crate::logs::segments::numbered as numbered_file;
-    use crate::logs::walk::AT_HAND_LINES;
+    use crate::logs::segments::numbered_path as numbered_file;
+    use crate::logs::walk::MAX_INLINE_LINES;
 
     fn log(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
@@ -280,9 +280,9 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_splitting_the_whole_text() {
-        let long = "x".repeat(to_usize(BLOCK) * 2 + 17);
-        let exact = "y".repeat(to_usize(BLOCK) - 1);
+    fn last_lines_agree_with_splitting_the_whole_text() {
+        let long = "x".repeat(to_usize(BLOCK_BYTES) * 2 + 17);
+        let exact = "y".repeat(to_usize(BLOCK_BYTES) - 1);
         let contents = [
             String::new(),
             "\n".into(),
@@ -290,7 +290,7 @@ mod tests {
             "a\n".into(),
             "a\n\n\nb".into(),
             format!("{exact}\n{exact}\nend\n"),
-            format!("first\n{}\nlast", "z".repeat(to_usize(BLOCK))),
+            format!("first\n{}\nlast", "z".repeat(to_usize(BLOCK_BYTES))),
             numbered(20_000),
         ];
         for content in &contents {
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_back_without_gap_or_repeat() {
+    fn pages_have_no_gap_and_no_repetition() {
         let content = numbered(100);
         let (_keep, path) = log(content.as_bytes());
         let mut before = None;
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn before_a_place_within_a_line_is_before_that_line() {
+    fn cursor_within_a_line_means_before_that_line() {
         let (_keep, path) = log(b"first\nsecond\nthird");
         let page = last_lines(&path, 3, &Filter::default(), None).unwrap();
         for (offset, expected) in [(0, 0), (3, 0), (6, 1), (12, 1), (13, 2), (15, 2)] {
@@ -348,28 +348,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_at_hand_is_the_same_page_and_what_is_not_is_left() {
+    fn inline_page_is_the_same_and_large_reads_are_refused() {
         let content = numbered(1_000);
         let (_keep, path) = log(content.as_bytes());
-        for lines in [1, 50, AT_HAND_LINES] {
+        for lines in [1, 50, MAX_INLINE_LINES] {
             let at_hand = last_lines_at_hand(&path, lines).unwrap();
             let page = last_lines(&path, lines, &Filter::default(), None).unwrap();
             assert_eq!(at_hand.entries, page.entries);
             assert_eq!((at_hand.first, at_hand.next), (page.first, page.next));
         }
-        assert!(last_lines_at_hand(&path, AT_HAND_LINES + 1).is_none());
+        assert!(last_lines_at_hand(&path, MAX_INLINE_LINES + 1).is_none());
         let (_keep, path) = log(&vec![b'x'; 1_000_000]);
         assert!(last_lines_at_hand(&path, 1).is_none());
     }
 
     #[test]
-    fn any_bytes_can_be_read() {
+    fn arbitrary_bytes_can_be_read() {
         let (_keep, path) = log(b"\xff\xfe\0\x1b[31m\nnext\r\n");
         assert_eq!(lines(&path, 5), ["\u{fffd}\u{fffd}\0\x1b[31m", "next\r"]);
     }
 
     #[test]
-    fn what_was_found_is_read_from_where_it_is_called_by_now_and_ends_where_it_is_gone() {
+    fn results_survive_rotation_and_fail_at_removed_files() {
         let (_keep, path) = log(b"three\n");
         let rotated = |number| numbered_file(&path, number);
         std::fs::write(rotated(1), "two\n").unwrap();

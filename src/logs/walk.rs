@@ -10,20 +10,20 @@ use memchr::memrchr;
 use thiserror::Error;
 
 use super::cursor::{Cursor, FileId};
-use super::entry::{Filter, MAX_LINE_BYTES, RawLine, Verdict};
-use super::segments::{Segment, Segments, newest_first};
+use super::entry::{Filter, FilterMatch, MAX_LINE_BYTES, RawLine};
+use super::segments::{Segment, SegmentIter, newest_first};
 
 /// What is read at once.
-pub(super) const BLOCK: u64 = 64 * 1024;
+pub(super) const BLOCK_BYTES: u64 = 64 * 1024;
 /// The first block: enough for the usual 50 lines.
-const FIRST_BLOCK: u64 = 16 * 1024;
+const FIRST_BLOCK_BYTES: u64 = 16 * 1024;
 /// What may be read on a thread that serves, and how many lines taken apart.
-const AT_HAND_BYTES: u64 = 128 * 1024;
-pub(super) const AT_HAND_LINES: usize = 200;
+const MAX_INLINE_BYTES: u64 = 128 * 1024;
+pub(super) const MAX_INLINE_LINES: usize = 200;
 
 /// The log could not be read.
 #[derive(Debug, Error)]
-pub enum TailError {
+pub enum ReadError {
     /// The system refused.
     #[error("the log file {path} cannot be read: {source}")]
     Io {
@@ -34,10 +34,10 @@ pub enum TailError {
     },
     /// The cursor names a line that is no longer there.
     #[error("the line that the cursor names is no longer in the log")]
-    Gone,
+    CursorExpired,
 }
 
-impl TailError {
+impl ReadError {
     pub(super) fn io(path: &Path) -> impl Fn(io::Error) -> Self {
         |source| Self::Io {
             path: path.to_owned(),
@@ -47,7 +47,7 @@ impl TailError {
 }
 
 /// What a search came to.
-pub(super) struct Found {
+pub(super) struct ScanResult {
     /// The oldest line of those found, or the place that was reached; `None` when nothing lies before.
     pub first: Option<Cursor>,
     /// The newest of them, or the place where the search began.
@@ -56,116 +56,116 @@ pub(super) struct Found {
 
 /// The range of a file in which all lines lie that were found in it; empty when there are none.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct FileRange {
     pub file: FileId,
     pub start: u64,
     pub end: u64,
 }
 
 /// Walks from a place towards the start of the log, one line at a time.
-pub(super) struct Walk<'a> {
-    older: Segments<'a>,
-    reader: Backwards,
+pub(super) struct ReverseScan<'a> {
+    older: SegmentIter<'a>,
+    lines: ReverseLines,
     /// Oldest first; the first one is of the file it is in.
-    pub parts: VecDeque<Part>,
+    pub ranges: VecDeque<FileRange>,
     /// The file of the oldest line that was found, or that where the walk begins: the next that a rotation may remove. No other
     /// is held open behind the one that is read.
     pub oldest: Arc<Segment>,
-    walked: u64,
+    scanned_bytes: u64,
 }
 
-impl<'a> Walk<'a> {
-    pub fn new(path: &'a Path, before: Option<Cursor>) -> Result<Self, TailError> {
-        let fail = TailError::io(path);
+impl<'a> ReverseScan<'a> {
+    pub fn new(path: &'a Path, before: Option<Cursor>) -> Result<Self, ReadError> {
+        let fail = ReadError::io(path);
         let mut older = newest_first(path);
         loop {
             let segment = older.next().transpose().map_err(&fail)?;
             let segment = match (segment, before) {
                 (Some(segment), _) => segment,
-                (None, Some(_)) => return Err(TailError::Gone),
+                (None, Some(_)) => return Err(ReadError::CursorExpired),
                 (None, None) => return Err(fail(io::ErrorKind::NotFound.into())),
             };
             let len = segment.len().map_err(&fail)?;
             let end = match before {
                 None => len,
                 Some(cursor) if cursor.file != segment.id => continue,
-                Some(cursor) if cursor.offset > len => return Err(TailError::Gone),
+                Some(cursor) if cursor.offset > len => return Err(ReadError::CursorExpired),
                 Some(cursor) => cursor.offset,
             };
-            let mut walk = Self::at(older, segment, end);
+            let mut walk = Self::starting_at(older, segment, end);
             if (1..len).contains(&end) {
-                walk.leave_line().map_err(&fail)?;
+                walk.skip_partial_line().map_err(&fail)?;
             }
             return Ok(walk);
         }
     }
 
     /// One that gives up when it would take long.
-    pub fn at_hand(path: &'a Path, lines: usize) -> Option<Self> {
-        if lines > AT_HAND_LINES {
+    pub fn with_budget(path: &'a Path, lines: usize) -> Option<Self> {
+        if lines > MAX_INLINE_LINES {
             return None;
         }
         let mut walk = Self::new(path, None).ok()?;
-        walk.reader.budget = Some(AT_HAND_BYTES);
+        walk.lines.budget = Some(MAX_INLINE_BYTES);
         Some(walk)
     }
 
     /// From the end of the last line that is finished, in the newest file that has any content. `None` when there is no
     /// file.
-    pub fn from_last_finished(path: &'a Path) -> io::Result<Option<Self>> {
+    pub fn from_last_complete_line(path: &'a Path) -> io::Result<Option<Self>> {
         let mut older = newest_first(path);
         let Some(newest) = older.next().transpose()? else {
             return Ok(None);
         };
-        let mut walk = Self::at(older, Arc::clone(&newest), newest.len()?);
+        let mut walk = Self::starting_at(older, Arc::clone(&newest), newest.len()?);
         match walk.previous_line()? {
-            None => walk = Self::at(newest_first(path), newest, 0),
+            None => walk = Self::starting_at(newest_first(path), newest, 0),
             Some(line) => {
                 let end = line.offset + if line.terminated { line.len } else { 0 };
-                walk.step_to(end);
+                walk.restart_at(end);
             }
         }
         Ok(Some(walk))
     }
 
-    fn at(older: Segments<'a>, segment: Arc<Segment>, end: u64) -> Self {
+    fn starting_at(older: SegmentIter<'a>, segment: Arc<Segment>, end: u64) -> Self {
         Self {
             older,
-            reader: Backwards::new(Arc::clone(&segment), end),
-            parts: VecDeque::from([Part {
+            lines: ReverseLines::new(Arc::clone(&segment), end),
+            ranges: VecDeque::from([FileRange {
                 file: segment.id,
                 start: end,
                 end,
             }]),
             oldest: segment,
-            walked: 0,
+            scanned_bytes: 0,
         }
     }
 
     /// A place within a line, which a cursor can name after its file was cut short and written anew, is before that line.
-    fn leave_line(&mut self) -> io::Result<()> {
-        if self.reader.byte_before(self.reader.end)? != b'\n' {
-            self.reader.previous_line()?;
-            self.step_to(self.reader.end);
+    fn skip_partial_line(&mut self) -> io::Result<()> {
+        if self.lines.byte_before(self.lines.end)? != b'\n' {
+            self.lines.previous_line()?;
+            self.restart_at(self.lines.end);
         }
         Ok(())
     }
 
     /// Makes this place of the file it is in the beginning of the walk.
-    fn step_to(&mut self, end: u64) {
-        self.parts.truncate(1);
-        if let Some(part) = self.parts.front_mut() {
+    fn restart_at(&mut self, end: u64) {
+        self.ranges.truncate(1);
+        if let Some(part) = self.ranges.front_mut() {
             (part.start, part.end) = (end, end);
         }
-        self.oldest = Arc::clone(&self.reader.segment);
-        self.reader.end = end;
-        self.walked = 0;
+        self.oldest = Arc::clone(&self.lines.segment);
+        self.lines.end = end;
+        self.scanned_bytes = 0;
     }
 
-    fn place(&self) -> Cursor {
+    fn cursor(&self) -> Cursor {
         Cursor {
-            file: self.reader.segment.id,
-            offset: self.reader.end,
+            file: self.lines.segment.id,
+            offset: self.lines.end,
             len: 0,
         }
     }
@@ -176,57 +176,60 @@ impl<'a> Walk<'a> {
         filter: &Filter,
         bound: Option<u64>,
         mut take: impl FnMut(&RawLine<'_>) -> bool,
-    ) -> io::Result<Found> {
+    ) -> io::Result<ScanResult> {
         let (mut first, mut last) = (None, None);
-        let mut begin = self.place();
+        let mut begin = self.cursor();
         let mut found = 0;
         let mut wants_more = true;
         let has_older = loop {
-            if found >= lines || !wants_more || bound.is_some_and(|bound| self.walked >= bound) {
+            if found >= lines
+                || !wants_more
+                || bound.is_some_and(|bound| self.scanned_bytes >= bound)
+            {
                 break self.has_older()?;
             }
             let Some(line) = self.previous_line()? else {
                 break false;
             };
-            if self.walked == 0 && !line.terminated {
+            if self.scanned_bytes == 0 && !line.terminated {
                 // It may be finished later; what follows begins with it then.
-                begin = self.place();
+                begin = self.cursor();
             }
-            let raw = self.reader.raw(&line)?;
-            match filter.judge(&raw) {
-                Verdict::TooOld => {
+            let raw = self.lines.raw_line(&line)?;
+            match filter.evaluate(&raw) {
+                FilterMatch::TooOld => {
                     // Not part of what was found.
-                    self.reader.end = line.offset + line.len;
+                    self.lines.end = line.offset + line.len;
                     break false;
                 }
-                Verdict::Wanted => {
+                FilterMatch::Match => {
                     first = Some(raw.cursor);
                     last = last.or(first);
                     found += 1;
                     wants_more = take(&raw);
-                    if let Some(part) = self.parts.front_mut() {
+                    if let Some(part) = self.ranges.front_mut() {
                         part.start = line.offset;
                     }
-                    if self.oldest.id != self.reader.segment.id {
-                        self.oldest = Arc::clone(&self.reader.segment);
+                    if self.oldest.id != self.lines.segment.id {
+                        self.oldest = Arc::clone(&self.lines.segment);
                     }
                 }
-                Verdict::Unwanted => first = None,
+                FilterMatch::NoMatch => first = None,
             }
-            self.walked += line.len;
+            self.scanned_bytes += line.len;
         };
-        Ok(Found {
-            first: has_older.then_some(first.unwrap_or(self.place())),
+        Ok(ScanResult {
+            first: has_older.then_some(first.unwrap_or(self.cursor())),
             next: last.unwrap_or(begin),
         })
     }
 
-    fn previous_line(&mut self) -> io::Result<Option<Line>> {
+    fn previous_line(&mut self) -> io::Result<Option<LineSpan>> {
         loop {
-            if let Some(line) = self.reader.previous_line()? {
+            if let Some(line) = self.lines.previous_line()? {
                 return Ok(Some(line));
             }
-            if !self.go_to_older()? {
+            if !self.open_older()? {
                 return Ok(None);
             }
         }
@@ -234,16 +237,16 @@ impl<'a> Walk<'a> {
 
     /// Whether anything lies before.
     fn has_older(&mut self) -> io::Result<bool> {
-        while self.reader.end == 0 {
-            if !self.go_to_older()? {
+        while self.lines.end == 0 {
+            if !self.open_older()? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn go_to_older(&mut self) -> io::Result<bool> {
-        if self.reader.budget.is_some() {
+    fn open_older(&mut self) -> io::Result<bool> {
+        if self.lines.budget.is_some() {
             // Directories have to be read for that.
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -251,17 +254,17 @@ impl<'a> Walk<'a> {
             return Ok(false);
         };
         let end = segment.len()?;
-        self.parts.push_front(Part {
+        self.ranges.push_front(FileRange {
             file: segment.id,
             start: end,
             end,
         });
-        self.reader = Backwards::new(segment, end);
+        self.lines = ReverseLines::new(segment, end);
         Ok(true)
     }
 }
 
-struct Line {
+struct LineSpan {
     offset: u64,
     /// With its newline.
     len: u64,
@@ -269,30 +272,30 @@ struct Line {
 }
 
 /// The same within one file, holding one block of it.
-struct Backwards {
+struct ReverseLines {
     segment: Arc<Segment>,
     /// End of what has not been returned yet.
     end: u64,
     block: Vec<u8>,
     block_offset: u64,
-    next_block: u64,
+    next_block_len: u64,
     /// How much may still be read, if that is limited.
     budget: Option<u64>,
 }
 
-impl Backwards {
+impl ReverseLines {
     fn new(segment: Arc<Segment>, end: u64) -> Self {
         Self {
             segment,
             end,
             block: Vec::new(),
             block_offset: end,
-            next_block: FIRST_BLOCK,
+            next_block_len: FIRST_BLOCK_BYTES,
             budget: None,
         }
     }
 
-    fn previous_line(&mut self) -> io::Result<Option<Line>> {
+    fn previous_line(&mut self) -> io::Result<Option<LineSpan>> {
         if self.end == 0 {
             return Ok(None);
         }
@@ -311,7 +314,7 @@ impl Backwards {
                 None => searched = self.block_offset,
             }
         };
-        let line = Line {
+        let line = LineSpan {
             offset: start,
             len: self.end - start,
             terminated,
@@ -320,7 +323,7 @@ impl Backwards {
         Ok(Some(line))
     }
 
-    fn raw(&mut self, line: &Line) -> io::Result<RawLine<'_>> {
+    fn raw_line(&mut self, line: &LineSpan) -> io::Result<RawLine<'_>> {
         let cursor = Cursor {
             file: self.segment.id,
             offset: line.offset,
@@ -328,13 +331,13 @@ impl Backwards {
         };
         Ok(RawLine {
             cursor,
-            bytes: self.content(line)?,
+            bytes: self.line_bytes(line)?,
             terminated: line.terminated,
         })
     }
 
     /// At most the first [`MAX_LINE_BYTES`] of the line, without its newline.
-    fn content(&mut self, line: &Line) -> io::Result<&[u8]> {
+    fn line_bytes(&mut self, line: &LineSpan) -> io::Result<&[u8]> {
         let wanted = to_usize(line.len - u64::from(line.terminated)).min(MAX_LINE_BYTES);
         let loaded = self.block_offset + self.block.len() as u64;
         if line.offset < self.block_offset || line.offset + wanted as u64 > loaded {
@@ -352,8 +355,8 @@ impl Backwards {
     }
 
     fn load_before(&mut self, end: u64) -> io::Result<()> {
-        let len = end.min(self.next_block);
-        self.next_block = BLOCK;
+        let len = end.min(self.next_block_len);
+        self.next_block_len = BLOCK_BYTES;
         self.load(end - len, to_usize(len))
     }
 

@@ -13,57 +13,57 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 
-use super::segments::directory;
+use super::segments::log_directory;
 
 /// How often to look where inotify is not to be had.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The changes of one file, which need not be there.
-pub(super) enum Changes {
-    Told(Watches),
+pub(super) enum FileWatch {
+    Inotify(InotifyWatch),
     /// The system has no inotify instance for us.
-    Polled,
+    Polling,
 }
 
-impl Changes {
+impl FileWatch {
     /// Changes from now on. Must be called within a tokio runtime.
-    pub fn of(path: &Path) -> Self {
-        Watches::new(path).map_or_else(
+    pub fn new(path: &Path) -> Self {
+        InotifyWatch::new(path).map_or_else(
             |error| {
                 tracing::warn!(%error, "inotify is not to be had: followers look every {POLL_INTERVAL:?}");
-                Self::Polled
+                Self::Polling
             },
-            Self::Told,
+            Self::Inotify,
         )
     }
 
     /// Returns when there may be something new. May be dropped at any time.
-    pub async fn next(&mut self) {
+    pub async fn changed(&mut self) {
         match self {
-            Self::Told(watches) if watches.is_blind.load(Ordering::Relaxed) => {
+            Self::Inotify(watches) if watches.file_unwatchable.load(Ordering::Relaxed) => {
                 // Late is enough; it is never an error.
-                let _ = tokio::time::timeout(POLL_INTERVAL, watches.next()).await;
+                let _ = tokio::time::timeout(POLL_INTERVAL, watches.changed()).await;
             }
-            Self::Told(watches) => watches.next().await,
-            Self::Polled => tokio::time::sleep(POLL_INTERVAL).await,
+            Self::Inotify(watches) => watches.changed().await,
+            Self::Polling => tokio::time::sleep(POLL_INTERVAL).await,
         }
     }
 }
 
 /// What nix leaves out and tokio wants. Closing an inotify instance with watches takes the kernel about 11 ms, so that is
 /// not done on a thread that serves.
-struct Pollable {
+struct InotifyFd {
     /// `None` once it is being closed.
     inotify: Option<Inotify>,
 }
 
-impl Pollable {
+impl InotifyFd {
     fn inotify(&self) -> io::Result<&Inotify> {
         self.inotify.as_ref().ok_or(io::ErrorKind::NotFound.into())
     }
 }
 
-impl Drop for Pollable {
+impl Drop for InotifyFd {
     fn drop(&mut self) {
         let inotify = self.inotify.take();
         if let Ok(runtime) = Handle::try_current() {
@@ -72,29 +72,29 @@ impl Drop for Pollable {
     }
 }
 
-impl AsRawFd for Pollable {
+impl AsRawFd for InotifyFd {
     fn as_raw_fd(&self) -> RawFd {
         self.inotify()
             .map_or(-1, |inotify| inotify.as_fd().as_raw_fd())
     }
 }
 
-pub(super) struct Watches {
-    inotify: AsyncFd<Pollable>,
+pub(super) struct InotifyWatch {
+    inotify: AsyncFd<InotifyFd>,
     path: PathBuf,
     name: OsString,
     /// The file cannot be watched, as where too many are: only the directory tells.
-    is_blind: AtomicBool,
+    file_unwatchable: AtomicBool,
 }
 
-impl Watches {
+impl InotifyWatch {
     fn new(path: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         inotify.add_watch(
-            directory(path),
+            log_directory(path),
             AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO,
         )?;
-        let pollable = Pollable {
+        let pollable = InotifyFd {
             inotify: Some(inotify),
         };
         #[expect(
@@ -105,7 +105,7 @@ impl Watches {
             inotify: AsyncFd::with_interest(pollable, Interest::READABLE)?,
             path: path.to_owned(),
             name: path.file_name().unwrap_or_default().to_owned(),
-            is_blind: AtomicBool::new(false),
+            file_unwatchable: AtomicBool::new(false),
         };
         watches.watch_file();
         Ok(watches)
@@ -116,11 +116,11 @@ impl Watches {
         if let Ok(inotify) = self.inotify.get_ref().inotify() {
             let watched = inotify.add_watch(&self.path, AddWatchFlags::IN_MODIFY);
             let is_blind = watched.is_err_and(|errno| errno != Errno::ENOENT);
-            self.is_blind.store(is_blind, Ordering::Relaxed);
+            self.file_unwatchable.store(is_blind, Ordering::Relaxed);
         }
     }
 
-    async fn next(&self) {
+    async fn changed(&self) {
         loop {
             let Ok(mut ready) = self.inotify.readable().await else {
                 // Only without a runtime.

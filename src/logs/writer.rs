@@ -17,21 +17,21 @@ use thiserror::Error;
 
 use super::condition::LogHealth;
 use super::cursor::FileId;
-use super::format::own_line;
-use super::rotation::{Rotation, rotate};
+use super::format::format_own_line;
+use super::rotation::{RotationPolicy, rotate};
 use crate::config::{LogFormat, LogSettings};
 
 /// How much is gathered before it is written even though more waits, and how much is kept while nothing can be written.
-const BUFFER: usize = 256 * 1024;
+const MAX_BUFFER_BYTES: usize = 256 * 1024;
 /// How long a file that was renamed is written to while no other has its name: logrotate makes one, unless it is told not
 /// to, and keeps out of the way of one that is there already.
-const NAMELESS_FOR: Duration = Duration::from_secs(1);
+const NAME_MISSING_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a rotation that failed is not tried again.
-const ROTATE_AGAIN_AFTER: Duration = Duration::from_millis(500);
+const ROTATION_RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// How often, and how long apart, it is looked whether another process finishes the line that it has begun.
-const LOOKS: u32 = 20;
-const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+const PARTIAL_LINE_CHECKS: u32 = 20;
+const PARTIAL_LINE_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The log file cannot be used.
 #[derive(Debug, Error)]
@@ -62,23 +62,23 @@ pub struct LogFile {
     path: PathBuf,
     file: File,
     id: FileId,
-    rotation: Arc<Rotation>,
+    rotation: Arc<RotationPolicy>,
     format: LogFormat,
     /// Whole lines.
     buffer: Vec<u8>,
     /// Events since the last attempt to write.
-    buffered: u64,
+    buffered_events: u64,
     /// Lines that did not fit the buffer.
-    lost: usize,
+    dropped_lines: usize,
     /// How much of the first line in the buffer the file got already, and how long it was then.
-    begun: Option<(usize, u64)>,
+    partial_write: Option<(usize, u64)>,
     /// How long the file was when we were the last to write.
-    known_size: u64,
+    last_size: u64,
     /// After a rotation that failed: when it is tried again.
-    rotate_again_at: Option<Instant>,
+    retry_rotation_at: Option<Instant>,
     /// Since when no file has the log's name.
-    nameless_since: Option<Instant>,
-    takes_stdio: bool,
+    name_missing_since: Option<Instant>,
+    stdio_redirected: bool,
     health: Arc<LogHealth>,
 }
 
@@ -89,32 +89,32 @@ impl LogFile {
     ///
     /// It cannot be opened, or is a link, no regular file, or another user's.
     pub fn open(path: &Path, settings: &LogSettings) -> Result<Self, LogFileError> {
-        let (file, id) = open(path)?;
+        let (file, id) = open_or_create(path)?;
         Ok(Self {
             path: path.to_owned(),
             file,
             id,
-            rotation: Arc::new(Rotation::new(settings)),
+            rotation: Arc::new(RotationPolicy::new(settings)),
             format: settings.format,
             buffer: Vec::new(),
-            buffered: 0,
-            lost: 0,
-            begun: None,
-            known_size: 0,
-            rotate_again_at: None,
-            nameless_since: None,
-            takes_stdio: false,
+            buffered_events: 0,
+            dropped_lines: 0,
+            partial_write: None,
+            last_size: 0,
+            retry_rotation_at: None,
+            name_missing_since: None,
+            stdio_redirected: false,
             health: Arc::default(),
         })
     }
 
-    /// Whether the file is there and [`Self::open`] would take it. Neither makes nor changes it.
+    /// Whether the file is there and [`open_or_create`] would take it. Neither makes nor changes it.
     ///
     /// # Errors
     ///
     /// It is there, and `open` would fail.
     pub fn check(path: &Path) -> Result<bool, LogFileError> {
-        match open_own(path, &write_options()) {
+        match open_checked(path, &open_options()) {
             Ok(_) => Ok(true),
             Err(LogFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Ok(false)
@@ -128,20 +128,20 @@ impl LogFile {
     /// # Errors
     ///
     /// The system refused.
-    pub fn take_stdio(&mut self) -> io::Result<()> {
-        self.takes_stdio = true;
-        redirect_stdio(&self.file)
+    pub fn redirect_stdio(&mut self) -> io::Result<()> {
+        self.stdio_redirected = true;
+        dup_to_stdio(&self.file)
     }
 
     /// Leaves it to another process to rotate the file.
     #[must_use]
-    pub fn rotated_by_another(self) -> Self {
-        self.rotation.set_ours(false);
+    pub fn without_rotation(self) -> Self {
+        self.rotation.set_enabled(false);
         self
     }
 
     /// When it is rotated.
-    pub(super) fn rotation(&self) -> Arc<Rotation> {
+    pub(super) fn rotation(&self) -> Arc<RotationPolicy> {
         Arc::clone(&self.rotation)
     }
 
@@ -153,63 +153,69 @@ impl LogFile {
 
     /// Writes what waits, as far as that can be had.
     fn drain(&mut self) {
-        if self.is_left() {
+        if self.was_replaced() {
             self.reopen();
         }
-        let mut outcome = self.retry_rotation().and_then(|()| self.write_out());
-        if outcome.is_ok() && self.lost > 0 {
-            let lost = std::mem::take(&mut self.lost);
-            self.say(&format!(
+        let mut outcome = self.retry_rotation().and_then(|()| self.write_buffer());
+        if outcome.is_ok() && self.dropped_lines > 0 {
+            let lost = std::mem::take(&mut self.dropped_lines);
+            self.append_own_line(&format!(
                 "{lost} lines are missing here: the log could not be written"
             ));
-            outcome = self.write_out();
+            outcome = self.write_buffer();
         }
         let failure = outcome.err().map(|error| {
             let waiting = memchr_iter(b'\n', &self.buffer).count();
             format!(
                 "writing {}: {error}; {waiting} lines wait for room, {} were lost",
                 self.path.display(),
-                self.lost
+                self.dropped_lines
             )
         });
-        self.health.report(|troubles| troubles.write = failure);
         self.health
-            .count_written(std::mem::take(&mut self.buffered));
+            .update_errors(|troubles| troubles.write = failure);
+        self.health
+            .count_written(std::mem::take(&mut self.buffered_events));
     }
 
     /// Whether the log is another file now: an outside rotation renames it, and an accident removes it.
-    fn is_left(&mut self) -> bool {
-        let is_requested = self.health.takes_reopen();
+    fn was_replaced(&mut self) -> bool {
+        let is_requested = self.health.take_reopen_request();
         if let Ok(there) = std::fs::symlink_metadata(&self.path) {
-            self.nameless_since = None;
-            return FileId::of(&there) != self.id;
+            self.name_missing_since = None;
+            return FileId::from_metadata(&there) != self.id;
         }
-        let since = *self.nameless_since.get_or_insert_with(Instant::now);
+        let since = *self.name_missing_since.get_or_insert_with(Instant::now);
         let is_removed = self.file.metadata().is_ok_and(|ours| ours.nlink() == 0);
-        is_requested || is_removed || since.elapsed() >= NAMELESS_FOR
+        is_requested || is_removed || since.elapsed() >= NAME_MISSING_TIMEOUT
     }
 
     fn reopen(&mut self) {
-        match open(&self.path) {
+        match open_or_create(&self.path) {
             Ok((file, id)) => {
-                self.replace(file, id);
-                self.health.report(|troubles| troubles.open = None);
+                self.switch_to(file, id);
+                self.health.update_errors(|troubles| troubles.open = None);
             }
             Err(error) => {
                 let mut is_new = false;
-                self.health.report(|troubles| {
+                self.health.update_errors(|troubles| {
                     is_new = troubles.open.replace(error.to_string()).is_none();
                 });
                 if is_new {
-                    self.say(&format!("{error}; still writing to the file that was open"));
+                    self.append_own_line(&format!(
+                        "{error}; still writing to the file that was open"
+                    ));
                 }
             }
         }
     }
 
     fn retry_rotation(&mut self) -> io::Result<()> {
-        if self.rotate_again_at.is_some_and(|at| at <= Instant::now()) {
-            self.rotate_again_at = None;
+        if self
+            .retry_rotation_at
+            .is_some_and(|at| at <= Instant::now())
+        {
+            self.retry_rotation_at = None;
             let size = self.file.metadata()?.len();
             if self.rotation.max_size().is_some_and(|max| size >= max) {
                 self.rotate();
@@ -220,50 +226,50 @@ impl LogFile {
 
     fn rotate(&mut self) {
         let rotated = rotate(&self.path, self.rotation.keep())
-            .and_then(|file| Ok((FileId::of(&file.metadata()?), file)));
+            .and_then(|file| Ok((FileId::from_metadata(&file.metadata()?), file)));
         match rotated {
             Ok((id, file)) => {
-                self.replace(file, id);
+                self.switch_to(file, id);
                 self.health.count_rotation();
-                self.health.report(|troubles| troubles.rotate = None);
+                self.health.update_errors(|troubles| troubles.rotate = None);
             }
             Err(error) => {
-                self.rotate_again_at = Some(Instant::now() + ROTATE_AGAIN_AFTER);
+                self.retry_rotation_at = Some(Instant::now() + ROTATION_RETRY_DELAY);
                 let text = format!("the log file cannot be rotated and grows: {error}");
                 let mut is_new = false;
-                self.health.report(|troubles| {
+                self.health.update_errors(|troubles| {
                     is_new = troubles.rotate.replace(text.clone()).is_none();
                 });
                 if is_new {
-                    self.say(&text);
+                    self.append_own_line(&text);
                 }
             }
         }
     }
 
-    fn replace(&mut self, file: File, id: FileId) {
-        if self.takes_stdio
-            && let Err(error) = redirect_stdio(&file)
+    fn switch_to(&mut self, file: File, id: FileId) {
+        if self.stdio_redirected
+            && let Err(error) = dup_to_stdio(&file)
         {
-            self.say(&format!("stdout and stderr stay with the old log: {error}"));
+            self.append_own_line(&format!("stdout and stderr stay with the old log: {error}"));
         }
         self.file = file;
         self.id = id;
-        self.begun = None;
-        self.known_size = 0;
-        self.rotate_again_at = None;
-        self.nameless_since = None;
+        self.partial_write = None;
+        self.last_size = 0;
+        self.retry_rotation_at = None;
+        self.name_missing_since = None;
     }
 
-    fn write_out(&mut self) -> io::Result<()> {
+    fn write_buffer(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
         let mut size = self.file.metadata()?.len();
-        let mut begun = match self.begun.take() {
+        let mut begun = match self.partial_write.take() {
             Some((bytes, then)) if then == size => bytes,
             _ => {
-                if size != self.known_size && self.is_cut_off(&mut size)? {
+                if size != self.last_size && self.ends_within_line(&mut size)? {
                     // Somebody was cut off within a line: ours begins on its own.
                     self.file.write_all(b"\n")?;
                     size += 1;
@@ -272,7 +278,7 @@ impl LogFile {
             }
         };
         while !self.buffer.is_empty() {
-            let part = self.that_fits(size, begun);
+            let part = self.writable_len(size, begun);
             if part == 0 {
                 self.rotate();
                 size = self.file.metadata()?.len();
@@ -284,7 +290,7 @@ impl LogFile {
                 other => other,
             };
             let written = written.inspect_err(|_| {
-                self.begun = (begun > 0).then_some((begun, size));
+                self.partial_write = (begun > 0).then_some((begun, size));
             })?;
             self.health.count_bytes(written);
             size += written as u64;
@@ -292,18 +298,18 @@ impl LogFile {
             let whole = memrchr(b'\n', &self.buffer[..reached]).map_or(0, |newline| newline + 1);
             self.buffer.drain(..whole);
             begun = reached - whole;
-            self.known_size = size;
+            self.last_size = size;
         }
         Ok(())
     }
 
     /// Up to where the buffer is written before the file is full: whole lines, and at least one in an empty file.
-    fn that_fits(&self, size: u64, begun: usize) -> usize {
+    fn writable_len(&self, size: u64, begun: usize) -> usize {
         let first_line = || memchr(b'\n', &self.buffer).map_or(self.buffer.len(), |at| at + 1);
         if begun > 0 {
             return first_line();
         }
-        let is_rotated = self.rotate_again_at.is_none() && self.nameless_since.is_none();
+        let is_rotated = self.retry_rotation_at.is_none() && self.name_missing_since.is_none();
         let max_size = self.rotation.max_size().filter(|_| is_rotated);
         let room = max_size.map(|max| max.saturating_sub(size));
         let room = room.and_then(|room| usize::try_from(room).ok());
@@ -319,12 +325,12 @@ impl LogFile {
     }
 
     /// Whether the file ends within a line. One that grows is being written to by a process that hands over.
-    fn is_cut_off(&self, size: &mut u64) -> io::Result<bool> {
-        for _ in 0..LOOKS {
+    fn ends_within_line(&self, size: &mut u64) -> io::Result<bool> {
+        for _ in 0..PARTIAL_LINE_CHECKS {
             if self.ends_with_newline(*size)? {
                 return Ok(false);
             }
-            std::thread::sleep(LOOK_INTERVAL);
+            std::thread::sleep(PARTIAL_LINE_CHECK_INTERVAL);
             let before = std::mem::replace(size, self.file.metadata()?.len());
             if *size == before {
                 return Ok(true);
@@ -344,27 +350,28 @@ impl LogFile {
     }
 
     /// A line of the writer's own.
-    fn say(&mut self, message: &str) {
-        let line = own_line(self.format, module_path!(), message);
+    fn append_own_line(&mut self, message: &str) {
+        let line = format_own_line(self.format, module_path!(), message);
         self.buffer.extend(line.as_bytes());
     }
 }
 
 impl Write for LogFile {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let fits = |buffer: &Vec<u8>| buffer.is_empty() || buffer.len() + event.len() <= BUFFER;
+        let fits =
+            |buffer: &Vec<u8>| buffer.is_empty() || buffer.len() + event.len() <= MAX_BUFFER_BYTES;
         // Nothing gets behind what was lost before that is said.
-        if self.lost > 0 || !fits(&self.buffer) {
+        if self.dropped_lines > 0 || !fits(&self.buffer) {
             self.drain();
         }
-        if self.lost == 0 && fits(&self.buffer) {
+        if self.dropped_lines == 0 && fits(&self.buffer) {
             self.buffer.extend_from_slice(event);
         } else {
             let lines = memchr_iter(b'\n', event).count();
-            self.lost += lines;
-            self.health.count_lost(lines);
+            self.dropped_lines += lines;
+            self.health.count_dropped(lines);
         }
-        self.buffered += 1;
+        self.buffered_events += 1;
         Ok(event.len())
     }
 
@@ -375,7 +382,7 @@ impl Write for LogFile {
 }
 
 /// How files of the log are opened for writing. Reading tells whether the last line is finished.
-pub(super) fn write_options() -> OpenOptions {
+pub(super) fn open_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options
         .read(true)
@@ -385,8 +392,8 @@ pub(super) fn write_options() -> OpenOptions {
     options
 }
 
-fn open(path: &Path) -> Result<(File, FileId), LogFileError> {
-    let (file, metadata) = open_own(path, write_options().create(true))?;
+fn open_or_create(path: &Path) -> Result<(File, FileId), LogFileError> {
+    let (file, metadata) = open_checked(path, open_options().create(true))?;
     if metadata.mode() & 0o077 != 0 {
         // One that the Python launcher left, readable by everybody.
         file.set_permissions(std::fs::Permissions::from_mode(0o600))
@@ -395,11 +402,11 @@ fn open(path: &Path) -> Result<(File, FileId), LogFileError> {
                 source,
             })?;
     }
-    let id = FileId::of(&metadata);
+    let id = FileId::from_metadata(&metadata);
     Ok((file, id))
 }
 
-fn open_own(path: &Path, options: &OpenOptions) -> Result<(File, Metadata), LogFileError> {
+fn open_checked(path: &Path, options: &OpenOptions) -> Result<(File, Metadata), LogFileError> {
     let io = |source| LogFileError::Io {
         path: path.to_owned(),
         source,
@@ -429,7 +436,7 @@ fn open_own(path: &Path, options: &OpenOptions) -> Result<(File, Metadata), LogF
     Ok((file, metadata))
 }
 
-fn redirect_stdio(file: &File) -> io::Result<()> {
+fn dup_to_stdio(file: &File) -> io::Result<()> {
     rustix::stdio::dup2_stdout(file)?;
     rustix::stdio::dup2_stderr(file)?;
     Ok(())
@@ -441,7 +448,7 @@ mod tests {
 
     use super::*;
     use crate::config::LogTarget;
-    use crate::logs::segments::{MAX_NUMBER, numbered};
+    use crate::logs::segments::{MAX_NUMBER, numbered_path};
 
     struct Log {
         _directory: tempfile::TempDir,
@@ -471,7 +478,7 @@ mod tests {
         fn lines(&self, number: u32) -> Vec<String> {
             let path = match number {
                 0 => self.path.clone(),
-                number => numbered(&self.path, number),
+                number => numbered_path(&self.path, number),
             };
             let text = std::fs::read_to_string(path).unwrap();
             text.lines().map(str::to_owned).collect()
@@ -494,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_rotated_before_it_gets_larger_than_allowed() {
+    fn file_is_rotated_before_it_exceeds_max_size() {
         let mut log = Log::new(10);
         log.log(&["1234", "5678", "90", "a line that is too long for any", "b"]);
         assert_eq!(log.lines(0), ["b"]);
@@ -508,28 +515,28 @@ mod tests {
     }
 
     #[test]
-    fn a_rotation_that_fails_is_told_and_the_file_grows() {
+    fn failed_rotation_is_reported_and_file_grows() {
         let mut log = Log::new(10);
         for number in 1..=MAX_NUMBER {
-            std::fs::create_dir(numbered(&log.path, number)).unwrap();
+            std::fs::create_dir(numbered_path(&log.path, number)).unwrap();
         }
         log.log(&["12345678", "90", "more"]);
         let failure = log.failure().unwrap();
         assert!(failure.contains("cannot be rotated"), "{failure}");
         let lines = log.lines(0);
         assert_eq!((lines.len(), lines[1].as_str()), (4, "90"), "{lines:?}");
-        std::fs::remove_dir(numbered(&log.path, 1)).unwrap();
-        log.file.rotate_again_at = Some(Instant::now());
+        std::fs::remove_dir(numbered_path(&log.path, 1)).unwrap();
+        log.file.retry_rotation_at = Some(Instant::now());
         log.file.flush().unwrap();
         assert_eq!((log.lines(0), log.failure()), (Vec::new(), None));
         assert_eq!(log.lines(1), lines);
     }
 
     #[test]
-    fn a_file_that_lost_its_name_is_left_for_the_one_that_has_it() {
+    fn renamed_file_is_left_for_the_new_file() {
         let mut log = Log::new(0);
         log.log(&["one"]);
-        std::fs::rename(&log.path, numbered(&log.path, 1)).unwrap();
+        std::fs::rename(&log.path, numbered_path(&log.path, 1)).unwrap();
         // Whoever rotated it may be about to make a new one.
         log.log(&["two"]);
         assert!(!log.path.exists());
@@ -537,12 +544,12 @@ mod tests {
         log.log(&["three"]);
         assert_eq!(log.lines(1), ["one", "two"]);
         assert_eq!(log.lines(0), ["three"]);
-        std::fs::rename(&log.path, numbered(&log.path, 2)).unwrap();
+        std::fs::rename(&log.path, numbered_path(&log.path, 2)).unwrap();
         log.file.health.request_reopen();
         log.log(&["four"]);
-        std::fs::rename(&log.path, numbered(&log.path, 3)).unwrap();
+        std::fs::rename(&log.path, numbered_path(&log.path, 3)).unwrap();
         log.log(&["five"]);
-        log.file.nameless_since = Instant::now().checked_sub(NAMELESS_FOR);
+        log.file.name_missing_since = Instant::now().checked_sub(NAME_MISSING_TIMEOUT);
         log.log(&["six"]);
         assert_eq!(log.lines(3), ["four", "five"]);
         assert_eq!(log.lines(0), ["six"]);
@@ -553,12 +560,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_full_disk_does_not_take_waits_and_what_does_not_fit_is_counted() {
+    fn full_disk_fills_buffer_then_drops_and_counts_lines() {
         let mut log = Log::new(0);
         log.log(&["before"]);
         let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
         let good = std::mem::replace(&mut log.file.file, full);
-        let long = "x".repeat(BUFFER / 2);
+        let long = "x".repeat(MAX_BUFFER_BYTES / 2);
         log.log(&["a"]);
         log.log(&["b", &long, &long, "c"]);
         let failure = log.failure().unwrap();
@@ -580,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_line_is_left_alone() {
+    fn unfinished_line_of_another_process_is_not_mixed() {
         let mut log = Log::new(0);
         let mut other = OpenOptions::new().append(true).open(&log.path).unwrap();
         other.write_all(b"cut o").unwrap();
@@ -603,14 +610,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_begun_is_finished_or_written_whole() {
+    fn partially_written_line_is_completed_or_rewritten() {
         let mut log = Log::new(0);
         for (is_interrupted, expected) in
             [(false, vec!["begun"]), (true, vec!["begother", "begun"])]
         {
             std::fs::write(&log.path, "beg").unwrap();
             log.file.buffer = b"begun\n".to_vec();
-            log.file.begun = Some((3, 3));
+            log.file.partial_write = Some((3, 3));
             if is_interrupted {
                 std::fs::write(&log.path, "begother").unwrap();
             }
@@ -620,9 +627,9 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_opened_anew_is_told_and_tried_again() {
+    fn failed_reopen_is_reported_and_retried() {
         let mut log = Log::new(0);
-        let old = numbered(&log.path, 1);
+        let old = numbered_path(&log.path, 1);
         std::fs::rename(&log.path, &old).unwrap();
         std::os::unix::fs::symlink("elsewhere", &log.path).unwrap();
         log.log(&["one"]);
@@ -642,7 +649,7 @@ mod tests {
     }
 
     #[test]
-    fn links_and_directories_are_refused() {
+    fn links_and_special_files_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(directory.path().join("target"), &link).unwrap();

@@ -11,7 +11,7 @@ use poem::http::StatusCode;
 use crate::auth::Claims;
 
 /// The change that a request asks for, if it asks for one.
-pub fn action_of(method: &Method, path: &str) -> Option<&'static str> {
+pub fn audited_action(method: &Method, path: &str) -> Option<&'static str> {
     match (method.as_str(), path) {
         ("POST", "/admin/stop") => Some("stop"),
         ("POST", "/admin/restart") => Some("restart"),
@@ -26,12 +26,12 @@ pub fn action_of(method: &Method, path: &str) -> Option<&'static str> {
 
 /// A change that is asked for. A datum of its request.
 #[derive(Debug)]
-pub struct Audit {
+pub struct AuditRecord {
     action: &'static str,
     peer: SocketAddr,
     request_id: String,
     caller: OnceLock<Claims>,
-    is_decided: AtomicBool,
+    is_recorded: AtomicBool,
 }
 
 /// What else there is to say of a change.
@@ -42,49 +42,49 @@ struct Details<'a> {
     level: Option<&'a str>,
 }
 
-impl Audit {
+impl AuditRecord {
     pub fn new(action: &'static str, peer: SocketAddr, request_id: &str) -> Self {
         Self {
             action,
             peer,
             request_id: request_id.to_owned(),
             caller: OnceLock::new(),
-            is_decided: AtomicBool::new(false),
+            is_recorded: AtomicBool::new(false),
         }
     }
 
     /// Notes who asks, once that is proven.
-    pub fn asked_by(&self, caller: &Claims) {
+    pub fn set_caller(&self, caller: &Claims) {
         let _ = self.caller.set(caller.clone());
     }
 
     /// It is carried out, in this time if it may take one.
     pub fn accepted(&self, timeout: Option<Duration>) {
-        self.accepted_for(&Details {
+        self.log_accepted(&Details {
             timeout,
             ..Details::default()
         });
     }
 
     /// A session begins or ends.
-    pub fn accepted_for_session(&self, session: uuid::Uuid) {
-        self.accepted_for(&Details {
+    pub fn session_accepted(&self, session: uuid::Uuid) {
+        self.log_accepted(&Details {
             session: Some(session),
             ..Details::default()
         });
     }
 
     /// This is logged from now on, for so long if not for good.
-    pub fn accepted_for_level(&self, level: &str, time: Option<Duration>) {
-        self.accepted_for(&Details {
+    pub fn level_accepted(&self, level: &str, time: Option<Duration>) {
+        self.log_accepted(&Details {
             level: Some(level),
             timeout: time,
             ..Details::default()
         });
     }
 
-    fn accepted_for(&self, details: &Details<'_>) {
-        self.is_decided.store(true, Ordering::Relaxed);
+    fn log_accepted(&self, details: &Details<'_>) {
+        self.is_recorded.store(true, Ordering::Relaxed);
         let caller = self.caller.get();
         tracing::info!(
             target: "audit",
@@ -101,22 +101,22 @@ impl Audit {
     }
 
     /// The answer: that it is refused, or that what was accepted has failed.
-    pub fn answered(&self, status: StatusCode, reason: &str) {
-        match self.is_decided.swap(true, Ordering::Relaxed) {
-            false => self.not_done("refused", status.as_u16(), reason),
+    pub fn responded(&self, status: StatusCode, reason: &str) {
+        match self.is_recorded.swap(true, Ordering::Relaxed) {
+            false => self.log_failure("refused", status.as_u16(), reason),
             true if status.is_success() => {}
-            true => self.not_done("failed", status.as_u16(), reason),
+            true => self.log_failure("failed", status.as_u16(), reason),
         }
     }
 
     /// There is no answer. What was accepted goes on without.
-    pub fn cut_off(&self, status: u16, reason: &str) {
-        if !self.is_decided.swap(true, Ordering::Relaxed) {
-            self.not_done("refused", status, reason);
+    pub fn aborted(&self, status: u16, reason: &str) {
+        if !self.is_recorded.swap(true, Ordering::Relaxed) {
+            self.log_failure("refused", status, reason);
         }
     }
 
-    fn not_done(&self, outcome: &str, status: u16, reason: &str) {
+    fn log_failure(&self, outcome: &str, status: u16, reason: &str) {
         let caller = self.caller.get();
         tracing::warn!(
             target: "audit",
@@ -138,7 +138,7 @@ mod tests {
     use crate::server::admin_document;
 
     #[test]
-    fn every_operation_that_changes_something_is_audited() {
+    fn every_unsafe_operation_is_audited() {
         let document = admin_document();
         let paths = document["paths"].as_object().unwrap();
         for (path, item) in paths {
@@ -146,7 +146,7 @@ mod tests {
                 let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
                 let is_change = !method.is_safe();
                 assert_eq!(
-                    action_of(&method, path).is_some(),
+                    audited_action(&method, path).is_some(),
                     is_change,
                     "{method} {path}"
                 );

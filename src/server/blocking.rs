@@ -2,12 +2,12 @@
 
 use poem::http::StatusCode;
 
-use super::problem::Failure;
+use super::problem::ApiError;
 
 /// The result of a read that may take long.
-pub async fn blocking<T: Send + 'static>(
+pub async fn run_blocking<T: Send + 'static>(
     read: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Failure> {
+) -> Result<T, ApiError> {
     let result = tokio::task::spawn_blocking(read).await;
-    result.map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    result.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }

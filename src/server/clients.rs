@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::progress::Wait;
-use super::slots::Slots;
+use super::progress::WaitingFor;
+use super::slots::ConnectionSlots;
 use crate::api::HttpUsage;
 use crate::config::Limits;
 
 /// What a client can run into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
+pub enum LimitKind {
     /// The head of a request took too long.
     HeaderTimeout,
     /// The body of a request took too long.
@@ -27,7 +27,7 @@ pub enum Limit {
     Refused,
 }
 
-impl Limit {
+impl LimitKind {
     /// Every limit.
     pub const ALL: [Self; 7] = [
         Self::HeaderTimeout,
@@ -56,61 +56,63 @@ impl Limit {
 
 /// The clients of one server.
 #[derive(Debug)]
-pub struct Clients {
+pub struct ConnectionPool {
     /// What they may cost.
     pub limits: Limits,
     /// Who is connected.
-    pub(super) slots: Arc<Slots>,
+    pub(super) slots: Arc<ConnectionSlots>,
     in_flight: AtomicU64,
-    requests: AtomicU64,
-    hits: [AtomicU64; Limit::ALL.len()],
+    requests_total: AtomicU64,
+    hits: [AtomicU64; LimitKind::ALL.len()],
     accept_errors: AtomicU64,
 }
 
-impl Clients {
+impl ConnectionPool {
     /// Nobody yet, and never more than `most` connections at once.
     #[must_use]
     pub fn new(limits: Limits, most: usize) -> Self {
         Self {
             limits,
-            slots: Arc::new(Slots::new(most)),
+            slots: Arc::new(ConnectionSlots::new(most)),
             in_flight: AtomicU64::default(),
-            requests: AtomicU64::default(),
+            requests_total: AtomicU64::default(),
             hits: Default::default(),
             accept_errors: AtomicU64::default(),
         }
     }
 
     /// Counts a request, and as in flight until the guard is dropped.
-    pub(super) fn request(&self) -> impl Drop + Send {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        Gauge::raise(&self.in_flight)
+    pub(super) fn count_request(&self) -> impl Drop + Send {
+        self.requests_total.fetch_add(1, Ordering::Relaxed);
+        GaugeGuard::raise(&self.in_flight)
     }
 
     /// Counts somebody who ran into a limit.
-    pub(super) fn hit(&self, limit: Limit) {
-        self.hit_by(limit, 1);
+    pub(super) fn record_limit_hit(&self, limit: LimitKind) {
+        self.record_limit_hits(limit, 1);
     }
 
     /// Counts several.
-    pub(super) fn hit_by(&self, limit: Limit, clients: usize) {
+    pub(super) fn record_limit_hits(&self, limit: LimitKind, clients: usize) {
         self.hits[limit as usize].fetch_add(clients as u64, Ordering::Relaxed);
     }
 
     /// Asks some of those to go who do not read their answers.
-    pub(super) fn make_room_among_readers(&self) {
-        let leave = self.slots.make_room_among(|wait| wait == Wait::Reading);
-        self.hit_by(Limit::Evicted, leave.now);
+    pub(super) fn evict_stalled_readers(&self) {
+        let leave = self
+            .slots
+            .evict_waiting(|wait| wait == WaitingFor::ResponseRead);
+        self.record_limit_hits(LimitKind::Evicted, leave.now);
     }
 
     /// Counts a connection that the system did not give us.
-    pub(super) fn accept_failed(&self) {
+    pub(super) fn record_accept_error(&self) {
         self.accept_errors.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often clients ran into the limit.
     #[must_use]
-    pub fn hits(&self, limit: Limit) -> u64 {
+    pub fn limit_hits(&self, limit: LimitKind) -> u64 {
         self.hits[limit as usize].load(Ordering::Relaxed)
     }
 
@@ -122,13 +124,13 @@ impl Clients {
 
     /// Connections that there may be at once.
     #[must_use]
-    pub fn most(&self) -> usize {
-        self.slots.most()
+    pub fn max(&self) -> usize {
+        self.slots.max()
     }
 
     /// Whether there are as many.
     pub(super) fn is_full(&self) -> bool {
-        self.slots.taken() >= self.slots.most()
+        self.slots.len() >= self.slots.max()
     }
 
     /// Requests whose answer has not begun.
@@ -141,23 +143,23 @@ impl Clients {
     #[must_use]
     pub fn usage(&self) -> HttpUsage {
         HttpUsage {
-            connections: self.slots.taken() as u64,
+            connections: self.slots.len() as u64,
             in_flight: self.in_flight(),
-            requests_total: self.requests.load(Ordering::Relaxed),
+            requests_total: self.requests_total.load(Ordering::Relaxed),
         }
     }
 }
 
-struct Gauge<'a>(&'a AtomicU64);
+struct GaugeGuard<'a>(&'a AtomicU64);
 
-impl<'a> Gauge<'a> {
+impl<'a> GaugeGuard<'a> {
     fn raise(value: &'a AtomicU64) -> Self {
         value.fetch_add(1, Ordering::Relaxed);
         Self(value)
     }
 }
 
-impl Drop for Gauge<'_> {
+impl Drop for GaugeGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -168,8 +170,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_counted_by_their_place_in_the_list() {
-        let places = Limit::ALL.into_iter().enumerate();
+    fn limit_kinds_are_listed_in_declaration_order() {
+        let places = LimitKind::ALL.into_iter().enumerate();
         assert!({ places }.all(|(place, limit)| limit as usize == place));
     }
 }

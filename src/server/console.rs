@@ -6,14 +6,14 @@ use bytes::Bytes;
 use poem::http::{StatusCode, header};
 use poem::{Endpoint, Request, Response, Route, get};
 
-use super::static_file::{CSS, HTML, JAVASCRIPT, Static};
-use crate::api::CONSOLE;
+use super::static_file::{CSS, HTML, JAVASCRIPT, StaticFile};
+use crate::api::CONSOLE_PATH;
 
 /// What leads to the page.
-const SHORT: [&str; 2] = ["/", "/admin"];
+const REDIRECTED_PATHS: [&str; 2] = ["/", "/admin"];
 
 /// Path, kind and content of a file.
-type File = (&'static str, &'static str, &'static [u8]);
+type Asset = (&'static str, &'static str, &'static [u8]);
 
 macro_rules! file {
     ($kind:expr, $name:literal) => {
@@ -25,8 +25,8 @@ macro_rules! file {
     };
 }
 
-const FILES: [File; 10] = [
-    (CONSOLE, HTML, include_bytes!("../console/index.html")),
+const ASSETS: [Asset; 10] = [
+    (CONSOLE_PATH, HTML, include_bytes!("../console/index.html")),
     file!(CSS, "console.css"),
     file!("image/svg+xml", "icon.svg"),
     file!(JAVASCRIPT, "main.js"),
@@ -39,32 +39,32 @@ const FILES: [File; 10] = [
 ];
 
 /// Adds the page and its parts.
-pub fn add_to(mut route: Route) -> Route {
-    for (path, kind, content) in FILES {
-        let file = Static::new(kind, || Bytes::from_static(content));
+pub fn add_routes(mut route: Route) -> Route {
+    for (path, kind, content) in ASSETS {
+        let file = StaticFile::new(kind, || Bytes::from_static(content));
         route = route.at(path, get(file));
     }
     route
 }
 
 /// Leads those who type an address to the page. No route: poem has none beside one that is nested at the root.
-pub async fn lead<E>(inner: Arc<E>, request: Request) -> poem::Result<Response>
+pub async fn redirect_to_console<E>(inner: Arc<E>, request: Request) -> poem::Result<Response>
 where
     E: Endpoint<Output = Response>,
 {
-    if !request.method().is_safe() || !SHORT.contains(&request.uri().path()) {
+    if !request.method().is_safe() || !REDIRECTED_PATHS.contains(&request.uri().path()) {
         return inner.call(request).await;
     }
     Ok(Response::builder()
         .status(StatusCode::FOUND)
-        .header(header::LOCATION, CONSOLE)
+        .header(header::LOCATION, CONSOLE_PATH)
         .finish())
 }
 
 /// All paths that lead to something.
 pub fn paths() -> impl Iterator<Item = String> {
-    let files = FILES.iter().map(|(path, ..)| *path);
-    files.chain(SHORT).map(str::to_owned)
+    let files = ASSETS.iter().map(|(path, ..)| *path);
+    files.chain(REDIRECTED_PATHS).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -72,13 +72,13 @@ mod tests {
     use super::*;
 
     /// So that it is there in an instant, also over a slow tunnel.
-    const MOST: usize = 60 * 1024;
+    const MAX_SIZE: usize = 60 * 1024;
 
     #[test]
-    fn it_is_small_and_asks_nobody_else() {
-        let size: usize = FILES.iter().map(|(_, _, content)| content.len()).sum();
-        assert!(size < MOST, "{size}");
-        for (path, _, content) in FILES {
+    fn page_is_small_and_loads_nothing_external() {
+        let size: usize = ASSETS.iter().map(|(_, _, content)| content.len()).sum();
+        assert!(size < MAX_SIZE, "{size}");
+        for (path, _, content) in ASSETS {
             let text = std::str::from_utf8(content).unwrap();
             let text = text.replace("http://www.w3.org/2000/svg", "");
             // The policy would refuse them, too.

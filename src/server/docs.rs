@@ -7,11 +7,11 @@ use poem::{Route, get};
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::Value;
 
-use super::static_file::{self, Static};
+use super::static_file::{self, StaticFile};
 
-const SCRIPT: &str = "docs/swagger-ui.js";
-const STYLE: &str = "docs/swagger-ui.css";
-const START: &str = "docs/start.js";
+const SCRIPT_PATH: &str = "docs/swagger-ui.js";
+const STYLE_PATH: &str = "docs/swagger-ui.css";
+const START_PATH: &str = "docs/start.js";
 
 /// What poem-openapi's page does inline: our policy allows only scripts that have an address.
 const START_SCRIPT: &str = "SwaggerUIBundle({ dom_id: '#ui', url: new URL('openapi.json', document.baseURI).href, deepLinking: true, validatorUrl: null });\n";
@@ -23,16 +23,16 @@ pub fn routes<T: OpenApi + 'static>(
     document: fn() -> Value,
     service: fn() -> OpenApiService<T, ()>,
 ) -> Route {
-    let json = Static::new("application/json", move || {
+    let json = StaticFile::new("application/json", move || {
         serde_json::to_vec(&document()).unwrap_or_default().into()
     });
     let bundle: Arc<LazyLock<Bytes, _>> =
         Arc::new(LazyLock::new(move || service().swagger_ui_html().into()));
     let part = |element: &'static str, content_type| {
         let bundle = Arc::clone(&bundle);
-        Static::new(content_type, move || {
+        StaticFile::new(content_type, move || {
             let page = std::str::from_utf8(&bundle).unwrap_or_default();
-            let content = content_of(page, element).unwrap_or_default();
+            let content = element_content(page, element).unwrap_or_default();
             bundle.slice_ref(content.as_bytes())
         })
     };
@@ -42,13 +42,13 @@ pub fn routes<T: OpenApi + 'static>(
         .at(json_path, get(json))
         .at(
             page_path,
-            get(Static::new(static_file::HTML, || html.into())),
+            get(StaticFile::new(static_file::HTML, || html.into())),
         )
         .at(script, get(part("script", static_file::JAVASCRIPT)))
         .at(style, get(part("style", static_file::CSS)))
         .at(
             start,
-            get(Static::new(static_file::JAVASCRIPT, || {
+            get(StaticFile::new(static_file::JAVASCRIPT, || {
                 Bytes::from_static(START_SCRIPT.as_bytes())
             })),
         )
@@ -56,7 +56,8 @@ pub fn routes<T: OpenApi + 'static>(
 
 /// The paths that [`routes`] adds.
 pub fn paths(prefix: &str) -> [String; 5] {
-    ["openapi.json", "docs", SCRIPT, STYLE, START].map(|name| format!("{prefix}/{name}"))
+    ["openapi.json", "docs", SCRIPT_PATH, STYLE_PATH, START_PATH]
+        .map(|name| format!("{prefix}/{name}"))
 }
 
 fn page(script: &str, style: &str, start: &str) -> String {
@@ -66,7 +67,7 @@ fn page(script: &str, style: &str, start: &str) -> String {
 }
 
 /// What stands in the page's first element of this name.
-fn content_of<'a>(page: &'a str, element: &str) -> Option<&'a str> {
+fn element_content<'a>(page: &'a str, element: &str) -> Option<&'a str> {
     let (_, rest) = page.split_once(&format!("<{element} "))?;
     let (_, content) = rest.split_once('>')?;
     let (content, _) = content.split_once(&format!("</{element}>"))?;
@@ -78,11 +79,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_are_found_in_the_page_that_poem_makes() {
+    fn script_and_style_are_found_in_the_page_of_poem() {
         let page = super::super::public::document_service().swagger_ui_html();
-        let script = content_of(&page, "script").unwrap();
+        let script = element_content(&page, "script").unwrap();
         assert!(script.contains("SwaggerUIBundle") && script.len() > 1_000_000);
-        let style = content_of(&page, "style").unwrap();
+        let style = element_content(&page, "style").unwrap();
         assert!(style.contains(".swagger-ui") && style.len() > 100_000);
     }
 }

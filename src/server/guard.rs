@@ -1,6 +1,6 @@
-//! The proof of authorisation. An operation of the admin API takes an [`Authorized`] in its arguments, and there
+//! The proof of authorisation. An operation of the admin API takes an [`Auth`] in its arguments, and there
 //! is no other way to get one than a token or a session that allows it. Only the operations on sessions themselves
-//! take the one or the other: a [`Newcomer`] signs in, somebody [`SignedIn`] signs out.
+//! take the one or the other: a [`SignInAuth`] signs in, somebody [`SessionAuth`] signs out.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -12,25 +12,25 @@ use poem::{Request, RequestBody, Result};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
-use super::audit::Audit;
-use super::problem::Failure;
-use super::refused_tokens::RefusedTokens;
+use super::audit::AuditRecord;
+use super::problem::ApiError;
+use super::refused_tokens::AuthFailureLimiter;
 use super::session::SessionCookie;
 use super::{openapi, site};
-use crate::auth::{Claims, Keyring, Refused, Scope, Session, Sessions, SignIns};
+use crate::auth::{Claims, Keyring, Scope, Session, SessionStore, SignInTokens, TokenError};
 
 /// Name of the tokens' scheme in the OpenAPI document.
-const BEARER: &str = "bearer";
+const BEARER_SCHEME: &str = "bearer";
 /// Name of the sessions' scheme in the OpenAPI document.
-const SESSION: &str = "session";
+const SESSION_SCHEME: &str = "session";
 
 /// What callers are checked against; a datum of every request.
-pub struct Gate {
+pub struct AuthState {
     pub(super) keyring: Keyring,
-    pub(super) sessions: Arc<Sessions>,
-    pub(super) sign_ins: SignIns,
+    pub(super) sessions: Arc<SessionStore>,
+    pub(super) sign_in_tokens: SignInTokens,
     pub(super) cookie: SessionCookie,
-    pub(super) refused: RefusedTokens,
+    pub(super) failure_limiter: AuthFailureLimiter,
 }
 
 /// Who asks, and by which session if it is by one.
@@ -39,29 +39,29 @@ struct Caller {
     session: Option<Session>,
 }
 
-type Checked<T> = std::result::Result<T, Failure>;
+type AuthResult<T> = std::result::Result<T, ApiError>;
 
-impl Gate {
-    fn of(request: &Request) -> Checked<&Self> {
+impl AuthState {
+    fn from_request(request: &Request) -> AuthResult<&Self> {
         request
             .data::<Arc<Self>>()
             .map(Arc::as_ref)
-            .ok_or_else(|| Failure::unauthorized(None))
+            .ok_or_else(|| ApiError::unauthorized(None))
     }
 
     /// Where there is an `Authorization`, it alone counts: a client that sends one does not want to be taken for
     /// whoever signed in with its browser.
-    fn caller(&self, request: &Request, scope: Scope) -> Checked<Caller> {
+    fn authenticate(&self, request: &Request, scope: Scope) -> AuthResult<Caller> {
         let has_token = request.headers().contains_key(header::AUTHORIZATION);
         if has_token || self.cookie.values(request.headers()).next().is_none() {
-            let claims = self.token(request)?;
+            let claims = self.verify_bearer(request)?;
             return Ok(Caller {
                 claims,
                 session: None,
             });
         }
         let is_change = scope == Scope::Control || !request.method().is_safe();
-        let session = self.session(request, is_change)?;
+        let session = self.verify_session(request, is_change)?;
         Ok(Caller {
             claims: Claims::from(session.clone()),
             session: Some(session),
@@ -69,44 +69,47 @@ impl Gate {
     }
 
     /// Somebody with a token of any kind; one that signs in once has done so.
-    fn newcomer(&self, request: &Request) -> Checked<Claims> {
+    fn verify_sign_in(&self, request: &Request) -> AuthResult<Claims> {
         let once = bearer_token(request.headers());
-        match once.and_then(|token| self.sign_ins.take(token, Instant::now())) {
+        match once.and_then(|token| self.sign_in_tokens.redeem(token, Instant::now())) {
             Some(claims) => Ok(claims),
-            None => self.token(request),
+            None => self.verify_bearer(request),
         }
     }
 
-    fn token(&self, request: &Request) -> Checked<Claims> {
+    fn verify_bearer(&self, request: &Request) -> AuthResult<Claims> {
         if !request.headers().contains_key(header::AUTHORIZATION) {
-            return Err(Failure::unauthorized(None));
+            return Err(ApiError::unauthorized(None));
         }
-        let token = bearer_token(request.headers()).ok_or(Refused::Malformed);
+        let token = bearer_token(request.headers()).ok_or(TokenError::Malformed);
         token
             .and_then(|token| self.keyring.verify(token))
-            .map_err(|refused| self.failed(request, Failure::unauthorized(Some(refused))))
+            .map_err(|refused| self.count_failure(request, ApiError::unauthorized(Some(refused))))
     }
 
     /// What is said of a token or a session that does not count: why, or that there were too many of them.
-    fn failed(&self, request: &Request, failure: Failure) -> Failure {
+    fn count_failure(&self, request: &Request, failure: ApiError) -> ApiError {
         let peer = request.remote_addr().as_socket_addr();
-        match self.refused.note(peer.map(std::net::SocketAddr::ip)) {
+        match self
+            .failure_limiter
+            .record(peer.map(std::net::SocketAddr::ip))
+        {
             None => failure,
-            Some(wait) => Failure::too_many(wait),
+            Some(wait) => ApiError::too_many_requests(wait),
         }
     }
 
     /// A browser sends the cookie by itself, so whose page made it do so counts as much as the cookie.
-    fn session(&self, request: &Request, is_change: bool) -> Checked<Session> {
+    fn verify_session(&self, request: &Request, is_change: bool) -> AuthResult<Session> {
         if request.headers().contains_key(header::AUTHORIZATION) {
-            return Err(Failure::no_session(None));
+            return Err(ApiError::invalid_session(None));
         }
-        let mut result = Err(Failure::no_session(None));
+        let mut result = Err(ApiError::invalid_session(None));
         for value in self.cookie.values(request.headers()) {
             result = self
                 .sessions
                 .verify(value)
-                .map_err(|refused| Failure::no_session(Some(refused)));
+                .map_err(|refused| ApiError::invalid_session(Some(refused)));
             if result.is_ok() {
                 break;
             }
@@ -114,13 +117,13 @@ impl Gate {
         let has_value = self.cookie.values(request.headers()).next().is_some();
         let session = result.map_err(|failure| {
             if has_value {
-                self.failed(request, failure)
+                self.count_failure(request, failure)
             } else {
                 failure
             }
         })?;
-        let refuse = |detail| Err(Failure::new(StatusCode::FORBIDDEN, detail));
-        if site::is_of_other_page(request.headers()) {
+        let refuse = |detail| Err(ApiError::new(StatusCode::FORBIDDEN, detail));
+        if site::is_cross_origin(request.headers()) {
             return refuse("a session counts only for pages of this API");
         }
         if is_change && !site::is_same_origin(request.headers()) {
@@ -145,7 +148,7 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// A scope, as a type.
-pub trait Needs: Send + Sync + 'static {
+pub trait Policy: Send + Sync + 'static {
     const SCOPE: Scope;
 }
 
@@ -156,32 +159,33 @@ pub struct Logs;
 /// `admin:control`
 pub struct Control;
 
-impl Needs for Read {
+impl Policy for Read {
     const SCOPE: Scope = Scope::Read;
 }
 
-impl Needs for Logs {
+impl Policy for Logs {
     const SCOPE: Scope = Scope::Logs;
 }
 
-impl Needs for Control {
+impl Policy for Control {
     const SCOPE: Scope = Scope::Control;
 }
 
 /// Somebody who may do what needs the scope `S`.
-pub struct Authorized<S> {
+pub struct Auth<S> {
     pub claims: Claims,
     /// The session by which it may, if it is not a token.
     pub session: Option<Session>,
     scope: PhantomData<S>,
 }
 
-impl<S: Needs> Authorized<S> {
-    fn check(request: &Request) -> Checked<Self> {
-        let Caller { claims, session } = Gate::of(request)?.caller(request, S::SCOPE)?;
-        note_caller(request, &claims);
+impl<S: Policy> Auth<S> {
+    fn check(request: &Request) -> AuthResult<Self> {
+        let Caller { claims, session } =
+            AuthState::from_request(request)?.authenticate(request, S::SCOPE)?;
+        record_caller(request, &claims);
         if !claims.scopes.contains(S::SCOPE) {
-            return Err(Failure::forbidden(S::SCOPE));
+            return Err(ApiError::forbidden(S::SCOPE));
         }
         Ok(Self {
             claims,
@@ -191,7 +195,7 @@ impl<S: Needs> Authorized<S> {
     }
 }
 
-impl<'a, S: Needs> ApiExtractor<'a> for Authorized<S> {
+impl<'a, S: Policy> ApiExtractor<'a> for Auth<S> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
 
     type ParamType = ();
@@ -203,7 +207,7 @@ impl<'a, S: Needs> ApiExtractor<'a> for Authorized<S> {
     }
 
     fn security_schemes() -> Vec<&'static str> {
-        vec![BEARER, SESSION]
+        vec![BEARER_SCHEME, SESSION_SCHEME]
     }
 
     async fn from_request(
@@ -212,17 +216,17 @@ impl<'a, S: Needs> ApiExtractor<'a> for Authorized<S> {
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
         let authorized = Self::check(request)?;
-        refuse_unknown_parameters(request)?;
+        reject_unknown_parameters(request)?;
         Ok(authorized)
     }
 }
 
 /// Somebody with a token that allows something, whatever that is. A session does not do, or it could be prolonged for ever.
-pub struct TokenHolder {
+pub struct BearerAuth {
     pub claims: Claims,
 }
 
-impl<'a> ApiExtractor<'a> for TokenHolder {
+impl<'a> ApiExtractor<'a> for BearerAuth {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
 
     type ParamType = ();
@@ -233,7 +237,7 @@ impl<'a> ApiExtractor<'a> for TokenHolder {
     }
 
     fn security_schemes() -> Vec<&'static str> {
-        vec![BEARER]
+        vec![BEARER_SCHEME]
     }
 
     async fn from_request(
@@ -241,31 +245,32 @@ impl<'a> ApiExtractor<'a> for TokenHolder {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let claims = Gate::of(request).and_then(|gate| gate.token(request))?;
-        note_caller(request, &claims);
-        refuse_powerless(&claims)?;
-        refuse_unknown_parameters(request)?;
+        let claims =
+            AuthState::from_request(request).and_then(|gate| gate.verify_bearer(request))?;
+        record_caller(request, &claims);
+        require_any_scope(&claims)?;
+        reject_unknown_parameters(request)?;
         Ok(Self { claims })
     }
 }
 
 /// Somebody with a token, or one that does nothing but sign in.
-pub struct Newcomer {
+pub struct SignInAuth {
     pub claims: Claims,
 }
 
-impl<'a> ApiExtractor<'a> for Newcomer {
-    const TYPES: &'static [ApiExtractorType] = TokenHolder::TYPES;
+impl<'a> ApiExtractor<'a> for SignInAuth {
+    const TYPES: &'static [ApiExtractorType] = BearerAuth::TYPES;
 
     type ParamType = ();
     type ParamRawType = ();
 
     fn register(registry: &mut Registry) {
-        TokenHolder::register(registry);
+        BearerAuth::register(registry);
     }
 
     fn security_schemes() -> Vec<&'static str> {
-        TokenHolder::security_schemes()
+        BearerAuth::security_schemes()
     }
 
     async fn from_request(
@@ -273,20 +278,21 @@ impl<'a> ApiExtractor<'a> for Newcomer {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let claims = Gate::of(request).and_then(|gate| gate.newcomer(request))?;
-        note_caller(request, &claims);
-        refuse_powerless(&claims)?;
-        refuse_unknown_parameters(request)?;
+        let claims =
+            AuthState::from_request(request).and_then(|gate| gate.verify_sign_in(request))?;
+        record_caller(request, &claims);
+        require_any_scope(&claims)?;
+        reject_unknown_parameters(request)?;
         Ok(Self { claims })
     }
 }
 
 /// Somebody with a session.
-pub struct SignedIn {
+pub struct SessionAuth {
     pub session: Session,
 }
 
-impl<'a> ApiExtractor<'a> for SignedIn {
+impl<'a> ApiExtractor<'a> for SessionAuth {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
 
     type ParamType = ();
@@ -297,7 +303,7 @@ impl<'a> ApiExtractor<'a> for SignedIn {
     }
 
     fn security_schemes() -> Vec<&'static str> {
-        vec![SESSION]
+        vec![SESSION_SCHEME]
     }
 
     async fn from_request(
@@ -306,23 +312,24 @@ impl<'a> ApiExtractor<'a> for SignedIn {
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
         let is_change = !request.method().is_safe();
-        let session = Gate::of(request).and_then(|gate| gate.session(request, is_change))?;
-        note_caller(request, &Claims::from(session.clone()));
-        refuse_unknown_parameters(request)?;
+        let session = AuthState::from_request(request)
+            .and_then(|gate| gate.verify_session(request, is_change))?;
+        record_caller(request, &Claims::from(session.clone()));
+        reject_unknown_parameters(request)?;
         Ok(Self { session })
     }
 }
 
 /// A session that allows nothing only takes the place of another.
-fn refuse_powerless(claims: &Claims) -> Checked<()> {
+fn require_any_scope(claims: &Claims) -> AuthResult<()> {
     if claims.scopes.is_empty() {
-        return Err(Failure::powerless());
+        return Err(ApiError::no_scope());
     }
     Ok(())
 }
 
 /// A misspelt parameter would be passed over, and the answer taken for what was meant. Only those who are let in learn it.
-fn refuse_unknown_parameters(request: &Request) -> Checked<()> {
+fn reject_unknown_parameters(request: &Request) -> AuthResult<()> {
     static KNOWN: LazyLock<HashMap<String, Vec<String>>> =
         LazyLock::new(|| openapi::query_parameters(&openapi::admin_document()));
     let uri = request.original_uri();
@@ -332,32 +339,32 @@ fn refuse_unknown_parameters(request: &Request) -> Checked<()> {
     let known = KNOWN.get(uri.path()).map_or(&[][..], Vec::as_slice);
     let given = request
         .params::<Vec<(String, String)>>()
-        .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+        .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     for (at, (name, _)) in given.iter().enumerate() {
         if !known.contains(name) {
             let reason = match known {
                 [] => "is not known: there are none here".to_owned(),
                 known => format!("is not known: there are {}", known.join(", ")),
             };
-            return Err(Failure::bad_parameter(name, reason));
+            return Err(ApiError::invalid_parameter(name, reason));
         }
         if given[..at].iter().any(|(earlier, _)| earlier == name) {
-            return Err(Failure::bad_parameter(name, "is there more than once"));
+            return Err(ApiError::invalid_parameter(name, "is there more than once"));
         }
     }
     Ok(())
 }
 
 /// For the audit trail, if it is a change that is asked for.
-fn note_caller(request: &Request, claims: &Claims) {
-    if let Some(audit) = request.data::<Arc<Audit>>() {
-        audit.asked_by(claims);
+fn record_caller(request: &Request, claims: &Claims) {
+    if let Some(audit) = request.data::<Arc<AuditRecord>>() {
+        audit.set_caller(claims);
     }
 }
 
 fn register_bearer(registry: &mut Registry) {
     registry.create_security_scheme(
-        BEARER,
+        BEARER_SCHEME,
         MetaSecurityScheme {
             ty: "http",
             description: Some(
@@ -375,7 +382,7 @@ fn register_bearer(registry: &mut Registry) {
 
 fn register_session(registry: &mut Registry) {
     registry.create_security_scheme(
-        SESSION,
+        SESSION_SCHEME,
         MetaSecurityScheme {
             ty: "apiKey",
             description: Some(

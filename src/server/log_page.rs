@@ -10,72 +10,72 @@ use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
 
-use super::payload::Json;
-use super::problem::Failure;
-use super::readers::Seat;
+use super::payload::JsonResponse;
+use super::problem::ApiError;
+use super::readers::ReaderPermit;
 use crate::api::LogPage;
-use crate::logs::{self, FoundLines, TailError};
+use crate::logs::{self, QueryResult, ReadError};
 
 /// How much of a page is made at once.
-const PIECE: usize = 64 * 1024;
+const BLOCK_SIZE: usize = 64 * 1024;
 /// Cursors of an answer that is no JSON.
-const FIRST_CURSOR: &str = "X-First-Cursor";
-const NEXT_CURSOR: &str = "X-Next-Cursor";
+const FIRST_CURSOR_HEADER: &str = "X-First-Cursor";
+const NEXT_CURSOR_HEADER: &str = "X-Next-Cursor";
 
 /// Lines of the log, in the form the client prefers.
-pub enum Lines {
+pub enum LogLinesResponse {
     /// JSON, made already.
-    ShortPage(LogPage),
+    InlineJson(LogPage),
     /// JSON, made as the client takes it.
-    Page(PageText, Seat),
+    StreamedJson(JsonPageStream, ReaderPermit),
     /// The raw lines, read already.
-    ShortText(Vec<u8>, FoundLines),
+    InlineText(Vec<u8>, QueryResult),
     /// The raw lines, read as the client takes them.
-    Text(FoundLines, Seat),
+    StreamedText(QueryResult, ReaderPermit),
 }
 
-impl Lines {
+impl LogLinesResponse {
     /// The lines if they can be had at once.
-    pub fn at_hand(path: &Path, lines: usize, as_text: bool) -> Option<Self> {
+    pub fn try_inline(path: &Path, lines: usize, as_text: bool) -> Option<Self> {
         if as_text {
             let (text, lines) = logs::text_at_hand(path, lines)?;
-            Some(Self::ShortText(text, lines))
+            Some(Self::InlineText(text, lines))
         } else {
             let page = logs::last_lines_at_hand(path, lines)?;
-            Some(Self::ShortPage(page.into()))
+            Some(Self::InlineJson(page.into()))
         }
     }
 }
 
-impl IntoResponse for Lines {
+impl IntoResponse for LogLinesResponse {
     fn into_response(self) -> Response {
         match self {
-            Self::ShortPage(page) => Json(page).into_response(),
-            Self::Page(page, seat) => Response::builder()
+            Self::InlineJson(page) => JsonResponse(page).into_response(),
+            Self::StreamedJson(page, seat) => Response::builder()
                 .content_type("application/json")
-                .body(in_blocks(page, seat, PageText::next_block)),
-            Self::ShortText(text, lines) => text_response(&lines).body(text),
-            Self::Text(lines, seat) => {
-                text_response(&lines).body(in_blocks(lines, seat, FoundLines::next_block))
+                .body(stream_blocks(page, seat, JsonPageStream::next_block)),
+            Self::InlineText(text, lines) => text_response(&lines).body(text),
+            Self::StreamedText(lines, seat) => {
+                text_response(&lines).body(stream_blocks(lines, seat, QueryResult::next_block))
             }
         }
     }
 }
 
-fn text_response(lines: &FoundLines) -> ResponseBuilder {
+fn text_response(lines: &QueryResult) -> ResponseBuilder {
     let response = Response::builder()
         .content_type("text/plain; charset=utf-8")
-        .header(NEXT_CURSOR, lines.next.to_string());
+        .header(NEXT_CURSOR_HEADER, lines.next.to_string());
     match &lines.first {
-        Some(first) => response.header(FIRST_CURSOR, first.to_string()),
+        Some(first) => response.header(FIRST_CURSOR_HEADER, first.to_string()),
         None => response,
     }
 }
 
 /// A body that is read a block at a time, as the client takes it.
-fn in_blocks<T: Send + 'static>(
+fn stream_blocks<T: Send + 'static>(
     source: T,
-    seat: Seat,
+    seat: ReaderPermit,
     next: fn(&mut T) -> std::io::Result<Option<Vec<u8>>>,
 ) -> Body {
     let blocks = stream::try_unfold((source, seat), move |(mut source, seat)| async move {
@@ -90,50 +90,50 @@ fn in_blocks<T: Send + 'static>(
 }
 
 /// A [`LogPage`] as JSON, of which no more is in memory than a piece.
-pub struct PageText {
-    lines: FoundLines,
+pub struct JsonPageStream {
+    lines: QueryResult,
     /// What comes before the next entry.
-    before: Vec<u8>,
+    separator: Vec<u8>,
     /// What follows the entries; taken at the end.
-    end: Option<Vec<u8>>,
+    suffix: Option<Vec<u8>>,
 }
 
-impl PageText {
-    pub fn of(lines: FoundLines) -> Self {
+impl JsonPageStream {
+    pub fn new(lines: QueryResult) -> Self {
         let page = LogPage {
             entries: Vec::new(),
             first_cursor: lines.first.map(|cursor| cursor.to_string()),
             next_cursor: lines.next.to_string(),
         };
         // Writing to memory does not fail, and neither does this type.
-        let mut before = serde_json::to_vec(&page).unwrap_or_default();
-        let entries = before.iter().position(|byte| *byte == b'[');
-        let end = before.split_off(entries.map_or(0, |at| at + 1));
+        let mut separator = serde_json::to_vec(&page).unwrap_or_default();
+        let entries = separator.iter().position(|byte| *byte == b'[');
+        let end = separator.split_off(entries.map_or(0, |at| at + 1));
         Self {
             lines,
-            before,
-            end: Some(end),
+            separator,
+            suffix: Some(end),
         }
     }
 
     fn next_block(&mut self) -> std::io::Result<Option<Vec<u8>>> {
-        let Some(end) = &self.end else {
+        let Some(end) = &self.suffix else {
             return Ok(None);
         };
         let mut text = Vec::new();
-        while text.len() < PIECE {
+        while text.len() < BLOCK_SIZE {
             let is_read = self.lines.next_entries(|entry| {
-                text.append(&mut self.before);
+                text.append(&mut self.separator);
                 let _ = serde_json::to_writer(&mut text, &entry);
-                self.before.push(b',');
+                self.separator.push(b',');
             })?;
             if !is_read {
-                if self.before != b"," {
+                if self.separator != b"," {
                     // There was no entry.
-                    text.append(&mut self.before);
+                    text.append(&mut self.separator);
                 }
                 text.extend_from_slice(end);
-                self.end = None;
+                self.suffix = None;
                 break;
             }
         }
@@ -141,17 +141,17 @@ impl PageText {
     }
 }
 
-impl ApiResponse for Lines {
+impl ApiResponse for LogLinesResponse {
     fn meta() -> MetaResponses {
-        let mut meta = Json::<LogPage>::meta();
+        let mut meta = JsonResponse::<LogPage>::meta();
         for response in &mut meta.responses {
             response.content.push(MetaMediaType {
                 content_type: "text/plain",
                 schema: String::schema_ref(),
             });
             for (name, description) in [
-                (FIRST_CURSOR, "`first_cursor`, with text/plain."),
-                (NEXT_CURSOR, "`next_cursor`, with text/plain."),
+                (FIRST_CURSOR_HEADER, "`first_cursor`, with text/plain."),
+                (NEXT_CURSOR_HEADER, "`next_cursor`, with text/plain."),
             ] {
                 response.headers.push(MetaHeader {
                     name: name.into(),
@@ -171,21 +171,21 @@ impl ApiResponse for Lines {
 }
 
 /// The answer to a page that cannot be had.
-pub fn unreadable(error: &TailError) -> Failure {
+pub fn log_read_error(error: &ReadError) -> ApiError {
     match error {
         // Not 410: a cursor does not tell whether its place was ever there, or comes back with another LOG_FILE.
-        TailError::Gone => Failure::new(StatusCode::NOT_FOUND, error.to_string()),
-        TailError::Io { .. } => Failure::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        ReadError::CursorExpired => ApiError::new(StatusCode::NOT_FOUND, error.to_string()),
+        ReadError::Io { .. } => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logs::{Filter, FilterTexts};
+    use crate::logs::{Filter, FilterParams};
 
     #[test]
-    fn a_page_in_pieces_is_the_same_as_in_one() {
+    fn streamed_page_equals_serialized_page() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let texts = [
@@ -197,7 +197,7 @@ mod tests {
         for text in &texts {
             std::fs::write(&path, text).unwrap();
             for (lines, contains) in [(1, None), (10_000, None), (10_000, Some("o"))] {
-                let filter = Filter::try_from(FilterTexts {
+                let filter = Filter::try_from(FilterParams {
                     level: None,
                     contains,
                     since: None,
@@ -205,11 +205,11 @@ mod tests {
                 let filter = filter.unwrap();
                 let page = logs::last_lines(&path, lines, &filter, None).unwrap();
                 let found = logs::last_lines_found(&path, lines, filter, None).unwrap();
-                let mut text = PageText::of(found);
+                let mut text = JsonPageStream::new(found);
                 let mut whole = Vec::new();
                 while let Some(piece) = text.next_block().unwrap() {
                     // Of short lines, entries are many times as large.
-                    assert!(piece.len() < 16 * PIECE);
+                    assert!(piece.len() < 16 * BLOCK_SIZE);
                     whole.extend(piece);
                 }
                 let expected = serde_json::to_vec(&LogPage::from(page)).unwrap();

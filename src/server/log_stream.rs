@@ -20,47 +20,47 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::blocking::blocking;
-use super::log_page::unreadable;
-use super::problem::Failure;
-use super::readers::Seat;
+use super::blocking::run_blocking;
+use super::log_page::log_read_error;
+use super::problem::ApiError;
+use super::readers::ReaderPermit;
 use super::shutdown::Shutdown;
 use crate::api::{LogEntry, StreamEnd, StreamGap, event};
 use crate::auth::Session;
-use crate::logs::{Filter, Follower, Item, StartAt, TailError, Watcher};
+use crate::logs::{Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt};
 
 /// A quiet stream says at least this often that it is alive.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// How long a browser that was cut off waits before it comes back.
-const RECONNECT: Duration = Duration::from_secs(1);
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// The same when a successor serves already.
-const RECONNECT_TO_SUCCESSOR: Duration = Duration::from_millis(50);
+const RESTART_RECONNECT_DELAY: Duration = Duration::from_millis(50);
 
 /// The log as server-sent events: the body of an answer whose head hyper writes. Its pieces are written to the socket by
-/// [`Self::run`]: hyper keeps 16 KiB of buffers a connection, which is more than all the rest of a follower.
+/// [`Self::spawn`]: hyper keeps 16 KiB of buffers a connection, which is more than all the rest of a follower.
 pub struct LogStream {
     follower: Follower,
     shutdown: Shutdown,
-    shutdown_begun: Pin<Box<WaitForCancellationFutureOwned>>,
+    shutdown_started: Pin<Box<WaitForCancellationFutureOwned>>,
     keep_alive: Interval,
     stage: Stage,
     is_chunked: bool,
     /// Set for a stream that lasts no longer than a session.
-    session: Option<SessionEnd>,
-    _seat: Seat,
+    session: Option<SessionExpiry>,
+    _permit: ReaderPermit,
 }
 
 /// The end of a session: signed out, or over.
-struct SessionEnd {
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+struct SessionExpiry {
+    signed_out: Pin<Box<WaitForCancellationFutureOwned>>,
     expires_at: Instant,
 }
 
-impl SessionEnd {
+impl SessionExpiry {
     async fn reached(session: &mut Option<Self>) {
         match session {
             Some(session) => tokio::select! {
-                () = session.ended.as_mut() => {}
+                () = session.signed_out.as_mut() => {}
                 () = sleep_until(session.expires_at) => {}
             },
             None => std::future::pending().await,
@@ -87,42 +87,42 @@ impl Handover {
 enum Stage {
     Opening,
     Following,
-    Ended,
+    Finished,
 }
 
 impl LogStream {
     pub async fn new(
-        log: Arc<Watcher>,
+        log: Arc<LogBroadcaster>,
         from: StartAt,
         filter: Filter,
         shutdown: &Shutdown,
-        seat: Seat,
-    ) -> Result<Self, Failure> {
+        seat: ReaderPermit,
+    ) -> Result<Self, ApiError> {
         let path = log.path().to_owned();
-        let follower = blocking(move || Follower::new(&log, from, filter)).await?;
-        let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+        let follower = run_blocking(move || Follower::new(&log, from, filter)).await?;
+        let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE_INTERVAL, KEEP_ALIVE_INTERVAL);
         // None is made up for after a client that did not read.
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
-            follower: follower.map_err(|source| unreadable(&TailError::Io { path, source }))?,
+            follower: follower.map_err(|source| log_read_error(&ReadError::Io { path, source }))?,
             shutdown: shutdown.clone(),
-            shutdown_begun: Box::pin(shutdown.begun_owned()),
+            shutdown_started: Box::pin(shutdown.started_owned()),
             keep_alive,
             stage: Stage::Opening,
             is_chunked: true,
             session: None,
-            _seat: seat,
+            _permit: seat,
         })
     }
 
     /// The same stream, for as long as the session lasts.
     #[must_use]
-    pub fn within(self, session: &Session) -> Self {
+    pub fn bound_to_session(self, session: &Session) -> Self {
         let left = session.expires_at.duration_since(Timestamp::now());
         let left = Duration::try_from(left).unwrap_or_default();
         Self {
-            session: Some(SessionEnd {
-                ended: Box::pin(session.ended.clone().cancelled_owned()),
+            session: Some(SessionExpiry {
+                signed_out: Box::pin(session.revoked.clone().cancelled_owned()),
                 expires_at: Instant::now() + left,
             }),
             ..self
@@ -136,7 +136,7 @@ impl LogStream {
     /// The connection broke, or the log cannot be read.
     pub async fn run(mut self, mut socket: impl AsyncWrite + Unpin) -> std::io::Result<()> {
         loop {
-            let piece = self.next().await.inspect_err(|error| {
+            let piece = self.next_chunk().await.inspect_err(|error| {
                 tracing::error!(%error, "a log stream ends: the log cannot be read");
             })?;
             let Some(piece) = piece else {
@@ -158,39 +158,39 @@ impl LogStream {
     }
 
     /// The next piece of the stream; `None` after its end.
-    async fn next(&mut self) -> std::io::Result<Option<Bytes>> {
+    async fn next_chunk(&mut self) -> std::io::Result<Option<Bytes>> {
         match self.stage {
             Stage::Opening => {
                 self.stage = Stage::Following;
                 // Tells the client that it is connected, before there is anything to read.
-                return Ok(Some(self.place(&format!(
+                return Ok(Some(self.comment_with_cursor(&format!(
                     ": connected\nretry: {}\n",
-                    RECONNECT.as_millis()
+                    RECONNECT_DELAY.as_millis()
                 ))));
             }
             Stage::Following => {}
-            Stage::Ended => return Ok(None),
+            Stage::Finished => return Ok(None),
         }
         tokio::select! {
             biased;
-            () = self.shutdown_begun.as_mut() => {
-                self.stage = Stage::Ended;
-                self.last_words().map(Some)
+            () = self.shutdown_started.as_mut() => {
+                self.stage = Stage::Finished;
+                self.final_events().map(Some)
             }
-            () = SessionEnd::reached(&mut self.session) => {
-                self.stage = Stage::Ended;
-                Ok(Some(end(StreamEnd::SIGNED_OUT)))
+            () = SessionExpiry::reached(&mut self.session) => {
+                self.stage = Stage::Finished;
+                Ok(Some(end_event(StreamEnd::SIGNED_OUT)))
             }
-            batch = self.follower.next() => Ok(Some(batch?.encoded(encode_items))),
-            _ = self.keep_alive.tick() => Ok(Some(self.place(": keep-alive\n"))),
+            batch = self.follower.next() => Ok(Some(batch?.encode_once(encode_items))),
+            _ = self.keep_alive.tick() => Ok(Some(self.comment_with_cursor(": keep-alive\n"))),
         }
     }
 
     /// A comment with the id of the place that was reached: a client that is cut off resumes from there, also when the
     /// filter let nothing through for long.
-    fn place(&self, comment: &str) -> Bytes {
+    fn comment_with_cursor(&self, comment: &str) -> Bytes {
         let mut text = comment.to_owned();
-        if let Some(place) = self.follower.place() {
+        if let Some(place) = self.follower.cursor() {
             // Writing to a string does not fail.
             let _ = writeln!(text, "id: {place}");
         }
@@ -199,10 +199,10 @@ impl LogStream {
     }
 
     /// What was logged up to now, and the `end` event.
-    fn last_words(&mut self) -> std::io::Result<Bytes> {
-        let mut text = BytesMut::from(encode_items(&self.follower.rest()?));
+    fn final_events(&mut self) -> std::io::Result<Bytes> {
+        let mut text = BytesMut::from(encode_items(&self.follower.read_available()?));
         if self.shutdown.has_successor() {
-            let retry = format!("retry: {}\n", RECONNECT_TO_SUCCESSOR.as_millis());
+            let retry = format!("retry: {}\n", RESTART_RECONNECT_DELAY.as_millis());
             text.extend_from_slice(retry.as_bytes());
         }
         let reason = if self.shutdown.has_successor() {
@@ -210,34 +210,34 @@ impl LogStream {
         } else {
             StreamEnd::STOPPING
         };
-        text.extend_from_slice(&end(reason));
+        text.extend_from_slice(&end_event(reason));
         Ok(text.freeze())
     }
 }
 
 /// The last event.
-fn end(reason: &str) -> Bytes {
+fn end_event(reason: &str) -> Bytes {
     let mut text = BytesMut::new();
     let end = StreamEnd {
         reason: reason.into(),
     };
-    encode(&mut text, event::END, None, &end);
+    write_event(&mut text, event::END, None, &end);
     text.freeze()
 }
 
-fn encode_items(items: &[Item]) -> Bytes {
+fn encode_items(items: &[LogItem]) -> Bytes {
     let mut text = BytesMut::new();
     for item in items {
         match item {
-            Item::Entry(entry) => encode(&mut text, event::LOG, Some(&entry.cursor), entry),
-            Item::Gap => encode(&mut text, event::GAP, None, &StreamGap {}),
+            LogItem::Entry(entry) => write_event(&mut text, event::LOG, Some(&entry.cursor), entry),
+            LogItem::Gap => write_event(&mut text, event::GAP, None, &StreamGap {}),
         }
     }
     text.freeze()
 }
 
 /// One event. JSON has no bare line breaks, so nothing in it can end the event or begin a field.
-fn encode(text: &mut BytesMut, name: &str, id: Option<&str>, data: &impl Serialize) {
+fn write_event(text: &mut BytesMut, name: &str, id: Option<&str>, data: &impl Serialize) {
     text.put_slice(b"event: ");
     text.put_slice(name.as_bytes());
     if let Some(id) = id {
@@ -266,7 +266,7 @@ impl IntoResponse for LogStream {
 
 /// `OpenAPI` before 3.2 has no word for the events of a stream. Of the generators that read it at all, most take the schema for
 /// that of an event's data, so this is what it is; the names of the events are in the description.
-fn data() -> MetaSchema {
+fn event_data_schema() -> MetaSchema {
     MetaSchema {
         description: Some(
             "The data of one event, by its name: `log` a LogEntry, `gap` a StreamGap, `end` a StreamEnd.",
@@ -289,7 +289,7 @@ impl ApiResponse for LogStream {
                 status_range: None,
                 content: vec![MetaMediaType {
                     content_type: "text/event-stream",
-                    schema: MetaSchemaRef::Inline(Box::new(data())),
+                    schema: MetaSchemaRef::Inline(Box::new(event_data_schema())),
                 }],
                 headers: vec![],
             }],

@@ -47,23 +47,23 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-pub use clients::{Clients, Limit};
+pub use clients::{ConnectionPool, LimitKind};
 pub use openapi::{admin_document, public_document};
-pub use probe::Probe;
-pub use readers::Readers;
+pub use probe::SelfCheck;
+pub use readers::LogReaderLimit;
 pub use service::Service;
 pub use shutdown::Shutdown;
-use slots::{Full, Slot};
+use slots::{ConnectionSlot, PoolFull};
 
 /// Connections that may wait to be accepted: a pause of the process must not cost anybody a retry of a SYN.
 const BACKLOG: u32 = 4096;
 /// How long the accept loop rests when the system has no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// How often at most it is logged that connections cannot be accepted.
-const ACCEPT_REPORT: Duration = Duration::from_mins(1);
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// Connections to one port that are refused, and whose clients may read why before they are closed; further ones are just closed.
 /// Each is a descriptor beyond those that clients are given.
-pub const REFUSALS: usize = 4;
+pub const MAX_REFUSALS: usize = 4;
 
 /// Binds a listener for [`run`].
 ///
@@ -87,7 +87,10 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// # Errors
 ///
 /// Something else is in the way.
-pub fn bind_beside(address: SocketAddr, held: &std::net::TcpListener) -> io::Result<TcpListener> {
+pub fn bind_overlapping(
+    address: SocketAddr,
+    held: &std::net::TcpListener,
+) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
@@ -109,7 +112,7 @@ pub fn bind_beside(address: SocketAddr, held: &std::net::TcpListener) -> io::Res
 /// # Errors
 ///
 /// It is none.
-pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+pub fn listener_from_std(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     // Whoever bound it may have chosen a shorter queue.
     rustix::net::listen(&listener, i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
@@ -118,10 +121,10 @@ pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 
 /// Serves until the shutdown begins, then until the last connection is finished or the shutdown is forced.
 pub async fn run(listener: TcpListener, service: Arc<Service>, shutdown: Shutdown) {
-    let listening = shutdown.listening();
+    let listening = shutdown.listener_token();
     let connections = TaskTracker::new();
-    let refusals = Arc::new(Semaphore::new(REFUSALS));
-    let serve = |(stream, peer), progress, slot: Option<Slot>| {
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let serve = |(stream, peer), progress, slot: Option<ConnectionSlot>| {
         let served = connection::serve(
             stream,
             peer,
@@ -137,40 +140,40 @@ pub async fn run(listener: TcpListener, service: Arc<Service>, shutdown: Shutdow
             if let Some(stream) = left
                 && let Ok(_permit) = refusals.try_acquire()
             {
-                unread::linger(&stream).await;
+                unread::lingering_close(&stream).await;
             }
         });
     };
-    let mut failures = AcceptFailures::default();
+    let mut failures = AcceptErrorLog::default();
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shutdown.begun() => break,
+            () = shutdown.started() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok(accepted) => {
-                let clients = service.clients();
+                let clients = service.connections();
                 let progress = Arc::default();
-                let (slot, evicted) = clients.slots.take(&progress).await;
-                clients.hit_by(Limit::Evicted, evicted);
+                let (slot, evicted) = clients.slots.acquire(&progress).await;
+                clients.record_limit_hits(LimitKind::Evicted, evicted);
                 match slot {
                     Ok(slot) => serve(accepted, progress, Some(slot)),
-                    Err(Full) => refuse(accepted, &service, &refusals, &connections),
+                    Err(PoolFull) => refuse(accepted, &service, &refusals, &connections),
                 }
             }
-            Err(error) if is_the_clients(&error) => {}
+            Err(error) if is_connection_error(&error) => {}
             Err(error) => {
-                let clients = service.clients();
-                clients.accept_failed();
-                failures.note(&error, service.name());
-                let leave = clients.slots.make_room();
-                clients.hit_by(Limit::Evicted, leave.now);
-                let _ = tokio::time::timeout(ACCEPT_PAUSE, shutdown.begun()).await;
+                let clients = service.connections();
+                clients.record_accept_error();
+                failures.record(&error, service.name());
+                let leave = clients.slots.evict();
+                clients.record_limit_hits(LimitKind::Evicted, leave.now);
+                let _ = tokio::time::timeout(ACCEPT_RETRY_DELAY, shutdown.started()).await;
             }
         }
     }
-    serve_queued(listener, |accepted| serve(accepted, Arc::default(), None));
+    serve_backlog(listener, |accepted| serve(accepted, Arc::default(), None));
     drop(listening);
     connections.close();
     connections.wait().await;
@@ -183,12 +186,12 @@ fn refuse(
     refusals: &Arc<Semaphore>,
     connections: &TaskTracker,
 ) {
-    let answer = service.unread(StatusCode::SERVICE_UNAVAILABLE, peer);
+    let answer = service.raw_error(StatusCode::SERVICE_UNAVAILABLE, peer);
     if let Ok(permit) = Arc::clone(refusals).try_acquire_owned() {
         connections.spawn(async move {
             // A new connection takes this much at once.
             let _ = stream.try_write(&answer);
-            unread::linger(&stream).await;
+            unread::lingering_close(&stream).await;
             drop(permit);
         });
     }
@@ -196,26 +199,29 @@ fn refuse(
 
 /// Connections that the system did not give us, and what was said of it.
 #[derive(Default)]
-struct AcceptFailures {
-    said_at: Option<Instant>,
-    unsaid: u64,
+struct AcceptErrorLog {
+    logged_at: Option<Instant>,
+    unlogged: u64,
 }
 
-impl AcceptFailures {
-    fn note(&mut self, error: &io::Error, server: &str) {
-        self.unsaid += 1;
-        if self.said_at.is_some_and(|at| at.elapsed() < ACCEPT_REPORT) {
+impl AcceptErrorLog {
+    fn record(&mut self, error: &io::Error, server: &str) {
+        self.unlogged += 1;
+        if self
+            .logged_at
+            .is_some_and(|at| at.elapsed() < ACCEPT_LOG_INTERVAL)
+        {
             return;
         }
-        let times = std::mem::take(&mut self.unsaid);
-        self.said_at = Some(Instant::now());
+        let times = std::mem::take(&mut self.unlogged);
+        self.logged_at = Some(Instant::now());
         tracing::error!(%error, server, times, "no connection can be accepted: trying again");
     }
 }
 
 /// Who connected before the listener closes is served, not reset. The queue is asked itself: tokio knows of a
 /// connection only once its driver has run.
-fn serve_queued(listener: TcpListener, serve: impl Fn((TcpStream, SocketAddr))) {
+fn serve_backlog(listener: TcpListener, serve: impl Fn((TcpStream, SocketAddr))) {
     let Ok(listener) = listener.into_std() else {
         return;
     };
@@ -234,7 +240,7 @@ fn serve_queued(listener: TcpListener, serve: impl Fn((TcpStream, SocketAddr))) 
 }
 
 /// Errors of one connection that is gone before it was accepted (`accept(2)`), not of the listener.
-fn is_the_clients(error: &io::Error) -> bool {
+fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

@@ -6,24 +6,24 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{ReloadDone, RestartDone};
 use crate::auth::Session;
-use crate::config::Problems;
+use crate::config::InvalidSettings;
 
 /// Something to do.
 #[derive(Debug)]
-pub enum Order {
+pub enum ControlRequest {
     /// Drain and exit.
-    Stop(StopOrder),
+    Stop(StopCommand),
     /// Hand over to a successor.
-    Restart(RestartOrder),
+    Restart(RestartCommand),
     /// Read the settings again.
-    Reload(ReloadOrder),
+    Reload(ReloadCommand),
     /// End a session, so that the next process knows it too.
-    SignOut(SignOutOrder),
+    SignOut(SignOutCommand),
 }
 
 /// An order to stop.
 #[derive(Debug)]
-pub struct StopOrder {
+pub struct StopCommand {
     /// Who gave it.
     pub subject: String,
     /// How long requests in flight may take.
@@ -32,35 +32,35 @@ pub struct StopOrder {
 
 /// An order to hand over to a successor.
 #[derive(Debug)]
-pub struct RestartOrder {
+pub struct RestartCommand {
     /// Who gave it.
     pub subject: String,
     /// How long the successor may take until it serves.
     pub timeout: Duration,
     /// Takes what became of it.
-    pub answer: oneshot::Sender<Result<RestartDone, RestartFailure>>,
+    pub reply: oneshot::Sender<Result<RestartDone, RestartFailure>>,
 }
 
 /// An order to read the settings again.
 #[derive(Debug)]
-pub struct ReloadOrder {
+pub struct ReloadCommand {
     /// Who gave it.
     pub subject: String,
     /// Takes what became of it.
-    pub answer: oneshot::Sender<Result<ReloadDone, Problems>>,
+    pub reply: oneshot::Sender<Result<ReloadDone, InvalidSettings>>,
 }
 
 /// An order to end a session.
 #[derive(Debug)]
-pub struct SignOutOrder {
+pub struct SignOutCommand {
     /// Which.
     pub session: Session,
     /// Told once it has ended, or why processes to come will not know. Dropped when this process may not end it any more.
-    pub answer: oneshot::Sender<std::io::Result<()>>,
+    pub reply: oneshot::Sender<std::io::Result<()>>,
 }
 
 /// Takes orders.
-pub type Orders = mpsc::Sender<Order>;
+pub type ControlSender = mpsc::Sender<ControlRequest>;
 
 /// The daemon was not replaced, and goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,9 +77,9 @@ pub enum RestartFailureKind {
     /// Another restart, or a stop, was under way.
     Busy,
     /// The settings are not valid.
-    Settings,
+    InvalidSettings,
     /// The successor did not start.
-    Failed,
+    StartFailed,
     /// The successor took too long.
-    Late,
+    TimedOut,
 }

@@ -10,35 +10,35 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOpti
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::problem::Failure;
+use super::problem::ApiError;
 
 /// What the documents say of an answer that is what was asked for.
 pub(super) const DONE: &str = "Done.";
-const JSON: &str = "application/json";
+const APPLICATION_JSON: &str = "application/json";
 /// No body of this API is larger, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
 /// `200` with JSON.
-pub struct Json<T>(pub T);
+pub struct JsonResponse<T>(pub T);
 
 /// A JSON body that may be left out.
-pub struct OptionalBody<T>(pub Option<T>);
+pub struct OptionalJsonBody<T>(pub Option<T>);
 
 /// A JSON body.
-pub struct RequiredBody<T>(pub T);
+pub struct JsonBody<T>(pub T);
 
-impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for RequiredBody<T> {
-    const TYPES: &'static [ApiExtractorType] = OptionalBody::<T>::TYPES;
+impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for JsonBody<T> {
+    const TYPES: &'static [ApiExtractorType] = OptionalJsonBody::<T>::TYPES;
 
     type ParamType = ();
     type ParamRawType = ();
 
     fn register(registry: &mut Registry) {
-        OptionalBody::<T>::register(registry);
+        OptionalJsonBody::<T>::register(registry);
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        OptionalBody::<T>::request_meta().map(|meta| MetaRequest {
+        OptionalJsonBody::<T>::request_meta().map(|meta| MetaRequest {
             required: true,
             ..meta
         })
@@ -49,9 +49,9 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for RequiredBody<T> {
         body: &mut RequestBody,
         options: ExtractParamOptions<Self::ParamType>,
     ) -> poem::Result<Self> {
-        let OptionalBody(body) = OptionalBody::from_request(request, body, options).await?;
+        let OptionalJsonBody(body) = OptionalJsonBody::from_request(request, body, options).await?;
         body.map(Self).ok_or_else(|| {
-            Failure::new(
+            ApiError::new(
                 StatusCode::BAD_REQUEST,
                 "this needs a JSON object as its body",
             )
@@ -60,7 +60,7 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for RequiredBody<T> {
     }
 }
 
-impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody<T> {
+impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalJsonBody<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
 
     type ParamType = ();
@@ -74,7 +74,7 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody<T> {
         Some(MetaRequest {
             description: None,
             content: vec![MetaMediaType {
-                content_type: JSON,
+                content_type: APPLICATION_JSON,
                 schema: T::schema_ref(),
             }],
             required: false,
@@ -92,9 +92,9 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody<T> {
         }
         let content_type = request.content_type().unwrap_or_default();
         let media_type = content_type.split(';').next().unwrap_or_default().trim();
-        if !media_type.eq_ignore_ascii_case(JSON) {
+        if !media_type.eq_ignore_ascii_case(APPLICATION_JSON) {
             let detail = "a body has to come as `Content-Type: application/json`";
-            return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).into());
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).into());
         }
         // Read as an object first: the derived reader would take an array for one, field by field.
         let value = serde_json::from_slice::<serde_json::Map<_, _>>(&bytes)
@@ -108,7 +108,7 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalBody<T> {
                 )
             });
         Ok(Self(Some(value.map_err(|detail| {
-            Failure::new(StatusCode::BAD_REQUEST, detail)
+            ApiError::new(StatusCode::BAD_REQUEST, detail)
         })?)))
     }
 }
@@ -120,7 +120,7 @@ pub struct Created<T>(pub T);
 pub struct Accepted<T>(pub T);
 
 /// `200` or `503` with the same JSON type, rendered before.
-pub struct Rendered<T> {
+pub struct PrerenderedJson<T> {
     pub status: StatusCode,
     pub body: Bytes,
     pub kind: std::marker::PhantomData<T>,
@@ -138,9 +138,10 @@ pub(super) fn render(status: StatusCode, body: &impl Serialize) -> Response {
 
 fn json_response(status: StatusCode, body: Bytes) -> Response {
     let mut response = Response::builder().status(status).body(body);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(JSON));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static(APPLICATION_JSON),
+    );
     response
 }
 
@@ -151,20 +152,20 @@ pub(super) fn meta<T: Type>(status: StatusCode, description: &'static str) -> Me
         status: Some(status.as_u16()),
         status_range: None,
         content: vec![MetaMediaType {
-            content_type: JSON,
+            content_type: APPLICATION_JSON,
             schema: T::schema_ref(),
         }],
         headers: vec![],
     }
 }
 
-impl<T: Serialize + Send> IntoResponse for Json<T> {
+impl<T: Serialize + Send> IntoResponse for JsonResponse<T> {
     fn into_response(self) -> Response {
         render(StatusCode::OK, &self.0)
     }
 }
 
-impl<T: Type> ApiResponse for Json<T> {
+impl<T: Type> ApiResponse for JsonResponse<T> {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![meta::<T>(StatusCode::OK, DONE)],
@@ -212,13 +213,13 @@ impl<T: Type> ApiResponse for Accepted<T> {
     }
 }
 
-impl<T: Send> IntoResponse for Rendered<T> {
+impl<T: Send> IntoResponse for PrerenderedJson<T> {
     fn into_response(self) -> Response {
         json_response(self.status, self.body)
     }
 }
 
-impl<T: Type> ApiResponse for Rendered<T> {
+impl<T: Type> ApiResponse for PrerenderedJson<T> {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![

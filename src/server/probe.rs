@@ -14,25 +14,25 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::service::{REQUEST_ID, Service};
-use crate::api::reachable;
+use crate::api::reachable_address;
 
 /// Any answer will do; below this path a request is logged at DEBUG.
-const PATH: &str = "/health/live";
+const PROBE_PATH: &str = "/health/live";
 /// How soon a server is asked again when another process answered for it.
-const PAUSE: Duration = Duration::from_micros(200);
+const RETRY_DELAY: Duration = Duration::from_micros(200);
 
 /// Asks the servers of this process.
 #[derive(Debug, Clone)]
-pub struct Probe {
+pub struct SelfCheck {
     servers: [(SocketAddr, Arc<Service>); 2],
 }
 
-impl Probe {
+impl SelfCheck {
     /// Servers by where they listen.
     #[must_use]
     pub fn new(servers: [(SocketAddr, Arc<Service>); 2]) -> Self {
         Self {
-            servers: servers.map(|(listener, service)| (probed(listener), service)),
+            servers: servers.map(|(listener, service)| (probe_address(listener), service)),
         }
     }
 
@@ -42,14 +42,14 @@ impl Probe {
     /// # Errors
     ///
     /// A server cannot be reached.
-    pub async fn answered(&self) -> io::Result<()> {
+    pub async fn run(&self) -> io::Result<()> {
         for (address, service) in &self.servers {
             loop {
-                match answers(*address, service).await {
+                match is_answered_by(*address, service).await {
                     Ok(true) => break,
-                    Ok(false) => tokio::time::sleep(PAUSE).await,
+                    Ok(false) => tokio::time::sleep(RETRY_DELAY).await,
                     // It has closed this connection because it has no room for one more: a sign of life as well.
-                    Err(_) if service.clients().is_full() => break,
+                    Err(_) if service.connections().is_full() => break,
                     Err(error) => return Err(error),
                 }
             }
@@ -60,19 +60,19 @@ impl Probe {
 
 /// Where a listener is asked. Whoever listens on all addresses has all of 127.0.0.0/8, and its predecessor may have had
 /// 127.0.0.1 to itself.
-fn probed(listener: SocketAddr) -> SocketAddr {
+fn probe_address(listener: SocketAddr) -> SocketAddr {
     if listener.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
         (Ipv4Addr::new(127, 0, 0, 2), listener.port()).into()
     } else {
-        reachable(listener)
+        reachable_address(listener)
     }
 }
 
 /// Whether it is this service that answers there.
-async fn answers(address: SocketAddr, service: &Service) -> io::Result<bool> {
+async fn is_answered_by(address: SocketAddr, service: &Service) -> io::Result<bool> {
     let stream = TokioIo::new(TcpStream::connect(address).await?);
     let (mut sender, connection) = http1::handshake(stream).await.map_err(io::Error::other)?;
-    let request = hyper::Request::get(PATH)
+    let request = hyper::Request::get(PROBE_PATH)
         .header(HOST, address.to_string())
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
@@ -86,5 +86,5 @@ async fn answers(address: SocketAddr, service: &Service) -> io::Result<bool> {
     let (answer, _) = tokio::join!(answer, connection);
     let answer = answer.map_err(io::Error::other)?;
     let id = answer.headers().get(&REQUEST_ID);
-    Ok(id.is_some_and(|id| service.has_named(id)))
+    Ok(id.is_some_and(|id| service.is_own_request_id(id)))
 }

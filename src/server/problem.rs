@@ -1,5 +1,5 @@
 //! Errors on the wire. Domain errors know no HTTP; this is the one place that turns them, and poem's own, into
-//! answers: [`Failure`] is what an operation returns, [`problem_of`] is for everything that poem refuses itself.
+//! answers: [`ApiError`] is what an operation returns, [`problem_from_error`] is for everything that poem refuses itself.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use poem_openapi::error::ParseParamError;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
 
-use crate::api::{NOTHING_AT, Problem, SettingError};
-use crate::auth::{Refused, Scope, Scopes};
-use crate::config::{self, Problems};
+use crate::api::{Problem, SettingError, UNKNOWN_PATH_PREFIX};
+use crate::auth::{Scope, Scopes, TokenError};
+use crate::config::{self, InvalidSettings};
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An operation's error.
 #[derive(Debug)]
-pub struct Failure {
+pub struct ApiError {
     status: StatusCode,
     detail: String,
     errors: Option<Vec<SettingError>>,
     header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
-impl Failure {
+impl ApiError {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             status,
@@ -38,8 +38,8 @@ impl Failure {
     }
 
     /// The configuration is not valid.
-    pub fn invalid_configuration(problems: &Problems) -> Self {
-        let error = |problem: &config::Problem| SettingError {
+    pub fn invalid_configuration(problems: &InvalidSettings) -> Self {
+        let error = |problem: &config::SettingProblem| SettingError {
             setting: problem.setting.clone(),
             message: problem.message.clone(),
         };
@@ -50,7 +50,7 @@ impl Failure {
     }
 
     /// A parameter that was understood as text but not as what it should be.
-    pub fn bad_parameter(name: &str, reason: impl fmt::Display) -> Self {
+    pub fn invalid_parameter(name: &str, reason: impl fmt::Display) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
             format!("parameter `{name}` {reason}"),
@@ -58,12 +58,12 @@ impl Failure {
     }
 
     /// RFC 6750, section 3: the token is missing or does not count.
-    pub fn unauthorized(refused: Option<Refused>) -> Self {
+    pub fn unauthorized(refused: Option<TokenError>) -> Self {
         let detail = match refused {
             None => "this needs `Authorization: Bearer TOKEN`: `fullon token` prints one".into(),
-            Some(Refused::Signature) => format!(
+            Some(TokenError::BadSignature) => format!(
                 "{}: `fullon token` prints one that counts when it is run as the user who started this daemon, with its JWT_SECRET_KEY",
-                Refused::Signature
+                TokenError::BadSignature
             ),
             Some(refused) => format!("{refused}: `fullon token` prints a new one"),
         };
@@ -71,13 +71,15 @@ impl Failure {
     }
 
     /// The session is missing or does not count.
-    pub fn no_session(refused: Option<Refused>) -> Self {
+    pub fn invalid_session(refused: Option<TokenError>) -> Self {
         let detail = match refused {
             None => {
                 "this needs a session, and no `Authorization`: sign in with `POST /admin/session`"
                     .into()
             }
-            Some(Refused::Ended) => format!("{}: sign in again", Refused::Ended),
+            Some(TokenError::SessionRevoked) => {
+                format!("{}: sign in again", TokenError::SessionRevoked)
+            }
             Some(refused) => format!("the session does not count ({refused}): sign in again"),
         };
         Self::unauthenticated(detail)
@@ -96,19 +98,19 @@ impl Failure {
         let detail = format!(
             "the token lacks the scope {needed}: `fullon token --scope {needed}` prints one that has it"
         );
-        Self::insufficient(needed, detail)
+        Self::insufficient_scope(needed, detail)
     }
 
     /// The token allows nothing at all.
-    pub fn powerless() -> Self {
+    pub fn no_scope() -> Self {
         let scopes = Scopes::ALL.to_string();
         let detail = format!(
             "the token has none of the scopes {scopes}: `fullon token` prints one that has"
         );
-        Self::insufficient(&scopes, detail)
+        Self::insufficient_scope(&scopes, detail)
     }
 
-    fn insufficient(needed: &str, detail: String) -> Self {
+    fn insufficient_scope(needed: &str, detail: String) -> Self {
         let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{needed}\"");
         let failure = Self::new(StatusCode::FORBIDDEN, detail);
         match HeaderValue::try_from(challenge) {
@@ -118,7 +120,7 @@ impl Failure {
     }
 
     /// RFC 6585, section 4: too many tokens that did not count.
-    pub fn too_many(wait: Duration) -> Self {
+    pub fn too_many_requests(wait: Duration) -> Self {
         let seconds = wait.as_secs() + 1;
         let detail = format!(
             "too many tokens of this peer did not count: wait {seconds} s; one that counts is accepted at any time, and `fullon token` prints one"
@@ -128,7 +130,7 @@ impl Failure {
     }
 
     /// As many read the log as may.
-    pub fn no_room_to_read() -> Self {
+    pub fn log_readers_full() -> Self {
         let detail = "there is no room for another client that reads the log: try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             .with_header(header::RETRY_AFTER, HeaderValue::from(1))
@@ -142,21 +144,21 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.detail)
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for ApiError {}
 
-impl ResponseError for Failure {
+impl ResponseError for ApiError {
     fn status(&self) -> StatusCode {
         self.status
     }
 
     fn as_response(&self) -> Response {
-        let mut response = with_errors(self.status, &self.detail, self.errors.clone());
+        let mut response = problem_with_errors(self.status, &self.detail, self.errors.clone());
         if let Some(header) = &self.header {
             let (name, value) = header.as_ref().clone();
             response.headers_mut().insert(name, value);
@@ -165,7 +167,7 @@ impl ResponseError for Failure {
     }
 }
 
-impl ApiResponse for Failure {
+impl ApiResponse for ApiError {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![MetaResponse {
@@ -188,12 +190,12 @@ impl ApiResponse for Failure {
 
 /// The answer to what poem refused: an unknown path, a wrong method, a bad parameter or body. `allow` is what
 /// the path allows, if the path is known.
-pub fn problem_of(
+pub fn problem_from_error(
     error: poem::Error,
     path: &str,
     allow: impl FnOnce() -> Option<HeaderValue>,
 ) -> Response {
-    if let Some(failure) = error.downcast_ref::<Failure>() {
+    if let Some(failure) = error.downcast_ref::<ApiError>() {
         // poem would leave out the extensions.
         return failure.as_response();
     }
@@ -202,14 +204,18 @@ pub fn problem_of(
     }
     let status = error.status();
     let detail = match status {
-        StatusCode::NOT_FOUND => format!("{NOTHING_AT} {path}"),
+        StatusCode::NOT_FOUND => format!("{UNKNOWN_PATH_PREFIX} {path}"),
         StatusCode::METHOD_NOT_ALLOWED => format!("{path} does not know this method"),
         _ => match error.downcast_ref::<ParseParamError>() {
-            Some(error) => format!("parameter `{}` {}", error.name, in_words(&error.reason)),
+            Some(error) => format!(
+                "parameter `{}` {}",
+                error.name,
+                describe_parse_error(&error.reason)
+            ),
             None => error.to_string(),
         },
     };
-    let mut response = response(status, &detail);
+    let mut response = problem_response(status, &detail);
     if status == StatusCode::METHOD_NOT_ALLOWED
         && let Some(allow) = allow()
     {
@@ -219,7 +225,7 @@ pub fn problem_of(
 }
 
 /// A reason of poem-openapi for people; one that is not known is left as it is.
-fn in_words(reason: &str) -> String {
+fn describe_parse_error(reason: &str) -> String {
     let bound = |kind: &str| {
         let bound = reason.strip_prefix("verification failed. ")?;
         let (number, _) = bound.strip_prefix(kind)?.split_once(',')?;
@@ -237,25 +243,35 @@ fn in_words(reason: &str) -> String {
 }
 
 /// A problem whose status says what kind it is.
-pub fn response(status: StatusCode, detail: &str) -> Response {
-    with_errors(status, detail, None)
+pub fn problem_response(status: StatusCode, detail: &str) -> Response {
+    problem_with_errors(status, detail, None)
 }
 
-fn with_errors(status: StatusCode, detail: &str, errors: Option<Vec<SettingError>>) -> Response {
+fn problem_with_errors(
+    status: StatusCode,
+    detail: &str,
+    errors: Option<Vec<SettingError>>,
+) -> Response {
     let mut response = Response::builder()
         .status(status)
         .content_type(PROBLEM_JSON)
-        .body(body(status, detail, errors));
-    response.extensions_mut().insert(Detail(detail.to_owned()));
+        .body(problem_json(status, detail, errors));
+    response
+        .extensions_mut()
+        .insert(ProblemDetail(detail.to_owned()));
     response
 }
 
 /// What a problem says, for the audit trail; an extension of its answer.
 #[derive(Clone)]
-pub struct Detail(pub String);
+pub struct ProblemDetail(pub String);
 
 /// A problem as JSON.
-pub fn body(status: StatusCode, detail: &str, errors: Option<Vec<SettingError>>) -> Vec<u8> {
+pub fn problem_json(
+    status: StatusCode,
+    detail: &str,
+    errors: Option<Vec<SettingError>>,
+) -> Vec<u8> {
     let problem = Problem {
         kind: "about:blank".into(),
         title: status.canonical_reason().unwrap_or("Error").into(),

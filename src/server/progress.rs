@@ -11,29 +11,29 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::clients::Limit;
+use super::clients::LimitKind;
 use super::log_stream::LogStream;
 
 /// When times begin.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// How long a client may pause within a body, or reading an answer, before it counts as one that is waited for.
-const PAUSE: Duration = Duration::from_secs(1);
+const STALL_THRESHOLD: Duration = Duration::from_secs(1);
 
 /// What a client is waited for. The first to go when there is no room come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Wait {
+pub(super) enum WaitingFor {
     /// The head of a request, or the first one at all.
-    Head,
+    RequestHeaders,
     /// Another request.
-    Request,
+    NextRequest,
     /// The reading of an answer.
-    Reading,
+    ResponseRead,
     /// The rest of a body.
-    Body,
+    RequestBody,
 }
 
 /// Shared by a connection, its socket, and the answers on it.
-pub(super) struct Progress {
+pub(super) struct ConnectionState {
     /// Requests whose answer has not been handed over whole; never more than one with HTTP/1.1.
     in_flight: AtomicU32,
     answered: AtomicU32,
@@ -58,7 +58,7 @@ pub(super) struct Progress {
     since: AtomicU64,
     /// The server waits for the rest of a request's body.
     awaits_body: AtomicBool,
-    /// The [`Limit`] that a request's body ran into, plus one.
+    /// The [`LimitKind`] that a request's body ran into, plus one.
     body_refused: AtomicU8,
     /// The client may still send when it is refused.
     lingers: AtomicBool,
@@ -67,13 +67,13 @@ pub(super) struct Progress {
     eviction: Notify,
 }
 
-impl fmt::Debug for Progress {
+impl fmt::Debug for ConnectionState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Progress").finish_non_exhaustive()
     }
 }
 
-impl Default for Progress {
+impl Default for ConnectionState {
     fn default() -> Self {
         Self {
             in_flight: AtomicU32::default(),
@@ -101,30 +101,30 @@ fn now() -> u64 {
     u64::try_from(EPOCH.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-impl Progress {
+impl ConnectionState {
     /// A request begins, and lasts until the guard is dropped.
-    pub fn begin(self: &Arc<Self>) -> InFlight {
+    pub fn start_request(self: &Arc<Self>) -> RequestGuard {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.has_partial_head.store(false, Ordering::Relaxed);
         self.body_refused.store(0, Ordering::Relaxed);
         self.has_unread_body.store(false, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
+        RequestGuard(Arc::clone(self))
     }
 
-    pub fn has_read(&self) {
+    pub fn on_read(&self) {
         if self.is_between_requests() && !self.has_partial_head.swap(true, Ordering::Relaxed) {
             self.restart_wait();
         }
     }
 
-    pub fn has_written(&self) {
+    pub fn on_written(&self) {
         self.writes.fetch_add(1, Ordering::Relaxed);
         self.is_unflushed.store(true, Ordering::Relaxed);
         self.is_blocked.store(false, Ordering::Relaxed);
     }
 
     /// The client has not taken what was sent before.
-    pub fn is_blocked(&self) {
+    pub fn on_write_blocked(&self) {
         self.is_unflushed.store(true, Ordering::Relaxed);
         if !self.is_blocked.swap(true, Ordering::Relaxed) {
             self.restart_wait();
@@ -132,7 +132,7 @@ impl Progress {
     }
 
     /// The server waits for more of a body, or does so no more.
-    pub fn awaits_body(&self, awaits: bool) {
+    pub fn set_awaits_body(&self, awaits: bool) {
         if awaits {
             self.restart_wait();
         }
@@ -140,14 +140,14 @@ impl Progress {
     }
 
     /// The body of the request ran into a limit.
-    pub fn refuse_body(&self, limit: Limit) {
+    pub fn set_body_limit_hit(&self, limit: LimitKind) {
         self.body_refused.store(limit as u8 + 1, Ordering::Relaxed);
     }
 
     /// The limit that the body of the request ran into.
-    pub fn refused_body(&self) -> Option<Limit> {
+    pub fn body_limit_hit(&self) -> Option<LimitKind> {
         let number = self.body_refused.load(Ordering::Relaxed).checked_sub(1)?;
-        Limit::ALL.get(usize::from(number)).copied()
+        LimitKind::ALL.get(usize::from(number)).copied()
     }
 
     fn restart_wait(&self) {
@@ -155,12 +155,12 @@ impl Progress {
     }
 
     /// The connection ends with an answer to a client that may still send.
-    pub fn linger(&self) {
+    pub fn set_lingers(&self) {
         self.lingers.store(true, Ordering::Relaxed);
     }
 
     /// A request's body was not read to its end, so the client may still send it.
-    pub fn leave_body_unread(&self) {
+    pub fn set_body_unread(&self) {
         self.has_unread_body.store(true, Ordering::Relaxed);
     }
 
@@ -187,7 +187,7 @@ impl Progress {
     }
 
     /// What the client is waited for, and since when.
-    pub fn awaited(&self) -> Option<(Wait, Instant)> {
+    pub fn waiting_since(&self) -> Option<(WaitingFor, Instant)> {
         let is_sending =
             self.is_sending.load(Ordering::Relaxed) || self.is_unflushed.load(Ordering::Relaxed);
         let wait = if is_sending || !self.is_between_requests() {
@@ -195,30 +195,31 @@ impl Progress {
                 if !self.is_blocked.load(Ordering::Relaxed) {
                     return None;
                 }
-                Wait::Reading
+                WaitingFor::ResponseRead
             } else if self.awaits_body.load(Ordering::Relaxed) {
-                Wait::Body
+                WaitingFor::RequestBody
             } else {
                 return None;
             }
-        } else if self.has_partial_head() || self.answered.load(Ordering::Relaxed) == 0 {
-            Wait::Head
+        } else if self.has_partial_headers() || self.answered.load(Ordering::Relaxed) == 0 {
+            WaitingFor::RequestHeaders
         } else {
-            Wait::Request
+            WaitingFor::NextRequest
         };
         let since = Duration::from_micros(self.since.load(Ordering::Relaxed));
         Some((wait, *EPOCH + since))
     }
 
     /// The same, if all that is left to do is the client's, and it does nothing.
-    pub fn waits_for_client(&self) -> Option<(Wait, Instant)> {
-        self.awaited().filter(|(wait, since)| {
-            matches!(wait, Wait::Head | Wait::Request) || since.elapsed() >= PAUSE
+    pub fn evictable_since(&self) -> Option<(WaitingFor, Instant)> {
+        self.waiting_since().filter(|(wait, since)| {
+            matches!(wait, WaitingFor::RequestHeaders | WaitingFor::NextRequest)
+                || since.elapsed() >= STALL_THRESHOLD
         })
     }
 
     /// The server has nothing left to write for now.
-    pub fn has_flushed(&self) {
+    pub fn on_flushed(&self) {
         let is_head_done = self.is_body_asked.load(Ordering::Relaxed);
         self.is_flushed.store(is_head_done, Ordering::Relaxed);
         if self.is_unflushed.swap(false, Ordering::Relaxed) {
@@ -228,7 +229,7 @@ impl Progress {
 
     /// The stream that goes on behind the answer's head, once the head is written. Asked by the task that drives the
     /// connection, each time it did.
-    pub async fn handed_over(&self) -> LogStream {
+    pub async fn detached_body(&self) -> LogStream {
         std::future::poll_fn(|_| {
             if !self.is_flushed.load(Ordering::Relaxed) {
                 return Poll::Pending;
@@ -251,39 +252,39 @@ impl Progress {
     /// Whether the client has sent nothing at all yet.
     pub fn is_untouched(&self) -> bool {
         self.is_between_requests()
-            && !self.has_partial_head()
+            && !self.has_partial_headers()
             && self.answered.load(Ordering::Relaxed) == 0
             && self.writes.load(Ordering::Relaxed) == 0
     }
 
     /// Whether the client has begun a request that it may never finish.
-    pub fn has_partial_head(&self) -> bool {
+    pub fn has_partial_headers(&self) -> bool {
         self.is_between_requests() && self.has_partial_head.load(Ordering::Relaxed)
     }
 }
 
 /// A request in flight.
-pub(super) struct InFlight(Arc<Progress>);
+pub(super) struct RequestGuard(Arc<ConnectionState>);
 
-impl InFlight {
+impl RequestGuard {
     /// Leaves the connection to the stream once the answer's head is written.
-    pub fn hand_over(&self, stream: LogStream) {
+    pub fn detach_body(&self, stream: LogStream) {
         // That of the answer before.
         self.0.is_flushed.store(false, Ordering::Relaxed);
         *self.0.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
     }
 
     /// Ties the request's end to that of its answer's body.
-    pub fn until_sent<B>(self, body: B) -> Tracked<B> {
+    pub fn track_body<B>(self, body: B) -> TrackedBody<B> {
         self.0.is_sending.store(true, Ordering::Relaxed);
-        Tracked {
+        TrackedBody {
             body,
             request: self,
         }
     }
 }
 
-impl Drop for InFlight {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.is_sending.store(false, Ordering::Relaxed);
         self.0.is_body_asked.store(false, Ordering::Relaxed);
@@ -295,12 +296,12 @@ impl Drop for InFlight {
 }
 
 /// A body that ends its request when it ends.
-pub(super) struct Tracked<B> {
+pub(super) struct TrackedBody<B> {
     body: B,
-    request: InFlight,
+    request: RequestGuard,
 }
 
-impl<B: Body + Unpin> Body for Tracked<B> {
+impl<B: Body + Unpin> Body for TrackedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 

@@ -9,17 +9,17 @@ use poem::http::StatusCode;
 use poem::{EndpointExt as _, IntoEndpoint};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
-use super::clients::Clients;
+use super::clients::ConnectionPool;
 use super::metrics::Metrics;
-use super::payload::{Json, Rendered};
-use super::problem::Failure;
+use super::payload::{JsonResponse, PrerenderedJson};
+use super::problem::ApiError;
 use super::service::Service;
 use super::shutdown::Shutdown;
 use super::{docs, openapi};
-use crate::api::{Health as HealthBody, Index, Liveness, Readiness, SERVICE, VERSION};
+use crate::api::{Health as HealthBody, Index, Liveness, Readiness, SERVICE_NAME, VERSION};
 use crate::health::Health;
 
-type Result<T> = std::result::Result<T, Failure>;
+type Result<T> = std::result::Result<T, ApiError>;
 
 /// What is mounted beside the built-in routes of the public port.
 #[derive(Default)]
@@ -38,7 +38,7 @@ impl Mounts {
 pub fn service(
     health: Arc<Health>,
     mounts: Mounts,
-    clients: Arc<Clients>,
+    clients: Arc<ConnectionPool>,
     metrics: &Metrics,
     shutdown: Shutdown,
 ) -> Arc<Service> {
@@ -48,23 +48,23 @@ pub fn service(
     for (path, endpoint) in mounts.0 {
         routes = routes.nest(path, endpoint);
     }
-    let summary = Arc::new(Summary::new(health));
+    let summary = Arc::new(HealthSummary::new(health));
     let api = openapi_service(Arc::clone(&summary));
     let endpoint = routes.nest("/", api).map_to_response().boxed();
     let paths = openapi::paths(&document_service()).into_iter();
     let counted = metrics.routes("public", paths.chain(docs::paths("")), mounted);
     let service = Service::new("public", endpoint, allow, clients, counted, shutdown);
-    Arc::new(service.with_probe(Box::new(move || summary.answer())))
+    Arc::new(service.with_health_handler(Box::new(move || summary.respond())))
 }
 
 /// The answer of `/health`: one of two bodies that are made once.
-struct Summary {
+struct HealthSummary {
     health: Arc<Health>,
     healthy: Bytes,
     unhealthy: Bytes,
 }
 
-impl Summary {
+impl HealthSummary {
     fn new(health: Arc<Health>) -> Self {
         let render =
             |ready| Bytes::from(serde_json::to_vec(&Health::summary(ready)).unwrap_or_default());
@@ -75,7 +75,7 @@ impl Summary {
         }
     }
 
-    fn answer(&self) -> (StatusCode, Bytes) {
+    fn respond(&self) -> (StatusCode, Bytes) {
         if self.health.is_ready() {
             (StatusCode::OK, self.healthy.clone())
         } else {
@@ -84,14 +84,14 @@ impl Summary {
     }
 }
 
-fn openapi_service(summary: Arc<Summary>) -> OpenApiService<PublicApi, ()> {
+fn openapi_service(summary: Arc<HealthSummary>) -> OpenApiService<PublicApi, ()> {
     OpenApiService::new(PublicApi(summary), "Fullon Master API", VERSION)
         .description("The public API: health for load balancers and documentation for people.")
 }
 
 /// One that only describes itself.
 pub(super) fn document_service() -> OpenApiService<PublicApi, ()> {
-    openapi_service(Arc::new(Summary::new(Arc::new(Health::new(None)))))
+    openapi_service(Arc::new(HealthSummary::new(Arc::new(Health::new(None)))))
 }
 
 /// What an operation is about.
@@ -104,7 +104,7 @@ enum Tag {
     Health,
 }
 
-pub(super) struct PublicApi(Arc<Summary>);
+pub(super) struct PublicApi(Arc<HealthSummary>);
 
 #[expect(clippy::unused_async, reason = "operations of poem-openapi are async")]
 #[OpenApi]
@@ -116,9 +116,9 @@ impl PublicApi {
         operation_id = "get_index",
         tag = "Tag::Service"
     )]
-    async fn index(&self) -> Result<Json<Index>> {
-        Ok(Json(Index {
-            service: SERVICE.into(),
+    async fn index(&self) -> Result<JsonResponse<Index>> {
+        Ok(JsonResponse(Index {
+            service: SERVICE_NAME.into(),
             version: VERSION.into(),
             docs: "/docs".into(),
             health: "/health".into(),
@@ -134,9 +134,9 @@ impl PublicApi {
         operation_id = "get_health",
         tag = "Tag::Health"
     )]
-    async fn health(&self) -> Result<Rendered<HealthBody>> {
-        let (status, body) = self.0.answer();
-        Ok(Rendered {
+    async fn health(&self) -> Result<PrerenderedJson<HealthBody>> {
+        let (status, body) = self.0.respond();
+        Ok(PrerenderedJson {
             status,
             body,
             kind: PhantomData,
@@ -150,8 +150,8 @@ impl PublicApi {
         operation_id = "get_liveness",
         tag = "Tag::Health"
     )]
-    async fn live(&self) -> Result<Json<Liveness>> {
-        Ok(Json(Liveness {
+    async fn live(&self) -> Result<JsonResponse<Liveness>> {
+        Ok(JsonResponse(Liveness {
             status: "alive".into(),
         }))
     }
@@ -163,9 +163,9 @@ impl PublicApi {
         operation_id = "get_readiness",
         tag = "Tag::Health"
     )]
-    async fn ready(&self) -> Result<Rendered<Readiness>> {
+    async fn ready(&self) -> Result<PrerenderedJson<Readiness>> {
         let readiness = self.0.health.readiness();
-        Ok(Rendered {
+        Ok(PrerenderedJson {
             status: if readiness.ready {
                 StatusCode::OK
             } else {

@@ -10,53 +10,53 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use super::clients::Limit;
-use super::progress::Progress;
+use super::clients::LimitKind;
+use super::progress::ConnectionState;
 use crate::config::Limits;
 
 /// A body that fails, and notes why, once it is too large or takes too long.
-pub(super) struct RequestBody {
+pub(super) struct LimitedBody {
     inner: BoxBody<Bytes, io::Error>,
-    left: usize,
+    remaining: usize,
     deadline: Pin<Box<Sleep>>,
-    progress: Arc<Progress>,
+    progress: Arc<ConnectionState>,
 }
 
-impl RequestBody {
+impl LimitedBody {
     /// The same body, limited.
-    pub fn limited(
+    pub fn wrap(
         inner: BoxBody<Bytes, io::Error>,
         limits: &Limits,
-        progress: &Arc<Progress>,
+        progress: &Arc<ConnectionState>,
     ) -> BoxBody<Bytes, io::Error> {
         if inner.is_end_stream() {
             return inner;
         }
         BoxBody::new(Self {
             inner,
-            left: limits.max_body_size,
+            remaining: limits.max_body_size,
             deadline: Box::pin(sleep(limits.body_timeout)),
             progress: Arc::clone(progress),
         })
     }
 
-    fn fail<T>(&self, limit: Limit) -> Poll<Option<io::Result<T>>> {
-        self.progress.awaits_body(false);
-        self.progress.refuse_body(limit);
+    fn fail<T>(&self, limit: LimitKind) -> Poll<Option<io::Result<T>>> {
+        self.progress.set_awaits_body(false);
+        self.progress.set_body_limit_hit(limit);
         Poll::Ready(Some(Err(io::Error::other(limit.as_str()))))
     }
 }
 
-impl Drop for RequestBody {
+impl Drop for LimitedBody {
     fn drop(&mut self) {
-        self.progress.awaits_body(false);
+        self.progress.set_awaits_body(false);
         if !self.inner.is_end_stream() {
-            self.progress.leave_body_unread();
+            self.progress.set_body_unread();
         }
     }
 }
 
-impl Body for RequestBody {
+impl Body for LimitedBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -65,17 +65,17 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(context);
-        self.progress.awaits_body(polled.is_pending());
+        self.progress.set_awaits_body(polled.is_pending());
         match polled {
             Poll::Pending => match self.deadline.as_mut().poll(context) {
-                Poll::Ready(()) => self.fail(Limit::BodyTimeout),
+                Poll::Ready(()) => self.fail(LimitKind::BodyTimeout),
                 Poll::Pending => Poll::Pending,
             },
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
-                match self.left.checked_sub(length) {
-                    Some(left) => self.left = left,
-                    None => return self.fail(Limit::BodySize),
+                match self.remaining.checked_sub(length) {
+                    Some(left) => self.remaining = left,
+                    None => return self.fail(LimitKind::BodySize),
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

@@ -7,33 +7,35 @@ use hyper::header::{
 };
 
 /// For pages: scripts only of this origin and none inline, and no frame around it.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-const RESOURCE: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
-const OPENER: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-resource-policy");
+const CROSS_ORIGIN_OPENER_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-opener-policy");
 
 /// Adds what the answer does not say itself. Nothing of the admin API is stored, whatever it says, or given to pages of others.
 pub fn add(headers: &mut HeaderMap, is_admin: bool) {
     if is_admin {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        set(headers, &[(RESOURCE, "same-origin")]);
+        set_missing(headers, &[(CROSS_ORIGIN_RESOURCE_POLICY, "same-origin")]);
     }
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     if is_admin || content_type.is_some_and(|kind| kind.starts_with(b"text/html")) {
-        set(
+        set_missing(
             headers,
             &[
                 (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-                (CONTENT_SECURITY_POLICY, POLICY),
+                (CONTENT_SECURITY_POLICY, PAGE_POLICY),
                 (REFERRER_POLICY, "no-referrer"),
                 (X_FRAME_OPTIONS, "DENY"),
-                (OPENER, "same-origin"),
+                (CROSS_ORIGIN_OPENER_POLICY, "same-origin"),
             ],
         );
     }
 }
 
-fn set(headers: &mut HeaderMap, defaults: &[(HeaderName, &'static str)]) {
+fn set_missing(headers: &mut HeaderMap, defaults: &[(HeaderName, &'static str)]) {
     for (name, value) in defaults {
         if !headers.contains_key(name) {
             headers.insert(name, HeaderValue::from_static(value));

@@ -22,27 +22,27 @@ use poem::http::StatusCode;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Response};
 
-use super::audit::{Audit, action_of};
-use super::clients::{Clients, Limit};
+use super::audit::{AuditRecord, audited_action};
+use super::clients::{ConnectionPool, LimitKind};
 use super::log_stream::Handover;
-use super::metrics::{Routes, Series};
-use super::problem::{Detail, problem_of, response};
-use super::progress::{Progress, Tracked};
-use super::request_body::RequestBody;
+use super::metrics::{RequestSeries, RouteMetrics};
+use super::problem::{ProblemDetail, problem_from_error, problem_response};
+use super::progress::{ConnectionState, TrackedBody};
+use super::request_body::LimitedBody;
 use super::shutdown::Shutdown;
 use super::{security_headers, site, unread};
 
 pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A longer id of a client is not taken over.
-const MAX_REQUEST_ID: usize = 128;
+const MAX_REQUEST_ID_LEN: usize = 128;
 
 /// The answer to `GET /health`, which is asked more often than anything else: it is made before, and skips the
 /// router. Through the router, and with a timer for each request, it had 0.77 of the throughput of bare hyper; without
 /// both it has all of it (`make bench`).
-pub(super) type Probe = Box<dyn Fn() -> (StatusCode, Bytes) + Send + Sync>;
+pub(super) type HealthHandler = Box<dyn Fn() -> (StatusCode, Bytes) + Send + Sync>;
 
 /// `Allow` by path.
-type Allow = HashMap<String, HeaderValue>;
+type AllowByPath = HashMap<String, HeaderValue>;
 
 type Body = Either<Full<Bytes>, BoxBody<Bytes, std::io::Error>>;
 
@@ -51,13 +51,13 @@ pub struct Service {
     name: &'static str,
     endpoint: BoxEndpoint<'static>,
     /// Made at the first wrong method.
-    allow: LazyLock<Allow, Box<dyn FnOnce() -> Allow + Send>>,
+    allow: LazyLock<AllowByPath, Box<dyn FnOnce() -> AllowByPath + Send>>,
     /// Set for the admin server: where it listens.
-    admin: Option<IpAddr>,
-    probe: Option<Probe>,
-    clients: Arc<Clients>,
+    admin_address: Option<IpAddr>,
+    health: Option<HealthHandler>,
+    clients: Arc<ConnectionPool>,
     shutdown: Shutdown,
-    routes: Routes,
+    routes: RouteMetrics,
     request_ids: RequestIds,
 }
 
@@ -73,17 +73,17 @@ impl Service {
     pub(super) fn new(
         name: &'static str,
         endpoint: BoxEndpoint<'static>,
-        allow: impl FnOnce() -> Allow + Send + 'static,
-        clients: Arc<Clients>,
-        routes: Routes,
+        allow: impl FnOnce() -> AllowByPath + Send + 'static,
+        clients: Arc<ConnectionPool>,
+        routes: RouteMetrics,
         shutdown: Shutdown,
     ) -> Self {
         Self {
             name,
             endpoint,
             allow: LazyLock::new(Box::new(allow)),
-            admin: None,
-            probe: None,
+            admin_address: None,
+            health: None,
             clients,
             shutdown,
             routes,
@@ -92,17 +92,17 @@ impl Service {
     }
 
     /// Guards against pages of other sites, for a server that is bound to `address`.
-    pub(super) fn guarded(self, address: IpAddr) -> Self {
+    pub(super) fn with_origin_check(self, address: IpAddr) -> Self {
         Self {
-            admin: Some(address),
+            admin_address: Some(address),
             ..self
         }
     }
 
     /// Answers `GET /health` without the router.
-    pub(super) fn with_probe(self, probe: Probe) -> Self {
+    pub(super) fn with_health_handler(self, probe: HealthHandler) -> Self {
         Self {
-            probe: Some(probe),
+            health: Some(probe),
             ..self
         }
     }
@@ -114,69 +114,69 @@ impl Service {
     }
 
     /// Whether the answer with this request id is this service's, to a request that brought none.
-    pub(super) fn has_named(&self, request_id: &HeaderValue) -> bool {
+    pub(super) fn is_own_request_id(&self, request_id: &HeaderValue) -> bool {
         let id = request_id.to_str().unwrap_or_default();
         id.strip_prefix(&*self.request_ids.prefix)
             .is_some_and(|rest| rest.starts_with('-'))
     }
 
-    pub(super) fn clients(&self) -> &Clients {
+    pub(super) fn connections(&self) -> &ConnectionPool {
         &self.clients
     }
 
     /// The answer to a client that has sent no request, or not all of one.
-    pub(super) fn unread(&self, status: StatusCode, peer: SocketAddr) -> Bytes {
+    pub(super) fn raw_error(&self, status: StatusCode, peer: SocketAddr) -> Bytes {
         let limits = &self.clients.limits;
         let detail = match status {
             StatusCode::REQUEST_TIMEOUT => {
-                self.clients.hit(Limit::HeaderTimeout);
+                self.clients.record_limit_hit(LimitKind::HeaderTimeout);
                 format!(
                     "the head of the request did not come within {:?}",
                     limits.header_timeout
                 )
             }
             StatusCode::SERVICE_UNAVAILABLE => {
-                self.clients.hit(Limit::Refused);
+                self.clients.record_limit_hit(LimitKind::Refused);
                 "there is no room for another connection, and all are busy: try again".into()
             }
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-                self.clients.hit(Limit::HeaderSize);
+                self.clients.record_limit_hit(LimitKind::HeaderSize);
                 format!(
                     "the head of a request may have {} bytes and {MAX_HEADERS} fields",
                     limits.max_header_size
                 )
             }
             StatusCode::URI_TOO_LONG => {
-                self.clients.hit(Limit::HeaderSize);
+                self.clients.record_limit_hit(LimitKind::HeaderSize);
                 format!("the address of a request may have {MAX_URI} bytes")
             }
             _ => "this is not a request of HTTP/1.1 (RFC 9112)".into(),
         };
-        let access = Access {
+        let access = AccessRecord {
             server: self.name,
-            series: self.routes.unread(),
+            series: self.routes.unparsed(),
             request_id: self.request_ids.next(),
             started: Instant::now(),
             peer,
         };
-        access.answered(UNREAD, UNREAD, status.as_u16());
+        access.record(NO_REQUEST, NO_REQUEST, status.as_u16());
         let id = access.request_id.to_str().unwrap_or_default();
         let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
-        unread::answer(status, &detail, id, retry_after)
+        unread::error_response(status, &detail, id, retry_after)
     }
 
-    pub(super) async fn answer(
+    pub(super) async fn call(
         &self,
         request: hyper::Request<Incoming>,
         peer: SocketAddr,
         local: SocketAddr,
-        progress: &Arc<Progress>,
-    ) -> hyper::Response<Tracked<Body>> {
+        progress: &Arc<ConnectionState>,
+    ) -> hyper::Response<TrackedBody<Body>> {
         let started = Instant::now();
-        let counted = self.clients.request();
-        let in_flight = progress.begin();
-        let request_id = self.request_ids.of(&request);
-        let access = Access {
+        let counted = self.clients.count_request();
+        let in_flight = progress.start_request();
+        let request_id = self.request_ids.for_request(&request);
+        let access = AccessRecord {
             server: self.name,
             series: self.routes.series(request.method(), request.uri().path()),
             request_id,
@@ -184,10 +184,12 @@ impl Service {
             peer,
         };
 
-        let mut answer: hyper::Response<Body> = match &self.probe {
-            Some(probe) if request.method() == Method::GET && request.uri().path() == HEALTH => {
+        let mut answer: hyper::Response<Body> = match &self.health {
+            Some(probe)
+                if request.method() == Method::GET && request.uri().path() == HEALTH_PATH =>
+            {
                 let (status, body) = probe();
-                access.answered("GET", HEALTH, status.as_u16());
+                access.record("GET", HEALTH_PATH, status.as_u16());
                 let mut answer = hyper::Response::new(Either::Left(Full::new(body)));
                 *answer.status_mut() = status;
                 answer
@@ -200,7 +202,7 @@ impl Service {
                 let version = request.version();
                 let uri = request.uri().clone();
                 let audit = self.audit(&request, peer, &access);
-                let mut pending = Pending {
+                let mut pending = PendingRequest {
                     access: &access,
                     shutdown: &self.shutdown,
                     audit: audit.as_deref(),
@@ -208,7 +210,7 @@ impl Service {
                     path: uri.path(),
                     status: None,
                 };
-                let mut answer = match self.refusal(&request, progress) {
+                let mut answer = match self.reject_early(&request, progress) {
                     Some(refusal) => refusal,
                     None => {
                         self.route(request, peer, local, uri.path(), audit.clone(), progress)
@@ -216,18 +218,18 @@ impl Service {
                     }
                 };
                 pending.status = Some(answer.status());
-                let detail = answer.extensions_mut().remove::<Detail>();
+                let detail = answer.extensions_mut().remove::<ProblemDetail>();
                 if let Some(audit) = &audit {
                     let reason = detail.map_or_else(String::new, |detail| detail.0);
-                    audit.answered(answer.status(), &reason);
+                    audit.responded(answer.status(), &reason);
                 }
                 let mut answer = hyper::Response::from(answer).map(Either::Right);
-                security_headers::add(answer.headers_mut(), self.admin.is_some());
+                security_headers::add(answer.headers_mut(), self.admin_address.is_some());
                 let stream = answer.extensions_mut().remove::<Handover>();
                 if let Some(stream) = stream.and_then(|handover| handover.take(version))
                     && takes_stream
                 {
-                    in_flight.hand_over(stream);
+                    in_flight.detach_body(stream);
                 }
                 answer
             }
@@ -235,11 +237,11 @@ impl Service {
 
         let headers = answer.headers_mut();
         headers.insert(REQUEST_ID.clone(), access.request_id);
-        if self.shutdown.has_begun() || progress.lingers() || progress.is_evicted() {
+        if self.shutdown.has_started() || progress.lingers() || progress.is_evicted() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         drop(counted);
-        answer.map(|body| in_flight.until_sent(body))
+        answer.map(|body| in_flight.track_body(body))
     }
 
     /// Set for a request that asks for a change.
@@ -247,41 +249,45 @@ impl Service {
         &self,
         request: &hyper::Request<Incoming>,
         peer: SocketAddr,
-        access: &Access<'_>,
-    ) -> Option<Arc<Audit>> {
-        self.admin?;
-        let action = action_of(request.method(), request.uri().path())?;
+        access: &AccessRecord<'_>,
+    ) -> Option<Arc<AuditRecord>> {
+        self.admin_address?;
+        let action = audited_action(request.method(), request.uri().path())?;
         let request_id = access.request_id.to_str().unwrap_or_default();
-        Some(Arc::new(Audit::new(action, peer, request_id)))
+        Some(Arc::new(AuditRecord::new(action, peer, request_id)))
     }
 
     /// The answer to a request that nobody need look into.
-    fn refusal(&self, request: &hyper::Request<Incoming>, progress: &Progress) -> Option<Response> {
-        if let Some(bound) = self.admin
-            && let Some(reason) = site::refusal(request.method(), request.headers(), bound)
+    fn reject_early(
+        &self,
+        request: &hyper::Request<Incoming>,
+        progress: &ConnectionState,
+    ) -> Option<Response> {
+        if let Some(bound) = self.admin_address
+            && let Some(reason) = site::rejection_reason(request.method(), request.headers(), bound)
         {
-            return Some(response(StatusCode::FORBIDDEN, reason));
+            return Some(problem_response(StatusCode::FORBIDDEN, reason));
         }
         let length = request.headers().get(CONTENT_LENGTH)?.to_str().ok()?;
         let is_too_large = length
             .parse::<usize>()
             .is_ok_and(|length| length > self.clients.limits.max_body_size);
-        is_too_large.then(|| self.body_refused(Limit::BodySize, progress))
+        is_too_large.then(|| self.body_limit_response(LimitKind::BodySize, progress))
     }
 
     /// The answer to a request whose body ran into a limit.
-    fn body_refused(&self, limit: Limit, progress: &Progress) -> Response {
-        self.clients.hit(limit);
-        progress.linger();
+    fn body_limit_response(&self, limit: LimitKind, progress: &ConnectionState) -> Response {
+        self.clients.record_limit_hit(limit);
+        progress.set_lingers();
         let limits = &self.clients.limits;
-        let (status, detail) = if limit == Limit::BodyTimeout {
+        let (status, detail) = if limit == LimitKind::BodyTimeout {
             let detail = format!("the body did not come within {:?}", limits.body_timeout);
             (StatusCode::REQUEST_TIMEOUT, detail)
         } else {
             let detail = format!("a body may have {} bytes", limits.max_body_size);
             (StatusCode::PAYLOAD_TOO_LARGE, detail)
         };
-        response(status, &detail)
+        problem_response(status, &detail)
     }
 
     async fn route(
@@ -290,8 +296,8 @@ impl Service {
         peer: SocketAddr,
         local: SocketAddr,
         path: &str,
-        audit: Option<Arc<Audit>>,
-        progress: &Arc<Progress>,
+        audit: Option<Arc<AuditRecord>>,
+        progress: &Arc<ConnectionState>,
     ) -> Response {
         let mut request = poem::Request::from((
             request,
@@ -303,24 +309,26 @@ impl Service {
             request.extensions_mut().insert(audit);
         }
         let body = request.take_body().into();
-        request.set_body(RequestBody::limited(body, &self.clients.limits, progress));
-        let answer = self.call(request, path).await;
-        match progress.refused_body() {
+        request.set_body(LimitedBody::wrap(body, &self.clients.limits, progress));
+        let answer = self.call_router(request, path).await;
+        match progress.body_limit_hit() {
             // Whoever could do without the rest of the body may say so.
-            Some(limit) if !answer.status().is_success() => self.body_refused(limit, progress),
+            Some(limit) if !answer.status().is_success() => {
+                self.body_limit_response(limit, progress)
+            }
             _ => answer,
         }
     }
 
-    async fn call(&self, request: poem::Request, path: &str) -> Response {
+    async fn call_router(&self, request: poem::Request, path: &str) -> Response {
         // A panic was logged by the hook; it ends the request, not the connection.
         match AssertUnwindSafe(self.endpoint.call(request))
             .catch_unwind()
             .await
         {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => problem_of(error, path, || self.allow.get(path).cloned()),
-            Err(_) => response(
+            Ok(Err(error)) => problem_from_error(error, path, || self.allow.get(path).cloned()),
+            Err(_) => problem_response(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the service failed on this request; its log says where",
             ),
@@ -328,49 +336,48 @@ impl Service {
     }
 }
 
-const HEALTH: &str = "/health";
+const HEALTH_PATH: &str = "/health";
 /// hyper's own limits: fields of a head, and bytes of the address in it.
 const MAX_HEADERS: usize = 100;
 const MAX_URI: usize = 65_534;
 
 /// What nginx logs for a client that is not answered by its own doing.
-const CLIENT_GONE: u16 = 499;
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// Method and path of what was no request.
-const UNREAD: &str = "-";
+const NO_REQUEST: &str = "-";
 /// A method or a path is logged up to here, in bytes: what does not fit the log is rotated away, and anybody may send long ones.
-const MAX_LOGGED: usize = 1024;
+const MAX_LOGGED_LEN: usize = 1024;
 
-struct Access<'a> {
+struct AccessRecord<'a> {
     server: &'static str,
-    series: &'a Series,
+    series: &'a RequestSeries,
     request_id: HeaderValue,
     started: Instant,
     peer: SocketAddr,
 }
 
 /// Counts and logs the request when it is dropped: with its status, or as one that was cut off.
-struct Pending<'a> {
-    access: &'a Access<'a>,
+struct PendingRequest<'a> {
+    access: &'a AccessRecord<'a>,
     shutdown: &'a Shutdown,
-    audit: Option<&'a Audit>,
+    audit: Option<&'a AuditRecord>,
     method: Method,
     path: &'a str,
     status: Option<StatusCode>,
 }
 
-impl Drop for Pending<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
         let status = self
             .status
-            .map_or_else(|| self.cut_off(), |status| status.as_u16());
-        self.access
-            .answered(self.method.as_str(), self.path, status);
+            .map_or_else(|| self.record_abort(), |status| status.as_u16());
+        self.access.record(self.method.as_str(), self.path, status);
     }
 }
 
-impl Pending<'_> {
+impl PendingRequest<'_> {
     /// There will be no answer: because a stop's deadline is over, or because the client does not take or send what it began.
-    fn cut_off(&self) -> u16 {
+    fn record_abort(&self) -> u16 {
         let (status, reason) = if self.shutdown.is_forced() {
             let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
             (
@@ -378,21 +385,21 @@ impl Pending<'_> {
                 "the deadline of the stop was over before there was an answer",
             )
         } else {
-            (CLIENT_GONE, "the client did not go on with it")
+            (CLIENT_CLOSED_REQUEST, "the client did not go on with it")
         };
         if let Some(audit) = self.audit {
-            audit.cut_off(status, reason);
+            audit.aborted(status, reason);
         }
         status
     }
 }
 
-impl Access<'_> {
+impl AccessRecord<'_> {
     /// Counts it, and logs one event: probes at DEBUG, the rest at INFO. The query is left out: it may hold a secret.
-    fn answered(&self, method: &str, path: &str, status: u16) {
+    fn record(&self, method: &str, path: &str, status: u16) {
         let took = self.started.elapsed();
-        self.series.count(status, took);
-        let (method, path) = (cut(method), cut(path));
+        self.series.observe(status, took);
+        let (method, path) = (truncate_for_log(method), truncate_for_log(path));
         macro_rules! event {
             ($level:ident) => {
                 tracing::$level!(
@@ -408,7 +415,7 @@ impl Access<'_> {
             };
         }
         let is_probe = path
-            .strip_prefix(HEALTH)
+            .strip_prefix(HEALTH_PATH)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if is_probe {
             event!(debug);
@@ -419,11 +426,11 @@ impl Access<'_> {
 }
 
 /// As much of it as is logged, and how long it is if that is not all.
-fn cut(text: &str) -> Cow<'_, str> {
-    if text.len() <= MAX_LOGGED {
+fn truncate_for_log(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_LOGGED_LEN {
         return text.into();
     }
-    let kept = &text[..text.floor_char_boundary(MAX_LOGGED)];
+    let kept = &text[..text.floor_char_boundary(MAX_LOGGED_LEN)];
     format!("{kept}… ({} bytes)", text.len()).into()
 }
 
@@ -443,9 +450,9 @@ impl RequestIds {
     }
 
     /// The client's own id if it is harmless in a log, or a new one.
-    fn of(&self, request: &hyper::Request<Incoming>) -> HeaderValue {
+    fn for_request(&self, request: &hyper::Request<Incoming>) -> HeaderValue {
         if let Some(given) = request.headers().get(&REQUEST_ID)
-            && (1..=MAX_REQUEST_ID).contains(&given.len())
+            && (1..=MAX_REQUEST_ID_LEN).contains(&given.len())
             && given
                 .as_bytes()
                 .iter()
@@ -479,7 +486,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_counted_up_in_hexadecimal() {
+    fn request_ids_are_counted_in_hexadecimal() {
         let ids = RequestIds::new();
         for (number, expected) in [
             (1, "00000001"),

@@ -16,16 +16,16 @@ use crate::auth::{SESSION_LIFETIME, Scope, Session};
 /// ports of a host together: that of the `Host`, where a tunnel may begin, or else the one that the admin API is bound to.
 #[derive(Debug)]
 pub struct SessionCookie {
-    bound: u16,
+    admin_port: u16,
 }
 
 impl SessionCookie {
-    pub fn of_port(bound: u16) -> Self {
-        Self { bound }
+    pub fn new(admin_port: u16) -> Self {
+        Self { admin_port }
     }
 
     fn name(&self, headers: &HeaderMap) -> String {
-        let port = site::port(headers).unwrap_or(self.bound);
+        let port = site::host_port(headers).unwrap_or(self.admin_port);
         format!("fullon-session-{port}")
     }
 
@@ -46,16 +46,16 @@ impl SessionCookie {
 
     /// `Set-Cookie` that makes a browser keep the value. Without `Secure`: the admin API speaks plain HTTP on
     /// loopback, and not every browser takes that for secure.
-    fn keep(&self, asked: &HeaderMap, value: &str) -> Result<HeaderValue, InvalidHeaderValue> {
-        self.header(asked, value, SESSION_LIFETIME.as_secs())
+    fn set(&self, asked: &HeaderMap, value: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+        self.set_cookie(asked, value, SESSION_LIFETIME.as_secs())
     }
 
     /// `Set-Cookie` that makes a browser forget it.
-    fn forget(&self, asked: &HeaderMap) -> Result<HeaderValue, InvalidHeaderValue> {
-        self.header(asked, "", 0)
+    fn remove(&self, asked: &HeaderMap) -> Result<HeaderValue, InvalidHeaderValue> {
+        self.set_cookie(asked, "", 0)
     }
 
-    fn header(
+    fn set_cookie(
         &self,
         asked: &HeaderMap,
         value: &str,
@@ -69,12 +69,12 @@ impl SessionCookie {
 }
 
 /// `201` with what the session allows, and the cookie.
-pub struct Begun {
+pub struct SessionCreated {
     session: api::Session,
     cookie: HeaderValue,
 }
 
-impl Begun {
+impl SessionCreated {
     pub fn new(
         cookie: &SessionCookie,
         asked: &HeaderMap,
@@ -82,7 +82,7 @@ impl Begun {
         value: &str,
     ) -> Result<Self, InvalidHeaderValue> {
         Ok(Self {
-            cookie: cookie.keep(asked, value)?,
+            cookie: cookie.set(asked, value)?,
             session: session.into(),
         })
     }
@@ -101,7 +101,7 @@ impl From<Session> for api::Session {
     }
 }
 
-impl IntoResponse for Begun {
+impl IntoResponse for SessionCreated {
     fn into_response(self) -> Response {
         let mut response = payload::render(StatusCode::CREATED, &self.session);
         response
@@ -111,10 +111,10 @@ impl IntoResponse for Begun {
     }
 }
 
-impl ApiResponse for Begun {
+impl ApiResponse for SessionCreated {
     fn meta() -> MetaResponses {
         let mut meta = payload::meta::<api::Session>(StatusCode::CREATED, "Signed in.");
-        meta.headers.push(set_cookie("The session."));
+        meta.headers.push(set_cookie_header_meta("The session."));
         MetaResponses {
             responses: vec![meta],
         }
@@ -126,19 +126,19 @@ impl ApiResponse for Begun {
 }
 
 /// `204`, and the cookie is removed.
-pub struct Ended {
+pub struct SessionDeleted {
     cookie: HeaderValue,
 }
 
-impl Ended {
+impl SessionDeleted {
     pub fn new(cookie: &SessionCookie, asked: &HeaderMap) -> Result<Self, InvalidHeaderValue> {
         Ok(Self {
-            cookie: cookie.forget(asked)?,
+            cookie: cookie.remove(asked)?,
         })
     }
 }
 
-impl IntoResponse for Ended {
+impl IntoResponse for SessionDeleted {
     fn into_response(self) -> Response {
         Response::builder()
             .status(StatusCode::NO_CONTENT)
@@ -147,7 +147,7 @@ impl IntoResponse for Ended {
     }
 }
 
-impl ApiResponse for Ended {
+impl ApiResponse for SessionDeleted {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![MetaResponse {
@@ -155,7 +155,9 @@ impl ApiResponse for Ended {
                 status: Some(StatusCode::NO_CONTENT.as_u16()),
                 status_range: None,
                 content: vec![],
-                headers: vec![set_cookie("Removes the session from the browser.")],
+                headers: vec![set_cookie_header_meta(
+                    "Removes the session from the browser.",
+                )],
             }],
         }
     }
@@ -163,7 +165,7 @@ impl ApiResponse for Ended {
     fn register(_: &mut Registry) {}
 }
 
-fn set_cookie(description: &str) -> MetaHeader {
+fn set_cookie_header_meta(description: &str) -> MetaHeader {
     MetaHeader {
         name: "Set-Cookie".into(),
         description: Some(description.into()),
@@ -178,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_daemons_cookie_counts_and_all_of_that_name() {
+    fn only_cookies_of_this_port_are_read() {
         let mut headers = HeaderMap::new();
         for value in [
             "a=1; fullon-session-8001=x.y.z;fullon-session-80=no",
@@ -187,7 +189,7 @@ mod tests {
         ] {
             headers.append(header::COOKIE, HeaderValue::from_str(value).unwrap());
         }
-        let cookie = SessionCookie::of_port(8001);
+        let cookie = SessionCookie::new(8001);
         let values: Vec<_> = cookie.values(&headers).collect();
         assert_eq!(values, ["x.y.z", "second", "third"]);
         // Through a tunnel it is the cookie of the port where that begins.

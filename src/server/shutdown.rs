@@ -13,13 +13,13 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 /// first two are one. Clones share all.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
-    begun: CancellationToken,
+    started: CancellationToken,
     /// The same for whoever only looks: asking the token takes a lock, and every request asks.
-    has_begun: Arc<AtomicBool>,
+    has_started: Arc<AtomicBool>,
     has_successor: Arc<AtomicBool>,
     /// Whoever accepts connections.
     listeners: TaskTracker,
-    idle_closed: CancellationToken,
+    idle_closing: CancellationToken,
     forced: CancellationToken,
     deadline: Arc<OnceLock<Deadline>>,
 }
@@ -35,7 +35,7 @@ pub struct Deadline {
 impl Deadline {
     /// How much time there is until then.
     #[must_use]
-    pub fn left(&self) -> Duration {
+    pub fn remaining(&self) -> Duration {
         self.instant.saturating_duration_since(Instant::now())
     }
 }
@@ -49,7 +49,7 @@ impl Shutdown {
 
     /// Sets the deadline, if none is set: the first order to stop counts.
     #[must_use]
-    pub fn due_within(&self, left: Duration) -> Deadline {
+    pub fn set_deadline(&self, left: Duration) -> Deadline {
         *self.deadline.get_or_init(|| Deadline {
             at: Timestamp::now() + SignedDuration::try_from(left).unwrap_or_default(),
             instant: Instant::now() + left,
@@ -57,18 +57,18 @@ impl Shutdown {
     }
 
     /// Listeners close, streams end, idle connections are closed, requests in flight are finished.
-    pub fn begin(&self) {
-        self.has_begun.store(true, Ordering::Release);
-        self.begun.cancel();
-        self.idle_closed.cancel();
+    pub fn start(&self) {
+        self.has_started.store(true, Ordering::Release);
+        self.started.cancel();
+        self.idle_closing.cancel();
     }
 
     /// The same, but an idle connection stays until its client has had an answer with `Connection: close`: another process
     /// serves whoever comes.
-    pub fn hand_over(&self) {
+    pub fn start_handoff(&self) {
         self.has_successor.store(true, Ordering::Release);
-        self.has_begun.store(true, Ordering::Release);
-        self.begun.cancel();
+        self.has_started.store(true, Ordering::Release);
+        self.started.cancel();
     }
 
     /// Whether another process serves whoever comes.
@@ -79,46 +79,46 @@ impl Shutdown {
 
     /// What is still open is cut off.
     pub fn force(&self) {
-        self.begin();
+        self.start();
         self.forced.cancel();
     }
 
     /// Accepts connections until it is dropped.
-    pub(super) fn listening(&self) -> TaskTrackerToken {
+    pub(super) fn listener_token(&self) -> TaskTrackerToken {
         self.listeners.token()
     }
 
     /// Returns once nobody accepts connections any more. To be asked once the shutdown has begun.
-    pub async fn deaf(&self) {
+    pub async fn listeners_closed(&self) {
         self.listeners.close();
         self.listeners.wait().await;
     }
 
     /// Whether it has begun.
     #[must_use]
-    pub fn has_begun(&self) -> bool {
-        self.has_begun.load(Ordering::Acquire)
+    pub fn has_started(&self) -> bool {
+        self.has_started.load(Ordering::Acquire)
     }
 
     /// Returns once it has begun.
-    pub async fn begun(&self) {
-        self.begun.cancelled().await;
+    pub async fn started(&self) {
+        self.started.cancelled().await;
     }
 
     /// The same for whoever asks again and again: asking anew takes a lock.
-    pub fn begun_owned(&self) -> WaitForCancellationFutureOwned {
-        self.begun.clone().cancelled_owned()
+    pub fn started_owned(&self) -> WaitForCancellationFutureOwned {
+        self.started.clone().cancelled_owned()
     }
 
     /// Whether idle connections are closed.
     #[must_use]
-    pub fn closes_idle(&self) -> bool {
-        self.idle_closed.is_cancelled()
+    pub fn is_closing_idle(&self) -> bool {
+        self.idle_closing.is_cancelled()
     }
 
     /// Returns once idle connections are to be closed.
-    pub async fn idle_closed(&self) {
-        self.idle_closed.cancelled().await;
+    pub async fn idle_closing(&self) {
+        self.idle_closing.cancelled().await;
     }
 
     /// Whether it is forced.

@@ -7,16 +7,20 @@ use hyper::header::{HOST, ORIGIN};
 use hyper::{HeaderMap, Method};
 
 /// Why a request is refused, or `None`. The port does not count: a tunnel may end on another.
-pub fn refusal(method: &Method, headers: &HeaderMap, bound_to: IpAddr) -> Option<&'static str> {
+pub fn rejection_reason(
+    method: &Method,
+    headers: &HeaderMap,
+    bound_to: IpAddr,
+) -> Option<&'static str> {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(Ok(host)), None) = (hosts.next().map(|host| host.to_str()), hosts.next()) else {
         return Some("the request has no single valid Host header");
     };
-    if !is_local(host, bound_to) {
+    if !is_local_host(host, bound_to) {
         return Some("the Host header names another machine: use localhost, 127.0.0.1 or [::1]");
     }
     let is_foreign = headers.contains_key(ORIGIN) && !is_same_origin(headers)
-        || is_of_other_page(headers) && !is_visit(method, headers);
+        || is_cross_origin(headers) && !is_navigation(method, headers);
     is_foreign.then_some("requests from pages of other origins are refused")
 }
 
@@ -34,7 +38,7 @@ pub fn is_same_origin(headers: &HeaderMap) -> bool {
 /// Whether a browser says that neither a page of ours nor the person at it made this request (Fetch Metadata). It
 /// leaves `Origin` out when a page loads us as an image or a script, or links to us, and then the cookie may come
 /// along: for cookies, all ports of a host are one site.
-pub fn is_of_other_page(headers: &HeaderMap) -> bool {
+pub fn is_cross_origin(headers: &HeaderMap) -> bool {
     headers
         .get_all("sec-fetch-site")
         .iter()
@@ -42,7 +46,7 @@ pub fn is_of_other_page(headers: &HeaderMap) -> bool {
 }
 
 /// Whether somebody follows a link to here, in a window of its own: what is shown then is no other page's to read.
-fn is_visit(method: &Method, headers: &HeaderMap) -> bool {
+fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
     let is = |name: &str, value: &str| {
         let mut values = headers.get_all(name).iter();
         values.next().is_some_and(|first| first == value) && values.next().is_none()
@@ -51,21 +55,21 @@ fn is_visit(method: &Method, headers: &HeaderMap) -> bool {
 }
 
 /// The port in the `Host`, which is what a browser keeps the address of the page by.
-pub fn port(headers: &HeaderMap) -> Option<u16> {
+pub fn host_port(headers: &HeaderMap) -> Option<u16> {
     let host = headers.get(HOST)?.to_str().ok()?;
-    split(host).1?.parse().ok()
+    split_host_port(host).1?.parse().ok()
 }
 
 /// Name and port.
-fn split(host: &str) -> (&str, Option<&str>) {
+fn split_host_port(host: &str) -> (&str, Option<&str>) {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (name, Some(port)),
         _ => (host, None),
     }
 }
 
-fn is_local(host: &str, bound_to: IpAddr) -> bool {
-    let (name, _) = split(host);
+fn is_local_host(host: &str, bound_to: IpAddr) -> bool {
+    let (name, _) = split_host_port(host);
     if name.eq_ignore_ascii_case("localhost") {
         return true;
     }
@@ -88,15 +92,15 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(ORIGIN, origin.parse().unwrap());
         }
-        is_let_in(&Method::GET, &headers)
+        is_accepted(&Method::GET, &headers)
     }
 
-    fn is_let_in(method: &Method, headers: &HeaderMap) -> bool {
-        refusal(method, headers, "127.0.0.1".parse().unwrap()).is_none()
+    fn is_accepted(method: &Method, headers: &HeaderMap) -> bool {
+        rejection_reason(method, headers, "127.0.0.1".parse().unwrap()).is_none()
     }
 
     #[test]
-    fn only_this_machine_by_its_own_names() {
+    fn host_header_must_name_this_machine() {
         for host in [
             "localhost",
             "LOCALHOST:8001",
@@ -116,11 +120,11 @@ mod tests {
         ] {
             assert!(!check(host, None), "{host}");
         }
-        assert!(!is_let_in(&Method::GET, &HeaderMap::new()));
+        assert!(!is_accepted(&Method::GET, &HeaderMap::new()));
     }
 
     #[test]
-    fn only_pages_of_the_same_origin() {
+    fn origin_header_must_match_the_host() {
         assert!(check("localhost:8001", Some("http://localhost:8001")));
         for origin in [
             "null",
@@ -134,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_has_to_say_that_it_comes_from_here() {
+    fn missing_origin_is_not_same_origin() {
         let mut headers = HeaderMap::new();
         assert!(!is_same_origin(&headers));
         headers.insert(HOST, "localhost:8001".parse().unwrap());
@@ -146,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn other_pages_may_only_link_to_us() {
+    fn cross_site_requests_may_only_navigate() {
         let from_elsewhere = |method, mode: &str, dest: &str| {
             let mut headers = HeaderMap::new();
             for (name, value) in [
@@ -157,7 +161,7 @@ mod tests {
             ] {
                 headers.insert(name, value.parse().unwrap());
             }
-            is_let_in(&method, &headers)
+            is_accepted(&method, &headers)
         };
         assert!(from_elsewhere(Method::GET, "navigate", "document"));
         assert!(!from_elsewhere(Method::POST, "navigate", "document"));
@@ -167,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_on_another_port_is_another_page() {
+    fn another_port_of_this_host_is_cross_origin() {
         for (site, of_other) in [
             (None, false),
             (Some("none"), false),
@@ -179,7 +183,7 @@ mod tests {
             if let Some(site) = site {
                 headers.insert("sec-fetch-site", site.parse().unwrap());
             }
-            assert_eq!(is_of_other_page(&headers), of_other, "{site:?}");
+            assert_eq!(is_cross_origin(&headers), of_other, "{site:?}");
         }
     }
 }

@@ -11,54 +11,54 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::progress::{Progress, Wait};
+use super::progress::{ConnectionState, WaitingFor};
 
 /// How long somebody who has to go may take.
-const PATIENCE: Duration = Duration::from_millis(100);
+const EVICTION_TIMEOUT: Duration = Duration::from_millis(100);
 /// How many go at once: a share of all, and no more than so many. In a flood, not each connection should have all looked at.
-const SHARE: usize = 8;
-const MOST_AT_ONCE: usize = 64;
+const EVICTION_SHARE: usize = 8;
+const MAX_EVICTIONS: usize = 64;
 
 /// The connections of one server.
 #[derive(Debug)]
-pub struct Slots {
-    most: usize,
-    taken: Mutex<Taken>,
+pub struct ConnectionSlots {
+    max: usize,
+    taken: Mutex<PoolEntries>,
     freed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct PoolEntries {
     next: u64,
-    connections: HashMap<u64, Arc<Progress>>,
+    connections: HashMap<u64, Arc<ConnectionState>>,
 }
 
 /// Room for one connection, until it is dropped.
 #[derive(Debug)]
-pub struct Slot {
-    slots: Arc<Slots>,
-    number: u64,
+pub struct ConnectionSlot {
+    slots: Arc<ConnectionSlots>,
+    id: u64,
 }
 
 /// There is no room.
 #[derive(Debug)]
-pub struct Full;
+pub struct PoolFull;
 
-impl Slots {
+impl ConnectionSlots {
     /// Room for so many, at least one.
     pub fn new(most: usize) -> Self {
         Self {
-            most: most.max(1),
+            max: most.max(1),
             taken: Mutex::default(),
             freed: Notify::new(),
         }
     }
 
-    pub fn most(&self) -> usize {
-        self.most
+    pub fn max(&self) -> usize {
+        self.max
     }
 
-    pub fn taken(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.lock().connections.len()
     }
 
@@ -67,48 +67,51 @@ impl Slots {
     /// # Errors
     ///
     /// Everybody has a request in flight, or those who have to go are not gone in time.
-    pub async fn take(self: &Arc<Self>, progress: &Arc<Progress>) -> (Result<Slot, Full>, usize) {
-        let deadline = Instant::now() + PATIENCE;
+    pub async fn acquire(
+        self: &Arc<Self>,
+        progress: &Arc<ConnectionState>,
+    ) -> (Result<ConnectionSlot, PoolFull>, usize) {
+        let deadline = Instant::now() + EVICTION_TIMEOUT;
         let mut evicted = 0;
         loop {
             let freed = self.freed.notified();
-            if let Some(slot) = self.try_take(progress) {
+            if let Some(slot) = self.try_acquire(progress) {
                 return (Ok(slot), evicted);
             }
-            let leave = self.make_room();
+            let leave = self.evict();
             evicted += leave.now;
             if leave.now + leave.before == 0 || timeout_at(deadline, freed).await.is_err() {
-                return (Err(Full), evicted);
+                return (Err(PoolFull), evicted);
             }
         }
     }
 
-    fn try_take(self: &Arc<Self>, progress: &Arc<Progress>) -> Option<Slot> {
+    fn try_acquire(self: &Arc<Self>, progress: &Arc<ConnectionState>) -> Option<ConnectionSlot> {
         let mut taken = self.lock();
-        if taken.connections.len() >= self.most {
+        if taken.connections.len() >= self.max {
             return None;
         }
         let number = taken.next;
         taken.next += 1;
         taken.connections.insert(number, Arc::clone(progress));
-        Some(Slot {
+        Some(ConnectionSlot {
             slots: Arc::clone(self),
-            number,
+            id: number,
         })
     }
 
     /// Asks some to go.
-    pub fn make_room(&self) -> Leave {
-        self.make_room_among(|_| true)
+    pub fn evict(&self) -> Evictions {
+        self.evict_waiting(|_| true)
     }
 
     /// Asks some of those to go who are waited for in a certain way.
-    pub fn make_room_among(&self, may_go_for: impl Fn(Wait) -> bool) -> Leave {
+    pub fn evict_waiting(&self, may_go_for: impl Fn(WaitingFor) -> bool) -> Evictions {
         let taken = self.lock();
         let mut before = 0;
         let mut may_go = Vec::new();
         for progress in taken.connections.values() {
-            if let Some((wait, since)) = progress.waits_for_client()
+            if let Some((wait, since)) = progress.evictable_since()
                 && may_go_for(wait)
             {
                 if progress.is_evicted() {
@@ -118,7 +121,7 @@ impl Slots {
                 }
             }
         }
-        let at_once = (self.most / SHARE).clamp(1, MOST_AT_ONCE);
+        let at_once = (self.max / EVICTION_SHARE).clamp(1, MAX_EVICTIONS);
         let wanted = at_once.saturating_sub(before);
         let now = wanted.min(may_go.len());
         if now > 0 {
@@ -127,26 +130,26 @@ impl Slots {
                 progress.evict();
             }
         }
-        Leave { now, before }
+        Evictions { now, before }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+    fn lock(&self) -> MutexGuard<'_, PoolEntries> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Connections that were asked to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leave {
+pub struct Evictions {
     /// Just now.
     pub now: usize,
     /// Before, and they are still there.
     pub before: usize,
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.slots.lock().connections.remove(&self.number);
+        self.slots.lock().connections.remove(&self.id);
         self.slots.freed.notify_waiters();
     }
 }
@@ -156,45 +159,45 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_keeps_us_waiting_goes_and_who_is_served_stays() {
-        let slots = Arc::new(Slots::new(3));
-        let [busy, idle, silent, new, late] = [(); 5].map(|()| Arc::<Progress>::default());
-        let served = busy.begin();
-        drop(idle.begin());
+    async fn full_pool_evicts_idle_connections() {
+        let slots = Arc::new(ConnectionSlots::new(3));
+        let [busy, idle, silent, new, late] = [(); 5].map(|()| Arc::<ConnectionState>::default());
+        let served = busy.start_request();
+        drop(idle.start_request());
         let mut held = Vec::new();
         for progress in [&busy, &idle, &silent] {
-            held.push(slots.take(progress).await.0.unwrap());
+            held.push(slots.acquire(progress).await.0.unwrap());
         }
         // Who never asked goes before who did.
-        assert_eq!(slots.make_room(), Leave { now: 1, before: 0 });
+        assert_eq!(slots.evict(), Evictions { now: 1, before: 0 });
         assert!(silent.is_evicted() && !idle.is_evicted());
         // That one is on its way.
-        assert_eq!(slots.make_room(), Leave { now: 0, before: 1 });
-        let (refused, evicted) = slots.take(&new).await;
+        assert_eq!(slots.evict(), Evictions { now: 0, before: 1 });
+        let (refused, evicted) = slots.acquire(&new).await;
         assert!(refused.is_err() && evicted == 0);
         held.pop();
-        held.push(slots.take(&new).await.0.unwrap());
-        let _asking = new.begin();
+        held.push(slots.acquire(&new).await.0.unwrap());
+        let _asking = new.start_request();
 
         let waiting = Arc::clone(&slots);
-        let idle_goes = tokio::spawn(async move { waiting.take(&late).await });
+        let idle_goes = tokio::spawn(async move { waiting.acquire(&late).await });
         idle.evicted().await;
         held.remove(1);
         let (slot, evicted) = idle_goes.await.unwrap();
         assert_eq!((slot.is_ok(), evicted), (true, 1));
         drop(slot);
         drop(served);
-        assert_eq!(slots.taken(), 2);
+        assert_eq!(slots.len(), 2);
     }
 
     #[tokio::test]
-    async fn when_everybody_is_served_nobody_waits() {
-        let slots = Arc::new(Slots::new(1));
-        let [busy, new] = [(); 2].map(|()| Arc::<Progress>::default());
-        let _served = busy.begin();
-        let _held = slots.take(&busy).await.0.unwrap();
+    async fn pool_with_only_busy_connections_refuses_at_once() {
+        let slots = Arc::new(ConnectionSlots::new(1));
+        let [busy, new] = [(); 2].map(|()| Arc::<ConnectionState>::default());
+        let _served = busy.start_request();
+        let _held = slots.acquire(&busy).await.0.unwrap();
         let begun = Instant::now();
-        assert!(slots.take(&new).await.0.is_err());
-        assert!(begun.elapsed() < PATIENCE);
+        assert!(slots.acquire(&new).await.0.is_err());
+        assert!(begun.elapsed() < EVICTION_TIMEOUT);
     }
 }

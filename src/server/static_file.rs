@@ -11,15 +11,15 @@ pub const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 pub const CSS: &str = "text/css; charset=utf-8";
 
 /// A body that is made at the first request and shared afterwards. A browser that has it need not load it again.
-pub struct Static {
+pub struct StaticFile {
     content_type: &'static str,
-    content: LazyLock<Tagged, Box<dyn FnOnce() -> Tagged + Send>>,
+    content: LazyLock<BodyWithEtag, Box<dyn FnOnce() -> BodyWithEtag + Send>>,
 }
 
 /// A body and its entity tag.
-type Tagged = (Bytes, HeaderValue);
+type BodyWithEtag = (Bytes, HeaderValue);
 
-impl Static {
+impl StaticFile {
     pub fn new(content_type: &'static str, make: impl FnOnce() -> Bytes + Send + 'static) -> Self {
         let make = move || {
             use sha2::Digest as _;
@@ -39,7 +39,7 @@ impl Static {
     }
 }
 
-impl Endpoint for Static {
+impl Endpoint for StaticFile {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {

@@ -25,9 +25,9 @@ pub fn read() -> ProcessUsage {
             .and_then(|text| text.parse().ok())
             .unwrap_or(0_u64)
     };
-    let page_size = system(SysconfVar::PAGE_SIZE);
+    let page_size = sysconf_value(SysconfVar::PAGE_SIZE);
     let tick = Duration::from_secs(1)
-        / u32::try_from(system(SysconfVar::CLK_TCK))
+        / u32::try_from(sysconf_value(SysconfVar::CLK_TCK))
             .unwrap_or(100)
             .max(1);
     ProcessUsage {
@@ -41,17 +41,17 @@ pub fn read() -> ProcessUsage {
 }
 
 /// Descriptors that this process may have.
-pub fn most_descriptors() -> Option<u64> {
+pub fn max_open_files() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
 /// What this user may still write to the disk that the file is on, in bytes.
-pub fn free_disk(file: &Path) -> Option<u64> {
+pub fn free_disk_bytes(file: &Path) -> Option<u64> {
     let disk = statvfs(file.parent()?).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-fn system(variable: SysconfVar) -> u64 {
+fn sysconf_value(variable: SysconfVar) -> u64 {
     sysconf(variable)
         .ok()
         .flatten()

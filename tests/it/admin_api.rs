@@ -321,7 +321,7 @@ fn stop_responds_before_shutdown_and_is_audited() {
         (&"draining".into(), &0.into())
     );
     assert!(accepted["deadline"].as_str().unwrap().ends_with('Z'));
-    assert!(daemon.wait(crate::support::PATIENCE));
+    assert!(daemon.wait_for_exit(crate::support::PATIENCE));
     assert!(!home.pid_file().exists());
     let log = home.log();
     let audit: Vec<_> = log

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use fullon_master_api::instance::State;
+use fullon_master_api::instance::StateFile;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -94,7 +94,7 @@ fn commands_work_while_daemon_is_suspended() {
         .succeeds()
         .prints(&["Daemon stopped (by SIGTERM)"])
         .says(&["no answer within 2s", "by signal"]);
-    assert!(daemon.is_gone());
+    assert!(daemon.has_exited());
     assert!(
         home.log().ends_with("stopped\n"),
         "the stop was not graceful"
@@ -122,7 +122,7 @@ fn commands_work_after_secret_was_edited() {
     let refused = ["refused the token", "signed with another key"];
     let mut home = home;
     home.set("ADMIN_PORT", admin.rsplit_once(':').unwrap().1);
-    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
     home.run(["status"])
         .succeeds()
         .prints(&["running", "admin API refused us"])
@@ -171,7 +171,7 @@ fn explicit_admin_url_never_falls_back() {
 #[test]
 fn logs_follow_falls_back_to_file_and_ends_with_daemon() {
     let home = Home::started();
-    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
     let mut follow = home.fullon(["logs"]);
     let child = follow
         .stdout(std::process::Stdio::piped())
@@ -208,11 +208,11 @@ fn daemon_of_another_pid_file_is_stopped_only_by_address() {
         ".fullon_master_api.pid",
         "--admin-url",
     ]);
-    assert!(!daemon.is_gone());
+    assert!(!daemon.has_exited());
     home.run(["--admin-url", &admin, "stop"])
         .succeeds()
         .prints(&["Daemon stopped\n"]);
-    assert!(daemon.is_gone());
+    assert!(daemon.has_exited());
 }
 
 /// Two daemons have the same key, and one has lost its state file. The other one listens at the
@@ -228,7 +228,7 @@ fn other_daemon_at_configured_address_is_not_mistaken_for_ours() {
     .unwrap();
     home.run(["start"]).succeeds();
     let daemon = home.daemon().unwrap();
-    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
     let admin = neighbour.state().admin;
     home.set("ADMIN_PORT", admin.rsplit_once(':').unwrap().1);
     home.run(["status"])
@@ -239,7 +239,7 @@ fn other_daemon_at_configured_address_is_not_mistaken_for_ours() {
         .succeeds()
         .prints(&["Daemon stopped (by SIGTERM)"])
         .says(&["another daemon"]);
-    assert!(daemon.is_gone());
+    assert!(daemon.has_exited());
     neighbour.run(["status"]).succeeds();
 }
 
@@ -268,7 +268,7 @@ fn daemon_of_another_user_keeps_its_user_after_restart() {
     home.run(["restart"]).succeeds();
     let successor = home.daemon().unwrap();
     assert_ne!(successor.pid(), pid);
-    assert_eq!(successor.owner(), Some(65534));
+    assert_eq!(successor.owner_uid(), Some(65534));
     home.run(["status"]).succeeds();
     home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
 }

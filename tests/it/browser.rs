@@ -85,7 +85,7 @@ fn event_source_loses_nothing_across_restarts_and_kill() {
 
     let killed = home.daemon().unwrap();
     killed.kill().unwrap();
-    assert!(killed.wait(PATIENCE));
+    assert!(killed.wait_for_exit(PATIENCE));
     home.run(["start"]).succeeds();
     let opens = follows_after(&browser, opens);
     sees_new_marks();

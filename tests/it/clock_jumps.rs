@@ -157,7 +157,7 @@ fn service_and_log_continue_through_clock_jumps() {
         thread::scope(|scope| {
             let restart = scope.spawn(|| home.restart());
             eventually("the new process is starting", || {
-                old.is_gone() || !children(old.pid()).is_empty()
+                old.has_exited() || !children(old.pid()).is_empty()
             });
             clock.put(next);
             restart.join().unwrap();
@@ -298,7 +298,7 @@ fn stop_across(offset: i64) -> Option<Duration> {
         stop.join().unwrap().succeeds();
     });
     let took = begun.elapsed();
-    assert!(daemon.wait(PATIENCE));
+    assert!(daemon.wait_for_exit(PATIENCE));
     Some(took)
 }
 

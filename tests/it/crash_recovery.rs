@@ -9,7 +9,7 @@ fn killed_daemon_needs_no_cleanup() {
     let home = Home::started();
     let killed = home.daemon().unwrap();
     killed.kill().unwrap();
-    assert!(killed.wait(crate::support::PATIENCE));
+    assert!(killed.wait_for_exit(crate::support::PATIENCE));
 
     home.run(["status"])
         .exits(1)
@@ -90,12 +90,15 @@ fn stop_without_api_signals_only_the_daemon() {
     let home = Home::started();
     let mut stranger = stranger();
     let daemon = home.daemon().unwrap();
-    fs::remove_file(fullon_master_api::instance::State::path(&home.pid_file())).unwrap();
+    fs::remove_file(fullon_master_api::instance::StateFile::path(
+        &home.pid_file(),
+    ))
+    .unwrap();
     fs::write(home.pid_file(), format!("{}\n", stranger.0.id())).unwrap();
     home.run(["stop"])
         .succeeds()
         .says(&[&format!("stopping process {} by signal", daemon.pid())]);
-    assert!(daemon.is_gone());
+    assert!(daemon.has_exited());
     assert!(stranger.is_alive());
 }
 
@@ -196,7 +199,7 @@ fn file_that_is_no_pid_file_is_left_unchanged() {
             "choose another PID_FILE",
         ]);
         assert_eq!(fs::read(&notes).unwrap(), bytes);
-        assert!(!fullon_master_api::instance::State::path(&notes).exists());
+        assert!(!fullon_master_api::instance::StateFile::path(&notes).exists());
         assert!(!home.log_file().exists());
     }
 }
@@ -242,7 +245,7 @@ fn replaced_pid_file_does_not_hide_running_daemon() {
         .succeeds()
         .prints(&["Status:    running\n", &daemon.pid().to_string()]);
     home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
-    assert!(daemon.is_gone());
+    assert!(daemon.has_exited());
 }
 
 #[test]
@@ -253,7 +256,7 @@ fn daemon_without_pid_file_leaves_files_of_next_one_alone() {
     home.run(["start"]).succeeds();
     let second = home.state().instance;
     first.terminate().unwrap();
-    assert!(first.wait(crate::support::PATIENCE));
+    assert!(first.wait_for_exit(crate::support::PATIENCE));
     assert_eq!(home.state().instance, second);
     home.run(["restart"]).succeeds();
 }

@@ -1,6 +1,6 @@
 //! Foreign pages in a real browser that is signed in. They can neither change nor read anything.
 
-use fullon_master_api::api::CONSOLE;
+use fullon_master_api::api::CONSOLE_PATH;
 use serde_json::{Value, json};
 
 use crate::support::{Browser, Home, Neighbour, SIGN_IN, eventually, needs_browser, request};
@@ -279,7 +279,7 @@ fn pages_cannot_be_framed() {
         return loaded.then(() => true);
     ";
     for from in ["127.0.0.1", "localhost", EVIL] {
-        for page in ["/admin/docs", CONSOLE] {
+        for page in ["/admin/docs", CONSOLE_PATH] {
             scene
                 .browser
                 .open(&format!("http://{from}:{}", neighbour.port()));

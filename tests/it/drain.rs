@@ -10,7 +10,9 @@ use fullon_master_api::config::Limits;
 use fullon_master_api::health::Health;
 use fullon_master_api::server::metrics::Metrics;
 use fullon_master_api::server::public::{Mounts, service};
-use fullon_master_api::server::{Clients, Probe, REFUSALS, Service, Shutdown, bind, run};
+use fullon_master_api::server::{
+    ConnectionPool, MAX_REFUSALS, SelfCheck, Service, Shutdown, bind, run,
+};
 use poem::{Body, EndpointExt as _, get, handler, post, web::Data};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -75,7 +77,7 @@ impl Server {
         let service = service(
             Arc::clone(&health),
             mounts,
-            Arc::new(Clients::new(limits(), most)),
+            Arc::new(ConnectionPool::new(limits(), most)),
             &Metrics::new().unwrap(),
             shutdown.clone(),
         );
@@ -123,7 +125,7 @@ impl Server {
 async fn in_flight_request_finishes_and_new_ones_are_refused() {
     let server = Server::start();
     let mut connection = server.slow_request().await;
-    server.shutdown.begin();
+    server.shutdown.start();
     server
         .with(|host| {
             crate::support::eventually("the listener closes", || {
@@ -183,7 +185,7 @@ async fn request_sent_before_shutdown_is_answered() {
     kept.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         .unwrap();
 
-    server.shutdown.begin();
+    server.shutdown.start();
     let texts = server
         .with(move |_| {
             [fresh, kept, second].map(|mut stream| {
@@ -223,7 +225,7 @@ async fn idle_and_half_sent_requests_do_not_delay_shutdown() {
             (used, half, Connection::open(&host))
         })
         .await;
-    server.shutdown.begin();
+    server.shutdown.start();
     let Server { task, .. } = server;
     tokio::time::timeout(Duration::from_secs(5), task)
         .await
@@ -236,7 +238,7 @@ async fn idle_and_half_sent_requests_do_not_delay_shutdown() {
 async fn forced_shutdown_cuts_off_requests() {
     let server = Server::start();
     let connection = server.slow_request().await;
-    server.shutdown.begin();
+    server.shutdown.start();
     assert!(!server.task.is_finished());
     server.shutdown.force();
     server.ends().await;
@@ -251,7 +253,7 @@ async fn self_check_passes_when_connections_are_full() {
     let refused = server
         .with(|host| {
             // Refused clients may read the reason, and there is no room for more of these either.
-            [(); REFUSALS].map(|()| {
+            [(); MAX_REFUSALS].map(|()| {
                 let mut refused = Connection::open(&host);
                 assert_eq!(refused.answer("GET").status, 503);
                 refused
@@ -259,8 +261,8 @@ async fn self_check_passes_when_connections_are_full() {
         })
         .await;
     let probed = (server.address, Arc::clone(&server.service));
-    let probe = Probe::new([probed.clone(), probed]);
-    tokio::time::timeout(PATIENCE, probe.answered())
+    let probe = SelfCheck::new([probed.clone(), probed]);
+    tokio::time::timeout(PATIENCE, probe.run())
         .await
         .expect("the self-check does not pass")
         .unwrap();

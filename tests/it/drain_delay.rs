@@ -60,7 +60,7 @@ fn health_turns_503_at_once_and_service_continues() {
     );
     assert!(stream.rest().contains("event: end"));
     assert!(asked.elapsed() >= Duration::from_secs(2));
-    assert!(pid.wait(Duration::from_secs(10)));
+    assert!(pid.wait_for_exit(Duration::from_secs(10)));
     assert!(TcpStream::connect(&public).is_err());
 }
 
@@ -68,7 +68,7 @@ fn health_turns_503_at_once_and_service_continues() {
 fn second_signal_ends_delay_at_once() {
     let home = with_delay("5m");
     let (public, process) = (home.public(), home.daemon().unwrap());
-    process.signal(Signal::TERM).unwrap();
+    process.send_signal(Signal::TERM).unwrap();
     eventually("health turns 503", || status_of(&public, "/health") == 503);
     let ready = request(&public, "GET", "/health/ready", &[], "");
     assert_eq!(ready.status, 503);
@@ -84,8 +84,8 @@ fn second_signal_ends_delay_at_once() {
     stop.send("POST", "/admin/stop", &headers, "{\"timeout_seconds\":600}");
     let left = stop.answer("POST").json()["seconds_left"].as_f64().unwrap();
     assert!(left <= 310.0, "{left}");
-    process.signal(Signal::TERM).unwrap();
-    assert!(process.wait(Duration::from_secs(5)));
+    process.send_signal(Signal::TERM).unwrap();
+    assert!(process.wait_for_exit(Duration::from_secs(5)));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn stop_by_signal_waits_for_the_delay() {
         home.state().drain_delay == Duration::from_secs(11)
     });
     let process = home.daemon().unwrap();
-    process.signal(Signal::STOP).unwrap();
+    process.send_signal(Signal::STOP).unwrap();
     // A stop also resumes the daemon.
     let began = Instant::now();
     home.run(["stop"])

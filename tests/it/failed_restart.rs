@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use fullon_master_api::instance::{Presence, inspect};
+use fullon_master_api::instance::{PidFileStatus, inspect_pid_file};
 
 use crate::support::{Answer, Clients, Home, Load, Outcome, Program, eventually};
 
@@ -96,7 +96,7 @@ impl Case {
         let _ = fs::remove_file(home.path().join(".env"));
         self.load.goes_on(200);
         home.run(["restart"]).succeeds();
-        assert!(daemon.wait(crate::support::PATIENCE));
+        assert!(daemon.wait_for_exit(crate::support::PATIENCE));
         let status = home.ask("GET", "/admin/status").json();
         assert_eq!(status["generation"], 2);
         self.load.goes_on(200);
@@ -113,8 +113,8 @@ impl Case {
         let number = fs::read_to_string(home.pid_file()).unwrap();
         assert_eq!(number.trim_end(), pid.to_string());
         assert!(matches!(
-            inspect(&home.pid_file()).unwrap(),
-            Presence::Held(_)
+            inspect_pid_file(&home.pid_file()).unwrap(),
+            PidFileStatus::Held(_)
         ));
         home.run(["--env-file", "/dev/null", "start"])
             .exits(1)

@@ -48,7 +48,7 @@ fn first_process_survives_restarts_and_forwards_stop() {
         let daemon = home.daemon().unwrap();
         signal(first.0.id(), asked);
         assert_eq!(exit_code(first), Some(0));
-        assert!(daemon.is_gone());
+        assert!(daemon.has_exited());
         assert!(!home.pid_file().exists());
         home.becomes_empty();
         assert!(home.log().contains(" stopped\n"));
@@ -87,7 +87,7 @@ fn first_process_forwards_reload_and_restart_signals() {
     home.restart();
     let second = home.daemon().unwrap();
     signal(first.0.id(), Signal::SIGUSR2);
-    assert!(second.wait(PATIENCE));
+    assert!(second.wait_for_exit(PATIENCE));
     let generation = || home.ask("GET", "/admin/status").json()["generation"].clone();
     assert_eq!(generation(), 3);
     std::fs::rename(home.log_file(), home.path().join("fullon.log.1")).unwrap();
@@ -192,7 +192,7 @@ fn pid_1_restarts_and_stops_at_once() {
     assert!(pids.len() == 3 && !pids.contains(&1), "{pids:?}");
     let begun = Instant::now();
     signal(container.init.pid(), Signal::SIGTERM);
-    assert!(container.init.wait(PATIENCE));
+    assert!(container.init.wait_for_exit(PATIENCE));
     assert!(begun.elapsed() < Duration::from_secs(1));
     assert_eq!(container.ends(), Some(0));
     assert!(!home.pid_file().exists());

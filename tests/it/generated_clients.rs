@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use fullon_master_api::api::{RestartRequest, StopRequest};
-use fullon_master_api::auth::{Signer, read_key_file};
+use fullon_master_api::auth::{TokenSigner, read_key_file};
 use fullon_master_api::client::{AdminClient, ClientError, LogEvent, LogQuery};
 use fullon_master_api::config::Secret;
 use serde_json::{Map, Value, json};
@@ -31,7 +31,7 @@ fn own_client(home: &Home) -> AdminClient {
     let key = read_key_file(&home.path().join(".fullon_master_api.key")).unwrap();
     AdminClient::new(
         &format!("http://{}", home.admin()),
-        Signer::configured(&key),
+        TokenSigner::with_configured_key(&key),
         "me",
     )
     .unwrap()
@@ -74,9 +74,9 @@ fn operates(program: impl Fn(&Home) -> Command) {
 /// The same with the client of this crate.
 async fn operate(home: &Home) -> Result<Said, ClientError> {
     let base = format!("http://{}", home.admin());
-    let another = Signer::configured(&Secret::new("x".repeat(32)));
+    let another = TokenSigner::with_configured_key(&Secret::new("x".repeat(32)));
     let stranger = AdminClient::new(&base, another, "me")?;
-    let Err(ClientError::Refused { problem, .. }) = stranger.status().await else {
+    let Err(ClientError::TokenRefused { problem, .. }) = stranger.status().await else {
         panic!("the request was not refused");
     };
     let client = own_client(home);
@@ -94,7 +94,7 @@ async fn operate(home: &Home) -> Result<Said, ClientError> {
     };
     say("bad_parameter", json!(problem));
     say("logs", json!(client.logs(&query(2, None)).await?.entries));
-    let mut stream = client.follow(&query(2, None)).await?;
+    let mut stream = client.follow_logs(&query(2, None)).await?;
     let mut events = Vec::new();
     while events.len() < 2 {
         let Some(LogEvent::Entry(entry)) = stream.next().await? else {
@@ -192,7 +192,7 @@ fn operated(operate: impl FnOnce(&Home) -> Said) -> Said {
     );
     let left = stop["seconds_left"].as_f64().unwrap();
     assert!(left > 4.0 && left <= 5.0, "{left}");
-    assert!(daemon.wait(PATIENCE));
+    assert!(daemon.wait_for_exit(PATIENCE));
     eventually("the new process has stopped", || home.daemon().is_none());
     said
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use fullon_master_api::instance::{Presence, Process, State, inspect};
+use fullon_master_api::instance::{PidFileStatus, Process, StateFile, inspect_pid_file};
 
 use crate::support::{
     Home, Outcome, PATIENCE, Program, children, eventually, program_of, request, scale, stranger,
@@ -94,7 +94,10 @@ impl Arena {
     }
 
     fn lock_is_held(&self) -> bool {
-        matches!(inspect(&self.home.pid_file()).unwrap(), Presence::Held(_))
+        matches!(
+            inspect_pid_file(&self.home.pid_file()).unwrap(),
+            PidFileStatus::Held(_)
+        )
     }
 
     /// Waits until draining and failing processes have exited. Then one process holds the lock, or
@@ -109,7 +112,8 @@ impl Arena {
 
     /// Waits, because a daemon whose start command was killed may still be starting.
     fn becomes_healthy(&self) {
-        let state = || State::read(&self.home.pid_file(), self.home.daemon()?.pid()).ok();
+        let state =
+            || StateFile::read_active(&self.home.pid_file(), self.home.daemon()?.pid()).ok();
         eventually("the daemon has a state file", || state().is_some());
         eventually("the daemon is healthy", || {
             request(&self.home.public(), "GET", "/health", &[], "").status == 200
@@ -181,7 +185,7 @@ impl Round {
 fn kill(process: Option<&Process>) {
     if let Some(process) = process {
         let _ = process.kill();
-        assert!(process.wait(PATIENCE));
+        assert!(process.wait_for_exit(PATIENCE));
     }
 }
 

@@ -51,7 +51,7 @@ fn stop_over_rest_is_reported_with_subject() {
     let bearer = format!("Bearer {token}");
     connection.send("POST", "/admin/stop", &[("Authorization", &bearer)], "");
     assert_eq!(connection.answer("POST").status, 202);
-    assert!(old.wait(PATIENCE));
+    assert!(old.wait_for_exit(PATIENCE));
     home.run(["start"]).succeeds();
     tells(&home, &old, "stopped", subject.as_str(), " stopped");
     assert_eq!(status(&home)["generation"], 1);
@@ -67,7 +67,7 @@ fn stop_by_signal_is_reported() {
     let home = Home::started();
     let old = home.daemon().unwrap();
     old.terminate().unwrap();
-    assert!(old.wait(PATIENCE));
+    assert!(old.wait_for_exit(PATIENCE));
     home.run(["start"]).succeeds();
     tells(&home, &old, "signalled", Some("SIGTERM"), " stopped");
 }
@@ -80,7 +80,7 @@ fn forced_stop_by_second_signal_is_reported() {
     old.terminate().unwrap();
     eventually("the daemon drains", || home.log().contains(" stopping by="));
     kill(Pid::from_raw(old.pid().cast_signed()), Signal::SIGTERM).unwrap();
-    assert!(old.wait(PATIENCE));
+    assert!(old.wait_for_exit(PATIENCE));
     home.run(["start"]).succeeds();
     tells(
         &home,
@@ -100,7 +100,7 @@ fn crash_is_reported_with_last_log_lines() {
         home.log().contains("the-last-words")
     });
     old.kill().unwrap();
-    assert!(old.wait(PATIENCE));
+    assert!(old.wait_for_exit(PATIENCE));
     home.run(["start"]).succeeds();
     tells(&home, &old, "crashed", None, "the-last-words");
     let exit = &status(&home)["last_exit"];
@@ -131,7 +131,7 @@ fn restart_is_reported() {
 
     let old = home.daemon().unwrap();
     old.kill().unwrap();
-    assert!(old.wait(PATIENCE));
+    assert!(old.wait_for_exit(PATIENCE));
     home.run(["start"]).succeeds();
     tells(&home, &old, "crashed", None, "");
     assert_eq!(status(&home)["generation"], 1);

@@ -46,7 +46,7 @@ fn burst_is_logged_completely_and_panic_is_written_at_once() {
             });
         }
     });
-    log.settle(Duration::from_secs(30));
+    log.flush(Duration::from_secs(30));
     assert_eq!(log.health().unwrap().failure(), None);
 
     let files = std::fs::read_dir(directory.path()).unwrap().count();

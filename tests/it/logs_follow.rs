@@ -45,7 +45,7 @@ fn follows_through_rotation_restart_and_crash() {
     read.extend(logs.read_to("rotated-again"));
     let daemon = home.daemon().unwrap();
     daemon.kill().unwrap();
-    assert!(daemon.wait(PATIENCE));
+    assert!(daemon.wait_for_exit(PATIENCE));
     home.run(["start"]).succeeds();
     home.mark("after-crash");
     read.extend(logs.read_to("after-crash"));
@@ -149,7 +149,7 @@ fn search_reads_file_to_its_end() {
     eventually("the line is logged", || home.log().contains("needle-1"));
     let daemon = home.daemon().unwrap();
     daemon.kill().unwrap();
-    assert!(daemon.wait(PATIENCE));
+    assert!(daemon.wait_for_exit(PATIENCE));
     let outcome = home.run(["logs", "--contains", "needle-"]).succeeds();
     assert_eq!(outcome.stdout.lines().count(), 2, "{outcome:#?}");
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 
-use fullon_master_api::auth::Signer;
+use fullon_master_api::auth::TokenSigner;
 use serde_json::{Value, json};
 
 use crate::support::jwt::{self, HEADER, SECRET, signed};
@@ -151,7 +151,7 @@ fn all_forgeries_are_refused_alike_and_never_written() {
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     elsewhere.set_nonblocking(true).unwrap();
     let address = elsewhere.local_addr().unwrap().to_string();
-    let instance = home.state().instance_key.secret();
+    let instance = home.state().instance_key.to_secret();
     let attempts: Vec<_> = transports::all(&host, &session(&host))
         .into_iter()
         .chain(headers::all(instance.expose(), &address))
@@ -328,7 +328,7 @@ fn token_signed_with_former_key_is_refused() {
     };
     let lifetime = std::time::Duration::from_hours(1);
     let scopes = "admin:read".parse().unwrap();
-    let instance = Signer::instance(&home.state().instance_key.secret());
+    let instance = TokenSigner::with_instance_key(&home.state().instance_key.to_secret());
     let instance = instance.sign("me", scopes, lifetime).unwrap();
     let configured = good();
     assert_eq!(status(&home, &instance).status, 200);

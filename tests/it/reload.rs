@@ -95,7 +95,7 @@ fn invalid_file_changes_nothing_and_reports_every_problem() {
 
     home.daemon()
         .unwrap()
-        .signal(rustix::process::Signal::HUP)
+        .send_signal(rustix::process::Signal::HUP)
         .unwrap();
     eventually("the failed reload is logged", || {
         home.log().contains("nothing was reloaded by=\"SIGHUP\"")
@@ -109,7 +109,7 @@ fn sighup_reloads() {
     write(&home, "LOG_LEVEL=WARN\n");
     home.daemon()
         .unwrap()
-        .signal(rustix::process::Signal::HUP)
+        .send_signal(rustix::process::Signal::HUP)
         .unwrap();
     eventually("the level is active", || {
         status(&home)["log_level"] == "warn"

@@ -32,7 +32,7 @@ fn open_requests_are_answered_by_old_process() {
 
     let new = home.restart();
     assert_ne!(new, u64::from(old.pid()));
-    assert!(!old.is_gone());
+    assert!(!old.has_exited());
     half_a_head.send_bytes(b"st: x\r\n\r\n");
     let answer = half_a_head.answer("GET");
     assert_eq!(answer.header("connection"), Some("close"), "{answer:#?}");
@@ -59,7 +59,7 @@ fn open_requests_are_answered_by_old_process() {
     );
     assert_eq!(kept.rest(), "");
     assert!(
-        !old.is_gone(),
+        !old.has_exited(),
         "the old process exited before its last client"
     );
 
@@ -67,7 +67,7 @@ fn open_requests_are_answered_by_old_process() {
     let answer = silent.answer("GET");
     assert_eq!(answer.header("connection"), Some("close"), "{answer:#?}");
     assert_eq!(silent.rest(), "");
-    assert!(old.wait(PATIENCE));
+    assert!(old.wait_for_exit(PATIENCE));
     assert_eq!(home.state().pid, u32::try_from(new).unwrap());
 }
 
@@ -102,7 +102,7 @@ fn idle_connection_is_kept_until_shutdown_timeout() {
     assert_eq!(kept.rest(), "");
     let took = begun.elapsed();
     assert!(took >= Duration::from_secs(1), "closed after {took:?}");
-    assert!(old.wait(Duration::from_secs(5)));
+    assert!(old.wait_for_exit(Duration::from_secs(5)));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn unused_old_process_exits_at_once() {
     for _ in 0..3 {
         let old = home.daemon().unwrap();
         home.restart();
-        assert!(old.wait(Duration::from_secs(2)));
+        assert!(old.wait_for_exit(Duration::from_secs(2)));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use fullon_master_api::auth::Signer;
+use fullon_master_api::auth::TokenSigner;
 use fullon_master_api::config::Secret;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -95,8 +95,8 @@ fn token_is_exchanged_for_session_cookie() {
 #[test]
 fn instance_key_token_is_exchanged_for_session_cookie() {
     let home = Home::started();
-    let key = home.state().instance_key.secret();
-    let token = Signer::instance(&key)
+    let key = home.state().instance_key.to_secret();
+    let token = TokenSigner::with_instance_key(&key)
         .sign(
             "me",
             "admin:read".parse().unwrap(),
@@ -123,7 +123,7 @@ fn renamed(home: &Home, cookie: &str) -> String {
 /// Signs claims with the configured key.
 fn forged(claims: &Value) -> String {
     // Initialises the signing library.
-    let _ = Signer::configured(&Secret::new(SECRET.into()));
+    let _ = TokenSigner::with_configured_key(&Secret::new(SECRET.into()));
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
 }
@@ -330,7 +330,7 @@ fn signed_out_session_stays_ended_after_restart_and_crash() {
     assert_eq!(sign_out(&home, &after).status, 204);
     let killed = home.daemon().unwrap();
     killed.kill().unwrap();
-    assert!(killed.wait(crate::support::PATIENCE));
+    assert!(killed.wait_for_exit(crate::support::PATIENCE));
     home.run(["start"]).succeeds();
     for cookie in [&before, &after] {
         is_refused(&status(&home, &renamed(&home, cookie)), "ended");

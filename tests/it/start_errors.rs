@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 
-use fullon_master_api::instance::State;
+use fullon_master_api::instance::StateFile;
 
 use crate::support::{Home, mode};
 
@@ -13,7 +13,7 @@ use crate::support::{Home, mode};
 fn fails(home: &Home, code: i32, words: &[&str]) {
     let outcome = home.run(["start"]).exits(code).says(words);
     assert!(outcome.stdout.is_empty(), "{outcome:#?}");
-    assert!(!State::path(&home.pid_file()).exists());
+    assert!(!StateFile::path(&home.pid_file()).exists());
     assert!(home.daemon().is_none());
     let json = home.run(["start", "--json"]).exits(code).json();
     assert!(json["error"].is_string(), "{json}");

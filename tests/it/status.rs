@@ -82,7 +82,7 @@ fn start_while_stopping_is_explained() {
         "SHUTDOWN_TIMEOUT",
         "`fullon restart --hard`",
     ]);
-    assert!(!daemon.is_gone());
+    assert!(!daemon.has_exited());
     home.run(["restart", "--hard"]).succeeds();
-    assert!(daemon.is_gone());
+    assert!(daemon.has_exited());
 }

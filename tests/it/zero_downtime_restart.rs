@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fullon_master_api::instance::{Presence, inspect};
+use fullon_master_api::instance::{PidFileStatus, inspect_pid_file};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -226,8 +226,8 @@ fn pid_file_always_has_one_owner() {
         let looker = scope.spawn(|| {
             let mut looks = 0;
             while !over() {
-                let presence = inspect(&home.pid_file()).unwrap();
-                assert!(matches!(presence, Presence::Held(_)), "{presence:?}");
+                let presence = inspect_pid_file(&home.pid_file()).unwrap();
+                assert!(matches!(presence, PidFileStatus::Held(_)), "{presence:?}");
                 looks += 1;
             }
             looks
@@ -283,7 +283,7 @@ fn sigusr2_restarts() {
     let load = Load::begin(&home.public(), &Clients::default());
     let old = home.daemon().unwrap();
     signal(old.pid(), Signal::SIGUSR2);
-    assert!(old.wait(crate::support::PATIENCE));
+    assert!(old.wait_for_exit(crate::support::PATIENCE));
     load.goes_on(100);
     load.end().is_flawless();
     assert_eq!(generation(&home), 2);
@@ -310,8 +310,8 @@ fn stopped_during_a_restart(stop: impl FnOnce(&Home)) -> Outcome {
         let successor = children(daemon.pid());
         assert_eq!(successor.len(), 1);
         stop(&home);
-        assert!(daemon.wait(crate::support::PATIENCE));
-        assert!(successor[0].wait(crate::support::PATIENCE));
+        assert!(daemon.wait_for_exit(crate::support::PATIENCE));
+        assert!(successor[0].wait_for_exit(crate::support::PATIENCE));
         assert!(
             begun.elapsed() < Duration::from_secs(10),
             "the stop waited for the new process"
@@ -374,7 +374,7 @@ fn restart_of_suspended_daemon_fails_with_advice() {
     let outcome = home.run(["restart", "--timeout", "1"]).exits(1);
     assert!(begun.elapsed() < Duration::from_secs(15), "{outcome:#?}");
     outcome.says(&[&daemon.pid().to_string(), "--hard"]);
-    assert!(!daemon.is_gone());
+    assert!(!daemon.has_exited());
     signal(daemon.pid(), Signal::SIGCONT);
     // The signal sent meanwhile may restart it now.
     eventually("the daemon serves", || home.run(["status"]).code == 0);

@@ -134,7 +134,7 @@ impl Log {
     /// Waits until what was logged is in the file.
     fn settle(&self, path: &Path) -> Result<()> {
         match self {
-            Self::Fullon(log) => log.settle(SETTLED_WITHIN),
+            Self::Fullon(log) => log.flush(SETTLED_WITHIN),
             Self::Plain => {}
             Self::NonBlocking(_) => {
                 let size = || std::fs::metadata(path).map(|file| file.len());

@@ -5,10 +5,10 @@ use super::settings::SETTINGS;
 use crate::api::{
     Check, CheckState, ExitCause, Health, HealthState, Phase, Problem, Status, VERSION,
 };
-use crate::auth::Refused;
-use crate::client::{ClientError, HealthError, base_of};
-use crate::config::reloads;
-use crate::instance::{Process, listener_on};
+use crate::auth::TokenError;
+use crate::client::{ClientError, HealthError, parse_base_url};
+use crate::config::is_reloadable;
+use crate::instance::{Process, find_listener};
 
 const ADMIN_API: &str = "admin API";
 const PUBLIC_API: &str = "public API";
@@ -29,27 +29,30 @@ pub fn answers(status: &Status) -> Finding {
 }
 
 /// Why the admin API told nothing. `process` should have answered.
-pub fn silent(error: &ClientError, process: Option<&Process>, has_state: bool) -> Finding {
+pub fn unreachable(error: &ClientError, process: Option<&Process>, has_state: bool) -> Finding {
     let (seen, next) = match error {
         ClientError::Unreachable { base, reason } => {
             let (base, next) = (base.trim_end_matches('/'), match process {
-                Some(process) if has_state || process.is_suspended() => unstick(process),
+                Some(process) if has_state || process.is_suspended() => unstick_hint(process),
                 Some(_) => "without a state file, ADMIN_HOST and ADMIN_PORT here have to be the daemon's".into(),
                 None => "check that the daemon runs there, and the address or the tunnel".into(),
             });
             (
-                format!("{base} cannot be reached: {reason}{}", whose(process)),
+                format!(
+                    "{base} cannot be reached: {reason}{}",
+                    describe_process(process)
+                ),
                 next,
             )
         }
-        ClientError::Refused { base, problem } => {
+        ClientError::TokenRefused { base, problem } => {
             let base = base.trim_end_matches('/');
             (
                 format!("{base} refused the token: {}", problem.reason()),
-                after_refusal(problem, process.is_some()),
+                refusal_hint(problem, process.is_some()),
             )
         }
-        ClientError::Stranger { base, .. } => (
+        ClientError::UnexpectedServer { base, .. } => (
             format!("{error}: {} listens there", listener_at(base)),
             "use the ADMIN_HOST and ADMIN_PORT (or the --admin-url) of the daemon".into(),
         ),
@@ -57,7 +60,7 @@ pub fn silent(error: &ClientError, process: Option<&Process>, has_state: bool) -
             error.to_string(),
             "run this as the daemon's user, or set its JWT_SECRET_KEY".into(),
         ),
-        ClientError::Address(_) | ClientError::NoAddress(_) => (
+        ClientError::InvalidAddress(_) | ClientError::UnknownAddress(_) => (
             error.to_string(),
             "set ADMIN_HOST and ADMIN_PORT to where the daemon listens".into(),
         ),
@@ -66,11 +69,11 @@ pub fn silent(error: &ClientError, process: Option<&Process>, has_state: bool) -
             "fullon logs --no-follow may tell more".into(),
         ),
     };
-    Finding::wrong(ADMIN_API, seen, next)
+    Finding::error(ADMIN_API, seen, next)
 }
 
 /// Who should have answered, and in what state.
-fn whose(process: Option<&Process>) -> String {
+fn describe_process(process: Option<&Process>) -> String {
     process.map_or(String::new(), |process| {
         let is = if process.is_suspended() {
             "is suspended"
@@ -81,7 +84,7 @@ fn whose(process: Option<&Process>) -> String {
     })
 }
 
-fn unstick(process: &Process) -> String {
+fn unstick_hint(process: &Process) -> String {
     if process.is_suspended() {
         format!("kill -CONT {}", process.pid())
     } else {
@@ -91,15 +94,15 @@ fn unstick(process: &Process) -> String {
 }
 
 fn listener_at(base: &str) -> String {
-    base_of(base)
+    parse_base_url(base)
         .ok()
-        .and_then(|url| listener_on(url.port_or_known_default()?))
+        .and_then(|url| find_listener(url.port_or_known_default()?))
         .map_or("somebody else".into(), |process| process.describe())
 }
 
-fn after_refusal(problem: &Problem, can_restart: bool) -> String {
-    let is_about = |refused: Refused| problem.detail.starts_with(&refused.to_string());
-    if is_about(Refused::Expired) || is_about(Refused::Immature) {
+fn refusal_hint(problem: &Problem, can_restart: bool) -> String {
+    let is_about = |refused: TokenError| problem.detail.starts_with(&refused.to_string());
+    if is_about(TokenError::Expired) || is_about(TokenError::NotYetValid) {
         "the clocks of the two machines differ: set them"
     } else if problem.status == 403 {
         "use http://127.0.0.1 and the port"
@@ -111,7 +114,7 @@ fn after_refusal(problem: &Problem, can_restart: bool) -> String {
     .into()
 }
 
-pub fn of_public(
+pub fn public_api(
     base: &str,
     answer: Result<Health, HealthError>,
     process: Option<&Process>,
@@ -126,12 +129,15 @@ pub fn of_public(
             format!("{base} says that it is unhealthy"),
             format!("{base}/health/ready tells why"),
         ),
-        Err(HealthError::Unreachable(why)) => Finding::wrong(
+        Err(HealthError::Unreachable(why)) => Finding::error(
             PUBLIC_API,
-            format!("{base} cannot be reached: {why}{}", whose(process)),
-            process.map_or("run this as the daemon's user".into(), unstick),
+            format!(
+                "{base} cannot be reached: {why}{}",
+                describe_process(process)
+            ),
+            process.map_or("run this as the daemon's user".into(), unstick_hint),
         ),
-        Err(error @ HealthError::Stranger(_)) => Finding::wrong(
+        Err(error @ HealthError::UnexpectedServer(_)) => Finding::error(
             PUBLIC_API,
             format!("{base}: {error}: {} listens there", listener_at(base)),
             "set HOST and PORT to where the daemon listens",
@@ -140,7 +146,7 @@ pub fn of_public(
 }
 
 /// What the daemon says of itself that somebody should know.
-pub fn of_status(status: &Status) -> Vec<Finding> {
+pub fn status_findings(status: &Status) -> Vec<Finding> {
     let phase = match status.phase {
         Phase::Ready => None,
         Phase::Starting => Some("starts"),
@@ -160,7 +166,7 @@ pub fn of_status(status: &Status) -> Vec<Finding> {
     let pending = &status.pending_restart;
     let edited = (!pending.is_empty()).then(|| {
         let seen = format!("edited and not in force: {}", pending.join(", "));
-        let is_reload_enough = pending.iter().all(|name| reloads(name));
+        let is_reload_enough = pending.iter().all(|name| is_reloadable(name));
         let next = if is_reload_enough {
             "fullon reload"
         } else {
@@ -184,7 +190,7 @@ pub fn of_status(status: &Status) -> Vec<Finding> {
         .checks
         .iter()
         .filter(|check| check.name != LOG_CHECK)
-        .map(of_check);
+        .map(health_finding);
     [phase, version, edited, crash]
         .into_iter()
         .flatten()
@@ -192,7 +198,7 @@ pub fn of_status(status: &Status) -> Vec<Finding> {
         .collect()
 }
 
-fn of_check(check: &Check) -> Finding {
+fn health_finding(check: &Check) -> Finding {
     let name = &check.name;
     match check.state {
         CheckState::Up => {
@@ -210,7 +216,7 @@ fn of_check(check: &Check) -> Finding {
             let error = check.last_error.as_deref().unwrap_or("it does not say why");
             let next =
                 "correct its settings, or what they point to: the daemon tries again by itself";
-            Finding::wrong(HEALTH, format!("{name} is down: {error}"), next)
+            Finding::error(HEALTH, format!("{name} is down: {error}"), next)
         }
     }
 }

@@ -3,61 +3,63 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::super::given::sources_of;
-use super::super::token::way_to_the_key;
-use super::super::{Control, Found};
-use super::answers::{answers, of_public, of_status, silent};
+use super::super::given::sources_after_restart;
+use super::super::token::key_hint;
+use super::super::{Control, Target};
+use super::answers::{answers, public_api, status_findings, unreachable};
 use super::files::{held, not_held, state_file, unusable};
 use super::{Finding, problems, settings};
 use crate::api::{Check, Status, base_url};
 use crate::client::{AdminClient, ClientError, health};
-use crate::config::Problem;
-use crate::instance::{Holder, PidFileError, Process, State};
+use crate::config::SettingProblem;
+use crate::instance::{LockHolder, PidFileError, Process, StateFile};
 
 const TOKEN: &str = "token";
 const RESTART: &str = "restart";
 
 /// Whether there is a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Life {
+pub enum DaemonState {
     Running,
-    None,
+    NotRunning,
     Unknown,
     /// `--admin-url` names one that has nothing to do with the files here.
-    Elsewhere,
+    Remote,
 }
 
 /// What is known of it.
 #[derive(Debug)]
-pub struct Daemon {
-    pub life: Life,
+pub struct Snapshot {
+    pub daemon_state: DaemonState,
     /// The process that holds the PID file.
     pub process: Option<Process>,
-    pub state: Option<Box<State>>,
+    pub state_file: Option<Box<StateFile>>,
     /// What it says of itself.
     pub status: Option<Status>,
     /// What a daemon with another PID file says, which answers at the configured address.
-    pub neighbour: Option<Status>,
+    pub other_daemon: Option<Status>,
 }
 
-impl Daemon {
-    fn new(life: Life) -> Self {
+impl Snapshot {
+    fn new(daemon_state: DaemonState) -> Self {
         Self {
-            life,
+            daemon_state,
             process: None,
-            state: None,
+            state_file: None,
             status: None,
-            neighbour: None,
+            other_daemon: None,
         }
     }
 
     /// Whether it runs as the user who asks.
     pub fn is_ours(&self) -> bool {
-        self.process.as_ref().is_some_and(Process::is_ours)
+        self.process
+            .as_ref()
+            .is_some_and(Process::belongs_to_this_user)
     }
 
     /// How the daemon's own check of this name went.
-    pub fn check(&self, name: &str) -> Option<&Check> {
+    pub fn health_check(&self, name: &str) -> Option<&Check> {
         let checks = &self.status.as_ref()?.checks;
         checks.iter().find(|check| check.name == name)
     }
@@ -66,13 +68,13 @@ impl Daemon {
     /// those of the settings here.
     pub fn problems_of_a_restart(
         &self,
-        known: &[Problem],
+        known: &[SettingProblem],
         findings: &mut Vec<Finding>,
-    ) -> Vec<Problem> {
-        let (Some(state), Some(process)) = (&self.state, &self.process) else {
+    ) -> Vec<SettingProblem> {
+        let (Some(state), Some(process)) = (&self.state_file, &self.process) else {
             return Vec::new();
         };
-        if !process.is_ours() {
+        if !process.belongs_to_this_user() {
             return Vec::new();
         }
         let directory = &state.working_directory;
@@ -87,7 +89,7 @@ impl Daemon {
             ));
             return Vec::new();
         }
-        let sources = sources_of(state, process);
+        let sources = sources_after_restart(state, process);
         let all = problems(&sources, state.in_background);
         if all.is_empty() {
             let seen = format!(
@@ -102,14 +104,14 @@ impl Daemon {
             .collect();
         findings.extend(new.iter().map(|problem| {
             let seen = format!("would be refused: {problem}");
-            Finding::wrong(RESTART, seen, settings::next_step(problem, &sources, true))
+            Finding::error(RESTART, seen, settings::next_step(problem, &sources, true))
         }));
         new
     }
 }
 
 /// What became of the last restart, if the daemon goes on because it failed: asked for by signal, nobody was told.
-fn failed_restart(state: &State) -> Option<Finding> {
+fn failed_restart(state: &StateFile) -> Option<Finding> {
     let failed = state.failed_restart.as_ref()?;
     Some(Finding::warning(
         RESTART,
@@ -124,10 +126,10 @@ impl Control {
         &self,
         public: Option<SocketAddr>,
         findings: &mut Vec<Finding>,
-    ) -> Daemon {
+    ) -> Snapshot {
         let path = &self.locator.pid_file;
-        match self.find().await {
-            Ok(Found::Held {
+        match self.find_target().await {
+            Ok(Target::Local {
                 holder,
                 state,
                 client,
@@ -136,54 +138,58 @@ impl Control {
                 findings.extend(state_file(path, &holder, state.is_some()));
                 findings.extend(state.as_deref().and_then(failed_restart));
                 let process = match holder {
-                    Holder::Process(process) => Some(process),
-                    Holder::Hidden(_) => None,
+                    LockHolder::Known(process) => Some(process),
+                    LockHolder::Hidden(_) => None,
                 };
-                let daemon = Daemon {
+                let daemon = Snapshot {
                     process,
-                    state,
-                    ..Daemon::new(Life::Running)
+                    state_file: state,
+                    ..Snapshot::new(DaemonState::Running)
                 };
                 self.ask(daemon, client, public, findings).await
             }
-            Ok(Found::Elsewhere(client)) => {
+            Ok(Target::Remote(client)) => {
                 addressed(Ok(client), findings).await;
-                Daemon::new(Life::Elsewhere)
+                Snapshot::new(DaemonState::Remote)
             }
-            Ok(Found::Absent(client)) if self.admin_url.is_some() => {
+            Ok(Target::Absent(client)) if self.admin_url.is_some() => {
                 addressed(client, findings).await;
-                Daemon::new(Life::Elsewhere)
+                Snapshot::new(DaemonState::Remote)
             }
-            Ok(Found::Absent(client)) => {
+            Ok(Target::Absent(client)) => {
                 let daemon = match status(client).await {
-                    Ok(status) if Path::new(&status.pid_file) == path => Daemon {
+                    Ok(status) if Path::new(&status.pid_file) == path => Snapshot {
                         process: Process::open(status.pid),
                         status: Some(status),
-                        ..Daemon::new(Life::Running)
+                        ..Snapshot::new(DaemonState::Running)
                     },
-                    Ok(status) => Daemon {
-                        neighbour: Some(status),
-                        ..Daemon::new(Life::None)
+                    Ok(status) => Snapshot {
+                        other_daemon: Some(status),
+                        ..Snapshot::new(DaemonState::NotRunning)
                     },
-                    Err(error @ (ClientError::Refused { .. } | ClientError::Problem(_))) => {
-                        findings.push(silent(&error, None, false));
-                        Daemon::new(Life::Unknown)
+                    Err(error @ (ClientError::TokenRefused { .. } | ClientError::Problem(_))) => {
+                        findings.push(unreachable(&error, None, false));
+                        Snapshot::new(DaemonState::Unknown)
                     }
-                    Err(_) => Daemon::new(Life::None),
+                    Err(_) => Snapshot::new(DaemonState::NotRunning),
                 };
                 findings.push(not_held(path, daemon.status.as_ref()));
-                findings.extend(daemon.status.iter().flat_map(of_status));
+                findings.extend(daemon.status.iter().flat_map(status_findings));
                 daemon
             }
-            Ok(Found::Dead(_)) => {
+            Ok(Target::Dead(_)) => {
                 findings.push(not_held(path, None));
-                Daemon::new(Life::None)
+                Snapshot::new(DaemonState::NotRunning)
             }
             Err(error) => {
                 findings.push(unusable(path, &error));
                 // Who may not look at the file cannot tell.
                 let may_live = matches!(error, PidFileError::Io { .. });
-                Daemon::new(if may_live { Life::Unknown } else { Life::None })
+                Snapshot::new(if may_live {
+                    DaemonState::Unknown
+                } else {
+                    DaemonState::NotRunning
+                })
             }
         }
     }
@@ -191,12 +197,12 @@ impl Control {
     /// Asks both APIs of a daemon that holds the PID file.
     async fn ask(
         &self,
-        daemon: Daemon,
+        daemon: Snapshot,
         client: Result<AdminClient, ClientError>,
         public: Option<SocketAddr>,
         findings: &mut Vec<Finding>,
-    ) -> Daemon {
-        let state = daemon.state.as_ref();
+    ) -> Snapshot {
+        let state = daemon.state_file.as_ref();
         let server = match state {
             Some(state) => Some(state.server.clone()),
             None => public.filter(|public| public.port() != 0).map(base_url),
@@ -217,16 +223,16 @@ impl Control {
                 }
             }
             Err(error) => {
-                findings.push(silent(error, daemon.process.as_ref(), state.is_some()));
+                findings.push(unreachable(error, daemon.process.as_ref(), state.is_some()));
             }
         }
         findings.extend(
             server
                 .zip(public)
-                .map(|(base, answer)| of_public(&base, answer, daemon.process.as_ref())),
+                .map(|(base, answer)| public_api(&base, answer, daemon.process.as_ref())),
         );
-        findings.extend(answer.iter().flat_map(of_status));
-        Daemon {
+        findings.extend(answer.iter().flat_map(status_findings));
+        Snapshot {
             status: answer.ok(),
             ..daemon
         }
@@ -239,10 +245,10 @@ impl Control {
                 TOKEN,
                 "one that is signed with the secret here counts",
             )),
-            Err(ClientError::Refused { problem, .. }) => Some(Finding::warning(
+            Err(ClientError::TokenRefused { problem, .. }) => Some(Finding::warning(
                 TOKEN,
                 format!("one of `fullon token` is refused: {}", problem.reason()),
-                way_to_the_key(process),
+                key_hint(process),
             )),
             // Of a missing key there is a finding of its own.
             Err(_) => None,
@@ -259,8 +265,8 @@ async fn addressed(client: Result<AdminClient, ClientError>, findings: &mut Vec<
     match status(client).await {
         Ok(status) => {
             findings.push(answers(&status));
-            findings.extend(of_status(&status));
+            findings.extend(status_findings(&status));
         }
-        Err(error) => findings.push(silent(&error, None, false)),
+        Err(error) => findings.push(unreachable(&error, None, false)),
     }
 }

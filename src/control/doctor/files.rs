@@ -6,17 +6,18 @@ use super::Finding;
 use super::machine::obstacle;
 use crate::api::Status;
 use crate::instance::{
-    Holder, PidFile, PidFileError, Presence, Process, State, StateFileError, inspect, number_in,
+    LockHolder, PidFile, PidFileError, PidFileStatus, Process, StateFile, StateFileError,
+    inspect_pid_file, read_recorded_pid,
 };
 
 pub const PID_FILE: &str = "PID file";
 const STATE_FILE: &str = "state file";
 
 /// A PID file that a daemon holds.
-pub fn held(path: &Path, holder: &Holder) -> Finding {
+pub fn held(path: &Path, holder: &LockHolder) -> Finding {
     let shown = path.display();
     match holder {
-        Holder::Process(process) => match number_in(path) {
+        LockHolder::Known(process) => match read_recorded_pid(path) {
             Some(number) if number == process.pid() || is_held_by(path, number) => Finding::ok(
                 PID_FILE,
                 format!("{shown}: {} holds it", process.describe()),
@@ -31,7 +32,7 @@ pub fn held(path: &Path, holder: &Holder) -> Finding {
                 "fullon restart puts it right; until then do not signal that number",
             ),
         },
-        Holder::Hidden(number) => Finding::warning(
+        LockHolder::Hidden(number) => Finding::warning(
             PID_FILE,
             format!(
                 "{shown}: a process holds it that this user may not look at{}",
@@ -44,19 +45,19 @@ pub fn held(path: &Path, holder: &Holder) -> Finding {
 
 /// Whether it is another daemon's by now: one may have been replaced since it was seen to hold the file.
 fn is_held_by(path: &Path, pid: u32) -> bool {
-    matches!(inspect(path), Ok(Presence::Held(holder)) if holder.pid() == Some(pid))
+    matches!(inspect_pid_file(path), Ok(PidFileStatus::Held(holder)) if holder.pid() == Some(pid))
 }
 
 /// A PID file that nobody holds, though the daemon may run that should.
 pub fn not_held(path: &Path, running: Option<&Status>) -> Finding {
     let shown = path.display();
-    let presence = inspect(path);
+    let presence = inspect_pid_file(path);
     if let Some(status) = running {
         let was = match presence {
-            Ok(Presence::Absent) => "was removed",
+            Ok(PidFileStatus::Absent) => "was removed",
             _ => "was replaced",
         };
-        return Finding::wrong(
+        return Finding::error(
             PID_FILE,
             format!("{shown} {was} while its daemon runs (PID {})", status.pid),
             "fullon stop, then fullon start",
@@ -65,18 +66,18 @@ pub fn not_held(path: &Path, running: Option<&Status>) -> Finding {
     match presence {
         Err(error) => unusable(path, &error),
         // It was started just now.
-        Ok(Presence::Held(holder)) => held(path, &holder),
-        Ok(Presence::Absent) => match obstacle(path) {
+        Ok(PidFileStatus::Held(holder)) => held(path, &holder),
+        Ok(PidFileStatus::Absent) => match obstacle(path) {
             None => Finding::ok(
                 PID_FILE,
                 format!("{shown} is not there: no daemon runs under it"),
             )
-            .then("fullon start"),
-            Some(why) => cannot_be_made(path, &why),
+            .with_hint("fullon start"),
+            Some(why) => cannot_create(path, &why),
         },
-        Ok(Presence::Stale(number)) => match (PidFile::check(path), obstacle(path)) {
+        Ok(PidFileStatus::Stale(number)) => match (PidFile::check_usable(path), obstacle(path)) {
             (Err(error), _) => unusable(path, &error),
-            (Ok(()), Some(why)) => cannot_be_made(&State::path(path), &why),
+            (Ok(()), Some(why)) => cannot_create(&StateFile::path(path), &why),
             (Ok(()), None) => stale(path, number),
         },
     }
@@ -86,7 +87,7 @@ fn stale(path: &Path, number: Option<u32>) -> Finding {
     let shown = path.display();
     let stranger = number
         .and_then(Process::open)
-        .filter(|process| !process.is_gone());
+        .filter(|process| !process.has_exited());
     match (stranger, number) {
         (Some(stranger), _) => Finding::warning(
             PID_FILE,
@@ -111,8 +112,8 @@ fn stale(path: &Path, number: Option<u32>) -> Finding {
     }
 }
 
-fn cannot_be_made(path: &Path, why: &str) -> Finding {
-    Finding::wrong(
+fn cannot_create(path: &Path, why: &str) -> Finding {
+    Finding::error(
         PID_FILE,
         format!("{} cannot be made: {why}", path.display()),
         "set PID_FILE to a file in a directory of this user",
@@ -122,7 +123,7 @@ fn cannot_be_made(path: &Path, why: &str) -> Finding {
 pub fn unusable(path: &Path, error: &PidFileError) -> Finding {
     let shown = path.display();
     let (seen, next) = match error {
-        PidFileError::Foreign(_) => (
+        PidFileError::LockedByOtherProgram(_) => (
             format!("{shown} is locked by a program that is not this daemon"),
             "choose another PID_FILE (lslocks names the program)",
         ),
@@ -136,21 +137,21 @@ pub fn unusable(path: &Path, error: &PidFileError) -> Finding {
         ),
         _ => (error.to_string(), "fullon status"),
     };
-    Finding::wrong(PID_FILE, seen, next)
+    Finding::error(PID_FILE, seen, next)
 }
 
 /// The state file of a daemon that holds the PID file.
-pub fn state_file(pid_file: &Path, holder: &Holder, was_read: bool) -> Option<Finding> {
-    let path = State::path(pid_file);
+pub fn state_file(pid_file: &Path, holder: &LockHolder, was_read: bool) -> Option<Finding> {
+    let path = StateFile::path(pid_file);
     let shown = path.display();
     if was_read {
         return Some(Finding::ok(STATE_FILE, shown.to_string()));
     }
-    let why = match State::read(pid_file, holder.pid()?).err()? {
+    let why = match StateFile::read_active(pid_file, holder.pid()?).err()? {
         StateFileError::Io { source, .. } => format!("cannot be read: {source}"),
         StateFileError::Untrusted { reason, .. } => reason.into(),
     };
-    let is_ours = matches!(holder, Holder::Process(process) if process.is_ours());
+    let is_ours = matches!(holder, LockHolder::Known(process) if process.belongs_to_this_user());
     Some(Finding::warning(
         STATE_FILE,
         format!("{shown} {why}: verbs have to go by the settings here"),
@@ -164,20 +165,20 @@ pub fn state_file(pid_file: &Path, holder: &Holder, was_read: bool) -> Option<Fi
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
+    use super::super::Severity;
     use super::*;
 
     #[test]
-    fn a_daemon_that_was_replaced_meanwhile_is_no_fault() {
+    fn daemon_replaced_meanwhile_is_no_warning() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
         let mut successor = PidFile::acquire(&path).unwrap();
         let predecessor =
-            Holder::Process(Process::open(std::os::unix::process::parent_id()).unwrap());
-        assert_eq!(held(&path, &predecessor).verdict, Verdict::Warning);
-        successor.take_over().unwrap();
-        assert_eq!(held(&path, &predecessor).verdict, Verdict::Ok);
+            LockHolder::Known(Process::open(std::os::unix::process::parent_id()).unwrap());
+        assert_eq!(held(&path, &predecessor).verdict, Severity::Warning);
+        successor.claim().unwrap();
+        assert_eq!(held(&path, &predecessor).verdict, Severity::Ok);
         std::fs::write(&path, "1").unwrap();
-        assert_eq!(held(&path, &predecessor).verdict, Verdict::Warning);
+        assert_eq!(held(&path, &predecessor).verdict, Severity::Warning);
     }
 }

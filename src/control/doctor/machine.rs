@@ -12,10 +12,10 @@ use tokio::net::TcpSocket;
 
 use super::Finding;
 use super::answers::LOG_CHECK;
-use super::daemon::{Daemon, Life};
+use super::daemon::{DaemonState, Snapshot};
 use crate::api::{CheckState, Status};
-use crate::config::{Locator, LogTarget};
-use crate::instance::listener_on;
+use crate::config::{ClientSettings, LogTarget};
+use crate::instance::find_listener;
 use crate::logs::{LogFile, LogFileError};
 
 const LOG: &str = "log";
@@ -41,17 +41,17 @@ pub fn obstacle(path: &Path) -> Option<String> {
 
 /// Whether a daemon could listen where the settings say.
 pub fn ports(
-    daemon: &Daemon,
+    daemon: &Snapshot,
     public: Option<SocketAddr>,
     admin: Option<SocketAddr>,
 ) -> Vec<Finding> {
-    let public = public.map(|address| port(["HOST", "PORT"], address, daemon.life, None));
-    let neighbour = daemon.neighbour.as_ref();
+    let public = public.map(|address| port(["HOST", "PORT"], address, daemon.daemon_state, None));
+    let neighbour = daemon.other_daemon.as_ref();
     let admin = admin.map(|address| {
         port(
             ["ADMIN_HOST", "ADMIN_PORT"],
             address,
-            daemon.life,
+            daemon.daemon_state,
             neighbour,
         )
     });
@@ -61,7 +61,7 @@ pub fn ports(
 fn port(
     [host, port]: [&'static str; 2],
     address: SocketAddr,
-    life: Life,
+    life: DaemonState,
     neighbour: Option<&Status>,
 ) -> Finding {
     let Err(error) = bind(address) else {
@@ -69,7 +69,7 @@ fn port(
     };
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let owner = listener_on(address.port()).map(|process| process.describe());
+            let owner = find_listener(address.port()).map(|process| process.describe());
             let (who, next) = match (neighbour, owner) {
                 (Some(status), _) => (
                     format!("the daemon of {} (PID {})", status.pid_file, status.pid),
@@ -82,26 +82,26 @@ fn port(
                 ),
             };
             let seen = format!("{address} is in use by {who}");
-            if life == Life::Unknown {
+            if life == DaemonState::Unknown {
                 Finding::warning(port, seen, "it may be the daemon: fullon status")
             } else if who == SYSTEMD {
                 let next = "if that is for the daemon (socket activation), systemctl start it";
                 Finding::warning(port, seen, next)
             } else {
-                Finding::wrong(port, seen, next)
+                Finding::error(port, seen, next)
             }
         }
-        io::ErrorKind::PermissionDenied => Finding::wrong(
+        io::ErrorKind::PermissionDenied => Finding::error(
             port,
             format!("this user may not listen on {address}"),
             format!("choose a {port} from 1024 on, or give the program CAP_NET_BIND_SERVICE"),
         ),
-        io::ErrorKind::AddrNotAvailable => Finding::wrong(
+        io::ErrorKind::AddrNotAvailable => Finding::error(
             host,
             format!("{} is not an address of this machine", address.ip()),
             format!("set {host} to one that `ip address` shows"),
         ),
-        _ => Finding::wrong(
+        _ => Finding::error(
             host,
             format!("{address} cannot be listened on: {error}"),
             format!("choose another {host} or {port}"),
@@ -122,19 +122,23 @@ fn bind(address: SocketAddr) -> io::Result<()> {
 }
 
 /// Whether the log can be written, and has room.
-pub fn log(daemon: &Daemon, locator: &Locator, max_size: Option<ByteSize>) -> Vec<Finding> {
+pub fn log(
+    daemon: &Snapshot,
+    locator: &ClientSettings,
+    max_size: Option<ByteSize>,
+) -> Vec<Finding> {
     let path = match target(daemon, locator) {
         None => return Vec::new(),
-        Some(LogTarget::Stdout) if daemon.life == Life::Running => {
+        Some(LogTarget::Stdout) if daemon.daemon_state == DaemonState::Running => {
             return vec![Finding::ok(LOG, "goes to stdout")];
         }
         Some(LogTarget::Stdout) => {
             let seen = "goes to stdout, which only `fullon run` has";
-            return vec![Finding::ok(LOG, seen).then("set LOG_FILE for `fullon start`")];
+            return vec![Finding::ok(LOG, seen).with_hint("set LOG_FILE for `fullon start`")];
         }
         Some(LogTarget::File(path)) => path,
     };
-    let room = room(&path, max_size.unwrap_or_default());
+    let room = disk_space(&path, max_size.unwrap_or_default());
     [Some(file(daemon, &path)), room]
         .into_iter()
         .flatten()
@@ -142,9 +146,9 @@ pub fn log(daemon: &Daemon, locator: &Locator, max_size: Option<ByteSize>) -> Ve
 }
 
 /// Where the log goes: as the daemon that runs says, or else as the settings say.
-fn target(daemon: &Daemon, locator: &Locator) -> Option<LogTarget> {
+fn target(daemon: &Snapshot, locator: &ClientSettings) -> Option<LogTarget> {
     let of_path = |path: Option<PathBuf>| path.map_or(LogTarget::Stdout, LogTarget::File);
-    if let Some(state) = &daemon.state {
+    if let Some(state) = &daemon.state_file {
         return Some(of_path(state.log_file.clone()));
     }
     if let Some(status) = &daemon.status {
@@ -154,18 +158,18 @@ fn target(daemon: &Daemon, locator: &Locator) -> Option<LogTarget> {
     locator.log.clone()
 }
 
-fn file(daemon: &Daemon, path: &Path) -> Finding {
+fn file(daemon: &Snapshot, path: &Path) -> Finding {
     let shown = path.display();
-    if let Some(check) = daemon.check(LOG_CHECK)
+    if let Some(check) = daemon.health_check(LOG_CHECK)
         && check.state == CheckState::Down
     {
-        return Finding::wrong(
+        return Finding::error(
             LOG,
             check.last_error.as_deref().unwrap_or("cannot be written"),
             "put that right (room, owner, directory): the daemon tries again by itself",
         );
     }
-    if daemon.life == Life::Running && !daemon.is_ours() {
+    if daemon.daemon_state == DaemonState::Running && !daemon.is_ours() {
         return Finding::ok(LOG, format!("{shown} (written by another user's process)"));
     }
     let (seen, next) = match LogFile::check(path) {
@@ -196,11 +200,11 @@ fn file(daemon: &Daemon, path: &Path) -> Finding {
             "let this user write it (chown, chmod), or choose another LOG_FILE",
         ),
     };
-    Finding::wrong(LOG, seen, next)
+    Finding::error(LOG, seen, next)
 }
 
 /// How much room there is; `None` where the directory is missing, of which the file's finding tells.
-fn room(log: &Path, max_size: ByteSize) -> Option<Finding> {
+fn disk_space(log: &Path, max_size: ByteSize) -> Option<Finding> {
     let directory = log.parent()?;
     let disk = statvfs(directory).ok()?;
     let free = disk.blocks_available() * disk.fragment_size();
@@ -209,7 +213,7 @@ fn room(log: &Path, max_size: ByteSize) -> Option<Finding> {
     // The file that is full is kept while the next one grows.
     let scarce = (total / SCARCE_PART).max(2 * max_size.as_u64());
     Some(if free == 0 {
-        Finding::wrong(DISK, seen, "make room: lines are lost")
+        Finding::error(DISK, seen, "make room: lines are lost")
     } else if free < scarce {
         Finding::warning(DISK, seen, "make room, or set a smaller LOG_MAX_SIZE")
     } else {

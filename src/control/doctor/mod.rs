@@ -9,20 +9,20 @@ mod settings;
 
 use serde::Serialize;
 
-use super::{BadAdminUrl, Control};
-use crate::config::{Partial, Problem, Problems, Settings, Sources};
-use daemon::Life;
+use super::{Control, InvalidAdminUrl};
+use crate::config::{BestEffortSettings, InvalidSettings, SettingProblem, Settings, Sources};
+use daemon::DaemonState;
 
 /// How a finding is to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum Severity {
     /// As it should be.
     Ok,
     /// It works, and somebody should know.
     Warning,
     /// It does not work, or is not safe.
-    Wrong,
+    Error,
 }
 
 /// One thing that was looked at.
@@ -31,7 +31,7 @@ pub struct Finding {
     /// What: `settings`, `PID file`, `PORT`.
     pub subject: &'static str,
     /// How it is.
-    pub verdict: Verdict,
+    pub verdict: Severity,
     /// What was seen.
     pub seen: String,
     /// What to do next, if there is something to do.
@@ -42,7 +42,7 @@ impl Finding {
     fn ok(subject: &'static str, seen: impl Into<String>) -> Self {
         Self {
             subject,
-            verdict: Verdict::Ok,
+            verdict: Severity::Ok,
             seen: seen.into(),
             next: None,
         }
@@ -50,19 +50,19 @@ impl Finding {
 
     fn warning(subject: &'static str, seen: impl Into<String>, next: impl Into<String>) -> Self {
         Self {
-            verdict: Verdict::Warning,
-            ..Self::ok(subject, seen).then(next)
+            verdict: Severity::Warning,
+            ..Self::ok(subject, seen).with_hint(next)
         }
     }
 
-    fn wrong(subject: &'static str, seen: impl Into<String>, next: impl Into<String>) -> Self {
+    fn error(subject: &'static str, seen: impl Into<String>, next: impl Into<String>) -> Self {
         Self {
-            verdict: Verdict::Wrong,
-            ..Self::ok(subject, seen).then(next)
+            verdict: Severity::Error,
+            ..Self::ok(subject, seen).with_hint(next)
         }
     }
 
-    fn then(self, next: impl Into<String>) -> Self {
+    fn with_hint(self, next: impl Into<String>) -> Self {
         Self {
             next: Some(next.into()),
             ..self
@@ -72,17 +72,17 @@ impl Finding {
 
 /// Everything that was looked at.
 #[derive(Debug, Clone, Serialize)]
-pub struct Examination {
+pub struct Diagnosis {
     /// Whether a daemon could run with the settings as they are.
     pub configuration_is_valid: bool,
     /// At least one for each thing.
     pub findings: Vec<Finding>,
 }
 
-impl Examination {
+impl Diagnosis {
     /// How many findings have this verdict.
     #[must_use]
-    pub fn count(&self, verdict: Verdict) -> usize {
+    pub fn count(&self, verdict: Severity) -> usize {
         let is_it = |finding: &&Finding| finding.verdict == verdict;
         self.findings.iter().filter(is_it).count()
     }
@@ -93,31 +93,31 @@ impl Examination {
 /// # Errors
 ///
 /// `admin_url` is not an `http://` address.
-pub async fn examine(
+pub async fn diagnose(
     sources: &Sources,
     admin_url: Option<&str>,
     subject: &str,
-) -> Result<Examination, BadAdminUrl> {
-    let partial = Partial::of(sources);
-    let control = Control::new(partial.locator, admin_url, subject)?;
+) -> Result<Diagnosis, InvalidAdminUrl> {
+    let partial = BestEffortSettings::load(sources);
+    let control = Control::new(partial.client, admin_url, subject)?;
     let mut problems = problems(sources, false);
     let mut findings = settings::findings(sources, &problems);
     findings.extend(settings::env_file(sources, &problems));
-    findings.extend(settings::near_misses(sources));
+    findings.extend(settings::typos(sources));
     let mut of_daemon = Vec::new();
     let mut daemon = control.look(partial.public, &mut of_daemon).await;
     findings.extend(settings::secret(sources, &control.locator, &daemon));
     findings.extend(of_daemon);
-    if !partial.has_pid_file {
+    if !partial.is_pid_file_valid {
         // Nobody knows which file is meant; that it is wrong is among the problems.
         findings.retain(|finding| finding.subject != files::PID_FILE);
-        if daemon.life == Life::None {
-            daemon.life = Life::Unknown;
+        if daemon.daemon_state == DaemonState::NotRunning {
+            daemon.daemon_state = DaemonState::Unknown;
         }
     }
-    match daemon.life {
-        Life::Elsewhere => {}
-        Life::Running => {
+    match daemon.daemon_state {
+        DaemonState::Remote => {}
+        DaemonState::Running => {
             problems.extend(daemon.problems_of_a_restart(&problems, &mut findings));
             findings.extend(machine::log(
                 &daemon,
@@ -125,7 +125,7 @@ pub async fn examine(
                 partial.log_max_size,
             ));
         }
-        Life::None | Life::Unknown => {
+        DaemonState::NotRunning | DaemonState::Unknown => {
             findings.extend(machine::ports(
                 &daemon,
                 partial.public,
@@ -138,13 +138,13 @@ pub async fn examine(
             ));
         }
     }
-    Ok(Examination {
+    Ok(Diagnosis {
         configuration_is_valid: problems.is_empty(),
         findings,
     })
 }
 
-fn problems(sources: &Sources, is_in_background: bool) -> Vec<Problem> {
+fn problems(sources: &Sources, is_in_background: bool) -> Vec<SettingProblem> {
     let checked = Settings::load(sources).and_then(|settings| {
         if is_in_background {
             settings.check_background()
@@ -154,5 +154,5 @@ fn problems(sources: &Sources, is_in_background: bool) -> Vec<Problem> {
     });
     checked
         .err()
-        .map_or_else(Vec::new, |Problems(problems)| problems)
+        .map_or_else(Vec::new, |InvalidSettings(problems)| problems)
 }

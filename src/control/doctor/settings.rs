@@ -5,12 +5,12 @@ use std::os::unix::fs::MetadataExt as _;
 
 use nix::unistd::{AccessFlags, access};
 
-use super::super::token::way_to_the_key;
+use super::super::token::key_hint;
 use super::Finding;
-use super::daemon::{Daemon, Life};
+use super::daemon::{DaemonState, Snapshot};
 use super::machine::obstacle;
 use crate::auth::{KeyError, read_key_file};
-use crate::config::{Locator, Problem, Secret, Source, Sources, flag};
+use crate::config::{ClientSettings, Secret, SettingProblem, Source, Sources, flag_name};
 
 pub const SETTINGS: &str = "settings";
 const ENV_FILE: &str = ".env";
@@ -21,11 +21,11 @@ const JWT_SECRET_KEY: &str = "JWT_SECRET_KEY";
 const MIN_DIFFERENT_BYTES: usize = 8;
 
 /// A finding for each problem, or one that there is none.
-pub fn findings(sources: &Sources, problems: &[Problem]) -> Vec<Finding> {
+pub fn findings(sources: &Sources, problems: &[SettingProblem]) -> Vec<Finding> {
     if problems.is_empty() {
         return vec![Finding::ok(SETTINGS, "valid")];
     }
-    let of_problem = |problem: &Problem| {
+    let of_problem = |problem: &SettingProblem| {
         let subject = if is_of_file(problem, sources) {
             ENV_FILE
         } else if problem.setting == JWT_SECRET_KEY {
@@ -33,7 +33,7 @@ pub fn findings(sources: &Sources, problems: &[Problem]) -> Vec<Finding> {
         } else {
             SETTINGS
         };
-        Finding::wrong(
+        Finding::error(
             subject,
             problem.to_string(),
             next_step(problem, sources, false),
@@ -42,14 +42,14 @@ pub fn findings(sources: &Sources, problems: &[Problem]) -> Vec<Finding> {
     problems.iter().map(of_problem).collect()
 }
 
-fn is_of_file(problem: &Problem, sources: &Sources) -> bool {
+fn is_of_file(problem: &SettingProblem, sources: &Sources) -> bool {
     problem.setting == sources.file().display().to_string()
 }
 
 /// What to do about a problem, which may be one of a running daemon: that keeps its file.
-pub fn next_step(problem: &Problem, sources: &Sources, is_running: bool) -> String {
+pub fn next_step(problem: &SettingProblem, sources: &Sources, is_running: bool) -> String {
     if is_of_file(problem, sources) {
-        if !sources.trusts_file() {
+        if !sources.is_file_trusted() {
             return "chown it to yourself and chmod go-w, remove it, or work in another directory"
                 .into();
         }
@@ -68,25 +68,25 @@ pub fn next_step(problem: &Problem, sources: &Sources, is_running: bool) -> Stri
     match sources.get(name) {
         Some((_, Source::File(path))) => format!("edit {}", path.display()),
         Some((_, Source::Environment)) => format!("change {name} in the environment"),
-        Some((_, Source::Flag)) => format!("change --{}", flag(name)),
+        Some((_, Source::Flag)) => format!("change --{}", flag_name(name)),
         Some((_, Source::Default)) | None => format!("set {name}"),
     }
 }
 
 /// A finding for each name in the file that looks like a setting.
-pub fn near_misses(sources: &Sources) -> impl Iterator<Item = Finding> {
+pub fn typos(sources: &Sources) -> impl Iterator<Item = Finding> {
     let shown = sources.file().display();
-    sources.near_misses().iter().map(move |miss| {
+    sources.typos().iter().map(move |miss| {
         Finding::warning(
             ENV_FILE,
             format!("{} in {shown} is no setting", miss.name),
-            format!("if {} is meant, correct it there", miss.meant),
+            format!("if {} is meant, correct it there", miss.setting),
         )
     })
 }
 
 /// Whether the file is there; `None` where a problem tells that it cannot be used.
-pub fn env_file(sources: &Sources, problems: &[Problem]) -> Option<Finding> {
+pub fn env_file(sources: &Sources, problems: &[SettingProblem]) -> Option<Finding> {
     if problems.iter().any(|problem| is_of_file(problem, sources)) {
         return None;
     }
@@ -110,7 +110,7 @@ pub fn env_file(sources: &Sources, problems: &[Problem]) -> Option<Finding> {
 }
 
 /// Whether the secret can be had, and guessed; `None` where a problem tells that it is no secret.
-pub fn secret(sources: &Sources, locator: &Locator, daemon: &Daemon) -> Option<Finding> {
+pub fn secret(sources: &Sources, locator: &ClientSettings, daemon: &Snapshot) -> Option<Finding> {
     if let Some((_, source)) = sources.get(JWT_SECRET_KEY) {
         let seen = format!("{JWT_SECRET_KEY} ({source})");
         return Some(strength(locator.jwt_secret.as_ref()?, seen));
@@ -120,13 +120,13 @@ pub fn secret(sources: &Sources, locator: &Locator, daemon: &Daemon) -> Option<F
     let (seen, next) = match read_key_file(path) {
         Ok(key) => return Some(strength(&key, shown.to_string())),
         Err(error) if error.is_missing() => {
-            if daemon.life == Life::Running {
+            if daemon.daemon_state == DaemonState::Running {
                 return Some(Finding::warning(
                     SECRET,
                     format!(
                         "{shown} is not there, while the daemon runs: it has another secret, or this one was removed"
                     ),
-                    way_to_the_key(daemon.process.as_ref()),
+                    key_hint(daemon.process.as_ref()),
                 ));
             }
             let Some(why) = obstacle(path) else {
@@ -142,15 +142,15 @@ pub fn secret(sources: &Sources, locator: &Locator, daemon: &Daemon) -> Option<F
             format!("{shown} can be read by others (mode {mode:o})"),
             format!("chmod 600 {shown}, and consider a new key"),
         ),
-        Err(KeyError::Foreign(_)) => (
+        Err(KeyError::WrongOwner(_)) => (
             format!("{shown} belongs to another user"),
             "move it away: the next start makes a key".into(),
         ),
-        Err(KeyError::Linked(_)) => (
+        Err(KeyError::HardLinked(_)) => (
             format!("{shown} has another name, too (a hard link)"),
             "move it away: the next start makes a key".into(),
         ),
-        Err(KeyError::Short(_)) => (
+        Err(KeyError::TooShort(_)) => (
             format!("{shown} holds less than 32 bytes"),
             "remove it: the next start makes a key".into(),
         ),
@@ -159,13 +159,13 @@ pub fn secret(sources: &Sources, locator: &Locator, daemon: &Daemon) -> Option<F
             "run this as its owner, or set JWT_SECRET_KEY".into(),
         ),
     };
-    Some(Finding::wrong(SECRET, seen, next))
+    Some(Finding::error(SECRET, seen, next))
 }
 
 fn strength(secret: &Secret, seen: String) -> Finding {
     match weakness(secret.expose().as_bytes()) {
         None => Finding::ok(SECRET, seen),
-        Some(weakness) => Finding::wrong(
+        Some(weakness) => Finding::error(
             SECRET,
             format!("{seen} {weakness}: it can be guessed"),
             "put the output of `openssl rand -hex 32` there, and restart",
@@ -193,10 +193,10 @@ fn weakness(secret: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::random_key;
+    use crate::auth::generate_key;
 
     #[test]
-    fn a_secret_is_weak_when_little_has_to_be_guessed() {
+    fn secret_with_little_entropy_is_weak() {
         for weak in [
             "k".repeat(32),
             "secret".repeat(6),
@@ -206,7 +206,7 @@ mod tests {
             assert!(weakness(weak.as_bytes()).is_some(), "{weak}");
         }
         for _ in 0..1000 {
-            let key = random_key().unwrap();
+            let key = generate_key().unwrap();
             assert_eq!(weakness(key.expose().as_bytes()), None, "{}", key.expose());
         }
         assert_eq!(weakness(b"31415926535897932384626433832795"), None);

@@ -7,22 +7,24 @@ use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 
-use super::{Described, Result, Tag};
+use super::{Result, StateHandle, Tag};
 use crate::api::{
-    MAX_TIMEOUT, MIN_SUCCESSOR_TIMEOUT, Phase, RestartDone, RestartRequest, SERVICE,
-    SUCCESSOR_TIMEOUT, Status, StopAccepted, StopRequest, VERSION, base_url,
+    DEFAULT_RESTART_TIMEOUT, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS, Phase, RestartDone,
+    RestartRequest, SERVICE_NAME, Status, StopAccepted, StopRequest, VERSION, base_url,
 };
-use crate::server::audit::Audit;
-use crate::server::blocking::blocking;
-use crate::server::guard::{Authorized, Control, Read};
-use crate::server::metrics::Exposition;
-use crate::server::orders::{Order, RestartFailure, RestartFailureKind, RestartOrder, StopOrder};
-use crate::server::payload::{Accepted, Json, OptionalBody};
-use crate::server::problem::Failure;
+use crate::server::audit::AuditRecord;
+use crate::server::blocking::run_blocking;
+use crate::server::guard::{Auth, Control, Read};
+use crate::server::metrics::MetricsText;
+use crate::server::orders::{
+    ControlRequest, RestartCommand, RestartFailure, RestartFailureKind, StopCommand,
+};
+use crate::server::payload::{Accepted, JsonResponse, OptionalJsonBody};
+use crate::server::problem::ApiError;
 use crate::server::usage;
 
 /// Operations on the process.
-pub struct DaemonApi(pub Described);
+pub struct DaemonApi(pub StateHandle);
 
 #[OpenApi]
 impl DaemonApi {
@@ -33,15 +35,15 @@ impl DaemonApi {
         operation_id = "get_status",
         tag = "Tag::Daemon"
     )]
-    async fn status(&self, _caller: Authorized<Read>) -> Result<Json<Status>> {
-        let context = self.0.context()?;
-        let server = base_url(context.public);
-        let settings = context.in_force.settings();
-        let in_force = Arc::clone(&context.in_force);
+    async fn status(&self, _caller: Auth<Read>) -> Result<JsonResponse<Status>> {
+        let context = self.0.get()?;
+        let server = base_url(context.public_address);
+        let settings = context.live_settings.settings();
+        let in_force = Arc::clone(&context.live_settings);
         let (pending_restart, process) =
-            blocking(move || (in_force.pending(), usage::read())).await?;
-        Ok(Json(Status {
-            service: SERVICE.into(),
+            run_blocking(move || (in_force.pending(), usage::read())).await?;
+        Ok(JsonResponse(Status {
+            service: SERVICE_NAME.into(),
             version: VERSION.into(),
             phase: context.health.phase(),
             pid: std::process::id(),
@@ -52,16 +54,16 @@ impl DaemonApi {
             docs: format!("{server}/docs"),
             health: format!("{server}/health"),
             server,
-            admin: base_url(context.admin),
+            admin: base_url(context.admin_address),
             pid_file: settings.pid_file.display().to_string(),
             log_file: settings
                 .log
                 .target
                 .file()
                 .map_or_else(|| "-".into(), |path| path.display().to_string()),
-            log_level: context.level.now().filter,
+            log_level: context.log_level.status().filter,
             process,
-            http: context.usage(),
+            http: context.http_usage(),
             checks: context.health.checks(),
             pending_restart,
             last_exit: context.last_exit.clone(),
@@ -75,10 +77,10 @@ impl DaemonApi {
         operation_id = "get_metrics",
         tag = "Tag::Daemon"
     )]
-    async fn metrics(&self, _caller: Authorized<Read>) -> Result<Exposition> {
-        Exposition::of(self.0.context()?)
+    async fn metrics(&self, _caller: Auth<Read>) -> Result<MetricsText> {
+        MetricsText::scrape(self.0.get()?)
             .await
-            .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+            .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
     }
 
     /// Stop the daemon.
@@ -93,37 +95,39 @@ impl DaemonApi {
     )]
     async fn stop(
         &self,
-        caller: Authorized<Control>,
-        audit: Data<&Arc<Audit>>,
-        body: OptionalBody<StopRequest>,
+        caller: Auth<Control>,
+        audit: Data<&Arc<AuditRecord>>,
+        body: OptionalJsonBody<StopRequest>,
     ) -> Result<Accepted<StopAccepted>> {
-        let context = self.0.context()?;
-        let settings = context.in_force.settings();
+        let context = self.0.get()?;
+        let settings = context.live_settings.settings();
         let timeout = match body.0.and_then(|order| order.timeout_seconds) {
             None => settings.shutdown_timeout,
-            Some(seconds) => timeout_of(seconds, 0.0)?,
+            Some(seconds) => parse_timeout(seconds, 0.0)?,
         };
-        context.refuse_unless_in_charge()?;
-        let order = Order::Stop(StopOrder {
+        context.require_active()?;
+        let order = ControlRequest::Stop(StopCommand {
             subject: caller.claims.subject,
             timeout,
         });
-        if context.orders.send(order).await.is_ok() {
+        if context.control.send(order).await.is_ok() {
             audit.accepted(Some(timeout));
             // Before anybody reads the answer, and also while a successor is waited for that will not be.
             context.health.enter(Phase::Draining);
         } else {
             // Nobody takes orders any more once it drains: because it stops already, or was replaced.
-            context.refuse_unless_in_charge()?;
+            context.require_active()?;
             audit.accepted(None);
         }
-        let deadline = context.shutdown.due_within(settings.drain_delay + timeout);
+        let deadline = context
+            .shutdown
+            .set_deadline(settings.drain_delay + timeout);
         Ok(Accepted(StopAccepted {
             phase: Phase::Draining,
             pid: std::process::id(),
-            in_flight: context.usage().in_flight.saturating_sub(1),
+            in_flight: context.http_usage().in_flight.saturating_sub(1),
             deadline: deadline.at.to_string(),
-            seconds_left: Some(deadline.left().as_secs_f64()),
+            seconds_left: Some(deadline.remaining().as_secs_f64()),
         }))
     }
 
@@ -141,45 +145,47 @@ impl DaemonApi {
     )]
     async fn restart(
         &self,
-        caller: Authorized<Control>,
-        audit: Data<&Arc<Audit>>,
-        body: OptionalBody<RestartRequest>,
-    ) -> Result<Json<RestartDone>> {
-        let context = self.0.context()?;
+        caller: Auth<Control>,
+        audit: Data<&Arc<AuditRecord>>,
+        body: OptionalJsonBody<RestartRequest>,
+    ) -> Result<JsonResponse<RestartDone>> {
+        let context = self.0.get()?;
         let timeout = match body.0.and_then(|order| order.timeout_seconds) {
-            None => SUCCESSOR_TIMEOUT,
-            Some(seconds) => timeout_of(seconds, MIN_SUCCESSOR_TIMEOUT)?,
+            None => DEFAULT_RESTART_TIMEOUT,
+            Some(seconds) => parse_timeout(seconds, MIN_RESTART_TIMEOUT_SECONDS)?,
         };
-        context.refuse_unless_in_charge()?;
+        context.require_active()?;
         audit.accepted(Some(timeout));
         let order = |answer| {
-            Order::Restart(RestartOrder {
+            ControlRequest::Restart(RestartCommand {
                 subject: caller.claims.subject,
                 timeout,
-                answer,
+                reply: answer,
             })
         };
-        let done = context.ordered(order).await?;
-        Ok(Json(done.map_err(|failure| Failure::from(&failure))?))
+        let done = context.submit(order).await?;
+        Ok(JsonResponse(
+            done.map_err(|failure| ApiError::from(&failure))?,
+        ))
     }
 }
 
-fn timeout_of(seconds: f64, least: f64) -> Result<Duration> {
-    if (least..=MAX_TIMEOUT).contains(&seconds) {
+fn parse_timeout(seconds: f64, least: f64) -> Result<Duration> {
+    if (least..=MAX_TIMEOUT_SECONDS).contains(&seconds) {
         Ok(Duration::from_secs_f64(seconds))
     } else {
-        let reason = format!("is not from {least} to {MAX_TIMEOUT}");
-        Err(Failure::bad_parameter("timeout_seconds", reason))
+        let reason = format!("is not from {least} to {MAX_TIMEOUT_SECONDS}");
+        Err(ApiError::invalid_parameter("timeout_seconds", reason))
     }
 }
 
-impl From<&RestartFailure> for Failure {
+impl From<&RestartFailure> for ApiError {
     fn from(failure: &RestartFailure) -> Self {
         let status = match failure.kind {
             RestartFailureKind::Busy => StatusCode::CONFLICT,
-            RestartFailureKind::Settings => StatusCode::UNPROCESSABLE_ENTITY,
-            RestartFailureKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
-            RestartFailureKind::Late => StatusCode::GATEWAY_TIMEOUT,
+            RestartFailureKind::InvalidSettings => StatusCode::UNPROCESSABLE_ENTITY,
+            RestartFailureKind::StartFailed => StatusCode::INTERNAL_SERVER_ERROR,
+            RestartFailureKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         };
         Self::new(status, failure.reason.as_str())
     }

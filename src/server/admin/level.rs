@@ -6,17 +6,17 @@ use std::time::Duration;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 
-use super::{Described, Result, Tag};
-use crate::api::{LogLevel, LogLevelRequest, MAX_REVERT};
+use super::{Result, StateHandle, Tag};
+use crate::api::{LogLevel, LogLevelRequest, MAX_REVERT_SECONDS};
 use crate::config::parse_log_filter;
-use crate::logs::{self, LevelNow};
-use crate::server::audit::Audit;
-use crate::server::guard::{Authorized, Control, Read};
-use crate::server::payload::{Json, RequiredBody};
-use crate::server::problem::Failure;
+use crate::logs::{self, LevelStatus};
+use crate::server::audit::AuditRecord;
+use crate::server::guard::{Auth, Control, Read};
+use crate::server::payload::{JsonBody, JsonResponse};
+use crate::server::problem::ApiError;
 
 /// Operations on the log level.
-pub struct LevelApi(pub Described);
+pub struct LevelApi(pub StateHandle);
 
 #[expect(clippy::unused_async, reason = "operations of poem-openapi are async")]
 #[OpenApi]
@@ -28,8 +28,10 @@ impl LevelApi {
         operation_id = "get_log_level",
         tag = "Tag::Log"
     )]
-    async fn log_level(&self, _caller: Authorized<Read>) -> Result<Json<LogLevel>> {
-        Ok(Json(LogLevel::from(self.0.context()?.level.now())))
+    async fn log_level(&self, _caller: Auth<Read>) -> Result<JsonResponse<LogLevel>> {
+        Ok(JsonResponse(LogLevel::from(
+            self.0.get()?.log_level.status(),
+        )))
     }
 
     /// Log more or less, for a while.
@@ -45,49 +47,49 @@ impl LevelApi {
     )]
     async fn set_log_level(
         &self,
-        _caller: Authorized<Control>,
-        audit: Data<&Arc<Audit>>,
-        body: RequiredBody<LogLevelRequest>,
-    ) -> Result<Json<LogLevel>> {
-        let context = self.0.context()?;
+        _caller: Auth<Control>,
+        audit: Data<&Arc<AuditRecord>>,
+        body: JsonBody<LogLevelRequest>,
+    ) -> Result<JsonResponse<LogLevel>> {
+        let context = self.0.get()?;
         let LogLevelRequest {
             level,
             revert_after_seconds,
         } = body.0;
-        let filter =
-            parse_log_filter(&level).map_err(|reason| Failure::bad_parameter("level", reason))?;
+        let filter = parse_log_filter(&level)
+            .map_err(|reason| ApiError::invalid_parameter("level", reason))?;
         if logs::names_audit(&filter) {
-            return Err(Failure::bad_parameter(
+            return Err(ApiError::invalid_parameter(
                 "level",
                 "names `audit`: how much of the trail of changes is logged is for LOG_LEVEL to say",
             ));
         }
         let time = match revert_after_seconds {
             None => None,
-            Some(seconds) if (1.0..=MAX_REVERT).contains(&seconds) => {
+            Some(seconds) if (1.0..=MAX_REVERT_SECONDS).contains(&seconds) => {
                 Some(Duration::from_secs_f64(seconds))
             }
             Some(_) => {
-                let reason = format!("is not from 1 to {MAX_REVERT}");
-                return Err(Failure::bad_parameter("revert_after_seconds", reason));
+                let reason = format!("is not from 1 to {MAX_REVERT_SECONDS}");
+                return Err(ApiError::invalid_parameter("revert_after_seconds", reason));
             }
         };
-        context.refuse_unless_in_charge()?;
-        audit.accepted_for_level(&filter, time);
+        context.require_active()?;
+        audit.level_accepted(&filter, time);
         context
-            .level
-            .change(&filter, time)
-            .map_err(|error| Failure::bad_parameter("level", error.to_string()))?;
-        Ok(Json(LogLevel::from(context.level.now())))
+            .log_level
+            .set_override(&filter, time)
+            .map_err(|error| ApiError::invalid_parameter("level", error.to_string()))?;
+        Ok(JsonResponse(LogLevel::from(context.log_level.status())))
     }
 }
 
-impl From<LevelNow> for LogLevel {
-    fn from(now: LevelNow) -> Self {
+impl From<LevelStatus> for LogLevel {
+    fn from(now: LevelStatus) -> Self {
         Self {
             level: now.filter,
             configured_level: now.configured,
-            revert_after_seconds: now.left.map(|left| left.as_secs_f64()),
+            revert_after_seconds: now.reverts_in.map(|left| left.as_secs_f64()),
         }
     }
 }

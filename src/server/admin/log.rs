@@ -7,19 +7,19 @@ use poem::http::header;
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Query};
 
-use super::{Described, Result, Tag};
-use crate::logs::{self, Cursor, Filter, FilterTexts, StartAt};
-use crate::server::blocking::blocking;
-use crate::server::guard::{Authorized, Logs};
-use crate::server::log_page::{Lines, PageText, unreadable};
+use super::{Result, StateHandle, Tag};
+use crate::logs::{self, Cursor, Filter, FilterParams, StartAt};
+use crate::server::blocking::run_blocking;
+use crate::server::guard::{Auth, Logs};
+use crate::server::log_page::{JsonPageStream, LogLinesResponse, log_read_error};
 use crate::server::log_stream::LogStream;
-use crate::server::problem::Failure;
+use crate::server::problem::ApiError;
 
 /// Operations on the log.
-pub struct LogApi(pub Described);
+pub struct LogsApi(pub StateHandle);
 
 #[OpenApi]
-impl LogApi {
+impl LogsApi {
     /// The last lines of the log.
     ///
     /// As JSON, or with `Accept: text/plain` the raw lines, however many: they are sent as they are read. Rotated files
@@ -33,7 +33,7 @@ impl LogApi {
     #[allow(clippy::too_many_arguments)]
     async fn logs(
         &self,
-        _caller: Authorized<Logs>,
+        _caller: Auth<Logs>,
         request: &Request,
         /// How many lines at most; with text/plain up to 10,000,000.
         #[oai(
@@ -49,29 +49,29 @@ impl LogApi {
         since: Query<Option<String>>,
         /// Only lines before the line with this cursor.
         before: Query<Option<String>>,
-    ) -> Result<Lines> {
-        let context = self.0.context()?;
-        let path = context.log()?.path().to_owned();
-        let filter = filter_of(FilterTexts {
+    ) -> Result<LogLinesResponse> {
+        let context = self.0.get()?;
+        let path = context.require_log()?.path().to_owned();
+        let filter = parse_filter(FilterParams {
             level: level.0.as_deref(),
             contains: contains.0.as_deref(),
             since: since.0.as_deref(),
         })?;
         let before = parse_cursor("before", before.0.as_deref())?;
-        let (lines, wants_text) = (lines.0 as usize, wants_text(request));
+        let (lines, wants_text) = (lines.0 as usize, prefers_text(request));
         if lines > MAX_PAGE_LINES && !wants_text {
-            return Err(Failure::bad_parameter(
+            return Err(ApiError::invalid_parameter(
                 "lines",
                 "is more than 10000: with text/plain it may be",
             ));
         }
         if filter.is_empty()
             && before.is_none()
-            && let Some(lines) = Lines::at_hand(&path, lines, wants_text)
+            && let Some(lines) = LogLinesResponse::try_inline(&path, lines, wants_text)
         {
             return Ok(lines);
         }
-        let seat = context.readers.seat()?;
+        let seat = context.log_readers.acquire()?;
         let search = move || {
             if wants_text {
                 logs::last_lines_as_text(&path, lines, filter, before)
@@ -80,14 +80,14 @@ impl LogApi {
             }
         };
         let found = {
-            let _turn = context.readers.turn().await;
-            blocking(search).await?
+            let _turn = context.log_readers.acquire_search().await;
+            run_blocking(search).await?
         };
-        let found = found.map_err(|error| unreadable(&error))?;
+        let found = found.map_err(|error| log_read_error(&error))?;
         Ok(if wants_text {
-            Lines::Text(found, seat)
+            LogLinesResponse::StreamedText(found, seat)
         } else {
-            Lines::Page(PageText::of(found), seat)
+            LogLinesResponse::StreamedJson(JsonPageStream::new(found), seat)
         })
     }
 
@@ -106,7 +106,7 @@ impl LogApi {
     #[allow(clippy::too_many_arguments)]
     async fn stream(
         &self,
-        caller: Authorized<Logs>,
+        caller: Auth<Logs>,
         request: &Request,
         /// How many of the last lines come first.
         #[oai(
@@ -126,31 +126,31 @@ impl LogApi {
         #[oai(name = "Last-Event-ID")]
         last_event_id: Header<Option<String>>,
     ) -> Result<LogStream> {
-        let filter = filter_of(FilterTexts {
+        let filter = parse_filter(FilterParams {
             level: level.0.as_deref(),
             contains: contains.0.as_deref(),
             since: since.0.as_deref(),
         })?;
         if request.headers().contains_key("last-event-id") && last_event_id.0.is_none() {
-            return Err(Failure::bad_parameter("Last-Event-ID", "is not text"));
+            return Err(ApiError::invalid_parameter("Last-Event-ID", "is not text"));
         }
         let resume = match last_event_id.0.as_deref().filter(|id| !id.is_empty()) {
             Some(id) => parse_cursor("Last-Event-ID", Some(id))?,
             None => parse_cursor("after", after.0.as_deref())?,
         };
         let from = resume.map_or(StartAt::Last(lines.0 as usize), StartAt::After);
-        let context = self.0.context()?;
-        let log = Arc::clone(context.log()?);
-        let seat = context.readers.seat()?;
+        let context = self.0.get()?;
+        let log = Arc::clone(context.require_log()?);
+        let seat = context.log_readers.acquire()?;
         // Where the history begins is searched for.
         let turn = match from {
-            StartAt::Last(_) => context.readers.turn().await,
+            StartAt::Last(_) => context.log_readers.acquire_search().await,
             StartAt::After(_) => None,
         };
         let stream = LogStream::new(log, from, filter, &context.shutdown, seat).await?;
         drop(turn);
         Ok(match &caller.session {
-            Some(session) => stream.within(session),
+            Some(session) => stream.bound_to_session(session),
             None => stream,
         })
     }
@@ -166,13 +166,13 @@ fn default_lines() -> u32 {
 fn parse_cursor(name: &str, text: Option<&str>) -> Result<Option<Cursor>> {
     text.map(|text| {
         text.parse()
-            .map_err(|error| Failure::bad_parameter(name, error))
+            .map_err(|error| ApiError::invalid_parameter(name, error))
     })
     .transpose()
 }
 
 /// Whether the client asked for plain text before JSON.
-fn wants_text(request: &Request) -> bool {
+fn prefers_text(request: &Request) -> bool {
     let accept = request.header(header::ACCEPT).unwrap_or_default();
     accept
         .split(',')
@@ -182,6 +182,6 @@ fn wants_text(request: &Request) -> bool {
 }
 
 /// The filter that the query parameters describe.
-fn filter_of(texts: FilterTexts<'_>) -> Result<Filter> {
-    Filter::try_from(texts).map_err(|error| Failure::bad_parameter(error.name, error.reason))
+fn parse_filter(texts: FilterParams<'_>) -> Result<Filter> {
+    Filter::try_from(texts).map_err(|error| ApiError::invalid_parameter(error.name, error.reason))
 }

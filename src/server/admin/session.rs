@@ -8,19 +8,19 @@ use poem::web::Data;
 use poem_openapi::OpenApi;
 use tokio::sync::oneshot;
 
-use super::{Described, Result, Tag};
+use super::{Result, StateHandle, Tag};
 use crate::api::{Session, SignInToken};
-use crate::auth::{BeginError, Refused, SIGN_IN_LIFETIME};
-use crate::server::audit::Audit;
-use crate::server::context::out_of_charge;
-use crate::server::guard::{Gate, Newcomer, SignedIn, TokenHolder};
-use crate::server::orders::{Order, SignOutOrder};
-use crate::server::payload::{Created, Json};
-use crate::server::problem::Failure;
-use crate::server::session::{Begun, Ended};
+use crate::auth::{CreateSessionError, SIGN_IN_LIFETIME, TokenError};
+use crate::server::audit::AuditRecord;
+use crate::server::context::shutting_down;
+use crate::server::guard::{AuthState, BearerAuth, SessionAuth, SignInAuth};
+use crate::server::orders::{ControlRequest, SignOutCommand};
+use crate::server::payload::{Created, JsonResponse};
+use crate::server::problem::ApiError;
+use crate::server::session::{SessionCreated, SessionDeleted};
 
 /// Operations on sessions.
-pub struct SessionApi(pub Described);
+pub struct SessionApi(pub StateHandle);
 
 #[expect(clippy::unused_async, reason = "operations of poem-openapi are async")]
 #[OpenApi]
@@ -38,21 +38,23 @@ impl SessionApi {
     )]
     async fn create_session(
         &self,
-        caller: Newcomer,
+        caller: SignInAuth,
         asked: &HeaderMap,
-        audit: Data<&Arc<Audit>>,
-        gate: Data<&Arc<Gate>>,
-    ) -> Result<Begun> {
+        audit: Data<&Arc<AuditRecord>>,
+        gate: Data<&Arc<AuthState>>,
+    ) -> Result<SessionCreated> {
         let failed = |error: &dyn std::error::Error| {
-            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
         };
-        let begun = gate.sessions.begin(&caller.claims);
+        let begun = gate.sessions.create(&caller.claims);
         let (session, value) = begun.map_err(|error| match error {
-            BeginError::KeyChanged => Failure::unauthorized(Some(Refused::Signature)),
-            BeginError::Sign(error) => failed(&error),
+            CreateSessionError::KeyChanged => {
+                ApiError::unauthorized(Some(TokenError::BadSignature))
+            }
+            CreateSessionError::Sign(error) => failed(&error),
         })?;
-        audit.accepted_for_session(session.id);
-        Begun::new(&gate.cookie, asked, session, &value).map_err(|error| failed(&error))
+        audit.session_accepted(session.id);
+        SessionCreated::new(&gate.cookie, asked, session, &value).map_err(|error| failed(&error))
     }
 
     /// A token that does nothing but sign in, once and within a minute.
@@ -67,14 +69,14 @@ impl SessionApi {
     )]
     async fn create_sign_in_token(
         &self,
-        caller: TokenHolder,
-        audit: Data<&Arc<Audit>>,
-        gate: Data<&Arc<Gate>>,
+        caller: BearerAuth,
+        audit: Data<&Arc<AuditRecord>>,
+        gate: Data<&Arc<AuthState>>,
     ) -> Result<Created<SignInToken>> {
-        self.0.context()?.refuse_unless_in_charge()?;
-        let token = gate.sign_ins.begin(&caller.claims, Instant::now());
+        self.0.get()?.require_active()?;
+        let token = gate.sign_in_tokens.issue(&caller.claims, Instant::now());
         let token = token
-            .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+            .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         audit.accepted(Some(SIGN_IN_LIFETIME));
         Ok(Created(SignInToken {
             token: token.expose().to_owned(),
@@ -89,8 +91,8 @@ impl SessionApi {
         operation_id = "get_session",
         tag = "Tag::Session"
     )]
-    async fn session(&self, caller: SignedIn) -> Result<Json<Session>> {
-        Ok(Json(caller.session.into()))
+    async fn session(&self, caller: SessionAuth) -> Result<JsonResponse<Session>> {
+        Ok(JsonResponse(caller.session.into()))
     }
 
     /// Sign out: end the session.
@@ -105,42 +107,45 @@ impl SessionApi {
     )]
     async fn delete_session(
         &self,
-        caller: SignedIn,
+        caller: SessionAuth,
         asked: &HeaderMap,
-        audit: Data<&Arc<Audit>>,
-        gate: Data<&Arc<Gate>>,
-    ) -> Result<Ended> {
-        let context = self.0.context()?;
-        context.refuse_unless_in_charge()?;
+        audit: Data<&Arc<AuditRecord>>,
+        gate: Data<&Arc<AuthState>>,
+    ) -> Result<SessionDeleted> {
+        let context = self.0.get()?;
+        context.require_active()?;
         let session = caller.session;
         let id = session.id;
         let audit = Arc::clone(audit.0);
-        let orders = context.orders.clone();
+        let orders = context.control.clone();
         // Carried out, it is in the audit trail, also when the client has gone meanwhile.
         let ended = tokio::spawn(async move {
             let (answer, ended) = oneshot::channel();
             let _ = orders
-                .send(Order::SignOut(SignOutOrder { session, answer }))
+                .send(ControlRequest::SignOut(SignOutCommand {
+                    session,
+                    reply: answer,
+                }))
                 .await;
             let ended = ended.await;
             if ended.is_ok() {
-                audit.accepted_for_session(id);
+                audit.session_accepted(id);
             }
             ended
         });
         match ended.await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => {
-                return Err(Failure::new(
+                return Err(ApiError::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     format!(
                         "the session has ended, but a crash would bring it back, because the state file could not be written: {error}"
                     ),
                 ));
             }
-            _ => return Err(out_of_charge()),
+            _ => return Err(shutting_down()),
         }
-        Ended::new(&gate.cookie, asked)
-            .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+        SessionDeleted::new(&gate.cookie, asked)
+            .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
     }
 }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 
-use super::{Described, Result, Tag};
+use super::{Result, StateHandle, Tag};
 use crate::api::{ReloadDone, SettingEntry};
-use crate::server::audit::Audit;
-use crate::server::guard::{Authorized, Control, Read};
-use crate::server::orders::{Order, ReloadOrder};
-use crate::server::payload::Json;
-use crate::server::problem::Failure;
+use crate::server::audit::AuditRecord;
+use crate::server::guard::{Auth, Control, Read};
+use crate::server::orders::{ControlRequest, ReloadCommand};
+use crate::server::payload::JsonResponse;
+use crate::server::problem::ApiError;
 
 /// Operations on the settings.
-pub struct SettingsApi(pub Described);
+pub struct SettingsApi(pub StateHandle);
 
 #[expect(clippy::unused_async, reason = "operations of poem-openapi are async")]
 #[OpenApi]
@@ -26,9 +26,9 @@ impl SettingsApi {
         operation_id = "get_config",
         tag = "Tag::Settings"
     )]
-    async fn config(&self, _caller: Authorized<Read>) -> Result<Json<Vec<SettingEntry>>> {
-        Ok(Json(
-            self.0.context()?.in_force.settings().entries().to_vec(),
+    async fn config(&self, _caller: Auth<Read>) -> Result<JsonResponse<Vec<SettingEntry>>> {
+        Ok(JsonResponse(
+            self.0.get()?.live_settings.settings().entries().to_vec(),
         ))
     }
 
@@ -46,21 +46,21 @@ impl SettingsApi {
     )]
     async fn reload(
         &self,
-        caller: Authorized<Control>,
-        audit: Data<&Arc<Audit>>,
-    ) -> Result<Json<ReloadDone>> {
-        let context = self.0.context()?;
-        context.refuse_unless_in_charge()?;
+        caller: Auth<Control>,
+        audit: Data<&Arc<AuditRecord>>,
+    ) -> Result<JsonResponse<ReloadDone>> {
+        let context = self.0.get()?;
+        context.require_active()?;
         audit.accepted(None);
         let order = |answer| {
-            Order::Reload(ReloadOrder {
+            ControlRequest::Reload(ReloadCommand {
                 subject: caller.claims.subject,
-                answer,
+                reply: answer,
             })
         };
-        let done = context.ordered(order).await?;
-        Ok(Json(done.map_err(|problems| {
-            Failure::invalid_configuration(&problems)
+        let done = context.submit(order).await?;
+        Ok(JsonResponse(done.map_err(|problems| {
+            ApiError::invalid_configuration(&problems)
         })?))
     }
 }

@@ -4,29 +4,29 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 
 /// Families in the order in which they are shown.
 #[derive(Default)]
-pub struct Families(Vec<MetricFamily>);
+pub struct MetricFamilies(Vec<MetricFamily>);
 
 /// Names and values of labels.
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
 
-impl Families {
+impl MetricFamilies {
     /// Adds a family of what goes up and down.
     pub fn gauge(&mut self, name: &str, help: &str) -> Family<'_> {
-        self.add(name, help, MetricType::GAUGE)
+        self.push(name, help, MetricType::GAUGE)
     }
 
     /// Adds a family of what is counted.
     pub fn counter(&mut self, name: &str, help: &str) -> Family<'_> {
-        self.add(name, help, MetricType::COUNTER)
+        self.push(name, help, MetricType::COUNTER)
     }
 
     /// All that have a figure.
-    pub fn finish(mut self) -> Vec<MetricFamily> {
+    pub fn into_families(mut self) -> Vec<MetricFamily> {
         self.0.retain(|family| !family.get_metric().is_empty());
         self.0
     }
 
-    fn add(&mut self, name: &str, help: &str, kind: MetricType) -> Family<'_> {
+    fn push(&mut self, name: &str, help: &str, kind: MetricType) -> Family<'_> {
         let mut family = MetricFamily::default();
         family.set_name(name.to_owned());
         family.set_help(help.to_owned());
@@ -42,12 +42,12 @@ pub struct Family<'a>(&'a mut MetricFamily);
 
 impl Family<'_> {
     /// The only figure of its family.
-    pub fn is(mut self, value: impl Figure) {
-        self.has(&[], value);
+    pub fn set(mut self, value: impl MetricValue) {
+        self.add(&[], value);
     }
 
     /// Adds the figure with these labels.
-    pub fn has(&mut self, labels: Labels<'_>, value: impl Figure) -> &mut Self {
+    pub fn add(&mut self, labels: Labels<'_>, value: impl MetricValue) -> &mut Self {
         let mut metric = Metric::default();
         let labels = labels.iter().map(|(name, value)| {
             let mut pair = LabelPair::default();
@@ -58,11 +58,11 @@ impl Family<'_> {
         metric.set_label(labels.collect());
         if self.0.get_field_type() == MetricType::COUNTER {
             let mut counter = Counter::default();
-            counter.set_value(value.figure());
+            counter.set_value(value.into_f64());
             metric.set_counter(counter);
         } else {
             let mut gauge = Gauge::default();
-            gauge.set_value(value.figure());
+            gauge.set_value(value.into_f64());
             metric.set_gauge(gauge);
         }
         self.0.mut_metric().push(metric);
@@ -71,28 +71,28 @@ impl Family<'_> {
 }
 
 /// What Prometheus takes for a number: 64 bits of floating point.
-pub trait Figure {
-    fn figure(self) -> f64;
+pub trait MetricValue {
+    fn into_f64(self) -> f64;
 }
 
-impl Figure for f64 {
-    fn figure(self) -> f64 {
+impl MetricValue for f64 {
+    fn into_f64(self) -> f64 {
         self
     }
 }
 
-impl Figure for u64 {
+impl MetricValue for u64 {
     #[expect(
         clippy::cast_precision_loss,
         reason = "exact up to 2^53, and the format has no integers"
     )]
-    fn figure(self) -> f64 {
+    fn into_f64(self) -> f64 {
         self as f64
     }
 }
 
-impl Figure for bool {
-    fn figure(self) -> f64 {
+impl MetricValue for bool {
+    fn into_f64(self) -> f64 {
         f64::from(u8::from(self))
     }
 }

@@ -12,19 +12,19 @@ use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registr
 use poem_openapi::types::Type as _;
 use prometheus::{IntCounter, TextEncoder};
 
-use super::context::Context;
-use requests::Requests;
-pub use requests::{Routes, Series};
+use super::context::AdminState;
+use requests::RequestMetrics;
+pub use requests::{RequestSeries, RouteMetrics};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What is counted while the daemon lives.
 #[derive(Debug)]
 pub struct Metrics {
-    requests: Requests,
+    requests: RequestMetrics,
     reloads: [IntCounter; 2],
     failed_restarts: IntCounter,
-    disk: gathered::Disk,
+    disk: gathered::LogDisk,
 }
 
 impl Metrics {
@@ -34,7 +34,7 @@ impl Metrics {
     ///
     /// A name that Prometheus does not allow, which a test would have found.
     pub fn new() -> prometheus::Result<Self> {
-        Self::of(Requests::new(true)?)
+        Self::with_requests(RequestMetrics::new(true)?)
     }
 
     /// Requests are not counted, so that a benchmark can tell what counting them costs.
@@ -43,26 +43,26 @@ impl Metrics {
     ///
     /// As of [`Metrics::new`].
     pub fn without_requests() -> prometheus::Result<Self> {
-        Self::of(Requests::new(false)?)
+        Self::with_requests(RequestMetrics::new(false)?)
     }
 
-    fn of(requests: Requests) -> prometheus::Result<Self> {
+    fn with_requests(requests: RequestMetrics) -> prometheus::Result<Self> {
         let counter = || IntCounter::new("total", "of a family that is named when it is shown");
         Ok(Self {
             requests,
             reloads: [counter()?, counter()?],
             failed_restarts: counter()?,
-            disk: gathered::Disk::default(),
+            disk: gathered::LogDisk::default(),
         })
     }
 
     /// Counts a reload that put settings in force, or none because they were not valid.
-    pub fn reloaded(&self, is_done: bool) {
+    pub fn count_reload(&self, is_done: bool) {
         self.reloads[usize::from(is_done)].inc();
     }
 
     /// Counts a restart after which this process went on.
-    pub fn restart_failed(&self) {
+    pub fn count_failed_restart(&self) {
         self.failed_restarts.inc();
     }
 
@@ -72,29 +72,29 @@ impl Metrics {
         server: &'static str,
         paths: impl IntoIterator<Item = String>,
         below: impl IntoIterator<Item = String>,
-    ) -> Routes {
+    ) -> RouteMetrics {
         self.requests.routes(server, paths, below)
     }
 }
 
 /// `200` with the figures of now.
-pub struct Exposition(String);
+pub struct MetricsText(String);
 
-impl Exposition {
-    pub(super) async fn of(context: &Context) -> prometheus::Result<Self> {
-        let mut families = gathered::families(context).await;
-        families.extend(context.metrics.requests.families());
+impl MetricsText {
+    pub(super) async fn scrape(context: &AdminState) -> prometheus::Result<Self> {
+        let mut families = gathered::scrape(context).await;
+        families.extend(context.metrics.requests.collect());
         TextEncoder::new().encode_to_string(&families).map(Self)
     }
 }
 
-impl IntoResponse for Exposition {
+impl IntoResponse for MetricsText {
     fn into_response(self) -> Response {
         Response::builder().content_type(CONTENT_TYPE).body(self.0)
     }
 }
 
-impl ApiResponse for Exposition {
+impl ApiResponse for MetricsText {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![MetaResponse {

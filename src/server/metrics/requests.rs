@@ -11,7 +11,7 @@ use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
 
 /// Upper bounds in seconds: an answer from memory takes 20 µs, and whoever waits for a successor 30 s.
-const BUCKETS: [f64; 15] = [
+const DURATION_BUCKETS: [f64; 15] = [
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
     30.0,
 ];
@@ -20,19 +20,19 @@ const METHODS: [&str; 8] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "other",
 ];
 /// An answer of 1xx is not the last one.
-const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+const STATUS_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 /// The route of what no route is for, so that nobody makes series by asking for paths.
-const OTHER: &str = "other";
+const OTHER_ROUTE: &str = "other";
 
 /// All of a process.
 #[derive(Debug)]
-pub(super) struct Requests {
-    are_counted: bool,
+pub(super) struct RequestMetrics {
+    is_enabled: bool,
     total: IntCounterVec,
     duration: HistogramVec,
 }
 
-impl Requests {
+impl RequestMetrics {
     pub fn new(are_counted: bool) -> prometheus::Result<Self> {
         let total = Opts::new(
             "fullon_http_requests_total",
@@ -44,13 +44,13 @@ impl Requests {
         );
         let labels = ["server", "route", "method", "status"];
         Ok(Self {
-            are_counted,
+            is_enabled: are_counted,
             total: IntCounterVec::new(total, &labels)?,
-            duration: HistogramVec::new(duration.buckets(BUCKETS.to_vec()), &labels[..3])?,
+            duration: HistogramVec::new(duration.buckets(DURATION_BUCKETS.to_vec()), &labels[..3])?,
         })
     }
 
-    pub fn families(&self) -> Vec<MetricFamily> {
+    pub fn collect(&self) -> Vec<MetricFamily> {
         let mut families = self.total.collect();
         families.extend(self.duration.collect());
         // Until somebody has asked for something.
@@ -70,7 +70,7 @@ impl Requests {
         server: &'static str,
         paths: impl IntoIterator<Item = String>,
         below: impl IntoIterator<Item = String>,
-    ) -> Routes {
+    ) -> RouteMetrics {
         let route = |template: &str| Route {
             template: template.to_owned(),
             series: Default::default(),
@@ -83,13 +83,13 @@ impl Requests {
         let mut below: Vec<_> = below.collect();
         // As the router has it, the longest one counts.
         below.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
-        Routes {
+        RouteMetrics {
             server,
-            uncounted: (!self.are_counted).then_some(Series(None)),
+            disabled: (!self.is_enabled).then_some(RequestSeries(None)),
             total: self.total.clone(),
             duration: self.duration.clone(),
-            below,
-            other: route(OTHER),
+            mounted: below,
+            other: route(OTHER_ROUTE),
             exact: paths
                 .into_iter()
                 .map(|path| {
@@ -103,27 +103,27 @@ impl Requests {
 
 /// The routes of one server.
 #[derive(Debug)]
-pub struct Routes {
+pub struct RouteMetrics {
     server: &'static str,
     /// In place of all others where nothing is counted.
-    uncounted: Option<Series>,
+    disabled: Option<RequestSeries>,
     total: IntCounterVec,
     duration: HistogramVec,
     exact: HashMap<String, Route>,
-    below: Vec<(String, Route)>,
+    mounted: Vec<(String, Route)>,
     other: Route,
 }
 
 #[derive(Debug)]
 struct Route {
     template: String,
-    series: [OnceLock<Series>; METHODS.len()],
+    series: [OnceLock<RequestSeries>; METHODS.len()],
 }
 
-impl Routes {
+impl RouteMetrics {
     /// Where requests with this method to this path are counted.
-    pub fn series(&self, method: &Method, path: &str) -> &Series {
-        if let Some(uncounted) = &self.uncounted {
+    pub fn series(&self, method: &Method, path: &str) -> &RequestSeries {
+        if let Some(uncounted) = &self.disabled {
             return uncounted;
         }
         let name = method.as_str();
@@ -134,19 +134,19 @@ impl Routes {
                 path.strip_prefix(above)
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             };
-            let mounted = self.below.iter().find(|(above, _)| is_below(above));
+            let mounted = self.mounted.iter().find(|(above, _)| is_below(above));
             mounted.map_or(&self.other, |(_, route)| route)
         });
-        self.of(route, method.unwrap_or(last))
+        self.get_or_create(route, method.unwrap_or(last))
     }
 
     /// Where it is counted what was no request.
-    pub fn unread(&self) -> &Series {
-        let other = || self.of(&self.other, METHODS.len() - 1);
-        self.uncounted.as_ref().unwrap_or_else(other)
+    pub fn unparsed(&self) -> &RequestSeries {
+        let other = || self.get_or_create(&self.other, METHODS.len() - 1);
+        self.disabled.as_ref().unwrap_or_else(other)
     }
 
-    fn of<'a>(&self, route: &'a Route, method: usize) -> &'a Series {
+    fn get_or_create<'a>(&self, route: &'a Route, method: usize) -> &'a RequestSeries {
         route.series[method].get_or_init(|| {
             let labels = [self.server, &*route.template, METHODS[method]];
             let count = |class| {
@@ -154,8 +154,8 @@ impl Routes {
                 self.total
                     .with_label_values(&[server, route, method, class])
             };
-            Series(Some(Figures {
-                classes: CLASSES.map(count),
+            RequestSeries(Some(SeriesMetrics {
+                classes: STATUS_CLASSES.map(count),
                 duration: self.duration.with_label_values(&labels),
             }))
         })
@@ -164,21 +164,21 @@ impl Routes {
 
 /// Requests to one route with one method.
 #[derive(Debug)]
-pub struct Series(Option<Figures>);
+pub struct RequestSeries(Option<SeriesMetrics>);
 
 #[derive(Debug)]
-struct Figures {
-    classes: [IntCounter; CLASSES.len()],
+struct SeriesMetrics {
+    classes: [IntCounter; STATUS_CLASSES.len()],
     duration: Histogram,
 }
 
-impl Series {
+impl RequestSeries {
     /// Counts a request whose answer has this status and took so long to begin.
-    pub fn count(&self, status: u16, took: Duration) {
+    pub fn observe(&self, status: u16, took: Duration) {
         let Some(figures) = &self.0 else {
             return;
         };
-        let class = usize::from(status / 100).clamp(2, CLASSES.len() + 1) - 2;
+        let class = usize::from(status / 100).clamp(2, STATUS_CLASSES.len() + 1) - 2;
         figures.classes[class].inc();
         figures.duration.observe(took.as_secs_f64());
     }
@@ -188,13 +188,13 @@ impl Series {
 mod tests {
     use super::*;
 
-    fn count(requests: &Requests, labels: &[&str]) -> u64 {
+    fn count(requests: &RequestMetrics, labels: &[&str]) -> u64 {
         requests.total.with_label_values(labels).get()
     }
 
     #[test]
-    fn routes_are_templates_and_all_else_is_one() {
-        let requests = Requests::new(true).unwrap();
+    fn unknown_paths_share_one_route() {
+        let requests = RequestMetrics::new(true).unwrap();
         let paths = ["/".to_owned(), "/health".to_owned()];
         let routes = requests.routes(
             "public",
@@ -212,9 +212,9 @@ mod tests {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             routes
                 .series(&method, path)
-                .count(status, Duration::from_millis(1));
+                .observe(status, Duration::from_millis(1));
         }
-        routes.unread().count(400, Duration::ZERO);
+        routes.unparsed().observe(400, Duration::ZERO);
         for (labels, expected) in [
             (["public", "/health", "GET", "2xx"], 1),
             (["public", "/shop/*", "GET", "2xx"], 1),
@@ -227,19 +227,19 @@ mod tests {
             assert_eq!(count(&requests, &labels), expected, "{labels:?}");
         }
         let text = prometheus::TextEncoder::new()
-            .encode_to_string(&requests.families())
+            .encode_to_string(&requests.collect())
             .unwrap();
         assert!(!text.contains("stranger"), "{text}");
     }
 
     #[test]
-    fn without_counting_there_are_no_series() {
-        let requests = Requests::new(false).unwrap();
+    fn disabled_metrics_have_no_series() {
+        let requests = RequestMetrics::new(false).unwrap();
         let routes = requests.routes("public", ["/health".to_owned()], []);
         routes
             .series(&Method::GET, "/health")
-            .count(200, Duration::ZERO);
-        routes.unread().count(400, Duration::ZERO);
-        assert!(requests.families().is_empty());
+            .observe(200, Duration::ZERO);
+        routes.unparsed().observe(400, Duration::ZERO);
+        assert!(requests.collect().is_empty());
     }
 }

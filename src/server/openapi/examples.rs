@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 const EXAMPLES: &str = include_str!("examples.json");
 
 /// Puts them into the document.
-pub fn add(document: &mut Value) {
+pub fn add_examples(document: &mut Value) {
     let examples: Value = serde_json::from_str(EXAMPLES).unwrap_or_default();
     let schemas = document["components"]["schemas"].as_object_mut();
     for (name, schema) in schemas.into_iter().flatten() {
@@ -38,11 +38,11 @@ pub fn add(document: &mut Value) {
                 let entry = &examples["schemas"]["LogEntry"];
                 form["example"] = entry.clone();
                 let description = answer["description"].as_str().unwrap_or_default();
-                answer["description"] = json!(format!("{description}\n\n{}", event(entry)));
+                answer["description"] = json!(format!("{description}\n\n{}", sample_event(entry)));
             }
             if let Some(form) = answer.pointer_mut("/content/application~1json")
                 && form["schema"]["type"] == "array"
-                && let Some(name) = super::name_in(&form["schema"]["items"])
+                && let Some(name) = super::schema_name(&form["schema"]["items"])
             {
                 form["example"] = json!([examples["schemas"][name]]);
             }
@@ -51,7 +51,7 @@ pub fn add(document: &mut Value) {
 }
 
 /// What the schema of a stream cannot show: the event around the data.
-fn event(entry: &Value) -> String {
+fn sample_event(entry: &Value) -> String {
     let id = entry["cursor"].as_str().unwrap_or_default();
     format!("```\nevent: log\nid: {id}\ndata: {entry}\n\n```")
 }

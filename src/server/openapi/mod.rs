@@ -11,26 +11,26 @@ use serde_json::{Value, json};
 use super::{admin, payload, public};
 
 /// Fields that are `null` when they have no value; all other optional fields are left out then.
-const NULLABLE: [(&str, &[&str]); 2] = [
+const NULLABLE_FIELDS: [(&str, &[&str]); 2] = [
     ("LogEntry", &["timestamp", "level", "target", "message"]),
     ("LogPage", &["first_cursor"]),
 ];
 
 /// What a cursor looks like: an inode, when it was born, where the line begins and how long it is.
-const CURSOR: &str = "(0|[1-9a-f][0-9a-f]{0,15})(-(0|[1-9a-f][0-9a-f]{0,15})){3}";
+const CURSOR_PATTERN: &str = "(0|[1-9a-f][0-9a-f]{0,15})(-(0|[1-9a-f][0-9a-f]{0,15})){3}";
 
 /// RFC 3339 with the days that there are, so that every text of this form is accepted.
-const TIMESTAMP: &str = concat!(
+const TIMESTAMP_PATTERN: &str = concat!(
     "([12][0-9]{3}-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)",
     "|[12][0-9](0[48]|[2468][048]|[13579][26])-02-29)",
     "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?",
     "(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 );
 /// A level, and directives for parts of the program. Others are understood too.
-const LEVEL: &str = "^(error|warn|info|debug|trace|off)(,[a-z_]{1,40}(::[a-z_]{1,40}){0,4}=(error|warn|info|debug|trace|off)){0,8}$";
+const LEVEL_PATTERN: &str = "^(error|warn|info|debug|trace|off)(,[a-z_]{1,40}(::[a-z_]{1,40}){0,4}=(error|warn|info|debug|trace|off)){0,8}$";
 
 /// How long ago.
-const AGO: &str = "[0-9]{1,5}[smhdw]( ?[0-9]{1,5}[smhdw]){0,4}";
+const DURATION_PATTERN: &str = "[0-9]{1,5}[smhdw]( ?[0-9]{1,5}[smhdw]){0,4}";
 
 /// The document of the public API.
 #[must_use]
@@ -65,7 +65,7 @@ fn complete(derived: &str, usual: &str, description: &str) -> Value {
     }
     document["info"]["license"] =
         json!({ "name": "MIT", "url": "https://opensource.org/license/mit" });
-    for (schema, fields) in NULLABLE {
+    for (schema, fields) in NULLABLE_FIELDS {
         let schema = &mut document["components"]["schemas"][schema];
         if schema.is_null() {
             continue;
@@ -77,11 +77,11 @@ fn complete(derived: &str, usual: &str, description: &str) -> Value {
             required.extend(fields.iter().map(|field| json!(field)));
         }
     }
-    describe_bodies(&mut document);
+    describe_request_bodies(&mut document);
     if let Some(level) =
         document.pointer_mut("/components/schemas/LogLevelRequest/properties/level")
     {
-        level["pattern"] = json!(LEVEL);
+        level["pattern"] = json!(LEVEL_PATTERN);
         level["example"] = json!("debug");
     }
     // Indexing with `NULLABLE` above must not leave empty schemas behind.
@@ -90,16 +90,16 @@ fn complete(derived: &str, usual: &str, description: &str) -> Value {
     }
     for operation in operations(&mut document) {
         describe_parameters(operation);
-        describe_answers(operation);
-        problems::add(operation);
+        describe_responses(operation);
+        problems::add_errors(operation);
     }
-    examples::add(&mut document);
-    write_integers(&mut document);
+    examples::add_examples(&mut document);
+    normalize_integer_limits(&mut document);
     document
 }
 
 /// What an answer that is only `Done.` tells: what was asked for.
-fn describe_answers(operation: &mut Value) {
+fn describe_responses(operation: &mut Value) {
     let summary = operation["summary"].clone();
     let answers = operation["responses"].as_object_mut();
     for (_, answer) in answers.into_iter().flatten() {
@@ -120,7 +120,7 @@ fn describe_answers(operation: &mut Value) {
 }
 
 /// Limits of integers as integers: generators of typed languages stumble over `1.0`.
-fn write_integers(value: &mut Value) {
+fn normalize_integer_limits(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             if fields.get("type").is_some_and(|kind| kind == "integer") {
@@ -134,9 +134,9 @@ fn write_integers(value: &mut Value) {
                     }
                 }
             }
-            fields.values_mut().for_each(write_integers);
+            fields.values_mut().for_each(normalize_integer_limits);
         }
-        Value::Array(items) => items.iter_mut().for_each(write_integers),
+        Value::Array(items) => items.iter_mut().for_each(normalize_integer_limits),
         _ => {}
     }
 }
@@ -152,9 +152,12 @@ fn describe_parameters(operation: &mut Value) {
             // What the parameter alone allows is for text/plain; a generated client asks for JSON.
             Some("lines") if is_page => ("maximum", json!(admin::MAX_PAGE_LINES)),
             Some("level") => ("enum", json!(["error", "warn", "info", "debug", "trace"])),
-            Some("since") => ("pattern", json!(format!("^({TIMESTAMP}|{AGO})$"))),
-            Some("before" | "after") => ("pattern", json!(format!("^{CURSOR}$"))),
-            Some("Last-Event-ID") => ("pattern", json!(format!("^({CURSOR})?$"))),
+            Some("since") => (
+                "pattern",
+                json!(format!("^({TIMESTAMP_PATTERN}|{DURATION_PATTERN})$")),
+            ),
+            Some("before" | "after") => ("pattern", json!(format!("^{CURSOR_PATTERN}$"))),
+            Some("Last-Event-ID") => ("pattern", json!(format!("^({CURSOR_PATTERN})?$"))),
             _ => continue,
         };
         parameter["schema"][keyword] = value;
@@ -162,11 +165,11 @@ fn describe_parameters(operation: &mut Value) {
 }
 
 /// Bodies are read strictly: a field that is not known is refused. One that may be left out may also be null.
-fn describe_bodies(document: &mut Value) {
+fn describe_request_bodies(document: &mut Value) {
     let bodies: Vec<String> = operations(document)
         .filter_map(|operation| {
             let body = &operation["requestBody"]["content"]["application/json"];
-            name_in(&body["schema"]).map(str::to_owned)
+            schema_name(&body["schema"]).map(str::to_owned)
         })
         .collect();
     for name in bodies {
@@ -183,7 +186,7 @@ fn describe_bodies(document: &mut Value) {
 }
 
 /// The name of the schema that is referred to.
-fn name_in(schema: &Value) -> Option<&str> {
+fn schema_name(schema: &Value) -> Option<&str> {
     schema["$ref"].as_str()?.rsplit('/').next()
 }
 

@@ -3,14 +3,18 @@
 use serde_json::{Value, json};
 
 /// Why an operation may answer with a status, and what the problem's detail says then.
-struct Cause {
+struct DocumentedError {
     status: u16,
     description: &'static str,
     detail: &'static str,
 }
 
-const fn cause(status: u16, description: &'static str, detail: &'static str) -> Cause {
-    Cause {
+const fn documented(
+    status: u16,
+    description: &'static str,
+    detail: &'static str,
+) -> DocumentedError {
+    DocumentedError {
         status,
         description,
         detail,
@@ -18,28 +22,28 @@ const fn cause(status: u16, description: &'static str, detail: &'static str) -> 
 }
 
 /// Of every request.
-const ANY: [Cause; 5] = [
-    cause(
+const COMMON_ERRORS: [DocumentedError; 5] = [
+    documented(
         400,
         "The request, a parameter or the body is not valid; `detail` names what.",
         "parameter `lines` is not known: there are none here",
     ),
-    cause(
+    documented(
         408,
         "The request did not come in time: HEADER_TIMEOUT, BODY_TIMEOUT.",
         "the head of the request did not come within 10s",
     ),
-    cause(
+    documented(
         431,
         "The head of the request is larger than MAX_HEADER_SIZE.",
         "the head of a request may have 16384 bytes and 100 fields",
     ),
-    cause(
+    documented(
         500,
         "Something failed that is not the caller's fault.",
         "the service failed on this request; its log says where",
     ),
-    cause(
+    documented(
         503,
         "There is no room for another connection, and all are busy.",
         "there is no room for another connection, and all are busy: try again",
@@ -47,18 +51,18 @@ const ANY: [Cause; 5] = [
 ];
 
 /// Of every request that has to prove who asks.
-const GUARDED: [Cause; 3] = [
-    cause(
+const AUTH_ERRORS: [DocumentedError; 3] = [
+    documented(
         401,
         "No valid token or session.",
         "the token has expired: `fullon token` prints a new one",
     ),
-    cause(
+    documented(
         403,
         "The token or the session lacks the scope, or the request comes from a page of another site.",
         "the token lacks the scope admin:control: `fullon token --scope admin:control` prints one that has it",
     ),
-    cause(
+    documented(
         429,
         "Too many tokens of this peer did not count; one that counts is accepted at any time.",
         "too many tokens of this peer did not count: wait 60 s; one that counts is accepted at any time, and `fullon token` prints one",
@@ -66,13 +70,13 @@ const GUARDED: [Cause; 3] = [
 ];
 
 /// Of every request with a body.
-const WITH_BODY: [Cause; 2] = [
-    cause(
+const BODY_ERRORS: [DocumentedError; 2] = [
+    documented(
         413,
         "The body is larger than MAX_BODY_SIZE.",
         "a body may have 1048576 bytes",
     ),
-    cause(
+    documented(
         415,
         "The body is not JSON.",
         "a body has to come as `Content-Type: application/json`",
@@ -80,33 +84,33 @@ const WITH_BODY: [Cause; 2] = [
 ];
 
 /// Of one operation.
-fn own(operation: &str) -> &'static [Cause] {
-    const BUSY: Cause = cause(
+fn operation_errors(operation: &str) -> &'static [DocumentedError] {
+    const BUSY: DocumentedError = documented(
         409,
         "The daemon is being replaced, was, or stops: ask again, on a new connection.",
         "this process was replaced and drains: ask again, on a new connection",
     );
-    const NO_FILE: Cause = cause(
+    const NO_FILE: DocumentedError = documented(
         409,
         "The log goes to stdout.",
         "the log goes to stdout and cannot be read back: set LOG_FILE to a file",
     );
-    const SETTINGS: Cause = cause(
+    const SETTINGS: DocumentedError = documented(
         422,
         "The settings are not valid, and nothing has changed.",
         "invalid configuration: PORT: `99999` is not a port number (0 to 65535, 0 for any free one) (environment)",
     );
-    const LATE: Cause = cause(
+    const LATE: DocumentedError = documented(
         504,
         "The successor did not serve in time, and this process goes on.",
         "the new process did not serve within 30s",
     );
-    const GONE: Cause = cause(
+    const GONE: DocumentedError = documented(
         404,
         "The line of the cursor is gone.",
         "the line of this cursor is gone: it was rotated away",
     );
-    const NO_ROOM: Cause = cause(
+    const NO_ROOM: DocumentedError = documented(
         503,
         "There is no room for another client that reads the log, or for another connection; or the log cannot be read.",
         "there is no room for another client that reads the log: try again",
@@ -122,18 +126,18 @@ fn own(operation: &str) -> &'static [Cause] {
 }
 
 /// Adds them to the operation, whose default answer is a problem.
-pub fn add(operation: &mut Value) {
+pub fn add_errors(operation: &mut Value) {
     let is_guarded = operation["security"]
         .as_array()
         .is_some_and(|schemes| !schemes.is_empty());
     let id = operation["operationId"].as_str().unwrap_or_default();
-    let own = own(id);
-    let says_itself = |cause: &&Cause| own.iter().any(|own| own.status == cause.status);
-    let causes = ANY
+    let own = operation_errors(id);
+    let says_itself = |cause: &&DocumentedError| own.iter().any(|own| own.status == cause.status);
+    let causes = COMMON_ERRORS
         .iter()
-        .chain(GUARDED.iter().filter(|_| is_guarded))
+        .chain(AUTH_ERRORS.iter().filter(|_| is_guarded))
         .chain(
-            WITH_BODY
+            BODY_ERRORS
                 .iter()
                 .filter(|_| !operation["requestBody"].is_null()),
         )
@@ -156,7 +160,7 @@ pub fn add(operation: &mut Value) {
     }
 }
 
-fn response(problem: &Value, cause: &Cause) -> Value {
+fn response(problem: &Value, cause: &DocumentedError) -> Value {
     let mut response = problem.clone();
     response["description"] = json!(cause.description);
     for form in response["content"]
@@ -192,7 +196,7 @@ fn challenge(example: &str) -> Value {
     })
 }
 
-fn example(cause: &Cause) -> Value {
+fn example(cause: &DocumentedError) -> Value {
     let status = hyper::StatusCode::from_u16(cause.status).ok();
     json!({
         "type": "about:blank",

@@ -94,7 +94,7 @@ fn missing_lines_are_marked() {
     console.has_line("before-the-gap");
     let stopped = home.daemon().unwrap();
     home.run(["stop"]).succeeds();
-    assert!(stopped.wait(PATIENCE));
+    assert!(stopped.wait_for_exit(PATIENCE));
     console.says("Not reachable");
     fs::remove_file(home.log_file()).unwrap();
     home.run(["start"]).succeeds();

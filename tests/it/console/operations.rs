@@ -144,7 +144,7 @@ fn stop_asks_first_and_page_reconnects_to_new_daemon() {
     let stopped = home.daemon().unwrap();
     console.click("act-stop");
     console.click("dialog-confirm");
-    assert!(stopped.wait(PATIENCE));
+    assert!(stopped.wait_for_exit(PATIENCE));
     console.waits(
         "the dialog confirms it",
         "return $('dialog-steps').textContent.includes('stops.')",
@@ -165,7 +165,7 @@ fn stop_asks_first_and_page_reconnects_to_new_daemon() {
 
     let killed = home.daemon().unwrap();
     killed.kill().unwrap();
-    assert!(killed.wait(PATIENCE));
+    assert!(killed.wait_for_exit(PATIENCE));
     console.says("Not reachable");
     home.run(["start"]).succeeds();
     console.says("Ready");

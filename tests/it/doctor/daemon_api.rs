@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use fullon_master_api::instance::State;
+use fullon_master_api::instance::StateFile;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -95,7 +95,7 @@ fn blocked_network_is_reported() {
 #[test]
 fn without_state_file_settings_give_the_address() {
     let mut home = Home::started();
-    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
     let lost: Expected<'_> = (
         "state file",
         "warning",
@@ -146,7 +146,7 @@ fn refused_token_is_reported_with_reason() {
         ],
     );
     remember_admin_port(&mut home);
-    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
     finds(
         &home,
         1,
@@ -184,7 +184,7 @@ fn refused_token_is_reported_with_reason() {
 fn other_server_on_admin_port_is_named() {
     let mut home = Home::started();
     let (public, daemon) = (home.public(), home.daemon().unwrap().describe());
-    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
     home.set("ADMIN_PORT", port(&public));
     finds(
         &home,
@@ -204,7 +204,7 @@ fn other_server_on_admin_port_is_named() {
 fn other_server_on_public_port_is_named() {
     let mut home = Home::started();
     remember_admin_port(&mut home);
-    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
     home.set("PORT", port(&serve("200 OK", "{}")));
     let me = format!("(PID {}) listens there", std::process::id());
     finds(
@@ -362,7 +362,7 @@ fn serve(status: &str, body: &str) -> String {
 fn unhealthy_public_api_is_reported() {
     let mut home = Home::started();
     remember_admin_port(&mut home);
-    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
     let body = json!({ "status": "unhealthy", "version": "1", "service": "fullon_master_api" });
     let server = serve("503 Service Unavailable", &body.to_string());
     home.set("PORT", port(&server));

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use fullon_master_api::instance::{Process, State};
+use fullon_master_api::instance::{Process, StateFile};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
@@ -20,7 +20,7 @@ fn stale_pid_file_is_reported_with_current_owner_of_pid() {
     let home = Home::started();
     let killed = home.daemon().unwrap();
     killed.kill().unwrap();
-    assert!(killed.wait(crate::support::PATIENCE));
+    assert!(killed.wait_for_exit(crate::support::PATIENCE));
     let ended = format!("PID {} crashed or was killed", killed.pid());
     finds(
         &home,
@@ -79,7 +79,7 @@ fn removed_pid_file_of_running_daemon_is_reported() {
         .exits(1)
         .prints(&["was replaced while its daemon runs"]);
     fs::rename(moved, home.pid_file()).unwrap();
-    assert!(!daemon.is_gone());
+    assert!(!daemon.has_exited());
 }
 
 #[test]
@@ -306,7 +306,7 @@ fn daemon_of_another_user_is_checked_as_permitted() {
     fs::write(home.path().join(".env"), "LOG_KEEP=x").unwrap();
     let edited = ("settings", "warning", &["not in force: LOG_KEEP"][..]);
     has_found(&from_elsewhere(), 0, &[edited]);
-    fs::remove_file(State::path(&home.pid_file())).unwrap();
+    fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
     has_found(
         &from_elsewhere(),
         1,

@@ -214,7 +214,7 @@ impl Drop for Browser {
         if let Some(driver) = Process::open(self.driver.0.id())
             && driver.terminate().is_ok()
         {
-            let _ = driver.wait(PATIENCE);
+            let _ = driver.wait_for_exit(PATIENCE);
         }
     }
 }

@@ -30,9 +30,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fullon_master_api::auth::{Signer, read_or_create_key_file};
+use fullon_master_api::auth::{TokenSigner, read_or_create_key_file};
 use fullon_master_api::config::{DEFINITIONS, Secret, user_name};
-use fullon_master_api::instance::{Presence, Process, State, inspect};
+use fullon_master_api::instance::{PidFileStatus, Process, StateFile, inspect_pid_file};
 
 pub use browser::{Browser, SIGN_IN, needs_browser};
 pub use certificate::Certificate;
@@ -147,15 +147,15 @@ impl Home {
     }
 
     /// What the running daemon left for the command line.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> StateFile {
         let pid = self.daemon().expect("no daemon runs").pid();
-        State::read(&self.pid_file(), pid).unwrap()
+        StateFile::read_active(&self.pid_file(), pid).unwrap()
     }
 
     /// The process that holds the PID file.
     pub fn daemon(&self) -> Option<Process> {
-        match inspect(&self.pid_file()).unwrap() {
-            Presence::Held(holder) => Process::open(holder.pid()?),
+        match inspect_pid_file(&self.pid_file()).unwrap() {
+            PidFileStatus::Held(holder) => Process::open(holder.pid()?),
             _ => None,
         }
     }
@@ -180,7 +180,7 @@ impl Home {
         }
         let user = user_name(nix::unistd::getuid().as_raw());
         let hour = Duration::from_hours(1);
-        Signer::configured(&self.key())
+        TokenSigner::with_configured_key(&self.key())
             .sign(&user, scope.parse().unwrap(), hour)
             .unwrap()
     }
@@ -287,11 +287,11 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if let Ok(Presence::Held(holder)) = inspect(&self.pid_file())
+        if let Ok(PidFileStatus::Held(holder)) = inspect_pid_file(&self.pid_file())
             && let Some(process) = holder.pid().and_then(Process::open)
         {
             let _ = process.kill();
-            let _ = process.wait(PATIENCE);
+            let _ = process.wait_for_exit(PATIENCE);
         }
         watchdog::forget(self.path());
     }

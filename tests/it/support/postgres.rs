@@ -126,9 +126,9 @@ impl Postgres {
         let pid = self.server.as_ref().unwrap().id();
         // First the one that makes others.
         let parent = Process::open(pid).unwrap();
-        parent.signal(signal).unwrap();
+        parent.send_signal(signal).unwrap();
         for child in children(pid) {
-            let _ = child.signal(signal);
+            let _ = child.send_signal(signal);
         }
     }
 }
@@ -182,8 +182,8 @@ impl Dependency for Postgres {
         if let Some(mut server) = self.server.take() {
             let process = Process::open(server.id()).unwrap();
             // An immediate shutdown.
-            process.signal(Signal::QUIT).unwrap();
-            let _ = process.signal(Signal::CONT);
+            process.send_signal(Signal::QUIT).unwrap();
+            let _ = process.send_signal(Signal::CONT);
             server.wait().unwrap();
         }
     }

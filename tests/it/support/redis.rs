@@ -76,7 +76,7 @@ impl Redis {
 
     fn signal(&self, signal: Signal) {
         let pid = self.server.as_ref().unwrap().id();
-        Process::open(pid).unwrap().signal(signal).unwrap();
+        Process::open(pid).unwrap().send_signal(signal).unwrap();
     }
 
     /// The clients that came over the network.

@@ -81,7 +81,7 @@ impl Machine {
         // Until then its files may still be those of this machine.
         while fs::read_to_string(&name).ok().as_deref() != Some("systemd\n") || !is_up.exists() {
             assert!(
-                !self.init.is_gone() && began.elapsed() < PATIENCE,
+                !self.init.has_exited() && began.elapsed() < PATIENCE,
                 "it does not boot: {}",
                 fs::read_to_string(&self.log).unwrap()
             );
@@ -177,7 +177,7 @@ impl Drop for Machine {
             self.show_journal();
         }
         let _ = self.init.kill();
-        let _ = self.init.wait(PATIENCE);
+        let _ = self.init.wait_for_exit(PATIENCE);
         let began = Instant::now();
         while !remove_cgroup(&self.cgroup) && began.elapsed() < PATIENCE {
             std::thread::sleep(std::time::Duration::from_millis(5));
