@@ -1,4 +1,4 @@
-//! The log on the wire.
+//! Log lines and the log stream.
 
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ pub struct LogEntry {
     pub line: String,
 }
 
+/// The largest JSON page. Most clients hold a page in memory.
+pub const MAX_PAGE_LINES: usize = 10_000;
+
 /// Answer of `GET /admin/logs`.
 #[derive(Debug, Clone, Object, Serialize, Deserialize)]
 pub struct LogPage {
@@ -36,9 +39,9 @@ pub struct LogPage {
 pub mod event {
     /// A [`super::LogEntry`].
     pub const LOG: &str = "log";
-    /// A [`super::StreamGap`]: the place asked for is gone; what follows is the oldest there is.
+    /// A [`super::StreamGap`]: lines are missing, and the oldest available ones follow.
     pub const GAP: &str = "gap";
-    /// A [`super::StreamEnd`]; nothing follows.
+    /// A [`super::StreamEnd`]: the last event of a stream.
     pub const END: &str = "end";
 }
 
@@ -51,11 +54,11 @@ pub struct StreamEnd {
 }
 
 impl StreamEnd {
-    /// The daemon stops.
+    /// The daemon is stopping.
     pub const STOPPING: &str = "stopping";
-    /// A successor serves.
+    /// A new process serves.
     pub const RESTARTING: &str = "restarting";
-    /// The session that opened the stream was signed out, or is over.
+    /// The session that opened the stream was signed out or has expired.
     pub const SIGNED_OUT: &str = "signed_out";
 }
 

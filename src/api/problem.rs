@@ -1,12 +1,12 @@
-//! What every error looks like on the wire: RFC 9457, `application/problem+json`.
+//! Errors: RFC 9457, `application/problem+json`.
 
 use std::fmt;
 
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
-/// How the detail of a 404 begins for a path that is not there at all.
-pub const UNKNOWN_PATH_PREFIX: &str = "there is nothing at";
+/// Start of the detail of a 404 for an unknown path.
+const UNKNOWN_PATH_PREFIX: &str = "there is nothing at";
 
 /// An error.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
@@ -37,7 +37,20 @@ pub struct SettingError {
 }
 
 impl Problem {
-    /// What went wrong, without what the API advises to do about it.
+    /// The detail of a 404 for an unknown path.
+    #[must_use]
+    pub fn unknown_path_detail(path: &str) -> String {
+        format!("{UNKNOWN_PATH_PREFIX} {path}")
+    }
+
+    /// Whether the path itself is unknown, rather than what the request names. Nothing else on the wire distinguishes
+    /// the two.
+    #[must_use]
+    pub fn is_unknown_path(&self) -> bool {
+        self.detail.starts_with(UNKNOWN_PATH_PREFIX)
+    }
+
+    /// The detail without the advice after it.
     #[must_use]
     pub fn reason(&self) -> &str {
         self.detail.split(": ").next().unwrap_or(&self.detail)

@@ -1,4 +1,4 @@
-//! Sessions on the wire.
+//! Sessions.
 
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};

@@ -1,17 +1,51 @@
-//! Replacing the daemon, changing its settings, and how an instance ended.
+//! Stop, restart, and how an instance ended.
 
 use std::time::Duration;
 
 use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
 
-/// How long a successor may take until it serves, unless the request says otherwise.
+use super::health::Phase;
+
+/// How long the new process may take until it serves, unless the request says otherwise.
 pub const DEFAULT_RESTART_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The shortest that can be asked for, in seconds.
+/// The shortest timeout of a restart.
 pub const MIN_RESTART_TIMEOUT_SECONDS: f64 = 1.0;
-/// The longest time that can be asked for, also for a stop, in seconds.
+/// The longest timeout of a restart or a stop.
 pub const MAX_TIMEOUT_SECONDS: f64 = 3600.0;
+
+/// Body of `POST /admin/stop`; may be left out.
+#[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]
+#[oai(deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
+pub struct StopRequest {
+    /// How long requests in flight may take once the listeners have closed, in seconds, 0 to 3600; `SHUTDOWN_TIMEOUT` when
+    /// left out.
+    #[oai(
+        skip_serializing_if_is_none,
+        validator(maximum(value = "3600"), minimum(value = "0"))
+    )]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub timeout_seconds: Option<f64>,
+}
+
+/// Answer of `POST /admin/stop`.
+#[derive(Debug, Clone, Object, Serialize, Deserialize)]
+pub struct StopAccepted {
+    /// `draining`.
+    pub phase: Phase,
+    /// Process id of the daemon that stops.
+    pub pid: u32,
+    /// Requests in flight when the stop was asked for, without this one.
+    pub in_flight: u64,
+    /// When the last of them is cut off, as RFC 3339 in UTC.
+    pub deadline: String,
+    /// Seconds until then, 0 to 3900, for whoever has another clock.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub seconds_left: Option<f64>,
+}
 
 /// Body of `POST /admin/restart`; may be left out.
 #[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]
@@ -40,34 +74,6 @@ pub struct RestartDone {
     pub server: String,
     /// Address of the successor's admin API.
     pub admin: String,
-}
-
-/// Answer of `POST /admin/reload`.
-#[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]
-pub struct ReloadDone {
-    /// What is in force now.
-    pub changed: Vec<SettingChange>,
-    /// What was edited too and needs a restart.
-    pub needs_restart: Vec<SettingChange>,
-    /// Until when the key before counts, if `JWT_SECRET_KEY` was changed and `JWT_SECRET_KEY_GRACE` is not 0.
-    #[oai(skip_serializing_if_is_none)]
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub previous_key_counts_until: Option<String>,
-}
-
-/// A setting whose value was edited.
-#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
-pub struct SettingChange {
-    /// Its name in the environment.
-    pub name: String,
-    /// Its value before; `******` for a secret, absent when it had none.
-    #[oai(skip_serializing_if_is_none)]
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub from: Option<String>,
-    /// Its value now; `******` for a secret, absent when it has none.
-    #[oai(skip_serializing_if_is_none)]
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub to: Option<String>,
 }
 
 /// How an instance ended.

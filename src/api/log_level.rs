@@ -1,9 +1,9 @@
-//! What is logged, on the wire.
+//! The log level.
 
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
-/// How long another level than the configured one may be in force, in seconds: a day.
+/// The longest time until a changed level reverts: a day.
 pub const MAX_REVERT_SECONDS: f64 = 86_400.0;
 
 /// Answer of `GET` and `PUT /admin/log-level`.
