@@ -1,25 +1,26 @@
-//! Server-sent events (HTML standard, section 9.2.6), as far as the log stream uses them.
+//! The events of the log stream: the part of server-sent events (HTML standard, section 9.2.6) that it uses.
 
 use std::time::Duration;
 
 use memchr::memchr;
 use reqwest::Response;
 
-use super::{ClientError, root_cause};
+use super::error::ClientError;
+use super::transport::root_cause;
 use crate::api::{LogEntry, StreamEnd, event};
 
-/// How long a stream may be silent: the daemon says at least every 15 s that it is alive.
+/// How long a stream may be silent. The daemon sends a comment at least every 15 s.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// How long an event may be, in bytes. The daemon cuts lines at 64 KiB; in JSON, and twice, that is less than 1 MiB.
+/// The largest event in bytes. The daemon cuts lines at 64 KiB; an event contains one twice, as JSON, in less than 1 MiB.
 const MAX_EVENT_SIZE: usize = 4 * 1024 * 1024;
 
-/// What arrives on the stream.
+/// An event of the log stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogEvent {
-    /// A line.
+    /// A line of the log.
     Entry(LogEntry),
-    /// Lines are missing here.
+    /// Lines are missing at this place.
     Gap,
     /// The daemon ends the stream.
     End(StreamEnd),
@@ -43,7 +44,7 @@ impl LogEvents {
         }
     }
 
-    /// The place in the log that this stream has reached: to resume there is to miss and to repeat nothing.
+    /// Cursor of the last event. A stream that resumes there misses and repeats nothing.
     #[must_use]
     pub fn last_id(&self) -> Option<&str> {
         self.last_id.as_deref()
@@ -53,18 +54,18 @@ impl LogEvents {
     ///
     /// # Errors
     ///
-    /// The connection broke, or what arrives is not this stream.
+    /// The connection failed, or the response is not a log stream.
     pub async fn next(&mut self) -> Result<Option<LogEvent>, ClientError> {
-        let stranger = |detail| ClientError::UnexpectedServer {
+        let unexpected = |detail| ClientError::UnexpectedServer {
             base: self.base.clone(),
             detail,
         };
         loop {
-            while let Some(event) = self.parser.next().map_err(stranger)? {
+            while let Some(event) = self.parser.next().map_err(unexpected)? {
                 if !event.id.is_empty() {
                     self.last_id = Some(event.id.clone());
                 }
-                if let Some(event) = decode_event(&event).map_err(stranger)? {
+                if let Some(event) = decode_event(&event).map_err(unexpected)? {
                     return Ok(Some(event));
                 }
             }
@@ -83,7 +84,7 @@ impl LogEvents {
     }
 }
 
-/// `None` for an event of a later version.
+/// Decodes an event. `None` stands for an event that a newer daemon sends.
 pub(crate) fn decode_event(raw: &RawEvent) -> Result<Option<LogEvent>, String> {
     let json = |error: serde_json::Error| format!("an event could not be read: {error}");
     Ok(match raw.name.as_str() {
@@ -108,17 +109,17 @@ pub(crate) struct RawEvent {
 #[derive(Default)]
 pub(crate) struct EventParser {
     pub buffer: Vec<u8>,
-    /// Up to where its lines were read.
+    /// Bytes of the buffer whose lines were parsed.
     consumed: usize,
-    /// Up to where the next line was found not to end.
+    /// Bytes of the buffer that were searched for the end of the next line.
     searched: usize,
     event: RawEvent,
-    /// Of the event's lines that were read.
+    /// Bytes of the lines of the current event so far.
     event_length: usize,
 }
 
 impl EventParser {
-    /// The next complete event of the buffer, or an id without one. The daemon ends lines with a bare newline.
+    /// The next complete event of the buffer, or an id without an event. The daemon ends lines with LF only.
     pub fn next(&mut self) -> Result<Option<RawEvent>, String> {
         while let Some(end) = memchr(b'\n', &self.buffer[self.searched..]) {
             let end = self.searched + end;
@@ -139,7 +140,7 @@ impl EventParser {
                 Some(("event", name)) => name.clone_into(&mut self.event.name),
                 Some(("data", data)) => self.event.data.push_str(data),
                 Some(("id", id)) => id.clone_into(&mut self.event.id),
-                // A comment.
+                // Comments.
                 _ => {}
             }
         }
@@ -150,7 +151,7 @@ impl EventParser {
         Ok(None)
     }
 
-    /// Whether the event may have so many bytes more.
+    /// Checks that the event may grow by `more` bytes.
     fn check_length(&self, more: usize) -> Result<(), String> {
         if self.event_length + more > MAX_EVENT_SIZE {
             return Err(format!("an event is longer than {MAX_EVENT_SIZE} bytes"));
@@ -168,11 +169,11 @@ mod tests {
         for piece in ["x", "data: x\n", ": x\n"] {
             let piece = piece.repeat(64 * 1024);
             let mut parser = EventParser::default();
-            let given_up = (0..100).find(|_| {
+            let rejected_after = (0..100).find(|_| {
                 parser.buffer.extend_from_slice(piece.as_bytes());
                 parser.next().is_err()
             });
-            assert!(given_up.unwrap() * piece.len() <= MAX_EVENT_SIZE + MAX_EVENT_SIZE / 2);
+            assert!(rejected_after.unwrap() * piece.len() <= MAX_EVENT_SIZE + MAX_EVENT_SIZE / 2);
         }
     }
 

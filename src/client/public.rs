@@ -1,18 +1,17 @@
-//! The public API, as far as an operator asks it.
+//! The client of the public API.
 
-use reqwest::redirect::Policy;
 use thiserror::Error;
 
-use super::{RESPONSE_TIMEOUT, root_cause};
+use super::transport::{RESPONSE_TIMEOUT, http_client, root_cause};
 use crate::api::{Health, SERVICE_NAME};
 
-/// `/health` told nothing.
+/// Why `/health` gave no result.
 #[derive(Debug, Error)]
 pub enum HealthError {
-    /// Nobody answers.
+    /// There is no response.
     #[error("{0}")]
     Unreachable(String),
-    /// Whoever answers is not this service.
+    /// The response is not from this service.
     #[error("what answers is not this service ({0})")]
     UnexpectedServer(String),
 }
@@ -21,7 +20,7 @@ pub enum HealthError {
 ///
 /// # Errors
 ///
-/// Nobody answers there, or somebody else.
+/// There is no response, or it is from another service.
 pub async fn health(base: &str) -> Result<Health, HealthError> {
     let failed = |error: reqwest::Error| {
         HealthError::Unreachable(if error.is_timeout() {
@@ -30,14 +29,12 @@ pub async fn health(base: &str) -> Result<Health, HealthError> {
             root_cause(&error)
         })
     };
-    let http = reqwest::Client::builder()
-        .no_proxy()
+    let http = http_client()
         .timeout(RESPONSE_TIMEOUT)
-        .redirect(Policy::none())
         .build()
         .map_err(failed)?;
-    let answer = http.get(format!("{base}/health")).send().await;
-    let body = answer.map_err(failed)?.bytes().await.map_err(failed)?;
+    let response = http.get(format!("{base}/health")).send().await;
+    let body = response.map_err(failed)?.bytes().await.map_err(failed)?;
     serde_json::from_slice::<Health>(&body)
         .map_err(|error| HealthError::UnexpectedServer(error.to_string()))
         .and_then(|health| match health.service.as_str() {
