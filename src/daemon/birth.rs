@@ -34,8 +34,8 @@ use crate::instance::{
 };
 use crate::logs::{self, InstalledLog, LogBroadcaster, LogFile, LogFileError, StdoutOptions};
 use crate::server::admin::AdminState;
+use crate::server::control_request::ControlRequest;
 use crate::server::metrics::Metrics;
-use crate::server::orders::ControlRequest;
 use crate::server::public::Mounts;
 use crate::server::{self, ConnectionPool, LogReaderLimit, SelfCheck, Shutdown, admin, public};
 

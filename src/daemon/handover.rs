@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::instance::{HandoffPayload, PidFile, Process, StartupReport};
-use crate::server::orders::{RestartFailure, RestartFailureKind};
+use crate::server::control_request::{RestartFailure, RestartFailureKind};
 
 /// How long a process that was killed, or that hung up, may take to be gone.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ use crate::instance::{
     ExitRecord, FailedRestart, HandoffPayload, InheritedSocket, Launch, PidFile, Process,
     StateFile, StoredKey,
 };
-use crate::server::orders::RestartFailure;
+use crate::server::control_request::RestartFailure;
 
 /// How long a successor that was killed may take to let go of the lock.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);

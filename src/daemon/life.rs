@@ -20,7 +20,9 @@ use super::{ExitOutcome, keeper, systemd};
 use crate::api::{ExitCause, Phase, RestartDone};
 use crate::instance::{ExitRecord, PidFileStatus, Process, inspect_pid_file};
 use crate::server::Shutdown;
-use crate::server::orders::{ControlRequest, RestartFailure, RestartFailureKind, SignOutCommand};
+use crate::server::control_request::{
+    ControlRequest, RestartFailure, RestartFailureKind, SignOutCommand,
+};
 
 /// How long what was cut off may take to notice.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(1);

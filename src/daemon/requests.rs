@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::signals::{SignalAction, Signals};
 use crate::api::{DEFAULT_RESTART_TIMEOUT, ExitCause, ReloadDone, RestartDone};
 use crate::config::InvalidSettings;
-use crate::server::orders::{ControlRequest, RestartFailure, SignOutCommand};
+use crate::server::control_request::{ControlRequest, RestartFailure, SignOutCommand};
 
 /// Where requests come from.
 pub struct RequestSource {

@@ -50,7 +50,7 @@ impl LogLinesResponse {
 impl IntoResponse for LogLinesResponse {
     fn into_response(self) -> Response {
         match self {
-            Self::InlineJson(page) => JsonResponse(page).into_response(),
+            Self::InlineJson(page) => JsonResponse::<_, 200>(page).into_response(),
             Self::StreamedJson(page, seat) => Response::builder()
                 .content_type("application/json")
                 .body(stream_blocks(page, seat, JsonPageStream::next_block)),

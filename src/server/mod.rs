@@ -3,35 +3,28 @@
 //! The caller binds and decides when to stop, so that a test can do both. `poem::Server` cannot do it: it drops
 //! requests when it drains, has no limit on the time a header may take, and spins when descriptors run out.
 
-pub mod admin;
-mod audit;
+mod api;
+mod auth;
 mod blocking;
 mod clients;
 mod connection;
-mod console;
-mod context;
-mod docs;
-mod guard;
 mod log_page;
 mod log_stream;
 pub mod metrics;
 mod openapi;
-pub mod orders;
 mod payload;
 mod probe;
 mod problem;
 mod progress;
-pub mod public;
 mod readers;
-mod refused_tokens;
 mod request_body;
 mod security_headers;
 mod service;
-mod session;
 mod shutdown;
 mod site;
 mod slots;
 mod static_file;
+mod ui;
 mod unread;
 mod usage;
 
@@ -47,8 +40,10 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+pub use api::admin::admin_document;
+pub use api::public::public_document;
+pub use api::{admin, control_request, public};
 pub use clients::{ConnectionPool, LimitKind};
-pub use openapi::{admin_document, public_document};
 pub use probe::SelfCheck;
 pub use readers::LogReaderLimit;
 pub use service::Service;

@@ -18,8 +18,8 @@ const APPLICATION_JSON: &str = "application/json";
 /// No body of this API is larger, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
-/// `200` with JSON.
-pub struct JsonResponse<T>(pub T);
+/// A JSON body with the status `STATUS`.
+pub struct JsonResponse<T, const STATUS: u16 = 200>(pub T);
 
 /// A JSON body that may be left out.
 pub struct OptionalJsonBody<T>(pub Option<T>);
@@ -113,12 +113,6 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalJsonBody<T> {
     }
 }
 
-/// `201` with JSON.
-pub struct Created<T>(pub T);
-
-/// `202` with JSON.
-pub struct Accepted<T>(pub T);
-
 /// `200` or `503` with the same JSON type, rendered before.
 pub struct PrerenderedJson<T> {
     pub status: StatusCode,
@@ -159,16 +153,21 @@ pub(super) fn meta<T: Type>(status: StatusCode, description: &'static str) -> Me
     }
 }
 
-impl<T: Serialize + Send> IntoResponse for JsonResponse<T> {
+impl<T: Serialize + Send, const STATUS: u16> IntoResponse for JsonResponse<T, STATUS> {
     fn into_response(self) -> Response {
-        render(StatusCode::OK, &self.0)
+        render(status_code(STATUS), &self.0)
     }
 }
 
-impl<T: Type> ApiResponse for JsonResponse<T> {
+impl<T: Type, const STATUS: u16> ApiResponse for JsonResponse<T, STATUS> {
     fn meta() -> MetaResponses {
+        let description = match STATUS {
+            201 => "Made.",
+            202 => "Begun.",
+            _ => DONE,
+        };
         MetaResponses {
-            responses: vec![meta::<T>(StatusCode::OK, DONE)],
+            responses: vec![meta::<T>(status_code(STATUS), description)],
         }
     }
 
@@ -177,40 +176,8 @@ impl<T: Type> ApiResponse for JsonResponse<T> {
     }
 }
 
-impl<T: Serialize + Send> IntoResponse for Created<T> {
-    fn into_response(self) -> Response {
-        render(StatusCode::CREATED, &self.0)
-    }
-}
-
-impl<T: Type> ApiResponse for Created<T> {
-    fn meta() -> MetaResponses {
-        MetaResponses {
-            responses: vec![meta::<T>(StatusCode::CREATED, "Made.")],
-        }
-    }
-
-    fn register(registry: &mut Registry) {
-        T::register(registry);
-    }
-}
-
-impl<T: Serialize + Send> IntoResponse for Accepted<T> {
-    fn into_response(self) -> Response {
-        render(StatusCode::ACCEPTED, &self.0)
-    }
-}
-
-impl<T: Type> ApiResponse for Accepted<T> {
-    fn meta() -> MetaResponses {
-        MetaResponses {
-            responses: vec![meta::<T>(StatusCode::ACCEPTED, "Begun.")],
-        }
-    }
-
-    fn register(registry: &mut Registry) {
-        T::register(registry);
-    }
+fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 impl<T: Send> IntoResponse for PrerenderedJson<T> {

@@ -12,7 +12,7 @@ use poem_openapi::error::ParseParamError;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
 
-use crate::api::{Problem, SettingError, UNKNOWN_PATH_PREFIX};
+use crate::api::{Problem, SettingError};
 use crate::auth::{Scope, Scopes, TokenError};
 use crate::config::{self, InvalidSettings};
 
@@ -204,7 +204,7 @@ pub fn problem_from_error(
     }
     let status = error.status();
     let detail = match status {
-        StatusCode::NOT_FOUND => format!("{UNKNOWN_PATH_PREFIX} {path}"),
+        StatusCode::NOT_FOUND => Problem::unknown_path_detail(path),
         StatusCode::METHOD_NOT_ALLOWED => format!("{path} does not know this method"),
         _ => match error.downcast_ref::<ParseParamError>() {
             Some(error) => format!(

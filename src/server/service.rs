@@ -22,7 +22,7 @@ use poem::http::StatusCode;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Response};
 
-use super::audit::{AuditRecord, audited_action};
+use super::auth::{AuditRecord, AuditedActions};
 use super::clients::{ConnectionPool, LimitKind};
 use super::log_stream::Handover;
 use super::metrics::{RequestSeries, RouteMetrics};
@@ -55,6 +55,8 @@ pub struct Service {
     /// Set for the admin server: where it listens.
     admin_address: Option<IpAddr>,
     health: Option<HealthHandler>,
+    /// Set for the admin server.
+    audited_actions: AuditedActions,
     clients: Arc<ConnectionPool>,
     shutdown: Shutdown,
     routes: RouteMetrics,
@@ -83,6 +85,7 @@ impl Service {
             endpoint,
             allow: LazyLock::new(Box::new(allow)),
             admin_address: None,
+            audited_actions: AuditedActions::default(),
             health: None,
             clients,
             shutdown,
@@ -95,6 +98,14 @@ impl Service {
     pub(super) fn with_origin_check(self, address: IpAddr) -> Self {
         Self {
             admin_address: Some(address),
+            ..self
+        }
+    }
+
+    /// Writes an audit record for each request that asks for one of these changes.
+    pub(super) fn with_audit(self, audited_actions: AuditedActions) -> Self {
+        Self {
+            audited_actions,
             ..self
         }
     }
@@ -251,8 +262,9 @@ impl Service {
         peer: SocketAddr,
         access: &AccessRecord<'_>,
     ) -> Option<Arc<AuditRecord>> {
-        self.admin_address?;
-        let action = audited_action(request.method(), request.uri().path())?;
+        let action = self
+            .audited_actions
+            .get(request.method(), request.uri().path())?;
         let request_id = access.request_id.to_str().unwrap_or_default();
         Some(Arc::new(AuditRecord::new(action, peer, request_id)))
     }

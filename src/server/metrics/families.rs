@@ -1,4 +1,4 @@
-//! Families of figures that are made when they are asked for.
+//! Metric families whose values are looked up at each scrape.
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
@@ -10,17 +10,18 @@ pub struct MetricFamilies(Vec<MetricFamily>);
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
 
 impl MetricFamilies {
-    /// Adds a family of what goes up and down.
+    /// Adds a metric that goes up and down.
     pub fn gauge(&mut self, name: &str, help: &str) -> Family<'_> {
         self.push(name, help, MetricType::GAUGE)
     }
 
-    /// Adds a family of what is counted.
+    /// Adds a metric that only goes up.
     pub fn counter(&mut self, name: &str, help: &str) -> Family<'_> {
         self.push(name, help, MetricType::COUNTER)
     }
 
-    /// All that have a figure.
+    /// All families that have a value.
+    #[must_use]
     pub fn into_families(mut self) -> Vec<MetricFamily> {
         self.0.retain(|family| !family.get_metric().is_empty());
         self.0
@@ -31,22 +32,22 @@ impl MetricFamilies {
         family.set_name(name.to_owned());
         family.set_help(help.to_owned());
         family.set_field_type(kind);
-        let place = self.0.len();
+        let index = self.0.len();
         self.0.push(family);
-        Family(&mut self.0[place])
+        Family(&mut self.0[index])
     }
 }
 
-/// One family, which takes its figures.
+/// Takes the values of one family.
 pub struct Family<'a>(&'a mut MetricFamily);
 
 impl Family<'_> {
-    /// The only figure of its family.
+    /// Sets the only value of a family without labels.
     pub fn set(mut self, value: impl MetricValue) {
         self.add(&[], value);
     }
 
-    /// Adds the figure with these labels.
+    /// Adds the value for these labels.
     pub fn add(&mut self, labels: Labels<'_>, value: impl MetricValue) -> &mut Self {
         let mut metric = Metric::default();
         let labels = labels.iter().map(|(name, value)| {
@@ -70,7 +71,7 @@ impl Family<'_> {
     }
 }
 
-/// What Prometheus takes for a number: 64 bits of floating point.
+/// A value as Prometheus stores it: a 64-bit float.
 pub trait MetricValue {
     fn into_f64(self) -> f64;
 }

@@ -1,5 +1,5 @@
-//! Requests by route, method and class of status, and how long their answers took to begin. Once a route has been asked for,
-//! counting takes no lock.
+//! Requests by route, method and status class, and the time until their response begins. Counting takes no lock after
+//! the first request to a route.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -10,21 +10,21 @@ use prometheus::core::Collector as _;
 use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
 
-/// Upper bounds in seconds: an answer from memory takes 20 µs, and whoever waits for a successor 30 s.
+/// Upper bounds in seconds: a response from memory takes 20 µs, a restart up to 30 s.
 const DURATION_BUCKETS: [f64; 15] = [
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
     30.0,
 ];
-/// Methods that are told apart; all others are the last.
+/// Methods that are counted separately. The last one stands for all others.
 const METHODS: [&str; 8] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "other",
 ];
-/// An answer of 1xx is not the last one.
+/// There is no 1xx: such a response is never the final one.
 const STATUS_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
-/// The route of what no route is for, so that nobody makes series by asking for paths.
+/// The route of all unknown paths, so that clients cannot create series by requesting random paths.
 const OTHER_ROUTE: &str = "other";
 
-/// All of a process.
+/// The request metrics of both servers.
 #[derive(Debug)]
 pub(super) struct RequestMetrics {
     is_enabled: bool,
@@ -33,7 +33,7 @@ pub(super) struct RequestMetrics {
 }
 
 impl RequestMetrics {
-    pub fn new(are_counted: bool) -> prometheus::Result<Self> {
+    pub fn new(is_enabled: bool) -> prometheus::Result<Self> {
         let total = Opts::new(
             "fullon_http_requests_total",
             "Requests by the status of their answers; 4xx also when a client did not go on with what it had begun, 5xx also when a stop cut it off.",
@@ -44,7 +44,7 @@ impl RequestMetrics {
         );
         let labels = ["server", "route", "method", "status"];
         Ok(Self {
-            is_enabled: are_counted,
+            is_enabled,
             total: IntCounterVec::new(total, &labels)?,
             duration: HistogramVec::new(duration.buckets(DURATION_BUCKETS.to_vec()), &labels[..3])?,
         })
@@ -53,7 +53,7 @@ impl RequestMetrics {
     pub fn collect(&self) -> Vec<MetricFamily> {
         let mut families = self.total.collect();
         families.extend(self.duration.collect());
-        // Until somebody has asked for something.
+        // Before the first request they have no values.
         families.retain(|family| !family.get_metric().is_empty());
         for family in &mut families {
             let labels = |metric: &Metric| -> Vec<String> {
@@ -69,26 +69,26 @@ impl RequestMetrics {
         &self,
         server: &'static str,
         paths: impl IntoIterator<Item = String>,
-        below: impl IntoIterator<Item = String>,
+        mounted: impl IntoIterator<Item = String>,
     ) -> RouteMetrics {
         let route = |template: &str| Route {
             template: template.to_owned(),
             series: Default::default(),
         };
-        let below = below.into_iter().map(|path| {
+        let mounted = mounted.into_iter().map(|path| {
             let path = path.trim_end_matches('/').to_owned();
             let route = route(&format!("{path}/*"));
             (path, route)
         });
-        let mut below: Vec<_> = below.collect();
-        // As the router has it, the longest one counts.
-        below.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        let mut mounted: Vec<_> = mounted.collect();
+        // The longest prefix wins, as in the router.
+        mounted.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         RouteMetrics {
             server,
             disabled: (!self.is_enabled).then_some(RequestSeries(None)),
             total: self.total.clone(),
             duration: self.duration.clone(),
-            mounted: below,
+            mounted,
             other: route(OTHER_ROUTE),
             exact: paths
                 .into_iter()
@@ -105,7 +105,7 @@ impl RequestMetrics {
 #[derive(Debug)]
 pub struct RouteMetrics {
     server: &'static str,
-    /// In place of all others where nothing is counted.
+    /// Replaces all other series when requests are not counted.
     disabled: Option<RequestSeries>,
     total: IntCounterVec,
     duration: HistogramVec,
@@ -121,26 +121,26 @@ struct Route {
 }
 
 impl RouteMetrics {
-    /// Where requests with this method to this path are counted.
+    /// The series of requests with this method to this path.
     pub fn series(&self, method: &Method, path: &str) -> &RequestSeries {
-        if let Some(uncounted) = &self.disabled {
-            return uncounted;
+        if let Some(disabled) = &self.disabled {
+            return disabled;
         }
         let name = method.as_str();
         let last = METHODS.len() - 1;
         let method = METHODS.iter().position(|known| *known == name);
         let route = self.exact.get(path).unwrap_or_else(|| {
-            let is_below = |above: &str| {
-                path.strip_prefix(above)
+            let is_below = |prefix: &str| {
+                path.strip_prefix(prefix)
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             };
-            let mounted = self.mounted.iter().find(|(above, _)| is_below(above));
+            let mounted = self.mounted.iter().find(|(prefix, _)| is_below(prefix));
             mounted.map_or(&self.other, |(_, route)| route)
         });
         self.get_or_create(route, method.unwrap_or(last))
     }
 
-    /// Where it is counted what was no request.
+    /// The series of input that is not a valid request.
     pub fn unparsed(&self) -> &RequestSeries {
         let other = || self.get_or_create(&self.other, METHODS.len() - 1);
         self.disabled.as_ref().unwrap_or_else(other)
@@ -149,13 +149,13 @@ impl RouteMetrics {
     fn get_or_create<'a>(&self, route: &'a Route, method: usize) -> &'a RequestSeries {
         route.series[method].get_or_init(|| {
             let labels = [self.server, &*route.template, METHODS[method]];
-            let count = |class| {
+            let counter = |class| {
                 let [server, route, method] = labels;
                 self.total
                     .with_label_values(&[server, route, method, class])
             };
             RequestSeries(Some(SeriesMetrics {
-                classes: STATUS_CLASSES.map(count),
+                classes: STATUS_CLASSES.map(counter),
                 duration: self.duration.with_label_values(&labels),
             }))
         })
@@ -173,14 +173,14 @@ struct SeriesMetrics {
 }
 
 impl RequestSeries {
-    /// Counts a request whose answer has this status and took so long to begin.
-    pub fn observe(&self, status: u16, took: Duration) {
-        let Some(figures) = &self.0 else {
+    /// Counts a request with the status of its response and the time until that began.
+    pub fn observe(&self, status: u16, elapsed: Duration) {
+        let Some(metrics) = &self.0 else {
             return;
         };
         let class = usize::from(status / 100).clamp(2, STATUS_CLASSES.len() + 1) - 2;
-        figures.classes[class].inc();
-        figures.duration.observe(took.as_secs_f64());
+        metrics.classes[class].inc();
+        metrics.duration.observe(elapsed.as_secs_f64());
     }
 }
 
@@ -207,7 +207,7 @@ mod tests {
             ("GET", "/shop/7", 503),
             ("GET", "/shop/admin/7", 200),
             ("GET", "/shopping", 404),
-            ("BREW", "/a-path-of-a-stranger", 405),
+            ("BREW", "/unknown-path", 405),
         ] {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             routes
@@ -229,7 +229,7 @@ mod tests {
         let text = prometheus::TextEncoder::new()
             .encode_to_string(&requests.collect())
             .unwrap();
-        assert!(!text.contains("stranger"), "{text}");
+        assert!(!text.contains("unknown-path"), "{text}");
     }
 
     #[test]

@@ -1,21 +1,23 @@
-//! What answers, bodies and parameters look like, for who reads the documents and for the pages that show them.
+//! Examples of responses, request bodies and parameters.
 
 use serde_json::{Value, json};
 
-/// By name of the schema, name of the parameter, and operation, status and form of an answer that its schema's example is not.
+use super::spec::{operations, schema_name};
+
+/// Keyed by schema name, by parameter name, and, where the example of the schema does not fit, by operation id, status
+/// and media type.
 const EXAMPLES: &str = include_str!("examples.json");
 
-/// Puts them into the document.
 pub fn add_examples(document: &mut Value) {
     let examples: Value = serde_json::from_str(EXAMPLES).unwrap_or_default();
     let schemas = document["components"]["schemas"].as_object_mut();
     for (name, schema) in schemas.into_iter().flatten() {
-        // An enumeration says all by itself.
+        // Enumerations need no example.
         if let Some(example) = examples["schemas"].get(name) {
             schema["example"] = example.clone();
         }
     }
-    for operation in super::operations(document) {
+    for operation in operations(document) {
         let id = operation["operationId"].as_str().unwrap_or_default();
         let own = examples["answers"][id].as_object();
         for (status, forms) in own.into_iter().flatten() {
@@ -42,7 +44,7 @@ pub fn add_examples(document: &mut Value) {
             }
             if let Some(form) = answer.pointer_mut("/content/application~1json")
                 && form["schema"]["type"] == "array"
-                && let Some(name) = super::schema_name(&form["schema"]["items"])
+                && let Some(name) = schema_name(&form["schema"]["items"])
             {
                 form["example"] = json!([examples["schemas"][name]]);
             }
@@ -50,7 +52,7 @@ pub fn add_examples(document: &mut Value) {
     }
 }
 
-/// What the schema of a stream cannot show: the event around the data.
+/// A server-sent event, which the schema of its data cannot show.
 fn sample_event(entry: &Value) -> String {
     let id = entry["cursor"].as_str().unwrap_or_default();
     format!("```\nevent: log\nid: {id}\ndata: {entry}\n\n```")

@@ -1,4 +1,4 @@
-//! What is logged, for now or for good.
+//! The log level.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,16 +6,21 @@ use std::time::Duration;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 
-use super::{Result, StateHandle, Tag};
+use super::state::{NOT_ACTIVE, Result, StateHandle};
+use super::tag::Tag;
 use crate::api::{LogLevel, LogLevelRequest, MAX_REVERT_SECONDS};
 use crate::config::parse_log_filter;
 use crate::logs::{self, LevelStatus};
-use crate::server::audit::AuditRecord;
-use crate::server::guard::{Auth, Control, Read};
+use crate::server::auth::{AuditRecord, Auth, Control, Read};
+use crate::server::openapi::Operation;
 use crate::server::payload::{JsonBody, JsonResponse};
 use crate::server::problem::ApiError;
 
-/// Operations on the log level.
+pub const OPERATIONS: [Operation; 2] = [
+    Operation::query("get_log_level", &[]),
+    Operation::change("set_log_level", "log_level", &[NOT_ACTIVE]),
+];
+
 pub struct LevelApi(pub StateHandle);
 
 #[expect(clippy::unused_async, reason = "operations of poem-openapi are async")]
@@ -51,7 +56,7 @@ impl LevelApi {
         audit: Data<&Arc<AuditRecord>>,
         body: JsonBody<LogLevelRequest>,
     ) -> Result<JsonResponse<LogLevel>> {
-        let context = self.0.get()?;
+        let state = self.0.get()?;
         let LogLevelRequest {
             level,
             revert_after_seconds,
@@ -64,7 +69,7 @@ impl LevelApi {
                 "names `audit`: how much of the trail of changes is logged is for LOG_LEVEL to say",
             ));
         }
-        let time = match revert_after_seconds {
+        let duration = match revert_after_seconds {
             None => None,
             Some(seconds) if (1.0..=MAX_REVERT_SECONDS).contains(&seconds) => {
                 Some(Duration::from_secs_f64(seconds))
@@ -74,13 +79,13 @@ impl LevelApi {
                 return Err(ApiError::invalid_parameter("revert_after_seconds", reason));
             }
         };
-        context.require_active()?;
-        audit.level_accepted(&filter, time);
-        context
+        state.require_active()?;
+        audit.level_accepted(&filter, duration);
+        state
             .log_level
-            .set_override(&filter, time)
+            .set_override(&filter, duration)
             .map_err(|error| ApiError::invalid_parameter("level", error.to_string()))?;
-        Ok(JsonResponse(LogLevel::from(context.log_level.status())))
+        Ok(JsonResponse(LogLevel::from(state.log_level.status())))
     }
 }
 

@@ -1,19 +1,31 @@
-//! What the daemon was told at its start, and since.
+//! The settings.
 
 use std::sync::Arc;
 
 use poem::web::Data;
 use poem_openapi::OpenApi;
 
-use super::{Result, StateHandle, Tag};
+use super::super::control_request::{ControlRequest, ReloadCommand};
+use super::state::{NOT_ACTIVE, Result, StateHandle};
+use super::tag::Tag;
 use crate::api::{ReloadDone, SettingEntry};
-use crate::server::audit::AuditRecord;
-use crate::server::guard::{Auth, Control, Read};
-use crate::server::orders::{ControlRequest, ReloadCommand};
+use crate::server::auth::{AuditRecord, Auth, Control, Read};
+use crate::server::openapi::{DocumentedError, Operation};
 use crate::server::payload::JsonResponse;
 use crate::server::problem::ApiError;
 
-/// Operations on the settings.
+/// The settings of the daemon's environment cannot be loaded.
+pub const INVALID_SETTINGS: DocumentedError = DocumentedError::new(
+    422,
+    "The settings are not valid, and nothing has changed.",
+    "invalid configuration: PORT: `99999` is not a port number (0 to 65535, 0 for any free one) (environment)",
+);
+
+pub const OPERATIONS: [Operation; 2] = [
+    Operation::query("get_config", &[]),
+    Operation::change("reload", "reload", &[NOT_ACTIVE, INVALID_SETTINGS]),
+];
+
 pub struct SettingsApi(pub StateHandle);
 
 #[expect(clippy::unused_async, reason = "operations of poem-openapi are async")]
@@ -49,17 +61,17 @@ impl SettingsApi {
         caller: Auth<Control>,
         audit: Data<&Arc<AuditRecord>>,
     ) -> Result<JsonResponse<ReloadDone>> {
-        let context = self.0.get()?;
-        context.require_active()?;
+        let state = self.0.get()?;
+        state.require_active()?;
         audit.accepted(None);
-        let order = |answer| {
+        let request = |reply| {
             ControlRequest::Reload(ReloadCommand {
                 subject: caller.claims.subject,
-                reply: answer,
+                reply,
             })
         };
-        let done = context.submit(order).await?;
-        Ok(JsonResponse(done.map_err(|problems| {
+        let reloaded = state.submit(request).await?;
+        Ok(JsonResponse(reloaded.map_err(|problems| {
             ApiError::invalid_configuration(&problems)
         })?))
     }

@@ -1,4 +1,4 @@
-//! The public API: health for load balancers, documentation for people, and whatever an application mounts.
+//! The public API: health, documentation, and the routes of the application.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -8,20 +8,22 @@ use poem::endpoint::BoxEndpoint;
 use poem::http::StatusCode;
 use poem::{EndpointExt as _, IntoEndpoint};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
+use serde_json::Value;
 
-use super::clients::ConnectionPool;
-use super::metrics::Metrics;
-use super::payload::{JsonResponse, PrerenderedJson};
-use super::problem::ApiError;
-use super::service::Service;
-use super::shutdown::Shutdown;
-use super::{docs, openapi};
 use crate::api::{Health as HealthBody, Index, Liveness, Readiness, SERVICE_NAME, VERSION};
 use crate::health::Health;
+use crate::server::clients::ConnectionPool;
+use crate::server::metrics::Metrics;
+use crate::server::openapi;
+use crate::server::payload::{JsonResponse, PrerenderedJson};
+use crate::server::problem::ApiError;
+use crate::server::service::Service;
+use crate::server::shutdown::Shutdown;
+use crate::server::ui::docs;
 
 type Result<T> = std::result::Result<T, ApiError>;
 
-/// What is mounted beside the built-in routes of the public port.
+/// Routes of the application on the public port.
 #[derive(Default)]
 pub struct Mounts(Vec<(String, BoxEndpoint<'static>)>);
 
@@ -33,17 +35,17 @@ impl Mounts {
     }
 }
 
-/// The public server's service.
+/// The service of the public port.
 #[must_use]
 pub fn service(
     health: Arc<Health>,
     mounts: Mounts,
-    clients: Arc<ConnectionPool>,
+    connections: Arc<ConnectionPool>,
     metrics: &Metrics,
     shutdown: Shutdown,
 ) -> Arc<Service> {
-    let allow = || openapi::allowed_methods(&openapi::public_document(), docs::paths(""));
-    let mut routes = docs::routes("", openapi::public_document, document_service);
+    let allowed_methods = || openapi::allowed_methods(&document_service(), docs::paths(""));
+    let mut routes = docs::routes("", public_document, document_service);
     let mounted: Vec<String> = mounts.0.iter().map(|(path, _)| path.clone()).collect();
     for (path, endpoint) in mounts.0 {
         routes = routes.nest(path, endpoint);
@@ -51,13 +53,21 @@ pub fn service(
     let summary = Arc::new(HealthSummary::new(health));
     let api = openapi_service(Arc::clone(&summary));
     let endpoint = routes.nest("/", api).map_to_response().boxed();
-    let paths = openapi::paths(&document_service()).into_iter();
-    let counted = metrics.routes("public", paths.chain(docs::paths("")), mounted);
-    let service = Service::new("public", endpoint, allow, clients, counted, shutdown);
+    let paths = openapi::routes(&document_service()).into_iter();
+    let paths = paths.map(|route| route.path).chain(docs::paths(""));
+    let metrics = metrics.routes("public", paths, mounted);
+    let service = Service::new(
+        "public",
+        endpoint,
+        allowed_methods,
+        connections,
+        metrics,
+        shutdown,
+    );
     Arc::new(service.with_health_handler(Box::new(move || summary.respond())))
 }
 
-/// The answer of `/health`: one of two bodies that are made once.
+/// Responds to `GET /health` with one of two bodies that are rendered once.
 struct HealthSummary {
     health: Arc<Health>,
     healthy: Bytes,
@@ -89,8 +99,19 @@ fn openapi_service(summary: Arc<HealthSummary>) -> OpenApiService<PublicApi, ()>
         .description("The public API: health for load balancers and documentation for people.")
 }
 
-/// One that only describes itself.
-pub(super) fn document_service() -> OpenApiService<PublicApi, ()> {
+/// The OpenAPI document of the public API.
+#[must_use]
+pub fn public_document() -> Value {
+    openapi::document(
+        &document_service(),
+        "http://127.0.0.1:8000",
+        "The public listener: HOST and PORT.",
+        &[],
+    )
+}
+
+/// A service without a daemon, for the OpenAPI document.
+fn document_service() -> OpenApiService<PublicApi, ()> {
     openapi_service(Arc::new(HealthSummary::new(Arc::new(Health::new(None)))))
 }
 
@@ -104,7 +125,7 @@ enum Tag {
     Health,
 }
 
-pub(super) struct PublicApi(Arc<HealthSummary>);
+struct PublicApi(Arc<HealthSummary>);
 
 #[expect(clippy::unused_async, reason = "operations of poem-openapi are async")]
 #[OpenApi]

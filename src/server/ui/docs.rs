@@ -1,4 +1,4 @@
-//! The OpenAPI document, and Swagger UI for it, which works without internet access and without inline scripts.
+//! The OpenAPI document, and Swagger UI for it. The page needs no internet access and no inline scripts.
 
 use std::sync::{Arc, LazyLock};
 
@@ -7,17 +7,17 @@ use poem::{Route, get};
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::Value;
 
-use super::static_file::{self, StaticFile};
+use crate::server::static_file::{self, StaticFile};
 
 const SCRIPT_PATH: &str = "docs/swagger-ui.js";
 const STYLE_PATH: &str = "docs/swagger-ui.css";
 const START_PATH: &str = "docs/start.js";
 
-/// What poem-openapi's page does inline: our policy allows only scripts that have an address.
+/// What the page of poem-openapi does inline. Our content security policy forbids inline scripts.
 const START_SCRIPT: &str = "SwaggerUIBundle({ dom_id: '#ui', url: new URL('openapi.json', document.baseURI).href, deepLinking: true, validatorUrl: null });\n";
 
-/// `PREFIX/openapi.json` with the document, and `PREFIX/docs` with a page for it. `service` is where the page's script and
-/// style come from. All is made when it is first asked for, which most daemons never are.
+/// Serves the document at `PREFIX/openapi.json` and its page at `PREFIX/docs`, with the script and the style of the page
+/// of `service`. Everything is created at the first request, which most daemons never get.
 pub fn routes<T: OpenApi + 'static>(
     prefix: &str,
     document: fn() -> Value,
@@ -66,7 +66,7 @@ fn page(script: &str, style: &str, start: &str) -> String {
     )
 }
 
-/// What stands in the page's first element of this name.
+/// The content of the first element with this name.
 fn element_content<'a>(page: &'a str, element: &str) -> Option<&'a str> {
     let (_, rest) = page.split_once(&format!("<{element} "))?;
     let (_, content) = rest.split_once('>')?;
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn script_and_style_are_found_in_the_page_of_poem() {
-        let page = super::super::public::document_service().swagger_ui_html();
+        let page = OpenApiService::new((), "", "").swagger_ui_html();
         let script = element_content(&page, "script").unwrap();
         assert!(script.contains("SwaggerUIBundle") && script.len() > 1_000_000);
         let style = element_content(&page, "style").unwrap();

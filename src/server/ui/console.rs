@@ -1,4 +1,4 @@
-//! The console: a page of the admin port, which is a client of the admin API like any other.
+//! The console: a page on the admin port that uses the admin API like any other client.
 
 use std::sync::Arc;
 
@@ -6,39 +6,43 @@ use bytes::Bytes;
 use poem::http::{StatusCode, header};
 use poem::{Endpoint, Request, Response, Route, get};
 
-use super::static_file::{CSS, HTML, JAVASCRIPT, StaticFile};
 use crate::api::CONSOLE_PATH;
+use crate::server::static_file::{CSS, HTML, JAVASCRIPT, StaticFile};
 
-/// What leads to the page.
+/// Paths that redirect to the page.
 const REDIRECTED_PATHS: [&str; 2] = ["/", "/admin"];
 
-/// Path, kind and content of a file.
+/// Path, media type and content of a file.
 type Asset = (&'static str, &'static str, &'static [u8]);
 
-macro_rules! file {
+macro_rules! asset {
     ($kind:expr, $name:literal) => {
         (
             concat!("/console/", $name),
             $kind,
-            include_bytes!(concat!("../console/", $name)),
+            include_bytes!(concat!("../../console/", $name)),
         )
     };
 }
 
 const ASSETS: [Asset; 10] = [
-    (CONSOLE_PATH, HTML, include_bytes!("../console/index.html")),
-    file!(CSS, "console.css"),
-    file!("image/svg+xml", "icon.svg"),
-    file!(JAVASCRIPT, "main.js"),
-    file!(JAVASCRIPT, "api.js"),
-    file!(JAVASCRIPT, "charts.js"),
-    file!(JAVASCRIPT, "dialogs.js"),
-    file!(JAVASCRIPT, "dom.js"),
-    file!(JAVASCRIPT, "log.js"),
-    file!(JAVASCRIPT, "panels.js"),
+    (
+        CONSOLE_PATH,
+        HTML,
+        include_bytes!("../../console/index.html"),
+    ),
+    asset!(CSS, "console.css"),
+    asset!("image/svg+xml", "icon.svg"),
+    asset!(JAVASCRIPT, "main.js"),
+    asset!(JAVASCRIPT, "api.js"),
+    asset!(JAVASCRIPT, "charts.js"),
+    asset!(JAVASCRIPT, "dialogs.js"),
+    asset!(JAVASCRIPT, "dom.js"),
+    asset!(JAVASCRIPT, "log.js"),
+    asset!(JAVASCRIPT, "panels.js"),
 ];
 
-/// Adds the page and its parts.
+/// Adds the page and its assets.
 pub fn add_routes(mut route: Route) -> Route {
     for (path, kind, content) in ASSETS {
         let file = StaticFile::new(kind, || Bytes::from_static(content));
@@ -47,7 +51,8 @@ pub fn add_routes(mut route: Route) -> Route {
     route
 }
 
-/// Leads those who type an address to the page. No route: poem has none beside one that is nested at the root.
+/// Redirects [`REDIRECTED_PATHS`] to the page. This is a middleware, because poem matches no route beside one that is
+/// nested at the root.
 pub async fn redirect_to_console<E>(inner: Arc<E>, request: Request) -> poem::Result<Response>
 where
     E: Endpoint<Output = Response>,
@@ -61,17 +66,17 @@ where
         .finish())
 }
 
-/// All paths that lead to something.
+/// The paths of the assets and the redirects.
 pub fn paths() -> impl Iterator<Item = String> {
-    let files = ASSETS.iter().map(|(path, ..)| *path);
-    files.chain(REDIRECTED_PATHS).map(str::to_owned)
+    let assets = ASSETS.iter().map(|(path, ..)| *path);
+    assets.chain(REDIRECTED_PATHS).map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// So that it is there in an instant, also over a slow tunnel.
+    /// Loads fast also through a slow tunnel.
     const MAX_SIZE: usize = 60 * 1024;
 
     #[test]

@@ -1,45 +1,104 @@
-//! What is looked up when it is asked for.
+//! Metrics in the text format of Prometheus, version 0.0.4.
+//!
+//! A metric that can be looked up needs one entry in a function below. One that counts events also needs a counter in
+//! [`Metrics`](crate::server::metrics::Metrics).
 
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
-
+use poem::http::StatusCode;
+use poem::{IntoResponse, Response};
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem_openapi::types::Type as _;
+use poem_openapi::{ApiResponse, OpenApi};
+use prometheus::TextEncoder;
 use prometheus::proto::MetricFamily;
-use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
-use super::super::clients::{ConnectionPool, LimitKind};
-use super::super::context::AdminState;
-use super::super::usage;
-use super::families::MetricFamilies;
+use super::state::{AdminState, Result, StateHandle};
+use super::tag::Tag;
 use crate::api::{CheckState, Phase, ProcessUsage, VERSION};
+use crate::server::auth::{Auth, Read};
+use crate::server::clients::{ConnectionPool, LimitKind};
+use crate::server::metrics::MetricFamilies;
+use crate::server::openapi::Operation;
+use crate::server::problem::ApiError;
+use crate::server::usage;
 
-/// In the order of the clients.
+pub const OPERATIONS: [Operation; 1] = [Operation::query("get_metrics", &[])];
+
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Values of the label `server`, in the order of [`AdminState::connections`].
 const SERVERS: [&str; 2] = ["public", "admin"];
 
-/// How long a disk may take to say how much room it has.
-const DISK_TIMEOUT: Duration = Duration::from_secs(1);
+pub struct MetricsApi(pub StateHandle);
 
-pub async fn scrape(context: &AdminState) -> Vec<MetricFamily> {
+#[OpenApi]
+impl MetricsApi {
+    /// Figures for Prometheus, in its text format 0.0.4.
+    #[oai(
+        path = "/admin/metrics",
+        method = "get",
+        operation_id = "get_metrics",
+        tag = "Tag::Daemon"
+    )]
+    async fn metrics(&self, _caller: Auth<Read>) -> Result<MetricsText> {
+        let families = collect(self.0.get()?).await;
+        let text = TextEncoder::new().encode_to_string(&families);
+        text.map(MetricsText)
+            .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    }
+}
+
+/// `200` with the metrics as text.
+struct MetricsText(String);
+
+impl IntoResponse for MetricsText {
+    fn into_response(self) -> Response {
+        Response::builder().content_type(CONTENT_TYPE).body(self.0)
+    }
+}
+
+impl ApiResponse for MetricsText {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "The figures.",
+                status: Some(200),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: "text/plain",
+                    schema: String::schema_ref(),
+                }],
+                headers: vec![],
+            }],
+        }
+    }
+
+    fn register(_: &mut Registry) {}
+}
+
+/// All families in the order in which they are shown.
+async fn collect(state: &AdminState) -> Vec<MetricFamily> {
     let usage = spawn_blocking(usage::read).await.unwrap_or_default();
-    let free_disk = match &context.log {
-        Some(log) => context.metrics.disk.free_bytes(log.path()).await,
+    let free_disk = match &state.log {
+        Some(log) => state.metrics.disk.free_bytes(log.path()).await,
         None => None,
     };
     let mut families = MetricFamilies::default();
-    lifecycle(context, &mut families);
-    process(context, &usage, &mut families);
-    connections(context, &mut families);
-    log(context, free_disk, &mut families);
-    checks(context, &mut families);
-    families.into_families()
+    lifecycle(state, &mut families);
+    process(state, &usage, &mut families);
+    connections(state, &mut families);
+    log(state, free_disk, &mut families);
+    checks(state, &mut families);
+    let mut families = families.into_families();
+    families.extend(state.metrics.request_families());
+    families
 }
 
-fn lifecycle(context: &AdminState, families: &mut MetricFamilies) {
+fn lifecycle(state: &AdminState, families: &mut MetricFamilies) {
     families
         .gauge("fullon_build_info", "The program that runs; always 1.")
         .add(&[("version", VERSION)], true);
-    let now = context.health.phase();
+    let now = state.health.phase();
     let mut phase = families.gauge("fullon_phase", "1 for the phase of the process.");
     for (name, each) in [
         ("starting", Phase::Starting),
@@ -50,47 +109,26 @@ fn lifecycle(context: &AdminState, families: &mut MetricFamilies) {
     }
     families
         .gauge("fullon_uptime_seconds", "Since the process started.")
-        .set(context.started.elapsed().as_secs_f64());
+        .set(state.started.elapsed().as_secs_f64());
     families
         .counter(
             "fullon_restarts_total",
             "Processes that were replaced without a gap since the first start.",
         )
-        .set(u64::from(context.generation.saturating_sub(1)));
+        .set(u64::from(state.generation.saturating_sub(1)));
     families
         .counter(
             "fullon_failed_restarts_total",
             "Restarts after which this process went on.",
         )
-        .set(context.metrics.failed_restarts.get());
-    let [refused, done] = &context.metrics.reloads;
+        .set(state.metrics.failed_restarts());
     families
         .counter("fullon_reloads_total", "Reloads by what became of them.")
-        .add(&[("outcome", "done")], done.get())
-        .add(&[("outcome", "refused")], refused.get());
+        .add(&[("outcome", "done")], state.metrics.successful_reloads())
+        .add(&[("outcome", "refused")], state.metrics.refused_reloads());
 }
 
-/// The log's disk. One that hangs, as a network's may, keeps one thread and no scrape.
-#[derive(Debug, Default)]
-pub struct LogDisk(Arc<Mutex<()>>);
-
-impl LogDisk {
-    /// Its room for this user, in bytes, if it says so in time.
-    async fn free_bytes(&self, log: &Path) -> Option<u64> {
-        let log = log.to_owned();
-        let answer = async {
-            let turn = Arc::clone(&self.0).lock_owned().await;
-            let asked = spawn_blocking(move || {
-                let _turn = turn;
-                usage::free_disk_bytes(&log)
-            });
-            asked.await.ok().flatten()
-        };
-        tokio::time::timeout(DISK_TIMEOUT, answer).await.ok()?
-    }
-}
-
-fn process(context: &AdminState, usage: &ProcessUsage, families: &mut MetricFamilies) {
+fn process(state: &AdminState, usage: &ProcessUsage, families: &mut MetricFamilies) {
     families
         .counter(
             "process_cpu_seconds_total",
@@ -103,13 +141,13 @@ fn process(context: &AdminState, usage: &ProcessUsage, families: &mut MetricFami
     families
         .gauge("process_open_fds", "Open file descriptors.")
         .set(usage.open_files);
-    if let Some(most) = usage::max_open_files() {
+    if let Some(max) = usage::max_open_files() {
         families
             .gauge(
                 "process_max_fds",
                 "File descriptors that there may be at once.",
             )
-            .set(most);
+            .set(max);
     }
     families
         .gauge("process_threads", "Threads.")
@@ -119,14 +157,14 @@ fn process(context: &AdminState, usage: &ProcessUsage, families: &mut MetricFami
             "process_start_time_seconds",
             "When the process started, since 1970.",
         )
-        .set(context.started_at.as_duration().as_secs_f64());
+        .set(state.started_at.as_duration().as_secs_f64());
 }
 
-fn connections(context: &AdminState, families: &mut MetricFamilies) {
-    let both = || SERVERS.into_iter().zip(&context.connections);
+fn connections(state: &AdminState, families: &mut MetricFamilies) {
+    let servers = || SERVERS.into_iter().zip(&state.connections);
     let mut gauge = |name, help, value: fn(&ConnectionPool) -> u64| {
         let mut family = families.gauge(name, help);
-        for (server, clients) in both() {
+        for (server, clients) in servers() {
             family.add(&[("server", server)], value(clients));
         }
     };
@@ -147,14 +185,14 @@ fn connections(context: &AdminState, families: &mut MetricFamilies) {
         "fullon_http_accept_errors_total",
         "Connections that the system did not give us.",
     );
-    for (server, clients) in both() {
+    for (server, clients) in servers() {
         errors.add(&[("server", server)], clients.accept_errors());
     }
     let mut hits = families.counter(
         "fullon_http_limit_hits_total",
         "Clients that ran into a limit, by limit.",
     );
-    for (server, clients) in both() {
+    for (server, clients) in servers() {
         for limit in LimitKind::ALL {
             let labels = [("server", server), ("limit", limit.as_str())];
             hits.add(&labels, clients.limit_hits(limit));
@@ -165,15 +203,15 @@ fn connections(context: &AdminState, families: &mut MetricFamilies) {
             "fullon_admin_refused_tokens_total",
             "Tokens and sessions that did not count.",
         )
-        .set(context.auth.failure_limiter.total());
+        .set(state.auth.failure_limiter.total());
 }
 
-fn log(context: &AdminState, free_disk: Option<u64>, families: &mut MetricFamilies) {
+fn log(state: &AdminState, free_disk: Option<u64>, families: &mut MetricFamilies) {
     let mut events = families.counter(
         "fullon_log_events_total",
         "Events that passed the filter of the log, by level.",
     );
-    for (level, count) in context.log_level.events() {
+    for (level, count) in state.log_level.events() {
         events.add(&[("level", level)], count);
     }
     families
@@ -181,8 +219,8 @@ fn log(context: &AdminState, free_disk: Option<u64>, families: &mut MetricFamili
             "fullon_audit_events_total",
             "Events of the audit trail: changes that were asked for, refused, or failed.",
         )
-        .set(context.log_level.audit_event_count());
-    let Some(log) = &context.log else {
+        .set(state.log_level.audit_event_count());
+    let Some(log) = &state.log else {
         return;
     };
     families
@@ -196,7 +234,7 @@ fn log(context: &AdminState, free_disk: Option<u64>, families: &mut MetricFamili
             )
             .set(free);
     }
-    let Some(file) = context.health.log() else {
+    let Some(file) = state.health.log() else {
         return;
     };
     let figures = file.stats();
@@ -214,17 +252,17 @@ fn log(context: &AdminState, free_disk: Option<u64>, families: &mut MetricFamili
         .set(figures.rotations);
 }
 
-fn checks(context: &AdminState, families: &mut MetricFamilies) {
+fn checks(state: &AdminState, families: &mut MetricFamilies) {
     let mut up = families.gauge(
         "fullon_check_up",
         "Whether what the service depends on works.",
     );
-    for check in context.health.checks() {
+    for check in state.health.checks() {
         if check.state != CheckState::Unknown {
             up.add(&[("check", &check.name)], check.state == CheckState::Up);
         }
     }
-    let dependencies = context.health.dependency_metrics();
+    let dependencies = state.health.dependency_metrics();
     let mut probes = families.counter(
         "fullon_check_probes_total",
         "Probes of a dependency, by what became of them.",

@@ -1,4 +1,4 @@
-//! Reading the log, and following it.
+//! Reads and follows the log.
 
 use std::sync::Arc;
 
@@ -7,15 +7,38 @@ use poem::http::header;
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Query};
 
-use super::{Result, StateHandle, Tag};
+use super::state::{Result, StateHandle};
+use super::tag::Tag;
+use crate::api::MAX_PAGE_LINES;
 use crate::logs::{self, Cursor, Filter, FilterParams, StartAt};
+use crate::server::auth::{Auth, Logs};
 use crate::server::blocking::run_blocking;
-use crate::server::guard::{Auth, Logs};
 use crate::server::log_page::{JsonPageStream, LogLinesResponse, log_read_error};
 use crate::server::log_stream::LogStream;
+use crate::server::openapi::{DocumentedError, Operation};
 use crate::server::problem::ApiError;
 
-/// Operations on the log.
+const LOG_ON_STDOUT: DocumentedError = DocumentedError::new(
+    409,
+    "The log goes to stdout.",
+    "the log goes to stdout and cannot be read back: set LOG_FILE to a file",
+);
+const LINE_GONE: DocumentedError = DocumentedError::new(
+    404,
+    "The line of the cursor is gone.",
+    "the line of this cursor is gone: it was rotated away",
+);
+const READERS_FULL: DocumentedError = DocumentedError::new(
+    503,
+    "There is no room for another client that reads the log, or for another connection; or the log cannot be read.",
+    "there is no room for another client that reads the log: try again",
+);
+
+pub const OPERATIONS: [Operation; 2] = [
+    Operation::query("get_logs", &[LINE_GONE, LOG_ON_STDOUT, READERS_FULL]),
+    Operation::query("stream_logs", &[LOG_ON_STDOUT, READERS_FULL]),
+];
+
 pub struct LogsApi(pub StateHandle);
 
 #[OpenApi]
@@ -50,8 +73,8 @@ impl LogsApi {
         /// Only lines before the line with this cursor.
         before: Query<Option<String>>,
     ) -> Result<LogLinesResponse> {
-        let context = self.0.get()?;
-        let path = context.require_log()?.path().to_owned();
+        let state = self.0.get()?;
+        let path = state.require_log()?.path().to_owned();
         let filter = parse_filter(FilterParams {
             level: level.0.as_deref(),
             contains: contains.0.as_deref(),
@@ -71,7 +94,7 @@ impl LogsApi {
         {
             return Ok(lines);
         }
-        let seat = context.log_readers.acquire()?;
+        let permit = state.log_readers.acquire()?;
         let search = move || {
             if wants_text {
                 logs::last_lines_as_text(&path, lines, filter, before)
@@ -80,14 +103,14 @@ impl LogsApi {
             }
         };
         let found = {
-            let _turn = context.log_readers.acquire_search().await;
+            let _search = state.log_readers.acquire_search().await;
             run_blocking(search).await?
         };
         let found = found.map_err(|error| log_read_error(&error))?;
         Ok(if wants_text {
-            LogLinesResponse::StreamedText(found, seat)
+            LogLinesResponse::StreamedText(found, permit)
         } else {
-            LogLinesResponse::StreamedJson(JsonPageStream::new(found), seat)
+            LogLinesResponse::StreamedJson(JsonPageStream::new(found), permit)
         })
     }
 
@@ -139,25 +162,22 @@ impl LogsApi {
             None => parse_cursor("after", after.0.as_deref())?,
         };
         let from = resume.map_or(StartAt::Last(lines.0 as usize), StartAt::After);
-        let context = self.0.get()?;
-        let log = Arc::clone(context.require_log()?);
-        let seat = context.log_readers.acquire()?;
-        // Where the history begins is searched for.
-        let turn = match from {
-            StartAt::Last(_) => context.log_readers.acquire_search().await,
+        let state = self.0.get()?;
+        let log = Arc::clone(state.require_log()?);
+        let permit = state.log_readers.acquire()?;
+        // The start of the history is found by a search.
+        let search = match from {
+            StartAt::Last(_) => state.log_readers.acquire_search().await,
             StartAt::After(_) => None,
         };
-        let stream = LogStream::new(log, from, filter, &context.shutdown, seat).await?;
-        drop(turn);
+        let stream = LogStream::new(log, from, filter, &state.shutdown, permit).await?;
+        drop(search);
         Ok(match &caller.session {
             Some(session) => stream.bound_to_session(session),
             None => stream,
         })
     }
 }
-
-/// Of a page of JSON, which most clients have in memory whole.
-pub const MAX_PAGE_LINES: usize = 10_000;
 
 fn default_lines() -> u32 {
     50
@@ -171,7 +191,7 @@ fn parse_cursor(name: &str, text: Option<&str>) -> Result<Option<Cursor>> {
     .transpose()
 }
 
-/// Whether the client asked for plain text before JSON.
+/// Whether the client prefers plain text to JSON.
 fn prefers_text(request: &Request) -> bool {
     let accept = request.header(header::ACCEPT).unwrap_or_default();
     accept
@@ -181,7 +201,6 @@ fn prefers_text(request: &Request) -> bool {
         == Some("text/plain")
 }
 
-/// The filter that the query parameters describe.
 fn parse_filter(texts: FilterParams<'_>) -> Result<Filter> {
     Filter::try_from(texts).map_err(|error| ApiError::invalid_parameter(error.name, error.reason))
 }

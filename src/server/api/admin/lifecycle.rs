@@ -1,0 +1,151 @@
+//! Stop and restart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use poem::http::StatusCode;
+use poem::web::Data;
+use poem_openapi::OpenApi;
+
+use super::super::control_request::{
+    ControlRequest, RestartCommand, RestartFailure, RestartFailureKind, StopCommand,
+};
+use super::settings::INVALID_SETTINGS;
+use super::state::{NOT_ACTIVE, Result, StateHandle};
+use super::tag::Tag;
+use crate::api::{
+    DEFAULT_RESTART_TIMEOUT, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS, Phase, RestartDone,
+    RestartRequest, StopAccepted, StopRequest,
+};
+use crate::server::auth::{AuditRecord, Auth, Control};
+use crate::server::openapi::{DocumentedError, Operation};
+use crate::server::payload::{JsonResponse, OptionalJsonBody};
+use crate::server::problem::ApiError;
+
+const TIMED_OUT: DocumentedError = DocumentedError::new(
+    504,
+    "The successor did not serve in time, and this process goes on.",
+    "the new process did not serve within 30s",
+);
+
+pub const OPERATIONS: [Operation; 2] = [
+    Operation::change("stop", "stop", &[NOT_ACTIVE]),
+    Operation::change(
+        "restart",
+        "restart",
+        &[NOT_ACTIVE, INVALID_SETTINGS, TIMED_OUT],
+    ),
+];
+
+pub struct LifecycleApi(pub StateHandle);
+
+#[OpenApi]
+impl LifecycleApi {
+    /// Stop the daemon.
+    ///
+    /// It drains: health says 503; after DRAIN_DELAY listeners close, streams end, and requests in flight are finished, at
+    /// most until the deadline. A second order changes nothing. 409 from a process that is being replaced, or was: ask again, on a new connection.
+    #[oai(
+        path = "/admin/stop",
+        method = "post",
+        operation_id = "stop",
+        tag = "Tag::Daemon"
+    )]
+    async fn stop(
+        &self,
+        caller: Auth<Control>,
+        audit: Data<&Arc<AuditRecord>>,
+        body: OptionalJsonBody<StopRequest>,
+    ) -> Result<JsonResponse<StopAccepted, 202>> {
+        let state = self.0.get()?;
+        let settings = state.live_settings.settings();
+        let timeout = match body.0.and_then(|request| request.timeout_seconds) {
+            None => settings.shutdown_timeout,
+            Some(seconds) => parse_timeout(seconds, 0.0)?,
+        };
+        state.require_active()?;
+        let request = ControlRequest::Stop(StopCommand {
+            subject: caller.claims.subject,
+            timeout,
+        });
+        if state.control.send(request).await.is_ok() {
+            audit.accepted(Some(timeout));
+            // Takes effect before the client reads the response, also while a restart is being cancelled.
+            state.health.enter(Phase::Draining);
+        } else {
+            // The channel is closed once this process drains, because it stops or was replaced.
+            state.require_active()?;
+            audit.accepted(None);
+        }
+        let deadline = state.shutdown.set_deadline(settings.drain_delay + timeout);
+        Ok(JsonResponse(StopAccepted {
+            phase: Phase::Draining,
+            pid: std::process::id(),
+            in_flight: state.http_usage().in_flight.saturating_sub(1),
+            deadline: deadline.at.to_string(),
+            seconds_left: Some(deadline.remaining().as_secs_f64()),
+        }))
+    }
+
+    /// Replace the daemon, without refusing or losing a request.
+    ///
+    /// The successor is the program now on disk with the settings now in `.env`. It takes over the listening sockets, and
+    /// the answer comes once it serves; then this process drains. If it does not serve in time, or says why it cannot, this
+    /// process goes on as before and the answer tells: 422 for settings that are not valid, 504 for one that was too slow,
+    /// 500 for anything else. 409 while another restart or a stop is under way.
+    #[oai(
+        path = "/admin/restart",
+        method = "post",
+        operation_id = "restart",
+        tag = "Tag::Daemon"
+    )]
+    async fn restart(
+        &self,
+        caller: Auth<Control>,
+        audit: Data<&Arc<AuditRecord>>,
+        body: OptionalJsonBody<RestartRequest>,
+    ) -> Result<JsonResponse<RestartDone>> {
+        let state = self.0.get()?;
+        let timeout = match body.0.and_then(|request| request.timeout_seconds) {
+            None => DEFAULT_RESTART_TIMEOUT,
+            Some(seconds) => parse_timeout(seconds, MIN_RESTART_TIMEOUT_SECONDS)?,
+        };
+        state.require_active()?;
+        audit.accepted(Some(timeout));
+        let request = |reply| {
+            ControlRequest::Restart(RestartCommand {
+                subject: caller.claims.subject,
+                timeout,
+                reply,
+            })
+        };
+        let restarted = state.submit(request).await?;
+        Ok(JsonResponse(
+            restarted.map_err(|failure| ApiError::from(&failure))?,
+        ))
+    }
+}
+
+/// # Errors
+///
+/// 400 outside of the range from `min` to [`MAX_TIMEOUT_SECONDS`].
+fn parse_timeout(seconds: f64, min: f64) -> Result<Duration> {
+    if (min..=MAX_TIMEOUT_SECONDS).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        let reason = format!("is not from {min} to {MAX_TIMEOUT_SECONDS}");
+        Err(ApiError::invalid_parameter("timeout_seconds", reason))
+    }
+}
+
+impl From<&RestartFailure> for ApiError {
+    fn from(failure: &RestartFailure) -> Self {
+        let status = match failure.kind {
+            RestartFailureKind::Busy => StatusCode::CONFLICT,
+            RestartFailureKind::InvalidSettings => StatusCode::UNPROCESSABLE_ENTITY,
+            RestartFailureKind::StartFailed => StatusCode::INTERNAL_SERVER_ERROR,
+            RestartFailureKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        };
+        Self::new(status, failure.reason.as_str())
+    }
+}

@@ -1,0 +1,145 @@
+//! The admin API. One file per topic holds the operations, and declares their audit actions and errors.
+
+mod level;
+mod lifecycle;
+mod logs;
+mod metrics;
+mod session;
+mod settings;
+mod state;
+mod status;
+mod tag;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use poem::EndpointExt as _;
+use poem_openapi::{OpenApi, OpenApiService};
+use serde_json::Value;
+
+use self::level::LevelApi;
+use self::lifecycle::LifecycleApi;
+use self::logs::LogsApi;
+use self::metrics::MetricsApi;
+use self::session::SessionApi;
+use self::settings::SettingsApi;
+pub use self::state::AdminState;
+use self::state::StateHandle;
+use self::status::StatusApi;
+use crate::api::VERSION;
+use crate::auth::{Keyring, SessionStore};
+use crate::server::auth::AuthState;
+use crate::server::openapi::{self, Operation};
+use crate::server::service::Service;
+use crate::server::ui::{console, docs};
+
+const PREFIX: &str = "/admin";
+
+/// The operations. All operations on one path must be in the same struct: the document would have only the last one.
+fn operations(state: &StateHandle) -> impl OpenApi + use<> {
+    (
+        StatusApi(state.clone()),
+        MetricsApi(state.clone()),
+        LifecycleApi(state.clone()),
+        SettingsApi(state.clone()),
+        LevelApi(state.clone()),
+        LogsApi(state.clone()),
+        SessionApi(state.clone()),
+    )
+}
+
+/// What the operations declare beside their attributes.
+fn declared_operations() -> Vec<&'static Operation> {
+    let declared: [&[Operation]; 7] = [
+        &status::OPERATIONS,
+        &metrics::OPERATIONS,
+        &lifecycle::OPERATIONS,
+        &settings::OPERATIONS,
+        &level::OPERATIONS,
+        &logs::OPERATIONS,
+        &session::OPERATIONS,
+    ];
+    declared.into_iter().flatten().collect()
+}
+
+fn openapi_service(state: &StateHandle) -> OpenApiService<impl OpenApi + use<>, ()> {
+    OpenApiService::new(operations(state), "Fullon Master API: admin", VERSION).description(
+        "Operates the daemon: status, settings, stop, restart, reload, log. Bound to loopback, and every operation needs a token, or the session that a token was traded for.",
+    )
+}
+
+/// A service without a daemon, for the OpenAPI document.
+fn document_service() -> OpenApiService<impl OpenApi, ()> {
+    openapi_service(&StateHandle::default())
+}
+
+/// The OpenAPI document of the admin API.
+#[must_use]
+pub fn admin_document() -> Value {
+    openapi::document(
+        &document_service(),
+        "http://127.0.0.1:8001",
+        "The admin listener: ADMIN_HOST and ADMIN_PORT.",
+        &declared_operations(),
+    )
+}
+
+/// The service of the admin port.
+#[must_use]
+pub fn service(state: AdminState) -> Arc<Service> {
+    let page_paths = || console::paths().chain(docs::paths(PREFIX));
+    let allowed_methods = move || openapi::allowed_methods(&document_service(), page_paths());
+    let [_, connections] = state.connections.clone();
+    let shutdown = state.shutdown.clone();
+    let address = state.admin_address.ip();
+    let auth = Arc::clone(&state.auth);
+    let routes = openapi::routes(&document_service());
+    let paths = routes.iter().map(|route| route.path.clone());
+    let metrics = state.metrics.routes("admin", paths.chain(page_paths()), []);
+    let declared = declared_operations();
+    let audited_actions = routes.into_iter().filter_map(|route| {
+        let operation = declared.iter().find(|each| each.id == route.operation_id)?;
+        Some((route.path, route.method, operation.audit_action?))
+    });
+    let audited_actions = audited_actions.collect();
+    let pages = docs::routes(PREFIX, admin_document, document_service);
+    let endpoint = console::add_routes(pages)
+        .nest("/", openapi_service(&StateHandle::new(state)))
+        .around(console::redirect_to_console)
+        .data(auth)
+        .map_to_response()
+        .boxed();
+    let service = Service::new(
+        "admin",
+        endpoint,
+        allowed_methods,
+        connections,
+        metrics,
+        shutdown,
+    );
+    Arc::new(
+        service
+            .with_origin_check(address)
+            .with_audit(audited_actions),
+    )
+}
+
+/// Verifies the callers of the admin API at `address`.
+#[must_use]
+pub fn auth_state(
+    address: SocketAddr,
+    keyring: Keyring,
+    sessions: Arc<SessionStore>,
+    failed_tokens_per_minute: u32,
+) -> Arc<AuthState> {
+    Arc::new(AuthState::new(
+        address.port(),
+        keyring,
+        sessions,
+        failed_tokens_per_minute,
+        || openapi::query_parameters(&document_service()),
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! What the operations of the admin API work on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use poem::http::StatusCode;
+use tokio::sync::oneshot;
+
+use super::super::control_request::{ControlRequest, ControlSender};
+use crate::api::{HttpUsage, LastExit};
+use crate::config::LiveSettings;
+use crate::health::Health;
+use crate::logs::{LevelControl, LogBroadcaster};
+use crate::server::auth::AuthState;
+use crate::server::clients::ConnectionPool;
+use crate::server::metrics::Metrics;
+use crate::server::openapi::DocumentedError;
+use crate::server::problem::ApiError;
+use crate::server::readers::LogReaderLimit;
+use crate::server::shutdown::Shutdown;
+
+pub type Result<T> = std::result::Result<T, ApiError>;
+
+/// The error of [`AdminState::require_active`].
+pub const NOT_ACTIVE: DocumentedError = DocumentedError::new(
+    409,
+    "The daemon is being replaced, was, or stops: ask again, on a new connection.",
+    "this process was replaced and drains: ask again, on a new connection",
+);
+
+/// The daemon as the admin API sees it.
+pub struct AdminState {
+    /// UUID of this process.
+    pub instance: String,
+    pub started_at: Timestamp,
+    /// The start on the monotonic clock.
+    pub started: Instant,
+    pub public_address: SocketAddr,
+    pub admin_address: SocketAddr,
+    /// 1, incremented by each zero-downtime restart.
+    pub generation: u32,
+    /// How the previous instance ended.
+    pub last_exit: Option<LastExit>,
+    pub live_settings: Arc<LiveSettings>,
+    pub health: Arc<Health>,
+    /// Connections of the public and of the admin server.
+    pub connections: [Arc<ConnectionPool>; 2],
+    pub metrics: Arc<Metrics>,
+    pub log_level: Arc<LevelControl>,
+    pub auth: Arc<AuthState>,
+    /// `None` when the log goes to stdout.
+    pub log: Option<Arc<LogBroadcaster>>,
+    pub control: ControlSender,
+    /// Whether this process carries out control requests. During a restart it does not yet.
+    pub is_active: Arc<AtomicBool>,
+    pub shutdown: Shutdown,
+    pub log_readers: LogReaderLimit,
+}
+
+impl AdminState {
+    /// Usage of both servers together.
+    pub fn http_usage(&self) -> HttpUsage {
+        let [public, admin] = self.connections.each_ref().map(|pool| pool.usage());
+        HttpUsage {
+            connections: public.connections + admin.connections,
+            in_flight: public.in_flight + admin.in_flight,
+            requests_total: public.requests_total + admin.requests_total,
+        }
+    }
+
+    /// The log.
+    ///
+    /// # Errors
+    ///
+    /// 409 when the log goes to stdout.
+    pub fn require_log(&self) -> Result<&Arc<LogBroadcaster>> {
+        self.log.as_ref().ok_or_else(|| {
+            ApiError::new(
+                StatusCode::CONFLICT,
+                "the log goes to stdout and cannot be read back: set LOG_FILE to a file",
+            )
+        })
+    }
+
+    /// Checks that this process carries out control requests.
+    ///
+    /// During a restart both processes answer, but only the owner of the PID file acts. Afterwards, clients with an
+    /// open connection may still reach the old process.
+    ///
+    /// # Errors
+    ///
+    /// 409 from the other process.
+    pub fn require_active(&self) -> Result<()> {
+        let conflict = |detail| Err(ApiError::new(StatusCode::CONFLICT, detail));
+        if self.shutdown.has_successor() {
+            return conflict(
+                "this process was replaced and drains: ask again, on a new connection",
+            );
+        }
+        if !self.is_active.load(Ordering::Acquire) {
+            return conflict(
+                "another restart is under way, and this process is taking over: ask again",
+            );
+        }
+        Ok(())
+    }
+
+    /// Sends a control request to the daemon and waits for the reply.
+    ///
+    /// # Errors
+    ///
+    /// 409 when the daemon accepts no more requests.
+    pub async fn submit<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> ControlRequest,
+    ) -> Result<T> {
+        let (reply, outcome) = oneshot::channel();
+        // A closed channel drops the request, and its reply with it.
+        let _ = self.control.send(request(reply)).await;
+        outcome.await.map_err(|_| shutting_down())
+    }
+}
+
+/// 409: the daemon accepts no more control requests.
+pub fn shutting_down() -> ApiError {
+    let detail = "the daemon is stopping, or was replaced meanwhile: ask again";
+    ApiError::new(StatusCode::CONFLICT, detail)
+}
+
+/// The state that the operations share. It is empty in the service that only generates the OpenAPI document.
+#[derive(Clone, Default)]
+pub struct StateHandle(Option<Arc<AdminState>>);
+
+impl StateHandle {
+    pub fn new(state: AdminState) -> Self {
+        Self(Some(Arc::new(state)))
+    }
+
+    pub fn get(&self) -> Result<&AdminState> {
+        self.0.as_deref().ok_or_else(|| {
+            ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "this API only describes itself",
+            )
+        })
+    }
+}

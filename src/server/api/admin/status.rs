@@ -1,0 +1,63 @@
+//! The status of the daemon.
+
+use std::sync::Arc;
+
+use poem_openapi::OpenApi;
+
+use super::state::{Result, StateHandle};
+use super::tag::Tag;
+use crate::api::{SERVICE_NAME, Status, VERSION, base_url};
+use crate::server::auth::{Auth, Read};
+use crate::server::blocking::run_blocking;
+use crate::server::openapi::Operation;
+use crate::server::payload::JsonResponse;
+use crate::server::usage;
+
+pub const OPERATIONS: [Operation; 1] = [Operation::query("get_status", &[])];
+
+pub struct StatusApi(pub StateHandle);
+
+#[OpenApi]
+impl StatusApi {
+    /// How the daemon is doing.
+    #[oai(
+        path = "/admin/status",
+        method = "get",
+        operation_id = "get_status",
+        tag = "Tag::Daemon"
+    )]
+    async fn status(&self, _caller: Auth<Read>) -> Result<JsonResponse<Status>> {
+        let state = self.0.get()?;
+        let server = base_url(state.public_address);
+        let settings = state.live_settings.settings();
+        let live_settings = Arc::clone(&state.live_settings);
+        let (pending_restart, process) =
+            run_blocking(move || (live_settings.pending(), usage::read())).await?;
+        Ok(JsonResponse(Status {
+            service: SERVICE_NAME.into(),
+            version: VERSION.into(),
+            phase: state.health.phase(),
+            pid: std::process::id(),
+            instance: state.instance.clone(),
+            generation: state.generation,
+            started_at: state.started_at.to_string(),
+            uptime_seconds: state.started.elapsed().as_secs_f64(),
+            docs: format!("{server}/docs"),
+            health: format!("{server}/health"),
+            server,
+            admin: base_url(state.admin_address),
+            pid_file: settings.pid_file.display().to_string(),
+            log_file: settings
+                .log
+                .target
+                .file()
+                .map_or_else(|| "-".into(), |path| path.display().to_string()),
+            log_level: state.log_level.status().filter,
+            process,
+            http: state.http_usage(),
+            checks: state.health.checks(),
+            pending_restart,
+            last_exit: state.last_exit.clone(),
+        }))
+    }
+}

@@ -1,0 +1,218 @@
+//! Authorization as a handler argument. Every operation of the admin API takes an [`Auth`], and the only way to get
+//! one is a request that satisfies its [`Policy`].
+
+use std::sync::Arc;
+
+use poem::{Request, RequestBody, Result};
+use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+
+use super::audit::AuditRecord;
+use super::state::{AuthResult, AuthState};
+use crate::auth::{Claims, Scope, Session};
+use crate::server::problem::ApiError;
+
+/// Proof that the caller satisfies the policy `P`.
+pub struct Auth<P: Policy> {
+    pub claims: Claims,
+    pub session: P::Session,
+}
+
+/// What an operation requires of its caller.
+pub trait Policy: Send + Sync + 'static {
+    /// The accepted credentials, for the OpenAPI document.
+    const SCHEMES: &'static [SecurityScheme];
+    /// The session of the caller: `()` if the policy accepts no session.
+    type Session: Send;
+
+    /// # Errors
+    ///
+    /// 401 for missing or invalid credentials, 403 for a request from a page of another origin, 429 after too many
+    /// failures.
+    fn authenticate(auth: &AuthState, request: &Request) -> AuthResult<(Claims, Self::Session)>;
+
+    /// # Errors
+    ///
+    /// 403 when the caller lacks the scope.
+    fn authorize(claims: &Claims) -> AuthResult<()>;
+}
+
+/// A token or a session with a scope: the marker types [`Read`], [`Logs`] and [`Control`].
+pub trait RequiredScope: Send + Sync + 'static {
+    const SCOPE: Scope;
+}
+
+/// Requires `admin:read`.
+pub struct Read;
+/// Requires `admin:logs`.
+pub struct Logs;
+/// Requires `admin:control`.
+pub struct Control;
+
+impl RequiredScope for Read {
+    const SCOPE: Scope = Scope::Read;
+}
+
+impl RequiredScope for Logs {
+    const SCOPE: Scope = Scope::Logs;
+}
+
+impl RequiredScope for Control {
+    const SCOPE: Scope = Scope::Control;
+}
+
+impl<S: RequiredScope> Policy for S {
+    const SCHEMES: &'static [SecurityScheme] = &[SecurityScheme::Bearer, SecurityScheme::Session];
+    type Session = Option<Session>;
+
+    fn authenticate(auth: &AuthState, request: &Request) -> AuthResult<(Claims, Self::Session)> {
+        auth.verify_token_or_session(request, S::SCOPE)
+    }
+
+    fn authorize(claims: &Claims) -> AuthResult<()> {
+        if !claims.scopes.contains(S::SCOPE) {
+            return Err(ApiError::forbidden(S::SCOPE));
+        }
+        Ok(())
+    }
+}
+
+/// Requires a token with any scope. A session is not accepted: it could prolong itself without end.
+pub struct AnyToken;
+
+impl Policy for AnyToken {
+    const SCHEMES: &'static [SecurityScheme] = &[SecurityScheme::Bearer];
+    type Session = ();
+
+    fn authenticate(auth: &AuthState, request: &Request) -> AuthResult<(Claims, ())> {
+        auth.verify_token(request).map(|claims| (claims, ()))
+    }
+
+    fn authorize(claims: &Claims) -> AuthResult<()> {
+        require_any_scope(claims)
+    }
+}
+
+/// Requires a token with any scope, or a sign-in token, which is used up.
+pub struct SignIn;
+
+impl Policy for SignIn {
+    const SCHEMES: &'static [SecurityScheme] = &[SecurityScheme::Bearer];
+    type Session = ();
+
+    fn authenticate(auth: &AuthState, request: &Request) -> AuthResult<(Claims, ())> {
+        auth.verify_sign_in(request).map(|claims| (claims, ()))
+    }
+
+    fn authorize(claims: &Claims) -> AuthResult<()> {
+        require_any_scope(claims)
+    }
+}
+
+/// Requires a session.
+pub struct SignedIn;
+
+impl Policy for SignedIn {
+    const SCHEMES: &'static [SecurityScheme] = &[SecurityScheme::Session];
+    type Session = Session;
+
+    fn authenticate(auth: &AuthState, request: &Request) -> AuthResult<(Claims, Session)> {
+        let session = auth.verify_session(request, !request.method().is_safe())?;
+        Ok((Claims::from(session.clone()), session))
+    }
+
+    fn authorize(_: &Claims) -> AuthResult<()> {
+        Ok(())
+    }
+}
+
+/// A session without a scope would only take the place of another.
+fn require_any_scope(claims: &Claims) -> AuthResult<()> {
+    if claims.scopes.is_empty() {
+        return Err(ApiError::no_scope());
+    }
+    Ok(())
+}
+
+impl<'a, P: Policy> ApiExtractor<'a> for Auth<P> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        for scheme in P::SCHEMES {
+            registry.create_security_scheme(scheme.name(), scheme.meta());
+        }
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        P::SCHEMES.iter().map(SecurityScheme::name).collect()
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<Self::ParamType>,
+    ) -> Result<Self> {
+        let auth = AuthState::from_request(request)?;
+        let (claims, session) = P::authenticate(auth, request)?;
+        // The audit trail names the caller of a request that is forbidden, too.
+        if let Some(audit) = request.data::<Arc<AuditRecord>>() {
+            audit.set_caller(&claims);
+        }
+        P::authorize(&claims)?;
+        auth.reject_unknown_parameters(request)?;
+        Ok(Self { claims, session })
+    }
+}
+
+/// Credentials that an operation accepts, as the OpenAPI document describes them.
+pub enum SecurityScheme {
+    Bearer,
+    Session,
+}
+
+impl SecurityScheme {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::Session => "session",
+        }
+    }
+
+    fn meta(&self) -> MetaSecurityScheme {
+        let (ty, description) = match self {
+            Self::Bearer => (
+                "http",
+                "A JWT signed with HS256: `fullon token` prints one. Claims: `exp`, `sub`, `aud` = `fullon-admin`, `scope` out of `admin:read`, `admin:logs`, `admin:control`.",
+            ),
+            Self::Session => (
+                "apiKey",
+                "What `POST /admin/session` gives for a token. The number in the name is the port of the `Host` that was asked, or else the one of the admin API. Does not count beside an `Authorization` header; what changes something also needs the `Origin` of this API.",
+            ),
+        };
+        let meta = MetaSecurityScheme {
+            ty,
+            description: Some(description),
+            name: None,
+            key_in: None,
+            scheme: None,
+            bearer_format: None,
+            flows: None,
+            openid_connect_url: None,
+        };
+        match self {
+            Self::Bearer => MetaSecurityScheme {
+                scheme: Some("bearer"),
+                bearer_format: Some("JWT"),
+                ..meta
+            },
+            Self::Session => MetaSecurityScheme {
+                name: Some("fullon-session-8001"),
+                key_in: Some("cookie"),
+                ..meta
+            },
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Routing tables, read from the OpenAPI documents.
+
+use std::collections::HashMap;
+
+use hyper::Method;
+use hyper::header::HeaderValue;
+use poem_openapi::{OpenApi, OpenApiService};
+use serde_json::{Map, Value};
+
+use super::spec::derive;
+
+/// Path, method and id of an operation.
+pub struct Route {
+    pub path: String,
+    pub method: Method,
+    pub operation_id: String,
+}
+
+/// The routes of a service.
+pub fn routes<T: OpenApi>(service: &OpenApiService<T, ()>) -> Vec<Route> {
+    let mut document = derive(service);
+    let paths = document["paths"].as_object_mut().map(std::mem::take);
+    let mut routes = Vec::new();
+    for (path, item) in paths.into_iter().flatten() {
+        for (method, operation) in item.as_object().into_iter().flatten() {
+            routes.extend(method.to_ascii_uppercase().parse().map(|method| Route {
+                path: path.clone(),
+                method,
+                operation_id: operation["operationId"].as_str().unwrap_or_default().into(),
+            }));
+        }
+    }
+    routes
+}
+
+/// The names of the query parameters of each path.
+pub fn query_parameters<T: OpenApi>(
+    service: &OpenApiService<T, ()>,
+) -> HashMap<String, Vec<String>> {
+    let document = derive(service);
+    let names = |item: &Value| {
+        let operations = item.as_object().into_iter().flat_map(Map::values);
+        operations
+            .filter_map(|operation| operation["parameters"].as_array())
+            .flatten()
+            .filter(|parameter| parameter["in"] == "query")
+            .filter_map(|parameter| parameter["name"].as_str().map(str::to_owned))
+            .collect()
+    };
+    let paths = document["paths"].as_object().into_iter().flatten();
+    paths
+        .map(|(path, item)| (path.clone(), names(item)))
+        .collect()
+}
+
+/// The `Allow` header of each path of the service, and of the read-only paths in `unlisted`.
+pub fn allowed_methods<T: OpenApi>(
+    service: &OpenApiService<T, ()>,
+    unlisted: impl IntoIterator<Item = String>,
+) -> HashMap<String, HeaderValue> {
+    let document = derive(service);
+    let read_only = unlisted
+        .into_iter()
+        .map(|path| (path, HeaderValue::from_static("GET, HEAD")));
+    let paths = document["paths"].as_object().into_iter().flatten();
+    paths
+        .filter_map(|(path, item)| {
+            let mut methods: Vec<String> = item
+                .as_object()?
+                .keys()
+                .map(|method| method.to_ascii_uppercase())
+                .collect();
+            if methods.iter().any(|method| method == "GET") {
+                methods.push("HEAD".into());
+            }
+            let allow = HeaderValue::try_from(methods.join(", ")).ok()?;
+            Some((path.clone(), allow))
+        })
+        .chain(read_only)
+        .collect()
+}

@@ -1,0 +1,4 @@
+//! Pages for people: the console and the API documentation.
+
+pub mod console;
+pub mod docs;
