@@ -207,15 +207,13 @@ impl Backlog {
 impl<W: Write> Write for DrainWriter<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let written = self.inner.write_all(event);
-        if event.is_empty() {
-            self.backlog.wake_pending.store(false, Ordering::Release);
-        } else {
-            self.backlog.on_taken();
-        }
+        self.backlog.on_taken();
         written.map(|()| event.len())
     }
 
+    /// Called after each batch. A wake is an empty event, which `write_all` never passes to `write`.
     fn flush(&mut self) -> io::Result<()> {
+        self.backlog.wake_pending.store(false, Ordering::Release);
         self.inner.flush()
     }
 }
@@ -235,9 +233,6 @@ mod tests {
 
     impl Write for Gate {
         fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-            if event.is_empty() {
-                return Ok(0);
-            }
             // Without a giver of permits everything is taken.
             let _ = self.permits.recv();
             let _ = self.taken.send(String::from_utf8_lossy(event).into_owned());
@@ -259,6 +254,31 @@ mod tests {
         let health = Some(Arc::default());
         let (queue, guard) = EventQueue::new(gate, "gate", LogFormat::Text, health);
         (queue, guard, permits, seen)
+    }
+
+    #[test]
+    fn each_wake_flushes() {
+        struct Flushes(mpsc::Sender<()>);
+
+        impl Write for Flushes {
+            fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+                Ok(event.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                let _ = self.0.send(());
+                Ok(())
+            }
+        }
+
+        let (flushed, flushes) = mpsc::channel();
+        let (mut queue, _guard) =
+            EventQueue::new(Flushes(flushed), "flushes", LogFormat::Text, None);
+        for _ in 0..3 {
+            queue.wake();
+            let deadline = std::time::Duration::from_secs(30);
+            flushes.recv_timeout(deadline).unwrap();
+        }
     }
 
     #[test]
