@@ -10,6 +10,7 @@
 //! - [`daemon`]: the composition root and its life
 //! - [`client`]: the admin API as typed calls
 //! - [`control`]: operates a daemon through its API, or through its PID file
+//! - [`doctor`]: diagnoses a daemon, its settings and its files
 //! - [`App`]: all of it around your own routes
 //!
 //! Who may know whom is written in `ARCHITECTURE.md`.
@@ -23,6 +24,7 @@ pub mod client;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod doctor;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
 pub mod health;

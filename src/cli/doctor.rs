@@ -4,71 +4,66 @@ use serde_json::json;
 
 use super::output::{Colour, Output};
 use super::{CommandContext, CommandError, Result, block_on, user_name};
-use crate::control::{Diagnosis, Finding, Severity, diagnose};
+use crate::doctor::{Finding, Severity, diagnose};
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
     let sources = context.origin.read_sources();
     let admin_url = context.admin_url.as_deref();
-    let examination = block_on(diagnose(&sources, admin_url, &user_name()))?
+    let diagnosis = block_on(diagnose(&sources, admin_url, &user_name()))?
         .map_err(|error| CommandError::Usage(error.to_string()))?;
-    let (wrong, warnings) = (
-        examination.count(Severity::Error),
-        examination.count(Severity::Warning),
-    );
-    print(&examination, output)?;
-    output.print_line(&summary(examination.findings.len(), wrong, warnings))?;
+    let errors = diagnosis.count(Severity::Error);
+    let warnings = diagnosis.count(Severity::Warning);
+    print_findings(&diagnosis.findings, output)?;
+    output.print_line(&summary(diagnosis.findings.len(), errors, warnings))?;
     output.print_json(&json!({
-        "healthy": wrong == 0,
-        "wrong": wrong,
+        "healthy": errors == 0,
+        "wrong": errors,
         "warnings": warnings,
-        "configuration_is_valid": examination.configuration_is_valid,
-        "findings": examination.findings,
+        "configuration_is_valid": diagnosis.configuration_is_valid,
+        "findings": diagnosis.findings,
     }))?;
-    match (examination.configuration_is_valid, wrong) {
+    match (diagnosis.configuration_is_valid, errors) {
         (false, _) => Err(CommandError::Exit(2)),
         (true, 0) => Ok(()),
         (true, _) => Err(CommandError::Exit(1)),
     }
 }
 
-fn print(examination: &Diagnosis, output: &Output) -> Result {
-    let subjects = examination.findings.iter().map(|it| it.subject.len());
+fn print_findings(findings: &[Finding], output: &Output) -> Result {
+    let subjects = findings.iter().map(|finding| finding.subject.len());
     let width = subjects.max().unwrap_or(0);
-    examination.findings.iter().try_for_each(|finding| {
-        let (word, colour) = match finding.verdict {
+    findings.iter().try_for_each(|finding| {
+        let (severity, colour) = match finding.severity {
             Severity::Ok => ("ok", Colour::Green),
             Severity::Warning => ("warning", Colour::Yellow),
             Severity::Error => ("WRONG", Colour::Red),
         };
-        let word = output.paint(colour, &format!("{word:<7}"));
-        output.print_line(&format!(
-            "{word}  {:<width$}  {}",
-            finding.subject,
-            text(finding)
-        ))
+        let severity = output.paint(colour, &format!("{severity:<7}"));
+        let text = one_line(finding);
+        output.print_line(&format!("{severity}  {:<width$}  {text}", finding.subject))
     })
 }
 
-/// What was seen, and the next step, on one line: processes and servers choose their own words, and some are not for a
-/// terminal.
-fn text(finding: &Finding) -> String {
-    let next = finding
-        .next
+/// The message and the hint on one line. Control characters from processes and servers are
+/// replaced, because terminals interpret them.
+fn one_line(finding: &Finding) -> String {
+    let hint = finding
+        .hint
         .as_ref()
-        .map_or(String::new(), |next| format!(" -> {next}"));
-    format!("{}{next}", finding.seen).replace(char::is_control, " ")
+        .map_or(String::new(), |hint| format!(" -> {hint}"));
+    format!("{}{hint}", finding.message).replace(char::is_control, " ")
 }
 
-fn summary(looked_at: usize, wrong: usize, warnings: usize) -> String {
+fn summary(findings: usize, errors: usize, warnings: usize) -> String {
     let warnings = match warnings {
         0 => String::new(),
         1 => ", 1 warning".into(),
         many => format!(", {many} warnings"),
     };
-    let wrong = match wrong {
+    let errors = match errors {
         0 => "nothing is wrong".into(),
         1 => "1 thing is wrong".into(),
         many => format!("{many} things are wrong"),
     };
-    format!("{looked_at} findings: {wrong}{warnings}")
+    format!("{findings} findings: {errors}{warnings}")
 }

@@ -268,7 +268,7 @@ const KEY_FILE: &str = ".fullon_master_api.key";
 
 /// What a client verb needs to find the daemon. Only `PID_FILE` has to be valid for it: a mistake in another
 /// setting must not keep an operator from stopping the daemon.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientSettings {
     /// The file whose lock tells whether the daemon lives.
     pub pid_file: PathBuf,

@@ -1,71 +1,65 @@
-//! Lets somebody into the console.
+//! The address that signs a user in to the console.
 
 use thiserror::Error;
 
-use super::{Control, Target};
+use super::target::Control;
 use crate::api::{CONSOLE_PATH, SignInToken};
 use crate::auth::Scopes;
 use crate::client::ClientError;
 use crate::instance::PidFileError;
 
-/// There is no address.
+/// There is no address of the console.
 #[derive(Debug, Error)]
 pub enum ConsoleError {
-    /// The PID file cannot be read.
+    /// The PID file cannot be inspected.
     #[error(transparent)]
     PidFile(#[from] PidFileError),
-    /// There is no daemon.
+    /// No daemon is running.
     #[error("the daemon is not running: `fullon start` starts it")]
     NotRunning,
-    /// It is older than this program.
+    /// The daemon runs a version without a console.
     #[error("the running daemon has no console: `fullon restart` replaces it by this program")]
     NoConsole,
-    /// Whoever answers is no daemon of ours.
+    /// The token contains characters that are not alphanumeric.
     #[error("what was sent as a token is none")]
     MalformedToken,
-    /// The admin API could not be used, and there is no other way.
+    /// The admin API failed.
     #[error(transparent)]
     Client(ClientError),
 }
 
 impl Control {
-    /// The address of the console, with a token in its fragment that signs in once, to do what the scopes allow.
+    /// The address of the console, with a one-time token for these scopes in its fragment.
     ///
     /// # Errors
     ///
-    /// Why there is none.
+    /// Why there is no address.
     pub async fn console_address(
         &self,
         scopes: Scopes,
     ) -> Result<(String, SignInToken), ConsoleError> {
-        let client = match self.find_target().await? {
-            Target::Local { client, .. } => client.map_err(ConsoleError::Client)?,
-            Target::Remote(client) => client,
-            Target::Absent(Ok(client)) if self.is_target(&client).await => client,
-            Target::Absent(Err(error)) if self.admin_url.is_some() => {
-                return Err(ConsoleError::Client(error));
-            }
-            Target::Absent(_) | Target::Dead(_) => return Err(ConsoleError::NotRunning),
-        };
+        let endpoint = self.find_endpoint().await?;
+        let client = endpoint.ok_or(ConsoleError::NotRunning)?.client;
+        let client = client.map_err(ConsoleError::Client)?;
         let mut answer = client.create_sign_in_token(scopes).await;
         if let Err(error) = &answer
             && error.is_conflict()
         {
-            // It was replaced meanwhile: the connection to its successor is a new one.
+            // The process was replaced meanwhile. The next connection is to the new one.
             answer = client.create_sign_in_token(scopes).await;
         }
-        let given = answer.map_err(|error| match error {
+        let token = answer.map_err(|error| match error {
             ClientError::Problem(problem) if problem.status == 404 => ConsoleError::NoConsole,
             error => ConsoleError::Client(error),
         })?;
-        // It becomes a part of an address: one that came from here would be nothing else.
-        if !given.token.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        // The token becomes part of an address, so another server must not choose its characters.
+        if !token.token.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(ConsoleError::MalformedToken);
         }
-        // Where it was asked for, and not where the daemon believes to be: there may be a tunnel in between.
+        // The address that this client used, not the daemon's own: there may be a tunnel.
         let mut address = client.base_url().clone();
         address.set_path(CONSOLE_PATH);
-        address.set_fragment(Some(&format!("token={}", given.token)));
-        Ok((address.to_string(), given))
+        address.set_fragment(Some(&format!("token={}", token.token)));
+        Ok((address.to_string(), token))
     }
 }

@@ -1,4 +1,5 @@
-//! Starts the daemon: runs the program again in a session of its own, and waits on a pipe for what it says.
+//! Starts the daemon: runs this program again in its own session, and reads its startup report from
+//! a pipe.
 
 use std::io::{self, Read as _};
 use std::path::PathBuf;
@@ -11,13 +12,13 @@ use thiserror::Error;
 use crate::api::DEFAULT_RESTART_TIMEOUT;
 use crate::instance::{Launch, Process, StartupReport};
 
-/// How long a daemon that hangs may take to end before it is killed.
+/// How long a child that hangs may take to exit after SIGTERM before it is killed.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A daemon that answers requests.
+/// A daemon that has started.
 #[derive(Debug, Clone)]
 pub struct StartedDaemon {
-    /// Its process id.
+    /// Its process.
     pub pid: u32,
     /// Base URL of its public API.
     pub server: String,
@@ -31,42 +32,42 @@ pub enum LaunchError {
     Spawn {
         /// The program.
         program: PathBuf,
-        /// Why.
+        /// Why it cannot be run.
         source: io::Error,
     },
-    /// It said why.
+    /// The daemon reported a failure.
     #[error("{message}")]
     Failed {
-        /// What it said.
+        /// The reported message.
         message: String,
         /// 1, or 2 for an invalid configuration.
         exit_code: u8,
     },
-    /// It ended without a word of its own.
+    /// The daemon exited without a report.
     #[error("the daemon ended while starting ({status}){output}")]
     ExitedEarly {
-        /// How it ended.
+        /// How it exited.
         status: String,
         /// What it wrote to stderr.
         output: String,
     },
-    /// It said nothing in time, and was ended.
+    /// The daemon reported nothing in time, and was terminated.
     #[error("the daemon said nothing for {0:?} while starting, and was ended{1}")]
     TimedOut(Duration, String),
 }
 
 impl Launch {
-    /// Starts the daemon and returns when it answers requests.
+    /// Starts the daemon and waits until it serves requests.
     ///
     /// # Errors
     ///
-    /// Why it did not start. Nothing is left behind then.
+    /// Why it did not start. No process and no file are left behind.
     pub fn start(&self) -> Result<StartedDaemon, LaunchError> {
         self.start_within(DEFAULT_RESTART_TIMEOUT)
     }
 
     fn start_within(&self, timeout: Duration) -> Result<StartedDaemon, LaunchError> {
-        let run = |source| LaunchError::Spawn {
+        let spawn_error = |source| LaunchError::Spawn {
             program: self.program.clone(),
             source,
         };
@@ -75,11 +76,11 @@ impl Launch {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(run)?;
+            .map_err(spawn_error)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let announcement = match stdout {
+        let report = match stdout {
             Some(pipe) if wait_readable(&pipe, timeout) => {
-                StartupReport::read(pipe).map_err(run)?
+                StartupReport::read(pipe).map_err(spawn_error)?
             }
             Some(_) => {
                 terminate(&mut child);
@@ -87,10 +88,11 @@ impl Launch {
             }
             None => None,
         };
-        match announcement {
+        match report {
             Some(StartupReport::Ready { pid, server, .. }) => Ok(StartedDaemon { pid, server }),
             Some(StartupReport::Failed { message, exit_code }) => {
-                // Until it is gone, its lock is not free. Where our parent ignores SIGCHLD, waiting says ECHILD once it is.
+                // The child holds its lock until it has exited. If our parent ignores SIGCHLD,
+                // `wait` fails with ECHILD, but only after the exit.
                 let _ = child.wait();
                 Err(LaunchError::Failed { message, exit_code })
             }
@@ -105,32 +107,32 @@ impl Launch {
     }
 }
 
-/// Whether there is something to read within this time: a word, or the end.
+/// Whether data, or the end of the pipe, arrives within `timeout`.
 fn wait_readable(pipe: &ChildStdout, timeout: Duration) -> bool {
     let timeout = Timespec::try_from(timeout).ok();
-    let mut asked = [PollFd::new(pipe, PollFlags::IN)];
-    !matches!(poll(&mut asked, timeout.as_ref()), Ok(0))
+    let mut fds = [PollFd::new(pipe, PollFlags::IN)];
+    !matches!(poll(&mut fds, timeout.as_ref()), Ok(0))
 }
 
-/// Ends a daemon that hangs.
+/// Terminates a child that hangs, and kills it if that takes too long.
 fn terminate(child: &mut Child) {
     let process = Process::open(child.id());
-    let has_ended = process.is_some_and(|process| {
-        // It may be gone already.
+    let has_exited = process.is_some_and(|process| {
+        // Fails if the child has exited already.
         let _ = process.terminate();
         process.wait_for_exit(TERMINATE_TIMEOUT)
     });
-    if !has_ended {
+    if !has_exited {
         let _ = child.kill();
     }
     let _ = child.wait();
 }
 
-/// What it wrote to stderr before it ended.
+/// The child's stderr as the end of an error message.
 fn read_stderr(stderr: Option<ChildStderr>) -> String {
     let mut text = String::new();
     if let Some(mut stderr) = stderr {
-        // What cannot be read is missing from the message and nowhere else.
+        // A read error only shortens the message.
         let _ = stderr.read_to_string(&mut text);
     }
     match text.trim() {

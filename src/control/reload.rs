@@ -1,55 +1,46 @@
-//! Has the daemon read its settings again.
-
-use std::io;
+//! Makes the daemon read its settings again.
 
 use rustix::process::Signal;
 use thiserror::Error;
 
-use super::{Control, Target};
+use super::signal::{NotPermitted, check_delivery};
+use super::target::{Control, Endpoint};
 use crate::api::{Problem, ReloadDone};
 use crate::client::ClientError;
 use crate::instance::{LockHolder, PidFileError};
 
-/// What became of it.
+/// The outcome of a reload.
 #[derive(Debug)]
 pub enum ReloadOutcome {
-    /// The daemon says so itself.
+    /// The daemon reloaded its settings.
     Reloaded(ReloadDone),
-    /// It was asked by signal, and logs what came of it.
+    /// This process received SIGHUP. It logs the result.
     Signalled(u32),
 }
 
-/// Nothing was reloaded.
+/// The settings were not reloaded.
 #[derive(Debug, Error)]
 pub enum ReloadError {
-    /// The PID file cannot be read.
+    /// The PID file cannot be inspected.
     #[error(transparent)]
     PidFile(#[from] PidFileError),
-    /// There is no daemon.
+    /// No daemon is running.
     #[error("the daemon is not running")]
     NotRunning,
-    /// The settings are wrong.
+    /// The settings are invalid.
     #[error("{}\nNothing was changed.", .0.detail)]
     Settings(Box<Problem>),
-    /// The admin API could not be used, and there is no other way.
+    /// The admin API failed, and there is no process to signal.
     #[error(transparent)]
     Client(ClientError),
-    /// The process is not ours to signal.
-    #[error(
-        "{because}; and process {pid} may not be signalled: {source}; use sudo, or a token of that daemon"
-    )]
-    NotPermitted {
-        /// The process.
-        pid: u32,
-        /// Why the admin API was no way.
-        because: ClientError,
-        /// Why.
-        source: io::Error,
-    },
+    /// The admin API failed, and the process may not be signalled.
+    #[error(transparent)]
+    NotPermitted(#[from] NotPermitted),
 }
 
 impl Control {
-    /// Over the admin API, else by SIGHUP. `notice` is told when it is the signal, and why.
+    /// Reloads over the admin API, or else by SIGHUP. `notice` receives a message when the signal
+    /// is used.
     ///
     /// # Errors
     ///
@@ -60,45 +51,38 @@ impl Control {
 
     async fn reload_once(
         &self,
-        is_first: bool,
+        may_retry: bool,
         notice: &mut dyn FnMut(&str),
     ) -> Result<ReloadOutcome, ReloadError> {
-        let (client, holder) = match self.find_target().await? {
-            Target::Local { holder, client, .. } => (client, Some(holder)),
-            Target::Remote(client) => (Ok(client), None),
-            Target::Absent(Ok(client)) if self.is_target(&client).await => (Ok(client), None),
-            Target::Absent(Err(error)) if self.admin_url.is_some() => (Err(error), None),
-            Target::Absent(_) | Target::Dead(_) => return Err(ReloadError::NotRunning),
+        let Some(Endpoint { client, holder, .. }) = self.find_endpoint().await? else {
+            return Err(ReloadError::NotRunning);
         };
         let answer = match client {
             Ok(client) => client.reload().await,
             Err(error) => Err(error),
         };
-        let because = match answer {
+        let error = match answer {
             Ok(done) => return Ok(ReloadOutcome::Reloaded(done)),
             Err(ClientError::Problem(problem)) if problem.errors.is_some() => {
                 return Err(ReloadError::Settings(problem));
             }
-            // It was replaced meanwhile.
-            Err(error) if error.is_conflict() && is_first => {
+            // The process was replaced meanwhile.
+            Err(error) if error.is_conflict() && may_retry => {
                 return Box::pin(self.reload_once(false, notice)).await;
             }
             Err(error @ ClientError::Problem(_)) => return Err(ReloadError::Client(error)),
             Err(error) => error,
         };
         let Some(LockHolder::Known(process)) = holder else {
-            return Err(ReloadError::Client(because));
+            return Err(ReloadError::Client(error));
         };
         let pid = process.pid();
-        notice(&format!("{because}; asking process {pid} by SIGHUP"));
-        match process.send_signal(Signal::HUP) {
-            Ok(()) => Ok(ReloadOutcome::Signalled(pid)),
-            Err(_) if process.has_exited() => Err(ReloadError::NotRunning),
-            Err(source) => Err(ReloadError::NotPermitted {
-                pid,
-                because,
-                source,
-            }),
+        notice(&format!("{error}; asking process {pid} by SIGHUP"));
+        let sent = process.send_signal(Signal::HUP);
+        if check_delivery(&process, sent, &error.to_string())? {
+            Ok(ReloadOutcome::Signalled(pid))
+        } else {
+            Err(ReloadError::NotRunning)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Replaces the daemon: it hands over to a successor, or is stopped and started.
+//! Restarts the daemon: by a handoff to a new process, or by a stop and a start.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -6,7 +6,11 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use thiserror::Error;
 
-use super::{Control, IgnoredFlags, LaunchError, StartedDaemon, StopError, StopOutcome, Target};
+use super::ignored_flags::IgnoredFlags;
+use super::launch::{LaunchError, StartedDaemon};
+use super::signal::{NotPermitted, check_delivery};
+use super::stop::{StopError, StopOutcome};
+use super::target::{Control, Endpoint, Target};
 use crate::api::{DEFAULT_RESTART_TIMEOUT, RestartDone, RestartRequest, StopRequest};
 use crate::client::ClientError;
 use crate::config::{InvalidSettings, Settings, inherited_settings};
@@ -14,115 +18,106 @@ use crate::instance::{
     Launch, LockHolder, PidFileError, PidFileStatus, Process, StateFile, inspect_pid_file,
 };
 
-/// How often it is looked whether a daemon that was asked by signal has been replaced.
+/// How often the state file is read after a restart by signal.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How much longer than its successor such a daemon may take to say what became of it.
+/// How long a restart by signal may take beyond the timeout of the new process.
 const SIGNAL_MARGIN: Duration = Duration::from_secs(2);
-/// 422: the settings of the successor are not valid.
+/// 422: the settings of the new process are invalid.
 const UNPROCESSABLE: u16 = 422;
 
-/// How to replace it.
+/// How to restart.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RestartOptions {
-    /// Stop it, then start it.
+    /// Stop the daemon, then start it, instead of a handoff.
     pub hard: bool,
-    /// How long the successor may take until it serves, in seconds; 30 when not given.
+    /// How long the new process may take until it serves, in seconds; 30 by default.
     pub timeout_seconds: Option<f64>,
 }
 
-/// What became of it.
+/// The outcome of a restart.
 #[derive(Debug)]
 pub enum RestartOutcome {
-    /// A successor took over.
+    /// A new process took over.
     Replaced(RestartDone),
-    /// It was stopped, if one ran, and started.
+    /// The daemon was stopped, if one was running, and started.
     Started {
-        /// Process id of the one that ran.
+        /// The process that was stopped.
         old_pid: Option<u32>,
-        /// The one that runs now.
+        /// The daemon that runs now.
         daemon: StartedDaemon,
     },
 }
 
-/// It was not replaced.
+/// The daemon was not restarted.
 #[derive(Debug, Error)]
 pub enum RestartError {
-    /// The PID file cannot be read.
+    /// The PID file cannot be inspected.
     #[error(transparent)]
     PidFile(#[from] PidFileError),
-    /// The settings are wrong.
+    /// The local settings are invalid.
     #[error("{0}\nThe daemon was left as it was.")]
     Settings(InvalidSettings),
-    /// The settings that the successor would have are wrong.
+    /// The new process refused its settings.
     #[error("{0}\nThe daemon goes on as before.")]
     SuccessorSettings(String),
-    /// The successor did not take over.
+    /// The new process did not take over.
     #[error("{0}\nThe daemon goes on as before.")]
     SuccessorFailed(String),
-    /// Another restart, or a stop, was under way.
+    /// Another restart, or a stop, is in progress.
     #[error("{0}")]
     Busy(String),
-    /// The admin API could not be used, and there is no other way.
+    /// The admin API failed, and there is no process to signal.
     #[error(transparent)]
     Client(ClientError),
-    /// It could not be asked by signal either.
-    #[error(
-        "{because}; and process {pid} may not be signalled: {source}; use sudo, or a token of that daemon"
-    )]
-    NotPermitted {
-        /// The process.
-        pid: u32,
-        /// Why the admin API was no way.
-        because: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It was asked by signal, and nothing came of it.
+    /// The admin API failed, and the process may not be signalled.
+    #[error(transparent)]
+    NotPermitted(#[from] NotPermitted),
+    /// The process received the signal but did not report a result in time.
     #[error(
         "process {0} was asked by SIGUSR2 and has neither been replaced nor said why not: it may hang; look at its log, or use `fullon restart --hard`"
     )]
     NoAnswer(u32),
-    /// It ended when it was asked.
+    /// The process exited instead of restarting.
     #[error("process {0} ended before it was replaced; `fullon start` starts another")]
     Died(u32),
-    /// It was started by a version that cannot hand over.
+    /// The daemon runs a version without restart by signal.
     #[error(
         "{0}; and the daemon was started by a version that cannot be asked by signal: use `fullon restart --hard`"
     )]
     SignalUnsupported(ClientError),
-    /// Nothing tells whether it can be asked by signal.
+    /// Without a state file, the daemon's version is unknown.
     #[error(
         "{0}; and without its state file it is not known whether the daemon can be asked by signal: use `fullon restart --hard`"
     )]
     SignalSupportUnknown(ClientError),
-    /// A successor gets the flags of the one that it replaces.
+    /// The new process gets the flags of the old one.
     #[error(transparent)]
     IgnoredFlags(#[from] IgnoredFlags),
-    /// It does not run on this machine.
+    /// The daemon does not run on this machine.
     #[error(
         "restart --hard starts a process on this machine, and --admin-url names a daemon elsewhere: restart it there"
     )]
     Remote,
-    /// What it was started with is another user's word.
+    /// The flags and the environment of another user's daemon are not trusted.
     #[error(
         "process {0} belongs to another user, as whom it has to be restarted (sudo -u USER fullon restart --hard)"
     )]
     OtherUser(u32),
-    /// It could not be started again.
+    /// A path that the new daemon needs does not exist.
     #[error("{0} is not there, and the new daemon would need it. The daemon was left as it was.")]
     MissingPath(PathBuf),
-    /// Whoever runs it has to restart it.
+    /// A supervisor or a terminal runs the daemon, and has to restart it.
     #[error(
         "this daemon was started by `fullon run`: only where it runs can it be stopped and started (systemctl restart, or the terminal)"
     )]
     Foreground,
-    /// It could not be stopped.
+    /// The daemon could not be stopped.
     #[error(transparent)]
     Stop(#[from] StopError),
-    /// None ran, and none could be started.
+    /// No daemon was running, and none could be started.
     #[error("{0}")]
     Start(LaunchError),
-    /// It was stopped, and its successor did not start.
+    /// The daemon was stopped, and the new one did not start.
     #[error("the old daemon was stopped, but the new one did not start: {0}")]
     StartAfterStop(LaunchError),
 }
@@ -142,12 +137,13 @@ impl From<ClientError> for RestartError {
 }
 
 impl Control {
-    /// Replaces the daemon, or starts it as `launch` says if none runs. `notice` is told when another way than the admin API
-    /// is taken, and why.
+    /// Restarts the daemon, or starts it with `launch` if none is running. `notice` receives a
+    /// message when a signal is used instead of the admin API.
     ///
     /// # Errors
     ///
-    /// Why it was not replaced. Unless it had to be stopped first, it goes on as before.
+    /// Why the daemon was not restarted. It continues as before, unless the error says that it was
+    /// stopped.
     pub async fn restart(
         &self,
         launch: Launch,
@@ -158,49 +154,41 @@ impl Control {
             return self.stop_and_start(launch, notice).await;
         }
         self.reject_ignored(&launch.settings_location)?;
-        let order = RestartRequest {
+        let Some(endpoint) = self.find_endpoint().await? else {
+            validate_launch(&launch)?;
+            let daemon = launch.start().map_err(RestartError::Start)?;
+            return Ok(RestartOutcome::Started {
+                old_pid: None,
+                daemon,
+            });
+        };
+        let Endpoint {
+            client,
+            holder,
+            state,
+        } = endpoint;
+        let request = RestartRequest {
             timeout_seconds: options.timeout_seconds,
         };
-        let done = match self.find_target().await? {
-            Target::Local {
-                holder,
-                state,
-                client,
-            } => {
-                let answer = match client {
-                    Ok(client) => client.restart(&order).await,
-                    Err(error) => Err(error),
-                };
-                match (answer, holder, state) {
-                    (Ok(done), ..) => done,
-                    (Err(error), LockHolder::Known(process), Some(state))
-                        if allows_signal(&error) =>
-                    {
-                        if state.generation == 0 {
-                            return Err(RestartError::SignalUnsupported(error));
-                        }
+        let answer = match client {
+            Ok(client) => client.restart(&request).await,
+            Err(error) => Err(error),
+        };
+        let done = match (answer, holder, state) {
+            (Ok(done), ..) => done,
+            (Err(error), Some(LockHolder::Known(process)), state) if allows_signal(&error) => {
+                match state {
+                    Some(state) if state.generation == 0 => {
+                        return Err(RestartError::SignalUnsupported(error));
+                    }
+                    Some(state) => {
                         self.restart_by_signal(&process, &state, &error, options, notice)
                             .await?
                     }
-                    (Err(error), LockHolder::Known(_), None) if allows_signal(&error) => {
-                        return Err(RestartError::SignalSupportUnknown(error));
-                    }
-                    (Err(error), ..) => return Err(error.into()),
+                    None => return Err(RestartError::SignalSupportUnknown(error)),
                 }
             }
-            Target::Remote(client) => client.restart(&order).await?,
-            Target::Absent(Ok(client)) if self.is_target(&client).await => {
-                client.restart(&order).await?
-            }
-            Target::Absent(Err(error)) if self.admin_url.is_some() => return Err(error.into()),
-            Target::Dead(_) | Target::Absent(_) => {
-                validate_launch(&launch)?;
-                let new = launch.start().map_err(RestartError::Start)?;
-                return Ok(RestartOutcome::Started {
-                    old_pid: None,
-                    daemon: new,
-                });
-            }
+            (Err(error), ..) => return Err(error.into()),
         };
         Ok(RestartOutcome::Replaced(done))
     }
@@ -209,23 +197,16 @@ impl Control {
         &self,
         process: &Process,
         state: &StateFile,
-        because: &ClientError,
+        api_error: &ClientError,
         options: &RestartOptions,
         notice: &mut dyn FnMut(&str),
     ) -> Result<RestartDone, RestartError> {
         let old_pid = process.pid();
-        // The answer may be missing because the daemon is, or has been replaced.
+        // The admin API may have failed because the process exited or was replaced.
         if !process.has_exited() {
-            notice(&format!("{because}; asking process {old_pid} by SIGUSR2"));
-            if let Err(source) = process.send_signal(Signal::USR2)
-                && !process.has_exited()
-            {
-                return Err(RestartError::NotPermitted {
-                    pid: old_pid,
-                    because: because.to_string(),
-                    source,
-                });
-            }
+            notice(&format!("{api_error}; asking process {old_pid} by SIGUSR2"));
+            let sent = process.send_signal(Signal::USR2);
+            check_delivery(process, sent, &api_error.to_string())?;
         }
         let timeout = options.timeout_seconds.map(Duration::try_from_secs_f64);
         let timeout = timeout
@@ -234,9 +215,9 @@ impl Control {
         let end = Instant::now() + timeout + SIGNAL_MARGIN;
         while Instant::now() < end {
             tokio::time::sleep(POLL_INTERVAL).await;
-            let is_gone = process.has_exited();
+            let has_exited = process.has_exited();
             let Some(now) = self.recorded_state()? else {
-                if is_gone {
+                if has_exited {
                     return Err(RestartError::Died(old_pid));
                 }
                 continue;
@@ -259,9 +240,9 @@ impl Control {
         Err(RestartError::NoAnswer(old_pid))
     }
 
-    /// What the daemon that holds the PID file has left, if it has.
+    /// The state file of the process that the PID file records.
     fn recorded_state(&self) -> Result<Option<StateFile>, PidFileError> {
-        let pid_file = &self.locator.pid_file;
+        let pid_file = self.pid_file();
         let PidFileStatus::Held(holder) = inspect_pid_file(pid_file)? else {
             return Ok(None);
         };
@@ -271,8 +252,8 @@ impl Control {
         Ok(state.and_then(Result::ok))
     }
 
-    /// Stops the daemon if one runs, and starts it again as it was started: in the same directory, with the same flags
-    /// and environment, where `launch` says nothing else.
+    /// Stops the daemon if one is running, and starts it as it was started before: in the same
+    /// directory, and with the same flags and environment where `launch` does not override them.
     async fn stop_and_start(
         &self,
         mut launch: Launch,
@@ -285,11 +266,11 @@ impl Control {
             } if !state.in_background => return Err(RestartError::Foreground),
             Target::Local { holder, state, .. } => {
                 if let Some(state) = state {
-                    let origin = &mut launch.settings_location;
-                    let flags = std::mem::take(&mut origin.flags);
-                    origin.flags = state.flags.into_iter().chain(flags).collect();
-                    origin.directory = state.working_directory;
-                    origin.env_file = origin.env_file.take().or(state.env_file);
+                    let location = &mut launch.settings_location;
+                    let flags = std::mem::take(&mut location.flags);
+                    location.flags = state.flags.into_iter().chain(flags).collect();
+                    location.directory = state.working_directory;
+                    location.env_file = location.env_file.take().or(state.env_file);
                 }
                 if let LockHolder::Known(process) = holder {
                     if !process.belongs_to_this_user() {
@@ -301,38 +282,33 @@ impl Control {
             Target::Dead(_) | Target::Absent(_) => {}
         }
         validate_launch(&launch)?;
-        let old = match self.stop(&StopRequest::default(), notice).await? {
+        let old_pid = match self.stop(&StopRequest::default(), notice).await? {
             StopOutcome::Stopped { pid, .. } => Some(pid),
             StopOutcome::NotRunning | StopOutcome::Dead(_) => None,
         };
-        let failed = if old.is_some() {
+        let start_error = if old_pid.is_some() {
             RestartError::StartAfterStop
         } else {
             RestartError::Start
         };
-        let new = launch.start().map_err(failed)?;
-        Ok(RestartOutcome::Started {
-            old_pid: old,
-            daemon: new,
-        })
+        let daemon = launch.start().map_err(start_error)?;
+        Ok(RestartOutcome::Started { old_pid, daemon })
     }
 }
 
-/// The daemon was not asked, or not by somebody whom it obeys. The permission to signal it is the system's to give.
+/// Whether the restart may be requested by signal: the daemon gave no answer, or did not accept
+/// the caller's token. Whether the caller may signal it is decided by the system.
 fn allows_signal(error: &ClientError) -> bool {
     !matches!(error, ClientError::Problem(_))
 }
 
-/// The new daemon will read the same settings.
+/// Checks the paths and the settings that the new daemon will read.
 fn validate_launch(launch: &Launch) -> Result<(), RestartError> {
-    if let Some(missing) = launch.missing_path() {
-        return Err(RestartError::MissingPath(missing.to_owned()));
+    if let Some(path) = launch.missing_path() {
+        return Err(RestartError::MissingPath(path.to_owned()));
     }
-    Settings::load(
-        &launch
-            .settings_location
-            .read_sources_with_fallback(&launch.environment),
-    )
-    .and_then(|settings| settings.check_background())
-    .map_err(RestartError::Settings)
+    let location = &launch.settings_location;
+    Settings::load(&location.read_sources_with_fallback(&launch.environment))
+        .and_then(|settings| settings.check_background())
+        .map_err(RestartError::Settings)
 }

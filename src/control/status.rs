@@ -1,4 +1,4 @@
-//! How the daemon is doing.
+//! The daemon's status.
 
 use std::io;
 use std::net::TcpStream;
@@ -6,38 +6,38 @@ use std::path::PathBuf;
 
 use reqwest::Url;
 
-use super::{Control, Target};
+use super::target::{Control, Target, fetch_status};
 use crate::api::{LogLevel, Phase, Status};
 use crate::client::ClientError;
 use crate::config::parse_log_filter;
 use crate::instance::PidFileError;
 
-/// What could be found out.
+/// What is known about the daemon.
 #[derive(Debug)]
 pub enum StatusReport {
-    /// The daemon says so itself.
+    /// Its own report.
     Running(Box<Status>),
     /// It holds its PID file, but its admin API did not answer.
     Unresponsive {
-        /// Its process id, if it is known.
+        /// Its process, if it is known.
         pid: Option<u32>,
         /// Base URL of its public API, if it is known.
         server: Option<String>,
         /// Its log file, if it is known.
         log_file: Option<PathBuf>,
-        /// Why the admin API did not tell.
+        /// Why the admin API gave no answer.
         error: ClientError,
     },
-    /// It died without cleaning up.
+    /// It died without removing its PID file, which may record this PID.
     Dead(Option<u32>),
-    /// There is none.
+    /// No daemon is running.
     NotRunning,
-    /// It cannot be told.
+    /// Whether a daemon is running cannot be determined.
     Unknown(ClientError),
 }
 
 impl Control {
-    /// Whether the daemon that holds the PID file was asked to stop, and finishes what is in flight.
+    /// Whether the daemon that holds the PID file is stopping and finishes its requests.
     pub async fn is_stopping(&self) -> bool {
         let Ok(Target::Local {
             state: Some(state),
@@ -49,23 +49,23 @@ impl Control {
         };
         let is_draining = match client.status().await {
             Ok(status) => status.phase == Phase::Draining,
-            // Its state says that it has served, and its listeners close before anything else.
+            // With a state file it has served before, and a stop closes the listeners first.
             Err(_) => refuses_connections(&state.admin),
         };
-        // One that was replaced meanwhile is not meant any more.
+        // A process that was replaced meanwhile is no longer the daemon.
         let now = self.running_state();
         is_draining && now.is_some_and(|now| now.pid == state.pid)
     }
 
-    /// Another level than the configured one that the daemon logs by; `in_force` is what its status says. It is asked only if the
-    /// settings here say otherwise.
-    pub async fn log_level_override(&self, in_force: &str) -> Option<LogLevel> {
+    /// The daemon's log level, if it is not the configured one. `active` is the level in its
+    /// status. The daemon is asked only if that differs from the local settings.
+    pub async fn log_level_override(&self, active: &str) -> Option<LogLevel> {
         let sources = self.running_sources();
         let configured = sources.and_then(|sources| {
             let (text, _) = sources.get("LOG_LEVEL")?;
             parse_log_filter(text).ok()
         });
-        if configured.is_some_and(|configured| configured == in_force) {
+        if configured.is_some_and(|configured| configured == active) {
             return None;
         }
         let client = match self.find_target().await.ok()? {
@@ -77,32 +77,26 @@ impl Control {
         (level.level != level.configured_level).then_some(level)
     }
 
-    /// Asks the admin API, then PID file and lock.
+    /// Asks the admin API, or else inspects the PID file and its lock.
     ///
     /// # Errors
     ///
-    /// The PID file cannot be read.
+    /// The PID file cannot be inspected.
     pub async fn status(&self) -> Result<StatusReport, PidFileError> {
         Ok(match self.find_target().await? {
             Target::Local {
                 holder,
                 state,
                 client,
-            } => {
-                let answer = match client {
-                    Ok(client) => client.status().await,
-                    Err(error) => Err(error),
-                };
-                match answer {
-                    Ok(status) => StatusReport::Running(Box::new(status)),
-                    Err(because) => StatusReport::Unresponsive {
-                        pid: holder.pid(),
-                        server: state.as_ref().map(|state| state.server.clone()),
-                        log_file: self.log_file(state.as_deref()),
-                        error: because,
-                    },
-                }
-            }
+            } => match fetch_status(client).await {
+                Ok(status) => StatusReport::Running(Box::new(status)),
+                Err(error) => StatusReport::Unresponsive {
+                    pid: holder.pid(),
+                    server: state.as_ref().map(|state| state.server.clone()),
+                    log_file: self.log_file(state.as_deref()),
+                    error,
+                },
+            },
             Target::Dead(pid) => StatusReport::Dead(pid),
             Target::Absent(Ok(client)) => match client.status().await {
                 Ok(status) => StatusReport::Running(Box::new(status)),
@@ -111,7 +105,7 @@ impl Control {
                 }
                 Err(_) => StatusReport::NotRunning,
             },
-            Target::Absent(Err(error)) if self.admin_url.is_some() => StatusReport::Unknown(error),
+            Target::Absent(Err(error)) if self.has_admin_url() => StatusReport::Unknown(error),
             Target::Absent(Err(_)) => StatusReport::NotRunning,
             Target::Remote(client) => match client.status().await {
                 Ok(status) => StatusReport::Running(Box::new(status)),
@@ -121,7 +115,7 @@ impl Control {
     }
 }
 
-/// Whether nobody listens there.
+/// Whether nothing listens at this URL.
 fn refuses_connections(base: &str) -> bool {
     let addresses = Url::parse(base)
         .ok()

@@ -1,13 +1,13 @@
-//! Stops the daemon, and waits until the process is gone.
+//! Stops the daemon and waits until its process has exited.
 
-use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::{Control, Target};
+use super::signal::{NotPermitted, check_delivery};
+use super::target::{Control, Target};
 use crate::api::{ExitCause, StopAccepted, StopRequest};
 use crate::client::{AdminClient, ClientError};
 use crate::instance::{
@@ -15,121 +15,115 @@ use crate::instance::{
     find_listener, inspect_pid_file,
 };
 
-/// How long a process that was sent SIGTERM may take, beyond its `DRAIN_DELAY`.
+/// How long a process may take to exit after SIGTERM, beyond its `DRAIN_DELAY`.
 const TERM_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a killed process may take to be gone: only a hung disk takes longer.
+/// How long a killed process may take to exit. Only a hung disk takes longer.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much longer than the deadline it gave a daemon may take to exit.
+/// How long a daemon may take to exit beyond the deadline that it promised.
 const EXIT_MARGIN: Duration = Duration::from_secs(5);
-/// How often a daemon that is not a process of this machine is asked whether it still answers.
+/// How often a remote daemon is probed for whether it still answers.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What became of it.
+/// The outcome of a stop.
 #[derive(Debug)]
 pub enum StopOutcome {
-    /// It stopped.
+    /// The daemon was stopped.
     Stopped {
-        /// Its process id.
+        /// Its process.
         pid: u32,
-        /// By which way.
+        /// How it was stopped.
         method: StopMethod,
     },
-    /// There was none.
+    /// No daemon was running.
     NotRunning,
-    /// It had died before.
+    /// The daemon had died before. Its PID file may record this PID.
     Dead(Option<u32>),
 }
 
-/// By which way a daemon was stopped.
+/// How a daemon was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopMethod {
     /// Through the admin API.
     Rest,
-    /// Through the admin API, which answers no more; whether the process is gone cannot be seen from here.
+    /// Through the admin API, which no longer answers. Whether the process has exited is not
+    /// visible from here.
     Unconfirmed,
     /// By SIGTERM.
     Terminated,
-    /// By SIGKILL: it did not stop by itself.
+    /// By SIGKILL, after it did not exit.
     Killed,
 }
 
-/// It could not be stopped.
+/// The daemon could not be stopped.
 #[derive(Debug, Error)]
 pub enum StopError {
-    /// The PID file cannot be read.
+    /// The PID file cannot be inspected.
     #[error(transparent)]
     PidFile(#[from] PidFileError),
-    /// The admin API could not be used, and there is no other way.
+    /// The admin API failed, and there is no process to signal.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The process is not ours to signal.
-    #[error(
-        "{because}; and process {pid} may not be signalled: {source}; use sudo, or a token of that daemon"
-    )]
-    NotPermitted {
-        /// The process.
-        pid: u32,
-        /// Why the admin API was no way.
-        because: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The process belongs to somebody else and cannot be looked at.
+    /// The admin API failed, and the process may not be signalled.
+    #[error(transparent)]
+    NotPermitted(#[from] NotPermitted),
+    /// The admin API failed, and the process belongs to another user and is not visible.
     #[error(
         "{0}; and the process that holds the PID file belongs to another user: use sudo, or a token of that daemon"
     )]
     Hidden(ClientError),
-    /// Somebody else's daemon answers at the configured address.
+    /// A daemon with another PID file answers at the configured address.
     #[error(
         "no daemon holds the PID file; the one at {base} (PID {pid}) has the PID file {pid_file}: to stop that one, set PID_FILE or give --admin-url {base}"
     )]
     AnotherPidFile {
         /// Base URL of its admin API.
         base: String,
-        /// Its process id.
+        /// Its process.
         pid: u32,
         /// Its PID file.
         pid_file: String,
     },
-    /// Not even SIGKILL ended it.
+    /// The process did not exit after SIGKILL.
     #[error("process {0} is still there after SIGKILL: it waits for a device; look at `dmesg`")]
     Unkillable(u32),
-    /// It was asked, and goes on.
+    /// The daemon accepted the stop but still runs.
     #[error("the daemon at {0} accepted the stop but did not exit by its deadline")]
     StillRunning(String),
 }
 
 impl Control {
-    /// Stops the daemon. `notice` is told, at once, when another way than the admin API is taken, and why.
+    /// Stops the daemon. `notice` receives a message when a signal is used instead of the admin
+    /// API.
     ///
     /// # Errors
     ///
-    /// Why it still runs.
+    /// Why the daemon still runs.
     pub async fn stop(
         &self,
-        order: &StopRequest,
+        request: &StopRequest,
         notice: &mut dyn FnMut(&str),
     ) -> Result<StopOutcome, StopError> {
         let generation = self.running_generation();
-        let mut is_again = false;
-        let mut done = None;
+        // A restart counts the generation up; a fresh start begins at 1.
+        let was_replaced = || match (self.running_generation(), generation) {
+            (Some(now), Some(before)) => now > before,
+            _ => false,
+        };
+        let mut is_retry = false;
+        let mut stopped_before = None;
         loop {
-            let stopped = self.stop_once(order, is_again, notice).await?;
-            is_again = true;
-            // A successor that took over meanwhile is meant too; one that was started anew begins at 1.
-            let is_replaced = || match (self.running_generation(), generation) {
-                (Some(now), Some(then)) => now > then,
-                _ => false,
-            };
-            match stopped {
-                // It had been told to stop already.
+            let outcome = self.stop_once(request, is_retry, notice).await?;
+            is_retry = true;
+            match outcome {
+                // The new process stopped after the one that was stopped first.
                 Some(StopOutcome::NotRunning | StopOutcome::Dead(_))
-                    if let Some(done) = done.take() =>
+                    if let Some(stopped) = stopped_before.take() =>
                 {
-                    return Ok(done);
+                    return Ok(stopped);
                 }
-                Some(stopped) if !is_replaced() => return Ok(stopped),
-                Some(stopped) => done = Some(stopped),
+                // A process that took over meanwhile has to be stopped, too.
+                Some(outcome) if was_replaced() => stopped_before = Some(outcome),
+                Some(outcome) => return Ok(outcome),
                 None => {}
             }
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -138,7 +132,7 @@ impl Control {
 
     /// The generation of the daemon that holds the PID file.
     fn running_generation(&self) -> Option<u32> {
-        let pid_file = &self.locator.pid_file;
+        let pid_file = self.pid_file();
         let Ok(PidFileStatus::Held(holder)) = inspect_pid_file(pid_file) else {
             return None;
         };
@@ -149,11 +143,11 @@ impl Control {
         )
     }
 
-    /// `None` when the daemon has been replaced meanwhile.
+    /// `None` if the daemon was replaced during the attempt.
     async fn stop_once(
         &self,
-        order: &StopRequest,
-        is_again: bool,
+        request: &StopRequest,
+        is_retry: bool,
         notice: &mut dyn FnMut(&str),
     ) -> Result<Option<StopOutcome>, StopError> {
         Ok(Some(match self.find_target().await? {
@@ -162,49 +156,39 @@ impl Control {
                 state,
                 client,
             } => {
-                let delay = state.map_or(Duration::ZERO, |state| state.drain_delay);
-                let patience = TERM_TIMEOUT + delay;
-                let answer = match client {
-                    Ok(client) => client.stop(order).await,
+                let drain_delay = state.map_or(Duration::ZERO, |state| state.drain_delay);
+                let accepted = match client {
+                    Ok(client) => client.stop(request).await,
                     Err(error) => Err(error),
                 };
-                let how = match answer {
-                    Ok(accepted) => {
-                        // A successor that is taking over may have answered.
-                        let other = (accepted.pid != process.pid())
-                            .then(|| Process::open(accepted.pid))
-                            .flatten();
-                        let process = other.as_ref().unwrap_or(&process);
-                        wait_for_exit(process, &accepted, notice)?
-                    }
-                    Err(error) if error.is_conflict() => {
-                        return Ok(None);
-                    }
-                    // Its predecessor has told it to stop already: a signal would be the second one, and cut requests off.
-                    Err(_) if is_again && process.wait_for_exit(patience) => StopMethod::Rest,
+                let timeout = TERM_TIMEOUT + drain_delay;
+                let method = match accepted {
+                    Ok(accepted) => await_exit(&process, &accepted, notice)?,
+                    Err(error) if error.is_conflict() => return Ok(None),
+                    // The old process passed the stop on to this one. A signal would be the
+                    // second request to stop, and abort its requests.
+                    Err(_) if is_retry && process.wait_for_exit(timeout) => StopMethod::Rest,
                     Err(error) => {
-                        notice(&format!(
-                            "{error}; stopping process {} by signal",
-                            process.pid()
-                        ));
-                        stop_by_signal(&process, &error.to_string(), patience, notice)?
+                        let error = error.to_string();
+                        stop_by_signal(&process, &error, timeout, notice)?
                     }
                 };
-                if how == StopMethod::Killed {
+                if method == StopMethod::Killed {
                     self.clean_up_after_kill();
                 }
                 StopOutcome::Stopped {
                     pid: process.pid(),
-                    method: how,
+                    method,
                 }
             }
             Target::Local {
-                holder: LockHolder::Hidden(named),
+                holder: LockHolder::Hidden(recorded),
                 client,
                 ..
             } => {
                 let client = client.map_err(StopError::Hidden)?;
-                stop_over_api(&client, order, named.and_then(Process::open))
+                let process = recorded.and_then(Process::open);
+                stop_over_api(&client, request, process)
                     .await
                     .map_err(|error| match error {
                         StopError::Client(error) => StopError::Hidden(error),
@@ -212,30 +196,30 @@ impl Control {
                     })?
             }
             Target::Dead(pid) => StopOutcome::Dead(pid),
-            Target::Absent(Ok(client)) => match self.stop_by_address(&client, order).await {
+            Target::Absent(Ok(client)) => match self.stop_by_address(&client, request).await {
                 Err(StopError::Client(
                     ClientError::Unreachable { .. } | ClientError::UnexpectedServer { .. },
                 )) => StopOutcome::NotRunning,
                 other => other?,
             },
-            Target::Absent(Err(error)) if self.admin_url.is_some() => return Err(error.into()),
+            Target::Absent(Err(error)) if self.has_admin_url() => return Err(error.into()),
             Target::Absent(Err(_)) => StopOutcome::NotRunning,
             Target::Remote(client) => {
                 let listener = local_port(&client).and_then(find_listener);
-                stop_over_api(&client, order, listener).await?
+                stop_over_api(&client, request, listener).await?
             }
         }))
     }
 
-    /// Stops the daemon at the configured address, although it does not hold our PID file: only if it is the one that was
-    /// meant.
+    /// Stops the daemon at the configured address, which does not hold the PID file. It has to be
+    /// the one that is meant.
     async fn stop_by_address(
         &self,
         client: &AdminClient,
-        order: &StopRequest,
+        request: &StopRequest,
     ) -> Result<StopOutcome, StopError> {
         let status = client.status().await?;
-        if self.admin_url.is_none() && Path::new(&status.pid_file) != self.locator.pid_file {
+        if !self.has_admin_url() && Path::new(&status.pid_file) != self.pid_file() {
             return Err(StopError::AnotherPidFile {
                 base: client.base_url().to_string(),
                 pid: status.pid,
@@ -243,13 +227,13 @@ impl Control {
             });
         }
         let listener = local_port(client).and_then(find_listener);
-        stop_over_api(client, order, listener).await
+        stop_over_api(client, request, listener).await
     }
 
-    /// What a killed daemon could not remove itself.
+    /// Removes the PID file of a killed daemon, and records in its state file how it ended.
     fn clean_up_after_kill(&self) {
-        // Another start may have taken the file over already. It is removed when this lets go of it.
-        if let Ok(pid_file) = PidFile::acquire(&self.locator.pid_file)
+        // Fails if another start has claimed the file already. Dropping it removes it.
+        if let Ok(pid_file) = PidFile::acquire(self.pid_file())
             && let Ok(state) = StateFile::read_last(pid_file.path())
             && state.exit.is_none()
         {
@@ -263,66 +247,58 @@ impl Control {
     }
 }
 
-/// Waits as long as the daemon said it may take, then insists.
-fn wait_for_exit(
+/// Waits until the deadline that the daemon promised, then signals it.
+fn await_exit(
     process: &Process,
     accepted: &StopAccepted,
     notice: &mut dyn FnMut(&str),
 ) -> Result<StopMethod, StopError> {
+    // During a handoff, the new process may have answered.
+    let other = (accepted.pid != process.pid())
+        .then(|| Process::open(accepted.pid))
+        .flatten();
+    let process = other.as_ref().unwrap_or(process);
     if process.wait_for_exit(time_left(accepted) + EXIT_MARGIN) {
         return Ok(StopMethod::Rest);
     }
     let late = "the daemon accepted the stop and did not exit by its deadline";
-    notice(&format!(
-        "{late}; stopping process {} by signal",
-        process.pid()
-    ));
     stop_by_signal(process, late, TERM_TIMEOUT, notice)
 }
 
+/// The time until the deadline of an accepted stop.
 fn time_left(accepted: &StopAccepted) -> Duration {
-    let by_the_clock = || {
+    let until_deadline = || {
         let deadline: Timestamp = accepted.deadline.parse().ok()?;
         Duration::try_from(deadline.duration_since(Timestamp::now())).ok()
     };
     accepted
         .seconds_left
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .or_else(by_the_clock)
+        .or_else(until_deadline)
         .unwrap_or_default()
 }
 
+/// Sends SIGTERM, and SIGKILL if the process does not exit within `term_timeout`.
 fn stop_by_signal(
     process: &Process,
-    because: &str,
+    api_error: &str,
     term_timeout: Duration,
     notice: &mut dyn FnMut(&str),
 ) -> Result<StopMethod, StopError> {
-    let not_permitted = |source| StopError::NotPermitted {
-        pid: process.pid(),
-        because: because.to_owned(),
-        source,
-    };
-    if let Err(error) = process.terminate()
-        && !process.has_exited()
-    {
-        return Err(not_permitted(error));
-    }
+    let pid = process.pid();
+    notice(&format!("{api_error}; stopping process {pid} by signal"));
+    check_delivery(process, process.terminate(), api_error)?;
     if process.wait_for_exit(term_timeout) {
         return Ok(StopMethod::Terminated);
     }
     notice(&format!(
         "it did not stop within {term_timeout:?} of SIGTERM; killing it"
     ));
-    if let Err(error) = process.kill()
-        && !process.has_exited()
-    {
-        return Err(not_permitted(error));
-    }
+    check_delivery(process, process.kill(), api_error)?;
     if process.wait_for_exit(KILL_TIMEOUT) {
         Ok(StopMethod::Killed)
     } else {
-        Err(StopError::Unkillable(process.pid()))
+        Err(StopError::Unkillable(pid))
     }
 }
 
@@ -335,34 +311,36 @@ fn local_port(client: &AdminClient) -> Option<u16> {
     base.port_or_known_default().filter(|_| is_local)
 }
 
-/// Stops a daemon that may not be signalled, or is not a process of this machine. `process` is waited for if it turns
-/// out to be the daemon's; otherwise the daemon is gone when nobody, or another one, answers.
+/// Stops a daemon that may not be signalled or runs on another machine. If `process` is the
+/// daemon's, waits for its exit. Otherwise the daemon has stopped when nothing, or another daemon,
+/// answers.
 async fn stop_over_api(
     client: &AdminClient,
-    order: &StopRequest,
+    request: &StopRequest,
     process: Option<Process>,
 ) -> Result<StopOutcome, StopError> {
-    let accepted = client.stop(order).await?;
-    let done = |how| StopOutcome::Stopped {
+    let accepted = client.stop(request).await?;
+    let stopped = |method| StopOutcome::Stopped {
         pid: accepted.pid,
-        method: how,
+        method,
     };
-    let patience = time_left(&accepted) + EXIT_MARGIN;
+    let still_running = || StopError::StillRunning(client.base_url().to_string());
+    let timeout = time_left(&accepted) + EXIT_MARGIN;
     if let Some(process) = process.filter(|process| process.pid() == accepted.pid) {
-        return if process.wait_for_exit(patience) {
-            Ok(done(StopMethod::Rest))
+        return if process.wait_for_exit(timeout) {
+            Ok(stopped(StopMethod::Rest))
         } else {
-            Err(StopError::StillRunning(client.base_url().to_string()))
+            Err(still_running())
         };
     }
-    let end = Instant::now() + patience;
+    let end = Instant::now() + timeout;
     while Instant::now() < end {
         match client.status().await {
             Ok(status) if status.pid == accepted.pid => tokio::time::sleep(POLL_INTERVAL).await,
-            _ => return Ok(done(StopMethod::Unconfirmed)),
+            _ => return Ok(stopped(StopMethod::Unconfirmed)),
         }
     }
-    Err(StopError::StillRunning(client.base_url().to_string()))
+    Err(still_running())
 }
 
 #[cfg(test)]
@@ -374,24 +352,24 @@ mod tests {
 
     #[test]
     fn process_that_ignores_sigterm_is_killed() {
-        let mut stubborn = Command::new("sh")
-            .args(["-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"])
+        let mut child = Command::new("sh")
+            .args(["-c", "trap '' TERM; echo ready; while :; do sleep 1; done"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
-        let stdout = stubborn.stdout.take().unwrap();
+        let stdout = child.stdout.take().unwrap();
         std::io::BufReader::new(stdout)
             .read_line(&mut line)
             .unwrap();
-        let process = Process::open(stubborn.id()).unwrap();
-        let mut said = Vec::new();
+        let process = Process::open(child.id()).unwrap();
+        let mut notices = Vec::new();
         let timeout = Duration::from_millis(50);
-        let how = stop_by_signal(&process, "", timeout, &mut |text| {
-            said.push(text.to_owned());
+        let method = stop_by_signal(&process, "", timeout, &mut |text| {
+            notices.push(text.to_owned());
         });
-        assert_eq!(how.unwrap(), StopMethod::Killed);
-        assert!(said[0].contains("killing it"), "{said:?}");
-        stubborn.wait().unwrap();
+        assert_eq!(method.unwrap(), StopMethod::Killed);
+        assert!(notices[1].contains("killing it"), "{notices:?}");
+        child.wait().unwrap();
     }
 }

@@ -1,37 +1,37 @@
-//! Whether a token counts that is signed with the secret of the settings here: verbs sign with the key of the state file, but
-//! `fullon token` does not.
+//! Checks that the running daemon accepts tokens signed with the local secret. Other commands sign
+//! with the instance key of the state file, but `fullon token` does not.
 
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::{Control, Target};
+use super::target::{Control, Target, fetch_status};
 use crate::auth::read_key_file;
 use crate::client::ClientError;
 use crate::config::{ClientSettings, has_same_variable, user_name};
 use crate::instance::{LockHolder, PidFileError, Process, StateFile};
 
-/// 401: the token is not accepted.
 const UNAUTHORIZED: u16 = 401;
 
-/// The daemon that runs would refuse it.
+/// The running daemon would reject a token that is signed with the local secret.
 #[derive(Debug, Error)]
 #[error(
-    "a token from here would not count: {because}; {next}; or name another daemon by --admin-url or --pid-file, if it is for that one"
+    "a token from here would not count: {reason}; {hint}; or name another daemon by --admin-url or --pid-file, if it is for that one"
 )]
-pub struct TokenError {
-    because: String,
-    next: String,
+pub struct LocalSecretError {
+    reason: String,
+    hint: String,
 }
 
 impl Control {
-    /// Looks whether the daemon takes a token that is signed with the secret here. If none runs, or it does not say, that is no
-    /// error.
+    /// Checks that the running daemon accepts tokens signed with the local secret. Succeeds if no
+    /// daemon is running, or if it does not answer.
     ///
     /// # Errors
     ///
-    /// It does not, or there is no such secret although a daemon runs that must have one.
-    pub async fn check_token(&self) -> Result<(), TokenError> {
+    /// The daemon rejects such a token, or there is no local secret although the running daemon
+    /// must have one.
+    pub async fn check_token(&self) -> Result<(), LocalSecretError> {
         let mut running = "the daemon runs".to_owned();
         let (client, process) = match self.find_target().await {
             Ok(Target::Local {
@@ -61,22 +61,18 @@ impl Control {
             }
             Ok(Target::Absent(_) | Target::Dead(_)) | Err(_) => return Ok(()),
         };
-        let answer = match client {
-            Ok(client) => client.status().await,
-            Err(error) => Err(error),
-        };
-        let because = match answer {
+        let reason = match fetch_status(client).await {
             Err(ClientError::TokenRefused { problem, .. }) if problem.status == UNAUTHORIZED => {
                 format!("the daemon says that {}", problem.reason())
             }
             Err(error @ ClientError::NoKey(_)) => format!("{running}, and {error}"),
             _ => return Ok(()),
         };
-        let next = key_hint(process.as_ref());
-        Err(TokenError { because, next })
+        let hint = key_hint(process.as_ref());
+        Err(LocalSecretError { reason, hint })
     }
 
-    /// Whether the daemon reads its secret where it is read here, so that nobody has to be asked.
+    /// Whether the daemon reads the same secret from the same place, so that no request is needed.
     fn has_same_secret(&self, process: &Process, state: &StateFile) -> bool {
         let environment = process.environment();
         let has_same = |name: &&str| has_same_variable(&environment, name);
@@ -86,20 +82,20 @@ impl Control {
         let Ok(theirs) = ClientSettings::load(&state.settings_location().read_sources()) else {
             return false;
         };
-        let ours = &self.locator;
+        let ours = &self.settings;
         match (&ours.jwt_secret, &theirs.jwt_secret) {
             (Some(ours), Some(theirs)) => ours.expose() == theirs.expose(),
             (None, None) => {
-                let is_there = |path: &PathBuf| read_key_file(path).is_ok();
-                ours.key_file == theirs.key_file && ours.key_file.as_ref().is_some_and(is_there)
+                let is_readable = |path: &PathBuf| read_key_file(path).is_ok();
+                ours.key_file == theirs.key_file && ours.key_file.as_ref().is_some_and(is_readable)
             }
             _ => false,
         }
     }
 }
 
-/// How to sign with the secret that the daemon has. `process` is the daemon's.
-pub(super) fn key_hint(process: Option<&Process>) -> String {
+/// How to sign with the daemon's secret. `process` is the daemon's, if it is known.
+pub(crate) fn key_hint(process: Option<&Process>) -> String {
     if process.is_some_and(Process::belongs_to_this_user) {
         return "use the HOME and the .env that it was started with, or set JWT_SECRET_KEY to its secret; fullon reload puts another secret in force, and fullon restart makes a key file again that was removed".into();
     }

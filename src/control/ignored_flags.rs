@@ -1,19 +1,19 @@
-//! What is given on the command line and a running daemon does not take: it keeps the flags and the file that it was started
-//! with.
+//! Command-line flags that a running daemon ignores: it keeps the flags and the `.env` file that it
+//! was started with.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::Control;
+use super::target::Control;
 use crate::config::{Flags, SettingsLocation, Sources, flag_name, inherited_settings};
 use crate::instance::{LockHolder, PidFileStatus, Process, StateFile, inspect_pid_file};
 
-/// It would have no effect.
+/// The flags would have no effect.
 #[derive(Debug, Error)]
 pub enum IgnoredFlags {
-    /// Settings that it was not started with.
+    /// Flags of settings that the daemon was not started with.
     #[error(
         "{} given, but a running daemon keeps the flags that it was started with: edit {} and use `fullon reload` or `fullon restart`, or give them to `fullon restart --hard`",
         with_verb(.flags), .file.display()
@@ -21,18 +21,18 @@ pub enum IgnoredFlags {
     Flags {
         /// The flags.
         flags: Vec<String>,
-        /// Where it reads settings.
+        /// The daemon's `.env` file.
         file: PathBuf,
     },
-    /// Another file of settings.
+    /// `--env-file` names another file than the daemon's.
     #[error(
         "--env-file {} was given, but the running daemon reads {}: edit that one, or use `fullon restart --hard`, which starts it with the other",
         .given.display(), .used.display()
     )]
     EnvFile {
-        /// The one that was given.
+        /// The file of the command line.
         given: PathBuf,
-        /// The one that it reads.
+        /// The daemon's file.
         used: PathBuf,
     },
 }
@@ -43,70 +43,68 @@ fn with_verb(flags: &[String]) -> String {
 }
 
 impl Control {
-    /// Looks whether the daemon, if one runs here, was started with what was given now.
+    /// Checks that a running local daemon was started with these flags.
     ///
     /// # Errors
     ///
-    /// What it was not started with.
-    pub fn reject_ignored(&self, origin: &SettingsLocation) -> Result<(), IgnoredFlags> {
+    /// The flags that it was not started with.
+    pub fn reject_ignored(&self, location: &SettingsLocation) -> Result<(), IgnoredFlags> {
         let Some(state) = self.running_state() else {
             return Ok(());
         };
-        let is_meant = |url| self.is_local(url, Some(&state));
-        if !self.admin_url.as_ref().is_none_or(is_meant) {
+        if !self.targets(&state) {
             return Ok(());
         }
-        // Not read: it may be another user's.
+        // Only the path: the file may belong to another user.
         let used = state.settings_location().env_file_path();
-        if let Some(given) = &origin.env_file
+        if let Some(given) = &location.env_file
             && !is_same_file(given, &used)
         {
             let given = given.clone();
             return Err(IgnoredFlags::EnvFile { given, used });
         }
-        let flags = differing_flags(&origin.flags, &state.flags);
+        let flags = differing_flags(&location.flags, &state.flags);
         if flags.is_empty() {
             return Ok(());
         }
         Err(IgnoredFlags::Flags { flags, file: used })
     }
 
-    /// The state of the daemon that holds the PID file.
+    /// The state file of the daemon that holds the PID file.
     pub(super) fn running_state(&self) -> Option<Box<StateFile>> {
-        let presence = inspect_pid_file(&self.locator.pid_file).ok()?;
-        self.read_state(presence).1
+        let status = inspect_pid_file(self.pid_file()).ok()?;
+        self.read_state(status).1
     }
 
-    /// Where the daemon that runs here, as this user, would read its settings now.
+    /// The settings that the local daemon would read after a restart, if it belongs to this user.
     #[must_use]
     pub fn running_sources(&self) -> Option<Sources> {
-        let presence = inspect_pid_file(&self.locator.pid_file).ok()?;
+        let status = inspect_pid_file(self.pid_file()).ok()?;
         let (PidFileStatus::Held(LockHolder::Known(process)), Some(state)) =
-            self.read_state(presence)
+            self.read_state(status)
         else {
             return None;
         };
-        let is_meant = |url| self.is_local(url, Some(&state));
-        let is_it = process.belongs_to_this_user() && self.admin_url.as_ref().is_none_or(is_meant);
-        is_it.then(|| sources_after_restart(&state, &process))
+        let is_accessible = process.belongs_to_this_user() && self.targets(&state);
+        is_accessible.then(|| sources_after_restart(&state, &process))
     }
 }
 
-/// What a daemon would read if it was restarted: its own environment counts where this process is silent.
-pub(super) fn sources_after_restart(state: &StateFile, process: &Process) -> Sources {
+/// The settings that a daemon would read after a restart. Variables that this process does not have
+/// come from the daemon's environment.
+pub(crate) fn sources_after_restart(state: &StateFile, process: &Process) -> Sources {
     let inherited = inherited_settings(process.environment());
     state
         .settings_location()
         .read_sources_with_fallback(&inherited)
 }
 
-/// Whether both paths lead to one file, or would.
 fn is_same_file(one: &Path, other: &Path) -> bool {
     one == other
         || fs::canonicalize(one).is_ok_and(|one| fs::canonicalize(other).is_ok_and(|it| it == one))
 }
 
-/// Flags that the daemon was not started with. Which PID file is meant is no news for it.
+/// The given flags that the daemon was not started with. `--pid-file` only selects the daemon.
 fn differing_flags(given: &Flags, known: &Flags) -> Vec<String> {
     given
         .iter()

@@ -1,0 +1,51 @@
+//! Errors of reading the log.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::client::ClientError;
+use crate::instance::PidFileError;
+use crate::logs::{FilterError, ReadError};
+
+const NO_FILE_HINT: &str = "whoever runs the daemon has its stdout (journalctl -u fullon_master_api, kubectl logs, docker logs, podman logs); or set LOG_FILE to a file, and `fullon restart`";
+
+/// The log cannot be read.
+#[derive(Debug, Error)]
+pub enum LogsError {
+    /// The PID file cannot be inspected.
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    /// The admin API failed, and a remote daemon's file cannot be read.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(ReadError),
+    /// The file does not exist.
+    #[error(
+        "there is no log file {}: `fullon start` makes it, or set LOG_FILE to where the log is", .0.display()
+    )]
+    FileMissing(PathBuf),
+    /// The log goes to stdout, which cannot be read back.
+    #[error("the log goes to stdout and cannot be read back: {NO_FILE_HINT}")]
+    Stdout,
+    /// The admin API failed, and the log file is unknown.
+    #[error("{0}; and no log file is known: {NO_FILE_HINT}")]
+    FileUnknown(String),
+    /// The filter is invalid.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+}
+
+impl From<ReadError> for LogsError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                Self::FileMissing(path)
+            }
+            other => Self::File(other),
+        }
+    }
+}

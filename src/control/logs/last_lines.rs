@@ -1,0 +1,59 @@
+//! The last lines of the log.
+
+use super::error::LogsError;
+use super::route::parse_filter;
+use crate::api::LogEntry;
+use crate::client::{AdminClient, ClientError, LogQuery};
+use crate::control::target::Control;
+use crate::logs::last_lines;
+
+impl Control {
+    /// The last lines. `notice` receives a message when they are read from the file.
+    ///
+    /// # Errors
+    ///
+    /// Neither the admin API nor the file can be used.
+    pub async fn last_lines(
+        &self,
+        query: &LogQuery,
+        notice: &mut dyn FnMut(&str),
+    ) -> Result<Vec<LogEntry>, LogsError> {
+        let filter = parse_filter(query)?;
+        let routes = self.log_routes().await?;
+        let fetched = match routes.client {
+            Ok(client) => fetch_pages(&client, query).await,
+            Err(error) => Err(error),
+        };
+        let error = match fetched {
+            Ok(entries) => return Ok(entries),
+            Err(error) => error,
+        };
+        let path = self.fallback_path(routes.file, error, notice)?;
+        let mut entries = Vec::new();
+        let mut before = None;
+        loop {
+            let page = last_lines(&path, query.lines - entries.len(), &filter, before)?;
+            entries.splice(0..0, page.entries);
+            before = page.first;
+            if entries.len() >= query.lines || before.is_none() {
+                return Ok(entries);
+            }
+        }
+    }
+}
+
+/// Fetches pages until there are enough lines: the search for one page is limited.
+async fn fetch_pages(client: &AdminClient, query: &LogQuery) -> Result<Vec<LogEntry>, ClientError> {
+    let mut query = query.clone();
+    let mut entries = Vec::new();
+    while query.lines > 0 {
+        let page = client.logs(&query).await?;
+        query.lines = query.lines.saturating_sub(page.entries.len());
+        query.before = page.first_cursor;
+        entries.splice(0..0, page.entries);
+        if query.before.is_none() {
+            break;
+        }
+    }
+    Ok(entries)
+}

@@ -1,0 +1,106 @@
+//! How the log can be reached.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::LogsError;
+use crate::client::{AdminClient, ClientError, LogQuery};
+use crate::control::target::{Control, Target};
+use crate::instance::{LockHolder, Process};
+use crate::logs::{Filter, FilterParams};
+
+/// How often a process that cannot be waited for is checked for its exit.
+const HIDDEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The process that writes the log file.
+pub(super) enum WriterProcess {
+    Visible(Process),
+    /// A process that cannot be waited for, such as in another PID namespace.
+    Hidden,
+    None,
+}
+
+pub(super) struct LogRoutes {
+    pub client: Result<AdminClient, ClientError>,
+    pub file: Option<PathBuf>,
+    pub writer: WriterProcess,
+    /// Whether the daemon that is meant is known to run.
+    pub is_running: bool,
+}
+
+impl Control {
+    pub(super) async fn log_routes(&self) -> Result<LogRoutes, LogsError> {
+        let target = self.find_target().await?;
+        let is_running = matches!(target, Target::Local { .. } | Target::Remote(_));
+        let (client, file, writer) = match target {
+            Target::Local {
+                state: Some(state), ..
+            } if state.log_file.is_none() => return Err(LogsError::Stdout),
+            Target::Local {
+                holder,
+                state,
+                client,
+            } => {
+                let file = self.log_file(state.as_deref());
+                let writer = match holder {
+                    LockHolder::Known(process) => WriterProcess::Visible(process),
+                    LockHolder::Hidden(_) => WriterProcess::Hidden,
+                };
+                (client, file, writer)
+            }
+            Target::Dead(_) => {
+                let file = self.log_file(None);
+                (Err(ClientError::NotRunning), file, WriterProcess::None)
+            }
+            Target::Absent(client) => (client, self.log_file(None), WriterProcess::None),
+            Target::Remote(client) => (Ok(client), None, WriterProcess::None),
+        };
+        Ok(LogRoutes {
+            client,
+            file,
+            writer,
+            is_running,
+        })
+    }
+
+    /// Waits until no process writes the log file any more.
+    pub(super) async fn writer_exited(&self, writer: &WriterProcess) {
+        match writer {
+            WriterProcess::None => {}
+            // On an error, the process is treated as exited.
+            WriterProcess::Visible(process) => drop(process.exited().await),
+            WriterProcess::Hidden => loop {
+                tokio::time::sleep(HIDDEN_POLL_INTERVAL).await;
+                if !matches!(self.find_target().await, Ok(Target::Local { .. })) {
+                    return;
+                }
+            },
+        }
+    }
+
+    /// The log file to read after the admin API failed.
+    pub(super) fn fallback_path(
+        &self,
+        file: Option<PathBuf>,
+        error: ClientError,
+        notice: &mut dyn FnMut(&str),
+    ) -> Result<PathBuf, LogsError> {
+        match file {
+            Some(path) => {
+                notice(&format!("{error}; reading {}", path.display()));
+                Ok(path)
+            }
+            None if self.has_admin_url() => Err(error.into()),
+            None => Err(LogsError::FileUnknown(error.to_string())),
+        }
+    }
+}
+
+/// The same filter as the daemon's for this query.
+pub(super) fn parse_filter(query: &LogQuery) -> Result<Filter, LogsError> {
+    Ok(Filter::try_from(FilterParams {
+        level: query.level.as_deref(),
+        contains: query.contains.as_deref(),
+        since: query.since.as_deref(),
+    })?)
+}

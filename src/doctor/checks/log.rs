@@ -1,0 +1,117 @@
+//! Whether the log can be written, and whether its disk has space.
+
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+use nix::sys::statvfs::statvfs;
+
+use crate::api::CheckState;
+use crate::config::LogTarget;
+use crate::doctor::creation::creation_obstacle;
+use crate::doctor::finding::Finding;
+use crate::doctor::snapshot::{DaemonState, Snapshot};
+use crate::instance::Process;
+use crate::logs::{LogFile, LogFileError};
+
+const LOG: &str = "log";
+const DISK: &str = "disk";
+
+/// Free space is scarce below the size of the file system divided by this.
+const SCARCE_FRACTION: u64 = 100;
+
+pub fn log(snapshot: &Snapshot) -> Option<Finding> {
+    Some(match target(snapshot)? {
+        LogTarget::Stdout if snapshot.daemon_state == DaemonState::Running => {
+            Finding::ok(LOG, "goes to stdout")
+        }
+        LogTarget::Stdout => {
+            let message = "goes to stdout, which only `fullon run` has";
+            Finding::ok(LOG, message).with_hint("set LOG_FILE for `fullon start`")
+        }
+        LogTarget::File(path) => check_file(snapshot, &path),
+    })
+}
+
+/// Free space for the log. [`log`] reports a missing directory.
+pub fn disk(snapshot: &Snapshot) -> Option<Finding> {
+    let LogTarget::File(path) = target(snapshot)? else {
+        return None;
+    };
+    let directory = path.parent()?;
+    let disk = statvfs(directory).ok()?;
+    let free = disk.blocks_available() * disk.fragment_size();
+    let total = disk.blocks() * disk.fragment_size();
+    let message = format!("{} free in {}", ByteSize(free), directory.display());
+    // A full file is kept while the next one grows.
+    let max_size = snapshot.settings.log_max_size.unwrap_or_default();
+    let scarce = (total / SCARCE_FRACTION).max(2 * max_size.as_u64());
+    Some(if free == 0 {
+        Finding::error(DISK, message, "make room: lines are lost")
+    } else if free < scarce {
+        Finding::warning(DISK, message, "make room, or set a smaller LOG_MAX_SIZE")
+    } else {
+        Finding::ok(DISK, message)
+    })
+}
+
+/// The log of the running daemon, or else the configured one.
+fn target(snapshot: &Snapshot) -> Option<LogTarget> {
+    if snapshot.daemon_state == DaemonState::Remote {
+        return None;
+    }
+    let from_path = |path: Option<PathBuf>| path.map_or(LogTarget::Stdout, LogTarget::File);
+    if let Some(state) = &snapshot.state_file {
+        return Some(from_path(state.log_file.clone()));
+    }
+    if let Some(status) = snapshot.status() {
+        let path = Some(&status.log_file).filter(|path| *path != "-");
+        return Some(from_path(path.map(PathBuf::from)));
+    }
+    snapshot.settings.client.log.clone()
+}
+
+fn check_file(snapshot: &Snapshot, path: &Path) -> Finding {
+    let shown = path.display();
+    if let Some(check) = snapshot.log_check()
+        && check.state == CheckState::Down
+    {
+        return Finding::error(
+            LOG,
+            check.last_error.as_deref().unwrap_or("cannot be written"),
+            "put that right (room, owner, directory): the daemon tries again by itself",
+        );
+    }
+    let belongs_to_this_user = snapshot
+        .process()
+        .is_some_and(Process::belongs_to_this_user);
+    if snapshot.daemon_state == DaemonState::Running && !belongs_to_this_user {
+        return Finding::ok(LOG, format!("{shown} (written by another user's process)"));
+    }
+    let (message, hint) = match LogFile::check(path) {
+        Ok(exists) => match (creation_obstacle(path), exists) {
+            (None, true) => return Finding::ok(LOG, shown.to_string()),
+            (None, false) => {
+                let message = format!("{shown} is not there: the first line makes it");
+                return Finding::ok(LOG, message);
+            }
+            (Some(obstacle), true) => {
+                let message = format!("{shown} cannot be rotated: {obstacle}");
+                let hint = "let this user write there, or set LOG_FILE to a directory of its own";
+                return Finding::warning(LOG, message, hint);
+            }
+            (Some(obstacle), false) => (
+                format!("{shown} cannot be made: {obstacle}"),
+                "make the directory, or choose another LOG_FILE",
+            ),
+        },
+        Err(LogFileError::Unusable { reason, .. }) => (
+            format!("{shown} {reason}"),
+            "remove it, or choose another LOG_FILE",
+        ),
+        Err(LogFileError::Io { source, .. }) => (
+            format!("{shown} cannot be opened for writing: {source}"),
+            "let this user write it (chown, chmod), or choose another LOG_FILE",
+        ),
+    };
+    Finding::error(LOG, message, hint)
+}

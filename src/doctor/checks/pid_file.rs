@@ -1,0 +1,204 @@
+//! The daemon's PID file, and the state file beside it.
+
+use std::path::Path;
+
+use crate::api::Status;
+use crate::doctor::creation::creation_obstacle;
+use crate::doctor::finding::Finding;
+use crate::doctor::snapshot::{PidFileState, Snapshot};
+use crate::instance::{
+    LockHolder, PidFile, PidFileError, PidFileStatus, Process, StateFile, StateFileError,
+    inspect_pid_file, read_recorded_pid,
+};
+
+const PID_FILE: &str = "PID file";
+const STATE_FILE: &str = "state file";
+
+/// An invalid `PID_FILE` is reported with the other settings.
+pub fn pid_file(snapshot: &Snapshot) -> Option<Finding> {
+    if !snapshot.settings.is_pid_file_valid {
+        return None;
+    }
+    let path = &snapshot.settings.client.pid_file;
+    Some(match &snapshot.pid_file {
+        PidFileState::Held(holder) => held(path, holder),
+        PidFileState::NotHeld => not_held(path, snapshot.status()),
+        PidFileState::Unusable(error) => unusable(path, error),
+        PidFileState::Ignored => return None,
+    })
+}
+
+/// The state file of a daemon that holds the PID file.
+pub fn state_file(snapshot: &Snapshot) -> Option<Finding> {
+    let PidFileState::Held(holder) = &snapshot.pid_file else {
+        return None;
+    };
+    let pid_file = &snapshot.settings.client.pid_file;
+    let path = StateFile::path(pid_file);
+    let shown = path.display();
+    if snapshot.state_file.is_some() {
+        return Some(Finding::ok(STATE_FILE, shown.to_string()));
+    }
+    let reason = match StateFile::read_active(pid_file, holder.pid()?).err()? {
+        StateFileError::Io { source, .. } => format!("cannot be read: {source}"),
+        StateFileError::Untrusted { reason, .. } => reason.into(),
+    };
+    let belongs_to_this_user =
+        matches!(holder, LockHolder::Known(process) if process.belongs_to_this_user());
+    Some(Finding::warning(
+        STATE_FILE,
+        format!("{shown} {reason}: verbs have to go by the settings here"),
+        if belongs_to_this_user {
+            "fullon restart writes it again"
+        } else {
+            "run this as the daemon's user"
+        },
+    ))
+}
+
+fn held(path: &Path, holder: &LockHolder) -> Finding {
+    let shown = path.display();
+    match holder {
+        LockHolder::Known(process) => match read_recorded_pid(path) {
+            Some(pid) if pid == process.pid() || is_held_by(path, pid) => Finding::ok(
+                PID_FILE,
+                format!("{shown}: {} holds it", process.describe()),
+            ),
+            pid => Finding::warning(
+                PID_FILE,
+                format!(
+                    "{shown}: {} holds it, but the number in it is {}",
+                    process.describe(),
+                    pid.map_or("missing".into(), |pid| pid.to_string()),
+                ),
+                "fullon restart puts it right; until then do not signal that number",
+            ),
+        },
+        LockHolder::Hidden(pid) => Finding::warning(
+            PID_FILE,
+            format!(
+                "{shown}: a process holds it that this user may not look at{}",
+                pid.map_or(String::new(), |pid| format!(" (PID {pid}, it says)")),
+            ),
+            "run this as the daemon's user, or as root",
+        ),
+    }
+}
+
+/// Whether this process holds the file by now: the holder may have been replaced since the
+/// snapshot.
+fn is_held_by(path: &Path, pid: u32) -> bool {
+    matches!(inspect_pid_file(path), Ok(PidFileStatus::Held(holder)) if holder.pid() == Some(pid))
+}
+
+/// `running` is the status of the daemon that should hold the file.
+fn not_held(path: &Path, running: Option<&Status>) -> Finding {
+    let shown = path.display();
+    let file = inspect_pid_file(path);
+    if let Some(status) = running {
+        let event = match file {
+            Ok(PidFileStatus::Absent) => "was removed",
+            _ => "was replaced",
+        };
+        return Finding::error(
+            PID_FILE,
+            format!("{shown} {event} while its daemon runs (PID {})", status.pid),
+            "fullon stop, then fullon start",
+        );
+    }
+    match file {
+        Err(error) => unusable(path, &error),
+        // A daemon started since the snapshot.
+        Ok(PidFileStatus::Held(holder)) => held(path, &holder),
+        Ok(PidFileStatus::Absent) => match creation_obstacle(path) {
+            None => Finding::ok(
+                PID_FILE,
+                format!("{shown} is not there: no daemon runs under it"),
+            )
+            .with_hint("fullon start"),
+            Some(obstacle) => not_creatable(path, &obstacle),
+        },
+        Ok(PidFileStatus::Stale(pid)) => {
+            match (PidFile::check_usable(path), creation_obstacle(path)) {
+                (Err(error), _) => unusable(path, &error),
+                (Ok(()), Some(obstacle)) => not_creatable(&StateFile::path(path), &obstacle),
+                (Ok(()), None) => stale(path, pid),
+            }
+        }
+    }
+}
+
+fn stale(path: &Path, pid: Option<u32>) -> Finding {
+    let shown = path.display();
+    let other_program = pid
+        .and_then(Process::open)
+        .filter(|process| !process.has_exited());
+    let (message, hint) = match (other_program, pid) {
+        (Some(process), _) => (
+            format!(
+                "{shown} is stale, and its number is now that of a stranger: {}",
+                process.describe()
+            ),
+            "do not signal it; fullon start takes the file over",
+        ),
+        (None, Some(pid)) => (
+            format!(
+                "{shown} is stale: PID {pid} crashed or was killed, and nothing was started since"
+            ),
+            "fullon start takes it over; fullon logs --no-follow may tell why",
+        ),
+        (None, None) => (
+            format!("{shown} is stale, and has no number in it"),
+            "fullon start takes it over",
+        ),
+    };
+    Finding::warning(PID_FILE, message, hint)
+}
+
+fn not_creatable(path: &Path, obstacle: &str) -> Finding {
+    Finding::error(
+        PID_FILE,
+        format!("{} cannot be made: {obstacle}", path.display()),
+        "set PID_FILE to a file in a directory of this user",
+    )
+}
+
+fn unusable(path: &Path, error: &PidFileError) -> Finding {
+    let shown = path.display();
+    let (message, hint) = match error {
+        PidFileError::LockedByOtherProgram(_) => (
+            format!("{shown} is locked by a program that is not this daemon"),
+            "choose another PID_FILE (lslocks names the program)",
+        ),
+        PidFileError::Unusable { reason, .. } => (
+            format!("{shown} {reason}"),
+            "choose another PID_FILE, or move away what is there",
+        ),
+        PidFileError::Io { action, source, .. } => (
+            format!("{shown} cannot be {action}: {source}"),
+            "run this as its owner, or set PID_FILE to a file in a directory of this user",
+        ),
+        _ => (error.to_string(), "fullon status"),
+    };
+    Finding::error(PID_FILE, message, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::Severity;
+
+    #[test]
+    fn daemon_replaced_meanwhile_is_no_warning() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        let mut new = PidFile::acquire(&path).unwrap();
+        let old = Process::open(std::os::unix::process::parent_id()).unwrap();
+        let old = LockHolder::Known(old);
+        assert_eq!(held(&path, &old).severity, Severity::Warning);
+        new.claim().unwrap();
+        assert_eq!(held(&path, &old).severity, Severity::Ok);
+        std::fs::write(&path, "1").unwrap();
+        assert_eq!(held(&path, &old).severity, Severity::Warning);
+    }
+}

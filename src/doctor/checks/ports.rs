@@ -1,0 +1,106 @@
+//! Whether a daemon could listen at the configured addresses.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::TcpSocket;
+
+use crate::api::Status;
+use crate::doctor::finding::Finding;
+use crate::doctor::snapshot::{DaemonState, Snapshot};
+use crate::instance::find_listener;
+
+/// The process that holds the ports of socket-activated units.
+const SYSTEMD: &str = "systemd (PID 1)";
+
+/// `HOST` and `PORT`, unless a daemon already listens there.
+pub fn public(snapshot: &Snapshot) -> Option<Finding> {
+    let address = snapshot.settings.public?;
+    check_address(snapshot, ["HOST", "PORT"], address, None)
+}
+
+/// `ADMIN_HOST` and `ADMIN_PORT`, unless a daemon already listens there.
+pub fn admin(snapshot: &Snapshot) -> Option<Finding> {
+    let address = snapshot.settings.client.admin?;
+    let other_daemon = snapshot.other_daemon.as_ref();
+    check_address(
+        snapshot,
+        ["ADMIN_HOST", "ADMIN_PORT"],
+        address,
+        other_daemon,
+    )
+}
+
+fn check_address(
+    snapshot: &Snapshot,
+    [host, port]: [&'static str; 2],
+    address: SocketAddr,
+    other_daemon: Option<&Status>,
+) -> Option<Finding> {
+    let state = snapshot.daemon_state;
+    if matches!(state, DaemonState::Running | DaemonState::Remote) {
+        return None;
+    }
+    let Err(error) = try_bind(address) else {
+        return Some(Finding::ok(port, format!("{address} is free")));
+    };
+    Some(match error.kind() {
+        io::ErrorKind::AddrInUse => address_in_use(state, port, address, other_daemon),
+        io::ErrorKind::PermissionDenied => Finding::error(
+            port,
+            format!("this user may not listen on {address}"),
+            format!("choose a {port} from 1024 on, or give the program CAP_NET_BIND_SERVICE"),
+        ),
+        io::ErrorKind::AddrNotAvailable => Finding::error(
+            host,
+            format!("{} is not an address of this machine", address.ip()),
+            format!("set {host} to one that `ip address` shows"),
+        ),
+        _ => Finding::error(
+            host,
+            format!("{address} cannot be listened on: {error}"),
+            format!("choose another {host} or {port}"),
+        ),
+    })
+}
+
+fn address_in_use(
+    state: DaemonState,
+    port: &'static str,
+    address: SocketAddr,
+    other_daemon: Option<&Status>,
+) -> Finding {
+    let owner = find_listener(address.port()).map(|process| process.describe());
+    let (owner, hint) = match (other_daemon, owner) {
+        (Some(status), _) => (
+            format!("the daemon of {} (PID {})", status.pid_file, status.pid),
+            format!("choose another {port}, or operate that one with its PID_FILE"),
+        ),
+        (None, Some(owner)) => (owner, format!("stop it, or choose another {port}")),
+        (None, None) => (
+            "a process that this user may not look at".into(),
+            format!("as root, `ss -ltnp` names it; stop it, or choose another {port}"),
+        ),
+    };
+    let message = format!("{address} is in use by {owner}");
+    if state == DaemonState::Unknown {
+        Finding::warning(port, message, "it may be the daemon: fullon status")
+    } else if owner == SYSTEMD {
+        let hint = "if that is for the daemon (socket activation), systemctl start it";
+        Finding::warning(port, message, hint)
+    } else {
+        Finding::error(port, message, hint)
+    }
+}
+
+/// Binds the address as a daemon would, but does not listen: no client can connect, and a daemon
+/// that starts at this moment still gets the address.
+fn try_bind(address: SocketAddr) -> io::Result<()> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)
+}

@@ -1,0 +1,38 @@
+//! Whether the public API answers.
+
+use crate::api::{Health, HealthState};
+use crate::client::HealthError;
+use crate::doctor::finding::Finding;
+use crate::doctor::process::{describe_listener, describe_state, resume_hint};
+use crate::doctor::snapshot::Snapshot;
+
+const PUBLIC_API: &str = "public API";
+
+pub fn answer(snapshot: &Snapshot) -> Option<Finding> {
+    let process = snapshot.process();
+    let (base, answer) = snapshot.public.as_ref()?;
+    Some(match answer {
+        Ok(Health {
+            status: HealthState::Healthy,
+            ..
+        }) => Finding::ok(PUBLIC_API, format!("{base} answers")),
+        Ok(_) => Finding::warning(
+            PUBLIC_API,
+            format!("{base} says that it is unhealthy"),
+            format!("{base}/health/ready tells why"),
+        ),
+        Err(HealthError::Unreachable(reason)) => Finding::error(
+            PUBLIC_API,
+            format!(
+                "{base} cannot be reached: {reason}{}",
+                describe_state(process)
+            ),
+            process.map_or("run this as the daemon's user".into(), resume_hint),
+        ),
+        Err(error @ HealthError::UnexpectedServer(_)) => Finding::error(
+            PUBLIC_API,
+            format!("{base}: {error}: {} listens there", describe_listener(base)),
+            "set HOST and PORT to where the daemon listens",
+        ),
+    })
+}

@@ -1,0 +1,94 @@
+//! The local settings, the `.env` file, and edits that are not active yet.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use crate::config::{Typo, is_reloadable};
+use crate::doctor::finding::{Finding, SECRET};
+use crate::doctor::setting_problem::{fix_hint, is_about_env_file};
+use crate::doctor::snapshot::Snapshot;
+
+const SETTINGS: &str = "settings";
+const ENV_FILE: &str = ".env";
+
+/// One finding for each invalid setting.
+pub fn problems(snapshot: &Snapshot) -> Vec<Finding> {
+    if snapshot.problems.is_empty() {
+        return vec![Finding::ok(SETTINGS, "valid")];
+    }
+    let sources = snapshot.sources;
+    snapshot
+        .problems
+        .iter()
+        .map(|problem| {
+            let subject = if is_about_env_file(problem, sources) {
+                ENV_FILE
+            } else if problem.setting == "JWT_SECRET_KEY" {
+                SECRET
+            } else {
+                SETTINGS
+            };
+            Finding::error(
+                subject,
+                problem.to_string(),
+                fix_hint(problem, sources, false),
+            )
+        })
+        .collect()
+}
+
+/// Whether the `.env` file exists. If it is unusable, [`problems`] reports it.
+pub fn env_file(snapshot: &Snapshot) -> Option<Finding> {
+    let sources = snapshot.sources;
+    let mut problems = snapshot.problems.iter();
+    if problems.any(|problem| is_about_env_file(problem, sources)) {
+        return None;
+    }
+    let path = sources.file();
+    let shown = path.display();
+    if path.exists() {
+        return Some(Finding::ok(ENV_FILE, shown.to_string()));
+    }
+    let directory = path
+        .parent()
+        .and_then(|directory| directory.metadata().ok());
+    Some(
+        if directory.is_some_and(|directory| directory.nlink() == 0) {
+            Finding::warning(
+                ENV_FILE,
+                "the working directory was removed, and any .env with it",
+                "cd to a directory that is there",
+            )
+        } else {
+            Finding::ok(ENV_FILE, format!("{shown} is not there, and need not be"))
+        },
+    )
+}
+
+/// Names in the `.env` file that look like misspelled settings.
+pub fn typos(snapshot: &Snapshot) -> Vec<Finding> {
+    let sources = snapshot.sources;
+    let shown = sources.file().display();
+    let finding = |typo: &Typo| {
+        Finding::warning(
+            ENV_FILE,
+            format!("{} in {shown} is no setting", typo.name),
+            format!("if {} is meant, correct it there", typo.setting),
+        )
+    };
+    sources.typos().iter().map(finding).collect()
+}
+
+/// Settings that were edited since the daemon read them.
+pub fn pending(snapshot: &Snapshot) -> Option<Finding> {
+    let pending = &snapshot.status()?.pending_restart;
+    if pending.is_empty() {
+        return None;
+    }
+    let hint = if pending.iter().all(|name| is_reloadable(name)) {
+        "fullon reload"
+    } else {
+        "fullon restart"
+    };
+    let message = format!("edited and not in force: {}", pending.join(", "));
+    Some(Finding::warning(SETTINGS, message, hint))
+}

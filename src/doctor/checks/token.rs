@@ -1,0 +1,137 @@
+//! The secret that tokens are signed with, and whether the daemon accepts them.
+
+use crate::auth::{KeyError, read_key_file};
+use crate::client::ClientError;
+use crate::config::Secret;
+use crate::control::key_hint;
+use crate::doctor::creation::creation_obstacle;
+use crate::doctor::finding::{Finding, SECRET};
+use crate::doctor::snapshot::{DaemonState, Snapshot};
+
+const TOKEN: &str = "token";
+const JWT_SECRET_KEY: &str = "JWT_SECRET_KEY";
+
+/// A random key of 32 bytes has more distinct bytes, in any alphabet.
+const MIN_DISTINCT_BYTES: usize = 8;
+
+/// Whether the secret exists, is protected, and cannot be guessed. An invalid `JWT_SECRET_KEY` is
+/// reported with the other settings.
+pub fn secret(snapshot: &Snapshot) -> Option<Finding> {
+    let settings = &snapshot.settings.client;
+    if let Some((_, source)) = snapshot.sources.get(JWT_SECRET_KEY) {
+        let message = format!("{JWT_SECRET_KEY} ({source})");
+        return Some(strength(settings.jwt_secret.as_ref()?, message));
+    }
+    let path = settings.key_file.as_ref()?;
+    let shown = path.display();
+    let (message, hint) = match read_key_file(path) {
+        Ok(key) => return Some(strength(&key, shown.to_string())),
+        Err(error) if error.is_missing() => {
+            if snapshot.daemon_state == DaemonState::Running {
+                return Some(Finding::warning(
+                    SECRET,
+                    format!(
+                        "{shown} is not there, while the daemon runs: it has another secret, or this one was removed"
+                    ),
+                    key_hint(snapshot.process()),
+                ));
+            }
+            let Some(obstacle) = creation_obstacle(path) else {
+                let message = format!("{shown} is made by the first start");
+                return Some(Finding::ok(SECRET, message));
+            };
+            (
+                format!("{shown} cannot be made: {obstacle}"),
+                "set HOME to a directory of this user, or set JWT_SECRET_KEY".into(),
+            )
+        }
+        Err(KeyError::Exposed { mode, .. }) => (
+            format!("{shown} can be read by others (mode {mode:o})"),
+            format!("chmod 600 {shown}, and consider a new key"),
+        ),
+        Err(KeyError::WrongOwner(_)) => (
+            format!("{shown} belongs to another user"),
+            "move it away: the next start makes a key".into(),
+        ),
+        Err(KeyError::HardLinked(_)) => (
+            format!("{shown} has another name, too (a hard link)"),
+            "move it away: the next start makes a key".into(),
+        ),
+        Err(KeyError::TooShort(_)) => (
+            format!("{shown} holds less than 32 bytes"),
+            "remove it: the next start makes a key".into(),
+        ),
+        Err(error) => (
+            error.to_string(),
+            "run this as its owner, or set JWT_SECRET_KEY".into(),
+        ),
+    };
+    Some(Finding::error(SECRET, message, hint))
+}
+
+/// Whether the daemon accepts the tokens of `fullon token`. A missing key is reported by
+/// [`secret`].
+pub fn token(snapshot: &Snapshot) -> Option<Finding> {
+    match snapshot.token.as_ref()? {
+        Ok(_) => Some(Finding::ok(
+            TOKEN,
+            "one that is signed with the secret here counts",
+        )),
+        Err(ClientError::TokenRefused { problem, .. }) => Some(Finding::warning(
+            TOKEN,
+            format!("one of `fullon token` is refused: {}", problem.reason()),
+            key_hint(snapshot.process()),
+        )),
+        Err(_) => None,
+    }
+}
+
+fn strength(secret: &Secret, message: String) -> Finding {
+    match weakness(secret.expose().as_bytes()) {
+        None => Finding::ok(SECRET, message),
+        Some(weakness) => Finding::error(
+            SECRET,
+            format!("{message} {weakness}: it can be guessed"),
+            "put the output of `openssl rand -hex 32` there, and restart",
+        ),
+    }
+}
+
+/// Why a secret that is long enough is still easy to guess.
+fn weakness(secret: &[u8]) -> Option<String> {
+    let period = (1..=secret.len() / 2)
+        .find(|period| secret.iter().zip(&secret[*period..]).all(|(a, b)| a == b));
+    if let Some(period) = period {
+        return Some(match period {
+            1 => "is one byte, repeated".into(),
+            period => format!("is {period} bytes, repeated"),
+        });
+    }
+    let mut distinct = secret.to_vec();
+    distinct.sort_unstable();
+    distinct.dedup();
+    (distinct.len() < MIN_DISTINCT_BYTES).then(|| format!("has {} different bytes", distinct.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::generate_key;
+
+    #[test]
+    fn secret_with_little_entropy_is_weak() {
+        for weak in [
+            "k".repeat(32),
+            "secret".repeat(6),
+            "change-me!".repeat(4) + "chan",
+            "00112233445566001122334455660001".into(),
+        ] {
+            assert!(weakness(weak.as_bytes()).is_some(), "{weak}");
+        }
+        for _ in 0..1000 {
+            let key = generate_key().unwrap();
+            assert_eq!(weakness(key.expose().as_bytes()), None, "{}", key.expose());
+        }
+        assert_eq!(weakness(b"31415926535897932384626433832795"), None);
+    }
+}

@@ -1,0 +1,19 @@
+//! Whether files can be created.
+
+use std::io;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
+
+/// Why this user cannot create a file at `path`, or `None`.
+pub fn creation_obstacle(path: &Path) -> Option<String> {
+    let directory = path.parent()?;
+    let shown = directory.display();
+    match access(directory, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Ok(()) => None,
+        Err(Errno::ENOENT) => Some(format!("there is no directory {shown}")),
+        Err(Errno::EACCES) => Some(format!("this user may not write to {shown}")),
+        Err(errno) => Some(format!("{shown}: {}", io::Error::from(errno))),
+    }
+}

@@ -1,0 +1,228 @@
+//! What the checks examine: the settings, the daemon and its answers, gathered once.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::api::{Check as HealthCheck, Health, Status, base_url};
+use crate::client::{AdminClient, ClientError, HealthError, health};
+use crate::config::{BestEffortSettings, InvalidSettings, SettingProblem, Settings, Sources};
+use crate::control::{Control, Target, fetch_status, sources_after_restart};
+use crate::instance::{LockHolder, PidFileError, Process, StateFile};
+
+/// Name of the daemon's own health check of its log.
+const LOG_HEALTH_CHECK: &str = "log";
+
+/// Whether there is a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DaemonState {
+    Running,
+    NotRunning,
+    Unknown,
+    /// `--admin-url` names a daemon that has nothing to do with the local files.
+    Remote,
+}
+
+#[derive(Debug)]
+pub enum PidFileState {
+    Held(LockHolder),
+    NotHeld,
+    Unusable(PidFileError),
+    /// `--admin-url` names the daemon, so the local PID file does not matter.
+    Ignored,
+}
+
+/// What the daemon would read if it was restarted.
+#[derive(Debug)]
+pub enum RestartSettings {
+    DirectoryRemoved(PathBuf),
+    Loaded {
+        sources: Sources,
+        problems: Vec<SettingProblem>,
+    },
+}
+
+#[derive(Debug)]
+pub struct Snapshot<'a> {
+    pub sources: &'a Sources,
+    pub settings: &'a BestEffortSettings,
+    /// The problems of the local settings.
+    pub problems: Vec<SettingProblem>,
+    pub daemon_state: DaemonState,
+    pub pid_file: PidFileState,
+    pub state_file: Option<Box<StateFile>>,
+    /// The admin API's answer, if it was asked and its answer concerns the daemon that is meant.
+    pub admin: Option<Result<Status, ClientError>>,
+    /// Base URL and answer of the public API.
+    pub public: Option<(String, Result<Health, HealthError>)>,
+    /// The admin API's answer to a token that is signed with the local secret.
+    pub token: Option<Result<Status, ClientError>>,
+    /// A daemon with another PID file that answers at the configured address.
+    pub other_daemon: Option<Status>,
+    /// `None` if no daemon of this user holds the PID file.
+    pub restart: Option<RestartSettings>,
+    /// The process of a running daemon whose PID file was removed or replaced.
+    unlocked_process: Option<Process>,
+}
+
+impl<'a> Snapshot<'a> {
+    pub async fn gather(
+        control: &Control,
+        sources: &'a Sources,
+        settings: &'a BestEffortSettings,
+    ) -> Self {
+        let mut snapshot = Self {
+            sources,
+            settings,
+            problems: problems(sources, false),
+            daemon_state: DaemonState::NotRunning,
+            pid_file: PidFileState::NotHeld,
+            state_file: None,
+            admin: None,
+            public: None,
+            token: None,
+            other_daemon: None,
+            restart: None,
+            unlocked_process: None,
+        };
+        match control.find_target().await {
+            Ok(Target::Local {
+                holder,
+                state,
+                client,
+            }) => {
+                snapshot.daemon_state = DaemonState::Running;
+                snapshot.pid_file = PidFileState::Held(holder);
+                snapshot.state_file = state;
+                snapshot.probe_apis(control, client).await;
+                snapshot.restart = snapshot.load_restart_settings();
+            }
+            Ok(Target::Remote(client)) => snapshot.probe_remote(Ok(client)).await,
+            Ok(Target::Absent(client)) if control.has_admin_url() => {
+                snapshot.probe_remote(client).await;
+            }
+            Ok(Target::Absent(client)) => snapshot.probe_configured_address(client).await,
+            Ok(Target::Dead(_)) => {}
+            Err(error) => {
+                // Without permission to inspect the file, a daemon may run.
+                if matches!(error, PidFileError::Io { .. }) {
+                    snapshot.daemon_state = DaemonState::Unknown;
+                }
+                snapshot.pid_file = PidFileState::Unusable(error);
+            }
+        }
+        // With an invalid PID_FILE it is unknown which daemon is meant.
+        if !settings.is_pid_file_valid && snapshot.daemon_state == DaemonState::NotRunning {
+            snapshot.daemon_state = DaemonState::Unknown;
+        }
+        snapshot
+    }
+
+    /// Whether a daemon could start, and the running one restart.
+    pub fn is_configuration_valid(&self) -> bool {
+        let restart = match &self.restart {
+            Some(RestartSettings::Loaded { problems, .. }) => problems.as_slice(),
+            Some(RestartSettings::DirectoryRemoved(_)) | None => &[],
+        };
+        self.problems.is_empty() && restart.is_empty()
+    }
+
+    /// The daemon's process, if it is visible to this user.
+    pub fn process(&self) -> Option<&Process> {
+        match &self.pid_file {
+            PidFileState::Held(LockHolder::Known(process)) => Some(process),
+            _ => self.unlocked_process.as_ref(),
+        }
+    }
+
+    pub fn status(&self) -> Option<&Status> {
+        self.admin.as_ref()?.as_ref().ok()
+    }
+
+    /// The daemon's health checks, except for the one of its log.
+    pub fn dependency_checks(&self) -> impl Iterator<Item = &HealthCheck> {
+        let checks = self.status().into_iter().flat_map(|status| &status.checks);
+        checks.filter(|check| check.name != LOG_HEALTH_CHECK)
+    }
+
+    /// The daemon's health check of its log.
+    pub fn log_check(&self) -> Option<&HealthCheck> {
+        let checks = &self.status()?.checks;
+        checks.iter().find(|check| check.name == LOG_HEALTH_CHECK)
+    }
+
+    /// Asks both APIs of the daemon that holds the PID file.
+    async fn probe_apis(&mut self, control: &Control, client: Result<AdminClient, ClientError>) {
+        let state = self.state_file.as_deref();
+        let is_port_known = |public: &SocketAddr| public.port() != 0;
+        let base = match state {
+            Some(state) => Some(state.server.clone()),
+            None => self.settings.public.filter(is_port_known).map(base_url),
+        };
+        // Both time out if the daemon hangs.
+        let (admin, public) = tokio::join!(fetch_status(client), async {
+            match base {
+                Some(base) => {
+                    let answer = health(&base).await;
+                    Some((base, answer))
+                }
+                None => None,
+            }
+        });
+        if let (Ok(_), Some(state)) = (&admin, state) {
+            self.token = Some(fetch_status(control.configured_client(&state.admin)).await);
+        }
+        self.admin = Some(admin);
+        self.public = public;
+    }
+
+    /// Asks the daemon that `--admin-url` names.
+    async fn probe_remote(&mut self, client: Result<AdminClient, ClientError>) {
+        self.daemon_state = DaemonState::Remote;
+        self.pid_file = PidFileState::Ignored;
+        self.admin = Some(fetch_status(client).await);
+    }
+
+    /// Asks at the configured address although there is no PID file.
+    async fn probe_configured_address(&mut self, client: Result<AdminClient, ClientError>) {
+        match fetch_status(client).await {
+            Ok(status) if Path::new(&status.pid_file) == self.settings.client.pid_file => {
+                self.daemon_state = DaemonState::Running;
+                self.unlocked_process = Process::open(status.pid);
+                self.admin = Some(Ok(status));
+            }
+            Ok(status) => self.other_daemon = Some(status),
+            Err(error @ (ClientError::TokenRefused { .. } | ClientError::Problem(_))) => {
+                self.daemon_state = DaemonState::Unknown;
+                self.admin = Some(Err(error));
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn load_restart_settings(&self) -> Option<RestartSettings> {
+        let state = self.state_file.as_deref()?;
+        let process = self
+            .process()
+            .filter(|process| process.belongs_to_this_user())?;
+        if !state.working_directory.exists() {
+            let directory = state.working_directory.clone();
+            return Some(RestartSettings::DirectoryRemoved(directory));
+        }
+        let sources = sources_after_restart(state, process);
+        let problems = problems(&sources, state.in_background);
+        Some(RestartSettings::Loaded { sources, problems })
+    }
+}
+
+fn problems(sources: &Sources, is_in_background: bool) -> Vec<SettingProblem> {
+    let checked = Settings::load(sources).and_then(|settings| {
+        if is_in_background {
+            settings.check_background()
+        } else {
+            Ok(())
+        }
+    });
+    checked
+        .err()
+        .map_or_else(Vec::new, |InvalidSettings(problems)| problems)
+}
