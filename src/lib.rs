@@ -26,7 +26,7 @@ pub mod control;
 pub mod daemon;
 pub mod doctor;
 #[cfg(any(test, fuzzing))]
-pub mod fuzzed;
+pub mod fuzzing;
 pub mod health;
 pub mod instance;
 pub mod logs;

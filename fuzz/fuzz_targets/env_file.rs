@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fullon_master_api::fuzzed::env_file(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fullon_master_api::fuzzing::env_file(bytes));

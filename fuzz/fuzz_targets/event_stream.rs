@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fullon_master_api::fuzzed::event_stream(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fullon_master_api::fuzzing::event_stream(bytes));

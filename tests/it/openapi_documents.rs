@@ -219,8 +219,8 @@ fn every_threat_in_table_has_existing_tests() {
         assert!(!tests.is_empty(), "{row}");
         for test in tests {
             let (module, name) = test.rsplit_once("::").unwrap();
-            let path = match module.strip_prefix("fuzzed::") {
-                Some(module) => format!("src/fuzzed/{module}.rs"),
+            let path = match module.strip_prefix("fuzzing::") {
+                Some(module) => format!("src/fuzzing/{module}.rs"),
                 None => format!("tests/it/{}.rs", module.replace("::", "/")),
             };
             let source = std::fs::read_to_string(root.join(&path))

@@ -45,21 +45,21 @@ pub type FuzzTarget = fn(&[u8]);
 
 /// All of them, by the names of their programs and corpora.
 pub const TARGETS: [(&str, FuzzTarget); 18] = [
+    ("control_request_body", control_request_body),
     ("credentials", credentials),
-    ("cursor", log_cursor),
     ("env_file", env_file),
     ("event_stream", event_stream),
-    ("filter", log_filter),
-    ("handover", handoff),
-    ("level_body", log_level_body),
+    ("handoff", handoff),
+    ("log_cursor", log_cursor),
+    ("log_filter", log_filter),
+    ("log_level_body", log_level_body),
     ("log_line", log_line),
-    ("log_place", log_read_at_cursor),
     ("log_query", log_query),
-    ("order_body", control_request_body),
-    ("page_of_origin", origin_check),
-    ("pid", pid_file_text),
-    ("redis_answer", redis_reply),
-    ("resume", log_stream_resume),
+    ("log_read_at_cursor", log_read_at_cursor),
+    ("log_stream_resume", log_stream_resume),
+    ("origin_check", origin_check),
+    ("pid_file", pid_file),
+    ("redis_reply", redis_reply),
     ("settings", settings),
     ("state_file", state_file),
     ("token", token),
@@ -213,7 +213,7 @@ pub fn env_file(bytes: &[u8]) {
 }
 
 /// What a PID file holds.
-pub fn pid_file_text(bytes: &[u8]) {
+pub fn pid_file(bytes: &[u8]) {
     if let Some(pid) = pid_file::parse_pid(bytes) {
         let text = std::str::from_utf8(bytes).unwrap().trim();
         assert!(pid > 0);
