@@ -8,7 +8,8 @@ pub fn base_url(address: SocketAddr) -> String {
     format!("http://{}", reachable_address(address))
 }
 
-/// The address at which a client on this machine reaches a listener. It replaces an unspecified address by loopback.
+/// The address at which a client on this machine reaches a listener. It replaces an unspecified
+/// address by loopback.
 #[must_use]
 pub fn reachable_address(listener: SocketAddr) -> SocketAddr {
     let mut address = listener;

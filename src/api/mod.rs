@@ -1,8 +1,9 @@
-//! The wire contract: one type for what the servers send, the client reads and the OpenAPI documents describe.
+//! The wire contract: one type for what the servers send, the client reads and the OpenAPI
+//! documents describe.
 //!
-//! A type derives `Object` for its schema and `serde` for its bytes, so that the fields appear in the order of their
-//! declaration. Timestamps are RFC 3339 in UTC. An `Option` that is `None` is left out, except in [`LogEntry`] and
-//! [`LogPage`], where it is `null`.
+//! A type derives `Object` for its schema and `serde` for its bytes, so that the fields appear in
+//! the order of their declaration. Timestamps are RFC 3339 in UTC. An `Option` that is `None` is
+//! left out, except in [`LogEntry`] and [`LogPage`], where it is `null`.
 
 mod address;
 mod health;

@@ -43,8 +43,8 @@ impl Problem {
         format!("{UNKNOWN_PATH_PREFIX} {path}")
     }
 
-    /// Whether the path itself is unknown, rather than what the request names. Nothing else on the wire distinguishes
-    /// the two.
+    /// Whether the path itself is unknown, rather than what the request names. Nothing else on the
+    /// wire distinguishes the two.
     #[must_use]
     pub fn is_unknown_path(&self) -> bool {
         self.detail.starts_with(UNKNOWN_PATH_PREFIX)

@@ -175,7 +175,8 @@ impl AdminClient {
             .await
     }
 
-    /// A request whose token allows nothing else, because another program may listen on this address.
+    /// A request whose token allows nothing else, because another program may listen on this
+    /// address.
     fn request(
         &self,
         needed: Scope,

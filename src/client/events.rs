@@ -1,4 +1,5 @@
-//! The events of the log stream: the part of server-sent events (HTML standard, section 9.2.6) that it uses.
+//! The events of the log stream: the part of server-sent events (HTML standard, section 9.2.6) that
+//! it uses.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use crate::api::{LogEntry, StreamEnd, event};
 /// How long a stream may be silent. The daemon sends a comment at least every 15 s.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// The largest event in bytes. The daemon cuts lines at 64 KiB; an event contains one twice, as JSON, in less than 1 MiB.
+/// The largest event in bytes. The daemon cuts lines at 64 KiB; an event contains one twice, as
+/// JSON, in less than 1 MiB.
 const MAX_EVENT_SIZE: usize = 4 * 1024 * 1024;
 
 /// An event of the log stream.
@@ -119,7 +121,8 @@ pub(crate) struct EventParser {
 }
 
 impl EventParser {
-    /// The next complete event of the buffer, or an id without an event. The daemon ends lines with LF only.
+    /// The next complete event of the buffer, or an id without an event. The daemon ends lines with
+    /// LF only.
     pub fn next(&mut self) -> Result<Option<RawEvent>, String> {
         while let Some(end) = memchr(b'\n', &self.buffer[self.searched..]) {
             let end = self.searched + end;

@@ -1,4 +1,4 @@
-//! What the admin API asks of whoever runs the servers.
+//! What the admin API asks the daemon to do.
 
 use std::time::Duration;
 
@@ -8,78 +8,76 @@ use crate::api::{ReloadDone, RestartDone};
 use crate::auth::Session;
 use crate::config::InvalidSettings;
 
-/// Something to do.
+/// A change that the daemon carries out.
 #[derive(Debug)]
 pub enum ControlRequest {
     /// Drain and exit.
     Stop(StopCommand),
-    /// Hand over to a successor.
+    /// Hand over to a new process.
     Restart(RestartCommand),
     /// Read the settings again.
     Reload(ReloadCommand),
-    /// End a session, so that the next process knows it too.
+    /// End a session, so that the next process rejects it, too.
     SignOut(SignOutCommand),
 }
 
-/// An order to stop.
+/// Stops the daemon.
 #[derive(Debug)]
 pub struct StopCommand {
-    /// Who gave it.
+    /// Subject of the caller's token.
     pub subject: String,
     /// How long requests in flight may take.
     pub timeout: Duration,
 }
 
-/// An order to hand over to a successor.
+/// Replaces the daemon by a new process.
 #[derive(Debug)]
 pub struct RestartCommand {
-    /// Who gave it.
+    /// Subject of the caller's token.
     pub subject: String,
-    /// How long the successor may take until it serves.
+    /// How long the new process may take until it serves.
     pub timeout: Duration,
-    /// Takes what became of it.
+    /// Receives the outcome.
     pub reply: oneshot::Sender<Result<RestartDone, RestartFailure>>,
 }
 
-/// An order to read the settings again.
+/// Reads the settings again.
 #[derive(Debug)]
 pub struct ReloadCommand {
-    /// Who gave it.
+    /// Subject of the caller's token.
     pub subject: String,
-    /// Takes what became of it.
+    /// Receives the outcome.
     pub reply: oneshot::Sender<Result<ReloadDone, InvalidSettings>>,
 }
 
-/// An order to end a session.
+/// Ends a session.
 #[derive(Debug)]
 pub struct SignOutCommand {
-    /// Which.
     pub session: Session,
-    /// Told once it has ended, or why processes to come will not know. Dropped when this process may not end it any more.
+    /// Receives an error if the next process would accept the session. Dropped when this process
+    /// may not end it any more.
     pub reply: oneshot::Sender<std::io::Result<()>>,
 }
 
-/// Takes orders.
+/// Sends control requests to the daemon.
 pub type ControlSender = mpsc::Sender<ControlRequest>;
 
-/// The daemon was not replaced, and goes on.
+/// The daemon was not replaced, and continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestartFailure {
-    /// What kind of failure.
     pub kind: RestartFailureKind,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
 }
 
-/// Why a daemon was not replaced.
+/// Why the daemon was not replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartFailureKind {
-    /// Another restart, or a stop, was under way.
+    /// Another restart or a stop is under way.
     Busy,
-    /// The settings are not valid.
     InvalidSettings,
-    /// The successor did not start.
+    /// The new process did not start.
     StartFailed,
-    /// The successor took too long.
+    /// The new process took too long.
     TimedOut,
 }

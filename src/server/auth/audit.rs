@@ -1,4 +1,5 @@
-//! The audit trail: one event for each requested change, accepted or refused, and another if an accepted change fails.
+//! The audit trail: one event for each requested change, accepted or refused, and another if an
+//! accepted change fails.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -117,7 +118,8 @@ impl AuditRecord {
         }
     }
 
-    /// Logs that there was no response, unless the change was accepted: then it continues without the client.
+    /// Logs that there was no response, unless the change was accepted: then it continues without
+    /// the client.
     pub fn aborted(&self, status: u16, reason: &str) {
         if !self.is_recorded.swap(true, Ordering::Relaxed) {
             self.log_failure("refused", status, reason);

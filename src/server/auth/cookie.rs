@@ -9,8 +9,9 @@ use crate::server::site;
 
 /// Names, reads and writes the session cookie.
 ///
-/// A browser shares cookies between all ports of a host, so the name contains the port that the browser sees: the
-/// port in `Host`, which a tunnel may have chosen, or else the port of the admin listener.
+/// A browser shares cookies between all ports of a host, so the name contains the port that the
+/// browser sees: the port in `Host`, which a tunnel may have chosen, or else the port of the admin
+/// listener.
 #[derive(Debug)]
 pub struct SessionCookie {
     admin_port: u16,
@@ -26,8 +27,8 @@ impl SessionCookie {
         format!("fullon-session-{port}")
     }
 
-    /// The values of the session cookie. There are several when another server on this host set a cookie of this
-    /// name for a longer path.
+    /// The values of the session cookie. There are several when another server on this host set a
+    /// cookie of this name for a longer path.
     pub fn values<'a>(&self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
         let expected = self.name(headers);
         headers
@@ -41,8 +42,8 @@ impl SessionCookie {
             .map(|(_, value)| value)
     }
 
-    /// `Set-Cookie` that stores a session. It has no `Secure`: the admin API speaks plain HTTP on loopback, which
-    /// not every browser considers secure.
+    /// `Set-Cookie` that stores a session. It has no `Secure`: the admin API speaks plain HTTP on
+    /// loopback, which not every browser considers secure.
     pub fn set(
         &self,
         request_headers: &HeaderMap,

@@ -1,5 +1,5 @@
-//! Authorization as a handler argument. Every operation of the admin API takes an [`Auth`], and the only way to get
-//! one is a request that satisfies its [`Policy`].
+//! Authorization as a handler argument. Every operation of the admin API takes an [`Auth`], and the
+//! only way to get one is a request that satisfies its [`Policy`].
 
 use std::sync::Arc;
 
@@ -27,8 +27,8 @@ pub trait Policy: Send + Sync + 'static {
 
     /// # Errors
     ///
-    /// 401 for missing or invalid credentials, 403 for a request from a page of another origin, 429 after too many
-    /// failures.
+    /// 401 for missing or invalid credentials, 403 for a request from a page of another origin, 429
+    /// after too many failures.
     fn authenticate(auth: &AuthState, request: &Request) -> AuthResult<(Claims, Self::Session)>;
 
     /// # Errors

@@ -1,5 +1,5 @@
-//! Limits failed authentication attempts by client address. Valid credentials are accepted in any case, so nobody can
-//! lock out the command line.
+//! Limits failed authentication attempts by client address. Valid credentials are accepted in any
+//! case, so nobody can lock out the command line.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

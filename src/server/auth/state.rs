@@ -64,8 +64,8 @@ impl AuthState {
 
     /// Verifies a token or a session.
     ///
-    /// If the request has an `Authorization` header, the cookie is ignored: a client that sends a token does not
-    /// want to act as the user who signed in with its browser.
+    /// If the request has an `Authorization` header, the cookie is ignored: a client that sends a
+    /// token does not want to act as the user who signed in with its browser.
     pub fn verify_token_or_session(
         &self,
         request: &Request,
@@ -99,8 +99,8 @@ impl AuthState {
             .map_err(|error| self.count_failure(request, ApiError::unauthorized(Some(error))))
     }
 
-    /// Verifies the session cookie and that a page of this API sent it: a browser adds the cookie to requests that
-    /// other pages make, too.
+    /// Verifies the session cookie and that a page of this API sent it: a browser adds the cookie
+    /// to requests that other pages make, too.
     pub fn verify_session(&self, request: &Request, is_change: bool) -> AuthResult<Session> {
         let headers = request.headers();
         if headers.contains_key(header::AUTHORIZATION) {
@@ -137,8 +137,8 @@ impl AuthState {
         Ok(session)
     }
 
-    /// Rejects unknown and repeated query parameters. A misspelt one would be ignored otherwise, and the response
-    /// taken for the filtered one.
+    /// Rejects unknown and repeated query parameters. A misspelt one would be ignored otherwise,
+    /// and the response taken for the filtered one.
     pub fn reject_unknown_parameters(&self, request: &Request) -> AuthResult<()> {
         let uri = request.original_uri();
         if uri.query().is_none_or(str::is_empty) {

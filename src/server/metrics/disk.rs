@@ -11,7 +11,8 @@ use crate::server::usage;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Asks for the free space on the log's disk. A network file system that hangs blocks one thread and no scrape.
+/// Asks for the free space on the log's disk. A network file system that hangs blocks one thread
+/// and no scrape.
 #[derive(Debug, Default)]
 pub struct LogDisk(Arc<Mutex<()>>);
 

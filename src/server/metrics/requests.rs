@@ -1,5 +1,5 @@
-//! Requests by route, method and status class, and the time until their response begins. Counting takes no lock after
-//! the first request to a route.
+//! Requests by route, method and status class, and the time until their response begins. Counting
+//! takes no lock after the first request to a route.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;

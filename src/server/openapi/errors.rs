@@ -1,4 +1,5 @@
-//! Error responses of operations. What poem-openapi derives has only a `default` response for all errors.
+//! Error responses of operations. What poem-openapi derives has only a `default` response for all
+//! errors.
 
 use serde_json::{Value, json};
 
@@ -81,7 +82,8 @@ const BODY_ERRORS: [DocumentedError; 2] = [
     ),
 ];
 
-/// Adds the common errors and `own` to an operation. An own error replaces the common one with the same status.
+/// Adds the common errors and `own` to an operation. An own error replaces the common one with the
+/// same status.
 pub fn add_errors(operation: &mut Value, own: &[DocumentedError]) {
     let is_guarded = operation["security"]
         .as_array()
@@ -104,7 +106,8 @@ pub fn add_errors(operation: &mut Value, own: &[DocumentedError]) {
         if existing.is_null() {
             *existing = response;
         } else if let Some(content) = existing.get_mut("content").and_then(Value::as_object_mut) {
-            // The operation itself may respond with this status; the problem is another form of that response.
+            // The operation itself may respond with this status; the problem is another form of
+            // that response.
             let mut forms = response["content"].as_object().cloned().unwrap_or_default();
             content.append(&mut forms);
         }

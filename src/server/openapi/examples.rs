@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::spec::{operations, schema_name};
 
-/// Keyed by schema name, by parameter name, and, where the example of the schema does not fit, by operation id, status
-/// and media type.
+/// Keyed by schema name, by parameter name, and, where the example of the schema does not fit, by
+/// operation id, status and media type.
 const EXAMPLES: &str = include_str!("examples.json");
 
 pub fn add_examples(document: &mut Value) {

@@ -51,8 +51,8 @@ pub fn add_routes(mut route: Route) -> Route {
     route
 }
 
-/// Redirects [`REDIRECTED_PATHS`] to the page. This is a middleware, because poem matches no route beside one that is
-/// nested at the root.
+/// Redirects [`REDIRECTED_PATHS`] to the page. This is a middleware, because poem matches no route
+/// beside one that is nested at the root.
 pub async fn redirect_to_console<E>(inner: Arc<E>, request: Request) -> poem::Result<Response>
 where
     E: Endpoint<Output = Response>,

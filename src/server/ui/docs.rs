@@ -1,4 +1,5 @@
-//! The OpenAPI document, and Swagger UI for it. The page needs no internet access and no inline scripts.
+//! The OpenAPI document, and Swagger UI for it. The page needs no internet access and no inline
+//! scripts.
 
 use std::sync::{Arc, LazyLock};
 
@@ -16,8 +17,9 @@ const START_PATH: &str = "docs/start.js";
 /// What the page of poem-openapi does inline. Our content security policy forbids inline scripts.
 const START_SCRIPT: &str = "SwaggerUIBundle({ dom_id: '#ui', url: new URL('openapi.json', document.baseURI).href, deepLinking: true, validatorUrl: null });\n";
 
-/// Serves the document at `PREFIX/openapi.json` and its page at `PREFIX/docs`, with the script and the style of the page
-/// of `service`. Everything is created at the first request, which most daemons never get.
+/// Serves the document at `PREFIX/openapi.json` and its page at `PREFIX/docs`, with the script and
+/// the style of the page of `service`. Everything is created at the first request, which most
+/// daemons never get.
 pub fn routes<T: OpenApi + 'static>(
     prefix: &str,
     document: fn() -> Value,

@@ -7,15 +7,15 @@ use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 
-use super::super::control_request::{
-    ControlRequest, RestartCommand, RestartFailure, RestartFailureKind, StopCommand,
-};
 use super::settings::INVALID_SETTINGS;
 use super::state::{NOT_ACTIVE, Result, StateHandle};
 use super::tag::Tag;
 use crate::api::{
     DEFAULT_RESTART_TIMEOUT, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS, Phase, RestartDone,
     RestartRequest, StopAccepted, StopRequest,
+};
+use crate::server::api::control_request::{
+    ControlRequest, RestartCommand, RestartFailure, RestartFailureKind, StopCommand,
 };
 use crate::server::auth::{AuditRecord, Auth, Control};
 use crate::server::openapi::{DocumentedError, Operation};
@@ -70,7 +70,8 @@ impl LifecycleApi {
         });
         if state.control.send(request).await.is_ok() {
             audit.accepted(Some(timeout));
-            // Takes effect before the client reads the response, also while a restart is being cancelled.
+            // Takes effect before the client reads the response, also while a restart is being
+            // cancelled.
             state.health.enter(Phase::Draining);
         } else {
             // The channel is closed once this process drains, because it stops or was replaced.

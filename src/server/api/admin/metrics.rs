@@ -1,7 +1,7 @@
 //! Metrics in the text format of Prometheus, version 0.0.4.
 //!
-//! A metric that can be looked up needs one entry in a function below. One that counts events also needs a counter in
-//! [`Metrics`](crate::server::metrics::Metrics).
+//! A metric that can be looked up needs one entry in a function below. One that counts events also
+//! needs a counter in [`Metrics`](crate::server::metrics::Metrics).
 
 use poem::http::StatusCode;
 use poem::{IntoResponse, Response};

@@ -1,4 +1,5 @@
-//! The admin API. One file per topic holds the operations, and declares their audit actions and errors.
+//! The admin API. One file per topic holds the operations, and declares their audit actions and
+//! errors.
 
 mod level;
 mod lifecycle;
@@ -35,7 +36,8 @@ use crate::server::ui::{console, docs};
 
 const PREFIX: &str = "/admin";
 
-/// The operations. All operations on one path must be in the same struct: the document would have only the last one.
+/// The operations. All operations on one path must be in the same struct: the document would have
+/// only the last one.
 fn operations(state: &StateHandle) -> impl OpenApi + use<> {
     (
         StatusApi(state.clone()),

@@ -12,11 +12,11 @@ use poem_openapi::types::Type as _;
 use poem_openapi::{ApiResponse, OpenApi};
 use tokio::sync::oneshot;
 
-use super::super::control_request::{ControlRequest, SignOutCommand};
 use super::state::{NOT_ACTIVE, Result, StateHandle, shutting_down};
 use super::tag::Tag;
 use crate::api::{Session, SignInToken};
 use crate::auth::{self, CreateSessionError, SIGN_IN_LIFETIME, Scope, TokenError};
+use crate::server::api::control_request::{ControlRequest, SignOutCommand};
 use crate::server::auth::{AnyToken, AuditRecord, Auth, SessionCookie, SignIn, SignedIn};
 use crate::server::openapi::Operation;
 use crate::server::payload::{self, JsonResponse};

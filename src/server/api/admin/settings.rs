@@ -5,10 +5,10 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 
-use super::super::control_request::{ControlRequest, ReloadCommand};
 use super::state::{NOT_ACTIVE, Result, StateHandle};
 use super::tag::Tag;
 use crate::api::{ReloadDone, SettingEntry};
+use crate::server::api::control_request::{ControlRequest, ReloadCommand};
 use crate::server::auth::{AuditRecord, Auth, Control, Read};
 use crate::server::openapi::{DocumentedError, Operation};
 use crate::server::payload::JsonResponse;

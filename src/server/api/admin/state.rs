@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use poem::http::StatusCode;
 use tokio::sync::oneshot;
 
-use super::super::control_request::{ControlRequest, ControlSender};
 use crate::api::{HttpUsage, LastExit};
 use crate::config::LiveSettings;
 use crate::health::Health;
 use crate::logs::{LevelControl, LogBroadcaster};
+use crate::server::api::control_request::{ControlRequest, ControlSender};
 use crate::server::auth::AuthState;
 use crate::server::clients::ConnectionPool;
 use crate::server::metrics::Metrics;
@@ -87,8 +87,8 @@ impl AdminState {
 
     /// Checks that this process carries out control requests.
     ///
-    /// During a restart both processes answer, but only the owner of the PID file acts. Afterwards, clients with an
-    /// open connection may still reach the old process.
+    /// During a restart both processes answer, but only the owner of the PID file acts. Afterwards,
+    /// clients with an open connection may still reach the old process.
     ///
     /// # Errors
     ///
@@ -130,7 +130,8 @@ pub fn shutting_down() -> ApiError {
     ApiError::new(StatusCode::CONFLICT, detail)
 }
 
-/// The state that the operations share. It is empty in the service that only generates the OpenAPI document.
+/// The state that the operations share. It is empty in the service that only generates the OpenAPI
+/// document.
 #[derive(Clone, Default)]
 pub struct StateHandle(Option<Arc<AdminState>>);
 
