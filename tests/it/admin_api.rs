@@ -244,26 +244,27 @@ fn foreign_host_and_origin_are_refused() {
 #[test]
 fn request_id_is_in_response_and_access_log() {
     let home = Home::started();
-    let given = request(
+    let with_valid_id = request(
         &home.public(),
         "GET",
         "/",
         &[("X-Request-Id", "order-66")],
         "",
     );
-    assert_eq!(given.header("x-request-id"), Some("order-66"));
-    let made = request(
+    assert_eq!(with_valid_id.header("x-request-id"), Some("order-66"));
+    let with_invalid_id = request(
         &home.public(),
         "GET",
         "/",
         &[("X-Request-Id", "bad id\tx")],
         "",
     );
-    let made = made.header("x-request-id").unwrap().to_owned();
-    assert!(!made.contains(' '));
+    let with_invalid_id = with_invalid_id.header("x-request-id").unwrap().to_owned();
+    assert!(!with_invalid_id.contains(' '));
     eventually("both requests are logged", || {
         let log = home.log();
-        log.contains("request_id=\"order-66\"") && log.contains(&format!("request_id=\"{made}\""))
+        log.contains("request_id=\"order-66\"")
+            && log.contains(&format!("request_id=\"{with_invalid_id}\""))
     });
     assert_eq!(
         request(&home.public(), "GET", "/health", &[], "").status,
@@ -489,8 +490,11 @@ fn unread_pages_use_no_memory_and_block_no_reader() {
         .iter()
         .map(|entry| entry["line"].as_str().unwrap().len());
     let whole: usize = lengths.sum();
-    let most = 4 * 1024 * 1024;
-    assert!((most..most + line.len()).contains(&whole), "{whole}");
+    let page_limit = 4 * 1024 * 1024;
+    assert!(
+        (page_limit..page_limit + line.len()).contains(&whole),
+        "{whole}"
+    );
     assert_eq!(page["first_cursor"], entries[0]["cursor"]);
     let each = resident().saturating_sub(before) / CLIENTS;
     assert!(each < 1024 * 1024, "{each} bytes per client");

@@ -12,7 +12,7 @@ use crate::support::{Home, Outcome, eventually, install, needs_root};
 
 /// Runs the command in its own network namespace, where no packet reaches the daemon. Signals and
 /// files are the same.
-fn without_network(home: &Home, arguments: &[&str]) -> Outcome {
+fn run_without_network(home: &Home, arguments: &[&str]) -> Outcome {
     let mut command = home.command("unshare");
     command
         .arg("--net")
@@ -29,7 +29,7 @@ fn commands_work_while_admin_port_is_blocked() {
     let home = Home::started();
     let pid = home.state().pid.to_string();
     let server = home.state().server;
-    without_network(&home, &["status"])
+    run_without_network(&home, &["status"])
         .succeeds()
         .prints(&[
             "running",
@@ -38,32 +38,32 @@ fn commands_work_while_admin_port_is_blocked() {
             &home.log_file().display().to_string(),
         ])
         .says(&["cannot be reached", "PID file and its lock"]);
-    let json = without_network(&home, &["status", "--json"])
+    let json = run_without_network(&home, &["status", "--json"])
         .succeeds()
         .json();
     assert_eq!(
         (&json["state"], &json["via"]),
         (&"running".into(), &"pid_file".into())
     );
-    without_network(&home, &["logs", "--no-follow", "--lines", "5"])
+    run_without_network(&home, &["logs", "--no-follow", "--lines", "5"])
         .succeeds()
         .prints(&["ready version="])
         .says(&["cannot be reached", "reading"]);
-    without_network(&home, &["restart"])
+    run_without_network(&home, &["restart"])
         .succeeds()
         .says(&["cannot be reached", "by SIGUSR2"])
         .prints(&[&format!("(was {pid})")]);
-    without_network(&home, &["reload"])
+    run_without_network(&home, &["reload"])
         .succeeds()
         .says(&["by SIGHUP"])
         .prints(&["its log says"]);
     eventually("the daemon reloads", || {
         home.log().contains(" reloaded by=\"SIGHUP\"")
     });
-    without_network(&home, &["restart", "--hard"])
+    run_without_network(&home, &["restart", "--hard"])
         .succeeds()
         .says(&["by signal"]);
-    without_network(&home, &["stop"])
+    run_without_network(&home, &["stop"])
         .succeeds()
         .prints(&["Daemon stopped (by SIGTERM)"])
         .says(&["cannot be reached", "by signal"]);
@@ -142,20 +142,20 @@ fn commands_work_after_secret_was_edited() {
 fn explicit_admin_url_never_falls_back() {
     let home = Home::started();
     // Nothing listens on port 1. It could be a tunnel to another machine.
-    let elsewhere = "http://127.0.0.1:1";
-    home.run(["--admin-url", elsewhere, "status"])
+    let closed_address = "http://127.0.0.1:1";
+    home.run(["--admin-url", closed_address, "status"])
         .exits(4)
         .prints(&["unknown", "cannot be reached"]);
-    home.run(["--admin-url", elsewhere, "stop"])
+    home.run(["--admin-url", closed_address, "stop"])
         .exits(1)
         .says(&["cannot be reached"]);
-    home.run(["--admin-url", elsewhere, "logs", "--no-follow"])
+    home.run(["--admin-url", closed_address, "logs", "--no-follow"])
         .exits(1)
         .says(&["cannot be reached"]);
-    home.run(["--admin-url", elsewhere, "restart"])
+    home.run(["--admin-url", closed_address, "restart"])
         .exits(1)
         .says(&["cannot be reached"]);
-    home.run(["--admin-url", elsewhere, "restart", "--hard"])
+    home.run(["--admin-url", closed_address, "restart", "--hard"])
         .exits(1)
         .says(&["elsewhere"]);
     home.run(["--admin-url", "ftp://x", "status"])
@@ -163,9 +163,9 @@ fn explicit_admin_url_never_falls_back() {
         .says(&["--admin-url", "http://"]);
     home.run(["status"]).succeeds();
 
-    let here = home.state().admin;
-    home.run(["--admin-url", &here, "status"]).succeeds();
-    home.run(["--admin-url", &here, "stop"]).succeeds();
+    let own_address = home.state().admin;
+    home.run(["--admin-url", &own_address, "status"]).succeeds();
+    home.run(["--admin-url", &own_address, "stop"]).succeeds();
 }
 
 #[test]
@@ -219,17 +219,17 @@ fn daemon_of_another_pid_file_is_stopped_only_by_address() {
 /// configured address.
 #[test]
 fn other_daemon_at_configured_address_is_not_mistaken_for_ours() {
-    let neighbour = Home::started();
+    let other_daemon = Home::started();
     let mut home = Home::new();
     fs::copy(
-        neighbour.path().join(".fullon_master_api.key"),
+        other_daemon.path().join(".fullon_master_api.key"),
         home.path().join(".fullon_master_api.key"),
     )
     .unwrap();
     home.run(["start"]).succeeds();
     let daemon = home.daemon().unwrap();
     fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
-    let admin = neighbour.state().admin;
+    let admin = other_daemon.state().admin;
     home.set("ADMIN_PORT", admin.rsplit_once(':').unwrap().1);
     home.run(["status"])
         .succeeds()
@@ -240,7 +240,7 @@ fn other_daemon_at_configured_address_is_not_mistaken_for_ours() {
         .prints(&["Daemon stopped (by SIGTERM)"])
         .says(&["another daemon"]);
     assert!(daemon.has_exited());
-    neighbour.run(["status"]).succeeds();
+    other_daemon.run(["status"]).succeeds();
 }
 
 #[test]
@@ -266,9 +266,9 @@ fn daemon_of_another_user_keeps_its_user_after_restart() {
         .says(&["belongs to another user", "sudo -u"]);
     assert_eq!(home.daemon().unwrap().pid(), pid);
     home.run(["restart"]).succeeds();
-    let successor = home.daemon().unwrap();
-    assert_ne!(successor.pid(), pid);
-    assert_eq!(successor.owner_uid(), Some(65534));
+    let new_process = home.daemon().unwrap();
+    assert_ne!(new_process.pid(), pid);
+    assert_eq!(new_process.owner_uid(), Some(65534));
     home.run(["status"]).succeeds();
     home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{Answer, Connection, Home, eventually, request};
 
-fn started() -> Home {
+fn start_with_json_log() -> Home {
     let mut home = Home::new();
     home.set("LOG_FORMAT", "json");
     home.run(["start"]).succeeds();
@@ -12,7 +12,7 @@ fn started() -> Home {
 }
 
 /// Waits for this number of audit events, and fails if there are more.
-fn trail(home: &Home, events: usize) -> Vec<Value> {
+fn audit_events(home: &Home, events: usize) -> Vec<Value> {
     let read = || -> Vec<Value> {
         let log = home.log();
         let lines = log
@@ -32,7 +32,7 @@ fn field<'a>(event: &'a Value, name: &str) -> &'a str {
     event[name].as_str().unwrap_or_default()
 }
 
-fn told(trail: &[Value]) -> Vec<(&str, &str)> {
+fn actions_and_outcomes(trail: &[Value]) -> Vec<(&str, &str)> {
     trail
         .iter()
         .map(|event| (field(event, "action"), field(event, "outcome")))
@@ -40,7 +40,7 @@ fn told(trail: &[Value]) -> Vec<(&str, &str)> {
 }
 
 /// Sends the request byte by byte, with `rest` after the `Authorization` header.
-fn sent(host: &str, bearer: &str, rest: &str) -> Connection {
+fn send_restart(host: &str, bearer: &str, rest: &str) -> Connection {
     let mut connection = Connection::open(host);
     let text = format!(
         "POST /admin/restart HTTP/1.1\r\nHost: {host}\r\nAuthorization: {bearer}\r\n{rest}"
@@ -51,7 +51,7 @@ fn sent(host: &str, bearer: &str, rest: &str) -> Connection {
 
 #[test]
 fn refused_change_is_one_event_with_subject_and_reason() {
-    let home = started();
+    let home = start_with_json_log();
     let host = home.admin();
     let (reader, all) = (
         format!("Bearer {}", home.token("admin:read")),
@@ -61,9 +61,9 @@ fn refused_change_is_one_event_with_subject_and_reason() {
     let bearer = ("Authorization", all.as_str());
     let post =
         |path, headers: &[(&str, &str)], body: &str| request(&host, "POST", path, headers, body);
-    let nonsense = ("Authorization", "Bearer x");
-    let foreign = ("Origin", "http://evil.example");
-    let rebound = ("Host", "evil.example");
+    let invalid_token = ("Authorization", "Bearer x");
+    let foreign_origin = ("Origin", "http://evil.example");
+    let foreign_host = ("Host", "evil.example");
     let negative = r#"{"timeout_seconds":-1}"#;
     let as_text = "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}";
     let cases: Vec<(&str, u16, &str, Answer)> = vec![
@@ -72,7 +72,7 @@ fn refused_change_is_one_event_with_subject_and_reason() {
             "stop",
             401,
             "malformed",
-            post("/admin/stop", &[nonsense], ""),
+            post("/admin/stop", &[invalid_token], ""),
         ),
         (
             "restart",
@@ -84,13 +84,13 @@ fn refused_change_is_one_event_with_subject_and_reason() {
             "reload",
             403,
             "other origins",
-            post("/admin/reload", &[bearer, foreign], ""),
+            post("/admin/reload", &[bearer, foreign_origin], ""),
         ),
         (
             "reload",
             403,
             "Host",
-            post("/admin/reload", &[bearer, rebound], ""),
+            post("/admin/reload", &[bearer, foreign_host], ""),
         ),
         (
             "stop",
@@ -120,13 +120,13 @@ fn refused_change_is_one_event_with_subject_and_reason() {
             "restart",
             415,
             "application/json",
-            sent(&host, &all, as_text).answer("POST"),
+            send_restart(&host, &all, as_text).answer("POST"),
         ),
     ];
     // These are no changes: no such operation exists.
     assert_eq!(post("/admin/status", &[bearer], "").status, 405);
     assert_eq!(post("/admin/nothing", &[bearer], "").status, 404);
-    let trail = trail(&home, cases.len());
+    let trail = audit_events(&home, cases.len());
     for (event, (action, status, reason, answer)) in trail.iter().zip(&cases) {
         assert_eq!(answer.status, *status, "{answer:#?}");
         assert_eq!(
@@ -146,7 +146,7 @@ fn refused_change_is_one_event_with_subject_and_reason() {
 
 #[test]
 fn accepted_change_is_one_event_with_subject_and_action() {
-    let home = started();
+    let home = start_with_json_log();
     let host = home.admin();
     let token = home.run(["token", "--subject", "me"]).succeeds().stdout;
     let bearer = format!("Bearer {}", token.trim());
@@ -164,9 +164,9 @@ fn accepted_change_is_one_event_with_subject_and_action() {
     ] {
         assert_eq!(request(&host, method, path, &headers, "").status, status);
     }
-    let trail = trail(&home, 3);
+    let trail = audit_events(&home, 3);
     assert_eq!(
-        told(&trail),
+        actions_and_outcomes(&trail),
         [
             ("sign_in", "accepted"),
             ("reload", "accepted"),
@@ -181,26 +181,26 @@ fn accepted_change_is_one_event_with_subject_and_action() {
 
 #[test]
 fn aborted_request_is_audited_and_changes_nothing() {
-    let home = started();
-    let connection = sent(&home.admin(), &home.bearer(), "Content-Length: 9\r\n\r\n{");
+    let home = start_with_json_log();
+    let connection = send_restart(&home.admin(), &home.bearer(), "Content-Length: 9\r\n\r\n{");
     eventually("the request is in flight", || {
         home.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
     });
     drop(connection);
-    let trail = trail(&home, 1);
-    assert_eq!(told(&trail), [("restart", "refused")]);
+    let trail = audit_events(&home, 1);
+    assert_eq!(actions_and_outcomes(&trail), [("restart", "refused")]);
     assert_eq!(home.state().generation, 1);
 }
 
 #[test]
 fn restart_and_stop_by_signal_are_audited() {
-    let home = started();
+    let home = start_with_json_log();
     home.restart();
     home.daemon().unwrap().terminate().unwrap();
     eventually("the daemon exits", || home.daemon().is_none());
-    let trail = trail(&home, 2);
+    let trail = audit_events(&home, 2);
     assert_eq!(
-        told(&trail),
+        actions_and_outcomes(&trail),
         [("restart", "accepted"), ("stop", "accepted")]
     );
     assert_eq!(field(&trail[1], "subject"), "SIGTERM");

@@ -8,7 +8,7 @@ use crate::support::jwt::{self, SECRET};
 use crate::support::{Answer, Connection, Home, request};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Needs {
+enum Requirement {
     Scope(&'static str),
     /// A token of any scope. A session is not accepted.
     Token,
@@ -16,13 +16,13 @@ enum Needs {
     Session,
 }
 
-const READ: Needs = Needs::Scope("admin:read");
-const LOGS: Needs = Needs::Scope("admin:logs");
-const CONTROL: Needs = Needs::Scope("admin:control");
+const READ: Requirement = Requirement::Scope("admin:read");
+const LOGS: Requirement = Requirement::Scope("admin:logs");
+const CONTROL: Requirement = Requirement::Scope("admin:control");
 
 /// Required credential and success status of each operation. Operations that would end the daemon
 /// get an invalid body.
-const OPERATIONS: [(&str, &str, Needs, u16); 14] = [
+const OPERATIONS: [(&str, &str, Requirement, u16); 14] = [
     ("GET", "/admin/status", READ, 200),
     ("GET", "/admin/config", READ, 200),
     ("GET", "/admin/metrics", READ, 200),
@@ -33,12 +33,12 @@ const OPERATIONS: [(&str, &str, Needs, u16); 14] = [
     ("POST", "/admin/stop", CONTROL, 400),
     ("POST", "/admin/restart", CONTROL, 400),
     ("POST", "/admin/reload", CONTROL, 200),
-    ("POST", "/admin/session", Needs::Token, 201),
-    ("GET", "/admin/session", Needs::Session, 200),
-    ("DELETE", "/admin/session", Needs::Session, 204),
-    ("POST", "/admin/session/token", Needs::Token, 201),
+    ("POST", "/admin/session", Requirement::Token, 201),
+    ("GET", "/admin/session", Requirement::Session, 200),
+    ("DELETE", "/admin/session", Requirement::Session, 204),
+    ("POST", "/admin/session/token", Requirement::Token, 201),
 ];
-const SENSELESS: &str = r#"{"timeout_seconds":-1}"#;
+const INVALID_BODY: &str = r#"{"timeout_seconds":-1}"#;
 
 const SCOPES: [&str; 3] = ["admin:read", "admin:logs", "admin:control"];
 
@@ -63,8 +63,8 @@ const NO_SCOPES: [&str; 14] = [
 struct Operation {
     method: String,
     path: String,
-    needs: Needs,
-    done: u16,
+    requirement: Requirement,
+    success_status: u16,
 }
 
 /// The operations of the served document. Each must be listed in `OPERATIONS`.
@@ -77,22 +77,22 @@ fn operations(home: &Home) -> Vec<Operation> {
             let known = OPERATIONS
                 .iter()
                 .find(|known| (known.0, known.1) == (&method, path));
-            let (.., needs, done) =
+            let (.., requirement, success_status) =
                 known.unwrap_or_else(|| panic!("{method} {path} is not in OPERATIONS"));
-            let (needs, done) = (*needs, *done);
+            let (requirement, success_status) = (*requirement, *success_status);
             if method == "GET" {
                 operations.push(Operation {
                     method: "HEAD".into(),
                     path: path.clone(),
-                    needs,
-                    done,
+                    requirement,
+                    success_status,
                 });
             }
             operations.push(Operation {
                 method,
                 path: path.clone(),
-                needs,
-                done,
+                requirement,
+                success_status,
             });
         }
     }
@@ -100,7 +100,7 @@ fn operations(home: &Home) -> Vec<Operation> {
     operations
 }
 
-fn home() -> Home {
+fn start_daemon() -> Home {
     let mut home = Home::new();
     home.set("JWT_SECRET_KEY", SECRET);
     home.set("FAILED_TOKENS_PER_MINUTE", "10000");
@@ -110,7 +110,7 @@ fn home() -> Home {
 
 /// The credential that a caller presents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum By {
+enum Credential {
     Nothing,
     Token,
     Session,
@@ -118,7 +118,7 @@ enum By {
 
 struct Caller<'a> {
     host: &'a str,
-    by: By,
+    credential: Credential,
     scope: String,
     cookie: OnceCell<String>,
 }
@@ -137,10 +137,10 @@ impl Caller<'_> {
             "Authorization",
             format!("Bearer {}", jwt::token(&self.scope)),
         );
-        match self.by {
-            By::Nothing => vec![],
-            By::Token => vec![bearer],
-            By::Session => {
+        match self.credential {
+            Credential::Nothing => vec![],
+            Credential::Token => vec![bearer],
+            Credential::Session => {
                 let cookie = if method == "DELETE" {
                     // A session of its own, because the request ends it.
                     self.sign_in()
@@ -160,7 +160,7 @@ impl Caller<'_> {
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        let body = if method == "POST" { SENSELESS } else { "" };
+        let body = if method == "POST" { INVALID_BODY } else { "" };
         let mut connection = Connection::open(self.host);
         connection.send(method, path, &headers, body);
         let answer = connection.head();
@@ -175,36 +175,40 @@ impl Caller<'_> {
     }
 
     #[track_caller]
-    fn is_answered_as_it_should_be(&self, operation: &Operation) {
+    fn assert_response(&self, operation: &Operation) {
         let Operation {
             method,
             path,
-            needs,
-            done,
+            requirement,
+            success_status,
         } = operation;
         let answer = self.ask(method, path);
         let has = |scope: &str| self.scope.split(' ').any(|word| word == scope);
-        let unknown = Some("Bearer error=\"invalid_token\"".to_owned());
-        let (status, challenge, text) = match (self.by, needs) {
-            (By::Nothing | By::Token, Needs::Session) => (401, unknown, "POST /admin/session"),
-            (By::Nothing, _) | (By::Session, Needs::Token) => (401, unknown, "fullon token"),
-            (_, Needs::Scope(scope)) if !has(scope) => {
+        let no_token_challenge = Some("Bearer error=\"invalid_token\"".to_owned());
+        let (status, challenge, text) = match (self.credential, requirement) {
+            (Credential::Nothing | Credential::Token, Requirement::Session) => {
+                (401, no_token_challenge, "POST /admin/session")
+            }
+            (Credential::Nothing, _) | (Credential::Session, Requirement::Token) => {
+                (401, no_token_challenge, "fullon token")
+            }
+            (_, Requirement::Scope(scope)) if !has(scope) => {
                 let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"");
                 (403, Some(challenge), *scope)
             }
-            (_, Needs::Token) if !SCOPES.iter().any(|scope| has(scope)) => {
+            (_, Requirement::Token) if !SCOPES.iter().any(|scope| has(scope)) => {
                 let scopes = SCOPES.join(" ");
                 let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scopes}\"");
                 (403, Some(challenge), "none of the scopes")
             }
-            _ => (*done, None, ""),
+            _ => (*success_status, None, ""),
         };
-        let who = format!("{method} {path} by {:?} `{}`", self.by, self.scope);
-        assert_eq!(answer.status, status, "{who}: {answer:#?}");
+        let caller = format!("{method} {path} by {:?} `{}`", self.credential, self.scope);
+        assert_eq!(answer.status, status, "{caller}: {answer:#?}");
         assert_eq!(
             answer.header("www-authenticate"),
             challenge.as_deref(),
-            "{who}"
+            "{caller}"
         );
         if status >= 400 && method != "HEAD" {
             answer.is_problem(status, text);
@@ -214,31 +218,31 @@ impl Caller<'_> {
 
 #[test]
 fn every_operation_enforces_its_scope_for_every_caller() {
-    let home = home();
+    let home = start_daemon();
     let (host, daemon) = (home.admin(), home.daemon().unwrap());
     let operations = operations(&home);
-    let caller = |by, scope: String| Caller {
+    let caller = |credential, scope: String| Caller {
         host: &host,
-        by,
+        credential,
         scope,
         cookie: OnceCell::new(),
     };
-    let mut callers = vec![caller(By::Nothing, String::new())];
+    let mut callers = vec![caller(Credential::Nothing, String::new())];
     for set in 0..1 << SCOPES.len() {
         let words = SCOPES.iter().enumerate();
         let words = words.filter(|(bit, _)| set & (1 << bit) != 0);
         let words: Vec<_> = words.map(|(_, word)| *word).collect();
-        callers.push(caller(By::Token, words.join(" ")));
+        callers.push(caller(Credential::Token, words.join(" ")));
         if !words.is_empty() {
-            callers.push(caller(By::Session, words.join(" ")));
+            callers.push(caller(Credential::Session, words.join(" ")));
         }
     }
     for words in NO_SCOPES {
-        callers.push(caller(By::Token, words.to_owned()));
+        callers.push(caller(Credential::Token, words.to_owned()));
     }
     for caller in &callers {
         for operation in &operations {
-            caller.is_answered_as_it_should_be(operation);
+            caller.assert_response(operation);
         }
     }
     assert_eq!(home.daemon().unwrap().pid(), daemon.pid());
@@ -247,7 +251,7 @@ fn every_operation_enforces_its_scope_for_every_caller() {
 /// Covers methods that some frameworks take from a header.
 #[test]
 fn unknown_methods_are_refused_with_405() {
-    let home = home();
+    let home = start_daemon();
     let host = home.admin();
     let known = operations(&home);
     let bearer = format!("Bearer {}", jwt::token(&SCOPES.join(" ")));
@@ -283,25 +287,25 @@ fn unknown_methods_are_refused_with_405() {
 /// Other spellings of a path, and the other port.
 #[test]
 fn path_variants_and_public_port_bypass_nothing() {
-    let home = home();
+    let home = start_daemon();
     let (admin, public) = (home.admin(), home.public());
     let bearer = format!("Bearer {}", jwt::token(&SCOPES.join(" ")));
-    let nobody = Caller {
+    let unauthenticated = Caller {
         host: &admin,
-        by: By::Nothing,
+        credential: Credential::Nothing,
         scope: String::new(),
         cookie: OnceCell::new(),
     };
-    let powerless = Caller {
+    let without_scope = Caller {
         host: &admin,
-        by: By::Token,
+        credential: Credential::Token,
         scope: "none".into(),
         cookie: OnceCell::new(),
     };
     for Operation {
         method,
         path,
-        needs,
+        requirement,
         ..
     } in operations(&home)
     {
@@ -330,8 +334,8 @@ fn path_variants_and_public_port_bypass_nothing() {
             format!("http://localhost{path}"),
         ];
         for spelling in &spellings {
-            for caller in [&nobody, &powerless] {
-                if caller.by == By::Token && needs == Needs::Token {
+            for caller in [&unauthenticated, &without_scope] {
+                if caller.credential == Credential::Token && requirement == Requirement::Token {
                     continue;
                 }
                 let answer = caller.ask(&method, spelling);
@@ -343,15 +347,18 @@ fn path_variants_and_public_port_bypass_nothing() {
             }
         }
         let headers = [("Authorization", bearer.as_str())];
-        let elsewhere = request(&public, &method, &path, &headers, "");
-        assert_eq!(elsewhere.status, 404, "{method} {path}: {elsewhere:#?}");
+        let on_public_port = request(&public, &method, &path, &headers, "");
+        assert_eq!(
+            on_public_port.status, 404,
+            "{method} {path}: {on_public_port:#?}"
+        );
     }
     home.run(["status"]).succeeds();
 }
 
 #[test]
 fn openapi_document_is_public_and_holds_no_secret() {
-    let home = home();
+    let home = start_daemon();
     for path in ["/admin/openapi.json", "/admin/docs"] {
         let answer = request(&home.admin(), "GET", path, &[], "");
         assert_eq!(answer.status, 200);

@@ -8,7 +8,7 @@ use crate::support::{
     needs_browser, request,
 };
 
-const FOLLOW: &str = "
+const FOLLOW_SCRIPT: &str = "
     const seen = window.seen = { opens: 0, gaps: 0, ends: 0, ids: [], lines: [] };
     const source = window.source = new EventSource('/admin/logs/stream?lines=0');
     source.addEventListener('open', () => seen.opens++);
@@ -40,7 +40,7 @@ fn strings(values: &Value) -> Vec<&str> {
 }
 
 #[track_caller]
-fn no_cursor_came_twice(seen: &Value) {
+fn assert_cursors_unique(seen: &Value) {
     let mut ids = strings(&seen["ids"]);
     ids.sort_unstable();
     ids.dedup();
@@ -49,7 +49,7 @@ fn no_cursor_came_twice(seen: &Value) {
 
 /// Waits until the page follows again, and returns how often it has connected. It may first
 /// reconnect to the old process over a kept connection.
-fn follows_after(browser: &Browser, before: u64) -> u64 {
+fn wait_for_reconnect(browser: &Browser, before: u64) -> u64 {
     let open = || browser.run("return source.readyState == 1 ? seen.opens : 0", &[]);
     eventually("the page follows", || open().as_u64() > Some(before));
     open().as_u64().unwrap()
@@ -65,7 +65,7 @@ fn event_source_loses_nothing_across_restarts_and_kill() {
     open_admin_page(&browser, &home);
     let token = home.token("admin:logs");
     assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
-    browser.run(FOLLOW, &[]);
+    browser.run(FOLLOW_SCRIPT, &[]);
     // Waits for marks of the current process, not only for history.
     let sees_new_marks = || {
         let marks = || home.log().lines().filter(|line| is_mark(line)).count();
@@ -75,26 +75,26 @@ fn event_source_loses_nothing_across_restarts_and_kill() {
             browser.run("return seen.lines.length", &[]).as_u64() > before.as_u64()
         });
     };
-    let opens = follows_after(&browser, 0);
-    let asking = Marks::begin(home.public());
+    let opens = wait_for_reconnect(&browser, 0);
+    let requests = Marks::begin(home.public());
     sees_new_marks();
 
     home.run(["restart"]).succeeds();
-    let opens = follows_after(&browser, opens);
+    let opens = wait_for_reconnect(&browser, opens);
     sees_new_marks();
 
-    let killed = home.daemon().unwrap();
-    killed.kill().unwrap();
-    assert!(killed.wait_for_exit(PATIENCE));
+    let killed_daemon = home.daemon().unwrap();
+    killed_daemon.kill().unwrap();
+    assert!(killed_daemon.wait_for_exit(PATIENCE));
     home.run(["start"]).succeeds();
-    let opens = follows_after(&browser, opens);
+    let opens = wait_for_reconnect(&browser, opens);
     sees_new_marks();
 
     home.run(["restart"]).succeeds();
-    follows_after(&browser, opens);
+    wait_for_reconnect(&browser, opens);
     sees_new_marks();
 
-    let asked = asking.end();
+    let sent = requests.end();
     request(
         &home.public(),
         "GET",
@@ -113,16 +113,16 @@ fn event_source_loses_nothing_across_restarts_and_kill() {
         .into_iter()
         .filter(|line| is_mark(line))
         .collect();
-    let differs = expected.iter().zip(&arrived).position(|(a, b)| a != b);
-    let around = differs.map(|at| (&expected[at], &arrived[at]));
-    assert_eq!((differs, around), (None, None));
+    let first_difference = expected.iter().zip(&arrived).position(|(a, b)| a != b);
+    let difference = first_difference.map(|at| (&expected[at], &arrived[at]));
+    assert_eq!((first_difference, difference), (None, None));
     assert_eq!(arrived.len(), expected.len());
     assert!(
-        (100..=asked).contains(&expected.len()),
-        "{} of {asked} marks",
+        (100..=sent).contains(&expected.len()),
+        "{} of {sent} marks",
         expected.len()
     );
-    no_cursor_came_twice(&seen);
+    assert_cursors_unique(&seen);
     assert_eq!(seen["gaps"], 0);
     // A killed daemon sends no `end` event. A page may also have been moving from the old process
     // to the killed one at that moment, which makes two.
@@ -144,23 +144,23 @@ fn event_source_loses_nothing_across_repeated_restarts() {
     open_admin_page(&browser, &home);
     let token = home.token("admin:logs");
     assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
-    browser.run(FOLLOW, &[]);
-    let mut opens = follows_after(&browser, 0);
-    let asking = Marks::begin(home.public());
+    browser.run(FOLLOW_SCRIPT, &[]);
+    let mut opens = wait_for_reconnect(&browser, 0);
+    let requests = Marks::begin(home.public());
     for _ in 0..4 {
         home.restart();
-        opens = follows_after(&browser, opens);
+        opens = wait_for_reconnect(&browser, opens);
     }
-    let asked = asking.end();
+    let sent = requests.end();
     home.mark("the-last");
     eventually("the last line arrives", || {
         let last = "return seen.lines.some(line => line.includes('the-last'))";
         browser.run(last, &[]) == true
     });
     let seen = browser.run("source.close(); return seen", &[]);
-    let expected: Vec<usize> = (1..=asked).collect();
+    let expected: Vec<usize> = (1..=sent).collect();
     assert_eq!(marks(strings(&seen["lines"]).into_iter()), expected);
-    no_cursor_came_twice(&seen);
+    assert_cursors_unique(&seen);
     assert_eq!(seen["gaps"], 0);
     assert_eq!(
         seen["opens"].as_u64().unwrap(),
@@ -210,9 +210,9 @@ fn page_on_another_port_is_refused_despite_cookie() {
     let token = home.token("admin:read admin:logs admin:control");
     assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
 
-    let neighbour = Neighbour::start();
-    browser.open(&format!("http://127.0.0.1:{}/", neighbour.port()));
-    let head = neighbour.heads.recv_timeout(PATIENCE).unwrap();
+    let other_server = Neighbour::start();
+    browser.open(&format!("http://127.0.0.1:{}/", other_server.port()));
+    let head = other_server.heads.recv_timeout(PATIENCE).unwrap();
     assert!(head.contains("Cookie: fullon-session-"), "{head}");
 
     let admin = format!("http://{}", home.admin());
@@ -227,9 +227,9 @@ fn page_on_another_port_is_refused_despite_cookie() {
         }
     ";
     browser.run(follow, &[json!(admin)]);
-    let closed = "return source.readyState === EventSource.CLOSED";
+    let is_closed = "return source.readyState === EventSource.CLOSED";
     eventually("the stream is refused for good", || {
-        browser.run(closed, &[]) == true
+        browser.run(is_closed, &[]) == true
     });
     assert_eq!(
         browser.run("return seen", &[]),
@@ -238,7 +238,7 @@ fn page_on_another_port_is_refused_despite_cookie() {
 
     // The browser sends these without a preflight. It hides the responses from the page, but not
     // their effects.
-    let blind = "
+    let no_cors_fetch = "
         const [url, method] = arguments;
         const options = { method, mode: 'no-cors', credentials: 'include' };
         return fetch(url, options).then(answer => answer.type, error => error.message);
@@ -247,7 +247,7 @@ fn page_on_another_port_is_refused_despite_cookie() {
         let url = format!("{admin}{path}");
         // `Cross-Origin-Resource-Policy` hides even that there was a response.
         assert_eq!(
-            browser.run(blind, &[json!(url), json!(method)]),
+            browser.run(no_cors_fetch, &[json!(url), json!(method)]),
             "Failed to fetch"
         );
     }
@@ -261,7 +261,7 @@ fn page_on_another_port_is_refused_despite_cookie() {
 }
 
 /// Collects policy violations and script errors.
-const REPORTS: &str = "
+const REPORT_SCRIPT: &str = "
     window.reports = [];
     document.addEventListener('securitypolicyviolation', event =>
         reports.push(event.violatedDirective + ' ' + event.blockedURI));
@@ -275,23 +275,23 @@ fn documentation_works_without_inline_scripts() {
     }
     let home = Home::started();
     let browser = Browser::new(&home);
-    browser.before_each_page(REPORTS);
+    browser.before_each_page(REPORT_SCRIPT);
     for (host, path, operation) in [
         (home.public(), "/docs", "get_health"),
         (home.admin(), "/admin/docs", "get_status"),
     ] {
         browser.open(&format!("http://{host}{path}"));
-        let shown = "return document.querySelectorAll('.opblock').length";
+        let operation_count = "return document.querySelectorAll('.opblock').length";
         eventually("the operations are shown", || {
-            browser.run(shown, &[]).as_u64() > Some(3)
+            browser.run(operation_count, &[]).as_u64() > Some(3)
         });
         // An expanded operation uses every feature of the page.
-        let opened = format!("
+        let open_operation = format!("
             const summary = document.querySelector('[id$=\"{operation}\"] .opblock-summary-control');
             summary.click();
             return true;
         ");
-        browser.run(&opened, &[]);
+        browser.run(&open_operation, &[]);
         eventually("the operation is open", || {
             browser.run(
                 "return document.querySelectorAll('.opblock.is-open').length",
@@ -300,13 +300,13 @@ fn documentation_works_without_inline_scripts() {
         });
         assert_eq!(browser.run("return reports", &[]), json!([]), "{path}");
         // Inline scripts do not run.
-        let inline = "
+        let inline_script = "
             const script = document.createElement('script');
             script.textContent = 'window.injected = true';
             document.body.append(script);
             return true;
         ";
-        browser.run(inline, &[]);
+        browser.run(inline_script, &[]);
         eventually("the violation is reported", || {
             browser.run("return reports", &[]) == json!(["script-src-elem inline"])
         });

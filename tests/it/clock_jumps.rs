@@ -25,8 +25,8 @@ struct Clock {
 
 impl Clock {
     /// `None` if libfaketime is not installed.
-    fn of(home: &mut Home, test: &str) -> Option<Self> {
-        let library = library();
+    fn new(home: &mut Home, test: &str) -> Option<Self> {
+        let library = faketime_library();
         if !may_run(
             test,
             "libfaketime (scripts/install-test-tools.sh)",
@@ -37,7 +37,7 @@ impl Clock {
         let clock = Self {
             file: home.path().join("clock"),
         };
-        clock.put(0);
+        clock.set_offset(0);
         home.set("LD_PRELOAD", library?.to_str().unwrap());
         home.set("FAKETIME_TIMESTAMP_FILE", clock.file.to_str().unwrap());
         home.set("FAKETIME_NO_CACHE", "1");
@@ -47,14 +47,14 @@ impl Clock {
     }
 
     /// Sets the offset from the real clock, in seconds.
-    fn put(&self, offset: i64) {
+    fn set_offset(&self, offset: i64) {
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{offset:+}\n")).unwrap();
         fs::rename(new, &self.file).unwrap();
     }
 }
 
-fn library() -> Option<PathBuf> {
+fn faketime_library() -> Option<PathBuf> {
     let name = Path::new("faketime/libfaketimeMT.so.1");
     let directories = fs::read_dir("/usr/lib").ok()?.flatten();
     let mut paths = directories.map(|entry| entry.path().join(name));
@@ -62,12 +62,15 @@ fn library() -> Option<PathBuf> {
 }
 
 #[track_caller]
-fn is_now(time: Timestamp, offset: i64) {
-    let away = time.as_second() - offset - Timestamp::now().as_second();
-    assert!(away.abs() < TOLERANCE, "{time} is off by {away} s");
+fn assert_time(time: Timestamp, offset: i64) {
+    let difference = time.as_second() - offset - Timestamp::now().as_second();
+    assert!(
+        difference.abs() < TOLERANCE,
+        "{time} is off by {difference} s"
+    );
 }
 
-fn with_token(home: &Home, method: &str, path: &str, token: &str) -> Answer {
+fn request_with_token(home: &Home, method: &str, path: &str, token: &str) -> Answer {
     let bearer = format!("Bearer {token}");
     request(
         &home.admin(),
@@ -79,10 +82,10 @@ fn with_token(home: &Home, method: &str, path: &str, token: &str) -> Answer {
 }
 
 fn status_of(home: &Home, token: &str) -> u16 {
-    with_token(home, "GET", "/admin/status", token).status
+    request_with_token(home, "GET", "/admin/status", token).status
 }
 
-fn with_cookie(home: &Home, cookie: &str, method: &str, path: &str) -> Answer {
+fn request_with_cookie(home: &Home, cookie: &str, method: &str, path: &str) -> Answer {
     let origin = format!("http://{}", home.admin());
     let headers = [("Cookie", cookie), ("Origin", &origin)];
     request(&home.admin(), method, path, &headers, "")
@@ -96,7 +99,7 @@ fn sign_in(home: &Home) -> String {
 }
 
 /// Checks that a new log line has the current time.
-fn logs_by_the_clock(home: &Home, offset: i64) {
+fn assert_log_time(home: &Home, offset: i64) {
     let name = format!("moved-{}", uuid::Uuid::new_v4());
     home.mark(&name);
     let line = || {
@@ -107,7 +110,7 @@ fn logs_by_the_clock(home: &Home, offset: i64) {
     eventually("the line is logged", || line().is_some());
     let line = line().unwrap();
     let (time, _) = line.split_once(' ').unwrap();
-    is_now(time.parse().unwrap(), offset);
+    assert_time(time.parse().unwrap(), offset);
 }
 
 /// Uptime in seconds, which must not depend on the clock.
@@ -121,7 +124,7 @@ fn service_and_log_continue_through_clock_jumps() {
     let mut home = Home::new();
     home.set("LOG_MAX_SIZE", "64KiB");
     home.set("LOG_KEEP", "1000");
-    let Some(clock) = Clock::of(&mut home, "a clock that jumps") else {
+    let Some(clock) = Clock::new(&mut home, "a clock that jumps") else {
         return;
     };
     home.run(["start"]).succeeds();
@@ -137,20 +140,20 @@ fn service_and_log_continue_through_clock_jumps() {
         idle: 1,
     };
     let load = Load::begin(&home.public(), &clients);
-    let asking = Marks::begin(home.public());
+    let requests = Marks::begin(home.public());
     let token = home.token("admin:read");
 
     let mut generation = 1;
     for (offset, next) in [(0, DAY), (DAY, -DAY), (-DAY, 2 * DAY), (2 * DAY, 0), (0, 0)] {
-        clock.put(offset);
-        logs_by_the_clock(&home, offset);
+        clock.set_offset(offset);
+        assert_log_time(&home, offset);
         load.goes_on(100);
         // The token lives for an hour and has no `nbf` claim.
         let expected = if offset > 0 { 401 } else { 200 };
         assert_eq!(status_of(&home, &token), expected, "at {offset}");
         home.run(["status"]).succeeds();
         home.run(["reload"]).succeeds();
-        logs_by_the_clock(&home, offset);
+        assert_log_time(&home, offset);
 
         // The next jump happens in the middle of a restart.
         let old = home.daemon().unwrap();
@@ -159,27 +162,27 @@ fn service_and_log_continue_through_clock_jumps() {
             eventually("the new process is starting", || {
                 old.has_exited() || !children(old.pid()).is_empty()
             });
-            clock.put(next);
+            clock.set_offset(next);
             restart.join().unwrap();
         });
         generation += 1;
         let status = home.ask("GET", "/admin/status").json();
         assert_eq!(status["generation"], generation);
         assert!((0.0..60.0).contains(&status["uptime_seconds"].as_f64().unwrap()));
-        logs_by_the_clock(&home, next);
+        assert_log_time(&home, next);
         load.goes_on(100);
     }
     load.end().is_flawless();
-    let asked = asking.end();
+    let sent = requests.end();
     home.mark("the-last");
     let (mut read, logs) = reader.join().unwrap();
-    let begun = Instant::now();
+    let start = Instant::now();
     home.run(["stop"]).succeeds();
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(10));
     let (rest, outcome) = logs.end();
     read.extend(rest);
     outcome.succeeds();
-    let expected: Vec<usize> = (1..=asked).collect();
+    let expected: Vec<usize> = (1..=sent).collect();
     let log = home.log_with_rotated();
     assert_eq!(marks(log.lines()), expected, "marks in the files");
     assert_eq!(
@@ -193,7 +196,7 @@ fn service_and_log_continue_through_clock_jumps() {
 #[test]
 fn idle_daemon_ignores_clock_jumps_but_reports_the_time() {
     let mut home = Home::new();
-    let Some(clock) = Clock::of(&mut home, "an idle daemon whose clock jumps") else {
+    let Some(clock) = Clock::new(&mut home, "an idle daemon whose clock jumps") else {
         return;
     };
     home.run(["start"]).succeeds();
@@ -208,23 +211,23 @@ fn idle_daemon_ignores_clock_jumps_but_reports_the_time() {
     follower.send("GET", "/admin/logs/stream?lines=0", &headers, "");
     assert_eq!(follower.head().status, 200);
     for offset in [DAY, -DAY] {
-        let (uptime_before, begun) = (uptime(&home), Instant::now());
-        clock.put(offset);
+        let (uptime_before, start) = (uptime(&home), Instant::now());
+        clock.set_offset(offset);
         let used = cpu();
         // A keep-alive comment is sent every 15 seconds of monotonic time.
         eventually("the stream sends a keep-alive", || {
             follower.line() == ": keep-alive"
         });
-        let (used, waited) = (cpu() - used, begun.elapsed());
-        assert!(used < 1.0, "{used} s of processor time in {waited:?}");
-        let passed = uptime(&home) - uptime_before;
+        let (used, elapsed) = (cpu() - used, start.elapsed());
+        assert!(used < 1.0, "{used} s of processor time in {elapsed:?}");
+        let uptime_passed = uptime(&home) - uptime_before;
         assert!(
-            (0.0..waited.as_secs_f64() + 10.0).contains(&passed),
-            "{passed}"
+            (0.0..elapsed.as_secs_f64() + 10.0).contains(&uptime_passed),
+            "{uptime_passed}"
         );
-        logs_by_the_clock(&home, offset);
+        assert_log_time(&home, offset);
         let started_at = home.ask("GET", "/admin/status").json()["started_at"].clone();
-        is_now(started_at.as_str().unwrap().parse().unwrap(), 0);
+        assert_time(started_at.as_str().unwrap().parse().unwrap(), 0);
     }
     assert_eq!(home.daemon().unwrap().pid(), daemon.pid());
 }
@@ -232,7 +235,7 @@ fn idle_daemon_ignores_clock_jumps_but_reports_the_time() {
 #[test]
 fn tokens_and_sessions_expire_by_current_clock() {
     let mut home = Home::new();
-    let Some(clock) = Clock::of(&mut home, "tokens and a clock that jumps") else {
+    let Some(clock) = Clock::new(&mut home, "tokens and a clock that jumps") else {
         return;
     };
     home.run(["start"]).succeeds();
@@ -240,20 +243,20 @@ fn tokens_and_sessions_expire_by_current_clock() {
         let token = home.run(["token", "--ttl", ttl]).succeeds();
         token.stdout.trim().to_owned()
     };
-    let session = |cookie: &str| with_cookie(&home, cookie, "GET", "/admin/status").status;
+    let session = |cookie: &str| request_with_cookie(&home, cookie, "GET", "/admin/status").status;
     let (hour, week, cookie) = (token("1h"), token("7d"), sign_in(&home));
-    for (offset, of_hour, of_session) in [
+    for (offset, hour_status, session_status) in [
         (0, 200, 200),
         (DAY, 401, 401),
         (-DAY, 200, 200),
         (8 * DAY, 401, 401),
         (0, 200, 200),
     ] {
-        clock.put(offset);
-        assert_eq!(status_of(&home, &hour), of_hour, "at {offset}");
-        let of_week = if offset > 7 * DAY { 401 } else { 200 };
-        assert_eq!(status_of(&home, &week), of_week, "at {offset}");
-        assert_eq!(session(&cookie), of_session, "at {offset}");
+        clock.set_offset(offset);
+        assert_eq!(status_of(&home, &hour), hour_status, "at {offset}");
+        let week_status = if offset > 7 * DAY { 401 } else { 200 };
+        assert_eq!(status_of(&home, &week), week_status, "at {offset}");
+        assert_eq!(session(&cookie), session_status, "at {offset}");
         // New credentials are valid at any clock time.
         assert_eq!(status_of(&home, &token("1m")), 200, "at {offset}");
         assert_eq!(session(&sign_in(&home)), 200, "at {offset}");
@@ -263,53 +266,53 @@ fn tokens_and_sessions_expire_by_current_clock() {
 #[test]
 fn signed_out_session_stays_ended_after_clock_jumps() {
     let mut home = Home::new();
-    let Some(clock) = Clock::of(&mut home, "signing out and a clock that jumps") else {
+    let Some(clock) = Clock::new(&mut home, "signing out and a clock that jumps") else {
         return;
     };
     home.run(["start"]).succeeds();
     let sign_out = |cookie: &str| {
-        let answer = with_cookie(&home, cookie, "DELETE", "/admin/session");
+        let answer = request_with_cookie(&home, cookie, "DELETE", "/admin/session");
         assert_eq!(answer.status, 204, "{answer:#?}");
     };
     let cookie = sign_in(&home);
     sign_out(&cookie);
     for offset in [0, DAY, -DAY, 0] {
-        clock.put(offset);
+        clock.set_offset(offset);
         sign_out(&sign_in(&home));
-        let answer = with_cookie(&home, &cookie, "GET", "/admin/status");
+        let answer = request_with_cookie(&home, &cookie, "GET", "/admin/status");
         assert_eq!(answer.status, 401, "at {offset}");
     }
 }
 
 /// Stops a daemon with a request in flight and moves the clock meanwhile. Returns how long the stop
 /// took.
-fn stop_across(offset: i64) -> Option<Duration> {
+fn stop_during_jump(offset: i64) -> Option<Duration> {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "3s");
-    let clock = Clock::of(&mut home, "a stop and a clock that jumps")?;
+    let clock = Clock::new(&mut home, "a stop and a clock that jumps")?;
     home.run(["start"]).succeeds();
     let daemon = home.daemon().unwrap();
     let _request = home.unfinished_request();
-    let begun = Instant::now();
+    let start = Instant::now();
     thread::scope(|scope| {
         let stop = scope.spawn(|| home.run(["stop"]));
         eventually("the daemon stops", || home.log().contains(" stopping "));
-        clock.put(offset);
+        clock.set_offset(offset);
         stop.join().unwrap().succeeds();
     });
-    let took = begun.elapsed();
+    let duration = start.elapsed();
     assert!(daemon.wait_for_exit(PATIENCE));
-    Some(took)
+    Some(duration)
 }
 
 #[test]
 fn shutdown_timeout_ignores_clock_jumps() {
     for offset in [DAY, -2 * DAY] {
-        let Some(took) = stop_across(offset) else {
+        let Some(duration) = stop_during_jump(offset) else {
             return;
         };
-        let seconds = SignedDuration::try_from(took).unwrap().as_secs();
-        assert!((2..15).contains(&seconds), "{took:?} at {offset}");
+        let seconds = SignedDuration::try_from(duration).unwrap().as_secs();
+        assert!((2..15).contains(&seconds), "{duration:?} at {offset}");
     }
 }
 
@@ -320,15 +323,15 @@ fn stop_waits_for_daemon_whose_clock_is_behind() {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "9s");
     home.set("JWT_SECRET_KEY", SECRET);
-    let Some(clock) = Clock::of(&mut home, "a stop and two clocks") else {
+    let Some(clock) = Clock::new(&mut home, "a stop and two clocks") else {
         return;
     };
-    clock.put(-DAY);
+    clock.set_offset(-DAY);
     home.run(["start"]).succeeds();
     let _request = home.unfinished_request();
     let url = format!("http://{}", home.admin());
-    let mut elsewhere = Home::new();
-    elsewhere.set("JWT_SECRET_KEY", SECRET);
-    elsewhere.run(["--admin-url", &url, "stop"]).succeeds();
+    let mut remote_home = Home::new();
+    remote_home.set("JWT_SECRET_KEY", SECRET);
+    remote_home.run(["--admin-url", &url, "stop"]).succeeds();
     home.becomes_empty();
 }

@@ -59,11 +59,11 @@ fn wrong_usage_with_json_flag_prints_json() {
 fn duration_flags_use_settings_syntax() {
     let home = Home::started();
     for (ttl, seconds) in [("90", 90), ("1m 30s", 90), ("2h", 7200)] {
-        let made = home
+        let output = home
             .run(["--json", "token", "--ttl", ttl])
             .succeeds()
             .json();
-        assert_eq!(made["expires_in_seconds"], seconds);
+        assert_eq!(output["expires_in_seconds"], seconds);
     }
     for timeout in ["2h", "-1s", "10 parsecs"] {
         home.run(["stop", "--timeout", timeout]).exits(2);
@@ -72,8 +72,8 @@ fn duration_flags_use_settings_syntax() {
     home.run(["restart", "--timeout", "20s"]).succeeds();
     home.run(["restart", "--timeout", "20.5"]).succeeds();
     home.run(["stop", "--timeout", "1m 30s"]).succeeds();
-    let asked = "timeout=90s";
-    assert!(home.log().contains(asked), "{}", home.log());
+    let logged_timeout = "timeout=90s";
+    assert!(home.log().contains(logged_timeout), "{}", home.log());
     home.run(["logs", "--help"])
         .succeeds()
         .prints(&["at most 10000"]);

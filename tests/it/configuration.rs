@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::support::Home;
 
-fn value(home: &Home, arguments: &[&str], name: &str) -> (String, String) {
+fn setting(home: &Home, arguments: &[&str], name: &str) -> (String, String) {
     let arguments = arguments.iter().copied().chain(["--json", "config"]);
     let entries = home.run(arguments).succeeds().json();
     let entry = entries
@@ -24,23 +24,40 @@ fn value(home: &Home, arguments: &[&str], name: &str) -> (String, String) {
 fn flag_beats_environment_beats_file_beats_default() {
     let mut home = Home::new();
     let env = home.path().join(".env");
-    let of = |home: &Home, arguments: &[&str]| value(home, arguments, "SHUTDOWN_TIMEOUT");
-    assert_eq!(of(&home, &[]), ("10s".into(), "default".into()));
-    fs::write(&env, "SHUTDOWN_TIMEOUT=11s").unwrap();
-    assert_eq!(of(&home, &[]), ("11s".into(), env.display().to_string()));
-    home.set("SHUTDOWN_TIMEOUT", "12s");
-    assert_eq!(of(&home, &[]), ("12s".into(), "environment".into()));
+    let shutdown_timeout =
+        |home: &Home, arguments: &[&str]| setting(home, arguments, "SHUTDOWN_TIMEOUT");
     assert_eq!(
-        of(&home, &["--shutdown-timeout", "13s"]),
+        shutdown_timeout(&home, &[]),
+        ("10s".into(), "default".into())
+    );
+    fs::write(&env, "SHUTDOWN_TIMEOUT=11s").unwrap();
+    assert_eq!(
+        shutdown_timeout(&home, &[]),
+        ("11s".into(), env.display().to_string())
+    );
+    home.set("SHUTDOWN_TIMEOUT", "12s");
+    assert_eq!(
+        shutdown_timeout(&home, &[]),
+        ("12s".into(), "environment".into())
+    );
+    assert_eq!(
+        shutdown_timeout(&home, &["--shutdown-timeout", "13s"]),
         ("13s".into(), "flag".into())
     );
     home.unset("SHUTDOWN_TIMEOUT");
-    let other = home.path().join("other.env");
-    fs::write(&other, "SHUTDOWN_TIMEOUT=14s").unwrap();
-    let chosen = of(&home, &["--env-file", "other.env"]);
-    assert_eq!(chosen, ("14s".into(), other.display().to_string()));
+    let differing = home.path().join("other.env");
+    fs::write(&differing, "SHUTDOWN_TIMEOUT=14s").unwrap();
+    let from_other_file = shutdown_timeout(&home, &["--env-file", "other.env"]);
+    assert_eq!(
+        from_other_file,
+        ("14s".into(), differing.display().to_string())
+    );
     home.set("SHUTDOWN_TIMEOUT", "");
-    assert_eq!(of(&home, &[]).0, "11s", "an empty value means not set");
+    assert_eq!(
+        shutdown_timeout(&home, &[]).0,
+        "11s",
+        "an empty value means not set"
+    );
 }
 
 #[test]
@@ -108,12 +125,12 @@ fn placeholder_secret_is_refused() {
 fn misspelled_setting_is_reported() {
     let home = Home::new();
     home.write_env("LOGLEVEL=debug\nDB_PASSWORT=hunter2\nLOG_KEPP=3\nLOG_KEEP=4\nHOSTNAME=it\n");
-    let told = home.run(["config", "--check"]).succeeds();
-    let lines: Vec<_> = told.stderr.lines().collect();
-    assert_eq!(lines.len(), 2, "{told:#?}");
+    let outcome = home.run(["config", "--check"]).succeeds();
+    let lines: Vec<_> = outcome.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{outcome:#?}");
     assert!(lines[0].contains("DB_PASSWORT") && lines[0].contains("DB_PASSWORD is meant?"));
     assert!(lines[1].contains("LOGLEVEL") && lines[1].contains("LOG_LEVEL is meant?"));
-    assert!(!told.stderr.contains("hunter2"));
+    assert!(!outcome.stderr.contains("hunter2"));
     home.run(["doctor"]).succeeds().prints(&[
         "is no setting -> if LOG_LEVEL is meant",
         "is no setting -> if DB_PASSWORD is meant",
@@ -126,7 +143,7 @@ fn config_reports_settings_that_differ_from_daemon() {
     let home = Home::started();
     let same = home.run(["config"]).succeeds();
     assert_eq!(same.stderr, "");
-    let other = home.run(["config", "--log-keep", "9"]).succeeds();
+    let differing = home.run(["config", "--log-keep", "9"]).succeeds();
     let words = ["the daemon that runs reads", "GET /admin/config"];
-    assert!(!other.says(&words).stdout.contains(words[0]));
+    assert!(!differing.says(&words).stdout.contains(words[0]));
 }

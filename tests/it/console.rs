@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::{Browser, Home, eventually, free_port};
 
 /// Records what the page offers for download.
-const WATCH: &str = "
+const RECORD_DOWNLOADS: &str = "
     window.downloads = [];
     const create = URL.createObjectURL;
     URL.createObjectURL = blob => { downloads.push(blob); return create(blob); };
@@ -28,36 +28,36 @@ struct Console {
 
 impl Console {
     /// Nobody is signed in yet.
-    fn closed() -> Self {
-        let home = Self::home();
+    fn signed_out() -> Self {
+        let home = Self::home_with_fixed_ports();
         home.run(["start"]).succeeds();
-        Self::of(home)
+        Self::with_home(home)
     }
 
     /// A home whose daemon keeps its ports across restarts.
-    fn home() -> Home {
+    fn home_with_fixed_ports() -> Home {
         let mut home = Home::new();
         home.set("PORT", &free_port().to_string());
         home.set("ADMIN_PORT", &free_port().to_string());
         home
     }
 
-    fn of(home: Home) -> Self {
+    fn with_home(home: Home) -> Self {
         let browser = Browser::new(&home);
-        browser.before_each_page(WATCH);
+        browser.before_each_page(RECORD_DOWNLOADS);
         Self { browser, home }
     }
 
     /// Signed in with the address that `fullon console` prints.
-    fn open() -> Self {
-        let console = Self::closed();
+    fn signed_in() -> Self {
+        let console = Self::signed_out();
         console.sign_in();
         console
     }
 
     fn sign_in(&self) {
-        self.browser.open(&self.address());
-        self.says("Ready");
+        self.browser.open(&self.sign_in_address());
+        self.wait_for_headline("Ready");
     }
 
     /// Clicks the action and confirms its dialog.
@@ -68,9 +68,9 @@ impl Console {
     }
 
     /// A new address to sign in with.
-    fn address(&self) -> String {
-        let printed = self.home.run(["console"]).succeeds();
-        let address = printed.stdout.trim().to_owned();
+    fn sign_in_address(&self) -> String {
+        let outcome = self.home.run(["console"]).succeeds();
+        let address = outcome.stdout.trim().to_owned();
         assert!(address.contains("/console#token="), "{address}");
         address
     }
@@ -96,7 +96,7 @@ impl Console {
 
     /// Waits for the headline.
     #[track_caller]
-    fn says(&self, headline: &str) {
+    fn wait_for_headline(&self, headline: &str) {
         eventually(&format!("the headline is {headline}"), || {
             self.run("return document.readyState === 'complete' && $('state') ? $('state').textContent : ''")
                 == headline
@@ -105,7 +105,7 @@ impl Console {
 
     /// Waits until the script returns true.
     #[track_caller]
-    fn waits(&self, what: &str, script: &str) {
+    fn wait_until(&self, what: &str, script: &str) {
         eventually(what, || self.run(script) == true);
     }
 
@@ -122,14 +122,14 @@ impl Console {
     }
 
     #[track_caller]
-    fn has_line(&self, what: &str) {
+    fn wait_for_line(&self, what: &str) {
         eventually(&format!("the line with {what} arrives"), || {
             self.lines().iter().any(|line| line.contains(what))
         });
     }
 
     /// Fills a field as a user would.
-    fn enter(&self, id: &str, text: &str) {
+    fn fill(&self, id: &str, text: &str) {
         let script = "
             const field = $(arguments[0]);
             field.value = arguments[1];
@@ -142,26 +142,29 @@ impl Console {
 
     /// No page had an error, and no other origin was contacted.
     #[track_caller]
-    fn has_behaved(&self) {
-        self.has_behaved_but_for(&[]);
+    fn assert_no_errors(&self) {
+        self.assert_no_errors_except(&[]);
     }
 
     /// The same, but ignores these failed requests, which a browser logs in any case. Requests to
     /// other origins and policy violations still fail the test.
     #[track_caller]
-    fn has_behaved_but_for(&self, refusals: &[&str]) {
+    fn assert_no_errors_except(&self, refusals: &[&str]) {
         let is_refusal = |complaint: &String| {
-            let is_meant = |refusal: &&str| complaint.ends_with(*refusal);
-            complaint.contains(" - Failed to load resource: ") && refusals.iter().any(is_meant)
+            let is_expected = |refusal: &&str| complaint.ends_with(*refusal);
+            complaint.contains(" - Failed to load resource: ") && refusals.iter().any(is_expected)
                 || complaint.contains(" - net::")
                     && refusals.iter().any(|refusal| complaint.contains(*refusal))
         };
         let complaints = self.browser.complaints();
-        let bad: Vec<_> = complaints.iter().filter(|one| !is_refusal(one)).collect();
-        assert!(bad.is_empty(), "{bad:#?}");
-        let asked = self.run(
+        let unexpected: Vec<_> = complaints
+            .iter()
+            .filter(|complaint| !is_refusal(complaint))
+            .collect();
+        assert!(unexpected.is_empty(), "{unexpected:#?}");
+        let foreign_origins = self.run(
             "return performance.getEntriesByType('resource').map(entry => new URL(entry.name).origin).filter(origin => origin !== location.origin && origin !== 'null')",
         );
-        assert_eq!(asked, json!([]));
+        assert_eq!(foreign_origins, json!([]));
     }
 }

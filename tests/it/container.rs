@@ -62,7 +62,7 @@ struct Container {
     root: tempfile::TempDir,
     port: u16,
     /// `unshare`, which exits with the status of PID 1.
-    outside: Running,
+    unshare: Running,
 }
 
 impl Container {
@@ -87,17 +87,17 @@ impl Container {
             .arg(USER.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        let outside = spawn(with_environment(&mut unshare).env("PORT", port.to_string()));
+        let unshare = spawn(set_environment(&mut unshare).env("PORT", port.to_string()));
         Self {
             root,
             port,
-            outside,
+            unshare,
         }
     }
 
     /// PID 1 of the container, as numbered outside.
-    fn first(&self) -> u32 {
-        let children = children(self.outside.0.id());
+    fn init_pid(&self) -> u32 {
+        let children = children(self.unshare.0.id());
         children.first().expect("no process runs").pid()
     }
 
@@ -108,7 +108,7 @@ impl Container {
         nsenter
             .args([
                 "--target",
-                &self.first().to_string(),
+                &self.init_pid().to_string(),
                 "--mount",
                 "--pid",
                 "--root",
@@ -116,7 +116,7 @@ impl Container {
             ])
             .args(["--setuid", &user, "--setgid", &user, "/fullon"])
             .args(arguments);
-        Outcome::of(with_environment(&mut nsenter))
+        Outcome::of(set_environment(&mut nsenter))
     }
 
     fn is_healthy(&self) -> bool {
@@ -127,7 +127,7 @@ impl Container {
 }
 
 /// The environment of the Containerfile, with free ports.
-fn with_environment(command: &mut Command) -> &mut Command {
+fn set_environment(command: &mut Command) -> &mut Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
     command
         .env_clear()
@@ -156,7 +156,7 @@ fn static_program_runs_as_pid_1_in_empty_container() {
     let directory = tempfile::tempdir().unwrap();
     let mut container = Container::run(&static_program(directory.path()));
     eventually("the daemon serves", || container.is_healthy());
-    let status = fs::read_to_string(format!("/proc/{}/status", container.first())).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", container.init_pid())).unwrap();
     assert!(
         status.contains(&format!("Uid:\t{USER}\t{USER}\t{USER}\t{USER}\n")),
         "{status}"
@@ -178,12 +178,12 @@ fn static_program_runs_as_pid_1_in_empty_container() {
         .fullon(&["--admin-url", &by_name, "status"])
         .succeeds();
     // The first process stays when the daemon is replaced.
-    let first = container.first();
+    let first = container.init_pid();
     container.fullon(&["restart"]).succeeds();
-    assert_eq!(container.first(), first);
+    assert_eq!(container.init_pid(), first);
     assert!(container.is_healthy());
 
     kill(Pid::from_raw(first.cast_signed()), Signal::SIGTERM).unwrap();
-    assert_eq!(container.outside.0.wait().unwrap().code(), Some(0));
+    assert_eq!(container.unshare.0.wait().unwrap().code(), Some(0));
     assert!(!container.root.path().join("run/fullon/fullon.pid").exists());
 }

@@ -7,13 +7,13 @@ use crate::support::{Home, eventually, spawn, stranger};
 #[test]
 fn killed_daemon_needs_no_cleanup() {
     let home = Home::started();
-    let killed = home.daemon().unwrap();
-    killed.kill().unwrap();
-    assert!(killed.wait_for_exit(crate::support::PATIENCE));
+    let killed_daemon = home.daemon().unwrap();
+    killed_daemon.kill().unwrap();
+    assert!(killed_daemon.wait_for_exit(crate::support::PATIENCE));
 
     home.run(["status"])
         .exits(1)
-        .prints(&["dead", &killed.pid().to_string()]);
+        .prints(&["dead", &killed_daemon.pid().to_string()]);
     let json = home.run(["status", "--json"]).exits(1).json();
     assert_eq!(json["state"], "dead");
     home.run(["stop"])
@@ -61,8 +61,8 @@ fn twelve_concurrent_starts_make_one_daemon() {
 #[test]
 fn other_process_in_pid_file_is_never_signalled() {
     let home = Home::new();
-    let mut stranger = stranger();
-    let write = || fs::write(home.pid_file(), format!("{}\n", stranger.0.id())).unwrap();
+    let mut other_process = stranger();
+    let write = || fs::write(home.pid_file(), format!("{}\n", other_process.0.id())).unwrap();
 
     write();
     home.run(["status"]).exits(1);
@@ -73,14 +73,14 @@ fn other_process_in_pid_file_is_never_signalled() {
     // Now a daemon runs, and its PID file names another process.
     write();
     let status = home.run(["status", "--json"]).succeeds().json();
-    assert_ne!(status["pid"], stranger.0.id());
+    assert_ne!(status["pid"], other_process.0.id());
     home.run(["start"]).exits(1).says(&["already running"]);
     write();
     home.run(["restart"]).succeeds();
     write();
     home.run(["stop"]).succeeds();
 
-    assert!(stranger.is_alive());
+    assert!(other_process.is_alive());
     assert!(home.daemon().is_none());
 }
 
@@ -88,18 +88,18 @@ fn other_process_in_pid_file_is_never_signalled() {
 #[test]
 fn stop_without_api_signals_only_the_daemon() {
     let home = Home::started();
-    let mut stranger = stranger();
+    let mut other_process = stranger();
     let daemon = home.daemon().unwrap();
     fs::remove_file(fullon_master_api::instance::StateFile::path(
         &home.pid_file(),
     ))
     .unwrap();
-    fs::write(home.pid_file(), format!("{}\n", stranger.0.id())).unwrap();
+    fs::write(home.pid_file(), format!("{}\n", other_process.0.id())).unwrap();
     home.run(["stop"])
         .succeeds()
         .says(&[&format!("stopping process {} by signal", daemon.pid())]);
     assert!(daemon.has_exited());
-    assert!(stranger.is_alive());
+    assert!(other_process.is_alive());
 }
 
 #[test]
@@ -112,25 +112,25 @@ fn pid_file_locked_by_other_program_is_not_a_daemon() {
         fcntl.fcntl(f,37,struct.pack('hhqqi',fcntl.F_WRLCK,0,0,0,0))\n\
         print('locked',flush=True)\n\
         time.sleep(600)";
-    let mut locker = spawn(
+    let mut other_program = spawn(
         home.command("python3")
             .args(["-c", script])
             .arg(home.pid_file())
             .stdout(std::process::Stdio::piped()),
     );
     let mut line = String::new();
-    let stdout = locker.0.stdout.take().unwrap();
+    let stdout = other_program.0.stdout.take().unwrap();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
     assert_eq!(line, "locked\n");
-    let words = ["locked by a program that is not this daemon"];
-    home.run(["status"]).exits(4).prints(&words);
-    home.run(["stop"]).exits(1).says(&words);
-    home.run(["start"]).exits(1).says(&words);
-    assert!(locker.is_alive());
+    let expected = ["locked by a program that is not this daemon"];
+    home.run(["status"]).exits(4).prints(&expected);
+    home.run(["stop"]).exits(1).says(&expected);
+    home.run(["start"]).exits(1).says(&expected);
+    assert!(other_program.is_alive());
 }
 
 /// PID file contents that a daemon, a launcher, a crash or `touch` may leave.
-const LEFT: [&[u8]; 6] = [
+const STALE_CONTENTS: [&[u8]; 6] = [
     b"",
     b"\n",
     b"0",
@@ -139,7 +139,7 @@ const LEFT: [&[u8]; 6] = [
     &[0; 11],
 ];
 /// Contents that only another program can have written.
-const PRECIOUS: [&[u8]; 5] = [
+const FOREIGN_CONTENTS: [&[u8]; 5] = [
     b"my notes\n",
     b"-1",
     b"\xff\xfe\0",
@@ -149,7 +149,7 @@ const PRECIOUS: [&[u8]; 5] = [
 
 #[test]
 fn overwritten_pid_file_of_running_daemon_is_harmless() {
-    for bytes in LEFT.into_iter().chain(PRECIOUS) {
+    for bytes in STALE_CONTENTS.into_iter().chain(FOREIGN_CONTENTS) {
         let home = Home::started();
         fs::write(home.pid_file(), bytes).unwrap();
         home.run(["status"]).succeeds();
@@ -160,7 +160,7 @@ fn overwritten_pid_file_of_running_daemon_is_harmless() {
 
 #[test]
 fn stale_pid_file_is_taken_over_by_start() {
-    for bytes in LEFT {
+    for bytes in STALE_CONTENTS {
         let home = Home::new();
         fs::write(home.pid_file(), bytes).unwrap();
         home.run(["status"]).exits(1);
@@ -173,13 +173,13 @@ fn stale_pid_file_is_taken_over_by_start() {
 
 #[test]
 fn file_that_is_no_pid_file_is_left_unchanged() {
-    for bytes in PRECIOUS {
+    for bytes in FOREIGN_CONTENTS {
         let home = Home::new();
         let notes = home.path().join("notes.txt");
         fs::write(&notes, bytes).unwrap();
         let shown = notes.display().to_string();
         let flag = format!("--pid-file={shown}");
-        let words = [&*shown, "no process id", "choose another PID_FILE"];
+        let expected = [&*shown, "no process id", "choose another PID_FILE"];
         for (verb, code) in [
             (&["start"][..], 1),
             (&["run"], 1),
@@ -190,9 +190,9 @@ fn file_that_is_no_pid_file_is_left_unchanged() {
             (&["logs", "--no-follow"], 1),
         ] {
             let arguments = [&*flag].into_iter().chain(verb.iter().copied());
-            home.run(arguments).exits(code).says(&words);
+            home.run(arguments).exits(code).says(&expected);
         }
-        home.run([&flag, "status"]).exits(4).prints(&words);
+        home.run([&flag, "status"]).exits(4).prints(&expected);
         home.run([&flag, "doctor"]).exits(1).prints(&[
             "WRONG",
             "no process id",

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Browser, Home, Neighbour, SIGN_IN, eventually, needs_browser, request};
 
-const ATTEMPTS: &str = include_str!("cross_origin.js");
+const ATTEMPTS_SCRIPT: &str = include_str!("cross_origin.js");
 /// How many requests reach each of [`READS`] and [`CHANGES`], because the browser sends them
 /// without a preflight.
-const BLIND_GETS: usize = 12;
-const BLIND_POSTS: usize = 16;
+const GETS_WITHOUT_PREFLIGHT: usize = 12;
+const POSTS_WITHOUT_PREFLIGHT: usize = 16;
 const READS: [&str; 4] = [
     "/admin/status",
     "/admin/config",
@@ -24,7 +24,7 @@ const CHANGES: [&str; 4] = [
 ];
 /// All results that a page may see. `opaque` is a response that it cannot read, `true` a beacon
 /// that was sent.
-const NOTHING: [&str; 8] = [
+const ALLOWED_RESULTS: [&str; 8] = [
     "0",
     "SecurityError",
     "TypeError",
@@ -35,25 +35,27 @@ const NOTHING: [&str; 8] = [
     "true",
 ];
 /// The browser resolves this name to this machine.
-const EVIL: &str = "evil.example";
+const FOREIGN_HOST: &str = "evil.example";
 const SCOPES: &str = "admin:read admin:logs admin:control";
 
 /// A daemon, and a browser that is signed in under both names of this machine.
-struct Scene {
+struct SignedInBrowser {
     home: Home,
     browser: Browser,
     port: String,
     token: String,
-    life: (u32, String, Value),
-    orders: usize,
+    identity: (u32, String, Value),
+    accepted_changes: usize,
 }
 
-impl Scene {
+impl SignedInBrowser {
     fn new() -> Self {
         let home = Home::started();
         let browser = Browser::with(
             &home,
-            &[&format!("--host-resolver-rules=MAP {EVIL} 127.0.0.1")],
+            &[&format!(
+                "--host-resolver-rules=MAP {FOREIGN_HOST} 127.0.0.1"
+            )],
         );
         let port = home.admin().rsplit(':').next().unwrap().to_owned();
         let token = home.token(SCOPES);
@@ -62,8 +64,8 @@ impl Scene {
             assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
         }
         Self {
-            life: life(&home),
-            orders: orders(&home),
+            identity: daemon_identity(&home),
+            accepted_changes: count_accepted_changes(&home),
             home,
             browser,
             port,
@@ -76,18 +78,18 @@ impl Scene {
     }
 
     /// Number of logged requests, once all responses are logged.
-    fn requests_so_far(&self) -> usize {
+    fn request_count(&self) -> usize {
         let name = uuid::Uuid::new_v4().to_string();
         self.home.mark(&name);
         eventually("the line is logged", || self.home.log().contains(&name));
-        requests(&self.home).len()
+        logged_requests(&self.home).len()
     }
 
     /// The daemon was not restarted and accepted no change, and the browser is still signed in.
     #[track_caller]
-    fn nothing_happened(&self) {
-        assert_eq!(life(&self.home), self.life);
-        assert_eq!(orders(&self.home), self.orders);
+    fn assert_unchanged(&self) {
+        assert_eq!(daemon_identity(&self.home), self.identity);
+        assert_eq!(count_accepted_changes(&self.home), self.accepted_changes);
         for host in ["127.0.0.1", "localhost"] {
             self.browser
                 .open(&format!("{}/admin/docs", self.admin(host)));
@@ -98,28 +100,28 @@ impl Scene {
 }
 
 /// PID, instance and generation, which change only by request.
-fn life(home: &Home) -> (u32, String, Value) {
+fn daemon_identity(home: &Home) -> (u32, String, Value) {
     let status = home.ask("GET", "/admin/status").json();
     let state = home.state();
     (state.pid, state.instance, status["generation"].clone())
 }
 
 /// Number of accepted changes.
-fn orders(home: &Home) -> usize {
+fn count_accepted_changes(home: &Home) -> usize {
     let is_order = |line: &&str| line.contains(" audit: ") && line.contains("outcome=\"accepted\"");
     home.log().lines().filter(is_order).count()
 }
 
 /// A request in the access log.
 #[derive(Debug)]
-struct Logged {
+struct LoggedRequest {
     method: String,
     path: String,
     status: u16,
 }
 
 /// All requests to the admin API.
-fn requests(home: &Home) -> Vec<Logged> {
+fn logged_requests(home: &Home) -> Vec<LoggedRequest> {
     let field = |line: &str, name: &str| {
         let (_, rest) = line.split_once(&format!(" {name}=")).unwrap();
         let (value, _) = rest.split_once(' ').unwrap();
@@ -130,7 +132,7 @@ fn requests(home: &Home) -> Vec<Logged> {
         .lines()
         .filter(|line| line.contains(" access: server=\"admin\""));
     lines
-        .map(|line| Logged {
+        .map(|line| LoggedRequest {
             method: field(line, "method"),
             path: field(line, "path"),
             status: field(line, "status").parse().unwrap(),
@@ -143,38 +145,44 @@ fn foreign_pages_read_and_change_nothing() {
     if !needs_browser("pages of other sites") {
         return;
     }
-    let scene = Scene::new();
-    let neighbour = Neighbour::start();
-    for from in ["127.0.0.1", "localhost", EVIL] {
-        for to in ["127.0.0.1", "localhost", EVIL] {
-            let page = format!("http://{from}:{}", neighbour.port());
-            let before = scene.requests_so_far();
+    let scene = SignedInBrowser::new();
+    let other_server = Neighbour::start();
+    for from in ["127.0.0.1", "localhost", FOREIGN_HOST] {
+        for to in ["127.0.0.1", "localhost", FOREIGN_HOST] {
+            let page = format!("http://{from}:{}", other_server.port());
+            let before = scene.request_count();
             scene.browser.open(&page);
             let arguments = [
                 json!(scene.admin(to)),
                 json!(scene.token),
                 json!(format!("{page}/redirect?")),
             ];
-            let learned = scene.browser.run(ATTEMPTS, &arguments);
-            let learned = learned.as_object().unwrap();
-            assert!(learned.len() > 100, "{learned:#?}");
-            for (attempt, what) in learned {
-                let what = what.as_str().unwrap();
-                assert!(NOTHING.contains(&what), "{from} to {to}, {attempt}: {what}");
+            let results = scene.browser.run(ATTEMPTS_SCRIPT, &arguments);
+            let results = results.as_object().unwrap();
+            assert!(results.len() > 100, "{results:#?}");
+            for (attempt, result) in results {
+                let result = result.as_str().unwrap();
+                assert!(
+                    ALLOWED_RESULTS.contains(&result),
+                    "{from} to {to}, {attempt}: {result}"
+                );
             }
             // The browser waits for some responses, but the page does not.
             eventually("all requests without preflight arrive", || {
-                let requests = &requests(&scene.home)[before..];
+                let requests = &logged_requests(&scene.home)[before..];
                 let count = |method: &str, path: &str| {
-                    let is_one = |logged: &&Logged| logged.method == method && logged.path == path;
+                    let is_one =
+                        |logged: &&LoggedRequest| logged.method == method && logged.path == path;
                     requests.iter().filter(is_one).count()
                 };
-                READS.iter().all(|path| count("GET", path) >= BLIND_GETS)
+                READS
+                    .iter()
+                    .all(|path| count("GET", path) >= GETS_WITHOUT_PREFLIGHT)
                     && CHANGES
                         .iter()
-                        .all(|path| count("POST", path) >= BLIND_POSTS)
+                        .all(|path| count("POST", path) >= POSTS_WITHOUT_PREFLIGHT)
             });
-            for logged in &requests(&scene.home)[before..] {
+            for logged in &logged_requests(&scene.home)[before..] {
                 let is_refused = matches!(logged.status, 401 | 403);
                 // The browser requests the icon by itself.
                 let is_icon = logged.path == "/favicon.ico" && logged.status == 404;
@@ -182,12 +190,12 @@ fn foreign_pages_read_and_change_nothing() {
             }
         }
     }
-    scene.nothing_happened();
+    scene.assert_unchanged();
 }
 
 /// Every kind of request that a page can send to its own origin. Resolves to the responses, by
 /// name.
-const OWN_ORIGIN: &str = "
+const OWN_ORIGIN_SCRIPT: &str = "
     const [token] = arguments;
     const bearer = { Authorization: 'Bearer ' + token };
     const answers = {};
@@ -238,13 +246,13 @@ fn dns_rebinding_is_refused() {
     if !needs_browser("a name that means another machine") {
         return;
     }
-    let scene = Scene::new();
-    let neighbour = Neighbour::start();
+    let scene = SignedInBrowser::new();
+    let other_server = Neighbour::start();
     scene
         .browser
-        .open(&format!("http://{EVIL}:{}", neighbour.port()));
-    neighbour.becomes(&scene.home.admin());
-    let answers = scene.browser.run(OWN_ORIGIN, &[json!(scene.token)]);
+        .open(&format!("http://{FOREIGN_HOST}:{}", other_server.port()));
+    other_server.becomes(&scene.home.admin());
+    let answers = scene.browser.run(OWN_ORIGIN_SCRIPT, &[json!(scene.token)]);
     let answers = answers.as_object().unwrap();
     assert!(answers.len() > 35, "{answers:#?}");
     for (name, answer) in answers {
@@ -256,11 +264,11 @@ fn dns_rebinding_is_refused() {
         assert!(detail.contains("Host"), "{name}: {problem}");
     }
     // The same page has access if the name is one of ours.
-    let opened = format!("http://127.0.0.1:{}/admin/docs", neighbour.port());
+    let opened = format!("http://127.0.0.1:{}/admin/docs", other_server.port());
     scene.browser.open(&opened);
     let status = "return fetch('/admin/openapi.json').then(answer => answer.status)";
     assert_eq!(scene.browser.run(status, &[]), 200);
-    scene.nothing_happened();
+    scene.assert_unchanged();
 }
 
 /// Clickjacking: a foreign page must not frame ours.
@@ -269,8 +277,8 @@ fn pages_cannot_be_framed() {
     if !needs_browser("frames of other sites") {
         return;
     }
-    let scene = Scene::new();
-    let neighbour = Neighbour::start();
+    let scene = SignedInBrowser::new();
+    let other_server = Neighbour::start();
     let frame = "
         const frame = document.createElement('iframe');
         frame.src = arguments[0];
@@ -278,18 +286,18 @@ fn pages_cannot_be_framed() {
         document.body.append(frame);
         return loaded.then(() => true);
     ";
-    for from in ["127.0.0.1", "localhost", EVIL] {
+    for from in ["127.0.0.1", "localhost", FOREIGN_HOST] {
         for page in ["/admin/docs", CONSOLE_PATH] {
             scene
                 .browser
-                .open(&format!("http://{from}:{}", neighbour.port()));
+                .open(&format!("http://{from}:{}", other_server.port()));
             let url = format!("{}{page}", scene.admin("127.0.0.1"));
             assert_eq!(scene.browser.run(frame, &[json!(url)]), true);
             let shown = scene.browser.run_in_frame("return location.href");
             assert_ne!(shown, url, "framed by a page of {from}");
         }
     }
-    scene.nothing_happened();
+    scene.assert_unchanged();
 }
 
 #[test]
@@ -307,8 +315,8 @@ fn no_response_has_cors_headers() {
     ];
     let public = ["/", "/health", "/health/ready", "/docs", "/openapi.json"];
     let (admin, public_host) = (home.admin(), home.public());
-    let ours = format!("http://{admin}");
-    let mut asked = 0;
+    let own_origin = format!("http://{admin}");
+    let mut request_count = 0;
     let mut ask = |host: &str, method: &str, path: &str, headers: &[(&str, &str)]| {
         let answer = request(host, method, path, headers, "");
         let is_open = |name: &str| {
@@ -317,11 +325,16 @@ fn no_response_has_cors_headers() {
         };
         let found = answer.headers.iter().find(|(name, _)| is_open(name));
         assert_eq!(found, None, "{method} {path}: {answer:#?}");
-        asked += 1;
+        request_count += 1;
         answer.status
     };
-    for origin in [None, Some("null"), Some("http://evil.example"), Some(&ours)] {
-        let is_foreign = origin.is_some_and(|origin| origin != ours);
+    for origin in [
+        None,
+        Some("null"),
+        Some("http://evil.example"),
+        Some(&own_origin),
+    ] {
+        let is_foreign = origin.is_some_and(|origin| origin != own_origin);
         let origin: Vec<_> = origin
             .map(|origin| ("Origin", origin))
             .into_iter()
@@ -355,5 +368,5 @@ fn no_response_has_cors_headers() {
             assert_eq!(ask(&public_host, "OPTIONS", path, &preflight), 405);
         }
     }
-    assert_eq!(asked, 4 * 2 * (operations.len() + public.len()));
+    assert_eq!(request_count, 4 * 2 * (operations.len() + public.len()));
 }

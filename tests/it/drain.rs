@@ -60,10 +60,10 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        Self::for_so_many(1000)
+        Self::with_max_connections(1000)
     }
 
-    fn for_so_many(most: usize) -> Self {
+    fn with_max_connections(max_connections: usize) -> Self {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
@@ -77,7 +77,7 @@ impl Server {
         let service = service(
             Arc::clone(&health),
             mounts,
-            Arc::new(ConnectionPool::new(limits(), most)),
+            Arc::new(ConnectionPool::new(limits(), max_connections)),
             &Metrics::new().unwrap(),
             shutdown.clone(),
         );
@@ -92,7 +92,10 @@ impl Server {
     }
 
     /// Runs the client in a thread, so that it can use blocking sockets.
-    async fn with<T: Send + 'static>(&self, test: impl FnOnce(String) -> T + Send + 'static) -> T {
+    async fn run_blocking<T: Send + 'static>(
+        &self,
+        test: impl FnOnce(String) -> T + Send + 'static,
+    ) -> T {
         let address = self.address.to_string();
         tokio::task::spawn_blocking(move || test(address))
             .await
@@ -102,18 +105,18 @@ impl Server {
     /// A request that waits in its handler for a permit.
     async fn slow_request(&self) -> Connection {
         let connection = self
-            .with(|host| {
+            .run_blocking(|host| {
                 let mut connection = Connection::open(&host);
                 connection.send("GET", "/slow", &[], "");
                 connection
             })
             .await;
         // The handler holds a reference besides ours and the router's.
-        until(|| Arc::strong_count(&self.permits) > 2).await;
+        wait_until(|| Arc::strong_count(&self.permits) > 2).await;
         connection
     }
 
-    async fn ends(self) {
+    async fn wait_for_end(self) {
         tokio::time::timeout(PATIENCE, self.task)
             .await
             .expect("the server did not end")
@@ -127,7 +130,7 @@ async fn in_flight_request_finishes_and_new_ones_are_refused() {
     let mut connection = server.slow_request().await;
     server.shutdown.start();
     server
-        .with(|host| {
+        .run_blocking(|host| {
             crate::support::eventually("the listener closes", || {
                 TcpStream::connect(&host).is_err()
             });
@@ -135,16 +138,16 @@ async fn in_flight_request_finishes_and_new_ones_are_refused() {
         .await;
     server.permits.add_permits(1);
     let answer = server
-        .with(move |_| (connection.answer("GET"), connection.rest()))
+        .run_blocking(move |_| (connection.answer("GET"), connection.rest()))
         .await;
     assert_eq!((answer.0.status, answer.0.body.as_str()), (200, "done"));
     assert_eq!(answer.0.header("connection"), Some("close"));
     assert_eq!(answer.1, "");
-    server.ends().await;
+    server.wait_for_end().await;
 }
 
 /// Lets the server run until the condition holds.
-async fn until(mut condition: impl FnMut() -> bool) {
+async fn wait_until(mut condition: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + PATIENCE;
     while !condition() {
         assert!(
@@ -172,7 +175,7 @@ async fn request_sent_before_shutdown_is_answered() {
     kept.set_nonblocking(true).unwrap();
     let mut buffer = [0; 4096];
     let mut first = 0;
-    until(|| {
+    wait_until(|| {
         first = kept.read(&mut buffer).unwrap_or(0);
         first > 0
     })
@@ -187,7 +190,7 @@ async fn request_sent_before_shutdown_is_answered() {
 
     server.shutdown.start();
     let texts = server
-        .with(move |_| {
+        .run_blocking(move |_| {
             [fresh, kept, second].map(|mut stream| {
                 let mut text = String::new();
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -205,14 +208,14 @@ async fn request_sent_before_shutdown_is_answered() {
         texts[2].contains("healthy") && texts[2].contains("connection: close"),
         "{texts:?}"
     );
-    server.ends().await;
+    server.wait_for_end().await;
 }
 
 #[tokio::test]
 async fn idle_and_half_sent_requests_do_not_delay_shutdown() {
     let server = Server::start();
     let connections = server
-        .with(|host| {
+        .run_blocking(|host| {
             let mut used = Connection::open(&host);
             used.send("GET", "/health", &[], "");
             used.answer("GET");
@@ -241,17 +244,17 @@ async fn forced_shutdown_cuts_off_requests() {
     server.shutdown.start();
     assert!(!server.task.is_finished());
     server.shutdown.force();
-    server.ends().await;
+    server.wait_for_end().await;
     drop(connection);
 }
 
 /// As the watchdog checks its own servers before each notification.
 #[tokio::test]
 async fn self_check_passes_when_connections_are_full() {
-    let server = Server::for_so_many(1);
+    let server = Server::with_max_connections(1);
     let busy = server.slow_request().await;
     let refused = server
-        .with(|host| {
+        .run_blocking(|host| {
             // Refused clients may read the reason, and there is no room for more of these either.
             [(); MAX_REFUSALS].map(|()| {
                 let mut refused = Connection::open(&host);
@@ -267,7 +270,7 @@ async fn self_check_passes_when_connections_are_full() {
         .expect("the self-check does not pass")
         .unwrap();
     server.shutdown.force();
-    server.ends().await;
+    server.wait_for_end().await;
     drop((busy, refused));
 }
 
@@ -276,7 +279,7 @@ async fn health_follows_phase_and_panic_is_a_response() {
     let server = Server::start();
     let health = Arc::clone(&server.health);
     server
-        .with(move |host| {
+        .run_blocking(move |host| {
             let mut connection = Connection::open(&host);
             let mut ask = |path: &str| {
                 connection.send("GET", path, &[], "");
@@ -309,7 +312,7 @@ async fn health_follows_phase_and_panic_is_a_response() {
         })
         .await;
     server.shutdown.force();
-    server.ends().await;
+    server.wait_for_end().await;
 }
 
 #[test]
@@ -320,15 +323,15 @@ fn request_cut_off_by_deadline_is_logged_as_503() {
     let _request = home.unfinished_request();
     home.run(["stop"]).succeeds();
     let log = home.log();
-    for words in [
+    for parts in [
         [" access: ", "path=\"/admin/stop\" status=503"],
         [
             " audit: action=\"stop\" outcome=\"refused\"",
             "status=503 reason=\"the deadline",
         ],
     ] {
-        let is_it = |line: &str| words.iter().all(|word| line.contains(word));
-        assert!(log.lines().any(is_it), "no {words:?} in {log}");
+        let matches = |line: &str| parts.iter().all(|word| line.contains(word));
+        assert!(log.lines().any(matches), "no {parts:?} in {log}");
     }
 }
 
@@ -359,7 +362,7 @@ fn unread_log_stream_does_not_delay_shutdown() {
 }
 
 /// Reads without waiting. `None` if nothing has arrived and the connection is open.
-fn read_now(stream: &mut TcpStream) -> Option<String> {
+fn try_read(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = [0; 4096];
     stream.set_nonblocking(true).unwrap();
     let read = stream.read(&mut bytes).ok()?;
@@ -386,7 +389,7 @@ async fn timeouts_close_slow_clients_but_not_slow_handlers() {
     let mut slow_answer = open("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut slow_body = open("POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1234");
     let_the_server_run().await;
-    assert!(read_now(&mut idle).unwrap().starts_with("HTTP/1.1 200"));
+    assert!(try_read(&mut idle).unwrap().starts_with("HTTP/1.1 200"));
     let after = async |milliseconds| {
         tokio::time::advance(Duration::from_millis(milliseconds)).await;
         let_the_server_run().await;
@@ -399,39 +402,40 @@ async fn timeouts_close_slow_clients_but_not_slow_handlers() {
         &mut slow_answer,
         &mut slow_body,
     ] {
-        assert_eq!(read_now(stream), None);
+        assert_eq!(try_read(stream), None);
     }
     after(200).await;
-    let told = read_now(&mut slow_headers).unwrap();
+    let response = try_read(&mut slow_headers).unwrap();
     assert!(
-        told.starts_with("HTTP/1.1 408 ") && told.contains("did not come within 10s"),
-        "{told}"
+        response.starts_with("HTTP/1.1 408 ") && response.contains("did not come within 10s"),
+        "{response}"
     );
-    assert_eq!(read_now(&mut silent).as_deref(), Some(""));
+    assert_eq!(try_read(&mut silent).as_deref(), Some(""));
     // Request headers that begin late get the full timeout.
     idle.write_all(b"GET /hea").unwrap();
     let_the_server_run().await;
     after(9_800).await;
     assert_eq!(
-        (read_now(&mut idle), read_now(&mut slow_body)),
+        (try_read(&mut idle), try_read(&mut slow_body)),
         (None, None)
     );
     after(300).await;
-    assert!(read_now(&mut idle).unwrap().starts_with("HTTP/1.1 408 "));
-    let told = read_now(&mut slow_body).unwrap();
+    assert!(try_read(&mut idle).unwrap().starts_with("HTTP/1.1 408 "));
+    let response = try_read(&mut slow_body).unwrap();
     assert!(
-        told.starts_with("HTTP/1.1 408 ") && told.contains("the body did not come within 20s"),
-        "{told}"
+        response.starts_with("HTTP/1.1 408 ")
+            && response.contains("the body did not come within 20s"),
+        "{response}"
     );
     let mut kept = open("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
     let_the_server_run().await;
-    assert!(read_now(&mut kept).unwrap().starts_with("HTTP/1.1 200"));
+    assert!(try_read(&mut kept).unwrap().starts_with("HTTP/1.1 200"));
     after(29_800).await;
-    assert_eq!(read_now(&mut kept), None);
+    assert_eq!(try_read(&mut kept), None);
     after(300).await;
-    assert_eq!(read_now(&mut kept).as_deref(), Some(""));
-    assert_eq!(read_now(&mut slow_answer), None);
+    assert_eq!(try_read(&mut kept).as_deref(), Some(""));
+    assert_eq!(try_read(&mut slow_answer), None);
     server.permits.add_permits(1);
     let_the_server_run().await;
-    assert!(read_now(&mut slow_answer).unwrap().ends_with("done"));
+    assert!(try_read(&mut slow_answer).unwrap().ends_with("done"));
 }

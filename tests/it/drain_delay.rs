@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::support::{Connection, Home, eventually, request};
 
-fn with_delay(delay: &str) -> Home {
+fn start_with_delay(delay: &str) -> Home {
     let mut home = Home::new();
     home.set("DRAIN_DELAY", delay);
     home.run(["start"]).succeeds();
@@ -20,7 +20,7 @@ fn status_of(host: &str, path: &str) -> u16 {
 
 #[test]
 fn health_turns_503_at_once_and_service_continues() {
-    let home = with_delay("2s");
+    let home = start_with_delay("2s");
     let (public, pid) = (home.public(), home.daemon().unwrap());
     let mut stream = Connection::open(&home.admin());
     let path = "/admin/logs/stream?lines=0";
@@ -30,7 +30,7 @@ fn health_turns_503_at_once_and_service_continues() {
     // Once the stop is answered, the next probe on any connection reports it.
     let mut probes = ["/health/ready", "/health"].map(|path| (path, Connection::open(&public)));
     let (bearer, mut stop) = (home.bearer(), Connection::open(&home.admin()));
-    let asked = Instant::now();
+    let start = Instant::now();
     stop.send("POST", "/admin/stop", &[("Authorization", &bearer)], "");
     let answer = stop.answer("POST");
     for (path, probe) in &mut probes {
@@ -38,8 +38,11 @@ fn health_turns_503_at_once_and_service_continues() {
         assert_eq!(probe.answer("GET").status, 503, "{path}");
     }
     assert_eq!(answer.status, 202);
-    let left = answer.json()["seconds_left"].as_f64().unwrap();
-    assert!(left > 11.0 && left <= 12.0, "{left}");
+    let seconds_left = answer.json()["seconds_left"].as_f64().unwrap();
+    assert!(
+        seconds_left > 11.0 && seconds_left <= 12.0,
+        "{seconds_left}"
+    );
     assert_eq!(status_of(&public, "/health"), 503);
     assert_eq!(status_of(&public, "/health/live"), 200);
     // A follower still receives new lines.
@@ -55,18 +58,18 @@ fn health_turns_503_at_once_and_service_continues() {
         }
     }
     assert!(
-        asked.elapsed() < Duration::from_secs(2),
+        start.elapsed() < Duration::from_secs(2),
         "this machine is too slow"
     );
     assert!(stream.rest().contains("event: end"));
-    assert!(asked.elapsed() >= Duration::from_secs(2));
+    assert!(start.elapsed() >= Duration::from_secs(2));
     assert!(pid.wait_for_exit(Duration::from_secs(10)));
     assert!(TcpStream::connect(&public).is_err());
 }
 
 #[test]
 fn second_signal_ends_delay_at_once() {
-    let home = with_delay("5m");
+    let home = start_with_delay("5m");
     let (public, process) = (home.public(), home.daemon().unwrap());
     process.send_signal(Signal::TERM).unwrap();
     eventually("health turns 503", || status_of(&public, "/health") == 503);
@@ -82,21 +85,21 @@ fn second_signal_ends_delay_at_once() {
     let (bearer, mut stop) = (home.bearer(), Connection::open(&home.admin()));
     let headers = [("Authorization", bearer.as_str())];
     stop.send("POST", "/admin/stop", &headers, "{\"timeout_seconds\":600}");
-    let left = stop.answer("POST").json()["seconds_left"].as_f64().unwrap();
-    assert!(left <= 310.0, "{left}");
+    let seconds_left = stop.answer("POST").json()["seconds_left"].as_f64().unwrap();
+    assert!(seconds_left <= 310.0, "{seconds_left}");
     process.send_signal(Signal::TERM).unwrap();
     assert!(process.wait_for_exit(Duration::from_secs(5)));
 }
 
 #[test]
 fn stop_and_hard_restart_wait_for_the_delay() {
-    let home = with_delay("1s");
-    let began = Instant::now();
+    let home = start_with_delay("1s");
+    let start = Instant::now();
     home.run(["restart", "--hard"]).succeeds();
-    assert!(began.elapsed() >= Duration::from_secs(1));
-    let began = Instant::now();
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    let start = Instant::now();
     home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
-    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert!(start.elapsed() >= Duration::from_secs(1));
 }
 
 /// Before SIGKILL, a stop by signal waits ten seconds plus the delay.
@@ -115,11 +118,11 @@ fn stop_by_signal_waits_for_the_delay() {
     let process = home.daemon().unwrap();
     process.send_signal(Signal::STOP).unwrap();
     // A stop also resumes the daemon.
-    let began = Instant::now();
+    let start = Instant::now();
     home.run(["stop"])
         .succeeds()
         .prints(&["Daemon stopped (by SIGTERM)\n"]);
-    assert!(began.elapsed() >= Duration::from_secs(11));
+    assert!(start.elapsed() >= Duration::from_secs(11));
     let log = home.log();
     assert!(log.contains(" stopped"), "{log}");
 }
@@ -127,7 +130,7 @@ fn stop_by_signal_waits_for_the_delay() {
 /// The request is queued behind the reload, but health changes at once.
 #[test]
 fn health_turns_503_during_a_slow_reload() {
-    let home = with_delay("5m");
+    let home = start_with_delay("5m");
     let (public, admin) = (home.public(), home.admin());
     let bearer = home.bearer();
     let headers = [("Authorization", bearer.as_str())];

@@ -8,7 +8,7 @@ use fullon_master_api::instance::{PidFileStatus, inspect_pid_file};
 use crate::support::{Answer, Clients, Home, Load, Outcome, Program, eventually};
 
 /// Speaks the restart protocol like a new process. Test lines are appended.
-const IMPOSTOR: &str = "\
+const FAKE_PROCESS: &str = "\
 #!/bin/sh
 exec python3 -c \"$(tail -n +3 \"$0\")\"
 import array, os, socket, sys, time
@@ -42,9 +42,9 @@ impl Case {
         }
     }
 
-    fn impostor(lines: &str) -> Self {
+    fn fake_process(lines: &str) -> Self {
         let case = Self::new();
-        case.program.replace(format!("{IMPOSTOR}{lines}\n"));
+        case.program.replace(format!("{FAKE_PROCESS}{lines}\n"));
         case
     }
 
@@ -57,40 +57,47 @@ impl Case {
     /// Neither the command nor the API can restart it. Both report the reason, and nothing changes.
     /// Afterwards a good program can take over.
     #[track_caller]
-    fn fails(self, code: i32, status: u16, words: &[&str]) {
-        self.fails_within("30", Duration::from_secs(15), code, status, words);
+    fn assert_fails(self, code: i32, status: u16, words: &[&str]) {
+        self.assert_fails_within("30", Duration::from_secs(15), code, status, words);
     }
 
     /// The same for a program that never finishes.
     #[track_caller]
-    fn times_out(self) {
-        let begun = Instant::now();
-        self.fails_within("1", Duration::from_secs(6), 1, 504, &["within 1s"]);
+    fn assert_times_out(self) {
+        let start = Instant::now();
+        self.assert_fails_within("1", Duration::from_secs(6), 1, 504, &["within 1s"]);
         assert!(
-            begun.elapsed().as_secs() >= 2,
+            start.elapsed().as_secs() >= 2,
             "the restart did not wait for the timeout"
         );
     }
 
     #[track_caller]
-    fn fails_within(self, timeout: &str, limit: Duration, code: i32, status: u16, words: &[&str]) {
+    fn assert_fails_within(
+        self,
+        timeout: &str,
+        limit: Duration,
+        code: i32,
+        status: u16,
+        words: &[&str],
+    ) {
         let home = &self.home;
         let daemon = home.daemon().unwrap();
         self.load.goes_on(200);
 
-        let begun = Instant::now();
+        let start = Instant::now();
         let outcome = home.run(["restart", "--timeout", timeout]).exits(code);
-        assert!(begun.elapsed() < limit, "{outcome:#?}");
+        assert!(start.elapsed() < limit, "{outcome:#?}");
         assert_eq!(outcome.stdout, "");
         outcome.says(words);
-        self.is_as_before(daemon.pid());
+        self.assert_unchanged(daemon.pid());
 
-        let begun = Instant::now();
+        let start = Instant::now();
         let body = format!("{{\"timeout_seconds\":{timeout}}}");
         let answer = home.ask_with("POST", "/admin/restart", &body);
-        assert!(begun.elapsed() < limit, "{answer:#?}");
-        is_problem_with(&answer, status, words);
-        self.is_as_before(daemon.pid());
+        assert!(start.elapsed() < limit, "{answer:#?}");
+        assert_problem_with(&answer, status, words);
+        self.assert_unchanged(daemon.pid());
 
         self.program.restore();
         let _ = fs::remove_file(home.path().join(".env"));
@@ -107,7 +114,7 @@ impl Case {
     }
 
     #[track_caller]
-    fn is_as_before(&self, pid: u32) {
+    fn assert_unchanged(&self, pid: u32) {
         let home = &self.home;
         home.has_only(pid);
         let number = fs::read_to_string(home.pid_file()).unwrap();
@@ -128,7 +135,7 @@ impl Case {
 }
 
 #[track_caller]
-fn is_problem_with(answer: &Answer, status: u16, words: &[&str]) {
+fn assert_problem_with(answer: &Answer, status: u16, words: &[&str]) {
     answer.is_problem(status, "");
     for word in words {
         answer.is_problem(status, word);
@@ -140,7 +147,7 @@ fn invalid_settings_are_reported() {
     let case = Case::new();
     let settings = "LOG_LEVEL=verbose\nSHUTDOWN_TIMEOUT=soon\n";
     fs::write(case.home.path().join(".env"), settings).unwrap();
-    case.fails(
+    case.assert_fails(
         2,
         422,
         &["LOG_LEVEL: `verbose`", "SHUTDOWN_TIMEOUT: `soon`"],
@@ -152,7 +159,7 @@ fn missing_program_is_reported() {
     let case = Case::new();
     case.program.remove();
     let path = case.program.path().display().to_string();
-    case.fails(1, 500, &[&path, "is not there"]);
+    case.assert_fails(1, 500, &[&path, "is not there"]);
 }
 
 #[test]
@@ -163,13 +170,13 @@ fn program_for_another_architecture_is_reported() {
     program[18..20].copy_from_slice(&243_u16.to_le_bytes());
     case.program.replace(program);
     let path = case.program.path().display().to_string();
-    case.fails(1, 500, &[&path, "Exec format error"]);
+    case.assert_fails(1, 500, &[&path, "Exec format error"]);
 }
 
 #[test]
 fn exit_at_once_is_reported_with_stderr() {
     let case = Case::script("echo 'the moon is in the wrong phase' >&2\nexit 3");
-    case.fails(
+    case.assert_fails(
         1,
         500,
         &["the moon is in the wrong phase", "exit status: 3"],
@@ -178,35 +185,35 @@ fn exit_at_once_is_reported_with_stderr() {
 
 #[test]
 fn killed_program_is_reported() {
-    Case::script("kill -9 $$").fails(1, 500, &["by SIGKILL"]);
+    Case::script("kill -9 $$").assert_fails(1, 500, &["by SIGKILL"]);
 }
 
 #[test]
 fn huge_output_on_stderr_does_not_block() {
     let lines =
         "head -c 3000000 /dev/zero | tr '\\0' 'x' >&2\necho 'that was too much' >&2\nexit 1";
-    Case::script(lines).fails(1, 500, &["that was too much"]);
+    Case::script(lines).assert_fails(1, 500, &["that was too much"]);
 }
 
 #[test]
 fn hanging_program_times_out() {
-    Case::script("exec sleep 600").times_out();
+    Case::script("exec sleep 600").assert_times_out();
 }
 
 #[test]
 fn hanging_program_that_ignores_signals_times_out() {
-    Case::script("trap '' TERM INT HUP\nwhile :; do sleep 0.1; done").times_out();
+    Case::script("trap '' TERM INT HUP\nwhile :; do sleep 0.1; done").assert_times_out();
 }
 
 #[test]
 fn hang_after_taking_descriptors_times_out() {
-    Case::impostor("hello(); take(); time.sleep(600)").times_out();
+    Case::fake_process("hello(); take(); time.sleep(600)").assert_times_out();
 }
 
 #[test]
 fn exit_after_taking_descriptors_is_reported() {
     let lines = "hello(); take(); sys.stderr.write('lost in the woods\\n'); sys.exit(7)";
-    Case::impostor(lines).fails(1, 500, &["lost in the woods", "exit status: 7"]);
+    Case::fake_process(lines).assert_fails(1, 500, &["lost in the woods", "exit status: 7"]);
 }
 
 #[test]
@@ -214,62 +221,62 @@ fn reported_failure_is_shown() {
     let lines = "hello(); take()\n\
         daemon.sendall(b'{\"failed\":{\"message\":\"no wind today\",\"exit_code\":1}}\\n')\n\
         time.sleep(600)";
-    Case::impostor(lines).fails(1, 500, &["no wind today"]);
+    Case::fake_process(lines).assert_fails(1, 500, &["no wind today"]);
 }
 
 #[test]
 fn ready_then_exit_fails() {
-    Case::impostor("hello(); take(); ready()").fails(1, 500, &[]);
+    Case::fake_process("hello(); take(); ready()").assert_fails(1, 500, &[]);
 }
 
 #[test]
 fn ready_before_hello_fails() {
-    Case::impostor("ready(); time.sleep(600)").fails(1, 500, &[]);
+    Case::fake_process("ready(); time.sleep(600)").assert_fails(1, 500, &[]);
 }
 
 #[test]
 fn ready_without_serving_fails() {
-    Case::impostor("hello(); take(); ready(); time.sleep(600)").fails(1, 500, &[]);
+    Case::fake_process("hello(); take(); ready(); time.sleep(600)").assert_fails(1, 500, &[]);
 }
 
 #[test]
 fn ready_with_pid_of_old_process_fails() {
     let lines = "hello(); take(); ready(os.getppid()); time.sleep(600)";
-    Case::impostor(lines).fails(1, 500, &[]);
+    Case::fake_process(lines).assert_fails(1, 500, &[]);
 }
 
 #[test]
 fn unknown_protocol_version_fails() {
-    Case::impostor("hello(2); time.sleep(600)").fails(1, 500, &["--hard"]);
+    Case::fake_process("hello(2); time.sleep(600)").assert_fails(1, 500, &["--hard"]);
 }
 
 #[test]
 fn text_instead_of_protocol_is_reported() {
-    Case::script("echo 'Welcome!' >&0\nexec sleep 600").fails(1, 500, &["Welcome!"]);
+    Case::script("echo 'Welcome!' >&0\nexec sleep 600").assert_fails(1, 500, &["Welcome!"]);
 }
 
 #[test]
 fn closed_channel_fails() {
-    Case::script("exec 0<&-\nexec sleep 600").fails(1, 500, &[]);
+    Case::script("exec 0<&-\nexec sleep 600").assert_fails(1, 500, &[]);
 }
 
 /// A restart by signal has no caller that the failure could be reported to.
 #[test]
 fn failure_is_shown_later_by_doctor() {
     let case = Case::script("echo 'never again' >&2\nexit 1");
-    let old = case.home.daemon().unwrap().pid();
+    let pid = case.home.daemon().unwrap().pid();
     nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(old.cast_signed()),
+        nix::unistd::Pid::from_raw(pid.cast_signed()),
         nix::sys::signal::Signal::SIGUSR2,
     )
     .unwrap();
     eventually("the failure is logged", || {
         case.home.log().contains("never again")
     });
-    case.is_as_before(old);
+    case.assert_unchanged(pid);
     let outcome: Outcome = case.home.run(["status"]);
     outcome.succeeds();
-    let seen = ["the last one failed", "never again"];
-    case.home.run(["doctor"]).prints(&seen);
+    let expected = ["the last one failed", "never again"];
+    case.home.run(["doctor"]).prints(&expected);
     case.load.end().is_flawless();
 }

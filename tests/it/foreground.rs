@@ -9,11 +9,11 @@ use nix::unistd::Pid;
 
 use crate::support::{Connection, Home, PATIENCE, Running, eventually, spawn};
 
-fn signal(child: &Running, signal: Signal) {
+fn send_signal(child: &Running, signal: Signal) {
     kill(Pid::from_raw(child.0.id().cast_signed()), signal).unwrap();
 }
 
-fn run(home: &Home) -> Running {
+fn run_foreground(home: &Home) -> Running {
     let child = spawn(home.fullon(["run"]).stdout(Stdio::null()));
     eventually("the daemon serves", || {
         home.run(["status"]).stdout.contains("Status:    running\n")
@@ -23,13 +23,16 @@ fn run(home: &Home) -> Running {
 
 #[test]
 fn sigterm_and_sigint_stop_gracefully() {
-    for asked in [Signal::SIGTERM, Signal::SIGINT] {
+    for stop_signal in [Signal::SIGTERM, Signal::SIGINT] {
         let home = Home::new();
-        let mut child = run(&home);
-        signal(&child, asked);
+        let mut child = run_foreground(&home);
+        send_signal(&child, stop_signal);
         assert_eq!(child.0.wait().unwrap().code(), Some(0));
         assert!(!home.pid_file().exists());
-        assert!(home.log().contains(&format!("stopping by=\"{asked}\"")));
+        assert!(
+            home.log()
+                .contains(&format!("stopping by=\"{stop_signal}\""))
+        );
         assert!(home.log().ends_with("stopped\n"));
     }
 }
@@ -63,11 +66,11 @@ fn unread_stdout_does_not_block_service() {
     home.run(["stop"]).succeeds();
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
     let lines = lines.join().unwrap();
-    let missing = lines
+    let missing_count = lines
         .iter()
         .find(|line| line.contains("events are missing here"))
         .unwrap();
-    let missing: usize = missing
+    let missing_count: usize = missing_count
         .split_whitespace()
         .find_map(|word| word.parse().ok())
         .unwrap();
@@ -75,7 +78,10 @@ fn unread_stdout_does_not_block_service() {
         .iter()
         .filter(|line| line.contains("server=\"public\" method=GET path=\"/\" status=200"))
         .count();
-    assert!(logged + missing >= REQUESTS, "{logged} + {missing}");
+    assert!(
+        logged + missing_count >= REQUESTS,
+        "{logged} + {missing_count}"
+    );
     assert!(
         lines.last().unwrap().contains("stopped"),
         "{:?}",
@@ -87,13 +93,13 @@ fn unread_stdout_does_not_block_service() {
 fn second_signal_ends_replaced_process_at_once() {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "1h");
-    let mut child = run(&home);
+    let mut child = run_foreground(&home);
     let _request = home.unfinished_request();
     home.run(["restart"]).succeeds();
-    signal(&child, Signal::SIGINT);
+    send_signal(&child, Signal::SIGINT);
     eventually("the daemon stops", || home.daemon().is_none());
     assert!(child.is_alive(), "the process did not wait for the request");
-    signal(&child, Signal::SIGINT);
+    send_signal(&child, Signal::SIGINT);
     eventually("the process exits", || !child.is_alive());
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
 }
@@ -101,12 +107,12 @@ fn second_signal_ends_replaced_process_at_once() {
 #[test]
 fn second_signal_exits_at_once() {
     let home = Home::new();
-    let mut child = run(&home);
+    let mut child = run_foreground(&home);
     let _request = home.unfinished_request();
-    signal(&child, Signal::SIGTERM);
+    send_signal(&child, Signal::SIGTERM);
     eventually("the daemon drains", || home.log().contains(" stopping by="));
     assert!(child.is_alive(), "the process did not wait for the request");
-    signal(&child, Signal::SIGTERM);
+    send_signal(&child, Signal::SIGTERM);
     assert_eq!(child.0.wait().unwrap().code(), Some(1));
     assert!(!home.pid_file().exists());
     assert!(home.log().contains("a second signal"));
@@ -116,9 +122,9 @@ fn second_signal_exits_at_once() {
 fn shutdown_timeout_ends_unfinished_requests() {
     let mut home = Home::new();
     home.set("SHUTDOWN_TIMEOUT", "300ms");
-    let mut child = run(&home);
+    let mut child = run_foreground(&home);
     let _request = home.unfinished_request();
-    signal(&child, Signal::SIGTERM);
+    send_signal(&child, Signal::SIGTERM);
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
     assert!(home.log().contains("the deadline is over"));
 }
@@ -139,7 +145,7 @@ fn systemd_is_notified() {
     assert!(next().contains("READY=1"));
     home.unset("NOTIFY_SOCKET");
     home.run(["status"]).succeeds();
-    signal(&child, Signal::SIGTERM);
+    send_signal(&child, Signal::SIGTERM);
     assert!(next().contains("STOPPING=1"));
 }
 
@@ -158,7 +164,7 @@ fn log_can_go_to_stdout() {
         (&"INFO".into(), &"ready".into())
     );
     home.ask("GET", "/admin/logs").is_problem(409, "stdout");
-    signal(&child, Signal::SIGTERM);
+    send_signal(&child, Signal::SIGTERM);
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).unwrap();
     assert!(
@@ -170,11 +176,11 @@ fn log_can_go_to_stdout() {
 #[test]
 fn sighup_reopens_rotated_log_without_loss() {
     let home = Home::new();
-    let mut child = run(&home);
+    let mut child = run_foreground(&home);
     let old = home.path().join("fullon.log.1");
     std::fs::rename(home.log_file(), &old).unwrap();
     home.run(["status"]).succeeds();
-    signal(&child, Signal::SIGHUP);
+    send_signal(&child, Signal::SIGHUP);
     eventually("the new log file exists", || home.log_file().exists());
     home.run(["stop"]).succeeds();
     child.0.wait().unwrap();
@@ -193,7 +199,7 @@ fn sighup_reopens_rotated_log_without_loss() {
 #[test]
 fn hard_restart_is_refused() {
     let home = Home::new();
-    let mut child = run(&home);
+    let mut child = run_foreground(&home);
     home.run(["restart", "--hard"])
         .exits(1)
         .says(&["started by `fullon run`", "systemctl restart"]);
@@ -204,7 +210,7 @@ fn hard_restart_is_refused() {
 #[test]
 fn second_stop_joins_the_first() {
     let home = Home::new();
-    let mut child = run(&home);
+    let mut child = run_foreground(&home);
     let mut request = home.unfinished_request();
     let stops: Vec<_> = (0..2)
         .map(|_| {
@@ -235,14 +241,14 @@ fn second_stop_joins_the_first() {
 fn sighup_reopens_log_even_when_nothing_is_logged() {
     let mut home = Home::new();
     home.set("LOG_LEVEL", "warn,audit=warn");
-    let child = run(&home);
+    let child = run_foreground(&home);
     let mut follower = spawn(
         home.fullon(["logs"])
             .stdout(Stdio::null())
             .stderr(Stdio::null()),
     );
     std::fs::rename(home.log_file(), home.path().join("fullon.log.1")).unwrap();
-    signal(&child, Signal::SIGHUP);
+    send_signal(&child, Signal::SIGHUP);
     eventually("the new log file exists", || home.log_file().exists());
     // Nothing is logged at this level, so the new file stays empty.
     home.run(["status"]).succeeds();

@@ -13,7 +13,7 @@ use crate::support::{
     spawn,
 };
 
-fn run(home: &Home) -> Running {
+fn run_foreground(home: &Home) -> Running {
     let child = spawn(home.fullon(["run"]).stdout(Stdio::null()));
     eventually("the daemon serves", || {
         home.run(["status"]).stdout.contains("Status:    running\n")
@@ -21,22 +21,22 @@ fn run(home: &Home) -> Running {
     child
 }
 
-fn signal(pid: u32, signal: Signal) {
+fn send_signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
 }
 
 /// The exit code of `fullon run`.
 #[track_caller]
-fn exit_code(mut child: Running) -> Option<i32> {
+fn wait_for_exit_code(mut child: Running) -> Option<i32> {
     eventually("the process exits", || !child.is_alive());
     child.0.wait().unwrap().code()
 }
 
 #[test]
 fn first_process_survives_restarts_and_forwards_stop() {
-    for asked in [Signal::SIGTERM, Signal::SIGINT] {
+    for stop_signal in [Signal::SIGTERM, Signal::SIGINT] {
         let home = Home::new();
-        let mut first = run(&home);
+        let mut first = run_foreground(&home);
         let load = Load::begin(&home.public(), &Clients::default());
         for _ in 0..3 {
             home.restart();
@@ -46,8 +46,8 @@ fn first_process_survives_restarts_and_forwards_stop() {
         }
         load.end().is_flawless();
         let daemon = home.daemon().unwrap();
-        signal(first.0.id(), asked);
-        assert_eq!(exit_code(first), Some(0));
+        send_signal(first.0.id(), stop_signal);
+        assert_eq!(wait_for_exit_code(first), Some(0));
         assert!(daemon.has_exited());
         assert!(!home.pid_file().exists());
         home.becomes_empty();
@@ -58,16 +58,16 @@ fn first_process_survives_restarts_and_forwards_stop() {
 #[test]
 fn first_process_exits_when_daemon_is_stopped() {
     let home = Home::new();
-    let first = run(&home);
+    let first = run_foreground(&home);
     home.restart();
     home.run(["stop"]).succeeds();
-    assert_eq!(exit_code(first), Some(0));
+    assert_eq!(wait_for_exit_code(first), Some(0));
 }
 
 #[test]
 fn first_process_fails_when_daemon_is_killed() {
     let home = Home::new();
-    let mut first = run(&home);
+    let mut first = run_foreground(&home);
     home.restart();
     let daemon = home.daemon().unwrap();
     daemon.kill().unwrap();
@@ -83,24 +83,24 @@ fn first_process_fails_when_daemon_is_killed() {
 #[test]
 fn first_process_forwards_reload_and_restart_signals() {
     let home = Home::new();
-    let first = run(&home);
+    let first = run_foreground(&home);
     home.restart();
     let second = home.daemon().unwrap();
-    signal(first.0.id(), Signal::SIGUSR2);
+    send_signal(first.0.id(), Signal::SIGUSR2);
     assert!(second.wait_for_exit(PATIENCE));
     let generation = || home.ask("GET", "/admin/status").json()["generation"].clone();
     assert_eq!(generation(), 3);
     std::fs::rename(home.log_file(), home.path().join("fullon.log.1")).unwrap();
-    signal(first.0.id(), Signal::SIGHUP);
+    send_signal(first.0.id(), Signal::SIGHUP);
     eventually("the new log file exists", || home.log_file().exists());
-    signal(first.0.id(), Signal::SIGTERM);
-    assert_eq!(exit_code(first), Some(0));
+    send_signal(first.0.id(), Signal::SIGTERM);
+    assert_eq!(wait_for_exit_code(first), Some(0));
 }
 
 #[test]
 fn failed_restart_keeps_first_process_as_daemon() {
     let home = Home::new();
-    let first = run(&home);
+    let first = run_foreground(&home);
     let env = home.path().join(".env");
     std::fs::write(&env, "LOG_LEVEL=verbose\n").unwrap();
     home.run(["restart"]).exits(2).says(&["LOG_LEVEL"]);
@@ -109,19 +109,19 @@ fn failed_restart_keeps_first_process_as_daemon() {
     home.restart();
     home.run(["restart", "--hard"]).exits(1);
     home.run(["status"]).succeeds();
-    signal(first.0.id(), Signal::SIGTERM);
-    assert_eq!(exit_code(first), Some(0));
+    send_signal(first.0.id(), Signal::SIGTERM);
+    assert_eq!(wait_for_exit_code(first), Some(0));
     home.becomes_empty();
 }
 
 /// The daemon as PID 1 of a container.
-struct Container {
+struct PidNamespace {
     unshare: Running,
     /// PID 1, as numbered outside.
     init: Process,
 }
 
-impl Container {
+impl PidNamespace {
     fn command(home: &Home) -> Command {
         let mut command = home.command("unshare");
         command
@@ -165,7 +165,7 @@ impl Container {
     }
 
     #[track_caller]
-    fn ends(mut self) -> Option<i32> {
+    fn wait_for_exit_code(mut self) -> Option<i32> {
         eventually("the process exits", || !self.unshare.is_alive());
         self.unshare.0.wait().unwrap().code()
     }
@@ -177,7 +177,7 @@ fn pid_1_restarts_and_stops_at_once() {
         return;
     }
     let home = Home::new();
-    let container = Container::run(&home);
+    let container = PidNamespace::run(&home);
     let address = container.fullon(&home, &["status", "--json"]).json()["server"].clone();
     let host = address.as_str().unwrap().trim_start_matches("http://");
     let load = Load::begin(host, &Clients::default());
@@ -190,11 +190,11 @@ fn pid_1_restarts_and_stops_at_once() {
     load.end().is_flawless();
     pids.dedup();
     assert!(pids.len() == 3 && !pids.contains(&1), "{pids:?}");
-    let begun = Instant::now();
-    signal(container.init.pid(), Signal::SIGTERM);
+    let start = Instant::now();
+    send_signal(container.init.pid(), Signal::SIGTERM);
     assert!(container.init.wait_for_exit(PATIENCE));
-    assert!(begun.elapsed() < Duration::from_secs(1));
-    assert_eq!(container.ends(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert_eq!(container.wait_for_exit_code(), Some(0));
     assert!(!home.pid_file().exists());
     assert!(home.log().ends_with(" stopped\n"));
 }
@@ -205,20 +205,20 @@ fn pid_1_reaps_orphans() {
         return;
     }
     let home = Home::new();
-    let container = Container::run(&home);
+    let container = PidNamespace::run(&home);
     let script = "for n in $(seq 50); do (sleep 0.01 & ) ; done";
     for _ in 0..2 {
         Outcome::of(container.enter(&home).args(["sh", "-c", script])).succeeds();
         // The daemon is the only child that stays.
         eventually("the orphans are reaped", || {
-            let left = children(container.init.pid());
-            left.len() == 1 && !is_zombie(left[0].pid())
+            let remaining = children(container.init.pid());
+            remaining.len() == 1 && !is_zombie(remaining[0].pid())
         });
         container.fullon(&home, &["restart"]).succeeds();
     }
     // The command ends with PID 1, maybe before it can print anything.
     container.fullon(&home, &["stop"]);
-    assert_eq!(container.ends(), Some(0));
+    assert_eq!(container.wait_for_exit_code(), Some(0));
 }
 
 #[test]
@@ -228,12 +228,12 @@ fn pid_1_forwards_exit_code() {
     }
     let mut home = Home::new();
     home.set("LOG_LEVEL", "verbose");
-    let outcome = Outcome::of(Container::command(&home).stdout(Stdio::piped()));
+    let outcome = Outcome::of(PidNamespace::command(&home).stdout(Stdio::piped()));
     outcome.exits(2).says(&["LOG_LEVEL: `verbose`"]);
     home.unset("LOG_LEVEL");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    home.set("PORT", &taken.local_addr().unwrap().port().to_string());
-    let outcome = Outcome::of(Container::command(&home).stdout(Stdio::piped()));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    home.set("PORT", &listener.local_addr().unwrap().port().to_string());
+    let outcome = Outcome::of(PidNamespace::command(&home).stdout(Stdio::piped()));
     outcome.exits(1).says(&["PORT", "in use"]);
     home.becomes_empty();
 }

@@ -44,7 +44,7 @@ impl SmallDisk {
     }
 
     /// Sends requests, which must succeed whether or not they can be logged.
-    fn request(&self, name: &str, numbers: std::ops::Range<usize>) {
+    fn send_requests(&self, name: &str, numbers: std::ops::Range<usize>) {
         let mut connection = Connection::open(&self.home.public());
         for number in numbers {
             let id = format!("{name}-{number}.");
@@ -54,9 +54,11 @@ impl SmallDisk {
     }
 
     /// Numbers of the logged requests, in order.
-    fn logged(&self, name: &str) -> Vec<usize> {
+    fn logged_numbers(&self, name: &str) -> Vec<usize> {
         let text = std::fs::read_to_string(self.disk.join("fullon.log")).unwrap();
-        text.lines().filter_map(|line| number(line, name)).collect()
+        text.lines()
+            .filter_map(|line| request_number(line, name))
+            .collect()
     }
 
     /// All lines of the log, which must be complete.
@@ -65,7 +67,7 @@ impl SmallDisk {
         assert!(text.ends_with('\n'), "{text}");
         let lines = text.lines().map(|line| {
             let is_event = line.starts_with("20") && line.matches("Z  INFO ").count() == 1;
-            assert!(is_event || missing(line).is_some(), "{line}");
+            assert!(is_event || missing_lines(line).is_some(), "{line}");
             line.to_owned()
         });
         lines.collect()
@@ -75,19 +77,19 @@ impl SmallDisk {
         self.home.ask("GET", "/admin/status").json()["checks"][0].clone()
     }
 
-    fn is_down(&self) -> bool {
+    fn is_log_down(&self) -> bool {
         self.log_check()["state"] == "down"
     }
 }
 
 /// The number in a line about a request with this name.
-fn number(line: &str, name: &str) -> Option<usize> {
+fn request_number(line: &str, name: &str) -> Option<usize> {
     let (_, id) = line.split_once(&format!("request_id=\"{name}-"))?;
     id.strip_suffix(".\"")?.parse().ok()
 }
 
 /// The number of missing lines that a line reports.
-fn missing(line: &str) -> Option<usize> {
+fn missing_lines(line: &str) -> Option<usize> {
     let (_, note) = line.split_once(" fullon_master_api::logs::writer: ")?;
     note.strip_suffix(" lines are missing here: the log could not be written")?
         .parse()
@@ -100,10 +102,10 @@ fn buffered_lines_are_written_once_there_is_room() {
         return;
     }
     let small = SmallDisk::started();
-    small.request("lines", 0..100);
+    small.send_requests("lines", 0..100);
     small.fill();
-    small.request("lines", 100..600);
-    eventually("the error is reported", || small.is_down());
+    small.send_requests("lines", 100..600);
+    eventually("the error is reported", || small.is_log_down());
     let error = small.log_check()["last_error"].as_str().unwrap().to_owned();
     assert!(error.contains("No space left on device"), "{error}");
     assert!(error.contains("lines wait for room"), "{error}");
@@ -121,10 +123,10 @@ fn buffered_lines_are_written_once_there_is_room() {
     small.make_room();
     // The daemon retries by itself: nothing is logged meanwhile.
     eventually("all lines are logged", || {
-        small.logged("lines") == (0..600).collect::<Vec<_>>()
+        small.logged_numbers("lines") == (0..600).collect::<Vec<_>>()
     });
     small.lines();
-    assert!(!small.is_down());
+    assert!(!small.is_log_down());
     small.home.run(["stop"]).succeeds();
 }
 
@@ -135,20 +137,20 @@ fn lines_beyond_the_buffer_are_counted_where_they_are_missing() {
     }
     let small = SmallDisk::started();
     small.fill();
-    small.request("lines", 0..4_000);
-    eventually("the error is reported", || small.is_down());
+    small.send_requests("lines", 0..4_000);
+    eventually("the error is reported", || small.is_log_down());
     small.make_room();
-    eventually("the log recovers", || !small.is_down());
-    small.request("after", 0..3);
+    eventually("the log recovers", || !small.is_log_down());
+    small.send_requests("after", 0..3);
     eventually("later lines are logged", || {
-        small.logged("after") == [0, 1, 2]
+        small.logged_numbers("after") == [0, 1, 2]
     });
-    let (mut next, mut gap, mut told, mut lost) = (0, 0, 0, 0);
+    let (mut next, mut gap, mut reported, mut lost) = (0, 0, 0, 0);
     for line in small.lines() {
-        if let Some(lines) = missing(&line) {
+        if let Some(lines) = missing_lines(&line) {
             gap += lines;
-            told += lines;
-        } else if let Some(number) = number(&line, "lines") {
+            reported += lines;
+        } else if let Some(number) = request_number(&line, "lines") {
             assert!(number == next || gap > 0, "{number} after {next}");
             lost += number - next;
             next = number + 1;
@@ -158,8 +160,8 @@ fn lines_beyond_the_buffer_are_counted_where_they_are_missing() {
     lost += 4_000 - next;
     // Requests for the status were logged besides these.
     assert!(
-        (lost..lost + 200).contains(&told),
-        "{lost} lines lost, {told} reported"
+        (lost..lost + 200).contains(&reported),
+        "{lost} lines lost, {reported} reported"
     );
     assert!((1..3_000).contains(&lost), "{lost}");
 }

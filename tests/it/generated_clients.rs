@@ -16,14 +16,14 @@ use crate::support::{
     HEAVY, Home, Outcome, PATIENCE, eventually, free_port, may_run, request, tools,
 };
 
-const SOURCES: &str = env!("CARGO_MANIFEST_DIR");
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 fn document() -> String {
-    format!("{SOURCES}/openapi/admin.json")
+    format!("{ROOT}/openapi/admin.json")
 }
 
 fn source(path: &str) -> String {
-    format!("{SOURCES}/clients/{path}")
+    format!("{ROOT}/clients/{path}")
 }
 
 /// The client of this crate.
@@ -37,7 +37,7 @@ fn own_client(home: &Home) -> AdminClient {
     .unwrap()
 }
 
-fn wait<T>(call: impl Future<Output = T>) -> T {
+fn block_on<T>(call: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -46,7 +46,7 @@ fn wait<T>(call: impl Future<Output = T>) -> T {
 }
 
 /// Runs a generated client with address and token, and returns its output.
-fn run(home: &Home, command: &mut Command) -> String {
+fn run_client(home: &Home, command: &mut Command) -> String {
     let address = format!("http://{}", home.admin());
     let token = home.token("admin:read admin:logs admin:control");
     command
@@ -55,28 +55,28 @@ fn run(home: &Home, command: &mut Command) -> String {
     Outcome::of(command).succeeds().stdout
 }
 
-type Said = Map<String, Value>;
+type Results = Map<String, Value>;
 
 /// Runs a program that calls every operation from status to stop.
 #[track_caller]
-fn operates(program: impl Fn(&Home) -> Command) {
-    let said = operated(|home| {
-        let printed = run(home, &mut program(home));
-        let lines = printed
+fn assert_program_operates(program: impl Fn(&Home) -> Command) {
+    let results = assert_operates(|home| {
+        let output = run_client(home, &mut program(home));
+        let lines = output
             .lines()
-            .map(|line| serde_json::from_str::<Said>(line).unwrap());
+            .map(|line| serde_json::from_str::<Results>(line).unwrap());
         lines.flatten().collect()
     });
     let level = json!({ "before": "info", "now": "debug", "configured": "info" });
-    assert_eq!(said["log_level"], level);
+    assert_eq!(results["log_level"], level);
 }
 
 /// The same with the client of this crate.
-async fn operate(home: &Home) -> Result<Said, ClientError> {
+async fn operate(home: &Home) -> Result<Results, ClientError> {
     let base = format!("http://{}", home.admin());
-    let another = TokenSigner::with_configured_key(&Secret::new("x".repeat(32)));
-    let stranger = AdminClient::new(&base, another, "me")?;
-    let Err(ClientError::TokenRefused { problem, .. }) = stranger.status().await else {
+    let other_key = TokenSigner::with_configured_key(&Secret::new("x".repeat(32)));
+    let unauthorized = AdminClient::new(&base, other_key, "me")?;
+    let Err(ClientError::TokenRefused { problem, .. }) = unauthorized.status().await else {
         panic!("the request was not refused");
     };
     let client = own_client(home);
@@ -85,15 +85,15 @@ async fn operate(home: &Home) -> Result<Said, ClientError> {
         since: since.map(str::to_owned),
         ..LogQuery::default()
     };
-    let mut said = Said::new();
-    let mut say = |step: &str, value| said.insert(step.into(), value);
-    say("refused", json!(problem));
-    say("status", json!(client.status().await?));
+    let mut results = Results::new();
+    let mut add = |step: &str, value| results.insert(step.into(), value);
+    add("refused", json!(problem));
+    add("status", json!(client.status().await?));
     let Err(ClientError::Problem(problem)) = client.logs(&query(2, Some("soon"))).await else {
         panic!("the request was not refused");
     };
-    say("bad_parameter", json!(problem));
-    say("logs", json!(client.logs(&query(2, None)).await?.entries));
+    add("bad_parameter", json!(problem));
+    add("logs", json!(client.logs(&query(2, None)).await?.entries));
     let mut stream = client.follow_logs(&query(2, None)).await?;
     let mut events = Vec::new();
     while events.len() < 2 {
@@ -103,21 +103,21 @@ async fn operate(home: &Home) -> Result<Said, ClientError> {
         events.push(json!({ "event": "log", "entry": entry }));
     }
     drop(stream);
-    say("events", json!(events));
-    say("reload", json!(client.reload().await?));
-    say(
+    add("events", json!(events));
+    add("reload", json!(client.reload().await?));
+    add(
         "restart",
         json!(client.restart(&RestartRequest::default()).await?),
     );
-    let order = StopRequest {
+    let request = StopRequest {
         timeout_seconds: Some(5.0),
     };
-    say("stop", json!(client.stop(&order).await?));
-    Ok(said)
+    add("stop", json!(client.stop(&request).await?));
+    Ok(results)
 }
 
 /// The status without fields that always change.
-fn lasting(status: &Value) -> Said {
+fn stable_fields(status: &Value) -> Results {
     let mut fields = status.as_object().unwrap().clone();
     fields.retain(|name, _| !["uptime_seconds", "process", "http"].contains(&name.as_str()));
     fields
@@ -125,7 +125,7 @@ fn lasting(status: &Value) -> Said {
 
 /// Operates a daemon from status to stop, and compares all results with its own reports.
 #[track_caller]
-fn operated(operate: impl FnOnce(&Home) -> Said) -> Said {
+fn assert_operates(operate: impl FnOnce(&Home) -> Results) -> Results {
     let home = Home::new();
     home.write_env("LOG_KEEP=5\n");
     home.run(["start"]).succeeds();
@@ -134,24 +134,24 @@ fn operated(operate: impl FnOnce(&Home) -> Said) -> Said {
     let state = home.state();
     let before = home.ask("GET", "/admin/status").json();
 
-    let said = operate(&home);
+    let results = operate(&home);
 
-    assert_eq!(said["refused"]["status"], 401, "{said:#?}");
-    assert_eq!(said["refused"]["title"], "Unauthorized");
+    assert_eq!(results["refused"]["status"], 401, "{results:#?}");
+    assert_eq!(results["refused"]["title"], "Unauthorized");
     assert!(
-        said["refused"]["detail"]
+        results["refused"]["detail"]
             .as_str()
             .unwrap()
             .contains("`fullon token`")
     );
-    assert_eq!(said["bad_parameter"]["status"], 400);
+    assert_eq!(results["bad_parameter"]["status"], 400);
     assert!(
-        said["bad_parameter"]["detail"]
+        results["bad_parameter"]["detail"]
             .as_str()
             .unwrap()
             .starts_with("parameter `")
     );
-    assert_eq!(lasting(&said["status"]), lasting(&before));
+    assert_eq!(stable_fields(&results["status"]), stable_fields(&before));
     let log = home.log();
     let is_logged = |entry: &Value| {
         assert_eq!(entry.as_object().unwrap().len(), 6, "{entry}");
@@ -160,12 +160,12 @@ fn operated(operate: impl FnOnce(&Home) -> Said) -> Said {
             && line.contains(entry["message"].as_str().unwrap())
             && line.starts_with(entry["timestamp"].as_str().unwrap())
     };
-    let lines = said["logs"].as_array().unwrap();
+    let lines = results["logs"].as_array().unwrap();
     assert!(
         lines.len() == 2 && lines.iter().all(is_logged),
         "{lines:#?}"
     );
-    let events = said["events"].as_array().unwrap();
+    let events = results["events"].as_array().unwrap();
     assert_eq!(events.len(), 2);
     assert!(
         events
@@ -175,37 +175,37 @@ fn operated(operate: impl FnOnce(&Home) -> Said) -> Said {
     );
     let change = json!({ "name": "LOG_KEEP", "from": "5", "to": "6" });
     assert_eq!(
-        said["reload"],
+        results["reload"],
         json!({ "changed": [change], "needs_restart": [] })
     );
-    let restart = &said["restart"];
+    let restart = &results["restart"];
     assert_ne!(restart["pid"], before["pid"]);
     let expected = json!({
         "old_pid": before["pid"], "pid": restart["pid"], "generation": 2,
         "server": state.server, "admin": state.admin,
     });
     assert_eq!(*restart, expected);
-    let stop = &said["stop"];
+    let stop = &results["stop"];
     assert_eq!(
         (&stop["pid"], &stop["phase"]),
         (&restart["pid"], &json!("draining"))
     );
-    let left = stop["seconds_left"].as_f64().unwrap();
-    assert!(left > 4.0 && left <= 5.0, "{left}");
+    let seconds_left = stop["seconds_left"].as_f64().unwrap();
+    assert!(seconds_left > 4.0 && seconds_left <= 5.0, "{seconds_left}");
     assert!(daemon.wait_for_exit(PATIENCE));
     eventually("the new process has stopped", || home.daemon().is_none());
-    said
+    results
 }
 
 #[test]
 fn own_client_operates_daemon() {
-    operated(|home| wait(operate(home)).unwrap());
+    assert_operates(|home| block_on(operate(home)).unwrap());
 }
 
 /// Runs the example of docs/automation.md.
 #[track_caller]
-fn does_what_is_documented(example: &str, language: &str, program: impl Fn(&Home) -> Command) {
-    let page = fs::read_to_string(format!("{SOURCES}/docs/automation.md")).unwrap();
+fn assert_example_works(example: &str, language: &str, program: impl Fn(&Home) -> Command) {
+    let page = fs::read_to_string(format!("{ROOT}/docs/automation.md")).unwrap();
     let example = fs::read_to_string(source(example)).unwrap();
     assert!(
         page.contains(&format!("```{language}\n{example}```\n")),
@@ -213,23 +213,23 @@ fn does_what_is_documented(example: &str, language: &str, program: impl Fn(&Home
     );
     let home = Home::started();
     let pid = home.state().pid;
-    let own = own_client(&home);
-    let printed = run(&home, &mut program(&home));
-    let lines: Vec<_> = printed.lines().collect();
+    let own_client = own_client(&home);
+    let output = run_client(&home, &mut program(&home));
+    let lines: Vec<_> = output.lines().collect();
     let successor = home.state().pid;
-    assert!(lines.len() > 2, "{printed}");
-    assert_eq!(lines.first(), Some(&pid.to_string().as_str()), "{printed}");
+    assert!(lines.len() > 2, "{output}");
+    assert_eq!(lines.first(), Some(&pid.to_string().as_str()), "{output}");
     assert_eq!(
         lines.last(),
         Some(&successor.to_string().as_str()),
-        "{printed}"
+        "{output}"
     );
     assert_ne!(pid, successor);
     let query = LogQuery {
         lines: 100,
         ..LogQuery::default()
     };
-    let page = wait(own.logs(&query)).unwrap();
+    let page = block_on(own_client.logs(&query)).unwrap();
     for line in &lines[1..lines.len() - 1] {
         assert!(
             page.entries.iter().any(|entry| entry.line == **line),
@@ -252,7 +252,7 @@ fn python_package(test: &str, document: &str, name: &str) -> Option<TempDir> {
         .arg(client.path())
         .args(["--package-name", name]);
     // The generator looks for `java` in PATH.
-    Outcome::of(generate.env("PATH", path())).succeeds();
+    Outcome::of(generate.env("PATH", path_with_tools())).succeeds();
     Some(client)
 }
 
@@ -279,13 +279,13 @@ fn python_client_operates_daemon() {
         let package = &package;
         move |home: &Home| python_program(home, package, file)
     };
-    operates(program("python/operate.py"));
-    does_what_is_documented("python/example.py", "python", program("python/example.py"));
+    assert_program_operates(program("python/operate.py"));
+    assert_example_works("python/example.py", "python", program("python/example.py"));
 }
 
 #[test]
 fn python_client_reads_health() {
-    let document = format!("{SOURCES}/openapi/public.json");
+    let document = format!("{ROOT}/openapi/public.json");
     let test = "generated_clients::python_client_reads_health";
     let Some(package) = python_package(test, &document, "fullon_public") else {
         return;
@@ -301,19 +301,19 @@ fn python_client_reads_health() {
         let host = home.public();
         let mut answer = None;
         eventually("the state is known", || {
-            let said = request(&host, "GET", "/health/ready", &[], "");
-            let is_known = said.status == status && !said.body.contains("unknown");
-            answer = is_known.then(|| said.json());
+            let results = request(&host, "GET", "/health/ready", &[], "");
+            let is_known = results.status == status && !results.body.contains("unknown");
+            answer = is_known.then(|| results.json());
             is_known
         });
         let mut program = python_program(&home, &package, "python/health.py");
-        let said = Outcome::of(program.env("FULLON_PUBLIC", format!("http://{host}")));
-        assert_eq!(said.succeeds().json(), answer.unwrap());
+        let results = Outcome::of(program.env("FULLON_PUBLIC", format!("http://{host}")));
+        assert_eq!(results.succeeds().json(), answer.unwrap());
     }
 }
 
 /// PATH with the test tools first.
-fn path() -> String {
+fn path_with_tools() -> String {
     let inherited = std::env::var("PATH").unwrap_or_default();
     format!("{}:{inherited}", tools().join("bin").display())
 }
@@ -360,8 +360,8 @@ fn typescript_client_operates_daemon() {
             node
         }
     };
-    operates(program("operate.ts"));
-    does_what_is_documented("typescript/example.ts", "typescript", program("example.ts"));
+    assert_program_operates(program("operate.ts"));
+    assert_example_works("typescript/example.ts", "typescript", program("example.ts"));
 }
 
 #[test]
@@ -378,8 +378,8 @@ fn rust_client_operates_daemon() {
         let path = target.join("debug").join(name);
         move |home: &Home| home.command(&path)
     };
-    operates(program("fullon_operate"));
-    does_what_is_documented(
+    assert_program_operates(program("fullon_operate"));
+    assert_example_works(
         "rust/examples/example.rs",
         "rust",
         program("examples/example"),

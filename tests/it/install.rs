@@ -36,7 +36,7 @@ impl Installation {
 
     fn files(&self) -> Vec<String> {
         let mut files = Vec::new();
-        collect(self.directory.path(), self.directory.path(), &mut files);
+        collect_files(self.directory.path(), self.directory.path(), &mut files);
         files.sort();
         files
     }
@@ -46,12 +46,12 @@ impl Installation {
     }
 }
 
-fn collect(root: &Path, directory: &Path, files: &mut Vec<String>) {
+fn collect_files(root: &Path, directory: &Path, files: &mut Vec<String>) {
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
         let path = entry.path();
         if path.is_dir() {
             assert_eq!(mode(&path), 0o755, "{}", path.display());
-            collect(root, &path, files);
+            collect_files(root, &path, files);
         } else {
             let name = path.strip_prefix(root).unwrap().display().to_string();
             let expected = if name.ends_with("bin/fullon") {
@@ -73,13 +73,13 @@ fn install_places_every_file_and_uninstall_removes_it() {
         ("/opt/fullon", "etc"),
     ] {
         let installation = Installation::new(prefix);
-        let at = prefix.trim_start_matches('/');
+        let root = prefix.trim_start_matches('/');
         let mut expected = vec![
-            format!("{at}/bin/fullon"),
-            format!("{at}/share/bash-completion/completions/fullon"),
-            format!("{at}/share/fish/vendor_completions.d/fullon.fish"),
-            format!("{at}/share/man/man1/fullon.1"),
-            format!("{at}/share/zsh/site-functions/_fullon"),
+            format!("{root}/bin/fullon"),
+            format!("{root}/share/bash-completion/completions/fullon"),
+            format!("{root}/share/fish/vendor_completions.d/fullon.fish"),
+            format!("{root}/share/man/man1/fullon.1"),
+            format!("{root}/share/zsh/site-functions/_fullon"),
             format!("{systemd}/systemd/system/fullon_master_api.service"),
             format!("{systemd}/systemd/system/fullon_master_api.socket"),
             format!("{systemd}/sysusers.d/fullon_master_api.conf"),
@@ -98,16 +98,16 @@ fn install_places_every_file_and_uninstall_removes_it() {
         ] {
             assert!(unit.contains(&line), "no {line:?} in {unit}");
         }
-        let page = installation.read(&format!("{at}/share/man/man1/fullon.1"));
+        let page = installation.read(&format!("{root}/share/man/man1/fullon.1"));
         assert!(page.contains(".SS fullon restart"), "{page}");
 
-        let mine = "etc/fullon_master_api/.env";
+        let settings = "etc/fullon_master_api/.env";
         std::fs::create_dir_all(installation.directory.path().join("etc/fullon_master_api"))
             .unwrap();
-        std::fs::write(installation.directory.path().join(mine), "PORT=9000\n").unwrap();
+        std::fs::write(installation.directory.path().join(settings), "PORT=9000\n").unwrap();
         installation.make("install");
         installation.make("uninstall");
-        assert_eq!(installation.files(), [mine]);
+        assert_eq!(installation.files(), [settings]);
     }
 }
 

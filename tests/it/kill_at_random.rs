@@ -49,25 +49,25 @@ impl Random {
 }
 
 /// A home whose processes are identified by their copy of the program.
-struct Arena {
+struct Sandbox {
     home: Home,
     program: Program,
     /// How long a start takes on this machine.
-    pace: Duration,
+    start_duration: Duration,
 }
 
-impl Arena {
+impl Sandbox {
     fn new() -> Self {
         let mut home = Home::new();
         home.set("SHUTDOWN_TIMEOUT", "2s");
         let program = Program::of(&home);
-        let begun = Instant::now();
+        let start = Instant::now();
         program.start(&home);
-        let pace = begun.elapsed();
+        let start_duration = start.elapsed();
         Self {
             home,
             program,
-            pace,
+            start_duration,
         }
     }
 
@@ -102,16 +102,16 @@ impl Arena {
 
     /// Waits until draining and failing processes have exited. Then one process holds the lock, or
     /// none is left.
-    fn settles(&self) -> Option<Process> {
+    fn wait_until_settled(&self) -> Option<Process> {
         eventually("one daemon is left, or none", || {
-            let left = self.processes();
-            left.len() <= 1 && self.lock_is_held() == (left.len() == 1)
+            let remaining = self.processes();
+            remaining.len() <= 1 && self.lock_is_held() == (remaining.len() == 1)
         });
         self.home.daemon()
     }
 
     /// Waits, because a daemon whose start command was killed may still be starting.
-    fn becomes_healthy(&self) {
+    fn wait_until_healthy(&self) {
         let state =
             || StateFile::read_active(&self.home.pid_file(), self.home.daemon()?.pid()).ok();
         eventually("the daemon has a state file", || state().is_some());
@@ -130,7 +130,7 @@ struct Round {
 }
 
 impl Round {
-    fn of(random: &mut Random, pace: Duration) -> Self {
+    fn random(random: &mut Random, pace: Duration) -> Self {
         let verb = random.one_of(&VERBS);
         let victim = match random.one_of(&VICTIMS) {
             // Only a restart has a new process.
@@ -148,7 +148,7 @@ impl Round {
         }
     }
 
-    fn play(&self, arena: &Arena, random: &mut Random) {
+    fn run(&self, arena: &Sandbox, random: &mut Random) {
         let daemon = arena.home.daemon();
         let mut verb = arena.spawn(self.verb);
         let successor = (self.victim == Victim::Successor).then(|| {
@@ -193,40 +193,40 @@ fn kill(process: Option<&Process>) {
 fn kill_at_any_moment_leaves_at_most_one_daemon() {
     let seed = scale::seed();
     let mut random = Random(seed);
-    let arena = Arena::new();
-    let mut stranger = stranger();
+    let arena = Sandbox::new();
+    let mut other_process = stranger();
     for number in 1..=scale::rounds() {
-        let round = Round::of(&mut random, 2 * arena.pace);
+        let round = Round::random(&mut random, 2 * arena.start_duration);
         // Shown if the test fails.
         println!("SEED={seed}, round {number}: {round:?}");
         if round.verb == "start" && random.below(4) > 0 && arena.lock_is_held() {
             arena.run("stop").succeeds();
         }
-        round.play(&arena, &mut random);
+        round.run(&arena, &mut random);
         if round.verb == "stop" {
             // The killed command may have sent its request just before.
             arena.run("stop");
         }
-        let left = arena.settles();
-        assert!(left.is_none() || round.verb != "stop");
-        if left.is_none() && random.below(2) == 0 {
-            fs::write(arena.home.pid_file(), format!("{}\n", stranger.0.id())).unwrap();
+        let remaining = arena.wait_until_settled();
+        assert!(remaining.is_none() || round.verb != "stop");
+        if remaining.is_none() && random.below(2) == 0 {
+            fs::write(arena.home.pid_file(), format!("{}\n", other_process.0.id())).unwrap();
         }
 
         let start = arena.run("start");
-        if left.is_some() {
+        if remaining.is_some() {
             start.exits(1).says(&["already running"]);
         } else {
             start.succeeds();
         }
-        arena.becomes_healthy();
-        assert!(arena.settles().is_some());
+        arena.wait_until_healthy();
+        assert!(arena.wait_until_settled().is_some());
         if random.below(5) == 0 {
             arena.run("stop").succeeds();
             assert_eq!(arena.processes().len(), 0);
             assert!(!arena.lock_is_held());
         }
-        assert!(stranger.is_alive());
+        assert!(other_process.is_alive());
     }
     let leftovers: Vec<_> = fs::read_dir(arena.home.path())
         .unwrap()

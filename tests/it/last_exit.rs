@@ -13,11 +13,11 @@ fn status(home: &Home) -> Value {
 
 /// The running daemon reports this exit of the one before it.
 #[track_caller]
-fn tells(home: &Home, of: &Process, cause: &str, by: Option<&str>, last_line: &str) {
+fn assert_last_exit(home: &Home, old: &Process, cause: &str, by: Option<&str>, last_line: &str) {
     let exit = status(home)["last_exit"].clone();
     assert_eq!(
         (&exit["cause"], &exit["pid"]),
-        (&cause.into(), &of.pid().into()),
+        (&cause.into(), &old.pid().into()),
         "{exit:#}"
     );
     if let Some(by) = by {
@@ -53,13 +53,13 @@ fn stop_over_rest_is_reported_with_subject() {
     assert_eq!(connection.answer("POST").status, 202);
     assert!(old.wait_for_exit(PATIENCE));
     home.run(["start"]).succeeds();
-    tells(&home, &old, "stopped", subject.as_str(), " stopped");
+    assert_last_exit(&home, &old, "stopped", subject.as_str(), " stopped");
     assert_eq!(status(&home)["generation"], 1);
 
     let old = home.daemon().unwrap();
     home.run(["stop"]).succeeds();
     home.run(["start"]).succeeds();
-    tells(&home, &old, "stopped", None, " stopped");
+    assert_last_exit(&home, &old, "stopped", None, " stopped");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn stop_by_signal_is_reported() {
     old.terminate().unwrap();
     assert!(old.wait_for_exit(PATIENCE));
     home.run(["start"]).succeeds();
-    tells(&home, &old, "signalled", Some("SIGTERM"), " stopped");
+    assert_last_exit(&home, &old, "signalled", Some("SIGTERM"), " stopped");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn forced_stop_by_second_signal_is_reported() {
     kill(Pid::from_raw(old.pid().cast_signed()), Signal::SIGTERM).unwrap();
     assert!(old.wait_for_exit(PATIENCE));
     home.run(["start"]).succeeds();
-    tells(
+    assert_last_exit(
         &home,
         &old,
         "interrupted",
@@ -102,7 +102,7 @@ fn crash_is_reported_with_last_log_lines() {
     old.kill().unwrap();
     assert!(old.wait_for_exit(PATIENCE));
     home.run(["start"]).succeeds();
-    tells(&home, &old, "crashed", None, "the-last-words");
+    assert_last_exit(&home, &old, "crashed", None, "the-last-words");
     let exit = &status(&home)["last_exit"];
     assert_eq!(exit.get("by"), None, "a crash has no requester: {exit:#}");
     let shown = home.run(["status"]).succeeds().stdout;
@@ -114,7 +114,7 @@ fn crash_is_reported_with_last_log_lines() {
     let old = home.daemon().unwrap();
     home.run(["stop"]).succeeds();
     home.run(["start"]).succeeds();
-    tells(&home, &old, "stopped", None, " stopped");
+    assert_last_exit(&home, &old, "stopped", None, " stopped");
 }
 
 #[test]
@@ -126,13 +126,13 @@ fn restart_is_reported() {
         home.log().contains("before-the-restart")
     });
     home.restart();
-    tells(&home, &old, "restarted", None, "before-the-restart");
+    assert_last_exit(&home, &old, "restarted", None, "before-the-restart");
     assert_eq!(status(&home)["generation"], 2);
 
     let old = home.daemon().unwrap();
     old.kill().unwrap();
     assert!(old.wait_for_exit(PATIENCE));
     home.run(["start"]).succeeds();
-    tells(&home, &old, "crashed", None, "");
+    assert_last_exit(&home, &old, "crashed", None, "");
     assert_eq!(status(&home)["generation"], 1);
 }

@@ -134,8 +134,8 @@ fn daemon_is_found_despite_invalid_settings() {
         .says(&["LOG_LEVEL: `verbose`", "left as it was"]);
     assert_eq!(home.state().pid, pid);
 
-    let mut elsewhere = home.fullon(["stop"]);
-    Outcome::of(elsewhere.current_dir("/"))
+    let mut command = home.fullon(["stop"]);
+    Outcome::of(command.current_dir("/"))
         .succeeds()
         .prints(&["Daemon stopped"]);
 }
@@ -152,8 +152,8 @@ fn restart_from_elsewhere_keeps_flags_and_environment() {
     home.unset("PORT");
     home.unset("ADMIN_PORT");
     for restart in [&["restart"][..], &["restart", "--hard"]] {
-        let mut elsewhere = home.fullon(restart.iter().copied());
-        Outcome::of(elsewhere.current_dir("/")).succeeds();
+        let mut command = home.fullon(restart.iter().copied());
+        Outcome::of(command.current_dir("/")).succeeds();
         assert_eq!(home.ask("GET", "/admin/config").json(), before);
     }
 
@@ -180,12 +180,12 @@ fn restart_and_reload_refuse_another_env_file() {
     fs::write(&good, "LOG_KEEP=7\n").unwrap();
     fs::write(&other, "LOG_KEEP=8\n").unwrap();
     home.run(["--env-file", "good.env", "start"]).succeeds();
-    let (used, given) = (good.display().to_string(), other.display().to_string());
+    let (good_path, other_path) = (good.display().to_string(), other.display().to_string());
     for verb in ["restart", "reload"] {
         home.run(["--env-file", "other.env", verb]).exits(2).says(&[
             "--env-file",
-            &used,
-            &given,
+            &good_path,
+            &other_path,
             "restart --hard",
         ]);
         home.run(["--env-file", "./good.env", verb]).succeeds();

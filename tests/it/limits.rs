@@ -10,14 +10,14 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use crate::support::{Connection, Home, Outcome, PATIENCE, eventually, request};
 
 /// Attacking clients per port.
-const CROWD: usize = 1000;
+const ATTACKERS: usize = 1000;
 /// Response time of 95 % of requests meanwhile. A busy machine may pause longer now and then.
-const PROMPT: Duration = Duration::from_millis(100);
+const USUAL_RESPONSE_TIME: Duration = Duration::from_millis(100);
 /// Response time of all requests.
-const PAUSE: Duration = Duration::from_secs(1);
+const MAX_RESPONSE_TIME: Duration = Duration::from_secs(1);
 
 /// Raises the file limit of this process, for the connections of the attack.
-fn take_descriptors() {
+fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: limit.maximum,
@@ -27,7 +27,7 @@ fn take_descriptors() {
 }
 
 /// Clients that send half of their request headers.
-fn crowd(host: &str) -> Vec<TcpStream> {
+fn start_attack(host: &str) -> Vec<TcpStream> {
     let begin = |_| {
         let mut stream = TcpStream::connect(host).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -35,11 +35,11 @@ fn crowd(host: &str) -> Vec<TcpStream> {
         let _ = stream.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\nX-");
         stream
     };
-    (0..CROWD).map(begin).collect()
+    (0..ATTACKERS).map(begin).collect()
 }
 
 /// Waits until the other side closes. False if it does not.
-fn is_closed(stream: &mut TcpStream) -> bool {
+fn wait_for_close(stream: &mut TcpStream) -> bool {
     let mut rest = Vec::new();
     match stream.read_to_end(&mut rest) {
         Ok(_) => true,
@@ -48,12 +48,15 @@ fn is_closed(stream: &mut TcpStream) -> bool {
 }
 
 /// Prints a measurement, also when the test passes.
-fn tell(text: &str) {
+fn print_measurement(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Path and headers of a cheap request to a port.
-fn asked_of<'a>(server: &str, bearer: &'a str) -> (&'static str, Vec<(&'static str, &'a str)>) {
+fn cheap_request<'a>(
+    server: &str,
+    bearer: &'a str,
+) -> (&'static str, Vec<(&'static str, &'a str)>) {
     match server {
         "public" => ("/health", vec![]),
         _ => ("/admin/status", vec![("Authorization", bearer)]),
@@ -62,29 +65,33 @@ fn asked_of<'a>(server: &str, bearer: &'a str) -> (&'static str, Vec<(&'static s
 
 /// These ports respond quickly.
 #[track_caller]
-fn answer_promptly(home: &Home, servers: &[&str]) {
+fn assert_responsive(home: &Home, servers: &[&str]) {
     let bearer = home.bearer();
     let mut times = Vec::new();
-    let asked: Vec<_> = servers
+    let requests: Vec<_> = servers
         .iter()
-        .map(|server| (host_of(home, server), asked_of(server, &bearer)))
+        .map(|server| (address_of(home, server), cheap_request(server, &bearer)))
         .collect();
     for _ in 0..100 / servers.len() {
-        for (host, (path, headers)) in &asked {
-            let begun = Instant::now();
+        for (host, (path, headers)) in &requests {
+            let start = Instant::now();
             assert_eq!(request(host, "GET", path, headers, "").status, 200);
-            times.push(begun.elapsed());
+            times.push(start.elapsed());
         }
     }
     times.sort_unstable();
-    let [usual, most, slowest] = [50, 95, 100].map(|share| times[times.len() * share / 100 - 1]);
-    tell(&format!(
-        "responses: median {usual:?}, 95 % within {most:?}, slowest {slowest:?}"
+    let [median, percentile_95, slowest] =
+        [50, 95, 100].map(|share| times[times.len() * share / 100 - 1]);
+    print_measurement(&format!(
+        "responses: median {median:?}, 95 % within {percentile_95:?}, slowest {slowest:?}"
     ));
-    assert!(most <= PROMPT && slowest <= PAUSE, "{times:?}");
+    assert!(
+        percentile_95 <= USUAL_RESPONSE_TIME && slowest <= MAX_RESPONSE_TIME,
+        "{times:?}"
+    );
 }
 
-fn host_of(home: &Home, server: &str) -> String {
+fn address_of(home: &Home, server: &str) -> String {
     match server {
         "public" => home.public(),
         _ => home.admin(),
@@ -109,33 +116,37 @@ fn metric(home: &Home, name: &str) -> u64 {
 
 /// A thousand clients per port never finish their request. Others are served, and the thousand are
 /// closed in time.
-fn withstands_a_crowd(mut home: Home, start: impl Fn(&Home)) {
+fn assert_withstands_attack(mut home: Home, start: impl Fn(&Home)) {
     const TIMEOUT: Duration = Duration::from_secs(4);
     /// Closing two thousand connections takes a while on a busy machine.
     const SLACK: Duration = Duration::from_secs(2);
-    take_descriptors();
+    raise_file_limit();
     home.set("HEADER_TIMEOUT", "4s");
     start(&home);
-    let mut crowd = [crowd(&home.public()), crowd(&home.admin())].concat_all();
-    let all_there = Instant::now();
-    answer_promptly(&home, &["public", "admin"]);
+    let mut crowd = [start_attack(&home.public()), start_attack(&home.admin())].concat_all();
+    let attack_start = Instant::now();
+    assert_responsive(&home, &["public", "admin"]);
     home.run(["status"]).succeeds();
-    let asked = Instant::now();
+    let requests = Instant::now();
     let before = (cpu_seconds(home.state().pid), Instant::now());
-    assert!(crowd.iter_mut().all(is_closed));
-    let closed = Instant::now();
-    let spent = cpu_seconds(home.state().pid) - before.0;
-    tell(&format!(
-        "closed {:?} after the last connection, {spent} s of processor time",
-        closed - all_there
+    assert!(crowd.iter_mut().all(wait_for_close));
+    let attack_end = Instant::now();
+    let cpu_time = cpu_seconds(home.state().pid) - before.0;
+    print_measurement(&format!(
+        "closed {:?} after the last connection, {cpu_time} s of processor time",
+        attack_end - attack_start
     ));
-    let due = (all_there + TIMEOUT).max(asked);
-    assert!(closed < due + SLACK, "{:?} late", closed - due);
+    let deadline = (attack_start + TIMEOUT).max(requests);
+    assert!(
+        attack_end < deadline + SLACK,
+        "{:?} late",
+        attack_end - deadline
+    );
     // Closing two thousand connections costs this once. A busy loop would use a whole processor.
     let closing = if cfg!(debug_assertions) { 0.6 } else { 0.2 };
     assert!(
-        spent < 0.05 * before.1.elapsed().as_secs_f64() + closing,
-        "{spent} s of processor time in {:?}",
+        cpu_time < 0.05 * before.1.elapsed().as_secs_f64() + closing,
+        "{cpu_time} s of processor time in {:?}",
         before.1.elapsed()
     );
     eventually("only our own connection is left", || {
@@ -158,7 +169,7 @@ impl<T> ConcatAll<T> for [Vec<T>; 2] {
 
 #[test]
 fn thousand_unfinished_requests_per_port_block_nobody() {
-    withstands_a_crowd(Home::new(), |home| {
+    assert_withstands_attack(Home::new(), |home| {
         home.run(["start"]).succeeds();
     });
 }
@@ -176,17 +187,17 @@ fn start_with_few_descriptors(home: &Home) {
 
 #[test]
 fn unfinished_requests_block_nobody_with_128_descriptors() {
-    withstands_a_crowd(Home::new(), start_with_few_descriptors);
+    assert_withstands_attack(Home::new(), start_with_few_descriptors);
 }
 
 #[test]
 fn full_port_does_not_affect_other_port() {
-    take_descriptors();
+    raise_file_limit();
     for (full, other) in [("public", "admin"), ("admin", "public")] {
         let mut home = Home::new();
         home.set("HEADER_TIMEOUT", "1m");
         start_with_few_descriptors(&home);
-        let crowd = crowd(&host_of(&home, full));
+        let crowd = start_attack(&address_of(&home, full));
         let figure = |name: &str| metric(&home, &format!("{name}{{server=\"{full}\""));
         let is_full = || {
             // Several are evicted at once to make room.
@@ -197,7 +208,7 @@ fn full_port_does_not_affect_other_port() {
             format!("fullon_http_limit_hits_total{{server=\"{full}\",limit=\"evicted\"}}");
         assert!(metric(&home, &evicted) > 0, "{full}");
         assert!(is_full(), "{full}");
-        answer_promptly(&home, &[other]);
+        assert_responsive(&home, &[other]);
         assert!(is_full(), "{full}");
         drop(crowd);
     }
@@ -239,11 +250,11 @@ fn accept_backs_off_without_descriptors_and_recovers() {
     eventually("the line is logged", || {
         home.log().matches("no connection can be accepted").count() == 2
     });
-    let (begun, before) = (Instant::now(), cpu_seconds(pid));
+    let (start, before) = (Instant::now(), cpu_seconds(pid));
     // The time to measure, not to wait for something.
     std::thread::sleep(Duration::from_secs(2));
-    let spent = cpu_seconds(pid) - before;
-    let share = spent / begun.elapsed().as_secs_f64();
+    let cpu_time = cpu_seconds(pid) - before;
+    let share = cpu_time / start.elapsed().as_secs_f64();
     assert!(share < 0.05, "{share} of a core");
     limit(1024);
     assert_eq!(request(&public, "GET", "/health", &[], "").status, 200);
@@ -261,7 +272,7 @@ fn idle_connection_is_evicted_for_new_one() {
     home.set("MAX_CONNECTIONS", "8");
     home.run(["start"]).succeeds();
     let host = home.public();
-    let mut kept: Vec<_> = (0..8)
+    let mut idle: Vec<_> = (0..8)
         .map(|_| {
             let mut connection = Connection::open(&host);
             connection.send("GET", "/health", &[], "");
@@ -273,8 +284,8 @@ fn idle_connection_is_evicted_for_new_one() {
     let mut new = Connection::open(&host);
     new.send("GET", "/", &[], "");
     assert_eq!(new.answer("GET").status, 200);
-    assert_eq!(kept.remove(0).rest(), "");
-    for connection in &mut kept {
+    assert_eq!(idle.remove(0).rest(), "");
+    for connection in &mut idle {
         connection.send("GET", "/health", &[], "");
         assert_eq!(connection.answer("GET").status, 200);
     }
@@ -293,7 +304,7 @@ fn new_connection_gets_503_when_all_are_busy() {
     home.run(["start"]).succeeds();
     let bearer = home.bearer();
     let headers = [("Authorization", bearer.as_str())];
-    let followers = follow(&home, &bearer, 2);
+    let followers = start_followers(&home, &bearer, 2);
     let mut sender = Connection::open(&home.admin());
     let head = format!(
         "PUT /admin/log-level HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\n\
@@ -321,7 +332,7 @@ fn new_connection_gets_503_when_all_are_busy() {
 }
 
 /// Clients that follow the log.
-fn follow(home: &Home, bearer: &str, count: usize) -> Vec<Connection> {
+fn start_followers(home: &Home, bearer: &str, count: usize) -> Vec<Connection> {
     let headers = [("Authorization", bearer)];
     let begin = |_| {
         let mut connection = Connection::open(&home.admin());
@@ -339,15 +350,15 @@ fn log_readers_take_at_most_three_quarters_of_admin_port() {
     home.run(["start"]).succeeds();
     let bearer = format!("Bearer {}", home.token("admin:logs"));
     let headers = [("Authorization", bearer.as_str())];
-    let mut followers = follow(&home, &bearer, 6);
-    let long = ["/admin/logs/stream?lines=0", "/admin/logs?contains=ready"];
-    for path in long.iter().cycle().take(10) {
+    let mut followers = start_followers(&home, &bearer, 6);
+    let paths = ["/admin/logs/stream?lines=0", "/admin/logs?contains=ready"];
+    for path in paths.iter().cycle().take(10) {
         let mut connection = Connection::open(&home.admin());
         connection.send("GET", path, &headers, "");
         let head = connection.head();
         assert_eq!((head.status, head.header("retry-after")), (503, Some("1")));
     }
-    request(&home.admin(), "GET", long[0], &headers, "").is_problem(503, "reads the log");
+    request(&home.admin(), "GET", paths[0], &headers, "").is_problem(503, "reads the log");
     // A few lines are always available.
     let answer = request(&home.admin(), "GET", "/admin/logs?lines=1", &headers, "");
     assert_eq!(answer.status, 200);
@@ -367,22 +378,22 @@ fn log_readers_take_at_most_three_quarters_of_admin_port() {
     for follower in &mut followers {
         assert!(follower.rest().contains("restarting"));
     }
-    drop(follow(&home, &bearer, 6));
+    drop(start_followers(&home, &bearer, 6));
     home.run(["stop"]).succeeds();
 }
 
 #[test]
 fn unread_log_page_is_evicted_for_new_reader() {
-    those_who_do_not_read_give_way("/admin/logs?lines=1000000");
+    assert_unread_readers_are_evicted("/admin/logs?lines=1000000");
 }
 
 #[test]
 fn unread_log_stream_is_evicted_for_new_reader() {
-    those_who_do_not_read_give_way("/admin/logs/stream?lines=10000");
+    assert_unread_readers_are_evicted("/admin/logs/stream?lines=10000");
 }
 
 /// Fills the share of log readers with clients that never read.
-fn those_who_do_not_read_give_way(path: &str) {
+fn assert_unread_readers_are_evicted(path: &str) {
     let mut home = Home::new();
     home.set("ADMIN_MAX_CONNECTIONS", "8");
     home.run(["start"]).succeeds();
@@ -428,14 +439,14 @@ fn log_follower_stays_and_idle_connection_is_evicted() {
     let mut follower = Connection::open(&home.admin());
     follower.send("GET", "/admin/logs/stream?lines=0", &headers, "");
     assert_eq!(follower.head().status, 200);
-    let kept: Vec<_> = (0..6).map(|_| ask()).collect();
+    let idle: Vec<_> = (0..6).map(|_| ask()).collect();
     home.mark("still-followed");
     eventually("the line arrives", || {
         follower.line().contains("still-followed")
     });
     let evicted = "fullon_http_limit_hits_total{server=\"admin\",limit=\"evicted\"}";
     assert!(metric(&home, evicted) >= 4);
-    drop(kept);
+    drop(idle);
 }
 
 #[test]
@@ -552,7 +563,7 @@ fn slow_reader_gets_whole_response() {
     let requests = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(10);
     stream.write_all(requests.as_bytes()).unwrap();
     let mut received = 0;
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut buffer = vec![0; 64 * 1024];
     while received < 10 * expected {
         // Other connections come and become idle: they are evicted first.
@@ -560,11 +571,11 @@ fn slow_reader_gets_whole_response() {
         // Makes the reader slow.
         std::thread::sleep(Duration::from_millis(15));
         match stream.read(&mut buffer).unwrap() {
-            0 => panic!("cut off after {received} bytes in {:?}", begun.elapsed()),
+            0 => panic!("cut off after {received} bytes in {:?}", start.elapsed()),
             read => received += read,
         }
     }
-    assert!(begun.elapsed() > Duration::from_secs(2));
+    assert!(start.elapsed() > Duration::from_secs(2));
 }
 
 #[test]
@@ -592,8 +603,8 @@ fn client_that_sends_but_never_reads_is_closed() {
     eventually("the connections are closed", || {
         home.ask("GET", "/admin/status").json()["http"]["connections"] == 1
     });
-    let spent = cpu_seconds(pid) - before.0;
-    assert!(spent < 1.0, "{spent} s in {:?}", before.1.elapsed());
+    let cpu_time = cpu_seconds(pid) - before.0;
+    assert!(cpu_time < 1.0, "{cpu_time} s in {:?}", before.1.elapsed());
     assert_eq!(
         request(&home.public(), "GET", "/health", &[], "").status,
         200

@@ -6,13 +6,13 @@ use crate::support::{Home, eventually, request};
 
 const PATH: &str = "/admin/log-level";
 
-fn set(home: &Home, body: &Value) -> Value {
+fn set_level(home: &Home, body: &Value) -> Value {
     let answer = home.ask_with("PUT", PATH, &body.to_string());
     assert_eq!(answer.status, 200, "{answer:#?}");
     answer.json()
 }
 
-fn level(home: &Home) -> Value {
+fn get_level(home: &Home) -> Value {
     let answer = home.ask("GET", PATH);
     assert_eq!(answer.status, 200, "{answer:#?}");
     answer.json()
@@ -36,42 +36,42 @@ fn is_probe_logged(home: &Home, name: &str) -> bool {
 fn level_reverts_after_given_time() {
     let home = Home::started();
     assert_eq!(
-        level(&home),
+        get_level(&home),
         json!({ "level": "info", "configured_level": "info" })
     );
     assert!(!is_probe_logged(&home, "before"));
-    let now = set(
+    let current = set_level(
         &home,
         &json!({ "level": "DEBUG", "revert_after_seconds": 2 }),
     );
     assert_eq!(
-        (&now["level"], &now["configured_level"]),
+        (&current["level"], &current["configured_level"]),
         (&json!("debug"), &json!("info"))
     );
-    let left = now["revert_after_seconds"].as_f64().unwrap();
-    assert!(left > 0.0 && left <= 2.0, "{now}");
+    let seconds_left = current["revert_after_seconds"].as_f64().unwrap();
+    assert!(seconds_left > 0.0 && seconds_left <= 2.0, "{current}");
     assert_eq!(
         home.ask("GET", "/admin/status").json()["log_level"],
         "debug"
     );
     assert!(is_probe_logged(&home, "meanwhile"));
     eventually("the level is the configured one again", || {
-        level(&home)["level"] == "info"
+        get_level(&home)["level"] == "info"
     });
     assert!(!is_probe_logged(&home, "afterwards"));
     home.run(["stop"]).succeeds();
     let log = home.log();
-    let audited = log
+    let event = log
         .lines()
         .find(|line| line.contains("action=\"log_level\""));
-    let audited = audited.unwrap();
+    let event = event.unwrap();
     for part in [
         " audit: ",
         "outcome=\"accepted\"",
         "level=\"debug\"",
         "timeout_ms=2000",
     ] {
-        assert!(audited.contains(part), "no {part} in {audited}");
+        assert!(event.contains(part), "no {part} in {event}");
     }
     assert!(log.contains("the log level is the configured one again"));
 }
@@ -79,24 +79,27 @@ fn level_reverts_after_given_time() {
 #[test]
 fn level_lasts_until_settings_change_or_restart() {
     let home = Home::started();
-    set(&home, &json!({ "level": "debug" }));
+    set_level(&home, &json!({ "level": "debug" }));
     assert_eq!(home.ask("POST", "/admin/reload").status, 200);
-    assert_eq!(level(&home)["level"], "debug");
+    assert_eq!(get_level(&home)["level"], "debug");
     home.write_env("LOG_LEVEL=warn\n");
     assert_eq!(home.ask("POST", "/admin/reload").status, 200);
     assert_eq!(
-        level(&home),
+        get_level(&home),
         json!({ "level": "warn", "configured_level": "warn" })
     );
-    set(
+    set_level(
         &home,
         &json!({ "level": "trace", "revert_after_seconds": 3600 }),
     );
     home.restart();
-    assert_eq!(level(&home)["level"], "warn");
+    assert_eq!(get_level(&home)["level"], "warn");
     // Equal to the configured level, so there is nothing to revert.
-    let now = set(&home, &json!({ "level": "warn" }));
-    assert_eq!(now, json!({ "level": "warn", "configured_level": "warn" }));
+    let current = set_level(&home, &json!({ "level": "warn" }));
+    assert_eq!(
+        current,
+        json!({ "level": "warn", "configured_level": "warn" })
+    );
 }
 
 #[test]
@@ -107,14 +110,14 @@ fn audit_target_cannot_be_silenced() {
         let answer = home.ask_with("PUT", PATH, &body);
         answer.is_problem(400, "`level` names `audit`");
     }
-    set(&home, &json!({ "level": "off" }));
+    set_level(&home, &json!({ "level": "off" }));
     assert_eq!(home.ask("POST", "/admin/reload").status, 200);
     home.run(["stop"]).succeeds();
     let log = home.log();
-    let (_, quiet) = log
+    let (_, after_off) = log
         .split_once("action=\"log_level\" outcome=\"accepted\"")
         .unwrap();
-    let lines: Vec<_> = quiet.lines().skip(1).collect();
+    let lines: Vec<_> = after_off.lines().skip(1).collect();
     assert!(
         lines.iter().all(|line| line.contains(" audit: ")) && lines.len() >= 2,
         "{lines:#?}"
@@ -145,7 +148,7 @@ fn invalid_request_names_the_field() {
         let answer = home.ask_with("PUT", PATH, body);
         answer.is_problem(status, text);
     }
-    assert_eq!(level(&home)["level"], "info");
+    assert_eq!(get_level(&home)["level"], "info");
     let reader = home.token("admin:read");
     let bearer = format!("Bearer {reader}");
     let headers = [("Authorization", bearer.as_str())];

@@ -8,7 +8,7 @@ use crate::support::{Answer, Connection, Home, eventually, mode, needs_root, req
 const MAX_SIZE: u64 = 64 * 1024;
 
 /// A daemon that rotates at the smallest allowed size.
-fn started(keep: &str) -> Home {
+fn start_with_rotation(keep: &str) -> Home {
     let mut home = Home::new();
     home.set("LOG_MAX_SIZE", "64KiB");
     home.set("LOG_KEEP", keep);
@@ -16,11 +16,11 @@ fn started(keep: &str) -> Home {
     home
 }
 
-fn rotated(home: &Home, number: usize) -> PathBuf {
+fn rotated_file(home: &Home, number: usize) -> PathBuf {
     home.path().join(format!("fullon.log.{number}"))
 }
 
-fn mark(home: &Home, count: usize) {
+fn log_marks(home: &Home, count: usize) {
     let mut connection = Connection::open(&home.public());
     for number in 0..count {
         let id = format!("mark-{number}.");
@@ -32,7 +32,7 @@ fn mark(home: &Home, count: usize) {
 }
 
 /// The numbers of the marks, in their order.
-fn marks<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
+fn mark_numbers<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
     lines
         .into_iter()
         .filter_map(|line| {
@@ -46,7 +46,7 @@ fn marks<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
         .collect()
 }
 
-fn text(home: &Home, query: &str) -> Answer {
+fn plain_text(home: &Home, query: &str) -> Answer {
     let token = format!("Bearer {}", home.token("admin:logs"));
     let headers = [("Authorization", token.as_str()), ("Accept", "text/plain")];
     request(
@@ -60,24 +60,24 @@ fn text(home: &Home, query: &str) -> Answer {
 
 #[test]
 fn file_size_and_count_stay_within_limits() {
-    let home = started("3");
-    mark(&home, 3_000);
+    let home = start_with_rotation("3");
+    log_marks(&home, 3_000);
     for number in 1..=3 {
-        let file = rotated(&home, number);
+        let file = rotated_file(&home, number);
         let size = file.metadata().unwrap().len();
         assert!((MAX_SIZE - 1_000..=MAX_SIZE).contains(&size), "{size}");
         assert_eq!(mode(&file), 0o600);
     }
-    assert!(!rotated(&home, 4).exists() && mode(&home.log_file()) == 0o600);
+    assert!(!rotated_file(&home, 4).exists() && mode(&home.log_file()) == 0o600);
     // Output to stdout goes to the new file.
     let stdout = format!("/proc/{}/fd/1", home.state().pid);
     assert_eq!(std::fs::read_link(stdout).unwrap(), home.log_file());
 
     // `fullon logs` has a limit of its own. The plain text of the API has every line.
-    let all = text(&home, "?lines=1000000");
+    let all = plain_text(&home, "?lines=1000000");
     let mut files: String = (1..=3)
         .rev()
-        .map(|number| std::fs::read_to_string(rotated(&home, number)).unwrap())
+        .map(|number| std::fs::read_to_string(rotated_file(&home, number)).unwrap())
         .collect();
     files += &home.log();
     assert!(
@@ -85,16 +85,16 @@ fn file_size_and_count_stay_within_limits() {
         "the response is not the beginning of the log"
     );
     assert!(all.header("x-first-cursor").is_none() && all.header("x-next-cursor").is_some());
-    let logged = marks(all.body.lines());
+    let logged = mark_numbers(all.body.lines());
     let first = logged[0];
     assert_eq!(logged, (first..3_000).collect::<Vec<_>>());
 }
 
 #[test]
 fn pages_go_back_through_rotated_files() {
-    let home = started("20");
-    mark(&home, 2_000);
-    assert!(rotated(&home, 4).exists());
+    let home = start_with_rotation("20");
+    log_marks(&home, 2_000);
+    assert!(rotated_file(&home, 4).exists());
     for query in ["?lines=300", "?lines=150", "?lines=300&contains=mark-"] {
         let mut found = Vec::new();
         let mut before = String::new();
@@ -104,7 +104,7 @@ fn pages_go_back_through_rotated_files() {
                 .json();
             let entries = page["entries"].as_array().unwrap();
             let lines = entries.iter().map(|entry| entry["line"].as_str().unwrap());
-            found.splice(0..0, marks(lines));
+            found.splice(0..0, mark_numbers(lines));
             match page["first_cursor"].as_str() {
                 Some(cursor) => before = format!("&before={cursor}"),
                 None => break,
@@ -123,53 +123,53 @@ fn pages_go_back_through_rotated_files() {
         ])
         .succeeds();
     assert_eq!(
-        marks(lines.stdout.lines()),
+        mark_numbers(lines.stdout.lines()),
         (300..2_000).collect::<Vec<_>>()
     );
 }
 
 #[test]
 fn cursor_survives_rotation_until_file_is_removed() {
-    let home = started("1");
-    mark(&home, 10);
+    let home = start_with_rotation("1");
+    log_marks(&home, 10);
     let page = home.ask("GET", "/admin/logs?contains=mark-4.").json();
     let cursor = page["entries"][0]["cursor"].as_str().unwrap().to_owned();
     let before = format!("/admin/logs?lines=2&contains=mark-&before={cursor}");
-    mark(&home, 500);
+    log_marks(&home, 500);
     home.run(["restart"]).succeeds();
-    assert!(rotated(&home, 1).exists());
+    assert!(rotated_file(&home, 1).exists());
     let page = home.ask("GET", &before).json();
     let entries = page["entries"].as_array().unwrap();
     let lines = entries.iter().map(|entry| entry["line"].as_str().unwrap());
-    assert_eq!(marks(lines), [2, 3]);
-    mark(&home, 1_000);
+    assert_eq!(mark_numbers(lines), [2, 3]);
+    log_marks(&home, 1_000);
     home.ask("GET", &before)
         .is_problem(404, "no longer in the log");
 }
 
 #[test]
 fn unrelated_file_with_large_number_is_left_alone() {
-    let home = started("1");
-    let neighbours = ["999999", "202511", "2025"].map(|suffix| {
+    let home = start_with_rotation("1");
+    let unrelated = ["999999", "202511", "2025"].map(|suffix| {
         let file = home.path().join(format!("fullon.log.{suffix}"));
         std::fs::write(&file, "not ours\n").unwrap();
         file
     });
-    mark(&home, 1_000);
-    assert!(rotated(&home, 1).exists() && !rotated(&home, 2).exists());
-    assert!(neighbours.iter().all(|file| file.exists()));
-    let all = text(&home, "?lines=1000000");
+    log_marks(&home, 1_000);
+    assert!(rotated_file(&home, 1).exists() && !rotated_file(&home, 2).exists());
+    assert!(unrelated.iter().all(|file| file.exists()));
+    let all = plain_text(&home, "?lines=1000000");
     assert!(!all.body.contains("not ours"));
 }
 
 #[test]
 fn external_rotation_and_removal_are_followed() {
-    let home = started("5");
-    std::fs::rename(home.log_file(), rotated(&home, 1)).unwrap();
+    let home = start_with_rotation("5");
+    std::fs::rename(home.log_file(), rotated_file(&home, 1)).unwrap();
     let log_of = |file: PathBuf| std::fs::read_to_string(file).unwrap();
     home.mark("nameless");
     eventually("the line is logged", || {
-        log_of(rotated(&home, 1)).contains("nameless")
+        log_of(rotated_file(&home, 1)).contains("nameless")
     });
     assert!(!home.log_file().exists());
     std::fs::File::create_new(home.log_file()).unwrap();
@@ -192,7 +192,7 @@ fn reading_all_files_keeps_one_open_at_a_time() {
     let line = |number| format!("line-{number:06} {}\n", "x".repeat(1_000));
     for file in 0..FILES {
         let lines = (file * LINES..(file + 1) * LINES).map(line);
-        std::fs::write(rotated(&home, FILES - file), lines.collect::<String>()).unwrap();
+        std::fs::write(rotated_file(&home, FILES - file), lines.collect::<String>()).unwrap();
     }
     home.run(["start"]).succeeds();
     let pid = home.state().pid;
@@ -252,7 +252,7 @@ fn rotation_skips_names_taken_by_another_user() {
         assert_eq!(connection.answer("GET").status, 200);
     }
     eventually("the last mark is logged", || {
-        text(&home, "?lines=20").body.contains("mark-1999.")
+        plain_text(&home, "?lines=20").body.contains("mark-1999.")
     });
     for suffix in ["", ".2", ".4"] {
         let size = named(suffix).metadata().unwrap().len();
@@ -263,8 +263,8 @@ fn rotation_skips_names_taken_by_another_user() {
         assert!(named(suffix).is_dir());
     }
     assert_eq!(std::fs::read_to_string(named(".3")).unwrap(), "not ours\n");
-    let all = text(&home, "?lines=1000000");
-    let logged = marks(all.body.lines());
+    let all = plain_text(&home, "?lines=1000000");
+    let logged = mark_numbers(all.body.lines());
     let first = logged[0];
     assert_eq!(logged, (first..2_000).collect::<Vec<_>>());
     assert!(!all.body.contains("cannot be rotated"), "{}", all.body);

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::{Answer, Connection, Home};
 
-struct Stream(Connection);
+struct EventStream(Connection);
 
 #[derive(Debug, PartialEq)]
 struct Event {
@@ -13,7 +13,7 @@ struct Event {
     data: Value,
 }
 
-impl Stream {
+impl EventStream {
     fn open(home: &Home, query: &str, extra: &[(&str, &str)]) -> (Self, Answer) {
         let token = format!("Bearer {}", home.token("admin:logs"));
         let mut connection = Connection::open(&home.admin());
@@ -48,7 +48,7 @@ impl Stream {
         }
     }
 
-    fn line(&mut self) -> String {
+    fn next_line(&mut self) -> String {
         let event = self.next();
         assert_eq!(event.name, "log", "{event:?}");
         assert_eq!(event.data["cursor"], event.id);
@@ -63,15 +63,15 @@ fn history_is_followed_by_live_lines() {
         home.mark(&format!("before-{number}"));
     }
     crate::support::eventually("the line is logged", || home.log().contains("before-4"));
-    let (mut stream, head) = Stream::open(&home, "?lines=3", &[]);
+    let (mut stream, head) = EventStream::open(&home, "?lines=3", &[]);
     assert_eq!(head.header("content-type"), Some("text/event-stream"));
     assert_eq!(head.header("cache-control"), Some("no-store"));
     for number in 2..5 {
-        assert!(stream.line().contains(&format!("before-{number}")));
+        assert!(stream.next_line().contains(&format!("before-{number}")));
     }
-    assert!(stream.line().contains("/admin/logs/stream"));
+    assert!(stream.next_line().contains("/admin/logs/stream"));
     home.mark("after-0");
-    assert!(stream.line().contains("after-0"));
+    assert!(stream.next_line().contains("after-0"));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn stream_resumes_after_last_event() {
         home.mark(&format!("mark-{number}"));
     }
     crate::support::eventually("the line is logged", || home.log().contains("mark-4"));
-    let (mut stream, _) = Stream::open(&home, "?lines=5", &[]);
+    let (mut stream, _) = EventStream::open(&home, "?lines=5", &[]);
     stream.next();
     let second = stream.next();
     drop(stream);
@@ -90,27 +90,27 @@ fn stream_resumes_after_last_event() {
         ("", vec![("Last-Event-ID", second.id.as_str())]),
         (&query, vec![]),
     ] {
-        let (mut stream, _) = Stream::open(&home, query, &headers);
+        let (mut stream, _) = EventStream::open(&home, query, &headers);
         for number in 2..5 {
-            assert!(stream.line().contains(&format!("mark-{number}")));
+            assert!(stream.next_line().contains(&format!("mark-{number}")));
         }
     }
 
     // Also after a restart.
     home.run(["restart"]).succeeds();
-    let (mut stream, _) = Stream::open(&home, &query, &[]);
-    assert!(stream.line().contains("mark-2"));
+    let (mut stream, _) = EventStream::open(&home, &query, &[]);
+    assert!(stream.next_line().contains("mark-2"));
 
-    let gone = [("Last-Event-ID", "1-2-3-4")];
-    let (mut stream, _) = Stream::open(&home, "", &gone);
+    let unknown_id = [("Last-Event-ID", "1-2-3-4")];
+    let (mut stream, _) = EventStream::open(&home, "", &unknown_id);
     assert_eq!(stream.next().name, "gap");
-    assert!(stream.line().contains(" ready version="));
+    assert!(stream.next_line().contains(" ready version="));
 }
 
 #[test]
 fn client_cut_off_before_first_event_misses_none() {
     let home = Home::started();
-    let (mut stream, _) = Stream::open(&home, "?lines=0", &[]);
+    let (mut stream, _) = EventStream::open(&home, "?lines=0", &[]);
     let mut opening = vec![stream.0.line()];
     while opening.last().unwrap() != "" {
         opening.push(stream.0.line());
@@ -126,9 +126,9 @@ fn client_cut_off_before_first_event_misses_none() {
     let id = id.strip_prefix("id: ").unwrap();
     drop(stream);
     home.mark("missed");
-    let (mut stream, _) = Stream::open(&home, "?lines=0", &[("Last-Event-ID", id)]);
-    assert!(stream.line().contains("/admin/logs/stream"));
-    assert!(stream.line().contains("missed"));
+    let (mut stream, _) = EventStream::open(&home, "?lines=0", &[("Last-Event-ID", id)]);
+    assert!(stream.next_line().contains("/admin/logs/stream"));
+    assert!(stream.next_line().contains("missed"));
 }
 
 #[test]
@@ -136,11 +136,11 @@ fn http_1_0_body_ends_with_connection_and_head_has_none() {
     let home = Home::started();
     let token = home.token("admin:logs");
     let headers = format!("Host: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
-    let mut old = Connection::open(&home.admin());
-    old.send_bytes(format!("GET /admin/logs/stream HTTP/1.0\r\n{headers}").as_bytes());
-    let head = old.head();
+    let mut http_1_0 = Connection::open(&home.admin());
+    http_1_0.send_bytes(format!("GET /admin/logs/stream HTTP/1.0\r\n{headers}").as_bytes());
+    let head = http_1_0.head();
     assert_eq!((head.status, head.header("transfer-encoding")), (200, None));
-    assert_eq!(old.line(), ": connected");
+    assert_eq!(http_1_0.line(), ": connected");
 
     let mut kept = Connection::open(&home.admin());
     kept.send_bytes(format!("HEAD /admin/logs/stream HTTP/1.1\r\n{headers}").as_bytes());
@@ -155,7 +155,7 @@ fn http_1_0_body_ends_with_connection_and_head_has_none() {
     assert_eq!(kept.answer("GET").status, 200);
 
     home.run(["stop"]).succeeds();
-    let rest = old.rest();
+    let rest = http_1_0.rest();
     assert!(
         rest.ends_with("event: end\ndata: {\"reason\":\"stopping\"}\n\n"),
         "{rest}"
@@ -168,17 +168,17 @@ fn filters_apply_to_history_and_live_lines() {
     home.mark("wanted-0");
     home.mark("other");
     crate::support::eventually("the line is logged", || home.log().contains("other"));
-    let (mut stream, _) = Stream::open(&home, "?contains=wanted&level=info", &[]);
-    assert!(stream.line().contains("wanted-0"));
+    let (mut stream, _) = EventStream::open(&home, "?contains=wanted&level=info", &[]);
+    assert!(stream.next_line().contains("wanted-0"));
     home.mark("other");
     home.mark("wanted-1");
-    assert!(stream.line().contains("wanted-1"));
+    assert!(stream.next_line().contains("wanted-1"));
 }
 
 #[test]
 fn stop_ends_stream_with_reason() {
     let home = Home::started();
-    let (mut stream, _) = Stream::open(&home, "?lines=1", &[]);
+    let (mut stream, _) = EventStream::open(&home, "?lines=1", &[]);
     stream.next();
     home.run(["stop"]).succeeds();
     let mut last = stream.next();
@@ -204,10 +204,10 @@ fn control_characters_cannot_forge_event() {
         .open(home.log_file())
         .unwrap();
     std::io::Write::write_all(&mut log, b"harmless\revent: end\rdata: {}\n\n\xff\n").unwrap();
-    let (mut stream, _) = Stream::open(&home, "?lines=3", &[]);
-    assert_eq!(stream.line(), "harmless\revent: end\rdata: {}");
-    assert_eq!(stream.line(), "");
-    assert_eq!(stream.line(), "\u{fffd}");
+    let (mut stream, _) = EventStream::open(&home, "?lines=3", &[]);
+    assert_eq!(stream.next_line(), "harmless\revent: end\rdata: {}");
+    assert_eq!(stream.next_line(), "");
+    assert_eq!(stream.next_line(), "\u{fffd}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn whole_log(home: &Home) -> Vec<String> {
     text.lines().map(|line| format!("{line}\n")).collect()
 }
 
-fn signal(daemon: &Process, signal: Signal) {
+fn send_signal(daemon: &Process, signal: Signal) {
     kill(Pid::from_raw(daemon.pid().cast_signed()), signal).unwrap();
 }
 
@@ -60,11 +60,11 @@ fn follows_through_rotation_restart_and_crash() {
 fn follows_file_through_rotation_without_admin_api() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
-    signal(&daemon, Signal::SIGSTOP);
+    send_signal(&daemon, Signal::SIGSTOP);
     let mut logs = Logs::follow(&home, &["--lines", "1"]);
     logs.read_to(" ready version=");
     rotate(&home);
-    signal(&daemon, Signal::SIGCONT);
+    send_signal(&daemon, Signal::SIGCONT);
     home.mark("rotated");
     logs.read_to("rotated");
     home.run(["stop"]).succeeds();
@@ -138,13 +138,13 @@ fn truncated_or_removed_log_is_reported_and_never_repeated() {
 fn search_reads_file_to_its_end() {
     let home = Home::started();
     home.mark("needle-0");
-    let others = format!("{}\n", "x".repeat(999)).repeat(3_000);
+    let filler = format!("{}\n", "x".repeat(999)).repeat(3_000);
     eventually("the line is logged", || home.log().contains("needle-0"));
     let mut log = std::fs::OpenOptions::new()
         .append(true)
         .open(home.log_file())
         .unwrap();
-    log.write_all(others.as_bytes()).unwrap();
+    log.write_all(filler.as_bytes()).unwrap();
     home.mark("needle-1");
     eventually("the line is logged", || home.log().contains("needle-1"));
     let daemon = home.daemon().unwrap();
@@ -174,7 +174,7 @@ fn follows_through_restarts_while_log_rotates() {
             idle: 0,
         },
     );
-    let asking = Marks::begin(home.public());
+    let requests = Marks::begin(home.public());
     // Otherwise the pipe fills up, and the stream waits for its reader.
     let reader = std::thread::spawn(move || {
         read.extend(logs.read_to("the-last"));
@@ -186,7 +186,7 @@ fn follows_through_restarts_while_log_rotates() {
     }
     load.goes_on(2000);
     load.end().is_flawless();
-    let asked = asking.end();
+    let sent = requests.end();
     home.mark("the-last");
     let (mut read, logs) = reader.join().unwrap();
     home.run(["stop"]).succeeds();
@@ -194,7 +194,7 @@ fn follows_through_restarts_while_log_rotates() {
     read.extend(rest);
     outcome.succeeds();
 
-    let expected: Vec<usize> = (1..=asked).collect();
+    let expected: Vec<usize> = (1..=sent).collect();
     assert_eq!(
         marks(home.log_with_rotated().lines()),
         expected,

@@ -16,7 +16,7 @@ use crate::support::{
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
 
-fn fleet() -> String {
+fn fleet_page() -> String {
     fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/fleet.md")).unwrap()
 }
 
@@ -49,13 +49,13 @@ fn value(exposition: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     Some(line.rsplit(' ').next()?.parse().unwrap())
 }
 
-fn is(exposition: &str, name: &str, labels: &[(&str, &str)], expected: f64) {
+fn assert_value(exposition: &str, name: &str, labels: &[(&str, &str)], expected: f64) {
     let found = value(exposition, name, labels);
     assert_eq!(found, Some(expected), "{name} {labels:?} in {exposition}");
 }
 
 /// Causes everything that is counted.
-fn busy() -> (Home, Redis) {
+fn start_busy_daemon() -> (Home, Redis) {
     let mut home = Home::new();
     let redis = Redis::start();
     home.depends_on(&redis);
@@ -73,11 +73,11 @@ fn busy() -> (Home, Redis) {
         assert_eq!(request(&public, "GET", path, &[], "").status, 404);
     }
     assert_eq!(request(&public, "BREW", "/", &[], "").status, 405);
-    let mut rude = Connection::open(&public);
-    rude.send_bytes(b"no request\r\n\r\n");
-    assert_eq!(rude.answer("GET").status, 400);
-    let nobody = [("Authorization", "Bearer nonsense")];
-    let refused = request(&home.admin(), "GET", "/admin/status", &nobody, "");
+    let mut malformed = Connection::open(&public);
+    malformed.send_bytes(b"no request\r\n\r\n");
+    assert_eq!(malformed.answer("GET").status, 400);
+    let invalid_token = [("Authorization", "Bearer nonsense")];
+    let refused = request(&home.admin(), "GET", "/admin/status", &invalid_token, "");
     assert_eq!(refused.status, 401);
     assert_eq!(home.ask("POST", "/admin/reload").status, 200);
     home.write_env("LOG_KEEP=none\n");
@@ -89,7 +89,7 @@ fn busy() -> (Home, Redis) {
 
 #[test]
 fn requests_and_operations_are_counted() {
-    let (home, _redis) = busy();
+    let (home, _redis) = start_busy_daemon();
     let public = home.public();
     let long = format!("/{}", "x".repeat(1000));
     for _ in 0..80 {
@@ -125,47 +125,47 @@ fn requests_and_operations_are_counted() {
             ("method", method),
             ("status", status),
         ];
-        is(&text, requests, &labels, count);
+        assert_value(&text, requests, &labels, count);
     }
     let root = [("server", "public"), ("route", "/"), ("method", "GET")];
-    is(
+    assert_value(
         &text,
         "fullon_http_request_duration_seconds_count",
         &root,
         3.0,
     );
-    is(&text, "fullon_phase", &[("phase", "ready")], 1.0);
-    is(&text, "fullon_phase", &[("phase", "draining")], 0.0);
-    is(&text, "fullon_reloads_total", &[("outcome", "done")], 1.0);
-    is(
+    assert_value(&text, "fullon_phase", &[("phase", "ready")], 1.0);
+    assert_value(&text, "fullon_phase", &[("phase", "draining")], 0.0);
+    assert_value(&text, "fullon_reloads_total", &[("outcome", "done")], 1.0);
+    assert_value(
         &text,
         "fullon_reloads_total",
         &[("outcome", "refused")],
         1.0,
     );
-    is(&text, "fullon_failed_restarts_total", &[], 1.0);
-    is(&text, "fullon_restarts_total", &[], 0.0);
-    is(&text, "fullon_admin_refused_tokens_total", &[], 1.0);
-    is(&text, "fullon_log_followers", &[], 1.0);
-    is(&text, "fullon_check_up", &[("check", "log")], 1.0);
-    is(&text, "fullon_check_up", &[("check", "redis")], 1.0);
-    is(&text, "fullon_log_lost_lines_total", &[], 0.0);
+    assert_value(&text, "fullon_failed_restarts_total", &[], 1.0);
+    assert_value(&text, "fullon_restarts_total", &[], 0.0);
+    assert_value(&text, "fullon_admin_refused_tokens_total", &[], 1.0);
+    assert_value(&text, "fullon_log_followers", &[], 1.0);
+    assert_value(&text, "fullon_check_up", &[("check", "log")], 1.0);
+    assert_value(&text, "fullon_check_up", &[("check", "redis")], 1.0);
+    assert_value(&text, "fullon_log_lost_lines_total", &[], 0.0);
     let version = [("version", env!("CARGO_PKG_VERSION"))];
-    is(&text, "fullon_build_info", &version, 1.0);
-    let more_than = |name, labels, least| {
+    assert_value(&text, "fullon_build_info", &version, 1.0);
+    let assert_more_than = |name, labels, least| {
         let found = value(&text, name, labels);
         assert!(found > Some(least), "{name} is {found:?} in {text}");
     };
-    more_than("fullon_log_events_total", &[("level", "info")], 25.0);
-    more_than("fullon_log_events_total", &[("level", "warn")], 0.0);
-    more_than("fullon_log_written_bytes_total", &[], 80_000.0);
-    more_than("fullon_log_disk_free_bytes", &[], 0.0);
+    assert_more_than("fullon_log_events_total", &[("level", "info")], 25.0);
+    assert_more_than("fullon_log_events_total", &[("level", "warn")], 0.0);
+    assert_more_than("fullon_log_written_bytes_total", &[], 80_000.0);
+    assert_more_than("fullon_log_disk_free_bytes", &[], 0.0);
     let answered = [("check", "redis"), ("outcome", "ok")];
-    more_than("fullon_check_probes_total", &answered, 0.0);
-    more_than("fullon_check_latency_seconds", &[("check", "redis")], 0.0);
-    more_than("process_resident_memory_bytes", &[], 1e6);
-    more_than("process_start_time_seconds", &[], 1.7e9);
-    more_than("process_max_fds", &[], 100.0);
+    assert_more_than("fullon_check_probes_total", &answered, 0.0);
+    assert_more_than("fullon_check_latency_seconds", &[("check", "redis")], 0.0);
+    assert_more_than("process_resident_memory_bytes", &[], 1e6);
+    assert_more_than("process_start_time_seconds", &[], 1.7e9);
+    assert_more_than("process_max_fds", &[], 100.0);
     assert!(
         !text.contains("stranger") && !text.contains("xxx"),
         "{text}"
@@ -174,13 +174,13 @@ fn requests_and_operations_are_counted() {
     drop(follower);
     home.restart();
     let text = exposition(&home);
-    is(&text, "fullon_restarts_total", &[], 1.0);
-    is(&text, "fullon_log_followers", &[], 0.0);
+    assert_value(&text, "fullon_restarts_total", &[], 1.0);
+    assert_value(&text, "fullon_log_followers", &[], 0.0);
 }
 
 #[test]
 fn promtool_accepts_the_metrics() {
-    let (home, _redis) = busy();
+    let (home, _redis) = start_busy_daemon();
     home.restart();
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
@@ -194,11 +194,11 @@ fn promtool_accepts_the_metrics() {
     stdin.write_all(text.as_bytes()).unwrap();
     drop(stdin);
     let output = promtool.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
     assert!(
-        output.status.success() && said.is_empty(),
-        "{said} for {text}"
+        output.status.success() && printed.is_empty(),
+        "{printed} for {text}"
     );
 }
 
@@ -228,20 +228,20 @@ fn every_alert_rule_has_a_passing_test() {
 
 #[test]
 fn pod_and_machine_have_same_scrape_interval() {
-    let often = |path: &str| {
+    let scrape_interval = |path: &str| {
         let settings = fs::read_to_string(Path::new(DEPLOY).join(path)).unwrap();
         let mut lines = settings.lines();
         lines.find_map(|line| Some(line.trim().strip_prefix("scrape_interval: ")?.to_owned()))
     };
-    let of_machine = often("prometheus/prometheus.yml");
-    assert!(of_machine.is_some());
-    assert_eq!(often("kubernetes.yaml"), of_machine);
+    let machine_interval = scrape_interval("prometheus/prometheus.yml");
+    assert!(machine_interval.is_some());
+    assert_eq!(scrape_interval("kubernetes.yaml"), machine_interval);
 }
 
 #[test]
 fn documented_fleet_settings_are_valid_for_prometheus() {
     let home = Home::new();
-    let fleet = fleet();
+    let fleet = fleet_page();
     let command = fleet.lines().find_map(|line| line.strip_prefix("# sed "));
     let command = format!("sed {}", command.unwrap());
     let target = " > /etc/prometheus/prometheus.yml";
@@ -266,7 +266,7 @@ fn documented_log_searches_match_both_formats() {
     const SECTION: &str = "What to look for in the log";
     let alerts = fs::read_to_string(Path::new(DEPLOY).join("prometheus/alerts.yml")).unwrap();
     assert!(alerts.contains(&format!("docs/fleet.md, {SECTION}")));
-    let fleet = fleet();
+    let fleet = fleet_page();
     let (_, section) = fleet.split_once(&format!("## {SECTION}\n")).unwrap();
     let rows: Vec<Vec<&str>> = section
         .lines()
@@ -281,8 +281,8 @@ fn documented_log_searches_match_both_formats() {
         home.unset("HOST");
         home.write_env("HOST=127.0.0.1\n");
         home.run(["start"]).succeeds();
-        let nobody = [("Authorization", "Bearer nonsense")];
-        let refused = request(&home.admin(), "GET", "/admin/status", &nobody, "");
+        let invalid_token = [("Authorization", "Bearer nonsense")];
+        let refused = request(&home.admin(), "GET", "/admin/status", &invalid_token, "");
         assert_eq!(refused.status, 401);
         // An address reserved for documentation (RFC 5737).
         home.write_env("HOST=203.0.113.1\n");
@@ -344,7 +344,7 @@ fn expressions(value: &Value, found: &mut Vec<String>) {
 #[test]
 fn dashboard_axes_do_not_mix_bytes_with_other_units() {
     let dashboard = dashboard();
-    let mut of_bytes = 0;
+    let mut byte_targets = 0;
     for panel in dashboard["panels"].as_array().unwrap() {
         let config = &panel["fieldConfig"];
         for target in panel["targets"].as_array().unwrap() {
@@ -365,14 +365,14 @@ fn dashboard_axes_do_not_mix_bytes_with_other_units() {
             let is_of_bytes = ["bytes", "Bps"].iter().any(|bytes| unit == bytes);
             let expression = target["expr"].as_str().unwrap();
             assert_eq!(expression.contains("_bytes"), is_of_bytes, "{expression}");
-            of_bytes += usize::from(is_of_bytes);
+            byte_targets += usize::from(is_of_bytes);
         }
     }
-    assert!(of_bytes > 2, "{of_bytes}");
+    assert!(byte_targets > 2, "{byte_targets}");
 }
 
 /// The names of our metrics in a text.
-fn names(text: &str) -> BTreeSet<String> {
+fn metric_names(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| word.starts_with("fullon_") || word.starts_with("process_"))
         .map(str::to_owned)
@@ -449,7 +449,7 @@ fn prometheus(home: &Home) -> (Running, String) {
 
 #[test]
 fn dashboard_and_alerts_use_existing_metrics() {
-    let (home, _redis) = busy();
+    let (home, _redis) = start_busy_daemon();
     let (_prometheus, address) = prometheus(&home);
     let query = |expression: &str| -> Value {
         let encoded = expression.bytes().fold(String::new(), |mut encoded, byte| {
@@ -486,7 +486,7 @@ fn dashboard_and_alerts_use_existing_metrics() {
     for alert in alerts.split("- alert: ").skip(1) {
         let selectors = selectors(alert);
         assert!(!selectors.is_empty(), "{alert}");
-        let mut there = BTreeSet::new();
+        let mut existing = BTreeSet::new();
         for selector in &selectors {
             let result = query(&selector.text);
             let series = result.as_array().unwrap();
@@ -495,22 +495,22 @@ fn dashboard_and_alerts_use_existing_metrics() {
                 let labels = one["metric"].as_object().unwrap();
                 let lacks = |label: &&String| !labels.contains_key(*label);
                 assert_eq!(selector.labels.iter().find(lacks), None, "{one}");
-                there.extend(labels.keys().cloned());
+                existing.extend(labels.keys().cloned());
             }
         }
         for label in alert.split("$labels.").skip(1) {
             let label = label.split(' ').next().unwrap();
-            assert!(there.contains(label), "no {label} for {alert}");
+            assert!(existing.contains(label), "no {label} for {alert}");
         }
     }
     let exposition = exposition(&home);
-    let there = names(&exposition);
-    for name in names(&found.join("\n")).union(&names(&alerts)) {
-        assert!(there.contains(name), "no {name} in {exposition}");
+    let existing = metric_names(&exposition);
+    for name in metric_names(&found.join("\n")).union(&metric_names(&alerts)) {
+        assert!(existing.contains(name), "no {name} in {exposition}");
     }
     // Every exported metric is on the dashboard.
-    let shown = names(&found.join("\n"));
-    let unseen: Vec<_> = exposition
+    let shown = metric_names(&found.join("\n"));
+    let not_shown: Vec<_> = exposition
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "))
         .map(|line| line.split(' ').next().unwrap())
@@ -522,5 +522,5 @@ fn dashboard_and_alerts_use_existing_metrics() {
         })
         .filter(|name| *name != "process_start_time_seconds")
         .collect();
-    assert_eq!(unseen, Vec::<&str>::new(), "not on the dashboard");
+    assert_eq!(not_shown, Vec::<&str>::new(), "not on the dashboard");
 }

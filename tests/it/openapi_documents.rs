@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Home, request};
 
-fn checked_in(api: &str) -> Value {
+fn checked_in_document(api: &str) -> Value {
     let path = format!("{}/openapi/{api}.json", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
@@ -19,7 +19,7 @@ fn checked_in_documents_match_code() {
         ("admin", home.admin(), "/admin/openapi.json"),
     ] {
         let printed = home.run(["openapi", api]).succeeds().json();
-        assert_eq!(checked_in(api), printed, "run `make openapi`");
+        assert_eq!(checked_in_document(api), printed, "run `make openapi`");
         let served = request(&host, "GET", path, &[], "");
         assert_eq!(served.header("content-type"), Some("application/json"));
         assert_eq!(served.json(), printed);
@@ -29,7 +29,7 @@ fn checked_in_documents_match_code() {
 #[test]
 fn every_operation_is_named_and_documents_errors() {
     for api in ["public", "admin"] {
-        let document = checked_in(api);
+        let document = checked_in_document(api);
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 assert!(operation["operationId"].is_string(), "{method} {path}");
@@ -61,7 +61,7 @@ fn every_operation_is_named_and_documents_errors() {
             }
         }
     }
-    let entry = &checked_in("admin")["components"]["schemas"]["LogEntry"];
+    let entry = &checked_in_document("admin")["components"]["schemas"]["LogEntry"];
     assert_eq!(entry["properties"]["level"]["nullable"], true);
     assert!(
         entry["required"]
@@ -81,7 +81,7 @@ fn example<'a>(document: &'a Value, form: &'a Value) -> &'a Value {
 #[test]
 fn every_response_has_example_of_its_status() {
     for api in ["public", "admin"] {
-        let document = checked_in(api);
+        let document = checked_in_document(api);
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 let answers = operation["responses"].as_object().unwrap();
@@ -98,7 +98,7 @@ fn every_response_has_example_of_its_status() {
             }
         }
     }
-    let public = checked_in("public");
+    let public = checked_in_document("public");
     let of_health = |path: &str, status: &str| {
         let answer = &public["paths"][path]["get"]["responses"][status];
         example(&public, &answer["content"]["application/json"]).clone()
@@ -112,7 +112,8 @@ fn every_response_has_example_of_its_status() {
         let is_down = |check: &Value| check["state"] == "down" && check["last_error"].is_string();
         assert_eq!(checks.iter().any(is_down), !is_ready, "{readiness}");
     }
-    let stream = &checked_in("admin")["paths"]["/admin/logs/stream"]["get"]["responses"]["200"];
+    let stream =
+        &checked_in_document("admin")["paths"]["/admin/logs/stream"]["get"]["responses"]["200"];
     let entry = &stream["content"]["text/event-stream"]["example"];
     let event = format!(
         "event: log\nid: {}\ndata: {entry}\n\n",
@@ -124,7 +125,7 @@ fn every_response_has_example_of_its_status() {
 #[test]
 fn error_details_match_documented_examples() {
     let home = Home::started();
-    let (host, document) = (home.admin(), checked_in("admin"));
+    let (host, document) = (home.admin(), checked_in_document("admin"));
     let responses = &document["paths"]["/admin/stop"]["post"]["responses"];
     let bearer = home.bearer();
     let long = "x".repeat(17_000);
@@ -165,8 +166,8 @@ fn documentation_pages_need_no_internet() {
             }
         }
         let tag = page.header("etag").unwrap();
-        let again = request(&host, "GET", path, &[("If-None-Match", tag)], "");
-        assert_eq!((again.status, again.body.as_str()), (304, ""));
+        let not_modified = request(&host, "GET", path, &[("If-None-Match", tag)], "");
+        assert_eq!((not_modified.status, not_modified.body.as_str()), (304, ""));
     }
 }
 

@@ -20,11 +20,11 @@ use crate::support::{Answer, Connection, Home, eventually};
 const SCOPES: &str = "admin:read admin:logs admin:control";
 /// The key shown in the documentation.
 const PLACEHOLDER: &str = "your-secret-key";
-const OWN_KEY: &str = "a key that nobody but the attacker knows";
+const ATTACKER_KEY: &str = "a key that nobody but the attacker knows";
 
 /// A request with an invalid token.
 struct Attempt {
-    what: String,
+    name: String,
     /// Raw header lines.
     headers: Vec<u8>,
     query: String,
@@ -36,7 +36,7 @@ struct Attempt {
 impl Attempt {
     fn with(what: impl Into<String>, headers: impl Into<Vec<u8>>, token: &str) -> Self {
         Self {
-            what: what.into(),
+            name: what.into(),
             headers: headers.into(),
             query: String::new(),
             body: String::new(),
@@ -67,7 +67,7 @@ impl Attempt {
     }
 
     /// What is wrong with the response, if anything.
-    fn fault(&self, answer: &Answer) -> Option<String> {
+    fn find_fault(&self, answer: &Answer) -> Option<String> {
         let problem: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let is_refused = answer.status == 401
             && answer.header("www-authenticate") == Some("Bearer error=\"invalid_token\"")
@@ -77,14 +77,16 @@ impl Attempt {
             && problem["title"].is_string()
             && problem["detail"].is_string();
         if !is_refused {
-            return Some(format!("{}: {answer:?}", self.what));
+            return Some(format!("{}: {answer:?}", self.name));
         }
-        let is_repeated = self.crumbs().any(|crumb| answer.body.contains(crumb));
-        is_repeated.then(|| format!("{}: the answer repeats it: {answer:?}", self.what))
+        let is_repeated = self
+            .recognisable_parts()
+            .any(|crumb| answer.body.contains(crumb));
+        is_repeated.then(|| format!("{}: the answer repeats it: {answer:?}", self.name))
     }
 
     /// The parts of the tokens that are long enough not to match by accident.
-    fn crumbs(&self) -> impl Iterator<Item = &str> {
+    fn recognisable_parts(&self) -> impl Iterator<Item = &str> {
         let parts = self.tokens.iter().flat_map(|token| token.split('.'));
         parts.filter(|part| part.len() >= 16)
     }
@@ -97,11 +99,11 @@ fn claims_with(name: &str, value: Value) -> String {
     claims.to_string()
 }
 
-fn good() -> String {
+fn valid_token() -> String {
     jwt::token(SCOPES)
 }
 
-fn home() -> Home {
+fn start_daemon() -> Home {
     let mut home = Home::new();
     home.set("JWT_SECRET_KEY", SECRET);
     home.set("LOG_LEVEL", "TRACE");
@@ -111,7 +113,7 @@ fn home() -> Home {
 }
 
 /// Sends each attempt to several operations. Returns what went wrong.
-fn faults(home: &Home, attempts: &[Attempt]) -> Vec<String> {
+fn find_faults(home: &Home, attempts: &[Attempt]) -> Vec<String> {
     let host = home.admin();
     let operations = [
         ("GET", "/admin/status"),
@@ -124,20 +126,20 @@ fn faults(home: &Home, attempts: &[Attempt]) -> Vec<String> {
         let mut answers = operations
             .iter()
             .map(|(method, path)| attempt.send(&host, method, path));
-        answers.find_map(|answer| attempt.fault(&answer))
+        answers.find_map(|answer| attempt.find_fault(&answer))
     };
     attempts.iter().filter_map(fault).collect()
 }
 
 /// The content of every file in the home.
-fn files(home: &Home) -> Vec<Vec<u8>> {
+fn file_contents(home: &Home) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(home.path()).unwrap().flatten();
     let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
     files.map(|entry| fs::read(entry.path()).unwrap()).collect()
 }
 
-fn session(host: &str) -> String {
-    let answer = Attempt::bearer("good", &good()).send(host, "POST", "/admin/session");
+fn session_token(host: &str) -> String {
+    let answer = Attempt::bearer("good", &valid_token()).send(host, "POST", "/admin/session");
     let cookie = answer.header("set-cookie").unwrap();
     let value = cookie.split_once('=').unwrap().1;
     value.split(';').next().unwrap().to_owned()
@@ -145,48 +147,48 @@ fn session(host: &str) -> String {
 
 #[test]
 fn all_forgeries_are_refused_alike_and_never_written() {
-    let home = home();
+    let home = start_daemon();
     let (host, daemon) = (home.admin(), home.daemon().unwrap());
     // Tokens refer to keys at this address. The daemon must never connect to it.
-    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
-    elsewhere.set_nonblocking(true).unwrap();
-    let address = elsewhere.local_addr().unwrap().to_string();
+    let key_server = TcpListener::bind("127.0.0.1:0").unwrap();
+    key_server.set_nonblocking(true).unwrap();
+    let address = key_server.local_addr().unwrap().to_string();
     let instance = home.state().instance_key.to_secret();
-    let attempts: Vec<_> = transports::all(&host, &session(&host))
+    let attempts: Vec<_> = transports::all(&host, &session_token(&host))
         .into_iter()
         .chain(headers::all(instance.expose(), &address))
         .chain(signatures::all())
         .chain(shapes::all())
         .chain(claims::all())
         .collect();
-    let kinds: BTreeSet<_> = attempts.iter().map(|attempt| &attempt.what).collect();
+    let kinds: BTreeSet<_> = attempts.iter().map(|attempt| &attempt.name).collect();
     assert!(
         kinds.len() == attempts.len() && kinds.len() > 250,
         "{}",
         kinds.len()
     );
     assert_eq!(
-        Attempt::bearer("good", &good())
+        Attempt::bearer("good", &valid_token())
             .send(&host, "GET", "/admin/status")
             .status,
         200
     );
 
-    let faults = faults(&home, &attempts);
+    let faults = find_faults(&home, &attempts);
     let count = faults.len();
     assert!(faults.is_empty(), "{count}: {faults:#?}");
-    let nobody = elsewhere.accept().unwrap_err().kind();
-    assert_eq!(nobody, std::io::ErrorKind::WouldBlock);
+    let accept_error = key_server.accept().unwrap_err().kind();
+    assert_eq!(accept_error, std::io::ErrorKind::WouldBlock);
     assert_eq!(home.daemon().unwrap().pid(), daemon.pid());
     home.mark("the-last");
     eventually("all requests are logged", || {
         home.log().contains("the-last")
     });
-    let files = files(&home);
+    let files = file_contents(&home);
     for attempt in &attempts {
-        for crumb in attempt.crumbs() {
+        for crumb in attempt.recognisable_parts() {
             let has_it = |file: &Vec<u8>| memchr::memmem::find(file, crumb.as_bytes()).is_some();
-            let what = &attempt.what;
+            let what = &attempt.name;
             assert!(!files.iter().any(has_it), "{what}: {crumb} is in a file");
         }
     }
@@ -195,7 +197,7 @@ fn all_forgeries_are_refused_alike_and_never_written() {
 /// Only the holder of the key can make these tokens. They are refused because they are malformed.
 #[test]
 fn malformed_token_with_valid_signature_is_refused() {
-    let home = home();
+    let home = start_daemon();
     let claims = jwt::claims(SCOPES).to_string();
     let of_header = |header: &str| {
         Attempt::bearer(format!("header {header}"), &signed(SECRET, header, &claims))
@@ -230,28 +232,28 @@ fn malformed_token_with_valid_signature_is_refused() {
             &signed(SECRET, HEADER, not_text),
         )])
         .collect();
-    let faults = faults(&home, &attempts);
+    let faults = find_faults(&home, &attempts);
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
 /// A proxy may have checked the other header.
 #[test]
 fn duplicate_authorization_header_is_refused() {
-    let home = home();
-    let good = good();
+    let home = start_daemon();
+    let good = valid_token();
     let second = ["", "Bearer x", "Basic eDp5", &format!("Bearer {good}")];
     let attempts = second.map(|second| {
         let lines = format!("Authorization: Bearer {good}\r\nAuthorization: {second}\r\n");
         Attempt::with(format!("and `{second}`"), lines, &good)
     });
-    let faults = faults(&home, &attempts);
+    let faults = find_faults(&home, &attempts);
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
 #[test]
 fn every_form_allowed_by_standards_is_accepted() {
-    let home = home();
-    let (host, good) = (home.admin(), good());
+    let home = start_daemon();
+    let (host, good) = (home.admin(), valid_token());
     let claims = jwt::claims(SCOPES).to_string();
     let now = jiff::Timestamp::now().as_second();
     let headers = [
@@ -295,17 +297,17 @@ fn every_form_allowed_by_standards_is_accepted() {
     }
     for attempt in attempts {
         let answer = attempt.send(&host, "GET", "/admin/status");
-        assert_eq!(answer.status, 200, "{}: {answer:?}", attempt.what);
+        assert_eq!(answer.status, 200, "{}: {answer:?}", attempt.name);
     }
-    let nothing = Attempt::bearer("no scope", &jwt::token(""));
-    let answer = nothing.send(&host, "GET", "/admin/status");
+    let without_scope = Attempt::bearer("no scope", &jwt::token(""));
+    let answer = without_scope.send(&host, "GET", "/admin/status");
     answer.is_problem(403, "admin:read");
 }
 
 #[test]
 fn malformed_http_is_refused_before_token_check() {
-    let home = home();
-    let good = good();
+    let home = start_daemon();
+    let good = valid_token();
     for lines in [
         format!("Authorization: Bearer {good}\0\r\n"),
         format!("Authorization: \0Bearer {good}\r\n"),
@@ -322,7 +324,7 @@ fn malformed_http_is_refused_before_token_check() {
 
 #[test]
 fn token_signed_with_former_key_is_refused() {
-    let mut home = home();
+    let mut home = start_daemon();
     let status = |home: &Home, token: &str| {
         Attempt::bearer("key", token).send(&home.admin(), "GET", "/admin/status")
     };
@@ -330,14 +332,14 @@ fn token_signed_with_former_key_is_refused() {
     let scopes = "admin:read".parse().unwrap();
     let instance = TokenSigner::with_instance_key(&home.state().instance_key.to_secret());
     let instance = instance.sign("me", scopes, lifetime).unwrap();
-    let configured = good();
+    let configured = valid_token();
     assert_eq!(status(&home, &instance).status, 200);
     home.run(["stop"]).succeeds();
     home.run(["start"]).succeeds();
     status(&home, &instance).is_problem(401, "another key");
     assert_eq!(status(&home, &configured).status, 200);
     home.run(["stop"]).succeeds();
-    home.set("JWT_SECRET_KEY", OWN_KEY);
+    home.set("JWT_SECRET_KEY", ATTACKER_KEY);
     home.run(["start"]).succeeds();
     status(&home, &configured).is_problem(401, "another key");
     assert_eq!(status(&home, &home.token("admin:read")).status, 200);
@@ -346,7 +348,7 @@ fn token_signed_with_former_key_is_refused() {
 /// The holder of the key may choose any subject, but cannot forge log lines.
 #[test]
 fn claims_cannot_forge_log_lines() {
-    let home = home();
+    let home = start_daemon();
     let forged = "2026-01-01T00:00:00.000000Z  INFO audit: action=\"forged\"";
     let mut claims = jwt::claims(SCOPES);
     for name in ["sub", "jti"] {

@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use crate::support::{Home, eventually};
 
 /// A daemon whose settings are in `.env`, so that they can be edited.
-fn with_env_file(text: &str) -> Home {
+fn start_with_env_file(text: &str) -> Home {
     let mut home = Home::new();
     home.unset("PORT");
-    write(&home, text);
+    write_settings(&home, text);
     home.run(["start"]).succeeds();
     home
 }
 
-fn write(home: &Home, text: &str) {
+fn write_settings(home: &Home, text: &str) {
     home.write_env(&format!("PORT=0\n{text}"));
 }
 
@@ -23,7 +23,7 @@ fn status(home: &Home) -> Value {
     home.ask("GET", "/admin/status").json()
 }
 
-fn setting(home: &Home, name: &str) -> Value {
+fn setting_value(home: &Home, name: &str) -> Value {
     let config = home.ask("GET", "/admin/config").json();
     let entries = config.as_array().unwrap();
     let found = entries.iter().find(|entry| entry["name"] == name);
@@ -32,10 +32,10 @@ fn setting(home: &Home, name: &str) -> Value {
 
 #[test]
 fn reloadable_settings_apply_and_the_rest_is_reported() {
-    let home = with_env_file("LOG_LEVEL=INFO\n");
+    let home = start_with_env_file("LOG_LEVEL=INFO\n");
     let before = status(&home);
     assert_eq!(before["pending_restart"], json!([]));
-    write(
+    write_settings(
         &home,
         "LOG_LEVEL=DEBUG\nLOG_FORMAT=json\nSHUTDOWN_TIMEOUT=3s\nDB_PASSWORD=hunter2\n",
     );
@@ -55,8 +55,8 @@ fn reloadable_settings_apply_and_the_rest_is_reported() {
     assert_eq!(after["pid"], before["pid"]);
     assert_eq!(after["log_level"], "debug");
     assert_eq!(after["pending_restart"], json!(["LOG_FORMAT"]));
-    assert_eq!(setting(&home, "SHUTDOWN_TIMEOUT"), "3s");
-    assert_eq!(setting(&home, "LOG_FORMAT"), "text");
+    assert_eq!(setting_value(&home, "SHUTDOWN_TIMEOUT"), "3s");
+    assert_eq!(setting_value(&home, "LOG_FORMAT"), "text");
     crate::support::request(&home.public(), "GET", "/health/live", &[], "");
     eventually("probes are logged", || {
         home.log().contains("path=\"/health/live\"")
@@ -64,8 +64,8 @@ fn reloadable_settings_apply_and_the_rest_is_reported() {
     assert!(!home.log().contains("hunter2"));
 
     let again = home.ask("POST", "/admin/reload").json();
-    let waiting = json!({ "name": "LOG_FORMAT", "from": "text", "to": "json" });
-    assert_eq!(again, json!({ "changed": [], "needs_restart": [waiting] }));
+    let pending = json!({ "name": "LOG_FORMAT", "from": "text", "to": "json" });
+    assert_eq!(again, json!({ "changed": [], "needs_restart": [pending] }));
     home.run(["restart"]).succeeds();
     assert_eq!(status(&home)["pending_restart"], json!([]));
     assert!(home.log().lines().any(|line| line.starts_with('{')));
@@ -73,21 +73,21 @@ fn reloadable_settings_apply_and_the_rest_is_reported() {
 
 #[test]
 fn invalid_file_changes_nothing_and_reports_every_problem() {
-    let home = with_env_file("LOG_LEVEL=INFO\n");
-    write(
+    let home = start_with_env_file("LOG_LEVEL=INFO\n");
+    write_settings(
         &home,
         "LOG_LEVEL=DEBUG\nLOG_KEEP=many\nADMIN_HOST=0.0.0.0\n",
     );
     let answer = home.ask("POST", "/admin/reload");
     answer.is_problem(422, "LOG_KEEP");
     let errors = answer.json()["errors"].clone();
-    let named: Vec<_> = errors
+    let names: Vec<_> = errors
         .as_array()
         .unwrap()
         .iter()
         .map(|error| error["setting"].as_str().unwrap())
         .collect();
-    assert_eq!(named, ["ADMIN_HOST", "LOG_KEEP"]);
+    assert_eq!(names, ["ADMIN_HOST", "LOG_KEEP"]);
     home.run(["reload"])
         .exits(2)
         .says(&["ADMIN_HOST", "LOG_KEEP", "Nothing was changed"]);
@@ -105,8 +105,8 @@ fn invalid_file_changes_nothing_and_reports_every_problem() {
 
 #[test]
 fn sighup_reloads() {
-    let home = with_env_file("LOG_LEVEL=INFO\n");
-    write(&home, "LOG_LEVEL=WARN\n");
+    let home = start_with_env_file("LOG_LEVEL=INFO\n");
+    write_settings(&home, "LOG_LEVEL=WARN\n");
     home.daemon()
         .unwrap()
         .send_signal(rustix::process::Signal::HUP)
@@ -120,7 +120,7 @@ fn sighup_reloads() {
 
 #[test]
 fn rotation_follows_reloaded_settings() {
-    let home = with_env_file("LOG_MAX_SIZE=0\n");
+    let home = start_with_env_file("LOG_MAX_SIZE=0\n");
     let rotated = |number: u32| home.path().join(format!("fullon.log.{number}"));
     let fill = || {
         for _ in 0..600 {
@@ -129,7 +129,7 @@ fn rotation_follows_reloaded_settings() {
     };
     fill();
     assert!(home.log().len() > 64 * 1024 && !rotated(1).exists());
-    write(&home, "LOG_MAX_SIZE=64KiB\nLOG_KEEP=1\n");
+    write_settings(&home, "LOG_MAX_SIZE=64KiB\nLOG_KEEP=1\n");
     home.run(["reload"]).succeeds();
     fill();
     eventually("the log is rotated", || rotated(1).exists());
@@ -140,7 +140,7 @@ fn rotation_follows_reloaded_settings() {
 #[test]
 fn new_secret_is_valid_at_once_and_old_one_for_grace_period() {
     let (old, new) = ["o", "n"].map(|letter| letter.repeat(40)).into();
-    let home = with_env_file(&format!("JWT_SECRET_KEY={old}\n"));
+    let home = start_with_env_file(&format!("JWT_SECRET_KEY={old}\n"));
     let ask = |token: &str| {
         let bearer = format!("Bearer {token}");
         let headers = [("Authorization", bearer.as_str())];
@@ -148,7 +148,7 @@ fn new_secret_is_valid_at_once_and_old_one_for_grace_period() {
     };
     let token = home.token("admin:read");
     assert_eq!(ask(&token), 200);
-    write(&home, &format!("JWT_SECRET_KEY={new}\n"));
+    write_settings(&home, &format!("JWT_SECRET_KEY={new}\n"));
     home.run(["reload"]).succeeds().prints(&[
         "JWT_SECRET_KEY: ****** -> ******",
         "The key before counts until 20",
@@ -168,7 +168,7 @@ fn new_secret_is_valid_at_once_and_old_one_for_grace_period() {
     let minutes = expires_at.duration_since(jiff::Timestamp::now()).as_mins();
     assert!(minutes < 10, "{minutes}");
     // The grace period can be ended early.
-    write(
+    write_settings(
         &home,
         &format!("JWT_SECRET_KEY={new}\nJWT_SECRET_KEY_GRACE=0\n"),
     );
@@ -176,20 +176,24 @@ fn new_secret_is_valid_at_once_and_old_one_for_grace_period() {
     assert_eq!((ask(&token), ask(&next)), (401, 200));
 
     let newest = "z".repeat(40);
-    write(
+    write_settings(
         &home,
         &format!("JWT_SECRET_KEY={newest}\nJWT_SECRET_KEY_GRACE=300ms\n"),
     );
     home.run(["reload"]).succeeds();
     eventually("the second key expires", || ask(&next) == 401);
     assert_eq!(ask(&home.token("admin:read")), 200);
-    write(
+    write_settings(
         &home,
         &format!("JWT_SECRET_KEY={old}\nJWT_SECRET_KEY_GRACE=0\n"),
     );
     let last = home.token("admin:read");
-    let done = home.run(["reload"]).succeeds();
-    assert!(!done.stdout.contains("counts until"), "{}", done.stdout);
+    let reloaded = home.run(["reload"]).succeeds();
+    assert!(
+        !reloaded.stdout.contains("counts until"),
+        "{}",
+        reloaded.stdout
+    );
     assert_eq!((ask(&last), ask(&token)), (200, 200));
     assert_eq!(ask(&next), 401);
 }

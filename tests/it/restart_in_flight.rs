@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Connection, Home, PATIENCE, eventually};
 
 /// Requests the status over a kept connection.
-fn ask_status(connection: &mut Connection, bearer: &str) -> crate::support::Answer {
+fn request_status(connection: &mut Connection, bearer: &str) -> crate::support::Answer {
     connection.send("GET", "/admin/status", &[("Authorization", bearer)], "");
     connection.answer("GET")
 }
@@ -15,15 +15,15 @@ fn open_requests_are_answered_by_old_process() {
     let home = Home::started();
     let (old, bearer) = (home.daemon().unwrap(), home.bearer());
 
-    let mut half_a_head = Connection::open(&home.public());
-    half_a_head.send_bytes(b"GET /health HTTP/1.1\r\nHo");
-    let mut half_a_body = Connection::open(&home.admin());
+    let mut partial_headers = Connection::open(&home.public());
+    partial_headers.send_bytes(b"GET /health HTTP/1.1\r\nHo");
+    let mut partial_body = Connection::open(&home.admin());
     let head = format!(
         "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{"
     );
-    half_a_body.send_bytes(head.as_bytes());
+    partial_body.send_bytes(head.as_bytes());
     let mut kept = Connection::open(&home.admin());
-    assert_eq!(ask_status(&mut kept, &bearer).json()["pid"], old.pid());
+    assert_eq!(request_status(&mut kept, &bearer).json()["pid"], old.pid());
     let mut silent = Connection::open(&home.public());
     eventually("all connections are open", || {
         let http = home.ask("GET", "/admin/status").json()["http"].clone();
@@ -33,21 +33,21 @@ fn open_requests_are_answered_by_old_process() {
     let new = home.restart();
     assert_ne!(new, u64::from(old.pid()));
     assert!(!old.has_exited());
-    half_a_head.send_bytes(b"st: x\r\n\r\n");
-    let answer = half_a_head.answer("GET");
+    partial_headers.send_bytes(b"st: x\r\n\r\n");
+    let answer = partial_headers.answer("GET");
     assert_eq!(answer.header("connection"), Some("close"), "{answer:#?}");
-    assert_eq!(half_a_head.rest(), "");
+    assert_eq!(partial_headers.rest(), "");
 
     // An unknown field gets an error response and stops nothing.
-    half_a_body.send_bytes(&b"\"x\":true} "[..9]);
-    let answer = half_a_body.answer("POST");
+    partial_body.send_bytes(&b"\"x\":true} "[..9]);
+    let answer = partial_body.answer("POST");
     assert_eq!(
         (answer.status, answer.header("connection")),
         (400, Some("close"))
     );
-    assert_eq!(half_a_body.rest(), "");
+    assert_eq!(partial_body.rest(), "");
 
-    let answer = ask_status(&mut kept, &bearer);
+    let answer = request_status(&mut kept, &bearer);
     assert_eq!(
         (answer.status, answer.header("connection")),
         (200, Some("close"))
@@ -97,11 +97,14 @@ fn idle_connection_is_kept_until_shutdown_timeout() {
     let mut kept = Connection::open(&home.public());
     kept.send("GET", "/health", &[], "");
     kept.answer("GET");
-    let begun = Instant::now();
+    let start = Instant::now();
     home.restart();
     assert_eq!(kept.rest(), "");
-    let took = begun.elapsed();
-    assert!(took >= Duration::from_secs(1), "closed after {took:?}");
+    let elapsed = start.elapsed();
+    assert!(
+        elapsed >= Duration::from_secs(1),
+        "closed after {elapsed:?}"
+    );
     assert!(old.wait_for_exit(Duration::from_secs(5)));
 }
 
@@ -125,10 +128,10 @@ fn log_stream_ends_with_restart_reason() {
     let headers = [("Authorization", bearer.as_str())];
     stream.send("GET", "/admin/logs/stream?lines=1", &headers, "");
     assert_eq!(stream.head().status, 200);
-    let begun = Instant::now();
+    let start = Instant::now();
     home.restart();
     let rest = stream.rest();
-    assert!(begun.elapsed() < Duration::from_secs(5), "{rest}");
+    assert!(start.elapsed() < Duration::from_secs(5), "{rest}");
     assert!(
         rest.contains("event: end\ndata: {\"reason\":\"restarting\"}\n"),
         "{rest}"
@@ -145,12 +148,12 @@ fn several_old_processes_drain_at_once() {
     let mut kept = Vec::new();
     for _ in 0..5 {
         let mut connection = Connection::open(&home.admin());
-        let pid = ask_status(&mut connection, &bearer).json()["pid"].clone();
+        let pid = request_status(&mut connection, &bearer).json()["pid"].clone();
         kept.push((connection, pid));
         home.restart();
     }
     for (mut connection, pid) in kept {
-        let answer = ask_status(&mut connection, &bearer);
+        let answer = request_status(&mut connection, &bearer);
         assert_eq!(answer.header("connection"), Some("close"), "{answer:#?}");
         assert_eq!(answer.json()["pid"], pid);
         assert_eq!(connection.rest(), "");

@@ -11,12 +11,12 @@ use crate::support::{
 };
 
 /// A home whose settings are only in its `.env`.
-struct Edited {
+struct EditedSettings {
     home: Home,
     settings: Vec<(&'static str, String)>,
 }
 
-impl Edited {
+impl EditedSettings {
     fn new() -> Self {
         let mut home = Home::new();
         let mut settings = Vec::new();
@@ -56,13 +56,13 @@ impl Edited {
     }
 
     #[track_caller]
-    fn is_pending(&self, names: &[&str]) {
+    fn assert_pending(&self, names: &[&str]) {
         let status = self.home.ask("GET", "/admin/status").json();
         assert_eq!(status["pending_restart"], json!(names));
     }
 }
 
-fn local(port: &str) -> String {
+fn local_address(port: &str) -> String {
     format!("127.0.0.1:{port}")
 }
 
@@ -72,7 +72,7 @@ fn is_refused(address: &str) -> bool {
 }
 
 /// A request with incomplete headers.
-fn half_a_request(address: &str) -> Connection {
+fn begin_request(address: &str) -> Connection {
     let mut connection = Connection::open(address);
     connection.send_bytes(b"GET /health HTTP/1.1\r\nHost: localhost\r\n");
     connection
@@ -80,7 +80,7 @@ fn half_a_request(address: &str) -> Connection {
 
 /// Finishes the request, which is answered before the connection closes.
 #[track_caller]
-fn is_finished(mut request: Connection) {
+fn assert_finishes(mut request: Connection) {
     request.send_bytes(b"\r\n");
     let answer = request.answer("GET");
     assert_eq!(answer.header("connection"), Some("close"), "{answer:#?}");
@@ -89,38 +89,41 @@ fn is_finished(mut request: Connection) {
 
 #[test]
 fn public_port_changes() {
-    let mut edited = Edited::new();
-    let (old, new) = (local(edited.get("PORT")), free_port().to_string());
-    edited.is_pending(&[]);
+    let mut edited = EditedSettings::new();
+    let (old, new) = (local_address(edited.get("PORT")), free_port().to_string());
+    edited.assert_pending(&[]);
     edited.set("PORT", &new);
-    edited.is_pending(&["PORT"]);
-    let request = half_a_request(&old);
+    edited.assert_pending(&["PORT"]);
+    let request = begin_request(&old);
 
     edited.home.restart();
-    assert_eq!(edited.home.public(), local(&new));
-    assert_eq!(health(&local(&new)), 200);
+    assert_eq!(edited.home.public(), local_address(&new));
+    assert_eq!(health_status(&local_address(&new)), 200);
     eventually("the old port refuses", || is_refused(&old));
-    is_finished(request);
-    edited.is_pending(&[]);
+    assert_finishes(request);
+    edited.assert_pending(&[]);
     edited.home.run(["status"]).succeeds().prints(&[&new]);
     edited.home.has_only(edited.home.state().pid);
 }
 
-fn health(address: &str) -> u16 {
+fn health_status(address: &str) -> u16 {
     request(address, "GET", "/health", &[], "").status
 }
 
 #[test]
 fn admin_port_changes() {
-    let mut edited = Edited::new();
-    let (old, new) = (local(edited.get("ADMIN_PORT")), free_port().to_string());
+    let mut edited = EditedSettings::new();
+    let (old, new) = (
+        local_address(edited.get("ADMIN_PORT")),
+        free_port().to_string(),
+    );
     edited.set("ADMIN_PORT", &new);
-    edited.is_pending(&["ADMIN_PORT"]);
+    edited.assert_pending(&["ADMIN_PORT"]);
     let load = Load::begin(&edited.home.public(), &Clients::default());
     edited.home.restart();
     load.goes_on(100);
     load.end().is_flawless();
-    assert_eq!(edited.home.admin(), local(&new));
+    assert_eq!(edited.home.admin(), local_address(&new));
     eventually("the old port refuses", || is_refused(&old));
     let status = edited.home.run(["status"]).succeeds();
     assert_eq!(status.stderr, "");
@@ -129,25 +132,25 @@ fn admin_port_changes() {
 
 #[test]
 fn swapped_ports_work() {
-    let mut edited = Edited::new();
+    let mut edited = EditedSettings::new();
     let (public, admin) = (
         edited.get("PORT").to_owned(),
         edited.get("ADMIN_PORT").to_owned(),
     );
-    for turn in 0..4 {
-        let (port, admin_port) = if turn % 2 == 0 {
+    for round in 0..4 {
+        let (port, admin_port) = if round % 2 == 0 {
             (&admin, &public)
         } else {
             (&public, &admin)
         };
         edited.set("PORT", port);
         edited.set("ADMIN_PORT", admin_port);
-        edited.is_pending(&["PORT", "ADMIN_PORT"]);
+        edited.assert_pending(&["PORT", "ADMIN_PORT"]);
         edited.home.restart();
-        assert_eq!(edited.home.public(), local(port));
-        assert_eq!(edited.home.admin(), local(admin_port));
-        assert_eq!(health(&local(port)), 200);
-        assert_eq!(health(&local(admin_port)), 404);
+        assert_eq!(edited.home.public(), local_address(port));
+        assert_eq!(edited.home.admin(), local_address(admin_port));
+        assert_eq!(health_status(&local_address(port)), 200);
+        assert_eq!(health_status(&local_address(admin_port)), 404);
         let status = edited.home.run(["status"]).succeeds();
         assert_eq!(status.stderr, "");
     }
@@ -155,17 +158,17 @@ fn swapped_ports_work() {
 
 #[test]
 fn wildcard_address_replaces_single_one_and_back() {
-    let mut edited = Edited::new();
+    let mut edited = EditedSettings::new();
     let port = edited.get("PORT").to_owned();
-    let load = Load::begin(&local(&port), &Clients::default());
+    let load = Load::begin(&local_address(&port), &Clients::default());
     // All of 127/8 is this machine. Only a listener on all addresses accepts this one.
     let other = format!("127.0.0.2:{port}");
     assert!(is_refused(&other));
     for _ in 0..8 {
         edited.set("HOST", "0.0.0.0");
-        edited.is_pending(&["HOST"]);
+        edited.assert_pending(&["HOST"]);
         edited.home.restart();
-        assert_eq!(health(&other), 200);
+        assert_eq!(health_status(&other), 200);
         // The next process inherits the same sockets.
         edited.home.restart();
         load.goes_on(100);
@@ -179,19 +182,19 @@ fn wildcard_address_replaces_single_one_and_back() {
 
 #[test]
 fn taken_port_fails_and_old_process_continues() {
-    let mut edited = Edited::new();
-    let somebody = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = somebody.local_addr().unwrap().port().to_string();
+    let mut edited = EditedSettings::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().port().to_string();
     let owner = format!("(PID {})", std::process::id());
     let pid = edited.home.state().pid;
     let load = Load::begin(&edited.home.public(), &Clients::default());
     for setting in ["PORT", "ADMIN_PORT"] {
         let before = edited.get(setting).to_owned();
         edited.set(setting, &taken);
-        let words = [setting, &taken, "in use", &owner];
-        edited.home.run(["restart"]).exits(1).says(&words);
+        let expected = [setting, &taken, "in use", &owner];
+        edited.home.run(["restart"]).exits(1).says(&expected);
         let answer = edited.home.ask("POST", "/admin/restart");
-        for word in words {
+        for word in expected {
             answer.is_problem(500, word);
         }
         edited.home.has_only(pid);
@@ -205,11 +208,11 @@ fn taken_port_fails_and_old_process_continues() {
 
 #[test]
 fn changed_pid_file_is_refused() {
-    let mut edited = Edited::new();
+    let mut edited = EditedSettings::new();
     let pid = edited.home.state().pid;
     let other = edited.home.path().join("other.pid");
     edited.set("PID_FILE", other.to_str().unwrap());
-    edited.is_pending(&["PID_FILE"]);
+    edited.assert_pending(&["PID_FILE"]);
     let answer = edited.home.ask("POST", "/admin/restart");
     for word in ["PID_FILE", other.to_str().unwrap(), "stop"] {
         answer.is_problem(answer.status, word);
@@ -222,7 +225,7 @@ fn changed_pid_file_is_refused() {
 
 #[test]
 fn each_kind_of_setting_is_applied() {
-    let mut edited = Edited::new();
+    let mut edited = EditedSettings::new();
     edited.set("LOG_LEVEL", "debug");
     edited.set("SHUTDOWN_TIMEOUT", "7s");
     edited.home.restart();
@@ -230,12 +233,12 @@ fn each_kind_of_setting_is_applied() {
     assert_eq!(status["log_level"], "debug");
     let config = edited.home.ask("GET", "/admin/config").body;
     assert!(config.contains(r#""value":"7s""#), "{config}");
-    edited.is_pending(&[]);
+    edited.assert_pending(&[]);
 }
 
 #[test]
 fn changed_secret_is_applied_and_commands_still_work() {
-    let mut edited = Edited::new();
+    let mut edited = EditedSettings::new();
     let secret = "another-secret-that-is-long-enough-to-be-one";
     let old = edited.home.token("admin:read");
     edited.set("JWT_SECRET_KEY", secret);
@@ -246,21 +249,21 @@ fn changed_secret_is_applied_and_commands_still_work() {
         let headers = [("Authorization", bearer.as_str())];
         request(&home.admin(), "GET", "/admin/status", &headers, "").status
     };
-    let both = |home: &Home| (status_at(home, &old), status_at(home, &new));
+    let statuses = |home: &Home| (status_at(home, &old), status_at(home, &new));
     // For JWT_SECRET_KEY_GRACE, through any number of restarts.
-    assert_eq!(both(&edited.home), (200, 200));
+    assert_eq!(statuses(&edited.home), (200, 200));
     edited.home.restart();
-    assert_eq!(both(&edited.home), (200, 200));
+    assert_eq!(statuses(&edited.home), (200, 200));
     edited.set("JWT_SECRET_KEY", &secret.to_uppercase());
     edited.set("JWT_SECRET_KEY_GRACE", "0");
     edited.home.restart();
-    assert_eq!(both(&edited.home), (401, 401));
+    assert_eq!(statuses(&edited.home), (401, 401));
     edited.home.run(["stop"]).succeeds();
 }
 
 #[test]
 fn removed_key_file_is_replaced_by_new_key() {
-    let mut edited = Edited::new();
+    let mut edited = EditedSettings::new();
     let old = edited.home.bearer();
     let status = |home: &Home| {
         let headers = [("Authorization", old.as_str())];

@@ -18,17 +18,17 @@ fn world_readable_env_file_with_secret_is_refused() {
     let env = home.path().join(".env");
     home.write_env(&format!("JWT_SECRET_KEY={SECRET}\n"));
     set_mode(&env, 0o644);
-    let said = ["JWT_SECRET_KEY", "mode 644", "chmod 600"];
-    home.run(["start"]).exits(2).says(&said);
-    home.run(["config", "--check"]).exits(2).says(&said);
+    let expected = ["JWT_SECRET_KEY", "mode 644", "chmod 600"];
+    home.run(["start"]).exits(2).says(&expected);
+    home.run(["config", "--check"]).exits(2).says(&expected);
     assert!(!home.log_file().exists() && !home.pid_file().exists());
     // Group access is allowed: the group may be that of the service.
     set_mode(&env, 0o640);
     home.run(["start"]).succeeds();
     let bearer = home.bearer();
     set_mode(&env, 0o644);
-    home.run(["reload"]).exits(2).says(&said);
-    home.run(["restart"]).exits(2).says(&said);
+    home.run(["reload"]).exits(2).says(&expected);
+    home.run(["restart"]).exits(2).says(&expected);
     let headers = [("Authorization", bearer.as_str())];
     request(&home.admin(), "POST", "/admin/reload", &headers, "")
         .is_problem(422, "can be read by everybody");
@@ -130,7 +130,7 @@ fn files_of_another_user_are_left_unchanged() {
 }
 
 /// Runs a command in this directory, so that its `.env` is found there.
-fn run_in(home: &Home, directory: &Path, arguments: &[&str]) -> Outcome {
+fn run_in_directory(home: &Home, directory: &Path, arguments: &[&str]) -> Outcome {
     let mut command = home.fullon(arguments.iter().copied());
     command.current_dir(directory).env_remove("ADMIN_PORT");
     Outcome::of(&mut command)
@@ -143,26 +143,31 @@ fn env_file_of_another_user_is_ignored() {
     }
     let nobody = Some(65534);
     let home = Home::started();
-    let neighbour = Neighbour::start();
+    let other_server = Neighbour::start();
     let shared = home.path().join("shared");
     fs::create_dir(&shared).unwrap();
     let (env, link) = (shared.join(".env"), shared.join("linked"));
-    let settings = format!("ADMIN_PORT={}\nPID_FILE=/there/is/none\n", neighbour.port());
+    let settings = format!(
+        "ADMIN_PORT={}\nPID_FILE=/there/is/none\n",
+        other_server.port()
+    );
     fs::write(&env, &settings).unwrap();
     let shown = env.display().to_string();
     let pid = home.daemon().unwrap().pid().to_string();
-    let is_passed_over = |said: &[&str]| {
-        run_in(&home, &shared, &["status"])
+    let is_passed_over = |expected: &[&str]| {
+        run_in_directory(&home, &shared, &["status"])
             .succeeds()
             .prints(&["running", &pid])
-            .says(said);
+            .says(expected);
         for verb in ["start", "config", "token"] {
-            run_in(&home, &shared, &[verb]).exits(2).says(said);
+            run_in_directory(&home, &shared, &[verb])
+                .exits(2)
+                .says(expected);
         }
-        run_in(&home, &shared, &["doctor"])
+        run_in_directory(&home, &shared, &["doctor"])
             .exits(2)
             .prints(&["chmod go-w"]);
-        assert!(neighbour.heads.try_recv().is_err());
+        assert!(other_server.heads.try_recv().is_err());
     };
     chown(&env, nobody, nobody).unwrap();
     is_passed_over(&[&shown, "belongs to nobody (mode 644)", "--env-file"]);
@@ -179,14 +184,14 @@ fn env_file_of_another_user_is_ignored() {
     // An explicit `--env-file` is accepted.
     fs::remove_file(&env).unwrap();
     chown(&link, nobody, nobody).unwrap();
-    run_in(&home, &shared, &["--env-file", "linked", "config"])
+    run_in_directory(&home, &shared, &["--env-file", "linked", "config"])
         .succeeds()
         .prints(&["/there/is/none"]);
     // A file of root is accepted.
     fs::rename(&link, &env).unwrap();
     chown(&env, Some(0), nobody).unwrap();
     set_mode(&env, 0o640);
-    run_in(&home, &shared, &["config"])
+    run_in_directory(&home, &shared, &["config"])
         .succeeds()
         .prints(&["/there/is/none"]);
 }
@@ -207,8 +212,8 @@ fn fifo_in_place_of_env_file_blocks_nothing() {
 #[test]
 fn command_token_has_only_the_scope_it_needs() {
     let home = Home::started();
-    let neighbour = Neighbour::start();
-    let url = format!("http://127.0.0.1:{}", neighbour.port());
+    let other_server = Neighbour::start();
+    let url = format!("http://127.0.0.1:{}", other_server.port());
     for (verb, path, scope) in [
         (&["status"][..], "/admin/status", "admin:read"),
         (&["logs", "--no-follow"], "/admin/logs", "admin:logs"),
@@ -218,12 +223,12 @@ fn command_token_has_only_the_scope_it_needs() {
     ] {
         let arguments = ["--admin-url", url.as_str()].into_iter();
         home.run(arguments.chain(verb.iter().copied()));
-        let heads: Vec<_> = neighbour.heads.try_iter().collect();
-        let is_asked = |head: &&String| head.split(' ').nth(1).unwrap().starts_with(path);
-        assert!(heads.iter().any(|head| is_asked(&head)), "{verb:?}");
+        let heads: Vec<_> = other_server.heads.try_iter().collect();
+        let has_path = |head: &&String| head.split(' ').nth(1).unwrap().starts_with(path);
+        assert!(heads.iter().any(|head| has_path(&head)), "{verb:?}");
         for head in &heads {
             let allowed = jwt::scope_in(head);
-            let wanted = if is_asked(&head) { scope } else { "admin:read" };
+            let wanted = if has_path(&head) { scope } else { "admin:read" };
             assert_eq!(allowed, wanted, "{verb:?}: {head}");
         }
     }

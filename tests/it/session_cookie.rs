@@ -26,16 +26,16 @@ fn sign_in(home: &Home, scope: &str) -> String {
     cookie_of(&answer)
 }
 
-fn ask(home: &Home, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+fn call_api(home: &Home, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     request(&home.admin(), method, path, headers, "")
 }
 
 fn status(home: &Home, cookie: &str) -> Answer {
-    ask(home, "GET", "/admin/status", &[("Cookie", cookie)])
+    call_api(home, "GET", "/admin/status", &[("Cookie", cookie)])
 }
 
 #[track_caller]
-fn is_refused(answer: &Answer, text: &str) {
+fn assert_refused(answer: &Answer, text: &str) {
     answer.is_problem(401, text);
     assert_eq!(
         answer.header("www-authenticate"),
@@ -52,7 +52,7 @@ fn token_is_exchanged_for_session_cookie() {
         .stdout;
     let token = format!("Bearer {}", token.trim());
     let before = jiff::Timestamp::now();
-    let answer = ask(
+    let answer = call_api(
         &home,
         "POST",
         "/admin/session",
@@ -104,24 +104,27 @@ fn instance_key_token_is_exchanged_for_session_cookie() {
         )
         .unwrap();
     let headers = [("Authorization", &*format!("Bearer {token}"))];
-    let answer = ask(&home, "POST", "/admin/session", &headers);
+    let answer = call_api(&home, "POST", "/admin/session", &headers);
     assert_eq!(answer.status, 201);
     let cookie = cookie_of(&answer);
     assert_eq!(status(&home, &cookie).status, 200);
     // Unlike the token, the session outlives the process. The port may change.
     home.run(["restart"]).succeeds();
-    assert_eq!(status(&home, &renamed(&home, &cookie)).status, 200);
+    assert_eq!(
+        status(&home, &with_current_port(&home, &cookie)).status,
+        200
+    );
 }
 
 /// The cookie with the name that the running daemon uses.
-fn renamed(home: &Home, cookie: &str) -> String {
+fn with_current_port(home: &Home, cookie: &str) -> String {
     let (_, value) = cookie.split_once('=').unwrap();
     let port = home.admin().rsplit(':').next().unwrap().to_owned();
     format!("fullon-session-{port}={value}")
 }
 
 /// Signs claims with the configured key.
-fn forged(claims: &Value) -> String {
+fn sign_claims(claims: &Value) -> String {
     // Initialises the signing library.
     let _ = TokenSigner::with_configured_key(&Secret::new(SECRET.into()));
     let key = EncodingKey::from_secret(SECRET.as_bytes());
@@ -142,23 +145,23 @@ fn session_and_token_are_not_interchangeable() {
             "jti": "7f1d5f0e-6f0e-4b5c-9d0b-1f2e3d4c5b6a",
         })
     };
-    let good = forged(&claims("fullon-session", now + 60));
+    let good = sign_claims(&claims("fullon-session", now + 60));
     assert_eq!(status(&home, &format!("{name}={good}")).status, 200);
     let token = home.token("admin:read");
-    let expired = forged(&claims("fullon-session", now - 60));
-    let elsewhere = forged(&claims("elsewhere", now + 60));
+    let expired = sign_claims(&claims("fullon-session", now - 60));
+    let foreign_audience = sign_claims(&claims("elsewhere", now + 60));
     let (signed, _) = good.rsplit_once('.').unwrap();
-    let (_, another) = expired.rsplit_once('.').unwrap();
-    let tampered = format!("{signed}.{another}");
+    let (_, other_signature) = expired.rsplit_once('.').unwrap();
+    let tampered = format!("{signed}.{other_signature}");
     for (value, text) in [
         (token.as_str(), "another audience"),
-        (&elsewhere, "another audience"),
+        (&foreign_audience, "another audience"),
         (&expired, "expired"),
         (&tampered, "another key"),
         ("nonsense", "malformed"),
         ("", "malformed"),
     ] {
-        is_refused(&status(&home, &format!("{name}={value}")), text);
+        assert_refused(&status(&home, &format!("{name}={value}")), text);
     }
 
     let bearer = |value: &str| {
@@ -166,15 +169,15 @@ fn session_and_token_are_not_interchangeable() {
             ("Authorization", &*format!("Bearer {value}")),
             ("Cookie", &cookie),
         ];
-        ask(&home, "GET", "/admin/status", &headers)
+        call_api(&home, "GET", "/admin/status", &headers)
     };
-    is_refused(&bearer(value), "another audience");
+    assert_refused(&bearer(value), "another audience");
     // An `Authorization` header takes precedence, even an invalid one.
-    is_refused(&bearer("nonsense"), "malformed");
+    assert_refused(&bearer("nonsense"), "malformed");
     assert_eq!(bearer(&token).status, 200);
 
     // A cookie of another port is ignored. An invalid one next to a valid one does no harm.
-    is_refused(
+    assert_refused(
         &status(&home, &format!("fullon-session-1={good}")),
         "Authorization",
     );
@@ -186,8 +189,8 @@ fn session_and_token_are_not_interchangeable() {
     // A session cannot extend itself.
     let origin = format!("http://{}", home.admin());
     let headers = [("Cookie", cookie.as_str()), ("Origin", &origin)];
-    is_refused(
-        &ask(&home, "POST", "/admin/session", &headers),
+    assert_refused(
+        &call_api(&home, "POST", "/admin/session", &headers),
         "fullon token",
     );
 }
@@ -199,11 +202,11 @@ fn session_has_scopes_of_its_token() {
     let origin = format!("http://{}", home.admin());
     let headers = [("Cookie", cookie.as_str()), ("Origin", &origin)];
     assert_eq!(
-        ask(&home, "GET", "/admin/logs?lines=1", &headers).status,
+        call_api(&home, "GET", "/admin/logs?lines=1", &headers).status,
         200
     );
-    ask(&home, "GET", "/admin/status", &headers).is_problem(403, "admin:read");
-    ask(&home, "POST", "/admin/stop", &headers).is_problem(403, "admin:control");
+    call_api(&home, "GET", "/admin/status", &headers).is_problem(403, "admin:read");
+    call_api(&home, "POST", "/admin/stop", &headers).is_problem(403, "admin:control");
     home.run(["status"]).succeeds();
 }
 
@@ -218,7 +221,7 @@ fn change_with_cookie_needs_own_origin() {
             .into_iter()
             .chain(headers.iter().copied())
             .collect();
-        ask(&home, method, path, &headers)
+        call_api(&home, method, path, &headers)
     };
     for (method, path) in [("POST", "/admin/stop"), ("DELETE", "/admin/session")] {
         with(method, path, &[]).is_problem(403, "Origin");
@@ -261,16 +264,19 @@ fn sign_out_ends_one_session_and_is_audited() {
             "{name}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0"
         ))
     );
-    is_refused(&status(&home, &cookie), "ended");
-    is_refused(&sign_out(&home, &cookie), "ended");
+    assert_refused(&status(&home, &cookie), "ended");
+    assert_refused(&sign_out(&home, &cookie), "ended");
     assert_eq!(status(&home, &other).status, 200);
     // A token has no session to end.
-    is_refused(&home.ask("DELETE", "/admin/session"), "needs a session");
-    is_refused(
-        &ask(&home, "DELETE", "/admin/session", &[]),
+    assert_refused(&home.ask("DELETE", "/admin/session"), "needs a session");
+    assert_refused(
+        &call_api(&home, "DELETE", "/admin/session", &[]),
         "needs a session",
     );
-    is_refused(&ask(&home, "POST", "/admin/session", &[]), "fullon token");
+    assert_refused(
+        &call_api(&home, "POST", "/admin/session", &[]),
+        "fullon token",
+    );
 
     home.run(["stop"]).succeeds();
     let log = home.log();
@@ -284,8 +290,8 @@ fn sign_out_ends_one_session_and_is_audited() {
             .find(|line| parts.iter().all(|part| line.contains(part)));
         (*found.unwrap_or_else(|| panic!("no {parts:?} in {audit:#?}"))).to_owned()
     };
-    let begun = find(&["action=\"sign_in\"", "outcome=\"accepted\"", "token_id=\""]);
-    let id = begun.split("session_id=").nth(1).unwrap();
+    let sign_in_event = find(&["action=\"sign_in\"", "outcome=\"accepted\"", "token_id=\""]);
+    let id = sign_in_event.split("session_id=").nth(1).unwrap();
     let id = id.split(' ').next().unwrap();
     find(&["action=\"sign_out\"", "outcome=\"accepted\"", id]);
     find(&["action=\"sign_out\" outcome=\"refused\"", "ended"]);
@@ -296,7 +302,7 @@ fn sign_out_ends_one_session_and_is_audited() {
 fn sign_out(home: &Home, cookie: &str) -> Answer {
     let origin = format!("http://{}", home.admin());
     let headers = [("Cookie", cookie), ("Origin", origin.as_str())];
-    ask(home, "DELETE", "/admin/session", &headers)
+    call_api(home, "DELETE", "/admin/session", &headers)
 }
 
 #[test]
@@ -305,15 +311,15 @@ fn sign_out_fails_when_it_cannot_be_saved() {
     let cookie = sign_in(&home, "admin:read");
     let mut state = home.pid_file().into_os_string();
     state.push(".state.new");
-    let in_the_way = PathBuf::from(state);
-    fs::create_dir(&in_the_way).unwrap();
+    let obstacle = PathBuf::from(state);
+    fs::create_dir(&obstacle).unwrap();
     sign_out(&home, &cookie).is_problem(500, "state file");
-    is_refused(&status(&home, &cookie), "ended");
+    assert_refused(&status(&home, &cookie), "ended");
     // Nor does a restart succeed, whose new process would accept the session.
     home.run(["restart"]).exits(1).says(&["state file"]);
-    fs::remove_dir(&in_the_way).unwrap();
+    fs::remove_dir(&obstacle).unwrap();
     home.restart();
-    is_refused(&status(&home, &cookie), "ended");
+    assert_refused(&status(&home, &cookie), "ended");
     assert!(
         home.log()
             .contains("action=\"sign_out\" outcome=\"failed\"")
@@ -326,20 +332,20 @@ fn signed_out_session_stays_ended_after_restart_and_crash() {
     let [before, after, other] = [(); 3].map(|()| sign_in(&home, "admin:read"));
     assert_eq!(sign_out(&home, &before).status, 204);
     home.restart();
-    is_refused(&status(&home, &before), "ended");
+    assert_refused(&status(&home, &before), "ended");
     assert_eq!(sign_out(&home, &after).status, 204);
     let killed = home.daemon().unwrap();
     killed.kill().unwrap();
     assert!(killed.wait_for_exit(crate::support::PATIENCE));
     home.run(["start"]).succeeds();
     for cookie in [&before, &after] {
-        is_refused(&status(&home, &renamed(&home, cookie)), "ended");
+        assert_refused(&status(&home, &with_current_port(&home, cookie)), "ended");
     }
     home.run(["restart", "--hard"]).succeeds();
     for cookie in [&before, &after] {
-        is_refused(&status(&home, &renamed(&home, cookie)), "ended");
+        assert_refused(&status(&home, &with_current_port(&home, cookie)), "ended");
     }
-    assert_eq!(status(&home, &renamed(&home, &other)).status, 200);
+    assert_eq!(status(&home, &with_current_port(&home, &other)).status, 200);
 }
 
 #[test]
@@ -353,16 +359,16 @@ fn sign_out_ends_log_stream_of_session() {
         assert_eq!(stream.head().status, 200);
         stream
     };
-    let (mut ends, mut goes_on) = (follow(&cookie), follow(&other));
+    let (mut stream, mut other_stream) = (follow(&cookie), follow(&other));
     assert_eq!(sign_out(&home, &cookie).status, 204);
-    let rest = ends.rest();
+    let rest = stream.rest();
     assert!(
         rest.contains("event: end\n") && rest.contains(r#"{"reason":"signed_out"}"#),
         "{rest}"
     );
     home.mark("still-followed");
     eventually("the other stream continues", || {
-        goes_on.line().contains("still-followed")
+        other_stream.line().contains("still-followed")
     });
 }
 
@@ -371,19 +377,19 @@ fn sixty_fifth_session_ends_the_first() {
     let home = Home::started();
     let bearer = home.bearer();
     let headers = [("Authorization", bearer.as_str())];
-    let all: Vec<_> = (0..65)
-        .map(|_| cookie_of(&ask(&home, "POST", "/admin/session", &headers)))
+    let sessions: Vec<_> = (0..65)
+        .map(|_| cookie_of(&call_api(&home, "POST", "/admin/session", &headers)))
         .collect();
-    let are_sixty_four = || {
-        is_refused(&status(&home, &all[0]), "ended");
-        for cookie in &all[1..] {
+    let assert_first_is_ended = || {
+        assert_refused(&status(&home, &sessions[0]), "ended");
+        for cookie in &sessions[1..] {
             assert_eq!(status(&home, cookie).status, 200);
         }
     };
-    are_sixty_four();
+    assert_first_is_ended();
     // If the order were lost, the new process would end another session.
     home.restart();
-    are_sixty_four();
+    assert_first_is_ended();
 }
 
 #[test]
@@ -394,14 +400,14 @@ fn too_many_sign_ins_end_only_own_sessions() {
     let [other, mine] = [other, home.bearer()].map(|bearer| {
         move |home: &Home| {
             let headers = [("Authorization", bearer.as_str())];
-            cookie_of(&ask(home, "POST", "/admin/session", &headers))
+            cookie_of(&call_api(home, "POST", "/admin/session", &headers))
         }
     });
-    let of_other = other(&home);
-    let all: Vec<_> = (0..70).map(|_| mine(&home)).collect();
-    assert_eq!(status(&home, &of_other).status, 200);
-    is_refused(&status(&home, &all[0]), "ended");
-    for cookie in &all[7..] {
+    let other_session = other(&home);
+    let sessions: Vec<_> = (0..70).map(|_| mine(&home)).collect();
+    assert_eq!(status(&home, &other_session).status, 200);
+    assert_refused(&status(&home, &sessions[0]), "ended");
+    for cookie in &sessions[7..] {
         assert_eq!(status(&home, cookie).status, 200);
     }
 }
@@ -414,7 +420,7 @@ fn cookie_name_has_port_of_host_header() {
     let bearer = home.bearer();
     let sign_in = |host: &str| {
         let headers = [("Authorization", bearer.as_str()), ("Host", host)];
-        let answer = ask(&home, "POST", "/admin/session", &headers);
+        let answer = call_api(&home, "POST", "/admin/session", &headers);
         assert_eq!(answer.status, 201, "{answer:#?}");
         cookie_of(&answer)
     };
@@ -430,16 +436,13 @@ fn cookie_name_has_port_of_host_header() {
     let with = |method, path, host: &str, cookie: &str| {
         let origin = format!("http://{host}");
         let headers = [("Host", host), ("Origin", &origin), ("Cookie", cookie)];
-        ask(&home, method, path, &headers)
+        call_api(&home, method, path, &headers)
     };
     let status = |host| with("GET", "/admin/status", host, &both).status;
     assert_eq!(status("localhost:9001"), 200);
     let out = with("DELETE", "/admin/session", "localhost:9001", &both);
-    let forgotten = out.header("set-cookie").unwrap();
-    assert!(
-        forgotten.starts_with("fullon-session-9001=;"),
-        "{forgotten}"
-    );
+    let cleared = out.header("set-cookie").unwrap();
+    assert!(cleared.starts_with("fullon-session-9001=;"), "{cleared}");
     assert_eq!(status("localhost:9001"), 401);
     assert_eq!(status("[::1]:9002"), 200);
     assert_eq!(status("localhost:9003"), 401);
@@ -452,8 +455,14 @@ fn session_survives_restart_but_not_key_change() {
     home.run(["start"]).succeeds();
     let cookie = sign_in(&home, "admin:read");
     home.run(["restart"]).succeeds();
-    assert_eq!(status(&home, &renamed(&home, &cookie)).status, 200);
+    assert_eq!(
+        status(&home, &with_current_port(&home, &cookie)).status,
+        200
+    );
     home.set("JWT_SECRET_KEY", &SECRET.to_uppercase());
     home.run(["restart", "--hard"]).succeeds();
-    is_refused(&status(&home, &renamed(&home, &cookie)), "another key");
+    assert_refused(
+        &status(&home, &with_current_port(&home, &cookie)),
+        "another key",
+    );
 }

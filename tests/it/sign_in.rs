@@ -8,15 +8,15 @@ use serde_json::json;
 
 use crate::support::{Answer, Home, Outcome, eventually, request};
 
-fn token(home: &Home) -> String {
-    let made = home.ask("POST", "/admin/session/token");
-    assert_eq!(made.status, 201, "{made:#?}");
-    let made = made.json();
-    assert_eq!(made["expires_in_seconds"], 60);
-    made["token"].as_str().unwrap().to_owned()
+fn one_time_token(home: &Home) -> String {
+    let response = home.ask("POST", "/admin/session/token");
+    assert_eq!(response.status, 201, "{response:#?}");
+    let response = response.json();
+    assert_eq!(response["expires_in_seconds"], 60);
+    response["token"].as_str().unwrap().to_owned()
 }
 
-fn show(home: &Home, token: &str, method: &str, path: &str) -> Answer {
+fn call_with_token(home: &Home, token: &str, method: &str, path: &str) -> Answer {
     let bearer = format!("Bearer {token}");
     request(
         &home.admin(),
@@ -28,11 +28,11 @@ fn show(home: &Home, token: &str, method: &str, path: &str) -> Answer {
 }
 
 fn sign_in(home: &Home, token: &str) -> Answer {
-    show(home, token, "POST", "/admin/session")
+    call_with_token(home, token, "POST", "/admin/session")
 }
 
 /// The token in the console address.
-fn token_of(address: &str) -> &str {
+fn token_in_address(address: &str) -> &str {
     let (_, token) = address.trim().split_once("/console#token=").unwrap();
     token
 }
@@ -40,7 +40,7 @@ fn token_of(address: &str) -> &str {
 #[test]
 fn one_time_token_signs_in_exactly_once() {
     let home = Home::started();
-    let token = token(&home);
+    let token = one_time_token(&home);
     let answers: Vec<_> = thread::scope(|scope| {
         let all: Vec<_> = (0..20)
             .map(|_| scope.spawn(|| sign_in(&home, &token).status))
@@ -63,14 +63,18 @@ fn one_time_token_only_signs_in_and_is_never_written() {
     let mut home = Home::new();
     home.set("LOG_LEVEL", "TRACE");
     home.run(["start"]).succeeds();
-    let token = token(&home);
+    let token = one_time_token(&home);
     for (method, path) in [
         ("GET", "/admin/status"),
         ("GET", "/admin/session"),
         ("POST", "/admin/session/token"),
         ("POST", "/admin/stop"),
     ] {
-        assert_eq!(show(&home, &token, method, path).status, 401, "{path}");
+        assert_eq!(
+            call_with_token(&home, &token, method, path).status,
+            401,
+            "{path}"
+        );
     }
     // None of these requests has used it up.
     let signed_in = sign_in(&home, &token);
@@ -107,7 +111,7 @@ fn one_time_token_only_signs_in_and_is_never_written() {
 #[test]
 fn restart_invalidates_one_time_token() {
     let home = Home::started();
-    let token = token(&home);
+    let token = one_time_token(&home);
     home.run(["restart"]).succeeds();
     assert_eq!(sign_in(&home, &token).status, 401);
 }
@@ -124,38 +128,39 @@ fn key_change_and_shorter_grace_invalidate_one_time_token() {
         };
         key(&old, grace);
         home.run(["start"]).succeeds();
-        let before = token(&home);
+        let before = one_time_token(&home);
         // A reload without these changes keeps it.
         home.run(["reload"]).succeeds();
         assert_eq!(sign_in(&home, &before).status, 201);
-        let (before, of_old) = (token(&home), home.bearer());
+        let (before, old_bearer) = (one_time_token(&home), home.bearer());
         key(&new, grace);
         home.run(["reload"]).succeeds();
         assert_eq!(sign_in(&home, &before).status, 401);
-        let headers = [("Authorization", of_old.as_str())];
+        let headers = [("Authorization", old_bearer.as_str())];
         let host = home.admin();
-        let made = request(&host, "POST", "/admin/session/token", &headers, "");
+        let response = request(&host, "POST", "/admin/session/token", &headers, "");
         if grace == "0" {
-            assert_eq!(made.status, 401);
+            assert_eq!(response.status, 401);
             continue;
         }
-        let made = made.json()["token"].as_str().unwrap().to_owned();
+        let response = response.json()["token"].as_str().unwrap().to_owned();
         key(&new, "0");
         home.run(["reload"]).succeeds();
-        assert_eq!(sign_in(&home, &made).status, 401);
+        assert_eq!(sign_in(&home, &response).status, 401);
     }
 }
 
 #[test]
 fn too_many_one_time_tokens_drop_only_own_ones() {
     let home = Home::started();
-    let printed = home.run(["token", "--subject", "other"]).succeeds();
-    let other = show(&home, printed.stdout.trim(), "POST", "/admin/session/token").json();
+    let outcome = home.run(["token", "--subject", "other"]).succeeds();
+    let other =
+        call_with_token(&home, outcome.stdout.trim(), "POST", "/admin/session/token").json();
     let bearer = home.bearer();
     let headers = [("Authorization", bearer.as_str())];
     for _ in 0..70 {
-        let made = request(&home.admin(), "POST", "/admin/session/token", &headers, "");
-        assert_eq!(made.status, 201);
+        let response = request(&home.admin(), "POST", "/admin/session/token", &headers, "");
+        assert_eq!(response.status, 201);
     }
     let signed_in = sign_in(&home, other["token"].as_str().unwrap());
     assert_eq!(signed_in.json()["subject"], "other");
@@ -164,21 +169,21 @@ fn too_many_one_time_tokens_drop_only_own_ones() {
 #[test]
 fn console_command_prints_address_with_chosen_scopes() {
     let home = Home::started();
-    let printed = home.run(["console", "--scope", "admin:logs"]).succeeds();
-    let session = sign_in(&home, token_of(&printed.stdout));
+    let outcome = home.run(["console", "--scope", "admin:logs"]).succeeds();
+    let session = sign_in(&home, token_in_address(&outcome.stdout));
     assert_eq!(session.json()["scopes"], json!(["admin:logs"]));
-    let printed = home.run(["--json", "console"]).succeeds();
-    let value: serde_json::Value = serde_json::from_str(&printed.stdout).unwrap();
+    let outcome = home.run(["--json", "console"]).succeeds();
+    let value: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     let address = value["address"].as_str().unwrap();
     assert!(address.starts_with(&format!("http://{}/console#", home.admin())));
-    assert_eq!(sign_in(&home, token_of(address)).status, 201);
+    assert_eq!(sign_in(&home, token_in_address(address)).status, 201);
 
     // Through a tunnel, the address of the daemon itself would be useless or belong to another
     // program.
     let elsewhere = home.state().admin.replace("127.0.0.1", "localhost");
-    let printed = home.run(["--admin-url", &elsewhere, "console"]).succeeds();
+    let outcome = home.run(["--admin-url", &elsewhere, "console"]).succeeds();
     let expected = format!("{elsewhere}/console#token=");
-    assert!(printed.stdout.starts_with(&expected), "{}", printed.stdout);
+    assert!(outcome.stdout.starts_with(&expected), "{}", outcome.stdout);
 
     home.run(["stop"]).succeeds();
     home.run(["console"])
@@ -204,8 +209,8 @@ fn browser_opens_private_file_with_token() {
             .env("XDG_RUNTIME_DIR", home.path());
         Outcome::of(&mut command).succeeds()
     };
-    let printed = open(browser.to_str().unwrap());
-    let address = printed.stdout.trim();
+    let outcome = open(browser.to_str().unwrap());
+    let address = outcome.stdout.trim();
     eventually("the browser was started", || seen.exists());
     let read = |what: &str| fs::read_to_string(seen.with_extension(what)).unwrap();
     assert_eq!(read("mode").trim(), "600");
@@ -213,16 +218,20 @@ fn browser_opens_private_file_with_token() {
     let (_, rest) = page.split_once("#token=").unwrap();
     let token = &rest[..64];
     assert!(!read("arguments").contains(token));
-    assert_eq!(token, token_of(address));
+    assert_eq!(token, token_in_address(address));
     assert_eq!(sign_in(&home, token).status, 201);
 
     // Without a browser, the printed address still works.
-    let printed = open("/there/is/no/browser");
-    assert!(printed.stderr.contains("/there/is/no/browser"));
-    assert_eq!(sign_in(&home, token_of(&printed.stdout)).status, 201);
-    let left = fs::read_dir(home.path()).unwrap().flatten();
-    let left = left.filter(|entry| entry.file_name().to_string_lossy().ends_with(".html"));
-    assert_eq!(left.count(), 1);
+    let outcome = open("/there/is/no/browser");
+    assert!(outcome.stderr.contains("/there/is/no/browser"));
+    assert_eq!(
+        sign_in(&home, token_in_address(&outcome.stdout)).status,
+        201
+    );
+    let html_files = fs::read_dir(home.path()).unwrap().flatten();
+    let html_files =
+        html_files.filter(|entry| entry.file_name().to_string_lossy().ends_with(".html"));
+    assert_eq!(html_files.count(), 1);
 }
 
 #[test]

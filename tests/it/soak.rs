@@ -16,11 +16,11 @@ use crate::support::{
     marks, request, scale,
 };
 
-const LAST: &str = "the-last";
+const LAST_MARK: &str = "the-last";
 const SCOPES: &str = "admin:read admin:logs admin:control";
 
 /// Repeats the work until it is over. Returns how often it ran.
-fn again<'scope>(
+fn repeat<'scope>(
     scope: &'scope Scope<'scope, '_>,
     is_over: &'scope AtomicBool,
     pace: Duration,
@@ -73,7 +73,7 @@ impl Lines {
 
 /// Follows the log over the API like a browser: resumes with the last event id after an `end`
 /// event.
-fn follow(host: &str, streams: &AtomicU64) -> Lines {
+fn follow_api(host: &str, streams: &AtomicU64) -> Lines {
     let bearer = format!("Bearer {}", jwt::token(SCOPES));
     let mut lines = Lines::default();
     let mut last_id = String::new();
@@ -96,7 +96,7 @@ fn follow(host: &str, streams: &AtomicU64) -> Lines {
                     let entry: Value = serde_json::from_str(data).unwrap();
                     let line = entry["line"].as_str().unwrap();
                     lines.add(line);
-                    if line.contains(LAST) {
+                    if line.contains(LAST_MARK) {
                         return lines;
                     }
                 }
@@ -111,16 +111,16 @@ fn follow(host: &str, streams: &AtomicU64) -> Lines {
 }
 
 /// The same with `fullon logs`.
-fn follow_by_verb(mut logs: Logs) -> Lines {
+fn follow_command(mut logs: Logs) -> Lines {
     let mut lines = Lines::default();
-    for line in logs.read_to(LAST) {
+    for line in logs.read_to(LAST_MARK) {
         lines.add(line.trim_end_matches('\n'));
     }
     lines
 }
 
 /// Reads a little of everything and disconnects.
-fn look(host: &str) {
+fn read_some(host: &str) {
     let bearer = format!("Bearer {}", jwt::token(SCOPES));
     let headers = [("Authorization", bearer.as_str())];
     let mut stream = Connection::open(host);
@@ -142,7 +142,7 @@ fn look(host: &str) {
 }
 
 /// Signs in, requests the status, and signs out.
-fn visit(host: &str) {
+fn sign_in_and_out(host: &str) {
     let bearer = format!("Bearer {}", jwt::token(SCOPES));
     let headers = [("Authorization", bearer.as_str())];
     let answer = request(host, "POST", "/admin/session", &headers, "");
@@ -165,19 +165,19 @@ fn visit(host: &str) {
 }
 
 /// Sends invalid tokens and invalid requests.
-fn fail(host: &str) {
-    let others = jwt::signed(
+fn send_invalid(host: &str) {
+    let foreign_token = jwt::signed(
         "the key of another daemon, as long as ours",
         jwt::HEADER,
         jwt::claims(SCOPES).to_string(),
     );
-    let powerless = jwt::token("none");
+    let without_scope = jwt::token("none");
     for (token, method, path, status) in [
         ("nonsense", "GET", "/admin/status", 401),
-        (&others, "POST", "/admin/stop", 401),
-        (&powerless, "POST", "/admin/restart", 403),
-        (&powerless, "GET", "/admin/nothing", 404),
-        (&powerless, "PUT", "/admin/logs", 405),
+        (&foreign_token, "POST", "/admin/stop", 401),
+        (&without_scope, "POST", "/admin/restart", 403),
+        (&without_scope, "GET", "/admin/nothing", 404),
+        (&without_scope, "PUT", "/admin/logs", 405),
     ] {
         let bearer = format!("Bearer {token}");
         let headers = [("Authorization", bearer.as_str())];
@@ -191,7 +191,7 @@ struct Operator<'a> {
     home: &'a Home,
     keep: u64,
     /// Pause between two operations.
-    pace: Duration,
+    interval: Duration,
 }
 
 impl Operator<'_> {
@@ -201,7 +201,7 @@ impl Operator<'_> {
         set_keep(self.home, self.keep);
         let answer = self.home.ask("POST", "/admin/reload");
         assert_eq!(answer.status, 200, "{answer:#?}");
-        thread::park_timeout(self.pace);
+        thread::park_timeout(self.interval);
     }
 
     fn one_process(&mut self, length: Duration, all_is_well: impl Fn()) -> Samples {
@@ -214,7 +214,7 @@ impl Operator<'_> {
         samples
     }
 
-    fn one_after_the_other(&mut self, length: Duration, all_is_well: impl Fn()) -> Samples {
+    fn many_processes(&mut self, length: Duration, all_is_well: impl Fn()) -> Samples {
         let mut samples = Samples::begin("each process in the second half of its life", length);
         let life = length / 15;
         while !samples.are_complete() {
@@ -237,7 +237,7 @@ fn set_keep(home: &Home, keep: u64) {
 }
 
 /// All log lines, from the oldest to the last mark.
-fn logged(home: &Home) -> Lines {
+fn logged_lines(home: &Home) -> Lines {
     let mut lines = Lines::default();
     let rotated = (1..).map(|number| home.path().join(format!("fullon.log.{number}")));
     let mut files: Vec<_> = rotated.take_while(|file| file.exists()).collect();
@@ -246,7 +246,7 @@ fn logged(home: &Home) -> Lines {
     for file in files {
         for line in fs::read_to_string(file).unwrap().lines() {
             lines.add(line);
-            if line.contains(LAST) {
+            if line.contains(LAST_MARK) {
                 return lines;
             }
         }
@@ -274,21 +274,27 @@ fn nothing_fails_and_no_resource_use_grows() {
         idle: 8,
     };
     let load = Load::of_at_most(half * 2 + 2 * PATIENCE, &public, &clients);
-    let asking = Marks::begin(public.clone());
+    let requests = Marks::begin(public.clone());
     let logs = Logs::follow(&home, &["--lines", "10000"]);
     let (is_over, streams) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (samples, asked, work, followed) = thread::scope(|scope| {
+    let (samples, sent, work, followed) = thread::scope(|scope| {
         let _stop = StopOnFailure(&home);
         let end = AtEnd(&is_over);
         let followers: Vec<_> = (0..2)
-            .map(|_| scope.spawn(|| follow(&admin, &streams)))
+            .map(|_| scope.spawn(|| follow_api(&admin, &streams)))
             .collect();
-        let by_verb = scope.spawn(|| follow_by_verb(logs));
+        let by_verb = scope.spawn(|| follow_command(logs));
         let pace = Duration::from_millis(100);
         let workers = [
-            ("looks", again(scope, &is_over, pace, || look(&admin))),
-            ("visits", again(scope, &is_over, pace, || visit(&admin))),
-            ("refusals", again(scope, &is_over, pace, || fail(&admin))),
+            ("looks", repeat(scope, &is_over, pace, || read_some(&admin))),
+            (
+                "visits",
+                repeat(scope, &is_over, pace, || sign_in_and_out(&admin)),
+            ),
+            (
+                "refusals",
+                repeat(scope, &is_over, pace, || send_invalid(&admin)),
+            ),
         ];
         let all_is_well = || {
             let is_finished = |(_, worker): &(_, ScopedJoinHandle<u64>)| worker.is_finished();
@@ -297,34 +303,34 @@ fn nothing_fails_and_no_resource_use_grows() {
         let mut operator = Operator {
             home: &home,
             keep: 1000,
-            pace: half / 300,
+            interval: half / 300,
         };
         let samples = [
             operator.one_process(half, all_is_well),
-            operator.one_after_the_other(half, all_is_well),
+            operator.many_processes(half, all_is_well),
         ];
         drop(end);
         let work = workers.map(|(name, worker)| (name, worker.join().unwrap()));
         load.goes_on(100);
-        let asked = asking.end();
-        home.mark(LAST);
+        let sent = requests.end();
+        home.mark(LAST_MARK);
         let mut followed: Vec<_> = followers
             .into_iter()
             .map(|follower| follower.join().unwrap().finish())
             .collect();
         followed.push(by_verb.join().unwrap().finish());
-        (samples, asked, work, followed)
+        (samples, sent, work, followed)
     });
     let report = load.end();
     for samples in &samples {
         println!("{samples}");
     }
     let (answered, streams) = (report.answered, streams.load(Ordering::Relaxed));
-    println!("{answered} requests, {streams} streams, {asked} marks, {work:?}");
+    println!("{answered} requests, {streams} streams, {sent} marks, {work:?}");
     home.run(["stop"]).succeeds();
     home.becomes_empty();
     report.is_flawless();
-    let expected = logged(&home).finish();
+    let expected = logged_lines(&home).finish();
     println!(
         "{} lines in {} files",
         expected.0,
@@ -332,7 +338,7 @@ fn nothing_fails_and_no_resource_use_grows() {
     );
     let marks = &expected.2;
     assert!(
-        marks.iter().copied().eq(1..=asked),
+        marks.iter().copied().eq(1..=sent),
         "{} marks in the files",
         marks.len()
     );

@@ -10,7 +10,7 @@ use crate::support::{Home, mode};
 
 /// The start fails with these words and leaves neither daemon nor state file.
 #[track_caller]
-fn fails(home: &Home, code: i32, words: &[&str]) {
+fn assert_start_fails(home: &Home, code: i32, words: &[&str]) {
     let outcome = home.run(["start"]).exits(code).says(words);
     assert!(outcome.stdout.is_empty(), "{outcome:#?}");
     assert!(!StateFile::path(&home.pid_file()).exists());
@@ -27,7 +27,7 @@ fn taken_port_is_named_with_its_owner() {
         let mut home = Home::new();
         home.set(setting, &port);
         let owner = format!("(PID {})", std::process::id());
-        fails(&home, 1, &[setting, &port, "in use", &owner]);
+        assert_start_fails(&home, 1, &[setting, &port, "in use", &owner]);
         assert!(!home.pid_file().exists() && !home.log_file().exists());
     }
 }
@@ -36,16 +36,16 @@ fn taken_port_is_named_with_its_owner() {
 fn unwritable_log_is_named() {
     let mut home = Home::new();
     home.set("LOG_FILE", "/proc/nowhere/fullon.log");
-    fails(&home, 1, &["log file /proc/nowhere/fullon.log", "LOG_FILE"]);
+    assert_start_fails(&home, 1, &["log file /proc/nowhere/fullon.log", "LOG_FILE"]);
     let stdout = "or to - for stdout";
     home.run(["run"]).exits(1).says(&[stdout]);
     let refused = home.run(["start"]).exits(1);
     assert!(!refused.stderr.contains(stdout), "{refused:#?}");
     let directory = home.path().display().to_string();
     home.set("LOG_FILE", &directory);
-    fails(&home, 2, &["LOG_FILE", "is a directory"]);
+    assert_start_fails(&home, 2, &["LOG_FILE", "is a directory"]);
     home.set("LOG_FILE", "-");
-    fails(&home, 2, &["LOG_FILE: `-` is stdout", "fullon run"]);
+    assert_start_fails(&home, 2, &["LOG_FILE: `-` is stdout", "fullon run"]);
     assert!(!home.pid_file().exists());
 }
 
@@ -69,7 +69,7 @@ fn symlinked_log_is_refused_and_target_unchanged() {
     let target = home.path().join("target");
     fs::write(&target, "precious").unwrap();
     symlink(&target, home.log_file()).unwrap();
-    fails(&home, 1, &["symbolic link"]);
+    assert_start_fails(&home, 1, &["symbolic link"]);
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
     assert!(!home.pid_file().exists());
 }
@@ -90,7 +90,7 @@ fn all_invalid_settings_are_reported_without_secrets() {
     home.set("ADMIN_HOST", "0.0.0.0");
     home.set("LOG_LEVEL", "verbose");
     home.set("JWT_SECRET_KEY", "hunter2");
-    fails(
+    assert_start_fails(
         &home,
         2,
         &[
@@ -112,14 +112,14 @@ fn exposed_key_file_is_refused() {
     let key = home.path().join(".fullon_master_api.key");
     fs::write(&key, "k".repeat(64)).unwrap();
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-    fails(&home, 1, &["can be read by others", "chmod 600"]);
+    assert_start_fails(&home, 1, &["can be read by others", "chmod 600"]);
 }
 
 #[test]
 fn invalid_env_file_is_named() {
     let home = Home::new();
     fs::write(home.path().join(".env"), "GOOD=1\nbad line with hunter2\n").unwrap();
-    fails(&home, 2, &[".env: line 2: expected NAME=value"]);
+    assert_start_fails(&home, 2, &[".env: line 2: expected NAME=value"]);
     let outcome = home.run(["start", "--env-file", "missing"]).exits(2);
     outcome.says(&["missing: cannot be read"]);
 }

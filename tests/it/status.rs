@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::{Home, eventually};
 
 /// A daemon whose settings are in `.env`, so that they can be edited.
-fn with_env_file() -> Home {
+fn start_with_env_file() -> Home {
     let mut home = Home::new();
     home.unset("PORT");
     home.write_env("PORT=0\n");
@@ -14,7 +14,7 @@ fn with_env_file() -> Home {
 }
 
 #[track_caller]
-fn lines(home: &Home, label: &str) -> Vec<String> {
+fn labelled_lines(home: &Home, label: &str) -> Vec<String> {
     let shown = home.run(["status"]).succeeds().stdout;
     let lines = shown.lines().filter_map(|line| line.strip_prefix(label));
     lines.map(|line| line.trim().to_owned()).collect()
@@ -22,16 +22,16 @@ fn lines(home: &Home, label: &str) -> Vec<String> {
 
 #[test]
 fn pending_settings_are_shown_with_command_to_apply_them() {
-    let home = with_env_file();
-    assert!(lines(&home, "Pending:").is_empty());
+    let home = start_with_env_file();
+    assert!(labelled_lines(&home, "Pending:").is_empty());
     home.write_env("PORT=0\nLOG_KEEP=7\n");
     let reload = "LOG_KEEP edited, not in force: `fullon reload`";
-    assert_eq!(lines(&home, "Pending:"), [reload]);
+    assert_eq!(labelled_lines(&home, "Pending:"), [reload]);
     home.write_env("PORT=0\nLOG_KEEP=7\nIDLE_TIMEOUT=60s\nMAX_CONNECTIONS=9\n");
     let restart = "IDLE_TIMEOUT, MAX_CONNECTIONS edited, not in force: `fullon restart`";
-    assert_eq!(lines(&home, "Pending:"), [reload, restart]);
+    assert_eq!(labelled_lines(&home, "Pending:"), [reload, restart]);
     home.write_env("PORT=99999\nLOG_KEEP=7\n");
-    let pending = lines(&home, "Pending:");
+    let pending = labelled_lines(&home, "Pending:");
     assert_eq!(pending.len(), 2, "{pending:#?}");
     for word in ["PORT: `99999`", "refused", "`fullon config --check`"] {
         assert!(pending[0].contains(word), "{pending:#?}");
@@ -41,28 +41,28 @@ fn pending_settings_are_shown_with_command_to_apply_them() {
 
 #[test]
 fn temporary_log_level_is_shown_with_its_end() {
-    let home = with_env_file();
-    assert!(lines(&home, "Log Level:").is_empty());
+    let home = start_with_env_file();
+    assert!(labelled_lines(&home, "Log Level:").is_empty());
     let set = |body: String| home.ask_with("PUT", "/admin/log-level", &body);
     set(json!({"level": "debug", "revert_after_seconds": 600}).to_string());
-    let told = lines(&home, "Log Level:");
+    let shown = labelled_lines(&home, "Log Level:");
     assert!(
-        told.len() == 1
-            && told[0].starts_with("debug until 20")
-            && told[0].ends_with("Z, then info"),
-        "{told:#?}"
+        shown.len() == 1
+            && shown[0].starts_with("debug until 20")
+            && shown[0].ends_with("Z, then info"),
+        "{shown:#?}"
     );
     set(json!({"level": "trace"}).to_string());
-    let told = lines(&home, "Log Level:");
+    let shown = labelled_lines(&home, "Log Level:");
     assert!(
-        told[0].starts_with("trace until the next restart"),
-        "{told:#?}"
+        shown[0].starts_with("trace until the next restart"),
+        "{shown:#?}"
     );
     set(json!({"level": "info"}).to_string());
-    assert!(lines(&home, "Log Level:").is_empty());
+    assert!(labelled_lines(&home, "Log Level:").is_empty());
     // A setting that was only edited is pending, and not shown as the level.
     home.write_env("PORT=0\nLOG_LEVEL=debug\n");
-    assert!(lines(&home, "Log Level:").is_empty());
+    assert!(labelled_lines(&home, "Log Level:").is_empty());
 }
 
 #[test]

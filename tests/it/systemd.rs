@@ -11,16 +11,16 @@ const PUBLIC: &str = "127.0.0.1:8000";
 const ADMIN: &str = "127.0.0.1:8001";
 
 /// A booted machine, or `None` if the test may not run.
-fn booted(test: &str) -> Option<Machine> {
+fn boot(test: &str) -> Option<Machine> {
     needs_root(test).then(Machine::boot)
 }
 
-fn started(machine: &Machine) {
+fn start(machine: &Machine) {
     machine.systemctl(["start", SERVICE]).succeeds();
 }
 
 /// Checks that the public API responds.
-fn serves(machine: &Machine) {
+fn assert_serves(machine: &Machine) {
     let answer = machine.inside(|| request(PUBLIC, "GET", "/health", &[], ""));
     assert_eq!(answer.status, 200, "{answer:#?}");
 }
@@ -45,19 +45,19 @@ fn fullon<'a>(machine: &Machine, arguments: impl IntoIterator<Item = &'a str>) -
 }
 
 /// Waits until a new main process serves.
-fn succeeded_by_another(machine: &Machine, old: u32) {
+fn wait_for_new_process(machine: &Machine, old: u32) {
     eventually("the main process changes", || {
         ![0, old].contains(&machine.main_pid())
     });
     eventually("the service is active", || {
         machine.property("ActiveState") == "active"
     });
-    serves(machine);
+    assert_serves(machine);
 }
 
 #[test]
 fn installed_units_are_valid_and_tmpfiles_keep_log() {
-    let Some(machine) = booted("installed_units_are_valid_and_tmpfiles_keep_log") else {
+    let Some(machine) = boot("installed_units_are_valid_and_tmpfiles_keep_log") else {
         return;
     };
     for unit in [SERVICE, SOCKET] {
@@ -71,7 +71,7 @@ fn installed_units_are_valid_and_tmpfiles_keep_log() {
     let arguments = ["security", "--threshold=20", "--no-pager", SERVICE];
     machine.run("systemd-analyze", arguments).succeeds();
     machine.systemctl(["enable", "--now", SERVICE]).succeeds();
-    serves(&machine);
+    assert_serves(&machine);
 
     // Files that a cleanup of old files in /tmp would remove.
     let kept = ["fullon_master_api.log", "fullon_master_api.log.1"];
@@ -93,11 +93,11 @@ fn installed_units_are_valid_and_tmpfiles_keep_log() {
 
 #[test]
 fn service_is_active_unprivileged_and_logs_to_journal() {
-    let Some(machine) = booted("service_is_active_unprivileged_and_logs_to_journal") else {
+    let Some(machine) = boot("service_is_active_unprivileged_and_logs_to_journal") else {
         return;
     };
-    started(&machine);
-    serves(&machine);
+    start(&machine);
+    assert_serves(&machine);
     assert_eq!(machine.property("SubState"), "running");
     assert_eq!(machine.property("StatusText"), "serving");
     machine.inside(|| request(PUBLIC, "GET", "/", &[("X-Request-Id", "marked")], ""));
@@ -146,15 +146,15 @@ fn service_is_active_unprivileged_and_logs_to_journal() {
 
 #[test]
 fn crash_is_restarted_but_invalid_settings_are_not() {
-    let Some(machine) = booted("crash_is_restarted_but_invalid_settings_are_not") else {
+    let Some(machine) = boot("crash_is_restarted_but_invalid_settings_are_not") else {
         return;
     };
-    started(&machine);
+    start(&machine);
     let old = machine.main_pid();
     machine
         .systemctl(["kill", "--signal=KILL", SERVICE])
         .succeeds();
-    succeeded_by_another(&machine, old);
+    wait_for_new_process(&machine, old);
     assert_eq!(machine.property("NRestarts"), "1");
     let last = &status(&machine)["last_exit"];
     assert_eq!(
@@ -170,27 +170,27 @@ fn crash_is_restarted_but_invalid_settings_are_not() {
     let journal = machine.journal();
     assert!(journal.contains("PORT: `none` is not a port"), "{journal}");
     machine.settings("PORT=8000\n");
-    started(&machine);
-    serves(&machine);
+    start(&machine);
+    assert_serves(&machine);
 }
 
 #[test]
 fn hanging_daemon_is_replaced_by_watchdog() {
-    let Some(machine) = booted("hanging_daemon_is_replaced_by_watchdog") else {
+    let Some(machine) = boot("hanging_daemon_is_replaced_by_watchdog") else {
         return;
     };
     machine.drop_in("WatchdogSec=2s\nRestartSec=0");
-    started(&machine);
-    hangs_and_is_replaced(&machine);
+    start(&machine);
+    hang_and_wait_for_restart(&machine);
     // The new process notifies the watchdog as the old one did.
     machine.systemctl(["reload", SERVICE]).succeeds();
-    hangs_and_is_replaced(&machine);
+    hang_and_wait_for_restart(&machine);
     assert_eq!(machine.property("NRestarts"), "2");
     let journal = machine.journal();
     assert_eq!(journal.matches("Watchdog timeout").count(), 2, "{journal}");
 }
 
-fn hangs_and_is_replaced(machine: &Machine) {
+fn hang_and_wait_for_restart(machine: &Machine) {
     let old = machine.main_pid();
     for _ in 0..2 {
         let last = machine.property("WatchdogTimestampMonotonic");
@@ -206,17 +206,17 @@ fn hangs_and_is_replaced(machine: &Machine) {
     machine
         .systemctl(["kill", "--signal=STOP", "--kill-who=main", SERVICE])
         .succeeds();
-    succeeded_by_another(machine, old);
+    wait_for_new_process(machine, old);
 }
 
 #[test]
 fn reload_replaces_process_without_lost_request() {
-    let Some(machine) = booted("reload_replaces_process_without_lost_request") else {
+    let Some(machine) = boot("reload_replaces_process_without_lost_request") else {
         return;
     };
     // Keeps access lines out of the journal.
     machine.settings("LOG_LEVEL=info,access=off\n");
-    started(&machine);
+    start(&machine);
     let mut pids = vec![machine.main_pid()];
     let load = machine.inside(|| Load::begin(PUBLIC, &Clients::default()));
     for _ in 0..4 {
@@ -233,7 +233,7 @@ fn reload_replaces_process_without_lost_request() {
     eventually("the old processes have exited", || {
         processes(&machine) == machine.main_pid().to_string()
     });
-    serves(&machine);
+    assert_serves(&machine);
     machine.systemctl(["stop", SERVICE]).succeeds();
     assert_eq!(machine.property("Result"), "success");
 
@@ -256,16 +256,16 @@ fn processes(machine: &Machine) -> String {
 
 #[test]
 fn reload_takes_new_settings_and_program_or_nothing() {
-    let Some(machine) = booted("reload_takes_new_settings_and_program_or_nothing") else {
+    let Some(machine) = boot("reload_takes_new_settings_and_program_or_nothing") else {
         return;
     };
-    started(&machine);
+    start(&machine);
     let old = machine.main_pid();
     let unchanged = || {
         machine.systemctl(["reload", SERVICE]).exits(1);
         assert_eq!(machine.main_pid(), old);
         assert_eq!(machine.property("ActiveState"), "active");
-        serves(&machine);
+        assert_serves(&machine);
     };
     machine.settings("LOG_LEVEL=info,=,\n");
     unchanged();
@@ -299,9 +299,9 @@ fn reload_takes_new_settings_and_program_or_nothing() {
 
 /// The status that the daemon reports.
 fn status(machine: &Machine) -> serde_json::Value {
-    let told: serde_json::Value =
+    let output: serde_json::Value =
         serde_json::from_str(&fullon(machine, ["status", "--json"])).unwrap();
-    told["status"].clone()
+    output["status"].clone()
 }
 
 /// A request without its body stays in flight until the deadline.
@@ -321,10 +321,10 @@ fn unfinished_request(machine: &Machine) -> Connection {
 
 #[test]
 fn hanging_new_process_leaves_nothing_behind() {
-    let Some(machine) = booted("hanging_new_process_leaves_nothing_behind") else {
+    let Some(machine) = boot("hanging_new_process_leaves_nothing_behind") else {
         return;
     };
-    started(&machine);
+    start(&machine);
     let old = machine.main_pid();
     let authorization = format!("Bearer {}", fullon(&machine, ["token"]).trim());
     // Opening the settings blocks until the lease on them is released (`fcntl(2)`).
@@ -349,19 +349,21 @@ time.sleep(40)";
     let body = "{\"timeout_seconds\":2}";
     let mut restart = machine.inside(|| Connection::open(ADMIN));
     restart.send("POST", "/admin/restart", &headers, body);
-    let mut all = String::new();
+    let mut pids = String::new();
     eventually("the new process and its shim run", || {
-        all = processes(&machine);
-        all.split(' ').count() == 3
+        pids = processes(&machine);
+        pids.split(' ').count() == 3
     });
     // It does not notice the end of the old process either.
-    let successor = all.split(' ').max_by_key(|pid| pid.parse::<u32>().unwrap());
+    let successor = pids
+        .split(' ')
+        .max_by_key(|pid| pid.parse::<u32>().unwrap());
     machine
         .run("sh", ["-c", "kill -STOP $0", successor.unwrap()])
         .succeeds();
     restart.answer("POST").is_problem(504, "within 2s");
     assert_eq!(processes(&machine), old.to_string());
-    serves(&machine);
+    assert_serves(&machine);
 
     machine.run("rm", [settings]).succeeds();
     machine.systemctl(["reload", SERVICE]).succeeds();
@@ -370,11 +372,11 @@ time.sleep(40)";
 
 #[test]
 fn crash_of_new_process_during_drain_is_restarted() {
-    let Some(machine) = booted("crash_of_new_process_during_drain_is_restarted") else {
+    let Some(machine) = boot("crash_of_new_process_during_drain_is_restarted") else {
         return;
     };
     machine.settings("SHUTDOWN_TIMEOUT=2s\n");
-    started(&machine);
+    start(&machine);
     let _request = unfinished_request(&machine);
     let old = machine.main_pid();
     machine.systemctl(["reload", SERVICE]).succeeds();
@@ -383,17 +385,17 @@ fn crash_of_new_process_during_drain_is_restarted() {
     machine
         .systemctl(["kill", "--signal=KILL", "--kill-who=main", SERVICE])
         .succeeds();
-    succeeded_by_another(&machine, successor);
+    wait_for_new_process(&machine, successor);
 }
 
 #[test]
 fn socket_unit_starts_daemon_and_queues_connections() {
-    let Some(machine) = booted("socket_unit_starts_daemon_and_queues_connections") else {
+    let Some(machine) = boot("socket_unit_starts_daemon_and_queues_connections") else {
         return;
     };
     machine.systemctl(["start", SOCKET]).succeeds();
     assert_eq!(machine.property("ActiveState"), "inactive");
-    serves(&machine);
+    assert_serves(&machine);
     assert_eq!(machine.property("ActiveState"), "active");
 
     let clients = Clients {
@@ -420,24 +422,24 @@ fn socket_unit_starts_daemon_and_queues_connections() {
     machine
         .systemctl(["kill", "--signal=KILL", SERVICE])
         .succeeds();
-    serves(&machine);
+    assert_serves(&machine);
     machine.systemctl(["stop", SERVICE]).succeeds();
-    serves(&machine);
+    assert_serves(&machine);
 }
 
 #[test]
 fn stop_waits_for_shutdown_timeout() {
-    let Some(machine) = booted("stop_waits_for_shutdown_timeout") else {
+    let Some(machine) = boot("stop_waits_for_shutdown_timeout") else {
         return;
     };
     machine.drop_in("TimeoutStopSec=500ms");
     machine.settings("SHUTDOWN_TIMEOUT=2s\n");
-    started(&machine);
+    start(&machine);
     let _request = unfinished_request(&machine);
-    let began = Instant::now();
+    let start = Instant::now();
     machine.systemctl(["stop", SERVICE]).succeeds();
     assert!(
-        began.elapsed() >= Duration::from_secs(2),
+        start.elapsed() >= Duration::from_secs(2),
         "the stop did not wait for the request"
     );
     assert_eq!(machine.property("Result"), "success");
@@ -445,12 +447,12 @@ fn stop_waits_for_shutdown_timeout() {
 
 #[test]
 fn stop_ends_log_streams() {
-    let Some(machine) = booted("stop_ends_log_streams") else {
+    let Some(machine) = boot("stop_ends_log_streams") else {
         return;
     };
     let log = "/var/log/fullon_master_api/fullon.log";
     machine.drop_in(&format!("Environment=LOG_FILE={log}"));
-    started(&machine);
+    start(&machine);
     let authorization = format!("Bearer {}", fullon(&machine, ["token"]).trim());
     let mut streams: Vec<_> = (0..3)
         .map(|_| {
@@ -461,10 +463,10 @@ fn stop_ends_log_streams() {
             stream
         })
         .collect();
-    let began = Instant::now();
+    let start = Instant::now();
     machine.systemctl(["stop", SERVICE]).succeeds();
     assert!(
-        began.elapsed() < Duration::from_secs(10),
+        start.elapsed() < Duration::from_secs(10),
         "the stop took too long"
     );
     for stream in &mut streams {

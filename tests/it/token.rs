@@ -6,15 +6,15 @@ use crate::doctor::{as_nobody, home_of_nobody};
 use crate::support::{Home, Outcome, needs_root};
 
 /// The home of another user that refers to the daemon of `home`.
-fn beside(home: &Home) -> Home {
+fn home_referring_to(home: &Home) -> Home {
     let mut other = Home::new();
     other.set("PID_FILE", &home.pid_file().display().to_string());
     other
 }
 
 #[track_caller]
-fn gives_none(home: &Home, words: &[&str]) {
-    let outcome = home.run(["token"]).exits(1).says(words);
+fn assert_no_token(home: &Home, expected: &[&str]) {
+    let outcome = home.run(["token"]).exits(1).says(expected);
     assert_eq!(outcome.stdout, "");
     assert!(!home.path().join(".fullon_master_api.key").exists());
 }
@@ -22,8 +22,8 @@ fn gives_none(home: &Home, words: &[&str]) {
 #[test]
 fn token_that_daemon_would_refuse_is_not_made() {
     let home = Home::started();
-    let mut other = beside(&home);
-    gives_none(
+    let mut other = home_referring_to(&home);
+    assert_no_token(
         &other,
         &[
             "would not count",
@@ -44,7 +44,7 @@ fn token_that_daemon_would_refuse_is_not_made() {
         "JWT_SECRET_KEY",
         "another-secret-that-is-long-enough-to-be-one",
     );
-    gives_none(&other, &["signed with another key", "fullon reload"]);
+    assert_no_token(&other, &["signed with another key", "fullon reload"]);
     // For the daemons of another machine.
     other.run(["--pid-file", "pods.pid", "token"]).succeeds();
     other.run(["doctor"]).succeeds().prints(&[
@@ -69,9 +69,9 @@ fn user_with_valid_key_is_named() {
     }
     let home = home_of_nobody();
     Outcome::of(&mut as_nobody(&home, &["start"])).succeeds();
-    let words = "sudo -u nobody -H fullon token";
-    gives_none(&beside(&home), &[words]);
-    beside(&home).run(["doctor"]).prints(&[words]);
+    let expected = "sudo -u nobody -H fullon token";
+    assert_no_token(&home_referring_to(&home), &[expected]);
+    home_referring_to(&home).run(["doctor"]).prints(&[expected]);
     Outcome::of(&mut as_nobody(&home, &["token"])).succeeds();
 }
 
@@ -87,7 +87,7 @@ fn removed_key_file_is_made_again_by_restart() {
         "is not there, while the daemon runs",
         "fullon restart makes",
     ]);
-    gives_none(&home, &["fullon restart makes"]);
+    assert_no_token(&home, &["fullon restart makes"]);
     home.run(["restart"]).succeeds();
     home.run(["reload"]).succeeds();
     home.run(["token"]).succeeds();

@@ -15,7 +15,7 @@ use crate::support::{
     scale,
 };
 
-fn signal(pid: u32, signal: Signal) {
+fn send_signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
 }
 
@@ -85,7 +85,7 @@ fn restart_prints_old_and_new_pid() {
 }
 
 /// Attributes of a process that a restart must not change.
-fn seen_from_outside(pid: u32) -> Vec<String> {
+fn process_attributes(pid: u32) -> Vec<String> {
     let file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
     let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).unwrap();
     let stat = file("stat");
@@ -123,12 +123,12 @@ fn restarted_process_equals_started_one() {
         (number("open_files"), number("threads"))
     };
     let arguments = || fs::read_to_string(format!("/proc/{}/cmdline", state().pid)).unwrap();
-    let (first, before) = (seen_from_outside(state().pid), usage());
+    let (first, before) = (process_attributes(state().pid), usage());
     home.restart();
     let successor = arguments();
     for _ in 0..5 {
         home.restart();
-        assert_eq!(seen_from_outside(state().pid), first);
+        assert_eq!(process_attributes(state().pid), first);
     }
     assert_eq!(arguments(), successor);
     // Reader threads and connections vary, but leaks add up.
@@ -143,36 +143,39 @@ fn restarted_process_equals_started_one() {
 fn requests_after_restart_reach_new_process() {
     let home = Home::started();
     let (admin, bearer) = (home.admin(), home.bearer());
-    let known = AtomicU64::new(1);
+    let known_pids = AtomicU64::new(1);
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let end = AtEnd(&is_over);
-        let askers: Vec<_> = (0..8)
+        let clients: Vec<_> = (0..8)
             .map(|_| {
                 scope.spawn(|| {
                     while !is_over.load(Ordering::Relaxed) {
-                        let known = known.load(Ordering::SeqCst);
+                        let known_pids = known_pids.load(Ordering::SeqCst);
                         let headers = [("Authorization", bearer.as_str())];
                         let answer = request(&admin, "GET", "/admin/status", &headers, "");
-                        let met = answer.json()["generation"].as_u64().unwrap();
-                        assert!(met >= known, "generation {met} after {known}");
+                        let generation = answer.json()["generation"].as_u64().unwrap();
+                        assert!(
+                            generation >= known_pids,
+                            "generation {generation} after {known_pids}"
+                        );
                     }
                 })
             })
             .collect();
         for generation in 2..=21 {
             home.restart();
-            known.store(generation, Ordering::SeqCst);
+            known_pids.store(generation, Ordering::SeqCst);
         }
         drop(end);
-        for asker in askers {
-            asker.join().unwrap();
+        for client in clients {
+            client.join().unwrap();
         }
     });
 }
 
 /// A program that creates `begun`, and waits for `go` before it executes `program`.
-fn slow(home: &Home, program: &str) -> String {
+fn waiting_program(home: &Home, program: &str) -> String {
     let home = home.path().display();
     format!(
         "#!/bin/sh\n: > {home}/begun\nwhile [ ! -e {home}/go ]; do sleep 0.01; done\nexec {program} \"$@\"\n"
@@ -184,7 +187,7 @@ fn second_concurrent_restart_is_refused() {
     let home = Home::new();
     let program = Program::of(&home);
     program.start(&home);
-    program.replace(slow(&home, env!("CARGO_BIN_EXE_fullon")));
+    program.replace(waiting_program(&home, env!("CARGO_BIN_EXE_fullon")));
     let load = Load::begin(&home.public(), &Clients::default());
     thread::scope(|scope| {
         let first = scope.spawn(|| home.run(["restart"]));
@@ -205,16 +208,16 @@ fn second_concurrent_restart_is_refused() {
 #[test]
 fn pid_file_always_has_one_owner() {
     let home = Home::started();
-    let mut known = BTreeSet::from([u64::from(home.state().pid)]);
+    let mut known_pids = BTreeSet::from([u64::from(home.state().pid)]);
     let is_over = AtomicBool::new(false);
-    let over = || is_over.load(Ordering::Relaxed);
+    let is_finished = || is_over.load(Ordering::Relaxed);
     thread::scope(|scope| {
         let end = AtEnd(&is_over);
         let reader = scope.spawn(|| {
             let mut seen = BTreeSet::new();
             loop {
                 // Reads once more after the last restart.
-                let is_last = over();
+                let is_last = is_finished();
                 let text = fs::read_to_string(home.pid_file()).unwrap();
                 let number = text.trim_end().parse::<u64>();
                 seen.insert(number.unwrap_or_else(|error| panic!("{error}: {text:?}")));
@@ -223,30 +226,30 @@ fn pid_file_always_has_one_owner() {
                 }
             }
         });
-        let looker = scope.spawn(|| {
-            let mut looks = 0;
-            while !over() {
+        let inspector = scope.spawn(|| {
+            let mut inspections = 0;
+            while !is_finished() {
                 let presence = inspect_pid_file(&home.pid_file()).unwrap();
                 assert!(matches!(presence, PidFileStatus::Held(_)), "{presence:?}");
-                looks += 1;
+                inspections += 1;
             }
-            looks
+            inspections
         });
         let starter = scope.spawn(|| {
             let mut starts = 0;
-            while !over() {
+            while !is_finished() {
                 home.run(["start"]).exits(1).says(&["already running"]);
                 starts += 1;
             }
             starts
         });
         for _ in 0..15 {
-            known.insert(home.restart());
+            known_pids.insert(home.restart());
         }
         drop(end);
         let seen = reader.join().unwrap();
-        assert_eq!(seen, known, "PIDs in the PID file");
-        assert!(looker.join().unwrap() > 15);
+        assert_eq!(seen, known_pids, "PIDs in the PID file");
+        assert!(inspector.join().unwrap() > 15);
         assert!(starter.join().unwrap() > 15);
     });
     assert_eq!(generation(&home), 16);
@@ -259,21 +262,21 @@ fn status_works_during_restarts() {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let end = AtEnd(&is_over);
-        let asker = scope.spawn(|| {
-            let mut asked = 0;
+        let client = scope.spawn(|| {
+            let mut count = 0;
             while !is_over.load(Ordering::Relaxed) {
                 let outcome = home.run(["status", "--json"]).succeeds();
                 assert_eq!(outcome.stderr, "", "{outcome:#?}");
                 assert_eq!(outcome.json()["state"], "running");
-                asked += 1;
+                count += 1;
             }
-            asked
+            count
         });
         for _ in 0..15 {
             home.restart();
         }
         drop(end);
-        assert!(asker.join().unwrap() >= 5);
+        assert!(client.join().unwrap() >= 5);
     });
 }
 
@@ -282,7 +285,7 @@ fn sigusr2_restarts() {
     let home = Home::started();
     let load = Load::begin(&home.public(), &Clients::default());
     let old = home.daemon().unwrap();
-    signal(old.pid(), Signal::SIGUSR2);
+    send_signal(old.pid(), Signal::SIGUSR2);
     assert!(old.wait_for_exit(crate::support::PATIENCE));
     load.goes_on(100);
     load.end().is_flawless();
@@ -290,30 +293,30 @@ fn sigusr2_restarts() {
 }
 
 /// A program that starts and never reports anything.
-fn hanging(home: &Home) -> String {
+fn hanging_program(home: &Home) -> String {
     let home = home.path().display();
     format!("#!/bin/sh\n: > {home}/begun\nexec sleep 600\n")
 }
 
 /// Stops a daemon whose new process hangs. Returns the outcome of the restart.
-fn stopped_during_a_restart(stop: impl FnOnce(&Home)) -> Outcome {
+fn stop_during_restart(stop: impl FnOnce(&Home)) -> Outcome {
     let home = Home::new();
     let program = Program::of(&home);
     program.start(&home);
-    program.replace(hanging(&home));
+    program.replace(hanging_program(&home));
     thread::scope(|scope| {
         let restart = scope.spawn(|| home.run(["restart"]));
         eventually("the new process hangs", || {
             home.path().join("begun").exists()
         });
-        let (daemon, begun) = (home.daemon().unwrap(), Instant::now());
+        let (daemon, start) = (home.daemon().unwrap(), Instant::now());
         let successor = children(daemon.pid());
         assert_eq!(successor.len(), 1);
         stop(&home);
         assert!(daemon.wait_for_exit(crate::support::PATIENCE));
         assert!(successor[0].wait_for_exit(crate::support::PATIENCE));
         assert!(
-            begun.elapsed() < Duration::from_secs(10),
+            start.elapsed() < Duration::from_secs(10),
             "the stop waited for the new process"
         );
         let outcome = restart.join().unwrap();
@@ -325,7 +328,7 @@ fn stopped_during_a_restart(stop: impl FnOnce(&Home)) -> Outcome {
 
 #[test]
 fn stop_command_ends_restart_under_way() {
-    let outcome = stopped_during_a_restart(|home| {
+    let outcome = stop_during_restart(|home| {
         home.run(["stop"]).succeeds().prints(&["Daemon stopped"]);
     });
     outcome.exits(1);
@@ -333,8 +336,8 @@ fn stop_command_ends_restart_under_way() {
 
 #[test]
 fn sigterm_ends_restart_under_way() {
-    let outcome = stopped_during_a_restart(|home| {
-        signal(home.daemon().unwrap().pid(), Signal::SIGTERM);
+    let outcome = stop_during_restart(|home| {
+        send_signal(home.daemon().unwrap().pid(), Signal::SIGTERM);
     });
     outcome.exits(1);
 }
@@ -344,9 +347,9 @@ fn sigterm_ends_restart_under_way() {
 fn stop_at_any_moment_of_restart_stops() {
     let rounds = u32::try_from(scale::rounds()).unwrap();
     let home = Home::started();
-    let begun = Instant::now();
+    let start = Instant::now();
     home.restart();
-    let pace = begun.elapsed();
+    let pace = start.elapsed();
     for round in 0..rounds {
         let bearer = home.bearer();
         let mut restart = Connection::open(&home.admin());
@@ -369,13 +372,13 @@ fn stop_at_any_moment_of_restart_stops() {
 fn restart_of_suspended_daemon_fails_with_advice() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
-    signal(daemon.pid(), Signal::SIGSTOP);
-    let begun = Instant::now();
+    send_signal(daemon.pid(), Signal::SIGSTOP);
+    let start = Instant::now();
     let outcome = home.run(["restart", "--timeout", "1"]).exits(1);
-    assert!(begun.elapsed() < Duration::from_secs(15), "{outcome:#?}");
+    assert!(start.elapsed() < Duration::from_secs(15), "{outcome:#?}");
     outcome.says(&[&daemon.pid().to_string(), "--hard"]);
     assert!(!daemon.has_exited());
-    signal(daemon.pid(), Signal::SIGCONT);
+    send_signal(daemon.pid(), Signal::SIGCONT);
     // The signal sent meanwhile may restart it now.
     eventually("the daemon serves", || home.run(["status"]).code == 0);
     let health = request(&home.public(), "GET", "/health", &[], "");

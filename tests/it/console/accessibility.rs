@@ -10,18 +10,18 @@ use crate::support::{free_port, may_run, needs_browser, tools};
 const SIZES: [(u32, u32); 2] = [(1280, 900), (360, 780)];
 const SCHEMES: [&str; 2] = ["light", "dark"];
 
-fn rules() -> PathBuf {
+fn axe_script() -> PathBuf {
     tools().join("axe/node_modules/axe-core/axe.min.js")
 }
 
 #[track_caller]
-fn breaks_no_rule(console: &Console, state: &str) {
+fn assert_accessible(console: &Console, state: &str) {
     let script = "
         if (!window.axe) new Function(arguments[0])();
         return axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
             violations.flatMap(({ id, nodes }) => nodes.map(node => id + ': ' + node.html.slice(0, 200) + ' ' + node.failureSummary)));
     ";
-    let rules = std::fs::read_to_string(rules()).unwrap();
+    let rules = std::fs::read_to_string(axe_script()).unwrap();
     // The content policy of the page forbids `new Function`.
     let script = script.replace("new Function(arguments[0])()", &rules);
     let violations = console.browser.run(&script, &[Value::Null]);
@@ -30,17 +30,17 @@ fn breaks_no_rule(console: &Console, state: &str) {
 
 #[test]
 fn no_rule_is_broken_in_any_size_scheme_or_state() {
-    let is_there = needs_browser("accessibility of the console");
-    if !is_there
+    let has_browser = needs_browser("accessibility of the console");
+    if !has_browser
         || !may_run(
             "console::accessibility",
             "axe-core (scripts/install-test-tools.sh)",
-            rules().is_file(),
+            axe_script().is_file(),
         )
     {
         return;
     }
-    let console = Console::closed();
+    let console = Console::signed_out();
     let origin = console.home.state().admin;
     let page = format!("{origin}/console");
     for (width, height) in SIZES {
@@ -50,65 +50,68 @@ fn no_rule_is_broken_in_any_size_scheme_or_state() {
             console.browser.open("about:blank");
             console.browser.forget(&origin);
             console.browser.open(&page);
-            console.waits(
+            console.wait_until(
                 "the page says how to sign in",
                 "return !$('signed-out').hidden",
             );
-            breaks_no_rule(&console, &format!("{look}: signed out"));
+            assert_accessible(&console, &format!("{look}: signed out"));
 
-            console.browser.open(&console.address());
-            console.says("Ready");
+            console.browser.open(&console.sign_in_address());
+            console.wait_for_headline("Ready");
             console.home.mark("a-line");
-            console.has_line("a-line");
+            console.wait_for_line("a-line");
             console.run("for (const part of document.querySelectorAll('details')) part.open = true; return 0");
-            console.waits(
+            console.wait_until(
                 "the settings are shown",
                 "return document.querySelectorAll('#settings tbody tr').length > 20",
             );
             console.run("$('lines').focus(); return 0");
             console.browser.press("Home");
-            breaks_no_rule(&console, &format!("{look}: signed in"));
+            assert_accessible(&console, &format!("{look}: signed in"));
             // Nothing is wider than the screen.
-            let wide = console.run("return document.documentElement.scrollWidth");
-            assert!(wide.as_u64() <= Some(u64::from(width)), "{look}: {wide}");
+            let width_of_content = console.run("return document.documentElement.scrollWidth");
+            assert!(
+                width_of_content.as_u64() <= Some(u64::from(width)),
+                "{look}: {width_of_content}"
+            );
 
             for action in ["act-level", "act-reload", "act-restart", "act-stop"] {
                 console.click(action);
-                breaks_no_rule(&console, &format!("{look}: {action}"));
+                assert_accessible(&console, &format!("{look}: {action}"));
                 console.click("dialog-cancel");
             }
             console.home.write_env("LOG_LEVEL=loud\n");
             console.confirm("act-reload");
-            console.waits(
+            console.wait_until(
                 "the reload is refused",
                 "return $('dialog-error').textContent.includes('LOG_LEVEL')",
             );
-            breaks_no_rule(&console, &format!("{look}: refused"));
+            assert_accessible(&console, &format!("{look}: refused"));
             console.click("dialog-cancel");
             console.run("return fetch('/admin/session', { method: 'DELETE' }).then(() => 0)");
-            console.says("The session has ended");
-            breaks_no_rule(&console, &format!("{look}: session over"));
+            console.wait_for_headline("The session has ended");
+            assert_accessible(&console, &format!("{look}: session over"));
         }
     }
     console.sign_in();
-    let looks_well = |state: &str| {
+    let assert_accessible_in_all_looks = |state: &str| {
         for (width, height) in SIZES {
             for scheme in SCHEMES {
                 console.browser.look(width, height, scheme);
-                breaks_no_rule(&console, &format!("{scheme}, {width} wide: {state}"));
+                assert_accessible(&console, &format!("{scheme}, {width} wide: {state}"));
             }
         }
     };
-    let nobody = free_port();
-    let redis = format!("REDIS_HOST=127.0.0.1\nREDIS_PORT={nobody}\n");
+    let closed_port = free_port();
+    let redis = format!("REDIS_HOST=127.0.0.1\nREDIS_PORT={closed_port}\n");
     console.home.write_env(&redis);
     console.home.run(["reload"]).succeeds();
-    console.says("Ready, but redis is down");
-    looks_well("a check is down");
+    console.wait_for_headline("Ready, but redis is down");
+    assert_accessible_in_all_looks("a check is down");
     console.home.run(["stop"]).succeeds();
-    console.says("Not reachable");
-    looks_well("not reachable");
-    console.has_behaved_but_for(&[
+    console.wait_for_headline("Not reachable");
+    assert_accessible_in_all_looks("not reachable");
+    console.assert_no_errors_except(&[
         "401 (Unauthorized)",
         "422 (Unprocessable Entity)",
         "net::ERR_CONNECTION_REFUSED",
@@ -120,15 +123,15 @@ fn dialog_takes_focus_and_returns_it() {
     if !needs_browser("dialogs by keyboard") {
         return;
     }
-    let console = Console::open();
+    let console = Console::signed_in();
     console.run("$('act-stop').focus(); return 0");
     console.browser.press("Enter");
-    console.waits(
+    console.wait_until(
         "the dialog is open",
         "return $('dialog').open && $('dialog').contains(document.activeElement)",
     );
     console.browser.press("Escape");
-    console.waits(
+    console.wait_until(
         "the dialog is closed",
         "return !$('dialog').open && document.activeElement === $('act-stop')",
     );
@@ -139,5 +142,5 @@ fn dialog_takes_focus_and_returns_it() {
         live,
         "copied dialog-error dialog-steps log-state notice state"
     );
-    console.has_behaved();
+    console.assert_no_errors();
 }

@@ -13,32 +13,32 @@ fn log_on_stdout_is_reported_once() {
     if !needs_browser("the console without a log") {
         return;
     }
-    let mut home = Console::home();
+    let mut home = Console::home_with_fixed_ports();
     home.set("LOG_FILE", "-");
     let _daemon = spawn(home.fullon(["run"]).stdout(Stdio::null()));
     eventually("the daemon serves", || {
         home.run(["status"]).stdout.contains("Status:    running\n")
     });
-    let console = Console::of(home);
+    let console = Console::with_home(home);
     console.sign_in();
-    for place in ["log-state", "audit-error"] {
-        console.waits(
+    for position in ["log-state", "audit-error"] {
+        console.wait_until(
             "the page says what to do",
-            &format!("return $('{place}').textContent.includes('set LOG_FILE to a file')"),
+            &format!("return $('{position}').textContent.includes('set LOG_FILE to a file')"),
         );
     }
-    let polls = "return performance.getEntriesByType('resource').filter(entry => entry.name.endsWith('/metrics')).length";
-    let before = console.run(polls).as_u64().unwrap();
-    console.waits(
+    let poll_count = "return performance.getEntriesByType('resource').filter(entry => entry.name.endsWith('/metrics')).length";
+    let before = console.run(poll_count).as_u64().unwrap();
+    console.wait_until(
         "the page has polled again",
-        &format!("{polls} > {}", before + 2),
+        &format!("{poll_count} > {}", before + 2),
     );
     assert_eq!(console.text("state"), "Ready");
     assert_eq!(console.text("notice"), "");
-    let asked = console.run("return performance.getEntriesByType('resource').filter(entry => entry.name.includes('/admin/logs')).length");
+    let log_requests = console.run("return performance.getEntriesByType('resource').filter(entry => entry.name.includes('/admin/logs')).length");
     // The stream, the reason for its refusal, and the audit trail.
-    assert!(asked.as_u64() <= Some(6), "{asked}");
-    console.has_behaved_but_for(&["409 (Conflict)"]);
+    assert!(log_requests.as_u64() <= Some(6), "{log_requests}");
+    console.assert_no_errors_except(&["409 (Conflict)"]);
 }
 
 #[test]
@@ -46,11 +46,11 @@ fn failure_after_dialog_was_closed_is_shown() {
     if !needs_browser("the console's closed dialogs") {
         return;
     }
-    let console = Console::open();
+    let console = Console::signed_in();
     console.home.write_env("SHUTDOWN_TIMEOUT=soon\n");
     // In one script, so that the response arrives after all of it.
     console.run("$('act-restart').click(); $('dialog-confirm').click(); $('dialog').close(); $('act-stop').click(); return 0");
-    console.waits(
+    console.wait_until(
         "the failure is shown",
         "return /Replace the daemon\\?[^]*SHUTDOWN_TIMEOUT/.test($('notice').textContent)",
     );
@@ -61,7 +61,7 @@ fn failure_after_dialog_was_closed_is_shown() {
         console.run("return !$('dialog-confirm').disabled && !$('dialog-confirm').hidden"),
         true
     );
-    console.has_behaved_but_for(&["422 (Unprocessable Entity)"]);
+    console.assert_no_errors_except(&["422 (Unprocessable Entity)"]);
 }
 
 #[test]
@@ -69,18 +69,18 @@ fn failed_restart_shows_reason_and_old_daemon_continues() {
     if !needs_browser("the console's failing restart") {
         return;
     }
-    let console = Console::open();
+    let console = Console::signed_in();
     let pid = console.home.state().pid;
     console.home.write_env("LOG_LEVEL=loud\n");
     console.confirm("act-restart");
-    console.waits(
+    console.wait_until(
         "the reason is shown",
         "return $('dialog-error').textContent.includes('LOG_LEVEL') && $('dialog-steps').textContent.includes('goes on as before')",
     );
     console.click("dialog-cancel");
-    console.says("Ready");
+    console.wait_for_headline("Ready");
     assert_eq!(console.home.state().pid, pid);
-    console.has_behaved_but_for(&["422 (Unprocessable Entity)"]);
+    console.assert_no_errors_except(&["422 (Unprocessable Entity)"]);
 }
 
 #[test]
@@ -88,26 +88,26 @@ fn missing_lines_are_marked() {
     if !needs_browser("the console's gaps") {
         return;
     }
-    let console = Console::open();
+    let console = Console::signed_in();
     let home = &console.home;
     home.mark("before-the-gap");
-    console.has_line("before-the-gap");
-    let stopped = home.daemon().unwrap();
+    console.wait_for_line("before-the-gap");
+    let stopped_daemon = home.daemon().unwrap();
     home.run(["stop"]).succeeds();
-    assert!(stopped.wait_for_exit(PATIENCE));
-    console.says("Not reachable");
+    assert!(stopped_daemon.wait_for_exit(PATIENCE));
+    console.wait_for_headline("Not reachable");
     fs::remove_file(home.log_file()).unwrap();
     home.run(["start"]).succeeds();
-    console.says("Ready");
+    console.wait_for_headline("Ready");
     home.mark("after-the-gap");
-    console.has_line("after-the-gap");
+    console.wait_for_line("after-the-gap");
     let lines = console.lines();
-    let place = |what: &str| lines.iter().position(|line| line.contains(what)).unwrap();
-    assert!(place("before-the-gap") < place("# Lines are missing here"));
-    assert!(place("# Lines are missing here") < place("after-the-gap"));
+    let position = |what: &str| lines.iter().position(|line| line.contains(what)).unwrap();
+    assert!(position("before-the-gap") < position("# Lines are missing here"));
+    assert!(position("# Lines are missing here") < position("after-the-gap"));
     let marked = console.run("return document.querySelectorAll('#window .gap').length");
     assert_eq!(marked, json!(1));
-    console.has_behaved_but_for(&["net::ERR_CONNECTION_REFUSED"]);
+    console.assert_no_errors_except(&["net::ERR_CONNECTION_REFUSED"]);
 }
 
 #[test]
@@ -115,10 +115,10 @@ fn hidden_page_disconnects_and_resumes_where_it_was() {
     if !needs_browser("a console in the background") {
         return;
     }
-    let console = Console::open();
+    let console = Console::signed_in();
     let home = &console.home;
     home.mark("before-it-was-hidden");
-    console.has_line("before-it-was-hidden");
+    console.wait_for_line("before-it-was-hidden");
     let followers = || {
         let metrics = home.ask("GET", "/admin/metrics").body;
         let line = metrics
@@ -131,11 +131,11 @@ fn hidden_page_disconnects_and_resumes_where_it_was() {
     eventually("the page is disconnected", || followers() == "0");
     home.mark("while-it-was-hidden");
     drop(hidden);
-    console.has_line("while-it-was-hidden");
+    console.wait_for_line("while-it-was-hidden");
     let lines = console.lines();
-    let once = lines
+    let occurrences = lines
         .iter()
         .filter(|line| line.contains("before-it-was-hidden"));
-    assert_eq!(once.count(), 1);
-    console.has_behaved();
+    assert_eq!(occurrences.count(), 1);
+    console.assert_no_errors();
 }

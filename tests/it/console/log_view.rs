@@ -9,8 +9,8 @@ use super::Console;
 use crate::support::{Home, eventually, needs_browser, request};
 
 /// More lines than a page keeps.
-const MANY: usize = 25_000;
-const MOST: usize = 22_000;
+const LOG_LINES: usize = 25_000;
+const MAX_KEPT: usize = 22_000;
 
 /// Writes a log of an earlier daemon.
 fn write_log(home: &Home, lines: usize, text: impl Fn(usize) -> String) {
@@ -28,12 +28,12 @@ fn scrolling_back_reaches_beginning_of_long_log() {
     if !needs_browser("reading back in the console") {
         return;
     }
-    let home = Console::home();
-    write_log(&home, MANY, |number| format!("line-{number:05}"));
+    let home = Console::home_with_fixed_ports();
+    write_log(&home, LOG_LINES, |number| format!("line-{number:05}"));
     home.run(["start"]).succeeds();
-    let console = Console::of(home);
+    let console = Console::with_home(home);
     console.sign_in();
-    console.has_line("line-24999");
+    console.wait_for_line("line-24999");
     eventually("the beginning is shown", || {
         console.run(
             "if ($('older').disabled) $('lines').scrollTop = 0; else $('older').click(); return 0",
@@ -41,7 +41,7 @@ fn scrolling_back_reaches_beginning_of_long_log() {
         console.run("return $('window').textContent.includes('The log begins here')") == true
     });
     let lines = console.lines();
-    assert!(lines.len() < MOST, "{}", lines.len());
+    assert!(lines.len() < MAX_KEPT, "{}", lines.len());
     let old: Vec<_> = lines
         .iter()
         .filter(|line| line.contains(" old: "))
@@ -54,14 +54,14 @@ fn scrolling_back_reaches_beginning_of_long_log() {
         );
     }
     // The newest lines were dropped and can be loaded with a click.
-    assert!(old.len() < MANY);
+    assert!(old.len() < LOG_LINES);
     assert_eq!(console.text("log-state"), "Paused");
     console.click("follow");
-    console.has_line("line-24999");
+    console.wait_for_line("line-24999");
     console.home.mark("the-newest");
-    console.has_line("the-newest");
+    console.wait_for_line("the-newest");
     assert_eq!(console.text("log-state"), "Live");
-    console.has_behaved();
+    console.assert_no_errors();
 }
 
 #[test]
@@ -69,22 +69,25 @@ fn long_lines_use_little_memory() {
     if !needs_browser("long lines in the console") {
         return;
     }
-    let home = Console::home();
+    let home = Console::home_with_fixed_ports();
     let long = "x".repeat(60_000);
     write_log(&home, 600, |number| format!("{number} {long}"));
     home.run(["start"]).succeeds();
-    let console = Console::of(home);
+    let console = Console::with_home(home);
     console.sign_in();
     console.home.mark("the-last");
-    console.waits(
+    console.wait_until(
         "the last line is shown",
         "return $('window').textContent.includes('the-last')",
     );
-    let kept = console.run("$('download').click(); return downloads.at(-1).size");
-    assert!(kept.as_u64() < Some(17_000_000), "{kept}");
-    let shown = console.run("return $('window').textContent.length");
-    assert!(shown.as_u64() < Some(100_000), "{shown}");
-    console.has_behaved();
+    let kept_bytes = console.run("$('download').click(); return downloads.at(-1).size");
+    assert!(kept_bytes.as_u64() < Some(17_000_000), "{kept_bytes}");
+    let shown_characters = console.run("return $('window').textContent.length");
+    assert!(
+        shown_characters.as_u64() < Some(100_000),
+        "{shown_characters}"
+    );
+    console.assert_no_errors();
 }
 
 #[test]
@@ -92,14 +95,14 @@ fn selected_line_is_copied_verbatim() {
     if !needs_browser("copying in the console") {
         return;
     }
-    let console = Console::open();
+    let console = Console::signed_in();
     let permissions = json!({ "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"] });
     console
         .browser
         .command("Browser.grantPermissions", permissions);
     console.home.mark("to-be-copied");
-    console.has_line("to-be-copied");
-    console.enter("contains", "to-be-copied");
+    console.wait_for_line("to-be-copied");
+    console.fill("contains", "to-be-copied");
     eventually("the line is the first one", || {
         console.run("$('lines').focus(); return 0");
         console.browser.press("Home");
@@ -107,7 +110,7 @@ fn selected_line_is_copied_verbatim() {
         console.text("line-text").contains("to-be-copied")
     });
     console.browser.press("c");
-    console.waits(
+    console.wait_until(
         "the page confirms it",
         "return $('copied').textContent === 'Copied'",
     );
@@ -115,7 +118,7 @@ fn selected_line_is_copied_verbatim() {
     assert_eq!(copied, json!(console.text("line-text")));
     let log = console.home.log();
     assert!(log.lines().any(|line| line == copied));
-    console.has_behaved();
+    console.assert_no_errors();
 }
 
 #[test]
@@ -123,20 +126,20 @@ fn json_log_is_shown_like_text() {
     if !needs_browser("a JSON log in the console") {
         return;
     }
-    let mut home = Console::home();
+    let mut home = Console::home_with_fixed_ports();
     home.set("LOG_FORMAT", "json");
     home.run(["start"]).succeeds();
-    let console = Console::of(home);
+    let console = Console::with_home(home);
     console.sign_in();
     console.home.mark("in-json");
-    console.waits(
+    console.wait_until(
         "the line is shown in parts",
         "return [...document.querySelectorAll('#window .INFO .text')].some(text => /^access: .*path=.*in-json/.test(text.textContent))",
     );
     // Requests of the page itself are hidden, but the changes that they made are shown.
     console.confirm("act-reload");
-    console.has_line("\"target\":\"audit\"");
-    console.waits(
+    console.wait_for_line("\"target\":\"audit\"");
+    console.wait_until(
         "the reload is in the audit trail",
         "return /reload\\s+accepted/.test($('audit').innerText)",
     );
@@ -152,9 +155,9 @@ fn json_log_is_shown_like_text() {
         request(&console.home.public(), "GET", forged, &[], "");
     }
     console.confirm("act-reload");
-    console.waits(
+    console.wait_until(
         "both reloads are shown",
         "return $('audit').innerText.match(/reload\\s+accepted/g).length === 2",
     );
-    console.has_behaved();
+    console.assert_no_errors();
 }

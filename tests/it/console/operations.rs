@@ -10,49 +10,49 @@ fn log_is_live_filtered_paused_and_scrolled_back() {
     if !needs_browser("the console's log") {
         return;
     }
-    let console = Console::open();
+    let console = Console::signed_in();
     let home = &console.home;
     for number in 0..2000 {
         home.mark(&format!("early-{number:04}"));
     }
     home.mark("a-live-line");
-    console.has_line("a-live-line");
+    console.wait_for_line("a-live-line");
     // The page holds only visible rows.
-    console.waits(
+    console.wait_until(
         "the line is visible",
         "return [...document.querySelectorAll('#window > div')].some(row => row.textContent.includes('a-live-line'))",
     );
     assert!(console.run("return $('window').childElementCount").as_u64() < Some(100));
 
-    console.enter("contains", "early-0007");
+    console.fill("contains", "early-0007");
     let matching = || {
         let lines = console.lines();
         lines.iter().filter(|line| line.contains("early-")).count()
     };
     eventually("one line matches", || matching() == 1);
-    console.enter("contains", "");
-    console.enter("level", "error");
+    console.fill("contains", "");
+    console.fill("level", "error");
     eventually("no line matches", || {
         console.run("return $('download').disabled") == true
     });
-    console.enter("level", "");
-    console.has_line("a-live-line");
+    console.fill("level", "");
+    console.wait_for_line("a-live-line");
 
     let top = || console.run("return $('lines').scrollTop").as_f64().unwrap();
     console.click("follow");
     assert_eq!(console.text("log-state"), "Paused");
-    let held = top();
+    let paused_at = top();
     for number in 0..50 {
         home.mark(&format!("while-held-{number}"));
     }
-    console.waits(
+    console.wait_until(
         "new lines are counted",
         "return $('log-count').textContent.includes(' new')",
     );
-    assert!((top() - held).abs() < 1.0);
+    assert!((top() - paused_at).abs() < 1.0);
     console.click("follow");
     assert_eq!(console.text("log-state"), "Live");
-    console.waits("the view is at the end", "const box = $('lines'); return box.scrollTop + box.clientHeight >= box.scrollHeight - 2 && [...document.querySelectorAll('#window > div')].some(row => row.textContent.includes('while-held-49'))");
+    console.wait_until("the view is at the end", "const box = $('lines'); return box.scrollTop + box.clientHeight >= box.scrollHeight - 2 && [...document.querySelectorAll('#window > div')].some(row => row.textContent.includes('while-held-49'))");
 
     // Scrolling up pauses the log and loads older lines once, in order.
     assert!(
@@ -69,8 +69,8 @@ fn log_is_live_filtered_paused_and_scrolled_back() {
             .any(|line| line.contains("The log begins here"))
     });
     assert_eq!(console.text("log-state"), "Paused");
-    let shown = console.lines();
-    let early = shown.iter().filter(|line| line.contains("early-"));
+    let lines = console.lines();
+    let early = lines.iter().filter(|line| line.contains("early-"));
     let early: Vec<_> = early
         .map(|line| line.split("early-").nth(1).unwrap()[..4].to_owned())
         .collect();
@@ -81,13 +81,13 @@ fn log_is_live_filtered_paused_and_scrolled_back() {
     console.run("$('lines').focus(); return 0");
     console.browser.press("Home");
     console.browser.press("ArrowDown");
-    let chosen = console.run("return $($('lines').getAttribute('aria-activedescendant')).textContent.length > 0 && !$('line').hidden");
-    assert_eq!(chosen, true);
-    assert_eq!(console.text("line-text"), shown[1]);
+    let is_selected = console.run("return $($('lines').getAttribute('aria-activedescendant')).textContent.length > 0 && !$('line').hidden");
+    assert_eq!(is_selected, true);
+    assert_eq!(console.text("line-text"), lines[1]);
     console.browser.press("End");
     assert_eq!(console.text("log-state"), "Live");
     assert_eq!(console.run("return $('line').hidden"), true);
-    console.has_behaved();
+    console.assert_no_errors();
 }
 
 #[test]
@@ -95,38 +95,38 @@ fn restart_from_page_leaves_no_gap_in_log() {
     if !needs_browser("the console's restart") {
         return;
     }
-    let console = Console::open();
+    let console = Console::signed_in();
     let pid = console.home.state().pid;
-    let asking = Marks::begin(console.home.public());
-    console.has_line("mark-000010");
+    let requests = Marks::begin(console.home.public());
+    console.wait_for_line("mark-000010");
     console.click("act-restart");
     assert_eq!(console.run("return $('dialog').open"), true);
     console.click("dialog-confirm");
-    console.waits(
+    console.wait_until(
         "the old process has finished",
         "return /serves: process \\d+, generation 2[^]*Process \\d+ has finished/.test($('dialog-steps').textContent)",
     );
     let successor = console.home.state().pid;
     assert_ne!(pid, successor);
     console.click("dialog-cancel");
-    console.waits(
+    console.wait_until(
         "the facts are those of the new process",
         &format!("return $('facts').textContent.includes('{successor}')"),
     );
-    let asked = asking.end();
-    console.has_line(&format!("mark-{asked:06}"));
+    let sent = requests.end();
+    console.wait_for_line(&format!("mark-{sent:06}"));
     let lines = console.lines();
-    let shown = lines
+    let marked = lines
         .iter()
         .filter(|line| is_mark(line))
         .map(String::as_str);
-    assert_eq!(marks(shown), (1..=asked).collect::<Vec<_>>());
+    assert_eq!(marks(marked), (1..=sent).collect::<Vec<_>>());
     assert!(!lines.iter().any(|line| line.contains("Lines are missing")));
-    console.waits(
+    console.wait_until(
         "the restart is in the audit trail",
         "return /restart\\s+accepted/.test($('audit').innerText)",
     );
-    console.has_behaved();
+    console.assert_no_errors();
 }
 
 #[test]
@@ -134,23 +134,23 @@ fn stop_asks_first_and_page_reconnects_to_new_daemon() {
     if !needs_browser("the console's stop") {
         return;
     }
-    let console = Console::open();
+    let console = Console::signed_in();
     let home = &console.home;
     console.click("act-stop");
     console.click("dialog-cancel");
     assert_eq!(console.run("return $('dialog').open"), false);
     home.mark("before-the-stop");
-    console.has_line("before-the-stop");
+    console.wait_for_line("before-the-stop");
     let stopped = home.daemon().unwrap();
     console.click("act-stop");
     console.click("dialog-confirm");
     assert!(stopped.wait_for_exit(PATIENCE));
-    console.waits(
+    console.wait_until(
         "the dialog confirms it",
         "return $('dialog-steps').textContent.includes('stops.')",
     );
     console.click("dialog-cancel");
-    console.says("Stopped");
+    console.wait_for_headline("Stopped");
     assert!(
         console
             .lines()
@@ -159,19 +159,19 @@ fn stop_asks_first_and_page_reconnects_to_new_daemon() {
     );
 
     home.run(["start"]).succeeds();
-    console.says("Ready");
+    console.wait_for_headline("Ready");
     home.mark("after-the-stop");
-    console.has_line("after-the-stop");
+    console.wait_for_line("after-the-stop");
 
     let killed = home.daemon().unwrap();
     killed.kill().unwrap();
     assert!(killed.wait_for_exit(PATIENCE));
-    console.says("Not reachable");
+    console.wait_for_headline("Not reachable");
     home.run(["start"]).succeeds();
-    console.says("Ready");
+    console.wait_for_headline("Ready");
     home.mark("after-the-kill");
-    console.has_line("after-the-kill");
-    console.waits(
+    console.wait_for_line("after-the-kill");
+    console.wait_until(
         "the last exit is shown",
         "return $('before').textContent.includes('crashed, or was killed')",
     );
@@ -184,7 +184,7 @@ fn stop_asks_first_and_page_reconnects_to_new_daemon() {
         1
     );
     assert!(!lines.iter().any(|line| line.contains("Lines are missing")));
-    console.has_behaved_but_for(&[
+    console.assert_no_errors_except(&[
         "net::ERR_CONNECTION_REFUSED",
         "net::ERR_INCOMPLETE_CHUNKED_ENCODING",
         "net::ERR_EMPTY_RESPONSE",
@@ -197,19 +197,19 @@ fn reload_and_log_level_work_from_page() {
     if !needs_browser("the console's settings") {
         return;
     }
-    let console = Console::open();
+    let console = Console::signed_in();
     let home = &console.home;
     console.click("act-level");
     console.run("$('dialog-body').querySelector('select').value = 'debug'; $('dialog-body').querySelector('[type=number]').focus(); return 0");
     // Enter submits the form.
     console.browser.press("Enter");
-    console.waits(
+    console.wait_until(
         "the level is set",
         "return $('dialog-steps').textContent.includes('debug from now on, for 15 minutes')",
     );
     assert_eq!(home.ask("GET", "/admin/log-level").json()["level"], "debug");
     console.click("dialog-cancel");
-    console.waits(
+    console.wait_until(
         "the level is shown",
         "return /Level\\s*debug until \\d/.test($('facts').innerText)",
     );
@@ -217,7 +217,7 @@ fn reload_and_log_level_work_from_page() {
     console.click("act-level");
     console.run("$('dialog-body').querySelector('input').value = 'loud'; return 0");
     console.click("dialog-confirm");
-    console.waits(
+    console.wait_until(
         "the level is refused",
         "return $('dialog-error').textContent.includes('`level`') && $('dialog').open",
     );
@@ -226,24 +226,24 @@ fn reload_and_log_level_work_from_page() {
     home.write_env("SHUTDOWN_TIMEOUT=7s\nCHECK_INTERVAL=20s\nLOG_FORMAT=json\n");
     console.click("act-reload");
     console.click("dialog-confirm");
-    console.waits(
+    console.wait_until(
         "the applied settings are shown",
         "return /In force now: SHUTDOWN_TIMEOUT: 10s → 7s[^]*Waits for a restart: LOG_FORMAT/.test($('dialog-steps').textContent)",
     );
     console.click("dialog-cancel");
-    console.waits(
+    console.wait_until(
         "the pending setting is marked",
         "return [...document.querySelectorAll('#settings .waits th')].map(cell => cell.textContent).join() === 'LOG_FORMAT'",
     );
     home.write_env("SHUTDOWN_TIMEOUT=soon\n");
     console.click("act-reload");
     console.click("dialog-confirm");
-    console.waits(
+    console.wait_until(
         "the reason is shown",
         "return $('dialog-error').textContent.includes('SHUTDOWN_TIMEOUT')",
     );
     console.click("dialog-cancel");
-    console.has_behaved_but_for(&["400 (Bad Request)", "422 (Unprocessable Entity)"]);
+    console.assert_no_errors_except(&["400 (Bad Request)", "422 (Unprocessable Entity)"]);
 }
 
 #[test]
@@ -251,13 +251,13 @@ fn read_only_user_sees_missing_scopes() {
     if !needs_browser("the console without control") {
         return;
     }
-    let console = Console::closed();
+    let console = Console::signed_out();
     let printed = console.home.run(["console", "--scope", "admin:read"]);
     console.browser.open(printed.stdout.trim());
-    console.says("Ready");
+    console.wait_for_headline("Ready");
     let buttons = "return [...$('actions').children].map(button => button.disabled)";
     assert_eq!(console.run(buttons), json!([true, true, true, true]));
     assert!(console.text("may-not").contains("admin:control"));
     assert!(console.text("log-state").contains("admin:logs"));
-    console.has_behaved();
+    console.assert_no_errors();
 }

@@ -7,29 +7,29 @@ use serde_json::json;
 use super::Console;
 use crate::support::{Marks, Redis, can_serve, eventually, may_run, needs_browser};
 
-const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/images");
+const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/images");
 
 #[test]
 fn screenshots_are_taken() {
-    let is_there = needs_browser("pictures of the console");
-    if !is_there || !may_run("console::screenshots", "Redis", can_serve()) {
+    let has_browser = needs_browser("pictures of the console");
+    if !has_browser || !may_run("console::screenshots", "Redis", can_serve()) {
         return;
     }
-    let mut home = Console::home();
+    let mut home = Console::home_with_fixed_ports();
     let redis = Redis::start();
     home.depends_on(&redis);
     home.run(["start"]).succeeds();
-    let console = Console::of(home);
-    let asking = Marks::begin(console.home.public());
+    let console = Console::with_home(home);
+    let requests = Marks::begin(console.home.public());
     console.sign_in();
-    let is_for_show = std::env::var_os("SCREENSHOTS").is_some();
-    let points = if is_for_show { 12 } else { 4 };
+    let is_recording = std::env::var_os("SCREENSHOTS").is_some();
+    let min_points = if is_recording { 12 } else { 4 };
     let is_drawn = format!(
-        "return [...document.querySelectorAll('#figures path')].filter(path => path.getAttribute('d').split('L').length > {points}).length >= 7"
+        "return [...document.querySelectorAll('#figures path')].filter(path => path.getAttribute('d').split('L').length > {min_points}).length >= 7"
     );
-    console.waits("the charts are drawn", &is_drawn);
+    console.wait_until("the charts are drawn", &is_drawn);
     assert!(console.text("checks").contains("redis"));
-    asking.end();
+    requests.end();
     for (name, width, height, scheme) in [
         ("console-light", 1280, 1000, "light"),
         ("console-dark", 1280, 1000, "dark"),
@@ -40,16 +40,12 @@ fn screenshots_are_taken() {
         eventually("the window has this width", || {
             console.browser.run("return innerWidth", &[]) == json!(width)
         });
-        let picture = console.browser.screenshot();
-        assert!(picture.starts_with(b"\x89PNG") && picture.len() > 10_000);
-        if is_for_show {
-            std::fs::create_dir_all(PICTURES).unwrap();
-            std::fs::write(
-                Path::new(PICTURES).join(name).with_extension("png"),
-                picture,
-            )
-            .unwrap();
+        let image = console.browser.screenshot();
+        assert!(image.starts_with(b"\x89PNG") && image.len() > 10_000);
+        if is_recording {
+            std::fs::create_dir_all(IMAGES).unwrap();
+            std::fs::write(Path::new(IMAGES).join(name).with_extension("png"), image).unwrap();
         }
     }
-    console.has_behaved();
+    console.assert_no_errors();
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{NEEDED, becomes, quick};
+use super::{PREREQUISITES, home_with_short_intervals, wait_for_state};
 use crate::support::{AtEnd, Connection, PASSWORD, can_serve, dependencies, eventually, may_run};
 
 /// A server that only responds. It shows how fast any server on this machine can be.
@@ -29,16 +29,21 @@ fn bare_server() -> String {
 }
 
 /// A response to a client that polls `/health`.
-struct Asked {
+struct Sample {
     at: Instant,
-    took: Duration,
+    duration: Duration,
     status: u16,
 }
 
 /// Polls `/health` and the bare server in turn until it is over. A pause before each request makes
 /// both threads sleep.
-fn ask(health: &str, bare: &str, seen: &Mutex<[Vec<Asked>; 2]>, is_over: &AtomicBool) {
-    let mut connections = [health, bare].map(Connection::open);
+fn poll(
+    health: &str,
+    bare_server_address: &str,
+    samples: &Mutex<[Vec<Sample>; 2]>,
+    is_over: &AtomicBool,
+) {
+    let mut connections = [health, bare_server_address].map(Connection::open);
     while !is_over.load(Ordering::Relaxed) {
         for (which, connection) in connections.iter_mut().enumerate() {
             thread::sleep(Duration::from_micros(250));
@@ -46,13 +51,17 @@ fn ask(health: &str, bare: &str, seen: &Mutex<[Vec<Asked>; 2]>, is_over: &Atomic
             connection.send("GET", "/health", &[], "");
             let status = connection.answer("GET").status;
             let took = at.elapsed();
-            seen.lock().unwrap()[which].push(Asked { at, took, status });
+            samples.lock().unwrap()[which].push(Sample {
+                at,
+                duration: took,
+                status,
+            });
         }
     }
 }
 
 /// Stolen time and total time of all processors, in ticks (`proc_stat(5)`).
-fn stolen() -> [f64; 2] {
+fn stolen_and_total_ticks() -> [f64; 2] {
     let text = std::fs::read_to_string("/proc/stat").unwrap();
     let line = text.lines().next().unwrap();
     let columns = line.split_whitespace().skip(1).take(8);
@@ -62,85 +71,85 @@ fn stolen() -> [f64; 2] {
 
 /// Time from the change to the changed response, and the median and 99th percentile of response
 /// times until two intervals later.
-struct Seen {
-    noticed: Duration,
+struct Measurement {
+    detection_time: Duration,
     health: [Duration; 2],
     bare: [Duration; 2],
     /// Share of processor time that the host took, in percent.
-    stolen: f64,
+    stolen_percent: f64,
     /// Share of time spent in slow responses, of `/health` and of the bare server.
-    waited: [f64; 2],
+    slow_share: [f64; 2],
 }
 
-impl Seen {
-    fn of(seen: &Mutex<[Vec<Asked>; 2]>, wanted: u16, change: impl FnOnce()) -> Self {
-        let before = stolen();
-        *seen.lock().unwrap() = Default::default();
-        let changed = Instant::now();
+impl Measurement {
+    fn measure(samples: &Mutex<[Vec<Sample>; 2]>, wanted: u16, change: impl FnOnce()) -> Self {
+        let before = stolen_and_total_ticks();
+        *samples.lock().unwrap() = Default::default();
+        let change_start = Instant::now();
         change();
         let mut noticed = None;
         eventually("the response changes", || {
-            let seen = seen.lock().unwrap();
-            let first = seen[0]
+            let samples = samples.lock().unwrap();
+            let first = samples[0]
                 .iter()
-                .find(|asked| asked.at > changed && asked.status == wanted);
-            noticed = first.map(|asked| asked.at - changed);
+                .find(|asked| asked.at > change_start && asked.status == wanted);
+            noticed = first.map(|asked| asked.at - change_start);
             noticed.is_some()
         });
         let until = Instant::now() + 2 * INTERVAL;
         eventually("two intervals have passed", || Instant::now() > until);
-        let looked = changed.elapsed();
-        let after = stolen();
+        let elapsed = change_start.elapsed();
+        let after = stolen_and_total_ticks();
         let [stolen, all] = [0, 1].map(|which| after[which] - before[which]);
-        let seen = seen.lock().unwrap();
-        let waited = seen.each_ref().map(|asked| {
-            let took = asked.iter().map(|asked| asked.took);
-            let long = took.filter(|took| *took > LONG);
-            long.sum::<Duration>().div_duration_f64(looked)
+        let samples = samples.lock().unwrap();
+        let slow_share = samples.each_ref().map(|asked| {
+            let took = asked.iter().map(|asked| asked.duration);
+            let long = took.filter(|took| *took > SLOW_RESPONSE);
+            long.sum::<Duration>().div_duration_f64(elapsed)
         });
-        let [health, bare] = seen.each_ref().map(|asked| {
-            let mut took: Vec<_> = asked.iter().map(|asked| asked.took).collect();
+        let [health, bare] = samples.each_ref().map(|asked| {
+            let mut took: Vec<_> = asked.iter().map(|asked| asked.duration).collect();
             took.sort_unstable();
             [50, 99].map(|percent| took[took.len() * percent / 100])
         });
         Self {
-            noticed: noticed.unwrap(),
+            detection_time: noticed.unwrap(),
             health,
             bare,
-            stolen: stolen * 100.0 / all,
-            waited,
+            stolen_percent: stolen * 100.0 / all,
+            slow_share,
         }
     }
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A response this slow has waited for something, though on a busy machine that may be a processor.
-const LONG: Duration = Duration::from_millis(100);
+const SLOW_RESPONSE: Duration = Duration::from_millis(100);
 /// How much larger the share of slow responses may be than that of the bare server. A client that
 /// waited for each probe would spend a third of its time while a database hangs. Run alone in a
 /// release build, 99 % take less than 1 ms if those of the bare server do.
-const MOST_WAITED: f64 = 0.2;
+const MAX_SLOW_SHARE: f64 = 0.2;
 
 #[test]
 fn changes_are_noticed_in_two_intervals_without_delays() {
-    if !may_run("dependencies", NEEDED, can_serve()) {
+    if !may_run("dependencies", PREREQUISITES, can_serve()) {
         return;
     }
     for mut dependency in dependencies() {
         let name = dependency.name();
-        let mut home = quick();
+        let mut home = home_with_short_intervals();
         home.depends_on(&*dependency);
         home.run(["start"]).succeeds();
-        becomes(&home, name, "up");
+        wait_for_state(&home, name, "up");
         let host = home.public();
-        let bare = bare_server();
-        let (seen, over) = (Mutex::default(), AtomicBool::new(false));
+        let bare_server_address = bare_server();
+        let (samples, over) = (Mutex::default(), AtomicBool::new(false));
         thread::scope(|scope| {
             let _end = AtEnd(&over);
-            scope.spawn(|| ask(&host, &bare, &seen, &over));
-            let mut changes = vec![("up", Seen::of(&seen, 200, || {}))];
+            scope.spawn(|| poll(&host, &bare_server_address, &samples, &over));
+            let mut changes = vec![("up", Measurement::measure(&samples, 200, || {}))];
             let mut change = |what, wanted, change: &mut dyn FnMut()| {
-                changes.push((what, Seen::of(&seen, wanted, change)));
+                changes.push((what, Measurement::measure(&samples, wanted, change)));
             };
             change("paused", 503, &mut || dependency.pause());
             change("resumed", 200, &mut || dependency.resume());
@@ -158,16 +167,16 @@ fn changes_are_noticed_in_two_intervals_without_delays() {
                 let [bare_median, bare_slow] = change.bare;
                 println!(
                     "{name} {what}: noticed after {:.2?}; /health p50 {median:.2?}, p99 {slow:.2?}; bare server p50 {bare_median:.2?}, p99 {bare_slow:.2?}; {:.1} % of processor time stolen",
-                    change.noticed, change.stolen
+                    change.detection_time, change.stolen_percent
                 );
             }
             for (what, change) in &changes {
-                let noticed = change.noticed;
+                let noticed = change.detection_time;
                 assert!(noticed < 2 * INTERVAL, "{name} {what}: {noticed:?}");
-                let [waited, bare] = change.waited;
+                let [share, bare_share] = change.slow_share;
                 assert!(
-                    waited < bare + MOST_WAITED,
-                    "{name} {what}: slow for {waited:.2} of the time, bare server {bare:.2}"
+                    share < bare_share + MAX_SLOW_SHARE,
+                    "{name} {what}: slow for {share:.2} of the time, bare server {bare_share:.2}"
                 );
             }
         });

@@ -16,18 +16,18 @@ use crate::support::{
     can_serve, dependencies, eventually, free_port, may_run, request,
 };
 
-const NEEDED: &str = "PostgreSQL, Redis and OpenSSL";
+const PREREQUISITES: &str = "PostgreSQL, Redis and OpenSSL";
 
 /// A home with short intervals. The timeout allows for a slow PostgreSQL login in debug builds.
-fn quick() -> Home {
+fn home_with_short_intervals() -> Home {
     let mut home = Home::new();
     home.set("CHECK_INTERVAL", "1s");
     home.set("CHECK_TIMEOUT", "500ms");
     home
 }
 
-fn watching(dependency: &dyn Dependency) -> Home {
-    let mut home = quick();
+fn start_with(dependency: &dyn Dependency) -> Home {
+    let mut home = home_with_short_intervals();
     home.depends_on(dependency);
     home.run(["start"]).succeeds();
     home
@@ -46,7 +46,7 @@ fn state(home: &Home, name: &str) -> String {
 }
 
 #[track_caller]
-fn becomes(home: &Home, name: &str, wanted: &str) {
+fn wait_for_state(home: &Home, name: &str, wanted: &str) {
     eventually(&format!("{name} is {wanted}"), || {
         state(home, name) == wanted
     });
@@ -55,13 +55,13 @@ fn becomes(home: &Home, name: &str, wanted: &str) {
 }
 
 /// The last error of the check.
-fn reason(home: &Home, name: &str) -> String {
+fn last_error(home: &Home, name: &str) -> String {
     let check = check(home, name).unwrap();
     check["last_error"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Number of health events about it.
-fn events(home: &Home, name: &str, what: &str) -> usize {
+fn count_events(home: &Home, name: &str, what: &str) -> usize {
     let log = home.log();
     let begin = format!(" health: {what} ");
     let its_name = format!("dependency=\"{name}\"");
@@ -71,13 +71,13 @@ fn events(home: &Home, name: &str, what: &str) -> usize {
 
 #[test]
 fn outage_and_recovery_are_reported() {
-    if !may_run("dependencies", NEEDED, can_serve()) {
+    if !may_run("dependencies", PREREQUISITES, can_serve()) {
         return;
     }
     for mut dependency in dependencies() {
         let name = dependency.name();
-        let home = watching(&*dependency);
-        becomes(&home, name, "up");
+        let home = start_with(&*dependency);
+        wait_for_state(&home, name, "up");
         let up = check(&home, name).unwrap();
         assert!(up["latency_ms"].as_f64().unwrap() > 0.0, "{up}");
         assert!(up["since"].is_string() && up.get("last_error").is_none());
@@ -89,9 +89,9 @@ fn outage_and_recovery_are_reported() {
             .prints(&[&format!("{name} is up (")]);
 
         dependency.stop();
-        becomes(&home, name, "down");
+        wait_for_state(&home, name, "down");
         assert_eq!(
-            reason(&home, name),
+            last_error(&home, name),
             "it cannot be reached: connection refused"
         );
         let answer = request(&home.public(), "GET", "/health/ready", &[], "");
@@ -107,46 +107,49 @@ fn outage_and_recovery_are_reported() {
             .prints(&[&format!("{name} is down: ")]);
 
         dependency.start();
-        becomes(&home, name, "up");
+        wait_for_state(&home, name, "up");
         dependency.stop();
-        becomes(&home, name, "down");
+        wait_for_state(&home, name, "down");
         home.run(["stop"]).succeeds();
         home.run(["start"]).succeeds();
-        becomes(&home, name, "down");
+        wait_for_state(&home, name, "down");
         dependency.start();
-        becomes(&home, name, "up");
+        wait_for_state(&home, name, "up");
         eventually("each change is one event", || {
-            (events(&home, name, "down"), events(&home, name, "up again")) == (3, 2)
+            (
+                count_events(&home, name, "down"),
+                count_events(&home, name, "up again"),
+            ) == (3, 2)
         });
     }
 }
 
 #[test]
 fn paused_dependency_is_down_until_resumed() {
-    if !may_run("dependencies", NEEDED, can_serve()) {
+    if !may_run("dependencies", PREREQUISITES, can_serve()) {
         return;
     }
     for dependency in dependencies() {
         let name = dependency.name();
-        let home = watching(&*dependency);
-        becomes(&home, name, "up");
+        let home = start_with(&*dependency);
+        wait_for_state(&home, name, "up");
         dependency.pause();
-        becomes(&home, name, "down");
-        assert!(reason(&home, name).starts_with("no answer within "));
+        wait_for_state(&home, name, "down");
+        assert!(last_error(&home, name).starts_with("no answer within "));
         dependency.resume();
-        becomes(&home, name, "up");
+        wait_for_state(&home, name, "up");
     }
 }
 
 #[test]
 fn lost_connection_is_no_outage_and_connection_is_reused() {
-    if !may_run("dependencies", NEEDED, can_serve()) {
+    if !may_run("dependencies", PREREQUISITES, can_serve()) {
         return;
     }
     for dependency in dependencies() {
         let name = dependency.name();
-        let home = watching(&*dependency);
-        becomes(&home, name, "up");
+        let home = start_with(&*dependency);
+        wait_for_state(&home, name, "up");
         let probes = |count: usize| {
             for _ in 0..count {
                 let last = dependency.last_probe();
@@ -175,7 +178,7 @@ fn lost_connection_is_no_outage_and_connection_is_reused() {
         dependency.resume();
         probes(3);
         assert_eq!(state(&home, name), "up");
-        assert_eq!(events(&home, name, "down"), 0);
+        assert_eq!(count_events(&home, name, "down"), 0);
     }
 }
 
@@ -187,38 +190,38 @@ fn any_password() -> String {
 
 #[test]
 fn any_password_works_and_wrong_one_is_reported() {
-    if !may_run("dependencies", NEEDED, can_serve()) {
+    if !may_run("dependencies", PREREQUISITES, can_serve()) {
         return;
     }
     for mut dependency in dependencies() {
         let name = dependency.name();
         let password = any_password();
         dependency.set_password(&password);
-        let mut home = watching(&*dependency);
-        becomes(&home, name, "up");
+        let mut home = start_with(&*dependency);
+        wait_for_state(&home, name, "up");
         home.run(["stop"]).succeeds();
 
         home.set(dependency.password_setting(), "wrong");
         home.run(["start"]).succeeds();
-        becomes(&home, name, "down");
-        assert_eq!(reason(&home, name), "it refused the password");
+        wait_for_state(&home, name, "down");
+        assert_eq!(last_error(&home, name), "it refused the password");
         home.run(["stop"]).succeeds();
 
         home.unset(dependency.password_setting());
         home.run(["start"]).succeeds();
-        becomes(&home, name, "down");
+        wait_for_state(&home, name, "down");
         let setting = dependency.password_setting();
         let wanted = format!("it wants a password, and {setting} is not set");
-        assert_eq!(reason(&home, name), wanted);
+        assert_eq!(last_error(&home, name), wanted);
     }
 }
 
 #[test]
 fn reload_applies_dependency_settings_at_once() {
-    if !may_run("dependencies", NEEDED, can_serve()) {
+    if !may_run("dependencies", PREREQUISITES, can_serve()) {
         return;
     }
-    let mut home = quick();
+    let mut home = home_with_short_intervals();
     // With this interval, only a new prober can know the state soon.
     home.set("CHECK_INTERVAL", "1h");
     home.run(["start"]).succeeds();
@@ -233,10 +236,10 @@ fn reload_applies_dependency_settings_at_once() {
         home.run(["reload"]).succeeds();
     };
     write(&home, &[&redis]);
-    becomes(&home, "redis", "up");
+    wait_for_state(&home, "redis", "up");
     let connection = redis.connection();
     write(&home, &[&redis, &postgres]);
-    becomes(&home, "postgresql", "up");
+    wait_for_state(&home, "postgresql", "up");
     assert_eq!(
         redis.connection(),
         connection,
@@ -255,7 +258,7 @@ fn reload_applies_dependency_settings_at_once() {
         since,
         "the state changed in between"
     );
-    assert_eq!(events(&home, "redis", "down"), 0);
+    assert_eq!(count_events(&home, "redis", "down"), 0);
 
     // The first result for new settings takes effect at once.
     redis.set_password("a third one");
@@ -264,17 +267,17 @@ fn reload_applies_dependency_settings_at_once() {
         redis.port()
     ));
     home.run(["reload"]).succeeds();
-    becomes(&home, "redis", "down");
+    wait_for_state(&home, "redis", "down");
     assert!(check(&home, "postgresql").is_none());
     write(&home, &[&postgres]);
     assert!(check(&home, "redis").is_none());
-    becomes(&home, "postgresql", "up");
+    wait_for_state(&home, "postgresql", "up");
     eventually("the connection is closed", || redis.connection().is_none());
 }
 
 #[test]
 fn certificates_are_verified_when_configured() {
-    if !may_run("dependencies", NEEDED, can_serve()) {
+    if !may_run("dependencies", PREREQUISITES, can_serve()) {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -295,14 +298,14 @@ fn certificates_are_verified_when_configured() {
     ];
     for (server, host, (tls, verified), authority) in &servers {
         let name = server.name();
-        let mut home = quick();
+        let mut home = home_with_short_intervals();
         home.depends_on(&**server);
         home.set(tls, verified);
         let restart = |home: &Home, wanted: &str, why: &str| {
             home.run(["start"]).succeeds();
-            becomes(home, name, wanted);
+            wait_for_state(home, name, wanted);
             if wanted == "down" {
-                let reason = reason(home, name);
+                let reason = last_error(home, name);
                 assert!(reason.contains(why), "{reason}");
             }
             home.run(["stop"]).succeeds();
@@ -319,27 +322,27 @@ fn certificates_are_verified_when_configured() {
     }
 
     let (postgres, ..) = &servers[0];
-    let mut home = quick();
+    let mut home = home_with_short_intervals();
     home.depends_on(&**postgres);
     home.set("DB_SSLMODE", "require");
     home.run(["start"]).succeeds();
-    becomes(&home, "postgresql", "up");
+    wait_for_state(&home, "postgresql", "up");
 
     let plain = Postgres::start();
-    let mut home = quick();
+    let mut home = home_with_short_intervals();
     home.depends_on(&plain);
     home.set("DB_SSLMODE", "require");
     home.run(["start"]).succeeds();
-    becomes(&home, "postgresql", "down");
-    assert!(reason(&home, "postgresql").starts_with("it does not offer TLS"));
+    wait_for_state(&home, "postgresql", "down");
+    assert!(last_error(&home, "postgresql").starts_with("it does not offer TLS"));
 }
 
 #[test]
 fn system_authorities_are_reread_after_failed_handshake() {
-    if !may_run("dependencies", NEEDED, can_serve()) {
+    if !may_run("dependencies", PREREQUISITES, can_serve()) {
         return;
     }
-    let mut home = quick();
+    let mut home = home_with_short_intervals();
     let [ours, other] = ["ours", "other"].map(|name| Certificate::make(home.path(), name));
     let trusted = home.path().join("trusted.pem");
     std::fs::copy(other.authority(), &trusted).unwrap();
@@ -348,11 +351,11 @@ fn system_authorities_are_reread_after_failed_handshake() {
     home.set("DB_SSLMODE", "verify-full");
     home.set("SSL_CERT_FILE", trusted.to_str().unwrap());
     home.run(["start"]).succeeds();
-    becomes(&home, "postgresql", "down");
-    let why = reason(&home, "postgresql");
+    wait_for_state(&home, "postgresql", "down");
+    let why = last_error(&home, "postgresql");
     assert!(why.starts_with("TLS: its certificate is "), "{why}");
     std::fs::copy(ours.authority(), &trusted).unwrap();
-    becomes(&home, "postgresql", "up");
+    wait_for_state(&home, "postgresql", "up");
 }
 
 #[test]
@@ -399,11 +402,11 @@ const HOST: &str = "127.0.0.77";
 
 #[test]
 fn password_and_host_are_never_disclosed() {
-    if !may_run("dependencies", NEEDED, can_serve()) {
+    if !may_run("dependencies", PREREQUISITES, can_serve()) {
         return;
     }
     let mut postgres = Postgres::start().at(HOST);
-    let mut home = quick();
+    let mut home = home_with_short_intervals();
     home.set("LOG_LEVEL", "TRACE,tokio_postgres=trace");
     home.depends_on(&postgres);
     home.set("REDIS_HOST", HOST);
@@ -416,31 +419,31 @@ fn password_and_host_are_never_disclosed() {
         (state(&home, "postgresql"), state(&home, "redis")) == ("up".into(), "down".into())
     });
     home.write_env("DB_PASSWORD='another secret of mine'\n");
-    let mut said = vec![home.run(["reload"]).succeeds().stdout];
+    let mut outputs = vec![home.run(["reload"]).succeeds().stdout];
     eventually("the password is refused", || {
         state(&home, "postgresql") == "down"
     });
-    said.push(home.run(["restart"]).succeeds().stdout);
+    outputs.push(home.run(["restart"]).succeeds().stdout);
     postgres.stop();
     eventually("PostgreSQL is unreachable", || {
-        reason(&home, "postgresql").contains("cannot be reached")
+        last_error(&home, "postgresql").contains("cannot be reached")
     });
     for path in ["/admin/status", "/admin/metrics", "/admin/logs?lines=10000"] {
-        said.push(home.ask("GET", path).body);
+        outputs.push(home.ask("GET", path).body);
     }
     for path in ["/health", "/health/ready"] {
-        said.push(request(&home.public(), "GET", path, &[], "").body);
+        outputs.push(request(&home.public(), "GET", path, &[], "").body);
     }
     for verb in ["status", "doctor"] {
-        said.push(home.run([verb]).stdout);
+        outputs.push(home.run([verb]).stdout);
     }
-    said.push(home.log());
-    for text in said {
-        for hidden in [HOST, PASSWORD, "another secret of mine"] {
-            let at = text.find(hidden);
+    outputs.push(home.log());
+    for text in outputs {
+        for secret in [HOST, PASSWORD, "another secret of mine"] {
+            let at = text.find(secret);
             assert!(
                 at.is_none(),
-                "{hidden}: {}",
+                "{secret}: {}",
                 &text[at.unwrap().saturating_sub(200)..]
             );
         }
@@ -449,18 +452,18 @@ fn password_and_host_are_never_disclosed() {
 }
 
 /// Forwards each piece after a delay.
-fn slow_way_to(port: u16, delay: Duration) -> u16 {
+fn delaying_proxy(port: u16, delay: Duration) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let own = listener.local_addr().unwrap().port();
+    let own_port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            pass_both_ways(client, port, delay);
+            forward_both_ways(client, port, delay);
         }
     });
-    own
+    own_port
 }
 
-fn pass_both_ways(client: TcpStream, port: u16, delay: Duration) {
+fn forward_both_ways(client: TcpStream, port: u16, delay: Duration) {
     let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let pass = |mut from: TcpStream, mut to: TcpStream| {
         thread::spawn(move || {
@@ -480,7 +483,7 @@ fn pass_both_ways(client: TcpStream, port: u16, delay: Duration) {
 
 #[test]
 fn health_stays_up_across_restarts() {
-    if !may_run("dependencies", NEEDED, can_serve()) {
+    if !may_run("dependencies", PREREQUISITES, can_serve()) {
         return;
     }
     let (redis, postgres) = (Redis::start(), Postgres::start());
@@ -489,31 +492,31 @@ fn health_stays_up_across_restarts() {
     home.set("CHECK_TIMEOUT", "1s");
     home.depends_on(&redis);
     home.depends_on(&postgres);
-    let slow = slow_way_to(redis.port(), Duration::from_millis(200));
+    let slow = delaying_proxy(redis.port(), Duration::from_millis(200));
     home.set("REDIS_PORT", &slow.to_string());
     home.run(["start"]).succeeds();
     let host = home.public();
     // A new daemon does not know the state yet.
     assert_eq!(state(&home, "redis"), "unknown");
     assert_eq!(request(&host, "GET", "/health", &[], "").status, 503);
-    becomes(&home, "redis", "up");
+    wait_for_state(&home, "redis", "up");
     eventually("both are up", || state(&home, "postgresql") == "up");
     let load = Load::begin(&host, &Clients::default());
     load.goes_on(100);
     for _ in 0..3 {
         home.restart();
         load.goes_on(100);
-        becomes(&home, "redis", "up");
+        wait_for_state(&home, "redis", "up");
     }
     load.end().is_flawless();
 }
 
 /// Statuses of `/health`, from fresh and from kept connections.
 #[derive(Default)]
-struct Answers(Mutex<Vec<u16>>);
+struct HealthStatuses(Mutex<Vec<u16>>);
 
-impl Answers {
-    fn ask(&self, host: &str, is_kept: bool, is_over: &AtomicBool) {
+impl HealthStatuses {
+    fn poll(&self, host: &str, is_kept: bool, is_over: &AtomicBool) {
         let mut kept = None;
         while !is_over.load(Ordering::Relaxed) {
             let mut connection = kept.take().unwrap_or_else(|| Connection::open(host));
@@ -525,7 +528,7 @@ impl Answers {
         }
     }
 
-    fn go_on(&self) {
+    fn wait_for_more(&self) {
         let enough = self.0.lock().unwrap().len() + 100;
         eventually("health responds", || self.0.lock().unwrap().len() >= enough);
     }
@@ -541,27 +544,27 @@ fn failed_probes(home: &Home) -> f64 {
 
 #[test]
 fn health_stays_down_across_restarts() {
-    if !may_run("dependencies", NEEDED, can_serve()) {
+    if !may_run("dependencies", PREREQUISITES, can_serve()) {
         return;
     }
     let mut redis = Redis::start();
-    let home = watching(&redis);
-    becomes(&home, "redis", "up");
+    let home = start_with(&redis);
+    wait_for_state(&home, "redis", "up");
     redis.stop();
-    becomes(&home, "redis", "down");
+    wait_for_state(&home, "redis", "down");
     let before = check(&home, "redis").unwrap();
     let host = home.public();
-    let (answers, over) = (Answers::default(), AtomicBool::new(false));
+    let (answers, over) = (HealthStatuses::default(), AtomicBool::new(false));
     thread::scope(|scope| {
         let end = AtEnd(&over);
         for is_kept in [false, true] {
             let (answers, over, host) = (&answers, &over, &host);
-            scope.spawn(move || answers.ask(host, is_kept, over));
+            scope.spawn(move || answers.poll(host, is_kept, over));
         }
-        answers.go_on();
+        answers.wait_for_more();
         for _ in 0..3 {
             home.restart();
-            answers.go_on();
+            answers.wait_for_more();
             eventually("the new process probes by itself", || {
                 failed_probes(&home) > 1.0
             });
@@ -569,53 +572,53 @@ fn health_stays_down_across_restarts() {
         }
         drop(end);
     });
-    let wrong = answers.0.lock().unwrap();
-    let wrong: Vec<_> = wrong.iter().filter(|status| **status != 503).collect();
-    assert!(wrong.is_empty(), "{wrong:?}");
-    assert_eq!(events(&home, "redis", "down"), 1);
+    let unexpected = answers.0.lock().unwrap();
+    let unexpected: Vec<_> = unexpected.iter().filter(|status| **status != 503).collect();
+    assert!(unexpected.is_empty(), "{unexpected:?}");
+    assert_eq!(count_events(&home, "redis", "down"), 1);
     redis.start();
-    becomes(&home, "redis", "up");
+    wait_for_state(&home, "redis", "up");
 }
 
 /// A proxy that drops one connection when the flag is set, and then clears the flag.
-fn way_that_loses_one(port: u16) -> (u16, Arc<AtomicBool>) {
+fn dropping_proxy(port: u16) -> (u16, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let own = listener.local_addr().unwrap().port();
-    let loses = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&loses);
+    let own_port = listener.local_addr().unwrap().port();
+    let drop_next = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&drop_next);
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            if !told.swap(false, Ordering::Relaxed) {
-                pass_both_ways(client, port, Duration::ZERO);
+            if !flag.swap(false, Ordering::Relaxed) {
+                forward_both_ways(client, port, Duration::ZERO);
             }
         }
     });
-    (own, loses)
+    (own_port, drop_next)
 }
 
 #[test]
 fn first_lost_probe_of_new_process_is_no_outage() {
-    if !may_run("dependencies", NEEDED, can_serve()) {
+    if !may_run("dependencies", PREREQUISITES, can_serve()) {
         return;
     }
     let redis = Redis::start();
-    let mut home = quick();
+    let mut home = home_with_short_intervals();
     home.depends_on(&redis);
-    let (port, loses) = way_that_loses_one(redis.port());
+    let (port, drop_next) = dropping_proxy(redis.port());
     home.set("REDIS_PORT", &port.to_string());
     home.run(["start"]).succeeds();
-    becomes(&home, "redis", "up");
+    wait_for_state(&home, "redis", "up");
     let load = Load::begin(&home.public(), &Clients::default());
     load.goes_on(100);
-    loses.store(true, Ordering::Relaxed);
+    drop_next.store(true, Ordering::Relaxed);
     home.restart();
     eventually("the connection of the new process is lost", || {
-        !loses.load(Ordering::Relaxed)
+        !drop_next.load(Ordering::Relaxed)
     });
     eventually("the failed probe is counted", || {
         failed_probes(&home) >= 1.0
     });
     load.goes_on(100);
     load.end().is_flawless();
-    assert_eq!(events(&home, "redis", "down"), 0);
+    assert_eq!(count_events(&home, "redis", "down"), 0);
 }

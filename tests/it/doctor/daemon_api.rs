@@ -10,7 +10,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::{Expected, finds, has_found, port, remember_admin_port, set_mode, subjects};
+use super::{
+    Expected, assert_doctor_finds, assert_findings, fix_admin_port, port_of, set_mode, subjects,
+};
 use crate::support::{Home, Outcome, eventually, free_port, needs_root};
 
 #[test]
@@ -18,10 +20,10 @@ fn suspended_daemon_is_reported_within_ten_seconds() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
     suspend(daemon.pid());
-    let begun = Instant::now();
-    let cure = format!("kill -CONT {}", daemon.pid());
-    let words = ["no answer within 2s", "is suspended", &*cure];
-    finds(
+    let start = Instant::now();
+    let advice = format!("kill -CONT {}", daemon.pid());
+    let words = ["no answer within 2s", "is suspended", &*advice];
+    assert_doctor_finds(
         &home,
         1,
         &[
@@ -30,9 +32,9 @@ fn suspended_daemon_is_reported_within_ten_seconds() {
         ],
     );
     assert!(
-        begun.elapsed() < Duration::from_secs(10),
+        start.elapsed() < Duration::from_secs(10),
         "{:?}",
-        begun.elapsed()
+        start.elapsed()
     );
     assert!(daemon.is_suspended());
 }
@@ -63,7 +65,7 @@ fn closed_admin_port_is_reported() {
         "lives",
         "unless it just starts or stops",
     ];
-    finds(
+    assert_doctor_finds(
         &home,
         1,
         &[
@@ -82,7 +84,7 @@ fn blocked_network_is_reported() {
     let mut command = home.command("unshare");
     command.args(["--net", env!("CARGO_BIN_EXE_fullon"), "doctor", "--json"]);
     let words = ["cannot be reached", "lives", "or the network is blocked"];
-    has_found(
+    assert_findings(
         &Outcome::of(&mut command),
         1,
         &[
@@ -96,16 +98,16 @@ fn blocked_network_is_reported() {
 fn without_state_file_settings_give_the_address() {
     let mut home = Home::started();
     fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
-    let lost: Expected<'_> = (
+    let no_state_file: Expected<'_> = (
         "state file",
         "warning",
         &["No such file", "fullon restart writes it again"],
     );
-    finds(
+    assert_doctor_finds(
         &home,
         1,
         &[
-            lost,
+            no_state_file,
             (
                 "admin API",
                 "wrong",
@@ -118,7 +120,7 @@ fn without_state_file_settings_give_the_address() {
         "Connection refused",
         "ADMIN_PORT here have to be the daemon's",
     ];
-    finds(&home, 1, &[lost, ("admin API", "wrong", &words)]);
+    assert_doctor_finds(&home, 1, &[no_state_file, ("admin API", "wrong", &words)]);
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn refused_token_is_reported_with_reason() {
     set_mode(&env, 0o600);
     let reason = "signed with another key";
     // The key in the state file helps commands, but no other client.
-    finds(
+    assert_doctor_finds(
         &home,
         0,
         &[
@@ -145,9 +147,9 @@ fn refused_token_is_reported_with_reason() {
             ("settings", "warning", &["not in force: JWT_SECRET_KEY"]),
         ],
     );
-    remember_admin_port(&mut home);
+    fix_admin_port(&mut home);
     fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
-    finds(
+    assert_doctor_finds(
         &home,
         1,
         &[
@@ -161,7 +163,7 @@ fn refused_token_is_reported_with_reason() {
     );
     // Without the PID file, nothing else is known of the daemon.
     fs::rename(home.pid_file(), home.path().join("moved")).unwrap();
-    finds(
+    assert_doctor_finds(
         &home,
         1,
         &[
@@ -185,8 +187,8 @@ fn other_server_on_admin_port_is_named() {
     let mut home = Home::started();
     let (public, daemon) = (home.public(), home.daemon().unwrap().describe());
     fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
-    home.set("ADMIN_PORT", port(&public));
-    finds(
+    home.set("ADMIN_PORT", port_of(&public));
+    assert_doctor_finds(
         &home,
         1,
         &[
@@ -203,11 +205,11 @@ fn other_server_on_admin_port_is_named() {
 #[test]
 fn other_server_on_public_port_is_named() {
     let mut home = Home::started();
-    remember_admin_port(&mut home);
+    fix_admin_port(&mut home);
     fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
-    home.set("PORT", port(&serve("200 OK", "{}")));
-    let me = format!("(PID {}) listens there", std::process::id());
-    finds(
+    home.set("PORT", port_of(&serve_always("200 OK", "{}")));
+    let own_process = format!("(PID {}) listens there", std::process::id());
+    assert_doctor_finds(
         &home,
         1,
         &[
@@ -215,7 +217,7 @@ fn other_server_on_public_port_is_named() {
             (
                 "public API",
                 "wrong",
-                &["is not this service", &me, "set HOST and PORT"],
+                &["is not this service", &own_process, "set HOST and PORT"],
             ),
         ],
     );
@@ -228,26 +230,26 @@ fn phase_version_and_failed_checks_are_reported() {
     let saying = |field: &str, value: Value| {
         let mut status = healthy.clone();
         status[field] = value;
-        let url = format!("http://{}", serve("200 OK", &status.to_string()));
+        let url = format!("http://{}", serve_always("200 OK", &status.to_string()));
         home.run(["--admin-url", &url, "doctor", "--json"])
     };
-    has_found(&saying("phase", json!("ready")), 0, &[]);
+    assert_findings(&saying("phase", json!("ready")), 0, &[]);
     for (phase, words) in [("draining", "the daemon stops"), ("starting", "it starts")] {
         let words = [words, "fullon status"];
-        has_found(
+        assert_findings(
             &saying("phase", json!(phase)),
             0,
             &[("daemon", "warning", &words)],
         );
     }
-    has_found(
+    assert_findings(
         &saying("version", json!("0.9.9")),
         0,
         &[("daemon", "warning", &["version 0.9.9", "fullon restart"])],
     );
     let down = json!([{ "name": "redis", "state": "down", "last_error": "nobody\nlistens" }]);
     let outcome = saying("checks", down);
-    has_found(
+    assert_findings(
         &outcome,
         1,
         &[("health", "wrong", &["redis is down: nobody\nlistens"])],
@@ -258,7 +260,7 @@ fn phase_version_and_failed_checks_are_reported() {
 fn explicit_address_skips_local_checks() {
     let home = Home::started();
     let outcome = home.run(["--admin-url", "http://127.0.0.1:1", "doctor", "--json"]);
-    has_found(
+    assert_findings(
         &outcome,
         1,
         &[("admin API", "wrong", &["Connection refused", "the tunnel"])],
@@ -284,7 +286,7 @@ fn daemon_of_another_directory_is_checked_there() {
     Outcome::of(start.current_dir(&there)).succeeds();
     home.set("PORT", "0");
     home.set("LOG_FILE", "nowhere/fullon.log");
-    finds(&home, 0, &[]);
+    assert_doctor_finds(&home, 0, &[]);
     let log = there.join("daemon.log").display().to_string();
     home.run(["doctor"]).succeeds().prints(&[&log]);
 
@@ -293,7 +295,7 @@ fn daemon_of_another_directory_is_checked_there() {
     let edit = format!("edit {}", there.join(".env").display());
     let words = ["would be refused: LOG_KEEP: `x`", &*edit];
     let edited = ("settings", "warning", &["not in force: "][..]);
-    finds(&home, 2, &[("restart", "wrong", &words), edited]);
+    assert_doctor_finds(&home, 2, &[("restart", "wrong", &words), edited]);
 
     fs::write(there.join(".env"), "LOG_FILE=daemon.log\nLOG_KEEP=1\n").unwrap();
     let daemon = home.daemon().unwrap();
@@ -303,7 +305,7 @@ fn daemon_of_another_directory_is_checked_there() {
 
     let moved = home.path().join("moved");
     fs::rename(&there, &moved).unwrap();
-    finds(
+    assert_doctor_finds(
         &home,
         1,
         &[
@@ -320,18 +322,18 @@ fn edited_settings_are_reported_with_command_to_apply_them() {
     let env = home.path().join(".env");
     fs::write(&env, "SHUTDOWN_TIMEOUT=3s\nLOG_KEEP=2\n").unwrap();
     let words = ["not in force: LOG_KEEP, SHUTDOWN_TIMEOUT", "fullon reload"];
-    finds(&home, 0, &[("settings", "warning", &words)]);
+    assert_doctor_finds(&home, 0, &[("settings", "warning", &words)]);
     fs::write(&env, "SHUTDOWN_TIMEOUT=3s\nLOG_FORMAT=json\n").unwrap();
     let words = [
         "not in force: LOG_FORMAT, SHUTDOWN_TIMEOUT",
         "fullon restart",
     ];
-    finds(&home, 0, &[("settings", "warning", &words)]);
+    assert_doctor_finds(&home, 0, &[("settings", "warning", &words)]);
     home.run(["restart"]).succeeds();
-    finds(&home, 0, &[]);
+    assert_doctor_finds(&home, 0, &[]);
     // An invalid setting is reported once, although a restart would read it too.
     fs::write(&env, "LOG_KEEP=x\n").unwrap();
-    finds(
+    assert_doctor_finds(
         &home,
         2,
         &[
@@ -342,7 +344,7 @@ fn edited_settings_are_reported_with_command_to_apply_them() {
 }
 
 /// An HTTP server with one response for everything.
-fn serve(status: &str, body: &str) -> String {
+fn serve_always(status: &str, body: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let length = body.len();
@@ -361,13 +363,13 @@ fn serve(status: &str, body: &str) -> String {
 #[test]
 fn unhealthy_public_api_is_reported() {
     let mut home = Home::started();
-    remember_admin_port(&mut home);
+    fix_admin_port(&mut home);
     fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
     let body = json!({ "status": "unhealthy", "version": "1", "service": "fullon_master_api" });
-    let server = serve("503 Service Unavailable", &body.to_string());
-    home.set("PORT", port(&server));
+    let server = serve_always("503 Service Unavailable", &body.to_string());
+    home.set("PORT", port_of(&server));
     let words = ["says that it is unhealthy", "/health/ready tells why"];
-    finds(
+    assert_doctor_finds(
         &home,
         0,
         &[
@@ -382,7 +384,7 @@ fn each_reason_for_refused_token_has_its_advice() {
     let home = Home::new();
     let asking = |status: u16, detail: &str| {
         let problem = json!({ "title": "Refused", "status": status, "detail": detail });
-        let server = serve(&format!("{status} Refused"), &problem.to_string());
+        let server = serve_always(&format!("{status} Refused"), &problem.to_string());
         home.run([
             "--admin-url",
             &format!("http://{server}"),
@@ -390,12 +392,12 @@ fn each_reason_for_refused_token_has_its_advice() {
             "--json",
         ])
     };
-    let none: Expected<'_> = (
+    let no_key: Expected<'_> = (
         "admin API",
         "wrong",
         &["there is no key", "its JWT_SECRET_KEY"],
     );
-    has_found(&asking(401, ""), 1, &[none]);
+    assert_findings(&asking(401, ""), 1, &[no_key]);
     home.token("admin:read");
     for (status, detail, next) in [
         (401, "the token has expired: `fullon token`", "the clocks"),
@@ -418,7 +420,7 @@ fn each_reason_for_refused_token_has_its_advice() {
         let (reason, _) = detail.split_once(": ").unwrap();
         let words = [reason, next];
         let outcome = asking(status, detail);
-        has_found(&outcome, 1, &[("admin API", "wrong", &words)]);
+        assert_findings(&outcome, 1, &[("admin API", "wrong", &words)]);
         // Advice for other clients, or advice that is impossible here, is left out.
         for text in [": no", "fullon restart"] {
             assert!(!outcome.stdout.contains(text), "{outcome:#?}");

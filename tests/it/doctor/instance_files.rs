@@ -10,19 +10,19 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 use super::{
-    Expected, as_nobody, finds, give_to_nobody, has_found, home_of_nobody, nobody_finds, port,
-    random_key, remember_admin_port, set_mode,
+    Expected, as_nobody, assert_doctor_finds, assert_doctor_of_nobody_finds, assert_findings,
+    fix_admin_port, give_to_nobody, home_of_nobody, port_of, random_key, set_mode,
 };
 use crate::support::{Home, Outcome, eventually, needs_root, spawn, stranger};
 
 #[test]
 fn stale_pid_file_is_reported_with_current_owner_of_pid() {
     let home = Home::started();
-    let killed = home.daemon().unwrap();
-    killed.kill().unwrap();
-    assert!(killed.wait_for_exit(crate::support::PATIENCE));
-    let ended = format!("PID {} crashed or was killed", killed.pid());
-    finds(
+    let killed_daemon = home.daemon().unwrap();
+    killed_daemon.kill().unwrap();
+    assert!(killed_daemon.wait_for_exit(crate::support::PATIENCE));
+    let ended = format!("PID {} crashed or was killed", killed_daemon.pid());
+    assert_doctor_finds(
         &home,
         0,
         &[(
@@ -32,22 +32,22 @@ fn stale_pid_file_is_reported_with_current_owner_of_pid() {
         )],
     );
 
-    let mut stranger = stranger();
-    let name = format!("a stranger: sleep (PID {})", stranger.0.id());
-    fs::write(home.pid_file(), stranger.0.id().to_string()).unwrap();
+    let mut other_process = stranger();
+    let name = format!("a stranger: sleep (PID {})", other_process.0.id());
+    fs::write(home.pid_file(), other_process.0.id().to_string()).unwrap();
     let words = ["is stale", &*name, "do not signal it; fullon start"];
-    finds(&home, 0, &[("PID file", "warning", &words)]);
-    assert!(stranger.is_alive());
+    assert_doctor_finds(&home, 0, &[("PID file", "warning", &words)]);
+    assert!(other_process.is_alive());
     fs::write(home.pid_file(), "").unwrap();
-    finds(&home, 0, &[("PID file", "warning", &["has no number"])]);
+    assert_doctor_finds(&home, 0, &[("PID file", "warning", &["has no number"])]);
 
     home.run(["start"]).succeeds();
     let daemon = home.daemon().unwrap();
-    fs::write(home.pid_file(), stranger.0.id().to_string()).unwrap();
-    let number = format!("the number in it is {}", stranger.0.id());
+    fs::write(home.pid_file(), other_process.0.id().to_string()).unwrap();
+    let number = format!("the number in it is {}", other_process.0.id());
     let words = [&*daemon.describe(), "holds it", &number, "fullon restart"];
-    let crashed = format!("(PID {}) crashed", killed.pid());
-    finds(
+    let crashed = format!("(PID {}) crashed", killed_daemon.pid());
+    assert_doctor_finds(
         &home,
         0,
         &[
@@ -60,21 +60,21 @@ fn stale_pid_file_is_reported_with_current_owner_of_pid() {
 #[test]
 fn removed_pid_file_of_running_daemon_is_reported() {
     let mut home = Home::started();
-    remember_admin_port(&mut home);
+    fix_admin_port(&mut home);
     let daemon = home.daemon().unwrap();
-    let told: Expected<'_> = (
+    let finding: Expected<'_> = (
         "PID file",
         "wrong",
         &["while its daemon runs", "fullon stop"],
     );
     let moved = home.path().join("moved");
     fs::rename(home.pid_file(), &moved).unwrap();
-    finds(&home, 1, &[told]);
+    assert_doctor_finds(&home, 1, &[finding]);
     home.run(["doctor"])
         .exits(1)
         .prints(&["was removed while its daemon runs"]);
     File::create(home.pid_file()).unwrap();
-    finds(&home, 1, &[told]);
+    assert_doctor_finds(&home, 1, &[finding]);
     home.run(["doctor"])
         .exits(1)
         .prints(&["was replaced while its daemon runs"]);
@@ -89,7 +89,7 @@ fn unusable_pid_file_is_reported() {
     home.set("PID_FILE", path.to_str().unwrap());
 
     symlink(home.path().join("target"), &path).unwrap();
-    finds(
+    assert_doctor_finds(
         &home,
         1,
         &[(
@@ -110,18 +110,18 @@ fn unusable_pid_file_is_reported() {
     };
     fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)).unwrap();
     let words = ["is locked by a program that is not this daemon", "lslocks"];
-    finds(&home, 1, &[("PID file", "wrong", &words)]);
+    assert_doctor_finds(&home, 1, &[("PID file", "wrong", &words)]);
     drop(file);
 
     home.set("PID_FILE", "/proc/nowhere/daemon.pid");
     let words = ["cannot be made: there is no directory /proc/nowhere"];
-    finds(&home, 1, &[("PID file", "wrong", &words)]);
+    assert_doctor_finds(&home, 1, &[("PID file", "wrong", &words)]);
 
     // A directory is no valid PID_FILE, but everything else is still checked.
     home.set("PID_FILE", home.path().display().to_string().as_str());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     home.set("PORT", &listener.local_addr().unwrap().port().to_string());
-    finds(
+    assert_doctor_finds(
         &home,
         2,
         &[
@@ -144,7 +144,7 @@ fn files_of_another_user_are_reported() {
     fs::write(home.pid_file(), "").unwrap();
     fs::write(home.log_file(), "").unwrap();
     give_to_nobody(&[&home.pid_file(), &home.log_file()]);
-    finds(
+    assert_doctor_finds(
         &home,
         1,
         &[
@@ -166,7 +166,7 @@ fn files_of_another_user_are_reported() {
     fs::write(home.path().join(".env"), "PORT=0\n").unwrap();
     set_mode(&home.path().join(".env"), 0o600);
     set_mode(&home.path().join(".fullon_master_api.key"), 0o644);
-    nobody_finds(
+    assert_doctor_of_nobody_finds(
         &home,
         2,
         &[
@@ -191,25 +191,25 @@ fn unwritable_directories_are_reported() {
     }
     let home = Home::new();
     set_mode(home.path(), 0o755);
-    let here = format!("this user may not write to {}", home.path().display());
-    nobody_finds(
+    let unwritable = format!("this user may not write to {}", home.path().display());
+    assert_doctor_of_nobody_finds(
         &home,
         1,
         &[
             (
                 "secret",
                 "wrong",
-                &[".key cannot be made", &here, "set HOME"],
+                &[".key cannot be made", &unwritable, "set HOME"],
             ),
             (
                 "PID file",
                 "wrong",
-                &[".pid cannot be made", &here, "set PID_FILE"],
+                &[".pid cannot be made", &unwritable, "set PID_FILE"],
             ),
             (
                 "log",
                 "wrong",
-                &["fullon.log cannot be made", &here, "another LOG_FILE"],
+                &["fullon.log cannot be made", &unwritable, "another LOG_FILE"],
             ),
         ],
     );
@@ -222,19 +222,19 @@ fn unwritable_directories_are_reported() {
         &home.log_file(),
         &home.path().join(".fullon_master_api.key"),
     ]);
-    nobody_finds(
+    assert_doctor_of_nobody_finds(
         &home,
         1,
         &[
             (
                 "PID file",
                 "wrong",
-                &[".state cannot be made", &here, "set PID_FILE"],
+                &[".state cannot be made", &unwritable, "set PID_FILE"],
             ),
             (
                 "log",
                 "warning",
-                &["cannot be rotated", &here, "set LOG_FILE"],
+                &["cannot be rotated", &unwritable, "set LOG_FILE"],
             ),
         ],
     );
@@ -246,9 +246,9 @@ fn daemon_of_another_user_is_checked_as_permitted() {
         return;
     }
     let mut home = Home::started();
-    remember_admin_port(&mut home);
+    fix_admin_port(&mut home);
     let public = home.public();
-    home.set("PORT", port(&public));
+    home.set("PORT", port_of(&public));
     home.set("PID_FILE", home.pid_file().display().to_string().as_str());
     home.set("JWT_SECRET_KEY", &random_key());
     set_mode(home.path(), 0o755);
@@ -256,7 +256,7 @@ fn daemon_of_another_user_is_checked_as_permitted() {
         "in use by a process that this user may not look at",
         "it may be",
     ];
-    nobody_finds(
+    assert_doctor_of_nobody_finds(
         &home,
         1,
         &[
@@ -272,7 +272,7 @@ fn daemon_of_another_user_is_checked_as_permitted() {
     );
     set_mode(&home.pid_file(), 0o644);
     let number = format!("(PID {}, it says)", home.state().pid);
-    nobody_finds(
+    assert_doctor_of_nobody_finds(
         &home,
         1,
         &[
@@ -297,7 +297,7 @@ fn daemon_of_another_user_is_checked_as_permitted() {
     // Root may read everything, but does not take it for its own.
     let home = home_of_nobody();
     Outcome::of(&mut as_nobody(&home, &["start"])).succeeds();
-    finds(&home, 0, &[]);
+    assert_doctor_finds(&home, 0, &[]);
     let from_elsewhere = || {
         let mut command = home.fullon(["doctor", "--json"]);
         Outcome::of(command.current_dir("/"))
@@ -305,9 +305,9 @@ fn daemon_of_another_user_is_checked_as_permitted() {
     // Nor does it read files that the state file of another user names.
     fs::write(home.path().join(".env"), "LOG_KEEP=x").unwrap();
     let edited = ("settings", "warning", &["not in force: LOG_KEEP"][..]);
-    has_found(&from_elsewhere(), 0, &[edited]);
+    assert_findings(&from_elsewhere(), 0, &[edited]);
     fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
-    has_found(
+    assert_findings(
         &from_elsewhere(),
         1,
         &[
@@ -324,12 +324,12 @@ fn daemon_of_another_user_is_checked_as_permitted() {
 #[test]
 fn control_characters_of_process_names_are_removed() {
     let home = Home::new();
-    let evil = home.path().join("\u{1b}[31mevil");
-    fs::copy("/bin/sleep", &evil).unwrap();
-    let stranger = spawn(Command::new(&evil).arg("600"));
-    fs::write(home.pid_file(), stranger.0.id().to_string()).unwrap();
+    let program = home.path().join("\u{1b}[31mevil");
+    fs::copy("/bin/sleep", &program).unwrap();
+    let other_process = spawn(Command::new(&program).arg("600"));
+    fs::write(home.pid_file(), other_process.0.id().to_string()).unwrap();
     eventually("the process has its name", || {
-        let process = Process::open(stranger.0.id()).unwrap();
+        let process = Process::open(other_process.0.id()).unwrap();
         process.describe().contains("evil")
     });
     let outcome = home.run(["doctor"]).succeeds().prints(&["[31mevil (PID"]);

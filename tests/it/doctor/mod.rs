@@ -19,40 +19,42 @@ type Expected<'a> = (&'a str, &'a str, &'a [&'a str]);
 
 /// The findings that are not `ok` are exactly these, and each has advice.
 #[track_caller]
-fn has_found(outcome: &Outcome, code: i32, expected: &[Expected<'_>]) {
+fn assert_findings(outcome: &Outcome, code: i32, expected: &[Expected<'_>]) {
     assert_eq!(outcome.code, code, "{outcome:#?}");
-    let mut ill = outcome.json()["findings"].as_array().unwrap().clone();
-    ill.retain(|finding| finding["verdict"] != "ok");
+    let mut findings = outcome.json()["findings"].as_array().unwrap().clone();
+    findings.retain(|finding| finding["verdict"] != "ok");
     for (subject, verdict, words) in expected {
         let (next, seen) = words.split_last().unwrap();
         let (next, seen) = match seen {
             [] => ("", *words),
             _ => (*next, seen),
         };
-        let at = ill.iter().position(|finding| {
+        let index = findings.iter().position(|finding| {
             finding["subject"] == *subject
                 && finding["verdict"] == *verdict
-                && seen.iter().all(|word| text(finding, "seen").contains(word))
-                && text(finding, "next").contains(next)
+                && seen
+                    .iter()
+                    .all(|word| field_text(finding, "seen").contains(word))
+                && field_text(finding, "next").contains(next)
         });
-        match at {
-            Some(at) => drop(ill.remove(at)),
-            None => panic!("no {verdict} {subject} {words:?}: {ill:#?}"),
+        match index {
+            Some(index) => drop(findings.remove(index)),
+            None => panic!("no {verdict} {subject} {words:?}: {findings:#?}"),
         }
     }
-    assert!(ill.is_empty(), "unexpected findings: {ill:#?}");
+    assert!(findings.is_empty(), "unexpected findings: {findings:#?}");
 }
 
 #[track_caller]
-fn text<'a>(finding: &'a Value, field: &str) -> &'a str {
+fn field_text<'a>(finding: &'a Value, field: &str) -> &'a str {
     finding[field]
         .as_str()
         .unwrap_or_else(|| panic!("no {field}: {finding}"))
 }
 
 #[track_caller]
-fn finds(home: &Home, code: i32, expected: &[Expected<'_>]) {
-    has_found(&home.run(["doctor", "--json"]), code, expected);
+fn assert_doctor_finds(home: &Home, code: i32, expected: &[Expected<'_>]) {
+    assert_findings(&home.run(["doctor", "--json"]), code, expected);
 }
 
 /// The subjects of all findings.
@@ -60,12 +62,12 @@ fn subjects(outcome: &Outcome) -> Vec<String> {
     let json = outcome.json();
     let findings = json["findings"].as_array().unwrap().iter();
     findings
-        .map(|finding| text(finding, "subject").to_owned())
+        .map(|finding| field_text(finding, "subject").to_owned())
         .collect()
 }
 
 /// All files of the home with size and time of change.
-fn snapshot(home: &Home) -> Vec<(PathBuf, u64, i64, i64)> {
+fn list_files(home: &Home) -> Vec<(PathBuf, u64, i64, i64)> {
     let mut files: Vec<_> = fs::read_dir(home.path())
         .unwrap()
         .map(|entry| {
@@ -84,14 +86,14 @@ fn snapshot(home: &Home) -> Vec<(PathBuf, u64, i64, i64)> {
 }
 
 /// The port of an address.
-fn port(address: &str) -> &str {
+fn port_of(address: &str) -> &str {
     address.rsplit_once(':').unwrap().1
 }
 
 /// Sets `ADMIN_PORT` to the port of the running daemon.
-fn remember_admin_port(home: &mut Home) {
+fn fix_admin_port(home: &mut Home) {
     let admin = home.admin();
-    home.set("ADMIN_PORT", port(&admin));
+    home.set("ADMIN_PORT", port_of(&admin));
 }
 
 fn set_mode(path: &Path, mode: u32) {
@@ -127,9 +129,9 @@ pub fn as_nobody(home: &Home, arguments: &[&str]) -> Command {
     command
 }
 
-fn nobody_finds(home: &Home, code: i32, expected: &[Expected<'_>]) {
+fn assert_doctor_of_nobody_finds(home: &Home, code: i32, expected: &[Expected<'_>]) {
     let outcome = Outcome::of(&mut as_nobody(home, &["doctor", "--json"]));
-    has_found(&outcome, code, expected);
+    assert_findings(&outcome, code, expected);
 }
 
 /// A home that belongs to user `nobody`.
@@ -143,7 +145,7 @@ pub fn home_of_nobody() -> Home {
 fn no_daemon_is_healthy_and_nothing_is_changed() {
     let home = Home::new();
     let outcome = home.run(["doctor", "--json"]);
-    has_found(&outcome, 0, &[]);
+    assert_findings(&outcome, 0, &[]);
     assert_eq!(
         subjects(&outcome),
         [
@@ -167,15 +169,15 @@ fn no_daemon_is_healthy_and_nothing_is_changed() {
         "-> fullon start\n",
         "nothing is wrong\n",
     ]);
-    assert_eq!(snapshot(&home), []);
+    assert_eq!(list_files(&home), []);
 }
 
 #[test]
 fn running_daemon_is_healthy_with_one_line_per_check() {
     let home = Home::started();
-    let before = snapshot(&home);
+    let before = list_files(&home);
     let outcome = home.run(["doctor", "--json"]);
-    has_found(&outcome, 0, &[]);
+    assert_findings(&outcome, 0, &[]);
     let subjects = subjects(&outcome);
     assert_eq!(
         subjects,
@@ -205,11 +207,11 @@ fn running_daemon_is_healthy_with_one_line_per_check() {
     }
     assert_eq!(*lines.last().unwrap(), "11 findings: nothing is wrong");
     // The daemon logged the requests of doctor.
-    let but_log = |files: Vec<(PathBuf, u64, i64, i64)>| {
+    let without_log = |files: Vec<(PathBuf, u64, i64, i64)>| {
         let is_other = |file: &(PathBuf, u64, i64, i64)| file.0 != home.log_file();
         files.into_iter().filter(is_other).collect::<Vec<_>>()
     };
-    assert_eq!(but_log(snapshot(&home)), but_log(before));
+    assert_eq!(without_log(list_files(&home)), without_log(before));
 }
 
 fn random_key() -> String {

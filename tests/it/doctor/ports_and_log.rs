@@ -4,7 +4,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 
-use super::{as_nobody, finds, has_found, home_of_nobody, port, remember_admin_port};
+use super::{
+    as_nobody, assert_doctor_finds, assert_findings, fix_admin_port, home_of_nobody, port_of,
+};
 use crate::support::{Connection, Home, Outcome, eventually, free_port, needs_root};
 
 #[test]
@@ -13,11 +15,15 @@ fn owner_of_taken_port_is_named() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let mut home = Home::new();
-        home.set(setting, port(&address));
-        let held = format!("{address} is in use by");
-        let me = format!("(PID {})", std::process::id());
+        home.set(setting, port_of(&address));
+        let taken = format!("{address} is in use by");
+        let own_process = format!("(PID {})", std::process::id());
         let next = format!("stop it, or choose another {setting}");
-        finds(&home, 1, &[(setting, "wrong", &[&held, &me, &next])]);
+        assert_doctor_finds(
+            &home,
+            1,
+            &[(setting, "wrong", &[&taken, &own_process, &next])],
+        );
     }
 }
 
@@ -31,20 +37,20 @@ fn port_in_time_wait_is_free() {
     connection.send("GET", "/", &[("Connection", "close")], "");
     connection.rest();
     home.run(["stop"]).succeeds();
-    finds(&home, 0, &[]);
+    assert_doctor_finds(&home, 0, &[]);
 }
 
 #[test]
 fn port_held_by_daemon_of_another_pid_file_is_named() {
     let mut home = Home::started();
-    remember_admin_port(&mut home);
-    let theirs = format!("the daemon of {} (PID", home.pid_file().display());
+    fix_admin_port(&mut home);
+    let other_daemon = format!("the daemon of {} (PID", home.pid_file().display());
     home.set(
         "PID_FILE",
         home.path().join("other.pid").display().to_string().as_str(),
     );
-    let words = ["in use by", &*theirs, "choose another ADMIN_PORT"];
-    finds(&home, 1, &[("ADMIN_PORT", "wrong", &words)]);
+    let words = ["in use by", &*other_daemon, "choose another ADMIN_PORT"];
+    assert_doctor_finds(&home, 1, &[("ADMIN_PORT", "wrong", &words)]);
 }
 
 #[test]
@@ -52,7 +58,7 @@ fn unusable_address_is_reported() {
     let mut home = Home::new();
     home.set("HOST", "192.0.2.1");
     let words = ["192.0.2.1 is not an address of this machine", "set HOST"];
-    finds(&home, 1, &[("HOST", "wrong", &words)]);
+    assert_doctor_finds(&home, 1, &[("HOST", "wrong", &words)]);
 
     if !needs_root("unusable_address_is_reported") {
         return;
@@ -60,14 +66,14 @@ fn unusable_address_is_reported() {
     let mut home = home_of_nobody();
     home.set("HOST", "0.0.0.0");
     home.set("PORT", "80");
-    let verb = as_nobody(&home, &["doctor", "--json"]);
+    let doctor = as_nobody(&home, &["doctor", "--json"]);
     let mut command = home.command("unshare");
     // In its own network namespace, a sysctl of the container does not apply.
     command
         .arg("--net")
-        .arg(verb.get_program())
-        .args(verb.get_args());
-    has_found(
+        .arg(doctor.get_program())
+        .args(doctor.get_args());
+    assert_findings(
         &Outcome::of(&mut command),
         1,
         &[(
@@ -96,7 +102,7 @@ fn port_held_by_systemd_is_a_warning() {
         .arg(systemd)
         .args(["-c", script, &port, env!("CARGO_BIN_EXE_fullon")]);
     let words = ["in use by systemd (PID 1)", "systemctl start"];
-    has_found(
+    assert_findings(
         &Outcome::of(&mut command),
         0,
         &[("PORT", "warning", &words)],
@@ -107,23 +113,23 @@ fn port_held_by_systemd_is_a_warning() {
 fn unwritable_log_is_reported() {
     let mut home = Home::new();
     symlink("elsewhere", home.log_file()).unwrap();
-    finds(
+    assert_doctor_finds(
         &home,
         1,
         &[("log", "wrong", &["is a symbolic link", "another LOG_FILE"])],
     );
     fs::remove_file(home.log_file()).unwrap();
     nix::unistd::mkfifo(&home.log_file(), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    finds(&home, 1, &[("log", "wrong", &["is not a regular file"])]);
+    assert_doctor_finds(&home, 1, &[("log", "wrong", &["is not a regular file"])]);
     fs::remove_file(home.log_file()).unwrap();
     home.set("LOG_FILE", "nowhere/fullon.log");
-    finds(
+    assert_doctor_finds(
         &home,
         1,
         &[("log", "wrong", &["cannot be made: there is no directory"])],
     );
     home.set("LOG_FILE", "-");
-    finds(&home, 0, &[]);
+    assert_doctor_finds(&home, 0, &[]);
     home.run(["doctor"])
         .prints(&["goes to stdout", "set LOG_FILE for `fullon start`"]);
 }
@@ -145,14 +151,18 @@ fn full_disk_is_reported() {
         Outcome::of(&mut command)
     };
     fs::create_dir(home.path().join("disk")).unwrap();
-    let small = on_small_disk("exec \"$0\" doctor --json");
+    let on_small_log_disk = on_small_disk("exec \"$0\" doctor --json");
     let words = ["1.0 MiB free", "disk", "smaller LOG_MAX_SIZE"];
-    has_found(&small, 0, &[("disk", "warning", &words)]);
-    let enough = on_small_disk("LOG_MAX_SIZE=64KiB exec \"$0\" doctor --json");
-    has_found(&enough, 0, &[]);
+    assert_findings(&on_small_log_disk, 0, &[("disk", "warning", &words)]);
+    let with_small_limit = on_small_disk("LOG_MAX_SIZE=64KiB exec \"$0\" doctor --json");
+    assert_findings(&with_small_limit, 0, &[]);
     let fill = "dd if=/dev/zero of=disk/filler bs=4k status=none 2> /dev/null || true";
-    let full = on_small_disk(&format!("{fill}; exec \"$0\" doctor --json"));
-    has_found(&full, 1, &[("disk", "wrong", &["0 B free", "make room"])]);
+    let on_full_disk = on_small_disk(&format!("{fill}; exec \"$0\" doctor --json"));
+    assert_findings(
+        &on_full_disk,
+        1,
+        &[("disk", "wrong", &["0 B free", "make room"])],
+    );
 
     // The report of the daemon wins over what can be seen from here.
     on_small_disk(&format!("\"$0\" start > start; {fill}"));
@@ -160,7 +170,7 @@ fn full_disk_is_reported() {
     eventually("the daemon reports the error", || {
         home.run(["status"]).stdout.contains(error)
     });
-    finds(
+    assert_doctor_finds(
         &home,
         1,
         &[("log", "wrong", &[error, "tries again by itself"])],

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Stdio;
 
-use super::{finds, has_found, program_for_all, random_key, set_mode, subjects};
+use super::{
+    assert_doctor_finds, assert_findings, program_for_all, random_key, set_mode, subjects,
+};
 use crate::support::{Home, Outcome, needs_root};
 
 #[test]
@@ -20,7 +22,7 @@ fn invalid_env_file_is_reported_and_all_else_is_checked() {
     home.unset("PORT");
     let edit = format!("edit {}", env.display());
     let outcome = home.run(["doctor", "--json"]);
-    has_found(
+    assert_findings(
         &outcome,
         2,
         &[
@@ -37,12 +39,12 @@ fn invalid_env_file_is_reported_and_all_else_is_checked() {
     assert_eq!(outcome.json()["configuration_is_valid"], false);
     let subjects = subjects(&outcome);
     assert!(subjects.contains(&"disk".to_owned()));
-    let of_file = subjects.iter().filter(|subject| *subject == ".env");
-    assert_eq!(of_file.count(), 1, ".env is also reported as ok");
+    let env_findings = subjects.iter().filter(|subject| *subject == ".env");
+    assert_eq!(env_findings.count(), 1, ".env is also reported as ok");
 
     fs::remove_file(&env).unwrap();
     home.set("PORT", "0");
-    has_found(
+    assert_findings(
         &home.run(["--env-file", "missing", "doctor", "--json"]),
         2,
         &[(
@@ -51,7 +53,7 @@ fn invalid_env_file_is_reported_and_all_else_is_checked() {
             &["missing: cannot be read", "give --env-file a file"],
         )],
     );
-    has_found(
+    assert_findings(
         &home.run(["--log-keep", "many", "doctor", "--json"]),
         2,
         &[(
@@ -65,7 +67,7 @@ fn invalid_env_file_is_reported_and_all_else_is_checked() {
         "SHUTDOWN_TIMEOUT: `2h`",
         "change SHUTDOWN_TIMEOUT in the environment",
     ];
-    finds(&home, 2, &[("settings", "wrong", &words)]);
+    assert_doctor_finds(&home, 2, &[("settings", "wrong", &words)]);
 }
 
 #[test]
@@ -75,19 +77,19 @@ fn exposed_or_weak_secret_is_reported() {
     fs::write(&env, format!("DB_PASSWORD={}\n", random_key())).unwrap();
     set_mode(&env, 0o604);
     let words = ["holds DB_PASSWORD", "mode 604", "chmod 600"];
-    finds(&home, 2, &[(".env", "wrong", &words)]);
+    assert_doctor_finds(&home, 2, &[(".env", "wrong", &words)]);
     fs::write(&env, "DB_PASSWORD=\nDB_NAME=it\n").unwrap();
-    finds(&home, 0, &[]);
+    assert_doctor_finds(&home, 0, &[]);
     fs::remove_file(env).unwrap();
 
     home.set("JWT_SECRET_KEY", "your-secret-key");
-    finds(
+    assert_doctor_finds(
         &home,
         2,
         &[("secret", "wrong", &["placeholder", "in the environment"])],
     );
     home.set("JWT_SECRET_KEY", "short");
-    finds(
+    assert_doctor_finds(
         &home,
         2,
         &[("secret", "wrong", &["JWT_SECRET_KEY: has 5 bytes"])],
@@ -98,7 +100,7 @@ fn exposed_or_weak_secret_is_reported() {
         "JWT_SECRET_KEY (environment) is 6 bytes, repeated",
         "openssl rand",
     ];
-    has_found(&outcome, 1, &[("secret", "wrong", &words)]);
+    assert_findings(&outcome, 1, &[("secret", "wrong", &words)]);
     assert!(!outcome.stdout.contains("secretsecret"), "{outcome:#?}");
 
     home.unset("JWT_SECRET_KEY");
@@ -106,20 +108,20 @@ fn exposed_or_weak_secret_is_reported() {
     fs::write(&key, random_key()).unwrap();
     set_mode(&key, 0o640);
     let words = ["can be read by others (mode 640)", "chmod 600"];
-    finds(&home, 1, &[("secret", "wrong", &words)]);
+    assert_doctor_finds(&home, 1, &[("secret", "wrong", &words)]);
     set_mode(&key, 0o600);
-    finds(&home, 0, &[]);
+    assert_doctor_finds(&home, 0, &[]);
     fs::write(&key, "1".repeat(64)).unwrap();
-    finds(&home, 1, &[("secret", "wrong", &["is one byte, repeated"])]);
+    assert_doctor_finds(&home, 1, &[("secret", "wrong", &["is one byte, repeated"])]);
     fs::write(&key, "short").unwrap();
-    finds(
+    assert_doctor_finds(
         &home,
         1,
         &[("secret", "wrong", &["less than 32 bytes", "remove it"])],
     );
     fs::remove_file(&key).unwrap();
     symlink("elsewhere", &key).unwrap();
-    finds(
+    assert_doctor_finds(
         &home,
         1,
         &[("secret", "wrong", &["cannot be read", "set JWT_SECRET_KEY"])],
@@ -129,14 +131,14 @@ fn exposed_or_weak_secret_is_reported() {
 #[test]
 fn works_without_home_directory_or_open_stdout() {
     let home = Home::new();
-    let gone = home.path().join("gone");
-    fs::create_dir(&gone).unwrap();
+    let removed = home.path().join("gone");
+    fs::create_dir(&removed).unwrap();
     let script = "rmdir ../gone && exec \"$0\" doctor --json";
     let mut command = home.command("sh");
     command
         .args(["-c", script, env!("CARGO_BIN_EXE_fullon")])
-        .current_dir(&gone);
-    has_found(
+        .current_dir(&removed);
+    assert_findings(
         &Outcome::of(&mut command),
         0,
         &[(
@@ -158,7 +160,7 @@ fn works_without_home_directory_or_open_stdout() {
             .env("LOG_FILE", "-")
             .current_dir("/");
         let no_home = ("settings", "wrong", &["HOME", "set HOME"][..]);
-        has_found(
+        assert_findings(
             &Outcome::of(&mut command),
             2,
             &[
@@ -174,7 +176,11 @@ fn works_without_home_directory_or_open_stdout() {
 
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let mut deaf = home.fullon(["--port", "x", "doctor"]);
-    let status = deaf.stdout(writer).stderr(Stdio::null()).status().unwrap();
+    let mut command = home.fullon(["--port", "x", "doctor"]);
+    let status = command
+        .stdout(writer)
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
     assert_eq!(status.code(), Some(2));
 }

@@ -33,7 +33,7 @@ const VALUES: [(&str, &str); 6] = [
     ),
 ];
 
-fn of_value(name: &str, value: Value, now: i64) -> Attempt {
+fn attempt_with(name: &str, value: Value, now: i64) -> Attempt {
     let what = format!("{name} {value}");
     let away: Option<jiff::SignedDuration> = value.as_str().and_then(|text| text.parse().ok());
     let value = away.map_or(value, |away| (now + away.as_secs()).into());
@@ -45,7 +45,11 @@ pub fn all() -> Vec<Attempt> {
     let mut attempts = Vec::new();
     for (name, values) in VALUES {
         let values: Vec<Value> = serde_json::from_str(values).unwrap();
-        attempts.extend(values.into_iter().map(|value| of_value(name, value, now)));
+        attempts.extend(
+            values
+                .into_iter()
+                .map(|value| attempt_with(name, value, now)),
+        );
     }
     for name in ["exp", "sub", "aud", "scope"] {
         let mut claims = claims(SCOPES);
@@ -53,7 +57,7 @@ pub fn all() -> Vec<Attempt> {
         let token = signed(SECRET, HEADER, claims.to_string());
         attempts.push(Attempt::bearer(format!("no {name}"), &token));
     }
-    attempts.extend(texts(now - 60).map(|claims| {
+    attempts.extend(malformed_claims(now - 60).map(|claims| {
         let token = signed(SECRET, HEADER, &claims);
         let claims = String::from_utf8_lossy(&claims);
         Attempt::bearer(format!("claims {claims}"), &token)
@@ -62,7 +66,7 @@ pub fn all() -> Vec<Attempt> {
 }
 
 /// Claims that are no JSON object, or have duplicate names.
-fn texts(past: i64) -> [Vec<u8>; 21] {
+fn malformed_claims(past: i64) -> [Vec<u8>; 21] {
     let good = claims(SCOPES);
     let expires_at = good["exp"].to_string();
     let good = good.to_string();

@@ -1,6 +1,6 @@
 //! Invalid headers with a matching signature.
 
-use super::{Attempt, OWN_KEY, SCOPES};
+use super::{ATTACKER_KEY, Attempt, SCOPES};
 use crate::support::jwt::{HEADER, SECRET, claims, part, signed};
 
 /// Signed with the configured key.
@@ -67,10 +67,10 @@ pub fn all(instance: &str, elsewhere: &str) -> Vec<Attempt> {
         (named("/proc/sys/kernel/randomize_va_space"), "2\n"),
         (named("x' UNION SELECT 'key"), "key"),
         (named(""), ""),
-        (jwk(&part(OWN_KEY)), OWN_KEY),
-        (jwk(OWN_KEY), OWN_KEY),
-        (url("jku"), OWN_KEY),
-        (url("x5u"), OWN_KEY),
+        (jwk(&part(ATTACKER_KEY)), ATTACKER_KEY),
+        (jwk(ATTACKER_KEY), ATTACKER_KEY),
+        (url("jku"), ATTACKER_KEY),
+        (url("x5u"), ATTACKER_KEY),
         (format!(r#"{{"alg":"HS256","x":{deep}}}"#), SECRET),
     ];
     let keys = keys

@@ -4,11 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde_json::json;
 
-use super::{Attempt, OWN_KEY, claims_with, good};
+use super::{ATTACKER_KEY, Attempt, claims_with, valid_token};
 use crate::support::jwt::{HEADER, SECRET, hs256, signed};
 
 pub fn all() -> Vec<Attempt> {
-    let good = good();
+    let good = valid_token();
     let parts: Vec<_> = good.split('.').collect();
     let [header, claims, signature] = parts[..] else {
         panic!("{good}");
@@ -60,7 +60,7 @@ pub fn all() -> Vec<Attempt> {
         ("seven kilobytes of dots", ".".repeat(7_000)),
         (
             "seven kilobytes, another key",
-            signed(OWN_KEY, HEADER, long),
+            signed(ATTACKER_KEY, HEADER, long),
         ),
     ]
     .into_iter()

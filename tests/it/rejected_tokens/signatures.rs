@@ -3,11 +3,11 @@
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-use super::{Attempt, OWN_KEY, PLACEHOLDER, SCOPES, good};
+use super::{ATTACKER_KEY, Attempt, PLACEHOLDER, SCOPES, valid_token};
 use crate::support::jwt::{HEADER, SECRET, claims, hs256, message, part, signed};
 
 pub fn all() -> Vec<Attempt> {
-    let good = good();
+    let good = valid_token();
     let (signed_part, signature) = good.rsplit_once('.').unwrap();
     let claims = claims(SCOPES).to_string();
     let right = hs256(SECRET, signed_part);
@@ -74,7 +74,7 @@ pub fn all() -> Vec<Attempt> {
     for (what, key) in [
         ("no key", String::new()),
         ("placeholder", PLACEHOLDER.into()),
-        ("another key", OWN_KEY.into()),
+        ("another key", ATTACKER_KEY.into()),
         ("capitals", SECRET.to_uppercase()),
         ("with its line end", format!("{SECRET}\n")),
         ("a part of it", SECRET[..32].into()),

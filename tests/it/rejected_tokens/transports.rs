@@ -4,11 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::{Attempt, good};
+use super::{Attempt, valid_token};
 
 /// `host` is the admin API, `session` a valid session token.
 pub fn all(host: &str, session: &str) -> Vec<Attempt> {
-    let good = good();
+    let good = valid_token();
     let basic = STANDARD.encode(format!("bearer:{good}"));
     let cookie = format!("fullon-session-{}", host.rsplit(':').next().unwrap());
     let lines = [

@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 use crate::support::{Home, free_port, may_run, request, scale};
 
 /// Every operation must have succeeded at least once, and earlier runs have no influence.
-const TRIED: &str = r#"
+const WITH_ACCESS: &str = r#"
 warnings = { fail-on = true }
 generation = { database = "none", max-examples = 10 }
 cache = { enabled = false }
 "#;
 
 /// The same for a client without access.
-const REFUSED: &str = r#"
+const WITHOUT_ACCESS: &str = r#"
 warnings = false
 generation = { database = "none", max-examples = 10 }
 cache = { enabled = false }
 "#;
 
 /// Facts that are not in the document.
-const PECULIARITIES: &str = r#"
+const EXCEPTIONS: &str = r#"
 # The stream never ends. One that is quiet is left after this many seconds; an answer that takes as long is asked for again.
 [[operations]]
 include-operation-id = "stream_logs"
@@ -46,7 +46,7 @@ fn needs_schemathesis(test: &str) -> bool {
 
 /// Runs schemathesis in the home. Shows its report if it finds something.
 #[track_caller]
-fn finds_nothing(home: &Home, configuration: &str, document: &str, arguments: &[&str]) {
+fn assert_no_findings(home: &Home, configuration: &str, document: &str, arguments: &[&str]) {
     fs::write(home.path().join("schemathesis.toml"), configuration).unwrap();
     let hook = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -78,7 +78,7 @@ fn admin_document(home: &Home) -> String {
 }
 
 /// A home whose daemon does not limit failed tokens.
-fn patient() -> Home {
+fn home_without_token_limit() -> Home {
     let mut home = Home::new();
     home.set("FAILED_TOKENS_PER_MINUTE", "1000000");
     home
@@ -91,7 +91,7 @@ fn public_api_follows_its_document() {
     }
     let home = Home::started();
     let document = format!("http://{}/openapi.json", home.public());
-    finds_nothing(&home, TRIED, &document, &[]);
+    assert_no_findings(&home, WITH_ACCESS, &document, &[]);
 }
 
 /// Every operation has its effect: the daemon is restarted many times, and started again after each
@@ -101,10 +101,10 @@ fn admin_api_follows_its_document() {
     if !needs_schemathesis("admin_api_follows_its_document") {
         return;
     }
-    let mut home = patient();
+    let mut home = home_without_token_limit();
     home.set("ADMIN_PORT", &free_port().to_string());
     home.run(["start"]).succeeds();
-    let configuration = [TRIED, PECULIARITIES].concat();
+    let configuration = [WITH_ACCESS, EXCEPTIONS].concat();
     let authorization = format!("Authorization: {}", home.bearer());
     // Operations that need a session have their own test.
     let arguments = [
@@ -113,7 +113,7 @@ fn admin_api_follows_its_document() {
         "-H",
         &authorization,
     ];
-    finds_nothing(&home, &configuration, &admin_document(&home), &arguments);
+    assert_no_findings(&home, &configuration, &admin_document(&home), &arguments);
     let log = home.log();
     for action in ["stop", "restart", "reload", "sign_in", "sign_in_token"] {
         let accepted = format!("action=\"{action}\" outcome=\"accepted\"");
@@ -126,10 +126,10 @@ fn admin_api_follows_its_document_without_token() {
     if !needs_schemathesis("admin_api_follows_its_document_without_token") {
         return;
     }
-    let home = patient();
+    let home = home_without_token_limit();
     home.run(["start"]).succeeds();
     let pid = home.daemon().unwrap().pid();
-    finds_nothing(&home, REFUSED, &admin_document(&home), &[]);
+    assert_no_findings(&home, WITHOUT_ACCESS, &admin_document(&home), &[]);
     assert!(!home.log().contains("outcome=\"accepted\""));
     assert_eq!(home.daemon().unwrap().pid(), pid);
 }
@@ -139,7 +139,7 @@ fn admin_api_follows_its_document_with_session() {
     if !needs_schemathesis("admin_api_follows_its_document_with_session") {
         return;
     }
-    let home = patient();
+    let home = home_without_token_limit();
     home.run(["start"]).succeeds();
     let admin = home.admin();
     let signed_in = home.ask("POST", "/admin/session");
@@ -153,7 +153,7 @@ fn admin_api_follows_its_document_with_session() {
     // In this order, because the last one ends the session.
     for operation in ["get_session", "delete_session"] {
         let configuration = format!(
-            "{TRIED}
+            "{WITH_ACCESS}
 [auth.openapi.session]
 api_key = \"{value}\"
 [[operations]]
@@ -162,7 +162,7 @@ headers = {{ Origin = \"http://{admin}\" }}
 "
         );
         let only = format!("--include-operation-id={operation}");
-        finds_nothing(&home, &configuration, "admin.json", &[&address, &only]);
+        assert_no_findings(&home, &configuration, "admin.json", &[&address, &only]);
     }
     assert!(
         home.log()
