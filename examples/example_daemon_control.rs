@@ -89,12 +89,12 @@ impl Daemon {
     /// The daemon that `fullon` would operate here: settings from the environment and `.env`.
     fn in_current_directory(arguments: &Arguments) -> Result<Self> {
         let directory = std::env::current_dir()?;
-        let origin = SettingsLocation {
+        let location = SettingsLocation {
             directory,
             ..SettingsLocation::default()
         };
-        let locator = ClientSettings::load(&origin.read_sources())?;
-        let control = Control::new(locator, None, "example_daemon_control")?;
+        let settings = ClientSettings::load(&location.read_sources())?;
+        let control = Control::new(settings, None, "example_daemon_control")?;
         let program = match &arguments.program {
             Some(program) => program.clone(),
             None => built_program()?,
@@ -103,7 +103,7 @@ impl Daemon {
             control,
             launch: Launch {
                 program,
-                settings_location: origin,
+                settings_location: location,
                 environment: BTreeMap::new(),
             },
             lines: arguments.lines,
@@ -111,8 +111,8 @@ impl Daemon {
     }
 
     fn start(&self) -> Result {
-        let started = self.launch.start()?;
-        println!("started: PID {}, serving {}", started.pid, started.server);
+        let daemon = self.launch.start()?;
+        println!("started: PID {}, serving {}", daemon.pid, daemon.server);
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl Daemon {
             .stop(&StopRequest::default(), &mut notice)
             .await?
         {
-            StopOutcome::Stopped { pid, method: how } => println!("stopped: PID {pid}, by {how:?}"),
+            StopOutcome::Stopped { pid, method } => println!("stopped: PID {pid}, by {method:?}"),
             StopOutcome::NotRunning | StopOutcome::Dead(_) => println!("nothing to stop"),
         }
         Ok(())
@@ -130,16 +130,16 @@ impl Daemon {
 
     async fn restart(&self) -> Result {
         let options = RestartOptions::default();
-        let restarted = self
+        let outcome = self
             .control
             .restart(self.launch.clone(), &options, &mut notice)
             .await?;
-        match restarted {
+        match outcome {
             RestartOutcome::Replaced(done) => {
                 println!("restarted: PID {} -> {}", done.old_pid, done.pid);
             }
-            RestartOutcome::Started { daemon: new, .. } => {
-                println!("was not running, started: PID {}", new.pid);
+            RestartOutcome::Started { daemon, .. } => {
+                println!("was not running, started: PID {}", daemon.pid);
             }
         }
         Ok(())
@@ -151,12 +151,8 @@ impl Daemon {
                 "status: {:?}, PID {}, up {:.1} s, {} requests",
                 status.phase, status.pid, status.uptime_seconds, status.http.requests_total
             ),
-            StatusReport::Unresponsive {
-                pid,
-                error: because,
-                ..
-            } => {
-                println!("status: running with PID {pid:?}, but {because}");
+            StatusReport::Unresponsive { pid, error, .. } => {
+                println!("status: running with PID {pid:?}, but {error}");
             }
             StatusReport::Dead(pid) => println!("status: dead, was PID {pid:?}"),
             StatusReport::NotRunning => println!("status: not running"),

@@ -1,7 +1,7 @@
 //! `fullon config`
 
-use super::CommandContext;
-use super::Result;
+use super::context::CommandContext;
+use super::error::Result;
 use super::output::{Colour, Output, notice};
 use crate::config::Settings;
 
@@ -13,13 +13,13 @@ pub struct ConfigArgs {
 }
 
 pub fn run(context: &CommandContext, arguments: &ConfigArgs, output: &Output) -> Result {
-    let sources = context.origin.read_sources();
+    let sources = context.location.read_sources();
     if arguments.check {
-        for miss in sources.typos() {
-            let (name, file) = (&miss.name, sources.file().display());
+        for typo in sources.typos() {
+            let (name, file) = (&typo.name, sources.file().display());
             notice(&format!(
                 "{name} in {file} is no setting; {} is meant?",
-                miss.setting
+                typo.setting
             ));
         }
     }
@@ -30,13 +30,13 @@ pub fn run(context: &CommandContext, arguments: &ConfigArgs, output: &Output) ->
         return output.print_json(&serde_json::json!({ "valid": true }));
     }
     let running = context.control()?.running_sources();
-    if let Some(theirs) = running.filter(|theirs| !theirs.has_same_values(&sources)) {
+    if let Some(running) = running.filter(|running| !running.has_same_values(&sources)) {
         notice(&format!(
             "these are the settings from here; the daemon that runs reads {} and what it was started with: GET /admin/config tells those",
-            theirs.file().display()
+            running.file().display()
         ));
     }
-    let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
+    let width = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
     let names = width(&mut entries.iter().map(|entry| entry.name.len()));
     let values = width(
         &mut entries

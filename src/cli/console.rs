@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
+use super::context::{CommandContext, block_on};
+use super::error::Result;
 use super::output::{Output, notice};
-use super::{CommandContext, Result, block_on};
 use crate::auth::Scopes;
 
 #[derive(Debug, clap::Args)]
@@ -25,9 +26,9 @@ pub struct ConsoleArgs {
 
 pub fn run(context: &CommandContext, arguments: &ConsoleArgs, output: &Output) -> Result {
     let control = context.control()?;
-    let (address, given) =
+    let (address, token) =
         block_on(control.console_address(arguments.scope))?.map_err(anyhow::Error::from)?;
-    let seconds = given.expires_in_seconds;
+    let seconds = token.expires_in_seconds;
     output.print_line(&address)?;
     notice(&format!("It signs in once, within {seconds} s"));
     if arguments.open
@@ -38,7 +39,8 @@ pub fn run(context: &CommandContext, arguments: &ConsoleArgs, output: &Output) -
     output.print_json(&json!({ "address": address, "expires_in_seconds": seconds }))
 }
 
-/// Opens the address by a file that only this user can read: everybody sees the arguments of a program.
+/// Opens the address through a file that only this user can read, because the arguments of a program
+/// are visible to all users.
 fn open(address: &str) -> anyhow::Result<()> {
     let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let directory = directory.filter(|directory| directory.is_dir());
@@ -56,14 +58,15 @@ fn open(address: &str) -> anyhow::Result<()> {
     )?;
     let browser = std::env::var_os("BROWSER").filter(|browser| !browser.is_empty());
     let browser = browser.unwrap_or_else(|| OsString::from("xdg-open"));
-    let run = Command::new(&browser)
+    let browser_process = Command::new(&browser)
         .arg(&path)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    match run {
-        // Whoever opens it may need the file for longer than this program lives; what is in it counts for a minute only.
+    match browser_process {
+        // The browser may read the file after this program has exited. The token in it is valid for
+        // one minute only.
         Ok(_) => Ok(()),
         Err(error) => {
             let _ = std::fs::remove_file(&path);

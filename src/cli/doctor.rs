@@ -2,12 +2,13 @@
 
 use serde_json::json;
 
+use super::context::{CommandContext, block_on, user_name};
+use super::error::{CommandError, Result};
 use super::output::{Colour, Output};
-use super::{CommandContext, CommandError, Result, block_on, user_name};
 use crate::doctor::{Finding, Severity, diagnose};
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
-    let sources = context.origin.read_sources();
+    let sources = context.location.read_sources();
     let admin_url = context.admin_url.as_deref();
     let diagnosis = block_on(diagnose(&sources, admin_url, &user_name()))?
         .map_err(|error| CommandError::Usage(error.to_string()))?;

@@ -1,10 +1,9 @@
-//! A flag for every setting that is not secret, made from the table of settings.
+//! A flag for every setting that is not secret, generated from the table of settings.
 
 use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches};
 
 use crate::config::{DEFINITIONS, Flags, flag_name};
 
-/// The settings that were given as flags.
 #[derive(Debug)]
 pub struct SettingFlags(pub Flags);
 

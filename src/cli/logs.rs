@@ -2,8 +2,9 @@
 
 use std::pin::pin;
 
+use super::context::{CommandContext, block_on};
+use super::error::{CommandError, Result};
 use super::output::{Colour, Output, notice, print_line_or_stop, sanitize, stdout_closed};
-use super::{CommandContext, CommandError, Result, block_on};
 use crate::api::LogEntry;
 use crate::client::LogQuery;
 use crate::control::{LogLine, LogsError};
@@ -39,19 +40,19 @@ pub fn run(context: &CommandContext, arguments: LogsArgs, output: &Output) -> Re
     block_on(async {
         if arguments.no_follow {
             let entries = control.last_lines(&query, &mut notice).await;
-            for entry in entries.map_err(failure)? {
+            for entry in entries.map_err(command_error)? {
                 print(&entry, output)?;
             }
             return Ok(());
         }
         let lines = control.follow_log(&query, &mut notice).await;
-        let mut lines = lines.map_err(failure)?;
+        let mut lines = lines.map_err(command_error)?;
         let mut closed = pin!(stdout_closed());
         loop {
             let mut notice = notice;
             let line = tokio::select! {
                 biased;
-                line = lines.next(&mut notice) => line.map_err(failure)?,
+                line = lines.next(&mut notice) => line.map_err(command_error)?,
                 () = &mut closed => return Ok(()),
             };
             match line {
@@ -66,7 +67,7 @@ pub fn run(context: &CommandContext, arguments: LogsArgs, output: &Output) -> Re
     })?
 }
 
-fn failure(error: LogsError) -> CommandError {
+fn command_error(error: LogsError) -> CommandError {
     match error {
         LogsError::Filter(error) => CommandError::Usage(error.to_string()),
         other => CommandError::Other(other.into()),
@@ -95,7 +96,7 @@ fn print(entry: &LogEntry, output: &Output) -> std::result::Result<(), CommandEr
     print_line_or_stop(&painted)
 }
 
-/// JSON may have these control characters as they are; some terminals obey them.
+/// Escapes the C1 control characters, which JSON allows but some terminals interpret.
 fn escape_c1(json: &str) -> String {
     let escape = |c: char| match c {
         '\u{80}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::Result;
+use super::error::Result;
 use super::output::Output;
 use crate::server::{admin_document, public_document};
 

@@ -1,4 +1,5 @@
-//! What people and scripts see. With `--json`, stdout is for one JSON value and all else goes to stderr.
+//! The output of commands. With `--json`, stdout has one JSON value and everything else goes to
+//! stderr.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -6,10 +7,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
 use serde_json::json;
 
-use super::CommandError;
+use super::error::CommandError;
 use crate::config::{InvalidSettings, is_colour_wanted};
 
-/// A colour of a terminal, as its SGR number.
+/// A terminal colour, as its SGR number.
 #[derive(Debug, Clone, Copy)]
 pub enum Colour {
     Red = 31,
@@ -19,9 +20,9 @@ pub enum Colour {
     Grey = 90,
 }
 
-/// Something to know beside the result.
+/// Prints a message beside the result.
 pub fn notice(text: &str) {
-    // Without stderr nobody wants to know.
+    // If stderr is closed, nobody reads the message.
     let _ = writeln!(io::stderr(), "fullon: {text}");
 }
 
@@ -32,37 +33,37 @@ fn ignore_broken_pipe(written: io::Result<()>) -> Result<(), CommandError> {
     }
 }
 
-/// A line of many: when nobody reads them any more, there is nothing left to do.
+/// Prints one line of many. If the reader has closed stdout, the command ends.
 pub fn print_line_or_stop(text: &str) -> Result<(), CommandError> {
     Ok(writeln!(io::stdout(), "{text}")?)
 }
 
-/// Returns once nobody can read stdout any more, as when `head` has seen enough.
+/// Waits until the reader has closed stdout, such as `head` after its last line.
 pub async fn stdout_closed() {
     let (closed, waiting) = tokio::sync::oneshot::channel();
-    // Its own thread: one of the runtime's would be waited for at the end.
+    // Not a thread of the runtime, which would wait for it at the end.
     std::thread::spawn(move || {
-        // Asked for nothing, it tells errors and the end.
+        // Without requested events, `poll` returns only for errors and a closed pipe.
         let outcome = poll(&mut [PollFd::new(&io::stdout(), PollFlags::empty())], None);
         if outcome.is_ok() {
             let _ = closed.send(());
         }
     });
     if waiting.await.is_err() {
-        // It cannot be told; the next line will.
+        // `poll` failed. Printing the next line will fail instead.
         std::future::pending::<()>().await;
     }
 }
 
-/// Without what a terminal would obey: what a client could choose must not move the cursor, set the window's title, or turn the
-/// line around. In a pipe too, which most often ends at a terminal.
+/// Replaces what a terminal interprets: text that a client chose must not move the cursor, set the
+/// window's title, or reverse the line. Also in a pipe, which often ends at a terminal.
 pub fn sanitize(line: &str) -> String {
     anstream::adapter::strip_str(line)
         .to_string()
         .chars()
         .map(|c| match c {
             '\t' => c,
-            // Those that embed, override or isolate a direction (UAX #9).
+            // Embedding, override and isolation of a direction (UAX #9).
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
             c if c.is_control() => '\u{fffd}',
             c => c,
@@ -70,7 +71,7 @@ pub fn sanitize(line: &str) -> String {
         .collect()
 }
 
-/// stdout and stderr of the verb.
+/// stdout and stderr of a command.
 pub struct Output {
     json: bool,
     colour: bool,
@@ -89,7 +90,8 @@ impl Output {
         self.json
     }
 
-    /// A line for people; none with `--json`. That nobody reads it changes nothing of what was done.
+    /// Prints a line for people, but not with `--json`. A closed stdout is no error: the command has
+    /// done its work.
     pub fn print_line(&self, text: &str) -> Result<(), CommandError> {
         if self.json {
             return Ok(());
@@ -97,7 +99,7 @@ impl Output {
         ignore_broken_pipe(writeln!(io::stdout(), "{text}"))
     }
 
-    /// A line for people that begins with a symbol where symbols can be shown.
+    /// Prints a line for people. On a terminal it begins with a symbol.
     pub fn print_result(
         &self,
         symbol: &str,
@@ -111,7 +113,7 @@ impl Output {
         }
     }
 
-    /// The JSON value, when it was asked for.
+    /// Prints the JSON value with `--json`.
     pub fn print_json(&self, value: &impl Serialize) -> Result<(), CommandError> {
         if self.json {
             let text = serde_json::to_string(value).map_err(io::Error::from)?;
@@ -120,13 +122,11 @@ impl Output {
         Ok(())
     }
 
-    /// Why the verb failed.
     pub fn print_error(&self, text: &str) {
         notice(text);
         let _ = self.print_json(&json!({ "error": text }));
     }
 
-    /// What is wrong with the configuration.
     pub fn print_problems(&self, problems: &InvalidSettings) {
         notice(&problems.to_string());
         let list: Vec<_> = problems
@@ -137,7 +137,7 @@ impl Output {
         let _ = self.print_json(&json!({ "error": "invalid configuration", "problems": list }));
     }
 
-    /// The text in a colour, where colours can be shown.
+    /// Colours the text on a terminal.
     pub fn paint(&self, colour: Colour, text: &str) -> String {
         if self.colour {
             format!("\x1b[{}m{text}\x1b[0m", colour as u8)

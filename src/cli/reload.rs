@@ -2,24 +2,26 @@
 
 use serde_json::json;
 
+use super::context::{CommandContext, block_on};
+use super::error::{CommandError, Result};
 use super::output::{Colour, Output, notice};
-use super::{CommandContext, CommandError, Result, block_on};
 use crate::api::SettingChange;
 use crate::control::{ReloadError, ReloadOutcome};
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
     let control = context.control()?;
-    let given = control.reject_ignored(&context.origin);
-    given.map_err(|error| CommandError::Usage(error.to_string()))?;
-    let reloaded = block_on(control.reload(&mut notice))?;
-    let reloaded = reloaded.map_err(|error| match error {
+    control
+        .reject_ignored(&context.location)
+        .map_err(|error| CommandError::Usage(error.to_string()))?;
+    let outcome = block_on(control.reload(&mut notice))?;
+    let outcome = outcome.map_err(|error| match error {
         ReloadError::Settings(_) => {
             output.print_error(&error.to_string());
             CommandError::Exit(2)
         }
         other => CommandError::Other(other.into()),
     })?;
-    let done = match reloaded {
+    let done = match outcome {
         ReloadOutcome::Reloaded(done) => done,
         ReloadOutcome::Signalled(pid) => {
             let text = format!("Asked process {pid} to reload; its log says what came of it");

@@ -2,8 +2,10 @@
 
 use serde_json::json;
 
+use super::context::{CommandContext, block_on};
+use super::duration::parse_seconds;
+use super::error::{CommandError, Result};
 use super::output::{Colour, Output, notice};
-use super::{CommandContext, CommandError, Result, block_on, parse_seconds};
 use crate::api::{DEFAULT_RESTART_TIMEOUT, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS};
 use crate::control::{RestartError, RestartOptions, RestartOutcome};
 
@@ -29,8 +31,8 @@ pub fn run(context: &CommandContext, arguments: &RestartArgs, output: &Output) -
         hard: arguments.hard,
         timeout_seconds: Some(arguments.timeout),
     };
-    let restarted = block_on(control.restart(launch, &options, &mut notice))?;
-    let restarted = restarted.map_err(|error| match error {
+    let outcome = block_on(control.restart(launch, &options, &mut notice))?;
+    let outcome = outcome.map_err(|error| match error {
         RestartError::Settings(_) | RestartError::SuccessorSettings(_) => {
             output.print_error(&error.to_string());
             CommandError::Exit(2)
@@ -38,7 +40,7 @@ pub fn run(context: &CommandContext, arguments: &RestartArgs, output: &Output) -
         RestartError::IgnoredFlags(error) => CommandError::Usage(error.to_string()),
         other => CommandError::Other(other.into()),
     })?;
-    match restarted {
+    match outcome {
         RestartOutcome::Replaced(done) => {
             let text = format!(
                 "Daemon restarted with PID {} (was {})",
@@ -52,20 +54,17 @@ pub fn run(context: &CommandContext, arguments: &RestartArgs, output: &Output) -
                 "generation": done.generation,
             }))
         }
-        RestartOutcome::Started {
-            old_pid: old,
-            daemon: new,
-        } => {
-            match old {
+        RestartOutcome::Started { old_pid, daemon } => {
+            match old_pid {
                 Some(pid) => output.print_line(&format!("Daemon stopped (PID {pid})"))?,
                 None => output.print_line("Daemon was not running")?,
             }
-            let text = format!("Daemon started with PID {}", new.pid);
+            let text = format!("Daemon started with PID {}", daemon.pid);
             output.print_result("✓", Colour::Green, &text)?;
             output.print_json(&json!({
-                "old_pid": old,
-                "pid": new.pid,
-                "server": new.server,
+                "old_pid": old_pid,
+                "pid": daemon.pid,
+                "server": daemon.server,
                 "generation": 1,
             }))
         }

@@ -1,8 +1,9 @@
-//! `fullon run`, the process behind `fullon start`, and the successor in a restart.
+//! `fullon run`, the process behind `fullon start`, and the new process in a restart.
 
 use std::io::{self, IsTerminal as _};
 
-use super::{CommandContext, CommandError, Result};
+use super::context::CommandContext;
+use super::error::{CommandError, Result};
 use crate::config::{InvalidSettings, Settings, is_colour_wanted};
 use crate::daemon::{ExitOutcome, RunMode, StartOptions, UpgradeChild, keeper, run_systemd_shim};
 use crate::instance::{StartupReport, StartupReporter};
@@ -34,23 +35,23 @@ pub fn run(context: &CommandContext, arguments: &RunArgs, mounts: Mounts) -> Res
         let code = run_systemd_shim(context.launch()?.command(&["--successor"]))?;
         return exit_with(code);
     }
-    let (succession, announcer) = if arguments.successor {
-        let (succession, announcer) = UpgradeChild::from_stdin()?;
-        (Some(succession), Some(announcer))
+    let (upgrade, reporter) = if arguments.successor {
+        let (upgrade, reporter) = UpgradeChild::from_stdin()?;
+        (Some(upgrade), Some(reporter))
     } else if arguments.background {
         (None, Some(StartupReporter::from_stdout()?))
     } else {
         (None, None)
     };
     if arguments.background {
-        // Fails only for the leader of a process group, which is what it makes us.
+        // Fails only if this process leads a process group already.
         let _ = nix::unistd::setsid();
     }
     let settings = match load_settings(context, arguments) {
         Ok(settings) => settings,
-        Err(problems) => return report_invalid_settings(problems, announcer),
+        Err(problems) => return report_invalid_settings(problems, reporter),
     };
-    let is_heard = announcer.is_some();
+    let has_reporter = reporter.is_some();
     let pid_file = settings.pid_file.clone();
     let launch = context.launch()?;
     if keeper::is_init() && !arguments.background {
@@ -71,16 +72,16 @@ pub fn run(context: &CommandContext, arguments: &RunArgs, mounts: Mounts) -> Res
         settings,
         launch,
         mode,
-        reporter: announcer,
-        upgrade: succession,
+        reporter,
+        upgrade,
         mounts,
     };
     match start.run() {
         Ok(ExitOutcome::Graceful) => Ok(()),
         Ok(ExitOutcome::Interrupted) => Err(CommandError::Exit(1)),
         Ok(ExitOutcome::Supervised(code)) => exit_with(code),
-        // What failed was announced.
-        Err(_) if is_heard => Err(CommandError::Exit(1)),
+        // The failure was reported to the parent.
+        Err(_) if has_reporter => Err(CommandError::Exit(1)),
         Err(error) => Err(anyhow::Error::from(error).into()),
     }
 }
@@ -89,21 +90,18 @@ fn load_settings(
     context: &CommandContext,
     arguments: &RunArgs,
 ) -> std::result::Result<Settings, InvalidSettings> {
-    let settings = Settings::load(&context.origin.read_sources())?;
+    let settings = Settings::load(&context.location.read_sources())?;
     if arguments.background {
         settings.check_background()?;
     }
     Ok(settings)
 }
 
-fn report_invalid_settings(
-    problems: InvalidSettings,
-    announcer: Option<StartupReporter>,
-) -> Result {
-    let Some(announcer) = announcer else {
+fn report_invalid_settings(problems: InvalidSettings, reporter: Option<StartupReporter>) -> Result {
+    let Some(reporter) = reporter else {
         return Err(problems.into());
     };
-    announcer.send(&StartupReport::Failed {
+    reporter.send(&StartupReport::Failed {
         message: problems.to_string(),
         exit_code: 2,
     });

@@ -2,18 +2,19 @@
 
 use serde_json::json;
 
+use super::context::{CommandContext, block_on};
+use super::error::{CommandError, Result};
 use super::output::{Colour, Output};
-use super::{CommandContext, CommandError, Result, block_on};
 use crate::config::Settings;
 use crate::control::LaunchError;
 use crate::instance::{PidFileStatus, inspect_pid_file};
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
-    let settings = Settings::load(&context.origin.read_sources())?;
+    let settings = Settings::load(&context.location.read_sources())?;
     settings.check_background()?;
-    // The lock decides; this only spares a process where the answer is known.
-    let presence = inspect_pid_file(&settings.pid_file).map_err(anyhow::Error::from)?;
-    if let PidFileStatus::Held(holder) = presence {
+    // The lock decides. This only avoids starting a process that would fail.
+    let pid_file = inspect_pid_file(&settings.pid_file).map_err(anyhow::Error::from)?;
+    if let PidFileStatus::Held(holder) = pid_file {
         let pid = holder
             .pid()
             .map_or(String::new(), |pid| format!(" with PID {pid}"));
@@ -25,7 +26,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
         }
         .into());
     }
-    let started = context.launch()?.start().map_err(|error| match error {
+    let daemon = context.launch()?.start().map_err(|error| match error {
         LaunchError::Failed { message, exit_code } => {
             output.print_error(&message);
             CommandError::Exit(exit_code)
@@ -36,15 +37,15 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
     output.print_result(
         "✓",
         Colour::Green,
-        &format!("Daemon started with PID {}", started.pid),
+        &format!("Daemon started with PID {}", daemon.pid),
     )?;
     if let Some(path) = log_file {
         output.print_line(&format!("Log file: {}", path.display()))?;
     }
     output.print_line(&format!("PID file: {}", settings.pid_file.display()))?;
     output.print_json(&json!({
-        "pid": started.pid,
-        "server": started.server,
+        "pid": daemon.pid,
+        "server": daemon.server,
         "log_file": log_file,
         "pid_file": settings.pid_file,
     }))

@@ -1,4 +1,4 @@
-//! `fullon status`. Exit codes are those of LSB init scripts.
+//! `fullon status`. Its exit codes are those of LSB init scripts.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,8 +6,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::json;
 
+use super::context::{CommandContext, block_on};
+use super::error::{CommandError, Result};
 use super::output::{Colour, Output, notice, sanitize};
-use super::{CommandContext, CommandError, Result, block_on};
 use crate::api::{Check, CheckState, ExitCause, LastExit, Phase, Status};
 use crate::client::ClientError;
 use crate::config::{InvalidSettings, Settings, is_reloadable};
@@ -33,10 +34,10 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
             pid,
             server,
             log_file,
-            error: because,
+            error,
         } => {
             notice(&format!(
-                "{because}; this is what the PID file and its lock tell"
+                "{error}; this is what the PID file and its lock tell"
             ));
             let offline = OfflineStatus {
                 pid,
@@ -44,7 +45,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
                 log_file: log_file.as_deref(),
                 pid_file,
             };
-            offline.print(&because, output)
+            offline.print(&error, output)
         }
         StatusReport::Dead(pid) => {
             let was = pid.map_or(String::new(), |pid| format!(" (PID {pid})"));
@@ -89,32 +90,23 @@ fn print(status: &Status, output: &Output) -> Result {
         } else {
             Colour::Grey
         };
-        print_labels(
-            &[(
-                "Before:",
-                output.paint(colour, &sanitize(&describe_last_exit(last))),
-            )],
-            output,
-        )?;
+        print_label("Before:", colour, &describe_last_exit(last), output)?;
         if last.cause == ExitCause::Crashed {
             for line in &last.last_lines {
                 output.print_line(&format!("  {}", sanitize(line)))?;
             }
         }
     }
-    // A log that is written needs no mention.
-    let is_news = |check: &&Check| check.since.is_some() || check.state != CheckState::Up;
-    for check in status.checks.iter().filter(is_news) {
+    // A healthy log is not mentioned.
+    let is_relevant = |check: &&Check| check.since.is_some() || check.state != CheckState::Up;
+    for check in status.checks.iter().filter(is_relevant) {
         let (text, colour) = describe_check(check);
-        print_labels(
-            &[("Check:", output.paint(colour, &sanitize(&text)))],
-            output,
-        )?;
+        print_label("Check:", colour, &text, output)?;
     }
     Ok(())
 }
 
-/// That another level than the configured one is in force.
+/// Prints the log level if it is not the configured one.
 fn print_log_level_override(control: &Control, status: &Status, output: &Output) -> Result {
     let Some(level) = block_on(control.log_level_override(&status.log_level))? else {
         return Ok(());
@@ -132,13 +124,10 @@ fn print_log_level_override(control: &Control, status: &Status, output: &Output)
             level.level
         ),
     };
-    print_labels(
-        &[("Log Level:", output.paint(Colour::Yellow, &sanitize(&text)))],
-        output,
-    )
+    print_label("Log Level:", Colour::Yellow, &text, output)
 }
 
-/// What was edited and is not in force, by what puts it in force.
+/// Prints the settings that were edited but are not active, and the command that applies them.
 fn print_pending(control: &Control, status: &Status, output: &Output) -> Result {
     let pending = &status.pending_restart;
     let sources = control.running_sources().filter(|_| !pending.is_empty());
@@ -146,28 +135,25 @@ fn print_pending(control: &Control, status: &Status, output: &Output) -> Result 
     let problems = checked.and_then(|settings| settings.err().map(|InvalidSettings(it)| it));
     for problem in problems.iter().flatten() {
         let text = format!("{problem}: refused until it is mended (`fullon config --check`)");
-        print_labels(
-            &[("Pending:", output.paint(Colour::Red, &sanitize(&text)))],
-            output,
-        )?;
+        print_label("Pending:", Colour::Red, &text, output)?;
     }
-    let is_refused = |name: &&String| {
+    let is_invalid = |name: &&String| {
         let mut problems = problems.iter().flatten();
         problems.any(|problem| problem.setting == **name)
     };
-    let names: Vec<_> = pending.iter().filter(|name| !is_refused(name)).collect();
+    let names: Vec<_> = pending.iter().filter(|name| !is_invalid(name)).collect();
     let (reload, restart): (Vec<&String>, Vec<&String>) =
         names.into_iter().partition(|name| is_reloadable(name));
-    for (names, verb) in [(reload, "reload"), (restart, "restart")] {
+    for (names, command) in [(reload, "reload"), (restart, "restart")] {
         if names.is_empty() {
             continue;
         }
         let names: Vec<_> = names.iter().map(|name| name.as_str()).collect();
-        let text = format!("{} edited, not in force: `fullon {verb}`", names.join(", "));
-        print_labels(
-            &[("Pending:", output.paint(Colour::Yellow, &sanitize(&text)))],
-            output,
-        )?;
+        let text = format!(
+            "{} edited, not in force: `fullon {command}`",
+            names.join(", ")
+        );
+        print_label("Pending:", Colour::Yellow, &text, output)?;
     }
     Ok(())
 }
@@ -224,7 +210,7 @@ fn describe_last_exit(last: &LastExit) -> String {
     format!("PID {} {how}{by}{at}", last.pid)
 }
 
-/// What is known without the admin API.
+/// The status without the admin API.
 struct OfflineStatus<'a> {
     pid: Option<u32>,
     server: Option<&'a str>,
@@ -233,13 +219,13 @@ struct OfflineStatus<'a> {
 }
 
 impl OfflineStatus<'_> {
-    fn print(&self, because: &ClientError, output: &Output) -> Result {
+    fn print(&self, error: &ClientError, output: &Output) -> Result {
         let unknown = || "unknown".to_owned();
         let server = |path: &str| {
             self.server
                 .map_or_else(unknown, |server| format!("{server}{path}"))
         };
-        let state = match because {
+        let state = match error {
             ClientError::TokenRefused { .. } | ClientError::NoKey(_) => {
                 "running (admin API refused us)"
             }
@@ -266,7 +252,7 @@ impl OfflineStatus<'_> {
             "pid_file": self.pid_file,
             "log_file": self.log_file,
             "server": self.server,
-            "detail": because.to_string(),
+            "detail": error.to_string(),
         }))
     }
 }
@@ -291,4 +277,8 @@ fn print_labels(lines: &[(&str, String)], output: &Output) -> Result {
     lines
         .iter()
         .try_for_each(|(label, value)| output.print_line(&format!("{label:<10} {value}")))
+}
+
+fn print_label(label: &str, colour: Colour, text: &str, output: &Output) -> Result {
+    print_labels(&[(label, output.paint(colour, &sanitize(text)))], output)
 }

@@ -2,8 +2,10 @@
 
 use serde_json::json;
 
+use super::context::{CommandContext, block_on};
+use super::duration::parse_seconds;
+use super::error::{CommandError, Result};
 use super::output::{Colour, Output, notice};
-use super::{CommandContext, CommandError, Result, block_on, parse_seconds};
 use crate::api::{MAX_TIMEOUT_SECONDS, StopRequest};
 use crate::control::{StopMethod, StopOutcome};
 
@@ -20,13 +22,13 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 
 pub fn run(context: &CommandContext, arguments: &StopArgs, output: &Output) -> Result {
     let control = context.control()?;
-    let order = StopRequest {
+    let request = StopRequest {
         timeout_seconds: arguments.timeout,
     };
-    let stopped = block_on(control.stop(&order, &mut notice))?.map_err(anyhow::Error::from)?;
-    match stopped {
-        StopOutcome::Stopped { pid, method: how } => {
-            let (text, via) = match how {
+    let outcome = block_on(control.stop(&request, &mut notice))?.map_err(anyhow::Error::from)?;
+    match outcome {
+        StopOutcome::Stopped { pid, method } => {
+            let (text, via) = match method {
                 StopMethod::Rest => ("Daemon stopped", "rest"),
                 StopMethod::Unconfirmed => ("Daemon accepted the stop and answers no more", "rest"),
                 StopMethod::Terminated => ("Daemon stopped (by SIGTERM)", "sigterm"),
@@ -38,10 +40,10 @@ pub fn run(context: &CommandContext, arguments: &StopArgs, output: &Output) -> R
             output.print_result("✓", Colour::Green, text)?;
             output.print_json(&json!({ "stopped": true, "pid": pid, "via": via }))
         }
-        StopOutcome::NotRunning => nothing_to_do(output, "Daemon is not running"),
+        StopOutcome::NotRunning => print_not_running(output, "Daemon is not running"),
         StopOutcome::Dead(pid) => {
             let pid = pid.map_or(String::new(), |pid| format!(" (PID {pid})"));
-            nothing_to_do(
+            print_not_running(
                 output,
                 &format!(
                     "Daemon is not running: it died{pid} and left {}, which the next start takes over",
@@ -52,7 +54,7 @@ pub fn run(context: &CommandContext, arguments: &StopArgs, output: &Output) -> R
     }
 }
 
-fn nothing_to_do(output: &Output, text: &str) -> Result {
+fn print_not_running(output: &Output, text: &str) -> Result {
     output.print_result("•", Colour::Yellow, text)?;
     output.print_json(&json!({ "stopped": false, "detail": text }))?;
     Err(CommandError::Exit(1))

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::context::{CommandContext, block_on, user_name};
+use super::error::Result;
 use super::output::Output;
-use super::{CommandContext, Result, block_on, user_name};
 use crate::auth::{Scopes, TokenSigner, read_or_create_key_file};
 use crate::config::{ClientSettings, DEFINITIONS, InvalidSettings, duration};
 
@@ -29,9 +30,9 @@ fn lifetime(text: &str) -> std::result::Result<Duration, String> {
 }
 
 pub fn run(context: &CommandContext, arguments: &TokenArgs, output: &Output) -> Result {
-    let mut locator = ClientSettings::load(&context.origin.read_sources())?;
-    // A bad secret, or a file that was not understood and may hold one, is no detail: the token would be signed with
-    // another key.
+    let mut locator = ClientSettings::load(&context.location.read_sources())?;
+    // An invalid secret, or an unreadable file that may contain one, is an error here: the token
+    // would be signed with another key.
     locator.ignored_problems.retain(|problem| {
         !DEFINITIONS
             .iter()
@@ -41,7 +42,7 @@ pub fn run(context: &CommandContext, arguments: &TokenArgs, output: &Output) -> 
         return Err(InvalidSettings(locator.ignored_problems).into());
     }
     let (secret, key_file) = (locator.jwt_secret.clone(), locator.key_file.clone());
-    // Before a key is made that no daemon has.
+    // Before a key is created that no daemon has.
     let control = context.control_for(locator)?;
     block_on(control.check_token())?.map_err(anyhow::Error::from)?;
     let key = match (secret, key_file) {

@@ -1,28 +1,16 @@
-//! `fullon completions` and `fullon man`, generated from the definitions of the arguments.
+//! `fullon man`, generated from the definitions of the arguments.
 
 use std::io::{self, Write as _};
 
-use clap::CommandFactory as _;
-use clap_complete::Shell;
+use clap::Command;
 
-use super::{Cli, EXIT_CODES, Result};
+use super::error::Result;
 use crate::config::DEFINITIONS;
 
-#[derive(Debug, clap::Args)]
-pub struct CompletionsArgs {
-    /// Which shell
-    shell: Shell,
-}
-
-pub fn completions(arguments: &CompletionsArgs) -> Result {
-    let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "fullon", &mut script);
-    Ok(io::stdout().write_all(&script)?)
-}
-
-/// One page: the program with its options and settings, and a section for each command with its own options.
-pub fn man() -> Result {
-    let mut command = Cli::command()
+/// Prints one page: the program with its options and settings, and each command with its own
+/// options.
+pub fn run(command: Command) -> Result {
+    let mut command = command
         .mut_args(|argument| argument.hide_short_help(false))
         .disable_help_subcommand(true);
     command.build();
@@ -34,13 +22,16 @@ pub fn man() -> Result {
     program.render_description_section(&mut page)?;
     program.render_options_section(&mut page)?;
     writeln!(page, ".SH COMMANDS")?;
-    for verb in command.get_subcommands() {
-        let about = verb
+    for subcommand in command.get_subcommands() {
+        let about = subcommand
             .get_about()
             .map(ToString::to_string)
             .unwrap_or_default();
-        writeln!(page, ".SS fullon {}\n{about}.", verb.get_name())?;
-        for argument in verb.get_arguments().filter(|argument| is_own(argument)) {
+        writeln!(page, ".SS fullon {}\n{about}.", subcommand.get_name())?;
+        for argument in subcommand
+            .get_arguments()
+            .filter(|argument| is_own(argument))
+        {
             let help = argument
                 .get_help()
                 .map(ToString::to_string)
@@ -52,7 +43,11 @@ pub fn man() -> Result {
             )?;
         }
     }
-    let (_, exit_codes) = EXIT_CODES.split_at("Exit codes: ".len());
+    let exit_codes = command
+        .get_after_help()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let exit_codes = exit_codes.trim_start_matches("Exit codes: ");
     writeln!(page, ".SH \"EXIT STATUS\"\n{exit_codes}")?;
     writeln!(
         page,
@@ -88,7 +83,7 @@ const FILES: [(&str, &str); 5] = [
     ("/tmp/fullon_master_api.log", "The log."),
 ];
 
-/// Whether the argument belongs to the verb alone.
+/// Whether the argument belongs to one command only.
 fn is_own(argument: &clap::Arg) -> bool {
     !argument.is_global_set() && !argument.is_hide_set() && argument.get_id() != "help"
 }

@@ -1,0 +1,20 @@
+//! `fullon completions`, generated from the definitions of the arguments.
+
+use std::io::{self, Write as _};
+
+use clap::Command;
+use clap_complete::Shell;
+
+use super::error::Result;
+
+#[derive(Debug, clap::Args)]
+pub struct CompletionsArgs {
+    /// Which shell
+    shell: Shell,
+}
+
+pub fn run(arguments: &CompletionsArgs, mut command: Command) -> Result {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut command, "fullon", &mut script);
+    Ok(io::stdout().write_all(&script)?)
+}

@@ -1,0 +1,52 @@
+//! What every command needs: the daemon that is meant, and where its settings are.
+
+use std::collections::BTreeMap;
+
+use super::error::{CommandError, Result};
+use super::output::notice;
+use crate::config::{self, ClientSettings, SettingsLocation};
+use crate::control::Control;
+use crate::instance::Launch;
+
+pub struct CommandContext {
+    pub admin_url: Option<String>,
+    pub location: SettingsLocation,
+}
+
+impl CommandContext {
+    /// The daemon that is meant. Problems of settings that are not needed to find it are only
+    /// printed.
+    pub fn control(&self) -> Result<Control> {
+        let settings = ClientSettings::load(&self.location.read_sources())?;
+        for problem in &settings.ignored_problems {
+            notice(&format!("ignored for this verb: {problem}"));
+        }
+        self.control_for(settings)
+    }
+
+    pub fn control_for(&self, settings: ClientSettings) -> Result<Control> {
+        Control::new(settings, self.admin_url.as_deref(), &user_name())
+            .map_err(|error| CommandError::Usage(error.to_string()))
+    }
+
+    pub fn launch(&self) -> Result<Launch> {
+        Ok(Launch {
+            program: Launch::current_program()?,
+            settings_location: self.location.clone(),
+            environment: BTreeMap::new(),
+        })
+    }
+}
+
+/// The user of this process, for the audit trail.
+pub fn user_name() -> String {
+    config::user_name(nix::unistd::getuid().as_raw())
+}
+
+/// Runs the client side of a command.
+pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(future))
+}
