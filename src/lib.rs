@@ -11,6 +11,7 @@
 //! - [`client`]: the admin API as typed calls
 //! - [`control`]: operates a daemon through its API, or through its PID file
 //! - [`doctor`]: diagnoses a daemon, its settings and its files
+//! - [`sys`]: the system calls that several modules need
 //! - [`App`]: all of it around your own routes
 //!
 //! Who may know whom is written in `ARCHITECTURE.md`.
@@ -31,5 +32,6 @@ pub mod health;
 pub mod instance;
 pub mod logs;
 pub mod server;
+pub mod sys;
 
 pub use app::App;

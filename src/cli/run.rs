@@ -5,7 +5,10 @@ use std::io::{self, IsTerminal as _};
 use super::context::CommandContext;
 use super::error::{CommandError, Result};
 use crate::config::{InvalidSettings, Settings, is_colour_wanted};
-use crate::daemon::{ExitOutcome, RunMode, StartOptions, UpgradeChild, keeper, run_systemd_shim};
+use crate::daemon::{
+    self, ExitOutcome, RunMode, StartOptions, UpgradeChild, is_init, run_supervised,
+    run_systemd_shim,
+};
 use crate::instance::{StartupReport, StartupReporter};
 use crate::logs::StdoutOptions;
 use crate::server::public::Mounts;
@@ -54,8 +57,8 @@ pub fn run(context: &CommandContext, arguments: &RunArgs, mounts: Mounts) -> Res
     let has_reporter = reporter.is_some();
     let pid_file = settings.pid_file.clone();
     let launch = context.launch()?;
-    if keeper::is_init() && !arguments.background {
-        let code = keeper::run_supervised(launch.command(&["--kept"]), &pid_file)?;
+    if is_init() && !arguments.background {
+        let code = run_supervised(launch.command(&["--kept"]), &pid_file)?;
         return exit_with(code);
     }
     let mode = if arguments.background {
@@ -68,7 +71,7 @@ pub fn run(context: &CommandContext, arguments: &RunArgs, mounts: Mounts) -> Res
             is_supervised: arguments.kept,
         }
     };
-    let start = StartOptions {
+    let options = StartOptions {
         settings,
         launch,
         mode,
@@ -76,7 +79,7 @@ pub fn run(context: &CommandContext, arguments: &RunArgs, mounts: Mounts) -> Res
         upgrade,
         mounts,
     };
-    match start.run() {
+    match daemon::run(options) {
         Ok(ExitOutcome::Graceful) => Ok(()),
         Ok(ExitOutcome::Interrupted) => Err(CommandError::Exit(1)),
         Ok(ExitOutcome::Supervised(code)) => exit_with(code),

@@ -8,10 +8,10 @@ use thiserror::Error;
 
 use super::signal::{NotPermitted, check_delivery};
 use super::target::{Control, Target};
-use crate::api::{ExitCause, StopAccepted, StopRequest};
+use crate::api::{StopAccepted, StopRequest};
 use crate::client::{AdminClient, ClientError};
 use crate::instance::{
-    ExitRecord, LockHolder, PidFile, PidFileError, PidFileStatus, Process, StateFile,
+    ExitCause, ExitRecord, LockHolder, PidFile, PidFileError, PidFileStatus, Process, StateFile,
     find_listener, inspect_pid_file,
 };
 

@@ -1,4 +1,4 @@
-//! What keeps the daemon from starting, in words for the operator.
+//! Why the daemon could not start, in words for the operator.
 
 use std::fmt;
 use std::io;
@@ -10,22 +10,22 @@ use crate::auth::KeyError;
 use crate::instance::{PidFileError, StateFileError};
 use crate::logs::{InstallError, LogFileError};
 
-/// Why the daemon did not start.
+/// Why the daemon could not start.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// It runs already, or the PID file cannot be used.
     #[error(transparent)]
     PidFile(#[from] PidFileError),
-    /// A port cannot be had.
+    /// An address cannot be bound.
     #[error("{setting}: cannot listen on {address}: {source}{}", BindAdvice(.source, .owner.as_deref(), setting))]
     Bind {
         /// `PORT` or `ADMIN_PORT`.
         setting: &'static str,
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Who listens there.
+        /// Name and PID of the process that listens there, if known.
         owner: Option<String>,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// A metric has a name that Prometheus does not allow.
@@ -34,7 +34,7 @@ pub enum StartError {
     /// A socket that was passed to this process cannot be used.
     #[error("a listening socket cannot be used: {0}")]
     Socket(#[source] io::Error),
-    /// systemd passed a socket that nothing was meant for.
+    /// systemd passed a socket that matches no setting.
     #[error(
         "systemd passed a socket at {0}, which is neither HOST:PORT nor ADMIN_HOST:ADMIN_PORT: in its .socket unit, set FileDescriptorName=public or admin"
     )]
@@ -48,7 +48,7 @@ pub enum StartError {
     /// The log file cannot be used.
     #[error(transparent)]
     LogFile(#[from] LogFileError),
-    /// The log file cannot be used, and whoever runs the daemon may have the log in its place.
+    /// The log file cannot be used; in the foreground, stdout is an alternative.
     #[error("{0}, or to - for stdout")]
     LogFileInForeground(LogFileError),
     /// The key file cannot be used.
@@ -57,31 +57,31 @@ pub enum StartError {
     /// The state file cannot be written.
     #[error(transparent)]
     State(#[from] StateFileError),
-    /// Events cannot be logged.
+    /// The log cannot be installed.
     #[error(transparent)]
     Log(#[from] InstallError),
     /// There are too few descriptors for clients.
     #[error(
-        "this process may have {all} files open, and needs at least {needed}: raise `ulimit -n` (LimitNOFILE= under systemd)"
+        "this process may have {limit} files open, and needs at least {needed}: raise `ulimit -n` (LimitNOFILE= under systemd)"
     )]
     FdLimitTooLow {
-        /// How many it may have.
-        all: u64,
-        /// How many it needs.
+        /// The number of descriptors that it may have.
+        limit: u64,
+        /// The number that it needs.
         needed: u64,
     },
-    /// stdout and stderr cannot become the log.
+    /// stdout and stderr cannot be redirected to the log.
     #[error("stdout and stderr cannot be sent to the log: {0}")]
     Stdio(#[source] io::Error),
     /// Signal handlers cannot be installed.
     #[error("the signal handlers cannot be installed: {0}")]
     Signals(#[source] io::Error),
-    /// The system has no threads or descriptors for it.
+    /// The system has no threads or descriptors left.
     #[error("the runtime cannot be started: {0}")]
     Runtime(#[source] io::Error),
 }
 
-/// Who is in the way, and what to do.
+/// Explains why an address cannot be bound, and what to do.
 struct BindAdvice<'a>(&'a io::Error, Option<&'a str>, &'a str);
 
 impl fmt::Display for BindAdvice<'_> {

@@ -1,22 +1,23 @@
-//! The signals of the daemon. Installed before it says that it is ready.
+//! Signals that control the daemon. Their handlers are installed before it reports that it is
+//! ready.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a signal asks for.
+/// The action that a signal requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalAction {
-    /// SIGTERM or SIGINT.
+    /// SIGTERM or SIGINT, by name.
     Stop(&'static str),
-    /// SIGHUP: read the settings again.
+    /// SIGHUP: reload the settings.
     Reload,
     /// SIGUSR2: hand over to a successor.
     Restart,
 }
 
 impl SignalAction {
-    /// The signal's name.
+    /// The name of the signal.
     pub fn signal_name(self) -> &'static str {
         match self {
             Self::Stop(name) => name,
@@ -25,7 +26,7 @@ impl SignalAction {
         }
     }
 
-    /// The signal itself.
+    /// The signal, to forward it.
     pub fn to_signal(self) -> rustix::process::Signal {
         use rustix::process::Signal;
         match self {
@@ -37,17 +38,18 @@ impl SignalAction {
     }
 }
 
-/// The signals that the daemon listens to.
-pub struct Signals {
+/// The installed signal handlers.
+pub struct SignalHandlers {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
     user_defined: Signal,
-    /// Caught so that a write beyond a file size limit fails like one on a full disk, in place of ending the process.
+    /// Caught so that a write beyond the file size limit fails as it does on a full disk. The
+    /// default action ends the process.
     _file_size: Signal,
 }
 
-impl Signals {
+impl SignalHandlers {
     /// Installs the handlers. Must be called within a tokio runtime.
     ///
     /// # Errors
@@ -63,7 +65,7 @@ impl Signals {
         })
     }
 
-    /// The next signal. May be dropped at any time.
+    /// Waits for the next signal. Cancel safe.
     pub async fn next(&mut self) -> SignalAction {
         tokio::select! {
             _ = self.terminate.recv() => SignalAction::Stop("SIGTERM"),

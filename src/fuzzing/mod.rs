@@ -34,9 +34,11 @@ pub use token::token;
 
 use crate::api::LogEntry;
 use crate::client::events;
-use crate::config::{DEFINITIONS, EnvFileChoice, Flags, InvalidSettings, MASK, Settings, Sources};
+use crate::config::{
+    DEFINITIONS, EnvFileChoice, Flags, InvalidSettings, MASK, Secret, Settings, Sources,
+};
 use crate::health::redis;
-use crate::instance::{HandoffPayload, StartupReport, StateFile, StoredKey, pid_file};
+use crate::instance::{HandoffPayload, StartupReport, StateFile, StoredSecret, pid_file};
 use crate::logs::entry::RawLine;
 use crate::logs::{Cursor, Filter, FilterParams};
 
@@ -240,7 +242,7 @@ pub fn state_file(bytes: &[u8]) {
     let again = StateFile::parse(&*json).unwrap();
     assert_eq!(serde_json::to_vec(&again).unwrap(), json);
     let state = StateFile {
-        instance_key: StoredKey::new(KEY),
+        instance_key: StoredSecret::new(Secret::new(KEY.to_owned())),
         ..state
     };
     assert!(!format!("{state:?}").contains(KEY));

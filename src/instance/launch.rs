@@ -1,31 +1,31 @@
-//! How the program runs itself again: which file it is, and with which arguments.
+//! How the program runs itself again: its file and its arguments.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::config::{SettingsLocation, flag_name};
+use crate::sys::is_same_file;
 
-/// What service managers tell one process and no other: who it is, and which descriptors are its own.
+/// Variables that a service manager sets for one process only, to name its PID and descriptors.
 const PER_PROCESS_VARIABLES: [&str; 4] =
     ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
-/// What to start, and as if from where.
+/// A program, and the settings to run it with.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// The program.
+    /// Path of the program.
     pub program: PathBuf,
     /// Where its settings come from.
     pub settings_location: SettingsLocation,
-    /// Environment variables beside those of this process.
+    /// Environment variables to set beside those of this process.
     pub environment: BTreeMap<String, OsString>,
 }
 
 impl Launch {
-    /// `PROGRAM run` with these arguments, without a stdin.
+    /// The command `PROGRAM run` with these arguments, without stdin.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
@@ -47,39 +47,39 @@ impl Launch {
         command
     }
 
-    /// What has to be there and is not: the program, or the directory it runs in.
+    /// The directory or the program, if it does not exist.
     #[must_use]
     pub fn missing_path(&self) -> Option<&Path> {
         [&self.settings_location.directory, &self.program]
             .into_iter()
-            .find(|needed| !needed.exists())
+            .find(|path| !path.exists())
             .map(PathBuf::as_path)
     }
 
-    /// The program that is running, by the name it was called by: where that is a link, an upgrade may point it elsewhere.
+    /// The program that is running, by the name it was called by. If that is a symbolic link, an
+    /// upgrade may point it to another file.
     ///
     /// # Errors
     ///
     /// The system does not tell.
     pub fn current_program() -> io::Result<PathBuf> {
         let path = std::env::current_exe()?;
-        // What Linux says once the file was replaced.
+        // Linux appends this once the file was replaced.
         let text = path.to_string_lossy();
         let path = match text.strip_suffix(" (deleted)") {
-            Some(there) if !path.exists() => Path::new(there).to_owned(),
+            Some(original) if !path.exists() => Path::new(original).to_owned(),
             _ => path,
         };
         let called = std::env::args_os()
             .next()
-            .and_then(|name| find_command(&name));
-        Ok(called
-            .filter(|called| is_same_file(called, &path))
-            .unwrap_or(path))
+            .and_then(|name| find_command(&name))
+            .filter(|called| refer_to_same_file(called, &path));
+        Ok(called.unwrap_or(path))
     }
 }
 
 /// The file that a shell would run for this word.
-fn find_command(word: &OsString) -> Option<PathBuf> {
+fn find_command(word: &OsStr) -> Option<PathBuf> {
     let word = Path::new(word);
     if word.components().count() > 1 {
         return std::path::absolute(word).ok();
@@ -90,9 +90,9 @@ fn find_command(word: &OsString) -> Option<PathBuf> {
         .find(|file| file.is_absolute() && file.is_file())
 }
 
-fn is_same_file(one: &Path, other: &Path) -> bool {
+fn refer_to_same_file(one: &Path, other: &Path) -> bool {
     match (one.metadata(), other.metadata()) {
-        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        (Ok(one), Ok(other)) => is_same_file(&one, &other),
         _ => false,
     }
 }

@@ -1,24 +1,25 @@
-//! What a running daemon leaves on the machine, and how others find and trust it: the locked PID file, the
-//! state file beside it, the process itself, how it is run, the pipe on which a start-up is reported, and what one daemon
-//! leaves to the next. The daemon writes these, the command line reads them.
+//! What a running daemon keeps on the machine, and how other processes find and trust it: the
+//! locked PID file, the state file, how the program is run, the report of a start-up, and the
+//! handoff from one daemon to the next. The daemon writes these, the command line reads them.
 
-mod handshake;
-mod inheritance;
+mod handoff;
 mod launch;
-mod listener;
 pub(crate) mod pid_file;
-mod process;
+mod startup_report;
 mod state_file;
+mod stored_secret;
 
-pub use handshake::{StartupReport, StartupReporter};
-pub use inheritance::{HandoffPayload, InheritedSocket, SocketRole};
+pub use handoff::{HandoffHeader, HandoffPayload, InheritedSocket, SocketRole};
 pub use launch::Launch;
-pub use listener::find_listener;
 pub use pid_file::{
     LockHolder, PidFile, PidFileError, PidFileStatus, holds_pid_file_lock, inspect_pid_file,
     read_recorded_pid,
 };
-pub use process::Process;
+pub use startup_report::{StartupReport, StartupReporter};
 pub use state_file::{
-    ExitRecord, FailedRestart, StagedStateFile, StateFile, StateFileError, StoredKey,
+    ExitCause, ExitRecord, FailedRestart, StagedStateFile, StateFile, StateFileError,
 };
+pub use stored_secret::StoredSecret;
+
+pub use crate::sys::Process;
+pub(crate) use crate::sys::find_listener;

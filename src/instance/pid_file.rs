@@ -1,13 +1,14 @@
-//! The PID file. The lock on it is the truth: it is taken with `fcntl(2)`'s `F_OFD_SETLK`, lives as long as
-//! the daemon does, and vanishes with it however it ends. The number in the file is information for people
-//! and scripts; before a verb acts on a process, [`inspect_pid_file`] has seen that very process hold the lock.
+//! The PID file. A daemon runs as long as its lock on the file exists: the lock is taken with
+//! `fcntl(2)`'s `F_OFD_SETLK`, and the kernel releases it however the daemon ends. The PID in the
+//! file is for people and scripts. Before a command acts on a process, [`inspect_pid_file`] has
+//! verified that this very process holds the lock.
 //!
-//! The lock covers one byte far behind the end of the file, so that a program that happens to lock the file for
-//! reasons of its own is never taken for the daemon.
+//! The lock covers one byte far behind the end of the file. A program that locks the file for
+//! reasons of its own is therefore never taken for the daemon.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -15,38 +16,38 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use thiserror::Error;
 
-use super::process::Process;
+use crate::sys::{OpenError, Process, is_same_file, open_owned, open_regular};
 
-/// Where the locked byte is: "fullon", read as a number.
+/// The offset of the locked byte: the letters "fullon" as a number.
 const LOCKED_BYTE: i64 = 0x6675_6c6c_6f6e;
-/// Length of the file, in bytes, so that the number can be replaced in place without ever being torn. It is filled with
-/// newlines, which `$(cat FILE)` strips.
+/// Length of the file, in bytes. It is constant, so that a PID is replaced in place and never seen
+/// half written. The rest is newlines, which `$(cat FILE)` strips.
 const FILE_LEN: usize = 11;
-/// A longer file, in bytes, is no PID file.
+/// A longer file, in bytes, is not a PID file.
 const MAX_LEN: usize = 64;
 
-/// What can be wrong with a PID file.
+/// Why a PID file cannot be used.
 #[derive(Debug, Error)]
 pub enum PidFileError {
-    /// A daemon holds it.
+    /// A daemon holds the lock. Its PID, if known.
     #[error("already running{}", .0.as_ref().map_or(String::new(), |pid| format!(" with PID {pid}")))]
     AlreadyRunning(Option<u32>),
-    /// Another program has locked it.
+    /// Another program holds a lock on the file.
     #[error(
         "the PID file {0} is locked by a program that is not this daemon: choose another PID_FILE"
     )]
     LockedByOtherProgram(PathBuf),
-    /// The settings name another one than the daemon holds.
+    /// The settings name another file than the one that the daemon holds.
     #[error(
         "PID_FILE: it was changed from {held} to {wanted}, and a running daemon cannot move its lock: stop it, then start it"
     )]
     PathChanged {
-        /// The one that is held.
+        /// The file that is held.
         held: PathBuf,
-        /// The one in the settings.
+        /// The file in the settings.
         wanted: PathBuf,
     },
-    /// It is a directory, a device, or another user's.
+    /// It is not a regular file of this user.
     #[error("the PID file {path} {reason}: choose another PID_FILE")]
     Unusable {
         /// The file.
@@ -54,36 +55,37 @@ pub enum PidFileError {
         /// What it is.
         reason: &'static str,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error(
         "the PID file {path} cannot be {action}: {source}; run this as its owner, or set PID_FILE to a file in a directory of yours"
     )]
     Io {
         /// The file.
         path: PathBuf,
-        /// `opened`, `locked` or `written`.
+        /// `opened`, `locked` or `written`, for example.
         action: &'static str,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// The PID file, locked by this process. It is removed when this is dropped, before the lock is let go of: unless it was there,
-/// and empty, and was not taken over.
+/// The PID file, locked by this process. Dropping it removes the file, then releases the lock. A
+/// file that existed and was empty stays, unless it was claimed.
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
     file: File,
-    /// Whether it is this process's to remove.
     remove_on_drop: bool,
 }
 
 impl PidFile {
-    /// Opens and locks the file, making it if it is not there. What a dead daemon left is taken over.
+    /// Opens and locks the file. Creates it if it does not exist, and reuses what a crashed daemon
+    /// left.
     ///
     /// # Errors
     ///
-    /// [`PidFileError::AlreadyRunning`] when a daemon runs; otherwise what keeps the file from being used.
+    /// [`PidFileError::AlreadyRunning`] when a daemon runs; another error when the file cannot be
+    /// used.
     pub fn acquire(path: &Path) -> Result<Self, PidFileError> {
         loop {
             let Some((file, is_new)) = open_or_create(path)? else {
@@ -99,29 +101,30 @@ impl PidFile {
                         LockConflict::OtherProgram => {
                             PidFileError::LockedByOtherProgram(path.to_owned())
                         }
-                        // It was let go of in between.
+                        // The lock was released in between.
                         LockConflict::None => continue,
                     });
                 }
                 Err(errno) => return Err(io_error(path, "locked", errno.into())),
             }
-            // A daemon that just stopped may have removed the file that we locked.
-            if is_same_file(path, &file) {
-                let text = read_stale_content(path, &file)?;
+            // A daemon that has just stopped may have removed the file that is locked now.
+            if is_file_at(path, &file) {
+                let content = read_stale_content(path, &file)?;
                 return Ok(Self {
                     path: path.to_owned(),
                     file,
-                    remove_on_drop: is_new || text.iter().any(u8::is_ascii_digit),
+                    remove_on_drop: is_new || content.iter().any(u8::is_ascii_digit),
                 });
             }
         }
     }
 
-    /// The lock that another process shares with this one. The file stays that one's until [`Self::claim`].
+    /// Takes a lock that the old process shares with this one. The file belongs to the old process
+    /// until [`Self::claim`].
     ///
     /// # Errors
     ///
-    /// `path` names another file.
+    /// `path` is another file than the one that is locked.
     pub fn inherit(path: &Path, held: &Path, lock: File) -> Result<Self, PidFileError> {
         if path != held {
             return Err(PidFileError::PathChanged {
@@ -129,7 +132,7 @@ impl PidFile {
                 wanted: path.to_owned(),
             });
         }
-        if !is_same_file(path, &lock) {
+        if !is_file_at(path, &lock) {
             return Err(PidFileError::Unusable {
                 path: path.to_owned(),
                 reason: "was removed or replaced while the daemon ran",
@@ -142,16 +145,16 @@ impl PidFile {
         })
     }
 
-    /// The open file, which holds the lock for whoever has it.
+    /// Duplicates the descriptor, with which another process shares the lock.
     ///
     /// # Errors
     ///
-    /// There is no descriptor left.
+    /// No descriptor is free.
     pub fn clone_lock(&self) -> io::Result<File> {
         self.file.try_clone()
     }
 
-    /// Makes the file this process's, with its number in it.
+    /// Writes the PID of this process into the file, which belongs to this process from now on.
     ///
     /// # Errors
     ///
@@ -162,44 +165,47 @@ impl PidFile {
         Ok(())
     }
 
-    /// Leaves the file to the process that shares the lock and has taken it over.
+    /// Leaves the file to the process that shares the lock and has claimed it.
     pub fn disown(mut self) {
         self.remove_on_drop = false;
     }
 
-    /// Whether the file is still the one with this path: somebody may have removed or replaced it.
+    /// Whether the path still names the locked file. It does not when somebody removed or replaced
+    /// the file.
     #[must_use]
     pub fn is_in_place(&self) -> bool {
-        is_same_file(&self.path, &self.file)
+        is_file_at(&self.path, &self.file)
     }
 
-    /// Whether the process has the same lock.
+    /// Whether the process shares the lock.
     #[must_use]
     pub fn is_locked_by(&self, process: &Process) -> bool {
         let file = self.file.metadata();
         file.is_ok_and(|file| holds_lock(process, &file))
     }
 
-    /// The number in the file.
+    /// The PID in the file.
     #[must_use]
     pub fn recorded_pid(&self) -> Option<u32> {
         read_recorded_pid(&self.path)
     }
 
-    /// Whether this user can take over a file that is there, without doing so.
+    /// Checks that this user can acquire an existing file, without changing it.
     ///
     /// # Errors
     ///
-    /// What keeps the file from being used.
+    /// The file cannot be used.
     pub fn check_usable(path: &Path) -> Result<(), PidFileError> {
-        open_owned(path, OpenOptions::new().write(true)).map(drop)
+        open_owned_file(path, OpenOptions::new().write(true)).map(drop)
     }
 
-    /// Puts a number into the file. Readers see the old or the new one, never half of either.
-    ///
-    /// # Errors
-    ///
-    /// The disk is full or broken.
+    /// The path of the file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces the PID in the file. Readers see either the old or the new one.
     fn write_pid(&self, pid: u32) -> Result<(), PidFileError> {
         let text = format_pid(pid);
         self.file
@@ -207,34 +213,28 @@ impl PidFile {
             .and_then(|()| self.file.set_len(text.len() as u64))
             .map_err(|source| io_error(&self.path, "written", source))
     }
-
-    /// Its path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
         if self.remove_on_drop && self.is_in_place() {
-            // A file that cannot be removed is one without a lock: the next start takes it over.
+            // If it cannot be removed, it is a file without a lock, which the next start reuses.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Who holds the lock.
+/// The process that holds the lock.
 #[derive(Debug)]
 pub enum LockHolder {
-    /// This process; seen to hold the lock, and safe to signal.
+    /// This process, which was seen to hold the lock. It is safe to signal.
     Known(Process),
-    /// A process that the system does not let us look at, with the number that the file gives.
+    /// A process that the system hides. The PID in the file, if it is one.
     Hidden(Option<u32>),
 }
 
 impl LockHolder {
-    /// Its number, as far as it is known.
+    /// The PID, as far as it is known.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         match self {
@@ -244,30 +244,30 @@ impl LockHolder {
     }
 }
 
-/// What the PID file says about the daemon.
+/// What the PID file tells about the daemon.
 #[derive(Debug)]
 pub enum PidFileStatus {
-    /// There is no file.
+    /// There is no file, and no daemon.
     Absent,
-    /// The file is there, but no daemon holds it: it died without cleaning up. The number, if it is one.
+    /// The file is not locked: the daemon crashed. The PID in the file, if it is one.
     Stale(Option<u32>),
-    /// A daemon lives.
+    /// A daemon runs.
     Held(LockHolder),
 }
 
-/// Whether the process has the lock, alone or with the one that the PID file names.
+/// Whether the process holds the lock, alone or together with the process that the file names.
 #[must_use]
 pub fn holds_pid_file_lock(path: &Path, process: &Process) -> bool {
     fs::metadata(path).is_ok_and(|file| holds_lock(process, &file))
 }
 
-/// Looks at the PID file without changing anything.
+/// Inspects the PID file without changing it.
 ///
 /// # Errors
 ///
 /// The file cannot be read.
 pub fn inspect_pid_file(path: &Path) -> Result<PidFileStatus, PidFileError> {
-    let file = match open_regular(path, OpenOptions::new().read(true)) {
+    let file = match open_for_reading(path) {
         Err(PidFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             return Ok(PidFileStatus::Absent);
         }
@@ -282,19 +282,19 @@ pub fn inspect_pid_file(path: &Path) -> Result<PidFileStatus, PidFileError> {
     }
 }
 
-/// The number in the file, which need not be that of its holder.
+/// The PID in the file. Its holder may be another process.
 #[must_use]
 pub fn read_recorded_pid(path: &Path) -> Option<u32> {
-    read_pid(&open_regular(path, OpenOptions::new().read(true)).ok()?)
+    read_pid(&open_for_reading(path).ok()?)
 }
 
+/// A lock that keeps this process from locking the file.
 enum LockConflict {
     None,
     Daemon,
     OtherProgram,
 }
 
-/// Whose lock would keep us from locking the file.
 fn find_conflict(path: &Path, file: &File) -> Result<LockConflict, PidFileError> {
     let mut request = lock_request();
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut request))
@@ -308,24 +308,24 @@ fn find_conflict(path: &Path, file: &File) -> Result<LockConflict, PidFileError>
     })
 }
 
-/// Finds the process that holds the lock: the one the file names, or else whichever does.
+/// Finds the process that holds the lock: first the one that the file names, then any other.
 fn find_holder(path: &Path, file: &File) -> LockHolder {
-    let named = read_pid(file);
+    let recorded = read_pid(file);
     let Ok(metadata) = fs::metadata(path) else {
-        return LockHolder::Hidden(named);
+        return LockHolder::Hidden(recorded);
     };
     let holds = |process: &Process| holds_lock(process, &metadata);
-    named
+    recorded
         .and_then(Process::open)
         .filter(|process| holds(process))
         .or_else(|| Process::all().find(|process| holds(process)))
-        .map_or(LockHolder::Hidden(named), LockHolder::Known)
+        .map_or(LockHolder::Hidden(recorded), LockHolder::Known)
 }
 
 fn holds_lock(process: &Process, file: &fs::Metadata) -> bool {
-    let ours = format!(" {LOCKED_BYTE} {LOCKED_BYTE}");
-    let is_ours = |line: &str| line.contains("OFDLCK") && line.trim_end().ends_with(&ours);
-    process.holds_lock(file, is_ours) == Some(true)
+    let range = format!(" {LOCKED_BYTE} {LOCKED_BYTE}");
+    let is_daemon_lock = |line: &str| line.contains("OFDLCK") && line.trim_end().ends_with(&range);
+    process.holds_lock(file, is_daemon_lock) == Some(true)
 }
 
 #[expect(
@@ -342,70 +342,35 @@ fn lock_request() -> libc::flock {
     }
 }
 
-/// The file, and whether it was made just now; `None` when it was removed in between.
+/// Returns the file and whether it is new; `None` when it was removed in between.
 fn open_or_create(path: &Path) -> Result<Option<(File, bool)>, PidFileError> {
-    let is_because = |error: &PidFileError, kind| matches!(error, PidFileError::Io { source, .. } if source.kind() == kind);
-    match open_owned(path, OpenOptions::new().create_new(true).write(true)) {
-        Err(error) if is_because(&error, io::ErrorKind::AlreadyExists) => {}
-        made => return made.map(|file| Some((file, true))),
+    let has_kind = |error: &PidFileError, kind| matches!(error, PidFileError::Io { source, .. } if source.kind() == kind);
+    match open_owned_file(path, OpenOptions::new().create_new(true).write(true)) {
+        Err(error) if has_kind(&error, io::ErrorKind::AlreadyExists) => {}
+        created => return created.map(|file| Some((file, true))),
     }
-    match open_owned(path, OpenOptions::new().write(true)) {
-        Err(error) if is_because(&error, io::ErrorKind::NotFound) => Ok(None),
+    match open_owned_file(path, OpenOptions::new().write(true)) {
+        Err(error) if has_kind(&error, io::ErrorKind::NotFound) => Ok(None),
         opened => opened.map(|file| Some((file, false))),
     }
 }
 
-fn open_regular(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
-    let file = options
-        .read(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
-        .map_err(|source| {
-            if source.raw_os_error() == Some(libc::ELOOP) {
-                PidFileError::Unusable {
-                    path: path.to_owned(),
-                    reason: "is a symbolic link",
-                }
-            } else {
-                io_error(path, "opened", source)
-            }
-        })?;
-    let metadata = file
-        .metadata()
-        .map_err(|source| io_error(path, "examined", source))?;
-    if !metadata.is_file() {
-        return Err(PidFileError::Unusable {
-            path: path.to_owned(),
-            reason: "is not a regular file",
-        });
-    }
+fn open_for_reading(path: &Path) -> Result<File, PidFileError> {
+    let (file, _) = open_regular(path, OpenOptions::new().read(true))
+        .map_err(|error| open_error(path, error))?;
     Ok(file)
 }
 
-fn open_owned(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
-    let file = open_regular(path, options)?;
-    let metadata = file
-        .metadata()
-        .map_err(|source| io_error(path, "examined", source))?;
-    let unusable = |reason| {
-        Err(PidFileError::Unusable {
-            path: path.to_owned(),
-            reason,
-        })
-    };
-    if metadata.uid() != nix::unistd::geteuid().as_raw() {
-        return unusable("belongs to another user");
-    }
-    if metadata.nlink() > 1 {
-        return unusable("has another name, too (a hard link)");
-    }
+fn open_owned_file(path: &Path, options: &mut OpenOptions) -> Result<File, PidFileError> {
+    let (file, _) = open_owned(path, options.read(true).mode(0o600))
+        .map_err(|error| open_error(path, error))?;
     Ok(file)
 }
 
-fn is_same_file(path: &Path, file: &File) -> bool {
+/// Whether the path, not followed if it is a symbolic link, names the open file.
+fn is_file_at(path: &Path, file: &File) -> bool {
     match (fs::symlink_metadata(path), file.metadata()) {
-        (Ok(there), Ok(ours)) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
+        (Ok(at_path), Ok(open)) => is_same_file(&at_path, &open),
         _ => false,
     }
 }
@@ -414,21 +379,22 @@ fn read_pid(file: &File) -> Option<u32> {
     parse_pid(&read_content(file).ok()?)
 }
 
+/// Reads at most one byte more than [`MAX_LEN`], so that a longer file is recognized.
 fn read_content(file: &File) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    // One byte more, to see that there is more.
-    file.take(MAX_LEN as u64 + 1).read_to_end(&mut text)?;
-    Ok(text)
+    let mut content = Vec::new();
+    file.take(MAX_LEN as u64 + 1).read_to_end(&mut content)?;
+    Ok(content)
 }
 
-/// The text of a file that nobody holds, if a daemon may take it over: somebody's notes are not its to write over, nor to
-/// remove.
+/// Reads a file that is not locked. Fails unless a daemon may have written it: another file must
+/// not be overwritten or removed.
 fn read_stale_content(path: &Path, file: &File) -> Result<Vec<u8>, PidFileError> {
-    let text = read_content(file).map_err(|source| io_error(path, "read", source))?;
-    // One that died while it wrote over another's number leaves several, and a machine that lost its power leaves zeros.
-    let is_left = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_whitespace() || *byte == 0;
-    if text.len() <= MAX_LEN && text.iter().all(is_left) {
-        return Ok(text);
+    let content = read_content(file).map_err(|source| io_error(path, "read", source))?;
+    // A daemon that died while it replaced a PID leaves several numbers. A machine that lost power
+    // leaves zero bytes.
+    let is_expected = |byte: &u8| byte.is_ascii_digit() || byte.is_ascii_whitespace() || *byte == 0;
+    if content.len() <= MAX_LEN && content.iter().all(is_expected) {
+        return Ok(content);
     }
     Err(PidFileError::Unusable {
         path: path.to_owned(),
@@ -436,19 +402,29 @@ fn read_stale_content(path: &Path, file: &File) -> Result<Vec<u8>, PidFileError>
     })
 }
 
-/// What the daemon with this number writes.
+/// The content of the file for a PID.
 pub(crate) fn format_pid(pid: u32) -> String {
     format!("{pid:\n<FILE_LEN$}")
 }
 
-/// The number that the file holds; a daemon's is never 0.
-pub(crate) fn parse_pid(text: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(text).ok()?;
+/// Parses the content of the file. 0 is not a PID.
+pub(crate) fn parse_pid(content: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(content).ok()?;
     let digits = text.trim();
     let is_number = text.len() <= MAX_LEN && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number
         .then(|| digits.parse().ok())?
         .filter(|pid| *pid > 0)
+}
+
+fn open_error(path: &Path, error: OpenError) -> PidFileError {
+    match error {
+        OpenError::Io { action, source } => io_error(path, action, source),
+        OpenError::Unusable(reason) => PidFileError::Unusable {
+            path: path.to_owned(),
+            reason,
+        },
+    }
 }
 
 fn io_error(path: &Path, action: &'static str, source: io::Error) -> PidFileError {

@@ -1,132 +1,119 @@
-//! The state file, `PID_FILE` with `.state` behind it: what a verb needs to reach the daemon that holds the PID file
-//! from any directory and after `.env` was edited. Mode 0600, because it holds the instance key. It stays when the daemon
-//! ends, and tells the next one how that was.
+//! The state file, `PID_FILE.state`: what a command needs to reach the daemon from any directory,
+//! also after `.env` was edited. Its mode is 0600, because it holds the instance key. It stays when
+//! the daemon exits, and tells the next one how that happened.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::api::ExitCause;
+use super::stored_secret::StoredSecret;
 use crate::auth::RevokedSessions;
-use crate::config::{MASK, Secret, SettingsLocation};
+use crate::config::{Secret, SettingsLocation};
+use crate::sys::open_nofollow;
 
-/// What the daemon leaves for the command line.
+/// The content of the state file. The names of the fields are part of its format.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StateFile {
-    /// Process id; the state counts only while this process holds the PID file.
+    /// PID of the daemon. The content is valid only while this process holds the PID file.
     pub pid: u32,
-    /// UUID of the daemon's life.
+    /// UUID of the process.
     pub instance: String,
     /// Base URL of the admin API.
     pub admin: String,
     /// Base URL of the public API.
     pub server: String,
-    /// The log file, if the log goes to one.
+    /// The log file, if the log goes to a file.
     pub log_file: Option<PathBuf>,
-    /// Secret of the tokens with which the command line signs.
-    pub instance_key: StoredKey,
-    /// Directory in which the daemon was started: where `.env` and relative paths are seen from.
+    /// The key with which the command line signs its tokens.
+    pub instance_key: StoredSecret,
+    /// The directory that the daemon was started in, for `.env` and relative paths.
     pub working_directory: PathBuf,
     /// The file of `--env-file`.
     pub env_file: Option<PathBuf>,
-    /// Settings given by flags.
+    /// Settings that were given as flags.
     pub flags: BTreeMap<String, String>,
-    /// Whether `fullon start` started it; otherwise whoever runs `fullon run` starts it again.
+    /// Whether `fullon start` started it. Otherwise `fullon restart` cannot start it again.
     pub in_background: bool,
-    /// 1, and one more at each zero-downtime restart; 0 for a daemon that knows none.
+    /// 1, and one more at each zero-downtime restart; 0 for a version without such restarts.
     #[serde(default)]
     pub generation: u32,
-    /// `DRAIN_DELAY`: how much longer a stop may take.
+    /// `DRAIN_DELAY`, which adds to the duration of a stop.
     #[serde(default)]
     pub drain_delay: Duration,
     /// The last restart that failed.
     #[serde(default)]
     pub failed_restart: Option<FailedRestart>,
-    /// Sessions that were signed out: the process that comes next must know them.
-    #[serde(default)]
-    pub ended_sessions: RevokedSessions,
-    /// How it ended, once it has.
+    /// Sessions that must stay invalid in the next process.
+    #[serde(default, rename = "ended_sessions")]
+    pub revoked_sessions: RevokedSessions,
+    /// How the daemon exited, once it has.
     #[serde(default)]
     pub exit: Option<ExitRecord>,
 }
 
-/// A secret that one process leaves to another. It is written like any text, and never shown.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct StoredKey(String);
-
-impl StoredKey {
-    /// Wraps the text of a key.
-    #[must_use]
-    pub fn new(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-
-    /// The key, to sign or verify with.
-    #[must_use]
-    pub fn to_secret(&self) -> Secret {
-        Secret::new(self.0.clone())
-    }
-}
-
-impl fmt::Debug for StoredKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(MASK)
-    }
-}
-
-/// A restart after which the daemon went on.
+/// A failed restart, after which the daemon continued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedRestart {
-    /// When.
+    /// The time, as RFC 3339 in UTC.
     pub at: String,
-    /// Why.
+    /// The reason, for people.
     pub reason: String,
 }
 
-/// How a daemon ended.
+/// How a daemon exited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitRecord {
-    /// Why.
+    /// Why it exited.
     pub cause: ExitCause,
-    /// Who asked.
+    /// The client or the signal that requested it.
     pub by: String,
-    /// When.
+    /// The time, as RFC 3339 in UTC.
     pub at: String,
 }
 
-/// The state file cannot be used.
+/// Why a daemon exited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExitCause {
+    /// A request over REST.
+    Stopped,
+    /// A signal.
+    Signalled,
+    /// A second signal, before it had drained.
+    Interrupted,
+}
+
+/// Why the state file cannot be used.
 #[derive(Debug, Error)]
 pub enum StateFileError {
-    /// The system refused.
+    /// A system call failed.
     #[error("the state file {path} cannot be {action}: {source}")]
     Io {
         /// The file.
         path: PathBuf,
         /// `read` or `written`.
         action: &'static str,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// It was not written by the daemon that holds the PID file.
+    /// It may not have been written by the daemon that holds the PID file.
     #[error("the state file {path} {reason}")]
     Untrusted {
         /// The file.
         path: PathBuf,
-        /// Why it is not believed.
+        /// What is wrong with it.
         reason: &'static str,
     },
 }
 
 impl StateFile {
-    /// Where the state of the daemon with this PID file is.
+    /// The path of the state file that belongs to a PID file.
     #[must_use]
     pub fn path(pid_file: &Path) -> PathBuf {
         let mut path = pid_file.as_os_str().to_owned();
@@ -134,24 +121,26 @@ impl StateFile {
         path.into()
     }
 
-    /// Replaces the file; a reader sees the old or the new one.
+    /// Replaces the file. Readers see either the old or the new one.
     ///
     /// # Errors
     ///
-    /// The directory is not writable or the disk is full.
+    /// The directory is not writable, or the disk is full.
     pub fn write(&self, pid_file: &Path) -> Result<(), StateFileError> {
         self.stage(pid_file)?.publish()
     }
 
-    /// Writes it beside the file, so that what may fail has been done before it counts.
+    /// Writes the content to a temporary file, so that [`StagedStateFile::publish`] can hardly
+    /// fail.
     ///
     /// # Errors
     ///
-    /// The directory is not writable or the disk is full.
+    /// The directory is not writable, or the disk is full.
     pub fn stage(&self, pid_file: &Path) -> Result<StagedStateFile, StateFileError> {
         let path = Self::path(pid_file);
+        // Only the holder of the lock writes this file. It may replace one that a killed daemon
+        // left.
         let mut temporary = path.clone().into_os_string();
-        // Only who has the lock writes it, and takes over what a killed one left.
         temporary.push(".new");
         let staged = StagedStateFile {
             temporary: temporary.into(),
@@ -171,7 +160,8 @@ impl StateFile {
         Ok(staged)
     }
 
-    /// A path that is not UTF-8 is approximated: the daemon runs, and only a restart will miss the path.
+    /// Approximates paths that are not UTF-8, which cannot be written. The daemon runs with them
+    /// all the same; only a restart does not find them.
     fn with_utf8_paths(&self) -> Self {
         let text = |path: &PathBuf| PathBuf::from(path.to_string_lossy().into_owned());
         Self {
@@ -182,11 +172,12 @@ impl StateFile {
         }
     }
 
-    /// Reads the state that the process `holder` left beside its PID file.
+    /// Reads the file of the running process `holder`, which holds the PID file.
     ///
     /// # Errors
     ///
-    /// It is not there, is not this user's or root's, or belongs to another process.
+    /// The file does not exist, belongs to another user (except root), or was written by another
+    /// process.
     pub fn read_active(pid_file: &Path, holder: u32) -> Result<Self, StateFileError> {
         let state = Self::read_last(pid_file)?;
         if state.pid != holder || state.exit.is_some() {
@@ -198,25 +189,20 @@ impl StateFile {
         Ok(state)
     }
 
-    /// Reads what a daemon left that may have ended.
+    /// Reads the file of the last daemon, which may have exited.
     ///
     /// # Errors
     ///
-    /// It is not there, or is not this user's or root's.
+    /// The file does not exist, or belongs to another user (except root).
     pub fn read_last(pid_file: &Path) -> Result<Self, StateFileError> {
         let path = Self::path(pid_file);
         let untrusted = |reason| StateFileError::Untrusted {
             path: path.clone(),
             reason,
         };
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-            .open(&path)
-            .map_err(|source| io_error(&path, "read", source))?;
-        let metadata = file
-            .metadata()
-            .map_err(|source| io_error(&path, "read", source))?;
+        let unreadable = |source| io_error(&path, "read", source);
+        let file = open_nofollow(&path, OpenOptions::new().read(true)).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
         let me = nix::unistd::geteuid().as_raw();
         if !metadata.is_file() || ![me, 0].contains(&metadata.uid()) && me != 0 {
             return Err(untrusted("belongs to another user"));
@@ -235,7 +221,7 @@ impl StateFile {
             .map_err(|_| untrusted("is not one that this version wrote"))
     }
 
-    /// The state that a file holds.
+    /// Parses the content of a state file.
     pub(crate) fn parse(text: impl io::Read) -> serde_json::Result<Self> {
         serde_json::from_reader(text)
     }
@@ -250,25 +236,25 @@ impl StateFile {
         }
     }
 
-    /// Leaves behind how this daemon ended.
+    /// Records how this daemon exited.
     pub fn record_exit(mut self, pid_file: &Path, exit: ExitRecord) {
-        // It dies with the process.
-        self.instance_key = StoredKey::new("");
+        // The key is not valid after this process.
+        self.instance_key = StoredSecret::new(Secret::new(String::new()));
         self.exit = Some(exit);
         if self.write(pid_file).is_err() {
-            // No room for it: better nothing than what looks like a crash.
+            // A state file without an exit looks like a crash. No file is better.
             let _ = fs::remove_file(Self::path(pid_file));
         }
     }
 
-    /// When it was last written.
+    /// When the file was last written.
     #[must_use]
-    pub fn modified_at(pid_file: &Path) -> Option<std::time::SystemTime> {
+    pub fn modified_at(pid_file: &Path) -> Option<SystemTime> {
         fs::metadata(Self::path(pid_file)).ok()?.modified().ok()
     }
 }
 
-/// A state file that does not count yet. Dropped, it never will.
+/// A state file under a temporary name, which is removed unless it is published.
 #[derive(Debug)]
 pub struct StagedStateFile {
     path: PathBuf,
@@ -276,7 +262,7 @@ pub struct StagedStateFile {
 }
 
 impl StagedStateFile {
-    /// Puts it in its place.
+    /// Renames the file to its final name.
     ///
     /// # Errors
     ///
@@ -289,7 +275,7 @@ impl StagedStateFile {
 
 impl Drop for StagedStateFile {
     fn drop(&mut self) {
-        // Once published, there is none.
+        // After `publish` there is no such file.
         let _ = fs::remove_file(&self.temporary);
     }
 }

@@ -6,19 +6,19 @@ use jiff::Timestamp;
 
 use crate::api::{ExitCause, LastExit};
 use crate::config::Settings;
-use crate::instance::{HandoffPayload, StateFile};
+use crate::instance::{self, HandoffHeader, StateFile};
 use crate::logs::{Filter, last_lines};
 
-/// How many lines it left are told.
+/// How many of its last log lines are kept.
 const LOG_TAIL_LINES: usize = 10;
 
-/// Of whoever held the PID file before, as far as its state file tells. To be asked by who holds it now, before it writes
-/// anything of its own.
+/// The exit of the instance that held the PID file before, from its state file. Must be called by
+/// the holder of the lock before it writes a state file or a log of its own.
 pub fn from_state_file(pid_file: &Path) -> Option<LastExit> {
     let state = StateFile::read_last(pid_file).ok()?;
     let log = state.log_file.as_deref();
     let (cause, by, at) = match state.exit {
-        Some(exit) => (exit.cause, Some(exit.by), Some(exit.at)),
+        Some(exit) => (api_cause(exit.cause), Some(exit.by), Some(exit.at)),
         None => (ExitCause::Crashed, None, last_activity(pid_file, log)),
     };
     Some(LastExit {
@@ -30,13 +30,13 @@ pub fn from_state_file(pid_file: &Path) -> Option<LastExit> {
     })
 }
 
-/// Of the one that this process replaces.
-pub fn from_handoff(inheritance: &HandoffPayload, settings: &Settings) -> LastExit {
+/// The exit of the old process, which this process replaces.
+pub fn from_handoff(handoff: &HandoffHeader, settings: &Settings) -> LastExit {
     LastExit {
         cause: ExitCause::Restarted,
-        by: Some(inheritance.by.clone()),
+        by: Some(handoff.by.clone()),
         at: Some(Timestamp::now().to_string()),
-        pid: inheritance.pid,
+        pid: handoff.pid,
         last_lines: settings
             .log
             .target
@@ -46,14 +46,22 @@ pub fn from_handoff(inheritance: &HandoffPayload, settings: &Settings) -> LastEx
     }
 }
 
+fn api_cause(cause: instance::ExitCause) -> ExitCause {
+    match cause {
+        instance::ExitCause::Stopped => ExitCause::Stopped,
+        instance::ExitCause::Signalled => ExitCause::Signalled,
+        instance::ExitCause::Interrupted => ExitCause::Interrupted,
+    }
+}
+
 fn read_log_tail(log: &Path) -> Vec<String> {
-    // It may be gone, or somebody else's by now.
+    // The file may have been removed, or belong to another user by now.
     let page = last_lines(log, LOG_TAIL_LINES, &Filter::default(), None);
     let entries = page.map(|page| page.entries).unwrap_or_default();
     entries.into_iter().map(|entry| entry.line).collect()
 }
 
-/// When it last wrote anything.
+/// When it last wrote to its log or state file.
 fn last_activity(pid_file: &Path, log: Option<&Path>) -> Option<String> {
     let logged = log.and_then(|log| log.metadata().ok()?.modified().ok());
     let latest = logged.max(StateFile::modified_at(pid_file))?;

@@ -1,8 +1,10 @@
-//! A zero-downtime restart, seen from the daemon that is replaced: it runs its successor, gives it all it needs, and waits
-//! until it serves and owns the PID file. Whatever else happens, this daemon goes on as before.
+//! A zero-downtime restart, as seen from the old process: it starts its successor, passes it all
+//! resources, and waits until the successor serves and has claimed the PID file. If anything fails,
+//! this process continues as before.
 //!
-//! What cannot be had: a successor has to accept connections to prove that it serves. If it is killed between that and the
-//! moment it owns the PID file, some milliseconds, the connections that it accepted die with it.
+//! Known limit: a successor must accept connections to prove that it serves. If it is killed
+//! between that moment and its claim of the PID file, some milliseconds later, the connections that
+//! it accepted are lost.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,37 +20,39 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::instance::{HandoffPayload, PidFile, Process, StartupReport};
+use crate::instance::{HandoffPayload, PidFile, StartupReport};
 use crate::server::control_request::{RestartFailure, RestartFailureKind};
+use crate::sys::Process;
 
-/// How long a process that was killed, or that hung up, may take to be gone.
+/// How long a process may take to exit after it was killed or has closed the channel.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long what it wrote to stderr is waited for: a process of its own may keep that open.
+/// How long to wait for the end of its stderr, which its own children may keep open.
 const STDERR_TIMEOUT: Duration = Duration::from_millis(200);
-/// How much of it is told, in bytes.
+/// How much of its stderr is reported, in bytes.
 const STDERR_TAIL_LEN: usize = 4096;
-/// Longest line of the handover, in bytes.
+/// The longest line on the channel, in bytes.
 const MAX_LINE_LEN: u64 = 64 * 1024;
 
-/// A process that serves in this one's place.
+/// A successor that serves and has claimed the PID file.
 pub struct ReadySuccessor {
     pub process: Process,
     /// Base URL of its public API.
     pub server: String,
     /// Base URL of its admin API.
     pub admin: String,
-    /// When this is dropped, it knows that this process has let go.
+    /// Closing it tells the successor that this process has released its resources.
     pub channel: UnixStream,
 }
 
-/// Runs the command as the successor, until it has taken over.
+/// Runs the command as the successor, until it has claimed the PID file.
 ///
 /// # Errors
 ///
-/// Why it has not. It is gone then, and the PID file may name it.
+/// The successor failed, took longer than `timeout`, or `abort` was cancelled. It has been killed
+/// then, but the PID file may already name it.
 pub async fn start_successor(
     command: Command,
-    inheritance: HandoffPayload,
+    payload: HandoffPayload,
     pid_file: &PidFile,
     timeout: Duration,
     abort: &CancellationToken,
@@ -66,38 +70,38 @@ pub async fn start_successor(
         }
     };
     let mut give_up = pin!(give_up);
-    let mut heir = tokio::select! {
+    let mut successor = tokio::select! {
         biased;
-        // What is run all the same finds nobody at the other end.
+        // A process that is spawned nevertheless finds the channel closed.
         failure = &mut give_up => return Err(failure),
-        heir = PendingSuccessor::spawn(command) => heir?,
+        successor = PendingSuccessor::spawn(command) => successor?,
     };
     let outcome = tokio::select! {
         biased;
         failure = &mut give_up => Err(failure),
-        outcome = heir.complete_handoff(inheritance, pid_file) => outcome,
+        outcome = successor.complete_handoff(payload, pid_file) => outcome,
     };
     match outcome {
         Ok((process, server, admin)) => {
-            if process.pid() != heir.process.pid() {
-                // What stands between us and it has done its part.
-                heir.kill_child().await;
+            if process.pid() != successor.process.pid() {
+                // The child is the systemd shim, which has done its part.
+                successor.kill_child().await;
             }
             Ok(ReadySuccessor {
                 process,
                 server,
                 admin,
-                channel: heir.channel.into_inner(),
+                channel: successor.channel.into_inner(),
             })
         }
         Err(failure) => {
-            heir.kill().await;
+            successor.kill().await;
             Err(failure)
         }
     }
 }
 
-/// A process that may become the successor.
+/// A child that may become the successor, or the systemd shim that runs it.
 struct PendingSuccessor {
     child: Child,
     process: Process,
@@ -118,7 +122,8 @@ impl PendingSuccessor {
         ours.set_nonblocking(true).map_err(failed)?;
         let channel = UnixStream::from_std(ours).map_err(failed)?;
         command.stdin(OwnedFd::from(theirs)).stderr(Stdio::piped());
-        // The disk may be slow. The command goes with it, so that only the child has the other end.
+        // Spawning blocks while the disk is slow. The closure drops the command, and with it this
+        // process's copy of the child's end of the channel.
         let spawned = tokio::task::spawn_blocking(move || command.spawn()).await;
         let mut child = spawned
             .map_err(io::Error::other)
@@ -127,9 +132,8 @@ impl PendingSuccessor {
         let stderr = child.stderr.take().map(OwnedFd::from);
         let stderr = stderr.map(pipe::Receiver::from_owned_fd).transpose();
         let Some(process) = Process::open(child.id()) else {
-            // Where SIGCHLD is ignored, nobody waits for it, and its number is free again.
-            let gone = io::Error::other("it was gone at once");
-            return Err(failed(gone));
+            // Where SIGCHLD is ignored, the kernel reaps an exited child and frees its PID.
+            return Err(failed(io::Error::other("it was gone at once")));
         };
         Ok(Self {
             child,
@@ -139,9 +143,10 @@ impl PendingSuccessor {
         })
     }
 
+    /// Returns the successor and the URLs of its public and admin API.
     async fn complete_handoff(
         &mut self,
-        inheritance: HandoffPayload,
+        payload: HandoffPayload,
         pid_file: &PidFile,
     ) -> Result<(Process, String, String), RestartFailure> {
         let failed = |reason: String| failure(RestartFailureKind::StartFailed, reason);
@@ -150,18 +155,17 @@ impl PendingSuccessor {
         };
         HandoffPayload::check_hello(&line)
             .map_err(|reason| failed(format!("what was run is not a successor: {reason}")))?;
-        if inheritance.send(self.channel.get_ref()).is_err() {
+        if payload.send(self.channel.get_ref()).is_err() {
             return Err(self.describe_exit().await);
         }
-        drop(inheritance);
+        drop(payload);
         let Some(line) = read_line(&mut self.channel).await else {
             return Err(self.describe_exit().await);
         };
         match StartupReport::parse(&line) {
             Ok(StartupReport::Ready { pid, server, admin }) => {
-                let is_owner = pid != std::process::id() && pid_file.recorded_pid() == Some(pid);
-                let process = Process::open(pid).filter(|_| is_owner);
-                match process {
+                let has_claimed = pid != std::process::id() && pid_file.recorded_pid() == Some(pid);
+                match Process::open(pid).filter(|_| has_claimed) {
                     Some(process) if !self.process.has_exited() => Ok((process, server, admin)),
                     Some(_) => Err(self.describe_exit().await),
                     None => Err(failed(
@@ -184,46 +188,46 @@ impl PendingSuccessor {
         }
     }
 
-    /// What there is to say of one that hung up.
+    /// Describes a successor that closed the channel without a report.
     async fn describe_exit(&mut self) -> RestartFailure {
-        let gone = tokio::time::timeout(EXIT_TIMEOUT, self.process.exited()).await;
-        let how = match (gone, self.child.try_wait()) {
+        let exited = tokio::time::timeout(EXIT_TIMEOUT, self.process.exited()).await;
+        let end = match (exited, self.child.try_wait()) {
             (Ok(Ok(())), Ok(Some(status))) => {
                 format!("ended while starting ({})", describe_status(status))
             }
             (Ok(Ok(())), _) => "ended while starting".to_owned(),
             _ => "broke off the handover".to_owned(),
         };
-        let said = tokio::time::timeout(STDERR_TIMEOUT, &mut self.stderr).await;
-        let said = said.ok().and_then(Result::ok).unwrap_or_default();
-        let said = match said.trim() {
+        let stderr = tokio::time::timeout(STDERR_TIMEOUT, &mut self.stderr).await;
+        let stderr = stderr.ok().and_then(Result::ok).unwrap_or_default();
+        let detail = match stderr.trim() {
             "" => String::new(),
             text => format!(": {text}"),
         };
         failure(
             RestartFailureKind::StartFailed,
-            format!("the successor {how}{said}"),
+            format!("the successor {end}{detail}"),
         )
     }
 
-    /// Ends it, and what it has run in between.
+    /// Kills the child, and its own children if it is the systemd shim.
     async fn kill(mut self) {
-        let runs = self.process.pid();
-        let children: Vec<_> = Process::all()
-            .filter(|process| process.parent_pid() == Some(runs))
+        let parent = self.process.pid();
+        let grandchildren: Vec<_> = Process::all()
+            .filter(|process| process.parent_pid() == Some(parent))
             .collect();
-        for process in &children {
-            // It may be gone already.
+        for process in &grandchildren {
+            // It may have exited already.
             let _ = process.kill();
         }
         self.kill_child().await;
-        for process in &children {
+        for process in &grandchildren {
             let _ = tokio::time::timeout(EXIT_TIMEOUT, process.exited()).await;
         }
     }
 
     async fn kill_child(&mut self) {
-        // It may be gone already.
+        // It may have exited already.
         let _ = self.process.kill();
         if tokio::time::timeout(EXIT_TIMEOUT, self.process.exited())
             .await
@@ -231,14 +235,14 @@ impl PendingSuccessor {
         {
             tracing::error!(pid = self.process.pid(), "the successor cannot be killed");
         }
-        // Where SIGCHLD is ignored, there is nothing to collect.
+        // Where SIGCHLD is ignored, there is nothing to reap.
         let _ = self.child.try_wait();
     }
 }
 
 fn describe_status(status: ExitStatus) -> String {
     match status.signal() {
-        Some(libc_signal) => nix::sys::signal::Signal::try_from(libc_signal).map_or_else(
+        Some(signal) => nix::sys::signal::Signal::try_from(signal).map_or_else(
             |_| status.to_string(),
             |signal| format!("by {}", signal.as_str()),
         ),
@@ -246,14 +250,14 @@ fn describe_status(status: ExitStatus) -> String {
     }
 }
 
-/// `None` when the other end is gone, or says too much.
+/// `None` when the channel was closed, or is not text.
 async fn read_line(channel: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
     let mut line = String::new();
     let read = channel.take(MAX_LINE_LEN).read_line(&mut line).await;
     read.is_ok_and(|read| read > 0).then_some(line)
 }
 
-/// The end of what is written there.
+/// Reads to the end, and returns the last [`STDERR_TAIL_LEN`] bytes.
 async fn read_tail(stderr: Option<pipe::Receiver>) -> String {
     let mut text = Vec::new();
     if let Some(mut stderr) = stderr {

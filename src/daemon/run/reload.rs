@@ -1,39 +1,40 @@
-//! Reading the settings again: validated first, then all of them or none.
+//! Reloads the settings. They are validated first; then all of them are applied, or none.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 
-use super::requests::Reload;
-use super::systemd;
+use super::requests::ReloadCommand;
 use crate::api::{ReloadDone, SettingChange};
 use crate::auth::{ConfiguredKeys, SessionStore, read_key_file};
-use crate::config::{InvalidSettings, LiveSettings, MASK, SettingProblem, Settings};
+use crate::config::{InvalidSettings, LiveSettings, MASK, Secret, SettingProblem, Settings};
+use crate::daemon::supervise::systemd;
 use crate::health::Health;
 use crate::logs::InstalledLog;
 use crate::server::metrics::Metrics;
 
 const SECRET_SETTING: &str = "JWT_SECRET_KEY";
 
-/// What a reload changes.
+/// The parts of the daemon that a reload changes.
 pub struct Reloadable {
     pub live_settings: Arc<LiveSettings>,
     pub log: InstalledLog,
     pub keys: Arc<ConfiguredKeys>,
     pub sessions: Arc<SessionStore>,
     pub health: Arc<Health>,
-    /// Whether the settings have to suit a daemon in the background.
+    /// Whether the settings must be valid for a daemon in the background.
     pub is_background: bool,
     pub metrics: Arc<Metrics>,
 }
 
 impl Reloadable {
-    pub fn handle_reload(&self, reload: Reload) {
+    /// Reloads the settings, logs the outcome, and replies to the client.
+    pub fn handle_reload(&self, command: ReloadCommand) {
         systemd::notify_reloading();
         let outcome = self.reload();
         self.metrics.count_reload(outcome.is_ok());
-        let by = reload.by;
+        let by = command.by;
         match &outcome {
             Ok(done) => {
                 let names = |changes: &[SettingChange]| {
@@ -52,7 +53,7 @@ impl Reloadable {
             }
         }
         systemd::notify(&[NotifyState::Ready]);
-        reload.reply.send(outcome);
+        command.reply.send(outcome);
     }
 
     fn reload(&self) -> Result<ReloadDone, InvalidSettings> {
@@ -60,32 +61,15 @@ impl Reloadable {
         if self.is_background {
             settings.check_background()?;
         }
-        let wrong = |setting: &str, message| {
-            InvalidSettings(vec![SettingProblem {
-                setting: setting.into(),
-                message,
-            }])
-        };
-        let key = match &settings.jwt_secret {
-            Some(secret) => Ok(secret.clone()),
-            None => read_key_file(&settings.key_file),
-        };
-        let key = key.map_err(|error| {
-            let next = if error.is_missing() {
-                "; put it back, or `fullon restart` makes another"
-            } else {
-                ""
-            };
-            wrong(SECRET_SETTING, format!("{error}{next}"))
-        })?;
+        let key = signing_key(&settings)?;
         self.log
             .apply_settings(&settings.log)
-            .map_err(|error| wrong("LOG_LEVEL", error.to_string()))?;
+            .map_err(|error| invalid("LOG_LEVEL", error.to_string()))?;
         self.log.reopen();
         let grace = settings.key_grace;
         let mut done = self.live_settings.apply(settings);
         let settings = self.live_settings.settings();
-        // The service is up as far as anybody knows.
+        // A dependency with new settings is presumed up until its first probe.
         self.health
             .watch_dependencies(&settings.dependencies, &[], true);
         if self.keys.rotate(&key, grace) {
@@ -99,7 +83,30 @@ impl Reloadable {
     }
 }
 
-/// Notes that tokens are signed with another key, which may be in the key file and not in the settings.
+/// The key of tokens. Unlike a start, a reload does not create a key file.
+fn signing_key(settings: &Settings) -> Result<Secret, InvalidSettings> {
+    let key = match &settings.jwt_secret {
+        Some(secret) => Ok(secret.clone()),
+        None => read_key_file(&settings.key_file),
+    };
+    key.map_err(|error| {
+        let next = if error.is_missing() {
+            "; put it back, or `fullon restart` makes another"
+        } else {
+            ""
+        };
+        invalid(SECRET_SETTING, format!("{error}{next}"))
+    })
+}
+
+fn invalid(setting: &str, message: String) -> InvalidSettings {
+    InvalidSettings(vec![SettingProblem {
+        setting: setting.into(),
+        message,
+    }])
+}
+
+/// Lists the key among the changes if it is not: it may be in the key file instead of the settings.
 fn record_key_change(done: &mut ReloadDone) {
     if done
         .changed

@@ -1,21 +1,21 @@
-//! Who listens on a port, where the system tells.
+//! The process that listens on a port, as far as the system tells.
 
 use std::fs;
 
 use super::process::Process;
 
-/// The process that listens on the port, the oldest if it has lent the socket to children; `None` too when it belongs to
-/// somebody whose processes we may not look at.
+/// The process that listens on the port; the oldest one if children share the socket. `None` also
+/// when the system hides its descriptors, because it belongs to another user.
 #[must_use]
 pub fn find_listener(port: u16) -> Option<Process> {
-    let inodes: Vec<String> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
+    let sockets: Vec<String> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
         .iter()
         .filter_map(|path| fs::read_to_string(path).ok())
         .flat_map(|table| listening_inodes(&table, port))
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
     Process::all()
-        .filter(|process| holds_any_socket(process.pid(), &inodes))
+        .filter(|process| holds_any_socket(process.pid(), &sockets))
         .min_by_key(|process| process.start_ticks().unwrap_or(u64::MAX))
 }
 
@@ -32,16 +32,16 @@ fn holds_any_socket(pid: u32, sockets: &[String]) -> bool {
         })
 }
 
-/// Column 2 is the local address, column 4 the state (0A is listening), column 10 the inode.
+/// Column 2 is the local address, column 4 the state (0A is LISTEN), column 10 the inode.
 fn listening_inodes(table: &str, port: u16) -> Vec<String> {
-    let wanted = format!(":{port:04X}");
+    let port_suffix = format!(":{port:04X}");
     table
         .lines()
         .skip(1)
         .filter_map(|line| {
             let columns: Vec<&str> = line.split_whitespace().collect();
-            let is_it = columns.get(1)?.ends_with(&wanted) && *columns.get(3)? == "0A";
-            is_it.then(|| columns.get(9).map(|inode| (*inode).to_owned()))?
+            let matches = columns.get(1)?.ends_with(&port_suffix) && *columns.get(3)? == "0A";
+            matches.then(|| columns.get(9).map(|inode| (*inode).to_owned()))?
         })
         .collect()
 }

@@ -1,0 +1,122 @@
+//! A stop: drains, and records how the daemon exited.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::task::TaskTracker;
+
+use super::daemon::Daemon;
+use super::requests::StopCommand;
+use crate::api::Phase;
+use crate::daemon::signals::{SignalAction, SignalHandlers};
+use crate::daemon::supervise::systemd;
+use crate::instance::{ExitCause, ExitRecord};
+use crate::server::Shutdown;
+
+/// How long closed connections may take to end.
+const FORCE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How the daemon exited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitOutcome {
+    /// All requests in flight were finished, or the deadline passed.
+    Graceful,
+    /// A second signal ended it at once.
+    Interrupted,
+    /// It was replaced, and supervised its successors. The last one exited with this code.
+    Supervised(u8),
+}
+
+/// Drains and exits.
+pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome {
+    let Daemon {
+        requests,
+        reloadable,
+        mut resources,
+        shutdown,
+        servers,
+    } = daemon;
+    let StopCommand {
+        by,
+        timeout,
+        is_signal,
+    } = command;
+    let settings = reloadable.live_settings.settings();
+    let delay = settings.drain_delay;
+    let timeout = timeout.unwrap_or(settings.shutdown_timeout);
+    let (mut signals, _) = requests.close();
+    let deadline = shutdown.set_deadline(delay + timeout);
+    reloadable.health.enter(Phase::Draining);
+    reloadable.health.stop_watching();
+    systemd::notify_stopping(deadline.remaining());
+    tracing::info!(by, ?timeout, ?delay, "stopping");
+    let mut second_signal = pin!(second_signal(&mut signals, is_signal));
+    let drained = async {
+        // Load balancers notice the unready daemon while it still serves. Even a sleep of no time
+        // takes a while.
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        // So that followers of the log get its last lines before their streams end.
+        reloadable.log.flush(Duration::from_secs(1));
+        resources.sockets.clear();
+        shutdown.start();
+        let all_drained = async {
+            tokio::join!(servers.wait(), resources.stop_predecessors());
+        };
+        if tokio::time::timeout(timeout, all_drained).await.is_err() {
+            tracing::warn!("the deadline is over: cutting off what is still in flight");
+        }
+    };
+    let outcome = tokio::select! {
+        () = drained => ExitOutcome::Graceful,
+        signal = &mut second_signal => {
+            tracing::warn!(signal, "a second signal: cutting off what is still in flight");
+            ExitOutcome::Interrupted
+        }
+    };
+    // A second signal may come before the drain has closed them.
+    resources.sockets.clear();
+    resources.kill_predecessors();
+    force_close(&shutdown, &servers).await;
+    resources.state.revoked_sessions = reloadable.sessions.revoked();
+    tracing::info!("stopped");
+    reloadable.log.flush(Duration::from_secs(5));
+    resources.record_exit(ExitRecord {
+        cause: match outcome {
+            ExitOutcome::Interrupted => ExitCause::Interrupted,
+            _ if is_signal => ExitCause::Signalled,
+            _ => ExitCause::Stopped,
+        },
+        by,
+        at: Timestamp::now().to_string(),
+    });
+    outcome
+}
+
+/// Closes the remaining connections.
+pub async fn force_close(shutdown: &Shutdown, servers: &TaskTracker) {
+    shutdown.force();
+    if tokio::time::timeout(FORCE_TIMEOUT, servers.wait())
+        .await
+        .is_err()
+    {
+        tracing::error!("a request handler blocks its thread: leaving without it");
+    }
+}
+
+/// Returns the second signal that requests a stop. `had_first` is false after a stop over REST: the
+/// first signal changes nothing then.
+async fn second_signal(signals: &mut SignalHandlers, mut had_first: bool) -> &'static str {
+    loop {
+        match signals.next().await {
+            SignalAction::Stop(signal) if had_first => return signal,
+            SignalAction::Stop(signal) => {
+                tracing::info!(signal, "stopping already");
+                had_first = true;
+            }
+            SignalAction::Reload | SignalAction::Restart => {}
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The daemon while it serves: handles requests until it stops or is replaced.
+
+use super::daemon::Daemon;
+use super::drain::{ExitOutcome, drain_and_exit};
+use super::replaced::drain_after_handoff;
+use super::requests::ControlRequest;
+use super::restart::{RestartOutcome, restart};
+
+/// Serves until the daemon is stopped or replaced, then drains.
+pub async fn run(mut daemon: Daemon) -> ExitOutcome {
+    loop {
+        let request = tokio::select! {
+            request = daemon.requests.next() => request,
+            () = daemon.resources.predecessor_exited() => continue,
+        };
+        match request {
+            ControlRequest::Stop(command) => return drain_and_exit(daemon, command).await,
+            ControlRequest::Reload(command) => daemon.reload(command),
+            ControlRequest::SignOut(command) => daemon.end_session(command),
+            ControlRequest::Restart(command) => match restart(&mut daemon, command).await {
+                RestartOutcome::Replaced(successor, command) => {
+                    return drain_after_handoff(daemon, successor, command).await;
+                }
+                RestartOutcome::Stopped(command) => return drain_and_exit(daemon, command).await,
+                RestartOutcome::Failed => {}
+            },
+        }
+    }
+}

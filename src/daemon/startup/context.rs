@@ -1,0 +1,126 @@
+//! What a start-up begins with: a fresh PID file and sockets, or those of the old process.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::last_exit;
+use super::sockets::PassedSocket;
+use crate::api::LastExit;
+use crate::auth::{
+    ConfiguredKeys, KeyError, PreviousKey, RevokedSessions, generate_key, read_or_create_key_file,
+};
+use crate::config::{Secret, Settings};
+use crate::daemon::error::StartError;
+use crate::daemon::supervise::systemd;
+use crate::daemon::upgrade::{ParentLink, UpgradeChild};
+use crate::instance::{HandoffHeader, HandoffPayload, PidFile, StateFile};
+use crate::sys::Process;
+
+/// What a start-up begins with.
+pub struct StartContext {
+    pub pid_file: PidFile,
+    pub passed_sockets: Vec<PassedSocket>,
+    pub last_exit: Option<LastExit>,
+    /// 1, and one more at each zero-downtime restart.
+    pub generation: u32,
+    /// The process to replace, in a zero-downtime restart.
+    pub old_process: Option<OldProcess>,
+}
+
+/// The process to replace.
+pub struct OldProcess {
+    pub link: ParentLink,
+    pub handoff: HandoffHeader,
+    /// The stderr of the old process.
+    pub stderr: OwnedFd,
+    /// The old process, and those that it replaced and that still drain.
+    pub predecessors: Vec<Process>,
+}
+
+impl StartContext {
+    /// Acquires the PID file and takes the sockets that systemd passed.
+    pub fn fresh(settings: &Settings) -> Result<Self, StartError> {
+        let pid_file = PidFile::acquire(&settings.pid_file)?;
+        let sockets = systemd::passed_sockets().map_err(StartError::Socket)?;
+        Ok(Self {
+            last_exit: last_exit::from_state_file(&settings.pid_file),
+            pid_file,
+            passed_sockets: sockets
+                .into_iter()
+                .map(|(name, listener)| PassedSocket::from_systemd(&name, listener))
+                .collect(),
+            generation: 1,
+            old_process: None,
+        })
+    }
+
+    /// Takes the lock and the sockets from the handoff.
+    pub fn inherited(upgrade: UpgradeChild, settings: &Settings) -> Result<Self, StartError> {
+        let HandoffPayload {
+            header,
+            lock,
+            stderr,
+            sockets,
+            predecessors,
+        } = upgrade.payload;
+        Ok(Self {
+            last_exit: Some(last_exit::from_handoff(&header, settings)),
+            pid_file: PidFile::inherit(&settings.pid_file, &header.pid_file, lock)?,
+            passed_sockets: sockets.into_iter().map(PassedSocket::from).collect(),
+            generation: header.generation + 1,
+            old_process: Some(OldProcess {
+                link: upgrade.parent_link,
+                handoff: header,
+                stderr,
+                predecessors,
+            }),
+        })
+    }
+
+    /// The key of tokens, and for the grace period the previous one.
+    pub fn token_keys(&self, settings: &Settings) -> Result<Arc<ConfiguredKeys>, KeyError> {
+        let key = match &settings.jwt_secret {
+            Some(secret) => secret.clone(),
+            None => read_or_create_key_file(&settings.key_file)?,
+        };
+        let previous = self
+            .old_process
+            .as_ref()
+            .and_then(|old| previous_key(&old.handoff, &key, settings.key_grace));
+        Ok(Arc::new(ConfiguredKeys::new(&key, previous)))
+    }
+
+    /// The key with which the command line signs. It stays the same at a restart, so that a command
+    /// that read it from the state file before is still accepted.
+    pub fn instance_key(&self) -> Result<Secret, KeyError> {
+        match &self.old_process {
+            Some(old) => Ok(old.handoff.instance_key.to_secret()),
+            None => generate_key(),
+        }
+    }
+
+    /// Sessions that an earlier process revoked, however it exited.
+    pub fn revoked_sessions(&self) -> RevokedSessions {
+        StateFile::read_last(self.pid_file.path())
+            .map(|state| state.revoked_sessions)
+            .unwrap_or_default()
+    }
+}
+
+/// The key that is valid beside `key` for a while: the old process's key if that was another one,
+/// or else the one before it.
+fn previous_key(handoff: &HandoffHeader, key: &Secret, grace: Duration) -> Option<PreviousKey> {
+    let configured = handoff.configured_key.as_ref()?.to_secret();
+    if configured.expose() != key.expose() {
+        return Some(PreviousKey {
+            secret: configured,
+            valid_for: grace,
+        });
+    }
+    let (previous, valid_for) = handoff.previous_key.as_ref()?;
+    Some(PreviousKey {
+        secret: previous.to_secret(),
+        valid_for: Duration::from_millis(*valid_for).min(grace),
+    })
+}

@@ -1,0 +1,63 @@
+//! The budget of file descriptors: how many connections each port may have.
+
+use crate::config::Limits;
+use crate::daemon::error::StartError;
+use crate::server::MAX_REFUSALS;
+use crate::sys::{fd_limit, open_fd_count};
+
+/// Descriptors for files that are opened now and then (the log when it is rotated or read, `.env`,
+/// a successor's pipes, our own self-checks), and, on both ports, for clients that are refused
+/// because the server is full.
+const RESERVED_FDS: u64 = 32 + 2 * (MAX_REFUSALS as u64 + 1);
+/// The least number of connections per port.
+const MIN_CONNECTIONS: u64 = 4;
+
+/// How many connections the public and the admin port may have: the limits in the settings, as far
+/// as there are descriptors. Clients of the public port cannot use up those of the admin port.
+pub fn connection_limits(limits: &Limits) -> Result<[usize; 2], StartError> {
+    let Some(limit) = fd_limit() else {
+        return Ok([limits.max_connections, limits.admin_max_connections].map(to_usize));
+    };
+    let open = open_fd_count().unwrap_or(RESERVED_FDS);
+    let (public, admin) = split_budget(
+        limit.saturating_sub(open + RESERVED_FDS),
+        limits.max_connections.into(),
+        limits.admin_max_connections.into(),
+    )
+    .ok_or(StartError::FdLimitTooLow {
+        limit,
+        needed: open + RESERVED_FDS + 3 * MIN_CONNECTIONS,
+    })?;
+    Ok([public, admin].map(to_usize))
+}
+
+/// Divides the free descriptors. A connection to the public port takes one; a connection to the
+/// admin port takes up to two, because it may hold a file of the log.
+fn split_budget(free: u64, public: u64, admin: u64) -> Option<(u64, u64)> {
+    if free < 3 * MIN_CONNECTIONS {
+        return None;
+    }
+    let admin = admin.min((free / 4).max(MIN_CONNECTIONS));
+    Some((public.min(free - 2 * admin), admin))
+}
+
+fn to_usize(number: impl TryInto<usize>) -> usize {
+    number.try_into().unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fd_budget_is_split_between_ports() {
+        assert_eq!(
+            split_budget(1_000_000, 10_000, 10_000),
+            Some((10_000, 10_000))
+        );
+        assert_eq!(split_budget(4000, 10_000, 10_000), Some((2000, 1000)));
+        assert_eq!(split_budget(4000, 10_000, 10), Some((3980, 10)));
+        assert_eq!(split_budget(12, 10_000, 10_000), Some((4, 4)));
+        assert_eq!(split_budget(11, 10_000, 10_000), None);
+    }
+}

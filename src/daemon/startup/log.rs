@@ -1,0 +1,44 @@
+//! Opens the log of the daemon.
+
+use crate::config::{LogTarget, Settings};
+use crate::daemon::error::StartError;
+use crate::daemon::options::RunMode;
+use crate::logs::{self, InstalledLog, LogFile, LogFileError, StdoutOptions};
+
+/// Opens the log file, or stdout, and installs it as the log of this process. `is_shared` tells
+/// that the old process still rotates the file.
+pub fn open_log(
+    settings: &Settings,
+    mode: RunMode,
+    is_shared: bool,
+) -> Result<InstalledLog, StartError> {
+    let terminal = match mode {
+        RunMode::Background => None,
+        RunMode::Foreground { terminal, .. } => terminal,
+    };
+    let (file, stdout) = match &settings.log.target {
+        LogTarget::Stdout => (
+            None,
+            Some(terminal.unwrap_or(StdoutOptions { colour: false })),
+        ),
+        LogTarget::File(path) => {
+            let file = LogFile::open(path, &settings.log);
+            let mut file = file.map_err(|error| match error {
+                LogFileError::Io { .. } if !mode.is_background() => {
+                    StartError::LogFileInForeground(error)
+                }
+                error => error.into(),
+            })?;
+            if is_shared {
+                file = file.without_rotation();
+            }
+            if mode.is_background() {
+                file.redirect_stdio().map_err(StartError::Stdio)?;
+            }
+            (Some(file), terminal)
+        }
+    };
+    let log = logs::install(&settings.log, file, stdout)?;
+    tokio::spawn(log.retry_writes());
+    Ok(log)
+}

@@ -1,0 +1,286 @@
+//! The start-up, from the lock of the PID file to the moment the daemon serves.
+
+mod context;
+mod fd_limit;
+mod last_exit;
+mod log;
+mod servers;
+mod sockets;
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+
+use self::context::{OldProcess, StartContext};
+use self::servers::{InstanceInfo, RunningServers, start_servers};
+use self::sockets::ListeningSockets;
+use super::error::StartError;
+use super::options::{RunMode, StartOptions};
+use super::resources::InstanceResources;
+use super::run::{Daemon, Reloadable, RequestSource};
+use super::signals::SignalHandlers;
+use super::supervise::systemd;
+use super::upgrade::ParentLink;
+use crate::api::{Phase, VERSION, base_url};
+use crate::auth::SessionStore;
+use crate::config::{LiveSettings, Secret, Settings};
+use crate::health::Health;
+use crate::instance::{
+    Launch, PidFile, StagedStateFile, StartupReport, StartupReporter, StateFile, StoredSecret,
+};
+use crate::logs::InstalledLog;
+use crate::server::metrics::Metrics;
+use crate::server::public::Mounts;
+use crate::server::{SelfCheck, Shutdown};
+
+/// A start-up that holds the lock of the PID file.
+pub struct Startup {
+    settings: Settings,
+    launch: Launch,
+    mode: RunMode,
+    mounts: Mounts,
+    context: StartContext,
+    started: Instant,
+}
+
+/// A daemon whose servers answer, but which has not claimed the PID file yet.
+struct ServingDaemon {
+    daemon: Daemon,
+    self_check: SelfCheck,
+    is_active: Arc<AtomicBool>,
+    staged_state: StagedStateFile,
+    old_process: Option<OldProcess>,
+}
+
+impl Startup {
+    /// Acquires the lock, or takes it from the handoff.
+    pub fn new(options: StartOptions) -> Result<Self, StartError> {
+        let started = Instant::now();
+        let context = match options.upgrade {
+            Some(upgrade) => StartContext::inherited(upgrade, &options.settings)?,
+            None => StartContext::fresh(&options.settings)?,
+        };
+        Ok(Self {
+            settings: options.settings,
+            launch: options.launch,
+            mode: options.mode,
+            mounts: options.mounts,
+            context,
+            started,
+        })
+    }
+
+    /// Starts the servers, claims the PID file, and reports that the daemon is ready.
+    pub async fn run(self, reporter: &mut Option<StartupReporter>) -> Result<Daemon, StartError> {
+        let mode = self.mode;
+        let ServingDaemon {
+            mut daemon,
+            self_check,
+            is_active,
+            staged_state,
+            old_process,
+        } = self.start_serving()?;
+        let pid_file = &mut daemon.resources.pid_file;
+        let parent_link = match old_process {
+            None => {
+                publish_instance(staged_state, pid_file)?;
+                None
+            }
+            Some(old) => {
+                self_check
+                    .run()
+                    .await
+                    .map_err(StartError::ServersUnresponsive)?;
+                if !mode.is_background() {
+                    rustix::stdio::dup2_stderr(&old.stderr)
+                        .map_err(|errno| StartError::Stdio(errno.into()))?;
+                }
+                old.link
+                    .commit(|| publish_instance(staged_state, pid_file))?;
+                daemon.resources.predecessors = old.predecessors;
+                Some(old.link)
+            }
+        };
+        is_active.store(true, Ordering::Release);
+        daemon.reloadable.health.enter(Phase::Ready);
+        report_ready(&daemon.resources.state, &daemon.reloadable.log, reporter);
+        tokio::spawn(run_exclusive_tasks(
+            parent_link,
+            daemon.reloadable.log.rotation_switch(),
+            self_check,
+            daemon.shutdown.clone(),
+        ));
+        Ok(daemon)
+    }
+
+    /// Binds the ports, opens the log, and starts the servers. Nothing on the machine names this
+    /// process yet.
+    fn start_serving(mut self) -> Result<ServingDaemon, StartError> {
+        let passed = mem::take(&mut self.context.passed_sockets);
+        let is_up = !passed.is_empty();
+        let is_fresh = self.context.old_process.is_none();
+        let sockets = ListeningSockets::open(&self.settings, passed, is_fresh)?;
+        let signals = SignalHandlers::install().map_err(StartError::Signals)?;
+        let keys = self.context.token_keys(&self.settings)?;
+        let instance_key = self.context.instance_key()?;
+        let log = log::open_log(&self.settings, self.mode, !is_fresh)?;
+        let state = self.new_state(&sockets, &instance_key)?;
+        // Clients that were served before a failure here would lose their connections.
+        let staged_state = state.stage(self.context.pid_file.path())?;
+        let handoff_sockets = sockets.clone_for_handoff().map_err(StartError::Socket)?;
+        let Self {
+            settings,
+            launch,
+            mode,
+            mounts,
+            context,
+            started,
+        } = self;
+        let reloadable = Reloadable {
+            health: start_health(&settings, &log, context.old_process.as_ref()),
+            live_settings: Arc::new(LiveSettings::new(
+                launch.settings_location.clone(),
+                settings,
+            )),
+            log,
+            sessions: Arc::new(SessionStore::new(
+                Arc::clone(&keys),
+                state.revoked_sessions.clone(),
+            )),
+            keys,
+            is_background: mode.is_background(),
+            metrics: Arc::new(Metrics::new().map_err(StartError::Metrics)?),
+        };
+        let info = InstanceInfo {
+            state: &state,
+            instance_key: &instance_key,
+            last_exit: context.last_exit,
+            started,
+            is_up,
+        };
+        let RunningServers {
+            tasks,
+            control_requests,
+            shutdown,
+            self_check,
+            is_active,
+        } = start_servers(sockets, info, &reloadable, mounts)?;
+        Ok(ServingDaemon {
+            daemon: Daemon {
+                requests: RequestSource {
+                    control_requests,
+                    signals,
+                },
+                reloadable,
+                resources: InstanceResources {
+                    launch,
+                    mode,
+                    state,
+                    pid_file: context.pid_file,
+                    sockets: handoff_sockets,
+                    predecessors: Vec::new(),
+                },
+                shutdown,
+                servers: tasks,
+            },
+            self_check,
+            is_active,
+            staged_state,
+            old_process: context.old_process,
+        })
+    }
+
+    fn new_state(
+        &self,
+        sockets: &ListeningSockets,
+        instance_key: &Secret,
+    ) -> Result<StateFile, StartError> {
+        let location = self.launch.settings_location.clone();
+        let url = |listener: &TcpListener| {
+            let address = listener.local_addr().map_err(StartError::Socket)?;
+            Ok::<_, StartError>(base_url(address))
+        };
+        Ok(StateFile {
+            pid: std::process::id(),
+            instance: uuid::Uuid::new_v4().to_string(),
+            admin: url(&sockets.admin)?,
+            server: url(&sockets.public)?,
+            log_file: self.settings.log.target.file().map(Into::into),
+            instance_key: StoredSecret::new(instance_key.clone()),
+            working_directory: location.directory,
+            env_file: location.env_file,
+            flags: location.flags,
+            in_background: self.mode.is_background(),
+            generation: self.context.generation,
+            drain_delay: self.settings.drain_delay,
+            failed_restart: None,
+            revoked_sessions: self.context.revoked_sessions(),
+            exit: None,
+        })
+    }
+}
+
+/// Starts the health checks. What the old process knew of the dependencies is valid until the first
+/// probe.
+fn start_health(
+    settings: &Settings,
+    log: &InstalledLog,
+    old_process: Option<&OldProcess>,
+) -> Arc<Health> {
+    let health = Arc::new(Health::new(log.health().cloned()));
+    let known = old_process.map_or(&[][..], |old| &old.handoff.checks);
+    health.watch_dependencies(&settings.dependencies, known, old_process.is_some());
+    health
+}
+
+/// Publishes the state file, and writes the PID into the PID file.
+fn publish_instance(state: StagedStateFile, pid_file: &mut PidFile) -> Result<(), StartError> {
+    state.publish()?;
+    pid_file.claim()?;
+    Ok(())
+}
+
+/// Logs and reports that the daemon serves.
+fn report_ready(state: &StateFile, log: &InstalledLog, reporter: &mut Option<StartupReporter>) {
+    tracing::info!(
+        version = VERSION,
+        pid = state.pid,
+        generation = state.generation,
+        server = state.server,
+        admin = state.admin,
+        "ready"
+    );
+    // The log shows the start before `fullon start` returns.
+    log.flush(Duration::from_secs(1));
+    if let Some(reporter) = reporter.take() {
+        reporter.send(&StartupReport::Ready {
+            pid: state.pid,
+            server: state.server.clone(),
+            admin: state.admin.clone(),
+        });
+    }
+}
+
+/// Once the old process has released them, takes over log rotation and the watchdog.
+async fn run_exclusive_tasks(
+    parent_link: Option<ParentLink>,
+    set_rotation: impl Fn(bool) + Send,
+    self_check: SelfCheck,
+    shutdown: Shutdown,
+) {
+    match parent_link {
+        // The old process has told systemd that this one is the main process, and ready.
+        Some(link) => link.parent_released().await,
+        None => systemd::notify(&[NotifyState::Ready, NotifyState::Status("serving")]),
+    }
+    // If this process was replaced meanwhile, they are its successor's.
+    if shutdown.has_successor() {
+        return;
+    }
+    set_rotation(true);
+    systemd::run_watchdog(&self_check, &shutdown).await;
+}

@@ -1,0 +1,214 @@
+//! The listening sockets: inherited from the old process, passed by systemd, or bound here.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::AsFd as _;
+
+use tokio::net::TcpListener;
+
+use crate::config::Settings;
+use crate::daemon::error::StartError;
+use crate::instance::{InheritedSocket, SocketRole};
+use crate::{server, sys};
+
+/// A listening socket that this process did not bind.
+#[derive(Debug)]
+pub struct PassedSocket {
+    /// `None` when it was passed without a known name.
+    role: Option<SocketRole>,
+    /// The address in the settings of the process that bound it. `None` for a socket from systemd,
+    /// which is used for its role wherever it listens.
+    configured: Option<SocketAddr>,
+    listener: StdListener,
+}
+
+impl PassedSocket {
+    /// A socket that systemd passed under a name (`FileDescriptorName=`).
+    pub fn from_systemd(name: &str, listener: StdListener) -> Self {
+        let role = match name {
+            "public" => Some(SocketRole::Public),
+            "admin" => Some(SocketRole::Admin),
+            _ => None,
+        };
+        Self {
+            role,
+            configured: None,
+            listener,
+        }
+    }
+
+    fn matches_role(&self, role: SocketRole, address: SocketAddr) -> bool {
+        self.role == Some(role)
+            && self
+                .configured
+                .is_none_or(|configured| configured == address)
+    }
+
+    fn matches_address(&self, address: SocketAddr) -> bool {
+        let is_unassigned = self.role.is_none() || self.configured.is_some();
+        is_unassigned
+            && self
+                .listener
+                .local_addr()
+                .is_ok_and(|local| local == address)
+    }
+
+    /// Whether a listener on all addresses of the same port accepts the connections to this one.
+    fn is_covered_by(&self, listener: SocketAddr) -> bool {
+        self.listener.local_addr().is_ok_and(|local| {
+            listener.ip().is_unspecified()
+                && (local.port(), local.is_ipv4()) == (listener.port(), listener.is_ipv4())
+        })
+    }
+}
+
+impl From<InheritedSocket> for PassedSocket {
+    fn from(socket: InheritedSocket) -> Self {
+        Self {
+            role: Some(socket.role),
+            configured: socket.configured,
+            listener: socket.listener,
+        }
+    }
+}
+
+/// The sockets of both ports.
+pub struct ListeningSockets {
+    pub public: TcpListener,
+    pub admin: TcpListener,
+    /// Sockets for single addresses, left over from before `public` listened on all addresses. The
+    /// kernel sends connections to these addresses to them while they exist, so they must be
+    /// served; connections that wait in them would be lost if they were closed.
+    pub extra_public: Vec<TcpListener>,
+    /// The addresses of `public` and `admin` in the settings; `None` for a socket that systemd
+    /// passed for its role, wherever it listens.
+    configured: [Option<SocketAddr>; 2],
+}
+
+impl ListeningSockets {
+    /// Takes the passed sockets that match the settings, and binds the others. Passed sockets that
+    /// are not needed are closed; if they came from systemd, they are an error.
+    pub fn open(
+        settings: &Settings,
+        mut passed: Vec<PassedSocket>,
+        are_from_systemd: bool,
+    ) -> Result<Self, StartError> {
+        let public = take_matching(&mut passed, SocketRole::Public, settings.public);
+        let admin = take_matching(&mut passed, SocketRole::Admin, settings.admin);
+        if are_from_systemd && let Some(unknown) = passed.first() {
+            return Err(StartError::UnknownSocket(
+                unknown.listener.local_addr().map_err(StartError::Socket)?,
+            ));
+        }
+        let configured = [
+            configured_address(public.as_ref(), settings.public),
+            configured_address(admin.as_ref(), settings.admin),
+        ];
+        let public = adopt_or_bind("PORT", public, settings.public, &passed)?;
+        let admin = adopt_or_bind("ADMIN_PORT", admin, settings.admin, &passed)?;
+        let public_address = public.local_addr().map_err(StartError::Socket)?;
+        let extra_public = passed
+            .into_iter()
+            .filter(|socket| socket.is_covered_by(public_address))
+            .map(|socket| server::listener_from_std(socket.listener).map_err(StartError::Socket))
+            .collect::<Result<_, _>>()?;
+        let admin_address = admin.local_addr().map_err(StartError::Socket)?;
+        if !admin_address.ip().is_loopback() {
+            return Err(StartError::AdminNotLoopback(admin_address));
+        }
+        Ok(Self {
+            public,
+            admin,
+            extra_public,
+            configured,
+        })
+    }
+
+    /// Duplicates the sockets for a later successor.
+    pub fn clone_for_handoff(&self) -> io::Result<Vec<InheritedSocket>> {
+        let clone = |role, configured, listener: &TcpListener| {
+            io::Result::Ok(InheritedSocket {
+                role,
+                configured,
+                listener: listener.as_fd().try_clone_to_owned()?.into(),
+            })
+        };
+        let [public, admin] = self.configured;
+        let mut sockets = vec![
+            clone(SocketRole::Public, public, &self.public)?,
+            clone(SocketRole::Admin, admin, &self.admin)?,
+        ];
+        for listener in &self.extra_public {
+            let address = listener.local_addr().ok();
+            sockets.push(clone(SocketRole::Public, address, listener)?);
+        }
+        Ok(sockets)
+    }
+}
+
+/// Removes the socket for a role from `passed`: by its role first, then by its address.
+fn take_matching(
+    passed: &mut Vec<PassedSocket>,
+    role: SocketRole,
+    address: SocketAddr,
+) -> Option<PassedSocket> {
+    let position = passed
+        .iter()
+        .position(|socket| socket.matches_role(role, address))
+        .or_else(|| {
+            passed
+                .iter()
+                .position(|socket| socket.matches_address(address))
+        })?;
+    Some(passed.remove(position))
+}
+
+/// The address to note for a successor.
+fn configured_address(passed: Option<&PassedSocket>, address: SocketAddr) -> Option<SocketAddr> {
+    match passed {
+        Some(socket) if socket.role.is_some() => socket.configured.map(|_| address),
+        _ => Some(address),
+    }
+}
+
+fn adopt_or_bind(
+    setting: &'static str,
+    passed: Option<PassedSocket>,
+    address: SocketAddr,
+    unused: &[PassedSocket],
+) -> Result<TcpListener, StartError> {
+    match passed {
+        Some(socket) => server::listener_from_std(socket.listener).map_err(StartError::Socket),
+        None => bind(setting, address, unused),
+    }
+}
+
+/// Binds an address, also while a passed socket that is no longer needed occupies its port.
+fn bind(
+    setting: &'static str,
+    address: SocketAddr,
+    unused: &[PassedSocket],
+) -> Result<TcpListener, StartError> {
+    let conflicting = || {
+        unused.iter().find(|socket| {
+            let local = socket.listener.local_addr();
+            local.is_ok_and(|local| local.port() == address.port())
+        })
+    };
+    let listener = match server::bind(address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match conflicting() {
+            Some(socket) => server::bind_overlapping(address, &socket.listener),
+            None => Err(error),
+        },
+        other => other,
+    };
+    listener.map_err(|source| StartError::Bind {
+        setting,
+        address,
+        owner: (source.kind() == io::ErrorKind::AddrInUse)
+            .then(|| sys::find_listener(address.port()))
+            .flatten()
+            .map(|process| process.describe()),
+        source,
+    })
+}

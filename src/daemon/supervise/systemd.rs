@@ -1,0 +1,122 @@
+//! systemd: state notifications (`sd_notify(3)`), the watchdog (`sd_watchdog_enabled(3)`) and
+//! passed sockets (`sd_listen_fds(3)`). Does nothing when systemd did not start this process.
+
+use std::io;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+
+use crate::server::{SelfCheck, Shutdown};
+
+/// Watchdog notifications per watchdog timeout.
+const PINGS_PER_TIMEOUT: u32 = 3;
+/// Time after the drain to close connections by force and to write the last log lines.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(10);
+
+/// Whether a service manager wants notifications, among them the PID of the main process.
+pub fn has_notify_socket() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// Sends the states in one message.
+pub fn notify(states: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}
+
+/// Reports that a reload or a restart begins. [`NotifyState::Ready`] reports its end.
+pub fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "systemd could not be told"),
+    }
+}
+
+/// Reports that this process drains, and extends `TimeoutStopSec=` if `timeout` is longer.
+pub fn notify_stopping(timeout: Duration) {
+    let timeout = (timeout + SHUTDOWN_MARGIN).as_micros();
+    notify(&[
+        NotifyState::Stopping,
+        NotifyState::Status("draining"),
+        NotifyState::ExtendTimeoutUsec(u32::try_from(timeout).unwrap_or(u32::MAX)),
+    ]);
+}
+
+/// The sockets of a `.socket` unit, with their names.
+pub fn passed_sockets() -> io::Result<Vec<(String, TcpListener)>> {
+    let mut sockets = ListenFd::from_env();
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
+    let mut passed = Vec::new();
+    for index in 0..sockets.len() {
+        let name = names.next().unwrap_or_default();
+        if let Some(listener) = sockets.take_tcp_listener(index)? {
+            passed.push((name.to_owned(), listener));
+        }
+    }
+    Ok(passed)
+}
+
+/// Lets a child take the sockets that were passed to this process.
+pub fn pass_sockets_to(child: &mut Command) {
+    let is_for_us =
+        std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string());
+    for name in ["LISTEN_FDS", "LISTEN_FDNAMES"] {
+        if let Some(value) = std::env::var_os(name).filter(|_| is_for_us) {
+            child.env(name, value);
+        }
+    }
+}
+
+/// Notifies the watchdog while both servers answer, until the shutdown starts. Returns at once when
+/// no watchdog is configured.
+pub async fn run_watchdog(self_check: &SelfCheck, shutdown: &Shutdown) {
+    if let Some(timeout) = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero()) {
+        tokio::select! {
+            () = send_pings(self_check, timeout / PINGS_PER_TIMEOUT) => {}
+            () = shutdown.started() => {}
+        }
+    }
+}
+
+async fn send_pings(self_check: &SelfCheck, interval: Duration) {
+    loop {
+        match tokio::time::timeout(interval, self_check.run()).await {
+            Ok(Ok(())) => {
+                notify(&[NotifyState::Watchdog]);
+                tokio::time::sleep(interval).await;
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a server of this process does not answer; systemd is given no sign of life");
+                tokio::time::sleep(interval).await;
+            }
+            Err(_) => {
+                tracing::error!(
+                    ?interval,
+                    "a server of this process does not answer in time; systemd is given no sign of life"
+                );
+            }
+        }
+    }
+}
+
+/// Runs a successor as a child and waits for it. Returns its exit code.
+///
+/// systemd waits for the exit of a main process, and lets it drain, only if the process was a child
+/// of systemd's own when it became the main process. The old process still drains at that time, so
+/// it cannot be the parent. This shim is, until it is killed; then systemd adopts the successor.
+///
+/// # Errors
+///
+/// The command cannot be run.
+pub fn run_systemd_shim(mut command: Command) -> io::Result<u8> {
+    let status = command.stdin(Stdio::inherit()).status()?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(1))
+}

@@ -1,0 +1,128 @@
+//! What the old process hands over, and how it recovers when the handoff fails.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::auth::ConfiguredKeys;
+use crate::daemon::resources::InstanceResources;
+use crate::health::Health;
+use crate::instance::{
+    FailedRestart, HandoffHeader, HandoffPayload, InheritedSocket, StoredSecret,
+};
+use crate::server::control_request::RestartFailure;
+use crate::sys::Process;
+
+/// How long a killed successor may take to release the lock.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Makes the command that runs a successor, and the payload for it. `by` is the client or signal
+/// that requested the restart.
+///
+/// # Errors
+///
+/// The program or its directory no longer exists, or no descriptor is free.
+pub fn prepare(
+    resources: &InstanceResources,
+    by: &str,
+    keys: &ConfiguredKeys,
+    health: &Health,
+) -> io::Result<(Command, HandoffPayload)> {
+    let InstanceResources {
+        launch,
+        mode,
+        state,
+        pid_file,
+        ..
+    } = resources;
+    if let Some(missing) = launch.missing_path() {
+        let text = format!("{} is not there", missing.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, text));
+    }
+    let mut command = launch.command(mode.successor_arguments());
+    if mode.must_supervise() {
+        // Signals of the terminal reach only this process, which forwards them.
+        command.process_group(0);
+    }
+    let payload = HandoffPayload {
+        header: HandoffHeader {
+            pid: state.pid,
+            generation: state.generation,
+            by: by.to_owned(),
+            pid_file: pid_file.path().to_owned(),
+            instance_key: state.instance_key.clone(),
+            configured_key: Some(StoredSecret::new(keys.current())),
+            previous_key: keys.previous().map(|previous| {
+                let valid_for = u64::try_from(previous.valid_for.as_millis());
+                let key = StoredSecret::new(previous.secret);
+                (key, valid_for.unwrap_or(u64::MAX))
+            }),
+            checks: health.known_checks(),
+        },
+        lock: pid_file.clone_lock()?,
+        stderr: io::stderr().as_fd().try_clone_to_owned()?,
+        sockets: clone_sockets(&resources.sockets)?,
+        predecessors: predecessors(resources)?,
+    };
+    Ok((command, payload))
+}
+
+fn clone_sockets(sockets: &[InheritedSocket]) -> io::Result<Vec<InheritedSocket>> {
+    let clone = |socket: &InheritedSocket| {
+        let listener = socket.listener.try_clone()?;
+        Ok(InheritedSocket {
+            listener,
+            ..*socket
+        })
+    };
+    sockets.iter().map(clone).collect()
+}
+
+/// The processes that drain while the successor serves, which it stops when it stops itself.
+fn predecessors(resources: &InstanceResources) -> io::Result<Vec<Process>> {
+    let mut predecessors = Vec::new();
+    // A supervisor must not be told to stop: it would forward the signal to the successor.
+    if !resources.mode.must_supervise() {
+        predecessors.extend(Process::open(resources.state.pid));
+    }
+    for process in &resources.predecessors {
+        if !process.has_exited() {
+            predecessors.push(process.try_clone()?);
+        }
+    }
+    Ok(predecessors)
+}
+
+/// Reclaims the PID file and the state file after a failed handoff. Kills successors that hold the
+/// lock but did not report in time. `failure` is noted in the state file.
+pub async fn reclaim(resources: &mut InstanceResources, failure: Option<&RestartFailure>) {
+    let own_pid = resources.state.pid;
+    let holders: Vec<_> = Process::all()
+        .filter(|process| process.pid() != own_pid && resources.pid_file.is_locked_by(process))
+        .collect();
+    for process in holders {
+        // It may have exited already.
+        let _ = process.kill();
+        let _ = tokio::time::timeout(KILL_TIMEOUT, process.exited()).await;
+    }
+    if let Some(failure) = failure {
+        resources.state.failed_restart = Some(FailedRestart {
+            at: Timestamp::now().to_string(),
+            reason: failure.reason.clone(),
+        });
+    }
+    if !resources.pid_file.is_in_place() {
+        // Both files belong to another daemon by now.
+        return;
+    }
+    if let Err(error) = resources.write_state() {
+        tracing::error!(%error, "the state file could not be written");
+    }
+    if let Err(error) = resources.pid_file.claim() {
+        tracing::error!(%error, "the PID file could not be written");
+    }
+}

@@ -1,0 +1,270 @@
+//! The handoff from a daemon to its successor, over a Unix stream socket that is the successor's
+//! stdin.
+//!
+//! The successor sends the first message. A program that does not, whatever it is, never gets a
+//! descriptor, and so cannot keep the lock or a port when the old process dies. After the handoff
+//! the successor sends a [`super::StartupReport`].
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::stored_secret::StoredSecret;
+use crate::api::Check;
+use crate::sys::{Process, receive_with_fds, send_with_fds};
+
+/// Version of the protocol. Changes when the two sides would misunderstand each other.
+const PROTOCOL: u32 = 1;
+/// How many draining processes are passed on. Earlier ones exit at their own deadline.
+const MAX_PREDECESSORS: usize = 32;
+/// How much of an unknown message is quoted in an error, in bytes.
+const MAX_QUOTED_LEN: usize = 100;
+/// Length of a message, in bytes.
+const MAX_MESSAGE_LEN: usize = 64 * 1024;
+
+/// The first message, from the successor.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum HandoffRequest {
+    Hello { protocol: u32 },
+}
+
+/// Which API a socket serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SocketRole {
+    Public,
+    Admin,
+}
+
+/// A listening socket of the old process.
+#[derive(Debug)]
+pub struct InheritedSocket {
+    pub role: SocketRole,
+    /// The address in the settings, whose port may be 0. `None` for a socket that systemd passed
+    /// for this role, wherever it listens.
+    pub configured: Option<SocketAddr>,
+    pub listener: TcpListener,
+}
+
+/// All that a successor gets.
+#[derive(Debug)]
+pub struct HandoffPayload {
+    pub header: HandoffHeader,
+    /// The open PID file, which holds the lock.
+    pub lock: File,
+    /// Where the successor writes errors until its log is open.
+    pub stderr: OwnedFd,
+    pub sockets: Vec<InheritedSocket>,
+    /// The old process, and those that it replaced and that still drain.
+    pub predecessors: Vec<Process>,
+}
+
+/// The values of a handoff. The names of the fields are part of the protocol.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HandoffHeader {
+    /// PID of the old process.
+    pub pid: u32,
+    /// Generation of the old process.
+    pub generation: u32,
+    /// The client or the signal that requested the restart.
+    pub by: String,
+    /// Path of the PID file.
+    pub pid_file: PathBuf,
+    /// The key with which the command line signs. It stays the same, so that a command that read it
+    /// from the state file before the handoff is accepted after it.
+    pub instance_key: StoredSecret,
+    /// The key of tokens; `None` from an old process that does not send it.
+    pub configured_key: Option<StoredSecret>,
+    /// The key before that, and for how many more milliseconds it is valid.
+    pub previous_key: Option<(StoredSecret, u64)>,
+    /// The state of each dependency, with a digest of its settings.
+    #[serde(default)]
+    pub checks: Vec<(Check, u64)>,
+}
+
+/// The message that carries the descriptors: the lock, stderr, the sockets, and the predecessors.
+#[derive(Serialize, Deserialize)]
+struct HandoffMessage {
+    #[serde(flatten)]
+    header: HandoffHeader,
+    sockets: Vec<(SocketRole, Option<SocketAddr>)>,
+    predecessors: Vec<u32>,
+}
+
+impl HandoffPayload {
+    /// Checks that the line is the first message of a successor.
+    ///
+    /// # Errors
+    ///
+    /// It is something else, or of another version of the protocol.
+    pub fn check_hello(line: &str) -> Result<(), String> {
+        match serde_json::from_str(line) {
+            Ok(HandoffRequest::Hello { protocol: PROTOCOL }) => Ok(()),
+            Ok(HandoffRequest::Hello { protocol }) => Err(format!(
+                "it speaks version {protocol} of the handover and this daemon version {PROTOCOL}: use `fullon restart --hard`"
+            )),
+            Err(_) => {
+                let quoted = &line[..line.floor_char_boundary(MAX_QUOTED_LEN)];
+                Err(format!("it said {quoted:?}"))
+            }
+        }
+    }
+
+    /// Sends the payload in one message.
+    ///
+    /// # Errors
+    ///
+    /// The other end is closed, or the payload is too large.
+    pub fn send(&self, channel: impl AsFd) -> io::Result<()> {
+        let predecessors = &self.predecessors[..self.predecessors.len().min(MAX_PREDECESSORS)];
+        let message = HandoffMessage {
+            header: self.header.clone(),
+            sockets: self
+                .sockets
+                .iter()
+                .map(|socket| (socket.role, socket.configured))
+                .collect(),
+            predecessors: predecessors.iter().map(Process::pid).collect(),
+        };
+        let mut line = serde_json::to_vec(&message)?;
+        line.push(b'\n');
+        if line.len() > MAX_MESSAGE_LEN {
+            return Err(io::Error::other("the handoff is too large"));
+        }
+        let mut descriptors = vec![self.lock.as_fd(), self.stderr.as_fd()];
+        descriptors.extend(self.sockets.iter().map(|socket| socket.listener.as_fd()));
+        descriptors.extend(predecessors.iter().map(Process::pidfd));
+        send_with_fds(channel, &line, &descriptors)
+    }
+
+    /// Requests the payload, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// The other end is closed, or is not a daemon of this program.
+    pub fn receive(mut channel: &UnixStream) -> io::Result<Self> {
+        let mut hello = serde_json::to_vec(&HandoffRequest::Hello { protocol: PROTOCOL })?;
+        hello.push(b'\n');
+        channel.write_all(&hello)?;
+        let (line, descriptors) = receive_line(channel)?;
+        let message = serde_json::from_slice(&line).map_err(|error| invalid(&error.to_string()))?;
+        Self::from_message(message, descriptors)
+    }
+
+    fn from_message(message: HandoffMessage, descriptors: Vec<OwnedFd>) -> io::Result<Self> {
+        let mut descriptors = descriptors.into_iter();
+        let mut next = || {
+            descriptors
+                .next()
+                .ok_or_else(|| invalid("a descriptor is missing"))
+        };
+        let (lock, stderr) = (next()?.into(), next()?);
+        let mut sockets = Vec::new();
+        for (role, configured) in message.sockets {
+            sockets.push(InheritedSocket {
+                role,
+                configured,
+                listener: next()?.into(),
+            });
+        }
+        let mut predecessors = Vec::new();
+        for pid in message.predecessors {
+            predecessors.push(Process::from_pidfd(pid, next()?));
+        }
+        Ok(Self {
+            header: message.header,
+            lock,
+            stderr,
+            sockets,
+            predecessors,
+        })
+    }
+}
+
+/// Receives a line, and the descriptors that came with it.
+fn receive_line(mut channel: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut line = vec![0; MAX_MESSAGE_LEN];
+    let (len, descriptors) = receive_with_fds(channel, &mut line)?;
+    line.truncate(len);
+    while line.last().is_some_and(|byte| *byte != b'\n') && line.len() < MAX_MESSAGE_LEN {
+        let mut byte = [0];
+        channel.read_exact(&mut byte)?;
+        line.extend(byte);
+    }
+    Ok((line, descriptors))
+}
+
+fn invalid(detail: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, detail.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufRead as _;
+
+    use super::*;
+    use crate::config::Secret;
+
+    fn stored(text: &str) -> StoredSecret {
+        StoredSecret::new(Secret::new(text.to_owned()))
+    }
+
+    #[test]
+    fn payload_round_trips_with_descriptors() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let sent = HandoffPayload {
+            header: HandoffHeader {
+                pid: std::process::id(),
+                generation: 7,
+                by: "me".into(),
+                pid_file: "/a/pid".into(),
+                instance_key: stored("k"),
+                configured_key: Some(stored("c")),
+                previous_key: Some((stored("p"), 5)),
+                checks: Vec::new(),
+            },
+            lock: file.try_clone().unwrap(),
+            stderr: file.try_clone().unwrap().into(),
+            sockets: vec![InheritedSocket {
+                role: SocketRole::Admin,
+                configured: Some("127.0.0.1:0".parse().unwrap()),
+                listener,
+            }],
+            predecessors: vec![Process::open(std::process::id()).unwrap()],
+        };
+        let sender = std::thread::spawn(move || {
+            let mut line = String::new();
+            io::BufReader::new(&ours).read_line(&mut line).unwrap();
+            HandoffPayload::check_hello(&line).unwrap();
+            sent.send(&ours).unwrap();
+        });
+        let received = HandoffPayload::receive(&theirs).unwrap();
+        sender.join().unwrap();
+        let header = received.header;
+        assert_eq!((header.generation, header.by.as_str()), (7, "me"));
+        let (previous, valid_for) = header.previous_key.unwrap();
+        assert_eq!((previous.to_secret().expose(), valid_for), ("p", 5));
+        assert_eq!(received.sockets[0].listener.local_addr().unwrap(), address);
+        assert_eq!(received.predecessors[0].pid(), std::process::id());
+        assert!(!received.predecessors[0].has_exited());
+    }
+
+    #[test]
+    fn unknown_hello_is_rejected() {
+        assert!(HandoffPayload::check_hello(r#"{"hello":{"protocol":1}}"#).is_ok());
+        let other = HandoffPayload::check_hello(r#"{"hello":{"protocol":2}}"#);
+        assert!(other.unwrap_err().contains("version 2"));
+        assert!(HandoffPayload::check_hello("Welcome!").is_err());
+        let long = format!("x{}", "\u{e9}".repeat(10_000));
+        assert!(HandoffPayload::check_hello(&long).unwrap_err().len() < 2 * MAX_QUOTED_LEN);
+    }
+}

@@ -1,0 +1,80 @@
+//! Files in directories that other users may write to.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use nix::libc;
+
+/// Why a file cannot be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// A system call failed.
+    Io {
+        /// `opened` or `examined`.
+        action: &'static str,
+        source: io::Error,
+    },
+    /// It is not the kind of file that is wanted. The text completes "the file …".
+    Unusable(&'static str),
+}
+
+/// Opens a file without following a symbolic link, waiting for the other end of a FIFO, or
+/// acquiring a controlling terminal.
+///
+/// # Errors
+///
+/// The system refused. The error is `ELOOP` when `path` is a symbolic link.
+pub fn open_nofollow(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    options
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+}
+
+/// Opens a regular file, as [`open_nofollow`] does.
+///
+/// # Errors
+///
+/// The system refused, or it is something else.
+pub fn open_regular(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), OpenError> {
+    let file = open_nofollow(path, options).map_err(|source| {
+        if source.raw_os_error() == Some(libc::ELOOP) {
+            OpenError::Unusable("is a symbolic link")
+        } else {
+            OpenError::Io {
+                action: "opened",
+                source,
+            }
+        }
+    })?;
+    let metadata = file.metadata().map_err(|source| OpenError::Io {
+        action: "examined",
+        source,
+    })?;
+    if !metadata.is_file() {
+        return Err(OpenError::Unusable("is not a regular file"));
+    }
+    Ok((file, metadata))
+}
+
+/// Opens a regular file that belongs to this user and has no second name.
+///
+/// # Errors
+///
+/// The system refused, or it is something else.
+pub fn open_owned(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), OpenError> {
+    let (file, metadata) = open_regular(path, options)?;
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(OpenError::Unusable("belongs to another user"));
+    }
+    if metadata.nlink() > 1 {
+        return Err(OpenError::Unusable("has another name, too (a hard link)"));
+    }
+    Ok((file, metadata))
+}
+
+/// Whether both are the same file, whatever their paths are.
+pub fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}

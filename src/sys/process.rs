@@ -1,0 +1,219 @@
+//! Processes. Every signal and every wait goes through a pidfd, so it cannot reach a later process
+//! that got the same PID.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::file::is_same_file;
+use super::procfs::Stat;
+
+/// A process, identified by its pidfd.
+#[derive(Debug)]
+pub struct Process {
+    pid: u32,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// The process with this PID; `None` when there is none.
+    #[must_use]
+    pub fn open(pid: u32) -> Option<Self> {
+        let raw = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).ok()?;
+        Some(Self { pid, pidfd })
+    }
+
+    /// The process with this PID, whose pidfd another process opened.
+    pub(crate) fn from_pidfd(pid: u32, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd }
+    }
+
+    /// All processes of the machine.
+    pub fn all() -> impl Iterator<Item = Self> {
+        fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(Self::open)
+    }
+
+    /// Duplicates the pidfd.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is free.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self::from_pidfd(self.pid, self.pidfd.try_clone()?))
+    }
+
+    /// The PID.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Name and PID, for messages.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let name = fs::read_to_string(self.proc_path("comm"));
+        let name = name.as_deref().map_or("a process", str::trim_end);
+        format!("{name} (PID {})", self.pid)
+    }
+
+    /// Whether it has exited. A zombie has, even if its parent never collects it.
+    #[must_use]
+    pub fn has_exited(&self) -> bool {
+        self.wait_for_exit(Duration::ZERO)
+    }
+
+    /// Returns once it has exited. Must be awaited within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The pidfd cannot be polled.
+    pub async fn exited(&self) -> io::Result<()> {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for types that might change their descriptor; a borrow cannot"
+        )]
+        let pidfd = AsyncFd::with_interest(self.pidfd.as_fd(), Interest::READABLE)?;
+        pidfd.readable().await.map(drop)
+    }
+
+    /// Blocks until it has exited, for at most `timeout`. Returns whether it has.
+    #[must_use]
+    pub fn wait_for_exit(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).unwrap_or(Timespec {
+                tv_sec: i64::MAX,
+                tv_nsec: 0,
+            });
+            match poll(
+                &mut [PollFd::new(&self.pidfd, PollFlags::IN)],
+                Some(&timeout),
+            ) {
+                Ok(ready) => return ready > 0,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Requests it to stop (SIGTERM), and wakes it if it is suspended, so that it can.
+    ///
+    /// # Errors
+    ///
+    /// The system refused.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.send_signal(Signal::TERM)?;
+        self.send_signal(Signal::CONT)
+    }
+
+    /// Ends it at once (SIGKILL).
+    ///
+    /// # Errors
+    ///
+    /// The system refused.
+    pub fn kill(&self) -> io::Result<()> {
+        self.send_signal(Signal::KILL)
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    ///
+    /// The system refused.
+    pub fn send_signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.pidfd, signal)?)
+    }
+
+    /// Whether it is suspended (SIGSTOP, Ctrl-Z).
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        let status = fs::read_to_string(self.proc_path("status")).unwrap_or_default();
+        !self.has_exited() && status.lines().any(|line| line.starts_with("State:\tT"))
+    }
+
+    /// Whether it has the file open with a lock whose line in `proc_pid_fdinfo(5)` fulfils
+    /// `is_lock`. `None` when the system hides it, because it belongs to another user.
+    #[must_use]
+    pub fn holds_lock(&self, file: &fs::Metadata, is_lock: impl Fn(&str) -> bool) -> Option<bool> {
+        let descriptors = match fs::read_dir(self.proc_path("fd")) {
+            Ok(descriptors) => descriptors,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
+            Err(_) => return Some(false),
+        };
+        let infos = self.proc_path("fdinfo");
+        let found = descriptors.flatten().any(|descriptor| {
+            fs::metadata(descriptor.path()).is_ok_and(|open| is_same_file(&open, file))
+                && fs::read_to_string(infos.join(descriptor.file_name()))
+                    .is_ok_and(|info| info.lines().any(&is_lock))
+        });
+        // The PID stood for this process all the time only if it still lives.
+        Some(found && !self.has_exited())
+    }
+
+    /// Its parent, or the process that adopted it since (`proc_pid_stat(5)`, field 4).
+    #[must_use]
+    pub fn parent_pid(&self) -> Option<u32> {
+        Stat::read(self.pid)?.field(4)
+    }
+
+    /// Its start time in clock ticks since boot (`proc_pid_stat(5)`, field 22).
+    pub(super) fn start_ticks(&self) -> Option<u64> {
+        Stat::read(self.pid)?.field(22)
+    }
+
+    /// The user that it belongs to.
+    #[must_use]
+    pub fn owner_uid(&self) -> Option<u32> {
+        let metadata = fs::metadata(self.proc_path("")).ok()?;
+        (!self.has_exited()).then_some(metadata.uid())
+    }
+
+    /// Whether it belongs to the user of this process.
+    #[must_use]
+    pub fn belongs_to_this_user(&self) -> bool {
+        self.owner_uid() == Some(nix::unistd::geteuid().as_raw())
+    }
+
+    /// The environment it was started with; empty when the system hides it.
+    #[must_use]
+    pub fn environment(&self) -> BTreeMap<String, OsString> {
+        let bytes = fs::read(self.proc_path("environ")).unwrap_or_default();
+        if self.has_exited() {
+            return BTreeMap::new();
+        }
+        bytes
+            .split(|byte| *byte == 0)
+            .filter_map(|pair| {
+                let at = pair.iter().position(|byte| *byte == b'=')?;
+                let name = String::from_utf8(pair[..at].to_vec()).ok()?;
+                Some((name, OsString::from_vec(pair[at + 1..].to_vec())))
+            })
+            .collect()
+    }
+
+    fn proc_path(&self, name: &str) -> PathBuf {
+        Path::new("/proc").join(self.pid.to_string()).join(name)
+    }
+}
