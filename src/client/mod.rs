@@ -10,3 +10,4 @@ pub use admin::{AdminClient, LogQuery, parse_base_url};
 pub use error::ClientError;
 pub use events::{LogEvent, LogEvents};
 pub use public::{HealthError, health};
+pub use reqwest::Url;

@@ -4,11 +4,9 @@ use std::io;
 use std::net::TcpStream;
 use std::path::PathBuf;
 
-use reqwest::Url;
-
 use super::target::{Control, Target, fetch_status};
 use crate::api::{LogLevel, Phase, Status};
-use crate::client::ClientError;
+use crate::client::{ClientError, Url};
 use crate::config::parse_log_filter;
 use crate::instance::PidFileError;
 

@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use reqwest::Url;
 use thiserror::Error;
 
 use crate::api::base_url;
 use crate::auth::{TokenSigner, read_key_file};
-use crate::client::{AdminClient, ClientError, parse_base_url};
+use crate::client::{AdminClient, ClientError, Url, parse_base_url};
 use crate::config::ClientSettings;
 use crate::instance::{
     LockHolder, PidFileError, PidFileStatus, Process, StateFile, StateFileError,

@@ -31,10 +31,17 @@ pub trait Policy: Send + Sync + 'static {
     /// after too many failures.
     fn authenticate(auth: &AuthState, request: &Request) -> AuthResult<(Claims, Self::Session)>;
 
+    /// Requires any scope by default: a session without one would only take the place of another.
+    ///
     /// # Errors
     ///
     /// 403 when the caller lacks the scope.
-    fn authorize(claims: &Claims) -> AuthResult<()>;
+    fn authorize(claims: &Claims) -> AuthResult<()> {
+        if claims.scopes.is_empty() {
+            return Err(ApiError::no_scope());
+        }
+        Ok(())
+    }
 }
 
 /// A token or a session with a scope: the marker types [`Read`], [`Logs`] and [`Control`].
@@ -87,10 +94,6 @@ impl Policy for AnyToken {
     fn authenticate(auth: &AuthState, request: &Request) -> AuthResult<(Claims, ())> {
         auth.verify_token(request).map(|claims| (claims, ()))
     }
-
-    fn authorize(claims: &Claims) -> AuthResult<()> {
-        require_any_scope(claims)
-    }
 }
 
 /// Requires a token with any scope, or a sign-in token, which is used up.
@@ -102,10 +105,6 @@ impl Policy for SignIn {
 
     fn authenticate(auth: &AuthState, request: &Request) -> AuthResult<(Claims, ())> {
         auth.verify_sign_in(request).map(|claims| (claims, ()))
-    }
-
-    fn authorize(claims: &Claims) -> AuthResult<()> {
-        require_any_scope(claims)
     }
 }
 
@@ -124,14 +123,6 @@ impl Policy for SignedIn {
     fn authorize(_: &Claims) -> AuthResult<()> {
         Ok(())
     }
-}
-
-/// A session without a scope would only take the place of another.
-fn require_any_scope(claims: &Claims) -> AuthResult<()> {
-    if claims.scopes.is_empty() {
-        return Err(ApiError::no_scope());
-    }
-    Ok(())
 }
 
 impl<'a, P: Policy> ApiExtractor<'a> for Auth<P> {

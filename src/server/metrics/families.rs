@@ -1,5 +1,7 @@
 //! Metric families whose values are looked up at each scrape.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 /// Families in the order in which they are shown.
@@ -89,6 +91,12 @@ impl MetricValue for u64 {
     )]
     fn into_f64(self) -> f64 {
         self as f64
+    }
+}
+
+impl MetricValue for &AtomicU64 {
+    fn into_f64(self) -> f64 {
+        self.load(Ordering::Relaxed).into_f64()
     }
 }
 

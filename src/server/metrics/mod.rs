@@ -19,9 +19,9 @@ pub use requests::{RequestSeries, RouteMetrics};
 #[derive(Debug)]
 pub struct Metrics {
     requests: RequestMetrics,
-    successful_reloads: AtomicU64,
-    refused_reloads: AtomicU64,
-    failed_restarts: AtomicU64,
+    pub(super) successful_reloads: AtomicU64,
+    pub(super) refused_reloads: AtomicU64,
+    pub(super) failed_restarts: AtomicU64,
     pub(super) disk: LogDisk,
 }
 
@@ -65,18 +65,6 @@ impl Metrics {
     /// Counts a restart that failed, so that this process continues.
     pub fn count_failed_restart(&self) {
         self.failed_restarts.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn successful_reloads(&self) -> u64 {
-        self.successful_reloads.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn refused_reloads(&self) -> u64 {
-        self.refused_reloads.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn failed_restarts(&self) -> u64 {
-        self.failed_restarts.load(Ordering::Relaxed)
     }
 
     pub(super) fn request_families(&self) -> Vec<MetricFamily> {

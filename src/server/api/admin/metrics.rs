@@ -121,11 +121,11 @@ fn lifecycle(state: &AdminState, families: &mut MetricFamilies) {
             "fullon_failed_restarts_total",
             "Restarts after which this process went on.",
         )
-        .set(state.metrics.failed_restarts());
+        .set(&state.metrics.failed_restarts);
     families
         .counter("fullon_reloads_total", "Reloads by what became of them.")
-        .add(&[("outcome", "done")], state.metrics.successful_reloads())
-        .add(&[("outcome", "refused")], state.metrics.refused_reloads());
+        .add(&[("outcome", "done")], &state.metrics.successful_reloads)
+        .add(&[("outcome", "refused")], &state.metrics.refused_reloads);
 }
 
 fn process(state: &AdminState, usage: &ProcessUsage, families: &mut MetricFamilies) {
