@@ -3,6 +3,8 @@
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
+use crate::logs::{Entry, Page};
+
 /// One line of the log. What the daemon did not write itself has `null` for the fields it lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct LogEntry {
@@ -20,6 +22,44 @@ pub struct LogEntry {
     pub line: String,
 }
 
+impl From<Entry> for LogEntry {
+    fn from(entry: Entry) -> Self {
+        Self {
+            cursor: entry.cursor.to_string(),
+            timestamp: entry.timestamp,
+            level: entry.level.map(|level| level.to_string()),
+            target: entry.target,
+            message: entry.message,
+            line: entry.line,
+        }
+    }
+}
+
+/// Serializes an entry as a [`LogEntry`] without copying its text.
+#[derive(Serialize)]
+pub(crate) struct LogEntryRef<'a> {
+    cursor: &'a str,
+    timestamp: Option<&'a str>,
+    level: Option<&'a str>,
+    target: Option<&'a str>,
+    message: Option<&'a str>,
+    line: &'a str,
+}
+
+impl<'a> LogEntryRef<'a> {
+    /// `cursor` is the text of the entry's cursor.
+    pub fn new(entry: &'a Entry, cursor: &'a str) -> Self {
+        Self {
+            cursor,
+            timestamp: entry.timestamp.as_deref(),
+            level: entry.level.map(|level| level.as_str()),
+            target: entry.target.as_deref(),
+            message: entry.message.as_deref(),
+            line: &entry.line,
+        }
+    }
+}
+
 /// The largest JSON page. Most clients hold a page in memory.
 pub const MAX_PAGE_LINES: usize = 10_000;
 
@@ -33,6 +73,16 @@ pub struct LogPage {
     pub first_cursor: Option<String>,
     /// Pass it as `after` of the stream to go on from here.
     pub next_cursor: String,
+}
+
+impl From<Page> for LogPage {
+    fn from(page: Page) -> Self {
+        Self {
+            entries: page.entries.into_iter().map(LogEntry::from).collect(),
+            first_cursor: page.first.map(|cursor| cursor.to_string()),
+            next_cursor: page.next.to_string(),
+        }
+    }
 }
 
 /// Names of the server-sent events of `GET /admin/logs/stream`.

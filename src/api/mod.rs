@@ -21,6 +21,7 @@ pub use lifecycle::{
     DEFAULT_RESTART_TIMEOUT, ExitCause, LastExit, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS,
     RestartDone, RestartRequest, StopAccepted, StopRequest,
 };
+pub(crate) use log::LogEntryRef;
 pub use log::{LogEntry, LogPage, MAX_PAGE_LINES, StreamEnd, StreamGap, event};
 pub use log_level::{LogLevel, LogLevelRequest, MAX_REVERT_SECONDS};
 pub use problem::{Problem, SettingError};

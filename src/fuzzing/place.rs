@@ -7,8 +7,7 @@ use tokio::runtime::Runtime;
 
 use super::first_line;
 use crate::logs::{
-    Cursor, Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt, last_lines,
-    last_lines_as_text,
+    Cursor, Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt, TailQuery,
 };
 
 /// Oldest first; the newest line is still being written.
@@ -38,13 +37,9 @@ impl TestLog {
 
     /// Of the first line of each file, oldest first.
     pub fn cursors(&self) -> Vec<Cursor> {
-        let page = last_lines(&self.path, 100, &Filter::default(), None).unwrap();
-        let cursors = page.entries.iter().map(|entry| entry.cursor.parse());
-        let cursors: Vec<Cursor> = cursors.map(Result::unwrap).collect();
-        cursors
-            .into_iter()
-            .filter(|cursor| cursor.offset == 0)
-            .collect()
+        let page = TailQuery::new(&self.path, 100).page().unwrap();
+        let cursors = page.entries.iter().map(|entry| entry.cursor);
+        cursors.filter(|cursor| cursor.offset == 0).collect()
     }
 }
 
@@ -118,23 +113,20 @@ pub fn log_read_at_cursor(bytes: &[u8]) {
 
 impl LogFixture {
     fn page_before(&self, cursor: Cursor, lines: usize) {
-        let filter = Filter::default();
-        let page = match last_lines(&self.log.path, lines, &filter, Some(cursor)) {
+        let query = TailQuery::new(&self.log.path, lines).before(Some(cursor));
+        let page = match query.page() {
             Err(ReadError::CursorExpired) => return,
             page => page.unwrap(),
         };
         assert!(page.entries.len() <= lines);
         assert_consecutive_lines(page.entries.iter().map(|entry| entry.line.as_str()));
         for entry in &page.entries {
-            let entry: Cursor = entry.cursor.parse().unwrap();
-            assert!(entry.file != cursor.file || entry.end() <= cursor.offset);
+            let line = entry.cursor;
+            assert!(line.file != cursor.file || line.end() <= cursor.offset);
         }
-        let mut text = last_lines_as_text(&self.log.path, lines, filter, Some(cursor)).unwrap();
+        let mut text = query.unlimited().find().unwrap();
         assert_eq!((text.first, text.next), (page.first, page.next));
-        let mut all = Vec::new();
-        while let Some(block) = text.next_block().unwrap() {
-            all.extend(block);
-        }
+        let all = text.read_text().unwrap();
         let lines = page.entries.iter().map(|entry| format!("{}\n", entry.line));
         assert_eq!(String::from_utf8(all).unwrap(), lines.collect::<String>());
     }

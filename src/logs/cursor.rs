@@ -1,8 +1,8 @@
-//! A place in the log, for good.
+//! Permanent names of lines in the log.
 //!
-//! A cursor names the bytes of one line: the file by inode and birth time, which survive its renaming and
-//! tell it from a later file that got the same inode, and in it the line's offset and length. So "before" and
-//! "after" a line are both found without reading anything.
+//! A cursor names the bytes of one line: the file by inode and creation time, and the offset and
+//! length of the line in it. Inode and creation time survive a rename, and tell the file from a
+//! later one with the same inode. What comes before or after the line is found without reading.
 
 use std::fmt;
 use std::fs::Metadata;
@@ -12,21 +12,21 @@ use std::time::UNIX_EPOCH;
 
 use thiserror::Error;
 
-/// Which file, whatever it is called now.
+/// Identifies a file whatever its name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId {
     inode: u64,
-    /// Nanoseconds since 1970; 0 where the file system does not keep it.
+    /// Nanoseconds since 1970; 0 if the file system does not record it.
     created: u64,
 }
 
 impl FileId {
-    /// Whether it was made after another one; false where that is not known.
-    pub(super) fn is_newer_than(self, other: Self) -> bool {
+    /// Whether this file was created after the other one; false if that is not known.
+    pub(crate) fn is_newer_than(self, other: Self) -> bool {
         other.created > 0 && self.created > other.created
     }
 
-    /// The identity of an open file.
+    /// The identity of the file with this metadata.
     #[must_use]
     pub fn from_metadata(metadata: &Metadata) -> Self {
         let created = metadata
@@ -45,16 +45,16 @@ impl FileId {
 /// Names a line. Opaque to clients: hexadecimal numbers with `-` between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// The file.
+    /// The file that contains the line.
     pub file: FileId,
-    /// Where the line begins.
+    /// Where the line begins, in bytes.
     pub offset: u64,
-    /// How long it is, its newline included. 0 names the place itself.
+    /// Length in bytes, including the newline. 0 names the position at `offset`, not a line.
     pub len: u64,
 }
 
 impl Cursor {
-    /// Where the next line begins.
+    /// The offset of the next line.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.offset.saturating_add(self.len)
@@ -63,15 +63,12 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let FileId {
-            inode,
-            created: born,
-        } = self.file;
-        write!(f, "{inode:x}-{born:x}-{:x}-{:x}", self.offset, self.len)
+        let FileId { inode, created } = self.file;
+        write!(f, "{inode:x}-{created:x}-{:x}-{:x}", self.offset, self.len)
     }
 }
 
-/// Not a cursor.
+/// The text is not a valid cursor.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("is not a cursor of this log: pass one back as it was received")]
 pub struct CursorError;

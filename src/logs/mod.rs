@@ -1,39 +1,29 @@
-//! The log: written, read from the end, followed. Knows no HTTP.
+//! The log: writing it, reading the last lines, following it.
 //!
-//! The file is the truth and the buffer. The daemon's events reach it through [`LogFile`]; whatever else reaches
-//! its stdout or stderr is appended by the system; readers, in the daemon or in the command line, take what they
-//! need from the file at their own pace.
+//! The file is both the record and the buffer. Events of the daemon reach it through [`LogFile`].
+//! Everything else on stdout or stderr is appended by the system. Readers, in the daemon or in the
+//! command line, read the file at their own pace.
 
-mod condition;
 mod cursor;
-pub(crate) mod entry;
+mod files;
 mod follow;
-mod format;
-mod forward;
-mod level;
-mod queue;
-mod reader;
-mod rotation;
-mod segments;
+mod install;
+pub(crate) mod read;
 #[cfg(test)]
 mod sequence_tests;
-mod tail;
-mod tip;
-mod walk;
-mod watch;
-mod writer;
+mod write;
 
-pub use condition::{LogHealth, LogStats};
 pub use cursor::Cursor;
-pub use entry::{Filter, FilterError, FilterParams};
-pub use follow::Follower;
-pub use format::{InstallError, InstalledLog, StdoutOptions, install};
-pub use level::{LevelControl, LevelStatus, names_audit};
-pub use reader::{Batch, LogItem, StartAt};
-pub use tail::{
-    Page, QueryResult, last_lines, last_lines_as_text, last_lines_at_hand, last_lines_found,
-    text_at_hand,
-};
-pub use tip::LogBroadcaster;
-pub use walk::ReadError;
-pub use writer::{LogFile, LogFileError};
+pub use follow::broadcast::LogBroadcaster;
+pub use follow::follower::Follower;
+pub use install::{InstallError, InstalledLog, StdoutOptions, install};
+pub use read::filter::{Filter, FilterError, FilterParams};
+pub use read::line::Entry;
+pub use read::query::{Page, TailQuery};
+pub use read::reader::{Batch, LogItem, StartAt};
+pub use read::result::QueryResult;
+pub use read::scan::ReadError;
+pub use write::file::LogFile;
+pub use write::health::{LogHealth, LogStats};
+pub use write::level::{AUDIT_TARGET, LevelControl, LevelError, LevelStatus, names_audit};
+pub use write::open::LogFileError;

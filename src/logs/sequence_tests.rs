@@ -1,4 +1,5 @@
-//! Whatever happens between them, what a follower receives is what was written, in that order.
+//! A follower receives every line in order, whatever sequence of writes, rotations and restarts
+//! happens.
 
 use std::fs::OpenOptions;
 use std::hash::{BuildHasher as _, RandomState};
@@ -12,37 +13,37 @@ use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
-use super::segments::numbered_path;
+use super::files::numbered_path;
 use super::{
-    Batch, Cursor, Filter, Follower, LogBroadcaster, LogFile, LogItem, StartAt, last_lines,
+    Batch, Cursor, Filter, Follower, LogBroadcaster, LogFile, LogItem, StartAt, TailQuery,
 };
 use crate::config::{LogFormat, LogSettings, LogTarget};
 
-/// How often everybody gets a turn before there is nothing to receive for now.
+/// How often the receiver yields before it concludes that nothing is available.
 const MAX_YIELDS: u32 = 8;
-/// How long the last line may take.
+/// How long the last line may take to arrive.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const GAP: &str = "(gap)";
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// The daemon logs these many events, and the writer gets to them all at once.
+    /// The daemon logs this many events, and the writer writes them together.
     Write(usize),
-    /// Something writes to stdout, past the writer.
+    /// Another program writes to stdout, bypassing the writer.
     WriteOutside,
-    /// The first part of a line that is finished later, as by a library that writes in pieces.
+    /// Writes the first part of a line, as a library does that writes in pieces.
     WritePartialLine,
-    /// An outside rotation renames the file, and makes a new one or tells the daemon.
+    /// An external rotation renames the file, and creates a new one or notifies the daemon.
     RenameOutside { creates: bool },
-    /// The daemon ends, and another one starts.
+    /// The daemon exits, and another one starts.
     Restart { killed_within_a_line: bool },
-    /// The follower takes at most so many pieces of what there is.
+    /// The client receives at most this many items.
     Receive(usize),
-    /// The connection breaks and the client resumes from the last id it has got.
+    /// The connection breaks, and the client resumes from the last id it received.
     Reconnect,
-    /// It does so only after what comes next.
+    /// The connection breaks, and the client resumes when it next receives.
     Disconnect,
-    /// Another follower comes and goes, so that the watching begins or ends.
+    /// Another follower comes and goes, so that the broadcast task may start and stop.
     Visit,
 }
 
@@ -66,14 +67,14 @@ struct Scenario {
     path: PathBuf,
     settings: LogSettings,
     writer: LogFile,
-    watcher: Arc<LogBroadcaster>,
+    broadcaster: Arc<LogBroadcaster>,
     follower: Option<Follower>,
-    /// Where the client stands.
+    /// The last id that the client received.
     cursor: Option<Cursor>,
     written: Vec<String>,
     partial_line: String,
     received: Vec<String>,
-    /// Of a batch that came but was not taken yet.
+    /// A batch that was received in part, and the index of its next item.
     pending: Option<(Arc<Batch>, usize)>,
     counter: usize,
 }
@@ -89,9 +90,9 @@ impl Scenario {
             max_size: ByteSize(max_size),
             keep,
         };
-        let mut world = Self {
+        let mut scenario = Self {
             writer: LogFile::open(&path, &settings).unwrap(),
-            watcher: LogBroadcaster::new(path.clone()),
+            broadcaster: LogBroadcaster::new(path.clone()),
             _directory: directory,
             path,
             settings,
@@ -103,21 +104,21 @@ impl Scenario {
             pending: None,
             counter: 0,
         };
-        world.connect();
-        world
+        scenario.connect();
+        scenario
     }
 
     fn line(&mut self) -> String {
         self.counter += 1;
-        // Of many lengths, so that lines end everywhere relative to sizes and blocks.
+        // Many lengths, so that lines end at any offset within blocks and files.
         format!("{} {}", self.counter, "x".repeat(self.counter * 37 % 90))
     }
 
     fn connect(&mut self) {
         self.pending = None;
-        let from = self.cursor.map_or(StartAt::Last(0), StartAt::After);
-        let follower = Follower::new(&self.watcher, from, Filter::default()).unwrap();
-        // What the opening of a stream tells the client.
+        let start = self.cursor.map_or(StartAt::Last(0), StartAt::After);
+        let follower = Follower::new(&self.broadcaster, start, Filter::default()).unwrap();
+        // A stream begins with the id of its position.
         self.cursor = follower.cursor().or(self.cursor);
         self.follower = Some(follower);
     }
@@ -130,11 +131,11 @@ impl Scenario {
         file.unwrap().write_all(text.as_bytes()).unwrap();
     }
 
-    /// An unfinished line is cut off where somebody else begins one.
+    /// A partial line ends where the writer begins a line.
     fn end_partial_line(&mut self) {
         if !self.partial_line.is_empty() {
-            let half = std::mem::take(&mut self.partial_line);
-            self.written.push(half);
+            let partial = std::mem::take(&mut self.partial_line);
+            self.written.push(partial);
         }
     }
 
@@ -154,8 +155,8 @@ impl Scenario {
             Step::WriteOutside => {
                 let line = self.line();
                 self.append(&format!("{line}\n"));
-                let half = std::mem::take(&mut self.partial_line);
-                self.written.push(half + line.as_str());
+                let partial = std::mem::take(&mut self.partial_line);
+                self.written.push(partial + line.as_str());
             }
             Step::WritePartialLine => {
                 let line = self.line();
@@ -187,7 +188,7 @@ impl Scenario {
                     self.partial_line += &line;
                 }
                 self.writer = LogFile::open(&self.path, &self.settings).unwrap();
-                self.watcher = LogBroadcaster::new(self.path.clone());
+                self.broadcaster = LogBroadcaster::new(self.path.clone());
                 self.connect();
             }
             Step::Receive(pieces) => {
@@ -201,13 +202,13 @@ impl Scenario {
             Step::Reconnect => self.connect(),
             Step::Disconnect => self.follower = None,
             Step::Visit => {
-                let visitor = Follower::new(&self.watcher, StartAt::Last(3), Filter::default());
+                let visitor = Follower::new(&self.broadcaster, StartAt::Last(3), Filter::default());
                 drop(visitor.unwrap());
             }
         }
     }
 
-    /// Takes one item, or the piece of a batch that a client got before it was cut off. Whether there was any.
+    /// Receives one item. Returns whether there was one.
     async fn receive(&mut self) -> bool {
         if self.pending.is_none() {
             let follower = self.follower.as_mut().unwrap();
@@ -229,7 +230,7 @@ impl Scenario {
         }
         match item {
             LogItem::Entry(entry) => {
-                self.cursor = Some(entry.cursor.parse().unwrap());
+                self.cursor = Some(entry.cursor);
                 self.received.push(entry.line);
             }
             LogItem::Gap => self.received.push(GAP.into()),
@@ -238,7 +239,7 @@ impl Scenario {
     }
 
     async fn receive_rest(&mut self) {
-        // Finishes what was left half.
+        // Completes a partial line.
         self.apply(&Step::WriteOutside).await;
         if self.follower.is_none() {
             self.connect();
@@ -247,7 +248,7 @@ impl Scenario {
         while self.received.last() != self.written.last() && Instant::now() < deadline {
             self.receive().await;
         }
-        // Nothing comes twice.
+        // Nothing is received twice.
         self.receive().await;
     }
 
@@ -255,7 +256,7 @@ impl Scenario {
         let mut lines = Vec::new();
         let mut before = None;
         loop {
-            let page = last_lines(&self.path, 7, &Filter::default(), before).unwrap();
+            let page = TailQuery::new(&self.path, 7).before(before).page().unwrap();
             lines.splice(0..0, page.entries.into_iter().map(|entry| entry.line));
             before = page.first;
             if before.is_none() {
@@ -265,7 +266,7 @@ impl Scenario {
     }
 }
 
-/// Runs random steps with logs of random sizes of which `keep` rotated files are kept.
+/// Runs random steps with random maximum sizes, and `keep` rotated files.
 fn run(
     cases: u32,
     keep: impl Strategy<Value = u16>,
@@ -290,12 +291,12 @@ fn run(
     let sizes = prop_oneof![Just(0_u64), 40..4_000_u64];
     let outcome = runner.run(&(sizes, keep, steps()), |(max_size, keep, steps)| {
         runtime.block_on(async {
-            let mut world = Scenario::new(max_size, keep);
+            let mut scenario = Scenario::new(max_size, keep);
             for step in &steps {
-                world.apply(step).await;
+                scenario.apply(step).await;
             }
-            world.receive_rest().await;
-            check(&world)
+            scenario.receive_rest().await;
+            check(&scenario)
         })
     });
     if let Err(error) = outcome {
@@ -305,19 +306,19 @@ fn run(
 
 #[test]
 fn follower_receives_every_line_in_order() {
-    run(1_500, Just(1_000), |world| {
-        prop_assert_eq!(&world.received, &world.written);
-        prop_assert_eq!(&world.pages(), &world.written);
+    run(1_500, Just(1_000), |scenario| {
+        prop_assert_eq!(&scenario.received, &scenario.written);
+        prop_assert_eq!(&scenario.pages(), &scenario.written);
         Ok(())
     });
 }
 
 #[test]
 fn lines_rotated_away_are_a_gap() {
-    run(500, 0..4_u16, |world| {
-        let mut written = world.written.iter();
+    run(500, 0..4_u16, |scenario| {
+        let mut written = scenario.written.iter();
         let mut has_gap = false;
-        for line in &world.received {
+        for line in &scenario.received {
             if line == GAP {
                 has_gap = true;
                 continue;
@@ -326,8 +327,8 @@ fn lines_rotated_away_are_a_gap() {
             prop_assert!(
                 skipped == Some(0) || skipped.is_some() && has_gap,
                 "{line:?} came after {skipped:?} others, of {:?}: {:?}",
-                world.written,
-                world.received
+                scenario.written,
+                scenario.received
             );
             has_gap = false;
         }

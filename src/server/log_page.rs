@@ -1,6 +1,6 @@
 //! A page of the log over HTTP, as JSON or as it is.
 
-use std::path::Path;
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -13,8 +13,8 @@ use poem_openapi::types::Type as _;
 use super::payload::JsonResponse;
 use super::problem::ApiError;
 use super::readers::ReaderPermit;
-use crate::api::LogPage;
-use crate::logs::{self, QueryResult, ReadError};
+use crate::api::{LogEntryRef, LogPage};
+use crate::logs::{QueryResult, ReadError, TailQuery};
 
 /// How much of a page is made at once.
 const BLOCK_SIZE: usize = 64 * 1024;
@@ -22,43 +22,42 @@ const BLOCK_SIZE: usize = 64 * 1024;
 const FIRST_CURSOR_HEADER: &str = "X-First-Cursor";
 const NEXT_CURSOR_HEADER: &str = "X-Next-Cursor";
 
-/// Lines of the log, in the form the client prefers.
-pub enum LogLinesResponse {
-    /// JSON, made already.
-    InlineJson(LogPage),
-    /// JSON, made as the client takes it.
-    StreamedJson(JsonPageStream, ReaderPermit),
-    /// The raw lines, read already.
-    InlineText(Vec<u8>, QueryResult),
-    /// The raw lines, read as the client takes them.
-    StreamedText(QueryResult, ReaderPermit),
-}
+/// Lines of the log, in the form that the client prefers.
+pub struct LogLinesResponse(Response);
 
 impl LogLinesResponse {
-    /// The lines if they can be had at once.
-    pub fn try_inline(path: &Path, lines: usize, as_text: bool) -> Option<Self> {
-        if as_text {
-            let (text, lines) = logs::text_at_hand(path, lines)?;
-            Some(Self::InlineText(text, lines))
+    /// The lines, if little has to be read for them.
+    pub fn try_inline(query: TailQuery, as_text: bool) -> Option<Self> {
+        let query = query.inline();
+        Some(Self(if as_text {
+            let mut lines = query.unlimited().find().ok()?;
+            let text = lines.read_text().ok()?;
+            text_response(&lines).body(text)
         } else {
-            let page = logs::last_lines_at_hand(path, lines)?;
-            Some(Self::InlineJson(page.into()))
-        }
+            JsonResponse::<_, 200>(LogPage::from(query.page().ok()?)).into_response()
+        }))
+    }
+
+    /// A JSON page, serialized as the client reads it.
+    pub fn json(lines: QueryResult, permit: ReaderPermit) -> Self {
+        let page = JsonPageStream::new(lines);
+        Self(
+            Response::builder()
+                .content_type("application/json")
+                .body(stream_blocks(page, permit, JsonPageStream::next_block)),
+        )
+    }
+
+    /// The raw lines, read as the client reads them.
+    pub fn text(lines: QueryResult, permit: ReaderPermit) -> Self {
+        let response = text_response(&lines);
+        Self(response.body(stream_blocks(lines, permit, QueryResult::next_block)))
     }
 }
 
 impl IntoResponse for LogLinesResponse {
     fn into_response(self) -> Response {
-        match self {
-            Self::InlineJson(page) => JsonResponse::<_, 200>(page).into_response(),
-            Self::StreamedJson(page, seat) => Response::builder()
-                .content_type("application/json")
-                .body(stream_blocks(page, seat, JsonPageStream::next_block)),
-            Self::InlineText(text, lines) => text_response(&lines).body(text),
-            Self::StreamedText(lines, seat) => {
-                text_response(&lines).body(stream_blocks(lines, seat, QueryResult::next_block))
-            }
-        }
+        self.0
     }
 }
 
@@ -90,16 +89,18 @@ fn stream_blocks<T: Send + 'static>(
 }
 
 /// A [`LogPage`] as JSON, of which no more is in memory than a piece.
-pub struct JsonPageStream {
+struct JsonPageStream {
     lines: QueryResult,
     /// What comes before the next entry.
     separator: Vec<u8>,
     /// What follows the entries; taken at the end.
     suffix: Option<Vec<u8>>,
+    /// Reused for the text of each cursor.
+    cursor: String,
 }
 
 impl JsonPageStream {
-    pub fn new(lines: QueryResult) -> Self {
+    fn new(lines: QueryResult) -> Self {
         let page = LogPage {
             entries: Vec::new(),
             first_cursor: lines.first.map(|cursor| cursor.to_string()),
@@ -113,6 +114,7 @@ impl JsonPageStream {
             lines,
             separator,
             suffix: Some(end),
+            cursor: String::new(),
         }
     }
 
@@ -124,7 +126,10 @@ impl JsonPageStream {
         while text.len() < BLOCK_SIZE {
             let is_read = self.lines.next_entries(|entry| {
                 text.append(&mut self.separator);
-                let _ = serde_json::to_writer(&mut text, &entry);
+                self.cursor.clear();
+                let _ = write!(self.cursor, "{}", entry.cursor);
+                let data = LogEntryRef::new(&entry, &self.cursor);
+                let _ = serde_json::to_writer(&mut text, &data);
                 self.separator.push(b',');
             })?;
             if !is_read {
@@ -203,8 +208,9 @@ mod tests {
                     since: None,
                 });
                 let filter = filter.unwrap();
-                let page = logs::last_lines(&path, lines, &filter, None).unwrap();
-                let found = logs::last_lines_found(&path, lines, filter, None).unwrap();
+                let query = TailQuery::new(&path, lines).filter(filter);
+                let page = query.page().unwrap();
+                let found = query.find().unwrap();
                 let mut text = JsonPageStream::new(found);
                 let mut whole = Vec::new();
                 while let Some(piece) = text.next_block().unwrap() {

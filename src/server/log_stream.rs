@@ -25,7 +25,7 @@ use super::log_page::log_read_error;
 use super::problem::ApiError;
 use super::readers::ReaderPermit;
 use super::shutdown::Shutdown;
-use crate::api::{LogEntry, StreamEnd, StreamGap, event};
+use crate::api::{LogEntry, LogEntryRef, StreamEnd, StreamGap, event};
 use crate::auth::Session;
 use crate::logs::{Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt};
 
@@ -227,9 +227,16 @@ fn end_event(reason: &str) -> Bytes {
 
 fn encode_items(items: &[LogItem]) -> Bytes {
     let mut text = BytesMut::new();
+    // Reused for the text of each cursor. Writing to it does not fail.
+    let mut cursor = String::new();
     for item in items {
         match item {
-            LogItem::Entry(entry) => write_event(&mut text, event::LOG, Some(&entry.cursor), entry),
+            LogItem::Entry(entry) => {
+                cursor.clear();
+                let _ = write!(cursor, "{}", entry.cursor);
+                let data = LogEntryRef::new(entry, &cursor);
+                write_event(&mut text, event::LOG, Some(&cursor), &data);
+            }
             LogItem::Gap => write_event(&mut text, event::GAP, None, &StreamGap {}),
         }
     }

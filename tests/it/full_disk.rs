@@ -90,7 +90,7 @@ fn request_number(line: &str, name: &str) -> Option<usize> {
 
 /// The number of missing lines that a line reports.
 fn missing_lines(line: &str) -> Option<usize> {
-    let (_, note) = line.split_once(" fullon_master_api::logs::writer: ")?;
+    let (_, note) = line.split_once(" fullon_master_api::logs::write::file: ")?;
     note.strip_suffix(" lines are missing here: the log could not be written")?
         .parse()
         .ok()

@@ -240,7 +240,7 @@ async fn next_from_file(
     loop {
         if let Some(item) = buffered.next() {
             return Ok(Some(match item {
-                LogItem::Entry(entry) => LogLine::Entry(entry),
+                LogItem::Entry(entry) => LogLine::Entry(entry.into()),
                 LogItem::Gap => LogLine::Gap,
             }));
         }

@@ -5,7 +5,7 @@ use super::route::parse_filter;
 use crate::api::LogEntry;
 use crate::client::{AdminClient, ClientError, LogQuery};
 use crate::control::target::Control;
-use crate::logs::last_lines;
+use crate::logs::TailQuery;
 
 impl Control {
     /// The last lines. `notice` receives a message when they are read from the file.
@@ -32,8 +32,11 @@ impl Control {
         let mut entries = Vec::new();
         let mut before = None;
         loop {
-            let page = last_lines(&path, query.lines - entries.len(), &filter, before)?;
-            entries.splice(0..0, page.entries);
+            let page = TailQuery::new(&path, query.lines - entries.len())
+                .filter(filter.clone())
+                .before(before)
+                .page()?;
+            entries.splice(0..0, page.entries.into_iter().map(LogEntry::from));
             before = page.first;
             if entries.len() >= query.lines || before.is_none() {
                 return Ok(entries);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::api::{ExitCause, LastExit};
 use crate::config::Settings;
 use crate::instance::{self, HandoffHeader, StateFile};
-use crate::logs::{Filter, last_lines};
+use crate::logs::TailQuery;
 
 /// How many of its last log lines are kept.
 const LOG_TAIL_LINES: usize = 10;
@@ -56,7 +56,7 @@ fn api_cause(cause: instance::ExitCause) -> ExitCause {
 
 fn read_log_tail(log: &Path) -> Vec<String> {
     // The file may have been removed, or belong to another user by now.
-    let page = last_lines(log, LOG_TAIL_LINES, &Filter::default(), None);
+    let page = TailQuery::new(log, LOG_TAIL_LINES).page();
     let entries = page.map(|page| page.entries).unwrap_or_default();
     entries.into_iter().map(|entry| entry.line).collect()
 }

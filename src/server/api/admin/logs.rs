@@ -10,10 +10,10 @@ use poem_openapi::param::{Header, Query};
 use super::state::{Result, StateHandle};
 use super::tag::Tag;
 use crate::api::MAX_PAGE_LINES;
-use crate::logs::{self, Cursor, Filter, FilterParams, StartAt};
+use crate::logs::{Cursor, Filter, FilterParams, StartAt, TailQuery};
 use crate::server::auth::{Auth, Logs};
 use crate::server::blocking::run_blocking;
-use crate::server::log_page::{JsonPageStream, LogLinesResponse, log_read_error};
+use crate::server::log_page::{LogLinesResponse, log_read_error};
 use crate::server::log_stream::LogStream;
 use crate::server::openapi::{DocumentedError, Operation};
 use crate::server::problem::ApiError;
@@ -90,27 +90,25 @@ impl LogsApi {
         }
         if filter.is_empty()
             && before.is_none()
-            && let Some(lines) = LogLinesResponse::try_inline(&path, lines, wants_text)
+            && let Some(response) =
+                LogLinesResponse::try_inline(TailQuery::new(&path, lines), wants_text)
         {
-            return Ok(lines);
+            return Ok(response);
         }
         let permit = state.log_readers.acquire()?;
-        let search = move || {
-            if wants_text {
-                logs::last_lines_as_text(&path, lines, filter, before)
-            } else {
-                logs::last_lines_found(&path, lines, filter, before)
-            }
-        };
+        let mut query = TailQuery::new(path, lines).filter(filter).before(before);
+        if wants_text {
+            query = query.unlimited();
+        }
         let found = {
             let _search = state.log_readers.acquire_search().await;
-            run_blocking(search).await?
+            run_blocking(move || query.find()).await?
         };
         let found = found.map_err(|error| log_read_error(&error))?;
         Ok(if wants_text {
-            LogLinesResponse::StreamedText(found, permit)
+            LogLinesResponse::text(found, permit)
         } else {
-            LogLinesResponse::StreamedJson(JsonPageStream::new(found), permit)
+            LogLinesResponse::json(found, permit)
         })
     }
 

@@ -1,4 +1,4 @@
-//! Reading a file of the log forward, a block at a time, line by line.
+//! Reading one file of the log forward, block by block, line by line.
 
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -6,68 +6,80 @@ use std::sync::Arc;
 
 use memchr::memchr;
 
-use super::cursor::Cursor;
-use super::entry::{MAX_LINE_BYTES, RawLine};
-use super::segments::Segment;
+use super::line::{MAX_LINE_BYTES, RawLine};
+use crate::logs::cursor::Cursor;
+use crate::logs::files::Segment;
 
-/// A place in a file from which lines are read.
-#[derive(Debug)]
-pub(super) struct LineReader {
+/// The beginning of a line in an open file.
+#[derive(Debug, Clone)]
+pub(crate) struct Position {
     pub segment: Arc<Segment>,
-    /// Where the line that is being read begins.
-    line_start: u64,
-    /// How much of that line was read so far, and its first bytes.
+    pub offset: u64,
+}
+
+impl Position {
+    pub fn new(segment: Arc<Segment>, offset: u64) -> Self {
+        Self { segment, offset }
+    }
+
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            file: self.segment.id,
+            offset: self.offset,
+            len: 0,
+        }
+    }
+}
+
+/// Reads the lines of a file from a position on.
+#[derive(Debug)]
+pub(crate) struct LineReader {
+    /// Where the line begins that is being read.
+    pub position: Position,
+    /// How many bytes of that line were read.
     line_len: u64,
+    /// The first bytes of that line.
     partial_line: Vec<u8>,
 }
 
 impl LineReader {
-    pub fn new(segment: Arc<Segment>, line_start: u64) -> Self {
+    pub fn new(position: Position) -> Self {
         Self {
-            segment,
-            line_start,
+            position,
             line_len: 0,
             partial_line: Vec::new(),
         }
     }
 
-    /// Where the line begins that comes next.
-    pub fn cursor(&self) -> Cursor {
-        Cursor {
-            file: self.segment.id,
-            offset: self.line_start,
-            len: 0,
-        }
-    }
-
-    /// Up to where the file was read.
+    /// The offset up to which the file was read.
     pub fn read_offset(&self) -> u64 {
-        self.line_start + self.line_len
+        self.position.offset + self.line_len
     }
 
-    /// Goes to another line of the same file.
+    /// Continues with another line of the same file.
     pub fn seek(&mut self, line_start: u64) {
-        self.line_start = line_start;
+        self.position.offset = line_start;
         self.line_len = 0;
         self.partial_line.clear();
     }
 
-    /// Reads the next block into the buffer, not beyond `end`, and gives the lines that end in it. Whether there was
-    /// anything to read.
+    /// Reads the next block into the buffer, at most up to `end`, and passes the lines that end in
+    /// it to `line`. Returns whether there was anything to read.
     pub fn read_block(
         &mut self,
         buffer: &mut [u8],
         end: Option<u64>,
         mut line: impl FnMut(&RawLine<'_>),
     ) -> io::Result<bool> {
-        let reached = self.read_offset();
+        let offset = self.read_offset();
         let wanted = end.map_or(buffer.len(), |end| {
-            let left = end.saturating_sub(reached);
+            let left = end.saturating_sub(offset);
             buffer
                 .len()
                 .min(usize::try_from(left).unwrap_or(usize::MAX))
         });
-        let read = self.segment.file.read_at(&mut buffer[..wanted], reached)?;
+        let file = &self.position.segment.file;
+        let read = file.read_at(&mut buffer[..wanted], offset)?;
         let mut rest = &buffer[..read];
         while let Some(newline) = memchr(b'\n', rest) {
             let (text, after) = (&rest[..newline], &rest[newline + 1..]);
@@ -80,14 +92,14 @@ impl LineReader {
                 self.append_partial(text);
                 line(&self.raw_line(&self.partial_line, true));
             }
-            self.seek(self.line_start + self.line_len);
+            self.seek(self.read_offset());
         }
         self.append_partial(rest);
         self.line_len += rest.len() as u64;
         Ok(read > 0)
     }
 
-    /// Gives the last line of a file that does not end with a newline, once the file is known to be complete.
+    /// Passes an incomplete last line to `line`. Called once the file is known to be complete.
     pub fn finish(&mut self, line: impl FnOnce(&RawLine<'_>)) {
         if self.line_len > 0 {
             line(&self.raw_line(&self.partial_line, false));
@@ -104,9 +116,8 @@ impl LineReader {
     fn raw_line<'a>(&self, bytes: &'a [u8], terminated: bool) -> RawLine<'a> {
         RawLine {
             cursor: Cursor {
-                file: self.segment.id,
-                offset: self.line_start,
                 len: self.line_len,
+                ..self.position.cursor()
             },
             bytes,
             terminated,

@@ -1,27 +1,39 @@
-//! What is logged: the configured filter, or another for a while. And how much was.
+//! Which events are logged, and how many were.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use thiserror::Error;
 use tokio::task::AbortHandle;
-use tracing::{Event, Level as EventLevel, Subscriber};
+use tokio::time::{Instant, sleep_until};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
-use super::format::InstallError;
-
-/// The trail of changes is logged at any level, unless the filter names it.
-const AUDIT_TARGET: &str = "audit";
-/// What would log every probe of a dependency, unless the filter names it.
+/// The target of audit events. They are logged at any level unless the filter names this target.
+pub const AUDIT_TARGET: &str = "audit";
+/// Suppresses an event for every probe of a dependency unless the filter names the target.
 const QUIET_DIRECTIVES: &str = "tokio_postgres=off";
 
-pub(crate) type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+pub(crate) type ApplyFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
 
-/// The filter of the log.
+/// The filter of the log cannot be changed.
+#[derive(Debug, Error)]
+pub enum LevelError {
+    /// The filter is invalid. Settings are validated earlier, other callers may not validate.
+    #[error("LOG_LEVEL: {0}")]
+    Filter(#[from] ParseError),
+    /// The log of this process no longer exists.
+    #[error("the filter of the log cannot be changed: {0}")]
+    Reload(#[from] reload::Error),
+}
+
+/// The filter of the log: the configured one, or a temporary override.
 pub struct LevelControl {
     state: Mutex<LevelState>,
-    apply_filter: SetFilter,
+    apply_filter: ApplyFilter,
     event_counts: Arc<EventCounts>,
 }
 
@@ -30,7 +42,7 @@ struct LevelState {
     active_override: Option<FilterOverride>,
 }
 
-/// Another filter than the configured one.
+/// A filter that replaces the configured one.
 struct FilterOverride {
     filter: String,
     until: Option<Instant>,
@@ -48,18 +60,18 @@ impl Drop for FilterOverride {
 /// The filter at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LevelStatus {
-    /// What is in force.
+    /// The active filter.
     pub filter: String,
-    /// What the settings say.
+    /// The filter of the settings.
     pub configured: String,
-    /// How long until that is in force again, if it is not and will be by itself.
+    /// Time until the configured filter becomes active; `None` if that will not happen by itself.
     pub reverts_in: Option<Duration>,
 }
 
 impl LevelControl {
     pub(crate) fn new(
         configured: &str,
-        apply_filter: SetFilter,
+        apply_filter: ApplyFilter,
         event_counts: Arc<EventCounts>,
     ) -> Self {
         Self {
@@ -72,24 +84,24 @@ impl LevelControl {
         }
     }
 
-    /// What is in force.
+    /// The active and the configured filter.
     #[must_use]
     pub fn status(&self) -> LevelStatus {
         let state = self.state();
-        let other = state.active_override.as_ref();
+        let active = state.active_override.as_ref();
         LevelStatus {
-            filter: other
-                .map_or(&state.configured, |other| &other.filter)
+            filter: active
+                .map_or(&state.configured, |active| &active.filter)
                 .clone(),
             configured: state.configured.clone(),
-            reverts_in: other
-                .and_then(|other| other.until)
+            reverts_in: active
+                .and_then(|active| active.until)
                 .map(|until| until.saturating_duration_since(Instant::now())),
         }
     }
 
-    /// Puts the settings' filter in force if they say another than before. If not, one that was set for a while stays.
-    pub(super) fn set_configured(&self, filter: &str) -> Result<(), InstallError> {
+    /// Activates the filter of the settings if it has changed. Otherwise an override stays.
+    pub(crate) fn set_configured(&self, filter: &str) -> Result<(), LevelError> {
         let mut state = self.state();
         if state.configured != filter {
             (self.apply_filter)(parse_filter(filter)?)?;
@@ -99,16 +111,17 @@ impl LevelControl {
         Ok(())
     }
 
-    /// Puts a filter in force until the settings say another one, or for this time. Must be called within a tokio runtime.
+    /// Activates a filter until the setting changes, or for this time. Must be called within a
+    /// tokio runtime.
     ///
     /// # Errors
     ///
-    /// It is none, and nothing has changed.
+    /// The filter is invalid. Nothing has changed then.
     pub fn set_override(
         self: &Arc<Self>,
         filter: &str,
         time: Option<Duration>,
-    ) -> Result<(), InstallError> {
+    ) -> Result<(), LevelError> {
         let parsed = parse_filter(filter)?;
         let mut state = self.state();
         (self.apply_filter)(parsed)?;
@@ -120,7 +133,7 @@ impl LevelControl {
         let revert = until.map(|until| {
             let level = Arc::downgrade(self);
             let revert = async move {
-                tokio::time::sleep_until(until.into()).await;
+                sleep_until(until).await;
                 if let Some(level) = level.upgrade() {
                     level.revert();
                 }
@@ -143,20 +156,21 @@ impl LevelControl {
             .map(|((_, name), count)| (name, count.load(Ordering::Relaxed)))
     }
 
-    /// How many of them were of the audit trail.
+    /// How many audit events passed the filter.
     pub fn audit_event_count(&self) -> u64 {
         self.event_counts.audit.load(Ordering::Relaxed)
     }
 
     fn revert(&self) {
         let mut state = self.state();
-        let until = state.active_override.as_ref().and_then(|other| other.until);
+        let until = state.active_override.as_ref().and_then(|it| it.until);
         if until.is_none_or(|until| until > Instant::now()) {
-            // Another was set in the last moment.
+            // Another override was set in the last moment.
             return;
         }
-        let outcome =
-            parse_filter(&state.configured).and_then(|filter| Ok((self.apply_filter)(filter)?));
+        let outcome = parse_filter(&state.configured)
+            .map_err(LevelError::from)
+            .and_then(|filter| Ok((self.apply_filter)(filter)?));
         state.active_override = None;
         let configured = state.configured.clone();
         drop(state);
@@ -174,7 +188,7 @@ impl LevelControl {
     }
 }
 
-/// Whether a filter has a say in how much of the trail of changes is logged.
+/// Whether the filter has a directive for [`AUDIT_TARGET`].
 #[must_use]
 pub fn names_audit(filter: &str) -> bool {
     filter.split(',').any(|directive| {
@@ -183,40 +197,41 @@ pub fn names_audit(filter: &str) -> bool {
     })
 }
 
-/// Values of fields are compared as they are: a regular expression of a few bytes can take minutes to make.
-pub(super) fn parse_filter(filter: &str) -> Result<EnvFilter, InstallError> {
+/// Parses a filter and adds the default directives. Values of fields are compared as they are: a
+/// regular expression of a few bytes can take minutes to compile.
+pub(crate) fn parse_filter(filter: &str) -> Result<EnvFilter, ParseError> {
     let audit = if names_audit(filter) {
         ""
     } else {
         ",audit=info"
     };
     let builder = EnvFilter::builder().with_regex(false);
-    Ok(builder.parse(format!("{QUIET_DIRECTIVES},{filter}{audit}"))?)
+    builder.parse(format!("{QUIET_DIRECTIVES},{filter}{audit}"))
 }
 
-const LEVELS: [(EventLevel, &str); 5] = [
-    (EventLevel::ERROR, "error"),
-    (EventLevel::WARN, "warn"),
-    (EventLevel::INFO, "info"),
-    (EventLevel::DEBUG, "debug"),
-    (EventLevel::TRACE, "trace"),
+const LEVELS: [(Level, &str); 5] = [
+    (Level::ERROR, "error"),
+    (Level::WARN, "warn"),
+    (Level::INFO, "info"),
+    (Level::DEBUG, "debug"),
+    (Level::TRACE, "trace"),
 ];
 
-/// Counts events by level, and those of the audit trail.
+/// Counts of events by level, and of audit events.
 #[derive(Debug, Default)]
 pub(crate) struct EventCounts {
     levels: [AtomicU64; LEVELS.len()],
     audit: AtomicU64,
 }
 
-/// The layer that does.
-pub(super) struct EventCounter(pub Arc<EventCounts>);
+/// The layer that counts events.
+pub(crate) struct EventCounter(pub Arc<EventCounts>);
 
 impl<S: Subscriber> Layer<S> for EventCounter {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let level = event.metadata().level();
-        if let Some(place) = LEVELS.iter().position(|(each, _)| each == level) {
-            self.0.levels[place].fetch_add(1, Ordering::Relaxed);
+        if let Some(index) = LEVELS.iter().position(|(each, _)| each == level) {
+            self.0.levels[index].fetch_add(1, Ordering::Relaxed);
         }
         if event.metadata().target() == AUDIT_TARGET {
             self.0.audit.fetch_add(1, Ordering::Relaxed);
@@ -228,23 +243,23 @@ impl<S: Subscriber> Layer<S> for EventCounter {
 mod tests {
     use super::*;
 
-    /// A level, and the filters that were put in force.
+    /// A control, and the filters it has applied.
     fn level() -> (Arc<LevelControl>, Arc<Mutex<Vec<String>>>) {
-        let seen = Arc::<Mutex<Vec<String>>>::default();
-        let set = {
-            let seen = Arc::clone(&seen);
+        let applied = Arc::<Mutex<Vec<String>>>::default();
+        let apply = {
+            let applied = Arc::clone(&applied);
             move |filter: EnvFilter| {
-                seen.lock().unwrap().push(filter.to_string());
+                applied.lock().unwrap().push(filter.to_string());
                 Ok(())
             }
         };
-        let level = LevelControl::new("info", Box::new(set), Arc::default());
-        (Arc::new(level), seen)
+        let level = LevelControl::new("info", Box::new(apply), Arc::default());
+        (Arc::new(level), applied)
     }
 
     fn shown(level: &LevelControl) -> (String, Option<u64>) {
-        let now = level.status();
-        (now.filter, now.reverts_in.map(|left| left.as_secs()))
+        let status = level.status();
+        (status.filter, status.reverts_in.map(|left| left.as_secs()))
     }
 
     #[test]
@@ -254,62 +269,43 @@ mod tests {
 
     #[test]
     fn audit_events_are_logged_unless_the_filter_names_them() {
-        assert!(
-            parse_filter("off")
-                .unwrap()
-                .to_string()
-                .contains("audit=info")
-        );
-        let similar = parse_filter("warn,fullon_master_api::server::audit=debug").unwrap();
-        assert!(similar.to_string().contains(",audit=info"));
-        assert!(
-            !parse_filter("info,audit=off")
-                .unwrap()
-                .to_string()
-                .contains("audit=info")
-        );
+        let parsed = |filter| parse_filter(filter).unwrap().to_string();
+        assert!(parsed("off").contains("audit=info"));
+        let similar = "warn,fullon_master_api::server::audit=debug";
+        assert!(parsed(similar).contains(",audit=info"));
+        assert!(!parsed("info,audit=off").contains("audit=info"));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn override_ends_after_its_time_or_with_new_settings() {
-        let (level, seen) = level();
-        level
-            .set_override("debug", Some(Duration::from_mins(10)))
-            .unwrap();
-        assert_eq!(shown(&level), ("debug".into(), Some(599)));
+        let (level, applied) = level();
+        let ten_minutes = Duration::from_mins(10);
+        level.set_override("debug", Some(ten_minutes)).unwrap();
+        assert_eq!(shown(&level), ("debug".into(), Some(600)));
         // A reload for another reason.
         level.set_configured("info").unwrap();
-        assert_eq!(shown(&level), ("debug".into(), Some(599)));
+        assert_eq!(shown(&level), ("debug".into(), Some(600)));
         level.set_configured("warn").unwrap();
         assert_eq!(shown(&level), ("warn".into(), None));
 
-        level
-            .set_override("trace", Some(Duration::from_millis(20)))
-            .unwrap();
-        tokio::time::timeout(Duration::from_secs(10), async {
-            while level.status().reverts_in.is_some() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await
-        .unwrap();
+        level.set_override("trace", Some(ten_minutes)).unwrap();
+        tokio::time::sleep(ten_minutes + Duration::from_millis(1)).await;
         assert_eq!(shown(&level), ("warn".into(), None));
-        let seen = seen.lock().unwrap();
-        let levels: Vec<_> = seen
+        let applied = applied.lock().unwrap();
+        let levels: Vec<_> = applied
             .iter()
             .map(|filter| filter.split(',').find(|part| !part.contains('=')).unwrap())
             .collect();
         assert_eq!(levels, ["debug", "warn", "trace", "warn"]);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn override_replaces_the_one_before() {
         let (level, _) = level();
-        level
-            .set_override("debug", Some(Duration::from_millis(1)))
-            .unwrap();
+        let minute = Duration::from_mins(1);
+        level.set_override("debug", Some(minute)).unwrap();
         level.set_override("trace", None).unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(2 * minute).await;
         assert_eq!(shown(&level), ("trace".into(), None));
         assert!(level.set_override("info,hyper=loud", None).is_err());
         assert_eq!(shown(&level), ("trace".into(), None));

@@ -1,4 +1,4 @@
-//! Rotation by size: `LOG` becomes `LOG.1`, `LOG.1` becomes `LOG.2`, and so on, as logrotate does it.
+//! Rotation by size, as logrotate does it: `LOG` becomes `LOG.1`, `LOG.1` becomes `LOG.2` and so on.
 
 use std::fs::{self, File};
 use std::io;
@@ -6,18 +6,18 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use super::segments::{MAX_NUMBER, existing_numbers, numbered_path, with_suffix};
-use super::writer::open_options;
+use super::open::open_options;
 use crate::config::LogSettings;
+use crate::logs::files::{MAX_NUMBER, existing_numbers, numbered_path, with_suffix};
 
-/// When to rotate, and what to keep. Can be changed while the log is written.
+/// When to rotate, and how many files to keep. It can change while the log is written.
 #[derive(Debug)]
-pub(super) struct RotationPolicy {
-    /// A file is rotated before it gets larger, in bytes; 0 for never.
+pub(crate) struct RotationPolicy {
+    /// The size in bytes that a file may not exceed; 0 for no limit.
     max_size: AtomicU64,
     /// How many rotated files are kept.
     keep: AtomicU32,
-    /// Whether it is this process that rotates: of two that share a log, one does.
+    /// Whether this process rotates the file. Of two processes that share a log, only one does.
     enabled: AtomicBool,
 }
 
@@ -36,11 +36,11 @@ impl RotationPolicy {
         self.keep.store(settings.keep.into(), Ordering::Relaxed);
     }
 
-    pub fn set_enabled(&self, is_ours: bool) {
-        self.enabled.store(is_ours, Ordering::Release);
+    pub fn set_enabled(&self, enabled: bool) {
+        self.enabled.store(enabled, Ordering::Release);
     }
 
-    /// The size before which a file is rotated; `None` for never.
+    /// The size that a file may not exceed; `None` if the file is not rotated.
     pub fn max_size(&self) -> Option<u64> {
         let size = self.max_size.load(Ordering::Relaxed);
         (size > 0 && self.enabled.load(Ordering::Acquire)).then_some(size)
@@ -51,33 +51,33 @@ impl RotationPolicy {
     }
 }
 
-/// Puts an empty file in the place of the log and the old one behind it. After a failure the log is still in its place,
-/// or nothing is.
+/// Replaces the log by an empty file and renames the old one to `LOG.1`. After an error, the log
+/// still has its name, or no file has it.
 ///
-/// From the oldest on, so that a reader who looks from the newest on misses none (see `segments`). What is not a file of this
-/// user's stays where it is, and its number is left out: in `/tmp`, anybody may take it.
-pub(super) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
-    // Made first: on a disk without room nothing is touched.
+/// It renames the oldest file first, so that a reader, who looks for the newest first, misses none
+/// (see [`files`](crate::logs::files)). Names that are not regular files of this user are skipped:
+/// in `/tmp`, anybody can take them.
+pub(crate) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
+    // The new file comes first: if the disk is full, nothing is renamed.
     let (new, file) = create_beside(path)?;
     let shifted = shift_numbered(path, keep).and_then(|last| rename(&new, path).map(|()| last));
     let last = shifted.inspect_err(|_| drop(fs::remove_file(&new)))?;
     for number in existing_numbers(path).unwrap_or_default() {
         let old = numbered_path(path, number);
         if number > last && name_status(&old) == NameStatus::OwnFile {
-            // What cannot be removed is tried again next time.
+            // If it cannot be removed, the next rotation retries.
             let _ = fs::remove_file(old);
         }
     }
     Ok(file)
 }
 
-/// What has a name.
+/// Whether a name is in use.
 #[derive(Debug, PartialEq, Eq)]
 enum NameStatus {
     Free,
-    /// A file of this user's.
+    /// A regular file of this user.
     OwnFile,
-    /// Anything else.
     Taken,
 }
 
@@ -91,9 +91,9 @@ fn name_status(path: &Path) -> NameStatus {
     }
 }
 
-/// An empty file beside the log.
+/// Creates an empty file beside the log.
 fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    let make = |new: PathBuf| match open_options().create_new(true).open(&new) {
+    let create = |new: PathBuf| match open_options().create_new(true).open(&new) {
         Ok(file) => Ok((new, file)),
         Err(error) => Err(with_path(&new, &error)),
     };
@@ -102,17 +102,18 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
         // A crash left it behind.
         fs::remove_file(&new).map_err(|error| with_path(&new, &error))?;
     }
-    match make(new) {
-        // Nobody can be there first when nobody knows the name.
+    match create(new) {
+        // Nobody can have taken a random name.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let random = uuid::Uuid::new_v4().simple();
-            make(with_suffix(path, format!(".new-{random}")))
+            create(with_suffix(path, format!(".new-{random}")))
         }
-        made => made,
+        created => created,
     }
 }
 
-/// Moves the log to the first number that can be had, and those that have one to the next. The last number that a file may have.
+/// Renames the log to the first number that is not taken, and each of these files to the next such
+/// number, up to the first free one. Returns the largest number that a kept file may have.
 fn shift_numbered(path: &Path, keep: u32) -> io::Result<u32> {
     let mut to_shift = vec![path.to_owned()];
     let mut has_room = false;
@@ -123,15 +124,15 @@ fn shift_numbered(path: &Path, keep: u32) -> io::Result<u32> {
             break;
         }
         let old = numbered_path(path, number);
-        let state = name_status(&old);
-        if state == NameStatus::Taken {
+        let status = name_status(&old);
+        if status == NameStatus::Taken {
             continue;
         }
         kept += 1;
         last = number;
         if !has_room {
             to_shift.push(old);
-            has_room = state == NameStatus::Free || kept == keep;
+            has_room = status == NameStatus::Free || kept == keep;
         }
     }
     if keep > 0 && kept == 0 {
@@ -145,14 +146,13 @@ fn shift_numbered(path: &Path, keep: u32) -> io::Result<u32> {
 }
 
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    let why = |error: io::Error| {
+    fs::rename(from, to).map_err(|error| {
         let (from, to) = (from.display(), to.display());
         io::Error::new(error.kind(), format!("{from} to {to}: {error}"))
-    };
-    fs::rename(from, to).map_err(why)
+    })
 }
 
-/// The same error with the file that is in the way.
+/// Adds the path to the text of an error.
 fn with_path(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -198,18 +198,18 @@ mod tests {
     fn rotation_skips_names_that_are_taken() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let planted = [".1", ".3", ".new"].map(|suffix| with_suffix(&path, suffix));
-        for planted in &planted {
-            fs::create_dir(planted).unwrap();
+        let taken = [".1", ".3", ".new"].map(|suffix| with_suffix(&path, suffix));
+        for taken in &taken {
+            fs::create_dir(taken).unwrap();
         }
         for text in ["a", "b", "c"] {
             fs::write(&path, text).unwrap();
             rotate(&path, 2).unwrap();
         }
         assert_eq!(content(&path), ["", "", "c", "", "b"]);
-        assert!(planted.iter().all(|planted| planted.is_dir()));
+        assert!(taken.iter().all(|taken| taken.is_dir()));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 6);
-        fs::remove_dir(&planted[0]).unwrap();
+        fs::remove_dir(&taken[0]).unwrap();
         fs::write(&path, "d").unwrap();
         rotate(&path, 2).unwrap();
         assert_eq!(content(&path), ["", "d", "c", ""]);

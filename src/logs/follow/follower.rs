@@ -1,24 +1,25 @@
-//! Following the log: history and what comes, as one sequence.
+//! Followers: history and new lines as one sequence.
 //!
-//! A follower is a place in the log. History is nothing but a place further back, and a resumed follower one at a place
-//! that the client kept. It reads as fast as its own reader takes what it finds; whoever does not read costs nothing but
-//! that place. Those who have caught up share what the [`Tip`] reads, so that a new line is read and taken apart once for
-//! all of them, and encoded once for those without a filter.
+//! A follower is a position in the log. A follower with history begins further back. One that
+//! resumes begins at a position that the client has kept. Each follower reads as fast as its client
+//! takes the items; a client that does not read costs only a position. Followers that have caught
+//! up share what the broadcaster reads (see [`TailSnapshot`]): a new line is read and parsed once
+//! for all of them, and encoded once for those without a filter.
 
 use std::io;
 use std::sync::Arc;
 
-use super::cursor::Cursor;
-use super::entry::{Filter, FilterMatch};
-use super::reader::{Batch, LogItem, LogReader, ReadOutcome, StartAt};
-use super::tip::{LogBroadcaster, Subscription, TailSnapshot};
+use super::broadcast::{LogBroadcaster, Subscription, TailSnapshot};
+use crate::logs::cursor::Cursor;
+use crate::logs::read::filter::{Filter, FilterMatch};
+use crate::logs::read::reader::{Batch, LogItem, LogReader, ReadOutcome, StartAt};
 
-/// What a follower that is behind reads at once.
+/// How much a follower that is behind reads at once.
 const BLOCK_BYTES: usize = 16 * 1024;
-/// How much [`Follower::read_available`] reads at most, in blocks.
+/// How many blocks [`Follower::read_available`] reads at most.
 const MAX_AVAILABLE_BLOCKS: usize = 64;
 
-/// Reads the log from a place on, for ever.
+/// Reads the log from a position on, without end.
 #[derive(Debug)]
 pub struct Follower {
     subscription: Subscription,
@@ -27,28 +28,28 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Begins to follow. Must be called within a tokio runtime, in a server not on one of its workers: the history is
-    /// searched here, and may lie far back.
+    /// Starts to follow. Must be called within a tokio runtime, and in a server not on a worker
+    /// thread: this searches for the start of the history, which may be far back.
     ///
     /// # Errors
     ///
-    /// The log is there but cannot be read.
-    pub fn new(watcher: &LogBroadcaster, from: StartAt, filter: Filter) -> io::Result<Self> {
-        let tip = watcher.subscribe()?;
-        let mut reader = LogReader::new(watcher.path().to_owned());
-        let tip_now = tip.snapshot();
-        reader.truncations = tip_now.truncations;
-        reader.seek(from, &filter)?;
-        reader.share_segment(tip_now.position.as_ref());
+    /// The log exists but cannot be read.
+    pub fn new(broadcaster: &LogBroadcaster, start: StartAt, filter: Filter) -> io::Result<Self> {
+        let subscription = broadcaster.subscribe()?;
+        let mut reader = LogReader::new(broadcaster.path().to_owned());
+        let tail = subscription.snapshot();
+        reader.truncations = tail.truncations;
+        reader.seek(start, &filter)?;
+        reader.share_segment(tail.position.as_ref());
         Ok(Self {
-            subscription: tip,
+            subscription,
             reader,
             filter,
         })
     }
 
-    /// The place that it has reached: to resume from here is to miss and to repeat nothing. `None` as long as there is no
-    /// log, or a gap to be told.
+    /// The current position. A client that resumes here misses and repeats nothing. `None` if there
+    /// is no log yet, or the next item is a gap.
     #[must_use]
     pub fn cursor(&self) -> Option<Cursor> {
         (!self.reader.gap_pending)
@@ -56,18 +57,19 @@ impl Follower {
             .flatten()
     }
 
-    /// The next items, at least one, as soon as there are any. Nothing is lost when the future is dropped.
+    /// Waits for the next items, at least one. Cancel-safe.
     ///
-    /// A block is read where it is asked for: most often it is in memory, and handing it to another thread costs more.
+    /// Reads on the calling thread: usually the block is in the page cache, and another thread
+    /// would cost more.
     ///
     /// # Errors
     ///
     /// The log cannot be read.
     pub async fn next(&mut self) -> io::Result<Arc<Batch>> {
         loop {
-            // Seen before anything is read, so that what arrives in between wakes us again.
-            let tip = self.subscription.snapshot_and_update();
-            match self.read_next(&tip)? {
+            // Taken before reading, so that a change during the read ends the wait below.
+            let tail = self.subscription.snapshot_and_update();
+            match self.read_next(&tail)? {
                 ReadOutcome::Batch(batch) if !batch.items.is_empty() => return Ok(batch),
                 ReadOutcome::Batch(_) => tokio::task::yield_now().await,
                 ReadOutcome::CaughtUp => self.subscription.changed().await?,
@@ -75,7 +77,7 @@ impl Follower {
         }
     }
 
-    /// A piece of what is there now and was not returned yet; it may have no items. `None` at the end.
+    /// The next block of what the log contains now; it may have no items. `None` at the end.
     ///
     /// # Errors
     ///
@@ -87,51 +89,51 @@ impl Follower {
         })
     }
 
-    /// What is there now and was not returned yet, at most 1 MiB of it.
+    /// The rest of what the log contains now, at most 1 MiB.
     ///
     /// # Errors
     ///
     /// The log cannot be read.
     pub fn read_available(&mut self) -> io::Result<Vec<LogItem>> {
-        let mut rest = Vec::new();
+        let mut available = Vec::new();
         for _ in 0..MAX_AVAILABLE_BLOCKS {
             match self.try_next()? {
-                Some(items) => rest.extend(items),
+                Some(items) => available.extend(items),
                 None => break,
             }
         }
-        Ok(rest)
+        Ok(available)
     }
 
-    fn read_next(&mut self, tip: &TailSnapshot) -> io::Result<ReadOutcome> {
-        let place = self.reader.cursor();
+    fn read_next(&mut self, tail: &TailSnapshot) -> io::Result<ReadOutcome> {
+        let cursor = self.reader.cursor();
         if self.reader.gap_pending {
             return self.read_file(None);
         }
-        if let Some(read) = tip.find_read(place, self.reader.truncations) {
+        if let Some(read) = tail.find_read(cursor, self.reader.truncations) {
             self.reader.jump_to(read.end.as_ref(), read.truncations);
             return Ok(ReadOutcome::Batch(if self.filter.is_empty() {
                 Arc::clone(&read.batch)
             } else {
-                let wanted = read.batch.items.iter().filter(|item| self.matches(item));
-                Batch::new(place, wanted.cloned().collect())
+                let matching = read.batch.items.iter().filter(|item| self.matches(item));
+                Batch::new(cursor, matching.cloned().collect())
             }));
         }
-        if self.reader.truncations != tip.truncations {
-            // A file was cut short that we did not get to, or while we were elsewhere in it.
+        if self.reader.truncations != tail.truncations {
+            // The current file was truncated, or another one while this follower was elsewhere.
             self.reader
-                .on_truncation(tip.position.as_ref(), tip.truncations);
-            return Ok(ReadOutcome::Batch(Batch::new(place, vec![LogItem::Gap])));
+                .on_truncation(tail.position.as_ref(), tail.truncations);
+            return Ok(ReadOutcome::Batch(Batch::new(cursor, vec![LogItem::Gap])));
         }
-        match (place, &tip.position) {
-            (Some(place), Some(tip_place)) if place.file == tip_place.segment.id => {
-                if place.offset < tip_place.offset {
-                    self.read_file(Some(tip_place.offset))
+        match (cursor, &tail.position) {
+            (Some(cursor), Some(end)) if cursor.file == end.segment.id => {
+                if cursor.offset < end.offset {
+                    self.read_file(Some(end.offset))
                 } else {
                     Ok(ReadOutcome::CaughtUp)
                 }
             }
-            // The tip tells when there is a log.
+            // The broadcaster reports when there is a log.
             (None, None) => Ok(ReadOutcome::CaughtUp),
             _ => self.read_file(None),
         }
@@ -139,13 +141,13 @@ impl Follower {
 
     fn read_file(&mut self, end: Option<u64>) -> io::Result<ReadOutcome> {
         let filter = &self.filter;
-        let cuts = self.reader.truncations;
-        let step = self.reader.read_block(BLOCK_BYTES, end, |line| {
+        let truncations = self.reader.truncations;
+        let outcome = self.reader.read_block(BLOCK_BYTES, end, |line| {
             filter.evaluate(line) == FilterMatch::Match
         });
-        // Only those count that the tip has seen.
-        self.reader.truncations = cuts;
-        step
+        // Only truncations that the broadcaster has seen are counted.
+        self.reader.truncations = truncations;
+        outcome
     }
 
     fn matches(&self, item: &LogItem) -> bool {
@@ -164,12 +166,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::logs::entry::MAX_LINE_BYTES;
+    use crate::logs::read::line::MAX_LINE_BYTES;
 
     struct Log {
         _directory: tempfile::TempDir,
         path: PathBuf,
-        watcher: Arc<LogBroadcaster>,
+        broadcaster: Arc<LogBroadcaster>,
     }
 
     impl Log {
@@ -177,7 +179,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("log");
             Self {
-                watcher: LogBroadcaster::new(path.clone()),
+                broadcaster: LogBroadcaster::new(path.clone()),
                 _directory: directory,
                 path,
             }
@@ -193,8 +195,8 @@ mod tests {
                 .unwrap();
         }
 
-        fn follow(&self, from: StartAt) -> Follower {
-            Follower::new(&self.watcher, from, Filter::default()).unwrap()
+        fn follow(&self, start: StartAt) -> Follower {
+            Follower::new(&self.broadcaster, start, Filter::default()).unwrap()
         }
     }
 
@@ -239,7 +241,7 @@ mod tests {
             let LogItem::Entry(entry) = item else {
                 panic!("{item:?}")
             };
-            let mut follower = log.follow(StartAt::After(entry.cursor.parse().unwrap()));
+            let mut follower = log.follow(StartAt::After(entry.cursor));
             assert_eq!(follower.read_available().unwrap(), items[at + 1..], "{at}");
         }
     }
@@ -269,7 +271,7 @@ mod tests {
         std::fs::rename(&log.path, log.path.with_extension("1")).unwrap();
         log.append("");
         assert_eq!(follower.read_available().unwrap(), []);
-        // The writer has not been told yet, as with `create` of logrotate.
+        // The writer does not know yet, as with `create` of logrotate.
         (&old).write_all(b"2\n").unwrap();
         assert_eq!(texts(&collect(&mut follower, 1).await), ["2"]);
         log.append("3\n");
@@ -278,7 +280,7 @@ mod tests {
             contains: Some("nothing has this".into()),
             ..Filter::default()
         };
-        let mut follower = Follower::new(&log.watcher, StartAt::Last(1), filter).unwrap();
+        let mut follower = Follower::new(&log.broadcaster, StartAt::Last(1), filter).unwrap();
         assert_eq!(follower.read_available().unwrap(), []);
     }
 
@@ -291,7 +293,7 @@ mod tests {
         let LogItem::Entry(second) = &items[1] else {
             panic!()
         };
-        let cursor = second.cursor.parse().unwrap();
+        let cursor = second.cursor;
         std::fs::remove_file(&log.path).unwrap();
         log.append("new\n");
         let items = collect(&mut log.follow(StartAt::After(cursor)), 2).await;

@@ -1,4 +1,4 @@
-//! How the log file is doing.
+//! The state of the log file: errors, progress of the writer, and statistics.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// What keeps the log from its file, and how far the writer has come.
+/// Current errors of the log file, and the progress of its writer.
 #[derive(Debug)]
 pub struct LogHealth {
     errors: Mutex<WriteErrors>,
     has_error: watch::Sender<bool>,
-    /// Whoever rotates the file from outside is done.
+    /// An external rotation is complete.
     reopen_requested: AtomicBool,
-    /// Events handed to the writer's queue, and how many of them it has dealt with.
+    /// Events passed to the writer's queue.
     queued_events: AtomicU64,
+    /// Events the writer is done with.
     written_events: Mutex<u64>,
     written_changed: Condvar,
     bytes_written: AtomicU64,
@@ -22,20 +23,20 @@ pub struct LogHealth {
     rotations: AtomicU64,
 }
 
-/// What became of what was logged, since the start.
+/// Statistics of the log file since the start of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogStats {
-    /// Bytes in the file.
+    /// Bytes written to the file.
     pub bytes_written: u64,
-    /// Lines that are not.
+    /// Lines missing from the file.
     pub dropped_lines: u64,
     /// Rotations by this process.
     pub rotations: u64,
 }
 
-/// What went wrong the last time, and did not go well since.
+/// The last error of each operation; `None` after it succeeded.
 #[derive(Debug, Clone, Default)]
-pub(super) struct WriteErrors {
+pub(crate) struct WriteErrors {
     pub write: Option<String>,
     pub open: Option<String>,
     pub rotate: Option<String>,
@@ -69,59 +70,59 @@ impl Default for LogHealth {
 }
 
 impl LogHealth {
-    /// Why the log cannot be written as it should.
+    /// The current error, if the log cannot be written as configured.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         lock(&self.errors).first().cloned()
     }
 
-    /// Returns once there is a failure.
+    /// Returns once there is an error.
     pub async fn wait_for_failure(&self) {
-        // Fails only without a sender, which we are.
+        // Fails only without a sender, and `self` holds it.
         let _ = self.has_error.subscribe().wait_for(|has| *has).await;
     }
 
-    pub(super) fn update_errors(&self, change: impl FnOnce(&mut WriteErrors)) {
-        let mut troubles = lock(&self.errors);
-        change(&mut troubles);
-        let now = troubles.first().is_some();
+    pub(crate) fn update_errors(&self, change: impl FnOnce(&mut WriteErrors)) {
+        let mut errors = lock(&self.errors);
+        change(&mut errors);
+        let now = errors.first().is_some();
         self.has_error
             .send_if_modified(|has| std::mem::replace(has, now) != now);
     }
 
-    pub(super) fn request_reopen(&self) {
+    pub(crate) fn request_reopen(&self) {
         self.reopen_requested.store(true, Ordering::Release);
     }
 
-    /// Whether that was requested since it was last asked.
-    pub(super) fn take_reopen_request(&self) -> bool {
+    /// Whether a reopen was requested since the last call.
+    pub(crate) fn take_reopen_request(&self) -> bool {
         self.reopen_requested.swap(false, Ordering::AcqRel)
     }
 
-    pub(super) fn count_queued(&self) {
+    pub(crate) fn count_queued(&self) {
         self.queued_events.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(super) fn count_written(&self, events: u64) {
+    pub(crate) fn count_written(&self, events: u64) {
         *lock(&self.written_events) += events;
         self.written_changed.notify_all();
     }
 
-    pub(super) fn count_bytes(&self, bytes: usize) {
+    pub(crate) fn count_bytes(&self, bytes: usize) {
         self.bytes_written
             .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn count_dropped(&self, lines: usize) {
+    pub(crate) fn count_dropped(&self, lines: usize) {
         self.dropped_lines
             .fetch_add(lines as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn count_rotation(&self) {
+    pub(crate) fn count_rotation(&self) {
         self.rotations.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What became of what was logged.
+    /// Statistics since the start of the process.
     #[must_use]
     pub fn stats(&self) -> LogStats {
         LogStats {
@@ -131,7 +132,8 @@ impl LogHealth {
         }
     }
 
-    /// Waits until the writer has dealt with every event logged so far, at most `timeout`; whether it has.
+    /// Waits at most `timeout` until the writer is done with every event logged so far. Returns
+    /// whether it is.
     pub fn flush(&self, timeout: Duration) -> bool {
         let target = self.queued_events.load(Ordering::Acquire);
         let written = lock(&self.written_events);

@@ -1,11 +1,12 @@
-//! Which files are the log: the one that has its name now, and those that were rotated away.
+//! The files of the log: the current one and the rotated ones.
 //!
-//! Rotated files are `LOG.1` (the newest), `LOG.2`, …, as the daemon and logrotate name them, and before those
-//! `LOG-20260131` and the like, logrotate's `dateext`. Compressed ones are not read. A file of another user than the
-//! log's does not count: a log in `/tmp` has neighbours.
+//! Rotated files are `LOG.1` (the newest), `LOG.2` and so on, as the daemon and logrotate name
+//! them. Older still are `LOG-20260131` and the like (logrotate's `dateext`). Compressed files are
+//! not read. Files of another user than the log's owner are ignored, because a log in `/tmp` has
+//! neighbours.
 //!
-//! A rotation may happen at any moment of a look. It renames upwards, from the oldest on, and a look goes upwards too,
-//! so that it can meet a file twice but never miss one.
+//! A rotation may happen during a listing. It renames upwards, beginning with the oldest file, and
+//! a listing goes upwards too. So a listing can meet a file twice but never misses one.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -18,19 +19,19 @@ use std::sync::Arc;
 
 use super::cursor::FileId;
 
-/// A larger number is none of a rotated file (`LOG_KEEP` goes so far) but perhaps a year.
-pub(super) const MAX_NUMBER: u32 = 1_000;
+/// The largest number of a rotated file, and the largest `LOG_KEEP`. A larger number may be a year.
+pub(crate) const MAX_NUMBER: u32 = 1_000;
 
-/// One file of the log, held open: whatever it is called later, or whether it is removed, it can be read.
+/// One file of the log, held open: it stays readable after a rename or removal.
 #[derive(Debug)]
-pub(super) struct Segment {
+pub(crate) struct Segment {
     pub file: File,
     pub id: FileId,
     owner: u32,
 }
 
 impl Segment {
-    /// `None` when there is no such file.
+    /// `None` if there is no such file.
     fn open(path: &Path) -> io::Result<Option<Arc<Self>>> {
         match open_for_reading(path) {
             Ok(file) => {
@@ -51,8 +52,8 @@ impl Segment {
     }
 }
 
-/// The files of the log, newest first; each is opened when it is asked for.
-pub(super) fn newest_first(path: &Path) -> SegmentIter<'_> {
+/// Lists the files of the log, newest first. Each file is opened when the iterator reaches it.
+pub(crate) fn newest_first(path: &Path) -> SegmentIter<'_> {
     SegmentIter {
         path,
         stage: Stage::Current,
@@ -61,95 +62,99 @@ pub(super) fn newest_first(path: &Path) -> SegmentIter<'_> {
     }
 }
 
-/// One file of the log. `None` when it is gone.
-pub(super) fn find(path: &Path, id: FileId) -> io::Result<Option<Arc<Segment>>> {
+/// Finds one file of the log; `None` if it was removed.
+pub(crate) fn find(path: &Path, id: FileId) -> io::Result<Option<Arc<Segment>>> {
     newest_first(path)
         .find(|segment| segment.as_ref().map_or(true, |segment| segment.id == id))
         .transpose()
 }
 
-/// What follows a file. Empty files do not count: an outside rotation makes one before the daemon writes to it.
-pub(super) enum NextSegment {
-    /// Nothing: it is the newest.
+/// The file that follows another one. Empty files are skipped: an external rotation creates one
+/// before the daemon writes to it.
+pub(crate) enum NextSegment {
+    /// The file is the newest one.
     None,
-    /// This file.
     Next(Arc<Segment>),
-    /// It is not known: the file is no longer part of the log. This is what [`nearest_newer`] gives.
+    /// The file is no longer part of the log. This is the best guess of [`nearest_newer`].
     Unknown(Arc<Segment>),
 }
 
-pub(super) fn next_segment_after(path: &Path, of: FileId) -> io::Result<NextSegment> {
+pub(crate) fn next_segment_after(path: &Path, id: FileId) -> io::Result<NextSegment> {
     let mut newer = Vec::new();
     for segment in newest_first(path) {
         let segment = segment?;
-        if segment.id == of {
+        if segment.id == id {
             return Ok(newer.pop().map_or(NextSegment::None, NextSegment::Next));
         }
         if segment.len()? > 0 {
             newer.push(segment);
         }
     }
-    Ok(nearest_newer(&newer, of).map_or(NextSegment::None, NextSegment::Unknown))
+    Ok(nearest_newer(&newer, id).map_or(NextSegment::None, NextSegment::Unknown))
 }
 
-/// Of files from the newest on, the oldest that was made after one that is gone; the oldest of all where that is not known.
-pub(super) fn nearest_newer(newest_first: &[Arc<Segment>], gone: FileId) -> Option<Arc<Segment>> {
-    let is_younger = |segment: &&Arc<Segment>| segment.id.is_newer_than(gone);
+/// The oldest file created after a removed one. If the creation times do not tell, the oldest file.
+pub(crate) fn nearest_newer(
+    newest_first: &[Arc<Segment>],
+    removed: FileId,
+) -> Option<Arc<Segment>> {
+    let is_newer = |segment: &&Arc<Segment>| segment.id.is_newer_than(removed);
     let mut oldest_first = newest_first.iter().rev();
-    let nearest = oldest_first.find(is_younger).or(newest_first.last());
+    let nearest = oldest_first.find(is_newer).or(newest_first.last());
     nearest.cloned()
 }
 
-/// See [`newest_first`].
-pub(super) struct SegmentIter<'a> {
+/// Iterates over the files of the log; see [`newest_first`].
+pub(crate) struct SegmentIter<'a> {
     path: &'a Path,
     stage: Stage,
     seen: Vec<FileId>,
-    /// Whose files count.
+    /// The owner of the newest file. Files of other users are skipped.
     owner: Option<u32>,
 }
 
 enum Stage {
     Current,
-    /// The last number that was tried, and those to try that the directory had when it was last read.
+    /// The last number tried, and the numbers still to try of the last directory listing.
     Numbered(u32, VecDeque<u32>),
-    /// Names that are left, the newest last.
+    /// The paths still to try, the newest last.
     Dated(Vec<PathBuf>),
 }
 
 impl SegmentIter<'_> {
-    fn next_name(&mut self) -> io::Result<Option<PathBuf>> {
+    fn next_path(&mut self) -> io::Result<Option<PathBuf>> {
         match &mut self.stage {
             Stage::Current => {
                 self.stage = Stage::Numbered(0, VecDeque::new());
                 Ok(Some(self.path.to_owned()))
             }
-            Stage::Numbered(last, waiting) => {
-                if waiting.is_empty() {
-                    // While files are renamed, reading a directory may miss one: its neighbours tell where it can be.
-                    let near = existing_numbers(self.path)?.into_iter();
-                    let near = near.flat_map(|number| number.saturating_sub(1)..=number + 2);
+            Stage::Numbered(last, candidates) => {
+                if candidates.is_empty() {
+                    // A directory listing may miss a file that is renamed meanwhile. Its
+                    // neighbours tell where it can be.
+                    let numbers = existing_numbers(self.path)?.into_iter();
+                    let near = numbers.flat_map(|number| number.saturating_sub(1)..=number + 2);
                     let near: BTreeSet<u32> = near.filter(|number| number > last).collect();
-                    waiting.extend(near);
+                    candidates.extend(near);
                 }
-                let Some(next) = waiting.pop_front() else {
+                let Some(next) = candidates.pop_front() else {
                     self.stage = Stage::Dated(dated_paths(self.path)?);
-                    return self.next_name();
+                    return self.next_path();
                 };
                 *last = next;
                 Ok(Some(numbered_path(self.path, next)))
             }
-            Stage::Dated(names) => Ok(names.pop()),
+            Stage::Dated(paths) => Ok(paths.pop()),
         }
     }
 
     fn next_segment(&mut self) -> io::Result<Option<Arc<Segment>>> {
-        while let Some(name) = self.next_name()? {
-            let is_current = name == self.path;
-            let segment = match Segment::open(&name) {
+        while let Some(path) = self.next_path()? {
+            let is_current = path == self.path;
+            let segment = match Segment::open(&path) {
                 Ok(Some(segment)) => segment,
                 Err(error) if is_current => return Err(error),
-                // Gone, or a link, a directory, a file that we may not read: no file of the log.
+                // Removed, or a link, a directory or an unreadable file: not part of the log.
                 Ok(None) | Err(_) => continue,
             };
             if !self.seen.contains(&segment.id)
@@ -171,19 +176,19 @@ impl Iterator for SegmentIter<'_> {
     }
 }
 
-/// `LOG.1` and so on.
-pub(super) fn numbered_path(path: &Path, number: u32) -> PathBuf {
+/// The path of the rotated file `LOG.number`.
+pub(crate) fn numbered_path(path: &Path, number: u32) -> PathBuf {
     with_suffix(path, format!(".{number}"))
 }
 
-pub(super) fn with_suffix(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Those of the rotated files there are, in no order.
-pub(super) fn existing_numbers(path: &Path) -> io::Result<Vec<u32>> {
+/// The numbers of the existing rotated files, in no order.
+pub(crate) fn existing_numbers(path: &Path) -> io::Result<Vec<u32>> {
     let numbers = sibling_suffixes(path)?.into_iter().filter_map(|suffix| {
         let digits = suffix.to_str()?.strip_prefix('.')?;
         let number: u32 = digits.parse().ok()?;
@@ -194,36 +199,38 @@ pub(super) fn existing_numbers(path: &Path) -> io::Result<Vec<u32>> {
     Ok(numbers.collect())
 }
 
+/// The paths of the files `LOG-YYYYMMDD…`, the newest last.
 fn dated_paths(path: &Path) -> io::Result<Vec<PathBuf>> {
     let is_date = |suffix: &OsString| {
         suffix.as_bytes().strip_prefix(b"-").is_some_and(|date| {
             date.len() >= 8 && date.iter().all(|b| b.is_ascii_digit() || *b == b'-')
         })
     };
-    let mut names: Vec<PathBuf> = sibling_suffixes(path)?
+    let mut paths: Vec<PathBuf> = sibling_suffixes(path)?
         .into_iter()
         .filter(is_date)
         .map(|suffix| with_suffix(path, suffix))
         .collect();
-    names.sort();
-    Ok(names)
+    paths.sort();
+    Ok(paths)
 }
 
-/// Where the log is.
-pub(super) fn log_directory(path: &Path) -> &Path {
+/// The directory of the log.
+pub(crate) fn log_directory(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
 }
 
-/// What follows the log's name in the names of its directory.
+/// The suffixes of the files in the log's directory whose names begin with the log's name.
 fn sibling_suffixes(path: &Path) -> io::Result<Vec<OsString>> {
     let name = path.file_name().unwrap_or_default().as_bytes();
     let mut suffixes = Vec::new();
     let entries = match std::fs::read_dir(log_directory(path)) {
         Ok(entries) => entries,
-        // Names can be opened in a directory that cannot be listed; what is rotated is out of sight then.
+        // A file can be opened by name in a directory that cannot be listed. Rotated files cannot
+        // be found then.
         Err(error)
             if matches!(
                 error.kind(),
@@ -245,7 +252,7 @@ fn sibling_suffixes(path: &Path) -> io::Result<Vec<OsString>> {
     Ok(suffixes)
 }
 
-/// Opens a file of the log to read it: a regular file and nothing that could block or lead elsewhere.
+/// Opens a regular file for reading, without following a link and without blocking.
 fn open_for_reading(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -295,7 +302,7 @@ mod tests {
         let next = next_segment_after(&path, ids[0]).unwrap();
         assert!(matches!(next, NextSegment::Unknown(next) if next.id == ids[6]));
         let all: Vec<_> = newest_first(&path).map(|s| s.unwrap()).collect();
-        // Of those that were made after it.
+        // Files created after the removed one come first.
         std::fs::write(&path, "new").unwrap();
         let new = newest_first(&path).next().unwrap().unwrap();
         let segments = [vec![Arc::clone(&new)], all].concat();

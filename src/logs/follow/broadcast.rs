@@ -1,7 +1,7 @@
-//! The end of the log, read once for all followers.
+//! Reads the end of the log once for all followers.
 //!
-//! One task for all of them, with one inotify instance (the system allows 128 a user), reads what is new and hands it on.
-//! It is there only while somebody follows, so that logging wakes nobody up for nothing.
+//! One task with one inotify instance (the system allows 128 a user) reads new lines and broadcasts
+//! them. It runs only while there are followers, so that logging wakes no thread for nothing.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,52 +12,53 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::cursor::Cursor;
-use super::entry::Filter;
-use super::reader::{Batch, LogReader, Position, ReadOutcome, StartAt};
-use super::watch::FileWatch;
+use super::notify::FileWatch;
+use crate::logs::cursor::Cursor;
+use crate::logs::read::filter::Filter;
+use crate::logs::read::lines::Position;
+use crate::logs::read::reader::{Batch, LogReader, ReadOutcome, StartAt};
 
 /// How much is read at once.
 const BLOCK_BYTES: usize = 64 * 1024;
-/// What was read lately is kept for those who are a little behind: so many reads, and so many bytes of the log.
+/// How many recent reads, and how many bytes of the log, are kept for followers that are a little
+/// behind.
 const MAX_RECENT_READS: usize = 64;
 const MAX_RECENT_BYTES: u64 = 256 * 1024;
-/// How long the end is left alone once it is reached, for each follower: about what it costs to tell one. What is logged
-/// meanwhile is told together.
+/// The pause after a broadcast, for each follower: about what it costs to notify one. Lines that
+/// are logged meanwhile are broadcast together.
 const DELAY_PER_FOLLOWER: Duration = Duration::from_micros(20);
-
-/// How often a log is tried again that cannot be read.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// What a timer can tell apart.
+/// The resolution of timers.
 const MIN_DELAY: Duration = Duration::from_millis(1);
+/// How often reading is retried after an error.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How far the log was read, and what was read lately.
+/// How far the log was read, and what was read recently.
 #[derive(Debug, Clone, Default)]
-pub(super) struct TailSnapshot {
-    /// `None` as long as there is no log.
+pub(crate) struct TailSnapshot {
+    /// `None` if there is no log yet.
     pub position: Option<Position>,
-    /// How often a file was cut short under us.
+    /// How often a file was truncated.
     pub truncations: u64,
     recent_reads: VecDeque<Arc<RecentRead>>,
 }
 
-/// One reading, and the place behind it.
+/// The result of one read.
 #[derive(Debug)]
-pub(super) struct RecentRead {
+pub(crate) struct RecentRead {
     pub batch: Arc<Batch>,
-    /// How often a file had been cut short before.
     pub truncations_before: u64,
+    /// The position after the batch.
     pub end: Option<Position>,
     pub truncations: u64,
 }
 
 impl TailSnapshot {
-    /// What was read from this place on.
-    pub fn find_read(&self, place: Option<Cursor>, cuts: u64) -> Option<&RecentRead> {
-        // The newest is wanted most.
+    /// The read that began at this position.
+    pub fn find_read(&self, start: Option<Cursor>, truncations: u64) -> Option<&RecentRead> {
+        // Most followers need the newest one.
         let mut newest_first = self.recent_reads.iter().rev();
         newest_first
-            .find(|read| read.batch.start == place && read.truncations_before == cuts)
+            .find(|read| read.batch.start == start && read.truncations_before == truncations)
             .map(Arc::as_ref)
     }
 
@@ -80,10 +81,10 @@ impl TailSnapshot {
 }
 
 impl RecentRead {
-    /// In bytes of the log, as far as it lies within one file.
+    /// The length in the log, as far as it is within one file.
     fn byte_len(&self) -> u64 {
-        let to = self.end.as_ref().map_or(0, |to| to.offset);
-        to.saturating_sub(self.batch.start.map_or(0, |from| from.offset))
+        let end = self.end.as_ref().map_or(0, |end| end.offset);
+        end.saturating_sub(self.batch.start.map_or(0, |start| start.offset))
     }
 }
 
@@ -91,6 +92,7 @@ impl RecentRead {
 #[derive(Debug)]
 pub struct LogBroadcaster {
     path: PathBuf,
+    /// Held by the followers.
     shared_task: Mutex<Weak<BroadcastTask>>,
 }
 
@@ -107,7 +109,7 @@ impl Drop for BroadcastTask {
 }
 
 impl LogBroadcaster {
-    /// A watcher that costs nothing yet. The file need not be there.
+    /// A broadcaster that does not run yet. The file need not exist.
     #[must_use]
     pub fn new(path: PathBuf) -> Arc<Self> {
         Arc::new(Self {
@@ -116,102 +118,102 @@ impl LogBroadcaster {
         })
     }
 
-    /// The file.
+    /// The path of the log.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How many follow it.
+    /// The number of followers.
     #[must_use]
     pub fn follower_count(&self) -> u64 {
-        let active = self
-            .shared_task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        active.strong_count() as u64
+        let task = self.shared_task.lock();
+        task.unwrap_or_else(PoisonError::into_inner).strong_count() as u64
     }
 
-    pub(super) fn subscribe(&self) -> io::Result<Subscription> {
-        let mut active = self
+    pub(crate) fn subscribe(&self) -> io::Result<Subscription> {
+        let mut shared_task = self
             .shared_task
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let shared = if let Some(shared) = active.upgrade() {
-            shared
+        let task = if let Some(task) = shared_task.upgrade() {
+            task
         } else {
-            let shared = Arc::new(self.start_task()?);
-            *active = Arc::downgrade(&shared);
-            shared
+            let task = Arc::new(self.start_task()?);
+            *shared_task = Arc::downgrade(&task);
+            task
         };
         Ok(Subscription {
-            snapshots: shared.snapshots.clone(),
-            _task: shared,
+            snapshots: task.snapshots.clone(),
+            _task: task,
         })
     }
 
     fn start_task(&self) -> io::Result<BroadcastTask> {
-        // Before anything is read, so that what comes later is noticed.
-        let changes = FileWatch::new(&self.path);
+        // Watched before anything is read, so that no later change is missed.
+        let file_watch = FileWatch::new(&self.path);
         let mut reader = LogReader::new(self.path.clone());
         reader.seek(StartAt::Last(0), &Filter::default())?;
-        let (sender, tip) = watch::channel(Arc::new(TailSnapshot {
+        let (sender, snapshots) = watch::channel(Arc::new(TailSnapshot {
             position: reader.position(),
             ..TailSnapshot::default()
         }));
-        let task = tokio::spawn(run(reader, changes, sender));
+        let task = tokio::spawn(broadcast(reader, file_watch, sender));
         Ok(BroadcastTask {
-            snapshots: tip,
+            snapshots,
             task: task.abort_handle(),
         })
     }
 }
 
-async fn run(mut reader: LogReader, mut changes: FileWatch, tip: watch::Sender<Arc<TailSnapshot>>) {
+async fn broadcast(
+    mut reader: LogReader,
+    mut file_watch: FileWatch,
+    snapshots: watch::Sender<Arc<TailSnapshot>>,
+) {
     let mut has_news = false;
     let mut failure = None;
     loop {
-        let (before, cuts_before) = (reader.cursor(), reader.truncations);
+        let (before, truncations_before) = (reader.cursor(), reader.truncations);
         match reader.read_block(BLOCK_BYTES, None, |_| true) {
             Ok(ReadOutcome::Batch(batch)) => {
                 if !batch.items.is_empty() || reader.cursor() != before {
-                    let (to, cuts) = (reader.position(), reader.truncations);
                     let read = RecentRead {
                         batch,
-                        truncations_before: cuts_before,
-                        end: to,
-                        truncations: cuts,
+                        truncations_before,
+                        end: reader.position(),
+                        truncations: reader.truncations,
                     };
-                    tip.send_modify(|tip| Arc::make_mut(tip).push(read));
+                    snapshots.send_modify(|tail| Arc::make_mut(tail).push(read));
                     has_news = true;
                 }
                 tokio::task::yield_now().await;
             }
             Ok(ReadOutcome::CaughtUp) => {
-                let followers = u32::try_from(tip.receiver_count()).unwrap_or(u32::MAX);
-                let rest = DELAY_PER_FOLLOWER.saturating_mul(followers);
-                if std::mem::take(&mut has_news) && rest >= MIN_DELAY {
-                    tokio::time::sleep(rest).await;
+                let followers = u32::try_from(snapshots.receiver_count()).unwrap_or(u32::MAX);
+                let delay = DELAY_PER_FOLLOWER.saturating_mul(followers);
+                if std::mem::take(&mut has_news) && delay >= MIN_DELAY {
+                    tokio::time::sleep(delay).await;
                 }
                 failure = None;
-                changes.changed().await;
+                file_watch.changed().await;
             }
-            // As when a directory has the log's name. Nothing is new as long as that lasts.
+            // For example, a directory has the log's name.
             Err(error) => {
                 let text = error.to_string();
                 if failure.as_ref() != Some(&text) {
                     tracing::error!(%error, "the log cannot be followed for now");
                     failure = Some(text);
                 }
-                let _ = tokio::time::timeout(RETRY_INTERVAL, changes.changed()).await;
+                let _ = tokio::time::timeout(RETRY_INTERVAL, file_watch.changed()).await;
             }
         }
     }
 }
 
-/// One follower's share in the tip.
+/// A follower's access to the snapshots. Keeps the task running.
 #[derive(Debug)]
-pub(super) struct Subscription {
+pub(crate) struct Subscription {
     snapshots: watch::Receiver<Arc<TailSnapshot>>,
     _task: Arc<BroadcastTask>,
 }
@@ -221,12 +223,12 @@ impl Subscription {
         Arc::clone(&self.snapshots.borrow())
     }
 
-    /// The tip now; [`Self::changed_at`] then waits for another one.
+    /// The current snapshot. [`Self::changed`] waits for the next one.
     pub fn snapshot_and_update(&mut self) -> Arc<TailSnapshot> {
         Arc::clone(&self.snapshots.borrow_and_update())
     }
 
-    /// Returns when the tip is not the one that was seen. May be dropped at any time.
+    /// Waits for a snapshot after the one of [`Self::snapshot_and_update`]. Cancel-safe.
     pub async fn changed(&mut self) -> io::Result<()> {
         let changed = self.snapshots.changed().await;
         changed.map_err(|_| io::Error::other("the task that reads the log has ended"))

@@ -13,13 +13,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 
-use super::segments::log_directory;
+use crate::logs::files::log_directory;
 
 /// How often to look where inotify is not to be had.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The changes of one file, which need not be there.
-pub(super) enum FileWatch {
+pub(crate) enum FileWatch {
     Inotify(InotifyWatch),
     /// The system has no inotify instance for us.
     Polling,
@@ -79,7 +79,7 @@ impl AsRawFd for InotifyFd {
     }
 }
 
-pub(super) struct InotifyWatch {
+pub(crate) struct InotifyWatch {
     inotify: AsyncFd<InotifyFd>,
     path: PathBuf,
     name: OsString,

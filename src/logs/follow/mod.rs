@@ -1,0 +1,5 @@
+//! Following the log.
+
+pub(crate) mod broadcast;
+pub(crate) mod follower;
+mod notify;

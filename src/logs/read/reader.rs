@@ -1,0 +1,233 @@
+//! Reading the log forward from a position, from file to file.
+
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::filter::Filter;
+use super::line::{Entry, RawLine};
+use super::lines::{LineReader, Position};
+use super::query::start_of_last_lines;
+use crate::logs::cursor::Cursor;
+use crate::logs::files::{NextSegment, Segment, nearest_newer, newest_first, next_segment_after};
+
+/// Where to begin.
+#[derive(Debug, Clone, Copy)]
+pub enum StartAt {
+    /// With this many of the last lines.
+    Last(usize),
+    /// With the line after this one.
+    After(Cursor),
+}
+
+/// What a follower receives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogItem {
+    /// A line.
+    Entry(Entry),
+    /// Lines are missing: they were removed, or their file was truncated.
+    Gap,
+}
+
+/// The items between two positions.
+#[derive(Debug)]
+pub struct Batch {
+    /// In the order of the log.
+    pub items: Vec<LogItem>,
+    /// `None` if there was no log yet.
+    pub(crate) start: Option<Cursor>,
+    encoded: OnceLock<Bytes>,
+}
+
+impl Batch {
+    pub(crate) fn new(start: Option<Cursor>, items: Vec<LogItem>) -> Arc<Self> {
+        Arc::new(Self {
+            items,
+            start,
+            encoded: OnceLock::new(),
+        })
+    }
+
+    /// The result of `encode` for the items. It is called once for all followers.
+    pub fn encode_once(&self, encode: impl FnOnce(&[LogItem]) -> Bytes) -> Bytes {
+        self.encoded.get_or_init(|| encode(&self.items)).clone()
+    }
+}
+
+/// The result of reading one block.
+pub(crate) enum ReadOutcome {
+    /// May be empty if no line matched. There may be more to read.
+    Batch(Arc<Batch>),
+    /// The end of the log, for now.
+    CaughtUp,
+}
+
+/// Reads the log from a position on, from file to file.
+#[derive(Debug)]
+pub(crate) struct LogReader {
+    path: PathBuf,
+    /// The next batch is a gap.
+    pub gap_pending: bool,
+    lines: Option<LineReader>,
+    /// A newer file has content, so this file does not grow any more. It still has to be read to
+    /// its end once.
+    was_replaced: bool,
+    /// How many truncations of files were seen.
+    pub truncations: u64,
+}
+
+impl LogReader {
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            gap_pending: false,
+            lines: None,
+            was_replaced: false,
+            truncations: 0,
+        }
+    }
+
+    pub fn seek(&mut self, start: StartAt, filter: &Filter) -> io::Result<()> {
+        let position = match start {
+            // The lines are read forward from there.
+            StartAt::Last(lines) => start_of_last_lines(&self.path, lines, filter)?,
+            StartAt::After(cursor) => {
+                let (position, is_exact) = resume_position(&self.path, cursor)?;
+                self.gap_pending = !is_exact;
+                position
+            }
+        };
+        self.lines = position.map(LineReader::new);
+        Ok(())
+    }
+
+    /// Uses the open file of another reader if it is the same file.
+    pub fn share_segment(&mut self, other: Option<&Position>) {
+        if let (Some(lines), Some(other)) = (&mut self.lines, other)
+            && lines.position.segment.id == other.segment.id
+        {
+            lines.position.segment = Arc::clone(&other.segment);
+        }
+    }
+
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.lines.as_ref().map(|lines| lines.position.cursor())
+    }
+
+    pub fn position(&self) -> Option<Position> {
+        self.lines.as_ref().map(|lines| lines.position.clone())
+    }
+
+    pub fn jump_to(&mut self, position: Option<&Position>, truncations: u64) {
+        self.was_replaced = false;
+        self.truncations = truncations;
+        self.lines = position.cloned().map(LineReader::new);
+    }
+
+    /// Records a truncation. If `truncated` is the current file, starts again at its beginning.
+    pub fn on_truncation(&mut self, truncated: Option<&Position>, truncations: u64) {
+        self.truncations = truncations;
+        if let (Some(lines), Some(truncated)) = (&mut self.lines, truncated)
+            && lines.position.segment.id == truncated.segment.id
+        {
+            lines.seek(0);
+        }
+    }
+
+    /// Reads the next block, at most up to `end` in the current file.
+    pub fn read_block(
+        &mut self,
+        block: usize,
+        end: Option<u64>,
+        matches: impl Fn(&RawLine<'_>) -> bool,
+    ) -> io::Result<ReadOutcome> {
+        let start = self.cursor();
+        let batch = |items| Ok(ReadOutcome::Batch(Batch::new(start, items)));
+        if std::mem::take(&mut self.gap_pending) {
+            return batch(vec![LogItem::Gap]);
+        }
+        let Some(lines) = &mut self.lines else {
+            let Some(oldest) = oldest_segment(&self.path)? else {
+                return Ok(ReadOutcome::CaughtUp);
+            };
+            self.lines = Some(LineReader::new(Position::new(oldest, 0)));
+            return batch(Vec::new());
+        };
+        let mut items = Vec::new();
+        let mut take = |line: &RawLine<'_>| {
+            if matches(line) {
+                items.push(LogItem::Entry(line.parse_entry()));
+            }
+        };
+        if lines.read_block(&mut vec![0; block], end, &mut take)? {
+            return batch(items);
+        }
+        if end.is_some() {
+            // The file was truncated. The broadcaster reports that.
+            return Ok(ReadOutcome::CaughtUp);
+        }
+        let segment = &lines.position.segment;
+        if segment.len()? < lines.read_offset() {
+            lines.seek(0);
+            self.truncations += 1;
+            return batch(vec![LogItem::Gap]);
+        }
+        let (newer, is_known) = match next_segment_after(&self.path, segment.id)? {
+            NextSegment::Next(newer) => (newer, true),
+            NextSegment::Unknown(newer) => (newer, false),
+            NextSegment::None => return Ok(ReadOutcome::CaughtUp),
+        };
+        if !std::mem::replace(&mut self.was_replaced, true) {
+            // Its last lines may have come after it was read. From now on it gets no more.
+            return batch(items);
+        }
+        lines.finish(take);
+        if !is_known {
+            items.push(LogItem::Gap);
+        }
+        self.was_replaced = false;
+        self.lines = Some(LineReader::new(Position::new(newer, 0)));
+        batch(items)
+    }
+}
+
+fn oldest_segment(path: &Path) -> io::Result<Option<Arc<Segment>>> {
+    newest_first(path).last().transpose()
+}
+
+/// The position of the line after the cursor's, and true. If the cursor's line no longer exists,
+/// the position of the nearest later line, and false.
+fn resume_position(path: &Path, cursor: Cursor) -> io::Result<(Option<Position>, bool)> {
+    let mut newer = Vec::new();
+    for segment in newest_first(path) {
+        let segment = segment?;
+        if segment.id == cursor.file {
+            // Without an offset, the file was truncated.
+            let offset = resume_offset(&segment, !newer.is_empty(), cursor)?;
+            let position = Position::new(segment, offset.unwrap_or(0));
+            return Ok((Some(position), offset.is_some()));
+        }
+        newer.push(segment);
+    }
+    let nearest = nearest_newer(&newer, cursor.file);
+    Ok((nearest.map(|segment| Position::new(segment, 0)), false))
+}
+
+fn resume_offset(segment: &Segment, is_complete: bool, cursor: Cursor) -> io::Result<Option<u64>> {
+    let len = segment.len()?;
+    let is_line_start = |offset: u64| {
+        let mut byte = [0];
+        offset == 0
+            || is_complete && offset == len
+            || segment.file.read_exact_at(&mut byte, offset - 1).is_ok() && byte == *b"\n"
+    };
+    Ok(if is_line_start(cursor.end()) {
+        Some(cursor.end())
+    } else {
+        // The line was incomplete when it was read. It is read again as a whole.
+        is_line_start(cursor.offset).then_some(cursor.offset)
+    })
+}
