@@ -8,7 +8,7 @@ use fullon_master_api::instance::StateFile;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Home, Outcome, eventually, install, needs_root};
+use crate::support::{Home, Outcome, eventually, install_program, running_as_root};
 
 /// Runs the command in its own network namespace, where no packet reaches the daemon. Signals and
 /// files are the same.
@@ -18,12 +18,12 @@ fn run_without_network(home: &Home, arguments: &[&str]) -> Outcome {
         .arg("--net")
         .arg(env!("CARGO_BIN_EXE_fullon"))
         .args(arguments);
-    Outcome::of(&mut command)
+    Outcome::run(&mut command)
 }
 
 #[test]
 fn commands_work_while_admin_port_is_blocked() {
-    if !needs_root("commands_work_while_admin_port_is_blocked") {
+    if !running_as_root("commands_work_while_admin_port_is_blocked") {
         return;
     }
     let home = Home::started();
@@ -31,13 +31,13 @@ fn commands_work_while_admin_port_is_blocked() {
     let server = home.state().server;
     run_without_network(&home, &["status"])
         .succeeds()
-        .prints(&[
+        .stdout_contains(&[
             "running",
             &pid,
             &server,
             &home.log_file().display().to_string(),
         ])
-        .says(&["cannot be reached", "PID file and its lock"]);
+        .stderr_contains(&["cannot be reached", "PID file and its lock"]);
     let json = run_without_network(&home, &["status", "--json"])
         .succeeds()
         .json();
@@ -47,26 +47,26 @@ fn commands_work_while_admin_port_is_blocked() {
     );
     run_without_network(&home, &["logs", "--no-follow", "--lines", "5"])
         .succeeds()
-        .prints(&["ready version="])
-        .says(&["cannot be reached", "reading"]);
+        .stdout_contains(&["ready version="])
+        .stderr_contains(&["cannot be reached", "reading"]);
     run_without_network(&home, &["restart"])
         .succeeds()
-        .says(&["cannot be reached", "by SIGUSR2"])
-        .prints(&[&format!("(was {pid})")]);
+        .stderr_contains(&["cannot be reached", "by SIGUSR2"])
+        .stdout_contains(&[&format!("(was {pid})")]);
     run_without_network(&home, &["reload"])
         .succeeds()
-        .says(&["by SIGHUP"])
-        .prints(&["its log says"]);
+        .stderr_contains(&["by SIGHUP"])
+        .stdout_contains(&["its log says"]);
     eventually("the daemon reloads", || {
         home.log().contains(" reloaded by=\"SIGHUP\"")
     });
     run_without_network(&home, &["restart", "--hard"])
         .succeeds()
-        .says(&["by signal"]);
+        .stderr_contains(&["by signal"]);
     run_without_network(&home, &["stop"])
         .succeeds()
-        .prints(&["Daemon stopped (by SIGTERM)"])
-        .says(&["cannot be reached", "by signal"]);
+        .stdout_contains(&["Daemon stopped (by SIGTERM)"])
+        .stderr_contains(&["cannot be reached", "by signal"]);
     assert!(!home.pid_file().exists());
     assert!(
         home.log().ends_with("stopped\n"),
@@ -81,19 +81,19 @@ fn commands_work_while_daemon_is_suspended() {
     kill(Pid::from_raw(daemon.pid().cast_signed()), Signal::SIGSTOP).unwrap();
     home.run(["status"])
         .succeeds()
-        .prints(&[
+        .stdout_contains(&[
             "running (admin API does not answer)",
             &daemon.pid().to_string(),
         ])
-        .says(&["no answer within 2s"]);
+        .stderr_contains(&["no answer within 2s"]);
     home.run(["logs", "--no-follow"])
         .succeeds()
-        .prints(&["ready version="])
-        .says(&["no answer within 2s", "reading"]);
+        .stdout_contains(&["ready version="])
+        .stderr_contains(&["no answer within 2s", "reading"]);
     home.run(["stop"])
         .succeeds()
-        .prints(&["Daemon stopped (by SIGTERM)"])
-        .says(&["no answer within 2s", "by signal"]);
+        .stdout_contains(&["Daemon stopped (by SIGTERM)"])
+        .stderr_contains(&["no answer within 2s", "by signal"]);
     assert!(daemon.has_exited());
     assert!(
         home.log().ends_with("stopped\n"),
@@ -111,11 +111,11 @@ fn commands_work_after_secret_was_edited() {
     let status = home
         .run(["status"])
         .succeeds()
-        .prints(&["Status:    running\n"]);
+        .stdout_contains(&["Status:    running\n"]);
     assert!(status.stderr.is_empty(), "{status:#?}");
     home.run(["logs", "--no-follow"])
         .succeeds()
-        .prints(&["ready version="]);
+        .stdout_contains(&["ready version="]);
 
     // A token signed with the new secret is refused. That is not the same as unreachable.
     let admin = home.state().admin;
@@ -125,16 +125,16 @@ fn commands_work_after_secret_was_edited() {
     fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
     home.run(["status"])
         .succeeds()
-        .prints(&["running", "admin API refused us"])
-        .says(&refused);
+        .stdout_contains(&["running", "admin API refused us"])
+        .stderr_contains(&refused);
     home.run(["logs", "--no-follow"])
         .succeeds()
-        .prints(&["ready version="])
-        .says(&refused);
+        .stdout_contains(&["ready version="])
+        .stderr_contains(&refused);
     home.run(["stop"])
         .succeeds()
-        .prints(&["Daemon stopped (by SIGTERM)"])
-        .says(&refused);
+        .stdout_contains(&["Daemon stopped (by SIGTERM)"])
+        .stderr_contains(&refused);
     assert!(home.daemon().is_none());
 }
 
@@ -145,22 +145,22 @@ fn explicit_admin_url_never_falls_back() {
     let closed_address = "http://127.0.0.1:1";
     home.run(["--admin-url", closed_address, "status"])
         .exits(4)
-        .prints(&["unknown", "cannot be reached"]);
+        .stdout_contains(&["unknown", "cannot be reached"]);
     home.run(["--admin-url", closed_address, "stop"])
         .exits(1)
-        .says(&["cannot be reached"]);
+        .stderr_contains(&["cannot be reached"]);
     home.run(["--admin-url", closed_address, "logs", "--no-follow"])
         .exits(1)
-        .says(&["cannot be reached"]);
+        .stderr_contains(&["cannot be reached"]);
     home.run(["--admin-url", closed_address, "restart"])
         .exits(1)
-        .says(&["cannot be reached"]);
+        .stderr_contains(&["cannot be reached"]);
     home.run(["--admin-url", closed_address, "restart", "--hard"])
         .exits(1)
-        .says(&["elsewhere"]);
+        .stderr_contains(&["elsewhere"]);
     home.run(["--admin-url", "ftp://x", "status"])
         .exits(2)
-        .says(&["--admin-url", "http://"]);
+        .stderr_contains(&["--admin-url", "http://"]);
     home.run(["status"]).succeeds();
 
     let own_address = home.state().admin;
@@ -202,8 +202,8 @@ fn daemon_of_another_pid_file_is_stopped_only_by_address() {
     home.set("PID_FILE", other.to_str().unwrap());
     home.run(["status"])
         .succeeds()
-        .prints(&[&daemon.pid().to_string()]);
-    home.run(["stop"]).exits(1).says(&[
+        .stdout_contains(&[&daemon.pid().to_string()]);
+    home.run(["stop"]).exits(1).stderr_contains(&[
         "has the PID file",
         ".fullon_master_api.pid",
         "--admin-url",
@@ -211,7 +211,7 @@ fn daemon_of_another_pid_file_is_stopped_only_by_address() {
     assert!(!daemon.has_exited());
     home.run(["--admin-url", &admin, "stop"])
         .succeeds()
-        .prints(&["Daemon stopped\n"]);
+        .stdout_contains(&["Daemon stopped\n"]);
     assert!(daemon.has_exited());
 }
 
@@ -233,42 +233,44 @@ fn other_daemon_at_configured_address_is_not_mistaken_for_ours() {
     home.set("ADMIN_PORT", admin.rsplit_once(':').unwrap().1);
     home.run(["status"])
         .succeeds()
-        .prints(&[&daemon.pid().to_string()])
-        .says(&["another daemon"]);
+        .stdout_contains(&[&daemon.pid().to_string()])
+        .stderr_contains(&["another daemon"]);
     home.run(["stop"])
         .succeeds()
-        .prints(&["Daemon stopped (by SIGTERM)"])
-        .says(&["another daemon"]);
+        .stdout_contains(&["Daemon stopped (by SIGTERM)"])
+        .stderr_contains(&["another daemon"]);
     assert!(daemon.has_exited());
     other_daemon.run(["status"]).succeeds();
 }
 
 #[test]
 fn daemon_of_another_user_keeps_its_user_after_restart() {
-    if !needs_root("daemon_of_another_user_keeps_its_user_after_restart") {
+    if !running_as_root("daemon_of_another_user_keeps_its_user_after_restart") {
         return;
     }
     let home = Home::new();
     let nobody = "65534";
-    let chown = Outcome::of(home.command("chown").args(["-R", nobody]).arg(home.path()));
+    let chown = Outcome::run(home.command("chown").args(["-R", nobody]).arg(home.path()));
     chown.succeeds();
     let program = home.path().join("fullon");
-    install(Path::new(env!("CARGO_BIN_EXE_fullon")), &program);
+    install_program(Path::new(env!("CARGO_BIN_EXE_fullon")), &program);
     let mut start = home.command("setpriv");
     start
         .args(["--reuid", nobody, "--regid", nobody, "--clear-groups"])
         .arg(&program)
         .arg("start");
-    Outcome::of(&mut start).succeeds();
+    Outcome::run(&mut start).succeeds();
     let pid = home.daemon().unwrap().pid();
     home.run(["restart", "--hard"])
         .exits(1)
-        .says(&["belongs to another user", "sudo -u"]);
+        .stderr_contains(&["belongs to another user", "sudo -u"]);
     assert_eq!(home.daemon().unwrap().pid(), pid);
     home.run(["restart"]).succeeds();
     let new_process = home.daemon().unwrap();
     assert_ne!(new_process.pid(), pid);
     assert_eq!(new_process.owner_uid(), Some(65534));
     home.run(["status"]).succeeds();
-    home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
+    home.run(["stop"])
+        .succeeds()
+        .stdout_contains(&["Daemon stopped\n"]);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Answer, Connection, Home, eventually, request};
+use crate::support::{Connection, Home, Response, eventually, request};
 
 fn start_with_json_log() -> Home {
     let mut home = Home::new();
@@ -52,7 +52,7 @@ fn send_restart(host: &str, bearer: &str, rest: &str) -> Connection {
 #[test]
 fn refused_change_is_one_event_with_subject_and_reason() {
     let home = start_with_json_log();
-    let host = home.admin();
+    let host = home.admin_address();
     let (reader, all) = (
         format!("Bearer {}", home.token("admin:read")),
         home.bearer(),
@@ -66,7 +66,7 @@ fn refused_change_is_one_event_with_subject_and_reason() {
     let foreign_host = ("Host", "evil.example");
     let negative = r#"{"timeout_seconds":-1}"#;
     let as_text = "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}";
-    let cases: Vec<(&str, u16, &str, Answer)> = vec![
+    let cases: Vec<(&str, u16, &str, Response)> = vec![
         ("stop", 401, "Authorization", post("/admin/stop", &[], "")),
         (
             "stop",
@@ -120,7 +120,7 @@ fn refused_change_is_one_event_with_subject_and_reason() {
             "restart",
             415,
             "application/json",
-            send_restart(&host, &all, as_text).answer("POST"),
+            send_restart(&host, &all, as_text).read_response("POST"),
         ),
     ];
     // These are no changes: no such operation exists.
@@ -147,7 +147,7 @@ fn refused_change_is_one_event_with_subject_and_reason() {
 #[test]
 fn accepted_change_is_one_event_with_subject_and_action() {
     let home = start_with_json_log();
-    let host = home.admin();
+    let host = home.admin_address();
     let token = home.run(["token", "--subject", "me"]).succeeds().stdout;
     let bearer = format!("Bearer {}", token.trim());
     let headers = [("Authorization", bearer.as_str())];
@@ -182,9 +182,13 @@ fn accepted_change_is_one_event_with_subject_and_action() {
 #[test]
 fn aborted_request_is_audited_and_changes_nothing() {
     let home = start_with_json_log();
-    let connection = send_restart(&home.admin(), &home.bearer(), "Content-Length: 9\r\n\r\n{");
+    let connection = send_restart(
+        &home.admin_address(),
+        &home.bearer(),
+        "Content-Length: 9\r\n\r\n{",
+    );
     eventually("the request is in flight", || {
-        home.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
+        home.call_admin("GET", "/admin/status").json()["http"]["in_flight"] == 2
     });
     drop(connection);
     let trail = audit_events(&home, 1);
@@ -212,7 +216,10 @@ fn long_request_is_logged_as_short_line() {
     let home = Home::started();
     let path = format!("/{}", "\u{80}".repeat(5000));
     let method = "M".repeat(5000);
-    for (host, id) in [(home.public(), "long-one"), (home.admin(), "long-two")] {
+    for (host, id) in [
+        (home.public_address(), "long-one"),
+        (home.admin_address(), "long-two"),
+    ] {
         let headers = [("X-Request-Id", id)];
         request(&host, &method, &path, &headers, "");
         let mut line = None;
@@ -231,7 +238,7 @@ fn long_request_is_logged_as_short_line() {
     }
     // A path within the limit is logged unchanged.
     let path = format!("/{}", "x".repeat(1000));
-    request(&home.public(), "GET", &path, &[], "");
+    request(&home.public_address(), "GET", &path, &[], "");
     eventually("the line is logged", || {
         home.log().contains(&format!("path=\"{path}\""))
     });

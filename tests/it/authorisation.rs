@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use serde_json::Value;
 
 use crate::support::jwt::{self, SECRET};
-use crate::support::{Answer, Connection, Home, request};
+use crate::support::{Connection, Home, Response, request};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Requirement {
@@ -69,7 +69,7 @@ struct Operation {
 
 /// The operations of the served document. Each must be listed in `OPERATIONS`.
 fn operations(home: &Home) -> Vec<Operation> {
-    let document = request(&home.admin(), "GET", "/admin/openapi.json", &[], "").json();
+    let document = request(&home.admin_address(), "GET", "/admin/openapi.json", &[], "").json();
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
@@ -154,7 +154,7 @@ impl Caller<'_> {
     }
 
     /// Status and headers, and the body if it is a problem.
-    fn ask(&self, method: &str, path: &str) -> Answer {
+    fn ask(&self, method: &str, path: &str) -> Response {
         let headers = self.headers(method);
         let headers: Vec<_> = headers
             .iter()
@@ -163,13 +163,13 @@ impl Caller<'_> {
         let body = if method == "POST" { INVALID_BODY } else { "" };
         let mut connection = Connection::open(self.host);
         connection.send(method, path, &headers, body);
-        let answer = connection.head();
+        let answer = connection.read_head();
         if answer.status < 400 || method == "HEAD" {
             return answer;
         }
         let length = answer.header("content-length").unwrap().parse().unwrap();
-        Answer {
-            body: connection.text(length),
+        Response {
+            body: connection.read_text(length),
             ..answer
         }
     }
@@ -211,7 +211,7 @@ impl Caller<'_> {
             "{caller}"
         );
         if status >= 400 && method != "HEAD" {
-            answer.is_problem(status, text);
+            answer.assert_problem(status, text);
         }
     }
 }
@@ -219,7 +219,7 @@ impl Caller<'_> {
 #[test]
 fn every_operation_enforces_its_scope_for_every_caller() {
     let home = start_daemon();
-    let (host, daemon) = (home.admin(), home.daemon().unwrap());
+    let (host, daemon) = (home.admin_address(), home.daemon().unwrap());
     let operations = operations(&home);
     let caller = |credential, scope: String| Caller {
         host: &host,
@@ -252,7 +252,7 @@ fn every_operation_enforces_its_scope_for_every_caller() {
 #[test]
 fn unknown_methods_are_refused_with_405() {
     let home = start_daemon();
-    let host = home.admin();
+    let host = home.admin_address();
     let known = operations(&home);
     let bearer = format!("Bearer {}", jwt::token(&SCOPES.join(" ")));
     let headers = [
@@ -288,7 +288,7 @@ fn unknown_methods_are_refused_with_405() {
 #[test]
 fn path_variants_and_public_port_bypass_nothing() {
     let home = start_daemon();
-    let (admin, public) = (home.admin(), home.public());
+    let (admin, public) = (home.admin_address(), home.public_address());
     let bearer = format!("Bearer {}", jwt::token(&SCOPES.join(" ")));
     let unauthenticated = Caller {
         host: &admin,
@@ -360,13 +360,14 @@ fn path_variants_and_public_port_bypass_nothing() {
 fn openapi_document_is_public_and_holds_no_secret() {
     let home = start_daemon();
     for path in ["/admin/openapi.json", "/admin/docs"] {
-        let answer = request(&home.admin(), "GET", path, &[], "");
+        let answer = request(&home.admin_address(), "GET", path, &[], "");
         assert_eq!(answer.status, 200);
         assert!(!answer.body.contains(SECRET));
         let place = home.path().display().to_string();
         assert!(!answer.body.contains(&place));
     }
-    let document: Value = request(&home.admin(), "GET", "/admin/openapi.json", &[], "").json();
+    let document: Value =
+        request(&home.admin_address(), "GET", "/admin/openapi.json", &[], "").json();
     let schemes = &document["components"]["securitySchemes"];
     assert_eq!(schemes["bearer"]["scheme"], "bearer");
     assert_eq!(schemes["session"]["in"], "cookie");

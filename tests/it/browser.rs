@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use thirtyfour::cookie::SameSite;
 
 use crate::support::{
-    Browser, Home, Marks, Neighbour, PATIENCE, SIGN_IN, eventually, free_port, is_mark, marks,
-    needs_browser, request,
+    Browser, DEADLINE, Home, NumberedRequests, OtherServer, SIGN_IN_SCRIPT, browser_available,
+    eventually, free_port, is_numbered_request, request, request_numbers,
 };
 
 const FOLLOW_SCRIPT: &str = "
@@ -31,7 +31,7 @@ fn home_with_ports() -> Home {
 
 /// Opens a page of the admin API that needs no token.
 fn open_admin_page(browser: &Browser, home: &Home) {
-    browser.open(&format!("http://{}/admin/docs", home.admin()));
+    browser.open(&format!("http://{}/admin/docs", home.admin_address()));
 }
 
 fn strings(values: &Value) -> Vec<&str> {
@@ -57,18 +57,23 @@ fn wait_for_reconnect(browser: &Browser, before: u64) -> u64 {
 
 #[test]
 fn event_source_loses_nothing_across_restarts_and_kill() {
-    if !needs_browser("an EventSource across restarts") {
+    if !browser_available("an EventSource across restarts") {
         return;
     }
     let home = home_with_ports();
     let browser = Browser::new(&home);
     open_admin_page(&browser, &home);
     let token = home.token("admin:logs");
-    assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
+    assert_eq!(browser.run(SIGN_IN_SCRIPT, &[json!(token)]), 201);
     browser.run(FOLLOW_SCRIPT, &[]);
     // Waits for marks of the current process, not only for history.
     let sees_new_marks = || {
-        let marks = || home.log().lines().filter(|line| is_mark(line)).count();
+        let marks = || {
+            home.log()
+                .lines()
+                .filter(|line| is_numbered_request(line))
+                .count()
+        };
         let (known, before) = (marks(), browser.run("return seen.lines.length", &[]));
         eventually("marks are logged", || marks() > known);
         eventually("marks arrive", || {
@@ -76,7 +81,7 @@ fn event_source_loses_nothing_across_restarts_and_kill() {
         });
     };
     let opens = wait_for_reconnect(&browser, 0);
-    let requests = Marks::begin(home.public());
+    let requests = NumberedRequests::start(home.public_address());
     sees_new_marks();
 
     home.run(["restart"]).succeeds();
@@ -85,7 +90,7 @@ fn event_source_loses_nothing_across_restarts_and_kill() {
 
     let killed_daemon = home.daemon().unwrap();
     killed_daemon.kill().unwrap();
-    assert!(killed_daemon.wait_for_exit(PATIENCE));
+    assert!(killed_daemon.wait_for_exit(DEADLINE));
     home.run(["start"]).succeeds();
     let opens = wait_for_reconnect(&browser, opens);
     sees_new_marks();
@@ -94,9 +99,9 @@ fn event_source_loses_nothing_across_restarts_and_kill() {
     wait_for_reconnect(&browser, opens);
     sees_new_marks();
 
-    let sent = requests.end();
+    let sent = requests.finish();
     request(
-        &home.public(),
+        &home.public_address(),
         "GET",
         "/",
         &[("X-Request-Id", "the-last")],
@@ -108,10 +113,13 @@ fn event_source_loses_nothing_across_restarts_and_kill() {
     });
     let seen = browser.run("source.close(); return seen", &[]);
     let log = home.log();
-    let expected: Vec<_> = log.lines().filter(|line| is_mark(line)).collect();
+    let expected: Vec<_> = log
+        .lines()
+        .filter(|line| is_numbered_request(line))
+        .collect();
     let arrived: Vec<_> = strings(&seen["lines"])
         .into_iter()
-        .filter(|line| is_mark(line))
+        .filter(|line| is_numbered_request(line))
         .collect();
     let first_difference = expected.iter().zip(&arrived).position(|(a, b)| a != b);
     let difference = first_difference.map(|at| (&expected[at], &arrived[at]));
@@ -136,30 +144,33 @@ fn event_source_loses_nothing_across_restarts_and_kill() {
 
 #[test]
 fn event_source_loses_nothing_across_repeated_restarts() {
-    if !needs_browser("an EventSource across handovers") {
+    if !browser_available("an EventSource across handovers") {
         return;
     }
     let home = Home::started();
     let browser = Browser::new(&home);
     open_admin_page(&browser, &home);
     let token = home.token("admin:logs");
-    assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
+    assert_eq!(browser.run(SIGN_IN_SCRIPT, &[json!(token)]), 201);
     browser.run(FOLLOW_SCRIPT, &[]);
     let mut opens = wait_for_reconnect(&browser, 0);
-    let requests = Marks::begin(home.public());
+    let requests = NumberedRequests::start(home.public_address());
     for _ in 0..4 {
         home.restart();
         opens = wait_for_reconnect(&browser, opens);
     }
-    let sent = requests.end();
-    home.mark("the-last");
+    let sent = requests.finish();
+    home.log_request("the-last");
     eventually("the last line arrives", || {
         let last = "return seen.lines.some(line => line.includes('the-last'))";
         browser.run(last, &[]) == true
     });
     let seen = browser.run("source.close(); return seen", &[]);
     let expected: Vec<usize> = (1..=sent).collect();
-    assert_eq!(marks(strings(&seen["lines"]).into_iter()), expected);
+    assert_eq!(
+        request_numbers(strings(&seen["lines"]).into_iter()),
+        expected
+    );
     assert_cursors_unique(&seen);
     assert_eq!(seen["gaps"], 0);
     assert_eq!(
@@ -170,7 +181,7 @@ fn event_source_loses_nothing_across_repeated_restarts() {
 
 #[test]
 fn page_signs_in_and_out() {
-    if !needs_browser("signing in and out") {
+    if !browser_available("signing in and out") {
         return;
     }
     let home = Home::started();
@@ -182,7 +193,7 @@ fn page_signs_in_and_out() {
     };
     assert_eq!(status(), 401);
     let token = home.token("admin:read");
-    assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
+    assert_eq!(browser.run(SIGN_IN_SCRIPT, &[json!(token)]), 201);
     assert_eq!(status(), 200);
     let cookies = browser.cookies();
     assert_eq!(cookies.len(), 1, "{cookies:?}");
@@ -201,21 +212,21 @@ fn page_signs_in_and_out() {
 
 #[test]
 fn page_on_another_port_is_refused_despite_cookie() {
-    if !needs_browser("a page of another origin") {
+    if !browser_available("a page of another origin") {
         return;
     }
     let home = Home::started();
     let browser = Browser::new(&home);
     open_admin_page(&browser, &home);
     let token = home.token("admin:read admin:logs admin:control");
-    assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
+    assert_eq!(browser.run(SIGN_IN_SCRIPT, &[json!(token)]), 201);
 
-    let other_server = Neighbour::start();
+    let other_server = OtherServer::start();
     browser.open(&format!("http://127.0.0.1:{}/", other_server.port()));
-    let head = other_server.heads.recv_timeout(PATIENCE).unwrap();
+    let head = other_server.requests.recv_timeout(DEADLINE).unwrap();
     assert!(head.contains("Cookie: fullon-session-"), "{head}");
 
-    let admin = format!("http://{}", home.admin());
+    let admin = format!("http://{}", home.admin_address());
     let follow = "
         const seen = window.seen = { opens: 0, errors: 0, messages: 0 };
         const url = arguments[0] + '/admin/logs/stream?lines=50';
@@ -270,15 +281,15 @@ const REPORT_SCRIPT: &str = "
 
 #[test]
 fn documentation_works_without_inline_scripts() {
-    if !needs_browser("the documentation pages") {
+    if !browser_available("the documentation pages") {
         return;
     }
     let home = Home::started();
     let browser = Browser::new(&home);
-    browser.before_each_page(REPORT_SCRIPT);
+    browser.run_before_each_page(REPORT_SCRIPT);
     for (host, path, operation) in [
-        (home.public(), "/docs", "get_health"),
-        (home.admin(), "/admin/docs", "get_status"),
+        (home.public_address(), "/docs", "get_health"),
+        (home.admin_address(), "/admin/docs", "get_status"),
     ] {
         browser.open(&format!("http://{host}{path}"));
         let operation_count = "return document.querySelectorAll('.opblock').length";

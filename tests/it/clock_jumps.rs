@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::support::jwt::SECRET;
 use crate::support::{
-    Answer, Clients, Connection, Home, Load, Logs, Marks, PATIENCE, children, eventually, marks,
-    may_run, request,
+    Connection, DEADLINE, Home, Load, LoadProfile, LogFollower, NumberedRequests, Response,
+    child_processes, eventually, prerequisite_available, request, request_numbers,
 };
 
 const DAY: i64 = 24 * 60 * 60;
@@ -27,7 +27,7 @@ impl Clock {
     /// `None` if libfaketime is not installed.
     fn new(home: &mut Home, test: &str) -> Option<Self> {
         let library = faketime_library();
-        if !may_run(
+        if !prerequisite_available(
             test,
             "libfaketime (scripts/install-test-tools.sh)",
             library.is_some(),
@@ -70,10 +70,10 @@ fn assert_time(time: Timestamp, offset: i64) {
     );
 }
 
-fn request_with_token(home: &Home, method: &str, path: &str, token: &str) -> Answer {
+fn request_with_token(home: &Home, method: &str, path: &str, token: &str) -> Response {
     let bearer = format!("Bearer {token}");
     request(
-        &home.admin(),
+        &home.admin_address(),
         method,
         path,
         &[("Authorization", &bearer)],
@@ -85,15 +85,15 @@ fn status_of(home: &Home, token: &str) -> u16 {
     request_with_token(home, "GET", "/admin/status", token).status
 }
 
-fn request_with_cookie(home: &Home, cookie: &str, method: &str, path: &str) -> Answer {
-    let origin = format!("http://{}", home.admin());
+fn request_with_cookie(home: &Home, cookie: &str, method: &str, path: &str) -> Response {
+    let origin = format!("http://{}", home.admin_address());
     let headers = [("Cookie", cookie), ("Origin", &origin)];
-    request(&home.admin(), method, path, &headers, "")
+    request(&home.admin_address(), method, path, &headers, "")
 }
 
 /// Signs in and returns the session cookie.
 fn sign_in(home: &Home) -> String {
-    let answer = home.ask("POST", "/admin/session");
+    let answer = home.call_admin("POST", "/admin/session");
     let cookie = answer.header("set-cookie").unwrap();
     cookie.split(';').next().unwrap().to_owned()
 }
@@ -101,7 +101,7 @@ fn sign_in(home: &Home) -> String {
 /// Checks that a new log line has the current time.
 fn assert_log_time(home: &Home, offset: i64) {
     let name = format!("moved-{}", uuid::Uuid::new_v4());
-    home.mark(&name);
+    home.log_request(&name);
     let line = || {
         let log = home.log_with_rotated();
         let line = log.lines().find(|line| line.contains(&name));
@@ -115,7 +115,7 @@ fn assert_log_time(home: &Home, offset: i64) {
 
 /// Uptime in seconds, which must not depend on the clock.
 fn uptime(home: &Home) -> f64 {
-    let status = home.ask("GET", "/admin/status").json();
+    let status = home.call_admin("GET", "/admin/status").json();
     status["uptime_seconds"].as_f64().unwrap()
 }
 
@@ -128,26 +128,26 @@ fn service_and_log_continue_through_clock_jumps() {
         return;
     };
     home.run(["start"]).succeeds();
-    let mut logs = Logs::follow(&home, &["--lines", "1"]);
-    let mut read = logs.read_to("/admin/logs/stream");
+    let mut logs = LogFollower::start(&home, &["--lines", "1"]);
+    let mut read = logs.read_until("/admin/logs/stream");
     let reader = thread::spawn(move || {
-        read.extend(logs.read_to("the-last"));
+        read.extend(logs.read_until("the-last"));
         (read, logs)
     });
-    let clients = Clients {
-        fresh: 1,
-        kept: 2,
+    let clients = LoadProfile {
+        per_request: 1,
+        persistent: 2,
         idle: 1,
     };
-    let load = Load::begin(&home.public(), &clients);
-    let requests = Marks::begin(home.public());
+    let load = Load::start(&home.public_address(), &clients);
+    let requests = NumberedRequests::start(home.public_address());
     let token = home.token("admin:read");
 
     let mut generation = 1;
     for (offset, next) in [(0, DAY), (DAY, -DAY), (-DAY, 2 * DAY), (2 * DAY, 0), (0, 0)] {
         clock.set_offset(offset);
         assert_log_time(&home, offset);
-        load.goes_on(100);
+        load.wait_for_more(100);
         // The token lives for an hour and has no `nbf` claim.
         let expected = if offset > 0 { 401 } else { 200 };
         assert_eq!(status_of(&home, &token), expected, "at {offset}");
@@ -160,37 +160,37 @@ fn service_and_log_continue_through_clock_jumps() {
         thread::scope(|scope| {
             let restart = scope.spawn(|| home.restart());
             eventually("the new process is starting", || {
-                old.has_exited() || !children(old.pid()).is_empty()
+                old.has_exited() || !child_processes(old.pid()).is_empty()
             });
             clock.set_offset(next);
             restart.join().unwrap();
         });
         generation += 1;
-        let status = home.ask("GET", "/admin/status").json();
+        let status = home.call_admin("GET", "/admin/status").json();
         assert_eq!(status["generation"], generation);
         assert!((0.0..60.0).contains(&status["uptime_seconds"].as_f64().unwrap()));
         assert_log_time(&home, next);
-        load.goes_on(100);
+        load.wait_for_more(100);
     }
-    load.end().is_flawless();
-    let sent = requests.end();
-    home.mark("the-last");
+    load.finish().assert_flawless();
+    let sent = requests.finish();
+    home.log_request("the-last");
     let (mut read, logs) = reader.join().unwrap();
     let start = Instant::now();
     home.run(["stop"]).succeeds();
     assert!(start.elapsed() < Duration::from_secs(10));
-    let (rest, outcome) = logs.end();
+    let (rest, outcome) = logs.finish();
     read.extend(rest);
     outcome.succeeds();
     let expected: Vec<usize> = (1..=sent).collect();
     let log = home.log_with_rotated();
-    assert_eq!(marks(log.lines()), expected, "marks in the files");
+    assert_eq!(request_numbers(log.lines()), expected, "marks in the files");
     assert_eq!(
-        marks(read.iter().map(String::as_str)),
+        request_numbers(read.iter().map(String::as_str)),
         expected,
         "marks in the followed log"
     );
-    home.becomes_empty();
+    home.wait_until_empty();
 }
 
 #[test]
@@ -202,21 +202,21 @@ fn idle_daemon_ignores_clock_jumps_but_reports_the_time() {
     home.run(["start"]).succeeds();
     let daemon = home.daemon().unwrap();
     let cpu = || {
-        let status = home.ask("GET", "/admin/status").json();
+        let status = home.call_admin("GET", "/admin/status").json();
         status["process"]["cpu_seconds"].as_f64().unwrap()
     };
-    let mut follower = Connection::open(&home.admin());
+    let mut follower = Connection::open(&home.admin_address());
     let bearer = home.bearer();
     let headers = [("Authorization", bearer.as_str())];
     follower.send("GET", "/admin/logs/stream?lines=0", &headers, "");
-    assert_eq!(follower.head().status, 200);
+    assert_eq!(follower.read_head().status, 200);
     for offset in [DAY, -DAY] {
         let (uptime_before, start) = (uptime(&home), Instant::now());
         clock.set_offset(offset);
         let used = cpu();
         // A keep-alive comment is sent every 15 seconds of monotonic time.
         eventually("the stream sends a keep-alive", || {
-            follower.line() == ": keep-alive"
+            follower.read_line() == ": keep-alive"
         });
         let (used, elapsed) = (cpu() - used, start.elapsed());
         assert!(used < 1.0, "{used} s of processor time in {elapsed:?}");
@@ -226,7 +226,7 @@ fn idle_daemon_ignores_clock_jumps_but_reports_the_time() {
             "{uptime_passed}"
         );
         assert_log_time(&home, offset);
-        let started_at = home.ask("GET", "/admin/status").json()["started_at"].clone();
+        let started_at = home.call_admin("GET", "/admin/status").json()["started_at"].clone();
         assert_time(started_at.as_str().unwrap().parse().unwrap(), 0);
     }
     assert_eq!(home.daemon().unwrap().pid(), daemon.pid());
@@ -301,7 +301,7 @@ fn stop_during_jump(offset: i64) -> Option<Duration> {
         stop.join().unwrap().succeeds();
     });
     let duration = start.elapsed();
-    assert!(daemon.wait_for_exit(PATIENCE));
+    assert!(daemon.wait_for_exit(DEADLINE));
     Some(duration)
 }
 
@@ -329,9 +329,9 @@ fn stop_waits_for_daemon_whose_clock_is_behind() {
     clock.set_offset(-DAY);
     home.run(["start"]).succeeds();
     let _request = home.unfinished_request();
-    let url = format!("http://{}", home.admin());
+    let url = format!("http://{}", home.admin_address());
     let mut remote_home = Home::new();
     remote_home.set("JWT_SECRET_KEY", SECRET);
     remote_home.run(["--admin-url", &url, "stop"]).succeeds();
-    home.becomes_empty();
+    home.wait_until_empty();
 }

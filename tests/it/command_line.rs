@@ -20,14 +20,16 @@ fn wrong_usage_exits_with_2() {
     ] {
         home.run(arguments.iter().copied()).exits(2);
     }
-    home.run(["--help"]).succeeds().prints(&[
+    home.run(["--help"]).succeeds().stdout_contains(&[
         "start",
         "completions",
         "--env-file",
         "--port",
         "Exit codes",
     ]);
-    home.run(["--version"]).succeeds().prints(&["fullon 1.0.0"]);
+    home.run(["--version"])
+        .succeeds()
+        .stdout_contains(&["fullon 1.0.0"]);
 }
 
 #[test]
@@ -52,7 +54,9 @@ fn wrong_usage_with_json_flag_prints_json() {
         assert!(!outcome.stderr.is_empty());
         assert_eq!(home.run(arguments.iter().copied()).exits(2).stdout, "");
     }
-    home.run(["--json", "--help"]).succeeds().prints(&["Usage"]);
+    home.run(["--json", "--help"])
+        .succeeds()
+        .stdout_contains(&["Usage"]);
 }
 
 #[test]
@@ -76,7 +80,7 @@ fn duration_flags_use_settings_syntax() {
     assert!(home.log().contains(logged_timeout), "{}", home.log());
     home.run(["logs", "--help"])
         .succeeds()
-        .prints(&["at most 10000"]);
+        .stdout_contains(&["at most 10000"]);
 }
 
 #[test]
@@ -85,11 +89,11 @@ fn missing_log_is_reported_with_next_step() {
     let log = home.log_file().display().to_string();
     home.run(["logs", "--no-follow"])
         .exits(1)
-        .says(&[&log, "LOG_FILE", "`fullon start`"]);
+        .stderr_contains(&[&log, "LOG_FILE", "`fullon start`"]);
     home.set("LOG_FILE", "-");
     home.run(["logs", "--no-follow"])
         .exits(1)
-        .says(&["no log file is known", "journalctl"]);
+        .stderr_contains(&["no log file is known", "journalctl"]);
     let _daemon = spawn(
         home.fullon(["run"])
             .stdout(Stdio::null())
@@ -99,7 +103,7 @@ fn missing_log_is_reported_with_next_step() {
         home.run(["status"]).stdout.contains("running\n")
     });
     for logs in [&["logs"][..], &["logs", "--no-follow"]] {
-        home.run(logs.iter().copied()).exits(1).says(&[
+        home.run(logs.iter().copied()).exits(1).stderr_contains(&[
             "LOG_FILE",
             "journalctl -u fullon_master_api",
             "kubectl logs",
@@ -186,7 +190,7 @@ fn logs_follow_ends_with_daemon_and_works_in_pipe() {
         "{} logs --no-follow | head -n 1",
         env!("CARGO_BIN_EXE_fullon")
     );
-    let outcome = crate::support::Outcome::of(command.args(["-c", &script])).succeeds();
+    let outcome = crate::support::Outcome::run(command.args(["-c", &script])).succeeds();
     assert_eq!(outcome.stdout.lines().count(), 1);
     assert!(
         !outcome.stderr.contains("panicked") && !outcome.stderr.contains("Broken pipe"),
@@ -201,9 +205,11 @@ fn completions_and_manual_page_list_every_command() {
         "start", "stop", "restart", "status", "logs", "run", "token", "config", "openapi",
     ];
     for shell in ["bash", "zsh", "fish"] {
-        home.run(["completions", shell]).succeeds().prints(&verbs);
+        home.run(["completions", shell])
+            .succeeds()
+            .stdout_contains(&verbs);
     }
-    let page = home.run(["man"]).succeeds().prints(&verbs).stdout;
+    let page = home.run(["man"]).succeeds().stdout_contains(&verbs).stdout;
     for text in [
         "address of the public listener",
         "How many of the last lines",
@@ -228,7 +234,7 @@ fn token_made_before_first_start_is_valid() {
     home.run(["start"]).succeeds();
     let headers = [("Authorization", &*format!("Bearer {token}"))];
     assert_eq!(
-        crate::support::request(&home.admin(), "GET", "/admin/status", &headers, "").status,
+        crate::support::request(&home.admin_address(), "GET", "/admin/status", &headers, "").status,
         200
     );
     home.run(["token", "--ttl", "2y"]).exits(2);
@@ -254,9 +260,11 @@ fn exit_code_is_the_same_when_stdout_is_closed() {
 fn invalid_env_file_makes_no_token_and_no_key() {
     let home = Home::new();
     std::fs::write(home.path().join(".env"), "oops, a line\n").unwrap();
-    home.run(["token"]).exits(2).says(&[".env: line 1"]);
+    home.run(["token"])
+        .exits(2)
+        .stderr_contains(&[".env: line 1"]);
     home.run(["--env-file", "missing", "token"])
         .exits(2)
-        .says(&["missing"]);
+        .stderr_contains(&["missing"]);
     assert!(!home.path().join(".fullon_master_api.key").exists());
 }

@@ -98,7 +98,7 @@ fn conflicting_settings_are_reported() {
     home.set("PORT", "8123");
     home.set("ADMIN_PORT", "8123");
     home.set("PID_FILE", home.log_file().to_str().unwrap());
-    home.run(["config", "--check"]).exits(2).says(&[
+    home.run(["config", "--check"]).exits(2).stderr_contains(&[
         "ADMIN_PORT: 8123 is also PORT",
         "PID_FILE: is the same file as LOG_FILE",
     ]);
@@ -112,13 +112,15 @@ fn placeholder_secret_is_refused() {
         "JWT_SECRET_KEY=your-secret-key\nDB_PORT=0\nREDIS_PORT=x\nLOG_FORMAT=xml\n",
     )
     .unwrap();
-    home.run(["config", "--check"]).exits(2).says(&[
+    home.run(["config", "--check"]).exits(2).stderr_contains(&[
         "JWT_SECRET_KEY: is still the placeholder",
         "DB_PORT: `0`",
         "REDIS_PORT: `x`",
         "LOG_FORMAT: `xml`",
     ]);
-    home.run(["token"]).exits(2).says(&["JWT_SECRET_KEY"]);
+    home.run(["token"])
+        .exits(2)
+        .stderr_contains(&["JWT_SECRET_KEY"]);
 }
 
 #[test]
@@ -131,7 +133,7 @@ fn misspelled_setting_is_reported() {
     assert!(lines[0].contains("DB_PASSWORT") && lines[0].contains("DB_PASSWORD is meant?"));
     assert!(lines[1].contains("LOGLEVEL") && lines[1].contains("LOG_LEVEL is meant?"));
     assert!(!outcome.stderr.contains("hunter2"));
-    home.run(["doctor"]).succeeds().prints(&[
+    home.run(["doctor"]).succeeds().stdout_contains(&[
         "is no setting -> if LOG_LEVEL is meant",
         "is no setting -> if DB_PASSWORD is meant",
         "2 warnings",
@@ -145,5 +147,5 @@ fn config_reports_settings_that_differ_from_daemon() {
     assert_eq!(same.stderr, "");
     let differing = home.run(["config", "--log-keep", "9"]).succeeds();
     let words = ["the daemon that runs reads", "GET /admin/config"];
-    assert!(!differing.says(&words).stdout.contains(words[0]));
+    assert!(!differing.stderr_contains(&words).stdout.contains(words[0]));
 }

@@ -44,7 +44,7 @@ impl Console {
 
     fn with_home(home: Home) -> Self {
         let browser = Browser::new(&home);
-        browser.before_each_page(RECORD_DOWNLOADS);
+        browser.run_before_each_page(RECORD_DOWNLOADS);
         Self { browser, home }
     }
 
@@ -156,7 +156,7 @@ impl Console {
                 || complaint.contains(" - net::")
                     && refusals.iter().any(|refusal| complaint.contains(*refusal))
         };
-        let complaints = self.browser.complaints();
+        let complaints = self.browser.warnings();
         let unexpected: Vec<_> = complaints
             .iter()
             .filter(|complaint| !is_refusal(complaint))

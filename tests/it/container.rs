@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::{
-    Outcome, Running, children, eventually, free_port, needs_root, request, spawn,
+    ChildGuard, Outcome, child_processes, eventually, free_port, request, running_as_root, spawn,
 };
 
 /// User and compiler flags of the Containerfile.
@@ -40,7 +40,7 @@ fn static_program(directory: &Path) -> PathBuf {
         .arg("-o")
         .arg(&program)
         .current_dir(env!("CARGO_MANIFEST_DIR"));
-    Outcome::of(&mut link).succeeds();
+    Outcome::run(&mut link).succeeds();
     program
 }
 
@@ -62,7 +62,7 @@ struct Container {
     root: tempfile::TempDir,
     port: u16,
     /// `unshare`, which exits with the status of PID 1.
-    unshare: Running,
+    unshare: ChildGuard,
 }
 
 impl Container {
@@ -72,10 +72,10 @@ impl Container {
             fs::create_dir_all(root.path().join(directory)).unwrap();
         }
         chown(root.path().join("run/fullon"), Some(USER), Some(USER)).unwrap();
-        Outcome::of(Command::new("chmod").arg("755").arg(root.path())).succeeds();
+        Outcome::run(Command::new("chmod").arg("755").arg(root.path())).succeeds();
         let install = ["-m", "755"];
         let to = root.path().join("fullon");
-        Outcome::of(Command::new("install").args(install).arg(program).arg(to)).succeeds();
+        Outcome::run(Command::new("install").args(install).arg(program).arg(to)).succeeds();
         // Every container runtime mounts this file.
         fs::write(root.path().join("etc/hosts"), "127.0.0.1 localhost\n").unwrap();
         let port = free_port();
@@ -97,7 +97,7 @@ impl Container {
 
     /// PID 1 of the container, as numbered outside.
     fn init_pid(&self) -> u32 {
-        let children = children(self.unshare.0.id());
+        let children = child_processes(self.unshare.0.id());
         children.first().expect("no process runs").pid()
     }
 
@@ -116,7 +116,7 @@ impl Container {
             ])
             .args(["--setuid", &user, "--setgid", &user, "/fullon"])
             .args(arguments);
-        Outcome::of(set_environment(&mut nsenter))
+        Outcome::run(set_environment(&mut nsenter))
     }
 
     fn is_healthy(&self) -> bool {
@@ -150,7 +150,7 @@ fn image_has_public_certificate_authorities() {
 
 #[test]
 fn static_program_runs_as_pid_1_in_empty_container() {
-    if !needs_root("static_program_runs_as_pid_1_in_empty_container") {
+    if !running_as_root("static_program_runs_as_pid_1_in_empty_container") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

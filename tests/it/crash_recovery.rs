@@ -2,23 +2,23 @@
 
 use std::fs;
 
-use crate::support::{Home, eventually, spawn, stranger};
+use crate::support::{Home, eventually, spawn, unrelated_process};
 
 #[test]
 fn killed_daemon_needs_no_cleanup() {
     let home = Home::started();
     let killed_daemon = home.daemon().unwrap();
     killed_daemon.kill().unwrap();
-    assert!(killed_daemon.wait_for_exit(crate::support::PATIENCE));
+    assert!(killed_daemon.wait_for_exit(crate::support::DEADLINE));
 
     home.run(["status"])
         .exits(1)
-        .prints(&["dead", &killed_daemon.pid().to_string()]);
+        .stdout_contains(&["dead", &killed_daemon.pid().to_string()]);
     let json = home.run(["status", "--json"]).exits(1).json();
     assert_eq!(json["state"], "dead");
     home.run(["stop"])
         .exits(1)
-        .prints(&["died", "next start takes over"]);
+        .stdout_contains(&["died", "next start takes over"]);
 
     home.run(["start"]).succeeds();
     home.run(["status"]).succeeds();
@@ -61,7 +61,7 @@ fn twelve_concurrent_starts_make_one_daemon() {
 #[test]
 fn other_process_in_pid_file_is_never_signalled() {
     let home = Home::new();
-    let mut other_process = stranger();
+    let mut other_process = unrelated_process();
     let write = || fs::write(home.pid_file(), format!("{}\n", other_process.0.id())).unwrap();
 
     write();
@@ -74,7 +74,9 @@ fn other_process_in_pid_file_is_never_signalled() {
     write();
     let status = home.run(["status", "--json"]).succeeds().json();
     assert_ne!(status["pid"], other_process.0.id());
-    home.run(["start"]).exits(1).says(&["already running"]);
+    home.run(["start"])
+        .exits(1)
+        .stderr_contains(&["already running"]);
     write();
     home.run(["restart"]).succeeds();
     write();
@@ -88,7 +90,7 @@ fn other_process_in_pid_file_is_never_signalled() {
 #[test]
 fn stop_without_api_signals_only_the_daemon() {
     let home = Home::started();
-    let mut other_process = stranger();
+    let mut other_process = unrelated_process();
     let daemon = home.daemon().unwrap();
     fs::remove_file(fullon_master_api::instance::StateFile::path(
         &home.pid_file(),
@@ -97,7 +99,7 @@ fn stop_without_api_signals_only_the_daemon() {
     fs::write(home.pid_file(), format!("{}\n", other_process.0.id())).unwrap();
     home.run(["stop"])
         .succeeds()
-        .says(&[&format!("stopping process {} by signal", daemon.pid())]);
+        .stderr_contains(&[&format!("stopping process {} by signal", daemon.pid())]);
     assert!(daemon.has_exited());
     assert!(other_process.is_alive());
 }
@@ -123,9 +125,9 @@ fn pid_file_locked_by_other_program_is_not_a_daemon() {
     std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
     assert_eq!(line, "locked\n");
     let expected = ["locked by a program that is not this daemon"];
-    home.run(["status"]).exits(4).prints(&expected);
-    home.run(["stop"]).exits(1).says(&expected);
-    home.run(["start"]).exits(1).says(&expected);
+    home.run(["status"]).exits(4).stdout_contains(&expected);
+    home.run(["stop"]).exits(1).stderr_contains(&expected);
+    home.run(["start"]).exits(1).stderr_contains(&expected);
     assert!(other_program.is_alive());
 }
 
@@ -190,10 +192,12 @@ fn file_that_is_no_pid_file_is_left_unchanged() {
             (&["logs", "--no-follow"], 1),
         ] {
             let arguments = [&*flag].into_iter().chain(verb.iter().copied());
-            home.run(arguments).exits(code).says(&expected);
+            home.run(arguments).exits(code).stderr_contains(&expected);
         }
-        home.run([&flag, "status"]).exits(4).prints(&expected);
-        home.run([&flag, "doctor"]).exits(1).prints(&[
+        home.run([&flag, "status"])
+            .exits(4)
+            .stdout_contains(&expected);
+        home.run([&flag, "doctor"]).exits(1).stdout_contains(&[
             "WRONG",
             "no process id",
             "choose another PID_FILE",
@@ -226,7 +230,9 @@ fn stderr_output_of_libraries_is_in_log() {
         .and_then(|mut file| std::io::Write::write_all(&mut file, b"a word from a library\n"))
         .unwrap();
     eventually("the line is an entry", || {
-        let page = home.ask("GET", "/admin/logs?contains=a+word+from").json();
+        let page = home
+            .call_admin("GET", "/admin/logs?contains=a+word+from")
+            .json();
         page["entries"][0]["level"].is_null()
             && page["entries"][0]["line"] == "a word from a library"
     });
@@ -243,8 +249,10 @@ fn replaced_pid_file_does_not_hide_running_daemon() {
     fs::rename(&copy, home.pid_file()).unwrap();
     home.run(["status"])
         .succeeds()
-        .prints(&["Status:    running\n", &daemon.pid().to_string()]);
-    home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
+        .stdout_contains(&["Status:    running\n", &daemon.pid().to_string()]);
+    home.run(["stop"])
+        .succeeds()
+        .stdout_contains(&["Daemon stopped\n"]);
     assert!(daemon.has_exited());
 }
 
@@ -256,7 +264,7 @@ fn daemon_without_pid_file_leaves_files_of_next_one_alone() {
     home.run(["start"]).succeeds();
     let second = home.state().instance;
     first.terminate().unwrap();
-    assert!(first.wait_for_exit(crate::support::PATIENCE));
+    assert!(first.wait_for_exit(crate::support::DEADLINE));
     assert_eq!(home.state().instance, second);
     home.run(["restart"]).succeeds();
 }

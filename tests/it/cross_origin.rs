@@ -3,7 +3,9 @@
 use fullon_master_api::api::CONSOLE_PATH;
 use serde_json::{Value, json};
 
-use crate::support::{Browser, Home, Neighbour, SIGN_IN, eventually, needs_browser, request};
+use crate::support::{
+    Browser, Home, OtherServer, SIGN_IN_SCRIPT, browser_available, eventually, request,
+};
 
 const ATTEMPTS_SCRIPT: &str = include_str!("cross_origin.js");
 /// How many requests reach each of [`READS`] and [`CHANGES`], because the browser sends them
@@ -51,17 +53,17 @@ struct SignedInBrowser {
 impl SignedInBrowser {
     fn new() -> Self {
         let home = Home::started();
-        let browser = Browser::with(
+        let browser = Browser::with_arguments(
             &home,
             &[&format!(
                 "--host-resolver-rules=MAP {FOREIGN_HOST} 127.0.0.1"
             )],
         );
-        let port = home.admin().rsplit(':').next().unwrap().to_owned();
+        let port = home.admin_address().rsplit(':').next().unwrap().to_owned();
         let token = home.token(SCOPES);
         for host in ["127.0.0.1", "localhost"] {
             browser.open(&format!("http://{host}:{port}/admin/docs"));
-            assert_eq!(browser.run(SIGN_IN, &[json!(token)]), 201);
+            assert_eq!(browser.run(SIGN_IN_SCRIPT, &[json!(token)]), 201);
         }
         Self {
             identity: daemon_identity(&home),
@@ -80,7 +82,7 @@ impl SignedInBrowser {
     /// Number of logged requests, once all responses are logged.
     fn request_count(&self) -> usize {
         let name = uuid::Uuid::new_v4().to_string();
-        self.home.mark(&name);
+        self.home.log_request(&name);
         eventually("the line is logged", || self.home.log().contains(&name));
         logged_requests(&self.home).len()
     }
@@ -101,7 +103,7 @@ impl SignedInBrowser {
 
 /// PID, instance and generation, which change only by request.
 fn daemon_identity(home: &Home) -> (u32, String, Value) {
-    let status = home.ask("GET", "/admin/status").json();
+    let status = home.call_admin("GET", "/admin/status").json();
     let state = home.state();
     (state.pid, state.instance, status["generation"].clone())
 }
@@ -142,11 +144,11 @@ fn logged_requests(home: &Home) -> Vec<LoggedRequest> {
 
 #[test]
 fn foreign_pages_read_and_change_nothing() {
-    if !needs_browser("pages of other sites") {
+    if !browser_available("pages of other sites") {
         return;
     }
     let scene = SignedInBrowser::new();
-    let other_server = Neighbour::start();
+    let other_server = OtherServer::start();
     for from in ["127.0.0.1", "localhost", FOREIGN_HOST] {
         for to in ["127.0.0.1", "localhost", FOREIGN_HOST] {
             let page = format!("http://{from}:{}", other_server.port());
@@ -243,15 +245,15 @@ const OWN_ORIGIN_SCRIPT: &str = "
 
 #[test]
 fn dns_rebinding_is_refused() {
-    if !needs_browser("a name that means another machine") {
+    if !browser_available("a name that means another machine") {
         return;
     }
     let scene = SignedInBrowser::new();
-    let other_server = Neighbour::start();
+    let other_server = OtherServer::start();
     scene
         .browser
         .open(&format!("http://{FOREIGN_HOST}:{}", other_server.port()));
-    other_server.becomes(&scene.home.admin());
+    other_server.relay_to(&scene.home.admin_address());
     let answers = scene.browser.run(OWN_ORIGIN_SCRIPT, &[json!(scene.token)]);
     let answers = answers.as_object().unwrap();
     assert!(answers.len() > 35, "{answers:#?}");
@@ -274,11 +276,11 @@ fn dns_rebinding_is_refused() {
 /// Clickjacking: a foreign page must not frame ours.
 #[test]
 fn pages_cannot_be_framed() {
-    if !needs_browser("frames of other sites") {
+    if !browser_available("frames of other sites") {
         return;
     }
     let scene = SignedInBrowser::new();
-    let other_server = Neighbour::start();
+    let other_server = OtherServer::start();
     let frame = "
         const frame = document.createElement('iframe');
         frame.src = arguments[0];
@@ -314,7 +316,7 @@ fn no_response_has_cors_headers() {
         ("GET", "/nothing"),
     ];
     let public = ["/", "/health", "/health/ready", "/docs", "/openapi.json"];
-    let (admin, public_host) = (home.admin(), home.public());
+    let (admin, public_host) = (home.admin_address(), home.public_address());
     let own_origin = format!("http://{admin}");
     let mut request_count = 0;
     let mut ask = |host: &str, method: &str, path: &str, headers: &[(&str, &str)]| {

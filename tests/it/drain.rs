@@ -17,7 +17,7 @@ use poem::{Body, EndpointExt as _, get, handler, post, web::Data};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::support::{Connection, Home, PATIENCE};
+use crate::support::{Connection, DEADLINE, Home};
 
 #[handler]
 async fn slow(permits: Data<&Arc<Semaphore>>) -> &'static str {
@@ -117,7 +117,7 @@ impl Server {
     }
 
     async fn wait_for_end(self) {
-        tokio::time::timeout(PATIENCE, self.task)
+        tokio::time::timeout(DEADLINE, self.task)
             .await
             .expect("the server did not end")
             .unwrap();
@@ -138,7 +138,7 @@ async fn in_flight_request_finishes_and_new_ones_are_refused() {
         .await;
     server.permits.add_permits(1);
     let answer = server
-        .run_blocking(move |_| (connection.answer("GET"), connection.rest()))
+        .run_blocking(move |_| (connection.read_response("GET"), connection.read_to_end()))
         .await;
     assert_eq!((answer.0.status, answer.0.body.as_str()), (200, "done"));
     assert_eq!(answer.0.header("connection"), Some("close"));
@@ -148,11 +148,11 @@ async fn in_flight_request_finishes_and_new_ones_are_refused() {
 
 /// Lets the server run until the condition holds.
 async fn wait_until(mut condition: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + DEADLINE;
     while !condition() {
         assert!(
             std::time::Instant::now() < deadline,
-            "not within {PATIENCE:?}"
+            "not within {DEADLINE:?}"
         );
         tokio::task::yield_now().await;
     }
@@ -193,7 +193,7 @@ async fn request_sent_before_shutdown_is_answered() {
         .run_blocking(move |_| {
             [fresh, kept, second].map(|mut stream| {
                 let mut text = String::new();
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.set_read_timeout(Some(DEADLINE)).unwrap();
                 stream.read_to_string(&mut text).unwrap();
                 text
             })
@@ -218,13 +218,13 @@ async fn idle_and_half_sent_requests_do_not_delay_shutdown() {
         .run_blocking(|host| {
             let mut used = Connection::open(&host);
             used.send("GET", "/health", &[], "");
-            used.answer("GET");
+            used.read_response("GET");
             let mut half = Connection::open(&host);
             half.send_bytes(b"GET /health HTTP/1.1\r\nHos");
             // A response on a later connection shows that the earlier ones were read.
             let mut later = Connection::open(&host);
             later.send("GET", "/health", &[], "");
-            later.answer("GET");
+            later.read_response("GET");
             (used, half, Connection::open(&host))
         })
         .await;
@@ -258,14 +258,14 @@ async fn self_check_passes_when_connections_are_full() {
             // Refused clients may read the reason, and there is no room for more of these either.
             [(); MAX_REFUSALS].map(|()| {
                 let mut refused = Connection::open(&host);
-                assert_eq!(refused.answer("GET").status, 503);
+                assert_eq!(refused.read_response("GET").status, 503);
                 refused
             })
         })
         .await;
     let probed = (server.address, Arc::clone(&server.service));
     let probe = SelfCheck::new([probed.clone(), probed]);
-    tokio::time::timeout(PATIENCE, probe.run())
+    tokio::time::timeout(DEADLINE, probe.run())
         .await
         .expect("the self-check does not pass")
         .unwrap();
@@ -283,9 +283,9 @@ async fn health_follows_phase_and_panic_is_a_response() {
             let mut connection = Connection::open(&host);
             let mut ask = |path: &str| {
                 connection.send("GET", path, &[], "");
-                connection.answer("GET")
+                connection.read_response("GET")
             };
-            ask("/panics").is_problem(500, "failed");
+            ask("/panics").assert_problem(500, "failed");
             for (phase, status) in [
                 (Phase::Starting, 503),
                 (Phase::Ready, 200),
@@ -349,7 +349,7 @@ fn unread_log_stream_does_not_delay_shutdown() {
         writeln!(log, "{line}").unwrap();
     }
     let token = home.token("admin:logs");
-    let mut follower = Connection::open(&home.admin());
+    let mut follower = Connection::open(&home.admin_address());
     let header = format!("Bearer {token}");
     follower.send(
         "GET",
@@ -357,8 +357,10 @@ fn unread_log_stream_does_not_delay_shutdown() {
         &[("Authorization", &header)],
         "",
     );
-    assert_eq!(follower.head().status, 200);
-    home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
+    assert_eq!(follower.read_head().status, 200);
+    home.run(["stop"])
+        .succeeds()
+        .stdout_contains(&["Daemon stopped\n"]);
 }
 
 /// Reads without waiting. `None` if nothing has arrived and the connection is open.

@@ -21,21 +21,21 @@ fn status_of(host: &str, path: &str) -> u16 {
 #[test]
 fn health_turns_503_at_once_and_service_continues() {
     let home = start_with_delay("2s");
-    let (public, pid) = (home.public(), home.daemon().unwrap());
-    let mut stream = Connection::open(&home.admin());
+    let (public, pid) = (home.public_address(), home.daemon().unwrap());
+    let mut stream = Connection::open(&home.admin_address());
     let path = "/admin/logs/stream?lines=0";
     stream.send("GET", path, &[("Authorization", &home.bearer())], "");
-    assert_eq!(stream.head().status, 200);
+    assert_eq!(stream.read_head().status, 200);
 
     // Once the stop is answered, the next probe on any connection reports it.
     let mut probes = ["/health/ready", "/health"].map(|path| (path, Connection::open(&public)));
-    let (bearer, mut stop) = (home.bearer(), Connection::open(&home.admin()));
+    let (bearer, mut stop) = (home.bearer(), Connection::open(&home.admin_address()));
     let start = Instant::now();
     stop.send("POST", "/admin/stop", &[("Authorization", &bearer)], "");
-    let answer = stop.answer("POST");
+    let answer = stop.read_response("POST");
     for (path, probe) in &mut probes {
         probe.send("GET", path, &[], "");
-        assert_eq!(probe.answer("GET").status, 503, "{path}");
+        assert_eq!(probe.read_response("GET").status, 503, "{path}");
     }
     assert_eq!(answer.status, 202);
     let seconds_left = answer.json()["seconds_left"].as_f64().unwrap();
@@ -48,7 +48,7 @@ fn health_turns_503_at_once_and_service_continues() {
     // A follower still receives new lines.
     request(&public, "GET", "/", &[("X-Request-Id", "meanwhile")], "");
     loop {
-        let line = stream.line();
+        let line = stream.read_line();
         assert!(
             !line.starts_with("event: end"),
             "the stream ended before the line"
@@ -61,7 +61,7 @@ fn health_turns_503_at_once_and_service_continues() {
         start.elapsed() < Duration::from_secs(2),
         "this machine is too slow"
     );
-    assert!(stream.rest().contains("event: end"));
+    assert!(stream.read_to_end().contains("event: end"));
     assert!(start.elapsed() >= Duration::from_secs(2));
     assert!(pid.wait_for_exit(Duration::from_secs(10)));
     assert!(TcpStream::connect(&public).is_err());
@@ -70,7 +70,7 @@ fn health_turns_503_at_once_and_service_continues() {
 #[test]
 fn second_signal_ends_delay_at_once() {
     let home = start_with_delay("5m");
-    let (public, process) = (home.public(), home.daemon().unwrap());
+    let (public, process) = (home.public_address(), home.daemon().unwrap());
     process.send_signal(Signal::TERM).unwrap();
     eventually("health turns 503", || status_of(&public, "/health") == 503);
     let ready = request(&public, "GET", "/health/ready", &[], "");
@@ -82,10 +82,12 @@ fn second_signal_ends_delay_at_once() {
     );
     assert_eq!(status_of(&public, "/health/live"), 200);
     // The deadline is that of the first request.
-    let (bearer, mut stop) = (home.bearer(), Connection::open(&home.admin()));
+    let (bearer, mut stop) = (home.bearer(), Connection::open(&home.admin_address()));
     let headers = [("Authorization", bearer.as_str())];
     stop.send("POST", "/admin/stop", &headers, "{\"timeout_seconds\":600}");
-    let seconds_left = stop.answer("POST").json()["seconds_left"].as_f64().unwrap();
+    let seconds_left = stop.read_response("POST").json()["seconds_left"]
+        .as_f64()
+        .unwrap();
     assert!(seconds_left <= 310.0, "{seconds_left}");
     process.send_signal(Signal::TERM).unwrap();
     assert!(process.wait_for_exit(Duration::from_secs(5)));
@@ -98,7 +100,9 @@ fn stop_and_hard_restart_wait_for_the_delay() {
     home.run(["restart", "--hard"]).succeeds();
     assert!(start.elapsed() >= Duration::from_secs(1));
     let start = Instant::now();
-    home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
+    home.run(["stop"])
+        .succeeds()
+        .stdout_contains(&["Daemon stopped\n"]);
     assert!(start.elapsed() >= Duration::from_secs(1));
 }
 
@@ -121,7 +125,7 @@ fn stop_by_signal_waits_for_the_delay() {
     let start = Instant::now();
     home.run(["stop"])
         .succeeds()
-        .prints(&["Daemon stopped (by SIGTERM)\n"]);
+        .stdout_contains(&["Daemon stopped (by SIGTERM)\n"]);
     assert!(start.elapsed() >= Duration::from_secs(11));
     let log = home.log();
     assert!(log.contains(" stopped"), "{log}");
@@ -131,7 +135,7 @@ fn stop_by_signal_waits_for_the_delay() {
 #[test]
 fn health_turns_503_during_a_slow_reload() {
     let home = start_with_delay("5m");
-    let (public, admin) = (home.public(), home.admin());
+    let (public, admin) = (home.public_address(), home.admin_address());
     let bearer = home.bearer();
     let headers = [("Authorization", bearer.as_str())];
     home.write_env(&"# This takes a while to read.\n".repeat(200_000));
@@ -143,6 +147,6 @@ fn health_turns_503_during_a_slow_reload() {
     let stop = request(&admin, "POST", "/admin/stop", &headers, "");
     let ready = request(&public, "GET", "/health/ready", &[], "");
     assert_eq!((stop.status, ready.status), (202, 503), "{ready:#?}");
-    assert_eq!(reload.answer("POST").status, 200);
+    assert_eq!(reload.read_response("POST").status, 200);
     eventually("the daemon drains", || home.log().contains(" stopping "));
 }

@@ -18,25 +18,27 @@ fn example(name: &str) -> PathBuf {
 fn control_example_runs_whole_lifecycle() {
     let program = example("example_daemon_control");
     let home = Home::new();
-    let run = |arguments: &[&str]| Outcome::of(home.command(&program).args(arguments));
-    run(&["--action", "lifecycle"]).succeeds().prints(&[
-        "started: PID",
-        "status: Ready",
-        "log: ",
-        "restarted: PID ",
-        "stopped: PID",
-        "by Rest",
-        "status: not running",
-    ]);
+    let run = |arguments: &[&str]| Outcome::run(home.command(&program).args(arguments));
+    run(&["--action", "lifecycle"])
+        .succeeds()
+        .stdout_contains(&[
+            "started: PID",
+            "status: Ready",
+            "log: ",
+            "restarted: PID ",
+            "stopped: PID",
+            "by Rest",
+            "status: not running",
+        ]);
     run(&["--action", "start"]).succeeds();
     run(&["--action", "start"])
         .exits(1)
-        .says(&["already running"]);
+        .stderr_contains(&["already running"]);
     run(&["--action", "logs", "--lines", "1"]).succeeds();
     run(&["--action", "restart"]).succeeds();
     run(&["--action", "status"])
         .succeeds()
-        .prints(&["status: Ready"]);
+        .stdout_contains(&["status: Ready"]);
     run(&["--action", "stop"]).succeeds();
     assert!(home.daemon().is_none());
 }
@@ -45,12 +47,13 @@ fn control_example_runs_whole_lifecycle() {
 fn embedded_application_has_all_daemon_features() {
     let program = example("embed");
     let home = Home::new();
-    let run = |arguments: &[&str]| Outcome::of(home.command(&program).args(arguments));
+    let run = |arguments: &[&str]| Outcome::run(home.command(&program).args(arguments));
     run(&["start"]).succeeds();
-    let hello = || request(&home.public(), "GET", "/shop/hello/you", &[], "");
+    let hello = || request(&home.public_address(), "GET", "/shop/hello/you", &[], "");
     let answer = hello();
     assert_eq!((answer.status, answer.body.as_str()), (200, "Hello, you!"));
-    request(&home.public(), "GET", "/shop/nothing", &[], "").is_problem(404, "/shop/nothing");
+    request(&home.public_address(), "GET", "/shop/nothing", &[], "")
+        .assert_problem(404, "/shop/nothing");
     let pid = home.daemon().unwrap().pid();
     run(&["restart"]).succeeds();
     assert_ne!(home.daemon().unwrap().pid(), pid);
@@ -58,7 +61,7 @@ fn embedded_application_has_all_daemon_features() {
     eventually("the event of the application is logged", || {
         home.log().contains("embed: greeted customer=\"you\"")
     });
-    let metrics = home.ask("GET", "/admin/metrics").body;
+    let metrics = home.call_admin("GET", "/admin/metrics").body;
     assert!(
         metrics.contains("{method=\"GET\",route=\"/shop/*\",server=\"public\",status=\"2xx\"} 1"),
         "{metrics}"

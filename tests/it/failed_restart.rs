@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fullon_master_api::instance::{PidFileStatus, inspect_pid_file};
 
-use crate::support::{Answer, Clients, Home, Load, Outcome, Program, eventually};
+use crate::support::{Home, InstalledProgram, Load, LoadProfile, Outcome, Response, eventually};
 
 /// Speaks the restart protocol like a new process. Test lines are appended.
 const FAKE_PROCESS: &str = "\
@@ -25,16 +25,16 @@ def ready(pid=os.getpid()):
 /// A daemon under load whose program was replaced.
 struct Case {
     home: Home,
-    program: Program,
+    program: InstalledProgram,
     load: Load,
 }
 
 impl Case {
     fn new() -> Self {
         let home = Home::new();
-        let program = Program::of(&home);
+        let program = InstalledProgram::install_in(&home);
         program.start(&home);
-        let load = Load::begin(&home.public(), &Clients::default());
+        let load = Load::start(&home.public_address(), &LoadProfile::default());
         Self {
             home,
             program,
@@ -83,32 +83,32 @@ impl Case {
     ) {
         let home = &self.home;
         let daemon = home.daemon().unwrap();
-        self.load.goes_on(200);
+        self.load.wait_for_more(200);
 
         let start = Instant::now();
         let outcome = home.run(["restart", "--timeout", timeout]).exits(code);
         assert!(start.elapsed() < limit, "{outcome:#?}");
         assert_eq!(outcome.stdout, "");
-        outcome.says(words);
+        outcome.stderr_contains(words);
         self.assert_unchanged(daemon.pid());
 
         let start = Instant::now();
         let body = format!("{{\"timeout_seconds\":{timeout}}}");
-        let answer = home.ask_with("POST", "/admin/restart", &body);
+        let answer = home.call_admin_with("POST", "/admin/restart", &body);
         assert!(start.elapsed() < limit, "{answer:#?}");
         assert_problem_with(&answer, status, words);
         self.assert_unchanged(daemon.pid());
 
         self.program.restore();
         let _ = fs::remove_file(home.path().join(".env"));
-        self.load.goes_on(200);
+        self.load.wait_for_more(200);
         home.run(["restart"]).succeeds();
-        assert!(daemon.wait_for_exit(crate::support::PATIENCE));
-        let status = home.ask("GET", "/admin/status").json();
+        assert!(daemon.wait_for_exit(crate::support::DEADLINE));
+        let status = home.call_admin("GET", "/admin/status").json();
         assert_eq!(status["generation"], 2);
-        self.load.goes_on(200);
-        self.load.end().is_flawless();
-        home.has_only(home.state().pid);
+        self.load.wait_for_more(200);
+        self.load.finish().assert_flawless();
+        home.wait_until_only(home.state().pid);
         home.run(["stop"]).succeeds();
         assert!(!home.pid_file().exists());
     }
@@ -116,7 +116,7 @@ impl Case {
     #[track_caller]
     fn assert_unchanged(&self, pid: u32) {
         let home = &self.home;
-        home.has_only(pid);
+        home.wait_until_only(pid);
         let number = fs::read_to_string(home.pid_file()).unwrap();
         assert_eq!(number.trim_end(), pid.to_string());
         assert!(matches!(
@@ -125,8 +125,8 @@ impl Case {
         ));
         home.run(["--env-file", "/dev/null", "start"])
             .exits(1)
-            .says(&["already running"]);
-        let status = home.ask("GET", "/admin/status").json();
+            .stderr_contains(&["already running"]);
+        let status = home.call_admin("GET", "/admin/status").json();
         assert_eq!(
             (&status["pid"], &status["phase"], &status["generation"]),
             (&pid.into(), &"ready".into(), &1.into())
@@ -135,10 +135,10 @@ impl Case {
 }
 
 #[track_caller]
-fn assert_problem_with(answer: &Answer, status: u16, words: &[&str]) {
-    answer.is_problem(status, "");
+fn assert_problem_with(answer: &Response, status: u16, words: &[&str]) {
+    answer.assert_problem(status, "");
     for word in words {
-        answer.is_problem(status, word);
+        answer.assert_problem(status, word);
     }
 }
 
@@ -277,6 +277,6 @@ fn failure_is_shown_later_by_doctor() {
     let outcome: Outcome = case.home.run(["status"]);
     outcome.succeeds();
     let expected = ["the last one failed", "never again"];
-    case.home.run(["doctor"]).prints(&expected);
-    case.load.end().is_flawless();
+    case.home.run(["doctor"]).stdout_contains(&expected);
+    case.load.finish().assert_flawless();
 }

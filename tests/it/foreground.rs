@@ -7,13 +7,13 @@ use std::process::Stdio;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Connection, Home, PATIENCE, Running, eventually, spawn};
+use crate::support::{ChildGuard, Connection, DEADLINE, Home, eventually, spawn};
 
-fn send_signal(child: &Running, signal: Signal) {
+fn send_signal(child: &ChildGuard, signal: Signal) {
     kill(Pid::from_raw(child.0.id().cast_signed()), signal).unwrap();
 }
 
-fn run_foreground(home: &Home) -> Running {
+fn run_foreground(home: &Home) -> ChildGuard {
     let child = spawn(home.fullon(["run"]).stdout(Stdio::null()));
     eventually("the daemon serves", || {
         home.run(["status"]).stdout.contains("Status:    running\n")
@@ -48,12 +48,12 @@ fn unread_stdout_does_not_block_service() {
     eventually("the daemon serves", || {
         home.run(["status"]).stdout.contains("Status:    running\n")
     });
-    let mut connection = Connection::open(&home.public());
+    let mut connection = Connection::open(&home.public_address());
     for _ in 0..REQUESTS / 100 {
         let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
         connection.send_bytes(&request);
         for _ in 0..100 {
-            assert_eq!(connection.answer("GET").status, 200);
+            assert_eq!(connection.read_response("GET").status, 200);
         }
     }
     home.run(["status"]).succeeds();
@@ -62,7 +62,7 @@ fn unread_stdout_does_not_block_service() {
         let lines = BufReader::new(stdout).lines().map_while(Result::ok);
         lines.collect::<Vec<_>>()
     });
-    home.mark("read-again");
+    home.log_request("read-again");
     home.run(["stop"]).succeeds();
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
     let lines = lines.join().unwrap();
@@ -134,7 +134,7 @@ fn systemd_is_notified() {
     let mut home = Home::new();
     let path = home.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
     home.set("NOTIFY_SOCKET", path.to_str().unwrap());
     let child = spawn(home.fullon(["run"]).stdout(Stdio::null()));
     let mut buffer = [0; 1024];
@@ -163,7 +163,8 @@ fn log_can_go_to_stdout() {
         (&event["level"], &event["message"]),
         (&"INFO".into(), &"ready".into())
     );
-    home.ask("GET", "/admin/logs").is_problem(409, "stdout");
+    home.call_admin("GET", "/admin/logs")
+        .assert_problem(409, "stdout");
     send_signal(&child, Signal::SIGTERM);
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).unwrap();
@@ -202,7 +203,7 @@ fn hard_restart_is_refused() {
     let mut child = run_foreground(&home);
     home.run(["restart", "--hard"])
         .exits(1)
-        .says(&["started by `fullon run`", "systemctl restart"]);
+        .stderr_contains(&["started by `fullon run`", "systemctl restart"]);
     assert!(child.is_alive());
     home.run(["status"]).succeeds();
 }
@@ -230,7 +231,7 @@ fn second_stop_joins_the_first() {
     });
     // An unknown field gets an error response, so the request was not cut off.
     request.send_bytes(b"\"x\":true}  "[..9].as_ref());
-    assert_eq!(request.answer("POST").status, 400);
+    assert_eq!(request.read_response("POST").status, 400);
     for mut stop in stops {
         assert_eq!(stop.wait().unwrap().code(), Some(0));
     }
@@ -253,6 +254,8 @@ fn sighup_reopens_log_even_when_nothing_is_logged() {
     // Nothing is logged at this level, so the new file stays empty.
     home.run(["status"]).succeeds();
     assert_eq!(home.log(), "");
-    home.run(["stop"]).succeeds().prints(&["Daemon stopped\n"]);
+    home.run(["stop"])
+        .succeeds()
+        .stdout_contains(&["Daemon stopped\n"]);
     assert_eq!(follower.0.wait().unwrap().code(), Some(0));
 }

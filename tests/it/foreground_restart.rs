@@ -9,11 +9,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::{
-    Clients, Home, Load, Outcome, PATIENCE, Running, children, eventually, is_zombie, needs_root,
-    spawn,
+    ChildGuard, DEADLINE, Home, Load, LoadProfile, Outcome, child_processes, eventually, is_zombie,
+    running_as_root, spawn,
 };
 
-fn run_foreground(home: &Home) -> Running {
+fn run_foreground(home: &Home) -> ChildGuard {
     let child = spawn(home.fullon(["run"]).stdout(Stdio::null()));
     eventually("the daemon serves", || {
         home.run(["status"]).stdout.contains("Status:    running\n")
@@ -27,7 +27,7 @@ fn send_signal(pid: u32, signal: Signal) {
 
 /// The exit code of `fullon run`.
 #[track_caller]
-fn wait_for_exit_code(mut child: Running) -> Option<i32> {
+fn wait_for_exit_code(mut child: ChildGuard) -> Option<i32> {
     eventually("the process exits", || !child.is_alive());
     child.0.wait().unwrap().code()
 }
@@ -37,20 +37,20 @@ fn first_process_survives_restarts_and_forwards_stop() {
     for stop_signal in [Signal::SIGTERM, Signal::SIGINT] {
         let home = Home::new();
         let mut first = run_foreground(&home);
-        let load = Load::begin(&home.public(), &Clients::default());
+        let load = Load::start(&home.public_address(), &LoadProfile::default());
         for _ in 0..3 {
             home.restart();
-            load.goes_on(100);
+            load.wait_for_more(100);
             assert!(first.is_alive());
             assert_ne!(home.state().pid, first.0.id());
         }
-        load.end().is_flawless();
+        load.finish().assert_flawless();
         let daemon = home.daemon().unwrap();
         send_signal(first.0.id(), stop_signal);
         assert_eq!(wait_for_exit_code(first), Some(0));
         assert!(daemon.has_exited());
         assert!(!home.pid_file().exists());
-        home.becomes_empty();
+        home.wait_until_empty();
         assert!(home.log().contains(" stopped\n"));
     }
 }
@@ -77,7 +77,7 @@ fn first_process_fails_when_daemon_is_killed() {
         status.code() == Some(128 + 9) || status.signal() == Some(9),
         "{status}"
     );
-    home.becomes_empty();
+    home.wait_until_empty();
 }
 
 #[test]
@@ -87,8 +87,8 @@ fn first_process_forwards_reload_and_restart_signals() {
     home.restart();
     let second = home.daemon().unwrap();
     send_signal(first.0.id(), Signal::SIGUSR2);
-    assert!(second.wait_for_exit(PATIENCE));
-    let generation = || home.ask("GET", "/admin/status").json()["generation"].clone();
+    assert!(second.wait_for_exit(DEADLINE));
+    let generation = || home.call_admin("GET", "/admin/status").json()["generation"].clone();
     assert_eq!(generation(), 3);
     std::fs::rename(home.log_file(), home.path().join("fullon.log.1")).unwrap();
     send_signal(first.0.id(), Signal::SIGHUP);
@@ -103,7 +103,9 @@ fn failed_restart_keeps_first_process_as_daemon() {
     let first = run_foreground(&home);
     let env = home.path().join(".env");
     std::fs::write(&env, "LOG_LEVEL=verbose\n").unwrap();
-    home.run(["restart"]).exits(2).says(&["LOG_LEVEL"]);
+    home.run(["restart"])
+        .exits(2)
+        .stderr_contains(&["LOG_LEVEL"]);
     assert_eq!(home.state().pid, first.0.id());
     std::fs::remove_file(env).unwrap();
     home.restart();
@@ -111,12 +113,12 @@ fn failed_restart_keeps_first_process_as_daemon() {
     home.run(["status"]).succeeds();
     send_signal(first.0.id(), Signal::SIGTERM);
     assert_eq!(wait_for_exit_code(first), Some(0));
-    home.becomes_empty();
+    home.wait_until_empty();
 }
 
 /// The daemon as PID 1 of a container.
 struct PidNamespace {
-    unshare: Running,
+    unshare: ChildGuard,
     /// PID 1, as numbered outside.
     init: Process,
 }
@@ -136,7 +138,7 @@ impl PidNamespace {
         let unshare = spawn(&mut Self::command(home));
         let mut init = None;
         eventually("PID 1 exists", || {
-            init = children(unshare.0.id()).pop();
+            init = child_processes(unshare.0.id()).pop();
             init.is_some()
         });
         let container = Self {
@@ -154,7 +156,7 @@ impl PidNamespace {
     fn fullon(&self, home: &Home, arguments: &[&str]) -> Outcome {
         let mut command = self.enter(home);
         command.arg(env!("CARGO_BIN_EXE_fullon")).args(arguments);
-        Outcome::of(&mut command)
+        Outcome::run(&mut command)
     }
 
     fn enter(&self, home: &Home) -> Command {
@@ -173,26 +175,26 @@ impl PidNamespace {
 
 #[test]
 fn pid_1_restarts_and_stops_at_once() {
-    if !needs_root("pid_1_restarts_and_stops_at_once") {
+    if !running_as_root("pid_1_restarts_and_stops_at_once") {
         return;
     }
     let home = Home::new();
     let container = PidNamespace::run(&home);
     let address = container.fullon(&home, &["status", "--json"]).json()["server"].clone();
     let host = address.as_str().unwrap().trim_start_matches("http://");
-    let load = Load::begin(host, &Clients::default());
+    let load = Load::start(host, &LoadProfile::default());
     let mut pids = Vec::new();
     for _ in 0..3 {
         let outcome = container.fullon(&home, &["restart", "--json"]).succeeds();
         pids.push(outcome.json()["pid"].as_u64().unwrap());
-        load.goes_on(100);
+        load.wait_for_more(100);
     }
-    load.end().is_flawless();
+    load.finish().assert_flawless();
     pids.dedup();
     assert!(pids.len() == 3 && !pids.contains(&1), "{pids:?}");
     let start = Instant::now();
     send_signal(container.init.pid(), Signal::SIGTERM);
-    assert!(container.init.wait_for_exit(PATIENCE));
+    assert!(container.init.wait_for_exit(DEADLINE));
     assert!(start.elapsed() < Duration::from_secs(1));
     assert_eq!(container.wait_for_exit_code(), Some(0));
     assert!(!home.pid_file().exists());
@@ -201,17 +203,17 @@ fn pid_1_restarts_and_stops_at_once() {
 
 #[test]
 fn pid_1_reaps_orphans() {
-    if !needs_root("pid_1_reaps_orphans") {
+    if !running_as_root("pid_1_reaps_orphans") {
         return;
     }
     let home = Home::new();
     let container = PidNamespace::run(&home);
     let script = "for n in $(seq 50); do (sleep 0.01 & ) ; done";
     for _ in 0..2 {
-        Outcome::of(container.enter(&home).args(["sh", "-c", script])).succeeds();
+        Outcome::run(container.enter(&home).args(["sh", "-c", script])).succeeds();
         // The daemon is the only child that stays.
         eventually("the orphans are reaped", || {
-            let remaining = children(container.init.pid());
+            let remaining = child_processes(container.init.pid());
             remaining.len() == 1 && !is_zombie(remaining[0].pid())
         });
         container.fullon(&home, &["restart"]).succeeds();
@@ -223,17 +225,17 @@ fn pid_1_reaps_orphans() {
 
 #[test]
 fn pid_1_forwards_exit_code() {
-    if !needs_root("pid_1_forwards_exit_code") {
+    if !running_as_root("pid_1_forwards_exit_code") {
         return;
     }
     let mut home = Home::new();
     home.set("LOG_LEVEL", "verbose");
-    let outcome = Outcome::of(PidNamespace::command(&home).stdout(Stdio::piped()));
-    outcome.exits(2).says(&["LOG_LEVEL: `verbose`"]);
+    let outcome = Outcome::run(PidNamespace::command(&home).stdout(Stdio::piped()));
+    outcome.exits(2).stderr_contains(&["LOG_LEVEL: `verbose`"]);
     home.unset("LOG_LEVEL");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     home.set("PORT", &listener.local_addr().unwrap().port().to_string());
-    let outcome = Outcome::of(PidNamespace::command(&home).stdout(Stdio::piped()));
-    outcome.exits(1).says(&["PORT", "in use"]);
-    home.becomes_empty();
+    let outcome = Outcome::run(PidNamespace::command(&home).stdout(Stdio::piped()));
+    outcome.exits(1).stderr_contains(&["PORT", "in use"]);
+    home.wait_until_empty();
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::support::{Connection, Home, Outcome, eventually, needs_root};
+use crate::support::{Connection, Home, Outcome, eventually, running_as_root};
 
 /// A home whose log is on a file system of 1 MiB.
 struct SmallDisk {
@@ -22,7 +22,7 @@ impl SmallDisk {
             .args(["--mount", "--propagation", "private", "sh", "-ec"])
             .arg("mount -t tmpfs -o size=1m tmpfs disk && exec \"$0\" start")
             .arg(env!("CARGO_BIN_EXE_fullon"));
-        Outcome::of(&mut command).succeeds();
+        Outcome::run(&mut command).succeeds();
         let root = PathBuf::from(format!("/proc/{}/root", home.state().pid));
         let disk = root.join(disk.strip_prefix("/").unwrap());
         Self { home, disk }
@@ -45,11 +45,11 @@ impl SmallDisk {
 
     /// Sends requests, which must succeed whether or not they can be logged.
     fn send_requests(&self, name: &str, numbers: std::ops::Range<usize>) {
-        let mut connection = Connection::open(&self.home.public());
+        let mut connection = Connection::open(&self.home.public_address());
         for number in numbers {
             let id = format!("{name}-{number}.");
             connection.send("GET", "/", &[("X-Request-Id", &id)], "");
-            assert_eq!(connection.answer("GET").status, 200);
+            assert_eq!(connection.read_response("GET").status, 200);
         }
     }
 
@@ -74,7 +74,7 @@ impl SmallDisk {
     }
 
     fn log_check(&self) -> serde_json::Value {
-        self.home.ask("GET", "/admin/status").json()["checks"][0].clone()
+        self.home.call_admin("GET", "/admin/status").json()["checks"][0].clone()
     }
 
     fn is_log_down(&self) -> bool {
@@ -98,7 +98,7 @@ fn missing_lines(line: &str) -> Option<usize> {
 
 #[test]
 fn buffered_lines_are_written_once_there_is_room() {
-    if !needs_root("buffered_lines_are_written_once_there_is_room") {
+    if !running_as_root("buffered_lines_are_written_once_there_is_room") {
         return;
     }
     let small = SmallDisk::started();
@@ -109,7 +109,13 @@ fn buffered_lines_are_written_once_there_is_room() {
     let error = small.log_check()["last_error"].as_str().unwrap().to_owned();
     assert!(error.contains("No space left on device"), "{error}");
     assert!(error.contains("lines wait for room"), "{error}");
-    let ready = crate::support::request(&small.home.public(), "GET", "/health/ready", &[], "");
+    let ready = crate::support::request(
+        &small.home.public_address(),
+        "GET",
+        "/health/ready",
+        &[],
+        "",
+    );
     assert_eq!(
         (ready.status, &ready.json()["checks"][0]["state"]),
         (200, &"down".into())
@@ -118,7 +124,7 @@ fn buffered_lines_are_written_once_there_is_room() {
         .home
         .run(["status"])
         .succeeds()
-        .prints(&["No space left"]);
+        .stdout_contains(&["No space left"]);
 
     small.make_room();
     // The daemon retries by itself: nothing is logged meanwhile.
@@ -132,7 +138,7 @@ fn buffered_lines_are_written_once_there_is_room() {
 
 #[test]
 fn lines_beyond_the_buffer_are_counted_where_they_are_missing() {
-    if !needs_root("lines_beyond_the_buffer_are_counted_where_they_are_missing") {
+    if !running_as_root("lines_beyond_the_buffer_are_counted_where_they_are_missing") {
         return;
     }
     let small = SmallDisk::started();

@@ -13,7 +13,8 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
-    HEAVY, Home, Outcome, PATIENCE, eventually, free_port, may_run, request, tools,
+    DEADLINE, HEAVY, Home, Outcome, eventually, free_port, prerequisite_available, request,
+    tools_directory,
 };
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -30,7 +31,7 @@ fn source(path: &str) -> String {
 fn own_client(home: &Home) -> AdminClient {
     let key = read_key_file(&home.path().join(".fullon_master_api.key")).unwrap();
     AdminClient::new(
-        &format!("http://{}", home.admin()),
+        &format!("http://{}", home.admin_address()),
         TokenSigner::with_configured_key(&key),
         "me",
     )
@@ -47,12 +48,12 @@ fn block_on<T>(call: impl Future<Output = T>) -> T {
 
 /// Runs a generated client with address and token, and returns its output.
 fn run_client(home: &Home, command: &mut Command) -> String {
-    let address = format!("http://{}", home.admin());
+    let address = format!("http://{}", home.admin_address());
     let token = home.token("admin:read admin:logs admin:control");
     command
         .env("FULLON_ADMIN", address)
         .env("FULLON_TOKEN", token);
-    Outcome::of(command).succeeds().stdout
+    Outcome::run(command).succeeds().stdout
 }
 
 type Results = Map<String, Value>;
@@ -73,7 +74,7 @@ fn assert_program_operates(program: impl Fn(&Home) -> Command) {
 
 /// The same with the client of this crate.
 async fn operate(home: &Home) -> Result<Results, ClientError> {
-    let base = format!("http://{}", home.admin());
+    let base = format!("http://{}", home.admin_address());
     let other_key = TokenSigner::with_configured_key(&Secret::new("x".repeat(32)));
     let unauthorized = AdminClient::new(&base, other_key, "me")?;
     let Err(ClientError::TokenRefused { problem, .. }) = unauthorized.status().await else {
@@ -132,7 +133,7 @@ fn assert_operates(operate: impl FnOnce(&Home) -> Results) -> Results {
     home.write_env("LOG_KEEP=6\n");
     let daemon = home.daemon().unwrap();
     let state = home.state();
-    let before = home.ask("GET", "/admin/status").json();
+    let before = home.call_admin("GET", "/admin/status").json();
 
     let results = operate(&home);
 
@@ -192,7 +193,7 @@ fn assert_operates(operate: impl FnOnce(&Home) -> Results) -> Results {
     );
     let seconds_left = stop["seconds_left"].as_f64().unwrap();
     assert!(seconds_left > 4.0 && seconds_left <= 5.0, "{seconds_left}");
-    assert!(daemon.wait_for_exit(PATIENCE));
+    assert!(daemon.wait_for_exit(DEADLINE));
     eventually("the new process has stopped", || home.daemon().is_none());
     results
 }
@@ -240,9 +241,9 @@ fn assert_example_works(example: &str, language: &str, program: impl Fn(&Home) -
 
 /// The Python package that openapi-generator makes of a document. `None` if the tool is missing.
 fn python_package(test: &str, document: &str, name: &str) -> Option<TempDir> {
-    let generator = tools().join("bin/openapi-generator-cli");
+    let generator = tools_directory().join("bin/openapi-generator-cli");
     let needed = "openapi-generator (scripts/install-test-tools.sh)";
-    if !may_run(test, needed, generator.is_file()) {
+    if !prerequisite_available(test, needed, generator.is_file()) {
         return None;
     }
     let client = tempfile::tempdir().unwrap();
@@ -252,12 +253,12 @@ fn python_package(test: &str, document: &str, name: &str) -> Option<TempDir> {
         .arg(client.path())
         .args(["--package-name", name]);
     // The generator looks for `java` in PATH.
-    Outcome::of(generate.env("PATH", path_with_tools())).succeeds();
+    Outcome::run(generate.env("PATH", path_with_tools())).succeeds();
     Some(client)
 }
 
 fn python_program(home: &Home, package: &TempDir, file: &str) -> Command {
-    let mut python = home.command(tools().join("bin/python"));
+    let mut python = home.command(tools_directory().join("bin/python"));
     python
         .arg(source(file))
         .env("PYTHONPATH", package.path())
@@ -298,7 +299,7 @@ fn python_client_reads_health() {
             home.set("REDIS_PORT", &free_port().to_string());
             home.run(["start"]).succeeds();
         }
-        let host = home.public();
+        let host = home.public_address();
         let mut answer = None;
         eventually("the state is known", || {
             let results = request(&host, "GET", "/health/ready", &[], "");
@@ -307,7 +308,7 @@ fn python_client_reads_health() {
             is_known
         });
         let mut program = python_program(&home, &package, "python/health.py");
-        let results = Outcome::of(program.env("FULLON_PUBLIC", format!("http://{host}")));
+        let results = Outcome::run(program.env("FULLON_PUBLIC", format!("http://{host}")));
         assert_eq!(results.succeeds().json(), answer.unwrap());
     }
 }
@@ -315,13 +316,13 @@ fn python_client_reads_health() {
 /// PATH with the test tools first.
 fn path_with_tools() -> String {
     let inherited = std::env::var("PATH").unwrap_or_default();
-    format!("{}:{inherited}", tools().join("bin").display())
+    format!("{}:{inherited}", tools_directory().join("bin").display())
 }
 
 #[test]
 fn typescript_client_operates_daemon() {
-    let packages = tools().join("typescript/node_modules");
-    if !may_run(
+    let packages = tools_directory().join("typescript/node_modules");
+    if !prerequisite_available(
         "generated_clients::typescript_client_operates_daemon",
         "openapi-ts (scripts/install-test-tools.sh)",
         packages.is_dir(),
@@ -344,18 +345,18 @@ fn typescript_client_operates_daemon() {
     }
     symlink(packages, client.path().join("node_modules")).unwrap();
     let node = |arguments: &[&str]| {
-        let mut node = Command::new(tools().join("bin/node"));
+        let mut node = Command::new(tools_directory().join("bin/node"));
         node.args(arguments)
             .current_dir(client.path())
             .env("DOCUMENT", document());
-        Outcome::of(&mut node).succeeds();
+        Outcome::run(&mut node).succeeds();
     };
     node(&["node_modules/@hey-api/openapi-ts/bin/run.js"]);
     node(&["node_modules/typescript/bin/tsc"]);
     let program = |file: &'static str| {
         let path = client.path().join(file);
         move |home: &Home| {
-            let mut node = home.command(tools().join("bin/node"));
+            let mut node = home.command(tools_directory().join("bin/node"));
             node.arg(&path);
             node
         }
@@ -373,7 +374,7 @@ fn rust_client_operates_daemon() {
         .args(["build", "--quiet", "--locked", "--bins", "--examples"])
         .env("CARGO_TARGET_DIR", &target)
         .env("CARGO_PROFILE_DEV_DEBUG", "false");
-    Outcome::of(build.current_dir(source("rust"))).succeeds();
+    Outcome::run(build.current_dir(source("rust"))).succeeds();
     let program = |name: &str| {
         let path = target.join("debug").join(name);
         move |home: &Home| home.command(&path)

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Outcome, mode};
+use crate::support::{Outcome, file_mode};
 
 /// An installation of the test build in its own directory.
 struct Installation {
@@ -29,7 +29,7 @@ impl Installation {
             .arg(format!("DESTDIR={}", self.directory.path().display()))
             .arg(format!("PREFIX={}", self.prefix))
             .arg(concat!("FULLON=", env!("CARGO_BIN_EXE_fullon")));
-        let outcome = Outcome::of(&mut command).succeeds();
+        let outcome = Outcome::run(&mut command).succeeds();
         // Next steps are printed only when the running system changes.
         assert_eq!((outcome.stdout, outcome.stderr), <_>::default());
     }
@@ -50,7 +50,7 @@ fn collect_files(root: &Path, directory: &Path, files: &mut Vec<String>) {
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            assert_eq!(mode(&path), 0o755, "{}", path.display());
+            assert_eq!(file_mode(&path), 0o755, "{}", path.display());
             collect_files(root, &path, files);
         } else {
             let name = path.strip_prefix(root).unwrap().display().to_string();
@@ -59,7 +59,7 @@ fn collect_files(root: &Path, directory: &Path, files: &mut Vec<String>) {
             } else {
                 0o644
             };
-            assert_eq!(mode(&path), expected, "{name}");
+            assert_eq!(file_mode(&path), expected, "{name}");
             files.push(name);
         }
     }
@@ -121,5 +121,7 @@ fn bash_accepts_the_completions() {
     let mut bash = Command::new("bash");
     bash.args(["-euc", "source \"$0\" && complete -p fullon"])
         .arg(script);
-    Outcome::of(&mut bash).succeeds().prints(&["_fullon"]);
+    Outcome::run(&mut bash)
+        .succeeds()
+        .stdout_contains(&["_fullon"]);
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use fullon_master_api::instance::{PidFileStatus, Process, StateFile, inspect_pid_file};
 
 use crate::support::{
-    Home, Outcome, PATIENCE, Program, children, eventually, program_of, request, scale, stranger,
+    DEADLINE, Home, InstalledProgram, Outcome, child_processes, eventually, executable_of, request,
+    scale, unrelated_process,
 };
 
 const VERBS: [&str; 3] = ["start", "restart", "stop"];
@@ -51,7 +52,7 @@ impl Random {
 /// A home whose processes are identified by their copy of the program.
 struct Sandbox {
     home: Home,
-    program: Program,
+    program: InstalledProgram,
     /// How long a start takes on this machine.
     start_duration: Duration,
 }
@@ -60,7 +61,7 @@ impl Sandbox {
     fn new() -> Self {
         let mut home = Home::new();
         home.set("SHUTDOWN_TIMEOUT", "2s");
-        let program = Program::of(&home);
+        let program = InstalledProgram::install_in(&home);
         let start = Instant::now();
         program.start(&home);
         let start_duration = start.elapsed();
@@ -81,14 +82,14 @@ impl Sandbox {
     }
 
     fn run(&self, verb: &str) -> Outcome {
-        Outcome::of(self.home.command(self.program.path()).arg(verb))
+        Outcome::run(self.home.command(self.program.path()).arg(verb))
     }
 
     /// All processes that run the program.
     fn processes(&self) -> Vec<Process> {
         Process::all()
             .filter(|process| {
-                program_of(process.pid()).is_some_and(|program| program == self.program.path())
+                executable_of(process.pid()).is_some_and(|program| program == self.program.path())
             })
             .collect()
     }
@@ -116,7 +117,7 @@ impl Sandbox {
             || StateFile::read_active(&self.home.pid_file(), self.home.daemon()?.pid()).ok();
         eventually("the daemon has a state file", || state().is_some());
         eventually("the daemon is healthy", || {
-            request(&self.home.public(), "GET", "/health", &[], "").status == 200
+            request(&self.home.public_address(), "GET", "/health", &[], "").status == 200
         });
     }
 }
@@ -153,9 +154,9 @@ impl Round {
         let mut verb = arena.spawn(self.verb);
         let successor = (self.victim == Victim::Successor).then(|| {
             let daemon = daemon.as_ref()?;
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + DEADLINE;
             while Instant::now() < deadline && verb.try_wait().unwrap().is_none() {
-                if let Some(successor) = children(daemon.pid()).pop() {
+                if let Some(successor) = child_processes(daemon.pid()).pop() {
                     return Some(successor);
                 }
             }
@@ -185,7 +186,7 @@ impl Round {
 fn kill(process: Option<&Process>) {
     if let Some(process) = process {
         let _ = process.kill();
-        assert!(process.wait_for_exit(PATIENCE));
+        assert!(process.wait_for_exit(DEADLINE));
     }
 }
 
@@ -194,7 +195,7 @@ fn kill_at_any_moment_leaves_at_most_one_daemon() {
     let seed = scale::seed();
     let mut random = Random(seed);
     let arena = Sandbox::new();
-    let mut other_process = stranger();
+    let mut other_process = unrelated_process();
     for number in 1..=scale::rounds() {
         let round = Round::random(&mut random, 2 * arena.start_duration);
         // Shown if the test fails.
@@ -215,7 +216,7 @@ fn kill_at_any_moment_leaves_at_most_one_daemon() {
 
         let start = arena.run("start");
         if remaining.is_some() {
-            start.exits(1).says(&["already running"]);
+            start.exits(1).stderr_contains(&["already running"]);
         } else {
             start.succeeds();
         }

@@ -5,10 +5,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::support::{Connection, Home, PATIENCE, eventually};
+use crate::support::{Connection, DEADLINE, Home, eventually};
 
 fn status(home: &Home) -> Value {
-    home.ask("GET", "/admin/status").json()
+    home.call_admin("GET", "/admin/status").json()
 }
 
 /// The running daemon reports this exit of the one before it.
@@ -26,7 +26,7 @@ fn assert_last_exit(home: &Home, old: &Process, cause: &str, by: Option<&str>, l
     let at: &str = exit["at"].as_str().unwrap_or_else(|| panic!("{exit:#}"));
     let now = std::time::SystemTime::now();
     let at: std::time::SystemTime = humantime::parse_rfc3339_weak(at).unwrap();
-    assert!(now.duration_since(at).unwrap() < 4 * PATIENCE, "{exit:#}");
+    assert!(now.duration_since(at).unwrap() < 4 * DEADLINE, "{exit:#}");
     let lines = exit["last_lines"].as_array().unwrap();
     assert!((1..=10).contains(&lines.len()), "{exit:#}");
     let text = exit["last_lines"].to_string();
@@ -47,11 +47,11 @@ fn stop_over_rest_is_reported_with_subject() {
     let old = home.daemon().unwrap();
     let token = home.token("admin:control");
     let subject = home.run(["token", "--json"]).succeeds().json()["subject"].clone();
-    let mut connection = Connection::open(&home.admin());
+    let mut connection = Connection::open(&home.admin_address());
     let bearer = format!("Bearer {token}");
     connection.send("POST", "/admin/stop", &[("Authorization", &bearer)], "");
-    assert_eq!(connection.answer("POST").status, 202);
-    assert!(old.wait_for_exit(PATIENCE));
+    assert_eq!(connection.read_response("POST").status, 202);
+    assert!(old.wait_for_exit(DEADLINE));
     home.run(["start"]).succeeds();
     assert_last_exit(&home, &old, "stopped", subject.as_str(), " stopped");
     assert_eq!(status(&home)["generation"], 1);
@@ -67,7 +67,7 @@ fn stop_by_signal_is_reported() {
     let home = Home::started();
     let old = home.daemon().unwrap();
     old.terminate().unwrap();
-    assert!(old.wait_for_exit(PATIENCE));
+    assert!(old.wait_for_exit(DEADLINE));
     home.run(["start"]).succeeds();
     assert_last_exit(&home, &old, "signalled", Some("SIGTERM"), " stopped");
 }
@@ -80,7 +80,7 @@ fn forced_stop_by_second_signal_is_reported() {
     old.terminate().unwrap();
     eventually("the daemon drains", || home.log().contains(" stopping by="));
     kill(Pid::from_raw(old.pid().cast_signed()), Signal::SIGTERM).unwrap();
-    assert!(old.wait_for_exit(PATIENCE));
+    assert!(old.wait_for_exit(DEADLINE));
     home.run(["start"]).succeeds();
     assert_last_exit(
         &home,
@@ -95,12 +95,12 @@ fn forced_stop_by_second_signal_is_reported() {
 fn crash_is_reported_with_last_log_lines() {
     let home = Home::started();
     let old = home.daemon().unwrap();
-    home.mark("the-last-words");
+    home.log_request("the-last-words");
     eventually("the line is logged", || {
         home.log().contains("the-last-words")
     });
     old.kill().unwrap();
-    assert!(old.wait_for_exit(PATIENCE));
+    assert!(old.wait_for_exit(DEADLINE));
     home.run(["start"]).succeeds();
     assert_last_exit(&home, &old, "crashed", None, "the-last-words");
     let exit = &status(&home)["last_exit"];
@@ -121,7 +121,7 @@ fn crash_is_reported_with_last_log_lines() {
 fn restart_is_reported() {
     let home = Home::started();
     let old = home.daemon().unwrap();
-    home.mark("before-the-restart");
+    home.log_request("before-the-restart");
     eventually("the line is logged", || {
         home.log().contains("before-the-restart")
     });
@@ -131,7 +131,7 @@ fn restart_is_reported() {
 
     let old = home.daemon().unwrap();
     old.kill().unwrap();
-    assert!(old.wait_for_exit(PATIENCE));
+    assert!(old.wait_for_exit(DEADLINE));
     home.run(["start"]).succeeds();
     assert_last_exit(&home, &old, "crashed", None, "");
     assert_eq!(status(&home)["generation"], 1);

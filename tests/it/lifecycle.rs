@@ -2,21 +2,21 @@
 
 use std::fs;
 
-use crate::support::{Home, Outcome, mode, request};
+use crate::support::{Home, Outcome, file_mode, request};
 
 #[test]
 fn start_status_restart_stop_from_shell() {
     let home = Home::new();
     home.run(["status"])
         .exits(3)
-        .prints(&["Status:", "not running"]);
+        .stdout_contains(&["Status:", "not running"]);
 
     let pid_file = home.pid_file().display().to_string();
     let log_file = home.log_file().display().to_string();
     let started = home.run(["start"]).succeeds();
     let first = home.state();
     let line = format!("Daemon started with PID {}\n", first.pid);
-    let started = started.prints(&[&line, &log_file, &pid_file]);
+    let started = started.stdout_contains(&[&line, &log_file, &pid_file]);
     assert!(
         !started.stdout.contains('\x1b') && started.stderr.is_empty(),
         "{started:#?}"
@@ -31,28 +31,35 @@ fn start_status_restart_stop_from_shell() {
         "Docs:",
         "Health:",
     ];
-    home.run(["status"]).succeeds().prints(&labels).prints(&[
-        "running",
-        &first.pid.to_string(),
-        &pid_file,
-        &log_file,
-        &first.server,
-    ]);
+    home.run(["status"])
+        .succeeds()
+        .stdout_contains(&labels)
+        .stdout_contains(&[
+            "running",
+            &first.pid.to_string(),
+            &pid_file,
+            &log_file,
+            &first.server,
+        ]);
     home.run(["logs", "--no-follow"])
         .succeeds()
-        .prints(&["ready version="]);
+        .stdout_contains(&["ready version="]);
 
     home.run(["restart"])
         .succeeds()
-        .prints(&["Daemon restarted with PID", &format!("(was {})", first.pid)]);
+        .stdout_contains(&["Daemon restarted with PID", &format!("(was {})", first.pid)]);
     let second = home.state();
     assert_ne!((first.pid, &first.instance), (second.pid, &second.instance));
 
-    home.run(["stop"]).succeeds().prints(&["Daemon stopped"]);
+    home.run(["stop"])
+        .succeeds()
+        .stdout_contains(&["Daemon stopped"]);
     assert!(home.daemon().is_none());
     assert!(!home.pid_file().exists());
     home.run(["status"]).exits(3);
-    home.run(["stop"]).exits(1).prints(&["not running"]);
+    home.run(["stop"])
+        .exits(1)
+        .stdout_contains(&["not running"]);
     let log = home.log();
     assert_eq!(log.matches(" drained").count(), 1, "{log}");
     assert_eq!(log.matches(" stopped").count(), 1, "{log}");
@@ -62,7 +69,7 @@ fn start_status_restart_stop_from_shell() {
 fn start_returns_when_ready_and_second_start_fails() {
     for _ in 0..10 {
         let home = Home::started();
-        let health = request(&home.public(), "GET", "/health", &[], "");
+        let health = request(&home.public_address(), "GET", "/health", &[], "");
         assert_eq!(health.status, 200);
         assert_eq!(
             health.body,
@@ -71,7 +78,7 @@ fn start_returns_when_ready_and_second_start_fails() {
         let pid = home.state().pid;
         home.run(["start"])
             .exits(1)
-            .says(&[&format!("already running with PID {pid}")]);
+            .stderr_contains(&[&format!("already running with PID {pid}")]);
         assert_eq!(home.state().pid, pid);
     }
 }
@@ -103,7 +110,7 @@ fn created_files_are_private() {
         "fullon.log",
     ];
     for file in files {
-        assert_eq!(mode(&home.path().join(file)), 0o600, "{file}");
+        assert_eq!(file_mode(&home.path().join(file)), 0o600, "{file}");
     }
 }
 
@@ -121,23 +128,23 @@ fn daemon_is_found_despite_invalid_settings() {
     .unwrap();
     home.run(["status"])
         .succeeds()
-        .prints(&["Status:    running\n", &pid.to_string()])
-        .says(&["ignored for this verb: JWT_SECRET_KEY"]);
+        .stdout_contains(&["Status:    running\n", &pid.to_string()])
+        .stderr_contains(&["ignored for this verb: JWT_SECRET_KEY"]);
     home.run(["logs", "--no-follow"])
         .succeeds()
-        .prints(&["ready version="]);
+        .stdout_contains(&["ready version="]);
     home.run(["restart"])
         .exits(2)
-        .says(&["LOG_LEVEL: `verbose`", "goes on as before"]);
+        .stderr_contains(&["LOG_LEVEL: `verbose`", "goes on as before"]);
     home.run(["restart", "--hard"])
         .exits(2)
-        .says(&["LOG_LEVEL: `verbose`", "left as it was"]);
+        .stderr_contains(&["LOG_LEVEL: `verbose`", "left as it was"]);
     assert_eq!(home.state().pid, pid);
 
     let mut command = home.fullon(["stop"]);
-    Outcome::of(command.current_dir("/"))
+    Outcome::run(command.current_dir("/"))
         .succeeds()
-        .prints(&["Daemon stopped"]);
+        .stdout_contains(&["Daemon stopped"]);
 }
 
 #[test]
@@ -146,31 +153,32 @@ fn restart_from_elsewhere_keeps_flags_and_environment() {
     fs::write(home.path().join(".env"), "SHUTDOWN_TIMEOUT=7s\n").unwrap();
     home.set("LOG_KEEP", "9");
     home.run(["start", "--log-level", "debug"]).succeeds();
-    let before = home.ask("GET", "/admin/config").json();
+    let before = home.call_admin("GET", "/admin/config").json();
     home.unset("LOG_KEEP");
     home.unset("LOG_FILE");
     home.unset("PORT");
     home.unset("ADMIN_PORT");
     for restart in [&["restart"][..], &["restart", "--hard"]] {
         let mut command = home.fullon(restart.iter().copied());
-        Outcome::of(command.current_dir("/")).succeeds();
-        assert_eq!(home.ask("GET", "/admin/config").json(), before);
+        Outcome::run(command.current_dir("/")).succeeds();
+        assert_eq!(home.call_admin("GET", "/admin/config").json(), before);
     }
 
     for verb in ["restart", "reload"] {
-        home.run([verb, "--log-level", "warn"]).exits(2).says(&[
-            "--log-level was given",
-            "edit ",
-            "--hard",
-        ]);
+        home.run([verb, "--log-level", "warn"])
+            .exits(2)
+            .stderr_contains(&["--log-level was given", "edit ", "--hard"]);
         home.run([verb, "--log-level", "debug"]).succeeds();
         home.run([verb, "--port", "0", "--log-keep", "3"])
             .exits(2)
-            .says(&["--log-keep, --port were given"]);
+            .stderr_contains(&["--log-keep, --port were given"]);
     }
     home.run(["restart", "--hard", "--log-level", "warn"])
         .succeeds();
-    assert_eq!(home.ask("GET", "/admin/status").json()["log_level"], "warn");
+    assert_eq!(
+        home.call_admin("GET", "/admin/status").json()["log_level"],
+        "warn"
+    );
 }
 
 #[test]
@@ -182,12 +190,9 @@ fn restart_and_reload_refuse_another_env_file() {
     home.run(["--env-file", "good.env", "start"]).succeeds();
     let (good_path, other_path) = (good.display().to_string(), other.display().to_string());
     for verb in ["restart", "reload"] {
-        home.run(["--env-file", "other.env", verb]).exits(2).says(&[
-            "--env-file",
-            &good_path,
-            &other_path,
-            "restart --hard",
-        ]);
+        home.run(["--env-file", "other.env", verb])
+            .exits(2)
+            .stderr_contains(&["--env-file", &good_path, &other_path, "restart --hard"]);
         home.run(["--env-file", "./good.env", verb]).succeeds();
     }
     for verb in ["status", "token"] {
@@ -196,7 +201,7 @@ fn restart_and_reload_refuse_another_env_file() {
     fs::remove_file(good).unwrap();
     home.run(["doctor"])
         .exits(2)
-        .prints(&["put it back, or name another: fullon --env-file FILE restart --hard"]);
+        .stdout_contains(&["put it back, or name another: fullon --env-file FILE restart --hard"]);
     home.run(["--env-file", "other.env", "restart", "--hard"])
         .succeeds();
     home.run(["--env-file", "other.env", "reload"]).succeeds();
@@ -209,7 +214,7 @@ fn admin_url_is_refused_by_local_commands() {
     for verb in ["start", "run", "config", "man"] {
         home.run(["--admin-url", "http://127.0.0.1:9", verb])
             .exits(2)
-            .says(&["--admin-url has no effect", "leave it out", "ADMIN_PORT"]);
+            .stderr_contains(&["--admin-url has no effect", "leave it out", "ADMIN_PORT"]);
     }
     assert!(home.daemon().is_none());
 }
@@ -219,7 +224,7 @@ fn pid_file_works_in_shell_scripts() {
     let home = Home::started();
     let mut script = home.command("sh");
     script.args(["-c", "test -d \"/proc/$(cat .fullon_master_api.pid)\" && read -r pid < .fullon_master_api.pid && kill \"$pid\""]);
-    Outcome::of(&mut script).succeeds();
+    Outcome::run(&mut script).succeeds();
     crate::support::eventually("the daemon stops", || home.daemon().is_none());
 }
 
@@ -228,7 +233,7 @@ fn restart_starts_stopped_daemon() {
     let home = Home::new();
     home.run(["restart"])
         .succeeds()
-        .prints(&["Daemon was not running", "Daemon started with PID"]);
+        .stdout_contains(&["Daemon was not running", "Daemon started with PID"]);
     assert!(home.daemon().is_some());
 }
 
@@ -237,15 +242,15 @@ fn restart_without_working_directory_stops_nothing() {
     let home = Home::new();
     let directory = home.path().join("release-1");
     fs::create_dir(&directory).unwrap();
-    Outcome::of(home.fullon(["start"]).current_dir(&directory)).succeeds();
+    Outcome::run(home.fullon(["start"]).current_dir(&directory)).succeeds();
     let pid = home.state().pid;
     fs::remove_dir(&directory).unwrap();
     home.run(["restart"])
         .exits(1)
-        .says(&["release-1 is not there", "goes on as before"]);
+        .stderr_contains(&["release-1 is not there", "goes on as before"]);
     home.run(["restart", "--hard"])
         .exits(1)
-        .says(&["release-1 is not there", "left as it was"]);
+        .stderr_contains(&["release-1 is not there", "left as it was"]);
     assert_eq!(home.state().pid, pid);
 }
 
@@ -256,9 +261,9 @@ fn commands_work_from_removed_directory() {
         "mkdir gone && cd gone && rmdir ../gone && {fullon} status && {fullon} stop",
         fullon = env!("CARGO_BIN_EXE_fullon")
     );
-    Outcome::of(home.command("sh").args(["-c", &script]))
+    Outcome::run(home.command("sh").args(["-c", &script]))
         .succeeds()
-        .prints(&["Status:    running\n", "Daemon stopped\n"]);
+        .stdout_contains(&["Status:    running\n", "Daemon stopped\n"]);
 }
 
 /// The start command may die before the daemon is ready.
@@ -282,11 +287,11 @@ fn directory_name_may_be_invalid_utf8() {
     let home = Home::new();
     let directory = home.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
     fs::create_dir(&directory).unwrap();
-    Outcome::of(home.fullon(["start"]).current_dir(&directory)).succeeds();
-    Outcome::of(home.fullon(["status"]).current_dir(&directory)).succeeds();
+    Outcome::run(home.fullon(["start"]).current_dir(&directory)).succeeds();
+    Outcome::run(home.fullon(["status"]).current_dir(&directory)).succeeds();
     home.run(["restart"]).succeeds();
     home.run(["restart", "--hard"])
         .exits(1)
-        .says(&["left as it was"]);
+        .stderr_contains(&["left as it was"]);
     home.run(["stop"]).succeeds();
 }

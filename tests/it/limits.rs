@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
-use crate::support::{Connection, Home, Outcome, PATIENCE, eventually, request};
+use crate::support::{Connection, DEADLINE, Home, Outcome, eventually, request};
 
 /// Attacking clients per port.
 const ATTACKERS: usize = 1000;
@@ -30,7 +30,7 @@ fn raise_file_limit() {
 fn start_attack(host: &str) -> Vec<TcpStream> {
     let begin = |_| {
         let mut stream = TcpStream::connect(host).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         // The connection may be closed already.
         let _ = stream.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\nX-");
         stream
@@ -93,8 +93,8 @@ fn assert_responsive(home: &Home, servers: &[&str]) {
 
 fn address_of(home: &Home, server: &str) -> String {
     match server {
-        "public" => home.public(),
-        _ => home.admin(),
+        "public" => home.public_address(),
+        _ => home.admin_address(),
     }
 }
 
@@ -108,7 +108,7 @@ fn cpu_seconds(pid: u32) -> f64 {
 }
 
 fn metric(home: &Home, name: &str) -> u64 {
-    let text = home.ask("GET", "/admin/metrics").body;
+    let text = home.call_admin("GET", "/admin/metrics").body;
     let line = text.lines().find(|line| line.starts_with(name));
     let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
@@ -123,7 +123,11 @@ fn assert_withstands_attack(mut home: Home, start: impl Fn(&Home)) {
     raise_file_limit();
     home.set("HEADER_TIMEOUT", "4s");
     start(&home);
-    let mut crowd = [start_attack(&home.public()), start_attack(&home.admin())].concat_all();
+    let mut crowd = [
+        start_attack(&home.public_address()),
+        start_attack(&home.admin_address()),
+    ]
+    .concat_all();
     let attack_start = Instant::now();
     assert_responsive(&home, &["public", "admin"]);
     home.run(["status"]).succeeds();
@@ -150,7 +154,7 @@ fn assert_withstands_attack(mut home: Home, start: impl Fn(&Home)) {
         before.1.elapsed()
     );
     eventually("only our own connection is left", || {
-        home.ask("GET", "/admin/status").json()["http"]["connections"] == 1
+        home.call_admin("GET", "/admin/status").json()["http"]["connections"] == 1
     });
     let log = home.log();
     assert!(!log.contains("no connection can be accepted"), "{log}");
@@ -182,7 +186,7 @@ fn start_with_few_descriptors(home: &Home) {
         "ulimit -n 128 && exec \"$0\" start",
         env!("CARGO_BIN_EXE_fullon"),
     ]);
-    Outcome::of(&mut shell).succeeds();
+    Outcome::run(&mut shell).succeeds();
 }
 
 #[test]
@@ -223,9 +227,11 @@ fn start_fails_with_too_few_descriptors() {
         "ulimit -n 50 && exec \"$0\" start",
         env!("CARGO_BIN_EXE_fullon"),
     ]);
-    Outcome::of(&mut shell)
-        .exits(1)
-        .says(&["50 files open", "ulimit -n", "LimitNOFILE"]);
+    Outcome::run(&mut shell).exits(1).stderr_contains(&[
+        "50 files open",
+        "ulimit -n",
+        "LimitNOFILE",
+    ]);
     assert!(!home.pid_file().exists());
 }
 
@@ -233,7 +239,7 @@ fn start_fails_with_too_few_descriptors() {
 fn accept_backs_off_without_descriptors_and_recovers() {
     let home = Home::started();
     let pid = home.state().pid;
-    let (public, admin) = (home.public(), home.admin());
+    let (public, admin) = (home.public_address(), home.admin_address());
     let process = Pid::from_raw(pid.cast_signed());
     let limit = |current| {
         let limit = Rlimit {
@@ -271,23 +277,23 @@ fn idle_connection_is_evicted_for_new_one() {
     let mut home = Home::new();
     home.set("MAX_CONNECTIONS", "8");
     home.run(["start"]).succeeds();
-    let host = home.public();
+    let host = home.public_address();
     let mut idle: Vec<_> = (0..8)
         .map(|_| {
             let mut connection = Connection::open(&host);
             connection.send("GET", "/health", &[], "");
-            assert_eq!(connection.answer("GET").status, 200);
+            assert_eq!(connection.read_response("GET").status, 200);
             connection
         })
         .collect();
     // The connection that has been idle longest is evicted, and the others stay.
     let mut new = Connection::open(&host);
     new.send("GET", "/", &[], "");
-    assert_eq!(new.answer("GET").status, 200);
-    assert_eq!(idle.remove(0).rest(), "");
+    assert_eq!(new.read_response("GET").status, 200);
+    assert_eq!(idle.remove(0).read_to_end(), "");
     for connection in &mut idle {
         connection.send("GET", "/health", &[], "");
-        assert_eq!(connection.answer("GET").status, 200);
+        assert_eq!(connection.read_response("GET").status, 200);
     }
     let evicted = "fullon_http_limit_hits_total{server=\"public\",limit=\"evicted\"}";
     assert_eq!(metric(&home, evicted), 1);
@@ -305,24 +311,24 @@ fn new_connection_gets_503_when_all_are_busy() {
     let bearer = home.bearer();
     let headers = [("Authorization", bearer.as_str())];
     let followers = start_followers(&home, &bearer, 2);
-    let mut sender = Connection::open(&home.admin());
+    let mut sender = Connection::open(&home.admin_address());
     let head = format!(
         "PUT /admin/log-level HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\n\
         Content-Type: application/json\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
     );
     sender.send_bytes(head.as_bytes());
-    assert_eq!(sender.head().status, 100);
+    assert_eq!(sender.read_head().status, 100);
     // A client that keeps sending is busy.
     sender.send_bytes(b" ");
-    let mut one_more = Connection::open(&home.admin());
-    let answer = one_more.answer("GET");
-    answer.is_problem(503, "no room for another connection");
+    let mut one_more = Connection::open(&home.admin_address());
+    let answer = one_more.read_response("GET");
+    answer.assert_problem(503, "no room for another connection");
     assert_eq!(answer.header("retry-after"), Some("1"));
     drop(followers);
     eventually("there is room again", || {
-        let mut connection = Connection::open(&home.admin());
+        let mut connection = Connection::open(&home.admin_address());
         connection.send("GET", "/admin/status", &headers, "");
-        connection.answer("GET").status == 200
+        connection.read_response("GET").status == 200
     });
     let hits = |limit: &str| {
         let name = format!("fullon_http_limit_hits_total{{server=\"admin\",limit=\"{limit}\"}}");
@@ -335,9 +341,9 @@ fn new_connection_gets_503_when_all_are_busy() {
 fn start_followers(home: &Home, bearer: &str, count: usize) -> Vec<Connection> {
     let headers = [("Authorization", bearer)];
     let begin = |_| {
-        let mut connection = Connection::open(&home.admin());
+        let mut connection = Connection::open(&home.admin_address());
         connection.send("GET", "/admin/logs/stream?lines=0", &headers, "");
-        assert_eq!(connection.head().status, 200);
+        assert_eq!(connection.read_head().status, 200);
         connection
     };
     (0..count).map(begin).collect()
@@ -353,14 +359,21 @@ fn log_readers_take_at_most_three_quarters_of_admin_port() {
     let mut followers = start_followers(&home, &bearer, 6);
     let paths = ["/admin/logs/stream?lines=0", "/admin/logs?contains=ready"];
     for path in paths.iter().cycle().take(10) {
-        let mut connection = Connection::open(&home.admin());
+        let mut connection = Connection::open(&home.admin_address());
         connection.send("GET", path, &headers, "");
-        let head = connection.head();
+        let head = connection.read_head();
         assert_eq!((head.status, head.header("retry-after")), (503, Some("1")));
     }
-    request(&home.admin(), "GET", paths[0], &headers, "").is_problem(503, "reads the log");
+    request(&home.admin_address(), "GET", paths[0], &headers, "")
+        .assert_problem(503, "reads the log");
     // A few lines are always available.
-    let answer = request(&home.admin(), "GET", "/admin/logs?lines=1", &headers, "");
+    let answer = request(
+        &home.admin_address(),
+        "GET",
+        "/admin/logs?lines=1",
+        &headers,
+        "",
+    );
     assert_eq!(answer.status, 200);
     home.run(["status"]).succeeds();
     home.run(["reload"]).succeeds();
@@ -368,15 +381,15 @@ fn log_readers_take_at_most_three_quarters_of_admin_port() {
     assert_eq!(metric(&home, refused), 11);
     followers.pop();
     eventually("there is room for one more", || {
-        home.mark("written-to-all-of-them");
-        let mut connection = Connection::open(&home.admin());
+        home.log_request("written-to-all-of-them");
+        let mut connection = Connection::open(&home.admin_address());
         connection.send("GET", "/admin/logs/stream?lines=0", &headers, "");
-        connection.head().status == 200
+        connection.read_head().status == 200
     });
     // The followers have missed nothing, and a restart ends them.
     home.run(["restart"]).succeeds();
     for follower in &mut followers {
-        assert!(follower.rest().contains("restarting"));
+        assert!(follower.read_to_end().contains("restarting"));
     }
     drop(start_followers(&home, &bearer, 6));
     home.run(["stop"]).succeeds();
@@ -406,9 +419,9 @@ fn assert_unread_readers_are_evicted(path: &str) {
     let bearer = format!("Bearer {}", home.token("admin:logs"));
     let headers = [("Authorization", bearer.as_str()), ("Accept", "text/plain")];
     let ask = || {
-        let mut connection = Connection::with_small_buffer(&home.admin());
+        let mut connection = Connection::with_small_buffer(&home.admin_address());
         connection.send("GET", path, &headers, "");
-        (connection.head().status, connection)
+        (connection.read_head().status, connection)
     };
     let unread: Vec<_> = (0..6).map(|_| ask()).collect();
     assert!(unread.iter().all(|(status, _)| *status == 200));
@@ -417,7 +430,7 @@ fn assert_unread_readers_are_evicted(path: &str) {
     eventually("there is room", || ask().0 == 200);
     // Evicting a reader does not delay other clients.
     let idle: Vec<_> = (0..8)
-        .map(|_| TcpStream::connect(home.admin()).unwrap())
+        .map(|_| TcpStream::connect(home.admin_address()).unwrap())
         .collect();
     home.run(["status"]).succeeds();
     drop((unread, idle));
@@ -431,18 +444,18 @@ fn log_follower_stays_and_idle_connection_is_evicted() {
     let bearer = home.bearer();
     let headers = [("Authorization", bearer.as_str())];
     let ask = || {
-        let mut connection = Connection::open(&home.admin());
+        let mut connection = Connection::open(&home.admin_address());
         connection.send("GET", "/admin/status", &headers, "");
-        assert_eq!(connection.answer("GET").status, 200);
+        assert_eq!(connection.read_response("GET").status, 200);
         connection
     };
-    let mut follower = Connection::open(&home.admin());
+    let mut follower = Connection::open(&home.admin_address());
     follower.send("GET", "/admin/logs/stream?lines=0", &headers, "");
-    assert_eq!(follower.head().status, 200);
+    assert_eq!(follower.read_head().status, 200);
     let idle: Vec<_> = (0..6).map(|_| ask()).collect();
-    home.mark("still-followed");
+    home.log_request("still-followed");
     eventually("the line arrives", || {
-        follower.line().contains("still-followed")
+        follower.read_line().contains("still-followed")
     });
     let evicted = "fullon_http_limit_hits_total{server=\"admin\",limit=\"evicted\"}";
     assert!(metric(&home, evicted) >= 4);
@@ -453,11 +466,13 @@ fn log_follower_stays_and_idle_connection_is_evicted() {
 fn refusal_reaches_client_that_sends_body_first() {
     let home = Home::started();
     for _ in 0..20 {
-        let mut connection = Connection::open(&home.admin());
+        let mut connection = Connection::open(&home.admin_address());
         let body = " ".repeat(500 * 1024);
         let head = "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 512000\r\n\r\n";
         connection.send_bytes(format!("{head}{body}").as_bytes());
-        connection.answer("POST").is_problem(401, "Authorization");
+        connection
+            .read_response("POST")
+            .assert_problem(401, "Authorization");
     }
 }
 
@@ -467,38 +482,41 @@ fn malformed_and_oversized_requests_are_logged_problems() {
     home.set("MAX_HEADER_SIZE", "8KiB");
     home.set("MAX_BODY_SIZE", "2KiB");
     home.run(["start"]).succeeds();
-    for (server, host) in [("public", home.public()), ("admin", home.admin())] {
+    for (server, host) in [
+        ("public", home.public_address()),
+        ("admin", home.admin_address()),
+    ] {
         let send = |text: &str| {
             let mut connection = Connection::open(&host);
             connection.send_bytes(text.as_bytes());
-            let answer = connection.answer("GET");
+            let answer = connection.read_response("GET");
             assert_eq!(answer.header("connection"), Some("close"));
             assert!(answer.header("x-request-id").is_some());
-            assert_eq!(connection.rest(), "");
+            assert_eq!(connection.read_to_end(), "");
             answer
         };
-        send("nonsense\r\n\r\n").is_problem(400, "HTTP/1.1");
-        send("GET /a b HTTP/1.1\r\n\r\n").is_problem(400, "HTTP/1.1");
+        send("nonsense\r\n\r\n").assert_problem(400, "HTTP/1.1");
+        send("GET /a b HTTP/1.1\r\n\r\n").assert_problem(400, "HTTP/1.1");
         send(&format!(
             "GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
             "x".repeat(50_000)
         ))
-        .is_problem(431, "8192 bytes");
+        .assert_problem(431, "8192 bytes");
         send(&format!(
             "GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n",
             "x".repeat(50_000)
         ))
-        .is_problem(431, "8192 bytes");
+        .assert_problem(431, "8192 bytes");
         let fields = "X: 1\r\n".repeat(200);
         send(&format!(
             "GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"
         ))
-        .is_problem(431, "100 fields");
+        .assert_problem(431, "100 fields");
         let body = "x".repeat(3000);
         send(&format!(
             "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000\r\n\r\n{body}"
         ))
-        .is_problem(413, "2048 bytes");
+        .assert_problem(413, "2048 bytes");
         for (limit, hits) in [("header_size", 3), ("body_size", 1)] {
             let name =
                 format!("fullon_http_limit_hits_total{{server=\"{server}\",limit=\"{limit}\"}}");
@@ -507,13 +525,15 @@ fn malformed_and_oversized_requests_are_logged_problems() {
     }
     // A chunked body, whose length is not known in advance.
     let bearer = home.bearer();
-    let mut connection = Connection::open(&home.admin());
+    let mut connection = Connection::open(&home.admin_address());
     let chunk = format!("800\r\n{}\r\n", " ".repeat(2048));
     let head = format!(
         "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bearer}\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
     connection.send_bytes(format!("{head}{chunk}{chunk}0\r\n\r\n").as_bytes());
-    connection.answer("POST").is_problem(413, "2048 bytes");
+    connection
+        .read_response("POST")
+        .assert_problem(413, "2048 bytes");
     for status in ["400", "431"] {
         assert!(
             home.log()
@@ -533,7 +553,7 @@ fn unread_response_times_out() {
     // More than the socket buffers hold for a client that does not read.
     let mut connections: Vec<_> = (0..3)
         .map(|_| {
-            let mut connection = Connection::open(&home.public());
+            let mut connection = Connection::open(&home.public_address());
             for _ in 0..8 {
                 connection.send("GET", "/docs/swagger-ui.js", &[], "");
             }
@@ -541,12 +561,12 @@ fn unread_response_times_out() {
         })
         .collect();
     eventually("the connections are closed", || {
-        home.ask("GET", "/admin/status").json()["http"]["connections"] == 1
+        home.call_admin("GET", "/admin/status").json()["http"]["connections"] == 1
     });
     let timed_out = "fullon_http_limit_hits_total{server=\"public\",limit=\"idle_timeout\"}";
     assert_eq!(metric(&home, timed_out), 3);
     // Data that was sent before is still readable.
-    assert_eq!(connections[0].head().status, 200);
+    assert_eq!(connections[0].read_head().status, 200);
 }
 
 #[test]
@@ -556,10 +576,12 @@ fn slow_reader_gets_whole_response() {
     home.set("MAX_CONNECTIONS", "4");
     home.run(["start"]).succeeds();
     let path = "/docs/swagger-ui.js";
-    let expected = request(&home.public(), "GET", path, &[], "").body.len();
-    let mut stream = TcpStream::connect(home.public()).unwrap();
+    let expected = request(&home.public_address(), "GET", path, &[], "")
+        .body
+        .len();
+    let mut stream = TcpStream::connect(home.public_address()).unwrap();
     rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 128 * 1024).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let requests = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(10);
     stream.write_all(requests.as_bytes()).unwrap();
     let mut received = 0;
@@ -567,7 +589,10 @@ fn slow_reader_gets_whole_response() {
     let mut buffer = vec![0; 64 * 1024];
     while received < 10 * expected {
         // Other connections come and become idle: they are evicted first.
-        assert_eq!(request(&home.public(), "GET", "/", &[], "").status, 200);
+        assert_eq!(
+            request(&home.public_address(), "GET", "/", &[], "").status,
+            200
+        );
         // Makes the reader slow.
         std::thread::sleep(Duration::from_millis(15));
         match stream.read(&mut buffer).unwrap() {
@@ -592,7 +617,7 @@ fn client_that_sends_but_never_reads_is_closed() {
     let junk = "x".repeat(60_000);
     let clients: Vec<_> = (0..8)
         .map(|_| {
-            let mut stream = TcpStream::connect(home.public()).unwrap();
+            let mut stream = TcpStream::connect(home.public_address()).unwrap();
             rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
             let text = format!("{requests}{last}{junk}");
             stream.write_all(text.as_bytes()).unwrap();
@@ -601,12 +626,12 @@ fn client_that_sends_but_never_reads_is_closed() {
         .collect();
     let before = (cpu_seconds(pid), Instant::now());
     eventually("the connections are closed", || {
-        home.ask("GET", "/admin/status").json()["http"]["connections"] == 1
+        home.call_admin("GET", "/admin/status").json()["http"]["connections"] == 1
     });
     let cpu_time = cpu_seconds(pid) - before.0;
     assert!(cpu_time < 1.0, "{cpu_time} s in {:?}", before.1.elapsed());
     assert_eq!(
-        request(&home.public(), "GET", "/health", &[], "").status,
+        request(&home.public_address(), "GET", "/health", &[], "").status,
         200
     );
     drop(clients);
@@ -617,23 +642,24 @@ fn failed_tokens_are_limited_but_valid_one_is_accepted() {
     let mut home = Home::new();
     home.set("FAILED_TOKENS_PER_MINUTE", "5");
     home.run(["start"]).succeeds();
-    let status =
-        |headers: &[(&str, &str)]| request(&home.admin(), "GET", "/admin/status", headers, "");
+    let status = |headers: &[(&str, &str)]| {
+        request(&home.admin_address(), "GET", "/admin/status", headers, "")
+    };
     let bad = [("Authorization", "Bearer nonsense")];
     for _ in 0..5 {
-        status(&bad).is_problem(401, "malformed");
+        status(&bad).assert_problem(401, "malformed");
     }
     let answer = status(&bad);
-    answer.is_problem(429, "wait");
+    answer.assert_problem(429, "wait");
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&seconds), "{seconds}");
     let cookie = format!(
         "fullon-session-{}=nonsense",
-        home.admin().rsplit(':').next().unwrap()
+        home.admin_address().rsplit(':').next().unwrap()
     );
-    status(&[("Cookie", &cookie)]).is_problem(429, "wait");
+    status(&[("Cookie", &cookie)]).assert_problem(429, "wait");
     // A request without a token has no failed token.
-    status(&[]).is_problem(401, "Authorization");
+    status(&[]).assert_problem(401, "Authorization");
     let bearer = home.bearer();
     assert_eq!(status(&[("Authorization", &bearer)]).status, 200);
     home.run(["status"]).succeeds();
@@ -644,15 +670,18 @@ fn failed_tokens_are_limited_but_valid_one_is_accepted() {
         "JWT_SECRET_KEY",
         "the key of another daemon, as long as ours",
     );
-    stranger.set("ADMIN_PORT", home.admin().rsplit(':').next().unwrap());
+    stranger.set(
+        "ADMIN_PORT",
+        home.admin_address().rsplit(':').next().unwrap(),
+    );
     stranger
         .run(["status"])
         .exits(4)
-        .prints(&["tokens of this peer"]);
+        .stdout_contains(&["tokens of this peer"]);
     assert!(metric(&home, "fullon_admin_refused_tokens_total") >= 7);
     // Every requested change is audited, however many tokens were refused before.
-    let stop = request(&home.admin(), "POST", "/admin/stop", &bad, "");
-    stop.is_problem(429, "wait");
+    let stop = request(&home.admin_address(), "POST", "/admin/stop", &bad, "");
+    stop.assert_problem(429, "wait");
     eventually("the line is logged", || {
         home.log()
             .contains("audit: action=\"stop\" outcome=\"refused\" peer=127.0.0.1")

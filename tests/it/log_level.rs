@@ -7,13 +7,13 @@ use crate::support::{Home, eventually, request};
 const PATH: &str = "/admin/log-level";
 
 fn set_level(home: &Home, body: &Value) -> Value {
-    let answer = home.ask_with("PUT", PATH, &body.to_string());
+    let answer = home.call_admin_with("PUT", PATH, &body.to_string());
     assert_eq!(answer.status, 200, "{answer:#?}");
     answer.json()
 }
 
 fn get_level(home: &Home) -> Value {
-    let answer = home.ask("GET", PATH);
+    let answer = home.call_admin("GET", PATH);
     assert_eq!(answer.status, 200, "{answer:#?}");
     answer.json()
 }
@@ -22,12 +22,12 @@ fn get_level(home: &Home) -> Value {
 fn is_probe_logged(home: &Home, name: &str) -> bool {
     let named = [("X-Request-Id", name)];
     assert_eq!(
-        request(&home.public(), "GET", "/health", &named, "").status,
+        request(&home.public_address(), "GET", "/health", &named, "").status,
         200
     );
     // Once this line is in the file, so is everything logged before.
     let after = format!("{name}-after");
-    home.mark(&after);
+    home.log_request(&after);
     eventually("the request is logged", || home.log().contains(&after));
     home.log().contains(&format!("request_id=\"{name}\""))
 }
@@ -51,7 +51,7 @@ fn level_reverts_after_given_time() {
     let seconds_left = current["revert_after_seconds"].as_f64().unwrap();
     assert!(seconds_left > 0.0 && seconds_left <= 2.0, "{current}");
     assert_eq!(
-        home.ask("GET", "/admin/status").json()["log_level"],
+        home.call_admin("GET", "/admin/status").json()["log_level"],
         "debug"
     );
     assert!(is_probe_logged(&home, "meanwhile"));
@@ -80,10 +80,10 @@ fn level_reverts_after_given_time() {
 fn level_lasts_until_settings_change_or_restart() {
     let home = Home::started();
     set_level(&home, &json!({ "level": "debug" }));
-    assert_eq!(home.ask("POST", "/admin/reload").status, 200);
+    assert_eq!(home.call_admin("POST", "/admin/reload").status, 200);
     assert_eq!(get_level(&home)["level"], "debug");
     home.write_env("LOG_LEVEL=warn\n");
-    assert_eq!(home.ask("POST", "/admin/reload").status, 200);
+    assert_eq!(home.call_admin("POST", "/admin/reload").status, 200);
     assert_eq!(
         get_level(&home),
         json!({ "level": "warn", "configured_level": "warn" })
@@ -107,11 +107,11 @@ fn audit_target_cannot_be_silenced() {
     let home = Home::started();
     for level in ["info,audit=off", "info, audit[x]=off", "debug,audit=info"] {
         let body = json!({ "level": level }).to_string();
-        let answer = home.ask_with("PUT", PATH, &body);
-        answer.is_problem(400, "`level` names `audit`");
+        let answer = home.call_admin_with("PUT", PATH, &body);
+        answer.assert_problem(400, "`level` names `audit`");
     }
     set_level(&home, &json!({ "level": "off" }));
-    assert_eq!(home.ask("POST", "/admin/reload").status, 200);
+    assert_eq!(home.call_admin("POST", "/admin/reload").status, 200);
     home.run(["stop"]).succeeds();
     let log = home.log();
     let (_, after_off) = log
@@ -145,17 +145,23 @@ fn invalid_request_names_the_field() {
         ),
         ("{\"level\":\"debug\",\"for\":3}", 400, "for"),
     ] {
-        let answer = home.ask_with("PUT", PATH, body);
-        answer.is_problem(status, text);
+        let answer = home.call_admin_with("PUT", PATH, body);
+        answer.assert_problem(status, text);
     }
     assert_eq!(get_level(&home)["level"], "info");
     let reader = home.token("admin:read");
     let bearer = format!("Bearer {reader}");
     let headers = [("Authorization", bearer.as_str())];
-    let answer = request(&home.admin(), "PUT", PATH, &headers, "{\"level\":\"off\"}");
-    answer.is_problem(403, "admin:control");
+    let answer = request(
+        &home.admin_address(),
+        "PUT",
+        PATH,
+        &headers,
+        "{\"level\":\"off\"}",
+    );
+    answer.assert_problem(403, "admin:control");
     assert_eq!(
-        request(&home.admin(), "GET", PATH, &headers, "").status,
+        request(&home.admin_address(), "GET", PATH, &headers, "").status,
         200
     );
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use crate::support::{Answer, Connection, Home, eventually, mode, needs_root, request};
+use crate::support::{Connection, Home, Response, eventually, file_mode, request, running_as_root};
 
 const MAX_SIZE: u64 = 64 * 1024;
 
@@ -21,11 +21,11 @@ fn rotated_file(home: &Home, number: usize) -> PathBuf {
 }
 
 fn log_marks(home: &Home, count: usize) {
-    let mut connection = Connection::open(&home.public());
+    let mut connection = Connection::open(&home.public_address());
     for number in 0..count {
         let id = format!("mark-{number}.");
         connection.send("GET", "/", &[("X-Request-Id", &id)], "");
-        assert_eq!(connection.answer("GET").status, 200);
+        assert_eq!(connection.read_response("GET").status, 200);
     }
     let last = format!("mark-{}.", count - 1);
     eventually("the line is logged", || home.log().contains(&last));
@@ -46,11 +46,11 @@ fn mark_numbers<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<usize> {
         .collect()
 }
 
-fn plain_text(home: &Home, query: &str) -> Answer {
+fn plain_text(home: &Home, query: &str) -> Response {
     let token = format!("Bearer {}", home.token("admin:logs"));
     let headers = [("Authorization", token.as_str()), ("Accept", "text/plain")];
     request(
-        &home.admin(),
+        &home.admin_address(),
         "GET",
         &format!("/admin/logs{query}"),
         &headers,
@@ -66,9 +66,9 @@ fn file_size_and_count_stay_within_limits() {
         let file = rotated_file(&home, number);
         let size = file.metadata().unwrap().len();
         assert!((MAX_SIZE - 1_000..=MAX_SIZE).contains(&size), "{size}");
-        assert_eq!(mode(&file), 0o600);
+        assert_eq!(file_mode(&file), 0o600);
     }
-    assert!(!rotated_file(&home, 4).exists() && mode(&home.log_file()) == 0o600);
+    assert!(!rotated_file(&home, 4).exists() && file_mode(&home.log_file()) == 0o600);
     // Output to stdout goes to the new file.
     let stdout = format!("/proc/{}/fd/1", home.state().pid);
     assert_eq!(std::fs::read_link(stdout).unwrap(), home.log_file());
@@ -100,7 +100,7 @@ fn pages_go_back_through_rotated_files() {
         let mut before = String::new();
         loop {
             let page = home
-                .ask("GET", &format!("/admin/logs{query}{before}"))
+                .call_admin("GET", &format!("/admin/logs{query}{before}"))
                 .json();
             let entries = page["entries"].as_array().unwrap();
             let lines = entries.iter().map(|entry| entry["line"].as_str().unwrap());
@@ -132,19 +132,21 @@ fn pages_go_back_through_rotated_files() {
 fn cursor_survives_rotation_until_file_is_removed() {
     let home = start_with_rotation("1");
     log_marks(&home, 10);
-    let page = home.ask("GET", "/admin/logs?contains=mark-4.").json();
+    let page = home
+        .call_admin("GET", "/admin/logs?contains=mark-4.")
+        .json();
     let cursor = page["entries"][0]["cursor"].as_str().unwrap().to_owned();
     let before = format!("/admin/logs?lines=2&contains=mark-&before={cursor}");
     log_marks(&home, 500);
     home.run(["restart"]).succeeds();
     assert!(rotated_file(&home, 1).exists());
-    let page = home.ask("GET", &before).json();
+    let page = home.call_admin("GET", &before).json();
     let entries = page["entries"].as_array().unwrap();
     let lines = entries.iter().map(|entry| entry["line"].as_str().unwrap());
     assert_eq!(mark_numbers(lines), [2, 3]);
     log_marks(&home, 1_000);
-    home.ask("GET", &before)
-        .is_problem(404, "no longer in the log");
+    home.call_admin("GET", &before)
+        .assert_problem(404, "no longer in the log");
 }
 
 #[test]
@@ -167,20 +169,20 @@ fn external_rotation_and_removal_are_followed() {
     let home = start_with_rotation("5");
     std::fs::rename(home.log_file(), rotated_file(&home, 1)).unwrap();
     let log_of = |file: PathBuf| std::fs::read_to_string(file).unwrap();
-    home.mark("nameless");
+    home.log_request("nameless");
     eventually("the line is logged", || {
         log_of(rotated_file(&home, 1)).contains("nameless")
     });
     assert!(!home.log_file().exists());
     std::fs::File::create_new(home.log_file()).unwrap();
-    home.mark("named");
+    home.log_request("named");
     eventually("the line is logged", || home.log().contains("named"));
     std::fs::remove_file(home.log_file()).unwrap();
-    home.mark("removed");
+    home.log_request("removed");
     eventually("the line is logged", || {
         home.log_file().exists() && home.log().contains("removed")
     });
-    assert_eq!(mode(&home.log_file()), 0o600);
+    assert_eq!(file_mode(&home.log_file()), 0o600);
 }
 
 #[test]
@@ -204,13 +206,13 @@ fn reading_all_files_keeps_one_open_at_a_time() {
     };
     let bearer = home.bearer();
     let headers = [("Authorization", bearer.as_str()), ("Accept", "text/plain")];
-    let mut reader = Connection::with_small_buffer(&home.admin());
+    let mut reader = Connection::with_small_buffer(&home.admin_address());
     reader.send("GET", "/admin/logs?lines=10000000", &headers, "");
-    assert_eq!(reader.head().status, 200);
+    assert_eq!(reader.read_head().status, 200);
     // Once the response headers have arrived, all files were found.
     let open = files_open();
     assert!(open <= 1, "{open} files");
-    let all = String::from_utf8(reader.chunks()).unwrap();
+    let all = String::from_utf8(reader.read_chunks()).unwrap();
     let numbers = all
         .lines()
         .filter_map(|line| line.strip_prefix("line-")?.get(..6)?.parse().ok());
@@ -223,7 +225,7 @@ fn reading_all_files_keeps_one_open_at_a_time() {
 /// In a shared directory such as `/tmp`, anyone can take the known names first.
 #[test]
 fn rotation_skips_names_taken_by_another_user() {
-    if !needs_root("files of another user") {
+    if !running_as_root("files of another user") {
         return;
     }
     let mut home = Home::new();
@@ -245,11 +247,11 @@ fn rotation_skips_names_taken_by_another_user() {
     home.set("LOG_MAX_SIZE", "64KiB");
     home.set("LOG_KEEP", "2");
     home.run(["start"]).succeeds();
-    let mut connection = Connection::open(&home.public());
+    let mut connection = Connection::open(&home.public_address());
     for number in 0..2_000 {
         let id = format!("mark-{number}.");
         connection.send("GET", "/", &[("X-Request-Id", &id)], "");
-        assert_eq!(connection.answer("GET").status, 200);
+        assert_eq!(connection.read_response("GET").status, 200);
     }
     eventually("the last mark is logged", || {
         plain_text(&home, "?lines=20").body.contains("mark-1999.")
@@ -274,7 +276,7 @@ fn rotation_skips_names_taken_by_another_user() {
     for number in 0..1_000 {
         let id = format!("more-{number}.");
         connection.send("GET", "/", &[("X-Request-Id", &id)], "");
-        assert_eq!(connection.answer("GET").status, 200);
+        assert_eq!(connection.read_response("GET").status, 200);
     }
     eventually("the first numbers are used again", || {
         [".1", ".2"].iter().all(|suffix| named(suffix).is_file()) && !named(".4").exists()

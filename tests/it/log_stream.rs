@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Answer, Connection, Home};
+use crate::support::{Connection, Home, Response};
 
 struct EventStream(Connection);
 
@@ -14,15 +14,15 @@ struct Event {
 }
 
 impl EventStream {
-    fn open(home: &Home, query: &str, extra: &[(&str, &str)]) -> (Self, Answer) {
+    fn open(home: &Home, query: &str, extra: &[(&str, &str)]) -> (Self, Response) {
         let token = format!("Bearer {}", home.token("admin:logs"));
-        let mut connection = Connection::open(&home.admin());
+        let mut connection = Connection::open(&home.admin_address());
         let headers: Vec<_> = [("Authorization", token.as_str())]
             .into_iter()
             .chain(extra.iter().copied())
             .collect();
         connection.send("GET", &format!("/admin/logs/stream{query}"), &headers, "");
-        let head = connection.head();
+        let head = connection.read_head();
         assert_eq!(head.status, 200, "{head:#?}");
         (Self(connection), head)
     }
@@ -35,7 +35,7 @@ impl EventStream {
             data: Value::Null,
         };
         loop {
-            let line = self.0.line();
+            let line = self.0.read_line();
             match line.split_once(": ") {
                 Some(("event", name)) => event.name = name.into(),
                 Some(("id", id)) => event.id = id.into(),
@@ -60,7 +60,7 @@ impl EventStream {
 fn history_is_followed_by_live_lines() {
     let home = Home::started();
     for number in 0..5 {
-        home.mark(&format!("before-{number}"));
+        home.log_request(&format!("before-{number}"));
     }
     crate::support::eventually("the line is logged", || home.log().contains("before-4"));
     let (mut stream, head) = EventStream::open(&home, "?lines=3", &[]);
@@ -70,7 +70,7 @@ fn history_is_followed_by_live_lines() {
         assert!(stream.next_line().contains(&format!("before-{number}")));
     }
     assert!(stream.next_line().contains("/admin/logs/stream"));
-    home.mark("after-0");
+    home.log_request("after-0");
     assert!(stream.next_line().contains("after-0"));
 }
 
@@ -78,7 +78,7 @@ fn history_is_followed_by_live_lines() {
 fn stream_resumes_after_last_event() {
     let home = Home::started();
     for number in 0..5 {
-        home.mark(&format!("mark-{number}"));
+        home.log_request(&format!("mark-{number}"));
     }
     crate::support::eventually("the line is logged", || home.log().contains("mark-4"));
     let (mut stream, _) = EventStream::open(&home, "?lines=5", &[]);
@@ -111,9 +111,9 @@ fn stream_resumes_after_last_event() {
 fn client_cut_off_before_first_event_misses_none() {
     let home = Home::started();
     let (mut stream, _) = EventStream::open(&home, "?lines=0", &[]);
-    let mut opening = vec![stream.0.line()];
+    let mut opening = vec![stream.0.read_line()];
     while opening.last().unwrap() != "" {
-        opening.push(stream.0.line());
+        opening.push(stream.0.read_line());
     }
     // The first line is the chunk size.
     let [_, comment, retry, id, _] = opening.as_slice() else {
@@ -125,7 +125,7 @@ fn client_cut_off_before_first_event_misses_none() {
     );
     let id = id.strip_prefix("id: ").unwrap();
     drop(stream);
-    home.mark("missed");
+    home.log_request("missed");
     let (mut stream, _) = EventStream::open(&home, "?lines=0", &[("Last-Event-ID", id)]);
     assert!(stream.next_line().contains("/admin/logs/stream"));
     assert!(stream.next_line().contains("missed"));
@@ -136,15 +136,15 @@ fn http_1_0_body_ends_with_connection_and_head_has_none() {
     let home = Home::started();
     let token = home.token("admin:logs");
     let headers = format!("Host: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
-    let mut http_1_0 = Connection::open(&home.admin());
+    let mut http_1_0 = Connection::open(&home.admin_address());
     http_1_0.send_bytes(format!("GET /admin/logs/stream HTTP/1.0\r\n{headers}").as_bytes());
-    let head = http_1_0.head();
+    let head = http_1_0.read_head();
     assert_eq!((head.status, head.header("transfer-encoding")), (200, None));
-    assert_eq!(http_1_0.line(), ": connected");
+    assert_eq!(http_1_0.read_line(), ": connected");
 
-    let mut kept = Connection::open(&home.admin());
+    let mut kept = Connection::open(&home.admin_address());
     kept.send_bytes(format!("HEAD /admin/logs/stream HTTP/1.1\r\n{headers}").as_bytes());
-    assert_eq!(kept.head().status, 200);
+    assert_eq!(kept.read_head().status, 200);
     let token = format!("Bearer {token}");
     kept.send(
         "GET",
@@ -152,10 +152,10 @@ fn http_1_0_body_ends_with_connection_and_head_has_none() {
         &[("Authorization", &token)],
         "",
     );
-    assert_eq!(kept.answer("GET").status, 200);
+    assert_eq!(kept.read_response("GET").status, 200);
 
     home.run(["stop"]).succeeds();
-    let rest = http_1_0.rest();
+    let rest = http_1_0.read_to_end();
     assert!(
         rest.ends_with("event: end\ndata: {\"reason\":\"stopping\"}\n\n"),
         "{rest}"
@@ -165,13 +165,13 @@ fn http_1_0_body_ends_with_connection_and_head_has_none() {
 #[test]
 fn filters_apply_to_history_and_live_lines() {
     let home = Home::started();
-    home.mark("wanted-0");
-    home.mark("other");
+    home.log_request("wanted-0");
+    home.log_request("other");
     crate::support::eventually("the line is logged", || home.log().contains("other"));
     let (mut stream, _) = EventStream::open(&home, "?contains=wanted&level=info", &[]);
     assert!(stream.next_line().contains("wanted-0"));
-    home.mark("other");
-    home.mark("wanted-1");
+    home.log_request("other");
+    home.log_request("wanted-1");
     assert!(stream.next_line().contains("wanted-1"));
 }
 
@@ -190,7 +190,7 @@ fn stop_ends_stream_with_reason() {
         ("end", &"stopping".into())
     );
     // The last chunk, and the end of the connection.
-    assert_eq!(stream.0.rest().trim(), "0");
+    assert_eq!(stream.0.read_to_end().trim(), "0");
 }
 
 #[test]
@@ -214,11 +214,13 @@ fn control_characters_cannot_forge_event() {
 fn non_text_last_event_id_is_refused() {
     let home = Home::started();
     let token = home.token("admin:logs");
-    let mut connection = Connection::open(&home.admin());
+    let mut connection = Connection::open(&home.admin_address());
     let head = format!(
         "GET /admin/logs/stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nLast-Event-ID: "
     );
     connection.send_bytes(head.as_bytes());
     connection.send_bytes(b"\xff\r\n\r\n");
-    connection.answer("GET").is_problem(400, "`Last-Event-ID`");
+    connection
+        .read_response("GET")
+        .assert_problem(400, "`Last-Event-ID`");
 }

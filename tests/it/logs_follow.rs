@@ -6,7 +6,9 @@ use fullon_master_api::instance::Process;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Clients, Home, Load, Logs, Marks, PATIENCE, eventually, marks};
+use crate::support::{
+    DEADLINE, Home, Load, LoadProfile, LogFollower, NumberedRequests, eventually, request_numbers,
+};
 
 fn whole_log(home: &Home) -> Vec<String> {
     let mut text = String::new();
@@ -31,29 +33,29 @@ fn rotate(home: &Home) {
 #[test]
 fn follows_through_rotation_restart_and_crash() {
     let home = Home::started();
-    let mut logs = Logs::follow(&home, &["--lines", "10000"]);
-    let mut read = logs.read_to(" ready version=");
-    home.mark("before");
-    read.extend(logs.read_to("before"));
+    let mut logs = LogFollower::start(&home, &["--lines", "10000"]);
+    let mut read = logs.read_until(" ready version=");
+    home.log_request("before");
+    read.extend(logs.read_until("before"));
     rotate(&home);
-    home.mark("rotated");
-    read.extend(logs.read_to("rotated"));
+    home.log_request("rotated");
+    read.extend(logs.read_until("rotated"));
     home.run(["restart"]).succeeds();
-    home.mark("restarted");
+    home.log_request("restarted");
     rotate(&home);
-    home.mark("rotated-again");
-    read.extend(logs.read_to("rotated-again"));
+    home.log_request("rotated-again");
+    read.extend(logs.read_until("rotated-again"));
     let daemon = home.daemon().unwrap();
     daemon.kill().unwrap();
-    assert!(daemon.wait_for_exit(PATIENCE));
+    assert!(daemon.wait_for_exit(DEADLINE));
     home.run(["start"]).succeeds();
-    home.mark("after-crash");
-    read.extend(logs.read_to("after-crash"));
+    home.log_request("after-crash");
+    read.extend(logs.read_until("after-crash"));
     home.run(["stop"]).succeeds();
-    let (rest, outcome) = logs.end();
+    let (rest, outcome) = logs.finish();
     read.extend(rest);
     assert_eq!(read, whole_log(&home), "{outcome:#?}");
-    outcome.succeeds().says(&["the log ends"]);
+    outcome.succeeds().stderr_contains(&["the log ends"]);
 }
 
 #[test]
@@ -61,16 +63,18 @@ fn follows_file_through_rotation_without_admin_api() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
     send_signal(&daemon, Signal::SIGSTOP);
-    let mut logs = Logs::follow(&home, &["--lines", "1"]);
-    logs.read_to(" ready version=");
+    let mut logs = LogFollower::start(&home, &["--lines", "1"]);
+    logs.read_until(" ready version=");
     rotate(&home);
     send_signal(&daemon, Signal::SIGCONT);
-    home.mark("rotated");
-    logs.read_to("rotated");
+    home.log_request("rotated");
+    logs.read_until("rotated");
     home.run(["stop"]).succeeds();
-    let (rest, outcome) = logs.end();
+    let (rest, outcome) = logs.finish();
     assert!(rest.last().unwrap().ends_with("stopped\n"), "{rest:?}");
-    outcome.succeeds().says(&["reading", "the log ends"]);
+    outcome
+        .succeeds()
+        .stderr_contains(&["reading", "the log ends"]);
 }
 
 #[test]
@@ -85,8 +89,8 @@ fn escapes_are_removed_and_closed_pipe_ends_command() {
     let outcome = home.run(["logs", "--no-follow", "--contains", "red"]);
     assert_eq!(outcome.succeeds().stdout, "red and \u{fffd}2J.\n");
 
-    let mut logs = Logs::follow(&home, &["--lines", "1"]);
-    logs.read_to("/admin/logs");
+    let mut logs = LogFollower::start(&home, &["--lines", "1"]);
+    logs.read_until("/admin/logs");
     drop(logs.lines);
     // Although nothing is logged.
     eventually("the process exits", || !logs.child.is_alive());
@@ -96,30 +100,30 @@ fn escapes_are_removed_and_closed_pipe_ends_command() {
 #[test]
 fn truncated_or_removed_log_is_reported_and_never_repeated() {
     let home = Home::started();
-    let mut logs = Logs::follow(&home, &["--lines", "1"]);
+    let mut logs = LogFollower::start(&home, &["--lines", "1"]);
     // Connected before the first truncation.
-    logs.read_to("/admin/logs/stream");
+    logs.read_until("/admin/logs/stream");
     let mut read = Vec::new();
     for number in 0..6 {
         // A file that grows back to its size before it is read does not look truncated.
         for _ in 0..20 {
-            home.mark("long");
+            home.log_request("long");
         }
         let end = format!("end-{number}");
-        home.mark(&end);
-        read.extend(logs.read_to(&end));
+        home.log_request(&end);
+        read.extend(logs.read_until(&end));
         if number % 2 == 0 {
             std::fs::File::create(home.log_file()).unwrap();
         } else {
             std::fs::remove_file(home.log_file()).unwrap();
         }
         let last = format!("round-{number}-b");
-        home.mark(&format!("round-{number}-a"));
-        home.mark(&last);
-        read.extend(logs.read_to(&last));
+        home.log_request(&format!("round-{number}-a"));
+        home.log_request(&last);
+        read.extend(logs.read_until(&last));
     }
     home.run(["stop"]).succeeds();
-    let (rest, outcome) = logs.end();
+    let (rest, outcome) = logs.finish();
     read.extend(rest);
     // A line logged between the truncation and its detection may be lost. None is repeated.
     let mut lines: Vec<&String> = read.iter().filter(|line| line.contains("round-")).collect();
@@ -137,7 +141,7 @@ fn truncated_or_removed_log_is_reported_and_never_repeated() {
 #[test]
 fn search_reads_file_to_its_end() {
     let home = Home::started();
-    home.mark("needle-0");
+    home.log_request("needle-0");
     let filler = format!("{}\n", "x".repeat(999)).repeat(3_000);
     eventually("the line is logged", || home.log().contains("needle-0"));
     let mut log = std::fs::OpenOptions::new()
@@ -145,11 +149,11 @@ fn search_reads_file_to_its_end() {
         .open(home.log_file())
         .unwrap();
     log.write_all(filler.as_bytes()).unwrap();
-    home.mark("needle-1");
+    home.log_request("needle-1");
     eventually("the line is logged", || home.log().contains("needle-1"));
     let daemon = home.daemon().unwrap();
     daemon.kill().unwrap();
-    assert!(daemon.wait_for_exit(PATIENCE));
+    assert!(daemon.wait_for_exit(DEADLINE));
     let outcome = home.run(["logs", "--contains", "needle-"]).succeeds();
     assert_eq!(outcome.stdout.lines().count(), 2, "{outcome:#?}");
 }
@@ -163,45 +167,45 @@ fn follows_through_restarts_while_log_rotates() {
     home.set("LOG_MAX_SIZE", "64KiB");
     home.set("LOG_KEEP", "1000");
     home.run(["start"]).succeeds();
-    let mut logs = Logs::follow(&home, &["--lines", "1"]);
+    let mut logs = LogFollower::start(&home, &["--lines", "1"]);
     // Connected before the first mark.
-    let mut read = logs.read_to("/admin/logs/stream");
-    let load = Load::begin(
-        &home.public(),
-        &Clients {
-            fresh: 4,
-            kept: 4,
+    let mut read = logs.read_until("/admin/logs/stream");
+    let load = Load::start(
+        &home.public_address(),
+        &LoadProfile {
+            per_request: 4,
+            persistent: 4,
             idle: 0,
         },
     );
-    let requests = Marks::begin(home.public());
+    let requests = NumberedRequests::start(home.public_address());
     // Otherwise the pipe fills up, and the stream waits for its reader.
     let reader = std::thread::spawn(move || {
-        read.extend(logs.read_to("the-last"));
+        read.extend(logs.read_until("the-last"));
         (read, logs)
     });
     for _ in 0..RESTARTS {
-        load.goes_on(2000);
+        load.wait_for_more(2000);
         home.restart();
     }
-    load.goes_on(2000);
-    load.end().is_flawless();
-    let sent = requests.end();
-    home.mark("the-last");
+    load.wait_for_more(2000);
+    load.finish().assert_flawless();
+    let sent = requests.finish();
+    home.log_request("the-last");
     let (mut read, logs) = reader.join().unwrap();
     home.run(["stop"]).succeeds();
-    let (rest, outcome) = logs.end();
+    let (rest, outcome) = logs.finish();
     read.extend(rest);
     outcome.succeeds();
 
     let expected: Vec<usize> = (1..=sent).collect();
     assert_eq!(
-        marks(home.log_with_rotated().lines()),
+        request_numbers(home.log_with_rotated().lines()),
         expected,
         "marks in the files"
     );
     assert_eq!(
-        marks(read.iter().map(String::as_str)),
+        request_numbers(read.iter().map(String::as_str)),
         expected,
         "marks in the followed log"
     );

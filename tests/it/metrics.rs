@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::support::{
-    Connection, Dependency as _, Home, Outcome, Redis, Running, eventually, free_port, request,
+    ChildGuard, Connection, Dependency as _, Home, Outcome, Redis, eventually, free_port, request,
     spawn,
 };
 
@@ -26,7 +26,7 @@ fn dashboard() -> Value {
 }
 
 fn exposition(home: &Home) -> String {
-    let answer = home.ask("GET", "/admin/metrics");
+    let answer = home.call_admin("GET", "/admin/metrics");
     assert_eq!(answer.status, 200, "{answer:#?}");
     assert_eq!(
         answer.header("content-type"),
@@ -61,7 +61,7 @@ fn start_busy_daemon() -> (Home, Redis) {
     home.depends_on(&redis);
     home.set("LOG_MAX_SIZE", "64KiB");
     home.run(["start"]).succeeds();
-    let public = home.public();
+    let public = home.public_address();
     eventually("Redis has answered", || {
         request(&public, "GET", "/health", &[], "").status == 200
     });
@@ -75,14 +75,20 @@ fn start_busy_daemon() -> (Home, Redis) {
     assert_eq!(request(&public, "BREW", "/", &[], "").status, 405);
     let mut malformed = Connection::open(&public);
     malformed.send_bytes(b"no request\r\n\r\n");
-    assert_eq!(malformed.answer("GET").status, 400);
+    assert_eq!(malformed.read_response("GET").status, 400);
     let invalid_token = [("Authorization", "Bearer nonsense")];
-    let refused = request(&home.admin(), "GET", "/admin/status", &invalid_token, "");
+    let refused = request(
+        &home.admin_address(),
+        "GET",
+        "/admin/status",
+        &invalid_token,
+        "",
+    );
     assert_eq!(refused.status, 401);
-    assert_eq!(home.ask("POST", "/admin/reload").status, 200);
+    assert_eq!(home.call_admin("POST", "/admin/reload").status, 200);
     home.write_env("LOG_KEEP=none\n");
-    assert_eq!(home.ask("POST", "/admin/reload").status, 422);
-    assert_eq!(home.ask("POST", "/admin/restart").status, 422);
+    assert_eq!(home.call_admin("POST", "/admin/reload").status, 422);
+    assert_eq!(home.call_admin("POST", "/admin/restart").status, 422);
     home.write_env("");
     (home, redis)
 }
@@ -90,16 +96,16 @@ fn start_busy_daemon() -> (Home, Redis) {
 #[test]
 fn requests_and_operations_are_counted() {
     let (home, _redis) = start_busy_daemon();
-    let public = home.public();
+    let public = home.public_address();
     let long = format!("/{}", "x".repeat(1000));
     for _ in 0..80 {
         request(&public, "GET", &long, &[], "");
     }
-    let mut follower = Connection::open(&home.admin());
+    let mut follower = Connection::open(&home.admin_address());
     let bearer = home.bearer();
     let headers = [("Authorization", bearer.as_str())];
     follower.send("GET", "/admin/logs/stream", &headers, "");
-    assert_eq!(follower.head().status, 200);
+    assert_eq!(follower.read_head().status, 200);
     // A log line is counted once it is written.
     eventually("the log was rotated", || {
         value(&exposition(&home), "fullon_log_rotations_total", &[]) >= Some(1.0)
@@ -210,7 +216,7 @@ fn every_alert_rule_has_a_passing_test() {
         ["test", "rules", "alerts.test.yml"],
     ] {
         let mut promtool = Command::new("promtool");
-        Outcome::of(promtool.args(arguments).current_dir(&rules)).succeeds();
+        Outcome::run(promtool.args(arguments).current_dir(&rules)).succeeds();
     }
     let alerts = fs::read_to_string(rules.join("alerts.yml")).unwrap();
     let tests = fs::read_to_string(rules.join("alerts.test.yml")).unwrap();
@@ -248,7 +254,7 @@ fn documented_fleet_settings_are_valid_for_prometheus() {
     assert!(command.ends_with(target), "{command}");
     let mut shell = Command::new("sh");
     shell.args(["-c", command.trim_end_matches(target)]);
-    let settings = Outcome::of(shell.current_dir(env!("CARGO_MANIFEST_DIR"))).succeeds();
+    let settings = Outcome::run(shell.current_dir(env!("CARGO_MANIFEST_DIR"))).succeeds();
     fs::write(home.path().join("fullon.token"), "").unwrap();
     let settings = settings.stdout.replace("/etc/prometheus/", "");
     assert!(!settings.contains("THIS-HOST") && !settings.contains("rule_files"));
@@ -257,7 +263,7 @@ fn documented_fleet_settings_are_valid_for_prometheus() {
     for mode in [&[][..], &["--agent"]] {
         let mut promtool = home.command("promtool");
         let promtool = promtool.args(["check", "config"]).args(mode);
-        Outcome::of(promtool.arg("prometheus.yml")).succeeds();
+        Outcome::run(promtool.arg("prometheus.yml")).succeeds();
     }
 }
 
@@ -282,11 +288,17 @@ fn documented_log_searches_match_both_formats() {
         home.write_env("HOST=127.0.0.1\n");
         home.run(["start"]).succeeds();
         let invalid_token = [("Authorization", "Bearer nonsense")];
-        let refused = request(&home.admin(), "GET", "/admin/status", &invalid_token, "");
+        let refused = request(
+            &home.admin_address(),
+            "GET",
+            "/admin/status",
+            &invalid_token,
+            "",
+        );
         assert_eq!(refused.status, 401);
         // An address reserved for documentation (RFC 5737).
         home.write_env("HOST=203.0.113.1\n");
-        assert_eq!(home.ask("POST", "/admin/restart").status, 500);
+        assert_eq!(home.call_admin("POST", "/admin/restart").status, 500);
         for row in &rows {
             let text = row[column];
             eventually("the line is logged", || {
@@ -419,7 +431,7 @@ fn selectors(text: &str) -> BTreeSet<Selector> {
 }
 
 /// A Prometheus that scrapes the daemon with the shipped configuration.
-fn prometheus(home: &Home) -> (Running, String) {
+fn prometheus(home: &Home) -> (ChildGuard, String) {
     let directory = home.path().join("prometheus");
     fs::create_dir(&directory).unwrap();
     let token = directory.join("token");
@@ -429,7 +441,7 @@ fn prometheus(home: &Home) -> (Running, String) {
     let settings = fs::read_to_string(shipped.join("prometheus.yml")).unwrap();
     let settings = settings
         .replace("/etc/prometheus/fullon.token", token.to_str().unwrap())
-        .replace("127.0.0.1:8001", &home.admin())
+        .replace("127.0.0.1:8001", &home.admin_address())
         .replace("15s", "1s");
     fs::write(directory.join("prometheus.yml"), settings).unwrap();
     let address = format!("127.0.0.1:{}", free_port());

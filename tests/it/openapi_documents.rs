@@ -15,8 +15,8 @@ fn checked_in_document(api: &str) -> Value {
 fn checked_in_documents_match_code() {
     let home = Home::started();
     for (api, host, path) in [
-        ("public", home.public(), "/openapi.json"),
-        ("admin", home.admin(), "/admin/openapi.json"),
+        ("public", home.public_address(), "/openapi.json"),
+        ("admin", home.admin_address(), "/admin/openapi.json"),
     ] {
         let printed = home.run(["openapi", api]).succeeds().json();
         assert_eq!(checked_in_document(api), printed, "run `make openapi`");
@@ -125,7 +125,7 @@ fn every_response_has_example_of_its_status() {
 #[test]
 fn error_details_match_documented_examples() {
     let home = Home::started();
-    let (host, document) = (home.admin(), checked_in_document("admin"));
+    let (host, document) = (home.admin_address(), checked_in_document("admin"));
     let responses = &document["paths"]["/admin/stop"]["post"]["responses"];
     let bearer = home.bearer();
     let long = "x".repeat(17_000);
@@ -137,18 +137,21 @@ fn error_details_match_documented_examples() {
         let answer = request(&host, "POST", "/admin/stop", &headers, "");
         let example = &responses[status.to_string()]["content"]["application/problem+json"];
         let detail = example["example"]["detail"].as_str().unwrap();
-        answer.is_problem(status, detail);
+        answer.assert_problem(status, detail);
     }
     let path = "/admin/status?lines=1";
     let answer = request(&host, "GET", path, &headers("Accept", "*/*"), "");
     let example = &responses["400"]["content"]["application/problem+json"]["example"];
-    answer.is_problem(400, example["detail"].as_str().unwrap());
+    answer.assert_problem(400, example["detail"].as_str().unwrap());
 }
 
 #[test]
 fn documentation_pages_need_no_internet() {
     let home = Home::started();
-    for (host, path) in [(home.public(), "/docs"), (home.admin(), "/admin/docs")] {
+    for (host, path) in [
+        (home.public_address(), "/docs"),
+        (home.admin_address(), "/admin/docs"),
+    ] {
         let page = request(&host, "GET", path, &[], "");
         assert_eq!(page.status, 200);
         assert!(

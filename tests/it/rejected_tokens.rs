@@ -14,8 +14,8 @@ use std::net::TcpListener;
 use fullon_master_api::auth::TokenSigner;
 use serde_json::{Value, json};
 
-use crate::support::jwt::{self, HEADER, SECRET, signed};
-use crate::support::{Answer, Connection, Home, eventually};
+use crate::support::jwt::{self, HEADER, SECRET, sign};
+use crate::support::{Connection, Home, Response, eventually};
 
 const SCOPES: &str = "admin:read admin:logs admin:control";
 /// The key shown in the documentation.
@@ -48,7 +48,7 @@ impl Attempt {
         Self::with(what, format!("Authorization: Bearer {token}\r\n"), token)
     }
 
-    fn send(&self, host: &str, method: &str, path: &str) -> Answer {
+    fn send(&self, host: &str, method: &str, path: &str) -> Response {
         let mut connection = Connection::open(host);
         let (query, length) = (&self.query, self.body.len());
         let head = format!("{method} {path}{query} HTTP/1.1\r\nHost: {host}\r\n");
@@ -57,17 +57,17 @@ impl Attempt {
         let rest = format!("Content-Length: {length}\r\n\r\n{}", self.body);
         connection.send_bytes(rest.as_bytes());
         // A log stream has no end.
-        let answer = connection.head();
+        let answer = connection.read_head();
         if answer.status == 200 {
             return answer;
         }
         let length = answer.header("content-length").unwrap().parse().unwrap();
-        let body = connection.text(length);
-        Answer { body, ..answer }
+        let body = connection.read_text(length);
+        Response { body, ..answer }
     }
 
     /// What is wrong with the response, if anything.
-    fn find_fault(&self, answer: &Answer) -> Option<String> {
+    fn find_fault(&self, answer: &Response) -> Option<String> {
         let problem: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let is_refused = answer.status == 401
             && answer.header("www-authenticate") == Some("Bearer error=\"invalid_token\"")
@@ -114,7 +114,7 @@ fn start_daemon() -> Home {
 
 /// Sends each attempt to several operations. Returns what went wrong.
 fn find_faults(home: &Home, attempts: &[Attempt]) -> Vec<String> {
-    let host = home.admin();
+    let host = home.admin_address();
     let operations = [
         ("GET", "/admin/status"),
         ("GET", "/admin/logs/stream"),
@@ -148,7 +148,7 @@ fn session_token(host: &str) -> String {
 #[test]
 fn all_forgeries_are_refused_alike_and_never_written() {
     let home = start_daemon();
-    let (host, daemon) = (home.admin(), home.daemon().unwrap());
+    let (host, daemon) = (home.admin_address(), home.daemon().unwrap());
     // Tokens refer to keys at this address. The daemon must never connect to it.
     let key_server = TcpListener::bind("127.0.0.1:0").unwrap();
     key_server.set_nonblocking(true).unwrap();
@@ -180,7 +180,7 @@ fn all_forgeries_are_refused_alike_and_never_written() {
     let accept_error = key_server.accept().unwrap_err().kind();
     assert_eq!(accept_error, std::io::ErrorKind::WouldBlock);
     assert_eq!(home.daemon().unwrap().pid(), daemon.pid());
-    home.mark("the-last");
+    home.log_request("the-last");
     eventually("all requests are logged", || {
         home.log().contains("the-last")
     });
@@ -199,11 +199,10 @@ fn all_forgeries_are_refused_alike_and_never_written() {
 fn malformed_token_with_valid_signature_is_refused() {
     let home = start_daemon();
     let claims = jwt::claims(SCOPES).to_string();
-    let of_header = |header: &str| {
-        Attempt::bearer(format!("header {header}"), &signed(SECRET, header, &claims))
-    };
+    let of_header =
+        |header: &str| Attempt::bearer(format!("header {header}"), &sign(SECRET, header, &claims));
     let of_claim = |(name, value): &(&str, Value)| {
-        let token = signed(SECRET, HEADER, claims_with(name, value.clone()));
+        let token = sign(SECRET, HEADER, claims_with(name, value.clone()));
         Attempt::bearer(format!("{name} {value}"), &token)
     };
     let not_text = [b"{\"x\":\"\xff\",", &claims.as_bytes()[1..]].concat();
@@ -229,7 +228,7 @@ fn malformed_token_with_valid_signature_is_refused() {
         .chain(values.iter().map(of_claim))
         .chain([Attempt::bearer(
             "claims not UTF-8",
-            &signed(SECRET, HEADER, not_text),
+            &sign(SECRET, HEADER, not_text),
         )])
         .collect();
     let faults = find_faults(&home, &attempts);
@@ -253,7 +252,7 @@ fn duplicate_authorization_header_is_refused() {
 #[test]
 fn every_form_allowed_by_standards_is_accepted() {
     let home = start_daemon();
-    let (host, good) = (home.admin(), valid_token());
+    let (host, good) = (home.admin_address(), valid_token());
     let claims = jwt::claims(SCOPES).to_string();
     let now = jiff::Timestamp::now().as_second();
     let headers = [
@@ -282,11 +281,11 @@ fn every_form_allowed_by_standards_is_accepted() {
     ];
     let mut attempts: Vec<_> = headers
         .iter()
-        .map(|header| Attempt::bearer(*header, &signed(SECRET, header, &claims)))
+        .map(|header| Attempt::bearer(*header, &sign(SECRET, header, &claims)))
         .collect();
     attempts.extend(values.map(|(name, value)| {
         let what = format!("{name} {value}");
-        Attempt::bearer(what, &signed(SECRET, HEADER, claims_with(name, value)))
+        Attempt::bearer(what, &sign(SECRET, HEADER, claims_with(name, value)))
     }));
     for lines in [
         format!("Authorization: bEARER {good}\r\n"),
@@ -301,7 +300,7 @@ fn every_form_allowed_by_standards_is_accepted() {
     }
     let without_scope = Attempt::bearer("no scope", &jwt::token(""));
     let answer = without_scope.send(&host, "GET", "/admin/status");
-    answer.is_problem(403, "admin:read");
+    answer.assert_problem(403, "admin:read");
 }
 
 #[test]
@@ -316,7 +315,7 @@ fn malformed_http_is_refused_before_token_check() {
         format!("Authorization: Bearer {good}\rX: y\r\n"),
     ] {
         let attempt = Attempt::with("no HTTP", lines.as_str(), &good);
-        let answer = attempt.send(&home.admin(), "POST", "/admin/stop");
+        let answer = attempt.send(&home.admin_address(), "POST", "/admin/stop");
         assert_eq!(answer.status, 400, "{lines:?}");
     }
     home.run(["status"]).succeeds();
@@ -326,7 +325,7 @@ fn malformed_http_is_refused_before_token_check() {
 fn token_signed_with_former_key_is_refused() {
     let mut home = start_daemon();
     let status = |home: &Home, token: &str| {
-        Attempt::bearer("key", token).send(&home.admin(), "GET", "/admin/status")
+        Attempt::bearer("key", token).send(&home.admin_address(), "GET", "/admin/status")
     };
     let lifetime = std::time::Duration::from_hours(1);
     let scopes = "admin:read".parse().unwrap();
@@ -336,12 +335,12 @@ fn token_signed_with_former_key_is_refused() {
     assert_eq!(status(&home, &instance).status, 200);
     home.run(["stop"]).succeeds();
     home.run(["start"]).succeeds();
-    status(&home, &instance).is_problem(401, "another key");
+    status(&home, &instance).assert_problem(401, "another key");
     assert_eq!(status(&home, &configured).status, 200);
     home.run(["stop"]).succeeds();
     home.set("JWT_SECRET_KEY", ATTACKER_KEY);
     home.run(["start"]).succeeds();
-    status(&home, &configured).is_problem(401, "another key");
+    status(&home, &configured).assert_problem(401, "another key");
     assert_eq!(status(&home, &home.token("admin:read")).status, 200);
 }
 
@@ -354,8 +353,8 @@ fn claims_cannot_forge_log_lines() {
     for name in ["sub", "jti"] {
         claims[name] = json!(format!("x\n{forged}\r\n{forged}\u{2028}\u{85}\u{1b}[2J\0"));
     }
-    let attempt = Attempt::bearer("forged", &signed(SECRET, HEADER, claims.to_string()));
-    let answer = attempt.send(&home.admin(), "POST", "/admin/reload");
+    let attempt = Attempt::bearer("forged", &sign(SECRET, HEADER, claims.to_string()));
+    let answer = attempt.send(&home.admin_address(), "POST", "/admin/reload");
     assert_eq!(answer.status, 200, "{answer:?}");
     home.run(["stop"]).succeeds();
     let log = home.log();

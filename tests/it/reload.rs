@@ -20,11 +20,11 @@ fn write_settings(home: &Home, text: &str) {
 }
 
 fn status(home: &Home) -> Value {
-    home.ask("GET", "/admin/status").json()
+    home.call_admin("GET", "/admin/status").json()
 }
 
 fn setting_value(home: &Home, name: &str) -> Value {
-    let config = home.ask("GET", "/admin/config").json();
+    let config = home.call_admin("GET", "/admin/config").json();
     let entries = config.as_array().unwrap();
     let found = entries.iter().find(|entry| entry["name"] == name);
     found.unwrap()["value"].clone()
@@ -44,7 +44,7 @@ fn reloadable_settings_apply_and_the_rest_is_reported() {
         json!(["LOG_LEVEL", "LOG_FORMAT", "SHUTDOWN_TIMEOUT", "DB_PASSWORD"])
     );
 
-    home.run(["reload"]).succeeds().prints(&[
+    home.run(["reload"]).succeeds().stdout_contains(&[
         "Configuration reloaded\n",
         "  LOG_LEVEL: INFO -> DEBUG\n",
         "  SHUTDOWN_TIMEOUT: 10s -> 3s\n",
@@ -57,13 +57,13 @@ fn reloadable_settings_apply_and_the_rest_is_reported() {
     assert_eq!(after["pending_restart"], json!(["LOG_FORMAT"]));
     assert_eq!(setting_value(&home, "SHUTDOWN_TIMEOUT"), "3s");
     assert_eq!(setting_value(&home, "LOG_FORMAT"), "text");
-    crate::support::request(&home.public(), "GET", "/health/live", &[], "");
+    crate::support::request(&home.public_address(), "GET", "/health/live", &[], "");
     eventually("probes are logged", || {
         home.log().contains("path=\"/health/live\"")
     });
     assert!(!home.log().contains("hunter2"));
 
-    let again = home.ask("POST", "/admin/reload").json();
+    let again = home.call_admin("POST", "/admin/reload").json();
     let pending = json!({ "name": "LOG_FORMAT", "from": "text", "to": "json" });
     assert_eq!(again, json!({ "changed": [], "needs_restart": [pending] }));
     home.run(["restart"]).succeeds();
@@ -78,8 +78,8 @@ fn invalid_file_changes_nothing_and_reports_every_problem() {
         &home,
         "LOG_LEVEL=DEBUG\nLOG_KEEP=many\nADMIN_HOST=0.0.0.0\n",
     );
-    let answer = home.ask("POST", "/admin/reload");
-    answer.is_problem(422, "LOG_KEEP");
+    let answer = home.call_admin("POST", "/admin/reload");
+    answer.assert_problem(422, "LOG_KEEP");
     let errors = answer.json()["errors"].clone();
     let names: Vec<_> = errors
         .as_array()
@@ -88,9 +88,11 @@ fn invalid_file_changes_nothing_and_reports_every_problem() {
         .map(|error| error["setting"].as_str().unwrap())
         .collect();
     assert_eq!(names, ["ADMIN_HOST", "LOG_KEEP"]);
-    home.run(["reload"])
-        .exits(2)
-        .says(&["ADMIN_HOST", "LOG_KEEP", "Nothing was changed"]);
+    home.run(["reload"]).exits(2).stderr_contains(&[
+        "ADMIN_HOST",
+        "LOG_KEEP",
+        "Nothing was changed",
+    ]);
     assert_eq!(status(&home)["log_level"], "info");
 
     home.daemon()
@@ -124,7 +126,7 @@ fn rotation_follows_reloaded_settings() {
     let rotated = |number: u32| home.path().join(format!("fullon.log.{number}"));
     let fill = || {
         for _ in 0..600 {
-            home.mark(&"m".repeat(100));
+            home.log_request(&"m".repeat(100));
         }
     };
     fill();
@@ -144,12 +146,12 @@ fn new_secret_is_valid_at_once_and_old_one_for_grace_period() {
     let ask = |token: &str| {
         let bearer = format!("Bearer {token}");
         let headers = [("Authorization", bearer.as_str())];
-        crate::support::request(&home.admin(), "GET", "/admin/status", &headers, "").status
+        crate::support::request(&home.admin_address(), "GET", "/admin/status", &headers, "").status
     };
     let token = home.token("admin:read");
     assert_eq!(ask(&token), 200);
     write_settings(&home, &format!("JWT_SECRET_KEY={new}\n"));
-    home.run(["reload"]).succeeds().prints(&[
+    home.run(["reload"]).succeeds().stdout_contains(&[
         "JWT_SECRET_KEY: ****** -> ******",
         "The key before counts until 20",
     ]);
@@ -159,7 +161,13 @@ fn new_secret_is_valid_at_once_and_old_one_for_grace_period() {
     // A session made with the old token does not outlive the grace period.
     let bearer = format!("Bearer {token}");
     let headers = [("Authorization", bearer.as_str())];
-    let session = crate::support::request(&home.admin(), "POST", "/admin/session", &headers, "");
+    let session = crate::support::request(
+        &home.admin_address(),
+        "POST",
+        "/admin/session",
+        &headers,
+        "",
+    );
     let expires_at: jiff::Timestamp = session.json()["expires_at"]
         .as_str()
         .unwrap()
@@ -201,6 +209,8 @@ fn new_secret_is_valid_at_once_and_old_one_for_grace_period() {
 #[test]
 fn reload_fails_when_nothing_runs() {
     let home = Home::new();
-    home.run(["reload"]).exits(1).says(&["not running"]);
+    home.run(["reload"])
+        .exits(1)
+        .stderr_contains(&["not running"]);
     assert!(!Path::new(&home.pid_file()).exists());
 }

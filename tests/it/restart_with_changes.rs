@@ -7,7 +7,8 @@ use std::os::unix::fs::symlink;
 use serde_json::json;
 
 use crate::support::{
-    Clients, Connection, Home, Load, Outcome, Program, eventually, free_port, program_of, request,
+    Connection, Home, InstalledProgram, Load, LoadProfile, Outcome, eventually, executable_of,
+    free_port, request,
 };
 
 /// A home whose settings are only in its `.env`.
@@ -57,7 +58,7 @@ impl EditedSettings {
 
     #[track_caller]
     fn assert_pending(&self, names: &[&str]) {
-        let status = self.home.ask("GET", "/admin/status").json();
+        let status = self.home.call_admin("GET", "/admin/status").json();
         assert_eq!(status["pending_restart"], json!(names));
     }
 }
@@ -82,9 +83,9 @@ fn begin_request(address: &str) -> Connection {
 #[track_caller]
 fn assert_finishes(mut request: Connection) {
     request.send_bytes(b"\r\n");
-    let answer = request.answer("GET");
+    let answer = request.read_response("GET");
     assert_eq!(answer.header("connection"), Some("close"), "{answer:#?}");
-    assert_eq!(request.rest(), "");
+    assert_eq!(request.read_to_end(), "");
 }
 
 #[test]
@@ -97,13 +98,17 @@ fn public_port_changes() {
     let request = begin_request(&old);
 
     edited.home.restart();
-    assert_eq!(edited.home.public(), local_address(&new));
+    assert_eq!(edited.home.public_address(), local_address(&new));
     assert_eq!(health_status(&local_address(&new)), 200);
     eventually("the old port refuses", || is_refused(&old));
     assert_finishes(request);
     edited.assert_pending(&[]);
-    edited.home.run(["status"]).succeeds().prints(&[&new]);
-    edited.home.has_only(edited.home.state().pid);
+    edited
+        .home
+        .run(["status"])
+        .succeeds()
+        .stdout_contains(&[&new]);
+    edited.home.wait_until_only(edited.home.state().pid);
 }
 
 fn health_status(address: &str) -> u16 {
@@ -119,11 +124,11 @@ fn admin_port_changes() {
     );
     edited.set("ADMIN_PORT", &new);
     edited.assert_pending(&["ADMIN_PORT"]);
-    let load = Load::begin(&edited.home.public(), &Clients::default());
+    let load = Load::start(&edited.home.public_address(), &LoadProfile::default());
     edited.home.restart();
-    load.goes_on(100);
-    load.end().is_flawless();
-    assert_eq!(edited.home.admin(), local_address(&new));
+    load.wait_for_more(100);
+    load.finish().assert_flawless();
+    assert_eq!(edited.home.admin_address(), local_address(&new));
     eventually("the old port refuses", || is_refused(&old));
     let status = edited.home.run(["status"]).succeeds();
     assert_eq!(status.stderr, "");
@@ -147,8 +152,8 @@ fn swapped_ports_work() {
         edited.set("ADMIN_PORT", admin_port);
         edited.assert_pending(&["PORT", "ADMIN_PORT"]);
         edited.home.restart();
-        assert_eq!(edited.home.public(), local_address(port));
-        assert_eq!(edited.home.admin(), local_address(admin_port));
+        assert_eq!(edited.home.public_address(), local_address(port));
+        assert_eq!(edited.home.admin_address(), local_address(admin_port));
         assert_eq!(health_status(&local_address(port)), 200);
         assert_eq!(health_status(&local_address(admin_port)), 404);
         let status = edited.home.run(["status"]).succeeds();
@@ -160,7 +165,7 @@ fn swapped_ports_work() {
 fn wildcard_address_replaces_single_one_and_back() {
     let mut edited = EditedSettings::new();
     let port = edited.get("PORT").to_owned();
-    let load = Load::begin(&local_address(&port), &Clients::default());
+    let load = Load::start(&local_address(&port), &LoadProfile::default());
     // All of 127/8 is this machine. Only a listener on all addresses accepts this one.
     let other = format!("127.0.0.2:{port}");
     assert!(is_refused(&other));
@@ -171,13 +176,13 @@ fn wildcard_address_replaces_single_one_and_back() {
         assert_eq!(health_status(&other), 200);
         // The next process inherits the same sockets.
         edited.home.restart();
-        load.goes_on(100);
+        load.wait_for_more(100);
         edited.set("HOST", "127.0.0.1");
         edited.home.restart();
         eventually("the other address refuses", || is_refused(&other));
-        load.goes_on(100);
+        load.wait_for_more(100);
     }
-    load.end().is_flawless();
+    load.finish().assert_flawless();
 }
 
 #[test]
@@ -187,21 +192,25 @@ fn taken_port_fails_and_old_process_continues() {
     let taken = listener.local_addr().unwrap().port().to_string();
     let owner = format!("(PID {})", std::process::id());
     let pid = edited.home.state().pid;
-    let load = Load::begin(&edited.home.public(), &Clients::default());
+    let load = Load::start(&edited.home.public_address(), &LoadProfile::default());
     for setting in ["PORT", "ADMIN_PORT"] {
         let before = edited.get(setting).to_owned();
         edited.set(setting, &taken);
         let expected = [setting, &taken, "in use", &owner];
-        edited.home.run(["restart"]).exits(1).says(&expected);
-        let answer = edited.home.ask("POST", "/admin/restart");
+        edited
+            .home
+            .run(["restart"])
+            .exits(1)
+            .stderr_contains(&expected);
+        let answer = edited.home.call_admin("POST", "/admin/restart");
         for word in expected {
-            answer.is_problem(500, word);
+            answer.assert_problem(500, word);
         }
-        edited.home.has_only(pid);
+        edited.home.wait_until_only(pid);
         edited.set(setting, &before);
     }
-    load.goes_on(100);
-    load.end().is_flawless();
+    load.wait_for_more(100);
+    load.finish().assert_flawless();
     assert_eq!(edited.home.state().pid, pid);
     edited.home.restart();
 }
@@ -213,13 +222,13 @@ fn changed_pid_file_is_refused() {
     let other = edited.home.path().join("other.pid");
     edited.set("PID_FILE", other.to_str().unwrap());
     edited.assert_pending(&["PID_FILE"]);
-    let answer = edited.home.ask("POST", "/admin/restart");
+    let answer = edited.home.call_admin("POST", "/admin/restart");
     for word in ["PID_FILE", other.to_str().unwrap(), "stop"] {
-        answer.is_problem(answer.status, word);
+        answer.assert_problem(answer.status, word);
     }
     assert!([422, 500].contains(&answer.status), "{answer:#?}");
     assert!(!other.exists());
-    edited.home.has_only(pid);
+    edited.home.wait_until_only(pid);
     assert_eq!(edited.home.state().pid, pid);
 }
 
@@ -229,9 +238,9 @@ fn each_kind_of_setting_is_applied() {
     edited.set("LOG_LEVEL", "debug");
     edited.set("SHUTDOWN_TIMEOUT", "7s");
     edited.home.restart();
-    let status = edited.home.ask("GET", "/admin/status").json();
+    let status = edited.home.call_admin("GET", "/admin/status").json();
     assert_eq!(status["log_level"], "debug");
-    let config = edited.home.ask("GET", "/admin/config").body;
+    let config = edited.home.call_admin("GET", "/admin/config").body;
     assert!(config.contains(r#""value":"7s""#), "{config}");
     edited.assert_pending(&[]);
 }
@@ -247,7 +256,7 @@ fn changed_secret_is_applied_and_commands_still_work() {
     let status_at = |home: &Home, token: &str| {
         let bearer = format!("Bearer {token}");
         let headers = [("Authorization", bearer.as_str())];
-        request(&home.admin(), "GET", "/admin/status", &headers, "").status
+        request(&home.admin_address(), "GET", "/admin/status", &headers, "").status
     };
     let statuses = |home: &Home| (status_at(home, &old), status_at(home, &new));
     // For JWT_SECRET_KEY_GRACE, through any number of restarts.
@@ -267,30 +276,30 @@ fn removed_key_file_is_replaced_by_new_key() {
     let old = edited.home.bearer();
     let status = |home: &Home| {
         let headers = [("Authorization", old.as_str())];
-        request(&home.admin(), "GET", "/admin/status", &headers, "").status
+        request(&home.admin_address(), "GET", "/admin/status", &headers, "").status
     };
     assert_eq!(status(&edited.home), 200);
     edited.set("JWT_SECRET_KEY_GRACE", "0");
     fs::remove_file(edited.home.path().join(".fullon_master_api.key")).unwrap();
     edited.home.restart();
     assert_eq!(status(&edited.home), 401);
-    assert_eq!(edited.home.ask("GET", "/admin/status").status, 200);
+    assert_eq!(edited.home.call_admin("GET", "/admin/status").status, 200);
     edited.home.run(["stop"]).succeeds();
 }
 
 #[test]
 fn replaced_program_takes_over() {
     let home = Home::new();
-    let program = Program::of(&home);
+    let program = InstalledProgram::install_in(&home);
     program.start(&home);
     let old = home.state().pid;
     program.restore();
-    let deleted = program_of(old).unwrap();
+    let deleted = executable_of(old).unwrap();
     assert!(deleted.to_string_lossy().ends_with(" (deleted)"));
     // Several times: the path must not become that of the deleted file.
     for _ in 0..3 {
         home.restart();
-        assert_eq!(program_of(home.state().pid).unwrap(), program.path());
+        assert_eq!(executable_of(home.state().pid).unwrap(), program.path());
         program.restore();
     }
 }
@@ -312,11 +321,11 @@ fn relinked_program_takes_over() {
         fs::rename(new, &current).unwrap();
     };
     switch_to(&releases[0]);
-    Outcome::of(home.command(current.join("fullon")).arg("start")).succeeds();
+    Outcome::run(home.command(current.join("fullon")).arg("start")).succeeds();
     for release in &releases[1..] {
         switch_to(release);
         home.restart();
-        let program = program_of(home.state().pid).unwrap();
+        let program = executable_of(home.state().pid).unwrap();
         assert_eq!(program, release.join("fullon"));
     }
     fs::remove_dir_all(&releases[0]).unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
 use std::path::Path;
 
-use crate::support::{Home, Neighbour, Outcome, jwt, mode, needs_root, request};
+use crate::support::{Home, OtherServer, Outcome, file_mode, jwt, request, running_as_root};
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -19,19 +19,21 @@ fn world_readable_env_file_with_secret_is_refused() {
     home.write_env(&format!("JWT_SECRET_KEY={SECRET}\n"));
     set_mode(&env, 0o644);
     let expected = ["JWT_SECRET_KEY", "mode 644", "chmod 600"];
-    home.run(["start"]).exits(2).says(&expected);
-    home.run(["config", "--check"]).exits(2).says(&expected);
+    home.run(["start"]).exits(2).stderr_contains(&expected);
+    home.run(["config", "--check"])
+        .exits(2)
+        .stderr_contains(&expected);
     assert!(!home.log_file().exists() && !home.pid_file().exists());
     // Group access is allowed: the group may be that of the service.
     set_mode(&env, 0o640);
     home.run(["start"]).succeeds();
     let bearer = home.bearer();
     set_mode(&env, 0o644);
-    home.run(["reload"]).exits(2).says(&expected);
-    home.run(["restart"]).exits(2).says(&expected);
+    home.run(["reload"]).exits(2).stderr_contains(&expected);
+    home.run(["restart"]).exits(2).stderr_contains(&expected);
     let headers = [("Authorization", bearer.as_str())];
-    request(&home.admin(), "POST", "/admin/reload", &headers, "")
-        .is_problem(422, "can be read by everybody");
+    request(&home.admin_address(), "POST", "/admin/reload", &headers, "")
+        .assert_problem(422, "can be read by everybody");
     // The daemon can still be stopped.
     home.run(["stop"]).succeeds();
     home.write_env("LOG_LEVEL=info\n");
@@ -43,14 +45,14 @@ fn world_readable_env_file_with_secret_is_refused() {
 fn key_file_readable_by_others_is_refused() {
     let home = Home::started();
     let key = home.path().join(".fullon_master_api.key");
-    assert_eq!(mode(&key), 0o600);
+    assert_eq!(file_mode(&key), 0o600);
     home.run(["stop"]).succeeds();
     for exposed in [0o640, 0o604, 0o660] {
         set_mode(&key, exposed);
         home.run(["start"])
             .exits(1)
-            .says(&["can be read by others", "chmod 600"]);
-        home.run(["token"]).exits(1).says(&["chmod 600"]);
+            .stderr_contains(&["can be read by others", "chmod 600"]);
+        home.run(["token"]).exits(1).stderr_contains(&["chmod 600"]);
     }
     set_mode(&key, 0o600);
     home.run(["start"]).succeeds();
@@ -60,12 +62,14 @@ fn key_file_readable_by_others_is_refused() {
 fn state_file_readable_by_others_is_ignored() {
     let home = Home::started();
     let state = home.path().join(".fullon_master_api.pid.state");
-    assert_eq!(mode(&state), 0o600);
+    assert_eq!(file_mode(&state), 0o600);
     set_mode(&state, 0o644);
     home.run(["doctor"])
         .exits(1)
-        .prints(&["can be read by others", "restart"]);
-    home.run(["stop"]).succeeds().prints(&["by SIGTERM"]);
+        .stdout_contains(&["can be read by others", "restart"]);
+    home.run(["stop"])
+        .succeeds()
+        .stdout_contains(&["by SIGTERM"]);
 }
 
 #[test]
@@ -103,14 +107,14 @@ fn planted_links_in_shared_directory_are_not_followed() {
     }
     home.run(["start"]).succeeds();
     for file in [&pid_file, &log, &shared.join("it.pid.state")] {
-        assert_eq!(mode(file), 0o600, "{}", file.display());
+        assert_eq!(file_mode(file), 0o600, "{}", file.display());
     }
     home.run(["stop"]).succeeds();
 }
 
 #[test]
 fn files_of_another_user_are_left_unchanged() {
-    if !needs_root("files of another user") {
+    if !running_as_root("files of another user") {
         return;
     }
     let mut home = Home::new();
@@ -123,7 +127,7 @@ fn files_of_another_user_are_left_unchanged() {
         chown(&file, Some(65534), Some(65534)).unwrap();
         home.set(setting, file.to_str().unwrap());
         // The kernel may refuse it before we do (`fs.protected_regular`).
-        home.run(["start"]).exits(1).says(&[name]);
+        home.run(["start"]).exits(1).stderr_contains(&[name]);
         assert_eq!(fs::read_to_string(&file).unwrap(), "1234567890");
         home.unset(setting);
     }
@@ -133,17 +137,17 @@ fn files_of_another_user_are_left_unchanged() {
 fn run_in_directory(home: &Home, directory: &Path, arguments: &[&str]) -> Outcome {
     let mut command = home.fullon(arguments.iter().copied());
     command.current_dir(directory).env_remove("ADMIN_PORT");
-    Outcome::of(&mut command)
+    Outcome::run(&mut command)
 }
 
 #[test]
 fn env_file_of_another_user_is_ignored() {
-    if !needs_root("a file of another user") {
+    if !running_as_root("a file of another user") {
         return;
     }
     let nobody = Some(65534);
     let home = Home::started();
-    let other_server = Neighbour::start();
+    let other_server = OtherServer::start();
     let shared = home.path().join("shared");
     fs::create_dir(&shared).unwrap();
     let (env, link) = (shared.join(".env"), shared.join("linked"));
@@ -157,17 +161,17 @@ fn env_file_of_another_user_is_ignored() {
     let is_passed_over = |expected: &[&str]| {
         run_in_directory(&home, &shared, &["status"])
             .succeeds()
-            .prints(&["running", &pid])
-            .says(expected);
+            .stdout_contains(&["running", &pid])
+            .stderr_contains(expected);
         for verb in ["start", "config", "token"] {
             run_in_directory(&home, &shared, &[verb])
                 .exits(2)
-                .says(expected);
+                .stderr_contains(expected);
         }
         run_in_directory(&home, &shared, &["doctor"])
             .exits(2)
-            .prints(&["chmod go-w"]);
-        assert!(other_server.heads.try_recv().is_err());
+            .stdout_contains(&["chmod go-w"]);
+        assert!(other_server.requests.try_recv().is_err());
     };
     chown(&env, nobody, nobody).unwrap();
     is_passed_over(&[&shown, "belongs to nobody (mode 644)", "--env-file"]);
@@ -186,14 +190,14 @@ fn env_file_of_another_user_is_ignored() {
     chown(&link, nobody, nobody).unwrap();
     run_in_directory(&home, &shared, &["--env-file", "linked", "config"])
         .succeeds()
-        .prints(&["/there/is/none"]);
+        .stdout_contains(&["/there/is/none"]);
     // A file of root is accepted.
     fs::rename(&link, &env).unwrap();
     chown(&env, Some(0), nobody).unwrap();
     set_mode(&env, 0o640);
     run_in_directory(&home, &shared, &["config"])
         .succeeds()
-        .prints(&["/there/is/none"]);
+        .stdout_contains(&["/there/is/none"]);
 }
 
 #[test]
@@ -203,16 +207,16 @@ fn fifo_in_place_of_env_file_blocks_nothing() {
     nix::unistd::mkfifo(&env, nix::sys::stat::Mode::S_IRWXU).unwrap();
     home.run(["config"])
         .exits(2)
-        .says(&[".env", "not a regular file"]);
+        .stderr_contains(&[".env", "not a regular file"]);
     home.run(["status"])
         .succeeds()
-        .says(&["not a regular file"]);
+        .stderr_contains(&["not a regular file"]);
 }
 
 #[test]
 fn command_token_has_only_the_scope_it_needs() {
     let home = Home::started();
-    let other_server = Neighbour::start();
+    let other_server = OtherServer::start();
     let url = format!("http://127.0.0.1:{}", other_server.port());
     for (verb, path, scope) in [
         (&["status"][..], "/admin/status", "admin:read"),
@@ -223,11 +227,11 @@ fn command_token_has_only_the_scope_it_needs() {
     ] {
         let arguments = ["--admin-url", url.as_str()].into_iter();
         home.run(arguments.chain(verb.iter().copied()));
-        let heads: Vec<_> = other_server.heads.try_iter().collect();
+        let heads: Vec<_> = other_server.requests.try_iter().collect();
         let has_path = |head: &&String| head.split(' ').nth(1).unwrap().starts_with(path);
         assert!(heads.iter().any(|head| has_path(&head)), "{verb:?}");
         for head in &heads {
-            let allowed = jwt::scope_in(head);
+            let allowed = jwt::scope_of_request(head);
             let wanted = if has_path(&head) { scope } else { "admin:read" };
             assert_eq!(allowed, wanted, "{verb:?}: {head}");
         }
@@ -252,7 +256,7 @@ fn file_with_second_hard_link_is_refused() {
         let shown = planted.display().to_string();
         home.run(["start"])
             .exits(1)
-            .says(&[&shown, "has another name", "hard link"]);
+            .stderr_contains(&[&shown, "has another name", "hard link"]);
         assert_eq!(&fs::read_to_string(&precious).unwrap(), text);
         fs::remove_file(planted).unwrap();
     }
@@ -261,8 +265,10 @@ fn file_with_second_hard_link_is_refused() {
     fs::hard_link(state, home.path().join("another")).unwrap();
     home.run(["doctor"])
         .exits(1)
-        .prints(&["has another name", "restart"]);
-    home.run(["stop"]).succeeds().prints(&["by SIGTERM"]);
+        .stdout_contains(&["has another name", "restart"]);
+    home.run(["stop"])
+        .succeeds()
+        .stdout_contains(&["by SIGTERM"]);
 }
 
 #[test]
@@ -286,16 +292,22 @@ fn secrets_appear_nowhere() {
         "/admin/logs?lines=1000",
         "/admin/nothing",
     ] {
-        let answer = request(&home.admin(), "GET", path, &headers, "");
+        let answer = request(&home.admin_address(), "GET", path, &headers, "");
         seen += &answer.body;
     }
-    let signed_in = request(&home.admin(), "POST", "/admin/session", &headers, "");
+    let signed_in = request(
+        &home.admin_address(),
+        "POST",
+        "/admin/session",
+        &headers,
+        "",
+    );
     let cookie = signed_in.header("set-cookie").unwrap();
     let session = cookie.split(['=', ';']).nth(1).unwrap().to_owned();
     // A refused token must not be logged either.
     let broken = format!("Bearer {token}x");
     let headers = [("Authorization", broken.as_str())];
-    seen += &request(&home.admin(), "POST", "/admin/stop", &headers, "").body;
+    seen += &request(&home.admin_address(), "POST", "/admin/stop", &headers, "").body;
     for arguments in [
         &["status"][..],
         &["config"],

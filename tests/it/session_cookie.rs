@@ -8,12 +8,12 @@ use fullon_master_api::config::Secret;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Connection, Home, eventually, request};
+use crate::support::{Connection, Home, Response, eventually, request};
 
 const SECRET: &str = "a secret of the tests, forty bytes long.";
 
 /// The part that a browser keeps: `NAME=VALUE`.
-fn cookie_of(answer: &Answer) -> String {
+fn cookie_of(answer: &Response) -> String {
     let cookie = answer.header("set-cookie").unwrap();
     cookie.split(';').next().unwrap().to_owned()
 }
@@ -21,22 +21,28 @@ fn cookie_of(answer: &Answer) -> String {
 fn sign_in(home: &Home, scope: &str) -> String {
     let token = format!("Bearer {}", home.token(scope));
     let headers = [("Authorization", token.as_str())];
-    let answer = request(&home.admin(), "POST", "/admin/session", &headers, "");
+    let answer = request(
+        &home.admin_address(),
+        "POST",
+        "/admin/session",
+        &headers,
+        "",
+    );
     assert_eq!(answer.status, 201, "{answer:#?}");
     cookie_of(&answer)
 }
 
-fn call_api(home: &Home, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-    request(&home.admin(), method, path, headers, "")
+fn call_api(home: &Home, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+    request(&home.admin_address(), method, path, headers, "")
 }
 
-fn status(home: &Home, cookie: &str) -> Answer {
+fn status(home: &Home, cookie: &str) -> Response {
     call_api(home, "GET", "/admin/status", &[("Cookie", cookie)])
 }
 
 #[track_caller]
-fn assert_refused(answer: &Answer, text: &str) {
-    answer.is_problem(401, text);
+fn assert_refused(answer: &Response, text: &str) {
+    answer.assert_problem(401, text);
     assert_eq!(
         answer.header("www-authenticate"),
         Some("Bearer error=\"invalid_token\"")
@@ -70,7 +76,7 @@ fn token_is_exchanged_for_session_cookie() {
     assert_eq!(answer.header("cache-control"), Some("no-store"));
 
     let cookie = answer.header("set-cookie").unwrap();
-    let port = home.admin().rsplit(':').next().unwrap().to_owned();
+    let port = home.admin_address().rsplit(':').next().unwrap().to_owned();
     assert!(
         cookie.starts_with(&format!("fullon-session-{port}=")),
         "{cookie}"
@@ -86,10 +92,12 @@ fn token_is_exchanged_for_session_cookie() {
     assert_eq!(status(&home, &cookie).status, 200);
 
     let cookie = sign_in(&home, "admin:logs");
-    let mut stream = Connection::open(&home.admin());
+    let mut stream = Connection::open(&home.admin_address());
     stream.send("GET", "/admin/logs/stream", &[("Cookie", &cookie)], "");
-    assert_eq!(stream.head().status, 200);
-    eventually("a line arrives", || stream.line().starts_with("data: "));
+    assert_eq!(stream.read_head().status, 200);
+    eventually("a line arrives", || {
+        stream.read_line().starts_with("data: ")
+    });
 }
 
 #[test]
@@ -119,7 +127,7 @@ fn instance_key_token_is_exchanged_for_session_cookie() {
 /// The cookie with the name that the running daemon uses.
 fn with_current_port(home: &Home, cookie: &str) -> String {
     let (_, value) = cookie.split_once('=').unwrap();
-    let port = home.admin().rsplit(':').next().unwrap().to_owned();
+    let port = home.admin_address().rsplit(':').next().unwrap().to_owned();
     format!("fullon-session-{port}={value}")
 }
 
@@ -187,7 +195,7 @@ fn session_and_token_are_not_interchangeable() {
     );
 
     // A session cannot extend itself.
-    let origin = format!("http://{}", home.admin());
+    let origin = format!("http://{}", home.admin_address());
     let headers = [("Cookie", cookie.as_str()), ("Origin", &origin)];
     assert_refused(
         &call_api(&home, "POST", "/admin/session", &headers),
@@ -199,21 +207,21 @@ fn session_and_token_are_not_interchangeable() {
 fn session_has_scopes_of_its_token() {
     let home = Home::started();
     let cookie = sign_in(&home, "admin:logs");
-    let origin = format!("http://{}", home.admin());
+    let origin = format!("http://{}", home.admin_address());
     let headers = [("Cookie", cookie.as_str()), ("Origin", &origin)];
     assert_eq!(
         call_api(&home, "GET", "/admin/logs?lines=1", &headers).status,
         200
     );
-    call_api(&home, "GET", "/admin/status", &headers).is_problem(403, "admin:read");
-    call_api(&home, "POST", "/admin/stop", &headers).is_problem(403, "admin:control");
+    call_api(&home, "GET", "/admin/status", &headers).assert_problem(403, "admin:read");
+    call_api(&home, "POST", "/admin/stop", &headers).assert_problem(403, "admin:control");
     home.run(["status"]).succeeds();
 }
 
 #[test]
 fn change_with_cookie_needs_own_origin() {
     let home = Home::started();
-    let host = home.admin();
+    let host = home.admin_address();
     let cookie = sign_in(&home, "admin:read admin:control");
     let origin = format!("http://{host}");
     let with = |method, path, headers: &[(&str, &str)]| {
@@ -224,21 +232,22 @@ fn change_with_cookie_needs_own_origin() {
         call_api(&home, method, path, &headers)
     };
     for (method, path) in [("POST", "/admin/stop"), ("DELETE", "/admin/session")] {
-        with(method, path, &[]).is_problem(403, "Origin");
-        with(method, path, &[("Origin", "http://127.0.0.1:9")]).is_problem(403, "other origins");
-        with(method, path, &[("Origin", "null")]).is_problem(403, "other origins");
+        with(method, path, &[]).assert_problem(403, "Origin");
+        with(method, path, &[("Origin", "http://127.0.0.1:9")])
+            .assert_problem(403, "other origins");
+        with(method, path, &[("Origin", "null")]).assert_problem(403, "other origins");
     }
     // A page on another port of this host loads it like an image: no `Origin`, but the cookie.
     for site in ["same-site", "cross-site"] {
         let site = ("Sec-Fetch-Site", site);
-        with("GET", "/admin/status", &[site]).is_problem(403, "other origins");
+        with("GET", "/admin/status", &[site]).assert_problem(403, "other origins");
         // A user follows a link to here. There is nothing to see except our own pages.
         let link = [
             site,
             ("Sec-Fetch-Mode", "navigate"),
             ("Sec-Fetch-Dest", "document"),
         ];
-        with("GET", "/admin/status", &link).is_problem(403, "pages of this");
+        with("GET", "/admin/status", &link).assert_problem(403, "pages of this");
     }
     for headers in [
         &[("Sec-Fetch-Site", "same-origin")],
@@ -268,7 +277,10 @@ fn sign_out_ends_one_session_and_is_audited() {
     assert_refused(&sign_out(&home, &cookie), "ended");
     assert_eq!(status(&home, &other).status, 200);
     // A token has no session to end.
-    assert_refused(&home.ask("DELETE", "/admin/session"), "needs a session");
+    assert_refused(
+        &home.call_admin("DELETE", "/admin/session"),
+        "needs a session",
+    );
     assert_refused(
         &call_api(&home, "DELETE", "/admin/session", &[]),
         "needs a session",
@@ -299,8 +311,8 @@ fn sign_out_ends_one_session_and_is_audited() {
     assert!(!log.contains(value));
 }
 
-fn sign_out(home: &Home, cookie: &str) -> Answer {
-    let origin = format!("http://{}", home.admin());
+fn sign_out(home: &Home, cookie: &str) -> Response {
+    let origin = format!("http://{}", home.admin_address());
     let headers = [("Cookie", cookie), ("Origin", origin.as_str())];
     call_api(home, "DELETE", "/admin/session", &headers)
 }
@@ -313,10 +325,12 @@ fn sign_out_fails_when_it_cannot_be_saved() {
     state.push(".state.new");
     let obstacle = PathBuf::from(state);
     fs::create_dir(&obstacle).unwrap();
-    sign_out(&home, &cookie).is_problem(500, "state file");
+    sign_out(&home, &cookie).assert_problem(500, "state file");
     assert_refused(&status(&home, &cookie), "ended");
     // Nor does a restart succeed, whose new process would accept the session.
-    home.run(["restart"]).exits(1).says(&["state file"]);
+    home.run(["restart"])
+        .exits(1)
+        .stderr_contains(&["state file"]);
     fs::remove_dir(&obstacle).unwrap();
     home.restart();
     assert_refused(&status(&home, &cookie), "ended");
@@ -336,7 +350,7 @@ fn signed_out_session_stays_ended_after_restart_and_crash() {
     assert_eq!(sign_out(&home, &after).status, 204);
     let killed = home.daemon().unwrap();
     killed.kill().unwrap();
-    assert!(killed.wait_for_exit(crate::support::PATIENCE));
+    assert!(killed.wait_for_exit(crate::support::DEADLINE));
     home.run(["start"]).succeeds();
     for cookie in [&before, &after] {
         assert_refused(&status(&home, &with_current_port(&home, cookie)), "ended");
@@ -353,22 +367,22 @@ fn sign_out_ends_log_stream_of_session() {
     let home = Home::started();
     let [cookie, other] = [(); 2].map(|()| sign_in(&home, "admin:logs"));
     let follow = |cookie: &str| {
-        let mut stream = Connection::open(&home.admin());
+        let mut stream = Connection::open(&home.admin_address());
         let headers = [("Cookie", cookie)];
         stream.send("GET", "/admin/logs/stream?lines=0", &headers, "");
-        assert_eq!(stream.head().status, 200);
+        assert_eq!(stream.read_head().status, 200);
         stream
     };
     let (mut stream, mut other_stream) = (follow(&cookie), follow(&other));
     assert_eq!(sign_out(&home, &cookie).status, 204);
-    let rest = stream.rest();
+    let rest = stream.read_to_end();
     assert!(
         rest.contains("event: end\n") && rest.contains(r#"{"reason":"signed_out"}"#),
         "{rest}"
     );
-    home.mark("still-followed");
+    home.log_request("still-followed");
     eventually("the other stream continues", || {
-        other_stream.line().contains("still-followed")
+        other_stream.read_line().contains("still-followed")
     });
 }
 
@@ -427,10 +441,10 @@ fn cookie_name_has_port_of_host_header() {
     let [first, second] = ["localhost:9001", "[::1]:9002"].map(sign_in);
     assert!(first.starts_with("fullon-session-9001="), "{first}");
     assert!(second.starts_with("fullon-session-9002="), "{second}");
-    let port = home.admin().rsplit(':').next().unwrap().to_owned();
+    let port = home.admin_address().rsplit(':').next().unwrap().to_owned();
     let bound = format!("fullon-session-{port}=");
     assert!(sign_in("localhost").starts_with(&bound));
-    assert!(sign_in(&home.admin()).starts_with(&bound));
+    assert!(sign_in(&home.admin_address()).starts_with(&bound));
 
     let both = format!("{first}; {second}");
     let with = |method, path, host: &str, cookie: &str| {

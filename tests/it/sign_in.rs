@@ -6,20 +6,20 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::support::{Answer, Home, Outcome, eventually, request};
+use crate::support::{Home, Outcome, Response, eventually, request};
 
 fn one_time_token(home: &Home) -> String {
-    let response = home.ask("POST", "/admin/session/token");
+    let response = home.call_admin("POST", "/admin/session/token");
     assert_eq!(response.status, 201, "{response:#?}");
     let response = response.json();
     assert_eq!(response["expires_in_seconds"], 60);
     response["token"].as_str().unwrap().to_owned()
 }
 
-fn call_with_token(home: &Home, token: &str, method: &str, path: &str) -> Answer {
+fn call_with_token(home: &Home, token: &str, method: &str, path: &str) -> Response {
     let bearer = format!("Bearer {token}");
     request(
-        &home.admin(),
+        &home.admin_address(),
         method,
         path,
         &[("Authorization", &bearer)],
@@ -27,7 +27,7 @@ fn call_with_token(home: &Home, token: &str, method: &str, path: &str) -> Answer
     )
 }
 
-fn sign_in(home: &Home, token: &str) -> Answer {
+fn sign_in(home: &Home, token: &str) -> Response {
     call_with_token(home, token, "POST", "/admin/session")
 }
 
@@ -49,7 +49,7 @@ fn one_time_token_signs_in_exactly_once() {
     });
     assert_eq!(answers.iter().filter(|status| **status == 201).count(), 1);
     assert!(answers.iter().all(|status| [201, 401].contains(status)));
-    sign_in(&home, &token).is_problem(401, "`fullon token` prints");
+    sign_in(&home, &token).assert_problem(401, "`fullon token` prints");
     eventually("both sign-ins are audited", || {
         let log = home.log();
         log.contains("action=\"sign_in_token\" outcome=\"accepted\"")
@@ -81,21 +81,45 @@ fn one_time_token_only_signs_in_and_is_never_written() {
     assert_eq!(signed_in.status, 201);
     let cookie = signed_in.header("set-cookie").unwrap();
     let cookie = cookie.split(';').next().unwrap();
-    let origin = format!("http://{}", home.admin());
+    let origin = format!("http://{}", home.admin_address());
     let headers = [("Cookie", cookie), ("Origin", origin.as_str())];
-    let session = request(&home.admin(), "GET", "/admin/session", &headers[..1], "");
+    let session = request(
+        &home.admin_address(),
+        "GET",
+        "/admin/session",
+        &headers[..1],
+        "",
+    );
     assert_eq!(session.status, 200);
     assert_eq!(
         session.json()["scopes"],
         json!(["admin:read", "admin:logs", "admin:control"])
     );
     // Otherwise a session could renew itself forever.
-    let another = request(&home.admin(), "POST", "/admin/session/token", &headers, "");
+    let another = request(
+        &home.admin_address(),
+        "POST",
+        "/admin/session/token",
+        &headers,
+        "",
+    );
     assert_eq!(another.status, 401);
-    let out = request(&home.admin(), "DELETE", "/admin/session", &headers, "");
+    let out = request(
+        &home.admin_address(),
+        "DELETE",
+        "/admin/session",
+        &headers,
+        "",
+    );
     assert_eq!(out.status, 204);
-    let session = request(&home.admin(), "GET", "/admin/session", &headers[..1], "");
-    session.is_problem(401, "sign in again");
+    let session = request(
+        &home.admin_address(),
+        "GET",
+        "/admin/session",
+        &headers[..1],
+        "",
+    );
+    session.assert_problem(401, "sign in again");
 
     home.run(["stop"]).succeeds();
     for entry in fs::read_dir(home.path()).unwrap().flatten() {
@@ -137,7 +161,7 @@ fn key_change_and_shorter_grace_invalidate_one_time_token() {
         home.run(["reload"]).succeeds();
         assert_eq!(sign_in(&home, &before).status, 401);
         let headers = [("Authorization", old_bearer.as_str())];
-        let host = home.admin();
+        let host = home.admin_address();
         let response = request(&host, "POST", "/admin/session/token", &headers, "");
         if grace == "0" {
             assert_eq!(response.status, 401);
@@ -159,7 +183,13 @@ fn too_many_one_time_tokens_drop_only_own_ones() {
     let bearer = home.bearer();
     let headers = [("Authorization", bearer.as_str())];
     for _ in 0..70 {
-        let response = request(&home.admin(), "POST", "/admin/session/token", &headers, "");
+        let response = request(
+            &home.admin_address(),
+            "POST",
+            "/admin/session/token",
+            &headers,
+            "",
+        );
         assert_eq!(response.status, 201);
     }
     let signed_in = sign_in(&home, other["token"].as_str().unwrap());
@@ -175,7 +205,7 @@ fn console_command_prints_address_with_chosen_scopes() {
     let outcome = home.run(["--json", "console"]).succeeds();
     let value: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     let address = value["address"].as_str().unwrap();
-    assert!(address.starts_with(&format!("http://{}/console#", home.admin())));
+    assert!(address.starts_with(&format!("http://{}/console#", home.admin_address())));
     assert_eq!(sign_in(&home, token_in_address(address)).status, 201);
 
     // Through a tunnel, the address of the daemon itself would be useless or belong to another
@@ -188,7 +218,7 @@ fn console_command_prints_address_with_chosen_scopes() {
     home.run(["stop"]).succeeds();
     home.run(["console"])
         .exits(1)
-        .says(&["not running", "fullon start"]);
+        .stderr_contains(&["not running", "fullon start"]);
 }
 
 #[test]
@@ -207,7 +237,7 @@ fn browser_opens_private_file_with_token() {
         command
             .env("BROWSER", program)
             .env("XDG_RUNTIME_DIR", home.path());
-        Outcome::of(&mut command).succeeds()
+        Outcome::run(&mut command).succeeds()
     };
     let outcome = open(browser.to_str().unwrap());
     let address = outcome.stdout.trim();
@@ -237,7 +267,7 @@ fn browser_opens_private_file_with_token() {
 #[test]
 fn console_files_are_public_and_have_strict_headers() {
     let home = Home::started();
-    let get = |path: &str| request(&home.admin(), "GET", path, &[], "");
+    let get = |path: &str| request(&home.admin_address(), "GET", path, &[], "");
     for short in ["/", "/admin"] {
         let answer = get(short);
         assert_eq!(
@@ -261,7 +291,7 @@ fn console_files_are_public_and_have_strict_headers() {
         assert_eq!(answer.header("x-content-type-options").unwrap(), "nosniff");
         assert_eq!(answer.header("cache-control").unwrap(), "no-store");
     }
-    let posted = request(&home.admin(), "POST", "/console", &[], "");
-    posted.is_problem(405, "/console");
+    let posted = request(&home.admin_address(), "POST", "/console", &[], "");
+    posted.assert_problem(405, "/console");
     assert_eq!(posted.header("allow"), Some("GET, HEAD"));
 }

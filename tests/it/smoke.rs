@@ -7,21 +7,26 @@ fn daemon_starts_answers_restarts_and_stops() {
     let home = Home::new();
     home.run(["start"]).succeeds();
     let first = home.state().pid;
-    let health = || request(&home.public(), "GET", "/health", &[], "").status;
+    let health = || request(&home.public_address(), "GET", "/health", &[], "").status;
     assert_eq!(health(), 200);
-    assert_eq!(home.ask("GET", "/admin/status").json()["phase"], "ready");
-    home.run(["status"]).succeeds().prints(&["running"]);
+    assert_eq!(
+        home.call_admin("GET", "/admin/status").json()["phase"],
+        "ready"
+    );
+    home.run(["status"])
+        .succeeds()
+        .stdout_contains(&["running"]);
 
     let second = home.restart();
     assert_ne!(second, u64::from(first));
     assert_eq!(health(), 200);
-    let status = home.ask("GET", "/admin/status").json();
+    let status = home.call_admin("GET", "/admin/status").json();
     assert_eq!(
         (&status["pid"], &status["generation"]),
         (&second.into(), &2.into())
     );
 
     home.run(["stop"]).succeeds();
-    home.becomes_empty();
+    home.wait_until_empty();
     assert!(!home.pid_file().exists());
 }

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::support::jwt::{self, SECRET};
 use crate::support::{
-    AtEnd, Clients, Connection, HEAVY, Home, Load, Logs, Marks, PATIENCE, Samples, eventually,
-    marks, request, scale,
+    Connection, DEADLINE, HEAVY, Home, Load, LoadProfile, LogFollower, NumberedRequests,
+    ResourceSamples, SetOnDrop, eventually, request, request_numbers, scale,
 };
 
 const LAST_MARK: &str = "the-last";
@@ -61,7 +61,7 @@ impl Lines {
         self.count += 1;
         self.hash.write(line.as_bytes());
         self.hash.write_u8(b'\n');
-        self.marks.extend(marks(std::iter::once(line)));
+        self.marks.extend(request_numbers(std::iter::once(line)));
     }
 
     /// The result up to the last line.
@@ -85,10 +85,10 @@ fn follow_api(host: &str, streams: &AtomicU64) -> Lines {
             ("Last-Event-ID", &last_id),
         ];
         stream.send("GET", "/admin/logs/stream?lines=10000", &headers, "");
-        assert_eq!(stream.head().status, 200);
+        assert_eq!(stream.read_head().status, 200);
         let mut event = String::new();
         loop {
-            let line = stream.line();
+            let line = stream.read_line();
             match line.split_once(": ") {
                 Some(("event", name)) => name.clone_into(&mut event),
                 Some(("id", id)) => id.clone_into(&mut last_id),
@@ -111,9 +111,9 @@ fn follow_api(host: &str, streams: &AtomicU64) -> Lines {
 }
 
 /// The same with `fullon logs`.
-fn follow_command(mut logs: Logs) -> Lines {
+fn follow_command(mut logs: LogFollower) -> Lines {
     let mut lines = Lines::default();
-    for line in logs.read_to(LAST_MARK) {
+    for line in logs.read_until(LAST_MARK) {
         lines.add(line.trim_end_matches('\n'));
     }
     lines
@@ -125,8 +125,8 @@ fn read_some(host: &str) {
     let headers = [("Authorization", bearer.as_str())];
     let mut stream = Connection::open(host);
     stream.send("GET", "/admin/logs/stream?lines=10", &headers, "");
-    assert_eq!(stream.head().status, 200);
-    while !stream.line().starts_with("data: ") {}
+    assert_eq!(stream.read_head().status, 200);
+    while !stream.read_line().starts_with("data: ") {}
     let text = [headers[0], ("Accept", "text/plain")];
     for (path, headers) in [
         ("/admin/logs?lines=100", &headers[..]),
@@ -166,7 +166,7 @@ fn sign_in_and_out(host: &str) {
 
 /// Sends invalid tokens and invalid requests.
 fn send_invalid(host: &str) {
-    let foreign_token = jwt::signed(
+    let foreign_token = jwt::sign(
         "the key of another daemon, as long as ours",
         jwt::HEADER,
         jwt::claims(SCOPES).to_string(),
@@ -182,7 +182,7 @@ fn send_invalid(host: &str) {
         let bearer = format!("Bearer {token}");
         let headers = [("Authorization", bearer.as_str())];
         let answer = request(host, method, path, &headers, "");
-        answer.is_problem(status, "");
+        answer.assert_problem(status, "");
     }
 }
 
@@ -199,32 +199,33 @@ impl Operator<'_> {
     fn reload(&mut self) {
         self.keep = 1999 - self.keep;
         set_keep(self.home, self.keep);
-        let answer = self.home.ask("POST", "/admin/reload");
+        let answer = self.home.call_admin("POST", "/admin/reload");
         assert_eq!(answer.status, 200, "{answer:#?}");
         thread::park_timeout(self.interval);
     }
 
-    fn one_process(&mut self, length: Duration, all_is_well: impl Fn()) -> Samples {
-        let mut samples = Samples::begin("one process", length);
-        while !samples.are_complete() {
-            samples.take(self.home);
+    fn one_process(&mut self, length: Duration, all_is_well: impl Fn()) -> ResourceSamples {
+        let mut samples = ResourceSamples::start("one process", length);
+        while !samples.is_complete() {
+            samples.sample(self.home);
             self.reload();
             all_is_well();
         }
         samples
     }
 
-    fn many_processes(&mut self, length: Duration, all_is_well: impl Fn()) -> Samples {
-        let mut samples = Samples::begin("each process in the second half of its life", length);
+    fn many_processes(&mut self, length: Duration, all_is_well: impl Fn()) -> ResourceSamples {
+        let mut samples =
+            ResourceSamples::start("each process in the second half of its life", length);
         let life = length / 15;
-        while !samples.are_complete() {
+        while !samples.is_complete() {
             self.home.restart();
             let begun = Instant::now();
             while begun.elapsed() < life {
                 self.reload();
                 all_is_well();
                 if begun.elapsed() > life / 2 {
-                    samples.take(self.home);
+                    samples.sample(self.home);
                 }
             }
         }
@@ -260,26 +261,26 @@ fn nothing_fails_and_no_resource_use_grows() {
     // One process in the first half, many restarts in the second.
     let half = scale::soak_time() / 2;
     let mut home = Home::new();
-    home.takes_longer_by(half * 2);
+    home.extend_time_limit(half * 2);
     home.set("JWT_SECRET_KEY", SECRET);
     // Nothing is removed even at 13,000 lines per second.
     home.set("LOG_MAX_SIZE", "4MiB");
     home.set("FAILED_TOKENS_PER_MINUTE", "1000000");
     set_keep(&home, 1000);
     home.run(["start"]).succeeds();
-    let (public, admin) = (home.public(), home.admin());
-    let clients = Clients {
-        fresh: 2,
-        kept: 1,
+    let (public, admin) = (home.public_address(), home.admin_address());
+    let clients = LoadProfile {
+        per_request: 2,
+        persistent: 1,
         idle: 8,
     };
-    let load = Load::of_at_most(half * 2 + 2 * PATIENCE, &public, &clients);
-    let requests = Marks::begin(public.clone());
-    let logs = Logs::follow(&home, &["--lines", "10000"]);
+    let load = Load::start_with_limit(half * 2 + 2 * DEADLINE, &public, &clients);
+    let requests = NumberedRequests::start(public.clone());
+    let logs = LogFollower::start(&home, &["--lines", "10000"]);
     let (is_over, streams) = (AtomicBool::new(false), AtomicU64::new(0));
     let (samples, sent, work, followed) = thread::scope(|scope| {
         let _stop = StopOnFailure(&home);
-        let end = AtEnd(&is_over);
+        let end = SetOnDrop(&is_over);
         let followers: Vec<_> = (0..2)
             .map(|_| scope.spawn(|| follow_api(&admin, &streams)))
             .collect();
@@ -311,9 +312,9 @@ fn nothing_fails_and_no_resource_use_grows() {
         ];
         drop(end);
         let work = workers.map(|(name, worker)| (name, worker.join().unwrap()));
-        load.goes_on(100);
-        let sent = requests.end();
-        home.mark(LAST_MARK);
+        load.wait_for_more(100);
+        let sent = requests.finish();
+        home.log_request(LAST_MARK);
         let mut followed: Vec<_> = followers
             .into_iter()
             .map(|follower| follower.join().unwrap().finish())
@@ -321,15 +322,15 @@ fn nothing_fails_and_no_resource_use_grows() {
         followed.push(by_verb.join().unwrap().finish());
         (samples, sent, work, followed)
     });
-    let report = load.end();
+    let report = load.finish();
     for samples in &samples {
         println!("{samples}");
     }
     let (answered, streams) = (report.answered, streams.load(Ordering::Relaxed));
     println!("{answered} requests, {streams} streams, {sent} marks, {work:?}");
     home.run(["stop"]).succeeds();
-    home.becomes_empty();
-    report.is_flawless();
+    home.wait_until_empty();
+    report.assert_flawless();
     let expected = logged_lines(&home).finish();
     println!(
         "{} lines in {} files",
@@ -354,6 +355,6 @@ fn nothing_fails_and_no_resource_use_grows() {
     let bad = |line: &&str| line.contains(" ERROR ") || line.contains("panicked");
     assert_eq!(log.lines().find(bad), None);
     for samples in samples {
-        samples.have_not_grown();
+        samples.assert_no_growth();
     }
 }

@@ -6,12 +6,12 @@ use std::os::unix::fs::symlink;
 
 use fullon_master_api::instance::StateFile;
 
-use crate::support::{Home, mode};
+use crate::support::{Home, file_mode};
 
 /// The start fails with these words and leaves neither daemon nor state file.
 #[track_caller]
 fn assert_start_fails(home: &Home, code: i32, words: &[&str]) {
-    let outcome = home.run(["start"]).exits(code).says(words);
+    let outcome = home.run(["start"]).exits(code).stderr_contains(words);
     assert!(outcome.stdout.is_empty(), "{outcome:#?}");
     assert!(!StateFile::path(&home.pid_file()).exists());
     assert!(home.daemon().is_none());
@@ -38,7 +38,7 @@ fn unwritable_log_is_named() {
     home.set("LOG_FILE", "/proc/nowhere/fullon.log");
     assert_start_fails(&home, 1, &["log file /proc/nowhere/fullon.log", "LOG_FILE"]);
     let stdout = "or to - for stdout";
-    home.run(["run"]).exits(1).says(&[stdout]);
+    home.run(["run"]).exits(1).stderr_contains(&[stdout]);
     let refused = home.run(["start"]).exits(1);
     assert!(!refused.stderr.contains(stdout), "{refused:#?}");
     let directory = home.path().display().to_string();
@@ -55,11 +55,13 @@ fn unwritable_pid_file_is_named() {
     home.set("PID_FILE", "/proc/nowhere/fullon.pid");
     home.run(["start"])
         .exits(1)
-        .says(&["PID file /proc/nowhere/fullon.pid"]);
+        .stderr_contains(&["PID file /proc/nowhere/fullon.pid"]);
     let link = home.path().join("link.pid");
     symlink(home.path().join("target"), &link).unwrap();
     home.set("PID_FILE", link.to_str().unwrap());
-    home.run(["start"]).exits(1).says(&["symbolic link"]);
+    home.run(["start"])
+        .exits(1)
+        .stderr_contains(&["symbolic link"]);
     assert!(!home.path().join("target").exists());
 }
 
@@ -79,7 +81,7 @@ fn log_readable_by_others_becomes_private() {
     let home = Home::new();
     fs::write(home.log_file(), "from the launcher before\n").unwrap();
     home.run(["start"]).succeeds();
-    assert_eq!(mode(&home.log_file()), 0o600);
+    assert_eq!(file_mode(&home.log_file()), 0o600);
     assert!(home.log().starts_with("from the launcher before\n"));
 }
 
@@ -121,5 +123,5 @@ fn invalid_env_file_is_named() {
     fs::write(home.path().join(".env"), "GOOD=1\nbad line with hunter2\n").unwrap();
     assert_start_fails(&home, 2, &[".env: line 2: expected NAME=value"]);
     let outcome = home.run(["start", "--env-file", "missing"]).exits(2);
-    outcome.says(&["missing: cannot be read"]);
+    outcome.stderr_contains(&["missing: cannot be read"]);
 }

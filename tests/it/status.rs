@@ -43,7 +43,7 @@ fn pending_settings_are_shown_with_command_to_apply_them() {
 fn temporary_log_level_is_shown_with_its_end() {
     let home = start_with_env_file();
     assert!(labelled_lines(&home, "Log Level:").is_empty());
-    let set = |body: String| home.ask_with("PUT", "/admin/log-level", &body);
+    let set = |body: String| home.call_admin_with("PUT", "/admin/log-level", &body);
     set(json!({"level": "debug", "revert_after_seconds": 600}).to_string());
     let shown = labelled_lines(&home, "Log Level:");
     assert!(
@@ -70,13 +70,15 @@ fn start_while_stopping_is_explained() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
     let _request = home.unfinished_request();
-    home.run(["start"]).exits(1).says(&["already running"]);
+    home.run(["start"])
+        .exits(1)
+        .stderr_contains(&["already running"]);
     daemon.terminate().unwrap();
     eventually("the listener is closed", || {
-        std::net::TcpStream::connect(home.admin()).is_err()
+        std::net::TcpStream::connect(home.admin_address()).is_err()
     });
     let pid = format!("with PID {}", daemon.pid());
-    home.run(["start"]).exits(1).says(&[
+    home.run(["start"]).exits(1).stderr_contains(&[
         "is stopping",
         &pid,
         "SHUTDOWN_TIMEOUT",

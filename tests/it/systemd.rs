@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Clients, Connection, Load, Machine, SERVICE, eventually, needs_root, request,
+    Connection, Load, LoadProfile, Machine, SERVICE, eventually, request, running_as_root,
 };
 
 const SOCKET: &str = "fullon_master_api.socket";
@@ -12,7 +12,7 @@ const ADMIN: &str = "127.0.0.1:8001";
 
 /// A booted machine, or `None` if the test may not run.
 fn boot(test: &str) -> Option<Machine> {
-    needs_root(test).then(Machine::boot)
+    running_as_root(test).then(Machine::boot)
 }
 
 fn start(machine: &Machine) {
@@ -21,7 +21,7 @@ fn start(machine: &Machine) {
 
 /// Checks that the public API responds.
 fn assert_serves(machine: &Machine) {
-    let answer = machine.inside(|| request(PUBLIC, "GET", "/health", &[], ""));
+    let answer = machine.in_its_network(|| request(PUBLIC, "GET", "/health", &[], ""));
     assert_eq!(answer.status, 200, "{answer:#?}");
 }
 
@@ -100,7 +100,7 @@ fn service_is_active_unprivileged_and_logs_to_journal() {
     assert_serves(&machine);
     assert_eq!(machine.property("SubState"), "running");
     assert_eq!(machine.property("StatusText"), "serving");
-    machine.inside(|| request(PUBLIC, "GET", "/", &[("X-Request-Id", "marked")], ""));
+    machine.in_its_network(|| request(PUBLIC, "GET", "/", &[("X-Request-Id", "marked")], ""));
     eventually("the log is in the journal", || {
         let journal = machine.journal();
         journal.contains(" ready version=") && journal.contains("request_id=\"marked\"")
@@ -128,7 +128,7 @@ fn service_is_active_unprivileged_and_logs_to_journal() {
             ],
         )
         .succeeds();
-    found.prints(&[
+    found.stdout_contains(&[
         "/var/lib/fullon_master_api fullon 700\n",
         "/var/lib/fullon_master_api/.fullon_master_api.key fullon 600\n",
         "/run/fullon_master_api/fullon.pid.state fullon 600\n",
@@ -162,14 +162,14 @@ fn crash_is_restarted_but_invalid_settings_are_not() {
         (&"crashed".into(), &old.into())
     );
 
-    machine.settings("PORT=none\n");
+    machine.write_settings("PORT=none\n");
     machine.systemctl(["restart", SERVICE]).exits(1);
     assert_eq!(machine.property("ActiveState"), "failed");
     assert_eq!(machine.property("Result"), "exit-code");
     assert_eq!(machine.property("ExecMainStatus"), "2");
     let journal = machine.journal();
     assert!(journal.contains("PORT: `none` is not a port"), "{journal}");
-    machine.settings("PORT=8000\n");
+    machine.write_settings("PORT=8000\n");
     start(&machine);
     assert_serves(&machine);
 }
@@ -215,19 +215,19 @@ fn reload_replaces_process_without_lost_request() {
         return;
     };
     // Keeps access lines out of the journal.
-    machine.settings("LOG_LEVEL=info,access=off\n");
+    machine.write_settings("LOG_LEVEL=info,access=off\n");
     start(&machine);
     let mut pids = vec![machine.main_pid()];
-    let load = machine.inside(|| Load::begin(PUBLIC, &Clients::default()));
+    let load = machine.in_its_network(|| Load::start(PUBLIC, &LoadProfile::default()));
     for _ in 0..4 {
-        load.goes_on(200);
+        load.wait_for_more(200);
         machine.systemctl(["reload", SERVICE]).succeeds();
         let pid = machine.main_pid();
         assert!(!pids.contains(&pid), "{pid} is new, after {pids:?}");
         pids.push(pid);
     }
-    load.goes_on(200);
-    load.end().is_flawless();
+    load.wait_for_more(200);
+    load.finish().assert_flawless();
     assert_eq!(machine.property("NRestarts"), "0");
     assert_eq!(machine.property("StatusText"), "serving");
     eventually("the old processes have exited", || {
@@ -267,12 +267,12 @@ fn reload_takes_new_settings_and_program_or_nothing() {
         assert_eq!(machine.property("ActiveState"), "active");
         assert_serves(&machine);
     };
-    machine.settings("LOG_LEVEL=info,=,\n");
+    machine.write_settings("LOG_LEVEL=info,=,\n");
     unchanged();
     let journal = machine.journal();
     assert!(journal.contains("LOG_LEVEL: "), "{journal}");
 
-    machine.settings("LOG_LEVEL=DEBUG\n");
+    machine.write_settings("LOG_LEVEL=DEBUG\n");
     let program = "usr/local/bin/fullon";
     let replace = |with: &str| {
         let new = format!("/{program}.new");
@@ -307,7 +307,7 @@ fn status(machine: &Machine) -> serde_json::Value {
 /// A request without its body stays in flight until the deadline.
 fn unfinished_request(machine: &Machine) -> Connection {
     let token = fullon(machine, ["token"]);
-    let mut connection = machine.inside(|| Connection::open(ADMIN));
+    let mut connection = machine.in_its_network(|| Connection::open(ADMIN));
     let head = format!(
         "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{",
         token.trim()
@@ -347,7 +347,7 @@ time.sleep(40)";
     });
     let headers = [("Authorization", authorization.as_str())];
     let body = "{\"timeout_seconds\":2}";
-    let mut restart = machine.inside(|| Connection::open(ADMIN));
+    let mut restart = machine.in_its_network(|| Connection::open(ADMIN));
     restart.send("POST", "/admin/restart", &headers, body);
     let mut pids = String::new();
     eventually("the new process and its shim run", || {
@@ -361,7 +361,9 @@ time.sleep(40)";
     machine
         .run("sh", ["-c", "kill -STOP $0", successor.unwrap()])
         .succeeds();
-    restart.answer("POST").is_problem(504, "within 2s");
+    restart
+        .read_response("POST")
+        .assert_problem(504, "within 2s");
     assert_eq!(processes(&machine), old.to_string());
     assert_serves(&machine);
 
@@ -375,7 +377,7 @@ fn crash_of_new_process_during_drain_is_restarted() {
     let Some(machine) = boot("crash_of_new_process_during_drain_is_restarted") else {
         return;
     };
-    machine.settings("SHUTDOWN_TIMEOUT=2s\n");
+    machine.write_settings("SHUTDOWN_TIMEOUT=2s\n");
     start(&machine);
     let _request = unfinished_request(&machine);
     let old = machine.main_pid();
@@ -398,24 +400,24 @@ fn socket_unit_starts_daemon_and_queues_connections() {
     assert_serves(&machine);
     assert_eq!(machine.property("ActiveState"), "active");
 
-    let clients = Clients {
-        fresh: 8,
-        kept: 0,
+    let clients = LoadProfile {
+        per_request: 8,
+        persistent: 0,
         idle: 0,
     };
-    let load = machine.inside(|| Load::begin(PUBLIC, &clients));
+    let load = machine.in_its_network(|| Load::start(PUBLIC, &clients));
     let mut pids = vec![machine.main_pid()];
     for verb in ["restart", "reload", "restart"] {
-        load.goes_on(200);
+        load.wait_for_more(200);
         machine.systemctl([verb, SERVICE]).succeeds();
         let pid = machine.main_pid();
         assert!(!pids.contains(&pid), "{pid} is new, after {pids:?}");
         pids.push(pid);
     }
-    load.goes_on(200);
-    for failure in load.end().failures {
+    load.wait_for_more(200);
+    for failure in load.finish().failures {
         // While it drains before a real stop, it reports unhealthy.
-        let is_drain = failure.what.contains("another answer: HTTP/1.1 503");
+        let is_drain = failure.description.contains("another answer: HTTP/1.1 503");
         assert!(is_drain, "{failure:?}");
     }
 
@@ -433,7 +435,7 @@ fn stop_waits_for_shutdown_timeout() {
         return;
     };
     machine.drop_in("TimeoutStopSec=500ms");
-    machine.settings("SHUTDOWN_TIMEOUT=2s\n");
+    machine.write_settings("SHUTDOWN_TIMEOUT=2s\n");
     start(&machine);
     let _request = unfinished_request(&machine);
     let start = Instant::now();
@@ -456,10 +458,10 @@ fn stop_ends_log_streams() {
     let authorization = format!("Bearer {}", fullon(&machine, ["token"]).trim());
     let mut streams: Vec<_> = (0..3)
         .map(|_| {
-            let mut stream = machine.inside(|| Connection::open(ADMIN));
+            let mut stream = machine.in_its_network(|| Connection::open(ADMIN));
             let headers = [("Authorization", authorization.as_str())];
             stream.send("GET", "/admin/logs/stream", &headers, "");
-            assert_eq!(stream.head().status, 200);
+            assert_eq!(stream.read_head().status, 200);
             stream
         })
         .collect();
@@ -470,7 +472,7 @@ fn stop_ends_log_streams() {
         "the stop took too long"
     );
     for stream in &mut streams {
-        let rest = stream.rest();
+        let rest = stream.read_to_end();
         assert!(
             rest.contains("event: end\ndata: {\"reason\":\"stopping\"}"),
             "{rest}"

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::doctor::{as_nobody, home_of_nobody};
-use crate::support::{Home, Outcome, needs_root};
+use crate::support::{Home, Outcome, running_as_root};
 
 /// The home of another user that refers to the daemon of `home`.
 fn home_referring_to(home: &Home) -> Home {
@@ -14,7 +14,7 @@ fn home_referring_to(home: &Home) -> Home {
 
 #[track_caller]
 fn assert_no_token(home: &Home, expected: &[&str]) {
-    let outcome = home.run(["token"]).exits(1).says(expected);
+    let outcome = home.run(["token"]).exits(1).stderr_contains(expected);
     assert_eq!(outcome.stdout, "");
     assert!(!home.path().join(".fullon_master_api.key").exists());
 }
@@ -36,7 +36,7 @@ fn token_that_daemon_would_refuse_is_not_made() {
         .join(".fullon_master_api.key")
         .display()
         .to_string();
-    other.run(["doctor"]).succeeds().prints(&[
+    other.run(["doctor"]).succeeds().stdout_contains(&[
         &format!("{key} is not there, while the daemon runs"),
         "set JWT_SECRET_KEY",
     ]);
@@ -47,7 +47,7 @@ fn token_that_daemon_would_refuse_is_not_made() {
     assert_no_token(&other, &["signed with another key", "fullon reload"]);
     // For the daemons of another machine.
     other.run(["--pid-file", "pods.pid", "token"]).succeeds();
-    other.run(["doctor"]).succeeds().prints(&[
+    other.run(["doctor"]).succeeds().stdout_contains(&[
         "one of `fullon token` is refused",
         "set JWT_SECRET_KEY to its secret",
     ]);
@@ -64,15 +64,17 @@ fn token_that_daemon_would_refuse_is_not_made() {
 
 #[test]
 fn user_with_valid_key_is_named() {
-    if !needs_root("user_with_valid_key_is_named") {
+    if !running_as_root("user_with_valid_key_is_named") {
         return;
     }
     let home = home_of_nobody();
-    Outcome::of(&mut as_nobody(&home, &["start"])).succeeds();
+    Outcome::run(&mut as_nobody(&home, &["start"])).succeeds();
     let expected = "sudo -u nobody -H fullon token";
     assert_no_token(&home_referring_to(&home), &[expected]);
-    home_referring_to(&home).run(["doctor"]).prints(&[expected]);
-    Outcome::of(&mut as_nobody(&home, &["token"])).succeeds();
+    home_referring_to(&home)
+        .run(["doctor"])
+        .stdout_contains(&[expected]);
+    Outcome::run(&mut as_nobody(&home, &["token"])).succeeds();
 }
 
 #[test]
@@ -82,8 +84,10 @@ fn removed_key_file_is_made_again_by_restart() {
     fs::remove_file(&key).unwrap();
     let shown = key.display().to_string();
     let next = "put it back, or `fullon restart` makes another";
-    home.run(["reload"]).exits(2).says(&[&shown, next]);
-    home.run(["doctor"]).succeeds().prints(&[
+    home.run(["reload"])
+        .exits(2)
+        .stderr_contains(&[&shown, next]);
+    home.run(["doctor"]).succeeds().stdout_contains(&[
         "is not there, while the daemon runs",
         "fullon restart makes",
     ]);

@@ -11,8 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::{
-    AtEnd, Clients, Connection, HEAVY, Home, Load, Outcome, Program, children, eventually, request,
-    scale,
+    Connection, HEAVY, Home, InstalledProgram, Load, LoadProfile, Outcome, SetOnDrop,
+    child_processes, eventually, request, scale,
 };
 
 fn send_signal(pid: u32, signal: Signal) {
@@ -20,7 +20,7 @@ fn send_signal(pid: u32, signal: Signal) {
 }
 
 fn generation(home: &Home) -> u64 {
-    home.ask("GET", "/admin/status").json()["generation"]
+    home.call_admin("GET", "/admin/status").json()["generation"]
         .as_u64()
         .unwrap()
 }
@@ -33,7 +33,7 @@ fn twenty_restarts_lose_no_request_or_connection() {
     let requests = scale::requests();
     let home = Home::started();
     let mut pids = BTreeSet::from([u64::from(home.state().pid)]);
-    let load = Load::begin(&home.public(), &Clients::default());
+    let load = Load::start(&home.public_address(), &LoadProfile::default());
     for number in 1..=RESTARTS {
         let due = requests * number / RESTARTS;
         eventually("requests are answered", || load.answered() >= due);
@@ -46,16 +46,16 @@ fn twenty_restarts_lose_no_request_or_connection() {
         assert_eq!(new, u64::from(home.state().pid));
         assert!(pids.insert(new), "{new} came twice");
     }
-    load.goes_on(1000);
-    let report = load.end();
-    report.is_flawless();
+    load.wait_for_more(1000);
+    let report = load.finish();
+    report.assert_flawless();
     assert!(report.answered >= requests, "{report:#?}");
     assert_eq!(generation(&home), RESTARTS + 1);
     let log = home.log();
     let bad = |line: &&str| line.contains("ERROR") || line.contains("panicked");
     assert_eq!(log.lines().find(bad), None);
     // The old processes have exited.
-    home.has_only(home.state().pid);
+    home.wait_until_only(home.state().pid);
 }
 
 #[test]
@@ -65,9 +65,9 @@ fn restart_prints_old_and_new_pid() {
     let outcome = home.run(["restart"]).succeeds();
     let new = home.state().pid;
     let line = format!("Daemon restarted with PID {new} (was {old})\n");
-    let outcome = outcome.prints(&[&line]);
+    let outcome = outcome.stdout_contains(&[&line]);
     assert!(outcome.stderr.is_empty(), "{outcome:#?}");
-    let answer = home.ask("POST", "/admin/restart");
+    let answer = home.call_admin("POST", "/admin/restart");
     assert_eq!(answer.status, 200, "{answer:#?}");
     let state = home.state();
     assert_eq!(
@@ -118,7 +118,7 @@ fn restarted_process_equals_started_one() {
     let home = Home::started();
     let state = || home.state();
     let usage = || {
-        let process = home.ask("GET", "/admin/status").json()["process"].clone();
+        let process = home.call_admin("GET", "/admin/status").json()["process"].clone();
         let number = |name: &str| process[name].as_u64().unwrap();
         (number("open_files"), number("threads"))
     };
@@ -142,11 +142,11 @@ fn restarted_process_equals_started_one() {
 #[test]
 fn requests_after_restart_reach_new_process() {
     let home = Home::started();
-    let (admin, bearer) = (home.admin(), home.bearer());
+    let (admin, bearer) = (home.admin_address(), home.bearer());
     let known_pids = AtomicU64::new(1);
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let end = AtEnd(&is_over);
+        let end = SetOnDrop(&is_over);
         let clients: Vec<_> = (0..8)
             .map(|_| {
                 scope.spawn(|| {
@@ -185,23 +185,24 @@ fn waiting_program(home: &Home, program: &str) -> String {
 #[test]
 fn second_concurrent_restart_is_refused() {
     let home = Home::new();
-    let program = Program::of(&home);
+    let program = InstalledProgram::install_in(&home);
     program.start(&home);
     program.replace(waiting_program(&home, env!("CARGO_BIN_EXE_fullon")));
-    let load = Load::begin(&home.public(), &Clients::default());
+    let load = Load::start(&home.public_address(), &LoadProfile::default());
     thread::scope(|scope| {
         let first = scope.spawn(|| home.run(["restart"]));
         eventually("the new process is starting", || {
             home.path().join("begun").exists()
         });
         let refused = "another restart";
-        home.ask("POST", "/admin/restart").is_problem(409, refused);
-        home.run(["restart"]).exits(1).says(&[refused]);
+        home.call_admin("POST", "/admin/restart")
+            .assert_problem(409, refused);
+        home.run(["restart"]).exits(1).stderr_contains(&[refused]);
         fs::write(home.path().join("go"), "").unwrap();
         first.join().unwrap().succeeds();
     });
-    load.goes_on(100);
-    load.end().is_flawless();
+    load.wait_for_more(100);
+    load.finish().assert_flawless();
     assert_eq!(generation(&home), 2);
 }
 
@@ -212,7 +213,7 @@ fn pid_file_always_has_one_owner() {
     let is_over = AtomicBool::new(false);
     let is_finished = || is_over.load(Ordering::Relaxed);
     thread::scope(|scope| {
-        let end = AtEnd(&is_over);
+        let end = SetOnDrop(&is_over);
         let reader = scope.spawn(|| {
             let mut seen = BTreeSet::new();
             loop {
@@ -238,7 +239,9 @@ fn pid_file_always_has_one_owner() {
         let starter = scope.spawn(|| {
             let mut starts = 0;
             while !is_finished() {
-                home.run(["start"]).exits(1).says(&["already running"]);
+                home.run(["start"])
+                    .exits(1)
+                    .stderr_contains(&["already running"]);
                 starts += 1;
             }
             starts
@@ -261,7 +264,7 @@ fn status_works_during_restarts() {
     let home = Home::started();
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let end = AtEnd(&is_over);
+        let end = SetOnDrop(&is_over);
         let client = scope.spawn(|| {
             let mut count = 0;
             while !is_over.load(Ordering::Relaxed) {
@@ -283,12 +286,12 @@ fn status_works_during_restarts() {
 #[test]
 fn sigusr2_restarts() {
     let home = Home::started();
-    let load = Load::begin(&home.public(), &Clients::default());
+    let load = Load::start(&home.public_address(), &LoadProfile::default());
     let old = home.daemon().unwrap();
     send_signal(old.pid(), Signal::SIGUSR2);
-    assert!(old.wait_for_exit(crate::support::PATIENCE));
-    load.goes_on(100);
-    load.end().is_flawless();
+    assert!(old.wait_for_exit(crate::support::DEADLINE));
+    load.wait_for_more(100);
+    load.finish().assert_flawless();
     assert_eq!(generation(&home), 2);
 }
 
@@ -301,7 +304,7 @@ fn hanging_program(home: &Home) -> String {
 /// Stops a daemon whose new process hangs. Returns the outcome of the restart.
 fn stop_during_restart(stop: impl FnOnce(&Home)) -> Outcome {
     let home = Home::new();
-    let program = Program::of(&home);
+    let program = InstalledProgram::install_in(&home);
     program.start(&home);
     program.replace(hanging_program(&home));
     thread::scope(|scope| {
@@ -310,18 +313,18 @@ fn stop_during_restart(stop: impl FnOnce(&Home)) -> Outcome {
             home.path().join("begun").exists()
         });
         let (daemon, start) = (home.daemon().unwrap(), Instant::now());
-        let successor = children(daemon.pid());
+        let successor = child_processes(daemon.pid());
         assert_eq!(successor.len(), 1);
         stop(&home);
-        assert!(daemon.wait_for_exit(crate::support::PATIENCE));
-        assert!(successor[0].wait_for_exit(crate::support::PATIENCE));
+        assert!(daemon.wait_for_exit(crate::support::DEADLINE));
+        assert!(successor[0].wait_for_exit(crate::support::DEADLINE));
         assert!(
             start.elapsed() < Duration::from_secs(10),
             "the stop waited for the new process"
         );
         let outcome = restart.join().unwrap();
         assert!(!home.pid_file().exists());
-        home.becomes_empty();
+        home.wait_until_empty();
         outcome
     })
 }
@@ -329,7 +332,9 @@ fn stop_during_restart(stop: impl FnOnce(&Home)) -> Outcome {
 #[test]
 fn stop_command_ends_restart_under_way() {
     let outcome = stop_during_restart(|home| {
-        home.run(["stop"]).succeeds().prints(&["Daemon stopped"]);
+        home.run(["stop"])
+            .succeeds()
+            .stdout_contains(&["Daemon stopped"]);
     });
     outcome.exits(1);
 }
@@ -352,7 +357,7 @@ fn stop_at_any_moment_of_restart_stops() {
     let pace = start.elapsed();
     for round in 0..rounds {
         let bearer = home.bearer();
-        let mut restart = Connection::open(&home.admin());
+        let mut restart = Connection::open(&home.admin_address());
         let headers = [("Authorization", bearer.as_str())];
         restart.send("POST", "/admin/restart", &headers, "");
         // The moment of the stop is what differs from round to round.
@@ -362,7 +367,7 @@ fn stop_at_any_moment_of_restart_stops() {
         // Its response does not matter.
         drop(restart);
         assert!(home.daemon().is_none(), "round {round}: {}", home.log());
-        home.becomes_empty();
+        home.wait_until_empty();
         assert!(!home.pid_file().exists());
         home.run(["start"]).succeeds();
     }
@@ -376,11 +381,11 @@ fn restart_of_suspended_daemon_fails_with_advice() {
     let start = Instant::now();
     let outcome = home.run(["restart", "--timeout", "1"]).exits(1);
     assert!(start.elapsed() < Duration::from_secs(15), "{outcome:#?}");
-    outcome.says(&[&daemon.pid().to_string(), "--hard"]);
+    outcome.stderr_contains(&[&daemon.pid().to_string(), "--hard"]);
     assert!(!daemon.has_exited());
     send_signal(daemon.pid(), Signal::SIGCONT);
     // The signal sent meanwhile may restart it now.
     eventually("the daemon serves", || home.run(["status"]).code == 0);
-    let health = request(&home.public(), "GET", "/health", &[], "");
+    let health = request(&home.public_address(), "GET", "/health", &[], "");
     assert_eq!(health.status, 200);
 }

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::Console;
-use crate::support::{free_port, may_run, needs_browser, tools};
+use crate::support::{browser_available, free_port, prerequisite_available, tools_directory};
 
 const SIZES: [(u32, u32); 2] = [(1280, 900), (360, 780)];
 const SCHEMES: [&str; 2] = ["light", "dark"];
 
 fn axe_script() -> PathBuf {
-    tools().join("axe/node_modules/axe-core/axe.min.js")
+    tools_directory().join("axe/node_modules/axe-core/axe.min.js")
 }
 
 #[track_caller]
@@ -30,9 +30,9 @@ fn assert_accessible(console: &Console, state: &str) {
 
 #[test]
 fn no_rule_is_broken_in_any_size_scheme_or_state() {
-    let has_browser = needs_browser("accessibility of the console");
+    let has_browser = browser_available("accessibility of the console");
     if !has_browser
-        || !may_run(
+        || !prerequisite_available(
             "console::accessibility",
             "axe-core (scripts/install-test-tools.sh)",
             axe_script().is_file(),
@@ -46,9 +46,9 @@ fn no_rule_is_broken_in_any_size_scheme_or_state() {
     for (width, height) in SIZES {
         for scheme in SCHEMES {
             let look = format!("{scheme}, {width} wide");
-            console.browser.look(width, height, scheme);
+            console.browser.emulate_device(width, height, scheme);
             console.browser.open("about:blank");
-            console.browser.forget(&origin);
+            console.browser.clear_storage(&origin);
             console.browser.open(&page);
             console.wait_until(
                 "the page says how to sign in",
@@ -58,7 +58,7 @@ fn no_rule_is_broken_in_any_size_scheme_or_state() {
 
             console.browser.open(&console.sign_in_address());
             console.wait_for_headline("Ready");
-            console.home.mark("a-line");
+            console.home.log_request("a-line");
             console.wait_for_line("a-line");
             console.run("for (const part of document.querySelectorAll('details')) part.open = true; return 0");
             console.wait_until(
@@ -97,7 +97,7 @@ fn no_rule_is_broken_in_any_size_scheme_or_state() {
     let assert_accessible_in_all_looks = |state: &str| {
         for (width, height) in SIZES {
             for scheme in SCHEMES {
-                console.browser.look(width, height, scheme);
+                console.browser.emulate_device(width, height, scheme);
                 assert_accessible(&console, &format!("{scheme}, {width} wide: {state}"));
             }
         }
@@ -120,7 +120,7 @@ fn no_rule_is_broken_in_any_size_scheme_or_state() {
 
 #[test]
 fn dialog_takes_focus_and_returns_it() {
-    if !needs_browser("dialogs by keyboard") {
+    if !browser_available("dialogs by keyboard") {
         return;
     }
     let console = Console::signed_in();

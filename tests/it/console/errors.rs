@@ -6,11 +6,11 @@ use std::process::Stdio;
 use serde_json::json;
 
 use super::Console;
-use crate::support::{PATIENCE, eventually, needs_browser, spawn};
+use crate::support::{DEADLINE, browser_available, eventually, spawn};
 
 #[test]
 fn log_on_stdout_is_reported_once() {
-    if !needs_browser("the console without a log") {
+    if !browser_available("the console without a log") {
         return;
     }
     let mut home = Console::home_with_fixed_ports();
@@ -43,7 +43,7 @@ fn log_on_stdout_is_reported_once() {
 
 #[test]
 fn failure_after_dialog_was_closed_is_shown() {
-    if !needs_browser("the console's closed dialogs") {
+    if !browser_available("the console's closed dialogs") {
         return;
     }
     let console = Console::signed_in();
@@ -66,7 +66,7 @@ fn failure_after_dialog_was_closed_is_shown() {
 
 #[test]
 fn failed_restart_shows_reason_and_old_daemon_continues() {
-    if !needs_browser("the console's failing restart") {
+    if !browser_available("the console's failing restart") {
         return;
     }
     let console = Console::signed_in();
@@ -85,21 +85,21 @@ fn failed_restart_shows_reason_and_old_daemon_continues() {
 
 #[test]
 fn missing_lines_are_marked() {
-    if !needs_browser("the console's gaps") {
+    if !browser_available("the console's gaps") {
         return;
     }
     let console = Console::signed_in();
     let home = &console.home;
-    home.mark("before-the-gap");
+    home.log_request("before-the-gap");
     console.wait_for_line("before-the-gap");
     let stopped_daemon = home.daemon().unwrap();
     home.run(["stop"]).succeeds();
-    assert!(stopped_daemon.wait_for_exit(PATIENCE));
+    assert!(stopped_daemon.wait_for_exit(DEADLINE));
     console.wait_for_headline("Not reachable");
     fs::remove_file(home.log_file()).unwrap();
     home.run(["start"]).succeeds();
     console.wait_for_headline("Ready");
-    home.mark("after-the-gap");
+    home.log_request("after-the-gap");
     console.wait_for_line("after-the-gap");
     let lines = console.lines();
     let position = |what: &str| lines.iter().position(|line| line.contains(what)).unwrap();
@@ -112,24 +112,24 @@ fn missing_lines_are_marked() {
 
 #[test]
 fn hidden_page_disconnects_and_resumes_where_it_was() {
-    if !needs_browser("a console in the background") {
+    if !browser_available("a console in the background") {
         return;
     }
     let console = Console::signed_in();
     let home = &console.home;
-    home.mark("before-it-was-hidden");
+    home.log_request("before-it-was-hidden");
     console.wait_for_line("before-it-was-hidden");
     let followers = || {
-        let metrics = home.ask("GET", "/admin/metrics").body;
+        let metrics = home.call_admin("GET", "/admin/metrics").body;
         let line = metrics
             .lines()
             .find(|line| line.starts_with("fullon_log_followers "));
         line.unwrap().rsplit(' ').next().unwrap().to_owned()
     };
     assert_eq!(followers(), "1");
-    let hidden = console.browser.behind_another();
+    let hidden = console.browser.hide_behind_new_tab();
     eventually("the page is disconnected", || followers() == "0");
-    home.mark("while-it-was-hidden");
+    home.log_request("while-it-was-hidden");
     drop(hidden);
     console.wait_for_line("while-it-was-hidden");
     let lines = console.lines();

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::json;
 
 use super::Console;
-use crate::support::{Home, eventually, needs_browser, request};
+use crate::support::{Home, browser_available, eventually, request};
 
 /// More lines than a page keeps.
 const LOG_LINES: usize = 25_000;
@@ -25,7 +25,7 @@ fn write_log(home: &Home, lines: usize, text: impl Fn(usize) -> String) {
 
 #[test]
 fn scrolling_back_reaches_beginning_of_long_log() {
-    if !needs_browser("reading back in the console") {
+    if !browser_available("reading back in the console") {
         return;
     }
     let home = Console::home_with_fixed_ports();
@@ -58,7 +58,7 @@ fn scrolling_back_reaches_beginning_of_long_log() {
     assert_eq!(console.text("log-state"), "Paused");
     console.click("follow");
     console.wait_for_line("line-24999");
-    console.home.mark("the-newest");
+    console.home.log_request("the-newest");
     console.wait_for_line("the-newest");
     assert_eq!(console.text("log-state"), "Live");
     console.assert_no_errors();
@@ -66,7 +66,7 @@ fn scrolling_back_reaches_beginning_of_long_log() {
 
 #[test]
 fn long_lines_use_little_memory() {
-    if !needs_browser("long lines in the console") {
+    if !browser_available("long lines in the console") {
         return;
     }
     let home = Console::home_with_fixed_ports();
@@ -75,7 +75,7 @@ fn long_lines_use_little_memory() {
     home.run(["start"]).succeeds();
     let console = Console::with_home(home);
     console.sign_in();
-    console.home.mark("the-last");
+    console.home.log_request("the-last");
     console.wait_until(
         "the last line is shown",
         "return $('window').textContent.includes('the-last')",
@@ -92,7 +92,7 @@ fn long_lines_use_little_memory() {
 
 #[test]
 fn selected_line_is_copied_verbatim() {
-    if !needs_browser("copying in the console") {
+    if !browser_available("copying in the console") {
         return;
     }
     let console = Console::signed_in();
@@ -100,7 +100,7 @@ fn selected_line_is_copied_verbatim() {
     console
         .browser
         .command("Browser.grantPermissions", permissions);
-    console.home.mark("to-be-copied");
+    console.home.log_request("to-be-copied");
     console.wait_for_line("to-be-copied");
     console.fill("contains", "to-be-copied");
     eventually("the line is the first one", || {
@@ -123,7 +123,7 @@ fn selected_line_is_copied_verbatim() {
 
 #[test]
 fn json_log_is_shown_like_text() {
-    if !needs_browser("a JSON log in the console") {
+    if !browser_available("a JSON log in the console") {
         return;
     }
     let mut home = Console::home_with_fixed_ports();
@@ -131,7 +131,7 @@ fn json_log_is_shown_like_text() {
     home.run(["start"]).succeeds();
     let console = Console::with_home(home);
     console.sign_in();
-    console.home.mark("in-json");
+    console.home.log_request("in-json");
     console.wait_until(
         "the line is shown in parts",
         "return [...document.querySelectorAll('#window .INFO .text')].some(text => /^access: .*path=.*in-json/.test(text.textContent))",
@@ -152,7 +152,7 @@ fn json_log_is_shown_like_text() {
     // Requests of others can neither forge nor displace audit entries.
     let forged = "/%20audit:%20%22target%22:%22audit%22/\"target\":\"audit\"";
     for _ in 0..60 {
-        request(&console.home.public(), "GET", forged, &[], "");
+        request(&console.home.public_address(), "GET", forged, &[], "");
     }
     console.confirm("act-reload");
     console.wait_until(

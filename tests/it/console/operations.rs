@@ -3,19 +3,21 @@
 use serde_json::json;
 
 use super::Console;
-use crate::support::{Marks, PATIENCE, eventually, is_mark, marks, needs_browser};
+use crate::support::{
+    DEADLINE, NumberedRequests, browser_available, eventually, is_numbered_request, request_numbers,
+};
 
 #[test]
 fn log_is_live_filtered_paused_and_scrolled_back() {
-    if !needs_browser("the console's log") {
+    if !browser_available("the console's log") {
         return;
     }
     let console = Console::signed_in();
     let home = &console.home;
     for number in 0..2000 {
-        home.mark(&format!("early-{number:04}"));
+        home.log_request(&format!("early-{number:04}"));
     }
-    home.mark("a-live-line");
+    home.log_request("a-live-line");
     console.wait_for_line("a-live-line");
     // The page holds only visible rows.
     console.wait_until(
@@ -43,7 +45,7 @@ fn log_is_live_filtered_paused_and_scrolled_back() {
     assert_eq!(console.text("log-state"), "Paused");
     let paused_at = top();
     for number in 0..50 {
-        home.mark(&format!("while-held-{number}"));
+        home.log_request(&format!("while-held-{number}"));
     }
     console.wait_until(
         "new lines are counted",
@@ -92,12 +94,12 @@ fn log_is_live_filtered_paused_and_scrolled_back() {
 
 #[test]
 fn restart_from_page_leaves_no_gap_in_log() {
-    if !needs_browser("the console's restart") {
+    if !browser_available("the console's restart") {
         return;
     }
     let console = Console::signed_in();
     let pid = console.home.state().pid;
-    let requests = Marks::begin(console.home.public());
+    let requests = NumberedRequests::start(console.home.public_address());
     console.wait_for_line("mark-000010");
     console.click("act-restart");
     assert_eq!(console.run("return $('dialog').open"), true);
@@ -113,14 +115,14 @@ fn restart_from_page_leaves_no_gap_in_log() {
         "the facts are those of the new process",
         &format!("return $('facts').textContent.includes('{successor}')"),
     );
-    let sent = requests.end();
+    let sent = requests.finish();
     console.wait_for_line(&format!("mark-{sent:06}"));
     let lines = console.lines();
     let marked = lines
         .iter()
-        .filter(|line| is_mark(line))
+        .filter(|line| is_numbered_request(line))
         .map(String::as_str);
-    assert_eq!(marks(marked), (1..=sent).collect::<Vec<_>>());
+    assert_eq!(request_numbers(marked), (1..=sent).collect::<Vec<_>>());
     assert!(!lines.iter().any(|line| line.contains("Lines are missing")));
     console.wait_until(
         "the restart is in the audit trail",
@@ -131,7 +133,7 @@ fn restart_from_page_leaves_no_gap_in_log() {
 
 #[test]
 fn stop_asks_first_and_page_reconnects_to_new_daemon() {
-    if !needs_browser("the console's stop") {
+    if !browser_available("the console's stop") {
         return;
     }
     let console = Console::signed_in();
@@ -139,12 +141,12 @@ fn stop_asks_first_and_page_reconnects_to_new_daemon() {
     console.click("act-stop");
     console.click("dialog-cancel");
     assert_eq!(console.run("return $('dialog').open"), false);
-    home.mark("before-the-stop");
+    home.log_request("before-the-stop");
     console.wait_for_line("before-the-stop");
     let stopped = home.daemon().unwrap();
     console.click("act-stop");
     console.click("dialog-confirm");
-    assert!(stopped.wait_for_exit(PATIENCE));
+    assert!(stopped.wait_for_exit(DEADLINE));
     console.wait_until(
         "the dialog confirms it",
         "return $('dialog-steps').textContent.includes('stops.')",
@@ -160,16 +162,16 @@ fn stop_asks_first_and_page_reconnects_to_new_daemon() {
 
     home.run(["start"]).succeeds();
     console.wait_for_headline("Ready");
-    home.mark("after-the-stop");
+    home.log_request("after-the-stop");
     console.wait_for_line("after-the-stop");
 
     let killed = home.daemon().unwrap();
     killed.kill().unwrap();
-    assert!(killed.wait_for_exit(PATIENCE));
+    assert!(killed.wait_for_exit(DEADLINE));
     console.wait_for_headline("Not reachable");
     home.run(["start"]).succeeds();
     console.wait_for_headline("Ready");
-    home.mark("after-the-kill");
+    home.log_request("after-the-kill");
     console.wait_for_line("after-the-kill");
     console.wait_until(
         "the last exit is shown",
@@ -194,7 +196,7 @@ fn stop_asks_first_and_page_reconnects_to_new_daemon() {
 
 #[test]
 fn reload_and_log_level_work_from_page() {
-    if !needs_browser("the console's settings") {
+    if !browser_available("the console's settings") {
         return;
     }
     let console = Console::signed_in();
@@ -207,7 +209,10 @@ fn reload_and_log_level_work_from_page() {
         "the level is set",
         "return $('dialog-steps').textContent.includes('debug from now on, for 15 minutes')",
     );
-    assert_eq!(home.ask("GET", "/admin/log-level").json()["level"], "debug");
+    assert_eq!(
+        home.call_admin("GET", "/admin/log-level").json()["level"],
+        "debug"
+    );
     console.click("dialog-cancel");
     console.wait_until(
         "the level is shown",
@@ -248,7 +253,7 @@ fn reload_and_log_level_work_from_page() {
 
 #[test]
 fn read_only_user_sees_missing_scopes() {
-    if !needs_browser("the console without control") {
+    if !browser_available("the console without control") {
         return;
     }
     let console = Console::signed_out();

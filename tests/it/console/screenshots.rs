@@ -5,14 +5,19 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Console;
-use crate::support::{Marks, Redis, can_serve, eventually, may_run, needs_browser};
+use crate::support::{
+    NumberedRequests, Redis, browser_available, dependencies_available, eventually,
+    prerequisite_available,
+};
 
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/images");
 
 #[test]
 fn screenshots_are_taken() {
-    let has_browser = needs_browser("pictures of the console");
-    if !has_browser || !may_run("console::screenshots", "Redis", can_serve()) {
+    let has_browser = browser_available("pictures of the console");
+    if !has_browser
+        || !prerequisite_available("console::screenshots", "Redis", dependencies_available())
+    {
         return;
     }
     let mut home = Console::home_with_fixed_ports();
@@ -20,7 +25,7 @@ fn screenshots_are_taken() {
     home.depends_on(&redis);
     home.run(["start"]).succeeds();
     let console = Console::with_home(home);
-    let requests = Marks::begin(console.home.public());
+    let requests = NumberedRequests::start(console.home.public_address());
     console.sign_in();
     let is_recording = std::env::var_os("SCREENSHOTS").is_some();
     let min_points = if is_recording { 12 } else { 4 };
@@ -29,13 +34,13 @@ fn screenshots_are_taken() {
     );
     console.wait_until("the charts are drawn", &is_drawn);
     assert!(console.text("checks").contains("redis"));
-    requests.end();
+    requests.finish();
     for (name, width, height, scheme) in [
         ("console-light", 1280, 1000, "light"),
         ("console-dark", 1280, 1000, "dark"),
         ("console-phone", 360, 780, "light"),
     ] {
-        console.browser.look(width, height, scheme);
+        console.browser.emulate_device(width, height, scheme);
         console.browser.run("scrollTo(0, 0); return 0", &[]);
         eventually("the window has this width", || {
             console.browser.run("return innerWidth", &[]) == json!(width)

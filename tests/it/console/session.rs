@@ -3,17 +3,17 @@
 use serde_json::json;
 
 use super::Console;
-use crate::support::{needs_browser, request};
+use crate::support::{browser_available, request};
 
 #[test]
 fn console_address_signs_in_once() {
-    if !needs_browser("signing in to the console") {
+    if !browser_available("signing in to the console") {
         return;
     }
     let console = Console::signed_out();
     console
         .browser
-        .open(&format!("http://{}/", console.home.admin()));
+        .open(&format!("http://{}/", console.home.admin_address()));
     console.wait_until(
         "the page says how to sign in",
         "return !$('signed-out').hidden && $('content').hidden",
@@ -30,7 +30,7 @@ fn console_address_signs_in_once() {
     let bearer = format!("Bearer {token}");
     let headers = [("Authorization", bearer.as_str())];
     let second_use = request(
-        &console.home.admin(),
+        &console.home.admin_address(),
         "POST",
         "/admin/session",
         &headers,
@@ -38,7 +38,7 @@ fn console_address_signs_in_once() {
     );
     assert_eq!(second_use.status, 401);
     console.browser.open("about:blank");
-    console.browser.forget(&console.home.state().admin);
+    console.browser.clear_storage(&console.home.state().admin);
     console.browser.open(&address);
     console.wait_until(
         "the address is refused",
@@ -53,7 +53,7 @@ fn console_address_signs_in_once() {
     console.browser.open("about:blank");
     console
         .browser
-        .open(&format!("http://{}/admin", console.home.admin()));
+        .open(&format!("http://{}/admin", console.home.admin_address()));
     console.wait_for_headline("Ready");
     console.click("sign-out");
     console.wait_until(
@@ -66,11 +66,11 @@ fn console_address_signs_in_once() {
 
 #[test]
 fn ended_session_is_shown_and_page_content_stays() {
-    if !needs_browser("the end of a session") {
+    if !browser_available("the end of a session") {
         return;
     }
     let console = Console::signed_in();
-    console.home.mark("seen-before-the-end");
+    console.home.log_request("seen-before-the-end");
     console.wait_for_line("seen-before-the-end");
     // Signs out as another window would.
     let sign_out =
@@ -108,7 +108,7 @@ fn ended_session_is_shown_and_page_content_stays() {
     let (_, token) = used_address.split_once("token=").unwrap();
     let bearer = format!("Bearer {token}");
     let headers = [("Authorization", bearer.as_str())];
-    let admin = console.home.admin();
+    let admin = console.home.admin_address();
     assert_eq!(
         request(&admin, "POST", "/admin/session", &headers, "").status,
         201
@@ -121,7 +121,7 @@ fn ended_session_is_shown_and_page_content_stays() {
     );
     assert_eq!(console.lines(), before);
 
-    console.home.mark("logged-meanwhile");
+    console.home.log_request("logged-meanwhile");
     let address = console.sign_in_address();
     console.browser.run(navigate, &[json!(address)]);
     console.wait_for_headline("Ready");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::Console;
-use crate::support::{Connection, needs_browser, scale};
+use crate::support::{Connection, browser_available, scale};
 
 const EVENTS_PER_SECOND: u32 = 1000;
 /// The shortest run, in seconds, whose figures are conclusive.
@@ -40,16 +40,16 @@ fn figures(console: &Console) -> Figures {
 
 #[test]
 fn page_keeps_up_with_thousand_events_per_second() {
-    if !needs_browser("the console's throughput") {
+    if !browser_available("the console's throughput") {
         return;
     }
     let seconds = scale::console_seconds();
     let console = Console::signed_in();
-    console.home.takes_longer_by(Duration::from_secs(seconds));
+    console.home.extend_time_limit(Duration::from_secs(seconds));
     let first_paint =
         console.run("return performance.getEntriesByName('first-contentful-paint')[0].startTime");
     console.browser.command("Performance.enable", json!({}));
-    let public = console.home.public();
+    let public = console.home.public_address();
 
     let before = figures(&console);
     let start = Instant::now();
@@ -59,7 +59,7 @@ fn page_keeps_up_with_thousand_events_per_second() {
         for number in 0..EVENTS_PER_SECOND {
             let name = format!("event-{second}-{number}");
             client.send("GET", "/", &[("X-Request-Id", &name)], "");
-            assert_eq!(client.answer("GET").status, 200);
+            assert_eq!(client.read_response("GET").status, 200);
             let due = start
                 + Duration::from_secs(second)
                 + Duration::from_secs(1) * (number + 1) / EVENTS_PER_SECOND;

@@ -8,7 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{PREREQUISITES, home_with_short_intervals, wait_for_state};
-use crate::support::{AtEnd, Connection, PASSWORD, can_serve, dependencies, eventually, may_run};
+use crate::support::{
+    Connection, PASSWORD, SetOnDrop, dependencies_available, eventually, prerequisite_available,
+    start_dependencies,
+};
 
 /// A server that only responds. It shows how fast any server on this machine can be.
 fn bare_server() -> String {
@@ -49,7 +52,7 @@ fn poll(
             thread::sleep(Duration::from_micros(250));
             let at = Instant::now();
             connection.send("GET", "/health", &[], "");
-            let status = connection.answer("GET").status;
+            let status = connection.read_response("GET").status;
             let took = at.elapsed();
             samples.lock().unwrap()[which].push(Sample {
                 at,
@@ -132,20 +135,20 @@ const MAX_SLOW_SHARE: f64 = 0.2;
 
 #[test]
 fn changes_are_noticed_in_two_intervals_without_delays() {
-    if !may_run("dependencies", PREREQUISITES, can_serve()) {
+    if !prerequisite_available("dependencies", PREREQUISITES, dependencies_available()) {
         return;
     }
-    for mut dependency in dependencies() {
+    for mut dependency in start_dependencies() {
         let name = dependency.name();
         let mut home = home_with_short_intervals();
         home.depends_on(&*dependency);
         home.run(["start"]).succeeds();
         wait_for_state(&home, name, "up");
-        let host = home.public();
+        let host = home.public_address();
         let bare_server_address = bare_server();
         let (samples, over) = (Mutex::default(), AtomicBool::new(false));
         thread::scope(|scope| {
-            let _end = AtEnd(&over);
+            let _end = SetOnDrop(&over);
             scope.spawn(|| poll(&host, &bare_server_address, &samples, &over));
             let mut changes = vec![("up", Measurement::measure(&samples, 200, || {}))];
             let mut change = |what, wanted, change: &mut dyn FnMut()| {
@@ -155,7 +158,7 @@ fn changes_are_noticed_in_two_intervals_without_delays() {
             change("resumed", 200, &mut || dependency.resume());
             change("another password", 503, &mut || {
                 dependency.set_password("another");
-                dependency.cut();
+                dependency.disconnect_clients();
             });
             change("its password again", 200, &mut || {
                 dependency.set_password(PASSWORD);

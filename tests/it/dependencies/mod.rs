@@ -12,8 +12,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::{
-    AtEnd, Certificate, Clients, Connection, Dependency, Home, Load, PASSWORD, Postgres, Redis,
-    can_serve, dependencies, eventually, free_port, may_run, request,
+    Certificate, Connection, Dependency, Home, Load, LoadProfile, PASSWORD, Postgres, Redis,
+    SetOnDrop, dependencies_available, eventually, free_port, prerequisite_available, request,
+    start_dependencies,
 };
 
 const PREREQUISITES: &str = "PostgreSQL, Redis and OpenSSL";
@@ -35,7 +36,7 @@ fn start_with(dependency: &dyn Dependency) -> Home {
 
 /// The check with this name, if any.
 fn check(home: &Home, name: &str) -> Option<Value> {
-    let ready = request(&home.public(), "GET", "/health/ready", &[], "");
+    let ready = request(&home.public_address(), "GET", "/health/ready", &[], "");
     let checks = ready.json()["checks"].as_array().unwrap().clone();
     checks.into_iter().find(|check| check["name"] == name)
 }
@@ -50,7 +51,7 @@ fn wait_for_state(home: &Home, name: &str, wanted: &str) {
     eventually(&format!("{name} is {wanted}"), || {
         state(home, name) == wanted
     });
-    let status = request(&home.public(), "GET", "/health", &[], "").status;
+    let status = request(&home.public_address(), "GET", "/health", &[], "").status;
     assert_eq!(status, if wanted == "up" { 200 } else { 503 });
 }
 
@@ -71,10 +72,10 @@ fn count_events(home: &Home, name: &str, what: &str) -> usize {
 
 #[test]
 fn outage_and_recovery_are_reported() {
-    if !may_run("dependencies", PREREQUISITES, can_serve()) {
+    if !prerequisite_available("dependencies", PREREQUISITES, dependencies_available()) {
         return;
     }
-    for mut dependency in dependencies() {
+    for mut dependency in start_dependencies() {
         let name = dependency.name();
         let home = start_with(&*dependency);
         wait_for_state(&home, name, "up");
@@ -83,10 +84,10 @@ fn outage_and_recovery_are_reported() {
         assert!(up["since"].is_string() && up.get("last_error").is_none());
         home.run(["status"])
             .succeeds()
-            .prints(&[&format!("{name} is up since ")]);
+            .stdout_contains(&[&format!("{name} is up since ")]);
         home.run(["doctor"])
             .succeeds()
-            .prints(&[&format!("{name} is up (")]);
+            .stdout_contains(&[&format!("{name} is up (")]);
 
         dependency.stop();
         wait_for_state(&home, name, "down");
@@ -94,17 +95,17 @@ fn outage_and_recovery_are_reported() {
             last_error(&home, name),
             "it cannot be reached: connection refused"
         );
-        let answer = request(&home.public(), "GET", "/health/ready", &[], "");
+        let answer = request(&home.public_address(), "GET", "/health/ready", &[], "");
         assert_eq!(
             (answer.status, &answer.json()["ready"]),
             (503, &false.into())
         );
         home.run(["status"])
             .succeeds()
-            .prints(&[&format!("{name} is down since "), "connection refused"]);
+            .stdout_contains(&[&format!("{name} is down since "), "connection refused"]);
         home.run(["doctor"])
             .exits(1)
-            .prints(&[&format!("{name} is down: ")]);
+            .stdout_contains(&[&format!("{name} is down: ")]);
 
         dependency.start();
         wait_for_state(&home, name, "up");
@@ -126,10 +127,10 @@ fn outage_and_recovery_are_reported() {
 
 #[test]
 fn paused_dependency_is_down_until_resumed() {
-    if !may_run("dependencies", PREREQUISITES, can_serve()) {
+    if !prerequisite_available("dependencies", PREREQUISITES, dependencies_available()) {
         return;
     }
-    for dependency in dependencies() {
+    for dependency in start_dependencies() {
         let name = dependency.name();
         let home = start_with(&*dependency);
         wait_for_state(&home, name, "up");
@@ -143,10 +144,10 @@ fn paused_dependency_is_down_until_resumed() {
 
 #[test]
 fn lost_connection_is_no_outage_and_connection_is_reused() {
-    if !may_run("dependencies", PREREQUISITES, can_serve()) {
+    if !prerequisite_available("dependencies", PREREQUISITES, dependencies_available()) {
         return;
     }
-    for dependency in dependencies() {
+    for dependency in start_dependencies() {
         let name = dependency.name();
         let home = start_with(&*dependency);
         wait_for_state(&home, name, "up");
@@ -158,14 +159,14 @@ fn lost_connection_is_no_outage_and_connection_is_reused() {
                 });
             }
         };
-        let connection = dependency.connection();
+        let connection = dependency.client_connection();
         assert!(connection.is_some());
         probes(5);
-        assert_eq!(dependency.connection(), connection);
+        assert_eq!(dependency.client_connection(), connection);
 
-        dependency.cut();
+        dependency.disconnect_clients();
         eventually("the daemon connects again", || {
-            let now = dependency.connection();
+            let now = dependency.client_connection();
             now.is_some() && now != connection
         });
         // Longer than one probe, shorter than two: one failed probe is tolerated.
@@ -190,10 +191,10 @@ fn any_password() -> String {
 
 #[test]
 fn any_password_works_and_wrong_one_is_reported() {
-    if !may_run("dependencies", PREREQUISITES, can_serve()) {
+    if !prerequisite_available("dependencies", PREREQUISITES, dependencies_available()) {
         return;
     }
-    for mut dependency in dependencies() {
+    for mut dependency in start_dependencies() {
         let name = dependency.name();
         let password = any_password();
         dependency.set_password(&password);
@@ -218,7 +219,7 @@ fn any_password_works_and_wrong_one_is_reported() {
 
 #[test]
 fn reload_applies_dependency_settings_at_once() {
-    if !may_run("dependencies", PREREQUISITES, can_serve()) {
+    if !prerequisite_available("dependencies", PREREQUISITES, dependencies_available()) {
         return;
     }
     let mut home = home_with_short_intervals();
@@ -237,11 +238,11 @@ fn reload_applies_dependency_settings_at_once() {
     };
     write(&home, &[&redis]);
     wait_for_state(&home, "redis", "up");
-    let connection = redis.connection();
+    let connection = redis.client_connection();
     write(&home, &[&redis, &postgres]);
     wait_for_state(&home, "postgresql", "up");
     assert_eq!(
-        redis.connection(),
+        redis.client_connection(),
         connection,
         "the unchanged dependency was reconnected"
     );
@@ -250,7 +251,7 @@ fn reload_applies_dependency_settings_at_once() {
     let since = check(&home, "redis").unwrap()["since"].clone();
     write(&home, &[&redis, &postgres]);
     eventually("the daemon uses the new password", || {
-        let now = redis.connection();
+        let now = redis.client_connection();
         now.is_some() && now != connection
     });
     assert_eq!(
@@ -272,16 +273,18 @@ fn reload_applies_dependency_settings_at_once() {
     write(&home, &[&postgres]);
     assert!(check(&home, "redis").is_none());
     wait_for_state(&home, "postgresql", "up");
-    eventually("the connection is closed", || redis.connection().is_none());
+    eventually("the connection is closed", || {
+        redis.client_connection().is_none()
+    });
 }
 
 #[test]
 fn certificates_are_verified_when_configured() {
-    if !may_run("dependencies", PREREQUISITES, can_serve()) {
+    if !prerequisite_available("dependencies", PREREQUISITES, dependencies_available()) {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let [ours, other] = ["ours", "other"].map(|name| Certificate::make(directory.path(), name));
+    let [ours, other] = ["ours", "other"].map(|name| Certificate::create(directory.path(), name));
     let servers: [(Box<dyn Dependency>, _, _, _); 2] = [
         (
             Box::new(Postgres::encrypted(&ours)),
@@ -339,11 +342,11 @@ fn certificates_are_verified_when_configured() {
 
 #[test]
 fn system_authorities_are_reread_after_failed_handshake() {
-    if !may_run("dependencies", PREREQUISITES, can_serve()) {
+    if !prerequisite_available("dependencies", PREREQUISITES, dependencies_available()) {
         return;
     }
     let mut home = home_with_short_intervals();
-    let [ours, other] = ["ours", "other"].map(|name| Certificate::make(home.path(), name));
+    let [ours, other] = ["ours", "other"].map(|name| Certificate::create(home.path(), name));
     let trusted = home.path().join("trusted.pem");
     std::fs::copy(other.authority(), &trusted).unwrap();
     let server = Postgres::encrypted(&ours);
@@ -362,12 +365,12 @@ fn system_authorities_are_reread_after_failed_handshake() {
 fn unused_root_certificate_is_refused() {
     let home = Home::new();
     let directory = tempfile::tempdir().unwrap();
-    let authority = Certificate::make(directory.path(), "an").authority();
+    let authority = Certificate::create(directory.path(), "an").authority();
     let authority = authority.display();
     home.write_env(&format!(
         "DB_NAME=a\nDB_SSLMODE=require\nDB_SSLROOTCERT={authority}\nREDIS_HOST=localhost\nREDIS_CACERT={authority}\n"
     ));
-    home.run(["config", "--check"]).exits(2).says(&[
+    home.run(["config", "--check"]).exits(2).stderr_contains(&[
         "DB_SSLROOTCERT: no certificate is looked at without DB_SSLMODE=verify-full: set it, or remove this",
         "REDIS_CACERT: no certificate is looked at without REDIS_TLS=on: set it, or remove this",
     ]);
@@ -386,7 +389,7 @@ fn all_invalid_dependency_settings_are_reported_at_once() {
         "DB_HOST='a b'\nDB_SSLMODE=prefer\nDB_SSLROOTCERT=nowhere.pem\nREDIS_TLS=yes\nREDIS_CACERT={}\nCHECK_INTERVAL=1s\nCHECK_TIMEOUT=501ms\nDRAIN_DELAY=6m\n",
         no_pem.display()
     ));
-    home.run(["config", "--check"]).exits(2).says(&[
+    home.run(["config", "--check"]).exits(2).stderr_contains(&[
         "DB_HOST: `a b` is not",
         "DB_SSLMODE: `prefer` is none of disable, require and verify-full",
         "nowhere.pem cannot be read: No such file",
@@ -402,7 +405,7 @@ const HOST: &str = "127.0.0.77";
 
 #[test]
 fn password_and_host_are_never_disclosed() {
-    if !may_run("dependencies", PREREQUISITES, can_serve()) {
+    if !prerequisite_available("dependencies", PREREQUISITES, dependencies_available()) {
         return;
     }
     let mut postgres = Postgres::start().at(HOST);
@@ -429,10 +432,10 @@ fn password_and_host_are_never_disclosed() {
         last_error(&home, "postgresql").contains("cannot be reached")
     });
     for path in ["/admin/status", "/admin/metrics", "/admin/logs?lines=10000"] {
-        outputs.push(home.ask("GET", path).body);
+        outputs.push(home.call_admin("GET", path).body);
     }
     for path in ["/health", "/health/ready"] {
-        outputs.push(request(&home.public(), "GET", path, &[], "").body);
+        outputs.push(request(&home.public_address(), "GET", path, &[], "").body);
     }
     for verb in ["status", "doctor"] {
         outputs.push(home.run([verb]).stdout);
@@ -483,7 +486,7 @@ fn forward_both_ways(client: TcpStream, port: u16, delay: Duration) {
 
 #[test]
 fn health_stays_up_across_restarts() {
-    if !may_run("dependencies", PREREQUISITES, can_serve()) {
+    if !prerequisite_available("dependencies", PREREQUISITES, dependencies_available()) {
         return;
     }
     let (redis, postgres) = (Redis::start(), Postgres::start());
@@ -495,20 +498,20 @@ fn health_stays_up_across_restarts() {
     let slow = delaying_proxy(redis.port(), Duration::from_millis(200));
     home.set("REDIS_PORT", &slow.to_string());
     home.run(["start"]).succeeds();
-    let host = home.public();
+    let host = home.public_address();
     // A new daemon does not know the state yet.
     assert_eq!(state(&home, "redis"), "unknown");
     assert_eq!(request(&host, "GET", "/health", &[], "").status, 503);
     wait_for_state(&home, "redis", "up");
     eventually("both are up", || state(&home, "postgresql") == "up");
-    let load = Load::begin(&host, &Clients::default());
-    load.goes_on(100);
+    let load = Load::start(&host, &LoadProfile::default());
+    load.wait_for_more(100);
     for _ in 0..3 {
         home.restart();
-        load.goes_on(100);
+        load.wait_for_more(100);
         wait_for_state(&home, "redis", "up");
     }
-    load.end().is_flawless();
+    load.finish().assert_flawless();
 }
 
 /// Statuses of `/health`, from fresh and from kept connections.
@@ -521,7 +524,7 @@ impl HealthStatuses {
         while !is_over.load(Ordering::Relaxed) {
             let mut connection = kept.take().unwrap_or_else(|| Connection::open(host));
             connection.send("GET", "/health", &[], "");
-            let answer = connection.answer("GET");
+            let answer = connection.read_response("GET");
             self.0.lock().unwrap().push(answer.status);
             let is_last = answer.header("connection") == Some("close");
             kept = (is_kept && !is_last).then_some(connection);
@@ -536,7 +539,7 @@ impl HealthStatuses {
 
 /// Number of failed Redis probes of the active process.
 fn failed_probes(home: &Home) -> f64 {
-    let metrics = home.ask("GET", "/admin/metrics").body;
+    let metrics = home.call_admin("GET", "/admin/metrics").body;
     let name = "fullon_check_probes_total{check=\"redis\",outcome=\"error\"} ";
     let count = metrics.lines().find_map(|line| line.strip_prefix(name));
     count.unwrap().parse().unwrap()
@@ -544,7 +547,7 @@ fn failed_probes(home: &Home) -> f64 {
 
 #[test]
 fn health_stays_down_across_restarts() {
-    if !may_run("dependencies", PREREQUISITES, can_serve()) {
+    if !prerequisite_available("dependencies", PREREQUISITES, dependencies_available()) {
         return;
     }
     let mut redis = Redis::start();
@@ -553,10 +556,10 @@ fn health_stays_down_across_restarts() {
     redis.stop();
     wait_for_state(&home, "redis", "down");
     let before = check(&home, "redis").unwrap();
-    let host = home.public();
+    let host = home.public_address();
     let (answers, over) = (HealthStatuses::default(), AtomicBool::new(false));
     thread::scope(|scope| {
-        let end = AtEnd(&over);
+        let end = SetOnDrop(&over);
         for is_kept in [false, true] {
             let (answers, over, host) = (&answers, &over, &host);
             scope.spawn(move || answers.poll(host, is_kept, over));
@@ -598,7 +601,7 @@ fn dropping_proxy(port: u16) -> (u16, Arc<AtomicBool>) {
 
 #[test]
 fn first_lost_probe_of_new_process_is_no_outage() {
-    if !may_run("dependencies", PREREQUISITES, can_serve()) {
+    if !prerequisite_available("dependencies", PREREQUISITES, dependencies_available()) {
         return;
     }
     let redis = Redis::start();
@@ -608,8 +611,8 @@ fn first_lost_probe_of_new_process_is_no_outage() {
     home.set("REDIS_PORT", &port.to_string());
     home.run(["start"]).succeeds();
     wait_for_state(&home, "redis", "up");
-    let load = Load::begin(&home.public(), &Clients::default());
-    load.goes_on(100);
+    let load = Load::start(&home.public_address(), &LoadProfile::default());
+    load.wait_for_more(100);
     drop_next.store(true, Ordering::Relaxed);
     home.restart();
     eventually("the connection of the new process is lost", || {
@@ -618,7 +621,7 @@ fn first_lost_probe_of_new_process_is_no_outage() {
     eventually("the failed probe is counted", || {
         failed_probes(&home) >= 1.0
     });
-    load.goes_on(100);
-    load.end().is_flawless();
+    load.wait_for_more(100);
+    load.finish().assert_flawless();
     assert_eq!(count_events(&home, "redis", "down"), 0);
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     Expected, assert_doctor_finds, assert_findings, fix_admin_port, port_of, set_mode, subjects,
 };
-use crate::support::{Home, Outcome, eventually, free_port, needs_root};
+use crate::support::{Home, Outcome, eventually, free_port, running_as_root};
 
 #[test]
 fn suspended_daemon_is_reported_within_ten_seconds() {
@@ -58,7 +58,7 @@ fn closed_admin_port_is_reported() {
     let _unfinished = home.unfinished_request();
     daemon.terminate().unwrap();
     eventually("the listener is closed", || {
-        TcpStream::connect(home.admin()).is_err()
+        TcpStream::connect(home.admin_address()).is_err()
     });
     let words = [
         "Connection refused",
@@ -77,7 +77,7 @@ fn closed_admin_port_is_reported() {
 
 #[test]
 fn blocked_network_is_reported() {
-    if !needs_root("blocked_network_is_reported") {
+    if !running_as_root("blocked_network_is_reported") {
         return;
     }
     let home = Home::started();
@@ -85,7 +85,7 @@ fn blocked_network_is_reported() {
     command.args(["--net", env!("CARGO_BIN_EXE_fullon"), "doctor", "--json"]);
     let words = ["cannot be reached", "lives", "or the network is blocked"];
     assert_findings(
-        &Outcome::of(&mut command),
+        &Outcome::run(&mut command),
         1,
         &[
             ("admin API", "wrong", &words),
@@ -185,7 +185,7 @@ fn refused_token_is_reported_with_reason() {
 #[test]
 fn other_server_on_admin_port_is_named() {
     let mut home = Home::started();
-    let (public, daemon) = (home.public(), home.daemon().unwrap().describe());
+    let (public, daemon) = (home.public_address(), home.daemon().unwrap().describe());
     fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
     home.set("ADMIN_PORT", port_of(&public));
     assert_doctor_finds(
@@ -226,7 +226,7 @@ fn other_server_on_public_port_is_named() {
 #[test]
 fn phase_version_and_failed_checks_are_reported() {
     let home = Home::started();
-    let healthy = home.ask("GET", "/admin/status").json();
+    let healthy = home.call_admin("GET", "/admin/status").json();
     let saying = |field: &str, value: Value| {
         let mut status = healthy.clone();
         status[field] = value;
@@ -271,7 +271,7 @@ fn explicit_address_skips_local_checks() {
     );
     home.run(["--admin-url", "ftp://x", "doctor"])
         .exits(2)
-        .says(&["--admin-url"]);
+        .stderr_contains(&["--admin-url"]);
 }
 
 #[test]
@@ -283,12 +283,12 @@ fn daemon_of_another_directory_is_checked_there() {
     home.unset("LOG_FILE");
     home.unset("PORT");
     let mut start = home.fullon(["--port", "0", "start"]);
-    Outcome::of(start.current_dir(&there)).succeeds();
+    Outcome::run(start.current_dir(&there)).succeeds();
     home.set("PORT", "0");
     home.set("LOG_FILE", "nowhere/fullon.log");
     assert_doctor_finds(&home, 0, &[]);
     let log = there.join("daemon.log").display().to_string();
-    home.run(["doctor"]).succeeds().prints(&[&log]);
+    home.run(["doctor"]).succeeds().stdout_contains(&[&log]);
 
     // A restart reads the settings file that the daemon was started with.
     fs::write(there.join(".env"), "LOG_FILE=daemon.log\nLOG_KEEP=x\n").unwrap();
@@ -300,7 +300,7 @@ fn daemon_of_another_directory_is_checked_there() {
     fs::write(there.join(".env"), "LOG_FILE=daemon.log\nLOG_KEEP=1\n").unwrap();
     let daemon = home.daemon().unwrap();
     suspend(daemon.pid());
-    home.run(["doctor"]).exits(1).prints(&[&log]);
+    home.run(["doctor"]).exits(1).stdout_contains(&[&log]);
     kill(Pid::from_raw(daemon.pid().cast_signed()), Signal::SIGCONT).unwrap();
 
     let moved = home.path().join("moved");

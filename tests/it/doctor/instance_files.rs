@@ -13,14 +13,14 @@ use super::{
     Expected, as_nobody, assert_doctor_finds, assert_doctor_of_nobody_finds, assert_findings,
     fix_admin_port, give_to_nobody, home_of_nobody, port_of, random_key, set_mode,
 };
-use crate::support::{Home, Outcome, eventually, needs_root, spawn, stranger};
+use crate::support::{Home, Outcome, eventually, running_as_root, spawn, unrelated_process};
 
 #[test]
 fn stale_pid_file_is_reported_with_current_owner_of_pid() {
     let home = Home::started();
     let killed_daemon = home.daemon().unwrap();
     killed_daemon.kill().unwrap();
-    assert!(killed_daemon.wait_for_exit(crate::support::PATIENCE));
+    assert!(killed_daemon.wait_for_exit(crate::support::DEADLINE));
     let ended = format!("PID {} crashed or was killed", killed_daemon.pid());
     assert_doctor_finds(
         &home,
@@ -32,7 +32,7 @@ fn stale_pid_file_is_reported_with_current_owner_of_pid() {
         )],
     );
 
-    let mut other_process = stranger();
+    let mut other_process = unrelated_process();
     let name = format!("a stranger: sleep (PID {})", other_process.0.id());
     fs::write(home.pid_file(), other_process.0.id().to_string()).unwrap();
     let words = ["is stale", &*name, "do not signal it; fullon start"];
@@ -72,12 +72,12 @@ fn removed_pid_file_of_running_daemon_is_reported() {
     assert_doctor_finds(&home, 1, &[finding]);
     home.run(["doctor"])
         .exits(1)
-        .prints(&["was removed while its daemon runs"]);
+        .stdout_contains(&["was removed while its daemon runs"]);
     File::create(home.pid_file()).unwrap();
     assert_doctor_finds(&home, 1, &[finding]);
     home.run(["doctor"])
         .exits(1)
-        .prints(&["was replaced while its daemon runs"]);
+        .stdout_contains(&["was replaced while its daemon runs"]);
     fs::rename(moved, home.pid_file()).unwrap();
     assert!(!daemon.has_exited());
 }
@@ -137,7 +137,7 @@ fn unusable_pid_file_is_reported() {
 
 #[test]
 fn files_of_another_user_are_reported() {
-    if !needs_root("files_of_another_user_are_reported") {
+    if !running_as_root("files_of_another_user_are_reported") {
         return;
     }
     let home = Home::new();
@@ -186,7 +186,7 @@ fn files_of_another_user_are_reported() {
 
 #[test]
 fn unwritable_directories_are_reported() {
-    if !needs_root("unwritable_directories_are_reported") {
+    if !running_as_root("unwritable_directories_are_reported") {
         return;
     }
     let home = Home::new();
@@ -242,12 +242,12 @@ fn unwritable_directories_are_reported() {
 
 #[test]
 fn daemon_of_another_user_is_checked_as_permitted() {
-    if !needs_root("daemon_of_another_user_is_checked_as_permitted") {
+    if !running_as_root("daemon_of_another_user_is_checked_as_permitted") {
         return;
     }
     let mut home = Home::started();
     fix_admin_port(&mut home);
-    let public = home.public();
+    let public = home.public_address();
     home.set("PORT", port_of(&public));
     home.set("PID_FILE", home.pid_file().display().to_string().as_str());
     home.set("JWT_SECRET_KEY", &random_key());
@@ -296,11 +296,11 @@ fn daemon_of_another_user_is_checked_as_permitted() {
 
     // Root may read everything, but does not take it for its own.
     let home = home_of_nobody();
-    Outcome::of(&mut as_nobody(&home, &["start"])).succeeds();
+    Outcome::run(&mut as_nobody(&home, &["start"])).succeeds();
     assert_doctor_finds(&home, 0, &[]);
     let from_elsewhere = || {
         let mut command = home.fullon(["doctor", "--json"]);
-        Outcome::of(command.current_dir("/"))
+        Outcome::run(command.current_dir("/"))
     };
     // Nor does it read files that the state file of another user names.
     fs::write(home.path().join(".env"), "LOG_KEEP=x").unwrap();
@@ -332,6 +332,9 @@ fn control_characters_of_process_names_are_removed() {
         let process = Process::open(other_process.0.id()).unwrap();
         process.describe().contains("evil")
     });
-    let outcome = home.run(["doctor"]).succeeds().prints(&["[31mevil (PID"]);
+    let outcome = home
+        .run(["doctor"])
+        .succeeds()
+        .stdout_contains(&["[31mevil (PID"]);
     assert!(!outcome.stdout.contains('\u{1b}'), "{outcome:#?}");
 }

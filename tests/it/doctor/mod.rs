@@ -12,7 +12,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Home, Outcome, install};
+use crate::support::{Home, Outcome, install_program};
 
 /// Subject, verdict, and words of what was seen. The last of several words belongs to the advice.
 type Expected<'a> = (&'a str, &'a str, &'a [&'a str]);
@@ -92,7 +92,7 @@ fn port_of(address: &str) -> &str {
 
 /// Sets `ADMIN_PORT` to the port of the running daemon.
 fn fix_admin_port(home: &mut Home) {
-    let admin = home.admin();
+    let admin = home.admin_address();
     home.set("ADMIN_PORT", port_of(&admin));
 }
 
@@ -113,7 +113,7 @@ const NOBODY: u32 = 65534;
 fn program_for_all(home: &Home) -> PathBuf {
     let program = home.path().join("fullon");
     if !program.exists() {
-        install(Path::new(env!("CARGO_BIN_EXE_fullon")), &program);
+        install_program(Path::new(env!("CARGO_BIN_EXE_fullon")), &program);
     }
     program
 }
@@ -130,7 +130,7 @@ pub fn as_nobody(home: &Home, arguments: &[&str]) -> Command {
 }
 
 fn assert_doctor_of_nobody_finds(home: &Home, code: i32, expected: &[Expected<'_>]) {
-    let outcome = Outcome::of(&mut as_nobody(home, &["doctor", "--json"]));
+    let outcome = Outcome::run(&mut as_nobody(home, &["doctor", "--json"]));
     assert_findings(&outcome, code, expected);
 }
 
@@ -164,7 +164,7 @@ fn no_daemon_is_healthy_and_nothing_is_changed() {
         (&json["healthy"], &json["configuration_is_valid"]),
         (&true.into(), &true.into())
     );
-    home.run(["doctor"]).succeeds().prints(&[
+    home.run(["doctor"]).succeeds().stdout_contains(&[
         "no daemon runs",
         "-> fullon start\n",
         "nothing is wrong\n",
@@ -222,12 +222,16 @@ fn random_key() -> String {
 fn doctor_is_in_help_manual_and_completions() {
     let home = Home::new();
     let codes = "Of `doctor`: 0 nothing is wrong";
-    home.run(["--help"]).succeeds().prints(&["doctor", codes]);
+    home.run(["--help"])
+        .succeeds()
+        .stdout_contains(&["doctor", codes]);
     home.run(["man"])
         .succeeds()
-        .prints(&["fullon doctor", codes]);
-    home.run(["doctor", "--help"]).succeeds().prints(&[codes]);
+        .stdout_contains(&["fullon doctor", codes]);
+    home.run(["doctor", "--help"])
+        .succeeds()
+        .stdout_contains(&[codes]);
     home.run(["completions", "bash"])
         .succeeds()
-        .prints(&["doctor"]);
+        .stdout_contains(&["doctor"]);
 }

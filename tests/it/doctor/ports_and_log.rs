@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use super::{
     as_nobody, assert_doctor_finds, assert_findings, fix_admin_port, home_of_nobody, port_of,
 };
-use crate::support::{Connection, Home, Outcome, eventually, free_port, needs_root};
+use crate::support::{Connection, Home, Outcome, eventually, free_port, running_as_root};
 
 #[test]
 fn owner_of_taken_port_is_named() {
@@ -33,9 +33,9 @@ fn port_in_time_wait_is_free() {
     home.set("PORT", &free_port().to_string());
     home.run(["start"]).succeeds();
     // The side that closes first keeps the connection in TIME_WAIT for a minute.
-    let mut connection = Connection::open(&home.public());
+    let mut connection = Connection::open(&home.public_address());
     connection.send("GET", "/", &[("Connection", "close")], "");
-    connection.rest();
+    connection.read_to_end();
     home.run(["stop"]).succeeds();
     assert_doctor_finds(&home, 0, &[]);
 }
@@ -60,7 +60,7 @@ fn unusable_address_is_reported() {
     let words = ["192.0.2.1 is not an address of this machine", "set HOST"];
     assert_doctor_finds(&home, 1, &[("HOST", "wrong", &words)]);
 
-    if !needs_root("unusable_address_is_reported") {
+    if !running_as_root("unusable_address_is_reported") {
         return;
     }
     let mut home = home_of_nobody();
@@ -74,7 +74,7 @@ fn unusable_address_is_reported() {
         .arg(doctor.get_program())
         .args(doctor.get_args());
     assert_findings(
-        &Outcome::of(&mut command),
+        &Outcome::run(&mut command),
         1,
         &[(
             "PORT",
@@ -86,7 +86,7 @@ fn unusable_address_is_reported() {
 
 #[test]
 fn port_held_by_systemd_is_a_warning() {
-    if !needs_root("port_held_by_systemd_is_a_warning") {
+    if !running_as_root("port_held_by_systemd_is_a_warning") {
         return;
     }
     let mut home = Home::new();
@@ -103,7 +103,7 @@ fn port_held_by_systemd_is_a_warning() {
         .args(["-c", script, &port, env!("CARGO_BIN_EXE_fullon")]);
     let words = ["in use by systemd (PID 1)", "systemctl start"];
     assert_findings(
-        &Outcome::of(&mut command),
+        &Outcome::run(&mut command),
         0,
         &[("PORT", "warning", &words)],
     );
@@ -131,12 +131,12 @@ fn unwritable_log_is_reported() {
     home.set("LOG_FILE", "-");
     assert_doctor_finds(&home, 0, &[]);
     home.run(["doctor"])
-        .prints(&["goes to stdout", "set LOG_FILE for `fullon start`"]);
+        .stdout_contains(&["goes to stdout", "set LOG_FILE for `fullon start`"]);
 }
 
 #[test]
 fn full_disk_is_reported() {
-    if !needs_root("full_disk_is_reported") {
+    if !running_as_root("full_disk_is_reported") {
         return;
     }
     let home = Home::new();
@@ -148,7 +148,7 @@ fn full_disk_is_reported() {
         command
             .args(["--mount", "--propagation", "private", "sh", "-ec", &script])
             .arg(env!("CARGO_BIN_EXE_fullon"));
-        Outcome::of(&mut command)
+        Outcome::run(&mut command)
     };
     fs::create_dir(home.path().join("disk")).unwrap();
     let on_small_log_disk = on_small_disk("exec \"$0\" doctor --json");

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use super::{
     assert_doctor_finds, assert_findings, program_for_all, random_key, set_mode, subjects,
 };
-use crate::support::{Home, Outcome, needs_root};
+use crate::support::{Home, Outcome, running_as_root};
 
 #[test]
 fn invalid_env_file_is_reported_and_all_else_is_checked() {
@@ -139,7 +139,7 @@ fn works_without_home_directory_or_open_stdout() {
         .args(["-c", script, env!("CARGO_BIN_EXE_fullon")])
         .current_dir(&removed);
     assert_findings(
-        &Outcome::of(&mut command),
+        &Outcome::run(&mut command),
         0,
         &[(
             ".env",
@@ -149,7 +149,7 @@ fn works_without_home_directory_or_open_stdout() {
     );
 
     // A user unknown to the system has no home except HOME.
-    if needs_root("works_without_home_directory_or_open_stdout") {
+    if running_as_root("works_without_home_directory_or_open_stdout") {
         set_mode(home.path(), 0o755);
         let mut command = home.command("setpriv");
         command
@@ -161,7 +161,7 @@ fn works_without_home_directory_or_open_stdout() {
             .current_dir("/");
         let no_home = ("settings", "wrong", &["HOME", "set HOME"][..]);
         assert_findings(
-            &Outcome::of(&mut command),
+            &Outcome::run(&mut command),
             2,
             &[
                 no_home,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Attempt, SCOPES, claims_with};
-use crate::support::jwt::{HEADER, SECRET, claims, signed};
+use crate::support::jwt::{HEADER, SECRET, claims, sign};
 
 /// Invalid values of each claim. `-1h` and the like stand for a Unix time relative to now.
 const VALUES: [(&str, &str); 6] = [
@@ -37,7 +37,7 @@ fn attempt_with(name: &str, value: Value, now: i64) -> Attempt {
     let what = format!("{name} {value}");
     let away: Option<jiff::SignedDuration> = value.as_str().and_then(|text| text.parse().ok());
     let value = away.map_or(value, |away| (now + away.as_secs()).into());
-    Attempt::bearer(what, &signed(SECRET, HEADER, claims_with(name, value)))
+    Attempt::bearer(what, &sign(SECRET, HEADER, claims_with(name, value)))
 }
 
 pub fn all() -> Vec<Attempt> {
@@ -54,11 +54,11 @@ pub fn all() -> Vec<Attempt> {
     for name in ["exp", "sub", "aud", "scope"] {
         let mut claims = claims(SCOPES);
         claims.as_object_mut().unwrap().remove(name);
-        let token = signed(SECRET, HEADER, claims.to_string());
+        let token = sign(SECRET, HEADER, claims.to_string());
         attempts.push(Attempt::bearer(format!("no {name}"), &token));
     }
     attempts.extend(malformed_claims(now - 60).map(|claims| {
-        let token = signed(SECRET, HEADER, &claims);
+        let token = sign(SECRET, HEADER, &claims);
         let claims = String::from_utf8_lossy(&claims);
         Attempt::bearer(format!("claims {claims}"), &token)
     }));

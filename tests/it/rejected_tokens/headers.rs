@@ -1,7 +1,7 @@
 //! Invalid headers with a matching signature.
 
 use super::{ATTACKER_KEY, Attempt, SCOPES};
-use crate::support::jwt::{HEADER, SECRET, claims, part, signed};
+use crate::support::jwt::{HEADER, SECRET, claims, encode_part, sign};
 
 /// Signed with the configured key.
 const HEADERS: [&str; 43] = [
@@ -54,7 +54,7 @@ const HEADERS: [&str; 43] = [
 pub fn all(instance: &str, elsewhere: &str) -> Vec<Attempt> {
     let claims = claims(SCOPES).to_string();
     let of = |what: &str, header: &[u8], key: &str| {
-        Attempt::bearer(format!("header {what}"), &signed(key, header, &claims))
+        Attempt::bearer(format!("header {what}"), &sign(key, header, &claims))
     };
     let named = |kid: &str| format!(r#"{{"alg":"HS256","kid":"{kid}"}}"#);
     let jwk = |key: &str| format!(r#"{{"alg":"HS256","jwk":{{"kty":"oct","k":"{key}"}}}}"#);
@@ -67,7 +67,7 @@ pub fn all(instance: &str, elsewhere: &str) -> Vec<Attempt> {
         (named("/proc/sys/kernel/randomize_va_space"), "2\n"),
         (named("x' UNION SELECT 'key"), "key"),
         (named(""), ""),
-        (jwk(&part(ATTACKER_KEY)), ATTACKER_KEY),
+        (jwk(&encode_part(ATTACKER_KEY)), ATTACKER_KEY),
         (jwk(ATTACKER_KEY), ATTACKER_KEY),
         (url("jku"), ATTACKER_KEY),
         (url("x5u"), ATTACKER_KEY),

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde_json::json;
 
 use super::{ATTACKER_KEY, Attempt, claims_with, valid_token};
-use crate::support::jwt::{HEADER, SECRET, hs256, signed};
+use crate::support::jwt::{HEADER, SECRET, hs256, sign};
 
 pub fn all() -> Vec<Attempt> {
     let good = valid_token();
@@ -60,7 +60,7 @@ pub fn all() -> Vec<Attempt> {
         ("seven kilobytes of dots", ".".repeat(7_000)),
         (
             "seven kilobytes, another key",
-            signed(ATTACKER_KEY, HEADER, long),
+            sign(ATTACKER_KEY, HEADER, long),
         ),
     ]
     .into_iter()

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Home, free_port, may_run, request, scale};
+use crate::support::{Home, free_port, prerequisite_available, request, scale};
 
 /// Every operation must have succeeded at least once, and earlier runs have no influence.
 const WITH_ACCESS: &str = r#"
@@ -41,7 +41,7 @@ fn program() -> PathBuf {
 
 fn needs_schemathesis(test: &str) -> bool {
     let needed = "schemathesis (scripts/install-test-tools.sh)";
-    may_run(test, needed, program().is_file())
+    prerequisite_available(test, needed, program().is_file())
 }
 
 /// Runs schemathesis in the home. Shows its report if it finds something.
@@ -74,7 +74,7 @@ fn assert_no_findings(home: &Home, configuration: &str, document: &str, argument
 
 /// The address of the document that the admin port serves.
 fn admin_document(home: &Home) -> String {
-    format!("http://{}/admin/openapi.json", home.admin())
+    format!("http://{}/admin/openapi.json", home.admin_address())
 }
 
 /// A home whose daemon does not limit failed tokens.
@@ -90,7 +90,7 @@ fn public_api_follows_its_document() {
         return;
     }
     let home = Home::started();
-    let document = format!("http://{}/openapi.json", home.public());
+    let document = format!("http://{}/openapi.json", home.public_address());
     assert_no_findings(&home, WITH_ACCESS, &document, &[]);
 }
 
@@ -141,8 +141,8 @@ fn admin_api_follows_its_document_with_session() {
     }
     let home = home_without_token_limit();
     home.run(["start"]).succeeds();
-    let admin = home.admin();
-    let signed_in = home.ask("POST", "/admin/session");
+    let admin = home.admin_address();
+    let signed_in = home.call_admin("POST", "/admin/session");
     let cookie = signed_in.header("set-cookie").unwrap();
     let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
     // The document names the cookie of the default port.

@@ -10,20 +10,20 @@ use thirtyfour::prelude::*;
 use thirtyfour::{ChromeCapabilities, Cookie, LoggingPrefsLogLevel, WindowHandle};
 
 use super::groups::{BROWSER, Permit};
-use super::{Home, PATIENCE, Running, may_run, spawn};
+use super::{ChildGuard, DEADLINE, Home, prerequisite_available, spawn};
 
 /// Trades the token for the cookie, which the script cannot read.
-pub const SIGN_IN: &str = "
+pub const SIGN_IN_SCRIPT: &str = "
     const headers = { Authorization: 'Bearer ' + arguments[0] };
     return fetch('/admin/session', { method: 'POST', headers }).then(answer => answer.status);
 ";
 
 /// Whether the test may run.
-pub fn needs_browser(test: &str) -> bool {
+pub fn browser_available(test: &str) -> bool {
     let is_installed = std::env::var_os("PATH").is_some_and(|path| {
         std::env::split_paths(&path).any(|directory| directory.join("chromedriver").is_file())
     });
-    may_run(
+    prerequisite_available(
         test,
         "chromedriver (scripts/install-test-tools.sh)",
         is_installed,
@@ -34,7 +34,7 @@ pub fn needs_browser(test: &str) -> bool {
 pub struct Browser {
     runtime: tokio::runtime::Runtime,
     window: Option<WebDriver>,
-    driver: Running,
+    driver: ChildGuard,
     _permit: Permit,
     /// Kept open, because the driver may write to it.
     _output: BufReader<ChildStdout>,
@@ -43,14 +43,14 @@ pub struct Browser {
 impl Browser {
     /// A browser whose profile is in this home.
     pub fn new(home: &Home) -> Self {
-        Self::with(home, &[])
+        Self::with_arguments(home, &[])
     }
 
     /// The same with more arguments.
-    pub fn with(home: &Home, arguments: &[&str]) -> Self {
+    pub fn with_arguments(home: &Home, arguments: &[&str]) -> Self {
         let permit = BROWSER.enter();
         let mut started = start_driver(home);
-        for _ in 1..DRIVER_STARTS {
+        for _ in 1..MAX_DRIVER_STARTS {
             started = started.or_else(|_| start_driver(home));
         }
         let (driver, output, port) =
@@ -70,7 +70,7 @@ impl Browser {
             format!("http://127.0.0.1:{port}"),
             capabilities(&home.path().join("browser"), arguments),
         )
-        .request_timeout(PATIENCE)
+        .request_timeout(DEADLINE)
         .connect();
         browser.window = Some(browser.runtime.block_on(connect).unwrap());
         browser
@@ -93,7 +93,7 @@ impl Browser {
     }
 
     /// Runs the script in each page that is opened from now on, before any script of its own.
-    pub fn before_each_page(&self, script: &str) {
+    pub fn run_before_each_page(&self, script: &str) {
         let cdp = self.window().cdp();
         let page = cdp.page();
         let added = page.add_script_to_evaluate_on_new_document(script);
@@ -111,7 +111,7 @@ impl Browser {
     }
 
     /// Looks as this device and this taste would have it.
-    pub fn look(&self, width: u32, height: u32, scheme: &str) {
+    pub fn emulate_device(&self, width: u32, height: u32, scheme: &str) {
         let size = json!({
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500,
         });
@@ -151,7 +151,7 @@ impl Browser {
 
     /// What the browser complained about since it was last asked, in any page: scripts, policies, what could not be loaded.
     #[track_caller]
-    pub fn complaints(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let log = self.window().get_log("browser");
         let log = self.runtime.block_on(log).unwrap();
         let bad = log
@@ -161,7 +161,7 @@ impl Browser {
     }
 
     /// Hides the page behind another window, until what is returned is dropped.
-    pub fn behind_another(&self) -> impl Drop + '_ {
+    pub fn hide_behind_new_tab(&self) -> impl Drop + '_ {
         struct InFront<'a>(&'a Browser, WindowHandle);
         impl Drop for InFront<'_> {
             fn drop(&mut self) {
@@ -190,7 +190,7 @@ impl Browser {
     }
 
     /// Forgets all that pages of this address have left.
-    pub fn forget(&self, origin: &str) {
+    pub fn clear_storage(&self, origin: &str) {
         let all = json!({ "origin": origin, "storageTypes": "all" });
         self.command("Storage.clearDataForOrigin", all);
     }
@@ -208,22 +208,22 @@ impl Drop for Browser {
             let quit = window.quit();
             let _ = self
                 .runtime
-                .block_on(async { tokio::time::timeout(PATIENCE, quit).await });
+                .block_on(async { tokio::time::timeout(DEADLINE, quit).await });
         }
         // Told to end, the driver ends a browser that it still has; killed, it would leave it behind.
         if let Some(driver) = Process::open(self.driver.0.id())
             && driver.terminate().is_ok()
         {
-            let _ = driver.wait_for_exit(PATIENCE);
+            let _ = driver.wait_for_exit(DEADLINE);
         }
     }
 }
 
 /// How often a driver is started: it looks for a port that is free with IPv6, and ends when it is not with IPv4.
-const DRIVER_STARTS: usize = 5;
+const MAX_DRIVER_STARTS: usize = 5;
 
 /// A driver, its output, and the port that it took; or what it said before it ended.
-fn start_driver(home: &Home) -> Result<(Running, BufReader<ChildStdout>, u16), String> {
+fn start_driver(home: &Home) -> Result<(ChildGuard, BufReader<ChildStdout>, u16), String> {
     let mut command = home.command("chromedriver");
     command.arg("--port=0").env("TMPDIR", home.path());
     let mut driver = spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));

@@ -12,7 +12,7 @@ pub struct Certificate {
 
 impl Certificate {
     /// Makes a new authority, and a certificate that it signs.
-    pub fn make(directory: &Path, name: &str) -> Self {
+    pub fn create(directory: &Path, name: &str) -> Self {
         let directory = directory.join(name);
         std::fs::create_dir(&directory).unwrap();
         let this = Self { directory };
@@ -60,6 +60,6 @@ impl Certificate {
 
     fn openssl(&self, arguments: &[&str]) {
         let mut openssl = Command::new("openssl");
-        Outcome::of(openssl.args(arguments).current_dir(&self.directory)).succeeds();
+        Outcome::run(openssl.args(arguments).current_dir(&self.directory)).succeeds();
     }
 }

@@ -22,21 +22,21 @@ pub trait Dependency {
     fn pause(&self);
     fn resume(&self);
     /// Ends the connection of the daemon.
-    fn cut(&self);
+    fn disconnect_clients(&self);
     /// Names the connection of the daemon, while it has one.
-    fn connection(&self) -> Option<String>;
+    fn client_connection(&self) -> Option<String>;
     /// Something that is another with each probe.
     fn last_probe(&self) -> String;
     fn set_password(&mut self, password: &str);
 }
 
 /// One of each, running.
-pub fn dependencies() -> Vec<Box<dyn Dependency>> {
+pub fn start_dependencies() -> Vec<Box<dyn Dependency>> {
     vec![Box::new(Postgres::start()), Box::new(Redis::start())]
 }
 
 /// Whether there are programs for them.
-pub fn can_serve() -> bool {
+pub fn dependencies_available() -> bool {
     let is_there = |program: &str| Command::new(program).arg("--version").output().is_ok();
     super::postgres::binaries().is_some() && is_there("redis-server") && is_there("openssl")
 }

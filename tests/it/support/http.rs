@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::DEADLINE;
 
 /// A connection that is kept.
 pub struct Connection {
@@ -14,13 +14,13 @@ pub struct Connection {
 }
 
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: String,
 }
 
-impl Answer {
+impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -34,7 +34,7 @@ impl Answer {
 
     /// It is a problem (RFC 9457) with this status whose detail has this text.
     #[track_caller]
-    pub fn is_problem(&self, status: u16, text: &str) {
+    pub fn assert_problem(&self, status: u16, text: &str) {
         assert_eq!(self.status, status, "{self:#?}");
         assert_eq!(
             self.header("content-type"),
@@ -57,7 +57,7 @@ impl Answer {
 impl Connection {
     pub fn open(host: &str) -> Self {
         let stream = TcpStream::connect(host).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         Self {
             reader: BufReader::new(stream),
             host: host.to_owned(),
@@ -96,7 +96,7 @@ impl Connection {
     }
 
     /// Closes our side of the connection.
-    pub fn finish_sending(&mut self) {
+    pub fn shutdown_write(&mut self) {
         self.reader
             .get_ref()
             .shutdown(std::net::Shutdown::Write)
@@ -104,22 +104,22 @@ impl Connection {
     }
 
     /// Status and headers of the next answer.
-    pub fn head(&mut self) -> Answer {
-        let status = self.line();
+    pub fn read_head(&mut self) -> Response {
+        let status = self.read_line();
         let status = status
             .split(' ')
             .nth(1)
             .unwrap_or_else(|| panic!("no status: {status:?}"));
         let mut headers = Vec::new();
         loop {
-            let line = self.line();
+            let line = self.read_line();
             if line.is_empty() {
                 break;
             }
             let (name, value) = line.split_once(": ").unwrap();
             headers.push((name.to_owned(), value.to_owned()));
         }
-        Answer {
+        Response {
             status: status.parse().unwrap(),
             headers,
             body: String::new(),
@@ -127,37 +127,37 @@ impl Connection {
     }
 
     /// The next answer, whole.
-    pub fn answer(&mut self, to: &str) -> Answer {
-        let mut answer = self.head();
+    pub fn read_response(&mut self, to: &str) -> Response {
+        let mut answer = self.read_head();
         if answer.header("transfer-encoding") == Some("chunked") {
-            answer.body = String::from_utf8(self.chunks()).unwrap();
+            answer.body = String::from_utf8(self.read_chunks()).unwrap();
             return answer;
         }
         let length = answer
             .header("content-length")
             .map_or(0, |length| length.parse().unwrap());
         if to != "HEAD" {
-            answer.body = self.text(length);
+            answer.body = self.read_text(length);
         }
         answer
     }
 
     /// The next bytes, which are text.
-    pub fn text(&mut self, length: usize) -> String {
+    pub fn read_text(&mut self, length: usize) -> String {
         let mut bytes = vec![0; length];
         self.reader.read_exact(&mut bytes).unwrap();
         String::from_utf8(bytes).unwrap()
     }
 
     /// A body in the chunked encoding (RFC 9112, section 7.1).
-    pub fn chunks(&mut self) -> Vec<u8> {
+    pub fn read_chunks(&mut self) -> Vec<u8> {
         let mut body = Vec::new();
         loop {
-            let length = usize::from_str_radix(&self.line(), 16).unwrap();
+            let length = usize::from_str_radix(&self.read_line(), 16).unwrap();
             let start = body.len();
             body.resize(start + length, 0);
             self.reader.read_exact(&mut body[start..]).unwrap();
-            assert_eq!(self.line(), "");
+            assert_eq!(self.read_line(), "");
             if length == 0 {
                 return body;
             }
@@ -165,14 +165,14 @@ impl Connection {
     }
 
     /// The next line, without its end; empty at the end of the connection.
-    pub fn line(&mut self) -> String {
+    pub fn read_line(&mut self) -> String {
         let mut line = String::new();
         self.reader.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
     /// All that comes until the server closes the connection.
-    pub fn rest(&mut self) -> String {
+    pub fn read_to_end(&mut self) -> String {
         let mut rest = String::new();
         self.reader.read_to_string(&mut rest).unwrap();
         rest
@@ -186,8 +186,8 @@ pub fn request(
     path: &str,
     headers: &[(&str, &str)],
     body: &str,
-) -> Answer {
+) -> Response {
     let mut connection = Connection::open(host);
     connection.send(method, path, headers, body);
-    connection.answer(method)
+    connection.read_response(method)
 }

@@ -23,13 +23,13 @@ pub fn claims(scope: &str) -> Value {
 }
 
 /// One part of a token.
-pub fn part(bytes: impl AsRef<[u8]>) -> String {
+pub fn encode_part(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// Both parts as they are signed.
-pub fn message(header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
-    format!("{}.{}", part(header), part(claims))
+pub fn signing_input(header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
+    format!("{}.{}", encode_part(header), encode_part(claims))
 }
 
 pub fn hs256(key: impl AsRef<[u8]>, message: &str) -> Vec<u8> {
@@ -39,19 +39,19 @@ pub fn hs256(key: impl AsRef<[u8]>, message: &str) -> Vec<u8> {
 }
 
 /// A token of these parts, whatever they are, with a signature that is right.
-pub fn signed(key: impl AsRef<[u8]>, header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
-    let message = message(header, claims);
-    let signature = part(hs256(key, &message));
+pub fn sign(key: impl AsRef<[u8]>, header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
+    let message = signing_input(header, claims);
+    let signature = encode_part(hs256(key, &message));
     format!("{message}.{signature}")
 }
 
 /// A token of the configured key with this scope, which may be any text.
 pub fn token(scope: &str) -> String {
-    signed(SECRET, HEADER, claims(scope).to_string())
+    sign(SECRET, HEADER, claims(scope).to_string())
 }
 
 /// What the token in this head of a request allows.
-pub fn scope_in(head: &str) -> String {
+pub fn scope_of_request(head: &str) -> String {
     let (_, token) = head.split_once("Bearer ").unwrap();
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap());
     let claims: Value = serde_json::from_slice(&claims.unwrap()).unwrap();

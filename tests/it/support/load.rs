@@ -8,18 +8,18 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Even a test that hangs is not asked for longer, unless it says how long it takes.
-const LIMIT: Duration = Duration::from_mins(3);
+const MAX_DURATION: Duration = Duration::from_mins(3);
 /// How long one step of a request may take.
-const STEP: Duration = Duration::from_secs(10);
+const IO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an idle client thinks between two requests.
-const THOUGHT: Duration = Duration::from_millis(1500);
+const IDLE_INTERVAL: Duration = Duration::from_millis(1500);
 /// How long the other clients pause between two requests: without pauses sixteen of them would take
 /// all the processor time from the daemon that they ask, and from all other tests.
 const PACE: Duration = Duration::from_millis(5);
 /// After a failure; somebody who refuses would be asked too often to be told from the rest.
-const PAUSE: Duration = Duration::from_millis(2);
+const RETRY_DELAY: Duration = Duration::from_millis(2);
 /// More failures of one client tell nothing new.
-const REMEMBERED: usize = 20;
+const MAX_FAILURES: usize = 20;
 
 const PATHS: [(&str, &str); 2] = [
     ("/health", r#"{"status":"healthy","version":""#),
@@ -27,66 +27,66 @@ const PATHS: [(&str, &str); 2] = [
 ];
 
 /// How many clients of each kind there are.
-pub struct Clients {
+pub struct LoadProfile {
     /// Open a connection for each request.
-    pub fresh: usize,
+    pub per_request: usize,
     /// Keep theirs until an answer says `Connection: close`.
-    pub kept: usize,
+    pub persistent: usize,
     /// Keep theirs, too, and ask now and then.
     pub idle: usize,
 }
 
-impl Default for Clients {
+impl Default for LoadProfile {
     fn default() -> Self {
         Self {
-            fresh: 8,
-            kept: 8,
+            per_request: 8,
+            persistent: 8,
             idle: 4,
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Habit {
-    Fresh,
-    Kept,
+enum ClientKind {
+    PerRequest,
+    Persistent,
     Idle,
 }
 
 /// A request without its answer.
 #[derive(Debug)]
-pub struct Failure {
+pub struct RequestFailure {
     /// When it failed, from the beginning.
     pub at: Duration,
     /// Whose it was, and what happened.
-    pub what: String,
+    pub description: String,
 }
 
 /// What the clients saw.
 #[derive(Debug)]
-pub struct Report {
+pub struct LoadReport {
     /// With the right answer.
     pub answered: u64,
     /// The first ones of each client.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<RequestFailure>,
     /// Kept connections that were closed although no answer had said so.
-    pub cut: u64,
+    pub dropped_connections: u64,
 }
 
-impl Report {
+impl LoadReport {
     /// Nobody noticed anything.
     #[track_caller]
-    pub fn is_flawless(&self) {
+    pub fn assert_flawless(&self) {
         let failures: Vec<String> = self
             .failures
             .iter()
-            .map(|failure| format!("{:?}: {}", failure.at, failure.what))
+            .map(|failure| format!("{:?}: {}", failure.at, failure.description))
             .collect();
         assert!(
-            failures.is_empty() && self.cut == 0,
+            failures.is_empty() && self.dropped_connections == 0,
             "{} answered, {} cut, {failures:#?}",
             self.answered,
-            self.cut
+            self.dropped_connections
         );
         assert!(self.answered > 0, "nobody asked anything");
     }
@@ -95,7 +95,7 @@ impl Report {
 /// Clients at work.
 pub struct Load {
     shared: Arc<Shared>,
-    clients: Vec<JoinHandle<Vec<Failure>>>,
+    clients: Vec<JoinHandle<Vec<RequestFailure>>>,
 }
 
 struct Shared {
@@ -109,12 +109,12 @@ struct Shared {
 
 impl Load {
     /// Sends clients to `HOST:PORT`.
-    pub fn begin(host: &str, clients: &Clients) -> Self {
-        Self::of_at_most(LIMIT, host, clients)
+    pub fn start(host: &str, clients: &LoadProfile) -> Self {
+        Self::start_with_limit(MAX_DURATION, host, clients)
     }
 
     /// The same for longer, or not so long.
-    pub fn of_at_most(limit: Duration, host: &str, clients: &Clients) -> Self {
+    pub fn start_with_limit(limit: Duration, host: &str, clients: &LoadProfile) -> Self {
         let shared = Arc::new(Shared {
             address: host.parse().unwrap(),
             begun: Instant::now(),
@@ -124,9 +124,9 @@ impl Load {
             cut: AtomicU64::new(0),
         });
         let habits = [
-            (Habit::Fresh, clients.fresh),
-            (Habit::Kept, clients.kept),
-            (Habit::Idle, clients.idle),
+            (ClientKind::PerRequest, clients.per_request),
+            (ClientKind::Persistent, clients.persistent),
+            (ClientKind::Idle, clients.idle),
         ];
         let clients = habits
             .into_iter()
@@ -134,13 +134,13 @@ impl Load {
             .map(|(habit, number)| {
                 let shared = Arc::clone(&shared);
                 thread::spawn(move || {
-                    Client {
+                    LoadClient {
                         shared: &shared,
                         habit,
                         number,
                         connection: None,
                     }
-                    .work()
+                    .run()
                 })
             })
             .collect();
@@ -154,22 +154,22 @@ impl Load {
 
     /// Waits until so many requests more are answered.
     #[track_caller]
-    pub fn goes_on(&self, requests: u64) {
+    pub fn wait_for_more(&self, requests: u64) {
         let enough = self.answered() + requests;
         super::eventually("requests are answered", || self.answered() >= enough);
     }
 
     /// Lets everybody finish the request at hand.
-    pub fn end(mut self) -> Report {
-        let failures = self.finish();
-        Report {
+    pub fn finish(mut self) -> LoadReport {
+        let failures = self.join_clients();
+        LoadReport {
             answered: self.answered(),
             failures,
-            cut: self.shared.cut.load(Ordering::Relaxed),
+            dropped_connections: self.shared.cut.load(Ordering::Relaxed),
         }
     }
 
-    fn finish(&mut self) -> Vec<Failure> {
+    fn join_clients(&mut self) -> Vec<RequestFailure> {
         self.shared.is_over.store(true, Ordering::Relaxed);
         let mut failures = Vec::new();
         for client in self.clients.drain(..) {
@@ -183,50 +183,53 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.finish();
+        self.join_clients();
     }
 }
 
-struct Client<'a> {
+struct LoadClient<'a> {
     shared: &'a Shared,
-    habit: Habit,
+    habit: ClientKind,
     number: usize,
     /// Kept from the request before.
     connection: Option<TcpStream>,
 }
 
 /// Why there was no answer.
-enum Lost {
+enum RequestError {
     /// A kept connection was closed without notice.
     Cut(String),
     Failed(String),
 }
 
-impl Client<'_> {
-    fn work(mut self) -> Vec<Failure> {
+impl LoadClient<'_> {
+    fn run(mut self) -> Vec<RequestFailure> {
         let mut failures = Vec::new();
         for turn in self.number.. {
             if self.is_over() {
                 break;
             }
             let (path, body) = PATHS[turn % PATHS.len()];
-            match self.ask(path, body) {
+            match self.request(path, body) {
                 Ok(()) => drop(self.shared.answered.fetch_add(1, Ordering::Relaxed)),
                 Err(lost) => {
                     let why = match lost {
-                        Lost::Cut(why) => {
+                        RequestError::Cut(why) => {
                             self.shared.cut.fetch_add(1, Ordering::Relaxed);
                             format!("cut without notice: {why}")
                         }
-                        Lost::Failed(why) => why,
+                        RequestError::Failed(why) => why,
                     };
-                    if failures.len() < REMEMBERED {
-                        failures.push(Failure {
+                    if failures.len() < MAX_FAILURES {
+                        failures.push(RequestFailure {
                             at: self.shared.begun.elapsed(),
-                            what: format!("{:?} {}, GET {path}: {why}", self.habit, self.number),
+                            description: format!(
+                                "{:?} {}, GET {path}: {why}",
+                                self.habit, self.number
+                            ),
                         });
                     }
-                    thread::sleep(PAUSE);
+                    thread::sleep(RETRY_DELAY);
                 }
             }
             self.pause();
@@ -242,8 +245,8 @@ impl Client<'_> {
     /// Waits for the next request, unless the load ends.
     fn pause(&self) {
         let pause = match self.habit {
-            Habit::Idle => THOUGHT,
-            Habit::Fresh | Habit::Kept => PACE,
+            ClientKind::Idle => IDLE_INTERVAL,
+            ClientKind::PerRequest | ClientKind::Persistent => PACE,
         };
         let until = Instant::now() + pause;
         while !self.is_over() && Instant::now() < until {
@@ -251,16 +254,16 @@ impl Client<'_> {
         }
     }
 
-    fn ask(&mut self, path: &str, body: &str) -> Result<(), Lost> {
+    fn request(&mut self, path: &str, body: &str) -> Result<(), RequestError> {
         let kept = self.connection.take();
         let is_kept = kept.is_some();
         let mut stream = match kept {
             Some(stream) => stream,
-            None => self.connect().map_err(Lost::Failed)?,
+            None => self.connect().map_err(RequestError::Failed)?,
         };
         let close = match self.habit {
-            Habit::Fresh => "Connection: close\r\n",
-            Habit::Kept | Habit::Idle => "",
+            ClientKind::PerRequest => "Connection: close\r\n",
+            ClientKind::Persistent | ClientKind::Idle => "",
         };
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\n{close}\r\n",
@@ -270,20 +273,20 @@ impl Client<'_> {
         let answer = stream
             .write_all(request.as_bytes())
             .map_err(|error| format!("sending: {error}"))
-            .and_then(|()| read_answer(&mut stream, &mut received));
+            .and_then(|()| read_response(&mut stream, &mut received));
         let answer = answer.map_err(|why| {
             if is_kept && received.is_empty() {
-                Lost::Cut(why)
+                RequestError::Cut(why)
             } else {
-                Lost::Failed(why)
+                RequestError::Failed(why)
             }
         })?;
         if !answer.is_ok || !received[answer.body..].starts_with(body.as_bytes()) {
             let text = String::from_utf8_lossy(&received);
-            return Err(Lost::Failed(format!("another answer: {text}")));
+            return Err(RequestError::Failed(format!("another answer: {text}")));
         }
-        if self.habit == Habit::Fresh {
-            expect_end(&mut stream).map_err(Lost::Failed)
+        if self.habit == ClientKind::PerRequest {
+            expect_end(&mut stream).map_err(RequestError::Failed)
         } else {
             self.connection = (!answer.is_last).then_some(stream);
             Ok(())
@@ -292,17 +295,17 @@ impl Client<'_> {
 
     fn connect(&self) -> Result<TcpStream, String> {
         let connect = || {
-            let stream = TcpStream::connect_timeout(&self.shared.address, STEP)?;
+            let stream = TcpStream::connect_timeout(&self.shared.address, IO_TIMEOUT)?;
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(STEP))?;
-            stream.set_write_timeout(Some(STEP))?;
+            stream.set_read_timeout(Some(IO_TIMEOUT))?;
+            stream.set_write_timeout(Some(IO_TIMEOUT))?;
             Ok(stream)
         };
         connect().map_err(|error: std::io::Error| format!("connecting: {error}"))
     }
 }
 
-struct Answer {
+struct ResponseHead {
     is_ok: bool,
     /// It says that the connection will be closed.
     is_last: bool,
@@ -311,7 +314,7 @@ struct Answer {
 }
 
 /// Reads one answer with a `Content-Length` into `received`.
-fn read_answer(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<Answer, String> {
+fn read_response(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<ResponseHead, String> {
     let (answer, end) = loop {
         if let Some(end) = memchr::memmem::find(received, b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&received[..end]).to_ascii_lowercase();
@@ -319,7 +322,7 @@ fn read_answer(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<Answer,
                 .lines()
                 .find_map(|line| line.strip_prefix("content-length: "))
                 .and_then(|length| length.parse::<usize>().ok());
-            let answer = Answer {
+            let answer = ResponseHead {
                 is_ok: head.starts_with("http/1.1 200 "),
                 is_last: head.lines().any(|line| line == "connection: close"),
                 body: end + 4,

@@ -5,19 +5,19 @@ mod certificate;
 mod dependency;
 mod groups;
 mod http;
+mod installed_program;
 pub mod jwt;
 mod load;
-mod logs;
-mod marks;
-mod neighbour;
+mod log_follower;
+mod numbered_requests;
+mod other_server;
 mod outcome;
 mod postgres;
 mod processes;
-mod program;
 mod redis;
+mod resource_usage;
 pub mod scale;
 mod systemd;
-mod usage;
 mod watchdog;
 
 use std::ffi::OsStr;
@@ -34,25 +34,25 @@ use fullon_master_api::auth::{TokenSigner, read_or_create_key_file};
 use fullon_master_api::config::{DEFINITIONS, Secret, user_name};
 use fullon_master_api::instance::{PidFileStatus, Process, StateFile, inspect_pid_file};
 
-pub use browser::{Browser, SIGN_IN, needs_browser};
+pub use browser::{Browser, SIGN_IN_SCRIPT, browser_available};
 pub use certificate::Certificate;
-pub use dependency::{Dependency, PASSWORD, can_serve, dependencies};
+pub use dependency::{Dependency, PASSWORD, dependencies_available, start_dependencies};
 pub use groups::HEAVY;
-pub use http::{Answer, Connection, request};
-pub use load::{Clients, Load};
-pub use logs::Logs;
-pub use marks::{Marks, is_mark, marks};
-pub use neighbour::Neighbour;
+pub use http::{Connection, Response, request};
+pub use installed_program::{InstalledProgram, install_program};
+pub use load::{Load, LoadProfile};
+pub use log_follower::LogFollower;
+pub use numbered_requests::{NumberedRequests, is_numbered_request, request_numbers};
+pub use other_server::OtherServer;
 pub use outcome::Outcome;
 pub use postgres::Postgres;
-pub use processes::{children, is_zombie, program_of};
-pub use program::{Program, install};
+pub use processes::{child_processes, executable_of, is_zombie};
 pub use redis::Redis;
+pub use resource_usage::ResourceSamples;
 pub use systemd::{Machine, SERVICE};
-pub use usage::Samples;
 
 /// How long anything may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A home directory with at most one daemon. Ends the daemon when it is dropped.
 pub struct Home {
@@ -73,7 +73,7 @@ impl Home {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
-        watchdog::limit(directory.path(), watchdog::LIMIT);
+        watchdog::set_limit(directory.path(), watchdog::TEST_LIMIT);
         Self {
             directory,
             environment,
@@ -81,8 +81,8 @@ impl Home {
     }
 
     /// Lets the test that runs here take longer than others, by this much.
-    pub fn takes_longer_by(&self, time: Duration) {
-        watchdog::limit(self.path(), watchdog::LIMIT + time);
+    pub fn extend_time_limit(&self, time: Duration) {
+        watchdog::set_limit(self.path(), watchdog::TEST_LIMIT + time);
     }
 
     /// A home with a running daemon.
@@ -143,7 +143,7 @@ impl Home {
 
     /// Runs `fullon` to its end.
     pub fn run<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Outcome {
-        Outcome::of(&mut self.fullon(arguments))
+        Outcome::run(&mut self.fullon(arguments))
     }
 
     /// What the running daemon left for the command line.
@@ -161,12 +161,12 @@ impl Home {
     }
 
     /// `HOST:PORT` of the public API.
-    pub fn public(&self) -> String {
+    pub fn public_address(&self) -> String {
         self.state().server.trim_start_matches("http://").to_owned()
     }
 
     /// `HOST:PORT` of the admin API.
-    pub fn admin(&self) -> String {
+    pub fn admin_address(&self) -> String {
         self.state().admin.trim_start_matches("http://").to_owned()
     }
 
@@ -210,27 +210,27 @@ impl Home {
 
     /// A request that is in flight, and that its client never finishes.
     pub fn unfinished_request(&self) -> Connection {
-        let mut connection = Connection::open(&self.admin());
+        let mut connection = Connection::open(&self.admin_address());
         let head = format!(
             "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{{",
             self.bearer()
         );
         connection.send_bytes(head.as_bytes());
         eventually("it is in flight", || {
-            self.ask("GET", "/admin/status").json()["http"]["in_flight"] == 2
+            self.call_admin("GET", "/admin/status").json()["http"]["in_flight"] == 2
         });
         connection
     }
 
     /// A call of the admin API with every scope.
-    pub fn ask(&self, method: &str, path: &str) -> Answer {
-        self.ask_with(method, path, "")
+    pub fn call_admin(&self, method: &str, path: &str) -> Response {
+        self.call_admin_with(method, path, "")
     }
 
     /// The same with a body.
-    pub fn ask_with(&self, method: &str, path: &str, body: &str) -> Answer {
+    pub fn call_admin_with(&self, method: &str, path: &str, body: &str) -> Response {
         request(
-            &self.admin(),
+            &self.admin_address(),
             method,
             path,
             &[("Authorization", &self.bearer())],
@@ -252,8 +252,14 @@ impl Home {
     }
 
     /// Has the daemon log a line with this name in it.
-    pub fn mark(&self, name: &str) {
-        request(&self.public(), "GET", "/", &[("X-Request-Id", name)], "");
+    pub fn log_request(&self, name: &str) {
+        request(
+            &self.public_address(),
+            "GET",
+            "/",
+            &[("X-Request-Id", name)],
+            "",
+        );
     }
 
     /// The log file; while it is rotated, no file has its name for a moment.
@@ -291,31 +297,31 @@ impl Drop for Home {
             && let Some(process) = holder.pid().and_then(Process::open)
         {
             let _ = process.kill();
-            let _ = process.wait_for_exit(PATIENCE);
+            let _ = process.wait_for_exit(DEADLINE);
         }
-        watchdog::forget(self.path());
+        watchdog::remove(self.path());
     }
 }
 
 /// Ends the threads of a test, also when it fails: they would be waited for.
-pub struct AtEnd<'a>(pub &'a AtomicBool);
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
 
-impl Drop for AtEnd<'_> {
+impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 /// A child that is killed when it is dropped.
-pub struct Running(pub Child);
+pub struct ChildGuard(pub Child);
 
-impl Running {
+impl ChildGuard {
     pub fn is_alive(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -323,12 +329,12 @@ impl Drop for Running {
 }
 
 /// Starts a process that belongs to the test and runs until it is dropped.
-pub fn spawn(command: &mut Command) -> Running {
-    Running(command.spawn().unwrap())
+pub fn spawn(command: &mut Command) -> ChildGuard {
+    ChildGuard(command.spawn().unwrap())
 }
 
 /// A process that has nothing to do with any daemon.
-pub fn stranger() -> Running {
+pub fn unrelated_process() -> ChildGuard {
     spawn(Command::new("sleep").arg("600"))
 }
 
@@ -339,13 +345,13 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
         let waited = begun.elapsed();
-        assert!(waited < PATIENCE, "{what}: not within {PATIENCE:?}");
+        assert!(waited < DEADLINE, "{what}: not within {DEADLINE:?}");
         let pause = (waited / 10).clamp(Duration::from_millis(2), Duration::from_millis(100));
         std::thread::sleep(pause);
     }
 }
 
-pub fn mode(path: &Path) -> u32 {
+pub fn file_mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o777
 }
 
@@ -363,17 +369,17 @@ pub fn free_port() -> u16 {
 }
 
 /// Whether the test may run.
-pub fn needs_root(test: &str) -> bool {
-    may_run(test, "root", nix::unistd::geteuid().is_root())
+pub fn running_as_root(test: &str) -> bool {
+    prerequisite_available(test, "root", nix::unistd::geteuid().is_root())
 }
 
 /// Where `scripts/install-test-tools.sh` puts what it installs.
-pub fn tools() -> PathBuf {
+pub fn tools_directory() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools")
 }
 
 /// Where a test may not run, it says so loudly; in CI nothing is skipped.
-pub fn may_run(test: &str, needed: &str, is_there: bool) -> bool {
+pub fn prerequisite_available(test: &str, needed: &str, is_there: bool) -> bool {
     if !is_there {
         assert!(
             std::env::var_os("CI").is_none(),

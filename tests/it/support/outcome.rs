@@ -12,7 +12,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub fn of(command: &mut Command) -> Self {
+    pub fn run(command: &mut Command) -> Self {
         let output = command.output().unwrap();
         Self {
             code: output.status.code().unwrap_or(-1),
@@ -34,7 +34,7 @@ impl Outcome {
 
     /// stdout has all these texts.
     #[track_caller]
-    pub fn prints(self, texts: &[&str]) -> Self {
+    pub fn stdout_contains(self, texts: &[&str]) -> Self {
         for text in texts {
             assert!(
                 self.stdout.contains(text),
@@ -46,7 +46,7 @@ impl Outcome {
 
     /// stderr has all these texts.
     #[track_caller]
-    pub fn says(self, texts: &[&str]) -> Self {
+    pub fn stderr_contains(self, texts: &[&str]) -> Self {
         for text in texts {
             assert!(
                 self.stderr.contains(text),

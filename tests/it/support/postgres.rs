@@ -8,7 +8,7 @@ use fullon_master_api::instance::Process;
 use rustix::process::Signal;
 
 use super::dependency::{Dependency, PASSWORD};
-use super::{Certificate, Outcome, children, eventually, free_port};
+use super::{Certificate, Outcome, child_processes, eventually, free_port};
 
 /// A server with the role and the database `fullon`.
 pub struct Postgres {
@@ -41,7 +41,7 @@ impl Postgres {
             let to = server.directory.path().join(to);
             fs::copy(from, &to).unwrap();
             Self::give(&to);
-            Outcome::of(Command::new("chmod").arg("600").arg(&to)).succeeds();
+            Outcome::run(Command::new("chmod").arg("600").arg(&to)).succeeds();
             to.display().to_string()
         };
         let key = copy(certificate.key(), "key");
@@ -66,7 +66,7 @@ impl Postgres {
         let mut initdb = server.program("initdb");
         initdb.args(["-U", "postgres", "-A", "trust", "--no-sync", "--no-locale"]);
         initdb.args(["-E", "UTF8", "-D"]).arg(server.data());
-        Outcome::of(&mut initdb).succeeds();
+        Outcome::run(&mut initdb).succeeds();
         let hba = "local all all trust\nhost all all 127.0.0.0/8 scram-sha-256\n";
         fs::write(server.data().join("pg_hba.conf"), hba).unwrap();
         server
@@ -79,7 +79,7 @@ impl Postgres {
     /// The server refuses to be root.
     fn give(path: &Path) {
         if nix::unistd::geteuid().is_root() {
-            Outcome::of(Command::new("chown").arg("postgres").arg(path)).succeeds();
+            Outcome::run(Command::new("chown").arg("postgres").arg(path)).succeeds();
         }
     }
 
@@ -103,7 +103,7 @@ impl Postgres {
     /// What a query of the superuser answers.
     pub fn sql(&self, query: &str) -> String {
         let mut psql = self.psql(query);
-        Outcome::of(&mut psql).succeeds().stdout.trim().to_owned()
+        Outcome::run(&mut psql).succeeds().stdout.trim().to_owned()
     }
 
     fn psql(&self, query: &str) -> Command {
@@ -127,7 +127,7 @@ impl Postgres {
         // First the one that makes others.
         let parent = Process::open(pid).unwrap();
         parent.send_signal(signal).unwrap();
-        for child in children(pid) {
+        for child in child_processes(pid) {
             let _ = child.send_signal(signal);
         }
     }
@@ -196,11 +196,11 @@ impl Dependency for Postgres {
         self.signal(Signal::CONT);
     }
 
-    fn cut(&self) {
+    fn disconnect_clients(&self) {
         self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'fullon'");
     }
 
-    fn connection(&self) -> Option<String> {
+    fn client_connection(&self) -> Option<String> {
         let pids = self.sql("SELECT pid FROM pg_stat_activity WHERE usename = 'fullon'");
         Some(pids).filter(|pids| !pids.is_empty())
     }
@@ -219,7 +219,7 @@ impl Dependency for Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(mut server) = self.server.take() {
-            for child in children(server.id()) {
+            for child in child_processes(server.id()) {
                 let _ = child.kill();
             }
             let _ = server.kill();

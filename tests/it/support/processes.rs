@@ -9,7 +9,7 @@ use fullon_master_api::instance::Process;
 use super::{Home, eventually};
 
 /// The children of a process, also those that have ended and were not collected.
-pub fn children(parent: u32) -> Vec<Process> {
+pub fn child_processes(parent: u32) -> Vec<Process> {
     Process::all()
         .filter(|process| parent_of(process.pid()) == Some(parent))
         .collect()
@@ -32,12 +32,12 @@ fn stat(pid: u32) -> Option<Vec<String>> {
 }
 
 /// The program that a process runs, as it is named now.
-pub fn program_of(pid: u32) -> Option<std::path::PathBuf> {
+pub fn executable_of(pid: u32) -> Option<std::path::PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
 /// All that were started with this home as theirs.
-pub fn of_home(home: &Path) -> Vec<Process> {
+pub fn processes_in_home(home: &Path) -> Vec<Process> {
     let mut variable = b"HOME=".to_vec();
     variable.extend(home.as_os_str().as_bytes());
     Process::all()
@@ -51,18 +51,18 @@ pub fn of_home(home: &Path) -> Vec<Process> {
 impl Home {
     /// Waits until all that ran in this home is gone.
     #[track_caller]
-    pub fn becomes_empty(&self) {
+    pub fn wait_until_empty(&self) {
         eventually("nothing runs in this home", || {
-            of_home(self.path()).is_empty()
+            processes_in_home(self.path()).is_empty()
         });
     }
 
     /// Waits until the daemon is all that runs in this home.
     #[track_caller]
-    pub fn has_only(&self, daemon: u32) {
+    pub fn wait_until_only(&self, daemon: u32) {
         eventually("the daemon alone runs in this home", || {
-            let all = of_home(self.path());
-            all.len() == 1 && all[0].pid() == daemon && children(daemon).is_empty()
+            let all = processes_in_home(self.path());
+            all.len() == 1 && all[0].pid() == daemon && child_processes(daemon).is_empty()
         });
     }
 }

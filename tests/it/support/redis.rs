@@ -71,7 +71,7 @@ impl Redis {
 
     /// What a command answers.
     pub fn command(&self, command: &[&str]) -> String {
-        Outcome::of(&mut self.cli(command)).succeeds().stdout
+        Outcome::run(&mut self.cli(command)).succeeds().stdout
     }
 
     fn signal(&self, signal: Signal) {
@@ -148,11 +148,11 @@ impl Dependency for Redis {
         self.signal(Signal::CONT);
     }
 
-    fn cut(&self) {
+    fn disconnect_clients(&self) {
         self.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
     }
 
-    fn connection(&self) -> Option<String> {
+    fn client_connection(&self) -> Option<String> {
         let clients = self.clients();
         let ids = clients.iter().map(|line| line.split(' ').next().unwrap());
         let ids: Vec<_> = ids.collect();

@@ -11,7 +11,7 @@ use fullon_master_api::instance::Process;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::groups::{Permit, SYSTEMD};
-use super::{Outcome, PATIENCE, Running, spawn};
+use super::{ChildGuard, DEADLINE, Outcome, spawn};
 
 /// The installed service.
 pub const SERVICE: &str = "fullon_master_api.service";
@@ -22,7 +22,7 @@ pub struct Machine {
     init: Process,
     cgroup: PathBuf,
     log: PathBuf,
-    _outside: Running,
+    _outside: ChildGuard,
     _directory: tempfile::TempDir,
     _permit: Permit,
 }
@@ -81,14 +81,14 @@ impl Machine {
         // Until then its files may still be those of this machine.
         while fs::read_to_string(&name).ok().as_deref() != Some("systemd\n") || !is_up.exists() {
             assert!(
-                !self.init.has_exited() && began.elapsed() < PATIENCE,
+                !self.init.has_exited() && began.elapsed() < DEADLINE,
                 "it does not boot: {}",
                 fs::read_to_string(&self.log).unwrap()
             );
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         self.systemctl(["is-system-running", "--wait"])
-            .prints(&["running"]);
+            .stdout_contains(&["running"]);
     }
 
     /// Where a file of the machine is seen from here; the path has no `/` in front.
@@ -98,7 +98,7 @@ impl Machine {
 
     /// Runs a program in it, as root.
     pub fn run<'a>(&self, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Outcome {
-        Outcome::of(&mut self.command(program, arguments))
+        Outcome::run(&mut self.command(program, arguments))
     }
 
     fn command<'a>(&self, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Command {
@@ -134,7 +134,7 @@ impl Machine {
     }
 
     /// Writes the settings of the service.
-    pub fn settings(&self, text: &str) {
+    pub fn write_settings(&self, text: &str) {
         fs::create_dir_all(self.file("etc/fullon_master_api")).unwrap();
         fs::write(self.file("etc/fullon_master_api/.env"), text).unwrap();
     }
@@ -156,7 +156,7 @@ impl Machine {
     }
 
     /// Does the work where `127.0.0.1` is this machine.
-    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub fn in_its_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let network = fs::File::open(format!("/proc/{}/ns/net", self.init.pid())).unwrap();
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
@@ -177,9 +177,9 @@ impl Drop for Machine {
             self.show_journal();
         }
         let _ = self.init.kill();
-        let _ = self.init.wait_for_exit(PATIENCE);
+        let _ = self.init.wait_for_exit(DEADLINE);
         let began = Instant::now();
-        while !remove_cgroup(&self.cgroup) && began.elapsed() < PATIENCE {
+        while !remove_cgroup(&self.cgroup) && began.elapsed() < DEADLINE {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }

@@ -9,13 +9,13 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::processes::of_home;
+use super::processes::processes_in_home;
 
 /// More than the slowest test takes on the slowest machine.
-pub const LIMIT: Duration = Duration::from_mins(8);
+pub const TEST_LIMIT: Duration = Duration::from_mins(8);
 /// How long a test has to fail once its processes were ended; then the whole run ends.
 const GRACE: Duration = Duration::from_mins(1);
-const PACE: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 struct Watched {
     test: String,
@@ -26,15 +26,15 @@ struct Watched {
 static WATCHED: LazyLock<Mutex<HashMap<PathBuf, Watched>>> = LazyLock::new(|| {
     thread::spawn(|| {
         loop {
-            thread::sleep(PACE);
-            look();
+            thread::sleep(CHECK_INTERVAL);
+            check();
         }
     });
     Mutex::default()
 });
 
 /// From now on the test that runs here may take so long with this home.
-pub fn limit(home: &Path, limit: Duration) {
+pub fn set_limit(home: &Path, limit: Duration) {
     let watched = Watched {
         test: thread::current().name().unwrap_or("a test").to_owned(),
         deadline: Instant::now() + limit,
@@ -44,51 +44,51 @@ pub fn limit(home: &Path, limit: Duration) {
     all.insert(home.to_owned(), watched);
 }
 
-pub fn forget(home: &Path) {
+pub fn remove(home: &Path) {
     let mut all = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     all.remove(home);
 }
 
-fn look() {
+fn check() {
     let mut all = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Instant::now();
     for (home, watched) in all.iter_mut().filter(|(_, one)| now >= one.deadline) {
         if watched.is_ended {
-            say(&format!("{}: does not end; the run ends", watched.test));
+            report(&format!("{}: does not end; the run ends", watched.test));
             std::process::abort();
         }
-        end(home, &watched.test);
+        kill_processes(home, &watched.test);
         watched.is_ended = true;
         watched.deadline = now + GRACE;
     }
 }
 
 /// Kills what runs in the home.
-fn end(home: &Path, test: &str) {
-    let processes = of_home(home);
-    say(&format!(
+fn kill_processes(home: &Path, test: &str) {
+    let processes = processes_in_home(home);
+    report(&format!(
         "{test}: takes too long; its {} processes are killed",
         processes.len()
     ));
     for process in processes {
         let command = fs::read(format!("/proc/{}/cmdline", process.pid())).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        say(&format!("  {} {command}", process.pid()));
+        report(&format!("  {} {command}", process.pid()));
         let _ = process.kill();
     }
 }
 
 /// Past the test harness, which keeps the output until a test has ended.
-fn say(text: &str) {
+fn report(text: &str) {
     let _ = writeln!(std::io::stderr(), "WATCHDOG {text}");
 }
 
 #[test]
 fn whoever_waits_too_long_sees_the_end_of_what_it_waits_for() {
     let home = super::Home::started();
-    let logs = super::Logs::follow(&home, &[]);
-    limit(home.path(), Duration::ZERO);
-    let (_, outcome) = logs.end();
+    let logs = super::LogFollower::start(&home, &[]);
+    set_limit(home.path(), Duration::ZERO);
+    let (_, outcome) = logs.finish();
     assert_ne!(outcome.code, 0, "{outcome:#?}");
-    home.becomes_empty();
+    home.wait_until_empty();
 }

@@ -11,9 +11,9 @@ const PAGE: &str = "<!doctype html><title>neighbour</title>";
 const REDIRECT: &str = "/redirect?";
 
 /// Has one page, whatever is asked for. The heads of its requests are kept.
-pub struct Neighbour {
+pub struct OtherServer {
     address: SocketAddr,
-    pub heads: mpsc::Receiver<String>,
+    pub requests: mpsc::Receiver<String>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -22,14 +22,14 @@ pub struct Neighbour {
 struct Shared {
     is_over: AtomicBool,
     /// Who answers in its place.
-    behind: Mutex<Option<String>>,
+    relay_target: Mutex<Option<String>>,
 }
 
-impl Neighbour {
+impl OtherServer {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (sender, heads) = mpsc::channel();
+        let (sender, requests) = mpsc::channel();
         let shared = Arc::<Shared>::default();
         let thread = thread::spawn({
             let shared = Arc::clone(&shared);
@@ -46,7 +46,7 @@ impl Neighbour {
         });
         Self {
             address,
-            heads,
+            requests,
             shared,
             thread: Some(thread),
         }
@@ -58,12 +58,12 @@ impl Neighbour {
 
     /// From now on, whoever comes here meets somebody else. To a browser this is the same origin, as it is when a name
     /// is made to mean another address.
-    pub fn becomes(&self, host: &str) {
-        *self.shared.behind.lock().unwrap() = Some(host.to_owned());
+    pub fn relay_to(&self, host: &str) {
+        *self.shared.relay_target.lock().unwrap() = Some(host.to_owned());
     }
 }
 
-impl Drop for Neighbour {
+impl Drop for OtherServer {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Ordering::Relaxed);
         if TcpStream::connect(self.address).is_ok()
@@ -77,7 +77,7 @@ impl Drop for Neighbour {
 fn answer(stream: TcpStream, shared: &Shared, heads: &mpsc::Sender<String>) -> std::io::Result<()> {
     // A browser also opens connections on which it asks nothing, or later.
     stream.peek(&mut [0])?;
-    let behind = shared.behind.lock().unwrap().clone();
+    let behind = shared.relay_target.lock().unwrap().clone();
     match behind {
         Some(host) => relay(&stream, &host),
         None => serve(stream, heads),

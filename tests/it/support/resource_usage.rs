@@ -11,7 +11,7 @@ use super::Home;
 const SHORTEST_VERDICT: Duration = Duration::from_mins(2);
 
 #[derive(Debug, Clone, Copy)]
-pub struct Usage {
+pub struct ResourceUsage {
     /// Resident memory, in KiB. Its proportional share would depend on who else runs the program at the moment.
     pub memory: u64,
     /// Descriptors of connections.
@@ -23,9 +23,9 @@ pub struct Usage {
     pub threads: u64,
 }
 
-impl Usage {
+impl ResourceUsage {
     /// `None` when the process is gone.
-    pub fn of(pid: u32) -> Option<Self> {
+    pub fn read(pid: u32) -> Option<Self> {
         let file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
         let number = |text: String, name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -52,12 +52,12 @@ impl Usage {
 }
 
 /// What the daemon used at comparable moments.
-pub struct Samples {
+pub struct ResourceSamples {
     what: &'static str,
-    begun: Instant,
+    started_at: Instant,
     length: Duration,
     /// And when they were taken.
-    all: Vec<(Duration, Usage)>,
+    all: Vec<(Duration, ResourceUsage)>,
 }
 
 /// The middle of some figures.
@@ -66,27 +66,27 @@ fn median(mut figures: Vec<u64>) -> u64 {
     figures[figures.len() / 2]
 }
 
-impl Samples {
+impl ResourceSamples {
     /// Begins now, and takes so long.
-    pub fn begin(what: &'static str, length: Duration) -> Self {
+    pub fn start(what: &'static str, length: Duration) -> Self {
         Self {
             what,
-            begun: Instant::now(),
+            started_at: Instant::now(),
             length,
             all: Vec::new(),
         }
     }
 
-    pub fn are_complete(&self) -> bool {
-        self.begun.elapsed() >= self.length
+    pub fn is_complete(&self) -> bool {
+        self.started_at.elapsed() >= self.length
     }
 
-    pub fn take(&mut self, home: &Home) {
-        let usage = Usage::of(home.daemon().unwrap().pid()).unwrap();
-        self.all.push((self.begun.elapsed(), usage));
+    pub fn sample(&mut self, home: &Home) {
+        let usage = ResourceUsage::read(home.daemon().unwrap().pid()).unwrap();
+        self.all.push((self.started_at.elapsed(), usage));
     }
 
-    fn those_between(&self, from: Duration, to: Duration) -> impl Iterator<Item = &Usage> {
+    fn between(&self, from: Duration, to: Duration) -> impl Iterator<Item = &ResourceUsage> {
         let is_between = move |at: &Duration| (from..to).contains(at);
         let all = self.all.iter();
         all.filter(move |(at, _)| is_between(at))
@@ -94,20 +94,25 @@ impl Samples {
     }
 
     /// The middle of a figure between the moments.
-    fn middle(&self, from: Duration, to: Duration, figure: fn(&Usage) -> u64) -> Option<u64> {
-        let figures: Vec<_> = self.those_between(from, to).map(figure).collect();
+    fn median_between(
+        &self,
+        from: Duration,
+        to: Duration,
+        figure: fn(&ResourceUsage) -> u64,
+    ) -> Option<u64> {
+        let figures: Vec<_> = self.between(from, to).map(figure).collect();
         (!figures.is_empty()).then(|| median(figures))
     }
 
     /// The last twelfth of the time is like the second minute.
-    pub fn have_not_grown(&self) {
+    pub fn assert_no_growth(&self) {
         if self.length < SHORTEST_VERDICT {
             return;
         }
         let minute = Duration::from_mins(1);
         let (beginning, end) = ((minute, 2 * minute), (self.length / 12 * 11, Duration::MAX));
-        let both = |figure: fn(&Usage) -> u64| {
-            let middle = |(from, to)| self.middle(from, to, figure).unwrap();
+        let both = |figure: fn(&ResourceUsage) -> u64| {
+            let middle = |(from, to)| self.median_between(from, to, figure).unwrap();
             (middle(beginning), middle(end))
         };
         let what = self.what;
@@ -124,8 +129,8 @@ impl Samples {
             "{what}: other descriptors {before} to {after}"
         );
         // The least: who asks at the moment has a connection, and a follower that is behind one rotated file more.
-        let least = |figure: fn(&Usage) -> u64| {
-            let least = |(from, to)| self.those_between(from, to).map(figure).min().unwrap();
+        let least = |figure: fn(&ResourceUsage) -> u64| {
+            let least = |(from, to)| self.between(from, to).map(figure).min().unwrap();
             (least(beginning), least(end))
         };
         let (before, after) = least(|usage| usage.sockets);
@@ -136,7 +141,7 @@ impl Samples {
 }
 
 /// A table with a line for each twelfth of the time.
-impl fmt::Display for Samples {
+impl fmt::Display for ResourceSamples {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.what)?;
         writeln!(
@@ -147,9 +152,9 @@ impl fmt::Display for Samples {
         let step = self.length / 12;
         for number in 0..12 {
             let (from, to) = (step * number, step * (number + 1));
-            let count = self.those_between(from, to).count();
-            let middle = |figure: fn(&Usage) -> u64| {
-                let figure = self.middle(from, to, figure);
+            let count = self.between(from, to).count();
+            let middle = |figure: fn(&ResourceUsage) -> u64| {
+                let figure = self.median_between(from, to, figure);
                 figure.map_or("-".to_owned(), |figure| figure.to_string())
             };
             writeln!(

@@ -6,16 +6,16 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::PATIENCE;
+use super::DEADLINE;
 
 /// Asks the public API all the time, each time by another name.
-pub struct Marks {
+pub struct NumberedRequests {
     stop: mpsc::Sender<()>,
     thread: JoinHandle<usize>,
 }
 
-impl Marks {
-    pub fn begin(host: String) -> Self {
+impl NumberedRequests {
+    pub fn start(host: String) -> Self {
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let pace = Duration::from_millis(2);
@@ -23,7 +23,7 @@ impl Marks {
             // While the daemon is away there is nobody to ask, which is what the marks are for.
             while stopped.recv_timeout(pace) == Err(mpsc::RecvTimeoutError::Timeout) {
                 number += 1;
-                let _ = mark(&host, number);
+                let _ = send_numbered(&host, number);
             }
             number
         });
@@ -31,15 +31,15 @@ impl Marks {
     }
 
     /// How many there were.
-    pub fn end(self) -> usize {
+    pub fn finish(self) -> usize {
         self.stop.send(()).unwrap();
         self.thread.join().unwrap()
     }
 }
 
-fn mark(host: &str, number: usize) -> std::io::Result<()> {
+fn send_numbered(host: &str, number: usize) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(host)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(DEADLINE))?;
     let head = format!(
         "GET / HTTP/1.1\r\nHost: {host}\r\nX-Request-Id: mark-{number:06}\r\nConnection: close\r\n\r\n"
     );
@@ -48,12 +48,12 @@ fn mark(host: &str, number: usize) -> std::io::Result<()> {
 }
 
 /// Whether the line of the log is one of them.
-pub fn is_mark(line: &str) -> bool {
+pub fn is_numbered_request(line: &str) -> bool {
     line.contains("request_id=\"mark-")
 }
 
 /// The numbers of the marks among the lines, in order: what two processes log at the same time has none.
-pub fn marks<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<usize> {
+pub fn request_numbers<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<usize> {
     let mut numbers: Vec<usize> = lines
         .filter_map(|line| line.split_once("request_id=\"mark-")?.1.split_once('"'))
         .map(|(number, _)| number.parse().unwrap())

@@ -7,13 +7,13 @@ use std::process::Command;
 use super::{Home, Outcome};
 
 /// `bin/fullon` in a home.
-pub struct Program {
+pub struct InstalledProgram {
     path: PathBuf,
 }
 
-impl Program {
+impl InstalledProgram {
     /// Puts the built program there.
-    pub fn of(home: &Home) -> Self {
+    pub fn install_in(home: &Home) -> Self {
         let path = home.path().join("bin/fullon");
         fs::create_dir(path.parent().unwrap()).unwrap();
         let program = Self { path };
@@ -28,7 +28,7 @@ impl Program {
     /// Starts the daemon from there.
     #[track_caller]
     pub fn start(&self, home: &Home) {
-        Outcome::of(home.command(&self.path).arg("start")).succeeds();
+        Outcome::run(home.command(&self.path).arg("start")).succeeds();
     }
 
     /// A copy of the built program takes its place, as an update does it.
@@ -49,14 +49,14 @@ impl Program {
 
     fn install(&self, source: &Path) {
         let new = self.path.with_extension("new");
-        install(source, &new);
+        install_program(source, &new);
         fs::rename(new, &self.path).unwrap();
     }
 }
 
 /// Copies a program. Written by another process: while ours has it open for writing, so has whatever another test starts in
 /// that moment, and what is open for writing cannot be run.
-pub fn install(source: &Path, to: &Path) {
+pub fn install_program(source: &Path, to: &Path) {
     let mut install = Command::new("install");
-    Outcome::of(install.args(["-m", "755"]).arg(source).arg(to)).succeeds();
+    Outcome::run(install.args(["-m", "755"]).arg(source).arg(to)).succeeds();
 }

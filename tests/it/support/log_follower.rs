@@ -3,16 +3,16 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{ChildStdout, Stdio};
 
-use super::{Home, Outcome, Running, spawn};
+use super::{ChildGuard, Home, Outcome, spawn};
 
 /// `fullon logs` with its output on a pipe.
-pub struct Logs {
-    pub child: Running,
+pub struct LogFollower {
+    pub child: ChildGuard,
     pub lines: BufReader<ChildStdout>,
 }
 
-impl Logs {
-    pub fn follow(home: &Home, arguments: &[&str]) -> Self {
+impl LogFollower {
+    pub fn start(home: &Home, arguments: &[&str]) -> Self {
         let mut command = home.fullon(std::iter::once("logs").chain(arguments.iter().copied()));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn(&mut command);
@@ -21,7 +21,7 @@ impl Logs {
     }
 
     /// Reads up to the line with this text.
-    pub fn read_to(&mut self, text: &str) -> Vec<String> {
+    pub fn read_until(&mut self, text: &str) -> Vec<String> {
         let mut read = Vec::new();
         loop {
             let mut line = String::new();
@@ -38,7 +38,7 @@ impl Logs {
     }
 
     /// The rest, once it has ended by itself.
-    pub fn end(mut self) -> (Vec<String>, Outcome) {
+    pub fn finish(mut self) -> (Vec<String>, Outcome) {
         let mut stdout = String::new();
         self.lines.read_to_string(&mut stdout).unwrap();
         let mut stderr = String::new();
