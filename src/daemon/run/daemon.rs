@@ -5,10 +5,10 @@ use std::io;
 use tokio_util::task::TaskTracker;
 
 use super::reload::Reloadable;
-use super::requests::{ReloadCommand, RequestSource};
+use super::requests::RequestSource;
 use crate::daemon::resources::InstanceResources;
 use crate::server::Shutdown;
-use crate::server::control_request::SignOutCommand;
+use crate::server::control_request::{ReloadCommand, SignOutCommand};
 
 /// A daemon that serves.
 pub struct Daemon {
@@ -40,8 +40,7 @@ impl Daemon {
     pub fn end_session(&mut self, command: SignOutCommand) {
         self.reloadable.sessions.revoke(&command.session);
         let saved = self.save_revoked_sessions();
-        // The client may have disconnected.
-        let _ = command.reply.send(saved);
+        command.reply.send(saved);
     }
 
     /// Writes the revoked sessions to the state file for the next process, also those that were

@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
 use super::daemon::Daemon;
-use super::requests::StopCommand;
 use crate::api::Phase;
 use crate::daemon::signals::{SignalAction, SignalHandlers};
 use crate::daemon::supervise::systemd;
 use crate::instance::{ExitCause, ExitRecord};
 use crate::server::Shutdown;
+use crate::server::control_request::StopCommand;
 
 /// How long closed connections may take to end.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(1);

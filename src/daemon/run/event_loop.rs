@@ -3,8 +3,8 @@
 use super::daemon::Daemon;
 use super::drain::{ExitOutcome, drain_and_exit};
 use super::replaced::drain_after_handoff;
-use super::requests::ControlRequest;
 use super::restart::{RestartOutcome, restart};
+use crate::server::control_request::ControlRequest;
 
 /// Serves until the daemon is stopped or replaced, then drains.
 pub async fn run(mut daemon: Daemon) -> ExitOutcome {

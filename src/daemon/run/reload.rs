@@ -5,13 +5,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 
-use super::requests::ReloadCommand;
 use crate::api::{ReloadDone, SettingChange};
 use crate::auth::{ConfiguredKeys, SessionStore, read_key_file};
 use crate::config::{InvalidSettings, LiveSettings, MASK, Secret, SettingProblem, Settings};
 use crate::daemon::supervise::systemd;
 use crate::health::Health;
 use crate::logs::InstalledLog;
+use crate::server::control_request::ReloadCommand;
 use crate::server::metrics::Metrics;
 
 const SECRET_SETTING: &str = "JWT_SECRET_KEY";

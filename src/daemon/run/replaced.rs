@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::daemon::Daemon;
 use super::drain::{ExitOutcome, force_close};
 use super::reload::Reloadable;
-use super::requests::{ControlRequest, RequestSource, RestartCommand};
+use super::requests::RequestSource;
 use crate::api::RestartDone;
 use crate::daemon::resources::InstanceResources;
 use crate::daemon::signals::{SignalAction, SignalHandlers};
@@ -17,6 +17,7 @@ use crate::daemon::supervise::{init, systemd};
 use crate::daemon::upgrade::ReadySuccessor;
 use crate::instance::{PidFileStatus, inspect_pid_file};
 use crate::server::Shutdown;
+use crate::server::control_request::{ControlRequest, RestartCommand};
 use crate::sys::Process;
 
 /// Releases everything to the successor and drains. If nobody else can, then supervises it.

@@ -1,85 +1,16 @@
 //! Control requests to the daemon, by REST or by signal.
 
-use std::time::Duration;
+use tokio::sync::mpsc;
 
-use tokio::sync::{mpsc, oneshot};
-
-use crate::api::{DEFAULT_RESTART_TIMEOUT, ReloadDone, RestartDone};
-use crate::config::InvalidSettings;
+use crate::api::DEFAULT_RESTART_TIMEOUT;
 use crate::daemon::signals::{SignalAction, SignalHandlers};
-use crate::server::control_request::{self, RestartFailure, SignOutCommand};
-
-/// A request to the daemon.
-pub enum ControlRequest {
-    Stop(StopCommand),
-    Restart(RestartCommand),
-    Reload(ReloadCommand),
-    SignOut(SignOutCommand),
-}
-
-/// Drain and exit.
-pub struct StopCommand {
-    pub by: String,
-    /// How long requests in flight may take; `None` for the time in the settings.
-    pub timeout: Option<Duration>,
-    pub is_signal: bool,
-}
-
-/// Hand over to a successor.
-pub struct RestartCommand {
-    pub by: String,
-    /// How long the successor may take until it serves.
-    pub timeout: Duration,
-    pub reply: Reply<Result<RestartDone, RestartFailure>>,
-}
-
-/// Reload the settings.
-pub struct ReloadCommand {
-    pub by: String,
-    pub reply: Reply<Result<ReloadDone, InvalidSettings>>,
-}
-
-/// Where the outcome of a request is sent. Nobody waits for it after a signal.
-pub struct Reply<T>(Option<oneshot::Sender<T>>);
-
-impl<T> Reply<T> {
-    fn none() -> Self {
-        Self(None)
-    }
-
-    pub fn send(self, outcome: T) {
-        if let Some(sender) = self.0 {
-            // The client may have disconnected.
-            let _ = sender.send(outcome);
-        }
-    }
-}
-
-impl From<control_request::ControlRequest> for ControlRequest {
-    fn from(request: control_request::ControlRequest) -> Self {
-        match request {
-            control_request::ControlRequest::Stop(command) => Self::Stop(StopCommand {
-                by: command.subject,
-                timeout: Some(command.timeout),
-                is_signal: false,
-            }),
-            control_request::ControlRequest::Restart(command) => Self::Restart(RestartCommand {
-                by: command.subject,
-                timeout: command.timeout,
-                reply: Reply(Some(command.reply)),
-            }),
-            control_request::ControlRequest::Reload(command) => Self::Reload(ReloadCommand {
-                by: command.subject,
-                reply: Reply(Some(command.reply)),
-            }),
-            control_request::ControlRequest::SignOut(command) => Self::SignOut(command),
-        }
-    }
-}
+use crate::server::control_request::{
+    ControlRequest, ReloadCommand, Reply, RestartCommand, StopCommand,
+};
 
 /// Receives control requests from the admin API and from signals.
 pub struct RequestSource {
-    pub control_requests: mpsc::Receiver<control_request::ControlRequest>,
+    pub control_requests: mpsc::Receiver<ControlRequest>,
     pub signals: SignalHandlers,
 }
 
@@ -87,7 +18,7 @@ impl RequestSource {
     /// Waits for the next request. Cancel safe.
     pub async fn next(&mut self) -> ControlRequest {
         tokio::select! {
-            Some(request) = self.control_requests.recv() => request.into(),
+            Some(request) = self.control_requests.recv() => request,
             action = self.signals.next() => request_from_signal(action),
         }
     }
@@ -98,7 +29,7 @@ impl RequestSource {
         self.control_requests.close();
         let mut pending = Vec::new();
         while let Ok(request) = self.control_requests.try_recv() {
-            pending.push(request.into());
+            pending.push(request);
         }
         (self.signals, pending)
     }

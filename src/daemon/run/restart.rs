@@ -9,11 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::daemon::Daemon;
 use super::reload::Reloadable;
-use super::requests::{ControlRequest, ReloadCommand, RestartCommand, StopCommand};
 use crate::api::Phase;
 use crate::daemon::supervise::systemd;
 use crate::daemon::upgrade::{ReadySuccessor, handoff, start_successor};
-use crate::server::control_request::{RestartFailure, RestartFailureKind, SignOutCommand};
+use crate::server::control_request::{
+    ControlRequest, ReloadCommand, RestartCommand, RestartFailure, RestartFailureKind,
+    SignOutCommand, StopCommand,
+};
 
 /// What a restart leads to.
 pub enum RestartOutcome {

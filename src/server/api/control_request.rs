@@ -1,5 +1,6 @@
-//! What the admin API asks the daemon to do.
+//! What the admin API or a signal asks the daemon to do.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -24,39 +25,65 @@ pub enum ControlRequest {
 /// Stops the daemon.
 #[derive(Debug)]
 pub struct StopCommand {
-    /// Subject of the caller's token.
-    pub subject: String,
-    /// How long requests in flight may take.
-    pub timeout: Duration,
+    /// Subject of the caller's token, or the name of a signal.
+    pub by: String,
+    /// How long requests in flight may take; `None` for the time in the settings.
+    pub timeout: Option<Duration>,
+    /// Whether a signal requested it.
+    pub is_signal: bool,
 }
 
 /// Replaces the daemon by a new process.
 #[derive(Debug)]
 pub struct RestartCommand {
-    /// Subject of the caller's token.
-    pub subject: String,
+    /// Subject of the caller's token, or the name of a signal.
+    pub by: String,
     /// How long the new process may take until it serves.
     pub timeout: Duration,
-    /// Receives the outcome.
-    pub reply: oneshot::Sender<Result<RestartDone, RestartFailure>>,
+    pub reply: Reply<Result<RestartDone, RestartFailure>>,
 }
 
 /// Reads the settings again.
 #[derive(Debug)]
 pub struct ReloadCommand {
-    /// Subject of the caller's token.
-    pub subject: String,
-    /// Receives the outcome.
-    pub reply: oneshot::Sender<Result<ReloadDone, InvalidSettings>>,
+    /// Subject of the caller's token, or the name of a signal.
+    pub by: String,
+    pub reply: Reply<Result<ReloadDone, InvalidSettings>>,
 }
 
 /// Ends a session.
 #[derive(Debug)]
 pub struct SignOutCommand {
     pub session: Session,
-    /// Receives an error if the next process would accept the session. Dropped when this process
-    /// may not end it any more.
-    pub reply: oneshot::Sender<std::io::Result<()>>,
+    /// Gets an error if the next process would accept the session. Dropped when this process may
+    /// not end it any more.
+    pub reply: Reply<io::Result<()>>,
+}
+
+/// Where the outcome of a request is sent. Nobody waits for the outcome of a signal.
+#[derive(Debug)]
+pub struct Reply<T>(Option<oneshot::Sender<T>>);
+
+impl<T> Reply<T> {
+    /// A reply that nobody waits for.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Sends the outcome.
+    pub fn send(self, outcome: T) {
+        if let Some(sender) = self.0 {
+            // The client may have disconnected.
+            let _ = sender.send(outcome);
+        }
+    }
+}
+
+impl<T> From<oneshot::Sender<T>> for Reply<T> {
+    fn from(sender: oneshot::Sender<T>) -> Self {
+        Self(Some(sender))
+    }
 }
 
 /// Sends control requests to the daemon.

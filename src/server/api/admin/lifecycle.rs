@@ -65,8 +65,9 @@ impl LifecycleApi {
         };
         state.require_active()?;
         let request = ControlRequest::Stop(StopCommand {
-            subject: caller.claims.subject,
-            timeout,
+            by: caller.claims.subject,
+            timeout: Some(timeout),
+            is_signal: false,
         });
         if state.control.send(request).await.is_ok() {
             audit.accepted(Some(timeout));
@@ -115,7 +116,7 @@ impl LifecycleApi {
         audit.accepted(Some(timeout));
         let request = |reply| {
             ControlRequest::Restart(RestartCommand {
-                subject: caller.claims.subject,
+                by: caller.claims.subject,
                 timeout,
                 reply,
             })

@@ -127,7 +127,10 @@ impl SessionApi {
         let outcome = tokio::spawn(async move {
             let (reply, outcome) = oneshot::channel();
             let _ = control
-                .send(ControlRequest::SignOut(SignOutCommand { session, reply }))
+                .send(ControlRequest::SignOut(SignOutCommand {
+                    session,
+                    reply: reply.into(),
+                }))
                 .await;
             let outcome = outcome.await;
             if outcome.is_ok() {

@@ -66,7 +66,7 @@ impl SettingsApi {
         audit.accepted(None);
         let request = |reply| {
             ControlRequest::Reload(ReloadCommand {
-                subject: caller.claims.subject,
+                by: caller.claims.subject,
                 reply,
             })
         };

@@ -13,7 +13,7 @@ use crate::api::{HttpUsage, LastExit};
 use crate::config::LiveSettings;
 use crate::health::Health;
 use crate::logs::{LevelControl, LogBroadcaster};
-use crate::server::api::control_request::{ControlRequest, ControlSender};
+use crate::server::api::control_request::{ControlRequest, ControlSender, Reply};
 use crate::server::auth::AuthState;
 use crate::server::clients::ConnectionPool;
 use crate::server::metrics::Metrics;
@@ -113,13 +113,10 @@ impl AdminState {
     /// # Errors
     ///
     /// 409 when the daemon accepts no more requests.
-    pub async fn submit<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<T>) -> ControlRequest,
-    ) -> Result<T> {
+    pub async fn submit<T>(&self, request: impl FnOnce(Reply<T>) -> ControlRequest) -> Result<T> {
         let (reply, outcome) = oneshot::channel();
         // A closed channel drops the request, and its reply with it.
-        let _ = self.control.send(request(reply)).await;
+        let _ = self.control.send(request(reply.into())).await;
         outcome.await.map_err(|_| shutting_down())
     }
 }
