@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use thiserror::Error;
 
 use crate::api::Problem;
-use crate::auth::SignError;
+use crate::auth::{SignError, TokenError};
 
 /// A failed call.
 #[derive(Debug, Error)]
@@ -45,5 +45,14 @@ impl ClientError {
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Problem(problem) if problem.status == StatusCode::CONFLICT.as_u16())
+    }
+
+    /// Whether the token is not valid at the daemon's time, although it was signed just now. The
+    /// problem has no code for the reason, only the text of the daemon's error.
+    #[must_use]
+    pub fn is_clock_difference(&self) -> bool {
+        let errors = [TokenError::Expired, TokenError::NotYetValid];
+        matches!(self, Self::TokenRefused { problem, .. }
+            if errors.iter().any(|error| problem.detail.starts_with(&error.to_string())))
     }
 }

@@ -1,7 +1,5 @@
 //! Whether the admin API answers.
 
-use crate::api::Problem;
-use crate::auth::TokenError;
 use crate::client::ClientError;
 use crate::doctor::finding::Finding;
 use crate::doctor::process::{describe_listener, describe_state, resume_hint};
@@ -55,7 +53,7 @@ fn unreachable(error: &ClientError, process: Option<&Process>, has_state_file: b
             let base = base.trim_end_matches('/');
             (
                 format!("{base} refused the token: {}", problem.reason()),
-                refusal_hint(problem, process.is_some()).into(),
+                refusal_hint(error, problem.status, process.is_some()).into(),
             )
         }
         ClientError::UnexpectedServer { base, .. } => (
@@ -78,11 +76,10 @@ fn unreachable(error: &ClientError, process: Option<&Process>, has_state_file: b
     Finding::error(ADMIN_API, message, hint)
 }
 
-fn refusal_hint(problem: &Problem, can_restart: bool) -> &'static str {
-    let is_about = |error: TokenError| problem.detail.starts_with(&error.to_string());
-    if is_about(TokenError::Expired) || is_about(TokenError::NotYetValid) {
+fn refusal_hint(error: &ClientError, status: u16, can_restart: bool) -> &'static str {
+    if error.is_clock_difference() {
         "the clocks of the two machines differ: set them"
-    } else if problem.status == 403 {
+    } else if status == 403 {
         "use http://127.0.0.1 and the port"
     } else if can_restart {
         "use the daemon's JWT_SECRET_KEY, or run this as its user; if the secret was changed, fullon restart --hard"

@@ -234,7 +234,7 @@ fn phase_version_and_failed_checks_are_reported() {
         home.run(["--admin-url", &url, "doctor", "--json"])
     };
     assert_findings(&saying("phase", json!("ready")), 0, &[]);
-    for (phase, words) in [("draining", "the daemon stops"), ("starting", "it starts")] {
+    for (phase, words) in [("draining", "it stops"), ("starting", "it starts")] {
         let words = [words, "fullon status"];
         assert_findings(
             &saying("phase", json!(phase)),
