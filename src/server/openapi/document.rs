@@ -88,12 +88,12 @@ pub fn document<T: OpenApi>(
 /// Replaces descriptions that only say `Done.` with the summary of the operation.
 fn describe_responses(operation: &mut Value) {
     let summary = operation["summary"].clone();
-    let answers = operation["responses"].as_object_mut();
-    for (_, answer) in answers.into_iter().flatten() {
-        if answer["description"] == payload::DONE {
-            answer["description"] = summary.clone();
+    let responses = operation["responses"].as_object_mut();
+    for (_, response) in responses.into_iter().flatten() {
+        if response["description"] == payload::DONE {
+            response["description"] = summary.clone();
         }
-        let headers = answer.get_mut("headers").and_then(Value::as_object_mut);
+        let headers = response.get_mut("headers").and_then(Value::as_object_mut);
         for (_, header) in headers.into_iter().flatten() {
             header
                 .as_object_mut()

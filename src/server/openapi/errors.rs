@@ -108,8 +108,8 @@ pub fn add_errors(operation: &mut Value, own: &[DocumentedError]) {
         } else if let Some(content) = existing.get_mut("content").and_then(Value::as_object_mut) {
             // The operation itself may respond with this status; the problem is another form of
             // that response.
-            let mut forms = response["content"].as_object().cloned().unwrap_or_default();
-            content.append(&mut forms);
+            let mut contents = response["content"].as_object().cloned().unwrap_or_default();
+            content.append(&mut contents);
         }
     }
 }
@@ -117,12 +117,12 @@ pub fn add_errors(operation: &mut Value, own: &[DocumentedError]) {
 fn response(problem: &Value, error: &DocumentedError) -> Value {
     let mut response = problem.clone();
     response["description"] = json!(error.description);
-    for form in response["content"]
+    for content in response["content"]
         .as_object_mut()
         .into_iter()
         .flat_map(serde_json::Map::values_mut)
     {
-        form["example"] = example(error);
+        content["example"] = example(error);
     }
     let header = match error.status {
         401 => challenge("Bearer error=\"invalid_token\""),

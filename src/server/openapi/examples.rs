@@ -19,10 +19,10 @@ pub fn add_examples(document: &mut Value) {
     }
     for operation in operations(document) {
         let id = operation["operationId"].as_str().unwrap_or_default();
-        let own = examples["answers"][id].as_object();
-        for (status, forms) in own.into_iter().flatten() {
-            for (form, example) in forms.as_object().into_iter().flatten() {
-                operation["responses"][status]["content"][form]["example"] = example.clone();
+        let own = examples["responses"][id].as_object();
+        for (status, examples) in own.into_iter().flatten() {
+            for (media_type, example) in examples.as_object().into_iter().flatten() {
+                operation["responses"][status]["content"][media_type]["example"] = example.clone();
             }
         }
         let parameters = operation
@@ -34,19 +34,20 @@ pub fn add_examples(document: &mut Value) {
                 parameter["example"] = example.clone();
             }
         }
-        let answers = operation["responses"].as_object_mut();
-        for (_, answer) in answers.into_iter().flatten() {
-            if let Some(form) = answer.pointer_mut("/content/text~1event-stream") {
+        let responses = operation["responses"].as_object_mut();
+        for (_, response) in responses.into_iter().flatten() {
+            if let Some(content) = response.pointer_mut("/content/text~1event-stream") {
                 let entry = &examples["schemas"]["LogEntry"];
-                form["example"] = entry.clone();
-                let description = answer["description"].as_str().unwrap_or_default();
-                answer["description"] = json!(format!("{description}\n\n{}", sample_event(entry)));
+                content["example"] = entry.clone();
+                let description = response["description"].as_str().unwrap_or_default();
+                response["description"] =
+                    json!(format!("{description}\n\n{}", sample_event(entry)));
             }
-            if let Some(form) = answer.pointer_mut("/content/application~1json")
-                && form["schema"]["type"] == "array"
-                && let Some(name) = schema_name(&form["schema"]["items"])
+            if let Some(content) = response.pointer_mut("/content/application~1json")
+                && content["schema"]["type"] == "array"
+                && let Some(name) = schema_name(&content["schema"]["items"])
             {
-                form["example"] = json!([examples["schemas"][name]]);
+                content["example"] = json!([examples["schemas"][name]]);
             }
         }
     }

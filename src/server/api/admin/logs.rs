@@ -53,7 +53,10 @@ impl LogsApi {
         operation_id = "get_logs",
         tag = "Tag::Log"
     )]
-    #[allow(clippy::too_many_arguments)]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "every parameter of the operation is an argument"
+    )]
     async fn logs(
         &self,
         _caller: Auth<Logs>,
@@ -124,7 +127,10 @@ impl LogsApi {
         operation_id = "stream_logs",
         tag = "Tag::Log"
     )]
-    #[allow(clippy::too_many_arguments)]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "every parameter of the operation is an argument"
+    )]
     async fn stream(
         &self,
         caller: Auth<Logs>,
