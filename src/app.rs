@@ -1,13 +1,14 @@
-//! The daemon as a library: an application mounts its own routes and gets everything else.
+//! The daemon as a library for applications with their own routes.
 
 use std::process::ExitCode;
 
 use poem::IntoEndpoint;
 
 use crate::cli;
+use crate::identity::{Identity, set_identity};
 use crate::server::public::Mounts;
 
-/// An application around the daemon. Its program has the whole command line: `start`, `stop`, `status`, …
+/// An application that the daemon serves. Its program has the whole command line: `start`, `stop`, `status`, …
 ///
 /// ```no_run
 /// use poem::{get, handler};
@@ -23,26 +24,28 @@ use crate::server::public::Mounts;
 /// ```
 #[derive(Default)]
 pub struct App {
+    identity: Identity,
     mounts: Mounts,
 }
 
 impl App {
-    /// The daemon as it is.
+    /// An application without routes of its own.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Serves `endpoint` on the public port below `path`, beside `/health` and `/docs`.
+    /// Serves `endpoint` below `path` on the public port, next to `/health` and `/docs`.
     #[must_use]
     pub fn mount(mut self, path: &str, endpoint: impl IntoEndpoint<Endpoint: 'static>) -> Self {
         self.mounts.add(path, endpoint);
         self
     }
 
-    /// Runs the command line of this process and returns what it should exit with.
+    /// Runs the command line of this process and returns its exit code.
     #[must_use]
     pub fn main(self) -> ExitCode {
+        set_identity(self.identity);
         cli::main(self.mounts)
     }
 }

@@ -1,23 +1,25 @@
 //! Fullon Master API: a daemon that is controlled over REST, and the tool that operates it.
 //!
-//! - [`config`]: settings from flags, environment and `.env`, all problems at once
-//! - [`api`]: the wire contract, one type for server, client and tests
-//! - [`auth`]: tokens and scopes
-//! - [`logs`]: the log written, read from the end, and followed
-//! - [`health`]: phase and checks
-//! - [`server`]: accept loop, public and admin API
-//! - [`instance`]: PID file, state file, process: how a daemon is found and trusted
-//! - [`daemon`]: the composition root and its life
+//! - [`config`]: settings from flags, environment and `.env`
+//! - [`api`]: the types of the wire contract, for server and client
+//! - [`auth`]: tokens, sessions and scopes
+//! - [`logs`]: writes, searches and follows the log
+//! - [`health`]: the phase of the process and the state of its dependencies
+//! - [`server`]: accept loop, public API and admin API
+//! - [`instance`]: PID file, state file and processes, which find a daemon and identify it
+//! - [`daemon`]: starts the parts, runs them and replaces the process
 //! - [`client`]: the admin API as typed calls
 //! - [`control`]: operates a daemon through its API, or through its PID file
 //! - [`doctor`]: diagnoses a daemon, its settings and its files
 //! - [`sys`]: the system calls that several modules need
-//! - [`App`]: all of it around your own routes
+//! - [`App`]: a program with all of that and your own routes
+//! - [`Identity`]: the name of the program, and what is derived from it
 //!
-//! Who may know whom is written in `ARCHITECTURE.md`.
+//! `ARCHITECTURE.md` lists the allowed imports between modules.
 
 mod app;
 mod cli;
+mod identity;
 
 pub mod api;
 pub mod auth;
@@ -35,3 +37,4 @@ pub mod server;
 pub mod sys;
 
 pub use app::App;
+pub use identity::Identity;

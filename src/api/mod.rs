@@ -29,8 +29,6 @@ pub use session::{Session, SignInToken};
 pub use settings::{ReloadDone, SettingChange, SettingEntry};
 pub use status::{HttpUsage, Index, ProcessUsage, Status};
 
-/// Name of the service on the wire.
-pub const SERVICE_NAME: &str = "fullon_master_api";
 /// Path of the console on the admin port.
 pub const CONSOLE_PATH: &str = "/console";
 /// Version of this build.

@@ -1,13 +1,14 @@
-//! HMAC-SHA-256 for `jsonwebtoken`, whose two bundled providers each bring what a program that knows only
-//! HS256 does not want: `rust_crypto` the RSA and elliptic curve crates (one of them with an advisory and no
-//! fix), `aws_lc_rs` a C build and two megabytes.
+//! HMAC-SHA-256 for `jsonwebtoken`, on top of `ring`, which TLS needs anyway.
+//!
+//! Both bundled providers contain more than HS256 needs: `rust_crypto` brings RSA and elliptic
+//! curve crates, one of which has an advisory without a fix; `aws_lc_rs` brings a C build and two
+//! megabytes.
 
-use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
+use jsonwebtoken::signature::{Error, Signer, Verifier};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
-use sha2::Sha256;
-use signature::{Error, Signer, Verifier};
+use ring::hmac;
 
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: |algorithm, key: &EncodingKey| {
@@ -19,40 +20,33 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Makes this the provider of the process; later calls change nothing.
+/// Makes this the provider of the process. Later calls have no effect.
 pub fn install() {
-    // An error means that it is installed already.
+    // An error means that it is already installed.
     let _ = PROVIDER.install_default();
 }
 
-struct Hs256(Hmac<Sha256>);
+struct Hs256(hmac::Key);
 
 impl Hs256 {
     fn new(algorithm: Algorithm, secret: &[u8]) -> Result<Self> {
-        if algorithm != Algorithm::HS256 {
-            return Err(ErrorKind::InvalidAlgorithm.into());
+        match algorithm {
+            Algorithm::HS256 => Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, secret))),
+            _ => Err(ErrorKind::InvalidAlgorithm.into()),
         }
-        Hmac::new_from_slice(secret)
-            .map(Self)
-            .map_err(|_| ErrorKind::InvalidKeyFormat.into())
     }
 }
 
 impl Signer<Vec<u8>> for Hs256 {
     fn try_sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, Error> {
-        let signature = self.0.clone().chain_update(message).finalize();
-        Ok(signature.into_bytes().to_vec())
+        Ok(hmac::sign(&self.0, message).as_ref().to_vec())
     }
 }
 
 impl Verifier<Vec<u8>> for Hs256 {
     /// Compares in constant time.
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), Error> {
-        self.0
-            .clone()
-            .chain_update(message)
-            .verify_slice(signature)
-            .map_err(Error::from_source)
+        hmac::verify(&self.0, message, signature).map_err(|_| Error::new())
     }
 }
 

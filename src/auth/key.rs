@@ -1,4 +1,4 @@
-//! Keys: made at random, kept in a file that only its owner can read.
+//! The key file, which only its owner can read.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::config::Secret;
 
-/// The key file could not be used.
+/// The key file cannot be used.
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// Reading or creating it failed.
@@ -20,10 +20,10 @@ pub enum KeyError {
         path: PathBuf,
         /// `read` or `created`.
         action: &'static str,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Others can read it.
+    /// Other users can read it.
     #[error(
         "the key file {path} can be read by others (mode {mode:o}): chmod 600 {path}, and consider a new key"
     )]
@@ -36,12 +36,12 @@ pub enum KeyError {
     /// It belongs to another user.
     #[error("the key file {0} belongs to another user: move it away, and a new one is made")]
     WrongOwner(PathBuf),
-    /// Somebody may know it by its other name.
+    /// It has a second name, under which another user may know it.
     #[error(
         "the key file {0} has another name, too (a hard link): move it away, and a new one is made"
     )]
     HardLinked(PathBuf),
-    /// It holds too little.
+    /// It is too short to be a key.
     #[error("the key file {0} holds less than 32 bytes: remove it, and a new one is made")]
     TooShort(PathBuf),
     /// The system gave no random bytes.
@@ -50,14 +50,14 @@ pub enum KeyError {
 }
 
 impl KeyError {
-    /// Whether there is no file.
+    /// Whether the file does not exist.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 
-/// 32 random bytes, in hexadecimal.
+/// Generates 32 random bytes in hexadecimal.
 ///
 /// # Errors
 ///
@@ -74,12 +74,12 @@ pub fn generate_key() -> Result<Secret, KeyError> {
     Ok(Secret::new(text))
 }
 
-/// The key of the file, which is made when it is not there. When two processes do so at once, both get the
-/// same key.
+/// Reads the key file, and creates it if it does not exist. Two processes that do so at once get
+/// the same key.
 ///
 /// # Errors
 ///
-/// The file cannot be read or made, or others can read it.
+/// The file cannot be read or created, or is not private.
 pub fn read_or_create_key_file(path: &Path) -> Result<Secret, KeyError> {
     match read_key_file(path) {
         Err(error) if error.is_missing() => {
@@ -90,11 +90,11 @@ pub fn read_or_create_key_file(path: &Path) -> Result<Secret, KeyError> {
     }
 }
 
-/// The key of the file.
+/// Reads the key file.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or others can read it.
+/// The file cannot be read, or is not private.
 pub fn read_key_file(path: &Path) -> Result<Secret, KeyError> {
     let fail = |source| KeyError::Io {
         path: path.to_owned(),
@@ -129,14 +129,15 @@ pub fn read_key_file(path: &Path) -> Result<Secret, KeyError> {
     Ok(Secret::new(key.to_owned()))
 }
 
-/// Writes a new key beside the path and renames it, so that nobody ever sees half a key and the first of two makers wins.
+/// Writes a new key to a temporary file and renames it, so that no process reads half a key, and
+/// the first of two creators wins.
 fn create_key_file(path: &Path) -> Result<(), KeyError> {
     let key = generate_key()?;
     let temporary = path.with_extension(format!("key.{}", uuid::Uuid::new_v4().simple()));
-    let made =
-        write_new(&temporary, &key).and_then(|()| rename_without_replacing(&temporary, path));
-    made.or_else(|error| {
-        // What is left of it.
+    let created =
+        write_new_file(&temporary, &key).and_then(|()| rename_without_replacing(&temporary, path));
+    created.or_else(|error| {
+        // It may not exist.
         let _ = std::fs::remove_file(&temporary);
         if error.kind() == io::ErrorKind::AlreadyExists {
             return Ok(());
@@ -149,11 +150,11 @@ fn create_key_file(path: &Path) -> Result<(), KeyError> {
     })
 }
 
-/// Renames a file if none has that name.
+/// Renames a file. Fails if `to` exists.
 fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Not every file system can (NFS): then it has two names for a moment.
+        // Some file systems cannot (NFS). There the file has two names for a moment.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
             std::fs::hard_link(from, to)?;
             std::fs::remove_file(from)
@@ -162,7 +163,7 @@ fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-fn write_new(path: &Path, key: &Secret) -> io::Result<()> {
+fn write_new_file(path: &Path, key: &Secret) -> io::Result<()> {
     let mut file: File = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -1,24 +1,26 @@
-//! The keys that tokens and sessions may be signed with, and which of them count now.
+//! The keys that sign tokens and sessions, and which of them are valid.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::{DecodingKey, Validation};
 
-use super::{
-    Claims, ClaimsToSign, CreateSessionError, DecodedClaims, INSTANCE_KEY_ID, Scopes,
-    TOKEN_AUDIENCE, TokenError, TokenSigner, decode_claims, decode_header, decoding_key,
-    validation,
+use super::scope::Scopes;
+use super::token::{
+    Claims, ClaimsToSign, DecodedClaims, INSTANCE_KEY_ID, SignError, TokenError, TokenSigner,
+    decode_claims, decode_header, decoding_key, validation,
 };
 use crate::config::Secret;
+use crate::identity::identity;
 
-/// The configured key, and the one before it for as long as that still counts.
+/// The configured key, and the previous one while it is still valid.
 pub struct ConfiguredKeys(RwLock<Keys>);
 
 struct Keys {
     current: SigningKey,
+    /// The previous key and when it becomes invalid.
     previous: Option<(SigningKey, Instant)>,
-    /// How often what counts has become less than it was to be.
+    /// Incremented whenever the validity of a key is cut short.
     revision: u64,
 }
 
@@ -28,12 +30,12 @@ struct SigningKey {
     decoding: DecodingKey,
 }
 
-/// A key that was configured before, and how long it still counts.
+/// The previously configured key.
 #[derive(Debug, Clone)]
 pub struct PreviousKey {
     /// The key.
     pub secret: Secret,
-    /// From now on.
+    /// How long it stays valid, from now.
     pub valid_for: Duration,
 }
 
@@ -47,7 +49,7 @@ impl SigningKey {
 }
 
 impl ConfiguredKeys {
-    /// One key, and perhaps the one before.
+    /// Creates the keys of a process. `previous` comes from the process before it.
     #[must_use]
     pub fn new(current: &Secret, previous: Option<PreviousKey>) -> Self {
         let previous = previous
@@ -63,65 +65,63 @@ impl ConfiguredKeys {
         }))
     }
 
-    /// What is signed from now on is signed with this key; the one before counts for as long as `grace`. Whether it is
-    /// another one than before.
+    /// Signs with `key` from now on, and keeps the previous key valid for `grace`. Returns whether
+    /// the key is a new one.
     pub fn rotate(&self, key: &Secret, grace: Duration) -> bool {
         let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let until = Instant::now().checked_add(grace);
         if keys.current.secret.expose() == key.expose() {
-            // A shorter grace holds for a key that was changed before, too.
-            if let Some((key, before)) = keys.previous.take() {
-                keys.revision += u64::from(until < Some(before));
-                keys.previous = until.map(|until| (key, before.min(until)));
+            // A shorter grace also applies to an earlier change.
+            if let Some((key, old_until)) = keys.previous.take() {
+                keys.revision += u64::from(until < Some(old_until));
+                keys.previous = until.map(|until| (key, old_until.min(until)));
             }
             return false;
         }
         keys.revision += 1;
-        let before = std::mem::replace(&mut keys.current, SigningKey::new(key));
+        let previous = std::mem::replace(&mut keys.current, SigningKey::new(key));
         keys.previous = until
             .filter(|_| !grace.is_zero())
-            .map(|until| (before, until));
+            .map(|until| (previous, until));
         true
     }
 
-    /// The key, for a successor.
+    /// The current key, for the next process.
     #[must_use]
     pub fn current(&self) -> Secret {
         self.read().current.secret.clone()
     }
 
-    /// The key before, if it still counts.
+    /// The previous key, if it is still valid.
     #[must_use]
     pub fn previous(&self) -> Option<PreviousKey> {
         let keys = self.read();
         let (key, until) = keys.previous.as_ref()?;
-        let counts_for = until.checked_duration_since(Instant::now())?;
+        let valid_for = until.checked_duration_since(Instant::now())?;
         Some(PreviousKey {
             secret: key.secret.clone(),
-            valid_for: counts_for,
+            valid_for,
         })
     }
 
-    /// Signs for somebody whose claims were verified after so many changes: what was proven by other keys than those of now
-    /// is not worth what these sign.
-    pub(super) fn sign(
+    /// Signs claims on behalf of a token that was verified at `revision`. Returns `None` if the
+    /// keys changed since: that token may not be valid under the current keys.
+    pub(super) fn sign_at_revision(
         &self,
         claims: &ClaimsToSign<'_>,
-        changes: u64,
-    ) -> Result<String, CreateSessionError> {
+        revision: u64,
+    ) -> Option<Result<String, SignError>> {
         let keys = self.read();
-        if keys.revision != changes {
-            return Err(CreateSessionError::KeyChanged);
-        }
-        Ok(TokenSigner::with_configured_key(&keys.current.secret).sign_claims(claims)?)
+        (keys.revision == revision)
+            .then(|| TokenSigner::with_configured_key(&keys.current.secret).sign_claims(claims))
     }
 
-    /// How often the keys have changed.
     pub(super) fn revision(&self) -> u64 {
         self.read().revision
     }
 
-    /// What the token says, if it was signed with a key that counts; and how long that does, if it is the one before.
+    /// Verifies a token. For a token of the previous key, also returns how long that key stays
+    /// valid.
     pub(super) fn verify(
         &self,
         token: &str,
@@ -145,7 +145,7 @@ impl ConfiguredKeys {
     }
 }
 
-/// Verifies tokens against the keys in force.
+/// Verifies bearer tokens with the configured keys and the instance key.
 pub struct Keyring {
     configured: Arc<ConfiguredKeys>,
     instance: DecodingKey,
@@ -153,25 +153,25 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// A keyring of the configured and the instance key.
+    /// Creates a keyring.
     #[must_use]
     pub fn new(configured: Arc<ConfiguredKeys>, instance: &Secret) -> Self {
         Self {
             configured,
             instance: decoding_key(instance),
-            validation: validation(TOKEN_AUDIENCE),
+            validation: validation(&identity().token_audience()),
         }
     }
 
-    /// Checks signature, algorithm and claims.
+    /// Verifies signature, algorithm and claims.
     ///
     /// # Errors
     ///
-    /// The first check that failed.
+    /// The first failed check.
     pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
         let header = decode_header(token)?;
-        let key_changes = self.configured.revision();
-        let (claims, key_left) = if header.kid.as_deref() == Some(INSTANCE_KEY_ID) {
+        let key_revision = self.configured.revision();
+        let (claims, key_valid_for) = if header.kid.as_deref() == Some(INSTANCE_KEY_ID) {
             (
                 decode_claims(token, &self.instance, &self.validation)?,
                 None,
@@ -183,8 +183,8 @@ impl Keyring {
             subject: claims.sub,
             token_id: claims.jti,
             scopes: Scopes::from_claim(&claims.scope),
-            key_valid_for: key_left,
-            key_revision: key_changes,
+            key_valid_for,
+            key_revision,
         })
     }
 }

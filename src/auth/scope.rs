@@ -1,18 +1,18 @@
-//! What a token allows.
+//! Scopes: the groups of operations that a token allows.
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// One word of the `scope` claim (RFC 8693, section 4.2).
+/// One scope of the `scope` claim (RFC 8693, section 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Status, settings, metrics.
+    /// Read status, settings and metrics.
     Read,
-    /// The log.
+    /// Read the log.
     Logs,
-    /// Everything that changes something.
+    /// Change anything.
     Control,
 }
 
@@ -20,7 +20,7 @@ impl Scope {
     /// Every scope.
     pub const ALL: [Self; 3] = [Self::Read, Self::Logs, Self::Control];
 
-    /// The word of the claim.
+    /// Its name in the claim.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,28 +36,28 @@ impl Scope {
 pub struct Scopes(u8);
 
 impl Scopes {
-    /// Everything.
+    /// All scopes.
     pub const ALL: Self = Self(0b111);
 
-    /// The set with one more scope.
+    /// Adds a scope.
     #[must_use]
     pub const fn with(self, scope: Scope) -> Self {
         Self(self.0 | 1 << scope as u8)
     }
 
-    /// Whether the scope is in the set.
+    /// Whether the set contains `scope`.
     #[must_use]
     pub const fn contains(self, scope: Scope) -> bool {
         self.0 & 1 << scope as u8 != 0
     }
 
-    /// Whether nothing is allowed.
+    /// Whether the set allows nothing.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Reads a claim. Words that mean nothing here are somebody else's and are passed over.
+    /// Parses a `scope` claim. Unknown scopes may belong to another service and are ignored.
     #[must_use]
     pub fn from_claim(claim: &str) -> Self {
         Scope::ALL
@@ -77,7 +77,7 @@ impl fmt::Display for Scopes {
     }
 }
 
-/// A word that is no scope.
+/// An unknown scope in operator input.
 #[derive(Debug, Error)]
 #[error("`{0}` is not a scope: use admin:read, admin:logs, admin:control")]
 pub struct UnknownScope(String);
@@ -85,7 +85,7 @@ pub struct UnknownScope(String);
 impl FromStr for Scopes {
     type Err = UnknownScope;
 
-    /// Strict, for what an operator types: words separated by spaces or commas.
+    /// Parses operator input: scopes separated by spaces or commas. Unknown scopes are an error.
     fn from_str(text: &str) -> Result<Self, UnknownScope> {
         text.split([' ', ','])
             .filter(|word| !word.is_empty())

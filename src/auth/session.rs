@@ -1,65 +1,59 @@
-//! Sessions: what a web page gets for a bearer token, because a plain `EventSource` cannot send one.
+//! Sessions of web pages. A page exchanges its bearer token for one, because an `EventSource`
+//! cannot send a token.
 //!
-//! A session is a signed value, and the table here only says which of them have ended: an `EventSource` that is told 401
-//! never tries again, so the process that comes after a crash has to accept a value that it has never seen. That is why the
-//! *configured* key signs it: the instance key dies with its process. Such a value takes its place in the table when it is
-//! first used. Whoever owns the table keeps what has ended for the next process (`State`).
+//! A session is a JWT in a cookie. It is signed with the *configured* key, so that the process
+//! after a crash accepts it although it has never seen it: an `EventSource` that gets 401 never
+//! retries, and the instance key dies with its process. The store only knows which sessions were
+//! revoked, and which are active in this process; a session becomes active when it is first used.
+//! The owner of the store saves the revoked sessions for the next process.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jsonwebtoken::Validation;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Claims, ClaimsToSign, ConfiguredKeys, Scopes, SignError, TokenError, validation};
+use super::keyring::ConfiguredKeys;
+use super::revoked::{RevokedSessions, SessionId};
+use super::scope::Scopes;
+use super::token::{Claims, ClaimsToSign, SignError, TokenError, validation};
+use crate::identity::identity;
 
-/// Audience of sessions: no bearer token is a session, and no session is a bearer token.
-pub const SESSION_AUDIENCE: &str = "fullon-session";
-/// How long a session lives, however short the rest of the token's life was: a working day, and no longer without
-/// another token.
+/// How long a session is valid: a working day, even if its token expires earlier.
 pub const SESSION_LIFETIME: Duration = Duration::from_hours(12);
-/// How many sessions there are at once. One more ends the one that was used least recently: one of the same subject if there is
-/// one, so that nobody who signs in again and again ends those of others.
+/// Limit on active sessions. When it is reached, the least recently used one is revoked: one of the
+/// same subject if possible, so that nobody can revoke the sessions of others by signing in
+/// repeatedly.
 pub const MAX_SESSIONS: usize = 64;
-/// How many ended sessions are remembered.
-const MAX_REVOKED: usize = 256;
 
-/// A session that was begun and has not ended.
+/// A valid session.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// Its name, for the audit trail.
+    /// Its id, for the audit trail.
     pub id: Uuid,
-    /// Who asks.
+    /// The user of the session.
     pub subject: String,
-    /// What it allows: as much as the token it was traded for.
+    /// The scopes of the token that it was created from.
     pub scopes: Scopes,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Timestamp,
-    /// Tells that it was ended before.
+    /// Cancelled when the session is revoked.
     pub revoked: CancellationToken,
 }
 
-/// No session begins.
+/// A session cannot be created.
 #[derive(Debug, Error)]
 pub enum CreateSessionError {
-    /// Another key is in force than when the token was verified.
+    /// The configured key changed after the token was verified.
     #[error("the key was changed since the token was made")]
     KeyChanged,
-    /// The signing library refused; with HS256 that does not happen in practice.
+    /// The signing library failed, which does not happen with HS256.
     #[error(transparent)]
     Sign(#[from] SignError),
-}
-
-/// A session by what tells it from others. Those that expire first come first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct SessionId {
-    expires_at: Timestamp,
-    id: Uuid,
 }
 
 impl From<Session> for Claims {
@@ -69,13 +63,13 @@ impl From<Session> for Claims {
             token_id: Some(session.id.to_string()),
             scopes: session.scopes,
             key_valid_for: None,
-            // It begins nothing.
+            // A session creates no other session.
             key_revision: 0,
         }
     }
 }
 
-/// Begins, verifies and ends sessions.
+/// Creates, verifies and revokes sessions.
 pub struct SessionStore {
     keys: Arc<ConfiguredKeys>,
     validation: Validation,
@@ -83,27 +77,28 @@ pub struct SessionStore {
 }
 
 impl SessionStore {
-    /// Sessions that are signed with the configured key; those in `ended` do not count.
+    /// Creates a store whose sessions are signed with the configured key. `revoked` comes from the
+    /// process before.
     #[must_use]
-    pub fn new(keys: Arc<ConfiguredKeys>, ended: RevokedSessions) -> Self {
+    pub fn new(keys: Arc<ConfiguredKeys>, revoked: RevokedSessions) -> Self {
         Self {
             keys,
-            validation: validation(SESSION_AUDIENCE),
+            validation: validation(&identity().session_audience()),
             table: Mutex::new(SessionTable {
                 active: HashMap::new(),
-                revoked: ended,
+                revoked,
             }),
         }
     }
 
-    /// A new session for whoever showed a token with these claims, and the value that proves it.
+    /// Creates a session for verified claims. Also returns its signed value, for the cookie.
     ///
     /// # Errors
     ///
-    /// [`CreateSessionError`]
+    /// The configured key changed, or the value could not be signed.
     pub fn create(&self, claims: &Claims) -> Result<(Session, String), CreateSessionError> {
         let now = Timestamp::now().as_second();
-        // What a key that was replaced can do ends with it.
+        // A token of the previous key creates no session that outlives this key.
         let lifetime = claims
             .key_valid_for
             .unwrap_or(SESSION_LIFETIME)
@@ -117,24 +112,26 @@ impl SessionStore {
             expires_at: expires_at.unwrap_or(Timestamp::MAX),
             revoked: CancellationToken::new(),
         };
+        let audience = identity().session_audience();
         let signed = ClaimsToSign {
             sub: &session.subject,
-            aud: SESSION_AUDIENCE,
+            aud: &audience,
             scope: session.scopes.to_string(),
             iat: now,
             exp: session.expires_at.as_second(),
             jti: session.id.to_string(),
         };
-        let value = self.keys.sign(&signed, claims.key_revision)?;
+        let value = self.keys.sign_at_revision(&signed, claims.key_revision);
+        let value = value.ok_or(CreateSessionError::KeyChanged)??;
         self.table().touch(&session);
         Ok((session, value))
     }
 
-    /// The session that the value proves.
+    /// Verifies the value of a session cookie.
     ///
     /// # Errors
     ///
-    /// The first check that failed.
+    /// The first failed check.
     pub fn verify(&self, value: &str) -> Result<Session, TokenError> {
         let (claims, _) = self.keys.verify(value, &self.validation)?;
         let id = claims.jti.ok_or(TokenError::MissingClaim)?;
@@ -150,19 +147,16 @@ impl SessionStore {
         if table.revoked.contains(&session.session_id()) {
             return Err(TokenError::SessionRevoked);
         }
-        let ended = table.touch(&session);
-        Ok(Session {
-            revoked: ended,
-            ..session
-        })
+        let revoked = table.touch(&session);
+        Ok(Session { revoked, ..session })
     }
 
-    /// Ends the session before its time.
+    /// Revokes a session.
     pub fn revoke(&self, session: &Session) {
         self.table().revoke(session.session_id());
     }
 
-    /// Those that were ended before their time.
+    /// The revoked sessions, for the next process.
     #[must_use]
     pub fn revoked(&self) -> RevokedSessions {
         self.table().revoked.clone()
@@ -196,69 +190,45 @@ struct ActiveSession {
 }
 
 impl SessionTable {
-    /// Notes that the session is used, and gives what tells of its end.
+    /// Records that the session is used, and returns the token that is cancelled when it is
+    /// revoked.
     fn touch(&mut self, session: &Session) -> CancellationToken {
-        if let Some(open) = self.active.get_mut(&session.id) {
-            open.last_used = Instant::now();
-            return open.revoked.clone();
+        if let Some(active) = self.active.get_mut(&session.id) {
+            active.last_used = Instant::now();
+            return active.revoked.clone();
         }
         while self.active.len() >= MAX_SESSIONS {
             let oldest = self
                 .active
                 .values()
-                .min_by_key(|open| (open.subject != session.subject, open.last_used));
-            let Some(name) = oldest.map(|open| open.id) else {
+                .min_by_key(|active| (active.subject != session.subject, active.last_used));
+            let Some(id) = oldest.map(|active| active.id) else {
                 break;
             };
-            self.revoke(name);
+            self.revoke(id);
         }
-        let open = ActiveSession {
+        let active = ActiveSession {
             id: session.session_id(),
             subject: session.subject.clone(),
             last_used: Instant::now(),
             revoked: session.revoked.clone(),
         };
-        self.active.insert(session.id, open);
+        self.active.insert(session.id, active);
         session.revoked.clone()
     }
 
-    fn revoke(&mut self, name: SessionId) {
-        self.revoked.add(name);
-        if let Some(open) = self.active.remove(&name.id) {
-            open.revoked.cancel();
+    fn revoke(&mut self, session: SessionId) {
+        self.revoked.add(session);
+        if let Some(active) = self.active.remove(&session.id) {
+            active.revoked.cancel();
         }
-    }
-}
-
-/// Sessions that were ended before their time: for this process, and for those that come later. Not forgotten when their time
-/// is over, because the clock may be set back.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RevokedSessions {
-    sessions: BTreeSet<SessionId>,
-    /// All that expire until then have ended. Set when there are more than can be remembered: one too many signs
-    /// some page out early, and never lets an ended session back in.
-    until: Option<Timestamp>,
-}
-
-impl RevokedSessions {
-    fn add(&mut self, session: SessionId) {
-        self.sessions.insert(session);
-        if self.sessions.len() > MAX_REVOKED
-            && let Some(first) = self.sessions.pop_first()
-        {
-            self.until = self.until.max(Some(first.expires_at));
-        }
-    }
-
-    fn contains(&self, session: &SessionId) -> bool {
-        Some(session.expires_at) <= self.until || self.sessions.contains(session)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{Keyring, PreviousKey, Scope, TOKEN_AUDIENCE, TokenSigner};
+    use crate::auth::{Keyring, PreviousKey, Scope, TokenSigner};
     use crate::config::Secret;
 
     fn secret(byte: char) -> Secret {
@@ -306,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_no_token_and_a_token_no_session() {
+    fn sessions_and_tokens_are_not_interchangeable() {
         let sessions = sessions('c');
         let ring = Keyring::new(keys('c'), &secret('i'));
         let (_, value) = sessions.create(&claims()).unwrap();
@@ -332,7 +302,7 @@ mod tests {
     fn session_claims_are_validated() {
         let sessions = sessions('c');
         let now = Timestamp::now().as_second();
-        let verify = |aud, exp, jti: &str| {
+        let verify = |aud: &str, exp, jti: &str| {
             let claims = ClaimsToSign {
                 sub: "me",
                 aud,
@@ -341,23 +311,19 @@ mod tests {
                 exp,
                 jti: jti.into(),
             };
-            let value = sessions.keys.sign(&claims, 0);
+            let value = sessions.keys.sign_at_revision(&claims, 0).unwrap();
             sessions.verify(&value.unwrap()).map(|_| ())
         };
         let id = Uuid::new_v4().to_string();
-        assert_eq!(verify(SESSION_AUDIENCE, now + 60, &id), Ok(()));
+        let audience = identity().session_audience();
+        let token_audience = identity().token_audience();
+        assert_eq!(verify(&audience, now + 60, &id), Ok(()));
+        assert_eq!(verify(&audience, now - 60, &id), Err(TokenError::Expired));
         assert_eq!(
-            verify(SESSION_AUDIENCE, now - 60, &id),
-            Err(TokenError::Expired)
-        );
-        assert_eq!(
-            verify(TOKEN_AUDIENCE, now + 60, &id),
+            verify(&token_audience, now + 60, &id),
             Err(TokenError::WrongAudience)
         );
-        assert_eq!(
-            verify(SESSION_AUDIENCE, now + 60, "7"),
-            Err(TokenError::Malformed)
-        );
+        assert_eq!(verify(&audience, now + 60, "7"), Err(TokenError::Malformed));
     }
 
     #[test]
@@ -365,9 +331,9 @@ mod tests {
         let sessions = sessions('c');
         let (first, value) = sessions.create(&claims()).unwrap();
         let (_, other) = sessions.create(&claims()).unwrap();
-        let watched = sessions.verify(&value).unwrap().revoked;
+        let revoked = sessions.verify(&value).unwrap().revoked;
         sessions.revoke(&first);
-        assert!(watched.is_cancelled());
+        assert!(revoked.is_cancelled());
         assert_eq!(
             sessions.verify(&value).unwrap_err(),
             TokenError::SessionRevoked
@@ -384,7 +350,7 @@ mod tests {
             .map(|_| sessions.create(&claims()).unwrap().1)
             .collect();
         sessions.verify(&all[0]).unwrap();
-        // Also one that another process began.
+        // Also one that another process created.
         let (_, another) = super::tests::sessions('c').create(&claims()).unwrap();
         sessions.verify(&another).unwrap();
         assert_eq!(
@@ -405,17 +371,17 @@ mod tests {
         assert!(!keys.rotate(&secret('c'), Duration::ZERO));
         assert!(keys.rotate(&secret('d'), Duration::from_mins(1)));
         sessions.verify(&value).unwrap();
-        let handed_on = keys.previous().unwrap();
-        assert!(handed_on.valid_for > Duration::from_secs(50));
-        let next = ConfiguredKeys::new(&secret('d'), Some(handed_on));
+        let handed_over = keys.previous().unwrap();
+        assert!(handed_over.valid_for > Duration::from_secs(50));
+        let next = ConfiguredKeys::new(&secret('d'), Some(handed_over));
         SessionStore::new(Arc::new(next), RevokedSessions::default())
             .verify(&value)
             .unwrap();
-        let over = PreviousKey {
+        let expired = PreviousKey {
             secret: secret('c'),
             valid_for: Duration::ZERO,
         };
-        let next = ConfiguredKeys::new(&secret('d'), Some(over));
+        let next = ConfiguredKeys::new(&secret('d'), Some(expired));
         let next = SessionStore::new(Arc::new(next), RevokedSessions::default());
         assert_eq!(next.verify(&value).unwrap_err(), TokenError::BadSignature);
         assert!(keys.rotate(&secret('e'), Duration::ZERO));
@@ -430,47 +396,28 @@ mod tests {
         let keys = keys('c');
         let sessions = SessionStore::new(Arc::clone(&keys), RevokedSessions::default());
         let ring = Keyring::new(Arc::clone(&keys), &secret('i'));
-        let proven = |signer: TokenSigner| {
+        let verified = |signer: TokenSigner| {
             let token = signer.sign("me", Scopes::ALL, Duration::from_mins(1));
             ring.verify(&token.unwrap()).unwrap()
         };
-        let is_refused = |claims: &Claims| {
+        let is_rejected = |claims: &Claims| {
             let outcome = sessions.create(claims);
             matches!(outcome, Err(CreateSessionError::KeyChanged))
         };
-        let configured = || proven(TokenSigner::with_configured_key(&secret('c')));
+        let configured = || verified(TokenSigner::with_configured_key(&secret('c')));
         let [first, instance] = [
             configured(),
-            proven(TokenSigner::with_instance_key(&secret('i'))),
+            verified(TokenSigner::with_instance_key(&secret('i'))),
         ];
         assert!(!keys.rotate(&secret('c'), Duration::ZERO));
-        assert!(!is_refused(&first) && !is_refused(&instance));
+        assert!(!is_rejected(&first) && !is_rejected(&instance));
         assert!(keys.rotate(&secret('d'), Duration::from_mins(10)));
-        assert!(is_refused(&first) && is_refused(&instance));
-        // Within the grace, until that is shortened.
+        assert!(is_rejected(&first) && is_rejected(&instance));
+        // The previous key is valid during the grace, until the grace is shortened.
         let old = configured();
         assert!(!keys.rotate(&secret('d'), Duration::from_mins(20)));
-        assert!(!is_refused(&old));
+        assert!(!is_rejected(&old));
         assert!(!keys.rotate(&secret('d'), Duration::from_secs(1)));
-        assert!(is_refused(&old));
-    }
-
-    #[test]
-    fn revoked_list_is_bounded_and_never_forgets() {
-        let session = |seconds: i64| SessionId {
-            id: Uuid::new_v4(),
-            expires_at: Timestamp::from_second(1_000_000 + seconds).unwrap(),
-        };
-        let mut ended = RevokedSessions::default();
-        let all: Vec<_> = (0..2000).map(session).collect();
-        for session in &all {
-            ended.add(*session);
-        }
-        let text = serde_json::to_string(&ended).unwrap();
-        assert!(text.len() < 32 * 1024, "{}", text.len());
-        let ended: RevokedSessions = serde_json::from_str(&text).unwrap();
-        assert_eq!(ended.sessions.len(), MAX_REVOKED);
-        assert!(all.iter().all(|session| ended.contains(session)));
-        assert!(!ended.contains(&session(1999)));
+        assert!(is_rejected(&old));
     }
 }

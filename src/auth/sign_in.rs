@@ -1,68 +1,73 @@
-//! One-time tokens: the address that opens the console holds one, and may be seen by others afterwards.
+//! One-time sign-in tokens. The URL that opens the console contains one, and other people may see
+//! that URL later.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest as _, Sha256};
+use ring::digest::{Digest, SHA256, digest};
 
-use super::{Claims, KeyError, generate_key};
+use super::key::{KeyError, generate_key};
+use super::token::Claims;
 use crate::config::Secret;
 
-/// How long one counts.
+/// How long a sign-in token is valid.
 pub const SIGN_IN_LIFETIME: Duration = Duration::from_mins(1);
-/// How many there are at once. One more drops the oldest, of the same subject if there is one.
+/// Limit on pending tokens. When it is reached, the oldest is dropped, of the same subject if
+/// possible.
 const MAX_PENDING: usize = 64;
 
-/// Those that were not used yet. Only in memory: a restart forgets them.
+/// Sign-in tokens that have not been used. They are kept in memory only; a restart drops them.
 #[derive(Default)]
 pub struct SignInTokens {
     pending: Mutex<VecDeque<PendingSignIn>>,
 }
 
 struct PendingSignIn {
-    /// Of the token, which is not kept.
-    digest: [u8; 32],
+    /// SHA-256 of the token, which is not kept.
+    digest: Digest,
     claims: Claims,
     issued_at: Instant,
 }
 
 impl SignInTokens {
-    /// A token that signs in once as whoever these claims are of.
+    /// Issues a token that signs in once with these claims.
     ///
     /// # Errors
     ///
     /// The system gave no random bytes.
     pub fn issue(&self, claims: &Claims, now: Instant) -> Result<Secret, KeyError> {
         let token = generate_key()?;
-        let mut open = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|sign_in| sign_in.is_valid(now));
-        if open.len() == MAX_PENDING {
-            let own = open
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.retain(|sign_in| sign_in.is_valid(now));
+        if pending.len() == MAX_PENDING {
+            let own = pending
                 .iter()
                 .position(|sign_in| sign_in.claims.subject == claims.subject);
-            open.remove(own.unwrap_or(0));
+            pending.remove(own.unwrap_or(0));
         }
-        open.push_back(PendingSignIn {
-            digest: digest(token.expose()),
+        pending.push_back(PendingSignIn {
+            digest: token_digest(token.expose()),
             claims: claims.clone(),
             issued_at: now,
         });
         Ok(token)
     }
 
-    /// Whom the token signs in, which does not count from now on. No session begins if the key was changed since
-    /// ([`super::CreateSessionError`]).
+    /// Uses up a token and returns its claims, if it is valid. They create no session if the
+    /// configured key changed since ([`super::CreateSessionError`]).
     pub fn redeem(&self, token: &str, now: Instant) -> Option<Claims> {
-        let digest = digest(token);
-        let mut open = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        // Comparing digests tells nothing of the token by the time that it takes.
-        let at = open.iter().position(|sign_in| sign_in.digest == digest)?;
-        let sign_in = open.remove(at)?;
-        let key_left = sign_in.claims.key_valid_for;
-        let is_of_key_that_counts = key_left.is_none_or(|left| sign_in.age(now) < left);
-        (sign_in.is_valid(now) && is_of_key_that_counts).then(|| Claims {
-            key_valid_for: key_left.map(|left| left.saturating_sub(sign_in.age(now))),
+        let digest = token_digest(token);
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        // The time that comparing digests takes reveals nothing about the token.
+        let at = pending
+            .iter()
+            .position(|sign_in| sign_in.digest.as_ref() == digest.as_ref())?;
+        let sign_in = pending.remove(at)?;
+        let key_valid_for = sign_in.claims.key_valid_for;
+        let is_key_valid = key_valid_for.is_none_or(|left| sign_in.age(now) < left);
+        (sign_in.is_valid(now) && is_key_valid).then(|| Claims {
+            key_valid_for: key_valid_for.map(|left| left.saturating_sub(sign_in.age(now))),
             ..sign_in.claims
         })
     }
@@ -78,8 +83,8 @@ impl PendingSignIn {
     }
 }
 
-fn digest(token: &str) -> [u8; 32] {
-    Sha256::digest(token).into()
+fn token_digest(token: &str) -> Digest {
+    digest(&SHA256, token.as_bytes())
 }
 
 #[cfg(test)]

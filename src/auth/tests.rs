@@ -2,6 +2,9 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::Secret;
+use crate::identity::identity;
+use std::time::Duration;
 
 fn secret(byte: char) -> Secret {
     Secret::new(byte.to_string().repeat(32))
@@ -25,7 +28,7 @@ fn forge(claims: &Value) -> String {
 fn good_claims() -> Value {
     json!({
         "sub": "me",
-        "aud": TOKEN_AUDIENCE,
+        "aud": identity().token_audience(),
         "scope": "admin:read",
         "exp": jiff::Timestamp::now().as_second() + 60,
     })

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::error::CommandError;
 use crate::config::{InvalidSettings, is_colour_wanted};
+use crate::identity::identity;
 
 /// A terminal colour, as its SGR number.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +24,7 @@ pub enum Colour {
 /// Prints a message beside the result.
 pub fn notice(text: &str) {
     // If stderr is closed, nobody reads the message.
-    let _ = writeln!(io::stderr(), "fullon: {text}");
+    let _ = writeln!(io::stderr(), "{}: {text}", identity().command);
 }
 
 fn ignore_broken_pipe(written: io::Result<()>) -> Result<(), CommandError> {

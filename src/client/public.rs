@@ -3,7 +3,8 @@
 use thiserror::Error;
 
 use super::transport::{RESPONSE_TIMEOUT, http_client, root_cause};
-use crate::api::{Health, SERVICE_NAME};
+use crate::api::Health;
+use crate::identity::identity;
 
 /// Why `/health` gave no result.
 #[derive(Debug, Error)]
@@ -38,7 +39,7 @@ pub async fn health(base: &str) -> Result<Health, HealthError> {
     serde_json::from_slice::<Health>(&body)
         .map_err(|error| HealthError::UnexpectedServer(error.to_string()))
         .and_then(|health| match health.service.as_str() {
-            SERVICE_NAME => Ok(health),
+            service if service == identity().service => Ok(health),
             other => Err(HealthError::UnexpectedServer(format!("it is {other}"))),
         })
 }

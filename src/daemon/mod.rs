@@ -24,6 +24,7 @@ use self::startup::Startup;
 pub use self::supervise::init::{is_init, run_supervised};
 pub use self::supervise::systemd::run_systemd_shim;
 pub use self::upgrade::UpgradeChild;
+use crate::identity::identity;
 use crate::instance::{StartupReport, StartupReporter};
 use crate::sys::raise_fd_limit;
 
@@ -57,7 +58,7 @@ fn start_and_serve(
     let startup = Startup::new(options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .thread_name("fullon")
+        .thread_name(identity().command)
         .build()
         .map_err(StartError::Runtime)?;
     let result = runtime.block_on(async {

@@ -8,10 +8,10 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::Value;
 
 use crate::auth::{
-    ConfiguredKeys, Keyring, RevokedSessions, Scope, Scopes, SessionStore, TOKEN_AUDIENCE,
-    TokenSigner,
+    ConfiguredKeys, Keyring, RevokedSessions, Scope, Scopes, SessionStore, TokenSigner,
 };
 use crate::config::Secret;
+use crate::identity::identity;
 
 const CONFIGURED: &str = "a configured key of a fuzzed daemon";
 const INSTANCE: &str = "an instance key of a fuzzed daemon";
@@ -112,9 +112,10 @@ fn check_signed(claims: &[u8], key_id: Option<&str>) {
         assert_eq!(claims["sub"].as_str(), Some(verified.subject.as_str()));
         assert!(!verified.subject.is_empty());
         assert_eq!(claims["jti"].as_str(), verified.token_id.as_deref());
+        let expected = &*identity().token_audience();
         let audience = match &claims["aud"] {
-            Value::Array(all) => all.iter().any(|one| one == TOKEN_AUDIENCE),
-            one => one == TOKEN_AUDIENCE,
+            Value::Array(all) => all.iter().any(|one| one == expected),
+            one => one == expected,
         };
         assert!(audience);
         let words: Vec<_> = claims["scope"].as_str().unwrap().split(' ').collect();

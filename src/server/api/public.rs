@@ -10,8 +10,9 @@ use poem::{EndpointExt as _, IntoEndpoint};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 use serde_json::Value;
 
-use crate::api::{Health as HealthBody, Index, Liveness, Readiness, SERVICE_NAME, VERSION};
+use crate::api::{Health as HealthBody, Index, Liveness, Readiness, VERSION};
 use crate::health::Health;
+use crate::identity::identity;
 use crate::server::clients::ConnectionPool;
 use crate::server::metrics::Metrics;
 use crate::server::openapi;
@@ -77,7 +78,7 @@ struct HealthSummary {
 impl HealthSummary {
     fn new(health: Arc<Health>) -> Self {
         let render =
-            |ready| Bytes::from(serde_json::to_vec(&Health::summary(ready)).unwrap_or_default());
+            |ready| Bytes::from(serde_json::to_vec(&HealthBody::new(ready)).unwrap_or_default());
         Self {
             health,
             healthy: render(true),
@@ -95,7 +96,7 @@ impl HealthSummary {
 }
 
 fn openapi_service(summary: Arc<HealthSummary>) -> OpenApiService<PublicApi, ()> {
-    OpenApiService::new(PublicApi(summary), "Fullon Master API", VERSION)
+    OpenApiService::new(PublicApi(summary), identity().title, VERSION)
         .description("The public API: health for load balancers and documentation for people.")
 }
 
@@ -139,7 +140,7 @@ impl PublicApi {
     )]
     async fn index(&self) -> Result<JsonResponse<Index>> {
         Ok(JsonResponse(Index {
-            service: SERVICE_NAME.into(),
+            service: identity().service.into(),
             version: VERSION.into(),
             docs: "/docs".into(),
             health: "/health".into(),
@@ -185,7 +186,7 @@ impl PublicApi {
         tag = "Tag::Health"
     )]
     async fn ready(&self) -> Result<PrerenderedJson<Readiness>> {
-        let readiness = self.0.health.readiness();
+        let readiness = Readiness::from(&*self.0.health);
         Ok(PrerenderedJson {
             status: if readiness.ready {
                 StatusCode::OK

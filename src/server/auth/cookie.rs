@@ -5,6 +5,7 @@ use poem::http::HeaderValue;
 use poem::http::header::{COOKIE, InvalidHeaderValue};
 
 use crate::auth::SESSION_LIFETIME;
+use crate::identity::identity;
 use crate::server::site;
 
 /// Names, reads and writes the session cookie.
@@ -24,7 +25,7 @@ impl SessionCookie {
 
     fn name(&self, headers: &HeaderMap) -> String {
         let port = site::host_port(headers).unwrap_or(self.admin_port);
-        format!("fullon-session-{port}")
+        identity().session_cookie(port)
     }
 
     /// The values of the session cookie. There are several when another server on this host set a

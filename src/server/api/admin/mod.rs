@@ -29,6 +29,7 @@ use self::state::StateHandle;
 use self::status::StatusApi;
 use crate::api::VERSION;
 use crate::auth::{Keyring, SessionStore};
+use crate::identity::identity;
 use crate::server::auth::AuthState;
 use crate::server::openapi::{self, Operation};
 use crate::server::service::Service;
@@ -65,7 +66,7 @@ fn declared_operations() -> Vec<&'static Operation> {
 }
 
 fn openapi_service(state: &StateHandle) -> OpenApiService<impl OpenApi + use<>, ()> {
-    OpenApiService::new(operations(state), "Fullon Master API: admin", VERSION).description(
+    OpenApiService::new(operations(state), format!("{}: admin", identity().title), VERSION).description(
         "Operates the daemon: status, settings, stop, restart, reload, log. Bound to loopback, and every operation needs a token, or the session that a token was traded for.",
     )
 }

@@ -1,0 +1,243 @@
+//! Signs tokens, and decodes them. [`super::Keyring`] decides which keys are valid.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
+use thiserror::Error;
+
+use super::hs256;
+use super::scope::Scopes;
+use crate::config::Secret;
+use crate::identity::identity;
+
+/// `kid` of tokens that are signed with the instance key.
+pub(super) const INSTANCE_KEY_ID: &str = "instance";
+/// Tolerated difference between the clocks of two machines, in seconds.
+const LEEWAY_SECONDS: u64 = 5;
+
+/// The verified claims of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// The user of the token.
+    pub subject: String,
+    /// Id of the token, for the audit trail.
+    pub token_id: Option<String>,
+    /// The operations that the token allows.
+    pub scopes: Scopes,
+    /// How long the signing key stays valid, if it is not the current one.
+    pub key_valid_for: Option<Duration>,
+    /// Revision of the configured keys at verification.
+    pub(super) key_revision: u64,
+}
+
+/// The reason why a token is rejected. It says nothing about the contents of the token except the
+/// failed check.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum TokenError {
+    /// Not three base64url parts, not JSON, or a claim of the wrong type.
+    #[error("the token is malformed")]
+    Malformed,
+    /// `alg` is not HS256.
+    #[error("the token is not signed with HS256")]
+    UnsupportedAlgorithm,
+    /// Signed with another key.
+    #[error("the token is signed with another key")]
+    BadSignature,
+    /// `exp` is in the past.
+    #[error("the token has expired")]
+    Expired,
+    /// `nbf` is in the future.
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    /// `aud` is not the audience of tokens, or of sessions for a session.
+    #[error("the token is for another audience")]
+    WrongAudience,
+    /// `exp`, `sub`, `aud` or `scope` is missing.
+    #[error("the token lacks a required claim (exp, sub, aud, scope)")]
+    MissingClaim,
+    /// The session was signed out.
+    #[error("the session was ended")]
+    SessionRevoked,
+}
+
+/// A token could not be signed.
+#[derive(Debug, Error)]
+#[error("the token could not be signed: {0}")]
+pub struct SignError(#[from] jsonwebtoken::errors::Error);
+
+#[derive(Serialize)]
+pub(super) struct ClaimsToSign<'a> {
+    pub sub: &'a str,
+    pub aud: &'a str,
+    pub scope: String,
+    pub iat: i64,
+    pub exp: i64,
+    pub jti: String,
+}
+
+pub(super) struct DecodedClaims {
+    pub sub: String,
+    pub scope: String,
+    /// May be a fraction (RFC 7519, section 2).
+    pub exp: serde_json::Number,
+    pub jti: Option<String>,
+}
+
+/// Claims of the right types, some of which may be missing.
+#[derive(Deserialize)]
+struct RawClaims {
+    #[serde(default, deserialize_with = "reject_null")]
+    sub: Option<String>,
+    #[serde(default, deserialize_with = "reject_null")]
+    scope: Option<String>,
+    #[serde(default, deserialize_with = "reject_null")]
+    exp: Option<serde_json::Number>,
+    #[serde(default, deserialize_with = "reject_null")]
+    jti: Option<String>,
+    #[serde(default, deserialize_with = "reject_null", rename = "iat")]
+    _iat: Option<serde_json::Number>,
+    #[serde(default, deserialize_with = "reject_null", rename = "iss")]
+    _iss: Option<String>,
+    /// Parsed so that everything has to be valid JSON.
+    #[serde(flatten)]
+    _rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The used part of a header. `jsonwebtoken` would accept an object for `alg`, and null for a
+/// missing `crit`.
+#[derive(Deserialize)]
+pub(super) struct TokenHeader {
+    alg: String,
+    #[serde(default, deserialize_with = "reject_null")]
+    pub kid: Option<String>,
+    #[serde(default, deserialize_with = "reject_null")]
+    crit: Option<IgnoredAny>,
+}
+
+/// Deserializes an optional field that may be missing but not null.
+fn reject_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Signs tokens with one key.
+pub struct TokenSigner {
+    key: EncodingKey,
+    key_id: Option<&'static str>,
+}
+
+impl TokenSigner {
+    /// Signs with the configured key.
+    #[must_use]
+    pub fn with_configured_key(key: &Secret) -> Self {
+        hs256::install();
+        Self {
+            key: EncodingKey::from_secret(key.expose().as_bytes()),
+            key_id: None,
+        }
+    }
+
+    /// Signs with the instance key of the daemon's state file.
+    #[must_use]
+    pub fn with_instance_key(key: &Secret) -> Self {
+        Self {
+            key_id: Some(INSTANCE_KEY_ID),
+            ..Self::with_configured_key(key)
+        }
+    }
+
+    /// Creates a token for `subject` that is valid from now for `ttl`.
+    ///
+    /// # Errors
+    ///
+    /// The signing library failed, which does not happen with HS256.
+    pub fn sign(&self, subject: &str, scopes: Scopes, ttl: Duration) -> Result<String, SignError> {
+        let now = jiff::Timestamp::now().as_second();
+        let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+        self.sign_claims(&ClaimsToSign {
+            sub: subject,
+            aud: &identity().token_audience(),
+            scope: scopes.to_string(),
+            iat: now,
+            exp: now.saturating_add(ttl),
+            jti: uuid::Uuid::new_v4().to_string(),
+        })
+    }
+
+    pub(super) fn sign_claims(&self, claims: &ClaimsToSign<'_>) -> Result<String, SignError> {
+        let header = Header {
+            kid: self.key_id.map(str::to_owned),
+            ..Header::new(Algorithm::HS256)
+        };
+        Ok(jsonwebtoken::encode(&header, claims, &self.key)?)
+    }
+}
+
+pub(super) fn decoding_key(secret: &Secret) -> DecodingKey {
+    hs256::install();
+    DecodingKey::from_secret(secret.expose().as_bytes())
+}
+
+pub(super) fn validation(audience: &str) -> Validation {
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_required_spec_claims(&["exp", "sub", "aud"]);
+    validation.set_audience(&[audience]);
+    validation.validate_nbf = true;
+    validation.leeway = LEEWAY_SECONDS;
+    validation
+}
+
+pub(super) fn decode_header(token: &str) -> Result<TokenHeader, TokenError> {
+    let (header, _) = token.split_once('.').ok_or(TokenError::Malformed)?;
+    let header = URL_SAFE_NO_PAD
+        .decode(header)
+        .map_err(|_| TokenError::Malformed)?;
+    let header: TokenHeader = serde_json::from_slice(&header).map_err(|_| TokenError::Malformed)?;
+    if header.alg != "HS256" {
+        return Err(TokenError::UnsupportedAlgorithm);
+    }
+    // An unknown critical extension must be rejected (RFC 7515, section 4.1.11), and none is known.
+    if header.crit.is_some() {
+        return Err(TokenError::Malformed);
+    }
+    Ok(header)
+}
+
+/// Checks signature and claims of a token.
+pub(super) fn decode_claims(
+    token: &str,
+    key: &DecodingKey,
+    validation: &Validation,
+) -> Result<DecodedClaims, TokenError> {
+    decode_header(token)?;
+    let decoded = jsonwebtoken::decode::<RawClaims>(token, key, validation);
+    let claims = decoded.map_err(|error| token_error(error.kind()))?.claims;
+    let subject = claims.sub.filter(|subject| !subject.is_empty());
+    let required = TokenError::MissingClaim;
+    Ok(DecodedClaims {
+        sub: subject.ok_or(required)?,
+        scope: claims.scope.ok_or(required)?,
+        exp: claims.exp.ok_or(required)?,
+        jti: claims.jti,
+    })
+}
+
+fn token_error(error: &ErrorKind) -> TokenError {
+    match error {
+        ErrorKind::InvalidSignature => TokenError::BadSignature,
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
+            TokenError::UnsupportedAlgorithm
+        }
+        ErrorKind::ExpiredSignature => TokenError::Expired,
+        ErrorKind::ImmatureSignature => TokenError::NotYetValid,
+        ErrorKind::InvalidAudience => TokenError::WrongAudience,
+        ErrorKind::MissingRequiredClaim(_) => TokenError::MissingClaim,
+        _ => TokenError::Malformed,
+    }
+}
