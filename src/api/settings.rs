@@ -3,6 +3,8 @@
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
+use crate::config;
+
 /// One setting.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct SettingEntry {
@@ -42,4 +44,37 @@ pub struct SettingChange {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to: Option<String>,
+}
+
+impl From<&config::SettingEntry> for SettingEntry {
+    fn from(entry: &config::SettingEntry) -> Self {
+        Self {
+            name: entry.name.into(),
+            value: entry.value.clone(),
+            source: entry.source.clone(),
+        }
+    }
+}
+
+impl From<config::SettingChange> for SettingChange {
+    fn from(change: config::SettingChange) -> Self {
+        Self {
+            name: change.name.into(),
+            from: change.from,
+            to: change.to,
+        }
+    }
+}
+
+impl From<config::SettingChanges> for ReloadDone {
+    fn from(changes: config::SettingChanges) -> Self {
+        let wire = |changes: Vec<config::SettingChange>| {
+            changes.into_iter().map(SettingChange::from).collect()
+        };
+        Self {
+            changed: wire(changes.applied),
+            needs_restart: wire(changes.needs_restart),
+            previous_key_counts_until: None,
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use super::context::CommandContext;
 use super::error::Result;
 use super::output::{Colour, Output, notice};
+use crate::api::SettingEntry;
 use crate::config::Settings;
 
 #[derive(Debug, clap::Args)]
@@ -52,5 +53,6 @@ pub fn run(context: &CommandContext, arguments: &ConfigArgs, output: &Output) ->
             ))?;
         }
     }
+    let entries: Vec<_> = entries.iter().map(SettingEntry::from).collect();
     output.print_json(&entries)
 }

@@ -30,7 +30,7 @@ impl Args for SettingFlags {
             .iter()
             .filter(|setting| !setting.is_secret)
             .map(|setting| {
-                let help = match setting.default {
+                let help = match setting.default_text() {
                     Some(default) => {
                         format!("{} [{}, default: {default}]", setting.help, setting.name)
                     }

@@ -1,16 +1,34 @@
-//! The settings in force, and what was edited since: what a reload puts in force, and what waits for a restart.
+//! Differences between two sets of settings.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{
-    DEFINITIONS, LogSettings, MASK, SettingDefinition, Settings, SettingsLocation, Sources,
-};
-use crate::api::{ReloadDone, SettingChange, SettingEntry};
+use super::secret::MASK;
+use super::sources::Sources;
+use super::table::{DEFINITIONS, SettingDefinition};
 
-/// The text of every setting. Secrets are among them, so it does not show itself.
-#[derive(Clone, PartialEq, Eq)]
+/// A setting whose value differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingChange {
+    /// Name in the environment.
+    pub name: &'static str,
+    /// Old value; [`MASK`] for a secret, `None` if it had none.
+    pub from: Option<String>,
+    /// New value; [`MASK`] for a secret, `None` if it has none.
+    pub to: Option<String>,
+}
+
+/// The result of a reload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SettingChanges {
+    /// Changes that are active now.
+    pub applied: Vec<SettingChange>,
+    /// Changes that need a restart.
+    pub needs_restart: Vec<SettingChange>,
+}
+
+/// The text of every setting. Contains secrets, so its `Debug` prints only names.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct RawValues(BTreeMap<&'static str, String>);
 
 impl RawValues {
@@ -22,128 +40,52 @@ impl RawValues {
         Self(DEFINITIONS.iter().filter_map(text).collect())
     }
 
-    /// The settings whose text is another one in `later`.
-    fn changed<'a>(
+    /// The settings whose text differs in `new`.
+    pub fn changed<'a>(
         &'a self,
-        later: &'a Self,
+        new: &'a Self,
     ) -> impl Iterator<Item = &'static SettingDefinition> + 'a {
         DEFINITIONS
             .iter()
-            .filter(|definition| self.0.get(definition.name) != later.0.get(definition.name))
+            .filter(|definition| self.0.get(definition.name) != new.0.get(definition.name))
     }
 
-    fn describe_change(&self, definition: &SettingDefinition, later: &Self) -> SettingChange {
-        let shown = |texts: &Self| {
-            let text = texts.0.get(definition.name)?;
-            Some(if definition.is_secret { MASK } else { text }.to_owned())
-        };
-        SettingChange {
-            name: definition.name.into(),
-            from: shown(self),
-            to: shown(later),
+    /// What a reload of `new` changes.
+    pub fn changes(&self, new: &Self) -> SettingChanges {
+        let mut changes = SettingChanges::default();
+        for definition in self.changed(new) {
+            let list = if definition.is_reloadable {
+                &mut changes.applied
+            } else {
+                &mut changes.needs_restart
+            };
+            list.push(SettingChange {
+                name: definition.name,
+                from: self.shown(definition),
+                to: new.shown(definition),
+            });
         }
+        changes
+    }
+
+    /// These values with the reloadable ones of `new`.
+    pub fn with_reloadable_of(&self, new: &Self) -> Self {
+        let text = |definition: &SettingDefinition| {
+            let values = if definition.is_reloadable { new } else { self };
+            let text = values.0.get(definition.name)?;
+            Some((definition.name, text.clone()))
+        };
+        Self(DEFINITIONS.iter().filter_map(text).collect())
+    }
+
+    fn shown(&self, definition: &SettingDefinition) -> Option<String> {
+        let text = self.0.get(definition.name)?;
+        Some(if definition.is_secret { MASK } else { text }.to_owned())
     }
 }
 
 impl fmt::Debug for RawValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-/// The settings that the daemon runs with, and where they came from.
-#[derive(Debug)]
-pub struct LiveSettings {
-    location: SettingsLocation,
-    settings: RwLock<Arc<Settings>>,
-}
-
-impl LiveSettings {
-    /// Settings that were read from `origin`.
-    #[must_use]
-    pub fn new(location: SettingsLocation, settings: Settings) -> Self {
-        Self {
-            location,
-            settings: RwLock::new(Arc::new(settings)),
-        }
-    }
-
-    /// The settings now.
-    #[must_use]
-    pub fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Where they are read from.
-    #[must_use]
-    pub fn location(&self) -> &SettingsLocation {
-        &self.location
-    }
-
-    /// Names of the settings that were edited and are not in force, whether or not what they say now is valid.
-    #[must_use]
-    pub fn pending(&self) -> Vec<String> {
-        let now = RawValues::from_sources(&self.location.read_sources());
-        let settings = self.settings();
-        let changed = settings.raw_values.changed(&now);
-        changed.map(|definition| definition.name.into()).collect()
-    }
-
-    /// Puts in force what of `new` can be without a restart.
-    pub fn apply(&self, new: Settings) -> ReloadDone {
-        let old = self.settings();
-        let mut done = ReloadDone::default();
-        for definition in old.raw_values.changed(&new.raw_values) {
-            let list = if definition.is_reloadable {
-                &mut done.changed
-            } else {
-                &mut done.needs_restart
-            };
-            list.push(old.raw_values.describe_change(definition, &new.raw_values));
-        }
-        let merged = old.with_reloadable_of(new);
-        *self
-            .settings
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(merged);
-        done
-    }
-}
-
-impl Settings {
-    /// These settings with those of `new` that a reload puts in force.
-    fn with_reloadable_of(&self, new: Self) -> Self {
-        let mut texts = self.raw_values.clone();
-        let mut entries = self.entries.clone();
-        for definition in DEFINITIONS
-            .iter()
-            .filter(|definition| definition.is_reloadable)
-        {
-            match new.raw_values.0.get(definition.name) {
-                Some(text) => texts.0.insert(definition.name, text.clone()),
-                None => texts.0.remove(definition.name),
-            };
-            let is_it = |entry: &&SettingEntry| entry.name == definition.name;
-            if let Some(entry) = entries.iter_mut().find(|entry| is_it(&&**entry))
-                && let Some(new) = new.entries.iter().find(is_it)
-            {
-                entry.clone_from(new);
-            }
-        }
-        Self {
-            log: LogSettings {
-                format: self.log.format,
-                target: self.log.target.clone(),
-                ..new.log
-            },
-            public: self.public,
-            admin: self.admin,
-            pid_file: self.pid_file.clone(),
-            key_file: self.key_file.clone(),
-            limits: self.limits.clone(),
-            raw_values: texts,
-            entries,
-            ..new
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! What the service depends on: PostgreSQL and Redis, and how often they are asked.
+//! Settings of the services that health depends on: PostgreSQL and Redis.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -9,51 +9,53 @@ use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 
-use super::{Secret, Validator, parse};
+use super::parse;
+use super::secret::Secret;
+use super::validator::Validator;
 
-/// What is checked all the time, and how.
+/// The services to probe, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DependencySettings {
-    /// PostgreSQL, when `DB_NAME` is set.
+    /// PostgreSQL, if `DB_NAME` is set.
     pub database: Option<DatabaseSettings>,
-    /// Redis, when `REDIS_HOST` is set.
+    /// Redis, if `REDIS_HOST` is set.
     pub redis: Option<RedisSettings>,
-    /// From one probe to the next.
+    /// How often to probe.
     pub probe_schedule: ProbeSchedule,
 }
 
-/// How often a dependency is asked, and how long it may take to answer.
+/// How often a dependency is probed, and how long a probe may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProbeSchedule {
     /// From the end of a probe to the next.
     pub interval: Duration,
-    /// How long a probe may take; at most half of the interval.
+    /// Limit on one probe, at most half of the interval.
     pub timeout: Duration,
 }
 
-/// Where PostgreSQL is and how to sign in.
+/// A PostgreSQL database and its credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DatabaseSettings {
-    /// Where it listens.
+    /// The server.
     pub endpoint: DependencyEndpoint,
-    /// The role, the system's user when none is set.
+    /// The role; the system user by default.
     pub user: String,
-    /// Its password.
+    /// The password of the role.
     pub password: Option<Secret>,
     /// The database.
     pub name: String,
 }
 
-/// Where Redis is and how to sign in.
+/// A Redis server and its credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RedisSettings {
-    /// Where it listens.
+    /// The server.
     pub endpoint: DependencyEndpoint,
-    /// Password of the default user.
+    /// The password of the default user.
     pub password: Option<Secret>,
 }
 
-/// Where a dependency listens, and how the way there is protected.
+/// Address of a dependency, and the encryption of connections to it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DependencyEndpoint {
     /// A name or an IP address.
@@ -64,23 +66,23 @@ pub struct DependencyEndpoint {
     pub tls: TlsMode,
 }
 
-/// How a connection is encrypted.
+/// Encryption of connections.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TlsMode {
-    /// Not at all.
+    /// No encryption.
     Off,
-    /// Against whoever only listens: the certificate is not looked at.
+    /// Encryption without a check of the certificate. Protects against eavesdropping only.
     Unverified,
-    /// The certificate has to be valid, and the host's.
+    /// Encryption, and the certificate must be valid for the host.
     Verified(CertificateAuthorities),
 }
 
-/// Who may sign certificates.
+/// The certificate authorities that are trusted.
 #[derive(Clone, PartialEq, Eq)]
 pub enum CertificateAuthorities {
-    /// Whom the system trusts.
+    /// The authorities that the system trusts.
     System,
-    /// These.
+    /// Only these.
     Custom(Vec<CertificateDer<'static>>),
 }
 
@@ -101,88 +103,85 @@ impl fmt::Debug for CertificateAuthorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::System => f.write_str("System"),
-            Self::Custom(certificates) => write!(f, "These({})", certificates.len()),
+            Self::Custom(certificates) => write!(f, "Custom({})", certificates.len()),
         }
     }
 }
 
 impl DependencySettings {
-    pub(super) fn load(check: &mut Validator<'_>) -> Option<Self> {
-        let interval = check.value("CHECK_INTERVAL", parse::check_interval);
-        let timeout = check.value("CHECK_TIMEOUT", parse::check_timeout);
+    pub(super) fn load(validator: &mut Validator<'_>) -> Option<Self> {
+        let interval = validator.value("CHECK_INTERVAL", parse::check_interval);
+        let timeout = validator.value("CHECK_TIMEOUT", parse::check_timeout);
         if let (Some(interval), Some(timeout)) = (interval, timeout)
             && timeout > interval / 2
         {
-            check.add_problem(
+            validator.add_problem(
                 "CHECK_TIMEOUT",
                 format!("{timeout:?} is more than half of CHECK_INTERVAL, which is {interval:?}"),
             );
         }
-        let pace = ProbeSchedule {
+        let probe_schedule = ProbeSchedule {
             interval: interval?,
             timeout: timeout?,
         };
-        let database = load_database(check);
-        let redis = load_redis(check);
+        let database = load_database(validator);
+        let redis = load_redis(validator);
         Some(Self {
             database,
             redis,
-            probe_schedule: pace,
+            probe_schedule,
         })
     }
 }
 
-/// `None` when none is to be checked, or something is wrong and noted.
-fn load_database(check: &mut Validator<'_>) -> Option<DatabaseSettings> {
-    let host = check.value("DB_HOST", parse::dependency_host);
-    let port = check.value("DB_PORT", parse::dependency_port);
-    let mode = check.value("DB_SSLMODE", parse::ssl_mode);
+/// `None` if there is nothing to probe, or if a setting is invalid, which is recorded.
+fn load_database(validator: &mut Validator<'_>) -> Option<DatabaseSettings> {
+    let host = validator.value("DB_HOST", parse::dependency_host);
+    let port = validator.value("DB_PORT", parse::dependency_port);
+    let mode = validator.value("DB_SSLMODE", parse::ssl_mode);
     let is_verified = mode.map(|mode| mode == parse::SslMode::VerifyFull);
     let authorities = load_authorities(
-        check,
+        validator,
         "DB_SSLROOTCERT",
         "DB_SSLMODE=verify-full",
         is_verified,
     );
-    let user = check.value("DB_USER", parse::any_text);
-    let password = check.value("DB_PASSWORD", parse::password);
-    let (name, _) = check.sources.get("DB_NAME")?;
+    let user = validator.value("DB_USER", parse::any_text);
+    let password = validator.value("DB_PASSWORD", parse::password);
+    let (name, _) = validator.sources.get("DB_NAME")?;
     let name = name.to_owned();
     let tls = match mode? {
         parse::SslMode::Disable => TlsMode::Off,
         parse::SslMode::Require => TlsMode::Unverified,
         parse::SslMode::VerifyFull => TlsMode::Verified(authorities?),
     };
-    let server = check_endpoint(check, "DB_HOST", host?, port?, tls)?;
+    let endpoint = check_endpoint(validator, "DB_HOST", host?, port?, tls)?;
     Some(DatabaseSettings {
-        endpoint: server,
+        endpoint,
         user: user.unwrap_or_else(system_user),
         password,
         name,
     })
 }
 
-fn load_redis(check: &mut Validator<'_>) -> Option<RedisSettings> {
-    let port = check.value("REDIS_PORT", parse::dependency_port);
-    let is_encrypted = check.value("REDIS_TLS", parse::on_or_off);
-    let authorities = load_authorities(check, "REDIS_CACERT", "REDIS_TLS=on", is_encrypted);
-    let password = check.value("REDIS_PASSWORD", parse::password);
-    let host = check.value("REDIS_HOST", parse::dependency_host)?;
+fn load_redis(validator: &mut Validator<'_>) -> Option<RedisSettings> {
+    let port = validator.value("REDIS_PORT", parse::dependency_port);
+    let is_encrypted = validator.value("REDIS_TLS", parse::on_or_off);
+    let authorities = load_authorities(validator, "REDIS_CACERT", "REDIS_TLS=on", is_encrypted);
+    let password = validator.value("REDIS_PASSWORD", parse::password);
+    let host = validator.value("REDIS_HOST", parse::dependency_host)?;
     let tls = if is_encrypted? {
         TlsMode::Verified(authorities?)
     } else {
         TlsMode::Off
     };
-    let server = check_endpoint(check, "REDIS_HOST", host, port?, tls)?;
-    Some(RedisSettings {
-        endpoint: server,
-        password,
-    })
+    let endpoint = check_endpoint(validator, "REDIS_HOST", host, port?, tls)?;
+    Some(RedisSettings { endpoint, password })
 }
 
-/// A certificate has to be one for this host.
+/// TLS needs a host that a certificate can name.
 fn check_endpoint(
-    check: &mut Validator<'_>,
+    validator: &mut Validator<'_>,
     setting: &str,
     host: String,
     port: u16,
@@ -190,30 +189,31 @@ fn check_endpoint(
 ) -> Option<DependencyEndpoint> {
     if tls != TlsMode::Off && ServerName::try_from(host.as_str()).is_err() {
         let message = format!("`{host}` is neither a name of DNS nor an address: TLS needs one");
-        check.add_problem(setting, message);
+        validator.add_problem(setting, message);
         return None;
     }
     Some(DependencyEndpoint { host, port, tls })
 }
 
-/// Those of the file that this setting names, or the system's. Nobody looks at them unless a certificate is verified, as
-/// `verify` asks for; `is_verified` unless that is not known.
+/// The authorities in the file that `setting` names, or the system's. They have an effect only if
+/// certificates are verified: `verify` is the setting for that, and `is_verified` its state, if it
+/// is valid.
 fn load_authorities(
-    check: &mut Validator<'_>,
+    validator: &mut Validator<'_>,
     setting: &'static str,
     verify: &str,
     is_verified: Option<bool>,
 ) -> Option<CertificateAuthorities> {
-    if check.sources.get(setting).is_none() {
+    if validator.sources.get(setting).is_none() {
         return Some(CertificateAuthorities::System);
     }
     if is_verified == Some(false) {
         let message =
             format!("no certificate is looked at without {verify}: set it, or remove this");
-        check.add_problem(setting, message);
+        validator.add_problem(setting, message);
     }
-    let sources = check.sources;
-    check
+    let sources = validator.sources;
+    validator
         .value(setting, |text| {
             read_certificates(&parse::path(text, sources)?)
         })
@@ -244,7 +244,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String
     Ok(certificates)
 }
 
-/// As PostgreSQL's own clients do.
+/// The default of PostgreSQL's own clients.
 fn system_user() -> String {
     nix::unistd::User::from_uid(nix::unistd::geteuid())
         .ok()

@@ -1,57 +1,14 @@
-//! From the text of one setting to its value. The error says what would be right and, for a setting that
-//! is not secret, what was found.
+//! Parsers of single settings. An error says what is expected and, unless the setting is secret,
+//! what was found.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use tracing_subscriber::EnvFilter;
 
-use super::Secret;
+use super::secret::Secret;
 use super::sources::Sources;
-
-/// The format of the daemon's own log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// `TIMESTAMP LEVEL target: message key=value`
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-impl FromStr for LogFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(format!("`{text}` is neither text nor json")),
-        }
-    }
-}
-
-/// Where log lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogTarget {
-    /// `LOG_FILE=-`
-    Stdout,
-    /// An absolute path.
-    File(PathBuf),
-}
-
-impl LogTarget {
-    /// The file, if lines go to one.
-    #[must_use]
-    pub fn file(&self) -> Option<&Path> {
-        match self {
-            Self::Stdout => None,
-            Self::File(path) => Some(path),
-        }
-    }
-}
 
 pub fn host(text: &str) -> Result<IpAddr, String> {
     if text == "localhost" {
@@ -86,24 +43,23 @@ pub fn dependency_port(text: &str) -> Result<u16, String> {
     }
 }
 
-/// A name or an address, which may be in brackets.
+/// A host name or an IP address. The address may be in brackets.
 pub fn dependency_host(text: &str) -> Result<String, String> {
     let host = text.trim_start_matches('[').trim_end_matches(']');
-    let is_odd = |c: char| c.is_whitespace() || c.is_control() || c == '/';
-    if host.is_empty() || host.contains(is_odd) {
+    let is_invalid = |c: char| c.is_whitespace() || c.is_control() || c == '/';
+    if host.is_empty() || host.contains(is_invalid) {
         return Err(format!("`{text}` is not the name or address of a host"));
     }
     Ok(host.to_owned())
 }
 
-/// How a connection to PostgreSQL is encrypted, by libpq's names.
+/// Encryption of connections to PostgreSQL, by the names of libpq.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SslMode {
-    /// Not at all.
     Disable,
-    /// Whoever answers.
+    /// Encrypt without checking the certificate.
     Require,
-    /// Whoever proves to be the host.
+    /// Encrypt and check that the certificate is the host's.
     VerifyFull,
 }
 
@@ -126,55 +82,14 @@ pub fn on_or_off(text: &str) -> Result<bool, String> {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "any text will do")]
+#[expect(clippy::unnecessary_wraps, reason = "has the signature of a parser")]
 pub fn any_text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "any text will do")]
+#[expect(clippy::unnecessary_wraps, reason = "has the signature of a parser")]
 pub fn password(text: &str) -> Result<Secret, String> {
     Ok(Secret::new(text.to_owned()))
-}
-
-/// A tracing filter out of a level (Python's names too), or of `target=level` directives. Directives
-/// without a level of their own for everything else get `info`.
-///
-/// # Errors
-///
-/// It is none; what would be one.
-pub fn log_filter(text: &str) -> Result<String, String> {
-    let expected = || {
-        format!(
-            "`{text}` is neither a level (ERROR, WARN, INFO, DEBUG, TRACE, OFF) nor directives such as info,hyper=debug"
-        )
-    };
-    let mut directives = Vec::new();
-    let mut has_level = false;
-    for part in text.split(',').map(str::trim) {
-        let directive = match part.to_ascii_lowercase().as_str() {
-            "warning" => "warn".to_owned(),
-            "critical" | "fatal" => "error".to_owned(),
-            level @ ("error" | "warn" | "info" | "debug" | "trace" | "off") => level.to_owned(),
-            // EnvFilter takes a bare word for a target and would silence everything else.
-            other if other.contains('=') => {
-                directives.push(part.to_owned());
-                continue;
-            }
-            _ => return Err(expected()),
-        };
-        has_level = true;
-        directives.push(directive);
-    }
-    if !has_level {
-        directives.insert(0, "info".into());
-    }
-    let filter = directives.join(",");
-    // As the log reads it: a regular expression of a few bytes can take minutes to make.
-    EnvFilter::builder()
-        .with_regex(false)
-        .parse(&filter)
-        .map_err(|_| expected())?;
-    Ok(filter)
 }
 
 pub fn path(text: &str, sources: &Sources) -> Result<PathBuf, String> {
@@ -189,14 +104,6 @@ pub fn path(text: &str, sources: &Sources) -> Result<PathBuf, String> {
         return Err(format!("`{text}` is a directory: name a file in it"));
     }
     Ok(expanded)
-}
-
-pub fn log_target(text: &str, sources: &Sources) -> Result<LogTarget, String> {
-    if text == "-" {
-        Ok(LogTarget::Stdout)
-    } else {
-        path(text, sources).map(LogTarget::File)
-    }
 }
 
 pub fn log_max_size(text: &str) -> Result<ByteSize, String> {
@@ -252,7 +159,8 @@ pub fn key_grace(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is not a duration such as 10m, at most 1d"))
 }
 
-/// `10s`, `1m 30s`, or a bare number of seconds.
+/// Parses `10s`, `1m 30s`, or a bare number of seconds. The units are those of `humantime`;
+/// existing files use them.
 #[must_use]
 pub fn duration(text: &str) -> Option<Duration> {
     match text.parse() {
@@ -269,15 +177,15 @@ pub fn max_body_size(text: &str) -> Result<usize, String> {
     size_in_range(text, ByteSize::kib(1), ByteSize::gib(1))
 }
 
-fn size_in_range(text: &str, least: ByteSize, most: ByteSize) -> Result<usize, String> {
+fn size_in_range(text: &str, min: ByteSize, max: ByteSize) -> Result<usize, String> {
     text.parse::<ByteSize>()
         .ok()
-        .filter(|size| (least..=most).contains(size))
+        .filter(|size| (min..=max).contains(size))
         .and_then(|size| usize::try_from(size.as_u64()).ok())
-        .ok_or_else(|| format!("`{text}` is not a size from {least} to {most}"))
+        .ok_or_else(|| format!("`{text}` is not a size from {min} to {max}"))
 }
 
-/// A number of connections, or of attempts.
+/// A number of connections or attempts.
 pub fn count(text: &str) -> Result<u32, String> {
     text.parse()
         .ok()
@@ -307,17 +215,6 @@ pub fn jwt_secret(text: &str) -> Result<Secret, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn log_filter_accepts_python_and_tracing_levels() {
-        assert_eq!(log_filter("WARNING").unwrap(), "warn");
-        assert_eq!(log_filter("critical").unwrap(), "error");
-        assert_eq!(log_filter("info, hyper=debug").unwrap(), "info,hyper=debug");
-        assert_eq!(log_filter("hyper=debug").unwrap(), "info,hyper=debug");
-        assert!(log_filter("verbose").is_err());
-        assert!(log_filter("info,hyper=loud").is_err());
-        assert!(log_filter("").is_err());
-    }
 
     #[test]
     fn admin_host_must_be_loopback() {

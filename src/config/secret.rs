@@ -1,12 +1,11 @@
-//! A value that must never be shown.
+//! Values that must never be shown.
 
 use std::fmt;
 
-/// What stands wherever a secret would be shown.
+/// Stands in place of a secret wherever one would be shown.
 pub const MASK: &str = "******";
 
-/// A password or key. It has no `Display`, its `Debug` prints [`MASK`], and it is read only
-/// through [`Secret::expose`].
+/// A password or key. It has no `Display`, and its `Debug` prints [`MASK`].
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
@@ -17,7 +16,7 @@ impl Secret {
         Self(value)
     }
 
-    /// The value itself, for the one place that needs it.
+    /// The value itself, for the code that needs it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

@@ -36,6 +36,7 @@ use crate::api::LogEntry;
 use crate::client::events;
 use crate::config::{
     DEFINITIONS, EnvFileChoice, Flags, InvalidSettings, MASK, Secret, Settings, Sources,
+    parse_env_file,
 };
 use crate::health::redis;
 use crate::instance::{HandoffPayload, StartupReport, StateFile, StoredSecret, pid_file};
@@ -198,7 +199,7 @@ pub fn env_file(bytes: &[u8]) {
         return;
     };
     let environment = |name: &str| (name == "HOME").then(|| HOME.to_owned());
-    let (values, errors) = Sources::parse_env_file(text, environment);
+    let (values, errors) = parse_env_file(text, environment);
 
     assert!(errors.is_sorted_by(|a, b| a.line < b.line));
     let lines = 1..=text.lines().count();
@@ -211,7 +212,7 @@ pub fn env_file(bytes: &[u8]) {
         writeln!(written, "{name}='{value}'").unwrap();
     }
     assert!(length <= text.len() + MAX_ADDED);
-    let (read, errors) = Sources::parse_env_file(&written, environment);
+    let (read, errors) = parse_env_file(&written, environment);
     assert_eq!((read, errors.len()), (values, 0));
 }
 

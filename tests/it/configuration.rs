@@ -71,7 +71,11 @@ fn every_setting_is_shown_and_in_example_file() {
             "{} missing in config",
             setting.name
         );
-        let line = format!("#{}={}\n", setting.name, setting.default.unwrap_or(""));
+        let line = format!(
+            "#{}={}\n",
+            setting.name,
+            setting.default_text().unwrap_or_default()
+        );
         assert!(
             example.contains(&line),
             "`{}` missing in .env.example",

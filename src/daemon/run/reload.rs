@@ -67,7 +67,7 @@ impl Reloadable {
             .map_err(|error| invalid("LOG_LEVEL", error.to_string()))?;
         self.log.reopen();
         let grace = settings.key_grace;
-        let mut done = self.live_settings.apply(settings);
+        let mut done = ReloadDone::from(self.live_settings.apply(settings));
         let settings = self.live_settings.settings();
         // A dependency with new settings is presumed up until its first probe.
         self.health

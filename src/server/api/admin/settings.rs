@@ -39,9 +39,9 @@ impl SettingsApi {
         tag = "Tag::Settings"
     )]
     async fn config(&self, _caller: Auth<Read>) -> Result<JsonResponse<Vec<SettingEntry>>> {
-        Ok(JsonResponse(
-            self.0.get()?.live_settings.settings().entries().to_vec(),
-        ))
+        let settings = self.0.get()?.live_settings.settings();
+        let entries = settings.entries().iter().map(SettingEntry::from);
+        Ok(JsonResponse(entries.collect()))
     }
 
     /// Read the settings again.

@@ -1,30 +1,35 @@
-//! The `.env` file: `NAME=value` lines, as operators of the Python launcher wrote them.
+//! The syntax of `.env` files: `NAME=value` lines, by the rules of `python-dotenv`.
 //!
-//! The rules are those of `python-dotenv`, so that a file that worked there means the same here: `export` is allowed,
-//! `#` starts a comment at the start of a line or after white space, a name without `=` sets nothing, single quotes
-//! know `\\` and `\'`, double quotes also `\"`, `\n` and the like, `${NAME}` and `${NAME:-default}` stand for the process
-//! environment or an earlier line, and a quoted value may span lines. A lone `$` is an ordinary character, so
-//! passwords need no escaping. Two things differ: `${…}` within single quotes stays as it is, and a line that is not
-//! understood is an error in place of a warning.
+//! Operators have files that were written for the Python launcher, and those must keep their
+//! meaning:
+//!
+//! - `export` may precede a name. A name without `=` sets nothing.
+//! - `#` starts a comment at the start of a line or after white space.
+//! - Single quotes know `\\` and `\'`; double quotes also know `\"`, `\n` and similar escapes. A
+//!   quoted value may span lines.
+//! - `${NAME}` and `${NAME:-default}` stand for a variable of the process environment or of an
+//!   earlier line. A lone `$` is an ordinary character, so passwords need no escaping.
+//!
+//! Two rules differ: `${…}` inside single quotes is not expanded, and an invalid line is an error
+//! instead of a warning.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-/// Why a line of the file could not be read. Nothing of the line is part of the message: it may hold a secret, or be the
-/// rest of one whose quote is not closed.
+/// An invalid line. The message does not quote the line: it may contain a secret, or the rest of
+/// one whose quote is not closed.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("line {line}: {reason}")]
 pub struct EnvFileError {
     /// Line number, from 1.
     pub line: usize,
-    /// What is wrong and what would be right.
     pub reason: &'static str,
 }
 
-/// Reads the whole text: the values of all lines that are understood, and an error for each that is not. `environment`
-/// answers `${NAME}`.
+/// Parses a file: the values of all valid lines, and an error for each invalid line. `environment`
+/// resolves `${NAME}`.
 pub fn parse(
     text: &str,
     environment: impl Fn(&str) -> Option<String>,
@@ -56,18 +61,20 @@ pub fn parse(
     (values, errors)
 }
 
-/// What references may add to all values together, in bytes: each may be of a value that is made of references.
+/// How many bytes references may add to all values together. Values of nested references grow
+/// exponentially.
 const MAX_EXPANSION: usize = 1024 * 1024;
 
 struct Parser<'a> {
     rest: &'a str,
     line: usize,
-    /// What references may still add.
+    /// How many bytes references may still add.
     expansion_budget: usize,
 }
 
 impl Parser<'_> {
-    /// One line, or several when a quoted value spans them. `None` for blank lines and comments.
+    /// Parses one line, or several if a quoted value spans them. `None` for blank lines and
+    /// comments.
     fn parse_entry<'v>(
         &mut self,
         lookup: &impl Fn(&str) -> Option<Cow<'v, str>>,
@@ -147,7 +154,7 @@ impl Parser<'_> {
         Err("the value has no closing quote")
     }
 
-    /// Up to the end of the line or a comment, without the white space around it.
+    /// Parses up to the end of the line or a comment, and trims white space.
     fn parse_unquoted(&mut self) -> String {
         let line_end = self.rest.find('\n').unwrap_or(self.rest.len());
         let line = &self.rest[..line_end];
@@ -165,7 +172,7 @@ impl Parser<'_> {
         value
     }
 
-    /// Puts in what `${NAME}` and `${NAME:-default}` stand for; a name that is not set stands for nothing.
+    /// Replaces `${NAME}` and `${NAME:-default}` by their values. A name that is not set is empty.
     fn expand<'v>(
         &mut self,
         raw: &str,
@@ -254,7 +261,7 @@ mod tests {
         values[0].1.clone()
     }
 
-    /// What `python-dotenv` 1.x makes of the same lines.
+    /// The expected values are those of `python-dotenv` 1.x.
     #[test]
     fn values_match_python_dotenv() {
         for (text, value) in [

@@ -1,0 +1,97 @@
+//! Settings for commands that operate a running daemon.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+
+use super::error::{InvalidSettings, SettingProblem};
+use super::log::LogTarget;
+use super::parse;
+use super::secret::Secret;
+use super::sources::Sources;
+use super::validator::Validator;
+use crate::identity::identity;
+
+/// What a client command needs to find the daemon. Only `PID_FILE` has to be valid: a mistake in
+/// another setting must not prevent an operator from stopping the daemon.
+#[derive(Debug)]
+pub struct ClientSettings {
+    /// The PID file; its lock tells whether the daemon runs.
+    pub pid_file: PathBuf,
+    /// Expected address of the admin API. The daemon's state file overrides it.
+    pub admin: Option<SocketAddr>,
+    /// Expected destination of the log. The daemon's state file overrides it.
+    pub log: Option<LogTarget>,
+    /// `JWT_SECRET_KEY`, if it is set and valid.
+    pub jwt_secret: Option<Secret>,
+    /// Holds the secret if `JWT_SECRET_KEY` is not set.
+    pub key_file: Option<PathBuf>,
+    /// Problems with the settings that were not needed.
+    pub ignored_problems: Vec<SettingProblem>,
+}
+
+/// Every setting that is valid, whatever is wrong with the others. For diagnosis, not for running.
+#[derive(Debug)]
+pub struct BestEffortSettings {
+    /// The settings that find the daemon. An invalid `PID_FILE` is in it as written.
+    pub client: ClientSettings,
+    /// Whether `PID_FILE` is valid.
+    pub is_pid_file_valid: bool,
+    /// Address of the public API.
+    pub public: Option<SocketAddr>,
+    /// Size at which the log file is rotated.
+    pub log_max_size: Option<ByteSize>,
+}
+
+impl ClientSettings {
+    /// Loads what is valid.
+    ///
+    /// # Errors
+    ///
+    /// `PID_FILE` is not a usable path.
+    pub fn load(sources: &Sources) -> Result<Self, InvalidSettings> {
+        let mut validator = Validator::new(sources);
+        match validator.value("PID_FILE", |text| parse::path(text, sources)) {
+            Some(pid_file) => Ok(Self::with_pid_file(pid_file, validator)),
+            None => Err(InvalidSettings(validator.problems)),
+        }
+    }
+
+    fn with_pid_file(pid_file: PathBuf, mut validator: Validator<'_>) -> Self {
+        let sources = validator.sources;
+        let host = validator.value("ADMIN_HOST", parse::loopback);
+        let port = validator.value("ADMIN_PORT", parse::port);
+        Self {
+            pid_file,
+            admin: host.zip(port).map(SocketAddr::from),
+            log: validator.value("LOG_FILE", |text| LogTarget::parse(text, sources)),
+            jwt_secret: validator.value("JWT_SECRET_KEY", parse::jwt_secret),
+            key_file: validator.home_file(&identity().key_file()),
+            ignored_problems: [sources.problems(), &validator.problems].concat(),
+        }
+    }
+}
+
+impl BestEffortSettings {
+    /// Loads what is valid. [`super::Settings::load`] reports what is not.
+    #[must_use]
+    pub fn load(sources: &Sources) -> Self {
+        let mut validator = Validator::new(sources);
+        let host = validator.value("HOST", parse::host);
+        let port = validator.value("PORT", parse::port);
+        let log_max_size = validator.value("LOG_MAX_SIZE", parse::log_max_size);
+        let pid_file = validator.value("PID_FILE", |text| parse::path(text, sources));
+        let is_pid_file_valid = pid_file.is_some();
+        let pid_file = pid_file.unwrap_or_else(|| {
+            let written = sources.get("PID_FILE").map_or("", |(text, _)| text);
+            sources.directory().join(written)
+        });
+        Self {
+            client: ClientSettings::with_pid_file(pid_file, validator),
+            is_pid_file_valid,
+            public: host.zip(port).map(SocketAddr::from),
+            log_max_size,
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Settings as they are shown to people.
+
+use std::path::Path;
+
+use super::secret::MASK;
+use super::sources::Sources;
+use super::table::DEFINITIONS;
+
+/// A setting with its value and source, as `config` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingEntry {
+    /// Name in the environment.
+    pub name: &'static str,
+    /// The value; [`MASK`] for a secret, `None` if it has none.
+    pub value: Option<String>,
+    /// `flag`, `environment`, the path of a file, `default`, or `not set`.
+    pub source: String,
+}
+
+/// All settings in the order of the table. `key_file` holds the token secret if no setting does.
+pub(super) fn setting_entries(sources: &Sources, key_file: &Path) -> Vec<SettingEntry> {
+    let entry = |name, value: Option<&str>, source| SettingEntry {
+        name,
+        value: value.map(str::to_owned),
+        source,
+    };
+    DEFINITIONS
+        .iter()
+        .map(|definition| match sources.get(definition.name) {
+            Some((value, source)) => {
+                let value = if definition.is_secret { MASK } else { value };
+                entry(definition.name, Some(value), source.to_string())
+            }
+            None if definition.name == "JWT_SECRET_KEY" => {
+                entry(definition.name, Some(MASK), key_file.display().to_string())
+            }
+            None => entry(definition.name, None, "not set".into()),
+        })
+        .collect()
+}

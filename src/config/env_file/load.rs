@@ -1,0 +1,155 @@
+//! Opens an `.env` file, unless somebody else may have written it.
+
+use std::collections::BTreeMap;
+use std::fs::{Metadata, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use nix::unistd::geteuid;
+
+use super::parser;
+use crate::config::environment::user_name;
+use crate::config::error::SettingProblem;
+use crate::config::table::DEFINITIONS;
+
+/// Which file of settings to read.
+#[derive(Debug, Clone)]
+pub enum EnvFileChoice {
+    /// `.env` in the working directory, if it exists.
+    Default,
+    /// The file of `--env-file`, which has to exist.
+    Explicit(PathBuf),
+}
+
+impl EnvFileChoice {
+    /// The path, resolved against `directory`.
+    #[must_use]
+    pub fn path(&self, directory: &Path) -> PathBuf {
+        directory.join(match self {
+            Self::Default => Path::new(".env"),
+            Self::Explicit(path) => path,
+        })
+    }
+}
+
+/// A file of settings after reading. A missing default file is an empty one.
+pub struct EnvFile {
+    pub values: BTreeMap<String, String>,
+    pub problems: Vec<SettingProblem>,
+    /// False if somebody else may have written the file; then it has no values.
+    pub is_trusted: bool,
+}
+
+/// Reads a file of settings.
+pub fn load(choice: &EnvFileChoice, directory: &Path) -> EnvFile {
+    let path = choice.path(directory);
+    let is_explicit = matches!(choice, EnvFileChoice::Explicit(_));
+    let problem = |message| SettingProblem {
+        setting: path.display().to_string(),
+        message,
+    };
+    let mut file = EnvFile {
+        values: BTreeMap::new(),
+        problems: Vec::new(),
+        is_trusted: true,
+    };
+    match read(&path, is_explicit) {
+        Ok(Content::Text(text, metadata)) => {
+            let (values, errors) = parser::parse(&text, |name| std::env::var(name).ok());
+            let errors = errors.iter().map(|error| problem(error.to_string()));
+            file.problems.extend(errors);
+            let exposed = describe_exposed_secret(&path, metadata.mode(), &values);
+            file.problems.extend(exposed.map(problem));
+            file.values = values;
+        }
+        Ok(Content::Untrusted(reason)) => {
+            file.is_trusted = false;
+            file.problems.push(problem(reason));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_explicit => {}
+        Err(error) => file
+            .problems
+            .push(problem(format!("cannot be read: {error}"))),
+    }
+    file
+}
+
+/// A secret in a file that everybody can read. Who reads the token secret can stop the daemon. The
+/// group may be the service's own, so it may read the file.
+fn describe_exposed_secret(
+    path: &Path,
+    mode: u32,
+    values: &BTreeMap<String, String>,
+) -> Option<String> {
+    let is_set = |name: &&str| values.get(*name).is_some_and(|value| !value.is_empty());
+    let secrets = DEFINITIONS.iter().filter(|definition| definition.is_secret);
+    let secret = secrets.map(|definition| definition.name).find(is_set)?;
+    (mode & 0o004 != 0).then(|| format!(
+        "holds {secret} and can be read by everybody (mode {:o}): chmod 600 {}, and consider another secret",
+        mode & 0o7777,
+        path.display(),
+    ))
+}
+
+enum Content {
+    Text(String, Metadata),
+    /// The reason why the file is ignored.
+    Untrusted(String),
+}
+
+/// Reads a regular file, or `/dev/null`, which is empty.
+///
+/// A pipe or a terminal could be read only once, and a running daemon that reloads its settings
+/// could block on it. So the file is opened with `O_PATH`, checked, and then the same file is read
+/// through `/proc`. Only a lease on the file can delay that.
+fn read(path: &Path, is_explicit: bool) -> io::Result<Content> {
+    let handle = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(path)?;
+    let metadata = handle.metadata()?;
+    if metadata.is_file() {
+        if let Some(reason) = reason_to_distrust(path, &metadata, is_explicit)? {
+            return Ok(Content::Untrusted(reason));
+        }
+    } else if metadata.rdev() != std::fs::metadata("/dev/null")?.rdev() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let text = std::fs::read_to_string(format!("/proc/self/fd/{}", handle.as_raw_fd()));
+    let text = text.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => io::Error::other("/proc is not mounted"),
+        _ => error,
+    })?;
+    Ok(Content::Text(text, metadata))
+}
+
+/// Why a file must not be used. Settings decide where tokens are sent, so no other user may write
+/// them: neither as a file left in a shared directory, nor as a link to an unrelated file. An
+/// explicit file may belong to anybody, because the user who names it knows its owner.
+fn reason_to_distrust(
+    path: &Path,
+    metadata: &Metadata,
+    is_explicit: bool,
+) -> io::Result<Option<String>> {
+    let shown = path.display();
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o002 != 0 {
+        return Ok(Some(format!(
+            "can be written by everybody (mode {mode:o}), and nothing of it counts: chmod go-w {shown}"
+        )));
+    }
+    if is_explicit {
+        return Ok(None);
+    }
+    let is_foreign = |uid: &u32| ![geteuid().as_raw(), 0].contains(uid);
+    let owners = [metadata.uid(), path.symlink_metadata()?.uid()];
+    Ok(owners.into_iter().find(is_foreign).map(|uid| {
+        format!(
+            "belongs to {} (mode {mode:o}), and nothing of it counts: chown it to yourself, or name it with --env-file {shown} if it is meant",
+            user_name(uid)
+        )
+    }))
+}

@@ -1,0 +1,9 @@
+//! The `.env` file: its syntax (`parser`), and whether it may be trusted (`load`).
+
+mod load;
+mod parser;
+
+pub use load::EnvFileChoice;
+pub(super) use load::load;
+#[cfg(any(test, fuzzing))]
+pub(crate) use parser::parse as parse_env_file;

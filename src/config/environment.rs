@@ -1,0 +1,48 @@
+//! Facts about the process environment and about other environments.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use nix::unistd::{Uid, User, getuid};
+
+use super::table::DEFINITIONS;
+
+/// The login name of a user, or `uid N` if it has none.
+#[must_use]
+pub fn user_name(uid: u32) -> String {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    user.map_or_else(|| format!("uid {uid}"), |user| user.name)
+}
+
+/// The settings of an older environment that the process environment does not set.
+#[must_use]
+pub fn inherited_settings(
+    mut environment: BTreeMap<String, OsString>,
+) -> BTreeMap<String, OsString> {
+    environment.retain(|name, _| {
+        let is_setting = DEFINITIONS.iter().any(|setting| setting.name == name);
+        is_setting && std::env::var_os(name).is_none()
+    });
+    environment
+}
+
+/// Whether a variable has the same value in `environment` and in the process environment, or is set
+/// in neither.
+#[must_use]
+pub fn has_same_variable(environment: &BTreeMap<String, OsString>, name: &str) -> bool {
+    environment.get(name) == std::env::var_os(name).as_ref()
+}
+
+/// Whether output to a terminal should be coloured (<https://no-color.org>).
+#[must_use]
+pub fn is_colour_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+pub(super) fn home_directory() -> Option<PathBuf> {
+    std::env::var_os("HOME")
+        .filter(|home| !home.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| User::from_uid(getuid()).ok().flatten().map(|user| user.dir))
+}

@@ -1,0 +1,33 @@
+//! Problems with settings.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// One problem with a setting or with a file of settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingProblem {
+    /// Name of a setting, or path of an `.env` file.
+    pub setting: String,
+    /// What is wrong and how to fix it. Never contains the value of a secret.
+    pub message: String,
+}
+
+impl fmt::Display for SettingProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.setting, self.message)
+    }
+}
+
+/// All problems of a configuration.
+#[derive(Debug, Error)]
+pub struct InvalidSettings(pub Vec<SettingProblem>);
+
+impl fmt::Display for InvalidSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("invalid configuration:")?;
+        self.0
+            .iter()
+            .try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}

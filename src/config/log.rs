@@ -1,0 +1,161 @@
+//! Settings of the log.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use bytesize::ByteSize;
+use tracing_subscriber::EnvFilter;
+
+use super::parse;
+use super::sources::Sources;
+use super::validator::Validator;
+
+/// Format and destination of log lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// A tracing filter directive, such as `info`.
+    pub filter: String,
+    /// Format of a line.
+    pub format: LogFormat,
+    /// File or stdout.
+    pub target: LogTarget,
+    /// Size at which the file is rotated; 0 never rotates it.
+    pub max_size: ByteSize,
+    /// Number of rotated files to keep.
+    pub keep: u16,
+}
+
+/// The format of the daemon's own log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `TIMESTAMP LEVEL target: message key=value`
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The destination of log lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// `LOG_FILE=-`
+    Stdout,
+    /// An absolute path.
+    File(PathBuf),
+}
+
+impl LogSettings {
+    pub(super) fn load(validator: &mut Validator<'_>) -> Option<Self> {
+        let sources = validator.sources;
+        let filter = validator.value("LOG_LEVEL", parse_log_filter);
+        let format = validator.value("LOG_FORMAT", str::parse);
+        let target = validator.value("LOG_FILE", |text| LogTarget::parse(text, sources));
+        let max_size = validator.value("LOG_MAX_SIZE", parse::log_max_size);
+        let keep = validator.value("LOG_KEEP", parse::log_keep);
+        Some(Self {
+            filter: filter?,
+            format: format?,
+            target: target?,
+            max_size: max_size?,
+            keep: keep?,
+        })
+    }
+
+    /// These settings with the reloadable ones of `new`.
+    pub(super) fn with_reloadable_of(&self, new: Self) -> Self {
+        Self {
+            format: self.format,
+            target: self.target.clone(),
+            ..new
+        }
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("`{text}` is neither text nor json")),
+        }
+    }
+}
+
+impl LogTarget {
+    pub(super) fn parse(text: &str, sources: &Sources) -> Result<Self, String> {
+        if text == "-" {
+            Ok(Self::Stdout)
+        } else {
+            parse::path(text, sources).map(Self::File)
+        }
+    }
+
+    /// The path, unless the target is stdout.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Stdout => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
+/// Parses a level (Python's names included) or `target=level` directives into a tracing filter.
+/// Directives without a global level get `info` as the global level.
+///
+/// # Errors
+///
+/// The text is neither; the message says what is expected.
+pub fn parse_log_filter(text: &str) -> Result<String, String> {
+    let expected = || {
+        format!(
+            "`{text}` is neither a level (ERROR, WARN, INFO, DEBUG, TRACE, OFF) nor directives such as info,hyper=debug"
+        )
+    };
+    let mut directives = Vec::new();
+    let mut has_level = false;
+    for part in text.split(',').map(str::trim) {
+        let directive = match part.to_ascii_lowercase().as_str() {
+            "warning" => "warn".to_owned(),
+            "critical" | "fatal" => "error".to_owned(),
+            level @ ("error" | "warn" | "info" | "debug" | "trace" | "off") => level.to_owned(),
+            // EnvFilter takes a bare word for a target and would silence everything else.
+            other if other.contains('=') => {
+                directives.push(part.to_owned());
+                continue;
+            }
+            _ => return Err(expected()),
+        };
+        has_level = true;
+        directives.push(directive);
+    }
+    if !has_level {
+        directives.insert(0, "info".into());
+    }
+    let filter = directives.join(",");
+    // Without regular expressions, as the log uses it: one of a few bytes can take minutes to
+    // compile.
+    EnvFilter::builder()
+        .with_regex(false)
+        .parse(&filter)
+        .map_err(|_| expected())?;
+    Ok(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_filter_accepts_python_and_tracing_levels() {
+        let parse = parse_log_filter;
+        assert_eq!(parse("WARNING").unwrap(), "warn");
+        assert_eq!(parse("critical").unwrap(), "error");
+        assert_eq!(parse("info, hyper=debug").unwrap(), "info,hyper=debug");
+        assert_eq!(parse("hyper=debug").unwrap(), "info,hyper=debug");
+        assert!(parse("verbose").is_err());
+        assert!(parse("info,hyper=loud").is_err());
+        assert!(parse("").is_err());
+    }
+}

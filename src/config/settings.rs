@@ -1,0 +1,192 @@
+//! The settings that the daemon runs with.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::changes::RawValues;
+use super::dependencies::DependencySettings;
+use super::entries::{SettingEntry, setting_entries};
+use super::error::{InvalidSettings, SettingProblem};
+use super::limits::Limits;
+use super::log::{LogSettings, LogTarget};
+use super::parse;
+use super::secret::Secret;
+use super::sources::Sources;
+use super::table::DEFINITIONS;
+use super::validator::Validator;
+use crate::identity::identity;
+
+/// The settings that the daemon runs with. All of them are valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Address of the public API.
+    pub public: SocketAddr,
+    /// Address of the admin API, always a loopback address.
+    pub admin: SocketAddr,
+    /// Format and destination of log lines.
+    pub log: LogSettings,
+    /// The PID file, locked while the daemon runs.
+    pub pid_file: PathBuf,
+    /// How long requests in flight may take when the daemon stops.
+    pub shutdown_timeout: Duration,
+    /// How long the daemon keeps serving after a stop was requested, while health reports that it
+    /// is not ready.
+    pub drain_delay: Duration,
+    /// The secret that signs tokens. Without it, the secret is in `key_file`.
+    pub jwt_secret: Option<Secret>,
+    /// Holds the secret if `JWT_SECRET_KEY` is not set; created on first use.
+    pub key_file: PathBuf,
+    /// How long the previous secret stays valid after a change.
+    pub key_grace: Duration,
+    /// Limits on connections and requests.
+    pub limits: Limits,
+    /// The services that health depends on.
+    pub dependencies: DependencySettings,
+    entries: Vec<SettingEntry>,
+    /// The texts that the values were parsed from, to find out what was edited since.
+    raw_values: RawValues,
+}
+
+impl Settings {
+    /// Validates every setting.
+    ///
+    /// # Errors
+    ///
+    /// All problems at once, including those of the `.env` file.
+    pub fn load(sources: &Sources) -> Result<Self, InvalidSettings> {
+        let mut validator = Validator::new(sources);
+        let settings = Self::validate(&mut validator);
+        let problems = [sources.problems(), &validator.problems].concat();
+        match settings {
+            Some(settings) if problems.is_empty() => Ok(settings),
+            _ => Err(InvalidSettings(problems)),
+        }
+    }
+
+    fn validate(validator: &mut Validator<'_>) -> Option<Self> {
+        let sources = validator.sources;
+        let host = validator.value("HOST", parse::host);
+        let port = validator.value("PORT", parse::port);
+        let admin_host = validator.value("ADMIN_HOST", parse::loopback);
+        let admin_port = validator.value("ADMIN_PORT", parse::port);
+        let log = LogSettings::load(validator);
+        let pid_file = validator.value("PID_FILE", |text| parse::path(text, sources));
+        let shutdown_timeout = validator.value("SHUTDOWN_TIMEOUT", parse::shutdown_timeout);
+        let drain_delay = validator.value("DRAIN_DELAY", parse::drain_delay);
+        let jwt_secret = validator.value("JWT_SECRET_KEY", parse::jwt_secret);
+        let key_grace = validator.value("JWT_SECRET_KEY_GRACE", parse::key_grace);
+        let limits = Limits::load(validator);
+        let dependencies = DependencySettings::load(validator);
+        let key_file = validator.home_file(&identity().key_file());
+
+        if let (Some(host), Some(port), Some(admin_host)) = (host, port, admin_host)
+            && admin_port == Some(port)
+        {
+            check_ports(validator, host, admin_host, port);
+        }
+        if let Some(pid_file) = &pid_file {
+            check_pid_file(validator, pid_file);
+        }
+
+        let key_file = key_file?;
+        Some(Self {
+            public: SocketAddr::new(host?, port?),
+            admin: SocketAddr::new(admin_host?, admin_port?),
+            log: log?,
+            pid_file: pid_file?,
+            shutdown_timeout: shutdown_timeout?,
+            drain_delay: drain_delay?,
+            jwt_secret,
+            key_grace: key_grace?,
+            limits: limits?,
+            dependencies: dependencies?,
+            entries: setting_entries(sources, &key_file),
+            raw_values: RawValues::from_sources(sources),
+            key_file,
+        })
+    }
+
+    /// Checks that the settings suit a background process.
+    ///
+    /// # Errors
+    ///
+    /// The log would go to stdout, which nobody reads.
+    pub fn check_background(&self) -> Result<(), InvalidSettings> {
+        if self.log.target != LogTarget::Stdout {
+            return Ok(());
+        }
+        Err(InvalidSettings(vec![SettingProblem {
+            setting: "LOG_FILE".into(),
+            message: format!(
+                "`-` is stdout, which a daemon in the background does not have: name a file, or use `{} run`",
+                identity().command
+            ),
+        }]))
+    }
+
+    /// Every setting with its source and its value, with secrets masked.
+    #[must_use]
+    pub fn entries(&self) -> &[SettingEntry] {
+        &self.entries
+    }
+
+    pub(super) fn raw_values(&self) -> &RawValues {
+        &self.raw_values
+    }
+
+    /// These settings with the reloadable ones of `new`.
+    ///
+    /// A new field is taken from `new`; a field that only a restart changes is listed here.
+    pub(super) fn with_reloadable_of(&self, new: Self) -> Self {
+        let pick = |(old, new): (&SettingEntry, SettingEntry), is_reloadable| {
+            if is_reloadable { new } else { old.clone() }
+        };
+        let entries = self.entries.iter().zip(new.entries).zip(&DEFINITIONS);
+        Self {
+            public: self.public,
+            admin: self.admin,
+            log: self.log.with_reloadable_of(new.log),
+            pid_file: self.pid_file.clone(),
+            key_file: self.key_file.clone(),
+            limits: self.limits.clone(),
+            entries: entries
+                .map(|(pair, definition)| pick(pair, definition.is_reloadable))
+                .collect(),
+            raw_values: self.raw_values.with_reloadable_of(&new.raw_values),
+            ..new
+        }
+    }
+}
+
+#[cfg(test)]
+impl Settings {
+    /// Whether any value differs, not only its text.
+    pub(super) fn has_other_values(&self, other: &Self) -> bool {
+        let values = |settings: &Self| Self {
+            entries: Vec::new(),
+            raw_values: RawValues::default(),
+            ..settings.clone()
+        };
+        values(self) != values(other)
+    }
+}
+
+/// Both listeners have the port `port`.
+fn check_ports(validator: &mut Validator<'_>, host: IpAddr, admin_host: IpAddr, port: u16) {
+    if port != 0 && (host == admin_host || host.is_unspecified()) {
+        validator.add_problem(
+            "ADMIN_PORT",
+            format!("{port} is also PORT: the two listeners need a port each"),
+        );
+    }
+}
+
+fn check_pid_file(validator: &mut Validator<'_>, pid_file: &Path) {
+    let sources = validator.sources;
+    let log_target = sources.get("LOG_FILE");
+    let log_target = log_target.and_then(|(text, _)| LogTarget::parse(text, sources).ok());
+    if log_target.as_ref().and_then(LogTarget::file) == Some(pid_file) {
+        validator.add_problem("PID_FILE", "is the same file as LOG_FILE".into());
+    }
+}
