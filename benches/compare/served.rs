@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use fullon_master_api::api::Phase;
 use fullon_master_api::config::Limits;
-use fullon_master_api::health::Health;
+use fullon_master_api::health::{Health, Phase};
 use fullon_master_api::server::metrics::Metrics;
 use fullon_master_api::server::public::{Mounts, service};
 use fullon_master_api::server::{ConnectionPool, Shutdown, bind, run};

@@ -3,6 +3,10 @@
 use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
 
+use super::VERSION;
+use crate::health;
+use crate::identity::identity;
+
 /// Whether the service can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "lowercase")]
@@ -89,4 +93,62 @@ pub enum Phase {
     Ready,
     /// Asked to stop, or replaced by a successor that serves; finishing the requests in flight.
     Draining,
+}
+
+impl Health {
+    /// The response of `GET /health`.
+    #[must_use]
+    pub fn new(is_ready: bool) -> Self {
+        Self {
+            status: if is_ready {
+                HealthState::Healthy
+            } else {
+                HealthState::Unhealthy
+            },
+            version: VERSION.into(),
+            service: identity().service.into(),
+        }
+    }
+}
+
+impl From<&health::Health> for Readiness {
+    fn from(health: &health::Health) -> Self {
+        Self {
+            ready: health.is_ready(),
+            phase: health.phase().into(),
+            checks: health.checks().into_iter().map(Check::from).collect(),
+        }
+    }
+}
+
+impl From<health::Phase> for Phase {
+    fn from(phase: health::Phase) -> Self {
+        match phase {
+            health::Phase::Starting => Self::Starting,
+            health::Phase::Ready => Self::Ready,
+            health::Phase::Draining => Self::Draining,
+        }
+    }
+}
+
+impl From<health::CheckState> for CheckState {
+    fn from(state: health::CheckState) -> Self {
+        match state {
+            health::CheckState::Up => Self::Up,
+            health::CheckState::Down => Self::Down,
+            health::CheckState::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<health::Check> for Check {
+    fn from(check: health::Check) -> Self {
+        Self {
+            latency_ms: check.latency_ms(),
+            name: check.name,
+            state: check.state.into(),
+            since: check.since.map(|since| since.to_string()),
+            last_error: check.last_error,
+        }
+    }
 }

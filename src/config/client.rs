@@ -15,7 +15,7 @@ use crate::identity::identity;
 
 /// What a client command needs to find the daemon. Only `PID_FILE` has to be valid: a mistake in
 /// another setting must not prevent an operator from stopping the daemon.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientSettings {
     /// The PID file; its lock tells whether the daemon runs.
     pub pid_file: PathBuf,

@@ -20,10 +20,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::place::TestLog;
-use crate::api::{LogLevel, LogLevelRequest, LogPage, MAX_REVERT_SECONDS, Phase};
+use crate::api::{LogLevel, LogLevelRequest, LogPage, MAX_REVERT_SECONDS};
 use crate::auth::{ConfiguredKeys, Keyring, RevokedSessions, Scopes, SessionStore, TokenSigner};
 use crate::config::{Flags, LiveSettings, Secret, Settings, SettingsLocation, parse_log_filter};
-use crate::health::Health;
+use crate::health::{Health, Phase};
 use crate::logs::{Cursor, Follower, LevelControl, LogBroadcaster, StartAt, names_audit};
 use crate::server::admin::{AdminState, auth_state, service};
 use crate::server::metrics::Metrics;

@@ -1,24 +1,25 @@
-//! What is known of one dependency.
+//! State of one dependency, as determined by its probes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::failure::ProbeError;
-use crate::api::{Check, CheckState};
+use super::check::{Check, CheckState};
+use super::error::ProbeError;
 
-/// How often one that was up has to fail before it is down: one probe may be lost.
+/// How many probes in a row have to fail before a dependency that was up is down. One probe may be
+/// lost.
 pub const FAILURES_UNTIL_DOWN: u32 = 2;
 
-/// What its probes have told.
+/// A dependency and its state.
 #[derive(Debug)]
 pub struct Dependency {
     name: &'static str,
     status: Mutex<DependencyStatus>,
 }
 
-/// Whose word counts: that of the settings in force, not that of those before.
+/// Identifies the settings that a probe ran with. Results of an earlier epoch are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProbeEpoch(u64);
 
@@ -26,11 +27,11 @@ pub struct ProbeEpoch(u64);
 struct DependencyStatus {
     state: CheckState,
     since: Timestamp,
-    /// The same on a clock that does not jump.
+    /// The same time on a monotonic clock.
     changed_at: Instant,
-    /// Failures since the last answer.
+    /// Failures since the last success.
     failures: u32,
-    /// Whether what is known comes from probes with the settings in force.
+    /// Whether the state comes from probes with the active settings.
     is_probed: bool,
     epoch: ProbeEpoch,
     last_error: Option<String>,
@@ -40,27 +41,27 @@ struct DependencyStatus {
     timeout: u64,
 }
 
-/// The figures of a dependency.
+/// Metrics of a dependency.
 #[derive(Debug, Clone)]
 pub struct DependencyMetrics {
     /// `postgresql` or `redis`.
     pub name: &'static str,
-    /// Probes that were answered.
+    /// Successful probes.
     pub ok: u64,
-    /// Probes that failed.
+    /// Failed probes.
     pub error: u64,
-    /// Probes that took too long.
+    /// Probes that timed out.
     pub timeout: u64,
-    /// How long the last one that was answered took.
+    /// Duration of the last successful probe.
     pub latency: Option<Duration>,
 }
 
-/// What a probe has changed.
+/// The effect of a probe on the state.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StateChange {
     None,
     Up {
-        /// How long it was down, if it was.
+        /// `None` if it was not down before.
         down_for: Option<Duration>,
     },
     Down {
@@ -88,26 +89,23 @@ impl Dependency {
         }
     }
 
-    /// One of which another process knew this.
+    /// Creates a dependency with the state that another process determined.
     pub fn restored(name: &'static str, check: &Check) -> Self {
         let new = Self::new(name);
-        let mut known = new.lock();
-        known.state = check.state;
-        known.is_probed = check.state == CheckState::Up;
-        known.last_error.clone_from(&check.last_error);
-        known.latency = check
-            .latency_ms
-            .and_then(|latency| Duration::try_from_secs_f64(latency / 1e3).ok());
-        let since = check.since.as_deref().and_then(|since| since.parse().ok());
-        if let Some(since) = since {
-            let lasts = Timestamp::now().duration_since(since).unsigned_abs();
-            known.since = since;
-            known.changed_at = known
+        let mut status = new.lock();
+        status.state = check.state;
+        status.is_probed = check.state == CheckState::Up;
+        status.last_error.clone_from(&check.last_error);
+        status.latency = check.latency;
+        if let Some(since) = check.since {
+            let elapsed = Timestamp::now().duration_since(since).unsigned_abs();
+            status.since = since;
+            status.changed_at = status
                 .changed_at
-                .checked_sub(lasts)
-                .unwrap_or(known.changed_at);
+                .checked_sub(elapsed)
+                .unwrap_or(status.changed_at);
         }
-        drop(known);
+        drop(status);
         new
     }
 
@@ -119,53 +117,54 @@ impl Dependency {
         self.lock().state
     }
 
-    /// From now on only the word of the new turn counts. What was known stays until then; unless it is of the same settings,
-    /// the first word counts at once.
-    pub fn start_epoch(&self, is_same: bool) -> ProbeEpoch {
-        let mut known = self.lock();
-        known.epoch = ProbeEpoch(known.epoch.0 + 1);
-        known.is_probed &= is_same;
-        known.failures = 0;
-        known.epoch
+    /// Starts a new epoch and ignores later results of earlier ones. The state stays as it is. With
+    /// other settings (`same_settings` is false), the first probe decides: its failure is not
+    /// tolerated.
+    pub fn start_epoch(&self, same_settings: bool) -> ProbeEpoch {
+        let mut status = self.lock();
+        status.epoch = ProbeEpoch(status.epoch.0 + 1);
+        status.is_probed &= same_settings;
+        status.failures = 0;
+        status.epoch
     }
 
-    /// Notes what became of a probe, and tells what that changes.
-    pub fn record(&self, turn: ProbeEpoch, outcome: Result<Duration, &ProbeError>) -> StateChange {
-        let mut known = self.lock();
-        if known.epoch != turn {
+    /// Records the result of a probe, and returns its effect.
+    pub fn record(&self, epoch: ProbeEpoch, result: Result<Duration, &ProbeError>) -> StateChange {
+        let mut status = self.lock();
+        if status.epoch != epoch {
             return StateChange::None;
         }
-        let tolerates = std::mem::replace(&mut known.is_probed, true);
-        match outcome {
+        let tolerates_failure = std::mem::replace(&mut status.is_probed, true);
+        match result {
             Ok(latency) => {
-                known.ok += 1;
-                known.failures = 0;
-                known.latency = Some(latency);
-                known.last_error = None;
-                let was_down = known.state == CheckState::Down;
-                match known.transition(CheckState::Up) {
+                status.ok += 1;
+                status.failures = 0;
+                status.latency = Some(latency);
+                status.last_error = None;
+                let was_down = status.state == CheckState::Down;
+                match status.transition(CheckState::Up) {
                     Some(lasted) => StateChange::Up {
                         down_for: was_down.then_some(lasted),
                     },
                     None => StateChange::None,
                 }
             }
-            Err(failure) => {
-                if matches!(failure, ProbeError::Timeout(_)) {
-                    known.timeout += 1;
+            Err(error) => {
+                if matches!(error, ProbeError::Timeout(_)) {
+                    status.timeout += 1;
                 } else {
-                    known.error += 1;
+                    status.error += 1;
                 }
-                known.failures += 1;
-                if tolerates
-                    && known.state == CheckState::Up
-                    && known.failures < FAILURES_UNTIL_DOWN
+                status.failures += 1;
+                if tolerates_failure
+                    && status.state == CheckState::Up
+                    && status.failures < FAILURES_UNTIL_DOWN
                 {
                     return StateChange::None;
                 }
-                let reason = failure.to_string();
-                known.last_error = Some(reason.clone());
-                match known.transition(CheckState::Down) {
+                let reason = error.to_string();
+                status.last_error = Some(reason.clone());
+                match status.transition(CheckState::Down) {
                     Some(_) => StateChange::Down { reason },
                     None => StateChange::None,
                 }
@@ -174,26 +173,24 @@ impl Dependency {
     }
 
     pub fn check(&self) -> Check {
-        let known = self.lock();
+        let status = self.lock();
         Check {
             name: self.name.into(),
-            state: known.state,
-            since: Some(known.since.to_string()),
-            latency_ms: known
-                .latency
-                .map(|latency| (latency.as_secs_f64() * 1e6).round() / 1e3),
-            last_error: known.last_error.clone(),
+            state: status.state,
+            since: Some(status.since),
+            latency: status.latency,
+            last_error: status.last_error.clone(),
         }
     }
 
     pub fn metrics(&self) -> DependencyMetrics {
-        let known = self.lock();
+        let status = self.lock();
         DependencyMetrics {
             name: self.name,
-            ok: known.ok,
-            error: known.error,
-            timeout: known.timeout,
-            latency: known.latency,
+            ok: status.ok,
+            error: status.error,
+            timeout: status.timeout,
+            latency: status.latency,
         }
     }
 
@@ -203,7 +200,7 @@ impl Dependency {
 }
 
 impl DependencyStatus {
-    /// How long the state before lasted, if it was another.
+    /// Enters a state. Returns how long the previous one lasted, if it was a different one.
     fn transition(&mut self, state: CheckState) -> Option<Duration> {
         if self.state == state {
             return None;
@@ -226,25 +223,25 @@ mod tests {
     #[test]
     fn one_failure_is_tolerated_after_first_probe() {
         let dependency = Dependency::new("it");
-        let turn = dependency.start_epoch(true);
+        let epoch = dependency.start_epoch(true);
         assert_eq!(dependency.state(), CheckState::Unknown);
         let down = |change| matches!(change, StateChange::Down { .. });
-        assert!(down(dependency.record(turn, Err(&LATE))));
-        assert_eq!(dependency.record(turn, Err(&LATE)), StateChange::None);
+        assert!(down(dependency.record(epoch, Err(&LATE))));
+        assert_eq!(dependency.record(epoch, Err(&LATE)), StateChange::None);
         assert!(matches!(
-            dependency.record(turn, Ok(QUICK)),
+            dependency.record(epoch, Ok(QUICK)),
             StateChange::Up { down_for: Some(_) }
         ));
         for _ in 0..3 {
-            assert_eq!(dependency.record(turn, Err(&LATE)), StateChange::None);
-            assert_eq!(dependency.record(turn, Ok(QUICK)), StateChange::None);
+            assert_eq!(dependency.record(epoch, Err(&LATE)), StateChange::None);
+            assert_eq!(dependency.record(epoch, Ok(QUICK)), StateChange::None);
         }
-        assert_eq!(dependency.record(turn, Err(&LATE)), StateChange::None);
+        assert_eq!(dependency.record(epoch, Err(&LATE)), StateChange::None);
         assert_eq!(dependency.check().last_error, None);
-        assert!(down(dependency.record(turn, Err(&LATE))));
+        assert!(down(dependency.record(epoch, Err(&LATE))));
         assert!(dependency.check().last_error.is_some());
-        let figures = dependency.metrics();
-        assert_eq!((figures.ok, figures.error, figures.timeout), (4, 0, 7));
+        let metrics = dependency.metrics();
+        assert_eq!((metrics.ok, metrics.error, metrics.timeout), (4, 0, 7));
     }
 
     #[test]
@@ -265,24 +262,23 @@ mod tests {
     #[test]
     fn restored_dependency_continues_in_next_process() {
         let before = Dependency::new("it");
-        let turn = before.start_epoch(true);
-        before.record(turn, Ok(QUICK));
+        let epoch = before.start_epoch(true);
+        before.record(epoch, Ok(QUICK));
         let after = Dependency::restored("it", &before.check());
-        let told = |dependency: &Dependency| format!("{:?}", dependency.check());
-        assert_eq!(told(&after), told(&before));
-        let turn = after.start_epoch(true);
-        assert_eq!(after.record(turn, Err(&LATE)), StateChange::None);
+        assert_eq!(after.check(), before.check());
+        let epoch = after.start_epoch(true);
+        assert_eq!(after.record(epoch, Err(&LATE)), StateChange::None);
         assert!(matches!(
-            after.record(turn, Err(&LATE)),
+            after.record(epoch, Err(&LATE)),
             StateChange::Down { .. }
         ));
 
         let again = Dependency::restored("it", &after.check());
-        assert_eq!(told(&again), told(&after));
-        let turn = again.start_epoch(true);
-        assert_eq!(again.record(turn, Err(&LATE)), StateChange::None);
+        assert_eq!(again.check(), after.check());
+        let epoch = again.start_epoch(true);
+        assert_eq!(again.record(epoch, Err(&LATE)), StateChange::None);
         assert!(matches!(
-            again.record(turn, Ok(QUICK)),
+            again.record(epoch, Ok(QUICK)),
             StateChange::Up { down_for: Some(_) }
         ));
     }

@@ -1,41 +1,41 @@
-//! Whether the service can be used: the phase of the process and what it depends on.
+//! Whether the service can be used: the phase of the process and the state of its dependencies.
 //!
-//! Each dependency has a task of its own (`prober`), which keeps a connection to it. What it found is at hand whenever somebody
-//! asks: no answer waits for a dependency.
+//! Each dependency has a task (`prober`) that keeps a connection to it. The last result is stored,
+//! so no request waits for a dependency.
 
+mod check;
 mod dependency;
-mod failure;
+mod error;
+mod monitor;
 mod postgres;
 mod prober;
 pub(crate) mod redis;
 mod tls;
 mod transport;
-mod watched;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use crate::api::{
-    Check, CheckState, Health as Body, HealthState, Phase, Readiness, SERVICE_NAME, VERSION,
-};
 use crate::config::DependencySettings;
 use crate::logs::LogHealth;
+use monitor::DependencyMonitor;
+
+pub use check::{Check, CheckState, Phase};
 pub use dependency::DependencyMetrics;
-use watched::DependencyMonitor;
 
 /// The phase and the checks.
 #[derive(Debug)]
 pub struct Health {
-    /// A [`Phase`]. Every probe reads it, so it is no lock.
+    /// A [`Phase`]. Atomic, because every request of `/health` reads it.
     phase: AtomicU8,
-    /// Whether a successor serves while this process drains: then the service is as ready as before.
+    /// Whether a new process serves while this one drains. Then the service is as ready as before.
     is_replaced: AtomicBool,
     log: Option<Arc<LogHealth>>,
     dependencies: Arc<DependencyMonitor>,
 }
 
 impl Health {
-    /// Health of a process that starts. `log` is how its log file is doing, if it has one.
+    /// Creates the health of a starting process. `log` is the state of its log file, if it has one.
     #[must_use]
     pub fn new(log: Option<Arc<LogHealth>>) -> Self {
         Self {
@@ -46,38 +46,41 @@ impl Health {
         }
     }
 
-    /// How the log file is doing, if there is one.
+    /// The state of the log file, if there is one.
     #[must_use]
     pub fn log(&self) -> Option<&LogHealth> {
         self.log.as_deref()
     }
 
-    /// Watches what the settings name, from now on and nothing else. Who is watched already with the same settings is left
-    /// alone. What is `known` of a new one holds until it is known better; of whom nothing is known counts as
-    /// `are_presumed_up` says until its first answer: as up where the service is up already for those who use it. Must be
-    /// called within a tokio runtime.
+    /// Probes exactly the dependencies in `settings` from now on. Unchanged dependencies keep their
+    /// state and connection.
+    ///
+    /// `known` is the state of a new dependency until its first probe ([`Self::known_checks`] of
+    /// the old process). Without a known state, a dependency is up until its first probe if
+    /// `presume_up` is set: clients already use the service.
+    ///
+    /// Must be called within a tokio runtime.
     pub fn watch_dependencies(
         &self,
         settings: &DependencySettings,
         known: &[(Check, u64)],
-        are_presumed_up: bool,
+        presume_up: bool,
     ) {
-        self.dependencies
-            .reconcile(settings, known, are_presumed_up);
+        self.dependencies.reconcile(settings, known, presume_up);
     }
 
-    /// Asks no dependency any more.
+    /// Stops all probes.
     pub fn stop_watching(&self) {
         self.dependencies.stop();
     }
 
-    /// What the probes of each dependency came to.
+    /// Metrics of each dependency.
     #[must_use]
     pub fn dependency_metrics(&self) -> Vec<DependencyMetrics> {
         self.dependencies.metrics()
     }
 
-    /// The phase now.
+    /// The current phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
@@ -87,56 +90,32 @@ impl Health {
         }
     }
 
-    /// Enters the next phase.
+    /// Enters a phase.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Drains, while a successor serves.
+    /// Starts draining because a new process serves.
     pub fn drain_replaced(&self) {
         self.is_replaced.store(true, Ordering::Release);
         self.enter(Phase::Draining);
     }
 
-    /// Whether requests should be sent here. A log that cannot be written does not stop the service.
+    /// Whether traffic should be sent here. A log that cannot be written does not matter.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let is_served = self.phase() == Phase::Ready || self.is_replaced.load(Ordering::Acquire);
-        is_served && self.dependencies.all_up()
+        let is_serving = self.phase() == Phase::Ready || self.is_replaced.load(Ordering::Acquire);
+        is_serving && self.dependencies.all_up()
     }
 
-    /// The answer of `/health`.
-    #[must_use]
-    pub fn summary(ready: bool) -> Body {
-        Body {
-            status: if ready {
-                HealthState::Healthy
-            } else {
-                HealthState::Unhealthy
-            },
-            version: VERSION.into(),
-            service: SERVICE_NAME.into(),
-        }
-    }
-
-    /// The answer of `/health/ready`.
-    #[must_use]
-    pub fn readiness(&self) -> Readiness {
-        Readiness {
-            ready: self.is_ready(),
-            phase: self.phase(),
-            checks: self.checks(),
-        }
-    }
-
-    /// What is known of each dependency, for [`Self::watch_dependencies`] of another process: with a digest of the settings, since the
-    /// other one may have others.
+    /// The state of each dependency and a digest of its settings, for [`Self::watch_dependencies`]
+    /// of the next process, which may have other settings.
     #[must_use]
     pub fn known_checks(&self) -> Vec<(Check, u64)> {
         self.dependencies.known_checks()
     }
 
-    /// What the service depends on, and its log.
+    /// The checks of all dependencies and of the log file.
     #[must_use]
     pub fn checks(&self) -> Vec<Check> {
         let mut checks = self.dependencies.checks();
@@ -150,7 +129,7 @@ impl Health {
                     CheckState::Down
                 },
                 since: None,
-                latency_ms: None,
+                latency: None,
                 last_error,
             }
         }));

@@ -1,4 +1,4 @@
-//! Whether PostgreSQL answers a query.
+//! Probes PostgreSQL with a query.
 
 use std::error::Error as _;
 use std::future::poll_fn;
@@ -11,15 +11,16 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, Error, NoTls};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::failure::ProbeError;
+use super::error::ProbeError;
 use super::transport::{Stream, Transport};
 use crate::config::DatabaseSettings;
+use crate::identity::identity;
 
-/// "Do you speak TLS?": length and code of `SSLRequest` (PostgreSQL's protocol, section 55.7).
+/// `SSLRequest`: its length and its code (PostgreSQL's protocol, section 55.7).
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const PROTOCOL: &str = "PostgreSQL";
 
-/// A client that keeps its connection.
+/// A client that keeps its connection between probes.
 pub struct PostgresClient {
     settings: DatabaseSettings,
     transport: Transport,
@@ -28,7 +29,8 @@ pub struct PostgresClient {
 
 struct Connection {
     client: Client,
-    _connection: AbortOnDropHandle<()>,
+    /// Exchanges messages with the server.
+    _driver: AbortOnDropHandle<()>,
 }
 
 impl PostgresClient {
@@ -44,28 +46,29 @@ impl PostgresClient {
         self.connection = None;
     }
 
-    /// Asks for one row. A kept connection that broke meanwhile is made anew.
+    /// Queries one row. Connects again if the kept connection was lost.
     pub async fn probe(&mut self) -> Result<(), ProbeError> {
-        if let Some(session) = &self.connection {
-            match session.query().await {
-                Err(failure) if failure.is_connection_lost() => self.connection = None,
-                answer => return answer,
+        if let Some(connection) = &self.connection {
+            match connection.query().await {
+                Err(error) if error.is_connection_lost() => self.connection = None,
+                result => return result,
             }
         }
         let stream = self.transport.connect().await?;
         let stream = self.encrypt(stream).await?;
-        let session = self.sign_in(stream).await?;
-        session.query().await?;
-        self.connection = Some(session);
+        let connection = self.sign_in(stream).await?;
+        connection.query().await?;
+        self.connection = Some(connection);
         Ok(())
     }
 
-    /// As `tokio_postgres` would, but for whom the certificate has to be.
+    /// Negotiates TLS. `tokio_postgres` would do the same, but with its own check of the
+    /// certificate's name.
     async fn encrypt(&mut self, mut stream: TcpStream) -> Result<Stream, ProbeError> {
         if self.transport.is_encrypted() {
-            let broken = |error: io::Error| ProbeError::connection_lost(&error);
-            stream.write_all(&SSL_REQUEST).await.map_err(broken)?;
-            match stream.read_u8().await.map_err(broken)? {
+            let lost = |error: io::Error| ProbeError::connection_lost(&error);
+            stream.write_all(&SSL_REQUEST).await.map_err(lost)?;
+            match stream.read_u8().await.map_err(lost)? {
                 b'S' => {}
                 b'N' => return Err(ProbeError::TlsUnsupported),
                 _ => return Err(ProbeError::WrongProtocol(PROTOCOL)),
@@ -76,10 +79,10 @@ impl PostgresClient {
 
     async fn sign_in(&self, stream: Stream) -> Result<Connection, ProbeError> {
         let mut config = Config::new();
-        // The stream is encrypted already.
+        // The stream is already encrypted.
         config
             .ssl_mode(SslMode::Disable)
-            .application_name("fullon health")
+            .application_name(format!("{} health", identity().command))
             .user(&self.settings.user)
             .dbname(&self.settings.name);
         if let Some(password) = &self.settings.password {
@@ -87,20 +90,22 @@ impl PostgresClient {
         }
         let connected = config.connect_raw(stream, NoTls).await;
         let (client, mut connection) = connected.map_err(|error| self.sign_in_error(&error))?;
-        // Polled as a future it would log what the server notices.
+        // Awaiting the connection itself would log notices of the server.
         let drive = async move {
             while let Some(Ok(_)) = poll_fn(|cx| connection.poll_message(cx)).await {}
         };
         Ok(Connection {
             client,
-            _connection: AbortOnDropHandle::new(tokio::spawn(drive)),
+            _driver: AbortOnDropHandle::new(tokio::spawn(drive)),
         })
     }
 
     fn sign_in_error(&self, error: &Error) -> ProbeError {
-        let is_missing = self.settings.password.is_none();
-        // The one thing of the configuration that the server has a say in.
-        if is_missing && error.to_string().starts_with("invalid configuration") {
+        // The only error of this kind that depends on the server. `tokio_postgres` has no typed
+        // access to the kind.
+        if self.settings.password.is_none()
+            && error.to_string().starts_with("invalid configuration")
+        {
             return ProbeError::PasswordRequired("DB_PASSWORD");
         }
         query_error(error)
@@ -134,7 +139,7 @@ fn query_error(error: &Error) -> ProbeError {
 
 fn server_error(state: &SqlState) -> ProbeError {
     if *state == SqlState::ADMIN_SHUTDOWN || *state == SqlState::CRASH_SHUTDOWN {
-        // It ended the connection, which may be all that it ended.
+        // The server closed the connection; a new one may work.
         return ProbeError::ConnectionLost(io::ErrorKind::ConnectionAborted);
     }
     let known = [
@@ -157,20 +162,20 @@ fn server_error(state: &SqlState) -> ProbeError {
         ),
         (SqlState::CANNOT_CONNECT_NOW, "it starts, stops or recovers"),
     ];
-    let words = known.into_iter().find(|(known, _)| known == state);
-    match words {
-        Some((_, words)) => ProbeError::Rejected(words),
+    let message = known.into_iter().find(|(known, _)| known == state);
+    match message {
+        Some((_, message)) => ProbeError::Rejected(message),
         None => error_code(state.code()),
     }
 }
 
-/// A code is five digits and capitals; anything else is not repeated.
+/// A code is five digits and capitals. Anything else is not shown.
 fn error_code(code: &str) -> ProbeError {
-    let is_one = code.len() == 5
+    let is_code = code.len() == 5
         && code
             .bytes()
             .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
-    if is_one {
+    if is_code {
         ProbeError::ErrorCode(code.to_owned())
     } else {
         ProbeError::WrongProtocol(PROTOCOL)

@@ -1,4 +1,4 @@
-//! The task that asks one dependency for as long as the daemon serves.
+//! The task that probes one dependency.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -7,15 +7,15 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::time::Instant;
 
 use super::dependency::FAILURES_UNTIL_DOWN;
-use super::failure::ProbeError;
+use super::error::ProbeError;
 use super::postgres::PostgresClient;
 use super::redis::RedisClient;
 use crate::config::{DatabaseSettings, ProbeSchedule, RedisSettings};
 
-/// After a failure the next probe comes sooner; later ones less and less, up to the interval.
+/// Delay of the first retry after a failure. Later delays double, up to the interval.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
-/// What is asked, and how to get in.
+/// A dependency to probe, with its credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ProbeTarget {
     Postgres(DatabaseSettings),
@@ -23,7 +23,7 @@ pub enum ProbeTarget {
 }
 
 impl ProbeTarget {
-    /// Tells it from others, also in another process of the same program.
+    /// Identifies the settings, also in another process of the same program.
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -59,60 +59,61 @@ impl ProbeClient {
     }
 }
 
-/// Probes until it is dropped; `tell` is told how long each took, or why it failed.
+/// Probes until it is dropped. `report` receives the duration of each probe, or the reason why it
+/// failed.
 pub async fn run(
     target: ProbeTarget,
-    pace: ProbeSchedule,
-    tell: impl Fn(Result<Duration, &ProbeError>),
+    schedule: ProbeSchedule,
+    report: impl Fn(Result<Duration, &ProbeError>),
 ) {
     let mut client = ProbeClient::new(target);
     let mut failures: u32 = 0;
     loop {
-        let timeout = probe_timeout(pace, failures);
-        let begun = Instant::now();
-        let outcome = match tokio::time::timeout(timeout, client.probe()).await {
-            Ok(outcome) => outcome,
+        let timeout = probe_timeout(schedule, failures);
+        let started = Instant::now();
+        let result = match tokio::time::timeout(timeout, client.probe()).await {
+            Ok(result) => result,
             Err(_) => Err(ProbeError::Timeout(timeout)),
         };
-        let took = begun.elapsed();
-        if outcome.is_ok() {
+        let elapsed = started.elapsed();
+        if result.is_ok() {
             failures = 0;
         } else {
             failures = failures.saturating_add(1);
             client.disconnect();
         }
-        tell(outcome.as_ref().map(|()| took));
-        tokio::time::sleep(delay_until_next(pace, failures, took)).await;
+        report(result.as_ref().map(|()| elapsed));
+        tokio::time::sleep(delay_until_next(schedule, failures, elapsed)).await;
     }
 }
 
-/// How many failures there are before the probe that decides.
-const LAST_TOLERATED: u32 = FAILURES_UNTIL_DOWN - 1;
+/// How many failures in a row leave a dependency up. The next one decides.
+const MAX_TOLERATED: u32 = FAILURES_UNTIL_DOWN - 1;
 
-/// The probe that decides whether it is down is given less time, so that it is decided within two intervals.
-fn probe_timeout(pace: ProbeSchedule, failures: u32) -> Duration {
+/// The deciding probe has a shorter timeout, so that a failure is detected within two intervals.
+fn probe_timeout(schedule: ProbeSchedule, failures: u32) -> Duration {
     match failures {
-        LAST_TOLERATED => pace.timeout.min(pace.interval * 3 / 8),
-        _ => pace.timeout,
+        MAX_TOLERATED => schedule.timeout.min(schedule.interval * 3 / 8),
+        _ => schedule.timeout,
     }
 }
 
-/// How long until the next probe, after one that took so long.
-fn delay_until_next(pace: ProbeSchedule, failures: u32, took: Duration) -> Duration {
-    let soon = FIRST_RETRY.min(pace.interval / 4);
+/// Delay until the next probe, after one that took `elapsed`.
+fn delay_until_next(schedule: ProbeSchedule, failures: u32, elapsed: Duration) -> Duration {
+    let first_retry = FIRST_RETRY.min(schedule.interval / 4);
     match failures {
-        0 => pace.interval.mul_f64(0.9 + 0.2 * random_fraction()),
-        LAST_TOLERATED => soon.saturating_sub(took),
-        _ => soon
+        0 => schedule.interval.mul_f64(0.9 + 0.2 * random_fraction()),
+        MAX_TOLERATED => first_retry.saturating_sub(elapsed),
+        _ => first_retry
             .saturating_mul(1 << failures.saturating_sub(FAILURES_UNTIL_DOWN).min(20))
-            .min(pace.interval),
+            .min(schedule.interval),
     }
 }
 
-/// Between 0 and 1: daemons that were started together need not ask together.
+/// Between 0 and 1. Spreads the probes of daemons that were started together.
 fn random_fraction() -> f64 {
     let mut bytes = [0; 2];
-    // Without random bytes it is always the same.
+    // If this fails, the result is 0.
     let _ = getrandom(&mut bytes, GetRandomFlags::empty());
     f64::from(u16::from_ne_bytes(bytes)) / f64::from(u16::MAX)
 }
@@ -123,33 +124,36 @@ mod tests {
 
     #[test]
     fn probes_of_failed_dependency_back_off() {
-        let pace = ProbeSchedule {
+        let schedule = ProbeSchedule {
             interval: Duration::from_mins(1),
             timeout: Duration::from_secs(1),
         };
-        let pauses = (FAILURES_UNTIL_DOWN..)
-            .map(|failures| delay_until_next(pace, failures, Duration::ZERO).as_secs());
-        let pauses: Vec<_> = pauses.take(40).collect();
-        assert_eq!(pauses[..8], [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert!(pauses[8..].iter().all(|pause| *pause == 60));
+        let delays = (FAILURES_UNTIL_DOWN..)
+            .map(|failures| delay_until_next(schedule, failures, Duration::ZERO).as_secs());
+        let delays: Vec<_> = delays.take(40).collect();
+        assert_eq!(delays[..8], [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert!(delays[8..].iter().all(|delay| *delay == 60));
     }
 
-    /// The worst case: it stops right after it has answered.
+    /// The worst case is a dependency that hangs right after a successful probe.
     #[test]
     fn hang_is_detected_within_two_intervals() {
         for (interval, timeout_of) in [(500, 250), (1000, 500), (5000, 1000), (60_000, 30_000)] {
-            let pace = ProbeSchedule {
+            let schedule = ProbeSchedule {
                 interval: Duration::from_millis(interval),
                 timeout: Duration::from_millis(timeout_of),
             };
             for _ in 0..1000 {
-                let first = probe_timeout(pace, 0);
-                let second = probe_timeout(pace, 1);
-                let noticed = delay_until_next(pace, 0, Duration::ZERO)
+                let first = probe_timeout(schedule, 0);
+                let second = probe_timeout(schedule, 1);
+                let detected = delay_until_next(schedule, 0, Duration::ZERO)
                     + first
-                    + delay_until_next(pace, 1, first)
+                    + delay_until_next(schedule, 1, first)
                     + second;
-                assert!(noticed < pace.interval * 2, "{pace:?}: {noticed:?}");
+                assert!(
+                    detected < schedule.interval * 2,
+                    "{schedule:?}: {detected:?}"
+                );
             }
         }
     }

@@ -1,19 +1,20 @@
-//! Whether Redis answers a `PING`.
+//! Probes Redis with a `PING`.
 //!
-//! Two commands whose answers are one line: the protocol (RESP) needs no client library for them.
+//! There are two commands, each with a reply of one line, so the protocol (RESP) needs no client
+//! library.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::failure::ProbeError;
+use super::error::ProbeError;
 use super::transport::{Stream, Transport};
 use crate::config::{RedisSettings, Secret};
 
-/// A longer line is none of the answers.
+/// Every expected reply is shorter.
 const MAX_LINE: usize = 1024;
 const PROTOCOL: &str = "Redis";
-/// Errors that say something about the server, and that are shown as they are.
+/// Error codes that are shown. They describe the state of the server.
 const KNOWN_ERRORS: [&str; 7] = [
     "BUSY",
     "DENIED",
@@ -24,7 +25,7 @@ const KNOWN_ERRORS: [&str; 7] = [
     "TRYAGAIN",
 ];
 
-/// A client that keeps its connection.
+/// A client that keeps its connection between probes.
 pub struct RedisClient {
     transport: Transport,
     password: Option<Secret>,
@@ -44,12 +45,12 @@ impl RedisClient {
         self.connection = None;
     }
 
-    /// Asks once. A kept connection that broke meanwhile is made anew.
+    /// Sends a `PING`. Connects again if the kept connection was lost.
     pub async fn probe(&mut self) -> Result<(), ProbeError> {
         if let Some(connection) = &mut self.connection {
             match send_command(connection, &["PING"], "+PONG").await {
-                Err(failure) if failure.is_connection_lost() => self.connection = None,
-                answer => return answer,
+                Err(error) if error.is_connection_lost() => self.connection = None,
+                result => return result,
             }
         }
         let stream = self.transport.connect().await?;
@@ -63,22 +64,22 @@ impl RedisClient {
     }
 }
 
-/// Sends a command and reads what has to be this line.
+/// Sends a command and expects the reply `wanted`.
 async fn send_command(
     stream: &mut Stream,
     command: &[&str],
     wanted: &str,
 ) -> Result<(), ProbeError> {
-    let broken = |error: io::Error| ProbeError::connection_lost(&error);
+    let lost = |error: io::Error| ProbeError::connection_lost(&error);
     stream
         .write_all(&encode_command(command))
         .await
-        .map_err(broken)?;
-    stream.flush().await.map_err(broken)?;
+        .map_err(lost)?;
+    stream.flush().await.map_err(lost)?;
     expect_reply(stream, wanted).await
 }
 
-/// Reads an answer, which has to be this line.
+/// Reads a reply, and fails unless it is the line `wanted`.
 pub(crate) async fn expect_reply(
     stream: &mut (impl AsyncRead + Unpin),
     wanted: &str,
@@ -93,7 +94,7 @@ pub(crate) async fn expect_reply(
     }
 }
 
-/// An array of bulk strings, whatever bytes are in them.
+/// Encodes an array of bulk strings, which may contain any bytes.
 fn encode_command(command: &[&str]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", command.len()).into_bytes();
     for word in command {
@@ -102,7 +103,7 @@ fn encode_command(command: &[&str]) -> Vec<u8> {
     bytes
 }
 
-/// One line, without its end. Nothing is read that is not its.
+/// Reads one line and no byte after it. Returns it without the line break.
 async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, ProbeError> {
     let mut line = Vec::new();
     while line.len() < MAX_LINE {
@@ -127,7 +128,7 @@ fn server_error(error: &[u8]) -> ProbeError {
         }
         b"NOAUTH" => ProbeError::PasswordRequired("REDIS_PASSWORD"),
         b"WRONGPASS" => ProbeError::Rejected("it refused the password"),
-        // `AUTH` where none is needed, or the refusal of a version before 6.
+        // `AUTH` without a configured password, or a wrong password before Redis 6.
         b"ERR" => ProbeError::Rejected("it did not accept the password, or the command"),
         word => match KNOWN_ERRORS.iter().find(|known| known.as_bytes() == word) {
             Some(known) => ProbeError::ErrorCode((*known).to_owned()),

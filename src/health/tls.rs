@@ -1,4 +1,4 @@
-//! TLS as the settings ask for it.
+//! TLS configuration of connections to dependencies.
 
 use std::io;
 use std::sync::Arc;
@@ -14,17 +14,18 @@ use tokio_rustls::rustls::{
     self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-use super::failure::ProbeError;
+use super::error::ProbeError;
 use crate::config::{CertificateAuthorities, TlsMode};
 
-/// What connects in this way; `None` when nothing is encrypted. Reads the system's authorities from their files.
-pub fn client_config(tls: &TlsMode) -> Result<Option<Arc<ClientConfig>>, ProbeError> {
+/// The client configuration for a mode; `None` without encryption. Reads the files of the system's
+/// authorities.
+pub fn client_config(mode: &TlsMode) -> Result<Option<Arc<ClientConfig>>, ProbeError> {
     let unusable = |_| ProbeError::Tls("this program cannot speak it");
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(unusable)?;
-    let builder = match tls {
+    let builder = match mode {
         TlsMode::Off => return Ok(None),
         TlsMode::Unverified => builder
             .dangerous()
@@ -36,7 +37,7 @@ pub fn client_config(tls: &TlsMode) -> Result<Option<Arc<ClientConfig>>, ProbeEr
 
 fn root_store(authorities: &CertificateAuthorities) -> Result<RootCertStore, ProbeError> {
     let mut store = RootCertStore::empty();
-    // Some systems keep old ones that cannot be used any more.
+    // Some systems keep outdated authorities that cannot be parsed.
     match authorities {
         CertificateAuthorities::Custom(certificates) => {
             store.add_parsable_certificates(certificates.iter().cloned());
@@ -53,7 +54,7 @@ fn root_store(authorities: &CertificateAuthorities) -> Result<RootCertStore, Pro
     Ok(store)
 }
 
-/// Why a handshake failed, without the names that are in the certificate.
+/// The reason why a handshake failed, without the names in the certificate.
 pub fn handshake_error(error: &io::Error) -> ProbeError {
     use CertificateError as Certificate;
     let Some(source) = error
@@ -82,7 +83,7 @@ pub fn handshake_error(error: &io::Error) -> ProbeError {
     })
 }
 
-/// Takes whoever answers for the server: `require` of libpq without a root certificate.
+/// Accepts any certificate, as libpq does for `sslmode=require` without a root certificate.
 #[derive(Debug)]
 struct AcceptAnyCertificate(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! The way to a dependency: its name resolved, TCP, and TLS where the settings ask for it.
+//! Connections to a dependency: DNS, TCP, and TLS if the settings require it.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -11,27 +11,28 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::failure::ProbeError;
+use super::error::ProbeError;
 use super::tls;
 use crate::config::{DependencyEndpoint, TlsMode};
 
-/// A connection, encrypted or not.
+/// A byte stream in both directions.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// A connection, encrypted or not.
+/// A connection with or without TLS.
 pub type Stream = Box<dyn Duplex>;
 
-/// Connects to one server, again and again.
+/// Connects to one server, whenever a connection is needed.
 #[derive(Debug)]
 pub struct Transport {
     endpoint: DependencyEndpoint,
-    /// Made when it is needed, as it may read files; and anew after a handshake that failed, as the files may be others.
-    tls: Option<Arc<ClientConfig>>,
-    /// One that is under way is waited for, however many probes it takes: it cannot be stopped.
+    /// Created when it is needed, because it may read files. Created again after a failed
+    /// handshake, because the files may have changed.
+    tls_config: Option<Arc<ClientConfig>>,
+    /// A name lookup in progress. It cannot be cancelled, so later probes wait for the same one.
     lookup: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
-    /// Which of its addresses is tried first: not the one that the last attempt hung at.
+    /// Index of the address to try first. Skips the address at which the last attempt hung.
     first_address: usize,
 }
 
@@ -39,15 +40,15 @@ impl Transport {
     pub fn new(endpoint: DependencyEndpoint) -> Self {
         Self {
             endpoint,
-            tls: None,
+            tls_config: None,
             lookup: None,
             first_address: 0,
         }
     }
 
-    /// Connects over TCP. May be dropped at any time.
+    /// Connects over TCP. The future may be dropped at any time.
     pub async fn connect(&mut self) -> Result<TcpStream, ProbeError> {
-        let mut failure = ProbeError::UnresolvedHost;
+        let mut error = ProbeError::UnresolvedHost;
         let mut addresses = self.addresses().await?;
         let first = self.first_address.checked_rem(addresses.len());
         addresses.rotate_left(first.unwrap_or_default());
@@ -61,44 +62,43 @@ impl Transport {
                     set.map_err(|error| ProbeError::connection_lost(&error))?;
                     return Ok(stream);
                 }
-                Err(error) => failure = ProbeError::Unreachable(error.kind()),
+                Err(io_error) => error = ProbeError::Unreachable(io_error.kind()),
             }
         }
-        Err(failure)
+        Err(error)
     }
 
-    /// Whether a connection has to be encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.endpoint.tls != TlsMode::Off
     }
 
-    /// Encrypts a connection, if it has to be.
+    /// Encrypts a connection, unless TLS is off.
     pub async fn encrypt(&mut self, stream: TcpStream) -> Result<Stream, ProbeError> {
         if !self.is_encrypted() {
             return Ok(Box::new(stream));
         }
-        let config = self.config().await?;
+        let config = self.tls_config().await?;
         let name = ServerName::try_from(self.endpoint.host.clone())
             .map_err(|_| ProbeError::Tls("its host has no name that a certificate could have"))?;
         let encrypted = TlsConnector::from(config).connect(name, stream).await;
         match encrypted {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => {
-                self.tls = None;
+                self.tls_config = None;
                 Err(tls::handshake_error(&error))
             }
         }
     }
 
-    async fn config(&mut self) -> Result<Arc<ClientConfig>, ProbeError> {
-        if let Some(config) = &self.tls {
+    async fn tls_config(&mut self) -> Result<Arc<ClientConfig>, ProbeError> {
+        if let Some(config) = &self.tls_config {
             return Ok(Arc::clone(config));
         }
-        let tls = self.endpoint.tls.clone();
-        let made = tokio::task::spawn_blocking(move || tls::client_config(&tls)).await;
-        let config = made.ok().transpose()?.flatten();
+        let mode = self.endpoint.tls.clone();
+        let created = tokio::task::spawn_blocking(move || tls::client_config(&mode)).await;
+        let config = created.ok().transpose()?.flatten();
         let config = config.ok_or(ProbeError::Tls("this program cannot speak it"))?;
-        Ok(Arc::clone(self.tls.insert(config)))
+        Ok(Arc::clone(self.tls_config.insert(config)))
     }
 
     async fn addresses(&mut self) -> Result<Vec<SocketAddr>, ProbeError> {

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::stored_secret::StoredSecret;
-use crate::api::Check;
+use crate::health::Check;
 use crate::sys::{Process, receive_with_fds, send_with_fds};
 
 /// Version of the protocol. Changes when the two sides would misunderstand each other.

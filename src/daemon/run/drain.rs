@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
 use super::daemon::Daemon;
-use crate::api::Phase;
 use crate::daemon::signals::{SignalAction, SignalHandlers};
 use crate::daemon::supervise::systemd;
+use crate::health::Phase;
 use crate::instance::{ExitCause, ExitRecord};
 use crate::server::Shutdown;
 use crate::server::control_request::StopCommand;

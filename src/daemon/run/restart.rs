@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::daemon::Daemon;
 use super::reload::Reloadable;
-use crate::api::Phase;
 use crate::daemon::supervise::systemd;
 use crate::daemon::upgrade::{ReadySuccessor, handoff, start_successor};
+use crate::health::Phase;
 use crate::server::control_request::{
     ControlRequest, ReloadCommand, RestartCommand, RestartFailure, RestartFailureKind,
     SignOutCommand, StopCommand,

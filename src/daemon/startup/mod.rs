@@ -25,10 +25,10 @@ use super::run::{Daemon, Reloadable, RequestSource};
 use super::signals::SignalHandlers;
 use super::supervise::systemd;
 use super::upgrade::ParentLink;
-use crate::api::{Phase, VERSION, base_url};
+use crate::api::{VERSION, base_url};
 use crate::auth::SessionStore;
 use crate::config::{LiveSettings, Secret, Settings};
-use crate::health::Health;
+use crate::health::{Health, Phase};
 use crate::instance::{
     Launch, PidFile, StagedStateFile, StartupReport, StartupReporter, StateFile, StoredSecret,
 };

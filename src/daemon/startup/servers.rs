@@ -12,11 +12,12 @@ use tokio_util::task::TaskTracker;
 
 use super::fd_limit::connection_limits;
 use super::sockets::ListeningSockets;
-use crate::api::{LastExit, Phase};
+use crate::api::LastExit;
 use crate::auth::Keyring;
 use crate::config::Secret;
 use crate::daemon::error::StartError;
 use crate::daemon::run::Reloadable;
+use crate::health::Phase;
 use crate::instance::StateFile;
 use crate::logs::LogBroadcaster;
 use crate::server::admin::{self, AdminState};

@@ -14,6 +14,7 @@ use crate::api::{
     DEFAULT_RESTART_TIMEOUT, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS, Phase, RestartDone,
     RestartRequest, StopAccepted, StopRequest,
 };
+use crate::health;
 use crate::server::api::control_request::{
     ControlRequest, RestartCommand, RestartFailure, RestartFailureKind, StopCommand,
 };
@@ -73,7 +74,7 @@ impl LifecycleApi {
             audit.accepted(Some(timeout));
             // Takes effect before the client reads the response, also while a restart is being
             // cancelled.
-            state.health.enter(Phase::Draining);
+            state.health.enter(health::Phase::Draining);
         } else {
             // The channel is closed once this process drains, because it stops or was replaced.
             state.require_active()?;

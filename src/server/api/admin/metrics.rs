@@ -14,7 +14,8 @@ use tokio::task::spawn_blocking;
 
 use super::state::{AdminState, Result, StateHandle};
 use super::tag::Tag;
-use crate::api::{CheckState, Phase, ProcessUsage, VERSION};
+use crate::api::{ProcessUsage, VERSION};
+use crate::health::{CheckState, Phase};
 use crate::server::auth::{Auth, Read};
 use crate::server::clients::{ConnectionPool, LimitKind};
 use crate::server::metrics::MetricFamilies;

@@ -6,7 +6,8 @@ use poem_openapi::OpenApi;
 
 use super::state::{Result, StateHandle};
 use super::tag::Tag;
-use crate::api::{SERVICE_NAME, Status, VERSION, base_url};
+use crate::api::{Check, Status, VERSION, base_url};
+use crate::identity::identity;
 use crate::server::auth::{Auth, Read};
 use crate::server::blocking::run_blocking;
 use crate::server::openapi::Operation;
@@ -34,9 +35,9 @@ impl StatusApi {
         let (pending_restart, process) =
             run_blocking(move || (live_settings.pending(), usage::read())).await?;
         Ok(JsonResponse(Status {
-            service: SERVICE_NAME.into(),
+            service: identity().service.into(),
             version: VERSION.into(),
-            phase: state.health.phase(),
+            phase: state.health.phase().into(),
             pid: std::process::id(),
             instance: state.instance.clone(),
             generation: state.generation,
@@ -55,7 +56,7 @@ impl StatusApi {
             log_level: state.log_level.status().filter,
             process,
             http: state.http_usage(),
-            checks: state.health.checks(),
+            checks: state.health.checks().into_iter().map(Check::from).collect(),
             pending_restart,
             last_exit: state.last_exit.clone(),
         }))
