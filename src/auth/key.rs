@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::config::Secret;
+use crate::sys::open_nofollow;
 
 /// The key file cannot be used.
 #[derive(Debug, Error)]
@@ -101,11 +102,7 @@ pub fn read_key_file(path: &Path) -> Result<Secret, KeyError> {
         action: "read",
         source,
     };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-        .open(path)
-        .map_err(fail)?;
+    let mut file = open_nofollow(path, OpenOptions::new().read(true)).map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
     let me = nix::unistd::geteuid();
     if metadata.uid() != me.as_raw() && !me.is_root() {

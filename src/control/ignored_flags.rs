@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use super::target::Control;
 use crate::config::{Flags, SettingsLocation, Sources, flag_name, inherited_settings};
-use crate::instance::{LockHolder, PidFileStatus, Process, StateFile, inspect_pid_file};
+use crate::instance::{LockHolder, PidFileStatus, StateFile, inspect_pid_file};
+use crate::sys::Process;
 
 /// The flags would have no effect.
 #[derive(Debug, Error)]

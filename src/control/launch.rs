@@ -10,7 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
 use crate::api::DEFAULT_RESTART_TIMEOUT;
-use crate::instance::{Launch, Process, StartupReport};
+use crate::instance::{Launch, StartupReport};
+use crate::sys::Process;
 
 /// How long a child that hangs may take to exit after SIGTERM before it is killed.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -15,8 +15,9 @@ use crate::api::{DEFAULT_RESTART_TIMEOUT, RestartDone, RestartRequest, StopReque
 use crate::client::ClientError;
 use crate::config::{InvalidSettings, Settings, inherited_settings};
 use crate::instance::{
-    Launch, LockHolder, PidFileError, PidFileStatus, Process, StateFile, inspect_pid_file,
+    Launch, LockHolder, PidFileError, PidFileStatus, StateFile, inspect_pid_file,
 };
+use crate::sys::Process;
 
 /// How often the state file is read after a restart by signal.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);

@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::instance::Process;
+use crate::sys::Process;
 
 /// The admin API could not be used, and this user may not signal the process.
 #[derive(Debug, Error)]

@@ -11,9 +11,10 @@ use super::target::{Control, Target};
 use crate::api::{StopAccepted, StopRequest};
 use crate::client::{AdminClient, ClientError};
 use crate::instance::{
-    ExitCause, ExitRecord, LockHolder, PidFile, PidFileError, PidFileStatus, Process, StateFile,
-    find_listener, inspect_pid_file,
+    ExitCause, ExitRecord, LockHolder, PidFile, PidFileError, PidFileStatus, StateFile,
+    inspect_pid_file,
 };
+use crate::sys::{Process, find_listener};
 
 /// How long a process may take to exit after SIGTERM, beyond its `DRAIN_DELAY`.
 const TERM_TIMEOUT: Duration = Duration::from_secs(10);

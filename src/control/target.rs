@@ -9,9 +9,10 @@ use crate::auth::{TokenSigner, read_key_file};
 use crate::client::{AdminClient, ClientError, Url, parse_base_url};
 use crate::config::ClientSettings;
 use crate::instance::{
-    LockHolder, PidFileError, PidFileStatus, Process, StateFile, StateFileError,
-    holds_pid_file_lock, inspect_pid_file,
+    LockHolder, PidFileError, PidFileStatus, StateFile, StateFileError, holds_pid_file_lock,
+    inspect_pid_file,
 };
+use crate::sys::Process;
 
 /// Operates the daemon that an operator means.
 pub struct Control {

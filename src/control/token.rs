@@ -9,7 +9,8 @@ use super::target::{Control, Target, fetch_status};
 use crate::auth::read_key_file;
 use crate::client::ClientError;
 use crate::config::{ClientSettings, has_same_variable, user_name};
-use crate::instance::{LockHolder, PidFileError, Process, StateFile};
+use crate::instance::{LockHolder, PidFileError, StateFile};
+use crate::sys::Process;
 
 const UNAUTHORIZED: u16 = 401;
 

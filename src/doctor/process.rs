@@ -1,7 +1,7 @@
 //! How findings describe processes.
 
 use crate::client::parse_base_url;
-use crate::instance::{Process, find_listener};
+use crate::sys::{Process, find_listener};
 
 /// A clause about the process that should have answered; empty if it is not known.
 pub fn describe_state(process: Option<&Process>) -> String {

@@ -7,7 +7,8 @@ use crate::api::{Check as HealthCheck, Health, Status, base_url};
 use crate::client::{AdminClient, ClientError, HealthError, health};
 use crate::config::{BestEffortSettings, InvalidSettings, SettingProblem, Settings, Sources};
 use crate::control::{Control, Target, fetch_status, sources_after_restart};
-use crate::instance::{LockHolder, PidFileError, Process, StateFile};
+use crate::instance::{LockHolder, PidFileError, StateFile};
+use crate::sys::Process;
 
 /// Name of the daemon's own health check of its log.
 const LOG_HEALTH_CHECK: &str = "log";

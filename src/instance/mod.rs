@@ -20,6 +20,3 @@ pub use state_file::{
     ExitCause, ExitRecord, FailedRestart, StagedStateFile, StateFile, StateFileError,
 };
 pub use stored_secret::StoredSecret;
-
-pub use crate::sys::Process;
-pub(crate) use crate::sys::find_listener;

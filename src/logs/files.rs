@@ -13,11 +13,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cursor::FileId;
+use crate::sys::open_nofollow;
 
 /// The largest number of a rotated file, and the largest `LOG_KEEP`. A larger number may be a year.
 pub(crate) const MAX_NUMBER: u32 = 1_000;
@@ -254,10 +255,7 @@ fn sibling_suffixes(path: &Path) -> io::Result<Vec<OsString>> {
 
 /// Opens a regular file for reading, without following a link and without blocking.
 fn open_for_reading(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-        .open(path)?;
+    let file = open_nofollow(path, OpenOptions::new().read(true))?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,

@@ -1,5 +1,6 @@
 //! The system calls that several modules need, each in one place.
 
+mod disk;
 mod fd;
 mod fd_passing;
 mod file;
@@ -7,6 +8,7 @@ mod port_owner;
 mod process;
 mod procfs;
 
+pub(crate) use disk::DiskSpace;
 pub(crate) use fd::{fd_limit, open_fd_count, raise_fd_limit};
 pub(crate) use fd_passing::{receive_with_fds, send_with_fds};
 pub(crate) use file::{OpenError, is_same_file, open_nofollow, open_owned, open_regular};

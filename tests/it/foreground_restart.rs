@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fullon_master_api::instance::Process;
+use fullon_master_api::sys::Process;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -5,7 +5,9 @@ use std::fs;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use fullon_master_api::instance::{PidFileStatus, Process, StateFile, inspect_pid_file};
+use fullon_master_api::instance::{PidFileStatus, StateFile, inspect_pid_file};
+
+use fullon_master_api::sys::Process;
 
 use crate::support::{
     DEADLINE, Home, InstalledProgram, Outcome, child_processes, eventually, executable_of, request,

@@ -1,6 +1,6 @@
 //! A daemon reports how the one before it ended.
 
-use fullon_master_api::instance::Process;
+use fullon_master_api::sys::Process;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use fullon_master_api::instance::Process;
+use fullon_master_api::sys::Process;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::error::LogsError;
 use crate::client::{AdminClient, ClientError, LogQuery};
 use crate::control::target::{Control, Target};
-use crate::instance::{LockHolder, Process};
+use crate::instance::LockHolder;
 use crate::logs::{Filter, FilterParams};
+use crate::sys::Process;
 
 /// How often a process that cannot be waited for is checked for its exit.
 const HIDDEN_POLL_INTERVAL: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use crate::client::ClientError;
 use crate::doctor::finding::Finding;
 use crate::doctor::process::{describe_listener, describe_state, resume_hint};
 use crate::doctor::snapshot::{PidFileState, Snapshot};
-use crate::instance::Process;
+use crate::sys::Process;
 
 const ADMIN_API: &str = "admin API";
 

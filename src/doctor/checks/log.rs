@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
-use nix::sys::statvfs::statvfs;
 
 use crate::api::CheckState;
 use crate::config::LogTarget;
 use crate::doctor::creation::creation_obstacle;
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{DaemonState, Snapshot};
-use crate::instance::Process;
 use crate::logs::{LogFile, LogFileError};
+use crate::sys::DiskSpace;
+use crate::sys::Process;
 
 const LOG: &str = "log";
 const DISK: &str = "disk";
@@ -38,9 +38,10 @@ pub fn disk(snapshot: &Snapshot) -> Option<Finding> {
         return None;
     };
     let directory = path.parent()?;
-    let disk = statvfs(directory).ok()?;
-    let free = disk.blocks_available() * disk.fragment_size();
-    let total = disk.blocks() * disk.fragment_size();
+    let DiskSpace {
+        available: free,
+        total,
+    } = DiskSpace::at(directory)?;
     let message = format!("{} free in {}", ByteSize(free), directory.display());
     // A full file is kept while the next one grows.
     let max_size = snapshot.settings.log_max_size.unwrap_or_default();

@@ -7,9 +7,10 @@ use crate::doctor::creation::creation_obstacle;
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{PidFileState, Snapshot};
 use crate::instance::{
-    LockHolder, PidFile, PidFileError, PidFileStatus, Process, StateFile, StateFileError,
-    inspect_pid_file, read_recorded_pid,
+    LockHolder, PidFile, PidFileError, PidFileStatus, StateFile, StateFileError, inspect_pid_file,
+    read_recorded_pid,
 };
+use crate::sys::Process;
 
 const PID_FILE: &str = "PID file";
 const STATE_FILE: &str = "state file";

@@ -8,7 +8,7 @@ use tokio::net::TcpSocket;
 use crate::api::Status;
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{DaemonState, Snapshot};
-use crate::instance::find_listener;
+use crate::sys::find_listener;
 
 /// The process that holds the ports of socket-activated units.
 const SYSTEMD: &str = "systemd (PID 1)";

@@ -96,7 +96,7 @@ impl LogFile {
     ///
     /// The file exists, and `open` would fail.
     pub fn check(path: &Path) -> Result<bool, LogFileError> {
-        match open_checked(path, &open_options()) {
+        match open_checked(path, &mut open_options()) {
             Ok(_) => Ok(true),
             Err(LogFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Ok(false)

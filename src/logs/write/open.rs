@@ -5,10 +5,10 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::libc;
 use thiserror::Error;
 
 use crate::logs::cursor::FileId;
+use crate::sys::{OpenError, open_owned};
 
 /// The log file cannot be used.
 #[derive(Debug, Error)]
@@ -37,11 +37,7 @@ pub enum LogFileError {
 /// line is complete.
 pub(crate) fn open_options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .append(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    options.read(true).append(true).mode(0o600);
     options
 }
 
@@ -63,33 +59,16 @@ pub(crate) fn open_or_create(path: &Path) -> Result<(File, FileId), LogFileError
 /// Opens the file, and checks that it is a regular file that only this user has.
 pub(crate) fn open_checked(
     path: &Path,
-    options: &OpenOptions,
+    options: &mut OpenOptions,
 ) -> Result<(File, Metadata), LogFileError> {
-    let io = |source| LogFileError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let unusable = |reason| {
-        Err(LogFileError::Unusable {
+    open_owned(path, options).map_err(|error| match error {
+        OpenError::Io { source, .. } => LogFileError::Io {
+            path: path.to_owned(),
+            source,
+        },
+        OpenError::Unusable(reason) => LogFileError::Unusable {
             path: path.to_owned(),
             reason,
-        })
-    };
-    let file = match options.open(path) {
-        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-            return unusable("is a symbolic link");
-        }
-        other => other.map_err(io)?,
-    };
-    let metadata = file.metadata().map_err(io)?;
-    if !metadata.is_file() {
-        return unusable("is not a regular file");
-    }
-    if metadata.uid() != nix::unistd::geteuid().as_raw() {
-        return unusable("belongs to another user");
-    }
-    if metadata.nlink() > 1 {
-        return unusable("has another name, too (a hard link)");
-    }
-    Ok((file, metadata))
+        },
+    })
 }

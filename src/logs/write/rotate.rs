@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use super::open::open_options;
 use crate::config::LogSettings;
 use crate::logs::files::{MAX_NUMBER, existing_numbers, numbered_path, with_suffix};
+use crate::sys::open_nofollow;
 
 /// When to rotate, and how many files to keep. It can change while the log is written.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ fn name_status(path: &Path) -> NameStatus {
 
 /// Creates an empty file beside the log.
 fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    let create = |new: PathBuf| match open_options().create_new(true).open(&new) {
+    let create = |new: PathBuf| match open_nofollow(&new, open_options().create_new(true)) {
         Ok(file) => Ok((new, file)),
         Err(error) => Err(with_path(&new, &error)),
     };

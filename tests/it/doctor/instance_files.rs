@@ -5,7 +5,9 @@ use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use fullon_master_api::instance::{Process, StateFile};
+use fullon_master_api::instance::StateFile;
+
+use fullon_master_api::sys::Process;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{ChildStdout, Stdio};
 
-use fullon_master_api::instance::Process;
+use fullon_master_api::sys::Process;
 use serde_json::{Value, json};
 use thirtyfour::prelude::*;
 use thirtyfour::{ChromeCapabilities, Cookie, LoggingPrefsLogLevel, WindowHandle};

@@ -32,7 +32,8 @@ use std::time::{Duration, Instant};
 
 use fullon_master_api::auth::{TokenSigner, read_or_create_key_file};
 use fullon_master_api::config::{DEFINITIONS, Secret, user_name};
-use fullon_master_api::instance::{PidFileStatus, Process, StateFile, inspect_pid_file};
+use fullon_master_api::instance::{PidFileStatus, StateFile, inspect_pid_file};
+use fullon_master_api::sys::Process;
 
 pub use browser::{Browser, SIGN_IN_SCRIPT, browser_available};
 pub use certificate::Certificate;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use fullon_master_api::instance::Process;
+use fullon_master_api::sys::Process;
 use rustix::process::Signal;
 
 use super::dependency::{Dependency, PASSWORD};

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use fullon_master_api::instance::Process;
+use fullon_master_api::sys::Process;
 
 use super::{Home, eventually};
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use fullon_master_api::instance::Process;
+use fullon_master_api::sys::Process;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::groups::{Permit, SYSTEMD};
