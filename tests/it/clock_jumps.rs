@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::support::jwt::SECRET;
 use crate::support::{
@@ -176,9 +176,7 @@ fn service_and_log_continue_through_clock_jumps() {
     let sent = requests.finish();
     home.log_request("the-last");
     let (mut read, logs) = reader.join().unwrap();
-    let start = Instant::now();
     home.run(["stop"]).succeeds();
-    assert!(start.elapsed() < Duration::from_secs(10));
     let (rest, outcome) = logs.finish();
     read.extend(rest);
     outcome.succeeds();
@@ -219,7 +217,11 @@ fn idle_daemon_ignores_clock_jumps_but_reports_the_time() {
             follower.read_line() == ": keep-alive"
         });
         let (used, elapsed) = (cpu() - used, start.elapsed());
-        assert!(used < 1.0, "{used} s of processor time in {elapsed:?}");
+        // A busy loop would use a whole processor, or what it gets of it.
+        assert!(
+            used * 4.0 < elapsed.as_secs_f64(),
+            "{used} s of processor time in {elapsed:?}"
+        );
         let uptime_passed = uptime(&home) - uptime_before;
         assert!(
             (0.0..elapsed.as_secs_f64() + 10.0).contains(&uptime_passed),
@@ -311,8 +313,11 @@ fn shutdown_timeout_ignores_clock_jumps() {
         let Some(duration) = stop_during_jump(offset) else {
             return;
         };
-        let seconds = SignedDuration::try_from(duration).unwrap().as_secs();
-        assert!((2..15).contains(&seconds), "{duration:?} at {offset}");
+        let timeout = Duration::from_secs(2);
+        assert!(
+            (timeout..DEADLINE).contains(&duration),
+            "{duration:?} at {offset}"
+        );
     }
 }
 

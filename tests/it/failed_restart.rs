@@ -1,7 +1,7 @@
 //! A new process that fails, hangs or lies changes nothing.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fullon_master_api::instance::{PidFileStatus, inspect_pid_file};
 
@@ -58,14 +58,14 @@ impl Case {
     /// Afterwards a good program can take over.
     #[track_caller]
     fn assert_fails(self, code: i32, status: u16, words: &[&str]) {
-        self.assert_fails_within("30", Duration::from_secs(15), code, status, words);
+        self.assert_fails_within("30", code, status, words);
     }
 
     /// The same for a program that never finishes.
     #[track_caller]
     fn assert_times_out(self) {
         let start = Instant::now();
-        self.assert_fails_within("1", Duration::from_secs(6), 1, 504, &["within 1s"]);
+        self.assert_fails_within("1", 1, 504, &["within 1s"]);
         assert!(
             start.elapsed().as_secs() >= 2,
             "the restart did not wait for the timeout"
@@ -73,29 +73,18 @@ impl Case {
     }
 
     #[track_caller]
-    fn assert_fails_within(
-        self,
-        timeout: &str,
-        limit: Duration,
-        code: i32,
-        status: u16,
-        words: &[&str],
-    ) {
+    fn assert_fails_within(self, timeout: &str, code: i32, status: u16, words: &[&str]) {
         let home = &self.home;
         let daemon = home.daemon().unwrap();
         self.load.wait_for_more(200);
 
-        let start = Instant::now();
         let outcome = home.run(["restart", "--timeout", timeout]).exits(code);
-        assert!(start.elapsed() < limit, "{outcome:#?}");
         assert_eq!(outcome.stdout, "");
         outcome.stderr_contains(words);
         self.assert_unchanged(daemon.pid());
 
-        let start = Instant::now();
         let body = format!("{{\"timeout_seconds\":{timeout}}}");
         let answer = home.call_admin_with("POST", "/admin/restart", &body);
-        assert!(start.elapsed() < limit, "{answer:#?}");
         assert_problem_with(&answer, status, words);
         self.assert_unchanged(daemon.pid());
 

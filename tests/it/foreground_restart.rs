@@ -2,7 +2,6 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use fullon_master_api::sys::Process;
 use nix::sys::signal::{Signal, kill};
@@ -178,7 +177,8 @@ fn pid_1_restarts_and_stops_at_once() {
     if !running_as_root("pid_1_restarts_and_stops_at_once") {
         return;
     }
-    let home = Home::new();
+    let mut home = Home::new();
+    home.set("SHUTDOWN_TIMEOUT", "1h");
     let container = PidNamespace::run(&home);
     let address = container.fullon(&home, &["status", "--json"]).json()["server"].clone();
     let host = address.as_str().unwrap().trim_start_matches("http://");
@@ -192,10 +192,11 @@ fn pid_1_restarts_and_stops_at_once() {
     load.finish().assert_flawless();
     pids.dedup();
     assert!(pids.len() == 3 && !pids.contains(&1), "{pids:?}");
-    let start = Instant::now();
     send_signal(container.init.pid(), Signal::SIGTERM);
-    assert!(container.init.wait_for_exit(DEADLINE));
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(
+        container.init.wait_for_exit(DEADLINE),
+        "nothing is in flight"
+    );
     assert_eq!(container.wait_for_exit_code(), Some(0));
     assert!(!home.pid_file().exists());
     assert!(home.log().ends_with(" stopped\n"));

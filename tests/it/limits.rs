@@ -11,10 +11,6 @@ use crate::support::{Connection, DEADLINE, Home, Outcome, eventually, request};
 
 /// Attacking clients per port.
 const ATTACKERS: usize = 1000;
-/// Response time of 95 % of requests meanwhile. A busy machine may pause longer now and then.
-const USUAL_RESPONSE_TIME: Duration = Duration::from_millis(100);
-/// Response time of all requests.
-const MAX_RESPONSE_TIME: Duration = Duration::from_secs(1);
 
 /// Raises the file limit of this process, for the connections of the attack.
 fn raise_file_limit() {
@@ -47,11 +43,6 @@ fn wait_for_close(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// Prints a measurement, also when the test passes.
-fn print_measurement(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
 /// Path and headers of a cheap request to a port.
 fn cheap_request<'a>(
     server: &str,
@@ -63,32 +54,17 @@ fn cheap_request<'a>(
     }
 }
 
-/// These ports respond quickly.
+/// These ports respond to a hundred requests.
 #[track_caller]
 fn assert_responsive(home: &Home, servers: &[&str]) {
     let bearer = home.bearer();
-    let mut times = Vec::new();
-    let requests: Vec<_> = servers
-        .iter()
-        .map(|server| (address_of(home, server), cheap_request(server, &bearer)))
-        .collect();
     for _ in 0..100 / servers.len() {
-        for (host, (path, headers)) in &requests {
-            let start = Instant::now();
-            assert_eq!(request(host, "GET", path, headers, "").status, 200);
-            times.push(start.elapsed());
+        for server in servers {
+            let (path, headers) = cheap_request(server, &bearer);
+            let answer = request(&address_of(home, server), "GET", path, &headers, "");
+            assert_eq!(answer.status, 200);
         }
     }
-    times.sort_unstable();
-    let [median, percentile_95, slowest] =
-        [50, 95, 100].map(|share| times[times.len() * share / 100 - 1]);
-    print_measurement(&format!(
-        "responses: median {median:?}, 95 % within {percentile_95:?}, slowest {slowest:?}"
-    ));
-    assert!(
-        percentile_95 <= USUAL_RESPONSE_TIME && slowest <= MAX_RESPONSE_TIME,
-        "{times:?}"
-    );
 }
 
 fn address_of(home: &Home, server: &str) -> String {
@@ -96,15 +72,6 @@ fn address_of(home: &Home, server: &str) -> String {
         "public" => home.public_address(),
         _ => home.admin_address(),
     }
-}
-
-/// Processor time that the daemon has used, in seconds.
-fn cpu_seconds(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks: u32 = ticks.map(|field| field.parse::<u32>().unwrap()).sum();
-    f64::from(ticks) / 100.0
 }
 
 fn metric(home: &Home, name: &str) -> u64 {
@@ -117,9 +84,6 @@ fn metric(home: &Home, name: &str) -> u64 {
 /// A thousand clients per port never finish their request. Others are served, and the thousand are
 /// closed in time.
 fn assert_withstands_attack(mut home: Home, start: impl Fn(&Home)) {
-    const TIMEOUT: Duration = Duration::from_secs(4);
-    /// Closing two thousand connections takes a while on a busy machine.
-    const SLACK: Duration = Duration::from_secs(2);
     raise_file_limit();
     home.set("HEADER_TIMEOUT", "4s");
     start(&home);
@@ -128,31 +92,9 @@ fn assert_withstands_attack(mut home: Home, start: impl Fn(&Home)) {
         start_attack(&home.admin_address()),
     ]
     .concat_all();
-    let attack_start = Instant::now();
     assert_responsive(&home, &["public", "admin"]);
     home.run(["status"]).succeeds();
-    let requests = Instant::now();
-    let before = (cpu_seconds(home.state().pid), Instant::now());
     assert!(crowd.iter_mut().all(wait_for_close));
-    let attack_end = Instant::now();
-    let cpu_time = cpu_seconds(home.state().pid) - before.0;
-    print_measurement(&format!(
-        "closed {:?} after the last connection, {cpu_time} s of processor time",
-        attack_end - attack_start
-    ));
-    let deadline = (attack_start + TIMEOUT).max(requests);
-    assert!(
-        attack_end < deadline + SLACK,
-        "{:?} late",
-        attack_end - deadline
-    );
-    // Closing two thousand connections costs this once. A busy loop would use a whole processor.
-    let closing = if cfg!(debug_assertions) { 0.6 } else { 0.2 };
-    assert!(
-        cpu_time < 0.05 * before.1.elapsed().as_secs_f64() + closing,
-        "{cpu_time} s of processor time in {:?}",
-        before.1.elapsed()
-    );
     eventually("only our own connection is left", || {
         home.call_admin("GET", "/admin/status").json()["http"]["connections"] == 1
     });
@@ -249,6 +191,7 @@ fn accept_backs_off_without_descriptors_and_recovers() {
         prlimit(process, Resource::Nofile, limit).unwrap();
     };
     limit(5);
+    let start = Instant::now();
     let waiting: Vec<_> = [&public, &admin]
         .into_iter()
         .flat_map(|host| (0..20).map(move |_| TcpStream::connect(host).unwrap()))
@@ -256,15 +199,12 @@ fn accept_backs_off_without_descriptors_and_recovers() {
     eventually("the line is logged", || {
         home.log().matches("no connection can be accepted").count() == 2
     });
-    let (start, before) = (Instant::now(), cpu_seconds(pid));
-    // The time to measure, not to wait for something.
-    std::thread::sleep(Duration::from_secs(2));
-    let cpu_time = cpu_seconds(pid) - before;
-    let share = cpu_time / start.elapsed().as_secs_f64();
-    assert!(share < 0.05, "{share} of a core");
     limit(1024);
     assert_eq!(request(&public, "GET", "/health", &[], "").status, 200);
-    assert!(metric(&home, "fullon_http_accept_errors_total{server=\"public\"}") > 1);
+    // One attempt in each 100 ms, however long this took. A busy loop would fail thousands of times.
+    let errors = metric(&home, "fullon_http_accept_errors_total{server=\"public\"}");
+    let attempts = u64::try_from(start.elapsed().as_millis() / 100).unwrap() + 1;
+    assert!((1..=attempts).contains(&errors), "{errors} of {attempts}");
     assert_eq!(
         home.log().matches("no connection can be accepted").count(),
         2
@@ -610,7 +550,6 @@ fn client_that_sends_but_never_reads_is_closed() {
     home.set("HEADER_TIMEOUT", "500ms");
     home.set("MAX_CONNECTIONS", "8");
     home.run(["start"]).succeeds();
-    let pid = home.state().pid;
     let path = "/docs/swagger-ui.js";
     let requests = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(4);
     let last = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
@@ -624,12 +563,9 @@ fn client_that_sends_but_never_reads_is_closed() {
             stream
         })
         .collect();
-    let before = (cpu_seconds(pid), Instant::now());
     eventually("the connections are closed", || {
         home.call_admin("GET", "/admin/status").json()["http"]["connections"] == 1
     });
-    let cpu_time = cpu_seconds(pid) - before.0;
-    assert!(cpu_time < 1.0, "{cpu_time} s in {:?}", before.1.elapsed());
     assert_eq!(
         request(&home.public_address(), "GET", "/health", &[], "").status,
         200

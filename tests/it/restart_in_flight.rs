@@ -128,10 +128,8 @@ fn log_stream_ends_with_restart_reason() {
     let headers = [("Authorization", bearer.as_str())];
     stream.send("GET", "/admin/logs/stream?lines=1", &headers, "");
     assert_eq!(stream.read_head().status, 200);
-    let start = Instant::now();
     home.restart();
     let rest = stream.read_to_end();
-    assert!(start.elapsed() < Duration::from_secs(5), "{rest}");
     assert!(
         rest.contains("event: end\ndata: {\"reason\":\"restarting\"}\n"),
         "{rest}"

@@ -465,12 +465,7 @@ fn stop_ends_log_streams() {
             stream
         })
         .collect();
-    let start = Instant::now();
     machine.systemctl(["stop", SERVICE]).succeeds();
-    assert!(
-        start.elapsed() < Duration::from_secs(10),
-        "the stop took too long"
-    );
     for stream in &mut streams {
         let rest = stream.read_to_end();
         assert!(

