@@ -1,5 +1,6 @@
-//! A service with an API of its own and everything else of the daemon: `cargo run --example embed -- start`, then
-//! `curl http://127.0.0.1:8000/shop/hello/you`; `stop`, `restart`, `status`, `logs` and the admin API are there too.
+//! A service with its own API, operated like the daemon: `cargo run --example embed -- start`, then
+//! `curl http://127.0.0.1:8000/shop/hello/you`. `stop`, `restart`, `status`, `logs` and the admin API
+//! work, too.
 
 use std::process::ExitCode;
 

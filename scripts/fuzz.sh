@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fuzzes each parser of what comes from outside, or TARGET alone, with RUNS inputs. What is new to the fuzzer goes to
-# fuzz/target, and an input that breaks a parser to fuzz/artifacts.
+# Fuzzes each parser of external input, or only TARGET, with RUNS inputs. New inputs go to
+# fuzz/target, inputs that break a parser to fuzz/artifacts.
 set -eu
 cd "$(dirname "$0")/../fuzz"
 cargo=${CARGO:-cargo}
@@ -9,9 +9,9 @@ if ! "$cargo" fuzz --version >/dev/null 2>&1; then
     echo "fuzz: cargo-fuzz is missing: $cargo install --locked cargo-fuzz" >&2
     exit 1
 fi
-# Instrumentation is a nightly feature of the compiler; this makes a stable one do it.
+# Instrumentation is a nightly feature. This enables it in a stable compiler.
 export RUSTC_BOOTSTRAP=1
-# The logs of the targets are left there when the fuzzer exits.
+# The targets leave their logs there when the fuzzer exits.
 TMPDIR=$(mktemp -d)
 export TMPDIR
 trap 'rm -r "$TMPDIR"' EXIT
@@ -19,6 +19,6 @@ for target in ${TARGET:-$(ls corpus)}; do
     found=target/found/$target
     mkdir -p "$found"
     echo "fuzz: $target"
-    # No sanitizer: there is no unsafe code of ours for it to look at.
+    # No sanitizer: this crate has no unsafe code.
     "$cargo" fuzz run --sanitizer none "$target" "$found" "corpus/$target" -- -runs="$runs" -timeout=10 -print_final_stats=1
 done

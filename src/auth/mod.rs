@@ -12,6 +12,8 @@
 //! that neither is accepted as the other. A one-time token ([`SignInTokens`]) only creates a
 //! session, within a minute. It is not a JWT: only the process that issued it knows it.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz_targets;
 mod hs256;
 mod key;
 mod keyring;

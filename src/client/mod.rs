@@ -2,7 +2,9 @@
 
 mod admin;
 mod error;
-pub(crate) mod events;
+mod events;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz_targets;
 mod public;
 mod transport;
 

@@ -16,6 +16,8 @@ mod entries;
 mod env_file;
 mod environment;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz_targets;
 mod limits;
 mod live;
 mod location;
@@ -36,8 +38,6 @@ pub use dependencies::{
 };
 pub use entries::SettingEntry;
 pub use env_file::EnvFileChoice;
-#[cfg(any(test, fuzzing))]
-pub(crate) use env_file::parse_env_file;
 pub use environment::{has_same_variable, inherited_settings, is_colour_wanted, user_name};
 pub use error::{InvalidSettings, SettingProblem};
 pub use limits::Limits;

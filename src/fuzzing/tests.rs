@@ -45,8 +45,8 @@ fn corpus_inputs_break_nothing() {
     }
 }
 
-/// Any bytes, and the corpus with a few bytes changed. `RUNS` and `TARGET` are those of `make fuzz`, for where there is no
-/// cargo-fuzz.
+/// Runs random bytes, and inputs of the corpus with a few bytes changed. `RUNS` and `TARGET` are those
+/// of `make fuzz`, for machines without cargo-fuzz.
 #[test]
 fn random_inputs_break_nothing() {
     let runs = std::env::var("RUNS").map(|runs| runs.parse().unwrap());

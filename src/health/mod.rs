@@ -6,10 +6,12 @@
 mod check;
 mod dependency;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz_targets;
 mod monitor;
 mod postgres;
 mod prober;
-pub(crate) mod redis;
+mod redis;
 mod tls;
 mod transport;
 

@@ -2,9 +2,11 @@
 //! locked PID file, the state file, how the program is run, the report of a start-up, and the
 //! handoff from one daemon to the next. The daemon writes these, the command line reads them.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz_targets;
 mod handoff;
 mod launch;
-pub(crate) mod pid_file;
+mod pid_file;
 mod startup_report;
 mod state_file;
 mod stored_secret;

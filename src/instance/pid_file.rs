@@ -403,12 +403,12 @@ fn read_stale_content(path: &Path, file: &File) -> Result<Vec<u8>, PidFileError>
 }
 
 /// The content of the file for a PID.
-pub(crate) fn format_pid(pid: u32) -> String {
+pub(super) fn format_pid(pid: u32) -> String {
     format!("{pid:\n<FILE_LEN$}")
 }
 
 /// Parses the content of the file. 0 is not a PID.
-pub(crate) fn parse_pid(content: &[u8]) -> Option<u32> {
+pub(super) fn parse_pid(content: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(content).ok()?;
     let digits = text.trim();
     let is_number = text.len() <= MAX_LEN && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -7,8 +7,10 @@
 mod cursor;
 mod files;
 mod follow;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz_targets;
 mod install;
-pub(crate) mod read;
+mod read;
 #[cfg(test)]
 mod sequence_tests;
 mod write;

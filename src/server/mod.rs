@@ -8,6 +8,8 @@ mod auth;
 mod blocking;
 mod clients;
 mod connection;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz_targets;
 mod log_page;
 mod log_stream;
 pub mod metrics;

@@ -6,4 +6,4 @@ mod parser;
 pub use load::EnvFileChoice;
 pub(super) use load::load;
 #[cfg(any(test, fuzzing))]
-pub(crate) use parser::parse as parse_env_file;
+pub(super) use parser::parse as parse_env_file;

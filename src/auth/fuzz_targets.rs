@@ -1,4 +1,7 @@
-//! Tokens and sessions: none counts that was not signed here, as it was signed, for what it is used.
+//! Fuzz target of tokens and sessions: a token is accepted only if it was signed here, is unchanged,
+//! and is used for its purpose.
+
+#![expect(clippy::unwrap_used, reason = "a broken promise has to panic")]
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -15,7 +18,7 @@ use crate::identity::identity;
 
 const CONFIGURED: &str = "a configured key of a fuzzed daemon";
 const INSTANCE: &str = "an instance key of a fuzzed daemon";
-/// By which clocks may differ, and a little for a slow machine.
+/// The accepted clock difference, and some time for a slow machine.
 const LEEWAY: f64 = 30.0;
 
 struct Auth {
@@ -52,8 +55,9 @@ fn secret(text: &str) -> Secret {
     Secret::new(text.to_owned())
 }
 
-/// What the first byte says: `c` and `i` sign the claims that follow with the configured or the instance key, `m` changes
-/// valid ones (place, length, and what comes there), anything else is a token as it stands.
+/// The first byte selects the case: `c` and `i` sign the claims that follow with the configured or
+/// the instance key. `m` changes valid tokens (position, length, replacement). Otherwise the input is
+/// a token.
 pub fn token(bytes: &[u8]) {
     match bytes {
         [b'c', claims @ ..] => check_signed(claims, None),
@@ -82,7 +86,7 @@ fn assert_rejected(text: &str) {
     assert!(AUTH.sessions.verify(text).is_err());
 }
 
-/// Whoever has the key may sign anything: what counts is what the claims say.
+/// With a valid signature, the claims decide.
 fn check_signed(claims: &[u8], key_id: Option<&str>) {
     let Ok(claims) = serde_json::from_slice::<Value>(claims) else {
         return;
@@ -96,7 +100,7 @@ fn check_signed(claims: &[u8], key_id: Option<&str>) {
     } else {
         CONFIGURED
     };
-    // The provider of signatures is installed with the keys.
+    // Creating the keys installs the crypto provider.
     let auth = &*AUTH;
     let key = EncodingKey::from_secret(key.as_bytes());
     let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();

@@ -1,4 +1,10 @@
-//! The admin API, served in this thread, and what a client may send to it.
+//! Fuzz targets of requests to the admin API, which is served in this thread.
+
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "a broken promise has to panic"
+)]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,11 +25,12 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::place::TestLog;
 use crate::api::{LogLevel, LogLevelRequest, LogPage, MAX_REVERT_SECONDS};
 use crate::auth::{ConfiguredKeys, Keyring, RevokedSessions, Scopes, SessionStore, TokenSigner};
 use crate::config::{Flags, LiveSettings, Secret, Settings, SettingsLocation, parse_log_filter};
+use crate::fuzzing::split_first_line;
 use crate::health::{Health, Phase};
+use crate::logs::fuzz_targets::TestLog;
 use crate::logs::{Cursor, Follower, LevelControl, LogBroadcaster, StartAt, names_audit};
 use crate::server::admin::{AdminState, auth_state, service};
 use crate::server::metrics::Metrics;
@@ -31,7 +38,7 @@ use crate::server::{ConnectionPool, LogReaderLimit, Shutdown, bind, run};
 
 /// More lines than the log has.
 const LINES: &str = "lines=100";
-/// A much larger one is answered before it was sent, and its connection closed.
+/// A much larger request is answered before it was sent completely, and its connection is closed.
 const MAX_REQUEST: usize = 8 * 1024;
 const DAY: Duration = Duration::from_hours(24);
 
@@ -41,7 +48,7 @@ struct TestServer {
     session: String,
     newest: Cursor,
     connection: RefCell<Option<SendRequest<Full<Bytes>>>>,
-    // While somebody follows, whoever comes needs no inotify instance of his own.
+    /// As long as there is one follower, the next one needs no new inotify instance.
     _follower: Follower,
     _log: TestLog,
     runtime: Runtime,
@@ -109,7 +116,7 @@ impl TestServer {
             )),
             health,
             log: Some(watcher),
-            // Nobody takes them.
+            // No task receives the requests.
             control: mpsc::channel(1).0,
             is_active: Arc::new(AtomicBool::new(true)),
             shutdown: shutdown.clone(),
@@ -129,7 +136,7 @@ impl TestServer {
         }
     }
 
-    /// The answer; `None` for what hyper's client does not send.
+    /// Sends a request; `None` if hyper's client cannot send it.
     fn ask(
         &self,
         method: &Method,
@@ -166,7 +173,7 @@ impl TestServer {
         let answer = if let Ok(answer) = connection.send_request(request.clone()).await {
             answer
         } else {
-            // It was closed after the answer before.
+            // The server closed it after the previous response.
             connection = self.connect().await;
             connection.send_request(request).await.unwrap()
         };
@@ -195,7 +202,8 @@ impl TestServer {
 }
 
 impl Response {
-    /// One of these, and a problem document if it is an error that was not answered by hyper.
+    /// Whether the status is one of these. Also checks that an error is a problem document, unless
+    /// hyper sent it.
     fn is_one_of(&self, statuses: &[u16]) -> bool {
         if self.status.is_success() || self.body.is_empty() {
             return statuses.contains(&self.status.as_u16());
@@ -207,9 +215,10 @@ impl Response {
     }
 }
 
-/// The query of `GET /admin/logs`, and in a second line what is accepted. `CURSOR` stands for one of this log.
+/// The query of `GET /admin/logs`, and `Accept` in a second line. `CURSOR` stands for one of this
+/// log.
 pub fn log_query(bytes: &[u8]) {
-    let (query, accept) = super::first_line(bytes);
+    let (query, accept) = split_first_line(bytes);
     SERVER.with(|server| {
         let query = String::from_utf8_lossy(query).replace("CURSOR", &server.newest.to_string());
         let bearer = server.bearer();
@@ -230,10 +239,10 @@ pub fn log_query(bytes: &[u8]) {
     });
 }
 
-/// `Last-Event-ID` of `GET /admin/logs/stream`, and in a second line its query. The head is what is asked for: the stream
-/// has no end.
+/// `Last-Event-ID` of `GET /admin/logs/stream`, and its query in a second line. The method is HEAD,
+/// because the stream has no end.
 pub fn log_stream_resume(bytes: &[u8]) {
-    let (id, query) = super::first_line(bytes);
+    let (id, query) = split_first_line(bytes);
     SERVER.with(|server| {
         let cursor = server.newest.to_string();
         let put = |text| String::from_utf8_lossy(text).replace("CURSOR", &cursor);
@@ -256,7 +265,7 @@ pub fn log_stream_resume(bytes: &[u8]) {
     });
 }
 
-/// `Host`, `Origin` and `Sec-Fetch-Site`, a line each.
+/// `Host`, `Origin` and `Sec-Fetch-Site`, one a line.
 pub fn origin_check(bytes: &[u8]) {
     let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
     let host = lines.next().unwrap_or_default();
@@ -274,7 +283,7 @@ pub fn origin_check(bytes: &[u8]) {
             return;
         }
         let host = std::str::from_utf8(host).unwrap().trim_matches([' ', '\t']);
-        // As a browser would read it.
+        // As a browser parses it.
         if let Ok(url) = Url::parse(&format!("http://{host}/")) {
             let name = url.host_str().unwrap();
             assert!(
@@ -291,10 +300,10 @@ pub fn origin_check(bytes: &[u8]) {
     });
 }
 
-/// `Authorization` and `Cookie`, a line each. `TOKEN` and `SESSION` stand for valid ones, `PORT` for what is in the
-/// cookie's name.
+/// `Authorization` and `Cookie`, one a line. `TOKEN` and `SESSION` stand for valid ones, `PORT` for
+/// the port in the cookie's name.
 pub fn credentials(bytes: &[u8]) {
-    let (authorization, cookie) = super::first_line(bytes);
+    let (authorization, cookie) = split_first_line(bytes);
     SERVER.with(|server| {
         let port = server.address.port().to_string();
         let put = |text| {
@@ -315,9 +324,9 @@ pub fn credentials(bytes: &[u8]) {
             return;
         };
         assert!(answer.is_one_of(&[200, 401, 429, 431]), "{}", answer.status);
-        // A header with other characters is no token, as a whole.
+        // A header with other characters is rejected as a whole.
         let is_text = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
-        let counts = if headers.iter().any(|(name, _)| name == AUTHORIZATION) {
+        let is_valid = if headers.iter().any(|(name, _)| name == AUTHORIZATION) {
             let scheme = authorization
                 .trim_start_matches([' ', '\t'])
                 .split_once(' ');
@@ -333,13 +342,13 @@ pub fn credentials(bytes: &[u8]) {
                 .split(';')
                 .any(|cookie| cookie.trim_matches(blanks) == pair)
         };
-        assert_eq!(answer.status == StatusCode::OK, counts);
+        assert_eq!(answer.status == StatusCode::OK, is_valid);
     });
 }
 
-/// The body of `PUT /admin/log-level`, behind its content type in a line.
+/// The content type of `PUT /admin/log-level` in a line, and its body.
 pub fn log_level_body(bytes: &[u8]) {
-    let (content_type, body) = super::first_line(bytes);
+    let (content_type, body) = split_first_line(bytes);
     SERVER.with(|server| {
         let bearer = server.bearer();
         let headers = [
@@ -359,7 +368,7 @@ pub fn log_level_body(bytes: &[u8]) {
         }
         let asked: LogLevelRequest = serde_json::from_slice(body).unwrap();
         let now: LogLevel = serde_json::from_slice(&answer.body).unwrap();
-        // What is in force can be asked for again, and does not hide what is changed.
+        // The active level is valid as a request, and does not hide the audit trail.
         assert_eq!(parse_log_filter(&now.level).as_ref(), Ok(&now.level));
         assert_eq!(parse_log_filter(&asked.level).as_ref(), Ok(&now.level));
         assert!(!names_audit(&now.level), "{}", now.level);
@@ -370,10 +379,10 @@ pub fn log_level_body(bytes: &[u8]) {
     });
 }
 
-/// The body of an order, behind its path and content type in a line each.
+/// The path and the content type of a control request, one a line, and its body.
 pub fn control_request_body(bytes: &[u8]) {
-    let (order, rest) = super::first_line(bytes);
-    let (content_type, body) = super::first_line(rest);
+    let (order, rest) = split_first_line(bytes);
+    let (content_type, body) = split_first_line(rest);
     let order = if order == b"restart" {
         "restart"
     } else {
@@ -389,7 +398,7 @@ pub fn control_request_body(bytes: &[u8]) {
         let Some(answer) = server.ask(&Method::POST, &path, &headers, body) else {
             return;
         };
-        // Nobody takes the orders: 202 for a stop, 409 for a restart.
+        // No task receives the requests: 202 for a stop, 409 for a restart.
         assert!(
             answer.is_one_of(&[202, 400, 409, 413, 415, 431]),
             "{}",

@@ -1,16 +1,22 @@
-//! Any cursor, whoever made it up, leads to whole lines of the log, or to none.
+//! Reading the log at a cursor that a client made up.
+
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "a broken promise has to panic"
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
-use super::first_line;
+use crate::fuzzing::split_first_line;
 use crate::logs::{
     Cursor, Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt, TailQuery,
 };
 
-/// Oldest first; the newest line is still being written.
+/// The files, oldest first. The last line is incomplete.
 const FILES: [&str; 3] = [
     "first\n2026-11-23T08:00:00Z  INFO a: second\n\nfourth\n",
     "fifth\nsixth without an end",
@@ -18,7 +24,7 @@ const FILES: [&str; 3] = [
 ];
 
 /// A log of three files.
-pub(super) struct TestLog {
+pub(crate) struct TestLog {
     directory: PathBuf,
     pub path: PathBuf,
 }
@@ -35,7 +41,7 @@ impl TestLog {
         Self { directory, path }
     }
 
-    /// Of the first line of each file, oldest first.
+    /// The cursor of the first line of each file, oldest first.
     pub fn cursors(&self) -> Vec<Cursor> {
         let page = TailQuery::new(&self.path, 100).page().unwrap();
         let cursors = page.entries.iter().map(|entry| entry.cursor);
@@ -53,7 +59,7 @@ struct LogFixture {
     log: TestLog,
     files: Vec<String>,
     watcher: Arc<LogBroadcaster>,
-    // While somebody follows, whoever comes needs no inotify instance of his own.
+    /// As long as there is one follower, the next one needs no new inotify instance.
     _follower: Follower,
     runtime: Runtime,
 }
@@ -89,9 +95,9 @@ thread_local! {
     static FIXTURE: LogFixture = LogFixture::new();
 }
 
-/// `FILE-OFFSET-LEN`, with `0` for the newest file, and the number of lines behind a line break.
+/// `FILE-OFFSET-LEN`, where file `0` is the newest, a newline, and a byte with the number of lines.
 pub fn log_read_at_cursor(bytes: &[u8]) {
-    let (place, lines) = first_line(bytes);
+    let (place, lines) = split_first_line(bytes);
     let lines = usize::from(lines.first().copied().unwrap_or(3));
     let Ok(place) = std::str::from_utf8(place) else {
         return;
@@ -142,7 +148,7 @@ impl LogFixture {
             .filter_map(|(at, item)| match item {
                 LogItem::Entry(entry) => Some(entry),
                 LogItem::Gap => {
-                    assert_eq!(at, 0, "only what was asked for is missing");
+                    assert_eq!(at, 0, "only the requested line may be missing");
                     None
                 }
             })
@@ -154,7 +160,7 @@ impl LogFixture {
     }
 }
 
-/// The lines stand in the log like that, one behind the other.
+/// Asserts that these are consecutive lines of the log.
 fn assert_consecutive_lines<'a>(lines: impl Iterator<Item = &'a str>) {
     let lines: Vec<_> = lines.collect();
     let all: Vec<_> = FILES.iter().flat_map(|file| file.lines()).collect();
