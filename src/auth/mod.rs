@@ -20,6 +20,7 @@ mod keyring;
 mod revoked;
 mod scope;
 mod session;
+mod session_store;
 mod sign_in;
 mod token;
 
@@ -27,7 +28,8 @@ pub use key::{KeyError, generate_key, read_key_file, read_or_create_key_file};
 pub use keyring::{ConfiguredKeys, Keyring, PreviousKey};
 pub use revoked::RevokedSessions;
 pub use scope::{Scope, Scopes};
-pub use session::{CreateSessionError, MAX_SESSIONS, SESSION_LIFETIME, Session, SessionStore};
+pub use session::Session;
+pub use session_store::{CreateSessionError, MAX_SESSIONS, SESSION_LIFETIME, SessionStore};
 pub use sign_in::{SIGN_IN_LIFETIME, SignInTokens};
 pub use token::{Claims, SignError, TokenError, TokenSigner};
 
