@@ -14,13 +14,14 @@ use super::restart::RestartArgs;
 use super::run::RunArgs;
 use super::stop::StopArgs;
 use super::token::TokenArgs;
+use crate::identity::identity;
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 it failed, or there was nothing to do; 2 wrong usage or invalid configuration.\nOf `status`: 0 running; 1 dead but its PID file is there; 3 not running; 4 cannot tell.\nOf `doctor`: 0 nothing is wrong, though there may be warnings; 1 something is; 2 the configuration is invalid.";
 
 /// The Fullon Master API daemon, and the tool that operates it.
 #[derive(Debug, Parser)]
 #[command(
-    name = "fullon",
+    name = identity().command,
     version,
     subcommand_required = true,
     arg_required_else_help = true

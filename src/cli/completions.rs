@@ -6,6 +6,7 @@ use clap::Command;
 use clap_complete::Shell;
 
 use super::error::Result;
+use crate::identity::identity;
 
 #[derive(Debug, clap::Args)]
 pub struct CompletionsArgs {
@@ -15,6 +16,11 @@ pub struct CompletionsArgs {
 
 pub fn run(arguments: &CompletionsArgs, mut command: Command) -> Result {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut command, "fullon", &mut script);
+    clap_complete::generate(
+        arguments.shell,
+        &mut command,
+        identity().command,
+        &mut script,
+    );
     Ok(io::stdout().write_all(&script)?)
 }

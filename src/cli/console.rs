@@ -13,6 +13,7 @@ use super::context::{CommandContext, block_on};
 use super::error::Result;
 use super::output::{Output, notice};
 use crate::auth::Scopes;
+use crate::identity::identity;
 
 #[derive(Debug, clap::Args)]
 pub struct ConsoleArgs {
@@ -45,16 +46,21 @@ fn open(address: &str) -> anyhow::Result<()> {
     let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let directory = directory.filter(|directory| directory.is_dir());
     let directory = directory.unwrap_or_else(std::env::temp_dir);
-    let name = format!("fullon-console-{}.html", uuid::Uuid::new_v4().simple());
+    let name = format!(
+        "{}-console-{}.html",
+        identity().command,
+        uuid::Uuid::new_v4().simple()
+    );
     let path = directory.join(name);
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&path)?;
+    let title = format!("{} console", identity().product);
     writeln!(
         file,
-        "<!doctype html><meta charset=\"utf-8\"><meta name=\"referrer\" content=\"no-referrer\"><title>Fullon console</title><meta http-equiv=\"refresh\" content=\"0;url={address}\"><a href=\"{address}\">Fullon console</a>"
+        "<!doctype html><meta charset=\"utf-8\"><meta name=\"referrer\" content=\"no-referrer\"><title>{title}</title><meta http-equiv=\"refresh\" content=\"0;url={address}\"><a href=\"{address}\">{title}</a>"
     )?;
     let browser = std::env::var_os("BROWSER").filter(|browser| !browser.is_empty());
     let browser = browser.unwrap_or_else(|| OsString::from("xdg-open"));

@@ -6,6 +6,7 @@ use clap::Command;
 
 use super::error::Result;
 use crate::config::DEFINITIONS;
+use crate::identity::{Identity, identity};
 
 /// Prints one page: the program with its options and settings, and each command with its own
 /// options.
@@ -14,6 +15,7 @@ pub fn run(command: Command) -> Result {
         .mut_args(|argument| argument.hide_short_help(false))
         .disable_help_subcommand(true);
     command.build();
+    let program_name = identity().command;
     let mut page = Vec::new();
     let program = clap_mangen::Man::new(command.clone());
     program.render_title(&mut page)?;
@@ -27,7 +29,8 @@ pub fn run(command: Command) -> Result {
             .get_about()
             .map(ToString::to_string)
             .unwrap_or_default();
-        writeln!(page, ".SS fullon {}\n{about}.", subcommand.get_name())?;
+        let name = subcommand.get_name();
+        writeln!(page, ".SS {program_name} {name}\n{about}.")?;
         for argument in subcommand
             .get_arguments()
             .filter(|argument| is_own(argument))
@@ -51,37 +54,40 @@ pub fn run(command: Command) -> Result {
     writeln!(page, ".SH \"EXIT STATUS\"\n{exit_codes}")?;
     writeln!(
         page,
-        ".SH ENVIRONMENT\nEach setting can be given as a variable: \\fBPORT=9000 fullon start\\fR. These have no option, because others can see the arguments of a process:"
+        ".SH ENVIRONMENT\nEach setting can be given as a variable: \\fBPORT=9000 {program_name} start\\fR. These have no option, because others can see the arguments of a process:"
     )?;
     for setting in DEFINITIONS.iter().filter(|setting| setting.is_secret) {
         writeln!(page, ".TP\n\\fB{}\\fR\n{}.", setting.name, setting.help)?;
     }
     writeln!(page, ".SH FILES")?;
-    for (file, what) in FILES {
+    for (file, what) in files(identity()) {
         writeln!(page, ".TP\n\\fI{file}\\fR\n{what}")?;
     }
     Ok(io::stdout().write_all(&page)?)
 }
 
-const FILES: [(&str, &str); 5] = [
-    (
-        ".env",
-        "Settings, in the working directory: lines NAME=value. A # after white space begins a comment, and ${NAME} stands for a variable or an earlier line, but not in single quotes: put passwords there. A quote or a backslash in quotes takes a backslash before it.",
-    ),
-    (
-        "~/.fullon_master_api.pid",
-        "The PID file, locked while the daemon lives.",
-    ),
-    (
-        "~/.fullon_master_api.pid.state",
-        "What the command line needs to reach the daemon.",
-    ),
-    (
-        "~/.fullon_master_api.key",
-        "The secret of the admin API when JWT_SECRET_KEY is not set.",
-    ),
-    ("/tmp/fullon_master_api.log", "The log."),
-];
+fn files(identity: &Identity) -> [(String, &'static str); 5] {
+    let pid_file = identity.pid_file();
+    [
+        (
+            ".env".into(),
+            "Settings, in the working directory: lines NAME=value. A # after white space begins a comment, and ${NAME} stands for a variable or an earlier line, but not in single quotes: put passwords there. A quote or a backslash in quotes takes a backslash before it.",
+        ),
+        (
+            pid_file.clone(),
+            "The PID file, locked while the daemon lives.",
+        ),
+        (
+            format!("{pid_file}.state"),
+            "What the command line needs to reach the daemon.",
+        ),
+        (
+            format!("~/{}", identity.key_file()),
+            "The secret of the admin API when JWT_SECRET_KEY is not set.",
+        ),
+        (identity.log_file(), "The log."),
+    ]
+}
 
 /// Whether the argument belongs to one command only.
 fn is_own(argument: &clap::Arg) -> bool {

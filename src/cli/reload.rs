@@ -7,6 +7,7 @@ use super::error::{CommandError, Result};
 use super::output::{Colour, Output, notice};
 use crate::api::SettingChange;
 use crate::control::{ReloadError, ReloadOutcome};
+use crate::identity::identity;
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
     let control = context.control()?;
@@ -42,7 +43,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
         output.print_line(&format!("  The key before counts until {until}"))?;
     }
     if !done.needs_restart.is_empty() {
-        output.print_line("Waiting for `fullon restart`:")?;
+        output.print_line(&format!("Waiting for `{} restart`:", identity().command))?;
     }
     for change in &done.needs_restart {
         output.print_line(&format!("  {}", describe(change)))?;

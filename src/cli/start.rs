@@ -7,6 +7,7 @@ use super::error::{CommandError, Result};
 use super::output::{Colour, Output};
 use crate::config::Settings;
 use crate::control::LaunchError;
+use crate::identity::identity;
 use crate::instance::{PidFileStatus, inspect_pid_file};
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
@@ -19,10 +20,11 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
             .pid()
             .map_or(String::new(), |pid| format!(" with PID {pid}"));
         let is_stopping = block_on(context.control()?.is_stopping())?;
+        let command = identity().command;
         return Err(if is_stopping {
-            anyhow::anyhow!("the daemon is stopping{pid}: it finishes the requests in flight, at most for SHUTDOWN_TIMEOUT; start it when it is gone (`fullon status`), or cut them off with `fullon restart --hard`")
+            anyhow::anyhow!("the daemon is stopping{pid}: it finishes the requests in flight, at most for SHUTDOWN_TIMEOUT; start it when it is gone (`{command} status`), or cut them off with `{command} restart --hard`")
         } else {
-            anyhow::anyhow!("already running{pid}; `fullon status` tells more")
+            anyhow::anyhow!("already running{pid}; `{command} status` tells more")
         }
         .into());
     }

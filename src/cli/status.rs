@@ -13,6 +13,7 @@ use crate::api::{Check, CheckState, ExitCause, LastExit, Phase, Status};
 use crate::client::ClientError;
 use crate::config::{InvalidSettings, Settings, is_reloadable};
 use crate::control::{Control, StatusReport};
+use crate::identity::identity;
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
     let control = context.control()?;
@@ -129,12 +130,13 @@ fn print_log_level_override(control: &Control, status: &Status, output: &Output)
 
 /// Prints the settings that were edited but are not active, and the command that applies them.
 fn print_pending(control: &Control, status: &Status, output: &Output) -> Result {
+    let program = identity().command;
     let pending = &status.pending_restart;
     let sources = control.running_sources().filter(|_| !pending.is_empty());
     let checked = sources.as_ref().map(Settings::load);
     let problems = checked.and_then(|settings| settings.err().map(|InvalidSettings(it)| it));
     for problem in problems.iter().flatten() {
-        let text = format!("{problem}: refused until it is mended (`fullon config --check`)");
+        let text = format!("{problem}: refused until it is mended (`{program} config --check`)");
         print_label("Pending:", Colour::Red, &text, output)?;
     }
     let is_invalid = |name: &&String| {
@@ -150,7 +152,7 @@ fn print_pending(control: &Control, status: &Status, output: &Output) -> Result 
         }
         let names: Vec<_> = names.iter().map(|name| name.as_str()).collect();
         let text = format!(
-            "{} edited, not in force: `fullon {command}`",
+            "{} edited, not in force: `{program} {command}`",
             names.join(", ")
         );
         print_label("Pending:", Colour::Yellow, &text, output)?;

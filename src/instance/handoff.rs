@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stored_secret::StoredSecret;
 use crate::health::Check;
+use crate::identity::identity;
 use crate::sys::{Process, receive_with_fds, send_with_fds};
 
 /// Version of the protocol. Changes when the two sides would misunderstand each other.
@@ -107,7 +108,8 @@ impl HandoffPayload {
         match serde_json::from_str(line) {
             Ok(HandoffRequest::Hello { protocol: PROTOCOL }) => Ok(()),
             Ok(HandoffRequest::Hello { protocol }) => Err(format!(
-                "it speaks version {protocol} of the handover and this daemon version {PROTOCOL}: use `fullon restart --hard`"
+                "it speaks version {protocol} of the handover and this daemon version {PROTOCOL}: use `{} restart --hard`",
+                identity().command
             )),
             Err(_) => {
                 let quoted = &line[..line.floor_char_boundary(MAX_QUOTED_LEN)];

@@ -15,6 +15,7 @@ use poem_openapi::types::Type as _;
 use crate::api::{Problem, SettingError};
 use crate::auth::{Scope, Scopes, TokenError};
 use crate::config::{self, InvalidSettings};
+use crate::identity::identity;
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -59,13 +60,16 @@ impl ApiError {
 
     /// RFC 6750, section 3: the token is missing or does not count.
     pub fn unauthorized(refused: Option<TokenError>) -> Self {
+        let command = identity().command;
         let detail = match refused {
-            None => "this needs `Authorization: Bearer TOKEN`: `fullon token` prints one".into(),
+            None => {
+                format!("this needs `Authorization: Bearer TOKEN`: `{command} token` prints one")
+            }
             Some(TokenError::BadSignature) => format!(
-                "{}: `fullon token` prints one that counts when it is run as the user who started this daemon, with its JWT_SECRET_KEY",
+                "{}: `{command} token` prints one that counts when it is run as the user who started this daemon, with its JWT_SECRET_KEY",
                 TokenError::BadSignature
             ),
-            Some(refused) => format!("{refused}: `fullon token` prints a new one"),
+            Some(refused) => format!("{refused}: `{command} token` prints a new one"),
         };
         Self::unauthenticated(detail)
     }
@@ -94,18 +98,20 @@ impl ApiError {
 
     /// RFC 6750, section 3: the token does not allow this.
     pub fn forbidden(needed: Scope) -> Self {
+        let command = identity().command;
         let needed = needed.as_str();
         let detail = format!(
-            "the token lacks the scope {needed}: `fullon token --scope {needed}` prints one that has it"
+            "the token lacks the scope {needed}: `{command} token --scope {needed}` prints one that has it"
         );
         Self::insufficient_scope(needed, detail)
     }
 
     /// The token allows nothing at all.
     pub fn no_scope() -> Self {
+        let command = identity().command;
         let scopes = Scopes::ALL.to_string();
         let detail = format!(
-            "the token has none of the scopes {scopes}: `fullon token` prints one that has"
+            "the token has none of the scopes {scopes}: `{command} token` prints one that has"
         );
         Self::insufficient_scope(&scopes, detail)
     }
@@ -121,9 +127,10 @@ impl ApiError {
 
     /// RFC 6585, section 4: too many tokens that did not count.
     pub fn too_many_requests(wait: Duration) -> Self {
+        let command = identity().command;
         let seconds = wait.as_secs() + 1;
         let detail = format!(
-            "too many tokens of this peer did not count: wait {seconds} s; one that counts is accepted at any time, and `fullon token` prints one"
+            "too many tokens of this peer did not count: wait {seconds} s; one that counts is accepted at any time, and `{command} token` prints one"
         );
         Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
             .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))

@@ -10,6 +10,7 @@ use crate::auth::{ConfiguredKeys, SessionStore, read_key_file};
 use crate::config::{InvalidSettings, LiveSettings, MASK, Secret, SettingProblem, Settings};
 use crate::daemon::supervise::systemd;
 use crate::health::Health;
+use crate::identity::identity;
 use crate::logs::InstalledLog;
 use crate::server::control_request::ReloadCommand;
 use crate::server::metrics::Metrics;
@@ -91,9 +92,12 @@ fn signing_key(settings: &Settings) -> Result<Secret, InvalidSettings> {
     };
     key.map_err(|error| {
         let next = if error.is_missing() {
-            "; put it back, or `fullon restart` makes another"
+            format!(
+                "; put it back, or `{} restart` makes another",
+                identity().command
+            )
         } else {
-            ""
+            String::new()
         };
         invalid(SECRET_SETTING, format!("{error}{next}"))
     })

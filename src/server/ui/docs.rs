@@ -8,6 +8,7 @@ use poem::{Route, get};
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::Value;
 
+use crate::identity::identity;
 use crate::server::static_file::{self, StaticFile};
 
 const SCRIPT_PATH: &str = "docs/swagger-ui.js";
@@ -63,8 +64,9 @@ pub fn paths(prefix: &str) -> [String; 5] {
 }
 
 fn page(script: &str, style: &str, start: &str) -> String {
+    let title = identity().title;
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<title>Fullon Master API</title>\n<link rel=\"stylesheet\" href=\"{style}\">\n<link rel=\"icon\" href=\"data:,\">\n</head>\n<body>\n<div id=\"ui\"></div>\n<script src=\"{script}\"></script>\n<script src=\"{start}\"></script>\n</body>\n</html>\n"
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<link rel=\"stylesheet\" href=\"{style}\">\n<link rel=\"icon\" href=\"data:,\">\n</head>\n<body>\n<div id=\"ui\"></div>\n<script src=\"{script}\"></script>\n<script src=\"{start}\"></script>\n</body>\n</html>\n"
     )
 }
 
