@@ -52,12 +52,13 @@ soak: test-tools ## Run all tests, optimised, with more rounds, requests and min
 fuzz: ## Fuzz each parser of what comes from outside (RUNS=1000000; TARGET=NAME for one)
 	CARGO="$(CARGO)" RUNS="$(RUNS)" TARGET="$(TARGET)" sh scripts/fuzz.sh
 
-lint: ## Formatting, clippy, documentation, dependencies, shell syntax, systemd files, OpenAPI documents, manifests
+lint: ## Formatting, clippy, documentation, imports between modules, dependencies, shell syntax, systemd files, OpenAPI documents, manifests
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) fmt --check --manifest-path clients/rust/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
+	$(CARGO) test --locked --quiet --test architecture -- --nocapture
 	CARGO="$(CARGO)" sh scripts/lint-dependencies.sh
 	sh scripts/lint-files.sh
 	sh scripts/lint-documents.sh

@@ -16,7 +16,47 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The top-level modules, and the ones that each may import.
-const MAY_KNOW: [(&str, &[&str]); 0] = [];
+const MAY_KNOW: [(&str, &[&str]); 15] = [
+    ("identity", &[]),
+    ("sys", &[]),
+    ("config", &["identity", "sys"]),
+    ("auth", &["config", "identity", "sys"]),
+    ("logs", &["config", "sys"]),
+    ("health", &["config", "identity", "logs"]),
+    ("instance", &["auth", "config", "health", "sys"]),
+    ("api", &["config", "health", "identity", "logs"]),
+    ("client", &["api", "auth", "identity"]),
+    (
+        "server",
+        &["api", "auth", "config", "health", "identity", "logs", "sys"],
+    ),
+    (
+        "daemon",
+        &[
+            "api", "auth", "config", "health", "identity", "instance", "logs", "server", "sys",
+        ],
+    ),
+    (
+        "control",
+        &[
+            "api", "auth", "client", "config", "identity", "instance", "logs", "sys",
+        ],
+    ),
+    (
+        "doctor",
+        &[
+            "api", "auth", "client", "config", "control", "identity", "instance", "logs", "sys",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "api", "auth", "client", "config", "control", "daemon", "doctor", "identity",
+            "instance", "logs", "server",
+        ],
+    ),
+    ("app", &["cli", "identity", "server"]),
+];
 
 /// Crates of HTTP and of its schemas, and the only modules that may use them.
 const HTTP: [&str; 6] = [
