@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 
 use crate::api::DEFAULT_RESTART_TIMEOUT;
 use crate::daemon::signals::{SignalAction, SignalHandlers};
+use crate::logs::AUDIT_TARGET;
 use crate::server::control_request::{
     ControlRequest, ReloadCommand, Reply, RestartCommand, StopCommand,
 };
@@ -63,6 +64,6 @@ fn request_from_signal(signal: SignalAction) -> ControlRequest {
             }),
         ),
     };
-    tracing::info!(target: "audit", action, outcome = "accepted", subject = name);
+    tracing::info!(target: AUDIT_TARGET, action, outcome = "accepted", subject = name);
     request
 }

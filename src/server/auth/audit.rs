@@ -11,6 +11,7 @@ use hyper::Method;
 use poem::http::StatusCode;
 
 use crate::auth::Claims;
+use crate::logs::AUDIT_TARGET;
 
 /// The audit action of each operation that changes something.
 #[derive(Debug, Default)]
@@ -96,7 +97,7 @@ impl AuditRecord {
         self.is_recorded.store(true, Ordering::Relaxed);
         let caller = self.caller.get();
         tracing::info!(
-            target: "audit",
+            target: AUDIT_TARGET,
             action = self.action,
             outcome = "accepted",
             subject = caller.map(|caller| &*caller.subject),
@@ -129,7 +130,7 @@ impl AuditRecord {
     fn log_failure(&self, outcome: &str, status: u16, reason: &str) {
         let caller = self.caller.get();
         tracing::warn!(
-            target: "audit",
+            target: AUDIT_TARGET,
             action = self.action,
             outcome,
             subject = caller.map(|caller| &*caller.subject),
