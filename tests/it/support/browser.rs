@@ -12,13 +12,13 @@ use thirtyfour::{ChromeCapabilities, Cookie, LoggingPrefsLogLevel, WindowHandle}
 use super::groups::{BROWSER, Permit};
 use super::{ChildGuard, DEADLINE, Home, prerequisite_available, spawn};
 
-/// Trades the token for the cookie, which the script cannot read.
+/// A script that exchanges the token for a session cookie. Returns the status.
 pub const SIGN_IN_SCRIPT: &str = "
     const headers = { Authorization: 'Bearer ' + arguments[0] };
     return fetch('/admin/session', { method: 'POST', headers }).then(answer => answer.status);
 ";
 
-/// Whether the test may run.
+/// Whether a browser is installed. Reports the test as skipped if not.
 pub fn browser_available(test: &str) -> bool {
     let is_installed = std::env::var_os("PATH").is_some_and(|path| {
         std::env::split_paths(&path).any(|directory| directory.join("chromedriver").is_file())
@@ -30,7 +30,7 @@ pub fn browser_available(test: &str) -> bool {
     )
 }
 
-/// One window. Ends browser and driver when it is dropped.
+/// A browser window. Dropping it ends the browser and its driver.
 pub struct Browser {
     runtime: tokio::runtime::Runtime,
     window: Option<WebDriver>,
@@ -41,12 +41,12 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// A browser whose profile is in this home.
+    /// Starts a browser with its profile in this home.
     pub fn new(home: &Home) -> Self {
         Self::with_arguments(home, &[])
     }
 
-    /// The same with more arguments.
+    /// Starts a browser with additional arguments.
     pub fn with_arguments(home: &Home, arguments: &[&str]) -> Self {
         let permit = BROWSER.enter();
         let mut started = start_driver(home);
@@ -80,19 +80,19 @@ impl Browser {
         self.window.as_ref().unwrap()
     }
 
-    /// Goes to the address, and returns when the page is loaded.
+    /// Opens the address and waits until the page is loaded.
     pub fn open(&self, url: &str) {
         self.runtime.block_on(self.window().goto(url)).unwrap();
     }
 
-    /// What the script returns; a promise is waited for.
+    /// Runs the script and returns its result. Waits if that is a promise.
     #[track_caller]
     pub fn run(&self, script: &str, arguments: &[Value]) -> Value {
         let result = self.window().execute(script, arguments);
         self.runtime.block_on(result).unwrap().json().clone()
     }
 
-    /// Runs the script in each page that is opened from now on, before any script of its own.
+    /// From now on, runs the script in each page before the scripts of the page.
     pub fn run_before_each_page(&self, script: &str) {
         let cdp = self.window().cdp();
         let page = cdp.page();
@@ -100,7 +100,7 @@ impl Browser {
         self.runtime.block_on(added).unwrap();
     }
 
-    /// The same in the first frame of the page, which may be of another origin.
+    /// Runs the script in the first frame of the page, which may have another origin.
     #[track_caller]
     pub fn run_in_frame(&self, script: &str) -> Value {
         let window = self.window();
@@ -110,7 +110,7 @@ impl Browser {
         result
     }
 
-    /// Looks as this device and this taste would have it.
+    /// Emulates a screen size in pixels and a colour scheme.
     pub fn emulate_device(&self, width: u32, height: u32, scheme: &str) {
         let size = json!({
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500,
@@ -120,7 +120,7 @@ impl Browser {
         self.command("Emulation.setEmulatedMedia", features);
     }
 
-    /// A command of the `DevTools` protocol.
+    /// Sends a command of the `DevTools` protocol.
     #[track_caller]
     pub fn command(&self, name: &str, parameters: Value) -> Value {
         let cdp = self.window().cdp();
@@ -129,7 +129,7 @@ impl Browser {
             .unwrap()
     }
 
-    /// Types into what has the focus.
+    /// Sends a key press to the focused element.
     pub fn press(&self, key: &str) {
         let (code, text) = match key {
             "Enter" => (13, "\r"),
@@ -149,7 +149,7 @@ impl Browser {
         }
     }
 
-    /// What the browser complained about since it was last asked, in any page: scripts, policies, what could not be loaded.
+    /// Warnings and errors that the browser logged since the last call, in any page.
     #[track_caller]
     pub fn warnings(&self) -> Vec<String> {
         let log = self.window().get_log("browser");
@@ -160,7 +160,7 @@ impl Browser {
         bad.map(|entry| entry.message).collect()
     }
 
-    /// Hides the page behind another window, until what is returned is dropped.
+    /// Hides the page behind a new tab until the returned guard is dropped.
     pub fn hide_behind_new_tab(&self) -> impl Drop + '_ {
         struct InFront<'a>(&'a Browser, WindowHandle);
         impl Drop for InFront<'_> {
@@ -183,19 +183,19 @@ impl Browser {
         InFront(self, self.runtime.block_on(open).unwrap())
     }
 
-    /// What is seen, as PNG.
+    /// A screenshot as PNG.
     pub fn screenshot(&self) -> Vec<u8> {
         let image = self.window().screenshot_as_png();
         self.runtime.block_on(image).unwrap()
     }
 
-    /// Forgets all that pages of this address have left.
+    /// Deletes everything that pages of this origin stored.
     pub fn clear_storage(&self, origin: &str) {
         let all = json!({ "origin": origin, "storageTypes": "all" });
         self.command("Storage.clearDataForOrigin", all);
     }
 
-    /// The cookies that the page would send.
+    /// The cookies of the page.
     pub fn cookies(&self) -> Vec<Cookie> {
         let cookies = self.window().get_all_cookies();
         self.runtime.block_on(cookies).unwrap()
@@ -210,7 +210,7 @@ impl Drop for Browser {
                 .runtime
                 .block_on(async { tokio::time::timeout(DEADLINE, quit).await });
         }
-        // Told to end, the driver ends a browser that it still has; killed, it would leave it behind.
+        // On SIGTERM the driver ends its browser. On SIGKILL the browser would remain.
         if let Some(driver) = Process::open(self.driver.0.id())
             && driver.terminate().is_ok()
         {
@@ -219,10 +219,10 @@ impl Drop for Browser {
     }
 }
 
-/// How often a driver is started: it looks for a port that is free with IPv6, and ends when it is not with IPv4.
+/// The driver chooses a port that is free with IPv6 and exits if IPv4 uses it.
 const MAX_DRIVER_STARTS: usize = 5;
 
-/// A driver, its output, and the port that it took; or what it said before it ended.
+/// Starts a driver. Returns it with its output and port, or the output of a driver that failed.
 fn start_driver(home: &Home) -> Result<(ChildGuard, BufReader<ChildStdout>, u16), String> {
     let mut command = home.command("chromedriver");
     command.arg("--port=0").env("TMPDIR", home.path());
@@ -250,7 +250,7 @@ fn capabilities(profile: &Path, more: &[&str]) -> ChromeCapabilities {
         &profile,
     ];
     if nix::unistd::geteuid().is_root() {
-        // Chromium refuses to be root in its sandbox.
+        // The sandbox of Chromium refuses to run as root.
         arguments.push("--no-sandbox");
     }
     for argument in arguments.iter().chain(more) {

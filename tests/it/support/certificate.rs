@@ -5,13 +5,13 @@ use std::process::Command;
 
 use super::Outcome;
 
-/// PEM files in a directory.
+/// A directory with PEM files.
 pub struct Certificate {
     directory: PathBuf,
 }
 
 impl Certificate {
-    /// Makes a new authority, and a certificate that it signs.
+    /// Creates an authority and a certificate signed by it.
     pub fn create(directory: &Path, name: &str) -> Self {
         let directory = directory.join(name);
         std::fs::create_dir(&directory).unwrap();
@@ -39,17 +39,14 @@ impl Certificate {
         this
     }
 
-    /// The authority's certificate.
     pub fn authority(&self) -> PathBuf {
         self.path("ca.pem")
     }
 
-    /// The server's certificate.
     pub fn certificate(&self) -> PathBuf {
         self.path("server.pem")
     }
 
-    /// The server's key.
     pub fn key(&self) -> PathBuf {
         self.path("server.key")
     }

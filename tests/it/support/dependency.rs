@@ -1,48 +1,47 @@
-//! What the service depends on: real servers of the test's own.
+//! Real PostgreSQL and Redis servers, private to a test.
 
 use std::process::Command;
 
 use super::{Home, Postgres, Redis};
 
-/// The password of servers whose password does not matter. Nobody else would write it.
+/// The default password. It is unlikely to appear in a log by chance.
 pub const PASSWORD: &str = "correct horse 4711";
 
-/// A private server that can be ill-treated. Ends when it is dropped.
+/// A private server that a test can pause, stop and reconfigure. Ends when dropped.
 pub trait Dependency {
-    /// The name of its check.
+    /// Name of its health check.
     fn name(&self) -> &'static str;
-    /// Where it is and how to get in.
+    /// Settings for the daemon: address and credentials.
     fn settings(&self) -> Vec<(&'static str, String)>;
-    /// The name of the setting of its password.
     fn password_setting(&self) -> &'static str;
     fn start(&mut self);
-    /// It is gone at once, with all its connections.
+    /// Stops immediately and drops all connections.
     fn stop(&mut self);
-    /// It goes on to exist, and does nothing.
+    /// Suspends the server: connections stay open, and nothing responds.
     fn pause(&self);
     fn resume(&self);
-    /// Ends the connection of the daemon.
+    /// Closes the daemon's connection.
     fn disconnect_clients(&self);
-    /// Names the connection of the daemon, while it has one.
+    /// Identifies the daemon's connection, if there is one.
     fn client_connection(&self) -> Option<String>;
-    /// Something that is another with each probe.
+    /// A value that changes with each probe.
     fn last_probe(&self) -> String;
     fn set_password(&mut self, password: &str);
 }
 
-/// One of each, running.
+/// Starts one server of each kind.
 pub fn start_dependencies() -> Vec<Box<dyn Dependency>> {
     vec![Box::new(Postgres::start()), Box::new(Redis::start())]
 }
 
-/// Whether there are programs for them.
+/// Whether the server programs are installed.
 pub fn dependencies_available() -> bool {
     let is_there = |program: &str| Command::new(program).arg("--version").output().is_ok();
     super::postgres::binaries().is_some() && is_there("redis-server") && is_there("openssl")
 }
 
 impl Home {
-    /// Has the daemon watch it.
+    /// Configures the daemon to check this dependency.
     pub fn depends_on(&mut self, dependency: &dyn Dependency) {
         for (name, value) in dependency.settings() {
             self.set(name, &value);

@@ -1,4 +1,4 @@
-//! HTTP as it is on the wire, so that a test sees and controls every byte.
+//! A minimal HTTP client. A test sees and controls every byte.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::DEADLINE;
 
-/// A connection that is kept.
+/// A persistent connection.
 pub struct Connection {
     reader: BufReader<TcpStream>,
     host: String,
@@ -32,7 +32,7 @@ impl Response {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
-    /// It is a problem (RFC 9457) with this status whose detail has this text.
+    /// Asserts a problem (RFC 9457) with this status whose detail contains the text.
     #[track_caller]
     pub fn assert_problem(&self, status: u16, text: &str) {
         assert_eq!(self.status, status, "{self:#?}");
@@ -64,7 +64,7 @@ impl Connection {
         }
     }
 
-    /// One that the system takes little from as long as nobody reads.
+    /// Opens a connection with a small receive buffer, for a client that does not read.
     pub fn with_small_buffer(host: &str) -> Self {
         let connection = Self::open(host);
         let stream = connection.reader.get_ref();
@@ -95,7 +95,7 @@ impl Connection {
         self.reader.get_mut().write_all(bytes).unwrap();
     }
 
-    /// Closes our side of the connection.
+    /// Closes the sending side.
     pub fn shutdown_write(&mut self) {
         self.reader
             .get_ref()
@@ -103,7 +103,7 @@ impl Connection {
             .unwrap();
     }
 
-    /// Status and headers of the next answer.
+    /// Reads status and headers of the next response.
     pub fn read_head(&mut self) -> Response {
         let status = self.read_line();
         let status = status
@@ -126,7 +126,7 @@ impl Connection {
         }
     }
 
-    /// The next answer, whole.
+    /// Reads the next response with its body.
     pub fn read_response(&mut self, to: &str) -> Response {
         let mut answer = self.read_head();
         if answer.header("transfer-encoding") == Some("chunked") {
@@ -142,14 +142,14 @@ impl Connection {
         answer
     }
 
-    /// The next bytes, which are text.
+    /// Reads so many bytes of text.
     pub fn read_text(&mut self, length: usize) -> String {
         let mut bytes = vec![0; length];
         self.reader.read_exact(&mut bytes).unwrap();
         String::from_utf8(bytes).unwrap()
     }
 
-    /// A body in the chunked encoding (RFC 9112, section 7.1).
+    /// Reads a chunked body (RFC 9112, section 7.1).
     pub fn read_chunks(&mut self) -> Vec<u8> {
         let mut body = Vec::new();
         loop {
@@ -164,14 +164,14 @@ impl Connection {
         }
     }
 
-    /// The next line, without its end; empty at the end of the connection.
+    /// Reads a line without its end. Empty at the end of the connection.
     pub fn read_line(&mut self) -> String {
         let mut line = String::new();
         self.reader.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
-    /// All that comes until the server closes the connection.
+    /// Reads until the server closes the connection.
     pub fn read_to_end(&mut self) -> String {
         let mut rest = String::new();
         self.reader.read_to_string(&mut rest).unwrap();
@@ -179,7 +179,7 @@ impl Connection {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a new connection.
 pub fn request(
     host: &str,
     method: &str,

@@ -1,4 +1,4 @@
-//! A copy of the program that a test can replace.
+//! A copy of the program, which a test can replace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,13 +6,13 @@ use std::process::Command;
 
 use super::{Home, Outcome};
 
-/// `bin/fullon` in a home.
+/// `bin/fullon` in a home directory.
 pub struct InstalledProgram {
     path: PathBuf,
 }
 
 impl InstalledProgram {
-    /// Puts the built program there.
+    /// Installs the built program.
     pub fn install_in(home: &Home) -> Self {
         let path = home.path().join("bin/fullon");
         fs::create_dir(path.parent().unwrap()).unwrap();
@@ -25,18 +25,18 @@ impl InstalledProgram {
         &self.path
     }
 
-    /// Starts the daemon from there.
+    /// Starts the daemon with this copy.
     #[track_caller]
     pub fn start(&self, home: &Home) {
         Outcome::run(home.command(&self.path).arg("start")).succeeds();
     }
 
-    /// A copy of the built program takes its place, as an update does it.
+    /// Replaces it by a copy of the built program, as an update does.
     pub fn restore(&self) {
         self.install(Path::new(env!("CARGO_BIN_EXE_fullon")));
     }
 
-    /// Something else that can be run takes its place.
+    /// Replaces it by another executable file.
     pub fn replace(&self, content: impl AsRef<[u8]>) {
         let source = self.path.with_extension("source");
         fs::write(&source, content).unwrap();
@@ -54,8 +54,9 @@ impl InstalledProgram {
     }
 }
 
-/// Copies a program. Written by another process: while ours has it open for writing, so has whatever another test starts in
-/// that moment, and what is open for writing cannot be run.
+/// Copies a program by another process. If this process had the file open for writing, a child that
+/// another test starts at that moment would inherit the descriptor, and a file that is open for
+/// writing cannot be executed.
 pub fn install_program(source: &Path, to: &Path) {
     let mut install = Command::new("install");
     Outcome::run(install.args(["-m", "755"]).arg(source).arg(to)).succeeds();

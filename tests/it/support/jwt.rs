@@ -1,4 +1,4 @@
-//! Tokens made by hand, because a library makes no wrong ones.
+//! Hand-made tokens, because a library makes no invalid ones.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,13 +6,13 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-/// What a daemon of these tests signs with: its `JWT_SECRET_KEY`.
+/// `JWT_SECRET_KEY` of the daemons of these tests.
 pub const SECRET: &str = "a secret of the tests, forty bytes long.";
 
-/// The header of a token that counts.
+/// The header of a valid token.
 pub const HEADER: &str = r#"{"typ":"JWT","alg":"HS256"}"#;
 
-/// The claims of a token that counts for an hour.
+/// The claims of a token that is valid for an hour.
 pub fn claims(scope: &str) -> Value {
     json!({
         "sub": "me",
@@ -22,12 +22,12 @@ pub fn claims(scope: &str) -> Value {
     })
 }
 
-/// One part of a token.
+/// Encodes one part of a token.
 pub fn encode_part(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Both parts as they are signed.
+/// The JWS signing input of both parts (RFC 7515, section 2).
 pub fn signing_input(header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
     format!("{}.{}", encode_part(header), encode_part(claims))
 }
@@ -38,19 +38,19 @@ pub fn hs256(key: impl AsRef<[u8]>, message: &str) -> Vec<u8> {
     signature.into_bytes().to_vec()
 }
 
-/// A token of these parts, whatever they are, with a signature that is right.
+/// A correctly signed token of any parts.
 pub fn sign(key: impl AsRef<[u8]>, header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
     let message = signing_input(header, claims);
     let signature = encode_part(hs256(key, &message));
     format!("{message}.{signature}")
 }
 
-/// A token of the configured key with this scope, which may be any text.
+/// A token with this scope, which may be any text, signed with [`SECRET`].
 pub fn token(scope: &str) -> String {
     sign(SECRET, HEADER, claims(scope).to_string())
 }
 
-/// What the token in this head of a request allows.
+/// The scope of the token in the request headers.
 pub fn scope_of_request(head: &str) -> String {
     let (_, token) = head.split_once("Bearer ").unwrap();
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap());

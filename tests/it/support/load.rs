@@ -1,4 +1,4 @@
-//! Clients that ask all the time, and remember everything that went wrong.
+//! Clients that send requests all the time and record every failure.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Even a test that hangs is not asked for longer, unless it says how long it takes.
+/// The load ends after this time even if the test hangs, unless the test sets another limit.
 const MAX_DURATION: Duration = Duration::from_mins(3);
-/// How long one step of a request may take.
+/// Timeout of connecting, sending and receiving.
 const IO_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an idle client thinks between two requests.
+/// Time between two requests of an idle client.
 const IDLE_INTERVAL: Duration = Duration::from_millis(1500);
-/// How long the other clients pause between two requests: without pauses sixteen of them would take
-/// all the processor time from the daemon that they ask, and from all other tests.
+/// Time between two requests of the other clients. Without a pause, sixteen clients would use all
+/// processor time, and leave none to other tests.
 const PACE: Duration = Duration::from_millis(5);
-/// After a failure; somebody who refuses would be asked too often to be told from the rest.
+/// Pause after a failure, so that a server that refuses does not flood the list of failures.
 const RETRY_DELAY: Duration = Duration::from_millis(2);
-/// More failures of one client tell nothing new.
+/// Recorded failures per client.
 const MAX_FAILURES: usize = 20;
 
 const PATHS: [(&str, &str); 2] = [
@@ -26,13 +26,13 @@ const PATHS: [(&str, &str); 2] = [
     ("/", r#"{"service":"fullon_master_api","version":""#),
 ];
 
-/// How many clients of each kind there are.
+/// Number of clients of each kind.
 pub struct LoadProfile {
-    /// Open a connection for each request.
+    /// Clients that open a connection for each request.
     pub per_request: usize,
-    /// Keep theirs until an answer says `Connection: close`.
+    /// Clients that keep their connection until a response says `Connection: close`.
     pub persistent: usize,
-    /// Keep theirs, too, and ask now and then.
+    /// Clients that keep their connection and send a request now and then.
     pub idle: usize,
 }
 
@@ -53,28 +53,28 @@ enum ClientKind {
     Idle,
 }
 
-/// A request without its answer.
+/// A request without the expected response.
 #[derive(Debug)]
 pub struct RequestFailure {
-    /// When it failed, from the beginning.
+    /// Time since the start of the load.
     pub at: Duration,
-    /// Whose it was, and what happened.
+    /// Which client failed, and why.
     pub description: String,
 }
 
-/// What the clients saw.
+/// Result of a load.
 #[derive(Debug)]
 pub struct LoadReport {
-    /// With the right answer.
+    /// Requests with the expected response.
     pub answered: u64,
-    /// The first ones of each client.
+    /// The first failures of each client.
     pub failures: Vec<RequestFailure>,
-    /// Kept connections that were closed although no answer had said so.
+    /// Persistent connections closed without `Connection: close`.
     pub dropped_connections: u64,
 }
 
 impl LoadReport {
-    /// Nobody noticed anything.
+    /// Asserts that no request failed and no connection was dropped.
     #[track_caller]
     pub fn assert_flawless(&self) {
         let failures: Vec<String> = self
@@ -92,7 +92,7 @@ impl LoadReport {
     }
 }
 
-/// Clients at work.
+/// Running clients. Dropping it ends them.
 pub struct Load {
     shared: Arc<Shared>,
     clients: Vec<JoinHandle<Vec<RequestFailure>>>,
@@ -108,12 +108,12 @@ struct Shared {
 }
 
 impl Load {
-    /// Sends clients to `HOST:PORT`.
+    /// Starts clients of `HOST:PORT`.
     pub fn start(host: &str, clients: &LoadProfile) -> Self {
         Self::start_with_limit(MAX_DURATION, host, clients)
     }
 
-    /// The same for longer, or not so long.
+    /// Starts clients with another time limit.
     pub fn start_with_limit(limit: Duration, host: &str, clients: &LoadProfile) -> Self {
         let shared = Arc::new(Shared {
             address: host.parse().unwrap(),
@@ -147,19 +147,19 @@ impl Load {
         Self { shared, clients }
     }
 
-    /// How many requests were answered so far.
+    /// Requests answered so far.
     pub fn answered(&self) -> u64 {
         self.shared.answered.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many requests more are answered.
+    /// Waits until so many more requests are answered.
     #[track_caller]
     pub fn wait_for_more(&self, requests: u64) {
         let enough = self.answered() + requests;
         super::eventually("requests are answered", || self.answered() >= enough);
     }
 
-    /// Lets everybody finish the request at hand.
+    /// Lets each client finish its request, and returns the result.
     pub fn finish(mut self) -> LoadReport {
         let failures = self.join_clients();
         LoadReport {
@@ -191,13 +191,13 @@ struct LoadClient<'a> {
     shared: &'a Shared,
     habit: ClientKind,
     number: usize,
-    /// Kept from the request before.
+    /// Persistent connection of the previous request.
     connection: Option<TcpStream>,
 }
 
-/// Why there was no answer.
+/// Reason of a failed request.
 enum RequestError {
-    /// A kept connection was closed without notice.
+    /// A persistent connection was closed without `Connection: close`.
     Cut(String),
     Failed(String),
 }
@@ -242,7 +242,7 @@ impl LoadClient<'_> {
             || self.shared.begun.elapsed() > self.shared.limit
     }
 
-    /// Waits for the next request, unless the load ends.
+    /// Waits until the next request is due or the load ends.
     fn pause(&self) {
         let pause = match self.habit {
             ClientKind::Idle => IDLE_INTERVAL,
@@ -307,13 +307,13 @@ impl LoadClient<'_> {
 
 struct ResponseHead {
     is_ok: bool,
-    /// It says that the connection will be closed.
+    /// It contains `Connection: close`.
     is_last: bool,
-    /// Where the body begins.
+    /// Offset of the body.
     body: usize,
 }
 
-/// Reads one answer with a `Content-Length` into `received`.
+/// Reads one response with a `Content-Length` into `received`.
 fn read_response(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<ResponseHead, String> {
     let (answer, end) = loop {
         if let Some(end) = memchr::memmem::find(received, b"\r\n\r\n") {
@@ -353,7 +353,7 @@ fn read_some(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<(), Strin
     }
 }
 
-/// The server closes, as it was asked to.
+/// Waits until the server closes the connection, as requested.
 fn expect_end(stream: &mut TcpStream) -> Result<(), String> {
     match stream.read(&mut [0]) {
         Ok(0) => Ok(()),

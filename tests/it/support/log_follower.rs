@@ -1,4 +1,4 @@
-//! Somebody who follows the log.
+//! A running `fullon logs`.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{ChildStdout, Stdio};
@@ -20,7 +20,7 @@ impl LogFollower {
         Self { child, lines }
     }
 
-    /// Reads up to the line with this text.
+    /// Reads up to and including the line with this text.
     pub fn read_until(&mut self, text: &str) -> Vec<String> {
         let mut read = Vec::new();
         loop {
@@ -37,7 +37,7 @@ impl LogFollower {
         }
     }
 
-    /// The rest, once it has ended by itself.
+    /// Waits until it ends by itself. Returns the remaining lines and the outcome.
     pub fn finish(mut self) -> (Vec<String>, Outcome) {
         let mut stdout = String::new();
         self.lines.read_to_string(&mut stdout).unwrap();

@@ -1,4 +1,4 @@
-//! Real daemons in private directories.
+//! Real daemons in private home directories.
 
 mod browser;
 mod certificate;
@@ -52,7 +52,7 @@ pub use redis::Redis;
 pub use resource_usage::ResourceSamples;
 pub use systemd::{Machine, SERVICE};
 
-/// How long anything may take before a test gives up.
+/// Time after which a test gives up waiting. It only has to catch a hang.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A home directory with at most one daemon. Ends the daemon when it is dropped.
@@ -62,7 +62,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// An empty home, whose daemon takes free ports.
+    /// Creates an empty home. Its daemon listens on free ports.
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("fullon.log").display().to_string();
@@ -81,12 +81,12 @@ impl Home {
         }
     }
 
-    /// Lets the test that runs here take longer than others, by this much.
+    /// Lets this test run longer than others by this time.
     pub fn extend_time_limit(&self, time: Duration) {
         watchdog::set_limit(self.path(), watchdog::TEST_LIMIT + time);
     }
 
-    /// A home with a running daemon.
+    /// Creates a home and starts its daemon.
     pub fn started() -> Self {
         let home = Self::new();
         home.run(["start"]).succeeds();
@@ -115,14 +115,14 @@ impl Home {
         self.path().join(".fullon_master_api.pid")
     }
 
-    /// Writes `.env` so that only its owner can read it.
+    /// Writes `.env` with mode 0600.
     pub fn write_env(&self, text: &str) {
         let path = self.path().join(".env");
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// A command that sees this home and nothing else of the tester's settings.
+    /// A command with the environment of this home, without settings of the developer.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         for setting in &DEFINITIONS {
@@ -142,18 +142,18 @@ impl Home {
         command
     }
 
-    /// Runs `fullon` to its end.
+    /// Runs `fullon` and waits until it exits.
     pub fn run<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Outcome {
         Outcome::run(&mut self.fullon(arguments))
     }
 
-    /// What the running daemon left for the command line.
+    /// The state file of the running daemon.
     pub fn state(&self) -> StateFile {
         let pid = self.daemon().expect("no daemon runs").pid();
         StateFile::read_active(&self.pid_file(), pid).unwrap()
     }
 
-    /// The process that holds the PID file.
+    /// The process that holds the lock of the PID file.
     pub fn daemon(&self) -> Option<Process> {
         match inspect_pid_file(&self.pid_file()).unwrap() {
             PidFileStatus::Held(holder) => Process::open(holder.pid()?),
@@ -171,11 +171,11 @@ impl Home {
         self.state().admin.trim_start_matches("http://").to_owned()
     }
 
-    /// A token signed with the configured key, valid for an hour. It is signed here: a process of
-    /// `fullon token` for each request would cost a large part of the time that all tests take.
+    /// A token signed with the configured key, valid for an hour. It is signed in this process:
+    /// `fullon token` for each request took much of the time of all tests.
     pub fn token(&self, scope: &str) -> String {
         if self.variable("FAKETIME_TIMESTAMP_FILE").is_some() {
-            // Only a process of this home sees its clock.
+            // Only processes of this home use its clock.
             let printed = self.run(["token", "--scope", scope]).succeeds();
             return printed.stdout.trim().to_owned();
         }
@@ -186,13 +186,13 @@ impl Home {
             .unwrap()
     }
 
-    /// The configured key: `JWT_SECRET_KEY` of the environment or of `.env`, or the key file's.
+    /// The configured key: `JWT_SECRET_KEY` of the environment or `.env`, or the key file.
     fn key(&self) -> Secret {
         let name = "JWT_SECRET_KEY";
         let of_environment = self.variable(name).map(str::to_owned);
         let of_file = || {
             let path = self.path().join(".env");
-            // What is no file could block the reader.
+            // Reading a pipe could block.
             let text = path.is_file().then(|| fs::read_to_string(path).ok())??;
             let assignments = text.lines().filter_map(|line| line.split_once('='));
             let mut values = assignments.filter(|(there, _)| *there == name);
@@ -209,7 +209,7 @@ impl Home {
         all.find_map(|(there, value)| (there == name).then_some(value.as_str()))
     }
 
-    /// A request that is in flight, and that its client never finishes.
+    /// Sends a request whose body never ends, and waits until it is in flight.
     pub fn unfinished_request(&self) -> Connection {
         let mut connection = Connection::open(&self.admin_address());
         let head = format!(
@@ -223,12 +223,12 @@ impl Home {
         connection
     }
 
-    /// A call of the admin API with every scope.
+    /// Calls the admin API with all scopes.
     pub fn call_admin(&self, method: &str, path: &str) -> Response {
         self.call_admin_with(method, path, "")
     }
 
-    /// The same with a body.
+    /// Calls the admin API with all scopes and a body.
     pub fn call_admin_with(&self, method: &str, path: &str, body: &str) -> Response {
         request(
             &self.admin_address(),
@@ -239,20 +239,20 @@ impl Home {
         )
     }
 
-    /// The header of a token with every scope.
+    /// The value of an `Authorization` header with all scopes.
     pub fn bearer(&self) -> String {
         let token = self.token("admin:read admin:logs admin:control");
         format!("Bearer {token}")
     }
 
-    /// Replaces the daemon; the new one's process id.
+    /// Restarts the daemon. Returns the PID of the new process.
     #[track_caller]
     pub fn restart(&self) -> u64 {
         let outcome = self.run(["restart", "--json"]).succeeds();
         outcome.json()["pid"].as_u64().unwrap()
     }
 
-    /// Has the daemon log a line with this name in it.
+    /// Sends a request with this ID, so that the daemon logs a line with it.
     pub fn log_request(&self, name: &str) {
         request(
             &self.public_address(),
@@ -263,7 +263,7 @@ impl Home {
         );
     }
 
-    /// The log file; while it is rotated, no file has its name for a moment.
+    /// Reads the log file. During a rotation it does not exist for a moment.
     pub fn log(&self) -> String {
         let mut text = None;
         eventually("there is a log", || {
@@ -273,7 +273,8 @@ impl Home {
         text.unwrap()
     }
 
-    /// All files of the log, whatever their order; all over again when one was renamed in between.
+    /// Reads the log file and all rotated files, in any order. Starts again if one is renamed
+    /// meanwhile.
     pub fn log_with_rotated(&self) -> String {
         let mut text = None;
         eventually("all files of the log are read", || {
@@ -304,7 +305,7 @@ impl Drop for Home {
     }
 }
 
-/// Ends the threads of a test, also when it fails: they would be waited for.
+/// Sets a flag when dropped, so that the threads of a test end even if the test fails.
 pub struct SetOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -313,7 +314,7 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// A child that is killed when it is dropped.
+/// A child process that is killed when dropped.
 pub struct ChildGuard(pub Child);
 
 impl ChildGuard {
@@ -329,18 +330,18 @@ impl Drop for ChildGuard {
     }
 }
 
-/// Starts a process that belongs to the test and runs until it is dropped.
+/// Starts a child process that runs until the guard is dropped.
 pub fn spawn(command: &mut Command) -> ChildGuard {
     ChildGuard(command.spawn().unwrap())
 }
 
-/// A process that has nothing to do with any daemon.
+/// Starts a process that has nothing to do with any daemon.
 pub fn unrelated_process() -> ChildGuard {
     spawn(Command::new("sleep").arg("600"))
 }
 
-/// Waits until the condition holds; the test fails if it does not hold before the deadline. The
-/// pauses between two checks become longer, so that a long wait takes little processor time.
+/// Waits until the condition holds. The test fails if it does not hold before [`DEADLINE`]. The
+/// pauses between two checks grow, so that a long wait uses little processor time.
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -356,8 +357,8 @@ pub fn file_mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o777
 }
 
-/// A port that a daemon can keep across a restart: not one of those that the kernel gives to whoever asks for any
-/// (`ip_local_port_range`), or another test might have it in between.
+/// A port that a daemon can reuse after a restart. It is outside `ip_local_port_range`, from which
+/// the kernel would give it to another test in between.
 pub fn free_port() -> u16 {
     let anywhere = uuid::Uuid::new_v4().as_u64_pair().0;
     let mut ports = (0..10_000_u64).map(|n| 20_000 + (anywhere % 10_000 + n) % 10_000);
@@ -369,24 +370,25 @@ pub fn free_port() -> u16 {
         .expect("no port is free")
 }
 
-/// Whether the test may run.
+/// Whether this process is root. Reports the test as skipped if not.
 pub fn running_as_root(test: &str) -> bool {
     prerequisite_available(test, "root", nix::unistd::geteuid().is_root())
 }
 
-/// Where `scripts/install-test-tools.sh` puts what it installs.
+/// The directory where `scripts/install-test-tools.sh` installs tools.
 pub fn tools_directory() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools")
 }
 
-/// Where a test may not run, it says so loudly; in CI nothing is skipped.
+/// Returns `is_there`. If a prerequisite is missing, reports the test as skipped; with `CI` in the
+/// environment the test fails.
 pub fn prerequisite_available(test: &str, needed: &str, is_there: bool) -> bool {
     if !is_there {
         assert!(
             std::env::var_os("CI").is_none(),
             "{test} needs {needed}, and CI skips nothing"
         );
-        // Written past the test harness, which keeps the output of tests that pass.
+        // Written directly, because the test harness hides the output of passing tests.
         let _ = writeln!(std::io::stderr(), "SKIPPED {test}: it needs {needed}");
     }
     is_there

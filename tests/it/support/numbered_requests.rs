@@ -1,4 +1,4 @@
-//! Numbered lines in the log.
+//! Requests with consecutive numbers, whose log lines show gaps and repetitions.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::DEADLINE;
 
-/// Asks the public API all the time, each time by another name.
+/// Sends numbered requests to the public API all the time.
 pub struct NumberedRequests {
     stop: mpsc::Sender<()>,
     thread: JoinHandle<usize>,
@@ -20,7 +20,7 @@ impl NumberedRequests {
         let thread = std::thread::spawn(move || {
             let pace = Duration::from_millis(2);
             let mut number = 0;
-            // While the daemon is away there is nobody to ask, which is what the marks are for.
+            // The request fails while the daemon is down.
             while stopped.recv_timeout(pace) == Err(mpsc::RecvTimeoutError::Timeout) {
                 number += 1;
                 let _ = send_numbered(&host, number);
@@ -30,7 +30,7 @@ impl NumberedRequests {
         Self { stop, thread }
     }
 
-    /// How many there were.
+    /// Stops, and returns the number of requests.
     pub fn finish(self) -> usize {
         self.stop.send(()).unwrap();
         self.thread.join().unwrap()
@@ -47,12 +47,12 @@ fn send_numbered(host: &str, number: usize) -> std::io::Result<()> {
     stream.read_to_end(&mut Vec::new()).map(|_| ())
 }
 
-/// Whether the line of the log is one of them.
+/// Whether the log line belongs to a numbered request.
 pub fn is_numbered_request(line: &str) -> bool {
     line.contains("request_id=\"mark-")
 }
 
-/// The numbers of the marks among the lines, in order: what two processes log at the same time has none.
+/// The request numbers in the lines, sorted, because two processes log at the same time.
 pub fn request_numbers<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<usize> {
     let mut numbers: Vec<usize> = lines
         .filter_map(|line| line.split_once("request_id=\"mark-")?.1.split_once('"'))

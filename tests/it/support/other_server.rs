@@ -1,4 +1,4 @@
-//! A server of somebody else on this machine.
+//! Another web server on this machine.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 
 const PAGE: &str = "<!doctype html><title>neighbour</title>";
-/// What follows is an address that is sent to with 307, which keeps method and body.
+/// Paths with this prefix redirect to the URL behind it, by a 307, which keeps method and body.
 const REDIRECT: &str = "/redirect?";
 
-/// Has one page, whatever is asked for. The heads of its requests are kept.
+/// Serves one page for every path, and records the request headers.
 pub struct OtherServer {
     address: SocketAddr,
     pub requests: mpsc::Receiver<String>,
@@ -21,7 +21,7 @@ pub struct OtherServer {
 #[derive(Default)]
 struct Shared {
     is_over: AtomicBool,
-    /// Who answers in its place.
+    /// The server that responds instead.
     relay_target: Mutex<Option<String>>,
 }
 
@@ -39,7 +39,7 @@ impl OtherServer {
                         break;
                     }
                     let (shared, sender) = (Arc::clone(&shared), sender.clone());
-                    // Nobody may be there any more.
+                    // The client may have closed the connection.
                     thread::spawn(move || drop(answer(stream, &shared, &sender)));
                 }
             }
@@ -56,8 +56,8 @@ impl OtherServer {
         self.address.port()
     }
 
-    /// From now on, whoever comes here meets somebody else. To a browser this is the same origin, as it is when a name
-    /// is made to mean another address.
+    /// From now on, relays connections to another server. To a browser this is the same origin, as
+    /// with DNS rebinding.
     pub fn relay_to(&self, host: &str) {
         *self.shared.relay_target.lock().unwrap() = Some(host.to_owned());
     }
@@ -75,7 +75,7 @@ impl Drop for OtherServer {
 }
 
 fn answer(stream: TcpStream, shared: &Shared, heads: &mpsc::Sender<String>) -> std::io::Result<()> {
-    // A browser also opens connections on which it asks nothing, or later.
+    // A browser also opens connections before it needs them.
     stream.peek(&mut [0])?;
     let behind = shared.relay_target.lock().unwrap().clone();
     match behind {
@@ -106,7 +106,7 @@ fn serve(stream: TcpStream, heads: &mpsc::Sender<String>) -> std::io::Result<()>
         None => "200 OK".to_owned(),
     };
     let length = PAGE.len();
-    // Nobody may be interested.
+    // The test may not read them.
     let _ = heads.send(head);
     write!(
         reader.get_mut(),

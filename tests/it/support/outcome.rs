@@ -1,4 +1,4 @@
-//! What a program did.
+//! Exit code and output of a program.
 
 use std::process::Command;
 
@@ -32,7 +32,7 @@ impl Outcome {
         self
     }
 
-    /// stdout has all these texts.
+    /// Asserts that stdout contains all these texts.
     #[track_caller]
     pub fn stdout_contains(self, texts: &[&str]) -> Self {
         for text in texts {
@@ -44,7 +44,7 @@ impl Outcome {
         self
     }
 
-    /// stderr has all these texts.
+    /// Asserts that stderr contains all these texts.
     #[track_caller]
     pub fn stderr_contains(self, texts: &[&str]) -> Self {
         for text in texts {
@@ -56,7 +56,7 @@ impl Outcome {
         self
     }
 
-    /// stdout is exactly one JSON value.
+    /// Parses stdout as one JSON value.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))

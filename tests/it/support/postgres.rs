@@ -1,4 +1,4 @@
-//! A private PostgreSQL.
+//! A private PostgreSQL server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub struct Postgres {
     server: Option<Child>,
 }
 
-/// Where its programs are.
+/// The directory of its programs.
 pub fn binaries() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
     let binaries = versions.map(|version| version.path().join("bin"));
@@ -34,7 +34,7 @@ impl Postgres {
         server
     }
 
-    /// One that can encrypt, as `localhost`.
+    /// Starts a server that supports TLS as `localhost`.
     pub fn encrypted(certificate: &Certificate) -> Self {
         let mut server = Self::new();
         let copy = |from: PathBuf, to: &str| {
@@ -76,7 +76,7 @@ impl Postgres {
         self.directory.path().join("data")
     }
 
-    /// The server refuses to be root.
+    /// Makes the file accessible to the server, which refuses to run as root.
     fn give(path: &Path) {
         if nix::unistd::geteuid().is_root() {
             Outcome::run(Command::new("chown").arg("postgres").arg(path)).succeeds();
@@ -100,7 +100,7 @@ impl Postgres {
         command
     }
 
-    /// What a query of the superuser answers.
+    /// Runs a query as the superuser.
     pub fn sql(&self, query: &str) -> String {
         let mut psql = self.psql(query);
         Outcome::run(&mut psql).succeeds().stdout.trim().to_owned()
@@ -114,7 +114,7 @@ impl Postgres {
         psql
     }
 
-    /// It listens on this address, and is asked there.
+    /// Restarts the server on this address.
     pub fn at(mut self, host: &'static str) -> Self {
         self.stop();
         self.host = host;
@@ -124,7 +124,7 @@ impl Postgres {
 
     fn signal(&self, signal: Signal) {
         let pid = self.server.as_ref().unwrap().id();
-        // First the one that makes others.
+        // The parent first, because it starts children.
         let parent = Process::open(pid).unwrap();
         parent.send_signal(signal).unwrap();
         for child in child_processes(pid) {
@@ -181,7 +181,7 @@ impl Dependency for Postgres {
     fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
             let process = Process::open(server.id()).unwrap();
-            // An immediate shutdown.
+            // Immediate shutdown.
             process.send_signal(Signal::QUIT).unwrap();
             let _ = process.send_signal(Signal::CONT);
             server.wait().unwrap();

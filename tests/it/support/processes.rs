@@ -1,4 +1,4 @@
-//! Which processes there are, whoever started them.
+//! All processes of this machine, from procfs.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -8,7 +8,7 @@ use fullon_master_api::sys::Process;
 
 use super::{Home, eventually};
 
-/// The children of a process, also those that have ended and were not collected.
+/// The child processes, including zombies.
 pub fn child_processes(parent: u32) -> Vec<Process> {
     Process::all()
         .filter(|process| parent_of(process.pid()) == Some(parent))
@@ -19,24 +19,24 @@ fn parent_of(pid: u32) -> Option<u32> {
     stat(pid)?.get(1)?.parse().ok()
 }
 
-/// Whether it has ended and was not collected.
+/// Whether the process has exited and was not reaped.
 pub fn is_zombie(pid: u32) -> bool {
     stat(pid).is_some_and(|fields| fields[0] == "Z")
 }
 
-/// What follows the name in `/proc/PID/stat` (`proc_pid_stat(5)`).
+/// The fields after the name in `/proc/PID/stat` (`proc_pid_stat(5)`).
 fn stat(pid: u32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = text.rsplit_once(") ")?;
     Some(rest.split(' ').map(str::to_owned).collect())
 }
 
-/// The program that a process runs, as it is named now.
+/// The current path of the program that a process runs.
 pub fn executable_of(pid: u32) -> Option<std::path::PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
-/// All that were started with this home as theirs.
+/// All processes whose `HOME` is this directory.
 pub fn processes_in_home(home: &Path) -> Vec<Process> {
     let mut variable = b"HOME=".to_vec();
     variable.extend(home.as_os_str().as_bytes());
@@ -49,7 +49,7 @@ pub fn processes_in_home(home: &Path) -> Vec<Process> {
 }
 
 impl Home {
-    /// Waits until all that ran in this home is gone.
+    /// Waits until no process of this home runs.
     #[track_caller]
     pub fn wait_until_empty(&self) {
         eventually("nothing runs in this home", || {
@@ -57,7 +57,7 @@ impl Home {
         });
     }
 
-    /// Waits until the daemon is all that runs in this home.
+    /// Waits until the daemon is the only process of this home.
     #[track_caller]
     pub fn wait_until_only(&self, daemon: u32) {
         eventually("the daemon alone runs in this home", || {

@@ -1,4 +1,4 @@
-//! A private Redis.
+//! A private Redis server.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::dependency::{Dependency, PASSWORD};
 use super::{Certificate, Outcome, eventually, free_port};
 
-/// A server that wants a password.
+/// A server with a password.
 pub struct Redis {
     directory: tempfile::TempDir,
     port: u16,
@@ -27,7 +27,7 @@ impl Redis {
         server
     }
 
-    /// One that only speaks TLS, as `localhost`.
+    /// Starts a server that requires TLS, as `localhost`.
     pub fn encrypted(certificate: &Certificate) -> Self {
         let mut server = Self::new();
         let certificates = [
@@ -69,7 +69,7 @@ impl Redis {
         cli
     }
 
-    /// What a command answers.
+    /// Runs a command and returns its output.
     pub fn command(&self, command: &[&str]) -> String {
         Outcome::run(&mut self.cli(command)).succeeds().stdout
     }
@@ -79,7 +79,7 @@ impl Redis {
         Process::open(pid).unwrap().send_signal(signal).unwrap();
     }
 
-    /// The clients that came over the network.
+    /// Clients connected by TCP.
     fn clients(&self) -> Vec<String> {
         let clients = self.command(&["CLIENT", "LIST"]);
         let of_network = |line: &&str| line.contains(" addr=127.0.0.1:");
@@ -109,7 +109,7 @@ impl Dependency for Redis {
     }
 
     fn start(&mut self) {
-        // Whatever is in it.
+        // Escaped, because it may contain any byte.
         let password = self.password.bytes().fold(String::new(), |mut text, byte| {
             write!(text, "\\x{byte:02x}").unwrap();
             text
@@ -168,7 +168,7 @@ impl Dependency for Redis {
     }
 
     fn set_password(&mut self, password: &str) {
-        // What is asked with the password is asked with the one of before.
+        // This command still uses the old password.
         self.command(&["CONFIG", "SET", "requirepass", password]);
         password.clone_into(&mut self.password);
     }

@@ -1,4 +1,4 @@
-//! What a process uses, as the system counts it.
+//! Memory, descriptors and threads of a process, from procfs.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -7,16 +7,17 @@ use std::{fmt, fs};
 
 use super::Home;
 
-/// Below this, what is used at the end is no news.
+/// The shortest run in which growth can be told from startup.
 const SHORTEST_VERDICT: Duration = Duration::from_mins(2);
 
 #[derive(Debug, Clone, Copy)]
 pub struct ResourceUsage {
-    /// Resident memory, in KiB. Its proportional share would depend on who else runs the program at the moment.
+    /// Resident memory in KiB. The proportional share would depend on other processes of the same
+    /// program.
     pub memory: u64,
-    /// Descriptors of connections.
+    /// Socket descriptors.
     pub sockets: u64,
-    /// Descriptors of files: the log's, and what is read of it at the moment.
+    /// File descriptors of the log, including current readers.
     pub files: u64,
     /// All other descriptors.
     pub others: u64,
@@ -24,7 +25,7 @@ pub struct ResourceUsage {
 }
 
 impl ResourceUsage {
-    /// `None` when the process is gone.
+    /// `None` if the process has exited.
     pub fn read(pid: u32) -> Option<Self> {
         let file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
         let number = |text: String, name: &str| {
@@ -51,23 +52,22 @@ impl ResourceUsage {
     }
 }
 
-/// What the daemon used at comparable moments.
+/// Samples of the resource usage over time.
 pub struct ResourceSamples {
     what: &'static str,
     started_at: Instant,
     length: Duration,
-    /// And when they were taken.
+    /// Samples with the time since the start.
     all: Vec<(Duration, ResourceUsage)>,
 }
 
-/// The middle of some figures.
 fn median(mut figures: Vec<u64>) -> u64 {
     figures.sort_unstable();
     figures[figures.len() / 2]
 }
 
 impl ResourceSamples {
-    /// Begins now, and takes so long.
+    /// Starts sampling for this time.
     pub fn start(what: &'static str, length: Duration) -> Self {
         Self {
             what,
@@ -93,7 +93,7 @@ impl ResourceSamples {
             .map(|(_, usage)| usage)
     }
 
-    /// The middle of a figure between the moments.
+    /// The median of a figure between two times.
     fn median_between(
         &self,
         from: Duration,
@@ -104,7 +104,7 @@ impl ResourceSamples {
         (!figures.is_empty()).then(|| median(figures))
     }
 
-    /// The last twelfth of the time is like the second minute.
+    /// Asserts that the last twelfth of the time used no more than the second minute.
     pub fn assert_no_growth(&self) {
         if self.length < SHORTEST_VERDICT {
             return;
@@ -128,7 +128,7 @@ impl ResourceSamples {
             after <= before,
             "{what}: other descriptors {before} to {after}"
         );
-        // The least: who asks at the moment has a connection, and a follower that is behind one rotated file more.
+        // The minimum, because current requests add sockets, and slow followers add rotated files.
         let least = |figure: fn(&ResourceUsage) -> u64| {
             let least = |(from, to)| self.between(from, to).map(figure).min().unwrap();
             (least(beginning), least(end))
@@ -140,7 +140,7 @@ impl ResourceSamples {
     }
 }
 
-/// A table with a line for each twelfth of the time.
+/// Formats a table with a row for each twelfth of the time.
 impl fmt::Display for ResourceSamples {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.what)?;

@@ -1,13 +1,13 @@
-//! How much the tests do that repeat something: a little in `make test`, a lot in `make soak`. These
+//! How much the repeating tests do: a little in `make test`, a lot in `make soak`. These
 //! environment variables are read here and nowhere else.
 //!
-//! | variable          | `make test` | `make soak` | scales                                         |
-//! |-------------------|-------------|-------------|------------------------------------------------|
-//! | `ROUNDS`          | 25          | 200         | kills and stops at a random moment             |
-//! | `REQUESTS`        | 5,000       | 100,000     | requests during twenty restarts                |
-//! | `SOAK_SECONDS`    | 10          | 600         | the soak test                                  |
-//! | `CONSOLE_SECONDS` | 3           | 60          | the busy log in the browser                    |
-//! | `SEED`            | any         | any         | what random tests do; a failed test prints it  |
+//! | variable          | `make test` | `make soak` | meaning                                   |
+//! |-------------------|-------------|-------------|-------------------------------------------|
+//! | `ROUNDS`          | 25          | 200         | kills and stops at a random moment        |
+//! | `REQUESTS`        | 5,000       | 100,000     | requests during twenty restarts           |
+//! | `SOAK_SECONDS`    | 10          | 600         | length of the soak test                   |
+//! | `CONSOLE_SECONDS` | 3           | 60          | length of the busy log in the browser     |
+//! | `SEED`            | random      | random      | seed of random tests, printed on failure  |
 
 use std::time::Duration;
 

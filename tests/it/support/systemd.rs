@@ -1,5 +1,5 @@
-//! A machine of a test's own: systemd in namespaces, on an overlay of this machine's files, with fullon installed in it
-//! by `make install`. It has its own network, so that the daemon has the ports of the shipped units.
+//! A private machine: systemd in namespaces, on an overlay of this machine's files, with fullon
+//! installed by `make install`. It has its own network, so that the daemon has the default ports.
 
 use std::fs;
 use std::os::fd::AsFd as _;
@@ -17,7 +17,7 @@ use super::{ChildGuard, DEADLINE, Outcome, spawn};
 pub const SERVICE: &str = "fullon_master_api.service";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A running systemd. Everything in it ends when it is dropped.
+/// A running systemd. Dropping it ends all its processes.
 pub struct Machine {
     init: Process,
     cgroup: PathBuf,
@@ -28,7 +28,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Boots it, with fullon installed and nothing enabled or started.
+    /// Boots it. fullon is installed, not enabled.
     pub fn boot() -> Self {
         let permit = SYSTEMD.enter();
         let directory = tempfile::tempdir().unwrap();
@@ -42,7 +42,7 @@ impl Machine {
         command
             .args(["-ec", "echo $$ >\"$0/cgroup.procs\"; exec \"$@\""])
             .arg(&cgroup)
-            // However the test ends, the machine ends with it.
+            // The machine ends with the test, even if the test is killed.
             .args(["setpriv", "--pdeathsig", "KILL"])
             .args(["unshare", "--kill-child", "--fork", "--pid", "--mount"])
             .args(["--cgroup", "--ipc", "--uts", "--net"])
@@ -78,7 +78,7 @@ impl Machine {
         let is_up = self.file("run/systemd/private");
         let name = format!("/proc/{}/comm", self.init.pid());
         let began = Instant::now();
-        // Until then its files may still be those of this machine.
+        // Before that, it may still see the files of this machine.
         while fs::read_to_string(&name).ok().as_deref() != Some("systemd\n") || !is_up.exists() {
             assert!(
                 !self.init.has_exited() && began.elapsed() < DEADLINE,
@@ -91,12 +91,12 @@ impl Machine {
             .stdout_contains(&["running"]);
     }
 
-    /// Where a file of the machine is seen from here; the path has no `/` in front.
+    /// The path of a file of the machine as seen from outside. `path` has no leading `/`.
     pub fn file(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.init.pid())).join(path)
     }
 
-    /// Runs a program in it, as root.
+    /// Runs a program in the machine as root.
     pub fn run<'a>(&self, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Outcome {
         Outcome::run(&mut self.command(program, arguments))
     }
@@ -120,12 +120,12 @@ impl Machine {
         value.trim_end().to_owned()
     }
 
-    /// The main process of the service, as the machine numbers it; 0 when there is none.
+    /// PID of the main process of the service, inside the machine. 0 if there is none.
     pub fn main_pid(&self) -> u32 {
         self.property("MainPID").parse().unwrap()
     }
 
-    /// Adds to the service; `text` are lines of its `[Service]` section.
+    /// Adds a drop-in to the service. `text` has lines of its `[Service]` section.
     pub fn drop_in(&self, text: &str) {
         let directory = self.file(&format!("etc/systemd/system/{SERVICE}.d"));
         fs::create_dir_all(&directory).unwrap();
@@ -139,14 +139,14 @@ impl Machine {
         fs::write(self.file("etc/fullon_master_api/.env"), text).unwrap();
     }
 
-    /// What the journal has of the service.
+    /// The journal of the service.
     pub fn journal(&self) -> String {
         self.run("journalctl", ["--sync"]).succeeds();
         let arguments = ["--unit", SERVICE, "--output", "cat", "--no-pager"];
         self.run("journalctl", arguments).succeeds().stdout
     }
 
-    /// For whoever looks into a test that failed.
+    /// Prints the journal of a failed test.
     #[expect(clippy::print_stderr, reason = "the test harness captures it")]
     fn show_journal(&self) {
         let mut command = self.command("journalctl", ["--no-pager", "--lines=100"]);
@@ -155,7 +155,7 @@ impl Machine {
         }
     }
 
-    /// Does the work where `127.0.0.1` is this machine.
+    /// Runs the closure in the network namespace of the machine.
     pub fn in_its_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let network = fs::File::open(format!("/proc/{}/ns/net", self.init.pid())).unwrap();
         std::thread::scope(|scope| {
@@ -185,7 +185,7 @@ impl Drop for Machine {
     }
 }
 
-/// A program that sees nothing of the tester's environment, nor of the `make` that may run the tests.
+/// A command without the environment of the developer, and of the `make` that may run the tests.
 fn clean(program: &str) -> Command {
     let mut command = Command::new(program);
     command
@@ -203,7 +203,7 @@ fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Where the hierarchy of cgroups is that systemd uses.
+/// Mount point of the cgroup hierarchy that systemd uses.
 fn cgroups() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mut mounts = mounts.lines().map(|line| line.split(' '));

@@ -1,5 +1,5 @@
-//! No test waits for ever: who takes too long is named, and what runs in its home is ended, so that whatever it waits
-//! for comes to its end and it fails.
+//! Ends tests that hang. It reports the test and kills the processes of its home, so that the test
+//! stops waiting and fails.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::processes::processes_in_home;
 
-/// More than the slowest test takes on the slowest machine.
+/// Longer than the slowest test on the slowest machine.
 pub const TEST_LIMIT: Duration = Duration::from_mins(8);
-/// How long a test has to fail once its processes were ended; then the whole run ends.
+/// Time for a test to fail after its processes were killed. Then the whole run ends.
 const GRACE: Duration = Duration::from_mins(1);
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -33,7 +33,7 @@ static WATCHED: LazyLock<Mutex<HashMap<PathBuf, Watched>>> = LazyLock::new(|| {
     Mutex::default()
 });
 
-/// From now on the test that runs here may take so long with this home.
+/// Sets the time limit of the current test, from now.
 pub fn set_limit(home: &Path, limit: Duration) {
     let watched = Watched {
         test: thread::current().name().unwrap_or("a test").to_owned(),
@@ -63,7 +63,7 @@ fn check() {
     }
 }
 
-/// Kills what runs in the home.
+/// Kills the processes of the home.
 fn kill_processes(home: &Path, test: &str) {
     let processes = processes_in_home(home);
     report(&format!(
@@ -78,13 +78,13 @@ fn kill_processes(home: &Path, test: &str) {
     }
 }
 
-/// Past the test harness, which keeps the output until a test has ended.
+/// Writes directly, because the test harness holds the output until the test ends.
 fn report(text: &str) {
     let _ = writeln!(std::io::stderr(), "WATCHDOG {text}");
 }
 
 #[test]
-fn whoever_waits_too_long_sees_the_end_of_what_it_waits_for() {
+fn hanging_test_is_ended() {
     let home = super::Home::started();
     let logs = super::LogFollower::start(&home, &[]);
     set_limit(home.path(), Duration::ZERO);
