@@ -9,6 +9,7 @@ mod error;
 mod options;
 mod resources;
 mod run;
+mod run_mode;
 mod signals;
 mod startup;
 mod supervise;
@@ -18,8 +19,9 @@ use nix::sys::signal::SigSet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use self::error::StartError;
-pub use self::options::{RunMode, StartOptions};
+pub use self::options::StartOptions;
 pub use self::run::ExitOutcome;
+pub use self::run_mode::RunMode;
 use self::startup::Startup;
 pub use self::supervise::init::{is_init, run_supervised};
 pub use self::supervise::systemd::run_systemd_shim;

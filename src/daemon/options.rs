@@ -1,10 +1,9 @@
 //! How the daemon is started.
 
-use super::supervise::systemd;
+use super::run_mode::RunMode;
 use super::upgrade::UpgradeChild;
 use crate::config::Settings;
 use crate::instance::{Launch, StartupReporter};
-use crate::logs::StdoutOptions;
 use crate::server::public::Mounts;
 
 /// What a daemon is started with.
@@ -21,48 +20,4 @@ pub struct StartOptions {
     pub upgrade: Option<UpgradeChild>,
     /// Routes that are served beside the built-in ones.
     pub mounts: Mounts,
-}
-
-/// Whether the daemon runs in the background.
-#[derive(Debug, Clone, Copy)]
-pub enum RunMode {
-    /// Started by `fullon start`. stdout and stderr are redirected to the log.
-    Background,
-    /// Started by `fullon run`.
-    Foreground {
-        /// Set when stdout is a terminal, which then shows the log, too.
-        terminal: Option<StdoutOptions>,
-        /// Whether a parent supervises this process and its successors.
-        is_supervised: bool,
-    },
-}
-
-impl RunMode {
-    pub(super) fn is_background(self) -> bool {
-        matches!(self, Self::Background)
-    }
-
-    /// Whether this process stays to supervise its successor: its parent waits for it, and cannot
-    /// be told of another process.
-    pub(super) fn must_supervise(self) -> bool {
-        matches!(
-            self,
-            Self::Foreground {
-                is_supervised: false,
-                ..
-            }
-        ) && !systemd::has_notify_socket()
-    }
-
-    /// Hidden flags of `fullon run` for the successor. Other versions pass and accept them, too.
-    pub(super) fn successor_arguments(self) -> &'static [&'static str] {
-        match self {
-            Self::Background => &["--background", "--successor"],
-            Self::Foreground {
-                is_supervised: false,
-                ..
-            } if systemd::has_notify_socket() => &["--go-between"],
-            Self::Foreground { .. } => &["--kept", "--successor"],
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::process::Signal;
 
-use super::options::RunMode;
+use super::run_mode::RunMode;
 use crate::instance::{ExitRecord, InheritedSocket, Launch, PidFile, StateFile};
 use crate::sys::Process;
 

@@ -2,7 +2,7 @@
 
 use crate::config::{LogTarget, Settings};
 use crate::daemon::error::StartError;
-use crate::daemon::options::RunMode;
+use crate::daemon::run_mode::RunMode;
 use crate::logs::{self, InstalledLog, LogFile, LogFileError, StdoutOptions};
 
 /// Opens the log file, or stdout, and installs it as the log of this process. `is_shared` tells
