@@ -8,7 +8,8 @@ use crate::cli;
 use crate::identity::{Identity, set_identity};
 use crate::server::public::Mounts;
 
-/// An application that the daemon serves. Its program has the whole command line: `start`, `stop`, `status`, …
+/// An application that the daemon serves. Its program has the whole command line: `start`, `stop`,
+/// `status`, …
 ///
 /// ```no_run
 /// use poem::{get, handler};

@@ -17,23 +17,16 @@ pub enum KeyError {
     /// Reading or creating it failed.
     #[error("the key file {path} cannot be {action}: {source}")]
     Io {
-        /// The file.
         path: PathBuf,
         /// `read` or `created`.
         action: &'static str,
-        /// The cause.
         source: io::Error,
     },
     /// Other users can read it.
     #[error(
         "the key file {path} can be read by others (mode {mode:o}): chmod 600 {path}, and consider a new key"
     )]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
+    Exposed { path: PathBuf, mode: u32 },
     /// It belongs to another user.
     #[error("the key file {0} belongs to another user: move it away, and a new one is made")]
     WrongOwner(PathBuf),

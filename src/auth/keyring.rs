@@ -33,7 +33,6 @@ struct SigningKey {
 /// The previously configured key.
 #[derive(Debug, Clone)]
 pub struct PreviousKey {
-    /// The key.
     pub secret: Secret,
     /// How long it stays valid, from now.
     pub valid_for: Duration,
@@ -153,7 +152,6 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Creates a keyring.
     #[must_use]
     pub fn new(configured: Arc<ConfiguredKeys>, instance: &Secret) -> Self {
         Self {

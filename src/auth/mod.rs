@@ -5,8 +5,8 @@
 //! - the *configured key*: `JWT_SECRET_KEY` or the key file. After a change the previous one stays
 //!   valid for a while.
 //! - the *instance key*, which the daemon generates at its start and keeps in its 0600 state file.
-//!   Who can read that file can signal the process anyway, so the command line signs with it, and
-//!   keeps working after `JWT_SECRET_KEY` was edited. Such a token names the key by `kid`.
+//!   A user who can read that file can signal the process anyway, so the command line signs with
+//!   it, and keeps working after `JWT_SECRET_KEY` was edited. Such a token names the key by `kid`.
 //!
 //! A web page exchanges its token for a session ([`SessionStore`]): a JWT for another audience, so
 //! that neither is accepted as the other. A one-time token ([`SignInTokens`]) only creates a

@@ -10,7 +10,6 @@ use super::table::{DEFINITIONS, SettingDefinition};
 /// A setting whose value differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingChange {
-    /// Name in the environment.
     pub name: &'static str,
     /// Old value; [`MASK`] for a secret, `None` if it had none.
     pub from: Option<String>,
@@ -50,7 +49,7 @@ impl RawValues {
             .filter(|definition| self.0.get(definition.name) != new.0.get(definition.name))
     }
 
-    /// What a reload of `new` changes.
+    /// The changes that a reload of `new` makes.
     pub fn changes(&self, new: &Self) -> SettingChanges {
         let mut changes = SettingChanges::default();
         for definition in self.changed(new) {

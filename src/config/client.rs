@@ -13,8 +13,8 @@ use super::sources::Sources;
 use super::validator::Validator;
 use crate::identity::identity;
 
-/// What a client command needs to find the daemon. Only `PID_FILE` has to be valid: a mistake in
-/// another setting must not prevent an operator from stopping the daemon.
+/// The settings that a client command needs to find the daemon. Only `PID_FILE` has to be valid: a
+/// mistake in another setting must not prevent an operator from stopping the daemon.
 #[derive(Clone, Debug)]
 pub struct ClientSettings {
     /// The PID file; its lock tells whether the daemon runs.
@@ -45,7 +45,7 @@ pub struct BestEffortSettings {
 }
 
 impl ClientSettings {
-    /// Loads what is valid.
+    /// Loads the valid settings.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl ClientSettings {
 }
 
 impl BestEffortSettings {
-    /// Loads what is valid. [`super::Settings::load`] reports what is not.
+    /// Loads the valid settings. [`super::Settings::load`] reports the problems of the others.
     #[must_use]
     pub fn load(sources: &Sources) -> Self {
         let mut validator = Validator::new(sources);

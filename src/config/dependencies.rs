@@ -20,7 +20,6 @@ pub struct DependencySettings {
     pub database: Option<DatabaseSettings>,
     /// Redis, if `REDIS_HOST` is set.
     pub redis: Option<RedisSettings>,
-    /// How often to probe.
     pub probe_schedule: ProbeSchedule,
 }
 
@@ -36,20 +35,16 @@ pub struct ProbeSchedule {
 /// A PostgreSQL database and its credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DatabaseSettings {
-    /// The server.
     pub endpoint: DependencyEndpoint,
     /// The role; the system user by default.
     pub user: String,
-    /// The password of the role.
     pub password: Option<Secret>,
-    /// The database.
     pub name: String,
 }
 
 /// A Redis server and its credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RedisSettings {
-    /// The server.
     pub endpoint: DependencyEndpoint,
     /// The password of the default user.
     pub password: Option<Secret>,
@@ -60,9 +55,7 @@ pub struct RedisSettings {
 pub struct DependencyEndpoint {
     /// A name or an IP address.
     pub host: String,
-    /// TCP port.
     pub port: u16,
-    /// Encryption.
     pub tls: TlsMode,
 }
 

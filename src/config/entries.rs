@@ -9,7 +9,6 @@ use super::table::DEFINITIONS;
 /// A setting with its value and source, as `config` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingEntry {
-    /// Name in the environment.
     pub name: &'static str,
     /// The value; [`MASK`] for a secret, `None` if it has none.
     pub value: Option<String>,

@@ -44,7 +44,7 @@ impl LiveSettings {
         changed.map(|definition| definition.name.into()).collect()
     }
 
-    /// Activates what a reload can change, and returns all differences.
+    /// Activates the reloadable settings of `new`, and returns all differences.
     pub fn apply(&self, new: Settings) -> SettingChanges {
         let old = self.settings();
         let changes = old.raw_values().changes(new.raw_values());
@@ -104,7 +104,7 @@ mod tests {
         ("CHECK_INTERVAL", "10s"),
         ("CHECK_TIMEOUT", "2s"),
     ];
-    /// Settings that name a certificate file, which a test has not.
+    /// Settings whose value is a certificate file. The test has no such file.
     const CERTIFICATE_FILES: [&str; 2] = ["DB_SSLROOTCERT", "REDIS_CACERT"];
 
     fn load(change: Option<(&str, &str)>) -> Result<Settings, InvalidSettings> {

@@ -15,13 +15,10 @@ use super::validator::Validator;
 pub struct LogSettings {
     /// A tracing filter directive, such as `info`.
     pub filter: String,
-    /// Format of a line.
     pub format: LogFormat,
-    /// File or stdout.
     pub target: LogTarget,
     /// Size at which the file is rotated; 0 never rotates it.
     pub max_size: ByteSize,
-    /// Number of rotated files to keep.
     pub keep: u16,
 }
 

@@ -54,7 +54,7 @@ impl Sources {
     /// Reads flags, the process environment and the file. Relative paths and the default `.env` are
     /// resolved against `directory`. An empty value means that the setting is not set.
     ///
-    /// What cannot be read is recorded as a problem, so that [`super::Settings::load`] reports it
+    /// An unreadable source is recorded as a problem, so that [`super::Settings::load`] reports it
     /// with all others.
     ///
     /// `inherited` is an older environment, used for variables that the process environment lacks:

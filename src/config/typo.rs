@@ -9,7 +9,6 @@ const LONG_NAME_LEN: usize = 8;
 /// A name that is not a setting but close to one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Typo {
-    /// The name in the file.
     pub name: String,
     /// The closest setting.
     pub setting: &'static str,

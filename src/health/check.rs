@@ -21,7 +21,6 @@ pub enum Phase {
 pub struct Check {
     /// `postgresql`, `redis`, or `log` for the log file.
     pub name: String,
-    /// The result.
     pub state: CheckState,
     /// When the state began; `None` if the check needs no probe.
     #[serde(skip_serializing_if = "Option::is_none", default)]

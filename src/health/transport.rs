@@ -53,13 +53,13 @@ impl Transport {
         let first = self.first_address.checked_rem(addresses.len());
         addresses.rotate_left(first.unwrap_or_default());
         for address in addresses {
-            let this = self.first_address;
-            self.first_address = this.wrapping_add(1);
+            let index = self.first_address;
+            self.first_address = index.wrapping_add(1);
             match TcpStream::connect(address).await {
                 Ok(stream) => {
-                    self.first_address = this;
-                    let set = stream.set_nodelay(true);
-                    set.map_err(|error| ProbeError::connection_lost(&error))?;
+                    self.first_address = index;
+                    let configured = stream.set_nodelay(true);
+                    configured.map_err(|error| ProbeError::connection_lost(&error))?;
                     return Ok(stream);
                 }
                 Err(io_error) => error = ProbeError::Unreachable(io_error.kind()),

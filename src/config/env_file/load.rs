@@ -77,8 +77,8 @@ pub fn load(choice: &EnvFileChoice, directory: &Path) -> EnvFile {
     file
 }
 
-/// A secret in a file that everybody can read. Who reads the token secret can stop the daemon. The
-/// group may be the service's own, so it may read the file.
+/// A secret in a file that everybody can read. Anybody who reads the token secret can stop the
+/// daemon. The group may be the service's own, so it may read the file.
 fn describe_exposed_secret(
     path: &Path,
     mode: u32,
