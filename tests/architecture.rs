@@ -23,7 +23,7 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("auth", &["config", "identity", "sys"]),
     ("logs", &["config", "sys"]),
     ("health", &["config", "identity", "logs"]),
-    ("instance", &["auth", "config", "health", "sys"]),
+    ("instance", &["auth", "config", "health", "identity", "sys"]),
     ("api", &["config", "health", "identity", "logs"]),
     ("client", &["api", "auth", "identity"]),
     (
