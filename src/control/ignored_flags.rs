@@ -20,7 +20,6 @@ pub enum IgnoredFlags {
         with_verb(.flags), .file.display()
     )]
     Flags {
-        /// The flags.
         flags: Vec<String>,
         /// The daemon's `.env` file.
         file: PathBuf,
@@ -33,7 +32,6 @@ pub enum IgnoredFlags {
     EnvFile {
         /// The file of the command line.
         given: PathBuf,
-        /// The daemon's file.
         used: PathBuf,
     },
 }

@@ -19,7 +19,6 @@ const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A daemon that has started.
 #[derive(Debug, Clone)]
 pub struct StartedDaemon {
-    /// Its process.
     pub pid: u32,
     /// Base URL of its public API.
     pub server: String,
@@ -30,28 +29,17 @@ pub struct StartedDaemon {
 pub enum LaunchError {
     /// The program cannot be run.
     #[error("{program} cannot be run: {source}")]
-    Spawn {
-        /// The program.
-        program: PathBuf,
-        /// Why it cannot be run.
-        source: io::Error,
-    },
+    Spawn { program: PathBuf, source: io::Error },
     /// The daemon reported a failure.
     #[error("{message}")]
     Failed {
-        /// The reported message.
         message: String,
         /// 1, or 2 for an invalid configuration.
         exit_code: u8,
     },
     /// The daemon exited without a report.
     #[error("the daemon ended while starting ({status}){output}")]
-    ExitedEarly {
-        /// How it exited.
-        status: String,
-        /// What it wrote to stderr.
-        output: String,
-    },
+    ExitedEarly { status: String, output: String },
     /// The daemon reported nothing in time, and was terminated.
     #[error("the daemon said nothing for {0:?} while starting, and was ended{1}")]
     TimedOut(Duration, String),

@@ -57,10 +57,7 @@ impl Control {
         let Some(Endpoint { client, holder, .. }) = self.find_endpoint().await? else {
             return Err(ReloadError::NotRunning);
         };
-        let answer = match client {
-            Ok(client) => client.reload().await,
-            Err(error) => Err(error),
-        };
+        let answer = async { client?.reload().await }.await;
         let error = match answer {
             Ok(done) => return Ok(ReloadOutcome::Reloaded(done)),
             Err(ClientError::Problem(problem)) if problem.errors.is_some() => {

@@ -42,9 +42,7 @@ pub enum RestartOutcome {
     Replaced(RestartDone),
     /// The daemon was stopped, if one was running, and started.
     Started {
-        /// The process that was stopped.
         old_pid: Option<u32>,
-        /// The daemon that runs now.
         daemon: StartedDaemon,
     },
 }
@@ -171,10 +169,7 @@ impl Control {
         let request = RestartRequest {
             timeout_seconds: options.timeout_seconds,
         };
-        let answer = match client {
-            Ok(client) => client.restart(&request).await,
-            Err(error) => Err(error),
-        };
+        let answer = async { client?.restart(&request).await }.await;
         let done = match (answer, holder, state) {
             (Ok(done), ..) => done,
             (Err(error), Some(LockHolder::Known(process)), state) if allows_signal(&error) => {

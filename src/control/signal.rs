@@ -12,11 +12,9 @@ use crate::sys::Process;
     "{api_error}; and process {pid} may not be signalled: {source}; use sudo, or a token of that daemon"
 )]
 pub struct NotPermitted {
-    /// The process.
     pub pid: u32,
     /// Why the admin API could not be used.
     pub api_error: String,
-    /// Why the signal was not sent.
     pub source: io::Error,
 }
 

@@ -56,7 +56,7 @@ impl Control {
     }
 
     /// The daemon's log level, if it is not the configured one. `active` is the level in its
-    /// status. The daemon is asked only if that differs from the local settings.
+    /// status. A request is sent only if that differs from the local settings.
     pub async fn log_level_override(&self, active: &str) -> Option<LogLevel> {
         let sources = self.running_sources();
         let configured = sources.and_then(|sources| {

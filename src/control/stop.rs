@@ -29,12 +29,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub enum StopOutcome {
     /// The daemon was stopped.
-    Stopped {
-        /// Its process.
-        pid: u32,
-        /// How it was stopped.
-        method: StopMethod,
-    },
+    Stopped { pid: u32, method: StopMethod },
     /// No daemon was running.
     NotRunning,
     /// The daemon had died before. Its PID file may record this PID.
@@ -79,9 +74,7 @@ pub enum StopError {
     AnotherPidFile {
         /// Base URL of its admin API.
         base: String,
-        /// Its process.
         pid: u32,
-        /// Its PID file.
         pid_file: String,
     },
     /// The process did not exit after SIGKILL.
@@ -105,7 +98,7 @@ impl Control {
         notice: &mut dyn FnMut(&str),
     ) -> Result<StopOutcome, StopError> {
         let generation = self.running_generation();
-        // A restart counts the generation up; a fresh start begins at 1.
+        // A restart increments the generation; a fresh start begins at 1.
         let was_replaced = || match (self.running_generation(), generation) {
             (Some(now), Some(before)) => now > before,
             _ => false,
@@ -158,10 +151,7 @@ impl Control {
                 client,
             } => {
                 let drain_delay = state.map_or(Duration::ZERO, |state| state.drain_delay);
-                let accepted = match client {
-                    Ok(client) => client.stop(request).await,
-                    Err(error) => Err(error),
-                };
+                let accepted = async { client?.stop(request).await }.await;
                 let timeout = TERM_TIMEOUT + drain_delay;
                 let method = match accepted {
                     Ok(accepted) => await_exit(&process, &accepted, notice)?,

@@ -51,7 +51,7 @@ pub struct Snapshot<'a> {
     pub daemon_state: DaemonState,
     pub pid_file: PidFileState,
     pub state_file: Option<Box<StateFile>>,
-    /// The admin API's answer, if it was asked and its answer concerns the daemon that is meant.
+    /// The admin API's answer, unless it is that of another daemon.
     pub admin: Option<Result<Status, ClientError>>,
     /// Base URL and answer of the public API.
     pub public: Option<(String, Result<Health, HealthError>)>,

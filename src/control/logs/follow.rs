@@ -19,7 +19,6 @@ const RECONNECT_INTERVAL: Duration = Duration::from_millis(50);
 /// An item of the followed log.
 #[derive(Debug)]
 pub enum LogLine {
-    /// A line.
     Entry(LogEntry),
     /// Lines are missing here.
     Gap,
@@ -60,10 +59,7 @@ impl Control {
     ) -> Result<LogLines<'_>, LogsError> {
         let filter = parse_filter(query)?;
         let routes = self.log_routes().await?;
-        let followed = match routes.client {
-            Ok(client) => client.follow_logs(query).await,
-            Err(error) => Err(error),
-        };
+        let followed = async { routes.client?.follow_logs(query).await }.await;
         let source = match followed {
             Ok(events) => LogSource::Stream(events),
             Err(error) => {

@@ -20,10 +20,7 @@ impl Control {
     ) -> Result<Vec<LogEntry>, LogsError> {
         let filter = parse_filter(query)?;
         let routes = self.log_routes().await?;
-        let fetched = match routes.client {
-            Ok(client) => fetch_pages(&client, query).await,
-            Err(error) => Err(error),
-        };
+        let fetched = async { fetch_pages(&routes.client?, query).await }.await;
         let error = match fetched {
             Ok(entries) => return Ok(entries),
             Err(error) => error,
