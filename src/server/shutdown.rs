@@ -1,4 +1,4 @@
-//! How the servers are told to stop.
+//! How the servers stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -9,31 +9,38 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// Three steps: nothing new is begun, idle connections are closed, and what is left is cut off. Without a successor the
-/// first two are one. Clones share all.
+/// A shutdown of both servers. Clones share its state.
+///
+/// | step | effect |
+/// |---|---|
+/// | started | listeners close, streams end, responses say `Connection: close` |
+/// | closing idle connections | connections without a request are closed |
+/// | forced | all remaining connections are closed |
+///
+/// The first two steps happen together, except in a handoff to a new process.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     started: CancellationToken,
-    /// The same for whoever only looks: asking the token takes a lock, and every request asks.
+    /// Copies `started`: every request checks it, and the token takes a lock.
     has_started: Arc<AtomicBool>,
     has_successor: Arc<AtomicBool>,
-    /// Whoever accepts connections.
+    /// Tracks the accept loops.
     listeners: TaskTracker,
     idle_closing: CancellationToken,
     forced: CancellationToken,
     deadline: Arc<OnceLock<Deadline>>,
 }
 
-/// When a stop cuts off what is still in flight.
+/// When a stop closes the remaining connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
-    /// For people.
+    /// Wall-clock time, to show to users.
     pub at: Timestamp,
     instant: Instant,
 }
 
 impl Deadline {
-    /// How much time there is until then.
+    /// The time until the deadline.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.instant.saturating_duration_since(Instant::now())
@@ -41,93 +48,93 @@ impl Deadline {
 }
 
 impl Shutdown {
-    /// A shutdown that has not begun.
+    /// A shutdown that has not started.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the deadline, if none is set: the first order to stop counts.
+    /// Sets the deadline, unless the first request to stop has set it already.
     #[must_use]
-    pub fn set_deadline(&self, left: Duration) -> Deadline {
+    pub fn set_deadline(&self, remaining: Duration) -> Deadline {
         *self.deadline.get_or_init(|| Deadline {
-            at: Timestamp::now() + SignedDuration::try_from(left).unwrap_or_default(),
-            instant: Instant::now() + left,
+            at: Timestamp::now() + SignedDuration::try_from(remaining).unwrap_or_default(),
+            instant: Instant::now() + remaining,
         })
     }
 
-    /// Listeners close, streams end, idle connections are closed, requests in flight are finished.
+    /// Closes listeners, streams and idle connections. Requests in flight are finished.
     pub fn start(&self) {
         self.has_started.store(true, Ordering::Release);
         self.started.cancel();
         self.idle_closing.cancel();
     }
 
-    /// The same, but an idle connection stays until its client has had an answer with `Connection: close`: another process
-    /// serves whoever comes.
+    /// As [`Self::start`], but keeps idle connections until their next response, which says `Connection: close`. A new process
+    /// serves new connections.
     pub fn start_handoff(&self) {
         self.has_successor.store(true, Ordering::Release);
         self.has_started.store(true, Ordering::Release);
         self.started.cancel();
     }
 
-    /// Whether another process serves whoever comes.
+    /// Whether a new process serves new connections.
     #[must_use]
     pub fn has_successor(&self) -> bool {
         self.has_successor.load(Ordering::Acquire)
     }
 
-    /// What is still open is cut off.
+    /// Closes all remaining connections.
     pub fn force(&self) {
         self.start();
         self.forced.cancel();
     }
 
-    /// Accepts connections until it is dropped.
-    pub(super) fn listener_token(&self) -> TaskTrackerToken {
+    /// Held by an accept loop while it runs.
+    pub(crate) fn listener_token(&self) -> TaskTrackerToken {
         self.listeners.token()
     }
 
-    /// Returns once nobody accepts connections any more. To be asked once the shutdown has begun.
+    /// Returns once all listeners are closed. Valid once the shutdown has started.
     pub async fn listeners_closed(&self) {
         self.listeners.close();
         self.listeners.wait().await;
     }
 
-    /// Whether it has begun.
+    /// Whether the shutdown has started.
     #[must_use]
     pub fn has_started(&self) -> bool {
         self.has_started.load(Ordering::Acquire)
     }
 
-    /// Returns once it has begun.
+    /// Returns once the shutdown has started.
     pub async fn started(&self) {
         self.started.cancelled().await;
     }
 
-    /// The same for whoever asks again and again: asking anew takes a lock.
+    /// As [`Self::started`], for a caller that polls often: each new future takes a lock.
     pub fn started_owned(&self) -> WaitForCancellationFutureOwned {
         self.started.clone().cancelled_owned()
     }
 
-    /// Whether idle connections are closed.
+    /// Whether idle connections are being closed.
     #[must_use]
     pub fn is_closing_idle(&self) -> bool {
         self.idle_closing.is_cancelled()
     }
 
-    /// Returns once idle connections are to be closed.
+    /// Returns once idle connections have to close.
     pub async fn idle_closing(&self) {
         self.idle_closing.cancelled().await;
     }
 
-    /// Whether it is forced.
+    /// Whether all remaining connections are being closed.
     #[must_use]
     pub fn is_forced(&self) -> bool {
         self.forced.is_cancelled()
     }
 
-    /// Returns once it is forced.
+    /// Returns once all remaining connections have to close.
     pub async fn forced(&self) {
         self.forced.cancelled().await;
     }

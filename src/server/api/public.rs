@@ -13,12 +13,12 @@ use serde_json::Value;
 use crate::api::{Health as HealthBody, Index, Liveness, Readiness, VERSION};
 use crate::health::Health;
 use crate::identity::identity;
-use crate::server::clients::ConnectionPool;
+use crate::server::http::Service;
+use crate::server::http::json::{JsonResponse, PrerenderedJson};
+use crate::server::http::problem::ApiError;
 use crate::server::metrics::Metrics;
 use crate::server::openapi;
-use crate::server::payload::{JsonResponse, PrerenderedJson};
-use crate::server::problem::ApiError;
-use crate::server::service::Service;
+use crate::server::pool::ConnectionPool;
 use crate::server::shutdown::Shutdown;
 use crate::server::ui::docs;
 

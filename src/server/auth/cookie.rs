@@ -6,7 +6,7 @@ use poem::http::header::{COOKIE, InvalidHeaderValue};
 
 use crate::auth::SESSION_LIFETIME;
 use crate::identity::identity;
-use crate::server::site;
+use crate::server::http::origin;
 
 /// Names, reads and writes the session cookie.
 ///
@@ -24,7 +24,7 @@ impl SessionCookie {
     }
 
     fn name(&self, headers: &HeaderMap) -> String {
-        let port = site::host_port(headers).unwrap_or(self.admin_port);
+        let port = origin::host_port(headers).unwrap_or(self.admin_port);
         identity().session_cookie(port)
     }
 

@@ -7,10 +7,10 @@ use poem::{Request, RequestBody, Result};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
-use super::audit::AuditRecord;
 use super::state::{AuthResult, AuthState};
 use crate::auth::{Claims, Scope, Session};
-use crate::server::problem::ApiError;
+use crate::server::http::audit::AuditRecord;
+use crate::server::http::problem::ApiError;
 
 /// Proof that the caller satisfies the policy `P`.
 pub struct Auth<P: Policy> {

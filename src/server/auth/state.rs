@@ -12,8 +12,8 @@ use poem::http::{HeaderMap, StatusCode, header};
 use super::cookie::SessionCookie;
 use super::failure_limit::AuthFailureLimiter;
 use crate::auth::{Claims, Keyring, Scope, Session, SessionStore, SignInTokens, TokenError};
-use crate::server::problem::ApiError;
-use crate::server::site;
+use crate::server::http::origin;
+use crate::server::http::problem::ApiError;
 
 pub type AuthResult<T> = std::result::Result<T, ApiError>;
 
@@ -126,10 +126,10 @@ impl AuthState {
             }
         })?;
         let forbidden = |detail| Err(ApiError::new(StatusCode::FORBIDDEN, detail));
-        if site::is_cross_origin(headers) {
+        if origin::is_cross_origin(headers) {
             return forbidden("a session counts only for pages of this API");
         }
-        if is_change && !site::is_same_origin(headers) {
+        if is_change && !origin::is_same_origin(headers) {
             return forbidden(
                 "with a session, what changes something has to come from a page of this API, and say so with `Origin`",
             );

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
-use crate::server::usage;
+use crate::server::process_usage;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -24,7 +24,7 @@ impl LogDisk {
             let permit = Arc::clone(&self.0).lock_owned().await;
             let free = spawn_blocking(move || {
                 let _permit = permit;
-                usage::free_disk_bytes(&log)
+                process_usage::free_disk_bytes(&log)
             });
             free.await.ok().flatten()
         };

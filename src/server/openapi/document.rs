@@ -8,7 +8,7 @@ use super::examples::add_examples;
 use super::operation::Operation;
 use super::spec::{derive, operations, schema_name};
 use crate::api::MAX_PAGE_LINES;
-use crate::server::payload;
+use crate::server::http::json;
 
 /// Fields that are `null` when they have no value. All other optional fields are left out then.
 const NULLABLE_FIELDS: [(&str, &[&str]); 2] = [
@@ -90,7 +90,7 @@ fn describe_responses(operation: &mut Value) {
     let summary = operation["summary"].clone();
     let responses = operation["responses"].as_object_mut();
     for (_, response) in responses.into_iter().flatten() {
-        if response["description"] == payload::DONE {
+        if response["description"] == json::DONE {
             response["description"] = summary.clone();
         }
         let headers = response.get_mut("headers").and_then(Value::as_object_mut);

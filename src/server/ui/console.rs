@@ -7,7 +7,7 @@ use poem::http::{StatusCode, header};
 use poem::{Endpoint, Request, Response, Route, get};
 
 use crate::api::CONSOLE_PATH;
-use crate::server::static_file::{CSS, HTML, JAVASCRIPT, StaticFile};
+use crate::server::http::static_file::{CSS, HTML, JAVASCRIPT, StaticFile};
 
 /// Paths that redirect to the page.
 const REDIRECTED_PATHS: [&str; 2] = ["/", "/admin"];

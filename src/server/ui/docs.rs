@@ -9,7 +9,7 @@ use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::Value;
 
 use crate::identity::identity;
-use crate::server::static_file::{self, StaticFile};
+use crate::server::http::static_file::{self, StaticFile};
 
 const SCRIPT_PATH: &str = "docs/swagger-ui.js";
 const STYLE_PATH: &str = "docs/swagger-ui.css";

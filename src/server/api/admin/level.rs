@@ -11,10 +11,11 @@ use super::tag::Tag;
 use crate::api::{LogLevel, LogLevelRequest, MAX_REVERT_SECONDS};
 use crate::config::parse_log_filter;
 use crate::logs::{self, LevelStatus};
-use crate::server::auth::{AuditRecord, Auth, Control, Read};
+use crate::server::auth::{Auth, Control, Read};
+use crate::server::http::audit::AuditRecord;
+use crate::server::http::json::{JsonBody, JsonResponse};
+use crate::server::http::problem::ApiError;
 use crate::server::openapi::Operation;
-use crate::server::payload::{JsonBody, JsonResponse};
-use crate::server::problem::ApiError;
 
 pub const OPERATIONS: [Operation; 2] = [
     Operation::query("get_log_level", &[]),

@@ -18,10 +18,11 @@ use crate::health;
 use crate::server::api::control_request::{
     ControlRequest, RestartCommand, RestartFailure, RestartFailureKind, StopCommand,
 };
-use crate::server::auth::{AuditRecord, Auth, Control};
+use crate::server::auth::{Auth, Control};
+use crate::server::http::audit::AuditRecord;
+use crate::server::http::json::{JsonBody, JsonResponse};
+use crate::server::http::problem::ApiError;
 use crate::server::openapi::{DocumentedError, Operation};
-use crate::server::payload::{JsonResponse, OptionalJsonBody};
-use crate::server::problem::ApiError;
 
 const TIMED_OUT: DocumentedError = DocumentedError::new(
     504,
@@ -56,7 +57,7 @@ impl LifecycleApi {
         &self,
         caller: Auth<Control>,
         audit: Data<&Arc<AuditRecord>>,
-        body: OptionalJsonBody<StopRequest>,
+        body: JsonBody<Option<StopRequest>>,
     ) -> Result<JsonResponse<StopAccepted, 202>> {
         let state = self.0.get()?;
         let settings = state.live_settings.settings();
@@ -106,7 +107,7 @@ impl LifecycleApi {
         &self,
         caller: Auth<Control>,
         audit: Data<&Arc<AuditRecord>>,
-        body: OptionalJsonBody<RestartRequest>,
+        body: JsonBody<Option<RestartRequest>>,
     ) -> Result<JsonResponse<RestartDone>> {
         let state = self.0.get()?;
         let timeout = match body.0.and_then(|request| request.timeout_seconds) {

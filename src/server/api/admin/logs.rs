@@ -6,17 +6,17 @@ use poem::Request;
 use poem::http::header;
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Query};
+use tokio::task::spawn_blocking;
 
 use super::state::{Result, StateHandle};
 use super::tag::Tag;
 use crate::api::MAX_PAGE_LINES;
 use crate::logs::{Cursor, Filter, FilterParams, StartAt, TailQuery};
 use crate::server::auth::{Auth, Logs};
-use crate::server::blocking::run_blocking;
-use crate::server::log_page::{LogLinesResponse, log_read_error};
-use crate::server::log_stream::LogStream;
+use crate::server::http::problem::ApiError;
+use crate::server::log::page::{LogLinesResponse, log_read_error};
+use crate::server::log::stream::LogStream;
 use crate::server::openapi::{DocumentedError, Operation};
-use crate::server::problem::ApiError;
 
 const LOG_ON_STDOUT: DocumentedError = DocumentedError::new(
     409,
@@ -105,7 +105,7 @@ impl LogsApi {
         }
         let found = {
             let _search = state.log_readers.acquire_search().await;
-            run_blocking(move || query.find()).await?
+            spawn_blocking(move || query.find()).await?
         };
         let found = found.map_err(|error| log_read_error(&error))?;
         Ok(if wants_text {

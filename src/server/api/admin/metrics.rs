@@ -17,11 +17,12 @@ use super::tag::Tag;
 use crate::api::{ProcessUsage, VERSION};
 use crate::health::{CheckState, Phase};
 use crate::server::auth::{Auth, Read};
-use crate::server::clients::{ConnectionPool, LimitKind};
+use crate::server::http::problem::ApiError;
+use crate::server::limits::LimitKind;
 use crate::server::metrics::MetricFamilies;
 use crate::server::openapi::Operation;
-use crate::server::problem::ApiError;
-use crate::server::usage;
+use crate::server::pool::ConnectionPool;
+use crate::server::process_usage;
 
 pub const OPERATIONS: [Operation; 1] = [Operation::query("get_metrics", &[])];
 
@@ -79,7 +80,9 @@ impl ApiResponse for MetricsText {
 
 /// All families in the order in which they are shown.
 async fn collect(state: &AdminState) -> Vec<MetricFamily> {
-    let usage = spawn_blocking(usage::read).await.unwrap_or_default();
+    let usage = spawn_blocking(process_usage::read)
+        .await
+        .unwrap_or_default();
     let free_disk = match &state.log {
         Some(log) => state.metrics.disk.free_bytes(log.path()).await,
         None => None,
@@ -142,7 +145,7 @@ fn process(state: &AdminState, usage: &ProcessUsage, families: &mut MetricFamili
     families
         .gauge("process_open_fds", "Open file descriptors.")
         .set(usage.open_files);
-    if let Some(max) = usage::max_open_files() {
+    if let Some(max) = process_usage::max_open_files() {
         families
             .gauge(
                 "process_max_fds",
@@ -165,38 +168,38 @@ fn connections(state: &AdminState, families: &mut MetricFamilies) {
     let servers = || SERVERS.into_iter().zip(&state.connections);
     let mut gauge = |name, help, value: fn(&ConnectionPool) -> u64| {
         let mut family = families.gauge(name, help);
-        for (server, clients) in servers() {
-            family.add(&[("server", server)], value(clients));
+        for (server, pool) in servers() {
+            family.add(&[("server", server)], value(pool));
         }
     };
-    gauge("fullon_http_connections", "Open connections.", |clients| {
-        clients.usage().connections
+    gauge("fullon_http_connections", "Open connections.", |pool| {
+        pool.usage().connections
     });
     gauge(
         "fullon_http_connections_limit",
         "Connections that there may be at once.",
-        |clients| clients.max() as u64,
+        |pool| pool.max() as u64,
     );
     gauge(
         "fullon_http_requests_in_flight",
         "Requests whose answer has not begun.",
-        ConnectionPool::in_flight,
+        |pool| pool.stats.in_flight(),
     );
     let mut errors = families.counter(
         "fullon_http_accept_errors_total",
         "Connections that the system did not give us.",
     );
-    for (server, clients) in servers() {
-        errors.add(&[("server", server)], clients.accept_errors());
+    for (server, pool) in servers() {
+        errors.add(&[("server", server)], pool.stats.accept_errors());
     }
     let mut hits = families.counter(
         "fullon_http_limit_hits_total",
         "Clients that ran into a limit, by limit.",
     );
-    for (server, clients) in servers() {
+    for (server, pool) in servers() {
         for limit in LimitKind::ALL {
             let labels = [("server", server), ("limit", limit.as_str())];
-            hits.add(&labels, clients.limit_hits(limit));
+            hits.add(&labels, pool.stats.limit_hits(limit));
         }
     }
     families

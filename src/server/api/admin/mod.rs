@@ -31,8 +31,8 @@ use crate::api::VERSION;
 use crate::auth::{Keyring, SessionStore};
 use crate::identity::identity;
 use crate::server::auth::AuthState;
+use crate::server::http::Service;
 use crate::server::openapi::{self, Operation};
-use crate::server::service::Service;
 use crate::server::ui::{console, docs};
 
 const PREFIX: &str = "/admin";

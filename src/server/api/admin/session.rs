@@ -17,10 +17,11 @@ use super::tag::Tag;
 use crate::api::{Session, SignInToken};
 use crate::auth::{self, CreateSessionError, SIGN_IN_LIFETIME, Scope, TokenError};
 use crate::server::api::control_request::{ControlRequest, SignOutCommand};
-use crate::server::auth::{AnyToken, AuditRecord, Auth, SessionCookie, SignIn, SignedIn};
+use crate::server::auth::{AnyToken, Auth, SessionCookie, SignIn, SignedIn};
+use crate::server::http::audit::AuditRecord;
+use crate::server::http::json::{self, JsonResponse};
+use crate::server::http::problem::ApiError;
 use crate::server::openapi::Operation;
-use crate::server::payload::{self, JsonResponse};
-use crate::server::problem::ApiError;
 
 pub const OPERATIONS: [Operation; 4] = [
     Operation::change("create_session", "sign_in", &[]),
@@ -194,7 +195,7 @@ impl From<auth::Session> for Session {
 
 impl IntoResponse for SessionCreated {
     fn into_response(self) -> Response {
-        let mut response = payload::render(StatusCode::CREATED, &self.session);
+        let mut response = json::render(StatusCode::CREATED, &self.session);
         response.headers_mut().insert(SET_COOKIE, self.cookie);
         response
     }
@@ -202,7 +203,7 @@ impl IntoResponse for SessionCreated {
 
 impl ApiResponse for SessionCreated {
     fn meta() -> MetaResponses {
-        let mut meta = payload::meta::<Session>(StatusCode::CREATED, "Signed in.");
+        let mut meta = json::meta::<Session>(StatusCode::CREATED, "Signed in.");
         meta.headers.push(set_cookie_header_meta("The session."));
         MetaResponses {
             responses: vec![meta],

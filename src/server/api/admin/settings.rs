@@ -9,10 +9,11 @@ use super::state::{NOT_ACTIVE, Result, StateHandle};
 use super::tag::Tag;
 use crate::api::{ReloadDone, SettingEntry};
 use crate::server::api::control_request::{ControlRequest, ReloadCommand};
-use crate::server::auth::{AuditRecord, Auth, Control, Read};
+use crate::server::auth::{Auth, Control, Read};
+use crate::server::http::audit::AuditRecord;
+use crate::server::http::json::JsonResponse;
+use crate::server::http::problem::ApiError;
 use crate::server::openapi::{DocumentedError, Operation};
-use crate::server::payload::JsonResponse;
-use crate::server::problem::ApiError;
 
 /// The settings of the daemon's environment cannot be loaded.
 pub const INVALID_SETTINGS: DocumentedError = DocumentedError::new(

@@ -15,11 +15,11 @@ use crate::health::Health;
 use crate::logs::{LevelControl, LogBroadcaster};
 use crate::server::api::control_request::{ControlRequest, ControlSender, Reply};
 use crate::server::auth::AuthState;
-use crate::server::clients::ConnectionPool;
+use crate::server::http::problem::ApiError;
+use crate::server::log::LogReaderLimit;
 use crate::server::metrics::Metrics;
 use crate::server::openapi::DocumentedError;
-use crate::server::problem::ApiError;
-use crate::server::readers::LogReaderLimit;
+use crate::server::pool::ConnectionPool;
 use crate::server::shutdown::Shutdown;
 
 pub type Result<T> = std::result::Result<T, ApiError>;

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use poem_openapi::OpenApi;
+use tokio::task::spawn_blocking;
 
 use super::state::{Result, StateHandle};
 use super::tag::Tag;
 use crate::api::{Check, Status, VERSION, base_url};
 use crate::identity::identity;
 use crate::server::auth::{Auth, Read};
-use crate::server::blocking::run_blocking;
+use crate::server::http::json::JsonResponse;
 use crate::server::openapi::Operation;
-use crate::server::payload::JsonResponse;
-use crate::server::usage;
+use crate::server::process_usage;
 
 pub const OPERATIONS: [Operation; 1] = [Operation::query("get_status", &[])];
 
@@ -33,7 +33,7 @@ impl StatusApi {
         let settings = state.live_settings.settings();
         let live_settings = Arc::clone(&state.live_settings);
         let (pending_restart, process) =
-            run_blocking(move || (live_settings.pending(), usage::read())).await?;
+            spawn_blocking(move || (live_settings.pending(), process_usage::read())).await?;
         Ok(JsonResponse(Status {
             service: identity().service.into(),
             version: VERSION.into(),

@@ -1,5 +1,5 @@
-//! A daemon's proof that it serves: it asks its own servers over TCP, as a client would. A successor does so before it takes
-//! over, and a watched daemon before each sign of life.
+//! Checks over TCP, as a client would, that the servers of this process respond. A new process does so before it replaces the
+//! old one, and the watchdog before each ping.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,22 +13,23 @@ use hyper::header::{CONNECTION, HOST};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::service::{REQUEST_ID, Service};
+use super::http::Service;
+use super::http::request_id::REQUEST_ID;
 use crate::api::reachable_address;
 
-/// Any answer will do; below this path a request is logged at DEBUG.
+/// Every response shows that the server works, and requests to this path are logged at DEBUG.
 const PROBE_PATH: &str = "/health/live";
-/// How soon a server is asked again when another process answered for it.
+/// The delay after a response of another process.
 const RETRY_DELAY: Duration = Duration::from_micros(200);
 
-/// Asks the servers of this process.
+/// Checks the servers of this process.
 #[derive(Debug, Clone)]
 pub struct SelfCheck {
     servers: [(SocketAddr, Arc<Service>); 2],
 }
 
 impl SelfCheck {
-    /// Servers by where they listen.
+    /// Checks these services at the addresses of their listeners.
     #[must_use]
     pub fn new(servers: [(SocketAddr, Arc<Service>); 2]) -> Self {
         Self {
@@ -36,8 +37,8 @@ impl SelfCheck {
         }
     }
 
-    /// Returns once each server has answered, or has as many clients as it may. A predecessor may accept from the same sockets:
-    /// its answers do not count, and the question is asked again.
+    /// Returns once each server has responded, or is full. The old process may accept from the same sockets: its responses are
+    /// ignored, and the request is sent again.
     ///
     /// # Errors
     ///
@@ -48,8 +49,8 @@ impl SelfCheck {
                 match is_answered_by(*address, service).await {
                     Ok(true) => break,
                     Ok(false) => tokio::time::sleep(RETRY_DELAY).await,
-                    // It has closed this connection because it has no room for one more: a sign of life as well.
-                    Err(_) if service.connections().is_full() => break,
+                    // It refused the connection because it is full, so it works.
+                    Err(_) if service.pool().is_full() => break,
                     Err(error) => return Err(error),
                 }
             }
@@ -58,8 +59,7 @@ impl SelfCheck {
     }
 }
 
-/// Where a listener is asked. Whoever listens on all addresses has all of 127.0.0.0/8, and its predecessor may have had
-/// 127.0.0.1 to itself.
+/// The address to check. A listener on all addresses also has 127.0.0.2, while the old process may listen on 127.0.0.1.
 fn probe_address(listener: SocketAddr) -> SocketAddr {
     if listener.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
         (Ipv4Addr::new(127, 0, 0, 2), listener.port()).into()
@@ -68,7 +68,10 @@ fn probe_address(listener: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Whether it is this service that answers there.
+/// Whether this service, and not that of another process, responds at the address.
+///
+/// hyper's client is used instead of reqwest: it is as short, and reqwest would add its connection pool, proxy settings and
+/// TLS roots to the memory of an idle daemon.
 async fn is_answered_by(address: SocketAddr, service: &Service) -> io::Result<bool> {
     let stream = TokioIo::new(TcpStream::connect(address).await?);
     let (mut sender, connection) = http1::handshake(stream).await.map_err(io::Error::other)?;
@@ -77,14 +80,14 @@ async fn is_answered_by(address: SocketAddr, service: &Service) -> io::Result<bo
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(io::Error::other)?;
-    let answer = async {
-        let answer = sender.send_request(request).await;
-        // So that the connection ends.
+    let response = async {
+        let response = sender.send_request(request).await;
+        // Ends the connection.
         drop(sender);
-        answer
+        response
     };
-    let (answer, _) = tokio::join!(answer, connection);
-    let answer = answer.map_err(io::Error::other)?;
-    let id = answer.headers().get(&REQUEST_ID);
+    let (response, _) = tokio::join!(response, connection);
+    let response = response.map_err(io::Error::other)?;
+    let id = response.headers().get(&REQUEST_ID);
     Ok(id.is_some_and(|id| service.is_own_request_id(id)))
 }

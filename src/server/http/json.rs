@@ -1,5 +1,7 @@
-//! JSON bodies. Answers are written by serde field by field: poem-openapi's own payload goes through a tree of values and says
-//! `charset=utf-8`, which RFC 8259 does not know and generated clients stumble over.
+//! JSON bodies of requests and responses.
+//!
+//! poem-openapi's own JSON payload is not used: it builds a tree of values, and adds `charset=utf-8`, which RFC 8259 does not
+//! define and some generated clients reject.
 
 use bytes::Bytes;
 use poem::http::{StatusCode, header};
@@ -12,55 +14,19 @@ use serde::de::DeserializeOwned;
 
 use super::problem::ApiError;
 
-/// What the documents say of an answer that is what was asked for.
-pub(super) const DONE: &str = "Done.";
+/// The description of a successful response in the OpenAPI documents.
+pub const DONE: &str = "Done.";
 const APPLICATION_JSON: &str = "application/json";
-/// No body of this API is larger, in bytes.
+/// The maximum size of a request body, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
 /// A JSON body with the status `STATUS`.
 pub struct JsonResponse<T, const STATUS: u16 = 200>(pub T);
 
-/// A JSON body that may be left out.
-pub struct OptionalJsonBody<T>(pub Option<T>);
-
-/// A JSON body.
+/// A JSON object as request body. The body may be empty if `T` is an `Option`.
 pub struct JsonBody<T>(pub T);
 
 impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for JsonBody<T> {
-    const TYPES: &'static [ApiExtractorType] = OptionalJsonBody::<T>::TYPES;
-
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        OptionalJsonBody::<T>::register(registry);
-    }
-
-    fn request_meta() -> Option<MetaRequest> {
-        OptionalJsonBody::<T>::request_meta().map(|meta| MetaRequest {
-            required: true,
-            ..meta
-        })
-    }
-
-    async fn from_request(
-        request: &'a Request,
-        body: &mut RequestBody,
-        options: ExtractParamOptions<Self::ParamType>,
-    ) -> poem::Result<Self> {
-        let OptionalJsonBody(body) = OptionalJsonBody::from_request(request, body, options).await?;
-        body.map(Self).ok_or_else(|| {
-            ApiError::new(
-                StatusCode::BAD_REQUEST,
-                "this needs a JSON object as its body",
-            )
-            .into()
-        })
-    }
-}
-
-impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalJsonBody<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
 
     type ParamType = ();
@@ -77,7 +43,7 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalJsonBody<T> {
                 content_type: APPLICATION_JSON,
                 schema: T::schema_ref(),
             }],
-            required: false,
+            required: T::IS_REQUIRED,
         })
     }
 
@@ -88,7 +54,12 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalJsonBody<T> {
     ) -> poem::Result<Self> {
         let bytes = body.take()?.into_bytes_limit(MAX_BODY).await?;
         if bytes.is_empty() {
-            return Ok(Self(None));
+            let empty = serde_json::from_value(serde_json::Value::Null).ok();
+            let empty = empty.filter(|_| !T::IS_REQUIRED).ok_or_else(|| {
+                let detail = "this needs a JSON object as its body";
+                ApiError::new(StatusCode::BAD_REQUEST, detail)
+            })?;
+            return Ok(Self(empty));
         }
         let content_type = request.content_type().unwrap_or_default();
         let media_type = content_type.split(';').next().unwrap_or_default().trim();
@@ -96,7 +67,7 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalJsonBody<T> {
             let detail = "a body has to come as `Content-Type: application/json`";
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).into());
         }
-        // Read as an object first: the derived reader would take an array for one, field by field.
+        // Parsed as an object first, because derived deserializers also accept an array of the fields.
         let value = serde_json::from_slice::<serde_json::Map<_, _>>(&bytes)
             .map_err(|error| format!("the body is not a JSON object: {error}"))
             .and_then(|object| {
@@ -107,20 +78,19 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for OptionalJsonBody<T> {
                     },
                 )
             });
-        Ok(Self(Some(value.map_err(|detail| {
-            ApiError::new(StatusCode::BAD_REQUEST, detail)
-        })?)))
+        let value = value.map_err(|detail| ApiError::new(StatusCode::BAD_REQUEST, detail))?;
+        Ok(Self(value))
     }
 }
 
-/// `200` or `503` with the same JSON type, rendered before.
+/// `200` or `503` with JSON of type `T` that was rendered before.
 pub struct PrerenderedJson<T> {
     pub status: StatusCode,
     pub body: Bytes,
     pub kind: std::marker::PhantomData<T>,
 }
 
-pub(super) fn render(status: StatusCode, body: &impl Serialize) -> Response {
+pub fn render(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(body) => json_response(status, body.into()),
         Err(error) => {
@@ -139,8 +109,8 @@ fn json_response(status: StatusCode, body: Bytes) -> Response {
     response
 }
 
-/// The entry of an operation's responses that a type with a JSON body stands for.
-pub(super) fn meta<T: Type>(status: StatusCode, description: &'static str) -> MetaResponse {
+/// Describes a response with a JSON body in the OpenAPI documents.
+pub fn meta<T: Type>(status: StatusCode, description: &'static str) -> MetaResponse {
     MetaResponse {
         description,
         status: Some(status.as_u16()),

@@ -1,5 +1,6 @@
-//! Errors on the wire. Domain errors know no HTTP; this is the one place that turns them, and poem's own, into
-//! answers: [`ApiError`] is what an operation returns, [`problem_from_error`] is for everything that poem refuses itself.
+//! Error responses: problem documents (RFC 9457).
+//!
+//! Domain errors know no HTTP. Operations convert them to an [`ApiError`]. [`problem_from_error`] converts the errors of poem.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use poem_openapi::ApiResponse;
 use poem_openapi::error::ParseParamError;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
+use tokio::task::JoinError;
 
 use crate::api::{Problem, SettingError};
 use crate::auth::{Scope, Scopes, TokenError};
@@ -19,7 +21,7 @@ use crate::identity::identity;
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// An operation's error.
+/// The error of an operation.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -38,7 +40,7 @@ impl ApiError {
         }
     }
 
-    /// The configuration is not valid.
+    /// The settings are invalid.
     pub fn invalid_configuration(problems: &InvalidSettings) -> Self {
         let error = |problem: &config::SettingProblem| SettingError {
             setting: problem.setting.clone(),
@@ -50,7 +52,7 @@ impl ApiError {
         }
     }
 
-    /// A parameter that was understood as text but not as what it should be.
+    /// A parameter has an invalid value.
     pub fn invalid_parameter(name: &str, reason: impl fmt::Display) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
@@ -58,10 +60,10 @@ impl ApiError {
         )
     }
 
-    /// RFC 6750, section 3: the token is missing or does not count.
-    pub fn unauthorized(refused: Option<TokenError>) -> Self {
+    /// The token is missing or invalid (RFC 6750, section 3).
+    pub fn unauthorized(error: Option<TokenError>) -> Self {
         let command = identity().command;
-        let detail = match refused {
+        let detail = match error {
             None => {
                 format!("this needs `Authorization: Bearer TOKEN`: `{command} token` prints one")
             }
@@ -69,14 +71,14 @@ impl ApiError {
                 "{}: `{command} token` prints one that counts when it is run as the user who started this daemon, with its JWT_SECRET_KEY",
                 TokenError::BadSignature
             ),
-            Some(refused) => format!("{refused}: `{command} token` prints a new one"),
+            Some(error) => format!("{error}: `{command} token` prints a new one"),
         };
         Self::unauthenticated(detail)
     }
 
-    /// The session is missing or does not count.
-    pub fn invalid_session(refused: Option<TokenError>) -> Self {
-        let detail = match refused {
+    /// The session is missing or invalid.
+    pub fn invalid_session(error: Option<TokenError>) -> Self {
+        let detail = match error {
             None => {
                 "this needs a session, and no `Authorization`: sign in with `POST /admin/session`"
                     .into()
@@ -84,7 +86,7 @@ impl ApiError {
             Some(TokenError::SessionRevoked) => {
                 format!("{}: sign in again", TokenError::SessionRevoked)
             }
-            Some(refused) => format!("the session does not count ({refused}): sign in again"),
+            Some(error) => format!("the session does not count ({error}): sign in again"),
         };
         Self::unauthenticated(detail)
     }
@@ -96,7 +98,7 @@ impl ApiError {
         )
     }
 
-    /// RFC 6750, section 3: the token does not allow this.
+    /// The token lacks the scope (RFC 6750, section 3).
     pub fn forbidden(needed: Scope) -> Self {
         let command = identity().command;
         let needed = needed.as_str();
@@ -106,7 +108,7 @@ impl ApiError {
         Self::insufficient_scope(needed, detail)
     }
 
-    /// The token allows nothing at all.
+    /// The token has no scope at all.
     pub fn no_scope() -> Self {
         let command = identity().command;
         let scopes = Scopes::ALL.to_string();
@@ -118,14 +120,14 @@ impl ApiError {
 
     fn insufficient_scope(needed: &str, detail: String) -> Self {
         let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{needed}\"");
-        let failure = Self::new(StatusCode::FORBIDDEN, detail);
+        let error = Self::new(StatusCode::FORBIDDEN, detail);
         match HeaderValue::try_from(challenge) {
-            Ok(challenge) => failure.with_header(header::WWW_AUTHENTICATE, challenge),
-            Err(_) => failure,
+            Ok(challenge) => error.with_header(header::WWW_AUTHENTICATE, challenge),
+            Err(_) => error,
         }
     }
 
-    /// RFC 6585, section 4: too many tokens that did not count.
+    /// The client has sent too many invalid tokens (RFC 6585, section 4).
     pub fn too_many_requests(wait: Duration) -> Self {
         let command = identity().command;
         let seconds = wait.as_secs() + 1;
@@ -136,7 +138,7 @@ impl ApiError {
             .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    /// As many read the log as may.
+    /// The log has as many readers as it may have.
     pub fn log_readers_full() -> Self {
         let detail = "there is no room for another client that reads the log: try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
@@ -158,6 +160,13 @@ impl fmt::Display for ApiError {
 }
 
 impl std::error::Error for ApiError {}
+
+/// A blocking task has panicked.
+impl From<JoinError> for ApiError {
+    fn from(error: JoinError) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+}
 
 impl ResponseError for ApiError {
     fn status(&self) -> StatusCode {
@@ -195,16 +204,16 @@ impl ApiResponse for ApiError {
     }
 }
 
-/// The answer to what poem refused: an unknown path, a wrong method, a bad parameter or body. `allow` is what
-/// the path allows, if the path is known.
+/// The response to an error of poem: an unknown path, a wrong method, an invalid parameter or body. `allow` returns the
+/// `Allow` header of a known path.
 pub fn problem_from_error(
     error: poem::Error,
     path: &str,
     allow: impl FnOnce() -> Option<HeaderValue>,
 ) -> Response {
-    if let Some(failure) = error.downcast_ref::<ApiError>() {
-        // poem would leave out the extensions.
-        return failure.as_response();
+    if let Some(error) = error.downcast_ref::<ApiError>() {
+        // `error.into_response()` would drop the extensions.
+        return error.as_response();
     }
     if error.is_from_response() {
         return error.into_response();
@@ -231,17 +240,17 @@ pub fn problem_from_error(
     response
 }
 
-/// A reason of poem-openapi for people; one that is not known is left as it is.
+/// Rewords an error message of poem-openapi. Unknown messages are kept.
 fn describe_parse_error(reason: &str) -> String {
     let bound = |kind: &str| {
         let bound = reason.strip_prefix("verification failed. ")?;
         let (number, _) = bound.strip_prefix(kind)?.split_once(',')?;
         Some(number)
     };
-    if let Some(least) = bound("minimum(") {
-        format!("is less than {least}")
-    } else if let Some(most) = bound("maximum(") {
-        format!("is more than {most}")
+    if let Some(minimum) = bound("minimum(") {
+        format!("is less than {minimum}")
+    } else if let Some(maximum) = bound("maximum(") {
+        format!("is more than {maximum}")
     } else if reason.starts_with("failed to parse \"integer(") {
         "is not a whole number, 0 or more".into()
     } else {
@@ -249,7 +258,7 @@ fn describe_parse_error(reason: &str) -> String {
     }
 }
 
-/// A problem whose status says what kind it is.
+/// A response with a problem document.
 pub fn problem_response(status: StatusCode, detail: &str) -> Response {
     problem_with_errors(status, detail, None)
 }
@@ -269,11 +278,11 @@ fn problem_with_errors(
     response
 }
 
-/// What a problem says, for the audit trail; an extension of its answer.
+/// The detail of a problem, for the audit trail: an extension of the response.
 #[derive(Clone)]
 pub struct ProblemDetail(pub String);
 
-/// A problem as JSON.
+/// A problem document.
 pub fn problem_json(
     status: StatusCode,
     detail: &str,

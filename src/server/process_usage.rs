@@ -1,4 +1,4 @@
-//! What this process uses, from `proc(5)`.
+//! Resources that this process uses, from `proc(5)`.
 
 use std::fs;
 use std::path::Path;
@@ -10,9 +10,9 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::api::ProcessUsage;
 
-/// Reads it; a figure that the system does not give is 0.
+/// Reads the current usage. A value that the system does not report is 0.
 pub fn read() -> ProcessUsage {
-    // The name in parentheses may hold spaces; the fields are counted from behind it.
+    // The process name, in parentheses, may contain spaces. Field 3 follows it.
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> = stat
         .rsplit_once(')')
@@ -40,12 +40,12 @@ pub fn read() -> ProcessUsage {
     }
 }
 
-/// Descriptors that this process may have.
+/// The limit of open file descriptors.
 pub fn max_open_files() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// What this user may still write to the disk that the file is on, in bytes.
+/// Bytes that this user may still write to the file system of `file`.
 pub fn free_disk_bytes(file: &Path) -> Option<u64> {
     let disk = statvfs(file.parent()?).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))

@@ -1,4 +1,4 @@
-//! What an answer tells a browser to forbid.
+//! Security headers of responses.
 
 use hyper::HeaderMap;
 use hyper::header::{
@@ -6,7 +6,7 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 
-/// For pages: scripts only of this origin and none inline, and no frame around it.
+/// For pages: only scripts from this origin, no inline scripts, and no embedding in a frame.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
@@ -14,8 +14,9 @@ const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-opener-policy");
 
-/// Adds what the answer does not say itself. Nothing of the admin API is stored, whatever it says, or given to pages of others.
-pub fn add(headers: &mut HeaderMap, is_admin: bool) {
+/// Adds the headers that the response does not have. Responses of the admin API are never cached, and never available to
+/// pages of other origins.
+pub fn add_security_headers(headers: &mut HeaderMap, is_admin: bool) {
     if is_admin {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         set_missing(headers, &[(CROSS_ORIGIN_RESOURCE_POLICY, "same-origin")]);

@@ -1,4 +1,4 @@
-//! The body of a request, as large and as slow as the limits allow.
+//! The limits of request bodies.
 
 use std::io;
 use std::pin::Pin;
@@ -10,24 +10,23 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use super::clients::LimitKind;
-use super::progress::ConnectionState;
 use crate::config::Limits;
+use crate::server::limits::LimitKind;
+use crate::server::pool::ConnectionState;
 
-/// A body that fails, and notes why, once it is too large or takes too long.
-pub(super) struct LimitedBody {
+/// A request body that fails once it is too large or too slow. It notes the reason in the [`ConnectionState`].
+pub struct LimitedBody {
     inner: BoxBody<Bytes, io::Error>,
     remaining: usize,
     deadline: Pin<Box<Sleep>>,
-    progress: Arc<ConnectionState>,
+    state: Arc<ConnectionState>,
 }
 
 impl LimitedBody {
-    /// The same body, limited.
     pub fn wrap(
         inner: BoxBody<Bytes, io::Error>,
         limits: &Limits,
-        progress: &Arc<ConnectionState>,
+        state: &Arc<ConnectionState>,
     ) -> BoxBody<Bytes, io::Error> {
         if inner.is_end_stream() {
             return inner;
@@ -36,22 +35,22 @@ impl LimitedBody {
             inner,
             remaining: limits.max_body_size,
             deadline: Box::pin(sleep(limits.body_timeout)),
-            progress: Arc::clone(progress),
+            state: Arc::clone(state),
         })
     }
 
     fn fail<T>(&self, limit: LimitKind) -> Poll<Option<io::Result<T>>> {
-        self.progress.set_awaits_body(false);
-        self.progress.set_body_limit_hit(limit);
+        self.state.set_awaits_body(false);
+        self.state.set_body_limit_hit(limit);
         Poll::Ready(Some(Err(io::Error::other(limit.as_str()))))
     }
 }
 
 impl Drop for LimitedBody {
     fn drop(&mut self) {
-        self.progress.set_awaits_body(false);
+        self.state.set_awaits_body(false);
         if !self.inner.is_end_stream() {
-            self.progress.set_body_unread();
+            self.state.set_unread_body();
         }
     }
 }
@@ -65,7 +64,7 @@ impl Body for LimitedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(context);
-        self.progress.set_awaits_body(polled.is_pending());
+        self.state.set_awaits_body(polled.is_pending());
         match polled {
             Poll::Pending => match self.deadline.as_mut().poll(context) {
                 Poll::Ready(()) => self.fail(LimitKind::BodyTimeout),
@@ -74,7 +73,7 @@ impl Body for LimitedBody {
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 match self.remaining.checked_sub(length) {
-                    Some(left) => self.remaining = left,
+                    Some(remaining) => self.remaining = remaining,
                     None => return self.fail(LimitKind::BodySize),
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -1,4 +1,4 @@
-//! A page of the log over HTTP, as JSON or as it is.
+//! A page of the log over HTTP, as JSON or as plain text.
 
 use std::fmt::Write as _;
 
@@ -10,15 +10,15 @@ use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
 
-use super::payload::JsonResponse;
-use super::problem::ApiError;
-use super::readers::ReaderPermit;
+use super::reader_limit::ReaderPermit;
 use crate::api::{LogEntryRef, LogPage};
 use crate::logs::{QueryResult, ReadError, TailQuery};
+use crate::server::http::json::JsonResponse;
+use crate::server::http::problem::ApiError;
 
-/// How much of a page is made at once.
+/// The minimum size of a block, in bytes.
 const BLOCK_SIZE: usize = 64 * 1024;
-/// Cursors of an answer that is no JSON.
+/// Headers of a plain-text response, which has no other place for the cursors.
 const FIRST_CURSOR_HEADER: &str = "X-First-Cursor";
 const NEXT_CURSOR_HEADER: &str = "X-Next-Cursor";
 
@@ -71,29 +71,29 @@ fn text_response(lines: &QueryResult) -> ResponseBuilder {
     }
 }
 
-/// A body that is read a block at a time, as the client takes it.
+/// A body that reads its next block once the client has read the one before.
 fn stream_blocks<T: Send + 'static>(
     source: T,
-    seat: ReaderPermit,
+    permit: ReaderPermit,
     next: fn(&mut T) -> std::io::Result<Option<Vec<u8>>>,
 ) -> Body {
-    let blocks = stream::try_unfold((source, seat), move |(mut source, seat)| async move {
+    let blocks = stream::try_unfold((source, permit), move |(mut source, permit)| async move {
         let read = tokio::task::spawn_blocking(move || (next(&mut source), source)).await;
         let (block, source) = read.map_err(std::io::Error::other)?;
         let block = block.inspect_err(
             |error| tracing::error!(%error, "an answer with lines of the log ended early"),
         )?;
-        Ok::<_, std::io::Error>(block.map(|block| (Bytes::from(block), (source, seat))))
+        Ok::<_, std::io::Error>(block.map(|block| (Bytes::from(block), (source, permit))))
     });
     Body::from_bytes_stream(blocks)
 }
 
-/// A [`LogPage`] as JSON, of which no more is in memory than a piece.
+/// A [`LogPage`] as JSON, of which only one block at a time is in memory.
 struct JsonPageStream {
     lines: QueryResult,
-    /// What comes before the next entry.
+    /// The JSON before the next entry: the start of the page, then a comma.
     separator: Vec<u8>,
-    /// What follows the entries; taken at the end.
+    /// The JSON after the last entry; `None` once it was returned.
     suffix: Option<Vec<u8>>,
     /// Reused for the text of each cursor.
     cursor: String,
@@ -106,7 +106,7 @@ impl JsonPageStream {
             first_cursor: lines.first.map(|cursor| cursor.to_string()),
             next_cursor: lines.next.to_string(),
         };
-        // Writing to memory does not fail, and neither does this type.
+        // Neither the buffer nor this type can fail.
         let mut separator = serde_json::to_vec(&page).unwrap_or_default();
         let entries = separator.iter().position(|byte| *byte == b'[');
         let end = separator.split_off(entries.map_or(0, |at| at + 1));
@@ -175,10 +175,10 @@ impl ApiResponse for LogLinesResponse {
     }
 }
 
-/// The answer to a page that cannot be had.
+/// The response to a page that cannot be read.
 pub fn log_read_error(error: &ReadError) -> ApiError {
     match error {
-        // Not 410: a cursor does not tell whether its place was ever there, or comes back with another LOG_FILE.
+        // Not 410: a cursor does not show whether its line ever existed, or returns with another LOG_FILE.
         ReadError::CursorExpired => ApiError::new(StatusCode::NOT_FOUND, error.to_string()),
         ReadError::Io { .. } => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
@@ -214,7 +214,7 @@ mod tests {
                 let mut text = JsonPageStream::new(found);
                 let mut whole = Vec::new();
                 while let Some(piece) = text.next_block().unwrap() {
-                    // Of short lines, entries are many times as large.
+                    // JSON entries of short lines are many times as large as the lines.
                     assert!(piece.len() < 16 * BLOCK_SIZE);
                     whole.extend(piece);
                 }

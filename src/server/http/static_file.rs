@@ -1,4 +1,4 @@
-//! A file that is part of the program.
+//! Files that are compiled into the program.
 
 use std::sync::LazyLock;
 
@@ -10,13 +10,12 @@ pub const HTML: &str = "text/html; charset=utf-8";
 pub const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 pub const CSS: &str = "text/css; charset=utf-8";
 
-/// A body that is made at the first request and shared afterwards. A browser that has it need not load it again.
+/// A body that is built at the first request. A browser that has it gets 304.
 pub struct StaticFile {
     content_type: &'static str,
     content: LazyLock<BodyWithEtag, Box<dyn FnOnce() -> BodyWithEtag + Send>>,
 }
 
-/// A body and its entity tag.
 type BodyWithEtag = (Bytes, HeaderValue);
 
 impl StaticFile {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -16,41 +16,40 @@ use poem_openapi::registry::{
 };
 use poem_openapi::types::Type as _;
 use serde::Serialize;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::blocking::run_blocking;
-use super::log_page::log_read_error;
-use super::problem::ApiError;
-use super::readers::ReaderPermit;
-use super::shutdown::Shutdown;
+use super::page::log_read_error;
+use super::reader_limit::ReaderPermit;
 use crate::api::{LogEntry, LogEntryRef, StreamEnd, StreamGap, event};
 use crate::auth::Session;
 use crate::logs::{Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt};
+use crate::server::http::problem::ApiError;
+use crate::server::pool::{DetachedResponse, DetachedSocket};
+use crate::server::shutdown::Shutdown;
 
-/// A quiet stream says at least this often that it is alive.
+/// The interval of comments in a stream without events.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// How long a browser that was cut off waits before it comes back.
+/// How long a browser waits before it reconnects.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
-/// The same when a successor serves already.
+/// The same if a new process already serves.
 const RESTART_RECONNECT_DELAY: Duration = Duration::from_millis(50);
 
-/// The log as server-sent events: the body of an answer whose head hyper writes. Its pieces are written to the socket by
-/// [`Self::spawn`]: hyper keeps 16 KiB of buffers a connection, which is more than all the rest of a follower.
+/// The log as server-sent events. It is written as a detached body, see [`DetachedResponse`].
 pub struct LogStream {
     follower: Follower,
     shutdown: Shutdown,
     shutdown_started: Pin<Box<WaitForCancellationFutureOwned>>,
     keep_alive: Interval,
     stage: Stage,
-    is_chunked: bool,
-    /// Set for a stream that lasts no longer than a session.
+    /// Set if the stream ends with a session.
     session: Option<SessionExpiry>,
     _permit: ReaderPermit,
 }
 
-/// The end of a session: signed out, or over.
+/// When a session ends: at a sign-out, or when it expires.
 struct SessionExpiry {
     signed_out: Pin<Box<WaitForCancellationFutureOwned>>,
     expires_at: Instant,
@@ -68,22 +67,6 @@ impl SessionExpiry {
     }
 }
 
-/// A stream on its way from the operation to the connection.
-#[derive(Clone)]
-pub(super) struct Handover(Arc<Mutex<Option<LogStream>>>);
-
-impl Handover {
-    /// The stream, as a client of this version takes it; once.
-    pub fn take(&self, version: Version) -> Option<LogStream> {
-        let stream = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        stream.map(|stream| LogStream {
-            // Before HTTP/1.1, a body ends with its connection.
-            is_chunked: version >= Version::HTTP_11,
-            ..stream
-        })
-    }
-}
-
 enum Stage {
     Opening,
     Following,
@@ -96,12 +79,12 @@ impl LogStream {
         from: StartAt,
         filter: Filter,
         shutdown: &Shutdown,
-        seat: ReaderPermit,
+        permit: ReaderPermit,
     ) -> Result<Self, ApiError> {
         let path = log.path().to_owned();
-        let follower = run_blocking(move || Follower::new(&log, from, filter)).await?;
+        let follower = spawn_blocking(move || Follower::new(&log, from, filter)).await?;
         let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE_INTERVAL, KEEP_ALIVE_INTERVAL);
-        // None is made up for after a client that did not read.
+        // After a pause of the client, missed comments are not caught up.
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             follower: follower.map_err(|source| log_read_error(&ReadError::Io { path, source }))?,
@@ -109,60 +92,57 @@ impl LogStream {
             shutdown_started: Box::pin(shutdown.started_owned()),
             keep_alive,
             stage: Stage::Opening,
-            is_chunked: true,
             session: None,
-            _permit: seat,
+            _permit: permit,
         })
     }
 
-    /// The same stream, for as long as the session lasts.
+    /// Ends the stream with the session.
     #[must_use]
     pub fn bound_to_session(self, session: &Session) -> Self {
-        let left = session.expires_at.duration_since(Timestamp::now());
-        let left = Duration::try_from(left).unwrap_or_default();
+        let remaining = session.expires_at.duration_since(Timestamp::now());
+        let remaining = Duration::try_from(remaining).unwrap_or_default();
         Self {
             session: Some(SessionExpiry {
                 signed_out: Box::pin(session.revoked.clone().cancelled_owned()),
-                expires_at: Instant::now() + left,
+                expires_at: Instant::now() + remaining,
             }),
             ..self
         }
     }
 
-    /// Writes the stream to its end, which is that of the connection.
-    ///
-    /// # Errors
-    ///
-    /// The connection broke, or the log cannot be read.
-    pub async fn run(mut self, mut socket: impl AsyncWrite + Unpin) -> std::io::Result<()> {
+    /// Writes the stream to its end. Fails if the connection breaks or the log cannot be read.
+    async fn run(mut self, mut socket: DetachedSocket, version: Version) -> std::io::Result<()> {
+        // Before HTTP/1.1 the end of the connection is the end of the body.
+        let is_chunked = version >= Version::HTTP_11;
         loop {
-            let piece = self.next_chunk().await.inspect_err(|error| {
+            let chunk = self.next_chunk().await.inspect_err(|error| {
                 tracing::error!(%error, "a log stream ends: the log cannot be read");
             })?;
-            let Some(piece) = piece else {
+            let Some(chunk) = chunk else {
                 break;
             };
-            if self.is_chunked {
+            if is_chunked {
                 // RFC 9112, section 7.1.
-                let head = format!("{:x}\r\n", piece.len());
-                let mut chunk = head.as_bytes().chain(piece).chain(&b"\r\n"[..]);
-                socket.write_all_buf(&mut chunk).await?;
+                let size = format!("{:x}\r\n", chunk.len());
+                let mut framed = size.as_bytes().chain(chunk).chain(&b"\r\n"[..]);
+                socket.write_all_buf(&mut framed).await?;
             } else {
-                socket.write_all(&piece).await?;
+                socket.write_all(&chunk).await?;
             }
         }
-        if self.is_chunked {
+        if is_chunked {
             socket.write_all(b"0\r\n\r\n").await?;
         }
         socket.shutdown().await
     }
 
-    /// The next piece of the stream; `None` after its end.
+    /// The next part of the stream; `None` after its end.
     async fn next_chunk(&mut self) -> std::io::Result<Option<Bytes>> {
         match self.stage {
             Stage::Opening => {
                 self.stage = Stage::Following;
-                // Tells the client that it is connected, before there is anything to read.
+                // Shows that the connection works before the first event.
                 return Ok(Some(self.comment_with_cursor(&format!(
                     ": connected\nretry: {}\n",
                     RECONNECT_DELAY.as_millis()
@@ -186,19 +166,19 @@ impl LogStream {
         }
     }
 
-    /// A comment with the id of the place that was reached: a client that is cut off resumes from there, also when the
-    /// filter let nothing through for long.
+    /// A comment with the current cursor as id. A client that reconnects resumes there, also if the filter has let nothing
+    /// through for a long time.
     fn comment_with_cursor(&self, comment: &str) -> Bytes {
         let mut text = comment.to_owned();
-        if let Some(place) = self.follower.cursor() {
+        if let Some(cursor) = self.follower.cursor() {
             // Writing to a string does not fail.
-            let _ = writeln!(text, "id: {place}");
+            let _ = writeln!(text, "id: {cursor}");
         }
         text.push('\n');
         text.into()
     }
 
-    /// What was logged up to now, and the `end` event.
+    /// All events up to now, and the `end` event.
     fn final_events(&mut self) -> std::io::Result<Bytes> {
         let mut text = BytesMut::from(encode_items(&self.follower.read_available()?));
         if self.shutdown.has_successor() {
@@ -215,7 +195,6 @@ impl LogStream {
     }
 }
 
-/// The last event.
 fn end_event(reason: &str) -> Bytes {
     let mut text = BytesMut::new();
     let end = StreamEnd {
@@ -243,7 +222,7 @@ fn encode_items(items: &[LogItem]) -> Bytes {
     text.freeze()
 }
 
-/// One event. JSON has no bare line breaks, so nothing in it can end the event or begin a field.
+/// Appends one event. JSON contains no line breaks, so `data` can neither end the event nor start another field.
 fn write_event(text: &mut BytesMut, name: &str, id: Option<&str>, data: &impl Serialize) {
     text.put_slice(b"event: ");
     text.put_slice(name.as_bytes());
@@ -252,7 +231,7 @@ fn write_event(text: &mut BytesMut, name: &str, id: Option<&str>, data: &impl Se
         text.put_slice(id.as_bytes());
     }
     text.put_slice(b"\ndata: ");
-    // Writing to memory does not fail, and neither do these types.
+    // Neither the buffer nor these types can fail.
     let _ = serde_json::to_writer(text.writer(), data);
     text.put_slice(b"\n\n");
 }
@@ -265,14 +244,14 @@ impl IntoResponse for LogStream {
             .body(Body::from_bytes_stream(stream::pending::<
                 std::io::Result<Bytes>,
             >()));
-        let handover = Handover(Arc::new(Mutex::new(Some(self))));
-        response.extensions_mut().insert(handover);
+        let detached = DetachedResponse::new(|version, socket| Box::pin(self.run(socket, version)));
+        response.extensions_mut().insert(detached);
         response
     }
 }
 
-/// `OpenAPI` before 3.2 has no word for the events of a stream. Of the generators that read it at all, most take the schema for
-/// that of an event's data, so this is what it is; the names of the events are in the description.
+/// The schema of an event's data. OpenAPI before 3.2 cannot describe the events of a stream, and most generators that
+/// support streams take the schema for that of the data. The description lists the names of the events.
 fn event_data_schema() -> MetaSchema {
     MetaSchema {
         description: Some(
@@ -304,7 +283,7 @@ impl ApiResponse for LogStream {
     }
 
     fn register(registry: &mut Registry) {
-        // What the events carry, so that clients have the types.
+        // Generated clients need the types of the data.
         LogEntry::register(registry);
         StreamEnd::register(registry);
         StreamGap::register(registry);

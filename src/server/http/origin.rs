@@ -1,12 +1,14 @@
-//! Which web pages may talk to the admin API: its own. A page of another site makes the browser send that site's
-//! `Origin`, and a name that was made to resolve to this machine (DNS rebinding) arrives as an unknown `Host`.
+//! Protects the admin API from web pages of other origins.
+//!
+//! A page of another site makes the browser send that site's `Origin`. A foreign name that resolves to this machine (DNS
+//! rebinding) arrives as an unknown `Host`.
 
 use std::net::IpAddr;
 
 use hyper::header::{HOST, ORIGIN};
 use hyper::{HeaderMap, Method};
 
-/// Why a request is refused, or `None`. The port does not count: a tunnel may end on another.
+/// Why a request is rejected, or `None`. The port in `Host` is not checked, because a tunnel may start at another port.
 pub fn rejection_reason(
     method: &Method,
     headers: &HeaderMap,
@@ -24,7 +26,7 @@ pub fn rejection_reason(
     is_foreign.then_some("requests from pages of other origins are refused")
 }
 
-/// Whether the request says that it comes from a page of ours: it has an `Origin`, and no other than ours.
+/// Whether the request has an `Origin`, and it is that of this server.
 pub fn is_same_origin(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else {
         return false;
@@ -35,9 +37,8 @@ pub fn is_same_origin(headers: &HeaderMap) -> bool {
         })
 }
 
-/// Whether a browser says that neither a page of ours nor the person at it made this request (Fetch Metadata). It
-/// leaves `Origin` out when a page loads us as an image or a script, or links to us, and then the cookie may come
-/// along: for cookies, all ports of a host are one site.
+/// Whether a page of another origin caused the request, according to `Sec-Fetch-Site` (Fetch Metadata). A browser sends no
+/// `Origin` for images, scripts and links, but it may send the cookie: cookies do not distinguish ports of a host.
 pub fn is_cross_origin(headers: &HeaderMap) -> bool {
     headers
         .get_all("sec-fetch-site")
@@ -45,7 +46,7 @@ pub fn is_cross_origin(headers: &HeaderMap) -> bool {
         .any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
 }
 
-/// Whether somebody follows a link to here, in a window of its own: what is shown then is no other page's to read.
+/// Whether the user follows a link and the browser opens it as a page. The page with the link cannot read the response.
 fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
     let is = |name: &str, value: &str| {
         let mut values = headers.get_all(name).iter();
@@ -54,13 +55,12 @@ fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
     method.is_safe() && is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document")
 }
 
-/// The port in the `Host`, which is what a browser keeps the address of the page by.
+/// The port in `Host`, as the browser knows it.
 pub fn host_port(headers: &HeaderMap) -> Option<u16> {
     let host = headers.get(HOST)?.to_str().ok()?;
     split_host_port(host).1?.parse().ok()
 }
 
-/// Name and port.
 fn split_host_port(host: &str) -> (&str, Option<&str>) {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (name, Some(port)),

@@ -1,0 +1,137 @@
+//! One connection: HTTP/1.1 by hyper, closed in a way that loses no request.
+
+mod io;
+mod socket;
+mod timeouts;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use poem::http::StatusCode;
+use tokio::net::TcpStream;
+
+use super::http::Service;
+use super::limits::LimitKind;
+use super::pool::{ConnectionState, DetachedBody, WaitingFor};
+use super::shutdown::Shutdown;
+use io::ConnectionIo;
+use socket::has_pending_input;
+pub use socket::lingering_close;
+use timeouts::{STUCK_TIMEOUT, client_timeout, evicted, stuck};
+
+/// How long a new connection may take to send its first request once the server stops.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// Serves a connection until it ends. Returns the stream if the client may still send: it needs a [`lingering_close`].
+pub async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    state: Arc<ConnectionState>,
+    service: Arc<Service>,
+    shutdown: Shutdown,
+) -> Option<Arc<TcpStream>> {
+    // Otherwise a response may wait for the client's acknowledgement. A failure costs only that.
+    let _ = stream.set_nodelay(true);
+    let local = stream.local_addr().ok()?;
+    let stream = Arc::new(stream);
+    let io = ConnectionIo::new(
+        Arc::clone(&stream),
+        Arc::clone(&state),
+        Arc::clone(&service),
+        peer,
+    );
+    let limits = &service.pool().limits;
+    let handler = service_fn(|request| {
+        let response = service.call(request, peer, local, &state);
+        async { Ok::<_, Infallible>(response.await) }
+    });
+    let mut connection = http1::Builder::new()
+        // A client may close its side after it has sent a request. A write shows that a follower has disconnected.
+        .half_close(true)
+        .max_buf_size(limits.max_header_size)
+        .serve_connection(TokioIo::new(io), handler);
+
+    let detached = tokio::select! {
+        biased;
+        // An error of the connection is the client's: everything relevant was logged with the request.
+        _ = &mut connection => return state.lingers().then_some(stream),
+        body = state.detached_body() => Some(body),
+        () = shutdown.idle_closing() => None,
+        (limit, waiting) = client_timeout(&state, limits, &stream) => {
+            let is_answered = close_timed_out(limit, waiting, &state, &service, peer, &stream);
+            return is_answered.then_some(stream);
+        }
+        () = evicted(&state, &stream) => return None,
+    };
+    let body = if let Some(body) = detached {
+        body
+    } else {
+        if state.is_untouched() {
+            let _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, stream.readable()).await;
+        }
+        // A request that waits is read first. Its response says `Connection: close`, as all do by now.
+        if !(state.is_idle() && has_pending_input(&stream)) {
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        tokio::select! {
+            biased;
+            _ = &mut connection => return state.lingers().then_some(stream),
+            body = state.detached_body() => body,
+            () = stuck(&state) => return None,
+            () = shutdown.forced() => return None,
+        }
+    };
+    let io = connection.into_parts().io.into_inner();
+    write_detached(body, io, &state, &stream, &shutdown).await;
+    None
+}
+
+/// Writes a detached body. A client that does not read may be evicted, and is not waited for once the server stops.
+async fn write_detached(
+    body: DetachedBody,
+    io: ConnectionIo,
+    state: &ConnectionState,
+    stream: &TcpStream,
+    shutdown: &Shutdown,
+) {
+    let deadline = async {
+        shutdown.started().await;
+        tokio::time::sleep(STUCK_TIMEOUT).await;
+    };
+    tokio::select! {
+        written = body(Box::new(io)) => {
+            if let Err(error) = written {
+                tracing::debug!(%error, "a log stream broke off");
+            }
+        }
+        () = evicted(state, stream) => {}
+        () = deadline => {}
+        () = shutdown.forced() => {}
+    }
+}
+
+/// Closes a connection whose client took too long. Returns whether the client gets a response.
+fn close_timed_out(
+    limit: LimitKind,
+    waiting: WaitingFor,
+    state: &ConnectionState,
+    service: &Service,
+    peer: SocketAddr,
+    stream: &TcpStream,
+) -> bool {
+    let is_answered = waiting == WaitingFor::RequestHeaders && state.has_partial_headers();
+    if is_answered {
+        let response = service.raw_error(StatusCode::REQUEST_TIMEOUT, peer);
+        // The response is lost if the client does not read.
+        let _ = stream.try_write(&response);
+    } else {
+        service.pool().stats.record_limit_hit(limit);
+    }
+    is_answered
+}

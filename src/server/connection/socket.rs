@@ -1,0 +1,35 @@
+//! What to check before a socket is closed, and how to close it without losing the last response.
+
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, recv};
+use tokio::net::TcpStream;
+
+/// How long a refused client may take to read its response.
+const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
+/// How many bytes it may still send meanwhile.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Closes a connection whose client may still send. A close with unread input resets the connection, and the client would
+/// lose the response.
+pub async fn lingering_close(stream: &TcpStream) {
+    let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
+    let drained = async {
+        let mut buffer = [0_u8; 4096];
+        let mut remaining = LINGER_BYTES;
+        while stream.readable().await.is_ok() {
+            match stream.try_read(&mut buffer) {
+                Ok(read) if read > 0 && read <= remaining => remaining -= read,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                _ => break,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER_TIMEOUT, drained).await;
+}
+
+/// Whether the client has sent bytes that were not read yet. A close would lose them.
+pub fn has_pending_input(stream: &TcpStream) -> bool {
+    let mut byte = [0_u8; 1];
+    recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(read, _)| read > 0)
+}

@@ -1,0 +1,15 @@
+//! HTTP: handles each request, and defines the parts of responses that all operations share.
+
+mod access_log;
+pub mod audit;
+mod body;
+mod headers;
+pub mod json;
+pub mod origin;
+pub mod problem;
+mod raw_response;
+pub mod request_id;
+mod service;
+pub mod static_file;
+
+pub use service::Service;

@@ -1,0 +1,374 @@
+//! Handles every request of either port: counts it, gives it an id, checks it, routes it through poem, and logs it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{Either, Full};
+use hyper::Method;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::http::uri::Scheme;
+use poem::endpoint::BoxEndpoint;
+use poem::http::StatusCode;
+use poem::web::{LocalAddr, RemoteAddr};
+use poem::{Endpoint, Response};
+
+use super::access_log::{AccessRecord, HEALTH_PATH, PendingRequest};
+use super::audit::{AuditRecord, AuditedActions};
+use super::body::LimitedBody;
+use super::problem::{ProblemDetail, problem_from_error, problem_response};
+use super::request_id::{REQUEST_ID, RequestIds};
+use super::{headers, origin, raw_response};
+
+use crate::server::limits::LimitKind;
+use crate::server::metrics::RouteMetrics;
+use crate::server::pool::{ConnectionPool, ConnectionState, DetachedResponse, TrackedBody};
+use crate::server::shutdown::Shutdown;
+
+/// hyper's own limits: fields of the headers, and bytes of the request target.
+const MAX_HEADERS: usize = 100;
+const MAX_URI: usize = 65_534;
+
+/// Responds to `GET /health` without the router, because load balancers request nothing as often. With the router and a
+/// timer for each request it had 0.77 of the throughput of bare hyper; without both it has all of it (`make bench`).
+pub type HealthHandler = Box<dyn Fn() -> (StatusCode, Bytes) + Send + Sync>;
+
+/// The `Allow` header of each path.
+type AllowByPath = HashMap<String, HeaderValue>;
+
+type Body = Either<Full<Bytes>, BoxBody<Bytes, std::io::Error>>;
+
+/// The router of one server, and what surrounds it.
+pub struct Service {
+    name: &'static str,
+    endpoint: BoxEndpoint<'static>,
+    /// Built at the first request with a wrong method.
+    allow: LazyLock<AllowByPath, Box<dyn FnOnce() -> AllowByPath + Send>>,
+    /// Set for the admin server: the address that it is bound to.
+    admin_address: Option<IpAddr>,
+    /// Set for the admin server.
+    audited_actions: AuditedActions,
+    health: Option<HealthHandler>,
+    pool: Arc<ConnectionPool>,
+    shutdown: Shutdown,
+    routes: RouteMetrics,
+    request_ids: RequestIds,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    pub(crate) fn new(
+        name: &'static str,
+        endpoint: BoxEndpoint<'static>,
+        allow: impl FnOnce() -> AllowByPath + Send + 'static,
+        pool: Arc<ConnectionPool>,
+        routes: RouteMetrics,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self {
+            name,
+            endpoint,
+            allow: LazyLock::new(Box::new(allow)),
+            admin_address: None,
+            audited_actions: AuditedActions::default(),
+            health: None,
+            pool,
+            shutdown,
+            routes,
+            request_ids: RequestIds::new(),
+        }
+    }
+
+    /// Rejects requests from pages of other origins, for a server that is bound to `address`.
+    pub(crate) fn with_origin_check(self, address: IpAddr) -> Self {
+        Self {
+            admin_address: Some(address),
+            ..self
+        }
+    }
+
+    /// Writes an audit record for each request that asks for one of these changes.
+    pub(crate) fn with_audit(self, audited_actions: AuditedActions) -> Self {
+        Self {
+            audited_actions,
+            ..self
+        }
+    }
+
+    /// Responds to `GET /health` without the router.
+    pub(crate) fn with_health_handler(self, handler: HealthHandler) -> Self {
+        Self {
+            health: Some(handler),
+            ..self
+        }
+    }
+
+    /// `public` or `admin`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether this service has generated the request id, and not a service of another process.
+    pub(crate) fn is_own_request_id(&self, id: &HeaderValue) -> bool {
+        self.request_ids.is_own(id)
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<ConnectionPool> {
+        &self.pool
+    }
+
+    /// The problem document that replaces hyper's own response to input that is no valid request. `None` if `response`
+    /// is one of ours.
+    pub(crate) fn replace_hyper_error(&self, response: &[u8], peer: SocketAddr) -> Option<Bytes> {
+        let status = raw_response::hyper_error_status(response)?;
+        Some(self.raw_error(status, peer))
+    }
+
+    /// A whole response to a client that has sent no request, or part of one, or an invalid one.
+    pub(crate) fn raw_error(&self, status: StatusCode, peer: SocketAddr) -> Bytes {
+        let limits = &self.pool.limits;
+        let (limit, detail) = match status {
+            StatusCode::REQUEST_TIMEOUT => (
+                Some(LimitKind::HeaderTimeout),
+                format!(
+                    "the head of the request did not come within {:?}",
+                    limits.header_timeout
+                ),
+            ),
+            StatusCode::SERVICE_UNAVAILABLE => (
+                Some(LimitKind::Refused),
+                "there is no room for another connection, and all are busy: try again".into(),
+            ),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+                Some(LimitKind::HeaderSize),
+                format!(
+                    "the head of a request may have {} bytes and {MAX_HEADERS} fields",
+                    limits.max_header_size
+                ),
+            ),
+            StatusCode::URI_TOO_LONG => (
+                Some(LimitKind::HeaderSize),
+                format!("the address of a request may have {MAX_URI} bytes"),
+            ),
+            _ => (None, "this is not a request of HTTP/1.1 (RFC 9112)".into()),
+        };
+        if let Some(limit) = limit {
+            self.pool.stats.record_limit_hit(limit);
+        }
+        let access = AccessRecord {
+            server: self.name,
+            series: self.routes.unparsed(),
+            request_id: self.request_ids.next(),
+            started: Instant::now(),
+            peer,
+        };
+        access.record_invalid(status);
+        let id = access.request_id.to_str().unwrap_or_default();
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
+        raw_response::error_response(status, &detail, id, retry_after)
+    }
+
+    /// Responds to a request.
+    pub(crate) async fn call(
+        &self,
+        request: hyper::Request<Incoming>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        state: &Arc<ConnectionState>,
+    ) -> hyper::Response<TrackedBody<Body>> {
+        let started = Instant::now();
+        let in_flight = self.pool.stats.count_request();
+        let guard = state.start_request();
+        let access = AccessRecord {
+            server: self.name,
+            series: self.routes.series(request.method(), request.uri().path()),
+            request_id: self.request_ids.for_request(&request),
+            started,
+            peer,
+        };
+        let is_health_check =
+            request.method() == Method::GET && request.uri().path() == HEALTH_PATH;
+        let mut response = match &self.health {
+            Some(handler) if is_health_check => {
+                let (status, body) = handler();
+                access.record("GET", HEALTH_PATH, status.as_u16());
+                let mut response = hyper::Response::new(Either::Left(Full::new(body)));
+                *response.status_mut() = status;
+                response
+                    .headers_mut()
+                    .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
+            }
+            _ => {
+                let can_detach = request.method() == Method::GET;
+                let version = request.version();
+                let response = self.call_logged(request, local, &access, state).await;
+                let mut response = hyper::Response::from(response).map(Either::Right);
+                headers::add_security_headers(response.headers_mut(), self.admin_address.is_some());
+                let detached = response.extensions_mut().remove::<DetachedResponse>();
+                if let Some(body) = detached.and_then(|detached| detached.take(version))
+                    && can_detach
+                {
+                    guard.detach_body(body);
+                }
+                response
+            }
+        };
+
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID.clone(), access.request_id);
+        if self.shutdown.has_started() || state.closes_after_response() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        drop(in_flight);
+        response.map(|body| guard.track_body(body))
+    }
+
+    /// Responds through the router. The request is logged and audited, also if it is aborted.
+    async fn call_logged(
+        &self,
+        request: hyper::Request<Incoming>,
+        local: SocketAddr,
+        access: &AccessRecord<'_>,
+        state: &Arc<ConnectionState>,
+    ) -> Response {
+        let uri = request.uri().clone();
+        let audit = self.start_audit(&request, access);
+        let mut pending = PendingRequest {
+            access,
+            shutdown: &self.shutdown,
+            audit: audit.as_deref(),
+            method: request.method().clone(),
+            path: uri.path(),
+            status: None,
+        };
+        let mut response = match self.reject_early(&request, state) {
+            Some(rejection) => rejection,
+            None => {
+                self.route(
+                    request,
+                    access.peer,
+                    local,
+                    uri.path(),
+                    audit.clone(),
+                    state,
+                )
+                .await
+            }
+        };
+        pending.status = Some(response.status());
+        let detail = response.extensions_mut().remove::<ProblemDetail>();
+        if let Some(audit) = &audit {
+            let reason = detail.map_or_else(String::new, |detail| detail.0);
+            audit.responded(response.status(), &reason);
+        }
+        response
+    }
+
+    /// The audit record of a request that changes something.
+    fn start_audit(
+        &self,
+        request: &hyper::Request<Incoming>,
+        access: &AccessRecord<'_>,
+    ) -> Option<Arc<AuditRecord>> {
+        let action = self
+            .audited_actions
+            .get(request.method(), request.uri().path())?;
+        let request_id = access.request_id.to_str().unwrap_or_default();
+        Some(Arc::new(AuditRecord::new(action, access.peer, request_id)))
+    }
+
+    /// The response to a request that its headers are enough to reject.
+    fn reject_early(
+        &self,
+        request: &hyper::Request<Incoming>,
+        state: &ConnectionState,
+    ) -> Option<Response> {
+        if let Some(bound_to) = self.admin_address
+            && let Some(reason) =
+                origin::rejection_reason(request.method(), request.headers(), bound_to)
+        {
+            return Some(problem_response(StatusCode::FORBIDDEN, reason));
+        }
+        let length = request.headers().get(CONTENT_LENGTH)?.to_str().ok()?;
+        let is_too_large = length
+            .parse::<usize>()
+            .is_ok_and(|length| length > self.pool.limits.max_body_size);
+        is_too_large.then(|| self.body_limit_response(LimitKind::BodySize, state))
+    }
+
+    /// The response to a request whose body exceeded a limit.
+    fn body_limit_response(&self, limit: LimitKind, state: &ConnectionState) -> Response {
+        self.pool.stats.record_limit_hit(limit);
+        state.set_lingers();
+        let limits = &self.pool.limits;
+        let (status, detail) = if limit == LimitKind::BodyTimeout {
+            let detail = format!("the body did not come within {:?}", limits.body_timeout);
+            (StatusCode::REQUEST_TIMEOUT, detail)
+        } else {
+            let detail = format!("a body may have {} bytes", limits.max_body_size);
+            (StatusCode::PAYLOAD_TOO_LARGE, detail)
+        };
+        problem_response(status, &detail)
+    }
+
+    async fn route(
+        &self,
+        request: hyper::Request<Incoming>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        path: &str,
+        audit: Option<Arc<AuditRecord>>,
+        state: &Arc<ConnectionState>,
+    ) -> Response {
+        let mut request = poem::Request::from((
+            request,
+            LocalAddr(local.into()),
+            RemoteAddr(peer.into()),
+            Scheme::HTTP,
+        ));
+        if let Some(audit) = audit {
+            request.extensions_mut().insert(audit);
+        }
+        let body = request.take_body().into();
+        request.set_body(LimitedBody::wrap(body, &self.pool.limits, state));
+        let response = self.call_router(request, path).await;
+        match state.body_limit_hit() {
+            // A handler that does not need the rest of the body may succeed.
+            Some(limit) if !response.status().is_success() => {
+                self.body_limit_response(limit, state)
+            }
+            _ => response,
+        }
+    }
+
+    async fn call_router(&self, request: poem::Request, path: &str) -> Response {
+        // The panic hook has logged a panic. It ends the request, but not the connection.
+        match AssertUnwindSafe(self.endpoint.call(request))
+            .catch_unwind()
+            .await
+        {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => problem_from_error(error, path, || self.allow.get(path).cloned()),
+            Err(_) => problem_response(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the service failed on this request; its log says where",
+            ),
+        }
+    }
+}
