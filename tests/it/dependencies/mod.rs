@@ -461,8 +461,8 @@ fn password_and_host_are_never_disclosed() {
     for path in ["/health", "/health/ready"] {
         outputs.push(request(&home.public_address(), "GET", path, &[], "").body);
     }
-    for verb in ["status", "doctor"] {
-        outputs.push(home.run([verb]).stdout);
+    for command in ["status", "doctor"] {
+        outputs.push(home.run([command]).stdout);
     }
     outputs.push(home.log());
     for text in outputs {

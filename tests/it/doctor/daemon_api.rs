@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::{
-    Expected, assert_doctor_finds, assert_findings, fix_admin_port, port_of, set_mode, subjects,
+    Expected, assert_doctor_finds, assert_findings, fix_admin_port, port_of, subjects,
 };
 use crate::support::{Home, Outcome, eventually, free_port, running_as_root};
 
@@ -114,65 +114,6 @@ fn without_state_file_settings_give_the_address() {
         "ADMIN_PORT here have to be the daemon's",
     ];
     assert_doctor_finds(&home, 1, &[no_state_file, ("admin API", "wrong", &words)]);
-}
-
-#[test]
-fn refused_token_is_reported_with_reason() {
-    let mut home = Home::started();
-    let env = home.path().join(".env");
-    fs::write(
-        &env,
-        "JWT_SECRET_KEY=another-secret-that-is-long-enough-to-be-one",
-    )
-    .unwrap();
-    set_mode(&env, 0o600);
-    let reason = "signed with another key";
-    // The key in the state file helps commands, but no other client.
-    assert_doctor_finds(
-        &home,
-        0,
-        &[
-            (
-                "token",
-                "warning",
-                &["`fullon token` is refused", reason, "fullon reload"],
-            ),
-            ("settings", "warning", &["not in force: JWT_SECRET_KEY"]),
-        ],
-    );
-    fix_admin_port(&mut home);
-    fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
-    assert_doctor_finds(
-        &home,
-        1,
-        &[
-            ("state file", "warning", &["No such file"]),
-            (
-                "admin API",
-                "wrong",
-                &["refused the token", reason, "fullon restart --hard"],
-            ),
-        ],
-    );
-    // Without the PID file, nothing else is known of the daemon.
-    fs::rename(home.pid_file(), home.path().join("moved")).unwrap();
-    assert_doctor_finds(
-        &home,
-        1,
-        &[
-            (
-                "admin API",
-                "wrong",
-                &["refused the token", reason, "JWT_SECRET_KEY"],
-            ),
-            (
-                "ADMIN_PORT",
-                "warning",
-                &["in use by fullon", "it may be the daemon"],
-            ),
-        ],
-    );
-    fs::rename(home.path().join("moved"), home.pid_file()).unwrap();
 }
 
 #[test]
@@ -337,7 +278,7 @@ fn edited_settings_are_reported_with_command_to_apply_them() {
 }
 
 /// An HTTP server with one response for everything.
-fn serve_always(status: &str, body: &str) -> String {
+pub(super) fn serve_always(status: &str, body: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let length = body.len();
@@ -370,53 +311,4 @@ fn unhealthy_public_api_is_reported() {
             ("public API", "warning", &words),
         ],
     );
-}
-
-#[test]
-fn each_reason_for_refused_token_has_its_advice() {
-    let home = Home::new();
-    let asking = |status: u16, detail: &str| {
-        let problem = json!({ "title": "Refused", "status": status, "detail": detail });
-        let server = serve_always(&format!("{status} Refused"), &problem.to_string());
-        home.run([
-            "--admin-url",
-            &format!("http://{server}"),
-            "doctor",
-            "--json",
-        ])
-    };
-    let no_key: Expected<'_> = (
-        "admin API",
-        "wrong",
-        &["there is no key", "its JWT_SECRET_KEY"],
-    );
-    assert_findings(&asking(401, ""), 1, &[no_key]);
-    home.token("admin:read");
-    for (status, detail, next) in [
-        (401, "the token has expired: `fullon token`", "the clocks"),
-        (
-            401,
-            "the token is not valid yet: `fullon token`",
-            "the clocks",
-        ),
-        (
-            401,
-            "the token is signed with another key: no",
-            "use the daemon's JWT_SECRET_KEY",
-        ),
-        (
-            403,
-            "the Host header names another machine: no",
-            "use http://127.0.0.1",
-        ),
-    ] {
-        let (reason, _) = detail.split_once(": ").unwrap();
-        let words = [reason, next];
-        let outcome = asking(status, detail);
-        assert_findings(&outcome, 1, &[("admin API", "wrong", &words)]);
-        // Advice for other clients, or advice that is impossible here, is left out.
-        for text in [": no", "fullon restart"] {
-            assert!(!outcome.stdout.contains(text), "{outcome:#?}");
-        }
-    }
 }

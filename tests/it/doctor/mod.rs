@@ -3,6 +3,7 @@
 mod daemon_api;
 mod instance_files;
 mod ports_and_log;
+mod refused_token;
 mod settings;
 
 use std::fs;

@@ -1,0 +1,6 @@
+//! Responses and errors of the admin API on the wire.
+
+mod logs;
+mod requests;
+mod state;
+mod stop;
