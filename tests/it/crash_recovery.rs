@@ -182,7 +182,7 @@ fn file_that_is_no_pid_file_is_left_unchanged() {
         let shown = notes.display().to_string();
         let flag = format!("--pid-file={shown}");
         let expected = [&*shown, "no process id", "choose another PID_FILE"];
-        for (verb, code) in [
+        for (command, code) in [
             (&["start"][..], 1),
             (&["run"], 1),
             (&["stop"], 1),
@@ -191,7 +191,7 @@ fn file_that_is_no_pid_file_is_left_unchanged() {
             (&["reload"], 1),
             (&["logs", "--no-follow"], 1),
         ] {
-            let arguments = [&*flag].into_iter().chain(verb.iter().copied());
+            let arguments = [&*flag].into_iter().chain(command.iter().copied());
             home.run(arguments).exits(code).stderr_contains(&expected);
         }
         home.run([&flag, "status"])

@@ -4,29 +4,16 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
-use crate::support::{ChildGuard, Connection, DEADLINE, Home, eventually, spawn};
-
-fn send_signal(child: &ChildGuard, signal: Signal) {
-    kill(Pid::from_raw(child.0.id().cast_signed()), signal).unwrap();
-}
-
-fn run_foreground(home: &Home) -> ChildGuard {
-    let child = spawn(home.fullon(["run"]).stdout(Stdio::null()));
-    eventually("the daemon serves", || {
-        home.run(["status"]).stdout.contains("Status:    running\n")
-    });
-    child
-}
+use crate::support::{Connection, DEADLINE, Home, eventually, run_foreground, send_signal, spawn};
 
 #[test]
 fn sigterm_and_sigint_stop_gracefully() {
     for stop_signal in [Signal::SIGTERM, Signal::SIGINT] {
         let home = Home::new();
         let mut child = run_foreground(&home);
-        send_signal(&child, stop_signal);
+        send_signal(child.0.id(), stop_signal);
         assert_eq!(child.0.wait().unwrap().code(), Some(0));
         assert!(!home.pid_file().exists());
         assert!(
@@ -96,10 +83,10 @@ fn second_signal_ends_replaced_process_at_once() {
     let mut child = run_foreground(&home);
     let _request = home.unfinished_request();
     home.run(["restart"]).succeeds();
-    send_signal(&child, Signal::SIGINT);
+    send_signal(child.0.id(), Signal::SIGINT);
     eventually("the daemon stops", || home.daemon().is_none());
     assert!(child.is_alive(), "the process did not wait for the request");
-    send_signal(&child, Signal::SIGINT);
+    send_signal(child.0.id(), Signal::SIGINT);
     eventually("the process exits", || !child.is_alive());
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
 }
@@ -109,10 +96,10 @@ fn second_signal_exits_at_once() {
     let home = Home::new();
     let mut child = run_foreground(&home);
     let _request = home.unfinished_request();
-    send_signal(&child, Signal::SIGTERM);
+    send_signal(child.0.id(), Signal::SIGTERM);
     eventually("the daemon drains", || home.log().contains(" stopping by="));
     assert!(child.is_alive(), "the process did not wait for the request");
-    send_signal(&child, Signal::SIGTERM);
+    send_signal(child.0.id(), Signal::SIGTERM);
     assert_eq!(child.0.wait().unwrap().code(), Some(1));
     assert!(!home.pid_file().exists());
     assert!(home.log().contains("a second signal"));
@@ -124,7 +111,7 @@ fn shutdown_timeout_ends_unfinished_requests() {
     home.set("SHUTDOWN_TIMEOUT", "300ms");
     let mut child = run_foreground(&home);
     let _request = home.unfinished_request();
-    send_signal(&child, Signal::SIGTERM);
+    send_signal(child.0.id(), Signal::SIGTERM);
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
     assert!(home.log().contains("the deadline is over"));
 }
@@ -145,7 +132,7 @@ fn systemd_is_notified() {
     assert!(next().contains("READY=1"));
     home.unset("NOTIFY_SOCKET");
     home.run(["status"]).succeeds();
-    send_signal(&child, Signal::SIGTERM);
+    send_signal(child.0.id(), Signal::SIGTERM);
     assert!(next().contains("STOPPING=1"));
 }
 
@@ -165,7 +152,7 @@ fn log_can_go_to_stdout() {
     );
     home.call_admin("GET", "/admin/logs")
         .assert_problem(409, "stdout");
-    send_signal(&child, Signal::SIGTERM);
+    send_signal(child.0.id(), Signal::SIGTERM);
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).unwrap();
     assert!(
@@ -181,7 +168,7 @@ fn sighup_reopens_rotated_log_without_loss() {
     let old = home.path().join("fullon.log.1");
     std::fs::rename(home.log_file(), &old).unwrap();
     home.run(["status"]).succeeds();
-    send_signal(&child, Signal::SIGHUP);
+    send_signal(child.0.id(), Signal::SIGHUP);
     eventually("the new log file exists", || home.log_file().exists());
     home.run(["stop"]).succeeds();
     child.0.wait().unwrap();
@@ -249,7 +236,7 @@ fn sighup_reopens_log_even_when_nothing_is_logged() {
             .stderr(Stdio::null()),
     );
     std::fs::rename(home.log_file(), home.path().join("fullon.log.1")).unwrap();
-    send_signal(&child, Signal::SIGHUP);
+    send_signal(child.0.id(), Signal::SIGHUP);
     eventually("the new log file exists", || home.log_file().exists());
     // Nothing is logged at this level, so the new file stays empty.
     home.run(["status"]).succeeds();

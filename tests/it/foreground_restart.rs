@@ -4,25 +4,12 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
 use fullon_master_api::sys::Process;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::support::{
     ChildGuard, DEADLINE, Home, Load, LoadProfile, Outcome, child_processes, eventually, is_zombie,
-    running_as_root, spawn,
+    run_foreground, running_as_root, send_signal, spawn,
 };
-
-fn run_foreground(home: &Home) -> ChildGuard {
-    let child = spawn(home.fullon(["run"]).stdout(Stdio::null()));
-    eventually("the daemon serves", || {
-        home.run(["status"]).stdout.contains("Status:    running\n")
-    });
-    child
-}
-
-fn send_signal(pid: u32, signal: Signal) {
-    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
-}
 
 /// The exit code of `fullon run`.
 #[track_caller]

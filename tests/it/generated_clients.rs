@@ -217,15 +217,15 @@ fn assert_example_works(example: &str, language: &str, program: impl Fn(&Home) -
     let own_client = own_client(&home);
     let output = run_client(&home, &mut program(&home));
     let lines: Vec<_> = output.lines().collect();
-    let successor = home.state().pid;
+    let new_pid = home.state().pid;
     assert!(lines.len() > 2, "{output}");
     assert_eq!(lines.first(), Some(&pid.to_string().as_str()), "{output}");
     assert_eq!(
         lines.last(),
-        Some(&successor.to_string().as_str()),
+        Some(&new_pid.to_string().as_str()),
         "{output}"
     );
-    assert_ne!(pid, successor);
+    assert_ne!(pid, new_pid);
     let query = LogQuery {
         lines: 100,
         ..LogQuery::default()

@@ -14,21 +14,26 @@ use crate::support::{
     scale, unrelated_process,
 };
 
-const VERBS: [&str; 3] = ["start", "restart", "stop"];
+const COMMANDS: [&str; 3] = ["start", "restart", "stop"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
     /// The process of the command.
-    Verb,
+    Command,
     /// The daemon that ran before.
     Daemon,
     /// The new process of a restart.
-    Successor,
+    NewProcess,
     /// Any process that runs the program.
     Any,
 }
 
-const VICTIMS: [Victim; 4] = [Victim::Verb, Victim::Daemon, Victim::Successor, Victim::Any];
+const VICTIMS: [Victim; 4] = [
+    Victim::Command,
+    Victim::Daemon,
+    Victim::NewProcess,
+    Victim::Any,
+];
 
 /// `SplitMix64`.
 struct Random(u64);
@@ -134,10 +139,10 @@ struct Round {
 
 impl Round {
     fn random(random: &mut Random, pace: Duration) -> Self {
-        let verb = random.one_of(&VERBS);
+        let verb = random.one_of(&COMMANDS);
         let victim = match random.one_of(&VICTIMS) {
             // Only a restart has a new process.
-            Victim::Successor if verb != "restart" => Victim::Any,
+            Victim::NewProcess if verb != "restart" => Victim::Any,
             victim => victim,
         };
         // Fine-grained, in the range of an optimised build, or in that of this machine.
@@ -151,35 +156,35 @@ impl Round {
         }
     }
 
-    fn run(&self, arena: &Sandbox, random: &mut Random) {
-        let daemon = arena.home.daemon();
-        let mut verb = arena.spawn(self.verb);
-        let successor = (self.victim == Victim::Successor).then(|| {
+    fn run(&self, sandbox: &Sandbox, random: &mut Random) {
+        let daemon = sandbox.home.daemon();
+        let mut child = sandbox.spawn(self.verb);
+        let new_process = (self.victim == Victim::NewProcess).then(|| {
             let daemon = daemon.as_ref()?;
             let deadline = Instant::now() + DEADLINE;
-            while Instant::now() < deadline && verb.try_wait().unwrap().is_none() {
-                if let Some(successor) = child_processes(daemon.pid()).pop() {
-                    return Some(successor);
+            while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
+                if let Some(new_process) = child_processes(daemon.pid()).pop() {
+                    return Some(new_process);
                 }
             }
             None
         });
         std::thread::sleep(self.delay);
         match self.victim {
-            Victim::Verb => {
-                let _ = verb.kill();
+            Victim::Command => {
+                let _ = child.kill();
             }
             Victim::Daemon => kill(daemon.as_ref()),
-            Victim::Successor => kill(successor.flatten().as_ref()),
+            Victim::NewProcess => kill(new_process.flatten().as_ref()),
             Victim::Any => {
-                let all = arena.processes();
+                let all = sandbox.processes();
                 if !all.is_empty() {
                     let chosen = random.below(all.len() as u64);
                     kill(all.get(usize::try_from(chosen).unwrap()));
                 }
             }
         }
-        let mut is_over = || verb.try_wait().unwrap().is_some();
+        let mut is_over = || child.try_wait().unwrap().is_some();
         eventually("the command exits", &mut is_over);
     }
 }
@@ -196,42 +201,46 @@ fn kill(process: Option<&Process>) {
 fn kill_at_any_moment_leaves_at_most_one_daemon() {
     let seed = scale::seed();
     let mut random = Random(seed);
-    let arena = Sandbox::new();
+    let sandbox = Sandbox::new();
     let mut other_process = unrelated_process();
     for number in 1..=scale::rounds() {
-        let round = Round::random(&mut random, 2 * arena.start_duration);
+        let round = Round::random(&mut random, 2 * sandbox.start_duration);
         // Shown if the test fails.
         println!("SEED={seed}, round {number}: {round:?}");
-        if round.verb == "start" && random.below(4) > 0 && arena.lock_is_held() {
-            arena.run("stop").succeeds();
+        if round.verb == "start" && random.below(4) > 0 && sandbox.lock_is_held() {
+            sandbox.run("stop").succeeds();
         }
-        round.run(&arena, &mut random);
+        round.run(&sandbox, &mut random);
         if round.verb == "stop" {
             // The killed command may have sent its request just before.
-            arena.run("stop");
+            sandbox.run("stop");
         }
-        let remaining = arena.wait_until_settled();
+        let remaining = sandbox.wait_until_settled();
         assert!(remaining.is_none() || round.verb != "stop");
         if remaining.is_none() && random.below(2) == 0 {
-            fs::write(arena.home.pid_file(), format!("{}\n", other_process.0.id())).unwrap();
+            fs::write(
+                sandbox.home.pid_file(),
+                format!("{}\n", other_process.0.id()),
+            )
+            .unwrap();
         }
 
-        let start = arena.run("start");
+        let start = sandbox.run("start");
         if remaining.is_some() {
             start.exits(1).stderr_contains(&["already running"]);
         } else {
             start.succeeds();
         }
-        arena.wait_until_healthy();
-        assert!(arena.wait_until_settled().is_some());
+        sandbox.wait_until_healthy();
+        assert!(sandbox.wait_until_settled().is_some());
         if random.below(5) == 0 {
-            arena.run("stop").succeeds();
-            assert_eq!(arena.processes().len(), 0);
-            assert!(!arena.lock_is_held());
+            sandbox.run("stop").succeeds();
+            assert_eq!(sandbox.processes().len(), 0);
+            assert!(!sandbox.lock_is_held());
         }
         assert!(other_process.is_alive());
     }
-    let leftovers: Vec<_> = fs::read_dir(arena.home.path())
+    let leftovers: Vec<_> = fs::read_dir(sandbox.home.path())
         .unwrap()
         .flatten()
         .map(|entry| entry.file_name())

@@ -164,12 +164,12 @@ fn restart_from_elsewhere_keeps_flags_and_environment() {
         assert_eq!(home.call_admin("GET", "/admin/config").json(), before);
     }
 
-    for verb in ["restart", "reload"] {
-        home.run([verb, "--log-level", "warn"])
+    for command in ["restart", "reload"] {
+        home.run([command, "--log-level", "warn"])
             .exits(2)
             .stderr_contains(&["--log-level was given", "edit ", "--hard"]);
-        home.run([verb, "--log-level", "debug"]).succeeds();
-        home.run([verb, "--port", "0", "--log-keep", "3"])
+        home.run([command, "--log-level", "debug"]).succeeds();
+        home.run([command, "--port", "0", "--log-keep", "3"])
             .exits(2)
             .stderr_contains(&["--log-keep, --port were given"]);
     }
@@ -189,14 +189,14 @@ fn restart_and_reload_refuse_another_env_file() {
     fs::write(&other, "LOG_KEEP=8\n").unwrap();
     home.run(["--env-file", "good.env", "start"]).succeeds();
     let (good_path, other_path) = (good.display().to_string(), other.display().to_string());
-    for verb in ["restart", "reload"] {
-        home.run(["--env-file", "other.env", verb])
+    for command in ["restart", "reload"] {
+        home.run(["--env-file", "other.env", command])
             .exits(2)
             .stderr_contains(&["--env-file", &good_path, &other_path, "restart --hard"]);
-        home.run(["--env-file", "./good.env", verb]).succeeds();
+        home.run(["--env-file", "./good.env", command]).succeeds();
     }
-    for verb in ["status", "token"] {
-        home.run(["--env-file", "other.env", verb]).succeeds();
+    for command in ["status", "token"] {
+        home.run(["--env-file", "other.env", command]).succeeds();
     }
     fs::remove_file(good).unwrap();
     home.run(["doctor"])
@@ -211,8 +211,8 @@ fn restart_and_reload_refuse_another_env_file() {
 #[test]
 fn admin_url_is_refused_by_local_commands() {
     let home = Home::new();
-    for verb in ["start", "run", "config", "man"] {
-        home.run(["--admin-url", "http://127.0.0.1:9", verb])
+    for command in ["start", "run", "config", "man"] {
+        home.run(["--admin-url", "http://127.0.0.1:9", command])
             .exits(2)
             .stderr_contains(&["--admin-url has no effect", "leave it out", "ADMIN_PORT"]);
     }

@@ -2,12 +2,11 @@
 
 use std::io::Write as _;
 
-use fullon_master_api::sys::Process;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::support::{
     DEADLINE, Home, Load, LoadProfile, LogFollower, NumberedRequests, eventually, request_numbers,
+    send_signal,
 };
 
 fn whole_log(home: &Home) -> Vec<String> {
@@ -18,10 +17,6 @@ fn whole_log(home: &Home) -> Vec<String> {
     }
     text += &home.log();
     text.lines().map(|line| format!("{line}\n")).collect()
-}
-
-fn send_signal(daemon: &Process, signal: Signal) {
-    kill(Pid::from_raw(daemon.pid().cast_signed()), signal).unwrap();
 }
 
 fn rotate(home: &Home) {
@@ -62,11 +57,11 @@ fn follows_through_rotation_restart_and_crash() {
 fn follows_file_through_rotation_without_admin_api() {
     let home = Home::started();
     let daemon = home.daemon().unwrap();
-    send_signal(&daemon, Signal::SIGSTOP);
+    send_signal(daemon.pid(), Signal::SIGSTOP);
     let mut logs = LogFollower::start(&home, &["--lines", "1"]);
     logs.read_until(" ready version=");
     rotate(&home);
-    send_signal(&daemon, Signal::SIGCONT);
+    send_signal(daemon.pid(), Signal::SIGCONT);
     home.log_request("rotated");
     logs.read_until("rotated");
     home.run(["stop"]).succeeds();

@@ -163,8 +163,8 @@ fn env_file_of_another_user_is_ignored() {
             .succeeds()
             .stdout_contains(&["running", &pid])
             .stderr_contains(expected);
-        for verb in ["start", "config", "token"] {
-            run_in_directory(&home, &shared, &[verb])
+        for command in ["start", "config", "token"] {
+            run_in_directory(&home, &shared, &[command])
                 .exits(2)
                 .stderr_contains(expected);
         }
@@ -218,7 +218,7 @@ fn command_token_has_only_the_scope_it_needs() {
     let home = Home::started();
     let other_server = OtherServer::start();
     let url = format!("http://127.0.0.1:{}", other_server.port());
-    for (verb, path, scope) in [
+    for (command, path, scope) in [
         (&["status"][..], "/admin/status", "admin:read"),
         (&["logs", "--no-follow"], "/admin/logs", "admin:logs"),
         (&["reload"], "/admin/reload", "admin:control"),
@@ -226,14 +226,14 @@ fn command_token_has_only_the_scope_it_needs() {
         (&["stop"], "/admin/stop", "admin:control"),
     ] {
         let arguments = ["--admin-url", url.as_str()].into_iter();
-        home.run(arguments.chain(verb.iter().copied()));
+        home.run(arguments.chain(command.iter().copied()));
         let heads: Vec<_> = other_server.requests.try_iter().collect();
         let has_path = |head: &&String| head.split(' ').nth(1).unwrap().starts_with(path);
-        assert!(heads.iter().any(|head| has_path(&head)), "{verb:?}");
+        assert!(heads.iter().any(|head| has_path(&head)), "{command:?}");
         for head in &heads {
             let allowed = jwt::scope_of_request(head);
             let wanted = if has_path(&head) { scope } else { "admin:read" };
-            assert_eq!(allowed, wanted, "{verb:?}: {head}");
+            assert_eq!(allowed, wanted, "{command:?}: {head}");
         }
     }
 }

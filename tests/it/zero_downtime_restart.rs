@@ -7,17 +7,12 @@ use std::thread;
 use std::time::Instant;
 
 use fullon_master_api::instance::{PidFileStatus, inspect_pid_file};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::support::{
     Connection, HEAVY, Home, InstalledProgram, Load, LoadProfile, Outcome, SetOnDrop,
-    child_processes, eventually, request, scale,
+    child_processes, eventually, request, scale, send_signal,
 };
-
-fn send_signal(pid: u32, signal: Signal) {
-    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
-}
 
 fn generation(home: &Home) -> u64 {
     home.call_admin("GET", "/admin/status").json()["generation"]
@@ -125,12 +120,12 @@ fn restarted_process_equals_started_one() {
     let arguments = || fs::read_to_string(format!("/proc/{}/cmdline", state().pid)).unwrap();
     let (first, before) = (process_attributes(state().pid), usage());
     home.restart();
-    let successor = arguments();
+    let restarted_arguments = arguments();
     for _ in 0..5 {
         home.restart();
         assert_eq!(process_attributes(state().pid), first);
     }
-    assert_eq!(arguments(), successor);
+    assert_eq!(arguments(), restarted_arguments);
     // Reader threads and connections vary, but leaks add up.
     eventually("resource use is as before", || {
         let now = usage();
@@ -313,11 +308,11 @@ fn stop_during_restart(stop: impl FnOnce(&Home)) -> Outcome {
             home.path().join("begun").exists()
         });
         let daemon = home.daemon().unwrap();
-        let successor = child_processes(daemon.pid());
-        assert_eq!(successor.len(), 1);
+        let new_processes = child_processes(daemon.pid());
+        assert_eq!(new_processes.len(), 1);
         stop(&home);
         assert!(daemon.wait_for_exit(crate::support::DEADLINE));
-        assert!(successor[0].wait_for_exit(crate::support::DEADLINE));
+        assert!(new_processes[0].wait_for_exit(crate::support::DEADLINE));
         let outcome = restart.join().unwrap();
         assert!(!home.pid_file().exists());
         home.wait_until_empty();

@@ -108,12 +108,12 @@ fn restart_from_page_leaves_no_gap_in_log() {
         "the old process has finished",
         "return /serves: process \\d+, generation 2[^]*Process \\d+ has finished/.test($('dialog-steps').textContent)",
     );
-    let successor = console.home.state().pid;
-    assert_ne!(pid, successor);
+    let new_pid = console.home.state().pid;
+    assert_ne!(pid, new_pid);
     console.click("dialog-cancel");
     console.wait_until(
         "the facts are those of the new process",
-        &format!("return $('facts').textContent.includes('{successor}')"),
+        &format!("return $('facts').textContent.includes('{new_pid}')"),
     );
     let sent = requests.finish();
     console.wait_for_line(&format!("mark-{sent:06}"));

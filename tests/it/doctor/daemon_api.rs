@@ -9,9 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::{
-    Expected, assert_doctor_finds, assert_findings, fix_admin_port, port_of, subjects,
-};
+use super::{Expected, assert_doctor_finds, assert_findings, fix_admin_port, port_of, subjects};
 use crate::support::{Home, Outcome, eventually, free_port, running_as_root};
 
 #[test]

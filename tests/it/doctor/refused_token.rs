@@ -6,9 +6,7 @@ use fullon_master_api::instance::StateFile;
 use serde_json::json;
 
 use super::daemon_api::serve_always;
-use super::{
-    Expected, assert_doctor_finds, assert_findings, fix_admin_port, set_mode,
-};
+use super::{Expected, assert_doctor_finds, assert_findings, fix_admin_port, set_mode};
 use crate::support::Home;
 
 #[test]

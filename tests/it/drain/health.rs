@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use fullon_master_api::health::Phase;
-use fullon_master_api::server::{
-    MAX_REFUSALS, SelfCheck,
-};
+use fullon_master_api::server::{MAX_REFUSALS, SelfCheck};
 
 use super::Server;
 use crate::support::{Connection, DEADLINE};

@@ -4,7 +4,6 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-
 use super::{Server, wait_until};
 use crate::support::{Connection, DEADLINE, Home};
 

@@ -12,9 +12,7 @@ use fullon_master_api::config::Limits;
 use fullon_master_api::health::{Health, Phase};
 use fullon_master_api::server::metrics::Metrics;
 use fullon_master_api::server::public::{Mounts, service};
-use fullon_master_api::server::{
-    ConnectionPool, Service, Shutdown, bind, run,
-};
+use fullon_master_api::server::{ConnectionPool, Service, Shutdown, bind, run};
 use poem::{Body, EndpointExt as _, get, handler, post, web::Data};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;

@@ -4,7 +4,6 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-
 use super::Server;
 
 /// Reads without waiting. `None` if nothing has arrived and the connection is open.

@@ -1,8 +1,5 @@
 //! Eviction of connections, and refusal when all are busy.
 
-
-
-
 use super::{metric, start_followers};
 use crate::support::{Connection, Home, eventually};
 

@@ -1,7 +1,5 @@
 //! The limit on failed tokens.
 
-
-
 use super::metric;
 use crate::support::{Home, eventually, request};
 

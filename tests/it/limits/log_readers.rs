@@ -4,7 +4,6 @@ use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
 
-
 use super::{metric, start_followers};
 use crate::support::{Connection, Home, eventually, request};
 

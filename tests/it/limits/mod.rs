@@ -7,9 +7,6 @@ mod log_readers;
 mod requests;
 mod slow_clients;
 
-
-
-
 use crate::support::{Connection, Home};
 
 fn metric(home: &Home, name: &str) -> u64 {

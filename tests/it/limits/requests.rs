@@ -1,8 +1,5 @@
 //! Malformed and oversized requests.
 
-
-
-
 use super::metric;
 use crate::support::{Connection, Home};
 

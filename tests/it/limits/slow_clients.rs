@@ -4,7 +4,6 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-
 use super::metric;
 use crate::support::{Connection, DEADLINE, Home, eventually, request};
 

@@ -8,10 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{DEPLOY, exposition, start_busy_daemon};
-use crate::support::{
-    ChildGuard, Home, eventually, free_port, request,
-    spawn,
-};
+use crate::support::{ChildGuard, Home, eventually, free_port, request, spawn};
 
 fn dashboard() -> Value {
     let text = fs::read_to_string(Path::new(DEPLOY).join("grafana/dashboard.json")).unwrap();

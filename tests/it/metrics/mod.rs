@@ -3,11 +3,7 @@
 mod dashboard;
 mod prometheus;
 
-
-
-use crate::support::{
-    Connection, Dependency as _, Home, Redis, eventually, request,
-};
+use crate::support::{Connection, Dependency as _, Home, Redis, eventually, request};
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
 

@@ -5,11 +5,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-
 use super::{DEPLOY, exposition, start_busy_daemon};
-use crate::support::{
-    Home, Outcome, eventually, request,
-};
+use crate::support::{Home, Outcome, eventually, request};
 
 fn fleet_page() -> String {
     fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/fleet.md")).unwrap()

@@ -22,13 +22,13 @@ cache = { enabled = false }
 
 /// Facts that are not in the document.
 const EXCEPTIONS: &str = r#"
-# The stream never ends. One that is quiet is left after this many seconds; an answer that takes as long is asked for again.
+# A log stream never ends. A quiet one is left after this many seconds, and slow responses are requested again.
 [[operations]]
 include-operation-id = "stream_logs"
 request-timeout = 0.25
 request-retries = 4
 
-# Whoever gives the successor a second may learn on a busy machine that it was too slow.
+# On a busy machine, a restart with a short timeout may fail with 504.
 [[operations]]
 include-operation-id = "restart"
 checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 504]

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-
 use super::{assert_refused, call_api, cookie_of, sign_in, status, with_current_port};
 use crate::support::{Connection, Home, Response, eventually};
 

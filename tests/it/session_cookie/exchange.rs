@@ -1,6 +1,5 @@
 //! Exchanging a token for a session, and the limits of a session.
 
-
 use fullon_master_api::auth::TokenSigner;
 use fullon_master_api::config::Secret;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};

@@ -3,8 +3,6 @@
 mod end;
 mod exchange;
 
-
-
 use crate::support::{Home, Response, request};
 
 /// The part that a browser keeps: `NAME=VALUE`.

@@ -17,6 +17,7 @@ mod processes;
 mod redis;
 mod resource_usage;
 pub mod scale;
+mod signals;
 mod systemd;
 mod watchdog;
 
@@ -50,6 +51,7 @@ pub use postgres::Postgres;
 pub use processes::{child_processes, executable_of, is_zombie};
 pub use redis::Redis;
 pub use resource_usage::ResourceSamples;
+pub use signals::{run_foreground, send_signal};
 pub use systemd::{Machine, SERVICE};
 
 /// Time after which a test gives up waiting. It only has to catch a hang.

@@ -4,10 +4,7 @@ mod reload;
 mod service;
 mod stop;
 
-
-use crate::support::{
-    Connection, Machine, SERVICE, eventually, request, running_as_root,
-};
+use crate::support::{Connection, Machine, SERVICE, eventually, request, running_as_root};
 
 const SOCKET: &str = "fullon_master_api.socket";
 const PUBLIC: &str = "127.0.0.1:8000";

@@ -1,13 +1,10 @@
 //! Reload replaces the process.
 
-
 use super::{
     ADMIN, PUBLIC, assert_serves, boot, fullon, processes, start, status, unfinished_request,
     wait_for_new_process,
 };
-use crate::support::{
-    Connection, Load, LoadProfile, SERVICE, eventually,
-};
+use crate::support::{Connection, Load, LoadProfile, SERVICE, eventually};
 
 #[test]
 fn reload_replaces_process_without_lost_request() {

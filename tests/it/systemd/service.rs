@@ -1,10 +1,7 @@
 //! The service: start, rights, crash and watchdog.
 
-
 use super::{PUBLIC, SOCKET, assert_serves, boot, fullon, start, status, wait_for_new_process};
-use crate::support::{
-    Machine, SERVICE, eventually, request,
-};
+use crate::support::{Machine, SERVICE, eventually, request};
 
 /// A field of `/proc/PID/status` of the main process.
 fn status_of_process(machine: &Machine, field: &str) -> String {

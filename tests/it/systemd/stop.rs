@@ -2,12 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    ADMIN, PUBLIC, SOCKET, assert_serves, boot, fullon, start, unfinished_request,
-};
-use crate::support::{
-    Connection, Load, LoadProfile, SERVICE,
-};
+use super::{ADMIN, PUBLIC, SOCKET, assert_serves, boot, fullon, start, unfinished_request};
+use crate::support::{Connection, Load, LoadProfile, SERVICE};
 
 #[test]
 fn socket_unit_starts_daemon_and_queues_connections() {
