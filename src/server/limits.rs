@@ -15,7 +15,8 @@ pub enum LimitKind {
     BodySize,
     /// The connection was closed to make room for another.
     Evicted,
-    /// A connection was refused because all others were busy, or a log reader because there were too many.
+    /// A connection was refused because all others were busy, or a log reader because there were
+    /// too many.
     Refused,
 }
 

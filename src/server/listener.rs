@@ -1,7 +1,8 @@
 //! Listening sockets and the accept loop.
 //!
-//! The caller binds and decides when to stop, so a test can do both. `poem::Server` is not used: it drops requests when it
-//! drains, has no time limit for request headers, and spins when file descriptors run out.
+//! The caller binds and decides when to stop, so a test can do both. `poem::Server` is not used: it
+//! drops requests when it drains, has no time limit for request headers, and spins when file
+//! descriptors run out.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,14 +21,15 @@ use super::http::Service;
 use super::pool::{ConnectionSlot, ConnectionState};
 use super::shutdown::Shutdown;
 
-/// How many connections the kernel queues. A pause of the process must not make a client retry its SYN.
+/// How many connections the kernel queues. A pause of the process must not make a client retry its
+/// SYN.
 const BACKLOG: u32 = 4096;
 /// How long the accept loop waits after an error such as the lack of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The minimum time between two log events about accept errors.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_mins(1);
-/// How many refused connections of one port get a response at the same time. Further ones are closed at once. Each needs
-/// a file descriptor in addition to those of the connection pool.
+/// How many refused connections of one port get a response at the same time. Further ones are
+/// closed at once. Each needs a file descriptor in addition to those of the connection pool.
 pub const MAX_REFUSALS: usize = 4;
 
 /// Binds a listener for [`run`].
@@ -41,8 +43,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Binds an address that overlaps with that of `held`, as `0.0.0.0:8000` does with `127.0.0.1:8000`. Both sockets share the
-/// port meanwhile (`SO_REUSEPORT` in `socket(7)`).
+/// Binds an address that overlaps with that of `held`, as `0.0.0.0:8000` does with
+/// `127.0.0.1:8000`. Both sockets share the port meanwhile (`SO_REUSEPORT` in `socket(7)`).
 ///
 /// # Errors
 ///
@@ -84,7 +86,8 @@ pub fn listener_from_std(listener: std::net::TcpListener) -> io::Result<TcpListe
     TcpListener::from_std(listener)
 }
 
-/// Accepts connections until the shutdown starts. Returns once the last one has ended, or was cut off by the shutdown.
+/// Accepts connections until the shutdown starts. Returns once the last one has ended, or was cut
+/// off by the shutdown.
 pub async fn run(listener: TcpListener, service: Arc<Service>, shutdown: Shutdown) {
     let token = shutdown.listener_token();
     let server = Server {
@@ -170,8 +173,8 @@ impl Server<'_> {
         }
     }
 
-    /// Serves the connections that the kernel has queued: closing the listener would reset them. It uses `accept(2)` directly,
-    /// because tokio notices a connection only after its driver has run.
+    /// Serves the connections that the kernel has queued: closing the listener would reset them. It
+    /// uses `accept(2)` directly, because tokio notices a connection only after its driver has run.
     fn serve_backlog(&self, listener: TcpListener) {
         let Ok(listener) = listener.into_std() else {
             return;

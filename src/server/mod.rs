@@ -1,7 +1,8 @@
 //! The public and the admin HTTP server.
 //!
-//! `listener` accepts connections, `connection` serves each with hyper, and `http` handles their requests with poem as
-//! router. `pool` knows all open connections and closes some to make room for new ones.
+//! `listener` accepts connections, `connection` serves each with hyper, and `http` handles their
+//! requests with poem as router. `pool` knows all open connections and closes some to make room for
+//! new ones.
 
 mod api;
 mod auth;

@@ -1,5 +1,5 @@
-//! Checks over TCP, as a client would, that the servers of this process respond. A new process does so before it replaces the
-//! old one, and the watchdog before each ping.
+//! Checks over TCP, as a client would, that the servers of this process respond. A new process does
+//! so before it replaces the old one, and the watchdog before each ping.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -37,8 +37,8 @@ impl SelfCheck {
         }
     }
 
-    /// Returns once each server has responded, or is full. The old process may accept from the same sockets: its responses are
-    /// ignored, and the request is sent again.
+    /// Returns once each server has responded, or is full. The old process may accept from the same
+    /// sockets: its responses are ignored, and the request is sent again.
     ///
     /// # Errors
     ///
@@ -59,7 +59,8 @@ impl SelfCheck {
     }
 }
 
-/// The address to check. A listener on all addresses also has 127.0.0.2, while the old process may listen on 127.0.0.1.
+/// The address to check. A listener on all addresses also has 127.0.0.2, while the old process may
+/// listen on 127.0.0.1.
 fn probe_address(listener: SocketAddr) -> SocketAddr {
     if listener.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
         (Ipv4Addr::new(127, 0, 0, 2), listener.port()).into()
@@ -70,8 +71,8 @@ fn probe_address(listener: SocketAddr) -> SocketAddr {
 
 /// Whether this service, and not that of another process, responds at the address.
 ///
-/// hyper's client is used instead of reqwest: it is as short, and reqwest would add its connection pool, proxy settings and
-/// TLS roots to the memory of an idle daemon.
+/// hyper's client is used instead of reqwest: it is as short, and reqwest would add its connection
+/// pool, proxy settings and TLS roots to the memory of an idle daemon.
 async fn is_answered_by(address: SocketAddr, service: &Service) -> io::Result<bool> {
     let stream = TokioIo::new(TcpStream::connect(address).await?);
     let (mut sender, connection) = http1::handshake(stream).await.map_err(io::Error::other)?;

@@ -70,8 +70,8 @@ impl Shutdown {
         self.idle_closing.cancel();
     }
 
-    /// As [`Self::start`], but keeps idle connections until their next response, which says `Connection: close`. A new process
-    /// serves new connections.
+    /// As [`Self::start`], but keeps idle connections until their next response, which says
+    /// `Connection: close`. A new process serves new connections.
     pub fn start_handoff(&self) {
         self.has_successor.store(true, Ordering::Release);
         self.has_started.store(true, Ordering::Release);

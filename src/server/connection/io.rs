@@ -1,4 +1,5 @@
-//! The socket as hyper reads and writes it. It updates the [`ConnectionState`], and replaces hyper's own error responses.
+//! The socket as hyper reads and writes it. It updates the [`ConnectionState`], and replaces
+//! hyper's own error responses.
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,9 +40,10 @@ impl ConnectionIo {
         }
     }
 
-    /// Reads once. A read that does not fill the buffer has emptied the socket, so the next one waits for the system's
-    /// signal. tokio's own `poll_read` does the same, but needs the stream for itself. This saves a system call for each
-    /// request, and a client that sends the next request at once waits for its turn.
+    /// Reads once. A read that does not fill the buffer has emptied the socket, so the next one
+    /// waits for the system's signal. tokio's own `poll_read` does the same, but needs the stream
+    /// for itself. This saves a system call for each request, and a client that sends the next
+    /// request at once waits for its turn.
     fn read_available(&self, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
         let capacity = buffer.remaining();
         let mut read = 0;
@@ -83,8 +85,8 @@ impl ConnectionIo {
         }
     }
 
-    /// Whether `response` is hyper's own error response to input that is no valid request. Then a problem document is
-    /// written instead.
+    /// Whether `response` is hyper's own error response to input that is no valid request. Then a
+    /// problem document is written instead.
     fn replaces_hyper_error(&mut self, response: &[u8]) -> bool {
         if !self.state.is_between_requests() {
             return false;

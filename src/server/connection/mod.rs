@@ -28,7 +28,8 @@ use timeouts::{STUCK_TIMEOUT, client_timeout, evicted, stuck};
 /// How long a new connection may take to send its first request once the server stops.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// Serves a connection until it ends. Returns the stream if the client may still send: it needs a [`lingering_close`].
+/// Serves a connection until it ends. Returns the stream if the client may still send: it needs a
+/// [`lingering_close`].
 pub async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
@@ -52,14 +53,16 @@ pub async fn serve(
         async { Ok::<_, Infallible>(response.await) }
     });
     let mut connection = http1::Builder::new()
-        // A client may close its side after it has sent a request. A write shows that a follower has disconnected.
+        // A client may close its side after it has sent a request. A write shows that a follower
+        // has disconnected.
         .half_close(true)
         .max_buf_size(limits.max_header_size)
         .serve_connection(TokioIo::new(io), handler);
 
     let detached = tokio::select! {
         biased;
-        // An error of the connection is the client's: everything relevant was logged with the request.
+        // An error of the connection is the client's: everything relevant was logged with the
+        // request.
         _ = &mut connection => return state.lingers().then_some(stream),
         body = state.detached_body() => Some(body),
         () = shutdown.idle_closing() => None,
@@ -75,7 +78,8 @@ pub async fn serve(
         if state.is_untouched() {
             let _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, stream.readable()).await;
         }
-        // A request that waits is read first. Its response says `Connection: close`, as all do by now.
+        // A request that waits is read first. Its response says `Connection: close`, as all do by
+        // now.
         if !(state.is_idle() && has_pending_input(&stream)) {
             Pin::new(&mut connection).graceful_shutdown();
         }
@@ -92,7 +96,8 @@ pub async fn serve(
     None
 }
 
-/// Writes a detached body. A client that does not read may be evicted, and is not waited for once the server stops.
+/// Writes a detached body. A client that does not read may be evicted, and is not waited for once
+/// the server stops.
 async fn write_detached(
     body: DetachedBody,
     io: ConnectionIo,

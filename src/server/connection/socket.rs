@@ -10,8 +10,8 @@ const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
 /// How many bytes it may still send meanwhile.
 const LINGER_BYTES: usize = 1024 * 1024;
 
-/// Closes a connection whose client may still send. A close with unread input resets the connection, and the client would
-/// lose the response.
+/// Closes a connection whose client may still send. A close with unread input resets the
+/// connection, and the client would lose the response.
 pub async fn lingering_close(stream: &TcpStream) {
     let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
     let drained = async {

@@ -10,8 +10,8 @@ use crate::config::Limits;
 use crate::server::limits::LimitKind;
 use crate::server::pool::{ConnectionState, WaitingFor};
 
-/// How long a stopping server waits for a client that may never finish what it started: request headers, or the reading of
-/// a stream.
+/// How long a stopping server waits for a client that may never finish what it started: request
+/// headers, or the reading of a stream.
 pub const STUCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often an evicted connection lets pending input be read before it closes.
 const MAX_INPUT_CHECKS: u32 = 16;
@@ -24,8 +24,9 @@ pub async fn client_timeout(
     limits: &Limits,
     stream: &TcpStream,
 ) -> (LimitKind, WaitingFor) {
-    // hyper's own timeout sets a timer for each request. This loop sets one for each interval instead, which is short
-    // enough that a wait that starts meanwhile cannot end before the next check.
+    // hyper's own timeout sets a timer for each request. This loop sets one for each interval
+    // instead, which is short enough that a wait that starts meanwhile cannot end before the next
+    // check.
     let interval = limits.header_timeout.min(limits.idle_timeout);
     let mut has_spared_request = false;
     loop {
@@ -65,8 +66,8 @@ pub async fn evicted(state: &ConnectionState, stream: &TcpStream) {
     let mut checks = 0..MAX_INPUT_CHECKS;
     loop {
         match state.evictable_since() {
-            // A request came just then. Its response says `Connection: close` if it has not started yet; otherwise the
-            // connection is closed after it.
+            // A request came just then. Its response says `Connection: close` if it has not started
+            // yet; otherwise the connection is closed after it.
             None => tokio::time::sleep(EVICTION_RECHECK_INTERVAL).await,
             // Pending input is read first: it may be a request.
             Some((WaitingFor::RequestHeaders | WaitingFor::NextRequest, _))

@@ -18,7 +18,8 @@ pub const HEALTH_PATH: &str = "/health";
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// Stands for the method and the path of input that is no valid request.
 const NO_REQUEST: &str = "-";
-/// A longer method or path is truncated, in bytes. Otherwise anybody could fill the log, and rotate older lines away.
+/// A longer method or path is truncated, in bytes. Otherwise anybody could fill the log, and rotate
+/// older lines away.
 const MAX_LOGGED_LEN: usize = 1024;
 
 /// What is known of a request when it starts.
@@ -31,8 +32,8 @@ pub struct AccessRecord<'a> {
 }
 
 impl AccessRecord<'_> {
-    /// Counts and logs a request. Health checks are logged at DEBUG, others at INFO. The query is left out, because it may
-    /// hold a secret.
+    /// Counts and logs a request. Health checks are logged at DEBUG, others at INFO. The query is
+    /// left out, because it may hold a secret.
     pub fn record(&self, method: &str, path: &str, status: u16) {
         let duration = self.started.elapsed();
         self.series.observe(status, duration);
@@ -96,8 +97,8 @@ impl Drop for PendingRequest<'_> {
 }
 
 impl PendingRequest<'_> {
-    /// There will be no response: the deadline of a stop is over, or the client has gone or is too slow. Returns the
-    /// status to log.
+    /// There will be no response: the deadline of a stop is over, or the client has gone or is too
+    /// slow. Returns the status to log.
     fn record_abort(&self) -> u16 {
         let (status, reason) = if self.shutdown.is_forced() {
             let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();

@@ -14,7 +14,8 @@ use crate::config::Limits;
 use crate::server::limits::LimitKind;
 use crate::server::pool::ConnectionState;
 
-/// A request body that fails once it is too large or too slow. It notes the reason in the [`ConnectionState`].
+/// A request body that fails once it is too large or too slow. It notes the reason in the
+/// [`ConnectionState`].
 pub struct LimitedBody {
     inner: BoxBody<Bytes, io::Error>,
     remaining: usize,

@@ -14,8 +14,8 @@ const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-opener-policy");
 
-/// Adds the headers that the response does not have. Responses of the admin API are never cached, and never available to
-/// pages of other origins.
+/// Adds the headers that the response does not have. Responses of the admin API are never cached,
+/// and never available to pages of other origins.
 pub fn add_security_headers(headers: &mut HeaderMap, is_admin: bool) {
     if is_admin {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,7 +1,7 @@
 //! JSON bodies of requests and responses.
 //!
-//! poem-openapi's own JSON payload is not used: it builds a tree of values, and adds `charset=utf-8`, which RFC 8259 does not
-//! define and some generated clients reject.
+//! poem-openapi's own JSON payload is not used: it builds a tree of values, and adds
+//! `charset=utf-8`, which RFC 8259 does not define and some generated clients reject.
 
 use bytes::Bytes;
 use poem::http::{StatusCode, header};
@@ -67,7 +67,8 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for JsonBody<T> {
             let detail = "a body has to come as `Content-Type: application/json`";
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).into());
         }
-        // Parsed as an object first, because derived deserializers also accept an array of the fields.
+        // Parsed as an object first, because derived deserializers also accept an array of the
+        // fields.
         let value = serde_json::from_slice::<serde_json::Map<_, _>>(&bytes)
             .map_err(|error| format!("the body is not a JSON object: {error}"))
             .and_then(|object| {

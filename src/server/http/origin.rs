@@ -1,14 +1,15 @@
 //! Protects the admin API from web pages of other origins.
 //!
-//! A page of another site makes the browser send that site's `Origin`. A foreign name that resolves to this machine (DNS
-//! rebinding) arrives as an unknown `Host`.
+//! A page of another site makes the browser send that site's `Origin`. A foreign name that resolves
+//! to this machine (DNS rebinding) arrives as an unknown `Host`.
 
 use std::net::IpAddr;
 
 use hyper::header::{HOST, ORIGIN};
 use hyper::{HeaderMap, Method};
 
-/// Why a request is rejected, or `None`. The port in `Host` is not checked, because a tunnel may start at another port.
+/// Why a request is rejected, or `None`. The port in `Host` is not checked, because a tunnel may
+/// start at another port.
 pub fn rejection_reason(
     method: &Method,
     headers: &HeaderMap,
@@ -37,8 +38,9 @@ pub fn is_same_origin(headers: &HeaderMap) -> bool {
         })
 }
 
-/// Whether a page of another origin caused the request, according to `Sec-Fetch-Site` (Fetch Metadata). A browser sends no
-/// `Origin` for images, scripts and links, but it may send the cookie: cookies do not distinguish ports of a host.
+/// Whether a page of another origin caused the request, according to `Sec-Fetch-Site` (Fetch
+/// Metadata). A browser sends no `Origin` for images, scripts and links, but it may send the
+/// cookie: cookies do not distinguish ports of a host.
 pub fn is_cross_origin(headers: &HeaderMap) -> bool {
     headers
         .get_all("sec-fetch-site")
@@ -46,7 +48,8 @@ pub fn is_cross_origin(headers: &HeaderMap) -> bool {
         .any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
 }
 
-/// Whether the user follows a link and the browser opens it as a page. The page with the link cannot read the response.
+/// Whether the user follows a link and the browser opens it as a page. The page with the link
+/// cannot read the response.
 fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
     let is = |name: &str, value: &str| {
         let mut values = headers.get_all(name).iter();

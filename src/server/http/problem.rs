@@ -1,6 +1,7 @@
 //! Error responses: problem documents (RFC 9457).
 //!
-//! Domain errors know no HTTP. Operations convert them to an [`ApiError`]. [`problem_from_error`] converts the errors of poem.
+//! Domain errors know no HTTP. Operations convert them to an [`ApiError`]. [`problem_from_error`]
+//! converts the errors of poem.
 
 use std::fmt;
 use std::time::Duration;
@@ -204,8 +205,8 @@ impl ApiResponse for ApiError {
     }
 }
 
-/// The response to an error of poem: an unknown path, a wrong method, an invalid parameter or body. `allow` returns the
-/// `Allow` header of a known path.
+/// The response to an error of poem: an unknown path, a wrong method, an invalid parameter or body.
+/// `allow` returns the `Allow` header of a known path.
 pub fn problem_from_error(
     error: poem::Error,
     path: &str,

@@ -1,5 +1,5 @@
-//! Error responses as bytes, for input that never became a request: hyper has nothing to respond to, or would respond with an
-//! empty body.
+//! Error responses as bytes, for input that never became a request: hyper has nothing to respond
+//! to, or would respond with an empty body.
 
 use bytes::Bytes;
 use poem::http::StatusCode;
@@ -26,8 +26,8 @@ pub fn error_response(
     [headers.as_bytes(), &body].concat().into()
 }
 
-/// The status of an error response that hyper generated itself. All responses of the [`Service`](super::Service) have a
-/// request id.
+/// The status of an error response that hyper generated itself. All responses of the
+/// [`Service`](super::Service) have a request id.
 pub fn hyper_error_status(response: &[u8]) -> Option<StatusCode> {
     let head = response.strip_prefix(b"HTTP/1.1 ")?;
     let status = StatusCode::from_bytes(head.get(..3)?).ok()?;

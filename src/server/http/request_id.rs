@@ -39,7 +39,8 @@ impl RequestIds {
         self.next()
     }
 
-    /// A new id. It is formatted by hand: `format!` and its allocations took 3 % of the time of `/health`.
+    /// A new id. It is formatted by hand: `format!` and its allocations took 3 % of the time of
+    /// `/health`.
     pub fn next(&self) -> HeaderValue {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let number = self.count.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! Handles every request of either port: counts it, gives it an id, checks it, routes it through poem, and logs it.
+//! Handles every request of either port: counts it, gives it an id, checks it, routes it through
+//! poem, and logs it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -36,8 +37,9 @@ use crate::server::shutdown::Shutdown;
 const MAX_HEADERS: usize = 100;
 const MAX_URI: usize = 65_534;
 
-/// Responds to `GET /health` without the router, because load balancers request nothing as often. With the router and a
-/// timer for each request it had 0.77 of the throughput of bare hyper; without both it has all of it (`make bench`).
+/// Responds to `GET /health` without the router, because load balancers request nothing as often.
+/// With the router and a timer for each request it had 0.77 of the throughput of bare hyper;
+/// without both it has all of it (`make bench`).
 pub type HealthHandler = Box<dyn Fn() -> (StatusCode, Bytes) + Send + Sync>;
 
 /// The `Allow` header of each path.
@@ -132,8 +134,8 @@ impl Service {
         &self.pool
     }
 
-    /// The problem document that replaces hyper's own response to input that is no valid request. `None` if `response`
-    /// is one of ours.
+    /// The problem document that replaces hyper's own response to input that is no valid request.
+    /// `None` if `response` is one of ours.
     pub(crate) fn replace_hyper_error(&self, response: &[u8], peer: SocketAddr) -> Option<Bytes> {
         let status = raw_response::hyper_error_status(response)?;
         Some(self.raw_error(status, peer))

@@ -178,7 +178,8 @@ impl ApiResponse for LogLinesResponse {
 /// The response to a page that cannot be read.
 pub fn log_read_error(error: &ReadError) -> ApiError {
     match error {
-        // Not 410: a cursor does not show whether its line ever existed, or returns with another LOG_FILE.
+        // Not 410: a cursor does not show whether its line ever existed, or returns with another
+        // LOG_FILE.
         ReadError::CursorExpired => ApiError::new(StatusCode::NOT_FOUND, error.to_string()),
         ReadError::Io { .. } => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }

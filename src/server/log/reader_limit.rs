@@ -1,7 +1,7 @@
 //! The limit of clients that read the log for a long time: followers, and readers of long pages.
 //!
-//! They get only a share of the connections of the admin port. So a client that may only read the log cannot keep out all
-//! others.
+//! They get only a share of the connections of the admin port. So a client that may only read the
+//! log cannot keep out all others.
 
 use std::sync::Arc;
 
@@ -38,7 +38,8 @@ impl LogReaderLimit {
         }
     }
 
-    /// Admits one more reader. At the limit it fails, and evicts readers that do not read their responses.
+    /// Admits one more reader. At the limit it fails, and evicts readers that do not read their
+    /// responses.
     pub(crate) fn acquire(&self) -> Result<ReaderPermit, ApiError> {
         let permit = Arc::clone(&self.permits).try_acquire_owned();
         permit

@@ -166,8 +166,8 @@ impl LogStream {
         }
     }
 
-    /// A comment with the current cursor as id. A client that reconnects resumes there, also if the filter has let nothing
-    /// through for a long time.
+    /// A comment with the current cursor as id. A client that reconnects resumes there, also if the
+    /// filter has let nothing through for a long time.
     fn comment_with_cursor(&self, comment: &str) -> Bytes {
         let mut text = comment.to_owned();
         if let Some(cursor) = self.follower.cursor() {
@@ -222,7 +222,8 @@ fn encode_items(items: &[LogItem]) -> Bytes {
     text.freeze()
 }
 
-/// Appends one event. JSON contains no line breaks, so `data` can neither end the event nor start another field.
+/// Appends one event. JSON contains no line breaks, so `data` can neither end the event nor start
+/// another field.
 fn write_event(text: &mut BytesMut, name: &str, id: Option<&str>, data: &impl Serialize) {
     text.put_slice(b"event: ");
     text.put_slice(name.as_bytes());
@@ -250,8 +251,9 @@ impl IntoResponse for LogStream {
     }
 }
 
-/// The schema of an event's data. OpenAPI before 3.2 cannot describe the events of a stream, and most generators that
-/// support streams take the schema for that of the data. The description lists the names of the events.
+/// The schema of an event's data. OpenAPI before 3.2 cannot describe the events of a stream, and
+/// most generators that support streams take the schema for that of the data. The description lists
+/// the names of the events.
 fn event_data_schema() -> MetaSchema {
     MetaSchema {
         description: Some(

@@ -1,7 +1,8 @@
 //! Response bodies that are written without hyper.
 //!
-//! hyper keeps 16 KiB of buffers for each connection, which is more than everything else that a follower of the log needs. So hyper
-//! writes only the headers of such a response. Then the connection takes the socket back and the body writes to it.
+//! hyper keeps 16 KiB of buffers for each connection, which is more than everything else that a
+//! follower of the log needs. So hyper writes only the headers of such a response. Then the
+//! connection takes the socket back and the body writes to it.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};

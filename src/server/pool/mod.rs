@@ -1,8 +1,10 @@
-//! The open connections of one server: how many there may be, and which are closed to make room for new ones.
+//! The open connections of one server: how many there may be, and which are closed to make room for
+//! new ones.
 //!
-//! A full pool evicts connections that only hold their place: those that never finished a request, then idle ones, then
-//! stalled ones, in each group the longest-waiting first. Connections with a request in progress are never evicted. So many
-//! idle connections cannot keep out a client that sends a request at once.
+//! A full pool evicts connections that only hold their place: those that never finished a request,
+//! then idle ones, then stalled ones, in each group the longest-waiting first. A connection
+//! whose request makes progress is never evicted. So many idle connections cannot keep out a client
+//! that sends a request at once.
 
 mod detached;
 mod state;
@@ -25,8 +27,8 @@ use crate::config::Limits;
 
 /// How long evicted connections may take to close.
 const EVICTION_TIMEOUT: Duration = Duration::from_millis(100);
-/// An eviction closes one connection in this many, up to [`MAX_EVICTIONS`]. Otherwise each new connection of a flood would
-/// scan all others.
+/// An eviction closes one connection in this many, up to [`MAX_EVICTIONS`]. Otherwise each new
+/// connection of a flood would scan all others.
 const EVICTION_SHARE: usize = 8;
 const MAX_EVICTIONS: usize = 64;
 
@@ -90,7 +92,8 @@ impl ConnectionPool {
         }
     }
 
-    /// A slot for a new connection. `None` if no other connection can be evicted, or none closes in time.
+    /// A slot for a new connection. `None` if no other connection can be evicted, or none closes in
+    /// time.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         state: &Arc<ConnectionState>,
@@ -122,7 +125,8 @@ impl ConnectionPool {
         })
     }
 
-    /// Evicts some connections. Returns how many are closing, including those that were evicted before.
+    /// Evicts some connections. Returns how many are closing, including those that were evicted
+    /// before.
     pub(crate) fn evict(&self) -> usize {
         self.evict_if(|_| true)
     }

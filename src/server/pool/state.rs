@@ -7,8 +7,8 @@
 //! | responding | hyper has the whole response body | to read, if the socket takes no more |
 //! | detached | the connection ends | to read, if the socket takes no more |
 //!
-//! Output that hyper has not flushed yet belongs to a response as well: hyper drops a short body, which ends its
-//! request, before it writes the body to the socket.
+//! Output that hyper has not flushed yet belongs to a response as well: hyper drops a short body,
+//! which ends its request, before it writes the body to the socket.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,8 @@ use tokio::time::Instant;
 use super::detached::DetachedBody;
 use crate::server::limits::LimitKind;
 
-/// How long a client may pause inside a body, or while it reads a response, before it is considered stalled.
+/// How long a client may pause inside a body, or while it reads a response, before it is considered
+/// stalled.
 const STALL_THRESHOLD: Duration = Duration::from_secs(1);
 
 /// What a client is waited for. Connections that wait for an earlier variant are evicted first.
@@ -164,7 +165,8 @@ impl ConnectionState {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a request, which is in flight until the guard is dropped. HTTP/1.1 never has more than one.
+    /// Starts a request, which is in flight until the guard is dropped. HTTP/1.1 never has more
+    /// than one.
     pub fn start_request(self: &Arc<Self>) -> RequestGuard {
         let mut inner = self.lock();
         inner.phase = Phase::Handling { awaits_body: false };
@@ -293,8 +295,9 @@ impl ConnectionState {
         })
     }
 
-    /// Returns the body that continues without hyper, once the response headers are flushed. There is no wake-up: only the
-    /// task that drives the connection may await this, because it polls again after each flush.
+    /// Returns the body that continues without hyper, once the response headers are flushed. There
+    /// is no wake-up: only the task that drives the connection may await this, because it polls
+    /// again after each flush.
     pub async fn detached_body(&self) -> DetachedBody {
         std::future::poll_fn(|_| {
             let mut inner = self.lock();
