@@ -1,4 +1,4 @@
-// Requests to the admin API of the daemon that this page came from.
+// Requests to the admin API.
 
 /** An error response of the daemon (RFC 9457). */
 export class ProblemError extends Error {
@@ -9,14 +9,13 @@ export class ProblemError extends Error {
   }
 }
 
-/** No response. */
 export class UnreachableError extends Error {
   constructor() {
     super('the daemon cannot be reached');
   }
 }
 
-/** Reads a value of localStorage, or writes it if defined; `null` removes it. Works without storage, too. */
+/** Reads a stored value, or writes it if defined; `null` removes it. Works without storage. */
 export function stored(name, value) {
   try {
     if (value === null) localStorage.removeItem(name);
@@ -27,12 +26,12 @@ export function stored(name, value) {
   }
 }
 
-// The same in all windows of a browser, so that the log view recognises the requests of each.
+// The same in all windows, so that each log view recognises their requests.
 const STORAGE_KEY = 'fullon-console';
 const pageId = stored(STORAGE_KEY) ?? stored(STORAGE_KEY, 'console-' + [...crypto.getRandomValues(new Uint8Array(9))].map(byte => byte.toString(36)).join(''));
 let requestCount = 0;
 
-/** Whether a log entry is an access line of this page. Audit events of its changes are not. */
+/** Whether a log entry is an access line of this page, not an audit event. */
 export const isOwn = ({ target, line }) => target === 'access' && line.includes(pageId) && /server"?[=:]"admin"/.test(line);
 
 /** The body of the response. Throws ProblemError or UnreachableError. `timeout` is in milliseconds. */
@@ -56,7 +55,6 @@ export async function request(method, path, { body, token, timeout = 10_000 } = 
 
 export const get = (path, options) => request('GET', path, options);
 
-/** The path with all parameters that have a value. */
 export function withQuery(path, parameters) {
   const defined = Object.entries(parameters).filter(([, value]) => value !== '' && value !== undefined && value !== null);
   return `${path}?${new URLSearchParams(defined)}`;

@@ -1,11 +1,11 @@
 // Charts of the metrics of the last minutes.
 
-import { $, make } from './dom.js';
+import { make, setText } from './dom.js';
 
-/** Longest and shortest time span of a chart, in milliseconds. */
+/** Time span of a chart, in milliseconds. */
 const MAX_SPAN = 5 * 60_000;
 const MIN_SPAN = 60_000;
-/** Longest gap between two points of a line: a hidden page may run only once a minute. */
+/** Longest gap within a line: a hidden page may run only once a minute. */
 const MAX_GAP = 90_000;
 const STORAGE_KEY = 'fullon-points';
 const SVG = 'http://www.w3.org/2000/svg';
@@ -23,7 +23,6 @@ export function parseMetrics(text) {
   return samples;
 }
 
-/** Adds up the samples that the page shows. */
 export function summarize(samples) {
   const result = { at: Date.now(), requests: 0, served: 0, errors: 0, buckets: new Map(), checks: '' };
   const plain = {
@@ -48,7 +47,7 @@ export function summarize(samples) {
   return result;
 }
 
-/** Seconds within which this share of the requests between two summaries was answered, interpolated. */
+/** Interpolated quantile of the response times between two summaries, in seconds. */
 function quantile(share, before, after) {
   const bounds = [...after.keys()].sort((a, b) => a - b);
   const counts = bounds.map(bound => after.get(bound) - (before.get(bound) ?? 0));
@@ -89,7 +88,7 @@ export class Charts {
     try {
       const points = JSON.parse(sessionStorage[STORAGE_KEY] ?? '[]');
       this.points = points.filter(point => point.at > Date.now() - MAX_SPAN);
-    } catch { /* Invalid or unavailable: start empty. */ }
+    } catch { /* Start empty. */ }
     addEventListener('pagehide', () => {
       try {
         sessionStorage[STORAGE_KEY] = JSON.stringify(this.points);
@@ -100,18 +99,18 @@ export class Charts {
       const paths = chart.series.map(([name]) => svgElement('path', { class: name }));
       const marker = svgElement('line', { class: 'marker', y1: 0, y2: 100, x1: -9, x2: -9 });
       const svg = svgElement('svg', { viewBox: '0 0 300 100', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, ...paths, marker);
-      const top = make('span', { className: 'most' });
+      const topLabel = make('span', { className: 'most' });
       const caption = make('figcaption', {}, make('strong', {}, chart.title), ' ', make('span', { className: 'note' }, chart.note), value);
-      box.append(make('figure', {}, caption, svg, top));
-      const view = { ...chart, value, paths, svg, topLabel: top, marker };
-      svg.addEventListener('pointermove', event => this.hover(view, event.offsetX / svg.clientWidth));
-      svg.addEventListener('pointerleave', () => this.hover(view, null));
+      box.append(make('figure', {}, caption, svg, topLabel));
+      const view = { ...chart, value, paths, topLabel, marker };
+      svg.onpointermove = event => this.hover(view, event.offsetX / svg.clientWidth);
+      svg.onpointerleave = () => this.hover(view, null);
       return view;
     });
     this.draw();
   }
 
-  /** Adds a point from the difference to the last summary. */
+  /** Adds the difference to the last summary. */
   add(now) {
     const last = this.last;
     this.last = now;
@@ -146,22 +145,18 @@ export class Charts {
     const span = this.span = Math.max(MIN_SPAN, now - (this.points[0]?.at ?? now));
     const minutes = Math.ceil(span / 60_000);
     const title = minutes > 1 ? `The last ${minutes} minutes` : 'The last minute';
-    if ($('charts-title').textContent !== title) $('charts-title').textContent = title;
+    setText('charts-title', title);
     for (const chart of this.charts) {
       const values = this.points.flatMap(point => chart.series.map(([name]) => point[name]).filter(value => value != null));
       const top = Math.max(chart.minTop ?? 0, ...values) * 1.1 || 1;
       chart.topLabel.textContent = values.length ? chart.show(top) : '';
       chart.series.forEach(([name], at) => {
-        let path = '', isDrawn = false;
+        let path = '', command = 'M';
         for (const point of this.points) {
           const value = point[name];
-          if (value == null) {
-            isDrawn = false;
-            continue;
-          }
           const x = (300 * (1 - (now - point.at) / span)).toFixed(1);
-          path += `${isDrawn ? 'L' : 'M'}${x} ${(98 - 96 * value / top).toFixed(1)}`;
-          isDrawn = true;
+          if (value != null) path += `${command}${x} ${(98 - 96 * value / top).toFixed(1)}`;
+          command = value == null ? 'M' : 'L';
         }
         chart.paths[at].setAttribute('d', path);
       });
@@ -169,7 +164,7 @@ export class Charts {
     }
   }
 
-  /** Shows the values at this share of the width, or the latest ones. */
+  /** Shows the values at a share of the width, or the latest. */
   hover(chart, share) {
     chart.hovered = share;
     const at = share == null ? null : Date.now() - this.span * (1 - share);

@@ -1,31 +1,30 @@
-// Operations that ask for confirmation and report their result.
+// Operations that ask for confirmation.
 
 import { ProblemError, UnreachableError, get, request, withQuery } from './api.js';
 import { $, make } from './dom.js';
 
-/** Number of dialogs opened so far. */
 let dialogCount = 0;
 
-/** Asks for confirmation. `run` continues if the dialog is closed meanwhile; then `notice` shows its error. */
+/** Asks for confirmation. If the dialog is closed, `run` continues and `notice` shows its error. */
 function openDialog({ title, body, confirm, isDangerous, run, notice }) {
   const dialog = $('dialog');
   const number = ++dialogCount;
   const isShown = () => dialog.open && number === dialogCount;
-  const [button, cancel] = [$('dialog-confirm'), $('dialog-cancel')];
+  const [button, cancel, stepBox, errorBox] = ['confirm', 'cancel', 'steps', 'error'].map(id => $(`dialog-${id}`));
   let steps = make('ol');
   $('dialog-title').textContent = title;
   $('dialog-body').replaceChildren(...body);
-  $('dialog-steps').replaceChildren();
-  $('dialog-error').textContent = '';
+  stepBox.replaceChildren();
+  errorBox.textContent = '';
   cancel.textContent = 'Cancel';
   cancel.onclick = () => dialog.close();
   button.textContent = confirm;
   button.className = isDangerous ? 'danger' : 'primary';
   button.hidden = button.disabled = false;
   const step = text => {
-    const item = make('li', { textContent: text });
+    const item = make('li', {}, text);
     steps.append(item);
-    if (isShown()) $('dialog-steps').replaceChildren(steps);
+    if (isShown()) stepBox.replaceChildren(steps);
     return updated => { item.textContent = updated; };
   };
   dialog.querySelector('form').onsubmit = async event => {
@@ -33,7 +32,7 @@ function openDialog({ title, body, confirm, isDangerous, run, notice }) {
     if (button.disabled) return;
     button.disabled = true;
     cancel.textContent = 'Close';
-    $('dialog-error').textContent = '';
+    errorBox.textContent = '';
     steps = make('ol');
     try {
       await run(step, isShown);
@@ -42,7 +41,7 @@ function openDialog({ title, body, confirm, isDangerous, run, notice }) {
       cancel.focus();
     } catch (error) {
       if (!isShown()) return notice(`${title} ${explain(error).map(part => part.textContent ?? part).join(' ')}`);
-      $('dialog-error').replaceChildren(...explain(error));
+      errorBox.replaceChildren(...explain(error));
       button.disabled = false;
       button.focus();
     }
@@ -54,21 +53,21 @@ function explain(error) {
   if (error instanceof UnreachableError) return ['The daemon does not answer. Whether it did this is not known: `fullon status` tells.'];
   if (!(error instanceof ProblemError)) return [String(error)];
   if (!error.errors.length) return [error.message];
-  const list = error.errors.map(({ setting, message }) => make('li', {}, make('code', { textContent: setting }), ` ${message}`));
+  const list = error.errors.map(({ setting, message }) => make('li', {}, make('code', {}, setting), ` ${message}`));
   return ['Nothing was changed. What is wrong:', make('ul', {}, ...list)];
 }
 
 const paragraph = text => make('p', {}, text);
 
-/** Each operation calls `done` once something has changed. */
+/** Each operation calls `done` after a change. */
 export function logLevel({ done, notice }, status) {
-  const level = make('select', {}, ...['error', 'warn', 'info', 'debug', 'trace', 'off'].map(name => make('option', { textContent: name })));
+  const level = make('select', {}, ...['error', 'warn', 'info', 'debug', 'trace', 'off'].map(name => make('option', {}, name)));
   const other = make('input', { type: 'text', placeholder: 'such as info,hyper=debug', autocomplete: 'off', spellcheck: false });
   const current = status?.log_level.toLowerCase() ?? 'info';
   level.value = current;
   if (level.value !== current) [level.value, other.value] = ['info', status.log_level];
   const minutes = make('input', { type: 'number', min: 0, max: 1440, value: 15, required: true });
-  const now = make('p', { textContent: 'Asking what is logged now …' });
+  const now = paragraph('Asking what is logged now …');
   get('/admin/log-level').then(current => {
     const left = current.revert_after_seconds;
     const reverts = left ? `, for ${Math.ceil(left / 60)} more minutes` : '';
@@ -112,7 +111,7 @@ export function reload({ done, notice }) {
   });
 }
 
-/** Statuses of a restart in which the new process did not take over. */
+/** Statuses of a restart whose new process did not take over. */
 const FAILED_STATUSES = [422, 500, 504];
 
 export function restart({ done, notice }, status) {
@@ -147,7 +146,7 @@ export function restart({ done, notice }, status) {
   });
 }
 
-/** Waits until the log says that the old process has drained. False after a minute, or when the dialog closes. */
+/** Waits for the log entry of the old process. False after a minute, or when the dialog closes. */
 async function hasDrained(isShown) {
   // A time by the clock of the daemon.
   const { started_at: since } = await get('/admin/status');
@@ -164,7 +163,7 @@ export function stop({ done, notice }) {
     title: 'Stop the daemon?',
     body: [
       paragraph('The service ends: requests in flight are finished, then nothing answers any more, this page neither. It stays as it is and goes on once the daemon is back:'),
-      make('pre', { textContent: 'fullon start', tabIndex: 0 }),
+      make('pre', { tabIndex: 0 }, 'fullon start'),
     ],
     confirm: 'Stop the service',
     isDangerous: true,

@@ -1,25 +1,24 @@
 // The live log. Only visible lines are elements of the page.
 
 import { ProblemError, get, isOwn, withQuery } from './api.js';
-import { $, make } from './dom.js';
+import { $, make, setText } from './dom.js';
 
 const INITIAL_LINES = 500;
 const PAGE_LINES = 1000;
-/** Pages loaded in a row as long as the filter hides all of their lines. */
+/** Pages loaded in a row while all their lines are hidden. */
 const MAX_PAGES = 5;
-/** Lines and characters kept: the newest, or the oldest while scrolled back. */
+/** Limits of what is kept: the newest, or the oldest while scrolled back. */
 const MAX_LINES = 20_000;
 const MAX_CHARACTERS = 16_000_000;
 /** Characters of a line that a row shows. */
 const ROW_CHARACTERS = 1000;
 const RECONNECT_DELAY = 2000;
-/** How long a hidden page keeps its connection, of which a browser has six per host, in milliseconds. */
+/** A hidden page disconnects after this, because a browser has six connections per host. */
 const HIDDEN_DELAY = 10_000;
-/** Interval of rendering, in milliseconds. */
 const RENDER_INTERVAL = 100;
 
 export class LogView {
-  /** `onRefused` is called when the session is invalid, `onEnd` with the reason when the daemon ends the stream. */
+  /** Calls `onRefused` when the session is invalid, `onEnd` with a reason when the stream ends. */
   constructor({ onRefused, onEnd }) {
     Object.assign(this, { onRefused, onEnd });
     this.box = $('lines');
@@ -28,20 +27,19 @@ export class LogView {
     this.isOpen = false;
     this.clear();
     this.box.addEventListener('scroll', () => this.onScroll(), { passive: true });
-    this.box.addEventListener('keydown', event => this.onKey(event));
-    this.box.addEventListener('click', event => this.onClick(event));
+    this.box.onkeydown = event => this.onKey(event);
+    this.box.onclick = event => this.onClick(event);
     new ResizeObserver(() => this.render()).observe(this.box);
-    $('follow').addEventListener('click', () => this.isLive ? this.pause(true) : this.goLive());
-    $('older').addEventListener('click', () => this.readBack());
-    $('download').addEventListener('click', () => this.download());
-    $('copy').addEventListener('click', () => this.copy());
-    $('filter').addEventListener('submit', event => event.preventDefault());
-    $('level').addEventListener('change', () => this.restart());
-    $('own').addEventListener('change', () => this.restart());
-    $('contains').addEventListener('input', () => {
+    $('follow').onclick = () => this.isLive ? this.pause(true) : this.goLive();
+    $('older').onclick = () => this.readBack();
+    $('download').onclick = () => this.download();
+    $('copy').onclick = () => this.copy();
+    $('filter').onsubmit = event => event.preventDefault();
+    $('level').onchange = $('own').onchange = () => this.restart();
+    $('contains').oninput = () => {
       clearTimeout(this.typing);
       this.typing = setTimeout(() => this.restart(), 300);
-    });
+    };
     document.addEventListener('visibilitychange', () => {
       clearTimeout(this.leaving);
       if (document.hidden) this.leaving = setTimeout(() => this.disconnect(), HIDDEN_DELAY);
@@ -50,20 +48,13 @@ export class LogView {
   }
 
   clear() {
-    this.lines = [];
-    this.size = 0;
-    /** Number of the first line. Older lines get smaller numbers. */
-    this.base = 0;
-    this.first = null;
-    this.last = null;
-    this.selected = null;
-    this.unseen = 0;
-    this.isTruncated = false;
-    this.hasOlder = true;
-    this.hasFilledView = false;
-    this.isLive = true;
-    this.isPausedByUser = false;
-    this.generation = (this.generation ?? 0) + 1;
+    Object.assign(this, {
+      lines: [], size: 0,
+      /** Number of the first line. Older lines get smaller numbers. */
+      base: 0,
+      first: null, last: null, selected: null, unseen: 0, generation: (this.generation ?? 0) + 1,
+      isTruncated: false, hasOlder: true, hasFilledView: false, isLive: true, isPausedByUser: false,
+    });
   }
 
   get parameters() {
@@ -74,14 +65,13 @@ export class LogView {
     return `${$('own').checked} ${new URLSearchParams(this.parameters)}`;
   }
 
-  /** Starts, or resumes where it was. */
   open() {
     this.isOpen = true;
     if (this.activeQuery && this.activeQuery !== this.query) this.restart();
     else this.connect();
   }
 
-  /** Stops, and shows why. The lines stay. */
+  /** Stops. The lines stay. */
   close(why) {
     this.isOpen = false;
     this.disconnect();
@@ -89,7 +79,6 @@ export class LogView {
     this.render();
   }
 
-  /** Starts at the live end with the current filter. */
   restart() {
     clearTimeout(this.typing);
     if (!this.isOpen) return;
@@ -131,7 +120,7 @@ export class LogView {
     };
   }
 
-  /** Asks for the reason, which the browser does not report. It does not reconnect either. */
+  /** The browser neither reports the reason nor reconnects. */
   async onClosed() {
     this.disconnect();
     const { activeQuery } = this;
@@ -143,10 +132,9 @@ export class LogView {
     }
     if (!this.isOpen || this.source || activeQuery !== this.activeQuery) return;
     if (error?.status === 401) return this.onRefused();
-    const isFinal = error instanceof ProblemError && error.status < 500 && error.status !== 429;
     if (error instanceof ProblemError) this.setTrouble(error.message);
-    this.isRefused = isFinal;
-    if (!isFinal) this.retry = setTimeout(() => this.connect(), RECONNECT_DELAY);
+    this.isRefused = error instanceof ProblemError && error.status < 500 && error.status !== 429;
+    if (!this.isRefused) this.retry = setTimeout(() => this.connect(), RECONNECT_DELAY);
   }
 
   receive(entry) {
@@ -178,14 +166,13 @@ export class LogView {
     this.schedule();
   }
 
-  /** Removes lines and returns them. */
   drop(from, count) {
     const removed = this.lines.splice(from, count);
     for (const { line } of removed) this.size -= line.length;
     return removed;
   }
 
-  /** Renders soon, so that many lines are rendered at once. */
+  /** Renders many lines at once. */
   schedule() {
     this.scheduled ??= setTimeout(() => requestAnimationFrame(() => {
       this.scheduled = null;
@@ -221,8 +208,7 @@ export class LogView {
       }
       Object.assign(view.row, { ariaPosInSet: begin + at + 1, ariaSetSize: lines.length, ariaSelected: number === this.selected });
     });
-    const isShown = this.selected != null && rows.some(row => row.number === this.selected);
-    if (isShown) box.setAttribute('aria-activedescendant', `line-${this.selected}`);
+    if (rows.some(row => row.number === this.selected)) box.setAttribute('aria-activedescendant', `line-${this.selected}`);
     else box.removeAttribute('aria-activedescendant');
     const what = this.unseen ? `, ${this.unseen.toLocaleString('en')} new` : '';
     $('log-count').textContent = `${lines.length.toLocaleString('en')} lines${what}`;
@@ -255,7 +241,7 @@ export class LogView {
     return !this.isLive && this.box.scrollTop < 20 * this.rowHeight;
   }
 
-  /** A pause by the user does not end when the view reaches the end. */
+  /** A pause by the user does not end at the last line. */
   pause(isByUser) {
     this.isLive = false;
     this.isPausedByUser = isByUser;
@@ -268,9 +254,7 @@ export class LogView {
       return;
     }
     this.select(null);
-    this.isLive = true;
-    this.isPausedByUser = false;
-    this.unseen = 0;
+    Object.assign(this, { isLive: true, isPausedByUser: false, unseen: 0 });
     this.showState();
     this.render();
   }
@@ -288,10 +272,8 @@ export class LogView {
   }
 
   showState() {
-    const text = this.isLive ? 'Pause' : 'Jump to live';
-    if ($('follow').textContent !== text) $('follow').textContent = text;
-    const state = this.trouble || (this.isLive ? 'Live' : 'Paused');
-    if ($('log-state').textContent !== state) $('log-state').textContent = state;
+    setText('follow', this.isLive ? 'Pause' : 'Jump to live');
+    setText('log-state', this.trouble || (this.isLive ? 'Live' : 'Paused'));
   }
 
   async loadOlder() {
@@ -302,8 +284,7 @@ export class LogView {
     this.hasOlderFailed = false;
     try {
       for (let pages = 0; pages < MAX_PAGES; pages++) {
-        const path = withQuery('/admin/logs', { ...this.parameters, lines: PAGE_LINES, before: this.first });
-        const page = await get(path);
+        const page = await get(withQuery('/admin/logs', { ...this.parameters, lines: PAGE_LINES, before: this.first }));
         if (generation !== this.generation) return;
         const { length } = this.prepend(page);
         if (!this.hasOlder || (length && !this.isAtTop)) break;
@@ -320,11 +301,11 @@ export class LogView {
     }
   }
 
-  /** Adds a page of older lines; what is read stays where it is. */
+  /** Adds older lines without moving the visible ones. */
   prepend(page, begins = 'The log begins here.') {
     const { scrollTop } = this.box;
     this.first = page.first_cursor;
-    this.hasOlder = page.first_cursor != null;
+    this.hasOlder = this.first != null;
     const older = page.entries.filter(entry => $('own').checked || !isOwn(entry));
     if (!this.hasOlder) older.unshift({ kind: 'note', line: begins });
     this.lines.unshift(...older);
@@ -362,16 +343,15 @@ export class LogView {
     if (row) this.select(Number(row.dataset.number));
   }
 
-  /** Shows the whole line below, and pauses so that it does not scroll away. */
+  /** Shows the whole line below, and pauses. */
   select(number) {
     const last = this.base + this.lines.length - 1;
     this.selected = number == null || last < this.base ? null : Math.min(Math.max(number, this.base), last);
-    const entry = this.lines[this.selected - this.base];
     $('line').hidden = this.selected == null;
     $('copied').textContent = '';
     if (this.selected == null) return;
     if (this.isLive) this.pause(true);
-    $('line-text').textContent = entry.line;
+    $('line-text').textContent = this.lines[this.selected - this.base].line;
     const top = (this.selected - this.base) * this.rowHeight;
     const { scrollTop, clientHeight } = this.box;
     if (top < scrollTop) this.scrollTo(top);

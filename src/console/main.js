@@ -3,11 +3,11 @@
 import { ProblemError, UnreachableError, get, request, stored } from './api.js';
 import { Charts, parseMetrics, summarize } from './charts.js';
 import * as dialogs from './dialogs.js';
-import { $ } from './dom.js';
+import { $, setText } from './dom.js';
 import { LogView } from './log.js';
 import { Audit, duration, headline, showSettings, showStatus } from './panels.js';
 
-/** Polling interval, that of a hidden page, and that of the whole state when nothing has changed, in milliseconds. */
+/** Intervals of the metrics, on a hidden page too, and of the whole state, in milliseconds. */
 const POLL = 2000;
 const POLL_HIDDEN = 10_000;
 const REFRESH = 30_000;
@@ -17,11 +17,11 @@ const audit = new Audit();
 const charts = new Charts($('figures'));
 const log = new LogView({ onRefused: checkSession, onEnd });
 
-/** The token of the address, until it is exchanged for a session. */
+/** From the address, until it is exchanged for a session. */
 let token = null;
 let hasSignedIn = Boolean(stored(SIGNED_IN));
 let session = null;
-/** The last status, a summary of the metrics that it belongs to, and when it was requested. */
+/** The last status, the metrics that it belongs to, and when it was requested. */
 let status = null;
 let seenSummary = '';
 let requestedAt = 0;
@@ -68,9 +68,7 @@ async function signIn() {
   if (refused) notice(refused);
 }
 
-function hasScope(scope) {
-  return session?.scopes.includes(scope);
-}
+const hasScope = scope => session?.scopes.includes(scope);
 
 function showSession(value) {
   session = value;
@@ -97,7 +95,7 @@ function showSignedOut() {
   $('signed-out').hidden = false;
 }
 
-/** The daemon ended the stream or refuses the session. The content of the page stays. */
+/** The daemon ended the stream or refuses the session. The content stays. */
 function onEnd(reason) {
   if (reason !== 'signed_out') return refreshSoon();
   if (!session) return;
@@ -119,8 +117,8 @@ async function checkSession() {
 
 function showState(state, text, more) {
   $('headline').dataset.state = state;
-  if ($('state').textContent !== text) $('state').textContent = text;
-  if ($('state-more').textContent !== more) $('state-more').textContent = more;
+  setText('state', text);
+  setText('state-more', more);
   document.title = `${text} – Fullon console`;
 }
 
@@ -139,7 +137,7 @@ async function refresh() {
   showSettings(settings, status.pending_restart);
 }
 
-/** Refreshes. A failure does not mean that the daemon is unreachable. */
+/** A failure does not mean that the daemon is unreachable. */
 async function tryRefresh() {
   try {
     await refresh();
@@ -176,9 +174,7 @@ async function update(current) {
   if (hasScope('admin:logs')) audit.update(`${now.started} ${now.audit}`);
 }
 
-let timer;
-let isPolling = false;
-let shouldPoll = false;
+let timer, isPolling, shouldPoll;
 async function poll() {
   clearTimeout(timer);
   shouldPoll = true;
@@ -201,7 +197,6 @@ async function poll() {
   if (session) timer = setTimeout(poll, document.hidden ? POLL_HIDDEN : POLL);
 }
 
-/** Refreshes the whole state now, because something has changed. */
 function refreshSoon() {
   requestedAt = 0;
   poll();

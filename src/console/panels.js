@@ -17,8 +17,8 @@ const time = text => text ? new Date(text).toLocaleString() : '';
 
 /** Phase and checks as a state, a headline, and a sentence. */
 export function headline(status) {
-  const down = status.checks.filter(check => check.state === 'down').map(check => check.name);
-  const unknown = status.checks.filter(check => check.state === 'unknown').map(check => check.name);
+  const namesOf = state => status.checks.filter(check => check.state === state).map(check => check.name);
+  const [down, unknown] = ['down', 'unknown'].map(namesOf);
   if (status.phase === 'draining') return ['draining', 'Draining', 'It finishes the requests that it has, and ends.'];
   if (status.phase === 'starting') return ['starting', 'Starting', 'Not all listeners answer yet.'];
   if (down.length) return ['down', `Ready, but ${down.join(' and ')} ${down.length > 1 ? 'are' : 'is'} down`, 'Health says 503 unless only the log is concerned.'];
@@ -71,30 +71,30 @@ function row(cells, className = '') {
 }
 
 export function showSettings(settings, pending) {
-  const pendingNames = new Set(pending);
   const box = $('settings');
-  box.querySelector('.body').textContent = pendingNames.size
+  box.querySelector('.body').textContent = pending.length
     ? `Edited and not in force: ${pending.join(', ')}. A reload says which of them need a restart.`
     : 'What is in force is what is configured.';
   box.querySelector('tbody').replaceChildren(...settings.map(({ name, value, source }) => {
-    return row([make('th', { scope: 'row' }, name), value ?? '', source], pendingNames.has(name) ? 'waits' : source === 'default' || source === 'not set' ? 'usual' : '');
+    const className = pending.includes(name) ? 'waits' : ['default', 'not set'].includes(source) ? 'usual' : '';
+    return row([make('th', { scope: 'row' }, name), value ?? '', source], className);
   }));
 }
 
-/** Text that only audit lines contain, in either log format: quotes in requests are logged escaped. */
+/** Text that only audit lines contain, in each log format: quotes in requests are escaped. */
 const AUDIT_FILTERS = [' audit: ', '"target":"audit"'];
 
-/** The audit trail, newest first. Only new events are requested. */
+/** The audit trail, newest first. */
 export class Audit {
   entries = [];
 
-  /** Loads new events if the event count in `trail` has changed. */
+  /** Loads new events if `trail`, which counts them, has changed. */
   async update(trail) {
     if (this.isLoading || trail === this.loadedTrail) return;
     this.isLoading = true;
     try {
       await this.refresh();
-      // An event may be written shortly after it is counted, so each trail is requested twice.
+      // An event may be written after it is counted, so each trail is requested twice.
       if (this.requestedTrail === trail) this.loadedTrail = trail;
       this.requestedTrail = trail;
       $('audit-error').textContent = '';

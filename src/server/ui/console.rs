@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     /// Loads fast also through a slow tunnel.
-    const MAX_SIZE: usize = 64 * 1024;
+    const MAX_SIZE: usize = 60 * 1024;
 
     #[test]
     fn page_is_small_and_loads_nothing_external() {
