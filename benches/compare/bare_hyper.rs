@@ -1,6 +1,6 @@
-//! The bound for throughput: hyper with nothing around it, on the runtime that fullon uses.
+//! The baseline for throughput: hyper alone, on the runtime that fullon uses.
 //!
-//! It is a mode of the benchmark's own program, so that compiler, settings and allocator are the same.
+//! A mode of the benchmark's program, so that compiler, settings and allocator are the same.
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::health;
 
-/// The first argument that asks for this mode; the port is the second.
+/// The first argument of this mode. The second is the port.
 pub const MODE: &str = "serve-bare-hyper";
 
 /// Serves until it is killed.
@@ -30,20 +30,20 @@ pub fn serve(port: &str) -> Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            tokio::spawn(answer(stream));
+            tokio::spawn(serve_connection(stream));
         }
     })
 }
 
-async fn answer(stream: TcpStream) {
+async fn serve_connection(stream: TcpStream) {
     let service = service_fn(|_| async {
-        let mut answer = hyper::Response::new(Full::new(Bytes::from_static(health::BODY)));
-        answer
+        let mut response = hyper::Response::new(Full::new(Bytes::from_static(health::BODY)));
+        response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok::<_, Infallible>(answer)
+        Ok::<_, Infallible>(response)
     });
-    // How a connection ends is its client's affair.
+    // A client may close its connection in any way.
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;

@@ -1,4 +1,4 @@
-//! What is measured: commands, and a place of their own to run in.
+//! A program that is measured: its commands, and the directory that it works in.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -8,23 +8,21 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-/// Where the output of a contender's commands is.
-const OUTPUT: &str = "output-of-commands";
-/// How much of it a failure quotes.
+const OUTPUT_FILE: &str = "output-of-commands";
+/// Lines of output that an error message quotes.
 const QUOTED_LINES: usize = 8;
 
-/// Which figures a contender has.
+/// The kinds of figures that a contender has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Measured {
-    /// Start, stop, status, idle.
+pub enum Measurements {
+    /// Start, stop, status and idle usage.
     Lifecycle,
-    /// Throughput. Its start command stays in the foreground.
+    /// Throughput. The start command stays in the foreground.
     Load,
-    /// All.
     Both,
 }
 
-impl Measured {
+impl Measurements {
     pub fn has_lifecycle(self) -> bool {
         self != Self::Load
     }
@@ -34,24 +32,24 @@ impl Measured {
     }
 }
 
-/// A program with the arguments for one verb.
-pub type Arguments = Vec<OsString>;
+/// A program and its arguments.
+pub type CommandLine = Vec<OsString>;
 
 /// One column of the table.
 pub struct Contender {
     pub name: &'static str,
-    pub measured: Measured,
+    pub measurements: Measurements,
     /// Answers `GET /health` on 127.0.0.1.
     pub port: u16,
-    /// Where it is administered, if that is done over HTTP.
+    /// Port of the admin API, if there is one.
     pub admin_port: u16,
-    /// Home and working directory of all its processes, which are known by it.
+    /// Home and working directory of all processes, which are found by it.
     pub directory: TempDir,
-    /// Beside `PATH` and `HOME`; nothing else is handed down.
+    /// In addition to `PATH` and `HOME`. Nothing else is inherited.
     pub environment: Vec<(&'static str, OsString)>,
-    pub start: Arguments,
-    pub stop: Option<Arguments>,
-    pub status: Option<Arguments>,
+    pub start: CommandLine,
+    pub stop: Option<CommandLine>,
+    pub status: Option<CommandLine>,
 }
 
 impl Contender {
@@ -59,14 +57,14 @@ impl Contender {
         self.directory.path()
     }
 
-    /// A command of this contender, in its own directory and environment. Its output goes to a file, because a pipe
-    /// would stay open in the daemon.
+    /// A command of this contender in its directory and environment. The output goes to a file,
+    /// because the daemon would keep a pipe open.
     pub fn command(&self, arguments: &[OsString]) -> Result<Command> {
         let (program, rest) = arguments.split_first().context("an empty command")?;
         let output = File::options()
             .create(true)
             .append(true)
-            .open(self.directory().join(OUTPUT))?;
+            .open(self.directory().join(OUTPUT_FILE))?;
         let mut command = Command::new(program);
         command
             .args(rest)
@@ -81,9 +79,9 @@ impl Contender {
         Ok(command)
     }
 
-    /// What its commands said last, for an error message.
-    pub fn said(&self) -> String {
-        let text = std::fs::read(self.directory().join(OUTPUT)).unwrap_or_default();
+    /// The last lines of its commands' output, for an error message.
+    pub fn output_tail(&self) -> String {
+        let text = std::fs::read(self.directory().join(OUTPUT_FILE)).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
         let last = &lines[lines.len().saturating_sub(QUOTED_LINES)..];

@@ -1,4 +1,4 @@
-//! Figures of all rounds, by row of a table and contender.
+//! The figures of all rounds, by table row and contender.
 
 use std::collections::BTreeMap;
 
@@ -14,22 +14,22 @@ impl<Row: Copy + Ord> Figures<Row> {
     }
 
     /// In the order in which they were added.
-    pub fn all(&self, row: Row, contender: &'static str) -> &[f64] {
+    pub fn values(&self, row: Row, contender: &'static str) -> &[f64] {
         self.0.get(&(row, contender)).map_or(&[], Vec::as_slice)
     }
 
     pub fn median(&self, row: Row, contender: &'static str) -> Option<f64> {
-        median(self.all(row, contender))
+        median(self.values(row, contender))
     }
 }
 
-/// How far figures are apart, where there are several.
+/// Smallest and largest figure, if there are at least two.
 pub fn range(figures: &[f64], decimals: usize) -> String {
     match figures {
         [first, _, ..] => {
-            let least = figures.iter().copied().fold(*first, f64::min);
-            let most = figures.iter().copied().fold(*first, f64::max);
-            format!("{least:.decimals$} to {most:.decimals$}")
+            let min = figures.iter().copied().fold(*first, f64::min);
+            let max = figures.iter().copied().fold(*first, f64::max);
+            format!("{min:.decimals$} to {max:.decimals$}")
         }
         _ => String::new(),
     }

@@ -1,4 +1,4 @@
-//! `GET /health`, asked on a connection of its own as a load balancer's probe does.
+//! `GET /health` on a new connection, like the probe of a load balancer.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-/// What fullon answers. Whoever is compared by throughput has to answer the same.
+/// Fullon's response body. Every contender whose throughput is compared sends the same.
 pub const BODY: &[u8] = concat!(
     r#"{"status":"healthy","version":""#,
     env!("CARGO_PKG_VERSION"),
@@ -14,13 +14,12 @@ pub const BODY: &[u8] = concat!(
 )
 .as_bytes();
 
-/// How long one step of a request may take.
+/// Timeout of each step of a request.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// A longer answer is not the one that is expected.
-const MAX_ANSWER: u64 = 64 * 1024;
+const MAX_RESPONSE_SIZE: u64 = 64 * 1024;
 
-/// Asks once. An error says that nobody listens, or that whoever does is not ready.
-fn ask(port: u16) -> io::Result<Vec<u8>> {
+/// Sends one request. Fails if no server listens, or if it is not ready.
+fn request_health(port: u16) -> io::Result<Vec<u8>> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_nodelay(true)?;
@@ -28,27 +27,27 @@ fn ask(port: u16) -> io::Result<Vec<u8>> {
     stream.set_write_timeout(Some(TIMEOUT))?;
     let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
-    Ok(answer)
+    let mut response = Vec::new();
+    stream.take(MAX_RESPONSE_SIZE).read_to_end(&mut response)?;
+    Ok(response)
 }
 
-/// Whether the answer is a 200 now.
-pub fn is_served(port: u16) -> bool {
-    ask(port).is_ok_and(|answer| is_ok(&answer))
+/// Whether the response is a 200.
+pub fn is_healthy(port: u16) -> bool {
+    request_health(port).is_ok_and(|response| has_ok_status(&response))
 }
 
-fn is_ok(answer: &[u8]) -> bool {
-    answer.starts_with(b"HTTP/1.1 200 ")
+fn has_ok_status(response: &[u8]) -> bool {
+    response.starts_with(b"HTTP/1.1 200 ")
 }
 
-/// Asks, and fails unless the answer is a 200 with the expected body.
-pub fn expect(port: u16) -> Result<()> {
-    let answer = ask(port)?;
+/// Fails unless the response is a 200 with the expected body.
+pub fn expect_healthy(port: u16) -> Result<()> {
+    let response = request_health(port)?;
     ensure!(
-        is_ok(&answer) && answer.ends_with(BODY),
+        has_ok_status(&response) && response.ends_with(BODY),
         "an unexpected answer of /health: {}",
-        String::from_utf8_lossy(&answer)
+        String::from_utf8_lossy(&response)
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM end the run by an error, so that every guard is dropped and no daemon stays behind.
+//! Turns Ctrl-C and SIGTERM into an error, so that every guard is dropped and no daemon is left.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
-static ASKED: Mutex<bool> = Mutex::new(false);
+static INTERRUPTED: Mutex<bool> = Mutex::new(false);
 static CHANGED: Condvar = Condvar::new();
 
-/// From now on, signals are noticed by [`rest`] and [`check`].
+/// Starts to handle the signals. [`sleep`] and [`check`] fail after one has arrived.
 pub fn listen() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -29,25 +29,25 @@ pub fn listen() -> Result<()> {
                 _ = terminate.recv() => {}
             }
         });
-        *ASKED.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *INTERRUPTED.lock().unwrap_or_else(PoisonError::into_inner) = true;
         CHANGED.notify_all();
     });
     Ok(())
 }
 
-/// Lets time pass that is part of a measurement.
-pub fn rest(duration: Duration) -> Result<()> {
-    let asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
-    let (asked, _) = CHANGED
-        .wait_timeout_while(asked, duration, |asked| !*asked)
+/// Sleeps, or fails as soon as a signal arrives.
+pub fn sleep(duration: Duration) -> Result<()> {
+    let interrupted = INTERRUPTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let (interrupted, _) = CHANGED
+        .wait_timeout_while(interrupted, duration, |interrupted| !*interrupted)
         .unwrap_or_else(PoisonError::into_inner);
-    if *asked {
+    if *interrupted {
         bail!("interrupted");
     }
     Ok(())
 }
 
-/// Fails once a signal came.
+/// Fails if a signal has arrived.
 pub fn check() -> Result<()> {
-    rest(Duration::ZERO)
+    sleep(Duration::ZERO)
 }

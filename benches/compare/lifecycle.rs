@@ -1,4 +1,4 @@
-//! Start, status and stop of one contender, timed from the spawn of the command.
+//! Times start, status and stop of a contender from the spawn of the command.
 
 use std::ffi::OsString;
 use std::process::{Child, ExitStatus};
@@ -7,62 +7,59 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::contender::{Contender, Measured};
+use crate::contender::{Contender, Measurements};
 use crate::processes::{self, Process};
 use crate::{health, interrupt};
 
-/// Whoever takes longer has failed.
-const COMMAND_LIMIT: Duration = Duration::from_secs(30);
-/// Between two looks at a port on which nobody listens yet: there is no event to wait for.
-const POLL_PAUSE: Duration = Duration::from_micros(100);
-/// An answer that takes longer than this once `start` has returned was not there "at once".
-const AT_ONCE: Duration = Duration::from_millis(100);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Polling, because no event reports that a port is listened on.
+const POLL_INTERVAL: Duration = Duration::from_micros(100);
+/// After `start` has returned, a response that takes longer counts as too late.
+const IMMEDIATE_LIMIT: Duration = Duration::from_millis(100);
 
-/// What a start showed.
-pub struct Started {
+pub struct StartTiming {
     /// From the spawn of the command to the first 200.
-    pub until_served: Duration,
-    /// The command had returned, and a request after that was not answered at once.
+    pub time_to_healthy: Duration,
+    /// A request after the return of the command received no immediate response.
     pub returned_early: bool,
 }
 
-/// A contender that runs. Dropped, all its processes are ended.
+/// A contender that runs. Its processes are killed on drop.
 pub struct Running<'a> {
     contender: &'a Contender,
-    /// The start command.
     start: Child,
 }
 
 impl<'a> Running<'a> {
-    /// Starts it, and asks for `/health` until there is an answer.
-    pub fn start(contender: &'a Contender) -> Result<(Self, Started)> {
+    /// Starts a contender and requests `/health` until it is healthy.
+    pub fn start(contender: &'a Contender) -> Result<(Self, StartTiming)> {
         ensure!(
-            !health::is_served(contender.port),
+            !health::is_healthy(contender.port),
             "somebody else answers on its port {}",
             contender.port
         );
         let mut command = contender.command(&contender.start)?;
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let start = command
             .spawn()
             .with_context(|| format!("{}", contender.start[0].display()))?;
         let mut running = Self { contender, start };
-        let started = running.watch_start(begun);
-        started
-            .with_context(|| contender.said())
-            .map(|started| (running, started))
+        let timing = running
+            .wait_until_healthy(started_at)
+            .with_context(|| contender.output_tail())?;
+        Ok((running, timing))
     }
 
-    /// Starts one that does not answer `/health`: waits until the start command has succeeded.
-    pub fn launch(contender: &'a Contender) -> Result<Self> {
+    /// Starts a contender that does not serve `/health`. Waits until the start command succeeds.
+    pub fn start_without_probe(contender: &'a Contender) -> Result<Self> {
         let start = contender.command(&contender.start)?.spawn()?;
         let mut running = Self { contender, start };
-        let status = end_of(&mut running.start)?;
-        ensure_success("the start command", status).with_context(|| contender.said())?;
+        let status = wait_for_command(&mut running.start)?;
+        ensure_success("the start command", status).with_context(|| contender.output_tail())?;
         Ok(running)
     }
 
-    fn watch_start(&mut self, begun: Instant) -> Result<Started> {
+    fn wait_until_healthy(&mut self, started_at: Instant) -> Result<StartTiming> {
         let port = self.contender.port;
         let mut returned_early = false;
         let until_served = loop {
@@ -70,55 +67,61 @@ impl<'a> Running<'a> {
             if let Some(status) = has_returned {
                 ensure_success("the start command", status)?;
             }
-            let asked = Instant::now();
-            let is_served = health::is_served(port);
-            returned_early |= has_returned.is_some() && !(is_served && asked.elapsed() <= AT_ONCE);
+            let requested_at = Instant::now();
+            let is_served = health::is_healthy(port);
+            returned_early |=
+                has_returned.is_some() && !(is_served && requested_at.elapsed() <= IMMEDIATE_LIMIT);
             if is_served {
-                break begun.elapsed();
+                break started_at.elapsed();
             }
-            ensure!(begun.elapsed() < COMMAND_LIMIT, "/health does not answer");
+            ensure!(
+                started_at.elapsed() < COMMAND_TIMEOUT,
+                "/health does not answer"
+            );
             interrupt::check()?;
-            thread::sleep(POLL_PAUSE);
+            thread::sleep(POLL_INTERVAL);
         };
-        if self.contender.measured != Measured::Load {
-            let status = end_of(&mut self.start)?;
+        if self.contender.measurements != Measurements::Load {
+            let status = wait_for_command(&mut self.start)?;
             ensure_success("the start command", status)?;
-            let asked = Instant::now();
-            returned_early |= !(health::is_served(port) && asked.elapsed() <= AT_ONCE);
+            let requested_at = Instant::now();
+            returned_early |=
+                !(health::is_healthy(port) && requested_at.elapsed() <= IMMEDIATE_LIMIT);
         }
-        Ok(Started {
-            until_served,
+        Ok(StartTiming {
+            time_to_healthy: until_served,
             returned_early,
         })
     }
 
-    /// How long the status command takes, for contenders that have one.
+    /// Duration of the status command, for contenders that have one.
     pub fn status(&self) -> Result<Option<Duration>> {
         let Some(arguments) = &self.contender.status else {
             return Ok(None);
         };
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let mut child = self.spawn(arguments)?;
-        let status = end_of(&mut child)?;
-        let took = begun.elapsed();
-        ensure_success("the status command", status).with_context(|| self.contender.said())?;
+        let status = wait_for_command(&mut child)?;
+        let took = started_at.elapsed();
+        ensure_success("the status command", status)
+            .with_context(|| self.contender.output_tail())?;
         Ok(Some(took))
     }
 
-    /// How long it takes from the spawn of the stop command until no process is left.
+    /// Duration from the spawn of the stop command until all processes have exited.
     pub fn stop(self) -> Result<Duration> {
         let Some(arguments) = &self.contender.stop else {
             bail!("it has no stop command");
         };
-        let processes = processes::within(self.contender.directory())?;
+        let processes = processes::find_in_directory(self.contender.directory())?;
         ensure!(!processes.is_empty(), "none of its processes was found");
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let mut child = self.spawn(arguments)?;
-        let is_gone = processes::wait_until_gone(&processes, COMMAND_LIMIT)?;
-        let took = begun.elapsed();
-        let status = end_of(&mut child)?;
-        ensure_success("the stop command", status).with_context(|| self.contender.said())?;
-        ensure!(is_gone, "it did not stop");
+        let has_exited = processes::wait_for_exit(&processes, COMMAND_TIMEOUT)?;
+        let took = started_at.elapsed();
+        let status = wait_for_command(&mut child)?;
+        ensure_success("the stop command", status).with_context(|| self.contender.output_tail())?;
+        ensure!(has_exited, "it did not stop");
         Ok(took)
     }
 
@@ -130,23 +133,23 @@ impl<'a> Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         let directory = self.contender.directory();
-        match processes::end_all_within(directory) {
+        match processes::kill_all_in_directory(directory) {
             Ok(true) => {}
             Ok(false) => eprintln!("\n*** LEFT RUNNING: processes in {}\n", directory.display()),
             Err(error) => eprintln!("\n*** {} was not ended: {error}\n", self.contender.name),
         }
-        // It has ended by now, and is only taken off the system's list.
+        // The child has exited by now. This reaps it.
         let _ = self.start.try_wait();
     }
 }
 
-/// Waits for a command to end; kills it when it takes too long.
-pub fn end_of(child: &mut Child) -> Result<ExitStatus> {
+/// Waits until a command exits. Kills it after [`COMMAND_TIMEOUT`].
+pub fn wait_for_command(child: &mut Child) -> Result<ExitStatus> {
     if let Some(status) = child.try_wait()? {
         return Ok(status);
     }
-    let process = [Process::of_child(child)?];
-    let is_in_time = processes::wait_until_gone(&process, COMMAND_LIMIT)?;
+    let process = [Process::from_child(child)?];
+    let is_in_time = processes::wait_for_exit(&process, COMMAND_TIMEOUT)?;
     if !is_in_time {
         process[0].kill();
     }

@@ -6,60 +6,70 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::interrupt;
-use crate::lifecycle::end_of;
+use crate::lifecycle::wait_for_command;
 
-/// One thread of wrk and 32 kept connections, so that on two cores the server has one for itself.
-const CLIENTS: [&str; 2] = ["-t1", "-c32"];
-/// A server that was idle serves half as much in the first second, and less in the second.
-const WARM_UP: &str = "-d3s";
-const MEASURED: &str = "-d2s";
-/// How often each is measured. What the machine gives away to others changes within seconds, so servers that are compared have
-/// to be loaded within seconds of each other, and more than once.
+/// One thread of wrk, so that a server on two cores has one for itself, and 32 kept connections.
+const WRK_CLIENTS: [&str; 2] = ["-t1", "-c32"];
+/// After an idle time a server is slower for about two seconds.
+const WARM_UP_DURATION: &str = "-d3s";
+const MEASURED_DURATION: &str = "-d2s";
+/// Measurements of each server. The speed of the machine varies within seconds, so the servers are
+/// loaded within seconds of each other, and several times.
 const TURNS: usize = 5;
 
-/// What one measurement tells.
 pub struct Load {
-    /// Requests a second.
+    /// Requests per second.
     pub per_second: f64,
-    /// The time that one request in a hundred takes longer than, in milliseconds.
+    /// 99th percentile of the latency, in milliseconds.
     pub p99: f64,
 }
 
-/// Loads servers in turn, forwards and backwards, while the others are idle. Each turn is told at its end, by place in `ports`; one
-/// that fails is left alone from then on.
-pub fn measure_in_turn(
+/// Loads the servers in turns, forwards and backwards, while the others are idle. Calls `report`
+/// after each turn with the results by index in `ports`. Skips a server after its first failure.
+pub fn measure_in_turns(
     ports: &[u16],
-    mut tell: impl FnMut(Vec<(usize, Result<Load>)>),
+    mut report: impl FnMut(Vec<(usize, Result<Load>)>),
 ) -> Result<()> {
     let mut order: Vec<usize> = (0..ports.len()).collect();
     for turn in 0..=TURNS {
         let mut loads = Vec::new();
-        for &which in &order {
+        for &index in &order {
             interrupt::check()?;
-            let load = wrk(ports[which], if turn == 0 { WARM_UP } else { MEASURED });
-            loads.push((which, load));
+            let load = run_wrk(
+                ports[index],
+                if turn == 0 {
+                    WARM_UP_DURATION
+                } else {
+                    MEASURED_DURATION
+                },
+            );
+            loads.push((index, load));
         }
-        let has_failed = |which| loads.iter().any(|(it, load)| *it == which && load.is_err());
-        order.retain(|which| !has_failed(*which));
+        let has_failed = |index| {
+            loads
+                .iter()
+                .any(|(failed, load)| *failed == index && load.is_err())
+        };
+        order.retain(|index| !has_failed(*index));
         order.reverse();
         loads.retain(|(_, load)| turn > 0 || load.is_err());
-        tell(loads);
+        report(loads);
     }
     Ok(())
 }
 
-fn wrk(port: u16, duration: &str) -> Result<Load> {
+fn run_wrk(port: u16, duration: &str) -> Result<Load> {
     let mut child = Command::new("wrk")
-        .args(CLIENTS)
+        .args(WRK_CLIENTS)
         .args(["--latency", duration])
         .arg(format!("http://127.0.0.1:{port}/health"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .context("wrk cannot be run: sh benches/install-rivals.sh")?;
-    let status = end_of(&mut child)?;
+    let status = wait_for_command(&mut child)?;
     let mut report = String::new();
-    // Its report is shorter than a pipe holds.
+    // The report fits into the pipe's buffer.
     if let Some(mut stdout) = child.stdout.take() {
         stdout.read_to_string(&mut report)?;
     }
@@ -82,7 +92,7 @@ fn wrk(port: u16, duration: &str) -> Result<Load> {
         .with_context(|| format!("wrk's report is not understood: {report}"))
 }
 
-/// `1.20ms` as wrk writes it.
+/// Parses a duration as wrk writes it, such as `1.20ms`.
 fn millis(text: &str) -> Option<f64> {
     let unit = text.find(char::is_alphabetic)?;
     let (number, unit) = text.split_at(unit);

@@ -1,15 +1,15 @@
-//! The machine: what the figures depend on beside the contenders.
+//! The machine that the figures depend on.
 
 use anyhow::{Context as _, Result};
 
-/// Places of idle and waiting for a disk in the first line of `/proc/stat` (`proc_stat(5)`).
+/// The columns `idle` and `iowait` of the first line of `/proc/stat` (`proc_stat(5)`).
 const IDLE_COLUMNS: [usize; 2] = [3, 4];
-/// Place of what the host of a virtual machine gave to others meanwhile.
+/// The column `steal`: time that the host of a virtual machine gave to other guests.
 const STOLEN_COLUMN: usize = 7;
-/// What follows is counted in the first columns already.
+/// The columns after these are included in the first ones.
 const COLUMNS: usize = 8;
 
-/// One line about it.
+/// Describes the machine and its load in one line.
 pub fn describe(rounds: usize) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -20,11 +20,11 @@ pub fn describe(rounds: usize) -> String {
     )
 }
 
-/// Processor time since the machine was started, in the system's ticks.
+/// CPU time since boot, in ticks.
 pub struct ProcessorTime {
     busy: u64,
     stolen: u64,
-    all: u64,
+    total: u64,
 }
 
 impl ProcessorTime {
@@ -42,20 +42,20 @@ impl ProcessorTime {
             .iter()
             .filter_map(|column| columns.get(*column))
             .sum();
-        let all: u64 = columns.iter().sum();
+        let total: u64 = columns.iter().sum();
         Ok(Self {
-            busy: all.saturating_sub(idle),
+            busy: total.saturating_sub(idle),
             stolen: columns.get(STOLEN_COLUMN).copied().unwrap_or_default(),
-            all,
+            total,
         })
     }
 
-    /// How much of the time since then somebody used, in percent.
+    /// Busy share of the time between both, in percent.
     pub fn percent_busy_until(&self, later: &Self) -> f64 {
         self.percent(later, |time| time.busy)
     }
 
-    /// How much of the time since then the host took, in percent.
+    /// Stolen share of the time between both, in percent.
     pub fn percent_stolen_until(&self, later: &Self) -> f64 {
         self.percent(later, |time| time.stolen)
     }
@@ -64,8 +64,8 @@ impl ProcessorTime {
         clippy::cast_precision_loss,
         reason = "seconds in ticks, far below 2^52"
     )]
-    fn percent(&self, later: &Self, of: fn(&Self) -> u64) -> f64 {
-        let all = later.all.saturating_sub(self.all).max(1);
-        of(later).saturating_sub(of(self)) as f64 * 100.0 / all as f64
+    fn percent(&self, later: &Self, part: fn(&Self) -> u64) -> f64 {
+        let total = later.total.saturating_sub(self.total).max(1);
+        part(later).saturating_sub(part(self)) as f64 * 100.0 / total as f64
     }
 }

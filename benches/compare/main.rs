@@ -1,15 +1,16 @@
-//! Measures `fullon` beside the programs that an operator would otherwise use, and prints three tables: the service, its
-//! restart, and its log.
+//! Compares `fullon` with the programs that an operator would otherwise use. Prints three tables:
+//! the service, its restart, and its log.
 //!
-//! `make bench`, or `cargo bench --bench compare` once `benches/install-rivals.sh` has run. `ROUNDS` sets how many rounds
-//! (7); `ONLY=service`, `ONLY=restart` or `ONLY=log` measures one part, and `ONLY=overhead` the lines
-//! below the first table. Figures are medians. Everything listens on 127.0.0.1,
-//! lives in a directory of its own that is removed, and is ended at the end, also after a failure or Ctrl-C.
+//! Run `make bench`, or `cargo bench --bench compare` after `benches/install-rivals.sh`. `ROUNDS`
+//! sets the number of rounds (7). `ONLY=service`, `ONLY=restart` or `ONLY=log` measures one part,
+//! and `ONLY=overhead` the lines below the first table. Figures are medians. Every program listens
+//! on 127.0.0.1 and works in a temporary directory. All are killed at the end, also after a failure
+//! or Ctrl-C.
 
-#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
+#![expect(clippy::print_stdout, reason = "this program prints a table")]
 #![expect(
     clippy::print_stderr,
-    reason = "progress and failures are told beside the table"
+    reason = "progress and failures go beside the table"
 )]
 
 mod bare_hyper;
@@ -26,16 +27,16 @@ mod overhead;
 mod ports;
 mod processes;
 mod programs;
+mod progress;
+mod public_server;
 mod restart;
-mod results;
 mod rivals;
-mod served;
 mod service;
 mod table;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Error, Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 const DEFAULT_ROUNDS: usize = 7;
 const MAX_ROUNDS: usize = 100;
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
     {
         return exit_code(result);
     }
-    // `cargo test --all-targets` runs benchmarks without it, and means that they build.
+    // `cargo test --all-targets` runs benchmarks without this flag, to check that they build.
     if !arguments.iter().any(|argument| argument == "--bench") {
         println!("nothing is measured without --bench: run `cargo bench --bench compare`");
         return ExitCode::SUCCESS;
@@ -55,11 +56,11 @@ fn main() -> ExitCode {
     exit_code(compare())
 }
 
-/// What this program does as a process of its own, started by itself.
+/// Runs a mode of this program that the benchmark starts as its own process.
 fn run_mode(mode: &str, arguments: &[String]) -> Option<Result<()>> {
     match (mode, arguments) {
         (bare_hyper::MODE, [port]) => Some(bare_hyper::serve(port)),
-        (served::MODE, [port, how]) => Some(served::serve(port, how)),
+        (public_server::MODE, [port, metrics]) => Some(public_server::serve(port, metrics)),
         _ => log::run_mode(mode, arguments),
     }
 }
@@ -85,7 +86,7 @@ fn compare() -> Result<()> {
         Err(_) => &[service::compare, restart::compare, log::compare],
     };
     interrupt::listen()?;
-    // A table that fails is no reason to go without the others.
+    // If one table fails, the others are still measured.
     let mut failure = Ok(());
     for part in parts {
         interrupt::check()?;
@@ -95,10 +96,6 @@ fn compare() -> Result<()> {
 }
 
 type Part = fn(usize) -> Result<()>;
-
-fn left_out(what: &str, error: &Error) {
-    eprintln!("\n*** LEFT OUT: {what}: {error:#}\n");
-}
 
 fn rounds() -> Result<usize> {
     let Some(text) = std::env::var_os("ROUNDS") else {

@@ -1,12 +1,12 @@
-//! Free ports below those that the system hands out to clients: from among these, somebody could get a contender's
-//! while it is stopped, and a client that polls it could even connect to itself.
+//! Free ports below the ephemeral range. A client could be given an ephemeral port of a contender
+//! that is stopped, and a client that polls such a port could even connect to itself.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 
 use anyhow::{Context as _, Result};
 
-const FIRST: u16 = 10_000;
+const FIRST_PORT: u16 = 10_000;
 const RANGE_FILE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 /// Hands out each port once.
@@ -20,9 +20,9 @@ impl Ports {
             .next()
             .and_then(|first| first.parse().ok())
             .with_context(|| format!("{RANGE_FILE} is not understood"))?;
-        // Two benchmarks at once do not begin with the same.
-        let offset = std::process::id() % u32::from(end.saturating_sub(FIRST) / 2).max(1);
-        Ok(Self(FIRST + u16::try_from(offset)?..end))
+        // Benchmarks that run at the same time start at different ports.
+        let offset = std::process::id() % u32::from(end.saturating_sub(FIRST_PORT) / 2).max(1);
+        Ok(Self(FIRST_PORT + u16::try_from(offset)?..end))
     }
 
     pub fn next_free(&mut self) -> Result<u16> {

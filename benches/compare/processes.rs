@@ -1,4 +1,5 @@
-//! The processes of a contender, held by pidfds: a signal cannot meet a stranger who got the same number later.
+//! The processes of a contender. Pidfds ensure that a signal cannot reach another process that got
+//! the same PID later.
 
 use std::fs;
 use std::io;
@@ -14,37 +15,34 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// How long a killed process may take to be gone, and how often it is tried with those that a supervisor started
-/// meanwhile.
-const KILL_LIMIT: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// A supervisor may start further processes while the first are killed.
 const KILL_PASSES: u32 = 5;
 
-/// One process, which may have ended since.
+/// A process that may have exited.
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
-    handle: OwnedFd,
+    pidfd: OwnedFd,
 }
 
 impl Process {
     fn open(pid: Pid) -> io::Result<Self> {
         let handle = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Self { pid, handle })
+        Ok(Self { pid, pidfd: handle })
     }
 
-    /// A child that was not waited for yet.
-    pub fn of_child(child: &Child) -> io::Result<Self> {
+    /// A child that has not been waited for.
+    pub fn from_child(child: &Child) -> io::Result<Self> {
         Self::open(Pid::from_child(child))
     }
 
-    /// Its directory in `/proc`.
-    pub fn proc(&self) -> PathBuf {
+    pub fn proc_directory(&self) -> PathBuf {
         proc(self.pid)
     }
 
-    /// Ends it, if it did not end by itself.
     pub fn kill(&self) {
-        let _ = pidfd_send_signal(&self.handle, Signal::KILL);
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 }
 
@@ -52,9 +50,9 @@ fn proc(pid: Pid) -> PathBuf {
     Path::new("/proc").join(pid.to_string())
 }
 
-/// The processes that belong to a contender: they work in its directory, or were started with it in their environment.
-/// One of both holds for every daemon, and no PID file has to be trusted.
-pub fn within(directory: &Path) -> io::Result<Vec<Process>> {
+/// The processes of a contender: those whose working directory is within `directory`, or whose
+/// environment contains it. One of both is true for each daemon, so no PID file has to be trusted.
+pub fn find_in_directory(directory: &Path) -> io::Result<Vec<Process>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -66,7 +64,7 @@ pub fn within(directory: &Path) -> io::Result<Vec<Process>> {
             continue;
         }
         match Process::open(pid) {
-            // Looked at again, now that the number cannot change hands.
+            // Checked again: the pidfd keeps the PID from being reused.
             Ok(process) if belongs(pid, directory) => found.push(process),
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {}
@@ -77,17 +75,17 @@ pub fn within(directory: &Path) -> io::Result<Vec<Process>> {
 }
 
 fn belongs(pid: Pid, directory: &Path) -> bool {
-    let works_there =
+    let has_working_directory =
         fs::read_link(proc(pid).join("cwd")).is_ok_and(|path| path.starts_with(directory));
-    // What cannot be read is a stranger's, or gone.
-    works_there
+    // An unreadable environment belongs to another user or to a process that has exited.
+    has_working_directory
         || fs::read(proc(pid).join("environ")).is_ok_and(|environment| {
             memmem::find(&environment, directory.as_os_str().as_bytes()).is_some()
         })
 }
 
-/// Waits until all have ended. Returns whether they did so in time.
-pub fn wait_until_gone(processes: &[Process], limit: Duration) -> io::Result<bool> {
+/// Waits until all have exited. Returns whether they did so within `limit`.
+pub fn wait_for_exit(processes: &[Process], limit: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + limit;
     let mut waiting: Vec<&Process> = processes.iter().collect();
     while !waiting.is_empty() {
@@ -95,7 +93,7 @@ pub fn wait_until_gone(processes: &[Process], limit: Duration) -> io::Result<boo
         let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
         let mut polled: Vec<PollFd<'_>> = waiting
             .iter()
-            .map(|process| PollFd::new(&process.handle, PollFlags::IN))
+            .map(|process| PollFd::new(&process.pidfd, PollFlags::IN))
             .collect();
         match poll(&mut polled, Some(&timeout)) {
             Ok(0) => return Ok(false),
@@ -103,28 +101,28 @@ pub fn wait_until_gone(processes: &[Process], limit: Duration) -> io::Result<boo
             Err(Errno::INTR) => continue,
             Err(errno) => return Err(errno.into()),
         }
-        let is_there: Vec<bool> = polled.iter().map(|fd| fd.revents().is_empty()).collect();
-        let mut is_there = is_there.into_iter();
-        waiting.retain(|_| is_there.next().unwrap_or(false));
+        let is_running: Vec<bool> = polled.iter().map(|fd| fd.revents().is_empty()).collect();
+        let mut is_running = is_running.into_iter();
+        waiting.retain(|_| is_running.next().unwrap_or(false));
     }
     Ok(true)
 }
 
-/// Kills whatever belongs to a contender. Returns whether nothing is left.
-pub fn end_all_within(directory: &Path) -> io::Result<bool> {
+/// Kills all processes of a contender. Returns whether none is left.
+pub fn kill_all_in_directory(directory: &Path) -> io::Result<bool> {
     for _ in 0..KILL_PASSES {
-        let found = within(directory)?;
+        let found = find_in_directory(directory)?;
         if found.is_empty() {
             return Ok(true);
         }
         found.iter().for_each(Process::kill);
-        wait_until_gone(&found, KILL_LIMIT)?;
+        wait_for_exit(&found, KILL_TIMEOUT)?;
     }
-    Ok(within(directory)?.is_empty())
+    Ok(find_in_directory(directory)?.is_empty())
 }
 
-/// The number behind a label in a file of `/proc`.
-pub fn field(path: &Path, label: &str) -> anyhow::Result<u64> {
+/// Reads the number after a label in a file of `/proc`.
+pub fn read_number(path: &Path, label: &str) -> anyhow::Result<u64> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     text.lines()
         .find_map(|line| line.strip_prefix(label))
@@ -133,16 +131,16 @@ pub fn field(path: &Path, label: &str) -> anyhow::Result<u64> {
         .with_context(|| format!("{} has no {label}", path.display()))
 }
 
-/// Places of the time in the program and in the system, behind the name in `/proc/PID/stat` (`proc_pid_stat(5)`).
+/// The columns `utime` and `stime` after the name in `/proc/PID/stat` (`proc_pid_stat(5)`).
 const TIME_COLUMNS: [usize; 2] = [11, 12];
-/// The unit of both; the same on every Linux.
+/// The unit of both columns, which is the same on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// How many seconds a process has run, by its directory in `/proc`.
-pub fn processor_seconds(proc: &Path) -> anyhow::Result<f64> {
+/// CPU time of the process with this directory in `/proc`, in seconds.
+pub fn cpu_seconds(proc: &Path) -> anyhow::Result<f64> {
     let text = fs::read_to_string(proc.join("stat"))?;
-    let (_, behind) = text.rsplit_once(") ").context("no name in stat")?;
-    let columns: Vec<&str> = behind.split(' ').collect();
+    let (_, columns) = text.rsplit_once(") ").context("no name in stat")?;
+    let columns: Vec<&str> = columns.split(' ').collect();
     let mut ticks = 0;
     for column in TIME_COLUMNS {
         let text = columns.get(column).context("stat is short")?;

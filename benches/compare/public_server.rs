@@ -1,6 +1,6 @@
-//! The public server alone, as the daemon has it, with its metrics and without: what they cost is the difference.
+//! The daemon's public server alone, with and without metrics. The difference is their cost.
 //!
-//! It is a mode of the benchmark's own program: the daemon always counts.
+//! A mode of the benchmark's program, because the daemon always has metrics.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use fullon_master_api::server::metrics::Metrics;
 use fullon_master_api::server::public::{Mounts, service};
 use fullon_master_api::server::{ConnectionPool, Shutdown, bind, run};
 
-/// The first argument that asks for this mode; the port is the second, and one of the following the third.
+/// The first argument of this mode. The second is the port, the third one of the two below.
 pub const MODE: &str = "serve-public";
-pub const COUNTED: &str = "counted";
-pub const UNCOUNTED: &str = "uncounted";
+pub const WITH_METRICS: &str = "counted";
+pub const WITHOUT_METRICS: &str = "uncounted";
 
 /// Serves until it is killed.
-pub fn serve(port: &str, how: &str) -> Result<()> {
+pub fn serve(port: &str, metrics: &str) -> Result<()> {
     let port: u16 = port.parse().context("the port")?;
-    let metrics = match how {
-        COUNTED => Metrics::new()?,
-        UNCOUNTED => Metrics::without_requests()?,
-        other => bail!("`{other}` is neither {COUNTED} nor {UNCOUNTED}"),
+    let metrics = match metrics {
+        WITH_METRICS => Metrics::new()?,
+        WITHOUT_METRICS => Metrics::without_requests()?,
+        other => bail!("`{other}` is neither {WITH_METRICS} nor {WITHOUT_METRICS}"),
     };
     let health = Arc::new(Health::new(None));
     health.enter(Phase::Ready);
-    let limits = limits();
-    let most = usize::try_from(limits.max_connections)?;
-    let clients = Arc::new(ConnectionPool::new(limits, most));
+    let limits = default_limits();
+    let max_connections = usize::try_from(limits.max_connections)?;
+    let pool = Arc::new(ConnectionPool::new(limits, max_connections));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -38,14 +38,14 @@ pub fn serve(port: &str, how: &str) -> Result<()> {
         let listener = bind((Ipv4Addr::LOCALHOST, port).into())?;
         let shutdown = Shutdown::new();
         let mounts = Mounts::default();
-        let service = service(health, mounts, clients, &metrics, shutdown.clone());
+        let service = service(health, mounts, pool, &metrics, shutdown.clone());
         run(listener, service, shutdown).await;
         Ok(())
     })
 }
 
-/// The daemon's, unless its settings say otherwise.
-fn limits() -> Limits {
+/// The daemon's default limits.
+fn default_limits() -> Limits {
     Limits {
         header_timeout: Duration::from_secs(10),
         body_timeout: Duration::from_secs(30),

@@ -1,42 +1,43 @@
-//! Who is compared: how each is configured, started, asked and stopped.
+//! The contenders: how each is configured, started and stopped.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Error, Result};
+use anyhow::Result;
 use tempfile::TempDir;
 
-use crate::contender::{Arguments, Contender, Measured};
+use crate::contender::{CommandLine, Contender, Measurements};
 use crate::health::BODY;
 use crate::ports::Ports;
-use crate::{bare_hyper, programs, served};
+use crate::progress::report_skipped;
+use crate::{bare_hyper, programs, public_server};
 
 pub const FULLON: &str = "fullon";
 pub const BARE_HYPER: &str = "bare hyper";
 pub const NGINX: &str = "nginx";
 
-/// The program under test, built with the settings of a release.
+/// The program under test, built like a release.
 const FULLON_PROGRAM: &str = env!("CARGO_BIN_EXE_fullon");
 const LAUNCHER: &str = "start_fullon.py";
 
-/// All that can run here, in the order of the columns. `left_out` hears of the others.
-pub fn all(left_out: impl Fn(&str, &Error)) -> Result<Vec<Contender>> {
+/// The contenders that can run here, in the order of the columns. Reports the others.
+pub fn available_contenders() -> Result<Vec<Contender>> {
     let mut ports = Ports::new()?;
     let builders: [(&'static str, Builder); 7] = [
-        (FULLON, fullon),
-        (BARE_HYPER, bare),
-        ("original", original),
-        ("supervisord", supervisord),
-        ("pm2", pm2),
-        ("Caddy", caddy),
-        (NGINX, nginx),
+        (FULLON, fullon_contender),
+        (BARE_HYPER, bare_hyper_contender),
+        ("original", original_contender),
+        ("supervisord", supervisord_contender),
+        ("pm2", pm2_contender),
+        ("Caddy", caddy_contender),
+        (NGINX, nginx_contender),
     ];
     let mut contenders = Vec::new();
     for (name, builder) in builders {
-        match builder(Blank::new(name, &mut ports)?) {
+        match builder(ContenderBuilder::new(name, &mut ports)?) {
             Ok(contender) => contenders.push(contender),
-            Err(error) => left_out(name, &error),
+            Err(error) => report_skipped(name, &error),
         }
     }
     Ok(contenders)
@@ -48,29 +49,28 @@ pub fn fullon_size() -> Result<f64> {
     Ok(f64::from(u32::try_from(bytes)?) / 1e6)
 }
 
-/// Fullon alone, with settings of its own; `LOG_FILE` may be one of them.
+/// Fullon with further settings, which may include `LOG_FILE`.
 pub fn fullon_with(
     ports: &mut Ports,
     settings: impl IntoIterator<Item = (&'static str, OsString)>,
 ) -> Result<Contender> {
-    let mut contender = fullon(Blank::new(FULLON, ports)?)?;
-    // The later one of two wins.
+    let mut contender = fullon_contender(ContenderBuilder::new(FULLON, ports)?)?;
+    // A later setting replaces an earlier one.
     contender.environment.extend(settings);
     Ok(contender)
 }
 
-type Builder = fn(Blank) -> Result<Contender>;
+type Builder = fn(ContenderBuilder) -> Result<Contender>;
 
-/// What every contender has before it is one.
-pub struct Blank {
+/// The directory and ports of a contender to be.
+pub struct ContenderBuilder {
     name: &'static str,
     directory: TempDir,
     port: u16,
-    /// For an admin API of its own.
     admin_port: u16,
 }
 
-impl Blank {
+impl ContenderBuilder {
     pub fn new(name: &'static str, ports: &mut Ports) -> Result<Self> {
         Ok(Self {
             name,
@@ -88,8 +88,8 @@ impl Blank {
         self.directory.path().join(name).into()
     }
 
-    /// Writes a file, with `@PORT@` and the like replaced.
-    pub fn write(&self, name: &str, template: &str) -> Result<OsString> {
+    /// Writes a file. Replaces `@PORT@` and the other placeholders.
+    pub fn write_file(&self, name: &str, template: &str) -> Result<OsString> {
         let text = template
             .replace("@PORT@", &self.port.to_string())
             .replace("@ADMIN_PORT@", &self.admin_port.to_string())
@@ -100,7 +100,7 @@ impl Blank {
         Ok(path)
     }
 
-    pub fn contender(self, measured: Measured, verbs: Verbs) -> Contender {
+    pub fn build(self, measured: Measurements, commands: Commands) -> Contender {
         let mut environment = vec![
             ("HOST", OsString::from("127.0.0.1")),
             ("PORT", self.port.to_string().into()),
@@ -112,98 +112,105 @@ impl Blank {
             let body = String::from_utf8_lossy(BODY).into_owned();
             environment.push(("HEALTH_BODY", body.into()));
             environment.push(("PM2_HOME", self.path("pm2")));
-            // It would ask its registry for a newer one.
+            // Else pm2 would ask its registry for a newer version.
             environment.push(("PM2_DISABLE_VERSION_CHECK", "true".into()));
         }
         Contender {
             name: self.name,
-            measured,
+            measurements: measured,
             port: self.port,
             admin_port: self.admin_port,
             directory: self.directory,
             environment,
-            start: verbs.start,
-            stop: verbs.stop,
-            status: verbs.status,
+            start: commands.start,
+            stop: commands.stop,
+            status: commands.status,
         }
     }
 }
 
-pub struct Verbs {
-    pub start: Arguments,
-    pub stop: Option<Arguments>,
-    pub status: Option<Arguments>,
+pub struct Commands {
+    pub start: CommandLine,
+    pub stop: Option<CommandLine>,
+    pub status: Option<CommandLine>,
 }
 
-fn fullon(blank: Blank) -> Result<Contender> {
-    let program = programs::existing(Path::new(FULLON_PROGRAM))?;
-    let verb = |verb: &str| vec![program.clone(), verb.into()];
-    let verbs = Verbs {
-        start: verb("start"),
-        stop: Some(verb("stop")),
-        status: Some(verb("status")),
+fn fullon_contender(builder: ContenderBuilder) -> Result<Contender> {
+    let program = programs::require_file(Path::new(FULLON_PROGRAM))?;
+    let command = |command: &str| vec![program.clone(), command.into()];
+    let commands = Commands {
+        start: command("start"),
+        stop: Some(command("stop")),
+        status: Some(command("status")),
     };
-    Ok(blank.contender(Measured::Both, verbs))
+    Ok(builder.build(Measurements::Both, commands))
 }
 
-fn bare(blank: Blank) -> Result<Contender> {
-    own_mode(blank, bare_hyper::MODE, &[])
+fn bare_hyper_contender(builder: ContenderBuilder) -> Result<Contender> {
+    mode_contender(builder, bare_hyper::MODE, &[])
 }
 
-/// The public server of `fullon` alone, in a process of the benchmark's own program.
-pub fn served(ports: &mut Ports, how: &str) -> Result<Contender> {
-    let blank = Blank::new("the server alone", ports)?;
-    own_mode(blank, served::MODE, &[how])
+/// Fullon's public server alone, in a process of the benchmark's program.
+pub fn public_server_contender(ports: &mut Ports, metrics: &str) -> Result<Contender> {
+    let builder = ContenderBuilder::new("the server alone", ports)?;
+    mode_contender(builder, public_server::MODE, &[metrics])
 }
 
-/// A mode of this program as a contender, whose first argument is its port.
-fn own_mode(blank: Blank, mode: &str, rest: &[&str]) -> Result<Contender> {
+/// A mode of this program as a contender. Its first argument is the port.
+fn mode_contender(builder: ContenderBuilder, mode: &str, rest: &[&str]) -> Result<Contender> {
     let program = std::env::current_exe()?;
-    let port = blank.port.to_string();
-    let mut start: Arguments = vec![program.into(), mode.into(), port.into()];
+    let port = builder.port.to_string();
+    let mut start: CommandLine = vec![program.into(), mode.into(), port.into()];
     start.extend(rest.iter().map(OsString::from));
-    let verbs = Verbs {
+    let commands = Commands {
         start,
         stop: None,
         status: None,
     };
-    Ok(blank.contender(Measured::Load, verbs))
+    Ok(builder.build(Measurements::Load, commands))
 }
 
-pub fn original(blank: Blank) -> Result<Contender> {
+pub fn original_contender(builder: ContenderBuilder) -> Result<Contender> {
     let python = programs::python()?;
-    let launcher = blank.write(LAUNCHER, include_str!("../rivals/start_fullon.py"))?;
-    let verb = |verb: &str| vec![python.clone(), launcher.clone(), verb.into()];
-    let verbs = Verbs {
-        start: verb("start"),
-        stop: Some(verb("stop")),
-        status: Some(verb("status")),
+    let launcher = builder.write_file(LAUNCHER, include_str!("../rivals/start_fullon.py"))?;
+    let command = |command: &str| vec![python.clone(), launcher.clone(), command.into()];
+    let commands = Commands {
+        start: command("start"),
+        stop: Some(command("stop")),
+        status: Some(command("status")),
     };
-    Ok(blank.contender(Measured::Both, verbs))
+    Ok(builder.build(Measurements::Both, commands))
 }
 
-fn supervisord(blank: Blank) -> Result<Contender> {
+fn supervisord_contender(builder: ContenderBuilder) -> Result<Contender> {
     let python = programs::python()?;
-    let daemon = programs::installed("supervisord")?;
-    let client = programs::installed("supervisorctl")?;
-    blank.write(LAUNCHER, include_str!("../rivals/start_fullon.py"))?;
+    let daemon = programs::find_program("supervisord")?;
+    let client = programs::find_program("supervisorctl")?;
+    builder.write_file(LAUNCHER, include_str!("../rivals/start_fullon.py"))?;
     let template = include_str!("../rivals/supervisord.conf");
     let template = template.replace("@PYTHON@", &python.to_string_lossy());
-    let settings = blank.write("supervisord.conf", &template)?;
-    let verb = |verb: &str| vec![client.clone(), "-c".into(), settings.clone(), verb.into()];
-    let verbs = Verbs {
-        start: vec![daemon, "-c".into(), settings.clone()],
-        stop: Some(verb("shutdown")),
-        status: Some(verb("status")),
+    let settings = builder.write_file("supervisord.conf", &template)?;
+    let command = |command: &str| {
+        vec![
+            client.clone(),
+            "-c".into(),
+            settings.clone(),
+            command.into(),
+        ]
     };
-    Ok(blank.contender(Measured::Lifecycle, verbs))
+    let commands = Commands {
+        start: vec![daemon, "-c".into(), settings.clone()],
+        stop: Some(command("shutdown")),
+        status: Some(command("status")),
+    };
+    Ok(builder.build(Measurements::Lifecycle, commands))
 }
 
-fn pm2(blank: Blank) -> Result<Contender> {
-    programs::installed("node")?;
+fn pm2_contender(builder: ContenderBuilder) -> Result<Contender> {
+    programs::find_program("node")?;
     let program = programs::pm2()?;
-    let server = blank.write("health.js", include_str!("../rivals/health.js"))?;
-    // Cluster mode, the one that can reload; and the option that makes `start` wait until the server listens.
+    let server = builder.write_file("health.js", include_str!("../rivals/health.js"))?;
+    // Cluster mode can reload. `--wait-ready` makes `start` wait until the server listens.
     let start = [
         "start".into(),
         server,
@@ -211,19 +218,19 @@ fn pm2(blank: Blank) -> Result<Contender> {
         "1".into(),
         "--wait-ready".into(),
     ];
-    let verbs = Verbs {
+    let commands = Commands {
         start: [program.clone()].into_iter().chain(start).collect(),
         stop: Some(vec![program.clone(), "kill".into()]),
         status: Some(vec![program, "status".into()]),
     };
-    Ok(blank.contender(Measured::Lifecycle, verbs))
+    Ok(builder.build(Measurements::Lifecycle, commands))
 }
 
-fn caddy(blank: Blank) -> Result<Contender> {
-    let program = programs::installed("caddy")?;
-    let settings = blank.write("Caddyfile", include_str!("../rivals/Caddyfile"))?;
-    let admin = format!("127.0.0.1:{}", blank.admin_port);
-    let verbs = Verbs {
+fn caddy_contender(builder: ContenderBuilder) -> Result<Contender> {
+    let program = programs::find_program("caddy")?;
+    let settings = builder.write_file("Caddyfile", include_str!("../rivals/Caddyfile"))?;
+    let admin = format!("127.0.0.1:{}", builder.admin_port);
+    let commands = Commands {
         start: vec![program.clone(), "start".into(), "--config".into(), settings],
         stop: Some(vec![
             program,
@@ -233,13 +240,13 @@ fn caddy(blank: Blank) -> Result<Contender> {
         ]),
         status: None,
     };
-    Ok(blank.contender(Measured::Both, verbs))
+    Ok(builder.build(Measurements::Both, commands))
 }
 
-pub fn nginx(blank: Blank) -> Result<Contender> {
-    let program = programs::installed("nginx")?;
-    let settings = blank.write("nginx.conf", include_str!("../rivals/nginx.conf"))?;
-    let prefix = blank.directory.path().as_os_str().to_owned();
+pub fn nginx_contender(builder: ContenderBuilder) -> Result<Contender> {
+    let program = programs::find_program("nginx")?;
+    let settings = builder.write_file("nginx.conf", include_str!("../rivals/nginx.conf"))?;
+    let prefix = builder.directory.path().as_os_str().to_owned();
     let start = vec![
         program,
         "-p".into(),
@@ -250,10 +257,10 @@ pub fn nginx(blank: Blank) -> Result<Contender> {
         settings,
     ];
     let stop = start.iter().cloned().chain(["-s".into(), "stop".into()]);
-    let verbs = Verbs {
+    let commands = Commands {
         stop: Some(stop.collect()),
         start,
         status: None,
     };
-    Ok(blank.contender(Measured::Both, verbs))
+    Ok(builder.build(Measurements::Both, commands))
 }

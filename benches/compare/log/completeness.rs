@@ -1,4 +1,4 @@
-//! Whether all that several threads have logged is in the log, rotated files included.
+//! Checks that all events of several threads are in the log and its rotated files.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -6,20 +6,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::event_cost::{EVENTS_OF_A_THREAD, THREADS};
+pub const THREADS: usize = 4;
+pub const EVENTS_PER_THREAD: usize = 25_000;
+pub const THREAD_NAMES: [&str; THREADS] = ["one", "two", "three", "four"];
 
-/// How threads are told apart.
-pub const NAMES: [&str; THREADS] = ["one", "two", "three", "four"];
-
-/// Each thread's events, each once and in order. Returns how many files they are in.
+/// Checks that each event of each thread is there once and in order. Returns the number of files.
 pub fn verify(log: &Path) -> Result<f64> {
     let files = oldest_first(log)?;
-    let mut due = [0; THREADS];
+    let mut expected = [0; THREADS];
     for file in &files {
         let text = fs::read_to_string(file)?;
         for line in text.lines() {
             let Some(thread) = value(line, "server=\"", '"')
-                .and_then(|name| NAMES.iter().position(|known| *known == name))
+                .and_then(|name| THREAD_NAMES.iter().position(|known| *known == name))
             else {
                 continue;
             };
@@ -27,22 +26,22 @@ pub fn verify(log: &Path) -> Result<f64> {
                 .and_then(|number| number.parse().ok())
                 .with_context(|| format!("a torn line: {line}"))?;
             ensure!(
-                number == due[thread],
+                number == expected[thread],
                 "event {number} of thread {} is where {} was due",
-                NAMES[thread],
-                due[thread]
+                THREAD_NAMES[thread],
+                expected[thread]
             );
-            due[thread] += 1;
+            expected[thread] += 1;
         }
     }
     ensure!(
-        due == [EVENTS_OF_A_THREAD; THREADS],
-        "events are missing: {due:?}"
+        expected == [EVENTS_PER_THREAD; THREADS],
+        "events are missing: {expected:?}"
     );
     Ok(f64::from(u32::try_from(files.len())?))
 }
 
-/// The log and what it was before: `LOG.1` is the newest of these.
+/// The rotated files, of which `LOG.1` is the newest, and the log.
 fn oldest_first(log: &Path) -> Result<Vec<PathBuf>> {
     let name = log.file_name().and_then(OsStr::to_str).context("no name")?;
     let mut rotated = Vec::new();

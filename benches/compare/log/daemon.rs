@@ -11,10 +11,9 @@ use crate::contender::Contender;
 use crate::ports::Ports;
 use crate::rivals;
 
-/// A log of any size here is below it.
 const NEVER_ROTATED: &str = "100GiB";
 
-/// A daemon with a log file of its own, which is not rotated.
+/// A daemon with this log file, which is not rotated.
 pub fn contender(ports: &mut Ports, log: &Path) -> Result<Contender> {
     rivals::fullon_with(
         ports,
@@ -25,17 +24,17 @@ pub fn contender(ports: &mut Ports, log: &Path) -> Result<Contender> {
     )
 }
 
-/// The same, with the log in its own directory.
-pub fn contender_of_its_own(ports: &mut Ports) -> Result<Contender> {
+/// The same with the log in the contender's directory.
+pub fn contender_with_own_log(ports: &mut Ports) -> Result<Contender> {
     rivals::fullon_with(ports, [("LOG_MAX_SIZE", NEVER_ROTATED.into())])
 }
 
-/// Where its log is when it has no other.
+/// The log of [`contender_with_own_log`].
 pub fn log_file(contender: &Contender) -> PathBuf {
     contender.directory().join("daemon.log")
 }
 
-/// A token for the admin API, made as an operator makes one.
+/// A token for the admin API, from `fullon token`.
 pub fn token(contender: &Contender) -> Result<String> {
     let program = contender.start.first().context("an empty command")?;
     let command: [OsString; 2] = [program.clone(), "token".into()];
@@ -43,11 +42,11 @@ pub fn token(contender: &Contender) -> Result<String> {
         .command(&command)?
         .stdout(Stdio::piped())
         .output()?;
-    ensure!(output.status.success(), contender.said());
+    ensure!(output.status.success(), contender.output_tail());
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
-/// A kept connection to its admin API.
+/// A kept connection to the admin API.
 pub fn admin(contender: &Contender) -> Result<Connection> {
     Connection::open(contender.admin_port, Some(token(contender)?))
 }

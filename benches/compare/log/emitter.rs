@@ -1,57 +1,53 @@
-//! The program whose log others keep: it prints events as the daemon logs requests.
+//! The program whose log the rivals keep. It prints events as the daemon logs requests.
 //!
-//! It is a mode of the benchmark's own program.
+//! A mode of the benchmark's program.
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
 
+use super::output::print_line;
 use super::{event, pace};
 use crate::contender::Contender;
 
-/// The first argument that asks for this mode; the file that says how many events there shall be is the second.
+/// The first argument of this mode. The second is the file that will contain the number of events.
 pub const MODE: &str = "print-events";
-/// Its name, in the contender's directory.
-const ORDER: &str = "how-many-events";
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// The name of that file in the contender's directory.
+const REQUEST_FILE: &str = "how-many-events";
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The command, for a contender in this directory.
-pub fn command(order: OsString) -> Result<[OsString; 3]> {
-    Ok([std::env::current_exe()?.into(), MODE.into(), order])
+/// The command line of the emitter.
+pub fn command_line(request: OsString) -> Result<[OsString; 3]> {
+    Ok([std::env::current_exe()?.into(), MODE.into(), request])
 }
 
-pub fn order_in(directory: &Path) -> PathBuf {
-    directory.join(ORDER)
+pub fn request_file(directory: &Path) -> PathBuf {
+    directory.join(REQUEST_FILE)
 }
 
-/// Lets it begin.
-pub fn order(contender: &Contender, events: usize) -> Result<()> {
-    let path = order_in(contender.directory());
+/// Makes the emitter print events.
+pub fn request_events(contender: &Contender, events: usize) -> Result<()> {
+    let path = request_file(contender.directory());
     let draft = path.with_extension("draft");
     fs::write(&draft, events.to_string())?;
-    // Never seen half written.
+    // The emitter never sees a partial file.
     Ok(fs::rename(draft, path)?)
 }
 
-/// What the program does. It prints a line at once, which tells followers that they are connected.
-pub fn run(order: &str) -> Result<()> {
-    say("waiting")?;
+/// Runs this mode. The first line shows followers that they are connected.
+pub fn run(request: &str) -> Result<()> {
+    print_line("waiting")?;
     let events = loop {
-        match fs::read_to_string(order) {
+        match fs::read_to_string(request) {
             Ok(events) => break events.parse()?,
-            Err(_) => thread::sleep(LOOK_EVERY),
+            Err(_) => thread::sleep(POLL_INTERVAL),
         }
     };
-    pace::evenly(events, pace::PAUSE, |number| say(&event::line(number)))
-}
-
-fn say(line: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}")?;
-    Ok(stdout.flush()?)
+    pace::run_evenly(events, pace::EVENT_INTERVAL, |number| {
+        print_line(&event::access_line(number))
+    })
 }

@@ -1,7 +1,7 @@
-//! The events by which a log is measured: requests that are counted, and how they are found again in what a follower
-//! receives.
+//! The events by which a log is measured: requests with a number. They are found again in what a
+//! follower receives.
 //!
-//! A line of the log begins with its time and ends with the identifier of the request, which is `e-` and a number here.
+//! A log line begins with its time and ends with the request ID, which is `e-` and a number here.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,21 +10,21 @@ use memchr::memmem::{Finder, FinderRev};
 const DAY: u64 = 24 * 60 * 60 * 1_000_000;
 const DATA: &[u8] = b"data: ";
 
-/// The identifier of the request that makes an event.
-pub fn name(number: u64) -> String {
+/// The ID of the request that causes an event.
+pub fn request_id(number: u64) -> String {
     format!("e-{number}")
 }
 
-/// A line like those of the daemon, for programs that print them.
-pub fn line(number: u64) -> String {
+/// An access line like the daemon's, for programs that print it.
+pub fn access_line(number: u64) -> String {
     format!(
         "{:.6}  INFO access: server=\"public\" method=GET path=\"/\" status=200 duration_us=35 peer=127.0.0.1:46548 request_id=\"{}\"",
         jiff::Timestamp::now(),
-        name(number)
+        request_id(number)
     )
 }
 
-/// Microseconds since midnight, UTC: enough to tell how long an event was under way.
+/// Microseconds since midnight UTC, which is enough for the latency of an event.
 #[derive(Debug, Clone, Copy)]
 pub struct TimeOfDay(u64);
 
@@ -35,7 +35,7 @@ impl TimeOfDay {
         Self(u64::try_from(micros).unwrap_or(0))
     }
 
-    /// Of `2026-11-23T09:54:25.321251Z`, with at least six digits of a second.
+    /// Parses `2026-11-23T09:54:25.321251Z`, with at least six decimals.
     fn parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text.get(..26)?).ok()?;
         let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
@@ -43,22 +43,22 @@ impl TimeOfDay {
         Some(Self(seconds * 1_000_000 + number(20, 26)?))
     }
 
-    /// In microseconds; nothing that is measured takes an hour.
-    pub fn since(self, earlier: Self) -> u32 {
+    /// Microseconds since `earlier`, of less than half a day.
+    pub fn micros_since(self, earlier: Self) -> u32 {
         let micros = (self.0 + DAY - earlier.0) % DAY;
-        // The clock may have been set back a little.
+        // The clock may have been set back.
         let micros = if micros > DAY / 2 { 0 } else { micros };
         u32::try_from(micros).unwrap_or(u32::MAX)
     }
 }
 
-/// Finds events in lines: those of the log itself, and those of server-sent events.
-pub struct Finders {
+/// Finds events in the lines of a log and of server-sent events.
+pub struct EventFinder {
     identifier: FinderRev<'static>,
     timestamp: Finder<'static>,
 }
 
-impl Finders {
+impl EventFinder {
     pub fn new() -> Self {
         Self {
             identifier: FinderRev::new("request_id="),
@@ -66,11 +66,11 @@ impl Finders {
         }
     }
 
-    /// The event's number and time, if it is one of those that are counted.
-    pub fn event(&self, line: &[u8]) -> Option<(u64, TimeOfDay)> {
+    /// The number and time of the event, if the line has a numbered one.
+    pub fn find(&self, line: &[u8]) -> Option<(u64, TimeOfDay)> {
         let start = self.identifier.rfind(line)? + self.identifier.needle().len();
         let identifier = line.get(start..)?;
-        // Within JSON the quotation mark is escaped.
+        // In JSON the quotation mark is escaped.
         let identifier = identifier.strip_prefix(b"\\").unwrap_or(identifier);
         let digits = identifier.strip_prefix(b"\"e-")?;
         let number = digits

@@ -1,6 +1,7 @@
-//! What an event costs the thread that logs it, and how many a second four threads can log.
+//! Cost of an event in the thread that logs it, and events per second of four threads.
 //!
-//! Each way to log is a process of its own, because a process has one subscriber: a mode of the benchmark's own program.
+//! Each subscriber runs in its own process, because a process has only one. It is a mode of the
+//! benchmark's program.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,52 +18,51 @@ use fullon_master_api::logs::{self, InstalledLog, LogFile};
 use hyper::Method;
 use tracing_appender::non_blocking::WorkerGuard;
 
-use super::big_logs::BigLogs;
-use super::rows::{NON_BLOCKING, PLAIN_FILE, Row};
-use super::{Run, written};
+use super::benchmark::LogBenchmark;
+use super::completeness::{self, EVENTS_PER_THREAD, THREAD_NAMES, THREADS};
+use super::large_logs::LargeLogs;
+use super::rows::{LogRow, NON_BLOCKING, PLAIN_FILE};
 use crate::figures::median;
 use crate::rivals::FULLON;
 
-/// The first argument that asks for this mode; what is measured, the way to log, and the file follow.
+/// The first argument of this mode. The measurement, the subscriber and the file follow.
 pub const MODE: &str = "log-events";
 const COST: &str = "cost";
 const RATE: &str = "rate";
 
-/// Half of what waits at most, so that nobody waits for the disk.
-const BURST: usize = 8_000;
+/// Half the capacity of the queue, so that no thread waits for the disk.
+const BURST_EVENTS: usize = 8_000;
 const BURSTS: usize = 25;
-pub const THREADS: usize = 4;
-pub const EVENTS_OF_A_THREAD: usize = 25_000;
-const SETTLED_WITHIN: Duration = Duration::from_secs(30);
-/// A file that does not grow for so long is complete.
-const QUIET: Duration = Duration::from_millis(20);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+/// A file that does not grow for this long is complete.
+const QUIET_TIME: Duration = Duration::from_millis(20);
 const LOG: &str = "daemon.log";
-const NEEDED: u64 = 200_000_000;
+const REQUIRED_SPACE: u64 = 200_000_000;
 
-pub fn cost(run: &mut Run, logs: &BigLogs) -> Result<()> {
+pub fn measure_cost(run: &mut LogBenchmark, logs: &LargeLogs) -> Result<()> {
     for kind in [FULLON, PLAIN_FILE, NON_BLOCKING] {
-        let directory = logs.directory(NEEDED)?;
-        let figure = in_a_process(COST, kind, &directory.path().join(LOG))?;
-        run.figures.add(kind, Row::EventCost, figure);
+        let directory = logs.create_directory(REQUIRED_SPACE)?;
+        let figure = run_in_process(COST, kind, &directory.path().join(LOG))?;
+        run.figures.add(kind, LogRow::EventCost, figure);
     }
     Ok(())
 }
 
-pub fn rate(run: &mut Run, logs: &BigLogs) -> Result<()> {
+pub fn measure_rate(run: &mut LogBenchmark, logs: &LargeLogs) -> Result<()> {
     for kind in [PLAIN_FILE, FULLON] {
-        let directory = logs.directory(NEEDED)?;
+        let directory = logs.create_directory(REQUIRED_SPACE)?;
         let log = directory.path().join(LOG);
-        let figure = in_a_process(RATE, kind, &log)?;
-        let files = written::verify(&log).with_context(|| kind.to_owned())?;
-        run.figures.add(kind, Row::EventRate, figure);
-        run.figures.add(kind, Row::EventFiles, files);
+        let figure = run_in_process(RATE, kind, &log)?;
+        let files = completeness::verify(&log).with_context(|| kind.to_owned())?;
+        run.figures.add(kind, LogRow::EventRate, figure);
+        run.figures.add(kind, LogRow::EventFiles, files);
     }
     Ok(())
 }
 
-fn in_a_process(what: &str, kind: &str, log: &Path) -> Result<f64> {
+fn run_in_process(measurement: &str, kind: &str, log: &Path) -> Result<f64> {
     let output = Command::new(std::env::current_exe()?)
-        .args([MODE, what, kind])
+        .args([MODE, measurement, kind])
         .arg(log)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -72,47 +72,47 @@ fn in_a_process(what: &str, kind: &str, log: &Path) -> Result<f64> {
     text.trim().parse().with_context(|| text.clone())
 }
 
-/// What such a process does: it prints one number.
+/// Runs this mode. Prints one number.
 pub fn run(arguments: &[String]) -> Result<()> {
-    let [what, kind, path] = arguments else {
+    let [measurement, kind, path] = arguments else {
         bail!("what to measure, the way to log, and a file are needed");
     };
-    let log = Log::install(kind, Path::new(path))?;
-    let figure = match what.as_str() {
+    let subscriber = Subscriber::install(kind, Path::new(path))?;
+    let figure = match measurement.as_str() {
         COST => {
             let mut costs = Vec::with_capacity(BURSTS);
             for _ in 0..BURSTS {
-                costs.push(burst());
-                log.settle(Path::new(path))?;
+                costs.push(time_burst());
+                subscriber.flush(Path::new(path))?;
             }
             median(&costs).context("no bursts")?
         }
         RATE => {
-            let begun = Instant::now();
+            let started_at = Instant::now();
             thread::scope(|scope| {
-                for name in written::NAMES {
-                    scope.spawn(move || many(name));
+                for name in THREAD_NAMES {
+                    scope.spawn(move || log_events(name));
                 }
             });
-            log.settle(Path::new(path))?;
-            let events = u32::try_from(THREADS * EVENTS_OF_A_THREAD)?;
-            f64::from(events) / begun.elapsed().as_secs_f64()
+            subscriber.flush(Path::new(path))?;
+            let events = u32::try_from(THREADS * EVENTS_PER_THREAD)?;
+            f64::from(events) / started_at.elapsed().as_secs_f64()
         }
-        _ => bail!("`{what}` is nothing that is measured"),
+        _ => bail!("`{measurement}` is nothing that is measured"),
     };
-    drop(log);
+    drop(subscriber);
     println!("{figure}");
     Ok(())
 }
 
-/// The log of such a process.
-enum Log {
+/// The log under test.
+enum Subscriber {
     Fullon(InstalledLog),
     Plain,
-    NonBlocking(#[expect(dead_code, reason = "dropped last, it ends the writer")] WorkerGuard),
+    NonBlocking(#[expect(dead_code, reason = "its drop stops the writer")] WorkerGuard),
 }
 
-impl Log {
+impl Subscriber {
     fn install(kind: &str, path: &Path) -> Result<Self> {
         let builder = tracing_subscriber::fmt().with_ansi(false);
         Ok(match kind {
@@ -131,16 +131,16 @@ impl Log {
         })
     }
 
-    /// Waits until what was logged is in the file.
-    fn settle(&self, path: &Path) -> Result<()> {
+    /// Waits until all events are in the file.
+    fn flush(&self, path: &Path) -> Result<()> {
         match self {
-            Self::Fullon(log) => log.flush(SETTLED_WITHIN),
+            Self::Fullon(log) => log.flush(FLUSH_TIMEOUT),
             Self::Plain => {}
             Self::NonBlocking(_) => {
                 let size = || std::fs::metadata(path).map(|file| file.len());
                 let mut before = size()?;
                 loop {
-                    thread::sleep(QUIET);
+                    thread::sleep(QUIET_TIME);
                     let now = size()?;
                     if now == before {
                         break;
@@ -153,7 +153,7 @@ impl Log {
     }
 }
 
-/// The daemon's own log, as it is set up there, and small enough to be rotated.
+/// The daemon's log with its defaults, and small enough to be rotated.
 fn install_fullon(path: &Path) -> Result<InstalledLog> {
     let settings = LogSettings {
         filter: "info".to_owned(),
@@ -169,26 +169,26 @@ fn install_fullon(path: &Path) -> Result<InstalledLog> {
     )?)
 }
 
-/// Nanoseconds an event, of a burst of those that a request makes.
-fn burst() -> f64 {
+/// Nanoseconds per access event in a burst.
+fn time_burst() -> f64 {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 46548));
-    let begun = Instant::now();
-    for number in 0..BURST as u64 {
-        access("public", &peer, number);
+    let started_at = Instant::now();
+    for number in 0..BURST_EVENTS as u64 {
+        log_access("public", &peer, number);
     }
-    let nanos = begun.elapsed().as_secs_f64() * 1e9;
-    nanos / f64::from(u32::try_from(BURST).unwrap_or(u32::MAX))
+    let nanos = started_at.elapsed().as_secs_f64() * 1e9;
+    nanos / f64::from(u32::try_from(BURST_EVENTS).unwrap_or(u32::MAX))
 }
 
-fn many(name: &str) {
+fn log_events(name: &str) {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 46548));
-    for number in 0..EVENTS_OF_A_THREAD as u64 {
-        access(name, &peer, number);
+    for number in 0..EVENTS_PER_THREAD as u64 {
+        log_access(name, &peer, number);
     }
 }
 
-/// The event of a request, with the fields that the server gives it.
-fn access(server: &str, peer: &SocketAddr, number: u64) {
+/// The access event of a request, as the server logs it.
+fn log_access(server: &str, peer: &SocketAddr, number: u64) {
     let method = Method::GET;
     tracing::info!(
         target: "access",

@@ -1,73 +1,77 @@
-//! One follower: what arrives becomes lines, and lines become events, each of which is due once and in order.
+//! One follower. Splits what arrives into lines, and checks that each event arrives once, in order.
 
 use anyhow::{Result, ensure};
 
-use super::event::{Finders, TimeOfDay};
-use super::http::Answer;
-use super::tally::Tally;
+use super::event::{EventFinder, TimeOfDay};
+use super::http::ResponseParser;
+use super::tally::LatencyTally;
 
 pub struct Follower {
-    /// Where the log arrives over HTTP.
-    answer: Option<Answer>,
-    lines: Lines,
+    /// Set if the log arrives over HTTP.
+    response: Option<ResponseParser>,
+    lines: LineParser,
 }
 
 #[derive(Default)]
-struct Lines {
-    /// A line whose end did not arrive yet.
+struct LineParser {
+    /// The start of a line whose end has not arrived yet.
     pending: Vec<u8>,
-    /// The event that is due.
-    next: u64,
-    has_begun: bool,
+    next_event: u64,
+    has_received_data: bool,
 }
 
 impl Follower {
-    pub fn over_http() -> Self {
+    pub fn http() -> Self {
         Self {
-            answer: Some(Answer::new()),
-            lines: Lines::default(),
+            response: Some(ResponseParser::new()),
+            lines: LineParser::default(),
         }
     }
 
-    pub fn of_pipe() -> Self {
+    pub fn pipe() -> Self {
         Self {
-            answer: None,
-            lines: Lines::default(),
+            response: None,
+            lines: LineParser::default(),
         }
     }
 
-    /// Whether anything has arrived: it is connected.
-    pub fn has_begun(&self) -> bool {
-        self.lines.has_begun
+    /// Whether the follower is connected.
+    pub fn has_received_data(&self) -> bool {
+        self.lines.has_received_data
     }
 
-    /// Takes what has arrived by now.
-    pub fn take(&mut self, bytes: &[u8], finders: &Finders, tally: &mut Tally) -> Result<()> {
+    /// Parses what has arrived.
+    pub fn receive(
+        &mut self,
+        bytes: &[u8],
+        finders: &EventFinder,
+        tally: &mut LatencyTally,
+    ) -> Result<()> {
         let now = TimeOfDay::now();
         let lines = &mut self.lines;
         let mut outcome = Ok(());
         let mut body = |piece: &[u8]| {
             if outcome.is_ok() {
-                outcome = lines.take(piece, now, finders, tally);
+                outcome = lines.receive(piece, now, finders, tally);
             }
         };
-        match &mut self.answer {
-            Some(answer) => answer.take(bytes, body)?,
+        match &mut self.response {
+            Some(answer) => answer.parse(bytes, body)?,
             None => body(bytes),
         }
         outcome
     }
 }
 
-impl Lines {
-    fn take(
+impl LineParser {
+    fn receive(
         &mut self,
         piece: &[u8],
         now: TimeOfDay,
-        finders: &Finders,
-        tally: &mut Tally,
+        finders: &EventFinder,
+        tally: &mut LatencyTally,
     ) -> Result<()> {
-        self.has_begun = true;
+        self.has_received_data = true;
         let end = memchr::memrchr(b'\n', piece).map_or(0, |at| at + 1);
         let (complete, rest) = piece.split_at(end);
         if end > 0 {
@@ -82,14 +86,14 @@ impl Lines {
             for end in memchr::memchr_iter(b'\n', complete) {
                 let line = &complete[start..end];
                 start = end + 1;
-                if let Some((number, time)) = finders.event(line) {
+                if let Some((number, time)) = finders.find(line) {
                     ensure!(
-                        number == self.next,
+                        number == self.next_event,
                         "event {number} arrived where {} was due",
-                        self.next
+                        self.next_event
                     );
-                    self.next += 1;
-                    tally.add(number, now.since(time))?;
+                    self.next_event += 1;
+                    tally.add(number, now.micros_since(time))?;
                 }
             }
         }

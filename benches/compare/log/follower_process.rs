@@ -1,7 +1,8 @@
-//! Followers in a process of their own, which does as little as it can with what arrives: the machine is the daemon's.
+//! Followers in a process of their own. It does little work, to leave the machine to the daemon.
 //!
-//! It is a mode of the benchmark's own program. It says `ready` once all followers are connected, then a report when all
-//! events have arrived or no more arrive, and stays connected until its standard input ends.
+//! A mode of the benchmark's program. It prints `ready` once all followers are connected, then a
+//! report when all events have arrived or no more arrive. It stays connected until its standard
+//! input ends.
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -13,108 +14,111 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::event::{Timespec, epoll};
 use rustix::io::{Errno, read};
 
-use super::event::Finders;
+use super::event::EventFinder;
 use super::follower::Follower;
 use super::http;
-use super::tally::{Report, Tally};
+use super::output::print_line;
+use super::tally::{LatencyReport, LatencyTally};
 use crate::contender::Contender;
 use crate::processes::{self, Process};
 
-/// The first argument that asks for this mode; the kind, the number of followers and of events, and what the kind needs
-/// follow.
+/// The first argument of this mode. The kind, the numbers of followers and events, and the arguments
+/// of the kind follow.
 pub const MODE: &str = "follow-a-log";
 const SERVER_SENT_EVENTS: &str = "server-sent-events";
 const LOGTAIL: &str = "logtail";
 const PIPE: &str = "pipe";
 /// The environment variable with the token for the admin API.
-const TOKEN: &str = "TOKEN";
-/// The program whose log supervisord streams.
-pub const PROGRAM: &str = "events";
+const TOKEN_VARIABLE: &str = "TOKEN";
+/// The program whose log supervisord and pm2 keep.
+pub const SUPERVISED_PROGRAM: &str = "events";
 
 const READY: &str = "ready";
-/// How many followers are looked after in one go.
+/// Followers that are handled after one wait.
 const MAX_READY: usize = 1024;
-/// After this time without an event no more are expected.
-const QUIET: Duration = Duration::from_secs(5);
-/// The first one may take longer, and an overloaded server may need this long for all.
-const LIMIT: Duration = Duration::from_mins(1);
-/// An event that arrives twice does so within this time.
-const LINGER: Duration = Duration::from_millis(200);
-const READ: usize = 64 * 1024;
-/// Stands for standard input where followers have numbers.
-const STDIN: u64 = u64::MAX;
+/// No more events are expected after this time without one.
+const QUIET_TIME: Duration = Duration::from_secs(5);
+/// Limit for all events, which an overloaded server may need.
+const TIMEOUT: Duration = Duration::from_mins(1);
+/// A duplicate of an event arrives within this time.
+const LINGER_TIME: Duration = Duration::from_millis(200);
+const BUFFER_SIZE: usize = 64 * 1024;
+/// The epoll data of standard input. Followers have their index.
+const STDIN_TOKEN: u64 = u64::MAX;
 
-/// Where a crowd's log comes from.
-pub enum Source<'a> {
-    /// The daemon's stream of events.
+/// Where the followers get the log from.
+pub enum LogSource<'a> {
+    /// The daemon's event stream.
     ServerSentEvents { port: u16, token: &'a str },
-    /// supervisord's stream of a program's log.
+    /// supervisord's stream of the log of a program.
     Logtail { port: u16 },
-    /// The output of a program, for one follower.
+    /// The output of a command, for one follower.
     Pipe(Vec<OsString>),
 }
 
-/// A crowd that is connected. Dropped, it is ended.
-pub struct Crowd {
+/// A process of connected followers. It is stopped on drop.
+pub struct FollowerProcess {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
 }
 
-impl Crowd {
-    /// Starts it as one of the contender's processes, and waits until all are connected.
+impl FollowerProcess {
+    /// Starts it as one of the contender's processes. Waits until all followers are connected.
     pub fn connect(
         contender: &Contender,
-        source: &Source<'_>,
+        source: &LogSource<'_>,
         followers: usize,
         events: usize,
     ) -> Result<Self> {
         let mut arguments: Vec<OsString> = vec![std::env::current_exe()?.into(), MODE.into()];
         let (kind, rest, token) = match source {
-            Source::ServerSentEvents { port, token } => {
+            LogSource::ServerSentEvents { port, token } => {
                 let port = vec![port.to_string().into()];
                 (SERVER_SENT_EVENTS, port, *token)
             }
-            Source::Logtail { port } => (LOGTAIL, vec![port.to_string().into()], ""),
-            Source::Pipe(command) => (PIPE, command.clone(), ""),
+            LogSource::Logtail { port } => (LOGTAIL, vec![port.to_string().into()], ""),
+            LogSource::Pipe(command) => (PIPE, command.clone(), ""),
         };
         arguments.push(kind.into());
         arguments.extend([followers, events].map(|number| number.to_string().into()));
         arguments.extend(rest);
         let mut child = contender
             .command(&arguments)?
-            .env(TOKEN, token)
+            .env(TOKEN_VARIABLE, token)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("no pipe")?;
-        let mut crowd = Self {
+        let mut process = Self {
             child,
             stdin,
             stdout: BufReader::new(stdout),
         };
-        let line = crowd.line().with_context(|| contender.said())?;
+        let line = process
+            .read_line()
+            .with_context(|| contender.output_tail())?;
         ensure!(line == READY, "the followers said `{line}`");
-        Ok(crowd)
+        Ok(process)
     }
 
     /// Waits until all events have arrived. The followers stay connected.
-    pub fn report(&mut self) -> Result<Report> {
-        let report: Report = serde_json::from_str(&self.line()?)?;
+    pub fn report(&mut self) -> Result<LatencyReport> {
+        let report: LatencyReport = serde_json::from_str(&self.read_line()?)?;
         match report.problem {
             Some(problem) => bail!(problem),
             None => Ok(report),
         }
     }
 
-    /// How long it has run.
-    pub fn processor_seconds(&self) -> Result<f64> {
-        let process = Process::of_child(&self.child)?;
-        processes::processor_seconds(&process.proc())
+    /// CPU time of this process.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let process = Process::from_child(&self.child)?;
+        processes::cpu_seconds(&process.proc_directory())
     }
 
-    fn line(&mut self) -> Result<String> {
+    fn read_line(&mut self) -> Result<String> {
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
         ensure!(!line.is_empty(), "the followers ended early");
@@ -122,59 +126,63 @@ impl Crowd {
     }
 }
 
-impl Drop for Crowd {
+impl Drop for FollowerProcess {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        // One that follows a program's output ends that as well, which takes no time.
+        // It also kills the command that it follows, which takes no time.
         let _ = self.child.wait();
     }
 }
 
-/// What the process of the followers does.
+/// Runs this mode.
 pub fn run(arguments: &[String]) -> Result<()> {
-    let [kind, followers, events, rest @ ..] = arguments else {
+    let [kind, count, events, rest @ ..] = arguments else {
         bail!("a kind, the number of followers and the number of events are needed");
     };
-    let (followers, events) = (followers.parse()?, events.parse()?);
-    let mut program = Ended(None);
-    let mut held = Held {
+    let (count, events) = (count.parse()?, events.parse()?);
+    let mut command = KillOnDrop(None);
+    let mut followers = Followers {
         epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-        followers: Vec::new(),
-        finders: Finders::new(),
-        tally: Tally::new(followers, events),
-        buffer: vec![0; READ],
+        connections: Vec::new(),
+        finders: EventFinder::new(),
+        tally: LatencyTally::new(count, events),
+        buffer: vec![0; BUFFER_SIZE],
     };
-    for _ in 0..followers {
+    for _ in 0..count {
         match (kind.as_str(), rest) {
             (SERVER_SENT_EVENTS, [port]) => {
-                let token = std::env::var(TOKEN)?;
-                held.connect("/admin/logs/stream?lines=0", port.parse()?, Some(&token))?;
+                let token = std::env::var(TOKEN_VARIABLE)?;
+                followers.connect("/admin/logs/stream?lines=0", port.parse()?, Some(&token))?;
             }
             (LOGTAIL, [port]) => {
-                held.connect(&format!("/logtail/{PROGRAM}"), port.parse()?, None)?;
+                followers.connect(
+                    &format!("/logtail/{SUPERVISED_PROGRAM}"),
+                    port.parse()?,
+                    None,
+                )?;
             }
-            (PIPE, [command, arguments @ ..]) => {
-                let mut child = Command::new(command)
+            (PIPE, [program, arguments @ ..]) => {
+                let mut child = Command::new(program)
                     .args(arguments)
                     .stdin(Stdio::null())
                     .stdout(Stdio::piped())
                     .spawn()?;
                 let stdout = child.stdout.take().context("no pipe")?;
-                program = Ended(Some(child));
-                held.add(stdout.into(), Follower::of_pipe())?;
+                command = KillOnDrop(Some(child));
+                followers.add(stdout.into(), Follower::pipe())?;
             }
             _ => bail!("the followers have no place to follow"),
         }
     }
-    held.follow()?;
-    drop(program);
+    followers.run()?;
+    drop(command);
     Ok(())
 }
 
-/// A program that ends with the crowd.
-struct Ended(Option<Child>);
+/// A child that is killed on drop.
+struct KillOnDrop(Option<Child>);
 
-impl Drop for Ended {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         if let Some(mut child) = self.0.take() {
             let _ = child.kill();
@@ -183,102 +191,98 @@ impl Drop for Ended {
     }
 }
 
-struct Held {
+struct Followers {
     epoll: OwnedFd,
-    followers: Vec<(OwnedFd, Follower)>,
-    finders: Finders,
-    tally: Tally,
+    connections: Vec<(OwnedFd, Follower)>,
+    finders: EventFinder,
+    tally: LatencyTally,
     buffer: Vec<u8>,
 }
 
-impl Held {
+impl Followers {
     fn connect(&mut self, path: &str, port: u16, token: Option<&str>) -> Result<()> {
         let mut stream = http::connect(port)?;
-        let request = http::request("GET", path, port, token);
+        let request = http::request_headers("GET", path, port, token);
         stream.write_all(format!("{request}\r\n").as_bytes())?;
-        self.add(stream.into(), Follower::over_http())
+        self.add(stream.into(), Follower::http())
     }
 
-    /// Waits until it is connected: one after the other, so that no queue of connections overflows.
+    /// Waits until a follower is connected. They connect one by one, so that no backlog overflows.
     fn add(&mut self, fd: OwnedFd, mut follower: Follower) -> Result<()> {
-        while !follower.has_begun() {
+        while !follower.has_received_data() {
             let bytes = read(&fd, &mut self.buffer)?;
             ensure!(bytes > 0, "a follower was refused");
-            follower.take(&self.buffer[..bytes], &self.finders, &mut self.tally)?;
+            follower.receive(&self.buffer[..bytes], &self.finders, &mut self.tally)?;
         }
-        let number = epoll::EventData::new_u64(self.followers.len() as u64);
+        let number = epoll::EventData::new_u64(self.connections.len() as u64);
         epoll::add(&self.epoll, &fd, number, epoll::EventFlags::IN)?;
-        self.followers.push((fd, follower));
-        // Each connection is a line of the log, which those before it follow.
+        self.connections.push((fd, follower));
+        // Each connection is logged, and the earlier followers receive that line.
         self.read_ready(Duration::ZERO).map(|_| ())
     }
 
-    /// Reads what has arrived, for which it waits at most that long. Whether there was anything.
-    fn read_ready(&mut self, patience: Duration) -> Result<bool> {
+    /// Reads what arrives within `timeout`. Returns whether anything did.
+    fn read_ready(&mut self, timeout: Duration) -> Result<bool> {
         let mut ready = Vec::with_capacity(MAX_READY);
         match epoll::wait(
             &self.epoll,
             rustix::buffer::spare_capacity(&mut ready),
-            Some(&Timespec::try_from(patience)?),
+            Some(&Timespec::try_from(timeout)?),
         ) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         for event in &ready {
             let number = event.data.u64();
-            ensure!(number != STDIN, "the followers were ended early");
-            let (fd, follower) = &mut self.followers[usize::try_from(number)?];
+            ensure!(number != STDIN_TOKEN, "the followers were ended early");
+            let (fd, follower) = &mut self.connections[usize::try_from(number)?];
             let bytes = read(&*fd, &mut self.buffer)?;
             ensure!(bytes > 0, "a follower was disconnected");
-            follower.take(&self.buffer[..bytes], &self.finders, &mut self.tally)?;
+            follower.receive(&self.buffer[..bytes], &self.finders, &mut self.tally)?;
         }
         Ok(!ready.is_empty())
     }
 
-    fn follow(mut self) -> Result<()> {
-        let begun = Instant::now();
-        while self.read_ready(LINGER)? {
-            ensure!(begun.elapsed() < LIMIT, "the followers never get to rest");
+    fn run(mut self) -> Result<()> {
+        let started_at = Instant::now();
+        while self.read_ready(LINGER_TIME)? {
+            ensure!(
+                started_at.elapsed() < TIMEOUT,
+                "the followers never get to rest"
+            );
         }
-        let stdin = epoll::EventData::new_u64(STDIN);
+        let stdin = epoll::EventData::new_u64(STDIN_TOKEN);
         epoll::add(&self.epoll, std::io::stdin(), stdin, epoll::EventFlags::IN)?;
-        say(READY)?;
+        print_line(READY)?;
         let outcome = self.receive();
-        let tally = std::mem::replace(&mut self.tally, Tally::new(0, 0));
+        let tally = std::mem::replace(&mut self.tally, LatencyTally::new(0, 0));
         let report = tally.report(outcome.err().map(|error| format!("{error:#}")));
-        say(&serde_json::to_string(&report)?)?;
-        // Connected until the end, because memory is measured meanwhile.
+        print_line(&serde_json::to_string(&report)?)?;
+        // The followers stay connected, because memory is measured meanwhile.
         let mut rest = String::new();
         std::io::stdin().read_line(&mut rest)?;
         Ok(())
     }
 
-    /// Until all events are there, or no more come.
+    /// Reads until all events have arrived, or no more arrive.
     fn receive(&mut self) -> Result<()> {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let mut progress: Option<Instant> = None;
-        while begun.elapsed() < LIMIT {
-            let patience = if self.tally.is_complete() {
-                LINGER
+        while started_at.elapsed() < TIMEOUT {
+            let timeout = if self.tally.is_complete() {
+                LINGER_TIME
             } else {
-                QUIET
+                QUIET_TIME
             };
-            if progress.is_some_and(|progress| progress.elapsed() >= patience) {
+            if progress.is_some_and(|progress| progress.elapsed() >= timeout) {
                 break;
             }
             let before = self.tally.received();
-            self.read_ready(patience)?;
+            self.read_ready(timeout)?;
             if self.tally.received() > before {
                 progress = Some(Instant::now());
             }
         }
         Ok(())
     }
-}
-
-fn say(line: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}")?;
-    stdout.flush()?;
-    Ok(())
 }

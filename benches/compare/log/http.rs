@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as a measuring client needs, so that little of what is measured is its own.
+//! A minimal HTTP/1.1 client, so that its own cost hardly affects the figures.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -8,11 +8,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::interrupt;
 
-/// How long one read or write may take.
+/// Timeout of each read and write.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// A longer head is no answer to any request here.
-const MAX_HEAD: usize = 16 * 1024;
-const READ: usize = 256 * 1024;
+const MAX_HEADERS_SIZE: usize = 16 * 1024;
+const BUFFER_SIZE: usize = 256 * 1024;
 
 /// Connects to a server on this machine.
 pub fn connect(port: u16) -> Result<TcpStream> {
@@ -24,8 +23,8 @@ pub fn connect(port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// A request without its end: headers may follow, then an empty line.
-pub fn request(method: &str, path: &str, port: u16, token: Option<&str>) -> String {
+/// The start of a request. More headers and an empty line have to follow.
+pub fn request_headers(method: &str, path: &str, port: u16, token: Option<&str>) -> String {
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n");
     if let Some(token) = token {
         text.push_str("Authorization: Bearer ");
@@ -49,21 +48,21 @@ impl Connection {
             port,
             token,
             stream: connect(port)?,
-            buffer: vec![0; READ],
+            buffer: vec![0; BUFFER_SIZE],
         })
     }
 
-    /// Asks, and reads the answer to its end; how many bytes its body has.
+    /// Sends a request and reads the whole response. Returns the size of its body.
     pub fn get(&mut self, path: &str, headers: &str) -> Result<u64> {
-        let request = request("GET", path, self.port, self.token.as_deref());
+        let request = request_headers("GET", path, self.port, self.token.as_deref());
         self.exchange(&format!("{request}{headers}\r\n"), |_| Ok(()))
             .with_context(|| format!("GET {path}"))
     }
 
-    /// The same for a server that sends head and body apart, and the second only when the first was acknowledged: that
-    /// is done at once, as it is on a connection that is new.
+    /// Like [`Self::get`], for a server that sends the body only after the headers are acknowledged.
+    /// They are acknowledged at once, as on a new connection.
     pub fn post(&mut self, path: &str, content_type: &str, body: &str) -> Result<u64> {
-        let request = request("POST", path, self.port, self.token.as_deref());
+        let request = request_headers("POST", path, self.port, self.token.as_deref());
         let length = body.len();
         let request = format!(
             "{request}Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -80,71 +79,74 @@ impl Connection {
         before_read: impl Fn(&TcpStream) -> Result<()>,
     ) -> Result<u64> {
         self.stream.write_all(request.as_bytes())?;
-        let mut answer = Answer::new();
+        let mut response = ResponseParser::new();
         let mut body = 0;
-        while !answer.is_complete() {
+        while !response.is_complete() {
             interrupt::check()?;
             before_read(&self.stream)?;
             let read = self.stream.read(&mut self.buffer)?;
             ensure!(read > 0, "the connection was closed within the answer");
-            answer.take(&self.buffer[..read], |piece| body += piece.len() as u64)?;
+            response.parse(&self.buffer[..read], |piece| body += piece.len() as u64)?;
         }
-        ensure!(answer.status == 200, "status {}", answer.status);
+        ensure!(response.status == 200, "status {}", response.status);
         Ok(body)
     }
 }
 
-/// An answer that arrives in pieces.
-pub struct Answer {
+/// Parses a response that arrives in pieces.
+pub struct ResponseParser {
     status: u16,
-    state: State,
+    state: ResponseState,
 }
 
-enum State {
-    Head(Vec<u8>),
-    /// A body of a known length, and what is missing of it.
-    Sized(u64),
+enum ResponseState {
+    Headers(Vec<u8>),
+    /// A body of a known length, with the number of missing bytes.
+    FixedLength(u64),
     /// A body that ends with the connection.
-    Open,
-    /// The line before a chunk: its size up to here, and whether that has ended.
+    UntilClose,
+    /// The line before a chunk: the size so far, and whether its digits have ended.
     ChunkSize(u64, bool),
     Chunk(u64),
     ChunkEnd,
-    /// Behind the last chunk, and whether the line is empty up to here.
+    /// After the last chunk, and whether the line is empty so far.
     Trailer(bool),
     Complete,
 }
 
-impl Answer {
+impl ResponseParser {
     pub fn new() -> Self {
         Self {
             status: 0,
-            state: State::Head(Vec::new()),
+            state: ResponseState::Headers(Vec::new()),
         }
     }
 
     pub fn is_complete(&self) -> bool {
-        matches!(self.state, State::Complete)
+        matches!(self.state, ResponseState::Complete)
     }
 
-    /// Takes what arrived, and hands on what of it is body.
-    pub fn take(&mut self, mut bytes: &[u8], mut body: impl FnMut(&[u8])) -> Result<()> {
+    /// Parses the next bytes. Passes the body to `body`.
+    pub fn parse(&mut self, mut bytes: &[u8], mut body: impl FnMut(&[u8])) -> Result<()> {
         while let Some(&byte) = bytes.first() {
             match &mut self.state {
-                State::Head(head) => {
-                    head.push(byte);
+                ResponseState::Headers(headers) => {
+                    headers.push(byte);
                     bytes = &bytes[1..];
-                    ensure!(head.len() <= MAX_HEAD, "the head of the answer is too long");
-                    if head.ends_with(b"\r\n\r\n") {
-                        let head = std::mem::take(head);
-                        (self.status, self.state) = read_head(&head)?;
+                    ensure!(
+                        headers.len() <= MAX_HEADERS_SIZE,
+                        "the head of the answer is too long"
+                    );
+                    if headers.ends_with(b"\r\n\r\n") {
+                        let headers = std::mem::take(headers);
+                        (self.status, self.state) = parse_headers(&headers)?;
                     }
                 }
-                State::Open => {
+                ResponseState::UntilClose => {
                     body(bytes);
                     bytes = &[];
                 }
-                State::Sized(missing) | State::Chunk(missing) => {
+                ResponseState::FixedLength(missing) | ResponseState::Chunk(missing) => {
                     let here = usize::try_from(*missing)?.min(bytes.len());
                     let (piece, rest) = bytes.split_at(here);
                     body(piece);
@@ -152,59 +154,60 @@ impl Answer {
                     *missing -= here as u64;
                     if *missing == 0 {
                         self.state = match self.state {
-                            State::Sized(_) => State::Complete,
-                            _ => State::ChunkEnd,
+                            ResponseState::FixedLength(_) => ResponseState::Complete,
+                            _ => ResponseState::ChunkEnd,
                         };
                     }
                 }
-                State::ChunkSize(size, has_ended) => {
+                ResponseState::ChunkSize(size, has_ended) => {
                     bytes = &bytes[1..];
                     match (char::from(byte).to_digit(16), byte) {
-                        (_, b'\n') if *size == 0 => self.state = State::Trailer(true),
-                        (_, b'\n') => self.state = State::Chunk(*size),
+                        (_, b'\n') if *size == 0 => self.state = ResponseState::Trailer(true),
+                        (_, b'\n') => self.state = ResponseState::Chunk(*size),
                         (Some(digit), _) if !*has_ended => *size = (*size << 4) + u64::from(digit),
                         _ => *has_ended = true,
                     }
                 }
-                State::ChunkEnd => {
+                ResponseState::ChunkEnd => {
                     bytes = &bytes[1..];
                     if byte == b'\n' {
-                        self.state = State::ChunkSize(0, false);
+                        self.state = ResponseState::ChunkSize(0, false);
                     }
                 }
-                State::Trailer(is_empty) => {
+                ResponseState::Trailer(is_empty) => {
                     bytes = &bytes[1..];
                     match byte {
-                        b'\n' if *is_empty => self.state = State::Complete,
+                        b'\n' if *is_empty => self.state = ResponseState::Complete,
                         b'\n' => *is_empty = true,
                         b'\r' => {}
                         _ => *is_empty = false,
                     }
                 }
-                State::Complete => bail!("{} bytes behind the answer", bytes.len()),
+                ResponseState::Complete => bail!("{} bytes behind the answer", bytes.len()),
             }
         }
         Ok(())
     }
 }
 
-fn read_head(head: &[u8]) -> Result<(u16, State)> {
-    let head = std::str::from_utf8(head)?.to_ascii_lowercase();
-    let status = head
+fn parse_headers(headers: &[u8]) -> Result<(u16, ResponseState)> {
+    let headers = std::str::from_utf8(headers)?.to_ascii_lowercase();
+    let status = headers
         .strip_prefix("http/1.1 ")
         .and_then(|rest| rest.get(..3))
         .and_then(|status| status.parse().ok())
         .context("no answer in HTTP/1.1")?;
     let value = |name: &str| {
-        head.lines()
+        headers
+            .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
             .map(str::trim)
     };
     let state = match (value("transfer-encoding"), value("content-length")) {
-        (Some("chunked"), _) => State::ChunkSize(0, false),
-        (_, Some("0")) => State::Complete,
-        (_, Some(length)) => State::Sized(length.parse()?),
-        _ => State::Open,
+        (Some("chunked"), _) => ResponseState::ChunkSize(0, false),
+        (_, Some("0")) => ResponseState::Complete,
+        (_, Some(length)) => ResponseState::FixedLength(length.parse()?),
+        _ => ResponseState::UntilClose,
     };
     Ok((status, state))
 }

@@ -1,8 +1,8 @@
-//! How latencies are summed up.
+//! Percentiles of latencies.
 
 use serde::{Deserialize, Serialize};
 
-/// Two points of a distribution, in milliseconds.
+/// Percentiles in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Percentiles {
     pub p50: f64,
@@ -10,7 +10,7 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    /// Of microseconds; `None` of nothing.
+    /// The percentiles of latencies in microseconds. `None` without any.
     pub fn of(mut micros: Vec<u32>) -> Option<Self> {
         micros.sort_unstable();
         let at = |percent: usize| {

@@ -1,22 +1,19 @@
-//! The table about the log as text.
+//! The log table as text.
 
 use std::fmt::Write as _;
 
-use super::rows::{CONTENDERS, Row, Target};
+use super::rows::{CONTENDERS, LogRow};
 use crate::figures::{Figures, range};
 use crate::rivals::FULLON;
-use crate::table::aligned;
+use crate::table::{heading, markdown_table};
 
-pub fn render(figures: &Figures<Row>) -> String {
-    let mut heading = vec!["the log".to_owned()];
-    heading.extend(CONTENDERS.map(str::to_owned));
-    heading.extend(["fullon's range", "fullon's ratio", "target"].map(str::to_owned));
-    let mut lines = vec![heading];
-    lines.extend(Row::ALL.map(|row| line(figures, row)));
-    let mut text = aligned(&lines);
+pub fn render(figures: &Figures<LogRow>) -> String {
+    let mut lines = vec![heading("the log", &CONTENDERS)];
+    lines.extend(LogRow::ALL.map(|row| render_row(figures, row)));
+    let mut text = markdown_table(&lines);
     if let (Some(less), Some(more)) = (
-        figures.median(Row::Last50, FULLON),
-        figures.median(Row::Last50OfMore, FULLON),
+        figures.median(LogRow::Last50, FULLON),
+        figures.median(LogRow::Last50Of10Gib, FULLON),
     ) {
         let _ = writeln!(
             text,
@@ -27,7 +24,7 @@ pub fn render(figures: &Figures<Row>) -> String {
     text
 }
 
-fn line(figures: &Figures<Row>, row: Row) -> Vec<String> {
+fn render_row(figures: &Figures<LogRow>, row: LogRow) -> Vec<String> {
     let decimals = row.decimals();
     let mut cells = vec![row.label().to_owned()];
     cells.extend(CONTENDERS.map(|name| {
@@ -35,36 +32,19 @@ fn line(figures: &Figures<Row>, row: Row) -> Vec<String> {
             .median(row, name)
             .map_or_else(String::new, |figure| format!("{figure:.decimals$}"))
     }));
-    cells.push(range(figures.all(row, FULLON), row.decimals()));
+    cells.push(range(figures.values(row, FULLON), row.decimals()));
     let own = figures.median(row, FULLON);
-    let bound = row.bound(figures);
-    cells.push(match (own, bound) {
+    let baseline = row.baseline(figures);
+    cells.push(match (own, baseline) {
         (Some(own), Some((name, figure))) if figure > 0.0 => {
             format!("{:.2} of {name}", own / figure)
         }
         _ => String::new(),
     });
-    cells.push(verdict(row, own, bound));
+    cells.push(match row.target() {
+        Some(target) => target.verdict(own, baseline),
+        None if own.is_none() => "not measured".to_owned(),
+        None => String::new(),
+    });
     cells
-}
-
-fn verdict(row: Row, own: Option<f64>, bound: Option<(&'static str, f64)>) -> String {
-    let (target, is_met) = match row.target() {
-        None if own.is_none() => return "not measured".to_owned(),
-        None => return String::new(),
-        Some(Target::AtMost(most)) => (format!("<= {most}"), own.map(|own| own <= most)),
-        Some(Target::Times(times)) => (
-            match bound {
-                Some((name, _)) => format!("<= {times} of {name}"),
-                None => format!("<= {times} of the bound"),
-            },
-            own.zip(bound)
-                .map(|(own, (_, figure))| own <= times * figure),
-        ),
-    };
-    match is_met {
-        Some(true) => format!("{target}: met"),
-        Some(false) => format!("{target}: MISSED"),
-        None => format!("{target}: not measured"),
-    }
 }

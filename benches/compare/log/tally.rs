@@ -1,32 +1,32 @@
-//! What a crowd of followers has received.
+//! The latencies of the events that followers have received.
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::percentiles::Percentiles;
 
-pub struct Tally {
-    /// Of every event at every follower, in microseconds.
-    each: Vec<u32>,
-    /// Of every event at the follower that received it last.
-    last: Vec<u32>,
+pub struct LatencyTally {
+    /// Latency of each event at each follower, in microseconds.
+    all_followers: Vec<u32>,
+    /// Latency of each event at the follower that received it last.
+    last_follower: Vec<u32>,
     followers: usize,
 }
 
-/// The same, summed up, as one process tells another.
+/// A summary of the latencies, which the followers' process sends to the benchmark.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Report {
-    /// Why the figures do not count.
+pub struct LatencyReport {
+    /// Why the figures are invalid.
     pub problem: Option<String>,
-    pub each: Option<Percentiles>,
-    pub last: Option<Percentiles>,
+    pub all_followers: Option<Percentiles>,
+    pub last_follower: Option<Percentiles>,
 }
 
-impl Tally {
+impl LatencyTally {
     pub fn new(followers: usize, events: usize) -> Self {
         Self {
-            each: Vec::with_capacity(followers * events),
-            last: vec![0; events],
+            all_followers: Vec::with_capacity(followers * events),
+            last_follower: vec![0; events],
             followers,
         }
     }
@@ -34,36 +34,36 @@ impl Tally {
     pub fn add(&mut self, event: u64, micros: u32) -> Result<()> {
         let last = usize::try_from(event)
             .ok()
-            .and_then(|event| self.last.get_mut(event))
+            .and_then(|event| self.last_follower.get_mut(event))
             .with_context(|| format!("event {event} was never made"))?;
         *last = micros.max(*last);
-        self.each.push(micros);
+        self.all_followers.push(micros);
         Ok(())
     }
 
     pub fn received(&self) -> usize {
-        self.each.len()
+        self.all_followers.len()
     }
 
-    /// Followers take events in order and once, so the number tells whether all are there.
+    /// Followers accept each event once and in order, so the number shows whether all have arrived.
     pub fn is_complete(&self) -> bool {
-        self.each.len() == self.due()
+        self.all_followers.len() == self.expected()
     }
 
-    fn due(&self) -> usize {
-        self.followers * self.last.len()
+    fn expected(&self) -> usize {
+        self.followers * self.last_follower.len()
     }
 
-    pub fn report(self, failure: Option<String>) -> Report {
-        let missing = self.due().saturating_sub(self.each.len());
+    pub fn report(self, failure: Option<String>) -> LatencyReport {
+        let missing = self.expected().saturating_sub(self.all_followers.len());
         let incomplete = (missing > 0).then(|| {
-            let due = self.due();
+            let due = self.expected();
             format!("{missing} of {due} events did not arrive in time")
         });
-        Report {
+        LatencyReport {
             problem: failure.or(incomplete),
-            each: Percentiles::of(self.each),
-            last: Percentiles::of(self.last),
+            all_followers: Percentiles::of(self.all_followers),
+            last_follower: Percentiles::of(self.last_follower),
         }
     }
 }

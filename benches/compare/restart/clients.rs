@@ -1,4 +1,4 @@
-//! Clients that ask for `/health` all the time.
+//! Clients that request `/health` all the time.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,21 +11,21 @@ use memchr::memmem;
 
 use crate::health;
 
-/// Of each kind.
-const CLIENTS: usize = 8;
-/// How long one step of a request may take.
-const STEP: Duration = Duration::from_secs(5);
-/// After a failure. Without it, the count of failures would tell how fast a port can refuse.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Number of clients of each kind.
+const CLIENTS_PER_KIND: usize = 8;
+/// Timeout of each step of a request.
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Without a delay, the number of failures would depend on how fast a port refuses connections.
+const RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// What they saw since the last look.
-pub struct Seen {
-    pub answered: u64,
-    pub failed: f64,
+/// What the clients observed since the previous call.
+pub struct Observations {
+    pub responses: u64,
+    pub failures: f64,
     pub longest_gap: Duration,
 }
 
-/// At work until they are dropped.
+/// Clients that run until they are dropped.
 pub struct Clients {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -33,42 +33,42 @@ pub struct Clients {
 
 struct Shared {
     address: SocketAddr,
-    begun: Instant,
-    is_over: AtomicBool,
-    answered: AtomicU64,
-    failed: AtomicU64,
-    /// Nanoseconds from the beginning.
-    last_answer: AtomicU64,
+    started_at: Instant,
+    is_stopped: AtomicBool,
+    responses: AtomicU64,
+    failures: AtomicU64,
+    /// Nanoseconds since `started_at`.
+    last_response: AtomicU64,
     longest_gap: AtomicU64,
 }
 
 impl Clients {
-    pub fn begin(port: u16) -> Self {
+    pub fn start(port: u16) -> Self {
         let shared = Arc::new(Shared {
             address: (Ipv4Addr::LOCALHOST, port).into(),
-            begun: Instant::now(),
-            is_over: AtomicBool::new(false),
-            answered: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            last_answer: AtomicU64::new(0),
+            started_at: Instant::now(),
+            is_stopped: AtomicBool::new(false),
+            responses: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            last_response: AtomicU64::new(0),
             longest_gap: AtomicU64::new(0),
         });
-        let threads = (0..2 * CLIENTS)
+        let threads = (0..2 * CLIENTS_PER_KIND)
             .map(|number| {
                 let shared = Arc::clone(&shared);
-                thread::spawn(move || shared.work(number < CLIENTS))
+                thread::spawn(move || shared.run(number < CLIENTS_PER_KIND))
             })
             .collect();
         Self { shared, threads }
     }
 
-    pub fn seen(&self) -> Seen {
+    pub fn take_observations(&self) -> Observations {
         let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
         #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
-        let failed = take(&self.shared.failed) as f64;
-        Seen {
-            answered: take(&self.shared.answered),
-            failed,
+        let failed = take(&self.shared.failures) as f64;
+        Observations {
+            responses: take(&self.shared.responses),
+            failures: failed,
             longest_gap: Duration::from_nanos(take(&self.shared.longest_gap)),
         }
     }
@@ -76,30 +76,30 @@ impl Clients {
 
 impl Drop for Clients {
     fn drop(&mut self) {
-        self.shared.is_over.store(true, Ordering::Relaxed);
+        self.shared.is_stopped.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // One that panicked has said so.
+            // A panic was already printed.
             let _ = thread.join();
         }
     }
 }
 
 impl Shared {
-    fn work(&self, is_kept: bool) {
+    fn run(&self, is_kept: bool) {
         let mut kept = None;
-        while !self.is_over.load(Ordering::Relaxed) {
-            if let Ok(connection) = self.ask(kept.take(), is_kept) {
+        while !self.is_stopped.load(Ordering::Relaxed) {
+            if let Ok(connection) = self.request(kept.take(), is_kept) {
                 kept = connection;
-                self.note_answer();
+                self.record_response();
             } else {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-                thread::sleep(PAUSE);
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(RETRY_DELAY);
             }
         }
     }
 
-    /// Asks once; returns the connection if it can be kept.
-    fn ask(&self, kept: Option<TcpStream>, is_kept: bool) -> io::Result<Option<TcpStream>> {
+    /// Sends one request. Returns the connection if it can be kept.
+    fn request(&self, kept: Option<TcpStream>, is_kept: bool) -> io::Result<Option<TcpStream>> {
         let mut stream = match kept {
             Some(stream) => stream,
             None => self.connect()?,
@@ -108,35 +108,35 @@ impl Shared {
         let address = self.address;
         let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\n{close}\r\n");
         stream.write_all(request.as_bytes())?;
-        let mut answer = Vec::with_capacity(1024);
-        while !answer.ends_with(health::BODY) {
+        let mut response = Vec::with_capacity(1024);
+        while !response.ends_with(health::BODY) {
             let mut buffer = [0; 1024];
             let read = stream.read(&mut buffer)?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            answer.extend(&buffer[..read]);
+            response.extend(&buffer[..read]);
         }
-        answer.make_ascii_lowercase();
-        if !answer.starts_with(b"http/1.1 200 ") {
+        response.make_ascii_lowercase();
+        if !response.starts_with(b"http/1.1 200 ") {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let is_last = memmem::find(&answer, b"connection: close\r\n").is_some();
+        let is_last = memmem::find(&response, b"connection: close\r\n").is_some();
         Ok((is_kept && !is_last).then_some(stream))
     }
 
     fn connect(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect_timeout(&self.address, STEP)?;
+        let stream = TcpStream::connect_timeout(&self.address, IO_TIMEOUT)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(STEP))?;
-        stream.set_write_timeout(Some(STEP))?;
+        stream.set_read_timeout(Some(IO_TIMEOUT))?;
+        stream.set_write_timeout(Some(IO_TIMEOUT))?;
         Ok(stream)
     }
 
-    fn note_answer(&self) {
-        let now = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.answered.fetch_add(1, Ordering::Relaxed);
-        let before = self.last_answer.fetch_max(now, Ordering::Relaxed);
+    fn record_response(&self) {
+        let now = u64::try_from(self.started_at.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.responses.fetch_add(1, Ordering::Relaxed);
+        let before = self.last_response.fetch_max(now, Ordering::Relaxed);
         self.longest_gap
             .fetch_max(now.saturating_sub(before), Ordering::Relaxed);
     }

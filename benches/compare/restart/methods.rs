@@ -1,92 +1,93 @@
-//! Who is restarted, and how.
+//! The contenders and their restart commands.
 
 use std::ffi::OsString;
 
-use anyhow::{Error, Result};
+use anyhow::Result;
 
-use crate::contender::{Arguments, Contender};
+use crate::contender::{CommandLine, Contender};
 use crate::ports::Ports;
-use crate::rivals::{self, Blank, FULLON};
+use crate::progress::report_skipped;
+use crate::rivals::{self, ContenderBuilder, FULLON};
 
-/// Fullon without a restart: what the machine alone lets clients wait.
-pub const NOTHING: &str = "no restart";
+/// Fullon without a restart: the delays that the machine alone causes.
+pub const NO_RESTART: &str = "no restart";
 
 /// One column of the table.
-pub struct Way {
+pub struct RestartMethod {
     pub name: &'static str,
     pub contender: Contender,
-    /// Commands, one after the other.
-    pub restart: Vec<Arguments>,
+    /// Run one after the other.
+    pub commands: Vec<CommandLine>,
 }
 
-type Builder = fn(&'static str, &mut Ports) -> Result<Way>;
+type Builder = fn(&'static str, &mut Ports) -> Result<RestartMethod>;
 
-/// All that can run here. `left_out` hears of the others.
-pub fn all(ports: &mut Ports, left_out: impl Fn(&str, &Error)) -> Vec<Way> {
+/// The methods that can run here. Reports the others.
+pub fn available_methods(ports: &mut Ports) -> Vec<RestartMethod> {
     let builders: [(&'static str, Builder); 5] = [
         (FULLON, fullon),
-        (NOTHING, nothing),
+        (NO_RESTART, no_restart),
         ("nginx reload", nginx_reload),
         ("nginx upgrade", nginx_upgrade),
         ("original", original),
     ];
-    let mut ways = Vec::new();
+    let mut methods = Vec::new();
     for (name, builder) in builders {
         match builder(name, ports) {
-            Ok(way) => ways.push(way),
-            Err(error) => left_out(&format!("the restart of {name}"), &error),
+            Ok(method) => methods.push(method),
+            Err(error) => report_skipped(&format!("the restart of {name}"), &error),
         }
     }
-    ways
+    methods
 }
 
-fn fullon(name: &'static str, ports: &mut Ports) -> Result<Way> {
+fn fullon(name: &'static str, ports: &mut Ports) -> Result<RestartMethod> {
     let contender = rivals::fullon_with(ports, [])?;
-    let restart = vec![vec![contender.start[0].clone(), "restart".into()]];
-    Ok(Way {
+    let commands = vec![vec![contender.start[0].clone(), "restart".into()]];
+    Ok(RestartMethod {
         name,
         contender,
-        restart,
+        commands,
     })
 }
 
-fn nothing(name: &'static str, ports: &mut Ports) -> Result<Way> {
-    Ok(Way {
+fn no_restart(name: &'static str, ports: &mut Ports) -> Result<RestartMethod> {
+    Ok(RestartMethod {
         name,
         contender: rivals::fullon_with(ports, [])?,
-        restart: Vec::new(),
+        commands: Vec::new(),
     })
 }
 
-fn nginx_reload(name: &'static str, ports: &mut Ports) -> Result<Way> {
-    let contender = rivals::nginx(Blank::new(name, ports)?)?;
+fn nginx_reload(name: &'static str, ports: &mut Ports) -> Result<RestartMethod> {
+    let contender = rivals::nginx_contender(ContenderBuilder::new(name, ports)?)?;
     let signal = ["-s", "reload"].map(OsString::from);
     let reload = contender.start.iter().cloned().chain(signal).collect();
-    Ok(Way {
+    Ok(RestartMethod {
         name,
         contender,
-        restart: vec![reload],
+        commands: vec![reload],
     })
 }
 
-fn nginx_upgrade(name: &'static str, ports: &mut Ports) -> Result<Way> {
-    let blank = Blank::new(name, ports)?;
+fn nginx_upgrade(name: &'static str, ports: &mut Ports) -> Result<RestartMethod> {
+    let builder = ContenderBuilder::new(name, ports)?;
     let script = include_str!("../../rivals/upgrade-nginx.sh");
-    let upgrade = vec!["sh".into(), blank.write("upgrade-nginx.sh", script)?];
-    Ok(Way {
+    let upgrade = vec!["sh".into(), builder.write_file("upgrade-nginx.sh", script)?];
+    Ok(RestartMethod {
         name,
-        contender: rivals::nginx(blank)?,
-        restart: vec![upgrade],
+        contender: rivals::nginx_contender(builder)?,
+        commands: vec![upgrade],
     })
 }
 
-fn original(name: &'static str, ports: &mut Ports) -> Result<Way> {
-    let contender = rivals::original(Blank::new(name, ports)?)?;
+fn original(name: &'static str, ports: &mut Ports) -> Result<RestartMethod> {
+    let contender = rivals::original_contender(ContenderBuilder::new(name, ports)?)?;
     let stop = contender.stop.iter().cloned();
-    let restart = stop.chain([contender.start.clone()]).collect();
-    Ok(Way {
+    let commands = stop.chain([contender.start.clone()]).collect();
+    Ok(RestartMethod {
         name,
         contender,
-        restart,
+        commands,
     })
 }

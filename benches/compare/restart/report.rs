@@ -1,32 +1,33 @@
-//! The table about restarts as text.
+//! The restart table as text.
 
-use super::rows::Row;
-use super::ways::NOTHING;
+use super::methods::NO_RESTART;
+use super::rows::RestartRow;
 use crate::figures::{Figures, range};
 use crate::rivals::FULLON;
-use crate::table::aligned;
+use crate::table::{heading, markdown_table};
 
-pub fn render(figures: &Figures<Row>, names: &[&'static str]) -> String {
-    let mut heading = vec!["restarts".to_owned()];
-    heading.extend(names.iter().map(|name| (*name).to_owned()));
-    heading.extend(["fullon's range", "fullon's ratio", "target"].map(str::to_owned));
-    let mut lines = vec![heading];
-    lines.extend(Row::ALL.map(|row| line(figures, names, row)));
-    aligned(&lines)
+pub fn render(figures: &Figures<RestartRow>, names: &[&'static str]) -> String {
+    let mut lines = vec![heading("restarts", names)];
+    lines.extend(RestartRow::ALL.map(|row| render_row(figures, names, row)));
+    markdown_table(&lines)
 }
 
-fn line(figures: &Figures<Row>, names: &[&'static str], row: Row) -> Vec<String> {
+fn render_row(
+    figures: &Figures<RestartRow>,
+    names: &[&'static str],
+    row: RestartRow,
+) -> Vec<String> {
     let decimals = row.decimals();
     let mut cells = vec![row.label().to_owned()];
     cells.extend(names.iter().map(|name| {
         row.figure(figures, name)
             .map_or_else(String::new, |figure| format!("{figure:.decimals$}"))
     }));
-    cells.push(range(figures.all(row, FULLON), row.decimals()));
+    cells.push(range(figures.values(row, FULLON), row.decimals()));
     let own = row.figure(figures, FULLON);
     let best = names
         .iter()
-        .filter(|name| ![FULLON, NOTHING].contains(name))
+        .filter(|name| ![FULLON, NO_RESTART].contains(name))
         .filter_map(|name| Some((*name, row.figure(figures, name)?)))
         .min_by(|left, right| left.1.total_cmp(&right.1));
     cells.push(match (own, best) {
@@ -34,11 +35,7 @@ fn line(figures: &Figures<Row>, names: &[&'static str], row: Row) -> Vec<String>
         (Some(_), Some((name, _))) => format!("{name}: 0"),
         _ => String::new(),
     });
-    cells.push(match (row.target(), own) {
-        (None, _) => String::new(),
-        (Some(most), None) => format!("<= {most}: not measured"),
-        (Some(most), Some(own)) if own <= most => format!("<= {most}: met"),
-        (Some(most), Some(_)) => format!("<= {most}: MISSED"),
-    });
+    let verdict = row.target().map(|target| target.verdict(own, best));
+    cells.push(verdict.unwrap_or_default());
     cells
 }

@@ -1,50 +1,49 @@
-//! What the rows of the table about restarts mean.
+//! The rows of the restart table.
 
 use crate::figures::Figures;
+use crate::table::Target;
 
-/// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Row {
-    /// Requests without an answer.
-    Failed,
-    /// The longest time in which nobody had an answer.
-    Gap,
-    /// The commands of the restart.
-    Took,
+pub enum RestartRow {
+    /// Requests without a response.
+    FailedRequests,
+    /// The longest time in which no client received a response.
+    LongestGap,
+    /// Time that the restart commands take.
+    CommandTime,
 }
 
-impl Row {
-    pub const ALL: [Self; 3] = [Self::Failed, Self::Gap, Self::Took];
+impl RestartRow {
+    pub const ALL: [Self; 3] = [Self::FailedRequests, Self::LongestGap, Self::CommandTime];
 
     pub fn label(self) -> &'static str {
         match self {
-            Self::Failed => "requests failed in a restart, mean",
-            Self::Gap => "longest time without an answer, ms",
-            Self::Took => "commands of a restart, ms",
+            Self::FailedRequests => "requests failed in a restart, mean",
+            Self::LongestGap => "longest time without an answer, ms",
+            Self::CommandTime => "commands of a restart, ms",
         }
     }
 
-    /// The median; of failures the mean, because a single one counts.
+    /// The median; for failures the mean, so that a single failure shows.
     #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
     pub fn figure(self, figures: &Figures<Self>, name: &'static str) -> Option<f64> {
-        match (self, figures.all(self, name)) {
-            (Self::Failed, all) if !all.is_empty() => {
+        match (self, figures.values(self, name)) {
+            (Self::FailedRequests, all) if !all.is_empty() => {
                 Some(all.iter().sum::<f64>() / all.len() as f64)
             }
             _ => figures.median(self, name),
         }
     }
 
-    /// What fullon should reach at most.
-    pub fn target(self) -> Option<f64> {
-        (self == Self::Failed).then_some(0.0)
+    pub fn target(self) -> Option<Target> {
+        (self == Self::FailedRequests).then_some(Target::AtMost(0.0))
     }
 
-    /// Digits behind the point.
+    /// Digits after the decimal point.
     pub fn decimals(self) -> usize {
         match self {
-            Self::Failed => 2,
-            Self::Gap | Self::Took => 1,
+            Self::FailedRequests => 2,
+            Self::LongestGap | Self::CommandTime => 1,
         }
     }
 }

@@ -1,7 +1,11 @@
-//! The first table: the service beside its rivals, from start to stop.
+//! The first table: the service and its rivals, from start to stop.
 //!
-//! Rounds are interleaved and run forwards and backwards in turn, so that a drift of the machine meets all alike. The
-//! first three leave each contender idle for a while, and last two to three minutes, the others a minute and a half.
+//! Rounds are interleaved, and run forwards and backwards in turn, so that a drift of the machine
+//! affects all contenders alike. The first three rounds include idle times and last two to three
+//! minutes, the others a minute and a half.
+
+mod report;
+mod results;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,47 +15,51 @@ use anyhow::{Error, Result};
 use crate::contender::Contender;
 use crate::lifecycle::Running;
 use crate::machine::ProcessorTime;
-use crate::results::{Results, Row};
-use crate::{health, idle, interrupt, load, machine, overhead, programs, rivals, table};
+use crate::progress::{report_failure, report_skipped};
+use crate::{health, idle, interrupt, load, machine, overhead, programs, rivals};
+use results::{Results, ServiceRow};
 
 /// Requests that warm a contender before it is left idle.
 const REQUESTS_BEFORE_IDLE: u32 = 100;
-/// Starts and stops in a round. One alone would tell how long the machine takes to wake up from the idle time of the
-/// contender before, which triples the figures of a few milliseconds.
+/// Starts and stops in a round. A single one would measure how the machine wakes up after the idle
+/// time of the previous contender, index triples figures of a few milliseconds.
 const CYCLES: u32 = 4;
-/// Idle times of a contender. They differ little, and are most of what a round lasts.
+/// Idle times of a contender. They differ little and take most of a round.
 const IDLE_TIMES: usize = 3;
 
 /// Measures all, and prints the table.
 pub fn compare(rounds: usize) -> Result<()> {
-    let left_out = crate::left_out;
-    let contenders = rivals::all(left_out)?;
-    let wrk = programs::installed("wrk").inspect_err(|error| left_out("throughput", error));
+    let contenders = rivals::available_contenders()?;
+    let wrk =
+        programs::find_program("wrk").inspect_err(|error| report_skipped("throughput", error));
     let mut results = Results::new(contenders.iter().map(|contender| contender.name));
-    results.add(rivals::FULLON, Row::Size, rivals::fullon_size()?);
+    results.add(rivals::FULLON, ServiceRow::Size, rivals::fullon_size()?);
     println!("{}", machine::describe(rounds));
 
     let mut order: Vec<&Contender> = contenders.iter().collect();
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
-        for contender in order.iter().filter(|it| it.measured.has_lifecycle()) {
+        for contender in order
+            .iter()
+            .filter(|contender| contender.measurements.has_lifecycle())
+        {
             interrupt::check()?;
             eprintln!("  {}", contender.name);
-            if let Err(error) = lifecycle(contender, &mut results) {
-                failed(contender, &mut results, &error)?;
+            if let Err(error) = measure_lifecycle(contender, &mut results) {
+                record_failure(contender, &mut results, &error)?;
             }
         }
         if wrk.is_ok() {
-            throughput(&order, &mut results)?;
+            measure_throughput(&order, &mut results)?;
         }
-        // The other way round next time: neighbours stay neighbours, and neither is always first.
+        // The reverse order keeps neighbours together, and none is always first.
         order.reverse();
     }
 
-    println!("{}", table::render(&results));
+    println!("{}", report::render(&results));
     match wrk.and_then(|_| overhead::measure(rounds)) {
         Ok(text) => println!("{text}"),
-        Err(error) => left_out("overhead", &error),
+        Err(error) => report_skipped("overhead", &error),
     }
     println!("{}", machine::describe(rounds));
     if results.has_failed(rivals::FULLON) {
@@ -60,85 +68,93 @@ pub fn compare(rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// A failure costs its contender the figures of this round and nobody else anything; only Ctrl-C ends the run.
-fn failed(contender: &Contender, results: &mut Results, error: &Error) -> Result<()> {
+/// A contender that fails has no figures in this round. Only Ctrl-C ends the run.
+fn record_failure(contender: &Contender, results: &mut Results, error: &Error) -> Result<()> {
     interrupt::check()?;
     results.fail(contender.name);
-    eprintln!("\n*** FAILED: {}: {error:#}\n", contender.name);
+    report_failure(contender.name, error);
     Ok(())
 }
 
-/// Start, status and stop, some times over; the last time with an idle time between, if that is still wanted.
-fn lifecycle(contender: &Contender, results: &mut Results) -> Result<()> {
+/// Measures several starts and stops. The last one includes an idle time, up to [`IDLE_TIMES`].
+fn measure_lifecycle(contender: &Contender, results: &mut Results) -> Result<()> {
     let name = contender.name;
     for cycle in 1..=CYCLES {
         let (running, started) = Running::start(contender)?;
-        results.add(name, Row::Start, millis(started.until_served));
+        results.add(name, ServiceRow::Start, millis(started.time_to_healthy));
         let is_early = u8::from(started.returned_early);
-        results.add(name, Row::Early, f64::from(is_early));
-        if cycle == CYCLES && results.figures(Row::Memory, name).len() < IDLE_TIMES {
-            idle(contender, results)?;
+        results.add(name, ServiceRow::EarlyReturn, f64::from(is_early));
+        if cycle == CYCLES && results.figures(ServiceRow::Memory, name).len() < IDLE_TIMES {
+            measure_idle(contender, results)?;
         }
         if let Some(took) = running.status()? {
-            results.add(name, Row::Status, millis(took));
+            results.add(name, ServiceRow::Status, millis(took));
         }
         let took = running.stop()?;
-        results.add(name, Row::Stop, millis(took));
+        results.add(name, ServiceRow::Stop, millis(took));
     }
     Ok(())
 }
 
-fn idle(contender: &Contender, results: &mut Results) -> Result<()> {
+fn measure_idle(contender: &Contender, results: &mut Results) -> Result<()> {
     for _ in 0..REQUESTS_BEFORE_IDLE {
-        health::expect(contender.port)?;
+        health::expect_healthy(contender.port)?;
     }
     let idle = idle::measure(contender)?;
     let name = contender.name;
-    results.add(name, Row::Memory, idle.megabytes);
-    results.add(name, Row::WakeUps, idle.wake_ups_per_second());
+    results.add(name, ServiceRow::Memory, idle.megabytes);
+    results.add(name, ServiceRow::WakeUps, idle.wake_ups_per_second());
     results.add_threads(name, idle.threads);
-    results.disturbance.push(idle.disturbance);
+    results.background_load.push(idle.background_load);
     Ok(())
 }
 
-/// All servers at once, loaded in turn.
-fn throughput(contenders: &[&Contender], results: &mut Results) -> Result<()> {
+/// Starts all servers and loads them in turns.
+fn measure_throughput(contenders: &[&Contender], results: &mut Results) -> Result<()> {
     let mut running = Vec::new();
-    for contender in contenders.iter().filter(|it| it.measured.has_load()) {
+    for contender in contenders
+        .iter()
+        .filter(|contender| contender.measurements.has_load())
+    {
         interrupt::check()?;
         eprintln!("  {} under load", contender.name);
         let started = Running::start(contender)
-            .and_then(|(started, _)| health::expect(contender.port).map(|()| started));
+            .and_then(|(started, _)| health::expect_healthy(contender.port).map(|()| started));
         match started {
-            // Ended by its guard: how it stops was measured without load.
+            // Killed by the guard. Its stop was measured without load.
             Ok(guard) => running.push((contender, guard)),
-            Err(error) => failed(contender, results, &error)?,
+            Err(error) => record_failure(contender, results, &error)?,
         }
     }
-    let ports: Vec<u16> = running.iter().map(|(it, _)| it.port).collect();
+    let ports: Vec<u16> = running
+        .iter()
+        .map(|(contender, _)| contender.port)
+        .collect();
     let mut failures = Vec::new();
-    let begun = ProcessorTime::now()?;
-    load::measure_in_turn(&ports, |loads| {
+    let started_at = ProcessorTime::now()?;
+    load::measure_in_turns(&ports, |loads| {
         let mut turn = BTreeMap::new();
-        for (which, load) in loads {
-            let (contender, _) = running[which];
+        for (index, load) in loads {
+            let (contender, _) = running[index];
             match load {
                 Ok(load) => {
-                    results.add(contender.name, Row::Load, load.per_second);
-                    results.add(contender.name, Row::Tail, load.p99);
+                    results.add(contender.name, ServiceRow::Load, load.per_second);
+                    results.add(contender.name, ServiceRow::P99, load.p99);
                     turn.insert(contender.name, load.per_second);
                 }
                 Err(error) => failures.push((contender, error)),
             }
         }
-        let of = |name| turn.get(name).copied();
-        let ratio = of(rivals::FULLON).zip(of(rivals::BARE_HYPER));
-        results.ratios.extend(ratio.map(|(own, bound)| own / bound));
+        let load_of = |name| turn.get(name).copied();
+        let ratio = load_of(rivals::FULLON).zip(load_of(rivals::BARE_HYPER));
+        results
+            .turn_ratios
+            .extend(ratio.map(|(own, bound)| own / bound));
     })?;
-    let stolen = begun.percent_stolen_until(&ProcessorTime::now()?);
+    let stolen = started_at.percent_stolen_until(&ProcessorTime::now()?);
     results.stolen.push(stolen);
     for (contender, error) in failures {
-        failed(contender, results, &error)?;
+        record_failure(contender, results, &error)?;
     }
     Ok(())
 }

@@ -1,33 +1,26 @@
-//! The figures as text: one Markdown table, and what does not fit into it.
+//! The service table as text, and the lines below it.
 
 use std::fmt::Write as _;
 
+use super::results::{Results, ServiceRow};
 use crate::figures;
-use crate::results::{Results, Row, Target};
 use crate::rivals::{BARE_HYPER, FULLON, NGINX};
+use crate::table::{heading, markdown_table};
 
-/// Of nginx's throughput; bare hyper has about 0.9 of it.
-const SHARE_OF_NGINX: f64 = 0.75;
+/// Target as a share of nginx's throughput. Bare hyper reaches about 0.9.
+const NGINX_SHARE_TARGET: f64 = 0.75;
 
-/// The whole report.
 pub fn render(results: &Results) -> String {
-    let mut lines = vec![heading(results)];
-    lines.extend(Row::ALL.map(|row| line(results, row)));
-    let mut text = aligned(&lines);
-    throughput(results, &mut text);
-    wake_ups(results, &mut text);
-    disturbance(results, &mut text);
+    let mut lines = vec![heading("", &results.contenders)];
+    lines.extend(ServiceRow::ALL.map(|row| render_row(results, row)));
+    let mut text = markdown_table(&lines);
+    write_throughput(results, &mut text);
+    write_wake_ups(results, &mut text);
+    write_background_load(results, &mut text);
     text
 }
 
-fn heading(results: &Results) -> Vec<String> {
-    let mut cells = vec![String::new()];
-    cells.extend(results.contenders.iter().map(|name| (*name).to_owned()));
-    cells.extend(["fullon's range", "fullon's ratio", "target"].map(str::to_owned));
-    cells
-}
-
-fn line(results: &Results, row: Row) -> Vec<String> {
+fn render_row(results: &Results, row: ServiceRow) -> Vec<String> {
     let decimals = row.decimals();
     let mut cells = vec![row.label().to_owned()];
     cells.extend(results.contenders.iter().map(|name| {
@@ -35,90 +28,48 @@ fn line(results: &Results, row: Row) -> Vec<String> {
             return String::new();
         };
         match row {
-            Row::Early => format!("{figure} of {}", results.figures(row, name).len()),
+            ServiceRow::EarlyReturn => format!("{figure} of {}", results.figures(row, name).len()),
             _ => format!("{figure:.decimals$}"),
         }
     }));
-    cells.push(range(results, row));
+    cells.push(fullon_range(results, row));
     let own = results.figure(row, FULLON);
-    let bound = results.bound(row);
-    cells.push(match (own, bound) {
+    let baseline = results.baseline(row);
+    cells.push(match (own, baseline) {
         (Some(_), Some((name, 0.0))) => format!("{name}: 0"),
         (Some(own), Some((name, figure))) => format!("{:.2} of {name}", own / figure),
         _ => String::new(),
     });
-    let (target, is_met) = match row.target() {
-        Target::AtMost(most) => (format!("<= {most}"), own.map(|own| own <= most)),
-        Target::Share(least) => (
-            format!(">= {least} of {BARE_HYPER}"),
-            own.zip(bound)
-                .map(|(own, (_, figure))| own >= least * figure),
-        ),
-        Target::None => {
-            cells.push(String::new());
-            return cells;
-        }
-    };
-    cells.push(match is_met {
-        Some(true) => format!("{target}: met"),
-        Some(false) => format!("{target}: MISSED"),
-        None => format!("{target}: not measured"),
-    });
+    let verdict = row.target().map(|target| target.verdict(own, baseline));
+    cells.push(verdict.unwrap_or_default());
     cells
 }
 
-/// How far fullon's own rounds are apart: a wide range means a busy machine.
-fn range(results: &Results, row: Row) -> String {
+/// Smallest and largest figure of fullon's rounds. A wide range means a busy machine.
+fn fullon_range(results: &Results, row: ServiceRow) -> String {
     let figures = results.figures(row, FULLON);
-    if row == Row::Early {
+    if row == ServiceRow::EarlyReturn {
         return String::new();
     }
     figures::range(figures, row.decimals())
 }
 
-/// A Markdown table that can be read as text, too.
-pub fn aligned(lines: &[Vec<String>]) -> String {
-    let columns = lines.first().map_or(0, Vec::len);
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| {
-            lines
-                .iter()
-                .map(|line| line[column].len())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let mut text = String::new();
-    for (number, line) in lines.iter().enumerate() {
-        for (cell, width) in line.iter().zip(&widths) {
-            let _ = write!(text, "| {cell:<width$} ");
-        }
-        text.push_str("|\n");
-        if number == 0 {
-            for width in &widths {
-                let _ = write!(text, "|-{:-<width$}-", "");
-            }
-            text.push_str("|\n");
-        }
-    }
-    text
-}
-
-/// Fullon over each of the others; and turn by turn over the bound, whose turns were seconds apart.
-fn throughput(results: &Results, text: &mut String) {
-    let Some(own) = results.figure(Row::Load, FULLON) else {
+/// Fullon's throughput divided by that of each rival, and its ratio to the baseline in each turn,
+/// whose loads were only seconds apart.
+fn write_throughput(results: &Results, text: &mut String) {
+    let Some(own) = results.figure(ServiceRow::Load, FULLON) else {
         return;
     };
     let ratios: Vec<String> = results
         .contenders
         .iter()
         .filter(|name| **name != FULLON)
-        .filter_map(|name| Some((name, results.figure(Row::Load, name)?)))
+        .filter_map(|name| Some((name, results.figure(ServiceRow::Load, name)?)))
         .map(|(name, figure)| match (*name, own / figure) {
-            (NGINX, ratio) if ratio >= SHARE_OF_NGINX => {
-                format!("{name} {ratio:.2} (>= {SHARE_OF_NGINX}: met)")
+            (NGINX, ratio) if ratio >= NGINX_SHARE_TARGET => {
+                format!("{name} {ratio:.2} (>= {NGINX_SHARE_TARGET}: met)")
             }
-            (NGINX, ratio) => format!("{name} {ratio:.2} (>= {SHARE_OF_NGINX}: MISSED)"),
+            (NGINX, ratio) => format!("{name} {ratio:.2} (>= {NGINX_SHARE_TARGET}: MISSED)"),
             (name, ratio) => format!("{name} {ratio:.2}"),
         })
         .collect();
@@ -127,8 +78,8 @@ fn throughput(results: &Results, text: &mut String) {
         "\n/health throughput, fullon over: {}",
         ratios.join(", ")
     );
-    if let Some(middle) = figures::median(&results.ratios) {
-        let range = figures::range(&results.ratios, 2);
+    if let Some(middle) = figures::median(&results.turn_ratios) {
+        let range = figures::range(&results.turn_ratios, 2);
         let _ = writeln!(
             text,
             "turn by turn, over {BARE_HYPER}: median {middle:.2}, {range}"
@@ -136,7 +87,7 @@ fn throughput(results: &Results, text: &mut String) {
     }
 }
 
-fn wake_ups(results: &Results, text: &mut String) {
+fn write_wake_ups(results: &Results, text: &mut String) {
     let threads: Vec<String> = results
         .fullon_threads()
         .into_iter()
@@ -151,8 +102,8 @@ fn wake_ups(results: &Results, text: &mut String) {
     }
 }
 
-/// While a contender is idle, so is the benchmark: what is used then, others use, and times are too long by it.
-fn disturbance(results: &Results, text: &mut String) {
+/// How busy other programs kept the machine. Measured times are longer while they run.
+fn write_background_load(results: &Results, text: &mut String) {
     let shares = |shares: &[f64]| {
         let shares: Vec<String> = shares.iter().map(|share| format!("{share:.0}")).collect();
         shares.join(" ")
@@ -160,7 +111,7 @@ fn disturbance(results: &Results, text: &mut String) {
     let _ = writeln!(
         text,
         "others used of the machine while a contender was idle, %: {}",
-        shares(&results.disturbance)
+        shares(&results.background_load)
     );
     let _ = writeln!(
         text,

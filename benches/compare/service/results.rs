@@ -1,99 +1,91 @@
-//! What was measured, and what the rows of the table mean.
+//! The rows of the service table, and the figures of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::figures::Figures;
 use crate::rivals::{BARE_HYPER, FULLON};
+use crate::table::Target;
 
-/// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Row {
+pub enum ServiceRow {
     Start,
-    /// 1 for a start command that returned before `/health` answered, else 0.
-    Early,
+    /// 1 if the start command returned before `/health` answered, else 0.
+    EarlyReturn,
     Stop,
     Status,
     Memory,
     WakeUps,
     Size,
     Load,
-    Tail,
+    P99,
 }
 
-/// What fullon should reach.
-pub enum Target {
-    AtMost(f64),
-    /// Of the bound's figure.
-    Share(f64),
-    /// It is shown for who compares.
-    None,
-}
-
-impl Row {
+impl ServiceRow {
     pub const ALL: [Self; 9] = [
         Self::Start,
-        Self::Early,
+        Self::EarlyReturn,
         Self::Stop,
         Self::Status,
         Self::Memory,
         Self::WakeUps,
         Self::Size,
         Self::Load,
-        Self::Tail,
+        Self::P99,
     ];
 
     pub fn label(self) -> &'static str {
         match self {
             Self::Start => "start to first 200, ms",
-            Self::Early => "start returned too early",
+            Self::EarlyReturn => "start returned too early",
             Self::Stop => "stop to processes gone, ms",
             Self::Status => "status, ms",
             Self::Memory => "idle memory, MB",
             Self::WakeUps => "idle wake-ups a second",
             Self::Size => "stripped binary, MB",
             Self::Load => "/health, requests a second",
-            Self::Tail => "/health p99 at that load, ms",
+            Self::P99 => "/health p99 at that load, ms",
         }
     }
 
-    pub fn target(self) -> Target {
-        match self {
-            Self::Start => Target::AtMost(15.0),
-            Self::Early => Target::AtMost(0.0),
-            Self::Stop | Self::Status | Self::Size => Target::AtMost(10.0),
-            Self::Memory => Target::AtMost(8.0),
-            Self::WakeUps => Target::AtMost(1.0),
-            Self::Load => Target::Share(0.85),
-            Self::Tail => Target::None,
-        }
+    pub fn target(self) -> Option<Target> {
+        let max = match self {
+            Self::Load => return Some(Target::RatioAtLeast(0.85, BARE_HYPER)),
+            Self::P99 => return None,
+            Self::EarlyReturn => 0.0,
+            Self::WakeUps => 1.0,
+            Self::Memory => 8.0,
+            Self::Stop | Self::Status | Self::Size => 10.0,
+            Self::Start => 15.0,
+        };
+        Some(Target::AtMost(max))
     }
 
-    /// Digits behind the point.
+    /// Digits after the decimal point.
     pub fn decimals(self) -> usize {
         match self {
-            Self::Early | Self::Load => 0,
+            Self::EarlyReturn | Self::Load => 0,
             Self::Start | Self::Stop | Self::Status | Self::Memory | Self::WakeUps => 1,
-            Self::Size | Self::Tail => 2,
+            Self::Size | Self::P99 => 2,
         }
     }
 
-    /// Whom fullon is compared with, where it is not the best of the rivals.
-    fn named_bound(self) -> Option<&'static str> {
-        matches!(self, Self::Load | Self::Tail).then_some(BARE_HYPER)
+    /// The contender that fullon is compared with, unless it is the best rival.
+    fn fixed_baseline(self) -> Option<&'static str> {
+        matches!(self, Self::Load | Self::P99).then_some(BARE_HYPER)
     }
 }
 
 /// All figures of a run.
 pub struct Results {
     pub contenders: Vec<&'static str>,
-    figures: Figures<Row>,
+    figures: Figures<ServiceRow>,
     threads: BTreeMap<(&'static str, String), Vec<u64>>,
     failed: BTreeSet<&'static str>,
-    /// How much of the machine was used in each idle time, in percent.
-    pub disturbance: Vec<f64>,
-    /// Throughput over that of bare hyper, in each turn.
-    pub ratios: Vec<f64>,
-    /// How much of the machine its host gave to others while servers were loaded, by round, in percent.
+    /// CPU time that other programs used in each idle time, in percent.
+    pub background_load: Vec<f64>,
+    /// Fullon's throughput divided by that of bare hyper, in each turn.
+    pub turn_ratios: Vec<f64>,
+    /// CPU time that the host took while servers were loaded, by round, in percent.
     pub stolen: Vec<f64>,
 }
 
@@ -104,17 +96,17 @@ impl Results {
             figures: Figures::new(),
             threads: BTreeMap::new(),
             failed: BTreeSet::new(),
-            disturbance: Vec::new(),
-            ratios: Vec::new(),
+            background_load: Vec::new(),
+            turn_ratios: Vec::new(),
             stolen: Vec::new(),
         }
     }
 
-    pub fn add(&mut self, contender: &'static str, row: Row, figure: f64) {
+    pub fn add(&mut self, contender: &'static str, row: ServiceRow, figure: f64) {
         self.figures.add(contender, row, figure);
     }
 
-    /// Wake-ups of one idle time, by name of the thread.
+    /// Adds the wake-ups of one idle time, by thread name.
     pub fn add_threads(&mut self, contender: &'static str, threads: BTreeMap<String, u64>) {
         for (name, count) in threads {
             self.threads
@@ -132,24 +124,24 @@ impl Results {
         self.failed.contains(contender)
     }
 
-    /// By round or by turn, without those that failed.
-    pub fn figures(&self, row: Row, contender: &'static str) -> &[f64] {
-        self.figures.all(row, contender)
+    /// The figures of the rounds or turns that succeeded.
+    pub fn figures(&self, row: ServiceRow, contender: &'static str) -> &[f64] {
+        self.figures.values(row, contender)
     }
 
-    /// The median; for [`Row::Early`], how many starts.
-    pub fn figure(&self, row: Row, contender: &'static str) -> Option<f64> {
+    /// The median; for [`ServiceRow::EarlyReturn`], the number of such starts.
+    pub fn figure(&self, row: ServiceRow, contender: &'static str) -> Option<f64> {
         let figures = self.figures(row, contender);
         match row {
-            Row::Early if !figures.is_empty() => Some(figures.iter().sum()),
+            ServiceRow::EarlyReturn if !figures.is_empty() => Some(figures.iter().sum()),
             _ => self.figures.median(row, contender),
         }
     }
 
-    /// Whom fullon is compared with, and that one's figure.
-    pub fn bound(&self, row: Row) -> Option<(&'static str, f64)> {
+    /// The contender that fullon is compared with, and its figure.
+    pub fn baseline(&self, row: ServiceRow) -> Option<(&'static str, f64)> {
         let figure_of = |name| self.figure(row, name).map(|figure| (name, figure));
-        match row.named_bound() {
+        match row.fixed_baseline() {
             Some(name) => figure_of(name),
             None => self
                 .contenders
@@ -160,7 +152,7 @@ impl Results {
         }
     }
 
-    /// Wake-ups in each idle time, by thread of fullon, busiest first.
+    /// Fullon's wake-ups in each idle time by thread, the busiest thread first.
     pub fn fullon_threads(&self) -> Vec<(&str, &[u64])> {
         let mut threads: Vec<(&str, &[u64])> = self
             .threads
