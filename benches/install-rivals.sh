@@ -1,13 +1,13 @@
 #!/bin/sh
-# Gets the programs that `cargo bench --bench compare` measures fullon beside. What is there is left alone, so a
-# second run costs nothing. Debian's packages go to the system (as root, and they enable services of their own);
-# the rest goes to target/rivals. What cannot be had is named, and the benchmark leaves it out.
+# Installs the programs that `cargo bench --bench compare` compares fullon with. Installed programs
+# are left alone. As root, Debian packages are installed in the system, where they enable services.
+# The rest goes to target/rivals. What cannot be installed is named, and the benchmark skips it.
 set -eu
 
 cd "$(dirname "$0")/.."
 rivals=target/rivals
 mkdir -p "$rivals"
-# Daemons are not on everybody's PATH.
+# Not every PATH has the directories of daemons.
 PATH="$PATH:/usr/sbin:/sbin"
 
 missing=

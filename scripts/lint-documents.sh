@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks what is written for other programs: the OpenAPI documents, and the manifests for Kubernetes.
+# Checks the OpenAPI documents and the Kubernetes manifests.
 set -eu
 
 cd "$(dirname "$0")/.."

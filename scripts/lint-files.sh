@@ -1,6 +1,5 @@
 #!/bin/sh
-# Checks what cargo does not: shell scripts parse, and what is installed for systemd is valid where systemd is there to
-# say so.
+# Checks the syntax of the shell scripts, and the systemd files if systemd is installed.
 set -eu
 for script in scripts/*.sh benches/*.sh tests/it/support/*.sh .ci/run; do
     sh -n "$script"
@@ -14,13 +13,13 @@ root=$(mktemp -d)
 trap 'rm -r "$root"' EXIT
 mkdir "$root/units" "$root/etc"
 cp systemd/fullon_master_api.socket "$root/units"
-# The program need not be installed for its unit to be checked.
+# /bin/true stands in for the program, which need not be installed.
 sed 's|^\(Exec[A-Za-z]*\)=/usr/local/bin/fullon|\1=/bin/true|' fullon_master_api.service > "$root/units/fullon_master_api.service"
 for unit in "$root"/units/*; do
-    # Without the flag, unknown settings pass.
+    # Without the flag, unknown settings are accepted.
     systemd-analyze verify --recursive-errors=yes "$unit"
 done
-# Of ten. What is left is the network, and what it takes to run on this system at all.
+# 20 is an exposure of 2.0 out of 10. The rest is the network, and what any program needs to run.
 if ! exposure=$(systemd-analyze security --offline=true --threshold=20 --no-pager "$root/units/fullon_master_api.service"); then
     echo "$exposure" >&2
     exit 1

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs the daemon in the foreground, and replaces it whenever a source changes and the build succeeds. A build that
-# fails leaves the running daemon as it is. Ctrl-C stops both.
+# Runs the daemon in the foreground. Replaces it when a source changes and the build succeeds. After
+# a failed build, the running daemon stays. Ctrl-C stops both.
 set -u
 cargo=${CARGO:-cargo}
 program=${CARGO_TARGET_DIR:-target}/debug/fullon
@@ -14,7 +14,7 @@ stop_daemon() {
     daemon=
 }
 
-# The terminal sends its Ctrl-C to the daemon too; a signal of ours would be its second, and end it at once.
+# The terminal sends Ctrl-C to the daemon too. A second signal would end it without draining.
 interrupted() {
     trap - INT TERM EXIT
     [ -n "$daemon" ] && wait "$daemon"
@@ -24,7 +24,7 @@ trap interrupted INT
 trap 'trap - INT TERM EXIT; stop_daemon; exit 143' TERM
 trap 'trap - INT TERM EXIT; stop_daemon' EXIT
 
-# Names, sizes and times of all sources: changes when one is edited, added or removed.
+# Names, sizes and times of all sources. Changes when one is edited, added or removed.
 sources() {
     find src Cargo.toml Cargo.lock .env -type f -exec stat -c '%n %s %Y' {} + 2>/dev/null | sort
 }

@@ -15,6 +15,7 @@ use crate::log::daemon;
 use crate::log::percentiles::Percentiles;
 use crate::ports::Ports;
 use crate::public_server::{WITH_METRICS, WITHOUT_METRICS};
+use crate::table::Target;
 use crate::{health, interrupt, load, machine, rivals};
 
 /// The servers of `/health`. Each does more than the one before.
@@ -72,69 +73,74 @@ pub fn measure(rounds: usize) -> Result<String> {
     let mut scrapes = Vec::new();
     for round in 1..=rounds {
         eprintln!("overhead, round {round} of {rounds}");
-        let contenders = SETUPS
-            .iter()
-            .map(|(_, setup)| Ok((*setup, setup.contender(&mut ports)?)))
-            .collect::<Result<Vec<_>>>()?;
-        let running = contenders
-            .iter()
-            .map(|(_, contender)| Ok(Running::start(contender)?.0))
-            .collect::<Result<Vec<_>>>()?;
-        let ports: Vec<u16> = contenders
-            .iter()
-            .map(|(_, contender)| contender.port)
-            .collect();
-        ports
-            .iter()
-            .try_for_each(|port| health::expect_healthy(*port))?;
-        let mut failure = Ok(());
-        load::measure_in_turns(&ports, |turn| {
-            for (index, load) in turn {
-                match load {
-                    Ok(load) => loads[index].push(load.per_second),
-                    Err(error) => failure = Err(error),
-                }
-            }
-        })?;
-        failure?;
-        for (setup, contender) in &contenders {
-            if *setup == Setup::Daemon("info") {
-                scrapes.push(scrape(contender)?);
-            }
-        }
-        drop(running);
+        measure_round(&mut ports, &mut loads, &mut scrapes)?;
     }
     let loads = loads.map(|loads| median(&loads).unwrap_or_default());
+    Ok(render(&loads, metrics_cost()?, &scrapes))
+}
+
+fn measure_round(
+    ports: &mut Ports,
+    loads: &mut [Vec<f64>],
+    scrapes: &mut Vec<Percentiles>,
+) -> Result<()> {
+    let contenders = SETUPS
+        .iter()
+        .map(|(_, setup)| Ok((*setup, setup.contender(ports)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let _running = contenders
+        .iter()
+        .map(|(_, contender)| Ok(Running::start(contender)?.0))
+        .collect::<Result<Vec<_>>>()?;
+    let ports: Vec<u16> = contenders
+        .iter()
+        .map(|(_, contender)| contender.port)
+        .collect();
+    ports
+        .iter()
+        .try_for_each(|port| health::expect_healthy(*port))?;
+    let mut failure = Ok(());
+    load::measure_in_turns(&ports, |turn| {
+        for (index, load) in turn {
+            match load {
+                Ok(load) => loads[index].push(load.per_second),
+                Err(error) => failure = Err(error),
+            }
+        }
+    })?;
+    failure?;
+    for (setup, contender) in &contenders {
+        if *setup == Setup::Daemon("info") {
+            scrapes.push(scrape(contender)?);
+        }
+    }
+    Ok(())
+}
+
+fn render(loads: &[f64], metrics_cost: Duration, scrapes: &[Percentiles]) -> String {
     let mut text = String::from("/health throughput, requests a second: ");
     for ((name, _), load) in SETUPS.iter().zip(loads) {
         let _ = write!(text, "{name} {load:.0} ({:.2}); ", load / loads[0]);
     }
-    let count = metrics_cost()?;
-    let share_of_request = count.as_secs_f64() * loads[0];
+    let share_of_request = metrics_cost.as_secs_f64() * loads[0];
     let _ = writeln!(
         text,
         "counting costs {} ns, {:.1} % of a request",
-        count.as_nanos(),
+        metrics_cost.as_nanos(),
         share_of_request * 100.0
     );
     let median_of = |figure: fn(&Percentiles) -> f64| {
         let figures: Vec<f64> = scrapes.iter().map(figure).collect();
         median(&figures).unwrap_or_default()
     };
-    let (p50, p99) = (
-        median_of(|scrape| scrape.p50),
-        median_of(|scrape| scrape.p99),
-    );
-    let verdict = if p99 <= SCRAPE_TARGET {
-        "met"
-    } else {
-        "MISSED"
-    };
+    let p50 = median_of(|scrape| scrape.p50);
+    let p99 = median_of(|scrape| scrape.p99);
+    let verdict = Target::AtMost(SCRAPE_TARGET).verdict(Some(p99), None);
     let _ = writeln!(
         text,
-        "/admin/metrics, ms: p50 {p50:.2}, p99 {p99:.2} (<= {SCRAPE_TARGET}: {verdict})"
+        "/admin/metrics, ms: p50 {p50:.2}, p99 {p99:.2} ({verdict})"
     );
-    Ok(text)
+    text
 }
 
 /// Latency of scrapes, one after the other on a kept connection.

@@ -1,4 +1,4 @@
-// The least HTTP server that answers /health, for pm2 to keep. Without its word `pm2 start` returns too early.
+// A minimal HTTP server for pm2. Without its `ready` message, `pm2 start` returns too early.
 const { createServer } = require("node:http");
 
 const body = process.env.HEALTH_BODY;

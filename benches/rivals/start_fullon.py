@@ -1,8 +1,8 @@
-"""Stands in for the Python launcher that fullon replaces: start, stop and status of a FastAPI application on uvicorn.
+"""Stands in for the Python launcher that fullon replaces: a FastAPI application on uvicorn.
 
-Written for the comparison the way such launchers commonly are: two forks, a PID file, a signal and a poll. Imports
-stay at the top, as there, so every verb pays for them; that uvicorn keeps no access log is in its favour, because
-fullon does not log probes by default either. supervisord runs the same `app`.
+Written like typical launchers: two forks, a PID file, a signal and a poll. Imports are at the top,
+as they commonly are, so each command pays for them. Like fullon, it does not log probes: uvicorn
+keeps no access log. supervisord runs the same `app`.
 """
 
 import json
@@ -80,12 +80,12 @@ def status():
     if pid is None:
         print("Status: not running")
         return 3
-    with urllib.request.urlopen(f"http://{HOST}:{PORT}/health", timeout=5) as answer:
-        print(f"Status: running\nPID: {pid}\nHealth: {json.load(answer)['status']}")
+    with urllib.request.urlopen(f"http://{HOST}:{PORT}/health", timeout=5) as response:
+        print(f"Status: running\nPID: {pid}\nHealth: {json.load(response)['status']}")
     return 0
 
 
 if __name__ == "__main__":
-    verbs = {"start": start, "stop": stop, "status": status}
-    verb = verbs.get(sys.argv[1] if len(sys.argv) == 2 else "")
-    sys.exit(verb() if verb else "usage: start_fullon.py start|stop|status")
+    commands = {"start": start, "stop": stop, "status": status}
+    command = commands.get(sys.argv[1] if len(sys.argv) == 2 else "")
+    sys.exit(command() if command else "usage: start_fullon.py start|stop|status")

@@ -1,6 +1,6 @@
 #!/bin/sh
-# nginx's way to another binary: a new master beside the old one, which then lets its workers finish and ends. Run where
-# its PID file is.
+# Upgrades nginx to another binary: starts a new master beside the old one, which then lets its
+# workers finish and exits. Run in the directory of the PID file.
 set -eu
 
 old=$(cat nginx.pid)

@@ -22,8 +22,8 @@ use super::tally::{LatencyReport, LatencyTally};
 use crate::contender::Contender;
 use crate::processes::{self, Process};
 
-/// The first argument of this mode. The kind, the numbers of followers and events, and the arguments
-/// of the kind follow.
+/// The first argument of this mode. The kind, the numbers of followers and events, and the
+/// arguments of the kind follow.
 pub const MODE: &str = "follow-a-log";
 const SERVER_SENT_EVENTS: &str = "server-sent-events";
 const LOGTAIL: &str = "logtail";

@@ -10,7 +10,7 @@ use crate::interrupt;
 
 /// Timeout of each read and write.
 const TIMEOUT: Duration = Duration::from_secs(20);
-const MAX_HEADERS_SIZE: usize = 16 * 1024;
+const MAX_HEADERS: usize = 16 * 1024;
 const BUFFER_SIZE: usize = 256 * 1024;
 
 /// Connects to a server on this machine.
@@ -59,7 +59,7 @@ impl Connection {
             .with_context(|| format!("GET {path}"))
     }
 
-    /// Like [`Self::get`], for a server that sends the body only after the headers are acknowledged.
+    /// Like [`Self::get`], for a server that sends the body after the headers are acknowledged.
     /// They are acknowledged at once, as on a new connection.
     pub fn post(&mut self, path: &str, content_type: &str, body: &str) -> Result<u64> {
         let request = request_headers("POST", path, self.port, self.token.as_deref());
@@ -134,7 +134,7 @@ impl ResponseParser {
                     headers.push(byte);
                     bytes = &bytes[1..];
                     ensure!(
-                        headers.len() <= MAX_HEADERS_SIZE,
+                        headers.len() <= MAX_HEADERS,
                         "the head of the answer is too long"
                     );
                     if headers.ends_with(b"\r\n\r\n") {

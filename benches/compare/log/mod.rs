@@ -1,9 +1,9 @@
 //! The third table: the log, read from its end, followed, and written.
 //!
-//! Two large logs are written in the build directory first. This takes half a minute, and 11 GiB of
-//! disk space during the run. The first round includes the rivals and more followers than the daemon
-//! has to support, and lasts two and a half minutes. Further rounds last one minute. The start of a
-//! program is included in a figure only if the row says so.
+//! Two large logs are written in the build directory first. This takes half a minute, and 11 GiB
+//! of disk space during the run. The first round includes the rivals and more followers than the
+//! daemon has to support, and lasts two and a half minutes. Further rounds last one minute. The
+//! start of a program is included in a figure only if the row says so.
 
 mod benchmark;
 mod completeness;
