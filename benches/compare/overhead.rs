@@ -53,7 +53,7 @@ impl Setup {
     }
 }
 
-/// Disables rotation, index the log table measures.
+/// Disables rotation, which the log table measures.
 const NEVER_ROTATED: &str = "100GiB";
 const REQUESTS: u32 = 5_000_000;
 const SCRAPES: usize = 2_000;

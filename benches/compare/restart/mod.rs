@@ -26,7 +26,7 @@ use rows::RestartRow;
 /// Restarts of each contender in a round.
 const RESTARTS: usize = 3;
 const WARM_UP: Duration = Duration::from_millis(500);
-/// Observation after a restart. A draining connection that is cut is cut by then.
+/// Observation time after a restart, in which a draining connection may still be cut.
 const COOL_DOWN: Duration = Duration::from_millis(700);
 const RESTART_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -69,14 +69,14 @@ fn measure(method: &RestartMethod, figures: &mut Figures<RestartRow>) -> Result<
         clients.take_observations();
         let took = restart(method).with_context(|| method.contender.output_tail())?;
         interrupt::sleep(COOL_DOWN)?;
-        let seen = clients.take_observations();
-        ensure!(seen.responses > 0, "nothing was answered");
+        let observations = clients.take_observations();
+        ensure!(observations.responses > 0, "nothing was answered");
         let name = method.name;
-        figures.add(name, RestartRow::FailedRequests, seen.failures);
+        figures.add(name, RestartRow::FailedRequests, observations.failures);
         figures.add(
             name,
             RestartRow::LongestGap,
-            seen.longest_gap.as_secs_f64() * 1e3,
+            observations.longest_gap.as_secs_f64() * 1e3,
         );
         if let Some(took) = took {
             figures.add(name, RestartRow::CommandTime, took.as_secs_f64() * 1e3);

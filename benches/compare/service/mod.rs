@@ -22,7 +22,7 @@ use results::{Results, ServiceRow};
 /// Requests that warm a contender before it is left idle.
 const REQUESTS_BEFORE_IDLE: u32 = 100;
 /// Starts and stops in a round. A single one would measure how the machine wakes up after the idle
-/// time of the previous contender, index triples figures of a few milliseconds.
+/// time of the previous contender, which triples figures of a few milliseconds.
 const CYCLES: u32 = 4;
 /// Idle times of a contender. They differ little and take most of a round.
 const IDLE_TIMES: usize = 3;
