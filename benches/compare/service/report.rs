@@ -54,8 +54,8 @@ fn fullon_range(results: &Results, row: ServiceRow) -> String {
     figures::range(figures, row.decimals())
 }
 
-/// Fullon's throughput divided by that of each rival, and by the baseline in each turn. The loads of
-/// a turn were only seconds apart.
+/// Fullon's throughput divided by that of each rival, and by the baseline in each turn. The loads
+/// of a turn were only seconds apart.
 fn write_throughput(results: &Results, text: &mut String) {
     let Some(own) = results.figure(ServiceRow::Load, FULLON) else {
         return;
