@@ -34,8 +34,8 @@ run: ## Run in the foreground; rebuild and restart when a source changes
 test-tools: ## Install what the tests need beside Rust and a C compiler
 	sh scripts/install-test-tools.sh
 
-# Most tests wait most of the time: for a deadline, a probe, a process. Those that need much of the machine take turns
-# (tests/it/support/groups.rs).
+# Most tests wait most of the time: for a deadline, a probe, a process. Those that need much of the
+# machine take turns (tests/it/support/groups.rs).
 export RUST_TEST_THREADS ?= $(shell echo $$((4 * $$(nproc))))
 
 test-quick: ## Run the unit tests, and one test that starts, asks, restarts and stops a daemon
@@ -74,11 +74,11 @@ openapi: ## Write the OpenAPI documents from the code
 		mv openapi/$$api.json.new openapi/$$api.json || exit 1; \
 	done
 
-# Where systemd looks for what a package or an installation puts there; /etc stays the administrator's. Under a prefix that
-# systemd does not know, /etc is what is left.
+# Where systemd looks for installed units; /etc stays the administrator's. Under a prefix that systemd
+# does not search, only /etc is left.
 SYSTEMD = $(DESTDIR)$(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,/etc)
 SHARE = $(DESTDIR)$(PREFIX)/share
-# All that `make install` puts in place, and what `make uninstall` removes again.
+# The files that `make install` creates and `make uninstall` removes.
 INSTALLED = \
 	$(DESTDIR)$(PREFIX)/bin/fullon \
 	$(SHARE)/man/man1/fullon.1 \
@@ -89,10 +89,10 @@ INSTALLED = \
 	$(SYSTEMD)/systemd/system/fullon_master_api.socket \
 	$(SYSTEMD)/sysusers.d/fullon_master_api.conf \
 	$(SYSTEMD)/tmpfiles.d/fullon_master_api.conf
-# Whether this is the system that runs, and we may change it.
+# Set when we install to the running system, as root.
 IS_LIVE = [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ] && [ -d /run/systemd/system ]
 
-# The program is renamed into place: a daemon that restarts meanwhile finds the old one or the new one.
+# The program is renamed into place, so a daemon that restarts meanwhile finds a whole one.
 install: $(if $(filter file,$(origin FULLON)),build) ## Install program, manual page, completions and systemd units (PREFIX, DESTDIR; FULLON=PROGRAM builds nothing)
 	install -d $(sort $(dir $(INSTALLED)))
 	install -m 0755 $(FULLON) $(DESTDIR)$(PREFIX)/bin/fullon.new
