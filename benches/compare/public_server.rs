@@ -11,7 +11,8 @@ use fullon_master_api::config::Limits;
 use fullon_master_api::health::{Health, Phase};
 use fullon_master_api::server::metrics::Metrics;
 use fullon_master_api::server::public::{Mounts, service};
-use fullon_master_api::server::{ConnectionPool, Shutdown, bind, run};
+use fullon_master_api::server::{ConnectionPool, Shutdown, run};
+use fullon_master_api::sys::listen;
 
 /// The first argument of this mode. The second is the port, the third one of the two below.
 pub const MODE: &str = "serve-public";
@@ -35,7 +36,7 @@ pub fn serve(port: &str, metrics: &str) -> Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let listener = bind((Ipv4Addr::LOCALHOST, port).into())?;
+        let listener = listen((Ipv4Addr::LOCALHOST, port).into())?;
         let shutdown = Shutdown::new();
         let mounts = Mounts::default();
         let service = service(health, mounts, pool, &metrics, shutdown.clone());

@@ -34,7 +34,8 @@ use crate::logs::fuzz_targets::TestLog;
 use crate::logs::{Cursor, Follower, LevelControl, LogBroadcaster, StartAt, names_audit};
 use crate::server::admin::{AdminState, auth_state, service};
 use crate::server::metrics::Metrics;
-use crate::server::{ConnectionPool, LogReaderLimit, Shutdown, bind, run};
+use crate::server::{ConnectionPool, LogReaderLimit, Shutdown, run};
+use crate::sys;
 
 /// More lines than the log has.
 const LINES: &str = "lines=100";
@@ -72,7 +73,7 @@ impl TestServer {
             .unwrap();
         let entered = runtime.enter();
         let log = TestLog::new();
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = sys::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let origin = SettingsLocation {
             directory: "/".into(),

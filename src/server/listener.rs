@@ -1,4 +1,4 @@
-//! Listening sockets and the accept loop.
+//! The accept loop.
 //!
 //! The caller binds and decides when to stop, so a test can do both. `poem::Server` is not used: it
 //! drops requests when it drains, has no time limit for request headers, and spins when file
@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use poem::http::StatusCode;
-use rustix::net::sockopt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -20,10 +19,8 @@ use super::connection::{self, lingering_close};
 use super::http::Service;
 use super::pool::{ConnectionSlot, ConnectionState};
 use super::shutdown::Shutdown;
+use crate::sys::BACKLOG;
 
-/// How many connections the kernel queues. A pause of the process must not make a client retry its
-/// SYN.
-const BACKLOG: u32 = 4096;
 /// How long the accept loop waits after an error such as the lack of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The minimum time between two log events about accept errors.
@@ -31,60 +28,6 @@ const ACCEPT_LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// How many refused connections of one port get a response at the same time. Further ones are
 /// closed at once. Each needs a file descriptor in addition to those of the connection pool.
 pub const MAX_REFUSALS: usize = 4;
-
-/// Binds a listener for [`run`].
-///
-/// # Errors
-///
-/// The address is in use or not local, or the port is privileged.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = new_socket(address)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-/// Binds an address that overlaps with that of `held`, as `0.0.0.0:8000` does with
-/// `127.0.0.1:8000`. Both sockets share the port meanwhile (`SO_REUSEPORT` in `socket(7)`).
-///
-/// # Errors
-///
-/// Another socket uses the address.
-pub fn bind_overlapping(
-    address: SocketAddr,
-    held: &std::net::TcpListener,
-) -> io::Result<TcpListener> {
-    let socket = new_socket(address)?;
-    sockopt::set_socket_reuseport(held, true)?;
-    socket.set_reuseport(true)?;
-    // `listen` checks the address again.
-    let listener = socket.bind(address).and_then(|()| socket.listen(BACKLOG));
-    sockopt::set_socket_reuseport(held, false)?;
-    let listener = listener?;
-    sockopt::set_socket_reuseport(&listener, false)?;
-    Ok(listener)
-}
-
-fn new_socket(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    socket.set_reuseaddr(true)?;
-    Ok(socket)
-}
-
-/// Uses a listening socket that another process has bound.
-///
-/// # Errors
-///
-/// It is not a listening TCP socket.
-pub fn listener_from_std(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-    listener.set_nonblocking(true)?;
-    // Its queue may be shorter than ours.
-    rustix::net::listen(&listener, i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
-    TcpListener::from_std(listener)
-}
 
 /// Accepts connections until the shutdown starts. Returns once the last one has ended, or was cut
 /// off by the shutdown.

@@ -26,7 +26,7 @@ pub use api::public::public_document;
 pub use api::{admin, control_request, public};
 pub use http::Service;
 pub use limits::LimitKind;
-pub use listener::{MAX_REFUSALS, bind, bind_overlapping, listener_from_std, run};
+pub use listener::{MAX_REFUSALS, run};
 pub use log::LogReaderLimit;
 pub use pool::{ConnectionPool, ConnectionStats};
 pub use self_check::SelfCheck;

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::config::Settings;
 use crate::daemon::error::StartError;
 use crate::instance::{InheritedSocket, SocketRole};
-use crate::{server, sys};
+use crate::sys;
 
 /// A listening socket that this process did not bind.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl ListeningSockets {
         let extra_public = passed
             .into_iter()
             .filter(|socket| socket.is_covered_by(public_address))
-            .map(|socket| server::listener_from_std(socket.listener).map_err(StartError::Socket))
+            .map(|socket| sys::adopt_listener(socket.listener).map_err(StartError::Socket))
             .collect::<Result<_, _>>()?;
         let admin_address = admin.local_addr().map_err(StartError::Socket)?;
         if !admin_address.ip().is_loopback() {
@@ -178,7 +178,7 @@ fn adopt_or_bind(
     unused: &[PassedSocket],
 ) -> Result<TcpListener, StartError> {
     match passed {
-        Some(socket) => server::listener_from_std(socket.listener).map_err(StartError::Socket),
+        Some(socket) => sys::adopt_listener(socket.listener).map_err(StartError::Socket),
         None => bind(setting, address, unused),
     }
 }
@@ -195,9 +195,9 @@ fn bind(
             local.is_ok_and(|local| local.port() == address.port())
         })
     };
-    let listener = match server::bind(address) {
+    let listener = match sys::listen(address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => match conflicting() {
-            Some(socket) => server::bind_overlapping(address, &socket.listener),
+            Some(socket) => sys::listen_overlapping(address, &socket.listener),
             None => Err(error),
         },
         other => other,

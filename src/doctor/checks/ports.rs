@@ -3,12 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::TcpSocket;
-
 use crate::api::Status;
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{DaemonState, Snapshot};
-use crate::sys::find_listener;
+use crate::sys;
 
 /// The process that holds the ports of socket-activated units.
 const SYSTEMD: &str = "systemd (PID 1)";
@@ -41,7 +39,8 @@ fn check_address(
     if matches!(state, DaemonState::Running | DaemonState::Remote) {
         return None;
     }
-    let Err(error) = try_bind(address) else {
+    // Without listening: no client can connect, and a daemon that starts now still gets the address.
+    let Err(error) = sys::bind(address) else {
         return Some(Finding::ok(port, format!("{address} is free")));
     };
     Some(match error.kind() {
@@ -70,7 +69,7 @@ fn address_in_use(
     address: SocketAddr,
     other_daemon: Option<&Status>,
 ) -> Finding {
-    let owner = find_listener(address.port()).map(|process| process.describe());
+    let owner = sys::find_listener(address.port()).map(|process| process.describe());
     let (owner, hint) = match (other_daemon, owner) {
         (Some(status), _) => (
             format!("the daemon of {} (PID {})", status.pid_file, status.pid),
@@ -91,16 +90,4 @@ fn address_in_use(
     } else {
         Finding::error(port, message, hint)
     }
-}
-
-/// Binds the address as a daemon would, but does not listen: no client can connect, and a daemon
-/// that starts at this moment still gets the address.
-fn try_bind(address: SocketAddr) -> io::Result<()> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)
 }

@@ -12,7 +12,8 @@ use fullon_master_api::config::Limits;
 use fullon_master_api::health::{Health, Phase};
 use fullon_master_api::server::metrics::Metrics;
 use fullon_master_api::server::public::{Mounts, service};
-use fullon_master_api::server::{ConnectionPool, Service, Shutdown, bind, run};
+use fullon_master_api::server::{ConnectionPool, Service, Shutdown, run};
+use fullon_master_api::sys::listen;
 use poem::{Body, EndpointExt as _, get, handler, post, web::Data};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -64,7 +65,7 @@ impl Server {
     }
 
     fn with_max_connections(max_connections: usize) -> Self {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
         let health = Arc::new(Health::new(None));
