@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
-use crate::server::process_usage;
+use crate::sys::DiskSpace;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -24,7 +24,7 @@ impl LogDisk {
             let permit = Arc::clone(&self.0).lock_owned().await;
             let free = spawn_blocking(move || {
                 let _permit = permit;
-                process_usage::free_disk_bytes(&log)
+                DiskSpace::at(log.parent()?).map(|space| space.available)
             });
             free.await.ok().flatten()
         };

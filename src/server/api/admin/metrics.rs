@@ -23,6 +23,7 @@ use crate::server::metrics::MetricFamilies;
 use crate::server::openapi::Operation;
 use crate::server::pool::ConnectionPool;
 use crate::server::process_usage;
+use crate::sys;
 
 pub const OPERATIONS: [Operation; 1] = [Operation::query("get_metrics", &[])];
 
@@ -145,7 +146,7 @@ fn process(state: &AdminState, usage: &ProcessUsage, families: &mut MetricFamili
     families
         .gauge("process_open_fds", "Open file descriptors.")
         .set(usage.open_files);
-    if let Some(max) = process_usage::max_open_files() {
+    if let Some(max) = sys::fd_limit() {
         families
             .gauge(
                 "process_max_fds",
