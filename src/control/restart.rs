@@ -14,9 +14,7 @@ use super::target::{Control, Endpoint, Target};
 use crate::api::{DEFAULT_RESTART_TIMEOUT, RestartDone, RestartRequest, StopRequest};
 use crate::client::ClientError;
 use crate::config::{InvalidSettings, Settings, inherited_settings};
-use crate::instance::{
-    Launch, LockHolder, PidFileError, PidFileStatus, StateFile, inspect_pid_file,
-};
+use crate::instance::{Launch, LockHolder, PidFileError, StateFile};
 use crate::sys::Process;
 
 /// How often the state file is read after a restart by signal.
@@ -234,18 +232,6 @@ impl Control {
             }
         }
         Err(RestartError::NoAnswer(old_pid))
-    }
-
-    /// The state file of the process that the PID file records.
-    fn recorded_state(&self) -> Result<Option<StateFile>, PidFileError> {
-        let pid_file = self.pid_file();
-        let PidFileStatus::Held(holder) = inspect_pid_file(pid_file)? else {
-            return Ok(None);
-        };
-        let state = holder
-            .pid()
-            .map(|pid| StateFile::read_active(pid_file, pid));
-        Ok(state.and_then(Result::ok))
     }
 
     /// Stops the daemon if one is running, and starts it as it was started before: in the same

@@ -10,10 +10,7 @@ use super::signal::{NotPermitted, check_delivery};
 use super::target::{Control, Target};
 use crate::api::{StopAccepted, StopRequest};
 use crate::client::{AdminClient, ClientError};
-use crate::instance::{
-    ExitCause, ExitRecord, LockHolder, PidFile, PidFileError, PidFileStatus, StateFile,
-    inspect_pid_file,
-};
+use crate::instance::{ExitCause, ExitRecord, LockHolder, PidFile, PidFileError, StateFile};
 use crate::sys::{Process, find_listener};
 
 /// How long a process may take to exit after SIGTERM, beyond its `DRAIN_DELAY`.
@@ -97,11 +94,11 @@ impl Control {
         request: &StopRequest,
         notice: &mut dyn FnMut(&str),
     ) -> Result<StopOutcome, StopError> {
-        let generation = self.running_generation();
+        let running_generation = || Some(self.recorded_state().ok()??.generation);
+        let generation = running_generation();
         // A restart increments the generation; a fresh start begins at 1.
-        let was_replaced = || match (self.running_generation(), generation) {
-            (Some(now), Some(before)) => now > before,
-            _ => false,
+        let was_replaced = || {
+            generation.is_some_and(|before| running_generation().is_some_and(|now| now > before))
         };
         let mut is_retry = false;
         let mut stopped_before = None;
@@ -122,19 +119,6 @@ impl Control {
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
-    }
-
-    /// The generation of the daemon that holds the PID file.
-    fn running_generation(&self) -> Option<u32> {
-        let pid_file = self.pid_file();
-        let Ok(PidFileStatus::Held(holder)) = inspect_pid_file(pid_file) else {
-            return None;
-        };
-        Some(
-            StateFile::read_active(pid_file, holder.pid()?)
-                .ok()?
-                .generation,
-        )
     }
 
     /// `None` if the daemon was replaced during the attempt.

@@ -112,7 +112,8 @@ impl Control {
             Ok(PidFileStatus::Stale(_)) | Err(_) if is_remote => PidFileStatus::Absent,
             // The file may have been replaced while the daemon runs.
             Ok(PidFileStatus::Stale(_)) | Err(_)
-                if let Some(client) = self.client_with_same_pid_file().await =>
+                if let Ok(client) = self.configured_local_client()
+                    && self.has_same_pid_file(&client).await =>
             {
                 return Ok(Target::Absent(Ok(client)));
             }
@@ -161,7 +162,9 @@ impl Control {
                 state,
             }),
             Target::Remote(client) => Some(Endpoint::without_process(Ok(client))),
-            Target::Absent(Ok(client)) if self.is_target(&client).await => {
+            Target::Absent(Ok(client))
+                if self.has_admin_url() || self.has_same_pid_file(&client).await =>
+            {
                 Some(Endpoint::without_process(Ok(client)))
             }
             Target::Absent(Err(error)) if self.has_admin_url() => {
@@ -169,6 +172,15 @@ impl Control {
             }
             Target::Absent(_) | Target::Dead(_) => None,
         })
+    }
+
+    /// The state file of the process that the PID file records.
+    pub(super) fn recorded_state(&self) -> Result<Option<StateFile>, PidFileError> {
+        let PidFileStatus::Held(holder) = inspect_pid_file(self.pid_file())? else {
+            return Ok(None);
+        };
+        let read = |pid| StateFile::read_active(self.pid_file(), pid).ok();
+        Ok(holder.pid().and_then(read))
     }
 
     /// Adds the state file of the holder. During a handoff, the new process writes its state file
@@ -223,12 +235,6 @@ impl Control {
         }
     }
 
-    /// A client for the daemon at the configured address, if that daemon has this PID file.
-    async fn client_with_same_pid_file(&self) -> Option<AdminClient> {
-        let client = self.configured_local_client().ok()?;
-        self.has_same_pid_file(&client).await.then_some(client)
-    }
-
     async fn has_same_pid_file(&self, client: &AdminClient) -> bool {
         let status = client.status().await;
         status.is_ok_and(|status| Path::new(&status.pid_file) == self.pid_file())
@@ -246,12 +252,6 @@ impl Control {
             });
         }
         Ok(client)
-    }
-
-    /// Whether the client's daemon is the one that is meant: it has this PID file, or its address
-    /// was given.
-    async fn is_target(&self, client: &AdminClient) -> bool {
-        self.has_admin_url() || self.has_same_pid_file(client).await
     }
 
     pub(super) fn configured_local_client(&self) -> Result<AdminClient, ClientError> {

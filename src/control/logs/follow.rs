@@ -5,10 +5,11 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use super::error::LogsError;
-use super::route::{WriterProcess, parse_filter};
+use super::route::parse_filter;
 use crate::api::{LogEntry, StreamEnd};
 use crate::client::{AdminClient, ClientError, LogEvent, LogEvents, LogQuery};
 use crate::control::target::Control;
+use crate::instance::LockHolder;
 use crate::logs::{Cursor, Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt};
 
 /// How long to wait for a new daemon after one has stopped. A restart takes some milliseconds, one
@@ -31,7 +32,7 @@ pub struct LogLines<'a> {
     filter: Filter,
     source: LogSource,
     file: Option<PathBuf>,
-    writer: WriterProcess,
+    writer: Option<LockHolder>,
     /// The last line that was read.
     cursor: Option<Cursor>,
 }
@@ -117,15 +118,12 @@ impl LogLines<'_> {
                     follower,
                     buffered,
                 } => {
-                    let writer_exited = self.control.writer_exited(&self.writer);
+                    let writer_exited = self.control.writer_exited(self.writer.as_ref());
                     let line = next_from_file(path, follower, writer_exited, buffered).await?;
                     self.cursor = follower.cursor();
                     match line {
                         Some(line) => return Ok(Some(line)),
-                        None => {
-                            !matches!(self.writer, WriterProcess::None)
-                                && self.wait_for_successor().await?
-                        }
+                        None => self.writer.is_some() && self.wait_for_successor().await?,
                     }
                 }
             };

@@ -8,23 +8,15 @@ use crate::client::{AdminClient, ClientError, LogQuery};
 use crate::control::target::{Control, Target};
 use crate::instance::LockHolder;
 use crate::logs::{Filter, FilterParams};
-use crate::sys::Process;
 
 /// How often a process that cannot be waited for is checked for its exit.
 const HIDDEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The process that writes the log file.
-pub(super) enum WriterProcess {
-    Visible(Process),
-    /// A process that cannot be waited for, such as in another PID namespace.
-    Hidden,
-    None,
-}
-
 pub(super) struct LogRoutes {
     pub client: Result<AdminClient, ClientError>,
     pub file: Option<PathBuf>,
-    pub writer: WriterProcess,
+    /// The process that writes the file.
+    pub writer: Option<LockHolder>,
     /// Whether the daemon that is meant is known to run.
     pub is_running: bool,
 }
@@ -43,18 +35,11 @@ impl Control {
                 client,
             } => {
                 let file = self.log_file(state.as_deref());
-                let writer = match holder {
-                    LockHolder::Known(process) => WriterProcess::Visible(process),
-                    LockHolder::Hidden(_) => WriterProcess::Hidden,
-                };
-                (client, file, writer)
+                (client, file, Some(holder))
             }
-            Target::Dead(_) => {
-                let file = self.log_file(None);
-                (Err(ClientError::NotRunning), file, WriterProcess::None)
-            }
-            Target::Absent(client) => (client, self.log_file(None), WriterProcess::None),
-            Target::Remote(client) => (Ok(client), None, WriterProcess::None),
+            Target::Dead(_) => (Err(ClientError::NotRunning), self.log_file(None), None),
+            Target::Absent(client) => (client, self.log_file(None), None),
+            Target::Remote(client) => (Ok(client), None, None),
         };
         Ok(LogRoutes {
             client,
@@ -65,12 +50,13 @@ impl Control {
     }
 
     /// Waits until no process writes the log file any more.
-    pub(super) async fn writer_exited(&self, writer: &WriterProcess) {
+    pub(super) async fn writer_exited(&self, writer: Option<&LockHolder>) {
         match writer {
-            WriterProcess::None => {}
+            None => {}
             // On an error, the process is treated as exited.
-            WriterProcess::Visible(process) => drop(process.exited().await),
-            WriterProcess::Hidden => loop {
+            Some(LockHolder::Known(process)) => drop(process.exited().await),
+            // It cannot be waited for, such as in another PID namespace.
+            Some(LockHolder::Hidden(_)) => loop {
                 tokio::time::sleep(HIDDEN_POLL_INTERVAL).await;
                 if !matches!(self.find_target().await, Ok(Target::Local { .. })) {
                     return;

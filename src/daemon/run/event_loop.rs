@@ -3,7 +3,7 @@
 use super::daemon::Daemon;
 use super::drain::{ExitOutcome, drain_and_exit};
 use super::replaced::drain_after_handoff;
-use super::restart::{RestartOutcome, restart};
+use super::restart::{HandoffOutcome, restart};
 use crate::server::control_request::ControlRequest;
 
 /// Serves until the daemon is stopped or replaced, then drains.
@@ -18,11 +18,11 @@ pub async fn run(mut daemon: Daemon) -> ExitOutcome {
             ControlRequest::Reload(command) => daemon.reload(command),
             ControlRequest::SignOut(command) => daemon.end_session(command),
             ControlRequest::Restart(command) => match restart(&mut daemon, command).await {
-                RestartOutcome::Replaced(successor, command) => {
+                HandoffOutcome::Replaced(successor, command) => {
                     return drain_after_handoff(daemon, successor, command).await;
                 }
-                RestartOutcome::Stopped(command) => return drain_and_exit(daemon, command).await,
-                RestartOutcome::Failed => {}
+                HandoffOutcome::Stopped(command) => return drain_and_exit(daemon, command).await,
+                HandoffOutcome::Failed => {}
             },
         }
     }

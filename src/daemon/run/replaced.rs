@@ -36,7 +36,7 @@ pub async fn drain_after_handoff(
     let is_supervisor = resources.mode.must_supervise();
     let pid_file = resources.pid_file.path().to_owned();
     let process = release(&reloadable, resources, &shutdown, successor, command).await;
-    let mut old_process = OldProcess {
+    let mut replaced = ReplacedDaemon {
         signals: close_requests(requests, &process),
         daemon: process.pid(),
         successor: process,
@@ -46,13 +46,13 @@ pub async fn drain_after_handoff(
         servers,
     };
     let timeout = reloadable.live_settings.settings().shutdown_timeout;
-    if tokio::time::timeout(timeout, old_process.drain())
+    if tokio::time::timeout(timeout, replaced.drain())
         .await
         .is_err()
     {
         tracing::info!("the deadline is over: closing what is idle, cutting off what is in flight");
-        old_process.shutdown.start();
-        force_close(&old_process.shutdown, &old_process.servers).await;
+        replaced.shutdown.start();
+        force_close(&replaced.shutdown, &replaced.servers).await;
     }
     tracing::info!("drained");
     reloadable.log.flush(Duration::from_secs(5));
@@ -61,7 +61,7 @@ pub async fn drain_after_handoff(
     }
     // The log file is the successor's, and may be rotated away.
     drop(reloadable);
-    old_process.supervise().await
+    replaced.supervise().await
 }
 
 /// Closes the listeners, leaves the files to the successor, and answers the client. Returns the
@@ -114,8 +114,8 @@ fn close_requests(requests: RequestSource, successor: &Process) -> SignalHandler
     signals
 }
 
-/// A process that was replaced.
-struct OldProcess {
+/// A daemon that was replaced.
+struct ReplacedDaemon {
     successor: Process,
     /// PID of the daemon: the successor, or a later one that took its place.
     daemon: u32,
@@ -126,7 +126,7 @@ struct OldProcess {
     servers: TaskTracker,
 }
 
-impl OldProcess {
+impl ReplacedDaemon {
     /// Waits until the servers have finished. Handles signals meanwhile.
     async fn drain(&mut self) {
         loop {

@@ -17,8 +17,8 @@ use crate::server::control_request::{
     SignOutCommand, StopCommand,
 };
 
-/// What a restart leads to.
-pub enum RestartOutcome {
+/// The outcome of a handoff.
+pub enum HandoffOutcome {
     /// The successor serves; the client has not been answered yet.
     Replaced(ReadySuccessor, RestartCommand),
     /// A stop was requested during the handoff.
@@ -54,7 +54,7 @@ impl DeferredRequests {
 }
 
 /// Tries to replace the daemon by a successor.
-pub async fn restart(daemon: &mut Daemon, command: RestartCommand) -> RestartOutcome {
+pub async fn restart(daemon: &mut Daemon, command: RestartCommand) -> HandoffOutcome {
     tracing::info!(by = command.by, timeout = ?command.timeout, "starting a successor");
     systemd::notify_reloading();
     let mut deferred = DeferredRequests::default();
@@ -68,12 +68,12 @@ pub async fn restart(daemon: &mut Daemon, command: RestartCommand) -> RestartOut
             if !deferred.reloads.is_empty() {
                 let _ = successor.process.send_signal(Signal::HUP);
             }
-            RestartOutcome::Replaced(successor, command)
+            HandoffOutcome::Replaced(successor, command)
         }
         (Err(failure), Some(stop)) => {
             handoff::reclaim(&mut daemon.resources, None).await;
             command.reply.send(Err(failure));
-            RestartOutcome::Stopped(stop)
+            HandoffOutcome::Stopped(stop)
         }
         (Err(failure), None) => {
             daemon.reloadable.metrics.count_failed_restart();
@@ -94,7 +94,7 @@ pub async fn restart(daemon: &mut Daemon, command: RestartCommand) -> RestartOut
             for command in deferred.reloads {
                 daemon.reload(command);
             }
-            RestartOutcome::Failed
+            HandoffOutcome::Failed
         }
     }
 }
