@@ -2,7 +2,7 @@
 
 use super::context::CommandContext;
 use super::error::Result;
-use super::output::{Colour, Output, notice};
+use super::output::{Output, notice};
 use crate::api::SettingEntry;
 use crate::config::Settings;
 
@@ -27,7 +27,7 @@ pub fn run(context: &CommandContext, arguments: &ConfigArgs, output: &Output) ->
     let settings = Settings::load(&sources)?;
     let entries = settings.entries();
     if arguments.check {
-        output.print_result("✓", Colour::Green, "Configuration is valid")?;
+        output.print_success("Configuration is valid")?;
         return output.print_json(&serde_json::json!({ "valid": true }));
     }
     let running = context.control()?.running_sources();

@@ -1,10 +1,11 @@
 //! `fullon logs`
 
+use std::io::{self, Write as _};
 use std::pin::pin;
 
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
-use super::output::{Colour, Output, notice, print_line_or_stop, sanitize, stdout_closed};
+use super::output::{Colour, Output, notice, sanitize, stdout_closed};
 use crate::api::LogEntry;
 use crate::client::LogQuery;
 use crate::control::{LogLine, LogsError};
@@ -74,26 +75,27 @@ fn command_error(error: LogsError) -> CommandError {
     }
 }
 
-fn print(entry: &LogEntry, output: &Output) -> std::result::Result<(), CommandError> {
-    if output.is_json() {
-        let text = serde_json::to_string(entry).map_err(std::io::Error::from)?;
-        return print_line_or_stop(&escape_c1(&text));
-    }
-    let line = sanitize(&entry.line);
-    let painted = match entry.level.as_deref() {
-        Some(level) => {
-            let colour = match level {
-                "ERROR" => Colour::Red,
-                "WARN" => Colour::Yellow,
-                "INFO" => Colour::Green,
-                "DEBUG" => Colour::Blue,
-                _ => Colour::Grey,
-            };
-            line.replacen(level, &output.paint(colour, level), 1)
+/// Prints an entry. If the reader has closed stdout, the command ends.
+fn print(entry: &LogEntry, output: &Output) -> Result {
+    let text = if output.is_json() {
+        escape_c1(&serde_json::to_string(entry).map_err(io::Error::from)?)
+    } else {
+        let line = sanitize(&entry.line);
+        match entry.level.as_deref() {
+            Some(level) => {
+                let colour = match level {
+                    "ERROR" => Colour::Red,
+                    "WARN" => Colour::Yellow,
+                    "INFO" => Colour::Green,
+                    "DEBUG" => Colour::Blue,
+                    _ => Colour::Grey,
+                };
+                line.replacen(level, &output.paint(colour, level), 1)
+            }
+            None => line,
         }
-        None => line,
     };
-    print_line_or_stop(&painted)
+    Ok(writeln!(io::stdout(), "{text}")?)
 }
 
 /// Escapes the C1 control characters, which JSON allows but some terminals interpret.

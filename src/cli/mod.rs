@@ -34,11 +34,8 @@ use output::Output;
 
 /// Runs the command line of this process. `mounts` are additional routes of the daemon.
 pub(crate) fn main(mounts: Mounts) -> ExitCode {
-    let matches = match Cli::command().try_get_matches() {
-        Ok(matches) => matches,
-        Err(error) => return report_usage_error(&error),
-    };
-    let arguments = match Cli::from_arg_matches(&matches) {
+    let matches = Cli::command().try_get_matches();
+    let arguments = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) => return report_usage_error(&error),
     };

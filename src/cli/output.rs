@@ -34,11 +34,6 @@ fn ignore_broken_pipe(written: io::Result<()>) -> Result<(), CommandError> {
     }
 }
 
-/// Prints one line of many. If the reader has closed stdout, the command ends.
-pub fn print_line_or_stop(text: &str) -> Result<(), CommandError> {
-    Ok(writeln!(io::stdout(), "{text}")?)
-}
-
 /// Waits until the reader has closed stdout, such as `head` after its last line.
 pub async fn stdout_closed() {
     let (closed, waiting) = tokio::sync::oneshot::channel();
@@ -98,6 +93,11 @@ impl Output {
             return Ok(());
         }
         ignore_broken_pipe(writeln!(io::stdout(), "{text}"))
+    }
+
+    /// Prints a line for people that the command has succeeded.
+    pub fn print_success(&self, text: &str) -> Result<(), CommandError> {
+        self.print_result("✓", Colour::Green, text)
     }
 
     /// Prints a line for people. On a terminal it begins with a symbol.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
-use super::output::{Colour, Output, notice};
+use super::output::{Output, notice};
 use crate::api::SettingChange;
 use crate::control::{ReloadError, ReloadOutcome};
 use crate::identity::identity;
@@ -26,7 +26,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
         ReloadOutcome::Reloaded(done) => done,
         ReloadOutcome::Signalled(pid) => {
             let text = format!("Asked process {pid} to reload; its log says what came of it");
-            output.print_result("✓", Colour::Green, &text)?;
+            output.print_success(&text)?;
             return output.print_json(&json!({ "asked": pid }));
         }
     };
@@ -35,7 +35,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
     } else {
         "Configuration reloaded"
     };
-    output.print_result("✓", Colour::Green, text)?;
+    output.print_success(text)?;
     for change in &done.changed {
         output.print_line(&format!("  {}", describe(change)))?;
     }

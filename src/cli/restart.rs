@@ -5,7 +5,7 @@ use serde_json::json;
 use super::context::{CommandContext, block_on};
 use super::duration::parse_seconds;
 use super::error::{CommandError, Result};
-use super::output::{Colour, Output, notice};
+use super::output::{Output, notice};
 use crate::api::{DEFAULT_RESTART_TIMEOUT, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS};
 use crate::control::{RestartError, RestartOptions, RestartOutcome};
 
@@ -46,7 +46,7 @@ pub fn run(context: &CommandContext, arguments: &RestartArgs, output: &Output) -
                 "Daemon restarted with PID {} (was {})",
                 done.pid, done.old_pid
             );
-            output.print_result("✓", Colour::Green, &text)?;
+            output.print_success(&text)?;
             output.print_json(&json!({
                 "old_pid": done.old_pid,
                 "pid": done.pid,
@@ -60,7 +60,7 @@ pub fn run(context: &CommandContext, arguments: &RestartArgs, output: &Output) -
                 None => output.print_line("Daemon was not running")?,
             }
             let text = format!("Daemon started with PID {}", daemon.pid);
-            output.print_result("✓", Colour::Green, &text)?;
+            output.print_success(&text)?;
             output.print_json(&json!({
                 "old_pid": old_pid,
                 "pid": daemon.pid,

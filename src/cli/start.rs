@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
-use super::output::{Colour, Output};
+use super::output::Output;
 use crate::config::Settings;
 use crate::control::LaunchError;
 use crate::identity::identity;
@@ -36,11 +36,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
         other => CommandError::Other(other.into()),
     })?;
     let log_file = settings.log.target.file();
-    output.print_result(
-        "✓",
-        Colour::Green,
-        &format!("Daemon started with PID {}", daemon.pid),
-    )?;
+    output.print_success(&format!("Daemon started with PID {}", daemon.pid))?;
     if let Some(path) = log_file {
         output.print_line(&format!("Log file: {}", path.display()))?;
     }

@@ -1,6 +1,6 @@
 //! `fullon status`. Its exit codes are those of LSB init scripts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Unit};
@@ -18,11 +18,12 @@ use crate::identity::identity;
 pub fn run(context: &CommandContext, output: &Output) -> Result {
     let control = context.control()?;
     let pid_file = control.pid_file();
+    let unknown = |error: String| {
+        print_not_running(4, "unknown", &format!("unknown: {error}"), pid_file, output)
+    };
     let report = match block_on(control.status())? {
         Ok(report) => report,
-        Err(error) => {
-            return print_not_running(4, "unknown", &format!("unknown: {error}"), pid_file, output);
-        }
+        Err(error) => return unknown(error.to_string()),
     };
     match report {
         StatusReport::Running(status) if output.is_json() => print_json(&status, output),
@@ -40,13 +41,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
             notice(&format!(
                 "{error}; this is what the PID file and its lock tell"
             ));
-            let offline = OfflineStatus {
-                pid,
-                server: server.as_deref(),
-                log_file: log_file.as_deref(),
-                pid_file,
-            };
-            offline.print(&error, output)
+            print_offline(pid, server.as_deref(), log_file, pid_file, &error, output)
         }
         StatusReport::Dead(pid) => {
             let was = pid.map_or(String::new(), |pid| format!(" (PID {pid})"));
@@ -58,9 +53,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
         StatusReport::NotRunning => {
             print_not_running(3, "not_running", "not running", pid_file, output)
         }
-        StatusReport::Unknown(error) => {
-            print_not_running(4, "unknown", &format!("unknown: {error}"), pid_file, output)
-        }
+        StatusReport::Unknown(error) => unknown(error.to_string()),
     }
 }
 
@@ -212,51 +205,45 @@ fn describe_last_exit(last: &LastExit) -> String {
     format!("PID {} {how}{by}{at}", last.pid)
 }
 
-/// The status without the admin API.
-struct OfflineStatus<'a> {
+/// Prints what is known without the admin API.
+fn print_offline(
     pid: Option<u32>,
-    server: Option<&'a str>,
-    log_file: Option<&'a Path>,
-    pid_file: &'a Path,
-}
-
-impl OfflineStatus<'_> {
-    fn print(&self, error: &ClientError, output: &Output) -> Result {
-        let unknown = || "unknown".to_owned();
-        let server = |path: &str| {
-            self.server
-                .map_or_else(unknown, |server| format!("{server}{path}"))
-        };
-        let state = match error {
-            ClientError::TokenRefused { .. } | ClientError::NoKey(_) => {
-                "running (admin API refused us)"
-            }
-            _ => "running (admin API does not answer)",
-        };
-        let lines = [
-            ("Status:", output.paint(Colour::Yellow, state)),
-            ("PID:", self.pid.map_or_else(unknown, |pid| pid.to_string())),
-            ("PID File:", self.pid_file.display().to_string()),
-            (
-                "Log File:",
-                self.log_file
-                    .map_or_else(unknown, |path| path.display().to_string()),
-            ),
-            ("Server:", server("")),
-            ("Docs:", server("/docs")),
-            ("Health:", server("/health")),
-        ];
-        print_labels(&lines, output)?;
-        output.print_json(&json!({
-            "state": "running",
-            "via": "pid_file",
-            "pid": self.pid,
-            "pid_file": self.pid_file,
-            "log_file": self.log_file,
-            "server": self.server,
-            "detail": error.to_string(),
-        }))
-    }
+    server: Option<&str>,
+    log_file: Option<PathBuf>,
+    pid_file: &Path,
+    error: &ClientError,
+    output: &Output,
+) -> Result {
+    let state = match error {
+        ClientError::TokenRefused { .. } | ClientError::NoKey(_) => {
+            "running (admin API refused us)"
+        }
+        _ => "running (admin API does not answer)",
+    };
+    output.print_json(&json!({
+        "state": "running",
+        "via": "pid_file",
+        "pid": pid,
+        "pid_file": pid_file,
+        "log_file": log_file,
+        "server": server,
+        "detail": error.to_string(),
+    }))?;
+    let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "unknown".into());
+    let url = |path: &str| or_unknown(server.map(|server| format!("{server}{path}")));
+    let lines = [
+        ("Status:", output.paint(Colour::Yellow, state)),
+        ("PID:", or_unknown(pid.map(|pid| pid.to_string()))),
+        ("PID File:", pid_file.display().to_string()),
+        (
+            "Log File:",
+            or_unknown(log_file.map(|path| path.display().to_string())),
+        ),
+        ("Server:", url("")),
+        ("Docs:", url("/docs")),
+        ("Health:", url("/health")),
+    ];
+    print_labels(&lines, output)
 }
 
 fn print_not_running(

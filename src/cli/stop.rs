@@ -37,7 +37,7 @@ pub fn run(context: &CommandContext, arguments: &StopArgs, output: &Output) -> R
                     "sigkill",
                 ),
             };
-            output.print_result("✓", Colour::Green, text)?;
+            output.print_success(text)?;
             output.print_json(&json!({ "stopped": true, "pid": pid, "via": via }))
         }
         StopOutcome::NotRunning => print_not_running(output, "Daemon is not running"),

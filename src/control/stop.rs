@@ -134,8 +134,8 @@ impl Control {
                 state,
                 client,
             } => {
-                let drain_delay = state.map_or(Duration::ZERO, |state| state.drain_delay);
                 let accepted = async { client?.stop(request).await }.await;
+                let drain_delay = state.map_or(Duration::ZERO, |state| state.drain_delay);
                 let timeout = TERM_TIMEOUT + drain_delay;
                 let method = match accepted {
                     Ok(accepted) => await_exit(&process, &accepted, notice)?,
@@ -143,10 +143,7 @@ impl Control {
                     // The old process passed the stop on to this one. A signal would be the
                     // second request to stop, and abort its requests.
                     Err(_) if is_retry && process.wait_for_exit(timeout) => StopMethod::Rest,
-                    Err(error) => {
-                        let error = error.to_string();
-                        stop_by_signal(&process, &error, timeout, notice)?
-                    }
+                    Err(error) => stop_by_signal(&process, &error.to_string(), timeout, notice)?,
                 };
                 if method == StopMethod::Killed {
                     self.clean_up_after_kill();
@@ -161,14 +158,12 @@ impl Control {
                 client,
                 ..
             } => {
-                let client = client.map_err(StopError::Hidden)?;
                 let process = recorded.and_then(Process::open);
-                stop_over_api(&client, request, process)
-                    .await
-                    .map_err(|error| match error {
-                        StopError::Client(error) => StopError::Hidden(error),
-                        other => other,
-                    })?
+                let stopped = async { stop_over_api(&client?, request, process).await }.await;
+                stopped.map_err(|error| match error {
+                    StopError::Client(error) => StopError::Hidden(error),
+                    other => other,
+                })?
             }
             Target::Dead(pid) => StopOutcome::Dead(pid),
             Target::Absent(Ok(client)) => match self.stop_by_address(&client, request).await {
@@ -180,8 +175,7 @@ impl Control {
             Target::Absent(Err(error)) if self.has_admin_url() => return Err(error.into()),
             Target::Absent(Err(_)) => StopOutcome::NotRunning,
             Target::Remote(client) => {
-                let listener = local_port(&client).and_then(find_listener);
-                stop_over_api(&client, request, listener).await?
+                stop_over_api(&client, request, find_local_process(&client)).await?
             }
         }))
     }
@@ -201,8 +195,7 @@ impl Control {
                 pid_file: status.pid_file,
             });
         }
-        let listener = local_port(client).and_then(find_listener);
-        stop_over_api(client, request, listener).await
+        stop_over_api(client, request, find_local_process(client)).await
     }
 
     /// Removes the PID file of a killed daemon, and records in its state file how it ended.
@@ -277,13 +270,11 @@ fn stop_by_signal(
     }
 }
 
-/// The port of an API on this machine.
-fn local_port(client: &AdminClient) -> Option<u16> {
+/// The process that listens at the address of the API, if that is on this machine.
+fn find_local_process(client: &AdminClient) -> Option<Process> {
     let base = client.base_url();
-    let is_local = base
-        .host_str()
-        .is_some_and(|host| ["127.0.0.1", "[::1]", "localhost"].contains(&host));
-    base.port_or_known_default().filter(|_| is_local)
+    let is_local = ["127.0.0.1", "[::1]", "localhost"].contains(&base.host_str()?);
+    find_listener(base.port_or_known_default().filter(|_| is_local)?)
 }
 
 /// Stops a daemon that may not be signalled or runs on another machine. If `process` is the
