@@ -127,9 +127,7 @@ impl Caller<'_> {
     fn sign_in(&self) -> String {
         let bearer = format!("Bearer {}", jwt::token(&self.scope));
         let headers = [("Authorization", bearer.as_str())];
-        let answer = request(self.host, "POST", "/admin/session", &headers, "");
-        let cookie = answer.header("set-cookie").unwrap();
-        cookie.split(';').next().unwrap().to_owned()
+        request(self.host, "POST", "/admin/session", &headers, "").cookie()
     }
 
     fn headers(&self, method: &str) -> Vec<(&'static str, String)> {

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use crate::support::jwt::SECRET;
 use crate::support::{
-    Connection, DEADLINE, Home, Load, LoadProfile, LogFollower, NumberedRequests, Response,
-    child_processes, eventually, prerequisite_available, request, request_numbers,
+    Connection, DEADLINE, FollowedRequests, Home, Load, LoadProfile, Response, child_processes,
+    eventually, prerequisite_available, request,
 };
 
 const DAY: i64 = 24 * 60 * 60;
@@ -70,19 +70,8 @@ fn assert_time(time: Timestamp, offset: i64) {
     );
 }
 
-fn request_with_token(home: &Home, method: &str, path: &str, token: &str) -> Response {
-    let bearer = format!("Bearer {token}");
-    request(
-        &home.admin_address(),
-        method,
-        path,
-        &[("Authorization", &bearer)],
-        "",
-    )
-}
-
 fn status_of(home: &Home, token: &str) -> u16 {
-    request_with_token(home, "GET", "/admin/status", token).status
+    home.call_admin_as(token, "GET", "/admin/status").status
 }
 
 fn request_with_cookie(home: &Home, cookie: &str, method: &str, path: &str) -> Response {
@@ -93,9 +82,7 @@ fn request_with_cookie(home: &Home, cookie: &str, method: &str, path: &str) -> R
 
 /// Signs in and returns the session cookie.
 fn sign_in(home: &Home) -> String {
-    let answer = home.call_admin("POST", "/admin/session");
-    let cookie = answer.header("set-cookie").unwrap();
-    cookie.split(';').next().unwrap().to_owned()
+    home.call_admin("POST", "/admin/session").cookie()
 }
 
 /// Checks that a new log line has the current time.
@@ -128,19 +115,13 @@ fn service_and_log_continue_through_clock_jumps() {
         return;
     };
     home.run(["start"]).succeeds();
-    let mut logs = LogFollower::start(&home, &["--lines", "1"]);
-    let mut read = logs.read_until("/admin/logs/stream");
-    let reader = thread::spawn(move || {
-        read.extend(logs.read_until("the-last"));
-        (read, logs)
-    });
     let clients = LoadProfile {
         per_request: 1,
         persistent: 2,
         idle: 1,
     };
     let load = Load::start(&home.public_address(), &clients);
-    let requests = NumberedRequests::start(home.public_address());
+    let requests = FollowedRequests::start(&home);
     let token = home.token("admin:read");
 
     let mut generation = 1;
@@ -173,21 +154,7 @@ fn service_and_log_continue_through_clock_jumps() {
         load.wait_for_more(100);
     }
     load.finish().assert_flawless();
-    let sent = requests.finish();
-    home.log_request("the-last");
-    let (mut read, logs) = reader.join().unwrap();
-    home.run(["stop"]).succeeds();
-    let (rest, outcome) = logs.finish();
-    read.extend(rest);
-    outcome.succeeds();
-    let expected: Vec<usize> = (1..=sent).collect();
-    let log = home.log_with_rotated();
-    assert_eq!(request_numbers(log.lines()), expected, "marks in the files");
-    assert_eq!(
-        request_numbers(read.iter().map(String::as_str)),
-        expected,
-        "marks in the followed log"
-    );
+    requests.finish();
     home.wait_until_empty();
 }
 

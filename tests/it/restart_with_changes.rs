@@ -253,11 +253,8 @@ fn changed_secret_is_applied_and_commands_still_work() {
     edited.set("JWT_SECRET_KEY", secret);
     edited.home.restart();
     let new = edited.home.token("admin:read");
-    let status_at = |home: &Home, token: &str| {
-        let bearer = format!("Bearer {token}");
-        let headers = [("Authorization", bearer.as_str())];
-        request(&home.admin_address(), "GET", "/admin/status", &headers, "").status
-    };
+    let status_at =
+        |home: &Home, token: &str| home.call_admin_as(token, "GET", "/admin/status").status;
     let statuses = |home: &Home| (status_at(home, &old), status_at(home, &new));
     // For JWT_SECRET_KEY_GRACE, through any number of restarts.
     assert_eq!(statuses(&edited.home), (200, 200));

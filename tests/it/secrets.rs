@@ -282,8 +282,6 @@ fn secrets_appear_nowhere() {
     ));
     home.run(["start"]).succeeds();
     let token = home.token("admin:read admin:logs admin:control");
-    let bearer = format!("Bearer {token}");
-    let headers = [("Authorization", bearer.as_str())];
     let mut seen = String::new();
     for path in [
         "/admin/status",
@@ -292,22 +290,14 @@ fn secrets_appear_nowhere() {
         "/admin/logs?lines=1000",
         "/admin/nothing",
     ] {
-        let answer = request(&home.admin_address(), "GET", path, &headers, "");
-        seen += &answer.body;
+        seen += &home.call_admin_as(&token, "GET", path).body;
     }
-    let signed_in = request(
-        &home.admin_address(),
-        "POST",
-        "/admin/session",
-        &headers,
-        "",
-    );
+    let signed_in = home.call_admin_as(&token, "POST", "/admin/session");
     let cookie = signed_in.header("set-cookie").unwrap();
     let session = cookie.split(['=', ';']).nth(1).unwrap().to_owned();
     // A refused token must not be logged either.
-    let broken = format!("Bearer {token}x");
-    let headers = [("Authorization", broken.as_str())];
-    seen += &request(&home.admin_address(), "POST", "/admin/stop", &headers, "").body;
+    let broken = format!("{token}x");
+    seen += &home.call_admin_as(&broken, "POST", "/admin/stop").body;
     for arguments in [
         &["status"][..],
         &["config"],

@@ -16,19 +16,8 @@ fn one_time_token(home: &Home) -> String {
     response["token"].as_str().unwrap().to_owned()
 }
 
-fn call_with_token(home: &Home, token: &str, method: &str, path: &str) -> Response {
-    let bearer = format!("Bearer {token}");
-    request(
-        &home.admin_address(),
-        method,
-        path,
-        &[("Authorization", &bearer)],
-        "",
-    )
-}
-
 fn sign_in(home: &Home, token: &str) -> Response {
-    call_with_token(home, token, "POST", "/admin/session")
+    home.call_admin_as(token, "POST", "/admin/session")
 }
 
 /// The token in the console address.
@@ -71,7 +60,7 @@ fn one_time_token_only_signs_in_and_is_never_written() {
         ("POST", "/admin/stop"),
     ] {
         assert_eq!(
-            call_with_token(&home, &token, method, path).status,
+            home.call_admin_as(&token, method, path).status,
             401,
             "{path}"
         );
@@ -79,47 +68,23 @@ fn one_time_token_only_signs_in_and_is_never_written() {
     // None of these requests has used it up.
     let signed_in = sign_in(&home, &token);
     assert_eq!(signed_in.status, 201);
-    let cookie = signed_in.header("set-cookie").unwrap();
-    let cookie = cookie.split(';').next().unwrap();
+    let cookie = signed_in.cookie();
     let origin = format!("http://{}", home.admin_address());
-    let headers = [("Cookie", cookie), ("Origin", origin.as_str())];
-    let session = request(
-        &home.admin_address(),
-        "GET",
-        "/admin/session",
-        &headers[..1],
-        "",
-    );
+    let headers = [("Cookie", cookie.as_str()), ("Origin", origin.as_str())];
+    let call =
+        |method, path, headers: &[_]| request(&home.admin_address(), method, path, headers, "");
+    let session = call("GET", "/admin/session", &headers[..1]);
     assert_eq!(session.status, 200);
     assert_eq!(
         session.json()["scopes"],
         json!(["admin:read", "admin:logs", "admin:control"])
     );
     // Otherwise a session could renew itself forever.
-    let another = request(
-        &home.admin_address(),
-        "POST",
-        "/admin/session/token",
-        &headers,
-        "",
-    );
-    assert_eq!(another.status, 401);
-    let out = request(
-        &home.admin_address(),
-        "DELETE",
-        "/admin/session",
-        &headers,
-        "",
-    );
-    assert_eq!(out.status, 204);
-    let session = request(
-        &home.admin_address(),
-        "GET",
-        "/admin/session",
-        &headers[..1],
-        "",
-    );
-    session.assert_problem(401, "sign in again");
+    let renewal = call("POST", "/admin/session/token", &headers);
+    assert_eq!(renewal.status, 401);
+    let sign_out = call("DELETE", "/admin/session", &headers);
+    assert_eq!(sign_out.status, 204);
+    call("GET", "/admin/session", &headers[..1]).assert_problem(401, "sign in again");
 
     home.run(["stop"]).succeeds();
     for entry in fs::read_dir(home.path()).unwrap().flatten() {
@@ -156,13 +121,11 @@ fn key_change_and_shorter_grace_invalidate_one_time_token() {
         // A reload without these changes keeps it.
         home.run(["reload"]).succeeds();
         assert_eq!(sign_in(&home, &before).status, 201);
-        let (before, old_bearer) = (one_time_token(&home), home.bearer());
+        let (before, old_token) = (one_time_token(&home), home.token("admin:control"));
         key(&new, grace);
         home.run(["reload"]).succeeds();
         assert_eq!(sign_in(&home, &before).status, 401);
-        let headers = [("Authorization", old_bearer.as_str())];
-        let host = home.admin_address();
-        let response = request(&host, "POST", "/admin/session/token", &headers, "");
+        let response = home.call_admin_as(&old_token, "POST", "/admin/session/token");
         if grace == "0" {
             assert_eq!(response.status, 401);
             continue;
@@ -178,21 +141,13 @@ fn key_change_and_shorter_grace_invalidate_one_time_token() {
 fn too_many_one_time_tokens_drop_only_own_ones() {
     let home = Home::started();
     let outcome = home.run(["token", "--subject", "other"]).succeeds();
-    let other =
-        call_with_token(&home, outcome.stdout.trim(), "POST", "/admin/session/token").json();
-    let bearer = home.bearer();
-    let headers = [("Authorization", bearer.as_str())];
+    let other = home.call_admin_as(outcome.stdout.trim(), "POST", "/admin/session/token");
+    let token = home.token("admin:control");
     for _ in 0..70 {
-        let response = request(
-            &home.admin_address(),
-            "POST",
-            "/admin/session/token",
-            &headers,
-            "",
-        );
+        let response = home.call_admin_as(&token, "POST", "/admin/session/token");
         assert_eq!(response.status, 201);
     }
-    let signed_in = sign_in(&home, other["token"].as_str().unwrap());
+    let signed_in = sign_in(&home, other.json()["token"].as_str().unwrap());
     assert_eq!(signed_in.json()["subject"], "other");
 }
 

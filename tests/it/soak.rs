@@ -147,10 +147,9 @@ fn sign_in_and_out(host: &str) {
     let headers = [("Authorization", bearer.as_str())];
     let answer = request(host, "POST", "/admin/session", &headers, "");
     assert_eq!(answer.status, 201, "{answer:#?}");
-    let cookie = answer.header("set-cookie").unwrap();
-    let cookie = cookie.split(';').next().unwrap();
+    let cookie = answer.cookie();
     let origin = format!("http://{host}");
-    let headers = [("Cookie", cookie), ("Origin", &origin)];
+    let headers = [("Cookie", cookie.as_str()), ("Origin", &origin)];
     let answer = request(host, "GET", "/admin/status", &headers, "");
     assert_eq!(answer.status, 200, "{answer:#?}");
     // During a restart, sign-out may be refused with the advice to retry.

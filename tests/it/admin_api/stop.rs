@@ -63,15 +63,9 @@ fn stop_responds_before_shutdown_and_is_audited() {
 #[test]
 fn refused_request_is_audited() {
     let home = Home::started();
-    let token = format!("Bearer {}", home.token("admin:read"));
-    request(
-        &home.admin_address(),
-        "POST",
-        "/admin/stop",
-        &[("Authorization", &token)],
-        "",
-    )
-    .assert_problem(403, "admin:control");
+    let token = home.token("admin:read");
+    home.call_admin_as(&token, "POST", "/admin/stop")
+        .assert_problem(403, "admin:control");
     request(&home.admin_address(), "POST", "/admin/stop", &[], "")
         .assert_problem(401, "fullon token");
     eventually("both refusals are audited", || {

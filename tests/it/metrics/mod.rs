@@ -58,14 +58,7 @@ fn start_busy_daemon() -> (Home, Redis) {
     let mut malformed = Connection::open(&public);
     malformed.send_bytes(b"no request\r\n\r\n");
     assert_eq!(malformed.read_response("GET").status, 400);
-    let invalid_token = [("Authorization", "Bearer nonsense")];
-    let refused = request(
-        &home.admin_address(),
-        "GET",
-        "/admin/status",
-        &invalid_token,
-        "",
-    );
+    let refused = home.call_admin_as("nonsense", "GET", "/admin/status");
     assert_eq!(refused.status, 401);
     assert_eq!(home.call_admin("POST", "/admin/reload").status, 200);
     home.write_env("LOG_KEEP=none\n");

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{DEPLOY, exposition, start_busy_daemon};
-use crate::support::{Home, Outcome, eventually, request};
+use crate::support::{Home, Outcome, eventually};
 
 fn fleet_page() -> String {
     fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/fleet.md")).unwrap()
@@ -115,14 +115,7 @@ fn documented_log_searches_match_both_formats() {
         home.unset("HOST");
         home.write_env("HOST=127.0.0.1\n");
         home.run(["start"]).succeeds();
-        let invalid_token = [("Authorization", "Bearer nonsense")];
-        let refused = request(
-            &home.admin_address(),
-            "GET",
-            "/admin/status",
-            &invalid_token,
-            "",
-        );
+        let refused = home.call_admin_as("nonsense", "GET", "/admin/status");
         assert_eq!(refused.status, 401);
         // An address reserved for documentation (RFC 5737).
         home.write_env("HOST=203.0.113.1\n");

@@ -143,8 +143,8 @@ fn admin_api_follows_its_document_with_session() {
     home.run(["start"]).succeeds();
     let admin = home.admin_address();
     let signed_in = home.call_admin("POST", "/admin/session");
-    let cookie = signed_in.header("set-cookie").unwrap();
-    let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
+    let cookie = signed_in.cookie();
+    let (name, value) = cookie.split_once('=').unwrap();
     // The document names the cookie of the default port.
     let document = request(&admin, "GET", "/admin/openapi.json", &[], "").body;
     let document = document.replace("fullon-session-8001", name);

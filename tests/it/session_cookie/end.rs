@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::{assert_refused, call_api, cookie_of, sign_in, status, with_current_port};
+use super::{assert_refused, call_api, sign_in, status, with_current_port};
 use crate::support::{Connection, Home, Response, eventually};
 
 #[test]
@@ -138,7 +138,7 @@ fn sixty_fifth_session_ends_the_first() {
     let bearer = home.bearer();
     let headers = [("Authorization", bearer.as_str())];
     let sessions: Vec<_> = (0..65)
-        .map(|_| cookie_of(&call_api(&home, "POST", "/admin/session", &headers)))
+        .map(|_| call_api(&home, "POST", "/admin/session", &headers).cookie())
         .collect();
     let assert_first_is_ended = || {
         assert_refused(&status(&home, &sessions[0]), "ended");
@@ -160,7 +160,7 @@ fn too_many_sign_ins_end_only_own_sessions() {
     let [other, mine] = [other, home.bearer()].map(|bearer| {
         move |home: &Home| {
             let headers = [("Authorization", bearer.as_str())];
-            cookie_of(&call_api(home, "POST", "/admin/session", &headers))
+            call_api(home, "POST", "/admin/session", &headers).cookie()
         }
     });
     let other_session = other(&home);

@@ -5,7 +5,7 @@ use fullon_master_api::config::Secret;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
-use super::{assert_refused, call_api, cookie_of, sign_in, status, with_current_port};
+use super::{assert_refused, call_api, sign_in, status, with_current_port};
 use crate::support::{Connection, Home, eventually};
 
 const SECRET: &str = "a secret of the tests, forty bytes long.";
@@ -49,7 +49,7 @@ fn token_is_exchanged_for_session_cookie() {
         ["HttpOnly", "Max-Age=43200", "Path=/", "SameSite=Strict"]
     );
 
-    let cookie = format!("theme=dark; {}; other=1", cookie_of(&answer));
+    let cookie = format!("theme=dark; {}; other=1", answer.cookie());
     assert_eq!(status(&home, &cookie).status, 200);
 
     let cookie = sign_in(&home, "admin:logs");
@@ -75,7 +75,7 @@ fn instance_key_token_is_exchanged_for_session_cookie() {
     let headers = [("Authorization", &*format!("Bearer {token}"))];
     let answer = call_api(&home, "POST", "/admin/session", &headers);
     assert_eq!(answer.status, 201);
-    let cookie = cookie_of(&answer);
+    let cookie = answer.cookie();
     assert_eq!(status(&home, &cookie).status, 200);
     // Unlike the token, the session outlives the process. The port may change.
     home.run(["restart"]).succeeds();
@@ -224,7 +224,7 @@ fn cookie_name_has_port_of_host_header() {
         let headers = [("Authorization", bearer.as_str()), ("Host", host)];
         let answer = call_api(&home, "POST", "/admin/session", &headers);
         assert_eq!(answer.status, 201, "{answer:#?}");
-        cookie_of(&answer)
+        answer.cookie()
     };
     let [first, second] = ["localhost:9001", "[::1]:9002"].map(sign_in);
     assert!(first.starts_with("fullon-session-9001="), "{first}");

@@ -5,24 +5,10 @@ mod exchange;
 
 use crate::support::{Home, Response, request};
 
-/// The part that a browser keeps: `NAME=VALUE`.
-fn cookie_of(answer: &Response) -> String {
-    let cookie = answer.header("set-cookie").unwrap();
-    cookie.split(';').next().unwrap().to_owned()
-}
-
 fn sign_in(home: &Home, scope: &str) -> String {
-    let token = format!("Bearer {}", home.token(scope));
-    let headers = [("Authorization", token.as_str())];
-    let answer = request(
-        &home.admin_address(),
-        "POST",
-        "/admin/session",
-        &headers,
-        "",
-    );
+    let answer = home.call_admin_as(&home.token(scope), "POST", "/admin/session");
     assert_eq!(answer.status, 201, "{answer:#?}");
-    cookie_of(&answer)
+    answer.cookie()
 }
 
 fn call_api(home: &Home, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {

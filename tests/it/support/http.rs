@@ -28,6 +28,12 @@ impl Response {
             .map(|(_, value)| value.as_str())
     }
 
+    /// The cookie that the response sets, as a browser sends it back: `NAME=VALUE`.
+    pub fn cookie(&self) -> String {
+        let cookie = self.header("set-cookie").unwrap();
+        cookie.split(';').next().unwrap().to_owned()
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }

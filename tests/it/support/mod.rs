@@ -44,7 +44,9 @@ pub use http::{Connection, Response, request};
 pub use installed_program::{InstalledProgram, install_program};
 pub use load::{Load, LoadProfile};
 pub use log_follower::LogFollower;
-pub use numbered_requests::{NumberedRequests, is_numbered_request, request_numbers};
+pub use numbered_requests::{
+    FollowedRequests, NumberedRequests, is_numbered_request, request_numbers,
+};
 pub use other_server::OtherServer;
 pub use outcome::Outcome;
 pub use postgres::Postgres;
@@ -239,6 +241,13 @@ impl Home {
             &[("Authorization", &self.bearer())],
             body,
         )
+    }
+
+    /// Calls the admin API with this token.
+    pub fn call_admin_as(&self, token: &str, method: &str, path: &str) -> Response {
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str())];
+        request(&self.admin_address(), method, path, &headers, "")
     }
 
     /// The value of an `Authorization` header with all scopes.

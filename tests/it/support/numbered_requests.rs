@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::DEADLINE;
+use super::{DEADLINE, Home, LogFollower};
 
 /// Sends numbered requests to the public API all the time.
 pub struct NumberedRequests {
@@ -60,4 +60,49 @@ pub fn request_numbers<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<usize> {
         .collect();
     numbers.sort_unstable();
     numbers
+}
+
+/// Numbered requests while `fullon logs` runs, which has to print each of them once.
+pub struct FollowedRequests<'a> {
+    home: &'a Home,
+    requests: NumberedRequests,
+    reader: JoinHandle<(Vec<String>, LogFollower)>,
+}
+
+impl<'a> FollowedRequests<'a> {
+    const LAST: &'static str = "the-last";
+
+    pub fn start(home: &'a Home) -> Self {
+        let mut logs = LogFollower::start(home, &["--lines", "1"]);
+        // It has to be connected before the first request.
+        let mut read = logs.read_until("/admin/logs/stream");
+        // Without a reader, the pipe would fill up and the stream would wait.
+        let reader = std::thread::spawn(move || {
+            read.extend(logs.read_until(Self::LAST));
+            (read, logs)
+        });
+        let requests = NumberedRequests::start(home.public_address());
+        Self {
+            home,
+            requests,
+            reader,
+        }
+    }
+
+    /// Stops the daemon. Checks that the log files and the followed log contain each request once.
+    #[track_caller]
+    pub fn finish(self) {
+        let sent = self.requests.finish();
+        self.home.log_request(Self::LAST);
+        let (mut read, logs) = self.reader.join().unwrap();
+        self.home.run(["stop"]).succeeds();
+        let (rest, outcome) = logs.finish();
+        read.extend(rest);
+        outcome.succeeds();
+        let expected: Vec<usize> = (1..=sent).collect();
+        let log = self.home.log_with_rotated();
+        assert_eq!(request_numbers(log.lines()), expected, "in the files");
+        let followed = request_numbers(read.iter().map(String::as_str));
+        assert_eq!(followed, expected, "in the followed log");
+    }
 }
