@@ -14,7 +14,7 @@ pub enum CommandError {
     /// Any other error. The message of each error of this crate includes its cause.
     #[error("{0}")]
     Other(#[from] anyhow::Error),
-    /// The error was printed already; only the exit code is left.
+    /// The error was printed already; only the exit code remains.
     #[error("exit code {0}")]
     Exit(u8),
     /// The reader of stdout has closed it.

@@ -6,7 +6,6 @@
 //! `upgrade` has both sides.
 
 mod error;
-mod options;
 mod resources;
 mod run;
 mod run_mode;
@@ -19,9 +18,9 @@ use nix::sys::signal::SigSet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use self::error::StartError;
-pub use self::options::StartOptions;
 pub use self::run::ExitOutcome;
 pub use self::run_mode::RunMode;
+pub use self::startup::StartOptions;
 use self::startup::Startup;
 pub use self::supervise::init::{is_init, run_supervised};
 pub use self::supervise::systemd::run_systemd_shim;

@@ -1,6 +1,6 @@
 //! What a daemon owns on the machine: its files, its sockets, and the old processes that drain.
 
-use std::io;
+use std::{io, mem};
 
 use rustix::process::Signal;
 
@@ -20,14 +20,30 @@ pub struct InstanceResources {
 }
 
 impl InstanceResources {
-    /// Writes the state file, unless it belongs to another daemon by now.
+    /// Writes the state file, unless it belongs to another daemon by now. Logs a failure.
     pub fn write_state(&self) -> io::Result<()> {
         if !self.pid_file.is_in_place() {
             return Ok(());
         }
-        self.state
-            .write(self.pid_file.path())
-            .map_err(io::Error::other)
+        let written = self.state.write(self.pid_file.path());
+        written.map_err(io::Error::other).inspect_err(|error| {
+            tracing::error!(%error, "the state file could not be written");
+        })
+    }
+
+    /// Changes a field of the state file. Restores it if the file cannot be written, so that the
+    /// next call tries again.
+    pub fn update_state<T: PartialEq>(
+        &mut self,
+        field: fn(&mut StateFile) -> &mut T,
+        value: T,
+    ) -> io::Result<()> {
+        let previous = mem::replace(field(&mut self.state), value);
+        if *field(&mut self.state) == previous {
+            return Ok(());
+        }
+        self.write_state()
+            .inspect_err(|_| *field(&mut self.state) = previous)
     }
 
     /// Leaves the files to the successor.

@@ -23,7 +23,7 @@ impl RunMode {
     }
 
     /// Whether this process stays to supervise its successor: its parent waits for it, and cannot
-    /// be told of another process.
+    /// learn of another process.
     pub(super) fn must_supervise(self) -> bool {
         matches!(
             self,

@@ -12,7 +12,7 @@ pub enum SignalAction {
     Stop(&'static str),
     /// SIGHUP: reload the settings.
     Reload,
-    /// SIGUSR2: hand over to a successor.
+    /// SIGUSR2: restart without downtime.
     Restart,
 }
 

@@ -1,9 +1,9 @@
 //! The handoff from a daemon to its successor, over a Unix stream socket that is the successor's
 //! stdin.
 //!
-//! The successor sends the first message. A program that does not, whatever it is, never gets a
-//! descriptor, and so cannot keep the lock or a port when the old process dies. After the handoff
-//! the successor sends a [`super::StartupReport`].
+//! The successor sends the first message. Another program, which does not, never gets a descriptor,
+//! and so cannot keep the lock or a port when the old process dies. After the handoff the successor
+//! sends a [`super::StartupReport`].
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};

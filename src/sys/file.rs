@@ -74,7 +74,7 @@ pub fn open_owned(path: &Path, options: &mut OpenOptions) -> Result<(File, Metad
     Ok((file, metadata))
 }
 
-/// Whether both are the same file, whatever their paths are.
+/// Whether both are the same file, regardless of their paths.
 pub fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }

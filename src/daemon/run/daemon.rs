@@ -25,36 +25,23 @@ impl Daemon {
     pub fn reload(&mut self, command: ReloadCommand) {
         self.reloadable.handle_reload(command);
         let delay = self.reloadable.live_settings.settings().drain_delay;
-        if self.resources.state.drain_delay == delay {
-            return;
-        }
-        let previous = std::mem::replace(&mut self.resources.state.drain_delay, delay);
-        if let Err(error) = self.resources.write_state() {
-            tracing::error!(%error, "the state file could not be written");
-            // The next reload tries again.
-            self.resources.state.drain_delay = previous;
-        }
+        // The next reload tries again.
+        let _ = self
+            .resources
+            .update_state(|state| &mut state.drain_delay, delay);
     }
 
     /// Ends a session for this process and its successors.
     pub fn end_session(&mut self, command: SignOutCommand) {
         self.reloadable.sessions.revoke(&command.session);
-        let saved = self.save_revoked_sessions();
-        command.reply.send(saved);
+        command.reply.send(self.save_revoked_sessions());
     }
 
     /// Writes the revoked sessions to the state file for the next process, also those that were
     /// revoked because there were too many.
     pub fn save_revoked_sessions(&mut self) -> io::Result<()> {
         let revoked = self.reloadable.sessions.revoked();
-        if self.resources.state.revoked_sessions == revoked {
-            return Ok(());
-        }
-        let previous = std::mem::replace(&mut self.resources.state.revoked_sessions, revoked);
-        self.resources.write_state().inspect_err(|error| {
-            tracing::error!(%error, "the state file could not be written");
-            // The next call tries again.
-            self.resources.state.revoked_sessions = previous;
-        })
+        self.resources
+            .update_state(|state| &mut state.revoked_sessions, revoked)
     }
 }

@@ -110,9 +110,9 @@ async fn run_handoff(
         let Reloadable { keys, health, .. } = &daemon.reloadable;
         handoff::prepare(&daemon.resources, &command.by, keys, health)
     });
-    let (successor_command, payload) = prepared.map_err(|error| RestartFailure {
-        kind: RestartFailureKind::StartFailed,
-        reason: format!("a successor cannot be run: {error}"),
+    let (successor_command, payload) = prepared.map_err(|error| {
+        let reason = format!("a successor cannot be run: {error}");
+        RestartFailure::new(RestartFailureKind::StartFailed, reason)
     })?;
     let abort = CancellationToken::new();
     let mut handoff = pin!(start_successor(
@@ -134,10 +134,10 @@ async fn run_handoff(
                 deferred.defer_stop(stop);
                 abort.cancel();
             }
-            ControlRequest::Restart(other) => other.reply.send(Err(RestartFailure {
-                kind: RestartFailureKind::Busy,
-                reason: "another restart is under way".into(),
-            })),
+            ControlRequest::Restart(other) => other.reply.send(Err(RestartFailure::new(
+                RestartFailureKind::Busy,
+                "another restart is under way",
+            ))),
             // The successor may have read its settings already.
             ControlRequest::Reload(command) => deferred.reloads.push(command),
             ControlRequest::SignOut(command) => deferred.sign_outs.push(command),

@@ -14,7 +14,7 @@ use crate::config::{Secret, Settings};
 use crate::daemon::error::StartError;
 use crate::daemon::supervise::systemd;
 use crate::daemon::upgrade::{ParentLink, UpgradeChild};
-use crate::instance::{HandoffHeader, HandoffPayload, PidFile, StateFile};
+use crate::instance::{HandoffHeader, HandoffPayload, PidFile, StateFile, StoredSecret};
 use crate::sys::Process;
 
 /// What a start-up begins with.
@@ -93,10 +93,10 @@ impl StartContext {
 
     /// The key with which the command line signs. It stays the same at a restart, so that a command
     /// that read it from the state file before is still accepted.
-    pub fn instance_key(&self) -> Result<Secret, KeyError> {
+    pub fn instance_key(&self) -> Result<StoredSecret, KeyError> {
         match &self.old_process {
-            Some(old) => Ok(old.handoff.instance_key.to_secret()),
-            None => generate_key(),
+            Some(old) => Ok(old.handoff.instance_key.clone()),
+            None => generate_key().map(StoredSecret::new),
         }
     }
 

@@ -15,9 +15,7 @@ const MIN_CONNECTIONS: u64 = 4;
 /// How many connections the public and the admin port may have: the limits in the settings, as far
 /// as there are descriptors. Clients of the public port cannot use up those of the admin port.
 pub fn connection_limits(limits: &Limits) -> Result<[usize; 2], StartError> {
-    let Some(limit) = fd_limit() else {
-        return Ok([limits.max_connections, limits.admin_max_connections].map(to_usize));
-    };
+    let limit = fd_limit().unwrap_or(u64::MAX);
     let open = open_fd_count().unwrap_or(RESERVED_FDS);
     let (public, admin) = split_budget(
         limit.saturating_sub(open + RESERVED_FDS),
@@ -28,7 +26,7 @@ pub fn connection_limits(limits: &Limits) -> Result<[usize; 2], StartError> {
         limit,
         needed: open + RESERVED_FDS + 3 * MIN_CONNECTIONS,
     })?;
-    Ok([public, admin].map(to_usize))
+    Ok([public, admin].map(|number| usize::try_from(number).unwrap_or(usize::MAX)))
 }
 
 /// Divides the free descriptors. A connection to the public port takes one; a connection to the
@@ -39,10 +37,6 @@ fn split_budget(free: u64, public: u64, admin: u64) -> Option<(u64, u64)> {
     }
     let admin = admin.min((free / 4).max(MIN_CONNECTIONS));
     Some((public.min(free - 2 * admin), admin))
-}
-
-fn to_usize(number: impl TryInto<usize>) -> usize {
-    number.try_into().unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub fn from_state_file(pid_file: &Path) -> Option<LastExit> {
         by,
         at,
         pid: state.pid,
-        last_lines: log.map(read_log_tail).unwrap_or_default(),
+        last_lines: read_log_tail(log),
     })
 }
 
@@ -37,12 +37,7 @@ pub fn from_handoff(handoff: &HandoffHeader, settings: &Settings) -> LastExit {
         by: Some(handoff.by.clone()),
         at: Some(Timestamp::now().to_string()),
         pid: handoff.pid,
-        last_lines: settings
-            .log
-            .target
-            .file()
-            .map(read_log_tail)
-            .unwrap_or_default(),
+        last_lines: read_log_tail(settings.log.target.file()),
     }
 }
 
@@ -54,9 +49,9 @@ fn api_cause(cause: instance::ExitCause) -> ExitCause {
     }
 }
 
-fn read_log_tail(log: &Path) -> Vec<String> {
+fn read_log_tail(log: Option<&Path>) -> Vec<String> {
     // The file may have been removed, or belong to another user by now.
-    let page = TailQuery::new(log, LOG_TAIL_LINES).page();
+    let page = log.and_then(|log| TailQuery::new(log, LOG_TAIL_LINES).page().ok());
     let entries = page.map(|page| page.entries).unwrap_or_default();
     entries.into_iter().map(|entry| entry.line).collect()
 }

@@ -13,22 +13,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
-use tokio::net::TcpListener;
 
 use self::context::{OldProcess, StartContext};
-use self::servers::{InstanceInfo, RunningServers, start_servers};
+use self::servers::{RunningServers, start_servers};
 use self::sockets::ListeningSockets;
 use super::error::StartError;
-use super::options::StartOptions;
 use super::resources::InstanceResources;
 use super::run::{Daemon, Reloadable, RequestSource};
 use super::run_mode::RunMode;
 use super::signals::SignalHandlers;
 use super::supervise::systemd;
-use super::upgrade::ParentLink;
+use super::upgrade::{ParentLink, UpgradeChild};
 use crate::api::{VERSION, base_url};
 use crate::auth::SessionStore;
-use crate::config::{LiveSettings, Secret, Settings};
+use crate::config::{LiveSettings, Settings};
 use crate::health::{Health, Phase};
 use crate::instance::{
     Launch, PidFile, StagedStateFile, StartupReport, StartupReporter, StateFile, StoredSecret,
@@ -38,12 +36,25 @@ use crate::server::metrics::Metrics;
 use crate::server::public::Mounts;
 use crate::server::{SelfCheck, Shutdown};
 
+/// What a daemon is started with.
+pub struct StartOptions {
+    /// The settings.
+    pub settings: Settings,
+    /// The command line that this process was started with, and its successor will be.
+    pub launch: Launch,
+    /// Background or foreground.
+    pub mode: RunMode,
+    /// Where to report that the daemon serves, or why it does not.
+    pub reporter: Option<StartupReporter>,
+    /// The handoff from the old process, in a zero-downtime restart.
+    pub upgrade: Option<UpgradeChild>,
+    /// Routes that are served beside the built-in ones.
+    pub mounts: Mounts,
+}
+
 /// A start-up that holds the lock of the PID file.
 pub struct Startup {
-    settings: Settings,
-    launch: Launch,
-    mode: RunMode,
-    mounts: Mounts,
+    options: StartOptions,
     context: StartContext,
     started: Instant,
 }
@@ -59,17 +70,14 @@ struct ServingDaemon {
 
 impl Startup {
     /// Acquires the lock, or takes it from the handoff.
-    pub fn new(options: StartOptions) -> Result<Self, StartError> {
+    pub fn new(mut options: StartOptions) -> Result<Self, StartError> {
         let started = Instant::now();
-        let context = match options.upgrade {
+        let context = match options.upgrade.take() {
             Some(upgrade) => StartContext::inherited(upgrade, &options.settings)?,
             None => StartContext::fresh(&options.settings)?,
         };
         Ok(Self {
-            settings: options.settings,
-            launch: options.launch,
-            mode: options.mode,
-            mounts: options.mounts,
+            options,
             context,
             started,
         })
@@ -77,7 +85,7 @@ impl Startup {
 
     /// Starts the servers, claims the PID file, and reports that the daemon is ready.
     pub async fn run(self, reporter: &mut Option<StartupReporter>) -> Result<Daemon, StartError> {
-        let mode = self.mode;
+        let mode = self.options.mode;
         let ServingDaemon {
             mut daemon,
             self_check,
@@ -122,25 +130,26 @@ impl Startup {
     /// process yet.
     fn start_serving(mut self) -> Result<ServingDaemon, StartError> {
         let passed = mem::take(&mut self.context.passed_sockets);
+        // The old process or systemd accepted connections before.
         let is_up = !passed.is_empty();
         let is_fresh = self.context.old_process.is_none();
-        let sockets = ListeningSockets::open(&self.settings, passed, is_fresh)?;
+        let sockets = ListeningSockets::open(&self.options.settings, passed, is_fresh)?;
         let signals = SignalHandlers::install().map_err(StartError::Signals)?;
-        let keys = self.context.token_keys(&self.settings)?;
+        let keys = self.context.token_keys(&self.options.settings)?;
         let instance_key = self.context.instance_key()?;
-        let log = log::open_log(&self.settings, self.mode, !is_fresh)?;
-        let state = self.new_state(&sockets, &instance_key)?;
+        let log = log::open_log(&self.options.settings, self.options.mode, !is_fresh)?;
+        let state = self.new_state(&sockets, instance_key);
         // Clients that were served before a failure here would lose their connections.
         let staged_state = state.stage(self.context.pid_file.path())?;
         let handoff_sockets = sockets.clone_for_handoff().map_err(StartError::Socket)?;
-        let Self {
+        let context = self.context;
+        let StartOptions {
             settings,
             launch,
             mode,
             mounts,
-            context,
-            started,
-        } = self;
+            ..
+        } = self.options;
         let reloadable = Reloadable {
             health: start_health(&settings, &log, context.old_process.as_ref()),
             live_settings: Arc::new(LiveSettings::new(
@@ -156,20 +165,24 @@ impl Startup {
             is_background: mode.is_background(),
             metrics: Arc::new(Metrics::new().map_err(StartError::Metrics)?),
         };
-        let info = InstanceInfo {
-            state: &state,
-            instance_key: &instance_key,
-            last_exit: context.last_exit,
-            started,
-            is_up,
-        };
+        if is_up {
+            // Clients see the service as up, whichever process answers.
+            reloadable.health.enter(Phase::Ready);
+        }
         let RunningServers {
             tasks,
             control_requests,
             shutdown,
             self_check,
             is_active,
-        } = start_servers(sockets, info, &reloadable, mounts)?;
+        } = start_servers(
+            sockets,
+            &state,
+            context.last_exit,
+            self.started,
+            &reloadable,
+            mounts,
+        )?;
         Ok(ServingDaemon {
             daemon: Daemon {
                 requests: RequestSource {
@@ -195,33 +208,26 @@ impl Startup {
         })
     }
 
-    fn new_state(
-        &self,
-        sockets: &ListeningSockets,
-        instance_key: &Secret,
-    ) -> Result<StateFile, StartError> {
-        let location = self.launch.settings_location.clone();
-        let url = |listener: &TcpListener| {
-            let address = listener.local_addr().map_err(StartError::Socket)?;
-            Ok::<_, StartError>(base_url(address))
-        };
-        Ok(StateFile {
+    fn new_state(&self, sockets: &ListeningSockets, instance_key: StoredSecret) -> StateFile {
+        let settings = &self.options.settings;
+        let location = self.options.launch.settings_location.clone();
+        StateFile {
             pid: std::process::id(),
             instance: uuid::Uuid::new_v4().to_string(),
-            admin: url(&sockets.admin)?,
-            server: url(&sockets.public)?,
-            log_file: self.settings.log.target.file().map(Into::into),
-            instance_key: StoredSecret::new(instance_key.clone()),
+            admin: base_url(sockets.admin_address),
+            server: base_url(sockets.public_address),
+            log_file: settings.log.target.file().map(Into::into),
+            instance_key,
             working_directory: location.directory,
             env_file: location.env_file,
             flags: location.flags,
-            in_background: self.mode.is_background(),
+            in_background: self.options.mode.is_background(),
             generation: self.context.generation,
-            drain_delay: self.settings.drain_delay,
+            drain_delay: settings.drain_delay,
             failed_restart: None,
             revoked_sessions: self.context.revoked_sessions(),
             exit: None,
-        })
+        }
     }
 }
 
@@ -274,7 +280,7 @@ async fn run_exclusive_tasks(
     shutdown: Shutdown,
 ) {
     match parent_link {
-        // The old process has told systemd that this one is the main process, and ready.
+        // The old process has notified systemd that this one is the main process, and ready.
         Some(link) => link.parent_released().await,
         None => systemd::notify(&[NotifyState::Ready, NotifyState::Status("serving")]),
     }

@@ -1,12 +1,10 @@
 //! Starts the public and the admin server.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -14,10 +12,8 @@ use super::fd_limit::connection_limits;
 use super::sockets::ListeningSockets;
 use crate::api::LastExit;
 use crate::auth::Keyring;
-use crate::config::Secret;
 use crate::daemon::error::StartError;
 use crate::daemon::run::Reloadable;
-use crate::health::Phase;
 use crate::instance::StateFile;
 use crate::logs::LogBroadcaster;
 use crate::server::admin::{self, AdminState};
@@ -27,17 +23,6 @@ use crate::server::{self, ConnectionPool, LogReaderLimit, SelfCheck, Shutdown};
 
 /// How many control requests may wait to be handled.
 const MAX_PENDING_REQUESTS: usize = 16;
-
-/// What the servers report about this instance.
-pub struct InstanceInfo<'a> {
-    pub state: &'a StateFile,
-    pub instance_key: &'a Secret,
-    pub last_exit: Option<LastExit>,
-    pub started: Instant,
-    /// Whether the old process or systemd accepted connections before this process does. Then
-    /// clients see the service as up, whichever process answers.
-    pub is_up: bool,
-}
 
 /// Servers that run, and the handles on them.
 pub struct RunningServers {
@@ -49,21 +34,20 @@ pub struct RunningServers {
     pub is_active: Arc<AtomicBool>,
 }
 
-/// Starts the servers on the sockets.
+/// Starts the servers on the sockets. They report `state`, `last_exit` and `started` of this
+/// instance.
 pub fn start_servers(
     sockets: ListeningSockets,
-    info: InstanceInfo<'_>,
+    state: &StateFile,
+    last_exit: Option<LastExit>,
+    started: Instant,
     reloadable: &Reloadable,
     mounts: Mounts,
 ) -> Result<RunningServers, StartError> {
-    let public_address = local_address(&sockets.public)?;
-    let admin_address = local_address(&sockets.admin)?;
+    let (public_address, admin_address) = (sockets.public_address, sockets.admin_address);
     let (control, control_requests) = mpsc::channel(MAX_PENDING_REQUESTS);
     let shutdown = Shutdown::new();
     let is_active = Arc::new(AtomicBool::new(false));
-    if info.is_up {
-        reloadable.health.enter(Phase::Ready);
-    }
     let settings = reloadable.live_settings.settings();
     let limits = &settings.limits;
     let connections =
@@ -76,11 +60,11 @@ pub fn start_servers(
         shutdown.clone(),
     );
     let admin = admin::service(AdminState {
-        instance: info.state.instance.clone(),
-        generation: info.state.generation,
-        last_exit: info.last_exit,
+        instance: state.instance.clone(),
+        generation: state.generation,
+        last_exit,
         started_at: Timestamp::now(),
-        started: info.started,
+        started,
         public_address,
         admin_address,
         live_settings: Arc::clone(&reloadable.live_settings),
@@ -89,13 +73,16 @@ pub fn start_servers(
         connections,
         auth: admin::auth_state(
             admin_address,
-            Keyring::new(Arc::clone(&reloadable.keys), info.instance_key),
+            Keyring::new(
+                Arc::clone(&reloadable.keys),
+                &state.instance_key.to_secret(),
+            ),
             Arc::clone(&reloadable.sessions),
             limits.failed_tokens_per_minute,
         ),
         metrics: Arc::clone(&reloadable.metrics),
         log_level: Arc::clone(reloadable.log.level()),
-        log: info.state.log_file.clone().map(LogBroadcaster::new),
+        log: state.log_file.clone().map(LogBroadcaster::new),
         control,
         is_active: Arc::clone(&is_active),
         shutdown: shutdown.clone(),
@@ -118,8 +105,4 @@ pub fn start_servers(
         self_check,
         is_active,
     })
-}
-
-fn local_address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(StartError::Socket)
 }

@@ -75,7 +75,9 @@ impl From<InheritedSocket> for PassedSocket {
 /// The sockets of both ports.
 pub struct ListeningSockets {
     pub public: TcpListener,
+    pub public_address: SocketAddr,
     pub admin: TcpListener,
+    pub admin_address: SocketAddr,
     /// Sockets for single addresses, left over from before `public` listened on all addresses. The
     /// kernel sends connections to these addresses to them while they exist, so they must be
     /// served; connections that wait in them would be lost if they were closed.
@@ -118,7 +120,9 @@ impl ListeningSockets {
         }
         Ok(Self {
             public,
+            public_address,
             admin,
+            admin_address,
             extra_public,
             configured,
         })

@@ -64,11 +64,9 @@ pub async fn supervise(
     let mut child_exited = signal(SignalKind::child())?;
     loop {
         if let Some(exit_code) = reap_children(daemon) {
-            match inspect_pid_file(pid_file) {
-                Ok(PidFileStatus::Held(LockHolder::Known(next))) if is_descendant(&next) => {
-                    daemon = next.pid();
-                }
-                _ => return Ok(exit_code),
+            match find_daemon(pid_file) {
+                Some(next) => daemon = next.pid(),
+                None => return Ok(exit_code),
             }
         }
         tokio::select! {
@@ -85,20 +83,24 @@ pub async fn supervise(
 /// Sends the signal to the daemon that holds the PID file, or to `daemon` while it starts. Returns
 /// the PID of the receiver, which is the daemon.
 pub fn forward_signal(signal: Signal, daemon: u32, pid_file: &Path) -> u32 {
-    let receiver = match inspect_pid_file(pid_file) {
-        Ok(PidFileStatus::Held(LockHolder::Known(process))) if is_descendant(&process) => {
-            Some(process)
-        }
+    let receiver = find_daemon(pid_file).or_else(|| {
         // The PID of a child cannot be reused before it is reaped. A starting daemon gets only the
         // signals that end it.
-        _ if matches!(signal, Signal::TERM | Signal::INT) => Process::open(daemon),
-        _ => None,
-    };
+        matches!(signal, Signal::TERM | Signal::INT).then(|| Process::open(daemon))?
+    });
     receiver.map_or(daemon, |process| {
         // If it has exited, it is reaped next.
         let _ = process.send_signal(signal);
         process.pid()
     })
+}
+
+/// The daemon that holds the PID file, unless another process started it.
+fn find_daemon(pid_file: &Path) -> Option<Process> {
+    match inspect_pid_file(pid_file) {
+        Ok(PidFileStatus::Held(LockHolder::Known(process))) => Some(process).filter(is_descendant),
+        _ => None,
+    }
 }
 
 /// Whether the process is a child of this one, or a child's child: a successor that took over

@@ -81,7 +81,7 @@ impl ParentLink {
 
     /// Returns once the old process has released the resources that both had.
     pub async fn parent_released(self) {
-        // An error means that the watching thread is gone, and the old process with it.
+        // An error means that the watching thread has ended because the old process has.
         let _ = self.released.await;
     }
 }
@@ -89,7 +89,7 @@ impl ParentLink {
 /// Returns once the old process has released its resources, or has died after the takeover.
 #[expect(
     clippy::exit,
-    reason = "whatever the rest of the process does or waits for, it must not outlive a predecessor that it has not replaced"
+    reason = "the process must not outlive an old process that it has not replaced, even while it waits"
 )]
 fn watch_parent(mut channel: UnixStream, is_committed: &Mutex<bool>) {
     // Nothing is sent after the handoff, so this returns when the old process closes the channel.

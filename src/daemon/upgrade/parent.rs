@@ -59,11 +59,11 @@ pub async fn start_successor(
 ) -> Result<ReadySuccessor, RestartFailure> {
     let give_up = async {
         tokio::select! {
-            () = abort.cancelled() => failure(
+            () = abort.cancelled() => RestartFailure::new(
                 RestartFailureKind::Busy,
                 "the daemon was asked to stop meanwhile",
             ),
-            () = tokio::time::sleep(timeout) => failure(
+            () = tokio::time::sleep(timeout) => RestartFailure::new(
                 RestartFailureKind::TimedOut,
                 format!("the successor did not serve within {timeout:?}, and was ended"),
             ),
@@ -113,7 +113,7 @@ impl PendingSuccessor {
     async fn spawn(mut command: Command) -> Result<Self, RestartFailure> {
         let program = command.get_program().display().to_string();
         let failed = |error: io::Error| {
-            failure(
+            RestartFailure::new(
                 RestartFailureKind::StartFailed,
                 format!("the successor {program} cannot be run: {error}"),
             )
@@ -149,7 +149,7 @@ impl PendingSuccessor {
         payload: HandoffPayload,
         pid_file: &PidFile,
     ) -> Result<(Process, String, String), RestartFailure> {
-        let failed = |reason: String| failure(RestartFailureKind::StartFailed, reason);
+        let failed = |reason: String| RestartFailure::new(RestartFailureKind::StartFailed, reason);
         let Some(line) = read_line(&mut self.channel).await else {
             return Err(self.describe_exit().await);
         };
@@ -180,7 +180,7 @@ impl PendingSuccessor {
                 } else {
                     RestartFailureKind::StartFailed
                 };
-                Err(failure(kind, message))
+                Err(RestartFailure::new(kind, message))
             }
             Err(error) => Err(failed(format!(
                 "the successor cannot be understood: {error}"
@@ -204,7 +204,7 @@ impl PendingSuccessor {
             "" => String::new(),
             text => format!(": {text}"),
         };
-        failure(
+        RestartFailure::new(
             RestartFailureKind::StartFailed,
             format!("the successor {end}{detail}"),
         )
@@ -269,11 +269,4 @@ async fn read_tail(stderr: Option<pipe::Receiver>) -> String {
         }
     }
     String::from_utf8_lossy(&text).into_owned()
-}
-
-fn failure(kind: RestartFailureKind, reason: impl Into<String>) -> RestartFailure {
-    RestartFailure {
-        kind,
-        reason: reason.into(),
-    }
 }

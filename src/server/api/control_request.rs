@@ -97,6 +97,16 @@ pub struct RestartFailure {
     pub reason: String,
 }
 
+impl RestartFailure {
+    /// `reason` is for people.
+    pub fn new(kind: RestartFailureKind, reason: impl Into<String>) -> Self {
+        Self {
+            kind,
+            reason: reason.into(),
+        }
+    }
+}
+
 /// Why the daemon was not replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartFailureKind {
