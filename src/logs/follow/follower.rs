@@ -262,6 +262,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn follower_that_starts_without_a_current_file_sees_new_lines() {
+        let log = Log::new();
+        log.append("1\n");
+        let old = OpenOptions::new().append(true).open(&log.path).unwrap();
+        std::fs::rename(&log.path, log.path.with_extension("1")).unwrap();
+        let mut follower = log.follow(StartAt::Last(1));
+        assert_eq!(texts(&collect(&mut follower, 1).await), ["1"]);
+        for _ in 0..8 {
+            // The broadcast task comes to its wait.
+            tokio::task::yield_now().await;
+        }
+        // The writer has no other file yet.
+        (&old).write_all(b"2\n").unwrap();
+        assert_eq!(texts(&collect(&mut follower, 1).await), ["2"]);
+    }
+
+    #[tokio::test]
     async fn old_file_is_read_while_new_file_is_empty() {
         let log = Log::new();
         log.append("1\n");

@@ -38,7 +38,7 @@ impl FileWatch {
     /// Returns when the file may have changed. Cancel-safe.
     pub async fn changed(&mut self) {
         match self {
-            Self::Inotify(watch) if watch.file_unwatchable => {
+            Self::Inotify(watch) if watch.file_unwatched => {
                 // A timeout means that it is time to check the file, too.
                 let _ = tokio::time::timeout(POLL_INTERVAL, watch.changed()).await;
             }
@@ -54,9 +54,9 @@ pub(crate) struct InotifyWatch {
     events: Option<EventStream<Vec<u8>>>,
     path: PathBuf,
     name: OsString,
-    /// The file cannot be watched, for example because the user has too many watches. Only the
-    /// directory is watched then.
-    file_unwatchable: bool,
+    /// Only the directory is watched. The user has too many watches, or no file has the name: then
+    /// lines still come into the file that had it until the writer has a new one.
+    file_unwatched: bool,
 }
 
 impl InotifyWatch {
@@ -69,19 +69,17 @@ impl InotifyWatch {
             events: Some(inotify.into_event_stream(vec![0; EVENT_BUFFER_BYTES])?),
             path: path.to_owned(),
             name: path.file_name().unwrap_or_default().to_owned(),
-            file_unwatchable: false,
+            file_unwatched: false,
         };
         watch.watch_file();
         Ok(watch)
     }
 
-    /// Watches the file that has the name now. If there is none, the directory's watch reports when
-    /// there is one.
+    /// Watches the file that has the name now. The directory's watch reports when another one has.
     fn watch_file(&mut self) {
         if let Some(events) = &self.events {
             let watched = events.watches().add(&self.path, WatchMask::MODIFY);
-            self.file_unwatchable =
-                watched.is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
+            self.file_unwatched = watched.is_err();
         }
     }
 
