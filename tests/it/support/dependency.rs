@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use super::{Home, Postgres, Redis};
 
 /// The default password. It is unlikely to appear in a log by chance.
@@ -17,9 +19,15 @@ pub trait Dependency {
     fn start(&mut self);
     /// Stops immediately and drops all connections.
     fn stop(&mut self);
+    /// Sends a signal to all processes of the server.
+    fn signal(&self, signal: Signal);
     /// Suspends the server: connections stay open, and nothing responds.
-    fn pause(&self);
-    fn resume(&self);
+    fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+    fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
     /// Closes the daemon's connection.
     fn disconnect_clients(&self);
     /// Identifies the daemon's connection, if there is one.

@@ -121,16 +121,6 @@ impl Postgres {
         self.start();
         self
     }
-
-    fn signal(&self, signal: Signal) {
-        let pid = self.server.as_ref().unwrap().id();
-        // The parent first, because it starts children.
-        let parent = Process::open(pid).unwrap();
-        parent.send_signal(signal).unwrap();
-        for child in child_processes(pid) {
-            let _ = child.send_signal(signal);
-        }
-    }
 }
 
 impl Dependency for Postgres {
@@ -188,12 +178,14 @@ impl Dependency for Postgres {
         }
     }
 
-    fn pause(&self) {
-        self.signal(Signal::STOP);
-    }
-
-    fn resume(&self) {
-        self.signal(Signal::CONT);
+    fn signal(&self, signal: Signal) {
+        let pid = self.server.as_ref().unwrap().id();
+        // The parent first, because it starts children.
+        let parent = Process::open(pid).unwrap();
+        parent.send_signal(signal).unwrap();
+        for child in child_processes(pid) {
+            let _ = child.send_signal(signal);
+        }
     }
 
     fn disconnect_clients(&self) {

@@ -74,11 +74,6 @@ impl Redis {
         Outcome::run(&mut self.cli(command)).succeeds().stdout
     }
 
-    fn signal(&self, signal: Signal) {
-        let pid = self.server.as_ref().unwrap().id();
-        Process::open(pid).unwrap().send_signal(signal).unwrap();
-    }
-
     /// Clients connected by TCP.
     fn clients(&self) -> Vec<String> {
         let clients = self.command(&["CLIENT", "LIST"]);
@@ -140,12 +135,9 @@ impl Dependency for Redis {
         }
     }
 
-    fn pause(&self) {
-        self.signal(Signal::STOP);
-    }
-
-    fn resume(&self) {
-        self.signal(Signal::CONT);
+    fn signal(&self, signal: Signal) {
+        let pid = self.server.as_ref().unwrap().id();
+        Process::open(pid).unwrap().send_signal(signal).unwrap();
     }
 
     fn disconnect_clients(&self) {
