@@ -20,7 +20,7 @@ use fullon_master_api::api::StopRequest;
 use fullon_master_api::client::LogQuery;
 use fullon_master_api::config::{ClientSettings, SettingsLocation};
 use fullon_master_api::control::{
-    Control, Launch, RestartOptions, RestartOutcome, StatusReport, StopOutcome,
+    DaemonControl, Launch, RestartOptions, RestartOutcome, StatusReport, StopOutcome,
 };
 
 #[derive(Parser)]
@@ -80,7 +80,7 @@ async fn run(arguments: Arguments) -> Result {
 }
 
 struct Daemon {
-    control: Control,
+    control: DaemonControl,
     launch: Launch,
     lines: usize,
 }
@@ -94,7 +94,7 @@ impl Daemon {
             ..SettingsLocation::default()
         };
         let settings = ClientSettings::load(&location.read_sources())?;
-        let control = Control::new(settings, None, "example_daemon_control")?;
+        let control = DaemonControl::new(settings, None, "example_daemon_control")?;
         let program = match &arguments.program {
             Some(program) => program.clone(),
             None => built_program()?,

@@ -20,7 +20,8 @@ struct Keys {
     current: SigningKey,
     /// The previous key and when it becomes invalid.
     previous: Option<(SigningKey, Instant)>,
-    /// Incremented whenever the validity of a key is cut short.
+    /// Incremented when a new key replaces the current one, or a shorter grace period shortens the
+    /// validity of the previous one.
     revision: u64,
 }
 
@@ -64,13 +65,13 @@ impl ConfiguredKeys {
         }))
     }
 
-    /// Signs with `key` from now on, and keeps the previous key valid for `grace`. Returns whether
-    /// the key is a new one.
+    /// Signs with `key` from now on, and keeps the previous key valid for `grace`. The key before
+    /// that becomes invalid. Returns whether the key is a new one.
     pub fn rotate(&self, key: &Secret, grace: Duration) -> bool {
         let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let until = Instant::now().checked_add(grace);
         if keys.current.secret.expose() == key.expose() {
-            // A shorter grace also applies to an earlier change.
+            // The key is the same, but the grace period of the previous key may have become shorter.
             if let Some((key, old_until)) = keys.previous.take() {
                 keys.revision += u64::from(until < Some(old_until));
                 keys.previous = until.map(|until| (key, old_until.min(until)));
@@ -103,8 +104,8 @@ impl ConfiguredKeys {
         })
     }
 
-    /// Signs claims on behalf of a token that was verified at `revision`. Returns `None` if the
-    /// keys changed since: that token may not be valid under the current keys.
+    /// Signs the claims of a session that is created from a token. `revision` is that of the token's
+    /// verification. Returns `None` if the keys changed since, because the token may be invalid now.
     pub(super) fn sign_at_revision(
         &self,
         claims: &ClaimsToSign<'_>,

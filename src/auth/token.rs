@@ -1,4 +1,4 @@
-//! Signs tokens, and decodes them. [`super::Keyring`] decides which keys are valid.
+//! Signs tokens, and decodes them. `keyring` decides which keys are valid.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use super::scope::Scopes;
 use crate::config::Secret;
 use crate::identity::identity;
 
-/// `kid` of tokens that are signed with the instance key.
+/// `kid` of tokens that are signed with the instance key: the key in the state file, which ends with
+/// the daemon.
 pub(super) const INSTANCE_KEY_ID: &str = "instance";
 /// Tolerated difference between the clocks of two machines, in seconds.
 const LEEWAY_SECONDS: u64 = 5;
@@ -39,7 +40,7 @@ pub struct Claims {
 /// failed check.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum TokenError {
-    /// Not three base64url parts, not JSON, or a claim of the wrong type.
+    /// Not three base64url parts, not JSON, a claim of the wrong type, or an unknown `crit`.
     #[error("the token is malformed")]
     Malformed,
     /// `alg` is not HS256.
@@ -54,10 +55,10 @@ pub enum TokenError {
     /// `nbf` is in the future.
     #[error("the token is not valid yet")]
     NotYetValid,
-    /// `aud` is not the audience of tokens, or of sessions for a session.
+    /// `aud` is not the expected audience, which is another for tokens than for sessions.
     #[error("the token is for another audience")]
     WrongAudience,
-    /// `exp`, `sub`, `aud` or `scope` is missing.
+    /// `exp`, `sub`, `aud` or `scope` is missing, `sub` is empty, or a session has no `jti`.
     #[error("the token lacks a required claim (exp, sub, aud, scope)")]
     MissingClaim,
     /// The session was signed out.
@@ -108,8 +109,8 @@ struct RawClaims {
     _rest: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The used part of a header. `jsonwebtoken` would accept an object for `alg`, and null for a
-/// missing `crit`.
+/// The header fields that we read. `jsonwebtoken` would accept an object for `alg`, and null as if
+/// `crit` were missing.
 #[derive(Deserialize)]
 pub(super) struct TokenHeader {
     alg: String,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::error::{CommandError, Result};
 use super::output::notice;
 use crate::config::{self, ClientSettings, SettingsLocation};
-use crate::control::Control;
+use crate::control::DaemonControl;
 use crate::instance::Launch;
 
 pub struct CommandContext {
@@ -16,7 +16,7 @@ pub struct CommandContext {
 impl CommandContext {
     /// The daemon that is meant. Problems of settings that are not needed to find it are only
     /// printed.
-    pub fn control(&self) -> Result<Control> {
+    pub fn control(&self) -> Result<DaemonControl> {
         let settings = ClientSettings::load(&self.location.read_sources())?;
         for problem in &settings.ignored_problems {
             notice(&format!("ignored for this verb: {problem}"));
@@ -24,8 +24,8 @@ impl CommandContext {
         self.control_for(settings)
     }
 
-    pub fn control_for(&self, settings: ClientSettings) -> Result<Control> {
-        Control::new(settings, self.admin_url.as_deref(), &user_name())
+    pub fn control_for(&self, settings: ClientSettings) -> Result<DaemonControl> {
+        DaemonControl::new(settings, self.admin_url.as_deref(), &user_name())
             .map_err(|error| CommandError::Usage(error.to_string()))
     }
 

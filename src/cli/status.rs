@@ -12,7 +12,7 @@ use super::output::{Colour, Output, notice, sanitize};
 use crate::api::{Check, CheckState, ExitCause, LastExit, Phase, Status};
 use crate::client::ClientError;
 use crate::config::{InvalidSettings, Settings, is_reloadable};
-use crate::control::{Control, StatusReport};
+use crate::control::{DaemonControl, StatusReport};
 use crate::identity::identity;
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
@@ -101,7 +101,7 @@ fn print(status: &Status, output: &Output) -> Result {
 }
 
 /// Prints the log level if it is not the configured one.
-fn print_log_level_override(control: &Control, status: &Status, output: &Output) -> Result {
+fn print_log_level_override(control: &DaemonControl, status: &Status, output: &Output) -> Result {
     let Some(level) = block_on(control.log_level_override(&status.log_level))? else {
         return Ok(());
     };
@@ -122,7 +122,7 @@ fn print_log_level_override(control: &Control, status: &Status, output: &Output)
 }
 
 /// Prints the settings that were edited but are not active, and the command that applies them.
-fn print_pending(control: &Control, status: &Status, output: &Output) -> Result {
+fn print_pending(control: &DaemonControl, status: &Status, output: &Output) -> Result {
     let program = identity().command;
     let pending = &status.pending_restart;
     let sources = control.running_sources().filter(|_| !pending.is_empty());

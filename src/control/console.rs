@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::target::Control;
+use super::target::DaemonControl;
 use crate::api::{CONSOLE_PATH, SignInToken};
 use crate::auth::Scopes;
 use crate::client::ClientError;
@@ -28,7 +28,7 @@ pub enum ConsoleError {
     Client(ClientError),
 }
 
-impl Control {
+impl DaemonControl {
     /// The address of the console, with a one-time token for these scopes in its fragment.
     ///
     /// # Errors

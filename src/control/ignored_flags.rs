@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::target::Control;
+use super::target::DaemonControl;
 use crate::config::{Flags, SettingsLocation, Sources, flag_name, inherited_settings};
 use crate::instance::{LockHolder, PidFileStatus, StateFile, inspect_pid_file};
 use crate::sys::Process;
@@ -41,7 +41,7 @@ fn with_verb(flags: &[String]) -> String {
     format!("{} {verb}", flags.join(", "))
 }
 
-impl Control {
+impl DaemonControl {
     /// Checks that a running local daemon was started with these flags.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ pub use restart::{RestartError, RestartOptions, RestartOutcome};
 pub use signal::NotPermitted;
 pub use status::StatusReport;
 pub use stop::{StopError, StopMethod, StopOutcome};
-pub use target::{Control, InvalidAdminUrl};
+pub use target::{DaemonControl, InvalidAdminUrl};
 pub use token::LocalSecretError;
 
 pub(crate) use ignored_flags::sources_after_restart;

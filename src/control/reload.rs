@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use thiserror::Error;
 
 use super::signal::{NotPermitted, check_delivery};
-use super::target::{Control, Endpoint};
+use super::target::{DaemonControl, Endpoint};
 use crate::api::{Problem, ReloadDone};
 use crate::client::ClientError;
 use crate::instance::{LockHolder, PidFileError};
@@ -38,7 +38,7 @@ pub enum ReloadError {
     NotPermitted(#[from] NotPermitted),
 }
 
-impl Control {
+impl DaemonControl {
     /// Reloads over the admin API, or else by SIGHUP. `notice` receives a message when the signal
     /// is used.
     ///

@@ -10,7 +10,7 @@ use super::ignored_flags::IgnoredFlags;
 use super::launch::{LaunchError, StartedDaemon};
 use super::signal::{NotPermitted, check_delivery};
 use super::stop::{StopError, StopOutcome};
-use super::target::{Control, Endpoint, Target};
+use super::target::{DaemonControl, Endpoint, Target};
 use crate::api::{DEFAULT_RESTART_TIMEOUT, RestartDone, RestartRequest, StopRequest};
 use crate::client::ClientError;
 use crate::config::{InvalidSettings, Settings, inherited_settings};
@@ -133,7 +133,7 @@ impl From<ClientError> for RestartError {
     }
 }
 
-impl Control {
+impl DaemonControl {
     /// Restarts the daemon, or starts it with `launch` if none is running. `notice` receives a
     /// message when a signal is used instead of the admin API.
     ///

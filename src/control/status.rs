@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpStream;
 use std::path::PathBuf;
 
-use super::target::{Control, Target, fetch_status};
+use super::target::{DaemonControl, Target, fetch_status};
 use crate::api::{LogLevel, Phase, Status};
 use crate::client::{ClientError, Url};
 use crate::config::parse_log_filter;
@@ -34,7 +34,7 @@ pub enum StatusReport {
     Unknown(ClientError),
 }
 
-impl Control {
+impl DaemonControl {
     /// Whether the daemon that holds the PID file is stopping and finishes its requests.
     pub async fn is_stopping(&self) -> bool {
         let Ok(Target::Local {

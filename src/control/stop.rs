@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::signal::{NotPermitted, check_delivery};
-use super::target::{Control, Target};
+use super::target::{DaemonControl, Target};
 use crate::api::{StopAccepted, StopRequest};
 use crate::client::{AdminClient, ClientError};
 use crate::instance::{ExitCause, ExitRecord, LockHolder, PidFile, PidFileError, StateFile};
@@ -82,7 +82,7 @@ pub enum StopError {
     StillRunning(String),
 }
 
-impl Control {
+impl DaemonControl {
     /// Stops the daemon. `notice` receives a message when a signal is used instead of the admin
     /// API.
     ///

@@ -15,7 +15,7 @@ use crate::instance::{
 use crate::sys::Process;
 
 /// Operates the daemon that an operator means.
-pub struct Control {
+pub struct DaemonControl {
     pub(super) settings: ClientSettings,
     admin_url: Option<Url>,
     /// The caller's name in the audit trail.
@@ -61,7 +61,7 @@ impl Endpoint {
     }
 }
 
-impl Control {
+impl DaemonControl {
     /// The daemon of the settings' PID file, or the one at `admin_url`. `subject` is the caller's
     /// name in the audit trail.
     ///

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::target::{Control, Target, fetch_status};
+use super::target::{DaemonControl, Target, fetch_status};
 use crate::auth::read_key_file;
 use crate::client::ClientError;
 use crate::config::{ClientSettings, has_same_variable, user_name};
@@ -24,7 +24,7 @@ pub struct LocalSecretError {
     hint: String,
 }
 
-impl Control {
+impl DaemonControl {
     /// Checks that the running daemon accepts tokens signed with the local secret. Succeeds if no
     /// daemon is running, or if it does not answer.
     ///

@@ -15,7 +15,7 @@ use serde::Serialize;
 pub use finding::{Finding, Severity};
 
 use crate::config::{BestEffortSettings, Sources};
-use crate::control::{Control, InvalidAdminUrl};
+use crate::control::{DaemonControl, InvalidAdminUrl};
 use checks::CHECKS;
 use snapshot::Snapshot;
 
@@ -48,7 +48,7 @@ pub async fn diagnose(
     subject: &str,
 ) -> Result<Diagnosis, InvalidAdminUrl> {
     let settings = BestEffortSettings::load(sources);
-    let control = Control::new(settings.client.clone(), admin_url, subject)?;
+    let control = DaemonControl::new(settings.client.clone(), admin_url, subject)?;
     let snapshot = Snapshot::gather(&control, sources, &settings).await;
     Ok(Diagnosis {
         configuration_is_valid: snapshot.is_configuration_valid(),

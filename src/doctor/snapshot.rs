@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::api::{Check as HealthCheck, Health, Status, base_url};
 use crate::client::{AdminClient, ClientError, HealthError, health};
 use crate::config::{BestEffortSettings, InvalidSettings, SettingProblem, Settings, Sources};
-use crate::control::{Control, Target, fetch_status, sources_after_restart};
+use crate::control::{DaemonControl, Target, fetch_status, sources_after_restart};
 use crate::instance::{LockHolder, PidFileError, StateFile};
 use crate::sys::Process;
 
@@ -67,7 +67,7 @@ pub struct Snapshot<'a> {
 
 impl<'a> Snapshot<'a> {
     pub async fn gather(
-        control: &Control,
+        control: &DaemonControl,
         sources: &'a Sources,
         settings: &'a BestEffortSettings,
     ) -> Self {
@@ -152,7 +152,11 @@ impl<'a> Snapshot<'a> {
     }
 
     /// Asks both APIs of the daemon that holds the PID file.
-    async fn probe_apis(&mut self, control: &Control, client: Result<AdminClient, ClientError>) {
+    async fn probe_apis(
+        &mut self,
+        control: &DaemonControl,
+        client: Result<AdminClient, ClientError>,
+    ) {
         let state = self.state_file.as_deref();
         let is_port_known = |public: &SocketAddr| public.port() != 0;
         let base = match state {

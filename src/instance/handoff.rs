@@ -25,13 +25,13 @@ const PROTOCOL: u32 = 1;
 const MAX_PREDECESSORS: usize = 32;
 /// How much of an unknown message is quoted in an error, in bytes.
 const MAX_QUOTED_LEN: usize = 100;
-/// Length of a message, in bytes.
+/// The maximum length of a message, in bytes.
 const MAX_MESSAGE_LEN: usize = 64 * 1024;
 
 /// The first message, from the successor.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum HandoffRequest {
+enum Hello {
     Hello { protocol: u32 },
 }
 
@@ -53,16 +53,18 @@ pub struct InheritedSocket {
     pub listener: TcpListener,
 }
 
-/// All that a successor gets.
+/// What the old process passes over the channel. Flags arrive as arguments, and revoked sessions in the
+/// state file.
 #[derive(Debug)]
 pub struct HandoffPayload {
     pub header: HandoffHeader,
     /// The open PID file, which holds the lock.
     pub lock: File,
-    /// Where the successor writes errors until its log is open.
+    /// In the foreground, what the successor uses as stderr once it serves. Before that its stderr is a
+    /// pipe to the old process.
     pub stderr: OwnedFd,
     pub sockets: Vec<InheritedSocket>,
-    /// The old process, and those that it replaced and that still drain.
+    /// Processes that still drain: the old one, unless it stays to supervise, and those before it.
     pub predecessors: Vec<Process>,
 }
 
@@ -80,9 +82,9 @@ pub struct HandoffHeader {
     /// The key with which the command line signs. It stays the same, so that a command that read it
     /// from the state file before the handoff is accepted after it.
     pub instance_key: StoredSecret,
-    /// The key of tokens; `None` from an old process that does not send it.
+    /// The configured key of tokens; `None` from an old process that does not send it.
     pub configured_key: Option<StoredSecret>,
-    /// The key before that, and for how many more milliseconds it is valid.
+    /// The previous configured key, and for how many more milliseconds it is valid.
     pub previous_key: Option<(StoredSecret, u64)>,
     /// The state of each dependency, with a digest of its settings.
     #[serde(default)]
@@ -106,8 +108,8 @@ impl HandoffPayload {
     /// It is something else, or of another version of the protocol.
     pub fn check_hello(line: &str) -> Result<(), String> {
         match serde_json::from_str(line) {
-            Ok(HandoffRequest::Hello { protocol: PROTOCOL }) => Ok(()),
-            Ok(HandoffRequest::Hello { protocol }) => Err(format!(
+            Ok(Hello::Hello { protocol: PROTOCOL }) => Ok(()),
+            Ok(Hello::Hello { protocol }) => Err(format!(
                 "it speaks version {protocol} of the handover and this daemon version {PROTOCOL}: use `{} restart --hard`",
                 identity().command
             )),
@@ -151,7 +153,7 @@ impl HandoffPayload {
     ///
     /// The other end is closed, or is not a daemon of this program.
     pub fn receive(mut channel: &UnixStream) -> io::Result<Self> {
-        let mut hello = serde_json::to_vec(&HandoffRequest::Hello { protocol: PROTOCOL })?;
+        let mut hello = serde_json::to_vec(&Hello::Hello { protocol: PROTOCOL })?;
         hello.push(b'\n');
         channel.write_all(&hello)?;
         let (line, descriptors) = receive_line(channel)?;

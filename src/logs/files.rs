@@ -57,7 +57,7 @@ impl Segment {
 pub(crate) fn newest_first(path: &Path) -> SegmentIter<'_> {
     SegmentIter {
         path,
-        stage: Stage::Current,
+        stage: ListingStage::Current,
         seen: Vec::new(),
         owner: None,
     }
@@ -108,13 +108,13 @@ pub(crate) fn nearest_newer(
 /// Iterates over the files of the log; see [`newest_first`].
 pub(crate) struct SegmentIter<'a> {
     path: &'a Path,
-    stage: Stage,
+    stage: ListingStage,
     seen: Vec<FileId>,
     /// The owner of the newest file. Files of other users are skipped.
     owner: Option<u32>,
 }
 
-enum Stage {
+enum ListingStage {
     Current,
     /// The last number tried, and the numbers still to try of the last directory listing.
     Numbered(u32, VecDeque<u32>),
@@ -125,11 +125,11 @@ enum Stage {
 impl SegmentIter<'_> {
     fn next_path(&mut self) -> io::Result<Option<PathBuf>> {
         match &mut self.stage {
-            Stage::Current => {
-                self.stage = Stage::Numbered(0, VecDeque::new());
+            ListingStage::Current => {
+                self.stage = ListingStage::Numbered(0, VecDeque::new());
                 Ok(Some(self.path.to_owned()))
             }
-            Stage::Numbered(last, candidates) => {
+            ListingStage::Numbered(last, candidates) => {
                 if candidates.is_empty() {
                     // A directory listing may miss a file that is renamed meanwhile. Its
                     // neighbours tell where it can be.
@@ -139,13 +139,13 @@ impl SegmentIter<'_> {
                     candidates.extend(near);
                 }
                 let Some(next) = candidates.pop_front() else {
-                    self.stage = Stage::Dated(dated_paths(self.path)?);
+                    self.stage = ListingStage::Dated(dated_paths(self.path)?);
                     return self.next_path();
                 };
                 *last = next;
                 Ok(Some(numbered_path(self.path, next)))
             }
-            Stage::Dated(paths) => Ok(paths.pop()),
+            ListingStage::Dated(paths) => Ok(paths.pop()),
         }
     }
 

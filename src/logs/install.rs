@@ -17,14 +17,14 @@ use super::write::queue::EventQueue;
 use super::write::rotate::RotationPolicy;
 use crate::config::LogSettings;
 
-/// How often writing a failed file is retried.
+/// How often a failed write is retried.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the report of a panic waits for the panic's event to reach the file.
 const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The name of the thread that writes the file.
 const FILE_THREAD: &str = "log-file";
 
-/// Events cannot be logged.
+/// The log could not be installed, or its filter not changed.
 #[derive(Debug, Error)]
 pub enum InstallError {
     /// The filter is invalid.
@@ -57,7 +57,7 @@ impl InstalledLog {
         self.file.as_ref().map(|(_, health)| health)
     }
 
-    /// The filter of the log.
+    /// The control of the log level.
     #[must_use]
     pub fn level(&self) -> &Arc<LevelControl> {
         &self.level
@@ -87,7 +87,7 @@ impl InstalledLog {
         }
     }
 
-    /// Opens the file again if it no longer has the log's name: an external rotation is complete.
+    /// Reopens the file after an external rotation, as by logrotate. Without one it does nothing.
     pub fn reopen(&self) {
         if let Some((queue, health)) = &self.file {
             health.request_reopen();

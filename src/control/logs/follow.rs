@@ -8,7 +8,7 @@ use super::error::LogsError;
 use super::route::parse_filter;
 use crate::api::{LogEntry, StreamEnd};
 use crate::client::{AdminClient, ClientError, LogEvent, LogEvents, LogQuery};
-use crate::control::target::Control;
+use crate::control::target::DaemonControl;
 use crate::instance::LockHolder;
 use crate::logs::{Cursor, Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt};
 
@@ -27,7 +27,7 @@ pub enum LogLine {
 
 /// The lines of a followed log.
 pub struct LogLines<'a> {
-    control: &'a Control,
+    control: &'a DaemonControl,
     query: LogQuery,
     filter: Filter,
     source: LogSource,
@@ -46,7 +46,7 @@ enum LogSource {
     },
 }
 
-impl Control {
+impl DaemonControl {
     /// The last lines, and then each new one. `notice` receives a message when they are read from
     /// the file.
     ///

@@ -4,10 +4,10 @@ use super::error::LogsError;
 use super::route::parse_filter;
 use crate::api::LogEntry;
 use crate::client::{AdminClient, ClientError, LogQuery};
-use crate::control::target::Control;
+use crate::control::target::DaemonControl;
 use crate::logs::TailQuery;
 
-impl Control {
+impl DaemonControl {
     /// The last lines. `notice` receives a message when they are read from the file.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::LogsError;
 use crate::client::{AdminClient, ClientError, LogQuery};
-use crate::control::target::{Control, Target};
+use crate::control::target::{DaemonControl, Target};
 use crate::instance::LockHolder;
 use crate::logs::{Filter, FilterParams};
 
@@ -21,7 +21,7 @@ pub(super) struct LogRoutes {
     pub is_running: bool,
 }
 
-impl Control {
+impl DaemonControl {
     pub(super) async fn log_routes(&self) -> Result<LogRoutes, LogsError> {
         let target = self.find_target().await?;
         let is_running = matches!(target, Target::Local { .. } | Target::Remote(_));

@@ -131,7 +131,7 @@ impl Startup {
     fn start_serving(mut self) -> Result<ServingDaemon, StartError> {
         let passed = mem::take(&mut self.context.passed_sockets);
         // The old process or systemd accepted connections before.
-        let is_up = !passed.is_empty();
+        let was_serving = !passed.is_empty();
         let is_fresh = self.context.old_process.is_none();
         let sockets = ListeningSockets::open(&self.options.settings, passed, is_fresh)?;
         let signals = SignalHandlers::install().map_err(StartError::Signals)?;
@@ -165,8 +165,8 @@ impl Startup {
             is_background: mode.is_background(),
             metrics: Arc::new(Metrics::new().map_err(StartError::Metrics)?),
         };
-        if is_up {
-            // Clients see the service as up, whichever process answers.
+        if was_serving {
+            // `/health` stays healthy, whichever process answers.
             reloadable.health.enter(Phase::Ready);
         }
         let RunningServers {

@@ -24,7 +24,7 @@ use crate::server::{self, ConnectionPool, LogReaderLimit, SelfCheck, Shutdown};
 /// How many control requests may wait to be handled.
 const MAX_PENDING_REQUESTS: usize = 16;
 
-/// Servers that run, and the handles on them.
+/// The running servers, and the handles on them.
 pub struct RunningServers {
     pub tasks: TaskTracker,
     pub control_requests: mpsc::Receiver<ControlRequest>,

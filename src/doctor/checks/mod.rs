@@ -13,15 +13,15 @@ mod token;
 use super::finding::Finding;
 use super::snapshot::Snapshot;
 
-pub enum Check {
+pub enum CheckFn {
     One(fn(&Snapshot) -> Option<Finding>),
     Many(fn(&Snapshot) -> Vec<Finding>),
 }
 
-use Check::{Many, One};
+use CheckFn::{Many, One};
 
 /// All checks, in the order of their findings.
-pub const CHECKS: [Check; 21] = [
+pub const CHECKS: [CheckFn; 21] = [
     Many(settings::problems),
     One(settings::env_file),
     Many(settings::typos),
@@ -45,7 +45,7 @@ pub const CHECKS: [Check; 21] = [
     One(log::disk),
 ];
 
-impl Check {
+impl CheckFn {
     pub fn run(&self, snapshot: &Snapshot) -> Vec<Finding> {
         match self {
             One(check) => check(snapshot).into_iter().collect(),

@@ -14,7 +14,7 @@ use crate::config::InvalidSettings;
 pub enum ControlRequest {
     /// Drain and exit.
     Stop(StopCommand),
-    /// Hand over to a new process.
+    /// Replace this process by a new one.
     Restart(RestartCommand),
     /// Read the settings again.
     Reload(ReloadCommand),
@@ -27,7 +27,7 @@ pub enum ControlRequest {
 pub struct StopCommand {
     /// Subject of the caller's token, or the name of a signal.
     pub by: String,
-    /// How long requests in flight may take; `None` for the time in the settings.
+    /// How long requests in flight may take; `None` for `SHUTDOWN_TIMEOUT`.
     pub timeout: Option<Duration>,
     /// Whether a signal requested it.
     pub is_signal: bool,
@@ -55,8 +55,8 @@ pub struct ReloadCommand {
 #[derive(Debug)]
 pub struct SignOutCommand {
     pub session: Session,
-    /// Gets an error if the next process would accept the session. Dropped when this process may
-    /// not end it any more.
+    /// An error means that the next process would still accept the session. Dropped without a reply
+    /// when this process is stopping or replaced.
     pub reply: Reply<io::Result<()>>,
 }
 
@@ -89,7 +89,7 @@ impl<T> From<oneshot::Sender<T>> for Reply<T> {
 /// Sends control requests to the daemon.
 pub type ControlSender = mpsc::Sender<ControlRequest>;
 
-/// The daemon was not replaced, and continues.
+/// The daemon was not replaced. It continues, unless a stop was requested meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestartFailure {
     pub kind: RestartFailureKind,
@@ -113,7 +113,7 @@ pub enum RestartFailureKind {
     /// Another restart or a stop is under way.
     Busy,
     InvalidSettings,
-    /// The new process did not start.
+    /// The new process could not be run, failed, or did not claim the PID file.
     StartFailed,
     /// The new process took too long.
     TimedOut,

@@ -119,7 +119,7 @@ fn document_service() -> OpenApiService<PublicApi, ()> {
 /// What an operation is about.
 #[derive(Tags)]
 #[oai(rename_all = "lowercase")]
-enum Tag {
+enum PublicTag {
     /// What answers here.
     Service,
     /// For load balancers, and whoever restarts what does not live.
@@ -136,7 +136,7 @@ impl PublicApi {
         path = "/",
         method = "get",
         operation_id = "get_index",
-        tag = "Tag::Service"
+        tag = "PublicTag::Service"
     )]
     async fn index(&self) -> Result<JsonResponse<Index>> {
         Ok(JsonResponse(Index {
@@ -154,7 +154,7 @@ impl PublicApi {
         path = "/health",
         method = "get",
         operation_id = "get_health",
-        tag = "Tag::Health"
+        tag = "PublicTag::Health"
     )]
     async fn health(&self) -> Result<PrerenderedJson<HealthBody>> {
         let (status, body) = self.0.respond();
@@ -170,7 +170,7 @@ impl PublicApi {
         path = "/health/live",
         method = "get",
         operation_id = "get_liveness",
-        tag = "Tag::Health"
+        tag = "PublicTag::Health"
     )]
     async fn live(&self) -> Result<JsonResponse<Liveness>> {
         Ok(JsonResponse(Liveness {
@@ -183,7 +183,7 @@ impl PublicApi {
         path = "/health/ready",
         method = "get",
         operation_id = "get_readiness",
-        tag = "Tag::Health"
+        tag = "PublicTag::Health"
     )]
     async fn ready(&self) -> Result<PrerenderedJson<Readiness>> {
         let readiness = Readiness::from(&*self.0.health);

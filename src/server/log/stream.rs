@@ -43,7 +43,7 @@ pub struct LogStream {
     shutdown: Shutdown,
     shutdown_started: Pin<Box<WaitForCancellationFutureOwned>>,
     keep_alive: Interval,
-    stage: Stage,
+    stage: StreamStage,
     /// Set if the stream ends with a session.
     session: Option<SessionExpiry>,
     _permit: ReaderPermit,
@@ -67,7 +67,7 @@ impl SessionExpiry {
     }
 }
 
-enum Stage {
+enum StreamStage {
     Opening,
     Following,
     Finished,
@@ -91,7 +91,7 @@ impl LogStream {
             shutdown: shutdown.clone(),
             shutdown_started: Box::pin(shutdown.started_owned()),
             keep_alive,
-            stage: Stage::Opening,
+            stage: StreamStage::Opening,
             session: None,
             _permit: permit,
         })
@@ -140,25 +140,25 @@ impl LogStream {
     /// The next part of the stream; `None` after its end.
     async fn next_chunk(&mut self) -> std::io::Result<Option<Bytes>> {
         match self.stage {
-            Stage::Opening => {
-                self.stage = Stage::Following;
+            StreamStage::Opening => {
+                self.stage = StreamStage::Following;
                 // Shows that the connection works before the first event.
                 return Ok(Some(self.comment_with_cursor(&format!(
                     ": connected\nretry: {}\n",
                     RECONNECT_DELAY.as_millis()
                 ))));
             }
-            Stage::Following => {}
-            Stage::Finished => return Ok(None),
+            StreamStage::Following => {}
+            StreamStage::Finished => return Ok(None),
         }
         tokio::select! {
             biased;
             () = self.shutdown_started.as_mut() => {
-                self.stage = Stage::Finished;
+                self.stage = StreamStage::Finished;
                 self.final_events().map(Some)
             }
             () = SessionExpiry::reached(&mut self.session) => {
-                self.stage = Stage::Finished;
+                self.stage = StreamStage::Finished;
                 Ok(Some(end_event(StreamEnd::SIGNED_OUT)))
             }
             batch = self.follower.next() => Ok(Some(batch?.encode_once(encode_items))),

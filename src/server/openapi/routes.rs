@@ -10,24 +10,29 @@ use serde_json::{Map, Value};
 use super::spec::derive;
 
 /// Path, method and id of an operation.
-pub struct Route {
+pub struct DocumentedRoute {
     pub path: String,
     pub method: Method,
     pub operation_id: String,
 }
 
 /// The routes of a service.
-pub fn routes<T: OpenApi>(service: &OpenApiService<T, ()>) -> Vec<Route> {
+pub fn routes<T: OpenApi>(service: &OpenApiService<T, ()>) -> Vec<DocumentedRoute> {
     let mut document = derive(service);
     let paths = document["paths"].as_object_mut().map(std::mem::take);
     let mut routes = Vec::new();
     for (path, item) in paths.into_iter().flatten() {
         for (method, operation) in item.as_object().into_iter().flatten() {
-            routes.extend(method.to_ascii_uppercase().parse().map(|method| Route {
-                path: path.clone(),
-                method,
-                operation_id: operation["operationId"].as_str().unwrap_or_default().into(),
-            }));
+            routes.extend(
+                method
+                    .to_ascii_uppercase()
+                    .parse()
+                    .map(|method| DocumentedRoute {
+                        path: path.clone(),
+                        method,
+                        operation_id: operation["operationId"].as_str().unwrap_or_default().into(),
+                    }),
+            );
         }
     }
     routes

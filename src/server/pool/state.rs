@@ -47,7 +47,7 @@ pub struct ConnectionState {
 }
 
 struct Inner {
-    phase: Phase,
+    phase: RequestPhase,
     output: Output,
     /// Since when the client is waited for, if it is.
     waiting_since: Instant,
@@ -61,7 +61,7 @@ struct Inner {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum RequestPhase {
     Idle {
         has_partial_headers: bool,
     },
@@ -73,7 +73,7 @@ enum Phase {
     Detached,
 }
 
-const IDLE: Phase = Phase::Idle {
+const IDLE: RequestPhase = RequestPhase::Idle {
     has_partial_headers: false,
 };
 
@@ -136,17 +136,21 @@ impl Inner {
     }
 
     fn is_between_requests(&self) -> bool {
-        matches!(self.phase, Phase::Idle { .. })
+        matches!(self.phase, RequestPhase::Idle { .. })
     }
 
     fn waiting_for(&self) -> Option<WaitingFor> {
         match (self.output, self.phase) {
             (Output::Blocked, _) => Some(WaitingFor::ResponseRead),
-            (Output::Unflushed, _) | (_, Phase::Responding(_) | Phase::Detached) => None,
-            (_, Phase::Handling { awaits_body }) => awaits_body.then_some(WaitingFor::RequestBody),
+            (Output::Unflushed, _) | (_, RequestPhase::Responding(_) | RequestPhase::Detached) => {
+                None
+            }
+            (_, RequestPhase::Handling { awaits_body }) => {
+                awaits_body.then_some(WaitingFor::RequestBody)
+            }
             (
                 _,
-                Phase::Idle {
+                RequestPhase::Idle {
                     has_partial_headers,
                 },
             ) => Some(
@@ -169,7 +173,7 @@ impl ConnectionState {
     /// than one.
     pub fn start_request(self: &Arc<Self>) -> RequestGuard {
         let mut inner = self.lock();
-        inner.phase = Phase::Handling { awaits_body: false };
+        inner.phase = RequestPhase::Handling { awaits_body: false };
         inner.body_limit_hit = None;
         if inner.unread == UnreadInput::Body {
             inner.unread = UnreadInput::None;
@@ -181,7 +185,7 @@ impl ConnectionState {
     /// Bytes were read from the socket.
     pub fn on_read(&self) {
         let mut inner = self.lock();
-        if let Phase::Idle {
+        if let RequestPhase::Idle {
             has_partial_headers: has_partial_headers @ false,
         } = &mut inner.phase
         {
@@ -215,7 +219,7 @@ impl ConnectionState {
             inner.output = Output::Flushed;
             inner.restart_wait();
         }
-        if let Phase::Responding(step @ ResponseStep::BodyPolled) = &mut inner.phase {
+        if let RequestPhase::Responding(step @ ResponseStep::BodyPolled) = &mut inner.phase {
             *step = ResponseStep::HeadersFlushed;
         }
     }
@@ -223,7 +227,7 @@ impl ConnectionState {
     /// The handler starts or stops waiting for more of the request body.
     pub fn set_awaits_body(&self, awaits: bool) {
         let mut inner = self.lock();
-        if let Phase::Handling { awaits_body } = &mut inner.phase {
+        if let RequestPhase::Handling { awaits_body } = &mut inner.phase {
             *awaits_body = awaits;
             if awaits {
                 inner.restart_wait();
@@ -301,13 +305,13 @@ impl ConnectionState {
     pub async fn detached_body(&self) -> DetachedBody {
         std::future::poll_fn(|_| {
             let mut inner = self.lock();
-            if inner.phase != Phase::Responding(ResponseStep::HeadersFlushed) {
+            if inner.phase != RequestPhase::Responding(ResponseStep::HeadersFlushed) {
                 return Poll::Pending;
             }
             let Some(body) = inner.detached_body.take() else {
                 return Poll::Pending;
             };
-            inner.phase = Phase::Detached;
+            inner.phase = RequestPhase::Detached;
             Poll::Ready(body)
         })
         .await
@@ -332,7 +336,7 @@ impl ConnectionState {
 
     /// Whether the client has started a request that it may never finish.
     pub fn has_partial_headers(&self) -> bool {
-        let partial = Phase::Idle {
+        let partial = RequestPhase::Idle {
             has_partial_headers: true,
         };
         self.lock().phase == partial
@@ -350,7 +354,7 @@ impl RequestGuard {
 
     /// Ends the request when the response body ends.
     pub fn track_body<B>(self, body: B) -> TrackedBody<B> {
-        self.0.lock().phase = Phase::Responding(ResponseStep::Started);
+        self.0.lock().phase = RequestPhase::Responding(ResponseStep::Started);
         TrackedBody {
             body,
             request: self,
@@ -362,7 +366,7 @@ impl Drop for RequestGuard {
     fn drop(&mut self) {
         let mut inner = self.0.lock();
         inner.activity = Activity::Responded;
-        if inner.phase != Phase::Detached {
+        if inner.phase != RequestPhase::Detached {
             inner.phase = IDLE;
             inner.restart_wait();
         }
@@ -383,7 +387,9 @@ impl<B: Body + Unpin> Body for TrackedBody<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        if let Phase::Responding(step @ ResponseStep::Started) = &mut self.request.0.lock().phase {
+        if let RequestPhase::Responding(step @ ResponseStep::Started) =
+            &mut self.request.0.lock().phase
+        {
             *step = ResponseStep::BodyPolled;
         }
         Pin::new(&mut self.body).poll_frame(context)

@@ -51,8 +51,8 @@ pub fn add_routes(mut route: Route) -> Route {
     route
 }
 
-/// Redirects [`REDIRECTED_PATHS`] to the page. This is a middleware, because poem matches no route
-/// beside one that is nested at the root.
+/// Redirects [`REDIRECTED_PATHS`] to the page. This is a middleware, because the API is nested at the
+/// root and poem then matches no other route.
 pub async fn redirect_to_console<E>(inner: Arc<E>, request: Request) -> poem::Result<Response>
 where
     E: Endpoint<Output = Response>,
@@ -86,7 +86,7 @@ mod tests {
         for (path, _, content) in ASSETS {
             let text = std::str::from_utf8(content).unwrap();
             let text = text.replace("http://www.w3.org/2000/svg", "");
-            // The policy would refuse them, too.
+            // The Content-Security-Policy would refuse them, too.
             for forbidden in [
                 "http:",
                 "https:",

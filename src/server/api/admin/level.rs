@@ -7,7 +7,7 @@ use poem::web::Data;
 use poem_openapi::OpenApi;
 
 use super::state::{NOT_ACTIVE, Result, StateHandle};
-use super::tag::Tag;
+use super::tag::AdminTag;
 use crate::api::{LogLevel, LogLevelRequest, MAX_REVERT_SECONDS};
 use crate::config::parse_log_filter;
 use crate::logs::{self, LevelStatus};
@@ -32,7 +32,7 @@ impl LevelApi {
         path = "/admin/log-level",
         method = "get",
         operation_id = "get_log_level",
-        tag = "Tag::Log"
+        tag = "AdminTag::Log"
     )]
     async fn log_level(&self, _caller: Auth<Read>) -> Result<JsonResponse<LogLevel>> {
         Ok(JsonResponse(LogLevel::from(
@@ -49,7 +49,7 @@ impl LevelApi {
         path = "/admin/log-level",
         method = "put",
         operation_id = "set_log_level",
-        tag = "Tag::Log"
+        tag = "AdminTag::Log"
     )]
     async fn set_log_level(
         &self,

@@ -9,7 +9,7 @@ use poem_openapi::OpenApi;
 
 use super::settings::INVALID_SETTINGS;
 use super::state::{NOT_ACTIVE, Result, StateHandle};
-use super::tag::Tag;
+use super::tag::AdminTag;
 use crate::api::{
     DEFAULT_RESTART_TIMEOUT, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS, Phase, RestartDone,
     RestartRequest, StopAccepted, StopRequest,
@@ -51,7 +51,7 @@ impl LifecycleApi {
         path = "/admin/stop",
         method = "post",
         operation_id = "stop",
-        tag = "Tag::Daemon"
+        tag = "AdminTag::Daemon"
     )]
     async fn stop(
         &self,
@@ -101,7 +101,7 @@ impl LifecycleApi {
         path = "/admin/restart",
         method = "post",
         operation_id = "restart",
-        tag = "Tag::Daemon"
+        tag = "AdminTag::Daemon"
     )]
     async fn restart(
         &self,

@@ -9,7 +9,7 @@ use poem_openapi::param::{Header, Query};
 use tokio::task::spawn_blocking;
 
 use super::state::{Result, StateHandle};
-use super::tag::Tag;
+use super::tag::AdminTag;
 use crate::api::MAX_PAGE_LINES;
 use crate::logs::{Cursor, Filter, FilterParams, StartAt, TailQuery};
 use crate::server::auth::{Auth, Logs};
@@ -51,7 +51,7 @@ impl LogsApi {
         path = "/admin/logs",
         method = "get",
         operation_id = "get_logs",
-        tag = "Tag::Log"
+        tag = "AdminTag::Log"
     )]
     #[allow(
         clippy::too_many_arguments,
@@ -125,7 +125,7 @@ impl LogsApi {
         path = "/admin/logs/stream",
         method = "get",
         operation_id = "stream_logs",
-        tag = "Tag::Log"
+        tag = "AdminTag::Log"
     )]
     #[allow(
         clippy::too_many_arguments,

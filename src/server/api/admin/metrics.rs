@@ -13,7 +13,7 @@ use prometheus::proto::MetricFamily;
 use tokio::task::spawn_blocking;
 
 use super::state::{AdminState, Result, StateHandle};
-use super::tag::Tag;
+use super::tag::AdminTag;
 use crate::api::{ProcessUsage, VERSION};
 use crate::health::{CheckState, Phase};
 use crate::server::auth::{Auth, Read};
@@ -41,7 +41,7 @@ impl MetricsApi {
         path = "/admin/metrics",
         method = "get",
         operation_id = "get_metrics",
-        tag = "Tag::Daemon"
+        tag = "AdminTag::Daemon"
     )]
     async fn metrics(&self, _caller: Auth<Read>) -> Result<MetricsText> {
         let families = collect(self.0.get()?).await;

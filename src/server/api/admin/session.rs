@@ -13,7 +13,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 use tokio::sync::oneshot;
 
 use super::state::{NOT_ACTIVE, Result, StateHandle, shutting_down};
-use super::tag::Tag;
+use super::tag::AdminTag;
 use crate::api::{Session, SignInToken};
 use crate::auth::{self, CreateSessionError, SIGN_IN_LIFETIME, Scope, TokenError};
 use crate::server::api::control_request::{ControlRequest, SignOutCommand};
@@ -44,7 +44,7 @@ impl SessionApi {
         path = "/admin/session",
         method = "post",
         operation_id = "create_session",
-        tag = "Tag::Session"
+        tag = "AdminTag::Session"
     )]
     async fn create_session(
         &self,
@@ -72,7 +72,7 @@ impl SessionApi {
         path = "/admin/session/token",
         method = "post",
         operation_id = "create_sign_in_token",
-        tag = "Tag::Session"
+        tag = "AdminTag::Session"
     )]
     async fn create_sign_in_token(
         &self,
@@ -96,7 +96,7 @@ impl SessionApi {
         path = "/admin/session",
         method = "get",
         operation_id = "get_session",
-        tag = "Tag::Session"
+        tag = "AdminTag::Session"
     )]
     async fn session(&self, caller: Auth<SignedIn>) -> Result<JsonResponse<Session>> {
         Ok(JsonResponse(caller.session.into()))
@@ -110,7 +110,7 @@ impl SessionApi {
         path = "/admin/session",
         method = "delete",
         operation_id = "delete_session",
-        tag = "Tag::Session"
+        tag = "AdminTag::Session"
     )]
     async fn delete_session(
         &self,

@@ -6,7 +6,7 @@ use poem::web::Data;
 use poem_openapi::OpenApi;
 
 use super::state::{NOT_ACTIVE, Result, StateHandle};
-use super::tag::Tag;
+use super::tag::AdminTag;
 use crate::api::{ReloadDone, SettingEntry};
 use crate::server::api::control_request::{ControlRequest, ReloadCommand};
 use crate::server::auth::{Auth, Control, Read};
@@ -37,7 +37,7 @@ impl SettingsApi {
         path = "/admin/config",
         method = "get",
         operation_id = "get_config",
-        tag = "Tag::Settings"
+        tag = "AdminTag::Settings"
     )]
     async fn config(&self, _caller: Auth<Read>) -> Result<JsonResponse<Vec<SettingEntry>>> {
         let settings = self.0.get()?.live_settings.settings();
@@ -55,7 +55,7 @@ impl SettingsApi {
         path = "/admin/reload",
         method = "post",
         operation_id = "reload",
-        tag = "Tag::Settings"
+        tag = "AdminTag::Settings"
     )]
     async fn reload(
         &self,

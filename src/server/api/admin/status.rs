@@ -6,7 +6,7 @@ use poem_openapi::OpenApi;
 use tokio::task::spawn_blocking;
 
 use super::state::{Result, StateHandle};
-use super::tag::Tag;
+use super::tag::AdminTag;
 use crate::api::{Check, Status, VERSION, base_url};
 use crate::identity::identity;
 use crate::server::auth::{Auth, Read};
@@ -25,7 +25,7 @@ impl StatusApi {
         path = "/admin/status",
         method = "get",
         operation_id = "get_status",
-        tag = "Tag::Daemon"
+        tag = "AdminTag::Daemon"
     )]
     async fn status(&self, _caller: Auth<Read>) -> Result<JsonResponse<Status>> {
         let state = self.0.get()?;

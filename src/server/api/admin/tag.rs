@@ -5,7 +5,7 @@ use poem_openapi::Tags;
 /// What an operation is about.
 #[derive(Tags)]
 #[oai(rename_all = "lowercase")]
-pub enum Tag {
+pub enum AdminTag {
     /// The process: how it is doing, and what becomes of it.
     Daemon,
     /// What it was told at its start, and since.
