@@ -1,0 +1,72 @@
+//! Why a PID file cannot be used.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::sys::OpenError;
+
+/// Why a PID file cannot be used.
+#[derive(Debug, Error)]
+pub enum PidFileError {
+    /// A daemon holds the lock. Its PID, if known.
+    #[error("already running{}", .0.as_ref().map_or(String::new(), |pid| format!(" with PID {pid}")))]
+    AlreadyRunning(Option<u32>),
+    /// Another program holds a lock on the file.
+    #[error(
+        "the PID file {0} is locked by a program that is not this daemon: choose another PID_FILE"
+    )]
+    LockedByOtherProgram(PathBuf),
+    /// The settings name another file than the one that the daemon holds.
+    #[error(
+        "PID_FILE: it was changed from {held} to {wanted}, and a running daemon cannot move its lock: stop it, then start it"
+    )]
+    PathChanged {
+        /// The file that is held.
+        held: PathBuf,
+        /// The file in the settings.
+        wanted: PathBuf,
+    },
+    /// It is not a regular file of this user.
+    #[error("the PID file {path} {reason}: choose another PID_FILE")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        reason: &'static str,
+    },
+    /// A system call failed.
+    #[error(
+        "the PID file {path} cannot be {action}: {source}; run this as its owner, or set PID_FILE to a file in a directory of yours"
+    )]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// `opened`, `locked` or `written`, for example.
+        action: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl PidFileError {
+    /// `error` is that of opening the file at `path`.
+    pub(super) fn from_open(path: &Path, error: OpenError) -> Self {
+        match error {
+            OpenError::Io { action, source } => Self::io(path, action, source),
+            OpenError::Unusable(reason) => Self::Unusable {
+                path: path.to_owned(),
+                reason,
+            },
+        }
+    }
+
+    pub(super) fn io(path: &Path, action: &'static str, source: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            action,
+            source,
+        }
+    }
+}
