@@ -50,7 +50,8 @@ pub fn run(context: &CommandContext, arguments: &RunArgs, mounts: Mounts) -> Res
         // Fails only if this process leads a process group already.
         let _ = nix::unistd::setsid();
     }
-    let settings = match load_settings(context, arguments) {
+    let sources = context.location.read_sources();
+    let settings = match Settings::load_for_daemon(&sources, arguments.background) {
         Ok(settings) => settings,
         Err(problems) => return report_invalid_settings(problems, reporter),
     };
@@ -87,17 +88,6 @@ pub fn run(context: &CommandContext, arguments: &RunArgs, mounts: Mounts) -> Res
         Err(_) if has_reporter => Err(CommandError::Exit(1)),
         Err(error) => Err(anyhow::Error::from(error).into()),
     }
-}
-
-fn load_settings(
-    context: &CommandContext,
-    arguments: &RunArgs,
-) -> std::result::Result<Settings, InvalidSettings> {
-    let settings = Settings::load(&context.location.read_sources())?;
-    if arguments.background {
-        settings.check_background()?;
-    }
-    Ok(settings)
 }
 
 fn report_invalid_settings(problems: InvalidSettings, reporter: Option<StartupReporter>) -> Result {

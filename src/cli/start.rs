@@ -11,8 +11,7 @@ use crate::identity::identity;
 use crate::instance::{PidFileStatus, inspect_pid_file};
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
-    let settings = Settings::load(&context.location.read_sources())?;
-    settings.check_background()?;
+    let settings = Settings::load_for_daemon(&context.location.read_sources(), true)?;
     // The lock decides. This only avoids starting a process that would fail.
     let pid_file = inspect_pid_file(&settings.pid_file).map_err(anyhow::Error::from)?;
     if let PidFileStatus::Held(holder) = pid_file {

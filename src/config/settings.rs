@@ -64,6 +64,22 @@ impl Settings {
         }
     }
 
+    /// Validates every setting of a daemon, also whether it can run in the background.
+    ///
+    /// # Errors
+    ///
+    /// The problems of [`Self::load`], or the log of a daemon in the background would go to stdout.
+    pub fn load_for_daemon(
+        sources: &Sources,
+        is_background: bool,
+    ) -> Result<Self, InvalidSettings> {
+        let settings = Self::load(sources)?;
+        if is_background {
+            settings.check_background()?;
+        }
+        Ok(settings)
+    }
+
     fn validate(validator: &mut Validator<'_>) -> Option<Self> {
         let sources = validator.sources;
         let host = validator.value("HOST", parse::host);
@@ -107,12 +123,7 @@ impl Settings {
         })
     }
 
-    /// Checks that the settings suit a background process.
-    ///
-    /// # Errors
-    ///
-    /// The log would go to stdout, which nobody reads.
-    pub fn check_background(&self) -> Result<(), InvalidSettings> {
+    fn check_background(&self) -> Result<(), InvalidSettings> {
         if self.log.target != LogTarget::Stdout {
             return Ok(());
         }

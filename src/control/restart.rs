@@ -290,7 +290,8 @@ fn validate_launch(launch: &Launch) -> Result<(), RestartError> {
         return Err(RestartError::MissingPath(path.to_owned()));
     }
     let location = &launch.settings_location;
-    Settings::load(&location.read_sources_with_fallback(&launch.environment))
-        .and_then(|settings| settings.check_background())
+    let sources = location.read_sources_with_fallback(&launch.environment);
+    Settings::load_for_daemon(&sources, true)
+        .map(drop)
         .map_err(RestartError::Settings)
 }

@@ -193,25 +193,22 @@ impl DaemonControl {
         let PidFileStatus::Held(holder) = &status else {
             return (status, None);
         };
-        let state = match holder
-            .pid()
-            .map(|pid| StateFile::read_active(pid_file, pid))
-        {
-            Some(Ok(state)) => state,
-            Some(Err(StateFileError::Untrusted { .. })) => {
-                let successor = StateFile::read_last(pid_file).ok().and_then(|state| {
-                    let process = Process::open(state.pid)?;
-                    holds_pid_file_lock(pid_file, &process).then_some((process, state))
-                });
-                let Some((process, state)) = successor else {
-                    return (status, None);
-                };
-                let holder = LockHolder::Known(process);
-                return (PidFileStatus::Held(holder), Some(Box::new(state)));
-            }
-            _ => return (status, None),
+        let read_active = |pid| StateFile::read_active(pid_file, pid);
+        let find_successor = || {
+            let state = StateFile::read_last(pid_file).ok()?;
+            let process = Process::open(state.pid)?;
+            holds_pid_file_lock(pid_file, &process).then_some((process, state))
         };
-        (status, Some(Box::new(state)))
+        match holder.pid().map(read_active) {
+            Some(Ok(state)) => (status, Some(Box::new(state))),
+            Some(Err(StateFileError::Untrusted { .. }))
+                if let Some((process, state)) = find_successor() =>
+            {
+                let holder = LockHolder::Known(process);
+                (PidFileStatus::Held(holder), Some(Box::new(state)))
+            }
+            _ => (status, None),
+        }
     }
 
     /// Whether `--admin-url`, if given, is the address of the daemon with this state file.

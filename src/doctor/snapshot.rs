@@ -220,14 +220,7 @@ impl<'a> Snapshot<'a> {
 }
 
 fn problems(sources: &Sources, is_in_background: bool) -> Vec<SettingProblem> {
-    let checked = Settings::load(sources).and_then(|settings| {
-        if is_in_background {
-            settings.check_background()
-        } else {
-            Ok(())
-        }
-    });
-    checked
+    Settings::load_for_daemon(sources, is_in_background)
         .err()
         .map_or_else(Vec::new, |InvalidSettings(problems)| problems)
 }

@@ -58,10 +58,8 @@ impl Reloadable {
     }
 
     fn reload(&self) -> Result<ReloadDone, InvalidSettings> {
-        let settings = Settings::load(&self.live_settings.location().read_sources())?;
-        if self.is_background {
-            settings.check_background()?;
-        }
+        let sources = self.live_settings.location().read_sources();
+        let settings = Settings::load_for_daemon(&sources, self.is_background)?;
         let key = signing_key(&settings)?;
         self.log
             .apply_settings(&settings.log)
