@@ -15,14 +15,12 @@ use crate::health::Health;
 use crate::identity::identity;
 use crate::server::http::Service;
 use crate::server::http::json::{JsonResponse, PrerenderedJson};
-use crate::server::http::problem::ApiError;
+use crate::server::http::problem::Result;
 use crate::server::metrics::Metrics;
 use crate::server::openapi;
 use crate::server::pool::ConnectionPool;
 use crate::server::shutdown::Shutdown;
 use crate::server::ui::docs;
-
-type Result<T> = std::result::Result<T, ApiError>;
 
 /// Routes of the application on the public port.
 #[derive(Default)]
@@ -56,7 +54,7 @@ pub fn service(
     let endpoint = routes.nest("/", api).map_to_response().boxed();
     let paths = openapi::routes(&document_service()).into_iter();
     let paths = paths.map(|route| route.path).chain(docs::paths(""));
-    let metrics = metrics.routes("public", paths, mounted);
+    let metrics = metrics.requests.routes("public", paths, mounted);
     let service = Service::new(
         "public",
         endpoint,

@@ -22,6 +22,9 @@ use crate::identity::identity;
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
+/// The result of an operation.
+pub type Result<T> = std::result::Result<T, ApiError>;
+
 /// The error of an operation.
 #[derive(Debug)]
 pub struct ApiError {
@@ -39,6 +42,11 @@ impl ApiError {
             errors: None,
             header: None,
         }
+    }
+
+    /// Something failed that is not the client's fault.
+    pub fn internal(error: &dyn std::error::Error) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     }
 
     /// The settings are invalid.
@@ -165,7 +173,7 @@ impl std::error::Error for ApiError {}
 /// A blocking task has panicked.
 impl From<JoinError> for ApiError {
     fn from(error: JoinError) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        Self::internal(&error)
     }
 }
 

@@ -8,17 +8,15 @@ mod requests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus::proto::MetricFamily;
-
 use disk::LogDisk;
-pub use families::MetricFamilies;
+pub(super) use families::{Family, MetricFamilies};
 use requests::RequestMetrics;
 pub use requests::{RequestSeries, RouteMetrics};
 
 /// Counts what happens while the daemon lives.
 #[derive(Debug)]
 pub struct Metrics {
-    requests: RequestMetrics,
+    pub requests: RequestMetrics,
     pub(super) successful_reloads: AtomicU64,
     pub(super) refused_reloads: AtomicU64,
     pub(super) failed_restarts: AtomicU64,
@@ -65,19 +63,5 @@ impl Metrics {
     /// Counts a restart that failed, so that this process continues.
     pub fn count_failed_restart(&self) {
         self.failed_restarts.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn request_families(&self) -> Vec<MetricFamily> {
-        self.requests.collect()
-    }
-
-    /// Counts requests to the paths of one server. All paths below one in `mounted` are one route.
-    pub fn routes(
-        &self,
-        server: &'static str,
-        paths: impl IntoIterator<Item = String>,
-        mounted: impl IntoIterator<Item = String>,
-    ) -> RouteMetrics {
-        self.requests.routes(server, paths, mounted)
     }
 }

@@ -26,7 +26,7 @@ const OTHER_ROUTE: &str = "other";
 
 /// The request metrics of both servers.
 #[derive(Debug)]
-pub(super) struct RequestMetrics {
+pub struct RequestMetrics {
     is_enabled: bool,
     total: IntCounterVec,
     duration: HistogramVec,
@@ -65,6 +65,7 @@ impl RequestMetrics {
         families
     }
 
+    /// Counts requests to the paths of one server. All paths below one in `mounted` are one route.
     pub fn routes(
         &self,
         server: &'static str,

@@ -3,7 +3,6 @@
 //! A metric that can be looked up needs one entry in a function below. One that counts events also
 //! needs a counter in [`Metrics`](crate::server::metrics::Metrics).
 
-use poem::http::StatusCode;
 use poem::{IntoResponse, Response};
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
@@ -12,14 +11,14 @@ use prometheus::TextEncoder;
 use prometheus::proto::MetricFamily;
 use tokio::task::spawn_blocking;
 
-use super::state::{AdminState, Result, StateHandle};
+use super::state::{AdminState, StateHandle};
 use super::tag::AdminTag;
 use crate::api::{ProcessUsage, VERSION};
 use crate::health::{CheckState, Phase};
 use crate::server::auth::{Auth, Read};
-use crate::server::http::problem::ApiError;
+use crate::server::http::problem::{ApiError, Result};
 use crate::server::limits::LimitKind;
-use crate::server::metrics::MetricFamilies;
+use crate::server::metrics::{Family, MetricFamilies};
 use crate::server::openapi::Operation;
 use crate::server::pool::ConnectionPool;
 use crate::server::process_usage;
@@ -47,7 +46,7 @@ impl MetricsApi {
         let families = collect(self.0.get()?).await;
         let text = TextEncoder::new().encode_to_string(&families);
         text.map(MetricsText)
-            .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+            .map_err(|error| ApiError::internal(&error))
     }
 }
 
@@ -95,16 +94,16 @@ async fn collect(state: &AdminState) -> Vec<MetricFamily> {
     log(state, free_disk, &mut families);
     checks(state, &mut families);
     let mut families = families.into_families();
-    families.extend(state.metrics.request_families());
+    families.extend(state.metrics.requests.collect());
     families
 }
 
 fn lifecycle(state: &AdminState, families: &mut MetricFamilies) {
     families
-        .gauge("fullon_build_info", "The program that runs; always 1.")
+        .labelled_gauge("fullon_build_info", "The program that runs; always 1.")
         .add(&[("version", VERSION)], true);
     let now = state.health.phase();
-    let mut phase = families.gauge("fullon_phase", "1 for the phase of the process.");
+    let mut phase = families.labelled_gauge("fullon_phase", "1 for the phase of the process.");
     for (name, each) in [
         ("starting", Phase::Starting),
         ("ready", Phase::Ready),
@@ -112,88 +111,89 @@ fn lifecycle(state: &AdminState, families: &mut MetricFamilies) {
     ] {
         phase.add(&[("phase", name)], each == now);
     }
+    families.gauge(
+        "fullon_uptime_seconds",
+        "Since the process started.",
+        state.started.elapsed().as_secs_f64(),
+    );
+    families.counter(
+        "fullon_restarts_total",
+        "Processes that were replaced without a gap since the first start.",
+        u64::from(state.generation.saturating_sub(1)),
+    );
+    families.counter(
+        "fullon_failed_restarts_total",
+        "Restarts after which this process went on.",
+        &state.metrics.failed_restarts,
+    );
     families
-        .gauge("fullon_uptime_seconds", "Since the process started.")
-        .set(state.started.elapsed().as_secs_f64());
-    families
-        .counter(
-            "fullon_restarts_total",
-            "Processes that were replaced without a gap since the first start.",
-        )
-        .set(u64::from(state.generation.saturating_sub(1)));
-    families
-        .counter(
-            "fullon_failed_restarts_total",
-            "Restarts after which this process went on.",
-        )
-        .set(&state.metrics.failed_restarts);
-    families
-        .counter("fullon_reloads_total", "Reloads by what became of them.")
+        .labelled_counter("fullon_reloads_total", "Reloads by what became of them.")
         .add(&[("outcome", "done")], &state.metrics.successful_reloads)
         .add(&[("outcome", "refused")], &state.metrics.refused_reloads);
 }
 
 fn process(state: &AdminState, usage: &ProcessUsage, families: &mut MetricFamilies) {
-    families
-        .counter(
-            "process_cpu_seconds_total",
-            "Processor time used, in user and system mode.",
-        )
-        .set(usage.cpu_seconds);
-    families
-        .gauge("process_resident_memory_bytes", "Resident memory.")
-        .set(usage.rss_bytes);
-    families
-        .gauge("process_open_fds", "Open file descriptors.")
-        .set(usage.open_files);
-    if let Some(max) = sys::fd_limit() {
-        families
-            .gauge(
-                "process_max_fds",
-                "File descriptors that there may be at once.",
-            )
-            .set(max);
-    }
-    families
-        .gauge("process_threads", "Threads.")
-        .set(usage.threads);
-    families
-        .gauge(
-            "process_start_time_seconds",
-            "When the process started, since 1970.",
-        )
-        .set(state.started_at.as_duration().as_secs_f64());
+    families.counter(
+        "process_cpu_seconds_total",
+        "Processor time used, in user and system mode.",
+        usage.cpu_seconds,
+    );
+    families.gauge(
+        "process_resident_memory_bytes",
+        "Resident memory.",
+        usage.rss_bytes,
+    );
+    families.gauge(
+        "process_open_fds",
+        "Open file descriptors.",
+        usage.open_files,
+    );
+    families.gauge(
+        "process_max_fds",
+        "File descriptors that there may be at once.",
+        sys::fd_limit(),
+    );
+    families.gauge("process_threads", "Threads.", usage.threads);
+    families.gauge(
+        "process_start_time_seconds",
+        "When the process started, since 1970.",
+        state.started_at.as_duration().as_secs_f64(),
+    );
 }
 
 fn connections(state: &AdminState, families: &mut MetricFamilies) {
     let servers = || SERVERS.into_iter().zip(&state.connections);
-    let mut gauge = |name, help, value: fn(&ConnectionPool) -> u64| {
-        let mut family = families.gauge(name, help);
+    let per_server = |mut family: Family<'_>, value: fn(&ConnectionPool) -> u64| {
         for (server, pool) in servers() {
             family.add(&[("server", server)], value(pool));
         }
     };
-    gauge("fullon_http_connections", "Open connections.", |pool| {
-        pool.usage().connections
-    });
-    gauge(
-        "fullon_http_connections_limit",
-        "Connections that there may be at once.",
+    per_server(
+        families.labelled_gauge("fullon_http_connections", "Open connections."),
+        |pool| pool.usage().connections,
+    );
+    per_server(
+        families.labelled_gauge(
+            "fullon_http_connections_limit",
+            "Connections that there may be at once.",
+        ),
         |pool| pool.max() as u64,
     );
-    gauge(
-        "fullon_http_requests_in_flight",
-        "Requests whose answer has not begun.",
+    per_server(
+        families.labelled_gauge(
+            "fullon_http_requests_in_flight",
+            "Requests whose answer has not begun.",
+        ),
         |pool| pool.stats.in_flight(),
     );
-    let mut errors = families.counter(
-        "fullon_http_accept_errors_total",
-        "Connections that the system did not give us.",
+    per_server(
+        families.labelled_counter(
+            "fullon_http_accept_errors_total",
+            "Connections that the system did not give us.",
+        ),
+        |pool| pool.stats.accept_errors(),
     );
-    for (server, pool) in servers() {
-        errors.add(&[("server", server)], pool.stats.accept_errors());
-    }
-    let mut hits = families.counter(
+    let mut hits = families.labelled_counter(
         "fullon_http_limit_hits_total",
         "Clients that ran into a limit, by limit.",
     );
@@ -203,72 +203,71 @@ fn connections(state: &AdminState, families: &mut MetricFamilies) {
             hits.add(&labels, pool.stats.limit_hits(limit));
         }
     }
-    families
-        .counter(
-            "fullon_admin_refused_tokens_total",
-            "Tokens and sessions that did not count.",
-        )
-        .set(state.auth.failure_limiter.total());
+    families.counter(
+        "fullon_admin_refused_tokens_total",
+        "Tokens and sessions that did not count.",
+        state.auth.failure_limiter.total(),
+    );
 }
 
 fn log(state: &AdminState, free_disk: Option<u64>, families: &mut MetricFamilies) {
-    let mut events = families.counter(
+    let mut events = families.labelled_counter(
         "fullon_log_events_total",
         "Events that passed the filter of the log, by level.",
     );
     for (level, count) in state.log_level.events() {
         events.add(&[("level", level)], count);
     }
-    families
-        .counter(
-            "fullon_audit_events_total",
-            "Events of the audit trail: changes that were asked for, refused, or failed.",
-        )
-        .set(state.log_level.audit_event_count());
+    families.counter(
+        "fullon_audit_events_total",
+        "Events of the audit trail: changes that were asked for, refused, or failed.",
+        state.log_level.audit_event_count(),
+    );
     let Some(log) = &state.log else {
         return;
     };
-    families
-        .gauge("fullon_log_followers", "Clients that follow the log.")
-        .set(log.follower_count());
-    if let Some(free) = free_disk {
-        families
-            .gauge(
-                "fullon_log_disk_free_bytes",
-                "Room on the log's disk for this user.",
-            )
-            .set(free);
-    }
+    families.gauge(
+        "fullon_log_followers",
+        "Clients that follow the log.",
+        log.follower_count(),
+    );
+    families.gauge(
+        "fullon_log_disk_free_bytes",
+        "Room on the log's disk for this user.",
+        free_disk,
+    );
     let Some(file) = state.health.log() else {
         return;
     };
     let figures = file.stats();
-    families
-        .counter("fullon_log_written_bytes_total", "Bytes in the log file.")
-        .set(figures.bytes_written);
-    families
-        .counter(
-            "fullon_log_lost_lines_total",
-            "Lines that are missing from the log file, which says where.",
-        )
-        .set(figures.dropped_lines);
-    families
-        .counter("fullon_log_rotations_total", "Rotations by this process.")
-        .set(figures.rotations);
+    families.counter(
+        "fullon_log_written_bytes_total",
+        "Bytes in the log file.",
+        figures.bytes_written,
+    );
+    families.counter(
+        "fullon_log_lost_lines_total",
+        "Lines that are missing from the log file, which says where.",
+        figures.dropped_lines,
+    );
+    families.counter(
+        "fullon_log_rotations_total",
+        "Rotations by this process.",
+        figures.rotations,
+    );
 }
 
 fn checks(state: &AdminState, families: &mut MetricFamilies) {
-    let mut up = families.gauge(
+    let mut up = families.labelled_gauge(
         "fullon_check_up",
         "Whether what the service depends on works.",
     );
     for check in state.health.checks() {
-        if check.state != CheckState::Unknown {
-            up.add(&[("check", &check.name)], check.state == CheckState::Up);
-        }
+        let is_up = (check.state != CheckState::Unknown).then_some(check.state == CheckState::Up);
+        up.add(&[("check", &check.name)], is_up);
     }
     let dependencies = state.health.dependency_metrics();
-    let mut probes = families.counter(
+    let mut probes = families.labelled_counter(
         "fullon_check_probes_total",
         "Probes of a dependency, by what became of them.",
     );
@@ -281,13 +280,12 @@ fn checks(state: &AdminState, families: &mut MetricFamilies) {
             probes.add(&[("check", each.name), ("outcome", outcome)], count);
         }
     }
-    let mut latency = families.gauge(
+    let mut latency = families.labelled_gauge(
         "fullon_check_latency_seconds",
         "How long the last probe took that was answered.",
     );
     for each in &dependencies {
-        if let Some(took) = each.latency {
-            latency.add(&[("check", each.name)], took.as_secs_f64());
-        }
+        let took = each.latency.map(|latency| latency.as_secs_f64());
+        latency.add(&[("check", each.name)], took);
     }
 }

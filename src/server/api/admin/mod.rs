@@ -77,7 +77,6 @@ fn document_service() -> OpenApiService<impl OpenApi, ()> {
 }
 
 /// The OpenAPI document of the admin API.
-#[must_use]
 pub fn admin_document() -> Value {
     openapi::document(
         &document_service(),
@@ -88,7 +87,6 @@ pub fn admin_document() -> Value {
 }
 
 /// The service of the admin port.
-#[must_use]
 pub fn service(state: AdminState) -> Arc<Service> {
     let page_paths = || console::paths().chain(docs::paths(PREFIX));
     let allowed_methods = move || openapi::allowed_methods(&document_service(), page_paths());
@@ -98,7 +96,8 @@ pub fn service(state: AdminState) -> Arc<Service> {
     let auth = Arc::clone(&state.auth);
     let routes = openapi::routes(&document_service());
     let paths = routes.iter().map(|route| route.path.clone());
-    let metrics = state.metrics.routes("admin", paths.chain(page_paths()), []);
+    let requests = &state.metrics.requests;
+    let metrics = requests.routes("admin", paths.chain(page_paths()), []);
     let declared = declared_operations();
     let audited_actions = routes.into_iter().filter_map(|route| {
         let operation = declared.iter().find(|each| each.id == route.operation_id)?;
@@ -128,7 +127,6 @@ pub fn service(state: AdminState) -> Arc<Service> {
 }
 
 /// Verifies the callers of the admin API at `address`.
-#[must_use]
 pub fn auth_state(
     address: SocketAddr,
     keyring: Keyring,
