@@ -2,11 +2,12 @@
 
 use hyper::HeaderMap;
 use poem::http::HeaderValue;
-use poem::http::header::{COOKIE, InvalidHeaderValue};
+use poem::http::header::COOKIE;
 
 use crate::auth::SESSION_LIFETIME;
 use crate::identity::identity;
 use crate::server::http::origin;
+use crate::server::http::problem::{ApiError, Result};
 
 /// Names, reads and writes the session cookie.
 ///
@@ -45,16 +46,12 @@ impl SessionCookie {
 
     /// `Set-Cookie` that stores a session. It has no `Secure`: the admin API speaks plain HTTP on
     /// loopback, which not every browser considers secure.
-    pub fn set(
-        &self,
-        request_headers: &HeaderMap,
-        value: &str,
-    ) -> Result<HeaderValue, InvalidHeaderValue> {
+    pub fn set(&self, request_headers: &HeaderMap, value: &str) -> Result<HeaderValue> {
         self.set_cookie(request_headers, value, SESSION_LIFETIME.as_secs())
     }
 
     /// `Set-Cookie` that removes the session from the browser.
-    pub fn remove(&self, request_headers: &HeaderMap) -> Result<HeaderValue, InvalidHeaderValue> {
+    pub fn remove(&self, request_headers: &HeaderMap) -> Result<HeaderValue> {
         self.set_cookie(request_headers, "", 0)
     }
 
@@ -63,11 +60,11 @@ impl SessionCookie {
         request_headers: &HeaderMap,
         value: &str,
         max_age: u64,
-    ) -> Result<HeaderValue, InvalidHeaderValue> {
+    ) -> Result<HeaderValue> {
         let name = self.name(request_headers);
-        HeaderValue::try_from(format!(
-            "{name}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={max_age}"
-        ))
+        let cookie =
+            format!("{name}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={max_age}");
+        HeaderValue::try_from(cookie).map_err(|error| ApiError::internal(&error))
     }
 }
 

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use poem::{Request, RequestBody, Result};
+use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
-use super::state::{AuthResult, AuthState};
+use super::state::AuthState;
 use crate::auth::{Claims, Scope, Session};
 use crate::server::http::audit::AuditRecord;
-use crate::server::http::problem::ApiError;
+use crate::server::http::problem::{ApiError, Result};
 
 /// Proof that the caller satisfies the policy `P`.
 pub struct Auth<P: Policy> {
@@ -29,14 +29,14 @@ pub trait Policy: Send + Sync + 'static {
     ///
     /// 401 for missing or invalid credentials, 403 for a request from a page of another origin, 429
     /// after too many failures.
-    fn authenticate(auth: &AuthState, request: &Request) -> AuthResult<(Claims, Self::Session)>;
+    fn authenticate(auth: &AuthState, request: &Request) -> Result<(Claims, Self::Session)>;
 
     /// Requires any scope by default: a session without one would only take the place of another.
     ///
     /// # Errors
     ///
     /// 403 when the caller lacks the scope.
-    fn authorize(claims: &Claims) -> AuthResult<()> {
+    fn authorize(claims: &Claims) -> Result<()> {
         if claims.scopes.is_empty() {
             return Err(ApiError::no_scope());
         }
@@ -72,11 +72,11 @@ impl<S: RequiredScope> Policy for S {
     const SCHEMES: &'static [SecurityScheme] = &[SecurityScheme::Bearer, SecurityScheme::Session];
     type Session = Option<Session>;
 
-    fn authenticate(auth: &AuthState, request: &Request) -> AuthResult<(Claims, Self::Session)> {
+    fn authenticate(auth: &AuthState, request: &Request) -> Result<(Claims, Self::Session)> {
         auth.verify_token_or_session(request, S::SCOPE)
     }
 
-    fn authorize(claims: &Claims) -> AuthResult<()> {
+    fn authorize(claims: &Claims) -> Result<()> {
         if !claims.scopes.contains(S::SCOPE) {
             return Err(ApiError::forbidden(S::SCOPE));
         }
@@ -91,7 +91,7 @@ impl Policy for AnyToken {
     const SCHEMES: &'static [SecurityScheme] = &[SecurityScheme::Bearer];
     type Session = ();
 
-    fn authenticate(auth: &AuthState, request: &Request) -> AuthResult<(Claims, ())> {
+    fn authenticate(auth: &AuthState, request: &Request) -> Result<(Claims, ())> {
         auth.verify_token(request).map(|claims| (claims, ()))
     }
 }
@@ -103,7 +103,7 @@ impl Policy for SignIn {
     const SCHEMES: &'static [SecurityScheme] = &[SecurityScheme::Bearer];
     type Session = ();
 
-    fn authenticate(auth: &AuthState, request: &Request) -> AuthResult<(Claims, ())> {
+    fn authenticate(auth: &AuthState, request: &Request) -> Result<(Claims, ())> {
         auth.verify_sign_in(request).map(|claims| (claims, ()))
     }
 }
@@ -115,12 +115,12 @@ impl Policy for SignedIn {
     const SCHEMES: &'static [SecurityScheme] = &[SecurityScheme::Session];
     type Session = Session;
 
-    fn authenticate(auth: &AuthState, request: &Request) -> AuthResult<(Claims, Session)> {
+    fn authenticate(auth: &AuthState, request: &Request) -> Result<(Claims, Session)> {
         let session = auth.verify_session(request, !request.method().is_safe())?;
         Ok((Claims::from(session.clone()), session))
     }
 
-    fn authorize(_: &Claims) -> AuthResult<()> {
+    fn authorize(_: &Claims) -> Result<()> {
         Ok(())
     }
 }
@@ -145,7 +145,7 @@ impl<'a, P: Policy> ApiExtractor<'a> for Auth<P> {
         request: &'a Request,
         _body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
-    ) -> Result<Self> {
+    ) -> poem::Result<Self> {
         let auth = AuthState::from_request(request)?;
         let (claims, session) = P::authenticate(auth, request)?;
         // The audit trail names the caller of a request that is forbidden, too.

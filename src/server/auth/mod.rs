@@ -5,6 +5,5 @@ mod extract;
 mod failure_limit;
 mod state;
 
-pub use cookie::SessionCookie;
 pub use extract::{AnyToken, Auth, Control, Logs, Read, SignIn, SignedIn};
 pub use state::AuthState;

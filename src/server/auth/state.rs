@@ -13,9 +13,7 @@ use super::cookie::SessionCookie;
 use super::failure_limit::AuthFailureLimiter;
 use crate::auth::{Claims, Keyring, Scope, Session, SessionStore, SignInTokens, TokenError};
 use crate::server::http::origin;
-use crate::server::http::problem::ApiError;
-
-pub type AuthResult<T> = std::result::Result<T, ApiError>;
+use crate::server::http::problem::{ApiError, Result};
 
 /// Names of the query parameters of each path.
 type QueryParameters = HashMap<String, Vec<String>>;
@@ -55,7 +53,7 @@ impl AuthState {
         }
     }
 
-    pub fn from_request(request: &Request) -> AuthResult<&Self> {
+    pub fn from_request(request: &Request) -> Result<&Self> {
         request
             .data::<Arc<Self>>()
             .map(Arc::as_ref)
@@ -70,7 +68,7 @@ impl AuthState {
         &self,
         request: &Request,
         needed: Scope,
-    ) -> AuthResult<(Claims, Option<Session>)> {
+    ) -> Result<(Claims, Option<Session>)> {
         let has_token = request.headers().contains_key(header::AUTHORIZATION);
         if has_token || self.cookie.values(request.headers()).next().is_none() {
             return Ok((self.verify_token(request)?, None));
@@ -81,7 +79,7 @@ impl AuthState {
     }
 
     /// Verifies a JWT, or redeems a sign-in token.
-    pub fn verify_sign_in(&self, request: &Request) -> AuthResult<Claims> {
+    pub fn verify_sign_in(&self, request: &Request) -> Result<Claims> {
         let token = bearer_token(request.headers());
         match token.and_then(|token| self.sign_in_tokens.redeem(token, Instant::now())) {
             Some(claims) => Ok(claims),
@@ -89,7 +87,7 @@ impl AuthState {
         }
     }
 
-    pub fn verify_token(&self, request: &Request) -> AuthResult<Claims> {
+    pub fn verify_token(&self, request: &Request) -> Result<Claims> {
         if !request.headers().contains_key(header::AUTHORIZATION) {
             return Err(ApiError::unauthorized(None));
         }
@@ -101,7 +99,7 @@ impl AuthState {
 
     /// Verifies the session cookie and that a page of this API sent it: a browser adds the cookie
     /// to requests that other pages make, too.
-    pub fn verify_session(&self, request: &Request, is_change: bool) -> AuthResult<Session> {
+    pub fn verify_session(&self, request: &Request, is_change: bool) -> Result<Session> {
         let headers = request.headers();
         if headers.contains_key(header::AUTHORIZATION) {
             return Err(ApiError::invalid_session(None));
@@ -139,7 +137,7 @@ impl AuthState {
 
     /// Rejects unknown and repeated query parameters. A misspelt one would be ignored otherwise,
     /// and the response taken for the filtered one.
-    pub fn reject_unknown_parameters(&self, request: &Request) -> AuthResult<()> {
+    pub fn reject_unknown_parameters(&self, request: &Request) -> Result<()> {
         let uri = request.original_uri();
         if uri.query().is_none_or(str::is_empty) {
             return Ok(());

@@ -45,13 +45,6 @@ pub struct AuditRecord {
     is_recorded: AtomicBool,
 }
 
-#[derive(Default)]
-struct Details<'a> {
-    timeout: Option<Duration>,
-    session: Option<uuid::Uuid>,
-    level: Option<&'a str>,
-}
-
 impl AuditRecord {
     pub fn new(action: &'static str, peer: SocketAddr, request_id: &str) -> Self {
         Self {
@@ -70,30 +63,25 @@ impl AuditRecord {
 
     /// Logs that the change is carried out, and its timeout if it has one.
     pub fn accepted(&self, timeout: Option<Duration>) {
-        self.log_accepted(&Details {
-            timeout,
-            ..Details::default()
-        });
+        self.log_accepted(timeout, None, None);
     }
 
     /// Logs that a session is created or deleted.
     pub fn session_accepted(&self, session: uuid::Uuid) {
-        self.log_accepted(&Details {
-            session: Some(session),
-            ..Details::default()
-        });
+        self.log_accepted(None, Some(session), None);
     }
 
     /// Logs that the log level is changed, and for how long unless it is permanent.
     pub fn level_accepted(&self, level: &str, duration: Option<Duration>) {
-        self.log_accepted(&Details {
-            level: Some(level),
-            timeout: duration,
-            ..Details::default()
-        });
+        self.log_accepted(duration, None, Some(level));
     }
 
-    fn log_accepted(&self, details: &Details<'_>) {
+    fn log_accepted(
+        &self,
+        timeout: Option<Duration>,
+        session: Option<uuid::Uuid>,
+        level: Option<&str>,
+    ) {
         self.is_recorded.store(true, Ordering::Relaxed);
         let caller = self.caller.get();
         tracing::info!(
@@ -102,11 +90,11 @@ impl AuditRecord {
             outcome = "accepted",
             subject = caller.map(|caller| &*caller.subject),
             token_id = caller.and_then(|caller| caller.token_id.as_deref()),
-            session_id = details.session.map(tracing::field::display),
+            session_id = session.map(tracing::field::display),
             peer = %self.peer,
             request_id = self.request_id,
-            level = details.level,
-            timeout_ms = details.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            level,
+            timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         );
     }
 

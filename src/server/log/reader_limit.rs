@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use crate::server::http::problem::ApiError;
+use crate::server::http::problem::{ApiError, Result};
 use crate::server::limits::LimitKind;
 use crate::server::pool::ConnectionPool;
 
@@ -22,13 +22,10 @@ pub struct LogReaderLimit {
 }
 
 /// The right of one client to read, until it is dropped.
-pub struct ReaderPermit {
-    _permit: OwnedSemaphorePermit,
-}
+pub type ReaderPermit = OwnedSemaphorePermit;
 
 impl LogReaderLimit {
     /// The limit for a server with this pool.
-    #[must_use]
     pub fn new(pool: Arc<ConnectionPool>) -> Self {
         let readers = reader_share(pool.max());
         Self {
@@ -40,15 +37,13 @@ impl LogReaderLimit {
 
     /// Admits one more reader. At the limit it fails, and evicts readers that do not read their
     /// responses.
-    pub(crate) fn acquire(&self) -> Result<ReaderPermit, ApiError> {
+    pub(crate) fn acquire(&self) -> Result<ReaderPermit> {
         let permit = Arc::clone(&self.permits).try_acquire_owned();
-        permit
-            .map(|permit| ReaderPermit { _permit: permit })
-            .map_err(|_| {
-                self.pool.stats.record_limit_hit(LimitKind::Refused);
-                self.pool.evict_stalled_readers();
-                ApiError::log_readers_full()
-            })
+        permit.map_err(|_| {
+            self.pool.stats.record_limit_hit(LimitKind::Refused);
+            self.pool.evict_stalled_readers();
+            ApiError::log_readers_full()
+        })
     }
 
     /// Waits until another search may start.

@@ -26,7 +26,7 @@ use super::reader_limit::ReaderPermit;
 use crate::api::{LogEntry, LogEntryRef, StreamEnd, StreamGap, event};
 use crate::auth::Session;
 use crate::logs::{Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt};
-use crate::server::http::problem::ApiError;
+use crate::server::http::problem::Result;
 use crate::server::pool::{DetachedResponse, DetachedSocket};
 use crate::server::shutdown::Shutdown;
 
@@ -80,7 +80,7 @@ impl LogStream {
         filter: Filter,
         shutdown: &Shutdown,
         permit: ReaderPermit,
-    ) -> Result<Self, ApiError> {
+    ) -> Result<Self> {
         let path = log.path().to_owned();
         let follower = spawn_blocking(move || Follower::new(&log, from, filter)).await?;
         let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE_INTERVAL, KEEP_ALIVE_INTERVAL);
@@ -98,7 +98,6 @@ impl LogStream {
     }
 
     /// Ends the stream with the session.
-    #[must_use]
     pub fn bound_to_session(self, session: &Session) -> Self {
         let remaining = session.expires_at.duration_since(Timestamp::now());
         let remaining = Duration::try_from(remaining).unwrap_or_default();

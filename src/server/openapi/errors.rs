@@ -1,7 +1,10 @@
 //! Error responses of operations. What poem-openapi derives has only a `default` response for all
 //! errors.
 
+use poem::http::StatusCode;
 use serde_json::{Value, json};
+
+use crate::server::http::problem::ApiError;
 
 /// A cause of an error response, with an example of the problem's `detail`.
 pub struct DocumentedError {
@@ -17,6 +20,16 @@ impl DocumentedError {
             description,
             detail,
         }
+    }
+}
+
+impl From<&DocumentedError> for ApiError {
+    fn from(error: &DocumentedError) -> Self {
+        let status = StatusCode::from_u16(error.status);
+        Self::new(
+            status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            error.detail,
+        )
     }
 }
 
@@ -151,7 +164,7 @@ fn challenge(example: &str) -> Value {
 }
 
 fn example(error: &DocumentedError) -> Value {
-    let status = hyper::StatusCode::from_u16(error.status).ok();
+    let status = StatusCode::from_u16(error.status).ok();
     json!({
         "type": "about:blank",
         "title": status.and_then(|status| status.canonical_reason()),

@@ -1,12 +1,12 @@
 //! The log level.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use poem::web::Data;
 use poem_openapi::OpenApi;
 
-use super::state::{NOT_ACTIVE, Result, StateHandle};
+use super::seconds::parse_seconds;
+use super::state::{NOT_ACTIVE, StateHandle};
 use super::tag::AdminTag;
 use crate::api::{LogLevel, LogLevelRequest, MAX_REVERT_SECONDS};
 use crate::config::parse_log_filter;
@@ -14,7 +14,7 @@ use crate::logs::{self, LevelStatus};
 use crate::server::auth::{Auth, Control, Read};
 use crate::server::http::audit::AuditRecord;
 use crate::server::http::json::{JsonBody, JsonResponse};
-use crate::server::http::problem::ApiError;
+use crate::server::http::problem::{ApiError, Result};
 use crate::server::openapi::Operation;
 
 pub const OPERATIONS: [Operation; 2] = [
@@ -70,16 +70,9 @@ impl LevelApi {
                 "names `audit`: how much of the trail of changes is logged is for LOG_LEVEL to say",
             ));
         }
-        let duration = match revert_after_seconds {
-            None => None,
-            Some(seconds) if (1.0..=MAX_REVERT_SECONDS).contains(&seconds) => {
-                Some(Duration::from_secs_f64(seconds))
-            }
-            Some(_) => {
-                let reason = format!("is not from 1 to {MAX_REVERT_SECONDS}");
-                return Err(ApiError::invalid_parameter("revert_after_seconds", reason));
-            }
-        };
+        let duration = revert_after_seconds
+            .map(|seconds| parse_seconds("revert_after_seconds", seconds, 1.0..=MAX_REVERT_SECONDS))
+            .transpose()?;
         state.require_active()?;
         audit.level_accepted(&filter, duration);
         state

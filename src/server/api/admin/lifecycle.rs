@@ -7,8 +7,9 @@ use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 
+use super::seconds::parse_seconds;
 use super::settings::INVALID_SETTINGS;
-use super::state::{NOT_ACTIVE, Result, StateHandle};
+use super::state::{NOT_ACTIVE, StateHandle};
 use super::tag::AdminTag;
 use crate::api::{
     DEFAULT_RESTART_TIMEOUT, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS, Phase, RestartDone,
@@ -21,7 +22,7 @@ use crate::server::api::control_request::{
 use crate::server::auth::{Auth, Control};
 use crate::server::http::audit::AuditRecord;
 use crate::server::http::json::{JsonBody, JsonResponse};
-use crate::server::http::problem::ApiError;
+use crate::server::http::problem::{ApiError, Result};
 use crate::server::openapi::{DocumentedError, Operation};
 
 const TIMED_OUT: DocumentedError = DocumentedError::new(
@@ -114,8 +115,6 @@ impl LifecycleApi {
             None => DEFAULT_RESTART_TIMEOUT,
             Some(seconds) => parse_timeout(seconds, MIN_RESTART_TIMEOUT_SECONDS)?,
         };
-        state.require_active()?;
-        audit.accepted(Some(timeout));
         let request = |reply| {
             ControlRequest::Restart(RestartCommand {
                 by: caller.claims.subject,
@@ -123,23 +122,15 @@ impl LifecycleApi {
                 reply,
             })
         };
-        let restarted = state.submit(request).await?;
+        let restarted = state.carry_out(&audit, Some(timeout), request).await?;
         Ok(JsonResponse(
             restarted.map_err(|failure| ApiError::from(&failure))?,
         ))
     }
 }
 
-/// # Errors
-///
-/// 400 outside of the range from `min` to [`MAX_TIMEOUT_SECONDS`].
 fn parse_timeout(seconds: f64, min: f64) -> Result<Duration> {
-    if (min..=MAX_TIMEOUT_SECONDS).contains(&seconds) {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        let reason = format!("is not from {min} to {MAX_TIMEOUT_SECONDS}");
-        Err(ApiError::invalid_parameter("timeout_seconds", reason))
-    }
+    parse_seconds("timeout_seconds", seconds, min..=MAX_TIMEOUT_SECONDS)
 }
 
 impl From<&RestartFailure> for ApiError {

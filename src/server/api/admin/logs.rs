@@ -8,21 +8,16 @@ use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Query};
 use tokio::task::spawn_blocking;
 
-use super::state::{Result, StateHandle};
+use super::state::{LOG_ON_STDOUT, StateHandle};
 use super::tag::AdminTag;
 use crate::api::MAX_PAGE_LINES;
 use crate::logs::{Cursor, Filter, FilterParams, StartAt, TailQuery};
 use crate::server::auth::{Auth, Logs};
-use crate::server::http::problem::ApiError;
+use crate::server::http::problem::{ApiError, Result};
 use crate::server::log::page::{LogLinesResponse, log_read_error};
 use crate::server::log::stream::LogStream;
 use crate::server::openapi::{DocumentedError, Operation};
 
-const LOG_ON_STDOUT: DocumentedError = DocumentedError::new(
-    409,
-    "The log goes to stdout.",
-    "the log goes to stdout and cannot be read back: set LOG_FILE to a file",
-);
 const LINE_GONE: DocumentedError = DocumentedError::new(
     404,
     "The line of the cursor is gone.",
@@ -78,11 +73,7 @@ impl LogsApi {
     ) -> Result<LogLinesResponse> {
         let state = self.0.get()?;
         let path = state.require_log()?.path().to_owned();
-        let filter = parse_filter(FilterParams {
-            level: level.0.as_deref(),
-            contains: contains.0.as_deref(),
-            since: since.0.as_deref(),
-        })?;
+        let filter = parse_filter(&level, &contains, &since)?;
         let before = parse_cursor("before", before.0.as_deref())?;
         let (lines, wants_text) = (lines.0 as usize, prefers_text(request));
         if lines > MAX_PAGE_LINES && !wants_text {
@@ -153,11 +144,7 @@ impl LogsApi {
         #[oai(name = "Last-Event-ID")]
         last_event_id: Header<Option<String>>,
     ) -> Result<LogStream> {
-        let filter = parse_filter(FilterParams {
-            level: level.0.as_deref(),
-            contains: contains.0.as_deref(),
-            since: since.0.as_deref(),
-        })?;
+        let filter = parse_filter(&level, &contains, &since)?;
         if request.headers().contains_key("last-event-id") && last_event_id.0.is_none() {
             return Err(ApiError::invalid_parameter("Last-Event-ID", "is not text"));
         }
@@ -205,6 +192,15 @@ fn prefers_text(request: &Request) -> bool {
         == Some("text/plain")
 }
 
-fn parse_filter(texts: FilterParams<'_>) -> Result<Filter> {
-    Filter::try_from(texts).map_err(|error| ApiError::invalid_parameter(error.name, error.reason))
+fn parse_filter(
+    level: &Query<Option<String>>,
+    contains: &Query<Option<String>>,
+    since: &Query<Option<String>>,
+) -> Result<Filter> {
+    let params = FilterParams {
+        level: level.as_deref(),
+        contains: contains.as_deref(),
+        since: since.as_deref(),
+    };
+    Filter::try_from(params).map_err(|error| ApiError::invalid_parameter(error.name, error.reason))
 }

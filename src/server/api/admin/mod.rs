@@ -5,6 +5,7 @@ mod level;
 mod lifecycle;
 mod logs;
 mod metrics;
+mod seconds;
 mod session;
 mod settings;
 mod state;

@@ -10,17 +10,16 @@ use poem::{IntoResponse, Response};
 use poem_openapi::registry::{MetaHeader, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
 use poem_openapi::{ApiResponse, OpenApi};
-use tokio::sync::oneshot;
 
-use super::state::{NOT_ACTIVE, Result, StateHandle, shutting_down};
+use super::state::{NOT_ACTIVE, StateHandle, submit};
 use super::tag::AdminTag;
 use crate::api::{Session, SignInToken};
 use crate::auth::{self, CreateSessionError, SIGN_IN_LIFETIME, Scope, TokenError};
 use crate::server::api::control_request::{ControlRequest, SignOutCommand};
-use crate::server::auth::{AnyToken, Auth, SessionCookie, SignIn, SignedIn};
+use crate::server::auth::{AnyToken, Auth, SignIn, SignedIn};
 use crate::server::http::audit::AuditRecord;
 use crate::server::http::json::{self, JsonResponse};
-use crate::server::http::problem::ApiError;
+use crate::server::http::problem::{ApiError, Result};
 use crate::server::openapi::Operation;
 
 pub const OPERATIONS: [Operation; 4] = [
@@ -58,10 +57,13 @@ impl SessionApi {
             CreateSessionError::KeyChanged => {
                 ApiError::unauthorized(Some(TokenError::BadSignature))
             }
-            CreateSessionError::Sign(error) => internal_error(&error),
+            CreateSessionError::Sign(error) => ApiError::internal(&error),
         })?;
         audit.session_accepted(session.id);
-        SessionCreated::new(&auth.cookie, request_headers, session, &cookie)
+        Ok(SessionCreated {
+            session: session.into(),
+            cookie: auth.cookie.set(request_headers, &cookie)?,
+        })
     }
 
     /// A token that does nothing but sign in, once and within a minute.
@@ -83,7 +85,7 @@ impl SessionApi {
         state.require_active()?;
         let tokens = &state.auth.sign_in_tokens;
         let token = tokens.issue(&caller.claims, Instant::now());
-        let token = token.map_err(|error| internal_error(&error))?;
+        let token = token.map_err(|error| ApiError::internal(&error))?;
         audit.accepted(Some(SIGN_IN_LIFETIME));
         Ok(JsonResponse(SignInToken {
             token: token.expose().to_owned(),
@@ -125,59 +127,31 @@ impl SessionApi {
         let audit = Arc::clone(audit.0);
         let control = state.control.clone();
         // A session that ends is in the audit trail even if the client has disconnected meanwhile.
-        let outcome = tokio::spawn(async move {
-            let (reply, outcome) = oneshot::channel();
-            let _ = control
-                .send(ControlRequest::SignOut(SignOutCommand {
-                    session,
-                    reply: reply.into(),
-                }))
-                .await;
-            let outcome = outcome.await;
-            if outcome.is_ok() {
+        let ended = tokio::spawn(async move {
+            let request = |reply| ControlRequest::SignOut(SignOutCommand { session, reply });
+            let ended = submit(&control, request).await;
+            if ended.is_ok() {
                 audit.session_accepted(id);
             }
-            outcome
+            ended
         });
-        match outcome.await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => {
-                return Err(ApiError::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    format!(
-                        "the session has ended, but a crash would bring it back, because the state file could not be written: {error}"
-                    ),
-                ));
-            }
-            _ => return Err(shutting_down()),
-        }
-        SessionDeleted::new(&state.auth.cookie, request_headers)
+        ended.await??.map_err(|error| {
+            ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!(
+                    "the session has ended, but a crash would bring it back, because the state file could not be written: {error}"
+                ),
+            )
+        })?;
+        let cookie = state.auth.cookie.remove(request_headers)?;
+        Ok(SessionDeleted { cookie })
     }
-}
-
-fn internal_error(error: &dyn std::error::Error) -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
 /// `201` with the session and its cookie.
 struct SessionCreated {
     session: Session,
     cookie: HeaderValue,
-}
-
-impl SessionCreated {
-    fn new(
-        cookie: &SessionCookie,
-        request_headers: &HeaderMap,
-        session: auth::Session,
-        value: &str,
-    ) -> Result<Self> {
-        let cookie = cookie.set(request_headers, value);
-        Ok(Self {
-            cookie: cookie.map_err(|error| internal_error(&error))?,
-            session: session.into(),
-        })
-    }
 }
 
 impl From<auth::Session> for Session {
@@ -218,15 +192,6 @@ impl ApiResponse for SessionCreated {
 /// `204`, which removes the cookie.
 struct SessionDeleted {
     cookie: HeaderValue,
-}
-
-impl SessionDeleted {
-    fn new(cookie: &SessionCookie, request_headers: &HeaderMap) -> Result<Self> {
-        let cookie = cookie.remove(request_headers);
-        Ok(Self {
-            cookie: cookie.map_err(|error| internal_error(&error))?,
-        })
-    }
 }
 
 impl IntoResponse for SessionDeleted {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 
-use super::state::{NOT_ACTIVE, Result, StateHandle};
+use super::state::{NOT_ACTIVE, StateHandle};
 use super::tag::AdminTag;
 use crate::api::{ReloadDone, SettingEntry};
 use crate::server::api::control_request::{ControlRequest, ReloadCommand};
 use crate::server::auth::{Auth, Control, Read};
 use crate::server::http::audit::AuditRecord;
 use crate::server::http::json::JsonResponse;
-use crate::server::http::problem::ApiError;
+use crate::server::http::problem::{ApiError, Result};
 use crate::server::openapi::{DocumentedError, Operation};
 
 /// The settings of the daemon's environment cannot be loaded.
@@ -63,15 +63,13 @@ impl SettingsApi {
         audit: Data<&Arc<AuditRecord>>,
     ) -> Result<JsonResponse<ReloadDone>> {
         let state = self.0.get()?;
-        state.require_active()?;
-        audit.accepted(None);
         let request = |reply| {
             ControlRequest::Reload(ReloadCommand {
                 by: caller.claims.subject,
                 reply,
             })
         };
-        let reloaded = state.submit(request).await?;
+        let reloaded = state.carry_out(&audit, None, request).await?;
         Ok(JsonResponse(reloaded.map_err(|problems| {
             ApiError::invalid_configuration(&problems)
         })?))

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use poem::http::StatusCode;
@@ -15,20 +15,26 @@ use crate::health::Health;
 use crate::logs::{LevelControl, LogBroadcaster};
 use crate::server::api::control_request::{ControlRequest, ControlSender, Reply};
 use crate::server::auth::AuthState;
-use crate::server::http::problem::ApiError;
+use crate::server::http::audit::AuditRecord;
+use crate::server::http::problem::{ApiError, Result};
 use crate::server::log::LogReaderLimit;
 use crate::server::metrics::Metrics;
 use crate::server::openapi::DocumentedError;
 use crate::server::pool::ConnectionPool;
 use crate::server::shutdown::Shutdown;
 
-pub type Result<T> = std::result::Result<T, ApiError>;
-
-/// The error of [`AdminState::require_active`].
+/// An error of [`AdminState::require_active`].
 pub const NOT_ACTIVE: DocumentedError = DocumentedError::new(
     409,
     "The daemon is being replaced, was, or stops: ask again, on a new connection.",
     "this process was replaced and drains: ask again, on a new connection",
+);
+
+/// The error of [`AdminState::require_log`].
+pub const LOG_ON_STDOUT: DocumentedError = DocumentedError::new(
+    409,
+    "The log goes to stdout.",
+    "the log goes to stdout and cannot be read back: set LOG_FILE to a file",
 );
 
 /// The daemon as the admin API sees it.
@@ -77,12 +83,9 @@ impl AdminState {
     ///
     /// 409 when the log goes to stdout.
     pub fn require_log(&self) -> Result<&Arc<LogBroadcaster>> {
-        self.log.as_ref().ok_or_else(|| {
-            ApiError::new(
-                StatusCode::CONFLICT,
-                "the log goes to stdout and cannot be read back: set LOG_FILE to a file",
-            )
-        })
+        self.log
+            .as_ref()
+            .ok_or_else(|| ApiError::from(&LOG_ON_STDOUT))
     }
 
     /// Checks that this process carries out control requests.
@@ -94,37 +97,54 @@ impl AdminState {
     ///
     /// 409 from the other process.
     pub fn require_active(&self) -> Result<()> {
-        let conflict = |detail| Err(ApiError::new(StatusCode::CONFLICT, detail));
         if self.shutdown.has_successor() {
-            return conflict(
-                "this process was replaced and drains: ask again, on a new connection",
-            );
+            return Err(ApiError::from(&NOT_ACTIVE));
         }
         if !self.is_active.load(Ordering::Acquire) {
-            return conflict(
+            return Err(ApiError::new(
+                StatusCode::CONFLICT,
                 "another restart is under way, and this process is taking over: ask again",
-            );
+            ));
         }
         Ok(())
     }
 
-    /// Sends a control request to the daemon and waits for the reply.
+    /// Carries out a change: records it in the audit trail, with its timeout, and returns the reply
+    /// of the daemon.
     ///
     /// # Errors
     ///
-    /// 409 when the daemon accepts no more requests.
-    pub async fn submit<T>(&self, request: impl FnOnce(Reply<T>) -> ControlRequest) -> Result<T> {
-        let (reply, outcome) = oneshot::channel();
-        // A closed channel drops the request, and its reply with it.
-        let _ = self.control.send(request(reply.into())).await;
-        outcome.await.map_err(|_| shutting_down())
+    /// 409 when this process does not carry out control requests.
+    pub async fn carry_out<T>(
+        &self,
+        audit: &AuditRecord,
+        timeout: Option<Duration>,
+        request: impl FnOnce(Reply<T>) -> ControlRequest,
+    ) -> Result<T> {
+        self.require_active()?;
+        audit.accepted(timeout);
+        submit(&self.control, request).await
     }
 }
 
-/// 409: the daemon accepts no more control requests.
-pub fn shutting_down() -> ApiError {
-    let detail = "the daemon is stopping, or was replaced meanwhile: ask again";
-    ApiError::new(StatusCode::CONFLICT, detail)
+/// Sends a control request to the daemon and waits for the reply.
+///
+/// # Errors
+///
+/// 409 when the daemon accepts no more requests.
+pub async fn submit<T>(
+    control: &ControlSender,
+    request: impl FnOnce(Reply<T>) -> ControlRequest,
+) -> Result<T> {
+    let (reply, outcome) = oneshot::channel();
+    // A closed channel drops the request, and its reply with it.
+    let _ = control.send(request(reply.into())).await;
+    outcome.await.map_err(|_| {
+        ApiError::new(
+            StatusCode::CONFLICT,
+            "the daemon is stopping, or was replaced meanwhile: ask again",
+        )
+    })
 }
 
 /// The state that the operations share. It is empty in the service that only generates the OpenAPI

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use poem_openapi::OpenApi;
 use tokio::task::spawn_blocking;
 
-use super::state::{Result, StateHandle};
+use super::state::StateHandle;
 use super::tag::AdminTag;
 use crate::api::{Check, Status, VERSION, base_url};
 use crate::identity::identity;
 use crate::server::auth::{Auth, Read};
 use crate::server::http::json::JsonResponse;
+use crate::server::http::problem::Result;
 use crate::server::openapi::Operation;
 use crate::server::process_usage;
 
