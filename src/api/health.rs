@@ -71,7 +71,7 @@ pub struct Check {
 
 /// State of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
-#[oai(rename_all = "lowercase")]
+#[oai(rename_all = "lowercase", remote = "health::CheckState")]
 #[serde(rename_all = "lowercase")]
 pub enum CheckState {
     /// It works.
@@ -84,7 +84,7 @@ pub enum CheckState {
 
 /// Where the process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
-#[oai(rename_all = "lowercase")]
+#[oai(rename_all = "lowercase", remote = "health::Phase")]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Not all listeners answer yet.
@@ -117,26 +117,6 @@ impl From<&health::Health> for Readiness {
             ready: health.is_ready(),
             phase: health.phase().into(),
             checks: health.checks().into_iter().map(Check::from).collect(),
-        }
-    }
-}
-
-impl From<health::Phase> for Phase {
-    fn from(phase: health::Phase) -> Self {
-        match phase {
-            health::Phase::Starting => Self::Starting,
-            health::Phase::Ready => Self::Ready,
-            health::Phase::Draining => Self::Draining,
-        }
-    }
-}
-
-impl From<health::CheckState> for CheckState {
-    fn from(state: health::CheckState) -> Self {
-        match state {
-            health::CheckState::Up => Self::Up,
-            health::CheckState::Down => Self::Down,
-            health::CheckState::Unknown => Self::Unknown,
         }
     }
 }
