@@ -162,7 +162,7 @@ impl AdminClient {
         // The timeout is for the response headers: the stream has no end.
         let response = tokio::time::timeout(RESPONSE_TIMEOUT, self.send(request)).await;
         let response = response.map_err(|_| self.timed_out(RESPONSE_TIMEOUT))??;
-        Ok(LogEvents::new(response, self.base.to_string()))
+        Ok(LogEvents::new(response, self.base.clone()))
     }
 
     /// `POST /admin/session/token`, for a session with these scopes.
@@ -215,7 +215,8 @@ impl AdminClient {
         let response = async {
             let body = self.send(request).await?.bytes().await;
             let body = body.map_err(|error| self.transport_error(&error))?;
-            serde_json::from_slice(&body).map_err(|error| self.unexpected_server(error.to_string()))
+            serde_json::from_slice(&body)
+                .map_err(|error| ClientError::unexpected_server(&self.base, error.to_string()))
         };
         let response = tokio::time::timeout(timeout, response).await;
         response.map_err(|_| self.timed_out(timeout))?
@@ -236,7 +237,10 @@ impl AdminClient {
             .await
             .map_err(|error| self.transport_error(&error))?;
         let Ok(problem) = serde_json::from_slice::<Box<Problem>>(&body) else {
-            return Err(self.unexpected_server(format!("it answered {status}")));
+            return Err(ClientError::unexpected_server(
+                &self.base,
+                format!("it answered {status}"),
+            ));
         };
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
@@ -245,10 +249,10 @@ impl AdminClient {
                     problem,
                 }
             }
-            StatusCode::NOT_FOUND if problem.is_unknown_path() => self.unexpected_server(format!(
-                "{}; is that PORT rather than ADMIN_PORT?",
-                problem.detail
-            )),
+            StatusCode::NOT_FOUND if problem.is_unknown_path() => ClientError::unexpected_server(
+                &self.base,
+                format!("{}; is that PORT rather than ADMIN_PORT?", problem.detail),
+            ),
             _ => ClientError::Problem(problem),
         })
     }
@@ -257,26 +261,12 @@ impl AdminClient {
         if error.is_timeout() {
             self.timed_out(CONNECT_TIMEOUT)
         } else {
-            self.unreachable(root_cause(error))
+            ClientError::unreachable(&self.base, root_cause(error))
         }
     }
 
     fn timed_out(&self, timeout: Duration) -> ClientError {
-        self.unreachable(format!("no answer within {timeout:?}"))
-    }
-
-    fn unreachable(&self, reason: String) -> ClientError {
-        ClientError::Unreachable {
-            base: self.base.to_string(),
-            reason,
-        }
-    }
-
-    fn unexpected_server(&self, detail: String) -> ClientError {
-        ClientError::UnexpectedServer {
-            base: self.base.to_string(),
-            detail,
-        }
+        ClientError::unreachable(&self.base, format!("no answer within {timeout:?}"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Errors of the client.
 
-use reqwest::StatusCode;
+use reqwest::{StatusCode, Url};
 use thiserror::Error;
 
 use crate::api::Problem;
@@ -41,6 +41,20 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    pub(super) fn unreachable(base: &Url, reason: String) -> Self {
+        Self::Unreachable {
+            base: base.to_string(),
+            reason,
+        }
+    }
+
+    pub(super) fn unexpected_server(base: &Url, detail: String) -> Self {
+        Self::UnexpectedServer {
+            base: base.to_string(),
+            detail,
+        }
+    }
+
     /// Whether the daemon is being replaced, was replaced, or stops (409).
     #[must_use]
     pub fn is_conflict(&self) -> bool {

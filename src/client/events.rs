@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use memchr::memchr;
-use reqwest::Response;
+use reqwest::{Response, Url};
 
 use super::error::ClientError;
 use super::transport::root_cause;
@@ -31,13 +31,13 @@ pub enum LogEvent {
 /// The events of one stream.
 pub struct LogEvents {
     response: Response,
-    base: String,
+    base: Url,
     parser: EventParser,
     last_id: Option<String>,
 }
 
 impl LogEvents {
-    pub(super) fn new(response: Response, base: String) -> Self {
+    pub(super) fn new(response: Response, base: Url) -> Self {
         Self {
             response,
             base,
@@ -58,10 +58,8 @@ impl LogEvents {
     ///
     /// The connection failed, or the response is not a log stream.
     pub async fn next(&mut self) -> Result<Option<LogEvent>, ClientError> {
-        let unexpected = |detail| ClientError::UnexpectedServer {
-            base: self.base.clone(),
-            detail,
-        };
+        let unexpected = |detail| ClientError::unexpected_server(&self.base, detail);
+        let unreachable = |reason| ClientError::unreachable(&self.base, reason);
         loop {
             while let Some(event) = self.parser.next().map_err(unexpected)? {
                 if !event.id.is_empty() {
@@ -71,10 +69,6 @@ impl LogEvents {
                     return Ok(Some(event));
                 }
             }
-            let unreachable = |reason| ClientError::Unreachable {
-                base: self.base.clone(),
-                reason,
-            };
             let chunk = tokio::time::timeout(SILENCE_TIMEOUT, self.response.chunk()).await;
             let chunk = chunk
                 .map_err(|_| unreachable(format!("nothing came within {SILENCE_TIMEOUT:?}")))?;
