@@ -33,7 +33,6 @@ impl LimitKind {
     ];
 
     /// The value of the `limit` label in the metrics.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::HeaderTimeout => "header_timeout",

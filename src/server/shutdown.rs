@@ -41,7 +41,6 @@ pub struct Deadline {
 
 impl Deadline {
     /// The time until the deadline.
-    #[must_use]
     pub fn remaining(&self) -> Duration {
         self.instant.saturating_duration_since(Instant::now())
     }
@@ -55,8 +54,7 @@ impl Shutdown {
     }
 
     /// Sets the deadline, unless the first request to stop has set it already.
-    #[must_use]
-    pub fn set_deadline(&self, remaining: Duration) -> Deadline {
+    pub(crate) fn set_deadline(&self, remaining: Duration) -> Deadline {
         *self.deadline.get_or_init(|| Deadline {
             at: Timestamp::now() + SignedDuration::try_from(remaining).unwrap_or_default(),
             instant: Instant::now() + remaining,
@@ -72,15 +70,14 @@ impl Shutdown {
 
     /// As [`Self::start`], but keeps idle connections until their next response, which says
     /// `Connection: close`. A new process serves new connections.
-    pub fn start_handoff(&self) {
+    pub(crate) fn start_handoff(&self) {
         self.has_successor.store(true, Ordering::Release);
         self.has_started.store(true, Ordering::Release);
         self.started.cancel();
     }
 
     /// Whether a new process serves new connections.
-    #[must_use]
-    pub fn has_successor(&self) -> bool {
+    pub(crate) fn has_successor(&self) -> bool {
         self.has_successor.load(Ordering::Acquire)
     }
 
@@ -102,8 +99,7 @@ impl Shutdown {
     }
 
     /// Whether the shutdown has started.
-    #[must_use]
-    pub fn has_started(&self) -> bool {
+    pub(crate) fn has_started(&self) -> bool {
         self.has_started.load(Ordering::Acquire)
     }
 
@@ -113,24 +109,22 @@ impl Shutdown {
     }
 
     /// As [`Self::started`], for a caller that polls often: each new future takes a lock.
-    pub fn started_owned(&self) -> WaitForCancellationFutureOwned {
+    pub(crate) fn started_owned(&self) -> WaitForCancellationFutureOwned {
         self.started.clone().cancelled_owned()
     }
 
     /// Whether idle connections are being closed.
-    #[must_use]
-    pub fn is_closing_idle(&self) -> bool {
+    pub(crate) fn is_closing_idle(&self) -> bool {
         self.idle_closing.is_cancelled()
     }
 
     /// Returns once idle connections have to close.
-    pub async fn idle_closing(&self) {
+    pub(crate) async fn idle_closing(&self) {
         self.idle_closing.cancelled().await;
     }
 
     /// Whether all remaining connections are being closed.
-    #[must_use]
-    pub fn is_forced(&self) -> bool {
+    pub(crate) fn is_forced(&self) -> bool {
         self.forced.is_cancelled()
     }
 

@@ -66,7 +66,6 @@ pub struct Reply<T>(Option<oneshot::Sender<T>>);
 
 impl<T> Reply<T> {
     /// A reply that nobody waits for.
-    #[must_use]
     pub fn none() -> Self {
         Self(None)
     }

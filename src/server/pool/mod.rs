@@ -68,8 +68,7 @@ impl ConnectionPool {
     }
 
     /// The maximum number of connections.
-    #[must_use]
-    pub fn max(&self) -> usize {
+    pub(crate) fn max(&self) -> usize {
         self.max
     }
 
@@ -83,8 +82,7 @@ impl ConnectionPool {
     }
 
     /// Open connections and requests.
-    #[must_use]
-    pub fn usage(&self) -> HttpUsage {
+    pub(crate) fn usage(&self) -> HttpUsage {
         HttpUsage {
             connections: self.len() as u64,
             in_flight: self.stats.in_flight(),

@@ -34,25 +34,21 @@ impl ConnectionStats {
     }
 
     /// How often clients exceeded the limit.
-    #[must_use]
     pub fn limit_hits(&self, limit: LimitKind) -> u64 {
         self.limit_hits[limit as usize].load(Ordering::Relaxed)
     }
 
     /// Failed calls of `accept(2)`.
-    #[must_use]
     pub fn accept_errors(&self) -> u64 {
         self.accept_errors.load(Ordering::Relaxed)
     }
 
     /// Requests without a response yet.
-    #[must_use]
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
     /// All requests.
-    #[must_use]
     pub fn requests_total(&self) -> u64 {
         self.requests_total.load(Ordering::Relaxed)
     }
