@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 
 use self::context::{OldProcess, StartContext};
-use self::servers::{RunningServers, start_servers};
+use self::servers::start_servers;
 use self::sockets::ListeningSockets;
 use super::error::StartError;
 use super::resources::InstanceResources;
@@ -142,19 +142,12 @@ impl Startup {
         // Clients that were served before a failure here would lose their connections.
         let staged_state = state.stage(self.context.pid_file.path())?;
         let handoff_sockets = sockets.clone_for_handoff().map_err(StartError::Socket)?;
-        let context = self.context;
-        let StartOptions {
-            settings,
-            launch,
-            mode,
-            mounts,
-            ..
-        } = self.options;
+        let (options, context) = (self.options, self.context);
         let reloadable = Reloadable {
-            health: start_health(&settings, &log, context.old_process.as_ref()),
+            health: start_health(&options.settings, &log, context.old_process.as_ref()),
             live_settings: Arc::new(LiveSettings::new(
-                launch.settings_location.clone(),
-                settings,
+                options.launch.settings_location.clone(),
+                options.settings,
             )),
             log,
             sessions: Arc::new(SessionStore::new(
@@ -162,47 +155,41 @@ impl Startup {
                 state.revoked_sessions.clone(),
             )),
             keys,
-            is_background: mode.is_background(),
+            is_background: options.mode.is_background(),
             metrics: Arc::new(Metrics::new().map_err(StartError::Metrics)?),
         };
         if was_serving {
             // `/health` stays healthy, whichever process answers.
             reloadable.health.enter(Phase::Ready);
         }
-        let RunningServers {
-            tasks,
-            control_requests,
-            shutdown,
-            self_check,
-            is_active,
-        } = start_servers(
+        let servers = start_servers(
             sockets,
             &state,
             context.last_exit,
             self.started,
             &reloadable,
-            mounts,
+            options.mounts,
         )?;
         Ok(ServingDaemon {
             daemon: Daemon {
                 requests: RequestSource {
-                    control_requests,
+                    control_requests: servers.control_requests,
                     signals,
                 },
                 reloadable,
                 resources: InstanceResources {
-                    launch,
-                    mode,
+                    launch: options.launch,
+                    mode: options.mode,
                     state,
                     pid_file: context.pid_file,
                     sockets: handoff_sockets,
                     predecessors: Vec::new(),
                 },
-                shutdown,
-                servers: tasks,
+                shutdown: servers.shutdown,
+                servers: servers.tasks,
             },
-            self_check,
-            is_active,
+            self_check: servers.self_check,
+            is_active: servers.is_active,
             staged_state,
             old_process: context.old_process,
         })
