@@ -91,13 +91,17 @@ impl TestServer {
         let (_, session) = sessions.create(&claims).unwrap();
         let health = Arc::new(Health::new(None));
         health.enter(Phase::Ready);
-        let watcher = LogBroadcaster::new(log.path.clone());
-        let follower = Follower::new(&watcher, StartAt::Last(0), crate::logs::Filter::default());
+        let broadcaster = LogBroadcaster::new(log.path.clone());
+        let follower = Follower::new(
+            &broadcaster,
+            StartAt::Last(0),
+            crate::logs::Filter::default(),
+        );
         let shutdown = Shutdown::new();
         let limits = &settings.limits;
-        let clients = [(); 2].map(|()| Arc::new(ConnectionPool::new(limits.clone(), 100)));
-        let gate = auth_state(address, keyring, sessions, limits.failed_tokens_per_minute);
-        let readers = LogReaderLimit::new(Arc::clone(&clients[1]));
+        let pools = [(); 2].map(|()| Arc::new(ConnectionPool::new(limits.clone(), 100)));
+        let auth = auth_state(address, keyring, sessions, limits.failed_tokens_per_minute);
+        let readers = LogReaderLimit::new(Arc::clone(&pools[1]));
         let service = service(AdminState {
             instance: "fuzzed".into(),
             started_at: Timestamp::now(),
@@ -107,8 +111,8 @@ impl TestServer {
             generation: 1,
             last_exit: None,
             live_settings: Arc::new(LiveSettings::new(origin, settings)),
-            connections: clients,
-            auth: gate,
+            connections: pools,
+            auth,
             metrics: Arc::new(Metrics::new().unwrap()),
             log_level: Arc::new(LevelControl::new(
                 "info",
@@ -116,7 +120,7 @@ impl TestServer {
                 Arc::default(),
             )),
             health,
-            log: Some(watcher),
+            log: Some(broadcaster),
             // No task receives the requests.
             control: mpsc::channel(1).0,
             is_active: Arc::new(AtomicBool::new(true)),
@@ -138,7 +142,7 @@ impl TestServer {
     }
 
     /// Sends a request; `None` if hyper's client cannot send it.
-    fn ask(
+    fn request(
         &self,
         method: &Method,
         path: &str,
@@ -171,23 +175,23 @@ impl TestServer {
             Some(kept) => kept,
             None => self.connect().await,
         };
-        let answer = if let Ok(answer) = connection.send_request(request.clone()).await {
-            answer
+        let response = if let Ok(response) = connection.send_request(request.clone()).await {
+            response
         } else {
             // The server closed it after the previous response.
             connection = self.connect().await;
             connection.send_request(request).await.unwrap()
         };
-        let (head, body) = answer.into_parts();
+        let (head, body) = response.into_parts();
         let content_type = head.headers.get(CONTENT_TYPE);
         let content_type = content_type.map_or("", |value| value.to_str().unwrap());
-        let answer = Response {
+        let response = Response {
             status: head.status,
             content_type: content_type.to_owned(),
             body: body.collect().await.unwrap().to_bytes(),
         };
         *self.connection.borrow_mut() = Some(connection);
-        answer
+        response
     }
 
     async fn connect(&self) -> SendRequest<Full<Bytes>> {
@@ -203,16 +207,15 @@ impl TestServer {
 }
 
 impl Response {
-    /// Whether the status is one of these. Also checks that an error is a problem document, unless
-    /// hyper sent it.
-    fn is_one_of(&self, statuses: &[u16]) -> bool {
-        if self.status.is_success() || self.body.is_empty() {
-            return statuses.contains(&self.status.as_u16());
+    /// Checks that the status is one of these, and that an error is a problem document, unless hyper
+    /// sent it.
+    fn assert_status_in(&self, statuses: &[u16]) {
+        if !self.status.is_success() && !self.body.is_empty() {
+            let problem: Value = serde_json::from_slice(&self.body).unwrap();
+            assert_eq!(self.content_type, "application/problem+json");
+            assert_eq!(problem["status"], self.status.as_u16());
         }
-        let problem: Value = serde_json::from_slice(&self.body).unwrap();
-        assert_eq!(self.content_type, "application/problem+json");
-        assert_eq!(problem["status"], self.status.as_u16());
-        statuses.contains(&self.status.as_u16())
+        assert!(statuses.contains(&self.status.as_u16()), "{}", self.status);
     }
 }
 
@@ -225,16 +228,12 @@ pub fn log_query(bytes: &[u8]) {
         let bearer = server.bearer();
         let headers = [(AUTHORIZATION, bearer.as_bytes()), (ACCEPT, accept)];
         let path = format!("/admin/logs?{query}");
-        let Some(answer) = server.ask(&Method::GET, &path, &headers, b"") else {
+        let Some(response) = server.request(&Method::GET, &path, &headers, b"") else {
             return;
         };
-        assert!(
-            answer.is_one_of(&[200, 400, 404, 414, 431]),
-            "{}",
-            answer.status
-        );
-        if answer.status == StatusCode::OK && answer.content_type == "application/json" {
-            let page: LogPage = serde_json::from_slice(&answer.body).unwrap();
+        response.assert_status_in(&[200, 400, 404, 414, 431]);
+        if response.status == StatusCode::OK && response.content_type == "application/json" {
+            let page: LogPage = serde_json::from_slice(&response.body).unwrap();
             page.next_cursor.parse::<Cursor>().unwrap();
         }
     });
@@ -255,11 +254,11 @@ pub fn log_stream_resume(bytes: &[u8]) {
             (last_event_id, id.as_bytes()),
         ];
         let path = format!("/admin/logs/stream?{query}&{LINES}");
-        let Some(answer) = server.ask(&Method::HEAD, &path, &headers, b"") else {
+        let Some(response) = server.request(&Method::HEAD, &path, &headers, b"") else {
             return;
         };
-        assert!(answer.is_one_of(&[200, 400, 414, 431]), "{}", answer.status);
-        if answer.status == StatusCode::OK {
+        response.assert_status_in(&[200, 400, 414, 431]);
+        if response.status == StatusCode::OK {
             let id = id.trim_matches([' ', '\t']);
             assert!(id.is_empty() || id.parse::<Cursor>().is_ok());
         }
@@ -276,11 +275,11 @@ pub fn origin_check(bytes: &[u8]) {
     let name = HeaderName::from_static("sec-fetch-site");
     headers.extend(site.map(|site| (name, site)));
     SERVER.with(|server| {
-        let Some(answer) = server.ask(&Method::GET, "/admin/status", &headers, b"") else {
+        let Some(response) = server.request(&Method::GET, "/admin/status", &headers, b"") else {
             return;
         };
-        assert!(answer.is_one_of(&[400, 401, 403, 431]), "{}", answer.status);
-        if answer.status != StatusCode::UNAUTHORIZED {
+        response.assert_status_in(&[400, 401, 403, 431]);
+        if response.status != StatusCode::UNAUTHORIZED {
             return;
         }
         let host = std::str::from_utf8(host).unwrap().trim_matches([' ', '\t']);
@@ -321,10 +320,10 @@ pub fn credentials(bytes: &[u8]) {
         if !cookie.is_empty() {
             headers.push((COOKIE, cookie.as_bytes()));
         }
-        let Some(answer) = server.ask(&Method::GET, "/admin/status", &headers, b"") else {
+        let Some(response) = server.request(&Method::GET, "/admin/status", &headers, b"") else {
             return;
         };
-        assert!(answer.is_one_of(&[200, 401, 429, 431]), "{}", answer.status);
+        response.assert_status_in(&[200, 401, 429, 431]);
         // A header with other characters is rejected as a whole.
         let is_text = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
         let is_valid = if headers.iter().any(|(name, _)| name == AUTHORIZATION) {
@@ -343,7 +342,7 @@ pub fn credentials(bytes: &[u8]) {
                 .split(';')
                 .any(|cookie| cookie.trim_matches(blanks) == pair)
         };
-        assert_eq!(answer.status == StatusCode::OK, is_valid);
+        assert_eq!(response.status == StatusCode::OK, is_valid);
     });
 }
 
@@ -356,35 +355,32 @@ pub fn log_level_body(bytes: &[u8]) {
             (AUTHORIZATION, bearer.as_bytes()),
             (CONTENT_TYPE, content_type),
         ];
-        let Some(answer) = server.ask(&Method::PUT, "/admin/log-level", &headers, body) else {
+        let Some(response) = server.request(&Method::PUT, "/admin/log-level", &headers, body)
+        else {
             return;
         };
-        assert!(
-            answer.is_one_of(&[200, 400, 413, 415, 431]),
-            "{}",
-            answer.status
-        );
-        if answer.status != StatusCode::OK {
+        response.assert_status_in(&[200, 400, 413, 415, 431]);
+        if response.status != StatusCode::OK {
             return;
         }
-        let asked: LogLevelRequest = serde_json::from_slice(body).unwrap();
-        let now: LogLevel = serde_json::from_slice(&answer.body).unwrap();
+        let requested: LogLevelRequest = serde_json::from_slice(body).unwrap();
+        let now: LogLevel = serde_json::from_slice(&response.body).unwrap();
         // The active level is valid as a request, and does not hide the audit trail.
         assert_eq!(parse_log_filter(&now.level).as_ref(), Ok(&now.level));
-        assert_eq!(parse_log_filter(&asked.level).as_ref(), Ok(&now.level));
+        assert_eq!(parse_log_filter(&requested.level).as_ref(), Ok(&now.level));
         assert!(!names_audit(&now.level), "{}", now.level);
-        let left = now.revert_after_seconds;
-        assert!(left.is_none_or(|left| (0.0..=MAX_REVERT_SECONDS).contains(&left)));
-        let is_for_a_while = asked.revert_after_seconds.is_some();
-        assert_eq!(left.is_some(), is_for_a_while);
+        let remaining = now.revert_after_seconds;
+        assert!(remaining.is_none_or(|remaining| (0.0..=MAX_REVERT_SECONDS).contains(&remaining)));
+        let is_temporary = requested.revert_after_seconds.is_some();
+        assert_eq!(remaining.is_some(), is_temporary);
     });
 }
 
 /// The path and the content type of a control request, one a line, and its body.
 pub fn control_request_body(bytes: &[u8]) {
-    let (order, rest) = split_first_line(bytes);
+    let (operation, rest) = split_first_line(bytes);
     let (content_type, body) = split_first_line(rest);
-    let order = if order == b"restart" {
+    let operation = if operation == b"restart" {
         "restart"
     } else {
         "stop"
@@ -395,17 +391,13 @@ pub fn control_request_body(bytes: &[u8]) {
             (AUTHORIZATION, bearer.as_bytes()),
             (CONTENT_TYPE, content_type),
         ];
-        let path = format!("/admin/{order}");
-        let Some(answer) = server.ask(&Method::POST, &path, &headers, body) else {
+        let path = format!("/admin/{operation}");
+        let Some(response) = server.request(&Method::POST, &path, &headers, body) else {
             return;
         };
         // No task receives the requests: 202 for a stop, 409 for a restart.
-        assert!(
-            answer.is_one_of(&[202, 400, 409, 413, 415, 431]),
-            "{}",
-            answer.status
-        );
-        if [202, 409].contains(&answer.status.as_u16()) && !body.is_empty() {
+        response.assert_status_in(&[202, 400, 409, 413, 415, 431]);
+        if [202, 409].contains(&response.status.as_u16()) && !body.is_empty() {
             let body: BTreeMap<String, Value> = serde_json::from_slice(body).unwrap();
             let timeout = body.get("timeout_seconds").and_then(Value::as_f64);
             assert!(timeout.is_none_or(|timeout| (0.0..=3600.0).contains(&timeout)));

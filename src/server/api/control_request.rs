@@ -1,4 +1,4 @@
-//! What the admin API or a signal asks the daemon to do.
+//! Requests of the admin API or of a signal to the daemon.
 
 use std::io;
 use std::time::Duration;

@@ -97,8 +97,8 @@ impl Drop for PendingRequest<'_> {
 }
 
 impl PendingRequest<'_> {
-    /// There will be no response: the deadline of a stop is over, or the client has gone or is too
-    /// slow. Returns the status to log.
+    /// There will be no response: the deadline of a stop is over, or the client has disconnected or is
+    /// too slow. Returns the status to log.
     fn record_abort(&self) -> u16 {
         let (status, reason) = if self.shutdown.is_forced() {
             let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();

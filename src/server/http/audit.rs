@@ -18,7 +18,7 @@ use crate::logs::AUDIT_TARGET;
 pub struct AuditedActions(HashMap<String, Vec<(Method, &'static str)>>);
 
 impl AuditedActions {
-    /// The action that a request asks for.
+    /// The action of a request.
     pub fn get(&self, method: &Method, path: &str) -> Option<&'static str> {
         let mut actions = self.0.get(path)?.iter();
         actions.find_map(|(each, action)| (each == method).then_some(*action))

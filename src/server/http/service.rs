@@ -103,7 +103,7 @@ impl Service {
         }
     }
 
-    /// Writes an audit record for each request that asks for one of these changes.
+    /// Writes an audit record for each request for one of these changes.
     pub(crate) fn with_audit(self, audited_actions: AuditedActions) -> Self {
         Self {
             audited_actions,

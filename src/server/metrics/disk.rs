@@ -11,13 +11,13 @@ use crate::sys::DiskSpace;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Asks for the free space on the log's disk. A network file system that hangs blocks one thread
+/// Reads the free space on the log's disk. A network file system that hangs blocks one thread
 /// and no scrape.
 #[derive(Debug, Default)]
 pub struct LogDisk(Arc<Mutex<()>>);
 
 impl LogDisk {
-    /// Bytes that this user may still write, or `None` if the disk does not answer in time.
+    /// Bytes that this user may still write, or `None` if the file system does not respond in time.
     pub async fn free_bytes(&self, log: &Path) -> Option<u64> {
         let log = log.to_owned();
         let free = async {

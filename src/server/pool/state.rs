@@ -79,9 +79,9 @@ const IDLE: RequestPhase = RequestPhase::Idle {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ResponseStep {
-    /// Hyper has the response, and has not asked for the body.
+    /// Hyper has the response, and has not polled its body.
     Started,
-    /// Hyper has asked for the body, so the headers are in its buffer.
+    /// Hyper has polled the body, so the headers are in its buffer.
     BodyPolled,
     /// The socket has taken the headers.
     HeadersFlushed,
@@ -268,7 +268,7 @@ impl ConnectionState {
         inner.is_evicted || inner.unread != UnreadInput::None
     }
 
-    /// Asks the connection to end.
+    /// Requests the connection to end.
     pub fn evict(&self) {
         self.lock().is_evicted = true;
         self.eviction.notify_one();
@@ -278,7 +278,7 @@ impl ConnectionState {
         self.lock().is_evicted
     }
 
-    /// Returns once the connection is asked to end, also if it was before.
+    /// Returns once the connection is evicted, also if it was before.
     pub async fn evicted(&self) {
         while !self.is_evicted() {
             self.eviction.notified().await;

@@ -90,7 +90,7 @@ impl AdminState {
 
     /// Checks that this process carries out control requests.
     ///
-    /// During a restart both processes answer, but only the owner of the PID file acts. Afterwards,
+    /// During a restart both processes respond, but only the owner of the PID file acts. Afterwards,
     /// clients with an open connection may still reach the old process.
     ///
     /// # Errors
