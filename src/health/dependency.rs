@@ -35,14 +35,11 @@ struct DependencyStatus {
     is_probed: bool,
     epoch: ProbeEpoch,
     last_error: Option<String>,
-    latency: Option<Duration>,
-    ok: u64,
-    error: u64,
-    timeout: u64,
+    metrics: DependencyMetrics,
 }
 
 /// Metrics of a dependency.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct DependencyMetrics {
     /// `postgresql` or `redis`.
     pub name: &'static str,
@@ -59,7 +56,6 @@ pub struct DependencyMetrics {
 /// The effect of a probe on the state.
 #[derive(Debug, PartialEq, Eq)]
 pub enum StateChange {
-    None,
     Up {
         /// `None` if it was not down before.
         down_for: Option<Duration>,
@@ -81,10 +77,10 @@ impl Dependency {
                 is_probed: false,
                 epoch: ProbeEpoch(0),
                 last_error: None,
-                latency: None,
-                ok: 0,
-                error: 0,
-                timeout: 0,
+                metrics: DependencyMetrics {
+                    name,
+                    ..DependencyMetrics::default()
+                },
             }),
         }
     }
@@ -96,7 +92,7 @@ impl Dependency {
         status.state = check.state;
         status.is_probed = check.state == CheckState::Up;
         status.last_error.clone_from(&check.last_error);
-        status.latency = check.latency;
+        status.metrics.latency = check.latency;
         if let Some(since) = check.since {
             let elapsed = Timestamp::now().duration_since(since).unsigned_abs();
             status.since = since;
@@ -128,46 +124,46 @@ impl Dependency {
         status.epoch
     }
 
-    /// Records the result of a probe, and returns its effect.
-    pub fn record(&self, epoch: ProbeEpoch, result: Result<Duration, &ProbeError>) -> StateChange {
+    /// Records the result of a probe. Returns its effect, if the state changed.
+    pub fn record(
+        &self,
+        epoch: ProbeEpoch,
+        result: Result<Duration, &ProbeError>,
+    ) -> Option<StateChange> {
         let mut status = self.lock();
         if status.epoch != epoch {
-            return StateChange::None;
+            return None;
         }
         let tolerates_failure = std::mem::replace(&mut status.is_probed, true);
         match result {
             Ok(latency) => {
-                status.ok += 1;
+                status.metrics.ok += 1;
                 status.failures = 0;
-                status.latency = Some(latency);
+                status.metrics.latency = Some(latency);
                 status.last_error = None;
                 let was_down = status.state == CheckState::Down;
-                match status.transition(CheckState::Up) {
-                    Some(lasted) => StateChange::Up {
-                        down_for: was_down.then_some(lasted),
-                    },
-                    None => StateChange::None,
-                }
+                let lasted = status.transition(CheckState::Up)?;
+                Some(StateChange::Up {
+                    down_for: was_down.then_some(lasted),
+                })
             }
             Err(error) => {
                 if matches!(error, ProbeError::Timeout(_)) {
-                    status.timeout += 1;
+                    status.metrics.timeout += 1;
                 } else {
-                    status.error += 1;
+                    status.metrics.error += 1;
                 }
                 status.failures += 1;
                 if tolerates_failure
                     && status.state == CheckState::Up
                     && status.failures < FAILURES_UNTIL_DOWN
                 {
-                    return StateChange::None;
+                    return None;
                 }
                 let reason = error.to_string();
                 status.last_error = Some(reason.clone());
-                match status.transition(CheckState::Down) {
-                    Some(_) => StateChange::Down { reason },
-                    None => StateChange::None,
-                }
+                status.transition(CheckState::Down)?;
+                Some(StateChange::Down { reason })
             }
         }
     }
@@ -178,20 +174,13 @@ impl Dependency {
             name: self.name.into(),
             state: status.state,
             since: Some(status.since),
-            latency: status.latency,
+            latency: status.metrics.latency,
             last_error: status.last_error.clone(),
         }
     }
 
     pub fn metrics(&self) -> DependencyMetrics {
-        let status = self.lock();
-        DependencyMetrics {
-            name: self.name,
-            ok: status.ok,
-            error: status.error,
-            timeout: status.timeout,
-            latency: status.latency,
-        }
+        self.lock().metrics.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, DependencyStatus> {
@@ -225,18 +214,18 @@ mod tests {
         let dependency = Dependency::new("it");
         let epoch = dependency.start_epoch(true);
         assert_eq!(dependency.state(), CheckState::Unknown);
-        let down = |change| matches!(change, StateChange::Down { .. });
+        let down = |change| matches!(change, Some(StateChange::Down { .. }));
         assert!(down(dependency.record(epoch, Err(&LATE))));
-        assert_eq!(dependency.record(epoch, Err(&LATE)), StateChange::None);
+        assert_eq!(dependency.record(epoch, Err(&LATE)), None);
         assert!(matches!(
             dependency.record(epoch, Ok(QUICK)),
-            StateChange::Up { down_for: Some(_) }
+            Some(StateChange::Up { down_for: Some(_) })
         ));
         for _ in 0..3 {
-            assert_eq!(dependency.record(epoch, Err(&LATE)), StateChange::None);
-            assert_eq!(dependency.record(epoch, Ok(QUICK)), StateChange::None);
+            assert_eq!(dependency.record(epoch, Err(&LATE)), None);
+            assert_eq!(dependency.record(epoch, Ok(QUICK)), None);
         }
-        assert_eq!(dependency.record(epoch, Err(&LATE)), StateChange::None);
+        assert_eq!(dependency.record(epoch, Err(&LATE)), None);
         assert_eq!(dependency.check().last_error, None);
         assert!(down(dependency.record(epoch, Err(&LATE))));
         assert!(dependency.check().last_error.is_some());
@@ -250,12 +239,12 @@ mod tests {
         let old = dependency.start_epoch(true);
         dependency.record(old, Ok(QUICK));
         let new = dependency.start_epoch(false);
-        assert_eq!(dependency.record(old, Err(&LATE)), StateChange::None);
-        assert_eq!(dependency.record(old, Err(&LATE)), StateChange::None);
+        assert_eq!(dependency.record(old, Err(&LATE)), None);
+        assert_eq!(dependency.record(old, Err(&LATE)), None);
         assert_eq!(dependency.state(), CheckState::Up);
         assert!(matches!(
             dependency.record(new, Err(&LATE)),
-            StateChange::Down { .. }
+            Some(StateChange::Down { .. })
         ));
     }
 
@@ -267,19 +256,19 @@ mod tests {
         let after = Dependency::restored("it", &before.check());
         assert_eq!(after.check(), before.check());
         let epoch = after.start_epoch(true);
-        assert_eq!(after.record(epoch, Err(&LATE)), StateChange::None);
+        assert_eq!(after.record(epoch, Err(&LATE)), None);
         assert!(matches!(
             after.record(epoch, Err(&LATE)),
-            StateChange::Down { .. }
+            Some(StateChange::Down { .. })
         ));
 
         let again = Dependency::restored("it", &after.check());
         assert_eq!(again.check(), after.check());
         let epoch = again.start_epoch(true);
-        assert_eq!(again.record(epoch, Err(&LATE)), StateChange::None);
+        assert_eq!(again.record(epoch, Err(&LATE)), None);
         assert!(matches!(
             again.record(epoch, Ok(QUICK)),
-            StateChange::Up { down_for: Some(_) }
+            Some(StateChange::Up { down_for: Some(_) })
         ));
     }
 }

@@ -16,7 +16,7 @@ pub enum ProbeError {
     UnresolvedHost,
     #[error("it cannot be reached: {0}")]
     Unreachable(io::ErrorKind),
-    /// The connection was closed, or carried invalid data.
+    /// The connection was closed, or carried invalid data. A new one may work.
     #[error("the connection broke: {0}")]
     ConnectionLost(io::ErrorKind),
     #[error("it does not offer TLS, which the settings ask for")]
@@ -38,13 +38,8 @@ pub enum ProbeError {
     WrongProtocol(&'static str),
 }
 
-impl ProbeError {
-    pub fn connection_lost(error: &io::Error) -> Self {
+impl From<io::Error> for ProbeError {
+    fn from(error: io::Error) -> Self {
         Self::ConnectionLost(error.kind())
-    }
-
-    /// Whether a new connection may help.
-    pub fn is_connection_lost(&self) -> bool {
-        matches!(self, Self::ConnectionLost(_))
     }
 }

@@ -14,16 +14,16 @@ use super::redis::expect_reply;
 /// read.
 pub fn redis_reply(bytes: &[u8]) {
     // All bytes are there, so the future is ready at once.
-    let told = |mut bytes: &[u8]| {
+    let reply = |mut bytes: &[u8]| {
         let answer = expect_reply(&mut bytes, "+PONG").now_or_never();
         let text = answer.unwrap().map_err(|failure| failure.to_string());
         (text, bytes.len())
     };
-    let (answer, left) = told(bytes);
+    let (answer, unread) = reply(bytes);
     assert_eq!(answer.is_ok(), bytes.starts_with(b"+PONG\r\n"));
     let end = bytes.windows(2).position(|pair| pair == b"\r\n");
     let line = end.map_or(bytes, |end| &bytes[..end + 2]);
-    assert!(bytes.len() - left <= line.len());
+    assert!(bytes.len() - unread <= line.len());
     let Err(text) = answer else {
         return;
     };
@@ -34,7 +34,7 @@ pub fn redis_reply(bytes: &[u8]) {
         && error.len() <= 1000
     {
         let word = error.split(|byte| *byte == b' ').next().unwrap();
-        let (alone, _) = told(&[word, b"\r\n"].concat());
+        let (alone, _) = reply(&[word, b"\r\n"].concat());
         assert_eq!(alone, Err(text.clone()));
     }
     assert!(text.len() < 100 && text.is_ascii(), "{text}");

@@ -157,10 +157,9 @@ impl DependencyMonitor {
         epoch: ProbeEpoch,
         result: Result<Duration, &ProbeError>,
     ) {
-        let change = dependency.record(epoch, result);
-        if change == StateChange::None {
+        let Some(change) = dependency.record(epoch, result) else {
             return;
-        }
+        };
         self.update_all_up(&self.lock());
         let dependency = dependency.name();
         match change {
@@ -173,7 +172,6 @@ impl DependencyMonitor {
             StateChange::Down { reason } => {
                 tracing::warn!(target: "health", dependency, reason, "down");
             }
-            StateChange::None => {}
         }
     }
 

@@ -42,22 +42,24 @@ impl PostgresClient {
         }
     }
 
-    pub fn disconnect(&mut self) {
-        self.connection = None;
-    }
-
-    /// Queries one row. Connects again if the kept connection was lost.
+    /// Queries one row. Connects again if the kept connection was lost. Keeps the connection if the
+    /// probe succeeds. The future may be dropped at any time.
     pub async fn probe(&mut self) -> Result<(), ProbeError> {
-        if let Some(connection) = &self.connection {
-            match connection.query().await {
-                Err(error) if error.is_connection_lost() => self.connection = None,
+        if let Some(connection) = self.connection.take() {
+            match self.query(connection).await {
+                Err(ProbeError::ConnectionLost(_)) => {}
                 result => return result,
             }
         }
         let stream = self.transport.connect().await?;
         let stream = self.encrypt(stream).await?;
         let connection = self.sign_in(stream).await?;
-        connection.query().await?;
+        self.query(connection).await
+    }
+
+    async fn query(&mut self, connection: Connection) -> Result<(), ProbeError> {
+        let rows = connection.client.simple_query("SELECT 1").await;
+        rows.map_err(|error| query_error(&error))?;
         self.connection = Some(connection);
         Ok(())
     }
@@ -66,9 +68,8 @@ impl PostgresClient {
     /// certificate's name.
     async fn encrypt(&mut self, mut stream: TcpStream) -> Result<Stream, ProbeError> {
         if self.transport.is_encrypted() {
-            let lost = |error: io::Error| ProbeError::connection_lost(&error);
-            stream.write_all(&SSL_REQUEST).await.map_err(lost)?;
-            match stream.read_u8().await.map_err(lost)? {
+            stream.write_all(&SSL_REQUEST).await?;
+            match stream.read_u8().await? {
                 b'S' => {}
                 b'N' => return Err(ProbeError::TlsUnsupported),
                 _ => return Err(ProbeError::WrongProtocol(PROTOCOL)),
@@ -112,19 +113,12 @@ impl PostgresClient {
     }
 }
 
-impl Connection {
-    async fn query(&self) -> Result<(), ProbeError> {
-        let rows = self.client.simple_query("SELECT 1").await;
-        rows.map(drop).map_err(|error| query_error(&error))
-    }
-}
-
 fn query_error(error: &Error) -> ProbeError {
     let source = error.source();
     let io = source.and_then(|source| source.downcast_ref::<io::Error>());
     match (error.code(), io) {
         (Some(state), _) => server_error(state),
-        (None, Some(error)) => ProbeError::connection_lost(error),
+        (None, Some(error)) => ProbeError::ConnectionLost(error.kind()),
         (None, None) if error.is_closed() => {
             ProbeError::ConnectionLost(io::ErrorKind::ConnectionReset)
         }

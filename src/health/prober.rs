@@ -50,13 +50,6 @@ impl ProbeClient {
             Self::Redis(client) => client.probe().await,
         }
     }
-
-    fn disconnect(&mut self) {
-        match self {
-            Self::Postgres(client) => client.disconnect(),
-            Self::Redis(client) => client.disconnect(),
-        }
-    }
 }
 
 /// Probes until it is dropped. `report` receives the duration of each probe, or the reason why it
@@ -80,7 +73,6 @@ pub async fn run(
             failures = 0;
         } else {
             failures = failures.saturating_add(1);
-            client.disconnect();
         }
         report(result.as_ref().map(|()| elapsed));
         tokio::time::sleep(delay_until_next(schedule, failures, elapsed)).await;

@@ -3,8 +3,6 @@
 //! There are two commands, each with a reply of one line, so the protocol (RESP) needs no client
 //! library.
 
-use std::io;
-
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::error::ProbeError;
@@ -41,15 +39,12 @@ impl RedisClient {
         }
     }
 
-    pub fn disconnect(&mut self) {
-        self.connection = None;
-    }
-
-    /// Sends a `PING`. Connects again if the kept connection was lost.
+    /// Sends a `PING`. Connects again if the kept connection was lost. Keeps the connection if the
+    /// probe succeeds. The future may be dropped at any time.
     pub async fn probe(&mut self) -> Result<(), ProbeError> {
-        if let Some(connection) = &mut self.connection {
-            match send_command(connection, &["PING"], "+PONG").await {
-                Err(error) if error.is_connection_lost() => self.connection = None,
+        if let Some(stream) = self.connection.take() {
+            match self.ping(stream).await {
+                Err(ProbeError::ConnectionLost(_)) => {}
                 result => return result,
             }
         }
@@ -58,6 +53,10 @@ impl RedisClient {
         if let Some(password) = &self.password {
             send_command(&mut stream, &["AUTH", password.expose()], "+OK").await?;
         }
+        self.ping(stream).await
+    }
+
+    async fn ping(&mut self, mut stream: Stream) -> Result<(), ProbeError> {
         send_command(&mut stream, &["PING"], "+PONG").await?;
         self.connection = Some(stream);
         Ok(())
@@ -70,12 +69,8 @@ async fn send_command(
     command: &[&str],
     wanted: &str,
 ) -> Result<(), ProbeError> {
-    let lost = |error: io::Error| ProbeError::connection_lost(&error);
-    stream
-        .write_all(&encode_command(command))
-        .await
-        .map_err(lost)?;
-    stream.flush().await.map_err(lost)?;
+    stream.write_all(&encode_command(command)).await?;
+    stream.flush().await?;
     expect_reply(stream, wanted).await
 }
 
@@ -107,13 +102,9 @@ fn encode_command(command: &[&str]) -> Vec<u8> {
 async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, ProbeError> {
     let mut line = Vec::new();
     while line.len() < MAX_LINE {
-        match stream.read_u8().await {
-            Ok(b'\n') if line.last() == Some(&b'\r') => {
-                line.pop();
-                return Ok(line);
-            }
-            Ok(byte) => line.push(byte),
-            Err(error) => return Err(ProbeError::connection_lost(&error)),
+        line.push(stream.read_u8().await?);
+        if let Some(text) = line.strip_suffix(b"\r\n") {
+            return Ok(text.to_owned());
         }
     }
     Err(ProbeError::WrongProtocol(PROTOCOL))

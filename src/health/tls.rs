@@ -7,7 +7,7 @@ use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
 use tokio_rustls::rustls::crypto::{
-    CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
+    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
 };
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
@@ -21,15 +21,16 @@ use crate::config::{CertificateAuthorities, TlsMode};
 /// authorities.
 pub fn client_config(mode: &TlsMode) -> Result<Option<Arc<ClientConfig>>, ProbeError> {
     let unusable = |_| ProbeError::Tls("this program cannot speak it");
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let provider = ring::default_provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .map_err(unusable)?;
     let builder = match mode {
         TlsMode::Off => return Ok(None),
         TlsMode::Unverified => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider))),
+            .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(algorithms))),
         TlsMode::Verified(authorities) => builder.with_root_certificates(root_store(authorities)?),
     };
     Ok(Some(Arc::new(builder.with_no_client_auth())))
@@ -61,7 +62,7 @@ pub fn handshake_error(error: &io::Error) -> ProbeError {
         .get_ref()
         .and_then(|source| source.downcast_ref::<rustls::Error>())
     else {
-        return ProbeError::connection_lost(error);
+        return ProbeError::ConnectionLost(error.kind());
     };
     ProbeError::Tls(match source {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
@@ -85,7 +86,7 @@ pub fn handshake_error(error: &io::Error) -> ProbeError {
 
 /// Accepts any certificate, as libpq does for `sslmode=require` without a root certificate.
 #[derive(Debug)]
-struct AcceptAnyCertificate(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(WebPkiSupportedAlgorithms);
 
 impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
@@ -105,8 +106,7 @@ impl ServerCertVerifier for AcceptAnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
+        verify_tls12_signature(message, certificate, signed, &self.0)
     }
 
     fn verify_tls13_signature(
@@ -115,11 +115,10 @@ impl ServerCertVerifier for AcceptAnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
+        verify_tls13_signature(message, certificate, signed, &self.0)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.0.supported_schemes()
     }
 }

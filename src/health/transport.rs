@@ -58,8 +58,7 @@ impl Transport {
             match TcpStream::connect(address).await {
                 Ok(stream) => {
                     self.first_address = index;
-                    let configured = stream.set_nodelay(true);
-                    configured.map_err(|error| ProbeError::connection_lost(&error))?;
+                    stream.set_nodelay(true)?;
                     return Ok(stream);
                 }
                 Err(io_error) => error = ProbeError::Unreachable(io_error.kind()),
