@@ -81,25 +81,14 @@ pub(super) struct ClaimsToSign<'a> {
     pub jti: String,
 }
 
+#[derive(Deserialize)]
 pub(super) struct DecodedClaims {
     pub sub: String,
     pub scope: String,
     /// May be a fraction (RFC 7519, section 2).
     pub exp: serde_json::Number,
+    #[serde(default, deserialize_with = "reject_null")]
     pub jti: Option<String>,
-}
-
-/// Claims of the right types, some of which may be missing.
-#[derive(Deserialize)]
-struct RawClaims {
-    #[serde(default, deserialize_with = "reject_null")]
-    sub: Option<String>,
-    #[serde(default, deserialize_with = "reject_null")]
-    scope: Option<String>,
-    #[serde(default, deserialize_with = "reject_null")]
-    exp: Option<serde_json::Number>,
-    #[serde(default, deserialize_with = "reject_null")]
-    jti: Option<String>,
     #[serde(default, deserialize_with = "reject_null", rename = "iat")]
     _iat: Option<serde_json::Number>,
     #[serde(default, deserialize_with = "reject_null", rename = "iss")]
@@ -217,16 +206,12 @@ pub(super) fn decode_claims(
     validation: &Validation,
 ) -> Result<DecodedClaims, TokenError> {
     decode_header(token)?;
-    let decoded = jsonwebtoken::decode::<RawClaims>(token, key, validation);
+    let decoded = jsonwebtoken::decode::<DecodedClaims>(token, key, validation);
     let claims = decoded.map_err(|error| token_error(error.kind()))?.claims;
-    let subject = claims.sub.filter(|subject| !subject.is_empty());
-    let required = TokenError::MissingClaim;
-    Ok(DecodedClaims {
-        sub: subject.ok_or(required)?,
-        scope: claims.scope.ok_or(required)?,
-        exp: claims.exp.ok_or(required)?,
-        jti: claims.jti,
-    })
+    if claims.sub.is_empty() {
+        return Err(TokenError::MissingClaim);
+    }
+    Ok(claims)
 }
 
 fn token_error(error: &ErrorKind) -> TokenError {
@@ -239,6 +224,10 @@ fn token_error(error: &ErrorKind) -> TokenError {
         ErrorKind::ImmatureSignature => TokenError::NotYetValid,
         ErrorKind::InvalidAudience => TokenError::WrongAudience,
         ErrorKind::MissingRequiredClaim(_) => TokenError::MissingClaim,
+        // serde has no typed access to the reason.
+        ErrorKind::Json(error) if error.to_string().starts_with("missing field") => {
+            TokenError::MissingClaim
+        }
         _ => TokenError::Malformed,
     }
 }
