@@ -29,8 +29,8 @@ fn start_available() -> Vec<Box<dyn Dependency>> {
 /// A home with short intervals. The timeout allows for a slow PostgreSQL login in debug builds.
 fn home_with_short_intervals() -> Home {
     let mut home = Home::new();
-    home.set("CHECK_INTERVAL", "2s");
-    home.set("CHECK_TIMEOUT", "1s");
+    home.set("CHECK_INTERVAL", "4s");
+    home.set("CHECK_TIMEOUT", "2s");
     home
 }
 
