@@ -34,7 +34,10 @@ fn follows_through_rotation_restart_and_crash() {
     rotate(&home);
     home.log_request("rotated");
     read.extend(logs.read_until("rotated"));
+    let replaced = home.daemon().unwrap();
     home.run(["restart"]).succeeds();
+    // While no file has the log's name, it would still write to the file before the last.
+    assert!(replaced.wait_for_exit(DEADLINE));
     home.log_request("restarted");
     rotate(&home);
     home.log_request("rotated-again");
