@@ -36,7 +36,7 @@ test-tools: ## Install what the tests need beside Rust and a C compiler
 
 # Most tests wait most of the time: for a deadline, a probe, a process. Those that need much of the
 # machine take turns (tests/it/support/groups.rs).
-export RUST_TEST_THREADS ?= $(shell echo $$((4 * $$(nproc))))
+export RUST_TEST_THREADS ?= $(shell echo $$((3 * $$(nproc))))
 
 test-quick: ## Run the unit tests, and one test that starts, asks, restarts and stops a daemon
 	$(CARGO) test --locked --lib

@@ -33,7 +33,10 @@ fn socket_unit_starts_daemon_and_queues_connections() {
     for failure in load.finish().failures {
         // While it drains before a real stop, it reports unhealthy.
         let is_drain = failure.description.contains("another answer: HTTP/1.1 503");
-        assert!(is_drain, "{failure:?}");
+        // On a busy machine a client may connect right before a real stop, and send its request
+        // later than the 20 ms that the daemon waits for it.
+        let is_late = failure.description.contains("closed after 0 bytes");
+        assert!(is_drain || is_late, "{failure:?}");
     }
 
     machine
