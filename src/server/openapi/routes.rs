@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use hyper::Method;
 use hyper::header::HeaderValue;
+use poem_openapi::registry::MetaPath;
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::{Map, Value};
 
@@ -16,26 +17,21 @@ pub struct DocumentedRoute {
     pub operation_id: String,
 }
 
-/// The routes of a service.
-pub fn routes<T: OpenApi>(service: &OpenApiService<T, ()>) -> Vec<DocumentedRoute> {
-    let mut document = derive(service);
-    let paths = document["paths"].as_object_mut().map(std::mem::take);
-    let mut routes = Vec::new();
-    for (path, item) in paths.into_iter().flatten() {
-        for (method, operation) in item.as_object().into_iter().flatten() {
-            routes.extend(
-                method
-                    .to_ascii_uppercase()
-                    .parse()
-                    .map(|method| DocumentedRoute {
-                        path: path.clone(),
-                        method,
-                        operation_id: operation["operationId"].as_str().unwrap_or_default().into(),
-                    }),
-            );
-        }
-    }
-    routes
+/// The routes of a service. They are read without building its document, because every start needs
+/// them: the document would keep a lot of code in the memory of an idle daemon.
+pub fn routes<T: OpenApi>(_service: &OpenApiService<T, ()>) -> Vec<DocumentedRoute> {
+    let paths = T::meta().into_iter().flat_map(|api| api.paths);
+    paths
+        .flat_map(|MetaPath { path, operations }| {
+            operations
+                .into_iter()
+                .map(move |operation| DocumentedRoute {
+                    path: path.clone(),
+                    method: operation.method,
+                    operation_id: operation.operation_id.unwrap_or_default().into(),
+                })
+        })
+        .collect()
 }
 
 /// The names of the query parameters of each path.
