@@ -174,10 +174,10 @@ fn documentation_pages_need_no_internet() {
     }
 }
 
-/// Every `module::test` of a table row.
-fn tests_named_in(row: &str) -> Vec<&str> {
-    let column = row.trim_end_matches('|').rsplit('|').next().unwrap();
-    column.split('`').skip(1).step_by(2).collect()
+/// Every `module::test` in the list of a threat.
+fn tests_named_in(threat: &str) -> Vec<&str> {
+    let items = threat.lines().filter_map(|line| line.strip_prefix("- `"));
+    items.filter_map(|item| item.strip_suffix('`')).collect()
 }
 
 /// Whether the source has a test of this name that the harness runs.
@@ -198,7 +198,7 @@ fn is_test(source: &str, name: &str) -> bool {
 }
 
 #[test]
-fn threat_table_accepts_only_real_tests() {
+fn threat_model_accepts_only_real_tests() {
     let source =
         "/// Why.\n#[test]\nfn one() {\n}\n\nfn two() {\n#[test]\n#[ignore]\nfn three() {\n";
     assert!(is_test(source, "one"));
@@ -208,19 +208,15 @@ fn threat_table_accepts_only_real_tests() {
 }
 
 #[test]
-fn every_threat_in_table_has_existing_tests() {
+fn every_threat_has_existing_tests() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
-    let (_, table) = text.split_once("| threat | defence | tests |\n").unwrap();
-    let rows: Vec<_> = table
-        .lines()
-        .skip(1)
-        .take_while(|line| line.starts_with('|'))
-        .collect();
-    assert!(rows.len() > 20, "{}", rows.len());
-    for row in rows {
-        let tests = tests_named_in(row);
-        assert!(!tests.is_empty(), "{row}");
+    let text = std::fs::read_to_string(root.join("docs/threat-model.md")).unwrap();
+    let (threats, _) = text.split_once("\n## Known limits\n").unwrap();
+    let threats: Vec<_> = threats.split("\n### ").skip(1).collect();
+    assert!(threats.len() > 20, "{}", threats.len());
+    for threat in threats {
+        let tests = tests_named_in(threat);
+        assert!(!tests.is_empty(), "{threat}");
         for test in tests {
             let (module, name) = test.rsplit_once("::").unwrap();
             let path = match module.strip_prefix("fuzzing::") {

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use super::{DEPLOY, exposition, start_busy_daemon};
 use crate::support::{Home, Outcome, eventually};
 
-fn fleet_page() -> String {
-    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/fleet.md")).unwrap()
+fn monitoring_page() -> String {
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/monitoring.md")).unwrap()
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn promtool_accepts_the_metrics() {
 }
 
 #[test]
-fn every_alert_rule_has_a_passing_test() {
+fn every_alert_is_tested_and_documented() {
     let rules = Path::new(DEPLOY).join("prometheus");
     for arguments in [
         ["check", "rules", "alerts.yml"],
@@ -48,6 +48,7 @@ fn every_alert_rule_has_a_passing_test() {
     }
     let alerts = fs::read_to_string(rules.join("alerts.yml")).unwrap();
     let tests = fs::read_to_string(rules.join("alerts.test.yml")).unwrap();
+    let page = monitoring_page();
     for alert in alerts
         .lines()
         .filter_map(|line| line.split_once("- alert: "))
@@ -56,6 +57,10 @@ fn every_alert_rule_has_a_passing_test() {
         assert!(
             tests.contains(&format!("alertname: {alert}\n        exp_alerts:")),
             "no test raises {alert}"
+        );
+        assert!(
+            page.contains(&format!("\n### {alert}\n\n")),
+            "docs/monitoring.md does not explain {alert}"
         );
     }
 }
@@ -73,11 +78,11 @@ fn pod_and_machine_have_same_scrape_interval() {
 }
 
 #[test]
-fn documented_fleet_settings_are_valid_for_prometheus() {
+fn documented_agent_settings_are_valid_for_prometheus() {
     let home = Home::new();
-    let fleet = fleet_page();
-    let command = fleet.lines().find_map(|line| line.strip_prefix("# sed "));
-    let command = format!("sed {}", command.unwrap());
+    let page = monitoring_page().replace(" \\\n    ", " ");
+    let mut lines = page.lines();
+    let command = lines.find(|line| line.starts_with("sed ")).unwrap();
     let target = " > /etc/prometheus/prometheus.yml";
     assert!(command.ends_with(target), "{command}");
     let mut shell = Command::new("sh");
@@ -97,11 +102,8 @@ fn documented_fleet_settings_are_valid_for_prometheus() {
 
 #[test]
 fn documented_log_searches_match_both_formats() {
-    const SECTION: &str = "What to look for in the log";
-    let alerts = fs::read_to_string(Path::new(DEPLOY).join("prometheus/alerts.yml")).unwrap();
-    assert!(alerts.contains(&format!("docs/fleet.md, {SECTION}")));
-    let fleet = fleet_page();
-    let (_, section) = fleet.split_once(&format!("## {SECTION}\n")).unwrap();
+    let page = monitoring_page();
+    let (_, section) = page.split_once("## Find the lines in the log\n").unwrap();
     let rows: Vec<Vec<&str>> = section
         .lines()
         .filter(|line| line.contains("`'"))
