@@ -24,22 +24,26 @@ pub enum KeyError {
     },
     /// Other users can read it.
     #[error(
-        "the key file {path} can be read by others (mode {mode:o}): chmod 600 {path}, and consider a new key"
+        "the key file {path} is readable by other users (mode {mode:o}): run `chmod 600 {path}`, and consider a new key"
     )]
     Exposed { path: PathBuf, mode: u32 },
     /// It belongs to another user.
-    #[error("the key file {0} belongs to another user: move it away, and a new one is made")]
+    #[error(
+        "the key file {0} belongs to another user: move the file away; the next start creates a new key"
+    )]
     WrongOwner(PathBuf),
     /// It has a second name, under which another user may know it.
     #[error(
-        "the key file {0} has another name, too (a hard link): move it away, and a new one is made"
+        "the key file {0} has more than one hard link: move the file away; the next start creates a new key"
     )]
     HardLinked(PathBuf),
     /// It is too short to be a key.
-    #[error("the key file {0} holds less than 32 bytes: remove it, and a new one is made")]
+    #[error(
+        "the key file {0} contains fewer than 32 bytes: remove the file; the next start creates a new key"
+    )]
     TooShort(PathBuf),
     /// The system gave no random bytes.
-    #[error("the system gave no random bytes: {0}")]
+    #[error("the operating system provided no random bytes: {0}")]
     NoRandomBytes(#[source] io::Error),
 }
 

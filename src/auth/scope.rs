@@ -79,7 +79,7 @@ impl fmt::Display for Scopes {
 
 /// An unknown scope in operator input.
 #[derive(Debug, Error)]
-#[error("`{0}` is not a scope: use admin:read, admin:logs, admin:control")]
+#[error("`{0}` is not a valid scope: use admin:read, admin:logs, admin:control")]
 pub struct UnknownScope(String);
 
 impl FromStr for Scopes {

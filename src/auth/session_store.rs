@@ -28,7 +28,7 @@ pub const MAX_SESSIONS: usize = 64;
 #[derive(Debug, Error)]
 pub enum CreateSessionError {
     /// The configured key changed after the token was verified.
-    #[error("the key was changed since the token was made")]
+    #[error("the signing key has changed since the token was signed")]
     KeyChanged,
     /// The signing library failed, which does not happen with HS256.
     #[error(transparent)]

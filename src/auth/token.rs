@@ -68,7 +68,7 @@ pub enum TokenError {
 
 /// A token could not be signed.
 #[derive(Debug, Error)]
-#[error("the token could not be signed: {0}")]
+#[error("cannot sign a token: {0}")]
 pub struct SignError(#[from] jsonwebtoken::errors::Error);
 
 #[derive(Serialize)]

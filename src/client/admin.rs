@@ -239,7 +239,7 @@ impl AdminClient {
         let Ok(problem) = serde_json::from_slice::<Box<Problem>>(&body) else {
             return Err(ClientError::unexpected_server(
                 &self.base,
-                format!("it answered {status}"),
+                format!("it responded with {status}"),
             ));
         };
         Err(match status {
@@ -251,7 +251,7 @@ impl AdminClient {
             }
             StatusCode::NOT_FOUND if problem.is_unknown_path() => ClientError::unexpected_server(
                 &self.base,
-                format!("{}; is that PORT rather than ADMIN_PORT?", problem.detail),
+                format!("{}; use ADMIN_PORT, not PORT", problem.detail),
             ),
             _ => ClientError::Problem(problem),
         })

@@ -11,29 +11,29 @@ use crate::auth::{SignError, TokenError};
 pub enum ClientError {
     /// The text is not an address with the scheme `http`.
     #[error(
-        "`{0}` is not an address such as http://127.0.0.1:8001 (https is not spoken: use a tunnel)"
+        "`{0}` is not a valid address: use http://HOST:PORT, such as http://127.0.0.1:8001 (https is not supported: use a tunnel)"
     )]
     InvalidAddress(String),
     /// The address of the admin API is unknown.
-    #[error("the admin API cannot be found: {0}")]
+    #[error("the address of the admin API is unknown: {0}")]
     UnknownAddress(&'static str),
     /// There is no response.
     #[error("the admin API at {base} cannot be reached: {reason}")]
     Unreachable { base: String, reason: String },
     /// 401, 403 or 429: the token is not accepted.
-    #[error("the admin API at {base} refused the token: {}", .problem.detail)]
+    #[error("the admin API at {base} rejected the token: {}", .problem.detail)]
     TokenRefused { base: String, problem: Box<Problem> },
     /// Another error response.
     #[error("{}", .0.detail)]
     Problem(Box<Problem>),
     /// The response is not from this service.
-    #[error("what answers at {base} is not the admin API of this service ({detail})")]
+    #[error("the server at {base} is not the admin API ({detail})")]
     UnexpectedServer { base: String, detail: String },
     /// The PID file exists, and no process holds its lock.
     #[error("the daemon is not running")]
     NotRunning,
     /// There is no key to sign a token.
-    #[error("there is no key for a token: {0}")]
+    #[error("there is no signing key: {0}")]
     NoKey(String),
     /// The token could not be signed.
     #[error(transparent)]

@@ -70,8 +70,8 @@ impl LogEvents {
                 }
             }
             let chunk = tokio::time::timeout(SILENCE_TIMEOUT, self.response.chunk()).await;
-            let chunk = chunk
-                .map_err(|_| unreachable(format!("nothing came within {SILENCE_TIMEOUT:?}")))?;
+            let chunk =
+                chunk.map_err(|_| unreachable(format!("no data within {SILENCE_TIMEOUT:?}")))?;
             match chunk.map_err(|error| unreachable(root_cause(&error)))? {
                 Some(chunk) => self.parser.buffer.extend_from_slice(&chunk),
                 None => return Ok(None),
@@ -82,7 +82,7 @@ impl LogEvents {
 
 /// Decodes an event. `None` stands for an event that a newer daemon sends.
 pub(crate) fn decode_event(raw: &RawEvent) -> Result<Option<LogEvent>, String> {
-    let json = |error: serde_json::Error| format!("an event could not be read: {error}");
+    let json = |error: serde_json::Error| format!("invalid event: {error}");
     Ok(match raw.name.as_str() {
         event::LOG => Some(LogEvent::Entry(
             serde_json::from_str(&raw.data).map_err(json)?,

@@ -13,7 +13,7 @@ pub enum HealthError {
     #[error("{0}")]
     Unreachable(String),
     /// The response is not from this service.
-    #[error("what answers is not this service ({0})")]
+    #[error("the server is not the public API ({0})")]
     UnexpectedServer(String),
 }
 

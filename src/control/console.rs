@@ -15,13 +15,13 @@ pub enum ConsoleError {
     #[error(transparent)]
     PidFile(#[from] PidFileError),
     /// No daemon is running.
-    #[error("the daemon is not running: `fullon start` starts it")]
+    #[error("the daemon is not running: start it with `fullon start`")]
     NotRunning,
     /// The daemon runs a version without a console.
-    #[error("the running daemon has no console: `fullon restart` replaces it by this program")]
+    #[error("the running daemon is an older version without a console: use `fullon restart`")]
     NoConsole,
     /// The token contains characters that are not alphanumeric.
-    #[error("what was sent as a token is none")]
+    #[error("the admin API returned an invalid one-time token")]
     MalformedToken,
     /// The admin API failed.
     #[error(transparent)]

@@ -16,7 +16,7 @@ use crate::sys::Process;
 pub enum IgnoredFlags {
     /// Flags of settings that the daemon was not started with.
     #[error(
-        "{} given, but a running daemon keeps the flags that it was started with: edit {} and use `fullon reload` or `fullon restart`, or give them to `fullon restart --hard`",
+        "{} given, but a running daemon keeps the flags that it was started with: edit {} and use `fullon reload` or `fullon restart`, or pass the flags to `fullon restart --hard`",
         with_verb(.flags), .file.display()
     )]
     Flags {
@@ -26,7 +26,7 @@ pub enum IgnoredFlags {
     },
     /// `--env-file` names another file than the daemon's.
     #[error(
-        "--env-file {} was given, but the running daemon reads {}: edit that one, or use `fullon restart --hard`, which starts it with the other",
+        "--env-file {} was given, but the running daemon reads {}: edit that file, or start the daemon with the other file by `fullon restart --hard`",
         .given.display(), .used.display()
     )]
     EnvFile {

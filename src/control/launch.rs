@@ -28,7 +28,7 @@ pub struct StartedDaemon {
 #[derive(Debug, Error)]
 pub enum LaunchError {
     /// The program cannot be run.
-    #[error("{program} cannot be run: {source}")]
+    #[error("cannot run {program}: {source}")]
     Spawn { program: PathBuf, source: io::Error },
     /// The daemon reported a failure.
     #[error("{message}")]
@@ -38,10 +38,10 @@ pub enum LaunchError {
         exit_code: u8,
     },
     /// The daemon exited without a report.
-    #[error("the daemon ended while starting ({status}){output}")]
+    #[error("the daemon exited during start-up ({status}){output}")]
     ExitedEarly { status: String, output: String },
     /// The daemon reported nothing in time, and was terminated.
-    #[error("the daemon said nothing for {0:?} while starting, and was ended{1}")]
+    #[error("the daemon did not become ready within {0:?} and was terminated{1}")]
     TimedOut(Duration, String),
 }
 

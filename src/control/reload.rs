@@ -28,7 +28,7 @@ pub enum ReloadError {
     #[error("the daemon is not running")]
     NotRunning,
     /// The settings are invalid.
-    #[error("{}\nNothing was changed.", .0.detail)]
+    #[error("{}\nNothing has changed.", .0.detail)]
     Settings(Box<Problem>),
     /// The admin API failed, and there is no process to signal.
     #[error(transparent)]
@@ -74,7 +74,7 @@ impl DaemonControl {
             return Err(ReloadError::Client(error));
         };
         let pid = process.pid();
-        notice(&format!("{error}; asking process {pid} by SIGHUP"));
+        notice(&format!("{error}; sending SIGHUP to process {pid}"));
         let sent = process.send_signal(Signal::HUP);
         if check_delivery(&process, sent, &error.to_string())? {
             Ok(ReloadOutcome::Signalled(pid))

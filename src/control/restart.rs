@@ -52,13 +52,13 @@ pub enum RestartError {
     #[error(transparent)]
     PidFile(#[from] PidFileError),
     /// The local settings are invalid.
-    #[error("{0}\nThe daemon was left as it was.")]
+    #[error("{0}\nNothing has changed.")]
     Settings(InvalidSettings),
     /// The new process refused its settings.
-    #[error("{0}\nThe daemon goes on as before.")]
+    #[error("{0}\nThe daemon continues as before.")]
     SuccessorSettings(String),
     /// The new process did not take over.
-    #[error("{0}\nThe daemon goes on as before.")]
+    #[error("{0}\nThe daemon continues as before.")]
     SuccessorFailed(String),
     /// Another restart, or a stop, is in progress.
     #[error("{0}")]
@@ -71,20 +71,20 @@ pub enum RestartError {
     NotPermitted(#[from] NotPermitted),
     /// The process received the signal but did not report a result in time.
     #[error(
-        "process {0} was asked by SIGUSR2 and has neither been replaced nor said why not: it may hang; look at its log, or use `fullon restart --hard`"
+        "process {0} received SIGUSR2 but has neither restarted nor reported a failure: see `fullon logs --no-follow`, or use `fullon restart --hard`"
     )]
     NoAnswer(u32),
     /// The process exited instead of restarting.
-    #[error("process {0} ended before it was replaced; `fullon start` starts another")]
+    #[error("process {0} exited before the restart was complete: use `fullon start`")]
     Died(u32),
     /// The daemon runs a version without restart by signal.
     #[error(
-        "{0}; and the daemon was started by a version that cannot be asked by signal: use `fullon restart --hard`"
+        "{0}; the running daemon is an older version without restart by signal: use `fullon restart --hard`"
     )]
     SignalUnsupported(ClientError),
     /// Without a state file, the daemon's version is unknown.
     #[error(
-        "{0}; and without its state file it is not known whether the daemon can be asked by signal: use `fullon restart --hard`"
+        "{0}; there is no state file that shows whether the daemon supports restart by signal: use `fullon restart --hard`"
     )]
     SignalSupportUnknown(ClientError),
     /// The new process gets the flags of the old one.
@@ -92,20 +92,20 @@ pub enum RestartError {
     IgnoredFlags(#[from] IgnoredFlags),
     /// The daemon does not run on this machine.
     #[error(
-        "restart --hard starts a process on this machine, and --admin-url names a daemon elsewhere: restart it there"
+        "`fullon restart --hard` starts a process on this machine, but --admin-url names another daemon: run the command where that daemon runs"
     )]
     Remote,
     /// The flags and the environment of another user's daemon are not trusted.
     #[error(
-        "process {0} belongs to another user, as whom it has to be restarted (sudo -u USER fullon restart --hard)"
+        "process {0} belongs to another user: run the command as that user (`sudo -u USER fullon restart --hard`)"
     )]
     OtherUser(u32),
     /// A path that the new daemon needs does not exist.
-    #[error("{0} is not there, and the new daemon would need it. The daemon was left as it was.")]
+    #[error("{0} does not exist, and the new process needs it\nNothing has changed.")]
     MissingPath(PathBuf),
     /// A supervisor or a terminal runs the daemon, and has to restart it.
     #[error(
-        "this daemon was started by `fullon run`: only where it runs can it be stopped and started (systemctl restart, or the terminal)"
+        "the daemon was started by `fullon run`: restart it with `systemctl restart` under systemd, or in its terminal"
     )]
     Foreground,
     /// The daemon could not be stopped.
@@ -115,7 +115,7 @@ pub enum RestartError {
     #[error("{0}")]
     Start(LaunchError),
     /// The daemon was stopped, and the new one did not start.
-    #[error("the old daemon was stopped, but the new one did not start: {0}")]
+    #[error("the daemon was stopped, but the new process did not start: {0}")]
     StartAfterStop(LaunchError),
 }
 
@@ -198,7 +198,9 @@ impl DaemonControl {
         let old_pid = process.pid();
         // The admin API may have failed because the process exited or was replaced.
         if !process.has_exited() {
-            notice(&format!("{api_error}; asking process {old_pid} by SIGUSR2"));
+            notice(&format!(
+                "{api_error}; sending SIGUSR2 to process {old_pid}"
+            ));
             let sent = process.send_signal(Signal::USR2);
             check_delivery(process, sent, &api_error.to_string())?;
         }

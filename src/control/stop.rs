@@ -61,12 +61,12 @@ pub enum StopError {
     NotPermitted(#[from] NotPermitted),
     /// The admin API failed, and the process belongs to another user and is not visible.
     #[error(
-        "{0}; and the process that holds the PID file belongs to another user: use sudo, or a token of that daemon"
+        "{0}; the process that holds the PID file belongs to another user: use sudo, or set JWT_SECRET_KEY to the daemon's signing key"
     )]
     Hidden(ClientError),
     /// A daemon with another PID file answers at the configured address.
     #[error(
-        "no daemon holds the PID file; the one at {base} (PID {pid}) has the PID file {pid_file}: to stop that one, set PID_FILE or give --admin-url {base}"
+        "no daemon holds the PID file; the daemon at {base} (PID {pid}) has the PID file {pid_file}: stop that daemon with `fullon --admin-url {base} stop`"
     )]
     AnotherPidFile {
         /// Base URL of its admin API.
@@ -75,10 +75,12 @@ pub enum StopError {
         pid_file: String,
     },
     /// The process did not exit after SIGKILL.
-    #[error("process {0} is still there after SIGKILL: it waits for a device; look at `dmesg`")]
+    #[error("process {0} still exists after SIGKILL: it probably waits for a device; see `dmesg`")]
     Unkillable(u32),
     /// The daemon accepted the stop but still runs.
-    #[error("the daemon at {0} accepted the stop but did not exit by its deadline")]
+    #[error(
+        "the daemon at {0} accepted the stop but did not exit by its deadline: see `fullon logs --no-follow`"
+    )]
     StillRunning(String),
 }
 
@@ -229,7 +231,7 @@ fn await_exit(
     if process.wait_for_exit(time_left(accepted) + EXIT_MARGIN) {
         return Ok(StopMethod::Rest);
     }
-    let late = "the daemon accepted the stop and did not exit by its deadline";
+    let late = "the daemon accepted the stop but did not exit by its deadline";
     stop_by_signal(process, late, TERM_TIMEOUT, notice)
 }
 
@@ -254,13 +256,13 @@ fn stop_by_signal(
     notice: &mut dyn FnMut(&str),
 ) -> Result<StopMethod, StopError> {
     let pid = process.pid();
-    notice(&format!("{api_error}; stopping process {pid} by signal"));
+    notice(&format!("{api_error}; sending SIGTERM to process {pid}"));
     check_delivery(process, process.terminate(), api_error)?;
     if process.wait_for_exit(term_timeout) {
         return Ok(StopMethod::Terminated);
     }
     notice(&format!(
-        "it did not stop within {term_timeout:?} of SIGTERM; killing it"
+        "process {pid} did not exit within {term_timeout:?} of SIGTERM; sending SIGKILL"
     ));
     check_delivery(process, process.kill(), api_error)?;
     if process.wait_for_exit(KILL_TIMEOUT) {
@@ -335,7 +337,7 @@ mod tests {
             notices.push(text.to_owned());
         });
         assert_eq!(method.unwrap(), StopMethod::Killed);
-        assert!(notices[1].contains("killing it"), "{notices:?}");
+        assert!(notices[1].contains("sending SIGKILL"), "{notices:?}");
         child.wait().unwrap();
     }
 }

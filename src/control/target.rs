@@ -245,7 +245,7 @@ impl DaemonControl {
         if holder.is_some_and(|holder| holder != pid) {
             return Err(ClientError::UnexpectedServer {
                 base: client.base_url().to_string(),
-                detail: format!("another daemon, with PID {pid}, answers there"),
+                detail: format!("it is another daemon, with PID {pid}"),
             });
         }
         Ok(client)
@@ -253,11 +253,11 @@ impl DaemonControl {
 
     pub(super) fn configured_local_client(&self) -> Result<AdminClient, ClientError> {
         let admin = self.settings.admin.ok_or(ClientError::UnknownAddress(
-            "ADMIN_HOST and ADMIN_PORT are not valid",
+            "ADMIN_HOST or ADMIN_PORT is invalid",
         ))?;
         if admin.port() == 0 {
             return Err(ClientError::UnknownAddress(
-                "ADMIN_PORT=0, and no state file tells the port",
+                "ADMIN_PORT=0, and there is no state file that records the port",
             ));
         }
         self.configured_client(&base_url(admin))

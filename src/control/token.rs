@@ -17,7 +17,7 @@ const UNAUTHORIZED: u16 = 401;
 /// The running daemon would reject a token that is signed with the local secret.
 #[derive(Debug, Error)]
 #[error(
-    "a token from here would not count: {reason}; {hint}; or name another daemon by --admin-url or --pid-file, if it is for that one"
+    "cannot create a token that the running daemon accepts: {reason}; {hint}; for another daemon, use --admin-url or --pid-file"
 )]
 pub struct LocalSecretError {
     reason: String,
@@ -33,7 +33,7 @@ impl DaemonControl {
     /// The daemon rejects such a token, or there is no local secret although the running daemon
     /// must have one.
     pub async fn check_token(&self) -> Result<(), LocalSecretError> {
-        let mut running = "the daemon runs".to_owned();
+        let mut running = "the daemon is running".to_owned();
         let (client, process) = match self.find_target().await {
             Ok(Target::Local {
                 holder: LockHolder::Known(process),
@@ -57,16 +57,16 @@ impl DaemonControl {
             }
             Ok(Target::Remote(client)) => (Ok(client), None),
             Err(error @ PidFileError::Io { .. }) => {
-                running = format!("a daemon of another user may run ({error})");
+                running = format!("a daemon of another user may be running ({error})");
                 (self.configured_local_client(), None)
             }
             Ok(Target::Absent(_) | Target::Dead(_)) | Err(_) => return Ok(()),
         };
         let reason = match fetch_status(client).await {
             Err(ClientError::TokenRefused { problem, .. }) if problem.status == UNAUTHORIZED => {
-                format!("the daemon says that {}", problem.reason())
+                problem.reason().to_owned()
             }
-            Err(error @ ClientError::NoKey(_)) => format!("{running}, and {error}"),
+            Err(error @ ClientError::NoKey(_)) => format!("{running}, but {error}"),
             _ => return Ok(()),
         };
         let hint = key_hint(process.as_ref());
@@ -98,11 +98,11 @@ impl DaemonControl {
 /// How to sign with the daemon's secret. `process` is the daemon's, if it is known.
 pub(crate) fn key_hint(process: Option<&Process>) -> String {
     if process.is_some_and(Process::belongs_to_this_user) {
-        return "use the HOME and the .env that it was started with, or set JWT_SECRET_KEY to its secret; fullon reload puts another secret in force, and fullon restart makes a key file again that was removed".into();
+        return "use the daemon's HOME and .env file, or set JWT_SECRET_KEY to the daemon's signing key; `fullon reload` activates a changed key; `fullon restart` creates a missing key file".into();
     }
     let owner = process.and_then(Process::owner_uid);
     let user = owner.map_or("USER".into(), user_name);
     format!(
-        "run this as its user (sudo -u {user} -H fullon token), or set JWT_SECRET_KEY to its secret"
+        "run this as the daemon's user (`sudo -u {user} -H fullon token`), or set JWT_SECRET_KEY to the daemon's signing key"
     )
 }

@@ -29,21 +29,23 @@ pub enum StartError {
         source: io::Error,
     },
     /// A metric has a name that Prometheus does not allow.
-    #[error("the metrics cannot be made: {0}")]
+    #[error("the metrics cannot be created: {0}")]
     Metrics(#[source] prometheus::Error),
     /// A socket that was passed to this process cannot be used.
     #[error("a listening socket cannot be used: {0}")]
     Socket(#[source] io::Error),
     /// systemd passed a socket that matches no setting.
     #[error(
-        "systemd passed a socket at {0}, which is neither HOST:PORT nor ADMIN_HOST:ADMIN_PORT: in its .socket unit, set FileDescriptorName=public or admin"
+        "systemd passed a socket at {0}, which is neither HOST:PORT nor ADMIN_HOST:ADMIN_PORT: set FileDescriptorName=public or FileDescriptorName=admin in its .socket unit"
     )]
     UnknownSocket(SocketAddr),
     /// The admin socket that systemd passed is open to other hosts.
-    #[error("the admin socket that systemd passed is at {0}, which is not a loopback address")]
+    #[error(
+        "the admin socket that systemd passed is at {0}, which is not a loopback address: change ListenStream= in its .socket unit"
+    )]
     AdminNotLoopback(SocketAddr),
     /// The servers do not answer.
-    #[error("the servers do not answer: {0}")]
+    #[error("the self-check of the servers failed: {0}")]
     ServersUnresponsive(#[source] io::Error),
     /// The log file cannot be used.
     #[error(transparent)]
@@ -62,7 +64,7 @@ pub enum StartError {
     Log(#[from] InstallError),
     /// There are too few descriptors for clients.
     #[error(
-        "this process may have {limit} files open, and needs at least {needed}: raise `ulimit -n` (LimitNOFILE= under systemd)"
+        "the limit of open files is {limit}, but the daemon needs at least {needed}: raise it with `ulimit -n` (LimitNOFILE= under systemd)"
     )]
     FdLimitTooLow {
         /// The number of descriptors that it may have.
@@ -71,7 +73,7 @@ pub enum StartError {
         needed: u64,
     },
     /// stdout and stderr cannot be redirected to the log.
-    #[error("stdout and stderr cannot be sent to the log: {0}")]
+    #[error("stdout and stderr cannot be redirected to the log: {0}")]
     Stdio(#[source] io::Error),
     /// Signal handlers cannot be installed.
     #[error("the signal handlers cannot be installed: {0}")]
@@ -91,18 +93,21 @@ impl fmt::Display for BindAdvice<'_> {
             (io::ErrorKind::AddrInUse, Some(owner)) => {
                 write!(
                     f,
-                    ": {owner} listens there; stop it or choose another {setting}"
+                    ": {owner} already listens there; stop that process or choose another {setting}"
                 )
             }
             (io::ErrorKind::AddrInUse, None) => write!(
                 f,
-                "; stop what listens there (as root, `ss -ltnp` names it) or choose another {setting}"
+                "; `sudo ss -ltnp` shows the process that listens there; stop that process or choose another {setting}"
             ),
             (io::ErrorKind::PermissionDenied, _) => write!(
                 f,
                 "; ports below 1024 need CAP_NET_BIND_SERVICE: choose another {setting}"
             ),
-            _ => write!(f, "; choose an address of this machine"),
+            _ => {
+                let host = setting.replace("PORT", "HOST");
+                write!(f, "; set {host} to an address of this machine")
+            }
         }
     }
 }

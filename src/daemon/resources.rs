@@ -27,7 +27,7 @@ impl InstanceResources {
         }
         let written = self.state.write(self.pid_file.path());
         written.map_err(io::Error::other).inspect_err(|error| {
-            tracing::error!(%error, "the state file could not be written");
+            tracing::error!(%error, "cannot write the state file");
         })
     }
 

@@ -12,8 +12,8 @@ pub fn creation_obstacle(path: &Path) -> Option<String> {
     let shown = directory.display();
     match access(directory, AccessFlags::W_OK | AccessFlags::X_OK) {
         Ok(()) => None,
-        Err(Errno::ENOENT) => Some(format!("there is no directory {shown}")),
-        Err(Errno::EACCES) => Some(format!("this user may not write to {shown}")),
+        Err(Errno::ENOENT) => Some(format!("the directory {shown} does not exist")),
+        Err(Errno::EACCES) => Some(format!("this user cannot write to {shown}")),
         Err(errno) => Some(format!("{shown}: {}", io::Error::from(errno))),
     }
 }

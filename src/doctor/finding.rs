@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-/// The subject of findings about the secret, which two checks report.
-pub(super) const SECRET: &str = "secret";
+/// The subject of findings about the signing key, which two checks report.
+pub(super) const SIGNING_KEY: &str = "signing key";
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

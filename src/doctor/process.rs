@@ -9,7 +9,7 @@ pub fn describe_state(process: Option<&Process>) -> String {
         let state = if process.is_suspended() {
             "is suspended"
         } else {
-            "lives"
+            "is running"
         };
         format!("; {} {state}", process.describe())
     })
@@ -20,7 +20,7 @@ pub fn resume_hint(process: &Process) -> String {
     if process.is_suspended() {
         format!("kill -CONT {}", process.pid())
     } else {
-        "unless it just starts or stops, or the network is blocked, it hangs: fullon restart --hard"
+        "unless the process is starting or stopping, or the network is blocked, it hangs: run `fullon restart --hard`"
             .into()
     }
 }
@@ -30,5 +30,5 @@ pub fn describe_listener(base_url: &str) -> String {
     parse_base_url(base_url)
         .ok()
         .and_then(|url| find_listener(url.port_or_known_default()?))
-        .map_or("somebody else".into(), |process| process.describe())
+        .map_or("another program".into(), |process| process.describe())
 }

@@ -15,19 +15,28 @@ pub fn is_about_env_file(problem: &SettingProblem, sources: &Sources) -> bool {
 /// name another one.
 pub fn fix_hint(problem: &SettingProblem, sources: &Sources, is_running: bool) -> String {
     if is_about_env_file(problem, sources) {
+        let shown = sources.file().display();
         if !sources.is_file_trusted() {
-            return "chown it to yourself and chmod go-w, remove it, or work in another directory"
-                .into();
+            return format!(
+                "run `sudo chown $USER {shown}` and `chmod go-w {shown}`, or use another directory"
+            );
         }
         return match access(sources.file(), AccessFlags::R_OK).map_err(io::Error::from) {
-            Ok(()) => "mend the file: NAME=value lines, and with secrets in it chmod 600".into(),
+            Ok(()) => {
+                format!(
+                    "fix the file (NAME=value lines); `chmod 600 {shown}` if it contains secrets"
+                )
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound && is_running => {
-                "put it back, or name another: fullon --env-file FILE restart --hard".into()
+                "restore the file, or use another one: `fullon --env-file FILE restart --hard`"
+                    .into()
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                "give --env-file a file that is there".into()
+                "pass an existing file to --env-file".into()
             }
-            Err(_) => "run this as its owner, or let this user read it (chmod, chown)".into(),
+            Err(_) => {
+                "run this as the file's owner, or give this user read access (chmod, chown)".into()
+            }
         };
     }
     let name = &problem.setting;

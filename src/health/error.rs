@@ -12,29 +12,29 @@ use thiserror::Error;
 pub enum ProbeError {
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    #[error("the name of its host cannot be resolved")]
+    #[error("the host name cannot be resolved")]
     UnresolvedHost,
-    #[error("it cannot be reached: {0}")]
+    #[error("cannot connect: {0}")]
     Unreachable(io::ErrorKind),
     /// The connection was closed, or carried invalid data. A new one may work.
-    #[error("the connection broke: {0}")]
+    #[error("connection lost: {0}")]
     ConnectionLost(io::ErrorKind),
-    #[error("it does not offer TLS, which the settings ask for")]
+    #[error("the server does not support TLS, which the settings require")]
     TlsUnsupported,
     /// The TLS handshake failed.
     #[error("TLS: {0}")]
     Tls(&'static str),
     /// The server requires a password, and this setting is not set.
-    #[error("it wants a password, and {0} is not set")]
+    #[error("the server requires a password, but {0} is not set")]
     PasswordRequired(&'static str),
     /// The server rejected the connection or the command.
     #[error("{0}")]
     Rejected(&'static str),
     /// The server answered with this error code.
-    #[error("it answered with the error {0}")]
+    #[error("the server returned the error {0}")]
     ErrorCode(String),
     /// The server does not speak the protocol with this name.
-    #[error("what answers does not speak the protocol of {0}")]
+    #[error("the server does not speak the {0} protocol")]
     WrongProtocol(&'static str),
 }
 

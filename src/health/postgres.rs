@@ -124,7 +124,7 @@ fn query_error(error: &Error) -> ProbeError {
         }
         (None, None) if error.to_string().starts_with("authentication error") => {
             ProbeError::Rejected(
-                "it asks for a kind of authentication that is not known here, or failed its own part of it",
+                "the server requires an unsupported authentication method, or its own part of the authentication failed",
             )
         }
         (None, None) => ProbeError::WrongProtocol(PROTOCOL),
@@ -137,24 +137,30 @@ fn server_error(state: &SqlState) -> ProbeError {
         return ProbeError::ConnectionLost(io::ErrorKind::ConnectionAborted);
     }
     let known = [
-        (SqlState::INVALID_PASSWORD, "it refused the password"),
+        (
+            SqlState::INVALID_PASSWORD,
+            "the server rejected the password",
+        ),
         (
             SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-            "it refused the user (pg_hba.conf says who may connect, and how)",
+            "the server rejected the user (see pg_hba.conf)",
         ),
         (
             SqlState::INVALID_CATALOG_NAME,
-            "it has no database of that name",
+            "the database does not exist",
         ),
         (
             SqlState::INSUFFICIENT_PRIVILEGE,
-            "the user may not connect to the database",
+            "the user has no permission to connect to the database",
         ),
         (
             SqlState::TOO_MANY_CONNECTIONS,
-            "it has too many connections",
+            "the server has too many connections",
         ),
-        (SqlState::CANNOT_CONNECT_NOW, "it starts, stops or recovers"),
+        (
+            SqlState::CANNOT_CONNECT_NOW,
+            "the server is starting, stopping or recovering",
+        ),
     ];
     let message = known.into_iter().find(|(known, _)| known == state);
     match message {

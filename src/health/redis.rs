@@ -115,15 +115,15 @@ fn server_error(error: &[u8]) -> ProbeError {
     let word = &error[..end.unwrap_or(error.len())];
     match word {
         b"ERR" if error.starts_with(b"ERR max number of clients") => {
-            ProbeError::Rejected("it has too many connections")
+            ProbeError::Rejected("the server has too many connections")
         }
         b"NOAUTH" => ProbeError::PasswordRequired("REDIS_PASSWORD"),
-        b"WRONGPASS" => ProbeError::Rejected("it refused the password"),
+        b"WRONGPASS" => ProbeError::Rejected("the server rejected the password"),
         // `AUTH` without a configured password, or a wrong password before Redis 6.
-        b"ERR" => ProbeError::Rejected("it did not accept the password, or the command"),
+        b"ERR" => ProbeError::Rejected("the server rejected the password or the command"),
         word => match KNOWN_ERRORS.iter().find(|known| known.as_bytes() == word) {
             Some(known) => ProbeError::ErrorCode((*known).to_owned()),
-            None => ProbeError::Rejected("it answered with an error"),
+            None => ProbeError::Rejected("the server returned an error"),
         },
     }
 }
@@ -144,10 +144,10 @@ mod tests {
         for (error, wanted) in [
             (
                 "LOADING Redis at db.example",
-                "it answered with the error LOADING",
+                "the server returned the error LOADING",
             ),
-            ("hunter2", "it answered with an error"),
-            ("WRONGPASS hunter2", "it refused the password"),
+            ("hunter2", "the server returned an error"),
+            ("WRONGPASS hunter2", "the server rejected the password"),
         ] {
             assert_eq!(server_error(error.as_bytes()).to_string(), wanted);
         }

@@ -20,7 +20,7 @@ use crate::config::{CertificateAuthorities, TlsMode};
 /// The client configuration for a mode; `None` without encryption. Reads the files of the system's
 /// authorities.
 pub fn client_config(mode: &TlsMode) -> Result<Option<Arc<ClientConfig>>, ProbeError> {
-    let unusable = |_| ProbeError::Tls("this program cannot speak it");
+    let unusable = |_| ProbeError::Tls("initialisation failed");
     let provider = ring::default_provider();
     let algorithms = provider.signature_verification_algorithms;
     let builder = ClientConfig::builder_with_provider(Arc::new(provider))
@@ -49,7 +49,7 @@ fn root_store(authorities: &CertificateAuthorities) -> Result<RootCertStore, Pro
     }
     if store.is_empty() {
         return Err(ProbeError::Tls(
-            "the system has no authorities: name a file of them",
+            "no certificate authorities found: set DB_SSLROOTCERT or REDIS_CACERT",
         ));
     }
     Ok(store)
@@ -66,20 +66,20 @@ pub fn handshake_error(error: &io::Error) -> ProbeError {
     };
     ProbeError::Tls(match source {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
-            Certificate::UnknownIssuer => "its certificate is signed by nobody who is trusted",
+            Certificate::UnknownIssuer => "the certificate is signed by an unknown authority",
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
-                "its certificate is for another name"
+                "the certificate is for another host name"
             }
             Certificate::Expired | Certificate::ExpiredContext { .. } => {
-                "its certificate has expired"
+                "the certificate has expired"
             }
             Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
-                "its certificate is not valid yet"
+                "the certificate is not valid yet"
             }
-            _ => "its certificate is not valid",
+            _ => "the certificate is invalid",
         },
-        rustls::Error::AlertReceived(_) => "it refused the handshake",
-        rustls::Error::PeerIncompatible(_) => "it knows none of the versions and ciphers",
+        rustls::Error::AlertReceived(_) => "the server rejected the handshake",
+        rustls::Error::PeerIncompatible(_) => "no common protocol version or cipher",
         _ => "the handshake failed",
     })
 }

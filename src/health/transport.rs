@@ -78,7 +78,7 @@ impl Transport {
         }
         let config = self.tls_config().await?;
         let name = ServerName::try_from(self.endpoint.host.clone())
-            .map_err(|_| ProbeError::Tls("its host has no name that a certificate could have"))?;
+            .map_err(|_| ProbeError::Tls("the host name is not a valid name for a certificate"))?;
         let encrypted = TlsConnector::from(config).connect(name, stream).await;
         match encrypted {
             Ok(stream) => Ok(Box::new(stream)),
@@ -96,7 +96,7 @@ impl Transport {
         let mode = self.endpoint.tls.clone();
         let created = tokio::task::spawn_blocking(move || tls::client_config(&mode)).await;
         let config = created.ok().transpose()?.flatten();
-        let config = config.ok_or(ProbeError::Tls("this program cannot speak it"))?;
+        let config = config.ok_or(ProbeError::Tls("initialisation failed"))?;
         Ok(Arc::clone(self.tls_config.insert(config)))
     }
 

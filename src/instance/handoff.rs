@@ -110,12 +110,14 @@ impl HandoffPayload {
         match serde_json::from_str(line) {
             Ok(Hello::Hello { protocol: PROTOCOL }) => Ok(()),
             Ok(Hello::Hello { protocol }) => Err(format!(
-                "it speaks version {protocol} of the handover and this daemon version {PROTOCOL}: use `{} restart --hard`",
+                "it uses version {protocol} of the handoff protocol, but this daemon uses version {PROTOCOL}: use `{} restart --hard`",
                 identity().command
             )),
             Err(_) => {
                 let quoted = &line[..line.floor_char_boundary(MAX_QUOTED_LEN)];
-                Err(format!("it said {quoted:?}"))
+                Err(format!(
+                    "it sent {quoted:?} instead of the handoff protocol"
+                ))
             }
         }
     }
@@ -166,7 +168,7 @@ impl HandoffPayload {
         let mut next = || {
             descriptors
                 .next()
-                .ok_or_else(|| invalid("a descriptor is missing"))
+                .ok_or_else(|| invalid("a file descriptor is missing"))
         };
         let (lock, stderr) = (next()?.into(), next()?);
         let mut sockets = Vec::new();

@@ -183,7 +183,7 @@ impl StateFile {
         if state.pid != holder || state.exit.is_some() {
             return Err(StateFileError::Untrusted {
                 path: Self::path(pid_file),
-                reason: "was left by another process",
+                reason: "was written by another process",
             });
         }
         Ok(state)
@@ -208,17 +208,13 @@ impl StateFile {
             return Err(untrusted("belongs to another user"));
         }
         if metadata.nlink() > 1 {
-            return Err(untrusted(
-                "has another name, too (a hard link): restart the daemon, which writes a new one",
-            ));
+            return Err(untrusted("has more than one hard link"));
         }
         if metadata.mode() & 0o077 != 0 {
-            return Err(untrusted(
-                "can be read by others, and holds a key: restart the daemon, which writes a new one",
-            ));
+            return Err(untrusted("contains a key and is readable by other users"));
         }
         Self::parse(io::BufReader::new(file))
-            .map_err(|_| untrusted("is not one that this version wrote"))
+            .map_err(|_| untrusted("was not written by this version"))
     }
 
     /// Parses the content of a state file.

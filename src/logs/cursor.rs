@@ -70,7 +70,7 @@ impl fmt::Display for Cursor {
 
 /// The text is not a valid cursor.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-#[error("is not a cursor of this log: pass one back as it was received")]
+#[error("is not a valid cursor: pass a cursor back exactly as received")]
 pub struct CursorError;
 
 impl FromStr for Cursor {

@@ -31,7 +31,7 @@ pub enum InstallError {
     #[error(transparent)]
     Level(#[from] LevelError),
     /// The process has a log already.
-    #[error("the process has a log already: {0}")]
+    #[error("logging is already initialised in this process: {0}")]
     AlreadyInstalled(#[from] TryInitError),
 }
 
@@ -116,7 +116,7 @@ impl InstalledLog {
         if let Some(health) = self.health()
             && !health.flush(timeout)
         {
-            tracing::warn!(?timeout, "the log file is slow");
+            tracing::warn!(?timeout, "the log file was not flushed in time");
         }
     }
 }

@@ -69,7 +69,7 @@ pub fn open_owned(path: &Path, options: &mut OpenOptions) -> Result<(File, Metad
         return Err(OpenError::Unusable("belongs to another user"));
     }
     if metadata.nlink() > 1 {
-        return Err(OpenError::Unusable("has another name, too (a hard link)"));
+        return Err(OpenError::Unusable("has more than one hard link"));
     }
     Ok((file, metadata))
 }

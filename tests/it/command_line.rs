@@ -93,7 +93,7 @@ fn missing_log_is_reported_with_next_step() {
     home.set("LOG_FILE", "-");
     home.run(["logs", "--no-follow"])
         .exits(1)
-        .stderr_contains(&["no log file is known", "journalctl"]);
+        .stderr_contains(&["the log file is unknown", "journalctl"]);
     let _daemon = spawn(
         home.fullon(["run"])
             .stdout(Stdio::null())

@@ -138,8 +138,8 @@ fn misspelled_setting_is_reported() {
     assert!(lines[1].contains("LOGLEVEL") && lines[1].contains("LOG_LEVEL is meant?"));
     assert!(!outcome.stderr.contains("hunter2"));
     home.run(["doctor"]).succeeds().stdout_contains(&[
-        "is no setting -> if LOG_LEVEL is meant",
-        "is no setting -> if DB_PASSWORD is meant",
+        "is not a setting -> if you mean LOG_LEVEL",
+        "is not a setting -> if you mean DB_PASSWORD",
         "2 warnings",
     ]);
 }

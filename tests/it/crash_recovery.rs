@@ -99,7 +99,7 @@ fn stop_without_api_signals_only_the_daemon() {
     fs::write(home.pid_file(), format!("{}\n", other_process.0.id())).unwrap();
     home.run(["stop"])
         .succeeds()
-        .stderr_contains(&[&format!("stopping process {} by signal", daemon.pid())]);
+        .stderr_contains(&[&format!("sending SIGTERM to process {}", daemon.pid())]);
     assert!(daemon.has_exited());
     assert!(other_process.is_alive());
 }
@@ -124,7 +124,7 @@ fn pid_file_locked_by_other_program_is_not_a_daemon() {
     let stdout = other_program.0.stdout.take().unwrap();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
     assert_eq!(line, "locked\n");
-    let expected = ["locked by a program that is not this daemon"];
+    let expected = ["locked by another program"];
     home.run(["status"]).exits(4).stdout_contains(&expected);
     home.run(["stop"]).exits(1).stderr_contains(&expected);
     home.run(["start"]).exits(1).stderr_contains(&expected);
@@ -181,7 +181,11 @@ fn file_that_is_no_pid_file_is_left_unchanged() {
         fs::write(&notes, bytes).unwrap();
         let shown = notes.display().to_string();
         let flag = format!("--pid-file={shown}");
-        let expected = [&*shown, "no process id", "choose another PID_FILE"];
+        let expected = [
+            &*shown,
+            "something other than a PID",
+            "choose another PID_FILE",
+        ];
         for (command, code) in [
             (&["start"][..], 1),
             (&["run"], 1),
@@ -199,7 +203,7 @@ fn file_that_is_no_pid_file_is_left_unchanged() {
             .stdout_contains(&expected);
         home.run([&flag, "doctor"]).exits(1).stdout_contains(&[
             "WRONG",
-            "no process id",
+            "something other than a PID",
             "choose another PID_FILE",
         ]);
         assert_eq!(fs::read(&notes).unwrap(), bytes);

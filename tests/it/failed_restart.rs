@@ -148,7 +148,7 @@ fn missing_program_is_reported() {
     let case = Case::new();
     case.program.remove();
     let path = case.program.path().display().to_string();
-    case.assert_fails(1, 500, &[&path, "is not there"]);
+    case.assert_fails(1, 500, &[&path, "does not exist"]);
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn failure_is_shown_later_by_doctor() {
     case.assert_unchanged(pid);
     let outcome: Outcome = case.home.run(["status"]);
     outcome.succeeds();
-    let expected = ["the last one failed", "never again"];
+    let expected = ["the last restart failed", "never again"];
     case.home.run(["doctor"]).stdout_contains(&expected);
     case.load.finish().assert_flawless();
 }

@@ -108,7 +108,7 @@ fn buffered_lines_are_written_once_there_is_room() {
     eventually("the error is reported", || small.is_log_down());
     let error = small.log_check()["last_error"].as_str().unwrap().to_owned();
     assert!(error.contains("No space left on device"), "{error}");
-    assert!(error.contains("lines wait for room"), "{error}");
+    assert!(error.contains("lines are buffered"), "{error}");
     let ready = crate::support::request(
         &small.home.public_address(),
         "GET",

@@ -82,13 +82,7 @@ fn forced_stop_by_second_signal_is_reported() {
     kill(Pid::from_raw(old.pid().cast_signed()), Signal::SIGTERM).unwrap();
     assert!(old.wait_for_exit(DEADLINE));
     home.run(["start"]).succeeds();
-    assert_last_exit(
-        &home,
-        &old,
-        "interrupted",
-        Some("SIGTERM"),
-        "a second signal",
-    );
+    assert_last_exit(&home, &old, "interrupted", Some("SIGTERM"), "second signal");
 }
 
 #[test]

@@ -135,10 +135,10 @@ fn daemon_is_found_despite_invalid_settings() {
         .stdout_contains(&["ready version="]);
     home.run(["restart"])
         .exits(2)
-        .stderr_contains(&["LOG_LEVEL: `verbose`", "goes on as before"]);
+        .stderr_contains(&["LOG_LEVEL: `verbose`", "continues as before"]);
     home.run(["restart", "--hard"])
         .exits(2)
-        .stderr_contains(&["LOG_LEVEL: `verbose`", "left as it was"]);
+        .stderr_contains(&["LOG_LEVEL: `verbose`", "Nothing has changed"]);
     assert_eq!(home.state().pid, pid);
 
     let mut command = home.fullon(["stop"]);
@@ -199,9 +199,9 @@ fn restart_and_reload_refuse_another_env_file() {
         home.run(["--env-file", "other.env", command]).succeeds();
     }
     fs::remove_file(good).unwrap();
-    home.run(["doctor"])
-        .exits(2)
-        .stdout_contains(&["put it back, or name another: fullon --env-file FILE restart --hard"]);
+    home.run(["doctor"]).exits(2).stdout_contains(&[
+        "restore the file, or use another one: `fullon --env-file FILE restart --hard`",
+    ]);
     home.run(["--env-file", "other.env", "restart", "--hard"])
         .succeeds();
     home.run(["--env-file", "other.env", "reload"]).succeeds();
@@ -247,10 +247,10 @@ fn restart_without_working_directory_stops_nothing() {
     fs::remove_dir(&directory).unwrap();
     home.run(["restart"])
         .exits(1)
-        .stderr_contains(&["release-1 is not there", "goes on as before"]);
+        .stderr_contains(&["release-1 does not exist", "continues as before"]);
     home.run(["restart", "--hard"])
         .exits(1)
-        .stderr_contains(&["release-1 is not there", "left as it was"]);
+        .stderr_contains(&["release-1 does not exist", "Nothing has changed"]);
     assert_eq!(home.state().pid, pid);
 }
 
@@ -292,6 +292,6 @@ fn directory_name_may_be_invalid_utf8() {
     home.run(["restart"]).succeeds();
     home.run(["restart", "--hard"])
         .exits(1)
-        .stderr_contains(&["left as it was"]);
+        .stderr_contains(&["Nothing has changed"]);
     home.run(["stop"]).succeeds();
 }

@@ -73,7 +73,7 @@ fn level_reverts_after_given_time() {
     ] {
         assert!(event.contains(part), "no {part} in {event}");
     }
-    assert!(log.contains("the log level is the configured one again"));
+    assert!(log.contains("log level reverted to LOG_LEVEL"));
 }
 
 #[test]

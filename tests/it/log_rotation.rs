@@ -269,7 +269,7 @@ fn rotation_skips_names_taken_by_another_user() {
     let logged = mark_numbers(all.body.lines());
     let first = logged[0];
     assert_eq!(logged, (first..2_000).collect::<Vec<_>>());
-    assert!(!all.body.contains("cannot be rotated"), "{}", all.body);
+    assert!(!all.body.contains("cannot rotate"), "{}", all.body);
     // Once the names are free, rotation uses them again.
     std::fs::remove_dir(named(".1")).unwrap();
     std::fs::remove_file(named(".3")).unwrap();

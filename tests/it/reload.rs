@@ -91,7 +91,7 @@ fn invalid_file_changes_nothing_and_reports_every_problem() {
     home.run(["reload"]).exits(2).stderr_contains(&[
         "ADMIN_HOST",
         "LOG_KEEP",
-        "Nothing was changed",
+        "Nothing has changed",
     ]);
     assert_eq!(status(&home)["log_level"], "info");
 
@@ -100,7 +100,8 @@ fn invalid_file_changes_nothing_and_reports_every_problem() {
         .send_signal(rustix::process::Signal::HUP)
         .unwrap();
     eventually("the failed reload is logged", || {
-        home.log().contains("nothing was reloaded by=\"SIGHUP\"")
+        home.log()
+            .contains("reload failed; nothing has changed by=\"SIGHUP\"")
     });
     assert_eq!(status(&home)["log_level"], "info");
 }

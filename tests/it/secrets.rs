@@ -51,7 +51,7 @@ fn key_file_readable_by_others_is_refused() {
         set_mode(&key, exposed);
         home.run(["start"])
             .exits(1)
-            .stderr_contains(&["can be read by others", "chmod 600"]);
+            .stderr_contains(&["is readable by other users", "chmod 600"]);
         home.run(["token"]).exits(1).stderr_contains(&["chmod 600"]);
     }
     set_mode(&key, 0o600);
@@ -66,7 +66,7 @@ fn state_file_readable_by_others_is_ignored() {
     set_mode(&state, 0o644);
     home.run(["doctor"])
         .exits(1)
-        .stdout_contains(&["can be read by others", "restart"]);
+        .stdout_contains(&["readable by other users", "restart"]);
     home.run(["stop"])
         .succeeds()
         .stdout_contains(&["by SIGTERM"]);
@@ -256,7 +256,7 @@ fn file_with_second_hard_link_is_refused() {
         let shown = planted.display().to_string();
         home.run(["start"])
             .exits(1)
-            .stderr_contains(&[&shown, "has another name", "hard link"]);
+            .stderr_contains(&[&shown, "more than one hard link"]);
         assert_eq!(&fs::read_to_string(&precious).unwrap(), text);
         fs::remove_file(planted).unwrap();
     }
@@ -265,7 +265,7 @@ fn file_with_second_hard_link_is_refused() {
     fs::hard_link(state, home.path().join("another")).unwrap();
     home.run(["doctor"])
         .exits(1)
-        .stdout_contains(&["has another name", "restart"]);
+        .stdout_contains(&["more than one hard link", "restart"]);
     home.run(["stop"])
         .succeeds()
         .stdout_contains(&["by SIGTERM"]);

@@ -114,7 +114,7 @@ fn exposed_key_file_is_refused() {
     let key = home.path().join(".fullon_master_api.key");
     fs::write(&key, "k".repeat(64)).unwrap();
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-    assert_start_fails(&home, 1, &["can be read by others", "chmod 600"]);
+    assert_start_fails(&home, 1, &["is readable by other users", "chmod 600"]);
 }
 
 #[test]

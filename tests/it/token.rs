@@ -26,7 +26,7 @@ fn token_that_daemon_would_refuse_is_not_made() {
     assert_no_token(
         &other,
         &[
-            "would not count",
+            "cannot create a token that the running daemon accepts",
             ".key cannot be read",
             "set JWT_SECRET_KEY",
         ],
@@ -37,7 +37,7 @@ fn token_that_daemon_would_refuse_is_not_made() {
         .display()
         .to_string();
     other.run(["doctor"]).succeeds().stdout_contains(&[
-        &format!("{key} is not there, while the daemon runs"),
+        &format!("{key} does not exist although the daemon is running"),
         "set JWT_SECRET_KEY",
     ]);
     other.set(
@@ -48,8 +48,8 @@ fn token_that_daemon_would_refuse_is_not_made() {
     // For the daemons of another machine.
     other.run(["--pid-file", "pods.pid", "token"]).succeeds();
     other.run(["doctor"]).succeeds().stdout_contains(&[
-        "one of `fullon token` is refused",
-        "set JWT_SECRET_KEY to its secret",
+        "the running daemon rejects tokens",
+        "set JWT_SECRET_KEY to the daemon's signing key",
     ]);
     let json = other.run(["--json", "token"]).exits(1).json();
     assert!(json["error"].is_string(), "{json}");
@@ -83,15 +83,15 @@ fn removed_key_file_is_made_again_by_restart() {
     let key = home.path().join(".fullon_master_api.key");
     fs::remove_file(&key).unwrap();
     let shown = key.display().to_string();
-    let next = "put it back, or `fullon restart` makes another";
+    let next = "restore the file, or create a new key with `fullon restart`";
     home.run(["reload"])
         .exits(2)
         .stderr_contains(&[&shown, next]);
     home.run(["doctor"]).succeeds().stdout_contains(&[
-        "is not there, while the daemon runs",
-        "fullon restart makes",
+        "does not exist although the daemon is running",
+        "`fullon restart` creates",
     ]);
-    assert_no_token(&home, &["fullon restart makes"]);
+    assert_no_token(&home, &["`fullon restart` creates"]);
     home.run(["restart"]).succeeds();
     home.run(["reload"]).succeeds();
     home.run(["token"]).succeeds();

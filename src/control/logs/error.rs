@@ -9,7 +9,7 @@ use crate::client::ClientError;
 use crate::instance::PidFileError;
 use crate::logs::{FilterError, ReadError};
 
-const NO_FILE_HINT: &str = "whoever runs the daemon has its stdout (journalctl -u fullon_master_api, kubectl logs, docker logs, podman logs); or set LOG_FILE to a file, and `fullon restart`";
+const NO_FILE_HINT: &str = "use `journalctl -u fullon_master_api` under systemd, or `docker logs`, `podman logs` or `kubectl logs` in a container; for `fullon logs`, set LOG_FILE to a file and run `fullon restart`";
 
 /// The log cannot be read.
 #[derive(Debug, Error)]
@@ -25,14 +25,14 @@ pub enum LogsError {
     File(ReadError),
     /// The file does not exist.
     #[error(
-        "there is no log file {}: `fullon start` makes it, or set LOG_FILE to where the log is", .0.display()
+        "the log file {} does not exist: start the daemon with `fullon start`, or set LOG_FILE to the daemon's log file", .0.display()
     )]
     FileMissing(PathBuf),
     /// The log goes to stdout, which cannot be read back.
-    #[error("the log goes to stdout and cannot be read back: {NO_FILE_HINT}")]
+    #[error("the log goes to stdout (LOG_FILE=-), which `fullon logs` cannot read: {NO_FILE_HINT}")]
     Stdout,
     /// The admin API failed, and the log file is unknown.
-    #[error("{0}; and no log file is known: {NO_FILE_HINT}")]
+    #[error("{0}; the log file is unknown: {NO_FILE_HINT}")]
     FileUnknown(String),
     /// The filter is invalid.
     #[error(transparent)]

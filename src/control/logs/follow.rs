@@ -107,7 +107,7 @@ impl LogLines<'_> {
                         // The lines of the drain are in the file.
                         Ok(Some(LogEvent::End(_))) => self.switch_to_file(None, notice).await?,
                         Ok(None) => {
-                            let error = "the stream of the admin API broke off";
+                            let error = "the connection to the log stream was closed";
                             self.resume(error, notice).await?
                         }
                         Err(error) => self.resume(&error.to_string(), notice).await?,

@@ -66,13 +66,13 @@ pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome
             tokio::join!(servers.wait(), resources.stop_predecessors());
         };
         if tokio::time::timeout(timeout, all_drained).await.is_err() {
-            tracing::warn!("the deadline is over: cutting off what is still in flight");
+            tracing::warn!("deadline reached; aborting the requests in flight");
         }
     };
     let outcome = tokio::select! {
         () = drained => ExitOutcome::Graceful,
         signal = &mut second_signal => {
-            tracing::warn!(signal, "a second signal: cutting off what is still in flight");
+            tracing::warn!(signal, "second signal; aborting the requests in flight");
             ExitOutcome::Interrupted
         }
     };
@@ -102,7 +102,7 @@ pub async fn force_close(shutdown: &Shutdown, servers: &TaskTracker) {
         .await
         .is_err()
     {
-        tracing::error!("a request handler blocks its thread: leaving without it");
+        tracing::error!("a request handler blocks its thread; exiting without waiting for it");
     }
 }
 
@@ -113,7 +113,7 @@ async fn second_signal(signals: &mut SignalHandlers, mut had_first: bool) -> &'s
         match signals.next().await {
             SignalAction::Stop(signal) if had_first => return signal,
             SignalAction::Stop(signal) => {
-                tracing::info!(signal, "stopping already");
+                tracing::info!(signal, "already stopping");
                 had_first = true;
             }
             SignalAction::Reload | SignalAction::Restart => {}

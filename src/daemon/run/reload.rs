@@ -50,7 +50,7 @@ impl Reloadable {
                 );
             }
             Err(problems) => {
-                tracing::error!(by, %problems, "nothing was reloaded");
+                tracing::error!(by, %problems, "reload failed; nothing has changed");
             }
         }
         systemd::notify(&[NotifyState::Ready]);
@@ -91,7 +91,7 @@ fn signing_key(settings: &Settings) -> Result<Secret, InvalidSettings> {
     key.map_err(|error| {
         let next = if error.is_missing() {
             format!(
-                "; put it back, or `{} restart` makes another",
+                "; restore the file, or create a new key with `{} restart`",
                 identity().command
             )
         } else {

@@ -50,7 +50,9 @@ pub async fn drain_after_handoff(
         .await
         .is_err()
     {
-        tracing::info!("the deadline is over: closing what is idle, cutting off what is in flight");
+        tracing::info!(
+            "deadline reached; closing idle connections and aborting the requests in flight"
+        );
         replaced.shutdown.start();
         force_close(&replaced.shutdown, &replaced.servers).await;
     }
@@ -90,7 +92,7 @@ async fn release(
     if resources.mode.must_supervise()
         && let Err(error) = init::become_subreaper()
     {
-        tracing::error!(%error, "this process will not see the end of a later successor");
+        tracing::error!(%error, "cannot become a subreaper; this process will not notice the exit of later processes");
     }
     resources.release();
     systemd::notify(&[
@@ -156,7 +158,7 @@ impl ReplacedDaemon {
     async fn supervise(self) -> ExitOutcome {
         let exit_code = init::supervise(self.signals, self.daemon, &self.pid_file).await;
         ExitOutcome::Supervised(exit_code.unwrap_or_else(|error| {
-            tracing::error!(%error, "this process cannot stand in for its successor");
+            tracing::error!(%error, "cannot supervise the new process");
             1
         }))
     }

@@ -55,7 +55,7 @@ impl DeferredRequests {
 
 /// Tries to replace the daemon by a successor.
 pub async fn restart(daemon: &mut Daemon, command: RestartCommand) -> HandoffOutcome {
-    tracing::info!(by = command.by, timeout = ?command.timeout, "starting a successor");
+    tracing::info!(by = command.by, timeout = ?command.timeout, "restarting; starting the new process");
     systemd::notify_reloading();
     let mut deferred = DeferredRequests::default();
     let outcome = run_handoff(daemon, &command, &mut deferred).await;
@@ -80,7 +80,7 @@ pub async fn restart(daemon: &mut Daemon, command: RestartCommand) -> HandoffOut
             tracing::error!(
                 by = command.by,
                 reason = failure.reason,
-                "the restart failed; this process goes on"
+                "restart failed; the daemon continues as before"
             );
             handoff::reclaim(&mut daemon.resources, Some(&failure)).await;
             systemd::notify(&[
@@ -111,7 +111,7 @@ async fn run_handoff(
         handoff::prepare(&daemon.resources, &command.by, keys, health)
     });
     let (successor_command, payload) = prepared.map_err(|error| {
-        let reason = format!("a successor cannot be run: {error}");
+        let reason = format!("the new process cannot be started: {error}");
         RestartFailure::new(RestartFailureKind::StartFailed, reason)
     })?;
     let abort = CancellationToken::new();
@@ -136,7 +136,7 @@ async fn run_handoff(
             }
             ControlRequest::Restart(other) => other.reply.send(Err(RestartFailure::new(
                 RestartFailureKind::Busy,
-                "another restart is under way",
+                "another restart is in progress",
             ))),
             // The successor may have read its settings already.
             ControlRequest::Reload(command) => deferred.reloads.push(command),

@@ -24,7 +24,7 @@ pub fn has_notify_socket() -> bool {
 /// Sends the states in one message.
 pub fn notify(states: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd could not be told");
+        tracing::warn!(%error, "cannot notify systemd");
     }
 }
 
@@ -32,7 +32,7 @@ pub fn notify(states: &[NotifyState]) {
 pub fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "systemd could not be told"),
+        Err(error) => tracing::warn!(%error, "cannot notify systemd"),
     }
 }
 
@@ -91,13 +91,13 @@ async fn send_pings(self_check: &SelfCheck, interval: Duration) {
                 tokio::time::sleep(interval).await;
             }
             Ok(Err(error)) => {
-                tracing::error!(%error, "a server of this process does not answer; systemd is given no sign of life");
+                tracing::error!(%error, "self-check failed; the systemd watchdog is not notified");
                 tokio::time::sleep(interval).await;
             }
             Err(_) => {
                 tracing::error!(
                     ?interval,
-                    "a server of this process does not answer in time; systemd is given no sign of life"
+                    "self-check timed out; the systemd watchdog is not notified"
                 );
             }
         }

@@ -40,7 +40,7 @@ pub fn prepare(
         ..
     } = resources;
     if let Some(missing) = launch.missing_path() {
-        let text = format!("{} is not there", missing.display());
+        let text = format!("{} does not exist", missing.display());
         return Err(io::Error::new(io::ErrorKind::NotFound, text));
     }
     let mut command = launch.command(mode.successor_arguments());
@@ -122,6 +122,6 @@ pub async fn reclaim(resources: &mut InstanceResources, failure: Option<&Restart
     // A failure is logged.
     let _ = resources.write_state();
     if let Err(error) = resources.pid_file.claim() {
-        tracing::error!(%error, "the PID file could not be written");
+        tracing::error!(%error, "cannot write the PID file");
     }
 }

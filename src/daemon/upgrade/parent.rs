@@ -61,11 +61,11 @@ pub async fn start_successor(
         tokio::select! {
             () = abort.cancelled() => RestartFailure::new(
                 RestartFailureKind::Busy,
-                "the daemon was asked to stop meanwhile",
+                "a stop was requested during the restart",
             ),
             () = tokio::time::sleep(timeout) => RestartFailure::new(
                 RestartFailureKind::TimedOut,
-                format!("the successor did not serve within {timeout:?}, and was ended"),
+                format!("the new process did not become ready within {timeout:?} and was killed"),
             ),
         }
     };
@@ -115,7 +115,7 @@ impl PendingSuccessor {
         let failed = |error: io::Error| {
             RestartFailure::new(
                 RestartFailureKind::StartFailed,
-                format!("the successor {program} cannot be run: {error}"),
+                format!("the new process {program} cannot be started: {error}"),
             )
         };
         let (ours, theirs) = StdStream::pair().map_err(failed)?;
@@ -133,7 +133,7 @@ impl PendingSuccessor {
         let stderr = stderr.map(pipe::Receiver::from_owned_fd).transpose();
         let Some(process) = Process::open(child.id()) else {
             // Where SIGCHLD is ignored, the kernel reaps an exited child and frees its PID.
-            return Err(failed(io::Error::other("it was gone at once")));
+            return Err(failed(io::Error::other("it exited at once")));
         };
         Ok(Self {
             child,
@@ -154,7 +154,7 @@ impl PendingSuccessor {
             return Err(self.describe_exit().await);
         };
         HandoffPayload::check_hello(&line)
-            .map_err(|reason| failed(format!("what was run is not a successor: {reason}")))?;
+            .map_err(|reason| failed(format!("the new process cannot take over: {reason}")))?;
         if payload.send(self.channel.get_ref()).is_err() {
             return Err(self.describe_exit().await);
         }
@@ -169,7 +169,7 @@ impl PendingSuccessor {
                     Some(process) if !self.process.has_exited() => Ok((process, server, admin)),
                     Some(_) => Err(self.describe_exit().await),
                     None => Err(failed(
-                        "the successor said that it serves, and did not take over the PID file"
+                        "the new process reported that it is ready, but it has not taken over the PID file"
                             .into(),
                     )),
                 }
@@ -183,7 +183,7 @@ impl PendingSuccessor {
                 Err(RestartFailure::new(kind, message))
             }
             Err(error) => Err(failed(format!(
-                "the successor cannot be understood: {error}"
+                "the new process sent an invalid start-up report: {error}"
             ))),
         }
     }
@@ -193,10 +193,10 @@ impl PendingSuccessor {
         let exited = tokio::time::timeout(EXIT_TIMEOUT, self.process.exited()).await;
         let end = match (exited, self.child.try_wait()) {
             (Ok(Ok(())), Ok(Some(status))) => {
-                format!("ended while starting ({})", describe_status(status))
+                format!("exited during start-up ({})", describe_status(status))
             }
-            (Ok(Ok(())), _) => "ended while starting".to_owned(),
-            _ => "broke off the handover".to_owned(),
+            (Ok(Ok(())), _) => "exited during start-up".to_owned(),
+            _ => "closed the handoff connection".to_owned(),
         };
         let stderr = tokio::time::timeout(STDERR_TIMEOUT, &mut self.stderr).await;
         let stderr = stderr.ok().and_then(Result::ok).unwrap_or_default();
@@ -206,7 +206,7 @@ impl PendingSuccessor {
         };
         RestartFailure::new(
             RestartFailureKind::StartFailed,
-            format!("the successor {end}{detail}"),
+            format!("the new process {end}{detail}"),
         )
     }
 
@@ -233,7 +233,7 @@ impl PendingSuccessor {
             .await
             .is_err()
         {
-            tracing::error!(pid = self.process.pid(), "the successor cannot be killed");
+            tracing::error!(pid = self.process.pid(), "cannot kill the new process");
         }
         // Where SIGCHLD is ignored, there is nothing to reap.
         let _ = self.child.try_wait();
@@ -244,7 +244,7 @@ fn describe_status(status: ExitStatus) -> String {
     match status.signal() {
         Some(signal) => nix::sys::signal::Signal::try_from(signal).map_or_else(
             |_| status.to_string(),
-            |signal| format!("by {}", signal.as_str()),
+            |signal| format!("killed by {}", signal.as_str()),
         ),
         None => status.to_string(),
     }

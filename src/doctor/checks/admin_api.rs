@@ -41,10 +41,12 @@ fn unreachable(error: &ClientError, process: Option<&Process>, has_state_file: b
             let hint = match process {
                 Some(process) if has_state_file || process.is_suspended() => resume_hint(process),
                 Some(_) => {
-                    "without a state file, ADMIN_HOST and ADMIN_PORT here have to be the daemon's"
+                    "there is no state file: set ADMIN_HOST and ADMIN_PORT to the daemon's address"
                         .into()
                 }
-                None => "check that the daemon runs there, and the address or the tunnel".into(),
+                None => {
+                    "check that the daemon is running there; check the address or the tunnel".into()
+                }
             };
             let state = describe_state(process);
             (format!("{base} cannot be reached: {reason}{state}"), hint)
@@ -52,38 +54,38 @@ fn unreachable(error: &ClientError, process: Option<&Process>, has_state_file: b
         ClientError::TokenRefused { base, problem } => {
             let base = base.trim_end_matches('/');
             (
-                format!("{base} refused the token: {}", problem.reason()),
+                format!("{base} rejected the token: {}", problem.reason()),
                 refusal_hint(error, problem.status, process.is_some()).into(),
             )
         }
         ClientError::UnexpectedServer { base, .. } => (
-            format!("{error}: {} listens there", describe_listener(base)),
-            "use the ADMIN_HOST and ADMIN_PORT (or the --admin-url) of the daemon".into(),
+            format!("{error}; {} listens there", describe_listener(base)),
+            "set ADMIN_HOST and ADMIN_PORT (or --admin-url) to the daemon's address".into(),
         ),
         ClientError::NoKey(_) => (
             error.to_string(),
-            "run this as the daemon's user, or set its JWT_SECRET_KEY".into(),
+            "run this as the daemon's user, or set JWT_SECRET_KEY to the daemon's signing key"
+                .into(),
         ),
         ClientError::InvalidAddress(_) | ClientError::UnknownAddress(_) => (
             error.to_string(),
-            "set ADMIN_HOST and ADMIN_PORT to where the daemon listens".into(),
+            "set ADMIN_HOST and ADMIN_PORT to the daemon's address".into(),
         ),
-        ClientError::Problem(_) | ClientError::NotRunning | ClientError::Sign(_) => (
-            error.to_string(),
-            "fullon logs --no-follow may tell more".into(),
-        ),
+        ClientError::Problem(_) | ClientError::NotRunning | ClientError::Sign(_) => {
+            (error.to_string(), "see `fullon logs --no-follow`".into())
+        }
     };
     Finding::error(ADMIN_API, message, hint)
 }
 
 fn refusal_hint(error: &ClientError, status: u16, can_restart: bool) -> &'static str {
     if error.is_clock_difference() {
-        "the clocks of the two machines differ: set them"
+        "the clocks of the two machines differ: synchronise them"
     } else if status == 403 {
-        "use http://127.0.0.1 and the port"
+        "use the loopback address: --admin-url http://127.0.0.1:PORT"
     } else if can_restart {
-        "use the daemon's JWT_SECRET_KEY, or run this as its user; if the secret was changed, fullon restart --hard"
+        "set JWT_SECRET_KEY to the daemon's signing key, or run this as the daemon's user; if the key was changed, run `fullon restart --hard`"
     } else {
-        "use the daemon's JWT_SECRET_KEY, or run this as its user"
+        "set JWT_SECRET_KEY to the daemon's signing key, or run this as the daemon's user"
     }
 }

@@ -10,17 +10,17 @@ const HEALTH: &str = "health";
 pub fn phase(snapshot: &Snapshot) -> Option<Finding> {
     let activity = match snapshot.status()?.phase {
         Phase::Ready => return None,
-        Phase::Starting => "starts",
-        Phase::Draining => "stops: it finishes the requests in flight",
+        Phase::Starting => "starting",
+        Phase::Draining => "draining: it finishes the requests in flight",
     };
-    let hint = "fullon status tells when it is done";
-    Some(Finding::warning(DAEMON, format!("it {activity}"), hint))
+    let hint = "`fullon status` shows when it is done";
+    Some(Finding::warning(DAEMON, activity, hint))
 }
 
 pub fn version(snapshot: &Snapshot) -> Option<Finding> {
     let version = &snapshot.status()?.version;
     (version != VERSION).then(|| {
-        let message = format!("it is version {version}, and this program is {VERSION}");
+        let message = format!("runs version {version}; this program is version {VERSION}");
         Finding::warning(DAEMON, message, "fullon restart")
     })
 }
@@ -33,10 +33,10 @@ pub fn last_exit(snapshot: &Snapshot) -> Option<Finding> {
     }
     let at = exit.at.as_deref().unwrap_or("an unknown time");
     let message = format!(
-        "the one before it (PID {}) crashed or was killed at {at}",
+        "the previous daemon (PID {}) crashed or was killed at {at}",
         exit.pid
     );
-    let hint = "fullon status --json has its last lines";
+    let hint = "`fullon status` shows the last lines of its log";
     Some(Finding::warning(DAEMON, message, hint))
 }
 
@@ -56,13 +56,15 @@ fn dependency(check: &Check) -> Finding {
         }
         CheckState::Unknown => Finding::warning(
             HEALTH,
-            format!("{name} was not heard of yet"),
-            "ask again after CHECK_TIMEOUT",
+            format!("{name} has not been probed yet"),
+            "run `fullon doctor` again after CHECK_TIMEOUT",
         ),
         CheckState::Down => {
-            let error = check.last_error.as_deref().unwrap_or("it does not say why");
-            let hint =
-                "correct its settings, or what they point to: the daemon tries again by itself";
+            let error = check
+                .last_error
+                .as_deref()
+                .unwrap_or("no reason was reported");
+            let hint = "check its settings and its server; the daemon probes it again by itself";
             Finding::error(HEALTH, format!("{name} is down: {error}"), hint)
         }
     }

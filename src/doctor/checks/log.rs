@@ -25,8 +25,8 @@ pub fn log(snapshot: &Snapshot) -> Option<Finding> {
             Finding::ok(LOG, "goes to stdout")
         }
         LogTarget::Stdout => {
-            let message = "goes to stdout, which only `fullon run` has";
-            Finding::ok(LOG, message).with_hint("set LOG_FILE for `fullon start`")
+            let message = "goes to stdout (LOG_FILE=-), which only `fullon run` supports";
+            Finding::ok(LOG, message).with_hint("set LOG_FILE to a file for `fullon start`")
         }
         LogTarget::File(path) => check_file(snapshot, &path),
     })
@@ -47,9 +47,9 @@ pub fn disk(snapshot: &Snapshot) -> Option<Finding> {
     let max_size = snapshot.settings.log_max_size.unwrap_or_default();
     let scarce = (total / SCARCE_FRACTION).max(2 * max_size.as_u64());
     Some(if free == 0 {
-        Finding::error(DISK, message, "make room: lines are lost")
+        Finding::error(DISK, message, "free disk space: log lines are lost")
     } else if free < scarce {
-        Finding::warning(DISK, message, "make room, or set a smaller LOG_MAX_SIZE")
+        Finding::warning(DISK, message, "free disk space, or lower LOG_MAX_SIZE")
     } else {
         Finding::ok(DISK, message)
     })
@@ -79,7 +79,7 @@ fn check_file(snapshot: &Snapshot, path: &Path) -> Finding {
         return Finding::error(
             LOG,
             check.last_error.as_deref().unwrap_or("cannot be written"),
-            "put that right (room, owner, directory): the daemon tries again by itself",
+            "check the disk space, the owner and the directory; the daemon retries by itself",
         );
     }
     let belongs_to_this_user = snapshot
@@ -92,26 +92,26 @@ fn check_file(snapshot: &Snapshot, path: &Path) -> Finding {
         Ok(exists) => match (creation_obstacle(path), exists) {
             (None, true) => return Finding::ok(LOG, shown.to_string()),
             (None, false) => {
-                let message = format!("{shown} is not there: the first line makes it");
+                let message = format!("{shown} does not exist yet; the first line creates it");
                 return Finding::ok(LOG, message);
             }
             (Some(obstacle), true) => {
                 let message = format!("{shown} cannot be rotated: {obstacle}");
-                let hint = "let this user write there, or set LOG_FILE to a directory of its own";
+                let hint = "give this user write access to the directory, or set LOG_FILE to a file in another directory";
                 return Finding::warning(LOG, message, hint);
             }
             (Some(obstacle), false) => (
-                format!("{shown} cannot be made: {obstacle}"),
-                "make the directory, or choose another LOG_FILE",
+                format!("{shown} cannot be created: {obstacle}"),
+                "create the directory or give this user write access, or choose another LOG_FILE",
             ),
         },
         Err(LogFileError::Unusable { reason, .. }) => (
             format!("{shown} {reason}"),
-            "remove it, or choose another LOG_FILE",
+            "remove the file, or choose another LOG_FILE",
         ),
         Err(LogFileError::Io { source, .. }) => (
             format!("{shown} cannot be opened for writing: {source}"),
-            "let this user write it (chown, chmod), or choose another LOG_FILE",
+            "give this user write access (chown, chmod), or choose another LOG_FILE",
         ),
     };
     Finding::error(LOG, message, hint)

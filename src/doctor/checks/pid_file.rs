@@ -48,9 +48,9 @@ pub fn state_file(snapshot: &Snapshot) -> Option<Finding> {
         matches!(holder, LockHolder::Known(process) if process.belongs_to_this_user());
     Some(Finding::warning(
         STATE_FILE,
-        format!("{shown} {reason}: verbs have to go by the settings here"),
+        format!("{shown} {reason}; commands use the local settings instead"),
         if belongs_to_this_user {
-            "fullon restart writes it again"
+            "`fullon restart` writes a new one"
         } else {
             "run this as the daemon's user"
         },
@@ -61,25 +61,24 @@ fn held(path: &Path, holder: &LockHolder) -> Finding {
     let shown = path.display();
     match holder {
         LockHolder::Known(process) => match read_recorded_pid(path) {
-            Some(pid) if pid == process.pid() || is_held_by(path, pid) => Finding::ok(
-                PID_FILE,
-                format!("{shown}: {} holds it", process.describe()),
-            ),
+            Some(pid) if pid == process.pid() || is_held_by(path, pid) => {
+                Finding::ok(PID_FILE, format!("{shown}: held by {}", process.describe()))
+            }
             pid => Finding::warning(
                 PID_FILE,
                 format!(
-                    "{shown}: {} holds it, but the number in it is {}",
+                    "{shown}: held by {}, but the PID in the file is {}",
                     process.describe(),
                     pid.map_or("missing".into(), |pid| pid.to_string()),
                 ),
-                "fullon restart puts it right; until then do not signal that number",
+                "`fullon restart` fixes the file; until then, do not signal that PID",
             ),
         },
         LockHolder::Hidden(pid) => Finding::warning(
             PID_FILE,
             format!(
-                "{shown}: a process holds it that this user may not look at{}",
-                pid.map_or(String::new(), |pid| format!(" (PID {pid}, it says)")),
+                "{shown}: held by a process that this user cannot inspect{}",
+                pid.map_or(String::new(), |pid| format!(" (PID in the file: {pid})")),
             ),
             "run this as the daemon's user, or as root",
         ),
@@ -103,8 +102,11 @@ fn not_held(path: &Path, running: Option<&Status>) -> Finding {
         };
         return Finding::error(
             PID_FILE,
-            format!("{shown} {event} while its daemon runs (PID {})", status.pid),
-            "fullon stop, then fullon start",
+            format!(
+                "{shown} {event} while its daemon is running (PID {})",
+                status.pid
+            ),
+            "fullon stop && fullon start",
         );
     }
     match file {
@@ -114,7 +116,7 @@ fn not_held(path: &Path, running: Option<&Status>) -> Finding {
         Ok(PidFileStatus::Absent) => match creation_obstacle(path) {
             None => Finding::ok(
                 PID_FILE,
-                format!("{shown} is not there: no daemon runs under it"),
+                format!("{shown} does not exist: the daemon is not running"),
             )
             .with_hint("fullon start"),
             Some(obstacle) => not_creatable(path, &obstacle),
@@ -137,20 +139,18 @@ fn stale(path: &Path, pid: Option<u32>) -> Finding {
     let (message, hint) = match (other_program, pid) {
         (Some(process), _) => (
             format!(
-                "{shown} is stale, and its number is now that of a stranger: {}",
+                "{shown} is stale; its PID now belongs to another program: {}",
                 process.describe()
             ),
-            "do not signal it; fullon start takes the file over",
+            "do not signal that program; `fullon start` takes over the file",
         ),
         (None, Some(pid)) => (
-            format!(
-                "{shown} is stale: PID {pid} crashed or was killed, and nothing was started since"
-            ),
-            "fullon start takes it over; fullon logs --no-follow may tell why",
+            format!("{shown} is stale: the daemon (PID {pid}) crashed or was killed"),
+            "`fullon start` takes over the file; `fullon logs --no-follow` may show the reason",
         ),
         (None, None) => (
-            format!("{shown} is stale, and has no number in it"),
-            "fullon start takes it over",
+            format!("{shown} is stale and contains no PID"),
+            "`fullon start` takes over the file",
         ),
     };
     Finding::warning(PID_FILE, message, hint)
@@ -159,8 +159,8 @@ fn stale(path: &Path, pid: Option<u32>) -> Finding {
 fn not_creatable(path: &Path, obstacle: &str) -> Finding {
     Finding::error(
         PID_FILE,
-        format!("{} cannot be made: {obstacle}", path.display()),
-        "set PID_FILE to a file in a directory of this user",
+        format!("{} cannot be created: {obstacle}", path.display()),
+        "set PID_FILE to a file in a directory that this user can write to",
     )
 }
 
@@ -168,16 +168,16 @@ fn unusable(path: &Path, error: &PidFileError) -> Finding {
     let shown = path.display();
     let (message, hint) = match error {
         PidFileError::LockedByOtherProgram(_) => (
-            format!("{shown} is locked by a program that is not this daemon"),
-            "choose another PID_FILE (lslocks names the program)",
+            format!("{shown} is locked by another program"),
+            "choose another PID_FILE; `lslocks` shows the program",
         ),
         PidFileError::Unusable { reason, .. } => (
             format!("{shown} {reason}"),
-            "choose another PID_FILE, or move away what is there",
+            "choose another PID_FILE, or move the file away",
         ),
         PidFileError::Io { action, source, .. } => (
             format!("{shown} cannot be {action}: {source}"),
-            "run this as its owner, or set PID_FILE to a file in a directory of this user",
+            "run this as the file's owner, or set PID_FILE to a file in a directory that this user can write to",
         ),
         _ => (error.to_string(), "fullon status"),
     };

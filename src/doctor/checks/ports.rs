@@ -47,17 +47,17 @@ fn check_address(
         io::ErrorKind::AddrInUse => address_in_use(state, port, address, other_daemon),
         io::ErrorKind::PermissionDenied => Finding::error(
             port,
-            format!("this user may not listen on {address}"),
-            format!("choose a {port} from 1024 on, or give the program CAP_NET_BIND_SERVICE"),
+            format!("cannot listen on {address}: permission denied"),
+            format!("choose a {port} of 1024 or higher, or grant the program CAP_NET_BIND_SERVICE"),
         ),
         io::ErrorKind::AddrNotAvailable => Finding::error(
             host,
             format!("{} is not an address of this machine", address.ip()),
-            format!("set {host} to one that `ip address` shows"),
+            format!("set {host} to an address that `ip address` shows"),
         ),
         _ => Finding::error(
             host,
-            format!("{address} cannot be listened on: {error}"),
+            format!("cannot listen on {address}: {error}"),
             format!("choose another {host} or {port}"),
         ),
     })
@@ -72,20 +72,29 @@ fn address_in_use(
     let owner = sys::find_listener(address.port()).map(|process| process.describe());
     let (owner, hint) = match (other_daemon, owner) {
         (Some(status), _) => (
-            format!("the daemon of {} (PID {})", status.pid_file, status.pid),
-            format!("choose another {port}, or operate that one with its PID_FILE"),
+            format!(
+                "another daemon (PID {}, PID file {})",
+                status.pid, status.pid_file
+            ),
+            format!(
+                "choose another {port}, or control that daemon with --pid-file {}",
+                status.pid_file
+            ),
         ),
-        (None, Some(owner)) => (owner, format!("stop it, or choose another {port}")),
+        (None, Some(owner)) => (
+            owner,
+            format!("stop that process, or choose another {port}"),
+        ),
         (None, None) => (
-            "a process that this user may not look at".into(),
-            format!("as root, `ss -ltnp` names it; stop it, or choose another {port}"),
+            "a process that this user cannot inspect".into(),
+            format!("`sudo ss -ltnp` shows the process; stop it, or choose another {port}"),
         ),
     };
     let message = format!("{address} is in use by {owner}");
     if state == DaemonState::Unknown {
-        Finding::warning(port, message, "it may be the daemon: fullon status")
+        Finding::warning(port, message, "it may be the daemon: run `fullon status`")
     } else if owner == SYSTEMD {
-        let hint = "if that is for the daemon (socket activation), systemctl start it";
+        let hint = "if a socket unit listens there for the daemon, start its service with `systemctl start`";
         Finding::warning(port, message, hint)
     } else {
         Finding::error(port, message, hint)

@@ -18,8 +18,8 @@ pub fn answer(snapshot: &Snapshot) -> Option<Finding> {
         }) => Finding::ok(PUBLIC_API, format!("{base} answers")),
         Ok(_) => Finding::warning(
             PUBLIC_API,
-            format!("{base} says that it is unhealthy"),
-            format!("{base}/health/ready tells why"),
+            format!("{base} reports unhealthy"),
+            format!("curl {base}/health/ready"),
         ),
         Err(HealthError::Unreachable(reason)) => Finding::error(
             PUBLIC_API,
@@ -31,8 +31,8 @@ pub fn answer(snapshot: &Snapshot) -> Option<Finding> {
         ),
         Err(error @ HealthError::UnexpectedServer(_)) => Finding::error(
             PUBLIC_API,
-            format!("{base}: {error}: {} listens there", describe_listener(base)),
-            "set HOST and PORT to where the daemon listens",
+            format!("{base}: {error}; {} listens there", describe_listener(base)),
+            "set HOST and PORT to the daemon's address",
         ),
     })
 }

@@ -11,8 +11,11 @@ pub fn last_failure(snapshot: &Snapshot) -> Option<Finding> {
     let failed = snapshot.state_file.as_ref()?.failed_restart.as_ref()?;
     Some(Finding::warning(
         RESTART,
-        format!("the last one failed at {}: {}", failed.at, failed.reason),
-        "fullon restart, once that is mended",
+        format!(
+            "the last restart failed at {}: {}",
+            failed.at, failed.reason
+        ),
+        "fix the cause, then run `fullon restart`",
     ))
 }
 
@@ -24,16 +27,16 @@ pub fn settings(snapshot: &Snapshot) -> Vec<Finding> {
         Some(RestartSettings::DirectoryRemoved(directory)) => vec![Finding::warning(
             RESTART,
             format!(
-                "the daemon was started in {}, which is gone: it cannot be restarted there",
+                "the daemon's working directory {} no longer exists: a restart would fail",
                 directory.display()
             ),
-            "fullon stop, and fullon start where its .env is",
+            "run `fullon stop`, then `fullon start` in the directory of its .env file",
         )],
         Some(RestartSettings::Loaded { sources, problems }) if problems.is_empty() => {
             vec![Finding::ok(
                 RESTART,
                 format!(
-                    "the settings it would read are valid ({})",
+                    "the settings that a restart would read are valid ({})",
                     sources.file().display()
                 ),
             )]
@@ -42,7 +45,7 @@ pub fn settings(snapshot: &Snapshot) -> Vec<Finding> {
             .iter()
             .filter(|problem| !snapshot.problems.contains(problem))
             .map(|problem| {
-                let message = format!("would be refused: {problem}");
+                let message = format!("a restart would fail: {problem}");
                 Finding::error(RESTART, message, fix_hint(problem, sources, true))
             })
             .collect(),

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use crate::config::{Typo, is_reloadable};
-use crate::doctor::finding::{Finding, SECRET};
+use crate::doctor::finding::{Finding, SIGNING_KEY};
 use crate::doctor::setting_problem::{fix_hint, is_about_env_file};
 use crate::doctor::snapshot::Snapshot;
 
@@ -23,7 +23,7 @@ pub fn problems(snapshot: &Snapshot) -> Vec<Finding> {
             let subject = if is_about_env_file(problem, sources) {
                 ENV_FILE
             } else if problem.setting == "JWT_SECRET_KEY" {
-                SECRET
+                SIGNING_KEY
             } else {
                 SETTINGS
             };
@@ -55,11 +55,11 @@ pub fn env_file(snapshot: &Snapshot) -> Option<Finding> {
         if directory.is_some_and(|directory| directory.nlink() == 0) {
             Finding::warning(
                 ENV_FILE,
-                "the working directory was removed, and any .env with it",
-                "cd to a directory that is there",
+                "the working directory was removed, with any .env file in it",
+                "cd to an existing directory",
             )
         } else {
-            Finding::ok(ENV_FILE, format!("{shown} is not there, and need not be"))
+            Finding::ok(ENV_FILE, format!("{shown} does not exist (optional)"))
         },
     )
 }
@@ -71,8 +71,8 @@ pub fn typos(snapshot: &Snapshot) -> Vec<Finding> {
     let finding = |typo: &Typo| {
         Finding::warning(
             ENV_FILE,
-            format!("{} in {shown} is no setting", typo.name),
-            format!("if {} is meant, correct it there", typo.setting),
+            format!("{} in {shown} is not a setting", typo.name),
+            format!("if you mean {}, correct the name", typo.setting),
         )
     };
     sources.typos().iter().map(finding).collect()
@@ -84,11 +84,12 @@ pub fn pending(snapshot: &Snapshot) -> Option<Finding> {
     if pending.is_empty() {
         return None;
     }
-    let hint = if pending.iter().all(|name| is_reloadable(name)) {
+    let command = if pending.iter().all(|name| is_reloadable(name)) {
         "fullon reload"
     } else {
         "fullon restart"
     };
-    let message = format!("edited and not in force: {}", pending.join(", "));
-    Some(Finding::warning(SETTINGS, message, hint))
+    let names = pending.join(", ");
+    let message = format!("{names} changed in .env, not active until `{command}`");
+    Some(Finding::warning(SETTINGS, message, command))
 }

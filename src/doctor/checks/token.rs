@@ -5,7 +5,7 @@ use crate::client::ClientError;
 use crate::config::Secret;
 use crate::control::key_hint;
 use crate::doctor::creation::creation_obstacle;
-use crate::doctor::finding::{Finding, SECRET};
+use crate::doctor::finding::{Finding, SIGNING_KEY};
 use crate::doctor::snapshot::{DaemonState, Snapshot};
 
 const TOKEN: &str = "token";
@@ -29,44 +29,44 @@ pub fn secret(snapshot: &Snapshot) -> Option<Finding> {
         Err(error) if error.is_missing() => {
             if snapshot.daemon_state == DaemonState::Running {
                 return Some(Finding::warning(
-                    SECRET,
+                    SIGNING_KEY,
                     format!(
-                        "{shown} is not there, while the daemon runs: it has another secret, or this one was removed"
+                        "{shown} does not exist although the daemon is running: the daemon uses another key, or the file was removed"
                     ),
                     key_hint(snapshot.process()),
                 ));
             }
             let Some(obstacle) = creation_obstacle(path) else {
-                let message = format!("{shown} is made by the first start");
-                return Some(Finding::ok(SECRET, message));
+                let message = format!("{shown} does not exist yet; the first start creates it");
+                return Some(Finding::ok(SIGNING_KEY, message));
             };
             (
-                format!("{shown} cannot be made: {obstacle}"),
-                "set HOME to a directory of this user, or set JWT_SECRET_KEY".into(),
+                format!("{shown} cannot be created: {obstacle}"),
+                "set HOME to a directory that this user can write to, or set JWT_SECRET_KEY".into(),
             )
         }
         Err(KeyError::Exposed { mode, .. }) => (
-            format!("{shown} can be read by others (mode {mode:o})"),
-            format!("chmod 600 {shown}, and consider a new key"),
+            format!("{shown} is readable by other users (mode {mode:o})"),
+            format!("run `chmod 600 {shown}`, and consider a new key"),
         ),
         Err(KeyError::WrongOwner(_)) => (
             format!("{shown} belongs to another user"),
-            "move it away: the next start makes a key".into(),
+            "move the file away; the next start creates a new key".into(),
         ),
         Err(KeyError::HardLinked(_)) => (
-            format!("{shown} has another name, too (a hard link)"),
-            "move it away: the next start makes a key".into(),
+            format!("{shown} has more than one hard link"),
+            "move the file away; the next start creates a new key".into(),
         ),
         Err(KeyError::TooShort(_)) => (
-            format!("{shown} holds less than 32 bytes"),
-            "remove it: the next start makes a key".into(),
+            format!("{shown} contains fewer than 32 bytes"),
+            "remove the file; the next start creates a new key".into(),
         ),
         Err(error) => (
             error.to_string(),
-            "run this as its owner, or set JWT_SECRET_KEY".into(),
+            "run this as the file's owner, or set JWT_SECRET_KEY".into(),
         ),
     };
-    Some(Finding::error(SECRET, message, hint))
+    Some(Finding::error(SIGNING_KEY, message, hint))
 }
 
 /// Whether the daemon accepts the tokens of `fullon token`. A missing key is reported by
@@ -75,11 +75,14 @@ pub fn token(snapshot: &Snapshot) -> Option<Finding> {
     match snapshot.token.as_ref()? {
         Ok(_) => Some(Finding::ok(
             TOKEN,
-            "one that is signed with the secret here counts",
+            "the running daemon accepts tokens signed with the local key",
         )),
         Err(ClientError::TokenRefused { problem, .. }) => Some(Finding::warning(
             TOKEN,
-            format!("one of `fullon token` is refused: {}", problem.reason()),
+            format!(
+                "the running daemon rejects tokens signed with the local key: {}",
+                problem.reason()
+            ),
             key_hint(snapshot.process()),
         )),
         Err(_) => None,
@@ -88,11 +91,11 @@ pub fn token(snapshot: &Snapshot) -> Option<Finding> {
 
 fn strength(secret: &Secret, message: String) -> Finding {
     match weakness(secret.expose().as_bytes()) {
-        None => Finding::ok(SECRET, message),
+        None => Finding::ok(SIGNING_KEY, message),
         Some(weakness) => Finding::error(
-            SECRET,
+            SIGNING_KEY,
             format!("{message} {weakness}: it can be guessed"),
-            "put the output of `openssl rand -hex 32` there, and restart",
+            "replace the key by the output of `openssl rand -hex 32`, then run `fullon restart`",
         ),
     }
 }
@@ -103,14 +106,15 @@ fn weakness(secret: &[u8]) -> Option<String> {
         .find(|period| secret.iter().zip(&secret[*period..]).all(|(a, b)| a == b));
     if let Some(period) = period {
         return Some(match period {
-            1 => "is one byte, repeated".into(),
-            period => format!("is {period} bytes, repeated"),
+            1 => "is one repeated byte".into(),
+            period => format!("repeats a sequence of {period} bytes"),
         });
     }
     let mut distinct = secret.to_vec();
     distinct.sort_unstable();
     distinct.dedup();
-    (distinct.len() < MIN_DISTINCT_BYTES).then(|| format!("has {} different bytes", distinct.len()))
+    (distinct.len() < MIN_DISTINCT_BYTES)
+        .then(|| format!("has only {} different bytes", distinct.len()))
 }
 
 #[cfg(test)]

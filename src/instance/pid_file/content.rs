@@ -49,7 +49,7 @@ pub fn read_stale_content(path: &Path, file: &File) -> Result<Vec<u8>, PidFileEr
     }
     Err(PidFileError::Unusable {
         path: path.to_owned(),
-        reason: "holds something that is no process id, and was left as it is",
+        reason: "contains something other than a PID and was not changed",
     })
 }
 

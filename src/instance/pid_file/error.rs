@@ -11,16 +11,14 @@ use crate::sys::OpenError;
 #[derive(Debug, Error)]
 pub enum PidFileError {
     /// A daemon holds the lock. Its PID, if known.
-    #[error("already running{}", .0.as_ref().map_or(String::new(), |pid| format!(" with PID {pid}")))]
+    #[error("the daemon is already running{}", .0.as_ref().map_or(String::new(), |pid| format!(" with PID {pid}")))]
     AlreadyRunning(Option<u32>),
     /// Another program holds a lock on the file.
-    #[error(
-        "the PID file {0} is locked by a program that is not this daemon: choose another PID_FILE"
-    )]
+    #[error("the PID file {0} is locked by another program: choose another PID_FILE")]
     LockedByOtherProgram(PathBuf),
     /// The settings name another file than the one that the daemon holds.
     #[error(
-        "PID_FILE: it was changed from {held} to {wanted}, and a running daemon cannot move its lock: stop it, then start it"
+        "PID_FILE changed from {held} to {wanted}, but a running daemon cannot change its PID file: run `fullon stop --pid-file {held}`, then `fullon start`"
     )]
     PathChanged {
         /// The file that is held.
@@ -38,7 +36,7 @@ pub enum PidFileError {
     },
     /// A system call failed.
     #[error(
-        "the PID file {path} cannot be {action}: {source}; run this as its owner, or set PID_FILE to a file in a directory of yours"
+        "the PID file {path} cannot be {action}: {source}; run this as the file's owner, or set PID_FILE to a file in a directory that this user can write to"
     )]
     Io {
         /// The file.

@@ -80,7 +80,7 @@ impl PidFile {
         if !is_file_at(path, &lock) {
             return Err(PidFileError::Unusable {
                 path: path.to_owned(),
-                reason: "was removed or replaced while the daemon ran",
+                reason: "was removed or replaced while the daemon was running",
             });
         }
         Ok(Self {

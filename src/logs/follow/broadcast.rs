@@ -202,7 +202,7 @@ async fn broadcast(
             Err(error) => {
                 let text = error.to_string();
                 if failure.as_ref() != Some(&text) {
-                    tracing::error!(%error, "the log cannot be followed for now");
+                    tracing::error!(%error, "cannot follow the log file; retrying");
                     failure = Some(text);
                 }
                 let _ = tokio::time::timeout(RETRY_INTERVAL, file_watch.changed()).await;
@@ -231,6 +231,6 @@ impl Subscription {
     /// Waits for a snapshot after the one of [`Self::snapshot_and_update`]. Cancel-safe.
     pub async fn changed(&mut self) -> io::Result<()> {
         let changed = self.snapshots.changed().await;
-        changed.map_err(|_| io::Error::other("the task that reads the log has ended"))
+        changed.map_err(|_| io::Error::other("the task that reads the log has exited"))
     }
 }

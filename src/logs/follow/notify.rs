@@ -28,7 +28,7 @@ impl FileWatch {
     pub fn new(path: &Path) -> Self {
         InotifyWatch::new(path).map_or_else(
             |error| {
-                tracing::warn!(%error, "inotify is not to be had: followers look every {POLL_INTERVAL:?}");
+                tracing::warn!(%error, "inotify is not available; followers poll the log file every {POLL_INTERVAL:?}");
                 Self::Polling
             },
             Self::Inotify,

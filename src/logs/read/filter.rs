@@ -142,8 +142,7 @@ impl TryFrom<FilterParams<'_>> for Filter {
 
 /// Parses an RFC 3339 timestamp, or a duration before `now` such as `10m` or `2h 30m`.
 fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp, &'static str> {
-    const EXPECTED: &str =
-        "is neither an RFC 3339 timestamp (2026-01-31T09:00:00Z) nor how long ago (10m, 2h 30m)";
+    const EXPECTED: &str = "is neither an RFC 3339 timestamp (2026-01-31T09:00:00Z) nor a duration before now (10m, 2h 30m)";
     if let Ok(timestamp) = text.parse() {
         return Ok(timestamp);
     }

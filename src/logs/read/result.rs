@@ -109,7 +109,7 @@ impl QueryResult {
             let segment = match self.oldest.take() {
                 Some(oldest) => oldest,
                 None => find(&self.path, range.file)?
-                    .ok_or_else(|| io::Error::other("a file of the log is gone meanwhile"))?,
+                    .ok_or_else(|| io::Error::other("a log file was removed during the search"))?,
             };
             let lines = LineReader::new(Position::new(segment, range.start));
             self.current.insert((lines, range.end))
@@ -124,7 +124,9 @@ impl QueryResult {
         };
         if !lines.read_block(&mut self.buffer, Some(*end), &mut take)? {
             if lines.read_offset() < *end {
-                return Err(io::Error::other("the log file was cut short meanwhile"));
+                return Err(io::Error::other(
+                    "the log file was truncated during the search",
+                ));
             }
             lines.finish(take);
             self.current = None;

@@ -148,7 +148,7 @@ impl LogFile {
         let failure = outcome.err().map(|error| {
             let waiting = memchr_iter(b'\n', &self.buffer).count();
             format!(
-                "writing {}: {error}; {waiting} lines wait for room, {} were lost",
+                "cannot write {}: {error}; {waiting} lines are buffered, {} were lost",
                 self.path.display(),
                 self.dropped_lines
             )
@@ -182,9 +182,7 @@ impl LogFile {
                     is_new = errors.open.replace(error.to_string()).is_none();
                 });
                 if is_new {
-                    self.append_own_line(&format!(
-                        "{error}; still writing to the file that was open"
-                    ));
+                    self.append_own_line(&format!("{error}; writing to the previous file instead"));
                 }
             }
         }
@@ -215,7 +213,7 @@ impl LogFile {
             }
             Err(error) => {
                 self.retry_rotation_at = Some(Instant::now() + ROTATION_RETRY_DELAY);
-                let text = format!("the log file cannot be rotated and grows: {error}");
+                let text = format!("cannot rotate the log file, which keeps growing: {error}");
                 let mut is_new = false;
                 self.health.update_errors(|errors| {
                     is_new = errors.rotate.replace(text.clone()).is_none();
@@ -231,7 +229,9 @@ impl LogFile {
         if self.stdio_redirected
             && let Err(error) = dup_to_stdio(&file)
         {
-            self.append_own_line(&format!("stdout and stderr stay with the old log: {error}"));
+            self.append_own_line(&format!(
+                "stdout and stderr still go to the previous log file: {error}"
+            ));
         }
         self.file = file;
         self.id = id;

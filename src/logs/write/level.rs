@@ -26,7 +26,7 @@ pub enum LevelError {
     #[error("LOG_LEVEL: {0}")]
     Filter(#[from] ParseError),
     /// The log of this process no longer exists.
-    #[error("the filter of the log cannot be changed: {0}")]
+    #[error("cannot change the log filter: {0}")]
     Reload(#[from] reload::Error),
 }
 
@@ -175,11 +175,8 @@ impl LevelControl {
         let configured = state.configured.clone();
         drop(state);
         match outcome {
-            Ok(()) => tracing::info!(
-                level = configured,
-                "the log level is the configured one again"
-            ),
-            Err(error) => tracing::error!(%error, "the log level could not be changed back"),
+            Ok(()) => tracing::info!(level = configured, "log level reverted to LOG_LEVEL"),
+            Err(error) => tracing::error!(%error, "cannot revert the log level to LOG_LEVEL"),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::sys::{OpenError, open_owned};
 pub enum LogFileError {
     /// The system reports an error.
     #[error(
-        "the log file {path} cannot be opened: {source}; set LOG_FILE to a file that this user may write"
+        "the log file {path} cannot be opened: {source}; set LOG_FILE to a file that this user can write to"
     )]
     Io {
         /// The path of the file.
@@ -24,7 +24,7 @@ pub enum LogFileError {
         source: io::Error,
     },
     /// The file is not a regular file that only this user has.
-    #[error("the log file {path} {reason}; remove it or choose another LOG_FILE")]
+    #[error("the log file {path} {reason}; remove the file or choose another LOG_FILE")]
     Unusable {
         /// The path of the file.
         path: PathBuf,

@@ -105,7 +105,7 @@ impl EventQueue {
     fn report_dropped(&mut self) -> bool {
         let dropped = self.backlog.dropped_events.swap(0, Ordering::AcqRel);
         if dropped > 0 {
-            let message = format!("{dropped} events are missing here: the log took nothing");
+            let message = format!("{dropped} events are missing here: the log queue was full");
             let line = format_own_line(self.format, module_path!(), &message);
             self.send(line.as_bytes());
         }
@@ -121,7 +121,7 @@ impl EventQueue {
             // Under one lock, so that the error agrees with the flag when threads race.
             Some(health) => health.update_errors(|errors| {
                 set();
-                let text = "the log takes nothing: events are counted, not logged";
+                let text = "the log queue is full; events are counted, not logged";
                 errors.stalled = is_stalled.then(|| text.to_owned());
             }),
             None => set(),

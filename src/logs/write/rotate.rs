@@ -137,7 +137,7 @@ fn shift_numbered(path: &Path, keep: u32) -> io::Result<u32> {
         }
     }
     if keep > 0 && kept == 0 {
-        let error = io::Error::other("every number that a rotated file may have is taken");
+        let error = io::Error::other("every number for a rotated file is in use");
         return Err(with_path(path, &error));
     }
     for pair in to_shift.windows(2).rev() {

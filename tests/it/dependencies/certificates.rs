@@ -41,12 +41,12 @@ fn certificates_are_verified_when_configured() {
         home.set(authority, ours.authority().to_str().unwrap());
         restart(&home, "up", "");
         home.set(authority, other.authority().to_str().unwrap());
-        restart(&home, "down", "TLS: its certificate is ");
+        restart(&home, "down", "TLS: the certificate is ");
         home.unset(authority);
-        restart(&home, "down", "TLS: its certificate is ");
+        restart(&home, "down", "TLS: the certificate is ");
         home.set(authority, ours.authority().to_str().unwrap());
         home.set(host, "127.0.0.1");
-        restart(&home, "down", "its certificate is for another name");
+        restart(&home, "down", "the certificate is for another host name");
     }
 
     let (postgres, ..) = &servers[0];
@@ -62,7 +62,7 @@ fn certificates_are_verified_when_configured() {
     home.set("DB_SSLMODE", "require");
     home.run(["start"]).succeeds();
     wait_for_state(&home, "postgresql", "down");
-    assert!(last_error(&home, "postgresql").starts_with("it does not offer TLS"));
+    assert!(last_error(&home, "postgresql").starts_with("the server does not support TLS"));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn system_authorities_are_reread_after_failed_handshake() {
     home.run(["start"]).succeeds();
     wait_for_state(&home, "postgresql", "down");
     let why = last_error(&home, "postgresql");
-    assert!(why.starts_with("TLS: its certificate is "), "{why}");
+    assert!(why.starts_with("TLS: the certificate is "), "{why}");
     std::fs::copy(ours.authority(), &trusted).unwrap();
     wait_for_state(&home, "postgresql", "up");
 }

@@ -24,7 +24,7 @@ fn outage_and_recovery_are_reported() {
         wait_for_state(&home, name, "down");
         assert_eq!(
             last_error(&home, name),
-            "it cannot be reached: connection refused"
+            "cannot connect: connection refused"
         );
         let answer = request(&home.public_address(), "GET", "/health/ready", &[], "");
         assert_eq!(

@@ -24,14 +24,14 @@ fn any_password_works_and_wrong_one_is_reported() {
         home.set(dependency.password_setting(), "wrong");
         home.run(["start"]).succeeds();
         wait_for_state(&home, name, "down");
-        assert_eq!(last_error(&home, name), "it refused the password");
+        assert_eq!(last_error(&home, name), "the server rejected the password");
         home.run(["stop"]).succeeds();
 
         home.unset(dependency.password_setting());
         home.run(["start"]).succeeds();
         wait_for_state(&home, name, "down");
         let setting = dependency.password_setting();
-        let wanted = format!("it wants a password, and {setting} is not set");
+        let wanted = format!("the server requires a password, but {setting} is not set");
         assert_eq!(last_error(&home, name), wanted);
     }
 }
@@ -150,7 +150,7 @@ fn password_and_host_are_never_disclosed() {
     outputs.push(home.run(["restart"]).succeeds().stdout);
     postgres.stop();
     eventually("PostgreSQL is unreachable", || {
-        last_error(&home, "postgresql").contains("cannot be reached")
+        last_error(&home, "postgresql").contains("cannot connect")
     });
     for path in ["/admin/status", "/admin/metrics", "/admin/logs?lines=10000"] {
         outputs.push(home.call_admin("GET", path).body);

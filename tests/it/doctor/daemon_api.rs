@@ -53,8 +53,8 @@ fn closed_admin_port_is_reported() {
     });
     let words = [
         "Connection refused",
-        "lives",
-        "unless it just starts or stops",
+        "is running",
+        "unless the process is starting or stopping",
     ];
     assert_doctor_finds(
         &home,
@@ -74,7 +74,11 @@ fn blocked_network_is_reported() {
     let home = Home::started();
     let mut command = home.command("unshare");
     command.args(["--net", env!("CARGO_BIN_EXE_fullon"), "doctor", "--json"]);
-    let words = ["cannot be reached", "lives", "or the network is blocked"];
+    let words = [
+        "cannot be reached",
+        "is running",
+        "or the network is blocked",
+    ];
     assert_findings(
         &Outcome::run(&mut command),
         1,
@@ -92,7 +96,7 @@ fn without_state_file_settings_give_the_address() {
     let no_state_file: Expected<'_> = (
         "state file",
         "warning",
-        &["No such file", "fullon restart writes it again"],
+        &["No such file", "`fullon restart` writes a new one"],
     );
     assert_doctor_finds(
         &home,
@@ -109,7 +113,7 @@ fn without_state_file_settings_give_the_address() {
     home.set("ADMIN_PORT", &free_port().to_string());
     let words = [
         "Connection refused",
-        "ADMIN_PORT here have to be the daemon's",
+        "there is no state file: set ADMIN_HOST and ADMIN_PORT",
     ];
     assert_doctor_finds(&home, 1, &[no_state_file, ("admin API", "wrong", &words)]);
 }
@@ -149,7 +153,7 @@ fn other_server_on_public_port_is_named() {
             (
                 "public API",
                 "wrong",
-                &["is not this service", &own_process, "set HOST and PORT"],
+                &["is not the public API", &own_process, "set HOST and PORT"],
             ),
         ],
     );
@@ -166,7 +170,7 @@ fn phase_version_and_failed_checks_are_reported() {
         home.run(["--admin-url", &url, "doctor", "--json"])
     };
     assert_findings(&saying("phase", json!("ready")), 0, &[]);
-    for (phase, words) in [("draining", "it stops"), ("starting", "it starts")] {
+    for (phase, words) in [("draining", "draining: "), ("starting", "starting")] {
         let words = [words, "fullon status"];
         assert_findings(
             &saying("phase", json!(phase)),
@@ -225,8 +229,12 @@ fn daemon_of_another_directory_is_checked_there() {
     // A restart reads the settings file that the daemon was started with.
     fs::write(there.join(".env"), "LOG_FILE=daemon.log\nLOG_KEEP=x\n").unwrap();
     let edit = format!("edit {}", there.join(".env").display());
-    let words = ["would be refused: LOG_KEEP: `x`", &*edit];
-    let edited = ("settings", "warning", &["not in force: "][..]);
+    let words = ["a restart would fail: LOG_KEEP: `x`", &*edit];
+    let edited = (
+        "settings",
+        "warning",
+        &["changed in .env, not active until"][..],
+    );
     assert_doctor_finds(&home, 2, &[("restart", "wrong", &words), edited]);
 
     fs::write(there.join(".env"), "LOG_FILE=daemon.log\nLOG_KEEP=1\n").unwrap();
@@ -241,9 +249,9 @@ fn daemon_of_another_directory_is_checked_there() {
         &home,
         1,
         &[
-            ("restart", "warning", &["which is gone", "fullon stop"]),
+            ("restart", "warning", &["no longer exists", "fullon stop"]),
             edited,
-            ("log", "wrong", &["there is no directory"]),
+            ("log", "wrong", &["the directory"]),
         ],
     );
 }
@@ -253,11 +261,14 @@ fn edited_settings_are_reported_with_command_to_apply_them() {
     let home = Home::started();
     let env = home.path().join(".env");
     fs::write(&env, "SHUTDOWN_TIMEOUT=3s\nLOG_KEEP=2\n").unwrap();
-    let words = ["not in force: LOG_KEEP, SHUTDOWN_TIMEOUT", "fullon reload"];
+    let words = [
+        "LOG_KEEP, SHUTDOWN_TIMEOUT changed in .env",
+        "fullon reload",
+    ];
     assert_doctor_finds(&home, 0, &[("settings", "warning", &words)]);
     fs::write(&env, "SHUTDOWN_TIMEOUT=3s\nLOG_FORMAT=json\n").unwrap();
     let words = [
-        "not in force: LOG_FORMAT, SHUTDOWN_TIMEOUT",
+        "LOG_FORMAT, SHUTDOWN_TIMEOUT changed in .env",
         "fullon restart",
     ];
     assert_doctor_finds(&home, 0, &[("settings", "warning", &words)]);
@@ -270,7 +281,11 @@ fn edited_settings_are_reported_with_command_to_apply_them() {
         2,
         &[
             ("settings", "wrong", &["LOG_KEEP: `x`", "edit "]),
-            ("settings", "warning", &["not in force: "]),
+            (
+                "settings",
+                "warning",
+                &["changed in .env, not active until"],
+            ),
         ],
     );
 }
@@ -300,7 +315,7 @@ fn unhealthy_public_api_is_reported() {
     let body = json!({ "status": "unhealthy", "version": "1", "service": "fullon_master_api" });
     let server = serve_always("503 Service Unavailable", &body.to_string());
     home.set("PORT", port_of(&server));
-    let words = ["says that it is unhealthy", "/health/ready tells why"];
+    let words = ["reports unhealthy", "/health/ready"];
     assert_doctor_finds(
         &home,
         0,

@@ -23,38 +23,42 @@ fn stale_pid_file_is_reported_with_current_owner_of_pid() {
     let killed_daemon = home.daemon().unwrap();
     killed_daemon.kill().unwrap();
     assert!(killed_daemon.wait_for_exit(crate::support::DEADLINE));
-    let ended = format!("PID {} crashed or was killed", killed_daemon.pid());
+    let ended = format!("(PID {}) crashed or was killed", killed_daemon.pid());
     assert_doctor_finds(
         &home,
         0,
         &[(
             "PID file",
             "warning",
-            &["is stale", &ended, "fullon start takes it over"],
+            &["is stale", &ended, "`fullon start` takes over"],
         )],
     );
 
     let mut other_process = unrelated_process();
-    let name = format!("a stranger: sleep (PID {})", other_process.0.id());
+    let name = format!("another program: sleep (PID {})", other_process.0.id());
     fs::write(home.pid_file(), other_process.0.id().to_string()).unwrap();
-    let words = ["is stale", &*name, "do not signal it; fullon start"];
+    let words = [
+        "is stale",
+        &*name,
+        "do not signal that program; `fullon start`",
+    ];
     assert_doctor_finds(&home, 0, &[("PID file", "warning", &words)]);
     assert!(other_process.is_alive());
     fs::write(home.pid_file(), "").unwrap();
-    assert_doctor_finds(&home, 0, &[("PID file", "warning", &["has no number"])]);
+    assert_doctor_finds(&home, 0, &[("PID file", "warning", &["contains no PID"])]);
 
     home.run(["start"]).succeeds();
     let daemon = home.daemon().unwrap();
     fs::write(home.pid_file(), other_process.0.id().to_string()).unwrap();
-    let number = format!("the number in it is {}", other_process.0.id());
-    let words = [&*daemon.describe(), "holds it", &number, "fullon restart"];
+    let number = format!("the PID in the file is {}", other_process.0.id());
+    let words = ["held by", &*daemon.describe(), &number, "fullon restart"];
     let crashed = format!("(PID {}) crashed", killed_daemon.pid());
     assert_doctor_finds(
         &home,
         0,
         &[
             ("PID file", "warning", &words),
-            ("daemon", "warning", &[&crashed, "fullon status --json"]),
+            ("daemon", "warning", &[&crashed, "`fullon status`"]),
         ],
     );
 }
@@ -67,19 +71,19 @@ fn removed_pid_file_of_running_daemon_is_reported() {
     let finding: Expected<'_> = (
         "PID file",
         "wrong",
-        &["while its daemon runs", "fullon stop"],
+        &["while its daemon is running", "fullon stop"],
     );
     let moved = home.path().join("moved");
     fs::rename(home.pid_file(), &moved).unwrap();
     assert_doctor_finds(&home, 1, &[finding]);
     home.run(["doctor"])
         .exits(1)
-        .stdout_contains(&["was removed while its daemon runs"]);
+        .stdout_contains(&["was removed while its daemon is running"]);
     File::create(home.pid_file()).unwrap();
     assert_doctor_finds(&home, 1, &[finding]);
     home.run(["doctor"])
         .exits(1)
-        .stdout_contains(&["was replaced while its daemon runs"]);
+        .stdout_contains(&["was replaced while its daemon is running"]);
     fs::rename(moved, home.pid_file()).unwrap();
     assert!(!daemon.has_exited());
 }
@@ -111,12 +115,12 @@ fn unusable_pid_file_is_reported() {
         l_pid: 0,
     };
     fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)).unwrap();
-    let words = ["is locked by a program that is not this daemon", "lslocks"];
+    let words = ["is locked by another program", "lslocks"];
     assert_doctor_finds(&home, 1, &[("PID file", "wrong", &words)]);
     drop(file);
 
     home.set("PID_FILE", "/proc/nowhere/daemon.pid");
-    let words = ["cannot be made: there is no directory /proc/nowhere"];
+    let words = ["cannot be created: the directory /proc/nowhere does not exist"];
     assert_doctor_finds(&home, 1, &[("PID file", "wrong", &words)]);
 
     // A directory is no valid PID_FILE, but everything else is still checked.
@@ -175,12 +179,12 @@ fn files_of_another_user_are_reported() {
             (
                 ".env",
                 "wrong",
-                &["Permission denied", "run this as its owner"],
+                &["Permission denied", "run this as the file's owner"],
             ),
             (
-                "secret",
+                "signing key",
                 "wrong",
-                &["belongs to another user", "move it away"],
+                &["belongs to another user", "move the file away"],
             ),
         ],
     );
@@ -193,25 +197,29 @@ fn unwritable_directories_are_reported() {
     }
     let home = Home::new();
     set_mode(home.path(), 0o755);
-    let unwritable = format!("this user may not write to {}", home.path().display());
+    let unwritable = format!("this user cannot write to {}", home.path().display());
     assert_doctor_of_nobody_finds(
         &home,
         1,
         &[
             (
-                "secret",
+                "signing key",
                 "wrong",
-                &[".key cannot be made", &unwritable, "set HOME"],
+                &[".key cannot be created", &unwritable, "set HOME"],
             ),
             (
                 "PID file",
                 "wrong",
-                &[".pid cannot be made", &unwritable, "set PID_FILE"],
+                &[".pid cannot be created", &unwritable, "set PID_FILE"],
             ),
             (
                 "log",
                 "wrong",
-                &["fullon.log cannot be made", &unwritable, "another LOG_FILE"],
+                &[
+                    "fullon.log cannot be created",
+                    &unwritable,
+                    "another LOG_FILE",
+                ],
             ),
         ],
     );
@@ -231,7 +239,7 @@ fn unwritable_directories_are_reported() {
             (
                 "PID file",
                 "wrong",
-                &[".state cannot be made", &unwritable, "set PID_FILE"],
+                &[".state cannot be created", &unwritable, "set PID_FILE"],
             ),
             (
                 "log",
@@ -255,7 +263,7 @@ fn daemon_of_another_user_is_checked_as_permitted() {
     home.set("JWT_SECRET_KEY", &random_key());
     set_mode(home.path(), 0o755);
     let in_use: &[&str] = &[
-        "in use by a process that this user may not look at",
+        "in use by a process that this user cannot inspect",
         "it may be",
     ];
     assert_doctor_of_nobody_finds(
@@ -265,7 +273,11 @@ fn daemon_of_another_user_is_checked_as_permitted() {
             (
                 "PID file",
                 "wrong",
-                &["cannot be opened", "Permission denied", "as its owner"],
+                &[
+                    "cannot be opened",
+                    "Permission denied",
+                    "as the file's owner",
+                ],
             ),
             ("PORT", "warning", in_use),
             ("ADMIN_PORT", "warning", in_use),
@@ -273,7 +285,7 @@ fn daemon_of_another_user_is_checked_as_permitted() {
         ],
     );
     set_mode(&home.pid_file(), 0o644);
-    let number = format!("(PID {}, it says)", home.state().pid);
+    let number = format!("(PID in the file: {})", home.state().pid);
     assert_doctor_of_nobody_finds(
         &home,
         1,
@@ -281,7 +293,7 @@ fn daemon_of_another_user_is_checked_as_permitted() {
             (
                 "PID file",
                 "warning",
-                &["may not look at", &number, "or as root"],
+                &["cannot inspect", &number, "or as root"],
             ),
             (
                 "state file",
@@ -291,7 +303,11 @@ fn daemon_of_another_user_is_checked_as_permitted() {
             (
                 "admin API",
                 "wrong",
-                &["refused the token", "signed with another key", "its user"],
+                &[
+                    "rejected the token",
+                    "signed with another key",
+                    "daemon's user",
+                ],
             ),
         ],
     );
@@ -306,7 +322,11 @@ fn daemon_of_another_user_is_checked_as_permitted() {
     };
     // Nor does it read files that the state file of another user names.
     fs::write(home.path().join(".env"), "LOG_KEEP=x").unwrap();
-    let edited = ("settings", "warning", &["not in force: LOG_KEEP"][..]);
+    let edited = (
+        "settings",
+        "warning",
+        &["LOG_KEEP changed in .env, not active"][..],
+    );
     assert_findings(&from_elsewhere(), 0, &[edited]);
     fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
     assert_findings(

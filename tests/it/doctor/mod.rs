@@ -152,7 +152,7 @@ fn no_daemon_is_healthy_and_nothing_is_changed() {
         [
             "settings",
             ".env",
-            "secret",
+            "signing key",
             "PID file",
             "PORT",
             "ADMIN_PORT",
@@ -166,7 +166,7 @@ fn no_daemon_is_healthy_and_nothing_is_changed() {
         (&true.into(), &true.into())
     );
     home.run(["doctor"]).succeeds().stdout_contains(&[
-        "no daemon runs",
+        "the daemon is not running",
         "-> fullon start\n",
         "nothing is wrong\n",
     ]);
@@ -185,7 +185,7 @@ fn running_daemon_is_healthy_with_one_line_per_check() {
         [
             "settings",
             ".env",
-            "secret",
+            "signing key",
             "PID file",
             "state file",
             "admin API",

@@ -44,7 +44,7 @@ fn port_in_time_wait_is_free() {
 fn port_held_by_daemon_of_another_pid_file_is_named() {
     let mut home = Home::started();
     fix_admin_port(&mut home);
-    let other_daemon = format!("the daemon of {} (PID", home.pid_file().display());
+    let other_daemon = format!("PID file {})", home.pid_file().display());
     home.set(
         "PID_FILE",
         home.path().join("other.pid").display().to_string().as_str(),
@@ -79,7 +79,10 @@ fn unusable_address_is_reported() {
         &[(
             "PORT",
             "wrong",
-            &["may not listen on 0.0.0.0:80", "CAP_NET_BIND_SERVICE"],
+            &[
+                "cannot listen on 0.0.0.0:80: permission denied",
+                "CAP_NET_BIND_SERVICE",
+            ],
         )],
     );
 }
@@ -126,12 +129,12 @@ fn unwritable_log_is_reported() {
     assert_doctor_finds(
         &home,
         1,
-        &[("log", "wrong", &["cannot be made: there is no directory"])],
+        &[("log", "wrong", &["cannot be created: the directory"])],
     );
     home.set("LOG_FILE", "-");
     assert_doctor_finds(&home, 0, &[]);
     home.run(["doctor"])
-        .stdout_contains(&["goes to stdout", "set LOG_FILE for `fullon start`"]);
+        .stdout_contains(&["goes to stdout", "set LOG_FILE to a file"]);
 }
 
 #[test]
@@ -152,7 +155,7 @@ fn full_disk_is_reported() {
     };
     fs::create_dir(home.path().join("disk")).unwrap();
     let on_small_log_disk = on_small_disk("exec \"$0\" doctor --json");
-    let words = ["1.0 MiB free", "disk", "smaller LOG_MAX_SIZE"];
+    let words = ["1.0 MiB free", "disk", "lower LOG_MAX_SIZE"];
     assert_findings(&on_small_log_disk, 0, &[("disk", "warning", &words)]);
     let with_small_limit = on_small_disk("LOG_MAX_SIZE=64KiB exec \"$0\" doctor --json");
     assert_findings(&with_small_limit, 0, &[]);
@@ -161,7 +164,7 @@ fn full_disk_is_reported() {
     assert_findings(
         &on_full_disk,
         1,
-        &[("disk", "wrong", &["0 B free", "make room"])],
+        &[("disk", "wrong", &["0 B free", "free disk space"])],
     );
 
     // The report of the daemon wins over what can be seen from here.
@@ -170,9 +173,5 @@ fn full_disk_is_reported() {
     eventually("the daemon reports the error", || {
         home.run(["status"]).stdout.contains(error)
     });
-    assert_doctor_finds(
-        &home,
-        1,
-        &[("log", "wrong", &[error, "tries again by itself"])],
-    );
+    assert_doctor_finds(&home, 1, &[("log", "wrong", &[error, "retries by itself"])]);
 }

@@ -28,9 +28,9 @@ fn refused_token_is_reported_with_reason() {
             (
                 "token",
                 "warning",
-                &["`fullon token` is refused", reason, "fullon reload"],
+                &["daemon rejects tokens", reason, "fullon reload"],
             ),
-            ("settings", "warning", &["not in force: JWT_SECRET_KEY"]),
+            ("settings", "warning", &["JWT_SECRET_KEY changed in .env"]),
         ],
     );
     fix_admin_port(&mut home);
@@ -43,7 +43,7 @@ fn refused_token_is_reported_with_reason() {
             (
                 "admin API",
                 "wrong",
-                &["refused the token", reason, "fullon restart --hard"],
+                &["rejected the token", reason, "fullon restart --hard"],
             ),
         ],
     );
@@ -56,7 +56,7 @@ fn refused_token_is_reported_with_reason() {
             (
                 "admin API",
                 "wrong",
-                &["refused the token", reason, "JWT_SECRET_KEY"],
+                &["rejected the token", reason, "JWT_SECRET_KEY"],
             ),
             (
                 "ADMIN_PORT",
@@ -84,7 +84,7 @@ fn each_reason_for_refused_token_has_its_advice() {
     let no_key: Expected<'_> = (
         "admin API",
         "wrong",
-        &["there is no key", "its JWT_SECRET_KEY"],
+        &["there is no signing key", "set JWT_SECRET_KEY"],
     );
     assert_findings(&asking(401, ""), 1, &[no_key]);
     home.token("admin:read");
@@ -98,12 +98,12 @@ fn each_reason_for_refused_token_has_its_advice() {
         (
             401,
             "the token is signed with another key: no",
-            "use the daemon's JWT_SECRET_KEY",
+            "set JWT_SECRET_KEY to the daemon's signing key",
         ),
         (
             403,
             "the Host header names another machine: no",
-            "use http://127.0.0.1",
+            "--admin-url http://127.0.0.1",
         ),
     ] {
         let (reason, _) = detail.split_once(": ").unwrap();

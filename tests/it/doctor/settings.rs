@@ -29,7 +29,7 @@ fn invalid_env_file_is_reported_and_all_else_is_checked() {
             (
                 ".env",
                 "wrong",
-                &["line 2: expected NAME=value", "mend the file"],
+                &["line 2: expected NAME=value", "fix the file"],
             ),
             ("settings", "wrong", &["PORT: `99999`", &edit]),
             ("settings", "wrong", &["LOG_LEVEL: `loud`", &edit]),
@@ -50,7 +50,10 @@ fn invalid_env_file_is_reported_and_all_else_is_checked() {
         &[(
             ".env",
             "wrong",
-            &["missing: cannot be read", "give --env-file a file"],
+            &[
+                "missing: cannot be read",
+                "pass an existing file to --env-file",
+            ],
         )],
     );
     assert_findings(
@@ -86,45 +89,61 @@ fn exposed_or_weak_secret_is_reported() {
     assert_doctor_finds(
         &home,
         2,
-        &[("secret", "wrong", &["placeholder", "in the environment"])],
+        &[(
+            "signing key",
+            "wrong",
+            &["placeholder", "in the environment"],
+        )],
     );
     home.set("JWT_SECRET_KEY", "short");
     assert_doctor_finds(
         &home,
         2,
-        &[("secret", "wrong", &["JWT_SECRET_KEY: has 5 bytes"])],
+        &[("signing key", "wrong", &["JWT_SECRET_KEY: has 5 bytes"])],
     );
-    home.set("JWT_SECRET_KEY", &"secret".repeat(6));
+    home.set("JWT_SECRET_KEY", &"signing key".repeat(6));
     let outcome = home.run(["doctor", "--json"]);
     let words = [
-        "JWT_SECRET_KEY (environment) is 6 bytes, repeated",
+        "JWT_SECRET_KEY (environment) repeats a sequence of 6 bytes",
         "openssl rand",
     ];
-    assert_findings(&outcome, 1, &[("secret", "wrong", &words)]);
+    assert_findings(&outcome, 1, &[("signing key", "wrong", &words)]);
     assert!(!outcome.stdout.contains("secretsecret"), "{outcome:#?}");
 
     home.unset("JWT_SECRET_KEY");
     let key = home.path().join(".fullon_master_api.key");
     fs::write(&key, random_key()).unwrap();
     set_mode(&key, 0o640);
-    let words = ["can be read by others (mode 640)", "chmod 600"];
-    assert_doctor_finds(&home, 1, &[("secret", "wrong", &words)]);
+    let words = ["is readable by other users (mode 640)", "chmod 600"];
+    assert_doctor_finds(&home, 1, &[("signing key", "wrong", &words)]);
     set_mode(&key, 0o600);
     assert_doctor_finds(&home, 0, &[]);
     fs::write(&key, "1".repeat(64)).unwrap();
-    assert_doctor_finds(&home, 1, &[("secret", "wrong", &["is one byte, repeated"])]);
+    assert_doctor_finds(
+        &home,
+        1,
+        &[("signing key", "wrong", &["is one repeated byte"])],
+    );
     fs::write(&key, "short").unwrap();
     assert_doctor_finds(
         &home,
         1,
-        &[("secret", "wrong", &["less than 32 bytes", "remove it"])],
+        &[(
+            "signing key",
+            "wrong",
+            &["fewer than 32 bytes", "remove the file"],
+        )],
     );
     fs::remove_file(&key).unwrap();
     symlink("elsewhere", &key).unwrap();
     assert_doctor_finds(
         &home,
         1,
-        &[("secret", "wrong", &["cannot be read", "set JWT_SECRET_KEY"])],
+        &[(
+            "signing key",
+            "wrong",
+            &["cannot be read", "set JWT_SECRET_KEY"],
+        )],
     );
 }
 

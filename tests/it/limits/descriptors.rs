@@ -163,7 +163,7 @@ fn start_fails_with_too_few_descriptors() {
         env!("CARGO_BIN_EXE_fullon"),
     ]);
     Outcome::run(&mut shell).exits(1).stderr_contains(&[
-        "50 files open",
+        "limit of open files is 50",
         "ulimit -n",
         "LimitNOFILE",
     ]);
