@@ -239,7 +239,7 @@ impl AdminClient {
         let Ok(problem) = serde_json::from_slice::<Box<Problem>>(&body) else {
             return Err(ClientError::unexpected_server(
                 &self.base,
-                format!("it responded with {status}"),
+                format!("HTTP status {status}"),
             ));
         };
         Err(match status {

@@ -40,6 +40,6 @@ pub async fn health(base: &str) -> Result<Health, HealthError> {
         .map_err(|error| HealthError::UnexpectedServer(error.to_string()))
         .and_then(|health| match health.service.as_str() {
             service if service == identity().service => Ok(health),
-            other => Err(HealthError::UnexpectedServer(format!("it is {other}"))),
+            other => Err(HealthError::UnexpectedServer(format!("service {other}"))),
         })
 }

@@ -75,7 +75,7 @@ impl DaemonControl {
         (level.level != level.configured_level).then_some(level)
     }
 
-    /// Asks the admin API, or else inspects the PID file and its lock.
+    /// Queries the admin API, or else inspects the PID file and its lock.
     ///
     /// # Errors
     ///

@@ -245,7 +245,7 @@ impl DaemonControl {
         if holder.is_some_and(|holder| holder != pid) {
             return Err(ClientError::UnexpectedServer {
                 base: client.base_url().to_string(),
-                detail: format!("it is another daemon, with PID {pid}"),
+                detail: format!("another daemon, with PID {pid}"),
             });
         }
         Ok(client)

@@ -151,7 +151,7 @@ impl<'a> Snapshot<'a> {
         checks.iter().find(|check| check.name == LOG_HEALTH_CHECK)
     }
 
-    /// Asks both APIs of the daemon that holds the PID file.
+    /// Queries both APIs of the daemon that holds the PID file.
     async fn probe_apis(
         &mut self,
         control: &DaemonControl,
@@ -180,14 +180,14 @@ impl<'a> Snapshot<'a> {
         self.public = public;
     }
 
-    /// Asks the daemon that `--admin-url` names.
+    /// Queries the daemon that `--admin-url` names.
     async fn probe_remote(&mut self, client: Result<AdminClient, ClientError>) {
         self.daemon_state = DaemonState::Remote;
         self.pid_file = PidFileState::Ignored;
         self.admin = Some(fetch_status(client).await);
     }
 
-    /// Asks at the configured address although there is no PID file.
+    /// Queries the configured address although there is no PID file.
     async fn probe_configured_address(&mut self, client: Result<AdminClient, ClientError>) {
         match fetch_status(client).await {
             Ok(status) if Path::new(&status.pid_file) == self.settings.client.pid_file => {

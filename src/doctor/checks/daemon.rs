@@ -11,9 +11,9 @@ pub fn phase(snapshot: &Snapshot) -> Option<Finding> {
     let activity = match snapshot.status()?.phase {
         Phase::Ready => return None,
         Phase::Starting => "starting",
-        Phase::Draining => "draining: it finishes the requests in flight",
+        Phase::Draining => "draining: waiting for the requests in flight",
     };
-    let hint = "`fullon status` shows when it is done";
+    let hint = "`fullon status` shows when the daemon is ready or has stopped";
     Some(Finding::warning(DAEMON, activity, hint))
 }
 
@@ -64,7 +64,9 @@ fn dependency(check: &Check) -> Finding {
                 .last_error
                 .as_deref()
                 .unwrap_or("no reason was reported");
-            let hint = "check its settings and its server; the daemon probes it again by itself";
+            let hint = format!(
+                "check the settings and the server of {name}; the daemon retries by itself"
+            );
             Finding::error(HEALTH, format!("{name} is down: {error}"), hint)
         }
     }

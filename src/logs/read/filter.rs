@@ -215,7 +215,7 @@ mod tests {
         };
         for (line, filter, expected) in [
             (not_text, filter(None, "\u{fffd}b"), FilterMatch::Match),
-            (long, filter(None, "[cut: "), FilterMatch::Match),
+            (long, filter(None, "[truncated: "), FilterMatch::Match),
             (long, filter(Some(Level::INFO), "x"), FilterMatch::Match),
             (long, filter(None, "z"), FilterMatch::NoMatch),
         ] {

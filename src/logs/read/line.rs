@@ -10,7 +10,7 @@ use tracing::Level;
 
 use crate::logs::cursor::Cursor;
 
-/// How many bytes of a line are kept. The text of a longer line says that it is cut.
+/// How many bytes of a line are kept. The text of a longer line says that it is truncated.
 pub(crate) const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// One line of the log. Lines of other programs have no `timestamp`, `level`, `target` and
@@ -56,7 +56,7 @@ impl<'a> RawLine<'a> {
         (is_cut || text.contains(char::REPLACEMENT_CHARACTER)) && self.to_text().contains(text)
     }
 
-    /// The line as text. Bytes that are not UTF-8 are replaced, and a cut line says so.
+    /// The line as text. Bytes that are not UTF-8 are replaced, and a truncated line says so.
     pub fn to_text(&self) -> Cow<'a, str> {
         let mut text = String::from_utf8_lossy(self.bytes);
         let len = self.full_len();
@@ -64,7 +64,7 @@ impl<'a> RawLine<'a> {
             // Writing to a string does not fail.
             let _ = write!(
                 text.to_mut(),
-                " [cut: {} of {len} bytes shown]",
+                " [truncated: {} of {len} bytes shown]",
                 self.bytes.len()
             );
         }

@@ -237,7 +237,7 @@ mod tests {
         let found = lines(&path, 3);
         assert_eq!((found[0].as_str(), found[2].as_str()), ("first", "last"));
         assert!(found[1].ends_with(&format!(
-            "[cut: {MAX_LINE_BYTES} of {} bytes shown]",
+            "[truncated: {MAX_LINE_BYTES} of {} bytes shown]",
             long.len()
         )));
     }

@@ -130,7 +130,7 @@ fn full_disk_fills_buffer_then_drops_and_counts_lines() {
     let failure = log.failure().unwrap();
     assert!(failure.contains("No space left"), "{failure}");
     assert!(
-        failure.contains("3 lines wait for room, 2 were lost"),
+        failure.contains("3 lines are buffered, 2 were lost"),
         "{failure}"
     );
     log.file.file = good;
