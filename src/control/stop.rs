@@ -139,21 +139,11 @@ impl DaemonControl {
                 let accepted = async { client?.stop(request).await }.await;
                 let drain_delay = state.map_or(Duration::ZERO, |state| state.drain_delay);
                 let timeout = TERM_TIMEOUT + drain_delay;
-                let method = match accepted {
-                    Ok(accepted) => await_exit(&process, &accepted, notice)?,
-                    Err(error) if error.is_conflict() => return Ok(None),
-                    // The old process passed the stop on to this one. A signal would be the
-                    // second request to stop, and abort its requests.
-                    Err(_) if is_retry && process.wait_for_exit(timeout) => StopMethod::Rest,
-                    Err(error) => stop_by_signal(&process, &error.to_string(), timeout, notice)?,
-                };
-                if method == StopMethod::Killed {
-                    self.clean_up_after_kill();
-                }
-                StopOutcome::Stopped {
+                let stopped = self.await_stop(&process, accepted, timeout, is_retry, notice)?;
+                return Ok(stopped.map(|method| StopOutcome::Stopped {
                     pid: process.pid(),
                     method,
-                }
+                }));
             }
             Target::Local {
                 holder: LockHolder::Hidden(recorded),
@@ -180,6 +170,30 @@ impl DaemonControl {
                 stop_over_api(&client, request, find_local_process(&client)).await?
             }
         }))
+    }
+
+    /// Waits for the exit of the process after the answer of the admin API, and signals it if the
+    /// API gave none. `None` if the process was replaced.
+    fn await_stop(
+        &self,
+        process: &Process,
+        accepted: Result<StopAccepted, ClientError>,
+        timeout: Duration,
+        is_retry: bool,
+        notice: &mut dyn FnMut(&str),
+    ) -> Result<Option<StopMethod>, StopError> {
+        let method = match accepted {
+            Ok(accepted) => await_exit(process, &accepted, notice)?,
+            Err(error) if error.is_conflict() => return Ok(None),
+            // The old process passed the stop on to this one. A signal would be the second request
+            // to stop, and abort its requests.
+            Err(_) if is_retry && process.wait_for_exit(timeout) => StopMethod::Rest,
+            Err(error) => stop_by_signal(process, &error.to_string(), timeout, notice)?,
+        };
+        if method == StopMethod::Killed {
+            self.clean_up_after_kill();
+        }
+        Ok(Some(method))
     }
 
     /// Stops the daemon at the configured address, which does not hold the PID file. It has to be

@@ -28,6 +28,6 @@ pub(crate) use api::{admin, control_request};
 pub use http::Service;
 pub use listener::{MAX_REFUSALS, run};
 pub(crate) use log::LogReaderLimit;
-pub use pool::ConnectionPool;
+pub use pool::{ConnectionPool, ConnectionPools};
 pub use self_check::SelfCheck;
 pub use shutdown::Shutdown;

@@ -1,12 +1,12 @@
 //! A stop: drains, and records how the daemon exited.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
 use super::daemon::Daemon;
+use crate::daemon::resources::InstanceResources;
 use crate::daemon::signals::{SignalAction, SignalHandlers};
 use crate::daemon::supervise::systemd;
 use crate::health::Phase;
@@ -51,7 +51,6 @@ pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome
     reloadable.health.stop_watching();
     systemd::notify_stopping(deadline.remaining());
     tracing::info!(by, ?timeout, ?delay, "stopping");
-    let mut second_signal = pin!(second_signal(&mut signals, is_signal));
     let drained = async {
         // Load balancers notice the unready daemon while it still serves. Even a sleep of no time
         // takes a while.
@@ -60,18 +59,11 @@ pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome
         }
         // So that followers of the log get its last lines before their streams end.
         reloadable.log.flush(Duration::from_secs(1));
-        resources.sockets.clear();
-        shutdown.start();
-        let all_drained = async {
-            tokio::join!(servers.wait(), resources.stop_predecessors());
-        };
-        if tokio::time::timeout(timeout, all_drained).await.is_err() {
-            tracing::warn!("deadline reached; aborting the requests in flight");
-        }
+        drain(&mut resources, &shutdown, &servers, timeout).await;
     };
     let outcome = tokio::select! {
         () = drained => ExitOutcome::Graceful,
-        signal = &mut second_signal => {
+        signal = second_signal(&mut signals, is_signal) => {
             tracing::warn!(signal, "second signal; aborting the requests in flight");
             ExitOutcome::Interrupted
         }
@@ -93,6 +85,24 @@ pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome
         at: Timestamp::now().to_string(),
     });
     outcome
+}
+
+/// Closes the listeners, and waits at most `timeout` until this process and those that it replaced
+/// have finished their requests.
+async fn drain(
+    resources: &mut InstanceResources,
+    shutdown: &Shutdown,
+    servers: &TaskTracker,
+    timeout: Duration,
+) {
+    resources.sockets.clear();
+    shutdown.start();
+    let all_drained = async {
+        tokio::join!(servers.wait(), resources.stop_predecessors());
+    };
+    if tokio::time::timeout(timeout, all_drained).await.is_err() {
+        tracing::warn!("deadline reached; aborting the requests in flight");
+    }
 }
 
 /// Closes the remaining connections.

@@ -1,20 +1,22 @@
 //! The budget of file descriptors: how many connections each port may have.
 
+use std::sync::Arc;
+
 use crate::config::Limits;
 use crate::daemon::error::StartError;
-use crate::server::MAX_REFUSALS;
+use crate::server::{ConnectionPool, ConnectionPools, MAX_REFUSALS};
 use crate::sys::{fd_limit, open_fd_count};
 
 /// Descriptors for files that are opened now and then (the log when it is rotated or read, `.env`,
-/// a successor's pipes, our own self-checks), and, on both ports, for clients that are refused
+/// a new process's pipes, our own self-checks), and, on both ports, for clients that are refused
 /// because the server is full.
 const RESERVED_FDS: u64 = 32 + 2 * (MAX_REFUSALS as u64 + 1);
 /// The least number of connections per port.
 const MIN_CONNECTIONS: u64 = 4;
 
-/// How many connections the public and the admin port may have: the limits in the settings, as far
-/// as there are descriptors. Clients of the public port cannot use up those of the admin port.
-pub fn connection_limits(limits: &Limits) -> Result<[usize; 2], StartError> {
+/// The connection pools of both ports. Their sizes are the limits in the settings, as far as there
+/// are descriptors. Clients of the public port cannot use up those of the admin port.
+pub fn connection_pools(limits: &Limits) -> Result<ConnectionPools, StartError> {
     let limit = fd_limit().unwrap_or(u64::MAX);
     let open = open_fd_count().unwrap_or(RESERVED_FDS);
     let (public, admin) = split_budget(
@@ -26,7 +28,14 @@ pub fn connection_limits(limits: &Limits) -> Result<[usize; 2], StartError> {
         limit,
         needed: open + RESERVED_FDS + 3 * MIN_CONNECTIONS,
     })?;
-    Ok([public, admin].map(|number| usize::try_from(number).unwrap_or(usize::MAX)))
+    let pool = |max| {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        Arc::new(ConnectionPool::new(limits.clone(), max))
+    };
+    Ok(ConnectionPools {
+        public: pool(public),
+        admin: pool(admin),
+    })
 }
 
 /// Divides the free descriptors. A connection to the public port takes one; a connection to the

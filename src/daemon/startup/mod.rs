@@ -25,7 +25,7 @@ use super::signals::SignalHandlers;
 use super::supervise::systemd;
 use super::upgrade::{ParentLink, UpgradeChild};
 use crate::api::{VERSION, base_url};
-use crate::auth::SessionStore;
+use crate::auth::{ConfiguredKeys, SessionStore};
 use crate::config::{LiveSettings, Settings};
 use crate::health::{Health, Phase};
 use crate::instance::{
@@ -142,22 +142,8 @@ impl Startup {
         // Clients that were served before a failure here would lose their connections.
         let staged_state = state.stage(self.context.pid_file.path())?;
         let handoff_sockets = sockets.clone_for_handoff().map_err(StartError::Socket)?;
+        let reloadable = self.reloadable(&state, log, keys)?;
         let (options, context) = (self.options, self.context);
-        let reloadable = Reloadable {
-            health: start_health(&options.settings, &log, context.old_process.as_ref()),
-            live_settings: Arc::new(LiveSettings::new(
-                options.launch.settings_location.clone(),
-                options.settings,
-            )),
-            log,
-            sessions: Arc::new(SessionStore::new(
-                Arc::clone(&keys),
-                state.revoked_sessions.clone(),
-            )),
-            keys,
-            is_background: options.mode.is_background(),
-            metrics: Arc::new(Metrics::new().map_err(StartError::Metrics)?),
-        };
         if was_serving {
             // `/health` stays healthy, whichever process answers.
             reloadable.health.enter(Phase::Ready);
@@ -192,6 +178,32 @@ impl Startup {
             is_active: servers.is_active,
             staged_state,
             old_process: context.old_process,
+        })
+    }
+
+    fn reloadable(
+        &self,
+        state: &StateFile,
+        log: InstalledLog,
+        keys: Arc<ConfiguredKeys>,
+    ) -> Result<Reloadable, StartError> {
+        let StartOptions {
+            settings, launch, ..
+        } = &self.options;
+        Ok(Reloadable {
+            health: start_health(settings, &log, self.context.old_process.as_ref()),
+            live_settings: Arc::new(LiveSettings::new(
+                launch.settings_location.clone(),
+                settings.clone(),
+            )),
+            log,
+            sessions: Arc::new(SessionStore::new(
+                Arc::clone(&keys),
+                state.revoked_sessions.clone(),
+            )),
+            keys,
+            is_background: self.options.mode.is_background(),
+            metrics: Arc::new(Metrics::new().map_err(StartError::Metrics)?),
         })
     }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::fd_limit::connection_limits;
+use super::fd_limit::connection_pools;
 use super::sockets::ListeningSockets;
 use crate::api::LastExit;
 use crate::auth::Keyring;
@@ -19,7 +19,7 @@ use crate::logs::LogBroadcaster;
 use crate::server::admin::{self, AdminState};
 use crate::server::control_request::ControlRequest;
 use crate::server::public::{self, Mounts};
-use crate::server::{self, ConnectionPool, LogReaderLimit, SelfCheck, Shutdown};
+use crate::server::{self, LogReaderLimit, SelfCheck, Service, Shutdown};
 
 /// How many control requests may wait to be handled.
 const MAX_PENDING_REQUESTS: usize = 16;
@@ -50,12 +50,11 @@ pub fn start_servers(
     let is_active = Arc::new(AtomicBool::new(false));
     let settings = reloadable.live_settings.settings();
     let limits = &settings.limits;
-    let connections =
-        connection_limits(limits)?.map(|max| Arc::new(ConnectionPool::new(limits.clone(), max)));
+    let connections = connection_pools(limits)?;
     let public = public::service(
         Arc::clone(&reloadable.health),
         mounts,
-        Arc::clone(&connections[0]),
+        Arc::clone(&connections.public),
         &reloadable.metrics,
         shutdown.clone(),
     );
@@ -69,7 +68,7 @@ pub fn start_servers(
         admin_address,
         live_settings: Arc::clone(&reloadable.live_settings),
         health: Arc::clone(&reloadable.health),
-        log_readers: LogReaderLimit::new(Arc::clone(&connections[1])),
+        log_readers: LogReaderLimit::new(Arc::clone(&connections.admin)),
         connections,
         auth: admin::auth_state(
             admin_address,
@@ -91,6 +90,22 @@ pub fn start_servers(
         (public_address, Arc::clone(&public)),
         (admin_address, Arc::clone(&admin)),
     ]);
+    Ok(RunningServers {
+        tasks: spawn_listeners(sockets, public, admin, &shutdown),
+        control_requests,
+        shutdown,
+        self_check,
+        is_active,
+    })
+}
+
+/// Accepts connections on all sockets, each in its own task.
+fn spawn_listeners(
+    sockets: ListeningSockets,
+    public: Arc<Service>,
+    admin: Arc<Service>,
+    shutdown: &Shutdown,
+) -> TaskTracker {
     let tasks = TaskTracker::new();
     for listener in sockets.extra_public {
         tasks.spawn(server::run(listener, Arc::clone(&public), shutdown.clone()));
@@ -98,11 +113,5 @@ pub fn start_servers(
     tasks.spawn(server::run(sockets.public, public, shutdown.clone()));
     tasks.spawn(server::run(sockets.admin, admin, shutdown.clone()));
     tasks.close();
-    Ok(RunningServers {
-        tasks,
-        control_requests,
-        shutdown,
-        self_check,
-        is_active,
-    })
+    tasks
 }

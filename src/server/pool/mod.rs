@@ -32,6 +32,20 @@ const EVICTION_TIMEOUT: Duration = Duration::from_millis(100);
 const EVICTION_SHARE: usize = 8;
 const MAX_EVICTIONS: usize = 64;
 
+/// The pools of both servers.
+#[derive(Clone)]
+pub struct ConnectionPools {
+    pub public: Arc<ConnectionPool>,
+    pub admin: Arc<ConnectionPool>,
+}
+
+impl ConnectionPools {
+    /// Both pools, with the name of their server in metrics.
+    pub(crate) fn named(&self) -> [(&'static str, &ConnectionPool); 2] {
+        [("public", &self.public), ("admin", &self.admin)]
+    }
+}
+
 /// The open connections of one server.
 pub struct ConnectionPool {
     /// Limits for each client.

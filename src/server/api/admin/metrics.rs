@@ -28,9 +28,6 @@ pub const OPERATIONS: [Operation; 1] = [Operation::query("get_metrics", &[])];
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Values of the label `server`, in the order of [`AdminState::connections`].
-const SERVERS: [&str; 2] = ["public", "admin"];
-
 pub struct MetricsApi(pub StateHandle);
 
 #[OpenApi]
@@ -162,7 +159,7 @@ fn process(state: &AdminState, usage: &ProcessUsage, families: &mut MetricFamili
 }
 
 fn connections(state: &AdminState, families: &mut MetricFamilies) {
-    let servers = || SERVERS.into_iter().zip(&state.connections);
+    let servers = || state.connections.named();
     let per_server = |mut family: Family<'_>, value: fn(&ConnectionPool) -> u64| {
         for (server, pool) in servers() {
             family.add(&[("server", server)], value(pool));

@@ -91,7 +91,7 @@ pub fn admin_document() -> Value {
 pub fn service(state: AdminState) -> Arc<Service> {
     let page_paths = || console::paths().chain(docs::paths(PREFIX));
     let allowed_methods = move || openapi::allowed_methods(&document_service(), page_paths());
-    let [_, connections] = state.connections.clone();
+    let connections = Arc::clone(&state.connections.admin);
     let shutdown = state.shutdown.clone();
     let address = state.admin_address.ip();
     let auth = Arc::clone(&state.auth);

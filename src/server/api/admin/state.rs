@@ -20,7 +20,7 @@ use crate::server::http::problem::{ApiError, Result};
 use crate::server::log::LogReaderLimit;
 use crate::server::metrics::Metrics;
 use crate::server::openapi::DocumentedError;
-use crate::server::pool::ConnectionPool;
+use crate::server::pool::ConnectionPools;
 use crate::server::shutdown::Shutdown;
 
 /// An error of [`AdminState::require_active`].
@@ -52,8 +52,7 @@ pub struct AdminState {
     pub last_exit: Option<LastExit>,
     pub live_settings: Arc<LiveSettings>,
     pub health: Arc<Health>,
-    /// Connections of the public and of the admin server.
-    pub connections: [Arc<ConnectionPool>; 2],
+    pub connections: ConnectionPools,
     pub metrics: Arc<Metrics>,
     pub log_level: Arc<LevelControl>,
     pub auth: Arc<AuthState>,
@@ -69,7 +68,8 @@ pub struct AdminState {
 impl AdminState {
     /// Usage of both servers together.
     pub fn http_usage(&self) -> HttpUsage {
-        let [public, admin] = self.connections.each_ref().map(|pool| pool.usage());
+        let public = self.connections.public.usage();
+        let admin = self.connections.admin.usage();
         HttpUsage {
             connections: public.connections + admin.connections,
             in_flight: public.in_flight + admin.in_flight,
