@@ -34,7 +34,7 @@ use crate::logs::fuzz_targets::TestLog;
 use crate::logs::{Cursor, Follower, LevelControl, LogBroadcaster, StartAt, names_audit};
 use crate::server::admin::{AdminState, auth_state, service};
 use crate::server::metrics::Metrics;
-use crate::server::{ConnectionPool, LogReaderLimit, Shutdown, run};
+use crate::server::{ConnectionPool, ConnectionPools, LogReaderLimit, Shutdown, run};
 use crate::sys;
 
 /// More lines than the log has.
@@ -99,9 +99,13 @@ impl TestServer {
         );
         let shutdown = Shutdown::new();
         let limits = &settings.limits;
-        let pools = [(); 2].map(|()| Arc::new(ConnectionPool::new(limits.clone(), 100)));
+        let pool = || Arc::new(ConnectionPool::new(limits.clone(), 100));
+        let pools = ConnectionPools {
+            public: pool(),
+            admin: pool(),
+        };
         let auth = auth_state(address, keyring, sessions, limits.failed_tokens_per_minute);
-        let readers = LogReaderLimit::new(Arc::clone(&pools[1]));
+        let readers = LogReaderLimit::new(Arc::clone(&pools.admin));
         let service = service(AdminState {
             instance: "fuzzed".into(),
             started_at: Timestamp::now(),
