@@ -297,7 +297,7 @@ mod tests {
             std::thread::yield_now();
         }
         queue.backlog.release();
-        assert!(health.failure().unwrap().contains("takes nothing"));
+        assert!(health.failure().unwrap().contains("queue is full"));
         // The stall ends without another event.
         for _ in 0..2 * CONTROL_CAPACITY {
             queue.wake();

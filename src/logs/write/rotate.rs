@@ -225,7 +225,7 @@ mod tests {
             fs::create_dir(numbered_path(&path, number)).unwrap();
         }
         let error = rotate(&path, 1).unwrap_err().to_string();
-        assert!(error.contains("taken"), "{error}");
+        assert!(error.contains("in use"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "a");
         assert!(!with_suffix(&path, ".new").exists());
     }
