@@ -30,11 +30,10 @@ impl Args for SettingFlags {
             .iter()
             .filter(|setting| !setting.is_secret)
             .map(|setting| {
+                let (name, help) = (setting.name, setting.help);
                 let help = match setting.default_text() {
-                    Some(default) => {
-                        format!("{} [{}, default: {default}]", setting.help, setting.name)
-                    }
-                    None => format!("{} [{}]", setting.help, setting.name),
+                    Some(default) => format!("{help} [env: {name}] [default: {default}]"),
+                    None => format!("{help} [env: {name}]"),
                 };
                 Arg::new(setting.name)
                     .long(flag_name(setting.name))

@@ -110,7 +110,7 @@ impl DependencySettings {
         {
             validator.add_problem(
                 "CHECK_TIMEOUT",
-                format!("{timeout:?} is more than half of CHECK_INTERVAL, which is {interval:?}"),
+                format!("`{timeout:?}` is more than half of CHECK_INTERVAL ({interval:?})"),
             );
         }
         let probe_schedule = ProbeSchedule {
@@ -181,7 +181,7 @@ fn check_endpoint(
     tls: TlsMode,
 ) -> Option<DependencyEndpoint> {
     if tls != TlsMode::Off && ServerName::try_from(host.as_str()).is_err() {
-        let message = format!("`{host}` is neither a name of DNS nor an address: TLS needs one");
+        let message = format!("`{host}` is not a DNS name or an IP address, which TLS needs");
         validator.add_problem(setting, message);
         return None;
     }
@@ -201,8 +201,7 @@ fn load_authorities(
         return Some(CertificateAuthorities::System);
     }
     if is_verified == Some(false) {
-        let message =
-            format!("no certificate is looked at without {verify}: set it, or remove this");
+        let message = format!("has no effect without {verify}: set {verify}, or remove {setting}");
         validator.add_problem(setting, message);
     }
     let sources = validator.sources;
@@ -224,15 +223,15 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String
     let pem = pem.map_err(|error| format!("{shown} cannot be read: {error}"))?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
-        .map_err(|_| format!("{shown} is not in the PEM format"))?;
+        .map_err(|_| format!("{shown} is not in PEM format"))?;
     if certificates.is_empty() {
-        return Err(format!("{shown} holds no certificate in the PEM format"));
+        return Err(format!("{shown} contains no certificate in PEM format"));
     }
     let mut store = RootCertStore::empty();
     for certificate in &certificates {
         store
             .add(certificate.clone())
-            .map_err(|_| format!("{shown} holds a certificate that is none of an authority"))?;
+            .map_err(|_| format!("{shown} contains a certificate that is not a CA certificate"))?;
     }
     Ok(certificates)
 }

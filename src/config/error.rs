@@ -9,7 +9,7 @@ use thiserror::Error;
 pub struct SettingProblem {
     /// Name of a setting, or path of an `.env` file.
     pub setting: String,
-    /// What is wrong and how to fix it. Never contains the value of a secret.
+    /// The mistake and how to fix it. Never contains the value of a secret.
     pub message: String,
 }
 

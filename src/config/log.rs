@@ -74,7 +74,7 @@ impl FromStr for LogFormat {
         match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err(format!("`{text}` is neither text nor json")),
+            _ => Err(format!("`{text}` is not text or json")),
         }
     }
 }
@@ -103,11 +103,11 @@ impl LogTarget {
 ///
 /// # Errors
 ///
-/// The text is neither; the message says what is expected.
+/// The text is neither. The message contains the accepted forms.
 pub fn parse_log_filter(text: &str) -> Result<String, String> {
     let expected = || {
         format!(
-            "`{text}` is neither a level (ERROR, WARN, INFO, DEBUG, TRACE, OFF) nor directives such as info,hyper=debug"
+            "`{text}` is not a log level (ERROR, WARN, INFO, DEBUG, TRACE, OFF) or a filter such as info,hyper=debug"
         )
     };
     let mut directives = Vec::new();

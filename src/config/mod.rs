@@ -1,9 +1,9 @@
 //! Settings. Flags override the process environment, which overrides `.env`, which overrides the
 //! defaults.
 //!
-//! [`Sources`] finds the text of every setting and its source. [`Settings`] is what the daemon runs
-//! with; it exists only if every value is valid. [`ClientSettings`] is the small part that a client
-//! command needs, so that a broken `.env` does not prevent `stop`. No other module reads the
+//! [`Sources`] finds the text of every setting and its source. [`Settings`] are the settings of a
+//! daemon; they exist only if every value is valid. [`ClientSettings`] is the small part that a
+//! client command needs, so that a broken `.env` does not prevent `stop`. No other module reads the
 //! environment.
 //!
 //! To add a setting, add a row to `table`, then run the unit tests: they name each place that does

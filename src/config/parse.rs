@@ -1,5 +1,5 @@
-//! Parsers of single settings. An error says what is expected and, unless the setting is secret,
-//! what was found.
+//! Parsers of single settings. An error contains the accepted range or forms and, unless the setting
+//! is a secret, the value.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub fn host(text: &str) -> Result<IpAddr, String> {
     text.trim_start_matches('[')
         .trim_end_matches(']')
         .parse()
-        .map_err(|_| format!("`{text}` is not an IP address or localhost"))
+        .map_err(|_| format!("`{text}` is not an IP address, and not localhost"))
 }
 
 pub fn loopback(text: &str) -> Result<IpAddr, String> {
@@ -26,19 +26,20 @@ pub fn loopback(text: &str) -> Result<IpAddr, String> {
         Ok(address)
     } else {
         Err(format!(
-            "`{text}` is not a loopback address: the admin API is reached from elsewhere through a tunnel (ssh -L)"
+            "`{text}` is not a loopback address: use 127.0.0.1, ::1 or localhost, and an SSH tunnel (ssh -L) from other machines"
         ))
     }
 }
 
 pub fn port(text: &str) -> Result<u16, String> {
-    text.parse()
-        .map_err(|_| format!("`{text}` is not a port number (0 to 65535, 0 for any free one)"))
+    text.parse().map_err(|_| {
+        format!("`{text}` is not a port number from 0 to 65535, where 0 picks a free port")
+    })
 }
 
 pub fn dependency_port(text: &str) -> Result<u16, String> {
     match text.parse() {
-        Ok(0) | Err(_) => Err(format!("`{text}` is not a port number (1 to 65535)")),
+        Ok(0) | Err(_) => Err(format!("`{text}` is not a port number from 1 to 65535")),
         Ok(port) => Ok(port),
     }
 }
@@ -48,7 +49,7 @@ pub fn dependency_host(text: &str) -> Result<String, String> {
     let host = text.trim_start_matches('[').trim_end_matches(']');
     let is_invalid = |c: char| c.is_whitespace() || c.is_control() || c == '/';
     if host.is_empty() || host.contains(is_invalid) {
-        return Err(format!("`{text}` is not the name or address of a host"));
+        return Err(format!("`{text}` is not a host name or an IP address"));
     }
     Ok(host.to_owned())
 }
@@ -68,9 +69,7 @@ pub fn ssl_mode(text: &str) -> Result<SslMode, String> {
         "disable" => Ok(SslMode::Disable),
         "require" => Ok(SslMode::Require),
         "verify-full" => Ok(SslMode::VerifyFull),
-        _ => Err(format!(
-            "`{text}` is none of disable, require and verify-full"
-        )),
+        _ => Err(format!("`{text}` is not disable, require or verify-full")),
     }
 }
 
@@ -78,7 +77,7 @@ pub fn on_or_off(text: &str) -> Result<bool, String> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),
-        _ => Err(format!("`{text}` is neither on nor off")),
+        _ => Err(format!("`{text}` is not on or off")),
     }
 }
 
@@ -96,12 +95,12 @@ pub fn path(text: &str, sources: &Sources) -> Result<PathBuf, String> {
     let expanded = match text.strip_prefix('~') {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => sources
             .home()
-            .ok_or_else(|| format!("`{text}` needs a home directory and HOME is not set"))?
+            .ok_or_else(|| format!("`{text}` begins with ~, but HOME is not set"))?
             .join(rest.trim_start_matches('/')),
         _ => sources.directory().join(text),
     };
     if text.ends_with('/') || expanded.is_dir() {
-        return Err(format!("`{text}` is a directory: name a file in it"));
+        return Err(format!("`{text}` is a directory, not a file"));
     }
     Ok(expanded)
 }
@@ -109,8 +108,12 @@ pub fn path(text: &str, sources: &Sources) -> Result<PathBuf, String> {
 pub fn log_max_size(text: &str) -> Result<ByteSize, String> {
     match text.parse::<ByteSize>() {
         Ok(size) if size >= ByteSize::kib(64) || size.as_u64() == 0 => Ok(size),
-        Ok(_) => Err(format!("`{text}` is less than 64KiB, and not 0")),
-        Err(_) => Err(format!("`{text}` is not a size such as 100MiB")),
+        Ok(_) => Err(format!(
+            "`{text}` is too small: use at least 64KiB, or 0 to disable rotation"
+        )),
+        Err(_) => Err(format!(
+            "`{text}` is not a size such as 100MiB: use at least 64KiB, or 0 to disable rotation"
+        )),
     }
 }
 
@@ -118,19 +121,19 @@ pub fn log_keep(text: &str) -> Result<u16, String> {
     text.parse()
         .ok()
         .filter(|keep| *keep <= 1000)
-        .ok_or_else(|| format!("`{text}` is not a number of files (0 to 1000)"))
+        .ok_or_else(|| format!("`{text}` is not a number from 0 to 1000"))
 }
 
 pub fn shutdown_timeout(text: &str) -> Result<Duration, String> {
     duration(text)
         .filter(|timeout| *timeout <= Duration::from_hours(1))
-        .ok_or_else(|| format!("`{text}` is not a duration such as 10s, at most 1h"))
+        .ok_or_else(|| format!("`{text}` is not a duration such as 10s, from 0s to 1h"))
 }
 
 pub fn drain_delay(text: &str) -> Result<Duration, String> {
     duration(text)
         .filter(|delay| *delay <= Duration::from_mins(5))
-        .ok_or_else(|| format!("`{text}` is not a duration such as 5s, at most 5m"))
+        .ok_or_else(|| format!("`{text}` is not a duration such as 5s, from 0s to 5m"))
 }
 
 pub fn check_interval(text: &str) -> Result<Duration, String> {
@@ -156,7 +159,7 @@ pub fn client_timeout(text: &str) -> Result<Duration, String> {
 pub fn key_grace(text: &str) -> Result<Duration, String> {
     duration(text)
         .filter(|grace| *grace <= Duration::from_hours(24))
-        .ok_or_else(|| format!("`{text}` is not a duration such as 10m, at most 1d"))
+        .ok_or_else(|| format!("`{text}` is not a duration such as 10m, from 0s to 1d"))
 }
 
 /// Parses `10s`, `1m 30s`, or a bare number of seconds. The units are those of `humantime`;
@@ -197,15 +200,13 @@ const MIN_SECRET_BYTES: usize = 32;
 
 pub fn jwt_secret(text: &str) -> Result<Secret, String> {
     const NEXT: &str =
-        "make one with `openssl rand -hex 32`, or leave it out and one is made and kept for you";
+        "generate one with `openssl rand -hex 32`, or remove the setting to have a key created";
     if text == "your-secret-key" {
-        return Err(format!(
-            "is still the placeholder of the documentation: {NEXT}"
-        ));
+        return Err(format!("is the placeholder from the documentation: {NEXT}"));
     }
     if text.len() < MIN_SECRET_BYTES {
         return Err(format!(
-            "has {} bytes and needs at least {MIN_SECRET_BYTES}: {NEXT}",
+            "has {} bytes, but needs at least {MIN_SECRET_BYTES}: {NEXT}",
             text.len()
         ));
     }

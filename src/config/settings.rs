@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::changes::RawValues;
 use super::dependencies::DependencySettings;
 use super::entries::{SettingEntry, setting_entries};
-use super::error::{InvalidSettings, SettingProblem};
+use super::error::InvalidSettings;
 use super::limits::Limits;
 use super::log::{LogSettings, LogTarget};
 use super::parse;
@@ -44,7 +44,7 @@ pub struct Settings {
     /// The services that health depends on.
     pub dependencies: DependencySettings,
     entries: Vec<SettingEntry>,
-    /// The texts that the values were parsed from, to find out what was edited since.
+    /// The texts that the values were parsed from, to detect later changes.
     raw_values: RawValues,
 }
 
@@ -74,10 +74,18 @@ impl Settings {
         is_background: bool,
     ) -> Result<Self, InvalidSettings> {
         let settings = Self::load(sources)?;
-        if is_background {
-            settings.check_background()?;
+        let mut validator = Validator::new(sources);
+        if is_background && settings.log.target == LogTarget::Stdout {
+            let message = format!(
+                "`-` is stdout, which a daemon in the background does not have: set a file, or use `{} run`",
+                identity().command
+            );
+            validator.add_problem("LOG_FILE", message);
         }
-        Ok(settings)
+        match validator.problems {
+            problems if problems.is_empty() => Ok(settings),
+            problems => Err(InvalidSettings(problems)),
+        }
     }
 
     fn validate(validator: &mut Validator<'_>) -> Option<Self> {
@@ -121,19 +129,6 @@ impl Settings {
             raw_values: RawValues::from_sources(sources),
             key_file,
         })
-    }
-
-    fn check_background(&self) -> Result<(), InvalidSettings> {
-        if self.log.target != LogTarget::Stdout {
-            return Ok(());
-        }
-        Err(InvalidSettings(vec![SettingProblem {
-            setting: "LOG_FILE".into(),
-            message: format!(
-                "`-` is stdout, which a daemon in the background does not have: name a file, or use `{} run`",
-                identity().command
-            ),
-        }]))
     }
 
     /// Every setting with its source and its value, with secrets masked.
@@ -188,7 +183,7 @@ fn check_ports(validator: &mut Validator<'_>, host: IpAddr, admin_host: IpAddr, 
     if port != 0 && (host == admin_host || host.is_unspecified()) {
         validator.add_problem(
             "ADMIN_PORT",
-            format!("{port} is also PORT: the two listeners need a port each"),
+            format!("`{port}` is also the value of PORT: use two different ports"),
         );
     }
 }
@@ -198,6 +193,9 @@ fn check_pid_file(validator: &mut Validator<'_>, pid_file: &Path) {
     let log_target = sources.get("LOG_FILE");
     let log_target = log_target.and_then(|(text, _)| LogTarget::parse(text, sources).ok());
     if log_target.as_ref().and_then(LogTarget::file) == Some(pid_file) {
-        validator.add_problem("PID_FILE", "is the same file as LOG_FILE".into());
+        validator.add_problem(
+            "PID_FILE",
+            "is the same file as LOG_FILE: use two different files".into(),
+        );
     }
 }

@@ -15,9 +15,9 @@ pub struct SettingDefinition {
     /// Secrets are masked in all output. They have no flag, because other users can see the
     /// arguments of a process.
     pub is_secret: bool,
-    /// Whether a reload activates a new value; otherwise that needs a restart.
+    /// Whether a reload activates a new value. If not, that needs a restart.
     pub is_reloadable: bool,
-    /// One line for help texts.
+    /// One line for help texts. Begins with a capital letter and has no full stop.
     pub help: &'static str,
     default: DefaultValue,
 }
@@ -57,7 +57,7 @@ pub fn is_reloadable(name: &str) -> bool {
         .any(|setting| setting.name == name && setting.is_reloadable)
 }
 
-/// A setting that takes a restart.
+/// A setting that only a restart changes.
 const fn setting(
     name: &'static str,
     default: DefaultValue,
@@ -91,159 +91,171 @@ const fn reloadable(setting: SettingDefinition) -> SettingDefinition {
 
 /// All settings in the order in which they are shown.
 pub const DEFINITIONS: [SettingDefinition; 36] = [
-    setting("HOST", Text("0.0.0.0"), "address of the public listener"),
     setting(
-        "PORT",
-        Text("8000"),
-        "port of the public listener; 0 takes a free one",
+        "HOST",
+        Text("0.0.0.0"),
+        "Address of the public port: an IP address, or localhost",
     ),
+    setting("PORT", Text("8000"), "Public port; 0 picks a free port"),
     setting(
         "ADMIN_HOST",
         Text("127.0.0.1"),
-        "address of the admin listener; loopback only",
+        "Address of the admin port; only loopback addresses are allowed",
     ),
     setting(
         "ADMIN_PORT",
         Text("8001"),
-        "port of the admin listener; 0 takes a free one",
+        "Admin port; 0 picks a free port",
     ),
     reloadable(setting(
         "LOG_LEVEL",
         Text("INFO"),
-        "a level (ERROR, WARN, INFO, DEBUG, TRACE) or a tracing filter directive",
+        "Log level (ERROR, WARN, INFO, DEBUG, TRACE, OFF), or a tracing filter such as info,hyper=debug",
     )),
-    setting("LOG_FORMAT", Text("text"), "text or json"),
+    setting(
+        "LOG_FORMAT",
+        Text("text"),
+        "Format of the log lines: text or json",
+    ),
     setting(
         "LOG_FILE",
         Derived(Identity::log_file),
-        "the log file; - is stdout",
+        "Log file; `-` writes the log to stdout, for a daemon in the foreground",
     ),
     reloadable(setting(
         "LOG_MAX_SIZE",
         Text("100MiB"),
-        "size at which the log is rotated, at least 64KiB; 0 leaves it to logrotate",
+        "Size at which the log file is rotated, at least 64KiB; 0 disables rotation, for logrotate",
     )),
     reloadable(setting(
         "LOG_KEEP",
         Text("5"),
-        "how many rotated files are kept, 0 to 1000",
+        "Number of rotated log files to keep, 0 to 1000",
     )),
     setting(
         "PID_FILE",
         Derived(Identity::pid_file),
-        "the PID file, locked while the daemon lives",
+        "PID file, locked while the daemon runs",
     ),
     reloadable(setting(
         "SHUTDOWN_TIMEOUT",
         Text("10s"),
-        "how long requests in flight may take once stopping, up to 1h",
+        "Time for requests in flight to finish when the daemon stops, 0s to 1h",
     )),
     reloadable(setting(
         "DRAIN_DELAY",
         Text("0s"),
-        "how long the listeners go on serving once stopping, while health says 503, up to 5m; SHUTDOWN_TIMEOUT begins after it",
+        "Time to keep serving before a stop while health checks return 503, 0s to 5m; SHUTDOWN_TIMEOUT starts after it",
     )),
     secret(
         "JWT_SECRET_KEY",
-        "HS256 secret of the admin API, at least 32 bytes",
+        "Signing key for admin API tokens (HS256), at least 32 bytes; if not set, a key is created and stored in the key file",
     ),
     reloadable(setting(
         "JWT_SECRET_KEY_GRACE",
         Text("10m"),
-        "how long the key before still counts once it was changed, 0 to 1d",
+        "Grace period: how long the previous signing key stays valid after a change, 0s to 1d",
     )),
     setting(
         "FAILED_TOKENS_PER_MINUTE",
         Text("60"),
-        "tokens that do not count after which a peer gets 429 for a minute, 1 to 1000000; one that counts is always accepted",
+        "Invalid tokens that a client may send in a minute, 1 to 1000000; further ones get status 429, valid tokens are always accepted",
     ),
     setting(
         "HEADER_TIMEOUT",
         Text("10s"),
-        "how long a client may take to send the head of a request, 100ms to 1h",
+        "Time for a client to send the request headers, 100ms to 1h",
     ),
     setting(
         "BODY_TIMEOUT",
         Text("30s"),
-        "how long a client may take to send the body of a request, 100ms to 1h",
+        "Time for a client to send the request body, 100ms to 1h",
     ),
     setting(
         "IDLE_TIMEOUT",
         Text("75s"),
-        "how long a connection is kept without a request, or for a client that does not read its answer, 100ms to 1h",
+        "Time until an idle connection is closed, or one whose client does not read its response, 100ms to 1h",
     ),
     setting(
         "MAX_HEADER_SIZE",
         Text("16KiB"),
-        "largest head of a request, 8KiB to 1MiB",
+        "Maximum size of the request headers, 8KiB to 1MiB",
     ),
     setting(
         "MAX_BODY_SIZE",
         Text("1MiB"),
-        "largest body of a request, 1KiB to 1GiB",
+        "Maximum size of the request body, 1KiB to 1GiB",
     ),
     setting(
         "MAX_CONNECTIONS",
         Text("10000"),
-        "connections to the public port at once, 1 to 1000000; fewer where `ulimit -n` asks for it",
+        "Maximum number of connections to the public port, 1 to 1000000; the limit of open files (`ulimit -n`) can lower it",
     ),
     setting(
         "ADMIN_MAX_CONNECTIONS",
         Text("10000"),
-        "the same for the admin port, which has descriptors of its own",
+        "Maximum number of connections to the admin port, 1 to 1000000; the limit of open files can lower it",
     ),
     reloadable(setting(
         "DB_HOST",
         Text("localhost"),
-        "PostgreSQL host, used when DB_NAME is set",
+        "PostgreSQL host: a name or an IP address",
     )),
-    reloadable(setting("DB_PORT", Text("5432"), "PostgreSQL port")),
+    reloadable(setting(
+        "DB_PORT",
+        Text("5432"),
+        "PostgreSQL port, 1 to 65535",
+    )),
     reloadable(setting(
         "DB_USER",
         Unset,
-        "PostgreSQL user; the system's user when not set",
+        "PostgreSQL user; the system user if not set",
     )),
     secret("DB_PASSWORD", "PostgreSQL password"),
     reloadable(setting(
         "DB_NAME",
         Unset,
-        "PostgreSQL database; health checks it when set",
+        "PostgreSQL database; enables the health check of PostgreSQL",
     )),
     reloadable(setting(
         "DB_SSLMODE",
         Text("disable"),
-        "disable, require (encrypted, whoever answers) or verify-full (encrypted, and the certificate is the host's)",
+        "TLS to PostgreSQL: disable, require (does not verify the certificate) or verify-full (verifies the certificate and its host name)",
     )),
     reloadable(setting(
         "DB_SSLROOTCERT",
         Unset,
-        "PEM file of who may sign PostgreSQL's certificate, with verify-full; the system's authorities when not set",
+        "PEM file with CA certificates for DB_SSLMODE=verify-full; the CA certificates of the system if not set",
     )),
     reloadable(setting(
         "REDIS_HOST",
         Unset,
-        "Redis host; health checks it when set",
+        "Redis host: a name or an IP address; enables the health check of Redis",
     )),
-    reloadable(setting("REDIS_PORT", Text("6379"), "Redis port")),
+    reloadable(setting(
+        "REDIS_PORT",
+        Text("6379"),
+        "Redis port, 1 to 65535",
+    )),
     secret("REDIS_PASSWORD", "Redis password"),
     reloadable(setting(
         "REDIS_TLS",
         Text("off"),
-        "off, or on (encrypted, and the certificate is the host's)",
+        "TLS to Redis: off, or on (verifies the certificate and its host name)",
     )),
     reloadable(setting(
         "REDIS_CACERT",
         Unset,
-        "PEM file of who may sign the certificate of Redis, with REDIS_TLS=on; the system's authorities when not set",
+        "PEM file with CA certificates for REDIS_TLS=on; the CA certificates of the system if not set",
     )),
     reloadable(setting(
         "CHECK_INTERVAL",
         Text("5s"),
-        "how often PostgreSQL and Redis are asked, 500ms to 1h",
+        "Time between two health checks of PostgreSQL or Redis, 500ms to 1h",
     )),
     reloadable(setting(
         "CHECK_TIMEOUT",
         Text("1s"),
-        "how long they may take to answer, 50ms to 1m, at most half of CHECK_INTERVAL",
+        "Time for PostgreSQL or Redis to answer a health check, 50ms to 1m, at most half of CHECK_INTERVAL",
     )),
 ];

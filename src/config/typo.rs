@@ -15,7 +15,7 @@ pub struct Typo {
 }
 
 impl Typo {
-    /// The setting that `name` probably stands for.
+    /// The setting that `name` is probably meant to be.
     pub(super) fn detect(name: &str) -> Option<Self> {
         let setting = DEFINITIONS
             .iter()

@@ -25,11 +25,11 @@ impl<'a> Validator<'a> {
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let (text, source) = self.sources.get(name)?;
+        let (text, _) = self.sources.get(name)?;
         match parse(text) {
             Ok(value) => Some(value),
             Err(reason) => {
-                self.add_problem(name, format!("{reason} ({source})"));
+                self.add_problem(name, reason);
                 None
             }
         }
@@ -41,16 +41,64 @@ impl<'a> Validator<'a> {
         if path.is_none() {
             self.add_problem(
                 "HOME",
-                "is not set: the home directory is needed for ~ and the key file".into(),
+                "is not set: the key file and paths that begin with ~ need a home directory".into(),
             );
         }
         path
     }
 
-    pub fn add_problem(&mut self, setting: &str, message: String) {
+    /// Records a problem, with the source of the value if the setting has one.
+    pub fn add_problem(&mut self, setting: &str, mut message: String) {
+        if let Some((_, source)) = self.sources.get(setting) {
+            message = format!("{message} ({source})");
+        }
         self.problems.push(SettingProblem {
             setting: setting.into(),
             message,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{DEFINITIONS, EnvFileChoice, Flags, Settings};
+
+    /// Settings that accept any text.
+    const FREE_TEXT: [&str; 4] = ["DB_USER", "DB_PASSWORD", "DB_NAME", "REDIS_PASSWORD"];
+
+    fn problem(values: &[(&str, &str)]) -> String {
+        let flags: Flags = values
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let file = EnvFileChoice::Explicit("/dev/null".into());
+        let sources = Sources::read(&flags, &file, Path::new("/"), &BTreeMap::new());
+        Settings::load(&sources).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn problem_has_setting_value_and_source() {
+        for definition in &DEFINITIONS {
+            let (name, value) = (definition.name, "no/such/");
+            if FREE_TEXT.contains(&name) {
+                continue;
+            }
+            let needed = [("DB_SSLMODE", "verify-full"), ("REDIS_TLS", "on")];
+            let needed = needed.into_iter().filter(|(other, _)| *other != name);
+            let values: Vec<_> = needed.chain([(name, value)]).collect();
+            let text = problem(&values);
+            let shown = if definition.is_secret {
+                "has 8"
+            } else {
+                "`no/such/` is "
+            };
+            let expected = format!("\n  {name}: {shown}");
+            assert!(text.contains(&expected), "{text}");
+            assert!(text.ends_with(" (flag)"), "{text}");
+        }
     }
 }

@@ -103,8 +103,8 @@ fn conflicting_settings_are_reported() {
     home.set("ADMIN_PORT", "8123");
     home.set("PID_FILE", home.log_file().to_str().unwrap());
     home.run(["config", "--check"]).exits(2).stderr_contains(&[
-        "ADMIN_PORT: 8123 is also PORT",
-        "PID_FILE: is the same file as LOG_FILE",
+        "ADMIN_PORT: `8123` is also the value of PORT: use two different ports (environment)",
+        "PID_FILE: is the same file as LOG_FILE: use two different files (environment)",
     ]);
 }
 
@@ -117,7 +117,7 @@ fn placeholder_secret_is_refused() {
     )
     .unwrap();
     home.run(["config", "--check"]).exits(2).stderr_contains(&[
-        "JWT_SECRET_KEY: is still the placeholder",
+        "JWT_SECRET_KEY: is the placeholder",
         "DB_PORT: `0`",
         "REDIS_PORT: `x`",
         "LOG_FORMAT: `xml`",
@@ -134,8 +134,8 @@ fn misspelled_setting_is_reported() {
     let outcome = home.run(["config", "--check"]).succeeds();
     let lines: Vec<_> = outcome.stderr.lines().collect();
     assert_eq!(lines.len(), 2, "{outcome:#?}");
-    assert!(lines[0].contains("DB_PASSWORT") && lines[0].contains("DB_PASSWORD is meant?"));
-    assert!(lines[1].contains("LOGLEVEL") && lines[1].contains("LOG_LEVEL is meant?"));
+    assert!(lines[0].contains("DB_PASSWORT") && lines[0].contains("did you mean DB_PASSWORD?"));
+    assert!(lines[1].contains("LOGLEVEL") && lines[1].contains("did you mean LOG_LEVEL?"));
     assert!(!outcome.stderr.contains("hunter2"));
     home.run(["doctor"]).succeeds().stdout_contains(&[
         "is not a setting -> if you mean LOG_LEVEL",
@@ -150,6 +150,6 @@ fn config_reports_settings_that_differ_from_daemon() {
     let same = home.run(["config"]).succeeds();
     assert_eq!(same.stderr, "");
     let differing = home.run(["config", "--log-keep", "9"]).succeeds();
-    let words = ["the daemon that runs reads", "GET /admin/config"];
+    let words = ["the running daemon has other settings", "GET /admin/config"];
     assert!(!differing.stderr_contains(&words).stdout.contains(words[0]));
 }

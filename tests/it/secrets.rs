@@ -33,7 +33,7 @@ fn world_readable_env_file_with_secret_is_refused() {
     home.run(["restart"]).exits(2).stderr_contains(&expected);
     let headers = [("Authorization", bearer.as_str())];
     request(&home.admin_address(), "POST", "/admin/reload", &headers, "")
-        .assert_problem(422, "can be read by everybody");
+        .assert_problem(422, "is readable by all users");
     // The daemon can still be stopped.
     home.run(["stop"]).succeeds();
     home.write_env("LOG_LEVEL=info\n");
@@ -161,7 +161,7 @@ fn env_file_of_another_user_is_ignored() {
     let is_passed_over = |expected: &[&str]| {
         run_in_directory(&home, &shared, &["status"])
             .succeeds()
-            .stdout_contains(&["running", &pid])
+            .stdout_contains(&["Running", &pid])
             .stderr_contains(expected);
         for command in ["start", "config", "token"] {
             run_in_directory(&home, &shared, &[command])
@@ -177,7 +177,7 @@ fn env_file_of_another_user_is_ignored() {
     is_passed_over(&[&shown, "belongs to nobody (mode 644)", "--env-file"]);
     chown(&env, Some(0), Some(0)).unwrap();
     set_mode(&env, 0o646);
-    is_passed_over(&[&shown, "everybody (mode 646)", "chmod go-w"]);
+    is_passed_over(&[&shown, "all users (mode 646)", "chmod go-w"]);
     // A link of another user to a file of ours.
     set_mode(&env, 0o600);
     fs::rename(&env, &link).unwrap();

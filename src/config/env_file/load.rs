@@ -1,4 +1,4 @@
-//! Opens an `.env` file, unless somebody else may have written it.
+//! Opens an `.env` file, unless another user may have written it.
 
 use std::collections::BTreeMap;
 use std::fs::{Metadata, OpenOptions};
@@ -39,7 +39,7 @@ impl EnvFileChoice {
 pub struct EnvFile {
     pub values: BTreeMap<String, String>,
     pub problems: Vec<SettingProblem>,
-    /// False if somebody else may have written the file; then it has no values.
+    /// False if another user may have written the file. Then it has no values.
     pub is_trusted: bool,
 }
 
@@ -77,7 +77,7 @@ pub fn load(choice: &EnvFileChoice, directory: &Path) -> EnvFile {
     file
 }
 
-/// A secret in a file that everybody can read. Anybody who reads the token secret can stop the
+/// A secret in a file that all users can read. A user who reads the signing key can stop the
 /// daemon. The group may be the service's own, so it may read the file.
 fn describe_exposed_secret(
     path: &Path,
@@ -88,7 +88,7 @@ fn describe_exposed_secret(
     let secrets = DEFINITIONS.iter().filter(|definition| definition.is_secret);
     let secret = secrets.map(|definition| definition.name).find(is_set)?;
     (mode & 0o004 != 0).then(|| format!(
-        "holds {secret} and can be read by everybody (mode {:o}): chmod 600 {}, and consider another secret",
+        "contains {secret} and is readable by all users (mode {:o}): run `chmod 600 {}`, and consider changing the secret",
         mode & 0o7777,
         path.display(),
     ))
@@ -116,7 +116,7 @@ fn read(path: &Path, is_explicit: bool) -> io::Result<Content> {
             return Ok(Content::Untrusted(reason));
         }
     } else if metadata.rdev() != std::fs::metadata("/dev/null")?.rdev() {
-        return Err(io::Error::other("it is not a regular file"));
+        return Err(io::Error::other("not a regular file"));
     }
     let text = std::fs::read_to_string(format!("/proc/self/fd/{}", handle.as_raw_fd()));
     let text = text.map_err(|error| match error.kind() {
@@ -138,7 +138,7 @@ fn reason_to_distrust(
     let mode = metadata.mode() & 0o7777;
     if mode & 0o002 != 0 {
         return Ok(Some(format!(
-            "can be written by everybody (mode {mode:o}), and nothing of it counts: chmod go-w {shown}"
+            "is writable by all users (mode {mode:o}) and is ignored: run `chmod go-w {shown}`"
         )));
     }
     if is_explicit {
@@ -148,7 +148,7 @@ fn reason_to_distrust(
     let owners = [metadata.uid(), path.symlink_metadata()?.uid()];
     Ok(owners.into_iter().find(is_foreign).map(|uid| {
         format!(
-            "belongs to {} (mode {mode:o}), and nothing of it counts: chown it to yourself, or name it with --env-file {shown} if it is meant",
+            "belongs to {} (mode {mode:o}) and is ignored: change its owner, or use it on purpose with `--env-file {shown}`",
             user_name(uid)
         )
     }))

@@ -190,7 +190,7 @@ impl Parser<'_> {
             self.expansion_budget = self
                 .expansion_budget
                 .checked_sub(found.len())
-                .ok_or("what ${NAME} stands for in this file is more than 1 MiB altogether")?;
+                .ok_or("the ${NAME} references in this file expand to more than 1 MiB")?;
             value.push_str(&found);
             rest = after;
         }

@@ -96,7 +96,7 @@ fn unused_root_certificate_is_refused() {
         "DB_NAME=a\nDB_SSLMODE=require\nDB_SSLROOTCERT={authority}\nREDIS_HOST=localhost\nREDIS_CACERT={authority}\n"
     ));
     home.run(["config", "--check"]).exits(2).stderr_contains(&[
-        "DB_SSLROOTCERT: no certificate is looked at without DB_SSLMODE=verify-full: set it, or remove this",
-        "REDIS_CACERT: no certificate is looked at without REDIS_TLS=on: set it, or remove this",
+        "DB_SSLROOTCERT: has no effect without DB_SSLMODE=verify-full: set DB_SSLMODE=verify-full, or remove DB_SSLROOTCERT",
+        "REDIS_CACERT: has no effect without REDIS_TLS=on: set REDIS_TLS=on, or remove REDIS_CACERT",
     ]);
 }

@@ -112,11 +112,11 @@ fn all_invalid_dependency_settings_are_reported_at_once() {
     ));
     home.run(["config", "--check"]).exits(2).stderr_contains(&[
         "DB_HOST: `a b` is not",
-        "DB_SSLMODE: `prefer` is none of disable, require and verify-full",
+        "DB_SSLMODE: `prefer` is not disable, require or verify-full",
         "nowhere.pem cannot be read: No such file",
-        "REDIS_TLS: `yes` is neither on nor off",
-        "no.pem holds a certificate that is none of an authority",
-        "CHECK_TIMEOUT: 501ms is more than half of CHECK_INTERVAL, which is 1s",
+        "REDIS_TLS: `yes` is not on or off",
+        "no.pem contains a certificate that is not a CA certificate",
+        "CHECK_TIMEOUT: `501ms` is more than half of CHECK_INTERVAL (1s)",
         "DRAIN_DELAY: `6m` is not a duration",
     ]);
 }
