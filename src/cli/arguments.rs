@@ -16,9 +16,12 @@ use super::stop::StopArgs;
 use super::token::TokenArgs;
 use crate::identity::identity;
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 it failed, or there was nothing to do; 2 wrong usage or invalid configuration.\nOf `status`: 0 running; 1 dead but its PID file is there; 3 not running; 4 cannot tell.\nOf `doctor`: 0 nothing is wrong, though there may be warnings; 1 something is; 2 the configuration is invalid.";
+const EXIT_CODES: &str = "\
+Exit codes: 0 success; 1 failure, or nothing to do; 2 wrong usage or invalid configuration.
+status: 0 running; 1 dead, but its PID file exists; 3 not running; 4 unknown.
+doctor: 0 no errors (warnings are possible); 1 errors found; 2 invalid configuration.";
 
-/// The Fullon Master API daemon, and the tool that operates it.
+/// Runs an HTTP service as a daemon and controls it over a REST API.
 #[derive(Debug, Parser)]
 #[command(
     name = identity().command,
@@ -28,15 +31,19 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 it failed, or there was nothing 
 )]
 #[command(after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Read settings from this file in place of .env in the working directory
+    /// Read settings from FILE instead of .env in the working directory
     #[arg(long, global = true, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
 
-    /// Operate the daemon with this admin API, such as <http://127.0.0.1:8001>
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help = "Control the daemon with the admin API at URL, such as http://127.0.0.1:8001"
+    )]
     pub admin_url: Option<String>,
 
-    /// Print exactly one JSON value (for `logs`, one a line)
+    /// Print one JSON value on stdout (`logs`: one per line)
     #[arg(long, global = true)]
     pub json: bool,
 
@@ -49,32 +56,32 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Start the daemon in the background, and return when it answers requests
+    /// Start the daemon in the background and wait until it is ready
     Start,
-    /// Stop the daemon, and wait until the process is gone
+    /// Stop the daemon and wait until it has exited
     Stop(StopArgs),
-    /// Replace the running daemon without losing a request, or start it if none runs
+    /// Restart the daemon without downtime, or start it if it is not running
     Restart(RestartArgs),
-    /// Read the settings again, and put in force what can be without a restart
+    /// Reload the settings without a restart, and list the changes that need one
     Reload,
-    /// Tell how the daemon is doing
+    /// Show whether the daemon is running and healthy
     Status,
-    /// Print the last lines of the log, and follow it
+    /// Print the last lines of the log and follow it
     Logs(LogsArgs),
-    /// Print an address that opens the console in a browser: once, and within a minute
+    /// Print a one-time address that opens the console in a browser, valid for one minute
     Console(ConsoleArgs),
     /// Run the daemon in the foreground
     Run(RunArgs),
-    /// Print a token for the admin API
+    /// Print a token (JWT) for the admin API
     Token(TokenArgs),
-    /// Print every setting, its value and where it came from
+    /// Print every setting with its value and source
     Config(ConfigArgs),
-    /// Say what is wrong, and what to do
+    /// Find problems and print how to fix them
     #[command(after_help = EXIT_CODES)]
     Doctor,
-    /// Print the OpenAPI document of an API
+    /// Print the OpenAPI document of the public or the admin API
     Openapi(OpenapiArgs),
-    /// Print completions for a shell
+    /// Print the completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page
     Man,

@@ -10,7 +10,7 @@ use crate::identity::identity;
 
 #[derive(Debug, clap::Args)]
 pub struct CompletionsArgs {
-    /// Which shell
+    /// Shell that runs the script
     shell: Shell,
 }
 

@@ -8,7 +8,7 @@ use crate::config::Settings;
 
 #[derive(Debug, clap::Args)]
 pub struct ConfigArgs {
-    /// Only validate
+    /// Only check whether the settings are valid
     #[arg(long)]
     check: bool,
 }
@@ -19,7 +19,7 @@ pub fn run(context: &CommandContext, arguments: &ConfigArgs, output: &Output) ->
         for typo in sources.typos() {
             let (name, file) = (&typo.name, sources.file().display());
             notice(&format!(
-                "{name} in {file} is no setting; {} is meant?",
+                "{name} in {file} is not a setting: did you mean {}?",
                 typo.setting
             ));
         }
@@ -33,7 +33,7 @@ pub fn run(context: &CommandContext, arguments: &ConfigArgs, output: &Output) ->
     let running = context.control()?.running_sources();
     if let Some(running) = running.filter(|running| !running.has_same_values(&sources)) {
         notice(&format!(
-            "these are the settings from here; the daemon that runs reads {} and what it was started with: GET /admin/config tells those",
+            "the running daemon has other settings: it reads {} and the flags and variables that it was started with (GET /admin/config shows them)",
             running.file().display()
         ));
     }

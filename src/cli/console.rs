@@ -17,10 +17,10 @@ use crate::identity::identity;
 
 #[derive(Debug, clap::Args)]
 pub struct ConsoleArgs {
-    /// Open it in the browser, too: $BROWSER, or xdg-open
+    /// Open the address in a browser: $BROWSER, or xdg-open
     #[arg(long)]
     open: bool,
-    /// What may be done with it, out of admin:read, admin:logs, admin:control
+    /// Scopes of the browser session: admin:read, admin:logs, admin:control
     #[arg(long, value_name = "SCOPES", default_value_t = Scopes::ALL)]
     scope: Scopes,
 }
@@ -31,11 +31,11 @@ pub fn run(context: &CommandContext, arguments: &ConsoleArgs, output: &Output) -
         block_on(control.console_address(arguments.scope))?.map_err(anyhow::Error::from)?;
     let seconds = token.expires_in_seconds;
     output.print_line(&address)?;
-    notice(&format!("It signs in once, within {seconds} s"));
+    notice(&format!("the address can be used once, within {seconds} s"));
     if arguments.open
         && let Err(error) = open(&address)
     {
-        notice(&format!("no browser could be opened: {error}"));
+        notice(&format!("cannot open a browser: {error}"));
     }
     output.print_json(&json!({ "address": address, "expires_in_seconds": seconds }))
 }

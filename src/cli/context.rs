@@ -1,4 +1,4 @@
-//! What every command needs: the daemon that is meant, and where its settings are.
+//! Context of every command: the daemon to operate, and where its settings are.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,11 @@ pub struct CommandContext {
 }
 
 impl CommandContext {
-    /// The daemon that is meant. Problems of settings that are not needed to find it are only
-    /// printed.
+    /// The daemon to operate. Problems of settings that are not needed to find it are only printed.
     pub fn control(&self) -> Result<DaemonControl> {
         let settings = ClientSettings::load(&self.location.read_sources())?;
         for problem in &settings.ignored_problems {
-            notice(&format!("ignored for this verb: {problem}"));
+            notice(&format!("ignored by this command: {problem}"));
         }
         self.control_for(settings)
     }

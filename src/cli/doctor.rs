@@ -62,9 +62,9 @@ fn summary(findings: usize, errors: usize, warnings: usize) -> String {
         many => format!(", {many} warnings"),
     };
     let errors = match errors {
-        0 => "nothing is wrong".into(),
-        1 => "1 thing is wrong".into(),
-        many => format!("{many} things are wrong"),
+        0 => "no errors".into(),
+        1 => "1 error".into(),
+        many => format!("{many} errors"),
     };
     format!("{findings} findings: {errors}{warnings}")
 }

@@ -18,7 +18,7 @@ pub enum CommandError {
     #[error("exit code {0}")]
     Exit(u8),
     /// The reader of stdout has closed it.
-    #[error("the reader of the output is gone")]
+    #[error("stdout was closed by its reader")]
     OutputClosed,
 }
 

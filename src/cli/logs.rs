@@ -12,19 +12,19 @@ use crate::control::{LogLine, LogsError};
 
 #[derive(Debug, clap::Args)]
 pub struct LogsArgs {
-    /// How many of the last lines to print, at most 10000
+    /// Number of last lines to print first, 0 to 10000
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=10_000))]
     lines: u16,
-    /// Stop after the last line instead of waiting for new ones
+    /// Exit after the last line instead of waiting for new lines
     #[arg(long)]
     no_follow: bool,
-    /// Only lines of this level or a more severe one: error, warn, info, debug, trace
-    #[arg(long, value_name = "L")]
+    /// Print only lines of this level or a more severe one: error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL")]
     level: Option<String>,
-    /// Only lines that contain this text
+    /// Print only lines that contain TEXT
     #[arg(long, value_name = "TEXT")]
     contains: Option<String>,
-    /// Only lines since then: an RFC 3339 timestamp, or how long ago, such as 10m
+    /// Print only lines since WHEN: an RFC 3339 timestamp, or an age such as 10m
     #[arg(long, value_name = "WHEN")]
     since: Option<String>,
 }
@@ -58,9 +58,9 @@ pub fn run(context: &CommandContext, arguments: LogsArgs, output: &Output) -> Re
             };
             match line {
                 Some(LogLine::Entry(entry)) => print(&entry, output)?,
-                Some(LogLine::Gap) => notice("lines are missing here"),
+                Some(LogLine::Gap) => notice("some lines are missing here"),
                 None => {
-                    notice("the log ends: the daemon is not running");
+                    notice("end of the log: the daemon is not running");
                     return Ok(());
                 }
             }

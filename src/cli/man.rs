@@ -51,17 +51,18 @@ pub fn run(command: Command) -> Result {
         .map(ToString::to_string)
         .unwrap_or_default();
     let exit_codes = exit_codes.trim_start_matches("Exit codes: ");
+    let exit_codes = exit_codes.replace('-', "\\-").replace('\n', "\n.br\n");
     writeln!(page, ".SH \"EXIT STATUS\"\n{exit_codes}")?;
     writeln!(
         page,
-        ".SH ENVIRONMENT\nEach setting can be given as a variable: \\fBPORT=9000 {program_name} start\\fR. These have no option, because others can see the arguments of a process:"
+        ".SH ENVIRONMENT\nEach setting is also an environment variable: \\fBPORT=9000 {program_name} start\\fR. Secrets have no option, because other users can see the arguments of a process:"
     )?;
     for setting in DEFINITIONS.iter().filter(|setting| setting.is_secret) {
         writeln!(page, ".TP\n\\fB{}\\fR\n{}.", setting.name, setting.help)?;
     }
     writeln!(page, ".SH FILES")?;
-    for (file, what) in files(identity()) {
-        writeln!(page, ".TP\n\\fI{file}\\fR\n{what}")?;
+    for (file, description) in files(identity()) {
+        writeln!(page, ".TP\n\\fI{file}\\fR\n{description}")?;
     }
     Ok(io::stdout().write_all(&page)?)
 }
@@ -71,21 +72,18 @@ fn files(identity: &Identity) -> [(String, &'static str); 5] {
     [
         (
             ".env".into(),
-            "Settings, in the working directory: lines NAME=value. A # after white space begins a comment, and ${NAME} stands for a variable or an earlier line, but not in single quotes: put passwords there. A quote or a backslash in quotes takes a backslash before it.",
+            "Settings in the working directory, one NAME=value per line. A # after white space starts a comment. ${NAME} is replaced by a variable or an earlier line, but not in single quotes: use them for passwords. In quotes, write a backslash before a quote or a backslash.",
         ),
-        (
-            pid_file.clone(),
-            "The PID file, locked while the daemon lives.",
-        ),
+        (pid_file.clone(), "PID file, locked while the daemon runs."),
         (
             format!("{pid_file}.state"),
-            "What the command line needs to reach the daemon.",
+            "State file: the addresses and settings of the running daemon, for the other commands.",
         ),
         (
             format!("~/{}", identity.key_file()),
-            "The secret of the admin API when JWT_SECRET_KEY is not set.",
+            "Signing key of the admin API if JWT_SECRET_KEY is not set.",
         ),
-        (identity.log_file(), "The log."),
+        (identity.log_file(), "Log file."),
     ]
 }
 

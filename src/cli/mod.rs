@@ -85,7 +85,7 @@ fn dispatch(arguments: Cli, output: &Output, mounts: Mounts) -> Result {
         },
     };
     if context.admin_url.is_some() && arguments.command.is_offline() {
-        return Err(CommandError::Usage("--admin-url has no effect on this verb, which asks no daemon: leave it out (ADMIN_HOST and ADMIN_PORT say where a daemon listens, GET /admin/config what one has)".into()));
+        return Err(CommandError::Usage("--admin-url has no effect on this command, which does not connect to a daemon: remove it (ADMIN_HOST and ADMIN_PORT set the address of the admin API)".into()));
     }
     match arguments.command {
         Command::Start => start::run(&context, output),

@@ -8,7 +8,7 @@ use crate::server::{admin_document, public_document};
 
 #[derive(Debug, clap::Args)]
 pub struct OpenapiArgs {
-    /// Which API
+    /// API to print the document of
     api: Api,
 }
 

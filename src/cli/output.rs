@@ -51,7 +51,7 @@ pub async fn stdout_closed() {
     }
 }
 
-/// Replaces what a terminal interprets: text that a client chose must not move the cursor, set the
+/// Replaces control sequences of terminals: text from a client must not move the cursor, set the
 /// window's title, or reverse the line. Also in a pipe, which often ends at a terminal.
 pub fn sanitize(line: &str) -> String {
     anstream::adapter::strip_str(line)

@@ -25,25 +25,28 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
     let done = match outcome {
         ReloadOutcome::Reloaded(done) => done,
         ReloadOutcome::Signalled(pid) => {
-            let text = format!("Asked process {pid} to reload; its log says what came of it");
+            let text = format!("Sent SIGHUP to PID {pid}; see the log for the result");
             output.print_success(&text)?;
             return output.print_json(&json!({ "asked": pid }));
         }
     };
     let text = if done.changed.is_empty() {
-        "Configuration reloaded: nothing to change in place"
+        "Settings reloaded: nothing to change without a restart"
     } else {
-        "Configuration reloaded"
+        "Settings reloaded"
     };
     output.print_success(text)?;
     for change in &done.changed {
         output.print_line(&format!("  {}", describe(change)))?;
     }
     if let Some(until) = &done.previous_key_counts_until {
-        output.print_line(&format!("  The key before counts until {until}"))?;
+        output.print_line(&format!("  The previous key is valid until {until}"))?;
     }
     if !done.needs_restart.is_empty() {
-        output.print_line(&format!("Waiting for `{} restart`:", identity().command))?;
+        output.print_line(&format!(
+            "Not active until `{} restart`:",
+            identity().command
+        ))?;
     }
     for change in &done.needs_restart {
         output.print_line(&format!("  {}", describe(change)))?;

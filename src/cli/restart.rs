@@ -11,11 +11,11 @@ use crate::control::{RestartError, RestartOptions, RestartOutcome};
 
 #[derive(Debug, clap::Args)]
 pub struct RestartArgs {
-    /// Stop the daemon, then start it: clients are refused in between
+    /// Stop the daemon, then start it; connections are refused in between
     #[arg(long)]
     hard: bool,
 
-    /// How long the new daemon may take until it serves: 30s, 1m 30s, or a number of seconds
+    /// Time for the new process to become ready: 30s, 1m 30s, or a number of seconds
     #[arg(long, value_name = "DURATION", default_value_t = DEFAULT_RESTART_TIMEOUT.as_secs_f64(), value_parser = seconds, conflicts_with = "hard")]
     timeout: f64,
 }

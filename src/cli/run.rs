@@ -16,19 +16,19 @@ use crate::server::public::Mounts;
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 pub struct RunArgs {
-    /// As `fullon start` does it: in a session of its own, reporting on the pipe that is stdout
+    /// Run as `fullon start` does: in a new session, with a startup report on stdout
     #[arg(long, hide = true)]
     background: bool,
 
-    /// The parent stands in for this process when it is replaced
+    /// The parent process stays when this process is replaced
     #[arg(long, hide = true)]
     kept: bool,
 
-    /// Replace the daemon at the other end of the socket that is stdin
+    /// Replace the daemon that holds the other end of the socket on stdin
     #[arg(long, hide = true)]
     successor: bool,
 
-    /// Run such a successor, and end as it does
+    /// Run such a new process, and exit with its exit code
     #[arg(long, hide = true)]
     go_between: bool,
 }

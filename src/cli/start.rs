@@ -21,9 +21,9 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
         let is_stopping = block_on(context.control()?.is_stopping())?;
         let command = identity().command;
         return Err(if is_stopping {
-            anyhow::anyhow!("the daemon is stopping{pid}: it finishes the requests in flight, at most for SHUTDOWN_TIMEOUT; start it when it is gone (`{command} status`), or cut them off with `{command} restart --hard`")
+            anyhow::anyhow!("the daemon is stopping{pid}: it finishes the requests in flight, for at most SHUTDOWN_TIMEOUT; wait until it has exited (`{command} status`), or run `{command} restart --hard`")
         } else {
-            anyhow::anyhow!("already running{pid}; `{command} status` tells more")
+            anyhow::anyhow!("the daemon is already running{pid}: see `{command} status`")
         }
         .into());
     }

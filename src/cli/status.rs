@@ -19,7 +19,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
     let control = context.control()?;
     let pid_file = control.pid_file();
     let unknown = |error: String| {
-        print_not_running(4, "unknown", &format!("unknown: {error}"), pid_file, output)
+        print_not_running(4, "unknown", &format!("Unknown: {error}"), pid_file, output)
     };
     let report = match block_on(control.status())? {
         Ok(report) => report,
@@ -39,34 +39,30 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
             error,
         } => {
             notice(&format!(
-                "{error}; this is what the PID file and its lock tell"
+                "{error}; this status is from the PID file and its lock"
             ));
             print_offline(pid, server.as_deref(), log_file, pid_file, &error, output)
         }
         StatusReport::Dead(pid) => {
-            let was = pid.map_or(String::new(), |pid| format!(" (PID {pid})"));
+            let pid = pid.map_or(String::new(), |pid| format!(" (PID {pid})"));
             let text = format!(
-                "dead{was}: it ended without removing its PID file, which the next start takes over"
+                "Dead{pid}: the daemon ended without removing its PID file; the next start replaces it"
             );
             print_not_running(1, "dead", &text, pid_file, output)
         }
         StatusReport::NotRunning => {
-            print_not_running(3, "not_running", "not running", pid_file, output)
+            print_not_running(3, "not_running", "Not running", pid_file, output)
         }
         StatusReport::Unknown(error) => unknown(error.to_string()),
     }
 }
 
 fn print(status: &Status, output: &Output) -> Result {
-    let (state, colour) = match status.phase {
-        Phase::Ready => ("running", Colour::Green),
-        Phase::Starting => ("running (starting)", Colour::Yellow),
-        Phase::Draining => ("running (draining)", Colour::Yellow),
-    };
+    let (state, colour) = describe_state(status);
     let uptime = Duration::try_from_secs_f64(status.uptime_seconds.floor()).unwrap_or_default();
     let uptime = humantime::format_duration(uptime);
     let lines = [
-        ("Status:", output.paint(colour, state)),
+        ("Status:", output.paint(colour, &state)),
         ("PID:", status.pid.to_string()),
         ("PID File:", sanitize(&status.pid_file)),
         ("Log File:", sanitize(&status.log_file)),
@@ -114,7 +110,7 @@ fn print_log_level_override(control: &DaemonControl, status: &Status, output: &O
     let text = match until {
         Some(until) => format!("{} until {until}, then {configured}", level.level),
         None => format!(
-            "{} until the next restart or another LOG_LEVEL, which says {configured}",
+            "{} until a restart or a new LOG_LEVEL (now {configured})",
             level.level
         ),
     };
@@ -129,7 +125,8 @@ fn print_pending(control: &DaemonControl, status: &Status, output: &Output) -> R
     let checked = sources.as_ref().map(Settings::load);
     let problems = checked.and_then(|settings| settings.err().map(|InvalidSettings(it)| it));
     for problem in problems.iter().flatten() {
-        let text = format!("{problem}: refused until it is mended (`{program} config --check`)");
+        let text =
+            format!("{problem}: fix it before a reload or restart (`{program} config --check`)");
         print_label("Pending:", Colour::Red, &text, output)?;
     }
     let is_invalid = |name: &&String| {
@@ -145,7 +142,7 @@ fn print_pending(control: &DaemonControl, status: &Status, output: &Output) -> R
         }
         let names: Vec<_> = names.iter().map(|name| name.as_str()).collect();
         let text = format!(
-            "{} edited, not in force: `{program} {command}`",
+            "{} changed in .env, not active until `{program} {command}`",
             names.join(", ")
         );
         print_label("Pending:", Colour::Yellow, &text, output)?;
@@ -165,6 +162,22 @@ fn print_json(status: &Status, output: &Output) -> Result {
     }))
 }
 
+/// The state in one line. It begins with `Running`, which scripts search for.
+fn describe_state(status: &Status) -> (String, Colour) {
+    let is_down = |check: &&Check| check.state == CheckState::Down;
+    let down = status.checks.iter().filter(is_down);
+    let down: Vec<_> = down.map(|check| sanitize(&check.name)).collect();
+    match status.phase {
+        Phase::Starting => ("Running (starting)".into(), Colour::Yellow),
+        Phase::Draining => ("Running (draining)".into(), Colour::Yellow),
+        Phase::Ready if down.is_empty() => ("Running".into(), Colour::Green),
+        Phase::Ready => {
+            let text = format!("Running (unhealthy: {})", down.join(", "));
+            (text, Colour::Yellow)
+        }
+    }
+}
+
 fn describe_check(check: &Check) -> (String, Colour) {
     let name = &check.name;
     let since = check
@@ -178,9 +191,9 @@ fn describe_check(check: &Check) -> (String, Colour) {
                 .map_or(String::new(), |latency| format!(" ({latency} ms)"));
             (format!("{name} is up{since}{latency}"), Colour::Green)
         }
-        CheckState::Unknown => (format!("{name} was not heard of yet"), Colour::Yellow),
+        CheckState::Unknown => (format!("{name} has not been checked yet"), Colour::Yellow),
         CheckState::Down => {
-            let error = check.last_error.as_deref().unwrap_or("it does not say why");
+            let error = check.last_error.as_deref().unwrap_or("unknown error");
             (format!("{name} is down{since}: {error}"), Colour::Red)
         }
     }
@@ -190,7 +203,7 @@ fn describe_last_exit(last: &LastExit) -> String {
     let how = match last.cause {
         ExitCause::Stopped => "stopped",
         ExitCause::Signalled => "stopped by signal",
-        ExitCause::Interrupted => "ended before it had drained",
+        ExitCause::Interrupted => "ended before requests were finished",
         ExitCause::Restarted => "replaced",
         ExitCause::Crashed => "crashed",
     };
@@ -205,7 +218,7 @@ fn describe_last_exit(last: &LastExit) -> String {
     format!("PID {} {how}{by}{at}", last.pid)
 }
 
-/// Prints what is known without the admin API.
+/// Prints the status from the PID file and the state file, without the admin API.
 fn print_offline(
     pid: Option<u32>,
     server: Option<&str>,
@@ -216,9 +229,9 @@ fn print_offline(
 ) -> Result {
     let state = match error {
         ClientError::TokenRefused { .. } | ClientError::NoKey(_) => {
-            "running (admin API refused us)"
+            "Running (admin API rejected the token)"
         }
-        _ => "running (admin API does not answer)",
+        _ => "Running (admin API does not answer)",
     };
     output.print_json(&json!({
         "state": "running",

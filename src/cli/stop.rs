@@ -11,7 +11,7 @@ use crate::control::{StopMethod, StopOutcome};
 
 #[derive(Debug, clap::Args)]
 pub struct StopArgs {
-    /// How long requests in flight may take, in place of SHUTDOWN_TIMEOUT: 10s, 1m 30s, or a number of seconds
+    /// Time for requests in flight to finish, instead of SHUTDOWN_TIMEOUT: 10s, 1m 30s, or a number of seconds
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     timeout: Option<f64>,
 }
@@ -30,10 +30,13 @@ pub fn run(context: &CommandContext, arguments: &StopArgs, output: &Output) -> R
         StopOutcome::Stopped { pid, method } => {
             let (text, via) = match method {
                 StopMethod::Rest => ("Daemon stopped", "rest"),
-                StopMethod::Unconfirmed => ("Daemon accepted the stop and answers no more", "rest"),
+                StopMethod::Unconfirmed => (
+                    "Daemon accepted the stop request and no longer answers",
+                    "rest",
+                ),
                 StopMethod::Terminated => ("Daemon stopped (by SIGTERM)", "sigterm"),
                 StopMethod::Killed => (
-                    "Daemon stopped (killed: it did not stop by itself)",
+                    "Daemon stopped (by SIGKILL: it did not stop in time)",
                     "sigkill",
                 ),
             };
@@ -46,7 +49,7 @@ pub fn run(context: &CommandContext, arguments: &StopArgs, output: &Output) -> R
             print_not_running(
                 output,
                 &format!(
-                    "Daemon is not running: it died{pid} and left {}, which the next start takes over",
+                    "Daemon is not running: it died{pid} and left {}; the next start replaces the file",
                     control.pid_file().display()
                 ),
             )

@@ -12,13 +12,13 @@ use crate::config::{ClientSettings, DEFINITIONS, InvalidSettings, duration};
 
 #[derive(Debug, clap::Args)]
 pub struct TokenArgs {
-    /// What the token allows, out of admin:read, admin:logs, admin:control
+    /// Scopes of the token: admin:read, admin:logs, admin:control
     #[arg(long, value_name = "SCOPES", default_value_t = Scopes::ALL)]
     scope: Scopes,
-    /// How long it lives, at most 365d: 1h, 1d 12h, or a number of seconds
+    /// Lifetime of the token, at most 365d: 1h, 1d 12h, or a number of seconds
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = lifetime)]
     ttl: Duration,
-    /// Who it is for, in the audit trail; you by default
+    /// Name of the holder in the audit log; your user name by default
     #[arg(long, value_name = "NAME")]
     subject: Option<String>,
 }
@@ -26,7 +26,7 @@ pub struct TokenArgs {
 fn lifetime(text: &str) -> std::result::Result<Duration, String> {
     duration(text)
         .filter(|ttl| (Duration::from_secs(1)..=Duration::from_hours(365 * 24)).contains(ttl))
-        .ok_or_else(|| "not a duration such as 30m, or a number of seconds, from 1s to 365d".into())
+        .ok_or_else(|| "not a duration such as 30m or a number of seconds, from 1s to 365d".into())
 }
 
 pub fn run(context: &CommandContext, arguments: &TokenArgs, output: &Output) -> Result {
@@ -48,7 +48,9 @@ pub fn run(context: &CommandContext, arguments: &TokenArgs, output: &Output) -> 
     let key = match (secret, key_file) {
         (Some(secret), _) => secret,
         (None, Some(path)) => read_or_create_key_file(&path).map_err(anyhow::Error::from)?,
-        (None, None) => return Err(anyhow::anyhow!("there is no key: set JWT_SECRET_KEY").into()),
+        (None, None) => {
+            return Err(anyhow::anyhow!("there is no signing key: set JWT_SECRET_KEY").into());
+        }
     };
     let subject = arguments.subject.clone().unwrap_or_else(user_name);
     let token = TokenSigner::with_configured_key(&key)

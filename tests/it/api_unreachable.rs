@@ -32,7 +32,7 @@ fn commands_work_while_admin_port_is_blocked() {
     run_without_network(&home, &["status"])
         .succeeds()
         .stdout_contains(&[
-            "running",
+            "Running",
             &pid,
             &server,
             &home.log_file().display().to_string(),
@@ -56,7 +56,7 @@ fn commands_work_while_admin_port_is_blocked() {
     run_without_network(&home, &["reload"])
         .succeeds()
         .stderr_contains(&["sending SIGHUP"])
-        .stdout_contains(&["its log says"]);
+        .stdout_contains(&["Sent SIGHUP to PID"]);
     eventually("the daemon reloads", || {
         home.log().contains(" reloaded by=\"SIGHUP\"")
     });
@@ -82,7 +82,7 @@ fn commands_work_while_daemon_is_suspended() {
     home.run(["status"])
         .succeeds()
         .stdout_contains(&[
-            "running (admin API does not answer)",
+            "Running (admin API does not answer)",
             &daemon.pid().to_string(),
         ])
         .stderr_contains(&["no answer within 2s"]);
@@ -111,7 +111,7 @@ fn commands_work_after_secret_was_edited() {
     let status = home
         .run(["status"])
         .succeeds()
-        .stdout_contains(&["Status:    running\n"]);
+        .stdout_contains(&["Status:    Running\n"]);
     assert!(status.stderr.is_empty(), "{status:#?}");
     home.run(["logs", "--no-follow"])
         .succeeds()
@@ -125,7 +125,7 @@ fn commands_work_after_secret_was_edited() {
     fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
     home.run(["status"])
         .succeeds()
-        .stdout_contains(&["running", "admin API refused us"])
+        .stdout_contains(&["Running (admin API rejected the token)"])
         .stderr_contains(&refused);
     home.run(["logs", "--no-follow"])
         .succeeds()
@@ -145,7 +145,7 @@ fn explicit_admin_url_never_falls_back() {
     let closed_address = "http://127.0.0.1:1";
     home.run(["--admin-url", closed_address, "status"])
         .exits(4)
-        .stdout_contains(&["unknown", "cannot be reached"]);
+        .stdout_contains(&["Unknown", "cannot be reached"]);
     home.run(["--admin-url", closed_address, "stop"])
         .exits(1)
         .stderr_contains(&["cannot be reached"]);
@@ -188,7 +188,7 @@ fn logs_follow_falls_back_to_file_and_ends_with_daemon() {
     assert!(
         String::from_utf8(output.stderr)
             .unwrap()
-            .contains("the log ends")
+            .contains("end of the log")
     );
 }
 

@@ -80,7 +80,7 @@ fn duration_flags_use_settings_syntax() {
     assert!(home.log().contains(logged_timeout), "{}", home.log());
     home.run(["logs", "--help"])
         .succeeds()
-        .stdout_contains(&["at most 10000"]);
+        .stdout_contains(&["0 to 10000"]);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn missing_log_is_reported_with_next_step() {
             .stderr(Stdio::null()),
     );
     crate::support::eventually("the daemon serves", || {
-        home.run(["status"]).stdout.contains("running\n")
+        home.run(["status"]).stdout.contains("Status:    Running\n")
     });
     for logs in [&["logs"][..], &["logs", "--no-follow"]] {
         home.run(logs.iter().copied()).exits(1).stderr_contains(&[
@@ -201,18 +201,22 @@ fn logs_follow_ends_with_daemon_and_works_in_pipe() {
 #[test]
 fn completions_and_manual_page_list_every_command() {
     let home = Home::new();
-    let verbs = [
+    let commands = [
         "start", "stop", "restart", "status", "logs", "run", "token", "config", "openapi",
     ];
     for shell in ["bash", "zsh", "fish"] {
         home.run(["completions", shell])
             .succeeds()
-            .stdout_contains(&verbs);
+            .stdout_contains(&commands);
     }
-    let page = home.run(["man"]).succeeds().stdout_contains(&verbs).stdout;
+    let page = home
+        .run(["man"])
+        .succeeds()
+        .stdout_contains(&commands)
+        .stdout;
     for text in [
-        "address of the public listener",
-        "How many of the last lines",
+        "Address of the public port",
+        "Number of last lines to print",
         "EXIT STATUS",
         ".SH FILES",
     ] {
@@ -243,8 +247,8 @@ fn token_made_before_first_start_is_valid() {
 #[test]
 fn exit_code_is_the_same_when_stdout_is_closed() {
     let home = Home::new();
-    for (verb, code) in [("status", 3), ("stop", 1)] {
-        let mut command = home.fullon([verb]);
+    for (name, code) in [("status", 3), ("stop", 1)] {
+        let mut command = home.fullon([name]);
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let status = command
@@ -252,7 +256,7 @@ fn exit_code_is_the_same_when_stdout_is_closed() {
             .stderr(Stdio::null())
             .status()
             .unwrap();
-        assert_eq!(status.code(), Some(code), "{verb}");
+        assert_eq!(status.code(), Some(code), "{name}");
     }
 }
 

@@ -13,12 +13,12 @@ fn killed_daemon_needs_no_cleanup() {
 
     home.run(["status"])
         .exits(1)
-        .stdout_contains(&["dead", &killed_daemon.pid().to_string()]);
+        .stdout_contains(&["Status:    Dead (PID ", &killed_daemon.pid().to_string()]);
     let json = home.run(["status", "--json"]).exits(1).json();
-    assert_eq!(json["state"], "dead");
+    assert_eq!(json["state"], "Status:    Dead (PID ");
     home.run(["stop"])
         .exits(1)
-        .stdout_contains(&["died", "next start takes over"]);
+        .stdout_contains(&["died", "the next start replaces"]);
 
     home.run(["start"]).succeeds();
     home.run(["status"]).succeeds();
@@ -253,7 +253,7 @@ fn replaced_pid_file_does_not_hide_running_daemon() {
     fs::rename(&copy, home.pid_file()).unwrap();
     home.run(["status"])
         .succeeds()
-        .stdout_contains(&["Status:    running\n", &daemon.pid().to_string()]);
+        .stdout_contains(&["Status:    Running\n", &daemon.pid().to_string()]);
     home.run(["stop"])
         .succeeds()
         .stdout_contains(&["Daemon stopped\n"]);

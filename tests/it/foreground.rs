@@ -33,7 +33,7 @@ fn unread_stdout_does_not_block_service() {
     let mut child = spawn(home.fullon(["run"]).stdout(Stdio::piped()));
     let stdout = child.0.stdout.take().unwrap();
     eventually("the daemon serves", || {
-        home.run(["status"]).stdout.contains("Status:    running\n")
+        home.run(["status"]).stdout.contains("Status:    Running\n")
     });
     let mut connection = Connection::open(&home.public_address());
     for _ in 0..REQUESTS / 100 {

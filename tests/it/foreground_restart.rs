@@ -133,7 +133,7 @@ impl PidNamespace {
         };
         eventually("the daemon serves", || {
             let status = container.fullon(home, &["status"]);
-            status.stdout.contains("Status:    running\n")
+            status.stdout.contains("Status:    Running\n")
         });
         container
     }

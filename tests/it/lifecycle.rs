@@ -9,7 +9,7 @@ fn start_status_restart_stop_from_shell() {
     let home = Home::new();
     home.run(["status"])
         .exits(3)
-        .stdout_contains(&["Status:", "not running"]);
+        .stdout_contains(&["Status:    Not running\n"]);
 
     let pid_file = home.pid_file().display().to_string();
     let log_file = home.log_file().display().to_string();
@@ -35,7 +35,7 @@ fn start_status_restart_stop_from_shell() {
         .succeeds()
         .stdout_contains(&labels)
         .stdout_contains(&[
-            "running",
+            "Status:    Running\n",
             &first.pid.to_string(),
             &pid_file,
             &log_file,
@@ -128,8 +128,8 @@ fn daemon_is_found_despite_invalid_settings() {
     .unwrap();
     home.run(["status"])
         .succeeds()
-        .stdout_contains(&["Status:    running\n", &pid.to_string()])
-        .stderr_contains(&["ignored for this verb: JWT_SECRET_KEY"]);
+        .stdout_contains(&["Status:    Running\n", &pid.to_string()])
+        .stderr_contains(&["ignored by this command: JWT_SECRET_KEY"]);
     home.run(["logs", "--no-follow"])
         .succeeds()
         .stdout_contains(&["ready version="]);
@@ -214,7 +214,7 @@ fn admin_url_is_refused_by_local_commands() {
     for command in ["start", "run", "config", "man"] {
         home.run(["--admin-url", "http://127.0.0.1:9", command])
             .exits(2)
-            .stderr_contains(&["--admin-url has no effect", "leave it out", "ADMIN_PORT"]);
+            .stderr_contains(&["--admin-url has no effect", "remove it", "ADMIN_PORT"]);
     }
     assert!(home.daemon().is_none());
 }
@@ -263,7 +263,7 @@ fn commands_work_from_removed_directory() {
     );
     Outcome::run(home.command("sh").args(["-c", &script]))
         .succeeds()
-        .stdout_contains(&["Status:    running\n", "Daemon stopped\n"]);
+        .stdout_contains(&["Status:    Running\n", "Daemon stopped\n"]);
 }
 
 /// The start command may die before the daemon is ready.
@@ -274,7 +274,7 @@ fn daemon_runs_on_when_start_command_is_gone() {
     let mut child = run.stdout(std::process::Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     crate::support::eventually("the daemon serves", || {
-        home.run(["status"]).stdout.contains("Status:    running\n")
+        home.run(["status"]).stdout.contains("Status:    Running\n")
     });
     home.run(["stop"]).succeeds();
     child.wait().unwrap();

@@ -45,11 +45,11 @@ fn reloadable_settings_apply_and_the_rest_is_reported() {
     );
 
     home.run(["reload"]).succeeds().stdout_contains(&[
-        "Configuration reloaded\n",
+        "Settings reloaded\n",
         "  LOG_LEVEL: INFO -> DEBUG\n",
         "  SHUTDOWN_TIMEOUT: 10s -> 3s\n",
         "  DB_PASSWORD: not set -> ******\n",
-        "Waiting for `fullon restart`:\n  LOG_FORMAT: text -> json\n",
+        "Not active until `fullon restart`:\n  LOG_FORMAT: text -> json\n",
     ]);
     let after = status(&home);
     assert_eq!(after["pid"], before["pid"]);
@@ -154,7 +154,7 @@ fn new_secret_is_valid_at_once_and_old_one_for_grace_period() {
     write_settings(&home, &format!("JWT_SECRET_KEY={new}\n"));
     home.run(["reload"]).succeeds().stdout_contains(&[
         "JWT_SECRET_KEY: ****** -> ******",
-        "The key before counts until 20",
+        "The previous key is valid until 20",
     ]);
     let next = home.token("admin:read");
     assert_eq!((ask(&token), ask(&next)), (200, 200));
@@ -199,7 +199,7 @@ fn new_secret_is_valid_at_once_and_old_one_for_grace_period() {
     let last = home.token("admin:read");
     let reloaded = home.run(["reload"]).succeeds();
     assert!(
-        !reloaded.stdout.contains("counts until"),
+        !reloaded.stdout.contains("valid until"),
         "{}",
         reloaded.stdout
     );

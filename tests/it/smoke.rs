@@ -15,7 +15,7 @@ fn daemon_starts_answers_restarts_and_stops() {
     );
     home.run(["status"])
         .succeeds()
-        .stdout_contains(&["running"]);
+        .stdout_contains(&["Status:    Running\n"]);
 
     let second = home.restart();
     assert_ne!(second, u64::from(first));

@@ -17,7 +17,7 @@ fn log_on_stdout_is_reported_once() {
     home.set("LOG_FILE", "-");
     let _daemon = spawn(home.fullon(["run"]).stdout(Stdio::null()));
     eventually("the daemon serves", || {
-        home.run(["status"]).stdout.contains("Status:    running\n")
+        home.run(["status"]).stdout.contains("Status:    Running\n")
     });
     let console = Console::with_home(home);
     console.sign_in();

@@ -168,7 +168,7 @@ fn no_daemon_is_healthy_and_nothing_is_changed() {
     home.run(["doctor"]).succeeds().stdout_contains(&[
         "the daemon is not running",
         "-> fullon start\n",
-        "nothing is wrong\n",
+        "no errors\n",
     ]);
     assert_eq!(list_files(&home), []);
 }
@@ -206,7 +206,7 @@ fn running_daemon_is_healthy_with_one_line_per_check() {
     for (line, subject) in lines.iter().zip(&subjects) {
         assert!(line.starts_with(&format!("ok       {subject}")), "{line}");
     }
-    assert_eq!(*lines.last().unwrap(), "11 findings: nothing is wrong");
+    assert_eq!(*lines.last().unwrap(), "11 findings: no errors");
     // The daemon logged the requests of doctor.
     let without_log = |files: Vec<(PathBuf, u64, i64, i64)>| {
         let is_other = |file: &(PathBuf, u64, i64, i64)| file.0 != home.log_file();
@@ -222,7 +222,7 @@ fn random_key() -> String {
 #[test]
 fn doctor_is_in_help_manual_and_completions() {
     let home = Home::new();
-    let codes = "Of `doctor`: 0 nothing is wrong";
+    let codes = "doctor: 0 no errors";
     home.run(["--help"])
         .succeeds()
         .stdout_contains(&["doctor", codes]);

@@ -16,7 +16,7 @@ pub fn send_signal(pid: u32, signal: Signal) {
 pub fn run_foreground(home: &Home) -> ChildGuard {
     let child = spawn(home.fullon(["run"]).stdout(Stdio::null()));
     eventually("the daemon serves", || {
-        home.run(["status"]).stdout.contains("Status:    running\n")
+        home.run(["status"]).stdout.contains("Status:    Running\n")
     });
     child
 }

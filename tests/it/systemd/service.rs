@@ -92,7 +92,7 @@ fn service_is_active_unprivileged_and_logs_to_journal() {
 
     // Root can operate the service.
     let status = fullon(&machine, ["status"]);
-    assert!(status.starts_with("Status:    running\n"), "{status}");
+    assert!(status.starts_with("Status:    Running\n"), "{status}");
     fullon(&machine, ["stop"]);
     eventually("systemd sees the stop", || {
         machine.property("ActiveState") == "inactive"
