@@ -12,6 +12,7 @@ use super::logs::LogsArgs;
 use super::openapi::OpenapiArgs;
 use super::restart::RestartArgs;
 use super::run::RunArgs;
+use super::status::StatusArgs;
 use super::stop::StopArgs;
 use super::token::TokenArgs;
 use crate::identity::identity;
@@ -19,6 +20,7 @@ use crate::identity::identity;
 const EXIT_CODES: &str = "\
 Exit codes: 0 success; 1 failure, or nothing to do; 2 wrong usage or invalid configuration.
 status: 0 running; 1 dead, but its PID file exists; 3 not running; 4 unknown.
+status --ready: 0 ready; 1 not ready.
 doctor: 0 no errors (warnings are possible); 1 errors found; 2 invalid configuration.";
 
 /// Runs an HTTP service as a daemon and controls it over a REST API.
@@ -65,7 +67,7 @@ pub enum Command {
     /// Reload the settings without a restart, and list the changes that need one
     Reload,
     /// Show whether the daemon is running and healthy
-    Status,
+    Status(StatusArgs),
     /// Print the last lines of the log and follow it
     Logs(LogsArgs),
     /// Print a one-time address that opens the console in a browser, valid for one minute

@@ -13,6 +13,7 @@ mod logs;
 mod man;
 mod openapi;
 mod output;
+mod ready;
 mod reload;
 mod restart;
 mod run;
@@ -92,7 +93,7 @@ fn dispatch(arguments: Cli, output: &Output, mounts: Mounts) -> Result {
         Command::Stop(arguments) => stop::run(&context, &arguments, output),
         Command::Restart(arguments) => restart::run(&context, &arguments, output),
         Command::Reload => reload::run(&context, output),
-        Command::Status => status::run(&context, output),
+        Command::Status(arguments) => status::run(&context, &arguments, output),
         Command::Logs(arguments) => logs::run(&context, arguments, output),
         Command::Console(arguments) => console::run(&context, &arguments, output),
         Command::Run(arguments) => run::run(&context, &arguments, mounts),

@@ -15,7 +15,17 @@ use crate::config::{InvalidSettings, Settings, is_reloadable};
 use crate::control::{DaemonControl, StatusReport};
 use crate::identity::identity;
 
-pub fn run(context: &CommandContext, output: &Output) -> Result {
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Exit with 0 if the public API reports ready, otherwise with 1 (for health checks of containers)
+    #[arg(long)]
+    ready: bool,
+}
+
+pub fn run(context: &CommandContext, arguments: &StatusArgs, output: &Output) -> Result {
+    if arguments.ready {
+        return super::ready::run(context, output);
+    }
     let control = context.control()?;
     let pid_file = control.pid_file();
     let unknown = |error: String| {

@@ -11,5 +11,5 @@ mod transport;
 pub use admin::{AdminClient, LogQuery, parse_base_url};
 pub use error::ClientError;
 pub use events::{LogEvent, LogEvents};
-pub use public::{HealthError, health};
+pub use public::{HealthError, health, readiness};
 pub use reqwest::Url;

@@ -1,5 +1,6 @@
 //! The static program of the Containerfile in an empty root, as PID 1 and a user without a name.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -102,7 +103,7 @@ impl Container {
     }
 
     /// Runs a command inside, as a health check does.
-    fn fullon(&self, arguments: &[&str]) -> Outcome {
+    fn fullon(&self, arguments: &[impl AsRef<OsStr>]) -> Outcome {
         let user = USER.to_string();
         let mut nsenter = Command::new("nsenter");
         nsenter
@@ -124,6 +125,16 @@ impl Container {
         std::net::TcpStream::connect(&address).is_ok()
             && request(&address, "GET", "/health", &[], "").status == 200
     }
+}
+
+/// The arguments of the health check in the Containerfile.
+fn health_check() -> Vec<String> {
+    let text = containerfile();
+    let (_, command) = text.split_once("\nHEALTHCHECK ").unwrap();
+    let (_, command) = command.split_once(" CMD ").unwrap();
+    let command: Vec<String> = serde_json::from_str(command.lines().next().unwrap()).unwrap();
+    assert_eq!(command, ["/fullon", "status", "--ready"]);
+    command[1..].to_vec()
 }
 
 /// The environment of the Containerfile, with free ports.
@@ -168,6 +179,7 @@ fn static_program_runs_as_pid_1_in_empty_container() {
     assert!(names.ends_with("\t1"), "{names}");
 
     container.fullon(&["status"]).succeeds();
+    container.fullon(&health_check()).succeeds();
     let state = container.root.path().join("run/fullon/fullon.pid.state");
     let state: serde_json::Value = serde_json::from_slice(&fs::read(state).unwrap()).unwrap();
     let by_name = state["admin"]

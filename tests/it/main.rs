@@ -43,6 +43,7 @@ mod log_stream;
 mod logs_follow;
 mod metrics;
 mod openapi_documents;
+mod ready;
 mod rejected_tokens;
 mod reload;
 mod restart_in_flight;
