@@ -5,7 +5,8 @@ FULLON = $(or $(CARGO_TARGET_DIR),target)/release/fullon
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help build daemon-start daemon-stop daemon-restart daemon-status daemon-logs run test test-quick test-tools soak fuzz lint bench openapi install uninstall
+.PHONY: help build daemon-start daemon-stop daemon-restart daemon-status daemon-logs require-built run
+.PHONY: test test-quick test-tools soak fuzz lint bench openapi docs install uninstall
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
@@ -13,46 +14,50 @@ help: ## List the targets
 build: ## Build the release binary
 	@$(CARGO) build --release --locked --bin fullon
 
-daemon-start: build ## Build, and start the daemon in the background
+# For targets that use the built program without building it.
+require-built:
+	@[ -x $(FULLON) ] || { echo '$(FULLON) does not exist: run `make daemon-start` first' >&2; exit 1; }
+
+daemon-start: build ## Build the program and start the daemon in the background
 	$(FULLON) start
 
-daemon-stop: build ## Stop the daemon
+daemon-stop: require-built ## Stop the daemon (builds nothing)
 	$(FULLON) stop
 
-daemon-restart: build ## Build, and replace the running daemon
+daemon-restart: build ## Build the program and restart the daemon without downtime
 	$(FULLON) restart
 
-daemon-status: build ## Tell how the daemon is doing
+daemon-status: require-built ## Show whether the daemon is running and healthy (builds nothing)
 	$(FULLON) status
 
-daemon-logs: build ## Follow the log
+daemon-logs: require-built ## Follow the log (builds nothing)
 	$(FULLON) logs
 
-run: ## Run in the foreground; rebuild and restart when a source changes
+run: ## Run the daemon in the foreground; rebuild and start again when a source changes
 	@CARGO="$(CARGO)" exec sh scripts/run-and-rebuild.sh
 
-test-tools: ## Install what the tests need beside Rust and a C compiler
+test-tools: ## Install the tools that the tests need besides Rust and a C compiler
 	sh scripts/install-test-tools.sh
 
-# Most tests wait most of the time: for a deadline, a probe, a process. Those that need much of the
-# machine take turns (tests/it/support/groups.rs).
+# Most tests spend their time waiting, so more of them run at once than there are processors. Tests
+# that need much of the machine take turns (tests/it/support/groups.rs).
 export RUST_TEST_THREADS ?= $(shell echo $$((3 * $$(nproc))))
 
-test-quick: ## Run the unit tests, and one test that starts, asks, restarts and stops a daemon
+test-quick: ## Run the unit tests and one test of a daemon (start, status, restart, stop)
 	$(CARGO) test --locked --lib
 	$(CARGO) test --locked --test it smoke::
 
 test: test-tools ## Run all tests
 	$(CARGO) test --locked
 
-soak: test-tools ## Run all tests, optimised, with more rounds, requests and minutes (tests/it/support/scale.rs)
+soak: test-tools ## Run all tests in a release build, longer and with more requests (tests/it/support/scale.rs)
 	ROUNDS=$(or $(ROUNDS),200) REQUESTS=$(or $(REQUESTS),100000) SOAK_SECONDS=$(or $(SOAK_SECONDS),600) \
 		CONSOLE_SECONDS=$(or $(CONSOLE_SECONDS),60) $(CARGO) test --locked --release
 
-fuzz: ## Fuzz each parser of what comes from outside (RUNS=1000000; TARGET=NAME for one)
+fuzz: ## Fuzz each parser of external input (RUNS=1000000; TARGET=NAME for one)
 	CARGO="$(CARGO)" RUNS="$(RUNS)" TARGET="$(TARGET)" sh scripts/fuzz.sh
 
-lint: ## Formatting, clippy, documentation, imports between modules, dependencies, shell syntax, systemd files, OpenAPI documents, manifests
+lint: ## Check formatting, clippy, rustdoc, module imports, dependencies, scripts, units, OpenAPI documents, manifests
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) fmt --check --manifest-path clients/rust/Cargo.toml
@@ -63,19 +68,22 @@ lint: ## Formatting, clippy, documentation, imports between modules, dependencie
 	sh scripts/lint-files.sh
 	sh scripts/lint-documents.sh
 
-bench: ## Measure beside the rivals, and print the ratios (ROUNDS=3; ONLY=service, restart, log or overhead for one part)
+bench: ## Run the benchmarks against other programs (ROUNDS=3; ONLY=service, restart, log or overhead)
 	sh benches/install-rivals.sh
 	$(CARGO) bench --locked --bench compare
 
-openapi: ## Write the OpenAPI documents from the code
+docs: ## Generate docs/cli.md, the settings in docs/configuration.md, and the output of console blocks
+	UPDATE_DOCS=1 $(CARGO) test --locked --lib generated_docs
+	UPDATE_DOCS=1 $(CARGO) test --locked --test it documents::
+
+openapi: ## Generate the OpenAPI documents in openapi/
 	$(CARGO) build --locked --bin fullon
 	for api in public admin; do \
 		$(CARGO) run --quiet --locked --bin fullon -- openapi $$api > openapi/$$api.json.new && \
 		mv openapi/$$api.json.new openapi/$$api.json || exit 1; \
 	done
 
-# Where systemd looks for installed units; /etc stays the administrator's. Under a prefix that systemd
-# does not search, only /etc is left.
+# Directory of installed systemd units. With a PREFIX that systemd does not search, it is /etc.
 SYSTEMD = $(DESTDIR)$(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,/etc)
 SHARE = $(DESTDIR)$(PREFIX)/share
 # The files that `make install` creates and `make uninstall` removes.
@@ -89,10 +97,10 @@ INSTALLED = \
 	$(SYSTEMD)/systemd/system/fullon_master_api.socket \
 	$(SYSTEMD)/sysusers.d/fullon_master_api.conf \
 	$(SYSTEMD)/tmpfiles.d/fullon_master_api.conf
-# Set when we install to the running system, as root.
+# True if root installs to the running system.
 IS_LIVE = [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ] && [ -d /run/systemd/system ]
 
-# The program is renamed into place, so a daemon that restarts meanwhile finds a whole one.
+# The program is renamed into place, so that a daemon that restarts meanwhile finds a complete file.
 install: $(if $(filter file,$(origin FULLON)),build) ## Install program, manual page, completions and systemd units (PREFIX, DESTDIR; FULLON=PROGRAM builds nothing)
 	install -d $(sort $(dir $(INSTALLED)))
 	install -m 0755 $(FULLON) $(DESTDIR)$(PREFIX)/bin/fullon.new
@@ -108,11 +116,11 @@ install: $(if $(filter file,$(origin FULLON)),build) ## Install program, manual 
 	chmod 0644 $(filter-out %/bin/fullon,$(INSTALLED))
 	@if $(IS_LIVE); then echo; \
 		echo 'Next: systemd-sysusers && systemctl daemon-reload && systemctl enable --now fullon_master_api.service'; \
-		echo 'or, for systemd to hold the public port: ... enable --now fullon_master_api.socket fullon_master_api.service'; \
-		echo 'After an update: systemctl daemon-reload && systemctl reload fullon_master_api.service'; \
+		echo 'With socket activation: systemctl enable --now fullon_master_api.socket fullon_master_api.service'; \
+		echo 'After an update (zero-downtime restart): systemctl daemon-reload && systemctl reload fullon_master_api.service'; \
 	fi
 
-uninstall: ## Remove what install put in place (PREFIX, DESTDIR); settings, logs and the user stay
+uninstall: ## Remove the installed files (PREFIX, DESTDIR); settings, logs and the user stay
 	rm -f $(INSTALLED)
 	@if $(IS_LIVE); then echo; \
 		echo 'Next: systemctl disable --now fullon_master_api.socket fullon_master_api.service; systemctl daemon-reload'; \

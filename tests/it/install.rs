@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Outcome, file_mode};
+use crate::support::{Home, Outcome, file_mode};
 
 /// An installation of the test build in its own directory.
 struct Installation {
@@ -108,6 +108,32 @@ fn install_places_every_file_and_uninstall_removes_it() {
         installation.make("install");
         installation.make("uninstall");
         assert_eq!(installation.files(), [settings]);
+    }
+}
+
+/// They use the built program. Without one, they say how to build it.
+#[test]
+fn daemon_targets_of_make_do_not_compile() {
+    let home = Home::new();
+    let run = |target: &str, program: &str| {
+        let mut make = home.command("make");
+        make.current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env_remove("MAKEFLAGS")
+            .args(["CARGO=false", &format!("FULLON={program}"), target]);
+        Outcome::run(&mut make)
+    };
+    let missing = home.path().join("missing").display().to_string();
+    for (target, code, error) in [
+        ("daemon-stop", 2, "Error 1"),
+        ("daemon-status", 2, "Error 3"),
+        ("daemon-logs", 0, "the daemon is not running"),
+    ] {
+        run(target, env!("CARGO_BIN_EXE_fullon"))
+            .exits(code)
+            .stderr_contains(&[error]);
+        run(target, &missing)
+            .exits(2)
+            .stderr_contains(&[&missing, "run `make daemon-start` first"]);
     }
 }
 
