@@ -9,6 +9,8 @@ mod doctor;
 mod duration;
 mod error;
 mod flags;
+#[cfg(test)]
+mod generated_docs;
 mod logs;
 mod man;
 mod openapi;
