@@ -1,6 +1,6 @@
-//! A service with its own API, operated like the daemon: `cargo run --example embed -- start`, then
-//! `curl http://127.0.0.1:8000/shop/hello/you`. `stop`, `restart`, `status`, `logs` and the admin API
-//! work, too.
+//! A service with its own API that runs as a daemon: `cargo run --example embed -- start`, then
+//! `curl http://127.0.0.1:8000/shop/hello/you`. The program has all commands of `fullon`, such as
+//! `stop`, `restart`, `status` and `logs`, and the admin API.
 
 use std::process::ExitCode;
 

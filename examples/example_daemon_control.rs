@@ -1,4 +1,4 @@
-//! Operates the daemon through the same library as the command line.
+//! Controls the daemon with the library that the command line uses.
 //!
 //! ```text
 //! cargo run --example example_daemon_control -- --action lifecycle
@@ -25,13 +25,13 @@ use fullon_master_api::control::{
 
 #[derive(Parser)]
 struct Arguments {
-    /// What to do; lifecycle does all of it in turn
+    /// Action to perform; lifecycle performs all of them
     #[arg(long, value_enum)]
     action: Action,
-    /// How many of the last log lines
+    /// Number of last log lines to print
     #[arg(long, default_value_t = 10)]
     lines: usize,
-    /// The `fullon` program; by default the one that was built with this example
+    /// Path of the fullon program; by default the one that was built with this example
     #[arg(long)]
     program: Option<PathBuf>,
 }
@@ -86,7 +86,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// The daemon that `fullon` would operate here: settings from the environment and `.env`.
+    /// The daemon that `fullon` would control here: settings from the environment and `.env`.
     fn in_current_directory(arguments: &Arguments) -> Result<Self> {
         let directory = std::env::current_dir()?;
         let location = SettingsLocation {
@@ -123,7 +123,7 @@ impl Daemon {
             .await?
         {
             StopOutcome::Stopped { pid, method } => println!("stopped: PID {pid}, by {method:?}"),
-            StopOutcome::NotRunning | StopOutcome::Dead(_) => println!("nothing to stop"),
+            StopOutcome::NotRunning | StopOutcome::Dead(_) => println!("not running"),
         }
         Ok(())
     }
@@ -139,7 +139,7 @@ impl Daemon {
                 println!("restarted: PID {} -> {}", done.old_pid, done.pid);
             }
             RestartOutcome::Started { daemon, .. } => {
-                println!("was not running, started: PID {}", daemon.pid);
+                println!("started (was not running): PID {}", daemon.pid);
             }
         }
         Ok(())
@@ -152,7 +152,7 @@ impl Daemon {
                 status.phase, status.pid, status.uptime_seconds, status.http.requests_total
             ),
             StatusReport::Unresponsive { pid, error, .. } => {
-                println!("status: running with PID {pid:?}, but {error}");
+                println!("status: running with PID {pid:?}; {error}");
             }
             StatusReport::Dead(pid) => println!("status: dead, was PID {pid:?}"),
             StatusReport::NotRunning => println!("status: not running"),
@@ -181,7 +181,9 @@ fn built_program() -> Result<PathBuf> {
         .and_then(|examples| examples.parent())
         .map(|profile| profile.join("fullon"))
         .filter(|program| program.exists());
-    program.ok_or_else(|| "build `fullon` first, or name it with --program".into())
+    program.ok_or_else(|| {
+        "the fullon program was not found: run `cargo build`, or use --program".into()
+    })
 }
 
 fn notice(text: &str) {

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs the daemon in the foreground. Replaces it when a source changes and the build succeeds. After
-# a failed build, the running daemon stays. Ctrl-C stops both.
+# Runs the daemon in the foreground. When a source changes, builds the program and starts the daemon
+# again. After a failed build, the running daemon continues. Ctrl-C stops both.
 set -u
 cargo=${CARGO:-cargo}
 program=${CARGO_TARGET_DIR:-target}/debug/fullon
@@ -14,7 +14,7 @@ stop_daemon() {
     daemon=
 }
 
-# The terminal sends Ctrl-C to the daemon too. A second signal would end it without draining.
+# The terminal also sends Ctrl-C to the daemon. A second signal would end it without draining.
 interrupted() {
     trap - INT TERM EXIT
     [ -n "$daemon" ] && wait "$daemon"
@@ -36,13 +36,13 @@ while :; do
         "$program" run &
         daemon=$!
     else
-        echo 'run: the build failed; waiting for the next change' >&2
+        echo 'run: the build failed; waiting for the next change of a source' >&2
     fi
     while [ "$(sources)" = "$seen" ]; do
         sleep 0.5
         if [ -n "$daemon" ] && ! kill -0 "$daemon" 2>/dev/null; then
             wait "$daemon"
-            echo "run: the daemon ended with exit code $?; waiting for the next change" >&2
+            echo "run: the daemon exited with code $?; waiting for the next change of a source" >&2
             daemon=
         fi
     done
