@@ -7,4 +7,4 @@ with fullon.ApiClient(configuration) as client:
     print(daemon.get_status().pid)
     for entry in log.get_logs(lines=3, level="info").entries:
         print(entry.line)
-    print(daemon.restart().pid)
+    print(daemon.restart_daemon().pid)

@@ -1,6 +1,5 @@
 """Prints the readiness of a daemon as JSON. FULLON_PUBLIC is the address of its public API."""
 
-import json
 import os
 
 import fullon_public as fullon
@@ -10,5 +9,5 @@ with fullon.ApiClient(fullon.Configuration(host=os.environ["FULLON_PUBLIC"])) as
         readiness = fullon.HealthApi(client).get_readiness()
     except fullon.ApiException as error:
         # The body of a 503 has the same type.
-        readiness: fullon.Readiness = error.data
-    print(json.dumps(readiness.to_dict()))
+        readiness: fullon.ReadinessReport = error.data
+    print(readiness.to_json())

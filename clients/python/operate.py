@@ -10,11 +10,12 @@ import fullon_admin as fullon
 
 
 def report(step, value):
-    print(json.dumps({step: value}), flush=True)
+    # Timestamps are `datetime` objects.
+    print(json.dumps({step: value}, default=lambda time: time.isoformat()), flush=True)
 
 
 def problem_of(call):
-    """The problem with which the API refused the call."""
+    """The problem of an error response."""
     try:
         call()
     except fullon.ApiException as error:
@@ -56,9 +57,9 @@ def main():
         report("log_level", {"before": before.level, "now": now.level, "configured": now.configured_level})
         report("logs", [entry.to_dict() for entry in log.get_logs(lines=2).entries])
         report("events", follow(log, 2))
-        report("reload", fullon.SettingsApi(client).reload().to_dict())
-        report("restart", daemon.restart().to_dict())
-        report("stop", daemon.stop(fullon.StopRequest(timeout_seconds=5)).to_dict())
+        report("reload", fullon.SettingsApi(client).reload_settings().to_dict())
+        report("restart", daemon.restart_daemon().to_dict())
+        report("stop", daemon.stop_daemon(fullon.StopRequest(timeout_seconds=5)).to_dict())
 
 
 main()

@@ -2,14 +2,14 @@
 // FULLON_TOKEN a token.
 
 import { client } from "./generated/client.gen.ts";
-import { getLogLevel, getLogs, getStatus, reload, restart, setLogLevel, stop, streamLogs } from "./generated/sdk.gen.ts";
+import { getLogLevel, getLogs, getStatus, reloadSettings, restartDaemon, setLogLevel, stopDaemon, streamLogs } from "./generated/sdk.gen.ts";
 import type { Problem } from "./generated/types.gen.ts";
 
 function report(step: string, value: unknown): void {
   console.log(JSON.stringify({ [step]: value }));
 }
 
-/** The problem with which the API refused the call. */
+/** The problem of an error response. */
 function problemOf(error: Problem | undefined): object {
   if (error === undefined) throw new Error("the call was not refused");
   return { status: error.status, title: error.title, detail: error.detail };
@@ -34,10 +34,10 @@ async function follow(count: number): Promise<object[]> {
   return events;
 }
 
-/** A kept connection leads to the old process, which responds with 409 once per connection. */
+/** A connection that is kept open leads to the old process, which responds with 409 once per connection. */
 async function stopNewProcess() {
   for (;;) {
-    const { data, error, response } = await stop({ body: { timeout_seconds: 5 } });
+    const { data, error, response } = await stopDaemon({ body: { timeout_seconds: 5 } });
     if (data !== undefined) return data;
     if (response?.status !== 409) throw new Error(error?.detail);
   }
@@ -54,6 +54,6 @@ report("log_level", { before: before.level, now: now.level, configured: now.conf
 const page = await getLogs({ query: { lines: 2 }, throwOnError: true });
 report("logs", page.data.entries);
 report("events", await follow(2));
-report("reload", (await reload({ throwOnError: true })).data);
-report("restart", (await restart({ throwOnError: true })).data);
+report("reload", (await reloadSettings({ throwOnError: true })).data);
+report("restart", (await restartDaemon({ throwOnError: true })).data);
 report("stop", await stopNewProcess());

@@ -7,103 +7,107 @@ use super::VERSION;
 use crate::health;
 use crate::identity::identity;
 
-/// Whether the service can be used.
+/// Health of the service as one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
-pub enum HealthState {
-    /// Ready, and every dependency answers.
+pub enum HealthStatus {
+    /// The process is ready and every dependency is up.
     Healthy,
-    /// Starting, stopping, or a dependency is down. A process that was replaced answers for its successor.
+    /// The process is starting or stopping, or a dependency is down. A process that was replaced
+    /// reports the health of the new process.
     Unhealthy,
 }
 
-/// Answer of `GET /health`.
+/// Health of the service, its version and its name, for load balancers.
 #[derive(Debug, Clone, Object, Serialize, Deserialize)]
-pub struct Health {
-    /// Whether the service can be used.
-    pub status: HealthState,
-    /// Version of the running program.
+pub struct HealthReport {
+    /// `healthy` with HTTP status 200, `unhealthy` with 503.
+    pub status: HealthStatus,
+    /// Version of the running program, such as `1.0.0`.
     #[oai(validator(min_length = 1))]
     pub version: String,
-    /// Always `fullon_master_api`.
+    /// Name of the service: `fullon_master_api`.
     pub service: String,
 }
 
-/// Answer of `GET /health/live`.
+/// Proof that the process serves requests.
 #[derive(Debug, Clone, Object, Serialize, Deserialize)]
-pub struct Liveness {
-    /// Always `alive`: a process that does not serve cannot say otherwise.
+pub struct LivenessReport {
+    /// Always `alive`: a process that does not serve requests cannot respond at all.
     pub status: String,
 }
 
-/// Answer of `GET /health/ready`.
+/// Whether the service accepts traffic, and the result of each health check.
 #[derive(Debug, Clone, Object, Serialize, Deserialize)]
-pub struct Readiness {
-    /// Whether traffic should be sent here.
+pub struct ReadinessReport {
+    /// Whether a load balancer should send traffic to this process: it is ready and no check is
+    /// down.
     pub ready: bool,
-    /// Where the process is in its life.
-    pub phase: Phase,
-    /// What was checked.
-    pub checks: Vec<Check>,
+    /// Phase of the process: starting, ready or draining.
+    pub phase: DaemonPhase,
+    /// Results of the health checks: one for each configured dependency, and one for the log file.
+    pub checks: Vec<HealthCheck>,
 }
 
-/// One thing the service depends on.
+/// Result of a health check of a dependency or of the log file.
 #[derive(Debug, Clone, Object, Serialize, Deserialize)]
-pub struct Check {
-    /// What was checked: `postgresql`, `redis`, or `log` for the log file.
+pub struct HealthCheck {
+    /// Name of the check: `postgresql`, `redis`, or `log` for the log file.
     pub name: String,
-    /// Whether it works.
-    pub state: CheckState,
-    /// When that began, as RFC 3339 in UTC; absent for a check that needs no probe.
+    /// Result of the last probe.
+    pub state: HealthCheckState,
+    /// Start of the current state, as an RFC 3339 timestamp in UTC. Absent for a check without
+    /// probes.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub since: Option<String>,
-    /// How long the last probe that was answered took, in milliseconds; absent for a check that needs no probe.
+    /// Duration of the last probe that was answered, in milliseconds. Absent for a check without
+    /// probes.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub latency_ms: Option<f64>,
-    /// Why it is down; absent when it is not.
+    /// Reason why the check is down, without secrets and host names. Absent when it is not down.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_error: Option<String>,
 }
 
-/// State of a check.
+/// State of a dependency or of the log file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "lowercase", remote = "health::CheckState")]
 #[serde(rename_all = "lowercase")]
-pub enum CheckState {
-    /// It works.
+pub enum HealthCheckState {
+    /// The last probe succeeded.
     Up,
-    /// It does not.
+    /// The last probe failed.
     Down,
-    /// It was not asked yet, or has not answered yet.
+    /// No probe has finished yet.
     Unknown,
 }
 
-/// Where the process is in its life.
+/// Phase of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "lowercase", remote = "health::Phase")]
 #[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// Not all listeners answer yet.
+pub enum DaemonPhase {
+    /// Not all listeners respond yet.
     Starting,
-    /// Serving.
+    /// The process serves requests.
     Ready,
-    /// Asked to stop, or replaced by a successor that serves; finishing the requests in flight.
+    /// The process stops or was replaced by a new process, and finishes the requests in flight.
     Draining,
 }
 
-impl Health {
+impl HealthReport {
     /// The response of `GET /health`.
     #[must_use]
     pub fn new(is_ready: bool) -> Self {
         Self {
             status: if is_ready {
-                HealthState::Healthy
+                HealthStatus::Healthy
             } else {
-                HealthState::Unhealthy
+                HealthStatus::Unhealthy
             },
             version: VERSION.into(),
             service: identity().service.into(),
@@ -111,17 +115,17 @@ impl Health {
     }
 }
 
-impl From<&health::Health> for Readiness {
+impl From<&health::Health> for ReadinessReport {
     fn from(health: &health::Health) -> Self {
         Self {
             ready: health.is_ready(),
             phase: health.phase().into(),
-            checks: health.checks().into_iter().map(Check::from).collect(),
+            checks: health.checks().into_iter().map(HealthCheck::from).collect(),
         }
     }
 }
 
-impl From<health::Check> for Check {
+impl From<health::Check> for HealthCheck {
     fn from(check: health::Check) -> Self {
         Self {
             latency_ms: check.latency_ms(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
 
-use super::health::Phase;
+use super::health::DaemonPhase;
 
 /// How long the new process may take until it serves, unless the request says otherwise.
 pub const DEFAULT_RESTART_TIMEOUT: Duration = Duration::from_secs(30);
@@ -15,13 +15,13 @@ pub const MIN_RESTART_TIMEOUT_SECONDS: f64 = 1.0;
 /// The longest timeout of a restart or a stop.
 pub const MAX_TIMEOUT_SECONDS: f64 = 3600.0;
 
-/// Body of `POST /admin/stop`; may be left out.
+/// Options of a stop. The body may be left out.
 #[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]
 #[oai(deny_unknown_fields)]
 #[serde(deny_unknown_fields)]
 pub struct StopRequest {
-    /// How long requests in flight may take once the listeners have closed, in seconds, 0 to 3600; `SHUTDOWN_TIMEOUT` when
-    /// left out.
+    /// Time for requests in flight to finish after the listeners have closed, in seconds, 0 to
+    /// 3600. Default: `SHUTDOWN_TIMEOUT`.
     #[oai(
         skip_serializing_if_is_none,
         validator(maximum(value = "3600"), minimum(value = "0"))
@@ -30,29 +30,30 @@ pub struct StopRequest {
     pub timeout_seconds: Option<f64>,
 }
 
-/// Answer of `POST /admin/stop`.
+/// The daemon drains: what it still has to finish, and by when.
 #[derive(Debug, Clone, Object, Serialize, Deserialize)]
-pub struct StopAccepted {
-    /// `draining`.
-    pub phase: Phase,
-    /// Process id of the daemon that stops.
+pub struct StopResult {
+    /// Always `draining`.
+    pub phase: DaemonPhase,
+    /// Process ID of the daemon that stops.
     pub pid: u32,
-    /// Requests in flight when the stop was asked for, without this one.
+    /// Number of requests in flight when the stop was requested, without this one.
     pub in_flight: u64,
-    /// When the last of them is cut off, as RFC 3339 in UTC.
+    /// Time at which requests that are still in flight are aborted, as an RFC 3339 timestamp in
+    /// UTC.
     pub deadline: String,
-    /// Seconds until then, 0 to 3900, for whoever has another clock.
+    /// Seconds until the deadline, 0 to 3900, for clients with another clock.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub seconds_left: Option<f64>,
 }
 
-/// Body of `POST /admin/restart`; may be left out.
+/// Options of a zero-downtime restart. The body may be left out.
 #[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]
 #[oai(deny_unknown_fields)]
 #[serde(deny_unknown_fields)]
 pub struct RestartRequest {
-    /// How long the successor may take until it serves, in seconds, 1 to 3600; 30 when left out.
+    /// Time for the new process to become ready, in seconds, 1 to 3600. Default: 30.
     #[oai(
         skip_serializing_if_is_none,
         validator(maximum(value = "3600"), minimum(value = "1"))
@@ -61,53 +62,54 @@ pub struct RestartRequest {
     pub timeout_seconds: Option<f64>,
 }
 
-/// Answer of `POST /admin/restart`.
+/// The new process that replaced the old one.
 #[derive(Debug, Clone, Object, Serialize, Deserialize)]
-pub struct RestartDone {
-    /// Process id of the daemon that was replaced, and drains now.
+pub struct RestartResult {
+    /// Process ID of the old process, which drains now.
     pub old_pid: u32,
-    /// Process id of its successor, which serves.
+    /// Process ID of the new process, which serves requests.
     pub pid: u32,
-    /// Generation of the successor.
+    /// Generation of the new process: that of the old process plus 1.
     pub generation: u32,
-    /// Address of the successor's public API.
+    /// Base URL of the new process's public API.
     pub server: String,
-    /// Address of the successor's admin API.
+    /// Base URL of the new process's admin API.
     pub admin: String,
 }
 
-/// How an instance ended.
+/// How the previous process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct LastExit {
-    /// Why it ended.
+    /// Cause of the exit.
     pub cause: ExitCause,
-    /// Who asked: the subject of a token, or the name of a signal; absent after a crash.
+    /// Subject of the token, or name of the signal, that requested the exit. Absent after a crash.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub by: Option<String>,
-    /// When, as RFC 3339 in UTC; after a crash the last time it wrote to its log or its state file.
+    /// Time of the exit, as an RFC 3339 timestamp in UTC. After a crash: the last write to the log
+    /// or the state file.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub at: Option<String>,
-    /// Process id it had.
+    /// Process ID of the previous process.
     pub pid: u32,
-    /// The last lines of the log then, at most 10; none when the log goes to stdout.
+    /// Last lines of its log, at most 10. Empty when the log goes to stdout.
     pub last_lines: Vec<String>,
 }
 
-/// Why an instance ended.
+/// Cause of an exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum ExitCause {
-    /// It was asked to over REST.
+    /// A client of the admin API stopped it.
     Stopped,
-    /// A signal asked it to.
+    /// A signal stopped it.
     Signalled,
-    /// A second signal ended it before it had drained.
+    /// A second signal ended it while it was draining.
     Interrupted,
-    /// Its successor took over.
+    /// A new process replaced it in a zero-downtime restart.
     Restarted,
-    /// It ended without a word: a crash, SIGKILL, or a machine that went down.
+    /// It ended unexpectedly: a crash, SIGKILL, or a machine that went down.
     Crashed,
 }

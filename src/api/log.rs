@@ -5,20 +5,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::logs::{Entry, Page};
 
-/// One line of the log. What the daemon did not write itself has `null` for the fields it lacks.
+/// One line of the log. A line that another program wrote has `null` in `timestamp`, `level`,
+/// `target` and `message`.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct LogEntry {
-    /// Names this line for good: pass it as `before`, `after` or `Last-Event-ID`. Opaque.
+    /// Permanent name of this line, for the parameters `before` and `after` and the header
+    /// `Last-Event-ID`. An opaque text.
     pub cursor: String,
-    /// When it was logged.
+    /// Time of the event, as an RFC 3339 timestamp.
     pub timestamp: Option<String>,
-    /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`.
+    /// Severity of the event.
     pub level: Option<String>,
-    /// The part of the program that logged it.
+    /// Part of the program that logged the event, such as `fullon_master_api::daemon`.
     pub target: Option<String>,
-    /// The message with its fields.
+    /// Message of the event, followed by its fields as `key=value`.
     pub message: Option<String>,
-    /// The line as it stands in the file, without its end; bytes that are not UTF-8 are replaced.
+    /// The whole line without its newline. Bytes that are not UTF-8 are replaced; a line over 64
+    /// KiB is cut.
     pub line: String,
 }
 
@@ -63,15 +66,15 @@ impl<'a> LogEntryRef<'a> {
 /// The largest JSON page. Most clients hold a page in memory.
 pub const MAX_PAGE_LINES: usize = 10_000;
 
-/// Answer of `GET /admin/logs`.
+/// A page of log lines, with cursors to read further in both directions.
 #[derive(Debug, Clone, Object, Serialize, Deserialize)]
 pub struct LogPage {
-    /// The lines, oldest first.
+    /// Lines of the log, oldest first.
     pub entries: Vec<LogEntry>,
-    /// Pass it as `before` for the page before this one; `null` when nothing lies before. A page may have fewer lines than
-    /// asked for although something does: it ends after 4 MiB of lines, or 64 MiB that were searched.
+    /// Value of `before` for the page before this one, or `null` when this is the oldest page. A
+    /// page has fewer lines than requested when it reaches 4 MiB, or when 64 MiB were searched.
     pub first_cursor: Option<String>,
-    /// Pass it as `after` of the stream to go on from here.
+    /// Value of `after` for the log stream to continue after this page.
     pub next_cursor: String,
 }
 
@@ -89,21 +92,21 @@ impl From<Page> for LogPage {
 pub mod event {
     /// A [`super::LogEntry`].
     pub const LOG: &str = "log";
-    /// A [`super::StreamGap`]: lines are missing, and the oldest available ones follow.
+    /// A [`super::LogStreamGap`]: lines are missing, and the oldest available ones follow.
     pub const GAP: &str = "gap";
-    /// A [`super::StreamEnd`]: the last event of a stream.
+    /// A [`super::LogStreamEnd`]: the last event of a stream.
     pub const END: &str = "end";
 }
 
-/// Data of the `end` event.
+/// Data of the event `end`, the last one of a log stream.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
-pub struct StreamEnd {
-    /// `stopping`: the daemon stops. `restarting`: its successor goes on where this stream ends. `signed_out`: the session that
-    /// opened it has ended.
+pub struct LogStreamEnd {
+    /// `stopping`: the daemon stops. `restarting`: a new process serves; reconnect and continue
+    /// after the last event. `signed_out`: the browser session that opened the stream has ended.
     pub reason: String,
 }
 
-impl StreamEnd {
+impl LogStreamEnd {
     /// The daemon is stopping.
     pub const STOPPING: &str = "stopping";
     /// A new process serves.
@@ -112,6 +115,7 @@ impl StreamEnd {
     pub const SIGNED_OUT: &str = "signed_out";
 }
 
-/// Data of the `gap` event: nothing.
+/// Data of the event `gap`: an empty object. Lines are missing here, because they were rotated
+/// away.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
-pub struct StreamGap {}
+pub struct LogStreamGap {}

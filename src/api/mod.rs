@@ -16,18 +16,21 @@ mod settings;
 mod status;
 
 pub use address::{base_url, reachable_address};
-pub use health::{Check, CheckState, Health, HealthState, Liveness, Phase, Readiness};
+pub use health::{
+    DaemonPhase, HealthCheck, HealthCheckState, HealthReport, HealthStatus, LivenessReport,
+    ReadinessReport,
+};
 pub use lifecycle::{
     DEFAULT_RESTART_TIMEOUT, ExitCause, LastExit, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS,
-    RestartDone, RestartRequest, StopAccepted, StopRequest,
+    RestartRequest, RestartResult, StopRequest, StopResult,
 };
 pub(crate) use log::LogEntryRef;
-pub use log::{LogEntry, LogPage, MAX_PAGE_LINES, StreamEnd, StreamGap, event};
-pub use log_level::{LogLevel, LogLevelRequest, MAX_REVERT_SECONDS};
+pub use log::{LogEntry, LogPage, LogStreamEnd, LogStreamGap, MAX_PAGE_LINES, event};
+pub use log_level::{LogLevelRequest, LogLevelStatus, MAX_REVERT_SECONDS};
 pub use problem::{Problem, SettingError};
-pub use session::{Session, SignInToken};
-pub use settings::{ReloadDone, SettingChange, SettingEntry};
-pub use status::{HttpUsage, Index, ProcessUsage, Status};
+pub use session::{BrowserSession, SignInToken};
+pub use settings::{ReloadResult, SettingChange, SettingEntry};
+pub use status::{DaemonStatus, HttpUsage, ProcessUsage, ServiceInfo};
 
 /// Path of the console on the admin port.
 pub const CONSOLE_PATH: &str = "/console";

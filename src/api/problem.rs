@@ -6,33 +6,33 @@ use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
 /// Start of the detail of a 404 for an unknown path.
-const UNKNOWN_PATH_PREFIX: &str = "there is nothing at";
+const UNKNOWN_PATH_PREFIX: &str = "unknown path";
 
-/// An error.
+/// Problem details of an error (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct Problem {
-    /// A URI reference that names the kind of problem; `about:blank` when the status says it all.
+    /// Kind of the problem as a URI reference. Always `about:blank`: the kind is the HTTP status.
     #[oai(rename = "type")]
     #[serde(rename = "type", default = "about_blank")]
     pub kind: String,
-    /// The kind in words.
+    /// Name of the HTTP status, such as `Not Found`.
     pub title: String,
-    /// The HTTP status.
+    /// HTTP status code, 400 to 599.
     pub status: u16,
-    /// What went wrong this time and what to do about it.
+    /// Cause of this error and the next step, for people.
     pub detail: String,
-    /// With an invalid configuration: everything that is wrong with it.
+    /// All errors in the settings, with status 422. Absent otherwise.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub errors: Option<Vec<SettingError>>,
 }
 
-/// One thing that is wrong with the configuration.
+/// One error in the settings.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct SettingError {
-    /// Name of the setting, or path of a file.
+    /// Name of the invalid setting, or path of the file that cannot be read.
     pub setting: String,
-    /// What is wrong and what would be right.
+    /// Description of the error and of valid values.
     pub message: String,
 }
 

@@ -1,24 +1,25 @@
-//! Sessions.
+//! Browser sessions.
 
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
-/// Answer of `GET` and `POST /admin/session`. The session itself is in the cookie, where no script can read it.
+/// A browser session. Its secret is in the cookie, which scripts cannot read.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
-pub struct Session {
-    /// Who signed in: the token's subject.
+pub struct BrowserSession {
+    /// Subject of the token that signed in.
     pub subject: String,
-    /// What the session allows: `admin:read`, `admin:logs`, `admin:control`, as far as the token did.
+    /// Scopes of the session: those of the token that signed in.
     pub scopes: Vec<String>,
-    /// When it ends by itself.
+    /// Expiry of the session, as an RFC 3339 timestamp in UTC.
     pub expires_at: String,
 }
 
-/// Answer of `POST /admin/session/token`.
+/// A one-time token that only signs in to the console.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct SignInToken {
-    /// Signs in once: as a bearer token of `POST /admin/session`, or in the console's address as `/console#token=TOKEN`.
+    /// The token: a bearer token for `POST /admin/session`, or part of the console's address,
+    /// `/console#token=TOKEN`. Valid once.
     pub token: String,
-    /// How long it counts, in seconds.
+    /// Lifetime of the token in seconds.
     pub expires_in_seconds: u64,
 }

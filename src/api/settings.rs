@@ -5,42 +5,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::config;
 
-/// One setting.
+/// A setting, its active value and the source of the value.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct SettingEntry {
-    /// Its name in the environment.
+    /// Name of the setting, as in the environment and in `.env`.
     pub name: String,
-    /// Its value; `******` for a secret, absent when it has none.
+    /// Active value. `******` for a secret. Absent when the setting has no value.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub value: Option<String>,
-    /// `flag`, `environment`, the path of a file, `default`, or `not set`.
+    /// Source of the value: `flag`, `environment`, the path of a file, `default`, or `not set`.
     pub source: String,
 }
 
-/// Answer of `POST /admin/reload`.
+/// Changes that a reload found: those that are active now, and those that need a restart.
 #[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]
-pub struct ReloadDone {
-    /// What is in force now.
+pub struct ReloadResult {
+    /// Settings whose new values are active now.
     pub changed: Vec<SettingChange>,
-    /// What was edited too and needs a restart.
+    /// Settings whose new values are not active until `fullon restart`.
     pub needs_restart: Vec<SettingChange>,
-    /// Until when the key before counts, if `JWT_SECRET_KEY` was changed and `JWT_SECRET_KEY_GRACE` is not 0.
+    /// End of the grace period of the previous signing key, as an RFC 3339 timestamp in UTC. Absent
+    /// unless `JWT_SECRET_KEY` was changed and `JWT_SECRET_KEY_GRACE` is not 0.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub previous_key_counts_until: Option<String>,
+    pub previous_key_valid_until: Option<String>,
 }
 
-/// A setting whose value was edited.
+/// A setting whose value has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct SettingChange {
-    /// Its name in the environment.
+    /// Name of the setting, as in the environment and in `.env`.
     pub name: String,
-    /// Its value before; `******` for a secret, absent when it had none.
+    /// Old value. `******` for a secret. Absent when there was none.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub from: Option<String>,
-    /// Its value now; `******` for a secret, absent when it has none.
+    /// New value. `******` for a secret. Absent when there is none.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to: Option<String>,
@@ -66,7 +67,7 @@ impl From<config::SettingChange> for SettingChange {
     }
 }
 
-impl From<config::SettingChanges> for ReloadDone {
+impl From<config::SettingChanges> for ReloadResult {
     fn from(changes: config::SettingChanges) -> Self {
         let wire = |changes: Vec<config::SettingChange>| {
             changes.into_iter().map(SettingChange::from).collect()
@@ -74,7 +75,7 @@ impl From<config::SettingChanges> for ReloadDone {
         Self {
             changed: wire(changes.applied),
             needs_restart: wire(changes.needs_restart),
-            previous_key_counts_until: None,
+            previous_key_valid_until: None,
         }
     }
 }

@@ -3,89 +3,89 @@
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
-use super::health::{Check, Phase};
+use super::health::{DaemonPhase, HealthCheck};
 use super::lifecycle::LastExit;
 
-/// Answer of `GET /`.
+/// Name and version of the service, with links to its documentation and health.
 #[derive(Debug, Clone, Object, Serialize, Deserialize)]
-pub struct Index {
-    /// Always `fullon_master_api`.
+pub struct ServiceInfo {
+    /// Name of the service: `fullon_master_api`.
     pub service: String,
-    /// Version of the running program.
+    /// Version of the running program, such as `1.0.0`.
     pub version: String,
-    /// Path of the interactive documentation.
+    /// Path of the interactive API documentation.
     pub docs: String,
     /// Path of the health endpoint.
     pub health: String,
 }
 
-/// Answer of `GET /admin/status`.
+/// State of the daemon: process, addresses, files, usage and health checks.
 #[derive(Debug, Clone, Object, Serialize, Deserialize)]
-pub struct Status {
-    /// Always `fullon_master_api`.
+pub struct DaemonStatus {
+    /// Name of the service: `fullon_master_api`.
     pub service: String,
-    /// Version of the running program.
+    /// Version of the running program, such as `1.0.0`.
     pub version: String,
-    /// Where the process is in its life.
-    pub phase: Phase,
-    /// Process id.
+    /// Phase of the process: starting, ready or draining.
+    pub phase: DaemonPhase,
+    /// Process ID of the daemon.
     pub pid: u32,
-    /// UUID of this process's life.
+    /// UUID of this process. Each start and each restart makes a new one.
     pub instance: String,
-    /// 1, and one more at each zero-downtime restart.
+    /// Number of the process since the first start: 1, incremented by each zero-downtime restart.
     pub generation: u32,
-    /// When the process started, as RFC 3339 in UTC.
+    /// Start of the process, as an RFC 3339 timestamp in UTC.
     pub started_at: String,
-    /// Seconds since then, by a clock that does not jump.
+    /// Seconds since the start, measured with the monotonic clock.
     pub uptime_seconds: f64,
-    /// Address of the public API.
+    /// Base URL of the public API.
     pub server: String,
-    /// Address of its documentation.
+    /// URL of the public API's documentation.
     pub docs: String,
-    /// Address of its health endpoint.
+    /// URL of the public API's health endpoint.
     pub health: String,
-    /// Address of the admin API.
+    /// Base URL of the admin API.
     pub admin: String,
     /// Path of the PID file.
     pub pid_file: String,
-    /// Path of the log file; `-` is stdout.
+    /// Path of the log file. `-` stands for stdout.
     pub log_file: String,
-    /// Filter of the log in force.
+    /// Active log level: a level, or filter directives such as `info,hyper=debug`.
     pub log_level: String,
-    /// What the process uses.
+    /// Resources that the process uses.
     pub process: ProcessUsage,
-    /// What the servers do.
+    /// Connections and requests of the public and the admin API together.
     pub http: HttpUsage,
-    /// What the service depends on.
-    pub checks: Vec<Check>,
-    /// Names of settings that were edited and are not in force: a reload or a restart puts them in force.
+    /// Results of the health checks: one for each configured dependency, and one for the log file.
+    pub checks: Vec<HealthCheck>,
+    /// Names of settings that were changed and are not active until a reload or a restart.
     pub pending_restart: Vec<String>,
-    /// How the previous instance ended; absent when none is known.
+    /// How the previous process ended. Absent when there is no record of one.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_exit: Option<LastExit>,
 }
 
-/// What the process uses.
+/// Resources that the process uses.
 #[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]
 pub struct ProcessUsage {
-    /// Resident memory, in bytes.
+    /// Resident memory in bytes.
     pub rss_bytes: u64,
-    /// Processor time used so far, in seconds.
+    /// CPU time since the start in seconds, user and system.
     pub cpu_seconds: f64,
-    /// Open file descriptors.
+    /// Number of open file descriptors.
     pub open_files: u64,
-    /// Threads.
+    /// Number of threads.
     pub threads: u64,
 }
 
-/// What both servers together do.
+/// Connections and requests of the public and the admin API together.
 #[derive(Debug, Clone, Object, Serialize, Deserialize)]
 pub struct HttpUsage {
-    /// Open connections.
+    /// Number of open connections.
     pub connections: u64,
-    /// Requests whose answer has not begun.
+    /// Number of requests whose response has not begun.
     pub in_flight: u64,
-    /// Requests since the start.
+    /// Number of requests since the start of this process.
     pub requests_total: u64,
 }

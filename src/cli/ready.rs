@@ -5,7 +5,7 @@ use serde_json::json;
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
 use super::output::{Colour, Output, sanitize};
-use crate::api::{Check, CheckState, Phase, Readiness};
+use crate::api::{DaemonPhase, HealthCheck, HealthCheckState, ReadinessReport};
 use crate::config::BestEffortSettings;
 use crate::control::ReadyReport;
 
@@ -53,14 +53,14 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
 }
 
 /// Why the daemon is not ready; `None` if it is.
-fn reason_for(readiness: &Readiness) -> Option<String> {
+fn reason_for(readiness: &ReadinessReport) -> Option<String> {
     if readiness.ready {
         return None;
     }
     let phase = match readiness.phase {
-        Phase::Starting => Some("starting".to_owned()),
-        Phase::Draining => Some("draining".to_owned()),
-        Phase::Ready => None,
+        DaemonPhase::Starting => Some("starting".to_owned()),
+        DaemonPhase::Draining => Some("draining".to_owned()),
+        DaemonPhase::Ready => None,
     };
     let checks = readiness.checks.iter().filter_map(describe_check);
     let reasons: Vec<_> = phase.into_iter().chain(checks).collect();
@@ -72,12 +72,12 @@ fn reason_for(readiness: &Readiness) -> Option<String> {
 }
 
 /// The state of a check that is not up.
-fn describe_check(check: &Check) -> Option<String> {
+fn describe_check(check: &HealthCheck) -> Option<String> {
     let name = &check.name;
     match check.state {
-        CheckState::Up => None,
-        CheckState::Unknown => Some(format!("{name} has not been checked yet")),
-        CheckState::Down => Some(match &check.last_error {
+        HealthCheckState::Up => None,
+        HealthCheckState::Unknown => Some(format!("{name} has not been checked yet")),
+        HealthCheckState::Down => Some(match &check.last_error {
             Some(error) => format!("{name} is down ({error})"),
             None => format!("{name} is down"),
         }),

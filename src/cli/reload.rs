@@ -39,7 +39,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
     for change in &done.changed {
         output.print_line(&format!("  {}", describe(change)))?;
     }
-    if let Some(until) = &done.previous_key_counts_until {
+    if let Some(until) = &done.previous_key_valid_until {
         output.print_line(&format!("  The previous key is valid until {until}"))?;
     }
     if !done.needs_restart.is_empty() {

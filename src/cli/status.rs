@@ -9,7 +9,7 @@ use serde_json::json;
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
 use super::output::{Colour, Output, notice, sanitize};
-use crate::api::{Check, CheckState, ExitCause, LastExit, Phase, Status};
+use crate::api::{DaemonPhase, DaemonStatus, ExitCause, HealthCheck, HealthCheckState, LastExit};
 use crate::client::ClientError;
 use crate::config::{InvalidSettings, Settings, is_reloadable};
 use crate::control::{DaemonControl, StatusReport};
@@ -67,7 +67,7 @@ pub fn run(context: &CommandContext, arguments: &StatusArgs, output: &Output) ->
     }
 }
 
-fn print(status: &Status, output: &Output) -> Result {
+fn print(status: &DaemonStatus, output: &Output) -> Result {
     let (state, colour) = describe_state(status);
     let uptime = Duration::try_from_secs_f64(status.uptime_seconds.floor()).unwrap_or_default();
     let uptime = humantime::format_duration(uptime);
@@ -98,7 +98,8 @@ fn print(status: &Status, output: &Output) -> Result {
         }
     }
     // A healthy log is not mentioned.
-    let is_relevant = |check: &&Check| check.since.is_some() || check.state != CheckState::Up;
+    let is_relevant =
+        |check: &&HealthCheck| check.since.is_some() || check.state != HealthCheckState::Up;
     for check in status.checks.iter().filter(is_relevant) {
         let (text, colour) = describe_check(check);
         print_label("Check:", colour, &text, output)?;
@@ -107,7 +108,11 @@ fn print(status: &Status, output: &Output) -> Result {
 }
 
 /// Prints the log level if it is not the configured one.
-fn print_log_level_override(control: &DaemonControl, status: &Status, output: &Output) -> Result {
+fn print_log_level_override(
+    control: &DaemonControl,
+    status: &DaemonStatus,
+    output: &Output,
+) -> Result {
     let Some(level) = block_on(control.log_level_override(&status.log_level))? else {
         return Ok(());
     };
@@ -128,7 +133,7 @@ fn print_log_level_override(control: &DaemonControl, status: &Status, output: &O
 }
 
 /// Prints the settings that were edited but are not active, and the command that applies them.
-fn print_pending(control: &DaemonControl, status: &Status, output: &Output) -> Result {
+fn print_pending(control: &DaemonControl, status: &DaemonStatus, output: &Output) -> Result {
     let program = identity().command;
     let pending = &status.pending_restart;
     let sources = control.running_sources().filter(|_| !pending.is_empty());
@@ -160,7 +165,7 @@ fn print_pending(control: &DaemonControl, status: &Status, output: &Output) -> R
     Ok(())
 }
 
-fn print_json(status: &Status, output: &Output) -> Result {
+fn print_json(status: &DaemonStatus, output: &Output) -> Result {
     output.print_json(&json!({
         "state": "running",
         "via": "rest",
@@ -173,36 +178,36 @@ fn print_json(status: &Status, output: &Output) -> Result {
 }
 
 /// The state in one line. It begins with `Running`, which scripts search for.
-fn describe_state(status: &Status) -> (String, Colour) {
-    let is_down = |check: &&Check| check.state == CheckState::Down;
+fn describe_state(status: &DaemonStatus) -> (String, Colour) {
+    let is_down = |check: &&HealthCheck| check.state == HealthCheckState::Down;
     let down = status.checks.iter().filter(is_down);
     let down: Vec<_> = down.map(|check| sanitize(&check.name)).collect();
     match status.phase {
-        Phase::Starting => ("Running (starting)".into(), Colour::Yellow),
-        Phase::Draining => ("Running (draining)".into(), Colour::Yellow),
-        Phase::Ready if down.is_empty() => ("Running".into(), Colour::Green),
-        Phase::Ready => {
+        DaemonPhase::Starting => ("Running (starting)".into(), Colour::Yellow),
+        DaemonPhase::Draining => ("Running (draining)".into(), Colour::Yellow),
+        DaemonPhase::Ready if down.is_empty() => ("Running".into(), Colour::Green),
+        DaemonPhase::Ready => {
             let text = format!("Running (unhealthy: {})", down.join(", "));
             (text, Colour::Yellow)
         }
     }
 }
 
-fn describe_check(check: &Check) -> (String, Colour) {
+fn describe_check(check: &HealthCheck) -> (String, Colour) {
     let name = &check.name;
     let since = check
         .since
         .as_ref()
         .map_or(String::new(), |since| format!(" since {since}"));
     match check.state {
-        CheckState::Up => {
+        HealthCheckState::Up => {
             let latency = check
                 .latency_ms
                 .map_or(String::new(), |latency| format!(" ({latency} ms)"));
             (format!("{name} is up{since}{latency}"), Colour::Green)
         }
-        CheckState::Unknown => (format!("{name} has not been checked yet"), Colour::Yellow),
-        CheckState::Down => {
+        HealthCheckState::Unknown => (format!("{name} has not been checked yet"), Colour::Yellow),
+        HealthCheckState::Down => {
             let error = check.last_error.as_deref().unwrap_or("unknown error");
             (format!("{name} is down{since}: {error}"), Colour::Red)
         }

@@ -10,8 +10,8 @@ use super::error::ClientError;
 use super::events::LogEvents;
 use super::transport::{RESPONSE_TIMEOUT, http_client, root_cause};
 use crate::api::{
-    DEFAULT_RESTART_TIMEOUT, LogLevel, LogPage, Problem, ReloadDone, RestartDone, RestartRequest,
-    SignInToken, Status, StopAccepted, StopRequest,
+    DEFAULT_RESTART_TIMEOUT, DaemonStatus, LogLevelStatus, LogPage, Problem, ReloadResult,
+    RestartRequest, RestartResult, SignInToken, StopRequest, StopResult,
 };
 use crate::auth::{Scope, Scopes, TokenSigner};
 
@@ -83,7 +83,7 @@ impl AdminClient {
     /// # Errors
     ///
     /// [`ClientError`]
-    pub async fn status(&self) -> Result<Status, ClientError> {
+    pub async fn status(&self) -> Result<DaemonStatus, ClientError> {
         self.send_json(self.request(Scope::Read, Method::GET, "/admin/status")?)
             .await
     }
@@ -93,7 +93,7 @@ impl AdminClient {
     /// # Errors
     ///
     /// [`ClientError`]
-    pub async fn stop(&self, request: &StopRequest) -> Result<StopAccepted, ClientError> {
+    pub async fn stop_daemon(&self, request: &StopRequest) -> Result<StopResult, ClientError> {
         self.send_json(
             self.request(Scope::Control, Method::POST, "/admin/stop")?
                 .json(request),
@@ -106,7 +106,10 @@ impl AdminClient {
     /// # Errors
     ///
     /// [`ClientError`]
-    pub async fn restart(&self, request: &RestartRequest) -> Result<RestartDone, ClientError> {
+    pub async fn restart_daemon(
+        &self,
+        request: &RestartRequest,
+    ) -> Result<RestartResult, ClientError> {
         let timeout = request.timeout_seconds.map(Duration::try_from_secs_f64);
         let timeout = timeout
             .and_then(Result::ok)
@@ -122,7 +125,7 @@ impl AdminClient {
     /// # Errors
     ///
     /// [`ClientError`]
-    pub async fn reload(&self) -> Result<ReloadDone, ClientError> {
+    pub async fn reload_settings(&self) -> Result<ReloadResult, ClientError> {
         self.send_json(self.request(Scope::Control, Method::POST, "/admin/reload")?)
             .await
     }
@@ -132,7 +135,7 @@ impl AdminClient {
     /// # Errors
     ///
     /// [`ClientError`]
-    pub async fn log_level(&self) -> Result<LogLevel, ClientError> {
+    pub async fn log_level(&self) -> Result<LogLevelStatus, ClientError> {
         self.send_json(self.request(Scope::Read, Method::GET, "/admin/log-level")?)
             .await
     }
@@ -155,7 +158,7 @@ impl AdminClient {
     /// # Errors
     ///
     /// [`ClientError`]
-    pub async fn follow_logs(&self, query: &LogQuery) -> Result<LogEvents, ClientError> {
+    pub async fn stream_logs(&self, query: &LogQuery) -> Result<LogEvents, ClientError> {
         let request = self
             .request(Scope::Logs, Method::GET, "/admin/logs/stream")?
             .query(query);

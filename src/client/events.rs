@@ -8,7 +8,7 @@ use reqwest::{Response, Url};
 
 use super::error::ClientError;
 use super::transport::root_cause;
-use crate::api::{LogEntry, StreamEnd, event};
+use crate::api::{LogEntry, LogStreamEnd, event};
 
 /// How long a stream may be silent. The daemon sends a comment at least every 15 s.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
@@ -25,7 +25,7 @@ pub enum LogEvent {
     /// Lines are missing at this place.
     Gap,
     /// The daemon ends the stream.
-    End(StreamEnd),
+    End(LogStreamEnd),
 }
 
 /// The events of one stream.

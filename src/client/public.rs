@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::transport::{RESPONSE_TIMEOUT, http_client, root_cause};
-use crate::api::{Health, Readiness};
+use crate::api::{HealthReport, ReadinessReport};
 use crate::identity::identity;
 
 /// Why `/health` gave no result.
@@ -24,8 +24,8 @@ pub enum HealthError {
 /// # Errors
 ///
 /// There is no response, or it is from another service.
-pub async fn health(base: &str) -> Result<Health, HealthError> {
-    let (_, health) = get::<Health>(base, "/health").await?;
+pub async fn health(base: &str) -> Result<HealthReport, HealthError> {
+    let (_, health) = get::<HealthReport>(base, "/health").await?;
     match health.service.as_str() {
         service if service == identity().service => Ok(health),
         other => Err(HealthError::UnexpectedServer(format!("service {other}"))),
@@ -37,8 +37,8 @@ pub async fn health(base: &str) -> Result<Health, HealthError> {
 /// # Errors
 ///
 /// There is no response, or it is from another service.
-pub async fn readiness(base: &str) -> Result<Readiness, HealthError> {
-    let (status, mut readiness) = get::<Readiness>(base, "/health/ready").await?;
+pub async fn readiness(base: &str) -> Result<ReadinessReport, HealthError> {
+    let (status, mut readiness) = get::<ReadinessReport>(base, "/health/ready").await?;
     readiness.ready &= status == StatusCode::OK;
     Ok(readiness)
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::target::DaemonControl;
-use crate::api::{Readiness, base_url};
+use crate::api::{ReadinessReport, base_url};
 use crate::client::{self, HealthError};
 use crate::instance::{PidFileError, PidFileStatus, inspect_pid_file};
 
@@ -11,7 +11,7 @@ use crate::instance::{PidFileError, PidFileStatus, inspect_pid_file};
 #[derive(Debug)]
 pub enum ReadyReport {
     /// The response of `GET /health/ready`, whether the daemon is ready or not.
-    Answered(Readiness),
+    Answered(ReadinessReport),
     /// The daemon runs, but its public API did not answer.
     Unreachable {
         /// Base URL of the public API.

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::signal::{NotPermitted, check_delivery};
 use super::target::{DaemonControl, Endpoint};
-use crate::api::{Problem, ReloadDone};
+use crate::api::{Problem, ReloadResult};
 use crate::client::ClientError;
 use crate::instance::{LockHolder, PidFileError};
 
@@ -13,7 +13,7 @@ use crate::instance::{LockHolder, PidFileError};
 #[derive(Debug)]
 pub enum ReloadOutcome {
     /// The daemon reloaded its settings.
-    Reloaded(ReloadDone),
+    Reloaded(ReloadResult),
     /// This process received SIGHUP. It logs the result.
     Signalled(u32),
 }
@@ -57,7 +57,7 @@ impl DaemonControl {
         let Some(Endpoint { client, holder, .. }) = self.find_endpoint().await? else {
             return Err(ReloadError::NotRunning);
         };
-        let answer = async { client?.reload().await }.await;
+        let answer = async { client?.reload_settings().await }.await;
         let error = match answer {
             Ok(done) => return Ok(ReloadOutcome::Reloaded(done)),
             Err(ClientError::Problem(problem)) if problem.errors.is_some() => {

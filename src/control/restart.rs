@@ -11,7 +11,7 @@ use super::launch::{LaunchError, StartedDaemon};
 use super::signal::{NotPermitted, check_delivery};
 use super::stop::{StopError, StopOutcome};
 use super::target::{DaemonControl, Endpoint, Target};
-use crate::api::{DEFAULT_RESTART_TIMEOUT, RestartDone, RestartRequest, StopRequest};
+use crate::api::{DEFAULT_RESTART_TIMEOUT, RestartRequest, RestartResult, StopRequest};
 use crate::client::ClientError;
 use crate::config::{InvalidSettings, Settings, inherited_settings};
 use crate::instance::{Launch, LockHolder, PidFileError, StateFile};
@@ -37,7 +37,7 @@ pub struct RestartOptions {
 #[derive(Debug)]
 pub enum RestartOutcome {
     /// A new process took over.
-    Replaced(RestartDone),
+    Replaced(RestartResult),
     /// The daemon was stopped, if one was running, and started.
     Started {
         old_pid: Option<u32>,
@@ -167,7 +167,7 @@ impl DaemonControl {
         let request = RestartRequest {
             timeout_seconds: options.timeout_seconds,
         };
-        let answer = async { client?.restart(&request).await }.await;
+        let answer = async { client?.restart_daemon(&request).await }.await;
         let done = match (answer, holder, state) {
             (Ok(done), ..) => done,
             (Err(error), Some(LockHolder::Known(process)), state) if allows_signal(&error) => {
@@ -194,7 +194,7 @@ impl DaemonControl {
         api_error: &ClientError,
         options: &RestartOptions,
         notice: &mut dyn FnMut(&str),
-    ) -> Result<RestartDone, RestartError> {
+    ) -> Result<RestartResult, RestartError> {
         let old_pid = process.pid();
         // The admin API may have failed because the process exited or was replaced.
         if !process.has_exited() {
@@ -219,7 +219,7 @@ impl DaemonControl {
                 continue;
             };
             if now.pid != old_pid {
-                return Ok(RestartDone {
+                return Ok(RestartResult {
                     old_pid,
                     pid: now.pid,
                     generation: now.generation,

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 
 use super::target::{DaemonControl, Target, fetch_status};
-use crate::api::{LogLevel, Phase, Status};
+use crate::api::{DaemonPhase, DaemonStatus, LogLevelStatus};
 use crate::client::{ClientError, Url};
 use crate::config::parse_log_filter;
 use crate::instance::PidFileError;
@@ -14,7 +14,7 @@ use crate::instance::PidFileError;
 #[derive(Debug)]
 pub enum StatusReport {
     /// Its own report.
-    Running(Box<Status>),
+    Running(Box<DaemonStatus>),
     /// It holds its PID file, but its admin API did not answer.
     Unresponsive {
         /// Its process, if it is known.
@@ -46,7 +46,7 @@ impl DaemonControl {
             return false;
         };
         let is_draining = match client.status().await {
-            Ok(status) => status.phase == Phase::Draining,
+            Ok(status) => status.phase == DaemonPhase::Draining,
             // With a state file it has served before, and a stop closes the listeners first.
             Err(_) => refuses_connections(&state.admin),
         };
@@ -57,7 +57,7 @@ impl DaemonControl {
 
     /// The daemon's log level, if it is not the configured one. `active` is the level in its
     /// status. A request is sent only if that differs from the local settings.
-    pub async fn log_level_override(&self, active: &str) -> Option<LogLevel> {
+    pub async fn log_level_override(&self, active: &str) -> Option<LogLevelStatus> {
         let sources = self.running_sources();
         let configured = sources.and_then(|sources| {
             let (text, _) = sources.get("LOG_LEVEL")?;

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::signal::{NotPermitted, check_delivery};
 use super::target::{DaemonControl, Target};
-use crate::api::{StopAccepted, StopRequest};
+use crate::api::{StopRequest, StopResult};
 use crate::client::{AdminClient, ClientError};
 use crate::instance::{ExitCause, ExitRecord, LockHolder, PidFile, PidFileError, StateFile};
 use crate::sys::{Process, find_listener};
@@ -136,7 +136,7 @@ impl DaemonControl {
                 state,
                 client,
             } => {
-                let accepted = async { client?.stop(request).await }.await;
+                let accepted = async { client?.stop_daemon(request).await }.await;
                 let drain_delay = state.map_or(Duration::ZERO, |state| state.drain_delay);
                 let timeout = TERM_TIMEOUT + drain_delay;
                 let stopped = self.await_stop(&process, accepted, timeout, is_retry, notice)?;
@@ -177,7 +177,7 @@ impl DaemonControl {
     fn await_stop(
         &self,
         process: &Process,
-        accepted: Result<StopAccepted, ClientError>,
+        accepted: Result<StopResult, ClientError>,
         timeout: Duration,
         is_retry: bool,
         notice: &mut dyn FnMut(&str),
@@ -234,7 +234,7 @@ impl DaemonControl {
 /// Waits until the deadline that the daemon promised, then signals it.
 fn await_exit(
     process: &Process,
-    accepted: &StopAccepted,
+    accepted: &StopResult,
     notice: &mut dyn FnMut(&str),
 ) -> Result<StopMethod, StopError> {
     // During a handoff, the new process may have answered.
@@ -250,7 +250,7 @@ fn await_exit(
 }
 
 /// The time until the deadline of an accepted stop.
-fn time_left(accepted: &StopAccepted) -> Duration {
+fn time_left(accepted: &StopResult) -> Duration {
     let until_deadline = || {
         let deadline: Timestamp = accepted.deadline.parse().ok()?;
         Duration::try_from(deadline.duration_since(Timestamp::now())).ok()
@@ -301,7 +301,7 @@ async fn stop_over_api(
     request: &StopRequest,
     process: Option<Process>,
 ) -> Result<StopOutcome, StopError> {
-    let accepted = client.stop(request).await?;
+    let accepted = client.stop_daemon(request).await?;
     let stopped = |method| StopOutcome::Stopped {
         pid: accepted.pid,
         method,

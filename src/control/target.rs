@@ -279,6 +279,6 @@ impl DaemonControl {
 /// Status from a client that may not exist.
 pub(crate) async fn fetch_status(
     client: Result<AdminClient, ClientError>,
-) -> Result<crate::api::Status, ClientError> {
+) -> Result<crate::api::DaemonStatus, ClientError> {
     client?.status().await
 }

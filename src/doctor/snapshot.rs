@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::api::{Check as HealthCheck, Health, Status, base_url};
+use crate::api::{DaemonStatus, HealthCheck, HealthReport, base_url};
 use crate::client::{AdminClient, ClientError, HealthError, health};
 use crate::config::{BestEffortSettings, InvalidSettings, SettingProblem, Settings, Sources};
 use crate::control::{DaemonControl, Target, fetch_status, sources_after_restart};
@@ -52,13 +52,13 @@ pub struct Snapshot<'a> {
     pub pid_file: PidFileState,
     pub state_file: Option<Box<StateFile>>,
     /// The admin API's answer, unless it is that of another daemon.
-    pub admin: Option<Result<Status, ClientError>>,
+    pub admin: Option<Result<DaemonStatus, ClientError>>,
     /// Base URL and answer of the public API.
-    pub public: Option<(String, Result<Health, HealthError>)>,
+    pub public: Option<(String, Result<HealthReport, HealthError>)>,
     /// The admin API's answer to a token that is signed with the local secret.
-    pub token: Option<Result<Status, ClientError>>,
+    pub token: Option<Result<DaemonStatus, ClientError>>,
     /// A daemon with another PID file that answers at the configured address.
-    pub other_daemon: Option<Status>,
+    pub other_daemon: Option<DaemonStatus>,
     /// `None` if no daemon of this user holds the PID file.
     pub restart: Option<RestartSettings>,
     /// The process of a running daemon whose PID file was removed or replaced.
@@ -135,7 +135,7 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    pub fn status(&self) -> Option<&Status> {
+    pub fn status(&self) -> Option<&DaemonStatus> {
         self.admin.as_ref()?.as_ref().ok()
     }
 

@@ -25,7 +25,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use crate::api::{LogLevel, LogLevelRequest, LogPage, MAX_REVERT_SECONDS};
+use crate::api::{LogLevelRequest, LogLevelStatus, LogPage, MAX_REVERT_SECONDS};
 use crate::auth::{ConfiguredKeys, Keyring, RevokedSessions, Scopes, SessionStore, TokenSigner};
 use crate::config::{Flags, LiveSettings, Secret, Settings, SettingsLocation, parse_log_filter};
 use crate::fuzzing::split_first_line;
@@ -211,8 +211,8 @@ impl TestServer {
 }
 
 impl Response {
-    /// Checks that the status is one of these, and that an error is a problem document, unless hyper
-    /// sent it.
+    /// Checks that the status is one of these, and that an error is a problem document, unless
+    /// hyper sent it.
     fn assert_status_in(&self, statuses: &[u16]) {
         if !self.status.is_success() && !self.body.is_empty() {
             let problem: Value = serde_json::from_slice(&self.body).unwrap();
@@ -368,7 +368,7 @@ pub fn log_level_body(bytes: &[u8]) {
             return;
         }
         let requested: LogLevelRequest = serde_json::from_slice(body).unwrap();
-        let now: LogLevel = serde_json::from_slice(&response.body).unwrap();
+        let now: LogLevelStatus = serde_json::from_slice(&response.body).unwrap();
         // The active level is valid as a request, and does not hide the audit trail.
         assert_eq!(parse_log_filter(&now.level).as_ref(), Ok(&now.level));
         assert_eq!(parse_log_filter(&requested.level).as_ref(), Ok(&now.level));

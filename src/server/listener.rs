@@ -155,7 +155,7 @@ impl AcceptErrorLog {
         }
         let times = std::mem::take(&mut self.unlogged);
         self.logged_at = Some(Instant::now());
-        tracing::error!(%error, server, times, "no connection can be accepted: trying again");
+        tracing::error!(%error, server, times, "cannot accept connections; trying again");
     }
 }
 

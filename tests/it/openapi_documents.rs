@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
 
 use crate::support::{Home, request};
 
@@ -34,11 +35,11 @@ fn every_operation_is_named_and_documents_errors() {
             for (method, operation) in item.as_object().unwrap() {
                 assert!(operation["operationId"].is_string(), "{method} {path}");
                 assert!(operation["summary"].is_string(), "{method} {path}");
-                let default = &operation["responses"]["default"]["content"];
-                assert!(
-                    default["application/problem+json"].is_object(),
-                    "{method} {path}"
-                );
+                assert!(operation["description"].is_string(), "{method} {path}");
+                let responses = &operation["responses"];
+                assert!(responses["default"].is_null(), "{method} {path}");
+                let problem = &responses["500"]["content"]["application/problem+json"];
+                assert!(problem.is_object(), "{method} {path}");
                 if api == "admin" {
                     let schemes: &[&str] = match operation["operationId"].as_str().unwrap() {
                         "create_session" | "create_sign_in_token" => &["bearer"],
@@ -90,7 +91,7 @@ fn every_response_has_example_of_its_status() {
                     for (kind, form) in answer["content"].as_object().into_iter().flatten() {
                         let example = example(&document, form);
                         assert!(!example.is_null(), "{method} {path} {status} {kind}");
-                        if kind == "application/problem+json" && status != "default" {
+                        if kind == "application/problem+json" {
                             assert_eq!(example["status"].to_string(), *status, "{method} {path}");
                         }
                     }
@@ -120,6 +121,55 @@ fn every_response_has_example_of_its_status() {
         entry["cursor"].as_str().unwrap()
     );
     assert!(stream["description"].as_str().unwrap().contains(&event));
+}
+
+/// Calls `visit` with every object of a document and the path to it.
+fn visit_objects(value: &Value, path: &str, visit: &mut impl FnMut(&str, &Map<String, Value>)) {
+    match value {
+        Value::Object(fields) => {
+            visit(path, fields);
+            for (name, value) in fields {
+                visit_objects(value, &format!("{path}/{name}"), visit);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                visit_objects(item, path, visit);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn schemas_are_complete_for_generators() {
+    for api in ["public", "admin"] {
+        let document = checked_in_document(api);
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        for (name, schema) in schemas {
+            assert_eq!(schema["title"], **name);
+            assert!(schema["description"].is_string(), "{name}");
+            let properties = schema["properties"].as_object().into_iter().flatten();
+            for (field, property) in properties {
+                assert!(property["description"].is_string(), "{name}.{field}");
+                let example = schema["example"][field].as_str();
+                let is_timestamp = example.is_some_and(|text| text.parse::<Timestamp>().is_ok());
+                let has_format = property["format"] == "date-time";
+                assert!(!is_timestamp || has_format, "{name}.{field}");
+            }
+        }
+        visit_objects(&document, api, &mut |path, fields| {
+            let text = |name| fields.get(name).and_then(Value::as_str);
+            if let Some(Value::Array(parts)) = fields.get("allOf") {
+                assert!(parts.len() == 1 && parts[0]["$ref"].is_string(), "{path}");
+            }
+            if matches!(text("type"), Some("integer" | "number")) {
+                assert!(fields["minimum"].is_number(), "{path}");
+                let format = text("format").unwrap();
+                assert!(["int32", "int64", "double"].contains(&format), "{path}");
+            }
+        });
+    }
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn one_time_token_signs_in_exactly_once() {
     });
     assert_eq!(answers.iter().filter(|status| **status == 201).count(), 1);
     assert!(answers.iter().all(|status| [201, 401].contains(status)));
-    sign_in(&home, &token).assert_problem(401, "`fullon token` prints");
+    sign_in(&home, &token).assert_problem(401, "run `fullon token`");
     eventually("both sign-ins are audited", || {
         let log = home.log();
         log.contains("action=\"sign_in_token\" outcome=\"accepted\"")

@@ -6,6 +6,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{}", client.get_status().send().await?.pid);
     let page = client.get_logs().lines(3).level("info").send().await?;
     page.entries.iter().for_each(|e| println!("{}", e.line));
-    println!("{}", client.restart().send().await?.pid);
+    println!("{}", client.restart_daemon().send().await?.pid);
     Ok(())
 }

@@ -3,29 +3,28 @@
 
 use std::error::Error;
 
-use fullon_operate::types::{LogEntry, LogLevelRequest, Problem, StopRequest};
-use fullon_operate::with_token;
+use fullon_operate::types::{LogEntry, LogLevelRequest, StopRequest};
+use fullon_operate::{read_problem, with_token};
 use futures_util::StreamExt as _;
 use progenitor_client::{ByteStream, ResponseValue};
 use serde_json::{Value, json};
 
-type ApiResult<T> = Result<ResponseValue<T>, progenitor_client::Error<Problem>>;
+type ApiResult<T> = Result<ResponseValue<T>, progenitor_client::Error<ByteStream>>;
 
 fn report(step: &str, value: Value) {
     println!("{}", json!({ step: value }));
 }
 
-/// The problem with which the API refused the call.
-fn problem_of<T>(result: ApiResult<T>) -> Result<Value, Box<dyn Error>> {
+/// The problem of an error response.
+async fn problem_of<T>(result: ApiResult<T>) -> Result<Value, Box<dyn Error>> {
     match result {
-        Err(progenitor_client::Error::ErrorResponse(problem)) => {
-            let Problem {
-                status,
-                title,
-                detail,
-                ..
-            } = problem.into_inner();
-            Ok(json!({ "status": status, "title": title, "detail": detail }))
+        Err(progenitor_client::Error::ErrorResponse(response)) => {
+            let problem = read_problem(response).await?;
+            Ok(json!({
+                "status": problem.status,
+                "title": problem.title,
+                "detail": problem.detail,
+            }))
         }
         Err(error) => Err(error.to_string().into()),
         Ok(_) => Err("the call was not refused".into()),
@@ -60,23 +59,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let unauthorized = with_token(&base, "none")?;
     report(
         "refused",
-        problem_of(unauthorized.get_status().send().await)?,
+        problem_of(unauthorized.get_status().send().await).await?,
     );
     let client = with_token(&base, &std::env::var("FULLON_TOKEN")?)?;
     report("status", json!(*client.get_status().send().await?));
-    report(
-        "bad_parameter",
-        problem_of({
-            // The generated client does not send text that violates a pattern, so this is a number.
-            let request = StopRequest {
-                timeout_seconds: Some(-1.0),
-            };
-            client.stop().body(request).send().await
-        })?,
-    );
+    let invalid = client.get_logs().since("soon").send().await;
+    report("bad_parameter", problem_of(invalid).await?);
     let before = client.get_log_level().send().await?;
     let more = LogLevelRequest {
-        level: "debug".parse()?,
+        level: "debug".into(),
         revert_after_seconds: Some(600.0),
     };
     let now = client.set_log_level().body(more).send().await?;
@@ -86,13 +77,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     );
     let page = client.get_logs().lines(2).send().await?;
     report("logs", json!(page.entries));
-    let stream = client.stream_logs().lines(2_u32).send().await?.into_inner();
+    let stream = client.stream_logs().lines(2).send().await?.into_inner();
     report("events", follow(stream, 2).await?.into());
-    report("reload", json!(*client.reload().send().await?));
-    report("restart", json!(*client.restart().send().await?));
+    report("reload", json!(*client.reload_settings().send().await?));
+    report("restart", json!(*client.restart_daemon().send().await?));
     let request = StopRequest {
         timeout_seconds: Some(5.0),
     };
-    report("stop", json!(*client.stop().body(request).send().await?));
+    report("stop", json!(*client.stop_daemon().body(request).send().await?));
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::error::LogsError;
 use super::route::parse_filter;
-use crate::api::{LogEntry, StreamEnd};
+use crate::api::{LogEntry, LogStreamEnd};
 use crate::client::{AdminClient, ClientError, LogEvent, LogEvents, LogQuery};
 use crate::control::target::DaemonControl;
 use crate::instance::LockHolder;
@@ -60,7 +60,7 @@ impl DaemonControl {
     ) -> Result<LogLines<'_>, LogsError> {
         let filter = parse_filter(query)?;
         let routes = self.log_routes().await?;
-        let followed = async { routes.client?.follow_logs(query).await }.await;
+        let followed = async { routes.client?.stream_logs(query).await }.await;
         let source = match followed {
             Ok(events) => LogSource::Stream(events),
             Err(error) => {
@@ -100,7 +100,8 @@ impl LogLines<'_> {
                         Ok(Some(LogEvent::Gap)) => return Ok(Some(LogLine::Gap)),
                         // The new process continues the same log.
                         Ok(Some(LogEvent::End(end)))
-                            if end.reason == StreamEnd::RESTARTING && self.reconnect().await? =>
+                            if end.reason == LogStreamEnd::RESTARTING
+                                && self.reconnect().await? =>
                         {
                             true
                         }
@@ -201,7 +202,7 @@ impl LogLines<'_> {
         let Ok(client) = client else {
             return false;
         };
-        let Ok(events) = client.follow_logs(&query).await else {
+        let Ok(events) = client.stream_logs(&query).await else {
             return false;
         };
         self.source = LogSource::Stream(events);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 
-use crate::api::{ReloadDone, SettingChange};
+use crate::api::{ReloadResult, SettingChange};
 use crate::auth::{ConfiguredKeys, SessionStore, read_key_file};
 use crate::config::{InvalidSettings, LiveSettings, MASK, Secret, SettingProblem, Settings};
 use crate::daemon::supervise::systemd;
@@ -57,7 +57,7 @@ impl Reloadable {
         command.reply.send(outcome);
     }
 
-    fn reload(&self) -> Result<ReloadDone, InvalidSettings> {
+    fn reload(&self) -> Result<ReloadResult, InvalidSettings> {
         let sources = self.live_settings.location().read_sources();
         let settings = Settings::load_for_daemon(&sources, self.is_background)?;
         let key = signing_key(&settings)?;
@@ -66,14 +66,14 @@ impl Reloadable {
             .map_err(|error| invalid("LOG_LEVEL", error.to_string()))?;
         self.log.reopen();
         let grace = settings.key_grace;
-        let mut done = ReloadDone::from(self.live_settings.apply(settings));
+        let mut done = ReloadResult::from(self.live_settings.apply(settings));
         let settings = self.live_settings.settings();
         // A dependency with new settings is presumed up until its first probe.
         self.health
             .watch_dependencies(&settings.dependencies, &[], true);
         if self.keys.rotate(&key, grace) {
             record_key_change(&mut done);
-            done.previous_key_counts_until = (!grace.is_zero())
+            done.previous_key_valid_until = (!grace.is_zero())
                 .then(|| Timestamp::now().checked_add(grace).ok())
                 .flatten()
                 .map(|until| until.to_string());
@@ -109,7 +109,7 @@ fn invalid(setting: &str, message: String) -> InvalidSettings {
 }
 
 /// Lists the key among the changes if it is not: it may be in the key file instead of the settings.
-fn record_key_change(done: &mut ReloadDone) {
+fn record_key_change(done: &mut ReloadResult) {
     if done
         .changed
         .iter()

@@ -10,7 +10,7 @@ use super::daemon::Daemon;
 use super::drain::{ExitOutcome, force_close};
 use super::reload::Reloadable;
 use super::requests::RequestSource;
-use crate::api::RestartDone;
+use crate::api::RestartResult;
 use crate::daemon::resources::InstanceResources;
 use crate::daemon::signals::{SignalAction, SignalHandlers};
 use crate::daemon::supervise::{init, systemd};
@@ -80,7 +80,7 @@ async fn release(
     reloadable.health.stop_watching();
     shutdown.start_handoff();
     (reloadable.log.rotation_switch())(false);
-    let done = RestartDone {
+    let done = RestartResult {
         old_pid: resources.state.pid,
         pid,
         generation: resources.state.generation + 1,

@@ -1,6 +1,6 @@
 //! What the running daemon reports about itself.
 
-use crate::api::{Check, CheckState, ExitCause, Phase, VERSION};
+use crate::api::{DaemonPhase, ExitCause, HealthCheck, HealthCheckState, VERSION};
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::Snapshot;
 
@@ -9,9 +9,9 @@ const HEALTH: &str = "health";
 
 pub fn phase(snapshot: &Snapshot) -> Option<Finding> {
     let activity = match snapshot.status()?.phase {
-        Phase::Ready => return None,
-        Phase::Starting => "starting",
-        Phase::Draining => "draining: waiting for the requests in flight",
+        DaemonPhase::Ready => return None,
+        DaemonPhase::Starting => "starting",
+        DaemonPhase::Draining => "draining: waiting for the requests in flight",
     };
     let hint = "`fullon status` shows when the daemon is ready or has stopped";
     Some(Finding::warning(DAEMON, activity, hint))
@@ -45,21 +45,21 @@ pub fn dependencies(snapshot: &Snapshot) -> Vec<Finding> {
     snapshot.dependency_checks().map(dependency).collect()
 }
 
-fn dependency(check: &Check) -> Finding {
+fn dependency(check: &HealthCheck) -> Finding {
     let name = &check.name;
     match check.state {
-        CheckState::Up => {
+        HealthCheckState::Up => {
             let latency = check
                 .latency_ms
                 .map_or(String::new(), |latency| format!(" ({latency} ms)"));
             Finding::ok(HEALTH, format!("{name} is up{latency}"))
         }
-        CheckState::Unknown => Finding::warning(
+        HealthCheckState::Unknown => Finding::warning(
             HEALTH,
             format!("{name} has not been probed yet"),
             "run `fullon doctor` again after CHECK_TIMEOUT",
         ),
-        CheckState::Down => {
+        HealthCheckState::Down => {
             let error = check
                 .last_error
                 .as_deref()

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
-use crate::api::CheckState;
+use crate::api::HealthCheckState;
 use crate::config::LogTarget;
 use crate::doctor::creation::creation_obstacle;
 use crate::doctor::finding::Finding;
@@ -74,7 +74,7 @@ fn target(snapshot: &Snapshot) -> Option<LogTarget> {
 fn check_file(snapshot: &Snapshot, path: &Path) -> Finding {
     let shown = path.display();
     if let Some(check) = snapshot.log_check()
-        && check.state == CheckState::Down
+        && check.state == HealthCheckState::Down
     {
         return Finding::error(
             LOG,

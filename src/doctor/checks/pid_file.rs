@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::api::Status;
+use crate::api::DaemonStatus;
 use crate::doctor::creation::creation_obstacle;
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{PidFileState, Snapshot};
@@ -92,7 +92,7 @@ fn is_held_by(path: &Path, pid: u32) -> bool {
 }
 
 /// `running` is the status of the daemon that should hold the file.
-fn not_held(path: &Path, running: Option<&Status>) -> Finding {
+fn not_held(path: &Path, running: Option<&DaemonStatus>) -> Finding {
     let shown = path.display();
     let file = inspect_pid_file(path);
     if let Some(status) = running {

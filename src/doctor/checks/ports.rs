@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::api::Status;
+use crate::api::DaemonStatus;
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{DaemonState, Snapshot};
 use crate::sys;
@@ -33,7 +33,7 @@ fn check_address(
     snapshot: &Snapshot,
     [host, port]: [&'static str; 2],
     address: SocketAddr,
-    other_daemon: Option<&Status>,
+    other_daemon: Option<&DaemonStatus>,
 ) -> Option<Finding> {
     let state = snapshot.daemon_state;
     if matches!(state, DaemonState::Running | DaemonState::Remote) {
@@ -67,7 +67,7 @@ fn address_in_use(
     state: DaemonState,
     port: &'static str,
     address: SocketAddr,
-    other_daemon: Option<&Status>,
+    other_daemon: Option<&DaemonStatus>,
 ) -> Finding {
     let owner = sys::find_listener(address.port()).map(|process| process.describe());
     let (owner, hint) = match (other_daemon, owner) {

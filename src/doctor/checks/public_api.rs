@@ -1,6 +1,6 @@
 //! Whether the public API answers.
 
-use crate::api::{Health, HealthState};
+use crate::api::{HealthReport, HealthStatus};
 use crate::client::HealthError;
 use crate::doctor::finding::Finding;
 use crate::doctor::process::{describe_listener, describe_state, resume_hint};
@@ -12,8 +12,8 @@ pub fn answer(snapshot: &Snapshot) -> Option<Finding> {
     let process = snapshot.process();
     let (base, answer) = snapshot.public.as_ref()?;
     Some(match answer {
-        Ok(Health {
-            status: HealthState::Healthy,
+        Ok(HealthReport {
+            status: HealthStatus::Healthy,
             ..
         }) => Finding::ok(PUBLIC_API, format!("{base} answers")),
         Ok(_) => Finding::warning(

@@ -85,6 +85,20 @@ impl<'a> RawLine<'a> {
     }
 }
 
+/// Whether the text is an RFC 3339 timestamp. Another program may write a JSON line with another form
+/// of ISO 8601, which clients of the API could not read.
+fn is_rfc3339(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    let has_offset = matches!(bytes, [.., b'Z'] | [.., b'+' | b'-', _, _, b':', _, _]);
+    has_offset
+        && separators
+            .iter()
+            .all(|(at, byte)| bytes.get(*at) == Some(byte))
+        && !bytes.contains(&b',')
+        && text.parse::<Timestamp>().is_ok()
+}
+
 /// The fields of a line that the daemon wrote.
 #[derive(Default)]
 pub(crate) struct ParsedLine<'a> {
@@ -107,7 +121,9 @@ impl<'a> ParsedLine<'a> {
     /// `TIMESTAMP LEVEL target: message`
     fn parse_text(line: &'a str) -> Option<Self> {
         let (timestamp, rest) = line.split_once(' ')?;
-        timestamp.parse::<Timestamp>().ok()?;
+        if !is_rfc3339(timestamp) {
+            return None;
+        }
         let (level, rest) = rest.trim_start().split_once(' ')?;
         let level = parse_level_name(level)?;
         let (target, message) = rest
@@ -132,7 +148,9 @@ impl<'a> ParsedLine<'a> {
             _ => None,
         };
         let (timestamp, level, target) = (text("timestamp")?, text("level")?, text("target")?);
-        timestamp.parse::<Timestamp>().ok()?;
+        if !is_rfc3339(&timestamp) {
+            return None;
+        }
         let level = parse_level_name(&level)?;
         let mut message = text("message").unwrap_or_default();
         for (name, value) in fields {
@@ -193,6 +211,10 @@ mod tests {
             "2026-11-23T08:00:00Z LOUD a: b",
             "2026-11-23T08:00:00Z 3 files: gone",
             r#"{"timestamp":"yesterday","level":"INFO","message":"m","target":"a"}"#,
+            r#"{"timestamp":"2026-11-23 08:00:00Z","level":"INFO","message":"m","target":"a"}"#,
+            r#"{"timestamp":"20261123T080000Z","level":"INFO","message":"m","target":"a"}"#,
+            r#"{"timestamp":"2026-11-23T08:00:00,5Z","level":"INFO","message":"m","target":"a"}"#,
+            r#"{"timestamp":"2026-11-23T08:00:00Z[UTC]","level":"INFO","message":"m","target":"a"}"#,
         ] {
             let entry = parse(foreign);
             assert_eq!(entry.line, foreign);

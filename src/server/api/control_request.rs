@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{ReloadDone, RestartDone};
+use crate::api::{ReloadResult, RestartResult};
 use crate::auth::Session;
 use crate::config::InvalidSettings;
 
@@ -40,7 +40,7 @@ pub struct RestartCommand {
     pub by: String,
     /// How long the new process may take until it serves.
     pub timeout: Duration,
-    pub reply: Reply<Result<RestartDone, RestartFailure>>,
+    pub reply: Reply<Result<RestartResult, RestartFailure>>,
 }
 
 /// Reads the settings again.
@@ -48,7 +48,7 @@ pub struct RestartCommand {
 pub struct ReloadCommand {
     /// Subject of the caller's token, or the name of a signal.
     pub by: String,
-    pub reply: Reply<Result<ReloadDone, InvalidSettings>>,
+    pub reply: Reply<Result<ReloadResult, InvalidSettings>>,
 }
 
 /// Ends a session.

@@ -10,7 +10,7 @@ use poem::{EndpointExt as _, IntoEndpoint};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 use serde_json::Value;
 
-use crate::api::{Health as HealthBody, Index, Liveness, Readiness, VERSION};
+use crate::api::{HealthReport, LivenessReport, ReadinessReport, ServiceInfo, VERSION};
 use crate::health::Health;
 use crate::identity::identity;
 use crate::server::http::Service;
@@ -76,7 +76,7 @@ struct HealthSummary {
 impl HealthSummary {
     fn new(health: Arc<Health>) -> Self {
         let render =
-            |ready| Bytes::from(serde_json::to_vec(&HealthBody::new(ready)).unwrap_or_default());
+            |ready| Bytes::from(serde_json::to_vec(&HealthReport::new(ready)).unwrap_or_default());
         Self {
             health,
             healthy: render(true),
@@ -95,7 +95,7 @@ impl HealthSummary {
 
 fn openapi_service(summary: Arc<HealthSummary>) -> OpenApiService<PublicApi, ()> {
     OpenApiService::new(PublicApi(summary), identity().title, VERSION)
-        .description("The public API: health for load balancers and documentation for people.")
+        .description("The public API: health checks for load balancers, and documentation. It needs no token. Errors are problem details (RFC 9457).")
 }
 
 /// The OpenAPI document of the public API.
@@ -104,7 +104,7 @@ pub fn public_document() -> Value {
     openapi::document(
         &document_service(),
         "http://127.0.0.1:8000",
-        "The public listener: HOST and PORT.",
+        "The public API with the default HOST and PORT, on this machine.",
         &[],
     )
 }
@@ -114,13 +114,13 @@ fn document_service() -> OpenApiService<PublicApi, ()> {
     openapi_service(Arc::new(HealthSummary::new(Arc::new(Health::new(None)))))
 }
 
-/// What an operation is about.
+/// Topic of an operation.
 #[derive(Tags)]
 #[oai(rename_all = "lowercase")]
 enum PublicTag {
-    /// What answers here.
+    /// Name and version of the service.
     Service,
-    /// For load balancers, and whoever restarts what does not live.
+    /// Health checks for load balancers and supervisors.
     Health,
 }
 
@@ -129,15 +129,17 @@ struct PublicApi(Arc<HealthSummary>);
 #[expect(clippy::unused_async, reason = "operations of poem-openapi are async")]
 #[OpenApi]
 impl PublicApi {
-    /// Service, version and links.
+    /// Get the name and version of the service.
+    ///
+    /// Returns the paths of the documentation and of the health endpoint, too.
     #[oai(
         path = "/",
         method = "get",
-        operation_id = "get_index",
+        operation_id = "get_service_info",
         tag = "PublicTag::Service"
     )]
-    async fn index(&self) -> Result<JsonResponse<Index>> {
-        Ok(JsonResponse(Index {
+    async fn service_info(&self) -> Result<JsonResponse<ServiceInfo>> {
+        Ok(JsonResponse(ServiceInfo {
             service: identity().service.into(),
             version: VERSION.into(),
             docs: "/docs".into(),
@@ -145,16 +147,17 @@ impl PublicApi {
         }))
     }
 
-    /// Whether the service can be used.
+    /// Check the health of the service.
     ///
-    /// Never waits for anything. 503 while the process starts or drains, or when a dependency is down.
+    /// Responds with 503 while the process starts or drains, or when a dependency is down. Responds
+    /// at once: dependencies are probed in the background.
     #[oai(
         path = "/health",
         method = "get",
         operation_id = "get_health",
         tag = "PublicTag::Health"
     )]
-    async fn health(&self) -> Result<PrerenderedJson<HealthBody>> {
+    async fn health(&self) -> Result<PrerenderedJson<HealthReport>> {
         let (status, body) = self.0.respond();
         Ok(PrerenderedJson {
             status,
@@ -163,28 +166,34 @@ impl PublicApi {
         })
     }
 
-    /// Whether the process serves. A failure means that it should be restarted.
+    /// Check that the process is alive.
+    ///
+    /// Responds with 200 while the process serves requests, whatever the state of its dependencies.
+    /// A supervisor should restart a process that does not respond.
     #[oai(
         path = "/health/live",
         method = "get",
         operation_id = "get_liveness",
         tag = "PublicTag::Health"
     )]
-    async fn live(&self) -> Result<JsonResponse<Liveness>> {
-        Ok(JsonResponse(Liveness {
+    async fn live(&self) -> Result<JsonResponse<LivenessReport>> {
+        Ok(JsonResponse(LivenessReport {
             status: "alive".into(),
         }))
     }
 
-    /// Whether traffic should be sent here, and the state of each check.
+    /// Check that the service accepts traffic.
+    ///
+    /// Responds with 503 while the process starts or drains, or when a dependency is down. The body
+    /// has the state, the latency and the last error of each health check.
     #[oai(
         path = "/health/ready",
         method = "get",
         operation_id = "get_readiness",
         tag = "PublicTag::Health"
     )]
-    async fn ready(&self) -> Result<PrerenderedJson<Readiness>> {
-        let readiness = Readiness::from(&*self.0.health);
+    async fn ready(&self) -> Result<PrerenderedJson<ReadinessReport>> {
+        let readiness = ReadinessReport::from(&*self.0.health);
         Ok(PrerenderedJson {
             status: if readiness.ready {
                 StatusCode::OK

@@ -176,11 +176,11 @@ impl SecurityScheme {
         let (ty, description) = match self {
             Self::Bearer => (
                 "http",
-                "A JWT signed with HS256: `fullon token` prints one. Claims: `exp`, `sub`, `aud` = `fullon-admin`, `scope` out of `admin:read`, `admin:logs`, `admin:control`.",
+                "A JWT that `fullon token` prints, signed with HS256 and the signing key. Required claims: `exp`, `sub`, `aud` = `fullon-admin`, and `scope`, a space-separated list of `admin:read`, `admin:logs` and `admin:control`.",
             ),
             Self::Session => (
                 "apiKey",
-                "What `POST /admin/session` gives for a token. The number in the name is the port of the `Host` that was asked, or else the one of the admin API. Does not count beside an `Authorization` header; what changes something also needs the `Origin` of this API.",
+                "The cookie of a browser session, which `POST /admin/session` sets. The number in its name is the port of the `Host` header, or else the port of the admin API. A request with an `Authorization` header ignores the cookie. A request that changes something also needs the `Origin` header of this API.",
             ),
         };
         let meta = MetaSecurityScheme {

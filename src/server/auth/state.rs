@@ -125,11 +125,11 @@ impl AuthState {
         })?;
         let forbidden = |detail| Err(ApiError::new(StatusCode::FORBIDDEN, detail));
         if origin::is_cross_origin(headers) {
-            return forbidden("a session counts only for pages of this API");
+            return forbidden("a browser session is valid only for pages of this origin");
         }
         if is_change && !origin::is_same_origin(headers) {
             return forbidden(
-                "with a session, what changes something has to come from a page of this API, and say so with `Origin`",
+                "a change with a browser session needs the Origin header of this API",
             );
         }
         Ok(session)
@@ -149,14 +149,14 @@ impl AuthState {
             .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
         for (index, (name, _)) in given.iter().enumerate() {
             if !known.contains(name) {
-                let reason = match known {
-                    [] => "is not known: there are none here".to_owned(),
-                    known => format!("is not known: there are {}", known.join(", ")),
+                let detail = match known {
+                    [] => format!("unknown parameter `{name}`: this operation has no parameters"),
+                    known => format!("unknown parameter `{name}`: use {}", known.join(", ")),
                 };
-                return Err(ApiError::invalid_parameter(name, reason));
+                return Err(ApiError::new(StatusCode::BAD_REQUEST, detail));
             }
             if given[..index].iter().any(|(earlier, _)| earlier == name) {
-                return Err(ApiError::invalid_parameter(name, "is there more than once"));
+                return Err(ApiError::invalid_parameter(name, "is given more than once"));
             }
         }
         Ok(())

@@ -97,17 +97,17 @@ impl Drop for PendingRequest<'_> {
 }
 
 impl PendingRequest<'_> {
-    /// There will be no response: the deadline of a stop is over, or the client has disconnected or is
-    /// too slow. Returns the status to log.
+    /// There will be no response: the deadline of a stop is over, or the client has disconnected or
+    /// is too slow. Returns the status to log.
     fn record_abort(&self) -> u16 {
         let (status, reason) = if self.shutdown.is_forced() {
             let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
             (
                 status,
-                "the deadline of the stop was over before there was an answer",
+                "aborted: the timeout of the stop was over before the response began",
             )
         } else {
-            (CLIENT_CLOSED_REQUEST, "the client did not go on with it")
+            (CLIENT_CLOSED_REQUEST, "the client aborted the request")
         };
         if let Some(audit) = self.audit {
             audit.aborted(status, reason);

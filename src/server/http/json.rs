@@ -14,8 +14,9 @@ use serde::de::DeserializeOwned;
 
 use super::problem::ApiError;
 
-/// The description of a successful response in the OpenAPI documents.
-pub const DONE: &str = "Done.";
+/// Stands for the description of the body at the end of a response description. The OpenAPI
+/// documents have that description in its place.
+pub const OF_BODY: &str = "{body}";
 const APPLICATION_JSON: &str = "application/json";
 /// The maximum size of a request body, in bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -56,7 +57,7 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for JsonBody<T> {
         if bytes.is_empty() {
             let empty = serde_json::from_value(serde_json::Value::Null).ok();
             let empty = empty.filter(|_| !T::IS_REQUIRED).ok_or_else(|| {
-                let detail = "this needs a JSON object as its body";
+                let detail = "the request body is missing: send a JSON object";
                 ApiError::new(StatusCode::BAD_REQUEST, detail)
             })?;
             return Ok(Self(empty));
@@ -64,18 +65,22 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for JsonBody<T> {
         let content_type = request.content_type().unwrap_or_default();
         let media_type = content_type.split(';').next().unwrap_or_default().trim();
         if !media_type.eq_ignore_ascii_case(APPLICATION_JSON) {
-            let detail = "a body has to come as `Content-Type: application/json`";
+            let detail =
+                "unsupported Content-Type: send the body as `Content-Type: application/json`";
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).into());
         }
         // Parsed as an object first, because derived deserializers also accept an array of the
         // fields.
         let value = serde_json::from_slice::<serde_json::Map<_, _>>(&bytes)
-            .map_err(|error| format!("the body is not a JSON object: {error}"))
+            .map_err(|error| format!("the request body is not a JSON object: {error}"))
             .and_then(|object| {
                 serde_path_to_error::deserialize(serde_json::Value::Object(object)).map_err(
                     |error| match error.path().to_string().as_str() {
-                        "." | "?" => format!("the body is not valid: {}", error.inner()),
-                        path => format!("`{path}` in the body: {}", error.inner()),
+                        "." | "?" => format!("the request body is invalid: {}", error.inner()),
+                        path => format!(
+                            "field `{path}` of the request body is invalid: {}",
+                            error.inner()
+                        ),
                     },
                 )
             });
@@ -95,7 +100,7 @@ pub fn render(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(body) => json_response(status, body.into()),
         Err(error) => {
-            tracing::error!(%error, "an answer could not be written as JSON");
+            tracing::error!(%error, "cannot write a response as JSON");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
@@ -133,9 +138,9 @@ impl<T: Serialize + Send, const STATUS: u16> IntoResponse for JsonResponse<T, ST
 impl<T: Type, const STATUS: u16> ApiResponse for JsonResponse<T, STATUS> {
     fn meta() -> MetaResponses {
         let description = match STATUS {
-            201 => "Made.",
-            202 => "Begun.",
-            _ => DONE,
+            201 => "Created. {body}",
+            202 => "Accepted. {body}",
+            _ => OF_BODY,
         };
         MetaResponses {
             responses: vec![meta::<T>(status_code(STATUS), description)],
@@ -161,8 +166,11 @@ impl<T: Type> ApiResponse for PrerenderedJson<T> {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![
-                meta::<T>(StatusCode::OK, "The service can be used."),
-                meta::<T>(StatusCode::SERVICE_UNAVAILABLE, "It cannot."),
+                meta::<T>(StatusCode::OK, "The service is healthy. {body}"),
+                meta::<T>(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "The service is unhealthy: starting, draining, or a dependency is down. {body}",
+                ),
             ],
         }
     }

@@ -17,14 +17,16 @@ pub fn rejection_reason(
 ) -> Option<&'static str> {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(Ok(host)), None) = (hosts.next().map(|host| host.to_str()), hosts.next()) else {
-        return Some("the request has no single valid Host header");
+        return Some("the request needs exactly one valid Host header");
     };
     if !is_local_host(host, bound_to) {
-        return Some("the Host header names another machine: use localhost, 127.0.0.1 or [::1]");
+        return Some(
+            "the Host header does not name this machine: use localhost, 127.0.0.1 or [::1]",
+        );
     }
     let is_foreign = headers.contains_key(ORIGIN) && !is_same_origin(headers)
         || is_cross_origin(headers) && !is_navigation(method, headers);
-    is_foreign.then_some("requests from pages of other origins are refused")
+    is_foreign.then_some("requests from pages of other origins are rejected")
 }
 
 /// Whether the request has an `Origin`, and it is that of this server.

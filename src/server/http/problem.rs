@@ -74,13 +74,15 @@ impl ApiError {
         let command = identity().command;
         let detail = match error {
             None => {
-                format!("this needs `Authorization: Bearer TOKEN`: `{command} token` prints one")
+                format!(
+                    "the token is missing: send `Authorization: Bearer TOKEN` with a token of `{command} token`"
+                )
             }
             Some(TokenError::BadSignature) => format!(
-                "{}: `{command} token` prints one that counts when it is run as the user who started this daemon, with its JWT_SECRET_KEY",
+                "{}: run `{command} token` as the user who started the daemon, with the same JWT_SECRET_KEY",
                 TokenError::BadSignature
             ),
-            Some(error) => format!("{error}: `{command} token` prints a new one"),
+            Some(error) => format!("{error}: run `{command} token` for a new one"),
         };
         Self::unauthenticated(detail)
     }
@@ -89,13 +91,13 @@ impl ApiError {
     pub fn invalid_session(error: Option<TokenError>) -> Self {
         let detail = match error {
             None => {
-                "this needs a session, and no `Authorization`: sign in with `POST /admin/session`"
+                "the browser session is missing: sign in with `POST /admin/session`, and send no Authorization header"
                     .into()
             }
             Some(TokenError::SessionRevoked) => {
                 format!("{}: sign in again", TokenError::SessionRevoked)
             }
-            Some(error) => format!("the session does not count ({error}): sign in again"),
+            Some(error) => format!("the browser session is invalid ({error}): sign in again"),
         };
         Self::unauthenticated(detail)
     }
@@ -111,9 +113,8 @@ impl ApiError {
     pub fn forbidden(needed: Scope) -> Self {
         let command = identity().command;
         let needed = needed.as_str();
-        let detail = format!(
-            "the token lacks the scope {needed}: `{command} token --scope {needed}` prints one that has it"
-        );
+        let detail =
+            format!("the token lacks the scope {needed}: run `{command} token --scope {needed}`");
         Self::insufficient_scope(needed, detail)
     }
 
@@ -122,7 +123,7 @@ impl ApiError {
         let command = identity().command;
         let scopes = Scopes::ALL.to_string();
         let detail = format!(
-            "the token has none of the scopes {scopes}: `{command} token` prints one that has"
+            "the token has none of the scopes {scopes}: run `{command} token` for one with all of them"
         );
         Self::insufficient_scope(&scopes, detail)
     }
@@ -141,7 +142,7 @@ impl ApiError {
         let command = identity().command;
         let seconds = wait.as_secs() + 1;
         let detail = format!(
-            "too many tokens of this peer did not count: wait {seconds} s; one that counts is accepted at any time, and `{command} token` prints one"
+            "too many invalid tokens from this client: wait {seconds} s, or run `{command} token` for a valid one, which is accepted at any time"
         );
         Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
             .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
@@ -149,7 +150,7 @@ impl ApiError {
 
     /// The log has as many readers as it may have.
     pub fn log_readers_full() -> Self {
-        let detail = "there is no room for another client that reads the log: try again";
+        let detail = "the limit of clients that read the log is reached: try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             .with_header(header::RETRY_AFTER, HeaderValue::from(1))
     }
@@ -196,7 +197,7 @@ impl ApiResponse for ApiError {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![MetaResponse {
-                description: "An error, as described by RFC 9457.",
+                description: "Problem details of an error (RFC 9457).",
                 status: None,
                 status_range: None,
                 content: vec![MetaMediaType {
@@ -230,7 +231,9 @@ pub fn problem_from_error(
     let status = error.status();
     let detail = match status {
         StatusCode::NOT_FOUND => Problem::unknown_path_detail(path),
-        StatusCode::METHOD_NOT_ALLOWED => format!("{path} does not know this method"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            format!("{path} does not support this method: the Allow header lists those it supports")
+        }
         _ => match error.downcast_ref::<ParseParamError>() {
             Some(error) => format!(
                 "parameter `{}` {}",
@@ -263,7 +266,7 @@ fn describe_parse_error(reason: &str) -> String {
     } else if reason.starts_with("failed to parse \"integer(") {
         "is not a whole number, 0 or more".into()
     } else {
-        format!("is wrong: {reason}")
+        format!("is invalid: {reason}")
     }
 }
 

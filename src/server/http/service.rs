@@ -148,26 +148,26 @@ impl Service {
             StatusCode::REQUEST_TIMEOUT => (
                 Some(LimitKind::HeaderTimeout),
                 format!(
-                    "the head of the request did not come within {:?}",
+                    "the request headers did not arrive within {:?} (HEADER_TIMEOUT)",
                     limits.header_timeout
                 ),
             ),
             StatusCode::SERVICE_UNAVAILABLE => (
                 Some(LimitKind::Refused),
-                "there is no room for another connection, and all are busy: try again".into(),
+                "connection limit reached, and all connections are busy: try again".into(),
             ),
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
                 Some(LimitKind::HeaderSize),
                 format!(
-                    "the head of a request may have {} bytes and {MAX_HEADERS} fields",
+                    "the request headers are too large: at most {} bytes (MAX_HEADER_SIZE) and {MAX_HEADERS} headers",
                     limits.max_header_size
                 ),
             ),
             StatusCode::URI_TOO_LONG => (
                 Some(LimitKind::HeaderSize),
-                format!("the address of a request may have {MAX_URI} bytes"),
+                format!("the request URI is too long: at most {MAX_URI} bytes"),
             ),
-            _ => (None, "this is not a request of HTTP/1.1 (RFC 9112)".into()),
+            _ => (None, "invalid HTTP/1.1 request (RFC 9112)".into()),
         };
         if let Some(limit) = limit {
             self.pool.stats.record_limit_hit(limit);
@@ -320,10 +320,16 @@ impl Service {
         state.set_lingers();
         let limits = &self.pool.limits;
         let (status, detail) = if limit == LimitKind::BodyTimeout {
-            let detail = format!("the body did not come within {:?}", limits.body_timeout);
+            let detail = format!(
+                "the request body did not arrive within {:?} (BODY_TIMEOUT)",
+                limits.body_timeout
+            );
             (StatusCode::REQUEST_TIMEOUT, detail)
         } else {
-            let detail = format!("a body may have {} bytes", limits.max_body_size);
+            let detail = format!(
+                "the request body is too large: at most {} bytes (MAX_BODY_SIZE)",
+                limits.max_body_size
+            );
             (StatusCode::PAYLOAD_TOO_LARGE, detail)
         };
         problem_response(status, &detail)
@@ -369,7 +375,7 @@ impl Service {
             Ok(Err(error)) => problem_from_error(error, path, || self.allow.get(path).cloned()),
             Err(_) => problem_response(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "the service failed on this request; its log says where",
+                "internal error: see the log of the daemon",
             ),
         }
     }

@@ -81,7 +81,7 @@ fn stream_blocks<T: Send + 'static>(
         let read = tokio::task::spawn_blocking(move || (next(&mut source), source)).await;
         let (block, source) = read.map_err(std::io::Error::other)?;
         let block = block.inspect_err(
-            |error| tracing::error!(%error, "an answer with lines of the log ended early"),
+            |error| tracing::error!(%error, "a response with log lines ended early"),
         )?;
         Ok::<_, std::io::Error>(block.map(|block| (Bytes::from(block), (source, permit))))
     });
@@ -155,8 +155,14 @@ impl ApiResponse for LogLinesResponse {
                 schema: String::schema_ref(),
             });
             for (name, description) in [
-                (FIRST_CURSOR_HEADER, "`first_cursor`, with text/plain."),
-                (NEXT_CURSOR_HEADER, "`next_cursor`, with text/plain."),
+                (
+                    FIRST_CURSOR_HEADER,
+                    "With `text/plain`: `first_cursor` of the page. Absent for the oldest page.",
+                ),
+                (
+                    NEXT_CURSOR_HEADER,
+                    "With `text/plain`: `next_cursor` of the page.",
+                ),
             ] {
                 response.headers.push(MetaHeader {
                     name: name.into(),

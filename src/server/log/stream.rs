@@ -23,7 +23,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::page::log_read_error;
 use super::reader_limit::ReaderPermit;
-use crate::api::{LogEntry, LogEntryRef, StreamEnd, StreamGap, event};
+use crate::api::{LogEntry, LogEntryRef, LogStreamEnd, LogStreamGap, event};
 use crate::auth::Session;
 use crate::logs::{Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt};
 use crate::server::http::problem::Result;
@@ -158,7 +158,7 @@ impl LogStream {
             }
             () = SessionExpiry::reached(&mut self.session) => {
                 self.stage = StreamStage::Finished;
-                Ok(Some(end_event(StreamEnd::SIGNED_OUT)))
+                Ok(Some(end_event(LogStreamEnd::SIGNED_OUT)))
             }
             batch = self.follower.next() => Ok(Some(batch?.encode_once(encode_items))),
             _ = self.keep_alive.tick() => Ok(Some(self.comment_with_cursor(": keep-alive\n"))),
@@ -185,9 +185,9 @@ impl LogStream {
             text.extend_from_slice(retry.as_bytes());
         }
         let reason = if self.shutdown.has_successor() {
-            StreamEnd::RESTARTING
+            LogStreamEnd::RESTARTING
         } else {
-            StreamEnd::STOPPING
+            LogStreamEnd::STOPPING
         };
         text.extend_from_slice(&end_event(reason));
         Ok(text.freeze())
@@ -196,7 +196,7 @@ impl LogStream {
 
 fn end_event(reason: &str) -> Bytes {
     let mut text = BytesMut::new();
-    let end = StreamEnd {
+    let end = LogStreamEnd {
         reason: reason.into(),
     };
     write_event(&mut text, event::END, None, &end);
@@ -215,7 +215,7 @@ fn encode_items(items: &[LogItem]) -> Bytes {
                 let data = LogEntryRef::new(entry, &cursor);
                 write_event(&mut text, event::LOG, Some(&cursor), &data);
             }
-            LogItem::Gap => write_event(&mut text, event::GAP, None, &StreamGap {}),
+            LogItem::Gap => write_event(&mut text, event::GAP, None, &LogStreamGap {}),
         }
     }
     text.freeze()
@@ -256,12 +256,12 @@ impl IntoResponse for LogStream {
 fn event_data_schema() -> MetaSchema {
     MetaSchema {
         description: Some(
-            "The data of one event, by its name: `log` a LogEntry, `gap` a StreamGap, `end` a StreamEnd.",
+            "The data of one event, by the name of the event: `log` a LogEntry, `gap` a LogStreamGap, `end` a LogStreamEnd.",
         ),
         any_of: vec![
             LogEntry::schema_ref(),
-            StreamGap::schema_ref(),
-            StreamEnd::schema_ref(),
+            LogStreamGap::schema_ref(),
+            LogStreamEnd::schema_ref(),
         ],
         ..MetaSchema::ANY
     }
@@ -271,7 +271,7 @@ impl ApiResponse for LogStream {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![MetaResponse {
-                description: "The stream.",
+                description: "A stream of server-sent events, which ends when the client disconnects or after the event `end`.",
                 status: Some(StatusCode::OK.as_u16()),
                 status_range: None,
                 content: vec![MetaMediaType {
@@ -286,7 +286,7 @@ impl ApiResponse for LogStream {
     fn register(registry: &mut Registry) {
         // Generated clients need the types of the data.
         LogEntry::register(registry);
-        StreamEnd::register(registry);
-        StreamGap::register(registry);
+        LogStreamEnd::register(registry);
+        LogStreamGap::register(registry);
     }
 }

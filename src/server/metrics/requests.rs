@@ -36,11 +36,11 @@ impl RequestMetrics {
     pub fn new(is_enabled: bool) -> prometheus::Result<Self> {
         let total = Opts::new(
             "fullon_http_requests_total",
-            "Requests by the status of their answers; 4xx also when a client did not go on with what it had begun, 5xx also when a stop cut it off.",
+            "Requests by status class of the response. Requests that the client aborted are 4xx; requests that a stop aborted are 5xx.",
         );
         let duration = HistogramOpts::new(
             "fullon_http_request_duration_seconds",
-            "From the head of a request to the head of its answer.",
+            "Time from the request headers to the response headers in seconds.",
         );
         let labels = ["server", "route", "method", "status"];
         Ok(Self {

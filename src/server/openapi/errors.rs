@@ -1,5 +1,5 @@
-//! Error responses of operations. What poem-openapi derives has only a `default` response for all
-//! errors.
+//! Error responses of operations. poem-openapi derives one `default` response for all errors; it is
+//! replaced by one response for each status.
 
 use poem::http::StatusCode;
 use serde_json::{Value, json};
@@ -37,28 +37,28 @@ impl From<&DocumentedError> for ApiError {
 const COMMON_ERRORS: [DocumentedError; 5] = [
     DocumentedError::new(
         400,
-        "The request, a parameter or the body is not valid; `detail` names what.",
-        "parameter `lines` is not known: there are none here",
+        "The request is invalid. `detail` names the parameter, or the field of the body.",
+        "unknown parameter `lines`: this operation has no parameters",
     ),
     DocumentedError::new(
         408,
-        "The request did not come in time: HEADER_TIMEOUT, BODY_TIMEOUT.",
-        "the head of the request did not come within 10s",
+        "The request did not arrive within `HEADER_TIMEOUT` or `BODY_TIMEOUT`.",
+        "the request headers did not arrive within 10s (HEADER_TIMEOUT)",
     ),
     DocumentedError::new(
         431,
-        "The head of the request is larger than MAX_HEADER_SIZE.",
-        "the head of a request may have 16384 bytes and 100 fields",
+        "The request headers are larger than `MAX_HEADER_SIZE`, or more than 100.",
+        "the request headers are too large: at most 16384 bytes (MAX_HEADER_SIZE) and 100 headers",
     ),
     DocumentedError::new(
         500,
-        "Something failed that is not the caller's fault.",
-        "the service failed on this request; its log says where",
+        "An internal error. The log of the daemon has the details.",
+        "internal error: see the log of the daemon",
     ),
     DocumentedError::new(
         503,
-        "There is no room for another connection, and all are busy.",
-        "there is no room for another connection, and all are busy: try again",
+        "The connection limit is reached. `Retry-After` says when to try again.",
+        "connection limit reached, and all connections are busy: try again",
     ),
 ];
 
@@ -66,18 +66,18 @@ const COMMON_ERRORS: [DocumentedError; 5] = [
 const AUTH_ERRORS: [DocumentedError; 3] = [
     DocumentedError::new(
         401,
-        "No valid token or session.",
-        "the token has expired: `fullon token` prints a new one",
+        "The token or the browser session is missing or invalid.",
+        "the token has expired: run `fullon token` for a new one",
     ),
     DocumentedError::new(
         403,
-        "The token or the session lacks the scope, or the request comes from a page of another site.",
-        "the token lacks the scope admin:control: `fullon token --scope admin:control` prints one that has it",
+        "The token or the browser session lacks the required scope, or the request comes from a page of another origin.",
+        "the token lacks the scope admin:control: run `fullon token --scope admin:control`",
     ),
     DocumentedError::new(
         429,
-        "Too many tokens of this peer did not count; one that counts is accepted at any time.",
-        "too many tokens of this peer did not count: wait 60 s; one that counts is accepted at any time, and `fullon token` prints one",
+        "The client has sent too many invalid tokens. `Retry-After` says when to try again; a valid token is accepted at any time.",
+        "too many invalid tokens from this client: wait 60 s, or run `fullon token` for a valid one, which is accepted at any time",
     ),
 ];
 
@@ -85,13 +85,13 @@ const AUTH_ERRORS: [DocumentedError; 3] = [
 const BODY_ERRORS: [DocumentedError; 2] = [
     DocumentedError::new(
         413,
-        "The body is larger than MAX_BODY_SIZE.",
-        "a body may have 1048576 bytes",
+        "The body is larger than `MAX_BODY_SIZE`.",
+        "the request body is too large: at most 1048576 bytes (MAX_BODY_SIZE)",
     ),
     DocumentedError::new(
         415,
-        "The body is not JSON.",
-        "a body has to come as `Content-Type: application/json`",
+        "The `Content-Type` of the body is not `application/json`.",
+        "unsupported Content-Type: send the body as `Content-Type: application/json`",
     ),
 ];
 
@@ -109,7 +109,12 @@ pub fn add_errors(operation: &mut Value, own: &[DocumentedError]) {
         .chain(BODY_ERRORS.iter().filter(|_| has_body))
         .filter(|error| !is_replaced(error))
         .chain(own);
-    let problem = operation["responses"]["default"].clone();
+    let Some(problem) = operation["responses"]
+        .as_object_mut()
+        .and_then(|responses| responses.remove("default"))
+    else {
+        return;
+    };
     let mut responses: Vec<_> = errors
         .map(|error| (error.status.to_string(), response(&problem, error)))
         .collect();
@@ -142,8 +147,8 @@ fn response(problem: &Value, error: &DocumentedError) -> Value {
         403 => challenge("Bearer error=\"insufficient_scope\", scope=\"admin:control\""),
         429 | 503 => json!({
             "Retry-After": {
-                "description": "Seconds to wait (RFC 9110, section 10.2.3).",
-                "schema": { "type": "integer", "minimum": 0 },
+                "description": "Seconds to wait before the next try (RFC 9110, section 10.2.3).",
+                "schema": { "type": "integer", "format": "int32", "minimum": 0 },
                 "example": 1,
             },
         }),
@@ -156,7 +161,7 @@ fn response(problem: &Value, error: &DocumentedError) -> Value {
 fn challenge(example: &str) -> Value {
     json!({
         "WWW-Authenticate": {
-            "description": "The challenge of RFC 6750.",
+            "description": "Authentication scheme and error code (RFC 6750, section 3).",
             "schema": { "type": "string" },
             "example": example,
         },

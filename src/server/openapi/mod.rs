@@ -5,6 +5,7 @@ mod errors;
 mod examples;
 mod operation;
 mod routes;
+mod schemas;
 mod spec;
 
 pub use document::document;

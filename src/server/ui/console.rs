@@ -51,8 +51,8 @@ pub fn add_routes(mut route: Route) -> Route {
     route
 }
 
-/// Redirects [`REDIRECTED_PATHS`] to the page. This is a middleware, because the API is nested at the
-/// root and poem then matches no other route.
+/// Redirects [`REDIRECTED_PATHS`] to the page. This is a middleware, because the API is nested at
+/// the root and poem then matches no other route.
 pub async fn redirect_to_console<E>(inner: Arc<E>, request: Request) -> poem::Result<Response>
 where
     E: Endpoint<Output = Response>,

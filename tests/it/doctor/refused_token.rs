@@ -89,10 +89,14 @@ fn each_reason_for_refused_token_has_its_advice() {
     assert_findings(&asking(401, ""), 1, &[no_key]);
     home.token("admin:read");
     for (status, detail, next) in [
-        (401, "the token has expired: `fullon token`", "the clocks"),
         (
             401,
-            "the token is not valid yet: `fullon token`",
+            "the token has expired: run `fullon token`",
+            "the clocks",
+        ),
+        (
+            401,
+            "the token is not valid yet: run `fullon token`",
             "the clocks",
         ),
         (
@@ -102,7 +106,7 @@ fn each_reason_for_refused_token_has_its_advice() {
         ),
         (
             403,
-            "the Host header names another machine: no",
+            "the Host header does not name this machine: no",
             "--admin-url http://127.0.0.1",
         ),
     ] {

@@ -45,7 +45,7 @@ async fn health_follows_phase_and_panic_is_a_response() {
                 connection.send("GET", path, &[], "");
                 connection.read_response("GET")
             };
-            ask("/panics").assert_problem(500, "failed");
+            ask("/panics").assert_problem(500, "internal error");
             for (phase, status) in [
                 (Phase::Starting, 503),
                 (Phase::Ready, 200),

@@ -131,7 +131,7 @@ fn request_cut_off_by_deadline_is_logged_as_503() {
         [" access: ", "path=\"/admin/stop\" status=503"],
         [
             " audit: action=\"stop\" outcome=\"refused\"",
-            "status=503 reason=\"the deadline",
+            "status=503 reason=\"aborted: the timeout of the stop",
         ],
     ] {
         let matches = |line: &str| parts.iter().all(|word| line.contains(word));

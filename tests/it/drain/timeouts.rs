@@ -52,7 +52,7 @@ async fn timeouts_close_slow_clients_but_not_slow_handlers() {
     after(200).await;
     let response = try_read(&mut slow_headers).unwrap();
     assert!(
-        response.starts_with("HTTP/1.1 408 ") && response.contains("did not come within 10s"),
+        response.starts_with("HTTP/1.1 408 ") && response.contains("did not arrive within 10s"),
         "{response}"
     );
     assert_eq!(try_read(&mut silent).as_deref(), Some(""));
@@ -69,7 +69,7 @@ async fn timeouts_close_slow_clients_but_not_slow_handlers() {
     let response = try_read(&mut slow_body).unwrap();
     assert!(
         response.starts_with("HTTP/1.1 408 ")
-            && response.contains("the body did not come within 20s"),
+            && response.contains("the request body did not arrive within 20s"),
         "{response}"
     );
     let mut kept = open("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");

@@ -53,7 +53,7 @@ fn new_connection_gets_503_when_all_are_busy() {
     sender.send_bytes(b" ");
     let mut one_more = Connection::open(&home.admin_address());
     let answer = one_more.read_response("GET");
-    answer.assert_problem(503, "no room for another connection");
+    answer.assert_problem(503, "connection limit reached");
     assert_eq!(answer.header("retry-after"), Some("1"));
     drop(followers);
     eventually("there is room again", || {

@@ -43,7 +43,7 @@ fn failed_tokens_are_limited_but_valid_one_is_accepted() {
     other_home
         .run(["status"])
         .exits(4)
-        .stdout_contains(&["tokens of this peer"]);
+        .stdout_contains(&["invalid tokens from this client"]);
     assert!(metric(&home, "fullon_admin_refused_tokens_total") >= 7);
     // Every requested change is audited, however many tokens were refused before.
     let stop = request(&home.admin_address(), "POST", "/admin/stop", &bad, "");

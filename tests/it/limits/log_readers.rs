@@ -23,7 +23,7 @@ fn log_readers_take_at_most_three_quarters_of_admin_port() {
         assert_eq!((head.status, head.header("retry-after")), (503, Some("1")));
     }
     request(&home.admin_address(), "GET", paths[0], &headers, "")
-        .assert_problem(503, "reads the log");
+        .assert_problem(503, "read the log");
     // A few lines are always available.
     let answer = request(
         &home.admin_address(),

@@ -52,7 +52,7 @@ fn malformed_and_oversized_requests_are_logged_problems() {
         send(&format!(
             "GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"
         ))
-        .assert_problem(431, "100 fields");
+        .assert_problem(431, "100 headers");
         let body = "x".repeat(3000);
         send(&format!(
             "POST /admin/stop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000\r\n\r\n{body}"

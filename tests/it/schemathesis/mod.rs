@@ -30,7 +30,7 @@ request-retries = 4
 
 # On a busy machine, a restart with a short timeout may fail with 504.
 [[operations]]
-include-operation-id = "restart"
+include-operation-id = "restart_daemon"
 checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", 504]
 "#;
 
@@ -50,7 +50,7 @@ fn assert_no_findings(home: &Home, configuration: &str, document: &str, argument
     fs::write(home.path().join("schemathesis.toml"), configuration).unwrap();
     let hook = concat!(
         env!("CARGO_MANIFEST_DIR"),
-        "/tests/it/schemathesis/start_again.py"
+        "/tests/it/schemathesis/hooks.py"
     );
     let seed = scale::seed();
     let output = home

@@ -25,11 +25,11 @@ fn sign_out_ends_one_session_and_is_audited() {
     // A token has no session to end.
     assert_refused(
         &home.call_admin("DELETE", "/admin/session"),
-        "needs a session",
+        "the browser session is missing",
     );
     assert_refused(
         &call_api(&home, "DELETE", "/admin/session", &[]),
-        "needs a session",
+        "the browser session is missing",
     );
     assert_refused(
         &call_api(&home, "POST", "/admin/session", &[]),

@@ -8,7 +8,7 @@ use poem_openapi::OpenApi;
 use super::seconds::parse_seconds;
 use super::state::{NOT_ACTIVE, StateHandle};
 use super::tag::AdminTag;
-use crate::api::{LogLevel, LogLevelRequest, MAX_REVERT_SECONDS};
+use crate::api::{LogLevelRequest, LogLevelStatus, MAX_REVERT_SECONDS};
 use crate::config::parse_log_filter;
 use crate::logs::{self, LevelStatus};
 use crate::server::auth::{Auth, Control, Read};
@@ -27,24 +27,26 @@ pub struct LevelApi(pub StateHandle);
 #[expect(clippy::unused_async, reason = "operations of poem-openapi are async")]
 #[OpenApi]
 impl LevelApi {
-    /// What is logged.
+    /// Get the log level.
+    ///
+    /// Returns the active log level, the configured one, and when the level reverts.
     #[oai(
         path = "/admin/log-level",
         method = "get",
         operation_id = "get_log_level",
         tag = "AdminTag::Log"
     )]
-    async fn log_level(&self, _caller: Auth<Read>) -> Result<JsonResponse<LogLevel>> {
-        Ok(JsonResponse(LogLevel::from(
+    async fn log_level(&self, _caller: Auth<Read>) -> Result<JsonResponse<LogLevelStatus>> {
+        Ok(JsonResponse(LogLevelStatus::from(
             self.0.get()?.log_level.status(),
         )))
     }
 
-    /// Log more or less, for a while.
+    /// Change the log level.
     ///
-    /// After `revert_after_seconds` the configured level is in force again by itself; without, it is after the next restart, or
-    /// a reload of another `LOG_LEVEL`. The audit trail is logged at every level, and none names `audit`. 409 from a process that is being replaced, or
-    /// was.
+    /// The level reverts to the configured one after `revert_after_seconds`. Without it, the level
+    /// lasts until the next restart, or until a reload with another `LOG_LEVEL`. The audit trail is
+    /// logged at every level; directives for the target `audit` are rejected.
     #[oai(
         path = "/admin/log-level",
         method = "put",
@@ -56,7 +58,7 @@ impl LevelApi {
         _caller: Auth<Control>,
         audit: Data<&Arc<AuditRecord>>,
         body: JsonBody<LogLevelRequest>,
-    ) -> Result<JsonResponse<LogLevel>> {
+    ) -> Result<JsonResponse<LogLevelStatus>> {
         let state = self.0.get()?;
         let LogLevelRequest {
             level,
@@ -67,7 +69,7 @@ impl LevelApi {
         if logs::names_audit(&filter) {
             return Err(ApiError::invalid_parameter(
                 "level",
-                "names `audit`: how much of the trail of changes is logged is for LOG_LEVEL to say",
+                "cannot contain a directive for `audit`: set that in LOG_LEVEL",
             ));
         }
         let duration = revert_after_seconds
@@ -79,11 +81,11 @@ impl LevelApi {
             .log_level
             .set_override(&filter, duration)
             .map_err(|error| ApiError::invalid_parameter("level", error.to_string()))?;
-        Ok(JsonResponse(LogLevel::from(state.log_level.status())))
+        Ok(JsonResponse(LogLevelStatus::from(state.log_level.status())))
     }
 }
 
-impl From<LevelStatus> for LogLevel {
+impl From<LevelStatus> for LogLevelStatus {
     fn from(now: LevelStatus) -> Self {
         Self {
             level: now.filter,

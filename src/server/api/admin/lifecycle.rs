@@ -12,8 +12,8 @@ use super::settings::INVALID_SETTINGS;
 use super::state::{NOT_ACTIVE, StateHandle};
 use super::tag::AdminTag;
 use crate::api::{
-    DEFAULT_RESTART_TIMEOUT, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS, Phase, RestartDone,
-    RestartRequest, StopAccepted, StopRequest,
+    DEFAULT_RESTART_TIMEOUT, DaemonPhase, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS,
+    RestartRequest, RestartResult, StopRequest, StopResult,
 };
 use crate::health;
 use crate::server::api::control_request::{
@@ -27,14 +27,14 @@ use crate::server::openapi::{DocumentedError, Operation};
 
 const TIMED_OUT: DocumentedError = DocumentedError::new(
     504,
-    "The successor did not serve in time, and this process goes on.",
+    "The new process was not ready within the timeout. Nothing has changed.",
     "the new process did not serve within 30s",
 );
 
 pub const OPERATIONS: [Operation; 2] = [
-    Operation::change("stop", "stop", &[NOT_ACTIVE]),
+    Operation::change("stop_daemon", "stop", &[NOT_ACTIVE]),
     Operation::change(
-        "restart",
+        "restart_daemon",
         "restart",
         &[NOT_ACTIVE, INVALID_SETTINGS, TIMED_OUT],
     ),
@@ -46,20 +46,21 @@ pub struct LifecycleApi(pub StateHandle);
 impl LifecycleApi {
     /// Stop the daemon.
     ///
-    /// It drains: health says 503; after DRAIN_DELAY listeners close, streams end, and requests in flight are finished, at
-    /// most until the deadline. A second order changes nothing. 409 from a process that is being replaced, or was: ask again, on a new connection.
+    /// The daemon drains: `/health` responds with 503, listeners close after `DRAIN_DELAY`, streams
+    /// end, and requests in flight finish until the deadline. Then the process exits. The response
+    /// comes at once. A second request changes nothing.
     #[oai(
         path = "/admin/stop",
         method = "post",
-        operation_id = "stop",
+        operation_id = "stop_daemon",
         tag = "AdminTag::Daemon"
     )]
-    async fn stop(
+    async fn stop_daemon(
         &self,
         caller: Auth<Control>,
         audit: Data<&Arc<AuditRecord>>,
         body: JsonBody<Option<StopRequest>>,
-    ) -> Result<JsonResponse<StopAccepted, 202>> {
+    ) -> Result<JsonResponse<StopResult, 202>> {
         let state = self.0.get()?;
         let settings = state.live_settings.settings();
         let timeout = match body.0.and_then(|request| request.timeout_seconds) {
@@ -83,8 +84,8 @@ impl LifecycleApi {
             audit.accepted(None);
         }
         let deadline = state.shutdown.set_deadline(settings.drain_delay + timeout);
-        Ok(JsonResponse(StopAccepted {
-            phase: Phase::Draining,
+        Ok(JsonResponse(StopResult {
+            phase: DaemonPhase::Draining,
             pid: std::process::id(),
             in_flight: state.http_usage().in_flight.saturating_sub(1),
             deadline: deadline.at.to_string(),
@@ -92,24 +93,25 @@ impl LifecycleApi {
         }))
     }
 
-    /// Replace the daemon, without refusing or losing a request.
+    /// Restart the daemon without downtime.
     ///
-    /// The successor is the program now on disk with the settings now in `.env`. It takes over the listening sockets, and
-    /// the answer comes once it serves; then this process drains. If it does not serve in time, or says why it cannot, this
-    /// process goes on as before and the answer tells: 422 for settings that are not valid, 504 for one that was too slow,
-    /// 500 for anything else. 409 while another restart or a stop is under way.
+    /// Starts the program that is on disk with the settings that are in `.env`, and hands the
+    /// listening sockets to it. The response comes once the new process serves; then the old
+    /// process drains. No request is refused or lost. If the new process fails, nothing has
+    /// changed, and the problem gives the reason: 422 for invalid settings, 504 for a timeout, 500
+    /// for other failures, 409 while another restart or a stop is in progress.
     #[oai(
         path = "/admin/restart",
         method = "post",
-        operation_id = "restart",
+        operation_id = "restart_daemon",
         tag = "AdminTag::Daemon"
     )]
-    async fn restart(
+    async fn restart_daemon(
         &self,
         caller: Auth<Control>,
         audit: Data<&Arc<AuditRecord>>,
         body: JsonBody<Option<RestartRequest>>,
-    ) -> Result<JsonResponse<RestartDone>> {
+    ) -> Result<JsonResponse<RestartResult>> {
         let state = self.0.get()?;
         let timeout = match body.0.and_then(|request| request.timeout_seconds) {
             None => DEFAULT_RESTART_TIMEOUT,

@@ -20,13 +20,13 @@ use crate::server::openapi::{DocumentedError, Operation};
 
 const LINE_GONE: DocumentedError = DocumentedError::new(
     404,
-    "The line of the cursor is gone.",
-    "the line of this cursor is gone: it was rotated away",
+    "The line of the cursor is no longer in the log.",
+    "the line of this cursor is no longer in the log: it was rotated away",
 );
 const READERS_FULL: DocumentedError = DocumentedError::new(
     503,
-    "There is no room for another client that reads the log, or for another connection; or the log cannot be read.",
-    "there is no room for another client that reads the log: try again",
+    "The limit of clients that read the log, or of connections, is reached; or the log file cannot be read.",
+    "the limit of clients that read the log is reached: try again",
 );
 
 pub const OPERATIONS: [Operation; 2] = [
@@ -38,10 +38,10 @@ pub struct LogsApi(pub StateHandle);
 
 #[OpenApi]
 impl LogsApi {
-    /// The last lines of the log.
+    /// Get the last lines of the log.
     ///
-    /// As JSON, or with `Accept: text/plain` the raw lines, however many: they are sent as they are read. Rotated files
-    /// that are still there are part of the log.
+    /// Returns JSON, or the raw lines with `Accept: text/plain`. Rotated files are part of the log.
+    /// All filters apply together. To read further back, pass `first_cursor` as `before`.
     #[oai(
         path = "/admin/logs",
         method = "get",
@@ -56,19 +56,21 @@ impl LogsApi {
         &self,
         _caller: Auth<Logs>,
         request: &Request,
-        /// How many lines at most; with text/plain up to 10,000,000.
+        /// Maximum number of lines, 1 to 10,000; with `text/plain` up to 10,000,000.
         #[oai(
             default = "default_lines",
             validator(minimum(value = "1"), maximum(value = "10000000"))
         )]
         lines: Query<u32>,
-        /// Only lines of this level or a more severe one: error, warn, info, debug, trace.
+        /// Only lines of this level or a more severe one.
         level: Query<Option<String>>,
-        /// Only lines that contain this text.
+        /// Only lines that contain this text; case-sensitive.
         contains: Query<Option<String>>,
-        /// Only lines since then: an RFC 3339 timestamp, or how long ago, such as `10m`.
+        /// Only lines since this time: an RFC 3339 timestamp (`2026-01-31T09:00:00Z`), or a
+        /// duration before now (`10m`, `2h 30m`).
         since: Query<Option<String>>,
-        /// Only lines before the line with this cursor.
+        /// Only lines before the line with this cursor: the `cursor` of an entry, or
+        /// `first_cursor`.
         before: Query<Option<String>>,
     ) -> Result<LogLinesResponse> {
         let state = self.0.get()?;
@@ -79,7 +81,7 @@ impl LogsApi {
         if lines > MAX_PAGE_LINES && !wants_text {
             return Err(ApiError::invalid_parameter(
                 "lines",
-                "is more than 10000: with text/plain it may be",
+                "is more than 10000: use `Accept: text/plain` for more lines",
             ));
         }
         if filter.is_empty()
@@ -106,12 +108,13 @@ impl LogsApi {
         })
     }
 
-    /// Follow the log.
+    /// Follow the log as server-sent events.
     ///
-    /// Server-sent events (HTML standard, section 9.2): `log` with a `LogEntry` as data and its cursor as id, first
-    /// the last lines and then each new one; `gap` where lines are missing, because the place asked for is gone or a
-    /// rotated file was removed before it was read; `end` with a `StreamEnd` when the daemon stops or is replaced, or the session that opened it ends. At the beginning and
-    /// at least every 15 s a comment, with the id of the place that was reached.
+    /// The events (HTML standard, section 9.2) are `log` with a `LogEntry` and its cursor as id:
+    /// the last lines first, then each new line; `gap` with a `LogStreamGap` where lines are
+    /// missing, because they were rotated away; and `end` with a `LogStreamEnd` when the daemon
+    /// stops or is replaced, or the browser session ends. A comment with the current cursor as id
+    /// comes at the beginning and at least every 15 s.
     #[oai(
         path = "/admin/logs/stream",
         method = "get",
@@ -126,21 +129,23 @@ impl LogsApi {
         &self,
         caller: Auth<Logs>,
         request: &Request,
-        /// How many of the last lines come first.
+        /// Number of last lines to send first, 0 to 10,000.
         #[oai(
             default = "default_lines",
             validator(minimum(value = "0"), maximum(value = "10000"))
         )]
         lines: Query<u32>,
-        /// Only lines of this level or a more severe one: error, warn, info, debug, trace.
+        /// Only lines of this level or a more severe one.
         level: Query<Option<String>>,
-        /// Only lines that contain this text.
+        /// Only lines that contain this text; case-sensitive.
         contains: Query<Option<String>>,
-        /// Only lines since then: an RFC 3339 timestamp, or how long ago, such as `10m`.
+        /// Only lines since this time: an RFC 3339 timestamp (`2026-01-31T09:00:00Z`), or a
+        /// duration before now (`10m`, `2h 30m`).
         since: Query<Option<String>>,
-        /// Go on after the line with this cursor; `lines` does not count then.
+        /// Continue after the line with this cursor; `lines` is ignored.
         after: Query<Option<String>>,
-        /// As `after`, which it beats: what an `EventSource` sends when it reconnects.
+        /// Continue after the line with this cursor, as `after` does; takes precedence over it. An
+        /// `EventSource` sends it when it reconnects.
         #[oai(name = "Last-Event-ID")]
         last_event_id: Header<Option<String>>,
     ) -> Result<LogStream> {

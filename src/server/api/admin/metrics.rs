@@ -32,7 +32,9 @@ pub struct MetricsApi(pub StateHandle);
 
 #[OpenApi]
 impl MetricsApi {
-    /// Figures for Prometheus, in its text format 0.0.4.
+    /// Get the metrics for Prometheus.
+    ///
+    /// Returns all metrics in the text format of Prometheus, version 0.0.4.
     #[oai(
         path = "/admin/metrics",
         method = "get",
@@ -60,7 +62,7 @@ impl ApiResponse for MetricsText {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![MetaResponse {
-                description: "The figures.",
+                description: "The metrics in the text format of Prometheus.",
                 status: Some(200),
                 status_range: None,
                 content: vec![MetaMediaType {
@@ -97,10 +99,16 @@ async fn collect(state: &AdminState) -> Vec<MetricFamily> {
 
 fn lifecycle(state: &AdminState, families: &mut MetricFamilies) {
     families
-        .labelled_gauge("fullon_build_info", "The program that runs; always 1.")
+        .labelled_gauge(
+            "fullon_build_info",
+            "Version of the running program. The value is always 1.",
+        )
         .add(&[("version", VERSION)], true);
     let now = state.health.phase();
-    let mut phase = families.labelled_gauge("fullon_phase", "1 for the phase of the process.");
+    let mut phase = families.labelled_gauge(
+        "fullon_phase",
+        "Phase of the process: 1 for the current phase, 0 for the others.",
+    );
     for (name, each) in [
         ("starting", Phase::Starting),
         ("ready", Phase::Ready),
@@ -110,21 +118,24 @@ fn lifecycle(state: &AdminState, families: &mut MetricFamilies) {
     }
     families.gauge(
         "fullon_uptime_seconds",
-        "Since the process started.",
+        "Seconds since the start of the process.",
         state.started.elapsed().as_secs_f64(),
     );
     families.counter(
         "fullon_restarts_total",
-        "Processes that were replaced without a gap since the first start.",
+        "Zero-downtime restarts since the first start.",
         u64::from(state.generation.saturating_sub(1)),
     );
     families.counter(
         "fullon_failed_restarts_total",
-        "Restarts after which this process went on.",
+        "Failed restarts, after which the process continued as before.",
         &state.metrics.failed_restarts,
     );
     families
-        .labelled_counter("fullon_reloads_total", "Reloads by what became of them.")
+        .labelled_counter(
+            "fullon_reloads_total",
+            "Settings reloads by outcome: done, or refused because a setting is invalid.",
+        )
         .add(&[("outcome", "done")], &state.metrics.successful_reloads)
         .add(&[("outcome", "refused")], &state.metrics.refused_reloads);
 }
@@ -132,28 +143,28 @@ fn lifecycle(state: &AdminState, families: &mut MetricFamilies) {
 fn process(state: &AdminState, usage: &ProcessUsage, families: &mut MetricFamilies) {
     families.counter(
         "process_cpu_seconds_total",
-        "Processor time used, in user and system mode.",
+        "Total user and system CPU time in seconds.",
         usage.cpu_seconds,
     );
     families.gauge(
         "process_resident_memory_bytes",
-        "Resident memory.",
+        "Resident memory size in bytes.",
         usage.rss_bytes,
     );
     families.gauge(
         "process_open_fds",
-        "Open file descriptors.",
+        "Number of open file descriptors.",
         usage.open_files,
     );
     families.gauge(
         "process_max_fds",
-        "File descriptors that there may be at once.",
+        "Maximum number of open file descriptors.",
         sys::fd_limit(),
     );
-    families.gauge("process_threads", "Threads.", usage.threads);
+    families.gauge("process_threads", "Number of threads.", usage.threads);
     families.gauge(
         "process_start_time_seconds",
-        "When the process started, since 1970.",
+        "Start time of the process since the Unix epoch in seconds.",
         state.started_at.as_duration().as_secs_f64(),
     );
 }
@@ -166,33 +177,33 @@ fn connections(state: &AdminState, families: &mut MetricFamilies) {
         }
     };
     per_server(
-        families.labelled_gauge("fullon_http_connections", "Open connections."),
+        families.labelled_gauge("fullon_http_connections", "Number of open connections."),
         |pool| pool.usage().connections,
     );
     per_server(
         families.labelled_gauge(
             "fullon_http_connections_limit",
-            "Connections that there may be at once.",
+            "Maximum number of open connections.",
         ),
         |pool| pool.max() as u64,
     );
     per_server(
         families.labelled_gauge(
             "fullon_http_requests_in_flight",
-            "Requests whose answer has not begun.",
+            "Number of requests whose response has not begun.",
         ),
         |pool| pool.stats.in_flight(),
     );
     per_server(
         families.labelled_counter(
             "fullon_http_accept_errors_total",
-            "Connections that the system did not give us.",
+            "Errors of the system when accepting a connection.",
         ),
         |pool| pool.stats.accept_errors(),
     );
     let mut hits = families.labelled_counter(
         "fullon_http_limit_hits_total",
-        "Clients that ran into a limit, by limit.",
+        "Requests and connections that reached a limit, by limit.",
     );
     for (server, pool) in servers() {
         for limit in LimitKind::ALL {
@@ -202,22 +213,20 @@ fn connections(state: &AdminState, families: &mut MetricFamilies) {
     }
     families.counter(
         "fullon_admin_refused_tokens_total",
-        "Tokens and sessions that did not count.",
+        "Rejected tokens and sessions: invalid or expired.",
         state.auth.failure_limiter.total(),
     );
 }
 
 fn log(state: &AdminState, free_disk: Option<u64>, families: &mut MetricFamilies) {
-    let mut events = families.labelled_counter(
-        "fullon_log_events_total",
-        "Events that passed the filter of the log, by level.",
-    );
+    let mut events =
+        families.labelled_counter("fullon_log_events_total", "Logged events by level.");
     for (level, count) in state.log_level.events() {
         events.add(&[("level", level)], count);
     }
     families.counter(
         "fullon_audit_events_total",
-        "Events of the audit trail: changes that were asked for, refused, or failed.",
+        "Events of the audit trail: changes that were accepted, refused, or failed.",
         state.log_level.audit_event_count(),
     );
     let Some(log) = &state.log else {
@@ -225,12 +234,12 @@ fn log(state: &AdminState, free_disk: Option<u64>, families: &mut MetricFamilies
     };
     families.gauge(
         "fullon_log_followers",
-        "Clients that follow the log.",
+        "Number of clients that follow the log.",
         log.follower_count(),
     );
     families.gauge(
         "fullon_log_disk_free_bytes",
-        "Room on the log's disk for this user.",
+        "Free space in bytes on the file system of the log file.",
         free_disk,
     );
     let Some(file) = state.health.log() else {
@@ -239,17 +248,17 @@ fn log(state: &AdminState, free_disk: Option<u64>, families: &mut MetricFamilies
     let figures = file.stats();
     families.counter(
         "fullon_log_written_bytes_total",
-        "Bytes in the log file.",
+        "Bytes written to the log file.",
         figures.bytes_written,
     );
     families.counter(
         "fullon_log_lost_lines_total",
-        "Lines that are missing from the log file, which says where.",
+        "Log lines that could not be written. The log has an event where lines are missing.",
         figures.dropped_lines,
     );
     families.counter(
         "fullon_log_rotations_total",
-        "Rotations by this process.",
+        "Rotations of the log file by this process.",
         figures.rotations,
     );
 }
@@ -257,7 +266,7 @@ fn log(state: &AdminState, free_disk: Option<u64>, families: &mut MetricFamilies
 fn checks(state: &AdminState, families: &mut MetricFamilies) {
     let mut up = families.labelled_gauge(
         "fullon_check_up",
-        "Whether what the service depends on works.",
+        "State of a health check: 1 is up, 0 is down. Absent before the first probe.",
     );
     for check in state.health.checks() {
         let is_up = (check.state != CheckState::Unknown).then_some(check.state == CheckState::Up);
@@ -266,7 +275,7 @@ fn checks(state: &AdminState, families: &mut MetricFamilies) {
     let dependencies = state.health.dependency_metrics();
     let mut probes = families.labelled_counter(
         "fullon_check_probes_total",
-        "Probes of a dependency, by what became of them.",
+        "Probes of a dependency by outcome: ok, error or timeout.",
     );
     for each in &dependencies {
         for (outcome, count) in [
@@ -279,7 +288,7 @@ fn checks(state: &AdminState, families: &mut MetricFamilies) {
     }
     let mut latency = families.labelled_gauge(
         "fullon_check_latency_seconds",
-        "How long the last probe took that was answered.",
+        "Duration in seconds of the last probe that was answered.",
     );
     for each in &dependencies {
         let took = each.latency.map(|latency| latency.as_secs_f64());

@@ -67,8 +67,8 @@ fn declared_operations() -> Vec<&'static Operation> {
 }
 
 fn openapi_service(state: &StateHandle) -> OpenApiService<impl OpenApi + use<>, ()> {
-    OpenApiService::new(operations(state), format!("{}: admin", identity().title), VERSION).description(
-        "Operates the daemon: status, settings, stop, restart, reload, log. Bound to loopback, and every operation needs a token, or the session that a token was traded for.",
+    OpenApiService::new(operations(state), format!("{} (admin)", identity().title), VERSION).description(
+        "Controls the daemon: status, metrics, settings, stop, restart and log. It listens on loopback only. Every operation needs a token of `fullon token`, or a browser session. Errors are problem details (RFC 9457).",
     )
 }
 
@@ -82,7 +82,7 @@ pub fn admin_document() -> Value {
     openapi::document(
         &document_service(),
         "http://127.0.0.1:8001",
-        "The admin listener: ADMIN_HOST and ADMIN_PORT.",
+        "The admin API with the default ADMIN_HOST and ADMIN_PORT.",
         &declared_operations(),
     )
 }

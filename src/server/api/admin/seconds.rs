@@ -12,6 +12,6 @@ pub fn parse_seconds(name: &str, seconds: f64, range: RangeInclusive<f64>) -> Re
     if range.contains(&seconds) {
         return Ok(Duration::from_secs_f64(seconds));
     }
-    let reason = format!("is not from {} to {}", range.start(), range.end());
+    let reason = format!("must be {} to {} seconds", range.start(), range.end());
     Err(ApiError::invalid_parameter(name, reason))
 }

@@ -1,4 +1,4 @@
-//! Sessions: cookies in place of tokens, for pages.
+//! Browser sessions: cookies in place of tokens, for pages.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 
 use super::state::{NOT_ACTIVE, StateHandle, submit};
 use super::tag::AdminTag;
-use crate::api::{Session, SignInToken};
+use crate::api::{BrowserSession, SignInToken};
 use crate::auth::{self, CreateSessionError, SIGN_IN_LIFETIME, Scope, TokenError};
 use crate::server::api::control_request::{ControlRequest, SignOutCommand};
 use crate::server::auth::{AnyToken, Auth, SignIn, SignedIn};
@@ -34,11 +34,12 @@ pub struct SessionApi(pub StateHandle);
 #[expect(clippy::unused_async, reason = "operations of poem-openapi are async")]
 #[OpenApi]
 impl SessionApi {
-    /// Sign in: trade a token for a session.
+    /// Sign in: exchange a token for a browser session.
     ///
-    /// The session is a cookie, for pages whose `EventSource` cannot send a token. It allows what the token did, lives
-    /// for twelve hours, and counts also after the daemon was restarted. There are 64 at once: one more ends the one that was
-    /// used least recently, of the same subject if there is one. A token of `POST /admin/session/token` does, too, once.
+    /// Sets the session cookie, for pages whose `EventSource` cannot send a token. The session has
+    /// the scopes of the token, lasts 12 hours, and stays valid when the daemon restarts. A
+    /// one-time token of `POST /admin/session/token` is accepted, too. At most 64 sessions exist: a
+    /// new one ends the one that was used least recently, of the same subject if there is one.
     #[oai(
         path = "/admin/session",
         method = "post",
@@ -66,10 +67,12 @@ impl SessionApi {
         })
     }
 
-    /// A token that does nothing but sign in, once and within a minute.
+    /// Create a one-time token for the console.
     ///
-    /// For an address that others may see afterwards: `fullon console` prints one. What it signs in to allows what the caller's
-    /// token does. A restart or another key forgets it; there are 64 at once, and one more drops the oldest, of the same subject if there is one.
+    /// The token can only sign in, once, within 60 seconds, so it may be part of an address:
+    /// `fullon console` prints one. The session gets the scopes of the caller's token. A restart or
+    /// a change of the signing key invalidates it. At most 64 exist: a new one replaces the oldest,
+    /// of the same subject if there is one.
     #[oai(
         path = "/admin/session/token",
         method = "post",
@@ -93,21 +96,23 @@ impl SessionApi {
         }))
     }
 
-    /// Who is signed in, and what the session allows.
+    /// Get the current browser session.
+    ///
+    /// Returns the subject, the scopes and the expiry of the session of the cookie.
     #[oai(
         path = "/admin/session",
         method = "get",
         operation_id = "get_session",
         tag = "AdminTag::Session"
     )]
-    async fn session(&self, caller: Auth<SignedIn>) -> Result<JsonResponse<Session>> {
+    async fn session(&self, caller: Auth<SignedIn>) -> Result<JsonResponse<BrowserSession>> {
         Ok(JsonResponse(caller.session.into()))
     }
 
-    /// Sign out: end the session.
+    /// Sign out: end the current browser session.
     ///
-    /// Its cookie is removed from the browser and counts no more, also after a restart or a crash. Streams that were opened
-    /// with it end. 409 while a restart or a stop is under way.
+    /// Removes the cookie from the browser and revokes the session, also for later processes. Log
+    /// streams that were opened with it end.
     #[oai(
         path = "/admin/session",
         method = "delete",
@@ -139,7 +144,7 @@ impl SessionApi {
             ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 format!(
-                    "the session has ended, but a crash would bring it back, because the state file could not be written: {error}"
+                    "the session has ended, but it would be valid again after a crash, because the state file cannot be written: {error}"
                 ),
             )
         })?;
@@ -150,11 +155,11 @@ impl SessionApi {
 
 /// `201` with the session and its cookie.
 struct SessionCreated {
-    session: Session,
+    session: BrowserSession,
     cookie: HeaderValue,
 }
 
-impl From<auth::Session> for Session {
+impl From<auth::Session> for BrowserSession {
     fn from(session: auth::Session) -> Self {
         let scopes = Scope::ALL
             .into_iter()
@@ -177,15 +182,17 @@ impl IntoResponse for SessionCreated {
 
 impl ApiResponse for SessionCreated {
     fn meta() -> MetaResponses {
-        let mut meta = json::meta::<Session>(StatusCode::CREATED, "Signed in.");
-        meta.headers.push(set_cookie_header_meta("The session."));
+        let mut meta = json::meta::<BrowserSession>(StatusCode::CREATED, "Signed in. {body}");
+        meta.headers.push(set_cookie_header_meta(
+            "The session cookie: `HttpOnly`, `SameSite=Strict`.",
+        ));
         MetaResponses {
             responses: vec![meta],
         }
     }
 
     fn register(registry: &mut Registry) {
-        Session::register(registry);
+        BrowserSession::register(registry);
     }
 }
 
@@ -207,12 +214,12 @@ impl ApiResponse for SessionDeleted {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![MetaResponse {
-                description: "Signed out.",
+                description: "Signed out. The session is revoked.",
                 status: Some(StatusCode::NO_CONTENT.as_u16()),
                 status_range: None,
                 content: vec![],
                 headers: vec![set_cookie_header_meta(
-                    "Removes the session from the browser.",
+                    "Removes the session cookie from the browser.",
                 )],
             }],
         }

@@ -7,7 +7,7 @@ use poem_openapi::OpenApi;
 
 use super::state::{NOT_ACTIVE, StateHandle};
 use super::tag::AdminTag;
-use crate::api::{ReloadDone, SettingEntry};
+use crate::api::{ReloadResult, SettingEntry};
 use crate::server::api::control_request::{ControlRequest, ReloadCommand};
 use crate::server::auth::{Auth, Control, Read};
 use crate::server::http::audit::AuditRecord;
@@ -18,13 +18,13 @@ use crate::server::openapi::{DocumentedError, Operation};
 /// The settings of the daemon's environment cannot be loaded.
 pub const INVALID_SETTINGS: DocumentedError = DocumentedError::new(
     422,
-    "The settings are not valid, and nothing has changed.",
+    "The settings are invalid. Nothing has changed. `errors` lists every error.",
     "invalid configuration: PORT: `99999` is not a port number (0 to 65535, 0 for any free one) (environment)",
 );
 
 pub const OPERATIONS: [Operation; 2] = [
-    Operation::query("get_config", &[]),
-    Operation::change("reload", "reload", &[NOT_ACTIVE, INVALID_SETTINGS]),
+    Operation::query("get_settings", &[]),
+    Operation::change("reload_settings", "reload", &[NOT_ACTIVE, INVALID_SETTINGS]),
 ];
 
 pub struct SettingsApi(pub StateHandle);
@@ -32,36 +32,40 @@ pub struct SettingsApi(pub StateHandle);
 #[expect(clippy::unused_async, reason = "operations of poem-openapi are async")]
 #[OpenApi]
 impl SettingsApi {
-    /// Every setting in force, secrets masked, and where it came from.
+    /// List the active settings.
+    ///
+    /// Returns every setting with its active value and the source of the value. Secrets are masked
+    /// as `******`.
     #[oai(
         path = "/admin/config",
         method = "get",
-        operation_id = "get_config",
+        operation_id = "get_settings",
         tag = "AdminTag::Settings"
     )]
-    async fn config(&self, _caller: Auth<Read>) -> Result<JsonResponse<Vec<SettingEntry>>> {
+    async fn settings(&self, _caller: Auth<Read>) -> Result<JsonResponse<Vec<SettingEntry>>> {
         let settings = self.0.get()?.live_settings.settings();
         let entries = settings.entries().iter().map(SettingEntry::from);
         Ok(JsonResponse(entries.collect()))
     }
 
-    /// Read the settings again.
+    /// Reload the settings.
     ///
-    /// They are validated first: an invalid file changes nothing, and the answer is 422 with everything that is wrong in
-    /// `errors`. What can change in place is in force then (log level, rotation, secrets, databases, SHUTDOWN_TIMEOUT, DRAIN_DELAY), and
-    /// the log file is opened anew; the rest is named and waits for a restart. 409 when the daemon is stopping or was replaced
-    /// meanwhile.
+    /// Reads the environment and `.env` again and validates all settings. If one is invalid,
+    /// nothing changes. Otherwise the log level, log rotation, secrets, database and Redis
+    /// settings, `SHUTDOWN_TIMEOUT` and `DRAIN_DELAY` are active at once, and the log file is
+    /// reopened. Other changed settings are not active until `fullon restart`; the result lists
+    /// them.
     #[oai(
         path = "/admin/reload",
         method = "post",
-        operation_id = "reload",
+        operation_id = "reload_settings",
         tag = "AdminTag::Settings"
     )]
-    async fn reload(
+    async fn reload_settings(
         &self,
         caller: Auth<Control>,
         audit: Data<&Arc<AuditRecord>>,
-    ) -> Result<JsonResponse<ReloadDone>> {
+    ) -> Result<JsonResponse<ReloadResult>> {
         let state = self.0.get()?;
         let request = |reply| {
             ControlRequest::Reload(ReloadCommand {

@@ -26,15 +26,15 @@ use crate::server::shutdown::Shutdown;
 /// An error of [`AdminState::require_active`].
 pub const NOT_ACTIVE: DocumentedError = DocumentedError::new(
     409,
-    "The daemon is being replaced, was, or stops: ask again, on a new connection.",
-    "this process was replaced and drains: ask again, on a new connection",
+    "The process was replaced, or a restart or a stop is in progress. Send the request again on a new connection.",
+    "this process was replaced and drains: send the request again on a new connection",
 );
 
 /// The error of [`AdminState::require_log`].
 pub const LOG_ON_STDOUT: DocumentedError = DocumentedError::new(
     409,
-    "The log goes to stdout.",
-    "the log goes to stdout and cannot be read back: set LOG_FILE to a file",
+    "The log goes to stdout, which the API cannot read. Set `LOG_FILE` to a file and restart.",
+    "the log goes to stdout, which the API cannot read: set LOG_FILE to the path of a file and restart the daemon",
 );
 
 /// The daemon as the admin API sees it.
@@ -90,8 +90,8 @@ impl AdminState {
 
     /// Checks that this process carries out control requests.
     ///
-    /// During a restart both processes respond, but only the owner of the PID file acts. Afterwards,
-    /// clients with an open connection may still reach the old process.
+    /// During a restart both processes respond, but only the owner of the PID file acts.
+    /// Afterwards, clients with an open connection may still reach the old process.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl AdminState {
         if !self.is_active.load(Ordering::Acquire) {
             return Err(ApiError::new(
                 StatusCode::CONFLICT,
-                "another restart is under way, and this process is taking over: ask again",
+                "a restart is in progress, and this process is taking over: send the request again",
             ));
         }
         Ok(())
@@ -142,7 +142,7 @@ pub async fn submit<T>(
     outcome.await.map_err(|_| {
         ApiError::new(
             StatusCode::CONFLICT,
-            "the daemon is stopping, or was replaced meanwhile: ask again",
+            "the daemon is stopping or was replaced: send the request again on a new connection",
         )
     })
 }
@@ -161,7 +161,7 @@ impl StateHandle {
         self.0.as_deref().ok_or_else(|| {
             ApiError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "this API only describes itself",
+                "this API has no daemon: it only provides its OpenAPI document",
             )
         })
     }

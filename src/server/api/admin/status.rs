@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 
 use super::state::StateHandle;
 use super::tag::AdminTag;
-use crate::api::{Check, Status, VERSION, base_url};
+use crate::api::{DaemonStatus, HealthCheck, VERSION, base_url};
 use crate::identity::identity;
 use crate::server::auth::{Auth, Read};
 use crate::server::http::json::JsonResponse;
@@ -21,21 +21,24 @@ pub struct StatusApi(pub StateHandle);
 
 #[OpenApi]
 impl StatusApi {
-    /// How the daemon is doing.
+    /// Get the status of the daemon.
+    ///
+    /// Returns the process, its addresses and files, usage, health checks, settings that wait for a
+    /// restart, and how the previous process ended.
     #[oai(
         path = "/admin/status",
         method = "get",
         operation_id = "get_status",
         tag = "AdminTag::Daemon"
     )]
-    async fn status(&self, _caller: Auth<Read>) -> Result<JsonResponse<Status>> {
+    async fn status(&self, _caller: Auth<Read>) -> Result<JsonResponse<DaemonStatus>> {
         let state = self.0.get()?;
         let server = base_url(state.public_address);
         let settings = state.live_settings.settings();
         let live_settings = Arc::clone(&state.live_settings);
         let (pending_restart, process) =
             spawn_blocking(move || (live_settings.pending(), process_usage::read())).await?;
-        Ok(JsonResponse(Status {
+        Ok(JsonResponse(DaemonStatus {
             service: identity().service.into(),
             version: VERSION.into(),
             phase: state.health.phase().into(),
@@ -57,7 +60,12 @@ impl StatusApi {
             log_level: state.log_level.status().filter,
             process,
             http: state.http_usage(),
-            checks: state.health.checks().into_iter().map(Check::from).collect(),
+            checks: state
+                .health
+                .checks()
+                .into_iter()
+                .map(HealthCheck::from)
+                .collect(),
             pending_restart,
             last_exit: state.last_exit.clone(),
         }))

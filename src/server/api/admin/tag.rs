@@ -2,16 +2,16 @@
 
 use poem_openapi::Tags;
 
-/// What an operation is about.
+/// Topic of an operation.
 #[derive(Tags)]
 #[oai(rename_all = "lowercase")]
 pub enum AdminTag {
-    /// The process: how it is doing, and what becomes of it.
+    /// Status and metrics of the process; stop and restart.
     Daemon,
-    /// What it was told at its start, and since.
+    /// Active settings, and reloading them.
     Settings,
-    /// Reading the log, and following it.
+    /// Log lines, the log stream and the log level.
     Log,
-    /// Cookies in place of tokens, for pages.
+    /// Browser sessions of the console: sign in and sign out.
     Session,
 }
