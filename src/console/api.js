@@ -3,7 +3,7 @@
 /** An error response of the daemon (RFC 9457). */
 export class ProblemError extends Error {
   constructor(status, problem) {
-    super(problem.detail ?? `the daemon answered ${status}`);
+    super(problem.detail ?? `the daemon responded with ${status}`);
     this.status = status;
     this.errors = problem.errors ?? [];
   }

@@ -50,11 +50,11 @@ function openDialog({ title, body, confirm, isDangerous, run, notice }) {
 }
 
 function explain(error) {
-  if (error instanceof UnreachableError) return ['The daemon does not answer. Whether it did this is not known: `fullon status` tells.'];
+  if (error instanceof UnreachableError) return ['The daemon does not respond, so the result is unknown. Run `fullon status`.'];
   if (!(error instanceof ProblemError)) return [String(error)];
   if (!error.errors.length) return [error.message];
   const list = error.errors.map(({ setting, message }) => make('li', {}, make('code', {}, setting), ` ${message}`));
-  return ['Nothing was changed. What is wrong:', make('ul', {}, ...list)];
+  return ['Nothing has changed. Errors:', make('ul', {}, ...list)];
 }
 
 const paragraph = text => make('p', {}, text);
@@ -67,27 +67,27 @@ export function logLevel({ done, notice }, status) {
   level.value = current;
   if (level.value !== current) [level.value, other.value] = ['info', status.log_level];
   const minutes = make('input', { type: 'number', min: 0, max: 1440, value: 15, required: true });
-  const now = paragraph('Asking what is logged now …');
+  const now = paragraph('Loading …');
   get('/admin/log-level').then(current => {
     const left = current.revert_after_seconds;
     const reverts = left ? `, for ${Math.ceil(left / 60)} more minutes` : '';
     now.textContent = current.level === current.configured_level
-      ? `Logged is ${current.level}, as LOG_LEVEL says.`
-      : `Logged is ${current.level}${reverts}; LOG_LEVEL says ${current.configured_level}.`;
+      ? `Active level: ${current.level}, as in LOG_LEVEL.`
+      : `Active level: ${current.level}${reverts}. LOG_LEVEL is ${current.configured_level}.`;
   }, error => { now.textContent = error.message; });
   openDialog({
-    title: 'Log more or less',
+    title: 'Change the log level',
     body: [now,
       make('label', {}, 'Level ', level),
-      make('label', {}, 'or a filter ', other),
-      make('label', {}, 'Back to LOG_LEVEL after this many minutes; 0 is never by itself ', minutes)],
+      make('label', {}, 'or filter directives ', other),
+      make('label', {}, 'Minutes until it reverts to LOG_LEVEL (0: never) ', minutes)],
     confirm: 'Set',
     notice,
     run: async step => {
       const seconds = Number(minutes.value) * 60;
       const body = { level: other.value.trim() || level.value, ...(seconds && { revert_after_seconds: seconds }) };
       const result = await request('PUT', '/admin/log-level', { body });
-      step(`Logged is ${result.level} from now on${seconds ? `, for ${minutes.value} minutes` : ''}.`);
+      step(`Active level: ${result.level}${seconds ? `, for ${minutes.value} minutes` : ''}.`);
       done();
     },
   });
@@ -97,15 +97,15 @@ const change = ({ name, from, to }) => `${name}: ${from ?? 'not set'} → ${to ?
 
 export function reload({ done, notice }) {
   openDialog({
-    title: 'Read the settings again?',
-    body: [paragraph('The settings are checked first; if something is wrong with them, nothing changes. Connections stay. The log file is opened anew.')],
+    title: 'Reload the settings?',
+    body: [paragraph('Invalid settings change nothing. Connections stay open. The log file is reopened.')],
     confirm: 'Reload',
     notice,
     run: async step => {
       const { changed, needs_restart } = await request('POST', '/admin/reload', { timeout: 60_000 });
-      if (!changed.length && !needs_restart.length) step('Done. No setting was edited.');
-      for (const each of changed) step(`In force now: ${change(each)}`);
-      for (const each of needs_restart) step(`Waits for a restart: ${change(each)}`);
+      if (!changed.length && !needs_restart.length) step('Reloaded. No setting has changed.');
+      for (const each of changed) step(`Active now: ${change(each)}`);
+      for (const each of needs_restart) step(`Not active until a restart: ${change(each)}`);
       done();
     },
   });
@@ -116,31 +116,32 @@ const FAILED_STATUSES = [422, 500, 504];
 
 export function restart({ done, notice }, status) {
   openDialog({
-    title: 'Replace the daemon?',
-    body: [paragraph('A successor is started with the program and the settings that are on disk now, and takes over. No request is refused or lost. If it does not serve, this one goes on.')],
+    title: 'Restart without downtime?',
+    body: [paragraph('A new process starts with the program and the settings on disk, and takes over. No request is refused or lost. If it fails, nothing changes.')],
     confirm: 'Restart',
     notice,
     run: async (step, isShown) => {
       const startedAt = Date.now();
-      const starting = step('The successor is starting …');
+      const starting = step('The new process is starting …');
       let result;
       try {
         result = await request('POST', '/admin/restart', { timeout: 120_000 });
       } catch (error) {
-        starting(FAILED_STATUSES.includes(error.status) ? 'The successor did not take over; the daemon goes on as before.' : 'Not restarted, as far as is known.');
+        const unchanged = FAILED_STATUSES.includes(error.status) ? 'Restart failed. The daemon continues as before.' : 'Not restarted.';
+        starting(error.status ? unchanged : 'The result of the restart is unknown.');
         throw error;
       }
-      starting(`The successor serves: process ${result.pid}, generation ${result.generation}, after ${((Date.now() - startedAt) / 1000).toFixed(1)} s.`);
+      starting(`The new process serves: process ${result.pid}, generation ${result.generation}, after ${((Date.now() - startedAt) / 1000).toFixed(1)} s.`);
       if (status && result.admin !== status.admin) {
-        const text = `The admin API is at ${result.admin} now, and not here: \`fullon console\` prints the new address.`;
+        const text = `The admin API has moved to ${result.admin}. Run \`fullon console\` for the new address.`;
         step(text);
         return notice(text);
       }
-      const draining = step(`Process ${result.old_pid} finishes the requests that it has …`);
+      const draining = step(`Process ${result.old_pid} finishes its requests …`);
       done();
       hasDrained(isShown).then(
-        isDone => draining(isDone ? `Process ${result.old_pid} has finished.` : `Process ${result.old_pid} has not said yet that it has finished.`),
-        () => draining(`Process ${result.old_pid} finishes the requests that it has. Its log tells when it is done.`),
+        isDone => draining(isDone ? `Process ${result.old_pid} has finished.` : `Process ${result.old_pid} is still draining.`),
+        () => draining(`Process ${result.old_pid} finishes its requests. The log shows when it is done.`),
       );
     },
   });
@@ -162,7 +163,7 @@ export function stop({ done, notice }) {
   openDialog({
     title: 'Stop the daemon?',
     body: [
-      paragraph('The service ends: requests in flight are finished, then nothing answers any more, this page neither. It stays as it is and goes on once the daemon is back:'),
+      paragraph('Requests in flight finish, then the service and this page stop responding. The page reconnects once the daemon is started again:'),
       make('pre', { tabIndex: 0 }, 'fullon start'),
     ],
     confirm: 'Stop the service',
@@ -171,7 +172,7 @@ export function stop({ done, notice }) {
     run: async step => {
       const result = await request('POST', '/admin/stop');
       const requests = result.in_flight === 1 ? '1 request' : `${result.in_flight} requests`;
-      step(`Process ${result.pid} stops. ${requests} in flight; what is not finished by ${new Date(result.deadline).toLocaleTimeString()} is cut off.`);
+      step(`Process ${result.pid} stops. ${requests} in flight, which may finish until ${new Date(result.deadline).toLocaleTimeString()}.`);
       done();
     },
   });

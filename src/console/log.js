@@ -106,7 +106,7 @@ export class LogView {
     source.onopen = () => this.setTrouble('');
     source.addEventListener('log', event => this.receive(JSON.parse(event.data)));
     source.addEventListener('gap', () => {
-      this.append({ kind: 'gap', line: 'Lines are missing here: they were removed before they could be read.' });
+      this.append({ kind: 'gap', line: 'Lines are missing here: they were rotated away.' });
     });
     source.addEventListener('end', event => {
       const { reason } = JSON.parse(event.data);
@@ -115,7 +115,7 @@ export class LogView {
     });
     source.onerror = () => {
       if (source !== this.source) return;
-      this.setTrouble('Connecting again …');
+      this.setTrouble('Reconnecting …');
       if (source.readyState === EventSource.CLOSED) this.onClosed();
     };
   }
@@ -291,7 +291,7 @@ export class LogView {
       }
     } catch (error) {
       if (generation !== this.generation) return;
-      if (error.status === 404) this.prepend({ entries: [], first_cursor: null }, 'What was before was removed.');
+      if (error.status === 404) this.prepend({ entries: [], first_cursor: null }, 'Older lines were rotated away.');
       else {
         this.hasOlderFailed = true;
         this.setTrouble(`Older lines could not be loaded: ${error.message}`);
@@ -366,7 +366,7 @@ export class LogView {
       $('copied').textContent = 'Copied';
     } catch {
       getSelection().selectAllChildren($('line-text'));
-      $('copied').textContent = 'The browser does not allow it: the line is selected, copy it yourself';
+      $('copied').textContent = 'The browser blocks copying. The line is selected: press Ctrl+C.';
     }
   }
 
@@ -379,8 +379,8 @@ export class LogView {
 }
 
 const END_TEXTS = {
-  stopping: 'The daemon stops.',
-  restarting: 'The daemon is replaced: its successor goes on.',
+  stopping: 'The daemon is stopping.',
+  restarting: 'The daemon restarts.',
   signed_out: 'The session has ended.',
 };
 

@@ -52,7 +52,7 @@ async function signIn() {
     } catch (error) {
       if (error instanceof UnreachableError) throw error;
       refused = error.status === 401
-        ? 'This address was used before, or is older than a minute. `fullon console` prints a new one.'
+        ? 'This address was used before, or has expired. Run `fullon console` for a new one.'
         : error.message;
     }
     token = null;
@@ -86,7 +86,7 @@ function showSession(value) {
 
 function openLog() {
   if (hasScope('admin:logs')) log.open();
-  else log.close('This session may not read the log: it lacks admin:logs.');
+  else log.close('This session cannot read the log: it lacks admin:logs.');
 }
 
 function showSignedOut() {
@@ -103,8 +103,8 @@ function onEnd(reason) {
   $('sign-out').hidden = true;
   for (const button of $('actions').children) button.disabled = true;
   log.close('The session has ended');
-  showState('unknown', 'The session has ended', 'What is shown is of before.');
-  notice('The session has ended. Run `fullon console`, and open its address here: this page goes on where it was.');
+  showState('unknown', 'The session has ended', 'The data shown is old.');
+  notice('The session has ended. Run `fullon console` and open its address here to continue.');
 }
 
 async function checkSession() {
@@ -124,9 +124,9 @@ function showState(state, text, more) {
 
 function showUnreachable() {
   lostAt ??= new Date();
-  const since = `Since ${lostAt.toLocaleTimeString()}; this page goes on when it is back.`;
-  if (isStopped) showState('down', 'Stopped', `As was asked for. ${since} \`fullon start\` starts it.`);
-  else showState('down', 'Not reachable', `${since} \`fullon status\` tells why, \`fullon start\` starts it.`);
+  const since = `Since ${lostAt.toLocaleTimeString()}; this page reconnects by itself.`;
+  if (isStopped) showState('down', 'Stopped', `${since} To start it again, run \`fullon start\`.`);
+  else showState('down', 'Not reachable', `${since} Run \`fullon status\` to see why, and \`fullon start\` to start it.`);
 }
 
 async function refresh() {
@@ -145,7 +145,7 @@ async function tryRefresh() {
     return true;
   } catch (error) {
     if (error.status === 401) throw error;
-    notice(`Not all could be asked for: ${error.message}`);
+    notice(`Some data could not be loaded: ${error.message}`);
     $('notice').dataset.passes = 'yes';
     return false;
   }
@@ -185,12 +185,12 @@ async function poll() {
     const current = session;
     try {
       if (hasScope('admin:read')) await update(current);
-      else showState('unknown', 'Signed in', 'This session may not read the state: it lacks admin:read.');
+      else showState('unknown', 'Signed in', 'This session cannot read the status: it lacks admin:read.');
     } catch (error) {
       if (session !== current) continue;
       if (error instanceof UnreachableError) showUnreachable();
       else if (error.status === 401) onEnd('signed_out');
-      else showState('unknown', 'Cannot tell', error.message);
+      else showState('unknown', 'Status unknown', error.message);
     }
   }
   isPolling = false;
@@ -233,7 +233,7 @@ async function start() {
   try {
     await signIn();
   } catch (error) {
-    notice(error instanceof ProblemError ? error.message : 'The daemon does not answer. Trying again …');
+    notice(error instanceof ProblemError ? error.message : 'The daemon does not respond. Trying again …');
     starting = setTimeout(start, POLL);
   }
 }

@@ -19,11 +19,11 @@ const time = text => text ? new Date(text).toLocaleString() : '';
 export function headline(status) {
   const namesOf = state => status.checks.filter(check => check.state === state).map(check => check.name);
   const [down, unknown] = ['down', 'unknown'].map(namesOf);
-  if (status.phase === 'draining') return ['draining', 'Draining', 'It finishes the requests that it has, and ends.'];
-  if (status.phase === 'starting') return ['starting', 'Starting', 'Not all listeners answer yet.'];
-  if (down.length) return ['down', `Ready, but ${down.join(' and ')} ${down.length > 1 ? 'are' : 'is'} down`, 'Health says 503 unless only the log is concerned.'];
-  if (unknown.length) return ['starting', 'Ready', `${unknown.join(' and ')} not answered yet.`];
-  return ['ready', 'Ready', status.checks.length ? 'All checks are up.' : 'Nothing is checked: no dependency is configured.'];
+  if (status.phase === 'draining') return ['draining', 'Draining', 'It finishes the requests in flight and exits.'];
+  if (status.phase === 'starting') return ['starting', 'Starting', 'Not all listeners respond yet.'];
+  if (down.length) return ['down', `Ready, but ${down.join(' and ')} ${down.length > 1 ? 'are' : 'is'} down`, 'A dependency that is down makes /health respond with 503.'];
+  if (unknown.length) return ['starting', 'Ready', `Not checked yet: ${unknown.join(' and ')}.`];
+  return ['ready', 'Ready', status.checks.length ? 'All checks are up.' : 'No dependency is configured.'];
 }
 
 function levelText({ level, revert_after_seconds: secondsLeft }) {
@@ -48,8 +48,8 @@ export function showStatus(status, level) {
 }
 
 const CAUSES = {
-  stopped: 'It was stopped', signalled: 'A signal stopped it', interrupted: 'A second signal ended it before it had drained',
-  restarted: 'Its successor took over', crashed: 'It crashed, or was killed',
+  stopped: 'Stopped', signalled: 'Stopped by a signal', interrupted: 'Ended by a second signal while draining',
+  restarted: 'Replaced by a new process', crashed: 'Crashed or killed',
 };
 
 let lastExit;
@@ -57,7 +57,7 @@ function showLastExit(exit) {
   if (JSON.stringify(exit) === lastExit) return;
   lastExit = JSON.stringify(exit);
   const box = $('before').querySelector('.body');
-  if (!exit) return box.replaceChildren(make('p', {}, 'None is known.'));
+  if (!exit) return box.replaceChildren(make('p', {}, 'No record.'));
   const by = exit.by ? `, by ${exit.by}` : '';
   const parts = [make('p', {}, `${CAUSES[exit.cause] ?? exit.cause}${by}: process ${exit.pid}${exit.at ? `, ${time(exit.at)}` : ''}.`)];
   if (exit.last_lines.length) {
@@ -73,8 +73,8 @@ function row(cells, className = '') {
 export function showSettings(settings, pending) {
   const box = $('settings');
   box.querySelector('.body').textContent = pending.length
-    ? `Edited and not in force: ${pending.join(', ')}. A reload says which of them need a restart.`
-    : 'What is in force is what is configured.';
+    ? `Changed, not active until a reload or restart: ${pending.join(', ')}.`
+    : 'All configured settings are active.';
   box.querySelector('tbody').replaceChildren(...settings.map(({ name, value, source }) => {
     const className = pending.includes(name) ? 'waits' : ['default', 'not set'].includes(source) ? 'usual' : '';
     return row([make('th', { scope: 'row' }, name), value ?? '', source], className);
@@ -99,7 +99,7 @@ export class Audit {
       this.requestedTrail = trail;
       $('audit-error').textContent = '';
     } catch (error) {
-      $('audit-error').textContent = `It cannot be read: ${error.message}`;
+      $('audit-error').textContent = `Cannot read the audit trail: ${error.message}`;
       // A permanent error is not retried.
       if (error.status < 500) this.loadedTrail = trail;
     }

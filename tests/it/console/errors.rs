@@ -24,7 +24,9 @@ fn log_on_stdout_is_reported_once() {
     for position in ["log-state", "audit-error"] {
         console.wait_until(
             "the page says what to do",
-            &format!("return $('{position}').textContent.includes('set LOG_FILE to a file')"),
+            &format!(
+                "return $('{position}').textContent.includes('set LOG_FILE to the path of a file')"
+            ),
         );
     }
     let poll_count = "return performance.getEntriesByType('resource').filter(entry => entry.name.endsWith('/metrics')).length";
@@ -52,7 +54,7 @@ fn failure_after_dialog_was_closed_is_shown() {
     console.run("$('act-restart').click(); $('dialog-confirm').click(); $('dialog').close(); $('act-stop').click(); return 0");
     console.wait_until(
         "the failure is shown",
-        "return /Replace the daemon\\?[^]*SHUTDOWN_TIMEOUT/.test($('notice').textContent)",
+        "return /Restart without downtime\\?[^]*SHUTDOWN_TIMEOUT/.test($('notice').textContent)",
     );
     // The failure does not appear in the dialog that is open now.
     assert_eq!(console.text("dialog-error"), "");
@@ -75,7 +77,7 @@ fn failed_restart_shows_reason_and_old_daemon_continues() {
     console.confirm("act-restart");
     console.wait_until(
         "the reason is shown",
-        "return $('dialog-error').textContent.includes('LOG_LEVEL') && $('dialog-steps').textContent.includes('goes on as before')",
+        "return $('dialog-error').textContent.includes('LOG_LEVEL') && $('dialog-steps').textContent.includes('continues as before')",
     );
     console.click("dialog-cancel");
     console.wait_for_headline("Ready");

@@ -175,7 +175,7 @@ fn stop_asks_first_and_page_reconnects_to_new_daemon() {
     console.wait_for_line("after-the-kill");
     console.wait_until(
         "the last exit is shown",
-        "return $('before').textContent.includes('crashed, or was killed')",
+        "return $('before').textContent.includes('Crashed or killed')",
     );
     let lines = console.lines();
     assert_eq!(
@@ -207,7 +207,7 @@ fn reload_and_log_level_work_from_page() {
     console.browser.press("Enter");
     console.wait_until(
         "the level is set",
-        "return $('dialog-steps').textContent.includes('debug from now on, for 15 minutes')",
+        "return $('dialog-steps').textContent.includes('Active level: debug, for 15 minutes')",
     );
     assert_eq!(
         home.call_admin("GET", "/admin/log-level").json()["level"],
@@ -233,7 +233,7 @@ fn reload_and_log_level_work_from_page() {
     console.click("dialog-confirm");
     console.wait_until(
         "the applied settings are shown",
-        "return /In force now: SHUTDOWN_TIMEOUT: 10s → 7s[^]*Waits for a restart: LOG_FORMAT/.test($('dialog-steps').textContent)",
+        "return /Active now: SHUTDOWN_TIMEOUT: 10s → 7s[^]*Not active until a restart: LOG_FORMAT/.test($('dialog-steps').textContent)",
     );
     console.click("dialog-cancel");
     console.wait_until(
