@@ -104,6 +104,7 @@ fn documented_agent_settings_are_valid_for_prometheus() {
 fn documented_log_searches_match_both_formats() {
     let page = monitoring_page();
     let (_, section) = page.split_once("## Find the lines in the log\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
     let rows: Vec<Vec<&str>> = section
         .lines()
         .filter(|line| line.contains("`'"))
@@ -129,5 +130,19 @@ fn documented_log_searches_match_both_formats() {
                 found.succeeds().stdout.contains(text)
             });
         }
+    }
+}
+
+#[test]
+fn every_alert_links_to_its_section() {
+    let alerts = fs::read_to_string(Path::new(DEPLOY).join("prometheus/alerts.yml")).unwrap();
+    let page = monitoring_page();
+    let mut rules = alerts.split("- alert: ").skip(1).peekable();
+    assert!(rules.peek().is_some());
+    for rule in rules {
+        let name = rule.lines().next().unwrap();
+        let link = format!("runbook_url: docs/monitoring.md#{}\n", name.to_lowercase());
+        assert!(rule.contains(&link), "{rule}");
+        assert!(page.contains(&format!("\n### {name}\n")), "{name}");
     }
 }
