@@ -30,10 +30,10 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
             return output.print_json(&json!({ "asked": pid }));
         }
     };
-    let text = if done.changed.is_empty() {
-        "Settings reloaded: nothing to change without a restart"
-    } else {
-        "Settings reloaded"
+    let text = match (done.changed.is_empty(), done.needs_restart.is_empty()) {
+        (true, true) => "Settings reloaded: nothing has changed",
+        (true, false) => "Settings reloaded: all changes need a restart",
+        (false, _) => "Settings reloaded",
     };
     output.print_success(text)?;
     for change in &done.changed {

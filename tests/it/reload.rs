@@ -66,7 +66,10 @@ fn reloadable_settings_apply_and_the_rest_is_reported() {
     let again = home.call_admin("POST", "/admin/reload").json();
     let pending = json!({ "name": "LOG_FORMAT", "from": "text", "to": "json" });
     assert_eq!(again, json!({ "changed": [], "needs_restart": [pending] }));
+    let reload = || home.run(["reload"]).succeeds();
+    reload().stdout_contains(&["Settings reloaded: all changes need a restart\n"]);
     home.run(["restart"]).succeeds();
+    reload().stdout_contains(&["Settings reloaded: nothing has changed\n"]);
     assert_eq!(status(&home)["pending_restart"], json!([]));
     assert!(home.log().lines().any(|line| line.starts_with('{')));
 }
