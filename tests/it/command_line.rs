@@ -93,7 +93,7 @@ fn missing_log_is_reported_with_next_step() {
     home.set("LOG_FILE", "-");
     home.run(["logs", "--no-follow"])
         .exits(1)
-        .stderr_contains(&["the log file is unknown", "journalctl"]);
+        .stderr_contains(&["there is no log file to read", "journalctl"]);
     let _daemon = spawn(
         home.fullon(["run"])
             .stdout(Stdio::null())

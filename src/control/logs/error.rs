@@ -32,7 +32,7 @@ pub enum LogsError {
     #[error("the log goes to stdout (LOG_FILE=-), which `fullon logs` cannot read: {NO_FILE_HINT}")]
     Stdout,
     /// The admin API failed, and the log file is unknown.
-    #[error("{0}; the log file is unknown: {NO_FILE_HINT}")]
+    #[error("{0}; there is no log file to read: {NO_FILE_HINT}")]
     FileUnknown(String),
     /// The filter is invalid.
     #[error(transparent)]

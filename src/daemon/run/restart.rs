@@ -55,7 +55,7 @@ impl DeferredRequests {
 
 /// Tries to replace the daemon by a successor.
 pub async fn restart(daemon: &mut Daemon, command: RestartCommand) -> HandoffOutcome {
-    tracing::info!(by = command.by, timeout = ?command.timeout, "restarting; starting the new process");
+    tracing::info!(by = command.by, timeout = ?command.timeout, "starting the new process");
     systemd::notify_reloading();
     let mut deferred = DeferredRequests::default();
     let outcome = run_handoff(daemon, &command, &mut deferred).await;
