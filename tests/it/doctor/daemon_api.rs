@@ -203,7 +203,7 @@ fn explicit_address_skips_local_checks() {
     );
     assert_eq!(
         subjects(&outcome),
-        ["settings", ".env", "secret", "admin API"]
+        ["settings", ".env", "signing key", "admin API"]
     );
     home.run(["--admin-url", "ftp://x", "doctor"])
         .exits(2)

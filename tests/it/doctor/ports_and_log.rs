@@ -18,7 +18,7 @@ fn owner_of_taken_port_is_named() {
         home.set(setting, port_of(&address));
         let taken = format!("{address} is in use by");
         let own_process = format!("(PID {})", std::process::id());
-        let next = format!("stop it, or choose another {setting}");
+        let next = format!("stop that process, or choose another {setting}");
         assert_doctor_finds(
             &home,
             1,

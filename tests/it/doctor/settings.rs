@@ -101,7 +101,7 @@ fn exposed_or_weak_secret_is_reported() {
         2,
         &[("signing key", "wrong", &["JWT_SECRET_KEY: has 5 bytes"])],
     );
-    home.set("JWT_SECRET_KEY", &"signing key".repeat(6));
+    home.set("JWT_SECRET_KEY", &"secret".repeat(6));
     let outcome = home.run(["doctor", "--json"]);
     let words = [
         "JWT_SECRET_KEY (environment) repeats a sequence of 6 bytes",
