@@ -224,14 +224,14 @@ fn own_client_operates_daemon() {
     assert_operates(|home| block_on(operate(home)).unwrap());
 }
 
-/// Runs the example of docs/automation.md.
+/// Runs the example of docs/api-clients.md.
 #[track_caller]
 fn assert_example_works(example: &str, language: &str, program: impl Fn(&Home) -> Command) {
-    let page = fs::read_to_string(format!("{ROOT}/docs/automation.md")).unwrap();
+    let page = fs::read_to_string(format!("{ROOT}/docs/api-clients.md")).unwrap();
     let example = fs::read_to_string(source(example)).unwrap();
     assert!(
         page.contains(&format!("```{language}\n{example}```\n")),
-        "docs/automation.md has another {language} example"
+        "docs/api-clients.md has another {language} example"
     );
     let home = Home::started();
     let pid = home.state().pid;

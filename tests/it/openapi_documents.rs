@@ -29,11 +29,15 @@ fn checked_in_documents_match_code() {
 
 #[test]
 fn every_operation_is_named_and_documents_errors() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api-clients.md");
+    let page = fs::read_to_string(page).unwrap();
     for api in ["public", "admin"] {
         let document = checked_in_document(api);
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
-                assert!(operation["operationId"].is_string(), "{method} {path}");
+                let id = operation["operationId"].as_str().unwrap();
+                let row = format!("| `{id}` | `{} {path}` |", method.to_uppercase());
+                assert!(page.contains(&row), "docs/api-clients.md lacks {row}");
                 assert!(operation["summary"].is_string(), "{method} {path}");
                 assert!(operation["description"].is_string(), "{method} {path}");
                 let responses = &operation["responses"];
@@ -41,7 +45,7 @@ fn every_operation_is_named_and_documents_errors() {
                 let problem = &responses["500"]["content"]["application/problem+json"];
                 assert!(problem.is_object(), "{method} {path}");
                 if api == "admin" {
-                    let schemes: &[&str] = match operation["operationId"].as_str().unwrap() {
+                    let schemes: &[&str] = match id {
                         "create_session" | "create_sign_in_token" => &["bearer"],
                         "get_session" | "delete_session" => &["session"],
                         _ => &["bearer", "session"],
