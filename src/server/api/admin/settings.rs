@@ -19,7 +19,7 @@ use crate::server::openapi::{DocumentedError, Operation};
 pub const INVALID_SETTINGS: DocumentedError = DocumentedError::new(
     422,
     "The settings are invalid. Nothing has changed. `errors` lists every error.",
-    "invalid configuration: PORT: `99999` is not a port number (0 to 65535, 0 for any free one) (environment)",
+    "invalid configuration: PORT: `99999` is not a port number from 0 to 65535, where 0 picks a free port (environment)",
 );
 
 pub const OPERATIONS: [Operation; 2] = [
