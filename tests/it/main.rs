@@ -23,6 +23,7 @@ mod crash_recovery;
 mod cross_origin;
 mod dependencies;
 mod doctor;
+mod documents;
 mod drain;
 mod drain_delay;
 mod examples;
