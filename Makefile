@@ -57,13 +57,14 @@ soak: test-tools ## Run all tests in a release build, longer and with more reque
 fuzz: ## Fuzz each parser of external input (RUNS=1000000; TARGET=NAME for one)
 	CARGO="$(CARGO)" RUNS="$(RUNS)" TARGET="$(TARGET)" sh scripts/fuzz.sh
 
-lint: ## Check formatting, clippy, rustdoc, module imports, dependencies, scripts, units, OpenAPI documents, manifests
+lint: ## Check formatting, clippy, rustdoc, module imports, words, links, dependencies, scripts, units, OpenAPI documents, manifests
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) fmt --check --manifest-path clients/rust/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 	$(CARGO) test --locked --quiet --test architecture -- --nocapture
+	$(CARGO) test --locked --quiet --test prose -- --nocapture
 	CARGO="$(CARGO)" sh scripts/lint-dependencies.sh
 	sh scripts/lint-files.sh
 	sh scripts/lint-documents.sh
