@@ -38,3 +38,11 @@ pub mod sys;
 
 pub use app::App;
 pub use identity::Identity;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+struct EmbeddingExamples;
