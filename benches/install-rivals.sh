@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the programs that `cargo bench --bench compare` compares fullon with. Installed programs
 # are left alone. As root, Debian packages are installed in the system, where they enable services.
-# The rest goes to target/rivals. What cannot be installed is named, and the benchmark skips it.
+# The rest goes to target/rivals. A program that cannot be installed is named, and the benchmark skips it.
 set -eu
 
 cd "$(dirname "$0")/.."

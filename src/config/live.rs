@@ -137,14 +137,14 @@ mod tests {
 
             let live = LiveSettings::new(SettingsLocation::default(), before.clone());
             live.apply(after.clone());
-            let (expected, verb) = if definition.is_reloadable {
+            let (expected, action) = if definition.is_reloadable {
                 (&after, "take")
             } else {
                 (&before, "not take")
             };
             assert!(
                 *live.settings() == *expected,
-                "`with_reloadable_of` must {verb} {name} from the new settings"
+                "`with_reloadable_of` must {action} {name} from the new settings"
             );
         }
     }

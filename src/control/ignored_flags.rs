@@ -17,7 +17,7 @@ pub enum IgnoredFlags {
     /// Flags of settings that the daemon was not started with.
     #[error(
         "{} given, but a running daemon keeps the flags that it was started with: edit {} and use `fullon reload` or `fullon restart`, or pass the flags to `fullon restart --hard`",
-        with_verb(.flags), .file.display()
+        list(.flags), .file.display()
     )]
     Flags {
         flags: Vec<String>,
@@ -36,9 +36,9 @@ pub enum IgnoredFlags {
     },
 }
 
-fn with_verb(flags: &[String]) -> String {
-    let verb = if flags.len() == 1 { "was" } else { "were" };
-    format!("{} {verb}", flags.join(", "))
+fn list(flags: &[String]) -> String {
+    let auxiliary = if flags.len() == 1 { "was" } else { "were" };
+    format!("{} {auxiliary}", flags.join(", "))
 }
 
 impl DaemonControl {

@@ -32,7 +32,7 @@ pub enum PidFileState {
     Ignored,
 }
 
-/// What the daemon would read if it was restarted.
+/// The settings that the daemon would read if it was restarted.
 #[derive(Debug)]
 pub enum RestartSettings {
     DirectoryRemoved(PathBuf),

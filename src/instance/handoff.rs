@@ -91,7 +91,7 @@ pub struct HandoffHeader {
     pub checks: Vec<(Check, u64)>,
 }
 
-/// The message that carries the descriptors: the lock, stderr, the sockets, and the predecessors.
+/// The message that carries the descriptors: the lock, stderr, the sockets, and the older processes.
 #[derive(Serialize, Deserialize)]
 struct HandoffMessage {
     #[serde(flatten)]

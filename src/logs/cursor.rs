@@ -2,7 +2,7 @@
 //!
 //! A cursor names the bytes of one line: the file by inode and creation time, and the offset and
 //! length of the line in it. Inode and creation time survive a rename, and tell the file from a
-//! later one with the same inode. What comes before or after the line is found without reading.
+//! later one with the same inode. The lines before and after it are found without an index.
 
 use std::fmt;
 use std::fs::Metadata;

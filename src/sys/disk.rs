@@ -6,7 +6,7 @@ use rustix::fs::statvfs;
 
 /// The space on a file system, in bytes.
 pub struct DiskSpace {
-    /// What this user may still write.
+    /// Space that this user may still write.
     pub available: u64,
     pub total: u64,
 }

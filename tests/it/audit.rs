@@ -1,4 +1,4 @@
-//! Every requested change is one audit event, whoever requests it and however it ends.
+//! Every requested change is one audit event, for every caller and every outcome.
 
 use serde_json::Value;
 

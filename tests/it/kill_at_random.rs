@@ -79,17 +79,17 @@ impl Sandbox {
         }
     }
 
-    fn spawn(&self, verb: &str) -> Child {
+    fn spawn(&self, name: &str) -> Child {
         let mut command = self.home.command(self.program.path());
         command
-            .arg(verb)
+            .arg(name)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         command.spawn().unwrap()
     }
 
-    fn run(&self, verb: &str) -> Outcome {
-        Outcome::run(self.home.command(self.program.path()).arg(verb))
+    fn run(&self, command: &str) -> Outcome {
+        Outcome::run(self.home.command(self.program.path()).arg(command))
     }
 
     /// All processes that run the program.
@@ -132,17 +132,17 @@ impl Sandbox {
 /// One kill.
 #[derive(Debug)]
 struct Round {
-    verb: &'static str,
+    command: &'static str,
     victim: Victim,
     delay: Duration,
 }
 
 impl Round {
     fn random(random: &mut Random, pace: Duration) -> Self {
-        let verb = random.one_of(&COMMANDS);
+        let command = random.one_of(&COMMANDS);
         let victim = match random.one_of(&VICTIMS) {
             // Only a restart has a new process.
-            Victim::NewProcess if verb != "restart" => Victim::Any,
+            Victim::NewProcess if command != "restart" => Victim::Any,
             victim => victim,
         };
         // Fine-grained, in the range of an optimised build, or in that of this machine.
@@ -150,7 +150,7 @@ impl Round {
         let span = random.one_of(&spans);
         let delay = Duration::from_micros(random.below(span));
         Self {
-            verb,
+            command,
             victim,
             delay,
         }
@@ -158,7 +158,7 @@ impl Round {
 
     fn run(&self, sandbox: &Sandbox, random: &mut Random) {
         let daemon = sandbox.home.daemon();
-        let mut child = sandbox.spawn(self.verb);
+        let mut child = sandbox.spawn(self.command);
         let new_process = (self.victim == Victim::NewProcess).then(|| {
             let daemon = daemon.as_ref()?;
             let deadline = Instant::now() + DEADLINE;
@@ -207,16 +207,16 @@ fn kill_at_any_moment_leaves_at_most_one_daemon() {
         let round = Round::random(&mut random, 2 * sandbox.start_duration);
         // Shown if the test fails.
         println!("SEED={seed}, round {number}: {round:?}");
-        if round.verb == "start" && random.below(4) > 0 && sandbox.lock_is_held() {
+        if round.command == "start" && random.below(4) > 0 && sandbox.lock_is_held() {
             sandbox.run("stop").succeeds();
         }
         round.run(&sandbox, &mut random);
-        if round.verb == "stop" {
+        if round.command == "stop" {
             // The killed command may have sent its request just before.
             sandbox.run("stop");
         }
         let remaining = sandbox.wait_until_settled();
-        assert!(remaining.is_none() || round.verb != "stop");
+        assert!(remaining.is_none() || round.command != "stop");
         if remaining.is_none() && random.below(2) == 0 {
             fs::write(
                 sandbox.home.pid_file(),

@@ -283,7 +283,7 @@ fn nothing_fails_and_no_resource_use_grows() {
         let followers: Vec<_> = (0..2)
             .map(|_| scope.spawn(|| follow_api(&admin, &streams)))
             .collect();
-        let by_verb = scope.spawn(|| follow_command(logs));
+        let by_command = scope.spawn(|| follow_command(logs));
         let pace = Duration::from_millis(100);
         let workers = [
             ("looks", repeat(scope, &is_over, pace, || read_some(&admin))),
@@ -318,7 +318,7 @@ fn nothing_fails_and_no_resource_use_grows() {
             .into_iter()
             .map(|follower| follower.join().unwrap().finish())
             .collect();
-        followed.push(by_verb.join().unwrap().finish());
+        followed.push(by_command.join().unwrap().finish());
         (samples, sent, work, followed)
     });
     let report = load.finish();

@@ -36,7 +36,7 @@ use crate::server::metrics::Metrics;
 use crate::server::public::Mounts;
 use crate::server::{SelfCheck, Shutdown};
 
-/// What a daemon is started with.
+/// The inputs of a start.
 pub struct StartOptions {
     /// The settings.
     pub settings: Settings,

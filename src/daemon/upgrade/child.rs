@@ -51,7 +51,7 @@ impl ParentLink {
         let (release, released) = oneshot::channel();
         let watched = Arc::clone(&is_committed);
         thread::Builder::new()
-            .name("predecessor".into())
+            .name("old-process".into())
             .spawn(move || {
                 watch_parent(channel, &watched);
                 // The daemon may have stopped, and dropped the receiver.

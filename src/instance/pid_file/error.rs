@@ -31,7 +31,7 @@ pub enum PidFileError {
     Unusable {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The kind of file, or its defect.
         reason: &'static str,
     },
     /// A system call failed.

@@ -1,4 +1,4 @@
-//! What to check before a socket is closed, and how to close it without losing the last response.
+//! Checks a socket before it is closed, and closes it without losing the last response.
 
 use std::time::Duration;
 

@@ -26,7 +26,7 @@ use crate::server::limits::LimitKind;
 /// stalled.
 const STALL_THRESHOLD: Duration = Duration::from_secs(1);
 
-/// What a client is waited for. Connections that wait for an earlier variant are evicted first.
+/// The next thing that a client should do. Connections that wait for an earlier variant are evicted first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WaitingFor {
     /// The headers of the first request, or the rest of partial headers.
@@ -87,7 +87,7 @@ enum ResponseStep {
     HeadersFlushed,
 }
 
-/// What became of the bytes that hyper has written.
+/// The state of the bytes that hyper has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Output {
     Flushed,
@@ -96,7 +96,7 @@ enum Output {
     Blocked,
 }
 
-/// What the connection was used for so far.
+/// The use of the connection so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Activity {
     None,
@@ -105,7 +105,7 @@ enum Activity {
     Responded,
 }
 
-/// What the client may still send although nobody reads it.
+/// Input that the client may still send although nobody reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UnreadInput {
     None,
@@ -285,7 +285,7 @@ impl ConnectionState {
         }
     }
 
-    /// What the client is waited for, and since when.
+    /// The next thing that the client should do, and since when it is due.
     pub fn waiting_since(&self) -> Option<(WaitingFor, Instant)> {
         let inner = self.lock();
         Some((inner.waiting_for()?, inner.waiting_since))

@@ -139,7 +139,7 @@ fn full_port_does_not_affect_other_port() {
         let crowd = start_attack(&address_of(&home, full));
         let figure = |name: &str| metric(&home, &format!("{name}{{server=\"{full}\""));
         let is_full = || {
-            // Several are evicted at once to make room.
+            // Several are evicted at once for new ones.
             let limit = figure("fullon_http_connections_limit");
             figure("fullon_http_connections") >= limit - limit / 8
         };

@@ -7,7 +7,7 @@ use std::{fmt, fs};
 
 use super::Home;
 
-/// The shortest run in which growth can be told from startup.
+/// The shortest run in which growth differs from startup.
 const SHORTEST_VERDICT: Duration = Duration::from_mins(2);
 
 #[derive(Debug, Clone, Copy)]

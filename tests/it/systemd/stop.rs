@@ -21,10 +21,10 @@ fn socket_unit_starts_daemon_and_queues_connections() {
         idle: 0,
     };
     let mut pids = vec![machine.main_pid()];
-    for verb in ["restart", "reload", "restart"] {
+    for command in ["restart", "reload", "restart"] {
         let load = machine.in_its_network(|| Load::start(PUBLIC, &clients));
         load.wait_for_more(200);
-        machine.systemctl([verb, SERVICE]).succeeds();
+        machine.systemctl([command, SERVICE]).succeeds();
         let pid = machine.main_pid();
         assert!(!pids.contains(&pid), "{pid} is new, after {pids:?}");
         pids.push(pid);
@@ -36,7 +36,10 @@ fn socket_unit_starts_daemon_and_queues_connections() {
             let is_expected = ["another answer: HTTP/1.1 503", "closed after 0 bytes"]
                 .iter()
                 .any(|description| failure.description.contains(description));
-            assert!(verb == "restart" && is_expected, "{verb}: {failure:?}");
+            assert!(
+                command == "restart" && is_expected,
+                "{command}: {failure:?}"
+            );
         }
     }
 
