@@ -18,7 +18,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
     output.print_line(&summary(diagnosis.findings.len(), errors, warnings))?;
     output.print_json(&json!({
         "healthy": errors == 0,
-        "wrong": errors,
+        "errors": errors,
         "warnings": warnings,
         "configuration_is_valid": diagnosis.configuration_is_valid,
         "findings": diagnosis.findings,
@@ -37,7 +37,7 @@ fn print_findings(findings: &[Finding], output: &Output) -> Result {
         let (severity, colour) = match finding.severity {
             Severity::Ok => ("ok", Colour::Green),
             Severity::Warning => ("warning", Colour::Yellow),
-            Severity::Error => ("WRONG", Colour::Red),
+            Severity::Error => ("ERROR", Colour::Red),
         };
         let severity = output.paint(colour, &format!("{severity:<7}"));
         let text = one_line(finding);

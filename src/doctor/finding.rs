@@ -14,23 +14,18 @@ pub enum Severity {
     /// It works, but an operator should know.
     Warning,
     /// It does not work, or is not safe.
-    #[serde(rename = "wrong")]
     Error,
 }
 
-/// One observation, and what to do about it. The serialized names are those of `fullon doctor --json`.
+/// One observation, and the next step. `fullon doctor --json` prints it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
-    /// What was checked, such as `settings`, `PID file` or `PORT`.
+    /// The checked thing, such as `settings`, `PID file` or `PORT`.
     pub subject: &'static str,
-    /// How bad it is.
-    #[serde(rename = "verdict")]
     pub severity: Severity,
-    /// What was observed.
-    #[serde(rename = "seen")]
+    /// The observation.
     pub message: String,
     /// The next step, if there is one.
-    #[serde(rename = "next")]
     pub hint: Option<String>,
 }
 

@@ -202,7 +202,7 @@ fn file_that_is_no_pid_file_is_left_unchanged() {
             .exits(4)
             .stdout_contains(&expected);
         home.run([&flag, "doctor"]).exits(1).stdout_contains(&[
-            "WRONG",
+            "ERROR",
             "something other than a PID",
             "choose another PID_FILE",
         ]);

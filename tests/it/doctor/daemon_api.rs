@@ -23,8 +23,8 @@ fn suspended_daemon_is_reported_and_left_alone() {
         &home,
         1,
         &[
-            ("admin API", "wrong", &words),
-            ("public API", "wrong", &words),
+            ("admin API", "error", &words),
+            ("public API", "error", &words),
         ],
     );
     assert!(daemon.is_suspended());
@@ -60,8 +60,8 @@ fn closed_admin_port_is_reported() {
         &home,
         1,
         &[
-            ("admin API", "wrong", &words),
-            ("public API", "wrong", &words),
+            ("admin API", "error", &words),
+            ("public API", "error", &words),
         ],
     );
 }
@@ -83,8 +83,8 @@ fn blocked_network_is_reported() {
         &Outcome::run(&mut command),
         1,
         &[
-            ("admin API", "wrong", &words),
-            ("public API", "wrong", &words),
+            ("admin API", "error", &words),
+            ("public API", "error", &words),
         ],
     );
 }
@@ -105,7 +105,7 @@ fn without_state_file_settings_give_the_address() {
             no_state_file,
             (
                 "admin API",
-                "wrong",
+                "error",
                 &["ADMIN_PORT=0", "set ADMIN_HOST and ADMIN_PORT"],
             ),
         ],
@@ -115,7 +115,7 @@ fn without_state_file_settings_give_the_address() {
         "Connection refused",
         "there is no state file: set ADMIN_HOST and ADMIN_PORT",
     ];
-    assert_doctor_finds(&home, 1, &[no_state_file, ("admin API", "wrong", &words)]);
+    assert_doctor_finds(&home, 1, &[no_state_file, ("admin API", "error", &words)]);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn other_server_on_admin_port_is_named() {
             ("state file", "warning", &["No such file"]),
             (
                 "admin API",
-                "wrong",
+                "error",
                 &["is not the admin API", &daemon, "ADMIN_PORT"],
             ),
         ],
@@ -152,7 +152,7 @@ fn other_server_on_public_port_is_named() {
             ("state file", "warning", &["No such file"]),
             (
                 "public API",
-                "wrong",
+                "error",
                 &["is not the public API", &own_process, "set HOST and PORT"],
             ),
         ],
@@ -188,7 +188,7 @@ fn phase_version_and_failed_checks_are_reported() {
     assert_findings(
         &outcome,
         1,
-        &[("health", "wrong", &["redis is down: nobody\nlistens"])],
+        &[("health", "error", &["redis is down: nobody\nlistens"])],
     );
 }
 
@@ -199,7 +199,7 @@ fn explicit_address_skips_local_checks() {
     assert_findings(
         &outcome,
         1,
-        &[("admin API", "wrong", &["Connection refused", "the tunnel"])],
+        &[("admin API", "error", &["Connection refused", "the tunnel"])],
     );
     assert_eq!(
         subjects(&outcome),
@@ -235,7 +235,7 @@ fn daemon_of_another_directory_is_checked_there() {
         "warning",
         &["changed in .env, not active until"][..],
     );
-    assert_doctor_finds(&home, 2, &[("restart", "wrong", &words), edited]);
+    assert_doctor_finds(&home, 2, &[("restart", "error", &words), edited]);
 
     fs::write(there.join(".env"), "LOG_FILE=daemon.log\nLOG_KEEP=1\n").unwrap();
     let daemon = home.daemon().unwrap();
@@ -251,7 +251,7 @@ fn daemon_of_another_directory_is_checked_there() {
         &[
             ("restart", "warning", &["no longer exists", "fullon stop"]),
             edited,
-            ("log", "wrong", &["the directory"]),
+            ("log", "error", &["the directory"]),
         ],
     );
 }
@@ -280,7 +280,7 @@ fn edited_settings_are_reported_with_command_to_apply_them() {
         &home,
         2,
         &[
-            ("settings", "wrong", &["LOG_KEEP: `x`", "edit "]),
+            ("settings", "error", &["LOG_KEEP: `x`", "edit "]),
             (
                 "settings",
                 "warning",

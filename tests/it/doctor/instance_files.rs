@@ -70,7 +70,7 @@ fn removed_pid_file_of_running_daemon_is_reported() {
     let daemon = home.daemon().unwrap();
     let finding: Expected<'_> = (
         "PID file",
-        "wrong",
+        "error",
         &["while its daemon is running", "fullon stop"],
     );
     let moved = home.path().join("moved");
@@ -100,7 +100,7 @@ fn unusable_pid_file_is_reported() {
         1,
         &[(
             "PID file",
-            "wrong",
+            "error",
             &["is a symbolic link", "another PID_FILE"],
         )],
     );
@@ -116,12 +116,12 @@ fn unusable_pid_file_is_reported() {
     };
     fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)).unwrap();
     let words = ["is locked by another program", "lslocks"];
-    assert_doctor_finds(&home, 1, &[("PID file", "wrong", &words)]);
+    assert_doctor_finds(&home, 1, &[("PID file", "error", &words)]);
     drop(file);
 
     home.set("PID_FILE", "/proc/nowhere/daemon.pid");
     let words = ["cannot be created: the directory /proc/nowhere does not exist"];
-    assert_doctor_finds(&home, 1, &[("PID file", "wrong", &words)]);
+    assert_doctor_finds(&home, 1, &[("PID file", "error", &words)]);
 
     // A directory is no valid PID_FILE, but everything else is still checked.
     home.set("PID_FILE", home.path().display().to_string().as_str());
@@ -133,7 +133,7 @@ fn unusable_pid_file_is_reported() {
         &[
             (
                 "settings",
-                "wrong",
+                "error",
                 &["PID_FILE", "is a directory", "in the environment"],
             ),
             ("PORT", "warning", &["is in use by", "it may be the daemon"]),
@@ -156,12 +156,12 @@ fn files_of_another_user_are_reported() {
         &[
             (
                 "PID file",
-                "wrong",
+                "error",
                 &["belongs to another user", "another PID_FILE"],
             ),
             (
                 "log",
-                "wrong",
+                "error",
                 &["belongs to another user", "another LOG_FILE"],
             ),
         ],
@@ -178,12 +178,12 @@ fn files_of_another_user_are_reported() {
         &[
             (
                 ".env",
-                "wrong",
+                "error",
                 &["Permission denied", "run this as the file's owner"],
             ),
             (
                 "signing key",
-                "wrong",
+                "error",
                 &["belongs to another user", "move the file away"],
             ),
         ],
@@ -204,17 +204,17 @@ fn unwritable_directories_are_reported() {
         &[
             (
                 "signing key",
-                "wrong",
+                "error",
                 &[".key cannot be created", &unwritable, "set HOME"],
             ),
             (
                 "PID file",
-                "wrong",
+                "error",
                 &[".pid cannot be created", &unwritable, "set PID_FILE"],
             ),
             (
                 "log",
-                "wrong",
+                "error",
                 &[
                     "fullon.log cannot be created",
                     &unwritable,
@@ -238,7 +238,7 @@ fn unwritable_directories_are_reported() {
         &[
             (
                 "PID file",
-                "wrong",
+                "error",
                 &[".state cannot be created", &unwritable, "set PID_FILE"],
             ),
             (
@@ -272,7 +272,7 @@ fn daemon_of_another_user_is_checked_as_permitted() {
         &[
             (
                 "PID file",
-                "wrong",
+                "error",
                 &[
                     "cannot be opened",
                     "Permission denied",
@@ -281,7 +281,7 @@ fn daemon_of_another_user_is_checked_as_permitted() {
             ),
             ("PORT", "warning", in_use),
             ("ADMIN_PORT", "warning", in_use),
-            ("log", "wrong", &["Permission denied", "LOG_FILE"]),
+            ("log", "error", &["Permission denied", "LOG_FILE"]),
         ],
     );
     set_mode(&home.pid_file(), 0o644);
@@ -302,7 +302,7 @@ fn daemon_of_another_user_is_checked_as_permitted() {
             ),
             (
                 "admin API",
-                "wrong",
+                "error",
                 &[
                     "rejected the token",
                     "signed with another key",
@@ -338,7 +338,7 @@ fn daemon_of_another_user_is_checked_as_permitted() {
                 "warning",
                 &["No such file", "run this as the daemon's user"],
             ),
-            ("admin API", "wrong", &["ADMIN_PORT=0", "set ADMIN_HOST"]),
+            ("admin API", "error", &["ADMIN_PORT=0", "set ADMIN_HOST"]),
         ],
     );
 }

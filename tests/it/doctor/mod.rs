@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::support::{Home, Outcome, install_program};
 
-/// Subject, verdict, and words of what was seen. The last of several words belongs to the advice.
+/// Subject, severity, and words of what was seen. The last of several words belongs to the advice.
 type Expected<'a> = (&'a str, &'a str, &'a [&'a str]);
 
 /// The findings that are not `ok` are exactly these, and each has advice.
@@ -23,8 +23,8 @@ type Expected<'a> = (&'a str, &'a str, &'a [&'a str]);
 fn assert_findings(outcome: &Outcome, code: i32, expected: &[Expected<'_>]) {
     assert_eq!(outcome.code, code, "{outcome:#?}");
     let mut findings = outcome.json()["findings"].as_array().unwrap().clone();
-    findings.retain(|finding| finding["verdict"] != "ok");
-    for (subject, verdict, words) in expected {
+    findings.retain(|finding| finding["severity"] != "ok");
+    for (subject, severity, words) in expected {
         let (next, seen) = words.split_last().unwrap();
         let (next, seen) = match seen {
             [] => ("", *words),
@@ -32,15 +32,15 @@ fn assert_findings(outcome: &Outcome, code: i32, expected: &[Expected<'_>]) {
         };
         let index = findings.iter().position(|finding| {
             finding["subject"] == *subject
-                && finding["verdict"] == *verdict
+                && finding["severity"] == *severity
                 && seen
                     .iter()
-                    .all(|word| field_text(finding, "seen").contains(word))
-                && field_text(finding, "next").contains(next)
+                    .all(|word| field_text(finding, "message").contains(word))
+                && field_text(finding, "hint").contains(next)
         });
         match index {
             Some(index) => drop(findings.remove(index)),
-            None => panic!("no {verdict} {subject} {words:?}: {findings:#?}"),
+            None => panic!("no {severity} {subject} {words:?}: {findings:#?}"),
         }
     }
     assert!(findings.is_empty(), "unexpected findings: {findings:#?}");

@@ -22,7 +22,7 @@ fn owner_of_taken_port_is_named() {
         assert_doctor_finds(
             &home,
             1,
-            &[(setting, "wrong", &[&taken, &own_process, &next])],
+            &[(setting, "error", &[&taken, &own_process, &next])],
         );
     }
 }
@@ -50,7 +50,7 @@ fn port_held_by_daemon_of_another_pid_file_is_named() {
         home.path().join("other.pid").display().to_string().as_str(),
     );
     let words = ["in use by", &*other_daemon, "choose another ADMIN_PORT"];
-    assert_doctor_finds(&home, 1, &[("ADMIN_PORT", "wrong", &words)]);
+    assert_doctor_finds(&home, 1, &[("ADMIN_PORT", "error", &words)]);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn unusable_address_is_reported() {
     let mut home = Home::new();
     home.set("HOST", "192.0.2.1");
     let words = ["192.0.2.1 is not an address of this machine", "set HOST"];
-    assert_doctor_finds(&home, 1, &[("HOST", "wrong", &words)]);
+    assert_doctor_finds(&home, 1, &[("HOST", "error", &words)]);
 
     if !running_as_root("unusable_address_is_reported") {
         return;
@@ -78,7 +78,7 @@ fn unusable_address_is_reported() {
         1,
         &[(
             "PORT",
-            "wrong",
+            "error",
             &[
                 "cannot listen on 0.0.0.0:80: permission denied",
                 "CAP_NET_BIND_SERVICE",
@@ -119,17 +119,17 @@ fn unwritable_log_is_reported() {
     assert_doctor_finds(
         &home,
         1,
-        &[("log", "wrong", &["is a symbolic link", "another LOG_FILE"])],
+        &[("log", "error", &["is a symbolic link", "another LOG_FILE"])],
     );
     fs::remove_file(home.log_file()).unwrap();
     nix::unistd::mkfifo(&home.log_file(), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert_doctor_finds(&home, 1, &[("log", "wrong", &["is not a regular file"])]);
+    assert_doctor_finds(&home, 1, &[("log", "error", &["is not a regular file"])]);
     fs::remove_file(home.log_file()).unwrap();
     home.set("LOG_FILE", "nowhere/fullon.log");
     assert_doctor_finds(
         &home,
         1,
-        &[("log", "wrong", &["cannot be created: the directory"])],
+        &[("log", "error", &["cannot be created: the directory"])],
     );
     home.set("LOG_FILE", "-");
     assert_doctor_finds(&home, 0, &[]);
@@ -164,7 +164,7 @@ fn full_disk_is_reported() {
     assert_findings(
         &on_full_disk,
         1,
-        &[("disk", "wrong", &["0 B free", "free disk space"])],
+        &[("disk", "error", &["0 B free", "free disk space"])],
     );
 
     // The report of the daemon wins over what can be seen from here.
@@ -173,5 +173,5 @@ fn full_disk_is_reported() {
     eventually("the daemon reports the error", || {
         home.run(["status"]).stdout.contains(error)
     });
-    assert_doctor_finds(&home, 1, &[("log", "wrong", &[error, "retries by itself"])]);
+    assert_doctor_finds(&home, 1, &[("log", "error", &[error, "retries by itself"])]);
 }

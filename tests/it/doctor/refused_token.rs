@@ -42,7 +42,7 @@ fn refused_token_is_reported_with_reason() {
             ("state file", "warning", &["No such file"]),
             (
                 "admin API",
-                "wrong",
+                "error",
                 &["rejected the token", reason, "fullon restart --hard"],
             ),
         ],
@@ -55,7 +55,7 @@ fn refused_token_is_reported_with_reason() {
         &[
             (
                 "admin API",
-                "wrong",
+                "error",
                 &["rejected the token", reason, "JWT_SECRET_KEY"],
             ),
             (
@@ -83,7 +83,7 @@ fn each_reason_for_refused_token_has_its_advice() {
     };
     let no_key: Expected<'_> = (
         "admin API",
-        "wrong",
+        "error",
         &["there is no signing key", "set JWT_SECRET_KEY"],
     );
     assert_findings(&asking(401, ""), 1, &[no_key]);
@@ -113,7 +113,7 @@ fn each_reason_for_refused_token_has_its_advice() {
         let (reason, _) = detail.split_once(": ").unwrap();
         let words = [reason, next];
         let outcome = asking(status, detail);
-        assert_findings(&outcome, 1, &[("admin API", "wrong", &words)]);
+        assert_findings(&outcome, 1, &[("admin API", "error", &words)]);
         // Advice for other clients, or advice that is impossible here, is left out.
         for text in [": no", "fullon restart"] {
             assert!(!outcome.stdout.contains(text), "{outcome:#?}");

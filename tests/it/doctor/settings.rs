@@ -28,11 +28,11 @@ fn invalid_env_file_is_reported_and_all_else_is_checked() {
         &[
             (
                 ".env",
-                "wrong",
+                "error",
                 &["line 2: expected NAME=value", "fix the file"],
             ),
-            ("settings", "wrong", &["PORT: `99999`", &edit]),
-            ("settings", "wrong", &["LOG_LEVEL: `loud`", &edit]),
+            ("settings", "error", &["PORT: `99999`", &edit]),
+            ("settings", "error", &["LOG_LEVEL: `loud`", &edit]),
         ],
     );
     assert!(!outcome.stdout.contains("hunter2"), "{outcome:#?}");
@@ -49,7 +49,7 @@ fn invalid_env_file_is_reported_and_all_else_is_checked() {
         2,
         &[(
             ".env",
-            "wrong",
+            "error",
             &[
                 "missing: cannot be read",
                 "pass an existing file to --env-file",
@@ -61,7 +61,7 @@ fn invalid_env_file_is_reported_and_all_else_is_checked() {
         2,
         &[(
             "settings",
-            "wrong",
+            "error",
             &["LOG_KEEP: `many`", "change --log-keep"],
         )],
     );
@@ -70,7 +70,7 @@ fn invalid_env_file_is_reported_and_all_else_is_checked() {
         "SHUTDOWN_TIMEOUT: `2h`",
         "change SHUTDOWN_TIMEOUT in the environment",
     ];
-    assert_doctor_finds(&home, 2, &[("settings", "wrong", &words)]);
+    assert_doctor_finds(&home, 2, &[("settings", "error", &words)]);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn exposed_or_weak_secret_is_reported() {
     fs::write(&env, format!("DB_PASSWORD={}\n", random_key())).unwrap();
     set_mode(&env, 0o604);
     let words = ["contains DB_PASSWORD", "mode 604", "chmod 600"];
-    assert_doctor_finds(&home, 2, &[(".env", "wrong", &words)]);
+    assert_doctor_finds(&home, 2, &[(".env", "error", &words)]);
     fs::write(&env, "DB_PASSWORD=\nDB_NAME=it\n").unwrap();
     assert_doctor_finds(&home, 0, &[]);
     fs::remove_file(env).unwrap();
@@ -91,7 +91,7 @@ fn exposed_or_weak_secret_is_reported() {
         2,
         &[(
             "signing key",
-            "wrong",
+            "error",
             &["placeholder", "in the environment"],
         )],
     );
@@ -99,7 +99,7 @@ fn exposed_or_weak_secret_is_reported() {
     assert_doctor_finds(
         &home,
         2,
-        &[("signing key", "wrong", &["JWT_SECRET_KEY: has 5 bytes"])],
+        &[("signing key", "error", &["JWT_SECRET_KEY: has 5 bytes"])],
     );
     home.set("JWT_SECRET_KEY", &"secret".repeat(6));
     let outcome = home.run(["doctor", "--json"]);
@@ -107,7 +107,7 @@ fn exposed_or_weak_secret_is_reported() {
         "JWT_SECRET_KEY (environment) repeats a sequence of 6 bytes",
         "openssl rand",
     ];
-    assert_findings(&outcome, 1, &[("signing key", "wrong", &words)]);
+    assert_findings(&outcome, 1, &[("signing key", "error", &words)]);
     assert!(!outcome.stdout.contains("secretsecret"), "{outcome:#?}");
 
     home.unset("JWT_SECRET_KEY");
@@ -115,14 +115,14 @@ fn exposed_or_weak_secret_is_reported() {
     fs::write(&key, random_key()).unwrap();
     set_mode(&key, 0o640);
     let words = ["is readable by other users (mode 640)", "chmod 600"];
-    assert_doctor_finds(&home, 1, &[("signing key", "wrong", &words)]);
+    assert_doctor_finds(&home, 1, &[("signing key", "error", &words)]);
     set_mode(&key, 0o600);
     assert_doctor_finds(&home, 0, &[]);
     fs::write(&key, "1".repeat(64)).unwrap();
     assert_doctor_finds(
         &home,
         1,
-        &[("signing key", "wrong", &["is one repeated byte"])],
+        &[("signing key", "error", &["is one repeated byte"])],
     );
     fs::write(&key, "short").unwrap();
     assert_doctor_finds(
@@ -130,7 +130,7 @@ fn exposed_or_weak_secret_is_reported() {
         1,
         &[(
             "signing key",
-            "wrong",
+            "error",
             &["fewer than 32 bytes", "remove the file"],
         )],
     );
@@ -141,7 +141,7 @@ fn exposed_or_weak_secret_is_reported() {
         1,
         &[(
             "signing key",
-            "wrong",
+            "error",
             &["cannot be read", "set JWT_SECRET_KEY"],
         )],
     );
@@ -178,7 +178,7 @@ fn works_without_home_directory_or_open_stdout() {
             .env_remove("HOME")
             .env("LOG_FILE", "-")
             .current_dir("/");
-        let no_home = ("settings", "wrong", &["HOME", "set HOME"][..]);
+        let no_home = ("settings", "error", &["HOME", "set HOME"][..]);
         assert_findings(
             &Outcome::run(&mut command),
             2,
@@ -186,7 +186,7 @@ fn works_without_home_directory_or_open_stdout() {
                 no_home,
                 (
                     "settings",
-                    "wrong",
+                    "error",
                     &["PID_FILE", "HOME is not set", "set PID_FILE"],
                 ),
             ],
