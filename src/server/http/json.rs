@@ -54,7 +54,9 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for JsonBody<T> {
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> poem::Result<Self> {
         let bytes = body.take()?.into_bytes_limit(MAX_BODY).await?;
-        if bytes.is_empty() {
+        // Generated clients in Go and Java send `null` for a body that is left out.
+        let is_null = !T::IS_REQUIRED && bytes.trim_ascii() == b"null";
+        if bytes.is_empty() || is_null {
             let empty = serde_json::from_value(serde_json::Value::Null).ok();
             let empty = empty.filter(|_| !T::IS_REQUIRED).ok_or_else(|| {
                 let detail = "the request body is missing: send a JSON object";

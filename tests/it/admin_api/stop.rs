@@ -75,3 +75,13 @@ fn refused_request_is_audited() {
             == 2
     });
 }
+
+#[test]
+fn null_stands_for_a_body_that_is_left_out() {
+    let home = Home::started();
+    let answer = home.call_admin_with("POST", "/admin/stop", "null");
+    assert_eq!(answer.status, 202, "{answer:#?}");
+    let home = Home::started();
+    let answer = home.call_admin_with("PUT", "/admin/log-level", "null");
+    assert_eq!(answer.status, 400, "{answer:#?}");
+}
