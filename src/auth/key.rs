@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::config::Secret;
+use crate::config::{Secret, secret_weakness};
 use crate::sys::open_nofollow;
 
 /// The key file cannot be used.
@@ -42,6 +42,11 @@ pub enum KeyError {
         "the key file {0} contains fewer than 32 bytes: remove the file; the next start creates a new key"
     )]
     TooShort(PathBuf),
+    /// It can be guessed.
+    #[error(
+        "the key in {path} {weakness}, so it can be guessed: remove the file; the next start creates a new key"
+    )]
+    Weak { path: PathBuf, weakness: String },
     /// The system gave no random bytes.
     #[error("the operating system provided no random bytes: {0}")]
     NoRandomBytes(#[source] io::Error),
@@ -119,6 +124,12 @@ pub fn read_key_file(path: &Path) -> Result<Secret, KeyError> {
     let key = text.trim();
     if key.len() < 32 {
         return Err(KeyError::TooShort(path.to_owned()));
+    }
+    if let Some(weakness) = secret_weakness(key) {
+        return Err(KeyError::Weak {
+            path: path.to_owned(),
+            weakness,
+        });
     }
     Ok(Secret::new(key.to_owned()))
 }

@@ -81,7 +81,7 @@ mod tests {
         ("PID_FILE", "/tmp/other.pid"),
         ("SHUTDOWN_TIMEOUT", "1s"),
         ("DRAIN_DELAY", "1s"),
-        ("JWT_SECRET_KEY", "0123456789abcdef0123456789abcdef"),
+        ("JWT_SECRET_KEY", "an obviously made-up secret of the tests"),
         ("JWT_SECRET_KEY_GRACE", "1m"),
         ("FAILED_TOKENS_PER_MINUTE", "1"),
         ("HEADER_TIMEOUT", "1s"),

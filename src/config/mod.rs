@@ -29,6 +29,7 @@ mod sources;
 mod table;
 mod typo;
 mod validator;
+mod weak_secret;
 
 pub use changes::{SettingChange, SettingChanges};
 pub use client::{BestEffortSettings, ClientSettings};
@@ -50,3 +51,4 @@ pub use settings::Settings;
 pub use sources::{Flags, Source, Sources};
 pub use table::{DEFINITIONS, SettingDefinition, flag_name, is_reloadable};
 pub use typo::Typo;
+pub use weak_secret::secret_weakness;

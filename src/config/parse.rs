@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 
 use super::secret::Secret;
 use super::sources::Sources;
+use super::weak_secret::secret_weakness;
 
 pub fn host(text: &str) -> Result<IpAddr, String> {
     if text == "localhost" {
@@ -210,6 +211,9 @@ pub fn jwt_secret(text: &str) -> Result<Secret, String> {
             text.len()
         ));
     }
+    if let Some(weakness) = secret_weakness(text) {
+        return Err(format!("{weakness}, so it can be guessed: {NEXT}"));
+    }
     Ok(Secret::new(text.to_owned()))
 }
 
@@ -266,6 +270,8 @@ mod tests {
                 .unwrap_err()
                 .contains("placeholder")
         );
-        assert!(jwt_secret(&"k".repeat(32)).is_ok());
+        let error = jwt_secret(&"hunter2!".repeat(4)).unwrap_err();
+        assert!(error.contains("can be guessed") && !error.contains("hunter2"));
+        assert!(jwt_secret("an-obviously-made-up-secret-of-the-tests").is_ok());
     }
 }

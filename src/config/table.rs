@@ -149,7 +149,7 @@ pub const DEFINITIONS: [SettingDefinition; 36] = [
     )),
     secret(
         "JWT_SECRET_KEY",
-        "Signing key for admin API tokens (HS256), at least 32 bytes; if not set, a key is created and stored in the key file",
+        "Signing key for admin API tokens (HS256), at least 32 bytes that cannot be guessed; if not set, a key is created and stored in the key file",
     ),
     reloadable(setting(
         "JWT_SECRET_KEY_GRACE",

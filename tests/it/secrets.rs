@@ -59,6 +59,38 @@ fn key_file_readable_by_others_is_refused() {
 }
 
 #[test]
+fn guessable_key_is_refused() {
+    let mut home = Home::new();
+    for weak in [
+        "a".repeat(32),
+        "changeme".repeat(4),
+        "super-secret-jwt-token-with-at-least-32-characters-long".into(),
+    ] {
+        home.set("JWT_SECRET_KEY", &weak);
+        for command in [&["start"][..], &["config", "--check"]] {
+            let outcome = home.run(command.iter().copied()).exits(2);
+            assert!(!outcome.stderr.contains(&weak), "{outcome:?}");
+            outcome.stderr_contains(&["JWT_SECRET_KEY", "can be guessed", "openssl rand"]);
+        }
+        home.unset("JWT_SECRET_KEY");
+        let key = home.path().join(".fullon_master_api.key");
+        fs::write(&key, &weak).unwrap();
+        set_mode(&key, 0o600);
+        for command in ["start", "token"] {
+            let outcome = home.run([command]).exits(1);
+            assert!(!outcome.stderr.contains(&weak), "{outcome:?}");
+            outcome.stderr_contains(&["can be guessed", "remove the file"]);
+        }
+        fs::remove_file(key).unwrap();
+    }
+    home.run(["start"]).succeeds();
+    home.write_env(&format!("JWT_SECRET_KEY={}\n", "z".repeat(40)));
+    home.run(["reload"])
+        .exits(2)
+        .stderr_contains(&["JWT_SECRET_KEY", "can be guessed"]);
+}
+
+#[test]
 fn state_file_readable_by_others_is_ignored() {
     let home = Home::started();
     let state = home.path().join(".fullon_master_api.pid.state");

@@ -6,6 +6,7 @@ use std::thread;
 
 use serde_json::json;
 
+use crate::support::jwt::made_up_secret;
 use crate::support::{Home, Outcome, Response, eventually, request};
 
 fn one_time_token(home: &Home) -> String {
@@ -107,7 +108,7 @@ fn restart_invalidates_one_time_token() {
 
 #[test]
 fn key_change_and_shorter_grace_invalidate_one_time_token() {
-    let [old, new] = ["o", "n"].map(|letter| letter.repeat(40));
+    let [old, new] = ["old", "new"].map(made_up_secret);
     for grace in ["0", "10m"] {
         let home = Home::new();
         let key = |key: &str, grace: &str| {

@@ -104,10 +104,11 @@ fn exposed_or_weak_secret_is_reported() {
     home.set("JWT_SECRET_KEY", &"secret".repeat(6));
     let outcome = home.run(["doctor", "--json"]);
     let words = [
-        "JWT_SECRET_KEY (environment) repeats a sequence of 6 bytes",
+        "JWT_SECRET_KEY: repeats a sequence of 6 bytes",
         "openssl rand",
+        "in the environment",
     ];
-    assert_findings(&outcome, 1, &[("signing key", "error", &words)]);
+    assert_findings(&outcome, 2, &[("signing key", "error", &words)]);
     assert!(!outcome.stdout.contains("secretsecret"), "{outcome:#?}");
 
     home.unset("JWT_SECRET_KEY");

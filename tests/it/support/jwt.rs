@@ -9,6 +9,11 @@ use sha2::Sha256;
 /// `JWT_SECRET_KEY` of the daemons of these tests.
 pub const SECRET: &str = "a secret of the tests, forty bytes long.";
 
+/// Another `JWT_SECRET_KEY`.
+pub fn made_up_secret(name: &str) -> String {
+    format!("an obviously made-up secret, the {name} one")
+}
+
 /// The header of a valid token.
 pub const HEADER: &str = r#"{"typ":"JWT","alg":"HS256"}"#;
 
