@@ -5,7 +5,7 @@ use std::fs;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::support::{Home, request};
+use crate::support::{Home, jwt, request};
 
 fn checked_in_document(api: &str) -> Value {
     let path = format!("{}/openapi/{api}.json", env!("CARGO_MANIFEST_DIR"));
@@ -55,13 +55,8 @@ fn every_operation_is_named_and_documents_errors() {
                         .map(|scheme| json!({ *scheme: [] }))
                         .collect();
                     assert_eq!(operation["security"], json!(expected), "{method} {path}");
-                    for status in ["401", "403"] {
-                        let headers = &operation["responses"][status]["headers"];
-                        assert!(
-                            headers["WWW-Authenticate"].is_object(),
-                            "{method} {path} {status}"
-                        );
-                    }
+                    let headers = &operation["responses"]["401"]["headers"];
+                    assert!(headers["WWW-Authenticate"].is_object(), "{method} {path}");
                 }
             }
         }
@@ -74,6 +69,58 @@ fn every_operation_is_named_and_documents_errors() {
             .unwrap()
             .contains(&"level".into())
     );
+}
+
+#[test]
+fn description_ends_with_scope_that_daemon_demands() {
+    let mut home = Home::new();
+    home.set("JWT_SECRET_KEY", jwt::SECRET);
+    home.run(["start"]).succeeds();
+    let host = home.admin_address();
+    let document = checked_in_document("admin");
+    // A token without a scope is refused by every operation that needs one.
+    let bearer = format!("Bearer {}", jwt::token(""));
+    let headers = [("Authorization", bearer.as_str())];
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let name = format!("{method} {path}");
+            let description = operation["description"].as_str().unwrap();
+            let (_, last) = description.rsplit_once("\n\n").unwrap();
+            let documented = &operation["responses"]["403"];
+            let detail = &documented["content"]["application/problem+json"]["example"]["detail"];
+            if operation["security"] == json!([{ "session": [] }]) {
+                assert_eq!(last, "Scope: none, only a browser session.", "{name}");
+                assert!(detail.as_str().unwrap().contains("origin"), "{name}");
+                continue;
+            }
+            let answer = request(&host, &method.to_uppercase(), path, &headers, "");
+            answer.assert_problem(403, detail.as_str().unwrap());
+            let challenge = &documented["headers"]["WWW-Authenticate"]["example"];
+            assert_eq!(
+                answer.header("www-authenticate"),
+                challenge.as_str(),
+                "{name}"
+            );
+            let (_, scopes) = challenge.as_str().unwrap().split_once("scope=\"").unwrap();
+            let scopes = scopes.trim_end_matches('"');
+            let expected = if scopes.contains(' ') {
+                "Scope: any.".into()
+            } else {
+                format!("Scope: `{scopes}`.")
+            };
+            assert_eq!(last, expected, "{name}");
+        }
+    }
+    let document = checked_in_document("public");
+    for item in document["paths"].as_object().unwrap().values() {
+        for operation in item.as_object().unwrap().values() {
+            let description = operation["description"].as_str().unwrap();
+            assert!(
+                description.ends_with("\n\nNo token needed."),
+                "{description}"
+            );
+        }
+    }
 }
 
 /// The example of a media type: its own, or that of its schema.

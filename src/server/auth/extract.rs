@@ -11,6 +11,7 @@ use super::state::AuthState;
 use crate::auth::{Claims, Scope, Session};
 use crate::server::http::audit::AuditRecord;
 use crate::server::http::problem::{ApiError, Result};
+use crate::server::openapi::Access;
 
 /// Proof that the caller satisfies the policy `P`.
 pub struct Auth<P: Policy> {
@@ -22,6 +23,8 @@ pub struct Auth<P: Policy> {
 pub trait Policy: Send + Sync + 'static {
     /// The accepted credentials, for the OpenAPI document.
     const SCHEMES: &'static [SecurityScheme];
+    /// The scope that [`Self::authorize`] requires, for the OpenAPI document.
+    const ACCESS: Access = Access::AnyScope;
     /// The session of the caller: `()` if the policy accepts no session.
     type Session: Send;
 
@@ -70,6 +73,7 @@ impl RequiredScope for Control {
 
 impl<S: RequiredScope> Policy for S {
     const SCHEMES: &'static [SecurityScheme] = &[SecurityScheme::Bearer, SecurityScheme::Session];
+    const ACCESS: Access = Access::Scope(S::SCOPE);
     type Session = Option<Session>;
 
     fn authenticate(auth: &AuthState, request: &Request) -> Result<(Claims, Self::Session)> {
@@ -113,6 +117,7 @@ pub struct SignedIn;
 
 impl Policy for SignedIn {
     const SCHEMES: &'static [SecurityScheme] = &[SecurityScheme::Session];
+    const ACCESS: Access = Access::Session;
     type Session = Session;
 
     fn authenticate(auth: &AuthState, request: &Request) -> Result<(Claims, Session)> {
@@ -138,7 +143,8 @@ impl<'a, P: Policy> ApiExtractor<'a> for Auth<P> {
     }
 
     fn security_schemes() -> Vec<&'static str> {
-        P::SCHEMES.iter().map(SecurityScheme::name).collect()
+        let schemes = P::SCHEMES.iter().map(SecurityScheme::name);
+        schemes.chain([P::ACCESS.marker()]).collect()
     }
 
     async fn from_request(

@@ -3,6 +3,7 @@
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::{Value, json};
 
+use super::access::Access;
 use super::errors::add_errors;
 use super::examples::add_examples;
 use super::operation::Operation;
@@ -33,11 +34,18 @@ pub fn document<T: OpenApi>(
     complete_schemas(&mut document);
     let schemas = document["components"]["schemas"].clone();
     for operation in operations(&mut document) {
+        let access = Access::take_from(operation);
         describe_parameters(operation);
         describe_responses(operation, &schemas);
+        let description = operation["description"].as_str().unwrap_or_default();
+        operation["description"] = json!(format!("{description}\n\n{}", access.describe()));
         let id = operation["operationId"].as_str().unwrap_or_default();
         let declared = declared.iter().find(|declared| declared.id == id);
-        add_errors(operation, declared.map_or(&[], |declared| declared.errors));
+        add_errors(
+            operation,
+            declared.map_or(&[], |declared| declared.errors),
+            access,
+        );
     }
     add_examples(&mut document);
     document
@@ -86,10 +94,6 @@ fn describe_responses(operation: &mut Value, schemas: &Value) {
                 .as_object_mut()
                 .map(|header| header.remove("deprecated"));
         }
-    }
-    // States explicitly that no credentials are required.
-    if operation["security"].is_null() {
-        operation["security"] = json!([]);
     }
 }
 

@@ -4,6 +4,7 @@
 use poem::http::StatusCode;
 use serde_json::{Value, json};
 
+use super::access::Access;
 use crate::server::http::problem::ApiError;
 
 /// A cause of an error response, with an example of the problem's `detail`.
@@ -72,7 +73,7 @@ const AUTH_ERRORS: [DocumentedError; 3] = [
     DocumentedError::new(
         403,
         "The token or the browser session lacks the required scope, or the request comes from a page of another origin.",
-        "the token lacks the scope admin:control: run `fullon token --scope admin:control`",
+        "requests from pages of other origins are rejected",
     ),
     DocumentedError::new(
         429,
@@ -97,10 +98,8 @@ const BODY_ERRORS: [DocumentedError; 2] = [
 
 /// Adds the common errors and `own` to an operation. An own error replaces the common one with the
 /// same status.
-pub fn add_errors(operation: &mut Value, own: &[DocumentedError]) {
-    let is_guarded = operation["security"]
-        .as_array()
-        .is_some_and(|schemes| !schemes.is_empty());
+pub fn add_errors(operation: &mut Value, own: &[DocumentedError], access: Access) {
+    let is_guarded = !matches!(access, Access::Public);
     let has_body = !operation["requestBody"].is_null();
     let is_replaced = |error: &&DocumentedError| own.iter().any(|own| own.status == error.status);
     let errors = COMMON_ERRORS
@@ -116,7 +115,7 @@ pub fn add_errors(operation: &mut Value, own: &[DocumentedError]) {
         return;
     };
     let mut responses: Vec<_> = errors
-        .map(|error| (error.status.to_string(), response(&problem, error)))
+        .map(|error| (error.status.to_string(), response(&problem, error, access)))
         .collect();
     responses.sort_by(|(one, _), (other, _)| one.cmp(other));
     for (status, response) in responses {
@@ -132,7 +131,7 @@ pub fn add_errors(operation: &mut Value, own: &[DocumentedError]) {
     }
 }
 
-fn response(problem: &Value, error: &DocumentedError) -> Value {
+fn response(problem: &Value, error: &DocumentedError, access: Access) -> Value {
     let mut response = problem.clone();
     response["description"] = json!(error.description);
     for content in response["content"]
@@ -140,11 +139,16 @@ fn response(problem: &Value, error: &DocumentedError) -> Value {
         .into_iter()
         .flat_map(serde_json::Map::values_mut)
     {
-        content["example"] = example(error);
+        content["example"] = example(error, access);
     }
     let header = match error.status {
         401 => challenge("Bearer error=\"invalid_token\""),
-        403 => challenge("Bearer error=\"insufficient_scope\", scope=\"admin:control\""),
+        403 => match access.scopes() {
+            Some(scopes) => challenge(&format!(
+                "Bearer error=\"insufficient_scope\", scope=\"{scopes}\""
+            )),
+            None => return response,
+        },
         429 | 503 => json!({
             "Retry-After": {
                 "description": "Seconds to wait before the next try (RFC 9110, section 10.2.3).",
@@ -168,12 +172,16 @@ fn challenge(example: &str) -> Value {
     })
 }
 
-fn example(error: &DocumentedError) -> Value {
+fn example(error: &DocumentedError, access: Access) -> Value {
     let status = StatusCode::from_u16(error.status).ok();
+    let detail = match access.insufficient_scope() {
+        Some(insufficient) if error.status == 403 => insufficient.to_string(),
+        _ => error.detail.to_owned(),
+    };
     json!({
         "type": "about:blank",
         "title": status.and_then(|status| status.canonical_reason()),
         "status": error.status,
-        "detail": error.detail,
+        "detail": detail,
     })
 }

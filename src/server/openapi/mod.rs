@@ -1,5 +1,6 @@
 //! The OpenAPI documents, and the routing tables that are read from them.
 
+mod access;
 mod document;
 mod errors;
 mod examples;
@@ -8,6 +9,7 @@ mod routes;
 mod schemas;
 mod spec;
 
+pub use access::Access;
 pub use document::document;
 pub use errors::DocumentedError;
 pub use operation::Operation;

@@ -97,9 +97,10 @@ impl LifecycleApi {
     ///
     /// Starts the program that is on disk with the settings that are in `.env`, and hands the
     /// listening sockets to it. The response comes once the new process serves; then the old
-    /// process drains. No request is refused or lost. If the new process fails, nothing has
-    /// changed, and the problem gives the reason: 422 for invalid settings, 504 for a timeout, 500
-    /// for other failures, 409 while another restart or a stop is in progress.
+    /// process drains. No connection is refused, and no request is lost that ends within
+    /// `SHUTDOWN_TIMEOUT`; longer ones are cut off. If the new process fails, nothing has changed,
+    /// and the problem gives the reason: 422 for invalid settings, 504 for a timeout, 500 for other
+    /// failures, 409 while another restart or a stop is in progress.
     #[oai(
         path = "/admin/restart",
         method = "post",
