@@ -1,21 +1,21 @@
-//! Fullon Master API: a daemon that is controlled over REST, and the tool that operates it.
+//! Fullon Master API: runs an HTTP service as a daemon, and controls it over a REST API.
+//!
+//! - To serve your own routes, use [`App`].
+//! - To control a daemon from a program, use [`control::DaemonControl`], which falls back to the PID
+//!   file, or [`client::AdminClient`], the admin API as typed calls. [`api`] has their types.
+//!
+//! The other modules are public for the tests and benchmarks of this crate, and may change:
 //!
 //! - [`config`]: settings from flags, environment and `.env`
-//! - [`api`]: the types of the wire contract, for server and client
 //! - [`auth`]: tokens, sessions and scopes
 //! - [`logs`]: writes, searches and follows the log
 //! - [`health`]: the phase of the process and the state of its dependencies
 //! - [`server`]: accept loop, public API and admin API
 //! - [`instance`]: PID file, state file and processes, which find a daemon and identify it
 //! - [`daemon`]: starts the parts, runs them and replaces the process
-//! - [`client`]: the admin API as typed calls
-//! - [`control`]: operates a daemon through its API, or through its PID file
 //! - [`doctor`]: diagnoses a daemon, its settings and its files
 //! - [`sys`]: the system calls that several modules need
-//! - [`App`]: a program with all of that and your own routes
-//! - [`Identity`]: the name of the program, and what is derived from it
-//!
-//! `ARCHITECTURE.md` lists the allowed imports between modules.
+//! - [`Identity`]: the name of the program, and what is derived from it; it cannot be set yet
 
 mod app;
 mod cli;

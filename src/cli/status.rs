@@ -90,7 +90,7 @@ fn print(status: &DaemonStatus, output: &Output) -> Result {
         } else {
             Colour::Grey
         };
-        print_label("Before:", colour, &describe_last_exit(last), output)?;
+        print_label("Last exit:", colour, &describe_last_exit(last), output)?;
         if last.cause == ExitCause::Crashed {
             for line in &last.last_lines {
                 output.print_line(&format!("  {}", sanitize(line)))?;
@@ -217,7 +217,7 @@ fn describe_check(check: &HealthCheck) -> (String, Colour) {
 fn describe_last_exit(last: &LastExit) -> String {
     let how = match last.cause {
         ExitCause::Stopped => "stopped",
-        ExitCause::Signalled => "stopped by signal",
+        ExitCause::Signalled => "stopped (signal)",
         ExitCause::Interrupted => "ended before requests were finished",
         ExitCause::Restarted => "replaced",
         ExitCause::Crashed => "crashed",
@@ -225,12 +225,12 @@ fn describe_last_exit(last: &LastExit) -> String {
     let by = last
         .by
         .as_ref()
-        .map_or(String::new(), |by| format!(", {by}"));
+        .map_or(String::new(), |by| format!(" by {by}"));
     let at = last
         .at
         .as_ref()
-        .map_or(String::new(), |at| format!(", {at}"));
-    format!("PID {} {how}{by}{at}", last.pid)
+        .map_or(String::new(), |at| format!(" at {at}"));
+    format!("{how}{by}{at} (PID {})", last.pid)
 }
 
 /// Prints the status from the PID file and the state file, without the admin API.

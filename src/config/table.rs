@@ -135,7 +135,7 @@ pub const DEFINITIONS: [SettingDefinition; 36] = [
     setting(
         "PID_FILE",
         Derived(Identity::pid_file),
-        "PID file, locked while the daemon runs",
+        "PID file, locked while the daemon runs; to change it, stop the daemon and start it again",
     ),
     reloadable(setting(
         "SHUTDOWN_TIMEOUT",

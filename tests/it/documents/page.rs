@@ -53,8 +53,8 @@ impl Page {
         Self { lines, commands }
     }
 
-    /// Writes the page with the outputs of its commands.
-    pub fn write(&self, path: &Path) {
+    /// Writes the page with these outputs of its commands.
+    pub fn write(&self, path: &Path, outputs: &[Vec<String>]) {
         let mut text = String::new();
         let mut next = 0;
         let mut push = |lines: &[String]| {
@@ -63,9 +63,9 @@ impl Page {
                 text.push('\n');
             }
         };
-        for command in &self.commands {
+        for (command, output) in self.commands.iter().zip(outputs) {
             push(&self.lines[next..command.output.start]);
-            push(&command.expected);
+            push(output);
             next = command.output.end;
         }
         push(&self.lines[next..]);
