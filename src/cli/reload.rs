@@ -6,7 +6,7 @@ use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
 use super::output::{Output, notice};
 use crate::api::SettingChange;
-use crate::control::{ReloadError, ReloadOutcome};
+use crate::control::{DaemonControl, ReloadError, ReloadOutcome};
 use crate::identity::identity;
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
@@ -14,6 +14,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
     control
         .reject_ignored(&context.location)
         .map_err(|error| CommandError::Usage(error.to_string()))?;
+    warn_about_ignored_variables(&control);
     let outcome = block_on(control.reload(&mut notice))?;
     let outcome = outcome.map_err(|error| match error {
         ReloadError::Settings(_) => {
@@ -52,6 +53,18 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
         output.print_line(&format!("  {}", describe(change)))?;
     }
     output.print_json(&done)
+}
+
+/// A shell script may set a variable before the command, as it would for a start.
+pub fn warn_about_ignored_variables(control: &DaemonControl) {
+    if let Some(ignored) = control.ignored_variables() {
+        notice(&format!(
+            "{} in this environment: ignored, because a running daemon keeps the variables that it was started with; edit {}, or use `{} restart --hard`",
+            ignored.names.join(", "),
+            ignored.file.display(),
+            identity().command
+        ));
+    }
 }
 
 fn describe(change: &SettingChange) -> String {

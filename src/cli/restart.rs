@@ -6,6 +6,7 @@ use super::context::{CommandContext, block_on};
 use super::duration::parse_seconds;
 use super::error::{CommandError, Result};
 use super::output::{Output, notice};
+use super::reload::warn_about_ignored_variables;
 use crate::api::{DEFAULT_RESTART_TIMEOUT, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS};
 use crate::control::{RestartError, RestartOptions, RestartOutcome};
 
@@ -31,6 +32,9 @@ pub fn run(context: &CommandContext, arguments: &RestartArgs, output: &Output) -
         hard: arguments.hard,
         timeout_seconds: Some(arguments.timeout),
     };
+    if !arguments.hard {
+        warn_about_ignored_variables(&control);
+    }
     let outcome = block_on(control.restart(launch, &options, &mut notice))?;
     let outcome = outcome.map_err(|error| match error {
         RestartError::Settings(_) | RestartError::SuccessorSettings(_) => {

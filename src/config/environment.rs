@@ -34,6 +34,17 @@ pub fn has_same_variable(environment: &BTreeMap<String, OsString>, name: &str) -
     environment.get(name) == std::env::var_os(name).as_ref()
 }
 
+/// The settings in the process environment that have another value in `environment`, or none.
+/// `PID_FILE` is left out: it selects a daemon.
+#[must_use]
+pub fn differing_variables(environment: &BTreeMap<String, OsString>) -> Vec<&'static str> {
+    let names = DEFINITIONS.iter().map(|setting| setting.name);
+    names
+        .filter(|name| *name != "PID_FILE" && std::env::var_os(name).is_some())
+        .filter(|name| !has_same_variable(environment, name))
+        .collect()
+}
+
 /// Whether output to a terminal should be coloured (<https://no-color.org>).
 #[must_use]
 pub fn is_colour_wanted() -> bool {

@@ -39,7 +39,9 @@ pub use dependencies::{
 };
 pub use entries::SettingEntry;
 pub use env_file::EnvFileChoice;
-pub use environment::{has_same_variable, inherited_settings, is_colour_wanted, user_name};
+pub use environment::{
+    differing_variables, has_same_variable, inherited_settings, is_colour_wanted, user_name,
+};
 pub use error::{InvalidSettings, SettingProblem};
 pub use limits::Limits;
 pub use live::LiveSettings;

@@ -1,5 +1,5 @@
-//! Command-line flags that a running daemon ignores: it keeps the flags and the `.env` file that it
-//! was started with.
+//! Command-line flags and variables that a running daemon ignores: it keeps the flags, the `.env` file
+//! and the environment that it was started with.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::target::DaemonControl;
-use crate::config::{Flags, SettingsLocation, Sources, flag_name, inherited_settings};
+use crate::config::{
+    Flags, SettingsLocation, Sources, differing_variables, flag_name, inherited_settings,
+};
 use crate::instance::{LockHolder, PidFileStatus, StateFile, inspect_pid_file};
 use crate::sys::Process;
 
@@ -34,6 +36,14 @@ pub enum IgnoredFlags {
         given: PathBuf,
         used: PathBuf,
     },
+}
+
+/// Variables of this process that a running daemon does not see.
+#[derive(Debug)]
+pub struct IgnoredVariables {
+    pub names: Vec<&'static str>,
+    /// The daemon's `.env` file.
+    pub file: PathBuf,
 }
 
 fn list(flags: &[String]) -> String {
@@ -67,6 +77,25 @@ impl DaemonControl {
             return Ok(());
         }
         Err(IgnoredFlags::Flags { flags, file: used })
+    }
+
+    /// The settings in this process's environment that a running local daemon ignores, because it
+    /// was started with other values. `PID_FILE` only selects the daemon. Empty if its environment
+    /// cannot be read.
+    #[must_use]
+    pub fn ignored_variables(&self) -> Option<IgnoredVariables> {
+        let status = inspect_pid_file(self.pid_file()).ok()?;
+        let (PidFileStatus::Held(LockHolder::Known(process)), Some(state)) =
+            self.read_state(status)
+        else {
+            return None;
+        };
+        if !process.belongs_to_this_user() || !self.targets(&state) {
+            return None;
+        }
+        let names = differing_variables(&process.environment());
+        let file = state.settings_location().env_file_path();
+        (!names.is_empty()).then_some(IgnoredVariables { names, file })
     }
 
     /// The state file of the daemon that holds the PID file.

@@ -16,7 +16,7 @@ mod token;
 
 pub use crate::instance::Launch;
 pub use console::ConsoleError;
-pub use ignored_flags::IgnoredFlags;
+pub use ignored_flags::{IgnoredFlags, IgnoredVariables};
 pub use launch::{LaunchError, StartedDaemon};
 pub use logs::{LogLine, LogLines, LogsError};
 pub use ready::ReadyReport;

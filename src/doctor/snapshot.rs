@@ -120,11 +120,15 @@ impl<'a> Snapshot<'a> {
 
     /// Whether a daemon could start, and the running one restart.
     pub fn is_configuration_valid(&self) -> bool {
-        let restart = match &self.restart {
-            Some(RestartSettings::Loaded { problems, .. }) => problems.as_slice(),
+        self.problems.is_empty() && self.restart_problems().is_empty()
+    }
+
+    /// The problems of the settings that the running daemon would read if it was restarted.
+    pub fn restart_problems(&self) -> &[SettingProblem] {
+        match &self.restart {
+            Some(RestartSettings::Loaded { problems, .. }) => problems,
             Some(RestartSettings::DirectoryRemoved(_)) | None => &[],
-        };
-        self.problems.is_empty() && restart.is_empty()
+        }
     }
 
     /// The daemon's process, if it is visible to this user.

@@ -246,6 +246,25 @@ fn each_kind_of_setting_is_applied() {
 }
 
 #[test]
+fn variables_that_a_running_daemon_ignores_are_named() {
+    let home = Home::started();
+    for command in ["restart", "reload"] {
+        let mut with_variable = home.fullon([command]);
+        let outcome = Outcome::run(with_variable.env("LOG_LEVEL", "debug"));
+        outcome
+            .succeeds()
+            .stderr_contains(&["LOG_LEVEL in this environment: ignored", "restart --hard"]);
+        let outcome = home.run([command]).succeeds();
+        assert!(!outcome.stderr.contains("ignored"), "{outcome:#?}");
+    }
+    let mut hard = home.fullon(["restart", "--hard"]);
+    let outcome = Outcome::run(hard.env("LOG_LEVEL", "debug")).succeeds();
+    assert!(!outcome.stderr.contains("ignored"), "{outcome:#?}");
+    let status = home.call_admin("GET", "/admin/status").json();
+    assert_eq!(status["log_level"], "debug");
+}
+
+#[test]
 fn changed_secret_is_applied_and_commands_still_work() {
     let mut edited = EditedSettings::new();
     let secret = "another-secret-that-is-long-enough-to-be-one";

@@ -81,7 +81,8 @@ pub fn typos(snapshot: &Snapshot) -> Vec<Finding> {
 /// Settings that were edited since the daemon read them.
 pub fn pending(snapshot: &Snapshot) -> Option<Finding> {
     let pending = &snapshot.status()?.pending_restart;
-    if pending.is_empty() {
+    // Nothing becomes active while a setting is invalid. Other checks report that.
+    if pending.is_empty() || !snapshot.restart_problems().is_empty() {
         return None;
     }
     let command = if pending.iter().all(|name| is_reloadable(name)) {
