@@ -60,6 +60,9 @@ pub struct DaemonStatus {
     pub checks: Vec<HealthCheck>,
     /// Names of settings that were changed and are not active until a reload or a restart.
     pub pending_restart: Vec<String>,
+    /// Weaknesses of the settings, such as an `.env` file with a secret that all users can read.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// How the previous process ended. Absent when there is no record of one.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]

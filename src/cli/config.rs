@@ -25,6 +25,9 @@ pub fn run(context: &CommandContext, arguments: &ConfigArgs, output: &Output) ->
         }
     }
     let settings = Settings::load(&sources)?;
+    for warning in sources.warnings() {
+        notice(&format!("warning: {warning}"));
+    }
     let entries = settings.entries();
     if arguments.check {
         output.print_success("Configuration is valid")?;

@@ -4,14 +4,15 @@ use serde_json::json;
 
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
-use super::output::Output;
+use super::output::{Output, notice};
 use crate::config::Settings;
 use crate::control::LaunchError;
 use crate::identity::identity;
 use crate::instance::{PidFileStatus, inspect_pid_file};
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
-    let settings = Settings::load_for_daemon(&context.location.read_sources(), true)?;
+    let sources = context.location.read_sources();
+    let settings = Settings::load_for_daemon(&sources, true)?;
     // The lock decides. This only avoids starting a process that would fail.
     let pid_file = inspect_pid_file(&settings.pid_file).map_err(anyhow::Error::from)?;
     if let PidFileStatus::Held(holder) = pid_file {
@@ -26,6 +27,9 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
             anyhow::anyhow!("the daemon is already running{pid}: see `{command} status`")
         }
         .into());
+    }
+    for warning in sources.warnings() {
+        notice(&format!("warning: {warning}"));
     }
     let daemon = context.launch()?.start().map_err(|error| match error {
         LaunchError::Failed { message, exit_code } => {

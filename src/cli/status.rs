@@ -104,6 +104,9 @@ fn print(status: &DaemonStatus, output: &Output) -> Result {
         let (text, colour) = describe_check(check);
         print_label("Check:", colour, &text, output)?;
     }
+    for warning in &status.warnings {
+        print_label("Warning:", Colour::Yellow, warning, output)?;
+    }
     Ok(())
 }
 

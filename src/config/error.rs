@@ -19,6 +19,23 @@ impl fmt::Display for SettingProblem {
     }
 }
 
+/// A weakness of the settings that keeps nothing from working.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingWarning {
+    /// Path of an `.env` file.
+    pub subject: String,
+    /// What is wrong. Never contains the value of a secret.
+    pub message: String,
+    /// How to fix it.
+    pub next_step: String,
+}
+
+impl fmt::Display for SettingWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.subject, self.message, self.next_step)
+    }
+}
+
 /// All problems of a configuration.
 #[derive(Debug, Error)]
 pub struct InvalidSettings(pub Vec<SettingProblem>);

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::changes::{RawValues, SettingChanges};
 use super::location::SettingsLocation;
 use super::settings::Settings;
+use super::sources::Sources;
 
 /// The active settings, and where they were read from.
 #[derive(Debug)]
@@ -35,10 +36,11 @@ impl LiveSettings {
         &self.location
     }
 
-    /// Names of the settings that were edited and are not active. Their new values may be invalid.
+    /// Names of the settings that differ in `edited` and are not active. Their new values may be
+    /// invalid.
     #[must_use]
-    pub fn pending(&self) -> Vec<String> {
-        let now = RawValues::from_sources(&self.location.read_sources());
+    pub fn pending(&self, edited: &Sources) -> Vec<String> {
+        let now = RawValues::from_sources(edited);
         let settings = self.settings();
         let changed = settings.raw_values().changed(&now);
         changed.map(|definition| definition.name.into()).collect()
@@ -63,7 +65,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{DEFINITIONS, EnvFileChoice, Flags, InvalidSettings, Sources};
+    use crate::config::{DEFINITIONS, EnvFileChoice, Flags, InvalidSettings};
 
     /// Settings that make the others matter.
     const BASE: [(&str, &str); 3] = [("DB_NAME", "app"), ("REDIS_HOST", "cache"), ("PORT", "1")];

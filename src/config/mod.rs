@@ -42,7 +42,7 @@ pub use env_file::EnvFileChoice;
 pub use environment::{
     differing_variables, has_same_variable, inherited_settings, is_colour_wanted, user_name,
 };
-pub use error::{InvalidSettings, SettingProblem};
+pub use error::{InvalidSettings, SettingProblem, SettingWarning};
 pub use limits::Limits;
 pub use live::LiveSettings;
 pub use location::SettingsLocation;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::env_file::{self, EnvFileChoice};
 use super::environment::home_directory;
-use super::error::SettingProblem;
+use super::error::{SettingProblem, SettingWarning};
 use super::table::DEFINITIONS;
 use super::typo::Typo;
 
@@ -43,6 +43,7 @@ pub type Flags = BTreeMap<String, String>;
 pub struct Sources {
     values: BTreeMap<&'static str, (String, Source)>,
     problems: Vec<SettingProblem>,
+    warnings: Vec<SettingWarning>,
     typos: Vec<Typo>,
     home: Option<PathBuf>,
     directory: PathBuf,
@@ -112,6 +113,7 @@ impl Sources {
             typos: typos.filter(is_unset).collect(),
             values,
             problems,
+            warnings: env_file.warnings,
             home: home_directory(),
             directory: directory.to_owned(),
             file: path,
@@ -131,6 +133,12 @@ impl Sources {
     #[must_use]
     pub fn problems(&self) -> &[SettingProblem] {
         &self.problems
+    }
+
+    /// Weaknesses of the sources that keep nothing from working.
+    #[must_use]
+    pub fn warnings(&self) -> &[SettingWarning] {
+        &self.warnings
     }
 
     /// Names in the file that are close to a setting that is not set.

@@ -43,7 +43,7 @@ export function showStatus(status, level) {
     const since = check.since ? ` since ${time(check.since)}` : '';
     const error = check.last_error ? [make('span', { className: 'why' }, check.last_error)] : [];
     return make('li', { className: check.state }, make('strong', {}, check.name), ` ${check.state}${since}${latency}`, ...error);
-  }));
+  }), ...status.warnings.map(text => make('li', { className: 'down' }, text)));
   showLastExit(status.last_exit);
 }
 

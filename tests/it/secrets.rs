@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
 use std::path::Path;
 
-use crate::support::{Home, OtherServer, Outcome, file_mode, jwt, request, running_as_root};
+use serde_json::json;
+
+use crate::support::{Home, OtherServer, Outcome, file_mode, jwt, running_as_root};
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -13,32 +15,90 @@ fn set_mode(path: &Path, mode: u32) {
 const SECRET: &str = "an-obviously-made-up-secret-of-the-tests";
 
 #[test]
-fn world_readable_env_file_with_secret_is_refused() {
+fn world_readable_env_file_with_secret_is_a_warning() {
     let home = Home::new();
     let env = home.path().join(".env");
     home.write_env(&format!("JWT_SECRET_KEY={SECRET}\n"));
     set_mode(&env, 0o644);
-    let expected = ["JWT_SECRET_KEY", "mode 644", "chmod 600"];
-    home.run(["start"]).exits(2).stderr_contains(&expected);
+    let warning = ["contains JWT_SECRET_KEY", "mode 644", "chmod 600"];
+    let warnings = |home: &Home| home.call_admin("GET", "/admin/status").json()["warnings"].clone();
+    // Nobody else can reach the file.
+    set_mode(home.path(), 0o700);
+    let outcome = home.run(["start"]).succeeds();
+    assert!(!outcome.stderr.contains("warning"), "{outcome:?}");
+    assert_eq!(warnings(&home), json!([]));
+    home.run(["stop"]).succeeds();
+
+    set_mode(home.path(), 0o755);
     home.run(["config", "--check"])
-        .exits(2)
-        .stderr_contains(&expected);
-    assert!(!home.log_file().exists() && !home.pid_file().exists());
+        .succeeds()
+        .stderr_contains(&warning);
+    home.run(["start"]).succeeds().stderr_contains(&warning);
+    let [in_log, in_status] = [home.log(), warnings(&home)[0].to_string()];
+    for expected in warning {
+        assert!(in_log.contains(expected), "{in_log}");
+        assert!(in_status.contains(expected), "{in_status}");
+    }
+    home.run(["status"])
+        .succeeds()
+        .stdout_contains(&["Warning: ", "chmod 600"]);
+    home.run(["doctor"]).succeeds().stdout_contains(&[
+        "contains JWT_SECRET_KEY",
+        "mode 644",
+        "chmod 600",
+    ]);
+    for command in ["reload", "restart"] {
+        home.run([command]).succeeds();
+    }
     // Group access is allowed: the group may be that of the service.
     set_mode(&env, 0o640);
-    home.run(["start"]).succeeds();
-    let bearer = home.bearer();
-    set_mode(&env, 0o644);
-    home.run(["reload"]).exits(2).stderr_contains(&expected);
-    home.run(["restart"]).exits(2).stderr_contains(&expected);
-    let headers = [("Authorization", bearer.as_str())];
-    request(&home.admin_address(), "POST", "/admin/reload", &headers, "")
-        .assert_problem(422, "is readable by all users");
-    // The daemon can still be stopped.
+    assert_eq!(warnings(&home), json!([]));
     home.run(["stop"]).succeeds();
     home.write_env("LOG_LEVEL=info\n");
     set_mode(&env, 0o644);
-    home.run(["start"]).succeeds();
+    let outcome = home.run(["start"]).succeeds();
+    assert!(!outcome.stderr.contains("warning"), "{outcome:?}");
+}
+
+#[test]
+fn env_file_that_others_can_replace_is_refused() {
+    let home = Home::new();
+    let directory = home.path().join("parent/directory");
+    fs::create_dir_all(&directory).unwrap();
+    let env = directory.join(".env");
+    fs::write(&env, "LOG_KEEP=7\n").unwrap();
+    set_mode(&env, 0o600);
+    let parent = directory.parent().unwrap();
+    set_mode(parent, 0o777);
+    let refused = |directory: &Path, arguments: &[&str]| {
+        let expected = ["parent, which all users can write to", "chmod o-w"];
+        run_in_directory(&home, directory, arguments)
+            .exits(2)
+            .stderr_contains(&expected);
+    };
+    refused(&directory, &["start"]);
+    refused(&directory, &["config"]);
+    refused(
+        home.path(),
+        &["--env-file", env.to_str().unwrap(), "config"],
+    );
+    // The directory of a link counts, and that of its target.
+    let link = home.path().join("link");
+    symlink(&directory, &link).unwrap();
+    refused(home.path(), &["--env-file", "link/.env", "config"]);
+    run_in_directory(&home, &directory, &["status"])
+        .exits(3)
+        .stderr_contains(&["is ignored"]);
+    // In a sticky directory, others can replace only their own files.
+    set_mode(parent, 0o1777);
+    run_in_directory(&home, &directory, &["config"])
+        .succeeds()
+        .stdout_contains(&["LOG_KEEP                  7"]);
+    set_mode(parent, 0o755);
+    set_mode(&env, 0o666);
+    run_in_directory(&home, &directory, &["start"])
+        .exits(2)
+        .stderr_contains(&["writable by all users (mode 666)", "in the environment"]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Opens an `.env` file, unless another user may have written it.
+//! Opens an `.env` file, unless another user may have written it. Reports a secret in a file that
+//! other users can read.
 
 use std::collections::BTreeMap;
 use std::fs::{Metadata, OpenOptions};
@@ -12,7 +13,7 @@ use nix::unistd::geteuid;
 
 use super::parser;
 use crate::config::environment::user_name;
-use crate::config::error::SettingProblem;
+use crate::config::error::{SettingProblem, SettingWarning};
 use crate::config::table::DEFINITIONS;
 
 /// Which file of settings to read.
@@ -39,6 +40,7 @@ impl EnvFileChoice {
 pub struct EnvFile {
     pub values: BTreeMap<String, String>,
     pub problems: Vec<SettingProblem>,
+    pub warnings: Vec<SettingWarning>,
     /// False if another user may have written the file. Then it has no values.
     pub is_trusted: bool,
 }
@@ -54,6 +56,7 @@ pub fn load(choice: &EnvFileChoice, directory: &Path) -> EnvFile {
     let mut file = EnvFile {
         values: BTreeMap::new(),
         problems: Vec::new(),
+        warnings: Vec::new(),
         is_trusted: true,
     };
     match read(&path, is_explicit) {
@@ -61,8 +64,8 @@ pub fn load(choice: &EnvFileChoice, directory: &Path) -> EnvFile {
             let (values, errors) = parser::parse(&text, |name| std::env::var(name).ok());
             let errors = errors.iter().map(|error| problem(error.to_string()));
             file.problems.extend(errors);
-            let exposed = describe_exposed_secret(&path, metadata.mode(), &values);
-            file.problems.extend(exposed.map(problem));
+            file.warnings
+                .extend(exposed_secret(&path, metadata.mode(), &values));
             file.values = values;
         }
         Ok(Content::Untrusted(reason)) => {
@@ -77,21 +80,41 @@ pub fn load(choice: &EnvFileChoice, directory: &Path) -> EnvFile {
     file
 }
 
-/// A secret in a file that all users can read. A user who reads the signing key can stop the
-/// daemon. The group may be the service's own, so it may read the file.
-fn describe_exposed_secret(
+/// A warning about a secret in a file that all users can read. A user who reads the signing key can
+/// stop the daemon. The group may be the service's own, so it may read the file. It is only a
+/// warning, because the mode of a file on some volumes and drives cannot be changed.
+fn exposed_secret(
     path: &Path,
     mode: u32,
     values: &BTreeMap<String, String>,
-) -> Option<String> {
+) -> Option<SettingWarning> {
+    const SEARCH_BY_OTHERS: u32 = 0o001;
     let is_set = |name: &&str| values.get(*name).is_some_and(|value| !value.is_empty());
     let secrets = DEFINITIONS.iter().filter(|definition| definition.is_secret);
     let secret = secrets.map(|definition| definition.name).find(is_set)?;
-    (mode & 0o004 != 0).then(|| format!(
-        "contains {secret} and is readable by all users (mode {:o}): run `chmod 600 {}`, and consider changing the secret",
-        mode & 0o7777,
-        path.display(),
-    ))
+    if mode & 0o004 == 0 {
+        return None;
+    }
+    let can_search = |directory: &Path| {
+        let metadata = directory.metadata();
+        metadata.map_or(true, |metadata| metadata.mode() & SEARCH_BY_OTHERS != 0)
+    };
+    let real_path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    real_path
+        .ancestors()
+        .skip(1)
+        .all(can_search)
+        .then(|| SettingWarning {
+            subject: path.display().to_string(),
+            message: format!(
+                "contains {secret} and is readable by all users (mode {:o})",
+                mode & 0o7777
+            ),
+            next_step: format!(
+                "run `chmod 600 {}`, and consider changing the secret",
+                path.display()
+            ),
+        })
 }
 
 enum Content {
@@ -138,7 +161,13 @@ fn reason_to_distrust(
     let mode = metadata.mode() & 0o7777;
     if mode & 0o002 != 0 {
         return Ok(Some(format!(
-            "is writable by all users (mode {mode:o}) and is ignored: run `chmod go-w {shown}`"
+            "is writable by all users (mode {mode:o}) and is ignored: run `chmod go-w {shown}`; if the file system has no modes, move the file to another one, or set the variables in the environment"
+        )));
+    }
+    if let Some((directory, mode)) = writable_directory_above(path)? {
+        let directory = directory.display();
+        return Ok(Some(format!(
+            "is in {directory}, which all users can write to (mode {mode:o}), and is ignored: run `chmod o-w {directory}`, or move the file to another directory"
         )));
     }
     if is_explicit {
@@ -152,4 +181,24 @@ fn reason_to_distrust(
             user_name(uid)
         )
     }))
+}
+
+/// A directory above the file in which all users can replace it or the directory below, and its
+/// mode. In a sticky directory, such as `/tmp`, they can replace only their own files.
+fn writable_directory_above(path: &Path) -> io::Result<Option<(PathBuf, u32)>> {
+    const STICKY: u32 = 0o1000;
+    let real_path = path.canonicalize()?;
+    // The directories of a link, and those of the file.
+    let directories = path.ancestors().skip(1);
+    let directories = directories.chain(real_path.ancestors().skip(1));
+    for directory in directories {
+        if directory.as_os_str().is_empty() {
+            continue;
+        }
+        let mode = directory.metadata()?.mode() & 0o7777;
+        if mode & 0o002 != 0 && mode & STICKY == 0 {
+            return Ok(Some((directory.to_owned(), mode)));
+        }
+    }
+    Ok(None)
 }

@@ -7,7 +7,9 @@ use sd_notify::NotifyState;
 
 use crate::api::{ReloadResult, SettingChange};
 use crate::auth::{ConfiguredKeys, SessionStore, read_key_file};
-use crate::config::{InvalidSettings, LiveSettings, MASK, Secret, SettingProblem, Settings};
+use crate::config::{
+    InvalidSettings, LiveSettings, MASK, Secret, SettingProblem, Settings, Sources,
+};
 use crate::daemon::supervise::systemd;
 use crate::health::Health;
 use crate::identity::identity;
@@ -60,6 +62,7 @@ impl Reloadable {
     fn reload(&self) -> Result<ReloadResult, InvalidSettings> {
         let sources = self.live_settings.location().read_sources();
         let settings = Settings::load_for_daemon(&sources, self.is_background)?;
+        log_warnings(&sources);
         let key = signing_key(&settings)?;
         self.log
             .apply_settings(&settings.log)
@@ -79,6 +82,13 @@ impl Reloadable {
                 .map(|until| until.to_string());
         }
         Ok(done)
+    }
+}
+
+/// Logs the weaknesses of the settings.
+pub fn log_warnings(sources: &Sources) {
+    for warning in sources.warnings() {
+        tracing::warn!("{warning}");
     }
 }
 

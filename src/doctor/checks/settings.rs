@@ -36,9 +36,16 @@ pub fn problems(snapshot: &Snapshot) -> Vec<Finding> {
         .collect()
 }
 
-/// Whether the `.env` file exists. If it is unusable, [`problems`] reports it.
+/// Whether the `.env` file exists and is private. If it is unusable, [`problems`] reports it.
 pub fn env_file(snapshot: &Snapshot) -> Option<Finding> {
     let sources = snapshot.sources;
+    if let Some(warning) = sources.warnings().first() {
+        return Some(Finding::warning(
+            ENV_FILE,
+            format!("{}: {}", warning.subject, warning.message),
+            warning.next_step.clone(),
+        ));
+    }
     let mut problems = snapshot.problems.iter();
     if problems.any(|problem| is_about_env_file(problem, sources)) {
         return None;

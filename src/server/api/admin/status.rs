@@ -24,7 +24,7 @@ impl StatusApi {
     /// Get the status of the daemon.
     ///
     /// Returns the process, its addresses and files, usage, health checks, settings that wait for a
-    /// restart, and how the previous process ended.
+    /// restart, warnings, and how the previous process ended.
     #[oai(
         path = "/admin/status",
         method = "get",
@@ -36,8 +36,17 @@ impl StatusApi {
         let server = base_url(state.public_address);
         let settings = state.live_settings.settings();
         let live_settings = Arc::clone(&state.live_settings);
-        let (pending_restart, process) =
-            spawn_blocking(move || (live_settings.pending(), process_usage::read())).await?;
+        let (pending_restart, warnings, process) = spawn_blocking(move || {
+            let sources = live_settings.location().read_sources();
+            let warnings = sources.warnings().iter().map(ToString::to_string);
+            let warnings: Vec<String> = warnings.collect();
+            (
+                live_settings.pending(&sources),
+                warnings,
+                process_usage::read(),
+            )
+        })
+        .await?;
         Ok(JsonResponse(DaemonStatus {
             service: identity().service.into(),
             version: VERSION.into(),
@@ -67,6 +76,7 @@ impl StatusApi {
                 .map(HealthCheck::from)
                 .collect(),
             pending_restart,
+            warnings,
             last_exit: state.last_exit.clone(),
         }))
     }
