@@ -52,6 +52,7 @@ test: test-tools ## Run all tests
 
 soak: test-tools ## Run all tests in a release build, longer and with more requests (tests/it/support/scale.rs)
 	ROUNDS=$(or $(ROUNDS),200) REQUESTS=$(or $(REQUESTS),100000) SOAK_SECONDS=$(or $(SOAK_SECONDS),600) \
+		FLOOD=$(or $(FLOOD),300000) \
 		CONSOLE_SECONDS=$(or $(CONSOLE_SECONDS),60) $(CARGO) test --locked --release
 
 fuzz: ## Fuzz each parser of external input (RUNS=1000000; TARGET=NAME for one)

@@ -8,6 +8,7 @@
 //!
 //! - [`config`]: settings from flags, environment and `.env`
 //! - [`auth`]: tokens, sessions and scopes
+//! - [`audit`]: records who changed what, in a chain of records
 //! - [`logs`]: writes, searches and follows the log
 //! - [`health`]: the phase of the process and the state of its dependencies
 //! - [`server`]: accept loop, public API and admin API
@@ -22,6 +23,7 @@ mod cli;
 mod identity;
 
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod client;
 pub mod config;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use super::audit::AuditArgs;
 use super::completions::CompletionsArgs;
 use super::config::ConfigArgs;
 use super::console::ConsoleArgs;
@@ -45,7 +46,7 @@ pub struct Cli {
     )]
     pub admin_url: Option<String>,
 
-    /// Print one JSON value on stdout (`logs`: one per line)
+    /// Print one JSON value on stdout (`logs` and `audit`: one per line)
     #[arg(long, global = true)]
     pub json: bool,
 
@@ -70,6 +71,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Print the last lines of the log and follow it
     Logs(LogsArgs),
+    /// Print the last records of the audit trail, or check that nobody changed it
+    Audit(AuditArgs),
     /// Print a one-time address that opens the console in a browser, valid for one minute
     Console(ConsoleArgs),
     /// Run the daemon in the foreground
@@ -96,6 +99,7 @@ impl Command {
             self,
             Self::Start
                 | Self::Run(_)
+                | Self::Audit(_)
                 | Self::Config(_)
                 | Self::Openapi(_)
                 | Self::Completions(_)

@@ -30,7 +30,7 @@ const DONE_OR_FAILED: &[(u8, &str)] = &[
     (2, "wrong usage or invalid configuration"),
 ];
 
-const NOTES: [CommandNotes; 14] = [
+const NOTES: [CommandNotes; 15] = [
     CommandNotes {
         name: "start",
         examples: &[
@@ -129,6 +129,27 @@ const NOTES: [CommandNotes; 14] = [
                 "success, or the daemon stopped while the log was followed",
             ),
             (1, "the log cannot be read"),
+            (2, "wrong usage or invalid configuration"),
+        ],
+    },
+    CommandNotes {
+        name: "audit",
+        examples: &[
+            ("Show who changed what", "fullon audit"),
+            (
+                "Check that no record was changed or removed",
+                "fullon audit --verify",
+            ),
+        ],
+        exit_codes: &[
+            (
+                0,
+                "the records were printed; with `--verify`: the chain is intact",
+            ),
+            (
+                1,
+                "the audit trail cannot be read; with `--verify`: the chain is broken",
+            ),
             (2, "wrong usage or invalid configuration"),
         ],
     },

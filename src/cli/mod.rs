@@ -1,6 +1,7 @@
 //! The command line, one command a file. Only this folder and `main` print or exit.
 
 mod arguments;
+mod audit;
 mod completions;
 mod config;
 mod console;
@@ -97,6 +98,7 @@ fn dispatch(arguments: Cli, output: &Output, mounts: Mounts) -> Result {
         Command::Reload => reload::run(&context, output),
         Command::Status(arguments) => status::run(&context, &arguments, output),
         Command::Logs(arguments) => logs::run(&context, arguments, output),
+        Command::Audit(arguments) => audit::run(&context, &arguments, output),
         Command::Console(arguments) => console::run(&context, &arguments, output),
         Command::Run(arguments) => run::run(&context, &arguments, mounts),
         Command::Token(arguments) => token::run(&context, &arguments, output),

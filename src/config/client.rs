@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 
 use super::error::{InvalidSettings, SettingProblem};
-use super::log::LogTarget;
+use super::log::{LogTarget, audit_file};
 use super::parse;
 use super::secret::Secret;
 use super::sources::Sources;
@@ -23,6 +23,8 @@ pub struct ClientSettings {
     pub admin: Option<SocketAddr>,
     /// Expected destination of the log. The daemon's state file overrides it.
     pub log: Option<LogTarget>,
+    /// Expected audit file. The daemon's state file overrides it.
+    pub audit_file: Option<PathBuf>,
     /// `JWT_SECRET_KEY`, if it is set and valid.
     pub jwt_secret: Option<Secret>,
     /// Holds the secret if `JWT_SECRET_KEY` is not set.
@@ -62,10 +64,12 @@ impl ClientSettings {
         let sources = validator.sources;
         let host = validator.value("ADMIN_HOST", parse::loopback);
         let port = validator.value("ADMIN_PORT", parse::port);
+        let log = validator.value("LOG_FILE", |text| LogTarget::parse(text, sources));
         Self {
             pid_file,
+            audit_file: audit_file(&mut validator, log.as_ref()),
             admin: host.zip(port).map(SocketAddr::from),
-            log: validator.value("LOG_FILE", |text| LogTarget::parse(text, sources)),
+            log,
             jwt_secret: validator.value("JWT_SECRET_KEY", parse::jwt_secret),
             key_file: validator.home_file(&identity().key_file()),
             ignored_problems: [sources.problems(), &validator.problems].concat(),

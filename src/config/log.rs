@@ -40,6 +40,21 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
+/// The audit file of the settings: `AUDIT_FILE`, or the log file with `.audit` appended. `None` if
+/// neither is set.
+pub(super) fn audit_file(
+    validator: &mut Validator<'_>,
+    log: Option<&LogTarget>,
+) -> Option<PathBuf> {
+    let sources = validator.sources;
+    if sources.get("AUDIT_FILE").is_some() {
+        return validator.value("AUDIT_FILE", |text| parse::path(text, sources));
+    }
+    let mut path = log?.file()?.as_os_str().to_owned();
+    path.push(".audit");
+    Some(path.into())
+}
+
 impl LogSettings {
     pub(super) fn load(validator: &mut Validator<'_>) -> Option<Self> {
         let sources = validator.sources;

@@ -9,7 +9,7 @@ use super::dependencies::DependencySettings;
 use super::entries::{SettingEntry, setting_entries};
 use super::error::InvalidSettings;
 use super::limits::Limits;
-use super::log::{LogSettings, LogTarget};
+use super::log::{LogSettings, LogTarget, audit_file};
 use super::parse;
 use super::secret::Secret;
 use super::sources::Sources;
@@ -26,6 +26,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Format and destination of log lines.
     pub log: LogSettings,
+    /// The audit file; `None` if changes are only logged.
+    pub audit_file: Option<PathBuf>,
     /// The PID file, locked while the daemon runs.
     pub pid_file: PathBuf,
     /// How long requests in flight may take when the daemon stops.
@@ -95,6 +97,7 @@ impl Settings {
         let admin_host = validator.value("ADMIN_HOST", parse::loopback);
         let admin_port = validator.value("ADMIN_PORT", parse::port);
         let log = LogSettings::load(validator);
+        let audit_file = audit_file(validator, log.as_ref().map(|log| &log.target));
         let pid_file = validator.value("PID_FILE", |text| parse::path(text, sources));
         let shutdown_timeout = validator.value("SHUTDOWN_TIMEOUT", parse::shutdown_timeout);
         let drain_delay = validator.value("DRAIN_DELAY", parse::drain_delay);
@@ -112,12 +115,16 @@ impl Settings {
         if let Some(pid_file) = &pid_file {
             check_pid_file(validator, pid_file);
         }
+        if let Some(audit_file) = &audit_file {
+            check_audit_file(validator, audit_file);
+        }
 
         let key_file = key_file?;
         Some(Self {
             public: SocketAddr::new(host?, port?),
             admin: SocketAddr::new(admin_host?, admin_port?),
             log: log?,
+            audit_file,
             pid_file: pid_file?,
             shutdown_timeout: shutdown_timeout?,
             drain_delay: drain_delay?,
@@ -153,6 +160,7 @@ impl Settings {
             public: self.public,
             admin: self.admin,
             log: self.log.with_reloadable_of(new.log),
+            audit_file: self.audit_file.clone(),
             pid_file: self.pid_file.clone(),
             key_file: self.key_file.clone(),
             limits: self.limits.clone(),
@@ -185,6 +193,20 @@ fn check_ports(validator: &mut Validator<'_>, host: IpAddr, admin_host: IpAddr, 
             "ADMIN_PORT",
             format!("`{port}` is also the value of PORT: use two different ports"),
         );
+    }
+}
+
+fn check_audit_file(validator: &mut Validator<'_>, audit_file: &Path) {
+    let sources = validator.sources;
+    for name in ["LOG_FILE", "PID_FILE"] {
+        let other = sources.get(name);
+        let other = other.and_then(|(text, _)| LogTarget::parse(text, sources).ok());
+        if other.as_ref().and_then(LogTarget::file) == Some(audit_file) {
+            validator.add_problem(
+                "AUDIT_FILE",
+                format!("is the same file as {name}: use two different files"),
+            );
+        }
     }
 }
 

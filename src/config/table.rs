@@ -90,7 +90,7 @@ const fn reloadable(setting: SettingDefinition) -> SettingDefinition {
 }
 
 /// All settings in the order in which they are shown.
-pub const DEFINITIONS: [SettingDefinition; 36] = [
+pub const DEFINITIONS: [SettingDefinition; 37] = [
     setting(
         "HOST",
         Text("0.0.0.0"),
@@ -132,6 +132,11 @@ pub const DEFINITIONS: [SettingDefinition; 36] = [
         Text("5"),
         "Number of rotated log files to keep, 0 to 1000",
     )),
+    setting(
+        "AUDIT_FILE",
+        Unset,
+        "Audit file, the record of requested changes; LOG_FILE with `.audit` appended if not set, and none with LOG_FILE=-",
+    ),
     setting(
         "PID_FILE",
         Derived(Identity::pid_file),

@@ -1,6 +1,7 @@
 //! Operates the daemon: through the admin API first, and through its PID file and log file if the
 //! API cannot be used. The command line prints the results; nothing here prints or exits.
 
+mod audit;
 mod console;
 mod ignored_flags;
 mod launch;
@@ -15,6 +16,7 @@ mod target;
 mod token;
 
 pub use crate::instance::Launch;
+pub use audit::AuditError;
 pub use console::ConsoleError;
 pub use ignored_flags::{IgnoredFlags, IgnoredVariables};
 pub use launch::{LaunchError, StartedDaemon};

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
+use crate::audit::AuditFileError;
 use crate::auth::KeyError;
 use crate::instance::{PidFileError, StateFileError};
 use crate::logs::{InstallError, LogFileError};
@@ -47,6 +48,9 @@ pub enum StartError {
     /// The servers do not answer.
     #[error("the self-check of the servers failed: {0}")]
     ServersUnresponsive(#[source] io::Error),
+    /// The audit file cannot be used.
+    #[error(transparent)]
+    AuditFile(#[from] AuditFileError),
     /// The log file cannot be used.
     #[error(transparent)]
     LogFile(#[from] LogFileError),

@@ -30,6 +30,9 @@ pub struct StateFile {
     pub server: String,
     /// The log file, if the log goes to a file.
     pub log_file: Option<PathBuf>,
+    /// The audit file, if there is one.
+    #[serde(default)]
+    pub audit_file: Option<PathBuf>,
     /// The key with which the command line signs its tokens.
     pub instance_key: StoredSecret,
     /// The directory that the daemon was started in, for `.env` and relative paths.

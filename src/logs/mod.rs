@@ -16,6 +16,7 @@ mod sequence_tests;
 mod write;
 
 pub use cursor::Cursor;
+pub(crate) use files::{existing_numbers as rotated_numbers, numbered_path};
 pub use follow::broadcast::LogBroadcaster;
 pub use follow::follower::Follower;
 pub use install::{InstallError, InstalledLog, StdoutOptions, install};
@@ -29,3 +30,4 @@ pub use write::file::LogFile;
 pub use write::health::{LogHealth, LogStats};
 pub use write::level::{AUDIT_TARGET, LevelControl, LevelError, LevelStatus, names_audit};
 pub use write::open::LogFileError;
+pub(crate) use write::rotate::shift_rotated;

@@ -26,6 +26,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use crate::api::{LogLevelRequest, LogLevelStatus, LogPage, MAX_REVERT_SECONDS};
+use crate::audit::AuditTrail;
 use crate::auth::{ConfiguredKeys, Keyring, RevokedSessions, Scopes, SessionStore, TokenSigner};
 use crate::config::{Flags, LiveSettings, Secret, Settings, SettingsLocation, parse_log_filter};
 use crate::fuzzing::split_first_line;
@@ -118,6 +119,7 @@ impl TestServer {
             connections: pools,
             auth,
             metrics: Arc::new(Metrics::new().unwrap()),
+            audit: Arc::new(AuditTrail::new(None, "fuzzed")),
             log_level: Arc::new(LevelControl::new(
                 "info",
                 Box::new(|_| Ok(())),

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 /// Why a file cannot be opened.
@@ -72,6 +74,48 @@ pub fn open_owned(path: &Path, options: &mut OpenOptions) -> Result<(File, Metad
         return Err(OpenError::Unusable("has more than one hard link"));
     }
     Ok((file, metadata))
+}
+
+/// A lock on a whole file, released when it is dropped.
+pub struct FileLock<'a>(&'a File);
+
+/// Locks a whole file for reading or writing; `None` if another open file has a lock on it.
+///
+/// # Errors
+///
+/// The file system has no locks.
+pub fn try_lock(file: &File, exclusive: bool) -> io::Result<Option<FileLock<'_>>> {
+    let kind = if exclusive {
+        libc::F_WRLCK
+    } else {
+        libc::F_RDLCK
+    };
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file(kind))) {
+        Ok(_) => Ok(Some(FileLock(file))),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+impl Drop for FileLock<'_> {
+    fn drop(&mut self) {
+        // Closing the file releases the lock, too.
+        let _ = fcntl(self.0, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK)));
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the constants are small, but of another type than the field"
+)]
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
 }
 
 /// Whether both are the same file, regardless of their paths.

@@ -73,6 +73,7 @@ pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome
     resources.kill_predecessors();
     force_close(&shutdown, &servers).await;
     resources.state.revoked_sessions = reloadable.sessions.revoked();
+    reloadable.audit.flush();
     tracing::info!("stopped");
     reloadable.log.flush(Duration::from_secs(5));
     resources.record_exit(ExitRecord {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sd_notify::NotifyState;
 
 use crate::api::{ReloadResult, SettingChange};
+use crate::audit::AuditTrail;
 use crate::auth::{ConfiguredKeys, SessionStore, read_key_file};
 use crate::config::{
     InvalidSettings, LiveSettings, MASK, Secret, SettingProblem, Settings, Sources,
@@ -23,6 +24,7 @@ const SECRET_SETTING: &str = "JWT_SECRET_KEY";
 pub struct Reloadable {
     pub live_settings: Arc<LiveSettings>,
     pub log: InstalledLog,
+    pub audit: Arc<AuditTrail>,
     pub keys: Arc<ConfiguredKeys>,
     pub sessions: Arc<SessionStore>,
     pub health: Arc<Health>,

@@ -56,6 +56,7 @@ pub async fn drain_after_handoff(
         replaced.shutdown.start();
         force_close(&replaced.shutdown, &replaced.servers).await;
     }
+    reloadable.audit.flush();
     tracing::info!("drained");
     reloadable.log.flush(Duration::from_secs(5));
     if !is_supervisor {

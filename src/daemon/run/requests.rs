@@ -1,10 +1,12 @@
 //! Control requests to the daemon, by REST or by signal.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
 use crate::api::DEFAULT_RESTART_TIMEOUT;
+use crate::audit::{AuditTrail, Event, Outcome};
 use crate::daemon::signals::{SignalAction, SignalHandlers};
-use crate::logs::AUDIT_TARGET;
 use crate::server::control_request::{
     ControlRequest, ReloadCommand, Reply, RestartCommand, StopCommand,
 };
@@ -13,6 +15,8 @@ use crate::server::control_request::{
 pub struct RequestSource {
     pub control_requests: mpsc::Receiver<ControlRequest>,
     pub signals: SignalHandlers,
+    /// Records the requests by signal. The admin API records its own.
+    pub audit: Arc<AuditTrail>,
 }
 
 impl RequestSource {
@@ -20,7 +24,7 @@ impl RequestSource {
     pub async fn next(&mut self) -> ControlRequest {
         tokio::select! {
             Some(request) = self.control_requests.recv() => request,
-            action = self.signals.next() => request_from_signal(action),
+            action = self.signals.next() => request_from_signal(action, &self.audit),
         }
     }
 
@@ -36,7 +40,7 @@ impl RequestSource {
     }
 }
 
-fn request_from_signal(signal: SignalAction) -> ControlRequest {
+fn request_from_signal(signal: SignalAction, audit: &AuditTrail) -> ControlRequest {
     let name = signal.signal_name();
     let by = name.to_owned();
     let (action, request) = match signal {
@@ -64,6 +68,8 @@ fn request_from_signal(signal: SignalAction) -> ControlRequest {
             }),
         ),
     };
-    tracing::info!(target: AUDIT_TARGET, action, outcome = "accepted", subject = name);
+    let mut event = Event::new(action, Outcome::Accepted);
+    event.subject = Some(name.to_owned());
+    audit.record(&event);
     request
 }

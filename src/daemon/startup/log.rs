@@ -1,5 +1,8 @@
-//! Opens the log of the daemon.
+//! Opens the log and the audit trail of the daemon.
 
+use std::sync::Arc;
+
+use crate::audit::{AuditFile, AuditTrail};
 use crate::config::{LogTarget, Settings};
 use crate::daemon::error::StartError;
 use crate::daemon::run_mode::RunMode;
@@ -41,4 +44,16 @@ pub fn open_log(
     let log = logs::install(&settings.log, file, stdout)?;
     tokio::spawn(log.retry_writes());
     Ok(log)
+}
+
+/// Opens the audit file, and writes to it from now on.
+pub fn open_audit_trail(
+    settings: &Settings,
+    instance: &str,
+) -> Result<Arc<AuditTrail>, StartError> {
+    let file = settings.audit_file.as_deref().map(AuditFile::open);
+    let trail = Arc::new(AuditTrail::new(file.transpose()?, instance));
+    let writer = Arc::clone(&trail);
+    tokio::spawn(async move { writer.run().await });
+    Ok(trail)
 }

@@ -25,6 +25,7 @@ use super::signals::SignalHandlers;
 use super::supervise::systemd;
 use super::upgrade::{ParentLink, UpgradeChild};
 use crate::api::{VERSION, base_url};
+use crate::audit::AuditTrail;
 use crate::auth::{ConfiguredKeys, SessionStore};
 use crate::config::{LiveSettings, Settings};
 use crate::health::{Health, Phase};
@@ -140,10 +141,11 @@ impl Startup {
         let instance_key = self.context.instance_key()?;
         let log = log::open_log(&self.options.settings, self.options.mode, !is_fresh)?;
         let state = self.new_state(&sockets, instance_key);
+        let audit = log::open_audit_trail(&self.options.settings, &state.instance)?;
         // Clients that were served before a failure here would lose their connections.
         let staged_state = state.stage(self.context.pid_file.path())?;
         let handoff_sockets = sockets.clone_for_handoff().map_err(StartError::Socket)?;
-        let reloadable = self.reloadable(&state, log, keys)?;
+        let reloadable = self.reloadable(&state, log, Arc::clone(&audit), keys)?;
         let (options, context) = (self.options, self.context);
         if was_serving {
             // `/health` stays healthy, whichever process answers.
@@ -162,6 +164,7 @@ impl Startup {
                 requests: RequestSource {
                     control_requests: servers.control_requests,
                     signals,
+                    audit,
                 },
                 reloadable,
                 resources: InstanceResources {
@@ -186,6 +189,7 @@ impl Startup {
         &self,
         state: &StateFile,
         log: InstalledLog,
+        audit: Arc<AuditTrail>,
         keys: Arc<ConfiguredKeys>,
     ) -> Result<Reloadable, StartError> {
         let StartOptions {
@@ -198,6 +202,7 @@ impl Startup {
                 settings.clone(),
             )),
             log,
+            audit,
             sessions: Arc::new(SessionStore::new(
                 Arc::clone(&keys),
                 state.revoked_sessions.clone(),
@@ -217,6 +222,7 @@ impl Startup {
             admin: base_url(sockets.admin_address),
             server: base_url(sockets.public_address),
             log_file: settings.log.target.file().map(Into::into),
+            audit_file: settings.audit_file.clone(),
             instance_key,
             working_directory: location.directory,
             env_file: location.env_file,

@@ -80,6 +80,7 @@ pub fn start_servers(
             limits.failed_tokens_per_minute,
         ),
         metrics: Arc::clone(&reloadable.metrics),
+        audit: Arc::clone(&reloadable.audit),
         log_level: Arc::clone(reloadable.log.level()),
         log: state.log_file.clone().map(LogBroadcaster::new),
         control,

@@ -63,6 +63,20 @@ pub(crate) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
     let (new, file) = create_beside(path)?;
     let shifted = shift_numbered(path, keep).and_then(|last| rename(&new, path).map(|()| last));
     let last = shifted.inspect_err(|_| drop(fs::remove_file(&new)))?;
+    remove_after(path, last);
+    Ok(file)
+}
+
+/// Renames `path` to `path.1`, `path.1` to `path.2` and so on, and removes the oldest. No file is
+/// called `path` afterwards.
+pub(crate) fn shift_rotated(path: &Path, keep: u32) -> io::Result<()> {
+    let last = shift_numbered(path, keep)?;
+    remove_after(path, last);
+    Ok(())
+}
+
+/// Removes the rotated files with larger numbers.
+fn remove_after(path: &Path, last: u32) {
     for number in existing_numbers(path).unwrap_or_default() {
         let old = numbered_path(path, number);
         if number > last && name_status(&old) == NameStatus::OwnFile {
@@ -70,7 +84,6 @@ pub(crate) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
             let _ = fs::remove_file(old);
         }
     }
-    Ok(file)
 }
 
 /// Whether a name is in use.

@@ -27,6 +27,8 @@ pub struct AccessRecord<'a> {
     pub server: &'static str,
     pub series: &'a RequestSeries,
     pub request_id: HeaderValue,
+    /// The id that the client sent.
+    pub client_request_id: Option<HeaderValue>,
     pub started: Instant,
     pub peer: SocketAddr,
 }
@@ -49,6 +51,7 @@ impl AccessRecord<'_> {
                     duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
                     peer = %self.peer,
                     request_id = self.request_id.to_str().unwrap_or_default(),
+                    client_request_id = self.client_request_id.as_ref().and_then(|id| id.to_str().ok()),
                 )
             };
         }

@@ -1,17 +1,18 @@
-//! The audit trail: one event for each requested change, accepted or refused, and another if an
-//! accepted change fails.
+//! The audit events of requests: one for each requested change, accepted or refused, and another if
+//! an accepted change fails.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::Method;
+use hyper::header::HeaderValue;
 use poem::http::StatusCode;
 
+use crate::audit::{AuditTrail, Event, Outcome};
 use crate::auth::Claims;
-use crate::logs::AUDIT_TARGET;
 
 /// The audit action of each operation that changes something.
 #[derive(Debug, Default)]
@@ -35,22 +36,33 @@ impl FromIterator<(String, Method, &'static str)> for AuditedActions {
     }
 }
 
-/// A requested change. It is attached to its request and logs what becomes of it.
+/// A requested change. It is attached to its request and records what becomes of it.
 #[derive(Debug)]
 pub struct AuditRecord {
+    trail: Arc<AuditTrail>,
     action: &'static str,
     peer: SocketAddr,
     request_id: String,
+    client_request_id: Option<String>,
     caller: OnceLock<Claims>,
     is_recorded: AtomicBool,
 }
 
 impl AuditRecord {
-    pub fn new(action: &'static str, peer: SocketAddr, request_id: &str) -> Self {
+    pub fn new(
+        trail: Arc<AuditTrail>,
+        action: &'static str,
+        peer: SocketAddr,
+        request_id: &HeaderValue,
+        client_request_id: Option<&HeaderValue>,
+    ) -> Self {
+        let text = |id: &HeaderValue| id.to_str().unwrap_or_default().to_owned();
         Self {
+            trail,
             action,
             peer,
-            request_id: request_id.to_owned(),
+            request_id: text(request_id),
+            client_request_id: client_request_id.map(text),
             caller: OnceLock::new(),
             is_recorded: AtomicBool::new(false),
         }
@@ -61,72 +73,77 @@ impl AuditRecord {
         let _ = self.caller.set(caller.clone());
     }
 
-    /// Logs that the change is carried out, and its timeout if it has one.
+    /// Records that the change is carried out, and its timeout if it has one.
     pub fn accepted(&self, timeout: Option<Duration>) {
-        self.log_accepted(timeout, None, None);
+        self.record_accepted(timeout, None, None);
     }
 
-    /// Logs that a session is created or deleted.
+    /// Records that a session is created or deleted.
     pub fn session_accepted(&self, session: uuid::Uuid) {
-        self.log_accepted(None, Some(session), None);
+        self.record_accepted(None, Some(session), None);
     }
 
-    /// Logs that the log level is changed, and for how long unless it is permanent.
+    /// Records that the log level is changed, and for how long unless it is permanent.
     pub fn level_accepted(&self, level: &str, duration: Option<Duration>) {
-        self.log_accepted(duration, None, Some(level));
+        self.record_accepted(duration, None, Some(level));
     }
 
-    fn log_accepted(
+    fn record_accepted(
         &self,
         timeout: Option<Duration>,
         session: Option<uuid::Uuid>,
         level: Option<&str>,
     ) {
         self.is_recorded.store(true, Ordering::Relaxed);
-        let caller = self.caller.get();
-        tracing::info!(
-            target: AUDIT_TARGET,
-            action = self.action,
-            outcome = "accepted",
-            subject = caller.map(|caller| &*caller.subject),
-            token_id = caller.and_then(|caller| caller.token_id.as_deref()),
-            session_id = session.map(tracing::field::display),
-            peer = %self.peer,
-            request_id = self.request_id,
-            level,
-            timeout_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-        );
+        let mut event = self.event(Outcome::Accepted);
+        event.session_id = session.map(|session| session.to_string());
+        if let Some(level) = level {
+            event.detail.insert("level".into(), level.into());
+        }
+        if let Some(timeout) = timeout {
+            let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            event.detail.insert("timeout_ms".into(), millis.into());
+        }
+        self.trail.record(&event);
     }
 
-    /// Logs an error response: the change was refused, or it was accepted and failed.
+    /// Records an error response: the change was refused, or it was accepted and failed.
     pub fn responded(&self, status: StatusCode, reason: &str) {
         match self.is_recorded.swap(true, Ordering::Relaxed) {
-            false => self.log_failure("refused", status.as_u16(), reason),
+            false => self.record_failure(Outcome::Refused, status.as_u16(), reason),
             true if status.is_success() => {}
-            true => self.log_failure("failed", status.as_u16(), reason),
+            true => self.record_failure(Outcome::Failed, status.as_u16(), reason),
         }
     }
 
-    /// Logs that there was no response, unless the change was accepted: then it continues without
-    /// the client.
+    /// Records that there was no response, unless the change was accepted: then it continues
+    /// without the client.
     pub fn aborted(&self, status: u16, reason: &str) {
         if !self.is_recorded.swap(true, Ordering::Relaxed) {
-            self.log_failure("refused", status, reason);
+            self.record_failure(Outcome::Refused, status, reason);
         }
     }
 
-    fn log_failure(&self, outcome: &str, status: u16, reason: &str) {
+    fn record_failure(&self, outcome: Outcome, status: u16, reason: &str) {
+        let mut event = self.event(outcome);
+        event.status = Some(status);
+        event.reason = Some(reason.to_owned());
+        if self.caller.get().is_some() {
+            self.trail.record(&event);
+        } else {
+            self.trail.record_unauthenticated(&event);
+        }
+    }
+
+    fn event(&self, outcome: Outcome) -> Event {
         let caller = self.caller.get();
-        tracing::warn!(
-            target: AUDIT_TARGET,
-            action = self.action,
-            outcome,
-            subject = caller.map(|caller| &*caller.subject),
-            token_id = caller.and_then(|caller| caller.token_id.as_deref()),
-            peer = %self.peer,
-            request_id = self.request_id,
-            status,
-            reason,
-        );
+        Event {
+            subject: caller.map(|caller| caller.subject.clone()),
+            token_id: caller.and_then(|caller| caller.token_id.clone()),
+            peer: Some(self.peer.to_string()),
+            request_id: Some(self.request_id.clone()),
+            client_request_id: self.client_request_id.clone(),
+            ..Event::new(self.action, outcome)
+        }
     }
 }

@@ -25,9 +25,9 @@ use super::access_log::{AccessRecord, HEALTH_PATH, PendingRequest};
 use super::audit::{AuditRecord, AuditedActions};
 use super::body::LimitedBody;
 use super::problem::{ProblemDetail, problem_from_error, problem_response};
-use super::request_id::{REQUEST_ID, RequestIds};
+use super::request_id::{REQUEST_ID, RequestIds, client_request_id};
 use super::{headers, origin, raw_response};
-
+use crate::audit::AuditTrail;
 use crate::server::limits::LimitKind;
 use crate::server::metrics::RouteMetrics;
 use crate::server::pool::{ConnectionPool, ConnectionState, DetachedResponse, TrackedBody};
@@ -57,6 +57,8 @@ pub struct Service {
     admin_address: Option<IpAddr>,
     /// Set for the admin server.
     audited_actions: AuditedActions,
+    /// Set for the admin server.
+    audit: Option<Arc<AuditTrail>>,
     health: Option<HealthHandler>,
     pool: Arc<ConnectionPool>,
     shutdown: Shutdown,
@@ -87,6 +89,7 @@ impl Service {
             allow: LazyLock::new(Box::new(allow)),
             admin_address: None,
             audited_actions: AuditedActions::default(),
+            audit: None,
             health: None,
             pool,
             shutdown,
@@ -104,9 +107,14 @@ impl Service {
     }
 
     /// Writes an audit record for each request for one of these changes.
-    pub(crate) fn with_audit(self, audited_actions: AuditedActions) -> Self {
+    pub(crate) fn with_audit(
+        self,
+        audited_actions: AuditedActions,
+        trail: Arc<AuditTrail>,
+    ) -> Self {
         Self {
             audited_actions,
+            audit: Some(trail),
             ..self
         }
     }
@@ -176,6 +184,7 @@ impl Service {
             server: self.name,
             series: self.routes.unparsed(),
             request_id: self.request_ids.next(),
+            client_request_id: None,
             started: Instant::now(),
             peer,
         };
@@ -199,7 +208,8 @@ impl Service {
         let access = AccessRecord {
             server: self.name,
             series: self.routes.series(request.method(), request.uri().path()),
-            request_id: self.request_ids.for_request(&request),
+            request_id: self.request_ids.next(),
+            client_request_id: client_request_id(request.headers()),
             started,
             peer,
         };
@@ -291,8 +301,14 @@ impl Service {
         let action = self
             .audited_actions
             .get(request.method(), request.uri().path())?;
-        let request_id = access.request_id.to_str().unwrap_or_default();
-        Some(Arc::new(AuditRecord::new(action, access.peer, request_id)))
+        let trail = Arc::clone(self.audit.as_ref()?);
+        Some(Arc::new(AuditRecord::new(
+            trail,
+            action,
+            access.peer,
+            &access.request_id,
+            access.client_request_id.as_ref(),
+        )))
     }
 
     /// The response to a request that its headers are enough to reject.

@@ -73,15 +73,14 @@ impl LifecycleApi {
             timeout: Some(timeout),
             is_signal: false,
         });
+        audit.accepted(Some(timeout));
         if state.control.send(request).await.is_ok() {
-            audit.accepted(Some(timeout));
             // Takes effect before the client reads the response, also while a restart is being
             // cancelled.
             state.health.enter(health::Phase::Draining);
         } else {
             // The channel is closed once this process drains, because it stops or was replaced.
             state.require_active()?;
-            audit.accepted(None);
         }
         let deadline = state.shutdown.set_deadline(settings.drain_delay + timeout);
         Ok(JsonResponse(StopResult {

@@ -95,6 +95,7 @@ pub fn service(state: AdminState) -> Arc<Service> {
     let shutdown = state.shutdown.clone();
     let address = state.admin_address.ip();
     let auth = Arc::clone(&state.auth);
+    let trail = Arc::clone(&state.audit);
     let routes = openapi::routes(&document_service());
     let paths = routes.iter().map(|route| route.path.clone());
     let requests = &state.metrics.requests;
@@ -123,7 +124,7 @@ pub fn service(state: AdminState) -> Arc<Service> {
     Arc::new(
         service
             .with_origin_check(address)
-            .with_audit(audited_actions),
+            .with_audit(audited_actions, trail),
     )
 }
 

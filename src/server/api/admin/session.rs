@@ -86,10 +86,10 @@ impl SessionApi {
     ) -> Result<JsonResponse<SignInToken, 201>> {
         let state = self.0.get()?;
         state.require_active()?;
+        audit.accepted(Some(SIGN_IN_LIFETIME));
         let tokens = &state.auth.sign_in_tokens;
         let token = tokens.issue(&caller.claims, Instant::now());
         let token = token.map_err(|error| ApiError::internal(&error))?;
-        audit.accepted(Some(SIGN_IN_LIFETIME));
         Ok(JsonResponse(SignInToken {
             token: token.expose().to_owned(),
             expires_in_seconds: SIGN_IN_LIFETIME.as_secs(),

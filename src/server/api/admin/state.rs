@@ -10,6 +10,7 @@ use poem::http::StatusCode;
 use tokio::sync::oneshot;
 
 use crate::api::{HttpUsage, LastExit};
+use crate::audit::AuditTrail;
 use crate::config::LiveSettings;
 use crate::health::Health;
 use crate::logs::{LevelControl, LogBroadcaster};
@@ -54,6 +55,7 @@ pub struct AdminState {
     pub health: Arc<Health>,
     pub connections: ConnectionPools,
     pub metrics: Arc<Metrics>,
+    pub audit: Arc<AuditTrail>,
     pub log_level: Arc<LevelControl>,
     pub auth: Arc<AuthState>,
     /// `None` when the log goes to stdout.

@@ -1,0 +1,241 @@
+//! Appends records to the file, and rotates it.
+//!
+//! Both processes of a restart write. Each append opens the file, locks it, makes sure that it is
+//! still the current one, and continues the chain from the last record that it finds there. A
+//! process that dies at any moment leaves whole records, and at most one that is not.
+
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use super::event::Event;
+use super::files;
+use super::read::Tail;
+use super::record::{Head, Record, Torn};
+use crate::logs::shift_rotated;
+use crate::sys::{FileLock, OpenError, open_owned, try_lock};
+
+/// The size at which the file is rotated, in bytes.
+const MAX_SIZE: u64 = 10 * 1024 * 1024;
+/// How many rotated files are kept.
+pub(super) const KEEP: u32 = 20;
+/// How long an append waits for another process. An append takes milliseconds.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(1);
+/// How often an append follows a rotation of another process before it gives up.
+const MAX_ATTEMPTS: u32 = 100;
+
+/// The audit file cannot be used.
+#[derive(Debug, Error)]
+pub enum AuditFileError {
+    /// A system call failed.
+    #[error(
+        "the audit file {path} cannot be {action}: {source}; set AUDIT_FILE to a file that this user can write to"
+    )]
+    Io {
+        /// The path of the file.
+        path: PathBuf,
+        /// `opened` or `read`.
+        action: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The file is not a regular file that only this user has.
+    #[error("the audit file {path} {reason}; remove the file or choose another AUDIT_FILE")]
+    Unusable {
+        /// The path of the file.
+        path: PathBuf,
+        /// What is wrong with the file.
+        reason: &'static str,
+    },
+}
+
+/// The file that records are appended to.
+#[derive(Debug)]
+pub struct AuditFile {
+    path: PathBuf,
+    max_size: u64,
+    keep: u32,
+}
+
+impl AuditFile {
+    /// Opens or creates the file with mode 0600.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened, is a link or not a regular file, or belongs to another user.
+    pub fn open(path: &Path) -> Result<Self, AuditFileError> {
+        let (file, metadata) = open_checked(path, true)?;
+        if metadata.permissions().mode() & 0o077 != 0 {
+            file.set_permissions(Permissions::from_mode(0o600))
+                .map_err(|source| io_error(path, "opened", source))?;
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            max_size: MAX_SIZE,
+            keep: KEEP,
+        })
+    }
+
+    /// Whether the file exists and [`Self::open`] would accept it. Does not change anything.
+    ///
+    /// # Errors
+    ///
+    /// The file exists, and `open` would fail.
+    pub fn check(path: &Path) -> Result<bool, AuditFileError> {
+        match open_checked(path, false) {
+            Ok(_) => Ok(true),
+            Err(AuditFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The path of the current file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The last record of the trail.
+    pub(super) fn head(&self) -> io::Result<Head> {
+        let (file, _) = open_checked(&self.path, true).map_err(io::Error::other)?;
+        let _lock = self.lock(&file)?;
+        let tail = Tail::read(&file, file.metadata()?.len())?;
+        self.last_head(&tail)
+    }
+
+    /// Appends records, all or none, and waits until they are on the disk.
+    ///
+    /// `known` is the last record that this process knows of. If the file ends before it, or with
+    /// another record of that number, somebody changed the file: the chain then continues after
+    /// `known`, so that the change shows.
+    pub(super) fn append(
+        &self,
+        events: &[Event],
+        instance: &str,
+        known: &Head,
+    ) -> io::Result<Head> {
+        let mut may_rotate = true;
+        for _ in 0..MAX_ATTEMPTS {
+            let (file, _) = open_checked(&self.path, true).map_err(|error| match error {
+                AuditFileError::Io { source, .. } => source,
+                other @ AuditFileError::Unusable { .. } => io::Error::other(other),
+            })?;
+            let _lock = self.lock(&file)?;
+            if !files::is_at(&self.path, &file)? {
+                continue;
+            }
+            let size = file.metadata()?.len();
+            let tail = Tail::read(&file, size)?;
+            if may_rotate && size >= self.max_size && tail.torn.is_empty() {
+                // If it cannot be renamed, it keeps growing.
+                may_rotate = shift_rotated(&self.path, self.keep).is_ok();
+                if may_rotate {
+                    continue;
+                }
+            }
+            let mut head = self.last_head(&tail)?;
+            let was_rewritten = head.seq == known.seq && head != *known;
+            if head.seq < known.seq || was_rewritten {
+                head = known.clone();
+            }
+            return self.write(&file, size, events, instance, head, &tail.torn);
+        }
+        Err(io::Error::other("the file was replaced again and again"))
+    }
+
+    /// Writes the records after what is in the file. After an error the file is as before, or it
+    /// ends with a torn line, which the next record describes.
+    fn write(
+        &self,
+        mut file: &File,
+        size: u64,
+        events: &[Event],
+        instance: &str,
+        mut head: Head,
+        torn: &[u8],
+    ) -> io::Result<Head> {
+        let mut lines = Vec::new();
+        let mut described = torn.to_vec();
+        if torn.last().is_some_and(|last| *last != b'\n') {
+            lines.push(b'\n');
+            described.push(b'\n');
+        }
+        let mut torn = Torn::of(&described);
+        for event in events {
+            let record = Record::new(event.clone(), instance, &head, torn.take());
+            head = record.write_line(&mut lines)?;
+        }
+        let written = file.write_all(&lines).and_then(|()| file.sync_data());
+        if let Err(error) = written {
+            let _ = file.set_len(size);
+            return Err(error);
+        }
+        if size == 0
+            && let Some(directory) = self.path.parent()
+        {
+            // The name of a new file is on the disk when its directory is.
+            let _ = File::open(directory).and_then(|directory| directory.sync_all());
+        }
+        Ok(head)
+    }
+
+    /// The last record before the end of the current file, which may be in a rotated one.
+    fn last_head(&self, tail: &Tail) -> io::Result<Head> {
+        if let Some(last) = &tail.last {
+            return Ok(last.head());
+        }
+        for path in files::rotated_paths(&self.path)? {
+            let Some(rotated) = files::open(&path, Some(nix::unistd::geteuid().as_raw()))? else {
+                continue;
+            };
+            let size = rotated.file.metadata()?.len();
+            if let Some(last) = Tail::read(&rotated.file, size)?.last {
+                return Ok(last.head());
+            }
+        }
+        Ok(Head::empty())
+    }
+
+    fn lock<'a>(&self, file: &'a File) -> io::Result<FileLock<'a>> {
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            if let Some(lock) = try_lock(file, true)? {
+                return Ok(lock);
+            }
+            if Instant::now() >= deadline {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("another process has locked {}", self.path.display()),
+                ));
+            }
+            std::thread::sleep(LOCK_RETRY_INTERVAL);
+        }
+    }
+}
+
+fn open_checked(path: &Path, create: bool) -> Result<(File, Metadata), AuditFileError> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).mode(0o600).create(create);
+    open_owned(path, &mut options).map_err(|error| match error {
+        OpenError::Io { action, source } => io_error(path, action, source),
+        OpenError::Unusable(reason) => AuditFileError::Unusable {
+            path: path.to_owned(),
+            reason,
+        },
+    })
+}
+
+fn io_error(path: &Path, action: &'static str, source: io::Error) -> AuditFileError {
+    AuditFileError::Io {
+        path: path.to_owned(),
+        action,
+        source,
+    }
+}

@@ -1,0 +1,148 @@
+//! Reads records backwards.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use memchr::{memchr, memrchr};
+
+use super::files;
+use super::record::Record;
+
+const CHUNK_BYTES: u64 = 64 * 1024;
+/// A longer line is no record.
+const MAX_LINE_BYTES: usize = 256 * 1024;
+
+/// The last `count` records, oldest first: before the record with the number `before`, if it is
+/// given. Lines that are no records are skipped.
+///
+/// # Errors
+///
+/// A file cannot be read.
+pub fn last_records(path: &Path, count: usize, before: Option<u64>) -> io::Result<Vec<Record>> {
+    let mut found = Vec::new();
+    // A file that is rotated meanwhile may be found twice.
+    let mut before = before.unwrap_or(u64::MAX);
+    for file in files::open_all(path)? {
+        if found.len() >= count {
+            break;
+        }
+        let size = file.file.metadata()?.len();
+        let first = first_record(&file.file)?;
+        if first.is_some_and(|first| first.seq >= before) {
+            continue;
+        }
+        let mut lines = LinesBackwards::new(&file.file, size);
+        while found.len() < count
+            && let Some(line) = lines.next_line()?
+        {
+            if let Some(record) = Record::parse(&line.text)
+                && record.seq < before
+            {
+                before = record.seq;
+                found.push(record);
+            }
+        }
+    }
+    found.reverse();
+    Ok(found)
+}
+
+/// The record in the first line.
+fn first_record(file: &File) -> io::Result<Option<Record>> {
+    let mut bytes = vec![0; MAX_LINE_BYTES.min(32 * 1024)];
+    let len = file.read_at(&mut bytes, 0)?;
+    let line = memchr(b'\n', &bytes[..len]).map(|end| &bytes[..end]);
+    Ok(line.and_then(Record::parse))
+}
+
+/// The end of a file: its last record, and what follows it.
+pub(super) struct Tail {
+    pub last: Option<Record>,
+    /// Bytes after the last record.
+    pub torn: Vec<u8>,
+}
+
+impl Tail {
+    pub fn read(file: &File, size: u64) -> io::Result<Self> {
+        let mut lines = LinesBackwards::new(file, size);
+        let mut last = None;
+        let mut end = 0;
+        while let Some(line) = lines.next_line()? {
+            if line.is_complete
+                && let Some(record) = Record::parse(&line.text)
+            {
+                last = Some(record);
+                end = line.end;
+                break;
+            }
+        }
+        let len = usize::try_from(size - end).unwrap_or(usize::MAX);
+        let mut torn = vec![0; len];
+        file.read_exact_at(&mut torn, end)?;
+        Ok(Self { last, torn })
+    }
+}
+
+/// A line without its newline.
+pub(super) struct Line {
+    pub text: Vec<u8>,
+    /// The offset after its newline.
+    pub end: u64,
+    /// Whether it has a newline.
+    pub is_complete: bool,
+}
+
+/// Reads the lines of a file from its end.
+pub(super) struct LinesBackwards<'a> {
+    file: &'a File,
+    /// The offset of `buffer`.
+    start: u64,
+    buffer: Vec<u8>,
+}
+
+impl<'a> LinesBackwards<'a> {
+    pub fn new(file: &'a File, size: u64) -> Self {
+        Self {
+            file,
+            start: size,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub fn next_line(&mut self) -> io::Result<Option<Line>> {
+        loop {
+            let is_complete = self.buffer.last() == Some(&b'\n');
+            let text_end = self.buffer.len() - usize::from(is_complete);
+            let newline = memrchr(b'\n', &self.buffer[..text_end]);
+            if newline.is_none() && self.start > 0 {
+                self.read_chunk()?;
+                continue;
+            }
+            if self.buffer.is_empty() {
+                return Ok(None);
+            }
+            let line_start = newline.map_or(0, |at| at + 1);
+            let line = Line {
+                text: self.buffer[line_start..text_end].to_vec(),
+                end: self.start + self.buffer.len() as u64,
+                is_complete,
+            };
+            self.buffer.truncate(line_start);
+            return Ok(Some(line));
+        }
+    }
+
+    fn read_chunk(&mut self) -> io::Result<()> {
+        // A long line is read in larger and larger chunks.
+        let wanted = CHUNK_BYTES.max(self.buffer.len() as u64);
+        let len = wanted.min(self.start);
+        let mut chunk = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        self.file.read_exact_at(&mut chunk, self.start - len)?;
+        self.start -= len;
+        chunk.append(&mut self.buffer);
+        self.buffer = chunk;
+        Ok(())
+    }
+}

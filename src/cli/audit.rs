@@ -1,0 +1,117 @@
+//! `fullon audit`
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::context::CommandContext;
+use super::error::{CommandError, Result};
+use super::output::{Colour, Output, sanitize};
+use crate::audit::{Head, Outcome, Record, Report};
+use crate::control::AuditError;
+
+#[derive(Debug, clap::Args)]
+pub struct AuditArgs {
+    /// Number of last records to print, 1 to 10000
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    lines: u16,
+    /// Check that no record was changed, removed or added
+    #[arg(long, conflicts_with = "lines")]
+    verify: bool,
+    /// Check that the trail contains this record: its number and its hash, as --verify prints them
+    #[arg(long, value_name = "SEQ:HASH", requires = "verify")]
+    head: Option<Head>,
+}
+
+pub fn run(context: &CommandContext, arguments: &AuditArgs, output: &Output) -> Result {
+    let control = context.control()?;
+    if arguments.verify {
+        let report = control.verify_audit(arguments.head.as_ref());
+        return print_report(&report.map_err(command_error)?, output);
+    }
+    let records = control.audit_records(arguments.lines.into());
+    for record in records.map_err(command_error)? {
+        output.print_line(&describe(&record, output))?;
+        output.print_json(&record)?;
+    }
+    Ok(())
+}
+
+fn command_error(error: AuditError) -> CommandError {
+    CommandError::Other(error.into())
+}
+
+fn describe(record: &Record, output: &Output) -> String {
+    let colour = match record.outcome {
+        Outcome::Accepted => Colour::Green,
+        Outcome::Refused => Colour::Yellow,
+        Outcome::Failed => Colour::Red,
+    };
+    let outcome = output.paint(colour, record.outcome.as_str());
+    let mut line = format!(
+        "{} {} {} {outcome}",
+        record.seq,
+        sanitize(&record.time),
+        sanitize(&record.event)
+    );
+    let mut add = |name: &str, value: &dyn std::fmt::Display| {
+        let _ = write!(line, " {}={}", sanitize(name), sanitize(&value.to_string()));
+    };
+    let texts = [
+        ("subject", &record.subject),
+        ("peer", &record.peer),
+        ("request_id", &record.request_id),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            add(name, text);
+        }
+    }
+    if let Some(status) = record.status {
+        add("status", &status);
+    }
+    for (name, value) in &record.detail {
+        match value {
+            Value::String(text) => add(name, text),
+            value => add(name, value),
+        }
+    }
+    if let Some(reason) = &record.reason {
+        add("reason", &format!("{reason:?}"));
+    }
+    line
+}
+
+fn print_report(report: &Report, output: &Output) -> Result {
+    for place in report.torn.iter().chain(&report.gaps) {
+        output.print_line(&format!(
+            "{}:{}: {}",
+            sanitize(&place.file),
+            place.line,
+            sanitize(&place.message)
+        ))?;
+    }
+    for place in &report.problems {
+        let text = format!(
+            "{}:{}: {}",
+            sanitize(&place.file),
+            place.line,
+            sanitize(&place.message)
+        );
+        output.print_line(&output.paint(Colour::Red, &text))?;
+    }
+    let range = match (report.first_seq, report.last_seq) {
+        (Some(first), Some(last)) => format!("{} records, {first} to {last}", report.records),
+        _ => "no records".to_owned(),
+    };
+    if report.intact {
+        output.print_success(&format!("Intact: {range}"))?;
+        if let (Some(seq), Some(hash)) = (report.last_seq, &report.last_hash) {
+            output.print_line(&format!("  head {seq}:{hash}"))?;
+        }
+        return output.print_json(report);
+    }
+    output.print_result("✗", Colour::Red, &format!("Broken: {range}"))?;
+    output.print_json(report)?;
+    Err(CommandError::Exit(1))
+}
