@@ -16,42 +16,47 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The top-level modules, and the ones that each may import.
-const MAY_KNOW: [(&str, &[&str]); 15] = [
+const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("identity", &[]),
     ("sys", &[]),
     ("config", &["identity", "sys"]),
     ("auth", &["config", "identity", "sys"]),
     ("logs", &["config", "sys"]),
+    ("audit", &["logs", "sys"]),
     ("health", &["config", "identity", "logs"]),
     ("instance", &["auth", "config", "health", "identity", "sys"]),
     ("api", &["config", "health", "identity", "logs"]),
     ("client", &["api", "auth", "identity"]),
     (
         "server",
-        &["api", "auth", "config", "health", "identity", "logs", "sys"],
+        &[
+            "api", "audit", "auth", "config", "health", "identity", "logs", "sys",
+        ],
     ),
     (
         "daemon",
         &[
-            "api", "auth", "config", "health", "identity", "instance", "logs", "server", "sys",
+            "api", "audit", "auth", "config", "health", "identity", "instance", "logs", "server",
+            "sys",
         ],
     ),
     (
         "control",
         &[
-            "api", "auth", "client", "config", "identity", "instance", "logs", "sys",
+            "api", "audit", "auth", "client", "config", "identity", "instance", "logs", "sys",
         ],
     ),
     (
         "doctor",
         &[
-            "api", "auth", "client", "config", "control", "identity", "instance", "logs", "sys",
+            "api", "audit", "auth", "client", "config", "control", "identity", "instance", "logs",
+            "sys",
         ],
     ),
     (
         "cli",
         &[
-            "api", "auth", "client", "config", "control", "daemon", "doctor", "identity",
+            "api", "audit", "auth", "client", "config", "control", "daemon", "doctor", "identity",
             "instance", "logs", "server",
         ],
     ),

@@ -52,7 +52,7 @@ pub struct Record {
     /// A random number in the first record, so that no two trails are alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<String>,
-    /// What a writer left before this record when it was interrupted.
+    /// Bytes that an interrupted writer left before this record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub torn: Option<Torn>,
     /// The hash of the record before, or zeros.

@@ -54,7 +54,7 @@ pub struct Place {
 /// A file cannot be read.
 pub fn verify(path: &Path, head: Option<&Head>) -> io::Result<Report> {
     let mut checker = Checker::new(head);
-    // Writers wait while the files are opened. What they append later is not checked.
+    // Writers wait while the files are opened. Later records are not checked.
     let files = open_snapshot(path)?;
     let rotated = files.iter().filter(|(file, _)| file.path != path).count();
     for (file, size) in files.iter().rev() {

@@ -6,6 +6,7 @@
 //! | `ROUNDS`          | 25          | 200         | kills and stops at a random moment        |
 //! | `REQUESTS`        | 5,000       | 100,000     | requests during twenty restarts           |
 //! | `SOAK_SECONDS`    | 10          | 600         | length of the soak test                   |
+//! | `FLOOD`           | 3,000       | 300,000     | requests without a token in a flood       |
 //! | `CONSOLE_SECONDS` | 3           | 60          | length of the busy log in the browser     |
 //! | `SEED`            | random      | random      | seed of random tests, printed on failure  |
 
@@ -19,6 +20,11 @@ pub fn rounds() -> u64 {
 /// Requests that are answered during twenty restarts.
 pub fn requests() -> u64 {
     variable("REQUESTS").unwrap_or(5_000)
+}
+
+/// Requests without a token that must not fill the audit trail.
+pub fn flood() -> u64 {
+    variable("FLOOD").unwrap_or(3_000)
 }
 
 /// Length of the soak test.
