@@ -105,7 +105,7 @@ pub enum RestartError {
     MissingPath(PathBuf),
     /// A supervisor or a terminal runs the daemon, and has to restart it.
     #[error(
-        "the daemon was started by `fullon run`: restart it with `systemctl restart` under systemd, or in its terminal"
+        "the daemon was started by `fullon run`: restart it with `systemctl restart` under systemd, with `supervisorctl` under supervisord (`fullon stop` first), or in its terminal"
     )]
     Foreground,
     /// The daemon could not be stopped.
