@@ -80,6 +80,25 @@ fn quoted(line: &str) -> String {
         .join(" ")
 }
 
+/// The longest line of Markdown prose, in characters. Tables, headings, and links that cannot be
+/// broken may be longer.
+const MAX_COLUMNS: usize = 100;
+
+#[test]
+fn lines_of_pages_end_at_100_columns() {
+    let mut found = Vec::new();
+    for path in files(root(), &["md"]) {
+        for (line, text) in prose(&path, &fs::read_to_string(&path).unwrap()) {
+            let is_breakable = text.trim_start_matches(['-', ' ']).contains(' ');
+            let is_prose = !text.starts_with(['|', '#', '!', '<']) && is_breakable;
+            if is_prose && text.chars().count() > MAX_COLUMNS {
+                found.push(format!("{}:{line}", name(&path)));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn prose_uses_the_words_of_the_field() {
     let patterns: Vec<(Regex, &str)> = REPLACED
