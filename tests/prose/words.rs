@@ -99,6 +99,16 @@ fn lines_of_pages_end_at_100_columns() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// A newcomer reads the map of the code in one sitting.
+const MAX_MAP_WORDS: usize = 2_000;
+
+#[test]
+fn map_of_the_code_is_short() {
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let words = map.split_whitespace().count();
+    assert!(words <= MAX_MAP_WORDS, "ARCHITECTURE.md has {words} words");
+}
+
 #[test]
 fn prose_uses_the_words_of_the_field() {
     let patterns: Vec<(Regex, &str)> = REPLACED
