@@ -2,23 +2,25 @@
 //!
 //! Rotated files are `LOG.1` (the newest), `LOG.2` and so on, as the daemon and logrotate name
 //! them. Older still are `LOG-20260131` and the like (logrotate's `dateext`). Compressed files are
-//! not read. Files of another user than the log's owner are ignored, because a log in `/tmp` has
-//! neighbours.
+//! not read. Files of another user than the log's owner, and files with a second hard link, are
+//! ignored, because a log in `/tmp` has neighbours.
 //!
 //! A rotation may happen during a listing. It renames upwards, beginning with the oldest file, and
 //! a listing goes upwards too. So a listing can meet a file twice but never misses one.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::unistd::geteuid;
+
 use super::cursor::FileId;
-use crate::sys::open_nofollow;
+use crate::sys::{OpenError, open_owned, open_private};
 
 /// The largest number of a rotated file, and the largest `LOG_KEEP`. A larger number may be a year.
 pub(crate) const MAX_NUMBER: u32 = 1_000;
@@ -35,14 +37,11 @@ impl Segment {
     /// `None` if there is no such file.
     fn open(path: &Path) -> io::Result<Option<Arc<Self>>> {
         match open_for_reading(path) {
-            Ok(file) => {
-                let metadata = file.metadata()?;
-                Ok(Some(Arc::new(Self {
-                    id: FileId::from_metadata(&metadata),
-                    owner: metadata.uid(),
-                    file,
-                })))
-            }
+            Ok((file, metadata)) => Ok(Some(Arc::new(Self {
+                id: FileId::from_metadata(&metadata),
+                owner: metadata.uid(),
+                file,
+            }))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -253,16 +252,20 @@ fn sibling_suffixes(path: &Path) -> io::Result<Vec<OsString>> {
     Ok(suffixes)
 }
 
-/// Opens a regular file for reading, without following a link and without blocking.
-fn open_for_reading(path: &Path) -> io::Result<File> {
-    let file = open_nofollow(path, OpenOptions::new().read(true))?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
-    }
-    Ok(file)
+/// Opens a file for reading that the writer would not refuse: a regular file with one name, which
+/// belongs to this user. root also reads the logs of other users.
+fn open_for_reading(path: &Path) -> io::Result<(File, Metadata)> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    let opened = if geteuid().is_root() {
+        open_private(path, &mut options)
+    } else {
+        open_owned(path, &mut options)
+    };
+    opened.map_err(|error| match error {
+        OpenError::Io { source, .. } => source,
+        OpenError::Unusable(reason) => io::Error::new(io::ErrorKind::InvalidInput, reason),
+    })
 }
 
 #[cfg(test)]

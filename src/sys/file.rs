@@ -66,10 +66,20 @@ pub fn open_regular(path: &Path, options: &mut OpenOptions) -> Result<(File, Met
 ///
 /// The system refused, or it is something else.
 pub fn open_owned(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), OpenError> {
-    let (file, metadata) = open_regular(path, options)?;
+    let (file, metadata) = open_private(path, options)?;
     if metadata.uid() != nix::unistd::geteuid().as_raw() {
         return Err(OpenError::Unusable("belongs to another user"));
     }
+    Ok((file, metadata))
+}
+
+/// Opens a regular file that has no second name, under which another user may know it.
+///
+/// # Errors
+///
+/// The system refused, or it is something else.
+pub fn open_private(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), OpenError> {
+    let (file, metadata) = open_regular(path, options)?;
     if metadata.nlink() > 1 {
         return Err(OpenError::Unusable("has more than one hard link"));
     }

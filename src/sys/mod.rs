@@ -8,15 +8,18 @@ mod listener;
 mod port_owner;
 mod process;
 mod procfs;
+mod text;
 
 pub(crate) use disk::DiskSpace;
 pub(crate) use fd::{fd_limit, open_fd_count, raise_fd_limit};
 pub(crate) use fd_passing::{receive_with_fds, send_with_fds};
 pub(crate) use file::{
-    FileLock, OpenError, is_same_file, open_nofollow, open_owned, open_regular, try_lock,
+    FileLock, OpenError, is_same_file, open_nofollow, open_owned, open_private, open_regular,
+    try_lock,
 };
 pub use listener::listen;
 pub(crate) use listener::{BACKLOG, adopt_listener, bind, listen_overlapping};
 pub(crate) use port_owner::find_listener;
 pub use process::Process;
 pub(crate) use procfs::Stat;
+pub(crate) use text::is_control;

@@ -364,6 +364,36 @@ fn file_with_second_hard_link_is_refused() {
 }
 
 #[test]
+fn file_that_writing_would_refuse_is_not_read_as_log() {
+    let home = Home::new();
+    let precious = home.path().join("precious");
+    fs::write(&precious, format!("{SECRET}\n")).unwrap();
+    set_mode(&precious, 0o600);
+    home.run(["start"]).succeeds();
+    // A neighbour can make a hard link in a shared directory.
+    for planted in ["fullon.log.1", "fullon.log.2", "fullon.log-20260101"] {
+        fs::hard_link(&precious, home.path().join(planted)).unwrap();
+    }
+    let page = home.call_admin("GET", "/admin/logs?lines=1000");
+    assert!(page.body.contains("ready") && !page.body.contains(SECRET));
+    let is_hidden = || {
+        let logs = ["logs", "--no-follow", "--lines", "1000"];
+        let outcome = home.run(logs).succeeds();
+        assert!(!outcome.stdout.contains(SECRET), "{outcome:?}");
+        assert!(outcome.stdout.contains(" ready "), "{outcome:?}");
+    };
+    is_hidden();
+    home.run(["stop"]).succeeds();
+    is_hidden();
+    let log = home.path().join("fullon.log");
+    fs::remove_file(&log).unwrap();
+    fs::hard_link(&precious, &log).unwrap();
+    home.run(["logs", "--no-follow"])
+        .exits(1)
+        .stderr_contains(&["more than one hard link"]);
+}
+
+#[test]
 fn secrets_appear_nowhere() {
     let mut home = Home::new();
     let password = "an-obviously-made-up-password";
