@@ -57,7 +57,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
         "cli",
         &[
             "api", "audit", "auth", "client", "config", "control", "daemon", "doctor", "identity",
-            "instance", "logs", "server",
+            "instance", "logs", "server", "sys",
         ],
     ),
     ("app", &["cli", "identity", "server"]),

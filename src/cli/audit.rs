@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::context::CommandContext;
 use super::error::{CommandError, Result};
-use super::output::{Colour, Output, sanitize};
+use super::output::{Colour, Output, Span};
 use crate::audit::{Head, Outcome, Record, Report};
 use crate::control::AuditError;
 
@@ -31,7 +31,7 @@ pub fn run(context: &CommandContext, arguments: &AuditArgs, output: &Output) -> 
     }
     let records = control.audit_records(arguments.lines.into());
     for record in records.map_err(command_error)? {
-        output.print_line(&describe(&record, output))?;
+        print_record(&record, output)?;
         output.print_json(&record)?;
     }
     Ok(())
@@ -41,21 +41,16 @@ fn command_error(error: AuditError) -> CommandError {
     CommandError::Other(error.into())
 }
 
-fn describe(record: &Record, output: &Output) -> String {
+fn print_record(record: &Record, output: &Output) -> Result {
     let colour = match record.outcome {
         Outcome::Accepted => Colour::Green,
         Outcome::Refused => Colour::Yellow,
         Outcome::Failed => Colour::Red,
     };
-    let outcome = output.paint(colour, record.outcome.as_str());
-    let mut line = format!(
-        "{} {} {} {outcome}",
-        record.seq,
-        sanitize(&record.time),
-        sanitize(&record.event)
-    );
+    let start = format!("{} {} {} ", record.seq, record.time, record.event);
+    let mut line = String::new();
     let mut add = |name: &str, value: &dyn std::fmt::Display| {
-        let _ = write!(line, " {}={}", sanitize(name), sanitize(&value.to_string()));
+        let _ = write!(line, " {name}={value}");
     };
     let texts = [
         ("subject", &record.subject),
@@ -79,26 +74,20 @@ fn describe(record: &Record, output: &Output) -> String {
     if let Some(reason) = &record.reason {
         add("reason", &format!("{reason:?}"));
     }
-    line
+    output.print_spans(&[
+        Span::plain(&start),
+        Span::coloured(colour, record.outcome.as_str()),
+        Span::plain(&line),
+    ])
 }
 
 fn print_report(report: &Report, output: &Output) -> Result {
     for place in report.torn.iter().chain(&report.gaps) {
-        output.print_line(&format!(
-            "{}:{}: {}",
-            sanitize(&place.file),
-            place.line,
-            sanitize(&place.message)
-        ))?;
+        output.print_line(&format!("{}:{}: {}", place.file, place.line, place.message))?;
     }
     for place in &report.problems {
-        let text = format!(
-            "{}:{}: {}",
-            sanitize(&place.file),
-            place.line,
-            sanitize(&place.message)
-        );
-        output.print_line(&output.paint(Colour::Red, &text))?;
+        let text = format!("{}:{}: {}", place.file, place.line, place.message);
+        output.print_spans(&[Span::coloured(Colour::Red, &text)])?;
     }
     let range = match (report.first_seq, report.last_seq) {
         (Some(first), Some(last)) => format!("{} records, {first} to {last}", report.records),

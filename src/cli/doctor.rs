@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::context::{CommandContext, block_on, user_name};
 use super::error::{CommandError, Result};
-use super::output::{Colour, Output};
+use super::output::{Colour, Output, Span};
 use crate::doctor::{Finding, Severity, diagnose};
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
@@ -39,20 +39,21 @@ fn print_findings(findings: &[Finding], output: &Output) -> Result {
             Severity::Warning => ("warning", Colour::Yellow),
             Severity::Error => ("ERROR", Colour::Red),
         };
-        let severity = output.paint(colour, &format!("{severity:<7}"));
-        let text = one_line(finding);
-        output.print_line(&format!("{severity}  {:<width$}  {text}", finding.subject))
+        output.print_spans(&[
+            Span::coloured(colour, &format!("{severity:<7}")),
+            Span::plain(&format!("  {:<width$}  ", finding.subject)),
+            Span::plain(&one_line(finding)),
+        ])
     })
 }
 
-/// The message and the hint on one line. Control characters from processes and servers are
-/// replaced, because terminals interpret them.
+/// The message and the hint on one line.
 fn one_line(finding: &Finding) -> String {
     let hint = finding
         .hint
         .as_ref()
         .map_or(String::new(), |hint| format!(" -> {hint}"));
-    format!("{}{hint}", finding.message).replace(char::is_control, " ")
+    format!("{}{hint}", finding.message).replace('\n', " ")
 }
 
 fn summary(findings: usize, errors: usize, warnings: usize) -> String {

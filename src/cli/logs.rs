@@ -1,11 +1,10 @@
 //! `fullon logs`
 
-use std::io::{self, Write as _};
 use std::pin::pin;
 
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
-use super::output::{Colour, Output, notice, sanitize, stdout_closed};
+use super::output::{Colour, Output, notice, stdout_closed};
 use crate::api::LogEntry;
 use crate::client::LogQuery;
 use crate::control::{LogLine, LogsError};
@@ -77,36 +76,12 @@ fn command_error(error: LogsError) -> CommandError {
 
 /// Prints an entry. If the reader has closed stdout, the command ends.
 fn print(entry: &LogEntry, output: &Output) -> Result {
-    let text = if output.is_json() {
-        escape_c1(&serde_json::to_string(entry).map_err(io::Error::from)?)
-    } else {
-        let line = sanitize(&entry.line);
-        match entry.level.as_deref() {
-            Some(level) => {
-                let colour = match level {
-                    "ERROR" => Colour::Red,
-                    "WARN" => Colour::Yellow,
-                    "INFO" => Colour::Green,
-                    "DEBUG" => Colour::Blue,
-                    _ => Colour::Grey,
-                };
-                line.replacen(level, &output.paint(colour, level), 1)
-            }
-            None => line,
-        }
+    let colour = match entry.level.as_deref() {
+        Some("ERROR") => Colour::Red,
+        Some("WARN") => Colour::Yellow,
+        Some("INFO") => Colour::Green,
+        Some("DEBUG") => Colour::Blue,
+        _ => Colour::Grey,
     };
-    Ok(writeln!(io::stdout(), "{text}")?)
-}
-
-/// Escapes the C1 control characters, which JSON allows but some terminals interpret.
-fn escape_c1(json: &str) -> String {
-    let escape = |c: char| match c {
-        '\u{80}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),
-        c => c.to_string(),
-    };
-    if json.chars().any(|c| ('\u{80}'..='\u{9f}').contains(&c)) {
-        json.chars().map(escape).collect()
-    } else {
-        json.to_owned()
-    }
+    output.print_entry(entry, colour)
 }

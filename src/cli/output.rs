@@ -8,8 +8,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::error::CommandError;
+use crate::api::LogEntry;
 use crate::config::{InvalidSettings, is_colour_wanted};
 use crate::identity::identity;
+use crate::sys::is_control;
 
 /// A terminal colour, as its SGR number.
 #[derive(Debug, Clone, Copy)]
@@ -21,8 +23,37 @@ pub enum Colour {
     Grey = 90,
 }
 
-/// Prints a message beside the result.
+/// A part of a line.
+pub struct Span<'a> {
+    colour: Option<Colour>,
+    text: &'a str,
+}
+
+impl<'a> Span<'a> {
+    pub fn plain(text: &'a str) -> Self {
+        Self { colour: None, text }
+    }
+
+    /// Has this colour on a terminal.
+    pub fn coloured(colour: Colour, text: &'a str) -> Self {
+        Self {
+            colour: Some(colour),
+            text,
+        }
+    }
+}
+
+/// Prints a message beside the result. Further lines of the message are indented, so that a server
+/// cannot make up messages of its own.
 pub fn notice(text: &str) {
+    let lines: Vec<_> = text.lines().map(sanitize).collect();
+    let mut text = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        if index > 0 {
+            text.push_str(if line.starts_with("  ") { "\n" } else { "\n  " });
+        }
+        text.push_str(line);
+    }
     // If stderr is closed, nobody reads the message.
     let _ = writeln!(io::stderr(), "{}: {text}", identity().command);
 }
@@ -51,18 +82,28 @@ pub async fn stdout_closed() {
     }
 }
 
-/// Replaces control sequences of terminals: text from a client must not move the cursor, set the
-/// window's title, or reverse the line. Also in a pipe, which often ends at a terminal.
-pub fn sanitize(line: &str) -> String {
-    anstream::adapter::strip_str(line)
-        .to_string()
-        .chars()
+/// Replaces control characters of terminals: text from outside must not move the cursor, set the
+/// window's title, or reverse the line. Also in a pipe, which often ends at a terminal. Everything
+/// that is printed passes through here, or through [`escape_json`].
+fn sanitize(line: &str) -> String {
+    let replace = |c: char| match c {
+        '\t' => c,
+        c if is_control(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    let stripped = anstream::adapter::strip_str(line).to_string();
+    stripped.chars().map(replace).collect()
+}
+
+/// Escapes the control characters that JSON allows in strings.
+fn escape_json(json: &str) -> String {
+    if !json.chars().any(is_control) {
+        return json.to_owned();
+    }
+    json.chars()
         .map(|c| match c {
-            '\t' => c,
-            // Embedding, override and isolation of a direction (UAX #9).
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-            c if c.is_control() => '\u{fffd}',
-            c => c,
+            c if is_control(c) => format!("\\u{:04x}", u32::from(c)),
+            c => c.to_string(),
         })
         .collect()
 }
@@ -89,10 +130,34 @@ impl Output {
     /// Prints a line for people, but not with `--json`. A closed stdout is no error: the command has
     /// done its work.
     pub fn print_line(&self, text: &str) -> Result<(), CommandError> {
+        self.print_spans(&[Span::plain(text)])
+    }
+
+    /// Prints a line for people, but not with `--json`.
+    pub fn print_spans(&self, spans: &[Span<'_>]) -> Result<(), CommandError> {
         if self.json {
             return Ok(());
         }
-        ignore_broken_pipe(writeln!(io::stdout(), "{text}"))
+        let line: String = spans.iter().map(|span| self.paint(span)).collect();
+        ignore_broken_pipe(writeln!(io::stdout(), "{line}"))
+    }
+
+    /// Prints an entry of a log. If the reader has closed stdout, the command ends.
+    pub fn print_entry(&self, entry: &LogEntry, colour: Colour) -> Result<(), CommandError> {
+        let text = if self.json {
+            escape_json(&serde_json::to_string(entry).map_err(io::Error::from)?)
+        } else {
+            let level = entry.level.as_deref().unwrap_or_default();
+            match entry.line.split_once(level).filter(|_| !level.is_empty()) {
+                None => sanitize(&entry.line),
+                Some((before, after)) => {
+                    let level = Span::coloured(colour, level);
+                    let spans = [Span::plain(before), level, Span::plain(after)];
+                    spans.iter().map(|span| self.paint(span)).collect()
+                }
+            }
+        };
+        Ok(writeln!(io::stdout(), "{text}")?)
     }
 
     /// Prints a line for people that the command has succeeded.
@@ -108,7 +173,11 @@ impl Output {
         text: &str,
     ) -> Result<(), CommandError> {
         if self.colour {
-            self.print_line(&format!("{} {text}", self.paint(colour, symbol)))
+            self.print_spans(&[
+                Span::coloured(colour, symbol),
+                Span::plain(" "),
+                Span::plain(text),
+            ])
         } else {
             self.print_line(text)
         }
@@ -117,7 +186,7 @@ impl Output {
     /// Prints the JSON value with `--json`.
     pub fn print_json(&self, value: &impl Serialize) -> Result<(), CommandError> {
         if self.json {
-            let text = serde_json::to_string(value).map_err(io::Error::from)?;
+            let text = escape_json(&serde_json::to_string(value).map_err(io::Error::from)?);
             return ignore_broken_pipe(writeln!(io::stdout(), "{text}"));
         }
         Ok(())
@@ -138,12 +207,11 @@ impl Output {
         let _ = self.print_json(&json!({ "error": "invalid configuration", "problems": list }));
     }
 
-    /// Colours the text on a terminal.
-    pub fn paint(&self, colour: Colour, text: &str) -> String {
-        if self.colour {
-            format!("\x1b[{}m{text}\x1b[0m", colour as u8)
-        } else {
-            text.to_owned()
+    fn paint(&self, span: &Span<'_>) -> String {
+        let text = sanitize(span.text);
+        match span.colour.filter(|_| self.colour) {
+            Some(colour) => format!("\x1b[{}m{text}\x1b[0m", colour as u8),
+            None => text,
         }
     }
 }
@@ -158,5 +226,13 @@ mod tests {
             sanitize("a\x1b[31mb\u{202e}c\u{7}d\te\u{9b}2J \u{5e9}\u{5dc}\u{5d5}\u{5dd}"),
             "ab\u{fffd}cd\te\u{fffd}2J \u{5e9}\u{5dc}\u{5d5}\u{5dd}"
         );
+    }
+
+    #[test]
+    fn json_has_no_control_characters_of_terminals() {
+        let text = "a\u{1b}\u{7f}\u{9b}\u{202e}\u{200f}\n";
+        let json = escape_json(&serde_json::to_string(text).unwrap());
+        assert_eq!(json, r#""a\u001b\u007f\u009b\u202e\u200f\n""#);
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
     }
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
-use super::output::{Colour, Output, sanitize};
+use super::output::{Colour, Output};
 use crate::api::{DaemonPhase, HealthCheck, HealthCheckState, ReadinessReport};
 use crate::config::BestEffortSettings;
 use crate::control::ReadyReport;
@@ -33,7 +33,6 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
         Ok(ReadyReport::NotRunning) => (None, Some("not running".into())),
         Err(error) => (None, Some(error.to_string())),
     };
-    let reason = reason.as_deref().map(sanitize);
     match &reason {
         None => output.print_success("Ready")?,
         Some(reason) => {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
-use super::output::{Colour, Output, notice, sanitize};
+use super::output::{Colour, Output, Span, notice};
 use crate::api::{DaemonPhase, DaemonStatus, ExitCause, HealthCheck, HealthCheckState, LastExit};
 use crate::client::ClientError;
 use crate::config::{InvalidSettings, Settings, is_reloadable};
@@ -71,16 +71,16 @@ fn print(status: &DaemonStatus, output: &Output) -> Result {
     let (state, colour) = describe_state(status);
     let uptime = Duration::try_from_secs_f64(status.uptime_seconds.floor()).unwrap_or_default();
     let uptime = humantime::format_duration(uptime);
+    print_label("Status:", colour, &state, output)?;
     let lines = [
-        ("Status:", output.paint(colour, &state)),
         ("PID:", status.pid.to_string()),
-        ("PID File:", sanitize(&status.pid_file)),
-        ("Log File:", sanitize(&status.log_file)),
-        ("Server:", sanitize(&status.server)),
-        ("Docs:", sanitize(&status.docs)),
-        ("Health:", sanitize(&status.health)),
-        ("Admin:", sanitize(&status.admin)),
-        ("Version:", sanitize(&status.version)),
+        ("PID File:", status.pid_file.clone()),
+        ("Log File:", status.log_file.clone()),
+        ("Server:", status.server.clone()),
+        ("Docs:", status.docs.clone()),
+        ("Health:", status.health.clone()),
+        ("Admin:", status.admin.clone()),
+        ("Version:", status.version.clone()),
         ("Uptime:", uptime.to_string()),
     ];
     print_labels(&lines, output)?;
@@ -93,7 +93,7 @@ fn print(status: &DaemonStatus, output: &Output) -> Result {
         print_label("Last exit:", colour, &describe_last_exit(last), output)?;
         if last.cause == ExitCause::Crashed {
             for line in &last.last_lines {
-                output.print_line(&format!("  {}", sanitize(line)))?;
+                output.print_line(&format!("  {line}"))?;
             }
         }
     }
@@ -184,7 +184,7 @@ fn print_json(status: &DaemonStatus, output: &Output) -> Result {
 fn describe_state(status: &DaemonStatus) -> (String, Colour) {
     let is_down = |check: &&HealthCheck| check.state == HealthCheckState::Down;
     let down = status.checks.iter().filter(is_down);
-    let down: Vec<_> = down.map(|check| sanitize(&check.name)).collect();
+    let down: Vec<_> = down.map(|check| &*check.name).collect();
     match status.phase {
         DaemonPhase::Starting => ("Running (starting)".into(), Colour::Yellow),
         DaemonPhase::Draining => ("Running (draining)".into(), Colour::Yellow),
@@ -262,8 +262,8 @@ fn print_offline(
     }))?;
     let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "unknown".into());
     let url = |path: &str| or_unknown(server.map(|server| format!("{server}{path}")));
+    print_label("Status:", Colour::Yellow, state, output)?;
     let lines = [
-        ("Status:", output.paint(Colour::Yellow, state)),
         ("PID:", or_unknown(pid.map(|pid| pid.to_string()))),
         ("PID File:", pid_file.display().to_string()),
         (
@@ -284,11 +284,8 @@ fn print_not_running(
     pid_file: &Path,
     output: &Output,
 ) -> Result {
-    let lines = [
-        ("Status:", output.paint(Colour::Red, text)),
-        ("PID File:", pid_file.display().to_string()),
-    ];
-    print_labels(&lines, output)?;
+    print_label("Status:", Colour::Red, text, output)?;
+    print_labels(&[("PID File:", pid_file.display().to_string())], output)?;
     output.print_json(&json!({ "state": state, "pid_file": pid_file, "detail": text }))?;
     Err(CommandError::Exit(code))
 }
@@ -300,5 +297,8 @@ fn print_labels(lines: &[(&str, String)], output: &Output) -> Result {
 }
 
 fn print_label(label: &str, colour: Colour, text: &str, output: &Output) -> Result {
-    print_labels(&[(label, output.paint(colour, &sanitize(text)))], output)
+    output.print_spans(&[
+        Span::plain(&format!("{label:<10} ")),
+        Span::coloured(colour, text),
+    ])
 }

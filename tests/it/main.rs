@@ -59,5 +59,6 @@ mod soak;
 mod start_errors;
 mod status;
 mod systemd;
+mod terminal;
 mod token;
 mod zero_downtime_restart;

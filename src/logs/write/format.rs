@@ -9,6 +9,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
+use crate::sys::is_control;
 
 /// A layer that passes each event as one line to `writer`.
 pub(crate) fn format_layer<S, W>(
@@ -25,11 +26,17 @@ where
         .with_ansi(colour);
     match format {
         LogFormat::Text => layer
-            .event_format(SingleLine(Format::default().with_ansi(colour)))
+            .event_format(SingleLine {
+                format: Format::default().with_ansi(colour),
+                escape: if colour { escape_in_colour } else { escape },
+            })
             .boxed(),
         LogFormat::Json => layer
             .json()
-            .event_format(SingleLine(Format::default().json().flatten_event(true)))
+            .event_format(SingleLine {
+                format: Format::default().json().flatten_event(true),
+                escape: escape_in_json,
+            })
             .boxed(),
     }
 }
@@ -51,8 +58,32 @@ pub(crate) fn format_own_line(format: LogFormat, target: &str, message: &str) ->
     }
 }
 
-/// Escapes the line breaks in events of another format.
-struct SingleLine<F>(F);
+/// Escapes the control characters in events of another format: line breaks would make several lines,
+/// and a terminal that shows the line would interpret the others.
+struct SingleLine<F> {
+    format: F,
+    /// Returns the escape sequence of a character that must not be written.
+    escape: fn(char) -> Option<String>,
+}
+
+fn escape(c: char) -> Option<String> {
+    match c {
+        '\t' => None,
+        '\n' | '\r' => Some(c.escape_default().to_string()),
+        c if is_control(c) => Some(c.escape_unicode().to_string()),
+        _ => None,
+    }
+}
+
+/// The sequences of the colours begin with ESC. tracing-subscriber escapes it in messages.
+fn escape_in_colour(c: char) -> Option<String> {
+    (c != '\u{1b}').then(|| escape(c)).flatten()
+}
+
+/// JSON has escaped the others.
+fn escape_in_json(c: char) -> Option<String> {
+    (c != '\n' && is_control(c)).then(|| format!("\\u{:04x}", u32::from(c)))
+}
 
 impl<S, N, F> FormatEvent<S, N> for SingleLine<F>
 where
@@ -67,14 +98,18 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut text = String::with_capacity(256);
-        self.0
+        self.format
             .format_event(context, Writer::new(&mut text), event)?;
         let line = text.trim_end_matches('\n');
-        if line.contains(['\n', '\r']) {
-            writer.write_str(&line.replace('\n', "\\n").replace('\r', "\\r"))?;
-        } else {
-            writer.write_str(line)?;
+        let mut written = 0;
+        for (index, c) in line.char_indices() {
+            if let Some(escaped) = (self.escape)(c) {
+                writer.write_str(&line[written..index])?;
+                writer.write_str(&escaped)?;
+                written = index + c.len_utf8();
+            }
         }
+        writer.write_str(&line[written..])?;
         writer.write_char('\n')
     }
 }

@@ -357,6 +357,6 @@ fn control_characters_of_process_names_are_removed() {
     let outcome = home
         .run(["doctor"])
         .succeeds()
-        .stdout_contains(&["[31mevil (PID"]);
+        .stdout_contains(&["evil (PID"]);
     assert!(!outcome.stdout.contains('\u{1b}'), "{outcome:#?}");
 }
