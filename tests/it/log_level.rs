@@ -108,7 +108,7 @@ fn audit_target_cannot_be_silenced() {
     for level in ["info,audit=off", "info, audit[x]=off", "debug,audit=info"] {
         let body = json!({ "level": level }).to_string();
         let answer = home.call_admin_with("PUT", PATH, &body);
-        answer.assert_problem(400, "`level` cannot contain a directive for `audit`");
+        answer.assert_problem(400, "field `level`: cannot contain a directive for `audit`");
     }
     set_level(&home, &json!({ "level": "off" }));
     assert_eq!(home.call_admin("POST", "/admin/reload").status, 200);
@@ -130,7 +130,11 @@ fn invalid_request_names_the_field() {
     for (body, status, text) in [
         ("", 400, "body"),
         ("{}", 400, "level"),
-        ("{\"level\":\"loud\"}", 400, "`level`"),
+        (
+            "{\"level\":\"loud\"}",
+            400,
+            "field `level`: `loud` is not a log level",
+        ),
         ("{\"level\":\"info,fullon=loud\"}", 400, "`level`"),
         ("{\"level\":7}", 400, "level"),
         (

@@ -80,8 +80,8 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for JsonBody<T> {
                     |error| match error.path().to_string().as_str() {
                         "." | "?" => format!("the request body is invalid: {}", error.inner()),
                         path => format!(
-                            "field `{path}` of the request body is invalid: {}",
-                            error.inner()
+                            "field `{path}`: {}",
+                            describe_type_error(&error.inner().to_string())
                         ),
                     },
                 )
@@ -89,6 +89,23 @@ impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for JsonBody<T> {
         let value = value.map_err(|detail| ApiError::new(StatusCode::BAD_REQUEST, detail))?;
         Ok(Self(value))
     }
+}
+
+/// Rewords a message of serde that names a type of Rust. Other messages are kept.
+fn describe_type_error(message: &str) -> String {
+    let expected = message
+        .strip_prefix("invalid type: ")
+        .or_else(|| message.strip_prefix("invalid value: "))
+        .and_then(|rest| rest.rsplit_once(", expected "));
+    let kind = match expected {
+        Some((_, "f32" | "f64")) => "a number",
+        Some((_, "u8" | "u16" | "u32" | "u64" | "usize")) => "a whole number, 0 or more",
+        Some((_, "i8" | "i16" | "i32" | "i64" | "isize")) => "a whole number",
+        Some((_, "a string")) => "a string",
+        Some((_, "a boolean")) => "true or false",
+        _ => return message.to_owned(),
+    };
+    format!("must be {kind}")
 }
 
 /// `200` or `503` with JSON of type `T` that was rendered before.

@@ -69,6 +69,11 @@ impl ApiError {
         )
     }
 
+    /// A field of the request body has an invalid value.
+    pub fn invalid_field(name: &str, reason: impl fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, format!("field `{name}`: {reason}"))
+    }
+
     /// The token is missing or invalid (RFC 6750, section 3).
     pub fn unauthorized(error: Option<TokenError>) -> Self {
         let command = identity().command;
@@ -254,19 +259,10 @@ pub fn problem_from_error(
 
 /// Rewords an error message of poem-openapi. Unknown messages are kept.
 fn describe_parse_error(reason: &str) -> String {
-    let bound = |kind: &str| {
-        let bound = reason.strip_prefix("verification failed. ")?;
-        let (number, _) = bound.strip_prefix(kind)?.split_once(',')?;
-        Some(number)
-    };
-    if let Some(minimum) = bound("minimum(") {
-        format!("is less than {minimum}")
-    } else if let Some(maximum) = bound("maximum(") {
-        format!("is more than {maximum}")
-    } else if reason.starts_with("failed to parse \"integer(") {
-        "is not a whole number, 0 or more".into()
-    } else {
-        format!("is invalid: {reason}")
+    // The message of a type of this crate follows the name of the type.
+    match reason.strip_prefix("failed to parse \"LineCount\": ") {
+        Some(reason) => reason.into(),
+        None => format!("is invalid: {reason}"),
     }
 }
 

@@ -105,12 +105,17 @@ fn invalid_parameter_is_named() {
             .assert_problem(400, &format!("`{name}`"));
     }
     for (path, detail) in [
-        ("/admin/logs?lines=0", "`lines` is less than 1"),
+        ("/admin/logs?lines=0", "from 1 to 10,000, or"),
+        ("/admin/logs?lines=10000001", "from 1 to 10,000, or"),
+        ("/admin/logs?lines=10001", "`lines` is more than 10,000"),
         (
-            "/admin/logs?lines=10000001",
-            "`lines` is more than 10000000",
+            "/admin/logs?lines=many",
+            "parameter `lines` is not a whole number from 1 to 10,000, or to 10,000,000 with `Accept: text/plain`",
         ),
-        ("/admin/logs?lines=many", "`lines` is not a whole number"),
+        (
+            "/admin/logs/stream?lines=-1",
+            "parameter `lines` is not a whole number from 0 to 10,000",
+        ),
     ] {
         home.call_admin("GET", path).assert_problem(400, detail);
     }

@@ -56,6 +56,34 @@ fn foreign_host_and_origin_are_refused() {
 }
 
 #[test]
+fn error_of_body_names_field_and_no_type_of_rust() {
+    let home = Home::started();
+    for (method, path, body, detail) in [
+        (
+            "POST",
+            "/admin/restart",
+            r#"{"timeout_seconds":"x"}"#,
+            "field `timeout_seconds`: must be a number",
+        ),
+        (
+            "POST",
+            "/admin/stop",
+            r#"{"timeout_seconds":3601}"#,
+            "field `timeout_seconds`: must be 0 to 3600 seconds",
+        ),
+        (
+            "PUT",
+            "/admin/log-level",
+            r#"{"level":7}"#,
+            "field `level`: must be a string",
+        ),
+    ] {
+        home.call_admin_with(method, path, body)
+            .assert_problem(400, detail);
+    }
+}
+
+#[test]
 fn request_id_is_in_response_and_access_log() {
     let home = Home::started();
     let with_valid_id = request(

@@ -64,10 +64,10 @@ impl LevelApi {
             level,
             revert_after_seconds,
         } = body.0;
-        let filter = parse_log_filter(&level)
-            .map_err(|reason| ApiError::invalid_parameter("level", reason))?;
+        let filter =
+            parse_log_filter(&level).map_err(|reason| ApiError::invalid_field("level", reason))?;
         if logs::names_audit(&filter) {
-            return Err(ApiError::invalid_parameter(
+            return Err(ApiError::invalid_field(
                 "level",
                 "cannot contain a directive for `audit`: set that in LOG_LEVEL",
             ));
@@ -80,7 +80,7 @@ impl LevelApi {
         state
             .log_level
             .set_override(&filter, duration)
-            .map_err(|error| ApiError::invalid_parameter("level", error.to_string()))?;
+            .map_err(|error| ApiError::invalid_field("level", error.to_string()))?;
         Ok(JsonResponse(LogLevelStatus::from(state.log_level.status())))
     }
 }

@@ -8,6 +8,7 @@ use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Query};
 use tokio::task::spawn_blocking;
 
+use super::line_count::LineCount;
 use super::state::{LOG_ON_STDOUT, StateHandle};
 use super::tag::AdminTag;
 use crate::api::MAX_PAGE_LINES;
@@ -28,6 +29,9 @@ const READERS_FULL: DocumentedError = DocumentedError::new(
     "The limit of clients that read the log, or of connections, is reached; or the log file cannot be read.",
     "the limit of clients that read the log is reached: try again",
 );
+
+/// The most lines of a response with `text/plain`.
+const MAX_TEXT_LINES: u32 = 10_000_000;
 
 pub const OPERATIONS: [Operation; 2] = [
     Operation::query("get_logs", &[LINE_GONE, LOG_ON_STDOUT, READERS_FULL]),
@@ -57,11 +61,8 @@ impl LogsApi {
         _caller: Auth<Logs>,
         request: &Request,
         /// Maximum number of lines, 1 to 10,000; with `text/plain` up to 10,000,000.
-        #[oai(
-            default = "default_lines",
-            validator(minimum(value = "1"), maximum(value = "10000000"))
-        )]
-        lines: Query<u32>,
+        #[oai(default)]
+        lines: Query<LineCount<1, MAX_TEXT_LINES>>,
         /// Only lines of this level or a more severe one.
         level: Query<Option<String>>,
         /// Only lines that contain this text; case-sensitive.
@@ -77,11 +78,11 @@ impl LogsApi {
         let path = state.require_log()?.path().to_owned();
         let filter = parse_filter(&level, &contains, &since)?;
         let before = parse_cursor("before", before.0.as_deref())?;
-        let (lines, wants_text) = (lines.0 as usize, prefers_text(request));
+        let (lines, wants_text) = (lines.get(), prefers_text(request));
         if lines > MAX_PAGE_LINES && !wants_text {
             return Err(ApiError::invalid_parameter(
                 "lines",
-                "is more than 10000: use `Accept: text/plain` for more lines",
+                "is more than 10,000: use `Accept: text/plain` for more lines",
             ));
         }
         if filter.is_empty()
@@ -130,11 +131,8 @@ impl LogsApi {
         caller: Auth<Logs>,
         request: &Request,
         /// Number of last lines to send first, 0 to 10,000.
-        #[oai(
-            default = "default_lines",
-            validator(minimum(value = "0"), maximum(value = "10000"))
-        )]
-        lines: Query<u32>,
+        #[oai(default)]
+        lines: Query<LineCount<0, 10_000>>,
         /// Only lines of this level or a more severe one.
         level: Query<Option<String>>,
         /// Only lines that contain this text; case-sensitive.
@@ -157,7 +155,7 @@ impl LogsApi {
             Some(id) => parse_cursor("Last-Event-ID", Some(id))?,
             None => parse_cursor("after", after.0.as_deref())?,
         };
-        let from = resume.map_or(StartAt::Last(lines.0 as usize), StartAt::After);
+        let from = resume.map_or(StartAt::Last(lines.get()), StartAt::After);
         let state = self.0.get()?;
         let log = Arc::clone(state.require_log()?);
         let permit = state.log_readers.acquire()?;
@@ -173,10 +171,6 @@ impl LogsApi {
             None => stream,
         })
     }
-}
-
-fn default_lines() -> u32 {
-    50
 }
 
 fn parse_cursor(name: &str, text: Option<&str>) -> Result<Option<Cursor>> {

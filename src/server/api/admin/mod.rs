@@ -3,6 +3,7 @@
 
 mod level;
 mod lifecycle;
+mod line_count;
 mod logs;
 mod metrics;
 mod seconds;

@@ -13,5 +13,5 @@ pub fn parse_seconds(name: &str, seconds: f64, range: RangeInclusive<f64>) -> Re
         return Ok(Duration::from_secs_f64(seconds));
     }
     let reason = format!("must be {} to {} seconds", range.start(), range.end());
-    Err(ApiError::invalid_parameter(name, reason))
+    Err(ApiError::invalid_field(name, reason))
 }
