@@ -37,6 +37,12 @@ impl App {
     }
 
     /// Serves `endpoint` below `path` on the public port, next to `/health` and `/docs`.
+    ///
+    /// `path` is a prefix, such as `/shop` or `/v1/shop`: all paths below it are the endpoint's,
+    /// except those below a longer path that is mounted, too. It consists of letters, digits and
+    /// `-._~`, and has no parameters. `/`, `/health`, `/docs`, `/openapi.json` and what is below
+    /// them belong to fullon. With one of these, or the same path twice, [`Self::main`] prints an
+    /// error and returns 2.
     #[must_use]
     pub fn mount(mut self, path: &str, endpoint: impl IntoEndpoint<Endpoint: 'static>) -> Self {
         self.mounts.add(path, endpoint);

@@ -44,6 +44,10 @@ pub(crate) fn main(mounts: Mounts) -> ExitCode {
         Err(error) => return report_usage_error(&error),
     };
     let output = Output::new(arguments.json);
+    if let Err(error) = mounts.check() {
+        output.print_error(&error.to_string());
+        return ExitCode::from(2);
+    }
     match dispatch(arguments, &output, mounts) {
         Ok(()) | Err(CommandError::OutputClosed) => ExitCode::SUCCESS,
         Err(CommandError::Exit(code)) => ExitCode::from(code),

@@ -9,6 +9,7 @@ use poem::http::StatusCode;
 use poem::{EndpointExt as _, IntoEndpoint};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 use serde_json::Value;
+use thiserror::Error;
 
 use crate::api::{HealthReport, LivenessReport, ReadinessReport, ServiceInfo, VERSION};
 use crate::health::Health;
@@ -27,11 +28,67 @@ use crate::server::ui::docs;
 pub struct Mounts(Vec<(String, BoxEndpoint<'static>)>);
 
 impl Mounts {
-    /// Adds an endpoint below a path.
+    /// Adds an endpoint below a path, which [`Self::check`] checks.
     pub fn add(&mut self, path: &str, endpoint: impl IntoEndpoint<Endpoint: 'static>) {
         let endpoint = endpoint.into_endpoint().map_to_response().boxed();
         self.0.push((path.to_owned(), endpoint));
     }
+
+    /// Checks the paths. The router would panic, or never use a path that is below another one.
+    ///
+    /// # Errors
+    ///
+    /// The first path that cannot be mounted.
+    pub fn check(&self) -> std::result::Result<(), MountError> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let paths = openapi::routes(&document_service()).into_iter();
+        let paths = paths.map(|route| route.path).chain(docs::paths(""));
+        let own: Vec<_> = paths.map(|path| first_segment(&path).to_owned()).collect();
+        for (index, (path, _)) in self.0.iter().enumerate() {
+            let earlier = &self.0[..index];
+            let problem = if own.iter().any(|own| own == first_segment(path)) {
+                "this path belongs to fullon"
+            } else if !is_plain_path(path) {
+                "a path begins with `/`, has no empty segment and no `/` at its end, and consists of letters, digits and `-._~`"
+            } else if earlier.iter().any(|(mounted, _)| mounted == path) {
+                "this path is already mounted"
+            } else {
+                continue;
+            };
+            return Err(MountError {
+                path: path.clone(),
+                problem,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A path cannot be mounted.
+#[derive(Debug, Error)]
+#[error("mount({path:?}): {problem}")]
+pub struct MountError {
+    path: String,
+    problem: &'static str,
+}
+
+/// The path up to its second `/`, without the first.
+fn first_segment(path: &str) -> &str {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    path.split('/').next().unwrap_or_default()
+}
+
+/// Whether the path has the same meaning for every client and for the router, which gives `:`, `*`
+/// and `<` a meaning of their own. The characters are those that are never encoded (RFC 3986,
+/// section 2.3).
+fn is_plain_path(path: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let is_segment =
+        |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain);
+    path.strip_prefix('/')
+        .is_some_and(|path| path.split('/').all(is_segment))
 }
 
 /// The service of the public port.
@@ -203,5 +260,71 @@ impl PublicApi {
             body: serde_json::to_vec(&readiness).unwrap_or_default().into(),
             kind: PhantomData,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::Route;
+
+    use super::*;
+
+    fn check(paths: &[&str]) -> String {
+        let mut mounts = Mounts::default();
+        for path in paths {
+            mounts.add(path, Route::new());
+        }
+        mounts
+            .check()
+            .err()
+            .map_or(String::new(), |error| error.to_string())
+    }
+
+    #[test]
+    fn path_of_fullon_cannot_be_mounted() {
+        for path in [
+            "",
+            "/",
+            "/health",
+            "/health/mine",
+            "/docs",
+            "/docs/mine",
+            "/openapi.json",
+            "health",
+        ] {
+            let expected = format!("mount({path:?}): this path belongs to fullon");
+            assert_eq!(check(&["/shop", path]), expected);
+        }
+    }
+
+    #[test]
+    fn path_is_mounted_once() {
+        let expected = "mount(\"/shop\"): this path is already mounted";
+        assert_eq!(check(&["/shop", "/cart", "/shop"]), expected);
+    }
+
+    #[test]
+    fn mounted_path_is_a_plain_prefix() {
+        for path in [
+            "shop", "/shop/", "/shop//a", "/:id", "/a/*rest", "/a b", "/<id>", "/a?b", "/..",
+            "/a%2f",
+        ] {
+            let error = check(&[path]);
+            assert!(error.contains("a path begins with `/`"), "{path}: {error}");
+        }
+        let accepted = ["/shop", "/shop/admin", "/healthy", "/v1.0/~me_x"];
+        assert_eq!(check(&accepted), "");
+        // The router accepts what the check accepts.
+        let mut mounts = Mounts::default();
+        for path in accepted {
+            mounts.add(path, Route::new());
+        }
+        let routes = docs::routes("", public_document, document_service);
+        let _ = mounts
+            .0
+            .into_iter()
+            .fold(routes, |routes, (path, endpoint)| {
+                routes.nest(path, endpoint)
+            });
     }
 }
