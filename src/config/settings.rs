@@ -189,9 +189,16 @@ impl Settings {
 /// Both listeners have the port `port`.
 fn check_ports(validator: &mut Validator<'_>, host: IpAddr, admin_host: IpAddr, port: u16) {
     if port != 0 && (host == admin_host || host.is_unspecified()) {
+        let source = |name| validator.sources.get(name).map(|(_, source)| source);
+        // The mistake is the value of the higher precedence: a flag, rather than a default.
+        let (wrong, other) = if source("PORT") < source("ADMIN_PORT") {
+            ("PORT", "ADMIN_PORT")
+        } else {
+            ("ADMIN_PORT", "PORT")
+        };
         validator.add_problem(
-            "ADMIN_PORT",
-            format!("`{port}` is also the value of PORT: use two different ports"),
+            wrong,
+            format!("`{port}` is also the value of {other}: use two different ports"),
         );
     }
 }

@@ -11,8 +11,8 @@ use super::error::{SettingProblem, SettingWarning};
 use super::table::DEFINITIONS;
 use super::typo::Typo;
 
-/// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a value came from, in order of precedence.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// A command line flag.
     Flag,

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::Home;
+use crate::support::{Home, Outcome};
 
 fn setting(home: &Home, arguments: &[&str], name: &str) -> (String, String) {
     let arguments = arguments.iter().copied().chain(["--json", "config"]);
@@ -106,6 +106,23 @@ fn conflicting_settings_are_reported() {
         "ADMIN_PORT: `8123` is also the value of PORT: use two different ports (environment)",
         "PID_FILE: is the same file as LOG_FILE: use two different files (environment)",
     ]);
+}
+
+#[test]
+fn conflict_of_ports_names_the_port_that_was_set() {
+    let home = Home::new();
+    let check = |arguments: &[&str]| {
+        let mut command = home.fullon([]);
+        command.env_remove("PORT").env_remove("ADMIN_PORT");
+        let arguments = arguments.iter().chain(&["config", "--check"]);
+        Outcome::run(command.args(arguments)).exits(2)
+    };
+    check(&["--port", "8001"])
+        .stderr_contains(&["  PORT: `8001` is also the value of ADMIN_PORT", "(flag)"]);
+    check(&["--admin-port", "8000"])
+        .stderr_contains(&["  ADMIN_PORT: `8000` is also the value of PORT", "(flag)"]);
+    fs::write(home.path().join(".env"), "ADMIN_PORT=8000\n").unwrap();
+    check(&[]).stderr_contains(&["  ADMIN_PORT: `8000` is also the value of PORT", "/.env)"]);
 }
 
 #[test]
