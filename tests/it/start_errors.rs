@@ -52,10 +52,14 @@ fn unwritable_log_is_named() {
 #[test]
 fn unwritable_pid_file_is_named() {
     let mut home = Home::new();
-    home.set("PID_FILE", "/proc/nowhere/fullon.pid");
-    home.run(["start"])
-        .exits(1)
-        .stderr_contains(&["PID file /proc/nowhere/fullon.pid"]);
+    let missing = home.path().join("missing");
+    let in_missing = missing.join("fullon.pid").display().to_string();
+    let refused = home.run(["start", "--pid-file", &in_missing]).exits(1);
+    let refused = refused.stderr_contains(&[
+        &format!("the PID file {in_missing}"),
+        &format!("`mkdir -p {}`", missing.display()),
+    ]);
+    assert!(!refused.stderr.contains("owner"), "{refused:#?}");
     let link = home.path().join("link.pid");
     symlink(home.path().join("target"), &link).unwrap();
     home.set("PID_FILE", link.to_str().unwrap());

@@ -34,6 +34,16 @@ pub enum PidFileError {
         /// The kind of file, or its defect.
         reason: &'static str,
     },
+    /// The directory of a new PID file does not exist.
+    #[error(
+        "the PID file {path} cannot be created: the directory {directory} does not exist; create it with `mkdir -p {directory}`, or set PID_FILE to a file in a directory that exists"
+    )]
+    MissingDirectory {
+        /// The file.
+        path: PathBuf,
+        /// The directory.
+        directory: PathBuf,
+    },
     /// A system call failed.
     #[error(
         "the PID file {path} cannot be {action}: {source}; run this as the file's owner, or set PID_FILE to a file in a directory that this user can write to"

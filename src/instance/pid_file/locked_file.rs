@@ -174,6 +174,15 @@ fn open_or_create(path: &Path) -> Result<Option<(File, bool)>, PidFileError> {
     let has_kind = |error: &PidFileError, kind| matches!(error, PidFileError::Io { source, .. } if source.kind() == kind);
     match open_owned_file(path, OpenOptions::new().create_new(true).write(true)) {
         Err(error) if has_kind(&error, io::ErrorKind::AlreadyExists) => {}
+        Err(error) if has_kind(&error, io::ErrorKind::NotFound) => {
+            return Err(match path.parent() {
+                Some(directory) if !directory.exists() => PidFileError::MissingDirectory {
+                    path: path.to_owned(),
+                    directory: directory.to_owned(),
+                },
+                _ => error,
+            });
+        }
         created => return created.map(|file| Some((file, true))),
     }
     match open_owned_file(path, OpenOptions::new().write(true)) {
