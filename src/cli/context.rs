@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::error::{CommandError, Result};
 use super::output::notice;
-use crate::config::{self, ClientSettings, SettingsLocation};
+use crate::config::{self, ClientSettings, SettingProblem, SettingsLocation};
 use crate::control::DaemonControl;
 use crate::instance::Launch;
 
@@ -16,11 +16,16 @@ pub struct CommandContext {
 impl CommandContext {
     /// The daemon to operate. Problems of settings that are not needed to find it are only printed.
     pub fn control(&self) -> Result<DaemonControl> {
-        let settings = ClientSettings::load(&self.location.read_sources())?;
-        for problem in &settings.ignored_problems {
-            notice(&format!("ignored by this command: {problem}"));
-        }
-        self.control_for(settings)
+        let (control, ignored) = self.control_with_ignored()?;
+        ignored.print_except("");
+        Ok(control)
+    }
+
+    /// The daemon to operate, for a command that may fail because of the other settings.
+    pub fn control_with_ignored(&self) -> Result<(DaemonControl, IgnoredProblems)> {
+        let mut settings = ClientSettings::load(&self.location.read_sources())?;
+        let ignored = IgnoredProblems(std::mem::take(&mut settings.ignored_problems));
+        Ok((self.control_for(settings)?, ignored))
     }
 
     pub fn control_for(&self, settings: ClientSettings) -> Result<DaemonControl> {
@@ -37,9 +42,29 @@ impl CommandContext {
     }
 }
 
+/// Problems of settings that a command does not need.
+#[must_use]
+pub struct IgnoredProblems(Vec<SettingProblem>);
+
+impl IgnoredProblems {
+    /// Prints those that the error of the command does not name.
+    pub fn print_except(&self, error: &str) {
+        let problems = self.0.iter().map(ToString::to_string);
+        for problem in problems.filter(|problem| !error.contains(problem)) {
+            notice(&format!("ignored by this command: {problem}"));
+        }
+    }
+}
+
 /// The user of this process, for the audit trail.
 pub fn user_name() -> String {
     config::user_name(nix::unistd::getuid().as_raw())
+}
+
+/// The message of an error, or nothing.
+pub fn error_text<T>(outcome: &std::result::Result<T, impl ToString>) -> String {
+    let error = outcome.as_ref().err();
+    error.map_or(String::new(), ToString::to_string)
 }
 
 /// Runs the client side of a command.

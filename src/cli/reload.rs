@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::context::{CommandContext, block_on};
+use super::context::{CommandContext, block_on, error_text};
 use super::error::{CommandError, Result};
 use super::output::{Output, notice};
 use crate::api::SettingChange;
@@ -10,12 +10,13 @@ use crate::control::{DaemonControl, ReloadError, ReloadOutcome};
 use crate::identity::identity;
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
-    let control = context.control()?;
+    let (control, ignored) = context.control_with_ignored()?;
     control
         .reject_ignored(&context.location)
         .map_err(|error| CommandError::Usage(error.to_string()))?;
     warn_about_ignored_variables(&control);
     let outcome = block_on(control.reload(&mut notice))?;
+    ignored.print_except(&error_text(&outcome));
     let outcome = outcome.map_err(|error| match error {
         ReloadError::Settings(_) => {
             output.print_error(&error.to_string());

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::context::{CommandContext, block_on};
+use super::context::{CommandContext, block_on, error_text};
 use super::duration::parse_seconds;
 use super::error::{CommandError, Result};
 use super::output::{Output, notice};
@@ -26,7 +26,7 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 }
 
 pub fn run(context: &CommandContext, arguments: &RestartArgs, output: &Output) -> Result {
-    let control = context.control()?;
+    let (control, ignored) = context.control_with_ignored()?;
     let launch = context.launch()?;
     let options = RestartOptions {
         hard: arguments.hard,
@@ -36,6 +36,7 @@ pub fn run(context: &CommandContext, arguments: &RestartArgs, output: &Output) -
         warn_about_ignored_variables(&control);
     }
     let outcome = block_on(control.restart(launch, &options, &mut notice))?;
+    ignored.print_except(&error_text(&outcome));
     let outcome = outcome.map_err(|error| match error {
         RestartError::Settings(_) | RestartError::SuccessorSettings(_) => {
             output.print_error(&error.to_string());

@@ -133,9 +133,17 @@ fn daemon_is_found_despite_invalid_settings() {
     home.run(["logs", "--no-follow"])
         .succeeds()
         .stdout_contains(&["ready version="]);
+    for command in ["restart", "reload"] {
+        let refused = home
+            .run([command])
+            .exits(2)
+            .stderr_contains(&["LOG_LEVEL: `verbose`", "line 1: expected NAME=value"]);
+        // What makes the command fail is not ignored by it.
+        assert!(!refused.stderr.contains("ignored"), "{refused:#?}");
+    }
     home.run(["restart"])
         .exits(2)
-        .stderr_contains(&["LOG_LEVEL: `verbose`", "continues as before"]);
+        .stderr_contains(&["continues as before"]);
     home.run(["restart", "--hard"])
         .exits(2)
         .stderr_contains(&["LOG_LEVEL: `verbose`", "Nothing has changed"]);
