@@ -9,6 +9,7 @@ use super::output::{Output, notice};
 use super::reload::warn_about_ignored_variables;
 use crate::api::{DEFAULT_RESTART_TIMEOUT, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS};
 use crate::control::{RestartError, RestartOptions, RestartOutcome};
+use crate::identity::identity;
 
 #[derive(Debug, clap::Args)]
 pub struct RestartArgs {
@@ -52,6 +53,18 @@ pub fn run(context: &CommandContext, arguments: &RestartArgs, output: &Output) -
                 done.pid, done.old_pid
             );
             output.print_success(&text)?;
+            if let Some(other) = control.other_program(done.pid) {
+                let advice = if other.can_switch {
+                    let command = identity().command;
+                    format!(": use `{command} restart --hard` to switch to it")
+                } else {
+                    String::new()
+                };
+                let (running, current) = (other.running.display(), other.current.display());
+                notice(&format!(
+                    "restarted {running}; this command is {current}{advice}"
+                ));
+            }
             output.print_json(&json!({
                 "old_pid": done.old_pid,
                 "pid": done.pid,

@@ -23,7 +23,7 @@ pub use launch::{LaunchError, StartedDaemon};
 pub use logs::{LogLine, LogLines, LogsError};
 pub use ready::ReadyReport;
 pub use reload::{ReloadError, ReloadOutcome};
-pub use restart::{RestartError, RestartOptions, RestartOutcome};
+pub use restart::{OtherProgram, RestartError, RestartOptions, RestartOutcome};
 pub use signal::NotPermitted;
 pub use status::StatusReport;
 pub use stop::{StopError, StopMethod, StopOutcome};

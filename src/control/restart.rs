@@ -14,7 +14,9 @@ use super::target::{DaemonControl, Endpoint, Target};
 use crate::api::{DEFAULT_RESTART_TIMEOUT, RestartRequest, RestartResult, StopRequest};
 use crate::client::ClientError;
 use crate::config::{InvalidSettings, Settings, inherited_settings};
-use crate::instance::{Launch, LockHolder, PidFileError, StateFile};
+use crate::instance::{
+    Launch, LockHolder, PidFileError, PidFileStatus, StateFile, inspect_pid_file,
+};
 use crate::sys::Process;
 
 /// How often the state file is read after a restart by signal.
@@ -133,7 +135,40 @@ impl From<ClientError> for RestartError {
     }
 }
 
+/// A daemon whose program is another file than the program of this process.
+#[derive(Debug)]
+pub struct OtherProgram {
+    /// The program of the daemon.
+    pub running: PathBuf,
+    /// The program of this process.
+    pub current: PathBuf,
+    /// Whether `restart --hard` starts the program of this process instead.
+    pub can_switch: bool,
+}
+
 impl DaemonControl {
+    /// The program of the local daemon with this PID, if it is another file than that of this
+    /// process. A restart runs the program that the daemon was started with, but a user with
+    /// several builds may expect the one of the command.
+    #[must_use]
+    pub fn other_program(&self, pid: u32) -> Option<OtherProgram> {
+        // Behind a tunnel, the PID may be that of another machine.
+        let PidFileStatus::Held(LockHolder::Known(process)) =
+            inspect_pid_file(self.pid_file()).ok()?
+        else {
+            return None;
+        };
+        if process.pid() != pid || process.runs_program_of(&Process::open(std::process::id())?)? {
+            return None;
+        }
+        Some(OtherProgram {
+            running: process.program()?,
+            current: std::env::current_exe().ok()?,
+            can_switch: StateFile::read_active(self.pid_file(), pid)
+                .is_ok_and(|state| state.in_background),
+        })
+    }
+
     /// Restarts the daemon, or starts it with `launch` if none is running. `notice` receives a
     /// message when a signal is used instead of the admin API.
     ///

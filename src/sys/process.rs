@@ -213,6 +213,19 @@ impl Process {
             .collect()
     }
 
+    /// Whether both processes run the same file; `None` for a process of another user.
+    #[must_use]
+    pub fn runs_program_of(&self, other: &Self) -> Option<bool> {
+        let program = |process: &Self| fs::metadata(process.proc_path("exe")).ok();
+        Some(is_same_file(&program(self)?, &program(other)?))
+    }
+
+    /// The program that the process runs; `None` for a process of another user.
+    #[must_use]
+    pub fn program(&self) -> Option<PathBuf> {
+        fs::read_link(self.proc_path("exe")).ok()
+    }
+
     fn proc_path(&self, name: &str) -> PathBuf {
         Path::new("/proc").join(self.pid.to_string()).join(name)
     }

@@ -321,6 +321,24 @@ fn replaced_program_takes_over() {
 }
 
 #[test]
+fn restart_by_another_program_names_both() {
+    let home = Home::new();
+    let program = InstalledProgram::install_in(&home);
+    program.start(&home);
+    let running = program.path().display().to_string();
+    let command = env!("CARGO_BIN_EXE_fullon");
+    let line = format!(
+        "fullon: restarted {running}; this command is {command}: use `fullon restart --hard` to switch to it\n"
+    );
+    assert_eq!(home.run(["restart"]).succeeds().stderr, line);
+    let own = Outcome::run(home.command(program.path()).arg("restart")).succeeds();
+    assert_eq!(own.stderr, "");
+    let hard = home.run(["restart", "--hard"]).succeeds();
+    assert_eq!(hard.stderr, "");
+    assert_eq!(home.run(["restart"]).succeeds().stderr, "");
+}
+
+#[test]
 fn relinked_program_takes_over() {
     let home = Home::new();
     let releases = ["release-1", "release-2", "release-3"].map(|name| home.path().join(name));
