@@ -138,7 +138,7 @@ fn daemon_is_found_despite_invalid_settings() {
             .run([command])
             .exits(2)
             .stderr_contains(&["LOG_LEVEL: `verbose`", "line 1: expected NAME=value"]);
-        // What makes the command fail is not ignored by it.
+        // A line that makes the command fail is not reported as ignored.
         assert!(!refused.stderr.contains("ignored"), "{refused:#?}");
     }
     home.run(["restart"])

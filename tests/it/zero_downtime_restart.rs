@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -207,19 +208,15 @@ fn pid_file_always_has_one_owner() {
     let mut known_pids = BTreeSet::from([u64::from(home.state().pid)]);
     let is_over = AtomicBool::new(false);
     let is_finished = || is_over.load(Ordering::Relaxed);
+    let seen = Mutex::new(BTreeSet::new());
     thread::scope(|scope| {
         let end = SetOnDrop(&is_over);
-        let reader = scope.spawn(|| {
-            let mut seen = BTreeSet::new();
-            loop {
-                // Reads once more after the last restart.
-                let is_last = is_finished();
+        scope.spawn(|| {
+            while !is_finished() {
                 let text = fs::read_to_string(home.pid_file()).unwrap();
                 let number = text.trim_end().parse::<u64>();
-                seen.insert(number.unwrap_or_else(|error| panic!("{error}: {text:?}")));
-                if is_last {
-                    break seen;
-                }
+                let number = number.unwrap_or_else(|error| panic!("{error}: {text:?}"));
+                seen.lock().unwrap().insert(number);
             }
         });
         let inspector = scope.spawn(|| {
@@ -242,14 +239,19 @@ fn pid_file_always_has_one_owner() {
             starts
         });
         for _ in 0..15 {
-            known_pids.insert(home.restart());
+            let pid = home.restart();
+            known_pids.insert(pid);
+            eventually("the PID is in the PID file", || {
+                seen.lock().unwrap().contains(&pid)
+            });
         }
         drop(end);
-        let seen = reader.join().unwrap();
-        assert_eq!(seen, known_pids, "PIDs in the PID file");
         assert!(inspector.join().unwrap() > 15);
         assert!(starter.join().unwrap() > 15);
     });
+    // The reader may miss the first one.
+    seen.lock().unwrap().extend(known_pids.first());
+    assert_eq!(*seen.lock().unwrap(), known_pids, "PIDs in the PID file");
     assert_eq!(generation(&home), 16);
 }
 
