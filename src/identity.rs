@@ -55,13 +55,6 @@ impl Identity {
         format!("{}-admin", self.command)
     }
 
-    /// Audience of sessions. It differs from [`Self::token_audience`], so that neither is accepted
-    /// as the other.
-    #[must_use]
-    pub fn session_audience(&self) -> String {
-        format!("{}-session", self.command)
-    }
-
     /// Name of the session cookie. Cookies ignore ports (RFC 6265, section 8.5), so the name holds
     /// the port.
     #[must_use]
@@ -97,7 +90,6 @@ mod tests {
     fn fullon_keeps_its_names() {
         let identity = Identity::default();
         assert_eq!(identity.token_audience(), "fullon-admin");
-        assert_eq!(identity.session_audience(), "fullon-session");
         assert_eq!(identity.session_cookie(8001), "fullon-session-8001");
         assert_eq!(identity.pid_file(), "~/.fullon_master_api.pid");
         assert_eq!(identity.log_file(), "/tmp/fullon_master_api.log");

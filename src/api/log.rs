@@ -103,6 +103,7 @@ pub mod event {
 pub struct LogStreamEnd {
     /// `stopping`: the daemon stops. `restarting`: a new process serves; reconnect and continue
     /// after the last event. `signed_out`: the browser session that opened the stream has ended.
+    /// `token_expired`: the token that opened the stream has expired, or was revoked.
     pub reason: String,
 }
 
@@ -113,6 +114,8 @@ impl LogStreamEnd {
     pub const RESTARTING: &str = "restarting";
     /// The session that opened the stream was signed out or has expired.
     pub const SIGNED_OUT: &str = "signed_out";
+    /// The token that opened the stream has expired, or was revoked.
+    pub const TOKEN_EXPIRED: &str = "token_expired";
 }
 
 /// Data of the event `gap`: an empty object. Lines are missing here, because they were rotated

@@ -28,7 +28,7 @@ pub(crate) use log::LogEntryRef;
 pub use log::{LogEntry, LogPage, LogStreamEnd, LogStreamGap, MAX_PAGE_LINES, event};
 pub use log_level::{LogLevelRequest, LogLevelStatus, MAX_REVERT_SECONDS};
 pub use problem::{Problem, SettingError};
-pub use session::{BrowserSession, SignInToken};
+pub use session::{BrowserSession, CreatedSession, SignInPreview, SignInToken};
 pub use settings::{ReloadResult, SettingChange, SettingEntry};
 pub use status::{DaemonStatus, HttpUsage, ProcessUsage, ServiceInfo};
 

@@ -3,15 +3,45 @@
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
-/// A browser session. Its secret is in the cookie, which scripts cannot read.
+/// A browser session.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct BrowserSession {
+    /// Its id, which is not secret.
+    pub id: String,
     /// Subject of the token that signed in.
     pub subject: String,
     /// Scopes of the session: those of the token that signed in.
     pub scopes: Vec<String>,
     /// Expiry of the session, as an RFC 3339 timestamp in UTC.
     pub expires_at: String,
+}
+
+/// A new browser session, with two of its three secret values. The third is in the cookie, which
+/// scripts cannot read. Each value alone opens nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
+pub struct CreatedSession {
+    /// Its id, which is not secret.
+    pub id: String,
+    /// Subject of the token that signed in.
+    pub subject: String,
+    /// Scopes of the session: those of the token that signed in.
+    pub scopes: Vec<String>,
+    /// Expiry of the session, as an RFC 3339 timestamp in UTC.
+    pub expires_at: String,
+    /// The value of the header `X-Fullon-Session`. With the cookie, it opens what the scopes allow.
+    pub session: String,
+    /// The value of `ticket` in the query of `GET /admin/logs/stream`. With the cookie, it opens the
+    /// log stream until the session ends.
+    pub ticket: String,
+}
+
+/// Whom a token signs in.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
+pub struct SignInPreview {
+    /// Subject of the session.
+    pub subject: String,
+    /// Scopes of the session.
+    pub scopes: Vec<String>,
 }
 
 /// A one-time token that only signs in to the console.

@@ -66,15 +66,19 @@ impl KeyError {
 ///
 /// The system gave no random bytes.
 pub fn generate_key() -> Result<Secret, KeyError> {
-    let mut bytes = [0_u8; 32];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|errno| KeyError::NoRandomBytes(errno.into()))?;
     let mut text = String::with_capacity(64);
-    for byte in bytes {
+    for byte in random_bytes()? {
         // Writing to a string does not fail.
         let _ = write!(text, "{byte:02x}");
     }
     Ok(Secret::new(text))
+}
+
+pub(super) fn random_bytes() -> Result<[u8; 32], KeyError> {
+    let mut bytes = [0_u8; 32];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| KeyError::NoRandomBytes(errno.into()))?;
+    Ok(bytes)
 }
 
 /// Reads the key file, and creates it if it does not exist. Two processes that do so at once get

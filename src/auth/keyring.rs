@@ -1,17 +1,22 @@
-//! The keys that sign tokens and sessions, and which of them are valid.
+//! The keys that sign tokens, and which of them are valid.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::{DecodingKey, Validation};
+use ring::hmac;
 
+use super::digest::ValueDigest;
 use super::scope::Scopes;
 use super::token::{
-    Claims, ClaimsToSign, DecodedClaims, INSTANCE_KEY_ID, SignError, TokenError, TokenSigner,
-    decode_claims, decode_header, decoding_key, validation,
+    Claims, DecodedClaims, INSTANCE_KEY_ID, TokenError, decode_claims, decode_header, decoding_key,
+    mark, timestamp, validation,
 };
 use crate::config::Secret;
 use crate::identity::identity;
+
+/// The message whose HMAC is the id of a key.
+const KEY_ID_LABEL: &[u8] = b"fullon key id 1";
 
 /// The configured key, and the previous one while it is still valid.
 pub struct ConfiguredKeys(RwLock<Keys>);
@@ -29,6 +34,8 @@ struct Keys {
 struct SigningKey {
     secret: Secret,
     decoding: DecodingKey,
+    /// Identifies the key in the state file without containing it.
+    id: ValueDigest,
 }
 
 /// The previously configured key.
@@ -41,9 +48,13 @@ pub struct PreviousKey {
 
 impl SigningKey {
     fn new(secret: &Secret) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
+        let mut id = [0; 32];
+        id.copy_from_slice(hmac::sign(&key, KEY_ID_LABEL).as_ref());
         Self {
             secret: secret.clone(),
             decoding: decoding_key(secret),
+            id: ValueDigest::from_bytes(id),
         }
     }
 }
@@ -104,16 +115,19 @@ impl ConfiguredKeys {
         })
     }
 
-    /// Signs the claims of a session that is created from a token. `revision` is that of the token's
-    /// verification. Returns `None` if the keys changed since, because the token may be invalid now.
-    pub(super) fn sign_at_revision(
-        &self,
-        claims: &ClaimsToSign<'_>,
-        revision: u64,
-    ) -> Option<Result<String, SignError>> {
+    /// The id of the current key. `revision` is that of a token's verification. Returns `None` if the
+    /// keys changed since, because the token may be invalid now.
+    pub(super) fn id_at_revision(&self, revision: u64) -> Option<ValueDigest> {
         let keys = self.read();
-        (keys.revision == revision)
-            .then(|| TokenSigner::with_configured_key(&keys.current.secret).sign_claims(claims))
+        (keys.revision == revision).then_some(keys.current.id)
+    }
+
+    /// Whether the key with this id is valid.
+    pub(super) fn has_key(&self, id: ValueDigest) -> bool {
+        let keys = self.read();
+        let is_previous =
+            |(key, until): &(SigningKey, Instant)| key.id == id && Instant::now() < *until;
+        keys.current.id == id || keys.previous.as_ref().is_some_and(is_previous)
     }
 
     pub(super) fn revision(&self) -> u64 {
@@ -170,7 +184,8 @@ impl Keyring {
     pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
         let header = decode_header(token)?;
         let key_revision = self.configured.revision();
-        let (claims, key_valid_for) = if header.kid.as_deref() == Some(INSTANCE_KEY_ID) {
+        let is_of_instance = header.kid.as_deref() == Some(INSTANCE_KEY_ID);
+        let (claims, key_valid_for) = if is_of_instance {
             (
                 decode_claims(token, &self.instance, &self.validation)?,
                 None,
@@ -179,6 +194,12 @@ impl Keyring {
             self.configured.verify(token, &self.validation)?
         };
         Ok(Claims {
+            token: mark(token, &claims, is_of_instance),
+            expires_at: timestamp(&claims.exp).ok_or(TokenError::Malformed)?,
+            session_expires_at: match &claims.session_exp {
+                Some(seconds) => Some(timestamp(seconds).ok_or(TokenError::Malformed)?),
+                None => None,
+            },
             subject: claims.sub,
             token_id: claims.jti,
             scopes: Scopes::from_claim(&claims.scope),

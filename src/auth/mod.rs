@@ -8,16 +8,16 @@
 //!   A user who can read that file can signal the process anyway, so the command line signs with
 //!   it, and keeps working after `JWT_SECRET_KEY` was edited. Such a token names the key by `kid`.
 //!
-//! A web page exchanges its token for a session ([`SessionStore`]): a JWT for another audience, so
-//! that neither is accepted as the other. A one-time token ([`SignInTokens`]) only creates a
-//! session, within a minute. It is not a JWT: only the process that issued it knows it.
+//! A web page exchanges its token for a session ([`SessionStore`]): three random values, of which
+//! one alone opens nothing. A one-time token ([`SignInTokens`]) only creates a session, within a
+//! minute. It is not a JWT: only the process that issued it knows it.
 
+mod digest;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz_targets;
 mod hs256;
 mod key;
 mod keyring;
-mod revoked;
 mod scope;
 mod session;
 mod session_store;
@@ -26,10 +26,11 @@ mod token;
 
 pub use key::{KeyError, generate_key, read_key_file, read_or_create_key_file};
 pub use keyring::{ConfiguredKeys, Keyring, PreviousKey};
-pub use revoked::RevokedSessions;
 pub use scope::{Scope, Scopes};
-pub use session::Session;
-pub use session_store::{CreateSessionError, MAX_SESSIONS, SESSION_LIFETIME, SessionStore};
+pub use session::{Session, SessionCredential, SessionError, SessionValues};
+pub use session_store::{
+    CreateSessionError, MAX_SESSION_LIFETIME, MAX_SESSIONS, SessionStore, StoredSessions,
+};
 pub use sign_in::{SIGN_IN_LIFETIME, SignInTokens};
 pub use token::{Claims, SignError, TokenError, TokenSigner};
 

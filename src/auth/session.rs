@@ -1,42 +1,38 @@
 //! Sessions of web pages. A page exchanges its bearer token for one, because an `EventSource`
 //! cannot send a token.
 //!
-//! A session is a JWT in a cookie. It is signed with the *configured* key, so that the process
-//! after a crash accepts it although it has never seen it: an `EventSource` that gets 401 never
-//! retries, and the instance key dies with its process. The store only knows which sessions were
-//! revoked, and which are active in this process; a session becomes active when it is first used.
-//! The owner of the store saves the revoked sessions for the next process.
+//! A session is three independent random values. A browser sends cookies to every port of a host,
+//! so the *cookie* alone opens nothing. The *session value* and the cookie open what the session's
+//! scopes allow; the *ticket*, which is part of an address, and the cookie open the log stream only.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
+use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::revoked::SessionId;
+use super::key::{KeyError, random_bytes};
 use super::scope::Scopes;
-use super::token::Claims;
+use super::token::{Claims, TokenMark};
 
 /// A valid session.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// Its id, for the audit trail.
+    /// Its id, for the audit trail and for ending it. It is not secret.
     pub id: Uuid,
     /// The user of the session.
     pub subject: String,
     /// The scopes of the token that it was created from.
     pub scopes: Scopes,
+    /// When it was created.
+    pub created_at: Timestamp,
     /// When it expires.
     pub expires_at: Timestamp,
-    /// Cancelled when the session is revoked.
-    pub revoked: CancellationToken,
-}
-
-impl Session {
-    pub(super) fn session_id(&self) -> SessionId {
-        SessionId {
-            expires_at: self.expires_at,
-            id: self.id,
-        }
-    }
+    /// The token that it was created from.
+    pub(super) token: TokenMark,
+    /// Cancelled when the session ends before it expires.
+    pub ended: CancellationToken,
 }
 
 impl From<Session> for Claims {
@@ -45,9 +41,57 @@ impl From<Session> for Claims {
             subject: session.subject,
             token_id: Some(session.id.to_string()),
             scopes: session.scopes,
+            expires_at: session.expires_at,
+            session_expires_at: None,
+            token: session.token,
             key_valid_for: None,
             // A session creates no other session.
             key_revision: 0,
         }
     }
+}
+
+/// The three secret values of a new session. Only their digests are kept.
+pub struct SessionValues {
+    /// For `Set-Cookie`.
+    pub cookie: String,
+    /// For the header of API requests. Together with the cookie it opens everything.
+    pub session: String,
+    /// For the address of the log stream.
+    pub ticket: String,
+}
+
+impl SessionValues {
+    /// Three values of 32 random bytes each.
+    pub(super) fn generate() -> Result<Self, KeyError> {
+        let value = || random_bytes().map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
+        Ok(Self {
+            cookie: value()?,
+            session: value()?,
+            ticket: value()?,
+        })
+    }
+}
+
+/// What a request presents beside the cookie.
+#[derive(Clone, Copy)]
+pub enum SessionCredential<'a> {
+    /// The session value.
+    Session(&'a str),
+    /// The ticket, which only the log stream accepts.
+    Ticket(&'a str),
+}
+
+/// Why a session is rejected.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum SessionError {
+    /// No session has this value. It may have ended, or the daemon was started again.
+    #[error("the session has ended")]
+    Unknown,
+    /// The session has expired.
+    #[error("the session has expired")]
+    Expired,
+    /// No cookie of the request belongs to the session.
+    #[error("the session cookie is missing or belongs to another session")]
+    WrongCookie,
 }

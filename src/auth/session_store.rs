@@ -1,183 +1,249 @@
-//! Creates, verifies and revokes sessions. A store serves one process.
+//! Creates, verifies and ends sessions. A store serves one process; the owner of the store saves
+//! its sessions for the next process.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use jsonwebtoken::Validation;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::digest::ValueDigest;
+use super::key::KeyError;
 use super::keyring::ConfiguredKeys;
-use super::revoked::{RevokedSessions, SessionId};
 use super::scope::Scopes;
-use super::session::Session;
-use super::token::{Claims, ClaimsToSign, SignError, TokenError, validation};
-use crate::identity::identity;
+use super::session::{Session, SessionCredential, SessionError, SessionValues};
+use super::token::{Claims, TokenMark};
 
-/// How long a session is valid: a working day, even if its token expires earlier.
-pub const SESSION_LIFETIME: Duration = Duration::from_hours(12);
-/// Limit on active sessions. When it is reached, the least recently used one is revoked: one of the
-/// same subject if possible, so that nobody can revoke the sessions of others by signing in
-/// repeatedly.
+/// The longest validity of a session: a working day.
+pub const MAX_SESSION_LIFETIME: Duration = Duration::from_hours(12);
+/// Limit on sessions. When it is reached, the least recently used one ends: one of the same subject
+/// if possible, so that nobody can end the sessions of others by signing in repeatedly.
 pub const MAX_SESSIONS: usize = 64;
 
 /// A session cannot be created.
 #[derive(Debug, Error)]
 pub enum CreateSessionError {
-    /// The configured key changed after the token was verified.
-    #[error("the signing key has changed since the token was signed")]
-    KeyChanged,
-    /// The signing library failed, which does not happen with HS256.
+    /// The configured key changed, or the token was revoked, after the token was verified.
+    #[error("the token is no longer valid")]
+    TokenInvalid,
+    /// The token expired after it was verified, or within the tolerated clock difference.
+    #[error("the token has expired")]
+    Expired,
+    /// The system gave no random bytes.
     #[error(transparent)]
-    Sign(#[from] SignError),
+    Random(#[from] KeyError),
 }
 
-/// Creates, verifies and revokes sessions.
+/// Creates, verifies and ends sessions.
 pub struct SessionStore {
     keys: Arc<ConfiguredKeys>,
-    validation: Validation,
-    table: Mutex<SessionTable>,
+    table: Mutex<Vec<ActiveSession>>,
+}
+
+/// The sessions of a process, for the next one: digests, in the order of their last use.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StoredSessions(Vec<StoredSession>);
+
+/// One session as the state file holds it. The names of the fields are part of its format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct StoredSession {
+    id: Uuid,
+    subject: String,
+    scope: String,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+    token: TokenMark,
+    /// Identifies the configured key. The session ends with it.
+    key: ValueDigest,
+    cookie: ValueDigest,
+    /// `None` once a process without the listening socket of this session has started.
+    session: Option<ValueDigest>,
+    ticket: ValueDigest,
+}
+
+impl StoredSessions {
+    /// Forgets the session values, so that only the log stream is left. For a process that has not
+    /// inherited the listening socket: another program may have listened on the port, and browsers
+    /// take it for this one. An open page has sent it all values.
+    #[must_use]
+    pub fn without_session_values(mut self) -> Self {
+        for session in &mut self.0 {
+            session.session = None;
+        }
+        self
+    }
 }
 
 impl SessionStore {
-    /// Creates a store whose sessions are signed with the configured key. `revoked` comes from the
-    /// process before.
+    /// Creates a store with the sessions of the process before. They are valid while the configured
+    /// key is.
     #[must_use]
-    pub fn new(keys: Arc<ConfiguredKeys>, revoked: RevokedSessions) -> Self {
+    pub fn new(keys: Arc<ConfiguredKeys>, stored: StoredSessions) -> Self {
+        // Most recently used last.
+        let active = |stored| ActiveSession {
+            stored,
+            last_used: Instant::now(),
+            ended: CancellationToken::new(),
+        };
         Self {
             keys,
-            validation: validation(&identity().session_audience()),
-            table: Mutex::new(SessionTable {
-                active: HashMap::new(),
-                revoked,
-            }),
+            table: Mutex::new(stored.0.into_iter().map(active).collect()),
         }
     }
 
-    /// Creates a session for verified claims. Also returns its signed value, for the cookie.
+    /// Creates a session for verified claims.
     ///
     /// # Errors
     ///
-    /// The configured key changed, or the value could not be signed.
-    pub fn create(&self, claims: &Claims) -> Result<(Session, String), CreateSessionError> {
-        let now = Timestamp::now().as_second();
+    /// The token is no longer valid.
+    pub fn create(&self, claims: &Claims) -> Result<(Session, SessionValues), CreateSessionError> {
+        let now = Timestamp::now();
         // A token of the previous key creates no session that outlives this key.
         let lifetime = claims
             .key_valid_for
-            .unwrap_or(SESSION_LIFETIME)
-            .min(SESSION_LIFETIME);
-        let lifetime = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
-        let expires_at = Timestamp::from_second(now.saturating_add(lifetime));
-        let session = Session {
+            .unwrap_or(MAX_SESSION_LIFETIME)
+            .min(MAX_SESSION_LIFETIME);
+        let limit = now.checked_add(lifetime).unwrap_or(Timestamp::MAX);
+        let expires_at = claims
+            .session_expires_at
+            .unwrap_or(claims.expires_at)
+            .min(limit);
+        if expires_at <= now {
+            return Err(CreateSessionError::Expired);
+        }
+        let values = SessionValues::generate()?;
+        let stored = StoredSession {
             id: Uuid::new_v4(),
             subject: claims.subject.clone(),
-            scopes: claims.scopes,
-            expires_at: expires_at.unwrap_or(Timestamp::MAX),
-            revoked: CancellationToken::new(),
+            scope: claims.scopes.to_string(),
+            created_at: now,
+            expires_at,
+            token: claims.token.clone(),
+            key: self
+                .keys
+                .id_at_revision(claims.key_revision)
+                .ok_or(CreateSessionError::TokenInvalid)?,
+            cookie: ValueDigest::of(&values.cookie),
+            session: Some(ValueDigest::of(&values.session)),
+            ticket: ValueDigest::of(&values.ticket),
         };
-        let audience = identity().session_audience();
-        let signed = ClaimsToSign {
-            sub: &session.subject,
-            aud: &audience,
-            scope: session.scopes.to_string(),
-            iat: now,
-            exp: session.expires_at.as_second(),
-            jti: session.id.to_string(),
+        let active = ActiveSession {
+            stored,
+            last_used: Instant::now(),
+            ended: CancellationToken::new(),
         };
-        let value = self.keys.sign_at_revision(&signed, claims.key_revision);
-        let value = value.ok_or(CreateSessionError::KeyChanged)??;
-        self.table().touch(&session);
-        Ok((session, value))
+        let session = active.session();
+        let mut table = self.table();
+        while table.len() >= MAX_SESSIONS {
+            // Expired ones are not removed earlier, because the clock may be set back.
+            let oldest = (0..table.len()).min_by_key(|at| {
+                let other = &table[*at];
+                let is_valid = self.is_valid(&other.stored, now);
+                let is_of_another = other.stored.subject != session.subject;
+                (is_valid, is_of_another, other.last_used)
+            });
+            let Some(oldest) = oldest else { break };
+            table.remove(oldest).ended.cancel();
+        }
+        table.push(active);
+        Ok((session, values))
     }
 
-    /// Verifies the value of a session cookie.
+    /// Finds the session of a value. One of the cookies must belong to it; there are several when
+    /// another server on this host set a cookie of the same name.
     ///
     /// # Errors
     ///
     /// The first failed check.
-    pub fn verify(&self, value: &str) -> Result<Session, TokenError> {
-        let (claims, _) = self.keys.verify(value, &self.validation)?;
-        let id = claims.jti.ok_or(TokenError::MissingClaim)?;
-        let expires_at = claims.exp.as_i64().ok_or(TokenError::Malformed)?;
-        let session = Session {
-            id: id.parse().map_err(|_| TokenError::Malformed)?,
-            subject: claims.sub,
-            scopes: Scopes::from_claim(&claims.scope),
-            expires_at: Timestamp::from_second(expires_at).map_err(|_| TokenError::Malformed)?,
-            revoked: CancellationToken::new(),
-        };
+    pub fn verify<'a>(
+        &self,
+        credential: SessionCredential<'_>,
+        mut cookies: impl Iterator<Item = &'a str>,
+    ) -> Result<Session, SessionError> {
         let mut table = self.table();
-        if table.revoked.contains(&session.session_id()) {
-            return Err(TokenError::SessionRevoked);
+        // The time that comparing digests takes reveals nothing about the values.
+        let found = match credential {
+            SessionCredential::Session(value) => {
+                let digest = Some(ValueDigest::of(value));
+                table.iter_mut().find(|each| each.stored.session == digest)
+            }
+            SessionCredential::Ticket(value) => {
+                let digest = ValueDigest::of(value);
+                table.iter_mut().find(|each| each.stored.ticket == digest)
+            }
+        };
+        let session = found.ok_or(SessionError::Unknown)?;
+        if !cookies.any(|cookie| ValueDigest::of(cookie) == session.stored.cookie) {
+            return Err(SessionError::WrongCookie);
         }
-        let revoked = table.touch(&session);
-        Ok(Session { revoked, ..session })
+        if session.stored.expires_at <= Timestamp::now() {
+            return Err(SessionError::Expired);
+        }
+        if !self.keys.has_key(session.stored.key) {
+            return Err(SessionError::Unknown);
+        }
+        session.last_used = Instant::now();
+        Ok(session.session())
     }
 
-    /// Revokes a session.
-    pub fn revoke(&self, session: &Session) {
-        self.table().revoke(session.session_id());
+    /// Ends a session. Returns false if there is no such session.
+    pub fn end(&self, id: Uuid) -> bool {
+        let mut table = self.table();
+        let at = table.iter().position(|session| session.stored.id == id);
+        if let Some(at) = at {
+            table.remove(at).ended.cancel();
+        }
+        at.is_some()
     }
 
-    /// The revoked sessions, for the next process.
+    /// The valid sessions, oldest first.
     #[must_use]
-    pub fn revoked(&self) -> RevokedSessions {
-        self.table().revoked.clone()
+    pub fn list(&self) -> Vec<Session> {
+        let now = Timestamp::now();
+        let table = self.table();
+        let valid = table.iter().filter(|each| self.is_valid(&each.stored, now));
+        let mut sessions: Vec<_> = valid.map(ActiveSession::session).collect();
+        sessions.sort_by_key(|session| session.created_at);
+        sessions
     }
 
-    fn table(&self) -> MutexGuard<'_, SessionTable> {
+    /// The sessions, for the next process.
+    #[must_use]
+    pub fn stored(&self) -> StoredSessions {
+        let mut table = self.table();
+        table.sort_by_key(|session| session.last_used);
+        StoredSessions(table.iter().map(|session| session.stored.clone()).collect())
+    }
+
+    fn is_valid(&self, session: &StoredSession, now: Timestamp) -> bool {
+        session.expires_at > now && self.keys.has_key(session.key)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Vec<ActiveSession>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[derive(Default)]
-struct SessionTable {
-    active: HashMap<Uuid, ActiveSession>,
-    revoked: RevokedSessions,
-}
-
 struct ActiveSession {
-    id: SessionId,
-    subject: String,
+    stored: StoredSession,
     last_used: Instant,
-    revoked: CancellationToken,
+    ended: CancellationToken,
 }
 
-impl SessionTable {
-    /// Records that the session is used, and returns the token that is cancelled when it is
-    /// revoked.
-    fn touch(&mut self, session: &Session) -> CancellationToken {
-        if let Some(active) = self.active.get_mut(&session.id) {
-            active.last_used = Instant::now();
-            return active.revoked.clone();
-        }
-        while self.active.len() >= MAX_SESSIONS {
-            let oldest = self
-                .active
-                .values()
-                .min_by_key(|active| (active.subject != session.subject, active.last_used));
-            let Some(id) = oldest.map(|active| active.id) else {
-                break;
-            };
-            self.revoke(id);
-        }
-        let active = ActiveSession {
-            id: session.session_id(),
-            subject: session.subject.clone(),
-            last_used: Instant::now(),
-            revoked: session.revoked.clone(),
-        };
-        self.active.insert(session.id, active);
-        session.revoked.clone()
-    }
-
-    fn revoke(&mut self, session: SessionId) {
-        self.revoked.add(session);
-        if let Some(active) = self.active.remove(&session.id) {
-            active.revoked.cancel();
+impl ActiveSession {
+    fn session(&self) -> Session {
+        Session {
+            id: self.stored.id,
+            subject: self.stored.subject.clone(),
+            scopes: Scopes::from_claim(&self.stored.scope),
+            created_at: self.stored.created_at,
+            expires_at: self.stored.expires_at,
+            token: self.stored.token.clone(),
+            ended: self.ended.clone(),
         }
     }
 }
@@ -197,169 +263,186 @@ mod tests {
     }
 
     fn sessions(byte: char) -> SessionStore {
-        SessionStore::new(keys(byte), RevokedSessions::default())
+        SessionStore::new(keys(byte), StoredSessions::default())
     }
 
     fn claims() -> Claims {
         Claims {
-            subject: "me".into(),
-            token_id: None,
-            key_valid_for: None,
-            key_revision: 0,
             scopes: Scopes::default().with(Scope::Logs),
+            ..crate::auth::tests::claims()
         }
+    }
+
+    /// Verifies the session value and the cookie.
+    fn verify(store: &SessionStore, values: &SessionValues) -> Result<Session, SessionError> {
+        let credential = SessionCredential::Session(&values.session);
+        store.verify(credential, [values.cookie.as_str()].into_iter())
+    }
+
+    /// The store of the next process.
+    fn next(store: &SessionStore, byte: char) -> SessionStore {
+        let text = serde_json::to_string(&store.stored()).unwrap();
+        SessionStore::new(keys(byte), serde_json::from_str(&text).unwrap())
     }
 
     #[test]
     fn session_keeps_claims_and_is_valid_in_next_process() {
-        let (session, value) = sessions('c').create(&claims()).unwrap();
-        let next = sessions('c');
-        let known = next.verify(&value).unwrap();
-        assert_eq!(
-            (known.id, known.expires_at, &known.subject, known.scopes),
-            (
-                session.id,
-                session.expires_at,
-                &session.subject,
-                session.scopes
-            )
-        );
-        assert_eq!(
-            (session.subject.as_str(), session.scopes),
-            ("me", claims().scopes)
-        );
-        let other = sessions('x');
-        assert_eq!(other.verify(&value).unwrap_err(), TokenError::BadSignature);
-    }
-
-    #[test]
-    fn sessions_and_tokens_are_not_interchangeable() {
-        let sessions = sessions('c');
-        let ring = Keyring::new(keys('c'), &secret('i'));
-        let (_, value) = sessions.create(&claims()).unwrap();
-        assert_eq!(ring.verify(&value), Err(TokenError::WrongAudience));
-        let sign = |signer: TokenSigner| {
-            signer
-                .sign("me", Scopes::ALL, Duration::from_mins(1))
-                .unwrap()
-        };
-        let token = sign(TokenSigner::with_configured_key(&secret('c')));
-        assert_eq!(
-            sessions.verify(&token).unwrap_err(),
-            TokenError::WrongAudience
-        );
-        let token = sign(TokenSigner::with_instance_key(&secret('i')));
-        assert_eq!(
-            sessions.verify(&token).unwrap_err(),
-            TokenError::BadSignature
-        );
-    }
-
-    #[test]
-    fn session_claims_are_validated() {
-        let sessions = sessions('c');
-        let now = Timestamp::now().as_second();
-        let verify = |aud: &str, exp, jti: &str| {
-            let claims = ClaimsToSign {
-                sub: "me",
-                aud,
-                scope: "admin:read".into(),
-                iat: now,
-                exp,
-                jti: jti.into(),
-            };
-            let value = sessions.keys.sign_at_revision(&claims, 0).unwrap();
-            sessions.verify(&value.unwrap()).map(|_| ())
-        };
-        let id = Uuid::new_v4().to_string();
-        let audience = identity().session_audience();
-        let token_audience = identity().token_audience();
-        assert_eq!(verify(&audience, now + 60, &id), Ok(()));
-        assert_eq!(verify(&audience, now - 60, &id), Err(TokenError::Expired));
-        assert_eq!(
-            verify(&token_audience, now + 60, &id),
-            Err(TokenError::WrongAudience)
-        );
-        assert_eq!(verify(&audience, now + 60, "7"), Err(TokenError::Malformed));
-    }
-
-    #[test]
-    fn revoking_a_session_keeps_the_others() {
-        let sessions = sessions('c');
-        let (first, value) = sessions.create(&claims()).unwrap();
-        let (_, other) = sessions.create(&claims()).unwrap();
-        let revoked = sessions.verify(&value).unwrap().revoked;
-        sessions.revoke(&first);
-        assert!(revoked.is_cancelled());
-        assert_eq!(
-            sessions.verify(&value).unwrap_err(),
-            TokenError::SessionRevoked
-        );
-        assert!(!sessions.verify(&other).unwrap().revoked.is_cancelled());
-        let next = SessionStore::new(keys('c'), sessions.revoked());
-        assert_eq!(next.verify(&value).unwrap_err(), TokenError::SessionRevoked);
-    }
-
-    #[test]
-    fn full_store_revokes_least_recently_used_session() {
-        let sessions = sessions('c');
-        let all: Vec<_> = (0..MAX_SESSIONS)
-            .map(|_| sessions.create(&claims()).unwrap().1)
-            .collect();
-        sessions.verify(&all[0]).unwrap();
-        // Also one that another process created.
-        let (_, another) = super::tests::sessions('c').create(&claims()).unwrap();
-        sessions.verify(&another).unwrap();
-        assert_eq!(
-            sessions.verify(&all[1]).unwrap_err(),
-            TokenError::SessionRevoked
-        );
-        for value in all.iter().skip(2).chain([&all[0], &another]) {
-            sessions.verify(value).unwrap();
+        let store = sessions('c');
+        let (session, values) = store.create(&claims()).unwrap();
+        let text = serde_json::to_string(&store.stored()).unwrap();
+        for value in [&values.cookie, &values.session, &values.ticket] {
+            assert_eq!(value.len(), 43);
+            assert!(!text.contains(value.as_str()));
         }
-        assert_eq!(sessions.table().active.len(), MAX_SESSIONS);
+        let known = verify(&next(&store, 'c'), &values).unwrap();
+        let parts = |session: &Session| {
+            let Session { id, expires_at, .. } = *session;
+            (id, expires_at, session.subject.clone(), session.scopes)
+        };
+        assert_eq!(parts(&known), parts(&session));
+        assert_eq!(session.expires_at, claims().expires_at);
+        let with_other_key = verify(&next(&store, 'x'), &values);
+        assert_eq!(with_other_key.unwrap_err(), SessionError::Unknown);
     }
 
     #[test]
-    fn previous_key_is_valid_during_grace() {
+    fn values_are_not_interchangeable() {
+        use SessionCredential::{Session, Ticket};
+        let store = sessions('c');
+        let [one, other] = [(); 2].map(|()| store.create(&claims()).unwrap().1);
+        let all = [&one.cookie, &one.session, &one.ticket, &other.cookie];
+        let all = all.map(String::as_str);
+        for value in all {
+            for cookie in all {
+                let is_own_cookie = cookie == one.cookie;
+                let cookies = || [cookie].into_iter();
+                let is_valid = store.verify(Session(value), cookies()).is_ok();
+                assert_eq!(is_valid, is_own_cookie && value == one.session);
+                let is_valid = store.verify(Ticket(value), cookies()).is_ok();
+                assert_eq!(is_valid, is_own_cookie && value == one.ticket);
+            }
+        }
+        // A planted cookie of the same name does no harm.
+        let both = [other.cookie.as_str(), &one.cookie];
+        store
+            .verify(Session(&one.session), both.into_iter())
+            .unwrap();
+        let none = store.verify(Session(&one.session), [].into_iter());
+        assert_eq!(none.unwrap_err(), SessionError::WrongCookie);
+    }
+
+    #[test]
+    fn only_tickets_are_left_without_the_listening_socket() {
+        let store = sessions('c');
+        let (_, values) = store.create(&claims()).unwrap();
+        let stored = store.stored().without_session_values();
+        let next = SessionStore::new(keys('c'), stored);
+        assert_eq!(verify(&next, &values).unwrap_err(), SessionError::Unknown);
+        let ticket = SessionCredential::Ticket(&values.ticket);
+        next.verify(ticket, [values.cookie.as_str()].into_iter())
+            .unwrap();
+        assert!(next.end(next.list()[0].id));
+        let ended = next.verify(ticket, [values.cookie.as_str()].into_iter());
+        assert_eq!(ended.unwrap_err(), SessionError::Unknown);
+    }
+
+    #[test]
+    fn session_ends_with_its_token_unless_the_signer_says_otherwise() {
+        let store = sessions('c');
+        let now = Timestamp::now();
+        let after = |duration| now.checked_add(duration).unwrap();
+        let minutes = Duration::from_mins;
+        let lifetime = |token: Timestamp, session| {
+            let claims = Claims {
+                expires_at: token,
+                session_expires_at: session,
+                ..claims()
+            };
+            store.create(&claims).map(|(session, _)| session.expires_at)
+        };
+        assert_eq!(
+            lifetime(after(minutes(5)), None).unwrap(),
+            after(minutes(5))
+        );
+        let longer = lifetime(after(minutes(1)), Some(after(minutes(60))));
+        assert_eq!(longer.unwrap(), after(minutes(60)));
+        let limited = lifetime(after(minutes(1)), Some(after(Duration::from_hours(13))));
+        assert!(limited.unwrap() < after(MAX_SESSION_LIFETIME + minutes(1)));
+        // Within the tolerated clock difference the token is valid.
+        let expired = lifetime(now, None);
+        assert!(matches!(expired, Err(CreateSessionError::Expired)));
+    }
+
+    #[test]
+    fn ending_a_session_keeps_the_others() {
+        let store = sessions('c');
+        let (first, values) = store.create(&claims()).unwrap();
+        let (_, other) = store.create(&claims()).unwrap();
+        let ended = verify(&store, &values).unwrap().ended;
+        assert!(store.end(first.id));
+        assert!(!store.end(first.id));
+        assert!(ended.is_cancelled());
+        assert_eq!(verify(&store, &values).unwrap_err(), SessionError::Unknown);
+        assert!(!verify(&store, &other).unwrap().ended.is_cancelled());
+        let next = next(&store, 'c');
+        assert_eq!(verify(&next, &values).unwrap_err(), SessionError::Unknown);
+        verify(&next, &other).unwrap();
+    }
+
+    #[test]
+    fn full_store_ends_least_recently_used_session() {
+        let store = sessions('c');
+        let all: Vec<_> = (0..MAX_SESSIONS)
+            .map(|_| store.create(&claims()).unwrap().1)
+            .collect();
+        verify(&store, &all[0]).unwrap();
+        // The order is the same in the next process.
+        let store = next(&store, 'c');
+        let (_, another) = store.create(&claims()).unwrap();
+        assert_eq!(verify(&store, &all[1]).unwrap_err(), SessionError::Unknown);
+        for values in all.iter().skip(2).chain([&all[0], &another]) {
+            verify(&store, values).unwrap();
+        }
+        assert_eq!(store.list().len(), MAX_SESSIONS);
+    }
+
+    #[test]
+    fn session_ends_with_its_key() {
         let keys = keys('c');
-        let sessions = SessionStore::new(Arc::clone(&keys), RevokedSessions::default());
-        let (_, value) = sessions.create(&claims()).unwrap();
+        let store = SessionStore::new(Arc::clone(&keys), StoredSessions::default());
+        let (_, values) = store.create(&claims()).unwrap();
         assert!(!keys.rotate(&secret('c'), Duration::ZERO));
         assert!(keys.rotate(&secret('d'), Duration::from_mins(1)));
-        sessions.verify(&value).unwrap();
+        verify(&store, &values).unwrap();
         let handed_over = keys.previous().unwrap();
         assert!(handed_over.valid_for > Duration::from_secs(50));
-        let next = ConfiguredKeys::new(&secret('d'), Some(handed_over));
-        SessionStore::new(Arc::new(next), RevokedSessions::default())
-            .verify(&value)
-            .unwrap();
+        let next = |previous| {
+            let keys = ConfiguredKeys::new(&secret('d'), Some(previous));
+            SessionStore::new(Arc::new(keys), store.stored())
+        };
+        verify(&next(handed_over), &values).unwrap();
         let expired = PreviousKey {
             secret: secret('c'),
             valid_for: Duration::ZERO,
         };
-        let next = ConfiguredKeys::new(&secret('d'), Some(expired));
-        let next = SessionStore::new(Arc::new(next), RevokedSessions::default());
-        assert_eq!(next.verify(&value).unwrap_err(), TokenError::BadSignature);
+        let result = verify(&next(expired), &values);
+        assert_eq!(result.unwrap_err(), SessionError::Unknown);
         assert!(keys.rotate(&secret('e'), Duration::ZERO));
-        assert_eq!(
-            sessions.verify(&value).unwrap_err(),
-            TokenError::BadSignature
-        );
+        assert_eq!(verify(&store, &values).unwrap_err(), SessionError::Unknown);
     }
 
     #[test]
     fn claims_from_before_key_rotation_create_no_session() {
         let keys = keys('c');
-        let sessions = SessionStore::new(Arc::clone(&keys), RevokedSessions::default());
+        let store = SessionStore::new(Arc::clone(&keys), StoredSessions::default());
         let ring = Keyring::new(Arc::clone(&keys), &secret('i'));
         let verified = |signer: TokenSigner| {
             let token = signer.sign("me", Scopes::ALL, Duration::from_mins(1));
             ring.verify(&token.unwrap()).unwrap()
         };
         let is_rejected = |claims: &Claims| {
-            let outcome = sessions.create(claims);
-            matches!(outcome, Err(CreateSessionError::KeyChanged))
+            let outcome = store.create(claims);
+            matches!(outcome, Err(CreateSessionError::TokenInvalid))
         };
         let configured = || verified(TokenSigner::with_configured_key(&secret('c')));
         let [first, instance] = [

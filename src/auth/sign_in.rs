@@ -54,6 +54,15 @@ impl SignInTokens {
         Ok(token)
     }
 
+    /// The claims of a token that is valid, which is not used up.
+    pub fn find(&self, token: &str, now: Instant) -> Option<Claims> {
+        let digest = token_digest(token);
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = pending.iter();
+        let sign_in = pending.find(|sign_in| sign_in.digest.as_ref() == digest.as_ref())?;
+        sign_in.is_valid(now).then(|| sign_in.claims.clone())
+    }
+
     /// Uses up a token and returns its claims, if it is valid. They create no session if the
     /// configured key changed since ([`super::CreateSessionError`]).
     pub fn redeem(&self, token: &str, now: Instant) -> Option<Claims> {
@@ -95,10 +104,8 @@ mod tests {
     fn claims(subject: &str) -> Claims {
         Claims {
             subject: subject.into(),
-            token_id: None,
-            key_valid_for: None,
-            key_revision: 0,
             scopes: Scopes::default().with(Scope::Logs),
+            ..crate::auth::tests::claims()
         }
     }
 
@@ -106,9 +113,12 @@ mod tests {
     fn sign_in_token_is_valid_once_within_a_minute() {
         let sign_ins = SignInTokens::default();
         let now = Instant::now();
-        let token = sign_ins.issue(&claims("me"), now).unwrap();
+        let me = claims("me");
+        let token = sign_ins.issue(&me, now).unwrap();
         assert_eq!(sign_ins.redeem("another", now), None);
-        assert_eq!(sign_ins.redeem(token.expose(), now), Some(claims("me")));
+        assert_eq!(sign_ins.find(token.expose(), now), Some(me.clone()));
+        assert_eq!(sign_ins.redeem(token.expose(), now), Some(me));
+        assert_eq!(sign_ins.find(token.expose(), now), None);
         assert_eq!(sign_ins.redeem(token.expose(), now), None);
 
         let token = sign_ins.issue(&claims("me"), now).unwrap();

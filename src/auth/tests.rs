@@ -6,6 +6,13 @@ use crate::config::Secret;
 use crate::identity::identity;
 use std::time::Duration;
 
+/// Claims of a token that is valid for a minute.
+pub fn claims() -> Claims {
+    let signer = TokenSigner::with_configured_key(&secret('c'));
+    let token = signer.sign("me", Scopes::ALL, Duration::from_mins(1));
+    keyring().verify(&token.unwrap()).unwrap()
+}
+
 fn secret(byte: char) -> Secret {
     Secret::new(byte.to_string().repeat(32))
 }
@@ -76,8 +83,14 @@ fn required_claims_are_validated() {
             }
         }
     }
+    let year = 366 * 24 * 60 * 60;
+    let mut claims = good_claims();
+    claims["exp"] = json!(now + year);
+    assert!(ring.verify(&forge(&claims)).is_ok());
     let cases = [
         ("exp", json!(now - 60), TokenError::Expired),
+        ("exp", json!(now + year + 60), TokenError::ExpiresTooLate),
+        ("exp", json!(i64::MAX), TokenError::ExpiresTooLate),
         ("nbf", json!(now + 60), TokenError::NotYetValid),
         ("aud", json!("other"), TokenError::WrongAudience),
         ("sub", json!(""), TokenError::MissingClaim),

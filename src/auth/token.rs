@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
+use super::digest::ValueDigest;
 use super::hs256;
 use super::scope::Scopes;
 use crate::config::Secret;
@@ -20,6 +22,8 @@ use crate::identity::identity;
 pub(super) const INSTANCE_KEY_ID: &str = "instance";
 /// Tolerated difference between the clocks of two machines, in seconds.
 const LEEWAY_SECONDS: u64 = 5;
+/// How far ahead `exp` may be.
+const MAX_LIFETIME: Duration = Duration::from_hours(366 * 24);
 
 /// The verified claims of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,10 +34,37 @@ pub struct Claims {
     pub token_id: Option<String>,
     /// The operations that the token allows.
     pub scopes: Scopes,
+    /// `exp`: when the token expires.
+    pub expires_at: Timestamp,
+    /// `session_exp`: when a session that is created from the token expires, if not with it.
+    pub session_expires_at: Option<Timestamp>,
+    /// What identifies the token, for its revocation.
+    pub(super) token: TokenMark,
     /// How long the signing key stays valid, if it is not the current one.
     pub key_valid_for: Option<Duration>,
     /// Revision of the configured keys at verification.
     pub(super) key_revision: u64,
+}
+
+impl Claims {
+    /// Whether a command of this machine signed the token for itself, with the instance key.
+    #[must_use]
+    pub fn is_of_command(&self) -> bool {
+        self.token.is_of_instance
+    }
+}
+
+/// Identifies a token without containing it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TokenMark {
+    /// Its `jti`.
+    pub id: Option<String>,
+    /// The digest of its header and claims.
+    pub digest: ValueDigest,
+    /// Its `iat`, in seconds.
+    pub issued_at: Option<i64>,
+    /// Whether it is signed with the instance key.
+    pub is_of_instance: bool,
 }
 
 /// The reason why a token is rejected. It says nothing about the contents of the token except the
@@ -52,18 +83,18 @@ pub enum TokenError {
     /// `exp` is in the past.
     #[error("the token has expired")]
     Expired,
+    /// `exp` is too far in the future.
+    #[error("the token expires more than 366 days from now")]
+    ExpiresTooLate,
     /// `nbf` is in the future.
     #[error("the token is not valid yet")]
     NotYetValid,
-    /// `aud` is not the expected audience, which is another for tokens than for sessions.
+    /// `aud` is not the expected audience.
     #[error("the token is for another audience")]
     WrongAudience,
-    /// `exp`, `sub`, `aud` or `scope` is missing, `sub` is empty, or a session has no `jti`.
+    /// `exp`, `sub`, `aud` or `scope` is missing, or `sub` is empty.
     #[error("the token lacks a required claim (exp, sub, aud, scope)")]
     MissingClaim,
-    /// The session was signed out.
-    #[error("the session was ended")]
-    SessionRevoked,
 }
 
 /// A token could not be signed.
@@ -79,6 +110,8 @@ pub(super) struct ClaimsToSign<'a> {
     pub iat: i64,
     pub exp: i64,
     pub jti: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_exp: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -89,8 +122,10 @@ pub(super) struct DecodedClaims {
     pub exp: serde_json::Number,
     #[serde(default, deserialize_with = "reject_null")]
     pub jti: Option<String>,
-    #[serde(default, deserialize_with = "reject_null", rename = "iat")]
-    _iat: Option<serde_json::Number>,
+    #[serde(default, deserialize_with = "reject_null")]
+    pub iat: Option<serde_json::Number>,
+    #[serde(default, deserialize_with = "reject_null")]
+    pub session_exp: Option<serde_json::Number>,
     #[serde(default, deserialize_with = "reject_null", rename = "iss")]
     _iss: Option<String>,
     /// Parsed so that everything has to be valid JSON.
@@ -148,15 +183,31 @@ impl TokenSigner {
     ///
     /// The signing library failed, which does not happen with HS256.
     pub fn sign(&self, subject: &str, scopes: Scopes, ttl: Duration) -> Result<String, SignError> {
-        let now = jiff::Timestamp::now().as_second();
-        let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+        self.sign_for_session(subject, scopes, ttl, None)
+    }
+
+    /// The same, for a token whose session lasts `session_ttl` instead of ending with the token.
+    ///
+    /// # Errors
+    ///
+    /// The signing library failed, which does not happen with HS256.
+    pub fn sign_for_session(
+        &self,
+        subject: &str,
+        scopes: Scopes,
+        ttl: Duration,
+        session_ttl: Option<Duration>,
+    ) -> Result<String, SignError> {
+        let now = Timestamp::now().as_second();
+        let after = |ttl: Duration| now.saturating_add_unsigned(ttl.as_secs());
         self.sign_claims(&ClaimsToSign {
             sub: subject,
             aud: &identity().token_audience(),
             scope: scopes.to_string(),
             iat: now,
-            exp: now.saturating_add(ttl),
+            exp: after(ttl),
             jti: uuid::Uuid::new_v4().to_string(),
+            session_exp: session_ttl.map(after),
         })
     }
 
@@ -211,7 +262,34 @@ pub(super) fn decode_claims(
     if claims.sub.is_empty() {
         return Err(TokenError::MissingClaim);
     }
-    Ok(claims)
+    let limit = MAX_LIFETIME.as_secs() + LEEWAY_SECONDS;
+    let limit = Timestamp::now().as_second().saturating_add_unsigned(limit);
+    match timestamp(&claims.exp) {
+        Some(exp) if exp.as_second() <= limit => Ok(claims),
+        _ => Err(TokenError::ExpiresTooLate),
+    }
+}
+
+/// A `NumericDate` (RFC 7519, section 2), which may be a fraction. `None` if it is not a year from
+/// -9999 to 9999.
+pub(super) fn timestamp(seconds: &serde_json::Number) -> Option<Timestamp> {
+    let duration = match seconds.as_i64() {
+        Some(seconds) => SignedDuration::from_secs(seconds),
+        None => SignedDuration::try_from_secs_f64(seconds.as_f64()?).ok()?,
+    };
+    Timestamp::from_duration(duration).ok()
+}
+
+/// What identifies a verified token.
+pub(super) fn mark(token: &str, claims: &DecodedClaims, is_of_instance: bool) -> TokenMark {
+    let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
+    let issued_at = claims.iat.as_ref().and_then(timestamp);
+    TokenMark {
+        id: claims.jti.clone(),
+        digest: ValueDigest::of(signed),
+        issued_at: issued_at.map(Timestamp::as_second),
+        is_of_instance,
+    }
 }
 
 fn token_error(error: &ErrorKind) -> TokenError {

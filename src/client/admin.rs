@@ -13,7 +13,7 @@ use crate::api::{
     DEFAULT_RESTART_TIMEOUT, DaemonStatus, LogLevelStatus, LogPage, Problem, ReloadResult,
     RestartRequest, RestartResult, SignInToken, StopRequest, StopResult,
 };
-use crate::auth::{Scope, Scopes, TokenSigner};
+use crate::auth::{MAX_SESSION_LIFETIME, Scope, Scopes, TokenSigner};
 
 /// How long the daemon may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -168,14 +168,20 @@ impl AdminClient {
         Ok(LogEvents::new(response, self.base.clone()))
     }
 
-    /// `POST /admin/session/token`, for a session with these scopes.
+    /// `POST /admin/session/token`, for a session with these scopes that lasts a working day.
     ///
     /// # Errors
     ///
     /// [`ClientError`]
     pub async fn create_sign_in_token(&self, scopes: Scopes) -> Result<SignInToken, ClientError> {
-        self.send_json(self.request_with_scopes(scopes, Method::POST, "/admin/session/token")?)
-            .await
+        let lifetime = Some(MAX_SESSION_LIFETIME);
+        self.send_json(self.request_for_session(
+            scopes,
+            lifetime,
+            Method::POST,
+            "/admin/session/token",
+        )?)
+        .await
     }
 
     /// A request whose token allows nothing else, because another program may listen on this
@@ -186,12 +192,14 @@ impl AdminClient {
         method: Method,
         path: &str,
     ) -> Result<RequestBuilder, ClientError> {
-        self.request_with_scopes(Scopes::default().with(needed), method, path)
+        self.request_for_session(Scopes::default().with(needed), None, method, path)
     }
 
-    fn request_with_scopes(
+    /// A request whose token may create a session of this lifetime.
+    fn request_for_session(
         &self,
         scopes: Scopes,
+        session_lifetime: Option<Duration>,
         method: Method,
         path: &str,
     ) -> Result<RequestBuilder, ClientError> {
@@ -199,7 +207,12 @@ impl AdminClient {
             .base
             .join(path)
             .map_err(|_| ClientError::InvalidAddress(self.base.to_string()))?;
-        let token = self.signer.sign(&self.subject, scopes, TOKEN_LIFETIME)?;
+        let token = self.signer.sign_for_session(
+            &self.subject,
+            scopes,
+            TOKEN_LIFETIME,
+            session_lifetime,
+        )?;
         Ok(self.http.request(method, url).bearer_auth(token))
     }
 

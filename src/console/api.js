@@ -1,5 +1,7 @@
 // Requests to the admin API.
 
+import { sessionValue } from './session.js';
+
 /** An error response of the daemon (RFC 9457). */
 export class ProblemError extends Error {
   constructor(status, problem) {
@@ -39,6 +41,8 @@ export async function request(method, path, { body, token, timeout = 10_000 } = 
   const headers = { 'X-Request-Id': `${pageId}-${Date.now().toString(36)}-${++requestCount}` };
   if (body !== undefined) headers['Content-Type'] = 'application/json';
   if (token) headers.Authorization = `Bearer ${token}`;
+  // Beside a token, it is the session that a new one replaces.
+  if (sessionValue()) headers['X-Fullon-Session'] = sessionValue();
   let response, text;
   try {
     const signal = AbortSignal.timeout(timeout);
@@ -51,6 +55,21 @@ export async function request(method, path, { body, token, timeout = 10_000 } = 
   const value = isJson ? JSON.parse(text) : text;
   if (!response.ok) throw new ProblemError(response.status, isJson ? value : {});
   return value;
+}
+
+/** Throws the error of a stream that the browser has closed without a reason, if it has one. */
+export async function checkStream(path) {
+  const stop = new AbortController();
+  let response, problem;
+  try {
+    const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(10_000)]);
+    response = await fetch(path, { cache: 'no-store', signal });
+    if (response.ok) return stop.abort();
+    problem = await response.json();
+  } catch {
+    throw new UnreachableError();
+  }
+  throw new ProblemError(response.status, problem);
 }
 
 export const get = (path, options) => request('GET', path, options);

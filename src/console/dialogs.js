@@ -95,6 +95,23 @@ export function logLevel({ done, notice }, status) {
 
 const change = ({ name, from, to }) => `${name}: ${from ?? 'not set'} → ${to ?? 'not set'}`;
 
+/** Asks before an address signs in as somebody else. */
+export function replaceSession({ notice, replace }, current, next) {
+  openDialog({
+    title: `Sign in as ${next}?`,
+    body: [
+      paragraph(`This browser is signed in as ${current}. The address that was opened signs in as ${next}, and ends the other session.`),
+      paragraph('If somebody else sent you the address, cancel: what you do here would be done in that name.'),
+    ],
+    confirm: `Sign in as ${next}`,
+    notice,
+    run: async () => {
+      await replace();
+      $('dialog').close();
+    },
+  });
+}
+
 export function reload({ done, notice }) {
   openDialog({
     title: 'Reload the settings?',

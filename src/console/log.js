@@ -1,7 +1,8 @@
 // The live log. Only visible lines are elements of the page.
 
-import { ProblemError, get, isOwn, withQuery } from './api.js';
+import { ProblemError, checkStream, get, isOwn, withQuery } from './api.js';
 import { $, make, setText } from './dom.js';
+import { ticket } from './session.js';
 
 const INITIAL_LINES = 500;
 const PAGE_LINES = 1000;
@@ -18,9 +19,9 @@ const HIDDEN_DELAY = 10_000;
 const RENDER_INTERVAL = 100;
 
 export class LogView {
-  /** Calls `onRefused` when the session is invalid, `onEnd` with a reason when the stream ends. */
-  constructor({ onRefused, onEnd }) {
-    Object.assign(this, { onRefused, onEnd });
+  /** Calls `onEnd` with a reason when the stream ends. */
+  constructor({ onEnd }) {
+    this.onEnd = onEnd;
     this.box = $('lines');
     this.rows = [];
     this.rowHeight = 22;
@@ -95,13 +96,17 @@ export class LogView {
     this.source = null;
   }
 
+  streamAddress(from) {
+    return withQuery('/admin/logs/stream', { ...this.parameters, ...from, ticket: ticket() });
+  }
+
   connect() {
     this.disconnect();
     if (!this.isOpen || document.hidden) return;
     this.isRefused = false;
     this.activeQuery = this.query;
     const from = this.last ? { after: this.last } : { lines: INITIAL_LINES };
-    const source = new EventSource(withQuery('/admin/logs/stream', { ...this.parameters, ...from }));
+    const source = new EventSource(this.streamAddress(from));
     this.source = source;
     source.onopen = () => this.setTrouble('');
     source.addEventListener('log', event => this.receive(JSON.parse(event.data)));
@@ -126,12 +131,12 @@ export class LogView {
     const { activeQuery } = this;
     let error;
     try {
-      await get(withQuery('/admin/logs', { ...this.parameters, lines: 1 }));
+      await checkStream(this.streamAddress({ lines: 0 }));
     } catch (thrown) {
       error = thrown;
     }
     if (!this.isOpen || this.source || activeQuery !== this.activeQuery) return;
-    if (error?.status === 401) return this.onRefused();
+    if (error?.status === 401) return this.onEnd('signed_out');
     if (error instanceof ProblemError) this.setTrouble(error.message);
     this.isRefused = error instanceof ProblemError && error.status < 500 && error.status !== 429;
     if (!this.isRefused) this.retry = setTimeout(() => this.connect(), RECONNECT_DELAY);

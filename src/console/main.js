@@ -1,25 +1,24 @@
 // The console: signs in, polls the daemon, and reports when it is unreachable.
 
-import { ProblemError, UnreachableError, get, request, stored } from './api.js';
+import { ProblemError, UnreachableError, get, request } from './api.js';
 import { Charts, parseMetrics, summarize } from './charts.js';
 import * as dialogs from './dialogs.js';
 import { $, setText } from './dom.js';
 import { LogView } from './log.js';
 import { Audit, duration, headline, showSettings, showStatus } from './panels.js';
+import * as sessions from './session.js';
 
 /** Intervals of the metrics, on a hidden page too, and of the whole state, in milliseconds. */
 const POLL = 2000;
 const POLL_HIDDEN = 10_000;
 const REFRESH = 30_000;
-const SIGNED_IN = 'fullon-signed-in';
 
 const audit = new Audit();
 const charts = new Charts($('figures'));
-const log = new LogView({ onRefused: checkSession, onEnd });
+const log = new LogView({ onEnd });
 
 /** From the address, until it is exchanged for a session. */
 let token = null;
-let hasSignedIn = Boolean(stored(SIGNED_IN));
 let session = null;
 /** The last status, the metrics that it belongs to, and when it was requested. */
 let status = null;
@@ -37,35 +36,53 @@ function notice(text, isBad = true) {
   box.className = isBad ? 'bad' : '';
 }
 
+const USED = 'This address was used before, or has expired. Run `fullon console` for a new one.';
+
 async function signIn() {
   const newToken = new URLSearchParams(location.hash.slice(1)).get('token');
   if (newToken) {
     token = newToken;
     history.replaceState(null, '', location.pathname);
   }
+  const current = await currentSession();
   let refused = '';
   if (token) {
     try {
-      await request('POST', '/admin/session', { token });
-      hasSignedIn = true;
-      stored(SIGNED_IN, 'yes');
+      if (current) await askToReplace(current, token);
+      else await createSession(token);
     } catch (error) {
       if (error instanceof UnreachableError) throw error;
-      refused = error.status === 401
-        ? 'This address was used before, or has expired. Run `fullon console` for a new one.'
-        : error.message;
+      refused = error.status === 401 ? USED : error.message;
     }
     token = null;
   }
+  if (current) showSession(current);
+  else if (!session && $('content').hidden) showSignedOut();
+  if (refused) notice(refused);
+}
+
+/** The session of this page or of another tab, if it is valid. */
+async function currentSession() {
+  if (!await sessions.find()) return null;
   try {
-    if (!hasSignedIn) throw new ProblemError(401, {});
-    showSession(await get('/admin/session'));
+    return await get('/admin/session');
   } catch (error) {
     if (error.status !== 401) throw error;
-    if (session) onEnd('signed_out');
-    else if ($('content').hidden) showSignedOut();
+    if (session) onRefused();
+    return null;
   }
-  if (refused) notice(refused);
+}
+
+async function createSession(token) {
+  const created = await request('POST', '/admin/session', { token });
+  sessions.keep(created);
+  showSession(created);
+}
+
+/** A link may hold the token of somebody else, in whose name this page would act then. */
+async function askToReplace(current, token) {
+  const { subject } = await get('/admin/session/token', { token });
+  dialogs.replaceSession({ notice, replace: () => createSession(token) }, current.subject, subject);
 }
 
 const hasScope = scope => session?.scopes.includes(scope);
@@ -90,30 +107,37 @@ function openLog() {
 }
 
 function showSignedOut() {
-  stored(SIGNED_IN, null);
   notice('');
   $('signed-out').hidden = false;
 }
 
-/** The daemon ended the stream or refuses the session. The content stays. */
-function onEnd(reason) {
-  if (reason !== 'signed_out') return refreshSoon();
-  if (!session) return;
+function stopActing() {
   session = null;
   $('sign-out').hidden = true;
   for (const button of $('actions').children) button.disabled = true;
+}
+
+/** The log stream has ended. The content stays. */
+function onEnd(reason) {
+  if (reason !== 'signed_out') return refreshSoon();
+  stopActing();
   log.close('The session has ended');
   showState('unknown', 'The session has ended', 'The data shown is old.');
   notice('The session has ended. Run `fullon console` and open its address here to continue.');
 }
 
-async function checkSession() {
-  try {
-    await get('/admin/session');
-  } catch (error) {
-    if (error.status === 401) onEnd('signed_out');
-  }
+/** The API refuses the session. After a crash of the daemon, the log stream accepts it still. */
+function onRefused() {
+  if (!hasScope('admin:logs')) return onEnd('signed_out');
+  stopActing();
+  showState('unknown', 'Please sign in again', 'The log continues. The other data is old.');
+  notice('Please sign in again: the daemon was started again, or the session has ended. Run `fullon console` and open its address here.');
 }
+
+sessions.listen(change => {
+  if (change === 'created') start();
+  else if (session) onEnd('signed_out');
+});
 
 function showState(state, text, more) {
   $('headline').dataset.state = state;
@@ -189,7 +213,7 @@ async function poll() {
     } catch (error) {
       if (session !== current) continue;
       if (error instanceof UnreachableError) showUnreachable();
-      else if (error.status === 401) onEnd('signed_out');
+      else if (error.status === 401) onRefused();
       else showState('unknown', 'Status unknown', error.message);
     }
   }
@@ -214,7 +238,7 @@ $('sign-out').onclick = async () => {
   log.close('');
   try {
     await request('DELETE', '/admin/session');
-    stored(SIGNED_IN, null);
+    sessions.forget();
     charts.clear();
     location.replace(location.pathname);
   } catch (error) {

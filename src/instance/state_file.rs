@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::stored_secret::StoredSecret;
-use crate::auth::RevokedSessions;
+use crate::auth::StoredSessions;
 use crate::config::{Secret, SettingsLocation};
 use crate::sys::open_nofollow;
 
@@ -52,9 +52,9 @@ pub struct StateFile {
     /// The last restart that failed.
     #[serde(default)]
     pub failed_restart: Option<FailedRestart>,
-    /// Sessions that must stay invalid in the next process.
-    #[serde(default, rename = "ended_sessions")]
-    pub revoked_sessions: RevokedSessions,
+    /// The browser sessions, for the next process. Their values are digests.
+    #[serde(default)]
+    pub sessions: StoredSessions,
     /// How the daemon exited, once it has.
     #[serde(default)]
     pub exit: Option<ExitRecord>,

@@ -27,7 +27,9 @@ use tokio::sync::mpsc;
 
 use crate::api::{LogLevelRequest, LogLevelStatus, LogPage, MAX_REVERT_SECONDS};
 use crate::audit::AuditTrail;
-use crate::auth::{ConfiguredKeys, Keyring, RevokedSessions, Scopes, SessionStore, TokenSigner};
+use crate::auth::{
+    ConfiguredKeys, Keyring, Scopes, SessionStore, SessionValues, StoredSessions, TokenSigner,
+};
 use crate::config::{Flags, LiveSettings, Secret, Settings, SettingsLocation, parse_log_filter};
 use crate::fuzzing::split_first_line;
 use crate::health::{Health, Phase};
@@ -47,7 +49,7 @@ const DAY: Duration = Duration::from_hours(24);
 struct TestServer {
     address: std::net::SocketAddr,
     token: String,
-    session: String,
+    session: SessionValues,
     newest: Cursor,
     connection: RefCell<Option<SendRequest<Full<Bytes>>>>,
     /// As long as there is one follower, the next one needs no new inotify instance.
@@ -85,7 +87,7 @@ impl TestServer {
         let key = Secret::new("a key of a fuzzed daemon, long enough".into());
         let keys = Arc::new(ConfiguredKeys::new(&key, None));
         let keyring = Keyring::new(Arc::clone(&keys), &key);
-        let sessions = Arc::new(SessionStore::new(keys, RevokedSessions::default()));
+        let sessions = Arc::new(SessionStore::new(keys, StoredSessions::default()));
         let signer = TokenSigner::with_configured_key(&key);
         let token = signer.sign("me", Scopes::ALL, DAY).unwrap();
         let claims = keyring.verify(&token).unwrap();
@@ -306,25 +308,31 @@ pub fn origin_check(bytes: &[u8]) {
     });
 }
 
-/// `Authorization` and `Cookie`, one a line. `TOKEN` and `SESSION` stand for valid ones, `PORT` for
-/// the port in the cookie's name.
+/// `Authorization`, `Cookie` and `X-Fullon-Session`, one a line. `TOKEN`, `SESSION` and `VALUE`
+/// stand for a valid token, cookie and session value, `PORT` for the port in the cookie's name.
 pub fn credentials(bytes: &[u8]) {
-    let (authorization, cookie) = split_first_line(bytes);
+    let (authorization, rest) = split_first_line(bytes);
+    let (cookie, session) = split_first_line(rest);
     SERVER.with(|server| {
         let port = server.address.port().to_string();
         let put = |text| {
             String::from_utf8_lossy(text)
                 .replace("TOKEN", &server.token)
-                .replace("SESSION", &server.session)
+                .replace("SESSION", &server.session.cookie)
+                .replace("VALUE", &server.session.session)
                 .replace("PORT", &port)
         };
-        let (authorization, cookie) = (put(authorization), put(cookie));
+        let (authorization, cookie, session) = (put(authorization), put(cookie), put(session));
         let mut headers = Vec::new();
         if !authorization.is_empty() {
             headers.push((AUTHORIZATION, authorization.as_bytes()));
         }
         if !cookie.is_empty() {
             headers.push((COOKIE, cookie.as_bytes()));
+        }
+        if !session.is_empty() {
+            let name = HeaderName::from_static("x-fullon-session");
+            headers.push((name, session.as_bytes()));
         }
         let Some(response) = server.request(&Method::GET, "/admin/status", &headers, b"") else {
             return;
@@ -342,11 +350,12 @@ pub fn credentials(bytes: &[u8]) {
                     scheme.eq_ignore_ascii_case("bearer") && token == server.token
                 })
         } else {
-            let pair = format!("fullon-session-{port}={}", server.session);
+            let pair = format!("fullon-session-{port}={}", server.session.cookie);
             let blanks = [' ', '\t'];
-            cookie
-                .split(';')
-                .any(|cookie| cookie.trim_matches(blanks) == pair)
+            session.trim_matches(blanks) == server.session.session
+                && cookie
+                    .split(';')
+                    .any(|cookie| cookie.trim_matches(blanks) == pair)
         };
         assert_eq!(response.status == StatusCode::OK, is_valid);
     });

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Connection, Home, Response, eventually, request};
+use crate::support::{Connection, Home, Response, TestSession, eventually, request};
 
 fn start_with_json_log() -> Home {
     let mut home = Home::new();
@@ -152,14 +152,12 @@ fn accepted_change_is_one_event_with_subject_and_action() {
     let bearer = format!("Bearer {}", token.trim());
     let headers = [("Authorization", bearer.as_str())];
     let signed_in = request(&host, "POST", "/admin/session", &headers, "");
-    let cookie = signed_in.cookie();
-    let origin = format!("http://{host}");
-    let headers = [("Cookie", cookie.as_str()), ("Origin", &origin)];
+    let session = TestSession::from(&signed_in);
     for (method, path, status) in [
         ("POST", "/admin/reload", 200),
         ("DELETE", "/admin/session", 204),
     ] {
-        assert_eq!(request(&host, method, path, &headers, "").status, status);
+        assert_eq!(session.request(&host, method, path).status, status);
     }
     let trail = audit_events(&home, 3);
     assert_eq!(

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use serde_json::Value;
 
 use crate::support::jwt::{self, SECRET};
-use crate::support::{Connection, Home, Response, request};
+use crate::support::{Connection, Home, Response, TestSession, request};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Requirement {
@@ -22,7 +22,7 @@ const CONTROL: Requirement = Requirement::Scope("admin:control");
 
 /// Required credential and success status of each operation. Operations that would end the daemon
 /// get an invalid body.
-const OPERATIONS: [(&str, &str, Requirement, u16); 14] = [
+const OPERATIONS: [(&str, &str, Requirement, u16); 15] = [
     ("GET", "/admin/status", READ, 200),
     ("GET", "/admin/config", READ, 200),
     ("GET", "/admin/metrics", READ, 200),
@@ -36,6 +36,7 @@ const OPERATIONS: [(&str, &str, Requirement, u16); 14] = [
     ("POST", "/admin/session", Requirement::Token, 201),
     ("GET", "/admin/session", Requirement::Session, 200),
     ("DELETE", "/admin/session", Requirement::Session, 204),
+    ("GET", "/admin/session/token", Requirement::Token, 200),
     ("POST", "/admin/session/token", Requirement::Token, 201),
 ];
 const INVALID_BODY: &str = r#"{"timeout_seconds":-1}"#;
@@ -120,14 +121,14 @@ struct Caller<'a> {
     host: &'a str,
     credential: Credential,
     scope: String,
-    cookie: OnceCell<String>,
+    session: OnceCell<TestSession>,
 }
 
 impl Caller<'_> {
-    fn sign_in(&self) -> String {
+    fn sign_in(&self) -> TestSession {
         let bearer = format!("Bearer {}", jwt::token(&self.scope));
         let headers = [("Authorization", bearer.as_str())];
-        request(self.host, "POST", "/admin/session", &headers, "").cookie()
+        TestSession::from(&request(self.host, "POST", "/admin/session", &headers, ""))
     }
 
     fn headers(&self, method: &str) -> Vec<(&'static str, String)> {
@@ -139,14 +140,18 @@ impl Caller<'_> {
             Credential::Nothing => vec![],
             Credential::Token => vec![bearer],
             Credential::Session => {
-                let cookie = if method == "DELETE" {
+                let session = if method == "DELETE" {
                     // A session of its own, because the request ends it.
                     self.sign_in()
                 } else {
-                    self.cookie.get_or_init(|| self.sign_in()).clone()
+                    self.session.get_or_init(|| self.sign_in()).clone()
                 };
                 let origin = format!("http://{}", self.host);
-                vec![("Cookie", cookie), ("Origin", origin)]
+                vec![
+                    ("Cookie", session.cookie),
+                    ("X-Fullon-Session", session.session),
+                    ("Origin", origin),
+                ]
             }
         }
     }
@@ -223,7 +228,7 @@ fn every_operation_enforces_its_scope_for_every_caller() {
         host: &host,
         credential,
         scope,
-        cookie: OnceCell::new(),
+        session: OnceCell::new(),
     };
     let mut callers = vec![caller(Credential::Nothing, String::new())];
     for set in 0..1 << SCOPES.len() {
@@ -292,13 +297,13 @@ fn path_variants_and_public_port_bypass_nothing() {
         host: &admin,
         credential: Credential::Nothing,
         scope: String::new(),
-        cookie: OnceCell::new(),
+        session: OnceCell::new(),
     };
     let without_scope = Caller {
         host: &admin,
         credential: Credential::Token,
         scope: "none".into(),
-        cookie: OnceCell::new(),
+        session: OnceCell::new(),
     };
     for Operation {
         method,
@@ -368,5 +373,7 @@ fn openapi_document_is_public_and_holds_no_secret() {
         request(&home.admin_address(), "GET", "/admin/openapi.json", &[], "").json();
     let schemes = &document["components"]["securitySchemes"];
     assert_eq!(schemes["bearer"]["scheme"], "bearer");
-    assert_eq!(schemes["session"]["in"], "cookie");
+    assert_eq!(schemes["session"]["in"], "header");
+    assert_eq!(schemes["cookie"]["in"], "cookie");
+    assert_eq!(schemes["ticket"]["in"], "query");
 }

@@ -4,13 +4,14 @@ use serde_json::{Value, json};
 use thirtyfour::cookie::SameSite;
 
 use crate::support::{
-    Browser, DEADLINE, Home, NumberedRequests, OtherServer, SIGN_IN_SCRIPT, browser_available,
-    eventually, free_port, is_numbered_request, request, request_numbers,
+    Browser, DEADLINE, Home, NumberedRequests, OtherServer, SESSION_HEADERS, SIGN_IN_SCRIPT,
+    browser_available, eventually, free_port, is_numbered_request, request, request_numbers,
 };
 
 const FOLLOW_SCRIPT: &str = "
     const seen = window.seen = { opens: 0, gaps: 0, ends: 0, ids: [], lines: [] };
-    const source = window.source = new EventSource('/admin/logs/stream?lines=0');
+    const { ticket } = JSON.parse(sessionStorage['fullon-session']);
+    const source = window.source = new EventSource('/admin/logs/stream?lines=0&ticket=' + ticket);
     source.addEventListener('open', () => seen.opens++);
     source.addEventListener('gap', () => seen.gaps++);
     source.addEventListener('end', () => seen.ends++);
@@ -188,8 +189,10 @@ fn page_signs_in_and_out() {
     let browser = Browser::new(&home);
     open_admin_page(&browser, &home);
     let status = || {
-        let script = "return fetch('/admin/status').then(answer => answer.status)";
-        browser.run(script, &[])
+        let script = format!(
+            "return fetch('/admin/status', {{ headers: {SESSION_HEADERS} }}).then(answer => answer.status)"
+        );
+        browser.run(&script, &[])
     };
     assert_eq!(status(), 401);
     let token = home.token("admin:read");
@@ -203,9 +206,10 @@ fn page_signs_in_and_out() {
     );
     assert_eq!(browser.run("return document.cookie", &[]), "");
     // The browser adds the `Origin` that a change needs.
-    let sign_out =
-        "return fetch('/admin/session', { method: 'DELETE' }).then(answer => answer.status)";
-    assert_eq!(browser.run(sign_out, &[]), 204);
+    let sign_out = format!(
+        "return fetch('/admin/session', {{ method: 'DELETE', headers: {SESSION_HEADERS} }}).then(answer => answer.status)"
+    );
+    assert_eq!(browser.run(&sign_out, &[]), 204);
     assert_eq!(browser.cookies().len(), 0);
     assert_eq!(status(), 401);
 }
@@ -224,9 +228,28 @@ fn page_on_another_port_is_refused_despite_cookie() {
     let other_server = OtherServer::start();
     browser.open(&format!("http://127.0.0.1:{}/", other_server.port()));
     let head = other_server.requests.recv_timeout(DEADLINE).unwrap();
-    assert!(head.contains("Cookie: fullon-session-"), "{head}");
+    let (_, rest) = head.split_once("Cookie: ").unwrap();
+    let cookie = rest.lines().next().unwrap();
+    assert!(cookie.starts_with("fullon-session-"), "{head}");
 
+    // The neighbour replays the cookie as a program, which forges all other headers.
     let admin = format!("http://{}", home.admin_address());
+    for (method, path) in [
+        ("GET", "/admin/status"),
+        ("GET", "/admin/logs"),
+        ("GET", "/admin/logs/stream"),
+        ("GET", "/admin/session"),
+        ("DELETE", "/admin/session"),
+        ("POST", "/admin/stop"),
+    ] {
+        let headers = [
+            ("Cookie", cookie),
+            ("Origin", &admin),
+            ("Sec-Fetch-Site", "same-origin"),
+        ];
+        let answer = request(&home.admin_address(), method, path, &headers, "");
+        assert_eq!(answer.status, 401, "{method} {path}: {answer:#?}");
+    }
     let follow = "
         const seen = window.seen = { opens: 0, errors: 0, messages: 0 };
         const url = arguments[0] + '/admin/logs/stream?lines=50';
@@ -269,6 +292,65 @@ fn page_on_another_port_is_refused_despite_cookie() {
             .all(|path| log.contains(&format!("path=\"{path}\" status=403")))
     });
     home.run(["status"]).succeeds();
+}
+
+/// Another program on the port of a killed daemon has its origin: an open page sends it everything.
+#[test]
+fn squatter_on_the_port_gets_nothing_but_the_log() {
+    if !browser_available("another program on the port of the daemon") {
+        return;
+    }
+    let home = home_with_ports();
+    let (host, browser) = (home.admin_address(), Browser::new(&home));
+    open_admin_page(&browser, &home);
+    let token = home.token("admin:read admin:logs admin:control");
+    assert_eq!(browser.run(SIGN_IN_SCRIPT, &[json!(token)]), 201);
+    browser.run(FOLLOW_SCRIPT, &[]);
+    wait_for_reconnect(&browser, 0);
+    let killed = home.daemon().unwrap();
+    killed.kill().unwrap();
+    assert!(killed.wait_for_exit(DEADLINE));
+
+    let port = host.rsplit(':').next().unwrap().parse().unwrap();
+    let squatter = OtherServer::start_on(port);
+    let fetch = format!(
+        "return fetch('/admin/status', {{ headers: {SESSION_HEADERS} }}).then(answer => answer.status)"
+    );
+    // The stream does not resume by itself after a response that is no stream.
+    browser.run("source.close(); return 0", &[]);
+    assert_eq!(browser.run(&fetch, &[]), 200);
+    let stolen = std::iter::from_fn(|| squatter.requests.recv_timeout(DEADLINE).ok());
+    let stolen = { stolen }
+        .find(|head| head.contains("/admin/status"))
+        .unwrap();
+    let value = |name: &str| {
+        let (_, rest) = stolen.split_once(&format!("\r\n{name}: ")).unwrap();
+        rest.lines().next().unwrap().to_owned()
+    };
+    let (cookie, session) = (value("Cookie"), value("X-Fullon-Session"));
+    drop(squatter);
+    home.run(["start"]).succeeds();
+
+    let origin = format!("http://{host}");
+    for (method, path) in [("GET", "/admin/status"), ("POST", "/admin/stop")] {
+        let headers = [
+            ("Cookie", cookie.as_str()),
+            ("X-Fullon-Session", &session),
+            ("Origin", &origin),
+        ];
+        request(&host, method, path, &headers, "").assert_problem(401, "sign in again");
+    }
+    // The page has to sign in again, but its log continues.
+    browser.open("about:blank");
+    open_admin_page(&browser, &home);
+    assert_eq!(browser.run(&fetch, &[]), 401);
+    browser.run(FOLLOW_SCRIPT, &[]);
+    assert_eq!(wait_for_reconnect(&browser, 0), 1);
+    home.log_request("after-the-crash");
+    eventually("the log continues", || {
+        let last = "return seen.lines.some(line => line.includes('after-the-crash'))";
+        browser.run(last, &[]) == true
+    });
 }
 
 /// Collects policy violations and script errors.

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use crate::support::jwt::SECRET;
 use crate::support::{
-    Connection, DEADLINE, FollowedRequests, Home, Load, LoadProfile, Response, child_processes,
-    eventually, prerequisite_available, request,
+    Connection, DEADLINE, FollowedRequests, Home, Load, LoadProfile, TestSession, child_processes,
+    eventually, prerequisite_available,
 };
 
 const DAY: i64 = 24 * 60 * 60;
@@ -74,15 +74,9 @@ fn status_of(home: &Home, token: &str) -> u16 {
     home.call_admin_as(token, "GET", "/admin/status").status
 }
 
-fn request_with_cookie(home: &Home, cookie: &str, method: &str, path: &str) -> Response {
-    let origin = format!("http://{}", home.admin_address());
-    let headers = [("Cookie", cookie), ("Origin", &origin)];
-    request(&home.admin_address(), method, path, &headers, "")
-}
-
-/// Signs in and returns the session cookie.
-fn sign_in(home: &Home) -> String {
-    home.call_admin("POST", "/admin/session").cookie()
+/// Signs in with all scopes.
+fn sign_in(home: &Home) -> TestSession {
+    home.sign_in("admin:read admin:logs admin:control")
 }
 
 /// Checks that a new log line has the current time.
@@ -212,8 +206,9 @@ fn tokens_and_sessions_expire_by_current_clock() {
         let token = home.run(["token", "--ttl", ttl]).succeeds();
         token.stdout.trim().to_owned()
     };
-    let session = |cookie: &str| request_with_cookie(&home, cookie, "GET", "/admin/status").status;
-    let (hour, week, cookie) = (token("1h"), token("7d"), sign_in(&home));
+    let host = home.admin_address();
+    let session = |session: &TestSession| session.request(&host, "GET", "/admin/status").status;
+    let (hour, week, hour_session) = (token("1h"), token("7d"), sign_in(&home));
     for (offset, hour_status, session_status) in [
         (0, 200, 200),
         (DAY, 401, 401),
@@ -225,7 +220,7 @@ fn tokens_and_sessions_expire_by_current_clock() {
         assert_eq!(status_of(&home, &hour), hour_status, "at {offset}");
         let week_status = if offset > 7 * DAY { 401 } else { 200 };
         assert_eq!(status_of(&home, &week), week_status, "at {offset}");
-        assert_eq!(session(&cookie), session_status, "at {offset}");
+        assert_eq!(session(&hour_session), session_status, "at {offset}");
         // New credentials are valid at any clock time.
         assert_eq!(status_of(&home, &token("1m")), 200, "at {offset}");
         assert_eq!(session(&sign_in(&home)), 200, "at {offset}");
@@ -239,16 +234,17 @@ fn signed_out_session_stays_ended_after_clock_jumps() {
         return;
     };
     home.run(["start"]).succeeds();
-    let sign_out = |cookie: &str| {
-        let answer = request_with_cookie(&home, cookie, "DELETE", "/admin/session");
+    let host = home.admin_address();
+    let sign_out = |session: &TestSession| {
+        let answer = session.request(&host, "DELETE", "/admin/session");
         assert_eq!(answer.status, 204, "{answer:#?}");
     };
-    let cookie = sign_in(&home);
-    sign_out(&cookie);
+    let ended = sign_in(&home);
+    sign_out(&ended);
     for offset in [0, DAY, -DAY, 0] {
         clock.set_offset(offset);
         sign_out(&sign_in(&home));
-        let answer = request_with_cookie(&home, &cookie, "GET", "/admin/status");
+        let answer = ended.request(&host, "GET", "/admin/status");
         assert_eq!(answer.status, 401, "at {offset}");
     }
 }

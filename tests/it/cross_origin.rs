@@ -4,7 +4,8 @@ use fullon_master_api::api::CONSOLE_PATH;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Browser, Home, OtherServer, SIGN_IN_SCRIPT, browser_available, eventually, request,
+    Browser, Home, OtherServer, SESSION_HEADERS, SIGN_IN_SCRIPT, browser_available, eventually,
+    request,
 };
 
 const ATTEMPTS_SCRIPT: &str = include_str!("cross_origin.js");
@@ -95,8 +96,10 @@ impl SignedInBrowser {
         for host in ["127.0.0.1", "localhost"] {
             self.browser
                 .open(&format!("{}/admin/docs", self.admin(host)));
-            let status = "return fetch('/admin/status').then(answer => answer.status)";
-            assert_eq!(self.browser.run(status, &[]), 200);
+            let status = format!(
+                "return fetch('/admin/status', {{ headers: {SESSION_HEADERS} }}).then(answer => answer.status)"
+            );
+            assert_eq!(self.browser.run(&status, &[]), 200);
         }
     }
 }

@@ -52,7 +52,7 @@ mod restart_in_flight;
 mod restart_with_changes;
 mod schemathesis;
 mod secrets;
-mod session_cookie;
+mod sessions;
 mod sign_in;
 mod smoke;
 mod soak;

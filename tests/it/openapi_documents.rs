@@ -46,14 +46,19 @@ fn every_operation_is_named_and_documents_errors() {
                 assert!(problem.is_object(), "{method} {path}");
                 if api == "admin" {
                     let schemes: &[&str] = match id {
-                        "create_session" | "create_sign_in_token" => &["bearer"],
+                        "create_session" | "create_sign_in_token" | "get_sign_in_token" => {
+                            &["bearer"]
+                        }
                         "get_session" | "delete_session" => &["session"],
+                        "stream_logs" => &["bearer", "session", "ticket"],
                         _ => &["bearer", "session"],
                     };
-                    let expected: Vec<_> = schemes
-                        .iter()
-                        .map(|scheme| json!({ *scheme: [] }))
-                        .collect();
+                    let required = |scheme: &&str| match *scheme {
+                        "bearer" => json!({ "bearer": [] }),
+                        // Never without the cookie.
+                        scheme => json!({ scheme: [], "cookie": [] }),
+                    };
+                    let expected: Vec<_> = schemes.iter().map(required).collect();
                     assert_eq!(operation["security"], json!(expected), "{method} {path}");
                     let headers = &operation["responses"]["401"]["headers"];
                     assert!(headers["WWW-Authenticate"].is_object(), "{method} {path}");
@@ -88,7 +93,7 @@ fn description_ends_with_scope_that_daemon_demands() {
             let (_, last) = description.rsplit_once("\n\n").unwrap();
             let documented = &operation["responses"]["403"];
             let detail = &documented["content"]["application/problem+json"]["example"]["detail"];
-            if operation["security"] == json!([{ "session": [] }]) {
+            if operation["security"] == json!([{ "session": [], "cookie": [] }]) {
                 assert_eq!(last, "Scope: none, only a browser session.", "{name}");
                 assert!(detail.as_str().unwrap().contains("origin"), "{name}");
                 continue;

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::support::{Home, OtherServer, Outcome, file_mode, jwt, running_as_root};
+use crate::support::{
+    Home, OtherServer, Outcome, TestSession, file_mode, jwt, request, running_as_root,
+};
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -415,8 +417,16 @@ fn secrets_appear_nowhere() {
         seen += &home.call_admin_as(&token, "GET", path).body;
     }
     let signed_in = home.call_admin_as(&token, "POST", "/admin/session");
-    let cookie = signed_in.header("set-cookie").unwrap();
-    let session = cookie.split(['=', ';']).nth(1).unwrap().to_owned();
+    let session = TestSession::from(&signed_in);
+    let cookie = session.cookie.split_once('=').unwrap().1;
+    let followed = format!("/admin/logs/stream?ticket={}", session.ticket);
+    let headers = [("Cookie", session.cookie.as_str())];
+    request(&home.admin_address(), "HEAD", &followed, &headers, "");
+    // Refused, but neither logged nor repeated.
+    for path in ["/admin/status", "/admin/logs/stream"] {
+        let path = format!("{path}?ticket={}&x=1", session.ticket);
+        seen += &home.call_admin_as(&token, "GET", &path).body;
+    }
     // A refused token must not be logged either.
     let broken = format!("{token}x");
     seen += &home.call_admin_as(&broken, "POST", "/admin/stop").body;
@@ -446,7 +456,14 @@ fn secrets_appear_nowhere() {
     home.run(["stop"]).succeeds();
     seen += &home.log();
     seen += &fs::read_to_string(home.path().join(".fullon_master_api.pid.state")).unwrap();
-    for secret in [SECRET, password, &token, &session] {
+    for secret in [
+        SECRET,
+        password,
+        &token,
+        cookie,
+        &session.session,
+        &session.ticket,
+    ] {
         assert!(!seen.contains(secret), "{secret} in {seen}");
     }
     // Nor does the signature alone.

@@ -7,7 +7,7 @@ use std::thread;
 use serde_json::json;
 
 use crate::support::jwt::made_up_secret;
-use crate::support::{Home, Outcome, Response, eventually, request};
+use crate::support::{Home, Outcome, Response, TestSession, eventually, request};
 
 fn one_time_token(home: &Home) -> String {
     let response = home.call_admin("POST", "/admin/session/token");
@@ -69,23 +69,20 @@ fn one_time_token_only_signs_in_and_is_never_written() {
     // None of these requests has used it up.
     let signed_in = sign_in(&home, &token);
     assert_eq!(signed_in.status, 201);
-    let cookie = signed_in.cookie();
-    let origin = format!("http://{}", home.admin_address());
-    let headers = [("Cookie", cookie.as_str()), ("Origin", origin.as_str())];
-    let call =
-        |method, path, headers: &[_]| request(&home.admin_address(), method, path, headers, "");
-    let session = call("GET", "/admin/session", &headers[..1]);
-    assert_eq!(session.status, 200);
+    let session = TestSession::from(&signed_in);
+    let call = |method, path| session.request(&home.admin_address(), method, path);
+    let own = call("GET", "/admin/session");
+    assert_eq!(own.status, 200);
     assert_eq!(
-        session.json()["scopes"],
+        own.json()["scopes"],
         json!(["admin:read", "admin:logs", "admin:control"])
     );
     // Otherwise a session could renew itself forever.
-    let renewal = call("POST", "/admin/session/token", &headers);
+    let renewal = call("POST", "/admin/session/token");
     assert_eq!(renewal.status, 401);
-    let sign_out = call("DELETE", "/admin/session", &headers);
+    let sign_out = call("DELETE", "/admin/session");
     assert_eq!(sign_out.status, 204);
-    call("GET", "/admin/session", &headers[..1]).assert_problem(401, "sign in again");
+    call("GET", "/admin/session").assert_problem(401, "sign in again");
 
     home.run(["stop"]).succeeds();
     for entry in fs::read_dir(home.path()).unwrap().flatten() {

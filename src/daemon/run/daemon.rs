@@ -8,7 +8,7 @@ use super::reload::Reloadable;
 use super::requests::RequestSource;
 use crate::daemon::resources::InstanceResources;
 use crate::server::Shutdown;
-use crate::server::control_request::{ReloadCommand, SignOutCommand};
+use crate::server::control_request::{ReloadCommand, SessionCommand};
 
 /// A daemon that serves.
 pub struct Daemon {
@@ -31,17 +31,18 @@ impl Daemon {
             .update_state(|state| &mut state.drain_delay, delay);
     }
 
-    /// Ends a session for this process and its successors.
-    pub fn end_session(&mut self, command: SignOutCommand) {
-        self.reloadable.sessions.revoke(&command.session);
-        command.reply.send(self.save_revoked_sessions());
+    /// Ends sessions for this process and its successors, and saves new ones.
+    pub fn update_sessions(&mut self, command: SessionCommand) {
+        if let Some(id) = command.ended {
+            self.reloadable.sessions.end(id);
+        }
+        command.reply.send(self.save_sessions());
     }
 
-    /// Writes the revoked sessions to the state file for the next process, also those that were
-    /// revoked because there were too many.
-    pub fn save_revoked_sessions(&mut self) -> io::Result<()> {
-        let revoked = self.reloadable.sessions.revoked();
+    /// Writes the sessions to the state file for the next process.
+    pub fn save_sessions(&mut self) -> io::Result<()> {
+        let sessions = self.reloadable.sessions.stored();
         self.resources
-            .update_state(|state| &mut state.revoked_sessions, revoked)
+            .update_state(|state| &mut state.sessions, sessions)
     }
 }

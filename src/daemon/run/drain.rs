@@ -72,7 +72,7 @@ pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome
     resources.sockets.clear();
     resources.kill_predecessors();
     force_close(&shutdown, &servers).await;
-    resources.state.revoked_sessions = reloadable.sessions.revoked();
+    resources.state.sessions = reloadable.sessions.stored();
     reloadable.audit.flush();
     tracing::info!("stopped");
     reloadable.log.flush(Duration::from_secs(5));

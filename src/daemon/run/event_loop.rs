@@ -16,7 +16,7 @@ pub async fn run(mut daemon: Daemon) -> ExitOutcome {
         match request {
             ControlRequest::Stop(command) => return drain_and_exit(daemon, command).await,
             ControlRequest::Reload(command) => daemon.reload(command),
-            ControlRequest::SignOut(command) => daemon.end_session(command),
+            ControlRequest::Sessions(command) => daemon.update_sessions(command),
             ControlRequest::Restart(command) => match restart(&mut daemon, command).await {
                 HandoffOutcome::Replaced(successor, command) => {
                     return drain_after_handoff(daemon, successor, command).await;

@@ -14,7 +14,7 @@ use crate::daemon::upgrade::{ReadySuccessor, handoff, start_successor};
 use crate::health::Phase;
 use crate::server::control_request::{
     ControlRequest, ReloadCommand, RestartCommand, RestartFailure, RestartFailureKind,
-    SignOutCommand, StopCommand,
+    SessionCommand, StopCommand,
 };
 
 /// The outcome of a handoff.
@@ -32,9 +32,9 @@ pub enum HandoffOutcome {
 struct DeferredRequests {
     stop: Option<StopCommand>,
     reloads: Vec<ReloadCommand>,
-    /// The successor has read the revoked sessions already. When it takes over, these are dropped,
-    /// and the clients repeat them to it.
-    sign_outs: Vec<SignOutCommand>,
+    /// The successor has read the sessions already. When it takes over, these are dropped, and the
+    /// clients repeat them to it.
+    sessions: Vec<SessionCommand>,
 }
 
 impl DeferredRequests {
@@ -88,8 +88,8 @@ pub async fn restart(daemon: &mut Daemon, command: RestartCommand) -> HandoffOut
                 NotifyState::Status("serving; the last restart failed"),
             ]);
             command.reply.send(Err(failure));
-            for command in deferred.sign_outs {
-                daemon.end_session(command);
+            for command in deferred.sessions {
+                daemon.update_sessions(command);
             }
             for command in deferred.reloads {
                 daemon.reload(command);
@@ -106,7 +106,7 @@ async fn run_handoff(
     command: &RestartCommand,
     deferred: &mut DeferredRequests,
 ) -> Result<ReadySuccessor, RestartFailure> {
-    let prepared = daemon.save_revoked_sessions().and_then(|()| {
+    let prepared = daemon.save_sessions().and_then(|()| {
         let Reloadable { keys, health, .. } = &daemon.reloadable;
         handoff::prepare(&daemon.resources, &command.by, keys, health)
     });
@@ -140,7 +140,7 @@ async fn run_handoff(
             ))),
             // The successor may have read its settings already.
             ControlRequest::Reload(command) => deferred.reloads.push(command),
-            ControlRequest::SignOut(command) => deferred.sign_outs.push(command),
+            ControlRequest::Sessions(command) => deferred.sessions.push(command),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::last_exit;
 use super::sockets::PassedSocket;
 use crate::api::LastExit;
 use crate::auth::{
-    ConfiguredKeys, KeyError, PreviousKey, RevokedSessions, generate_key, read_or_create_key_file,
+    ConfiguredKeys, KeyError, PreviousKey, StoredSessions, generate_key, read_or_create_key_file,
 };
 use crate::config::{Secret, Settings};
 use crate::daemon::error::StartError;
@@ -100,11 +100,16 @@ impl StartContext {
         }
     }
 
-    /// Sessions that an earlier process revoked, however it exited.
-    pub fn revoked_sessions(&self) -> RevokedSessions {
-        StateFile::read_last(self.pid_file.path())
-            .map(|state| state.revoked_sessions)
-            .unwrap_or_default()
+    /// The browser sessions of the process before, however it exited. Without its listening socket,
+    /// only their tickets are left.
+    pub fn sessions(&self, is_admin_socket_inherited: bool) -> StoredSessions {
+        let state = StateFile::read_last(self.pid_file.path());
+        let sessions = state.map(|state| state.sessions).unwrap_or_default();
+        if is_admin_socket_inherited {
+            sessions
+        } else {
+            sessions.without_session_values()
+        }
     }
 }
 

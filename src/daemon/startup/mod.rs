@@ -203,10 +203,7 @@ impl Startup {
             )),
             log,
             audit,
-            sessions: Arc::new(SessionStore::new(
-                Arc::clone(&keys),
-                state.revoked_sessions.clone(),
-            )),
+            sessions: Arc::new(SessionStore::new(Arc::clone(&keys), state.sessions.clone())),
             keys,
             is_background: self.options.mode.is_background(),
             metrics: Arc::new(Metrics::new().map_err(StartError::Metrics)?),
@@ -231,7 +228,7 @@ impl Startup {
             generation: self.context.generation,
             drain_delay: settings.drain_delay,
             failed_restart: None,
-            revoked_sessions: self.context.revoked_sessions(),
+            sessions: self.context.sessions(sockets.is_admin_inherited),
             exit: None,
         }
     }

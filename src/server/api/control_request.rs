@@ -4,9 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use crate::api::{ReloadResult, RestartResult};
-use crate::auth::Session;
 use crate::config::InvalidSettings;
 
 /// A change that the daemon carries out.
@@ -18,8 +18,8 @@ pub enum ControlRequest {
     Restart(RestartCommand),
     /// Read the settings again.
     Reload(ReloadCommand),
-    /// End a session, so that the next process rejects it, too.
-    SignOut(SignOutCommand),
+    /// Save the sessions for the next process.
+    Sessions(SessionCommand),
 }
 
 /// Stops the daemon.
@@ -51,11 +51,12 @@ pub struct ReloadCommand {
     pub reply: Reply<Result<ReloadResult, InvalidSettings>>,
 }
 
-/// Ends a session.
+/// Ends a session, and saves the sessions for the next process.
 #[derive(Debug)]
-pub struct SignOutCommand {
-    pub session: Session,
-    /// An error means that the next process would still accept the session. Dropped without a reply
+pub struct SessionCommand {
+    /// The session to end.
+    pub ended: Option<Uuid>,
+    /// An error means that the next process would not know of the change. Dropped without a reply
     /// when this process is stopping or replaced.
     pub reply: Reply<io::Result<()>>,
 }

@@ -1,10 +1,11 @@
 //! The session cookie of the admin API.
 
+use std::time::Duration;
+
 use hyper::HeaderMap;
 use poem::http::HeaderValue;
 use poem::http::header::COOKIE;
 
-use crate::auth::SESSION_LIFETIME;
 use crate::identity::identity;
 use crate::server::http::origin;
 use crate::server::http::problem::{ApiError, Result};
@@ -44,10 +45,15 @@ impl SessionCookie {
             .map(|(_, value)| value)
     }
 
-    /// `Set-Cookie` that stores a session. It has no `Secure`: the admin API speaks plain HTTP on
-    /// loopback, which not every browser considers secure.
-    pub fn set(&self, request_headers: &HeaderMap, value: &str) -> Result<HeaderValue> {
-        self.set_cookie(request_headers, value, SESSION_LIFETIME.as_secs())
+    /// `Set-Cookie` that stores a session for as long as it is valid. It has no `Secure`: the admin
+    /// API speaks plain HTTP on loopback, which not every browser considers secure.
+    pub fn set(
+        &self,
+        request_headers: &HeaderMap,
+        value: &str,
+        lifetime: Duration,
+    ) -> Result<HeaderValue> {
+        self.set_cookie(request_headers, value, lifetime.as_secs())
     }
 
     /// `Set-Cookie` that removes the session from the browser.

@@ -7,7 +7,7 @@ use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
-use super::state::AuthState;
+use super::state::{AuthState, SESSION_HEADER, TICKET_PARAMETER};
 use crate::auth::{Claims, Scope, Session};
 use crate::server::http::audit::AuditRecord;
 use crate::server::http::problem::{ApiError, Result};
@@ -88,6 +88,27 @@ impl<S: RequiredScope> Policy for S {
     }
 }
 
+/// Requires `admin:logs`, for the log stream: an `EventSource` sends the ticket of its session.
+pub struct Follow;
+
+impl Policy for Follow {
+    const SCHEMES: &'static [SecurityScheme] = &[
+        SecurityScheme::Bearer,
+        SecurityScheme::Session,
+        SecurityScheme::Ticket,
+    ];
+    const ACCESS: Access = Access::Scope(Scope::Logs);
+    type Session = Option<Session>;
+
+    fn authenticate(auth: &AuthState, request: &Request) -> Result<(Claims, Self::Session)> {
+        auth.verify_follower(request, Logs::SCOPE)
+    }
+
+    fn authorize(claims: &Claims) -> Result<()> {
+        Logs::authorize(claims)
+    }
+}
+
 /// Requires a token with any scope. A session is not accepted: it could prolong itself without end.
 pub struct AnyToken;
 
@@ -109,6 +130,18 @@ impl Policy for SignIn {
 
     fn authenticate(auth: &AuthState, request: &Request) -> Result<(Claims, ())> {
         auth.verify_sign_in(request).map(|claims| (claims, ()))
+    }
+}
+
+/// Requires a token with any scope, or a sign-in token, which is not used up.
+pub struct InspectSignIn;
+
+impl Policy for InspectSignIn {
+    const SCHEMES: &'static [SecurityScheme] = &[SecurityScheme::Bearer];
+    type Session = ();
+
+    fn authenticate(auth: &AuthState, request: &Request) -> Result<(Claims, ())> {
+        auth.inspect_sign_in(request).map(|claims| (claims, ()))
     }
 }
 
@@ -140,6 +173,8 @@ impl<'a, P: Policy> ApiExtractor<'a> for Auth<P> {
         for scheme in P::SCHEMES {
             registry.create_security_scheme(scheme.name(), scheme.meta());
         }
+        let cookie = SecurityScheme::Cookie;
+        registry.create_security_scheme(cookie.name(), cookie.meta());
     }
 
     fn security_schemes() -> Vec<&'static str> {
@@ -167,7 +202,12 @@ impl<'a, P: Policy> ApiExtractor<'a> for Auth<P> {
 /// Credentials that an operation accepts, as the OpenAPI document describes them.
 pub enum SecurityScheme {
     Bearer,
+    /// The session value; the document adds the cookie.
     Session,
+    /// The ticket; the document adds the cookie.
+    Ticket,
+    /// Never alone.
+    Cookie,
 }
 
 impl SecurityScheme {
@@ -175,6 +215,8 @@ impl SecurityScheme {
         match self {
             Self::Bearer => "bearer",
             Self::Session => "session",
+            Self::Ticket => "ticket",
+            Self::Cookie => "cookie",
         }
     }
 
@@ -182,34 +224,37 @@ impl SecurityScheme {
         let (ty, description) = match self {
             Self::Bearer => (
                 "http",
-                "A JWT that `fullon token` prints, signed with HS256 and the signing key. Required claims: `exp`, `sub`, `aud` = `fullon-admin`, and `scope`, a space-separated list of `admin:read`, `admin:logs` and `admin:control`.",
+                "A JWT that `fullon token` prints, signed with HS256 and the signing key. Required claims: `exp`, `sub`, `aud` = `fullon-admin`, and `scope`, a space-separated list of `admin:read`, `admin:logs` and `admin:control`. `exp` is at most 366 days ahead.",
             ),
             Self::Session => (
                 "apiKey",
-                "The cookie of a browser session, which `POST /admin/session` sets. The number in its name is the port of the `Host` header, or else the port of the admin API. A request with an `Authorization` header ignores the cookie. A request that changes something also needs the `Origin` header of this API.",
+                "`session` of the response to `POST /admin/session`. It is valid together with the cookie of that response. A request with an `Authorization` header ignores both. A request that changes something also needs the `Origin` header of this API.",
+            ),
+            Self::Ticket => (
+                "apiKey",
+                "`ticket` of the response to `POST /admin/session`, for an `EventSource`, which cannot send headers. It is valid together with the cookie of that response.",
+            ),
+            Self::Cookie => (
+                "apiKey",
+                "The cookie of a browser session, which `POST /admin/session` sets. The number in its name is the port of the `Host` header, or else the port of the admin API. Browsers send it to every port of the host, so it is not enough alone.",
             ),
         };
-        let meta = MetaSecurityScheme {
+        let (key_in, name) = match self {
+            Self::Bearer => (None, None),
+            Self::Session => (Some("header"), Some(SESSION_HEADER)),
+            Self::Ticket => (Some("query"), Some(TICKET_PARAMETER)),
+            Self::Cookie => (Some("cookie"), Some("fullon-session-8001")),
+        };
+        let is_bearer = matches!(self, Self::Bearer);
+        MetaSecurityScheme {
             ty,
             description: Some(description),
-            name: None,
-            key_in: None,
-            scheme: None,
-            bearer_format: None,
+            name,
+            key_in,
+            scheme: is_bearer.then_some("bearer"),
+            bearer_format: is_bearer.then_some("JWT"),
             flows: None,
             openid_connect_url: None,
-        };
-        match self {
-            Self::Bearer => MetaSecurityScheme {
-                scheme: Some("bearer"),
-                bearer_format: Some("JWT"),
-                ..meta
-            },
-            Self::Session => MetaSecurityScheme {
-                name: Some("fullon-session-8001"),
-                key_in: Some("cookie"),
-                ..meta
-            },
         }
     }
 }

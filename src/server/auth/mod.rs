@@ -5,5 +5,5 @@ mod extract;
 mod failure_limit;
 mod state;
 
-pub use extract::{AnyToken, Auth, Control, Logs, Read, SignIn, SignedIn};
+pub use extract::{AnyToken, Auth, Control, Follow, InspectSignIn, Logs, Read, SignIn, SignedIn};
 pub use state::AuthState;

@@ -11,9 +11,16 @@ use poem::http::{HeaderMap, StatusCode, header};
 
 use super::cookie::SessionCookie;
 use super::failure_limit::AuthFailureLimiter;
-use crate::auth::{Claims, Keyring, Scope, Session, SessionStore, SignInTokens, TokenError};
+use crate::auth::{
+    Claims, Keyring, Scope, Session, SessionCredential, SessionStore, SignInTokens, TokenError,
+};
 use crate::server::http::origin;
 use crate::server::http::problem::{ApiError, Result};
+
+/// The header of API requests with a session.
+pub const SESSION_HEADER: &str = "X-Fullon-Session";
+/// The query parameter of log streams with a session.
+pub const TICKET_PARAMETER: &str = "ticket";
 
 /// Names of the query parameters of each path.
 type QueryParameters = HashMap<String, Vec<String>>;
@@ -62,15 +69,17 @@ impl AuthState {
 
     /// Verifies a token or a session.
     ///
-    /// If the request has an `Authorization` header, the cookie is ignored: a client that sends a
+    /// If the request has an `Authorization` header, the session is ignored: a client that sends a
     /// token does not want to act as the user who signed in with its browser.
     pub fn verify_token_or_session(
         &self,
         request: &Request,
         needed: Scope,
     ) -> Result<(Claims, Option<Session>)> {
-        let has_token = request.headers().contains_key(header::AUTHORIZATION);
-        if has_token || self.cookie.values(request.headers()).next().is_none() {
+        let headers = request.headers();
+        let has_session =
+            headers.contains_key(SESSION_HEADER) || self.cookie.values(headers).next().is_some();
+        if headers.contains_key(header::AUTHORIZATION) || !has_session {
             return Ok((self.verify_token(request)?, None));
         }
         let is_change = needed == Scope::Control || !request.method().is_safe();
@@ -78,10 +87,37 @@ impl AuthState {
         Ok((Claims::from(session.clone()), Some(session)))
     }
 
+    /// The same for the log stream, which also accepts the ticket of a session.
+    pub fn verify_follower(
+        &self,
+        request: &Request,
+        needed: Scope,
+    ) -> Result<(Claims, Option<Session>)> {
+        let headers = request.headers();
+        let has_other =
+            headers.contains_key(header::AUTHORIZATION) || headers.contains_key(SESSION_HEADER);
+        match ticket(request) {
+            Some(ticket) if !has_other => {
+                let session = self.find_session(request, SessionCredential::Ticket(&ticket))?;
+                Ok((Claims::from(session.clone()), Some(session)))
+            }
+            _ => self.verify_token_or_session(request, needed),
+        }
+    }
+
     /// Verifies a JWT, or redeems a sign-in token.
     pub fn verify_sign_in(&self, request: &Request) -> Result<Claims> {
         let token = bearer_token(request.headers());
         match token.and_then(|token| self.sign_in_tokens.redeem(token, Instant::now())) {
+            Some(claims) => Ok(claims),
+            None => self.verify_token(request),
+        }
+    }
+
+    /// Verifies a JWT or a sign-in token, which is not used up.
+    pub fn inspect_sign_in(&self, request: &Request) -> Result<Claims> {
+        let token = bearer_token(request.headers());
+        match token.and_then(|token| self.sign_in_tokens.find(token, Instant::now())) {
             Some(claims) => Ok(claims),
             None => self.verify_token(request),
         }
@@ -97,40 +133,47 @@ impl AuthState {
             .map_err(|error| self.count_failure(request, ApiError::unauthorized(Some(error))))
     }
 
-    /// Verifies the session cookie and that a page of this API sent it: a browser adds the cookie
-    /// to requests that other pages make, too.
+    /// Verifies the session value and the cookie, and that a page of this API sent them: a browser
+    /// adds the cookie to requests that other pages make, too.
     pub fn verify_session(&self, request: &Request, is_change: bool) -> Result<Session> {
         let headers = request.headers();
-        if headers.contains_key(header::AUTHORIZATION) {
+        if headers.contains_key(header::AUTHORIZATION) || !headers.contains_key(SESSION_HEADER) {
             return Err(ApiError::invalid_session(None));
         }
-        let mut result = Err(ApiError::invalid_session(None));
-        let mut has_cookie = false;
-        for value in self.cookie.values(headers) {
-            has_cookie = true;
-            result = self
-                .sessions
-                .verify(value)
-                .map_err(|error| ApiError::invalid_session(Some(error)));
-            if result.is_ok() {
-                break;
-            }
-        }
-        let session = result.map_err(|error| {
-            if has_cookie {
-                self.count_failure(request, error)
-            } else {
-                error
-            }
-        })?;
-        let forbidden = |detail| Err(ApiError::new(StatusCode::FORBIDDEN, detail));
-        if origin::is_cross_origin(headers) {
-            return forbidden("a browser session is valid only for pages of this origin");
-        }
+        let value = session_value(headers).unwrap_or_default();
+        let session = self.find_session(request, SessionCredential::Session(value))?;
         if is_change && !origin::is_same_origin(headers) {
-            return forbidden(
+            return Err(ApiError::new(
+                StatusCode::FORBIDDEN,
                 "a change with a browser session needs the Origin header of this API",
-            );
+            ));
+        }
+        Ok(session)
+    }
+
+    /// The valid session that a page presents when it signs in again.
+    pub fn previous_session(&self, request: &Request) -> Option<Session> {
+        let headers = request.headers();
+        let value = SessionCredential::Session(session_value(headers)?);
+        let session = self.sessions.verify(value, self.cookie.values(headers));
+        session.ok().filter(|_| origin::is_same_origin(headers))
+    }
+
+    fn find_session(
+        &self,
+        request: &Request,
+        credential: SessionCredential<'_>,
+    ) -> Result<Session> {
+        let headers = request.headers();
+        let session = self
+            .sessions
+            .verify(credential, self.cookie.values(headers))
+            .map_err(|error| self.count_failure(request, ApiError::invalid_session(Some(error))))?;
+        if origin::is_cross_origin(headers) {
+            return Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "a browser session is valid only for pages of this origin",
+            ));
         }
         Ok(session)
     }
@@ -170,6 +213,22 @@ impl AuthState {
             Some(wait) => ApiError::too_many_requests(wait),
         }
     }
+}
+
+/// The value of the one session header.
+fn session_value(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(SESSION_HEADER).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    value.to_str().ok()
+}
+
+/// The ticket in the query.
+fn ticket(request: &Request) -> Option<String> {
+    let query = request.params::<Vec<(String, String)>>().ok()?;
+    let ticket = query.into_iter().find(|(name, _)| name == TICKET_PARAMETER);
+    Some(ticket?.1)
 }
 
 /// The token of the one `Authorization` header (RFC 6750, section 2.1).

@@ -16,7 +16,7 @@ use poem_openapi::types::Type as _;
 use tokio::task::JoinError;
 
 use crate::api::{Problem, SettingError};
-use crate::auth::{Scope, Scopes, TokenError};
+use crate::auth::{Scope, Scopes, SessionError, TokenError};
 use crate::config::{self, InvalidSettings};
 use crate::identity::identity;
 
@@ -93,16 +93,14 @@ impl ApiError {
     }
 
     /// The session is missing or invalid.
-    pub fn invalid_session(error: Option<TokenError>) -> Self {
+    pub fn invalid_session(error: Option<SessionError>) -> Self {
         let detail = match error {
             None => {
-                "the browser session is missing: sign in with `POST /admin/session`, and send no Authorization header"
+                "the browser session is missing: sign in with `POST /admin/session`, then send its cookie and X-Fullon-Session, and no Authorization header"
                     .into()
             }
-            Some(TokenError::SessionRevoked) => {
-                format!("{}: sign in again", TokenError::SessionRevoked)
-            }
-            Some(error) => format!("the browser session is invalid ({error}): sign in again"),
+            Some(error @ SessionError::WrongCookie) => error.to_string(),
+            Some(error) => format!("{error}: sign in again"),
         };
         Self::unauthenticated(detail)
     }

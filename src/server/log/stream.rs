@@ -24,7 +24,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::page::log_read_error;
 use super::reader_limit::ReaderPermit;
 use crate::api::{LogEntry, LogEntryRef, LogStreamEnd, LogStreamGap, event};
-use crate::auth::Session;
+use crate::auth::{Claims, Session};
 use crate::logs::{Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt};
 use crate::server::http::problem::Result;
 use crate::server::pool::{DetachedResponse, DetachedSocket};
@@ -44,26 +44,47 @@ pub struct LogStream {
     shutdown_started: Pin<Box<WaitForCancellationFutureOwned>>,
     keep_alive: Interval,
     stage: StreamStage,
-    /// Set if the stream ends with a session.
-    session: Option<SessionExpiry>,
+    /// Set if the stream ends with a session or a token.
+    access: Option<AccessEnd>,
     _permit: ReaderPermit,
 }
 
-/// When a session ends: at a sign-out, or when it expires.
-struct SessionExpiry {
-    signed_out: Pin<Box<WaitForCancellationFutureOwned>>,
+/// When the right to follow ends: with the session, or with the token.
+struct AccessEnd {
+    /// Set for a session: when it is ended before it expires.
+    signed_out: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     expires_at: Instant,
+    /// The reason in the event `end`.
+    reason: &'static str,
 }
 
-impl SessionExpiry {
-    async fn reached(session: &mut Option<Self>) {
-        match session {
-            Some(session) => tokio::select! {
-                () = session.signed_out.as_mut() => {}
-                () = sleep_until(session.expires_at) => {}
-            },
-            None => std::future::pending().await,
+impl AccessEnd {
+    fn new(expires_at: Timestamp, reason: &'static str) -> Self {
+        let remaining = expires_at.duration_since(Timestamp::now());
+        let remaining = Duration::try_from(remaining).unwrap_or_default();
+        Self {
+            signed_out: None,
+            expires_at: Instant::now() + remaining,
+            reason,
         }
+    }
+
+    /// Returns the reason once it is reached.
+    async fn reached(access: &mut Option<Self>) -> &'static str {
+        let Some(access) = access else {
+            return std::future::pending().await;
+        };
+        let signed_out = async {
+            match &mut access.signed_out {
+                Some(signed_out) => signed_out.as_mut().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = signed_out => {}
+            () = sleep_until(access.expires_at) => {}
+        }
+        access.reason
     }
 }
 
@@ -92,20 +113,29 @@ impl LogStream {
             shutdown_started: Box::pin(shutdown.started_owned()),
             keep_alive,
             stage: StreamStage::Opening,
-            session: None,
+            access: None,
             _permit: permit,
         })
     }
 
     /// Ends the stream with the session.
     pub fn bound_to_session(self, session: &Session) -> Self {
-        let remaining = session.expires_at.duration_since(Timestamp::now());
-        let remaining = Duration::try_from(remaining).unwrap_or_default();
+        let end = AccessEnd::new(session.expires_at, LogStreamEnd::SIGNED_OUT);
+        let signed_out = session.ended.clone().cancelled_owned();
         Self {
-            session: Some(SessionExpiry {
-                signed_out: Box::pin(session.revoked.clone().cancelled_owned()),
-                expires_at: Instant::now() + remaining,
+            access: Some(AccessEnd {
+                signed_out: Some(Box::pin(signed_out)),
+                ..end
             }),
+            ..self
+        }
+    }
+
+    /// Ends the stream with the token.
+    pub fn bound_to_token(self, claims: &Claims) -> Self {
+        let end = AccessEnd::new(claims.expires_at, LogStreamEnd::TOKEN_EXPIRED);
+        Self {
+            access: Some(end),
             ..self
         }
     }
@@ -156,9 +186,9 @@ impl LogStream {
                 self.stage = StreamStage::Finished;
                 self.final_events().map(Some)
             }
-            () = SessionExpiry::reached(&mut self.session) => {
+            reason = AccessEnd::reached(&mut self.access) => {
                 self.stage = StreamStage::Finished;
-                Ok(Some(end_event(LogStreamEnd::SIGNED_OUT)))
+                Ok(Some(end_event(reason)))
             }
             batch = self.follower.next() => Ok(Some(batch?.encode_once(encode_items))),
             _ = self.keep_alive.tick() => Ok(Some(self.comment_with_cursor(": keep-alive\n"))),

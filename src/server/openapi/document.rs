@@ -35,6 +35,7 @@ pub fn document<T: OpenApi>(
     let schemas = document["components"]["schemas"].clone();
     for operation in operations(&mut document) {
         let access = Access::take_from(operation);
+        require_cookies(operation);
         describe_parameters(operation);
         describe_responses(operation, &schemas);
         let description = operation["description"].as_str().unwrap_or_default();
@@ -93,6 +94,20 @@ fn describe_responses(operation: &mut Value, schemas: &Value) {
             header
                 .as_object_mut()
                 .map(|header| header.remove("deprecated"));
+        }
+    }
+}
+
+/// Adds the cookie to the session value and the ticket, which are valid together with it only.
+/// poem-openapi describes only credentials that are sufficient alone.
+fn require_cookies(operation: &mut Value) {
+    let accepted = operation.get_mut("security").and_then(Value::as_array_mut);
+    for accepted in accepted.into_iter().flatten() {
+        if ["session", "ticket"]
+            .iter()
+            .any(|name| accepted.get(*name).is_some())
+        {
+            accepted["cookie"] = json!([]);
         }
     }
 }

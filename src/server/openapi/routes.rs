@@ -39,11 +39,31 @@ pub fn query_parameters<T: OpenApi>(
     service: &OpenApiService<T, ()>,
 ) -> HashMap<String, Vec<String>> {
     let document = derive(service);
+    let schemes = &document["components"]["securitySchemes"];
     let names = |item: &Value| {
         let operations = item.as_object().into_iter().flat_map(Map::values);
+        let parameters = |operation: &Value| {
+            let declared = operation["parameters"].as_array().cloned();
+            let accepted = operation["security"].as_array().cloned();
+            let credentials = accepted.into_iter().flatten().flat_map(|accepted| {
+                let names: Vec<_> = accepted
+                    .as_object()
+                    .into_iter()
+                    .flat_map(Map::keys)
+                    .collect();
+                names
+                    .into_iter()
+                    .map(|name| schemes[name].clone())
+                    .collect::<Vec<_>>()
+            });
+            declared
+                .into_iter()
+                .flatten()
+                .chain(credentials)
+                .collect::<Vec<_>>()
+        };
         operations
-            .filter_map(|operation| operation["parameters"].as_array())
-            .flatten()
+            .flat_map(parameters)
             .filter(|parameter| parameter["in"] == "query")
             .filter_map(|parameter| parameter["name"].as_str().map(str::to_owned))
             .collect()

@@ -11,8 +11,9 @@ const NULLABLE_FIELDS: [(&str, &[&str]); 2] = [
 ];
 
 /// Fields that hold an RFC 3339 timestamp.
-const TIMESTAMPS: [(&str, &str); 7] = [
+const TIMESTAMPS: [(&str, &str); 8] = [
     ("BrowserSession", "expires_at"),
+    ("CreatedSession", "expires_at"),
     ("DaemonStatus", "started_at"),
     ("HealthCheck", "since"),
     ("LastExit", "at"),
@@ -21,13 +22,12 @@ const TIMESTAMPS: [(&str, &str); 7] = [
     ("StopResult", "deadline"),
 ];
 
+const SCOPES: &[&str] = &["admin:read", "admin:logs", "admin:control"];
 /// Text fields with a closed set of values.
-const ENUMS: [(&str, &str, &[&str]); 4] = [
-    (
-        "BrowserSession",
-        "scopes",
-        &["admin:read", "admin:logs", "admin:control"],
-    ),
+const ENUMS: [(&str, &str, &[&str]); 6] = [
+    ("BrowserSession", "scopes", SCOPES),
+    ("CreatedSession", "scopes", SCOPES),
+    ("SignInPreview", "scopes", SCOPES),
     ("LivenessReport", "status", &["alive"]),
     (
         "LogEntry",
@@ -37,7 +37,7 @@ const ENUMS: [(&str, &str, &[&str]); 4] = [
     (
         "LogStreamEnd",
         "reason",
-        &["stopping", "restarting", "signed_out"],
+        &["stopping", "restarting", "signed_out", "token_expired"],
     ),
 ];
 

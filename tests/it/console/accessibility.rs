@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::Console;
-use crate::support::{browser_available, free_port, prerequisite_available, tools_directory};
+use crate::support::{
+    SESSION_HEADERS, browser_available, free_port, prerequisite_available, tools_directory,
+};
 
 const SIZES: [(u32, u32); 2] = [(1280, 900), (360, 780)];
 const SCHEMES: [&str; 2] = ["light", "dark"];
@@ -88,7 +90,7 @@ fn no_rule_is_broken_in_any_size_scheme_or_state() {
             );
             assert_accessible(&console, &format!("{look}: refused"));
             console.click("dialog-cancel");
-            console.run("return fetch('/admin/session', { method: 'DELETE' }).then(() => 0)");
+            console.run(&format!("return fetch('/admin/session', {{ method: 'DELETE', headers: {SESSION_HEADERS} }}).then(() => 0)"));
             console.wait_for_headline("The session has ended");
             assert_accessible(&console, &format!("{look}: session over"));
         }

@@ -161,18 +161,27 @@ fn stop_asks_first_and_page_reconnects_to_new_daemon() {
     );
 
     home.run(["start"]).succeeds();
-    console.wait_for_headline("Ready");
+    console.wait_for_headline("Please sign in again");
     home.log_request("after-the-stop");
     console.wait_for_line("after-the-stop");
+    let sign_in_again = || {
+        let address = json!(console.sign_in_address());
+        console
+            .browser
+            .run("location.href = arguments[0]; return 0", &[address]);
+        console.wait_for_headline("Ready");
+    };
+    sign_in_again();
 
     let killed = home.daemon().unwrap();
     killed.kill().unwrap();
     assert!(killed.wait_for_exit(DEADLINE));
     console.wait_for_headline("Not reachable");
     home.run(["start"]).succeeds();
-    console.wait_for_headline("Ready");
+    console.wait_for_headline("Please sign in again");
     home.log_request("after-the-kill");
     console.wait_for_line("after-the-kill");
+    sign_in_again();
     console.wait_until(
         "the last exit is shown",
         "return $('before').textContent.includes('Crashed or killed')",
@@ -187,6 +196,7 @@ fn stop_asks_first_and_page_reconnects_to_new_daemon() {
     );
     assert!(!lines.iter().any(|line| line.contains("Lines are missing")));
     console.assert_no_errors_except(&[
+        "401 (Unauthorized)",
         "net::ERR_CONNECTION_REFUSED",
         "net::ERR_INCOMPLETE_CHUNKED_ENCODING",
         "net::ERR_EMPTY_RESPONSE",

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::Console;
-use crate::support::{browser_available, request};
+use super::{Console, RECORD_DOWNLOADS};
+use crate::support::{SESSION_HEADERS, browser_available, request};
 
 #[test]
 fn console_address_signs_in_once() {
@@ -64,6 +64,112 @@ fn console_address_signs_in_once() {
     console.assert_no_errors_except(&["401 (Unauthorized)"]);
 }
 
+/// A link with the token of somebody else must not replace the session unnoticed.
+#[test]
+fn second_sign_in_asks_first_and_says_as_whom() {
+    if !browser_available("signing in twice") {
+        return;
+    }
+    let console = Console::signed_in();
+    let me = console.text("who");
+    let own_id = "return JSON.parse(sessionStorage['fullon-session']).id";
+    let id = console.run(own_id);
+    let open_address_of_another = || {
+        let token = console
+            .home
+            .run(["token", "--subject", "mallory"])
+            .succeeds();
+        let token = token.stdout.trim().to_owned();
+        let one_time = console
+            .home
+            .call_admin_as(&token, "POST", "/admin/session/token");
+        let one_time = one_time.json()["token"].as_str().unwrap().to_owned();
+        let navigate = "location.hash = '#token=' + arguments[0]; return 0";
+        console.browser.run(navigate, &[json!(one_time)]);
+        console.wait_until(
+            "the page asks",
+            "return $('dialog').open && $('dialog-title').textContent === 'Sign in as mallory?'",
+        );
+        one_time
+    };
+    let refused = open_address_of_another();
+    assert!(
+        console
+            .text("dialog-body")
+            .contains(me.split(',').next().unwrap())
+    );
+    console.click("dialog-cancel");
+    assert_eq!(console.text("who"), me);
+    assert_eq!(console.run(own_id), id);
+    console.wait_for_headline("Ready");
+    // Asking has not used the address up.
+    assert_eq!(
+        console
+            .home
+            .call_admin_as(&refused, "POST", "/admin/session")
+            .status,
+        201
+    );
+
+    open_address_of_another();
+    console.click("dialog-confirm");
+    console.wait_until(
+        "the other user is signed in",
+        "return !$('dialog').open && $('who').textContent.startsWith('mallory,')",
+    );
+    console.wait_for_headline("Ready");
+    console.home.log_request("seen-by-the-other");
+    console.wait_for_line("seen-by-the-other");
+    // From a request that was in flight when the session was replaced.
+    console.assert_no_errors_except(&["401 (Unauthorized)"]);
+}
+
+/// The API asks for a new sign-in, because another program may have listened on the port.
+#[test]
+fn log_continues_after_crash_until_user_signs_in_again() {
+    if !browser_available("the console after a crash") {
+        return;
+    }
+    let console = Console::signed_in();
+    let killed = console.home.daemon().unwrap();
+    killed.kill().unwrap();
+    assert!(killed.wait_for_exit(crate::support::DEADLINE));
+    console.home.run(["start"]).succeeds();
+    console.wait_for_headline("Please sign in again");
+    console.home.log_request("logged-after-the-crash");
+    console.wait_for_line("logged-after-the-crash");
+    assert!(console.text("notice").contains("fullon console"));
+    let address = console.sign_in_address();
+    let navigate = "location.href = arguments[0]; return 0";
+    console.browser.run(navigate, &[json!(address)]);
+    console.wait_for_headline("Ready");
+    assert_eq!(console.run("return $('dialog').open"), false);
+    console.home.log_request("logged-after-signing-in");
+    console.wait_for_line("logged-after-signing-in");
+    let lines = console.lines();
+    let once = lines
+        .iter()
+        .filter(|line| line.contains("logged-after-the-crash"));
+    assert_eq!(once.count(), 1);
+}
+
+#[test]
+fn new_tab_gets_the_session_of_another_and_signs_out_with_it() {
+    if !browser_available("two tabs of the console") {
+        return;
+    }
+    let console = Console::signed_in();
+    let address = format!("http://{}/console", console.home.admin_address());
+    let front = console.browser.hide_behind_new_tab();
+    console.browser.run_before_each_page(RECORD_DOWNLOADS);
+    console.browser.open(&address);
+    console.wait_for_headline("Ready");
+    console.click("sign-out");
+    console.wait_until("it is signed out", "return !$('signed-out').hidden");
+    drop(front);
+    console.wait_for_headline("The session has ended");
+}
+
 #[test]
 fn ended_session_is_shown_and_page_content_stays() {
     if !browser_available("the end of a session") {
@@ -73,9 +179,10 @@ fn ended_session_is_shown_and_page_content_stays() {
     console.home.log_request("seen-before-the-end");
     console.wait_for_line("seen-before-the-end");
     // Signs out as another window would.
-    let sign_out =
-        "return fetch('/admin/session', { method: 'DELETE' }).then(answer => answer.status)";
-    assert_eq!(console.run(sign_out), 204);
+    let sign_out = format!(
+        "return fetch('/admin/session', {{ method: 'DELETE', headers: {SESSION_HEADERS} }}).then(answer => answer.status)"
+    );
+    assert_eq!(console.run(&sign_out), 204);
     console.wait_for_headline("The session has ended");
     assert!(console.text("notice").contains("fullon console"));
     assert_eq!(

@@ -5,9 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::{Attempt, valid_token};
+use crate::support::TestSession;
 
-/// `host` is the admin API, `session` a valid session token.
-pub fn all(host: &str, session: &str) -> Vec<Attempt> {
+/// `host` is the admin API.
+pub fn all(host: &str, session: &TestSession) -> Vec<Attempt> {
     let good = valid_token();
     let basic = STANDARD.encode(format!("bearer:{good}"));
     let cookie = format!("fullon-session-{}", host.rsplit(':').next().unwrap());
@@ -55,7 +56,10 @@ pub fn all(host: &str, session: &str) -> Vec<Attempt> {
             "subprotocol",
             format!("Sec-WebSocket-Protocol: bearer, {good}\r\n"),
         ),
-        ("as the session", format!("Cookie: {cookie}={good}\r\n")),
+        (
+            "as the session",
+            format!("Cookie: {cookie}={good}\r\nX-Fullon-Session: {good}\r\n"),
+        ),
         (
             "as a cookie",
             format!("Cookie: access_token={good}; Authorization=Bearer {good}\r\n"),
@@ -84,6 +88,13 @@ pub fn all(host: &str, session: &str) -> Vec<Attempt> {
         body: json!({ "access_token": good }).to_string(),
         ..Attempt::with("in the body", "Content-Type: application/json\r\n", &good)
     });
-    attempts.push(Attempt::bearer("session", session));
+    let (_, value) = session.cookie.split_once('=').unwrap();
+    for (what, value) in [
+        ("cookie", value),
+        ("session value", &session.session),
+        ("ticket", &session.ticket),
+    ] {
+        attempts.push(Attempt::bearer(what, value));
+    }
     attempts
 }

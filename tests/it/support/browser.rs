@@ -12,11 +12,19 @@ use thirtyfour::{ChromeCapabilities, Cookie, LoggingPrefsLogLevel, WindowHandle}
 use super::groups::{BROWSER, Permit};
 use super::{ChildGuard, DEADLINE, Home, prerequisite_available, spawn};
 
-/// A script that exchanges the token for a session cookie. Returns the status.
+/// A script that exchanges the token for a session, whose values it keeps as the console does.
+/// Returns the status.
 pub const SIGN_IN_SCRIPT: &str = "
     const headers = { Authorization: 'Bearer ' + arguments[0] };
-    return fetch('/admin/session', { method: 'POST', headers }).then(answer => answer.status);
+    return fetch('/admin/session', { method: 'POST', headers }).then(async answer => {
+        sessionStorage['fullon-session'] = await answer.text();
+        return answer.status;
+    });
 ";
+
+/// The headers of a request with the session of [`SIGN_IN_SCRIPT`], if there is one.
+pub const SESSION_HEADERS: &str =
+    "{ 'X-Fullon-Session': JSON.parse(sessionStorage['fullon-session'] ?? '{}').session ?? '-' }";
 
 /// Whether a browser is installed. Reports the test as skipped if not.
 pub fn browser_available(test: &str) -> bool {

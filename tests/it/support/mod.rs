@@ -17,6 +17,7 @@ mod processes;
 mod redis;
 mod resource_usage;
 pub mod scale;
+mod session;
 mod signals;
 mod systemd;
 mod watchdog;
@@ -36,7 +37,7 @@ use fullon_master_api::config::{DEFINITIONS, Secret, user_name};
 use fullon_master_api::instance::{PidFileStatus, StateFile, inspect_pid_file};
 use fullon_master_api::sys::Process;
 
-pub use browser::{Browser, SIGN_IN_SCRIPT, browser_available};
+pub use browser::{Browser, SESSION_HEADERS, SIGN_IN_SCRIPT, browser_available};
 pub use certificate::Certificate;
 pub use dependency::{Dependency, PASSWORD, dependencies_available, start_dependencies};
 pub use groups::HEAVY;
@@ -53,6 +54,7 @@ pub use postgres::Postgres;
 pub use processes::{child_processes, executable_of, is_zombie};
 pub use redis::Redis;
 pub use resource_usage::ResourceSamples;
+pub use session::TestSession;
 pub use signals::{run_foreground, send_signal};
 pub use systemd::{Machine, SERVICE};
 

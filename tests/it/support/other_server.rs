@@ -27,7 +27,12 @@ struct Shared {
 
 impl OtherServer {
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_on(0)
+    }
+
+    /// Listens on a port that a daemon has left.
+    pub fn start_on(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, requests) = mpsc::channel();
         let shared = Arc::<Shared>::default();

@@ -13,7 +13,7 @@ use super::state::{LOG_ON_STDOUT, StateHandle};
 use super::tag::AdminTag;
 use crate::api::MAX_PAGE_LINES;
 use crate::logs::{Cursor, Filter, FilterParams, StartAt, TailQuery};
-use crate::server::auth::{Auth, Logs};
+use crate::server::auth::{Auth, Follow, Logs};
 use crate::server::http::problem::{ApiError, Result};
 use crate::server::log::page::{LogLinesResponse, log_read_error};
 use crate::server::log::stream::LogStream;
@@ -114,7 +114,7 @@ impl LogsApi {
     /// The events (HTML standard, section 9.2) are `log` with a `LogEntry` and its cursor as id:
     /// the last lines first, then each new line; `gap` with a `LogStreamGap` where lines are
     /// missing, because they were rotated away; and `end` with a `LogStreamEnd` when the daemon
-    /// stops or is replaced, or the browser session ends. A comment with the current cursor as id
+    /// stops or is replaced, or the browser session or the token ends. A comment with the current cursor as id
     /// comes at the beginning and at least every 15 s.
     #[oai(
         path = "/admin/logs/stream",
@@ -128,7 +128,7 @@ impl LogsApi {
     )]
     async fn stream(
         &self,
-        caller: Auth<Logs>,
+        caller: Auth<Follow>,
         request: &Request,
         /// Number of last lines to send first, 0 to 10,000.
         #[oai(default)]
@@ -168,7 +168,8 @@ impl LogsApi {
         drop(search);
         Ok(match &caller.session {
             Some(session) => stream.bound_to_session(session),
-            None => stream,
+            None if caller.claims.is_of_command() => stream,
+            None => stream.bound_to_token(&caller.claims),
         })
     }
 }

@@ -1,29 +1,35 @@
-//! Browser sessions: cookies in place of tokens, for pages.
+//! Browser sessions, in place of tokens, for pages.
 
+use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use poem::http::header::SET_COOKIE;
 use poem::http::{HeaderMap, HeaderValue, StatusCode};
 use poem::web::Data;
-use poem::{IntoResponse, Response};
+use poem::{IntoResponse, Request, Response};
 use poem_openapi::registry::{MetaHeader, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
 use poem_openapi::{ApiResponse, OpenApi};
+use uuid::Uuid;
 
-use super::state::{NOT_ACTIVE, StateHandle, submit};
+use super::state::{AdminState, NOT_ACTIVE, StateHandle, submit};
 use super::tag::AdminTag;
-use crate::api::{BrowserSession, SignInToken};
-use crate::auth::{self, CreateSessionError, SIGN_IN_LIFETIME, Scope, TokenError};
-use crate::server::api::control_request::{ControlRequest, SignOutCommand};
-use crate::server::auth::{AnyToken, Auth, SignIn, SignedIn};
+use crate::api::{BrowserSession, CreatedSession, SignInPreview, SignInToken};
+use crate::auth::{
+    self, CreateSessionError, SIGN_IN_LIFETIME, Scope, Scopes, SessionValues, TokenError,
+};
+use crate::server::api::control_request::{ControlRequest, SessionCommand};
+use crate::server::auth::{AnyToken, Auth, InspectSignIn, SignIn, SignedIn};
 use crate::server::http::audit::AuditRecord;
 use crate::server::http::json::{self, JsonResponse};
 use crate::server::http::problem::{ApiError, Result};
 use crate::server::openapi::Operation;
 
-pub const OPERATIONS: [Operation; 4] = [
-    Operation::change("create_session", "sign_in", &[]),
+pub const OPERATIONS: [Operation; 5] = [
+    Operation::change("create_session", "sign_in", &[NOT_ACTIVE]),
+    Operation::query("get_sign_in_token", &[]),
     Operation::change("create_sign_in_token", "sign_in_token", &[NOT_ACTIVE]),
     Operation::query("get_session", &[]),
     Operation::change("delete_session", "sign_out", &[NOT_ACTIVE]),
@@ -36,10 +42,15 @@ pub struct SessionApi(pub StateHandle);
 impl SessionApi {
     /// Sign in: exchange a token for a browser session.
     ///
-    /// Sets the session cookie, for pages whose `EventSource` cannot send a token. The session has
-    /// the scopes of the token, lasts 12 hours, and stays valid when the daemon restarts. A
-    /// one-time token of `POST /admin/session/token` is accepted, too. At most 64 sessions exist: a
-    /// new one ends the one that was used least recently, of the same subject if there is one.
+    /// A session is three values: the cookie, `session` and `ticket`. Requests need the cookie and
+    /// `session`, which is the header `X-Fullon-Session`. For an `EventSource`, which cannot send
+    /// headers, the log stream also accepts the cookie and `ticket`, which is a parameter.
+    ///
+    /// The session has the scopes of the token, and ends with the token, after 12 hours at the
+    /// latest. It stays valid across `fullon restart`. Any other end of the process also ends it,
+    /// but the log stream reconnects. A one-time token of `POST /admin/session/token` is accepted,
+    /// too. A request that also presents a valid session ends that one. At most 64 sessions exist:
+    /// a new one ends the one that was used least recently, of the same subject if there is one.
     #[oai(
         path = "/admin/session",
         method = "post",
@@ -49,22 +60,49 @@ impl SessionApi {
     async fn create_session(
         &self,
         caller: Auth<SignIn>,
-        request_headers: &HeaderMap,
+        request: &Request,
         audit: Data<&Arc<AuditRecord>>,
     ) -> Result<SessionCreated> {
-        let auth = &self.0.get()?.auth;
+        let state = self.0.get()?;
+        state.require_active()?;
+        let auth = &state.auth;
         let created = auth.sessions.create(&caller.claims);
-        let (session, cookie) = created.map_err(|error| match error {
-            CreateSessionError::KeyChanged => {
+        let (session, values) = created.map_err(|error| match error {
+            CreateSessionError::TokenInvalid => {
                 ApiError::unauthorized(Some(TokenError::BadSignature))
             }
-            CreateSessionError::Sign(error) => ApiError::internal(&error),
+            CreateSessionError::Expired => ApiError::unauthorized(Some(TokenError::Expired)),
+            CreateSessionError::Random(error) => ApiError::internal(&error),
         })?;
         audit.session_accepted(session.id);
-        Ok(SessionCreated {
-            session: session.into(),
-            cookie: auth.cookie.set(request_headers, &cookie)?,
-        })
+        let previous = auth.previous_session(request).map(|session| session.id);
+        let saved = save_sessions(state, previous).await;
+        // Otherwise the session is valid until the process ends. The error is logged.
+        let _ = saved.inspect_err(|_| {
+            // The new process does not know of it.
+            auth.sessions.end(session.id);
+        })?;
+        SessionCreated::new(state, request.headers(), &session, values)
+    }
+
+    /// Show whom a token signs in.
+    ///
+    /// A page can ask before it signs in: a link may contain the token of somebody else. The
+    /// one-time token is not used up.
+    #[oai(
+        path = "/admin/session/token",
+        method = "get",
+        operation_id = "get_sign_in_token",
+        tag = "AdminTag::Session"
+    )]
+    async fn sign_in_token(
+        &self,
+        caller: Auth<InspectSignIn>,
+    ) -> Result<JsonResponse<SignInPreview>> {
+        Ok(JsonResponse(SignInPreview {
+            subject: caller.claims.subject,
+            scopes: scope_names(caller.claims.scopes),
+        }))
     }
 
     /// Create a one-time token for the console.
@@ -98,7 +136,7 @@ impl SessionApi {
 
     /// Get the current browser session.
     ///
-    /// Returns the subject, the scopes and the expiry of the session of the cookie.
+    /// Returns the id, the subject, the scopes and the expiry of the session.
     #[oai(
         path = "/admin/session",
         method = "get",
@@ -111,7 +149,7 @@ impl SessionApi {
 
     /// Sign out: end the current browser session.
     ///
-    /// Removes the cookie from the browser and revokes the session, also for later processes. Log
+    /// Removes the cookie from the browser and ends the session, also for later processes. Log
     /// streams that were opened with it end.
     #[oai(
         path = "/admin/session",
@@ -127,45 +165,86 @@ impl SessionApi {
     ) -> Result<SessionDeleted> {
         let state = self.0.get()?;
         state.require_active()?;
-        let session = caller.session;
-        let id = session.id;
-        let audit = Arc::clone(audit.0);
-        let control = state.control.clone();
-        // A session that ends is in the audit trail even if the client has disconnected meanwhile.
-        let ended = tokio::spawn(async move {
-            let request = |reply| ControlRequest::SignOut(SignOutCommand { session, reply });
-            let ended = submit(&control, request).await;
-            if ended.is_ok() {
-                audit.session_accepted(id);
-            }
-            ended
-        });
-        ended.await??.map_err(|error| {
-            ApiError::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!(
-                    "the session has ended, but it would be valid again after a crash, because the state file cannot be written: {error}"
-                ),
-            )
-        })?;
+        end_session(state, caller.session.id, audit.0).await?;
         let cookie = state.auth.cookie.remove(request_headers)?;
         Ok(SessionDeleted { cookie })
     }
 }
 
+/// Saves the sessions for the next process, and ends one of them.
+async fn save_sessions(state: &AdminState, ended: Option<Uuid>) -> Result<io::Result<()>> {
+    let request = |reply| ControlRequest::Sessions(SessionCommand { ended, reply });
+    submit(&state.control, request).await
+}
+
+/// Ends a session for this process and those after it.
+async fn end_session(state: &AdminState, id: Uuid, audit: &Arc<AuditRecord>) -> Result<()> {
+    let audit = Arc::clone(audit);
+    let control = state.control.clone();
+    // A session that ends is in the audit trail even if the client has disconnected meanwhile.
+    let ended = tokio::spawn(async move {
+        let request = |reply| {
+            let ended = Some(id);
+            ControlRequest::Sessions(SessionCommand { ended, reply })
+        };
+        let ended = submit(&control, request).await;
+        if ended.is_ok() {
+            audit.session_accepted(id);
+        }
+        ended
+    });
+    ended.await??.map_err(|error| {
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!(
+                "the session has ended, but its log stream would be valid again after a crash, because the state file cannot be written: {error}"
+            ),
+        )
+    })
+}
+
+fn scope_names(scopes: Scopes) -> Vec<String> {
+    let scopes = Scope::ALL
+        .into_iter()
+        .filter(|scope| scopes.contains(*scope));
+    scopes.map(|scope| scope.as_str().to_owned()).collect()
+}
+
 /// `201` with the session and its cookie.
 struct SessionCreated {
-    session: BrowserSession,
+    session: CreatedSession,
     cookie: HeaderValue,
+}
+
+impl SessionCreated {
+    fn new(
+        state: &AdminState,
+        request_headers: &HeaderMap,
+        session: &auth::Session,
+        values: SessionValues,
+    ) -> Result<Self> {
+        let lifetime = session.expires_at.duration_since(Timestamp::now());
+        let lifetime = Duration::try_from(lifetime).unwrap_or_default();
+        let cookie = &state.auth.cookie;
+        Ok(Self {
+            cookie: cookie.set(request_headers, &values.cookie, lifetime)?,
+            session: CreatedSession {
+                id: session.id.to_string(),
+                subject: session.subject.clone(),
+                scopes: scope_names(session.scopes),
+                expires_at: session.expires_at.to_string(),
+                session: values.session,
+                ticket: values.ticket,
+            },
+        })
+    }
 }
 
 impl From<auth::Session> for BrowserSession {
     fn from(session: auth::Session) -> Self {
-        let scopes = Scope::ALL
-            .into_iter()
-            .filter(|scope| session.scopes.contains(*scope));
         Self {
-            scopes: scopes.map(|scope| scope.as_str().to_owned()).collect(),
+            id: session.id.to_string(),
+            scopes: scope_names(session.scopes),
             subject: session.subject,
             expires_at: session.expires_at.to_string(),
         }
@@ -182,7 +261,7 @@ impl IntoResponse for SessionCreated {
 
 impl ApiResponse for SessionCreated {
     fn meta() -> MetaResponses {
-        let mut meta = json::meta::<BrowserSession>(StatusCode::CREATED, "Signed in. {body}");
+        let mut meta = json::meta::<CreatedSession>(StatusCode::CREATED, "Signed in. {body}");
         meta.headers.push(set_cookie_header_meta(
             "The session cookie: `HttpOnly`, `SameSite=Strict`.",
         ));
@@ -192,7 +271,7 @@ impl ApiResponse for SessionCreated {
     }
 
     fn register(registry: &mut Registry) {
-        BrowserSession::register(registry);
+        CreatedSession::register(registry);
     }
 }
 
@@ -214,7 +293,7 @@ impl ApiResponse for SessionDeleted {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![MetaResponse {
-                description: "Signed out. The session is revoked.",
+                description: "Signed out. The session has ended.",
                 status: Some(StatusCode::NO_CONTENT.as_u16()),
                 status_range: None,
                 content: vec![],

@@ -1,0 +1,233 @@
+//! Signing out, and sessions that end for new ones.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::{assert_refused, call_api, status};
+use crate::support::{Connection, Home, Response, TestSession, eventually, free_port};
+
+#[test]
+fn sign_out_ends_one_session_and_is_audited() {
+    let home = Home::started();
+    let (session, other) = (home.sign_in("admin:read"), home.sign_in("admin:read"));
+    let answer = sign_out(&home, &session);
+    assert_eq!((answer.status, answer.body.as_str()), (204, ""));
+    let (name, cookie) = session.cookie.split_once('=').unwrap();
+    assert_eq!(
+        answer.header("set-cookie"),
+        Some(&*format!(
+            "{name}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0"
+        ))
+    );
+    assert_refused(&status(&home, &session), "ended");
+    assert_refused(&sign_out(&home, &session), "ended");
+    assert_eq!(status(&home, &other).status, 200);
+    // A token has no session to end.
+    assert_refused(
+        &home.call_admin("DELETE", "/admin/session"),
+        "the browser session is missing",
+    );
+    assert_refused(
+        &call_api(&home, "DELETE", "/admin/session", &[]),
+        "the browser session is missing",
+    );
+    assert_refused(
+        &call_api(&home, "POST", "/admin/session", &[]),
+        "fullon token",
+    );
+
+    home.run(["stop"]).succeeds();
+    let log = home.log();
+    let audit: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains(" audit: "))
+        .collect();
+    let find = |parts: &[&str]| {
+        let found = audit
+            .iter()
+            .find(|line| parts.iter().all(|part| line.contains(part)));
+        (*found.unwrap_or_else(|| panic!("no {parts:?} in {audit:#?}"))).to_owned()
+    };
+    let sign_in_event = find(&["action=\"sign_in\"", "outcome=\"accepted\"", "token_id=\""]);
+    let id = sign_in_event.split("session_id=").nth(1).unwrap();
+    let id = id.split(' ').next().unwrap();
+    find(&["action=\"sign_out\"", "outcome=\"accepted\"", id]);
+    find(&["action=\"sign_out\" outcome=\"refused\"", "ended"]);
+    for value in [cookie, &session.session, &session.ticket] {
+        assert!(!log.contains(value));
+    }
+}
+
+fn sign_out(home: &Home, session: &TestSession) -> Response {
+    session.request(&home.admin_address(), "DELETE", "/admin/session")
+}
+
+#[test]
+fn sign_out_fails_when_it_cannot_be_saved() {
+    let home = Home::started();
+    let session = home.sign_in("admin:read");
+    let mut state = home.pid_file().into_os_string();
+    state.push(".state.new");
+    let obstacle = PathBuf::from(state);
+    fs::create_dir(&obstacle).unwrap();
+    sign_out(&home, &session).assert_problem(500, "state file");
+    assert_refused(&status(&home, &session), "ended");
+    // Nor does a restart succeed, whose new process would accept the session.
+    home.run(["restart"])
+        .exits(1)
+        .stderr_contains(&["state file"]);
+    // Signing in does not depend on the disk.
+    let later = home.sign_in("admin:read");
+    assert_eq!(status(&home, &later).status, 200);
+    fs::remove_dir(&obstacle).unwrap();
+    home.restart();
+    assert_refused(&status(&home, &session), "ended");
+    assert_eq!(status(&home, &later.with_current_port(&home)).status, 200);
+    assert!(
+        home.log()
+            .contains("action=\"sign_out\" outcome=\"failed\"")
+    );
+}
+
+fn follow(home: &Home, session: &TestSession) -> (u16, Connection) {
+    let mut stream = Connection::open(&home.admin_address());
+    let path = format!("/admin/logs/stream?lines=0&ticket={}", session.ticket);
+    let headers = [("Cookie", session.cookie.as_str())];
+    stream.send("GET", &path, &headers, "");
+    (stream.read_head().status, stream)
+}
+
+#[test]
+fn signed_out_session_stays_ended_after_restart_and_crash() {
+    let home = Home::started();
+    let [before, after, other] = [(); 3].map(|()| home.sign_in("admin:read admin:logs"));
+    assert_eq!(sign_out(&home, &before).status, 204);
+    home.restart();
+    assert_refused(&status(&home, &before), "ended");
+    assert_eq!(sign_out(&home, &after.with_current_port(&home)).status, 204);
+    let assert_streams = || {
+        for session in [&before, &after] {
+            let session = session.with_current_port(&home);
+            assert_refused(&status(&home, &session), "ended");
+            assert_eq!(follow(&home, &session).0, 401);
+        }
+        let other = other.with_current_port(&home);
+        assert_eq!(follow(&home, &other).0, 200);
+        other
+    };
+    let other_now = assert_streams();
+    assert_eq!(status(&home, &other_now).status, 200);
+    let killed = home.daemon().unwrap();
+    killed.kill().unwrap();
+    assert!(killed.wait_for_exit(crate::support::DEADLINE));
+    home.run(["start"]).succeeds();
+    // Another program may have listened on the port meanwhile. Only the log is left.
+    let other_now = assert_streams();
+    assert_refused(&status(&home, &other_now), "ended");
+    home.run(["restart", "--hard"]).succeeds();
+    let other_now = assert_streams();
+    assert_refused(&status(&home, &other_now), "ended");
+}
+
+#[test]
+fn stop_and_new_admin_port_leave_only_the_log_stream() {
+    let mut home = Home::new();
+    home.unset("ADMIN_PORT");
+    let set_port = || home.write_env(&format!("ADMIN_PORT={}\n", free_port()));
+    set_port();
+    home.run(["start"]).succeeds();
+    let session = home.sign_in("admin:read admin:logs");
+    home.run(["stop"]).succeeds();
+    home.run(["start"]).succeeds();
+    assert_refused(&status(&home, &session), "ended");
+    assert_eq!(follow(&home, &session).0, 200);
+    let session = home.sign_in("admin:read admin:logs");
+    set_port();
+    home.run(["restart"]).succeeds();
+    let session = session.with_current_port(&home);
+    assert_refused(&status(&home, &session), "ended");
+    assert_eq!(follow(&home, &session).0, 200);
+}
+
+#[test]
+fn sign_out_ends_log_stream_of_session() {
+    let home = Home::started();
+    let [session, other] = [(); 2].map(|()| home.sign_in("admin:logs"));
+    let open = |session| {
+        let (status, stream) = follow(&home, session);
+        assert_eq!(status, 200);
+        stream
+    };
+    let (mut stream, mut other_stream) = (open(&session), open(&other));
+    assert_eq!(sign_out(&home, &session).status, 204);
+    let rest = stream.read_to_end();
+    assert!(
+        rest.contains("event: end\n") && rest.contains(r#"{"reason":"signed_out"}"#),
+        "{rest}"
+    );
+    home.log_request("still-followed");
+    eventually("the other stream continues", || {
+        other_stream.read_line().contains("still-followed")
+    });
+}
+
+/// A page that signs in again presents its session, so that only one is left.
+#[test]
+fn new_sign_in_ends_the_session_that_it_presents() {
+    let home = Home::started();
+    let old = home.sign_in("admin:read");
+    let bearer = home.bearer();
+    let origin = format!("http://{}", home.admin_address());
+    let sign_in = |headers: &[(&str, &str)]| {
+        let headers = [headers, &[("Authorization", &*bearer), ("Origin", &origin)]].concat();
+        TestSession::from(&call_api(&home, "POST", "/admin/session", &headers))
+    };
+    let [cookie, value] = old.headers();
+    for incomplete in [&[][..], &[cookie], &[value]] {
+        sign_in(incomplete);
+        assert_eq!(status(&home, &old).status, 200);
+    }
+    let new = sign_in(&[cookie, value]);
+    assert_refused(&status(&home, &old), "ended");
+    assert_eq!(status(&home, &new).status, 200);
+}
+
+#[test]
+fn sixty_fifth_session_ends_the_first() {
+    let home = Home::started();
+    let bearer = home.bearer();
+    let headers = [("Authorization", bearer.as_str())];
+    let sessions: Vec<_> = (0..65)
+        .map(|_| TestSession::from(&call_api(&home, "POST", "/admin/session", &headers)))
+        .collect();
+    let assert_first_is_ended = || {
+        assert_refused(&status(&home, &sessions[0]), "ended");
+        for session in &sessions[1..] {
+            assert_eq!(status(&home, session).status, 200);
+        }
+    };
+    assert_first_is_ended();
+    // If the order were lost, the new process would end another session.
+    home.restart();
+    assert_first_is_ended();
+}
+
+#[test]
+fn too_many_sign_ins_end_only_own_sessions() {
+    let home = Home::started();
+    let printed = home.run(["token", "--subject", "other"]).succeeds();
+    let other = format!("Bearer {}", printed.stdout.trim());
+    let [other, mine] = [other, home.bearer()].map(|bearer| {
+        move |home: &Home| {
+            let headers = [("Authorization", bearer.as_str())];
+            TestSession::from(&call_api(home, "POST", "/admin/session", &headers))
+        }
+    });
+    let other_session = other(&home);
+    let sessions: Vec<_> = (0..70).map(|_| mine(&home)).collect();
+    assert_eq!(status(&home, &other_session).status, 200);
+    assert_refused(&status(&home, &sessions[0]), "ended");
+    for session in &sessions[7..] {
+        assert_eq!(status(&home, session).status, 200);
+    }
+}

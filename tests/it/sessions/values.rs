@@ -1,0 +1,151 @@
+//! Every value of a session in every place, alone and in pairs, at every operation.
+
+use serde_json::Value;
+
+use crate::support::{Connection, Home, TestSession, request};
+
+/// Where a request can hold a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Cookie,
+    Header,
+    Ticket,
+    Bearer,
+}
+
+const PLACES: [Place; 4] = [Place::Cookie, Place::Header, Place::Ticket, Place::Bearer];
+const NO_VALUE: &str = "";
+
+/// Method and path of every operation.
+fn operations(home: &Home) -> Vec<(String, String)> {
+    let path = "/admin/openapi.json";
+    let document = request(&home.admin_address(), "GET", path, &[], "").json();
+    let mut all = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let methods = item.as_object().unwrap().keys();
+        all.extend(methods.map(|method| (method.to_uppercase(), path.clone())));
+    }
+    all
+}
+
+/// The status of a request with these values in these places.
+fn send(home: &Home, (method, path): &(String, String), values: &[(Place, &str)]) -> u16 {
+    let host = home.admin_address();
+    let port = host.rsplit(':').next().unwrap();
+    let mut headers = vec![("Origin", format!("http://{host}"))];
+    let mut path = path.replace("{id}", "7f1d5f0e-6f0e-4b5c-9d0b-1f2e3d4c5b6a");
+    for (place, value) in values {
+        match place {
+            Place::Cookie => headers.push(("Cookie", format!("fullon-session-{port}={value}"))),
+            Place::Header => headers.push(("X-Fullon-Session", (*value).to_owned())),
+            Place::Ticket => path = format!("{path}?ticket={value}"),
+            Place::Bearer => headers.push(("Authorization", format!("Bearer {value}"))),
+        }
+    }
+    let headers: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (*name, &**value))
+        .collect();
+    let mut connection = Connection::open(&host);
+    // Changes that are accepted fail for their body.
+    let body = if method == "GET" { "" } else { "{" };
+    connection.send(method, &path, &headers, body);
+    connection.read_head().status
+}
+
+#[test]
+fn no_value_opens_anything_but_the_two_pairs() {
+    let mut home = Home::new();
+    home.set("FAILED_TOKENS_PER_MINUTE", "100000");
+    home.run(["start"]).succeeds();
+    let [session, other] = [(); 2].map(|()| home.sign_in("admin:read admin:logs admin:control"));
+    let value_of = |session: &TestSession| session.cookie.split_once('=').unwrap().1.to_owned();
+    let (cookie, other_cookie) = (value_of(&session), value_of(&other));
+    let values = [
+        cookie.as_str(),
+        &session.session,
+        &session.ticket,
+        &other_cookie,
+        &other.session,
+        &other.ticket,
+        NO_VALUE,
+    ];
+    let operations = operations(&home);
+    assert!(operations.len() > 12);
+    for operation in &operations {
+        let is_stream = operation.1 == "/admin/logs/stream";
+        for first in values {
+            for place in PLACES {
+                assert_eq!(
+                    send(&home, operation, &[(place, first)]),
+                    401,
+                    "{operation:?}: {first} as {place:?}"
+                );
+            }
+            for second in values {
+                for (one, two) in [
+                    (Place::Cookie, Place::Header),
+                    (Place::Cookie, Place::Ticket),
+                    (Place::Cookie, Place::Bearer),
+                    (Place::Header, Place::Ticket),
+                    (Place::Header, Place::Bearer),
+                    (Place::Ticket, Place::Bearer),
+                ] {
+                    let is_session = |session: &TestSession, cookie: &str| {
+                        (one, first) == (Place::Cookie, cookie)
+                            && (two, second) == (Place::Header, &session.session)
+                    };
+                    let is_ticket = |session: &TestSession, cookie: &str| {
+                        (one, first) == (Place::Cookie, cookie)
+                            && (two, second) == (Place::Ticket, &session.ticket)
+                    };
+                    let is_valid = is_session(&session, &cookie)
+                        || is_session(&other, &other_cookie)
+                        || is_stream
+                            && (is_ticket(&session, &cookie) || is_ticket(&other, &other_cookie));
+                    if is_valid {
+                        continue;
+                    }
+                    let status = send(&home, operation, &[(one, first), (two, second)]);
+                    assert_eq!(
+                        status, 401,
+                        "{operation:?}: {first} as {one:?}, {second} as {two:?}"
+                    );
+                }
+            }
+        }
+    }
+    let expected = [
+        (("GET", "/admin/status"), Place::Header, &session.session),
+        (
+            ("GET", "/admin/logs/stream"),
+            Place::Header,
+            &session.session,
+        ),
+        (
+            ("GET", "/admin/logs/stream"),
+            Place::Ticket,
+            &session.ticket,
+        ),
+    ];
+    for ((method, path), place, value) in expected {
+        let operation = (method.to_owned(), path.to_owned());
+        let values = [(Place::Cookie, cookie.as_str()), (place, value.as_str())];
+        assert_eq!(send(&home, &operation, &values), 200, "{path} {place:?}");
+    }
+}
+
+#[test]
+fn state_file_and_log_hold_no_value() {
+    let home = Home::started();
+    let session = home.sign_in("admin:read admin:logs");
+    let state = home.pid_file().display().to_string() + ".state";
+    let state = std::fs::read_to_string(state).unwrap();
+    let parsed: Value = serde_json::from_str(&state).unwrap();
+    assert_eq!(parsed["sessions"].as_array().unwrap().len(), 1);
+    let (_, cookie) = session.cookie.split_once('=').unwrap();
+    let log = home.log();
+    for value in [cookie, &session.session, &session.ticket] {
+        assert!(!state.contains(value) && !log.contains(value), "{value}");
+    }
+}
