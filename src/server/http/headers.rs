@@ -7,10 +7,15 @@ use hyper::header::{
 };
 
 /// For pages: only scripts from this origin, no inline scripts, and no embedding in a frame.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
+/// No page uses these features.
+const NO_FEATURES: &str =
+    "camera=(), display-capture=(), geolocation=(), microphone=(), midi=(), payment=(), usb=()";
+
+const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-opener-policy");
 
@@ -31,6 +36,7 @@ pub fn add_security_headers(headers: &mut HeaderMap, is_admin: bool) {
                 (REFERRER_POLICY, "no-referrer"),
                 (X_FRAME_OPTIONS, "DENY"),
                 (CROSS_ORIGIN_OPENER_POLICY, "same-origin"),
+                (PERMISSIONS_POLICY, NO_FEATURES),
             ],
         );
     }
