@@ -48,7 +48,7 @@ pub fn dependency_port(text: &str) -> Result<u16, String> {
 /// A host name or an IP address. The address may be in brackets.
 pub fn dependency_host(text: &str) -> Result<String, String> {
     let host = text.trim_start_matches('[').trim_end_matches(']');
-    let is_invalid = |c: char| c.is_whitespace() || c.is_control() || c == '/';
+    let is_invalid = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '@');
     if host.is_empty() || host.contains(is_invalid) {
         return Err(format!("`{text}` is not a host name or an IP address"));
     }
@@ -247,6 +247,7 @@ mod tests {
         assert!(check_interval("499ms").is_err() && check_interval("500ms").is_ok());
         assert!(check_timeout("49ms").is_err() && check_timeout("1m").is_ok());
         assert_eq!(dependency_host("[::1]").unwrap(), "::1");
+        assert!(dependency_host("user:hunter2@db").is_err());
         assert!(dependency_host("a b").is_err() && dependency_host("[]").is_err());
         assert_eq!(key_grace("0").unwrap(), Duration::ZERO);
         assert!(key_grace("25h").is_err());

@@ -29,6 +29,7 @@ impl<'a> Validator<'a> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(reason) => {
+                let reason = hide_credentials(name, text, reason);
                 self.add_problem(name, reason);
                 None
             }
@@ -56,6 +57,21 @@ impl<'a> Validator<'a> {
             setting: setting.into(),
             message,
         });
+    }
+}
+
+/// The reason without the value, if that may be a URL with a password.
+fn hide_credentials(name: &str, text: &str, reason: String) -> String {
+    if !(text.contains('@') || text.contains("://")) {
+        return reason;
+    }
+    let hidden = "the value, which may hold a password,";
+    let reason = reason.replace(&format!("`{text}`"), hidden);
+    match name.strip_suffix("_HOST") {
+        Some(prefix @ ("DB" | "REDIS")) => format!(
+            "{reason}: set {prefix}_HOST, {prefix}_PORT and {prefix}_PASSWORD instead of a URL"
+        ),
+        _ => reason,
     }
 }
 

@@ -113,6 +113,29 @@ fn all_invalid_settings_are_reported_without_secrets() {
 }
 
 #[test]
+fn value_that_may_hold_a_password_is_not_shown() {
+    let mut home = Home::new();
+    for url in ["postgres://user:hunter2@db/app", "user:hunter2@db"] {
+        for setting in ["DB_HOST", "REDIS_HOST", "PORT", "HOST", "LOG_MAX_SIZE"] {
+            home.set("DB_NAME", "app");
+            home.set(setting, url);
+            for command in [
+                &["start"][..],
+                &["config"],
+                &["--json", "start"],
+                &["doctor"],
+            ] {
+                let outcome = home.run(command.iter().copied()).exits(2);
+                let shown = format!("{outcome:?}");
+                assert!(!shown.contains("hunter2"), "{shown}");
+                assert!(shown.contains("may hold a password"), "{shown}");
+            }
+            home.unset(setting);
+        }
+    }
+}
+
+#[test]
 fn exposed_key_file_is_refused() {
     let home = Home::new();
     let key = home.path().join(".fullon_master_api.key");
