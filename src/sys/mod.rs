@@ -5,6 +5,7 @@ mod fd;
 mod fd_passing;
 mod file;
 mod listener;
+mod listening_sockets;
 mod port_owner;
 mod process;
 mod procfs;
@@ -19,7 +20,8 @@ pub(crate) use file::{
 };
 pub use listener::listen;
 pub(crate) use listener::{BACKLOG, adopt_listener, bind, listen_overlapping};
-pub(crate) use port_owner::find_listener;
+pub(crate) use listening_sockets::{ListeningSocket, sockets_accepting};
+pub(crate) use port_owner::{find_listener, is_visible_socket};
 pub use process::Process;
 pub(crate) use procfs::Stat;
 pub(crate) use text::is_control;

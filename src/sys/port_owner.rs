@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::listening_sockets::parse_table;
 use super::process::Process;
 
 /// The process that listens on the port; the oldest one if children share the socket. `None` also
@@ -11,12 +12,19 @@ pub fn find_listener(port: u16) -> Option<Process> {
     let sockets: Vec<String> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
         .iter()
         .filter_map(|path| fs::read_to_string(path).ok())
-        .flat_map(|table| listening_inodes(&table, port))
-        .map(|inode| format!("socket:[{inode}]"))
+        .flat_map(|table| parse_table(&table, port))
+        .map(|socket| format!("socket:[{}]", socket.inode))
         .collect();
     Process::all()
         .filter(|process| holds_any_socket(process.pid(), &sockets))
         .min_by_key(|process| process.start_ticks().unwrap_or(u64::MAX))
+}
+
+/// Whether a process whose descriptors this user may see has the socket with this inode open.
+#[must_use]
+pub fn is_visible_socket(inode: u64) -> bool {
+    let socket = [format!("socket:[{inode}]")];
+    Process::all().any(|process| holds_any_socket(process.pid(), &socket))
 }
 
 fn holds_any_socket(pid: u32, sockets: &[String]) -> bool {
@@ -30,20 +38,6 @@ fn holds_any_socket(pid: u32, sockets: &[String]) -> bool {
                 .iter()
                 .any(|socket| target.as_os_str() == socket.as_str())
         })
-}
-
-/// Column 2 is the local address, column 4 the state (0A is LISTEN), column 10 the inode.
-fn listening_inodes(table: &str, port: u16) -> Vec<String> {
-    let port_suffix = format!(":{port:04X}");
-    table
-        .lines()
-        .skip(1)
-        .filter_map(|line| {
-            let columns: Vec<&str> = line.split_whitespace().collect();
-            let matches = columns.get(1)?.ends_with(&port_suffix) && *columns.get(3)? == "0A";
-            matches.then(|| columns.get(9).map(|inode| (*inode).to_owned()))?
-        })
-        .collect()
 }
 
 #[cfg(test)]
