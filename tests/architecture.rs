@@ -26,7 +26,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("health", &["config", "identity", "logs"]),
     ("instance", &["auth", "config", "health", "identity", "sys"]),
     ("api", &["config", "health", "identity", "logs"]),
-    ("client", &["api", "auth", "identity"]),
+    ("client", &["api", "auth", "config", "identity", "sys"]),
     (
         "server",
         &[

@@ -11,6 +11,7 @@ mod lifecycle;
 mod log;
 mod log_level;
 mod problem;
+mod proof;
 mod session;
 mod settings;
 mod status;
@@ -28,11 +29,14 @@ pub(crate) use log::LogEntryRef;
 pub use log::{LogEntry, LogPage, LogStreamEnd, LogStreamGap, MAX_PAGE_LINES, event};
 pub use log_level::{LogLevelRequest, LogLevelStatus, MAX_REVERT_SECONDS};
 pub use problem::{Problem, SettingError};
+pub use proof::{ProofRequest, ProofResult};
 pub use session::{BrowserSession, CreatedSession, SignInPreview, SignInToken};
 pub use settings::{ReloadResult, SettingChange, SettingEntry};
 pub use status::{DaemonStatus, HttpUsage, ProcessUsage, ServiceInfo};
 
 /// Path of the console on the admin port.
 pub const CONSOLE_PATH: &str = "/console";
+/// Path of the proof that client and daemon have the same key.
+pub const PROOF_PATH: &str = "/admin/proof";
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -7,6 +7,7 @@ use jsonwebtoken::{DecodingKey, Validation};
 use ring::hmac;
 
 use super::digest::ValueDigest;
+use super::proof::{InvalidProof, ProofKey, ProofSide};
 use super::scope::Scopes;
 use super::token::{
     Claims, DecodedClaims, INSTANCE_KEY_ID, TokenError, decode_claims, decode_header, decoding_key,
@@ -36,6 +37,7 @@ struct SigningKey {
     decoding: DecodingKey,
     /// Identifies the key in the state file without containing it.
     id: ValueDigest,
+    proof: ProofKey,
 }
 
 /// The previously configured key.
@@ -55,7 +57,13 @@ impl SigningKey {
             secret: secret.clone(),
             decoding: decoding_key(secret),
             id: ValueDigest::from_bytes(id),
+            proof: ProofKey::new(secret),
         }
+    }
+
+    fn answer_proof(&self, nonce: &str, request: &str, mac: &str) -> Result<String, InvalidProof> {
+        self.proof.verify(ProofSide::Client, nonce, request, mac)?;
+        Ok(self.proof.prove(ProofSide::Daemon, nonce, request))
     }
 }
 
@@ -154,6 +162,18 @@ impl ConfiguredKeys {
         }
     }
 
+    /// The proof of this side, if the client's is valid.
+    fn answer_proof(&self, nonce: &str, request: &str, mac: &str) -> Result<String, InvalidProof> {
+        let keys = self.read();
+        let answer = keys.current.answer_proof(nonce, request, mac);
+        match &keys.previous {
+            Some((key, until)) if answer.is_err() && Instant::now() < *until => {
+                key.answer_proof(nonce, request, mac)
+            }
+            _ => answer,
+        }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Keys> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -176,7 +196,21 @@ impl Keyring {
         }
     }
 
-    /// Verifies signature, algorithm and claims.
+    /// Proves to a client that has a configured key that this side has it, too.
+    ///
+    /// # Errors
+    ///
+    /// The client's own proof is not valid.
+    pub fn answer_proof(
+        &self,
+        nonce: &str,
+        request: &str,
+        mac: &str,
+    ) -> Result<String, InvalidProof> {
+        self.configured.answer_proof(nonce, request, mac)
+    }
+
+    /// Verifies signature, algorithm and claims, but not the request that the token is for.
     ///
     /// # Errors
     ///
@@ -203,6 +237,7 @@ impl Keyring {
             subject: claims.sub,
             token_id: claims.jti,
             scopes: Scopes::from_claim(&claims.scope),
+            request: claims.req,
             key_valid_for,
             key_revision,
         })

@@ -18,6 +18,7 @@ pub(crate) mod fuzz_targets;
 mod hs256;
 mod key;
 mod keyring;
+mod proof;
 mod scope;
 mod session;
 mod session_store;
@@ -26,6 +27,7 @@ mod token;
 
 pub use key::{KeyError, generate_key, read_key_file, read_or_create_key_file};
 pub use keyring::{ConfiguredKeys, Keyring, PreviousKey};
+pub use proof::{InvalidProof, ProofKey, ProofSide, generate_nonce, is_nonce};
 pub use scope::{Scope, Scopes};
 pub use session::{Session, SessionCredential, SessionError, SessionValues};
 pub use session_store::{

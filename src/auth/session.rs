@@ -44,6 +44,7 @@ impl From<Session> for Claims {
             expires_at: session.expires_at,
             session_expires_at: None,
             token: session.token,
+            request: None,
             key_valid_for: None,
             // A session creates no other session.
             key_revision: 0,

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::digest::ValueDigest;
 use super::hs256;
+use super::proof::ProofKey;
 use super::scope::Scopes;
 use crate::config::Secret;
 use crate::identity::identity;
@@ -40,6 +41,8 @@ pub struct Claims {
     pub session_expires_at: Option<Timestamp>,
     /// What identifies the token, for its revocation.
     pub(super) token: TokenMark,
+    /// The only request that the token is valid for, such as `POST /admin/stop`.
+    pub request: Option<String>,
     /// How long the signing key stays valid, if it is not the current one.
     pub key_valid_for: Option<Duration>,
     /// Revision of the configured keys at verification.
@@ -51,6 +54,13 @@ impl Claims {
     #[must_use]
     pub fn is_of_command(&self) -> bool {
         self.token.is_of_instance
+    }
+
+    /// Whether the token is valid for this request.
+    #[must_use]
+    pub fn allow_request(&self, method: &str, path: &str) -> bool {
+        let allowed = self.request.as_deref();
+        allowed.is_none_or(|allowed| allowed.split_once(' ') == Some((method, path)))
     }
 }
 
@@ -95,6 +105,12 @@ pub enum TokenError {
     /// `exp`, `sub`, `aud` or `scope` is missing, or `sub` is empty.
     #[error("the token lacks a required claim (exp, sub, aud, scope)")]
     MissingClaim,
+    /// The claim `req` names another request.
+    #[error("the token is for another request")]
+    WrongRequest,
+    /// The session was signed out.
+    #[error("the session was ended")]
+    SessionRevoked,
 }
 
 /// A token could not be signed.
@@ -112,6 +128,8 @@ pub(super) struct ClaimsToSign<'a> {
     pub jti: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_exp: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub req: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -122,6 +140,8 @@ pub(super) struct DecodedClaims {
     pub exp: serde_json::Number,
     #[serde(default, deserialize_with = "reject_null")]
     pub jti: Option<String>,
+    #[serde(default, deserialize_with = "reject_null")]
+    pub req: Option<String>,
     #[serde(default, deserialize_with = "reject_null")]
     pub iat: Option<serde_json::Number>,
     #[serde(default, deserialize_with = "reject_null")]
@@ -155,6 +175,7 @@ fn reject_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 pub struct TokenSigner {
     key: EncodingKey,
     key_id: Option<&'static str>,
+    proof: Option<ProofKey>,
 }
 
 impl TokenSigner {
@@ -165,6 +186,7 @@ impl TokenSigner {
         Self {
             key: EncodingKey::from_secret(key.expose().as_bytes()),
             key_id: None,
+            proof: Some(ProofKey::new(key)),
         }
     }
 
@@ -173,6 +195,7 @@ impl TokenSigner {
     pub fn with_instance_key(key: &Secret) -> Self {
         Self {
             key_id: Some(INSTANCE_KEY_ID),
+            proof: None,
             ..Self::with_configured_key(key)
         }
     }
@@ -183,20 +206,40 @@ impl TokenSigner {
     ///
     /// The signing library failed, which does not happen with HS256.
     pub fn sign(&self, subject: &str, scopes: Scopes, ttl: Duration) -> Result<String, SignError> {
-        self.sign_for_session(subject, scopes, ttl, None)
+        self.sign_token(subject, scopes, ttl, None, None)
     }
 
-    /// The same, for a token whose session lasts `session_ttl` instead of ending with the token.
+    /// The same, for a token that is valid for one request only, such as `POST /admin/stop`. A
+    /// session that it creates lasts `session_ttl` instead of ending with the token.
     ///
     /// # Errors
     ///
     /// The signing library failed, which does not happen with HS256.
-    pub fn sign_for_session(
+    pub fn sign_for_request(
         &self,
         subject: &str,
         scopes: Scopes,
         ttl: Duration,
         session_ttl: Option<Duration>,
+        request: &str,
+    ) -> Result<String, SignError> {
+        self.sign_token(subject, scopes, ttl, session_ttl, Some(request))
+    }
+
+    /// The key with which both sides prove that they have the configured key. The instance key
+    /// needs no proof: it is used only on this machine, where the kernel says who listens.
+    #[must_use]
+    pub fn proof_key(&self) -> Option<&ProofKey> {
+        self.proof.as_ref()
+    }
+
+    fn sign_token(
+        &self,
+        subject: &str,
+        scopes: Scopes,
+        ttl: Duration,
+        session_ttl: Option<Duration>,
+        request: Option<&str>,
     ) -> Result<String, SignError> {
         let now = Timestamp::now().as_second();
         let after = |ttl: Duration| now.saturating_add_unsigned(ttl.as_secs());
@@ -208,6 +251,7 @@ impl TokenSigner {
             exp: after(ttl),
             jti: uuid::Uuid::new_v4().to_string(),
             session_exp: session_ttl.map(after),
+            req: request,
         })
     }
 

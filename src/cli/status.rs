@@ -249,6 +249,8 @@ fn print_offline(
         ClientError::TokenRefused { .. } | ClientError::NoKey(_) => {
             "Running (admin API rejected the token)"
         }
+        ClientError::NoState(_) => "Running (address of the admin API unknown)",
+        ClientError::Untrusted { .. } => "Running (another user's program holds the admin port)",
         _ => "Running (admin API does not answer)",
     };
     output.print_json(&json!({

@@ -1,5 +1,6 @@
 //! The client of the admin API.
 
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
@@ -8,12 +9,15 @@ use serde::de::DeserializeOwned;
 
 use super::error::ClientError;
 use super::events::LogEvents;
+use super::listener::{ListenerCheck, find_untrusted};
 use super::transport::{RESPONSE_TIMEOUT, http_client, root_cause};
 use crate::api::{
-    DEFAULT_RESTART_TIMEOUT, DaemonStatus, LogLevelStatus, LogPage, Problem, ReloadResult,
-    RestartRequest, RestartResult, SignInToken, StopRequest, StopResult,
+    DEFAULT_RESTART_TIMEOUT, DaemonStatus, LogLevelStatus, LogPage, PROOF_PATH, Problem,
+    ProofRequest, ProofResult, ReloadResult, RestartRequest, RestartResult, SignInToken,
+    StopRequest, StopResult, reachable_address,
 };
-use crate::auth::{MAX_SESSION_LIFETIME, Scope, Scopes, TokenSigner};
+use crate::auth::{MAX_SESSION_LIFETIME, ProofSide, Scope, Scopes, TokenSigner, generate_nonce};
+use crate::sys::sockets_accepting;
 
 /// How long the daemon may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,13 +59,42 @@ pub struct AdminClient {
 impl AdminClient {
     /// A client for the API at `base`, which signs its tokens for `subject`.
     ///
+    /// Before it sends a token that is signed with a configured key, the daemon has to prove that
+    /// it has the key. A loopback address has to belong to this user or to root.
+    ///
     /// # Errors
     ///
-    /// `base` is not an `http://` address.
+    /// `base` is not an `http://` address, or its name has no address.
     pub fn new(base: &str, signer: TokenSigner, subject: &str) -> Result<Self, ClientError> {
+        let owner = nix::unistd::geteuid().as_raw();
+        Self::with_listener_of(owner, base, signer, subject)
+    }
+
+    /// A client like that of [`Self::new`]. A loopback address has to belong to the user `owner` or
+    /// to root.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::new`].
+    pub fn with_listener_of(
+        owner: u32,
+        base: &str,
+        signer: TokenSigner,
+        subject: &str,
+    ) -> Result<Self, ClientError> {
         let url = parse_base_url(base)?;
-        let http = http_client()
-            .connect_timeout(CONNECT_TIMEOUT)
+        let mut http = http_client().connect_timeout(CONNECT_TIMEOUT);
+        let addresses = resolve(&url)?;
+        if let Some(name) = url.domain() {
+            // The address that is checked is the one that is used.
+            http = http.resolve_to_addrs(name, &addresses);
+        }
+        if let Some(address) = addresses.first().copied().map(reachable_address)
+            && is_loopback(address)
+        {
+            http = http.connector_layer(ListenerCheck { address, owner });
+        }
+        let http = http
             .build()
             .map_err(|_| ClientError::InvalidAddress(base.to_owned()))?;
         Ok(Self {
@@ -84,8 +117,11 @@ impl AdminClient {
     ///
     /// [`ClientError`]
     pub async fn status(&self) -> Result<DaemonStatus, ClientError> {
-        self.send_json(self.request(Scope::Read, Method::GET, "/admin/status")?)
-            .await
+        self.send_json(
+            self.request(Scope::Read, Method::GET, "/admin/status")
+                .await?,
+        )
+        .await
     }
 
     /// `POST /admin/stop`
@@ -95,7 +131,8 @@ impl AdminClient {
     /// [`ClientError`]
     pub async fn stop_daemon(&self, request: &StopRequest) -> Result<StopResult, ClientError> {
         self.send_json(
-            self.request(Scope::Control, Method::POST, "/admin/stop")?
+            self.request(Scope::Control, Method::POST, "/admin/stop")
+                .await?
                 .json(request),
         )
         .await
@@ -115,7 +152,8 @@ impl AdminClient {
             .and_then(Result::ok)
             .unwrap_or(DEFAULT_RESTART_TIMEOUT);
         let call = self
-            .request(Scope::Control, Method::POST, "/admin/restart")?
+            .request(Scope::Control, Method::POST, "/admin/restart")
+            .await?
             .json(request);
         self.send_json_within(call, timeout + RESTART_MARGIN).await
     }
@@ -126,8 +164,11 @@ impl AdminClient {
     ///
     /// [`ClientError`]
     pub async fn reload_settings(&self) -> Result<ReloadResult, ClientError> {
-        self.send_json(self.request(Scope::Control, Method::POST, "/admin/reload")?)
-            .await
+        self.send_json(
+            self.request(Scope::Control, Method::POST, "/admin/reload")
+                .await?,
+        )
+        .await
     }
 
     /// `GET /admin/log-level`
@@ -136,8 +177,11 @@ impl AdminClient {
     ///
     /// [`ClientError`]
     pub async fn log_level(&self) -> Result<LogLevelStatus, ClientError> {
-        self.send_json(self.request(Scope::Read, Method::GET, "/admin/log-level")?)
-            .await
+        self.send_json(
+            self.request(Scope::Read, Method::GET, "/admin/log-level")
+                .await?,
+        )
+        .await
     }
 
     /// `GET /admin/logs`
@@ -147,7 +191,8 @@ impl AdminClient {
     /// [`ClientError`]
     pub async fn logs(&self, query: &LogQuery) -> Result<LogPage, ClientError> {
         self.send_json(
-            self.request(Scope::Logs, Method::GET, "/admin/logs")?
+            self.request(Scope::Logs, Method::GET, "/admin/logs")
+                .await?
                 .query(query),
         )
         .await
@@ -160,7 +205,8 @@ impl AdminClient {
     /// [`ClientError`]
     pub async fn stream_logs(&self, query: &LogQuery) -> Result<LogEvents, ClientError> {
         let request = self
-            .request(Scope::Logs, Method::GET, "/admin/logs/stream")?
+            .request(Scope::Logs, Method::GET, "/admin/logs/stream")
+            .await?
             .query(query);
         // The timeout is for the response headers: the stream has no end.
         let response = tokio::time::timeout(RESPONSE_TIMEOUT, self.send(request)).await;
@@ -175,45 +221,79 @@ impl AdminClient {
     /// [`ClientError`]
     pub async fn create_sign_in_token(&self, scopes: Scopes) -> Result<SignInToken, ClientError> {
         let lifetime = Some(MAX_SESSION_LIFETIME);
-        self.send_json(self.request_for_session(
-            scopes,
-            lifetime,
-            Method::POST,
-            "/admin/session/token",
-        )?)
+        self.send_json(
+            self.request_for_session(scopes, lifetime, Method::POST, "/admin/session/token")
+                .await?,
+        )
         .await
     }
 
-    /// A request whose token allows nothing else, because another program may listen on this
-    /// address.
-    fn request(
+    /// Checks that the daemon has the configured key of this client. No token is sent.
+    ///
+    /// # Errors
+    ///
+    /// It has another key, or another [`ClientError`].
+    pub async fn check_key(&self) -> Result<(), ClientError> {
+        self.prove(&format!("{} {PROOF_PATH}", Method::POST)).await
+    }
+
+    /// A request whose token is valid for nothing else.
+    async fn request(
         &self,
         needed: Scope,
         method: Method,
         path: &str,
     ) -> Result<RequestBuilder, ClientError> {
         self.request_for_session(Scopes::default().with(needed), None, method, path)
+            .await
     }
 
     /// A request whose token may create a session of this lifetime.
-    fn request_for_session(
+    async fn request_for_session(
         &self,
         scopes: Scopes,
         session_lifetime: Option<Duration>,
         method: Method,
         path: &str,
     ) -> Result<RequestBuilder, ClientError> {
-        let url = self
-            .base
-            .join(path)
-            .map_err(|_| ClientError::InvalidAddress(self.base.to_string()))?;
-        let token = self.signer.sign_for_session(
+        let url = self.url(path)?;
+        let request = format!("{method} {path}");
+        self.prove(&request).await?;
+        let signed = self.signer.sign_for_request(
             &self.subject,
             scopes,
             TOKEN_LIFETIME,
             session_lifetime,
+            &request,
         )?;
-        Ok(self.http.request(method, url).bearer_auth(token))
+        Ok(self.http.request(method, url).bearer_auth(signed))
+    }
+
+    /// Both sides prove that they have the configured key. The daemon's proof is for this request
+    /// only.
+    async fn prove(&self, request: &str) -> Result<(), ClientError> {
+        let Some(key) = self.signer.proof_key() else {
+            return Ok(());
+        };
+        let nonce = generate_nonce()?;
+        let proof = ProofRequest {
+            mac: key.prove(ProofSide::Client, &nonce, request),
+            req: request.to_owned(),
+            nonce,
+        };
+        let call = self.http.post(self.url(PROOF_PATH)?).json(&proof);
+        let answer: ProofResult = self.send_json(call).await?;
+        key.verify(ProofSide::Daemon, &proof.nonce, request, &answer.mac)
+            .map_err(|_| {
+                let detail = "it does not have the signing key; no token was sent";
+                ClientError::unexpected_server(&self.base, detail.into())
+            })
+    }
+
+    fn url(&self, path: &str) -> Result<Url, ClientError> {
+        self.base
+            .join(path)
+            .map_err(|_| ClientError::InvalidAddress(self.base.to_string()))
     }
 
     async fn send_json<T: DeserializeOwned>(
@@ -274,7 +354,12 @@ impl AdminClient {
     }
 
     fn transport_error(&self, error: &reqwest::Error) -> ClientError {
-        if error.is_timeout() {
+        if let Some(reason) = find_untrusted(error) {
+            ClientError::Untrusted {
+                base: self.base.to_string(),
+                reason: reason.clone(),
+            }
+        } else if error.is_timeout() {
             self.timed_out(CONNECT_TIMEOUT)
         } else {
             ClientError::unreachable(&self.base, root_cause(error))
@@ -296,4 +381,30 @@ pub fn parse_base_url(text: &str) -> Result<Url, ClientError> {
         .ok()
         .filter(|url| url.scheme() == "http" && url.has_host() && url.path() == "/")
         .ok_or_else(|| ClientError::InvalidAddress(text.to_owned()))
+}
+
+/// The addresses of the URL's host. If any is a loopback address, that one: of several, one where
+/// something listens.
+fn resolve(url: &Url) -> Result<Vec<SocketAddr>, ClientError> {
+    let port = url.port_or_known_default().unwrap_or_default();
+    let host = url.host_str().unwrap_or_default();
+    let addresses: Vec<SocketAddr> = if let Some(name) = url.domain() {
+        let found = (name, port).to_socket_addrs();
+        let found = found.map_err(|error| ClientError::unreachable(url, error.to_string()));
+        found?.collect()
+    } else {
+        let ip: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        ip.map(|ip| SocketAddr::new(ip, port)).into_iter().collect()
+    };
+    let loopback = |address: &&SocketAddr| is_loopback(reachable_address(**address));
+    let is_used = |address: &&SocketAddr| {
+        sockets_accepting(**address).is_ok_and(|sockets| !sockets.is_empty())
+    };
+    let mut local = addresses.iter().filter(loopback);
+    let used = local.clone().find(is_used).or_else(|| local.next());
+    Ok(used.map_or_else(|| addresses.clone(), |address| vec![*address]))
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }

@@ -3,8 +3,9 @@
 use reqwest::{StatusCode, Url};
 use thiserror::Error;
 
+use super::listener::UntrustedListener;
 use crate::api::Problem;
-use crate::auth::{SignError, TokenError};
+use crate::auth::{KeyError, SignError, TokenError};
 
 /// A failed call.
 #[derive(Debug, Error)]
@@ -20,6 +21,15 @@ pub enum ClientError {
     /// There is no response.
     #[error("the admin API at {base} cannot be reached: {reason}")]
     Unreachable { base: String, reason: String },
+    /// The program that listens at the address may not receive a token.
+    #[error("no token was sent to the admin API at {base}: {reason}")]
+    Untrusted {
+        base: String,
+        reason: UntrustedListener,
+    },
+    /// The daemon runs, but its address and key are unknown, because its state file cannot be used.
+    #[error("{0}")]
+    NoState(String),
     /// 401, 403 or 429: the token is not accepted.
     #[error("the admin API at {base} rejected the token: {}", .problem.detail)]
     TokenRefused { base: String, problem: Box<Problem> },
@@ -29,12 +39,15 @@ pub enum ClientError {
     /// The response is not from this service.
     #[error("the server at {base} is not the admin API ({detail})")]
     UnexpectedServer { base: String, detail: String },
-    /// The PID file exists, and no process holds its lock.
+    /// No process holds the lock of the PID file.
     #[error("the daemon is not running")]
     NotRunning,
     /// There is no key to sign a token.
     #[error("there is no signing key: {0}")]
     NoKey(String),
+    /// There are no random bytes for a proof.
+    #[error(transparent)]
+    NoRandomBytes(#[from] KeyError),
     /// The token could not be signed.
     #[error(transparent)]
     Sign(#[from] SignError),

@@ -5,6 +5,7 @@ mod error;
 mod events;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz_targets;
+mod listener;
 mod public;
 mod transport;
 

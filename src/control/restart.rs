@@ -278,27 +278,29 @@ impl DaemonControl {
         mut launch: Launch,
         notice: &mut dyn FnMut(&str),
     ) -> Result<RestartOutcome, RestartError> {
-        match self.find_target().await? {
+        let (holder, state) = match self.find_target().await? {
             Target::Remote(_) => return Err(RestartError::Remote),
-            Target::Local {
-                state: Some(state), ..
-            } if !state.in_background => return Err(RestartError::Foreground),
-            Target::Local { holder, state, .. } => {
-                if let Some(state) = state {
-                    let location = &mut launch.settings_location;
-                    let flags = std::mem::take(&mut location.flags);
-                    location.flags = state.flags.into_iter().chain(flags).collect();
-                    location.directory = state.working_directory;
-                    location.env_file = location.env_file.take().or(state.env_file);
-                }
-                if let LockHolder::Known(process) = holder {
-                    if !process.belongs_to_this_user() {
-                        return Err(RestartError::OtherUser(process.pid()));
-                    }
-                    launch.environment = inherited_settings(process.environment());
-                }
+            Target::Local { holder, state, .. } => (Some(holder), state),
+            Target::Unlocked { process, state, .. } => {
+                (Some(LockHolder::Known(process)), Some(state))
             }
-            Target::Dead(_) | Target::Absent(_) => {}
+            Target::Dead(_) | Target::Absent => (None, None),
+        };
+        if let Some(state) = state {
+            if !state.in_background {
+                return Err(RestartError::Foreground);
+            }
+            let location = &mut launch.settings_location;
+            let flags = std::mem::take(&mut location.flags);
+            location.flags = state.flags.into_iter().chain(flags).collect();
+            location.directory = state.working_directory;
+            location.env_file = location.env_file.take().or(state.env_file);
+        }
+        if let Some(LockHolder::Known(process)) = holder {
+            if !process.belongs_to_this_user() {
+                return Err(RestartError::OtherUser(process.pid()));
+            }
+            launch.environment = inherited_settings(process.environment());
         }
         validate_launch(&launch)?;
         let old_pid = match self.stop(&StopRequest::default(), notice).await? {

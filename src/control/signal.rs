@@ -9,7 +9,7 @@ use crate::sys::Process;
 /// The admin API could not be used, and this user may not signal the process.
 #[derive(Debug, Error)]
 #[error(
-    "{api_error}; cannot signal process {pid}: {source}; use sudo, or set JWT_SECRET_KEY to the daemon's signing key"
+    "{api_error}; cannot signal process {pid}: {source}; run the command as the daemon's user, or with sudo"
 )]
 pub struct NotPermitted {
     pub pid: u32,

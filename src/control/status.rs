@@ -8,7 +8,7 @@ use super::target::{DaemonControl, Target, fetch_status};
 use crate::api::{DaemonPhase, DaemonStatus, LogLevelStatus};
 use crate::client::{ClientError, Url};
 use crate::config::parse_log_filter;
-use crate::instance::PidFileError;
+use crate::instance::{PidFileError, StateFile};
 
 /// What is known about the daemon.
 #[derive(Debug)]
@@ -67,9 +67,10 @@ impl DaemonControl {
             return None;
         }
         let client = match self.find_target().await.ok()? {
-            Target::Local { client, .. } | Target::Absent(client) => client.ok()?,
-            Target::Remote(client) => client,
-            Target::Dead(_) => return None,
+            Target::Local { client, .. }
+            | Target::Unlocked { client, .. }
+            | Target::Remote(client) => client.ok()?,
+            Target::Absent | Target::Dead(_) => return None,
         };
         let level = client.log_level().await.ok()?;
         (level.level != level.configured_level).then_some(level)
@@ -88,28 +89,37 @@ impl DaemonControl {
                 client,
             } => match fetch_status(client).await {
                 Ok(status) => StatusReport::Running(Box::new(status)),
-                Err(error) => StatusReport::Unresponsive {
-                    pid: holder.pid(),
-                    server: state.as_ref().map(|state| state.server.clone()),
-                    log_file: self.log_file(state.as_deref()),
-                    error,
-                },
+                Err(error) => self.unresponsive(holder.pid(), state.as_deref(), error),
+            },
+            Target::Unlocked {
+                process,
+                state,
+                client,
+            } => match fetch_status(client).await {
+                Ok(status) => StatusReport::Running(Box::new(status)),
+                Err(error) => self.unresponsive(Some(process.pid()), Some(&state), error),
             },
             Target::Dead(pid) => StatusReport::Dead(pid),
-            Target::Absent(Ok(client)) => match client.status().await {
-                Ok(status) => StatusReport::Running(Box::new(status)),
-                Err(error @ (ClientError::TokenRefused { .. } | ClientError::Problem(_))) => {
-                    StatusReport::Unknown(error)
-                }
-                Err(_) => StatusReport::NotRunning,
-            },
-            Target::Absent(Err(error)) if self.has_admin_url() => StatusReport::Unknown(error),
-            Target::Absent(Err(_)) => StatusReport::NotRunning,
-            Target::Remote(client) => match client.status().await {
+            Target::Absent => StatusReport::NotRunning,
+            Target::Remote(client) => match fetch_status(client).await {
                 Ok(status) => StatusReport::Running(Box::new(status)),
                 Err(error) => StatusReport::Unknown(error),
             },
         })
+    }
+
+    fn unresponsive(
+        &self,
+        pid: Option<u32>,
+        state: Option<&StateFile>,
+        error: ClientError,
+    ) -> StatusReport {
+        StatusReport::Unresponsive {
+            pid,
+            server: state.map(|state| state.server.clone()),
+            log_file: self.log_file(state),
+            error,
+        }
     }
 }
 

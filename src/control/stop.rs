@@ -1,6 +1,5 @@
 //! Stops the daemon and waits until its process has exited.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -61,19 +60,9 @@ pub enum StopError {
     NotPermitted(#[from] NotPermitted),
     /// The admin API failed, and the process belongs to another user and is not visible.
     #[error(
-        "{0}; the process that holds the PID file belongs to another user: use sudo, or set JWT_SECRET_KEY to the daemon's signing key"
+        "{0}; the process that holds the PID file belongs to another user: run the command as that user"
     )]
     Hidden(ClientError),
-    /// A daemon with another PID file answers at the configured address.
-    #[error(
-        "no daemon holds the PID file; the daemon at {base} (PID {pid}) has the PID file {pid_file}: stop that daemon with `fullon --admin-url {base} stop`"
-    )]
-    AnotherPidFile {
-        /// Base URL of its admin API.
-        base: String,
-        pid: u32,
-        pid_file: String,
-    },
     /// The process did not exit after SIGKILL.
     #[error("process {0} still exists after SIGKILL: it probably waits for a device; see `dmesg`")]
     Unkillable(u32),
@@ -130,21 +119,17 @@ impl DaemonControl {
         is_retry: bool,
         notice: &mut dyn FnMut(&str),
     ) -> Result<Option<StopOutcome>, StopError> {
-        Ok(Some(match self.find_target().await? {
+        let (process, state, client) = match self.find_target().await? {
             Target::Local {
                 holder: LockHolder::Known(process),
                 state,
                 client,
-            } => {
-                let accepted = async { client?.stop_daemon(request).await }.await;
-                let drain_delay = state.map_or(Duration::ZERO, |state| state.drain_delay);
-                let timeout = TERM_TIMEOUT + drain_delay;
-                let stopped = self.await_stop(&process, accepted, timeout, is_retry, notice)?;
-                return Ok(stopped.map(|method| StopOutcome::Stopped {
-                    pid: process.pid(),
-                    method,
-                }));
-            }
+            } => (process, state, client),
+            Target::Unlocked {
+                process,
+                state,
+                client,
+            } => (process, Some(state), client),
             Target::Local {
                 holder: LockHolder::Hidden(recorded),
                 client,
@@ -152,23 +137,27 @@ impl DaemonControl {
             } => {
                 let process = recorded.and_then(Process::open);
                 let stopped = async { stop_over_api(&client?, request, process).await }.await;
-                stopped.map_err(|error| match error {
+                return stopped.map(Some).map_err(|error| match error {
+                    StopError::Client(error @ ClientError::NoState(_)) => StopError::Client(error),
                     StopError::Client(error) => StopError::Hidden(error),
                     other => other,
-                })?
+                });
             }
-            Target::Dead(pid) => StopOutcome::Dead(pid),
-            Target::Absent(Ok(client)) => match self.stop_by_address(&client, request).await {
-                Err(StopError::Client(
-                    ClientError::Unreachable { .. } | ClientError::UnexpectedServer { .. },
-                )) => StopOutcome::NotRunning,
-                other => other?,
-            },
-            Target::Absent(Err(error)) if self.has_admin_url() => return Err(error.into()),
-            Target::Absent(Err(_)) => StopOutcome::NotRunning,
+            Target::Dead(pid) => return Ok(Some(StopOutcome::Dead(pid))),
+            Target::Absent => return Ok(Some(StopOutcome::NotRunning)),
             Target::Remote(client) => {
-                stop_over_api(&client, request, find_local_process(&client)).await?
+                let client = client?;
+                let stopped = stop_over_api(&client, request, find_local_process(&client)).await;
+                return stopped.map(Some);
             }
+        };
+        let accepted = async { client?.stop_daemon(request).await }.await;
+        let drain_delay = state.map_or(Duration::ZERO, |state| state.drain_delay);
+        let timeout = TERM_TIMEOUT + drain_delay;
+        let stopped = self.await_stop(&process, accepted, timeout, is_retry, notice)?;
+        Ok(stopped.map(|method| StopOutcome::Stopped {
+            pid: process.pid(),
+            method,
         }))
     }
 
@@ -194,24 +183,6 @@ impl DaemonControl {
             self.clean_up_after_kill();
         }
         Ok(Some(method))
-    }
-
-    /// Stops the daemon at the configured address, which does not hold the PID file. It has to be
-    /// the one that is meant.
-    async fn stop_by_address(
-        &self,
-        client: &AdminClient,
-        request: &StopRequest,
-    ) -> Result<StopOutcome, StopError> {
-        let status = client.status().await?;
-        if !self.has_admin_url() && Path::new(&status.pid_file) != self.pid_file() {
-            return Err(StopError::AnotherPidFile {
-                base: client.base_url().to_string(),
-                pid: status.pid,
-                pid_file: status.pid_file,
-            });
-        }
-        stop_over_api(client, request, find_local_process(client)).await
     }
 
     /// Removes the PID file of a killed daemon, and records in its state file how it ended.

@@ -1,18 +1,25 @@
 //! Finds the daemon that an operator means, and a client for its admin API.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use crate::api::base_url;
 use crate::auth::{TokenSigner, read_key_file};
 use crate::client::{AdminClient, ClientError, Url, parse_base_url};
-use crate::config::ClientSettings;
+use crate::config::{ClientSettings, user_name};
+use crate::identity::identity;
 use crate::instance::{
-    LockHolder, PidFileError, PidFileStatus, StateFile, StateFileError, holds_pid_file_lock,
-    inspect_pid_file,
+    LockHolder, PidFileError, PidFileStatus, StateFile, StateFileError, held_pid_file,
+    holds_pid_file_lock, inspect_pid_file, read_recorded_pid,
 };
 use crate::sys::Process;
+
+/// How long to wait for the state file of a daemon that starts.
+const START_TIMEOUT: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Operates the daemon that an operator means.
 pub struct DaemonControl {
@@ -28,6 +35,9 @@ pub struct DaemonControl {
 pub struct InvalidAdminUrl(pub ClientError);
 
 /// The daemon that is meant, as far as it exists.
+///
+/// A client for a local daemon gets address and key from its state file only: at the configured
+/// address, any user may listen.
 pub(crate) enum Target {
     /// It holds the PID file.
     Local {
@@ -35,13 +45,18 @@ pub(crate) enum Target {
         state: Option<Box<StateFile>>,
         client: Result<AdminClient, ClientError>,
     },
+    /// It holds a PID file that was removed or replaced.
+    Unlocked {
+        process: Process,
+        state: Box<StateFile>,
+        client: Result<AdminClient, ClientError>,
+    },
     /// It died without removing its PID file, which may record this PID.
     Dead(Option<u32>),
-    /// There is no PID file. The client is for the configured address, where a daemon with another
-    /// PID file may answer.
-    Absent(Result<AdminClient, ClientError>),
+    /// There is no PID file.
+    Absent,
     /// `--admin-url` names a daemon other than that of the PID file.
-    Remote(AdminClient),
+    Remote(Result<AdminClient, ClientError>),
 }
 
 /// An admin API to send a command to, and the process behind it if that is known.
@@ -49,16 +64,6 @@ pub(super) struct Endpoint {
     pub client: Result<AdminClient, ClientError>,
     pub holder: Option<LockHolder>,
     pub state: Option<Box<StateFile>>,
-}
-
-impl Endpoint {
-    fn without_process(client: Result<AdminClient, ClientError>) -> Self {
-        Self {
-            client,
-            holder: None,
-            state: None,
-        }
-    }
 }
 
 impl DaemonControl {
@@ -103,50 +108,123 @@ impl DaemonControl {
     }
 
     pub(crate) async fn find_target(&self) -> Result<Target, PidFileError> {
-        let is_remote = match &self.admin_url {
-            Some(url) => !self.is_local(url, None),
-            None => false,
-        };
-        let status = match inspect_pid_file(self.pid_file()) {
-            // Errors of the local files do not matter for a remote daemon.
-            Ok(PidFileStatus::Stale(_)) | Err(_) if is_remote => PidFileStatus::Absent,
-            // The file may have been replaced while the daemon runs.
-            Ok(PidFileStatus::Stale(_)) | Err(_)
-                if let Ok(client) = self.configured_local_client()
-                    && self.has_same_pid_file(&client).await =>
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let (status, state) = match inspect_pid_file(self.pid_file()) {
+                Ok(status @ PidFileStatus::Held(_)) => self.read_state(status),
+                other => return self.find_without_lock(other),
+            };
+            let PidFileStatus::Held(holder) = status else {
+                continue;
+            };
+            if let Some(url) = &self.admin_url
+                && !self.is_local(url, state.as_deref())
             {
-                return Ok(Target::Absent(Ok(client)));
+                return Ok(Target::Remote(self.configured_client(url.as_str())));
             }
-            other => other?,
-        };
-        let (status, state) = self.read_state(status);
-        if let Some(url) = &self.admin_url
-            && !self.is_local(url, state.as_deref())
-        {
-            return Ok(match self.configured_client(url.as_str()) {
-                Ok(client) => Target::Remote(client),
-                Err(error) => Target::Absent(Err(error)),
+            let is_starting = state.is_none() && self.is_starting(&holder);
+            if is_starting && Instant::now() < deadline {
+                tokio::time::sleep(POLL_INTERVAL).await;
+                continue;
+            }
+            let client = match (&state, &self.admin_url) {
+                (Some(state), _) => self.instance_client(state),
+                (None, Some(url)) => self.configured_client(url.as_str()),
+                (None, None) if is_starting => Err(ClientError::NoState(
+                    "the daemon is still starting: try again later".into(),
+                )),
+                (None, None) => Err(self.missing_state(&holder)),
+            };
+            return Ok(Target::Local {
+                holder,
+                state,
+                client,
             });
         }
-        Ok(match status {
-            PidFileStatus::Held(holder) => {
-                let client = match &state {
-                    Some(state) => {
-                        let key = state.instance_key.to_secret();
-                        let signer = TokenSigner::with_instance_key(&key);
-                        AdminClient::new(&state.admin, signer, &self.subject)
-                    }
-                    None => self.client_without_state(holder.pid()).await,
-                };
-                Target::Local {
-                    holder,
-                    state,
-                    client,
-                }
+    }
+
+    /// The target when no process holds the lock of the PID file.
+    fn find_without_lock(
+        &self,
+        status: Result<PidFileStatus, PidFileError>,
+    ) -> Result<Target, PidFileError> {
+        let is_remote = |state: Option<&StateFile>| {
+            self.admin_url
+                .as_ref()
+                .is_some_and(|url| !self.is_local(url, state))
+        };
+        if let Some((process, state)) = self.find_unlocked()
+            && !is_remote(Some(&state))
+        {
+            let client = self.instance_client(&state);
+            return Ok(Target::Unlocked {
+                process,
+                state,
+                client,
+            });
+        }
+        Ok(match (&self.admin_url, status) {
+            // Errors of the local files do not matter for a remote daemon.
+            (Some(url), _) if is_remote(None) => {
+                Target::Remote(self.configured_client(url.as_str()))
             }
-            PidFileStatus::Stale(pid) => Target::Dead(pid),
-            PidFileStatus::Absent => Target::Absent(self.configured_local_client()),
+            (Some(url), Ok(PidFileStatus::Absent)) => {
+                Target::Remote(self.configured_client(url.as_str()))
+            }
+            (_, Ok(PidFileStatus::Stale(pid))) => Target::Dead(pid),
+            (_, Ok(_)) => Target::Absent,
+            (_, Err(error)) => return Err(error),
         })
+    }
+
+    /// The daemon that runs although its PID file was removed or replaced.
+    fn find_unlocked(&self) -> Option<(Process, Box<StateFile>)> {
+        let state = StateFile::read_last(self.pid_file()).ok()?;
+        let process = Process::open(state.pid).filter(|_| state.exit.is_none())?;
+        let held = held_pid_file(&process)?;
+        // The PID may belong to another daemon by now.
+        let is_ours = is_same_path(&held, self.pid_file())
+            || StateFile::read_active(&held, state.pid).is_err();
+        is_ours.then(|| (process, Box::new(state)))
+    }
+
+    /// Whether the holder has not yet written its state file, which it does before it writes its
+    /// PID.
+    fn is_starting(&self, holder: &LockHolder) -> bool {
+        let recorded = read_recorded_pid(self.pid_file());
+        matches!(holder, LockHolder::Known(process) if recorded != Some(process.pid()))
+    }
+
+    /// Why there is no client for a daemon that runs, and what to do.
+    fn missing_state(&self, holder: &LockHolder) -> ClientError {
+        let command = identity().command;
+        let path = StateFile::path(self.pid_file());
+        let shown = path.display();
+        let error = holder
+            .pid()
+            .and_then(|pid| StateFile::read_active(self.pid_file(), pid).err());
+        let is_forbidden = match &error {
+            Some(StateFileError::Io { source, .. }) => {
+                source.kind() == io::ErrorKind::PermissionDenied
+            }
+            Some(StateFileError::Untrusted { .. }) => StateFile::owner(self.pid_file())
+                .is_some_and(|owner| owner != 0 && owner != nix::unistd::geteuid().as_raw()),
+            None => false,
+        };
+        if is_forbidden || matches!(holder, LockHolder::Hidden(_)) {
+            let owner = StateFile::owner(self.pid_file());
+            let user = owner.map_or("USER".into(), user_name);
+            return ClientError::NoState(format!(
+                "the daemon belongs to another user, who alone may read its state file {shown}: run the command as that user (`sudo -u {user} -H {command} …`)"
+            ));
+        }
+        let reason = error.map_or_else(
+            || format!("the state file {shown} does not belong to the running daemon"),
+            |error| error.to_string(),
+        );
+        ClientError::NoState(format!(
+            "the address of the admin API is unknown: {reason}; use --admin-url, or `{command} restart --hard`"
+        ))
     }
 
     /// Where to send a command; `None` if the daemon is not running.
@@ -161,16 +239,21 @@ impl DaemonControl {
                 holder: Some(holder),
                 state,
             }),
-            Target::Remote(client) => Some(Endpoint::without_process(Ok(client))),
-            Target::Absent(Ok(client))
-                if self.has_admin_url() || self.has_same_pid_file(&client).await =>
-            {
-                Some(Endpoint::without_process(Ok(client)))
-            }
-            Target::Absent(Err(error)) if self.has_admin_url() => {
-                Some(Endpoint::without_process(Err(error)))
-            }
-            Target::Absent(_) | Target::Dead(_) => None,
+            Target::Unlocked {
+                process,
+                state,
+                client,
+            } => Some(Endpoint {
+                client,
+                holder: Some(LockHolder::Known(process)),
+                state: Some(state),
+            }),
+            Target::Remote(client) => Some(Endpoint {
+                client,
+                holder: None,
+                state: None,
+            }),
+            Target::Absent | Target::Dead(_) => None,
         })
     }
 
@@ -232,39 +315,26 @@ impl DaemonControl {
         }
     }
 
-    async fn has_same_pid_file(&self, client: &AdminClient) -> bool {
-        let status = client.status().await;
-        status.is_ok_and(|status| Path::new(&status.pid_file) == self.pid_file())
+    /// A client that signs with the instance key of the daemon with this state file.
+    fn instance_client(&self, state: &StateFile) -> Result<AdminClient, ClientError> {
+        let signer = TokenSigner::with_instance_key(&state.instance_key.to_secret());
+        AdminClient::with_listener_of(state.owner_uid, &state.admin, signer, &self.subject)
     }
 
-    /// A client for a daemon without a state file. The process that answers at the configured
-    /// address has to be the one that holds the PID file.
-    async fn client_without_state(&self, holder: Option<u32>) -> Result<AdminClient, ClientError> {
-        let client = self.configured_local_client()?;
-        let pid = client.status().await?.pid;
-        if holder.is_some_and(|holder| holder != pid) {
-            return Err(ClientError::UnexpectedServer {
-                base: client.base_url().to_string(),
-                detail: format!("another daemon, with PID {pid}"),
-            });
-        }
-        Ok(client)
+    /// Checks that the daemon with this state file has the configured key. No token is sent.
+    pub(crate) async fn check_configured_key(&self, state: &StateFile) -> Result<(), ClientError> {
+        let signer = self.configured_signer()?;
+        let client =
+            AdminClient::with_listener_of(state.owner_uid, &state.admin, signer, &self.subject)?;
+        client.check_key().await
     }
 
-    pub(super) fn configured_local_client(&self) -> Result<AdminClient, ClientError> {
-        let admin = self.settings.admin.ok_or(ClientError::UnknownAddress(
-            "ADMIN_HOST or ADMIN_PORT is invalid",
-        ))?;
-        if admin.port() == 0 {
-            return Err(ClientError::UnknownAddress(
-                "ADMIN_PORT=0, and there is no state file that records the port",
-            ));
-        }
-        self.configured_client(&base_url(admin))
+    /// A client for `--admin-url`, which signs with the configured key.
+    fn configured_client(&self, base: &str) -> Result<AdminClient, ClientError> {
+        AdminClient::new(base, self.configured_signer()?, &self.subject)
     }
 
-    /// A client that signs with the configured key instead of the instance key of a state file.
-    pub(crate) fn configured_client(&self, base: &str) -> Result<AdminClient, ClientError> {
+    pub(super) fn configured_signer(&self) -> Result<TokenSigner, ClientError> {
         let key = match (&self.settings.jwt_secret, &self.settings.key_file) {
             (Some(secret), _) => secret.clone(),
             (None, Some(path)) => {
@@ -272,7 +342,7 @@ impl DaemonControl {
             }
             (None, None) => return Err(ClientError::NoKey("set JWT_SECRET_KEY".into())),
         };
-        AdminClient::new(base, TokenSigner::with_configured_key(&key), &self.subject)
+        Ok(TokenSigner::with_configured_key(&key))
     }
 }
 
@@ -281,4 +351,10 @@ pub(crate) async fn fetch_status(
     client: Result<AdminClient, ClientError>,
 ) -> Result<crate::api::DaemonStatus, ClientError> {
     client?.status().await
+}
+
+/// Whether both name the same file, of which only the directory has to exist.
+fn is_same_path(one: &Path, other: &Path) -> bool {
+    let directory = |path: &Path| std::fs::canonicalize(path.parent()?).ok();
+    one.file_name() == other.file_name() && directory(one) == directory(other)
 }

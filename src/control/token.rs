@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::target::{DaemonControl, Target, fetch_status};
+use super::target::{DaemonControl, Target};
 use crate::auth::read_key_file;
 use crate::client::ClientError;
 use crate::config::{ClientSettings, has_same_variable, user_name};
@@ -33,8 +33,7 @@ impl DaemonControl {
     /// The daemon rejects such a token, or there is no local secret although the running daemon
     /// must have one.
     pub async fn check_token(&self) -> Result<(), LocalSecretError> {
-        let mut running = "the daemon is running".to_owned();
-        let (client, process) = match self.find_target().await {
+        let (checked, process) = match self.find_target().await {
             Ok(Target::Local {
                 holder: LockHolder::Known(process),
                 state: Some(state),
@@ -42,31 +41,35 @@ impl DaemonControl {
             }) if self.has_same_secret(&process, &state) => return Ok(()),
             Ok(Target::Local {
                 holder,
-                state,
-                client,
+                state: Some(state),
+                ..
             }) => {
-                let client = match state {
-                    Some(state) => self.configured_client(&state.admin),
-                    None => client,
-                };
                 let process = match holder {
                     LockHolder::Known(process) => Some(process),
                     LockHolder::Hidden(_) => None,
                 };
-                (client, process)
+                (self.check_configured_key(&state).await, process)
             }
-            Ok(Target::Remote(client)) => (Ok(client), None),
-            Err(error @ PidFileError::Io { .. }) => {
-                running = format!("a daemon of another user may be running ({error})");
-                (self.configured_local_client(), None)
+            Ok(Target::Unlocked { process, state, .. }) => {
+                (self.check_configured_key(&state).await, Some(process))
             }
-            Ok(Target::Absent(_) | Target::Dead(_)) | Err(_) => return Ok(()),
+            // Its key cannot be checked, but a new one would not be the daemon's.
+            Ok(Target::Local { holder, .. }) => {
+                let process = match holder {
+                    LockHolder::Known(process) => Some(process),
+                    LockHolder::Hidden(_) => None,
+                };
+                (self.configured_signer().map(drop), process)
+            }
+            Ok(Target::Remote(client)) => (async { client?.check_key().await }.await, None),
+            Err(PidFileError::Io { .. }) => (self.configured_signer().map(drop), None),
+            Ok(Target::Absent | Target::Dead(_)) | Err(_) => return Ok(()),
         };
-        let reason = match fetch_status(client).await {
+        let reason = match checked {
             Err(ClientError::TokenRefused { problem, .. }) if problem.status == UNAUTHORIZED => {
                 problem.reason().to_owned()
             }
-            Err(error @ ClientError::NoKey(_)) => format!("{running}, but {error}"),
+            Err(error @ ClientError::NoKey(_)) => format!("the daemon is running, but {error}"),
             _ => return Ok(()),
         };
         let hint = key_hint(process.as_ref());

@@ -1,7 +1,7 @@
 //! What the checks examine: the settings, the daemon and its answers, gathered once.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::api::{DaemonStatus, HealthCheck, HealthReport, base_url};
 use crate::client::{AdminClient, ClientError, HealthError, health};
@@ -55,14 +55,12 @@ pub struct Snapshot<'a> {
     pub admin: Option<Result<DaemonStatus, ClientError>>,
     /// Base URL and answer of the public API.
     pub public: Option<(String, Result<HealthReport, HealthError>)>,
-    /// The admin API's answer to a token that is signed with the local secret.
-    pub token: Option<Result<DaemonStatus, ClientError>>,
-    /// A daemon with another PID file that answers at the configured address.
-    pub other_daemon: Option<DaemonStatus>,
+    /// Whether the daemon has the local secret.
+    pub token: Option<Result<(), ClientError>>,
     /// `None` if no daemon of this user holds the PID file.
     pub restart: Option<RestartSettings>,
     /// The process of a running daemon whose PID file was removed or replaced.
-    unlocked_process: Option<Process>,
+    pub unlocked_process: Option<Process>,
 }
 
 impl<'a> Snapshot<'a> {
@@ -81,7 +79,6 @@ impl<'a> Snapshot<'a> {
             admin: None,
             public: None,
             token: None,
-            other_daemon: None,
             restart: None,
             unlocked_process: None,
         };
@@ -97,12 +94,18 @@ impl<'a> Snapshot<'a> {
                 snapshot.probe_apis(control, client).await;
                 snapshot.restart = snapshot.load_restart_settings();
             }
-            Ok(Target::Remote(client)) => snapshot.probe_remote(Ok(client)).await,
-            Ok(Target::Absent(client)) if control.has_admin_url() => {
-                snapshot.probe_remote(client).await;
+            Ok(Target::Unlocked {
+                process,
+                state,
+                client,
+            }) => {
+                snapshot.daemon_state = DaemonState::Running;
+                snapshot.unlocked_process = Some(process);
+                snapshot.state_file = Some(state);
+                snapshot.probe_apis(control, client).await;
             }
-            Ok(Target::Absent(client)) => snapshot.probe_configured_address(client).await,
-            Ok(Target::Dead(_)) => {}
+            Ok(Target::Remote(client)) => snapshot.probe_remote(client).await,
+            Ok(Target::Absent | Target::Dead(_)) => {}
             Err(error) => {
                 // Without permission to inspect the file, a daemon may run.
                 if matches!(error, PidFileError::Io { .. }) {
@@ -178,7 +181,7 @@ impl<'a> Snapshot<'a> {
             }
         });
         if let (Ok(_), Some(state)) = (&admin, state) {
-            self.token = Some(fetch_status(control.configured_client(&state.admin)).await);
+            self.token = Some(control.check_configured_key(state).await);
         }
         self.admin = Some(admin);
         self.public = public;
@@ -189,23 +192,6 @@ impl<'a> Snapshot<'a> {
         self.daemon_state = DaemonState::Remote;
         self.pid_file = PidFileState::Ignored;
         self.admin = Some(fetch_status(client).await);
-    }
-
-    /// Queries the configured address although there is no PID file.
-    async fn probe_configured_address(&mut self, client: Result<AdminClient, ClientError>) {
-        match fetch_status(client).await {
-            Ok(status) if Path::new(&status.pid_file) == self.settings.client.pid_file => {
-                self.daemon_state = DaemonState::Running;
-                self.unlocked_process = Process::open(status.pid);
-                self.admin = Some(Ok(status));
-            }
-            Ok(status) => self.other_daemon = Some(status),
-            Err(error @ (ClientError::TokenRefused { .. } | ClientError::Problem(_))) => {
-                self.daemon_state = DaemonState::Unknown;
-                self.admin = Some(Err(error));
-            }
-            Err(_) => {}
-        }
     }
 
     fn load_restart_settings(&self) -> Option<RestartSettings> {

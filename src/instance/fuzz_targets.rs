@@ -39,6 +39,7 @@ pub fn state_file(bytes: &[u8]) {
     let again = StateFile::parse(&*json).unwrap();
     assert_eq!(serde_json::to_vec(&again).unwrap(), json);
     let state = StateFile {
+        owner_uid: 0,
         instance_key: StoredSecret::new(Secret::new(KEY.to_owned())),
         ..state
     };

@@ -20,6 +20,9 @@ use crate::sys::open_nofollow;
 /// The content of the state file. The names of the fields are part of its format.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StateFile {
+    /// The user that the file belongs to. It is not in the file.
+    #[serde(skip)]
+    pub owner_uid: u32,
     /// PID of the daemon. The content is valid only while this process holds the PID file.
     pub pid: u32,
     /// UUID of the process.
@@ -216,8 +219,12 @@ impl StateFile {
         if metadata.mode() & 0o077 != 0 {
             return Err(untrusted("contains a key and is readable by other users"));
         }
-        Self::parse(io::BufReader::new(file))
-            .map_err(|_| untrusted("was not written by this version"))
+        let state = Self::parse(io::BufReader::new(file))
+            .map_err(|_| untrusted("was not written by this version"))?;
+        Ok(Self {
+            owner_uid: metadata.uid(),
+            ..state
+        })
     }
 
     /// Parses the content of a state file.
@@ -244,6 +251,14 @@ impl StateFile {
             // A state file without an exit looks like a crash. No file is better.
             let _ = fs::remove_file(Self::path(pid_file));
         }
+    }
+
+    /// The user that the file, or else the PID file, belongs to.
+    #[must_use]
+    pub fn owner(pid_file: &Path) -> Option<u32> {
+        let metadata = fs::symlink_metadata(Self::path(pid_file));
+        let metadata = metadata.or_else(|_| fs::symlink_metadata(pid_file));
+        Some(metadata.ok()?.uid())
     }
 
     /// When the file was last written.

@@ -154,22 +154,37 @@ impl Process {
     }
 
     /// Whether it has the file open with a lock whose line in `proc_pid_fdinfo(5)` fulfils
-    /// `is_lock`. `None` when the system hides it, because it belongs to another user.
+    /// `is_lock`. Not if the system hides it, because it belongs to another user.
     #[must_use]
-    pub fn holds_lock(&self, file: &fs::Metadata, is_lock: impl Fn(&str) -> bool) -> Option<bool> {
-        let descriptors = match fs::read_dir(self.proc_path("fd")) {
-            Ok(descriptors) => descriptors,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
-            Err(_) => return Some(false),
+    pub fn holds_lock(&self, file: &fs::Metadata, is_lock: impl Fn(&str) -> bool) -> bool {
+        let is_file = |descriptor: &Path| {
+            fs::metadata(descriptor).is_ok_and(|open| is_same_file(&open, file))
         };
+        self.find_lock(is_file, is_lock).is_some()
+    }
+
+    /// The path of the file that it has open with such a lock, as in `proc_pid_fd(5)`: that of a
+    /// removed file ends with ` (deleted)`.
+    #[must_use]
+    pub fn locked_file(&self, is_lock: impl Fn(&str) -> bool) -> Option<PathBuf> {
+        fs::read_link(self.find_lock(|_| true, is_lock)?).ok()
+    }
+
+    /// The descriptor, as a path in `/proc`, of a file with such a lock.
+    fn find_lock(
+        &self,
+        is_file: impl Fn(&Path) -> bool,
+        is_lock: impl Fn(&str) -> bool,
+    ) -> Option<PathBuf> {
         let infos = self.proc_path("fdinfo");
-        let found = descriptors.flatten().any(|descriptor| {
-            fs::metadata(descriptor.path()).is_ok_and(|open| is_same_file(&open, file))
+        let descriptors = fs::read_dir(self.proc_path("fd")).ok()?;
+        let found = descriptors.flatten().find(|descriptor| {
+            is_file(&descriptor.path())
                 && fs::read_to_string(infos.join(descriptor.file_name()))
                     .is_ok_and(|info| info.lines().any(&is_lock))
-        });
+        })?;
         // The PID stood for this process all the time only if it still lives.
-        Some(found && !self.has_exited())
+        (!self.has_exited()).then(|| found.path())
     }
 
     /// Its parent, or the process that adopted it since (`proc_pid_stat(5)`, field 4).

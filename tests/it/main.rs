@@ -38,6 +38,7 @@ mod kill_at_random;
 mod last_exit;
 mod lifecycle;
 mod limits;
+mod listener_proof;
 mod log_burst;
 mod log_level;
 mod log_rotation;

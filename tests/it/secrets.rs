@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::support::{
-    Home, OtherServer, Outcome, TestSession, file_mode, jwt, request, running_as_root,
+    Home, OtherServer, Outcome, TestSession, file_mode, request, running_as_root,
 };
 
 fn set_mode(path: &Path, mode: u32) {
@@ -305,31 +305,6 @@ fn fifo_in_place_of_env_file_blocks_nothing() {
     home.run(["status"])
         .succeeds()
         .stderr_contains(&["not a regular file"]);
-}
-
-#[test]
-fn command_token_has_only_the_scope_it_needs() {
-    let home = Home::started();
-    let other_server = OtherServer::start();
-    let url = format!("http://127.0.0.1:{}", other_server.port());
-    for (command, path, scope) in [
-        (&["status"][..], "/admin/status", "admin:read"),
-        (&["logs", "--no-follow"], "/admin/logs", "admin:logs"),
-        (&["reload"], "/admin/reload", "admin:control"),
-        (&["restart"], "/admin/restart", "admin:control"),
-        (&["stop"], "/admin/stop", "admin:control"),
-    ] {
-        let arguments = ["--admin-url", url.as_str()].into_iter();
-        home.run(arguments.chain(command.iter().copied()));
-        let heads: Vec<_> = other_server.requests.try_iter().collect();
-        let has_path = |head: &&String| head.split(' ').nth(1).unwrap().starts_with(path);
-        assert!(heads.iter().any(|head| has_path(&head)), "{command:?}");
-        for head in &heads {
-            let allowed = jwt::scope_of_request(head);
-            let wanted = if has_path(&head) { scope } else { "admin:read" };
-            assert_eq!(allowed, wanted, "{command:?}: {head}");
-        }
-    }
 }
 
 #[test]

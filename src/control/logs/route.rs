@@ -24,7 +24,11 @@ pub(super) struct LogRoutes {
 impl DaemonControl {
     pub(super) async fn log_routes(&self) -> Result<LogRoutes, LogsError> {
         let target = self.find_target().await?;
-        let is_running = matches!(target, Target::Local { .. } | Target::Remote(_));
+        let is_running = match &target {
+            Target::Local { .. } | Target::Unlocked { .. } => true,
+            Target::Remote(client) => client.is_ok(),
+            Target::Dead(_) | Target::Absent => false,
+        };
         let (client, file, writer) = match target {
             Target::Local {
                 state: Some(state), ..
@@ -37,9 +41,18 @@ impl DaemonControl {
                 let file = self.log_file(state.as_deref());
                 (client, file, Some(holder))
             }
-            Target::Dead(_) => (Err(ClientError::NotRunning), self.log_file(None), None),
-            Target::Absent(client) => (client, self.log_file(None), None),
-            Target::Remote(client) => (Ok(client), None, None),
+            Target::Unlocked { state, .. } if state.log_file.is_none() => {
+                return Err(LogsError::Stdout);
+            }
+            Target::Unlocked {
+                process,
+                state,
+                client,
+            } => (client, state.log_file, Some(LockHolder::Known(process))),
+            Target::Dead(_) | Target::Absent => {
+                (Err(ClientError::NotRunning), self.log_file(None), None)
+            }
+            Target::Remote(client) => (client, None, None),
         };
         Ok(LogRoutes {
             client,
@@ -58,7 +71,10 @@ impl DaemonControl {
             // It cannot be waited for, such as in another PID namespace.
             Some(LockHolder::Hidden(_)) => loop {
                 tokio::time::sleep(HIDDEN_POLL_INTERVAL).await;
-                if !matches!(self.find_target().await, Ok(Target::Local { .. })) {
+                if !matches!(
+                    self.find_target().await,
+                    Ok(Target::Local { .. } | Target::Unlocked { .. })
+                ) {
                     return;
                 }
             },

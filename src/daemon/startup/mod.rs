@@ -214,6 +214,7 @@ impl Startup {
         let settings = &self.options.settings;
         let location = self.options.launch.settings_location.clone();
         StateFile {
+            owner_uid: nix::unistd::geteuid().as_raw(),
             pid: std::process::id(),
             instance: uuid::Uuid::new_v4().to_string(),
             admin: base_url(sockets.admin_address),

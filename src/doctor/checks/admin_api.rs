@@ -3,24 +3,12 @@
 use crate::client::ClientError;
 use crate::doctor::finding::Finding;
 use crate::doctor::process::{describe_listener, describe_state, resume_hint};
-use crate::doctor::snapshot::{PidFileState, Snapshot};
+use crate::doctor::snapshot::Snapshot;
 use crate::sys::Process;
 
 const ADMIN_API: &str = "admin API";
 
-/// A refusal at the configured address while nobody holds the PID file.
-pub fn configured_address(snapshot: &Snapshot) -> Option<Finding> {
-    if !matches!(snapshot.pid_file, PidFileState::NotHeld) {
-        return None;
-    }
-    let error = snapshot.admin.as_ref()?.as_ref().err()?;
-    Some(unreachable(error, None, false))
-}
-
 pub fn answer(snapshot: &Snapshot) -> Option<Finding> {
-    if matches!(snapshot.pid_file, PidFileState::NotHeld) {
-        return None;
-    }
     Some(match snapshot.admin.as_ref()? {
         Ok(status) => Finding::ok(
             ADMIN_API,
@@ -62,6 +50,18 @@ fn unreachable(error: &ClientError, process: Option<&Process>, has_state_file: b
             format!("{error}; {} listens there", describe_listener(base)),
             "set ADMIN_HOST and ADMIN_PORT (or --admin-url) to the daemon's address".into(),
         ),
+        ClientError::Untrusted { base, reason } => (
+            format!(
+                "no token was sent to {}: {reason}",
+                base.trim_end_matches('/')
+            ),
+            "stop the program that listens there, or use the daemon's own address".into(),
+        ),
+        // The state file has a finding of its own, which says why.
+        ClientError::NoState(_) => (
+            "its address is unknown without a usable state file".into(),
+            "fix the state file; meanwhile run this with --admin-url".into(),
+        ),
         ClientError::NoKey(_) => (
             error.to_string(),
             "run this as the daemon's user, or set JWT_SECRET_KEY to the daemon's signing key"
@@ -71,9 +71,10 @@ fn unreachable(error: &ClientError, process: Option<&Process>, has_state_file: b
             error.to_string(),
             "set ADMIN_HOST and ADMIN_PORT to the daemon's address".into(),
         ),
-        ClientError::Problem(_) | ClientError::NotRunning | ClientError::Sign(_) => {
-            (error.to_string(), "see `fullon logs --no-follow`".into())
-        }
+        ClientError::Problem(_)
+        | ClientError::NotRunning
+        | ClientError::NoRandomBytes(_)
+        | ClientError::Sign(_) => (error.to_string(), "see `fullon logs --no-follow`".into()),
     };
     Finding::error(ADMIN_API, message, hint)
 }

@@ -21,12 +21,11 @@ pub enum CheckFn {
 use CheckFn::{Many, One};
 
 /// All checks, in the order of their findings.
-pub const CHECKS: [CheckFn; 21] = [
+pub const CHECKS: [CheckFn; 20] = [
     Many(settings::problems),
     One(settings::env_file),
     Many(settings::typos),
     One(token::secret),
-    One(admin_api::configured_address),
     One(pid_file::pid_file),
     One(pid_file::state_file),
     One(restart::last_failure),

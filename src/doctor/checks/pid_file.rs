@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use crate::api::DaemonStatus;
 use crate::doctor::creation::creation_obstacle;
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{PidFileState, Snapshot};
@@ -23,7 +22,7 @@ pub fn pid_file(snapshot: &Snapshot) -> Option<Finding> {
     let path = &snapshot.settings.client.pid_file;
     Some(match &snapshot.pid_file {
         PidFileState::Held(holder) => held(path, holder),
-        PidFileState::NotHeld => not_held(path, snapshot.status()),
+        PidFileState::NotHeld => not_held(path, snapshot.unlocked_process.as_ref()),
         PidFileState::Unusable(error) => unusable(path, error),
         PidFileState::Ignored => return None,
     })
@@ -48,9 +47,9 @@ pub fn state_file(snapshot: &Snapshot) -> Option<Finding> {
         matches!(holder, LockHolder::Known(process) if process.belongs_to_this_user());
     Some(Finding::warning(
         STATE_FILE,
-        format!("{shown} {reason}; commands use the local settings instead"),
+        format!("{shown} {reason}; commands cannot use the admin API"),
         if belongs_to_this_user {
-            "`fullon restart` writes a new one"
+            "`fullon restart --hard` writes a new one; meanwhile use --admin-url"
         } else {
             "run this as the daemon's user"
         },
@@ -91,11 +90,11 @@ fn is_held_by(path: &Path, pid: u32) -> bool {
     matches!(inspect_pid_file(path), Ok(PidFileStatus::Held(holder)) if holder.pid() == Some(pid))
 }
 
-/// `running` is the status of the daemon that should hold the file.
-fn not_held(path: &Path, running: Option<&DaemonStatus>) -> Finding {
+/// `running` is the daemon that should hold the file.
+fn not_held(path: &Path, running: Option<&Process>) -> Finding {
     let shown = path.display();
     let file = inspect_pid_file(path);
-    if let Some(status) = running {
+    if let Some(process) = running {
         let event = match file {
             Ok(PidFileStatus::Absent) => "was removed",
             _ => "was replaced",
@@ -104,7 +103,7 @@ fn not_held(path: &Path, running: Option<&DaemonStatus>) -> Finding {
             PID_FILE,
             format!(
                 "{shown} {event} while its daemon is running (PID {})",
-                status.pid
+                process.pid()
             ),
             "fullon stop && fullon start",
         );

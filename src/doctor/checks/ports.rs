@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::api::DaemonStatus;
+use crate::config::user_name;
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{DaemonState, Snapshot};
+use crate::instance::held_pid_file;
 use crate::sys;
 
 /// The process that holds the ports of socket-activated units.
@@ -14,26 +15,19 @@ const SYSTEMD: &str = "systemd (PID 1)";
 /// `HOST` and `PORT`, unless a daemon already listens there.
 pub fn public(snapshot: &Snapshot) -> Option<Finding> {
     let address = snapshot.settings.public?;
-    check_address(snapshot, ["HOST", "PORT"], address, None)
+    check_address(snapshot, ["HOST", "PORT"], address)
 }
 
 /// `ADMIN_HOST` and `ADMIN_PORT`, unless a daemon already listens there.
 pub fn admin(snapshot: &Snapshot) -> Option<Finding> {
     let address = snapshot.settings.client.admin?;
-    let other_daemon = snapshot.other_daemon.as_ref();
-    check_address(
-        snapshot,
-        ["ADMIN_HOST", "ADMIN_PORT"],
-        address,
-        other_daemon,
-    )
+    check_address(snapshot, ["ADMIN_HOST", "ADMIN_PORT"], address)
 }
 
 fn check_address(
     snapshot: &Snapshot,
     [host, port]: [&'static str; 2],
     address: SocketAddr,
-    other_daemon: Option<&DaemonStatus>,
 ) -> Option<Finding> {
     let state = snapshot.daemon_state;
     if matches!(state, DaemonState::Running | DaemonState::Remote) {
@@ -44,7 +38,7 @@ fn check_address(
         return Some(Finding::ok(port, format!("{address} is free")));
     };
     Some(match error.kind() {
-        io::ErrorKind::AddrInUse => address_in_use(state, port, address, other_daemon),
+        io::ErrorKind::AddrInUse => address_in_use(state, port, address),
         io::ErrorKind::PermissionDenied => Finding::error(
             port,
             format!("cannot listen on {address}: permission denied"),
@@ -63,30 +57,30 @@ fn check_address(
     })
 }
 
-fn address_in_use(
-    state: DaemonState,
-    port: &'static str,
-    address: SocketAddr,
-    other_daemon: Option<&DaemonStatus>,
-) -> Finding {
-    let owner = sys::find_listener(address.port()).map(|process| process.describe());
-    let (owner, hint) = match (other_daemon, owner) {
-        (Some(status), _) => (
+fn address_in_use(state: DaemonState, port: &'static str, address: SocketAddr) -> Finding {
+    let process = sys::find_listener(address.port());
+    let pid_file = process.as_ref().and_then(held_pid_file);
+    let (owner, hint) = match (process, pid_file) {
+        (Some(process), Some(pid_file)) => (
             format!(
                 "another daemon (PID {}, PID file {})",
-                status.pid, status.pid_file
+                process.pid(),
+                pid_file.display()
             ),
             format!(
                 "choose another {port}, or control that daemon with --pid-file {}",
-                status.pid_file
+                pid_file.display()
             ),
         ),
-        (None, Some(owner)) => (
-            owner,
+        (Some(process), None) => (
+            process.describe(),
             format!("stop that process, or choose another {port}"),
         ),
-        (None, None) => (
-            "a process that this user cannot inspect".into(),
+        (None, _) => (
+            format!(
+                "a program of {}, which this user cannot inspect",
+                user_of(address)
+            ),
             format!("`sudo ss -ltnp` shows the process; stop it, or choose another {port}"),
         ),
     };
@@ -99,4 +93,11 @@ fn address_in_use(
     } else {
         Finding::error(port, message, hint)
     }
+}
+
+/// The user that listens at the address.
+fn user_of(address: SocketAddr) -> String {
+    let sockets = sys::sockets_accepting(address).unwrap_or_default();
+    let user = sockets.first().map(|socket| user_name(socket.uid));
+    user.unwrap_or_else(|| "another user".into())
 }

@@ -74,7 +74,7 @@ pub fn secret(snapshot: &Snapshot) -> Option<Finding> {
 /// [`secret`].
 pub fn token(snapshot: &Snapshot) -> Option<Finding> {
     match snapshot.token.as_ref()? {
-        Ok(_) => Some(Finding::ok(
+        Ok(()) => Some(Finding::ok(
             TOKEN,
             "the running daemon accepts tokens signed with the local key",
         )),

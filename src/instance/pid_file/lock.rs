@@ -3,7 +3,7 @@
 //! daemon.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -70,9 +70,22 @@ pub fn find_holder(path: &Path, file: &File) -> LockHolder {
 }
 
 pub fn holds_lock(process: &Process, file: &fs::Metadata) -> bool {
+    process.holds_lock(file, is_daemon_lock)
+}
+
+/// The path of the PID file that the process holds, wherever it is now, or where it was
+/// when it was removed.
+pub fn find_held_file(process: &Process) -> Option<PathBuf> {
+    let path = process.locked_file(is_daemon_lock)?;
+    let removed = path
+        .to_str()
+        .and_then(|path| path.strip_suffix(" (deleted)"));
+    Some(removed.map_or_else(|| path.clone(), PathBuf::from))
+}
+
+fn is_daemon_lock(line: &str) -> bool {
     let range = format!(" {LOCKED_BYTE} {LOCKED_BYTE}");
-    let is_daemon_lock = |line: &str| line.contains("OFDLCK") && line.trim_end().ends_with(&range);
-    process.holds_lock(file, is_daemon_lock) == Some(true)
+    line.contains("OFDLCK") && line.trim_end().ends_with(&range)
 }
 
 #[expect(

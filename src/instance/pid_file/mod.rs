@@ -16,4 +16,6 @@ pub(super) use content::{format_pid, parse_pid};
 pub use error::PidFileError;
 pub use lock::LockHolder;
 pub use locked_file::PidFile;
-pub use status::{PidFileStatus, holds_pid_file_lock, inspect_pid_file, read_recorded_pid};
+pub use status::{
+    PidFileStatus, held_pid_file, holds_pid_file_lock, inspect_pid_file, read_recorded_pid,
+};

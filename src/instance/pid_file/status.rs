@@ -1,11 +1,13 @@
 //! Inspects the PID file without the lock.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::content::{open_for_reading, parse_pid, read_pid, read_stale_content};
 use super::error::PidFileError;
-use super::lock::{LockConflict, LockHolder, find_conflict, find_holder, holds_lock};
+use super::lock::{
+    LockConflict, LockHolder, find_conflict, find_held_file, find_holder, holds_lock,
+};
 use crate::sys::Process;
 
 /// What the PID file tells about the daemon.
@@ -23,6 +25,13 @@ pub enum PidFileStatus {
 #[must_use]
 pub fn holds_pid_file_lock(path: &Path, process: &Process) -> bool {
     fs::metadata(path).is_ok_and(|file| holds_lock(process, &file))
+}
+
+/// The path of the PID file that a daemon holds, also if it was moved. The path of a file that was
+/// removed or replaced is the one that it had.
+#[must_use]
+pub fn held_pid_file(process: &Process) -> Option<PathBuf> {
+    find_held_file(process)
 }
 
 /// Inspects the PID file without changing it.

@@ -3,6 +3,7 @@
 mod cookie;
 mod extract;
 mod failure_limit;
+pub mod proof;
 mod state;
 
 pub use extract::{AnyToken, Auth, Control, Follow, InspectSignIn, Logs, Read, SignIn, SignedIn};

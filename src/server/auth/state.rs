@@ -11,8 +11,10 @@ use poem::http::{HeaderMap, StatusCode, header};
 
 use super::cookie::SessionCookie;
 use super::failure_limit::AuthFailureLimiter;
+use crate::api::{ProofRequest, ProofResult};
 use crate::auth::{
-    Claims, Keyring, Scope, Session, SessionCredential, SessionStore, SignInTokens, TokenError,
+    Claims, InvalidProof, Keyring, Scope, Session, SessionCredential, SessionStore, SignInTokens,
+    TokenError, is_nonce,
 };
 use crate::server::http::origin;
 use crate::server::http::problem::{ApiError, Result};
@@ -130,7 +132,31 @@ impl AuthState {
         let token = bearer_token(request.headers()).ok_or(TokenError::Malformed);
         token
             .and_then(|token| self.keyring.verify(token))
+            .and_then(|claims| {
+                let path = request.original_uri().path();
+                let is_allowed = claims.allow_request(request.method().as_str(), path);
+                is_allowed.then_some(claims).ok_or(TokenError::WrongRequest)
+            })
             .map_err(|error| self.count_failure(request, ApiError::unauthorized(Some(error))))
+    }
+
+    /// Proves to a client that has a configured key that this daemon has it, too. A client whose
+    /// proof is not valid gets nothing that depends on the key.
+    pub fn answer_proof(&self, request: &Request, proof: &ProofRequest) -> Result<ProofResult> {
+        let ProofRequest { nonce, req, mac } = proof;
+        if !is_nonce(nonce) {
+            let reason = "is not 32 bytes in base64url";
+            return Err(ApiError::invalid_parameter("nonce", reason));
+        }
+        let answer = self.keyring.answer_proof(nonce, req, mac);
+        answer
+            .map(|mac| ProofResult { mac })
+            .map_err(|InvalidProof| {
+                self.count_failure(
+                    request,
+                    ApiError::unauthorized(Some(TokenError::BadSignature)),
+                )
+            })
     }
 
     /// Verifies the session value and the cookie, and that a page of this API sent them: a browser

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::{Expected, assert_doctor_finds, assert_findings, fix_admin_port, port_of, subjects};
-use crate::support::{Home, Outcome, eventually, free_port, running_as_root};
+use crate::support::{FakeApi, Home, Outcome, eventually, running_as_root};
 
 #[test]
 fn suspended_daemon_is_reported_and_left_alone() {
@@ -89,52 +89,42 @@ fn blocked_network_is_reported() {
     );
 }
 
-#[test]
-fn without_state_file_settings_give_the_address() {
-    let mut home = Home::started();
-    fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
-    let no_state_file: Expected<'_> = (
+const NO_STATE_FILE: [Expected<'_>; 2] = [
+    (
         "state file",
         "warning",
-        &["No such file", "`fullon restart` writes a new one"],
-    );
-    assert_doctor_finds(
-        &home,
-        1,
-        &[
-            no_state_file,
-            (
-                "admin API",
-                "error",
-                &["ADMIN_PORT=0", "set ADMIN_HOST and ADMIN_PORT"],
-            ),
-        ],
-    );
-    home.set("ADMIN_PORT", &free_port().to_string());
-    let words = [
-        "Connection refused",
-        "there is no state file: set ADMIN_HOST and ADMIN_PORT",
-    ];
-    assert_doctor_finds(&home, 1, &[no_state_file, ("admin API", "error", &words)]);
+        &["No such file", "`fullon restart --hard` writes a new one"],
+    ),
+    (
+        "admin API",
+        "error",
+        &["unknown without a usable state file", "--admin-url"],
+    ),
+];
+
+/// No request is sent to the configured address.
+#[test]
+fn without_state_file_address_is_unknown() {
+    let mut home = Home::started();
+    fix_admin_port(&mut home);
+    fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
+    home.set("PORT", "0");
+    assert_doctor_finds(&home, 1, &NO_STATE_FILE);
 }
 
 #[test]
 fn other_server_on_admin_port_is_named() {
-    let mut home = Home::started();
+    let home = Home::started();
     let (public, daemon) = (home.public_address(), home.daemon().unwrap().describe());
-    fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
-    home.set("ADMIN_PORT", port_of(&public));
-    assert_doctor_finds(
-        &home,
+    let url = format!("http://{public}");
+    assert_findings(
+        &home.run(["--admin-url", &url, "doctor", "--json"]),
         1,
-        &[
-            ("state file", "warning", &["No such file"]),
-            (
-                "admin API",
-                "error",
-                &["is not the admin API", &daemon, "ADMIN_PORT"],
-            ),
-        ],
+        &[(
+            "admin API",
+            "error",
+            &["is not the admin API", &daemon, "ADMIN_PORT"],
+        )],
     );
 }
 
@@ -149,7 +139,8 @@ fn other_server_on_public_port_is_named() {
         &home,
         1,
         &[
-            ("state file", "warning", &["No such file"]),
+            NO_STATE_FILE[0],
+            NO_STATE_FILE[1],
             (
                 "public API",
                 "error",
@@ -166,7 +157,7 @@ fn phase_version_and_failed_checks_are_reported() {
     let saying = |field: &str, value: Value| {
         let mut status = healthy.clone();
         status[field] = value;
-        let url = format!("http://{}", serve_always("200 OK", &status.to_string()));
+        let url = format!("http://{}", serve_with_key(&home, &status.to_string()));
         home.run(["--admin-url", &url, "doctor", "--json"])
     };
     assert_findings(&saying("phase", json!("ready")), 0, &[]);
@@ -282,6 +273,11 @@ fn edited_settings_are_reported_with_command_to_apply_them() {
     );
 }
 
+/// An HTTP server with one response for everything, which proves that it has the key of this home.
+fn serve_with_key(home: &Home, body: &str) -> String {
+    FakeApi::start(&home.key(), body).address()
+}
+
 /// An HTTP server with one response for everything.
 pub(super) fn serve_always(status: &str, body: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -310,9 +306,10 @@ fn unhealthy_public_api_is_reported() {
     let words = ["reports unhealthy", "/health/ready"];
     assert_doctor_finds(
         &home,
-        0,
+        1,
         &[
-            ("state file", "warning", &["No such file"]),
+            NO_STATE_FILE[0],
+            NO_STATE_FILE[1],
             ("public API", "warning", &words),
         ],
     );

@@ -6,7 +6,7 @@ use fullon_master_api::instance::StateFile;
 use serde_json::json;
 
 use super::daemon_api::serve_always;
-use super::{Expected, assert_doctor_finds, assert_findings, fix_admin_port, set_mode};
+use super::{Expected, assert_doctor_finds, assert_findings, port_of, set_mode};
 use crate::support::Home;
 
 #[test]
@@ -33,37 +33,30 @@ fn refused_token_is_reported_with_reason() {
             ("settings", "warning", &["JWT_SECRET_KEY changed in .env"]),
         ],
     );
-    fix_admin_port(&mut home);
+    // A client that signs with that key gets the same reason.
+    let admin = home.state().admin;
     fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
-    assert_doctor_finds(
-        &home,
+    let outcome = home.run(["--admin-url", &admin, "doctor", "--json"]);
+    assert_findings(
+        &outcome,
         1,
-        &[
-            ("state file", "warning", &["No such file"]),
-            (
-                "admin API",
-                "error",
-                &["rejected the token", reason, "fullon restart --hard"],
-            ),
-        ],
+        &[(
+            "admin API",
+            "error",
+            &["rejected the token", reason, "JWT_SECRET_KEY"],
+        )],
     );
-    // Without the PID file, nothing else is known of the daemon.
+    // Without the PID file, nothing is known of the daemon.
+    home.set("ADMIN_PORT", port_of(&admin));
     fs::rename(home.pid_file(), home.path().join("moved")).unwrap();
     assert_doctor_finds(
         &home,
         1,
-        &[
-            (
-                "admin API",
-                "error",
-                &["rejected the token", reason, "JWT_SECRET_KEY"],
-            ),
-            (
-                "ADMIN_PORT",
-                "warning",
-                &["in use by fullon", "it may be the daemon"],
-            ),
-        ],
+        &[(
+            "ADMIN_PORT",
+            "error",
+            &["in use by another daemon", "--pid-file"],
+        )],
     );
     fs::rename(home.path().join("moved"), home.pid_file()).unwrap();
 }

@@ -55,10 +55,8 @@ pub fn token(scope: &str) -> String {
     sign(SECRET, HEADER, claims(scope).to_string())
 }
 
-/// The scope of the token in the request headers.
-pub fn scope_of_request(head: &str) -> String {
-    let (_, token) = head.split_once("Bearer ").unwrap();
+/// The claims of a token.
+pub fn claims_of(token: &str) -> Value {
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap());
-    let claims: Value = serde_json::from_slice(&claims.unwrap()).unwrap();
-    claims["scope"].as_str().unwrap().to_owned()
+    serde_json::from_slice(&claims.unwrap()).unwrap()
 }

@@ -3,6 +3,7 @@
 mod browser;
 mod certificate;
 mod dependency;
+mod fake_api;
 mod groups;
 mod http;
 mod installed_program;
@@ -40,6 +41,7 @@ use fullon_master_api::sys::Process;
 pub use browser::{Browser, SESSION_HEADERS, SIGN_IN_SCRIPT, browser_available};
 pub use certificate::Certificate;
 pub use dependency::{Dependency, PASSWORD, dependencies_available, start_dependencies};
+pub use fake_api::{FakeApi, proof};
 pub use groups::HEAVY;
 pub use http::{Connection, Response, request};
 pub use installed_program::{InstalledProgram, install_program};
@@ -193,7 +195,7 @@ impl Home {
     }
 
     /// The configured key: `JWT_SECRET_KEY` of the environment or `.env`, or the key file.
-    fn key(&self) -> Secret {
+    pub fn key(&self) -> Secret {
         let name = "JWT_SECRET_KEY";
         let of_environment = self.variable(name).map(str::to_owned);
         let of_file = || {

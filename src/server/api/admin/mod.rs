@@ -29,10 +29,10 @@ use self::settings::SettingsApi;
 pub use self::state::AdminState;
 use self::state::StateHandle;
 use self::status::StatusApi;
-use crate::api::VERSION;
+use crate::api::{PROOF_PATH, VERSION};
 use crate::auth::{Keyring, SessionStore};
 use crate::identity::identity;
-use crate::server::auth::AuthState;
+use crate::server::auth::{AuthState, proof};
 use crate::server::http::Service;
 use crate::server::openapi::{self, Operation};
 use crate::server::ui::{console, docs};
@@ -91,7 +91,11 @@ pub fn admin_document() -> Value {
 /// The service of the admin port.
 pub fn service(state: AdminState) -> Arc<Service> {
     let page_paths = || console::paths().chain(docs::paths(PREFIX));
-    let allowed_methods = move || openapi::allowed_methods(&document_service(), page_paths());
+    let allowed_methods = move || {
+        let mut allowed = openapi::allowed_methods(&document_service(), page_paths());
+        allowed.extend([proof::allowed_methods()]);
+        allowed
+    };
     let connections = Arc::clone(&state.connections.admin);
     let shutdown = state.shutdown.clone();
     let address = state.admin_address.ip();
@@ -100,7 +104,11 @@ pub fn service(state: AdminState) -> Arc<Service> {
     let routes = openapi::routes(&document_service());
     let paths = routes.iter().map(|route| route.path.clone());
     let requests = &state.metrics.requests;
-    let metrics = requests.routes("admin", paths.chain(page_paths()), []);
+    let metrics = requests.routes(
+        "admin",
+        paths.chain(page_paths()).chain([PROOF_PATH.to_owned()]),
+        [],
+    );
     let declared = declared_operations();
     let audited_actions = routes.into_iter().filter_map(|route| {
         let operation = declared.iter().find(|each| each.id == route.operation_id)?;
@@ -108,7 +116,7 @@ pub fn service(state: AdminState) -> Arc<Service> {
     });
     let audited_actions = audited_actions.collect();
     let pages = docs::routes(PREFIX, admin_document, document_service);
-    let endpoint = console::add_routes(pages)
+    let endpoint = proof::add_route(console::add_routes(pages))
         .nest("/", openapi_service(&StateHandle::new(state)))
         .around(console::redirect_to_console)
         .data(auth)

@@ -1,0 +1,271 @@
+//! The check that a connection leads to a program that may receive a token.
+//!
+//! A token goes only to a listener whose user could sign one. The kernel says who listens, before
+//! the connection is made and again before its first byte. Once is not enough: another program
+//! could accept the connection and close its socket, and the daemon could bind the address before
+//! the question. A listening socket cannot be bound beside another of the same address by another
+//! user, so the same sockets at both times are the ones that the connection leads to.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use thiserror::Error;
+use tower::{BoxError, Layer, Service};
+
+use crate::config::user_name;
+use crate::sys::{ListeningSocket, is_visible_socket, sockets_accepting};
+
+const ROOT: u32 = 0;
+/// The user that stands for all users that a user namespace does not know.
+const OVERFLOW_USER: u32 = 65534;
+
+/// Who may listen at an address of this machine.
+#[derive(Debug, Clone, Copy)]
+pub struct ListenerCheck {
+    pub address: SocketAddr,
+    /// Beside root, who can read every key.
+    pub owner: u32,
+}
+
+/// The program that listens may not receive a token.
+#[derive(Debug, Clone, Error)]
+pub enum UntrustedListener {
+    #[error(
+        "{address} is held by a program of {}, which may not receive a token of {}: `sudo ss -ltnp` shows the program", user_name(*.user), user_name(*.owner)
+    )]
+    OtherUser {
+        address: SocketAddr,
+        user: u32,
+        owner: u32,
+    },
+    #[error("the program that listens at {0} changed: try again")]
+    Changed(SocketAddr),
+    #[error("the system does not tell who listens at {0}: {1}")]
+    Unknown(SocketAddr, String),
+}
+
+impl ListenerCheck {
+    /// The sockets that could accept a connection, all of which may.
+    fn trusted_sockets(&self) -> Result<Vec<ListeningSocket>, UntrustedListener> {
+        let unknown =
+            |error: io::Error| UntrustedListener::Unknown(self.address, error.to_string());
+        let sockets = sockets_accepting(self.address).map_err(unknown)?;
+        for socket in &sockets {
+            if !self.is_trusted(socket) {
+                return Err(UntrustedListener::OtherUser {
+                    address: socket.address,
+                    user: socket.uid,
+                    owner: self.owner,
+                });
+            }
+        }
+        Ok(sockets)
+    }
+
+    fn is_trusted(&self, socket: &ListeningSocket) -> bool {
+        socket.uid == ROOT
+            || socket.uid == self.owner
+                && (self.owner != OVERFLOW_USER || is_visible_socket(socket.inode))
+    }
+
+    /// Checks that the connection, made since, leads to one of these sockets.
+    fn confirm(&self, before: &[ListeningSocket]) -> Result<(), UntrustedListener> {
+        let now = self.trusted_sockets()?;
+        if now.is_empty() || now != before {
+            return Err(UntrustedListener::Changed(self.address));
+        }
+        Ok(())
+    }
+}
+
+impl<S> Layer<S> for ListenerCheck {
+    type Service = CheckedConnector<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        CheckedConnector {
+            inner,
+            check: *self,
+        }
+    }
+}
+
+/// Makes connections to trusted listeners only.
+#[derive(Debug, Clone)]
+pub struct CheckedConnector<S> {
+    inner: S,
+    check: ListenerCheck,
+}
+
+impl<S, R> Service<R> for CheckedConnector<S>
+where
+    S: Service<R, Error = BoxError>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let check = self.check;
+        let before = match check.trusted_sockets() {
+            Ok(before) => before,
+            Err(error) => return Box::pin(async { Err(error.into()) }),
+        };
+        let connected = self.inner.call(request);
+        Box::pin(async move {
+            let connection = connected.await?;
+            check.confirm(&before)?;
+            Ok(connection)
+        })
+    }
+}
+
+/// The first error of this chain that says that the listener is not trusted.
+pub fn find_untrusted<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a UntrustedListener> {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.into_iter().find_map(|error| error.downcast_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Connects after it has run a script, and runs another before it returns.
+    struct Connector<F>(F);
+
+    impl<F: FnMut() -> TcpStream> Service<()> for Connector<F> {
+        type Response = TcpStream;
+        type Error = BoxError;
+        type Future = std::future::Ready<Result<TcpStream, BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, (): ()) -> Self::Future {
+            std::future::ready(Ok((self.0)()))
+        }
+    }
+
+    fn check(address: SocketAddr) -> ListenerCheck {
+        let owner = nix::unistd::geteuid().as_raw();
+        ListenerCheck { address, owner }
+    }
+
+    fn connect(
+        check: ListenerCheck,
+        script: impl FnMut() -> TcpStream,
+    ) -> Result<TcpStream, UntrustedListener> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let connected = runtime
+            .unwrap()
+            .block_on(check.layer(Connector(script)).call(()));
+        connected.map_err(|error| error.downcast_ref::<UntrustedListener>().unwrap().clone())
+    }
+
+    fn listen(address: &str) -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// A listener of another user, if this is root.
+    fn listen_as_other(address: SocketAddr) -> TcpListener {
+        let listening = std::thread::spawn(move || {
+            nix::unistd::setfsuid(12345.into());
+            TcpListener::bind(address).unwrap()
+        });
+        listening.join().unwrap()
+    }
+
+    fn is_changed(result: &Result<TcpStream, UntrustedListener>) -> bool {
+        matches!(result, Err(UntrustedListener::Changed(_)))
+    }
+
+    #[test]
+    fn listener_of_this_user_is_trusted() {
+        let (_listener, address) = listen("127.0.0.1:0");
+        connect(check(address), || TcpStream::connect(address).unwrap()).unwrap();
+    }
+
+    /// Another program accepts the connection and closes its socket, and the daemon binds the
+    /// address before the connection is checked.
+    #[test]
+    fn address_that_daemon_binds_after_the_connection_is_refused() {
+        let (listener, address) = listen("127.0.0.1:0");
+        drop(listener);
+        let daemon = Mutex::new(None);
+        let result = connect(check(address), || {
+            let other = listen_as_other(address);
+            let stream = TcpStream::connect(address).unwrap();
+            drop(other.accept().unwrap());
+            drop(other);
+            *daemon.lock().unwrap() = Some(TcpListener::bind(address).unwrap());
+            stream
+        });
+        assert!(is_changed(&result), "{result:?}");
+    }
+
+    /// The daemon closes its socket after the first look. Another program accepts the connection,
+    /// and the next daemon binds the address before the second look.
+    #[test]
+    fn address_that_changes_hands_twice_is_refused() {
+        let (listener, address) = listen("127.0.0.1:0");
+        let daemon = Mutex::new(Some(listener));
+        let result = connect(check(address), || {
+            *daemon.lock().unwrap() = None;
+            let other = listen_as_other(address);
+            let stream = TcpStream::connect(address).unwrap();
+            drop(other.accept().unwrap());
+            drop(other);
+            *daemon.lock().unwrap() = Some(TcpListener::bind(address).unwrap());
+            stream
+        });
+        assert!(is_changed(&result), "{result:?}");
+    }
+
+    /// Whatever accepted the connection listens no more.
+    #[test]
+    fn listener_that_is_gone_is_refused() {
+        let (listener, address) = listen("127.0.0.1:0");
+        let listener = Mutex::new(Some(listener));
+        let result = connect(check(address), || {
+            let stream = TcpStream::connect(address).unwrap();
+            *listener.lock().unwrap() = None;
+            stream
+        });
+        assert!(is_changed(&result), "{result:?}");
+    }
+
+    #[test]
+    fn listener_of_another_user_is_not_connected_to() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        for bound in ["127.0.0.1", "0.0.0.0", "[::]", "[::ffff:127.0.0.1]"] {
+            let listener = listen_as_other(format!("{bound}:0").parse().unwrap());
+            let port = listener.local_addr().unwrap().port();
+            let result = connect(check(([127, 0, 0, 1], port).into()), || {
+                panic!("a connection was made")
+            });
+            assert!(
+                matches!(
+                    result,
+                    Err(UntrustedListener::OtherUser { user: 12345, .. })
+                ),
+                "{bound}: {result:?}"
+            );
+        }
+    }
+}
