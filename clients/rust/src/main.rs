@@ -84,6 +84,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let request = StopRequest {
         timeout_seconds: Some(5.0),
     };
-    report("stop", json!(*client.stop_daemon().body(request).send().await?));
+    report(
+        "stop",
+        json!(*client.stop_daemon().body(request).send().await?),
+    );
     Ok(())
 }
