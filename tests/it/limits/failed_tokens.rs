@@ -32,12 +32,9 @@ fn failed_tokens_are_limited_but_valid_one_is_accepted() {
         "JWT_SECRET_KEY",
         "the key of another daemon, as long as ours",
     );
-    other_home.set(
-        "ADMIN_PORT",
-        home.admin_address().rsplit(':').next().unwrap(),
-    );
+    let url = format!("http://{}", home.admin_address());
     other_home
-        .run(["status"])
+        .run(["--admin-url", &url, "status"])
         .exits(4)
         .stdout_contains(&["invalid tokens from this client"]);
     assert!(metric(&home, "fullon_admin_refused_tokens_total") >= 7);
