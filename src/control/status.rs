@@ -46,7 +46,8 @@ impl DaemonControl {
             return false;
         };
         let is_draining = match client.status().await {
-            Ok(status) => status.phase == DaemonPhase::Draining,
+            // A process that was replaced may still accept a connection.
+            Ok(status) => status.phase == DaemonPhase::Draining && status.pid == state.pid,
             // With a state file it has served before, and a stop closes the listeners first.
             Err(_) => refuses_connections(&state.admin),
         };

@@ -352,7 +352,13 @@ pub fn spawn(command: &mut Command) -> ChildGuard {
 
 /// Starts a process that has nothing to do with any daemon.
 pub fn unrelated_process() -> ChildGuard {
-    spawn(Command::new("sleep").arg("600"))
+    let process = spawn(Command::new("sleep").arg("600"));
+    let name = format!("/proc/{}/comm", process.0.id());
+    // The parent continues a moment before the new program has its name.
+    eventually("the program has its name", || {
+        fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n")
+    });
+    process
 }
 
 /// Waits until the condition holds. The test fails if it does not hold before [`DEADLINE`]. The
