@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// What fullon should reach.
+/// The target for fullon.
 pub enum Target {
     AtMost(f64),
     /// At most this multiple of the baseline's figure.

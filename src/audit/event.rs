@@ -1,4 +1,4 @@
-//! What the audit trail records.
+//! The events of the audit trail.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 /// The longest text in a record, in bytes. A longer one is cut.
 const MAX_TEXT_LEN: usize = 1024;
 
-/// What became of a requested change.
+/// The outcome of a requested change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -39,7 +39,7 @@ pub struct Event {
     /// The requested change, such as `stop`.
     pub action: String,
     pub outcome: Outcome,
-    /// Who requested it, if the caller was authenticated.
+    /// The subject of the token or session, if the caller was authenticated.
     pub subject: Option<String>,
     pub token_id: Option<String>,
     /// The session that was created or ended.

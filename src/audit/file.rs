@@ -49,7 +49,7 @@ pub enum AuditFileError {
     Unusable {
         /// The path of the file.
         path: PathBuf,
-        /// What is wrong with the file.
+        /// The defect of the file.
         reason: &'static str,
     },
 }

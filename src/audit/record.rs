@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::event::{Event, Outcome};
+use crate::sys::hex;
 
 /// The version of the format.
 const VERSION: u8 = 1;
@@ -211,10 +212,5 @@ fn is_hash(text: &str) -> bool {
 
 /// SHA-256 in hexadecimal digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(HASH_LEN);
-    for byte in digest(&SHA256, bytes).as_ref() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex(digest(&SHA256, bytes).as_ref())
 }

@@ -18,7 +18,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// More findings of a kind are counted, but not listed.
 const MAX_LISTED: usize = 100;
 
-/// What [`verify`] found.
+/// The result of [`verify`].
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Whether the chain is whole.

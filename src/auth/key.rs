@@ -1,6 +1,5 @@
 //! The key file, which only its owner can read.
 
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -9,7 +8,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::config::{Secret, secret_weakness};
-use crate::sys::open_nofollow;
+use crate::sys::{hex, open_nofollow};
 
 /// The key file cannot be used.
 #[derive(Debug, Error)]
@@ -66,12 +65,7 @@ impl KeyError {
 ///
 /// The system gave no random bytes.
 pub fn generate_key() -> Result<Secret, KeyError> {
-    let mut text = String::with_capacity(64);
-    for byte in random_bytes()? {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Ok(Secret::new(text))
+    Ok(Secret::new(hex(&random_bytes()?)))
 }
 
 pub(super) fn random_bytes() -> Result<[u8; 32], KeyError> {

@@ -11,7 +11,7 @@ use super::proof::{InvalidProof, ProofKey, ProofSide};
 use super::scope::Scopes;
 use super::token::{
     Claims, DecodedClaims, INSTANCE_KEY_ID, TokenError, decode_claims, decode_header, decoding_key,
-    mark, timestamp, validation,
+    timestamp, validation,
 };
 use crate::config::Secret;
 use crate::identity::identity;
@@ -218,8 +218,8 @@ impl Keyring {
     pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
         let header = decode_header(token)?;
         let key_revision = self.configured.revision();
-        let is_of_instance = header.kid.as_deref() == Some(INSTANCE_KEY_ID);
-        let (claims, key_valid_for) = if is_of_instance {
+        let is_of_command = header.kid.as_deref() == Some(INSTANCE_KEY_ID);
+        let (claims, key_valid_for) = if is_of_command {
             (
                 decode_claims(token, &self.instance, &self.validation)?,
                 None,
@@ -228,7 +228,7 @@ impl Keyring {
             self.configured.verify(token, &self.validation)?
         };
         Ok(Claims {
-            token: mark(token, &claims, is_of_instance),
+            is_of_command,
             expires_at: timestamp(&claims.exp).ok_or(TokenError::Malformed)?,
             session_expires_at: match &claims.session_exp {
                 Some(seconds) => Some(timestamp(seconds).ok_or(TokenError::Malformed)?),

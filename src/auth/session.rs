@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::key::{KeyError, random_bytes};
 use super::scope::Scopes;
-use super::token::{Claims, TokenMark};
+use super::token::Claims;
 
 /// A valid session.
 #[derive(Debug, Clone)]
@@ -25,12 +25,8 @@ pub struct Session {
     pub subject: String,
     /// The scopes of the token that it was created from.
     pub scopes: Scopes,
-    /// When it was created.
-    pub created_at: Timestamp,
     /// When it expires.
     pub expires_at: Timestamp,
-    /// The token that it was created from.
-    pub(super) token: TokenMark,
     /// Cancelled when the session ends before it expires.
     pub ended: CancellationToken,
 }
@@ -43,7 +39,7 @@ impl From<Session> for Claims {
             scopes: session.scopes,
             expires_at: session.expires_at,
             session_expires_at: None,
-            token: session.token,
+            is_of_command: false,
             request: None,
             key_valid_for: None,
             // A session creates no other session.
@@ -74,7 +70,7 @@ impl SessionValues {
     }
 }
 
-/// What a request presents beside the cookie.
+/// The value that a request presents beside the cookie.
 #[derive(Clone, Copy)]
 pub enum SessionCredential<'a> {
     /// The session value.

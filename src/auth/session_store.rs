@@ -15,7 +15,7 @@ use super::key::KeyError;
 use super::keyring::ConfiguredKeys;
 use super::scope::Scopes;
 use super::session::{Session, SessionCredential, SessionError, SessionValues};
-use super::token::{Claims, TokenMark};
+use super::token::Claims;
 
 /// The longest validity of a session: a working day.
 pub const MAX_SESSION_LIFETIME: Duration = Duration::from_hours(12);
@@ -26,7 +26,7 @@ pub const MAX_SESSIONS: usize = 64;
 /// A session cannot be created.
 #[derive(Debug, Error)]
 pub enum CreateSessionError {
-    /// The configured key changed, or the token was revoked, after the token was verified.
+    /// The configured key changed after the token was verified.
     #[error("the token is no longer valid")]
     TokenInvalid,
     /// The token expired after it was verified, or within the tolerated clock difference.
@@ -54,9 +54,7 @@ struct StoredSession {
     id: Uuid,
     subject: String,
     scope: String,
-    created_at: Timestamp,
     expires_at: Timestamp,
-    token: TokenMark,
     /// Identifies the configured key. The session ends with it.
     key: ValueDigest,
     cookie: ValueDigest,
@@ -120,9 +118,7 @@ impl SessionStore {
             id: Uuid::new_v4(),
             subject: claims.subject.clone(),
             scope: claims.scopes.to_string(),
-            created_at: now,
             expires_at,
-            token: claims.token.clone(),
             key: self
                 .keys
                 .id_at_revision(claims.key_revision)
@@ -200,17 +196,6 @@ impl SessionStore {
         at.is_some()
     }
 
-    /// The valid sessions, oldest first.
-    #[must_use]
-    pub fn list(&self) -> Vec<Session> {
-        let now = Timestamp::now();
-        let table = self.table();
-        let valid = table.iter().filter(|each| self.is_valid(&each.stored, now));
-        let mut sessions: Vec<_> = valid.map(ActiveSession::session).collect();
-        sessions.sort_by_key(|session| session.created_at);
-        sessions
-    }
-
     /// The sessions, for the next process.
     #[must_use]
     pub fn stored(&self) -> StoredSessions {
@@ -240,9 +225,7 @@ impl ActiveSession {
             id: self.stored.id,
             subject: self.stored.subject.clone(),
             scopes: Scopes::from_claim(&self.stored.scope),
-            created_at: self.stored.created_at,
             expires_at: self.stored.expires_at,
-            token: self.stored.token.clone(),
             ended: self.ended.clone(),
         }
     }
@@ -334,14 +317,14 @@ mod tests {
     #[test]
     fn only_tickets_are_left_without_the_listening_socket() {
         let store = sessions('c');
-        let (_, values) = store.create(&claims()).unwrap();
+        let (session, values) = store.create(&claims()).unwrap();
         let stored = store.stored().without_session_values();
         let next = SessionStore::new(keys('c'), stored);
         assert_eq!(verify(&next, &values).unwrap_err(), SessionError::Unknown);
         let ticket = SessionCredential::Ticket(&values.ticket);
         next.verify(ticket, [values.cookie.as_str()].into_iter())
             .unwrap();
-        assert!(next.end(next.list()[0].id));
+        assert!(next.end(session.id));
         let ended = next.verify(ticket, [values.cookie.as_str()].into_iter());
         assert_eq!(ended.unwrap_err(), SessionError::Unknown);
     }
@@ -403,7 +386,7 @@ mod tests {
         for values in all.iter().skip(2).chain([&all[0], &another]) {
             verify(&store, values).unwrap();
         }
-        assert_eq!(store.list().len(), MAX_SESSIONS);
+        assert_eq!(store.stored().0.len(), MAX_SESSIONS);
     }
 
     #[test]

@@ -21,7 +21,7 @@ const ROOT: u32 = 0;
 /// The user that stands for all users that a user namespace does not know.
 const OVERFLOW_USER: u32 = 65534;
 
-/// Who may listen at an address of this machine.
+/// The users who may listen at an address of this machine.
 #[derive(Debug, Clone, Copy)]
 pub struct ListenerCheck {
     pub address: SocketAddr,
@@ -189,6 +189,14 @@ mod tests {
         listening.join().unwrap()
     }
 
+    /// A connection that a program of another user accepted, which then closed its socket.
+    fn connect_through_other(address: SocketAddr) -> TcpStream {
+        let other = listen_as_other(address);
+        let stream = TcpStream::connect(address).unwrap();
+        drop(other.accept().unwrap());
+        stream
+    }
+
     fn is_changed(result: &Result<TcpStream, UntrustedListener>) -> bool {
         matches!(result, Err(UntrustedListener::Changed(_)))
     }
@@ -207,10 +215,7 @@ mod tests {
         drop(listener);
         let daemon = Mutex::new(None);
         let result = connect(check(address), || {
-            let other = listen_as_other(address);
-            let stream = TcpStream::connect(address).unwrap();
-            drop(other.accept().unwrap());
-            drop(other);
+            let stream = connect_through_other(address);
             *daemon.lock().unwrap() = Some(TcpListener::bind(address).unwrap());
             stream
         });
@@ -225,17 +230,14 @@ mod tests {
         let daemon = Mutex::new(Some(listener));
         let result = connect(check(address), || {
             *daemon.lock().unwrap() = None;
-            let other = listen_as_other(address);
-            let stream = TcpStream::connect(address).unwrap();
-            drop(other.accept().unwrap());
-            drop(other);
+            let stream = connect_through_other(address);
             *daemon.lock().unwrap() = Some(TcpListener::bind(address).unwrap());
             stream
         });
         assert!(is_changed(&result), "{result:?}");
     }
 
-    /// Whatever accepted the connection listens no more.
+    /// The listener that accepted the connection was closed.
     #[test]
     fn listener_that_is_gone_is_refused() {
         let (listener, address) = listen("127.0.0.1:0");

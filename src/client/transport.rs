@@ -1,4 +1,4 @@
-//! What the clients of the two APIs share.
+//! The common parts of the clients of both APIs.
 
 use std::time::Duration;
 

@@ -24,7 +24,7 @@ impl fmt::Display for SettingProblem {
 pub struct SettingWarning {
     /// Path of an `.env` file.
     pub subject: String,
-    /// What is wrong. Never contains the value of a secret.
+    /// The problem. Never contains the value of a secret.
     pub message: String,
     /// How to fix it.
     pub next_step: String,

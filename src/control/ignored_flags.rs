@@ -84,15 +84,7 @@ impl DaemonControl {
     /// cannot be read.
     #[must_use]
     pub fn ignored_variables(&self) -> Option<IgnoredVariables> {
-        let status = inspect_pid_file(self.pid_file()).ok()?;
-        let (PidFileStatus::Held(LockHolder::Known(process)), Some(state)) =
-            self.read_state(status)
-        else {
-            return None;
-        };
-        if !process.belongs_to_this_user() || !self.targets(&state) {
-            return None;
-        }
+        let (process, state) = self.own_daemon()?;
         let names = differing_variables(&process.environment());
         let file = state.settings_location().env_file_path();
         (!names.is_empty()).then_some(IgnoredVariables { names, file })
@@ -107,14 +99,20 @@ impl DaemonControl {
     /// The settings that the local daemon would read after a restart, if it belongs to this user.
     #[must_use]
     pub fn running_sources(&self) -> Option<Sources> {
+        let (process, state) = self.own_daemon()?;
+        Some(sources_after_restart(&state, &process))
+    }
+
+    /// The running local daemon, if it belongs to this user.
+    fn own_daemon(&self) -> Option<(Process, Box<StateFile>)> {
         let status = inspect_pid_file(self.pid_file()).ok()?;
         let (PidFileStatus::Held(LockHolder::Known(process)), Some(state)) =
             self.read_state(status)
         else {
             return None;
         };
-        let is_accessible = process.belongs_to_this_user() && self.targets(&state);
-        is_accessible.then(|| sources_after_restart(&state, &process))
+        let is_own = process.belongs_to_this_user() && self.targets(&state);
+        is_own.then_some((process, state))
     }
 }
 

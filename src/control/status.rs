@@ -10,7 +10,7 @@ use crate::client::{ClientError, Url};
 use crate::config::parse_log_filter;
 use crate::instance::{PidFileError, StateFile};
 
-/// What is known about the daemon.
+/// The known state of the daemon.
 #[derive(Debug)]
 pub enum StatusReport {
     /// Its own report.

@@ -1,4 +1,4 @@
-//! What a daemon owns on the machine: its files, its sockets, and the old processes that drain.
+//! The resources of a daemon on the machine: its files, its sockets, and the old processes that drain.
 
 use std::{io, mem};
 

@@ -1,4 +1,4 @@
-//! What the checks examine: the settings, the daemon and its answers, gathered once.
+//! The facts that the checks examine: the settings, the daemon and its answers, gathered once.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -53,8 +53,8 @@ pub struct InheritedSocket {
     pub listener: TcpListener,
 }
 
-/// What the old process passes over the channel. Flags arrive as arguments, and browser sessions in
-/// the state file.
+/// The payload that the old process sends over the channel. Flags arrive as arguments, and browser
+/// sessions in the state file.
 #[derive(Debug)]
 pub struct HandoffPayload {
     pub header: HandoffHeader,

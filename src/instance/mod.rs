@@ -1,4 +1,4 @@
-//! What a running daemon keeps on the machine, and how other processes find and trust it: the
+//! The files of a running daemon, and how other processes find and trust it: the
 //! locked PID file, the state file, how the program is run, the report of a start-up, and the
 //! handoff from one daemon to the next. The daemon writes these, the command line reads them.
 

@@ -113,7 +113,7 @@ pub enum StateFileError {
     Untrusted {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Its defect.
         reason: &'static str,
     },
 }

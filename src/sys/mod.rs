@@ -24,4 +24,4 @@ pub(crate) use listening_sockets::{ListeningSocket, sockets_accepting};
 pub(crate) use port_owner::{find_listener, is_visible_socket};
 pub use process::Process;
 pub(crate) use procfs::Stat;
-pub(crate) use text::is_control;
+pub(crate) use text::{hex, is_control};

@@ -1,4 +1,17 @@
-//! Characters that a terminal interprets.
+//! Text for terminals, and bytes as text.
+
+use std::fmt::Write as _;
+
+/// The bytes in hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
 
 /// Whether a terminal may interpret the character: the control characters C0, DEL and C1, and those
 /// that change the direction of text (the property `Bidi_Control` of Unicode).

@@ -66,7 +66,7 @@ impl Attempt {
         Response { body, ..answer }
     }
 
-    /// What is wrong with the response, if anything.
+    /// The defect of the response, if there is one.
     fn find_fault(&self, answer: &Response) -> Option<String> {
         let problem: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let is_refused = answer.status == 401

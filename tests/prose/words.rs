@@ -8,7 +8,7 @@ use regex::Regex;
 use crate::{files, name, root};
 
 /// Patterns, and the words to use in their place.
-const REPLACED: [(&str, &str); 14] = [
+const REPLACED: [(&str, &str); 15] = [
     (
         r"\b(no longer|does not|do not|still) counts?\b|\b(that|which) counts?[.,;:)]|\bcounts for\b",
         "is valid, is accepted",
@@ -37,6 +37,7 @@ const REPLACED: [(&str, &str); 14] = [
     ),
     (r"\bverbs?\b", "command"),
     (r"\bhead of (a|the) request\b", "request headers"),
+    (r"^(What|Whoever|Who) [^?]*$", "a noun"),
     (
         r"(^|[.:] +)(What|Whoever) [a-z' ]+ (is|are|has|have|does|was|can|may|must|needs?|takes?|gives?)\b[^?]*[.,]",
         "a subject that is a noun",

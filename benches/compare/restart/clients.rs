@@ -18,7 +18,7 @@ const IO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Without a delay, the number of failures would depend on how fast a port refuses connections.
 const RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// What the clients observed since the previous call.
+/// The observations of the clients since the previous call.
 pub struct Observations {
     pub responses: u64,
     pub failures: f64,

@@ -1,4 +1,4 @@
-//! What a start-up begins with: a fresh PID file and sockets, or those of the old process.
+//! The beginning of a start-up: a fresh PID file and sockets, or those of the old process.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::daemon::upgrade::{ParentLink, UpgradeChild};
 use crate::instance::{HandoffHeader, HandoffPayload, PidFile, StateFile, StoredSecret};
 use crate::sys::Process;
 
-/// What a start-up begins with.
+/// The PID file and sockets that a start-up begins with.
 pub struct StartContext {
     pub pid_file: PidFile,
     pub passed_sockets: Vec<PassedSocket>,

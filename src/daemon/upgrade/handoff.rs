@@ -1,4 +1,4 @@
-//! What the old process hands over, and how it recovers when the handoff fails.
+//! Prepares the payload of a handoff, and recovers when the handoff fails.
 
 use std::io;
 use std::os::fd::AsFd as _;

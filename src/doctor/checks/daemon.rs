@@ -1,4 +1,4 @@
-//! What the running daemon reports about itself.
+//! Checks of the report of the running daemon about itself.
 
 use crate::api::{DaemonPhase, ExitCause, HealthCheck, HealthCheckState, VERSION};
 use crate::doctor::finding::Finding;

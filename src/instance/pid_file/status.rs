@@ -10,7 +10,7 @@ use super::lock::{
 };
 use crate::sys::Process;
 
-/// What the PID file tells about the daemon.
+/// The state of the daemon, as the PID file shows it.
 #[derive(Debug)]
 pub enum PidFileStatus {
     /// There is no file, and no daemon.

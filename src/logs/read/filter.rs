@@ -109,7 +109,7 @@ pub struct FilterParams<'a> {
 pub struct FilterError {
     /// `level` or `since`.
     pub name: &'static str,
-    /// What would be valid.
+    /// The valid forms.
     pub reason: &'static str,
 }
 

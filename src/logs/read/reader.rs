@@ -23,7 +23,7 @@ pub enum StartAt {
     After(Cursor),
 }
 
-/// What a follower receives.
+/// An item that a follower receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogItem {
     /// A line.

@@ -28,7 +28,7 @@ pub enum LogFileError {
     Unusable {
         /// The path of the file.
         path: PathBuf,
-        /// What is wrong with the file.
+        /// The defect of the file.
         reason: &'static str,
     },
 }

@@ -19,7 +19,7 @@ pub struct Auth<P: Policy> {
     pub session: P::Session,
 }
 
-/// What an operation requires of its caller.
+/// The requirement of an operation for its caller.
 pub trait Policy: Send + Sync + 'static {
     /// The accepted credentials, for the OpenAPI document.
     const SCHEMES: &'static [SecurityScheme];

@@ -1,4 +1,4 @@
-//! Who may call the admin API: tokens, sessions, and the limit on failed attempts.
+//! Access to the admin API: tokens, sessions, and the limit on failed attempts.
 
 mod cookie;
 mod extract;

@@ -27,7 +27,7 @@ pub const TICKET_PARAMETER: &str = "ticket";
 /// Names of the query parameters of each path.
 type QueryParameters = HashMap<String, Vec<String>>;
 
-/// What verifies the credentials of admin requests. It is attached to every request.
+/// Verifies the credentials of admin requests. It is attached to every request.
 pub struct AuthState {
     pub(in crate::server) keyring: Keyring,
     pub(in crate::server) sessions: Arc<SessionStore>,

@@ -20,7 +20,7 @@ pub struct ConnectionIo {
     state: Arc<ConnectionState>,
     service: Arc<Service>,
     peer: SocketAddr,
-    /// What is still to be written in place of hyper's own error response.
+    /// The bytes still to be written in place of hyper's own error response.
     replacement: Bytes,
 }
 

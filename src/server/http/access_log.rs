@@ -22,7 +22,7 @@ const NO_REQUEST: &str = "-";
 /// older lines away.
 const MAX_LOGGED_LEN: usize = 1024;
 
-/// What is known of a request when it starts.
+/// The properties of a request that are known when it starts.
 pub struct AccessRecord<'a> {
     pub server: &'static str,
     pub series: &'a RequestSeries,

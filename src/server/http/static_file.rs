@@ -6,6 +6,8 @@ use bytes::Bytes;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, Request, Response};
 
+use crate::sys::hex;
+
 pub const HTML: &str = "text/html; charset=utf-8";
 pub const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 pub const CSS: &str = "text/css; charset=utf-8";
@@ -23,9 +25,7 @@ impl StaticFile {
         let make = move || {
             let body = make();
             let digest = ring::digest::digest(&ring::digest::SHA256, &body);
-            let tag = digest.as_ref()[..8]
-                .iter()
-                .fold(String::new(), |tag, byte| format!("{tag}{byte:02x}"));
+            let tag = hex(&digest.as_ref()[..8]);
             let tag = HeaderValue::try_from(format!("\"{tag}\""))
                 .unwrap_or_else(|_| HeaderValue::from_static("\"\""));
             (body, tag)

@@ -1,4 +1,4 @@
-//! What is declared about an operation beside its poem-openapi attributes.
+//! Declarations of an operation beside its poem-openapi attributes.
 
 use super::errors::DocumentedError;
 

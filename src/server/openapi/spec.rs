@@ -3,7 +3,7 @@
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::{Map, Value};
 
-/// What poem-openapi derives from the operations of a service.
+/// The document that poem-openapi derives from the operations of a service.
 pub fn derive<T: OpenApi>(service: &OpenApiService<T, ()>) -> Value {
     serde_json::from_str(&service.spec()).unwrap_or_default()
 }

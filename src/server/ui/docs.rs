@@ -15,7 +15,7 @@ const SCRIPT_PATH: &str = "docs/swagger-ui.js";
 const STYLE_PATH: &str = "docs/swagger-ui.css";
 const START_PATH: &str = "docs/start.js";
 
-/// What the page of poem-openapi does inline. Our content security policy forbids inline scripts.
+/// The inline script of the page of poem-openapi. Our content security policy forbids inline scripts.
 const START_SCRIPT: &str = "SwaggerUIBundle({ dom_id: '#ui', url: new URL('openapi.json', document.baseURI).href, deepLinking: true, validatorUrl: null });\n";
 
 /// Serves the document at `PREFIX/openapi.json` and its page at `PREFIX/docs`, with the script and

@@ -1,4 +1,4 @@
-//! What the admin and public API report, or another server in their place.
+//! Findings about the admin and public API, or another server in their place.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -8,7 +8,7 @@ mkdir "$1/upper" "$1/work" "$root"
 mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" overlay "$root"
 
 make --silent -C "$2" install DESTDIR="$root" FULLON="$3"
-# What a daemon of this machine may have left is not this one's.
+# Files that a daemon of this machine may have left are not of this one.
 rm -rf "$root/etc/fullon_master_api" "$root/var/lib/fullon_master_api" "$root/var/log/fullon_master_api"
 
 # Without an identity, the first boot would enable everything.

@@ -168,7 +168,7 @@ impl LogsApi {
         drop(search);
         Ok(match &caller.session {
             Some(session) => stream.bound_to_session(session),
-            None if caller.claims.is_of_command() => stream,
+            None if caller.claims.is_of_command => stream,
             None => stream.bound_to_token(&caller.claims),
         })
     }

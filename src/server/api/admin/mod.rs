@@ -53,7 +53,7 @@ fn operations(state: &StateHandle) -> impl OpenApi + use<> {
     )
 }
 
-/// What the operations declare beside their attributes.
+/// The declarations of the operations beside their attributes.
 fn declared_operations() -> Vec<&'static Operation> {
     let declared: [&[Operation]; 7] = [
         &status::OPERATIONS,

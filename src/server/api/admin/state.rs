@@ -1,4 +1,4 @@
-//! What the operations of the admin API work on.
+//! The state of the operations of the admin API.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
