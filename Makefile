@@ -97,6 +97,7 @@ INSTALLED = \
 	$(SHARE)/fish/vendor_completions.d/fullon.fish \
 	$(SYSTEMD)/systemd/system/fullon_master_api.service \
 	$(SYSTEMD)/systemd/system/fullon_master_api.socket \
+	$(SYSTEMD)/systemd/system/fullon_master_api-admin.socket \
 	$(SYSTEMD)/sysusers.d/fullon_master_api.conf \
 	$(SYSTEMD)/tmpfiles.d/fullon_master_api.conf
 # True if root installs to the running system.
@@ -112,18 +113,18 @@ install: $(if $(filter file,$(origin FULLON)),build) ## Install program, manual 
 	$(FULLON) completions zsh > $(SHARE)/zsh/site-functions/_fullon
 	$(FULLON) completions fish > $(SHARE)/fish/vendor_completions.d/fullon.fish
 	sed 's|/usr/local|$(PREFIX)|' fullon_master_api.service > $(SYSTEMD)/systemd/system/fullon_master_api.service
-	install -m 0644 systemd/fullon_master_api.socket $(SYSTEMD)/systemd/system
+	install -m 0644 systemd/fullon_master_api.socket systemd/fullon_master_api-admin.socket $(SYSTEMD)/systemd/system
 	install -m 0644 systemd/sysusers.d/fullon_master_api.conf $(SYSTEMD)/sysusers.d
 	install -m 0644 systemd/tmpfiles.d/fullon_master_api.conf $(SYSTEMD)/tmpfiles.d
 	chmod 0644 $(filter-out %/bin/fullon,$(INSTALLED))
 	@if $(IS_LIVE); then echo; \
 		echo 'Next: systemd-sysusers && systemctl daemon-reload && systemctl enable --now fullon_master_api.service'; \
-		echo 'With socket activation: systemctl enable --now fullon_master_api.socket fullon_master_api.service'; \
+		echo 'With socket activation: systemctl enable --now fullon_master_api.socket fullon_master_api-admin.socket fullon_master_api.service'; \
 		echo 'After an update (zero-downtime restart): systemctl daemon-reload && systemctl reload fullon_master_api.service'; \
 	fi
 
 uninstall: ## Remove the installed files (PREFIX, DESTDIR); settings, logs and the user stay
 	rm -f $(INSTALLED)
 	@if $(IS_LIVE); then echo; \
-		echo 'Next: systemctl disable --now fullon_master_api.socket fullon_master_api.service; systemctl daemon-reload'; \
+		echo 'Next: systemctl disable --now fullon_master_api.socket fullon_master_api-admin.socket fullon_master_api.service; systemctl daemon-reload'; \
 	fi

@@ -12,7 +12,7 @@ fi
 root=$(mktemp -d)
 trap 'rm -r "$root"' EXIT
 mkdir "$root/units" "$root/etc"
-cp systemd/fullon_master_api.socket "$root/units"
+cp systemd/*.socket "$root/units"
 # /bin/true stands in for the program, which need not be installed.
 sed 's|^\(Exec[A-Za-z]*\)=/usr/local/bin/fullon|\1=/bin/true|' fullon_master_api.service > "$root/units/fullon_master_api.service"
 for unit in "$root"/units/*; do

@@ -58,15 +58,15 @@ struct StoredSession {
     /// Identifies the configured key. The session ends with it.
     key: ValueDigest,
     cookie: ValueDigest,
-    /// `None` once a process without the listening socket of this session has started.
+    /// `None` once a process with another listening socket has started.
     session: Option<ValueDigest>,
     ticket: ValueDigest,
 }
 
 impl StoredSessions {
-    /// Forgets the session values, so that only the log stream is left. For a process that has not
-    /// inherited the listening socket: another program may have listened on the port, and browsers
-    /// take it for this one. An open page has sent it all values.
+    /// Forgets the session values, so that only the log stream is left. For a process with another
+    /// listening socket: another program may have listened on the port, and browsers take it for
+    /// this one. An open page has sent it all values.
     #[must_use]
     pub fn without_session_values(mut self) -> Self {
         for session in &mut self.0 {

@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::stored_secret::StoredSecret;
 use crate::auth::StoredSessions;
 use crate::config::{Secret, SettingsLocation};
-use crate::sys::open_nofollow;
+use crate::sys::{SocketId, open_nofollow};
 
 /// The content of the state file. The names of the fields are part of its format.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -55,6 +55,9 @@ pub struct StateFile {
     /// The last restart that failed.
     #[serde(default)]
     pub failed_restart: Option<FailedRestart>,
+    /// The listening socket of the admin API.
+    #[serde(default)]
+    pub admin_socket: Option<SocketId>,
     /// The browser sessions, for the next process. Their values are digests.
     #[serde(default)]
     pub sessions: StoredSessions,

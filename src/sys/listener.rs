@@ -2,13 +2,33 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::AsFd;
 
 use rustix::net::sockopt;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpSocket};
 
 /// How many connections the kernel queues. A pause of the process must not make a client retry its
 /// SYN.
 pub(crate) const BACKLOG: u32 = 4096;
+
+/// Identifies a socket among all of this machine: no other has the same id before or after it
+/// (`SO_COOKIE` in `socket(7)`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketId {
+    /// The kernel counts again after a boot. `None` if the system hides which boot this is.
+    boot: Option<String>,
+    cookie: u64,
+}
+
+impl SocketId {
+    pub(crate) fn of(socket: impl AsFd) -> io::Result<Self> {
+        Ok(Self {
+            boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok(),
+            cookie: sockopt::socket_cookie(socket)?,
+        })
+    }
+}
 
 /// Binds an address without listening at it.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
@@ -59,4 +79,22 @@ fn new_socket(address: SocketAddr) -> io::Result<TcpSocket> {
     };
     socket.set_reuseaddr(true)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn socket_id_stays_with_the_socket_and_is_not_used_again() {
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let id = SocketId::of(&listener).unwrap();
+        let passed = listener.try_clone().unwrap();
+        drop(listener);
+        assert_eq!(SocketId::of(&passed).unwrap(), id);
+        drop(passed);
+        let next = StdListener::bind(address).unwrap();
+        assert_ne!(SocketId::of(&next).unwrap(), id);
+    }
 }

@@ -18,8 +18,8 @@ pub(crate) use file::{
     FileLock, OpenError, is_same_file, open_nofollow, open_owned, open_private, open_regular,
     try_lock,
 };
-pub use listener::listen;
 pub(crate) use listener::{BACKLOG, adopt_listener, bind, listen_overlapping};
+pub use listener::{SocketId, listen};
 pub(crate) use listening_sockets::{ListeningSocket, sockets_accepting};
 pub(crate) use port_owner::{find_listener, is_visible_socket};
 pub use process::Process;

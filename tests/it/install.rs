@@ -81,6 +81,7 @@ fn install_places_every_file_and_uninstall_removes_it() {
             format!("{root}/share/man/man1/fullon.1"),
             format!("{root}/share/zsh/site-functions/_fullon"),
             format!("{systemd}/systemd/system/fullon_master_api.service"),
+            format!("{systemd}/systemd/system/fullon_master_api-admin.socket"),
             format!("{systemd}/systemd/system/fullon_master_api.socket"),
             format!("{systemd}/sysusers.d/fullon_master_api.conf"),
             format!("{systemd}/tmpfiles.d/fullon_master_api.conf"),

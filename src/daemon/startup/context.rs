@@ -15,7 +15,7 @@ use crate::daemon::error::StartError;
 use crate::daemon::supervise::systemd;
 use crate::daemon::upgrade::{ParentLink, UpgradeChild};
 use crate::instance::{HandoffHeader, HandoffPayload, PidFile, StateFile, StoredSecret};
-use crate::sys::Process;
+use crate::sys::{Process, SocketId};
 
 /// The PID file and sockets that a start-up begins with.
 pub struct StartContext {
@@ -100,15 +100,17 @@ impl StartContext {
         }
     }
 
-    /// The browser sessions of the process before, however it exited. Without its listening socket,
-    /// only their tickets are left.
-    pub fn sessions(&self, is_admin_socket_inherited: bool) -> StoredSessions {
-        let state = StateFile::read_last(self.pid_file.path());
-        let sessions = state.map(|state| state.sessions).unwrap_or_default();
-        if is_admin_socket_inherited {
-            sessions
+    /// The browser sessions of the process before, however it exited. Unless the admin API still
+    /// listens on the same socket, which the old process or systemd has passed, only their tickets
+    /// are left.
+    pub fn sessions(&self, admin_socket: &SocketId) -> StoredSessions {
+        let Ok(state) = StateFile::read_last(self.pid_file.path()) else {
+            return StoredSessions::default();
+        };
+        if state.admin_socket.as_ref() == Some(admin_socket) {
+            state.sessions
         } else {
-            sessions.without_session_values()
+            state.sessions.without_session_values()
         }
     }
 }

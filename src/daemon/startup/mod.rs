@@ -229,7 +229,8 @@ impl Startup {
             generation: self.context.generation,
             drain_delay: settings.drain_delay,
             failed_restart: None,
-            sessions: self.context.sessions(sockets.is_admin_inherited),
+            admin_socket: Some(sockets.admin_id.clone()),
+            sessions: self.context.sessions(&sockets.admin_id),
             exit: None,
         }
     }

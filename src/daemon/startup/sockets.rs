@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::config::Settings;
 use crate::daemon::error::StartError;
 use crate::instance::{InheritedSocket, SocketRole};
-use crate::sys;
+use crate::sys::{self, SocketId};
 
 /// A listening socket that this process did not bind.
 #[derive(Debug)]
@@ -78,9 +78,7 @@ pub struct ListeningSockets {
     pub public_address: SocketAddr,
     pub admin: TcpListener,
     pub admin_address: SocketAddr,
-    /// Whether an old process has passed the socket of `admin`, so that no other program has
-    /// listened on its port meanwhile.
-    pub is_admin_inherited: bool,
+    pub admin_id: SocketId,
     /// Sockets for single addresses, left over from before `public` listened on all addresses. The
     /// kernel sends connections to these addresses to them while they exist, so they must be
     /// served; connections that wait in them would be lost if they were closed.
@@ -109,7 +107,6 @@ impl ListeningSockets {
             configured_address(public.as_ref(), settings.public),
             configured_address(admin.as_ref(), settings.admin),
         ];
-        let is_admin_inherited = !are_from_systemd && admin.is_some();
         let public = adopt_or_bind("PORT", public, settings.public, &passed)?;
         let admin = adopt_or_bind("ADMIN_PORT", admin, settings.admin, &passed)?;
         let public_address = public.local_addr().map_err(StartError::Socket)?;
@@ -122,12 +119,13 @@ impl ListeningSockets {
         if !admin_address.ip().is_loopback() {
             return Err(StartError::AdminNotLoopback(admin_address));
         }
+        let admin_id = SocketId::of(&admin).map_err(StartError::Socket)?;
         Ok(Self {
             public,
             public_address,
             admin,
             admin_address,
-            is_admin_inherited,
+            admin_id,
             extra_public,
             configured,
         })

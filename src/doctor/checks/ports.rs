@@ -11,6 +11,9 @@ use crate::sys;
 
 /// The process that holds the ports of socket-activated units.
 const SYSTEMD: &str = "systemd (PID 1)";
+const SOCKET_UNIT_HINT: &str =
+    "if a socket unit listens there for the daemon, start its service with `systemctl start`";
+const ROOT: u32 = 0;
 
 /// `HOST` and `PORT`, unless a daemon already listens there.
 pub fn public(snapshot: &Snapshot) -> Option<Finding> {
@@ -60,6 +63,7 @@ fn check_address(
 fn address_in_use(state: DaemonState, port: &'static str, address: SocketAddr) -> Finding {
     let process = sys::find_listener(address.port());
     let pid_file = process.as_ref().and_then(held_pid_file);
+    let (is_hidden, user) = (process.is_none(), user_at(address));
     let (owner, hint) = match (process, pid_file) {
         (Some(process), Some(pid_file)) => (
             format!(
@@ -79,7 +83,7 @@ fn address_in_use(state: DaemonState, port: &'static str, address: SocketAddr) -
         (None, _) => (
             format!(
                 "a program of {}, which this user cannot inspect",
-                user_of(address)
+                user.map_or("another user".into(), user_name)
             ),
             format!("`sudo ss -ltnp` shows the process; stop it, or choose another {port}"),
         ),
@@ -88,7 +92,9 @@ fn address_in_use(state: DaemonState, port: &'static str, address: SocketAddr) -
     if state == DaemonState::Unknown {
         Finding::warning(port, message, "it may be the daemon: run `fullon status`")
     } else if owner == SYSTEMD {
-        let hint = "if a socket unit listens there for the daemon, start its service with `systemctl start`";
+        Finding::warning(port, message, SOCKET_UNIT_HINT)
+    } else if is_hidden && user == Some(ROOT) {
+        let hint = format!("{SOCKET_UNIT_HINT}; or else {hint}");
         Finding::warning(port, message, hint)
     } else {
         Finding::error(port, message, hint)
@@ -96,8 +102,7 @@ fn address_in_use(state: DaemonState, port: &'static str, address: SocketAddr) -
 }
 
 /// The user that listens at the address.
-fn user_of(address: SocketAddr) -> String {
-    let sockets = sys::sockets_accepting(address).unwrap_or_default();
-    let user = sockets.first().map(|socket| user_name(socket.uid));
-    user.unwrap_or_else(|| "another user".into())
+fn user_at(address: SocketAddr) -> Option<u32> {
+    let sockets = sys::sockets_accepting(address).ok()?;
+    sockets.first().map(|socket| socket.uid)
 }

@@ -1,5 +1,6 @@
 //! The shipped units under a real systemd.
 
+mod admin_socket;
 mod reload;
 mod service;
 mod stop;
@@ -7,6 +8,7 @@ mod stop;
 use crate::support::{Connection, Machine, SERVICE, eventually, request, running_as_root};
 
 const SOCKET: &str = "fullon_master_api.socket";
+const ADMIN_SOCKET: &str = "fullon_master_api-admin.socket";
 const PUBLIC: &str = "127.0.0.1:8000";
 const ADMIN: &str = "127.0.0.1:8001";
 

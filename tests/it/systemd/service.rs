@@ -1,6 +1,8 @@
 //! The service: start, rights, crash and watchdog.
 
-use super::{PUBLIC, SOCKET, assert_serves, boot, fullon, start, status, wait_for_new_process};
+use super::{
+    ADMIN_SOCKET, PUBLIC, SOCKET, assert_serves, boot, fullon, start, status, wait_for_new_process,
+};
 use crate::support::{Machine, SERVICE, eventually, request};
 
 /// A field of `/proc/PID/status` of the main process.
@@ -16,7 +18,7 @@ fn installed_units_are_valid_and_tmpfiles_keep_log() {
     let Some(machine) = boot("installed_units_are_valid_and_tmpfiles_keep_log") else {
         return;
     };
-    for unit in [SERVICE, SOCKET] {
+    for unit in [SERVICE, SOCKET, ADMIN_SOCKET] {
         let file = format!("/usr/local/lib/systemd/system/{unit}");
         let outcome = machine.run(
             "systemd-analyze",
