@@ -58,6 +58,7 @@ def main():
         report("logs", [entry.to_dict() for entry in log.get_logs(lines=2).entries])
         report("events", follow(log, 2))
         report("reload", fullon.SettingsApi(client).reload_settings().to_dict())
+        report("audit", [record.to_dict() for record in fullon.AuditApi(client).get_audit(lines=1).records])
         report("restart", daemon.restart_daemon().to_dict())
         report("stop", daemon.stop_daemon(fullon.StopRequest(timeout_seconds=5)).to_dict())
 

@@ -2,7 +2,7 @@
 // FULLON_TOKEN a token.
 
 import { client } from "./generated/client.gen.ts";
-import { getLogLevel, getLogs, getStatus, reloadSettings, restartDaemon, setLogLevel, stopDaemon, streamLogs } from "./generated/sdk.gen.ts";
+import { getAudit, getLogLevel, getLogs, getStatus, reloadSettings, restartDaemon, setLogLevel, stopDaemon, streamLogs } from "./generated/sdk.gen.ts";
 import type { Problem } from "./generated/types.gen.ts";
 
 function report(step: string, value: unknown): void {
@@ -55,5 +55,6 @@ const page = await getLogs({ query: { lines: 2 }, throwOnError: true });
 report("logs", page.data.entries);
 report("events", await follow(2));
 report("reload", (await reloadSettings({ throwOnError: true })).data);
+report("audit", (await getAudit({ query: { lines: 1 }, throwOnError: true })).data.records);
 report("restart", (await restartDaemon({ throwOnError: true })).data);
 report("stop", await stopNewProcess());

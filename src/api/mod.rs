@@ -6,6 +6,7 @@
 //! left out, except in [`LogEntry`] and [`LogPage`], where it is `null`.
 
 mod address;
+mod audit;
 mod health;
 mod lifecycle;
 mod log;
@@ -17,6 +18,7 @@ mod settings;
 mod status;
 
 pub use address::{base_url, reachable_address};
+pub use audit::{AuditEntry, AuditPage, AuditState, AuditTornLine, MAX_AUDIT_RECORDS};
 pub use health::{
     DaemonPhase, HealthCheck, HealthCheckState, HealthReport, HealthStatus, LivenessReport,
     ReadinessReport,

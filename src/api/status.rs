@@ -3,6 +3,7 @@
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
+use super::audit::AuditState;
 use super::health::{DaemonPhase, HealthCheck};
 use super::lifecycle::LastExit;
 
@@ -50,6 +51,10 @@ pub struct DaemonStatus {
     pub pid_file: String,
     /// Path of the log file. `-` stands for stdout.
     pub log_file: String,
+    /// The end of the audit trail. Absent when there is no audit file.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub audit: Option<AuditState>,
     /// Active log level: a level, or filter directives such as `info,hyper=debug`.
     pub log_level: String,
     /// Resources that the process uses.

@@ -99,7 +99,6 @@ impl Command {
             self,
             Self::Start
                 | Self::Run(_)
-                | Self::Audit(_)
                 | Self::Config(_)
                 | Self::Openapi(_)
                 | Self::Completions(_)

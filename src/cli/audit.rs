@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::context::CommandContext;
+use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
 use super::output::{Colour, Output, Span};
-use crate::audit::{Head, Outcome, Record, Report};
+use crate::api::AuditEntry;
+use crate::audit::{Head, Report};
 use crate::control::AuditError;
 
 #[derive(Debug, clap::Args)]
@@ -29,7 +30,7 @@ pub fn run(context: &CommandContext, arguments: &AuditArgs, output: &Output) -> 
         let report = control.verify_audit(arguments.head.as_ref());
         return print_report(&report.map_err(command_error)?, output);
     }
-    let records = control.audit_records(arguments.lines.into());
+    let records = block_on(control.audit_records(arguments.lines.into()))?;
     for record in records.map_err(command_error)? {
         print_record(&record, output)?;
         output.print_json(&record)?;
@@ -38,14 +39,17 @@ pub fn run(context: &CommandContext, arguments: &AuditArgs, output: &Output) -> 
 }
 
 fn command_error(error: AuditError) -> CommandError {
-    CommandError::Other(error.into())
+    match error {
+        AuditError::NotHere => CommandError::Usage(error.to_string()),
+        other => CommandError::Other(other.into()),
+    }
 }
 
-fn print_record(record: &Record, output: &Output) -> Result {
-    let colour = match record.outcome {
-        Outcome::Accepted => Colour::Green,
-        Outcome::Refused => Colour::Yellow,
-        Outcome::Failed => Colour::Red,
+fn print_record(record: &AuditEntry, output: &Output) -> Result {
+    let colour = match &*record.outcome {
+        "accepted" => Colour::Green,
+        "refused" => Colour::Yellow,
+        _ => Colour::Red,
     };
     let start = format!("{} {} {} ", record.seq, record.time, record.event);
     let mut line = String::new();
@@ -65,7 +69,8 @@ fn print_record(record: &Record, output: &Output) -> Result {
     if let Some(status) = record.status {
         add("status", &status);
     }
-    for (name, value) in &record.detail {
+    let detail = record.detail.as_ref().and_then(Value::as_object);
+    for (name, value) in detail.into_iter().flatten() {
         match value {
             Value::String(text) => add(name, text),
             value => add(name, value),
@@ -76,7 +81,7 @@ fn print_record(record: &Record, output: &Output) -> Result {
     }
     output.print_spans(&[
         Span::plain(&start),
-        Span::coloured(colour, record.outcome.as_str()),
+        Span::coloured(colour, &record.outcome),
         Span::plain(&line),
     ])
 }

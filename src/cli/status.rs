@@ -9,7 +9,9 @@ use serde_json::json;
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
 use super::output::{Colour, Output, Span, notice};
-use crate::api::{DaemonPhase, DaemonStatus, ExitCause, HealthCheck, HealthCheckState, LastExit};
+use crate::api::{
+    AuditState, DaemonPhase, DaemonStatus, ExitCause, HealthCheck, HealthCheckState, LastExit,
+};
 use crate::client::ClientError;
 use crate::config::{InvalidSettings, Settings, is_reloadable};
 use crate::control::{DaemonControl, StatusReport};
@@ -106,6 +108,22 @@ fn print(status: &DaemonStatus, output: &Output) -> Result {
     }
     for warning in &status.warnings {
         print_label("Warning:", Colour::Yellow, warning, output)?;
+    }
+    match &status.audit {
+        Some(AuditState {
+            error: Some(error), ..
+        }) => {
+            let text = format!("{error}; records are kept in memory");
+            print_label("Audit:", Colour::Yellow, &text, output)?;
+        }
+        // The head that `fullon audit --verify --head` compares with.
+        Some(audit) if audit.seq > 0 => {
+            print_labels(
+                &[("Audit:", format!("{}:{}", audit.seq, audit.hash))],
+                output,
+            )?;
+        }
+        _ => {}
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::events::LogEvents;
 use super::listener::{ListenerCheck, find_untrusted};
 use super::transport::{RESPONSE_TIMEOUT, http_client, root_cause};
 use crate::api::{
-    DEFAULT_RESTART_TIMEOUT, DaemonStatus, LogLevelStatus, LogPage, PROOF_PATH, Problem,
+    AuditPage, DEFAULT_RESTART_TIMEOUT, DaemonStatus, LogLevelStatus, LogPage, PROOF_PATH, Problem,
     ProofRequest, ProofResult, ReloadResult, RestartRequest, RestartResult, SignInToken,
     StopRequest, StopResult, reachable_address,
 };
@@ -212,6 +212,27 @@ impl AdminClient {
         let response = tokio::time::timeout(RESPONSE_TIMEOUT, self.send(request)).await;
         let response = response.map_err(|_| self.timed_out(RESPONSE_TIMEOUT))??;
         Ok(LogEvents::new(response, self.base.clone()))
+    }
+
+    /// `GET /admin/audit`: the last records before the one with the number `before_seq`.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]
+    pub async fn audit(
+        &self,
+        lines: u32,
+        before_seq: Option<u64>,
+    ) -> Result<AuditPage, ClientError> {
+        let request = self
+            .request(Scope::Logs, Method::GET, "/admin/audit")
+            .await?
+            .query(&[("lines", u64::from(lines))]);
+        self.send_json(match before_seq {
+            Some(before) => request.query(&[("before_seq", before)]),
+            None => request,
+        })
+        .await
     }
 
     /// `POST /admin/session/token`, for a session with these scopes that lasts a working day.

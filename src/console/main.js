@@ -195,7 +195,7 @@ async function update(current) {
     const [state, text, more] = headline({ ...status, phase: now.phase ?? status.phase });
     showState(state, text, `${more} Up for ${duration(now.uptime)}.`);
   }
-  if (hasScope('admin:logs')) audit.update(`${now.started} ${now.audit}`);
+  if (hasScope('admin:logs')) audit.update(`${now.started} ${now.audit} ${status?.audit?.seq} ${status?.audit?.error}`, status?.audit?.error);
 }
 
 let timer, isPolling, shouldPoll;

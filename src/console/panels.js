@@ -1,6 +1,6 @@
 // Panels with the state of the daemon.
 
-import { get, withQuery } from './api.js';
+import { get } from './api.js';
 import { bytes } from './charts.js';
 import { $, make } from './dom.js';
 
@@ -81,23 +81,16 @@ export function showSettings(settings, pending) {
   }));
 }
 
-/** Text that only audit lines contain, in each log format: quotes in requests are escaped. */
-const AUDIT_FILTERS = [' audit: ', '"target":"audit"'];
-
 /** The audit trail, newest first. */
 export class Audit {
-  entries = [];
-
-  /** Loads new events if `trail`, which counts them, has changed. */
-  async update(trail) {
+  /** Loads the last records if `trail`, which counts them, has changed. `problem` is why records cannot be written. */
+  async update(trail, problem) {
     if (this.isLoading || trail === this.loadedTrail) return;
     this.isLoading = true;
     try {
-      await this.refresh();
-      // An event may be written after it is counted, so each trail is requested twice.
-      if (this.requestedTrail === trail) this.loadedTrail = trail;
-      this.requestedTrail = trail;
-      $('audit-error').textContent = '';
+      this.draw((await get('/admin/audit')).records.reverse());
+      this.loadedTrail = trail;
+      $('audit-error').textContent = problem ? `${problem}; records are kept in memory` : '';
     } catch (error) {
       $('audit-error').textContent = `Cannot read the audit trail: ${error.message}`;
       // A permanent error is not retried.
@@ -106,30 +99,13 @@ export class Audit {
     this.isLoading = false;
   }
 
-  async refresh() {
-    const since = this.entries[0]?.timestamp;
-    const pages = await Promise.all(AUDIT_FILTERS.map(contains => get(withQuery('/admin/logs', { lines: 50, contains, since }))));
-    const known = new Set(this.entries.map(entry => entry.cursor));
-    const isNew = entry => entry.target === 'audit' && !known.has(entry.cursor);
-    const found = pages.flatMap(page => page.entries).filter(isNew);
-    found.sort((a, b) => Date.parse(b.timestamp) - Date.parse(a.timestamp));
-    this.entries = [...found, ...this.entries].slice(0, 50);
-    this.draw();
-  }
-
-  draw() {
-    const rows = this.entries.map(entry => {
-      const fields = {};
-      for (const [, name, quoted] of (entry.message ?? '').matchAll(/(\w+)=("(?:\\.|[^"\\])*"|\S+)/g)) {
-        try {
-          fields[name] = quoted.startsWith('"') ? JSON.parse(quoted) : quoted;
-        } catch {
-          fields[name] = quoted;
-        }
-      }
-      const more = ['level', 'timeout_ms', 'status', 'reason'].filter(name => fields[name]).map(name => `${name} ${fields[name]}`);
-      return row([time(entry.timestamp), fields.action ?? '', fields.outcome ?? '', fields.subject ?? '', fields.peer ?? '', more.join(', ')], fields.outcome);
+  draw(records) {
+    const rows = records.map(record => {
+      const fields = { ...record.detail, status: record.status, reason: record.reason };
+      const shown = value => typeof value === 'object' ? JSON.stringify(value) : value;
+      const more = Object.entries(fields).filter(([, value]) => value !== undefined).map(([name, value]) => `${name} ${shown(value)}`);
+      return row([time(record.time), record.event, record.outcome, record.subject ?? '', record.peer ?? '', more.join(', ')], record.outcome);
     });
-    $('audit').querySelector('tbody').replaceChildren(...(rows.length ? rows : [row([make('td', { colSpan: 6 }, 'None in the log.')])]));
+    $('audit').querySelector('tbody').replaceChildren(...(rows.length ? rows : [row([make('td', { colSpan: 6 }, 'No records.')])]));
   }
 }

@@ -1,12 +1,15 @@
-//! The audit trail, read from its files: that works for a daemon that is not running, too.
+//! The audit trail, read from its files: that works for a daemon that is not running, too. Only the
+//! trail of `--admin-url` is read through the API.
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::target::DaemonControl;
-use crate::audit::{self, Head, Record, Report};
+use super::target::{DaemonControl, Target};
+use crate::api::{AuditEntry, MAX_AUDIT_RECORDS};
+use crate::audit::{self, Head, Report};
+use crate::client::{AdminClient, ClientError};
 use crate::instance::PidFileError;
 
 /// The audit trail cannot be read.
@@ -23,6 +26,12 @@ pub enum AuditError {
         "the audit file {} does not exist: start the daemon with `fullon start`, or set AUDIT_FILE to the daemon's audit file", .0.display()
     )]
     FileMissing(PathBuf),
+    /// The admin API failed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The files of `--admin-url` may be on another machine.
+    #[error("--verify reads the audit file: run it on the daemon's machine, without --admin-url")]
+    NotHere,
     /// A file cannot be read.
     #[error("the audit trail cannot be read: {0}")]
     Io(io::Error),
@@ -34,9 +43,19 @@ impl DaemonControl {
     /// # Errors
     ///
     /// A file cannot be read, or there is none.
-    pub fn audit_records(&self, count: usize) -> Result<Vec<Record>, AuditError> {
+    pub async fn audit_records(&self, count: u32) -> Result<Vec<AuditEntry>, AuditError> {
+        if self.has_admin_url() {
+            return match self.find_target().await? {
+                Target::Local { client, .. }
+                | Target::Unlocked { client, .. }
+                | Target::Remote(client) => Ok(fetch_records(&client?, count).await?),
+                Target::Dead(_) | Target::Absent => Err(ClientError::NotRunning.into()),
+            };
+        }
         let path = self.audit_file()?;
-        audit::last_records(&path, count, None).map_err(AuditError::Io)
+        let records = audit::last_records(&path, count as usize, None);
+        let records = records.map_err(AuditError::Io)?.into_iter();
+        Ok(records.map(AuditEntry::from).collect())
     }
 
     /// Checks the chain of all records, and that it contains `head`.
@@ -45,6 +64,9 @@ impl DaemonControl {
     ///
     /// A file cannot be read, or there is none.
     pub fn verify_audit(&self, head: Option<&Head>) -> Result<Report, AuditError> {
+        if self.has_admin_url() {
+            return Err(AuditError::NotHere);
+        }
         let path = self.audit_file()?;
         audit::verify(&path, head).map_err(AuditError::Io)
     }
@@ -62,4 +84,20 @@ impl DaemonControl {
             Err(error) => Err(AuditError::Io(error)),
         }
     }
+}
+
+/// Fetches as many pages as are needed.
+async fn fetch_records(client: &AdminClient, count: u32) -> Result<Vec<AuditEntry>, ClientError> {
+    let mut records: Vec<AuditEntry> = Vec::new();
+    let mut left = count;
+    while left > 0 {
+        let before = records.first().map(|first| first.seq);
+        let page = client.audit(left.min(MAX_AUDIT_RECORDS), before).await?;
+        if page.records.is_empty() {
+            break;
+        }
+        left = left.saturating_sub(u32::try_from(page.records.len()).unwrap_or(u32::MAX));
+        records.splice(0..0, page.records);
+    }
+    Ok(records)
 }

@@ -116,6 +116,65 @@ fn client_request_id_is_beside_ours() {
     assert_eq!(record["client_request_id"], "0badcafe-00000001");
 }
 
+/// The API returns the records as they are in the file.
+#[test]
+fn records_and_head_are_in_the_api() {
+    let home = Home::started();
+    for _ in 0..5 {
+        home.run(["reload"]).succeeds();
+    }
+    let path = audit_file(&home);
+    let get = |query: &str| {
+        let page = home.call_admin("GET", &format!("/admin/audit{query}"));
+        assert_eq!(page.status, 200, "{page:#?}");
+        page.json()["records"].as_array().unwrap().clone()
+    };
+    let records = records_in(&path);
+    assert_eq!(get(""), records);
+    assert_eq!(get("?lines=2"), records[3..]);
+    assert_eq!(get("?lines=2&before_seq=4"), records[1..3]);
+    assert_eq!(get("?before_seq=1"), [json!(null); 0]);
+    for query in ["?lines=0", "?lines=1001", "?before_seq=-1", "?before=1"] {
+        let response = home.call_admin("GET", &format!("/admin/audit{query}"));
+        assert_eq!(response.status, 400, "{query}");
+    }
+    let status = home.call_admin("GET", "/admin/status").json();
+    let expected = json!({
+        "file": path.display().to_string(),
+        "seq": 5,
+        "hash": records[4]["hash"],
+    });
+    assert_eq!(status["audit"], expected);
+    home.run(["doctor"])
+        .succeeds()
+        .stdout_contains(&["audit trail", "fullon.log.audit, 5 records"]);
+    let head = format!("5:{}", records[4]["hash"].as_str().unwrap());
+    home.run(["status"])
+        .succeeds()
+        .stdout_contains(&[&format!("Audit:     {head}")]);
+    home.run(["audit", "--verify", "--head", &head]).succeeds();
+
+    let url = format!("http://{}", home.admin_address());
+    let remote = Home::new();
+    remote.write_env(&format!("JWT_SECRET_KEY={}", key_of(&home)));
+    let printed = remote
+        .run(["audit", "--admin-url", &url, "-n", "2", "--json"])
+        .succeeds()
+        .stdout;
+    let lines = fs::read_to_string(&path).unwrap();
+    let last: Vec<_> = lines.lines().skip(3).collect();
+    assert_eq!(printed.lines().collect::<Vec<_>>(), last);
+    remote
+        .run(["audit", "--admin-url", &url, "--verify"])
+        .exits(2)
+        .stderr_contains(&["--verify reads the audit file"]);
+}
+
+fn key_of(home: &Home) -> String {
+    let key = fs::read_to_string(home.path().join(".fullon_master_api.key")).unwrap();
+    key.trim().to_owned()
+}
+
 /// Not a test: a process that appends records until it is killed.
 #[test]
 fn writer_process() {
@@ -473,6 +532,15 @@ fn full_disk_does_not_keep_anybody_from_stopping() {
         reload();
     }
     assert!(home.log().contains("records are kept in memory"));
+    let status = home.call_admin("GET", "/admin/status").json();
+    let error = status["audit"]["error"].as_str().unwrap();
+    assert!(error.contains("No space left on device"), "{error}");
+    home.run(["status"])
+        .succeeds()
+        .stdout_contains(&["Audit:", "No space left on device"]);
+    home.run(["doctor"])
+        .succeeds()
+        .stdout_contains(&["audit trail", "No space left on device"]);
     fs::remove_file(&filler).unwrap();
     eventually("the records are written", || {
         let report = verify(&audit, None).unwrap();
@@ -486,6 +554,8 @@ fn full_disk_does_not_keep_anybody_from_stopping() {
     let missing = gap.detail["events"].as_u64().unwrap();
     // Without the record of the gap.
     assert_eq!(report.records - 1 + missing, 1_102);
+    let status = home.call_admin("GET", "/admin/status").json();
+    assert_eq!(status["audit"]["error"], Value::Null);
 
     fill();
     for _ in 0..20 {
@@ -505,6 +575,11 @@ fn unusable_audit_file_is_refused() {
         "audit file",
         "is a symbolic link",
         "AUDIT_FILE",
+    ]);
+    home.run(["doctor"]).exits(1).stdout_contains(&[
+        "ERROR    audit trail",
+        "is a symbolic link",
+        "the daemon does not start",
     ]);
     fs::remove_file(audit_file(&home)).unwrap();
     let log = home.log_file().display().to_string();
@@ -527,6 +602,10 @@ fn without_log_file_there_is_no_audit_file_unless_it_is_set() {
     home.run(["audit"])
         .exits(1)
         .stderr_contains(&["there is no audit file: set AUDIT_FILE"]);
+    let response = home.call_admin("GET", "/admin/audit");
+    response.assert_problem(409, "there is no audit file: set AUDIT_FILE");
+    let status = home.call_admin("GET", "/admin/status").json();
+    assert_eq!(status["audit"], Value::Null);
     home.run(["stop"]).succeeds();
     drop(daemon);
     let file = home.path().join("changes").display().to_string();

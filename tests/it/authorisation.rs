@@ -22,7 +22,7 @@ const CONTROL: Requirement = Requirement::Scope("admin:control");
 
 /// Required credential and success status of each operation. Operations that would end the daemon
 /// get an invalid body.
-const OPERATIONS: [(&str, &str, Requirement, u16); 15] = [
+const OPERATIONS: [(&str, &str, Requirement, u16); 16] = [
     ("GET", "/admin/status", READ, 200),
     ("GET", "/admin/config", READ, 200),
     ("GET", "/admin/metrics", READ, 200),
@@ -30,6 +30,7 @@ const OPERATIONS: [(&str, &str, Requirement, u16); 15] = [
     ("PUT", "/admin/log-level", CONTROL, 400),
     ("GET", "/admin/logs", LOGS, 200),
     ("GET", "/admin/logs/stream", LOGS, 200),
+    ("GET", "/admin/audit", LOGS, 200),
     ("POST", "/admin/stop", CONTROL, 400),
     ("POST", "/admin/restart", CONTROL, 400),
     ("POST", "/admin/reload", CONTROL, 200),

@@ -107,6 +107,7 @@ async fn operate(home: &Home) -> Result<Results, ClientError> {
     drop(stream);
     add("events", json!(events));
     add("reload", json!(client.reload_settings().await?));
+    add("audit", json!(client.audit(1, None).await?.records));
     add(
         "restart",
         json!(client.restart_daemon(&RestartRequest::default()).await?),
@@ -199,6 +200,17 @@ fn assert_operates(operate: impl FnOnce(&Home) -> Results) -> Results {
     assert_eq!(
         results["reload"],
         json!({ "changed": [change], "needs_restart": [] })
+    );
+    let trail = fs::read_to_string(home.path().join("fullon.log.audit")).unwrap();
+    let records = trail
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let reload: Vec<Value> = records
+        .filter(|record: &Value| record["event"] == "reload")
+        .collect();
+    assert_eq!(
+        with_microseconds(&results["audit"]),
+        with_microseconds(&reload.into())
     );
     let restart = &results["restart"];
     assert_ne!(restart["pid"], before["pid"]);

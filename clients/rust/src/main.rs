@@ -80,6 +80,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let stream = client.stream_logs().lines(2).send().await?.into_inner();
     report("events", follow(stream, 2).await?.into());
     report("reload", json!(*client.reload_settings().send().await?));
+    let page = client.get_audit().lines(1).send().await?;
+    report("audit", json!(page.records));
     report("restart", json!(*client.restart_daemon().send().await?));
     let request = StopRequest {
         timeout_seconds: Some(5.0),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 
 use crate::api::HealthCheckState;
+use crate::audit::AuditFile;
 use crate::config::LogTarget;
 use crate::doctor::creation::creation_obstacle;
 use crate::doctor::finding::Finding;
@@ -15,6 +16,7 @@ use crate::sys::Process;
 
 const LOG: &str = "log";
 const DISK: &str = "disk";
+const AUDIT: &str = "audit trail";
 
 /// Free space is scarce below the size of the file system divided by this.
 const SCARCE_FRACTION: u64 = 100;
@@ -30,6 +32,34 @@ pub fn log(snapshot: &Snapshot) -> Option<Finding> {
         }
         LogTarget::File(path) => check_file(snapshot, &path),
     })
+}
+
+/// Whether the daemon writes its audit trail.
+pub fn audit(snapshot: &Snapshot) -> Option<Finding> {
+    if let Some(status) = snapshot.status() {
+        let Some(audit) = &status.audit else {
+            let message = "there is no audit file: changes are only logged";
+            return Some(Finding::ok(AUDIT, message).with_hint("set AUDIT_FILE to a file"));
+        };
+        return Some(match &audit.error {
+            Some(error) => Finding::warning(
+                AUDIT,
+                format!("{error}; records are kept in memory"),
+                "check the disk space, the owner and the directory; the daemon retries by itself",
+            ),
+            None => Finding::ok(AUDIT, format!("{}, {} records", audit.file, audit.seq)),
+        });
+    }
+    if snapshot.daemon_state != DaemonState::NotRunning {
+        return None;
+    }
+    let path = snapshot.settings.client.audit_file.as_deref()?;
+    let error = AuditFile::check(path).err()?;
+    Some(Finding::error(
+        AUDIT,
+        error.to_string(),
+        "the daemon does not start with this file",
+    ))
 }
 
 /// Free space for the log. [`log`] reports a missing directory.

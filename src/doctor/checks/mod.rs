@@ -21,7 +21,7 @@ pub enum CheckFn {
 use CheckFn::{Many, One};
 
 /// All checks, in the order of their findings.
-pub const CHECKS: [CheckFn; 20] = [
+pub const CHECKS: [CheckFn; 21] = [
     Many(settings::problems),
     One(settings::env_file),
     Many(settings::typos),
@@ -42,6 +42,7 @@ pub const CHECKS: [CheckFn; 20] = [
     One(ports::admin),
     One(log::log),
     One(log::disk),
+    One(log::audit),
 ];
 
 impl CheckFn {

@@ -11,7 +11,8 @@ const NULLABLE_FIELDS: [(&str, &[&str]); 2] = [
 ];
 
 /// Fields that hold an RFC 3339 timestamp.
-const TIMESTAMPS: [(&str, &str); 8] = [
+const TIMESTAMPS: [(&str, &str); 9] = [
+    ("AuditEntry", "time"),
     ("BrowserSession", "expires_at"),
     ("CreatedSession", "expires_at"),
     ("DaemonStatus", "started_at"),
@@ -22,9 +23,13 @@ const TIMESTAMPS: [(&str, &str); 8] = [
     ("StopResult", "deadline"),
 ];
 
+/// Fields that hold an object of any names and values.
+const OBJECTS: [(&str, &str); 1] = [("AuditEntry", "detail")];
+
 const SCOPES: &[&str] = &["admin:read", "admin:logs", "admin:control"];
 /// Text fields with a closed set of values.
-const ENUMS: [(&str, &str, &[&str]); 6] = [
+const ENUMS: [(&str, &str, &[&str]); 7] = [
+    ("AuditEntry", "outcome", &["accepted", "refused", "failed"]),
     ("BrowserSession", "scopes", SCOPES),
     ("CreatedSession", "scopes", SCOPES),
     ("SignInPreview", "scopes", SCOPES),
@@ -64,6 +69,12 @@ pub fn complete_schemas(document: &mut Value) {
     for (schema, field) in TIMESTAMPS {
         if let Some(property) = property(document, schema, field) {
             property["format"] = json!("date-time");
+        }
+    }
+    for (schema, field) in OBJECTS {
+        if let Some(property) = property(document, schema, field) {
+            property["type"] = json!("object");
+            property["additionalProperties"] = json!({});
         }
     }
     for (schema, fields) in NULLABLE_FIELDS {

@@ -21,11 +21,11 @@ fn log_on_stdout_is_reported_once() {
     });
     let console = Console::with_home(home);
     console.sign_in();
-    for position in ["log-state", "audit-error"] {
+    for (position, setting) in [("log-state", "LOG_FILE"), ("audit-error", "AUDIT_FILE")] {
         console.wait_until(
             "the page says what to do",
             &format!(
-                "return $('{position}').textContent.includes('set LOG_FILE to the path of a file')"
+                "return $('{position}').textContent.includes('set {setting} to the path of a file')"
             ),
         );
     }
@@ -38,7 +38,7 @@ fn log_on_stdout_is_reported_once() {
     assert_eq!(console.text("state"), "Ready");
     assert_eq!(console.text("notice"), "");
     let log_requests = console.run("return performance.getEntriesByType('resource').filter(entry => entry.name.includes('/admin/logs')).length");
-    // The stream, the reason for its refusal, and the audit trail.
+    // The stream, and the reason for its refusal.
     assert!(log_requests.as_u64() <= Some(6), "{log_requests}");
     console.assert_no_errors_except(&["409 (Conflict)"]);
 }

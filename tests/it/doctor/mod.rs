@@ -193,7 +193,8 @@ fn running_daemon_is_healthy_with_one_line_per_check() {
             "public API",
             "restart",
             "log",
-            "disk"
+            "disk",
+            "audit trail"
         ]
     );
     let outcome = home.run(["doctor"]).succeeds();
@@ -206,7 +207,7 @@ fn running_daemon_is_healthy_with_one_line_per_check() {
     for (line, subject) in lines.iter().zip(&subjects) {
         assert!(line.starts_with(&format!("ok       {subject}")), "{line}");
     }
-    assert_eq!(*lines.last().unwrap(), "11 findings: no errors");
+    assert_eq!(*lines.last().unwrap(), "12 findings: no errors");
     // The daemon logged the requests of doctor.
     let without_log = |files: Vec<(PathBuf, u64, i64, i64)>| {
         let is_other = |file: &(PathBuf, u64, i64, i64)| file.0 != home.log_file();

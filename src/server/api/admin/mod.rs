@@ -1,6 +1,7 @@
 //! The admin API. One file per topic holds the operations, and declares their audit actions and
 //! errors.
 
+mod audit;
 mod level;
 mod lifecycle;
 mod line_count;
@@ -20,6 +21,7 @@ use poem::EndpointExt as _;
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::Value;
 
+use self::audit::AuditApi;
 use self::level::LevelApi;
 use self::lifecycle::LifecycleApi;
 use self::logs::LogsApi;
@@ -49,19 +51,21 @@ fn operations(state: &StateHandle) -> impl OpenApi + use<> {
         SettingsApi(state.clone()),
         LevelApi(state.clone()),
         LogsApi(state.clone()),
+        AuditApi(state.clone()),
         SessionApi(state.clone()),
     )
 }
 
 /// The declarations of the operations beside their attributes.
 fn declared_operations() -> Vec<&'static Operation> {
-    let declared: [&[Operation]; 7] = [
+    let declared: [&[Operation]; 8] = [
         &status::OPERATIONS,
         &metrics::OPERATIONS,
         &lifecycle::OPERATIONS,
         &settings::OPERATIONS,
         &level::OPERATIONS,
         &logs::OPERATIONS,
+        &audit::OPERATIONS,
         &session::OPERATIONS,
     ];
     declared.into_iter().flatten().collect()

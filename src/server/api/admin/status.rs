@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 
 use super::state::StateHandle;
 use super::tag::AdminTag;
-use crate::api::{DaemonStatus, HealthCheck, VERSION, base_url};
+use crate::api::{AuditState, DaemonStatus, HealthCheck, VERSION, base_url};
 use crate::identity::identity;
 use crate::server::auth::{Auth, Read};
 use crate::server::http::json::JsonResponse;
@@ -66,6 +66,15 @@ impl StatusApi {
                 .target
                 .file()
                 .map_or_else(|| "-".into(), |path| path.display().to_string()),
+            audit: state.audit.status().map(|audit| AuditState {
+                file: state
+                    .audit
+                    .path()
+                    .map_or_else(String::new, |path| path.display().to_string()),
+                seq: audit.head.seq,
+                hash: audit.head.hash,
+                error: audit.error,
+            }),
             log_level: state.log_level.status().filter,
             process,
             http: state.http_usage(),

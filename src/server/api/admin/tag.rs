@@ -12,6 +12,8 @@ pub enum AdminTag {
     Settings,
     /// Log lines, the log stream and the log level.
     Log,
+    /// The audit trail: changes, and their callers.
+    Audit,
     /// Browser sessions of the console: sign in and sign out.
     Session,
 }
