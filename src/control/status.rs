@@ -1,7 +1,5 @@
 //! The daemon's status.
 
-use std::io;
-use std::net::TcpStream;
 use std::path::PathBuf;
 
 use super::target::{DaemonControl, Target, fetch_status};
@@ -9,6 +7,7 @@ use crate::api::{DaemonPhase, DaemonStatus, LogLevelStatus};
 use crate::client::{ClientError, Url};
 use crate::config::parse_log_filter;
 use crate::instance::{PidFileError, StateFile};
+use crate::sys::sockets_accepting;
 
 /// The known state of the daemon.
 #[derive(Debug)]
@@ -49,7 +48,7 @@ impl DaemonControl {
             // A process that was replaced may still accept a connection.
             Ok(status) => status.phase == DaemonPhase::Draining && status.pid == state.pid,
             // With a state file it has served before, and a stop closes the listeners first.
-            Err(_) => refuses_connections(&state.admin),
+            Err(_) => !has_listener(&state),
         };
         // A process that was replaced meanwhile is no longer the daemon.
         let now = self.running_state();
@@ -124,13 +123,13 @@ impl DaemonControl {
     }
 }
 
-/// Whether nothing listens at this URL.
-fn refuses_connections(base: &str) -> bool {
-    let addresses = Url::parse(base)
-        .ok()
-        .and_then(|url| url.socket_addrs(|| None).ok());
-    addresses.is_some_and(|addresses| {
-        TcpStream::connect(&*addresses)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-    })
+/// Whether the daemon with this state file listens for its admin API, or systemd does for it. No
+/// connection is made, because another user may listen there.
+fn has_listener(state: &StateFile) -> bool {
+    let addresses = Url::parse(&state.admin).map(|url| url.socket_addrs(|| None));
+    let Ok(Ok(addresses)) = addresses else {
+        return false;
+    };
+    let mut sockets = addresses.into_iter().flat_map(sockets_accepting).flatten();
+    sockets.any(|socket| [state.owner_uid, 0].contains(&socket.uid))
 }

@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 /// A user that is neither root nor the daemon's.
-const OTHER_USER: u32 = 12345;
+pub const OTHER_USER: u32 = 12345;
 
 /// Every command that talks to a daemon. The last ones end it.
 const COMMANDS: [&[&str]; 10] = [
@@ -31,7 +31,7 @@ const COMMANDS: [&[&str]; 10] = [
 ];
 
 /// The answer that made a listener be taken for the daemon of this home.
-fn false_status(home: &Home) -> String {
+pub fn false_status(home: &Home) -> String {
     json!({
         "service": "fullon_master_api", "version": "1.0.0", "phase": "ready", "pid": 1,
         "instance": "edc8f870-fe92-4d72-abec-3a1b51279b72", "generation": 1,
@@ -47,7 +47,7 @@ fn false_status(home: &Home) -> String {
 }
 
 /// Listens at `ADMIN_PORT` of the home as another user.
-fn squat(home: &mut Home) -> FakeApi {
+pub fn squat(home: &mut Home) -> FakeApi {
     let port = free_port();
     home.set("ADMIN_PORT", &port.to_string());
     FakeApi::start_as(OTHER_USER, port, &false_status(home))
@@ -108,11 +108,11 @@ fn no_command_connects_after_daemon_was_killed() {
 
 /// Gives the lock of the PID file to a process that has no state file, as a daemon has none until
 /// it serves.
-fn starting_daemon(home: &Home) -> ChildGuard {
+pub fn starting_daemon(home: &Home) -> ChildGuard {
     let pid_file = PidFile::acquire(&home.pid_file()).unwrap();
     let lock: File = pid_file.clone_lock().unwrap();
-    let child = Command::new("sleep")
-        .arg("600")
+    let child = Command::new("sh")
+        .args(["-c", "trap '' HUP USR2; exec sleep 600"])
         .stdin(Stdio::from(lock))
         .spawn();
     pid_file.disown();
@@ -174,6 +174,9 @@ fn no_command_connects_to_another_user_while_daemon_drains() {
     home.run(["logs", "--no-follow"])
         .succeeds()
         .stderr_contains(&["no token was sent", "reading"]);
+    home.run(["start"])
+        .exits(1)
+        .stderr_contains(&["is stopping"]);
     home.run(["token"]).succeeds();
     home.run(["stop"])
         .succeeds()

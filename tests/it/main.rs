@@ -39,6 +39,7 @@ mod last_exit;
 mod lifecycle;
 mod limits;
 mod listener_proof;
+mod listener_states;
 mod log_burst;
 mod log_level;
 mod log_rotation;
