@@ -52,6 +52,13 @@ fn world_readable_env_file_with_secret_is_a_warning() {
     for command in ["reload", "restart"] {
         home.run([command]).succeeds();
     }
+    let audit = home.run(["audit"]).succeeds().stdout;
+    let exposed = audit.lines().filter(|line| {
+        line.contains(" exposed_secret accepted reason=")
+            && line.contains(".env: contains JWT_SECRET_KEY and is readable by all users")
+    });
+    // At the first start, the reload, and the start of the new process.
+    assert_eq!(exposed.count(), 3, "{audit}");
     // Group access is allowed: the group may be that of the service.
     set_mode(&env, 0o640);
     assert_eq!(warnings(&home), json!([]));

@@ -11,5 +11,5 @@ mod restart;
 pub use daemon::Daemon;
 pub use drain::ExitOutcome;
 pub use event_loop::run;
-pub use reload::{Reloadable, log_warnings};
+pub use reload::{Reloadable, record_warnings};
 pub use requests::RequestSource;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sd_notify::NotifyState;
 
 use crate::api::{ReloadResult, SettingChange};
-use crate::audit::AuditTrail;
+use crate::audit::{AuditTrail, Event, Outcome};
 use crate::auth::{ConfiguredKeys, SessionStore, read_key_file};
 use crate::config::{
     InvalidSettings, LiveSettings, MASK, Secret, SettingProblem, Settings, Sources,
@@ -64,7 +64,7 @@ impl Reloadable {
     fn reload(&self) -> Result<ReloadResult, InvalidSettings> {
         let sources = self.live_settings.location().read_sources();
         let settings = Settings::load_for_daemon(&sources, self.is_background)?;
-        log_warnings(&sources);
+        record_warnings(&sources, &self.audit);
         let key = signing_key(&settings)?;
         self.log
             .apply_settings(&settings.log)
@@ -87,10 +87,14 @@ impl Reloadable {
     }
 }
 
-/// Logs the weaknesses of the settings.
-pub fn log_warnings(sources: &Sources) {
+/// Logs the weaknesses of the settings, and records them in the audit trail.
+pub fn record_warnings(sources: &Sources, audit: &AuditTrail) {
     for warning in sources.warnings() {
         tracing::warn!("{warning}");
+        // The settings are used nevertheless.
+        let mut event = Event::new("exposed_secret", Outcome::Accepted);
+        event.reason = Some(format!("{}: {}", warning.subject, warning.message));
+        audit.record(&event);
     }
 }
 

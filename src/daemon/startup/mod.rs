@@ -19,7 +19,7 @@ use self::servers::start_servers;
 use self::sockets::ListeningSockets;
 use super::error::StartError;
 use super::resources::InstanceResources;
-use super::run::{Daemon, Reloadable, RequestSource, log_warnings};
+use super::run::{Daemon, Reloadable, RequestSource, record_warnings};
 use super::run_mode::RunMode;
 use super::signals::SignalHandlers;
 use super::supervise::systemd;
@@ -117,7 +117,8 @@ impl Startup {
         };
         is_active.store(true, Ordering::Release);
         daemon.reloadable.health.enter(Phase::Ready);
-        log_warnings(&daemon.reloadable.live_settings.location().read_sources());
+        let sources = daemon.reloadable.live_settings.location().read_sources();
+        record_warnings(&sources, &daemon.reloadable.audit);
         report_ready(&daemon.resources.state, &daemon.reloadable.log, reporter);
         tokio::spawn(run_exclusive_tasks(
             parent_link,
