@@ -8,7 +8,6 @@ use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -17,17 +16,12 @@ use super::files;
 use super::read::Tail;
 use super::record::{Head, Record, Torn};
 use crate::logs::shift_rotated;
-use crate::sys::{FileLock, OpenError, open_owned, try_lock};
+use crate::sys::{FileLock, OpenError, open_owned};
 
 /// The size at which the file is rotated, in bytes.
 const MAX_SIZE: u64 = 10 * 1024 * 1024;
 /// How many rotated files are kept.
 pub(super) const KEEP: u32 = 20;
-/// How long an append waits for another process. An append takes milliseconds.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
-const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(1);
-/// How often an append follows a rotation of another process before it gives up.
-const MAX_ATTEMPTS: u32 = 100;
 
 /// The audit file cannot be used.
 #[derive(Debug, Error)]
@@ -122,7 +116,7 @@ impl AuditFile {
         known: &Head,
     ) -> io::Result<Head> {
         let mut may_rotate = true;
-        for _ in 0..MAX_ATTEMPTS {
+        for _ in 0..files::MAX_ATTEMPTS {
             let (file, _) = open_checked(&self.path, true).map_err(|error| match error {
                 AuditFileError::Io { source, .. } => source,
                 other @ AuditFileError::Unusable { .. } => io::Error::other(other),
@@ -145,7 +139,7 @@ impl AuditFile {
             if head.seq < known.seq || was_rewritten {
                 head = known.clone();
             }
-            return self.write(&file, size, events, instance, head, &tail.torn);
+            return self.write(&file, size, events, instance, head, &tail);
         }
         Err(io::Error::other("the file was replaced again and again"))
     }
@@ -159,15 +153,17 @@ impl AuditFile {
         events: &[Event],
         instance: &str,
         mut head: Head,
-        torn: &[u8],
+        tail: &Tail,
     ) -> io::Result<Head> {
         let mut lines = Vec::new();
-        let mut described = torn.to_vec();
-        if torn.last().is_some_and(|last| *last != b'\n') {
+        let mut torn = tail.torn.clone();
+        if tail.lacks_newline {
             lines.push(b'\n');
-            described.push(b'\n');
+            if !torn.is_empty() {
+                torn.push(b'\n');
+            }
         }
-        let mut torn = Torn::of(&described);
+        let mut torn = Torn::of(&torn);
         for event in events {
             let record = Record::new(event.clone(), instance, &head, torn.take());
             head = record.write_line(&mut lines)?;
@@ -204,19 +200,10 @@ impl AuditFile {
     }
 
     fn lock<'a>(&self, file: &'a File) -> io::Result<FileLock<'a>> {
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        loop {
-            if let Some(lock) = try_lock(file, true)? {
-                return Ok(lock);
-            }
-            if Instant::now() >= deadline {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("another process has locked {}", self.path.display()),
-                ));
-            }
-            std::thread::sleep(LOCK_RETRY_INTERVAL);
-        }
+        files::lock(file, true)?.ok_or_else(|| {
+            let message = format!("another process has locked {}", self.path.display());
+            io::Error::new(io::ErrorKind::TimedOut, message)
+        })
     }
 }
 

@@ -4,9 +4,16 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::logs::{numbered_path, rotated_numbers};
-use crate::sys::{OpenError, is_same_file, open_regular};
+use crate::sys::{FileLock, OpenError, is_same_file, open_regular, try_lock};
+
+/// How long to wait for another process. An append takes milliseconds.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(1);
+/// How often a rotation of another process is followed.
+pub(super) const MAX_ATTEMPTS: u32 = 100;
 
 /// One file of the trail.
 pub(super) struct TrailFile {
@@ -68,6 +75,18 @@ pub(super) fn open_all(path: &Path) -> io::Result<Vec<TrailFile>> {
         }
     }
     Ok(files)
+}
+
+/// Locks a file, exclusively or shared with other readers. `None` if another process keeps its lock.
+pub(super) fn lock(file: &File, is_exclusive: bool) -> io::Result<Option<FileLock<'_>>> {
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        let lock = try_lock(file, is_exclusive)?;
+        if lock.is_some() || Instant::now() >= deadline {
+            return Ok(lock);
+        }
+        std::thread::sleep(LOCK_RETRY_INTERVAL);
+    }
 }
 
 /// Whether the path names the open file.

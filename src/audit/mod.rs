@@ -8,6 +8,8 @@
 mod event;
 mod file;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz_targets;
 mod read;
 mod record;
 mod summary;

@@ -62,6 +62,9 @@ pub(super) struct Tail {
     pub last: Option<Record>,
     /// Bytes after the last record.
     pub torn: Vec<u8>,
+    /// Whether the file ends in the middle of a line, or only the newline of its last record is
+    /// missing.
+    pub lacks_newline: bool,
 }
 
 impl Tail {
@@ -69,10 +72,10 @@ impl Tail {
         let mut lines = LinesBackwards::new(file, size);
         let mut last = None;
         let mut end = 0;
+        let mut lacks_newline = false;
         while let Some(line) = lines.next_line()? {
-            if line.is_complete
-                && let Some(record) = Record::parse(&line.text)
-            {
+            lacks_newline |= !line.is_complete;
+            if let Some(record) = Record::parse(&line.text) {
                 last = Some(record);
                 end = line.end;
                 break;
@@ -81,7 +84,11 @@ impl Tail {
         let len = usize::try_from(size - end).unwrap_or(usize::MAX);
         let mut torn = vec![0; len];
         file.read_exact_at(&mut torn, end)?;
-        Ok(Self { last, torn })
+        Ok(Self {
+            last,
+            torn,
+            lacks_newline,
+        })
     }
 }
 

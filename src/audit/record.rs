@@ -176,7 +176,8 @@ impl Record {
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let (_, hash) = split_hash(line)?;
         let record: Self = serde_json::from_slice(line).ok()?;
-        (record.hash == hash).then_some(record)
+        // Another record has to be able to follow.
+        (record.hash == hash && record.seq < u64::MAX).then_some(record)
     }
 
     /// Whether the hash at the end of this line is that of the bytes before it.

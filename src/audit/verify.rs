@@ -3,18 +3,15 @@
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::file::KEEP;
 use super::files;
 use super::record::{Head, Record, Torn};
 use super::trail::GAP;
-use crate::sys::try_lock;
 
-/// How long to wait for a writer.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// More findings of a kind are counted, but not listed.
 const MAX_LISTED: usize = 100;
 
@@ -69,33 +66,33 @@ pub fn verify(path: &Path, head: Option<&Head>) -> io::Result<Report> {
 
 /// The files, newest first, and their sizes at one moment.
 fn open_snapshot(path: &Path) -> io::Result<Vec<(files::TrailFile, u64)>> {
-    let deadline = Instant::now() + LOCK_TIMEOUT;
+    let mut attempts = 0;
     loop {
         let current = files::open(path, None)?;
-        let lock = match &current {
-            Some(current) => try_lock(&current.file, false)?,
+        // A writer that keeps its lock does not keep anybody from reading.
+        let _lock = match &current {
+            Some(current) => files::lock(&current.file, false)?,
             None => None,
         };
-        let is_stable = match &current {
-            Some(current) => lock.is_some() && files::is_at(path, &current.file)?,
-            None => true,
-        };
-        // A writer that does not let go does not keep anybody from reading.
-        if is_stable || Instant::now() >= deadline {
-            let files = files::open_all(path)?;
-            if files.is_empty() {
-                return Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    format!("{}: no such file", path.display()),
-                ));
-            }
-            let sized = files.into_iter().map(|file| {
-                let size = file.file.metadata()?.len();
-                Ok((file, size))
-            });
-            return sized.collect();
+        attempts += 1;
+        if let Some(current) = &current
+            && attempts < files::MAX_ATTEMPTS
+            && !files::is_at(path, &current.file)?
+        {
+            continue;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        let files = files::open_all(path)?;
+        if files.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("{}: no such file", path.display()),
+            ));
+        }
+        let sized = files.into_iter().map(|file| {
+            let size = file.file.metadata()?.len();
+            Ok((file, size))
+        });
+        return sized.collect();
     }
 }
 
@@ -143,10 +140,9 @@ impl<'a> Checker<'a> {
                 break;
             }
             number += 1;
-            let text = line.strip_suffix(b"\n");
-            if let Some(text) = text
-                && let Some(record) = Record::parse(text)
-            {
+            // The last record may lack its newline.
+            let text = line.strip_suffix(b"\n").unwrap_or(&line);
+            if let Some(record) = Record::parse(text) {
                 self.check_torn(&shown, torn_line, &torn, Some(&record));
                 torn.clear();
                 self.check_record(&shown, number, text, &record);
@@ -222,7 +218,8 @@ impl<'a> Checker<'a> {
             self.first_place = Some((file.to_owned(), line));
         }
         if record.event == GAP {
-            let events = &record.detail["events"];
+            let events = record.detail.get("events").and_then(Value::as_u64);
+            let events = events.map_or_else(|| "some".to_owned(), |events| events.to_string());
             let message = format!("{events} events could not be written");
             push(&mut self.report.gaps, file, line, message);
         }

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod tests;
 
+pub use crate::audit::fuzz_targets::audit_file;
 pub use crate::auth::fuzz_targets::token;
 pub use crate::client::fuzz_targets::event_stream;
 pub use crate::config::fuzz_targets::{env_file, settings};
@@ -21,7 +22,8 @@ pub use crate::server::fuzz_targets::{
 pub type FuzzTarget = fn(&[u8]);
 
 /// All targets, with the names of their programs and corpora.
-pub const TARGETS: [(&str, FuzzTarget); 18] = [
+pub const TARGETS: [(&str, FuzzTarget); 19] = [
+    ("audit_file", audit_file),
     ("control_request_body", control_request_body),
     ("credentials", credentials),
     ("env_file", env_file),
