@@ -44,6 +44,8 @@ struct State {
     /// Events that could not be written, oldest first.
     pending: VecDeque<Event>,
     gap: Option<Gap>,
+    /// Events that were not kept, since the start of the process.
+    lost: u64,
     error: Option<String>,
 }
 
@@ -60,6 +62,10 @@ struct Gap {
 pub struct AuditStatus {
     /// The last record.
     pub head: Head,
+    /// Events that wait in memory, because they could not be written.
+    pub waiting: usize,
+    /// Events that were not kept, since the start of the process.
+    pub lost: u64,
     /// Why records cannot be written.
     pub error: Option<String>,
 }
@@ -80,6 +86,7 @@ impl AuditTrail {
                 head: head.unwrap_or_else(Head::empty),
                 pending: VecDeque::new(),
                 gap: None,
+                lost: 0,
                 error,
             }),
             summary: Mutex::default(),
@@ -100,6 +107,8 @@ impl AuditTrail {
         let state = self.state();
         Some(AuditStatus {
             head: state.head.clone(),
+            waiting: state.pending.len(),
+            lost: state.lost,
             error: state.error.clone(),
         })
     }
@@ -253,6 +262,7 @@ impl State {
             until: event.time,
         });
         gap.events += 1;
+        self.lost += 1;
         gap.until = event.time;
     }
 }

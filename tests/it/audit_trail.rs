@@ -533,6 +533,13 @@ fn full_disk_does_not_keep_anybody_from_stopping() {
     }
     assert!(home.log().contains("records are kept in memory"));
     let status = home.call_admin("GET", "/admin/status").json();
+    let metric = |name: &str| {
+        let metrics = home.call_admin("GET", "/admin/metrics").body;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    };
+    assert_eq!(metric("fullon_audit_waiting_records "), 1_000);
+    assert!(metric("fullon_audit_lost_records_total ") > 0);
     let error = status["audit"]["error"].as_str().unwrap();
     assert!(error.contains("No space left on device"), "{error}");
     home.run(["status"])
@@ -556,6 +563,8 @@ fn full_disk_does_not_keep_anybody_from_stopping() {
     assert_eq!(report.records - 1 + missing, 1_102);
     let status = home.call_admin("GET", "/admin/status").json();
     assert_eq!(status["audit"]["error"], Value::Null);
+    assert_eq!(metric("fullon_audit_waiting_records "), 0);
+    assert_eq!(metric("fullon_audit_lost_records_total "), missing);
 
     fill();
     for _ in 0..20 {

@@ -229,6 +229,17 @@ fn log(state: &AdminState, free_disk: Option<u64>, families: &mut MetricFamilies
         "Events of the audit trail: changes that were accepted, refused, or failed.",
         state.log_level.audit_event_count(),
     );
+    let audit = state.audit.status();
+    families.gauge(
+        "fullon_audit_waiting_records",
+        "Audit records in memory, because the audit file cannot be written.",
+        audit.as_ref().map(|audit| audit.waiting as u64),
+    );
+    families.counter(
+        "fullon_audit_lost_records_total",
+        "Audit records that could not be written. The audit trail has a record where they are missing.",
+        audit.as_ref().map(|audit| audit.lost),
+    );
     let Some(log) = &state.log else {
         return;
     };
