@@ -16,6 +16,7 @@ mod proof;
 mod session;
 mod settings;
 mod status;
+mod token;
 
 pub use address::{base_url, reachable_address};
 pub use audit::{AuditEntry, AuditPage, AuditState, AuditTornLine, MAX_AUDIT_RECORDS};
@@ -32,9 +33,10 @@ pub use log::{LogEntry, LogPage, LogStreamEnd, LogStreamGap, MAX_PAGE_LINES, eve
 pub use log_level::{LogLevelRequest, LogLevelStatus, MAX_REVERT_SECONDS};
 pub use problem::{Problem, SettingError};
 pub use proof::{ProofRequest, ProofResult};
-pub use session::{BrowserSession, CreatedSession, SignInPreview, SignInToken};
+pub use session::{BrowserSession, CreatedSession, SessionSummary, SignInPreview, SignInToken};
 pub use settings::{ReloadResult, SettingChange, SettingEntry};
 pub use status::{DaemonStatus, HttpUsage, ProcessUsage, ServiceInfo};
+pub use token::{RevokeRequest, RevokeResult};
 
 /// Path of the console on the admin port.
 pub const CONSOLE_PATH: &str = "/console";

@@ -35,6 +35,23 @@ pub struct CreatedSession {
     pub ticket: String,
 }
 
+/// A browser session, as a list of sessions shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
+pub struct SessionSummary {
+    /// Its id, for `DELETE /admin/sessions/{id}`.
+    pub id: String,
+    /// Subject of the token that signed in.
+    pub subject: String,
+    /// Scopes of the session.
+    pub scopes: Vec<String>,
+    /// When it was created, as an RFC 3339 timestamp in UTC.
+    pub created_at: String,
+    /// Expiry of the session, as an RFC 3339 timestamp in UTC.
+    pub expires_at: String,
+    /// Whether it only opens the log stream, because the daemon was started since.
+    pub log_only: bool,
+}
+
 /// Whom a token signs in.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
 pub struct SignInPreview {

@@ -309,6 +309,7 @@ fn log(event: &Event, head: Option<&Head>) {
                 request_id = event.request_id,
                 client_request_id = event.client_request_id,
                 level = text("level"),
+                revoked = text("revoked"),
                 timeout_ms = number("timeout_ms"),
                 status = event.status,
                 reason = event.reason,

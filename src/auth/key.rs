@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::config::{Secret, secret_weakness};
-use crate::sys::{hex, open_nofollow};
+use crate::sys::{adopt_owner, hex, open_nofollow};
 
 /// The key file cannot be used.
 #[derive(Debug, Error)]
@@ -17,7 +17,7 @@ pub enum KeyError {
     #[error("the key file {path} cannot be {action}: {source}")]
     Io {
         path: PathBuf,
-        /// `read` or `created`.
+        /// `read`, `created` or `replaced`.
         action: &'static str,
         source: io::Error,
     },
@@ -151,6 +151,58 @@ fn create_key_file(path: &Path) -> Result<(), KeyError> {
             source: error,
         })
     })
+}
+
+/// A new key beside the key file, which it replaces when it is installed. The caller holds the lock
+/// of the file of revoked tokens.
+#[derive(Debug)]
+pub(super) struct NewKeyFile {
+    path: PathBuf,
+    temporary: PathBuf,
+    key: Secret,
+}
+
+impl NewKeyFile {
+    /// Writes the new key to the disk.
+    pub fn write(path: &Path) -> Result<Self, KeyError> {
+        let new = Self {
+            path: path.to_owned(),
+            temporary: path.with_extension("key.new"),
+            key: generate_key()?,
+        };
+        // Another process may have died while it replaced the key.
+        let _ = std::fs::remove_file(&new.temporary);
+        write_new_file(&new.temporary, &new.key)
+            .and_then(|()| adopt_owner(&File::open(&new.temporary)?, path))
+            .map_err(|source| new.failed(source))?;
+        Ok(new)
+    }
+
+    /// Replaces the key file, and returns the key.
+    pub fn install(self) -> Result<Secret, KeyError> {
+        std::fs::rename(&self.temporary, &self.path)
+            .and_then(|()| match self.path.parent() {
+                Some(directory) => File::open(directory)?.sync_all(),
+                None => Ok(()),
+            })
+            .map_err(|source| self.failed(source))?;
+        Ok(self.key.clone())
+    }
+
+    fn failed(&self, source: io::Error) -> KeyError {
+        KeyError::Io {
+            path: self.path.clone(),
+            action: "replaced",
+            source,
+        }
+    }
+}
+
+impl Drop for NewKeyFile {
+    fn drop(&mut self) {
+        // It does not exist any more if it was installed.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
 }
 
 /// Renames a file. Fails if `to` exists.

@@ -1,5 +1,6 @@
 //! The keys that sign tokens, and which of them are valid.
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -8,10 +9,11 @@ use ring::hmac;
 
 use super::digest::ValueDigest;
 use super::proof::{InvalidProof, ProofKey, ProofSide};
+use super::revocations::Revocations;
 use super::scope::Scopes;
 use super::token::{
     Claims, DecodedClaims, INSTANCE_KEY_ID, TokenError, decode_claims, decode_header, decoding_key,
-    timestamp, validation,
+    mark, timestamp, validation,
 };
 use crate::config::Secret;
 use crate::identity::identity;
@@ -19,8 +21,12 @@ use crate::identity::identity;
 /// The message whose HMAC is the id of a key.
 const KEY_ID_LABEL: &[u8] = b"fullon key id 1";
 
-/// The configured key, and the previous one while it is still valid.
-pub struct ConfiguredKeys(RwLock<Keys>);
+/// The configured key, and the previous one while it is still valid; and the tokens that are not
+/// valid any more although their key is.
+pub struct ConfiguredKeys {
+    keys: RwLock<Keys>,
+    revocations: Revocations,
+}
 
 struct Keys {
     current: SigningKey,
@@ -77,17 +83,43 @@ impl ConfiguredKeys {
                 let until = Instant::now().checked_add(previous.valid_for)?;
                 Some((SigningKey::new(&previous.secret), until))
             });
-        Self(RwLock::new(Keys {
-            current: SigningKey::new(current),
-            previous,
-            revision: 0,
-        }))
+        Self {
+            keys: RwLock::new(Keys {
+                current: SigningKey::new(current),
+                previous,
+                revision: 0,
+            }),
+            revocations: Revocations::new(None),
+        }
+    }
+
+    /// The same keys, with the revoked tokens in this file.
+    #[must_use]
+    pub fn with_revocations(self, path: PathBuf) -> Self {
+        Self {
+            revocations: Revocations::new(Some(path)),
+            ..self
+        }
+    }
+
+    /// The revoked tokens.
+    #[must_use]
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// Signs with `key` from now on; every other key becomes invalid.
+    pub fn replace(&self, key: &Secret) {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        keys.revision += 1;
+        keys.current = SigningKey::new(key);
+        keys.previous = None;
     }
 
     /// Signs with `key` from now on, and keeps the previous key valid for `grace`. The key before
     /// that becomes invalid. Returns whether the key is a new one.
     pub fn rotate(&self, key: &Secret, grace: Duration) -> bool {
-        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let until = Instant::now().checked_add(grace);
         if keys.current.secret.expose() == key.expose() {
             // The key is the same, but the grace period of the previous key may have become shorter.
@@ -175,7 +207,7 @@ impl ConfiguredKeys {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Keys> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,6 +219,18 @@ pub struct Keyring {
 }
 
 impl Keyring {
+    /// The revoked tokens.
+    #[must_use]
+    pub fn revocations(&self) -> &Revocations {
+        &self.configured.revocations
+    }
+
+    /// Whether the token of these claims was revoked after its verification.
+    #[must_use]
+    pub fn is_revoked(&self, claims: &Claims) -> bool {
+        self.configured.revocations.check(&claims.token).is_err()
+    }
+
     #[must_use]
     pub fn new(configured: Arc<ConfiguredKeys>, instance: &Secret) -> Self {
         Self {
@@ -218,8 +262,8 @@ impl Keyring {
     pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
         let header = decode_header(token)?;
         let key_revision = self.configured.revision();
-        let is_of_command = header.kid.as_deref() == Some(INSTANCE_KEY_ID);
-        let (claims, key_valid_for) = if is_of_command {
+        let is_of_instance = header.kid.as_deref() == Some(INSTANCE_KEY_ID);
+        let (claims, key_valid_for) = if is_of_instance {
             (
                 decode_claims(token, &self.instance, &self.validation)?,
                 None,
@@ -227,8 +271,10 @@ impl Keyring {
         } else {
             self.configured.verify(token, &self.validation)?
         };
+        let mark = mark(token, &claims, is_of_instance);
+        self.configured.revocations.check(&mark)?;
         Ok(Claims {
-            is_of_command,
+            token: mark,
             expires_at: timestamp(&claims.exp).ok_or(TokenError::Malformed)?,
             session_expires_at: match &claims.session_exp {
                 Some(seconds) => Some(timestamp(seconds).ok_or(TokenError::Malformed)?),

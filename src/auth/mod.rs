@@ -19,6 +19,7 @@ mod hs256;
 mod key;
 mod keyring;
 mod proof;
+mod revocations;
 mod scope;
 mod session;
 mod session_store;
@@ -28,6 +29,7 @@ mod token;
 pub use key::{KeyError, generate_key, read_key_file, read_or_create_key_file};
 pub use keyring::{ConfiguredKeys, Keyring, PreviousKey};
 pub use proof::{InvalidProof, ProofKey, ProofSide, generate_nonce, is_nonce};
+pub use revocations::{Revocations, RevokeError, RevokedAll, RevokedToken, check_revocations};
 pub use scope::{Scope, Scopes};
 pub use session::{Session, SessionCredential, SessionError, SessionValues};
 pub use session_store::{

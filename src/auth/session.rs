@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::key::{KeyError, random_bytes};
 use super::scope::Scopes;
-use super::token::Claims;
+use super::token::{Claims, TokenMark};
 
 /// A valid session.
 #[derive(Debug, Clone)]
@@ -25,8 +25,14 @@ pub struct Session {
     pub subject: String,
     /// The scopes of the token that it was created from.
     pub scopes: Scopes,
+    /// Whether the API accepts it. Otherwise only the log stream does.
+    pub has_session_value: bool,
+    /// When it was created.
+    pub created_at: Timestamp,
     /// When it expires.
     pub expires_at: Timestamp,
+    /// The token that it was created from.
+    pub(super) token: TokenMark,
     /// Cancelled when the session ends before it expires.
     pub ended: CancellationToken,
 }
@@ -39,7 +45,7 @@ impl From<Session> for Claims {
             scopes: session.scopes,
             expires_at: session.expires_at,
             session_expires_at: None,
-            is_of_command: false,
+            token: session.token,
             request: None,
             key_valid_for: None,
             // A session creates no other session.

@@ -1,11 +1,11 @@
 //! Creates, verifies and ends sessions. A store serves one process; the owner of the store saves
 //! its sessions for the next process.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use super::key::KeyError;
 use super::keyring::ConfiguredKeys;
 use super::scope::Scopes;
 use super::session::{Session, SessionCredential, SessionError, SessionValues};
-use super::token::Claims;
+use super::token::{Claims, TokenMark};
 
 /// The longest validity of a session: a working day.
 pub const MAX_SESSION_LIFETIME: Duration = Duration::from_hours(12);
@@ -26,7 +26,7 @@ pub const MAX_SESSIONS: usize = 64;
 /// A session cannot be created.
 #[derive(Debug, Error)]
 pub enum CreateSessionError {
-    /// The configured key changed after the token was verified.
+    /// The configured key changed, or the token was revoked, after the token was verified.
     #[error("the token is no longer valid")]
     TokenInvalid,
     /// The token expired after it was verified, or within the tolerated clock difference.
@@ -41,12 +41,26 @@ pub enum CreateSessionError {
 pub struct SessionStore {
     keys: Arc<ConfiguredKeys>,
     table: Mutex<Vec<ActiveSession>>,
+    /// Reads the sessions of the process that replaced this one.
+    successor: OnceLock<ReadSessions>,
 }
 
+type ReadSessions = Box<dyn Fn() -> Option<StoredSessions> + Send + Sync>;
+
 /// The sessions of a process, for the next one: digests, in the order of their last use.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct StoredSessions(Vec<StoredSession>);
+
+/// Sessions that another version of the program has stored in another form end: the state file must
+/// stay readable.
+impl<'de> Deserialize<'de> for StoredSessions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let stored = Vec::<serde_json::Value>::deserialize(deserializer)?;
+        let known = stored.into_iter().map(serde_json::from_value);
+        Ok(Self(known.filter_map(Result::ok).collect()))
+    }
+}
 
 /// One session as the state file holds it. The names of the fields are part of its format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +68,9 @@ struct StoredSession {
     id: Uuid,
     subject: String,
     scope: String,
+    created_at: Timestamp,
     expires_at: Timestamp,
+    token: TokenMark,
     /// Identifies the configured key. The session ends with it.
     key: ValueDigest,
     cookie: ValueDigest,
@@ -90,6 +106,7 @@ impl SessionStore {
         Self {
             keys,
             table: Mutex::new(stored.0.into_iter().map(active).collect()),
+            successor: OnceLock::new(),
         }
     }
 
@@ -113,12 +130,17 @@ impl SessionStore {
         if expires_at <= now {
             return Err(CreateSessionError::Expired);
         }
+        if self.keys.revocations().check(&claims.token).is_err() {
+            return Err(CreateSessionError::TokenInvalid);
+        }
         let values = SessionValues::generate()?;
         let stored = StoredSession {
             id: Uuid::new_v4(),
             subject: claims.subject.clone(),
             scope: claims.scopes.to_string(),
+            created_at: now,
             expires_at,
+            token: claims.token.clone(),
             key: self
                 .keys
                 .id_at_revision(claims.key_revision)
@@ -179,7 +201,7 @@ impl SessionStore {
         if session.stored.expires_at <= Timestamp::now() {
             return Err(SessionError::Expired);
         }
-        if !self.keys.has_key(session.stored.key) {
+        if !self.is_valid(&session.stored, Timestamp::now()) {
             return Err(SessionError::Unknown);
         }
         session.last_used = Instant::now();
@@ -196,6 +218,50 @@ impl SessionStore {
         at.is_some()
     }
 
+    /// Accepts only sessions that are also among those that `read` returns: another process serves
+    /// now, and may end them.
+    pub fn follow(&self, read: impl Fn() -> Option<StoredSessions> + Send + Sync + 'static) {
+        let _ = self.successor.set(Box::new(read));
+    }
+
+    /// Ends the sessions whose token was revoked. Returns how many there were.
+    pub fn end_revoked(&self) -> usize {
+        let revocations = self.keys.revocations();
+        self.end_where(|session| {
+            let checked = revocations.check_session(session.created_at, &session.token);
+            checked.is_err()
+        })
+    }
+
+    /// Ends all sessions. Returns how many there were.
+    pub fn end_all(&self) -> usize {
+        self.end_where(|_| true)
+    }
+
+    fn end_where(&self, is_over: impl Fn(&StoredSession) -> bool) -> usize {
+        let mut table = self.table();
+        let before = table.len();
+        table.retain(|session| {
+            let is_over = is_over(&session.stored);
+            if is_over {
+                session.ended.cancel();
+            }
+            !is_over
+        });
+        before - table.len()
+    }
+
+    /// The valid sessions, oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Session> {
+        let now = Timestamp::now();
+        let table = self.table();
+        let valid = table.iter().filter(|each| self.is_valid(&each.stored, now));
+        let mut sessions: Vec<_> = valid.map(ActiveSession::session).collect();
+        sessions.sort_by_key(|session| session.created_at);
+        sessions
+    }
+
     /// The sessions, for the next process.
     #[must_use]
     pub fn stored(&self) -> StoredSessions {
@@ -205,7 +271,19 @@ impl SessionStore {
     }
 
     fn is_valid(&self, session: &StoredSession, now: Timestamp) -> bool {
-        session.expires_at > now && self.keys.has_key(session.key)
+        let revocations = self.keys.revocations();
+        let is_revoked = || {
+            revocations
+                .check_session(session.created_at, &session.token)
+                .is_err()
+        };
+        let has_ended = || {
+            self.successor.get().is_some_and(|read| {
+                let sessions = read().unwrap_or_default();
+                !sessions.0.iter().any(|other| other.id == session.id)
+            })
+        };
+        session.expires_at > now && self.keys.has_key(session.key) && !is_revoked() && !has_ended()
     }
 
     fn table(&self) -> MutexGuard<'_, Vec<ActiveSession>> {
@@ -225,7 +303,10 @@ impl ActiveSession {
             id: self.stored.id,
             subject: self.stored.subject.clone(),
             scopes: Scopes::from_claim(&self.stored.scope),
+            has_session_value: self.stored.session.is_some(),
+            created_at: self.stored.created_at,
             expires_at: self.stored.expires_at,
+            token: self.stored.token.clone(),
             ended: self.ended.clone(),
         }
     }
@@ -315,16 +396,28 @@ mod tests {
     }
 
     #[test]
+    fn stored_session_of_another_form_ends_alone() {
+        let store = sessions('c');
+        store.create(&claims()).unwrap();
+        let mut text = serde_json::to_value(store.stored()).unwrap();
+        let known = text[0].clone();
+        text[0].as_object_mut().unwrap().remove("created_at");
+        text.as_array_mut().unwrap().push(known);
+        let stored: StoredSessions = serde_json::from_value(text).unwrap();
+        assert_eq!(stored, store.stored());
+    }
+
+    #[test]
     fn only_tickets_are_left_without_the_listening_socket() {
         let store = sessions('c');
-        let (session, values) = store.create(&claims()).unwrap();
+        let (_, values) = store.create(&claims()).unwrap();
         let stored = store.stored().without_session_values();
         let next = SessionStore::new(keys('c'), stored);
         assert_eq!(verify(&next, &values).unwrap_err(), SessionError::Unknown);
         let ticket = SessionCredential::Ticket(&values.ticket);
         next.verify(ticket, [values.cookie.as_str()].into_iter())
             .unwrap();
-        assert!(next.end(session.id));
+        assert!(next.end(next.list()[0].id));
         let ended = next.verify(ticket, [values.cookie.as_str()].into_iter());
         assert_eq!(ended.unwrap_err(), SessionError::Unknown);
     }
@@ -386,7 +479,7 @@ mod tests {
         for values in all.iter().skip(2).chain([&all[0], &another]) {
             verify(&store, values).unwrap();
         }
-        assert_eq!(store.stored().0.len(), MAX_SESSIONS);
+        assert_eq!(store.list().len(), MAX_SESSIONS);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
+use super::digest::ValueDigest;
 use super::hs256;
 use super::proof::ProofKey;
 use super::scope::Scopes;
@@ -38,8 +39,8 @@ pub struct Claims {
     pub expires_at: Timestamp,
     /// `session_exp`: when a session that is created from the token expires, if not with it.
     pub session_expires_at: Option<Timestamp>,
-    /// Whether a command of this machine signed the token for itself, with the instance key.
-    pub is_of_command: bool,
+    /// Identifies the token, for its revocation.
+    pub(super) token: TokenMark,
     /// The only request that the token is valid for, such as `POST /admin/stop`.
     pub request: Option<String>,
     /// How long the signing key stays valid, if it is not the current one.
@@ -49,12 +50,31 @@ pub struct Claims {
 }
 
 impl Claims {
+    /// Whether a command of this machine signed the token for itself, with the instance key.
+    #[must_use]
+    pub fn is_of_command(&self) -> bool {
+        self.token.is_of_instance
+    }
+
     /// Whether the token is valid for this request.
     #[must_use]
     pub fn allow_request(&self, method: &str, path: &str) -> bool {
         let allowed = self.request.as_deref();
         allowed.is_none_or(|allowed| allowed.split_once(' ') == Some((method, path)))
     }
+}
+
+/// Identifies a token without containing it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TokenMark {
+    /// Its `jti`.
+    pub id: Option<String>,
+    /// The digest of its header and claims.
+    pub digest: ValueDigest,
+    /// Its `iat`, in seconds.
+    pub issued_at: Option<i64>,
+    /// Whether it is signed with the instance key.
+    pub is_of_instance: bool,
 }
 
 /// The reason why a token is rejected. It says nothing about the contents of the token except the
@@ -76,6 +96,12 @@ pub enum TokenError {
     /// `exp` is too far in the future.
     #[error("the token expires more than 366 days from now")]
     ExpiresTooLate,
+    /// It was revoked before it expired.
+    #[error("the token was revoked")]
+    Revoked,
+    /// It is unknown whether it was revoked.
+    #[error("the file of revoked tokens cannot be read: run `fullon doctor`")]
+    RevocationsUnreadable,
     /// `nbf` is in the future.
     #[error("the token is not valid yet")]
     NotYetValid,
@@ -122,8 +148,8 @@ pub(super) struct DecodedClaims {
     pub jti: Option<String>,
     #[serde(default, deserialize_with = "reject_null")]
     pub req: Option<String>,
-    #[serde(default, deserialize_with = "reject_null", rename = "iat")]
-    _iat: Option<serde_json::Number>,
+    #[serde(default, deserialize_with = "reject_null")]
+    pub iat: Option<serde_json::Number>,
     #[serde(default, deserialize_with = "reject_null")]
     pub session_exp: Option<serde_json::Number>,
     #[serde(default, deserialize_with = "reject_null", rename = "iss")]
@@ -302,6 +328,46 @@ pub(super) fn timestamp(seconds: &serde_json::Number) -> Option<Timestamp> {
         None => SignedDuration::try_from_secs_f64(seconds.as_f64()?).ok()?,
     };
     Timestamp::from_duration(duration).ok()
+}
+
+/// The identity of a verified token.
+pub(super) fn mark(token: &str, claims: &DecodedClaims, is_of_instance: bool) -> TokenMark {
+    let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
+    let issued_at = claims.iat.as_ref().and_then(timestamp);
+    TokenMark {
+        id: claims.jti.clone(),
+        digest: ValueDigest::of(signed),
+        issued_at: issued_at.map(Timestamp::as_second),
+        is_of_instance,
+    }
+}
+
+/// A well-formed token whose signature is not verified.
+pub(super) struct UnverifiedToken {
+    pub id: Option<String>,
+    pub digest: ValueDigest,
+    pub expires_at: Timestamp,
+}
+
+impl UnverifiedToken {
+    pub fn parse(token: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Payload {
+            exp: serde_json::Number,
+            #[serde(default)]
+            jti: Option<String>,
+        }
+        decode_header(token).ok()?;
+        let (signed, _) = token.rsplit_once('.')?;
+        let (_, claims) = signed.split_once('.')?;
+        let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
+        let Payload { exp, jti } = serde_json::from_slice(&claims).ok()?;
+        Some(Self {
+            id: jti,
+            digest: ValueDigest::of(signed),
+            expires_at: timestamp(&exp)?,
+        })
+    }
 }
 
 fn token_error(error: &ErrorKind) -> TokenError {

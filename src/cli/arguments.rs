@@ -13,6 +13,7 @@ use super::logs::LogsArgs;
 use super::openapi::OpenapiArgs;
 use super::restart::RestartArgs;
 use super::run::RunArgs;
+use super::sessions::SessionsArgs;
 use super::status::StatusArgs;
 use super::stop::StopArgs;
 use super::token::TokenArgs;
@@ -75,9 +76,11 @@ pub enum Command {
     Audit(AuditArgs),
     /// Print a one-time address that opens the console in a browser, valid for one minute
     Console(ConsoleArgs),
+    /// List the browser sessions, or end one
+    Sessions(SessionsArgs),
     /// Run the daemon in the foreground
     Run(RunArgs),
-    /// Print a token (JWT) for the admin API
+    /// Print a token (JWT) for the admin API, or revoke tokens
     Token(TokenArgs),
     /// Print every setting with its value and source
     Config(ConfigArgs),

@@ -47,6 +47,10 @@ impl CommandContext {
 pub struct IgnoredProblems(Vec<SettingProblem>);
 
 impl IgnoredProblems {
+    pub fn all(&self) -> &[SettingProblem] {
+        &self.0
+    }
+
     /// Prints those that the error of the command does not name.
     pub fn print_except(&self, error: &str) {
         let problems = self.0.iter().map(ToString::to_string);

@@ -30,7 +30,7 @@ const DONE_OR_FAILED: &[(u8, &str)] = &[
     (2, "wrong usage or invalid configuration"),
 ];
 
-const NOTES: [CommandNotes; 15] = [
+const NOTES: [CommandNotes; 16] = [
     CommandNotes {
         name: "start",
         examples: &[
@@ -165,6 +165,17 @@ const NOTES: [CommandNotes; 15] = [
         exit_codes: DONE_OR_FAILED,
     },
     CommandNotes {
+        name: "sessions",
+        examples: &[
+            ("List who is signed in to the console", "fullon sessions"),
+            (
+                "End a session",
+                "fullon sessions --end 7f1d5f0e-6f0e-4b5c-9d0b-1f2e3d4c5b6a",
+            ),
+        ],
+        exit_codes: DONE_OR_FAILED,
+    },
+    CommandNotes {
         name: "run",
         examples: &[(
             "Run in the foreground, with the log on stdout",
@@ -187,6 +198,11 @@ const NOTES: [CommandNotes; 15] = [
                 "Make a read-only token for Prometheus",
                 "fullon token --scope admin:read --ttl 365d --subject prometheus",
             ),
+            (
+                "Revoke a token that has leaked",
+                "fullon token --revoke - < leaked-token.txt",
+            ),
+            ("Take all tokens back", "fullon token --revoke-all"),
         ],
         exit_codes: DONE_OR_FAILED,
     },

@@ -20,6 +20,7 @@ mod ready;
 mod reload;
 mod restart;
 mod run;
+mod sessions;
 mod start;
 mod status;
 mod stop;
@@ -104,6 +105,7 @@ fn dispatch(arguments: Cli, output: &Output, mounts: Mounts) -> Result {
         Command::Logs(arguments) => logs::run(&context, arguments, output),
         Command::Audit(arguments) => audit::run(&context, &arguments, output),
         Command::Console(arguments) => console::run(&context, &arguments, output),
+        Command::Sessions(arguments) => sessions::run(&context, &arguments, output),
         Command::Run(arguments) => run::run(&context, &arguments, mounts),
         Command::Token(arguments) => token::run(&context, &arguments, output),
         Command::Config(arguments) => config::run(&context, &arguments, output),

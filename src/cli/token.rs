@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::context::{CommandContext, block_on, user_name};
-use super::error::Result;
-use super::output::Output;
+use super::context::{CommandContext, block_on, error_text, user_name};
+use super::error::{CommandError, Result};
+use super::output::{Output, notice};
+use crate::api::{RevokeRequest, RevokeResult};
 use crate::auth::{Scopes, TokenSigner, read_or_create_key_file};
 use crate::config::{ClientSettings, DEFINITIONS, InvalidSettings, duration};
+use crate::control::{RevokeOutcome, RevokeTokensError};
+
+/// The first characters of a token: `{"` in base64url.
+const TOKEN_START: &str = "eyJ";
 
 #[derive(Debug, clap::Args)]
 pub struct TokenArgs {
@@ -21,6 +26,70 @@ pub struct TokenArgs {
     /// Name of the holder in the audit log; your user name by default
     #[arg(long, value_name = "NAME")]
     subject: Option<String>,
+    /// Revoke a token, given as such or by its id (the claim jti); `-` reads it from stdin
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["scope", "ttl", "subject"])]
+    revoke: Option<String>,
+    /// Revoke all tokens, end all sessions, and replace the signing key if this program generated it
+    #[arg(long, conflicts_with_all = ["scope", "ttl", "subject", "revoke"])]
+    revoke_all: bool,
+}
+
+/// A token contains two dots. `-` keeps it out of the list of processes.
+fn parse_revoked(text: &str) -> Result<RevokeRequest> {
+    let text = if text == "-" {
+        std::io::read_to_string(std::io::stdin())?
+    } else {
+        text.to_owned()
+    };
+    let text = text.trim().to_owned();
+    let mut request = RevokeRequest::default();
+    if text.matches('.').count() == 2 {
+        request.token = Some(text);
+    } else if text.starts_with(TOKEN_START) {
+        return Err(CommandError::Usage(
+            "--revoke: the token is incomplete, so it was not revoked".into(),
+        ));
+    } else {
+        request.jti = Some(text);
+    }
+    Ok(request)
+}
+
+fn revoke(context: &CommandContext, request: &RevokeRequest, output: &Output) -> Result {
+    let (control, problems) = context.control_with_ignored()?;
+    let outcome = block_on(control.revoke_tokens(request, problems.all()))?;
+    problems.print_except(&error_text(&outcome));
+    let RevokeOutcome {
+        result,
+        is_offline,
+        audit_error,
+    } = outcome.map_err(|error| match error {
+        RevokeTokensError::Settings(problems) => CommandError::from(problems),
+        other => anyhow::Error::from(other).into(),
+    })?;
+    if let Some(error) = audit_error {
+        notice(&format!("the audit trail has no record of this: {error}"));
+    }
+    let is_all = request.all == Some(true);
+    output.print_success(if is_all {
+        "All tokens are revoked"
+    } else {
+        "The token is revoked"
+    })?;
+    if is_offline {
+        output.print_line("  No daemon is running; the next one reads it from the file")?;
+    }
+    if let Some(ended) = result.sessions_ended {
+        output.print_line(&format!("  Sessions ended: {ended}"))?;
+    }
+    if is_all {
+        output.print_line(if result.signing_key == RevokeResult::REPLACED {
+            "  Signing key: replaced"
+        } else {
+            "  Signing key: unchanged, because JWT_SECRET_KEY sets it; change it if others may know it"
+        })?;
+    }
+    output.print_json(&result)
 }
 
 fn lifetime(text: &str) -> std::result::Result<Duration, String> {
@@ -30,6 +99,16 @@ fn lifetime(text: &str) -> std::result::Result<Duration, String> {
 }
 
 pub fn run(context: &CommandContext, arguments: &TokenArgs, output: &Output) -> Result {
+    if arguments.revoke_all {
+        let request = RevokeRequest {
+            all: Some(true),
+            ..RevokeRequest::default()
+        };
+        return revoke(context, &request, output);
+    }
+    if let Some(text) = &arguments.revoke {
+        return revoke(context, &parse_revoked(text)?, output);
+    }
     let mut locator = ClientSettings::load(&context.location.read_sources())?;
     // An invalid secret, or an unreadable file that may contain one, is an error here: the token
     // would be signed with another key.

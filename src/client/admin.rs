@@ -13,12 +13,14 @@ use super::listener::{ListenerCheck, find_untrusted};
 use super::transport::{RESPONSE_TIMEOUT, http_client, root_cause};
 use crate::api::{
     AuditPage, DEFAULT_RESTART_TIMEOUT, DaemonStatus, LogLevelStatus, LogPage, PROOF_PATH, Problem,
-    ProofRequest, ProofResult, ReloadResult, RestartRequest, RestartResult, SignInToken,
-    StopRequest, StopResult, reachable_address,
+    ProofRequest, ProofResult, ReloadResult, RestartRequest, RestartResult, RevokeRequest,
+    RevokeResult, SessionSummary, SignInToken, StopRequest, StopResult, reachable_address,
 };
 use crate::auth::{MAX_SESSION_LIFETIME, ProofSide, Scope, Scopes, TokenSigner, generate_nonce};
 use crate::sys::sockets_accepting;
 
+/// How long a revocation may take.
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the daemon may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the daemon may take to report the outcome of a restart after the new process timed out.
@@ -256,6 +258,56 @@ impl AdminClient {
     /// It has another key, or another [`ClientError`].
     pub async fn check_key(&self) -> Result<(), ClientError> {
         self.prove(&format!("{} {PROOF_PATH}", Method::POST)).await
+    }
+
+    /// `GET /admin/sessions`
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]
+    pub async fn sessions(&self) -> Result<Vec<SessionSummary>, ClientError> {
+        self.send_json(
+            self.request(Scope::Logs, Method::GET, "/admin/sessions")
+                .await?,
+        )
+        .await
+    }
+
+    /// `DELETE /admin/sessions/{id}`
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]
+    pub async fn end_session(&self, id: &str) -> Result<(), ClientError> {
+        // The id becomes part of the path.
+        let is_id = id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let id = if is_id && !id.is_empty() { id } else { "-" };
+        let (method, template) = (Method::DELETE, "/admin/sessions/{id}");
+        let path = template.replace("{id}", id);
+        let request = self.request(Scope::Control, method, &path).await?;
+        let response = tokio::time::timeout(RESPONSE_TIMEOUT, self.send(request)).await;
+        response.map_err(|_| self.timed_out(RESPONSE_TIMEOUT))??;
+        Ok(())
+    }
+
+    /// `POST /admin/tokens/revoke`
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]
+    pub async fn revoke_tokens(
+        &self,
+        request: &RevokeRequest,
+    ) -> Result<RevokeResult, ClientError> {
+        let body = request;
+        let request = self
+            .request(Scope::Control, Method::POST, "/admin/tokens/revoke")
+            .await?;
+        // It waits for the disk, and for the next second.
+        self.send_json_within(request.json(body), REVOKE_TIMEOUT)
+            .await
     }
 
     /// A request whose token is valid for nothing else.

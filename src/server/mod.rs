@@ -15,6 +15,7 @@ mod listener;
 mod log;
 pub mod metrics;
 mod openapi;
+mod path_template;
 mod pool;
 mod process_usage;
 mod self_check;

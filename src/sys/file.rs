@@ -86,6 +86,33 @@ pub fn open_private(path: &Path, options: &mut OpenOptions) -> Result<(File, Met
     Ok((file, metadata))
 }
 
+/// Whether this process trusts a file at `path` that this user owns: a file of itself, of root, or,
+/// for root, of the owner of the directory.
+#[must_use]
+pub fn is_trusted_owner(path: &Path, owner: u32) -> bool {
+    let me = nix::unistd::geteuid();
+    [me.as_raw(), 0].contains(&owner) || me.is_root() && directory_owner(path) == Some(owner)
+}
+
+/// Gives a new file the owner of the directory of `path`. Root may work for another user, whose
+/// daemon has to read the file.
+///
+/// # Errors
+///
+/// The system refused.
+pub fn adopt_owner(file: &File, path: &Path) -> io::Result<()> {
+    match directory_owner(path) {
+        Some(owner) if nix::unistd::geteuid().is_root() && file.metadata()?.uid() != owner => {
+            std::os::unix::fs::fchown(file, Some(owner), None)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn directory_owner(path: &Path) -> Option<u32> {
+    Some(path.parent()?.metadata().ok()?.uid())
+}
+
 /// A lock on a whole file, released when it is dropped.
 pub struct FileLock<'a>(&'a File);
 

@@ -22,7 +22,7 @@ const CONTROL: Requirement = Requirement::Scope("admin:control");
 
 /// Required credential and success status of each operation. Operations that would end the daemon
 /// get an invalid body.
-const OPERATIONS: [(&str, &str, Requirement, u16); 16] = [
+const OPERATIONS: [(&str, &str, Requirement, u16); 19] = [
     ("GET", "/admin/status", READ, 200),
     ("GET", "/admin/config", READ, 200),
     ("GET", "/admin/metrics", READ, 200),
@@ -39,6 +39,9 @@ const OPERATIONS: [(&str, &str, Requirement, u16); 16] = [
     ("DELETE", "/admin/session", Requirement::Session, 204),
     ("GET", "/admin/session/token", Requirement::Token, 200),
     ("POST", "/admin/session/token", Requirement::Token, 201),
+    ("GET", "/admin/sessions", LOGS, 200),
+    ("DELETE", "/admin/sessions/{id}", CONTROL, 404),
+    ("POST", "/admin/tokens/revoke", CONTROL, 400),
 ];
 const INVALID_BODY: &str = r#"{"timeout_seconds":-1}"#;
 

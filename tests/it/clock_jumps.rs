@@ -303,3 +303,46 @@ fn stop_waits_for_daemon_whose_clock_is_behind() {
     remote_home.run(["--admin-url", &url, "stop"]).succeeds();
     home.wait_until_empty();
 }
+
+#[test]
+fn revoked_tokens_stay_revoked_after_clock_jumps() {
+    let mut home = Home::new();
+    home.set("JWT_SECRET_KEY", SECRET);
+    let Some(clock) = Clock::new(&mut home, "revoked tokens and a clock that jumps") else {
+        return;
+    };
+    home.run(["start"]).succeeds();
+    let token = |ttl| {
+        let token = home.run(["token", "--ttl", ttl]).succeeds();
+        token.stdout.trim().to_owned()
+    };
+    let (hour, week) = (token("1h"), token("7d"));
+    for token in [&hour, &week] {
+        home.run(["token", "--revoke", token]).succeeds();
+    }
+    for offset in [-DAY, DAY, 2 * DAY, -DAY, 0] {
+        clock.set_offset(offset);
+        // A change drops what has expired.
+        home.run(["token", "--revoke", "another"]).succeeds();
+        for revoked in [&hour, &week] {
+            assert_eq!(status_of(&home, revoked), 401, "at {offset}");
+        }
+        assert_eq!(status_of(&home, &token("1m")), 200, "at {offset}");
+    }
+    let week = token("7d");
+    home.run(["token", "--revoke-all"]).succeeds();
+    assert_eq!(status_of(&home, &token("7d")), 200);
+    for offset in [-DAY, DAY, -DAY] {
+        clock.set_offset(offset);
+        assert_eq!(status_of(&home, &week), 401, "at {offset}");
+        home.restart();
+        assert_eq!(status_of(&home, &week), 401, "at {offset}");
+    }
+    // New tokens would be older than the revocation.
+    home.run(["status"])
+        .succeeds()
+        .stdout_contains(&["Warning:", "the clock was set back"]);
+    clock.set_offset(0);
+    assert_eq!(status_of(&home, &week), 401);
+    assert_eq!(status_of(&home, &token("7d")), 200);
+}

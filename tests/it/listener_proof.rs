@@ -17,7 +17,7 @@ use crate::support::{
 pub const OTHER_USER: u32 = 12345;
 
 /// Every command that talks to a daemon. The last ones end it.
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 13] = [
     &["status"],
     &["--json", "status"],
     &["logs", "--no-follow"],
@@ -25,6 +25,9 @@ const COMMANDS: [&[&str]; 10] = [
     &["doctor"],
     &["token"],
     &["console"],
+    &["sessions"],
+    &["token", "--revoke", "an-id"],
+    &["token", "--revoke-all"],
     &["reload"],
     &["restart"],
     &["stop"],

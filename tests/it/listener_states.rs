@@ -36,6 +36,7 @@ fn commands(home: &Home) -> Vec<Vec<String>> {
             "openapi" => &[&["openapi", "admin"]],
             "restart" => &[&["restart", "--timeout", "1s"], &["restart", "--hard"]],
             "status" => &[&["status"], &["status", "--ready"], &["--json", "status"]],
+            "token" => &[&["token"], &["token", "--revoke", "an-id"]],
             _ => &[&[name]],
         };
         let owned = |words: &&[&str]| words.iter().map(|word| (*word).to_owned()).collect();

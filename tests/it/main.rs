@@ -52,6 +52,7 @@ mod rejected_tokens;
 mod reload;
 mod restart_in_flight;
 mod restart_with_changes;
+mod revocation;
 mod schemathesis;
 mod secrets;
 mod sessions;

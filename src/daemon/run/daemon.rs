@@ -6,9 +6,12 @@ use tokio_util::task::TaskTracker;
 
 use super::reload::Reloadable;
 use super::requests::RequestSource;
+use crate::auth::RevokeError;
 use crate::daemon::resources::InstanceResources;
 use crate::server::Shutdown;
-use crate::server::control_request::{ReloadCommand, SessionCommand};
+use crate::server::control_request::{
+    ReloadCommand, RevokeAllCommand, RevokeAllOutcome, SessionCommand,
+};
 
 /// A daemon that serves.
 pub struct Daemon {
@@ -37,6 +40,40 @@ impl Daemon {
             self.reloadable.sessions.end(id);
         }
         command.reply.send(self.save_sessions());
+    }
+
+    /// Revokes all tokens of the configured key, and ends all sessions. Replaces the key if this
+    /// program made it.
+    pub fn revoke_all(&mut self, command: RevokeAllCommand) {
+        command.audit.revocation_accepted("all");
+        command.reply.send(Some(self.try_revoke_all()));
+    }
+
+    fn try_revoke_all(&mut self) -> Result<RevokeAllOutcome, RevokeError> {
+        let Reloadable {
+            keys,
+            sessions,
+            live_settings,
+            ..
+        } = &self.reloadable;
+        let settings = live_settings.settings();
+        let has_own_key = settings.jwt_secret.is_none();
+        let result = keys
+            .revocations()
+            .revoke_all(has_own_key.then_some(settings.key_file.as_path()));
+        // Without an error the tokens are revoked, and with this one, too.
+        if !matches!(result, Ok(_) | Err(RevokeError::SameKey(_))) {
+            return Err(result.err().unwrap_or(RevokeError::NoFile));
+        }
+        let sessions = sessions.end_all();
+        let new_key = result.as_ref().ok().and_then(|all| all.new_key.clone());
+        keys.replace(&new_key.unwrap_or_else(|| keys.current()));
+        // A failure is logged. The sessions are also revoked by their age.
+        let _ = self.save_sessions();
+        Ok(RevokeAllOutcome {
+            revoked: result?,
+            sessions,
+        })
     }
 
     /// Writes the sessions to the state file for the next process.

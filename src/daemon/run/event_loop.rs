@@ -17,6 +17,7 @@ pub async fn run(mut daemon: Daemon) -> ExitOutcome {
             ControlRequest::Stop(command) => return drain_and_exit(daemon, command).await,
             ControlRequest::Reload(command) => daemon.reload(command),
             ControlRequest::Sessions(command) => daemon.update_sessions(command),
+            ControlRequest::RevokeAll(command) => daemon.revoke_all(command),
             ControlRequest::Restart(command) => match restart(&mut daemon, command).await {
                 HandoffOutcome::Replaced(successor, command) => {
                     return drain_after_handoff(daemon, successor, command).await;

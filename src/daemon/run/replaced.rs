@@ -15,7 +15,7 @@ use crate::daemon::resources::InstanceResources;
 use crate::daemon::signals::{SignalAction, SignalHandlers};
 use crate::daemon::supervise::{init, systemd};
 use crate::daemon::upgrade::ReadySuccessor;
-use crate::instance::{PidFileStatus, inspect_pid_file};
+use crate::instance::{PidFileStatus, StateFile, inspect_pid_file};
 use crate::server::Shutdown;
 use crate::server::control_request::{ControlRequest, RestartCommand};
 use crate::sys::Process;
@@ -77,6 +77,11 @@ async fn release(
     command: RestartCommand,
 ) -> Process {
     let pid = successor.process.pid();
+    let pid_file = resources.pid_file.path().to_owned();
+    reloadable.sessions.follow(move || {
+        let state = StateFile::read_last(&pid_file).ok()?;
+        Some(state.sessions)
+    });
     reloadable.health.drain_replaced();
     reloadable.health.stop_watching();
     shutdown.start_handoff();

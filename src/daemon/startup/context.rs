@@ -8,7 +8,8 @@ use super::last_exit;
 use super::sockets::PassedSocket;
 use crate::api::LastExit;
 use crate::auth::{
-    ConfiguredKeys, KeyError, PreviousKey, StoredSessions, generate_key, read_or_create_key_file,
+    ConfiguredKeys, KeyError, PreviousKey, Revocations, StoredSessions, generate_key,
+    read_or_create_key_file,
 };
 use crate::config::{Secret, Settings};
 use crate::daemon::error::StartError;
@@ -88,7 +89,9 @@ impl StartContext {
             .old_process
             .as_ref()
             .and_then(|old| previous_key(&old.handoff, &key, settings.key_grace));
-        Ok(Arc::new(ConfiguredKeys::new(&key, previous)))
+        let revocations = Revocations::path(&settings.key_file);
+        let keys = ConfiguredKeys::new(&key, previous).with_revocations(revocations);
+        Ok(Arc::new(keys))
     }
 
     /// The key with which the command line signs. It stays the same at a restart, so that a command

@@ -21,11 +21,12 @@ pub enum CheckFn {
 use CheckFn::{Many, One};
 
 /// All checks, in the order of their findings.
-pub const CHECKS: [CheckFn; 21] = [
+pub const CHECKS: [CheckFn; 22] = [
     Many(settings::problems),
     One(settings::env_file),
     Many(settings::typos),
     One(token::secret),
+    One(token::revocations),
     One(pid_file::pid_file),
     One(pid_file::state_file),
     One(restart::last_failure),

@@ -1,6 +1,6 @@
 //! The secret that tokens are signed with, and whether the daemon accepts them.
 
-use crate::auth::{KeyError, read_key_file};
+use crate::auth::{KeyError, Revocations, check_revocations, read_key_file};
 use crate::client::ClientError;
 use crate::control::key_hint;
 use crate::doctor::creation::creation_obstacle;
@@ -8,6 +8,7 @@ use crate::doctor::finding::{Finding, SIGNING_KEY};
 use crate::doctor::snapshot::{DaemonState, Snapshot};
 
 const TOKEN: &str = "token";
+const REVOKED: &str = "revoked tokens";
 const JWT_SECRET_KEY: &str = "JWT_SECRET_KEY";
 
 /// Whether the secret exists, is protected, and cannot be guessed. An invalid `JWT_SECRET_KEY` is
@@ -88,4 +89,27 @@ pub fn token(snapshot: &Snapshot) -> Option<Finding> {
         )),
         Err(_) => None,
     }
+}
+
+/// Whether the file of revoked tokens can be read. The daemon of `--admin-url` reads its own.
+pub fn revocations(snapshot: &Snapshot) -> Option<Finding> {
+    if snapshot.daemon_state == DaemonState::Remote {
+        return None;
+    }
+    let path = Revocations::path(snapshot.settings.client.key_file.as_ref()?);
+    let shown = path.display();
+    if let Err(error) = check_revocations(&path) {
+        return Some(Finding::error(
+            REVOKED,
+            format!(
+                "{shown} cannot be read, so the daemon rejects tokens of the configured key: {error}"
+            ),
+            format!(
+                "repair {shown}; or remove it and run `fullon token --revoke-all`: without the file, revoked tokens are valid again"
+            ),
+        ));
+    }
+    let problem = Revocations::new(Some(path)).problem()?;
+    let hint = "correct the clock, or replace JWT_SECRET_KEY and remove the file";
+    Some(Finding::warning(REVOKED, problem, hint))
 }

@@ -1,13 +1,16 @@
 //! Requests of the admin API or of a signal to the daemon.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::api::{ReloadResult, RestartResult};
+use crate::auth::{RevokeError, RevokedAll};
 use crate::config::InvalidSettings;
+use crate::server::http::audit::AuditRecord;
 
 /// A change that the daemon carries out.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub enum ControlRequest {
     Reload(ReloadCommand),
     /// Save the sessions for the next process.
     Sessions(SessionCommand),
+    /// Revoke all tokens.
+    RevokeAll(RevokeAllCommand),
 }
 
 /// Stops the daemon.
@@ -59,6 +64,23 @@ pub struct SessionCommand {
     /// An error means that the next process would not know of the change. Dropped without a reply
     /// when this process is stopping or replaced.
     pub reply: Reply<io::Result<()>>,
+}
+
+/// Revokes all tokens and ends all sessions.
+#[derive(Debug)]
+pub struct RevokeAllCommand {
+    /// Records the event when the command is carried out.
+    pub audit: Arc<AuditRecord>,
+    /// `None` if a restart is in progress.
+    pub reply: Reply<Option<Result<RevokeAllOutcome, RevokeError>>>,
+}
+
+/// The outcome of revoking all tokens.
+#[derive(Debug)]
+pub struct RevokeAllOutcome {
+    pub revoked: RevokedAll,
+    /// How many sessions ended.
+    pub sessions: usize,
 }
 
 /// Where the outcome of a request is sent. Nobody waits for the outcome of a signal.

@@ -110,7 +110,8 @@ impl AuthState {
     /// Verifies a JWT, or redeems a sign-in token.
     pub fn verify_sign_in(&self, request: &Request) -> Result<Claims> {
         let token = bearer_token(request.headers());
-        match token.and_then(|token| self.sign_in_tokens.redeem(token, Instant::now())) {
+        let redeemed = token.and_then(|token| self.sign_in_tokens.redeem(token, Instant::now()));
+        match redeemed.filter(|claims| !self.keyring.is_revoked(claims)) {
             Some(claims) => Ok(claims),
             None => self.verify_token(request),
         }
@@ -119,7 +120,8 @@ impl AuthState {
     /// Verifies a JWT or a sign-in token, which is not used up.
     pub fn inspect_sign_in(&self, request: &Request) -> Result<Claims> {
         let token = bearer_token(request.headers());
-        match token.and_then(|token| self.sign_in_tokens.find(token, Instant::now())) {
+        let found = token.and_then(|token| self.sign_in_tokens.find(token, Instant::now()));
+        match found.filter(|claims| !self.keyring.is_revoked(claims)) {
             Some(claims) => Ok(claims),
             None => self.verify_token(request),
         }

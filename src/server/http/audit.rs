@@ -13,6 +13,7 @@ use poem::http::StatusCode;
 
 use crate::audit::{AuditTrail, Event, Outcome};
 use crate::auth::Claims;
+use crate::server::path_template;
 
 /// The audit action of each operation that changes something.
 #[derive(Debug, Default)]
@@ -21,7 +22,9 @@ pub struct AuditedActions(HashMap<String, Vec<(Method, &'static str)>>);
 impl AuditedActions {
     /// The action of a request.
     pub fn get(&self, method: &Method, path: &str) -> Option<&'static str> {
-        let mut actions = self.0.get(path)?.iter();
+        let template = || self.0.keys().find(|it| path_template::matches(it, path));
+        let actions = self.0.get(path).or_else(|| self.0.get(template()?));
+        let mut actions = actions?.iter();
         actions.find_map(|(each, action)| (each == method).then_some(*action))
     }
 }
@@ -86,6 +89,14 @@ impl AuditRecord {
     /// Records that the log level is changed, and for how long unless it is permanent.
     pub fn level_accepted(&self, level: &str, duration: Option<Duration>) {
         self.record_accepted(duration, None, Some(level));
+    }
+
+    /// Records that tokens are revoked: `all`, or the name of one.
+    pub fn revocation_accepted(&self, revoked: &str) {
+        self.is_recorded.store(true, Ordering::Relaxed);
+        let mut event = self.event(Outcome::Accepted);
+        event.detail.insert("revoked".into(), revoked.into());
+        self.trail.record(&event);
     }
 
     fn record_accepted(

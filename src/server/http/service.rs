@@ -30,6 +30,7 @@ use super::{headers, origin, raw_response};
 use crate::audit::AuditTrail;
 use crate::server::limits::LimitKind;
 use crate::server::metrics::RouteMetrics;
+use crate::server::path_template;
 use crate::server::pool::{ConnectionPool, ConnectionState, DetachedResponse, TrackedBody};
 use crate::server::shutdown::Shutdown;
 
@@ -381,6 +382,16 @@ impl Service {
         }
     }
 
+    fn allowed_methods(&self, path: &str) -> Option<HeaderValue> {
+        let template = || {
+            self.allow
+                .keys()
+                .find(|it| path_template::matches(it, path))
+        };
+        let allowed = self.allow.get(path);
+        allowed.or_else(|| self.allow.get(template()?)).cloned()
+    }
+
     async fn call_router(&self, request: poem::Request, path: &str) -> Response {
         // The panic hook has logged a panic. It ends the request, but not the connection.
         match AssertUnwindSafe(self.endpoint.call(request))
@@ -388,7 +399,7 @@ impl Service {
             .await
         {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => problem_from_error(error, path, || self.allow.get(path).cloned()),
+            Ok(Err(error)) => problem_from_error(error, path, || self.allowed_methods(path)),
             Err(_) => problem_response(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal error: see the log of the daemon",

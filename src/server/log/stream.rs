@@ -17,6 +17,7 @@ use poem_openapi::registry::{
 use poem_openapi::types::Type as _;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -26,6 +27,7 @@ use super::reader_limit::ReaderPermit;
 use crate::api::{LogEntry, LogEntryRef, LogStreamEnd, LogStreamGap, event};
 use crate::auth::{Claims, Session};
 use crate::logs::{Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt};
+use crate::server::auth::AuthState;
 use crate::server::http::problem::Result;
 use crate::server::pool::{DetachedResponse, DetachedSocket};
 use crate::server::shutdown::Shutdown;
@@ -53,18 +55,32 @@ pub struct LogStream {
 struct AccessEnd {
     /// Set for a session: when it is ended before it expires.
     signed_out: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    expires_at: Instant,
+    /// `None` for a token that a local command has signed for itself.
+    expires_at: Option<Instant>,
+    auth: Arc<AuthState>,
+    caller: Claims,
+    /// Notified when this process revokes a token.
+    revocations: watch::Receiver<()>,
+    /// When to look for revocations by other processes.
+    next_check: Instant,
     /// The reason in the event `end`.
     reason: &'static str,
 }
 
 impl AccessEnd {
-    fn new(expires_at: Timestamp, reason: &'static str) -> Self {
-        let remaining = expires_at.duration_since(Timestamp::now());
+    fn new(auth: Arc<AuthState>, caller: Claims, reason: &'static str) -> Self {
+        let remaining = caller.expires_at.duration_since(Timestamp::now());
         let remaining = Duration::try_from(remaining).unwrap_or_default();
+        let mut revocations = auth.keyring.revocations().subscribe();
+        // The token may have been revoked since it was verified.
+        revocations.mark_changed();
         Self {
             signed_out: None,
-            expires_at: Instant::now() + remaining,
+            expires_at: Some(Instant::now() + remaining),
+            revocations,
+            auth,
+            caller,
+            next_check: Instant::now() + KEEP_ALIVE_INTERVAL,
             reason,
         }
     }
@@ -74,17 +90,27 @@ impl AccessEnd {
         let Some(access) = access else {
             return std::future::pending().await;
         };
-        let signed_out = async {
-            match &mut access.signed_out {
-                Some(signed_out) => signed_out.as_mut().await,
-                None => std::future::pending().await,
+        loop {
+            let expires_at = access.expires_at.unwrap_or(access.next_check);
+            let wake_at = expires_at.min(access.next_check);
+            let signed_out = async {
+                match &mut access.signed_out {
+                    Some(signed_out) => signed_out.as_mut().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = signed_out => return access.reason,
+                _ = access.revocations.changed() => {}
+                () = sleep_until(wake_at) => {
+                    access.next_check = Instant::now() + KEEP_ALIVE_INTERVAL;
+                }
             }
-        };
-        tokio::select! {
-            () = signed_out => {}
-            () = sleep_until(access.expires_at) => {}
+            let is_expired = access.expires_at.is_some_and(|at| at <= Instant::now());
+            if is_expired || access.auth.keyring.is_revoked(&access.caller) {
+                return access.reason;
+            }
         }
-        access.reason
     }
 }
 
@@ -119,8 +145,9 @@ impl LogStream {
     }
 
     /// Ends the stream with the session.
-    pub fn bound_to_session(self, session: &Session) -> Self {
-        let end = AccessEnd::new(session.expires_at, LogStreamEnd::SIGNED_OUT);
+    pub fn bound_to_session(self, session: &Session, auth: &Arc<AuthState>) -> Self {
+        let caller = Claims::from(session.clone());
+        let end = AccessEnd::new(Arc::clone(auth), caller, LogStreamEnd::SIGNED_OUT);
         let signed_out = session.ended.clone().cancelled_owned();
         Self {
             access: Some(AccessEnd {
@@ -131,9 +158,14 @@ impl LogStream {
         }
     }
 
-    /// Ends the stream with the token.
-    pub fn bound_to_token(self, claims: &Claims) -> Self {
-        let end = AccessEnd::new(claims.expires_at, LogStreamEnd::TOKEN_EXPIRED);
+    /// Ends the stream with the token. The stream of a local command has no end, although its token
+    /// is valid for one minute.
+    pub fn bound_to_token(self, claims: Claims, auth: &Arc<AuthState>) -> Self {
+        let is_of_command = claims.is_of_command();
+        let mut end = AccessEnd::new(Arc::clone(auth), claims, LogStreamEnd::TOKEN_EXPIRED);
+        if is_of_command {
+            end.expires_at = None;
+        }
         Self {
             access: Some(end),
             ..self

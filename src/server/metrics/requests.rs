@@ -10,6 +10,8 @@ use prometheus::core::Collector as _;
 use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
 
+use crate::server::path_template;
+
 /// Upper bounds in seconds: a response from memory takes 20 µs, a restart up to 30 s.
 const DURATION_BUCKETS: [f64; 15] = [
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
@@ -130,7 +132,12 @@ impl RouteMetrics {
         let name = method.as_str();
         let last = METHODS.len() - 1;
         let method = METHODS.iter().position(|known| *known == name);
-        let route = self.exact.get(path).unwrap_or_else(|| {
+        let with_parameter = || {
+            let mut routes = self.exact.values();
+            routes.find(|route| path_template::matches(&route.template, path))
+        };
+        let route = self.exact.get(path).or_else(with_parameter);
+        let route = route.unwrap_or_else(|| {
             let is_below = |prefix: &str| {
                 path.strip_prefix(prefix)
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

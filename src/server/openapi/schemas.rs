@@ -11,7 +11,7 @@ const NULLABLE_FIELDS: [(&str, &[&str]); 2] = [
 ];
 
 /// Fields that hold an RFC 3339 timestamp.
-const TIMESTAMPS: [(&str, &str); 9] = [
+const TIMESTAMPS: [(&str, &str); 11] = [
     ("AuditEntry", "time"),
     ("BrowserSession", "expires_at"),
     ("CreatedSession", "expires_at"),
@@ -20,6 +20,8 @@ const TIMESTAMPS: [(&str, &str); 9] = [
     ("LastExit", "at"),
     ("LogEntry", "timestamp"),
     ("ReloadResult", "previous_key_valid_until"),
+    ("SessionSummary", "created_at"),
+    ("SessionSummary", "expires_at"),
     ("StopResult", "deadline"),
 ];
 
@@ -28,11 +30,13 @@ const OBJECTS: [(&str, &str); 1] = [("AuditEntry", "detail")];
 
 const SCOPES: &[&str] = &["admin:read", "admin:logs", "admin:control"];
 /// Text fields with a closed set of values.
-const ENUMS: [(&str, &str, &[&str]); 7] = [
+const ENUMS: [(&str, &str, &[&str]); 9] = [
     ("AuditEntry", "outcome", &["accepted", "refused", "failed"]),
     ("BrowserSession", "scopes", SCOPES),
     ("CreatedSession", "scopes", SCOPES),
     ("SignInPreview", "scopes", SCOPES),
+    ("SessionSummary", "scopes", SCOPES),
+    ("RevokeResult", "signing_key", &["replaced", "unchanged"]),
     ("LivenessReport", "status", &["alive"]),
     (
         "LogEntry",

@@ -167,9 +167,8 @@ impl LogsApi {
         let stream = LogStream::new(log, from, filter, &state.shutdown, permit).await?;
         drop(search);
         Ok(match &caller.session {
-            Some(session) => stream.bound_to_session(session),
-            None if caller.claims.is_of_command => stream,
-            None => stream.bound_to_token(&caller.claims),
+            Some(session) => stream.bound_to_session(session, &state.auth),
+            None => stream.bound_to_token(caller.claims, &state.auth),
         })
     }
 }

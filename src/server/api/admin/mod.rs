@@ -13,6 +13,7 @@ mod settings;
 mod state;
 mod status;
 mod tag;
+mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use self::settings::SettingsApi;
 pub use self::state::AdminState;
 use self::state::StateHandle;
 use self::status::StatusApi;
+use self::tokens::TokensApi;
 use crate::api::{PROOF_PATH, VERSION};
 use crate::auth::{Keyring, SessionStore};
 use crate::identity::identity;
@@ -53,12 +55,13 @@ fn operations(state: &StateHandle) -> impl OpenApi + use<> {
         LogsApi(state.clone()),
         AuditApi(state.clone()),
         SessionApi(state.clone()),
+        TokensApi(state.clone()),
     )
 }
 
 /// The declarations of the operations beside their attributes.
 fn declared_operations() -> Vec<&'static Operation> {
-    let declared: [&[Operation]; 8] = [
+    let declared: [&[Operation]; 9] = [
         &status::OPERATIONS,
         &metrics::OPERATIONS,
         &lifecycle::OPERATIONS,
@@ -67,6 +70,7 @@ fn declared_operations() -> Vec<&'static Operation> {
         &logs::OPERATIONS,
         &audit::OPERATIONS,
         &session::OPERATIONS,
+        &tokens::OPERATIONS,
     ];
     declared.into_iter().flatten().collect()
 }

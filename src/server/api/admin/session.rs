@@ -9,6 +9,7 @@ use poem::http::header::SET_COOKIE;
 use poem::http::{HeaderMap, HeaderValue, StatusCode};
 use poem::web::Data;
 use poem::{IntoResponse, Request, Response};
+use poem_openapi::param::Path;
 use poem_openapi::registry::{MetaHeader, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
 use poem_openapi::{ApiResponse, OpenApi};
@@ -16,23 +17,31 @@ use uuid::Uuid;
 
 use super::state::{AdminState, NOT_ACTIVE, StateHandle, submit};
 use super::tag::AdminTag;
-use crate::api::{BrowserSession, CreatedSession, SignInPreview, SignInToken};
+use crate::api::{BrowserSession, CreatedSession, SessionSummary, SignInPreview, SignInToken};
 use crate::auth::{
     self, CreateSessionError, SIGN_IN_LIFETIME, Scope, Scopes, SessionValues, TokenError,
 };
 use crate::server::api::control_request::{ControlRequest, SessionCommand};
-use crate::server::auth::{AnyToken, Auth, InspectSignIn, SignIn, SignedIn};
+use crate::server::auth::{AnyToken, Auth, Control, InspectSignIn, Logs, SignIn, SignedIn};
 use crate::server::http::audit::AuditRecord;
 use crate::server::http::json::{self, JsonResponse};
 use crate::server::http::problem::{ApiError, Result};
-use crate::server::openapi::Operation;
+use crate::server::openapi::{DocumentedError, Operation};
 
-pub const OPERATIONS: [Operation; 5] = [
+const NO_SUCH_SESSION: DocumentedError = DocumentedError::new(
+    404,
+    "No session has this id: it has ended.",
+    "there is no session with this id: it has ended",
+);
+
+pub const OPERATIONS: [Operation; 7] = [
     Operation::change("create_session", "sign_in", &[NOT_ACTIVE]),
     Operation::query("get_sign_in_token", &[]),
     Operation::change("create_sign_in_token", "sign_in_token", &[NOT_ACTIVE]),
     Operation::query("get_session", &[]),
     Operation::change("delete_session", "sign_out", &[NOT_ACTIVE]),
+    Operation::query("list_sessions", &[]),
+    Operation::change("end_session", "end_session", &[NO_SUCH_SESSION, NOT_ACTIVE]),
 ];
 
 pub struct SessionApi(pub StateHandle);
@@ -169,6 +178,74 @@ impl SessionApi {
         let cookie = state.auth.cookie.remove(request_headers)?;
         Ok(SessionDeleted { cookie })
     }
+
+    /// List the browser sessions.
+    ///
+    /// Returns who is signed in, oldest first. The list holds no secret values.
+    #[oai(
+        path = "/admin/sessions",
+        method = "get",
+        operation_id = "list_sessions",
+        tag = "AdminTag::Session"
+    )]
+    async fn sessions(&self, _caller: Auth<Logs>) -> Result<JsonResponse<Vec<SessionSummary>>> {
+        let sessions = self.0.get()?.auth.sessions.list();
+        Ok(JsonResponse(
+            sessions.into_iter().map(SessionSummary::from).collect(),
+        ))
+    }
+
+    /// End a browser session.
+    ///
+    /// The session, and log streams that were opened with it, end at once, also for later
+    /// processes.
+    #[oai(
+        path = "/admin/sessions/:id",
+        method = "delete",
+        operation_id = "end_session",
+        tag = "AdminTag::Session"
+    )]
+    async fn end_session(
+        &self,
+        _caller: Auth<Control>,
+        audit: Data<&Arc<AuditRecord>>,
+        /// `id` of the session.
+        id: Path<String>,
+    ) -> Result<SessionEnded> {
+        let state = self.0.get()?;
+        let id: Option<Uuid> = id.0.parse().ok();
+        let sessions = state.auth.sessions.list();
+        let session = sessions.iter().find(|session| Some(session.id) == id);
+        let session = session.ok_or_else(|| ApiError::from(&NO_SUCH_SESSION))?;
+        state.require_active()?;
+        end_session(state, session.id, audit.0).await?;
+        Ok(SessionEnded)
+    }
+}
+
+/// `204`.
+struct SessionEnded;
+
+impl IntoResponse for SessionEnded {
+    fn into_response(self) -> Response {
+        StatusCode::NO_CONTENT.into_response()
+    }
+}
+
+impl ApiResponse for SessionEnded {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "The session has ended.",
+                status: Some(StatusCode::NO_CONTENT.as_u16()),
+                status_range: None,
+                content: vec![],
+                headers: vec![],
+            }],
+        }
+    }
+
+    fn register(_: &mut Registry) {}
 }
 
 /// Saves the sessions for the next process, and ends one of them.
@@ -237,6 +314,19 @@ impl SessionCreated {
                 ticket: values.ticket,
             },
         })
+    }
+}
+
+impl From<auth::Session> for SessionSummary {
+    fn from(session: auth::Session) -> Self {
+        Self {
+            id: session.id.to_string(),
+            scopes: scope_names(session.scopes),
+            subject: session.subject,
+            created_at: session.created_at.to_string(),
+            expires_at: session.expires_at.to_string(),
+            log_only: !session.has_session_value,
+        }
     }
 }
 

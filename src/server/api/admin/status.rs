@@ -36,10 +36,12 @@ impl StatusApi {
         let server = base_url(state.public_address);
         let settings = state.live_settings.settings();
         let live_settings = Arc::clone(&state.live_settings);
+        let auth = Arc::clone(&state.auth);
         let (pending_restart, warnings, process) = spawn_blocking(move || {
             let sources = live_settings.location().read_sources();
             let warnings = sources.warnings().iter().map(ToString::to_string);
-            let warnings: Vec<String> = warnings.collect();
+            let revocations = auth.keyring.revocations().problem();
+            let warnings: Vec<String> = warnings.chain(revocations).collect();
             (
                 live_settings.pending(&sources),
                 warnings,

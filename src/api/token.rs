@@ -1,0 +1,44 @@
+//! Revocation of tokens.
+
+use poem_openapi::Object;
+use serde::{Deserialize, Serialize};
+
+/// Which tokens to revoke: exactly one of the fields is set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Object, Serialize, Deserialize)]
+#[oai(deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeRequest {
+    /// The token itself.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub token: Option<String>,
+    /// The `jti` of the token, which the audit trail names as `token_id`. The revocation lasts 366
+    /// days.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub jti: Option<String>,
+    /// `true` revokes every token that was issued until now, and ends every session. If the program
+    /// has generated the signing key, it generates another one. A token without `iat` stays revoked.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub all: Option<bool>,
+}
+
+/// The tokens are revoked, also for later processes.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
+pub struct RevokeResult {
+    /// How many browser sessions ended. Absent when no daemon runs: then they end unseen.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sessions_ended: Option<u64>,
+    /// `replaced`: there is a new signing key. `unchanged`: it is the same; with `all`, because
+    /// `JWT_SECRET_KEY` sets it: change that setting if the key itself may be known to others.
+    pub signing_key: String,
+}
+
+impl RevokeResult {
+    /// There is a new signing key.
+    pub const REPLACED: &str = "replaced";
+    /// The signing key is the same.
+    pub const UNCHANGED: &str = "unchanged";
+}

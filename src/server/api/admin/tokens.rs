@@ -1,0 +1,131 @@
+//! Revocation of tokens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use poem::http::StatusCode;
+use poem::web::Data;
+use poem_openapi::OpenApi;
+use tokio::task::spawn_blocking;
+
+use super::state::{AdminState, NOT_ACTIVE, StateHandle, submit};
+use super::tag::AdminTag;
+use crate::api::{RevokeRequest, RevokeResult};
+use crate::auth::{RevokeError, RevokedToken};
+use crate::server::api::control_request::{ControlRequest, RevokeAllCommand};
+use crate::server::auth::{Auth, Control};
+use crate::server::http::audit::AuditRecord;
+use crate::server::http::json::{JsonBody, JsonResponse};
+use crate::server::http::problem::{ApiError, Result};
+use crate::server::openapi::{DocumentedError, Operation};
+
+/// Also [`NOT_ACTIVE`], which has the same status.
+const NOT_REVOKED: DocumentedError = DocumentedError::new(
+    409,
+    "10,000 tokens are revoked already: revoke all. Or the process was replaced, or (to revoke all) a restart or a stop is in progress: send the request again on a new connection.",
+    "10000 tokens are revoked already: revoke all tokens instead (`fullon token --revoke-all`)",
+);
+
+pub const OPERATIONS: [Operation; 1] = [Operation::change(
+    "revoke_tokens",
+    "revoke_tokens",
+    &[NOT_REVOKED],
+)];
+
+/// The longest wait for the second from which new tokens are valid. It is further away if the clock
+/// was set back.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+
+pub struct TokensApi(pub StateHandle);
+
+#[OpenApi]
+impl TokensApi {
+    /// Revoke tokens.
+    ///
+    /// Revokes one token, or all tokens. The sessions that were created from them end, and so do
+    /// log streams. When the response comes, the revocation is on the disk: it outlasts the daemon.
+    /// Local commands, which sign with the key of the running daemon, keep working.
+    #[oai(
+        path = "/admin/tokens/revoke",
+        method = "post",
+        operation_id = "revoke_tokens",
+        tag = "AdminTag::Session"
+    )]
+    async fn revoke_tokens(
+        &self,
+        _caller: Auth<Control>,
+        audit: Data<&Arc<AuditRecord>>,
+        body: JsonBody<RevokeRequest>,
+    ) -> Result<JsonResponse<RevokeResult>> {
+        let state = self.0.get()?;
+        let RevokeRequest { token, jti, all } = body.0;
+        let revoked = match (token, jti, all) {
+            (Some(token), None, None) => RevokedToken::Token(token),
+            (None, Some(jti), None) => RevokedToken::Id(jti),
+            (None, None, Some(true)) => {
+                return revoke_all(state, audit.0).await.map(JsonResponse);
+            }
+            _ => {
+                return Err(ApiError::new(
+                    StatusCode::BAD_REQUEST,
+                    "the body needs exactly one of `token`, `jti` and `all` (which is true)",
+                ));
+            }
+        };
+        // The new process has the streams. During a restart, both processes accept revocations.
+        if state.shutdown.has_successor() {
+            return Err(ApiError::from(&NOT_ACTIVE));
+        }
+        audit.revocation_accepted(&revoked.audit_name());
+        let auth = Arc::clone(&state.auth);
+        let sessions = spawn_blocking(move || {
+            auth.keyring.revocations().revoke(&revoked)?;
+            Ok::<_, RevokeError>(auth.sessions.end_revoked())
+        });
+        let sessions = sessions.await??;
+        Ok(JsonResponse(RevokeResult {
+            sessions_ended: Some(sessions as u64),
+            signing_key: RevokeResult::UNCHANGED.into(),
+        }))
+    }
+}
+
+async fn revoke_all(state: &AdminState, audit: &Arc<AuditRecord>) -> Result<RevokeResult> {
+    state.require_active()?;
+    let audit = Arc::clone(audit);
+    let request = |reply| ControlRequest::RevokeAll(RevokeAllCommand { audit, reply });
+    let Some(outcome) = submit(&state.control, request).await? else {
+        return Err(ApiError::from(&NOT_ACTIVE));
+    };
+    state.auth.sign_in_tokens.clear();
+    let outcome = outcome?;
+    // A token names the second in which it was issued. One that is issued now would be revoked.
+    let valid_from = outcome.revoked.valid_from;
+    let wait = Duration::try_from(valid_from.duration_since(Timestamp::now()));
+    tokio::time::sleep(wait.unwrap_or_default().min(MAX_WAIT)).await;
+    let has_new_key = outcome.revoked.new_key.is_some();
+    Ok(RevokeResult {
+        sessions_ended: Some(outcome.sessions as u64),
+        signing_key: if has_new_key {
+            RevokeResult::REPLACED.into()
+        } else {
+            RevokeResult::UNCHANGED.into()
+        },
+    })
+}
+
+impl From<RevokeError> for ApiError {
+    fn from(error: RevokeError) -> Self {
+        match error {
+            RevokeError::Malformed => ApiError::invalid_field("token", "is malformed"),
+            RevokeError::InvalidId => ApiError::invalid_field("jti", error),
+            RevokeError::Full => ApiError::new(StatusCode::CONFLICT, error.to_string()),
+            RevokeError::Read { .. }
+            | RevokeError::Write { .. }
+            | RevokeError::NewKey(_)
+            | RevokeError::SameKey(_)
+            | RevokeError::NoFile => ApiError::internal(&error),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The file of revoked tokens: full, unreadable, or on a full disk.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+
+use serde_json::json;
+
+use super::{ALL, assert_accepted, assert_revoked, call, file, revoke, revoke_token};
+use crate::support::{Home, Outcome, jwt, running_as_root};
+
+#[test]
+fn full_list_asks_for_revoke_all() {
+    let mut home = Home::new();
+    home.set("JWT_SECRET_KEY", jwt::SECRET);
+    let entry = |number: usize| json!({ "jti": number.to_string(), "exp": "2500-01-01T00:00:00Z" });
+    let tokens: Vec<_> = (0..10_000).map(entry).collect();
+    let list = json!({ "tokens": tokens }).to_string();
+    fs::write(file(&home), &list).unwrap();
+    fs::set_permissions(file(&home), Permissions::from_mode(0o600)).unwrap();
+    home.run(["start"]).succeeds();
+    let token = home.token(ALL);
+    revoke(&home, &json!({ "token": token })).assert_problem(409, "--revoke-all");
+    home.run(["token", "--revoke", &token])
+        .exits(1)
+        .stderr_contains(&["10000 tokens are revoked already", "--revoke-all"]);
+    assert_accepted(&home, &token);
+    assert_eq!(fs::read_to_string(file(&home)).unwrap(), list);
+    // One that is listed already needs no room.
+    assert_eq!(revoke(&home, &json!({ "jti": "7" })).status, 200);
+    home.run(["stop"]).succeeds();
+    home.run(["token", "--revoke", "another"])
+        .exits(1)
+        .stderr_contains(&["--revoke-all"]);
+    home.run(["start"]).succeeds();
+    home.run(["token", "--revoke-all"]).succeeds();
+    assert_revoked(&home, &token);
+    let token = home.token(ALL);
+    revoke_token(&home, &token);
+    assert_revoked(&home, &token);
+}
+
+#[test]
+fn unreadable_file_refuses_tokens_of_configured_key() {
+    let home = Home::started();
+    let [revoked, other] = [(); 2].map(|()| home.token(ALL));
+    revoke_token(&home, &revoked);
+    let good = fs::read(file(&home)).unwrap();
+    let assert_refused = |reason: &str| {
+        call(&home, &other).assert_problem(401, "file of revoked tokens cannot be read");
+        // Local commands sign with another key.
+        home.run(["status"]).succeeds().stdout_contains(&[
+            "Warning:",
+            "file of revoked tokens",
+            reason,
+        ]);
+        home.run(["doctor"])
+            .exits(1)
+            .stdout_contains(&["revoked tokens", reason]);
+        for revoking in [
+            &["token", "--revoke", &other][..],
+            &["token", "--revoke-all"],
+        ] {
+            home.run(revoking.iter().copied())
+                .exits(1)
+                .stderr_contains(&["nothing was revoked", reason]);
+        }
+    };
+    fs::write(file(&home), "{").unwrap();
+    assert_refused("EOF");
+    home.restart();
+    assert_refused("EOF");
+    fs::write(file(&home), &good).unwrap();
+    assert_accepted(&home, &other);
+    assert_revoked(&home, &revoked);
+    fs::set_permissions(file(&home), Permissions::from_mode(0o666)).unwrap();
+    assert_refused("other users can write it");
+    fs::set_permissions(file(&home), Permissions::from_mode(0o600)).unwrap();
+    assert_accepted(&home, &other);
+    fs::remove_file(file(&home)).unwrap();
+    fs::create_dir(file(&home)).unwrap();
+    assert_refused("not a regular file");
+    fs::remove_dir(file(&home)).unwrap();
+    if running_as_root("a file of another user") {
+        fs::write(file(&home), &good).unwrap();
+        chown(file(&home), Some(12345), None).unwrap();
+        assert_refused("another user");
+        chown(file(&home), Some(0), None).unwrap();
+    }
+    home.run(["doctor"]).succeeds();
+}
+
+/// An obstacle to writing the file stands for any error of the disk.
+#[test]
+fn failed_write_changes_nothing() {
+    let home = Home::started();
+    let token = home.token(ALL);
+    let key_file = home.path().join(".fullon_master_api.key");
+    let key = fs::read_to_string(&key_file).unwrap();
+    for obstacle in ["revoked.new", "revoked.lock", "key.new"] {
+        let path = home.path().join(format!(".fullon_master_api.{obstacle}"));
+        let _ = fs::remove_file(&path);
+        fs::create_dir(&path).unwrap();
+        revoke(&home, &json!({ "all": true })).assert_problem(500, "nothing was revoked");
+        if obstacle != "key.new" {
+            revoke(&home, &json!({ "token": token })).assert_problem(500, "nothing was revoked");
+        }
+        assert_accepted(&home, &token);
+        fs::remove_dir(path).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&key_file).unwrap(), key);
+    assert!(
+        home.log()
+            .contains("action=\"revoke_tokens\" outcome=\"failed\"")
+    );
+    home.run(["token", "--revoke", &token]).succeeds();
+    assert_revoked(&home, &token);
+}
+
+#[test]
+fn full_disk_changes_nothing() {
+    if !running_as_root("a full disk") {
+        return;
+    }
+    let home = Home::new();
+    // Without a daemon: the disk is that of the home directory, in a namespace of the command.
+    let script = r#"
+mount -t tmpfs -o size=64k tmpfs "$HOME"
+cd "$HOME"
+export LOG_FILE=- AUDIT_FILE=
+"$0" token > token
+cp .fullon_master_api.key key
+"$0" token --revoke some-id
+cp .fullon_master_api.revoked revoked
+dd if=/dev/zero of=filler bs=1k 2>/dev/null || true
+dd if=/dev/zero of=filler-2 bs=1 2>/dev/null || true
+for arguments in "--revoke -" --revoke-all; do
+    if "$0" token $arguments < token; then echo "it succeeded"; exit 3; fi
+done
+cmp key .fullon_master_api.key
+cmp revoked .fullon_master_api.revoked
+ls -A
+"#;
+    let mut command = home.command("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "sh", "-ec", script])
+        .arg(env!("CARGO_BIN_EXE_fullon"));
+    let outcome = Outcome::run(&mut command)
+        .succeeds()
+        .stderr_contains(&["nothing was revoked", "No space left"]);
+    assert_eq!(outcome.stderr.matches("nothing was revoked").count(), 2);
+    assert!(!outcome.stdout.contains(".new"), "{outcome:#?}");
+}
