@@ -112,6 +112,20 @@ export function replaceSession({ notice, replace }, current, next) {
   });
 }
 
+export function endSession({ done, notice }, { id, subject }) {
+  openDialog({
+    title: `End the session of ${subject}?`,
+    body: [paragraph('Its pages are signed out, and its log streams end.')],
+    confirm: 'End the session',
+    notice,
+    run: async step => {
+      await request('DELETE', `/admin/sessions/${id}`);
+      step('The session has ended.');
+      done();
+    },
+  });
+}
+
 export function reload({ done, notice }) {
   openDialog({
     title: 'Reload the settings?',

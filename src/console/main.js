@@ -5,7 +5,7 @@ import { Charts, parseMetrics, summarize } from './charts.js';
 import * as dialogs from './dialogs.js';
 import { $, setText } from './dom.js';
 import { LogView } from './log.js';
-import { Audit, duration, headline, showSettings, showStatus } from './panels.js';
+import { Audit, Sessions, duration, headline, showSettings, showStatus } from './panels.js';
 import * as sessions from './session.js';
 
 /** Intervals of the metrics, on a hidden page too, and of the whole state, in milliseconds. */
@@ -14,6 +14,7 @@ const POLL_HIDDEN = 10_000;
 const REFRESH = 30_000;
 
 const audit = new Audit();
+const sessionList = new Sessions();
 const charts = new Charts($('figures'));
 const log = new LogView({ onEnd });
 
@@ -195,7 +196,11 @@ async function update(current) {
     const [state, text, more] = headline({ ...status, phase: now.phase ?? status.phase });
     showState(state, text, `${more} Up for ${duration(now.uptime)}.`);
   }
-  if (hasScope('admin:logs')) audit.update(`${now.started} ${now.audit} ${status?.audit?.seq} ${status?.audit?.error}`, status?.audit?.error);
+  if (!hasScope('admin:logs')) return;
+  audit.update(`${now.started} ${now.audit} ${status?.audit?.seq} ${status?.audit?.error}`, status?.audit?.error);
+  const end = hasScope('admin:control') ? each => dialogs.endSession(callbacks, each) : undefined;
+  // A session also expires without an event.
+  sessionList.update(`${now.started} ${now.audit} ${session.id} ${Math.floor(Date.now() / REFRESH)}`, session.id, end);
 }
 
 let timer, isPolling, shouldPoll;

@@ -109,3 +109,34 @@ export class Audit {
     $('audit').querySelector('tbody').replaceChildren(...(rows.length ? rows : [row([make('td', { colSpan: 6 }, 'No records.')])]));
   }
 }
+
+/** The browser sessions, oldest first. */
+export class Sessions {
+  /** Loads them if `trail` has changed. `own` is the id of this session; `end` is called with one to end, if this session may. */
+  async update(trail, own, end) {
+    if (this.isLoading || trail === this.loadedTrail) return;
+    this.isLoading = true;
+    try {
+      this.draw(await get('/admin/sessions'), own, end);
+      this.loadedTrail = trail;
+      $('sessions-error').textContent = '';
+    } catch (error) {
+      $('sessions-error').textContent = `Cannot load the sessions: ${error.message}`;
+    }
+    this.isLoading = false;
+  }
+
+  draw(sessions, own, end) {
+    // Equal rows stay, so that a button keeps the focus.
+    const text = JSON.stringify([sessions, own, Boolean(end)]);
+    if (text === this.drawn) return;
+    this.drawn = text;
+    $('sessions').querySelector('tbody').replaceChildren(...sessions.map(session => {
+      const who = session.id === own ? `${session.subject} (this session)` : session.subject;
+      const scopes = session.log_only ? 'log only' : session.scopes.join(' ');
+      const button = make('button', { type: 'button', disabled: !end, onclick: () => end(session) }, 'End');
+      button.setAttribute('aria-label', `End the session of ${who} since ${time(session.created_at)}`);
+      return row([who, scopes, time(session.created_at), time(session.expires_at), make('td', {}, button)]);
+    }));
+  }
+}

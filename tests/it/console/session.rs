@@ -64,6 +64,51 @@ fn console_address_signs_in_once() {
     console.assert_no_errors_except(&["401 (Unauthorized)"]);
 }
 
+#[test]
+fn sessions_are_listed_and_ended_in_the_page() {
+    if !browser_available("the list of sessions") {
+        return;
+    }
+    let console = Console::signed_in();
+    let other = console.home.sign_in("admin:read admin:control");
+    let host = console.home.admin_address();
+    let status = || other.request(&host, "GET", "/admin/status").status;
+    assert_eq!(status(), 200);
+    console.run("$('sessions').open = true; return 0");
+    console.wait_until(
+        "both sessions are listed",
+        "return $('sessions').querySelectorAll('tbody button:enabled').length === 2",
+    );
+    let own = "[...$('sessions').querySelectorAll('tbody tr')].map(row => row.innerText.includes('this session'))";
+    assert_eq!(console.run(&format!("return {own}")), json!([true, false]));
+    console.run("$('sessions').querySelectorAll('tbody button')[1].click(); return 0");
+    assert!(
+        console
+            .text("dialog-title")
+            .starts_with("End the session of ")
+    );
+    assert_eq!(status(), 200);
+    console.click("dialog-confirm");
+    console.wait_until(
+        "the other session has left the list",
+        "return $('sessions').querySelectorAll('tbody button').length === 1",
+    );
+    assert_eq!(status(), 401);
+    console.wait_until(
+        "the audit trail shows it",
+        "return /end_session\\s+accepted/.test($('audit').innerText)",
+    );
+    // Its own session, as signing out does.
+    console.click("dialog-cancel");
+    console.run("$('sessions').querySelector('tbody button').click(); return 0");
+    console.click("dialog-confirm");
+    console.wait_until(
+        "the page has noticed",
+        "return $('notice').innerText.includes('fullon console')",
+    );
+    console.assert_no_errors_except(&["401 (Unauthorized)"]);
+}
+
 /// A link with the token of somebody else must not replace the session unnoticed.
 #[test]
 fn second_sign_in_asks_first_and_says_as_whom() {
