@@ -1,7 +1,9 @@
 """Adapts schemathesis to this API."""
 
+import json
 import os
 import subprocess
+import urllib.request
 
 import schemathesis
 
@@ -39,11 +41,29 @@ def map_body(context, body):
     return with_valid_texts(body, ["level"]) if isinstance(body, dict) else body
 
 
+def sign_in_again(case):
+    """Replaces the session, which the first successful sign-out has ended, by a new one."""
+    cookie, session = os.environ["COOKIE"], os.environ["SESSION"]
+    (name, value) = cookie.split("=")
+    if case.cookies.get(name) != value or case.headers.get("X-Fullon-Session") != session:
+        return
+    request = urllib.request.Request(
+        os.environ["SIGN_IN"], method="POST", headers={"Authorization": os.environ["BEARER"]}
+    )
+    with urllib.request.urlopen(request) as response:
+        case.headers["X-Fullon-Session"] = json.load(response)["session"]
+        cookie = response.headers["Set-Cookie"].split(";")[0]
+        case.cookies[name] = cookie.split("=")[1]
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
     """Sends another invalid body for `null`, which stands for a body that is left out."""
     if case.body is None and case.operation.path in ("/admin/stop", "/admin/restart"):
         case.body = []
+    if (case.method.upper(), case.operation.path) == ("DELETE", "/admin/session"):
+        if "SESSION" in os.environ:
+            sign_in_again(case)
 
 
 @schemathesis.hook
