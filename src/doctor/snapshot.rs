@@ -7,8 +7,8 @@ use crate::api::{DaemonStatus, HealthCheck, HealthReport, base_url};
 use crate::client::{AdminClient, ClientError, HealthError, health};
 use crate::config::{BestEffortSettings, InvalidSettings, SettingProblem, Settings, Sources};
 use crate::control::{DaemonControl, Target, fetch_status, sources_after_restart};
-use crate::instance::{LockHolder, PidFileError, StateFile};
-use crate::sys::Process;
+use crate::instance::{LockHolder, PidFileError, StateFile, held_pid_file};
+use crate::sys::{Process, find_listener};
 
 /// Name of the daemon's own health check of its log.
 const LOG_HEALTH_CHECK: &str = "log";
@@ -61,6 +61,8 @@ pub struct Snapshot<'a> {
     pub restart: Option<RestartSettings>,
     /// The process of a running daemon whose PID file was removed or replaced.
     pub unlocked_process: Option<Process>,
+    /// While no daemon holds the PID file: one that listens at a configured port, and its PID file.
+    pub other_daemon: Option<(Process, PathBuf)>,
 }
 
 impl<'a> Snapshot<'a> {
@@ -81,6 +83,7 @@ impl<'a> Snapshot<'a> {
             token: None,
             restart: None,
             unlocked_process: None,
+            other_daemon: None,
         };
         match control.find_target().await {
             Ok(Target::Local {
@@ -105,7 +108,9 @@ impl<'a> Snapshot<'a> {
                 snapshot.probe_apis(control, client).await;
             }
             Ok(Target::Remote(client)) => snapshot.probe_remote(client).await,
-            Ok(Target::Absent | Target::Dead(_)) => {}
+            Ok(Target::Absent | Target::Dead(_)) => {
+                snapshot.other_daemon = find_other_daemon(settings);
+            }
             Err(error) => {
                 // Without permission to inspect the file, a daemon may run.
                 if matches!(error, PidFileError::Io { .. }) {
@@ -207,6 +212,16 @@ impl<'a> Snapshot<'a> {
         let problems = problems(&sources, state.in_background);
         Some(RestartSettings::Loaded { sources, problems })
     }
+}
+
+/// A daemon that listens at a configured port and holds a PID file.
+fn find_other_daemon(settings: &BestEffortSettings) -> Option<(Process, PathBuf)> {
+    let addresses = [settings.client.admin, settings.public];
+    addresses.into_iter().flatten().find_map(|address| {
+        let process = find_listener(address.port())?;
+        let pid_file = held_pid_file(&process)?;
+        Some((process, pid_file))
+    })
 }
 
 fn problems(sources: &Sources, is_in_background: bool) -> Vec<SettingProblem> {

@@ -1,6 +1,6 @@
 //! The daemon's PID file, and the state file beside it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::doctor::creation::creation_obstacle;
 use crate::doctor::finding::Finding;
@@ -22,7 +22,10 @@ pub fn pid_file(snapshot: &Snapshot) -> Option<Finding> {
     let path = &snapshot.settings.client.pid_file;
     Some(match &snapshot.pid_file {
         PidFileState::Held(holder) => held(path, holder),
-        PidFileState::NotHeld => not_held(path, snapshot.unlocked_process.as_ref()),
+        PidFileState::NotHeld => {
+            let running = snapshot.unlocked_process.as_ref();
+            not_held(path, running, snapshot.other_daemon.as_ref())
+        }
         PidFileState::Unusable(error) => unusable(path, error),
         PidFileState::Ignored => return None,
     })
@@ -90,8 +93,8 @@ fn is_held_by(path: &Path, pid: u32) -> bool {
     matches!(inspect_pid_file(path), Ok(PidFileStatus::Held(holder)) if holder.pid() == Some(pid))
 }
 
-/// `running` is the daemon that should hold the file.
-fn not_held(path: &Path, running: Option<&Process>) -> Finding {
+/// `running` is the daemon that should hold the file. `other` listens at the configured ports.
+fn not_held(path: &Path, running: Option<&Process>, other: Option<&(Process, PathBuf)>) -> Finding {
     let shown = path.display();
     let file = inspect_pid_file(path);
     if let Some(process) = running {
@@ -112,6 +115,16 @@ fn not_held(path: &Path, running: Option<&Process>) -> Finding {
         Err(error) => unusable(path, &error),
         // A daemon started since the snapshot.
         Ok(PidFileStatus::Held(holder)) => held(path, &holder),
+        Ok(PidFileStatus::Absent) if let Some((process, other)) = other => {
+            let (pid, other) = (process.pid(), other.display());
+            Finding::warning(
+                PID_FILE,
+                format!(
+                    "{shown} does not exist, but another daemon runs (PID {pid}, PID file {other})"
+                ),
+                format!("if you mean that daemon, add --pid-file {other} to each command"),
+            )
+        }
         Ok(PidFileStatus::Absent) => match creation_obstacle(path) {
             None => Finding::ok(
                 PID_FILE,

@@ -72,7 +72,7 @@ fn address_in_use(state: DaemonState, port: &'static str, address: SocketAddr) -
                 pid_file.display()
             ),
             format!(
-                "choose another {port}, or control that daemon with --pid-file {}",
+                "if you mean that daemon, add --pid-file {} to each command; or else choose another {port}",
                 pid_file.display()
             ),
         ),

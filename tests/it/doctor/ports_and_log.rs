@@ -50,7 +50,34 @@ fn port_held_by_daemon_of_another_pid_file_is_named() {
         home.path().join("other.pid").display().to_string().as_str(),
     );
     let words = ["in use by", &*other_daemon, "choose another ADMIN_PORT"];
-    assert_doctor_finds(&home, 1, &[("ADMIN_PORT", "error", &words)]);
+    let path = ["other.pid does not exist", &*other_daemon, "--pid-file"];
+    let findings = [
+        ("PID file", "warning", &path[..]),
+        ("ADMIN_PORT", "error", &words),
+    ];
+    assert_doctor_finds(&home, 1, &findings);
+}
+
+/// Root has no daemon of its own, and did not name the PID file of the service.
+#[test]
+fn service_of_another_user_is_named_to_root() {
+    if !running_as_root("service_of_another_user_is_named_to_root") {
+        return;
+    }
+    let mut service = home_of_nobody();
+    let mut home = Home::new();
+    let port = free_port().to_string();
+    service.set("ADMIN_PORT", &port);
+    home.set("ADMIN_PORT", &port);
+    Outcome::run(&mut as_nobody(&service, &["start"])).succeeds();
+    let named = format!("--pid-file {}", service.pid_file().display());
+    let findings = [
+        ("PID file", "warning", &["another daemon", &*named][..]),
+        ("ADMIN_PORT", "error", &["in use by another daemon", &named]),
+    ];
+    assert_doctor_finds(&home, 1, &findings);
+    let outcome = home.run(["doctor"]);
+    assert!(!outcome.stdout.contains("-> fullon start"), "{outcome:#?}");
 }
 
 #[test]

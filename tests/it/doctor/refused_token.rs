@@ -52,11 +52,14 @@ fn refused_token_is_reported_with_reason() {
     assert_doctor_finds(
         &home,
         1,
-        &[(
-            "ADMIN_PORT",
-            "error",
-            &["in use by another daemon", "--pid-file"],
-        )],
+        &[
+            ("PID file", "warning", &["another daemon", "--pid-file"]),
+            (
+                "ADMIN_PORT",
+                "error",
+                &["in use by another daemon", "--pid-file"],
+            ),
+        ],
     );
     fs::rename(home.path().join("moved"), home.pid_file()).unwrap();
 }
