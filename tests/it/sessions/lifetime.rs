@@ -81,6 +81,8 @@ fn session_and_its_streams_end_at_the_same_second() {
     let answer = home.call_admin_as(&short, "POST", "/admin/session");
     let session = TestSession::from(&answer);
     assert_eq!(status(&home, &session).status, 200);
+    let expires_at = answer.json()["expires_at"].as_str().unwrap().to_owned();
+    let expires_at: jiff::Timestamp = expires_at.parse().unwrap();
     let stream = |path: &str, header: (&str, &str)| {
         let mut stream = Connection::open(&home.admin_address());
         stream.send("GET", path, &[header], "");
@@ -100,6 +102,11 @@ fn session_and_its_streams_end_at_the_same_second() {
         let rest = stream.read_to_end();
         let end = format!("event: end\ndata: {{\"reason\":\"{reason}\"}}");
         assert!(rest.contains(&end), "{rest}");
+        // Not at the next line or comment.
+        let late = jiff::Timestamp::now()
+            .duration_since(expires_at)
+            .as_secs_f64();
+        assert!((0.0..10.0).contains(&late), "{reason}: {late} s late");
     }
     assert_refused(&status(&home, &session), "expired");
 }

@@ -132,6 +132,9 @@ fn no_value_opens_anything_but_the_two_pairs() {
         let operation = (method.to_owned(), path.to_owned());
         let values = [(Place::Cookie, cookie.as_str()), (place, value.as_str())];
         assert_eq!(send(&home, &operation, &values), 200, "{path} {place:?}");
+        // A client that sends a token does not want to act as the session.
+        let beside_token = [&values[..], &[(Place::Bearer, "x")]].concat();
+        assert_eq!(send(&home, &operation, &beside_token), 401, "{path}");
     }
 }
 
