@@ -191,7 +191,7 @@ impl Caller<'_> {
         } = operation;
         let answer = self.ask(method, path);
         let has = |scope: &str| self.scope.split(' ').any(|word| word == scope);
-        let no_token_challenge = Some("Bearer error=\"invalid_token\"".to_owned());
+        let no_token_challenge = Some("Bearer".to_owned());
         let (status, challenge, text) = match (self.credential, requirement) {
             (Credential::Nothing | Credential::Token, Requirement::Session) => {
                 (401, no_token_challenge, "POST /admin/session")

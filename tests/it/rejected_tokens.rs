@@ -70,7 +70,7 @@ impl Attempt {
     fn find_fault(&self, answer: &Response) -> Option<String> {
         let problem: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let is_refused = answer.status == 401
-            && answer.header("www-authenticate") == Some("Bearer error=\"invalid_token\"")
+            && answer.header("www-authenticate") == Some(self.challenge())
             && answer.header("content-type") == Some("application/problem+json")
             && answer.header("set-cookie").is_none()
             && problem["status"] == 401
@@ -83,6 +83,21 @@ impl Attempt {
             .recognisable_parts()
             .any(|crumb| answer.body.contains(crumb));
         is_repeated.then(|| format!("{}: the answer repeats it: {answer:?}", self.name))
+    }
+
+    /// There is an error code only if the request has a token (RFC 6750, section 3.1).
+    fn challenge(&self) -> &'static str {
+        let headers = String::from_utf8_lossy(&self.headers);
+        let is_bearer = |line: &str| {
+            let (name, value) = line.split_once(':').unwrap_or_default();
+            let scheme = value.trim_start().split(' ').next().unwrap_or_default();
+            name.eq_ignore_ascii_case("authorization") && scheme.eq_ignore_ascii_case("bearer")
+        };
+        if headers.split("\r\n").any(is_bearer) {
+            "Bearer error=\"invalid_token\""
+        } else {
+            "Bearer"
+        }
     }
 
     /// The parts of the tokens that are long enough not to match by accident.

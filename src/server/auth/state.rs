@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use poem::Request;
-use poem::http::{HeaderMap, StatusCode, header};
+use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::cookie::SessionCookie;
 use super::failure_limit::AuthFailureLimiter;
@@ -128,10 +128,14 @@ impl AuthState {
     }
 
     pub fn verify_token(&self, request: &Request) -> Result<Claims> {
-        if !request.headers().contains_key(header::AUTHORIZATION) {
+        let headers = request.headers();
+        if !headers.contains_key(header::AUTHORIZATION) {
             return Err(ApiError::unauthorized(None));
         }
-        let token = bearer_token(request.headers()).ok_or(TokenError::Malformed);
+        if !has_bearer_scheme(headers) {
+            return Err(self.count_failure(request, ApiError::unauthorized(None)));
+        }
+        let token = bearer_token(headers).ok_or(TokenError::Malformed);
         token
             .and_then(|token| self.keyring.verify(token))
             .and_then(|claims| {
@@ -266,6 +270,15 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
         return None;
     };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+/// Whether an `Authorization` header is about a token, and not for another scheme such as `Basic`.
+fn has_bearer_scheme(headers: &HeaderMap) -> bool {
+    let scheme = |value: &HeaderValue| {
+        let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
+    };
+    headers.get_all(header::AUTHORIZATION).iter().any(scheme)
+}
+
     scheme
         .eq_ignore_ascii_case("bearer")
         .then(|| token.trim_start_matches(' '))

@@ -89,7 +89,7 @@ impl ApiError {
             ),
             Some(error) => format!("{error}: run `{command} token` for a new one"),
         };
-        Self::unauthenticated(detail)
+        Self::unauthenticated(detail, error.is_some())
     }
 
     /// The session is missing or invalid.
@@ -102,13 +102,19 @@ impl ApiError {
             Some(error @ SessionError::WrongCookie) => error.to_string(),
             Some(error) => format!("{error}: sign in again"),
         };
-        Self::unauthenticated(detail)
+        Self::unauthenticated(detail, false)
     }
 
-    fn unauthenticated(detail: String) -> Self {
+    /// The challenge has an error code only if there was a token (RFC 6750, section 3.1).
+    fn unauthenticated(detail: String, has_token: bool) -> Self {
+        let challenge = if has_token {
+            "Bearer error=\"invalid_token\""
+        } else {
+            "Bearer"
+        };
         Self::new(StatusCode::UNAUTHORIZED, detail).with_header(
             header::WWW_AUTHENTICATE,
-            HeaderValue::from_static("Bearer error=\"invalid_token\""),
+            HeaderValue::from_static(challenge),
         )
     }
 

@@ -165,7 +165,7 @@ fn response(problem: &Value, error: &DocumentedError, access: Access) -> Value {
 fn challenge(example: &str) -> Value {
     json!({
         "WWW-Authenticate": {
-            "description": "Authentication scheme and error code (RFC 6750, section 3).",
+            "description": "Authentication scheme (RFC 6750, section 3). A request with a token also gets an error code.",
             "schema": { "type": "string" },
             "example": example,
         },

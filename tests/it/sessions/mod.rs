@@ -18,8 +18,5 @@ fn status(home: &Home, session: &TestSession) -> Response {
 #[track_caller]
 fn assert_refused(answer: &Response, text: &str) {
     answer.assert_problem(401, text);
-    assert_eq!(
-        answer.header("www-authenticate"),
-        Some("Bearer error=\"invalid_token\"")
-    );
+    assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
 }
