@@ -409,3 +409,77 @@ fn documentation_works_without_inline_scripts() {
         );
     }
 }
+
+/// Runs `GET /admin/status` in Swagger UI, and resolves to the status of the response.
+const TRY_STATUS_SCRIPT: &str = "
+    const find = async selector => {
+        for (;;) {
+            const element = document.querySelector(selector);
+            if (element) return element;
+            await new Promise(resolve => setTimeout(resolve, 20));
+        }
+    };
+    const operation = '[id$=\"get_status\"]';
+    (await find(operation + ' .opblock-summary-control')).click();
+    (await find(operation + ' .try-out__btn')).click();
+    (await find(operation + ' .execute')).click();
+    return (await find(operation + ' .live-responses-table tbody .response-col_status')).innerText.trim();
+";
+
+/// Enters the token in the dialog of Swagger UI.
+const AUTHORIZE_SCRIPT: &str = "
+    document.querySelector('.auth-wrapper .authorize').click();
+    await new Promise(resolve => setTimeout(resolve));
+    const input = document.querySelector('#auth-bearer-value');
+    Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(input, arguments[0]);
+    input.dispatchEvent(new Event('input', { bubbles: true }));
+    input.closest('form').querySelector('.authorize').click();
+    document.querySelector('.dialog-ux .btn-done').click();
+    return 0;
+";
+
+#[test]
+fn documentation_stores_no_token_and_uses_the_session() {
+    if !browser_available("the documentation with a token") {
+        return;
+    }
+    let home = Home::started();
+    let browser = Browser::new(&home);
+    let open = || {
+        browser.open("about:blank");
+        open_admin_page(&browser, &home);
+        eventually("the operations are shown", || {
+            browser
+                .run("return document.querySelectorAll('.opblock').length", &[])
+                .as_u64()
+                > Some(3)
+        });
+    };
+    let run_async = |script: &str, arguments: &[Value]| {
+        let script = format!("return (async function() {{ {script} }})(...arguments)");
+        browser.run(&script, arguments)
+    };
+    let stored = "
+        const databases = await indexedDB.databases();
+        const caches = await window.caches.keys();
+        return JSON.stringify([localStorage, sessionStorage, document.cookie, databases, caches]);
+    ";
+    open();
+    assert_eq!(run_async(TRY_STATUS_SCRIPT, &[]), "401");
+    open();
+    let token = home.token("admin:read");
+    run_async(AUTHORIZE_SCRIPT, &[json!(token)]);
+    assert_eq!(run_async(TRY_STATUS_SCRIPT, &[]), "200");
+    let expected = json!([{}, {}, "", [], []]);
+    let kept = run_async(stored, &[]);
+    assert_eq!(kept.as_str().unwrap(), expected.to_string());
+    // The token is gone with the page.
+    open();
+    assert_eq!(run_async(TRY_STATUS_SCRIPT, &[]), "401");
+
+    assert_eq!(browser.run(SIGN_IN_SCRIPT, &[json!(token)]), 201);
+    open();
+    assert_eq!(run_async(TRY_STATUS_SCRIPT, &[]), "200");
+    let kept = run_async(stored, &[]);
+    assert!(!kept.as_str().unwrap().contains(&token), "{kept}");
+}

@@ -245,6 +245,7 @@ fn console_files_are_public_and_have_strict_headers() {
         assert_eq!(answer.header("cache-control").unwrap(), "no-store");
     }
     let posted = request(&home.admin_address(), "POST", "/console", &[], "");
+        assert!(policy.ends_with("; require-trusted-types-for 'script'; trusted-types 'none'"));
     posted.assert_problem(405, "/console");
     assert_eq!(posted.header("allow"), Some("GET, HEAD"));
 }

@@ -6,8 +6,19 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 
+macro_rules! page_policy {
+    () => {
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    };
+}
+
 /// For pages: only scripts from this origin, no inline scripts, and no embedding in a frame.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+pub const PAGE_POLICY: &str = page_policy!();
+/// For the admin port: also no text that becomes HTML or a script (Trusted Types).
+const ADMIN_POLICY: &str = concat!(
+    page_policy!(),
+    "; require-trusted-types-for 'script'; trusted-types 'none'"
+);
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
@@ -26,13 +37,14 @@ pub fn add_security_headers(headers: &mut HeaderMap, is_admin: bool) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         set_missing(headers, &[(CROSS_ORIGIN_RESOURCE_POLICY, "same-origin")]);
     }
+    let policy = if is_admin { ADMIN_POLICY } else { PAGE_POLICY };
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     if is_admin || content_type.is_some_and(|kind| kind.starts_with(b"text/html")) {
         set_missing(
             headers,
             &[
                 (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-                (CONTENT_SECURITY_POLICY, PAGE_POLICY),
+                (CONTENT_SECURITY_POLICY, policy),
                 (REFERRER_POLICY, "no-referrer"),
                 (X_FRAME_OPTIONS, "DENY"),
                 (CROSS_ORIGIN_OPENER_POLICY, "same-origin"),

@@ -3,7 +3,7 @@
 mod access_log;
 pub mod audit;
 mod body;
-mod headers;
+pub mod headers;
 pub mod json;
 pub mod origin;
 pub mod problem;

@@ -16,6 +16,7 @@ pub const CSS: &str = "text/css; charset=utf-8";
 pub struct StaticFile {
     content_type: &'static str,
     content: LazyLock<BodyWithEtag, Box<dyn FnOnce() -> BodyWithEtag + Send>>,
+    content_policy: Option<&'static str>,
 }
 
 type BodyWithEtag = (Bytes, HeaderValue);
@@ -33,6 +34,15 @@ impl StaticFile {
         Self {
             content_type,
             content: LazyLock::new(Box::new(make)),
+            content_policy: None,
+        }
+    }
+
+    /// Has this `Content-Security-Policy`, and not that of the port.
+    pub fn with_content_policy(self, policy: &'static str) -> Self {
+        Self {
+            content_policy: Some(policy),
+            ..self
         }
     }
 }
@@ -42,9 +52,12 @@ impl Endpoint for StaticFile {
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let (body, tag) = &*self.content;
-        let response = Response::builder()
+        let mut response = Response::builder()
             .header(header::ETAG, tag)
             .header(header::CACHE_CONTROL, "no-cache");
+        if let Some(policy) = self.content_policy {
+            response = response.header(header::CONTENT_SECURITY_POLICY, policy);
+        }
         if request.headers().get(header::IF_NONE_MATCH) == Some(tag) {
             return Ok(response.status(StatusCode::NOT_MODIFIED).finish());
         }

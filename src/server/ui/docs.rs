@@ -9,6 +9,7 @@ use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::Value;
 
 use crate::identity::identity;
+use crate::server::http::headers::PAGE_POLICY;
 use crate::server::http::static_file::{self, StaticFile};
 
 const SCRIPT_PATH: &str = "docs/swagger-ui.js";
@@ -16,7 +17,14 @@ const STYLE_PATH: &str = "docs/swagger-ui.css";
 const START_PATH: &str = "docs/start.js";
 
 /// The inline script of the page of poem-openapi. Our content security policy forbids inline scripts.
-const START_SCRIPT: &str = "SwaggerUIBundle({ dom_id: '#ui', url: new URL('openapi.json', document.baseURI).href, deepLinking: true, validatorUrl: null });\n";
+/// Requests without a token use the session of the console in this tab. The page stores no token.
+const START_SCRIPT: &str = "const withSession = request => {
+  const { session } = JSON.parse(sessionStorage['fullon-session'] ?? 'null') ?? {};
+  if (session && !request.headers.Authorization) request.headers['X-Fullon-Session'] ??= session;
+  return request;
+};
+SwaggerUIBundle({ dom_id: '#ui', url: new URL('openapi.json', document.baseURI).href, deepLinking: true, validatorUrl: null, requestInterceptor: withSession, persistAuthorization: false });
+";
 
 /// Serves the document at `PREFIX/openapi.json` and its page at `PREFIX/docs`, with the script and
 /// the style of the page of `service`. Everything is created at the first request, which most
@@ -41,12 +49,12 @@ pub fn routes<T: OpenApi + 'static>(
     };
     let [json_path, page_path, script, style, start] = paths(prefix);
     let html = page(&script, &style, &start);
+    // Swagger UI writes descriptions as HTML, which it has sanitized. Trusted Types would need a
+    // policy that accepts any HTML.
+    let html = StaticFile::new(static_file::HTML, || html.into()).with_content_policy(PAGE_POLICY);
     Route::new()
         .at(json_path, get(json))
-        .at(
-            page_path,
-            get(StaticFile::new(static_file::HTML, || html.into())),
-        )
+        .at(page_path, get(html))
         .at(script, get(part("script", static_file::JAVASCRIPT)))
         .at(style, get(part("style", static_file::CSS)))
         .at(
