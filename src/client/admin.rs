@@ -54,6 +54,7 @@ pub struct LogQuery {
 pub struct AdminClient {
     http: reqwest::Client,
     base: Url,
+    page_base: Url,
     signer: TokenSigner,
     subject: String,
 }
@@ -91,9 +92,12 @@ impl AdminClient {
             // The address that is checked is the one that is used.
             http = http.resolve_to_addrs(name, &addresses);
         }
+        let mut page_base = url.clone();
         if let Some(address) = addresses.first().copied().map(reachable_address)
             && is_loopback(address)
         {
+            // A browser may find another program at `localhost`, on the other loopback address.
+            let _ = page_base.set_ip_host(address.ip());
             http = http.connector_layer(ListenerCheck { address, owner });
         }
         let http = http
@@ -102,6 +106,7 @@ impl AdminClient {
         Ok(Self {
             http,
             base: url,
+            page_base,
             signer,
             subject: subject.to_owned(),
         })
@@ -111,6 +116,12 @@ impl AdminClient {
     #[must_use]
     pub fn base_url(&self) -> &Url {
         &self.base
+    }
+
+    /// The same for a browser. On this machine, its host is the address that this client checks.
+    #[must_use]
+    pub fn page_base_url(&self) -> &Url {
+        &self.page_base
     }
 
     /// `GET /admin/status`

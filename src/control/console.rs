@@ -57,7 +57,7 @@ impl DaemonControl {
             return Err(ConsoleError::MalformedToken);
         }
         // The address that this client used, not the daemon's own: there may be a tunnel.
-        let mut address = client.base_url().clone();
+        let mut address = client.page_base_url().clone();
         address.set_path(CONSOLE_PATH);
         address.set_fragment(Some(&format!("token={}", token.token)));
         Ok((address.to_string(), token))
