@@ -1,11 +1,13 @@
 #!/bin/sh
 # Installs what the tests need besides Rust and a C compiler: shell and network tools, systemd,
-# databases, a browser with its driver, libfaketime to change the clock, Prometheus, schemathesis to
+# databases, proxies, a browser with its driver, libfaketime to change the clock, Prometheus, schemathesis to
 # check the OpenAPI documents, client generators, and the accessibility rules of axe.
 # Installs packages on Debian and its derivatives. Elsewhere it names what is missing.
 set -eu
 
 cd "$(dirname "$0")/.."
+# Not every PATH has the directories of daemons.
+PATH=$PATH:/usr/sbin
 missing=
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need curl curl
@@ -22,6 +24,8 @@ need redis-cli redis-tools
 need chromium chromium
 need chromedriver chromium-driver
 need promtool prometheus
+need nginx nginx-light
+need caddy caddy
 # PostgreSQL's programs are not in the PATH. The package would start a server, which this disables.
 set -- /usr/lib/postgresql/*/bin/initdb
 if [ ! -e "$1" ]; then

@@ -62,6 +62,14 @@ impl Identity {
         format!("{}-session-{port}", self.command)
     }
 
+    /// Name of the session cookie of an https origin. Browsers accept the prefix only over TLS, for
+    /// this host and all paths. `port` is that of the origin, unless it is the default.
+    #[must_use]
+    pub fn secure_session_cookie(&self, port: Option<u16>) -> String {
+        let suffix = port.map_or_else(String::new, |port| format!("-{port}"));
+        format!("__Host-{}-session{suffix}", self.command)
+    }
+
     /// Default of `PID_FILE`.
     #[must_use]
     pub fn pid_file(&self) -> String {
@@ -91,6 +99,10 @@ mod tests {
         let identity = Identity::default();
         assert_eq!(identity.token_audience(), "fullon-admin");
         assert_eq!(identity.session_cookie(8001), "fullon-session-8001");
+        assert_eq!(
+            identity.secure_session_cookie(None),
+            "__Host-fullon-session"
+        );
         assert_eq!(identity.pid_file(), "~/.fullon_master_api.pid");
         assert_eq!(identity.log_file(), "/tmp/fullon_master_api.log");
         assert_eq!(identity.key_file(), ".fullon_master_api.key");

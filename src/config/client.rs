@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 
+use super::admin_origins::AdminOrigins;
 use super::error::{InvalidSettings, SettingProblem};
 use super::log::{LogTarget, audit_file};
 use super::parse;
@@ -42,6 +43,8 @@ pub struct BestEffortSettings {
     pub is_pid_file_valid: bool,
     /// Address of the public API.
     pub public: Option<SocketAddr>,
+    /// Further origins of the admin API, behind a proxy.
+    pub admin_origins: Option<AdminOrigins>,
     /// Size at which the log file is rotated.
     pub log_max_size: Option<ByteSize>,
 }
@@ -84,6 +87,7 @@ impl BestEffortSettings {
         let mut validator = Validator::new(sources);
         let host = validator.value("HOST", parse::host);
         let port = validator.value("PORT", parse::port);
+        let admin_origins = validator.value("ADMIN_ORIGINS", AdminOrigins::parse);
         let log_max_size = validator.value("LOG_MAX_SIZE", parse::log_max_size);
         let pid_file = validator.value("PID_FILE", |text| parse::path(text, sources));
         let is_pid_file_valid = pid_file.is_some();
@@ -95,6 +99,7 @@ impl BestEffortSettings {
             client: ClientSettings::with_pid_file(pid_file, validator),
             is_pid_file_valid,
             public: host.zip(port).map(SocketAddr::from),
+            admin_origins,
             log_max_size,
         }
     }

@@ -70,11 +70,12 @@ mod tests {
     /// Settings that make the others matter.
     const BASE: [(&str, &str); 3] = [("DB_NAME", "app"), ("REDIS_HOST", "cache"), ("PORT", "1")];
     /// A valid value for each setting that differs from its default and from [`BASE`].
-    const OTHER_VALUES: [(&str, &str); 35] = [
+    const OTHER_VALUES: [(&str, &str); 36] = [
         ("HOST", "127.0.0.1"),
         ("PORT", "9000"),
         ("ADMIN_HOST", "::1"),
         ("ADMIN_PORT", "9001"),
+        ("ADMIN_ORIGINS", "https://fullon.example"),
         ("LOG_LEVEL", "DEBUG"),
         ("LOG_FORMAT", "json"),
         ("LOG_FILE", "/tmp/other.log"),

@@ -9,6 +9,7 @@
 //! To add a setting, add a row to `table`, then run the unit tests: they name each place that does
 //! not know it yet.
 
+mod admin_origins;
 mod changes;
 mod client;
 mod dependencies;
@@ -31,6 +32,7 @@ mod typo;
 mod validator;
 mod weak_secret;
 
+pub use admin_origins::{AdminOrigin, AdminOrigins};
 pub use changes::{SettingChange, SettingChanges};
 pub use client::{BestEffortSettings, ClientSettings};
 pub use dependencies::{

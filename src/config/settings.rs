@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::admin_origins::AdminOrigins;
 use super::changes::RawValues;
 use super::dependencies::DependencySettings;
 use super::entries::{SettingEntry, setting_entries};
@@ -24,6 +25,8 @@ pub struct Settings {
     pub public: SocketAddr,
     /// Address of the admin API, always a loopback address.
     pub admin: SocketAddr,
+    /// Further origins of the admin API, behind a proxy.
+    pub admin_origins: AdminOrigins,
     /// Format and destination of log lines.
     pub log: LogSettings,
     /// The audit file; `None` if changes are only logged.
@@ -96,6 +99,7 @@ impl Settings {
         let port = validator.value("PORT", parse::port);
         let admin_host = validator.value("ADMIN_HOST", parse::loopback);
         let admin_port = validator.value("ADMIN_PORT", parse::port);
+        let admin_origins = validator.value("ADMIN_ORIGINS", AdminOrigins::parse);
         let log = LogSettings::load(validator);
         let audit_file = audit_file(validator, log.as_ref().map(|log| &log.target));
         let pid_file = validator.value("PID_FILE", |text| parse::path(text, sources));
@@ -123,6 +127,7 @@ impl Settings {
         Some(Self {
             public: SocketAddr::new(host?, port?),
             admin: SocketAddr::new(admin_host?, admin_port?),
+            admin_origins: admin_origins.unwrap_or_default(),
             log: log?,
             audit_file,
             pid_file: pid_file?,

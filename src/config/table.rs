@@ -90,7 +90,7 @@ const fn reloadable(setting: SettingDefinition) -> SettingDefinition {
 }
 
 /// All settings in the order in which they are shown.
-pub const DEFINITIONS: [SettingDefinition; 37] = [
+pub const DEFINITIONS: [SettingDefinition; 38] = [
     setting(
         "HOST",
         Text("0.0.0.0"),
@@ -107,6 +107,11 @@ pub const DEFINITIONS: [SettingDefinition; 37] = [
         Text("8001"),
         "Admin port; 0 picks a free port",
     ),
+    reloadable(setting(
+        "ADMIN_ORIGINS",
+        Unset,
+        "Origins of the console behind a TLS proxy, such as https://fullon.example.com, separated by commas",
+    )),
     reloadable(setting(
         "LOG_LEVEL",
         Text("INFO"),

@@ -13,6 +13,8 @@ const POLL = 2000;
 const POLL_HIDDEN = 10_000;
 const REFRESH = 30_000;
 
+$('no-script').remove();
+
 const audit = new Audit();
 const sessionList = new Sessions();
 const charts = new Charts($('figures'));

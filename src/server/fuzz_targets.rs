@@ -107,7 +107,14 @@ impl TestServer {
             public: pool(),
             admin: pool(),
         };
-        let auth = auth_state(address, keyring, sessions, limits.failed_tokens_per_minute);
+        let live_settings = Arc::new(LiveSettings::new(origin, settings.clone()));
+        let auth = auth_state(
+            address,
+            Arc::clone(&live_settings),
+            keyring,
+            sessions,
+            limits.failed_tokens_per_minute,
+        );
         let readers = LogReaderLimit::new(Arc::clone(&pools.admin));
         let service = service(AdminState {
             instance: "fuzzed".into(),
@@ -117,7 +124,7 @@ impl TestServer {
             admin_address: address,
             generation: 1,
             last_exit: None,
-            live_settings: Arc::new(LiveSettings::new(origin, settings)),
+            live_settings,
             connections: pools,
             auth,
             metrics: Arc::new(Metrics::new().unwrap()),

@@ -47,6 +47,7 @@ mod log_stream;
 mod logs_follow;
 mod metrics;
 mod openapi_documents;
+mod proxied_console;
 mod ready;
 mod rejected_tokens;
 mod reload;

@@ -72,6 +72,7 @@ pub fn start_servers(
         connections,
         auth: admin::auth_state(
             admin_address,
+            Arc::clone(&reloadable.live_settings),
             Keyring::new(
                 Arc::clone(&reloadable.keys),
                 &state.instance_key.to_secret(),

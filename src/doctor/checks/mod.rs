@@ -21,10 +21,11 @@ pub enum CheckFn {
 use CheckFn::{Many, One};
 
 /// All checks, in the order of their findings.
-pub const CHECKS: [CheckFn; 22] = [
+pub const CHECKS: [CheckFn; 23] = [
     Many(settings::problems),
     One(settings::env_file),
     Many(settings::typos),
+    Many(settings::exposed_origins),
     One(token::secret),
     One(token::revocations),
     One(pid_file::pid_file),

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use crate::config::{Typo, is_reloadable};
+use crate::config::{AdminOrigin, AdminOrigins, Typo, is_reloadable};
 use crate::doctor::finding::{Finding, SIGNING_KEY};
 use crate::doctor::setting_problem::{fix_hint, is_about_env_file};
 use crate::doctor::snapshot::Snapshot;
@@ -83,6 +83,23 @@ pub fn typos(snapshot: &Snapshot) -> Vec<Finding> {
         )
     };
     sources.typos().iter().map(finding).collect()
+}
+
+/// Origins of pages that a network can read and change.
+pub fn exposed_origins(snapshot: &Snapshot) -> Vec<Finding> {
+    let origins = snapshot.settings.admin_origins.iter();
+    let origins = origins.flat_map(AdminOrigins::iter);
+    let exposed = origins.filter(|origin| origin.is_exposed());
+    let finding = |origin: &AdminOrigin| {
+        Finding::warning(
+            SETTINGS,
+            format!(
+                "ADMIN_ORIGINS: {origin} sends tokens and sessions over the network unencrypted"
+            ),
+            "use https in the proxy and in ADMIN_ORIGINS, or an SSH tunnel",
+        )
+    };
+    exposed.map(finding).collect()
 }
 
 /// Settings that were edited since the daemon read them.

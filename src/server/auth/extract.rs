@@ -236,7 +236,7 @@ impl SecurityScheme {
             ),
             Self::Cookie => (
                 "apiKey",
-                "The cookie of a browser session, which `POST /admin/session` sets. The number in its name is the port of the `Host` header, or else the port of the admin API. Browsers send it to every port of the host, so it is not enough alone.",
+                "The cookie of a browser session, which `POST /admin/session` sets. The number in its name is the port of the `Host` header, or else the port of the admin API. For an https origin of `ADMIN_ORIGINS`, the name begins with `__Host-`. Browsers send it to every port of the host, so it is not enough alone.",
             ),
         };
         let (key_in, name) = match self {

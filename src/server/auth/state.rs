@@ -16,7 +16,8 @@ use crate::auth::{
     Claims, InvalidProof, Keyring, Scope, Session, SessionCredential, SessionStore, SignInTokens,
     TokenError, is_nonce,
 };
-use crate::server::http::origin;
+use crate::config::LiveSettings;
+use crate::server::http::origin::{self, OwnOrigins};
 use crate::server::http::problem::{ApiError, Result};
 
 /// The header of API requests with a session.
@@ -33,6 +34,7 @@ pub struct AuthState {
     pub(in crate::server) sessions: Arc<SessionStore>,
     pub(in crate::server) sign_in_tokens: SignInTokens,
     pub(in crate::server) cookie: SessionCookie,
+    pub(in crate::server) origins: OwnOrigins,
     pub(in crate::server) failure_limiter: AuthFailureLimiter,
     /// Computed at the first request with a query.
     query_parameters: LazyLock<QueryParameters, Box<dyn FnOnce() -> QueryParameters + Send>>,
@@ -46,17 +48,20 @@ impl fmt::Debug for AuthState {
 
 impl AuthState {
     pub fn new(
-        admin_port: u16,
+        admin_address: SocketAddr,
+        live_settings: Arc<LiveSettings>,
         keyring: Keyring,
         sessions: Arc<SessionStore>,
         failed_tokens_per_minute: u32,
         query_parameters: impl FnOnce() -> QueryParameters + Send + 'static,
     ) -> Self {
+        let origins = OwnOrigins::new(admin_address.ip(), live_settings);
         Self {
             keyring,
             sessions,
             sign_in_tokens: SignInTokens::default(),
-            cookie: SessionCookie::new(admin_port),
+            cookie: SessionCookie::new(admin_address.port(), origins.clone()),
+            origins,
             failure_limiter: AuthFailureLimiter::new(failed_tokens_per_minute),
             query_parameters: LazyLock::new(Box::new(query_parameters)),
         }
@@ -174,7 +179,7 @@ impl AuthState {
         }
         let value = session_value(headers).unwrap_or_default();
         let session = self.find_session(request, SessionCredential::Session(value))?;
-        if is_change && !origin::is_same_origin(headers) {
+        if is_change && !self.origins.is_same_origin(headers) {
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
                 "a change with a browser session needs the Origin header of this API",
@@ -188,7 +193,9 @@ impl AuthState {
         let headers = request.headers();
         let value = SessionCredential::Session(session_value(headers)?);
         let session = self.sessions.verify(value, self.cookie.values(headers));
-        session.ok().filter(|_| origin::is_same_origin(headers))
+        session
+            .ok()
+            .filter(|_| self.origins.is_same_origin(headers))
     }
 
     fn find_session(
@@ -263,13 +270,6 @@ fn ticket(request: &Request) -> Option<String> {
     Some(ticket?.1)
 }
 
-/// The token of the one `Authorization` header (RFC 6750, section 2.1).
-fn bearer_token(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return None;
-    };
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
 /// Whether an `Authorization` header is about a token, and not for another scheme such as `Basic`.
 fn has_bearer_scheme(headers: &HeaderMap) -> bool {
     let scheme = |value: &HeaderValue| {
@@ -279,6 +279,13 @@ fn has_bearer_scheme(headers: &HeaderMap) -> bool {
     headers.get_all(header::AUTHORIZATION).iter().any(scheme)
 }
 
+/// The token of the one `Authorization` header (RFC 6750, section 2.1).
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme
         .eq_ignore_ascii_case("bearer")
         .then(|| token.trim_start_matches(' '))

@@ -8,6 +8,7 @@ pub mod json;
 pub mod origin;
 pub mod problem;
 mod raw_response;
+mod refusal_page;
 pub mod request_id;
 mod service;
 pub mod static_file;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
@@ -14,7 +14,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{Either, Full};
 use hyper::Method;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::http::uri::Scheme;
 use poem::endpoint::BoxEndpoint;
 use poem::http::StatusCode;
@@ -24,7 +24,9 @@ use poem::{Endpoint, Response};
 use super::access_log::{AccessRecord, HEALTH_PATH, PendingRequest};
 use super::audit::{AuditRecord, AuditedActions};
 use super::body::LimitedBody;
+use super::origin::OwnOrigins;
 use super::problem::{ProblemDetail, problem_from_error, problem_response};
+use super::refusal_page::refusal_page;
 use super::request_id::{REQUEST_ID, RequestIds, client_request_id};
 use super::{headers, origin, raw_response};
 use crate::audit::AuditTrail;
@@ -54,8 +56,8 @@ pub struct Service {
     endpoint: BoxEndpoint<'static>,
     /// Built at the first request with a wrong method.
     allow: LazyLock<AllowByPath, Box<dyn FnOnce() -> AllowByPath + Send>>,
-    /// Set for the admin server: the address that it is bound to.
-    admin_address: Option<IpAddr>,
+    /// Set for the admin server.
+    own_origins: Option<OwnOrigins>,
     /// Set for the admin server.
     audited_actions: AuditedActions,
     /// Set for the admin server.
@@ -88,7 +90,7 @@ impl Service {
             name,
             endpoint,
             allow: LazyLock::new(Box::new(allow)),
-            admin_address: None,
+            own_origins: None,
             audited_actions: AuditedActions::default(),
             audit: None,
             health: None,
@@ -99,10 +101,10 @@ impl Service {
         }
     }
 
-    /// Rejects requests from pages of other origins, for a server that is bound to `address`.
-    pub(crate) fn with_origin_check(self, address: IpAddr) -> Self {
+    /// Rejects requests from pages of other origins than these.
+    pub(crate) fn with_origin_check(self, own_origins: OwnOrigins) -> Self {
         Self {
-            admin_address: Some(address),
+            own_origins: Some(own_origins),
             ..self
         }
     }
@@ -232,7 +234,7 @@ impl Service {
                 let version = request.version();
                 let response = self.call_logged(request, local, &access, state).await;
                 let mut response = hyper::Response::from(response).map(Either::Right);
-                headers::add_security_headers(response.headers_mut(), self.admin_address.is_some());
+                headers::add_security_headers(response.headers_mut(), self.own_origins.is_some());
                 let detached = response.extensions_mut().remove::<DetachedResponse>();
                 if let Some(body) = detached.and_then(|detached| detached.take(version))
                     && can_detach
@@ -270,8 +272,8 @@ impl Service {
             path: uri.path(),
             status: None,
         };
-        let mut response = match self.reject_early(&request, state) {
-            Some(rejection) => rejection,
+        let mut response = match self.respond_early(&request, state) {
+            Some(response) => response,
             None => {
                 self.route(
                     request,
@@ -312,17 +314,29 @@ impl Service {
         )))
     }
 
-    /// The response to a request that its headers are enough to reject.
-    fn reject_early(
+    /// The response to a request that its headers are enough to reject or to redirect.
+    fn respond_early(
         &self,
         request: &hyper::Request<Incoming>,
         state: &ConnectionState,
     ) -> Option<Response> {
-        if let Some(bound_to) = self.admin_address
-            && let Some(reason) =
-                origin::rejection_reason(request.method(), request.headers(), bound_to)
-        {
-            return Some(problem_response(StatusCode::FORBIDDEN, reason));
+        if let Some(own_origins) = &self.own_origins {
+            let (method, headers) = (request.method(), request.headers());
+            if let Some(reason) = own_origins.rejection_reason(method, headers) {
+                let is_page = origin::is_page_request(method, headers);
+                return Some(if is_page {
+                    refusal_page(&reason)
+                } else {
+                    problem_response(StatusCode::FORBIDDEN, &reason)
+                });
+            }
+            let address = own_origins.numeric_address(method, request.uri(), headers);
+            if let Some(address) = address {
+                let redirect = Response::builder()
+                    .status(StatusCode::TEMPORARY_REDIRECT)
+                    .header(LOCATION, address);
+                return Some(redirect.finish());
+            }
         }
         let length = request.headers().get(CONTENT_LENGTH)?.to_str().ok()?;
         let is_too_large = length

@@ -55,6 +55,52 @@ fn foreign_host_and_origin_are_refused() {
     );
 }
 
+/// Another program may have `localhost` to itself, on the other of the two loopback addresses.
+#[test]
+fn pages_of_localhost_are_redirected_to_numeric_address() {
+    for (address, numeric) in [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")] {
+        let mut home = Home::new();
+        home.set("ADMIN_HOST", address);
+        home.run(["start"]).succeeds();
+        let host = home.admin_address();
+        let named = host.replace(numeric, "localhost");
+        assert!(named.starts_with("localhost:"), "{named}");
+        let bearer = home.bearer();
+        let ask = |method: &str, path: &str, headers: &[(&str, &str)]| {
+            let all = [headers, &[("Host", &named), ("Authorization", &bearer)]].concat();
+            let answer = request(&host, method, path, &all, "");
+            let location = answer.header("location").map(str::to_owned);
+            (answer.status, location)
+        };
+        let html = ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+        let opened = [
+            ("Sec-Fetch-Mode", "navigate"),
+            ("Sec-Fetch-Dest", "document"),
+        ];
+        for method in ["GET", "HEAD"] {
+            for headers in [&[html][..], &opened] {
+                for path in [
+                    "/",
+                    "/console?a=b&c",
+                    "/admin/docs",
+                    "/admin/status",
+                    "/nothing",
+                ] {
+                    let expected = (307, Some(format!("http://{host}{path}")));
+                    assert_eq!(ask(method, path, headers), expected, "{method} {path}");
+                }
+            }
+        }
+        // Requests of programs and scripts are answered.
+        let fetched = [html, ("Sec-Fetch-Mode", "cors")];
+        for headers in [&[][..], &[("Accept", "*/*")], &fetched] {
+            assert_eq!(ask("GET", "/admin/status", headers), (200, None));
+            assert_eq!(ask("GET", "/console", headers), (200, None));
+        }
+        assert_eq!(ask("POST", "/admin/session", &[html]), (201, None));
+    }
+}
+
 #[test]
 fn error_of_body_names_field_and_no_type_of_rust() {
     let home = Home::started();

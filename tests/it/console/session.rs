@@ -109,6 +109,45 @@ fn sessions_are_listed_and_ended_in_the_page() {
     console.assert_no_errors_except(&["401 (Unauthorized)"]);
 }
 
+/// The address that is opened as `localhost` leads to the one that is printed, with its token.
+#[test]
+fn localhost_leads_to_numeric_address() {
+    if !browser_available("the console as localhost") {
+        return;
+    }
+    let console = Console::signed_out();
+    let address = console.sign_in_address();
+    let named = address.replace("127.0.0.1", "localhost");
+    assert_ne!(named, address);
+    console.browser.open(&named);
+    console.wait_for_headline("Ready");
+    let expected = format!("http://{}/console", console.home.admin_address());
+    assert_eq!(console.run("return location.href"), expected);
+    console.assert_no_errors();
+}
+
+/// A text must not become HTML or a script.
+#[test]
+fn text_is_never_html_or_script() {
+    if !browser_available("Trusted Types") {
+        return;
+    }
+    let console = Console::signed_in();
+    console.assert_no_errors();
+    for sink in [
+        "document.body.innerHTML = '<b>x</b>'",
+        "document.createElement('script').text = 'x'",
+        "document.createElement('script').src = '/console/main.js'",
+        "document.createElement('iframe').srcdoc = 'x'",
+        "trustedTypes.createPolicy('default', { createHTML: text => text })",
+        "setTimeout('x')",
+    ] {
+        let script =
+            format!("try {{ {sink}; return 'accepted' }} catch (error) {{ return error.name }}");
+        assert_eq!(console.run(&script), "TypeError", "{sink}");
+    }
+}
+
 /// A link with the token of somebody else must not replace the session unnoticed.
 #[test]
 fn second_sign_in_asks_first_and_says_as_whom() {

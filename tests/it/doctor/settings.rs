@@ -150,6 +150,22 @@ fn exposed_or_weak_secret_is_reported() {
 }
 
 #[test]
+fn origin_without_encryption_is_a_warning() {
+    let mut home = Home::new();
+    let origins = "https://a.example http://b.example http://127.0.0.1:8080";
+    home.set("ADMIN_ORIGINS", origins);
+    assert_doctor_finds(
+        &home,
+        0,
+        &[(
+            "settings",
+            "warning",
+            &["ADMIN_ORIGINS: http://b.example sends", "use https"],
+        )],
+    );
+}
+
+#[test]
 fn works_without_home_directory_or_open_stdout() {
     let home = Home::new();
     let removed = home.path().join("gone");

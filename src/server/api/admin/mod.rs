@@ -35,6 +35,7 @@ use self::status::StatusApi;
 use self::tokens::TokensApi;
 use crate::api::{PROOF_PATH, VERSION};
 use crate::auth::{Keyring, SessionStore};
+use crate::config::LiveSettings;
 use crate::identity::identity;
 use crate::server::auth::{AuthState, proof};
 use crate::server::http::Service;
@@ -106,8 +107,8 @@ pub fn service(state: AdminState) -> Arc<Service> {
     };
     let connections = Arc::clone(&state.connections.admin);
     let shutdown = state.shutdown.clone();
-    let address = state.admin_address.ip();
     let auth = Arc::clone(&state.auth);
+    let origins = auth.origins.clone();
     let trail = Arc::clone(&state.audit);
     let routes = openapi::routes(&document_service());
     let paths = routes.iter().map(|route| route.path.clone());
@@ -140,7 +141,7 @@ pub fn service(state: AdminState) -> Arc<Service> {
     );
     Arc::new(
         service
-            .with_origin_check(address)
+            .with_origin_check(origins)
             .with_audit(audited_actions, trail),
     )
 }
@@ -148,12 +149,14 @@ pub fn service(state: AdminState) -> Arc<Service> {
 /// Verifies the callers of the admin API at `address`.
 pub fn auth_state(
     address: SocketAddr,
+    live_settings: Arc<LiveSettings>,
     keyring: Keyring,
     sessions: Arc<SessionStore>,
     failed_tokens_per_minute: u32,
 ) -> Arc<AuthState> {
     Arc::new(AuthState::new(
-        address.port(),
+        address,
+        live_settings,
         keyring,
         sessions,
         failed_tokens_per_minute,

@@ -1,0 +1,348 @@
+//! The console through a TLS proxy, with the configurations of `docs/reverse-proxies.md`.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+use thirtyfour::cookie::SameSite;
+
+use crate::support::{
+    Browser, Certificate, ChildGuard, Home, browser_available, eventually, free_port,
+    prerequisite_available, request, spawn,
+};
+
+const PAGE: &str = include_str!("../../docs/reverse-proxies.md");
+const HOST: &str = "fullon.example.com";
+/// The proxies are installed where not every `PATH` leads.
+const DIRECTORIES: [&str; 2] = ["/usr/sbin", "/usr/bin"];
+
+/// The configuration for the console on the page, with ports and files of the test.
+fn configuration(language: &str, replacements: &[(&str, &str)]) -> String {
+    let (_, section) = PAGE.split_once("\n## The console over TLS\n").unwrap();
+    let (_, rest) = section.split_once(&format!("```{language}\n")).unwrap();
+    let (block, _) = rest.split_once("```").unwrap();
+    let replaced = replacements
+        .iter()
+        .fold(block.to_owned(), |text, (from, to)| {
+            assert!(text.contains(from), "{from} is not in {text}");
+            text.replace(from, to)
+        });
+    assert!(!replaced.contains("8001"), "{replaced}");
+    replaced
+}
+
+fn proxy_program(name: &str) -> Option<String> {
+    let paths = DIRECTORIES.map(|directory| format!("{directory}/{name}"));
+    let path = paths.into_iter().find(|path| Path::new(path).is_file());
+    let needed = format!("{name} (scripts/install-test-tools.sh)");
+    prerequisite_available("the console through a proxy", &needed, path.is_some());
+    path
+}
+
+/// A proxy with TLS in front of the admin port.
+struct Proxy {
+    port: u16,
+    _process: ChildGuard,
+}
+
+impl Proxy {
+    fn origin(&self) -> String {
+        format!("https://{HOST}:{}", self.port)
+    }
+
+    /// `host` is the value of the header `Host` for the daemon.
+    fn nginx(home: &Home, program: &str, host: &str) -> Self {
+        let port = free_port();
+        let certificate = Certificate::create(home.path(), "nginx");
+        let [pem, key] = [certificate.certificate(), certificate.key()];
+        let server = configuration(
+            "nginx",
+            &[
+                ("443", &format!("127.0.0.1:{port}")),
+                ("/etc/ssl/fullon.example.com.pem", pem.to_str().unwrap()),
+                (
+                    "/etc/ssl/private/fullon.example.com.key",
+                    key.to_str().unwrap(),
+                ),
+                ("127.0.0.1:8001", &home.admin_address()),
+                ("$http_host", host),
+            ],
+        );
+        // `Certificate` has created this directory.
+        let at = home.path().join("nginx");
+        let at = at.display();
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+        let temporary = temporary.map(|kind| format!("{kind}_temp_path {at}/{kind};"));
+        let user = if nix::unistd::geteuid().is_root() {
+            "user root;"
+        } else {
+            ""
+        };
+        let whole = format!(
+            "daemon off; master_process off; {user} pid {at}/pid; error_log {at}/error.log; events {{}}\nhttp {{ access_log off; {}\n{server}}}\n",
+            temporary.join(" ")
+        );
+        let file = home.path().join("nginx.conf");
+        fs::write(&file, whole).unwrap();
+        let mut command = home.command(program);
+        command
+            .arg("-c")
+            .arg(&file)
+            .arg("-e")
+            .arg(home.path().join("nginx/error.log"));
+        Self::start(command, port)
+    }
+
+    fn caddy(home: &Home, program: &str) -> Self {
+        let port = free_port();
+        let certificate = Certificate::create(home.path(), "caddy");
+        let [pem, key] = [certificate.certificate(), certificate.key()];
+        let site = format!(
+            "https://{HOST}:{port} {{\n    bind 127.0.0.1\n    tls {} {}",
+            pem.display(),
+            key.display()
+        );
+        let site = configuration(
+            "caddyfile",
+            &[
+                ("fullon.example.com {", &site),
+                ("127.0.0.1:8001", &home.admin_address()),
+            ],
+        );
+        let file = home.path().join("Caddyfile");
+        fs::write(
+            &file,
+            format!("{{\n    admin off\n    auto_https off\n}}\n{site}"),
+        )
+        .unwrap();
+        let mut command = home.command(program);
+        command
+            .args(["run", "--adapter", "caddyfile", "--config"])
+            .arg(&file);
+        Self::start(command, port)
+    }
+
+    fn start(mut command: Command, port: u16) -> Self {
+        let process = spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
+        eventually("the proxy listens", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Self {
+            port,
+            _process: process,
+        }
+    }
+}
+
+fn browser(home: &Home) -> Browser {
+    let browser = Browser::with_arguments(
+        home,
+        &[
+            &format!("--host-resolver-rules=MAP {HOST} 127.0.0.1"),
+            "--ignore-certificate-errors",
+        ],
+    );
+    browser.run_before_each_page("window.$ = id => document.getElementById(id);");
+    browser
+}
+
+/// Sets `ADMIN_ORIGINS` while the daemon runs.
+fn set_admin_origins(home: &Home, value: &str) {
+    fs::write(home.path().join(".env"), format!("ADMIN_ORIGINS={value}\n")).unwrap();
+    home.run(["reload"]).succeeds();
+}
+
+fn is_shown(browser: &Browser, text: &str) -> bool {
+    let shown = browser.run("return document.body?.innerText ?? ''", &[]);
+    shown.as_str().unwrap().contains(text)
+}
+
+fn wait_for(browser: &Browser, text: &str) {
+    eventually(&format!("the page shows {text}"), || {
+        is_shown(browser, text)
+    });
+}
+
+/// Signs in, follows the log, and loads the page again.
+fn use_console(home: &Home, browser: &Browser, origin: &str, has_secure_cookie: bool) {
+    let address = home.run(["console"]).succeeds().stdout;
+    let (_, fragment) = address.trim().split_once("/console#").unwrap();
+    browser.open("about:blank");
+    browser.open(&format!("{origin}/console#{fragment}"));
+    wait_for(browser, "Ready");
+    assert!(!is_shown(browser, "did not load"));
+    home.log_request("through-the-proxy");
+    wait_for(browser, "through-the-proxy");
+    let cookies = browser.cookies();
+    assert_eq!(cookies.len(), 1, "{cookies:?}");
+    let cookie = &cookies[0];
+    assert_eq!(cookie.secure, Some(has_secure_cookie), "{cookie:?}");
+    let is_prefixed = cookie.name.starts_with("__Host-fullon-session-");
+    assert_eq!(is_prefixed, has_secure_cookie, "{cookie:?}");
+    assert_eq!(cookie.same_site, Some(SameSite::Strict));
+    assert_eq!(cookie.http_only, Some(true));
+
+    browser.open(&format!("{origin}/console"));
+    wait_for(browser, "Ready");
+    home.log_request("after-the-reload");
+    wait_for(browser, "after-the-reload");
+    // A change needs an own `Origin`.
+    browser.run(
+        "$('act-level').click(); $('dialog-confirm').click(); return 0",
+        &[],
+    );
+    wait_for(browser, "for 15 minutes");
+    browser.run(
+        "$('dialog-cancel').click(); $('sign-out').click(); return 0",
+        &[],
+    );
+    wait_for(browser, "Not signed in");
+    assert_eq!(browser.cookies().len(), 0);
+    // Requests that were in flight when the session ended are refused.
+    let mut warnings = browser.warnings();
+    warnings.retain(|warning| !warning.ends_with("a status of 401 ()"));
+    assert_eq!(warnings, [""; 0]);
+}
+
+#[test]
+fn console_works_through_nginx_once_its_origin_is_listed() {
+    let program = proxy_program("nginx");
+    let (Some(program), true) = (program, browser_available("the console through nginx")) else {
+        return;
+    };
+    let home = Home::started();
+    let (proxy, browser) = (Proxy::nginx(&home, &program, "$http_host"), browser(&home));
+    // Not listed: the page says what to do.
+    browser.open(&format!("{}/console", proxy.origin()));
+    let line = format!("ADMIN_ORIGINS, such as {}", proxy.origin());
+    wait_for(&browser, &line);
+    let _ = browser.warnings();
+
+    set_admin_origins(&home, &proxy.origin());
+    use_console(&home, &browser, &proxy.origin(), true);
+    // The documentation is a page of the same origin.
+    browser.open(&format!("{}/admin/docs", proxy.origin()));
+    wait_for(&browser, "/admin/status");
+
+    set_admin_origins(&home, "https://another.example");
+    browser.open(&format!("{}/console", proxy.origin()));
+    wait_for(&browser, &line);
+}
+
+/// The default of nginx: `Host` is the address of the daemon.
+#[test]
+fn console_works_through_nginx_that_replaces_host() {
+    let program = proxy_program("nginx");
+    let (Some(program), true) = (program, browser_available("the console through nginx")) else {
+        return;
+    };
+    let home = Home::started();
+    let (proxy, browser) = (Proxy::nginx(&home, &program, "$proxy_host"), browser(&home));
+    browser.open(&format!("{}/console", proxy.origin()));
+    // Chromium sends `Origin` for the script of the page, which is refused.
+    eventually("the page says that its script did not load", || {
+        let shown = "return getComputedStyle($('no-script')).visibility";
+        browser.run(shown, &[]) == "visible"
+    });
+    let _ = browser.warnings();
+    set_admin_origins(&home, &proxy.origin());
+    use_console(&home, &browser, &proxy.origin(), true);
+}
+
+#[test]
+fn console_works_through_caddy() {
+    let program = proxy_program("caddy");
+    let (Some(program), true) = (program, browser_available("the console through Caddy")) else {
+        return;
+    };
+    let home = Home::started();
+    let (proxy, browser) = (Proxy::caddy(&home, &program), browser(&home));
+    set_admin_origins(&home, &proxy.origin());
+    use_console(&home, &browser, &proxy.origin(), true);
+}
+
+#[test]
+fn refused_address_is_a_page_for_people_and_a_problem_for_programs() {
+    let home = Home::started();
+    let host = home.admin_address();
+    let ask = |method: &str, path: &str, headers: &[(&str, &str)]| {
+        request(&host, method, path, headers, "")
+    };
+    let foreign = ("Host", "fullon.example.com");
+    let page = ask(
+        "GET",
+        "/console",
+        &[foreign, ("Accept", "text/html,*/*;q=0.8")],
+    );
+    assert_eq!(page.status, 403);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    for text in [
+        "ADMIN_ORIGINS",
+        "https://fullon.example.com",
+        "fullon reload",
+    ] {
+        assert!(page.body.contains(text), "{page:#?}");
+    }
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    for headers in [
+        &[foreign][..],
+        &[foreign, ("Accept", "text/html"), ("Sec-Fetch-Mode", "cors")],
+    ] {
+        let answer = ask("GET", "/admin/status", headers);
+        answer.assert_problem(403, "ADMIN_ORIGINS, such as https://fullon.example.com");
+    }
+    let origin = ("Origin", "https://fullon.example.com");
+    ask("GET", "/console/main.js", &[origin]).assert_problem(
+        403,
+        "`https://fullon.example.com` is the console behind a proxy",
+    );
+    // Nothing of the request becomes part of the page.
+    for host in ["<script>alert(1)</script>", "a&b", "a\"b"] {
+        let page = ask("GET", "/", &[("Host", host), ("Accept", "text/html")]);
+        assert_eq!(page.status, 403);
+        assert!(!page.body.contains(host), "{page:#?}");
+    }
+
+    set_admin_origins(&home, "https://fullon.example.com");
+    for headers in [&[foreign][..], &[origin], &[foreign, origin]] {
+        assert_eq!(ask("GET", "/console", headers).status, 200, "{headers:?}");
+    }
+    let token = format!("Bearer {}", home.token("admin:read"));
+    let bearer = ("Authorization", token.as_str());
+    let created = ask("POST", "/admin/session", &[foreign, origin, bearer]);
+    assert!(created.cookie().starts_with("__Host-fullon-session="));
+    for other in ["http://fullon.example.com", "https://x.fullon.example.com"] {
+        ask(
+            "POST",
+            "/admin/session",
+            &[foreign, ("Origin", other), bearer],
+        )
+        .assert_problem(403, "other origins");
+    }
+    let site = ("Sec-Fetch-Site", "cross-site");
+    ask("GET", "/admin/status", &[foreign, bearer, site]).assert_problem(403, "other origins");
+    assert_eq!(json!(home.call_admin("GET", "/admin/config").status), 200);
+}
+
+#[test]
+fn invalid_origin_is_named() {
+    let mut home = Home::new();
+    home.set(
+        "ADMIN_ORIGINS",
+        "https://good.example, https://bad.example/console",
+    );
+    home.run(["start"]).exits(2).stderr_contains(&[
+        "ADMIN_ORIGINS: `https://bad.example/console` is an address with a path",
+        "SCHEME://HOST",
+    ]);
+    home.set("ADMIN_ORIGINS", "https://me:hunter2@a.example");
+    let outcome = home.run(["start"]).exits(2);
+    let outcome = outcome.stderr_contains(&["ADMIN_ORIGINS: has a user name or a password"]);
+    assert!(!outcome.stderr.contains("hunter2"), "{outcome:#?}");
+}
