@@ -12,6 +12,7 @@ use crate::daemon::{
 use crate::instance::{StartupReport, StartupReporter};
 use crate::logs::StdoutOptions;
 use crate::server::public::Mounts;
+use crate::sys::close_inherited_fds;
 
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags")]
@@ -34,6 +35,11 @@ pub struct RunArgs {
 }
 
 pub fn run(context: &CommandContext, arguments: &RunArgs, mounts: Mounts) -> Result {
+    if arguments.background || arguments.successor || arguments.go_between {
+        // A daemon must not hold the files of the shell that started it. A new process gets what it
+        // needs over stdin.
+        close_inherited_fds();
+    }
     if arguments.go_between {
         let code = run_systemd_shim(context.launch()?.command(&["--successor"]))?;
         return exit_with(code);

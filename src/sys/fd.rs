@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::RawFd;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -20,6 +21,37 @@ pub fn raise_fd_limit() {
     };
     // On failure the limit stays as it was.
     let _ = setrlimit(Resource::Nofile, raised);
+}
+
+/// The bit of `O_CLOEXEC` in `proc_pid_fdinfo(5)`.
+const CLOSE_ON_EXEC: u32 = 0o2_000_000;
+
+/// Closes the descriptors beside stdin, stdout and stderr that the parent process had open, such as
+/// the lock file of a script or the end of a pipe. Must be called before this process uses one of
+/// them. Its own descriptors stay open: they are closed on exec, and inherited ones are not.
+pub fn close_inherited_fds() {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let open: Vec<RawFd> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|fd| *fd > 2)
+        .collect();
+    for fd in open {
+        if is_inheritable(fd) == Some(true) {
+            // Linux closes it even if this fails.
+            let _ = nix::unistd::close(fd);
+        }
+    }
+}
+
+/// Whether the descriptor stays open in a program that this process runs; `None` if it is not open.
+fn is_inheritable(fd: RawFd) -> Option<bool> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    let flags = u32::from_str_radix(flags.trim(), 8).ok()?;
+    Some(flags & CLOSE_ON_EXEC == 0)
 }
 
 /// The number of open descriptors.

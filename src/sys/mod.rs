@@ -12,7 +12,7 @@ mod procfs;
 mod text;
 
 pub(crate) use disk::DiskSpace;
-pub(crate) use fd::{fd_limit, open_fd_count, raise_fd_limit};
+pub(crate) use fd::{close_inherited_fds, fd_limit, open_fd_count, raise_fd_limit};
 pub(crate) use fd_passing::{receive_with_fds, send_with_fds};
 pub(crate) use file::{
     FileLock, OpenError, adopt_owner, is_same_file, is_trusted_owner, open_nofollow, open_owned,

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Home, Outcome, file_mode, request};
+use crate::support::{Home, Outcome, eventually, file_mode, open_files, request, spawn};
 
 #[test]
 fn start_status_restart_stop_from_shell() {
@@ -98,6 +98,49 @@ fn daemon_has_own_session_and_logs_its_output() {
     let target = |fd: u8| fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap();
     assert_eq!(target(0).as_os_str(), "/dev/null");
     assert_eq!((target(1), target(2)), (home.log_file(), home.log_file()));
+}
+
+#[test]
+fn daemon_keeps_no_file_of_the_shell() {
+    // The lock of a deployment script, a low, a high and a pipe's descriptor.
+    const SHELL: &str = "exec 9>lock 7</dev/zero 300>>lock && flock 9 && exec \"$0\" \"$@\"";
+    let home = Home::new();
+    let shell = |command: &str| {
+        let mut shell = home.command("bash");
+        shell.args(["-c", SHELL, env!("CARGO_BIN_EXE_fullon"), command]);
+        shell
+    };
+    let assert_released = |by: &str| {
+        let files = open_files(home.state().pid);
+        let of_the_shell = [home.path().join("lock"), "/dev/zero".into()];
+        assert!(
+            !files.iter().any(|file| of_the_shell.contains(file)),
+            "{by}: {files:?}"
+        );
+    };
+    let lock_is_free = || {
+        let mut flock = home.command("flock");
+        flock.args(["--nonblock", "lock", "true"]);
+        flock.status().unwrap().success()
+    };
+    Outcome::run(&mut shell("start")).succeeds();
+    assert_released("start");
+    assert!(lock_is_free());
+    Outcome::run(&mut shell("restart")).succeeds();
+    assert_released("restart of a running daemon");
+    home.run(["stop"]).succeeds();
+    Outcome::run(&mut shell("restart")).succeeds();
+    assert_released("restart that starts a daemon");
+    assert!(lock_is_free());
+    home.run(["stop"]).succeeds();
+    // A process in the foreground keeps them, as any does. The next one is not started by the shell.
+    let _first = spawn(shell("run").stdout(std::process::Stdio::null()));
+    eventually("the daemon serves", || {
+        home.run(["status"]).stdout.contains("Status:    Running\n")
+    });
+    assert!(!lock_is_free());
+    home.restart();
+    assert_released("restart in the foreground");
 }
 
 #[test]

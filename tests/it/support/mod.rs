@@ -53,7 +53,7 @@ pub use numbered_requests::{
 pub use other_server::OtherServer;
 pub use outcome::Outcome;
 pub use postgres::Postgres;
-pub use processes::{child_processes, executable_of, is_zombie};
+pub use processes::{child_processes, executable_of, is_zombie, open_files};
 pub use redis::Redis;
 pub use resource_usage::ResourceSamples;
 pub use session::TestSession;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fullon_master_api::sys::Process;
 
@@ -34,6 +34,15 @@ fn stat(pid: u32) -> Option<Vec<String>> {
 /// The current path of the program that a process runs.
 pub fn executable_of(pid: u32) -> Option<std::path::PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// The files that a process has open beside stdin, stdout and stderr, as `/proc/PID/fd` names them.
+pub fn open_files(pid: u32) -> Vec<PathBuf> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    descriptors
+        .filter(|entry| !["0", "1", "2"].map(Into::into).contains(&entry.file_name()))
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .collect()
 }
 
 /// All processes whose `HOME` is this directory.
