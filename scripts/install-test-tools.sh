@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what the tests need besides Rust and a C compiler: shell and network tools, systemd,
-# databases, proxies, a browser with its driver, libfaketime to change the clock, Prometheus, schemathesis to
-# check the OpenAPI documents, client generators, and the accessibility rules of axe.
-# Installs packages on Debian and its derivatives. Elsewhere it names what is missing.
+# databases, proxies, supervisord, a browser with its driver, libfaketime to change the clock,
+# Prometheus, schemathesis to check the OpenAPI documents, client generators, and the accessibility
+# rules of axe. Installs packages on Debian and its derivatives. Elsewhere it names what is missing.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -26,6 +26,7 @@ need chromedriver chromium-driver
 need promtool prometheus
 need nginx nginx-light
 need caddy caddy
+need supervisord supervisor
 # PostgreSQL's programs are not in the PATH. The package would start a server, which this disables.
 set -- /usr/lib/postgresql/*/bin/initdb
 if [ ! -e "$1" ]; then

@@ -106,7 +106,8 @@ pub enum ExitCause {
     Stopped,
     /// A signal stopped it.
     Signalled,
-    /// A second signal ended it while it was draining.
+    /// A second signal, or the end of the process that supervised it, ended it before it had
+    /// drained.
     Interrupted,
     /// A new process replaced it in a zero-downtime restart.
     Restarted,

@@ -17,6 +17,8 @@ pub struct InstanceResources {
     pub sockets: Vec<InheritedSocket>,
     /// Old processes that this one replaced, directly or not, and that may still drain.
     pub predecessors: Vec<Process>,
+    /// PID of the first process of `fullon run`, if it supervises this one.
+    pub supervisor: Option<u32>,
 }
 
 impl InstanceResources {

@@ -86,6 +86,9 @@ pub struct HandoffHeader {
     pub configured_key: Option<StoredSecret>,
     /// The previous configured key, and for how many more milliseconds it is valid.
     pub previous_key: Option<(StoredSecret, u64)>,
+    /// PID of the first process of `fullon run`, which supervises the successor. `None` when there is
+    /// none, and from an old process that does not send it.
+    pub supervisor: Option<u32>,
     /// The state of each dependency, with a digest of its settings.
     #[serde(default)]
     pub checks: Vec<(Check, u64)>,
@@ -236,6 +239,7 @@ mod tests {
                 instance_key: stored("k"),
                 configured_key: Some(stored("c")),
                 previous_key: Some((stored("p"), 5)),
+                supervisor: Some(1),
                 checks: Vec::new(),
             },
             lock: file.try_clone().unwrap(),

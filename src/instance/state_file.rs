@@ -94,7 +94,7 @@ pub enum ExitCause {
     Stopped,
     /// A signal.
     Signalled,
-    /// A second signal, before it had drained.
+    /// A second signal, or the end of its supervisor, before it had drained.
     Interrupted,
 }
 

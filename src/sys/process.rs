@@ -193,6 +193,18 @@ impl Process {
         Stat::read(self.pid)?.field(4)
     }
 
+    /// Whether it is a child of `ancestor`, or a child's child.
+    #[must_use]
+    pub fn descends_from(&self, ancestor: &Self) -> bool {
+        let mut parent = self.parent_pid().unwrap_or_default();
+        while parent > 1 && parent != ancestor.pid {
+            let process = Self::open(parent);
+            parent = process.and_then(|it| it.parent_pid()).unwrap_or_default();
+        }
+        // The PID stood for this process all the time only if it still lives.
+        parent == ancestor.pid && !ancestor.has_exited()
+    }
+
     /// Its start time in clock ticks since boot (`proc_pid_stat(5)`, field 22).
     pub(super) fn start_ticks(&self) -> Option<u64> {
         Stat::read(self.pid)?.field(22)

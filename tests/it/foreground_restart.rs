@@ -7,8 +7,9 @@ use fullon_master_api::sys::Process;
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    ChildGuard, DEADLINE, Home, Load, LoadProfile, Outcome, child_processes, eventually, is_zombie,
-    run_foreground, running_as_root, send_signal, spawn,
+    ChildGuard, DEADLINE, Home, InstalledProgram, Load, LoadProfile, Outcome, child_processes,
+    eventually, is_zombie, prerequisite_available, run_foreground, running_as_root, send_signal,
+    spawn,
 };
 
 /// The exit code of `fullon run`.
@@ -63,6 +64,117 @@ fn first_process_fails_when_daemon_is_killed() {
         status.code() == Some(128 + 9) || status.signal() == Some(9),
         "{status}"
     );
+    home.wait_until_empty();
+}
+
+#[test]
+fn daemon_exits_when_first_process_is_killed() {
+    for restarts in [1, 3] {
+        let mut home = Home::new();
+        home.set("SHUTDOWN_TIMEOUT", "1h");
+        home.set("DRAIN_DELAY", "5m");
+        let mut first = run_foreground(&home);
+        for _ in 0..restarts {
+            home.restart();
+        }
+        let daemon = home.daemon().unwrap();
+        let _request = home.unfinished_request();
+        send_signal(first.0.id(), Signal::SIGKILL);
+        first.0.wait().unwrap();
+        assert!(daemon.wait_for_exit(DEADLINE));
+        home.wait_until_empty();
+        assert!(!home.pid_file().exists());
+        home.run(["start"]).succeeds();
+        home.run(["status"]).succeeds().stdout_contains(&[
+            "Last exit: ended before requests were finished by exit of the supervising process",
+        ]);
+    }
+}
+
+#[test]
+fn replaced_and_draining_processes_exit_when_first_process_is_killed() {
+    let mut home = Home::new();
+    home.set("SHUTDOWN_TIMEOUT", "1h");
+    let mut first = run_foreground(&home);
+    home.restart();
+    let _of_replaced = home.unfinished_request();
+    home.restart();
+    let _of_daemon = home.unfinished_request();
+    send_signal(first.0.id(), Signal::SIGTERM);
+    eventually("the daemon drains", || home.log().contains(" stopping by="));
+    assert!(first.is_alive());
+    send_signal(first.0.id(), Signal::SIGKILL);
+    first.0.wait().unwrap();
+    home.wait_until_empty();
+    assert!(!home.pid_file().exists());
+}
+
+#[test]
+fn restart_is_aborted_when_first_process_is_killed() {
+    let home = Home::new();
+    let program = InstalledProgram::install_in(&home);
+    let mut first = spawn(
+        home.command(program.path())
+            .arg("run")
+            .stdout(Stdio::null()),
+    );
+    eventually("the daemon serves", || {
+        home.run(["status"]).stdout.contains("Status:    Running\n")
+    });
+    home.restart();
+    let daemon = home.daemon().unwrap();
+    program.replace("#!/bin/sh\nexec sleep 600\n");
+    let mut restart = spawn(home.fullon(["restart"]).stderr(Stdio::null()));
+    eventually("the new process runs", || {
+        !child_processes(daemon.pid()).is_empty()
+    });
+    send_signal(first.0.id(), Signal::SIGKILL);
+    first.0.wait().unwrap();
+    assert!(daemon.wait_for_exit(DEADLINE));
+    assert!(!restart.0.wait().unwrap().success());
+    home.wait_until_empty();
+}
+
+#[test]
+fn supervisord_starts_the_daemon_again_after_a_kill() {
+    const TEST: &str = "supervisord_starts_the_daemon_again_after_a_kill";
+    let mut help = Command::new("supervisord");
+    let is_there = help.arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !prerequisite_available(TEST, "supervisord", is_there) {
+        return;
+    }
+    let home = Home::new();
+    let configuration = format!(
+        "[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile={0}/supervisord.pid\n\
+         [program:orders]\ncommand={1} run\nautorestart=unexpected\nexitcodes=0\n\
+         redirect_stderr=true\nstdout_logfile={0}/orders.log\n",
+        home.path().display(),
+        env!("CARGO_BIN_EXE_fullon"),
+    );
+    let file = home.path().join("supervisord.conf");
+    std::fs::write(&file, configuration).unwrap();
+    let supervisord = home
+        .command("supervisord")
+        .arg("-c")
+        .arg(&file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut supervisord = ChildGuard(supervisord.unwrap());
+    let serves = |home: &Home| home.run(["status"]).stdout.contains("Status:    Running\n");
+    eventually("the daemon serves", || serves(&home));
+    for _ in 0..2 {
+        let first = home.daemon().unwrap();
+        home.restart();
+        let daemon = home.daemon().unwrap();
+        first.kill().unwrap();
+        assert!(daemon.wait_for_exit(DEADLINE));
+        eventually("supervisord starts the daemon again", || serves(&home));
+        let parent = home.daemon().and_then(|daemon| daemon.parent_pid());
+        assert_eq!(parent, Some(supervisord.0.id()));
+    }
+    send_signal(supervisord.0.id(), Signal::SIGTERM);
+    supervisord.0.wait().unwrap();
     home.wait_until_empty();
 }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
 use super::daemon::Daemon;
+use super::requests::exited;
 use crate::daemon::resources::InstanceResources;
 use crate::daemon::signals::{SignalAction, SignalHandlers};
 use crate::daemon::supervise::systemd;
@@ -22,7 +23,7 @@ const FORCE_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum ExitOutcome {
     /// All requests in flight were finished, or the deadline passed.
     Graceful,
-    /// A second signal ended it at once.
+    /// A second signal, or the end of its supervisor, ended it at once.
     Interrupted,
     /// It was replaced, and supervised its successors. The last one exited with this code.
     Supervised(u8),
@@ -41,11 +42,16 @@ pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome
         by,
         timeout,
         is_signal,
+        is_immediate,
     } = command;
     let settings = reloadable.live_settings.settings();
-    let delay = settings.drain_delay;
-    let timeout = timeout.unwrap_or(settings.shutdown_timeout);
-    let (mut signals, _) = requests.close();
+    let (delay, timeout) = if is_immediate {
+        (Duration::ZERO, Duration::ZERO)
+    } else {
+        let timeout = timeout.unwrap_or(settings.shutdown_timeout);
+        (settings.drain_delay, timeout)
+    };
+    let (mut signals, supervisor, _) = requests.close();
     let deadline = shutdown.set_deadline(delay + timeout);
     reloadable.health.enter(Phase::Draining);
     reloadable.health.stop_watching();
@@ -67,6 +73,10 @@ pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome
             tracing::warn!(signal, "second signal; aborting the requests in flight");
             ExitOutcome::Interrupted
         }
+        () = exited(supervisor.as_ref()) => {
+            tracing::error!("the supervising process has ended; aborting the requests in flight");
+            ExitOutcome::Interrupted
+        }
     };
     // A second signal may come before the drain has closed them.
     resources.sockets.clear();
@@ -79,6 +89,7 @@ pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome
     resources.record_exit(ExitRecord {
         cause: match outcome {
             ExitOutcome::Interrupted => ExitCause::Interrupted,
+            _ if is_immediate => ExitCause::Interrupted,
             _ if is_signal => ExitCause::Signalled,
             _ => ExitCause::Stopped,
         },

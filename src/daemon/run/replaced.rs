@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::daemon::Daemon;
 use super::drain::{ExitOutcome, force_close};
 use super::reload::Reloadable;
-use super::requests::RequestSource;
+use super::requests::{RequestSource, exited};
 use crate::api::RestartResult;
 use crate::daemon::resources::InstanceResources;
 use crate::daemon::signals::{SignalAction, SignalHandlers};
@@ -36,8 +36,10 @@ pub async fn drain_after_handoff(
     let is_supervisor = resources.mode.must_supervise();
     let pid_file = resources.pid_file.path().to_owned();
     let process = release(&reloadable, resources, &shutdown, successor, command).await;
+    let (signals, supervisor) = close_requests(requests, &process);
     let mut replaced = ReplacedDaemon {
-        signals: close_requests(requests, &process),
+        signals,
+        supervisor,
         daemon: process.pid(),
         successor: process,
         pid_file,
@@ -112,14 +114,18 @@ async fn release(
     successor.process
 }
 
-/// Forwards a stop that came too late for this process, and drops the other requests.
-fn close_requests(requests: RequestSource, successor: &Process) -> SignalHandlers {
-    let (signals, pending) = requests.close();
+/// Forwards a stop that came too late for this process, and drops the other requests. Returns the
+/// signals, and the supervisor of this process.
+fn close_requests(
+    requests: RequestSource,
+    successor: &Process,
+) -> (SignalHandlers, Option<Process>) {
+    let (signals, supervisor, pending) = requests.close();
     let is_stop = |request: &ControlRequest| matches!(request, ControlRequest::Stop(_));
     if pending.iter().any(is_stop) {
         let _ = successor.terminate();
     }
-    signals
+    (signals, supervisor)
 }
 
 /// A daemon that was replaced.
@@ -130,6 +136,8 @@ struct ReplacedDaemon {
     pid_file: PathBuf,
     is_supervisor: bool,
     signals: SignalHandlers,
+    /// The process that supervises this one.
+    supervisor: Option<Process>,
     shutdown: Shutdown,
     servers: TaskTracker,
 }
@@ -140,6 +148,12 @@ impl ReplacedDaemon {
         loop {
             let action = tokio::select! {
                 () = self.servers.wait() => return,
+                () = exited(self.supervisor.as_ref()) => {
+                    self.supervisor = None;
+                    self.shutdown.force();
+                    self.shutdown.start();
+                    continue;
+                }
                 () = no_daemon_left(&self.successor, &self.pid_file),
                     if !self.shutdown.is_closing_idle() =>
                 {

@@ -47,7 +47,7 @@ impl DeferredRequests {
                 }
                 first.is_signal = true;
             }
-            Some(_) => {}
+            Some(first) => first.is_immediate |= stop.is_immediate,
             None => self.stop = Some(stop),
         }
     }

@@ -37,6 +37,8 @@ pub struct OldProcess {
     pub stderr: OwnedFd,
     /// The old process, and those that it replaced and that still drain.
     pub predecessors: Vec<Process>,
+    /// The first process of `fullon run`, if it supervises this one.
+    pub supervisor: Option<Process>,
 }
 
 impl StartContext {
@@ -71,6 +73,7 @@ impl StartContext {
             passed_sockets: sockets.into_iter().map(PassedSocket::from).collect(),
             generation: header.generation + 1,
             old_process: Some(OldProcess {
+                supervisor: header.supervisor.and_then(open_ancestor),
                 link: upgrade.parent_link,
                 handoff: header,
                 stderr,
@@ -116,6 +119,13 @@ impl StartContext {
             state.sessions.without_session_values()
         }
     }
+}
+
+/// The process, unless its PID is that of another process by now. Then the old process has noticed
+/// its exit, too.
+fn open_ancestor(pid: u32) -> Option<Process> {
+    let this_process = Process::open(std::process::id())?;
+    Process::open(pid).filter(|process| this_process.descends_from(process))
 }
 
 /// The key that is valid beside `key` for a while: the old process's key if that was another one,

@@ -36,6 +36,7 @@ use crate::logs::InstalledLog;
 use crate::server::metrics::Metrics;
 use crate::server::public::Mounts;
 use crate::server::{SelfCheck, Shutdown};
+use crate::sys::Process;
 
 /// The inputs of a start.
 pub struct StartOptions {
@@ -149,11 +150,14 @@ impl Startup {
         let staged_state = state.stage(self.context.pid_file.path())?;
         let handoff_sockets = sockets.clone_for_handoff().map_err(StartError::Socket)?;
         let reloadable = self.reloadable(&state, log, Arc::clone(&audit), keys)?;
-        let (options, context) = (self.options, self.context);
+        let (options, mut context) = (self.options, self.context);
         if was_serving {
             // `/health` stays healthy, whichever process answers.
             reloadable.health.enter(Phase::Ready);
         }
+        let old_process = context.old_process.as_mut();
+        let supervisor = old_process.and_then(|old| old.supervisor.take());
+        let supervisor_pid = supervisor.as_ref().map(Process::pid);
         let servers = start_servers(
             sockets,
             &state,
@@ -167,6 +171,7 @@ impl Startup {
                 requests: RequestSource {
                     control_requests: servers.control_requests,
                     signals,
+                    supervisor,
                     audit,
                 },
                 reloadable,
@@ -177,6 +182,7 @@ impl Startup {
                     pid_file: context.pid_file,
                     sockets: handoff_sockets,
                     predecessors: Vec::new(),
+                    supervisor: supervisor_pid,
                 },
                 shutdown: servers.shutdown,
                 servers: servers.tasks,

@@ -98,20 +98,13 @@ pub fn forward_signal(signal: Signal, daemon: u32, pid_file: &Path) -> u32 {
 /// The daemon that holds the PID file, unless another process started it.
 fn find_daemon(pid_file: &Path) -> Option<Process> {
     match inspect_pid_file(pid_file) {
-        Ok(PidFileStatus::Held(LockHolder::Known(process))) => Some(process).filter(is_descendant),
+        // A successor that took over moments ago is still the child of the old process.
+        Ok(PidFileStatus::Held(LockHolder::Known(process))) => {
+            let this_process = Process::open(std::process::id())?;
+            Some(process).filter(|process| process.descends_from(&this_process))
+        }
         _ => None,
     }
-}
-
-/// Whether the process is a child of this one, or a child's child: a successor that took over
-/// moments ago is still the child of the old process.
-fn is_descendant(process: &Process) -> bool {
-    let mut pid = process.pid();
-    while pid > 1 && pid != std::process::id() {
-        let parent = Process::open(pid).and_then(|process| process.parent_pid());
-        pid = parent.unwrap_or_default();
-    }
-    pid == std::process::id()
 }
 
 /// Reaps all exited children. Returns the exit code of `daemon` if it is among them.

@@ -37,6 +37,7 @@ pub fn prepare(
         mode,
         state,
         pid_file,
+        supervisor,
         ..
     } = resources;
     if let Some(missing) = launch.missing_path() {
@@ -61,6 +62,11 @@ pub fn prepare(
                 let key = StoredSecret::new(previous.secret);
                 (key, valid_for.unwrap_or(u64::MAX))
             }),
+            supervisor: if mode.must_supervise() {
+                Some(state.pid)
+            } else {
+                *supervisor
+            },
             checks: health.known_checks(),
         },
         lock: pid_file.clone_lock()?,

@@ -30,12 +30,14 @@ pub enum ControlRequest {
 /// Stops the daemon.
 #[derive(Debug)]
 pub struct StopCommand {
-    /// Subject of the caller's token, or the name of a signal.
+    /// Subject of the caller's token, the name of a signal, or another cause.
     pub by: String,
     /// How long requests in flight may take; `None` for `SHUTDOWN_TIMEOUT`.
     pub timeout: Option<Duration>,
     /// Whether a signal requested it.
     pub is_signal: bool,
+    /// Exit without a drain.
+    pub is_immediate: bool,
 }
 
 /// Replaces the daemon by a new process.

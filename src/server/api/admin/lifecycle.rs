@@ -72,6 +72,7 @@ impl LifecycleApi {
             by: caller.claims.subject,
             timeout: Some(timeout),
             is_signal: false,
+            is_immediate: false,
         });
         audit.accepted(Some(timeout));
         if state.control.send(request).await.is_ok() {
