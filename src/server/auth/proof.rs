@@ -5,11 +5,10 @@
 
 use poem::http::{HeaderValue, StatusCode};
 use poem::{Request, RequestBody, Response, Route, post};
-use poem_openapi::{ApiExtractor as _, ExtractParamOptions};
 
 use super::state::AuthState;
 use crate::api::{PROOF_PATH, ProofRequest};
-use crate::server::http::json::{self, JsonBody};
+use crate::server::http::json;
 
 /// The path, and its `Allow` header.
 pub fn allowed_methods() -> (String, HeaderValue) {
@@ -22,10 +21,9 @@ pub fn add_route(route: Route) -> Route {
 
 async fn prove(mut request: Request) -> poem::Result<Response> {
     let mut body = RequestBody::new(request.take_body());
-    let options = ExtractParamOptions::default();
-    let proof = JsonBody::<ProofRequest>::from_request(&request, &mut body, options).await?;
+    let proof: ProofRequest = json::read_body(&request, &mut body).await?;
     let auth = AuthState::from_request(&request)?;
     auth.reject_unknown_parameters(&request)?;
-    let answer = auth.answer_proof(&request, &proof.0)?;
+    let answer = auth.answer_proof(&request, &proof)?;
     Ok(json::render(StatusCode::OK, &answer))
 }

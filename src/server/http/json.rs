@@ -6,9 +6,9 @@
 use bytes::Bytes;
 use poem::http::{StatusCode, header};
 use poem::{IntoResponse, Request, RequestBody, Response};
+use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type;
-use poem_openapi::{ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -24,71 +24,60 @@ const MAX_BODY: usize = 64 * 1024;
 /// A JSON body with the status `STATUS`.
 pub struct JsonResponse<T, const STATUS: u16 = 200>(pub T);
 
-/// A JSON object as request body. The body may be empty if `T` is an `Option`.
-pub struct JsonBody<T>(pub T);
-
-impl<'a, T: Type + DeserializeOwned> ApiExtractor<'a> for JsonBody<T> {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
-
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        T::register(registry);
+/// Describes a request body of type `T` in the OpenAPI documents.
+pub fn body_meta<T: Type>() -> MetaRequest {
+    MetaRequest {
+        description: None,
+        content: vec![MetaMediaType {
+            content_type: APPLICATION_JSON,
+            schema: T::schema_ref(),
+        }],
+        required: T::IS_REQUIRED,
     }
+}
 
-    fn request_meta() -> Option<MetaRequest> {
-        Some(MetaRequest {
-            description: None,
-            content: vec![MetaMediaType {
-                content_type: APPLICATION_JSON,
-                schema: T::schema_ref(),
-            }],
-            required: T::IS_REQUIRED,
-        })
+/// Reads a JSON object from the request body. The body may be empty if `T` is an `Option`.
+///
+/// # Errors
+///
+/// 400 for another content, 413 and 415.
+pub async fn read_body<T: Type + DeserializeOwned>(
+    request: &Request,
+    body: &mut RequestBody,
+) -> poem::Result<T> {
+    let bytes = body.take()?.into_bytes_limit(MAX_BODY).await?;
+    // Generated clients in Go and Java send `null` for a body that is left out.
+    let is_null = !T::IS_REQUIRED && bytes.trim_ascii() == b"null";
+    if bytes.is_empty() || is_null {
+        let empty = serde_json::from_value(serde_json::Value::Null).ok();
+        let empty = empty.filter(|_| !T::IS_REQUIRED).ok_or_else(|| {
+            let detail = "the request body is missing: send a JSON object";
+            ApiError::new(StatusCode::BAD_REQUEST, detail)
+        })?;
+        return Ok(empty);
     }
-
-    async fn from_request(
-        request: &'a Request,
-        body: &mut RequestBody,
-        _options: ExtractParamOptions<Self::ParamType>,
-    ) -> poem::Result<Self> {
-        let bytes = body.take()?.into_bytes_limit(MAX_BODY).await?;
-        // Generated clients in Go and Java send `null` for a body that is left out.
-        let is_null = !T::IS_REQUIRED && bytes.trim_ascii() == b"null";
-        if bytes.is_empty() || is_null {
-            let empty = serde_json::from_value(serde_json::Value::Null).ok();
-            let empty = empty.filter(|_| !T::IS_REQUIRED).ok_or_else(|| {
-                let detail = "the request body is missing: send a JSON object";
-                ApiError::new(StatusCode::BAD_REQUEST, detail)
-            })?;
-            return Ok(Self(empty));
-        }
-        let content_type = request.content_type().unwrap_or_default();
-        let media_type = content_type.split(';').next().unwrap_or_default().trim();
-        if !media_type.eq_ignore_ascii_case(APPLICATION_JSON) {
-            let detail =
-                "unsupported Content-Type: send the body as `Content-Type: application/json`";
-            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).into());
-        }
-        // Parsed as an object first, because derived deserializers also accept an array of the
-        // fields.
-        let value = serde_json::from_slice::<serde_json::Map<_, _>>(&bytes)
-            .map_err(|error| format!("the request body is not a JSON object: {error}"))
-            .and_then(|object| {
-                serde_path_to_error::deserialize(serde_json::Value::Object(object)).map_err(
-                    |error| match error.path().to_string().as_str() {
-                        "." | "?" => format!("the request body is invalid: {}", error.inner()),
-                        path => format!(
-                            "field `{path}`: {}",
-                            describe_type_error(&error.inner().to_string())
-                        ),
-                    },
-                )
-            });
-        let value = value.map_err(|detail| ApiError::new(StatusCode::BAD_REQUEST, detail))?;
-        Ok(Self(value))
+    let content_type = request.content_type().unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case(APPLICATION_JSON) {
+        let detail = "unsupported Content-Type: send the body as `Content-Type: application/json`";
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).into());
     }
+    // Parsed as an object first, because derived deserializers also accept an array of the
+    // fields.
+    let value = serde_json::from_slice::<serde_json::Map<_, _>>(&bytes)
+        .map_err(|error| format!("the request body is not a JSON object: {error}"))
+        .and_then(|object| {
+            serde_path_to_error::deserialize(serde_json::Value::Object(object)).map_err(|error| {
+                match error.path().to_string().as_str() {
+                    "." | "?" => format!("the request body is invalid: {}", error.inner()),
+                    path => format!(
+                        "field `{path}`: {}",
+                        describe_type_error(&error.inner().to_string())
+                    ),
+                }
+            })
+        });
+    Ok(value.map_err(|detail| ApiError::new(StatusCode::BAD_REQUEST, detail))?)
 }
 
 /// Rewords a message of serde that names a type of Rust. Other messages are kept.

@@ -4,6 +4,7 @@ mod all;
 mod file;
 mod one;
 mod sessions;
+mod withheld_body;
 
 use std::path::PathBuf;
 

@@ -11,9 +11,9 @@ use super::tag::AdminTag;
 use crate::api::{LogLevelRequest, LogLevelStatus, MAX_REVERT_SECONDS};
 use crate::config::parse_log_filter;
 use crate::logs::{self, LevelStatus};
-use crate::server::auth::{Auth, Control, Read};
+use crate::server::auth::{Auth, AuthorizedBody, Control, Read};
 use crate::server::http::audit::AuditRecord;
-use crate::server::http::json::{JsonBody, JsonResponse};
+use crate::server::http::json::JsonResponse;
 use crate::server::http::problem::{ApiError, Result};
 use crate::server::openapi::Operation;
 
@@ -57,7 +57,7 @@ impl LevelApi {
         &self,
         _caller: Auth<Control>,
         audit: Data<&Arc<AuditRecord>>,
-        body: JsonBody<LogLevelRequest>,
+        body: AuthorizedBody<Control, LogLevelRequest>,
     ) -> Result<JsonResponse<LogLevelStatus>> {
         let state = self.0.get()?;
         let LogLevelRequest {

@@ -19,9 +19,9 @@ use crate::health;
 use crate::server::api::control_request::{
     ControlRequest, RestartCommand, RestartFailure, RestartFailureKind, StopCommand,
 };
-use crate::server::auth::{Auth, Control};
+use crate::server::auth::{Auth, AuthorizedBody, Control};
 use crate::server::http::audit::AuditRecord;
-use crate::server::http::json::{JsonBody, JsonResponse};
+use crate::server::http::json::JsonResponse;
 use crate::server::http::problem::{ApiError, Result};
 use crate::server::openapi::{DocumentedError, Operation};
 
@@ -59,7 +59,7 @@ impl LifecycleApi {
         &self,
         caller: Auth<Control>,
         audit: Data<&Arc<AuditRecord>>,
-        body: JsonBody<Option<StopRequest>>,
+        body: AuthorizedBody<Control, Option<StopRequest>>,
     ) -> Result<JsonResponse<StopResult, 202>> {
         let state = self.0.get()?;
         let settings = state.live_settings.settings();
@@ -111,7 +111,7 @@ impl LifecycleApi {
         &self,
         caller: Auth<Control>,
         audit: Data<&Arc<AuditRecord>>,
-        body: JsonBody<Option<RestartRequest>>,
+        body: AuthorizedBody<Control, Option<RestartRequest>>,
     ) -> Result<JsonResponse<RestartResult>> {
         let state = self.0.get()?;
         let timeout = match body.0.and_then(|request| request.timeout_seconds) {

@@ -14,9 +14,9 @@ use super::tag::AdminTag;
 use crate::api::{RevokeRequest, RevokeResult};
 use crate::auth::{RevokeError, RevokedToken};
 use crate::server::api::control_request::{ControlRequest, RevokeAllCommand};
-use crate::server::auth::{Auth, Control};
+use crate::server::auth::{Auth, AuthorizedBody, Control};
 use crate::server::http::audit::AuditRecord;
-use crate::server::http::json::{JsonBody, JsonResponse};
+use crate::server::http::json::JsonResponse;
 use crate::server::http::problem::{ApiError, Result};
 use crate::server::openapi::{DocumentedError, Operation};
 
@@ -56,7 +56,7 @@ impl TokensApi {
         &self,
         _caller: Auth<Control>,
         audit: Data<&Arc<AuditRecord>>,
-        body: JsonBody<RevokeRequest>,
+        body: AuthorizedBody<Control, RevokeRequest>,
     ) -> Result<JsonResponse<RevokeResult>> {
         let state = self.0.get()?;
         let RevokeRequest { token, jti, all } = body.0;
