@@ -1,25 +1,34 @@
 //! The check that a connection leads to a program that may receive a token.
 //!
-//! A token goes only to a listener whose user could sign one. The kernel says who listens, before
-//! the connection is made and again before its first byte. Once is not enough: another program
-//! could accept the connection and close its socket, and the daemon could bind the address before
-//! the question. A listening socket cannot be bound beside another of the same address by another
-//! user, so the same sockets at both times are the ones that the connection leads to.
+//! A token goes only to a program whose user could sign one. The kernel says who listens, before
+//! the connection is made. Before its first byte, the kernel says who holds the other end of it.
+//! The listener alone proves nothing: another program could accept the connection and close its
+//! socket before the question. It could also have bound the address before the daemon listened, and
+//! connect to the client while the client connects (RFC 9293, 3.5: simultaneous open).
+//!
+//! The listeners must be the same at both times, too. Some kernels report the other end as root's
+//! before a program has accepted it.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use hyper_util::client::legacy::connect::{Connection, HttpInfo};
 use thiserror::Error;
 use tower::{BoxError, Layer, Service};
 
 use crate::config::user_name;
-use crate::sys::{ListeningSocket, is_visible_socket, sockets_accepting};
+use crate::sys::{TcpSocket, connected_socket, is_visible_socket, sockets_accepting};
 
 const ROOT: u32 = 0;
 /// The user that stands for all users that a user namespace does not know.
 const OVERFLOW_USER: u32 = 65534;
+/// How often the kernel is asked for the other end. It needs a moment to establish it, and longer
+/// if many connections wait for the daemon.
+const MAX_LOOKS: u32 = 1000;
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The users who may listen at an address of this machine.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +42,7 @@ pub struct ListenerCheck {
 #[derive(Debug, Clone, Error)]
 pub enum UntrustedListener {
     #[error(
-        "{address} is held by a program of {}, which may not receive a token of {}: `sudo ss -ltnp` shows the program", user_name(*.user), user_name(*.owner)
+        "{address} is held by a program of {}, which may not receive a token of {}: `sudo ss -tanp` shows the program", user_name(*.user), user_name(*.owner)
     )]
     OtherUser {
         address: SocketAddr,
@@ -48,36 +57,76 @@ pub enum UntrustedListener {
 
 impl ListenerCheck {
     /// The sockets that could accept a connection, all of which may.
-    fn trusted_sockets(&self) -> Result<Vec<ListeningSocket>, UntrustedListener> {
+    fn trusted_sockets(&self) -> Result<Vec<TcpSocket>, UntrustedListener> {
         let unknown =
             |error: io::Error| UntrustedListener::Unknown(self.address, error.to_string());
         let sockets = sockets_accepting(self.address).map_err(unknown)?;
-        for socket in &sockets {
-            if !self.is_trusted(socket) {
-                return Err(UntrustedListener::OtherUser {
-                    address: socket.address,
-                    user: socket.uid,
-                    owner: self.owner,
-                });
-            }
-        }
+        sockets.iter().try_for_each(|socket| self.trust(socket))?;
         Ok(sockets)
     }
 
-    fn is_trusted(&self, socket: &ListeningSocket) -> bool {
+    fn trust(&self, socket: &TcpSocket) -> Result<(), UntrustedListener> {
+        if self.is_trusted(socket) {
+            return Ok(());
+        }
+        Err(UntrustedListener::OtherUser {
+            address: socket.address,
+            user: socket.uid,
+            owner: self.owner,
+        })
+    }
+
+    fn is_trusted(&self, socket: &TcpSocket) -> bool {
         socket.uid == ROOT
             || socket.uid == self.owner
                 && (self.owner != OVERFLOW_USER || is_visible_socket(socket.inode))
     }
 
-    /// Checks that the connection, made since, leads to one of these sockets.
-    fn confirm(&self, before: &[ListeningSocket]) -> Result<(), UntrustedListener> {
+    /// Checks who holds the other end of the connection from `local`, and that the listeners are
+    /// the same as before it was made.
+    async fn confirm(
+        &self,
+        local: Option<SocketAddr>,
+        before: &[TcpSocket],
+    ) -> Result<(), UntrustedListener> {
+        let changed = UntrustedListener::Changed(self.address);
+        let local = local.ok_or_else(|| changed.clone())?;
+        let other_end = self
+            .other_end(local)
+            .await?
+            .ok_or_else(|| changed.clone())?;
+        self.trust(&other_end)?;
         let now = self.trusted_sockets()?;
         if now.is_empty() || now != before {
-            return Err(UntrustedListener::Changed(self.address));
+            return Err(changed);
         }
         Ok(())
     }
+
+    /// The other end of the connection from `local`. `None` if it is closed, or not established in
+    /// time.
+    async fn other_end(&self, local: SocketAddr) -> Result<Option<TcpSocket>, UntrustedListener> {
+        for _ in 0..MAX_LOOKS {
+            let socket = connected_socket(self.address, local)
+                .map_err(|error| UntrustedListener::Unknown(self.address, error.to_string()))?;
+            match socket {
+                Some(socket) if socket.is_connecting() => {}
+                // Only an accepted socket can be looked up in the descriptors of its process.
+                Some(socket) if socket.inode == 0 && socket.uid == OVERFLOW_USER => {}
+                Some(socket) if !socket.is_closed() => return Ok(Some(socket)),
+                _ => return Ok(None),
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        Ok(None)
+    }
+}
+
+/// The address of this end of a connection.
+fn local_address(connection: &impl Connection) -> Option<SocketAddr> {
+    let mut details = poem::http::Extensions::new();
+    connection.connected().get_extras(&mut details);
+    details.get::<HttpInfo>().map(HttpInfo::local_addr)
 }
 
 impl<S> Layer<S> for ListenerCheck {
@@ -101,6 +150,7 @@ pub struct CheckedConnector<S> {
 impl<S, R> Service<R> for CheckedConnector<S>
 where
     S: Service<R, Error = BoxError>,
+    S::Response: Connection + Send,
     S::Future: Send + 'static,
 {
     type Response = S::Response;
@@ -120,7 +170,7 @@ where
         let connected = self.inner.call(request);
         Box::pin(async move {
             let connection = connected.await?;
-            check.confirm(&before)?;
+            check.confirm(local_address(&connection), &before).await?;
             Ok(connection)
         })
     }
@@ -140,22 +190,26 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::sync::Mutex;
 
+    use tokio::net::TcpStream as AsyncStream;
+
     use super::*;
 
     /// Connects after it has run a script, and runs another before it returns.
     struct Connector<F>(F);
 
     impl<F: FnMut() -> TcpStream> Service<()> for Connector<F> {
-        type Response = TcpStream;
+        type Response = AsyncStream;
         type Error = BoxError;
-        type Future = std::future::Ready<Result<TcpStream, BoxError>>;
+        type Future = std::future::Ready<Result<AsyncStream, BoxError>>;
 
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
             Poll::Ready(Ok(()))
         }
 
         fn call(&mut self, (): ()) -> Self::Future {
-            std::future::ready(Ok((self.0)()))
+            let stream = (self.0)();
+            stream.set_nonblocking(true).unwrap();
+            std::future::ready(AsyncStream::from_std(stream).map_err(Into::into))
         }
     }
 
@@ -167,11 +221,13 @@ mod tests {
     fn connect(
         check: ListenerCheck,
         script: impl FnMut() -> TcpStream,
-    ) -> Result<TcpStream, UntrustedListener> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
+    ) -> Result<AsyncStream, UntrustedListener> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         let connected = runtime
             .unwrap()
-            .block_on(check.layer(Connector(script)).call(()));
+            .block_on(async { check.layer(Connector(script)).call(()).await });
         connected.map_err(|error| error.downcast_ref::<UntrustedListener>().unwrap().clone())
     }
 
@@ -181,13 +237,28 @@ mod tests {
         (listener, address)
     }
 
-    /// A listener of another user, if this is root.
-    fn listen_as_other(address: SocketAddr) -> TcpListener {
-        let listening = std::thread::spawn(move || {
+    /// Says that a test is skipped without root.
+    fn runs_as_root(test: &str) -> bool {
+        let is_root = nix::unistd::geteuid().is_root();
+        if !is_root {
+            let is_ci = std::env::var_os("CI").is_some();
+            assert!(!is_ci, "the test needs root, and CI skips nothing");
+            let _ = writeln!(io::stderr(), "SKIPPED {test}: it needs root");
+        }
+        is_root
+    }
+
+    /// Creates a socket as another user, if this is root.
+    fn as_other_user<T: Send + 'static>(create: impl FnOnce() -> T + Send + 'static) -> T {
+        let thread = std::thread::spawn(move || {
             nix::unistd::setfsuid(12345.into());
-            TcpListener::bind(address).unwrap()
+            create()
         });
-        listening.join().unwrap()
+        thread.join().unwrap()
+    }
+
+    fn listen_as_other(address: SocketAddr) -> TcpListener {
+        as_other_user(move || TcpListener::bind(address).unwrap())
     }
 
     /// A connection that a program of another user accepted, which then closed its socket.
@@ -198,7 +269,7 @@ mod tests {
         stream
     }
 
-    fn is_changed(result: &Result<TcpStream, UntrustedListener>) -> bool {
+    fn is_changed(result: &Result<AsyncStream, UntrustedListener>) -> bool {
         matches!(result, Err(UntrustedListener::Changed(_)))
     }
 
@@ -253,13 +324,7 @@ mod tests {
 
     #[test]
     fn listener_of_another_user_is_not_connected_to() {
-        if !nix::unistd::geteuid().is_root() {
-            let is_ci = std::env::var_os("CI").is_some();
-            assert!(!is_ci, "the test needs root, and CI skips nothing");
-            let _ = writeln!(
-                io::stderr(),
-                "SKIPPED listener_of_another_user_is_not_connected_to: it needs root"
-            );
+        if !runs_as_root("listener_of_another_user_is_not_connected_to") {
             return;
         }
         for bound in ["127.0.0.1", "0.0.0.0", "[::]", "[::ffff:127.0.0.1]"] {

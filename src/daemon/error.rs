@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::audit::AuditFileError;
 use crate::auth::KeyError;
+use crate::config::user_name;
 use crate::instance::{PidFileError, StateFileError};
 use crate::logs::{InstallError, LogFileError};
 
@@ -45,6 +46,16 @@ pub enum StartError {
         "the admin socket that systemd passed is at {0}, which is not a loopback address: change ListenStream= in its .socket unit"
     )]
     AdminNotLoopback(SocketAddr),
+    /// A program of another user could take over connections to the admin port.
+    #[error(
+        "ADMIN_PORT: a program of {} has a socket at {address} that could take over connections: stop that program (`ps -u {user}` shows those of the user), or set another ADMIN_PORT", user_name(*.user)
+    )]
+    SharedAdminPort {
+        /// The address.
+        address: SocketAddr,
+        /// The other user.
+        user: u32,
+    },
     /// The servers do not answer.
     #[error("the self-check of the servers failed: {0}")]
     ServersUnresponsive(#[source] io::Error),

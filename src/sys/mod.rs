@@ -5,10 +5,10 @@ mod fd;
 mod fd_passing;
 mod file;
 mod listener;
-mod listening_sockets;
 mod port_owner;
 mod process;
 mod procfs;
+mod tcp_sockets;
 mod text;
 
 pub(crate) use disk::DiskSpace;
@@ -20,8 +20,8 @@ pub(crate) use file::{
 };
 pub(crate) use listener::{BACKLOG, adopt_listener, bind, listen_overlapping};
 pub use listener::{SocketId, listen};
-pub(crate) use listening_sockets::{ListeningSocket, sockets_accepting};
 pub(crate) use port_owner::{find_listener, is_visible_socket};
 pub use process::Process;
 pub(crate) use procfs::Stat;
+pub(crate) use tcp_sockets::{TcpSocket, connected_socket, other_user_at, sockets_accepting};
 pub(crate) use text::{hex, is_control};

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::listening_sockets::parse_table;
 use super::process::Process;
+use super::tcp_sockets::parse_listeners;
 
 /// The process that listens on the port; the oldest one if children share the socket. `None` also
 /// when the system hides its descriptors, because it belongs to another user.
@@ -12,7 +12,7 @@ pub fn find_listener(port: u16) -> Option<Process> {
     let sockets: Vec<String> = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
         .iter()
         .filter_map(|path| fs::read_to_string(path).ok())
-        .flat_map(|table| parse_table(&table, port))
+        .flat_map(|table| parse_listeners(&table, port))
         .map(|socket| format!("socket:[{}]", socket.inode))
         .collect();
     Process::all()

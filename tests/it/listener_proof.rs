@@ -1,16 +1,20 @@
 //! A token goes only to a program whose user could sign one: no other listener gets any.
 
 use std::fs::{self, File};
-use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader, Lines};
+use std::net::{TcpListener, TcpStream};
+use std::process::{ChildStdout, Command, Stdio};
+use std::thread;
 
 use fullon_master_api::config::Secret;
 use fullon_master_api::instance::{PidFile, StateFile};
+use nix::unistd::setfsuid;
 use serde_json::json;
 
 use crate::doctor::{as_nobody, home_of_nobody};
 use crate::support::{
-    ChildGuard, FakeApi, Home, Outcome, eventually, free_port, jwt, proof, request, running_as_root,
+    ChildGuard, FakeApi, Home, Outcome, eventually, free_port, jwt, proof, request,
+    running_as_root, spawn,
 };
 
 /// A user that is neither root nor the daemon's.
@@ -210,6 +214,93 @@ fn admin_url_of_another_user_gets_nothing() {
             .stdout_contains(&["no token was sent", "uid 12345"]);
     }
     assert_eq!(fake.connections(), 0, "{}", fake.received());
+}
+
+/// Sockets of another user that were bound to the port before anybody listened there.
+struct TakenPort {
+    _process: ChildGuard,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl TakenPort {
+    fn take(port: u16) -> Self {
+        let script = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/it/support/take_over_connections.py"
+        );
+        let mut command = Command::new("python3");
+        command.args([script, &port.to_string(), &OTHER_USER.to_string()]);
+        let mut process = spawn(command.stdout(Stdio::piped()));
+        let stdout = process.0.stdout.take().unwrap();
+        let mut lines = BufReader::new(stdout).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        Self {
+            _process: process,
+            lines,
+        }
+    }
+}
+
+#[test]
+fn connection_that_another_user_takes_over_gets_nothing() {
+    if !running_as_root("connection_that_another_user_takes_over_gets_nothing") {
+        return;
+    }
+    let home = Home::new();
+    home.token("admin:read");
+    let port = free_port();
+    let mut taken = TakenPort::take(port);
+    let listener = FakeApi::start_as(0, port, &false_status(&home));
+    home.run(["--admin-url", &listener.url(), "status"])
+        .exits(4)
+        .stdout_contains(&["no token was sent", "uid 12345"]);
+    assert_eq!(taken.lines.next().unwrap().unwrap(), "connected");
+    assert_eq!(taken.lines.next().unwrap().unwrap(), "received b''");
+    assert_eq!(listener.received(), "");
+}
+
+#[test]
+fn daemon_refuses_a_port_that_another_user_has_bound() {
+    if !running_as_root("daemon_refuses_a_port_that_another_user_has_bound") {
+        return;
+    }
+    let mut home = Home::new();
+    let port = free_port();
+    home.set("ADMIN_PORT", &port.to_string());
+    let taken = TakenPort::take(port);
+    home.run(["doctor"])
+        .exits(1)
+        .stdout_contains(&["ADMIN_PORT", "uid 12345", "ps -u 12345"]);
+    home.run(["start"])
+        .exits(1)
+        .stderr_contains(&["ADMIN_PORT", "uid 12345", "ps -u 12345"]);
+    home.run(["status"]).exits(3);
+    drop(taken);
+    home.run(["start"]).succeeds();
+}
+
+/// A program of another user listened while the daemon was down. It has closed that socket, but not
+/// the connections that it has accepted. A browser would send its next requests there.
+#[test]
+fn daemon_refuses_a_port_where_another_user_has_connections() {
+    if !running_as_root("daemon_refuses_a_port_where_another_user_has_connections") {
+        return;
+    }
+    let mut home = Home::new();
+    let port = free_port();
+    home.set("ADMIN_PORT", &port.to_string());
+    let squatter = thread::spawn(move || {
+        setfsuid(OTHER_USER.into());
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        (listener.accept().unwrap(), client)
+    });
+    let kept = squatter.join().unwrap();
+    home.run(["start"])
+        .exits(1)
+        .stderr_contains(&["ADMIN_PORT", "uid 12345"]);
+    drop(kept);
+    home.run(["start"]).succeeds();
 }
 
 #[test]

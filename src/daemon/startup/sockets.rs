@@ -119,6 +119,10 @@ impl ListeningSockets {
         if !admin_address.ip().is_loopback() {
             return Err(StartError::AdminNotLoopback(admin_address));
         }
+        if let Ok(Some(user)) = sys::other_user_at(admin_address) {
+            let address = admin_address;
+            return Err(StartError::SharedAdminPort { address, user });
+        }
         let admin_id = SocketId::of(&admin).map_err(StartError::Socket)?;
         Ok(Self {
             public,

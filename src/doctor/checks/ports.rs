@@ -24,7 +24,19 @@ pub fn public(snapshot: &Snapshot) -> Option<Finding> {
 /// `ADMIN_HOST` and `ADMIN_PORT`, unless a daemon already listens there.
 pub fn admin(snapshot: &Snapshot) -> Option<Finding> {
     let address = snapshot.settings.client.admin?;
-    check_address(snapshot, ["ADMIN_HOST", "ADMIN_PORT"], address)
+    let Ok(Some(user)) = sys::other_user_at(address) else {
+        return check_address(snapshot, ["ADMIN_HOST", "ADMIN_PORT"], address);
+    };
+    Some(Finding::error(
+        "ADMIN_PORT",
+        format!(
+            "a program of {} has a socket at {address} that could take over connections",
+            user_name(user)
+        ),
+        format!(
+            "stop that program (`ps -u {user}` shows those of the user), or set another ADMIN_PORT"
+        ),
+    ))
 }
 
 fn check_address(
