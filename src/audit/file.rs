@@ -187,10 +187,8 @@ impl AuditFile {
         if let Some(last) = &tail.last {
             return Ok(last.head());
         }
-        for path in files::rotated_paths(&self.path)? {
-            let Some(rotated) = files::open(&path, Some(nix::unistd::geteuid().as_raw()))? else {
-                continue;
-            };
+        let owner = nix::unistd::geteuid().as_raw();
+        for rotated in files::open_rotated(&self.path, owner)?.files {
             let size = rotated.file.metadata()?.len();
             if let Some(last) = Tail::read(&rotated.file, size)?.last {
                 return Ok(last.head());

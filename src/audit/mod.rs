@@ -18,7 +18,7 @@ mod verify;
 
 pub use event::{Event, Outcome};
 pub use file::{AuditFile, AuditFileError};
-pub use files::exists;
+pub use files::{IgnoredFile, exists, ignored_files, trail_owner};
 pub use read::last_records;
 pub use record::{Head, ParseHeadError, Record, Torn};
 pub use trail::{AuditStatus, AuditTrail};

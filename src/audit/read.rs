@@ -14,17 +14,22 @@ const CHUNK_BYTES: u64 = 64 * 1024;
 /// A longer line is no record.
 const MAX_LINE_BYTES: usize = 256 * 1024;
 
-/// The last `count` records, oldest first: before the record with the number `before`, if it is
-/// given. Lines that are no records are skipped.
+/// The last `count` records of the trail of `owner`, oldest first: before the record with the number
+/// `before`, if it is given. Lines that are no records are skipped.
 ///
 /// # Errors
 ///
 /// A file cannot be read.
-pub fn last_records(path: &Path, count: usize, before: Option<u64>) -> io::Result<Vec<Record>> {
+pub fn last_records(
+    path: &Path,
+    owner: u32,
+    count: usize,
+    before: Option<u64>,
+) -> io::Result<Vec<Record>> {
     let mut found = Vec::new();
     // A file that is rotated meanwhile may be found twice.
     let mut before = before.unwrap_or(u64::MAX);
-    for file in files::open_all(path)? {
+    for file in files::open_all(path, owner)?.files {
         if found.len() >= count {
             break;
         }

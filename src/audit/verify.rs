@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::file::KEEP;
-use super::files;
+use super::files::{self, IgnoredFile, TrailFile, TrailFiles};
 use super::record::{Head, Record, Torn};
 use super::trail::GAP;
 
@@ -34,6 +34,8 @@ pub struct Report {
     pub torn: Vec<Place>,
     /// Records that stand for events that could not be written.
     pub gaps: Vec<Place>,
+    /// Files with the name of a rotated one that are not part of the trail.
+    pub ignored: Vec<IgnoredFile>,
 }
 
 /// A line, and what was found there.
@@ -44,15 +46,15 @@ pub struct Place {
     pub message: String,
 }
 
-/// Checks all files of the trail, and that it contains `head`, if that is given.
+/// Checks all files of the trail of `owner`, and that it contains `head`, if that is given.
 ///
 /// # Errors
 ///
 /// A file cannot be read.
-pub fn verify(path: &Path, head: Option<&Head>) -> io::Result<Report> {
+pub fn verify(path: &Path, owner: u32, head: Option<&Head>) -> io::Result<Report> {
     let mut checker = Checker::new(head);
     // Writers wait while the files are opened. Later records are not checked.
-    let files = open_snapshot(path)?;
+    let Snapshot { files, ignored } = open_snapshot(path, owner)?;
     let rotated = files.iter().filter(|(file, _)| file.path != path).count();
     for (file, size) in files.iter().rev() {
         checker.check_file(&file.path, &file.file, *size)?;
@@ -60,15 +62,22 @@ pub fn verify(path: &Path, head: Option<&Head>) -> io::Result<Report> {
     checker.check_start(rotated);
     checker.check_head(path);
     checker.report.files = files.len();
+    checker.report.ignored = ignored;
     checker.report.intact = checker.report.problems.is_empty();
     Ok(checker.report)
 }
 
-/// The files, newest first, and their sizes at one moment.
-fn open_snapshot(path: &Path) -> io::Result<Vec<(files::TrailFile, u64)>> {
+/// The files at one moment.
+struct Snapshot {
+    /// Newest first, with their sizes.
+    files: Vec<(TrailFile, u64)>,
+    ignored: Vec<IgnoredFile>,
+}
+
+fn open_snapshot(path: &Path, owner: u32) -> io::Result<Snapshot> {
     let mut attempts = 0;
     loop {
-        let current = files::open(path, None)?;
+        let current = files::open_current(path, owner)?;
         // A writer that keeps its lock does not keep anybody from reading.
         let _lock = match &current {
             Some(current) => files::lock(&current.file, false)?,
@@ -81,7 +90,7 @@ fn open_snapshot(path: &Path) -> io::Result<Vec<(files::TrailFile, u64)>> {
         {
             continue;
         }
-        let files = files::open_all(path)?;
+        let TrailFiles { files, ignored } = files::open_all(path, owner)?;
         if files.is_empty() {
             return Err(io::Error::new(
                 io::ErrorKind::NotFound,
@@ -92,7 +101,10 @@ fn open_snapshot(path: &Path) -> io::Result<Vec<(files::TrailFile, u64)>> {
             let size = file.file.metadata()?.len();
             Ok((file, size))
         });
-        return sized.collect();
+        return Ok(Snapshot {
+            files: sized.collect::<io::Result<_>>()?,
+            ignored,
+        });
     }
 }
 
@@ -118,6 +130,7 @@ impl<'a> Checker<'a> {
                 problems: Vec::new(),
                 torn: Vec::new(),
                 gaps: Vec::new(),
+                ignored: Vec::new(),
             },
             previous: None,
             wanted,

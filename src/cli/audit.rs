@@ -87,6 +87,9 @@ fn print_record(record: &AuditEntry, output: &Output) -> Result {
 }
 
 fn print_report(report: &Report, output: &Output) -> Result {
+    for ignored in &report.ignored {
+        output.print_line(&ignored.to_string())?;
+    }
     for place in report.torn.iter().chain(&report.gaps) {
         output.print_line(&format!("{}:{}: {}", place.file, place.line, place.message))?;
     }

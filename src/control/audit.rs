@@ -10,7 +10,8 @@ use super::target::{DaemonControl, Target};
 use crate::api::{AuditEntry, MAX_AUDIT_RECORDS};
 use crate::audit::{self, Head, Report};
 use crate::client::{AdminClient, ClientError};
-use crate::instance::PidFileError;
+use crate::instance::{PidFileError, StateFile};
+use crate::sys::is_trusted_owner;
 
 /// The audit trail cannot be read.
 #[derive(Debug, Error)]
@@ -52,8 +53,8 @@ impl DaemonControl {
                 Target::Dead(_) | Target::Absent => Err(ClientError::NotRunning.into()),
             };
         }
-        let path = self.audit_file()?;
-        let records = audit::last_records(&path, count as usize, None);
+        let (path, owner) = self.audit_file()?;
+        let records = audit::last_records(&path, owner, count as usize, None);
         let records = records.map_err(AuditError::Io)?.into_iter();
         Ok(records.map(AuditEntry::from).collect())
     }
@@ -67,20 +68,24 @@ impl DaemonControl {
         if self.has_admin_url() {
             return Err(AuditError::NotHere);
         }
-        let path = self.audit_file()?;
-        audit::verify(&path, head).map_err(AuditError::Io)
+        let (path, owner) = self.audit_file()?;
+        audit::verify(&path, owner, head).map_err(AuditError::Io)
     }
 
-    /// The audit file of the running daemon, or else the configured one.
-    fn audit_file(&self) -> Result<PathBuf, AuditError> {
-        let path = match self.recorded_state()? {
-            Some(state) => state.audit_file,
-            None => self.settings.audit_file.clone(),
+    /// The audit file of the running daemon, or else the configured one, and the user whose it is.
+    fn audit_file(&self) -> Result<(PathBuf, u32), AuditError> {
+        let (path, daemon) = if let Some(state) = self.recorded_state()? {
+            (state.audit_file, Some(state.owner_uid))
+        } else {
+            let owner = StateFile::owner(self.pid_file());
+            let is_trusted = |owner: &u32| is_trusted_owner(self.pid_file(), *owner);
+            (self.settings.audit_file.clone(), owner.filter(is_trusted))
         };
         let path = path.ok_or(AuditError::NoFile)?;
-        match audit::exists(&path) {
+        let owner = audit::trail_owner(&path, daemon);
+        match audit::exists(&path, owner) {
             Ok(false) => Err(AuditError::FileMissing(path)),
-            Ok(true) => Ok(path),
+            Ok(true) => Ok((path, owner)),
             Err(error) => Err(AuditError::Io(error)),
         }
     }

@@ -16,7 +16,7 @@ mod sequence_tests;
 mod write;
 
 pub use cursor::Cursor;
-pub(crate) use files::{existing_numbers as rotated_numbers, numbered_path};
+pub(crate) use files::{existing_numbers as rotated_numbers, log_directory, numbered_path};
 pub use follow::broadcast::LogBroadcaster;
 pub use follow::follower::Follower;
 pub use install::{InstallError, InstalledLog, StdoutOptions, install};

@@ -1,17 +1,23 @@
 //! The audit trail: each record holds the hash of the one before it, also after a writer was
 //! killed.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use fullon_master_api::audit::{AuditFile, AuditTrail, Event, Outcome, last_records, verify};
+use fullon_master_api::audit::{
+    AuditFile, AuditTrail, Event, Outcome, last_records, trail_owner, verify,
+};
+use nix::sys::stat::Mode;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::doctor::{as_nobody, home_of_nobody};
+use crate::listener_proof::OTHER_USER;
 use crate::support::{
     ChildGuard, Connection, Home, eventually, file_mode, request, running_as_root, scale, spawn,
 };
@@ -200,7 +206,11 @@ fn killed_writers_leave_a_whole_chain() {
     let home = Home::new();
     let path = audit_file(&home);
     let mut writers = [(); 3].map(|()| start_writer(&path));
-    let last = || verify(&path, None).ok().and_then(|report| report.last_seq);
+    let last = || {
+        verify(&path, trail_owner(&path, None), None)
+            .ok()
+            .and_then(|report| report.last_seq)
+    };
     for round in 0..scale::rounds() {
         let before = last();
         eventually("records are added", || last() > before);
@@ -524,6 +534,7 @@ fn full_disk_does_not_keep_anybody_from_stopping() {
     };
     let reload = || assert_eq!(home.call_admin("POST", "/admin/reload").status, 200);
     let audit = disk.join("audit");
+    let owner = trail_owner(&audit, None);
 
     reload();
     fill();
@@ -550,14 +561,14 @@ fn full_disk_does_not_keep_anybody_from_stopping() {
         .stdout_contains(&["audit trail", "No space left on device"]);
     fs::remove_file(&filler).unwrap();
     eventually("the records are written", || {
-        let report = verify(&audit, None).unwrap();
+        let report = verify(&audit, owner, None).unwrap();
         assert!(report.intact, "{report:#?}");
         report.gaps.len() == 1
     });
     reload();
-    let report = verify(&audit, None).unwrap();
+    let report = verify(&audit, owner, None).unwrap();
     assert!(report.intact, "{report:#?}");
-    let gap = last_records(&audit, 2, None).unwrap().remove(0);
+    let gap = last_records(&audit, owner, 2, None).unwrap().remove(0);
     let missing = gap.detail["events"].as_u64().unwrap();
     // Without the record of the gap.
     assert_eq!(report.records - 1 + missing, 1_102);
@@ -596,6 +607,101 @@ fn unusable_audit_file_is_refused() {
     home.run(["start"])
         .exits(2)
         .stderr_contains(&["AUDIT_FILE: is the same file as LOG_FILE"]);
+}
+
+/// In `/tmp`, anybody can take the name of a rotated file.
+#[test]
+fn files_of_others_with_rotated_names_are_skipped() {
+    if !running_as_root("files_of_others_with_rotated_names_are_skipped") {
+        return;
+    }
+    let home = home_of_nobody();
+    let name = |number: u32| PathBuf::from(format!("{}.{number}", audit_file(&home).display()));
+    let take_names = || {
+        fs::write(name(1), "").unwrap();
+        fs::set_permissions(name(1), Permissions::from_mode(0o000)).unwrap();
+        symlink("/etc/shadow", name(2)).unwrap();
+        drop(UnixListener::bind(name(3)).unwrap());
+        nix::unistd::mkfifo(&name(7), Mode::empty()).unwrap();
+    };
+    let run = |arguments: &[&str]| crate::support::Outcome::run(&mut as_nobody(&home, arguments));
+    let notice = format!(
+        "{} is not part of the audit trail: it belongs to another user",
+        name(1).display()
+    );
+    // Before the first record there is nothing else to continue.
+    take_names();
+    run(&["doctor"]).stdout_contains(&[&notice]);
+    run(&["start"]).succeeds();
+    run(&["reload"]).succeeds();
+    assert_eq!(records_in(&audit_file(&home)).len(), 1);
+    run(&["status"])
+        .succeeds()
+        .stdout_contains(&["Warning:", &notice]);
+    run(&["doctor"]).succeeds().stdout_contains(&[&notice]);
+    run(&["audit"])
+        .succeeds()
+        .stdout_contains(&["1 ", "reload"]);
+    let report = run(&["audit", "--verify", "--json"]).succeeds().json();
+    assert_eq!(report["ignored"].as_array().unwrap().len(), 4, "{report:#}");
+    run(&["audit", "--verify"])
+        .succeeds()
+        .stdout_contains(&[&notice, "Intact: 1 records"]);
+    let page = home.call_admin("GET", "/admin/audit");
+    assert_eq!(page.status, 200, "{page:#?}");
+    // An empty current file is continued from a rotated one.
+    fill_up(&audit_file(&home), 10 * 1024 * 1024);
+    run(&["reload"]).succeeds();
+    assert_eq!(records_in(&audit_file(&home)).len(), 1);
+    assert_eq!(records_in(&name(4)).len() as u64, last_seq(&home) - 1);
+    run(&["stop"]).succeeds();
+    run(&["audit", "--verify"])
+        .succeeds()
+        .stdout_contains(&["Intact"]);
+}
+
+fn last_seq(home: &Home) -> u64 {
+    let records = records_in(&audit_file(home));
+    records.last().unwrap()["seq"].as_u64().unwrap()
+}
+
+/// A file that the daemon would refuse to write to is not shown as its trail.
+#[test]
+fn forged_trail_of_another_user_is_not_read() {
+    if !running_as_root("forged_trail_of_another_user_is_not_read") {
+        return;
+    }
+    let home = Home::new();
+    let path = audit_file(&home);
+    let rotated = PathBuf::from(format!("{}.1", path.display()));
+    write_records(&path, 3);
+    chown(&path, Some(OTHER_USER), None).unwrap();
+    let all: [&[&str]; 2] = [&["audit"], &["audit", "--verify"]];
+    for command in all {
+        let outcome = home.run(command.iter().copied()).exits(1);
+        outcome.stderr_contains(&["belongs to another user", "AUDIT_FILE"]);
+    }
+    fs::rename(&path, &rotated).unwrap();
+    for command in all {
+        let outcome = home.run(command.iter().copied()).exits(1);
+        outcome.stderr_contains(&["does not exist"]);
+    }
+    // Beside a trail of this user, it adds nothing.
+    write_records(&path, 1);
+    let report = is_intact(&home);
+    assert_eq!(report["records"], 1, "{report:#}");
+    assert_eq!(report["ignored"][0]["path"], rotated.to_str().unwrap());
+    fs::remove_file(&rotated).unwrap();
+    fs::hard_link(&path, &rotated).unwrap();
+    for command in all {
+        let outcome = home.run(command.iter().copied()).exits(1);
+        outcome.stderr_contains(&["has more than one hard link"]);
+    }
+    fs::remove_file(&rotated).unwrap();
+    // root reads the trail of a service in its directory.
+    chown(&path, Some(OTHER_USER), None).unwrap();
+    chown(home.path(), Some(OTHER_USER), None).unwrap();
+    assert_eq!(is_intact(&home)["records"], 1);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 
 use crate::api::HealthCheckState;
-use crate::audit::AuditFile;
+use crate::audit::{AuditFile, ignored_files, trail_owner};
 use crate::config::LogTarget;
 use crate::doctor::creation::creation_obstacle;
 use crate::doctor::finding::Finding;
@@ -47,18 +47,36 @@ pub fn audit(snapshot: &Snapshot) -> Option<Finding> {
                 format!("{error}; records are kept in memory"),
                 "check the disk space, the owner and the directory; the daemon retries by itself",
             ),
-            None => Finding::ok(AUDIT, format!("{}, {} records", audit.file, audit.seq)),
+            None => ignored_audit_file(snapshot, Path::new(&audit.file)).unwrap_or_else(|| {
+                Finding::ok(AUDIT, format!("{}, {} records", audit.file, audit.seq))
+            }),
         });
     }
     if snapshot.daemon_state != DaemonState::NotRunning {
         return None;
     }
     let path = snapshot.settings.client.audit_file.as_deref()?;
-    let error = AuditFile::check(path).err()?;
-    Some(Finding::error(
+    match AuditFile::check(path) {
+        Ok(_) => ignored_audit_file(snapshot, path),
+        Err(error) => Some(Finding::error(
+            AUDIT,
+            error.to_string(),
+            "the daemon does not start with this file",
+        )),
+    }
+}
+
+/// A file with the name of a rotated audit file that is not part of the trail.
+fn ignored_audit_file(snapshot: &Snapshot, path: &Path) -> Option<Finding> {
+    if snapshot.daemon_state == DaemonState::Remote {
+        return None;
+    }
+    let daemon = snapshot.state_file.as_ref().map(|state| state.owner_uid);
+    let ignored = ignored_files(path, trail_owner(path, daemon));
+    Some(Finding::warning(
         AUDIT,
-        error.to_string(),
-        "the daemon does not start with this file",
+        ignored.first()?.to_string(),
+        "set AUDIT_FILE to a file in a directory that only this user can write to",
     ))
 }
 

@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 use super::state::StateHandle;
 use super::tag::AdminTag;
 use crate::api::{AuditEntry, AuditPage, MAX_AUDIT_RECORDS};
-use crate::audit::last_records;
+use crate::audit::{last_records, trail_owner};
 use crate::server::auth::{Auth, Logs};
 use crate::server::http::json::JsonResponse;
 use crate::server::http::problem::{ApiError, Result};
@@ -66,7 +66,8 @@ impl AuditApi {
         let before = before_seq.0.and_then(|seq| u64::try_from(seq).ok());
         let records = {
             let _search = state.log_readers.acquire_search().await;
-            spawn_blocking(move || last_records(&path, count, before)).await?
+            let owner = trail_owner(&path, None);
+            spawn_blocking(move || last_records(&path, owner, count, before)).await?
         };
         let records = records.map_err(|error| {
             ApiError::new(

@@ -1,5 +1,6 @@
 //! The status of the daemon.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use poem_openapi::OpenApi;
@@ -8,6 +9,7 @@ use tokio::task::spawn_blocking;
 use super::state::StateHandle;
 use super::tag::AdminTag;
 use crate::api::{AuditState, DaemonStatus, HealthCheck, VERSION, base_url};
+use crate::audit::{ignored_files, trail_owner};
 use crate::identity::identity;
 use crate::server::auth::{Auth, Read};
 use crate::server::http::json::JsonResponse;
@@ -37,11 +39,13 @@ impl StatusApi {
         let settings = state.live_settings.settings();
         let live_settings = Arc::clone(&state.live_settings);
         let auth = Arc::clone(&state.auth);
+        let audit = Arc::clone(&state.audit);
         let (pending_restart, warnings, process) = spawn_blocking(move || {
             let sources = live_settings.location().read_sources();
             let warnings = sources.warnings().iter().map(ToString::to_string);
             let revocations = auth.keyring.revocations().problem();
-            let warnings: Vec<String> = warnings.chain(revocations).collect();
+            let ignored = audit.path().and_then(ignored_warning);
+            let warnings = warnings.chain(revocations).chain(ignored).collect();
             (
                 live_settings.pending(&sources),
                 warnings,
@@ -91,4 +95,10 @@ impl StatusApi {
             last_exit: state.last_exit.clone(),
         }))
     }
+}
+
+/// The first file with the name of a rotated audit file that is not part of the trail.
+fn ignored_warning(audit_file: &Path) -> Option<String> {
+    let ignored = ignored_files(audit_file, trail_owner(audit_file, None));
+    ignored.first().map(ToString::to_string)
 }
