@@ -17,6 +17,7 @@ need nsenter util-linux
 need setpriv util-linux
 need ip iproute2
 need systemd-analyze systemd
+need systemd-socket-activate systemd
 need python3 python3-minimal
 need openssl openssl
 need redis-server redis-server

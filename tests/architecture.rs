@@ -25,7 +25,10 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("audit", &["logs", "sys"]),
     ("health", &["config", "identity", "logs"]),
     ("instance", &["auth", "config", "health", "identity", "sys"]),
-    ("api", &["audit", "config", "health", "identity", "logs"]),
+    (
+        "api",
+        &["audit", "config", "health", "identity", "logs", "sys"],
+    ),
     ("client", &["api", "auth", "config", "identity", "sys"]),
     (
         "server",

@@ -2,10 +2,16 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Base URL of a listener for clients on this machine.
+use crate::sys::is_local_address;
+
+/// Base URL of a listener for clients on this machine. The machine has its address, if it has one
+/// of those at which clients may reach the listener.
 #[must_use]
-pub fn base_url(address: SocketAddr) -> String {
-    format!("http://{}", reachable_address(address))
+pub fn base_url(listener: SocketAddr) -> String {
+    let addresses = reachable_addresses(listener);
+    let mut local = addresses.iter().filter(|it| is_local_address(it.ip()));
+    let address = local.next().copied();
+    format!("http://{}", address.unwrap_or(reachable_address(listener)))
 }
 
 /// The address at which a client on this machine reaches a listener. It replaces an unspecified
@@ -21,4 +27,16 @@ pub fn reachable_address(listener: SocketAddr) -> SocketAddr {
         });
     }
     address
+}
+
+/// The addresses at which a client on this machine may reach a listener, the most likely one first.
+/// A machine whose IPv6 is disabled has no `::1`. A listener at `::` takes IPv4 connections, too,
+/// unless `net.ipv6.bindv6only` is set.
+#[must_use]
+pub fn reachable_addresses(listener: SocketAddr) -> Vec<SocketAddr> {
+    let mut addresses = vec![reachable_address(listener)];
+    if listener.ip() == Ipv6Addr::UNSPECIFIED {
+        addresses.push((Ipv4Addr::LOCALHOST, listener.port()).into());
+    }
+    addresses
 }

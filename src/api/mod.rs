@@ -18,7 +18,7 @@ mod settings;
 mod status;
 mod token;
 
-pub use address::{base_url, reachable_address};
+pub use address::{base_url, reachable_address, reachable_addresses};
 pub use audit::{AuditEntry, AuditPage, AuditState, AuditTornLine, MAX_AUDIT_RECORDS};
 pub use health::{
     DaemonPhase, HealthCheck, HealthCheckState, HealthReport, HealthStatus, LivenessReport,

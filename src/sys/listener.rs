@@ -1,7 +1,7 @@
 //! Listening TCP sockets.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, UdpSocket};
 use std::os::fd::AsFd;
 
 use rustix::net::sockopt;
@@ -28,6 +28,12 @@ impl SocketId {
             cookie: sockopt::socket_cookie(socket)?,
         })
     }
+}
+
+/// Whether this machine has the address now. Without IPv6 it has no `::1`.
+pub(crate) fn is_local_address(address: IpAddr) -> bool {
+    // Nothing is sent.
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// Binds an address without listening at it.

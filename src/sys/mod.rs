@@ -18,7 +18,7 @@ pub(crate) use file::{
     FileLock, OpenError, adopt_owner, is_same_file, is_trusted_owner, open_nofollow, open_owned,
     open_private, open_regular, try_lock,
 };
-pub(crate) use listener::{BACKLOG, adopt_listener, bind, listen_overlapping};
+pub(crate) use listener::{BACKLOG, adopt_listener, bind, is_local_address, listen_overlapping};
 pub use listener::{SocketId, listen};
 pub(crate) use port_owner::{find_listener, is_visible_socket};
 pub use process::Process;

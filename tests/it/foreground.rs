@@ -1,7 +1,8 @@
 //! `fullon run`: signals, systemd notifications, and stdout.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Stdio;
 
 use nix::sys::signal::Signal;
@@ -120,9 +121,27 @@ fn shutdown_timeout_ends_unfinished_requests() {
 fn systemd_is_notified() {
     let mut home = Home::new();
     let path = home.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
+    assert_notifies(
+        &mut home,
+        &UnixDatagram::bind(&path).unwrap(),
+        path.to_str().unwrap(),
+    );
+}
+
+#[test]
+fn abstract_notify_socket_is_notified() {
+    let mut home = Home::new();
+    let name = format!("fullon-{}", uuid::Uuid::new_v4());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let socket = UnixDatagram::bind_addr(&address).unwrap();
+    assert_notifies(&mut home, &socket, &format!("@{name}"));
+}
+
+/// Runs the daemon with this `NOTIFY_SOCKET`, and expects its notifications at `socket`.
+#[track_caller]
+fn assert_notifies(home: &mut Home, socket: &UnixDatagram, notify_socket: &str) {
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    home.set("NOTIFY_SOCKET", path.to_str().unwrap());
+    home.set("NOTIFY_SOCKET", notify_socket);
     let child = spawn(home.fullon(["run"]).stdout(Stdio::null()));
     let mut buffer = [0; 1024];
     let mut next = || {

@@ -14,7 +14,7 @@ use crate::api::LastExit;
 use crate::auth::Keyring;
 use crate::daemon::error::StartError;
 use crate::daemon::run::Reloadable;
-use crate::instance::StateFile;
+use crate::instance::{SocketRole, StateFile};
 use crate::logs::LogBroadcaster;
 use crate::server::admin::{self, AdminState};
 use crate::server::control_request::ControlRequest;
@@ -88,10 +88,15 @@ pub fn start_servers(
         is_active: Arc::clone(&is_active),
         shutdown: shutdown.clone(),
     });
-    let self_check = SelfCheck::new([
+    let mut checked = vec![
         (public_address, Arc::clone(&public)),
         (admin_address, Arc::clone(&admin)),
-    ]);
+    ];
+    checked.extend(sockets.extra.iter().map(|extra| match extra.role {
+        SocketRole::Public => (extra.address, Arc::clone(&public)),
+        SocketRole::Admin => (extra.address, Arc::clone(&admin)),
+    }));
+    let self_check = SelfCheck::new(checked);
     Ok(RunningServers {
         tasks: spawn_listeners(sockets, public, admin, &shutdown),
         control_requests,
@@ -109,8 +114,13 @@ fn spawn_listeners(
     shutdown: &Shutdown,
 ) -> TaskTracker {
     let tasks = TaskTracker::new();
-    for listener in sockets.extra_public {
-        tasks.spawn(server::run(listener, Arc::clone(&public), shutdown.clone()));
+    for extra in sockets.extra {
+        let service = match extra.role {
+            SocketRole::Public => &public,
+            SocketRole::Admin => &admin,
+        };
+        let server = server::run(extra.listener, Arc::clone(service), shutdown.clone());
+        tasks.spawn(server);
     }
     tasks.spawn(server::run(sockets.public, public, shutdown.clone()));
     tasks.spawn(server::run(sockets.admin, admin, shutdown.clone()));

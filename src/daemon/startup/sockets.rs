@@ -53,6 +53,11 @@ impl PassedSocket {
                 .is_ok_and(|local| local == address)
     }
 
+    /// The role of a socket that is served wherever it listens: systemd passed it for this role.
+    fn fixed_role(&self) -> Option<SocketRole> {
+        self.role.filter(|_| self.configured.is_none())
+    }
+
     /// Whether a listener on all addresses of the same port accepts the connections to this one.
     fn is_covered_by(&self, listener: SocketAddr) -> bool {
         self.listener.local_addr().is_ok_and(|local| {
@@ -72,6 +77,35 @@ impl From<InheritedSocket> for PassedSocket {
     }
 }
 
+/// A further socket of a port.
+pub struct ExtraSocket {
+    pub role: SocketRole,
+    /// See [`InheritedSocket::configured`].
+    configured: Option<SocketAddr>,
+    pub address: SocketAddr,
+    pub listener: TcpListener,
+}
+
+impl ExtraSocket {
+    /// Takes a socket that was left over, if it has to be served.
+    fn adopt(socket: PassedSocket, public: SocketAddr) -> Option<io::Result<Self>> {
+        let role = socket
+            .fixed_role()
+            .or_else(|| socket.is_covered_by(public).then_some(SocketRole::Public))?;
+        let is_fixed = socket.fixed_role().is_some();
+        let adopted = sys::adopt_listener(socket.listener).and_then(|listener| {
+            let address = listener.local_addr()?;
+            Ok(Self {
+                role,
+                configured: (!is_fixed).then_some(address),
+                address,
+                listener,
+            })
+        });
+        Some(adopted)
+    }
+}
+
 /// The sockets of both ports.
 pub struct ListeningSockets {
     pub public: TcpListener,
@@ -79,10 +113,11 @@ pub struct ListeningSockets {
     pub admin: TcpListener,
     pub admin_address: SocketAddr,
     pub admin_id: SocketId,
-    /// Sockets for single addresses, left over from before `public` listened on all addresses. The
-    /// kernel sends connections to these addresses to them while they exist, so they must be
-    /// served; connections that wait in them would be lost if they were closed.
-    pub extra_public: Vec<TcpListener>,
+    /// Further sockets of both ports: those that systemd passed, such as one for IPv4 and one for
+    /// IPv6, and those for single addresses, left over from before `public` listened on all
+    /// addresses. The kernel sends connections to these addresses to them while they exist, so they
+    /// must be served; connections that wait in them would be lost if they were closed.
+    pub extra: Vec<ExtraSocket>,
     /// The addresses of `public` and `admin` in the settings; `None` for a socket that systemd
     /// passed for its role, wherever it listens.
     configured: [Option<SocketAddr>; 2],
@@ -98,7 +133,8 @@ impl ListeningSockets {
     ) -> Result<Self, StartError> {
         let public = take_matching(&mut passed, SocketRole::Public, settings.public);
         let admin = take_matching(&mut passed, SocketRole::Admin, settings.admin);
-        if are_from_systemd && let Some(unknown) = passed.first() {
+        let is_unknown = |socket: &&PassedSocket| socket.fixed_role().is_none();
+        if are_from_systemd && let Some(unknown) = passed.iter().find(is_unknown) {
             return Err(StartError::UnknownSocket(
                 unknown.listener.local_addr().map_err(StartError::Socket)?,
             ));
@@ -110,14 +146,16 @@ impl ListeningSockets {
         let public = adopt_or_bind("PORT", public, settings.public, &passed)?;
         let admin = adopt_or_bind("ADMIN_PORT", admin, settings.admin, &passed)?;
         let public_address = public.local_addr().map_err(StartError::Socket)?;
-        let extra_public = passed
+        let extra: Vec<ExtraSocket> = passed
             .into_iter()
-            .filter(|socket| socket.is_covered_by(public_address))
-            .map(|socket| sys::adopt_listener(socket.listener).map_err(StartError::Socket))
-            .collect::<Result<_, _>>()?;
+            .filter_map(|socket| ExtraSocket::adopt(socket, public_address))
+            .collect::<Result<_, _>>()
+            .map_err(StartError::Socket)?;
         let admin_address = admin.local_addr().map_err(StartError::Socket)?;
-        if !admin_address.ip().is_loopback() {
-            return Err(StartError::AdminNotLoopback(admin_address));
+        let extra_admin = extra.iter().filter(|it| it.role == SocketRole::Admin);
+        let mut admin_addresses = extra_admin.map(|it| it.address).chain([admin_address]);
+        if let Some(open) = admin_addresses.find(|address| !address.ip().is_loopback()) {
+            return Err(StartError::AdminNotLoopback(open));
         }
         if let Ok(Some(user)) = sys::other_user_at(admin_address) {
             let address = admin_address;
@@ -130,7 +168,7 @@ impl ListeningSockets {
             admin,
             admin_address,
             admin_id,
-            extra_public,
+            extra,
             configured,
         })
     }
@@ -149,9 +187,8 @@ impl ListeningSockets {
             clone(SocketRole::Public, public, &self.public)?,
             clone(SocketRole::Admin, admin, &self.admin)?,
         ];
-        for listener in &self.extra_public {
-            let address = listener.local_addr().ok();
-            sockets.push(clone(SocketRole::Public, address, listener)?);
+        for extra in &self.extra {
+            sockets.push(clone(extra.role, extra.configured, &extra.listener)?);
         }
         Ok(sockets)
     }

@@ -3,6 +3,9 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -23,9 +26,26 @@ pub fn has_notify_socket() -> bool {
 
 /// Sends the states in one message.
 pub fn notify(states: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(states) {
+    if let Err(error) = send(states) {
         tracing::warn!(%error, "cannot notify systemd");
     }
+}
+
+/// Sends the states to the socket `NOTIFY_SOCKET`. `sd_notify::notify` supports only paths, but a
+/// name that begins with `@` is in the abstract namespace (`unix(7)`), as with some container
+/// engines.
+fn send(states: &[NotifyState]) -> io::Result<()> {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
+        return Ok(());
+    };
+    let address = match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(&name)?,
+    };
+    let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
+    let message = lines.join("\n");
+    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address)?;
+    Ok(())
 }
 
 /// Reports that a reload or a restart begins. [`NotifyState::Ready`] reports its end.

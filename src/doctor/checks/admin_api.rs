@@ -27,7 +27,9 @@ fn unreachable(error: &ClientError, process: Option<&Process>, has_state_file: b
         ClientError::Unreachable { base, reason } => {
             let base = base.trim_end_matches('/');
             let hint = match process {
-                Some(process) if has_state_file || process.is_suspended() => resume_hint(process),
+                Some(process) if has_state_file || process.is_suspended() => {
+                    resume_hint(process, base)
+                }
                 Some(_) => {
                     "there is no state file: set ADMIN_HOST and ADMIN_PORT to the daemon's address"
                         .into()

@@ -27,7 +27,9 @@ pub fn answer(snapshot: &Snapshot) -> Option<Finding> {
                 "{base} cannot be reached: {reason}{}",
                 describe_state(process)
             ),
-            process.map_or("run this as the daemon's user".into(), resume_hint),
+            process.map_or("run this as the daemon's user".into(), |process| {
+                resume_hint(process, base)
+            }),
         ),
         Err(error @ HealthError::UnexpectedServer(_)) => Finding::error(
             PUBLIC_API,
