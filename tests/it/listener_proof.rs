@@ -171,7 +171,7 @@ fn no_command_connects_to_another_user_while_daemon_drains() {
     home.run(["status"])
         .succeeds()
         .stdout_contains(&["Running (another user's program holds the admin port)"])
-        .stderr_contains(&["no token was sent", "uid 12345", "ss -ltnp"]);
+        .stderr_contains(&["no token was sent", "uid 12345", "ss -tanp"]);
     home.run(["doctor"])
         .exits(1)
         .stdout_contains(&["no token was sent", "uid 12345"]);
