@@ -91,6 +91,12 @@ impl fmt::Display for AdminOrigin {
 pub struct AdminOrigins(Vec<AdminOrigin>);
 
 impl AdminOrigins {
+    /// Whether there is no such origin.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Parses a list that is separated by commas or white space.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text.contains('@') {

@@ -81,6 +81,9 @@ impl OwnOrigins {
 
     /// The address to which a page of `localhost` is redirected. Another program may have that name
     /// to itself, on the other of the two loopback addresses. API requests are not redirected.
+    ///
+    /// Nor is anything with `ADMIN_ORIGINS`: a proxy on this machine may send this `Host`, and the
+    /// browser would take a one-time token to its own machine.
     pub fn numeric_address(
         &self,
         method: &Method,
@@ -92,7 +95,7 @@ impl OwnOrigins {
         if !name.eq_ignore_ascii_case("localhost") || !is_page_request(method, headers) {
             return None;
         }
-        if host_origin(headers, &self.live_settings.settings()).is_some() {
+        if !self.live_settings.settings().admin_origins.is_empty() {
             return None;
         }
         // A tunnel from `localhost` to any other address has one of these two at this end.
@@ -394,7 +397,7 @@ pub(in crate::server) mod tests {
             let uri = "/console?a=b".parse().unwrap();
             origins.numeric_address(&method, &uri, &headers(list))
         };
-        let origins = own_origins("https://localhost:8443");
+        let origins = own_origins("");
         let host = ("host", "LocalHost:9001");
         let expected = Some("http://127.0.0.1:9001/console?a=b");
         for method in [Method::GET, Method::HEAD] {
@@ -419,12 +422,9 @@ pub(in crate::server) mod tests {
             None
         );
         assert_eq!(address(&origins, Method::POST, &[host, page]), None);
-        for other in [
-            "127.0.0.1:9001",
-            "localhost.example",
-            "localhost:8443",
-            "localhost",
-        ] {
+        let behind_proxy = own_origins("https://fullon.example.com");
+        assert_eq!(address(&behind_proxy, Method::GET, &[host, page]), None);
+        for other in ["127.0.0.1:9001", "localhost.example"] {
             assert_eq!(
                 address(&origins, Method::GET, &[("host", other), page]),
                 None
