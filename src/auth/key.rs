@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::config::{Secret, secret_weakness};
-use crate::sys::{adopt_owner, hex, open_nofollow};
+use crate::sys::{adopt_owner, create_beside, hex, open_nofollow};
 
 /// The key file cannot be used.
 #[derive(Debug, Error)]
@@ -165,16 +165,22 @@ pub(super) struct NewKeyFile {
 impl NewKeyFile {
     /// Writes the new key to the disk.
     pub fn write(path: &Path) -> Result<Self, KeyError> {
+        let key = generate_key()?;
+        let failed = |source| KeyError::Io {
+            path: path.to_owned(),
+            action: "replaced",
+            source,
+        };
+        let (temporary, file) = create_beside(path).map_err(failed)?;
         let new = Self {
             path: path.to_owned(),
-            temporary: path.with_extension("key.new"),
-            key: generate_key()?,
+            temporary,
+            key,
         };
-        // Another process may have died while it replaced the key.
-        let _ = std::fs::remove_file(&new.temporary);
-        write_new_file(&new.temporary, &new.key)
-            .and_then(|()| adopt_owner(&File::open(&new.temporary)?, path))
-            .map_err(|source| new.failed(source))?;
+        // The name may be that of another file by now, but not the handle.
+        adopt_owner(&file, path)
+            .and_then(|()| write_key(file, &new.key))
+            .map_err(failed)?;
         Ok(new)
     }
 
@@ -185,16 +191,12 @@ impl NewKeyFile {
                 Some(directory) => File::open(directory)?.sync_all(),
                 None => Ok(()),
             })
-            .map_err(|source| self.failed(source))?;
+            .map_err(|source| KeyError::Io {
+                path: self.path.clone(),
+                action: "replaced",
+                source,
+            })?;
         Ok(self.key.clone())
-    }
-
-    fn failed(&self, source: io::Error) -> KeyError {
-        KeyError::Io {
-            path: self.path.clone(),
-            action: "replaced",
-            source,
-        }
     }
 }
 
@@ -219,11 +221,12 @@ fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn write_new_file(path: &Path, key: &Secret) -> io::Result<()> {
-    let mut file: File = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create_new(true).mode(0o600);
+    write_key(options.open(path)?, key)
+}
+
+fn write_key(mut file: File, key: &Secret) -> io::Result<()> {
     writeln!(file, "{}", key.expose())?;
     file.sync_all()
 }

@@ -21,7 +21,7 @@ use super::digest::ValueDigest;
 use super::key::{KeyError, NewKeyFile};
 use super::token::{TokenError, TokenMark, UnverifiedToken};
 use crate::config::Secret;
-use crate::sys::{OpenError, adopt_owner, is_trusted_owner, open_nofollow, open_private, try_lock};
+use crate::sys::{OpenError, adopt_owner, create_beside, is_trusted_owner, open_private, try_lock};
 
 /// Limit on revoked tokens.
 const MAX_REVOKED: usize = 10_000;
@@ -458,22 +458,29 @@ fn read_list(path: &Path) -> io::Result<RevokedList> {
 
 fn open_lock_file(path: &Path) -> io::Result<File> {
     let lock_path = path.with_extension("revoked.lock");
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(false).mode(0o600);
-    let file = open_nofollow(&lock_path, options)?;
-    adopt_owner(&file, path)?;
-    Ok(file)
+    let open = |options: &mut OpenOptions| {
+        let opened = open_private(&lock_path, options.write(true).mode(0o600));
+        opened.map(|(file, _)| file).map_err(|error| match error {
+            OpenError::Io { source, .. } => source,
+            OpenError::Unusable(reason) => {
+                io::Error::other(format!("the lock file {} {reason}", lock_path.display()))
+            }
+        })
+    };
+    match open(OpenOptions::new().create_new(true)) {
+        Ok(file) => {
+            adopt_owner(&file, path)?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(&mut OpenOptions::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Replaces the file. It is on the disk afterwards.
 fn replace(path: &Path, list: &RevokedList) -> io::Result<()> {
-    let temporary = path.with_extension("revoked.new");
-    // Another process may have died while it wrote.
-    let _ = fs::remove_file(&temporary);
-    let write = || {
-        let mut options = OpenOptions::new();
-        let options = options.write(true).create_new(true).mode(0o600);
-        let mut file = options.open(&temporary)?;
+    let (temporary, mut file) = create_beside(path)?;
+    let mut write = || {
         adopt_owner(&file, path)?;
         file.write_all(&serde_json::to_vec(list)?)?;
         file.sync_all()?;

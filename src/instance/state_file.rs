@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::stored_secret::StoredSecret;
 use crate::auth::StoredSessions;
 use crate::config::{Secret, SettingsLocation};
-use crate::sys::{SocketId, open_nofollow};
+use crate::sys::{SocketId, create_beside, open_nofollow};
 
 /// The content of the state file. The names of the fields are part of its format.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -147,25 +147,15 @@ impl StateFile {
     /// The directory is not writable, or the disk is full.
     pub fn stage(&self, pid_file: &Path) -> Result<StagedStateFile, StateFileError> {
         let path = Self::path(pid_file);
-        // Only the holder of the lock writes this file. It may replace one that a killed daemon
-        // left.
-        let mut temporary = path.clone().into_os_string();
-        temporary.push(".new");
+        let failed = |source| io_error(&path, "written", source);
+        let text = serde_json::to_vec(&self.with_utf8_paths()).map_err(|e| failed(e.into()))?;
+        // Only the holder of the lock writes this file.
+        let (temporary, mut file) = create_beside(&path).map_err(failed)?;
         let staged = StagedStateFile {
-            temporary: temporary.into(),
-            path,
+            temporary,
+            path: path.clone(),
         };
-        let write = || -> io::Result<()> {
-            let text = serde_json::to_vec(&self.with_utf8_paths())?;
-            let _ = fs::remove_file(&staged.temporary);
-            OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&staged.temporary)?
-                .write_all(&text)
-        };
-        write().map_err(|source| io_error(&staged.path, "written", source))?;
+        file.write_all(&text).map_err(failed)?;
         Ok(staged)
     }
 
@@ -228,6 +218,29 @@ impl StateFile {
             owner_uid: metadata.uid(),
             ..state
         })
+    }
+
+    /// Reads the file of the last daemon, which belonged to this user: what it contains is acted on
+    /// as this user. Root can also read the file of another user.
+    ///
+    /// # Errors
+    ///
+    /// The file does not exist, or belongs to another user.
+    pub fn read_own(pid_file: &Path) -> Result<Self, StateFileError> {
+        let state = Self::read_last(pid_file)?;
+        if state.belongs_to_this_user() {
+            return Ok(state);
+        }
+        Err(StateFileError::Untrusted {
+            path: Self::path(pid_file),
+            reason: "belongs to another user",
+        })
+    }
+
+    /// Whether the file belongs to the user of this process.
+    #[must_use]
+    pub fn belongs_to_this_user(&self) -> bool {
+        self.owner_uid == nix::unistd::geteuid().as_raw()
     }
 
     /// Parses the content of a state file.

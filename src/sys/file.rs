@@ -3,7 +3,7 @@
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -94,8 +94,38 @@ pub fn is_trusted_owner(path: &Path, owner: u32) -> bool {
     [me.as_raw(), 0].contains(&owner) || me.is_root() && directory_owner(path) == Some(owner)
 }
 
-/// Gives a new file the owner of the directory of `path`. Root may work for another user, whose
-/// daemon has to read the file.
+/// Creates a file beside `path` that only this user can read, to be renamed to it later: its own
+/// path, and the file. The name ends with `.new`. If another user has taken that name, which this
+/// user cannot remove from a directory such as `/tmp`, it is a random one.
+///
+/// # Errors
+///
+/// The system refused.
+pub fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    let name = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let create = |new: PathBuf| -> io::Result<(PathBuf, File)> {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o600);
+        options.open(&new).map(|file| (new, file))
+    };
+    let fixed = name(".new");
+    // A process that was killed may have left it behind.
+    let _ = std::fs::remove_file(&fixed);
+    match create(fixed) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            create(name(&format!(".new-{}", uuid::Uuid::new_v4().simple())))
+        }
+        created => created,
+    }
+}
+
+/// Gives a file that this process has just created the owner of the directory of `path`. Root may
+/// work for another user, whose daemon has to read the file. A file that is found by its name must
+/// not be given away: the owner of the directory may have put any other file there.
 ///
 /// # Errors
 ///
