@@ -111,7 +111,8 @@ impl DaemonControl {
         else {
             return None;
         };
-        let is_own = process.belongs_to_this_user() && self.targets(&state);
+        let is_own =
+            process.belongs_to_this_user() && state.belongs_to_this_user() && self.targets(&state);
         is_own.then_some((process, state))
     }
 }

@@ -1,5 +1,7 @@
 //! Restarts the daemon: by a handoff to a new process, or by a stop and a start.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,10 +12,10 @@ use super::ignored_flags::IgnoredFlags;
 use super::launch::{LaunchError, StartedDaemon};
 use super::signal::{NotPermitted, check_delivery};
 use super::stop::{StopError, StopOutcome};
-use super::target::{DaemonControl, Endpoint, Target};
+use super::target::{DaemonControl, Endpoint, Target, advise_user};
 use crate::api::{DEFAULT_RESTART_TIMEOUT, RestartRequest, RestartResult, StopRequest};
 use crate::client::ClientError;
-use crate::config::{InvalidSettings, Settings, inherited_settings};
+use crate::config::{InvalidSettings, Settings, inherited_settings, user_name};
 use crate::instance::{
     Launch, LockHolder, PidFileError, PidFileStatus, StateFile, inspect_pid_file,
 };
@@ -97,11 +99,11 @@ pub enum RestartError {
         "`fullon restart --hard` starts a process on this machine, but --admin-url names another daemon: run the command where that daemon runs"
     )]
     Remote,
-    /// The flags and the environment of another user's daemon are not trusted.
+    /// The files, the flags and the environment of another user's daemon are not trusted.
     #[error(
-        "process {0} belongs to another user: run the command as that user (`sudo -u USER fullon restart --hard`)"
+        "the daemon of {} belongs to {}: {}", .pid_file.display(), user_name(*.owner), advise_user(*.owner, "restart --hard")
     )]
-    OtherUser(u32),
+    OtherUser { pid_file: PathBuf, owner: u32 },
     /// A path that the new daemon needs does not exist.
     #[error("{0} does not exist, and the new process needs it\nNothing has changed.")]
     MissingPath(PathBuf),
@@ -286,6 +288,7 @@ impl DaemonControl {
             }
             Target::Dead(_) | Target::Absent => (None, None),
         };
+        self.reject_other_user(holder.as_ref(), state.as_deref())?;
         if let Some(state) = state {
             if !state.in_background {
                 return Err(RestartError::Foreground);
@@ -297,9 +300,6 @@ impl DaemonControl {
             location.env_file = location.env_file.take().or(state.env_file);
         }
         if let Some(LockHolder::Known(process)) = holder {
-            if !process.belongs_to_this_user() {
-                return Err(RestartError::OtherUser(process.pid()));
-            }
             launch.environment = inherited_settings(process.environment());
         }
         validate_launch(&launch)?;
@@ -314,6 +314,34 @@ impl DaemonControl {
         };
         let daemon = launch.start().map_err(start_error)?;
         Ok(RestartOutcome::Started { old_pid, daemon })
+    }
+
+    /// The new process runs as this user, so only files and a process of this user may say how.
+    /// Others could have root start a program of their choice. Nor could it use a PID file of
+    /// another user.
+    fn reject_other_user(
+        &self,
+        holder: Option<&LockHolder>,
+        state: Option<&StateFile>,
+    ) -> Result<(), RestartError> {
+        let pid_file = self.pid_file();
+        let process = match holder {
+            Some(LockHolder::Known(process)) => process.owner_uid(),
+            Some(LockHolder::Hidden(_)) | None => None,
+        };
+        let owners = [
+            fs::symlink_metadata(pid_file).ok().map(|file| file.uid()),
+            state.map(|state| state.owner_uid),
+            process,
+        ];
+        let me = nix::unistd::geteuid().as_raw();
+        match owners.into_iter().flatten().find(|owner| *owner != me) {
+            Some(owner) => Err(RestartError::OtherUser {
+                pid_file: pid_file.to_owned(),
+                owner,
+            }),
+            None => Ok(()),
+        }
     }
 }
 

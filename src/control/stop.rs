@@ -9,7 +9,9 @@ use super::signal::{NotPermitted, check_delivery};
 use super::target::{DaemonControl, Target};
 use crate::api::{StopRequest, StopResult};
 use crate::client::{AdminClient, ClientError};
-use crate::instance::{ExitCause, ExitRecord, LockHolder, PidFile, PidFileError, StateFile};
+use crate::instance::{
+    ExitCause, ExitRecord, LockHolder, PidFile, PidFileError, StateFile, holds_pid_file_lock,
+};
 use crate::sys::{Process, find_listener};
 
 /// How long a process may take to exit after SIGTERM, beyond its `DRAIN_DELAY`.
@@ -172,7 +174,7 @@ impl DaemonControl {
         notice: &mut dyn FnMut(&str),
     ) -> Result<Option<StopMethod>, StopError> {
         let method = match accepted {
-            Ok(accepted) => await_exit(process, &accepted, notice)?,
+            Ok(accepted) => self.await_exit(process, &accepted, notice)?,
             Err(error) if error.is_conflict() => return Ok(None),
             // The old process passed the stop on to this one. A signal would be the second request
             // to stop, and abort its requests.
@@ -185,11 +187,33 @@ impl DaemonControl {
         Ok(Some(method))
     }
 
+    /// Waits until the deadline that the daemon promised, then signals it.
+    fn await_exit(
+        &self,
+        process: &Process,
+        accepted: &StopResult,
+        notice: &mut dyn FnMut(&str),
+    ) -> Result<StopMethod, StopError> {
+        // During a handoff, the new process may have answered. It shares the lock. Any other
+        // process that an answer names is none of ours: it is in another PID namespace, or the
+        // answer is forged.
+        let other = (accepted.pid != process.pid())
+            .then(|| Process::open(accepted.pid))
+            .flatten()
+            .filter(|other| holds_pid_file_lock(self.pid_file(), other));
+        let process = other.as_ref().unwrap_or(process);
+        if process.wait_for_exit(time_left(accepted) + EXIT_MARGIN) {
+            return Ok(StopMethod::Rest);
+        }
+        let late = "the daemon accepted the stop but did not exit by its deadline";
+        stop_by_signal(process, late, TERM_TIMEOUT, notice)
+    }
+
     /// Removes the PID file of a killed daemon, and records in its state file how it ended.
     fn clean_up_after_kill(&self) {
         // Fails if another start has claimed the file already. Dropping it removes it.
         if let Ok(pid_file) = PidFile::acquire(self.pid_file())
-            && let Ok(state) = StateFile::read_last(pid_file.path())
+            && let Ok(state) = StateFile::read_own(pid_file.path())
             && state.exit.is_none()
         {
             let exit = ExitRecord {
@@ -200,24 +224,6 @@ impl DaemonControl {
             state.record_exit(pid_file.path(), exit);
         }
     }
-}
-
-/// Waits until the deadline that the daemon promised, then signals it.
-fn await_exit(
-    process: &Process,
-    accepted: &StopResult,
-    notice: &mut dyn FnMut(&str),
-) -> Result<StopMethod, StopError> {
-    // During a handoff, the new process may have answered.
-    let other = (accepted.pid != process.pid())
-        .then(|| Process::open(accepted.pid))
-        .flatten();
-    let process = other.as_ref().unwrap_or(process);
-    if process.wait_for_exit(time_left(accepted) + EXIT_MARGIN) {
-        return Ok(StopMethod::Rest);
-    }
-    let late = "the daemon accepted the stop but did not exit by its deadline";
-    stop_by_signal(process, late, TERM_TIMEOUT, notice)
 }
 
 /// The time until the deadline of an accepted stop.

@@ -181,6 +181,9 @@ impl DaemonControl {
     fn find_unlocked(&self) -> Option<(Process, Box<StateFile>)> {
         let state = StateFile::read_last(self.pid_file()).ok()?;
         let process = Process::open(state.pid).filter(|_| state.exit.is_none())?;
+        if process.owner_uid() != Some(state.owner_uid) {
+            return None;
+        }
         let held = held_pid_file(&process)?;
         // The PID may belong to another daemon by now.
         let is_ours = is_same_path(&held, self.pid_file())
@@ -213,9 +216,12 @@ impl DaemonControl {
         };
         if is_forbidden || matches!(holder, LockHolder::Hidden(_)) {
             let owner = StateFile::owner(self.pid_file());
-            let user = owner.map_or("USER".into(), user_name);
+            let (user, advice) = match owner {
+                Some(owner) => (user_name(owner), advise_user(owner, "…")),
+                None => ("another user".into(), "run the command as that user".into()),
+            };
             return ClientError::NoState(format!(
-                "the daemon belongs to another user, who alone may read its state file {shown}: run the command as that user (`sudo -u {user} -H {command} …`)"
+                "the daemon belongs to {user}, who alone may read its state file {shown}: {advice}"
             ));
         }
         let reason = error.map_or_else(
@@ -343,6 +349,25 @@ impl DaemonControl {
             (None, None) => return Err(ClientError::NoKey("set JWT_SECRET_KEY".into())),
         };
         Ok(TokenSigner::with_configured_key(&key))
+    }
+}
+
+/// Advice to run a command as the owner of a file. Any user can have made that file.
+pub(super) fn advise_user(owner: u32, command: &str) -> String {
+    let program = identity().command;
+    let user = sudo_user(owner);
+    format!(
+        "if you trust that user, run the command as that user (`sudo -u {user} -H {program} {command}`); otherwise choose another PID_FILE"
+    )
+}
+
+/// A user as `sudo -u` takes it.
+pub(super) fn sudo_user(uid: u32) -> String {
+    let name = user_name(uid);
+    if name.starts_with("uid ") {
+        format!("'#{uid}'")
+    } else {
+        name
     }
 }
 

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::target::{DaemonControl, Target};
+use super::target::{DaemonControl, Target, sudo_user};
 use crate::auth::read_key_file;
 use crate::client::ClientError;
-use crate::config::{ClientSettings, has_same_variable, user_name};
+use crate::config::{ClientSettings, has_same_variable};
 use crate::instance::{LockHolder, PidFileError, StateFile};
 use crate::sys::Process;
 
@@ -80,7 +80,10 @@ impl DaemonControl {
     fn has_same_secret(&self, process: &Process, state: &StateFile) -> bool {
         let environment = process.environment();
         let has_same = |name: &&str| has_same_variable(&environment, name);
-        if !process.belongs_to_this_user() || !["HOME", "JWT_SECRET_KEY"].iter().all(has_same) {
+        if !process.belongs_to_this_user()
+            || !state.belongs_to_this_user()
+            || !["HOME", "JWT_SECRET_KEY"].iter().all(has_same)
+        {
             return false;
         }
         let Ok(theirs) = ClientSettings::load(&state.settings_location().read_sources()) else {
@@ -104,7 +107,7 @@ pub(crate) fn key_hint(process: Option<&Process>) -> String {
         return "use the daemon's HOME and .env file, or set JWT_SECRET_KEY to the daemon's signing key; `fullon reload` activates a changed key; `fullon restart` creates a missing key file".into();
     }
     let owner = process.and_then(Process::owner_uid);
-    let user = owner.map_or("USER".into(), user_name);
+    let user = owner.map_or("USER".into(), sudo_user);
     format!(
         "run this as the daemon's user (`sudo -u {user} -H fullon token`), or set JWT_SECRET_KEY to the daemon's signing key"
     )

@@ -203,6 +203,7 @@ impl<'a> Snapshot<'a> {
         let state = self.state_file.as_deref()?;
         let process = self
             .process()
+            .filter(|_| state.belongs_to_this_user())
             .filter(|process| process.belongs_to_this_user())?;
         if !state.working_directory.exists() {
             let directory = state.working_directory.clone();

@@ -264,9 +264,10 @@ fn daemon_of_another_user_keeps_its_user_after_restart() {
         .arg("start");
     Outcome::run(&mut start).succeeds();
     let pid = home.daemon().unwrap().pid();
-    home.run(["restart", "--hard"])
-        .exits(1)
-        .stderr_contains(&["belongs to another user", "sudo -u"]);
+    home.run(["restart", "--hard"]).exits(1).stderr_contains(&[
+        "belongs to nobody",
+        "sudo -u nobody -H fullon restart --hard",
+    ]);
     assert_eq!(home.daemon().unwrap().pid(), pid);
     home.run(["restart"]).succeeds();
     let new_process = home.daemon().unwrap();

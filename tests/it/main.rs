@@ -48,6 +48,7 @@ mod logs_follow;
 mod metrics;
 mod odd_networks;
 mod openapi_documents;
+mod other_users;
 mod passed_sockets;
 mod proxied_console;
 mod ready;

@@ -34,6 +34,15 @@ pub enum LogsError {
     /// The admin API failed, and the log file is unknown.
     #[error("{0}; there is no log file to read: {NO_FILE_HINT}")]
     FileUnknown(String),
+    /// The admin API failed, and only a state file of another user names the log file.
+    #[error(
+        "{error}; the log file {} is named by a state file of {user}, who may have named any file: it is not read", .path.display()
+    )]
+    ForeignFile {
+        error: String,
+        path: PathBuf,
+        user: String,
+    },
     /// The filter is invalid.
     #[error(transparent)]
     Filter(#[from] FilterError),

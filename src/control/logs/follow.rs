@@ -64,7 +64,8 @@ impl DaemonControl {
         let source = match followed {
             Ok(events) => LogSource::Stream(events),
             Err(error) => {
-                let path = self.fallback_path(routes.file.clone(), error, notice)?;
+                let path =
+                    self.fallback_path(routes.file.clone(), routes.foreign_file, error, notice)?;
                 open_file(path, StartAt::Last(query.lines), filter.clone())?
             }
         };

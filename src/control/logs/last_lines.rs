@@ -25,7 +25,7 @@ impl DaemonControl {
             Ok(entries) => return Ok(entries),
             Err(error) => error,
         };
-        let path = self.fallback_path(routes.file, error, notice)?;
+        let path = self.fallback_path(routes.file, routes.foreign_file, error, notice)?;
         let mut entries = Vec::new();
         let mut before = None;
         loop {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::LogsError;
 use crate::client::{AdminClient, ClientError, LogQuery};
+use crate::config::user_name;
 use crate::control::target::{DaemonControl, Target};
 use crate::instance::LockHolder;
 use crate::logs::{Filter, FilterParams};
@@ -15,10 +16,19 @@ const HIDDEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct LogRoutes {
     pub client: Result<AdminClient, ClientError>,
     pub file: Option<PathBuf>,
+    /// The log file that a state file of another user names. It may be any file, such as one that
+    /// only root can read, so it is not read.
+    pub foreign_file: Option<ForeignFile>,
     /// The process that writes the file.
     pub writer: Option<LockHolder>,
     /// Whether the daemon that is meant is known to run.
     pub is_running: bool,
+}
+
+#[derive(Clone)]
+pub(super) struct ForeignFile {
+    path: PathBuf,
+    owner: u32,
 }
 
 impl DaemonControl {
@@ -28,6 +38,20 @@ impl DaemonControl {
             Target::Local { .. } | Target::Unlocked { .. } => true,
             Target::Remote(client) => client.is_ok(),
             Target::Dead(_) | Target::Absent => false,
+        };
+        let foreign_file = match &target {
+            Target::Local {
+                state: Some(state), ..
+            }
+            | Target::Unlocked { state, .. }
+                if !state.belongs_to_this_user() =>
+            {
+                state.log_file.clone().map(|path| ForeignFile {
+                    path,
+                    owner: state.owner_uid,
+                })
+            }
+            _ => None,
         };
         let (client, file, writer) = match target {
             Target::Local {
@@ -56,7 +80,8 @@ impl DaemonControl {
         };
         Ok(LogRoutes {
             client,
-            file,
+            file: file.filter(|_| foreign_file.is_none()),
+            foreign_file,
             writer,
             is_running,
         })
@@ -85,6 +110,7 @@ impl DaemonControl {
     pub(super) fn fallback_path(
         &self,
         file: Option<PathBuf>,
+        foreign_file: Option<ForeignFile>,
         error: ClientError,
         notice: &mut dyn FnMut(&str),
     ) -> Result<PathBuf, LogsError> {
@@ -92,6 +118,13 @@ impl DaemonControl {
             Some(path) => {
                 notice(&format!("{error}; reading {}", path.display()));
                 Ok(path)
+            }
+            None if let Some(ForeignFile { path, owner }) = foreign_file => {
+                Err(LogsError::ForeignFile {
+                    error: error.to_string(),
+                    path,
+                    user: user_name(owner),
+                })
             }
             None if self.has_admin_url() => Err(error.into()),
             None => Err(LogsError::FileUnknown(error.to_string())),

@@ -81,7 +81,7 @@ async fn release(
     let pid = successor.process.pid();
     let pid_file = resources.pid_file.path().to_owned();
     reloadable.sessions.follow(move || {
-        let state = StateFile::read_last(&pid_file).ok()?;
+        let state = StateFile::read_own(&pid_file).ok()?;
         Some(state.sessions)
     });
     reloadable.health.drain_replaced();

@@ -110,7 +110,7 @@ impl StartContext {
     /// listens on the same socket, which the old process or systemd has passed, only their tickets
     /// are left.
     pub fn sessions(&self, admin_socket: &SocketId) -> StoredSessions {
-        let Ok(state) = StateFile::read_last(self.pid_file.path()) else {
+        let Ok(state) = StateFile::read_own(self.pid_file.path()) else {
             return StoredSessions::default();
         };
         if state.admin_socket.as_ref() == Some(admin_socket) {

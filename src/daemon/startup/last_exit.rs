@@ -15,7 +15,7 @@ const LOG_TAIL_LINES: usize = 10;
 /// The exit of the instance that held the PID file before, from its state file. Must be called by
 /// the holder of the lock before it writes a state file or a log of its own.
 pub fn from_state_file(pid_file: &Path) -> Option<LastExit> {
-    let state = StateFile::read_last(pid_file).ok()?;
+    let state = StateFile::read_own(pid_file).ok()?;
     let log = state.log_file.as_deref();
     let (cause, by, at) = match state.exit {
         Some(exit) => (api_cause(exit.cause), Some(exit.by), Some(exit.at)),

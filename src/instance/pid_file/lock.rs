@@ -3,6 +3,7 @@
 //! daemon.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -69,8 +70,11 @@ pub fn find_holder(path: &Path, file: &File) -> LockHolder {
         .map_or(LockHolder::Hidden(recorded), LockHolder::Known)
 }
 
+/// Whether the process holds the lock and belongs to the owner of the file, as every daemon does.
+/// The owner can pass the lock to a program that another user runs, such as `su`. For root, that
+/// program must not be the daemon: commands signal it, and trust it as a process of its user.
 pub fn holds_lock(process: &Process, file: &fs::Metadata) -> bool {
-    process.holds_lock(file, is_daemon_lock)
+    process.owner_uid() == Some(file.uid()) && process.holds_lock(file, is_daemon_lock)
 }
 
 /// The path of the PID file that the process holds, wherever it is now, or where it was

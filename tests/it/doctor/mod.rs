@@ -97,12 +97,12 @@ fn fix_admin_port(home: &mut Home) {
     home.set("ADMIN_PORT", port_of(&admin));
 }
 
-fn set_mode(path: &Path, mode: u32) {
+pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// Changes the owner to user `nobody`.
-fn give_to_nobody(paths: &[&Path]) {
+pub fn give_to_nobody(paths: &[&Path]) {
     for path in paths {
         std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     }
