@@ -19,7 +19,7 @@ use crate::logs::shift_rotated;
 use crate::sys::{FileLock, OpenError, open_owned};
 
 /// The size at which the file is rotated, in bytes.
-const MAX_SIZE: u64 = 10 * 1024 * 1024;
+pub(super) const MAX_SIZE: u64 = 10 * 1024 * 1024;
 /// How many rotated files are kept.
 pub(super) const KEEP: u32 = 20;
 
@@ -127,7 +127,8 @@ impl AuditFile {
             }
             let size = file.metadata()?.len();
             let tail = Tail::read(&file, size)?;
-            if may_rotate && size >= self.max_size && tail.torn.is_empty() {
+            let is_full = size >= self.max_size && tail.torn.is_empty();
+            if may_rotate && (is_full || tail.is_junk) {
                 // If it cannot be renamed, it keeps growing.
                 may_rotate = shift_rotated(&self.path, self.keep).is_ok();
                 if may_rotate {

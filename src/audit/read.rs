@@ -11,8 +11,11 @@ use super::files;
 use super::record::Record;
 
 const CHUNK_BYTES: u64 = 64 * 1024;
-/// A longer line is no record.
-const MAX_LINE_BYTES: usize = 256 * 1024;
+/// A longer line is no record, and more bytes between two records are no torn lines. A writer may be
+/// interrupted in a batch of records.
+pub(super) const MAX_LINE_BYTES: usize = 1024 * 1024;
+/// After so many bytes without a record, the rest of a file is not read.
+pub(super) const MAX_JUNK_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The last `count` records of the trail of `owner`, oldest first: before the record with the number
 /// `before`, if it is given. Lines that are no records are skipped.
@@ -38,13 +41,17 @@ pub fn last_records(
         if first.is_some_and(|first| first.seq >= before) {
             continue;
         }
-        let mut lines = LinesBackwards::new(&file.file, size);
+        let mut lines = LinesBackwards::new(&file.file, size, MAX_JUNK_BYTES);
+        let mut junk_end = size;
         while found.len() < count
+            && junk_end - lines.position() <= MAX_JUNK_BYTES
             && let Some(line) = lines.next_line()?
         {
-            if let Some(record) = Record::parse(&line.text)
-                && record.seq < before
-            {
+            let Some(record) = Record::parse(&line.text) else {
+                continue;
+            };
+            junk_end = lines.position();
+            if record.seq < before {
                 before = record.seq;
                 found.push(record);
             }
@@ -56,7 +63,7 @@ pub fn last_records(
 
 /// The record in the first line.
 fn first_record(file: &File) -> io::Result<Option<Record>> {
-    let mut bytes = vec![0; MAX_LINE_BYTES.min(32 * 1024)];
+    let mut bytes = vec![0; 32 * 1024];
     let len = file.read_at(&mut bytes, 0)?;
     let line = memchr(b'\n', &bytes[..len]).map(|end| &bytes[..end]);
     Ok(line.and_then(Record::parse))
@@ -70,11 +77,13 @@ pub(super) struct Tail {
     /// Whether the file ends in the middle of a line, or only the newline of its last record is
     /// missing.
     pub lacks_newline: bool,
+    /// More bytes follow the last record than a writer leaves. They are not read.
+    pub is_junk: bool,
 }
 
 impl Tail {
     pub fn read(file: &File, size: u64) -> io::Result<Self> {
-        let mut lines = LinesBackwards::new(file, size);
+        let mut lines = LinesBackwards::new(file, size, MAX_LINE_BYTES as u64);
         let mut last = None;
         let mut end = 0;
         let mut lacks_newline = false;
@@ -85,6 +94,14 @@ impl Tail {
                 end = line.end;
                 break;
             }
+            if size - lines.position() > MAX_LINE_BYTES as u64 {
+                return Ok(Self {
+                    last: None,
+                    torn: Vec::new(),
+                    lacks_newline,
+                    is_junk: true,
+                });
+            }
         }
         let len = usize::try_from(size - end).unwrap_or(usize::MAX);
         let mut torn = vec![0; len];
@@ -93,12 +110,14 @@ impl Tail {
             last,
             torn,
             lacks_newline,
+            is_junk: false,
         })
     }
 }
 
 /// A line without its newline.
 pub(super) struct Line {
+    /// Empty if the line is longer than a record.
     pub text: Vec<u8>,
     /// The offset after its newline.
     pub end: u64,
@@ -112,14 +131,17 @@ pub(super) struct LinesBackwards<'a> {
     /// The offset of `buffer`.
     start: u64,
     buffer: Vec<u8>,
+    /// A line that is longer ends the search.
+    max_skipped: u64,
 }
 
 impl<'a> LinesBackwards<'a> {
-    pub fn new(file: &'a File, size: u64) -> Self {
+    pub fn new(file: &'a File, size: u64, max_skipped: u64) -> Self {
         Self {
             file,
             start: size,
             buffer: Vec::new(),
+            max_skipped,
         }
     }
 
@@ -128,6 +150,9 @@ impl<'a> LinesBackwards<'a> {
             let is_complete = self.buffer.last() == Some(&b'\n');
             let text_end = self.buffer.len() - usize::from(is_complete);
             let newline = memrchr(b'\n', &self.buffer[..text_end]);
+            if newline.is_none() && text_end > MAX_LINE_BYTES {
+                return self.skip_line(is_complete).map(Some);
+            }
             if newline.is_none() && self.start > 0 {
                 self.read_chunk()?;
                 continue;
@@ -144,6 +169,33 @@ impl<'a> LinesBackwards<'a> {
             self.buffer.truncate(line_start);
             return Ok(Some(line));
         }
+    }
+
+    /// The offset that has been reached: lines before it have not been returned.
+    pub fn position(&self) -> u64 {
+        self.start + self.buffer.len() as u64
+    }
+
+    /// Skips a line that is too long for memory, of which `buffer` has the end.
+    fn skip_line(&mut self, is_complete: bool) -> io::Result<Line> {
+        let end = self.position();
+        loop {
+            self.buffer.clear();
+            if self.start == 0 || end - self.start > self.max_skipped {
+                self.start = 0;
+                break;
+            }
+            self.read_chunk()?;
+            if let Some(at) = memrchr(b'\n', &self.buffer) {
+                self.buffer.truncate(at + 1);
+                break;
+            }
+        }
+        Ok(Line {
+            text: Vec::new(),
+            end,
+            is_complete,
+        })
     }
 
     fn read_chunk(&mut self) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use memchr::memmem;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,7 +12,7 @@ use super::event::{Event, Outcome};
 use crate::sys::hex;
 
 /// The version of the format.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 /// Digits of a hash.
 const HASH_LEN: usize = 64;
 const HASH_KEY: &str = ",\"hash\":\"";
@@ -183,6 +184,17 @@ impl Record {
     /// Whether the hash at the end of this line is that of the bytes before it.
     pub(super) fn has_valid_hash(line: &[u8]) -> bool {
         split_hash(line).is_some_and(|(body, hash)| sha256(body) == hash)
+    }
+
+    /// Whether there is the end of a whole record in these bytes.
+    pub(super) fn is_ended_in(bytes: &[u8]) -> bool {
+        let mut keys = memmem::find_iter(bytes, HASH_KEY);
+        keys.any(|at| {
+            let end = at + HASH_KEY.len() + HASH_LEN + LINE_END.len();
+            bytes
+                .get(..end)
+                .is_some_and(|line| split_hash(line).is_some())
+        })
     }
 
     pub(super) fn head(&self) -> Head {

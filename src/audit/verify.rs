@@ -1,15 +1,17 @@
 //! Checks the chain of the trail from its oldest record to its newest.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
+use memchr::memchr;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::file::KEEP;
+use super::file::{KEEP, MAX_SIZE};
 use super::files::{self, IgnoredFile, TrailFile, TrailFiles};
-use super::record::{Head, Record, Torn};
+use super::read::{MAX_JUNK_BYTES, MAX_LINE_BYTES};
+use super::record::{Head, Record, Torn, VERSION};
 use super::trail::GAP;
 
 /// More findings of a kind are counted, but not listed.
@@ -55,11 +57,15 @@ pub fn verify(path: &Path, owner: u32, head: Option<&Head>) -> io::Result<Report
     let mut checker = Checker::new(head);
     // Writers wait while the files are opened. Later records are not checked.
     let Snapshot { files, ignored } = open_snapshot(path, owner)?;
-    let rotated = files.iter().filter(|(file, _)| file.path != path).count();
-    for (file, size) in files.iter().rev() {
-        checker.check_file(&file.path, &file.file, *size)?;
+    for (index, (file, size)) in files.iter().enumerate().rev() {
+        checker.check_file(&file.path, &file.file, *size, index == 0)?;
     }
-    checker.check_start(rotated);
+    // Others were not rotated by the daemon.
+    let is_full = |(file, size): &&(TrailFile, u64)| file.path != path && *size >= MAX_SIZE;
+    checker.check_start(files.iter().filter(is_full).count());
+    if checker.report.records == 0 && files.iter().any(|(_, size)| *size > 0) {
+        checker.problem(&path.display().to_string(), 1, "there is no record".into());
+    }
     checker.check_head(path);
     checker.report.files = files.len();
     checker.report.ignored = ignored;
@@ -139,68 +145,79 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn check_file(&mut self, path: &Path, file: &File, size: u64) -> io::Result<()> {
+    fn check_file(
+        &mut self,
+        path: &Path,
+        file: &File,
+        size: u64,
+        is_newest: bool,
+    ) -> io::Result<()> {
         let shown = path.display().to_string();
+        let records_before = self.report.records;
         let mut reader = BufReader::new(file.take(size));
         let mut line = Vec::new();
         let mut number = 0;
-        // Bytes since the record before that are no record, and the line where they begin.
-        let mut torn = Vec::new();
-        let mut torn_line = 0;
-        loop {
-            line.clear();
-            if reader.read_until(b'\n', &mut line)? == 0 {
-                break;
-            }
+        let mut torn = TornLines::default();
+        while let Some(skipped) = read_line(&mut reader, &mut line)? {
             number += 1;
             // The last record may lack its newline.
             let text = line.strip_suffix(b"\n").unwrap_or(&line);
-            if let Some(record) = Record::parse(text) {
-                self.check_torn(&shown, torn_line, &torn, Some(&record));
-                torn.clear();
+            let record = (skipped == 0).then(|| Record::parse(text)).flatten();
+            if let Some(record) = record {
+                self.check_torn(&shown, &torn, Some(&record), is_newest);
+                torn = TornLines::default();
                 self.check_record(&shown, number, text, &record);
                 continue;
             }
-            if torn.is_empty() {
-                torn_line = number;
+            torn.add(number, &line, skipped);
+            if torn.len > MAX_JUNK_BYTES {
+                break;
             }
-            torn.extend_from_slice(&line);
         }
-        self.check_torn(&shown, torn_line, &torn, None);
+        self.check_torn(&shown, &torn, None, is_newest);
+        if !is_newest && self.report.records == records_before {
+            let message = "a rotated file has no record";
+            self.problem(&shown, 1, message.into());
+        }
         Ok(())
     }
 
-    /// Checks what is between two records, or at the end of a file.
-    fn check_torn(&mut self, file: &str, line: u64, torn: &[u8], next: Option<&Record>) {
-        let found = Torn::of(torn);
-        let expected = match next {
-            Some(next) => next.torn.clone(),
-            // Nothing describes the end of the trail yet.
-            None => found.clone(),
+    /// Checks the bytes between two records, or at the end of a file.
+    fn check_torn(&mut self, file: &str, torn: &TornLines, next: Option<&Record>, is_newest: bool) {
+        let found = Torn::of(&torn.bytes);
+        let is_described = match next {
+            Some(next) => next.torn == found,
+            // Nothing describes the end of the trail yet. A file with a torn end is not rotated.
+            None => is_newest,
         };
-        let next_seq = self.previous.as_ref().map(|previous| previous.seq + 1);
-        let mut fragments = torn.split(|b| *b == b'\n');
-        if found != expected {
-            let line = if torn.is_empty() { 0 } else { line };
-            let message = if torn.is_empty() {
-                "a line that was torn before this record is missing"
-            } else {
-                "is not a record"
-            };
-            self.problem(file, line.max(1), message.into());
-        } else if !torn.is_empty() {
-            if fragments.all(|fragment| is_fragment(fragment, next_seq)) {
-                let message = format!("a writer was interrupted: {} bytes", torn.len());
-                push(&mut self.report.torn, file, line, message);
-            } else {
-                self.problem(file, line, "is not a record".into());
+        let next_seq = match (next, &self.previous) {
+            (Some(next), _) => next.seq,
+            (None, Some(previous)) => previous.seq + 1,
+            (None, None) => 1,
+        };
+        if torn.len == 0 {
+            if !is_described && next.is_some() {
+                let message = "a line that was torn before this record is missing";
+                self.problem(file, 1, message.into());
             }
+        } else if is_described && torn.are_fragments(next_seq) {
+            let message = format!("a writer was interrupted: {} bytes", torn.len);
+            push(&mut self.report.torn, file, torn.line, message);
+        } else {
+            self.problem(file, torn.line, "is not a record".into());
         }
     }
 
     fn check_record(&mut self, file: &str, line: u64, text: &[u8], record: &Record) {
         self.report.records += 1;
         let head = record.head();
+        if record.v != VERSION {
+            let message = format!(
+                "record {} has version {}, which this program does not know",
+                record.seq, record.v
+            );
+            self.problem(file, line, message);
+        }
         if !Record::has_valid_hash(text) {
             self.problem(
                 file,
@@ -227,6 +244,10 @@ impl<'a> Checker<'a> {
                 self.problem(file, line, message);
             }
         } else {
+            if record.seq == 0 || record.seq == 1 && record.prev != Head::empty().hash {
+                let message = format!("record {} is not the first one of a trail", record.seq);
+                self.problem(file, line, message);
+            }
             self.report.first_seq = Some(record.seq);
             self.first_place = Some((file.to_owned(), line));
         }
@@ -248,7 +269,7 @@ impl<'a> Checker<'a> {
         self.previous = Some(head);
     }
 
-    /// Older records are missing only after as many files as are kept.
+    /// Older records are missing only after as many full files as are kept.
     fn check_start(&mut self, rotated: usize) {
         if let (Some(first), Some((file, line))) = (self.report.first_seq, self.first_place.take())
             && first > 1
@@ -260,12 +281,17 @@ impl<'a> Checker<'a> {
     }
 
     fn check_head(&mut self, path: &Path) {
-        let Some(wanted) = self
-            .wanted
-            .filter(|wanted| wanted.seq > 0 && !self.was_found)
-        else {
+        let Some(wanted) = self.wanted.filter(|_| !self.was_found) else {
             return;
         };
+        let shown = path.display().to_string();
+        if wanted.seq == 0 {
+            if *wanted != Head::empty() {
+                let message = "record 0 of --head: the hash of an empty trail is 64 zeros";
+                self.problem(&shown, 0, message.into());
+            }
+            return;
+        }
         let message = match (self.report.first_seq, self.report.last_seq) {
             (Some(first), _) if wanted.seq < first => format!(
                 "record {} of --head was rotated away: the oldest record is {first}",
@@ -281,8 +307,7 @@ impl<'a> Checker<'a> {
             (_, Some(_)) => format!("record {} of --head is missing", wanted.seq),
             (_, None) => format!("records 1 to {} are missing", wanted.seq),
         };
-        let line = 0;
-        self.problem(&path.display().to_string(), line, message);
+        self.problem(&shown, 0, message);
     }
 
     fn problem(&mut self, file: &str, line: u64, message: String) {
@@ -290,18 +315,69 @@ impl<'a> Checker<'a> {
     }
 }
 
+/// Bytes since the record before that are no record.
+#[derive(Default)]
+struct TornLines {
+    /// The number of the first line.
+    line: u64,
+    /// All bytes, unless there are more than a writer leaves.
+    bytes: Vec<u8>,
+    len: u64,
+}
+
+impl TornLines {
+    fn add(&mut self, number: u64, line: &[u8], skipped: u64) {
+        if self.len == 0 {
+            self.line = number;
+        }
+        self.len += line.len() as u64 + skipped;
+        if self.len <= MAX_LINE_BYTES as u64 {
+            self.bytes.extend_from_slice(line);
+        }
+    }
+
+    /// Whether interrupted writers can have left these bytes before the record with this number.
+    fn are_fragments(&self, seq: u64) -> bool {
+        let text = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
+        self.len == self.bytes.len() as u64
+            && text.split(|b| *b == b'\n').all(|it| is_fragment(it, seq))
+    }
+}
+
 /// Whether the text may be the beginning of the record with this number. After a power failure it
 /// may end with zeros.
-fn is_fragment(text: &[u8], seq: Option<u64>) -> bool {
+fn is_fragment(text: &[u8], seq: u64) -> bool {
+    let is_empty = text.is_empty();
     let len = text.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
     let text = &text[..len];
-    let start = match seq {
-        Some(seq) => Record::line_start(seq),
-        // The oldest file may begin with the rest of a record whose number is unknown.
-        None => Record::line_start(1).trim_end_matches("1,").to_owned(),
-    };
+    let start = Record::line_start(seq);
     let len = text.len().min(start.len());
-    text[..len] == start.as_bytes()[..len] && Record::parse(text).is_none()
+    !is_empty && text[..len] == start.as_bytes()[..len] && !Record::is_ended_in(text)
+}
+
+/// Reads a line with its newline, and returns how many of its bytes are not in `line`, because it is
+/// longer than a record. `None` at the end.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<u64>> {
+    line.clear();
+    let len = reader
+        .by_ref()
+        .take(MAX_LINE_BYTES as u64)
+        .read_until(b'\n', line)?;
+    if len < MAX_LINE_BYTES || line.ends_with(b"\n") {
+        return Ok((len > 0).then_some(0));
+    }
+    let mut skipped = 0;
+    while skipped <= MAX_JUNK_BYTES {
+        let buffer = reader.fill_buf()?;
+        let newline = memchr(b'\n', buffer);
+        let len = newline.map_or(buffer.len(), |at| at + 1);
+        reader.consume(len);
+        skipped += len as u64;
+        if newline.is_some() || len == 0 {
+            break;
+        }
+    }
+    Ok(Some(skipped))
 }
 
 fn push(places: &mut Vec<Place>, file: &str, line: u64, message: String) {

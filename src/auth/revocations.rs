@@ -234,7 +234,7 @@ impl Revocations {
     /// The file that belongs to a key file, in the same directory.
     #[must_use]
     pub fn path(key_file: &Path) -> PathBuf {
-        key_file.with_extension("revoked")
+        crate::config::revoked_file(key_file)
     }
 
     /// A receiver that is notified when this process revokes a token.

@@ -1,5 +1,6 @@
 //! `fullon audit`
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -51,7 +52,12 @@ fn print_record(record: &AuditEntry, output: &Output) -> Result {
         "refused" => Colour::Yellow,
         _ => Colour::Red,
     };
-    let start = format!("{} {} {} ", record.seq, record.time, record.event);
+    let start = format!(
+        "{} {} {} ",
+        record.seq,
+        shown(&record.time),
+        shown(&record.event)
+    );
     let mut line = String::new();
     let mut add = |name: &str, value: &dyn std::fmt::Display| {
         let _ = write!(line, " {name}={value}");
@@ -63,7 +69,7 @@ fn print_record(record: &AuditEntry, output: &Output) -> Result {
     ];
     for (name, text) in texts {
         if let Some(text) = text {
-            add(name, text);
+            add(name, &shown(text));
         }
     }
     if let Some(status) = record.status {
@@ -72,7 +78,7 @@ fn print_record(record: &AuditEntry, output: &Output) -> Result {
     let detail = record.detail.as_ref().and_then(Value::as_object);
     for (name, value) in detail.into_iter().flatten() {
         match value {
-            Value::String(text) => add(name, text),
+            Value::String(text) => add(name, &shown(text)),
             value => add(name, value),
         }
     }
@@ -84,6 +90,16 @@ fn print_record(record: &AuditEntry, output: &Output) -> Result {
         Span::coloured(colour, &record.outcome),
         Span::plain(&line),
     ])
+}
+
+/// The text, quoted if it could be taken for several fields, or hides characters.
+fn shown(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || c.is_ascii_graphic() && !"\"\\=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(format!("{text:?}"))
+    }
 }
 
 fn print_report(report: &Report, output: &Output) -> Result {
@@ -98,7 +114,14 @@ fn print_report(report: &Report, output: &Output) -> Result {
         output.print_spans(&[Span::coloured(Colour::Red, &text)])?;
     }
     let range = match (report.first_seq, report.last_seq) {
-        (Some(first), Some(last)) => format!("{} records, {first} to {last}", report.records),
+        (Some(first), Some(last)) => {
+            let rotated = if first > 1 && report.intact {
+                "; older ones were rotated away"
+            } else {
+                ""
+            };
+            format!("{} records, {first} to {last}{rotated}", report.records)
+        }
         _ => "no records".to_owned(),
     };
     if report.intact {

@@ -93,6 +93,9 @@ pub fn password(text: &str) -> Result<Secret, String> {
 }
 
 pub fn path(text: &str, sources: &Sources) -> Result<PathBuf, String> {
+    if text == "-" {
+        return Err("`-` is stdout, but a file is needed: set a path".into());
+    }
     let expanded = match text.strip_prefix('~') {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => sources
             .home()

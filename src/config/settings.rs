@@ -1,7 +1,7 @@
 //! The settings that the daemon runs with.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::admin_origins::AdminOrigins;
@@ -11,6 +11,7 @@ use super::entries::{SettingEntry, setting_entries};
 use super::error::InvalidSettings;
 use super::limits::Limits;
 use super::log::{LogSettings, LogTarget, audit_file};
+use super::own_files::OwnFiles;
 use super::parse;
 use super::secret::Secret;
 use super::sources::Sources;
@@ -116,12 +117,13 @@ impl Settings {
         {
             check_ports(validator, host, admin_host, port);
         }
-        if let Some(pid_file) = &pid_file {
-            check_pid_file(validator, pid_file);
+        OwnFiles {
+            log: log.as_ref().and_then(|log| log.target.file()),
+            audit: audit_file.as_deref(),
+            pid: pid_file.as_deref(),
+            key: key_file.as_deref(),
         }
-        if let Some(audit_file) = &audit_file {
-            check_audit_file(validator, audit_file);
-        }
+        .check(validator);
 
         let key_file = key_file?;
         Some(Self {
@@ -204,32 +206,6 @@ fn check_ports(validator: &mut Validator<'_>, host: IpAddr, admin_host: IpAddr, 
         validator.add_problem(
             wrong,
             format!("`{port}` is also the value of {other}: use two different ports"),
-        );
-    }
-}
-
-fn check_audit_file(validator: &mut Validator<'_>, audit_file: &Path) {
-    let sources = validator.sources;
-    for name in ["LOG_FILE", "PID_FILE"] {
-        let other = sources.get(name);
-        let other = other.and_then(|(text, _)| LogTarget::parse(text, sources).ok());
-        if other.as_ref().and_then(LogTarget::file) == Some(audit_file) {
-            validator.add_problem(
-                "AUDIT_FILE",
-                format!("is the same file as {name}: use two different files"),
-            );
-        }
-    }
-}
-
-fn check_pid_file(validator: &mut Validator<'_>, pid_file: &Path) {
-    let sources = validator.sources;
-    let log_target = sources.get("LOG_FILE");
-    let log_target = log_target.and_then(|(text, _)| LogTarget::parse(text, sources).ok());
-    if log_target.as_ref().and_then(LogTarget::file) == Some(pid_file) {
-        validator.add_problem(
-            "PID_FILE",
-            "is the same file as LOG_FILE: use two different files".into(),
         );
     }
 }

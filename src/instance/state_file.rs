@@ -125,9 +125,7 @@ impl StateFile {
     /// The path of the state file that belongs to a PID file.
     #[must_use]
     pub fn path(pid_file: &Path) -> PathBuf {
-        let mut path = pid_file.as_os_str().to_owned();
-        path.push(".state");
-        path.into()
+        crate::config::state_file(pid_file)
     }
 
     /// Replaces the file. Readers see either the old or the new one.

@@ -609,6 +609,190 @@ fn unusable_audit_file_is_refused() {
         .stderr_contains(&["AUDIT_FILE: is the same file as LOG_FILE"]);
 }
 
+/// A record in the key file would change the key, and one in the state file would end a restart.
+#[test]
+fn audit_file_with_another_purpose_is_refused() {
+    let mut home = Home::new();
+    home.token("admin:read");
+    let directory = home.path().display().to_string();
+    let name = home
+        .path()
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned();
+    fs::hard_link(
+        home.path().join(".fullon_master_api.key"),
+        home.path().join("link"),
+    )
+    .unwrap();
+    let log = format!("{directory}/../{name}/fullon.log");
+    let cases = [
+        ("AUDIT_FILE", ".fullon_master_api.key", "the key file"),
+        ("AUDIT_FILE", "link", "the key file"),
+        ("AUDIT_FILE", ".fullon_master_api.revoked", "revoked tokens"),
+        ("AUDIT_FILE", ".fullon_master_api.pid", "PID_FILE"),
+        (
+            "AUDIT_FILE",
+            ".fullon_master_api.pid.state",
+            "the state file",
+        ),
+        ("AUDIT_FILE", ".env", ".env"),
+        ("AUDIT_FILE", "fullon.log.1", "a rotated file of LOG_FILE"),
+        ("AUDIT_FILE", "fullon.log.new", "a rotated file of LOG_FILE"),
+        ("AUDIT_FILE", &log, "LOG_FILE"),
+        ("AUDIT_FILE", "-", "`-` is stdout, but a file is needed"),
+        ("LOG_FILE", ".fullon_master_api.key", "the key file"),
+        ("LOG_FILE", ".fullon_master_api.pid.state", "the state file"),
+        ("PID_FILE", ".fullon_master_api.key", "the key file"),
+        (
+            "PID_FILE",
+            "fullon.log.audit.2",
+            "a rotated file of AUDIT_FILE",
+        ),
+    ];
+    let defaults = [("LOG_FILE", home.log_file()), ("PID_FILE", home.pid_file())];
+    for (setting, value, reason) in cases {
+        home.unset("AUDIT_FILE");
+        for (name, path) in &defaults {
+            home.set(name, path.to_str().unwrap());
+        }
+        home.run(["config", "--check"]).succeeds();
+        home.set(setting, value);
+        for command in [&["start"][..], &["config", "--check"]] {
+            let outcome = home.run(command.iter().copied()).exits(2);
+            outcome.stderr_contains(&[setting, reason]);
+        }
+        home.run(["doctor"])
+            .exits(2)
+            .stdout_contains(&[setting, reason]);
+    }
+}
+
+fn rotated_file(home: &Home, number: u32) -> PathBuf {
+    PathBuf::from(format!("{}.{number}", audit_file(home).display()))
+}
+
+/// Empty or small files do not look like twenty rotations.
+#[test]
+fn removed_first_records_are_found_beside_empty_rotated_files() {
+    let home = Home::new();
+    let path = audit_file(&home);
+    write_records(&path, 30);
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let broken = |message: &str| {
+        home.run(["audit", "--verify"])
+            .exits(1)
+            .stdout_contains(&[message]);
+    };
+    fs::write(&path, lines[5..].concat()).unwrap();
+    for number in 1..=20 {
+        fs::write(rotated_file(&home, number), "").unwrap();
+    }
+    broken("fullon.log.audit.1:1: a rotated file has no record");
+    broken("records 1 to 5 are missing");
+    for number in 1..=20 {
+        let line = lines[usize::try_from(29 - number).unwrap()];
+        fs::write(rotated_file(&home, number), line).unwrap();
+    }
+    fs::write(&path, lines[29]).unwrap();
+    broken("records 1 to 9 are missing");
+}
+
+/// An edit cannot be passed off as a torn line.
+#[test]
+fn whole_lines_are_not_torn_ones() {
+    let home = Home::new();
+    let path = audit_file(&home);
+    write_records(&path, 3);
+    let text = fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let first = lines[0];
+    let other_version = with_right_hash(&first.replace("\"v\":1", "\"v\":9"));
+    let number_zero = with_right_hash(&first.replace("\"seq\":1", "\"seq\":0"));
+    let zeros = "0".repeat(64);
+    let other_prev = with_right_hash(&first.replace(&zeros, &"a".repeat(64)));
+    let torn = "{\"v\":1,\"seq\":4,\"time\":";
+    for (changed, message) in [
+        (text.replace('\n', "\r\n"), "is not a record"),
+        (text.replace("\"}\n", "\"} \n"), "is not a record"),
+        ("\n".to_owned(), "there is no record"),
+        ("\0".repeat(1000), "there is no record"),
+        (format!("{text}\n"), ":4: is not a record"),
+        (format!("{text}{}\r\n", lines[2]), ":4: is not a record"),
+        (format!("{torn}\n{text}"), ":1: is not a record"),
+        (format!("{other_version}\n"), "has version 9"),
+        (format!("{number_zero}\n"), "record 0 is not the first one"),
+        (format!("{other_prev}\n"), "record 1 is not the first one"),
+    ] {
+        fs::write(&path, &changed).unwrap();
+        home.run(["audit", "--verify"])
+            .exits(1)
+            .stdout_contains(&[message]);
+    }
+    // Only the newest file may end with a torn line.
+    fs::write(&path, format!("{text}{torn}")).unwrap();
+    is_intact(&home);
+    fs::write(rotated_file(&home, 1), format!("{text}{torn}")).unwrap();
+    fs::write(&path, "").unwrap();
+    home.run(["audit", "--verify"])
+        .exits(1)
+        .stdout_contains(&["fullon.log.audit.1:4: is not a record"]);
+    let other = format!("0:{}", "f".repeat(64));
+    home.run(["audit", "--verify", "--head", &other]).exits(1);
+}
+
+/// A file without line ends does not have to fit into memory, and records continue after it.
+#[test]
+fn huge_file_is_read_and_continued_in_little_memory() {
+    let home = Home::new();
+    let path = audit_file(&home);
+    write_records(&path, 3);
+    let enlarge = |size: u64| {
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(size).unwrap();
+    };
+    let run = |arguments: &[&str]| {
+        let mut command = home.command("prlimit");
+        command
+            .args(["--as=3000000000", "--", env!("CARGO_BIN_EXE_fullon")])
+            .args(arguments);
+        crate::support::Outcome::run(&mut command)
+    };
+    enlarge(40 << 30);
+    run(&["audit", "--verify"])
+        .exits(1)
+        .stdout_contains(&["fullon.log.audit:4: is not a record"]);
+    run(&["audit"]).succeeds();
+    run(&["start"]).succeeds();
+    run(&["reload"]).succeeds();
+    // The huge file is a rotated one now.
+    assert_eq!(records_in(&path).len(), 1);
+    run(&["audit"]).succeeds().stdout_contains(&[" reload "]);
+    let page = home.call_admin("GET", "/admin/audit");
+    assert_eq!(page.status, 200, "{page:#?}");
+    run(&["audit", "--verify"]).exits(1);
+    run(&["stop"]).succeeds();
+}
+
+#[test]
+fn texts_with_spaces_are_quoted() {
+    let home = Home::new();
+    let trail = AuditTrail::new(Some(AuditFile::open(&audit_file(&home)).unwrap()), "test");
+    let mut event = Event::new("reload", Outcome::Accepted);
+    event.subject = Some("x subject=root peer=1.2.3.4:5\u{2028}\u{feff}\u{e0041}".into());
+    event.peer = Some("127.0.0.1:7".into());
+    event.detail.insert("revoked".into(), json!("jti a=b"));
+    trail.record(&event);
+    home.run(["audit"]).succeeds().stdout_contains(&[
+        r#" subject="x subject=root peer=1.2.3.4:5\u{2028}\u{feff}\u{e0041}" "#,
+        " peer=127.0.0.1:7 ",
+        r#" revoked="jti a=b""#,
+    ]);
+}
+
 /// In `/tmp`, anybody can take the name of a rotated file.
 #[test]
 fn files_of_others_with_rotated_names_are_skipped() {
