@@ -1,5 +1,7 @@
 //! The daemon's status.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::target::{DaemonControl, Target, fetch_status};
@@ -7,7 +9,7 @@ use crate::api::{DaemonPhase, DaemonStatus, LogLevelStatus};
 use crate::client::{ClientError, Url};
 use crate::config::parse_log_filter;
 use crate::instance::{PidFileError, StateFile};
-use crate::sys::sockets_accepting;
+use crate::sys::{TcpSocket, sockets_accepting};
 
 /// The known state of the daemon.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ impl DaemonControl {
             // A process that was replaced may still accept a connection.
             Ok(status) => status.phase == DaemonPhase::Draining && status.pid == state.pid,
             // With a state file it has served before, and a stop closes the listeners first.
-            Err(_) => !has_listener(&state),
+            Err(_) => !has_listener(&state.admin, state.owner_uid, sockets_accepting),
         };
         // A process that was replaced meanwhile is no longer the daemon.
         let now = self.running_state();
@@ -123,13 +125,34 @@ impl DaemonControl {
     }
 }
 
-/// Whether the daemon with this state file listens for its admin API, or systemd does for it. No
-/// connection is made, because another user may listen there.
-fn has_listener(state: &StateFile) -> bool {
-    let addresses = Url::parse(&state.admin).map(|url| url.socket_addrs(|| None));
+/// Whether the daemon of this user listens at the URL of its admin API, or systemd does for it. If
+/// the system does not tell, it does: it has served before. No connection is made, because another
+/// user may listen there.
+fn has_listener(
+    admin: &str,
+    owner: u32,
+    list_sockets: impl Fn(SocketAddr) -> io::Result<Vec<TcpSocket>>,
+) -> bool {
+    let addresses = Url::parse(admin).map(|url| url.socket_addrs(|| None));
     let Ok(Ok(addresses)) = addresses else {
-        return false;
+        return true;
     };
-    let mut sockets = addresses.into_iter().flat_map(sockets_accepting).flatten();
-    sockets.any(|socket| [state.owner_uid, 0].contains(&socket.uid))
+    let is_its_own = |socket: &TcpSocket| [owner, 0].contains(&socket.uid);
+    addresses.into_iter().any(|address| {
+        let sockets = list_sockets(address).ok();
+        sockets.is_none_or(|sockets| sockets.iter().any(is_its_own))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn daemon_without_known_sockets_is_not_stopping() {
+        let admin = "http://127.0.0.1:8001";
+        assert!(has_listener(admin, 1, |_| Err(io::Error::other("unknown"))));
+        assert!(has_listener("no address", 1, |_| Ok(Vec::new())));
+        assert!(!has_listener(admin, 1, |_| Ok(Vec::new())));
+    }
 }
