@@ -153,13 +153,13 @@ impl ListeningSockets {
             .map_err(StartError::Socket)?;
         let admin_address = admin.local_addr().map_err(StartError::Socket)?;
         let extra_admin = extra.iter().filter(|it| it.role == SocketRole::Admin);
-        let mut admin_addresses = extra_admin.map(|it| it.address).chain([admin_address]);
-        if let Some(open) = admin_addresses.find(|address| !address.ip().is_loopback()) {
-            return Err(StartError::AdminNotLoopback(open));
-        }
-        if let Ok(Some(user)) = sys::other_user_at(admin_address) {
-            let address = admin_address;
-            return Err(StartError::SharedAdminPort { address, user });
+        for address in extra_admin.map(|it| it.address).chain([admin_address]) {
+            if !address.ip().is_loopback() {
+                return Err(StartError::AdminNotLoopback(address));
+            }
+            if let Ok(Some(user)) = sys::other_user_at(address) {
+                return Err(StartError::SharedAdminPort { address, user });
+            }
         }
         let admin_id = SocketId::of(&admin).map_err(StartError::Socket)?;
         Ok(Self {
