@@ -59,6 +59,10 @@ pub struct SignInPreview {
     pub subject: String,
     /// Scopes of the session.
     pub scopes: Vec<String>,
+    /// Subject of the session that this browser already has. Signing in replaces its cookie.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_in_as: Option<String>,
 }
 
 /// A one-time token that only signs in to the console.

@@ -35,7 +35,7 @@ pub use session::{Session, SessionCredential, SessionError, SessionValues};
 pub use session_store::{
     CreateSessionError, MAX_SESSION_LIFETIME, MAX_SESSIONS, SessionStore, StoredSessions,
 };
-pub use sign_in::{SIGN_IN_LIFETIME, SignInTokens};
+pub use sign_in::{SIGN_IN_LIFETIME, SignInTokens, sign_in_id};
 pub use token::{Claims, SignError, TokenError, TokenSigner};
 
 #[cfg(test)]

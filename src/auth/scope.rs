@@ -51,6 +51,12 @@ impl Scopes {
         self.0 & 1 << scope as u8 != 0
     }
 
+    /// Whether all of these are also in `others`.
+    #[must_use]
+    pub const fn is_within(self, others: Self) -> bool {
+        self.0 & !others.0 == 0
+    }
+
     /// Whether the set allows nothing.
     #[must_use]
     pub const fn is_empty(self) -> bool {

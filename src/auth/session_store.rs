@@ -19,8 +19,9 @@ use super::token::{Claims, TokenMark};
 
 /// The longest validity of a session: a working day.
 pub const MAX_SESSION_LIFETIME: Duration = Duration::from_hours(12);
-/// Limit on sessions. When it is reached, the least recently used one ends: one of the same subject
-/// if possible, so that nobody can end the sessions of others by signing in repeatedly.
+/// Limit on sessions. When it is reached, the least recently used one ends: one without more scopes
+/// if there is one, and of those one of the same subject. So nobody can end the sessions of others,
+/// or those of a token with more scopes, by signing in repeatedly.
 pub const MAX_SESSIONS: usize = 64;
 
 /// A session cannot be created.
@@ -161,8 +162,9 @@ impl SessionStore {
             let oldest = (0..table.len()).min_by_key(|at| {
                 let other = &table[*at];
                 let is_valid = self.is_valid(&other.stored, now);
+                let has_more = !Scopes::from_claim(&other.stored.scope).is_within(session.scopes);
                 let is_of_another = other.stored.subject != session.subject;
-                (is_valid, is_of_another, other.last_used)
+                (is_valid, has_more, is_of_another, other.last_used)
             });
             let Some(oldest) = oldest else { break };
             table.remove(oldest).ended.cancel();
@@ -206,6 +208,21 @@ impl SessionStore {
         }
         session.last_used = Instant::now();
         Ok(session.session())
+    }
+
+    /// The valid session that one of the cookies belongs to, if pages still have its session value.
+    /// It opens nothing: the cookie alone is no credential.
+    pub fn of_cookies<'a>(&self, mut cookies: impl Iterator<Item = &'a str>) -> Option<Session> {
+        let now = Timestamp::now();
+        let table = self.table();
+        cookies.find_map(|cookie| {
+            let cookie = ValueDigest::of(cookie);
+            let mut valid = table
+                .iter()
+                .filter(|each| each.stored.session.is_some() && self.is_valid(&each.stored, now));
+            let found = valid.find(|each| each.stored.cookie == cookie);
+            found.map(ActiveSession::session)
+        })
     }
 
     /// Ends a session. Returns false if there is no such session.
@@ -480,6 +497,39 @@ mod tests {
             verify(&store, values).unwrap();
         }
         assert_eq!(store.list().len(), MAX_SESSIONS);
+    }
+
+    /// A token that only reads must not end the session of its user's console.
+    #[test]
+    fn full_store_keeps_sessions_with_more_scopes() {
+        let store = sessions('c');
+        let with_more = Claims {
+            scopes: Scopes::ALL,
+            ..claims()
+        };
+        let (_, kept) = store.create(&with_more).unwrap();
+        for _ in 0..=MAX_SESSIONS {
+            store.create(&claims()).unwrap();
+        }
+        verify(&store, &kept).unwrap();
+        assert_eq!(store.list().len(), MAX_SESSIONS);
+    }
+
+    #[test]
+    fn session_is_known_by_its_cookie_while_pages_have_its_value() {
+        let store = sessions('c');
+        let (session, values) = store.create(&claims()).unwrap();
+        let id = |store: &SessionStore, cookies: &[&str]| {
+            let found = store.of_cookies(cookies.iter().copied());
+            found.map(|session| session.id)
+        };
+        assert_eq!(id(&store, &["planted", &values.cookie]), Some(session.id));
+        assert_eq!(id(&store, &["planted", &values.session]), None);
+        let stored = store.stored().without_session_values();
+        let next = SessionStore::new(keys('c'), stored);
+        assert_eq!(id(&next, &[&values.cookie]), None);
+        store.end(session.id);
+        assert_eq!(id(&store, &[&values.cookie]), None);
     }
 
     #[test]

@@ -10,11 +10,12 @@ use ring::digest::{Digest, SHA256, digest};
 use super::key::{KeyError, generate_key};
 use super::token::Claims;
 use crate::config::Secret;
+use crate::sys::hex;
 
 /// How long a sign-in token is valid.
 pub const SIGN_IN_LIFETIME: Duration = Duration::from_mins(1);
-/// Limit on pending tokens. When it is reached, the oldest is dropped, of the same subject if
-/// possible.
+/// Limit on pending tokens. When it is reached, the oldest is dropped: one without more scopes if
+/// there is one, and of those one of the same subject.
 const MAX_PENDING: usize = 64;
 
 /// Sign-in tokens that have not been used. They are kept in memory only; a restart drops them.
@@ -41,10 +42,13 @@ impl SignInTokens {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.retain(|sign_in| sign_in.is_valid(now));
         if pending.len() == MAX_PENDING {
-            let own = pending
-                .iter()
-                .position(|sign_in| sign_in.claims.subject == claims.subject);
-            pending.remove(own.unwrap_or(0));
+            // Of equal ones, the first is the oldest.
+            let oldest = (0..pending.len()).min_by_key(|at| {
+                let other = &pending[*at].claims;
+                let has_more = !other.scopes.is_within(claims.scopes);
+                (has_more, other.subject != claims.subject)
+            });
+            pending.remove(oldest.unwrap_or(0));
         }
         pending.push_back(PendingSignIn {
             digest: token_digest(token.expose()),
@@ -69,6 +73,13 @@ impl SignInTokens {
         let mut pending = pending.iter();
         let sign_in = pending.find(|sign_in| sign_in.digest.as_ref() == digest.as_ref())?;
         sign_in.is_valid(now).then(|| sign_in.claims.clone())
+    }
+
+    /// Whether a valid token has this [`sign_in_id`].
+    pub fn has_id(&self, id: &str, now: Instant) -> bool {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut valid = pending.iter().filter(|sign_in| sign_in.is_valid(now));
+        valid.any(|sign_in| hex(sign_in.digest.as_ref()) == id)
     }
 
     /// Uses up a token and returns its claims, if it is valid. They create no session if the
@@ -100,6 +111,12 @@ impl PendingSignIn {
     }
 }
 
+/// Identifies a sign-in token without revealing it.
+#[must_use]
+pub fn sign_in_id(token: &str) -> String {
+    hex(token_digest(token).as_ref())
+}
+
 fn token_digest(token: &str) -> Digest {
     digest(&SHA256, token.as_bytes())
 }
@@ -124,10 +141,15 @@ mod tests {
         let me = claims("me");
         let token = sign_ins.issue(&me, now).unwrap();
         assert_eq!(sign_ins.redeem("another", now), None);
+        let id = sign_in_id(token.expose());
+        assert!(sign_ins.has_id(&id, now));
+        assert!(!sign_ins.has_id(&id, now + SIGN_IN_LIFETIME));
+        assert!(!sign_ins.has_id(token.expose(), now) && !sign_ins.has_id("", now));
         assert_eq!(sign_ins.find(token.expose(), now), Some(me.clone()));
         assert_eq!(sign_ins.redeem(token.expose(), now), Some(me));
         assert_eq!(sign_ins.find(token.expose(), now), None);
         assert_eq!(sign_ins.redeem(token.expose(), now), None);
+        assert!(!sign_ins.has_id(&id, now));
 
         let token = sign_ins.issue(&claims("me"), now).unwrap();
         let just_in_time = now + SIGN_IN_LIFETIME.saturating_sub(Duration::from_millis(1));
@@ -153,6 +175,22 @@ mod tests {
         assert_eq!(taken.key_valid_for, Some(Duration::from_secs(7)));
         let token = sign_ins.issue(&of_old_key, now).unwrap();
         assert_eq!(sign_ins.redeem(token.expose(), late), None);
+    }
+
+    /// A token that only reads must not invalidate that of its user's console.
+    #[test]
+    fn full_table_keeps_tokens_with_more_scopes() {
+        let sign_ins = SignInTokens::default();
+        let now = Instant::now();
+        let with_more = Claims {
+            scopes: Scopes::ALL,
+            ..claims("me")
+        };
+        let kept = sign_ins.issue(&with_more, now).unwrap();
+        for _ in 0..=MAX_PENDING {
+            sign_ins.issue(&claims("me"), now).unwrap();
+        }
+        assert!(sign_ins.redeem(kept.expose(), now).is_some());
     }
 
     #[test]

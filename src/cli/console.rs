@@ -13,6 +13,7 @@ use super::context::{CommandContext, block_on};
 use super::error::Result;
 use super::output::{Output, notice};
 use crate::auth::Scopes;
+use crate::control::ConsoleAddress;
 use crate::identity::identity;
 
 #[derive(Debug, clap::Args)]
@@ -27,22 +28,23 @@ pub struct ConsoleArgs {
 
 pub fn run(context: &CommandContext, arguments: &ConsoleArgs, output: &Output) -> Result {
     let control = context.control()?;
-    let (address, token) =
+    let address =
         block_on(control.console_address(arguments.scope))?.map_err(anyhow::Error::from)?;
-    let seconds = token.expires_in_seconds;
-    output.print_line(&address)?;
+    let seconds = address.expires_in_seconds;
+    output.print_line(&address.page)?;
     notice(&format!("the address can be used once, within {seconds} s"));
     if arguments.open
         && let Err(error) = open(&address)
     {
         notice(&format!("cannot open a browser: {error}"));
     }
-    output.print_json(&json!({ "address": address, "expires_in_seconds": seconds }))
+    output.print_json(&json!({ "address": address.page, "expires_in_seconds": seconds }))
 }
 
 /// Opens the address through a file that only this user can read, because the arguments of a program
-/// are visible to all users.
-fn open(address: &str) -> anyhow::Result<()> {
+/// are visible to all users. The file first loads the image that clears what another program may
+/// have left in the browser while it listened on the port.
+fn open(address: &ConsoleAddress) -> anyhow::Result<()> {
     let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let directory = directory.filter(|directory| directory.is_dir());
     let directory = directory.unwrap_or_else(std::env::temp_dir);
@@ -58,9 +60,27 @@ fn open(address: &str) -> anyhow::Result<()> {
         .mode(0o600)
         .open(&path)?;
     let title = format!("{} console", identity().product);
+    let command = identity().command;
+    // Both addresses consist of characters that have no meaning in a script.
+    let ConsoleAddress {
+        page, clear_image, ..
+    } = address;
     writeln!(
         file,
-        "<!doctype html><meta charset=\"utf-8\"><meta name=\"referrer\" content=\"no-referrer\"><title>{title}</title><meta http-equiv=\"refresh\" content=\"0;url={address}\"><a href=\"{address}\">{title}</a>"
+        "<!doctype html>
+<meta charset=\"utf-8\">
+<meta name=\"referrer\" content=\"no-referrer\">
+<title>{title}</title>
+<body>
+<p>Opening the console …</p>
+<script>
+const image = new Image();
+image.onload = () => location.replace(\"{page}\");
+image.onerror = () => {{
+  document.body.textContent = 'The daemon does not respond, or the address was used before. Run `{command} console --open` again.';
+}};
+image.src = \"{clear_image}\";
+</script>"
     )?;
     let browser = std::env::var_os("BROWSER").filter(|browser| !browser.is_empty());
     let browser = browser.unwrap_or_else(|| OsString::from("xdg-open"));

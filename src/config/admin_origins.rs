@@ -34,10 +34,12 @@ impl AdminOrigin {
         }
         let (host, port) = split_host_port(rest);
         let host = normal_host(host).ok_or_else(|| invalid("not an origin with a valid host"))?;
-        let port = match port.map(str::parse) {
+        // Rust accepts a sign.
+        let parse = |port: &str| port.parse().ok().filter(|_| !port.starts_with('+'));
+        let port = match port.map(parse) {
             None => None,
-            Some(Ok(0) | Err(_)) => return Err(invalid("not an origin with a valid port")),
-            Some(Ok(port)) => Some(port).filter(|port| *port != default_port(is_https)),
+            Some(None | Some(0)) => return Err(invalid("not an origin with a valid port")),
+            Some(Some(port)) => Some(port).filter(|port| *port != default_port(is_https)),
         };
         let scheme = if is_https { "https" } else { "http" };
         let shown_port = port.map_or_else(String::new, |port| format!(":{port}"));
@@ -168,8 +170,20 @@ fn normal_host(host: &str) -> Option<String> {
         let address: Ipv6Addr = address.strip_suffix(']')?.parse().ok()?;
         return Some(format!("[{address}]"));
     }
-    let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-    (!host.is_empty() && host.chars().all(is_valid)).then(|| host.to_ascii_lowercase())
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let mut labels = host.strip_suffix('.').unwrap_or(host).split('.');
+    if !labels.all(|label| !label.is_empty() && label.chars().all(is_valid)) {
+        return None;
+    }
+    // Browsers take such a host for an IPv4 address, which they write as four decimal numbers.
+    let last = host.trim_end_matches('.').rsplit('.').next()?;
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
+        || last.starts_with("0x")
+        || last.starts_with("0X");
+    if is_number {
+        return Some(host.parse::<Ipv4Addr>().ok()?.to_string());
+    }
+    Some(host.to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -208,6 +222,14 @@ mod tests {
             "https://a:0",
             "https://a:b",
             "https://a:",
+            "https://a:+443",
+            "https://.",
+            "https://a..",
+            "https://a..b",
+            "https://127.1",
+            "https://0x7f.1",
+            "https://10.0.0.0x1",
+            "https://1.2.3.4.",
             "https://a:99999",
             "https://[::1",
             "https://[::g]",

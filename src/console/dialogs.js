@@ -100,7 +100,7 @@ export function replaceSession({ notice, replace }, current, next) {
   openDialog({
     title: `Sign in as ${next}?`,
     body: [
-      paragraph(`This browser is signed in as ${current}. The address that was opened signs in as ${next}, and ends the other session.`),
+      paragraph(`This browser is signed in as ${current}. The address that was opened signs in as ${next}, and signs out the tabs that are open.`),
       paragraph('If somebody else sent you the address, cancel: what you do here would be done in that name.'),
     ],
     confirm: `Sign in as ${next}`,

@@ -29,6 +29,8 @@ let seenSummary = '';
 let requestedAt = 0;
 let started = null;
 let isStopped = false;
+/** Whether another tab has signed in since. */
+let isReplaced = false;
 let lostAt = null;
 
 function notice(text, isBad = true) {
@@ -51,7 +53,8 @@ async function signIn() {
   let refused = '';
   if (token) {
     try {
-      if (current) await askToReplace(current, token);
+      const { subject, signed_in_as: other } = await get('/admin/session/token', { token });
+      if (other) askToReplace(other, subject, token);
       else await createSession(token);
     } catch (error) {
       if (error instanceof UnreachableError) throw error;
@@ -59,14 +62,16 @@ async function signIn() {
     }
     token = null;
   }
-  if (current) showSession(current);
-  else if (!session && $('content').hidden) showSignedOut();
+  if (current) {
+    isReplaced = false;
+    showSession(current);
+  } else if (!session && $('content').hidden) showSignedOut();
   if (refused) notice(refused);
 }
 
-/** The session of this page or of another tab, if it is valid. */
+/** The session of this tab, if it is valid. */
 async function currentSession() {
-  if (!await sessions.find()) return null;
+  if (!sessions.sessionValue()) return null;
   try {
     return await get('/admin/session');
   } catch (error) {
@@ -77,15 +82,15 @@ async function currentSession() {
 }
 
 async function createSession(token) {
+  isReplaced = false;
   const created = await request('POST', '/admin/session', { token });
   sessions.keep(created);
   showSession(created);
 }
 
 /** A link may hold the token of somebody else, in whose name this page would act then. */
-async function askToReplace(current, token) {
-  const { subject } = await get('/admin/session/token', { token });
-  dialogs.replaceSession({ notice, replace: () => createSession(token) }, current.subject, subject);
+function askToReplace(current, subject, token) {
+  dialogs.replaceSession({ notice, replace: () => createSession(token) }, current, subject);
 }
 
 const hasScope = scope => session?.scopes.includes(scope);
@@ -120,26 +125,30 @@ function stopActing() {
   for (const button of $('actions').children) button.disabled = true;
 }
 
+const REPLACED = 'This browser has signed in again in another tab. Continue there, or run `fullon console` and open its address here.';
+
 /** The log stream has ended. The content stays. */
 function onEnd(reason) {
   if (reason !== 'signed_out') return refreshSoon();
   stopActing();
   log.close('The session has ended');
   showState('unknown', 'The session has ended', 'The data shown is old.');
-  notice('The session has ended. Run `fullon console` and open its address here to continue.');
+  notice(isReplaced ? REPLACED : 'The session has ended. Run `fullon console` and open its address here to continue.');
 }
 
 /** The API refuses the session. After a crash of the daemon, the log stream accepts it still. */
 function onRefused() {
-  if (!hasScope('admin:logs')) return onEnd('signed_out');
+  if (isReplaced || !hasScope('admin:logs')) return onEnd('signed_out');
   stopActing();
   showState('unknown', 'Please sign in again', 'The log continues. The other data is old.');
-  notice('Please sign in again: the daemon was started again, or the session has ended. Run `fullon console` and open its address here.');
+  notice('Please sign in again: the daemon was started again, or the session has ended. Close other tabs of the console. Then run `fullon console --open`, or open the address of `fullon console` here.');
 }
 
 sessions.listen(change => {
-  if (change === 'created') start();
-  else if (session) onEnd('signed_out');
+  if (change === 'created') {
+    isReplaced = Boolean(session);
+    start();
+  } else if (session) onEnd('signed_out');
 });
 
 function showState(state, text, more) {

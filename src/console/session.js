@@ -1,13 +1,12 @@
-// The browser session. Its cookie is hidden from scripts; the page keeps the two other values.
+// The browser session of this tab. Its cookie, which all tabs share, is hidden from scripts; the page
+// keeps the two other values. No other tab gets them: while the daemon was down, another program may
+// have put a page of its own there, which has the origin of this one.
 
 const NAME = 'fullon-session';
-/** How long other tabs may take to pass on their session, in milliseconds. */
-const ANSWER_TIME = 500;
 
 const channel = new BroadcastChannel(NAME);
 let values = read();
 let onChange = () => {};
-let onAnswer = () => {};
 
 function read() {
   try {
@@ -23,20 +22,14 @@ function store(newValues) {
     if (values) sessionStorage[NAME] = JSON.stringify(values);
     else delete sessionStorage[NAME];
   } catch {
-    // Without storage, a reload asks the other tabs.
+    // Without storage, a reload forgets the session.
   }
 }
 
 channel.onmessage = ({ data }) => {
-  if (data.asks) {
-    if (values) channel.postMessage({ answer: values });
-  } else if (data.answer) {
-    if (!values) store(data.answer);
-    onAnswer();
-  } else if (data.created) {
-    store(data.created);
+  if (data.created) {
     onChange('created');
-  } else if (data.ended === values?.id) {
+  } else if (values && data.ended === values.id) {
     store(null);
     onChange('ended');
   }
@@ -48,30 +41,18 @@ export const sessionValue = () => values?.session;
 /** For the address of the log stream. */
 export const ticket = () => values?.ticket;
 
-/** Calls `listener` when another tab signs in (`created`) or out (`ended`). */
+/** Calls `listener` when another tab signs in (`created`), or out of this session (`ended`). */
 export function listen(listener) {
   onChange = listener;
 }
 
-/** Whether this tab, or another one, has a session. It may be invalid. */
-export async function find() {
-  if (!values) {
-    await new Promise(resolve => {
-      onAnswer = resolve;
-      setTimeout(resolve, ANSWER_TIME);
-      channel.postMessage({ asks: true });
-    });
-  }
-  return Boolean(values);
-}
-
-/** Keeps a new session, in all tabs. */
+/** Keeps a new session in this tab. It replaces the cookie of the others. */
 export function keep({ id, session, ticket }) {
   store({ id, session, ticket });
-  channel.postMessage({ created: values });
+  channel.postMessage({ created: true });
 }
 
-/** Forgets the session, in all tabs. */
+/** Forgets the session, also in copies of this tab. */
 export function forget() {
   if (values) channel.postMessage({ ended: values.id });
   store(null);

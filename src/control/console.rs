@@ -3,8 +3,8 @@
 use thiserror::Error;
 
 use super::target::DaemonControl;
-use crate::api::{CONSOLE_PATH, SignInToken};
-use crate::auth::Scopes;
+use crate::api::{CONSOLE_CLEAR_PATH, CONSOLE_PATH};
+use crate::auth::{Scopes, sign_in_id};
 use crate::client::ClientError;
 use crate::instance::PidFileError;
 
@@ -28,16 +28,24 @@ pub enum ConsoleError {
     Client(ClientError),
 }
 
+/// The address of the console, for one sign-in.
+#[derive(Debug)]
+pub struct ConsoleAddress {
+    /// The page, with a one-time token in its fragment.
+    pub page: String,
+    /// An image, which clears what the browser has stored for this origin.
+    pub clear_image: String,
+    /// Lifetime of the one-time token in seconds.
+    pub expires_in_seconds: u64,
+}
+
 impl DaemonControl {
     /// The address of the console, with a one-time token for these scopes in its fragment.
     ///
     /// # Errors
     ///
     /// Why there is no address.
-    pub async fn console_address(
-        &self,
-        scopes: Scopes,
-    ) -> Result<(String, SignInToken), ConsoleError> {
+    pub async fn console_address(&self, scopes: Scopes) -> Result<ConsoleAddress, ConsoleError> {
         let endpoint = self.find_endpoint().await?;
         let client = endpoint.ok_or(ConsoleError::NotRunning)?.client;
         let client = client.map_err(ConsoleError::Client)?;
@@ -58,8 +66,16 @@ impl DaemonControl {
         }
         // The address that this client used, not the daemon's own: there may be a tunnel.
         let mut address = client.page_base_url().clone();
+        address.set_path(CONSOLE_CLEAR_PATH);
+        address.set_query(Some(&sign_in_id(&token.token)));
+        let clear_image = address.to_string();
         address.set_path(CONSOLE_PATH);
+        address.set_query(None);
         address.set_fragment(Some(&format!("token={}", token.token)));
-        Ok((address.to_string(), token))
+        Ok(ConsoleAddress {
+            page: address.to_string(),
+            clear_image,
+            expires_in_seconds: token.expires_in_seconds,
+        })
     }
 }

@@ -19,7 +19,7 @@ mod token;
 
 pub use crate::instance::Launch;
 pub use audit::AuditError;
-pub use console::ConsoleError;
+pub use console::{ConsoleAddress, ConsoleError};
 pub use ignored_flags::{IgnoredFlags, IgnoredVariables};
 pub use launch::{LaunchError, StartedDaemon};
 pub use logs::{LogLine, LogLines, LogsError};

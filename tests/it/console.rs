@@ -2,6 +2,7 @@
 
 mod accessibility;
 mod errors;
+mod left_behind;
 mod log_view;
 mod operations;
 mod screenshots;

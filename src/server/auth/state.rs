@@ -198,6 +198,12 @@ impl AuthState {
             .filter(|_| self.origins.is_same_origin(headers))
     }
 
+    /// The valid session whose cookie the browser has, also if another tab has the other values.
+    pub fn session_of_browser(&self, request: &Request) -> Option<Session> {
+        let cookies = self.cookie.values(request.headers());
+        self.sessions.of_cookies(cookies)
+    }
+
     fn find_session(
         &self,
         request: &Request,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use hyper::header::{ACCEPT, HOST, ORIGIN};
 use hyper::{HeaderMap, Method, Uri};
 
+use crate::api::CONSOLE_CLEAR_PATH;
 use crate::config::{AdminOrigin, LiveSettings, Settings};
 
 /// The origins of the admin API.
@@ -30,7 +31,12 @@ impl OwnOrigins {
 
     /// Why a request is rejected, or `None`. The port in `Host` is not checked, because a tunnel or
     /// a proxy may listen on another port.
-    pub fn rejection_reason(&self, method: &Method, headers: &HeaderMap) -> Option<String> {
+    pub fn rejection_reason(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Option<String> {
         let mut hosts = headers.get_all(HOST).iter();
         let (Some(Ok(host)), None) = (hosts.next().map(|host| host.to_str()), hosts.next()) else {
             return Some("the request needs exactly one valid Host header".into());
@@ -43,7 +49,9 @@ impl OwnOrigins {
         if headers.contains_key(ORIGIN) && !self.is_same_origin(headers) {
             return Some(foreign_origin_reason(headers));
         }
-        let is_foreign = is_cross_origin(headers) && !is_navigation(method, headers);
+        // A local file loads this image. It has a check of its own.
+        let is_clear = method.is_safe() && path == CONSOLE_CLEAR_PATH;
+        let is_foreign = is_cross_origin(headers) && !is_navigation(method, headers) && !is_clear;
         is_foreign.then(|| FOREIGN_PAGE.into())
     }
 
@@ -250,7 +258,8 @@ pub(in crate::server) mod tests {
     }
 
     fn is_accepted(method: &Method, headers: &HeaderMap) -> bool {
-        own_origins("").rejection_reason(method, headers).is_none()
+        let reason = own_origins("").rejection_reason(method, "/", headers);
+        reason.is_none()
     }
 
     #[test]
@@ -347,7 +356,7 @@ pub(in crate::server) mod tests {
         let origins = own_origins("https://a.example, https://b.example:8443, http://c.example");
         let reason = |host: &str, origin: &str| {
             let headers = headers(&[("host", host), ("origin", origin)]);
-            origins.rejection_reason(&Method::POST, &headers)
+            origins.rejection_reason(&Method::POST, "/", &headers)
         };
         for (host, origin) in [
             ("a.example", "https://a.example"),
@@ -385,7 +394,9 @@ pub(in crate::server) mod tests {
             ("127.0.0.1", "<b>://x"),
         ] {
             let headers = headers(&[("host", host), ("origin", origin)]);
-            let reason = origins.rejection_reason(&Method::GET, &headers).unwrap();
+            let reason = origins
+                .rejection_reason(&Method::GET, "/", &headers)
+                .unwrap();
             assert!(!reason.contains("<b>"), "{reason}");
         }
     }

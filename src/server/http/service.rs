@@ -322,7 +322,9 @@ impl Service {
     ) -> Option<Response> {
         if let Some(own_origins) = &self.own_origins {
             let (method, headers) = (request.method(), request.headers());
-            if let Some(reason) = own_origins.rejection_reason(method, headers) {
+            if let Some(reason) =
+                own_origins.rejection_reason(method, request.uri().path(), headers)
+            {
                 let is_page = origin::is_page_request(method, headers);
                 return Some(if is_page {
                     refusal_page(&reason)

@@ -1,16 +1,21 @@
 //! The console: a page on the admin port that uses the admin API like any other client.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use poem::http::{StatusCode, header};
+use poem::http::{HeaderName, StatusCode, header};
 use poem::{Endpoint, Request, Response, Route, get};
 
-use crate::api::CONSOLE_PATH;
+use crate::api::{CONSOLE_CLEAR_PATH, CONSOLE_PATH};
+use crate::server::auth::AuthState;
+use crate::server::http::problem::ApiError;
 use crate::server::http::static_file::{CSS, HTML, JAVASCRIPT, StaticFile};
 
 /// Paths that redirect to the page.
 const REDIRECTED_PATHS: [&str; 2] = ["/", "/admin"];
+
+const SVG: &str = "image/svg+xml";
 
 /// Path, media type and content of a file.
 type Asset = (&'static str, &'static str, &'static [u8]);
@@ -32,7 +37,7 @@ const ASSETS: [Asset; 11] = [
         include_bytes!("../../console/index.html"),
     ),
     asset!(CSS, "console.css"),
-    asset!("image/svg+xml", "icon.svg"),
+    asset!(SVG, "icon.svg"),
     asset!(JAVASCRIPT, "main.js"),
     asset!(JAVASCRIPT, "api.js"),
     asset!(JAVASCRIPT, "charts.js"),
@@ -43,13 +48,36 @@ const ASSETS: [Asset; 11] = [
     asset!(JAVASCRIPT, "session.js"),
 ];
 
+const EMPTY_IMAGE: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\"/>";
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-resource-policy");
+
 /// Adds the page and its assets.
 pub fn add_routes(mut route: Route) -> Route {
     for (path, kind, content) in ASSETS {
         let file = StaticFile::new(kind, || Bytes::from_static(content));
         route = route.at(path, get(file));
     }
-    route
+    route.at(CONSOLE_CLEAR_PATH, get(poem::endpoint::make(clear)))
+}
+
+/// Makes the browser forget what another program has left for this origin while it listened on the
+/// port: service workers, cached pages and redirects. `fullon console --open` loads it before the
+/// page, from a file, where no service worker can answer. Cookies stay, because the other ports of
+/// the host have the same ones. The query is the id of a one-time token, so that other pages cannot
+/// use it.
+async fn clear(request: Request) -> poem::Result<Response> {
+    let tokens = &AuthState::from_request(&request)?.sign_in_tokens;
+    if !tokens.has_id(request.uri().query().unwrap_or_default(), Instant::now()) {
+        let detail = "the one-time token of this address was used or has expired";
+        return Err(ApiError::new(StatusCode::NOT_FOUND, detail).into());
+    }
+    Ok(Response::builder()
+        .header(CLEAR_SITE_DATA, "\"cache\", \"storage\"")
+        .header(CROSS_ORIGIN_RESOURCE_POLICY, "cross-origin")
+        .content_type(SVG)
+        .body(EMPTY_IMAGE))
 }
 
 /// Redirects [`REDIRECTED_PATHS`] to the page. This is a middleware, because the API is nested at
@@ -70,7 +98,8 @@ where
 /// The paths of the assets and the redirects.
 pub fn paths() -> impl Iterator<Item = String> {
     let assets = ASSETS.iter().map(|(path, ..)| *path);
-    assets.chain(REDIRECTED_PATHS).map(str::to_owned)
+    let others = REDIRECTED_PATHS.into_iter().chain([CONSOLE_CLEAR_PATH]);
+    assets.chain(others).map(str::to_owned)
 }
 
 #[cfg(test)]

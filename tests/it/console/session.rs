@@ -237,21 +237,39 @@ fn log_continues_after_crash_until_user_signs_in_again() {
     assert_eq!(once.count(), 1);
 }
 
+/// The server knows that the browser is signed in, also if the tab that is cannot answer.
 #[test]
-fn new_tab_gets_the_session_of_another_and_signs_out_with_it() {
+fn sign_in_in_another_tab_asks_and_signs_the_first_one_out() {
     if !browser_available("two tabs of the console") {
         return;
     }
     let console = Console::signed_in();
+    let me = console.text("who");
+    let me = me.split(',').next().unwrap();
     let address = format!("http://{}/console", console.home.admin_address());
+    console.browser.run(
+        "setTimeout(() => { for (const end = Date.now() + 5000; Date.now() < end;); }); return 0",
+        &[],
+    );
     let front = console.browser.hide_behind_new_tab();
     console.browser.run_before_each_page(RECORD_DOWNLOADS);
     console.browser.open(&address);
+    console.wait_until("it is not signed in", "return !$('signed-out').hidden");
+    let new_address = console.sign_in_address();
+    let (_, fragment) = new_address.split_once('#').unwrap();
+    let open = "location.hash = arguments[0]; return 0";
+    console.browser.run(open, &[json!(fragment)]);
+    console.wait_until("the page asks", "return $('dialog').open");
+    assert!(
+        console
+            .text("dialog-body")
+            .contains(&format!("signed in as {me}"))
+    );
+    console.click("dialog-confirm");
     console.wait_for_headline("Ready");
-    console.click("sign-out");
-    console.wait_until("it is signed out", "return !$('signed-out').hidden");
     drop(front);
     console.wait_for_headline("The session has ended");
+    assert!(console.text("notice").contains("in another tab"));
 }
 
 #[test]

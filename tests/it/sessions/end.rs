@@ -213,6 +213,24 @@ fn sixty_fifth_session_ends_the_first() {
     }
 }
 
+/// Tokens of one user have the same subject by default.
+#[test]
+fn token_with_fewer_scopes_ends_no_session_and_no_address() {
+    let home = Home::started();
+    let control = home.sign_in("admin:read admin:control");
+    let one_time = home.call_admin("POST", "/admin/session/token").json();
+    let read = home.token("admin:read");
+    for path in ["/admin/session", "/admin/session/token"] {
+        for _ in 0..70 {
+            assert_eq!(home.call_admin_as(&read, "POST", path).status, 201);
+        }
+    }
+    assert_eq!(status(&home, &control).status, 200);
+    let one_time = one_time["token"].as_str().unwrap();
+    let signed_in = home.call_admin_as(one_time, "POST", "/admin/session");
+    assert_eq!(signed_in.status, 201);
+}
+
 #[test]
 fn too_many_sign_ins_end_only_own_sessions() {
     let home = Home::started();

@@ -1,5 +1,6 @@
 //! Another web server on this machine.
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,8 @@ pub struct OtherServer {
 #[derive(Default)]
 struct Shared {
     is_over: AtomicBool,
+    /// Whole responses by path.
+    responses: Mutex<HashMap<String, String>>,
     /// The server that responds instead.
     relay_target: Mutex<Option<String>>,
 }
@@ -61,6 +64,16 @@ impl OtherServer {
         self.address.port()
     }
 
+    /// From now on, responds to requests for this path with these headers and this body.
+    pub fn answer(&self, path: &str, head: &str, body: &str) {
+        let length = body.len();
+        let response = format!(
+            "HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        let mut responses = self.shared.responses.lock().unwrap();
+        responses.insert(path.to_owned(), response);
+    }
+
     /// From now on, relays connections to another server. To a browser this is the same origin, as
     /// with DNS rebinding.
     pub fn relay_to(&self, host: &str) {
@@ -82,14 +95,17 @@ impl Drop for OtherServer {
 fn answer(stream: TcpStream, shared: &Shared, heads: &mpsc::Sender<String>) -> std::io::Result<()> {
     // A browser also opens connections before it needs them.
     stream.peek(&mut [0])?;
+    if shared.is_over.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     let behind = shared.relay_target.lock().unwrap().clone();
     match behind {
         Some(host) => relay(&stream, &host),
-        None => serve(stream, heads),
+        None => serve(stream, shared, heads),
     }
 }
 
-fn serve(stream: TcpStream, heads: &mpsc::Sender<String>) -> std::io::Result<()> {
+fn serve(stream: TcpStream, shared: &Shared, heads: &mpsc::Sender<String>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -102,10 +118,13 @@ fn serve(stream: TcpStream, heads: &mpsc::Sender<String>) -> std::io::Result<()>
         .find_map(|line| line.strip_prefix("Content-Length: "))
         .map_or(0, |length| length.parse().unwrap());
     reader.read_exact(&mut vec![0; length])?;
-    let target = head
-        .split(' ')
-        .nth(1)
-        .and_then(|path| path.split_once(REDIRECT));
+    let path = head.split(' ').nth(1);
+    let prepared = path.and_then(|path| shared.responses.lock().unwrap().get(path).cloned());
+    if let Some(response) = prepared {
+        let _ = heads.send(head);
+        return reader.get_mut().write_all(response.as_bytes());
+    }
+    let target = path.and_then(|path| path.split_once(REDIRECT));
     let status = match target {
         Some((_, url)) => format!("307 Temporary Redirect\r\nLocation: {url}"),
         None => "200 OK".to_owned(),

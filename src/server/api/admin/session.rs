@@ -31,7 +31,7 @@ use crate::server::openapi::{DocumentedError, Operation};
 const NO_SUCH_SESSION: DocumentedError = DocumentedError::new(
     404,
     "No session has this id: it has ended.",
-    "there is no session with this id: it has ended",
+    "there is no session with this id, or it has ended: `fullon sessions` lists them",
 );
 
 pub const OPERATIONS: [Operation; 7] = [
@@ -59,7 +59,8 @@ impl SessionApi {
     /// latest. It stays valid across `fullon restart`. Any other end of the process also ends it,
     /// but the log stream reconnects. A one-time token of `POST /admin/session/token` is accepted,
     /// too. A request that also presents a valid session ends that one. At most 64 sessions exist:
-    /// a new one ends the one that was used least recently, of the same subject if there is one.
+    /// a new one ends the one that was used least recently, first of those without more scopes, and
+    /// of these first of the same subject.
     #[oai(
         path = "/admin/session",
         method = "post",
@@ -96,8 +97,8 @@ impl SessionApi {
 
     /// Show whom a token signs in.
     ///
-    /// A page can ask before it signs in: a link may contain the token of somebody else. The
-    /// one-time token is not used up.
+    /// A page can ask before it signs in: a link may contain the token of somebody else. The cookie
+    /// tells whether the browser already has a session. The one-time token is not used up.
     #[oai(
         path = "/admin/session/token",
         method = "get",
@@ -107,8 +108,11 @@ impl SessionApi {
     async fn sign_in_token(
         &self,
         caller: Auth<InspectSignIn>,
+        request: &Request,
     ) -> Result<JsonResponse<SignInPreview>> {
+        let current = self.0.get()?.auth.session_of_browser(request);
         Ok(JsonResponse(SignInPreview {
+            signed_in_as: current.map(|session| session.subject),
             subject: caller.claims.subject,
             scopes: scope_names(caller.claims.scopes),
         }))
@@ -119,7 +123,7 @@ impl SessionApi {
     /// The token can only sign in, once, within 60 seconds, so it may be part of an address:
     /// `fullon console` prints one. The session gets the scopes of the caller's token. A restart or
     /// a change of the signing key invalidates it. At most 64 exist: a new one replaces the oldest,
-    /// of the same subject if there is one.
+    /// first of those without more scopes, and of these first of the same subject.
     #[oai(
         path = "/admin/session/token",
         method = "post",
