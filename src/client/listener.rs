@@ -25,8 +25,8 @@ use crate::sys::{TcpSocket, connected_socket, is_visible_socket, sockets_accepti
 const ROOT: u32 = 0;
 /// The user that stands for all users that a user namespace does not know.
 const OVERFLOW_USER: u32 = 65534;
-/// How often the kernel is asked for the other end. It needs a moment to establish it, and longer
-/// if many connections wait for the daemon.
+/// Limit on the looks at the other end. The kernel needs a moment to establish it, and longer if many
+/// connections wait for the daemon.
 const MAX_LOOKS: u32 = 1000;
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
