@@ -12,13 +12,14 @@ pub struct RevokeRequest {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub token: Option<String>,
-    /// The `jti` of the token, which the audit trail names as `token_id`. The revocation lasts 366
-    /// days.
+    /// The `jti` of the token, which the audit trail names as `token_id`: 1 to 256 visible ASCII
+    /// characters. The revocation lasts 366 days.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub jti: Option<String>,
     /// `true` revokes every token that was issued until now, and ends every session. If the program
-    /// has generated the signing key, it generates another one. A token without `iat` stays revoked.
+    /// has generated the signing key, it generates another one, and every daemon of the user refuses
+    /// the old one. A token without `iat` stays revoked.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub all: Option<bool>,

@@ -5,10 +5,15 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use ring::hmac;
 use thiserror::Error;
 
+use super::digest::ValueDigest;
 use crate::config::{Secret, secret_weakness};
 use crate::sys::{adopt_owner, create_beside, hex, open_nofollow};
+
+/// The message whose HMAC is the id of a key.
+const KEY_ID_LABEL: &[u8] = b"fullon key id 1";
 
 /// The key file cannot be used.
 #[derive(Debug, Error)]
@@ -46,6 +51,9 @@ pub enum KeyError {
         "the key in {path} {weakness}, so it can be guessed: remove the file; the next start creates a new key"
     )]
     Weak { path: PathBuf, weakness: String },
+    /// The configured key was ended.
+    #[error("JWT_SECRET_KEY is a key that `fullon token --revoke-all` has ended: set another one")]
+    Revoked,
     /// The system gave no random bytes.
     #[error("the operating system provided no random bytes: {0}")]
     NoRandomBytes(#[source] io::Error),
@@ -66,6 +74,14 @@ impl KeyError {
 /// The system gave no random bytes.
 pub fn generate_key() -> Result<Secret, KeyError> {
     Ok(Secret::new(hex(&random_bytes()?)))
+}
+
+/// Identifies a key without containing it.
+pub(super) fn key_id(key: &Secret) -> ValueDigest {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
+    let mut id = [0; 32];
+    id.copy_from_slice(hmac::sign(&key, KEY_ID_LABEL).as_ref());
+    ValueDigest::from_bytes(id)
 }
 
 pub(super) fn random_bytes() -> Result<[u8; 32], KeyError> {

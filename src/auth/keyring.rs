@@ -1,15 +1,15 @@
 //! The keys that sign tokens, and which of them are valid.
 
-use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::{DecodingKey, Validation};
-use ring::hmac;
 
 use super::digest::ValueDigest;
+use super::key::{key_id, read_key_file};
 use super::proof::{InvalidProof, ProofKey, ProofSide};
-use super::revocations::Revocations;
+use super::revocations::{Revocations, RevokeError, RevokedAll};
 use super::scope::Scopes;
 use super::token::{
     Claims, DecodedClaims, INSTANCE_KEY_ID, TokenError, decode_claims, decode_header, decoding_key,
@@ -17,9 +17,6 @@ use super::token::{
 };
 use crate::config::Secret;
 use crate::identity::identity;
-
-/// The message whose HMAC is the id of a key.
-const KEY_ID_LABEL: &[u8] = b"fullon key id 1";
 
 /// The configured key, and the previous one while it is still valid; and the tokens that are not
 /// valid any more although their key is.
@@ -35,6 +32,8 @@ struct Keys {
     /// Incremented when a new key replaces the current one, or a shorter grace period shortens the
     /// validity of the previous one.
     revision: u64,
+    /// Holds the current key, unless a setting does.
+    key_file: Option<PathBuf>,
 }
 
 #[derive(Clone)]
@@ -56,13 +55,10 @@ pub struct PreviousKey {
 
 impl SigningKey {
     fn new(secret: &Secret) -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
-        let mut id = [0; 32];
-        id.copy_from_slice(hmac::sign(&key, KEY_ID_LABEL).as_ref());
         Self {
             secret: secret.clone(),
             decoding: decoding_key(secret),
-            id: ValueDigest::from_bytes(id),
+            id: key_id(secret),
             proof: ProofKey::new(secret),
         }
     }
@@ -88,6 +84,7 @@ impl ConfiguredKeys {
                 current: SigningKey::new(current),
                 previous,
                 revision: 0,
+                key_file: None,
             }),
             revocations: Revocations::new(None),
         }
@@ -108,9 +105,37 @@ impl ConfiguredKeys {
         &self.revocations
     }
 
+    /// The file that holds the current key; `None` if a setting does.
+    pub fn set_key_file(&self, key_file: Option<PathBuf>) {
+        self.write().key_file = key_file;
+    }
+
+    /// Revokes every token that was issued until now. Replaces the key in `key_file`, if given.
+    /// Every other key becomes invalid, in all processes.
+    ///
+    /// # Errors
+    ///
+    /// Nothing has changed, except with [`RevokeError::SameKey`].
+    pub fn revoke_all(&self, key_file: Option<&Path>) -> Result<RevokedAll, RevokeError> {
+        let (current, ended) = {
+            let keys = self.read();
+            let previous = keys.previous.as_ref().map(|(key, _)| key.id);
+            let replaced = key_file.map(|_| keys.current.id);
+            let ended: Vec<_> = previous.into_iter().chain(replaced).collect();
+            (keys.current.secret.clone(), ended)
+        };
+        let result = self.revocations.revoke_all(key_file, &ended);
+        match &result {
+            Ok(all) => self.replace(all.new_key.as_ref().unwrap_or(&current)),
+            Err(RevokeError::SameKey(_)) => self.replace(&current),
+            Err(_) => {}
+        }
+        result
+    }
+
     /// Signs with `key` from now on; every other key becomes invalid.
-    pub fn replace(&self, key: &Secret) {
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+    fn replace(&self, key: &Secret) {
+        let mut keys = self.write();
         keys.revision += 1;
         keys.current = SigningKey::new(key);
         keys.previous = None;
@@ -119,7 +144,7 @@ impl ConfiguredKeys {
     /// Signs with `key` from now on, and keeps the previous key valid for `grace`. The key before
     /// that becomes invalid. Returns whether the key is a new one.
     pub fn rotate(&self, key: &Secret, grace: Duration) -> bool {
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.write();
         let until = Instant::now().checked_add(grace);
         if keys.current.secret.expose() == key.expose() {
             // The key is the same, but the grace period of the previous key may have become shorter.
@@ -174,13 +199,13 @@ impl ConfiguredKeys {
         self.read().revision
     }
 
-    /// Verifies a token. For a token of the previous key, also returns how long that key stays
-    /// valid.
+    /// Verifies a token. Also returns the id of its key and, for a token of the previous key, how
+    /// long that key stays valid.
     pub(super) fn verify(
         &self,
         token: &str,
         validation: &Validation,
-    ) -> Result<(DecodedClaims, Option<Duration>), TokenError> {
+    ) -> Result<(DecodedClaims, ValueDigest, Option<Duration>), TokenError> {
         let keys = self.read();
         match (
             decode_claims(token, &keys.current.decoding, validation),
@@ -188,9 +213,10 @@ impl ConfiguredKeys {
         ) {
             (Err(TokenError::BadSignature), Some((key, until))) if Instant::now() < *until => {
                 let left = until.saturating_duration_since(Instant::now());
-                Ok((decode_claims(token, &key.decoding, validation)?, Some(left)))
+                let claims = decode_claims(token, &key.decoding, validation)?;
+                Ok((claims, key.id, Some(left)))
             }
-            (result, _) => Ok((result?, None)),
+            (result, _) => Ok((result?, keys.current.id, None)),
         }
     }
 
@@ -207,7 +233,36 @@ impl ConfiguredKeys {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Keys> {
+        self.drop_revoked_keys();
         self.keys.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Keys> {
+        self.keys.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another process may have revoked all tokens. Then its new key is in the key file.
+    fn drop_revoked_keys(&self) {
+        let is_revoked = |key: &SigningKey| self.revocations.is_key_revoked(key.id);
+        let has_revoked = |keys: &Keys| {
+            let is_previous = |(key, _): &(SigningKey, Instant)| is_revoked(key);
+            is_revoked(&keys.current) || keys.previous.as_ref().is_some_and(is_previous)
+        };
+        if !has_revoked(&self.keys.read().unwrap_or_else(PoisonError::into_inner)) {
+            return;
+        }
+        let mut keys = self.write();
+        if keys.previous.take_if(|(key, _)| is_revoked(key)).is_some() {
+            keys.revision += 1;
+        }
+        if is_revoked(&keys.current)
+            && let Some(Ok(secret)) = keys.key_file.as_deref().map(read_key_file)
+            && !self.revocations.is_key_revoked(key_id(&secret))
+        {
+            keys.revision += 1;
+            keys.current = SigningKey::new(&secret);
+            tracing::info!("another process has replaced the signing key and revoked all tokens");
+        }
     }
 }
 
@@ -263,15 +318,14 @@ impl Keyring {
         let header = decode_header(token)?;
         let key_revision = self.configured.revision();
         let is_of_instance = header.kid.as_deref() == Some(INSTANCE_KEY_ID);
-        let (claims, key_valid_for) = if is_of_instance {
-            (
-                decode_claims(token, &self.instance, &self.validation)?,
-                None,
-            )
+        let (claims, key, key_valid_for) = if is_of_instance {
+            let claims = decode_claims(token, &self.instance, &self.validation)?;
+            (claims, None, None)
         } else {
-            self.configured.verify(token, &self.validation)?
+            let (claims, key, valid_for) = self.configured.verify(token, &self.validation)?;
+            (claims, Some(key), valid_for)
         };
-        let mark = mark(token, &claims, is_of_instance);
+        let mark = mark(token, &claims, key);
         self.configured.revocations.check(&mark)?;
         Ok(Claims {
             token: mark,

@@ -26,7 +26,7 @@ mod session_store;
 mod sign_in;
 mod token;
 
-pub use key::{KeyError, generate_key, read_key_file, read_or_create_key_file};
+pub use key::{KeyError, generate_key, read_key_file};
 pub use keyring::{ConfiguredKeys, Keyring, PreviousKey};
 pub use proof::{InvalidProof, ProofKey, ProofSide, generate_nonce, is_nonce};
 pub use revocations::{Revocations, RevokeError, RevokedAll, RevokedToken, check_revocations};
@@ -36,7 +36,7 @@ pub use session_store::{
     CreateSessionError, MAX_SESSION_LIFETIME, MAX_SESSIONS, SessionStore, StoredSessions,
 };
 pub use sign_in::{SIGN_IN_LIFETIME, SignInTokens, sign_in_id};
-pub use token::{Claims, SignError, TokenError, TokenSigner};
+pub use token::{Claims, SignError, TokenError, TokenSigner, contains_token};
 
 #[cfg(test)]
 mod tests;

@@ -18,22 +18,24 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::digest::ValueDigest;
-use super::key::{KeyError, NewKeyFile};
-use super::token::{TokenError, TokenMark, UnverifiedToken};
+use super::key::{KeyError, NewKeyFile, key_id, read_key_file, read_or_create_key_file};
+use super::token::{TokenError, TokenMark, UnverifiedToken, contains_token};
 use crate::config::Secret;
 use crate::sys::{OpenError, adopt_owner, create_beside, is_trusted_owner, open_private, try_lock};
 
 /// Limit on revoked tokens.
 const MAX_REVOKED: usize = 10_000;
-/// How many of them are kept when all tokens are revoked.
-const MAX_KEPT: usize = 1_000;
+/// How many of them are kept when all tokens are revoked, so that there is room for others.
+const MAX_KEPT: usize = 9_000;
+/// Limit on revoked keys. Every running process has another key long before the first is dropped.
+const MAX_KEYS: usize = 100;
 /// How long a revocation outlasts its token, because the clock may be set back.
 const MARGIN: SignedDuration = SignedDuration::from_hours(24);
 /// How long a revocation by id is kept: as long as a token can be valid.
 const MAX_LIFETIME: SignedDuration = SignedDuration::from_hours(366 * 24);
-/// The longest id, in bytes.
-const MAX_ID_LEN: usize = 1024;
-/// A larger file is not one of ours.
+/// The longest id.
+const MAX_ID_LEN: usize = 256;
+/// A larger file is not one of ours: 10,000 entries with the longest ids need 7 MB.
 const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 /// How long a change waits for one of another process, which takes milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -76,8 +78,13 @@ pub enum RevokeError {
     #[error("the token is malformed, so it was not revoked: check that it is complete")]
     Malformed,
     /// The text is not an id.
-    #[error("an id has between 1 and {MAX_ID_LEN} bytes")]
+    #[error(
+        "an id has 1 to {MAX_ID_LEN} visible ASCII characters; a token with another id can be revoked as a whole"
+    )]
     InvalidId,
+    /// The id is a token.
+    #[error("the id is a token, so nothing was revoked: give it as `token`")]
+    TokenAsId,
     /// The limit is reached.
     #[error(
         "{MAX_REVOKED} tokens are revoked already: revoke all tokens instead (`fullon token --revoke-all`)"
@@ -85,7 +92,7 @@ pub enum RevokeError {
     Full,
     /// Reading the file failed.
     #[error(
-        "nothing was revoked: the file of revoked tokens {path} cannot be read: {source}; repair or remove it"
+        "nothing was revoked: the file of revoked tokens {path} cannot be read: {source}; repair it, or revoke all tokens (`fullon token --revoke-all`), which replaces it"
     )]
     Read { path: PathBuf, source: io::Error },
     /// Writing the file failed.
@@ -95,7 +102,9 @@ pub enum RevokeError {
     #[error("nothing was revoked: {0}")]
     NewKey(#[source] KeyError),
     /// The key file could not be replaced after the tokens were revoked.
-    #[error("all tokens are revoked, but the signing key is the same: {0}")]
+    #[error(
+        "all tokens are revoked, and the signing key is no longer accepted, but there is no new one: {0}; repeat it, or restart the daemon"
+    )]
     SameKey(#[source] KeyError),
     /// There is no directory for the file.
     #[error("nothing was revoked: there is no directory for the file of revoked tokens: set HOME")]
@@ -110,6 +119,9 @@ struct RevokedList {
     not_before: Option<i64>,
     #[serde(default)]
     tokens: Vec<Entry>,
+    /// Ids of keys whose tokens are revoked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<ValueDigest>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +132,19 @@ struct Entry {
     digest: Option<ValueDigest>,
     /// When the token expires.
     exp: Timestamp,
+    /// When the token was issued, in seconds, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iat: Option<i64>,
+    /// Whether the token is for the instance key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    instance: bool,
+}
+
+impl Entry {
+    /// Whether the time from which on new tokens are valid also refuses the token.
+    fn is_issued_before(&self, limit: i64) -> bool {
+        !self.instance && self.iat.is_some_and(|issued| issued < limit)
+    }
 }
 
 /// The list as verifications use it.
@@ -128,12 +153,14 @@ struct Index {
     not_before: Option<i64>,
     ids: HashSet<String>,
     digests: HashSet<ValueDigest>,
+    keys: HashSet<ValueDigest>,
 }
 
 impl From<RevokedList> for Index {
     fn from(list: RevokedList) -> Self {
         let mut index = Self {
             not_before: list.not_before,
+            keys: list.keys.into_iter().collect(),
             ..Self::default()
         };
         for entry in list.tokens {
@@ -188,33 +215,60 @@ impl RevokedToken {
     #[must_use]
     pub fn audit_name(&self) -> String {
         match self {
-            Self::Id(id) => format!("jti {id}"),
+            Self::Id(id) if check_id(id).is_ok() => format!("jti {id}"),
+            Self::Id(_) => "invalid jti".to_owned(),
             Self::Token(token) => match UnverifiedToken::parse(token) {
                 None => "malformed".to_owned(),
-                Some(UnverifiedToken { id: Some(id), .. }) => format!("jti {id}"),
+                Some(UnverifiedToken { id: Some(id), .. }) if check_id(&id).is_ok() => {
+                    format!("jti {id}")
+                }
                 Some(UnverifiedToken { digest, .. }) => format!("digest {digest:?}"),
             },
         }
     }
 
+    /// Checks that it can be revoked.
+    ///
+    /// # Errors
+    ///
+    /// It is no token, or no id.
+    pub fn check(&self) -> Result<(), RevokeError> {
+        self.to_entry(Timestamp::now()).map(drop)
+    }
+
     fn to_entry(&self, now: Timestamp) -> Result<Entry, RevokeError> {
         match self {
-            Self::Id(id) if id.is_empty() || id.len() > MAX_ID_LEN => Err(RevokeError::InvalidId),
-            Self::Id(id) => Ok(Entry {
-                jti: Some(id.clone()),
-                digest: None,
-                exp: now.saturating_add(MAX_LIFETIME).unwrap_or(Timestamp::MAX),
-            }),
+            Self::Id(id) => {
+                check_id(id)?;
+                Ok(Entry {
+                    jti: Some(id.clone()),
+                    digest: None,
+                    exp: now.saturating_add(MAX_LIFETIME).unwrap_or(Timestamp::MAX),
+                    iat: None,
+                    instance: false,
+                })
+            }
             Self::Token(token) => {
                 let token = UnverifiedToken::parse(token).ok_or(RevokeError::Malformed)?;
                 Ok(Entry {
                     jti: None,
                     digest: Some(token.digest),
                     exp: token.expires_at,
+                    iat: token.issued_at,
+                    instance: token.is_of_instance,
                 })
             }
         }
     }
+}
+
+fn check_id(id: &str) -> Result<(), RevokeError> {
+    if contains_token(id) {
+        return Err(RevokeError::TokenAsId);
+    }
+    let is_valid =
+        (1..=MAX_ID_LEN).contains(&id.len()) && id.bytes().all(|it| it.is_ascii_graphic());
+    is_valid.then_some(()).ok_or(RevokeError::InvalidId)
 }
 
 impl Revocations {
@@ -254,7 +308,7 @@ impl Revocations {
         let shown = self.path.as_ref()?.display();
         self.with_list(|list| match list {
             Err(error) => Some(format!(
-                "the file of revoked tokens {shown} cannot be read, so tokens of the configured key are rejected: {error}; repair or remove it"
+                "the file of revoked tokens {shown} cannot be read, so tokens of the configured key are rejected: {error}; repair it, or replace it with `fullon token --revoke-all`"
             )),
             Ok(list) => {
                 let limit = Timestamp::from_second(list.not_before?).ok()?;
@@ -282,23 +336,37 @@ impl Revocations {
                     .not_before
                     .is_some_and(|limit| token.issued_at.is_none_or(|issued| issued < limit));
             let has_revoked_id = token.id.as_ref().is_some_and(|id| list.ids.contains(id));
-            if is_too_old || has_revoked_id || list.digests.contains(&token.digest) {
+            let has_revoked_key = token.key.is_some_and(|key| list.keys.contains(&key));
+            if is_too_old
+                || has_revoked_id
+                || has_revoked_key
+                || list.digests.contains(&token.digest)
+            {
                 return Err(TokenError::Revoked);
             }
             Ok(())
         })
     }
 
-    /// Checks that a session that was created then is not revoked, nor its token.
+    /// Whether `--revoke-all` has ended the key with this id.
+    pub(super) fn is_key_revoked(&self, key: ValueDigest) -> bool {
+        self.with_list(|list| list.is_ok_and(|list| list.keys.contains(&key)))
+    }
+
+    /// Checks that a session that was created then is not revoked, nor its token, nor the
+    /// configured key at that time.
     pub(super) fn check_session(
         &self,
         created_at: Timestamp,
         token: &TokenMark,
+        key: ValueDigest,
     ) -> Result<(), TokenError> {
         self.check(token)?;
         self.with_list(|list| {
-            let limit = list.ok().and_then(|list| list.not_before);
-            if limit.is_some_and(|limit| created_at.as_second() < limit) {
+            let Ok(list) = list else { return Ok(()) };
+            let limit = list.not_before;
+            if limit.is_some_and(|limit| created_at.as_second() < limit) || list.keys.contains(&key)
+            {
                 return Err(TokenError::Revoked);
             }
             Ok(())
@@ -313,7 +381,7 @@ impl Revocations {
     pub fn revoke(&self, token: &RevokedToken) -> Result<(), RevokeError> {
         let now = Timestamp::now();
         let entry = token.to_entry(now)?;
-        self.update(|file| {
+        self.update(read_list, |file| {
             let tokens = &mut file.list.tokens;
             if tokens.len() >= MAX_REVOKED {
                 // Not earlier: the clock may have been ahead.
@@ -331,14 +399,27 @@ impl Revocations {
         })
     }
 
-    /// Revokes every token that was issued until now. Replaces the key in `key_file`, if given.
-    /// Returns once that is on the disk.
+    /// Revokes every token that was issued until now, and all tokens of the keys with the ids
+    /// `ended`. Replaces the key in `key_file`, if given. Returns once that is on the disk.
+    ///
+    /// A list that cannot be read is replaced: its tokens were issued before.
     ///
     /// # Errors
     ///
     /// Nothing has changed, except with [`RevokeError::SameKey`].
-    pub fn revoke_all(&self, key_file: Option<&Path>) -> Result<RevokedAll, RevokeError> {
-        self.update(|file| {
+    pub(super) fn revoke_all(
+        &self,
+        key_file: Option<&Path>,
+        ended: &[ValueDigest],
+    ) -> Result<RevokedAll, RevokeError> {
+        let read = |path: &Path| {
+            Ok(read_list(path).unwrap_or_else(|error| {
+                tracing::warn!(path = %path.display(), %error, "replacing the file of revoked tokens, which cannot be read");
+                RevokedList::default()
+            }))
+        };
+        self.update(read, |file| {
+            let replaced = key_file.and_then(|path| read_key_file(path).ok());
             // A disk that has no room for the key is full before anything is revoked.
             let key_file = key_file.map(NewKeyFile::write).transpose();
             let key_file = key_file.map_err(RevokeError::NewKey)?;
@@ -346,15 +427,78 @@ impl Revocations {
             let limit = Timestamp::now().as_second() + 1;
             let limit = limit.max(file.list.not_before.unwrap_or(limit));
             file.list.not_before = Some(limit);
-            // The others were issued before. The last ones may be of the instance key.
-            let superfluous = file.list.tokens.len().saturating_sub(MAX_KEPT);
-            file.list.tokens.drain(..superfluous);
+            let RevokedList { tokens, keys, .. } = &mut file.list;
+            tokens.retain(|entry| !entry.is_issued_before(limit));
+            let mut superfluous = tokens.len().saturating_sub(MAX_KEPT);
+            // The others are known to be valid again without their entries.
+            tokens.retain(|entry| {
+                let is_dropped = superfluous > 0 && entry.iat.is_none();
+                superfluous -= usize::from(is_dropped);
+                !is_dropped
+            });
+            tokens.drain(..superfluous);
+            for key in replaced.iter().map(key_id).chain(ended.iter().copied()) {
+                if !keys.contains(&key) {
+                    keys.push(key);
+                }
+            }
+            keys.drain(..keys.len().saturating_sub(MAX_KEYS));
             file.write()?;
             let new_key = key_file.map(NewKeyFile::install).transpose();
             Ok(RevokedAll {
                 valid_from: Timestamp::from_second(limit).unwrap_or(Timestamp::MAX),
                 new_key: new_key.map_err(RevokeError::SameKey)?,
             })
+        })
+    }
+
+    /// Revokes every token without a daemon. Otherwise as [`super::ConfiguredKeys::revoke_all`].
+    ///
+    /// # Errors
+    ///
+    /// Nothing has changed, except with [`RevokeError::SameKey`].
+    pub fn revoke_all_offline(&self, key_file: Option<&Path>) -> Result<RevokedAll, RevokeError> {
+        self.revoke_all(key_file, &[])
+    }
+
+    /// Checks a configured key.
+    ///
+    /// # Errors
+    ///
+    /// `--revoke-all` has ended it.
+    pub fn check_key(&self, key: &Secret) -> Result<(), KeyError> {
+        if self.is_key_revoked(key_id(key)) {
+            return Err(KeyError::Revoked);
+        }
+        Ok(())
+    }
+
+    /// Reads the key file, and creates it if it does not exist. A key that was ended is replaced:
+    /// `--revoke-all` was interrupted before it could do so.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or created, or is not private.
+    pub fn read_or_create_key_file(&self, path: &Path) -> Result<Secret, KeyError> {
+        let key = read_or_create_key_file(path)?;
+        if !self.is_key_revoked(key_id(&key)) {
+            return Ok(key);
+        }
+        let replaced = self.update(read_list, |file| {
+            let key = read_key_file(path).map_err(RevokeError::NewKey)?;
+            if !file.list.keys.contains(&key_id(&key)) {
+                return Ok(key);
+            }
+            let new = NewKeyFile::write(path).and_then(NewKeyFile::install);
+            new.map_err(RevokeError::NewKey)
+        });
+        replaced.map_err(|error| match error {
+            RevokeError::NewKey(error) => error,
+            other => KeyError::Io {
+                path: path.to_owned(),
+                action: "replaced",
+                source: io::Error::other(other),
+            },
         })
     }
 
@@ -381,6 +525,7 @@ impl Revocations {
     /// Changes the file under its lock.
     fn update<T>(
         &self,
+        read: impl FnOnce(&Path) -> io::Result<RevokedList>,
         change: impl FnOnce(&mut LockedFile<'_>) -> Result<T, RevokeError>,
     ) -> Result<T, RevokeError> {
         let path = self.path.as_ref().ok_or(RevokeError::NoFile)?;
@@ -398,7 +543,7 @@ impl Revocations {
                 None => return Err(failed(io::Error::other("another process has locked it"))),
             }
         };
-        let list = read_list(path).map_err(|source| RevokeError::Read {
+        let list = read(path).map_err(|source| RevokeError::Read {
             path: path.clone(),
             source,
         })?;
@@ -416,10 +561,15 @@ struct LockedFile<'a> {
 
 impl LockedFile<'_> {
     fn write(&self) -> Result<(), RevokeError> {
-        replace(self.path, &self.list).map_err(|source| RevokeError::Write {
+        let failed = |source| RevokeError::Write {
             path: self.path.to_owned(),
             source,
-        })
+        };
+        let text = serde_json::to_vec(&self.list).map_err(|error| failed(error.into()))?;
+        if text.len() as u64 > MAX_FILE_SIZE {
+            return Err(RevokeError::Full);
+        }
+        replace(self.path, &text).map_err(failed)
     }
 }
 
@@ -478,11 +628,11 @@ fn open_lock_file(path: &Path) -> io::Result<File> {
 }
 
 /// Replaces the file. It is on the disk afterwards.
-fn replace(path: &Path, list: &RevokedList) -> io::Result<()> {
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let (temporary, mut file) = create_beside(path)?;
     let mut write = || {
         adopt_owner(&file, path)?;
-        file.write_all(&serde_json::to_vec(list)?)?;
+        file.write_all(text)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
     };
@@ -505,6 +655,7 @@ mod tests {
             digest: ValueDigest::of(id),
             issued_at: Some(issued_at),
             is_of_instance: false,
+            key: None,
         }
     }
 
@@ -521,7 +672,7 @@ mod tests {
             assert_eq!(revocations.check(&first), Err(TokenError::Revoked));
             assert_eq!(revocations.check(&second), Ok(()));
         }
-        let limit = other.revoke_all(None).unwrap().valid_from.as_second();
+        let limit = other.revoke_all(None, &[]).unwrap().valid_from.as_second();
         let of_instance = TokenMark {
             is_of_instance: true,
             ..second.clone()
@@ -554,7 +705,15 @@ mod tests {
             ..token.clone()
         };
         assert_eq!(revocations.check(&of_instance), Ok(()));
-        assert!(revocations.revoke_all(None).is_err());
+        let one = RevokedToken::Id("second".into());
+        assert!(matches!(
+            revocations.revoke(&one),
+            Err(RevokeError::Read { .. })
+        ));
+        // No entry is needed for what was issued before.
+        revocations.revoke_all(None, &[]).unwrap();
+        assert_eq!(revocations.check(&token), Err(TokenError::Revoked));
+        revocations.revoke(&one).unwrap();
         fs::remove_file(&path).unwrap();
         assert_eq!(revocations.check(&token), Ok(()));
     }
@@ -567,20 +726,97 @@ mod tests {
             jti: Some(number.to_string()),
             digest: None,
             exp: Timestamp::MAX,
+            iat: None,
+            instance: false,
         };
         let list = RevokedList {
-            not_before: None,
             tokens: (0..MAX_REVOKED).map(entry).collect(),
+            ..RevokedList::default()
         };
-        replace(&path, &list).unwrap();
+        replace(&path, &serde_json::to_vec(&list).unwrap()).unwrap();
         let revocations = Revocations::new(Some(path));
         // One that is listed already needs no room.
         revocations.revoke(&RevokedToken::Id("7".into())).unwrap();
         let full = revocations.revoke(&RevokedToken::Id("another".into()));
         assert!(matches!(full, Err(RevokeError::Full)));
-        revocations.revoke_all(None).unwrap();
+        revocations.revoke_all(None, &[]).unwrap();
         revocations
             .revoke(&RevokedToken::Id("another".into()))
             .unwrap();
+    }
+
+    #[test]
+    fn longest_ids_fit_into_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.revoked");
+        // Quotation marks take two bytes each.
+        let id = |number: usize| format!("{number:\"<MAX_ID_LEN$}");
+        let entry = |number| {
+            RevokedToken::Id(id(number))
+                .to_entry(Timestamp::now())
+                .unwrap()
+        };
+        let list = RevokedList {
+            tokens: (0..MAX_REVOKED - 1).map(entry).collect(),
+            ..RevokedList::default()
+        };
+        replace(&path, &serde_json::to_vec(&list).unwrap()).unwrap();
+        let revocations = Revocations::new(Some(path.clone()));
+        revocations
+            .revoke(&RevokedToken::Id(id(MAX_REVOKED)))
+            .unwrap();
+        read_list(&path).unwrap();
+        for invalid in [&"a".repeat(MAX_ID_LEN + 1), "", "\u{1}", "\u{e9}", "a b"] {
+            let token = RevokedToken::Id(invalid.into());
+            assert!(
+                matches!(token.check(), Err(RevokeError::InvalidId)),
+                "{invalid:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn token_is_no_id() {
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl";
+        let (part, _) = token.rsplit_once('.').unwrap();
+        for text in [
+            token,
+            part,
+            &token[1..],
+            &format!("Bearer {token}"),
+            &format!("x:{token}"),
+        ] {
+            let id = RevokedToken::Id(text.into());
+            assert!(matches!(id.check(), Err(RevokeError::TokenAsId)), "{text}");
+            assert_eq!(id.audit_name(), "invalid jti");
+        }
+        for text in ["a.b.c", "eyJhbGciOiJIUzI1NiJ9", "eyJ.x.y", "0c4b8a52-8a0c"] {
+            RevokedToken::Id(text.into()).check().unwrap();
+        }
+    }
+
+    #[test]
+    fn revoking_all_keeps_tokens_that_were_issued_ahead_of_the_clock() {
+        let directory = tempfile::tempdir().unwrap();
+        let revocations = Revocations::new(Some(directory.path().join("x.revoked")));
+        let now = Timestamp::now().as_second();
+        let entry = |number: usize, iat| Entry {
+            jti: None,
+            digest: Some(ValueDigest::of(&number.to_string())),
+            exp: Timestamp::MAX,
+            iat,
+            instance: false,
+        };
+        let early = entry(0, Some(now + 600));
+        let others = (1..MAX_REVOKED).map(|number| entry(number, None));
+        let list = RevokedList {
+            tokens: [early.clone()].into_iter().chain(others).collect(),
+            ..RevokedList::default()
+        };
+        let path = revocations.path.clone().unwrap();
+        replace(&path, &serde_json::to_vec(&list).unwrap()).unwrap();
+        revocations.revoke_all(None, &[]).unwrap();
+        let kept = read_list(&path).unwrap().tokens;
+        assert_eq!((kept.len(), &kept[0]), (MAX_KEPT, &early));
     }
 }

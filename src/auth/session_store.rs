@@ -245,7 +245,8 @@ impl SessionStore {
     pub fn end_revoked(&self) -> usize {
         let revocations = self.keys.revocations();
         self.end_where(|session| {
-            let checked = revocations.check_session(session.created_at, &session.token);
+            let checked =
+                revocations.check_session(session.created_at, &session.token, session.key);
             checked.is_err()
         })
     }
@@ -266,6 +267,15 @@ impl SessionStore {
             !is_over
         });
         before - table.len()
+    }
+
+    /// Whether a session is valid.
+    #[must_use]
+    pub fn contains(&self, id: Uuid) -> bool {
+        let now = Timestamp::now();
+        let table = self.table();
+        let mut sessions = table.iter();
+        sessions.any(|each| each.stored.id == id && self.is_valid(&each.stored, now))
     }
 
     /// The valid sessions, oldest first.
@@ -291,7 +301,7 @@ impl SessionStore {
         let revocations = self.keys.revocations();
         let is_revoked = || {
             revocations
-                .check_session(session.created_at, &session.token)
+                .check_session(session.created_at, &session.token, session.key)
                 .is_err()
         };
         let has_ended = || {

@@ -75,6 +75,9 @@ pub(super) struct TokenMark {
     pub issued_at: Option<i64>,
     /// Whether it is signed with the instance key.
     pub is_of_instance: bool,
+    /// The id of the configured key that has signed it.
+    #[serde(default)]
+    pub key: Option<ValueDigest>,
 }
 
 /// The reason why a token is rejected. It says nothing about the contents of the token except the
@@ -330,16 +333,31 @@ pub(super) fn timestamp(seconds: &serde_json::Number) -> Option<Timestamp> {
     Timestamp::from_duration(duration).ok()
 }
 
-/// The identity of a verified token.
-pub(super) fn mark(token: &str, claims: &DecodedClaims, is_of_instance: bool) -> TokenMark {
+/// The identity of a verified token. `key` is the id of the configured key that has signed it; the
+/// instance key has none.
+pub(super) fn mark(token: &str, claims: &DecodedClaims, key: Option<ValueDigest>) -> TokenMark {
     let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
     let issued_at = claims.iat.as_ref().and_then(timestamp);
     TokenMark {
         id: claims.jti.clone(),
         digest: ValueDigest::of(signed),
         issued_at: issued_at.map(Timestamp::as_second),
-        is_of_instance,
+        is_of_instance: key.is_none(),
+        key,
     }
+}
+
+/// Whether a text is a JWT or contains one, maybe without its last part.
+#[must_use]
+pub fn contains_token(text: &str) -> bool {
+    // `{"` in base64url.
+    let starts = text.match_indices("eyJ").map(|(at, _)| at);
+    std::iter::once(0).chain(starts).any(|at| {
+        let header = text[at..].split_once('.').map(|(header, _)| header);
+        let header = header.and_then(|header| URL_SAFE_NO_PAD.decode(header).ok());
+        header
+            .is_some_and(|header| serde_json::from_slice::<serde_json::Map<_, _>>(&header).is_ok())
+    })
 }
 
 /// A well-formed token whose signature is not verified.
@@ -347,6 +365,9 @@ pub(super) struct UnverifiedToken {
     pub id: Option<String>,
     pub digest: ValueDigest,
     pub expires_at: Timestamp,
+    pub issued_at: Option<i64>,
+    /// Whether it is for the instance key.
+    pub is_of_instance: bool,
 }
 
 impl UnverifiedToken {
@@ -356,16 +377,20 @@ impl UnverifiedToken {
             exp: serde_json::Number,
             #[serde(default)]
             jti: Option<String>,
+            #[serde(default)]
+            iat: Option<serde_json::Number>,
         }
-        decode_header(token).ok()?;
+        let header = decode_header(token).ok()?;
         let (signed, _) = token.rsplit_once('.')?;
         let (_, claims) = signed.split_once('.')?;
         let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
-        let Payload { exp, jti } = serde_json::from_slice(&claims).ok()?;
+        let Payload { exp, jti, iat } = serde_json::from_slice(&claims).ok()?;
         Some(Self {
             id: jti,
             digest: ValueDigest::of(signed),
             expires_at: timestamp(&exp)?,
+            issued_at: iat.as_ref().and_then(timestamp).map(Timestamp::as_second),
+            is_of_instance: header.kid.as_deref() == Some(INSTANCE_KEY_ID),
         })
     }
 }

@@ -8,12 +8,9 @@ use super::context::{CommandContext, block_on, error_text, user_name};
 use super::error::{CommandError, Result};
 use super::output::{Output, notice};
 use crate::api::{RevokeRequest, RevokeResult};
-use crate::auth::{Scopes, TokenSigner, read_or_create_key_file};
+use crate::auth::{Revocations, Scopes, TokenSigner, contains_token};
 use crate::config::{ClientSettings, DEFINITIONS, InvalidSettings, duration};
 use crate::control::{RevokeOutcome, RevokeTokensError};
-
-/// The first characters of a token: `{"` in base64url.
-const TOKEN_START: &str = "eyJ";
 
 #[derive(Debug, clap::Args)]
 pub struct TokenArgs {
@@ -34,23 +31,20 @@ pub struct TokenArgs {
     revoke_all: bool,
 }
 
-/// A token contains two dots. `-` keeps it out of the list of processes.
+/// `-` keeps a token out of the list of processes.
 fn parse_revoked(text: &str) -> Result<RevokeRequest> {
     let text = if text == "-" {
         std::io::read_to_string(std::io::stdin())?
     } else {
         text.to_owned()
     };
-    let text = text.trim().to_owned();
     let mut request = RevokeRequest::default();
-    if text.matches('.').count() == 2 {
-        request.token = Some(text);
-    } else if text.starts_with(TOKEN_START) {
-        return Err(CommandError::Usage(
-            "--revoke: the token is incomplete, so it was not revoked".into(),
-        ));
+    if contains_token(&text) {
+        request.token = Some(text.trim().to_owned());
     } else {
-        request.jti = Some(text);
+        // Nothing else is part of the line: an id with spaces is refused.
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        request.jti = Some(line.strip_suffix('\r').unwrap_or(line).to_owned());
     }
     Ok(request)
 }
@@ -63,6 +57,7 @@ fn revoke(context: &CommandContext, request: &RevokeRequest, output: &Output) ->
         result,
         is_offline,
         audit_error,
+        key_file,
     } = outcome.map_err(|error| match error {
         RevokeTokensError::Settings(problems) => CommandError::from(problems),
         other => anyhow::Error::from(other).into(),
@@ -83,10 +78,14 @@ fn revoke(context: &CommandContext, request: &RevokeRequest, output: &Output) ->
         output.print_line(&format!("  Sessions ended: {ended}"))?;
     }
     if is_all {
-        output.print_line(if result.signing_key == RevokeResult::REPLACED {
-            "  Signing key: replaced"
-        } else {
-            "  Signing key: unchanged, because JWT_SECRET_KEY sets it; change it if others may know it"
+        let is_replaced = result.signing_key == RevokeResult::REPLACED;
+        output.print_line(&match key_file {
+            Some(path) if is_replaced => format!(
+                "  Signing key: replaced in {}; a service that sets JWT_SECRET_KEY keeps its own: change it there",
+                path.display()
+            ),
+            _ if is_replaced => "  Signing key: replaced".to_owned(),
+            _ => "  Signing key: unchanged, because JWT_SECRET_KEY sets it; change it if others may know it".to_owned(),
         })?;
     }
     output.print_json(&result)
@@ -126,7 +125,9 @@ pub fn run(context: &CommandContext, arguments: &TokenArgs, output: &Output) -> 
     block_on(control.check_token())?.map_err(anyhow::Error::from)?;
     let key = match (secret, key_file) {
         (Some(secret), _) => secret,
-        (None, Some(path)) => read_or_create_key_file(&path).map_err(anyhow::Error::from)?,
+        (None, Some(path)) => Revocations::new(Some(Revocations::path(&path)))
+            .read_or_create_key_file(&path)
+            .map_err(anyhow::Error::from)?,
         (None, None) => {
             return Err(anyhow::anyhow!("there is no signing key: set JWT_SECRET_KEY").into());
         }

@@ -1,5 +1,6 @@
 //! Revokes tokens: through the daemon, or in its files when it is not running.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use crate::audit::{AuditFile, AuditTrail, Event, Outcome};
 use crate::auth::{Revocations, RevokeError, RevokedToken};
 use crate::client::{AdminClient, ClientError};
 use crate::config::{InvalidSettings, SettingProblem};
-use crate::instance::PidFileError;
+use crate::instance::{PidFileError, StateFile};
 
 /// The setting that the signing key may come from.
 const KEY_SETTING: &str = "JWT_SECRET_KEY";
@@ -52,6 +53,8 @@ pub struct RevokeOutcome {
     pub is_offline: bool,
     /// Why the audit trail has no record of it.
     pub audit_error: Option<String>,
+    /// The key file that was changed without a daemon.
+    pub key_file: Option<PathBuf>,
 }
 
 impl DaemonControl {
@@ -105,6 +108,7 @@ impl DaemonControl {
             result,
             is_offline: false,
             audit_error: None,
+            key_file: None,
         })
     }
 
@@ -129,7 +133,9 @@ impl DaemonControl {
             (None, None) => None,
         };
         let mut signing_key = RevokeResult::UNCHANGED;
+        let mut replaced_file = None;
         let (audit_error, result) = if let Some(token) = token {
+            token.check()?;
             let audit_error = self.record_revocation(&token.audit_name());
             (audit_error, revocations.revoke(&token))
         } else {
@@ -139,11 +145,12 @@ impl DaemonControl {
                 return Err(InvalidSettings(about_key).into());
             }
             let audit_error = self.record_revocation("all");
-            let own_key = key_file.filter(|_| self.settings.jwt_secret.is_none());
-            let result = revocations.revoke_all(own_key);
+            let own_key = key_file.filter(|_| !self.is_key_configured());
+            let result = revocations.revoke_all_offline(own_key);
             if let Ok(all) = &result {
                 if all.new_key.is_some() {
                     signing_key = RevokeResult::REPLACED;
+                    replaced_file = own_key.map(Path::to_owned);
                 }
                 // A token that is issued in this second would be revoked.
                 let wait = Duration::try_from(all.valid_from.duration_since(Timestamp::now()));
@@ -164,7 +171,19 @@ impl DaemonControl {
             },
             is_offline: true,
             audit_error,
+            key_file: replaced_file,
         })
+    }
+
+    /// Whether `JWT_SECRET_KEY` is set, here or where the last daemon was started: the command may
+    /// run in another directory.
+    fn is_key_configured(&self) -> bool {
+        let of_last_daemon = || {
+            let state = StateFile::read_last(&self.settings.pid_file).ok()?;
+            let sources = state.settings_location().read_sources();
+            sources.get(KEY_SETTING).map(|_| ())
+        };
+        self.settings.jwt_secret.is_some() || of_last_daemon().is_some()
     }
 
     fn record_revocation(&self, revoked: &str) -> Option<String> {

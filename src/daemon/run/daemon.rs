@@ -58,16 +58,12 @@ impl Daemon {
         } = &self.reloadable;
         let settings = live_settings.settings();
         let has_own_key = settings.jwt_secret.is_none();
-        let result = keys
-            .revocations()
-            .revoke_all(has_own_key.then_some(settings.key_file.as_path()));
+        let result = keys.revoke_all(has_own_key.then_some(settings.key_file.as_path()));
         // Without an error the tokens are revoked, and with this one, too.
         if !matches!(result, Ok(_) | Err(RevokeError::SameKey(_))) {
             return Err(result.err().unwrap_or(RevokeError::NoFile));
         }
         let sessions = sessions.end_all();
-        let new_key = result.as_ref().ok().and_then(|all| all.new_key.clone());
-        keys.replace(&new_key.unwrap_or_else(|| keys.current()));
         // A failure is logged. The sessions are also revoked by their age.
         let _ = self.save_sessions();
         Ok(RevokeAllOutcome {

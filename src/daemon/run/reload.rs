@@ -65,7 +65,7 @@ impl Reloadable {
         let sources = self.live_settings.location().read_sources();
         let settings = Settings::load_for_daemon(&sources, self.is_background)?;
         record_warnings(&sources, &self.audit);
-        let key = signing_key(&settings)?;
+        let key = self.signing_key(&settings)?;
         self.log
             .apply_settings(&settings.log)
             .map_err(|error| invalid("LOG_LEVEL", error.to_string()))?;
@@ -76,6 +76,9 @@ impl Reloadable {
         // A dependency with new settings is presumed up until its first probe.
         self.health
             .watch_dependencies(&settings.dependencies, &[], true);
+        let key_file = settings.key_file.clone();
+        self.keys
+            .set_key_file(settings.jwt_secret.is_none().then_some(key_file));
         if self.keys.rotate(&key, grace) {
             record_key_change(&mut done);
             done.previous_key_valid_until = (!grace.is_zero())
@@ -84,6 +87,28 @@ impl Reloadable {
                 .map(|until| until.to_string());
         }
         Ok(done)
+    }
+
+    /// The key of tokens. Unlike a start, a reload does not create a key file.
+    fn signing_key(&self, settings: &Settings) -> Result<Secret, InvalidSettings> {
+        let key = match &settings.jwt_secret {
+            Some(secret) => {
+                let checked = self.keys.revocations().check_key(secret);
+                checked.map(|()| secret.clone())
+            }
+            None => read_key_file(&settings.key_file),
+        };
+        key.map_err(|error| {
+            let next = if error.is_missing() {
+                format!(
+                    "; restore the file, or create a new key with `{} restart`",
+                    identity().command
+                )
+            } else {
+                String::new()
+            };
+            invalid(SECRET_SETTING, format!("{error}{next}"))
+        })
     }
 }
 
@@ -96,25 +121,6 @@ pub fn record_warnings(sources: &Sources, audit: &AuditTrail) {
         event.reason = Some(format!("{}: {}", warning.subject, warning.message));
         audit.record(&event);
     }
-}
-
-/// The key of tokens. Unlike a start, a reload does not create a key file.
-fn signing_key(settings: &Settings) -> Result<Secret, InvalidSettings> {
-    let key = match &settings.jwt_secret {
-        Some(secret) => Ok(secret.clone()),
-        None => read_key_file(&settings.key_file),
-    };
-    key.map_err(|error| {
-        let next = if error.is_missing() {
-            format!(
-                "; restore the file, or create a new key with `{} restart`",
-                identity().command
-            )
-        } else {
-            String::new()
-        };
-        invalid(SECRET_SETTING, format!("{error}{next}"))
-    })
 }
 
 fn invalid(setting: &str, message: String) -> InvalidSettings {

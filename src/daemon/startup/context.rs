@@ -9,7 +9,6 @@ use super::sockets::PassedSocket;
 use crate::api::LastExit;
 use crate::auth::{
     ConfiguredKeys, KeyError, PreviousKey, Revocations, StoredSessions, generate_key,
-    read_or_create_key_file,
 };
 use crate::config::{Secret, Settings};
 use crate::daemon::error::StartError;
@@ -84,16 +83,21 @@ impl StartContext {
 
     /// The key of tokens, and for the grace period the previous one.
     pub fn token_keys(&self, settings: &Settings) -> Result<Arc<ConfiguredKeys>, KeyError> {
-        let key = match &settings.jwt_secret {
-            Some(secret) => secret.clone(),
-            None => read_or_create_key_file(&settings.key_file)?,
+        let path = Revocations::path(&settings.key_file);
+        let revocations = Revocations::new(Some(path.clone()));
+        let (key, key_file) = if let Some(secret) = &settings.jwt_secret {
+            revocations.check_key(secret)?;
+            (secret.clone(), None)
+        } else {
+            let key = revocations.read_or_create_key_file(&settings.key_file)?;
+            (key, Some(settings.key_file.clone()))
         };
         let previous = self
             .old_process
             .as_ref()
             .and_then(|old| previous_key(&old.handoff, &key, settings.key_grace));
-        let revocations = Revocations::path(&settings.key_file);
-        let keys = ConfiguredKeys::new(&key, previous).with_revocations(revocations);
+        let keys = ConfiguredKeys::new(&key, previous).with_revocations(path);
+        keys.set_key_file(key_file);
         Ok(Arc::new(keys))
     }
 

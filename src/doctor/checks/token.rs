@@ -105,7 +105,7 @@ pub fn revocations(snapshot: &Snapshot) -> Option<Finding> {
                 "{shown} cannot be read, so the daemon rejects tokens of the configured key: {error}"
             ),
             format!(
-                "repair {shown}; or remove it and run `fullon token --revoke-all`: without the file, revoked tokens are valid again"
+                "repair {shown}, or run `fullon token --revoke-all`, which replaces it; do not only remove it: revoked tokens would be valid again"
             ),
         ));
     }

@@ -65,22 +65,31 @@ pub async fn read_body<T: Type + DeserializeOwned>(
     // Parsed as an object first, because derived deserializers also accept an array of the
     // fields.
     let value = serde_json::from_slice::<serde_json::Map<_, _>>(&bytes)
-        .map_err(|error| format!("the request body is not a JSON object: {error}"))
+        .map_err(|error| {
+            let what = "the request body is not a JSON object";
+            // The message about another kind of value repeats it, and it may be a secret.
+            if error.is_data() {
+                what.to_owned()
+            } else {
+                format!("{what}: {error}")
+            }
+        })
         .and_then(|object| {
             serde_path_to_error::deserialize(serde_json::Value::Object(object)).map_err(|error| {
-                match error.path().to_string().as_str() {
-                    "." | "?" => format!("the request body is invalid: {}", error.inner()),
-                    path => format!(
-                        "field `{path}`: {}",
-                        describe_type_error(&error.inner().to_string())
-                    ),
+                let message = describe_type_error(&error.inner().to_string());
+                let path = error.path().to_string();
+                if is_like_a_field(&path) {
+                    format!("field `{path}`: {message}")
+                } else {
+                    format!("the request body is invalid: {message}")
                 }
             })
         });
     Ok(value.map_err(|detail| ApiError::new(StatusCode::BAD_REQUEST, detail))?)
 }
 
-/// Rewords a message of serde that names a type of Rust. Other messages are kept.
+/// Rewords a message of serde that names a type of Rust, or repeats a value or a long name: it may
+/// be a secret, and the message is logged. Other messages are kept.
 fn describe_type_error(message: &str) -> String {
     let expected = message
         .strip_prefix("invalid type: ")
@@ -92,9 +101,28 @@ fn describe_type_error(message: &str) -> String {
         Some((_, "i8" | "i16" | "i32" | "i64" | "isize")) => "a whole number",
         Some((_, "a string")) => "a string",
         Some((_, "a boolean")) => "true or false",
-        _ => return message.to_owned(),
+        Some((_, other)) => other,
+        None => return without_unknown_name(message),
     };
     format!("must be {kind}")
+}
+
+/// Removes the name of an unknown field, unless it may be a misspelt one.
+fn without_unknown_name(message: &str) -> String {
+    let unknown = message
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.rsplit_once("`, expected "));
+    match unknown {
+        Some((name, expected)) if !is_like_a_field(name) => {
+            format!("unknown field, expected {expected}")
+        }
+        _ => message.to_owned(),
+    }
+}
+
+fn is_like_a_field(name: &str) -> bool {
+    let is_part_of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=32).contains(&name.len()) && name.bytes().all(is_part_of_name)
 }
 
 /// `200` or `503` with JSON of type `T` that was rendered before.

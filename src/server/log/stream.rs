@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
+use uuid::Uuid;
 
 use super::page::log_read_error;
 use super::reader_limit::ReaderPermit;
@@ -34,6 +35,8 @@ use crate::server::shutdown::Shutdown;
 
 /// The interval of comments in a stream without events.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// How soon a stream ends after another process has revoked its token.
+const REVOCATION_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a browser waits before it reconnects.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// The same if a new process already serves.
@@ -55,6 +58,8 @@ pub struct LogStream {
 struct AccessEnd {
     /// Set for a session: when it is ended before it expires.
     signed_out: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Its id, for a session.
+    session: Option<Uuid>,
     /// `None` for a token that a local command has signed for itself.
     expires_at: Option<Instant>,
     auth: Arc<AuthState>,
@@ -76,11 +81,12 @@ impl AccessEnd {
         revocations.mark_changed();
         Self {
             signed_out: None,
+            session: None,
             expires_at: Some(Instant::now() + remaining),
             revocations,
             auth,
             caller,
-            next_check: Instant::now() + KEEP_ALIVE_INTERVAL,
+            next_check: Instant::now() + REVOCATION_CHECK_INTERVAL,
             reason,
         }
     }
@@ -103,13 +109,20 @@ impl AccessEnd {
                 () = signed_out => return access.reason,
                 _ = access.revocations.changed() => {}
                 () = sleep_until(wake_at) => {
-                    access.next_check = Instant::now() + KEEP_ALIVE_INTERVAL;
+                    access.next_check = Instant::now() + REVOCATION_CHECK_INTERVAL;
                 }
             }
             let is_expired = access.expires_at.is_some_and(|at| at <= Instant::now());
-            if is_expired || access.auth.keyring.is_revoked(&access.caller) {
+            if is_expired || access.is_revoked() {
                 return access.reason;
             }
+        }
+    }
+
+    fn is_revoked(&self) -> bool {
+        match self.session {
+            Some(id) => !self.auth.sessions.contains(id),
+            None => self.auth.keyring.is_revoked(&self.caller),
         }
     }
 }
@@ -152,6 +165,7 @@ impl LogStream {
         Self {
             access: Some(AccessEnd {
                 signed_out: Some(Box::pin(signed_out)),
+                session: Some(session.id),
                 ..end
             }),
             ..self

@@ -2,6 +2,7 @@
 
 mod all;
 mod file;
+mod keys;
 mod one;
 mod sessions;
 mod withheld_body;

@@ -112,11 +112,15 @@ fn command_revokes_with_and_without_daemon() {
     // A part of a token must not be taken for an id.
     let part = third.rsplit_once('.').unwrap().0;
     home.run(["token", "--revoke", part])
-        .exits(2)
-        .stderr_contains(&["incomplete"]);
-    home.run(["token", "--revoke", "a.b.c"])
         .exits(1)
-        .stderr_contains(&["malformed"]);
+        .stderr_contains(&["malformed", "complete"]);
+    home.run(["token", "--revoke", " an id "])
+        .exits(1)
+        .stderr_contains(&["visible ASCII"]);
+    // Other programs may sign with ids of any form.
+    for id in ["a.b.c", "eyJ-id"] {
+        home.run(["token", "--revoke", id]).succeeds();
+    }
     for (request, text) in [
         (json!({}), "exactly one"),
         (json!({ "all": false }), "exactly one"),
@@ -126,6 +130,35 @@ fn command_revokes_with_and_without_daemon() {
         (json!({ "token": "a.b.c" }), "token"),
     ] {
         revoke(&home, &request).assert_problem(400, text);
+    }
+}
+
+/// A holder of `admin:logs` could read it there.
+#[test]
+fn token_that_is_given_as_id_is_refused_and_not_logged() {
+    let home = Home::started();
+    let token = home.token(ALL);
+    let signature = token.rsplit('.').next().unwrap();
+    for body in [
+        json!({ "jti": token }),
+        json!({ "jti": format!("Bearer {token}") }),
+        json!({ "token": format!("{token}.x") }),
+        json!({ "token": token, "jti": token }),
+        json!({ "all": token }),
+        json!({ (token.as_str()): 1 }),
+        json!(token),
+        json!([token]),
+    ] {
+        let answer = revoke(&home, &body);
+        assert_eq!(answer.status, 400, "{body}: {answer:#?}");
+        assert!(!answer.body.contains(signature), "{answer:#?}");
+    }
+    revoke(&home, &json!({ "jti": token })).assert_problem(400, "give it as `token`");
+    assert_accepted(&home, &token);
+    let audit = home.run(["--json", "audit"]).succeeds();
+    assert!(audit.stdout.contains("revoke_tokens"));
+    for text in [home.log(), audit.stdout] {
+        assert!(!text.contains(signature), "{text}");
     }
 }
 
@@ -174,13 +207,13 @@ fn both_processes_of_held_restart_refuse() {
     }
 }
 
-fn kept_connection(home: &Home, token: &str) -> Connection {
+pub fn kept_connection(home: &Home, token: &str) -> Connection {
     let mut connection = Connection::open(&home.admin_address());
     assert_eq!(call_on(&mut connection, token).status, 200);
     connection
 }
 
-fn call_on(connection: &mut Connection, token: &str) -> crate::support::Response {
+pub fn call_on(connection: &mut Connection, token: &str) -> crate::support::Response {
     let bearer = format!("Bearer {token}");
     connection.send("GET", "/admin/status", &[("Authorization", &bearer)], "");
     connection.read_response("GET")

@@ -33,7 +33,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fullon_master_api::auth::{TokenSigner, read_or_create_key_file};
+use fullon_master_api::auth::{Revocations, TokenSigner};
 use fullon_master_api::config::{DEFINITIONS, Secret, user_name};
 use fullon_master_api::instance::{PidFileStatus, StateFile, inspect_pid_file};
 use fullon_master_api::sys::Process;
@@ -207,7 +207,11 @@ impl Home {
             Some(values.next_back()?.1.trim_matches(['\'', '"']).to_owned())
         };
         of_environment.or_else(of_file).map_or_else(
-            || read_or_create_key_file(&self.path().join(".fullon_master_api.key")).unwrap(),
+            || {
+                Revocations::new(None)
+                    .read_or_create_key_file(&self.path().join(".fullon_master_api.key"))
+                    .unwrap()
+            },
             Secret::new,
         )
     }

@@ -77,6 +77,7 @@ impl TokensApi {
         if state.shutdown.has_successor() {
             return Err(ApiError::from(&NOT_ACTIVE));
         }
+        revoked.check()?;
         audit.revocation_accepted(&revoked.audit_name());
         let auth = Arc::clone(&state.auth);
         let sessions = spawn_blocking(move || {
@@ -118,8 +119,12 @@ async fn revoke_all(state: &AdminState, audit: &Arc<AuditRecord>) -> Result<Revo
 impl From<RevokeError> for ApiError {
     fn from(error: RevokeError) -> Self {
         match error {
-            RevokeError::Malformed => ApiError::invalid_field("token", "is malformed"),
-            RevokeError::InvalidId => ApiError::invalid_field("jti", error),
+            RevokeError::Malformed => {
+                ApiError::invalid_field("token", "is malformed: check that it is complete")
+            }
+            RevokeError::InvalidId | RevokeError::TokenAsId => {
+                ApiError::invalid_field("jti", error)
+            }
             RevokeError::Full => ApiError::new(StatusCode::CONFLICT, error.to_string()),
             RevokeError::Read { .. }
             | RevokeError::Write { .. }
