@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::problem::ApiError;
+use super::unique_fields::{self, is_like_a_field};
 
 /// Stands for the description of the body at the end of a response description. The OpenAPI
 /// documents have that description in its place.
@@ -64,27 +65,17 @@ pub async fn read_body<T: Type + DeserializeOwned>(
     }
     // Parsed as an object first, because derived deserializers also accept an array of the
     // fields.
-    let value = serde_json::from_slice::<serde_json::Map<_, _>>(&bytes)
-        .map_err(|error| {
-            let what = "the request body is not a JSON object";
-            // The message about another kind of value repeats it, and it may be a secret.
-            if error.is_data() {
-                what.to_owned()
+    let value = unique_fields::parse_object(&bytes).and_then(|object| {
+        serde_path_to_error::deserialize(serde_json::Value::Object(object)).map_err(|error| {
+            let message = describe_type_error(&error.inner().to_string());
+            let path = error.path().to_string();
+            if is_like_a_field(&path) {
+                format!("field `{path}`: {message}")
             } else {
-                format!("{what}: {error}")
+                format!("the request body is invalid: {message}")
             }
         })
-        .and_then(|object| {
-            serde_path_to_error::deserialize(serde_json::Value::Object(object)).map_err(|error| {
-                let message = describe_type_error(&error.inner().to_string());
-                let path = error.path().to_string();
-                if is_like_a_field(&path) {
-                    format!("field `{path}`: {message}")
-                } else {
-                    format!("the request body is invalid: {message}")
-                }
-            })
-        });
+    });
     Ok(value.map_err(|detail| ApiError::new(StatusCode::BAD_REQUEST, detail))?)
 }
 
@@ -118,11 +109,6 @@ fn without_unknown_name(message: &str) -> String {
         }
         _ => message.to_owned(),
     }
-}
-
-fn is_like_a_field(name: &str) -> bool {
-    let is_part_of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    (1..=32).contains(&name.len()) && name.bytes().all(is_part_of_name)
 }
 
 /// `200` or `503` with JSON of type `T` that was rendered before.

@@ -12,5 +12,6 @@ mod refusal_page;
 pub mod request_id;
 mod service;
 pub mod static_file;
+mod unique_fields;
 
 pub use service::Service;

@@ -129,6 +129,49 @@ fn error_of_body_names_field_and_no_type_of_rust() {
     }
 }
 
+/// Other programs in front of the daemon may take the first of two.
+#[test]
+fn repeated_field_of_body_is_refused() {
+    let home = Home::started();
+    for (method, path, body, detail) in [
+        (
+            "PUT",
+            "/admin/log-level",
+            r#"{"level":"INFO","level":"DEBUG"}"#,
+            "field `level` is repeated",
+        ),
+        (
+            "PUT",
+            "/admin/log-level",
+            r#"{"level":"INFO","level":"INFO"}"#,
+            "field `level` is repeated",
+        ),
+        (
+            "PUT",
+            "/admin/log-level",
+            r#"{"level":"INFO","\u006cevel":"DEBUG"}"#,
+            "field `level` is repeated",
+        ),
+        (
+            "POST",
+            "/admin/restart",
+            r#"{"timeout_seconds":1,"timeout_seconds":20}"#,
+            "field `timeout_seconds` is repeated",
+        ),
+        (
+            "POST",
+            "/admin/stop",
+            r#"{"timeout_seconds":{"a":[{"b\n":1,"b\n":2}]}}"#,
+            "a field is repeated",
+        ),
+    ] {
+        home.call_admin_with(method, path, body)
+            .assert_problem(400, detail);
+    }
+    let level = home.call_admin("GET", "/admin/log-level").json();
+    assert_eq!(level["level"], "info", "{level}");
+}
+
 #[test]
 fn request_id_is_in_response_and_access_log() {
     let home = Home::started();
