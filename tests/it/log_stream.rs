@@ -96,6 +96,21 @@ fn stream_resumes_after_last_event() {
         }
     }
 
+    // A polyfill of `EventSource` cannot send the header. It repeats the parameters of its page.
+    let by_parameter = format!("?after=1-2-3-4&lastEventId={}", second.id);
+    let empty = format!("{query}&lastEventId=");
+    let header_wins = [("Last-Event-ID", second.id.as_str())];
+    for (query, headers) in [
+        (by_parameter.as_str(), &[][..]),
+        (&empty, &[]),
+        ("?lastEventId=1-2-3-4&after=x", &header_wins),
+    ] {
+        let (mut stream, _) = EventStream::open(&home, query, headers);
+        assert!(stream.next_line().contains("mark-2"), "{query}");
+    }
+    home.call_admin("GET", "/admin/logs/stream?lastEventId=x")
+        .assert_problem(400, "lastEventId");
+
     // Also after a restart.
     home.run(["restart"]).succeeds();
     let (mut stream, _) = EventStream::open(&home, &query, &[]);

@@ -112,15 +112,22 @@ fn require_cookies(operation: &mut Value) {
     }
 }
 
+/// The parameter with which a polyfill of `EventSource` resumes the log stream.
+const POLYFILL_RESUME_PARAMETER: &str = "lastEventId";
+
 /// Adds the accepted values of parameters that their types do not express.
 ///
 /// Texts of several forms have no pattern: generated clients would refuse a form that a later
 /// version accepts.
 fn describe_parameters(operation: &mut Value) {
     let is_page = operation["operationId"] == "get_logs";
-    let parameters = operation
+    let mut parameters = operation
         .get_mut("parameters")
         .and_then(Value::as_array_mut);
+    if let Some(parameters) = &mut parameters {
+        // Client generators give it the name of the header `Last-Event-ID`.
+        parameters.retain(|parameter| parameter["name"] != POLYFILL_RESUME_PARAMETER);
+    }
     for parameter in parameters.into_iter().flatten() {
         match parameter["name"].as_str() {
             // The larger limit of the type is for text/plain; generated clients request JSON.

@@ -140,10 +140,12 @@ impl LogsApi {
         /// Only lines since this time: an RFC 3339 timestamp (`2026-01-31T09:00:00Z`), or a
         /// duration before now (`10m`, `2h 30m`).
         since: Query<Option<String>>,
-        /// Continue after the line with this cursor; `lines` is ignored.
+        /// Continue after the line with this cursor; `lines` is ignored. `lastEventId`, which an
+        /// `EventSource` polyfill sends when it reconnects, does the same and takes precedence.
         after: Query<Option<String>>,
-        /// Continue after the line with this cursor, as `after` does; takes precedence over it. An
-        /// `EventSource` sends it when it reconnects.
+        #[oai(name = "lastEventId")] last_event_id_parameter: Query<Option<String>>,
+        /// Continue after the line with this cursor, as `after` does; takes precedence over both
+        /// parameters. An `EventSource` sends it when it reconnects.
         #[oai(name = "Last-Event-ID")]
         last_event_id: Header<Option<String>>,
     ) -> Result<LogStream> {
@@ -151,8 +153,16 @@ impl LogsApi {
         if request.headers().contains_key("last-event-id") && last_event_id.0.is_none() {
             return Err(ApiError::invalid_parameter("Last-Event-ID", "is not text"));
         }
-        let resume = match last_event_id.0.as_deref().filter(|id| !id.is_empty()) {
-            Some(id) => parse_cursor("Last-Event-ID", Some(id))?,
+        let resume = [
+            ("Last-Event-ID", &last_event_id.0),
+            ("lastEventId", &last_event_id_parameter.0),
+        ];
+        let resume = resume.into_iter().find_map(|(name, id)| {
+            let id = id.as_deref().filter(|id| !id.is_empty())?;
+            Some((name, id))
+        });
+        let resume = match resume {
+            Some((name, id)) => parse_cursor(name, Some(id))?,
             None => parse_cursor("after", after.0.as_deref())?,
         };
         let from = resume.map_or(StartAt::Last(lines.get()), StartAt::After);
