@@ -26,6 +26,7 @@ pub use read::query::{Page, TailQuery};
 pub use read::reader::{Batch, LogItem, StartAt};
 pub use read::result::QueryResult;
 pub use read::scan::ReadError;
+pub use read::search_text::{MAX_SEARCH_TEXT, SearchText};
 pub use write::file::LogFile;
 pub use write::health::{LogHealth, LogStats};
 pub use write::level::{AUDIT_TARGET, LevelControl, LevelError, LevelStatus, names_audit};

@@ -153,7 +153,7 @@ impl LogBroadcaster {
         // Watched before anything is read, so that no later change is missed.
         let file_watch = FileWatch::new(&self.path);
         let mut reader = LogReader::new(self.path.clone());
-        reader.seek(StartAt::Last(0), &Filter::default())?;
+        reader.seek(StartAt::Last(0), &Filter::default(), &|| true)?;
         let (sender, snapshots) = watch::channel(Arc::new(TailSnapshot {
             position: reader.position(),
             ..TailSnapshot::default()

@@ -35,11 +35,25 @@ impl Follower {
     ///
     /// The log exists but cannot be read.
     pub fn new(broadcaster: &LogBroadcaster, start: StartAt, filter: Filter) -> io::Result<Self> {
+        Self::new_while(broadcaster, start, filter, &|| true)
+    }
+
+    /// As [`Self::new`], but ends the search early once `is_wanted` returns false.
+    ///
+    /// # Errors
+    ///
+    /// The log exists but cannot be read.
+    pub fn new_while(
+        broadcaster: &LogBroadcaster,
+        start: StartAt,
+        filter: Filter,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> io::Result<Self> {
         let subscription = broadcaster.subscribe()?;
         let mut reader = LogReader::new(broadcaster.path().to_owned());
         let tail = subscription.snapshot();
         reader.truncations = tail.truncations;
-        reader.seek(start, &filter)?;
+        reader.seek(start, &filter, is_wanted)?;
         reader.share_segment(tail.position.as_ref());
         Ok(Self {
             subscription,

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::api::LogEntry;
 use crate::fuzzing::split_first_line;
 use crate::logs::read::line::RawLine;
-use crate::logs::{Cursor, Filter, FilterParams};
+use crate::logs::{Cursor, Filter, FilterParams, SearchText};
 
 const LEVELS: [&str; 5] = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
 
@@ -124,14 +124,15 @@ pub fn log_filter(bytes: &[u8]) {
                         || since <= Timestamp::now()
                 );
             }
+            let contains = filter.contains.as_ref().map(SearchText::as_bytes);
             assert_eq!(
-                filter.contains.as_deref().unwrap_or_default(),
-                texts.contains.unwrap_or_default()
+                contains.unwrap_or_default(),
+                texts.contains.unwrap_or_default().as_bytes()
             );
         }
         Err(error) => {
             assert_eq!(error.name == "level", !is_level);
-            assert!(error.name == "level" || error.name == "since");
+            assert!(matches!(error.name, "level" | "since" | "contains"));
         }
     }
 }

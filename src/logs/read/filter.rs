@@ -5,6 +5,7 @@ use thiserror::Error;
 use tracing::Level;
 
 use super::line::{Entry, ParsedLine, RawLine, parse_level_name};
+use super::search_text::{MAX_SEARCH_TEXT, SearchText};
 
 /// The conditions that a line has to meet.
 #[derive(Debug, Clone, Default)]
@@ -12,7 +13,7 @@ pub struct Filter {
     /// This level or a more severe one. Lines without a level do not match.
     pub level: Option<Level>,
     /// The line contains this text. Case-sensitive.
-    pub contains: Option<String>,
+    pub contains: Option<SearchText>,
     /// The line was logged at or after this time. Lines without a time match if they follow the
     /// first line that does.
     pub since: Option<Timestamp>,
@@ -38,7 +39,7 @@ impl Filter {
     pub(crate) fn evaluate(&self, line: &RawLine<'_>) -> FilterMatch {
         let has_text = self
             .contains
-            .as_deref()
+            .as_ref()
             .is_none_or(|text| line.contains(text));
         if !has_text && self.since.is_none() {
             // Most lines of a search end here, without parsing.
@@ -54,8 +55,8 @@ impl Filter {
 
     /// Evaluates a line that is parsed already.
     pub(crate) fn evaluate_entry(&self, entry: &Entry) -> FilterMatch {
-        let mut text = self.contains.iter();
-        let has_text = text.all(|text| entry.line.contains(text));
+        let text = self.contains.as_ref();
+        let has_text = text.is_none_or(|text| text.is_in(&entry.line));
         self.evaluate_fields(has_text, entry.timestamp.as_deref(), entry.level)
     }
 
@@ -97,7 +98,7 @@ fn parse_level(text: &str) -> Option<Level> {
 pub struct FilterParams<'a> {
     /// `error`, `warn`, `info`, `debug`, `trace`.
     pub level: Option<&'a str>,
-    /// Text that lines contain. Empty text is ignored.
+    /// Text that lines contain, at most [`MAX_SEARCH_TEXT`] bytes. Empty text is ignored.
     pub contains: Option<&'a str>,
     /// An RFC 3339 timestamp, or a duration before now.
     pub since: Option<&'a str>,
@@ -107,7 +108,7 @@ pub struct FilterParams<'a> {
 #[derive(Debug, Error)]
 #[error("`{name}` {reason}")]
 pub struct FilterError {
-    /// `level` or `since`.
+    /// `level`, `contains` or `since`.
     pub name: &'static str,
     /// The valid forms.
     pub reason: &'static str,
@@ -129,12 +130,16 @@ impl TryFrom<FilterParams<'_>> for Filter {
                 reason,
             })
         });
+        let contains = params.contains.filter(|text| !text.is_empty());
+        if contains.is_some_and(|text| text.len() > MAX_SEARCH_TEXT) {
+            return Err(FilterError {
+                name: "contains",
+                reason: "is longer than 1024 bytes",
+            });
+        }
         Ok(Self {
             level: level.transpose()?,
-            contains: params
-                .contains
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned),
+            contains: contains.map(SearchText::from),
             since: since.transpose()?,
         })
     }

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use memchr::memmem;
 use serde_json::Value;
 use tracing::Level;
 
+use super::search_text::SearchText;
 use crate::logs::cursor::Cursor;
 
 /// How many bytes of a line are kept. The text of a longer line says that it is truncated.
@@ -48,12 +48,12 @@ impl<'a> RawLine<'a> {
     }
 
     /// Whether [`Self::to_text`] contains the text. Most lines are searched without conversion.
-    pub fn contains(&self, text: &str) -> bool {
-        if memmem::find(self.bytes, text.as_bytes()).is_some() {
+    pub fn contains(&self, text: &SearchText) -> bool {
+        if text.is_in(self.bytes) {
             return true;
         }
         let is_cut = self.full_len() > self.bytes.len();
-        (is_cut || text.contains(char::REPLACEMENT_CHARACTER)) && self.to_text().contains(text)
+        (is_cut || text.has_replacement()) && text.is_in(&*self.to_text())
     }
 
     /// The line as text. Bytes that are not UTF-8 are replaced, and a truncated line says so.

@@ -8,3 +8,4 @@ pub(crate) mod reader;
 pub(crate) mod result;
 mod reverse;
 pub(crate) mod scan;
+pub(crate) mod search_text;

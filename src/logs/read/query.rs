@@ -106,7 +106,17 @@ impl TailQuery {
     ///
     /// The log cannot be read, or the line of `before` no longer exists.
     pub fn find(self) -> Result<QueryResult, ReadError> {
-        let mut scan = self.scan()?;
+        self.find_while(&|| true)
+    }
+
+    /// As [`Self::find`], but ends the search early, as at its bound, once `is_wanted` returns
+    /// false.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be read, or the line of `before` no longer exists.
+    pub fn find_while(self, is_wanted: &dyn Fn() -> bool) -> Result<QueryResult, ReadError> {
+        let mut scan = self.scan()?.while_wanted(is_wanted);
         let found = self.search(&mut scan, |line| match self.max_bytes {
             Some(_) => line.to_text().len(),
             None => 0,
@@ -166,10 +176,12 @@ pub(crate) fn start_of_last_lines(
     path: &Path,
     lines: usize,
     filter: &Filter,
+    is_wanted: &dyn Fn() -> bool,
 ) -> io::Result<Option<Position>> {
-    let Some(mut scan) = ReverseScan::from_last_complete_line(path)? else {
+    let Some(scan) = ReverseScan::from_last_complete_line(path)? else {
         return Ok(None);
     };
+    let mut scan = scan.while_wanted(is_wanted);
     scan.search(lines, filter, Some(MAX_SEARCH_BYTES), |_| true)?;
     let oldest = scan.oldest;
     let range = scan.ranges.iter().find(|range| range.file == oldest.id);

@@ -90,10 +90,16 @@ impl LogReader {
         }
     }
 
-    pub fn seek(&mut self, start: StartAt, filter: &Filter) -> io::Result<()> {
+    /// The search for the last lines ends early once `is_wanted` returns false.
+    pub fn seek(
+        &mut self,
+        start: StartAt,
+        filter: &Filter,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> io::Result<()> {
         let position = match start {
             // The lines are read forward from there.
-            StartAt::Last(lines) => start_of_last_lines(&self.path, lines, filter)?,
+            StartAt::Last(lines) => start_of_last_lines(&self.path, lines, filter, is_wanted)?,
             StartAt::After(cursor) => {
                 let (position, is_exact) = resume_position(&self.path, cursor)?;
                 self.gap_pending = !is_exact;

@@ -55,6 +55,9 @@ pub(crate) struct FileRange {
     pub end: u64,
 }
 
+/// How many bytes are scanned between two checks whether the result is still wanted.
+const WANTED_CHECK_BYTES: u64 = 256 * 1024;
+
 /// Scans the log backwards, line by line.
 pub(crate) struct ReverseScan<'a> {
     older: SegmentIter<'a>,
@@ -65,6 +68,7 @@ pub(crate) struct ReverseScan<'a> {
     /// removes the oldest file first, so this one is held open.
     pub oldest: Arc<Segment>,
     scanned_bytes: u64,
+    is_wanted: &'a dyn Fn() -> bool,
 }
 
 impl<'a> ReverseScan<'a> {
@@ -129,7 +133,14 @@ impl<'a> ReverseScan<'a> {
             }]),
             oldest: segment,
             scanned_bytes: 0,
+            is_wanted: &|| true,
         }
+    }
+
+    /// Ends the search early, as at its bound, once `is_wanted` returns false.
+    pub fn while_wanted(mut self, is_wanted: &'a dyn Fn() -> bool) -> Self {
+        self.is_wanted = is_wanted;
+        self
     }
 
     /// Moves from within a line to its beginning. The offset of a cursor can be within a line if
@@ -174,7 +185,15 @@ impl<'a> ReverseScan<'a> {
         let mut begin = self.cursor();
         let mut found = 0;
         let mut wants_more = true;
+        let mut next_check = 0;
         let has_older = loop {
+            if self.scanned_bytes >= next_check {
+                next_check = self.scanned_bytes + WANTED_CHECK_BYTES;
+                if !(self.is_wanted)() {
+                    tracing::debug!("a search of the log ended early: the client has disconnected");
+                    wants_more = false;
+                }
+            }
             if found >= lines
                 || !wants_more
                 || bound.is_some_and(|bound| self.scanned_bytes >= bound)

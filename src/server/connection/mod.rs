@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 use super::http::Service;
 use super::limits::LimitKind;
-use super::pool::{ConnectionState, DetachedBody, WaitingFor};
+use super::pool::{ClientSocket, ConnectionState, DetachedBody, WaitingFor};
 use super::shutdown::Shutdown;
 use io::ConnectionIo;
 use socket::has_pending_input;
@@ -47,9 +47,10 @@ pub async fn serve(
         Arc::clone(&service),
         peer,
     );
+    let client = ClientSocket::new(&stream);
     let limits = &service.pool().limits;
     let handler = service_fn(|request| {
-        let response = service.call(request, peer, local, &state);
+        let response = service.call(request, peer, local, &state, &client);
         async { Ok::<_, Infallible>(response.await) }
     });
     let mut connection = http1::Builder::new()

@@ -30,7 +30,7 @@ use crate::auth::{Claims, Session};
 use crate::logs::{Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt};
 use crate::server::auth::AuthState;
 use crate::server::http::problem::Result;
-use crate::server::pool::{DetachedResponse, DetachedSocket};
+use crate::server::pool::{ClientSocket, DetachedResponse, DetachedSocket};
 use crate::server::shutdown::Shutdown;
 
 /// The interval of comments in a stream without events.
@@ -140,9 +140,13 @@ impl LogStream {
         filter: Filter,
         shutdown: &Shutdown,
         permit: ReaderPermit,
+        client: ClientSocket,
     ) -> Result<Self> {
         let path = log.path().to_owned();
-        let follower = spawn_blocking(move || Follower::new(&log, from, filter)).await?;
+        let follower = spawn_blocking(move || {
+            Follower::new_while(&log, from, filter, &|| client.is_connected())
+        });
+        let follower = follower.await?;
         let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE_INTERVAL, KEEP_ALIVE_INTERVAL);
         // After a pause of the client, missed comments are not caught up.
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -6,6 +6,7 @@
 //! whose request makes progress is never evicted. So many idle connections cannot keep out a client
 //! that sends a request at once.
 
+mod client_socket;
 mod detached;
 mod state;
 mod stats;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+pub use client_socket::ClientSocket;
 pub use detached::{DetachedBody, DetachedResponse, DetachedSocket};
 pub use state::{ConnectionState, TrackedBody, WaitingFor};
 pub use stats::ConnectionStats;

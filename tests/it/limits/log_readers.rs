@@ -1,7 +1,7 @@
 //! Clients that read the log, or do not read what they requested.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::TcpStream;
 
 use super::{metric, start_followers};
@@ -92,4 +92,66 @@ fn assert_unread_readers_are_evicted(path: &str) {
         .collect();
     home.run(["status"]).succeeds();
     drop((unread, idle));
+}
+
+#[test]
+fn long_text_to_search_for_is_refused() {
+    let home = Home::started();
+    for path in ["/admin/logs", "/admin/logs/stream"] {
+        let status = |text: &str| {
+            let target = format!("{path}?contains={text}");
+            home.call_admin("GET", &target)
+        };
+        for text in ["x".repeat(1025), "ab".repeat(7000), "%C3%A4".repeat(513)] {
+            status(&text).assert_problem(400, "parameter `contains` is longer than 1024 bytes");
+        }
+    }
+    for text in ["x".repeat(1024), "%C3%A4".repeat(512)] {
+        let answer = home.call_admin("GET", &format!("/admin/logs?contains={text}"));
+        assert_eq!(answer.status, 200);
+    }
+    home.run(["logs", "--contains", &"x".repeat(1025)])
+        .exits(2)
+        .stderr_contains(&["1024 bytes"]);
+    home.run(["stop"]).succeeds();
+    home.run(["logs", "--contains", &"x".repeat(1025)])
+        .exits(2)
+        .stderr_contains(&["1024 bytes"]);
+}
+
+#[test]
+fn search_ends_when_its_client_disconnects() {
+    let mut home = Home::new();
+    home.set("LOG_LEVEL", "debug");
+    home.set("LOG_MAX_SIZE", "1GiB");
+    home.run(["start"]).succeeds();
+    let mut log = fs::OpenOptions::new()
+        .append(true)
+        .open(home.log_file())
+        .unwrap();
+    let line = format!("{}\n", "abababab ".repeat(10));
+    log.write_all(line.repeat(700_000).as_bytes()).unwrap();
+    let bearer = format!("Bearer {}", home.token("admin:logs"));
+    let headers = [("Authorization", bearer.as_str())];
+    for (count, path) in ["/admin/logs?level=error", "/admin/logs/stream?level=error"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut connection = Connection::open(&home.admin_address());
+        connection.send("GET", path, &headers, "");
+        drop(connection);
+        eventually("the search has ended", || {
+            let cancelled = "a search of the log ended early: the client has disconnected";
+            end_of_log(&home).matches(cancelled).count() == count + 1
+        });
+    }
+}
+
+fn end_of_log(home: &Home) -> String {
+    let mut file = fs::File::open(home.log_file()).unwrap();
+    let length = file.metadata().unwrap().len();
+    file.seek(SeekFrom::Start(length - 64 * 1024)).unwrap();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    text
 }

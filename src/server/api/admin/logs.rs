@@ -18,6 +18,7 @@ use crate::server::http::problem::{ApiError, Result};
 use crate::server::log::page::{LogLinesResponse, log_read_error};
 use crate::server::log::stream::LogStream;
 use crate::server::openapi::{DocumentedError, Operation};
+use crate::server::pool::ClientSocket;
 
 const LINE_GONE: DocumentedError = DocumentedError::new(
     404,
@@ -65,7 +66,7 @@ impl LogsApi {
         lines: Query<LineCount<1, MAX_TEXT_LINES>>,
         /// Only lines of this level or a more severe one.
         level: Query<Option<String>>,
-        /// Only lines that contain this text; case-sensitive.
+        /// Only lines that contain this text, at most 1,024 bytes; case-sensitive.
         contains: Query<Option<String>>,
         /// Only lines since this time: an RFC 3339 timestamp (`2026-01-31T09:00:00Z`), or a
         /// duration before now (`10m`, `2h 30m`).
@@ -99,7 +100,8 @@ impl LogsApi {
         }
         let found = {
             let _search = state.log_readers.acquire_search().await;
-            spawn_blocking(move || query.find()).await?
+            let client = ClientSocket::of(request);
+            spawn_blocking(move || query.find_while(&|| client.is_connected())).await?
         };
         let found = found.map_err(|error| log_read_error(&error))?;
         Ok(if wants_text {
@@ -135,7 +137,7 @@ impl LogsApi {
         lines: Query<LineCount<0, 10_000>>,
         /// Only lines of this level or a more severe one.
         level: Query<Option<String>>,
-        /// Only lines that contain this text; case-sensitive.
+        /// Only lines that contain this text, at most 1,024 bytes; case-sensitive.
         contains: Query<Option<String>>,
         /// Only lines since this time: an RFC 3339 timestamp (`2026-01-31T09:00:00Z`), or a
         /// duration before now (`10m`, `2h 30m`).
@@ -174,7 +176,8 @@ impl LogsApi {
             StartAt::Last(_) => state.log_readers.acquire_search().await,
             StartAt::After(_) => None,
         };
-        let stream = LogStream::new(log, from, filter, &state.shutdown, permit).await?;
+        let client = ClientSocket::of(request);
+        let stream = LogStream::new(log, from, filter, &state.shutdown, permit, client).await?;
         drop(search);
         Ok(match &caller.session {
             Some(session) => stream.bound_to_session(session, &state.auth),
