@@ -52,6 +52,8 @@ fn embedded_application_has_all_daemon_features() {
     let hello = || request(&home.public_address(), "GET", "/shop/hello/you", &[], "");
     let answer = hello();
     assert_eq!((answer.status, answer.body.as_str()), (200, "Hello, you!"));
+    // An application decides itself about caches.
+    assert_eq!(answer.header("cache-control"), None);
     request(&home.public_address(), "GET", "/shop/nothing", &[], "")
         .assert_problem(404, "/shop/nothing");
     let pid = home.daemon().unwrap().pid();

@@ -33,6 +33,7 @@ mod foreground;
 mod foreground_restart;
 mod full_disk;
 mod generated_clients;
+mod http_messages;
 mod install;
 mod kill_at_random;
 mod last_exit;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use poem::endpoint::BoxEndpoint;
 use poem::http::StatusCode;
-use poem::{EndpointExt as _, IntoEndpoint};
+use poem::{EndpointExt as _, IntoEndpoint, Response};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 use serde_json::Value;
 use thiserror::Error;
@@ -15,6 +15,7 @@ use crate::api::{HealthReport, LivenessReport, ReadinessReport, ServiceInfo, VER
 use crate::health::Health;
 use crate::identity::identity;
 use crate::server::http::Service;
+use crate::server::http::headers::ApplicationResponse;
 use crate::server::http::json::{JsonResponse, PrerenderedJson};
 use crate::server::http::problem::Result;
 use crate::server::metrics::Metrics;
@@ -30,7 +31,14 @@ pub struct Mounts(Vec<(String, BoxEndpoint<'static>)>);
 impl Mounts {
     /// Adds an endpoint below a path, which [`Self::check`] checks.
     pub fn add(&mut self, path: &str, endpoint: impl IntoEndpoint<Endpoint: 'static>) {
-        let endpoint = endpoint.into_endpoint().map_to_response().boxed();
+        let endpoint = endpoint.into_endpoint().map_to_response();
+        let endpoint = endpoint.after(|response: poem::Result<Response>| async {
+            response.map(|mut response| {
+                response.extensions_mut().insert(ApplicationResponse);
+                response
+            })
+        });
+        let endpoint = endpoint.boxed();
         self.0.push((path.to_owned(), endpoint));
     }
 

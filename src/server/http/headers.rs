@@ -30,6 +30,16 @@ const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-poli
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-opener-policy");
 
+/// Marks a response of a route of the application.
+#[derive(Debug, Clone, Copy)]
+pub struct ApplicationResponse;
+
+/// Forbids caches to store a response that says nothing about it. A stored health check would hide
+/// that the daemon has stopped.
+pub fn set_no_store(headers: &mut HeaderMap) {
+    set_missing(headers, &[(CACHE_CONTROL, "no-store")]);
+}
+
 /// Adds the headers that the response does not have. Responses of the admin API are never cached,
 /// and never available to pages of other origins.
 pub fn add_security_headers(headers: &mut HeaderMap, is_admin: bool) {

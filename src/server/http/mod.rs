@@ -13,5 +13,6 @@ pub mod request_id;
 mod service;
 pub mod static_file;
 mod unique_fields;
+mod validity;
 
 pub use service::Service;

@@ -14,7 +14,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{Either, Full};
 use hyper::Method;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::http::uri::Scheme;
 use poem::endpoint::BoxEndpoint;
 use poem::http::StatusCode;
@@ -23,17 +23,21 @@ use poem::{Endpoint, Response};
 
 use super::access_log::{AccessRecord, HEALTH_PATH, PendingRequest};
 use super::audit::{AuditRecord, AuditedActions};
-use super::body::LimitedBody;
+use super::body::{LimitedBody, awaits_continue, drain_body, drain_request};
+use super::headers::ApplicationResponse;
 use super::origin::OwnOrigins;
 use super::problem::{ProblemDetail, problem_from_error, problem_response};
 use super::refusal_page::refusal_page;
 use super::request_id::{REQUEST_ID, RequestIds, client_request_id};
+use super::validity::{self, InvalidRequest};
 use super::{headers, origin, raw_response};
 use crate::audit::AuditTrail;
 use crate::server::limits::LimitKind;
 use crate::server::metrics::RouteMetrics;
 use crate::server::path_template;
-use crate::server::pool::{ConnectionPool, ConnectionState, DetachedResponse, TrackedBody};
+use crate::server::pool::{
+    ClientSocket, ConnectionPool, ConnectionState, DetachedResponse, TrackedBody,
+};
 use crate::server::shutdown::Shutdown;
 
 /// hyper's own limits: fields of the headers, and bytes of the request target.
@@ -200,10 +204,11 @@ impl Service {
     /// Responds to a request.
     pub(crate) async fn call(
         &self,
-        request: hyper::Request<Incoming>,
+        mut request: hyper::Request<Incoming>,
         peer: SocketAddr,
         local: SocketAddr,
         state: &Arc<ConnectionState>,
+        client: &ClientSocket,
     ) -> hyper::Response<TrackedBody<Body>> {
         let started = Instant::now();
         let in_flight = self.pool.stats.count_request();
@@ -218,22 +223,33 @@ impl Service {
         };
         let is_health_check =
             request.method() == Method::GET && request.uri().path() == HEALTH_PATH;
+        let validity = validity::check(&mut request);
         let mut response = match &self.health {
-            Some(handler) if is_health_check => {
+            Some(handler) if is_health_check && validity.is_ok() => {
                 let (status, body) = handler();
                 access.record("GET", HEALTH_PATH, status.as_u16());
                 let mut response = hyper::Response::new(Either::Left(Full::new(body)));
                 *response.status_mut() = status;
-                response
-                    .headers_mut()
-                    .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                let headers = response.headers_mut();
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                headers::set_no_store(headers);
+                drain_request(request, state).await;
                 response
             }
             _ => {
                 let can_detach = request.method() == Method::GET;
                 let version = request.version();
-                let response = self.call_logged(request, local, &access, state).await;
+                let response = self
+                    .call_logged(request, validity, local, &access, state, client)
+                    .await;
                 let mut response = hyper::Response::from(response).map(Either::Right);
+                if response
+                    .extensions_mut()
+                    .remove::<ApplicationResponse>()
+                    .is_none()
+                {
+                    headers::set_no_store(response.headers_mut());
+                }
                 headers::add_security_headers(response.headers_mut(), self.own_origins.is_some());
                 let detached = response.extensions_mut().remove::<DetachedResponse>();
                 if let Some(body) = detached.and_then(|detached| detached.take(version))
@@ -258,9 +274,11 @@ impl Service {
     async fn call_logged(
         &self,
         request: hyper::Request<Incoming>,
+        validity: Result<(), InvalidRequest>,
         local: SocketAddr,
         access: &AccessRecord<'_>,
         state: &Arc<ConnectionState>,
+        client: &ClientSocket,
     ) -> Response {
         let uri = request.uri().clone();
         let audit = self.start_audit(&request, access);
@@ -272,19 +290,29 @@ impl Service {
             path: uri.path(),
             status: None,
         };
-        let mut response = match self.respond_early(&request, state) {
-            Some(response) => response,
-            None => {
-                self.route(
-                    request,
-                    access.peer,
-                    local,
-                    uri.path(),
-                    audit.clone(),
-                    state,
-                )
-                .await
+        let early = match validity {
+            Ok(()) => self.respond_early(&request, state),
+            Err(invalid) => {
+                state.set_lingers();
+                Some(problem_response(invalid.status, invalid.detail))
             }
+        };
+        let mut response = if let Some(response) = early {
+            drain_request(request, state).await;
+            response
+        } else {
+            let mut request = poem::Request::from((
+                request,
+                LocalAddr(local.into()),
+                RemoteAddr(access.peer.into()),
+                Scheme::HTTP,
+            ));
+            let extensions = request.extensions_mut();
+            extensions.insert(client.clone());
+            if let Some(audit) = &audit {
+                extensions.insert(Arc::clone(audit));
+            }
+            self.route(request, uri.path(), state).await
         };
         pending.status = Some(response.status());
         let detail = response.extensions_mut().remove::<ProblemDetail>();
@@ -340,6 +368,9 @@ impl Service {
                 return Some(redirect.finish());
             }
         }
+        if let Some(response) = respond_without_path(request) {
+            return Some(response);
+        }
         let length = request.headers().get(CONTENT_LENGTH)?.to_str().ok()?;
         let is_too_large = length
             .parse::<usize>()
@@ -370,25 +401,18 @@ impl Service {
 
     async fn route(
         &self,
-        request: hyper::Request<Incoming>,
-        peer: SocketAddr,
-        local: SocketAddr,
+        mut request: poem::Request,
         path: &str,
-        audit: Option<Arc<AuditRecord>>,
         state: &Arc<ConnectionState>,
     ) -> Response {
-        let mut request = poem::Request::from((
-            request,
-            LocalAddr(local.into()),
-            RemoteAddr(peer.into()),
-            Scheme::HTTP,
-        ));
-        if let Some(audit) = audit {
-            request.extensions_mut().insert(audit);
-        }
+        let awaits_continue = awaits_continue(request.headers());
         let body = request.take_body().into();
-        request.set_body(LimitedBody::wrap(body, &self.pool.limits, state));
+        let (body, unread_body) = LimitedBody::wrap(body, &self.pool.limits, state);
+        request.set_body(body);
         let response = self.call_router(request, path).await;
+        if let Some(body) = unread_body.take() {
+            drain_body(body, awaits_continue, state).await;
+        }
         match state.body_limit_hit() {
             // A handler that does not need the rest of the body may succeed.
             Some(limit) if !response.status().is_success() => {
@@ -422,4 +446,20 @@ impl Service {
             ),
         }
     }
+}
+
+/// The response to a request whose target is no path: `OPTIONS *`, which checks that the server
+/// responds (RFC 9110, section 9.3.7), and `CONNECT`.
+fn respond_without_path(request: &hyper::Request<Incoming>) -> Option<Response> {
+    if request.method() == Method::CONNECT {
+        let mut response = problem_response(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "CONNECT is not supported: this server is no proxy",
+        );
+        let headers = response.headers_mut();
+        headers.insert(ALLOW, HeaderValue::from_static(""));
+        return Some(response);
+    }
+    let is_for_server = request.method() == Method::OPTIONS && request.uri().path() == "*";
+    is_for_server.then(|| Response::builder().status(StatusCode::NO_CONTENT).finish())
 }

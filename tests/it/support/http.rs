@@ -122,8 +122,8 @@ impl Connection {
             if line.is_empty() {
                 break;
             }
-            let (name, value) = line.split_once(": ").unwrap();
-            headers.push((name.to_owned(), value.to_owned()));
+            let (name, value) = line.split_once(':').unwrap();
+            headers.push((name.to_owned(), value.trim_ascii().to_owned()));
         }
         Response {
             status: status.parse().unwrap(),
