@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what the tests need besides Rust and a C compiler: shell and network tools, systemd,
-# databases, proxies, supervisord, a browser with its driver, libfaketime to change the clock,
-# Prometheus, schemathesis to check the OpenAPI documents, client generators, and the accessibility
-# rules of axe. Installs packages on Debian and its derivatives. Elsewhere it names what is missing.
+# databases, proxies, supervisord, logrotate, a browser with its driver, libfaketime to change the
+# clock, Prometheus, schemathesis to check the OpenAPI documents, client generators, and the
+# accessibility rules of axe. Installs packages on Debian and its derivatives. Elsewhere it names
+# what is missing.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -28,6 +29,7 @@ need promtool prometheus
 need nginx nginx-light
 need caddy caddy
 need supervisord supervisor
+need logrotate logrotate
 # PostgreSQL's programs are not in the PATH. The package would start a server, which this disables.
 set -- /usr/lib/postgresql/*/bin/initdb
 if [ ! -e "$1" ]; then

@@ -12,6 +12,8 @@ pub enum SignalAction {
     Stop(&'static str),
     /// SIGHUP: reload the settings.
     Reload,
+    /// SIGUSR1: reopen the log file after an external rotation.
+    ReopenLog,
     /// SIGUSR2: restart without downtime.
     Restart,
 }
@@ -22,6 +24,7 @@ impl SignalAction {
         match self {
             Self::Stop(name) => name,
             Self::Reload => "SIGHUP",
+            Self::ReopenLog => "SIGUSR1",
             Self::Restart => "SIGUSR2",
         }
     }
@@ -33,6 +36,7 @@ impl SignalAction {
             Self::Stop("SIGINT") => Signal::INT,
             Self::Stop(_) => Signal::TERM,
             Self::Reload => Signal::HUP,
+            Self::ReopenLog => Signal::USR1,
             Self::Restart => Signal::USR2,
         }
     }
@@ -43,7 +47,8 @@ pub struct SignalHandlers {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    user_defined: Signal,
+    user_defined_1: Signal,
+    user_defined_2: Signal,
     /// Caught so that a write beyond the file size limit fails as it does on a full disk. The
     /// default action ends the process.
     _file_size: Signal,
@@ -60,7 +65,8 @@ impl SignalHandlers {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
-            user_defined: signal(SignalKind::user_defined2())?,
+            user_defined_1: signal(SignalKind::user_defined1())?,
+            user_defined_2: signal(SignalKind::user_defined2())?,
             _file_size: signal(SignalKind::from_raw(nix::libc::SIGXFSZ))?,
         })
     }
@@ -71,7 +77,8 @@ impl SignalHandlers {
             _ = self.terminate.recv() => SignalAction::Stop("SIGTERM"),
             _ = self.interrupt.recv() => SignalAction::Stop("SIGINT"),
             _ = self.hangup.recv() => SignalAction::Reload,
-            _ = self.user_defined.recv() => SignalAction::Restart,
+            _ = self.user_defined_1.recv() => SignalAction::ReopenLog,
+            _ = self.user_defined_2.recv() => SignalAction::Restart,
         }
     }
 }

@@ -21,6 +21,10 @@ pub struct FileId {
 }
 
 impl FileId {
+    pub(crate) fn has_creation_time(self) -> bool {
+        self.created > 0
+    }
+
     /// Whether this file was created after the other one; false if that is not known.
     pub(crate) fn is_newer_than(self, other: Self) -> bool {
         other.created > 0 && self.created > other.created

@@ -1,8 +1,8 @@
 //! The files of the log: the current one and the rotated ones.
 //!
 //! Rotated files are `LOG.1` (the newest), `LOG.2` and so on, as the daemon and logrotate name
-//! them. Older still are `LOG-20260131` and the like (logrotate's `dateext`). Compressed files are
-//! not read. Files of another user than the log's owner, and files with a second hard link, are
+//! them, and `LOG-20260131` and the like (logrotate's `dateext`). If there are both, their times
+//! tell which are newer. Compressed files are not read. Files of another user than the log's owner, and files with a second hard link, are
 //! ignored, because a log in `/tmp` has neighbours.
 //!
 //! A rotation may happen during a listing. It renames upwards, beginning with the oldest file, and
@@ -20,6 +20,7 @@ use std::sync::Arc;
 use nix::unistd::geteuid;
 
 use super::cursor::FileId;
+use super::history::FileHistory;
 use crate::sys::{OpenError, open_owned, open_private};
 
 /// The largest number of a rotated file, and the largest `LOG_KEEP`. A larger number may be a year.
@@ -31,6 +32,8 @@ pub(crate) struct Segment {
     pub file: File,
     pub id: FileId,
     owner: u32,
+    /// Nanoseconds since 1970.
+    modified: i128,
 }
 
 impl Segment {
@@ -40,6 +43,8 @@ impl Segment {
             Ok((file, metadata)) => Ok(Some(Arc::new(Self {
                 id: FileId::from_metadata(&metadata),
                 owner: metadata.uid(),
+                modified: i128::from(metadata.mtime()) * 1_000_000_000
+                    + i128::from(metadata.mtime_nsec()),
                 file,
             }))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -50,6 +55,23 @@ impl Segment {
     pub fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
+
+    /// Whether this file is newer than another one with another kind of name.
+    fn is_newer_than(&self, other: &Self) -> bool {
+        match (
+            self.id.is_newer_than(other.id),
+            other.id.is_newer_than(self.id),
+        ) {
+            (false, false) => self.modified > other.modified,
+            (is_newer, _) => is_newer,
+        }
+    }
+}
+
+/// The file that has the log's name.
+pub(crate) fn current_file(path: &Path) -> Option<FileId> {
+    let metadata = path.symlink_metadata().ok()?;
+    Some(FileId::from_metadata(&metadata))
 }
 
 /// Lists the files of the log, newest first. Each file is opened when the iterator reaches it.
@@ -79,28 +101,80 @@ pub(crate) enum NextSegment {
     Unknown(Arc<Segment>),
 }
 
-pub(crate) fn next_segment_after(path: &Path, id: FileId) -> io::Result<NextSegment> {
+/// Finds the file after `id`. Files that the reader has `finished` are not considered.
+pub(crate) fn next_segment_after(
+    path: &Path,
+    id: FileId,
+    finished: &VecDeque<FileId>,
+    history: &FileHistory,
+) -> io::Result<NextSegment> {
     let mut newer = Vec::new();
+    // Another file may have the same identity: where creation times are not known, or if it was
+    // created within a tick of the clock. So a reader that passes over one reports a gap.
+    let mut passed_over = false;
     for segment in newest_first(path) {
         let segment = segment?;
         if segment.id == id {
-            return Ok(newer.pop().map_or(NextSegment::None, NextSegment::Next));
+            return Ok(match newer.pop() {
+                Some(next) if passed_over => NextSegment::Unknown(next),
+                Some(next) => NextSegment::Next(next),
+                None => NextSegment::None,
+            });
         }
-        if segment.len()? > 0 {
+        if segment.len()? == 0 {
+            continue;
+        }
+        // After the current file there is none to which a reader could return.
+        if finished.contains(&segment.id) && current_file(path) != Some(segment.id) {
+            passed_over = true;
+        } else {
             newer.push(segment);
         }
     }
-    Ok(nearest_newer(&newer, id).map_or(NextSegment::None, NextSegment::Unknown))
+    let find = |id| newer.iter().find(|segment| segment.id == id).cloned();
+    if history.is_current(id) {
+        // It was renamed to another name than those of the log. A copy of it may have one.
+        let next = current_file(path).and_then(find);
+        return Ok(next.map_or(NextSegment::None, NextSegment::Next));
+    }
+    let successors = history.successors(id);
+    for successor in &successors {
+        if let Some(segment) = find(successor.file) {
+            return Ok(if successor.is_direct {
+                NextSegment::Next(segment)
+            } else {
+                NextSegment::Unknown(segment)
+            });
+        }
+    }
+    if successors
+        .last()
+        .is_some_and(|last| history.is_current(last.file))
+    {
+        // Nothing was written to it yet.
+        return Ok(NextSegment::None);
+    }
+    Ok(nearest_newer(path, &newer, id).map_or(NextSegment::None, NextSegment::Unknown))
 }
 
-/// The oldest file created after a removed one. If the creation times do not tell, the oldest file.
+/// The oldest file created after a removed one, or else the current one: the clock may have been
+/// set back. If the creation times are not known, the oldest file.
 pub(crate) fn nearest_newer(
+    path: &Path,
     newest_first: &[Arc<Segment>],
     removed: FileId,
 ) -> Option<Arc<Segment>> {
     let is_newer = |segment: &&Arc<Segment>| segment.id.is_newer_than(removed);
-    let mut oldest_first = newest_first.iter().rev();
-    let nearest = oldest_first.find(is_newer).or(newest_first.last());
+    let nearest = newest_first.iter().rev().find(is_newer);
+    let nearest = nearest.or_else(|| {
+        let has_times = |segment: &Arc<Segment>| segment.id.has_creation_time();
+        if removed.has_creation_time() && newest_first.iter().all(has_times) {
+            let current = current_file(path)?;
+            newest_first.iter().find(|segment| segment.id == current)
+        } else {
+            newest_first.last()
+        }
+    });
     nearest.cloned()
 }
 
@@ -115,56 +189,113 @@ pub(crate) struct SegmentIter<'a> {
 
 enum ListingStage {
     Current,
-    /// The last number tried, and the numbers still to try of the last directory listing.
-    Numbered(u32, VecDeque<u32>),
-    /// The paths still to try, the newest last.
-    Dated(Vec<PathBuf>),
+    /// The directory is listed only if more than the current file is needed.
+    Listing,
+    Rotated(RotatedFiles),
 }
 
-impl SegmentIter<'_> {
-    fn next_path(&mut self) -> io::Result<Option<PathBuf>> {
-        match &mut self.stage {
-            ListingStage::Current => {
-                self.stage = ListingStage::Numbered(0, VecDeque::new());
-                Ok(Some(self.path.to_owned()))
+/// The files that are still to be listed, by the kind of their names.
+#[derive(Default)]
+struct RotatedFiles {
+    /// The last number tried, and the numbers still to try of the last directory listing.
+    number: u32,
+    candidates: VecDeque<u32>,
+    /// The paths still to try, the newest last.
+    dated: Vec<PathBuf>,
+    /// The newest of each kind, if they are to be compared.
+    next_numbered: Option<Arc<Segment>>,
+    next_dated: Option<Arc<Segment>>,
+}
+
+impl RotatedFiles {
+    fn next(&mut self, path: &Path, owner: &mut Option<u32>) -> io::Result<Option<Arc<Segment>>> {
+        if self.next_numbered.is_none() {
+            self.next_numbered = self.open_numbered(path, owner)?;
+        }
+        if self.next_dated.is_none() {
+            self.next_dated = self.open_dated(owner);
+        }
+        Ok(match (&self.next_numbered, &self.next_dated) {
+            (Some(numbered), Some(dated)) if dated.is_newer_than(numbered) => {
+                self.next_dated.take()
             }
-            ListingStage::Numbered(last, candidates) => {
-                if candidates.is_empty() {
-                    // A directory listing may miss a file that is renamed meanwhile. Its
-                    // neighbours tell where it can be.
-                    let numbers = existing_numbers(self.path)?.into_iter();
-                    let near = numbers.flat_map(|number| number.saturating_sub(1)..=number + 2);
-                    let near: BTreeSet<u32> = near.filter(|number| number > last).collect();
-                    candidates.extend(near);
-                }
-                let Some(next) = candidates.pop_front() else {
-                    self.stage = ListingStage::Dated(dated_paths(self.path)?);
-                    return self.next_path();
-                };
-                *last = next;
-                Ok(Some(numbered_path(self.path, next)))
+            (Some(_), _) => self.next_numbered.take(),
+            (None, _) => self.next_dated.take(),
+        })
+    }
+
+    fn open_numbered(
+        &mut self,
+        path: &Path,
+        owner: &mut Option<u32>,
+    ) -> io::Result<Option<Arc<Segment>>> {
+        loop {
+            if self.candidates.is_empty() {
+                // A directory listing may miss a file that is renamed meanwhile. Its neighbours
+                // tell where it can be.
+                let numbers = existing_numbers(path)?.into_iter();
+                let near = numbers.flat_map(|number| number.saturating_sub(1)..=number + 2);
+                let near: BTreeSet<u32> = near.filter(|number| *number > self.number).collect();
+                self.candidates.extend(near);
             }
-            ListingStage::Dated(paths) => Ok(paths.pop()),
+            let Some(number) = self.candidates.pop_front() else {
+                return Ok(None);
+            };
+            self.number = number;
+            if let Some(segment) = open_of_owner(&numbered_path(path, number), owner) {
+                return Ok(Some(segment));
+            }
         }
     }
 
+    fn open_dated(&mut self, owner: &mut Option<u32>) -> Option<Arc<Segment>> {
+        while let Some(path) = self.dated.pop() {
+            if let Some(segment) = open_of_owner(&path, owner) {
+                return Some(segment);
+            }
+        }
+        None
+    }
+}
+
+/// Opens a rotated file. `None` if it was removed, or if it is a link, a directory, an unreadable
+/// file or another user's: such a file is not part of the log.
+fn open_of_owner(path: &Path, owner: &mut Option<u32>) -> Option<Arc<Segment>> {
+    let segment = Segment::open(path).ok().flatten()?;
+    (*owner.get_or_insert(segment.owner) == segment.owner).then_some(segment)
+}
+
+impl SegmentIter<'_> {
     fn next_segment(&mut self) -> io::Result<Option<Arc<Segment>>> {
-        while let Some(path) = self.next_path()? {
-            let is_current = path == self.path;
-            let segment = match Segment::open(&path) {
-                Ok(Some(segment)) => segment,
-                Err(error) if is_current => return Err(error),
-                // Removed, or a link, a directory or an unreadable file: not part of the log.
-                Ok(None) | Err(_) => continue,
+        loop {
+            let segment = match &mut self.stage {
+                ListingStage::Current => {
+                    let current = Segment::open(self.path)?;
+                    self.owner = current.as_ref().map(|segment| segment.owner);
+                    self.stage = ListingStage::Listing;
+                    match current {
+                        Some(current) => current,
+                        None => continue,
+                    }
+                }
+                ListingStage::Listing => {
+                    let dated = dated_paths(self.path)?;
+                    self.stage = ListingStage::Rotated(RotatedFiles {
+                        dated,
+                        ..RotatedFiles::default()
+                    });
+                    continue;
+                }
+                ListingStage::Rotated(rotated) => match rotated.next(self.path, &mut self.owner)? {
+                    Some(segment) => segment,
+                    None => return Ok(None),
+                },
             };
-            if !self.seen.contains(&segment.id)
-                && *self.owner.get_or_insert(segment.owner) == segment.owner
-            {
+            if !self.seen.contains(&segment.id) {
                 self.seen.push(segment.id);
                 return Ok(Some(segment));
             }
         }
-        Ok(None)
     }
 }
 
@@ -272,41 +403,116 @@ fn open_for_reading(path: &Path) -> io::Result<(File, Metadata)> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn files_are_listed_newest_first() {
+    /// Returns when a new file is newer than this one.
+    fn wait_for_later_time(path: &Path) {
+        let created = |path: &Path| FileId::from_metadata(&path.metadata().unwrap());
+        let probe = path.with_file_name("probe");
+        let before = created(path);
+        loop {
+            std::fs::write(&probe, "").unwrap();
+            let is_later = created(&probe).is_newer_than(before);
+            std::fs::remove_file(&probe).unwrap();
+            if is_later {
+                return;
+            }
+        }
+    }
+
+    /// Creates files whose content is their name, the last one first.
+    fn create(suffixes: &[&str]) -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
+        for suffix in suffixes.iter().rev() {
+            let file = with_suffix(&path, suffix);
+            std::fs::write(&file, format!("log{suffix}")).unwrap();
+            wait_for_later_time(&file);
+        }
+        (directory, path)
+    }
+
+    fn ids(path: &Path) -> Vec<FileId> {
+        let segments = newest_first(path);
+        segments.map(|segment| segment.unwrap().id).collect()
+    }
+
+    fn suffixes(path: &Path) -> Vec<String> {
+        newest_first(path)
+            .map(|segment| io::read_to_string(&segment.unwrap().file).unwrap())
+            .map(|name| name.strip_prefix("log").unwrap().to_owned())
+            .collect()
+    }
+
+    fn next_after(path: &Path, id: FileId) -> NextSegment {
+        let history = FileHistory::default();
+        next_segment_after(path, id, &VecDeque::new(), &history).unwrap()
+    }
+
+    #[test]
+    fn files_are_listed_newest_first() {
         let ours = ["", ".1", ".2", ".9", ".10", "-20260102", "-20260101"];
+        let (_directory, path) = create(&ours);
         let others = [".0", ".01", ".1.gz", ".new", "-2", "x", ".1001", ".-1"];
-        for suffix in ours.iter().chain(&others) {
+        for suffix in others {
             std::fs::write(with_suffix(&path, suffix), suffix).unwrap();
         }
         std::os::unix::fs::symlink("log", with_suffix(&path, ".3")).unwrap();
         std::fs::create_dir(with_suffix(&path, ".4")).unwrap();
-        let found: Vec<String> = newest_first(&path)
-            .map(|segment| io::read_to_string(&segment.unwrap().file).unwrap())
-            .collect();
-        assert_eq!(found, ours);
-        let ids: Vec<FileId> = newest_first(&path)
-            .map(|segment| segment.unwrap().id)
-            .collect();
-        assert!(matches!(
-            next_segment_after(&path, ids[0]).unwrap(),
-            NextSegment::None
-        ));
-        let next = next_segment_after(&path, ids[4]).unwrap();
+        assert_eq!(suffixes(&path), ours);
+        let ids = ids(&path);
+        assert!(matches!(next_after(&path, ids[0]), NextSegment::None));
+        let next = next_after(&path, ids[4]);
         assert!(matches!(next, NextSegment::Next(next) if next.id == ids[3]));
         std::fs::remove_file(numbered_path(&path, 10)).unwrap();
-        let next = next_segment_after(&path, ids[4]).unwrap();
-        assert!(matches!(next, NextSegment::Unknown(next) if next.id == ids[6]));
+        let next = next_after(&path, ids[4]);
+        assert!(matches!(next, NextSegment::Unknown(next) if next.id == ids[3]));
         std::fs::remove_file(&path).unwrap();
-        let next = next_segment_after(&path, ids[0]).unwrap();
-        assert!(matches!(next, NextSegment::Unknown(next) if next.id == ids[6]));
+        assert!(matches!(next_after(&path, ids[0]), NextSegment::None));
         let all: Vec<_> = newest_first(&path).map(|s| s.unwrap()).collect();
         // Files created after the removed one come first.
         std::fs::write(&path, "new").unwrap();
         let new = newest_first(&path).next().unwrap().unwrap();
         let segments = [vec![Arc::clone(&new)], all].concat();
-        assert_eq!(nearest_newer(&segments, ids[6]).unwrap().id, new.id);
+        assert_eq!(nearest_newer(&path, &segments, ids[1]).unwrap().id, new.id);
+    }
+
+    #[test]
+    fn files_with_both_kinds_of_names_are_listed_by_their_times() {
+        let ours = ["", "-20260103", ".1", ".2", "-20260102", "-20260101", ".3"];
+        let (_directory, path) = create(&ours);
+        assert_eq!(suffixes(&path), ours);
+    }
+
+    /// Whatever confuses the order, a reader comes to an end.
+    #[test]
+    fn finished_file_is_not_read_again() {
+        let (_directory, path) = create(&["", ".1", ".2"]);
+        let ids = ids(&path);
+        let next = |finished: &[FileId]| {
+            let finished = finished.iter().copied().collect();
+            next_segment_after(&path, ids[2], &finished, &FileHistory::default()).unwrap()
+        };
+        assert!(matches!(next(&[]), NextSegment::Next(next) if next.id == ids[1]));
+        assert!(matches!(next(&[ids[1]]), NextSegment::Unknown(next) if next.id == ids[0]));
+    }
+
+    #[test]
+    fn file_that_left_the_log_is_continued_by_what_the_writer_opened_next() {
+        let (_directory, path) = create(&["", ".1", ".2"]);
+        let ids = ids(&path);
+        let history = FileHistory::default();
+        let next = |history: &FileHistory, id| {
+            next_segment_after(&path, id, &VecDeque::new(), history).unwrap()
+        };
+        history.continue_in(ids[2], 0, 0);
+        std::fs::remove_file(numbered_path(&path, 2)).unwrap();
+        // A copy, which logrotate makes later than the new file, is not a successor.
+        assert!(matches!(next(&history, ids[2]), NextSegment::Next(next) if next.id == ids[0]));
+        history.continue_in(ids[0], 0, 10);
+        assert!(matches!(next(&history, ids[2]), NextSegment::Next(next) if next.id == ids[0]));
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(next(&history, ids[2]), NextSegment::None));
+        history.continue_in(ids[1], 0, 5);
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(next(&history, ids[2]), NextSegment::Unknown(next) if next.id == ids[1]));
     }
 }

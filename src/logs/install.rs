@@ -1,5 +1,6 @@
 //! Sets up the log of this process.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
+use super::follow::broadcast::LogBroadcaster;
+use super::history::FileHistory;
 use super::write::file::LogFile;
 use super::write::format::format_layer;
 use super::write::health::LogHealth;
@@ -47,6 +50,7 @@ pub struct InstalledLog {
     _guards: Vec<WorkerGuard>,
     file: Option<(EventQueue, Arc<LogHealth>)>,
     rotation: Option<Arc<RotationPolicy>>,
+    history: Arc<FileHistory>,
     level: Arc<LevelControl>,
 }
 
@@ -55,6 +59,12 @@ impl InstalledLog {
     #[must_use]
     pub fn health(&self) -> Option<&Arc<LogHealth>> {
         self.file.as_ref().map(|(_, health)| health)
+    }
+
+    /// A broadcaster of this log, whose file is `path`.
+    #[must_use]
+    pub fn broadcaster(&self, path: PathBuf) -> Arc<LogBroadcaster> {
+        LogBroadcaster::with_history(path, Arc::clone(&self.history))
     }
 
     /// The control of the log level.
@@ -135,6 +145,7 @@ pub fn install(
     let mut layers = Vec::new();
     let mut file_queue = None;
     let mut rotation = None;
+    let mut history = Arc::default();
     if let Some(StdoutOptions { colour }) = stdout {
         let (queue, guard) =
             EventQueue::new(std::io::stdout(), "log-stdout", settings.format, None);
@@ -144,6 +155,7 @@ pub fn install(
     if let Some(file) = file {
         let health = file.health();
         rotation = Some(file.rotation());
+        history = file.history();
         let (queue, guard) = EventQueue::new(
             file,
             FILE_THREAD,
@@ -167,6 +179,7 @@ pub fn install(
         _guards: guards,
         file: file_queue,
         rotation,
+        history,
         level: Arc::new(LevelControl::new(
             &settings.filter,
             Box::new(move |filter| handle.reload(filter)),

@@ -9,6 +9,7 @@ mod files;
 mod follow;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz_targets;
+mod history;
 mod install;
 mod read;
 #[cfg(test)]

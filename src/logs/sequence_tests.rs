@@ -90,9 +90,10 @@ impl Scenario {
             max_size: ByteSize(max_size),
             keep,
         };
+        let writer = LogFile::open(&path, &settings).unwrap();
         let mut scenario = Self {
-            writer: LogFile::open(&path, &settings).unwrap(),
-            broadcaster: LogBroadcaster::new(path.clone()),
+            broadcaster: LogBroadcaster::with_history(path.clone(), writer.history()),
+            writer,
             _directory: directory,
             path,
             settings,
@@ -188,7 +189,8 @@ impl Scenario {
                     self.partial_line += &line;
                 }
                 self.writer = LogFile::open(&self.path, &self.settings).unwrap();
-                self.broadcaster = LogBroadcaster::new(self.path.clone());
+                self.broadcaster =
+                    LogBroadcaster::with_history(self.path.clone(), self.writer.history());
                 self.connect();
             }
             Step::Receive(pieces) => {

@@ -45,6 +45,7 @@ mod log_burst;
 mod log_level;
 mod log_rotation;
 mod log_stream;
+mod logrotate;
 mod logs_follow;
 mod metrics;
 mod odd_networks;

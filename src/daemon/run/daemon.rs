@@ -8,6 +8,7 @@ use super::reload::Reloadable;
 use super::requests::RequestSource;
 use crate::auth::RevokeError;
 use crate::daemon::resources::InstanceResources;
+use crate::daemon::signals::SignalAction;
 use crate::server::Shutdown;
 use crate::server::control_request::{
     ReloadCommand, RevokeAllCommand, RevokeAllOutcome, SessionCommand,
@@ -32,6 +33,16 @@ impl Daemon {
         let _ = self
             .resources
             .update_state(|state| &mut state.drain_delay, delay);
+    }
+
+    /// Reopens the log file if an external rotation has renamed it.
+    pub fn reopen_log(&self) {
+        // Before the event, which is then in the new file.
+        self.reloadable.log.reopen();
+        tracing::info!(
+            by = SignalAction::ReopenLog.signal_name(),
+            "reopened the log file"
+        );
     }
 
     /// Ends sessions for this process and its successors, and saves new ones.

@@ -138,7 +138,7 @@ async fn second_signal(signals: &mut SignalHandlers, mut had_first: bool) -> &'s
                 tracing::info!(signal, "already stopping");
                 had_first = true;
             }
-            SignalAction::Reload | SignalAction::Restart => {}
+            SignalAction::Reload | SignalAction::ReopenLog | SignalAction::Restart => {}
         }
     }
 }

@@ -16,6 +16,7 @@ pub async fn run(mut daemon: Daemon) -> ExitOutcome {
         match request {
             ControlRequest::Stop(command) => return drain_and_exit(daemon, command).await,
             ControlRequest::Reload(command) => daemon.reload(command),
+            ControlRequest::ReopenLog => daemon.reopen_log(),
             ControlRequest::Sessions(command) => daemon.update_sessions(command),
             ControlRequest::RevokeAll(command) => daemon.revoke_all(command),
             ControlRequest::Restart(command) => match restart(&mut daemon, command).await {

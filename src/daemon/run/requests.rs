@@ -94,6 +94,8 @@ fn request_from_signal(signal: SignalAction, audit: &AuditTrail) -> ControlReque
                 reply: Reply::none(),
             }),
         ),
+        // It changes nothing that a record would have to explain.
+        SignalAction::ReopenLog => return ControlRequest::ReopenLog,
         SignalAction::Reload => (
             "reload",
             ControlRequest::Reload(ReloadCommand {

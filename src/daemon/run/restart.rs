@@ -140,6 +140,7 @@ async fn run_handoff(
             ))),
             // The successor may have read its settings already.
             ControlRequest::Reload(command) => deferred.reloads.push(command),
+            ControlRequest::ReopenLog => daemon.reopen_log(),
             // The successor has the old key already.
             ControlRequest::RevokeAll(command) => command.reply.send(None),
             ControlRequest::Sessions(command) => deferred.sessions.push(command),

@@ -15,7 +15,6 @@ use crate::auth::Keyring;
 use crate::daemon::error::StartError;
 use crate::daemon::run::Reloadable;
 use crate::instance::{SocketRole, StateFile};
-use crate::logs::LogBroadcaster;
 use crate::server::admin::{self, AdminState};
 use crate::server::control_request::ControlRequest;
 use crate::server::public::{self, Mounts};
@@ -83,7 +82,10 @@ pub fn start_servers(
         metrics: Arc::clone(&reloadable.metrics),
         audit: Arc::clone(&reloadable.audit),
         log_level: Arc::clone(reloadable.log.level()),
-        log: state.log_file.clone().map(LogBroadcaster::new),
+        log: state
+            .log_file
+            .clone()
+            .map(|path| reloadable.log.broadcaster(path)),
         control,
         is_active: Arc::clone(&is_active),
         shutdown: shutdown.clone(),

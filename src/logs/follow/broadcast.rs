@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::notify::FileWatch;
 use crate::logs::cursor::Cursor;
+use crate::logs::history::FileHistory;
 use crate::logs::read::filter::Filter;
 use crate::logs::read::lines::Position;
 use crate::logs::read::reader::{Batch, LogReader, ReadOutcome, StartAt};
@@ -92,6 +93,8 @@ impl RecentRead {
 #[derive(Debug)]
 pub struct LogBroadcaster {
     path: PathBuf,
+    /// The succession of the files, if their writer is in this process.
+    history: Arc<FileHistory>,
     /// Held by the followers.
     shared_task: Mutex<Weak<BroadcastTask>>,
 }
@@ -112,8 +115,14 @@ impl LogBroadcaster {
     /// A broadcaster that does not run yet. The file need not exist.
     #[must_use]
     pub fn new(path: PathBuf) -> Arc<Self> {
+        Self::with_history(path, Arc::default())
+    }
+
+    /// A broadcaster in the process of the writer.
+    pub(crate) fn with_history(path: PathBuf, history: Arc<FileHistory>) -> Arc<Self> {
         Arc::new(Self {
             path,
+            history,
             shared_task: Mutex::new(Weak::new()),
         })
     }
@@ -129,6 +138,11 @@ impl LogBroadcaster {
     pub fn follower_count(&self) -> u64 {
         let task = self.shared_task.lock();
         task.unwrap_or_else(PoisonError::into_inner).strong_count() as u64
+    }
+
+    /// A reader that has not begun.
+    pub(crate) fn reader(&self) -> LogReader {
+        LogReader::new(self.path.clone(), Arc::clone(&self.history))
     }
 
     pub(crate) fn subscribe(&self) -> io::Result<Subscription> {
@@ -152,7 +166,7 @@ impl LogBroadcaster {
     fn start_task(&self) -> io::Result<BroadcastTask> {
         // Watched before anything is read, so that no later change is missed.
         let file_watch = FileWatch::new(&self.path);
-        let mut reader = LogReader::new(self.path.clone());
+        let mut reader = self.reader();
         reader.seek(StartAt::Last(0), &Filter::default(), &|| true)?;
         let (sender, snapshots) = watch::channel(Arc::new(TailSnapshot {
             position: reader.position(),

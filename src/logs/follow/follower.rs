@@ -50,7 +50,7 @@ impl Follower {
         is_wanted: &dyn Fn() -> bool,
     ) -> io::Result<Self> {
         let subscription = broadcaster.subscribe()?;
-        let mut reader = LogReader::new(broadcaster.path().to_owned());
+        let mut reader = broadcaster.reader();
         let tail = subscription.snapshot();
         reader.truncations = tail.truncations;
         reader.seek(start, &filter, is_wanted)?;

@@ -1,5 +1,6 @@
 //! Reading the log forward from a position, from file to file.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,14 @@ use super::filter::Filter;
 use super::line::{Entry, RawLine};
 use super::lines::{LineReader, Position};
 use super::query::start_of_last_lines;
-use crate::logs::cursor::Cursor;
-use crate::logs::files::{NextSegment, Segment, nearest_newer, newest_first, next_segment_after};
+use crate::logs::cursor::{Cursor, FileId};
+use crate::logs::files::{
+    NextSegment, Segment, current_file, nearest_newer, newest_first, next_segment_after,
+};
+use crate::logs::history::{FileHistory, Successor};
+
+/// How many of the files that were read are remembered.
+const MAX_FINISHED: usize = 64;
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +76,10 @@ pub(crate) enum ReadOutcome {
 #[derive(Debug)]
 pub(crate) struct LogReader {
     path: PathBuf,
+    history: Arc<FileHistory>,
+    /// The files that were read to their end last. None of them is read again, whatever their names
+    /// and times are then.
+    finished: VecDeque<FileId>,
     /// The next batch is a gap.
     pub gap_pending: bool,
     lines: Option<LineReader>,
@@ -80,9 +91,11 @@ pub(crate) struct LogReader {
 }
 
 impl LogReader {
-    pub fn new(path: PathBuf) -> Self {
+    pub fn new(path: PathBuf, history: Arc<FileHistory>) -> Self {
         Self {
             path,
+            history,
+            finished: VecDeque::new(),
             gap_pending: false,
             lines: None,
             was_replaced: false,
@@ -101,7 +114,7 @@ impl LogReader {
             // The lines are read forward from there.
             StartAt::Last(lines) => start_of_last_lines(&self.path, lines, filter, is_wanted)?,
             StartAt::After(cursor) => {
-                let (position, is_exact) = resume_position(&self.path, cursor)?;
+                let (position, is_exact) = resume_position(&self.path, cursor, &self.history)?;
                 self.gap_pending = !is_exact;
                 position
             }
@@ -177,11 +190,21 @@ impl LogReader {
         }
         let segment = &lines.position.segment;
         if segment.len()? < lines.read_offset() {
+            let offset = lines.position.offset;
+            let has_all = self
+                .history
+                .ended_before_truncation(segment.id, offset, || segment.len())?;
             lines.seek(0);
             self.truncations += 1;
-            return batch(vec![LogItem::Gap]);
+            return batch(if has_all {
+                Vec::new()
+            } else {
+                vec![LogItem::Gap]
+            });
         }
-        let (newer, is_known) = match next_segment_after(&self.path, segment.id)? {
+        let id = segment.id;
+        let next = next_segment_after(&self.path, id, &self.finished, &self.history)?;
+        let (newer, is_known) = match next {
             NextSegment::Next(newer) => (newer, true),
             NextSegment::Unknown(newer) => (newer, false),
             NextSegment::None => return Ok(ReadOutcome::CaughtUp),
@@ -196,6 +219,10 @@ impl LogReader {
         }
         self.was_replaced = false;
         self.lines = Some(LineReader::new(Position::new(newer, 0)));
+        if self.finished.len() == MAX_FINISHED {
+            self.finished.pop_front();
+        }
+        self.finished.push_back(id);
         batch(items)
     }
 }
@@ -206,7 +233,11 @@ fn oldest_segment(path: &Path) -> io::Result<Option<Arc<Segment>>> {
 
 /// The position of the line after the cursor's, and true. If the cursor's line no longer exists,
 /// the position of the nearest later line, and false.
-fn resume_position(path: &Path, cursor: Cursor) -> io::Result<(Option<Position>, bool)> {
+fn resume_position(
+    path: &Path,
+    cursor: Cursor,
+    history: &FileHistory,
+) -> io::Result<(Option<Position>, bool)> {
     let mut newer = Vec::new();
     for segment in newest_first(path) {
         let segment = segment?;
@@ -218,7 +249,20 @@ fn resume_position(path: &Path, cursor: Cursor) -> io::Result<(Option<Position>,
         }
         newer.push(segment);
     }
-    let nearest = nearest_newer(&newer, cursor.file);
+    if history.ends_before(cursor.file, cursor.end()) {
+        // The file is no longer part of the log, but the client has all of its lines.
+        let mut next = history.successors(cursor.file);
+        if next.is_empty() {
+            // The writer has not reopened the file yet.
+            next.extend(current_file(path).map(Successor::direct));
+        }
+        for next in next.into_iter().filter(|next| next.is_direct) {
+            if let Some(segment) = newer.iter().find(|segment| segment.id == next.file) {
+                return Ok((Some(Position::new(Arc::clone(segment), 0)), true));
+            }
+        }
+    }
+    let nearest = nearest_newer(path, &newer, cursor.file);
     Ok((nearest.map(|segment| Position::new(segment, 0)), false))
 }
 

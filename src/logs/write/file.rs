@@ -20,6 +20,7 @@ use super::open::{LogFileError, open_checked, open_options, open_or_create};
 use super::rotate::{RotationPolicy, rotate};
 use crate::config::{LogFormat, LogSettings};
 use crate::logs::cursor::FileId;
+use crate::logs::history::FileHistory;
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,7 @@ pub struct LogFile {
     name_missing_since: Option<Instant>,
     stdio_redirected: bool,
     health: Arc<LogHealth>,
+    history: Arc<FileHistory>,
 }
 
 impl LogFile {
@@ -72,6 +74,8 @@ impl LogFile {
     /// The file cannot be opened, is a link or not a regular file, or belongs to another user.
     pub fn open(path: &Path, settings: &LogSettings) -> Result<Self, LogFileError> {
         let (file, id) = open_or_create(path)?;
+        let history = FileHistory::default();
+        history.continue_in(id, file.metadata().map_or(0, |file| file.len()), 0);
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -87,6 +91,7 @@ impl LogFile {
             name_missing_since: None,
             stdio_redirected: false,
             health: Arc::default(),
+            history: Arc::new(history),
         })
     }
 
@@ -130,6 +135,11 @@ impl LogFile {
     #[must_use]
     pub fn health(&self) -> Arc<LogHealth> {
         Arc::clone(&self.health)
+    }
+
+    /// The succession of the files.
+    pub(crate) fn history(&self) -> Arc<FileHistory> {
+        Arc::clone(&self.history)
     }
 
     /// Writes the buffer as far as possible.
@@ -226,6 +236,10 @@ impl LogFile {
     }
 
     fn switch_to(&mut self, file: File, id: FileId) {
+        let size = |file: &File| file.metadata().map_or(0, |file| file.len());
+        let len_before = size(&self.file).max(self.last_size);
+        // Readers know of the new file before it has lines.
+        self.history.continue_in(id, size(&file), len_before);
         if self.stdio_redirected
             && let Err(error) = dup_to_stdio(&file)
         {
@@ -246,6 +260,10 @@ impl LogFile {
             return Ok(());
         }
         let mut size = self.file.metadata()?.len();
+        if size < self.last_size {
+            // As by `copytruncate` of logrotate.
+            self.history.continue_in(self.id, size, self.last_size);
+        }
         let mut partial = match self.partial_write.take() {
             Some((bytes, size_then)) if size_then == size => bytes,
             _ => {
@@ -280,6 +298,7 @@ impl LogFile {
             self.buffer.drain(..whole);
             partial = written_end - whole;
             self.last_size = size;
+            self.history.set_size(size);
         }
         Ok(())
     }

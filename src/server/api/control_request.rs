@@ -25,6 +25,8 @@ pub enum ControlRequest {
     Sessions(SessionCommand),
     /// Revoke all tokens.
     RevokeAll(RevokeAllCommand),
+    /// By signal: reopens the log file after an external rotation.
+    ReopenLog,
 }
 
 /// Stops the daemon.
