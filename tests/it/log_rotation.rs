@@ -282,3 +282,67 @@ fn rotation_skips_names_taken_by_another_user() {
         [".1", ".2"].iter().all(|suffix| named(suffix).is_file()) && !named(".4").exists()
     });
 }
+
+/// As in a container whose log is one mounted file.
+#[test]
+fn mounted_file_grows_and_no_rotated_file_is_lost() {
+    const AUDIT_KEEP: usize = 20;
+    if !running_as_root("a mount namespace") {
+        return;
+    }
+    let home = start_with_rotation("3");
+    home.run(["stop"]).succeeds();
+    let named = |name: &str| home.path().join(name);
+    let audit = named("fullon.log.audit");
+    let records = std::fs::read_to_string(&audit).unwrap();
+    // Large enough to be rotated.
+    let filler = format!("{}\n", "x".repeat(1023)).repeat(10 * 1024);
+    for (mounted, name, content) in [
+        ("log", "fullon.log", String::new()),
+        ("audit", "fullon.log.audit", filler + records.as_str()),
+    ] {
+        std::fs::write(named(mounted), content).unwrap();
+        std::fs::set_permissions(named(mounted), std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(named(name), "").unwrap();
+    }
+    let old = |name: &str, count: usize| -> Vec<(PathBuf, String)> {
+        let numbers = 1..=count;
+        numbers
+            .map(|number| {
+                (
+                    named(&format!("{name}.{number}")),
+                    format!("old {number}\n"),
+                )
+            })
+            .collect()
+    };
+    let files = [old("fullon.log", 3), old("fullon.log.audit", AUDIT_KEEP)].concat();
+    for (file, content) in &files {
+        std::fs::write(file, content).unwrap();
+    }
+    let script =
+        "mount --bind log fullon.log && mount --bind audit fullon.log.audit && exec \"$0\" start";
+    let mut command = home.command("unshare");
+    command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_fullon")]);
+    assert!(command.status().unwrap().success());
+    let mut connection = Connection::open(&home.public_address());
+    for _ in 0..1_000 {
+        connection.send("GET", "/", &[], "");
+        assert_eq!(connection.read_response("GET").status, 200);
+    }
+    eventually("the failure is logged", || {
+        let log = std::fs::read_to_string(named("log")).unwrap();
+        log.contains("cannot rotate the log file") && log.contains("mount its directory")
+    });
+    let size = |name: &str| named(name).metadata().unwrap().len();
+    let audit_size = size("audit");
+    home.run(["reload"]).succeeds();
+    eventually("the log and the audit trail grow", || {
+        size("log") > MAX_SIZE && size("audit") > audit_size
+    });
+    for (file, content) in &files {
+        let now = std::fs::read_to_string(file).ok();
+        assert_eq!(now.as_ref(), Some(content), "{}", file.display());
+    }
+    home.run(["stop"]).succeeds();
+}

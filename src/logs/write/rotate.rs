@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
 use super::open::open_options;
 use crate::config::LogSettings;
 use crate::logs::files::{MAX_NUMBER, existing_numbers, numbered_path, with_suffix};
@@ -128,6 +130,9 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
 
 /// Renames the log to the first number that is not taken, and each of these files to the next such
 /// number, up to the first free one. Returns the largest number that a kept file may have.
+///
+/// No file is replaced: a surplus one gets a larger number, and is removed after the rotation. If
+/// it fails, nothing is lost.
 fn shift_numbered(path: &Path, keep: u32) -> io::Result<u32> {
     let mut to_shift = vec![path.to_owned()];
     let mut has_room = false;
@@ -153,10 +158,36 @@ fn shift_numbered(path: &Path, keep: u32) -> io::Result<u32> {
         let error = io::Error::other("every number for a rotated file is in use");
         return Err(with_path(path, &error));
     }
+    if keep > 0 && name_status(&numbered_path(path, last)) == NameStatus::OwnFile {
+        let mut larger = (last + 1..=MAX_NUMBER).map(|number| numbered_path(path, number));
+        let is_last = to_shift.last() == Some(&numbered_path(path, last));
+        to_shift.extend(larger.find(|path| is_last && name_status(path) == NameStatus::Free));
+    }
+    to_shift.iter().try_for_each(|path| check_renamable(path))?;
     for pair in to_shift.windows(2).rev() {
         rename(&pair[0], &pair[1])?;
     }
     Ok(last)
+}
+
+/// Fails for a file that nobody can rename. Other reasons are found when it is renamed.
+fn check_renamable(path: &Path) -> io::Result<()> {
+    let flags = (AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+    // Without this call, or without the file, nothing is known.
+    let Ok(found) = statx(CWD, path, flags.0, flags.1) else {
+        return Ok(());
+    };
+    let attributes = found.stx_attributes;
+    let (kind, reason) = if attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        let reason = "it is a mount point; mount its directory instead";
+        (io::ErrorKind::ResourceBusy, reason)
+    } else if attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND) {
+        let reason = "it has the attribute `i` or `a`; remove that with chattr";
+        (io::ErrorKind::PermissionDenied, reason)
+    } else {
+        return Ok(());
+    };
+    Err(with_path(path, &io::Error::new(kind, reason)))
 }
 
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
@@ -227,6 +258,23 @@ mod tests {
         fs::write(&path, "d").unwrap();
         rotate(&path, 2).unwrap();
         assert_eq!(content(&path), ["", "d", "c", ""]);
+    }
+
+    #[test]
+    fn failed_rotation_loses_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        for (number, text) in [(1, "c"), (2, "b"), (3, "a")] {
+            fs::write(numbered_path(&path, number), text).unwrap();
+        }
+        // There is nothing to rename.
+        for _ in 0..2 {
+            rotate(&path, 3).unwrap_err();
+            assert_eq!(content(&path), ["", "", "c", "b", "a"]);
+        }
+        fs::write(&path, "d").unwrap();
+        rotate(&path, 3).unwrap();
+        assert_eq!(content(&path), ["", "d", "c", "b"]);
     }
 
     #[test]
