@@ -16,7 +16,7 @@ use super::files;
 use super::read::Tail;
 use super::record::{Head, Record, Torn};
 use crate::logs::shift_rotated;
-use crate::sys::{FileLock, OpenError, open_owned};
+use crate::sys::{Defect, FileLock, OpenError, open_owned};
 
 /// The size at which the file is rotated, in bytes.
 pub(super) const MAX_SIZE: u64 = 10 * 1024 * 1024;
@@ -39,12 +39,12 @@ pub enum AuditFileError {
         source: io::Error,
     },
     /// The file is not a regular file that only this user has.
-    #[error("the audit file {path} {reason}; remove the file or choose another AUDIT_FILE")]
+    #[error("the audit file {path} {defect}; {}choose another AUDIT_FILE", .defect.remedy())]
     Unusable {
         /// The path of the file.
         path: PathBuf,
         /// The defect of the file.
-        reason: &'static str,
+        defect: Defect,
     },
 }
 
@@ -211,9 +211,9 @@ fn open_checked(path: &Path, create: bool) -> Result<(File, Metadata), AuditFile
     options.read(true).append(true).mode(0o600).create(create);
     open_owned(path, &mut options).map_err(|error| match error {
         OpenError::Io { action, source } => io_error(path, action, source),
-        OpenError::Unusable(reason) => AuditFileError::Unusable {
+        OpenError::Unusable(defect) => AuditFileError::Unusable {
             path: path.to_owned(),
-            reason,
+            defect,
         },
     })
 }

@@ -113,7 +113,7 @@ fn find(path: &Path, owner: u32) -> io::Result<Found> {
                 None => Found::File(file),
             }),
             Err(OpenError::Io { source, .. }) => Err(source),
-            Err(OpenError::Unusable(reason)) => Ok(Found::Ignored(reason)),
+            Err(OpenError::Unusable(defect)) => Ok(Found::Ignored(defect.text())),
         },
     };
     match open() {

@@ -34,7 +34,7 @@ pub enum LogFormat {
 /// The destination of log lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogTarget {
-    /// `LOG_FILE=-`
+    /// `LOG_FILE=-`, or a name of stdout such as `/dev/stdout`.
     Stdout,
     /// An absolute path.
     File(PathBuf),
@@ -48,11 +48,27 @@ pub(super) fn audit_file(
 ) -> Option<PathBuf> {
     let sources = validator.sources;
     if sources.get("AUDIT_FILE").is_some() {
-        return validator.value("AUDIT_FILE", |text| parse::path(text, sources));
+        return validator.value("AUDIT_FILE", |text| {
+            if is_device(text) {
+                return Err(format!(
+                    "`{text}` is not a file: choose a file, or remove AUDIT_FILE and set LOG_FILE=- to have no audit file"
+                ));
+            }
+            parse::path(text, sources)
+        });
     }
     let mut path = log?.file()?.as_os_str().to_owned();
     path.push(".audit");
     Some(path.into())
+}
+
+/// Whether the path names a device or an open file of the process. `/dev/shm` has regular files.
+fn is_device(path: &str) -> bool {
+    let has_parent = |parent| Path::new(path).starts_with(parent);
+    let is_descriptor = Path::new(path)
+        .parent()
+        .is_some_and(|parent| parent.ends_with("fd"));
+    has_parent("/proc") && is_descriptor || has_parent("/dev") && !has_parent("/dev/shm")
 }
 
 impl LogSettings {
@@ -96,10 +112,13 @@ impl FromStr for LogFormat {
 
 impl LogTarget {
     pub(super) fn parse(text: &str, sources: &Sources) -> Result<Self, String> {
-        if text == "-" {
-            Ok(Self::Stdout)
-        } else {
-            parse::path(text, sources).map(Self::File)
+        // A device or a pipe cannot be read or rotated as a log file.
+        match text {
+            "-" | "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Ok(Self::Stdout),
+            _ if is_device(text) => Err(format!(
+                "`{text}` is not a file: use `-` to log to stdout, or LOG_LEVEL=off to log nothing"
+            )),
+            _ => parse::path(text, sources).map(Self::File),
         }
     }
 

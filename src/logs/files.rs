@@ -395,7 +395,7 @@ fn open_for_reading(path: &Path) -> io::Result<(File, Metadata)> {
     };
     opened.map_err(|error| match error {
         OpenError::Io { source, .. } => source,
-        OpenError::Unusable(reason) => io::Error::new(io::ErrorKind::InvalidInput, reason),
+        OpenError::Unusable(defect) => io::Error::new(io::ErrorKind::InvalidInput, defect.text()),
     })
 }
 

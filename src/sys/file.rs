@@ -1,5 +1,6 @@
 //! Files in directories that other users may write to.
 
+use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -18,8 +19,49 @@ pub enum OpenError {
         action: &'static str,
         source: io::Error,
     },
-    /// It is not the kind of file that is wanted. The text completes "the file …".
-    Unusable(&'static str),
+    /// It is not the kind of file that is wanted.
+    Unusable(Defect),
+}
+
+/// Why an existing file is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defect {
+    SymbolicLink,
+    Directory,
+    /// A device, a FIFO or a socket.
+    Special,
+    OtherOwner,
+    HardLinks,
+}
+
+impl Defect {
+    /// Completes "the file …".
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::SymbolicLink => "is a symbolic link",
+            Self::Directory => "is a directory, which is not a regular file",
+            Self::Special => "is not a regular file",
+            Self::OtherOwner => "belongs to another user",
+            Self::HardLinks => "has more than one hard link",
+        }
+    }
+
+    /// Completes "…choose another file". Nobody is advised to remove what may be in use.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::SymbolicLink => "remove the link, or ",
+            Self::HardLinks => "remove its other name, or ",
+            Self::Directory | Self::Special | Self::OtherOwner => "",
+        }
+    }
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
 }
 
 /// Opens a file without following a symbolic link, waiting for the other end of a FIFO, or
@@ -42,7 +84,7 @@ pub fn open_nofollow(path: &Path, options: &mut OpenOptions) -> io::Result<File>
 pub fn open_regular(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), OpenError> {
     let file = open_nofollow(path, options).map_err(|source| {
         if source.raw_os_error() == Some(libc::ELOOP) {
-            OpenError::Unusable("is a symbolic link")
+            OpenError::Unusable(Defect::SymbolicLink)
         } else {
             OpenError::Io {
                 action: "opened",
@@ -55,7 +97,11 @@ pub fn open_regular(path: &Path, options: &mut OpenOptions) -> Result<(File, Met
         source,
     })?;
     if !metadata.is_file() {
-        return Err(OpenError::Unusable("is not a regular file"));
+        return Err(OpenError::Unusable(if metadata.is_dir() {
+            Defect::Directory
+        } else {
+            Defect::Special
+        }));
     }
     Ok((file, metadata))
 }
@@ -68,7 +114,7 @@ pub fn open_regular(path: &Path, options: &mut OpenOptions) -> Result<(File, Met
 pub fn open_owned(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), OpenError> {
     let (file, metadata) = open_private(path, options)?;
     if metadata.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(OpenError::Unusable("belongs to another user"));
+        return Err(OpenError::Unusable(Defect::OtherOwner));
     }
     Ok((file, metadata))
 }
@@ -81,7 +127,7 @@ pub fn open_owned(path: &Path, options: &mut OpenOptions) -> Result<(File, Metad
 pub fn open_private(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), OpenError> {
     let (file, metadata) = open_regular(path, options)?;
     if metadata.nlink() > 1 {
-        return Err(OpenError::Unusable("has more than one hard link"));
+        return Err(OpenError::Unusable(Defect::HardLinks));
     }
     Ok((file, metadata))
 }

@@ -152,3 +152,50 @@ fn invalid_env_file_is_named() {
     let outcome = home.run(["start", "--env-file", "missing"]).exits(2);
     outcome.stderr_contains(&["missing: cannot be read"]);
 }
+
+/// As in a container: nobody is advised to remove a device.
+#[test]
+fn devices_are_no_log_files() {
+    let mut home = Home::new();
+    for device in ["/dev/null", "/dev/full", "/dev/stderr", "/proc/self/fd/2"] {
+        home.set("LOG_FILE", device);
+        let refused = home.run(["start"]).exits(2);
+        let refused = refused.stderr_contains(&["LOG_FILE", "use `-`", "LOG_LEVEL=off"]);
+        assert!(!refused.stderr.contains("remove"), "{refused:#?}");
+        home.run(["config", "--check"]).exits(2);
+    }
+    home.set(
+        "LOG_FILE",
+        home.path()
+            .join("fullon.log")
+            .display()
+            .to_string()
+            .as_str(),
+    );
+    home.set("AUDIT_FILE", "/dev/null");
+    home.run(["start"])
+        .exits(2)
+        .stderr_contains(&["AUDIT_FILE", "is not a file"]);
+    home.unset("AUDIT_FILE");
+    for name in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        home.set("LOG_FILE", name);
+        let refused = home.run(["start"]).exits(2);
+        refused.stderr_contains(&["fullon run"]);
+    }
+}
+
+#[test]
+fn advice_fits_the_kind_of_file() {
+    let home = Home::new();
+    nix::unistd::mkfifo(&home.log_file(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let refused = home.run(["start"]).exits(1);
+    let refused = refused.stderr_contains(&["is not a regular file; choose another LOG_FILE"]);
+    assert!(!refused.stderr.contains("remove"), "{refused:#?}");
+    fs::remove_file(home.log_file()).unwrap();
+    let original = home.path().join("original");
+    fs::write(&original, "").unwrap();
+    fs::hard_link(&original, home.log_file()).unwrap();
+    home.run(["start"])
+        .exits(1)
+        .stderr_contains(&["remove its other name, or choose another LOG_FILE"]);
+}

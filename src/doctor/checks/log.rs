@@ -153,10 +153,10 @@ fn check_file(snapshot: &Snapshot, path: &Path) -> Finding {
                 "create the directory or give this user write access, or choose another LOG_FILE",
             ),
         },
-        Err(LogFileError::Unusable { reason, .. }) => (
-            format!("{shown} {reason}"),
-            "remove the file, or choose another LOG_FILE",
-        ),
+        Err(LogFileError::Unusable { defect, .. }) => {
+            let hint = format!("{}choose another LOG_FILE", defect.remedy());
+            return Finding::error(LOG, format!("{shown} {defect}"), hint);
+        }
         Err(LogFileError::Io { source, .. }) => (
             format!("{shown} cannot be opened for writing: {source}"),
             "give this user write access (chown, chmod), or choose another LOG_FILE",

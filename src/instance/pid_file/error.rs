@@ -63,9 +63,9 @@ impl PidFileError {
     pub(super) fn from_open(path: &Path, error: OpenError) -> Self {
         match error {
             OpenError::Io { action, source } => Self::io(path, action, source),
-            OpenError::Unusable(reason) => Self::Unusable {
+            OpenError::Unusable(defect) => Self::Unusable {
                 path: path.to_owned(),
-                reason,
+                reason: defect.text(),
             },
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::logs::cursor::FileId;
-use crate::sys::{OpenError, open_owned};
+use crate::sys::{Defect, OpenError, open_owned};
 
 /// The log file cannot be used.
 #[derive(Debug, Error)]
@@ -24,12 +24,12 @@ pub enum LogFileError {
         source: io::Error,
     },
     /// The file is not a regular file that only this user has.
-    #[error("the log file {path} {reason}; remove the file or choose another LOG_FILE")]
+    #[error("the log file {path} {defect}; {}choose another LOG_FILE", .defect.remedy())]
     Unusable {
         /// The path of the file.
         path: PathBuf,
         /// The defect of the file.
-        reason: &'static str,
+        defect: Defect,
     },
 }
 
@@ -66,9 +66,9 @@ pub(crate) fn open_checked(
             path: path.to_owned(),
             source,
         },
-        OpenError::Unusable(reason) => LogFileError::Unusable {
+        OpenError::Unusable(defect) => LogFileError::Unusable {
             path: path.to_owned(),
-            reason,
+            defect,
         },
     })
 }
