@@ -2,8 +2,8 @@
 //!
 //! Rotated files are `LOG.1` (the newest), `LOG.2` and so on, as the daemon and logrotate name
 //! them, and `LOG-20260131` and the like (logrotate's `dateext`). If there are both, their times
-//! tell which are newer. Compressed files are not read. Files of another user than the log's owner, and files with a second hard link, are
-//! ignored, because a log in `/tmp` has neighbours.
+//! tell which are newer. Compressed files are not read. Files of another user than the log's owner,
+//! and files with a second hard link, are ignored, because a log in `/tmp` has neighbours.
 //!
 //! A rotation may happen during a listing. It renames upwards, beginning with the oldest file, and
 //! a listing goes upwards too. So a listing can meet a file twice but never misses one.
@@ -89,6 +89,28 @@ pub(crate) fn find(path: &Path, id: FileId) -> io::Result<Option<Arc<Segment>>> 
     newest_first(path)
         .find(|segment| segment.as_ref().map_or(true, |segment| segment.id == id))
         .transpose()
+}
+
+/// The files with lines between two files of the log, the oldest first. Empty if the older file is
+/// no longer part of the log: the files that are newer may be copies of it.
+pub(crate) fn files_between(
+    path: &Path,
+    older: FileId,
+    newer: FileId,
+) -> io::Result<Vec<(FileId, u64)>> {
+    let mut between = Vec::new();
+    for segment in newest_first(path) {
+        let segment = segment?;
+        if segment.id == older {
+            between.reverse();
+            return Ok(between);
+        }
+        let len = segment.len()?;
+        if segment.id != newer && len > 0 {
+            between.push((segment.id, len));
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// The file that follows another one. Empty files are skipped: an external rotation creates one

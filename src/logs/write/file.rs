@@ -20,6 +20,7 @@ use super::open::{LogFileError, open_checked, open_options, open_or_create};
 use super::rotate::{RotationPolicy, rotate};
 use crate::config::{LogFormat, LogSettings};
 use crate::logs::cursor::FileId;
+use crate::logs::files::files_between;
 use crate::logs::history::FileHistory;
 
 #[cfg(test)]
@@ -183,7 +184,9 @@ impl LogFile {
     fn reopen(&mut self) {
         match open_or_create(&self.path) {
             Ok((file, id)) => {
-                self.switch_to(file, id);
+                // Another process may have written to a file that this one has never opened.
+                let between = files_between(&self.path, self.id, id).unwrap_or_default();
+                self.switch_to(file, id, &between);
                 self.health.update_errors(|errors| errors.open = None);
             }
             Err(error) => {
@@ -217,7 +220,7 @@ impl LogFile {
             .and_then(|file| Ok((FileId::from_metadata(&file.metadata()?), file)));
         match rotated {
             Ok((id, file)) => {
-                self.switch_to(file, id);
+                self.switch_to(file, id, &[]);
                 self.health.count_rotation();
                 self.health.update_errors(|errors| errors.rotate = None);
             }
@@ -235,9 +238,15 @@ impl LogFile {
         }
     }
 
-    fn switch_to(&mut self, file: File, id: FileId) {
+    /// Writes to another file from now on. `between` are the files that other processes have
+    /// written to meanwhile, with their sizes.
+    fn switch_to(&mut self, file: File, id: FileId, between: &[(FileId, u64)]) {
         let size = |file: &File| file.metadata().map_or(0, |file| file.len());
-        let len_before = size(&self.file).max(self.last_size);
+        let mut len_before = size(&self.file).max(self.last_size);
+        for (skipped, len) in between {
+            self.history.continue_in(*skipped, *len, len_before);
+            len_before = *len;
+        }
         // Readers know of the new file before it has lines.
         self.history.continue_in(id, size(&file), len_before);
         if self.stdio_redirected

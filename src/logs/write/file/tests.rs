@@ -118,6 +118,23 @@ fn renamed_file_is_left_for_the_new_file() {
     assert_eq!(std::fs::metadata(&log.path).unwrap().mode() & 0o777, 0o600);
 }
 
+/// As with two rotations while only another process logs, such as the old one after a restart.
+#[test]
+fn file_that_only_another_process_has_written_is_part_of_the_succession() {
+    let mut log = Log::new(0);
+    log.log(&["1"]);
+    let first = log.file.id;
+    std::fs::rename(&log.path, numbered_path(&log.path, 2)).unwrap();
+    let skipped = numbered_path(&log.path, 1);
+    std::fs::write(&skipped, "2\n").unwrap();
+    log.file.health().request_reopen();
+    log.log(&["3"]);
+    let skipped = FileId::from_metadata(&skipped.metadata().unwrap());
+    let successors = log.file.history.successors(first).into_iter();
+    let successors: Vec<_> = successors.map(|it| (it.file, it.is_direct)).collect();
+    assert_eq!(successors, [(skipped, true), (log.file.id, false)]);
+}
+
 #[test]
 fn full_disk_fills_buffer_then_drops_and_counts_lines() {
     let mut log = Log::new(0);
