@@ -27,7 +27,9 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("instance", &["auth", "config", "health", "identity", "sys"]),
     (
         "api",
-        &["audit", "config", "health", "identity", "logs", "sys"],
+        &[
+            "audit", "auth", "config", "health", "identity", "logs", "sys",
+        ],
     ),
     ("client", &["api", "auth", "config", "identity", "sys"]),
     (

@@ -8,16 +8,15 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::logs::{log_directory, numbered_path, rotated_numbers};
-use crate::sys::{FileLock, OpenError, is_same_file, is_trusted_owner, open_regular, try_lock};
+use crate::sys::{FileLock, OpenError, is_same_file, is_trusted_owner, lock_within, open_regular};
 
 /// How long to wait for another process. An append takes milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
-const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// How often a rotation of another process is followed.
 pub(super) const MAX_ATTEMPTS: u32 = 100;
 
@@ -189,14 +188,7 @@ pub fn ignored_files(path: &Path, owner: u32) -> Vec<IgnoredFile> {
 
 /// Locks a file, exclusively or shared with other readers. `None` if another process keeps its lock.
 pub(super) fn lock(file: &File, is_exclusive: bool) -> io::Result<Option<FileLock<'_>>> {
-    let deadline = Instant::now() + LOCK_TIMEOUT;
-    loop {
-        let lock = try_lock(file, is_exclusive)?;
-        if lock.is_some() || Instant::now() >= deadline {
-            return Ok(lock);
-        }
-        std::thread::sleep(LOCK_RETRY_INTERVAL);
-    }
+    lock_within(file, is_exclusive, LOCK_TIMEOUT)
 }
 
 /// Whether the path names the open file.

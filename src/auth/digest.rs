@@ -9,16 +9,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// SHA-256 of a secret value.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct ValueDigest([u8; 32]);
+pub struct ValueDigest([u8; 32]);
 
 impl ValueDigest {
-    pub fn of(value: &str) -> Self {
+    pub(super) fn of(value: &str) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, value.as_bytes()).as_ref());
         Self(bytes)
     }
 
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 }

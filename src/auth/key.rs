@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::digest::ValueDigest;
 use crate::config::{Secret, secret_weakness};
-use crate::sys::{adopt_owner, create_beside, hex, open_nofollow};
+use crate::sys::{Renamed, adopt_owner, create_beside, hex, open_nofollow, rename_synced};
 
 /// The message whose HMAC is the id of a key.
 const KEY_ID_LABEL: &[u8] = b"fullon key id 1";
@@ -77,7 +77,8 @@ pub fn generate_key() -> Result<Secret, KeyError> {
 }
 
 /// Identifies a key without containing it.
-pub(super) fn key_id(key: &Secret) -> ValueDigest {
+#[must_use]
+pub fn key_id(key: &Secret) -> ValueDigest {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
     let mut id = [0; 32];
     id.copy_from_slice(hmac::sign(&key, KEY_ID_LABEL).as_ref());
@@ -200,19 +201,15 @@ impl NewKeyFile {
         Ok(new)
     }
 
-    /// Replaces the key file, and returns the key.
-    pub fn install(self) -> Result<Secret, KeyError> {
-        std::fs::rename(&self.temporary, &self.path)
-            .and_then(|()| match self.path.parent() {
-                Some(directory) => File::open(directory)?.sync_all(),
-                None => Ok(()),
-            })
-            .map_err(|source| KeyError::Io {
-                path: self.path.clone(),
-                action: "replaced",
-                source,
-            })?;
-        Ok(self.key.clone())
+    /// Replaces the key file, and returns the key. If an error is returned, the file is as before.
+    pub fn install(self) -> Result<(Secret, Renamed), KeyError> {
+        let renamed = rename_synced(&self.temporary, &self.path);
+        let renamed = renamed.map_err(|source| KeyError::Io {
+            path: self.path.clone(),
+            action: "replaced",
+            source,
+        })?;
+        Ok((self.key.clone(), renamed))
     }
 }
 

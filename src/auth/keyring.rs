@@ -5,11 +5,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::{DecodingKey, Validation};
+use serde::{Deserialize, Serialize};
 
 use super::digest::ValueDigest;
 use super::key::{key_id, read_key_file};
 use super::proof::{InvalidProof, ProofKey, ProofSide};
-use super::revocations::{Revocations, RevokeError, RevokedAll};
+use super::revocations::{Revocations, RevocationsProblem, RevokeError, RevokedAll, RevokedKeys};
 use super::scope::Scopes;
 use super::token::{
     Claims, DecodedClaims, INSTANCE_KEY_ID, TokenError, decode_claims, decode_header, decoding_key,
@@ -51,6 +52,14 @@ pub struct PreviousKey {
     pub secret: Secret,
     /// How long it stays valid, from now.
     pub valid_for: Duration,
+}
+
+/// The part of the signing key that the state file contains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedKey {
+    pub id: ValueDigest,
+    /// Whether it is from the key file. Otherwise a setting holds it.
+    pub is_generated: bool,
 }
 
 impl SigningKey {
@@ -110,24 +119,32 @@ impl ConfiguredKeys {
         self.write().key_file = key_file;
     }
 
-    /// Revokes every token that was issued until now. Replaces the key in `key_file`, if given.
-    /// Every other key becomes invalid, in all processes.
+    /// Revokes every token that was issued until now. Replaces the key in `key_file`, if given. The
+    /// previous key becomes invalid, in all processes.
     ///
     /// # Errors
     ///
-    /// Nothing has changed, except with [`RevokeError::SameKey`].
+    /// Unless [`RevokeError::has_revoked`], nothing has changed.
     pub fn revoke_all(&self, key_file: Option<&Path>) -> Result<RevokedAll, RevokeError> {
-        let (current, ended) = {
+        let (current, revoked) = {
             let keys = self.read();
+            let mut revoked = RevokedKeys {
+                replaced: key_file,
+                ..RevokedKeys::default()
+            };
             let previous = keys.previous.as_ref().map(|(key, _)| key.id);
-            let replaced = key_file.map(|_| keys.current.id);
-            let ended: Vec<_> = previous.into_iter().chain(replaced).collect();
-            (keys.current.secret.clone(), ended)
+            revoked.ended.extend(previous);
+            match key_file {
+                Some(_) => revoked.ended.push(keys.current.id),
+                None => revoked.kept.push(keys.current.id),
+            }
+            (keys.current.secret.clone(), revoked)
         };
-        let result = self.revocations.revoke_all(key_file, &ended);
+        let result = self.revocations.revoke_all(&revoked);
         match &result {
             Ok(all) => self.replace(all.new_key.as_ref().unwrap_or(&current)),
-            Err(RevokeError::SameKey(_)) => self.replace(&current),
+            // The next use of the keys reads a new one from the key file.
+            Err(error) if error.has_revoked() => self.replace(&current),
             Err(_) => {}
         }
         result
@@ -166,6 +183,16 @@ impl ConfiguredKeys {
     #[must_use]
     pub fn current(&self) -> Secret {
         self.read().current.secret.clone()
+    }
+
+    /// The current key, for the state file.
+    #[must_use]
+    pub fn recorded(&self) -> RecordedKey {
+        let keys = self.read();
+        RecordedKey {
+            id: keys.current.id,
+            is_generated: keys.key_file.is_some(),
+        }
     }
 
     /// The previous key, if it is still valid.
@@ -278,6 +305,13 @@ impl Keyring {
     #[must_use]
     pub fn revocations(&self) -> &Revocations {
         &self.configured.revocations
+    }
+
+    /// A problem of the revoked tokens that the operator should know.
+    #[must_use]
+    pub fn revocations_problem(&self) -> Option<RevocationsProblem> {
+        let key = self.configured.current();
+        self.configured.revocations.problem(Some(&key))
     }
 
     /// Whether the token of these claims was revoked after its verification.

@@ -26,10 +26,14 @@ mod session_store;
 mod sign_in;
 mod token;
 
-pub use key::{KeyError, generate_key, read_key_file};
-pub use keyring::{ConfiguredKeys, Keyring, PreviousKey};
+pub use digest::ValueDigest;
+pub use key::{KeyError, generate_key, key_id, read_key_file};
+pub use keyring::{ConfiguredKeys, Keyring, PreviousKey, RecordedKey};
 pub use proof::{InvalidProof, ProofKey, ProofSide, generate_nonce, is_nonce};
-pub use revocations::{Revocations, RevokeError, RevokedAll, RevokedToken, check_revocations};
+pub use revocations::{
+    Revocation, Revocations, RevocationsProblem, RevokeError, RevokedAll, RevokedKeys,
+    RevokedToken, check_revocations,
+};
 pub use scope::{Scope, Scopes};
 pub use session::{Session, SessionCredential, SessionError, SessionValues};
 pub use session_store::{

@@ -15,7 +15,7 @@ use super::key::KeyError;
 use super::keyring::ConfiguredKeys;
 use super::scope::Scopes;
 use super::session::{Session, SessionCredential, SessionError, SessionValues};
-use super::token::{Claims, TokenMark};
+use super::token::{Claims, TokenError, TokenMark};
 
 /// The longest validity of a session: a working day.
 pub const MAX_SESSION_LIFETIME: Duration = Duration::from_hours(12);
@@ -81,6 +81,12 @@ struct StoredSession {
 }
 
 impl StoredSessions {
+    /// Whether there is a session with this id.
+    #[must_use]
+    pub fn contains(&self, id: Uuid) -> bool {
+        self.0.iter().any(|session| session.id == id)
+    }
+
     /// Forgets the session values, so that only the log stream is left. For a process with another
     /// listening socket: another program may have listened on the port, and browsers take it for
     /// this one. An open page has sent it all values.
@@ -247,7 +253,8 @@ impl SessionStore {
         self.end_where(|session| {
             let checked =
                 revocations.check_session(session.created_at, &session.token, session.key);
-            checked.is_err()
+            // While the list is unreadable, a session is refused, but may be valid again.
+            checked == Err(TokenError::Revoked)
         })
     }
 

@@ -347,17 +347,30 @@ pub(super) fn mark(token: &str, claims: &DecodedClaims, key: Option<ValueDigest>
     }
 }
 
-/// Whether a text is a JWT or contains one, maybe without its last part.
+/// Whether a text is a JWT, contains one, or is a part of one that begins with its header or its
+/// claims.
 #[must_use]
 pub fn contains_token(text: &str) -> bool {
     // `{"` in base64url.
     let starts = text.match_indices("eyJ").map(|(at, _)| at);
     std::iter::once(0).chain(starts).any(|at| {
-        let header = text[at..].split_once('.').map(|(header, _)| header);
-        let header = header.and_then(|header| URL_SAFE_NO_PAD.decode(header).ok());
-        header
-            .is_some_and(|header| serde_json::from_slice::<serde_json::Map<_, _>>(&header).is_ok())
+        let (header, is_whole) = match text[at..].split_once('.') {
+            Some((header, _)) => (header, true),
+            None => (&text[at..], false),
+        };
+        let is_json =
+            |bytes: Vec<u8>| serde_json::from_slice::<serde_json::Map<_, _>>(&bytes).is_ok();
+        is_whole && URL_SAFE_NO_PAD.decode(header).is_ok_and(is_json) || is_start_of_json(header)
     })
+}
+
+/// Whether a text begins with a JSON object in base64url, which may be cut off after a name.
+fn is_start_of_json(text: &str) -> bool {
+    let is_base64url = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+    let length = text.bytes().take_while(|byte| is_base64url(byte)).count();
+    let decoded = URL_SAFE_NO_PAD.decode(&text[..length - length % 4]);
+    decoded
+        .is_ok_and(|bytes| bytes.starts_with(b"{\"") && bytes.windows(2).any(|pair| pair == b"\":"))
 }
 
 /// A well-formed token whose signature is not verified.

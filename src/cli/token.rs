@@ -53,33 +53,40 @@ fn revoke(context: &CommandContext, request: &RevokeRequest, output: &Output) ->
     let (control, problems) = context.control_with_ignored()?;
     let outcome = block_on(control.revoke_tokens(request, problems.all()))?;
     problems.print_except(&error_text(&outcome));
-    let RevokeOutcome {
-        result,
-        is_offline,
-        audit_error,
-        key_file,
-    } = outcome.map_err(|error| match error {
+    let RevokeOutcome { result, files } = outcome.map_err(|error| match error {
         RevokeTokensError::Settings(problems) => CommandError::from(problems),
         other => anyhow::Error::from(other).into(),
     })?;
+    let audit_error = files.as_ref().and_then(|files| files.audit_error.as_ref());
     if let Some(error) = audit_error {
         notice(&format!("the audit trail has no record of this: {error}"));
     }
     let is_all = request.all == Some(true);
     output.print_success(if is_all {
         "All tokens are revoked"
+    } else if request.jti.is_some() {
+        "Tokens with this id are refused from now on"
     } else {
         "The token is revoked"
     })?;
-    if is_offline {
-        output.print_line("  No daemon is running; the next one reads it from the file")?;
+    if let Some(files) = &files {
+        let path = files.revoked.display();
+        output.print_line(&match &files.api_error {
+            None => format!("  No daemon is running; the next one reads it from {path}"),
+            Some(_) => format!("  The running daemon reads it from {path}"),
+        })?;
+        if let Some(error) = &files.api_error {
+            notice(&format!(
+                "the daemon did not answer, so the files were changed: {error}"
+            ));
+        }
     }
     if let Some(ended) = result.sessions_ended {
         output.print_line(&format!("  Sessions ended: {ended}"))?;
     }
     if is_all {
         let is_replaced = result.signing_key == RevokeResult::REPLACED;
-        output.print_line(&match key_file {
+        output.print_line(&match files.and_then(|files| files.key) {
             Some(path) if is_replaced => format!(
                 "  Signing key: replaced in {}; a service that sets JWT_SECRET_KEY keeps its own: change it there",
                 path.display()

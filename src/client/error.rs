@@ -74,6 +74,16 @@ impl ClientError {
         matches!(self, Self::Problem(problem) if problem.status == StatusCode::CONFLICT.as_u16())
     }
 
+    /// Whether no program that may receive a token has answered: the daemon may not serve its API
+    /// any more.
+    #[must_use]
+    pub fn is_without_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Untrusted { .. } | Self::NoState(_)
+        )
+    }
+
     /// Whether the token is not valid at the daemon's time, although it was signed just now. The
     /// problem has no code for the reason, only the text of the daemon's error.
     #[must_use]

@@ -1,32 +1,29 @@
-//! Revokes tokens: through the daemon, or in its files when it is not running.
+//! Revokes tokens: through the daemon, or in its files when its API cannot be reached.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use serde_json::json;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::target::{DaemonControl, Endpoint};
+use super::target::{DaemonControl, advise_user};
 use crate::api::{RevokeRequest, RevokeResult};
 use crate::audit::{AuditFile, AuditTrail, Event, Outcome};
-use crate::auth::{Revocations, RevokeError, RevokedToken};
-use crate::client::{AdminClient, ClientError};
-use crate::config::{InvalidSettings, SettingProblem};
+use crate::auth::{Revocation, Revocations, RevokeError, RevokedKeys, key_id};
+use crate::client::ClientError;
+use crate::config::{InvalidSettings, SettingProblem, user_name};
 use crate::instance::{PidFileError, StateFile};
 
 /// The setting that the signing key may come from.
 const KEY_SETTING: &str = "JWT_SECRET_KEY";
 /// The action in the audit trail.
 const ACTION: &str = "revoke_tokens";
-/// How often a request is repeated while the daemon is being replaced, and how long in between.
-const TRIES: u32 = 120;
-const TRY_INTERVAL: Duration = Duration::from_millis(500);
+/// How long to wait for a daemon that is being replaced or stops, and how often to look.
+const MAX_WAIT: Duration = Duration::from_mins(1);
+const INTERVAL: Duration = Duration::from_millis(500);
 /// The same for one token: the limit on tokens has the same status.
-const TRIES_FOR_ONE: u32 = 3;
-/// The longest wait for the second from which new tokens are valid.
-const MAX_WAIT: Duration = Duration::from_secs(2);
+const MAX_WAIT_FOR_ONE: Duration = Duration::from_secs(1);
 
 /// The tokens are not revoked.
 #[derive(Debug, Error)]
@@ -37,28 +34,51 @@ pub enum RevokeTokensError {
     /// The admin API failed.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The files cannot be changed.
+    /// The request is not valid, or the files cannot be changed.
     #[error(transparent)]
     Revoke(#[from] RevokeError),
     /// It is unknown whether the program generated the key.
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
+    /// The daemon reads the files of another user.
+    #[error(
+        "nothing was revoked: the daemon of {} belongs to {}, whose files these are not: {advice}",
+        .pid_file.display(), user_name(*.owner)
+    )]
+    OtherUser {
+        pid_file: PathBuf,
+        owner: u32,
+        advice: String,
+    },
 }
 
 /// The outcome of a revocation.
 #[derive(Debug)]
 pub struct RevokeOutcome {
     pub result: RevokeResult,
-    /// Whether the files were changed, because no daemon runs.
-    pub is_offline: bool,
+    /// The files that the command has changed itself.
+    pub files: Option<ChangedFiles>,
+}
+
+/// Files that were changed without the daemon.
+#[derive(Debug)]
+pub struct ChangedFiles {
+    /// The list of revoked tokens.
+    pub revoked: PathBuf,
+    /// The key file, if the key was replaced.
+    pub key: Option<PathBuf>,
     /// Why the audit trail has no record of it.
     pub audit_error: Option<String>,
-    /// The key file that was changed without a daemon.
-    pub key_file: Option<PathBuf>,
+    /// Why the daemon, which runs, was not asked. `None` if none runs.
+    pub api_error: Option<String>,
 }
 
 impl DaemonControl {
     /// Revokes one token or all of them. `problems` are those of the settings.
+    ///
+    /// If the API of a daemon on this machine cannot be reached, because it stops or does not run,
+    /// the files are changed. To revoke all tokens, a daemon that still runs is waited for: it may
+    /// start again, and it knows keys that are in no file.
     ///
     /// # Errors
     ///
@@ -68,138 +88,205 @@ impl DaemonControl {
         request: &RevokeRequest,
         problems: &[SettingProblem],
     ) -> Result<RevokeOutcome, RevokeTokensError> {
-        if let Some(endpoint) = self.find_endpoint().await? {
-            return self.revoke_through(endpoint, request).await;
-        }
-        let outcome = self.revoke_in_files(request, problems).await?;
-        // A daemon that has started meanwhile may have read the old key.
-        match self.find_endpoint().await? {
-            Some(endpoint) if request.all == Some(true) => {
-                self.revoke_through(endpoint, request).await
-            }
-            _ => Ok(outcome),
-        }
-    }
-
-    /// Repeats the request while a restart is in progress. Each try is to the process that is then
-    /// the daemon.
-    async fn revoke_through(
-        &self,
-        endpoint: Endpoint,
-        request: &RevokeRequest,
-    ) -> Result<RevokeOutcome, RevokeTokensError> {
-        let mut client = endpoint.client?;
-        let mut tries = if request.all == Some(true) {
-            TRIES
-        } else {
-            TRIES_FOR_ONE
-        };
-        let result = loop {
-            tries -= 1;
-            match client.revoke_tokens(request).await {
-                Err(error) if error.is_conflict() && tries > 0 => {
-                    tokio::time::sleep(TRY_INTERVAL).await;
-                    client = self.current_client(client).await?;
+        let revocation = Revocation::try_from(request)?;
+        let is_all = revocation == Revocation::All;
+        let max_wait = if is_all { MAX_WAIT } else { MAX_WAIT_FOR_ONE };
+        let deadline = Instant::now() + max_wait;
+        let mut in_files: Option<RevokeOutcome> = None;
+        loop {
+            let api_error = match self.find_endpoint().await? {
+                None => None,
+                Some(endpoint) => {
+                    let is_local = endpoint.holder.is_some();
+                    let error = match endpoint.client {
+                        Ok(client) => match client.revoke_tokens(request).await {
+                            Ok(result) => {
+                                let files = None;
+                                return Ok(RevokeOutcome { result, files });
+                            }
+                            Err(error) => error,
+                        },
+                        Err(error) => error,
+                    };
+                    // The next try is to the process that is then the daemon.
+                    if error.is_conflict() && Instant::now() < deadline {
+                        tokio::time::sleep(INTERVAL).await;
+                        continue;
+                    }
+                    if !is_local || !error.is_without_answer() {
+                        return Err(error.into());
+                    }
+                    Some(error.to_string())
                 }
-                result => break result?,
-            }
-        };
-        Ok(RevokeOutcome {
-            result,
-            is_offline: false,
-            audit_error: None,
-            key_file: None,
-        })
-    }
-
-    async fn current_client(&self, known: AdminClient) -> Result<AdminClient, RevokeTokensError> {
-        match self.find_endpoint().await? {
-            Some(endpoint) => Ok(endpoint.client?),
-            None => Ok(known),
+            };
+            let runs = api_error.is_some();
+            let outcome = match in_files.take() {
+                // A daemon that has started meanwhile may have read the old key.
+                None => {
+                    let outcome = self
+                        .revoke_in_files(&revocation, problems, api_error)
+                        .await?;
+                    if is_all {
+                        in_files = Some(outcome);
+                        continue;
+                    }
+                    outcome
+                }
+                Some(mut outcome) => {
+                    if runs && Instant::now() < deadline {
+                        in_files = Some(outcome);
+                        tokio::time::sleep(INTERVAL).await;
+                        continue;
+                    }
+                    if let Some(files) = &mut outcome.files {
+                        files.api_error = api_error;
+                    }
+                    outcome
+                }
+            };
+            return Ok(outcome);
         }
     }
 
-    /// No daemon runs. The next one reads these files.
+    /// Changes the files, which running processes read again and the next daemon reads at its start.
     async fn revoke_in_files(
         &self,
-        request: &RevokeRequest,
+        revocation: &Revocation,
         problems: &[SettingProblem],
+        api_error: Option<String>,
     ) -> Result<RevokeOutcome, RevokeTokensError> {
-        let key_file = self.settings.key_file.as_deref();
-        let revocations = Revocations::new(key_file.map(Revocations::path));
-        let token = match (&request.token, &request.jti) {
-            (Some(token), _) => Some(RevokedToken::Token(token.clone())),
-            (None, Some(jti)) => Some(RevokedToken::Id(jti.clone())),
-            (None, None) => None,
+        self.check_owner(revocation)?;
+        let state = StateFile::read_own(self.pid_file()).ok();
+        let state = state.as_ref();
+        // The daemon may have another home directory than this command.
+        let recorded = state.and_then(|state| state.key_file.clone());
+        let key_file = recorded.or_else(|| self.settings.key_file.clone());
+        let key_file = key_file.ok_or(RevokeError::NoFile)?;
+        let list = Revocations::path(&key_file);
+        let revocations = Revocations::new(Some(list.clone()));
+        let mut files = ChangedFiles {
+            revoked: list,
+            key: None,
+            audit_error: None,
+            api_error,
         };
-        let mut signing_key = RevokeResult::UNCHANGED;
-        let mut replaced_file = None;
-        let (audit_error, result) = if let Some(token) = token {
-            token.check()?;
-            let audit_error = self.record_revocation(&token.audit_name());
-            (audit_error, revocations.revoke(&token))
-        } else {
-            let is_about_key = |problem: &&SettingProblem| problem.setting == KEY_SETTING;
-            let about_key: Vec<_> = problems.iter().filter(is_about_key).cloned().collect();
-            if !about_key.is_empty() {
-                return Err(InvalidSettings(about_key).into());
-            }
-            let audit_error = self.record_revocation("all");
-            let own_key = key_file.filter(|_| !self.is_key_configured());
-            let result = revocations.revoke_all_offline(own_key);
-            if let Ok(all) = &result {
-                if all.new_key.is_some() {
-                    signing_key = RevokeResult::REPLACED;
-                    replaced_file = own_key.map(Path::to_owned);
+        let result = match revocation {
+            Revocation::One(token) => {
+                let id = token.id().and_then(|id| id.parse::<Uuid>().ok());
+                if let (Some(id), Some(state)) = (id, state)
+                    && state.sessions.contains(id)
+                {
+                    return Err(RevokeError::SessionAsId(id.to_string()).into());
                 }
-                // A token that is issued in this second would be revoked.
-                let wait = Duration::try_from(all.valid_from.duration_since(Timestamp::now()));
-                tokio::time::sleep(wait.unwrap_or_default().min(MAX_WAIT)).await;
+                files.audit_error = self.record_revocation(state, revocation);
+                revocations.revoke(token)
             }
-            (audit_error, result.map(drop))
+            Revocation::All => {
+                let is_about_key = |problem: &&SettingProblem| problem.setting == KEY_SETTING;
+                let about_key: Vec<_> = problems.iter().filter(is_about_key).cloned().collect();
+                if !about_key.is_empty() {
+                    return Err(InvalidSettings(about_key).into());
+                }
+                let mut keys = self.keys_of(state);
+                if keys.kept.is_empty() {
+                    keys.replaced = Some(&key_file);
+                }
+                files.audit_error = self.record_revocation(state, revocation);
+                let result = revocations.revoke_all(&keys);
+                if let Ok(all) = &result {
+                    files.key = all.new_key.as_ref().map(|_| key_file.clone());
+                    all.wait_until_valid().await;
+                }
+                result.map(drop)
+            }
         };
         if let Err(error) = result {
-            self.record(Outcome::Failed, |event| {
+            self.record(state, Outcome::Failed, |event| {
                 event.reason = Some(error.to_string());
             });
             return Err(error.into());
         }
+        let signing_key = match &files.key {
+            Some(_) => RevokeResult::REPLACED,
+            None => RevokeResult::UNCHANGED,
+        };
         Ok(RevokeOutcome {
             result: RevokeResult {
                 sessions_ended: None,
                 signing_key: signing_key.into(),
             },
-            is_offline: true,
-            audit_error,
-            key_file: replaced_file,
+            files: Some(files),
         })
     }
 
-    /// Whether `JWT_SECRET_KEY` is set, here or where the last daemon was started: the command may
-    /// run in another directory.
-    fn is_key_configured(&self) -> bool {
-        let of_last_daemon = || {
-            let state = StateFile::read_last(&self.settings.pid_file).ok()?;
-            let sources = state.settings_location().read_sources();
-            sources.get(KEY_SETTING).map(|_| ())
-        };
-        self.settings.jwt_secret.is_some() || of_last_daemon().is_some()
+    /// The daemon of another user reads neither the files in the home directory of this one nor
+    /// files that belong to it.
+    fn check_owner(&self, revocation: &Revocation) -> Result<(), RevokeTokensError> {
+        let owner = StateFile::owner(self.pid_file());
+        match owner.filter(|owner| *owner != nix::unistd::geteuid().as_raw()) {
+            None => Ok(()),
+            Some(owner) => Err(RevokeTokensError::OtherUser {
+                pid_file: self.pid_file().to_owned(),
+                owner,
+                advice: advise_user(
+                    owner,
+                    match revocation {
+                        Revocation::One(_) => "token --revoke …",
+                        Revocation::All => "token --revoke-all",
+                    },
+                ),
+            }),
+        }
     }
 
-    fn record_revocation(&self, revoked: &str) -> Option<String> {
-        self.record(Outcome::Accepted, |event| {
+    /// The keys of the last daemon, and of the settings here, which may be those of the next one.
+    fn keys_of(&self, state: Option<&StateFile>) -> RevokedKeys<'static> {
+        let configured = self.settings.jwt_secret.as_ref().map(key_id);
+        let mut keys = RevokedKeys::default();
+        keys.kept.extend(configured);
+        match state.and_then(|state| state.signing_key.as_ref()) {
+            None => keys.is_every_key = true,
+            Some(recorded) if recorded.is_generated && configured.is_none() => {
+                keys.ended.push(recorded.id);
+            }
+            Some(recorded) => keys.kept.push(recorded.id),
+        }
+        keys
+    }
+
+    fn record_revocation(
+        &self,
+        state: Option<&StateFile>,
+        revocation: &Revocation,
+    ) -> Option<String> {
+        self.record(state, Outcome::Accepted, |event| {
+            let revoked = revocation.audit_name();
             event.detail.insert("revoked".into(), json!(revoked));
         })
     }
 
     /// Records a change that this command makes itself, as the daemon would. Returns why there is
     /// no record.
-    fn record(&self, outcome: Outcome, describe: impl FnOnce(&mut Event)) -> Option<String> {
-        let path = self.settings.audit_file.as_deref()?;
-        // The daemon creates the file. It must not belong to another user, such as root.
+    fn record(
+        &self,
+        state: Option<&StateFile>,
+        outcome: Outcome,
+        describe: impl FnOnce(&mut Event),
+    ) -> Option<String> {
+        let path = match state {
+            Some(state) => state.audit_file.as_ref(),
+            None => self.settings.audit_file.as_ref(),
+        }?;
+        // A file of root is of no use to a daemon of another user.
+        let may_create = state.is_some() || !nix::unistd::geteuid().is_root();
         let file = match AuditFile::check(path) {
-            Ok(true) => AuditFile::open(path),
-            Ok(false) => return None,
+            Ok(false) if !may_create => {
+                let shown = path.display();
+                return Some(format!(
+                    "{shown} does not exist; the daemon creates it when it starts"
+                ));
+            }
+            Ok(_) => AuditFile::open(path),
             Err(error) => Err(error),
         };
         let file = match file {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::stored_secret::StoredSecret;
-use crate::auth::StoredSessions;
+use crate::auth::{RecordedKey, StoredSessions};
 use crate::config::{Secret, SettingsLocation};
 use crate::sys::{SocketId, create_beside, open_nofollow};
 
@@ -36,6 +36,12 @@ pub struct StateFile {
     /// The audit file, if there is one.
     #[serde(default)]
     pub audit_file: Option<PathBuf>,
+    /// The key file, whether or not its key is used. The revoked tokens are beside it.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
+    /// The signing key, without the key itself.
+    #[serde(default)]
+    pub signing_key: Option<RecordedKey>,
     /// The key with which the command line signs its tokens.
     pub instance_key: StoredSecret,
     /// The directory that the daemon was started in, for `.env` and relative paths.
@@ -165,6 +171,7 @@ impl StateFile {
             log_file: self.log_file.as_ref().map(text),
             working_directory: text(&self.working_directory),
             env_file: self.env_file.as_ref().map(text),
+            key_file: self.key_file.as_ref().map(text),
             ..self.clone()
         }
     }

@@ -5,10 +5,14 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+
+/// How often a lock of another process is tried again. It is held for milliseconds.
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Why a file cannot be opened.
 #[derive(Debug)]
@@ -169,6 +173,29 @@ pub fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     }
 }
 
+/// A file has another name.
+#[derive(Debug)]
+#[must_use]
+pub enum Renamed {
+    /// The name is on the disk.
+    Synced,
+    /// A power cut may bring the old name back.
+    NotSynced(io::Error),
+}
+
+/// Renames a file within its directory, and waits until that is on the disk.
+///
+/// # Errors
+///
+/// The system refused. The file has its old name.
+pub fn rename_synced(from: &Path, to: &Path) -> io::Result<Renamed> {
+    // An error of the directory must not come after the change.
+    let directory = to.parent().map(File::open).transpose()?;
+    std::fs::rename(from, to)?;
+    let synced = directory.map_or(Ok(()), |directory| directory.sync_all());
+    Ok(synced.map_or_else(Renamed::NotSynced, |()| Renamed::Synced))
+}
+
 /// Gives a file that this process has just created the owner of the directory of `path`. Root may
 /// work for another user, whose daemon has to read the file. A file that is found by its name must
 /// not be given away: the owner of the directory may have put any other file there.
@@ -192,12 +219,8 @@ fn directory_owner(path: &Path) -> Option<u32> {
 /// A lock on a whole file, released when it is dropped.
 pub struct FileLock<'a>(&'a File);
 
-/// Locks a whole file for reading or writing; `None` if another open file has a lock on it.
-///
-/// # Errors
-///
-/// The file system has no locks.
-pub fn try_lock(file: &File, exclusive: bool) -> io::Result<Option<FileLock<'_>>> {
+/// The same, without waiting.
+fn try_lock(file: &File, exclusive: bool) -> io::Result<Option<FileLock<'_>>> {
     let kind = if exclusive {
         libc::F_WRLCK
     } else {
@@ -207,6 +230,27 @@ pub fn try_lock(file: &File, exclusive: bool) -> io::Result<Option<FileLock<'_>>
         Ok(_) => Ok(Some(FileLock(file))),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Locks a whole file for reading or writing. Waits for the lock of another open file; `None` if it
+/// is still there after `timeout`.
+///
+/// # Errors
+///
+/// The file system has no locks.
+pub fn lock_within(
+    file: &File,
+    exclusive: bool,
+    timeout: Duration,
+) -> io::Result<Option<FileLock<'_>>> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let lock = try_lock(file, exclusive)?;
+        if lock.is_some() || Instant::now() >= deadline {
+            return Ok(lock);
+        }
+        std::thread::sleep(LOCK_RETRY_INTERVAL);
     }
 }
 

@@ -33,6 +33,18 @@ impl Daemon {
         let _ = self
             .resources
             .update_state(|state| &mut state.drain_delay, delay);
+        self.record_key();
+    }
+
+    /// A command revokes the tokens of this key when no daemon runs.
+    fn record_key(&mut self) {
+        let recorded = Some(self.reloadable.keys.recorded());
+        let saved = self
+            .resources
+            .update_state(|state| &mut state.signing_key, recorded);
+        if let Err(error) = saved {
+            tracing::warn!(%error, "cannot record the signing key in the state file");
+        }
     }
 
     /// Reopens the log file if an external rotation has renamed it.
@@ -70,11 +82,12 @@ impl Daemon {
         let settings = live_settings.settings();
         let has_own_key = settings.jwt_secret.is_none();
         let result = keys.revoke_all(has_own_key.then_some(settings.key_file.as_path()));
-        // Without an error the tokens are revoked, and with this one, too.
-        if !matches!(result, Ok(_) | Err(RevokeError::SameKey(_))) {
-            return Err(result.err().unwrap_or(RevokeError::NoFile));
-        }
+        let result = match result {
+            Err(error) if !error.has_revoked() => return Err(error),
+            other => other,
+        };
         let sessions = sessions.end_all();
+        self.record_key();
         // A failure is logged. The sessions are also revoked by their age.
         let _ = self.save_sessions();
         Ok(RevokeAllOutcome {

@@ -26,7 +26,7 @@ use super::supervise::systemd;
 use super::upgrade::{ParentLink, UpgradeChild};
 use crate::api::{VERSION, base_url};
 use crate::audit::AuditTrail;
-use crate::auth::{ConfiguredKeys, SessionStore};
+use crate::auth::{ConfiguredKeys, RecordedKey, SessionStore};
 use crate::config::{LiveSettings, Settings};
 use crate::health::{Health, Phase};
 use crate::instance::{
@@ -144,7 +144,7 @@ impl Startup {
         let keys = self.context.token_keys(&self.options.settings)?;
         let instance_key = self.context.instance_key()?;
         let log = log::open_log(&self.options.settings, self.options.mode, !is_fresh)?;
-        let state = self.new_state(&sockets, instance_key);
+        let state = self.new_state(&sockets, instance_key, keys.recorded());
         let audit = log::open_audit_trail(&self.options.settings, &state.instance)?;
         // Clients that were served before a failure here would lose their connections.
         let staged_state = state.stage(self.context.pid_file.path())?;
@@ -219,7 +219,12 @@ impl Startup {
         })
     }
 
-    fn new_state(&self, sockets: &ListeningSockets, instance_key: StoredSecret) -> StateFile {
+    fn new_state(
+        &self,
+        sockets: &ListeningSockets,
+        instance_key: StoredSecret,
+        signing_key: RecordedKey,
+    ) -> StateFile {
         let settings = &self.options.settings;
         let location = self.options.launch.settings_location.clone();
         StateFile {
@@ -230,6 +235,8 @@ impl Startup {
             server: base_url(sockets.public_address),
             log_file: settings.log.target.file().map(Into::into),
             audit_file: settings.audit_file.clone(),
+            key_file: Some(settings.key_file.clone()),
+            signing_key: Some(signing_key),
             instance_key,
             working_directory: location.directory,
             env_file: location.env_file,

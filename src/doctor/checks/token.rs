@@ -96,20 +96,19 @@ pub fn revocations(snapshot: &Snapshot) -> Option<Finding> {
     if snapshot.daemon_state == DaemonState::Remote {
         return None;
     }
-    let path = Revocations::path(snapshot.settings.client.key_file.as_ref()?);
-    let shown = path.display();
-    if let Err(error) = check_revocations(&path) {
-        return Some(Finding::error(
-            REVOKED,
-            format!(
-                "{shown} cannot be read, so the daemon rejects tokens of the configured key: {error}"
-            ),
-            format!(
-                "repair {shown}, or run `fullon token --revoke-all`, which replaces it; do not only remove it: revoked tokens would be valid again"
-            ),
-        ));
-    }
-    let problem = Revocations::new(Some(path)).problem()?;
-    let hint = "correct the clock, or replace JWT_SECRET_KEY and remove the file";
-    Some(Finding::warning(REVOKED, problem, hint))
+    let client = &snapshot.settings.client;
+    let key_file = client.key_file.as_ref()?;
+    let key = match &client.jwt_secret {
+        Some(secret) => Some(secret.clone()),
+        None => read_key_file(key_file).ok(),
+    };
+    let path = Revocations::path(key_file);
+    let is_readable = check_revocations(&path).is_ok();
+    let found = Revocations::new(Some(path)).problem(key.as_ref())?;
+    let finding = if is_readable {
+        Finding::warning
+    } else {
+        Finding::error
+    };
+    Some(finding(REVOKED, found.problem, &found.hint))
 }

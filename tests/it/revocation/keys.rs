@@ -2,12 +2,13 @@
 
 use std::fs;
 
+use fullon_master_api::instance::StateFile;
 use serde_json::json;
 
 use super::one::{call_on, kept_connection};
 use super::{
-    ALL, assert_accepted, assert_ended, call, follow_with_session, follow_with_token,
-    kill_and_start, sign_in,
+    ALL, assert_accepted, assert_continues, assert_ended, assert_revoked, call,
+    follow_with_session, follow_with_token, kill_and_start, session_status, sign_in,
 };
 use crate::support::{Home, Outcome, jwt};
 
@@ -108,4 +109,69 @@ fn command_elsewhere_knows_that_the_service_has_its_own_key() {
         .succeeds()
         .stdout_contains(&["unchanged, because JWT_SECRET_KEY sets it"]);
     assert!(!home.path().join(".fullon_master_api.key").exists());
+}
+
+/// Services that set different keys are separate.
+#[test]
+fn service_with_another_key_keeps_its_tokens_and_sessions() {
+    let mut home = Home::new();
+    home.set("JWT_SECRET_KEY", &jwt::made_up_secret("own"));
+    home.run(["start"]).succeeds();
+    let mut other = Home::new();
+    other.set("JWT_SECRET_KEY", &jwt::made_up_secret("other"));
+    other.set("PID_FILE", &other.pid_file().display().to_string());
+    other.set("HOME", &home.path().display().to_string());
+    other.run(["start"]).succeeds();
+    let token = other.token(ALL);
+    let session = sign_in(&other, &token);
+    let stream = follow_with_session(&other, &session);
+    let assert_kept = || {
+        assert_accepted(&other, &token);
+        assert_eq!(session_status(&other, &session), 200);
+    };
+    let own = home.token(ALL);
+    home.run(["token", "--revoke-all"]).succeeds();
+    assert_revoked(&home, &own);
+    assert_accepted(&home, &home.token(ALL));
+    assert_kept();
+    // Without the daemon, too.
+    let own = home.token(ALL);
+    home.run(["stop"]).succeeds();
+    home.run(["token", "--revoke-all"]).succeeds();
+    home.run(["start"]).succeeds();
+    assert_revoked(&home, &own);
+    assert_kept();
+    assert_continues(&other, stream);
+    // And the other way round.
+    other.run(["token", "--revoke-all"]).succeeds();
+    assert_revoked(&other, &token);
+    assert_eq!(session_status(&other, &session), 401);
+    assert_accepted(&home, &home.token(ALL));
+}
+
+/// A unit may set it, so that no file tells.
+#[test]
+fn command_knows_of_a_key_that_only_the_daemon_was_given() {
+    let home = Home::new();
+    let secret = jwt::made_up_secret("given");
+    let start = || {
+        let mut command = home.fullon(["start"]);
+        Outcome::run(command.env("JWT_SECRET_KEY", &secret)).succeeds();
+    };
+    start();
+    let token = jwt::sign(&secret, jwt::HEADER, jwt::claims(ALL).to_string());
+    assert_accepted(&home, &token);
+    home.run(["stop"]).succeeds();
+    home.run(["token", "--revoke-all"])
+        .succeeds()
+        .stdout_contains(&["unchanged, because JWT_SECRET_KEY sets it"]);
+    start();
+    assert_revoked(&home, &token);
+    // Of a daemon that nobody knows any more, the keys are unknown.
+    let token = jwt::sign(&secret, jwt::HEADER, jwt::claims(ALL).to_string());
+    home.run(["stop"]).succeeds();
+    fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
+    home.run(["token", "--revoke-all"]).succeeds();
+    start();
+    assert_revoked(&home, &token);
 }

@@ -6,6 +6,7 @@ mod keys;
 mod one;
 mod sessions;
 mod withheld_body;
+mod without_api;
 
 use std::path::PathBuf;
 

@@ -153,7 +153,7 @@ fn token_that_is_given_as_id_is_refused_and_not_logged() {
         assert_eq!(answer.status, 400, "{body}: {answer:#?}");
         assert!(!answer.body.contains(signature), "{answer:#?}");
     }
-    revoke(&home, &json!({ "jti": token })).assert_problem(400, "give it as `token`");
+    revoke(&home, &json!({ "jti": token })).assert_problem(400, "give the whole token as `token`");
     assert_accepted(&home, &token);
     let audit = home.run(["--json", "audit"]).succeeds();
     assert!(audit.stdout.contains("revoke_tokens"));

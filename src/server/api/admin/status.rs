@@ -43,7 +43,8 @@ impl StatusApi {
         let (pending_restart, warnings, process) = spawn_blocking(move || {
             let sources = live_settings.location().read_sources();
             let warnings = sources.warnings().iter().map(ToString::to_string);
-            let revocations = auth.keyring.revocations().problem();
+            let revocations = auth.keyring.revocations_problem();
+            let revocations = revocations.map(|it| it.to_string());
             let ignored = audit.path().and_then(ignored_warning);
             let warnings = warnings.chain(revocations).chain(ignored).collect();
             (

@@ -1,9 +1,7 @@
 //! Revocation of tokens.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::Timestamp;
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::OpenApi;
@@ -12,7 +10,7 @@ use tokio::task::spawn_blocking;
 use super::state::{AdminState, NOT_ACTIVE, StateHandle, submit};
 use super::tag::AdminTag;
 use crate::api::{RevokeRequest, RevokeResult};
-use crate::auth::{RevokeError, RevokedToken};
+use crate::auth::{Revocation, RevokeError};
 use crate::server::api::control_request::{ControlRequest, RevokeAllCommand};
 use crate::server::auth::{Auth, AuthorizedBody, Control};
 use crate::server::http::audit::AuditRecord;
@@ -32,10 +30,6 @@ pub const OPERATIONS: [Operation; 1] = [Operation::change(
     "revoke_tokens",
     &[NOT_REVOKED],
 )];
-
-/// The longest wait for the second from which new tokens are valid. It is further away if the clock
-/// was set back.
-const MAX_WAIT: Duration = Duration::from_secs(2);
 
 pub struct TokensApi(pub StateHandle);
 
@@ -59,30 +53,25 @@ impl TokensApi {
         body: AuthorizedBody<Control, RevokeRequest>,
     ) -> Result<JsonResponse<RevokeResult>> {
         let state = self.0.get()?;
-        let RevokeRequest { token, jti, all } = body.0;
-        let revoked = match (token, jti, all) {
-            (Some(token), None, None) => RevokedToken::Token(token),
-            (None, Some(jti), None) => RevokedToken::Id(jti),
-            (None, None, Some(true)) => {
-                return revoke_all(state, audit.0).await.map(JsonResponse);
-            }
-            _ => {
-                return Err(ApiError::new(
-                    StatusCode::BAD_REQUEST,
-                    "the body needs exactly one of `token`, `jti` and `all` (which is true)",
-                ));
-            }
+        let revoked = match Revocation::try_from(&body.0)? {
+            Revocation::One(token) => token,
+            Revocation::All => return revoke_all(state, audit.0).await.map(JsonResponse),
         };
         // The new process has the streams. During a restart, both processes accept revocations.
         if state.shutdown.has_successor() {
             return Err(ApiError::from(&NOT_ACTIVE));
         }
-        revoked.check()?;
-        audit.revocation_accepted(&revoked.audit_name());
+        if let Some(id) = revoked.id().and_then(|id| id.parse().ok())
+            && state.auth.sessions.contains(id)
+        {
+            return Err(RevokeError::SessionAsId(id.to_string()).into());
+        }
+        audit.revocation_accepted(revoked.audit_name());
         let auth = Arc::clone(&state.auth);
         let sessions = spawn_blocking(move || {
-            auth.keyring.revocations().revoke(&revoked)?;
-            Ok::<_, RevokeError>(auth.sessions.end_revoked())
+            let revoked = auth.keyring.revocations().revoke(&revoked);
+            let ended = auth.sessions.end_revoked();
+            revoked.map(|()| ended)
         });
         let sessions = sessions.await??;
         Ok(JsonResponse(RevokeResult {
@@ -101,10 +90,7 @@ async fn revoke_all(state: &AdminState, audit: &Arc<AuditRecord>) -> Result<Revo
     };
     state.auth.sign_in_tokens.clear();
     let outcome = outcome?;
-    // A token names the second in which it was issued. One that is issued now would be revoked.
-    let valid_from = outcome.revoked.valid_from;
-    let wait = Duration::try_from(valid_from.duration_since(Timestamp::now()));
-    tokio::time::sleep(wait.unwrap_or_default().min(MAX_WAIT)).await;
+    outcome.revoked.wait_until_valid().await;
     let has_new_key = outcome.revoked.new_key.is_some();
     Ok(RevokeResult {
         sessions_ended: Some(outcome.sessions as u64),
@@ -122,12 +108,15 @@ impl From<RevokeError> for ApiError {
             RevokeError::Malformed => {
                 ApiError::invalid_field("token", "is malformed: check that it is complete")
             }
-            RevokeError::InvalidId | RevokeError::TokenAsId => {
+            RevokeError::InvalidId | RevokeError::TokenAsId | RevokeError::SessionAsId(_) => {
                 ApiError::invalid_field("jti", error)
             }
+            RevokeError::NotOne => ApiError::new(StatusCode::BAD_REQUEST, error.to_string()),
             RevokeError::Full => ApiError::new(StatusCode::CONFLICT, error.to_string()),
             RevokeError::Read { .. }
+            | RevokeError::Locked(_)
             | RevokeError::Write { .. }
+            | RevokeError::NotSynced { .. }
             | RevokeError::NewKey(_)
             | RevokeError::SameKey(_)
             | RevokeError::NoFile => ApiError::internal(&error),

@@ -1,0 +1,141 @@
+//! Which tokens to revoke.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::error::RevokeError;
+use super::list::{Entry, MAX_ID_LEN};
+use crate::auth::token::{UnverifiedToken, contains_token};
+use crate::config::Secret;
+
+/// How long a revocation by id is kept: as long as a token can be valid.
+const MAX_LIFETIME: SignedDuration = SignedDuration::from_hours(366 * 24);
+/// The longest wait for the second from which new tokens are valid. It is further away if the clock
+/// was set back.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+
+/// The tokens to revoke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revocation {
+    One(RevokedToken),
+    All,
+}
+
+impl Revocation {
+    /// The tokens of a request: a token, an id, or all.
+    ///
+    /// # Errors
+    ///
+    /// It names not exactly one of them, or the text is no token or no id.
+    pub fn new(
+        token: Option<&str>,
+        id: Option<&str>,
+        all: Option<bool>,
+    ) -> Result<Self, RevokeError> {
+        match (token, id, all) {
+            (Some(token), None, None) => RevokedToken::with_text(token).map(Self::One),
+            (None, Some(id), None) => RevokedToken::with_id(id).map(Self::One),
+            (None, None, Some(true)) => Ok(Self::All),
+            _ => Err(RevokeError::NotOne),
+        }
+    }
+
+    /// The name in the audit trail.
+    #[must_use]
+    pub fn audit_name(&self) -> &str {
+        match self {
+            Self::One(token) => token.audit_name(),
+            Self::All => "all",
+        }
+    }
+}
+
+/// A token to revoke: one whose digest is known, or every token with an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedToken {
+    pub(super) entry: Entry,
+    name: String,
+}
+
+impl RevokedToken {
+    /// The token itself. Its digest is kept.
+    ///
+    /// # Errors
+    ///
+    /// The text is no token.
+    pub fn with_text(token: &str) -> Result<Self, RevokeError> {
+        let token = UnverifiedToken::parse(token).ok_or(RevokeError::Malformed)?;
+        let name = match token.id {
+            Some(id) if check_id(&id).is_ok() => format!("jti {id}"),
+            _ => format!("digest {:?}", token.digest),
+        };
+        let entry = Entry {
+            jti: None,
+            digest: Some(token.digest),
+            exp: token.expires_at,
+            iat: token.issued_at,
+            instance: token.is_of_instance,
+        };
+        Ok(Self { entry, name })
+    }
+
+    /// Every token with this `jti`.
+    ///
+    /// # Errors
+    ///
+    /// The text is no id.
+    pub fn with_id(id: &str) -> Result<Self, RevokeError> {
+        check_id(id)?;
+        let end = Timestamp::now().saturating_add(MAX_LIFETIME);
+        let entry = Entry {
+            jti: Some(id.to_owned()),
+            digest: None,
+            exp: end.unwrap_or(Timestamp::MAX),
+            iat: None,
+            instance: false,
+        };
+        let name = format!("jti {id}");
+        Ok(Self { entry, name })
+    }
+
+    /// The id, if it was given as such.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.entry.jti.as_deref()
+    }
+
+    /// The name in the audit trail: the `jti` of the token, or else the digest of its header and
+    /// claims.
+    #[must_use]
+    pub fn audit_name(&self) -> &str {
+        &self.name
+    }
+}
+
+fn check_id(id: &str) -> Result<(), RevokeError> {
+    if contains_token(id) {
+        return Err(RevokeError::TokenAsId);
+    }
+    let is_valid =
+        (1..=MAX_ID_LEN).contains(&id.len()) && id.bytes().all(|it| it.is_ascii_graphic());
+    is_valid.then_some(()).ok_or(RevokeError::InvalidId)
+}
+
+/// All tokens are revoked.
+#[derive(Debug)]
+pub struct RevokedAll {
+    /// From when on new tokens are valid.
+    pub valid_from: Timestamp,
+    /// The new signing key, if the key file was replaced.
+    pub new_key: Option<Secret>,
+}
+
+impl RevokedAll {
+    /// Waits for the second from which new tokens are valid. A token names the second in which it
+    /// was issued, so one that is issued earlier would be revoked.
+    pub async fn wait_until_valid(&self) {
+        let wait = Duration::try_from(self.valid_from.duration_since(Timestamp::now()));
+        tokio::time::sleep(wait.unwrap_or_default().min(MAX_WAIT)).await;
+    }
+}
