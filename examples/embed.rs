@@ -24,5 +24,5 @@ impl Shop {
 
 fn main() -> ExitCode {
     let shop = OpenApiService::new(Shop, "Shop", "1.0.0");
-    App::new().mount("/shop", shop).main()
+    App::new().mount_api("/shop", shop).main()
 }

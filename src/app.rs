@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use poem::IntoEndpoint;
+use poem_openapi::{OpenApi, OpenApiService, Webhook};
 
 use crate::cli;
 use crate::identity::{Identity, set_identity};
@@ -46,6 +47,19 @@ impl App {
     #[must_use]
     pub fn mount(mut self, path: &str, endpoint: impl IntoEndpoint<Endpoint: 'static>) -> Self {
         self.mounts.add(path, endpoint);
+        self
+    }
+
+    /// As [`Self::mount`], for operations that are described with `poem-openapi`. A response to a
+    /// method that a path does not support then lists those that it supports (`Allow`, RFC 9110,
+    /// section 15.5.6). Of another endpoint they are not known.
+    #[must_use]
+    pub fn mount_api<T, W>(mut self, path: &str, api: OpenApiService<T, W>) -> Self
+    where
+        T: OpenApi + 'static,
+        W: Webhook + 'static,
+    {
+        self.mounts.add_api(path, api);
         self
     }
 

@@ -56,6 +56,9 @@ fn embedded_application_has_all_daemon_features() {
     assert_eq!(answer.header("cache-control"), None);
     request(&home.public_address(), "GET", "/shop/nothing", &[], "")
         .assert_problem(404, "/shop/nothing");
+    let wrong_method = request(&home.public_address(), "PUT", "/shop/hello/you", &[], "");
+    wrong_method.assert_problem(405, "Allow");
+    assert_eq!(wrong_method.header("allow"), Some("GET, HEAD"));
     let pid = home.daemon().unwrap().pid();
     run(&["restart"]).succeeds();
     assert_ne!(home.daemon().unwrap().pid(), pid);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use poem::endpoint::BoxEndpoint;
-use poem::http::StatusCode;
+use poem::http::{HeaderValue, StatusCode};
 use poem::{EndpointExt as _, IntoEndpoint, Response};
-use poem_openapi::{OpenApi, OpenApiService, Tags};
+use poem_openapi::{OpenApi, OpenApiService, Tags, Webhook};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -26,11 +26,38 @@ use crate::server::ui::docs;
 
 /// Routes of the application on the public port.
 #[derive(Default)]
-pub struct Mounts(Vec<(String, BoxEndpoint<'static>)>);
+pub struct Mounts(Vec<Mount>);
+
+struct Mount {
+    path: String,
+    endpoint: BoxEndpoint<'static>,
+    /// The `Allow` header of each path, if the operations are known.
+    allow: fn(prefix: &str) -> Vec<(String, HeaderValue)>,
+}
 
 impl Mounts {
     /// Adds an endpoint below a path, which [`Self::check`] checks.
     pub fn add(&mut self, path: &str, endpoint: impl IntoEndpoint<Endpoint: 'static>) {
+        self.push(path, endpoint, |_| Vec::new());
+    }
+
+    /// As [`Self::add`], with an `Allow` header in each response to a wrong method.
+    pub fn add_api<T, W>(&mut self, path: &str, api: OpenApiService<T, W>)
+    where
+        T: OpenApi + 'static,
+        W: Webhook + 'static,
+    {
+        self.push(path, api, |prefix| {
+            openapi::allowed_methods_below::<T>(prefix).collect()
+        });
+    }
+
+    fn push(
+        &mut self,
+        path: &str,
+        endpoint: impl IntoEndpoint<Endpoint: 'static>,
+        allow: fn(prefix: &str) -> Vec<(String, HeaderValue)>,
+    ) {
         let endpoint = endpoint.into_endpoint().map_to_response();
         let endpoint = endpoint.after(|response: poem::Result<Response>| async {
             response.map(|mut response| {
@@ -38,8 +65,11 @@ impl Mounts {
                 response
             })
         });
-        let endpoint = endpoint.boxed();
-        self.0.push((path.to_owned(), endpoint));
+        self.0.push(Mount {
+            path: path.to_owned(),
+            endpoint: endpoint.boxed(),
+            allow,
+        });
     }
 
     /// Checks the paths. The router would panic, or never use a path that is below another one.
@@ -54,13 +84,13 @@ impl Mounts {
         let paths = openapi::routes(&document_service()).into_iter();
         let paths = paths.map(|route| route.path).chain(docs::paths(""));
         let own: Vec<_> = paths.map(|path| first_segment(&path).to_owned()).collect();
-        for (index, (path, _)) in self.0.iter().enumerate() {
+        for (index, Mount { path, .. }) in self.0.iter().enumerate() {
             let earlier = &self.0[..index];
             let problem = if own.iter().any(|own| own == first_segment(path)) {
                 "this path belongs to fullon"
             } else if !is_plain_path(path) {
                 "a path begins with `/`, has no empty segment and no `/` at its end, and consists of letters, digits and `-._~`"
-            } else if earlier.iter().any(|(mounted, _)| mounted == path) {
+            } else if earlier.iter().any(|mount| mount.path == *path) {
                 "this path is already mounted"
             } else {
                 continue;
@@ -108,10 +138,20 @@ pub fn service(
     metrics: &Metrics,
     shutdown: Shutdown,
 ) -> Arc<Service> {
-    let allowed_methods = || openapi::allowed_methods(&document_service(), docs::paths(""));
+    let allow_of_mounts: Vec<_> = mounts
+        .0
+        .iter()
+        .map(|it| (it.path.clone(), it.allow))
+        .collect();
+    let allowed_methods = || {
+        let mut allowed = openapi::allowed_methods(&document_service(), docs::paths(""));
+        let mounted = allow_of_mounts.into_iter();
+        allowed.extend(mounted.flat_map(|(path, allow)| allow(&path)));
+        allowed
+    };
     let mut routes = docs::routes("", public_document, document_service);
-    let mounted: Vec<String> = mounts.0.iter().map(|(path, _)| path.clone()).collect();
-    for (path, endpoint) in mounts.0 {
+    let mounted: Vec<String> = mounts.0.iter().map(|it| it.path.clone()).collect();
+    for Mount { path, endpoint, .. } in mounts.0 {
         routes = routes.nest(path, endpoint);
     }
     let summary = Arc::new(HealthSummary::new(health));
@@ -328,11 +368,8 @@ mod tests {
             mounts.add(path, Route::new());
         }
         let routes = docs::routes("", public_document, document_service);
-        let _ = mounts
-            .0
-            .into_iter()
-            .fold(routes, |routes, (path, endpoint)| {
-                routes.nest(path, endpoint)
-            });
+        let _ = mounts.0.into_iter().fold(routes, |routes, mount| {
+            routes.nest(mount.path, mount.endpoint)
+        });
     }
 }

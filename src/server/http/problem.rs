@@ -224,11 +224,11 @@ impl ApiResponse for ApiError {
 }
 
 /// The response to an error of poem: an unknown path, a wrong method, an invalid parameter or body.
-/// `allow` returns the `Allow` header of a known path.
+/// `find_allow` returns the `Allow` header of a known path.
 pub fn problem_from_error(
     error: poem::Error,
     path: &str,
-    allow: impl FnOnce() -> Option<HeaderValue>,
+    find_allow: impl FnOnce() -> Option<HeaderValue>,
 ) -> Response {
     if let Some(error) = error.downcast_ref::<ApiError>() {
         // `error.into_response()` would drop the extensions.
@@ -238,10 +238,16 @@ pub fn problem_from_error(
         return error.into_response();
     }
     let status = error.status();
+    let mut allow = None;
     let detail = match status {
         StatusCode::NOT_FOUND => Problem::unknown_path_detail(path),
         StatusCode::METHOD_NOT_ALLOWED => {
-            format!("{path} does not support this method: the Allow header lists those it supports")
+            allow = find_allow();
+            let list = match &allow {
+                Some(_) => ": the Allow header lists those it supports",
+                None => "",
+            };
+            format!("{path} does not support this method{list}")
         }
         _ => match error.downcast_ref::<ParseParamError>() {
             Some(error) => format!(
@@ -253,9 +259,7 @@ pub fn problem_from_error(
         },
     };
     let mut response = problem_response(status, &detail);
-    if status == StatusCode::METHOD_NOT_ALLOWED
-        && let Some(allow) = allow()
-    {
+    if let Some(allow) = allow {
         response.headers_mut().insert(header::ALLOW, allow);
     }
     response

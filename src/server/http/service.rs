@@ -423,13 +423,8 @@ impl Service {
     }
 
     fn allowed_methods(&self, path: &str) -> Option<HeaderValue> {
-        let template = || {
-            self.allow
-                .keys()
-                .find(|it| path_template::matches(it, path))
-        };
-        let allowed = self.allow.get(path);
-        allowed.or_else(|| self.allow.get(template()?)).cloned()
+        let template = path_template::find(self.allow.keys(), path)?;
+        self.allow.get(template).cloned()
     }
 
     async fn call_router(&self, request: poem::Request, path: &str) -> Response {

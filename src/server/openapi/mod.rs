@@ -13,4 +13,4 @@ pub use access::Access;
 pub use document::document;
 pub use errors::DocumentedError;
 pub use operation::Operation;
-pub use routes::{allowed_methods, query_parameters, routes};
+pub use routes::{allowed_methods, allowed_methods_below, query_parameters, routes};

@@ -1,6 +1,6 @@
 //! Routing tables, read from the OpenAPI documents.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hyper::Method;
 use hyper::header::HeaderValue;
@@ -76,27 +76,35 @@ pub fn query_parameters<T: OpenApi>(
 
 /// The `Allow` header of each path of the service, and of the read-only paths in `unlisted`.
 pub fn allowed_methods<T: OpenApi>(
-    service: &OpenApiService<T, ()>,
+    _service: &OpenApiService<T, ()>,
     unlisted: impl IntoIterator<Item = String>,
 ) -> HashMap<String, HeaderValue> {
-    let document = derive(service);
     let read_only = unlisted
         .into_iter()
         .map(|path| (path, HeaderValue::from_static("GET, HEAD")));
-    let paths = document["paths"].as_object().into_iter().flatten();
-    paths
-        .filter_map(|(path, item)| {
-            let mut methods: Vec<String> = item
-                .as_object()?
-                .keys()
-                .map(|method| method.to_ascii_uppercase())
-                .collect();
-            if methods.iter().any(|method| method == "GET") {
-                methods.push("HEAD".into());
+    allowed_methods_below::<T>("").chain(read_only).collect()
+}
+
+/// The `Allow` header of each path of an API that is mounted below `prefix`.
+pub fn allowed_methods_below<T: OpenApi>(
+    prefix: &str,
+) -> impl Iterator<Item = (String, HeaderValue)> {
+    let mut methods = BTreeMap::<String, BTreeSet<String>>::new();
+    for MetaPath { path, operations } in T::meta().into_iter().flat_map(|api| api.paths) {
+        let path = match path.as_str() {
+            "/" if !prefix.is_empty() => prefix.to_owned(),
+            path => format!("{prefix}{path}"),
+        };
+        let of_path = methods.entry(path).or_default();
+        for operation in operations {
+            if operation.method == Method::GET {
+                of_path.insert(Method::HEAD.to_string());
             }
-            let allow = HeaderValue::try_from(methods.join(", ")).ok()?;
-            Some((path.clone(), allow))
-        })
-        .chain(read_only)
-        .collect()
+            of_path.insert(operation.method.to_string());
+        }
+    }
+    methods.into_iter().filter_map(|(path, methods)| {
+        let methods: Vec<String> = methods.into_iter().collect();
+        Some((path, HeaderValue::try_from(methods.join(", ")).ok()?))
+    })
 }
