@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs what the tests need besides Rust and a C compiler: shell and network tools, systemd,
-# databases, proxies, supervisord, logrotate, a browser with its driver, libfaketime to change the
-# clock, Prometheus, schemathesis to check the OpenAPI documents, client generators, and the
-# accessibility rules of axe. Installs packages on Debian and its derivatives. Elsewhere it names
-# what is missing.
+# databases, proxies and a cache, supervisord, logrotate, a browser with its driver, libfaketime to
+# change the clock, Prometheus, schemathesis to check the OpenAPI documents, client generators, a
+# polyfill of EventSource, and the accessibility rules of axe. Installs packages on Debian and its
+# derivatives. Elsewhere it names what is missing.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -29,6 +29,7 @@ need promtool prometheus
 need nginx nginx-light
 need caddy caddy
 need supervisord supervisor
+need varnishd varnish
 need logrotate logrotate
 # PostgreSQL's programs are not in the PATH. The package would start a server, which this disables.
 set -- /usr/lib/postgresql/*/bin/initdb
@@ -44,4 +45,4 @@ set -- /usr/lib/*/faketime/libfaketimeMT.so.1
 # shellcheck disable=SC2086 # a list of packages
 [ -z "$missing" ] || sh scripts/install-packages.sh $missing
 sh scripts/install-python-tools.sh schemathesis openapi-generator
-sh scripts/install-node-tools.sh clients/typescript tests/it/axe
+sh scripts/install-node-tools.sh clients/typescript tests/it/axe tests/it/event_source

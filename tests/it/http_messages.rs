@@ -1,6 +1,16 @@
 //! Messages of HTTP/1.1 (RFC 9112): hosts, framing, connections, and the caching of responses.
 
-use crate::support::{Connection, Home, Response, request};
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::support::{
+    Connection, Home, Response, eventually, free_port, prerequisite_available, request, spawn,
+};
+
+/// Installed where not every `PATH` leads.
+const VARNISH: &str = "/usr/sbin/varnishd";
 
 /// Sends these bytes and returns the response, and whether the connection stays open. The next
 /// request is sent with the first one, as a program with a pipeline or behind a proxy does.
@@ -280,5 +290,52 @@ fn responses_that_change_are_not_stored() {
         let answer = request(&host, "GET", path, &[], "");
         let caching = (answer.status, answer.header("cache-control"));
         assert_eq!(caching, (200, Some("no-cache")), "{path}");
+    }
+}
+
+/// Varnish stores a response for two minutes if nothing forbids it.
+#[test]
+fn cache_does_not_answer_for_a_stopped_daemon() {
+    let needed = "varnishd (scripts/install-test-tools.sh)";
+    if !prerequisite_available("the cache", needed, Path::new(VARNISH).is_file()) {
+        return;
+    }
+    let home = Home::started();
+    let (port, address) = (free_port(), home.public_address());
+    let (host, backend_port) = address.split_once(':').unwrap();
+    let configuration = home.path().join("default.vcl");
+    let backend = format!(".host = \"{host}\"; .port = \"{backend_port}\";");
+    fs::write(
+        &configuration,
+        format!("vcl 4.1;\nbackend default {{ {backend} }}\n"),
+    )
+    .unwrap();
+    let mut command = home.command(VARNISH);
+    command
+        .args(["-F", "-j", "none", "-s", "malloc,8m", "-a"])
+        .arg(format!("127.0.0.1:{port}"))
+        .arg("-n")
+        .arg(home.path().join("varnish"))
+        .arg("-f")
+        .arg(&configuration);
+    let _varnish = spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
+    eventually("Varnish listens", || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    let cache = format!("127.0.0.1:{port}");
+    let status = |path: &str| request(&cache, "GET", path, &[], "").status;
+    let paths = [
+        ("/health", 200),
+        ("/health/live", 200),
+        ("/health/ready", 200),
+        ("/", 200),
+        ("/nothing", 404),
+    ];
+    for (path, expected) in paths {
+        assert_eq!(status(path), expected, "{path}");
+    }
+    home.run(["stop"]).succeeds();
+    for (path, _) in paths {
+        assert_eq!(status(path), 503, "{path}");
     }
 }

@@ -1,8 +1,13 @@
 //! The log as server-sent events.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+
 use serde_json::Value;
 
-use crate::support::{Connection, Home, Response};
+use crate::support::{
+    Connection, Home, LogFollower, Response, prerequisite_available, tools_directory,
+};
 
 struct EventStream(Connection);
 
@@ -120,6 +125,46 @@ fn stream_resumes_after_last_event() {
     let (mut stream, _) = EventStream::open(&home, "", &unknown_id);
     assert_eq!(stream.next().name, "gap");
     assert!(stream.next_line().contains(" ready version="));
+}
+
+/// The polyfill sends the parameter, and no header.
+#[test]
+fn polyfill_of_event_source_resumes_after_a_restart() {
+    let packages = tools_directory().join("event_source/node_modules");
+    let needed = "event-source-polyfill (scripts/install-test-tools.sh)";
+    if !prerequisite_available("the polyfill of EventSource", needed, packages.is_dir()) {
+        return;
+    }
+    let home = Home::started();
+    let program = home.path().join("follow.mjs");
+    fs::write(&program, include_str!("event_source/follow.js")).unwrap();
+    symlink(packages, home.path().join("node_modules")).unwrap();
+    let address = format!("http://{}/admin/logs/stream?lines=0", home.admin_address());
+    let mut command = home.command(tools_directory().join("bin/node"));
+    command
+        .arg(&program)
+        .env("FULLON_STREAM", address)
+        .env("FULLON_AUTHORIZATION", home.bearer());
+    let mut stream = LogFollower::with(command);
+    stream.read_until("(open)");
+    home.log_request("mark-1.");
+    let mut lines = stream.read_until("mark-1.");
+    for number in 2..4 {
+        home.run(["restart"]).succeeds();
+        home.log_request(&format!("mark-{number}."));
+        lines.extend(stream.read_until(&format!("mark-{number}.")));
+    }
+    let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    for (text, expected) in [
+        ("mark-1.", 1),
+        ("mark-2.", 1),
+        ("mark-3.", 1),
+        ("(open)", 2),
+        (" ready version=", 2),
+        ("(gap)", 0),
+    ] {
+        assert_eq!(count(text), expected, "{text}: {lines:#?}");
+    }
 }
 
 #[test]

@@ -125,7 +125,8 @@ fn describe_parameters(operation: &mut Value) {
         .get_mut("parameters")
         .and_then(Value::as_array_mut);
     if let Some(parameters) = &mut parameters {
-        // Client generators give it the name of the header `Last-Event-ID`.
+        // It is described with `after`: progenitor gives it the same identifier as the header
+        // `Last-Event-ID`, and the generated client would not compile.
         parameters.retain(|parameter| parameter["name"] != POLYFILL_RESUME_PARAMETER);
     }
     for parameter in parameters.into_iter().flatten() {

@@ -1,7 +1,7 @@
 //! A running `fullon logs`.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{ChildStdout, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
 use super::{ChildGuard, Home, Outcome, spawn};
 
@@ -13,7 +13,11 @@ pub struct LogFollower {
 
 impl LogFollower {
     pub fn start(home: &Home, arguments: &[&str]) -> Self {
-        let mut command = home.fullon(std::iter::once("logs").chain(arguments.iter().copied()));
+        Self::with(home.fullon(std::iter::once("logs").chain(arguments.iter().copied())))
+    }
+
+    /// Another program that prints the lines of the log.
+    pub fn with(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn(&mut command);
         let lines = BufReader::new(child.0.stdout.take().unwrap());
