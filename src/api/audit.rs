@@ -20,8 +20,8 @@ pub struct AuditEntry {
     /// Time of the event, as an RFC 3339 timestamp in UTC.
     pub time: String,
     /// The requested change, such as `stop`; `unauthenticated` for the requests of a minute without
-    /// a valid token; `gap` for events that could not be written; `exposed_secret` for an `.env` file
-    /// with a secret that all users can read.
+    /// a valid token; `gap` for events that could not be written; `exposed_secret` for a file with a
+    /// secret that all users can read.
     pub event: String,
     /// `accepted`, `refused`, or `failed` after it was accepted.
     pub outcome: String,

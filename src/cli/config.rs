@@ -4,7 +4,7 @@ use super::context::CommandContext;
 use super::error::Result;
 use super::output::{Output, notice};
 use crate::api::SettingEntry;
-use crate::config::Settings;
+use crate::config::{Settings, Sources};
 
 #[derive(Debug, clap::Args)]
 pub struct ConfigArgs {
@@ -13,20 +13,20 @@ pub struct ConfigArgs {
     check: bool,
 }
 
+fn print_warnings(sources: &Sources) {
+    for warning in sources.warnings() {
+        notice(&format!("warning: {warning}"));
+    }
+}
+
 pub fn run(context: &CommandContext, arguments: &ConfigArgs, output: &Output) -> Result {
     let sources = context.location.read_sources();
     if arguments.check {
-        for typo in sources.typos() {
-            let (name, file) = (&typo.name, sources.file().display());
-            notice(&format!(
-                "{name} in {file} is not a setting: did you mean {}?",
-                typo.setting
-            ));
-        }
+        print_warnings(&sources);
     }
     let settings = Settings::load(&sources)?;
-    for warning in sources.warnings() {
-        notice(&format!("warning: {warning}"));
+    if !arguments.check {
+        print_warnings(&sources);
     }
     let entries = settings.entries();
     if arguments.check {

@@ -439,10 +439,9 @@ fn setting_item(setting: &SettingDefinition) -> String {
         Some(default) => format!("default `{default}`"),
         None => "not set by default".into(),
     };
-    let flag = if setting.is_secret {
-        "secret, no flag".into()
-    } else {
-        format!("`--{}`", flag_name(name))
+    let flag = match setting.file_variable {
+        Some(variable) => format!("secret; in a file: `{variable}`"),
+        None => format!("`--{}`", flag_name(name)),
     };
     let change = if setting.is_reloadable {
         "reload"

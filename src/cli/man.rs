@@ -59,6 +59,13 @@ pub fn run(command: Command) -> Result {
     )?;
     for setting in DEFINITIONS.iter().filter(|setting| setting.is_secret) {
         writeln!(page, ".TP\n\\fB{}\\fR\n{}.", setting.name, setting.help)?;
+        if let Some(variable) = setting.file_variable {
+            writeln!(
+                page,
+                ".TP\n\\fB{variable}\\fR\nFile that contains {}.",
+                setting.name
+            )?;
+        }
     }
     writeln!(page, ".SH FILES")?;
     for (file, description) in files(identity()) {

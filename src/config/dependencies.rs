@@ -129,7 +129,7 @@ impl DependencySettings {
 
 /// `None` if there is nothing to probe, or if a setting is invalid, which is recorded.
 fn load_database(validator: &mut Validator<'_>) -> Option<DatabaseSettings> {
-    let host = validator.value("DB_HOST", parse::dependency_host);
+    let host = validator.value("DB_HOST", |text| parse::dependency_host(text, "DB"));
     let port = validator.value("DB_PORT", parse::dependency_port);
     let mode = validator.value("DB_SSLMODE", parse::ssl_mode);
     let is_verified = mode.map(|mode| mode == parse::SslMode::VerifyFull);
@@ -141,8 +141,8 @@ fn load_database(validator: &mut Validator<'_>) -> Option<DatabaseSettings> {
     );
     let user = validator.value("DB_USER", parse::any_text);
     let password = validator.value("DB_PASSWORD", parse::password);
-    let (name, _) = validator.sources.get("DB_NAME")?;
-    let name = name.to_owned();
+    let name = validator.value("DB_NAME", parse::any_text)?;
+    let user = user.or_else(|| system_user(validator));
     let tls = match mode? {
         parse::SslMode::Disable => TlsMode::Off,
         parse::SslMode::Require => TlsMode::Unverified,
@@ -151,7 +151,7 @@ fn load_database(validator: &mut Validator<'_>) -> Option<DatabaseSettings> {
     let endpoint = check_endpoint(validator, "DB_HOST", host?, port?, tls)?;
     Some(DatabaseSettings {
         endpoint,
-        user: user.unwrap_or_else(system_user),
+        user: user?,
         password,
         name,
     })
@@ -162,7 +162,7 @@ fn load_redis(validator: &mut Validator<'_>) -> Option<RedisSettings> {
     let is_encrypted = validator.value("REDIS_TLS", parse::on_or_off);
     let authorities = load_authorities(validator, "REDIS_CACERT", "REDIS_TLS=on", is_encrypted);
     let password = validator.value("REDIS_PASSWORD", parse::password);
-    let host = validator.value("REDIS_HOST", parse::dependency_host)?;
+    let host = validator.value("REDIS_HOST", |text| parse::dependency_host(text, "REDIS"))?;
     let tls = if is_encrypted? {
         TlsMode::Verified(authorities?)
     } else {
@@ -236,10 +236,18 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String
     Ok(certificates)
 }
 
-/// The default of PostgreSQL's own clients.
-fn system_user() -> String {
-    nix::unistd::User::from_uid(nix::unistd::geteuid())
-        .ok()
-        .flatten()
-        .map_or_else(|| "postgres".into(), |user| user.name)
+/// The default of PostgreSQL's own clients. `None` if `DB_USER` is set, but invalid.
+fn system_user(validator: &mut Validator<'_>) -> Option<String> {
+    if validator.sources.get("DB_USER").is_some() {
+        return None;
+    }
+    let uid = nix::unistd::geteuid();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten();
+    if user.is_none() {
+        let message = format!(
+            "is not set, and this user ({uid}) has no name on this machine: set it to the PostgreSQL user"
+        );
+        validator.add_problem("DB_USER", message);
+    }
+    user.map(|user| user.name)
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use nix::unistd::{Uid, User, getuid};
 
-use super::table::DEFINITIONS;
+use super::table::{DEFINITIONS, SettingDefinition};
 
 /// The login name of a user, or `uid N` if it has none.
 #[must_use]
@@ -21,8 +21,7 @@ pub fn inherited_settings(
     mut environment: BTreeMap<String, OsString>,
 ) -> BTreeMap<String, OsString> {
     environment.retain(|name, _| {
-        let is_setting = DEFINITIONS.iter().any(|setting| setting.name == name);
-        is_setting && std::env::var_os(name).is_none()
+        setting_variables().any(|variable| variable == name) && std::env::var_os(name).is_none()
     });
     environment
 }
@@ -38,8 +37,7 @@ pub fn has_same_variable(environment: &BTreeMap<String, OsString>, name: &str) -
 /// `PID_FILE` is left out: it selects a daemon.
 #[must_use]
 pub fn differing_variables(environment: &BTreeMap<String, OsString>) -> Vec<&'static str> {
-    let names = DEFINITIONS.iter().map(|setting| setting.name);
-    names
+    setting_variables()
         .filter(|name| *name != "PID_FILE" && std::env::var_os(name).is_some())
         .filter(|name| !has_same_variable(environment, name))
         .collect()
@@ -49,6 +47,11 @@ pub fn differing_variables(environment: &BTreeMap<String, OsString>) -> Vec<&'st
 #[must_use]
 pub fn is_colour_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The variables that set a setting.
+fn setting_variables() -> impl Iterator<Item = &'static str> {
+    DEFINITIONS.iter().flat_map(SettingDefinition::variables)
 }
 
 pub(super) fn home_directory() -> Option<PathBuf> {

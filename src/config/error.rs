@@ -22,7 +22,8 @@ impl fmt::Display for SettingProblem {
 /// A weakness of the settings that keeps nothing from working.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingWarning {
-    /// Path of an `.env` file.
+    pub kind: SettingWarningKind,
+    /// Path of a file, or names of variables.
     pub subject: String,
     /// The problem. Never contains the value of a secret.
     pub message: String,
@@ -34,6 +35,17 @@ impl fmt::Display for SettingWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.subject, self.message, self.next_step)
     }
+}
+
+/// The kind of a [`SettingWarning`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettingWarningKind {
+    /// All users can read a file that contains a secret.
+    ExposedSecret,
+    /// Variables that Kubernetes or Docker set for a service with the name of a dependency.
+    ServiceLinks,
+    /// A name that looks like a setting and is none.
+    UnknownName,
 }
 
 /// All problems of a configuration.

@@ -25,11 +25,14 @@ mod location;
 mod log;
 mod own_files;
 mod parse;
+mod paths;
 mod secret;
+mod secret_file;
+mod service_links;
 mod settings;
 mod sources;
 mod table;
-mod typo;
+mod unknown_names;
 mod validator;
 mod weak_secret;
 
@@ -45,7 +48,7 @@ pub use env_file::EnvFileChoice;
 pub use environment::{
     differing_variables, has_same_variable, inherited_settings, is_colour_wanted, user_name,
 };
-pub use error::{InvalidSettings, SettingProblem, SettingWarning};
+pub use error::{InvalidSettings, SettingProblem, SettingWarning, SettingWarningKind};
 pub use limits::Limits;
 pub use live::LiveSettings;
 pub use location::SettingsLocation;
@@ -56,5 +59,4 @@ pub use secret::{MASK, Secret};
 pub use settings::Settings;
 pub use sources::{Flags, Source, Sources};
 pub use table::{DEFINITIONS, SettingDefinition, flag_name, is_reloadable};
-pub use typo::Typo;
 pub use weak_secret::secret_weakness;

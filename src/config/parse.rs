@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use super::paths::expand_path;
 use super::secret::Secret;
 use super::sources::Sources;
 use super::weak_secret::secret_weakness;
@@ -45,10 +46,25 @@ pub fn dependency_port(text: &str) -> Result<u16, String> {
     }
 }
 
-/// A host name or an IP address. The address may be in brackets.
-pub fn dependency_host(text: &str) -> Result<String, String> {
-    let host = text.trim_start_matches('[').trim_end_matches(']');
-    let is_invalid = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '@');
+/// A host name or an IP address. The address may be in brackets. `kind` is the beginning of the
+/// settings, such as `DB`.
+pub fn dependency_host(text: &str, kind: &str) -> Result<String, String> {
+    let in_brackets = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let host = in_brackets.unwrap_or(text);
+    let is_address = host.parse::<IpAddr>().is_ok();
+    if let Some((name, port)) = text.rsplit_once(':')
+        && !is_address
+        && port.parse::<u16>().is_ok()
+        && !text.contains('@')
+    {
+        return Err(format!(
+            "`{text}` is a host and a port: set {kind}_HOST={name} and {kind}_PORT={port}"
+        ));
+    }
+    let is_invalid = |c: char| c.is_whitespace() || c.is_control() || "/@:[],".contains(c);
+    if is_address {
+        return Ok(host.to_owned());
+    }
     if host.is_empty() || host.contains(is_invalid) {
         return Err(format!("`{text}` is not a host name or an IP address"));
     }
@@ -96,13 +112,7 @@ pub fn path(text: &str, sources: &Sources) -> Result<PathBuf, String> {
     if text == "-" {
         return Err("`-` is stdout, but a file is needed: set a path".into());
     }
-    let expanded = match text.strip_prefix('~') {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => sources
-            .home()
-            .ok_or_else(|| format!("`{text}` begins with ~, but HOME is not set"))?
-            .join(rest.trim_start_matches('/')),
-        _ => sources.directory().join(text),
-    };
+    let expanded = expand_path(text, sources.home(), sources.directory())?;
     if text.ends_with('/') || expanded.is_dir() {
         return Err(format!("`{text}` is a directory, not a file"));
     }
@@ -249,9 +259,6 @@ mod tests {
         assert!(drain_delay("301s").is_err());
         assert!(check_interval("499ms").is_err() && check_interval("500ms").is_ok());
         assert!(check_timeout("49ms").is_err() && check_timeout("1m").is_ok());
-        assert_eq!(dependency_host("[::1]").unwrap(), "::1");
-        assert!(dependency_host("user:hunter2@db").is_err());
-        assert!(dependency_host("a b").is_err() && dependency_host("[]").is_err());
         assert_eq!(key_grace("0").unwrap(), Duration::ZERO);
         assert!(key_grace("25h").is_err());
         assert_eq!(max_header_size("8KiB").unwrap(), 8192);
@@ -263,6 +270,40 @@ mod tests {
         assert!(dependency_port("0").is_err());
         assert_eq!(port("0"), Ok(0));
         assert!(port("65536").is_err());
+    }
+
+    #[test]
+    fn host_has_no_port() {
+        let host = |text| dependency_host(text, "DB");
+        for (good, parsed) in [
+            ("::1", "::1"),
+            ("[::1]", "::1"),
+            ("db", "db"),
+            ("db.example.", "db.example."),
+        ] {
+            assert_eq!(host(good).as_deref(), Ok(parsed));
+        }
+        for bad in [
+            "user:hunter2@db",
+            "a b",
+            "[]",
+            "a,b",
+            "db:x",
+            "[db",
+            "a:b:c",
+        ] {
+            assert!(
+                host(bad).unwrap_err().contains("is not a host name"),
+                "{bad}"
+            );
+        }
+        for (text, next_step) in [
+            ("db:5433", "set DB_HOST=db and DB_PORT=5433"),
+            ("[::1]:5433", "set DB_HOST=[::1] and DB_PORT=5433"),
+            ("10.0.0.5:1", "set DB_HOST=10.0.0.5 and DB_PORT=1"),
+        ] {
+            assert!(host(text).unwrap_err().ends_with(next_step), "{text}");
+        }
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! The text of every setting, and where it came from.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::env_file::{self, EnvFileChoice};
 use super::environment::home_directory;
 use super::error::{SettingProblem, SettingWarning};
-use super::table::DEFINITIONS;
-use super::typo::Typo;
+use super::paths::expand_path;
+use super::secret_file::read_secret;
+use super::service_links::ServiceLinks;
+use super::table::{DEFINITIONS, SettingDefinition};
+use super::unknown_names::{is_in_family, unknown_name_warnings};
 
 /// Where a value came from, in order of precedence.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +48,6 @@ pub struct Sources {
     values: BTreeMap<&'static str, (String, Source)>,
     problems: Vec<SettingProblem>,
     warnings: Vec<SettingWarning>,
-    typos: Vec<Typo>,
     home: Option<PathBuf>,
     directory: PathBuf,
     file: PathBuf,
@@ -69,52 +72,71 @@ impl Sources {
     ) -> Self {
         let path = file.path(directory);
         let mut env_file = env_file::load(file, directory);
-        let mut problems = env_file.problems;
+        let environment = Environment::read(inherited);
+        let mut reader = SourceReader {
+            home: home_directory(),
+            directory,
+            problems: env_file.problems,
+            warnings: env_file.warnings,
+        };
         let mut values = BTreeMap::new();
         for definition in &DEFINITIONS {
             let name = definition.name;
-            let variable = std::env::var_os(name).or_else(|| inherited.get(name).cloned());
-            let variable = variable.and_then(|value| {
-                let value = value.into_string().ok();
-                if value.is_none() {
-                    problems.push(SettingProblem {
-                        setting: name.into(),
-                        message: "is not valid UTF-8 (environment)".into(),
-                    });
-                }
-                value
-            });
-            let candidates = [
-                flags.get(name).cloned().map(|v| (v, Source::Flag)),
-                variable.map(|v| (v, Source::Environment)),
-                env_file
-                    .values
-                    .remove(name)
-                    .map(|v| (v, Source::File(path.clone()))),
-                definition
-                    .default_text()
-                    .map(|v| (v.into_owned(), Source::Default)),
+            let mut from_file = |name: &str| env_file.values.remove(name);
+            let levels = [
+                Level {
+                    text: flags.get(name).cloned(),
+                    file: None,
+                    source: Source::Flag,
+                },
+                Level {
+                    text: environment.get(name, &mut reader.problems),
+                    file: definition
+                        .file_variable
+                        .and_then(|name| environment.get(name, &mut reader.problems)),
+                    source: Source::Environment,
+                },
+                Level {
+                    text: from_file(name),
+                    file: definition.file_variable.and_then(from_file),
+                    source: Source::File(path.clone()),
+                },
+                Level {
+                    text: definition.default_text().map(Cow::into_owned),
+                    file: None,
+                    source: Source::Default,
+                },
             ];
-            let winner = candidates
-                .into_iter()
-                .flatten()
-                .find(|(value, _)| !value.is_empty());
-            if let Some(found) = winner {
-                values.insert(name, found);
+            let mut levels = levels.into_iter();
+            match levels.find_map(|level| reader.value(definition, level)) {
+                Some(Ok(found)) => {
+                    values.insert(name, found);
+                }
+                Some(Err(problem)) => reader.problems.push(problem),
+                None => {}
             }
         }
-        let is_unset = |typo: &Typo| {
-            let found = values.get(typo.setting);
-            found.is_none_or(|(_, source)| *source == Source::Default)
+        let is_set = |name: &str| {
+            let found: Option<&(String, Source)> = values.get(name);
+            found.is_some_and(|(_, source)| *source != Source::Default)
         };
-        let other_names = env_file.values.keys();
-        let typos = other_names.filter_map(|name| Typo::detect(name));
+        let mut warnings = reader.warnings;
+        warnings.extend(environment.links.warning());
+        warnings.extend(unknown_name_warnings(
+            environment.other_names(),
+            &Source::Environment.to_string(),
+            is_set,
+        ));
+        warnings.extend(unknown_name_warnings(
+            env_file.values.keys().map(String::as_str),
+            &path.display().to_string(),
+            is_set,
+        ));
         Self {
-            typos: typos.filter(is_unset).collect(),
             values,
-            problems,
-            warnings: env_file.warnings,
-            home: home_directory(),
+            problems: reader.problems,
+            warnings,
+            home: reader.home,
             directory: directory.to_owned(),
             file: path,
             is_file_trusted: env_file.is_trusted,
@@ -139,12 +161,6 @@ impl Sources {
     #[must_use]
     pub fn warnings(&self) -> &[SettingWarning] {
         &self.warnings
-    }
-
-    /// Names in the file that are close to a setting that is not set.
-    #[must_use]
-    pub fn typos(&self) -> &[Typo] {
-        &self.typos
     }
 
     /// Whether every setting has the same text in both.
@@ -173,5 +189,97 @@ impl Sources {
 
     pub(super) fn directory(&self) -> &Path {
         &self.directory
+    }
+}
+
+/// The process environment, and variables of an older one.
+struct Environment {
+    variables: BTreeMap<OsString, OsString>,
+    links: ServiceLinks,
+}
+
+impl Environment {
+    fn read(inherited: &BTreeMap<String, OsString>) -> Self {
+        let inherited = inherited.iter();
+        let mut variables: BTreeMap<OsString, OsString> = inherited
+            .map(|(name, value)| (name.into(), value.clone()))
+            .collect();
+        variables.extend(std::env::vars_os());
+        let texts = variables.iter().filter_map(|(name, value)| {
+            Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()))
+        });
+        Self {
+            links: ServiceLinks::find(&texts.collect()),
+            variables,
+        }
+    }
+
+    /// The value of a variable, unless a platform set it for another program.
+    fn get(&self, name: &str, problems: &mut Vec<SettingProblem>) -> Option<String> {
+        let value = self.variables.get(OsStr::new(name))?;
+        if self.links.contains(name) {
+            return None;
+        }
+        let text = value.to_str();
+        if text.is_none() {
+            problems.push(SettingProblem {
+                setting: name.into(),
+                message: "is not valid UTF-8 (environment)".into(),
+            });
+        }
+        text.map(str::to_owned)
+    }
+
+    /// Names that begin like our settings.
+    fn other_names(&self) -> impl Iterator<Item = &str> {
+        let names = self.variables.keys().filter_map(|name| name.to_str());
+        names.filter(|name| is_in_family(name) && !self.links.contains(name))
+    }
+}
+
+/// A source that may set a setting, or name a file that contains it.
+struct Level {
+    text: Option<String>,
+    /// Path of a file that contains the value.
+    file: Option<String>,
+    source: Source,
+}
+
+struct SourceReader<'a> {
+    home: Option<PathBuf>,
+    directory: &'a Path,
+    problems: Vec<SettingProblem>,
+    warnings: Vec<SettingWarning>,
+}
+
+impl SourceReader<'_> {
+    /// The value of a setting at a level, or the problem with it; `None` if the level does not set
+    /// it.
+    fn value(
+        &mut self,
+        setting: &SettingDefinition,
+        level: Level,
+    ) -> Option<Result<(String, Source), SettingProblem>> {
+        let is_set = |text: &String| !text.is_empty();
+        let text = level.text.filter(is_set);
+        let Some(file) = level.file.filter(is_set) else {
+            return text.map(|text| Ok((text, level.source)));
+        };
+        let path = expand_path(&file, self.home.as_deref(), self.directory);
+        let secret = match (text, path) {
+            (Some(_), _) => Err(format!("{} is set, too: remove one of them", setting.name)),
+            (None, Err(reason)) => Err(reason),
+            (None, Ok(path)) => read_secret(&file, &path).map(|secret| (secret, path)),
+        };
+        Some(match secret {
+            Ok(((text, warning), path)) => {
+                self.warnings.extend(warning);
+                Ok((text, Source::File(path)))
+            }
+            Err(message) => Err(SettingProblem {
+                setting: setting.file_variable.unwrap_or_default().into(),
+                message: format!("{message} ({})", level.source),
+            }),
+        })
     }
 }

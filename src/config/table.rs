@@ -15,6 +15,8 @@ pub struct SettingDefinition {
     /// Secrets are masked in all output. They have no flag, because other users can see the
     /// arguments of a process.
     pub is_secret: bool,
+    /// The variable that names a file with the secret instead.
+    pub file_variable: Option<&'static str>,
     /// Whether a reload activates a new value. If not, that needs a restart.
     pub is_reloadable: bool,
     /// One line for help texts. Begins with a capital letter and has no full stop.
@@ -32,6 +34,11 @@ enum DefaultValue {
 }
 
 impl SettingDefinition {
+    /// The variables of the environment and of `.env` that set it.
+    pub fn variables(&self) -> impl Iterator<Item = &'static str> {
+        [Some(self.name), self.file_variable].into_iter().flatten()
+    }
+
     /// The value if it is not set, or `None` if there is none.
     #[must_use]
     pub fn default_text(&self) -> Option<Cow<'static, str>> {
@@ -66,6 +73,7 @@ const fn setting(
     SettingDefinition {
         name,
         is_secret: false,
+        file_variable: None,
         is_reloadable: false,
         help,
         default,
@@ -73,9 +81,14 @@ const fn setting(
 }
 
 /// A secret, which a reload activates.
-const fn secret(name: &'static str, help: &'static str) -> SettingDefinition {
+const fn secret(
+    name: &'static str,
+    file_variable: &'static str,
+    help: &'static str,
+) -> SettingDefinition {
     SettingDefinition {
         is_secret: true,
+        file_variable: Some(file_variable),
         is_reloadable: true,
         ..setting(name, Unset, help)
     }
@@ -159,6 +172,7 @@ pub const DEFINITIONS: [SettingDefinition; 38] = [
     )),
     secret(
         "JWT_SECRET_KEY",
+        "JWT_SECRET_KEY_FILE",
         "Signing key for admin API tokens (HS256), at least 32 bytes that cannot be guessed; if not set, a key is created and stored in the key file",
     ),
     reloadable(setting(
@@ -221,7 +235,7 @@ pub const DEFINITIONS: [SettingDefinition; 38] = [
         Unset,
         "PostgreSQL user; the system user if not set",
     )),
-    secret("DB_PASSWORD", "PostgreSQL password"),
+    secret("DB_PASSWORD", "DB_PASSWORD_FILE", "PostgreSQL password"),
     reloadable(setting(
         "DB_NAME",
         Unset,
@@ -247,7 +261,7 @@ pub const DEFINITIONS: [SettingDefinition; 38] = [
         Text("6379"),
         "Redis port, 1 to 65535",
     )),
-    secret("REDIS_PASSWORD", "Redis password"),
+    secret("REDIS_PASSWORD", "REDIS_PASSWORD_FILE", "Redis password"),
     reloadable(setting(
         "REDIS_TLS",
         Text("off"),
@@ -269,3 +283,18 @@ pub const DEFINITIONS: [SettingDefinition; 38] = [
         "Time for PostgreSQL or Redis to answer a health check, 50ms to 1m, at most half of CHECK_INTERVAL",
     )),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_secret_can_be_in_a_file() {
+        for definition in &DEFINITIONS {
+            let expected = definition
+                .is_secret
+                .then(|| format!("{}_FILE", definition.name));
+            assert_eq!(definition.file_variable, expected.as_deref());
+        }
+    }
+}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::error::SettingProblem;
 use super::sources::Sources;
+use super::table::DEFINITIONS;
 
 /// The settings to parse, and the problems found so far.
 pub(super) struct Validator<'a> {
@@ -26,10 +27,13 @@ impl<'a> Validator<'a> {
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         let (text, _) = self.sources.get(name)?;
-        match parse(text) {
+        let parsed = match url_problem(name, text) {
+            Some(problem) => Err(problem),
+            None => parse(text).map_err(|reason| hide_credentials(name, text, &reason)),
+        };
+        match parsed {
             Ok(value) => Some(value),
             Err(reason) => {
-                let reason = hide_credentials(name, text, reason);
                 self.add_problem(name, reason);
                 None
             }
@@ -60,21 +64,38 @@ impl<'a> Validator<'a> {
     }
 }
 
-/// The reason without the value, if that may be a URL with a password.
-fn hide_credentials(name: &str, text: &str, reason: String) -> String {
-    let may_be_hidden = text.contains('@') || text.contains("://");
+/// The problem with a URL, which may contain a password and would be shown: by `config`, in paths
+/// and in messages.
+fn url_problem(name: &str, text: &str) -> Option<String> {
+    let is_secret = DEFINITIONS.iter().any(|it| it.name == name && it.is_secret);
     // The parser of origins shows no password.
-    if !may_be_hidden || name == "ADMIN_ORIGINS" {
-        return reason;
+    if is_secret || name == "ADMIN_ORIGINS" || !text.contains("://") {
+        return None;
+    }
+    let next_step = match name.split_once('_') {
+        Some(("DB", _)) => "set DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME instead",
+        Some(("REDIS", _)) => "set REDIS_HOST, REDIS_PORT and REDIS_PASSWORD instead",
+        _ => "set it to a value without `://`",
+    };
+    Some(format!(
+        "the value, which may hold a password, is a URL, but this setting takes none: {next_step}"
+    ))
+}
+
+/// The reason without the value, if that may hold a password.
+fn hide_credentials(name: &str, text: &str, reason: &str) -> String {
+    if !text.contains('@') || name == "ADMIN_ORIGINS" {
+        return reason.to_owned();
     }
     let hidden = "the value, which may hold a password,";
+    // A path is resolved before it is shown.
+    let relative = text.trim_start_matches(['~', '/', '.']);
     let reason = reason.replace(&format!("`{text}`"), hidden);
-    match name.strip_suffix("_HOST") {
-        Some(prefix @ ("DB" | "REDIS")) => format!(
-            "{reason}: set {prefix}_HOST, {prefix}_PORT and {prefix}_PASSWORD instead of a URL"
-        ),
-        _ => reason,
+    let reason = reason.replace(text, hidden);
+    if reason.contains(relative) {
+        return format!("{hidden} is not valid");
     }
+    reason
 }
 
 #[cfg(test)]
@@ -96,6 +117,42 @@ mod tests {
         let file = EnvFileChoice::Explicit("/dev/null".into());
         let sources = Sources::read(&flags, &file, Path::new("/"), &BTreeMap::new());
         Settings::load(&sources).unwrap_err().to_string()
+    }
+
+    /// The mistake of a user who puts the URL of a server where a part of it belongs.
+    #[test]
+    fn no_url_and_no_user_with_password_is_shown() {
+        for definition in &DEFINITIONS {
+            let name = definition.name;
+            if definition.is_secret {
+                continue;
+            }
+            for value in [
+                "postgres://me:hunter2@db.example/x",
+                "redis://:hunter2@db.example",
+                "tcp://hunter2",
+            ] {
+                if name == "ADMIN_ORIGINS" && !value.contains('@') {
+                    continue;
+                }
+                let needed = [("DB_NAME", "app"), ("REDIS_HOST", "cache")];
+                let needed = needed.into_iter().filter(|(other, _)| *other != name);
+                let text = problem(&needed.chain([(name, value)]).collect::<Vec<_>>());
+                assert!(text.contains(name) && !text.contains("hunter2"), "{text}");
+            }
+        }
+        for (name, value) in [
+            ("PORT", "me:hunter2@db"),
+            ("LOG_LEVEL", "me:hunter2@db"),
+            ("DB_HOST", "me:hunter2@db:5432"),
+            ("DB_SSLROOTCERT", "me:hunter2@db"),
+            ("DB_SSLROOTCERT", "~/me:hunter2@db"),
+            ("PID_FILE", "me:hunter2@db/"),
+        ] {
+            let tls = ("DB_SSLMODE", "verify-full");
+            let text = problem(&[("DB_NAME", "app"), tls, (name, value)]);
+            assert!(text.contains(name) && !text.contains("hunter2"), "{text}");
+        }
     }
 
     #[test]

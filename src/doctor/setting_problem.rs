@@ -4,7 +4,7 @@ use std::io;
 
 use nix::unistd::{AccessFlags, access};
 
-use crate::config::{SettingProblem, Source, Sources, flag_name};
+use crate::config::{DEFINITIONS, SettingDefinition, SettingProblem, Source, Sources, flag_name};
 
 /// Whether the problem is about the `.env` file itself.
 pub fn is_about_env_file(problem: &SettingProblem, sources: &Sources) -> bool {
@@ -40,6 +40,10 @@ pub fn fix_hint(problem: &SettingProblem, sources: &Sources, is_running: bool) -
         };
     }
     let name = &problem.setting;
+    let is_file_variable = |it: &SettingDefinition| it.file_variable == Some(name.as_str());
+    if DEFINITIONS.iter().any(is_file_variable) {
+        return format!("correct the file or {name}");
+    }
     match sources.get(name) {
         Some((_, Source::File(path))) => format!("edit {}", path.display()),
         Some((_, Source::Environment)) => format!("change {name} in the environment"),

@@ -13,7 +13,7 @@ use nix::unistd::geteuid;
 
 use super::parser;
 use crate::config::environment::user_name;
-use crate::config::error::{SettingProblem, SettingWarning};
+use crate::config::error::{SettingProblem, SettingWarning, SettingWarningKind};
 use crate::config::table::DEFINITIONS;
 
 /// Which file of settings to read.
@@ -88,10 +88,15 @@ fn exposed_secret(
     mode: u32,
     values: &BTreeMap<String, String>,
 ) -> Option<SettingWarning> {
-    const SEARCH_BY_OTHERS: u32 = 0o001;
     let is_set = |name: &&str| values.get(*name).is_some_and(|value| !value.is_empty());
     let secrets = DEFINITIONS.iter().filter(|definition| definition.is_secret);
     let secret = secrets.map(|definition| definition.name).find(is_set)?;
+    exposed_file(path, mode, &format!("contains {secret} and"))
+}
+
+/// A warning about a file with a secret that all users can read. `what` begins the message.
+pub fn exposed_file(path: &Path, mode: u32, what: &str) -> Option<SettingWarning> {
+    const SEARCH_BY_OTHERS: u32 = 0o001;
     if mode & 0o004 == 0 {
         return None;
     }
@@ -105,11 +110,9 @@ fn exposed_secret(
         .skip(1)
         .all(can_search)
         .then(|| SettingWarning {
+            kind: SettingWarningKind::ExposedSecret,
             subject: path.display().to_string(),
-            message: format!(
-                "contains {secret} and is readable by all users (mode {:o})",
-                mode & 0o7777
-            ),
+            message: format!("{what} is readable by all users (mode {:o})", mode & 0o7777),
             next_step: format!(
                 "run `chmod 600 {}`, and consider changing the secret",
                 path.display()
@@ -117,7 +120,8 @@ fn exposed_secret(
         })
 }
 
-enum Content {
+/// Contents of a file of settings or of a secret.
+pub enum Content {
     Text(String, Metadata),
     /// The reason why the file is ignored.
     Untrusted(String),
@@ -128,7 +132,7 @@ enum Content {
 /// A pipe or a terminal could be read only once, and a running daemon that reloads its settings
 /// could block on it. So the file is opened with `O_PATH`, checked, and then the same file is read
 /// through `/proc`. Only a lease on the file can delay that.
-fn read(path: &Path, is_explicit: bool) -> io::Result<Content> {
+pub fn read(path: &Path, is_explicit: bool) -> io::Result<Content> {
     let handle = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_PATH)

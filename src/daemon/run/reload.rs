@@ -9,7 +9,8 @@ use crate::api::{ReloadResult, SettingChange};
 use crate::audit::{AuditTrail, Event, Outcome};
 use crate::auth::{ConfiguredKeys, SessionStore, read_key_file};
 use crate::config::{
-    InvalidSettings, LiveSettings, MASK, Secret, SettingProblem, Settings, Sources,
+    InvalidSettings, LiveSettings, MASK, Secret, SettingProblem, SettingWarningKind, Settings,
+    Sources,
 };
 use crate::daemon::supervise::systemd;
 use crate::health::Health;
@@ -116,6 +117,9 @@ impl Reloadable {
 pub fn record_warnings(sources: &Sources, audit: &AuditTrail) {
     for warning in sources.warnings() {
         tracing::warn!("{warning}");
+        if warning.kind != SettingWarningKind::ExposedSecret {
+            continue;
+        }
         // The settings are used nevertheless.
         let mut event = Event::new("exposed_secret", Outcome::Accepted);
         event.reason = Some(format!("{}: {}", warning.subject, warning.message));

@@ -24,7 +24,7 @@ use CheckFn::{Many, One};
 pub const CHECKS: [CheckFn; 23] = [
     Many(settings::problems),
     One(settings::env_file),
-    Many(settings::typos),
+    Many(settings::warnings),
     Many(settings::exposed_origins),
     One(token::secret),
     One(token::revocations),

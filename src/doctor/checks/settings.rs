@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use crate::config::{AdminOrigin, AdminOrigins, Typo, is_reloadable};
+use crate::config::{AdminOrigin, AdminOrigins, SettingWarning, is_reloadable};
 use crate::doctor::finding::{Finding, SIGNING_KEY};
 use crate::doctor::setting_problem::{fix_hint, is_about_env_file};
 use crate::doctor::snapshot::Snapshot;
@@ -36,24 +36,21 @@ pub fn problems(snapshot: &Snapshot) -> Vec<Finding> {
         .collect()
 }
 
-/// Whether the `.env` file exists and is private. If it is unusable, [`problems`] reports it.
+/// Whether the `.env` file exists. If it is unusable or exposed, [`problems`] or [`warnings`] reports
+/// it.
 pub fn env_file(snapshot: &Snapshot) -> Option<Finding> {
     let sources = snapshot.sources;
-    if let Some(warning) = sources.warnings().first() {
-        return Some(Finding::warning(
-            ENV_FILE,
-            format!("{}: {}", warning.subject, warning.message),
-            warning.next_step.clone(),
-        ));
+    let shown = sources.file().display().to_string();
+    if sources.warnings().iter().any(|it| it.subject == shown) {
+        return None;
     }
     let mut problems = snapshot.problems.iter();
     if problems.any(|problem| is_about_env_file(problem, sources)) {
         return None;
     }
     let path = sources.file();
-    let shown = path.display();
     if path.exists() {
-        return Some(Finding::ok(ENV_FILE, shown.to_string()));
+        return Some(Finding::ok(ENV_FILE, shown));
     }
     let directory = path
         .parent()
@@ -71,18 +68,19 @@ pub fn env_file(snapshot: &Snapshot) -> Option<Finding> {
     )
 }
 
-/// Names in the `.env` file that look like misspelled settings.
-pub fn typos(snapshot: &Snapshot) -> Vec<Finding> {
-    let sources = snapshot.sources;
-    let shown = sources.file().display();
-    let finding = |typo: &Typo| {
-        Finding::warning(
-            ENV_FILE,
-            format!("{} in {shown} is not a setting", typo.name),
-            format!("if you mean {}, correct the name", typo.setting),
-        )
+/// Weaknesses of the settings: secrets that all users can read, and names without effect.
+pub fn warnings(snapshot: &Snapshot) -> Vec<Finding> {
+    let file = snapshot.sources.file().display().to_string();
+    let finding = |warning: &SettingWarning| {
+        let subject = if warning.subject == file {
+            ENV_FILE
+        } else {
+            SETTINGS
+        };
+        let message = format!("{}: {}", warning.subject, warning.message);
+        Finding::warning(subject, message, warning.next_step.clone())
     };
-    sources.typos().iter().map(finding).collect()
+    snapshot.sources.warnings().iter().map(finding).collect()
 }
 
 /// Origins of pages that a network can read and change.

@@ -134,7 +134,9 @@ impl Home {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         for setting in &DEFINITIONS {
-            command.env_remove(setting.name);
+            for variable in setting.variables() {
+                command.env_remove(variable);
+            }
         }
         command
             .env("HOME", self.path())
