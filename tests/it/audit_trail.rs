@@ -383,7 +383,7 @@ fn cut_below_a_running_daemon_shows() {
 }
 
 /// Fills the file with records up to the size of a rotation.
-fn fill_up(path: &Path, size: usize) {
+pub fn fill_up(path: &Path, size: usize) {
     let first = fs::read_to_string(path).unwrap();
     let first: Value = serde_json::from_str(first.lines().last().unwrap()).unwrap();
     let mut previous = first["hash"].as_str().unwrap().to_owned();

@@ -12,6 +12,7 @@ mod support;
 mod admin_api;
 mod api_unreachable;
 mod audit;
+mod audit_disturbances;
 mod audit_trail;
 mod authorisation;
 mod browser;
