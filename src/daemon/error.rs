@@ -56,6 +56,16 @@ pub enum StartError {
         /// The other user.
         user: u32,
     },
+    /// It is unknown whether another user could take over connections to the admin port.
+    #[error(
+        "ADMIN_PORT: the kernel does not say which users have sockets at {address} ({source}): start the daemon again a minute after the last connection there, or allow it netlink sockets (RestrictAddressFamilies=AF_NETLINK under systemd)"
+    )]
+    UncheckedAdminPort {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: io::Error,
+    },
     /// The servers do not answer.
     #[error("the self-check of the servers failed: {0}")]
     ServersUnresponsive(#[source] io::Error),

@@ -50,6 +50,9 @@ pub struct InheritedSocket {
     /// The address in the settings, whose port may be 0. `None` for a socket that systemd passed
     /// for this role, wherever it listens.
     pub configured: Option<SocketAddr>,
+    /// No other user had a socket at its address when it began to listen, so none can have one now.
+    /// Such a program could take over connections.
+    pub is_exclusive: bool,
     pub listener: TcpListener,
 }
 
@@ -100,6 +103,10 @@ struct HandoffMessage {
     #[serde(flatten)]
     header: HandoffHeader,
     sockets: Vec<(SocketRole, Option<SocketAddr>)>,
+    /// [`InheritedSocket::is_exclusive`] of each socket; empty from an old process that does not
+    /// send it.
+    #[serde(default)]
+    exclusive: Vec<bool>,
     predecessors: Vec<u32>,
 }
 
@@ -139,6 +146,11 @@ impl HandoffPayload {
                 .iter()
                 .map(|socket| (socket.role, socket.configured))
                 .collect(),
+            exclusive: self
+                .sockets
+                .iter()
+                .map(|socket| socket.is_exclusive)
+                .collect(),
             predecessors: predecessors.iter().map(Process::pid).collect(),
         };
         let mut line = serde_json::to_vec(&message)?;
@@ -175,10 +187,11 @@ impl HandoffPayload {
         };
         let (lock, stderr) = (next()?.into(), next()?);
         let mut sockets = Vec::new();
-        for (role, configured) in message.sockets {
+        for (index, (role, configured)) in message.sockets.into_iter().enumerate() {
             sockets.push(InheritedSocket {
                 role,
                 configured,
+                is_exclusive: message.exclusive.get(index) == Some(&true),
                 listener: next()?.into(),
             });
         }
@@ -247,6 +260,7 @@ mod tests {
             sockets: vec![InheritedSocket {
                 role: SocketRole::Admin,
                 configured: Some("127.0.0.1:0".parse().unwrap()),
+                is_exclusive: true,
                 listener,
             }],
             predecessors: vec![Process::open(std::process::id()).unwrap()],
@@ -264,6 +278,7 @@ mod tests {
         let (previous, valid_for) = header.previous_key.unwrap();
         assert_eq!((previous.to_secret().expose(), valid_for), ("p", 5));
         assert_eq!(received.sockets[0].listener.local_addr().unwrap(), address);
+        assert!(received.sockets[0].is_exclusive);
         assert_eq!(received.predecessors[0].pid(), std::process::id());
         assert!(!received.predecessors[0].has_exited());
     }

@@ -4,9 +4,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, UdpSocket};
 use std::os::fd::AsFd;
 
+use rustix::io::Errno;
 use rustix::net::sockopt;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpSocket};
+
+use super::tcp_sockets::sockets_accepting;
 
 /// How many connections the kernel queues. A pause of the process must not make a client retry its
 /// SYN.
@@ -52,6 +55,36 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     bind(address)?.listen(BACKLOG)
 }
 
+/// Listens at an address where no other user has a socket of any kind, also no socket that is only
+/// bound or connected. The kernel refuses any other address: sockets with `SO_REUSEPORT` and
+/// without `SO_REUSEADDR` share one only with such sockets of their own user (`socket(7)`).
+///
+/// # Errors
+///
+/// As for [`listen`]. The address also is in use while connections of another kind of listener
+/// end, which takes at most 60 s.
+pub(crate) fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = unbound_socket(address)?;
+    // Accepted connections inherit it. When they have ended, the next daemon can bind the address.
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    let address = socket.local_addr()?;
+    // The kernel lets this user's programs share the address, and would give each a part of the
+    // connections.
+    let listeners = || sockets_accepting(address).map_or(0, |sockets| sockets.len());
+    let in_use = || io::Error::from_raw_os_error(Errno::ADDRINUSE.raw_os_error());
+    if listeners() > 0 {
+        return Err(in_use());
+    }
+    let listener = socket.listen(BACKLOG)?;
+    if listeners() > 1 {
+        return Err(in_use());
+    }
+    // Connections inherit this, too. While they end, any program can bind the address.
+    sockopt::set_socket_reuseaddr(&listener, true)?;
+    Ok(listener)
+}
+
 /// Listens at an address that overlaps with that of `held`, as `0.0.0.0:8000` does with
 /// `127.0.0.1:8000`. Both sockets share the port meanwhile (`SO_REUSEPORT` in `socket(7)`).
 pub(crate) fn listen_overlapping(
@@ -78,17 +111,24 @@ pub(crate) fn adopt_listener(listener: StdListener) -> io::Result<TcpListener> {
 }
 
 fn new_socket(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+    let socket = unbound_socket(address)?;
     socket.set_reuseaddr(true)?;
     Ok(socket)
 }
 
+fn unbound_socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+    use std::net::TcpStream;
+
     use super::*;
 
     #[test]
@@ -102,5 +142,42 @@ mod tests {
         drop(passed);
         let next = StdListener::bind(address).unwrap();
         assert_ne!(SocketId::of(&next).unwrap(), id);
+    }
+
+    #[tokio::test]
+    async fn lone_listener_refuses_other_sockets_of_any_kind() {
+        let is_in_use = |result: io::Result<TcpListener>| {
+            result.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+        };
+        // Another user's `SO_REUSEADDR` looks the same to the kernel.
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let bound = bind(any.parse().unwrap()).unwrap();
+            let address = bound.local_addr().unwrap();
+            assert!(is_in_use(listen_alone(address)));
+            drop(bound);
+            let alone = listen_alone(address).unwrap();
+            assert!(is_in_use(listen_alone(address)));
+            assert!(bind(address).is_err());
+            drop(alone);
+        }
+    }
+
+    #[tokio::test]
+    async fn lone_listener_starts_while_its_connections_end() {
+        let listener = listen_alone("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        // The side that closes first keeps the address (`TIME_WAIT`).
+        drop(accepted);
+        drop(listener);
+        assert_eq!((&client).read(&mut [0]).unwrap(), 0);
+        drop(client);
+        drop(listen_alone(address).unwrap());
+        // Another kind of listener, such as that of another program.
+        drop(listen(address).unwrap());
+        let alone = listen_alone(address).unwrap();
+        assert!(bind(address).is_err());
+        drop(alone);
     }
 }

@@ -19,10 +19,14 @@ pub(crate) use file::{
     is_trusted_owner, lock_within, open_nofollow, open_owned, open_private, open_regular,
     rename_synced,
 };
-pub(crate) use listener::{BACKLOG, adopt_listener, bind, is_local_address, listen_overlapping};
+pub(crate) use listener::{
+    BACKLOG, adopt_listener, bind, is_local_address, listen_alone, listen_overlapping,
+};
 pub use listener::{SocketId, listen};
 pub(crate) use port_owner::{find_listener, is_visible_socket};
 pub use process::Process;
 pub(crate) use procfs::Stat;
-pub(crate) use tcp_sockets::{TcpSocket, connected_socket, other_user_at, sockets_accepting};
+pub(crate) use tcp_sockets::{
+    TcpSocket, connected_socket, other_user_at, other_user_in_repeated_looks, sockets_accepting,
+};
 pub(crate) use text::{hex, is_control};

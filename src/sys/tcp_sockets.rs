@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::thread;
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::net::{recv, sendto, socket_with};
+use uuid::Uuid;
 
 const ROOT: u32 = 0;
 const AF_INET: u8 = 2;
@@ -21,8 +24,11 @@ const TCP_SYN_RECV: u8 = 3;
 const TCP_LISTEN: u8 = 10;
 /// All states, also that of sockets that are only bound (`TCP_BOUND_INACTIVE`, Linux 6.8).
 const ALL_STATES: u32 = u32::MAX;
-/// `SOCK_DIAG_BY_FAMILY`, the type of the request and of each socket in the answer.
+/// `SOCK_DIAG_BY_FAMILY`, the type of a request for one family, and of each socket in the answer.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// `TCPDIAG_GETSOCK`, the type of a request for IPv4 and IPv6 at once, and of each socket in the
+/// answer. The kernel walks through the tables of all connections for each dump.
+const TCPDIAG_GETSOCK: u16 = 18;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 /// `NLM_F_REQUEST`: one socket, found by both of its addresses.
@@ -31,8 +37,10 @@ const REQUEST_ONE: u16 = 1;
 const REQUEST_ALL: u16 = 0x301;
 /// Length of a message header (`struct nlmsghdr`).
 const HEADER: usize = 16;
-/// Length of a request (`struct inet_diag_req_v2`).
+/// Length of a request for one family (`struct inet_diag_req_v2`).
 const REQUEST: usize = 56;
+/// Length of a request for both families (`struct inet_diag_req`).
+const REQUEST_BOTH: usize = 60;
 /// Length of a socket in the answer (`struct inet_diag_msg`), without its attributes.
 const SOCKET: usize = 72;
 /// `INET_DIAG_NOCOOKIE`: the socket may be any with these addresses.
@@ -105,19 +113,40 @@ pub fn sockets_accepting(address: SocketAddr) -> io::Result<Vec<TcpSocket>> {
 /// connected, or only bound. The kernel gives packets to a connected socket before one that listens,
 /// so its program can take over connections. Once a socket listens, nobody can bind another one.
 ///
-/// Before Linux 6.8, the kernel does not report sockets that are only bound.
+/// Before Linux 6.8, the kernel does not report sockets that are only bound. A socket that changes
+/// its state at the right moment is not seen; see [`other_user_in_repeated_looks`].
 ///
 /// # Errors
 ///
-/// The system does not report the sockets.
+/// The kernel does not report the sockets.
 pub fn other_user_at(address: SocketAddr) -> io::Result<Option<u32>> {
     let address = canonical(address);
     let own = [geteuid().as_raw(), ROOT];
-    let sockets = query_all(address.port(), ALL_STATES).or_else(|_| read_tables());
-    let mut others = sockets?.into_iter().filter(|socket| {
+    let sockets = query_all(address.port(), ALL_STATES)?;
+    let mut others = sockets.into_iter().filter(|socket| {
         socket.state != TCP_LISTEN && socket.is_at(address) && !own.contains(&socket.uid)
     });
     Ok(others.next().map(|socket| socket.uid))
+}
+
+/// [`other_user_at`], looked up repeatedly at random times, in 0.1 s on average. A program that
+/// hides its sockets from one look cannot hide them from all.
+///
+/// # Errors
+///
+/// The kernel does not report the sockets.
+pub fn other_user_in_repeated_looks(address: SocketAddr) -> io::Result<Option<u32>> {
+    for pause in [Uuid::new_v4(), Uuid::new_v4()]
+        .iter()
+        .flat_map(Uuid::as_bytes)
+    {
+        let other = other_user_at(address)?;
+        if other.is_some() {
+            return Ok(other);
+        }
+        thread::sleep(Duration::from_micros(u64::from(*pause) * 25));
+    }
+    Ok(None)
 }
 
 /// The socket at `server` that is connected to the one at `client`, both on this machine.
@@ -140,23 +169,15 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// Asks the kernel for all sockets of this port in these states (`sock_diag(7)`).
 fn query_all(port: u16, states: u32) -> io::Result<Vec<TcpSocket>> {
-    let any: [SocketAddr; 2] = [
-        (Ipv4Addr::UNSPECIFIED, port).into(),
-        (Ipv6Addr::UNSPECIFIED, port).into(),
-    ];
     let mut sockets = Vec::new();
-    for local in any {
-        let remote = SocketAddr::new(local.ip(), 0);
-        let request = diag_request(REQUEST_ALL, states, local, remote);
-        query(&request, &mut sockets)?;
-    }
+    query(&dump_request(states, port), &mut sockets)?;
     Ok(sockets)
 }
 
 /// Asks the kernel for the socket with these addresses. There is at most one.
 fn query_one(local: SocketAddr, remote: SocketAddr) -> io::Result<Vec<TcpSocket>> {
     let mut sockets = Vec::new();
-    let request = diag_request(REQUEST_ONE, ALL_STATES, local, remote);
+    let request = one_request(local, remote);
     match query(&request, &mut sockets) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         result => result.map(|()| sockets),
@@ -188,18 +209,20 @@ fn query(request: &[u8], sockets: &mut Vec<TcpSocket>) -> io::Result<()> {
     }
 }
 
-/// A request for the sockets with these addresses, of which 0 is any, in these states.
-fn diag_request(flags: u16, states: u32, local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
-    let length = HEADER + REQUEST;
+/// The header of a request (`struct nlmsghdr`), with room for its content.
+fn request_header(kind: u16, flags: u16, content: usize) -> Vec<u8> {
+    let length = HEADER + content;
     let mut request = Vec::with_capacity(length);
     request.extend(u32::try_from(length).unwrap_or_default().to_ne_bytes());
-    request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    request.extend(kind.to_ne_bytes());
     request.extend(flags.to_ne_bytes());
     // Sequence number and port of the sender.
     request.extend([0; 8]);
-    let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
-    request.extend([family, IPPROTO_TCP, 0, 0]);
-    request.extend(states.to_ne_bytes());
+    request
+}
+
+/// Adds the addresses of a socket (`struct inet_diag_sockid`).
+fn add_socket_id(request: &mut Vec<u8>, local: SocketAddr, remote: SocketAddr) {
     for port in [local.port(), remote.port()] {
         request.extend(port.to_be_bytes());
     }
@@ -214,6 +237,27 @@ fn diag_request(flags: u16, states: u32, local: SocketAddr, remote: SocketAddr) 
     // The interface.
     request.extend([0; 4]);
     request.extend(NO_COOKIE);
+}
+
+/// A request for the socket with these addresses.
+fn one_request(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
+    let mut request = request_header(SOCK_DIAG_BY_FAMILY, REQUEST_ONE, REQUEST);
+    let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
+    request.extend([family, IPPROTO_TCP, 0, 0]);
+    request.extend(ALL_STATES.to_ne_bytes());
+    add_socket_id(&mut request, local, remote);
+    request
+}
+
+/// A request for all sockets of this port in these states.
+fn dump_request(states: u32, port: u16) -> Vec<u8> {
+    let mut request = request_header(TCPDIAG_GETSOCK, REQUEST_ALL, REQUEST_BOTH);
+    // The family and the lengths of addresses are ignored.
+    request.extend([0; 4]);
+    let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    add_socket_id(&mut request, any(port), any(0));
+    request.extend(states.to_ne_bytes());
+    request.extend([0; 4]);
     request
 }
 
@@ -230,7 +274,9 @@ fn parse_answer(mut answer: &[u8], sockets: &mut Vec<TcpSocket>) -> io::Result<b
                 let code = u32_at(content, 0).ok_or_else(invalid)?.cast_signed();
                 return Err(io::Error::from_raw_os_error(code.saturating_neg()));
             }
-            SOCK_DIAG_BY_FAMILY => sockets.push(parse_socket(content).ok_or_else(invalid)?),
+            SOCK_DIAG_BY_FAMILY | TCPDIAG_GETSOCK => {
+                sockets.push(parse_socket(content).ok_or_else(invalid)?);
+            }
             _ => {}
         }
         answer = answer.get(length.next_multiple_of(4)..).unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Lines};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 use std::thread;
 
@@ -14,7 +15,7 @@ use serde_json::json;
 use crate::doctor::{as_nobody, home_of_nobody};
 use crate::support::{
     ChildGuard, FakeApi, Home, Outcome, eventually, free_port, jwt, proof, request,
-    running_as_root, spawn,
+    running_as_root, scale, spawn,
 };
 
 /// A user that is neither root nor the daemon's.
@@ -224,12 +225,16 @@ struct TakenPort {
 
 impl TakenPort {
     fn take(port: u16) -> Self {
-        let script = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/it/support/take_over_connections.py"
-        );
+        Self::run("take_over_connections.py", port)
+    }
+
+    /// Runs a script that binds the port.
+    fn run(script: &str, port: u16) -> Self {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support");
         let mut command = Command::new("python3");
-        command.args([script, &port.to_string(), &OTHER_USER.to_string()]);
+        command
+            .arg(Path::new(directory).join(script))
+            .args([port.to_string(), OTHER_USER.to_string()]);
         let mut process = spawn(command.stdout(Stdio::piped()));
         let stdout = process.0.stdout.take().unwrap();
         let mut lines = BufReader::new(stdout).lines();
@@ -277,6 +282,23 @@ fn daemon_refuses_a_port_that_another_user_has_bound() {
     home.run(["status"]).exits(3);
     drop(taken);
     home.run(["start"]).succeeds();
+}
+
+/// The kernel does not report all sockets at one moment.
+#[test]
+fn daemon_refuses_a_port_with_a_socket_that_changes_its_state() {
+    if !running_as_root("daemon_refuses_a_port_with_a_socket_that_changes_its_state") {
+        return;
+    }
+    let mut home = Home::new();
+    let port = free_port();
+    home.set("ADMIN_PORT", &port.to_string());
+    let _taken = TakenPort::run("change_socket_state.py", port);
+    for _ in 0..scale::rounds() {
+        home.run(["start"])
+            .exits(1)
+            .stderr_contains(&["ADMIN_PORT", "uid 12345"]);
+    }
 }
 
 /// A program of another user listened while the daemon was down. It has closed that socket, but not

@@ -19,6 +19,8 @@ pub struct PassedSocket {
     /// The address in the settings of the process that bound it. `None` for a socket from systemd,
     /// which is used for its role wherever it listens.
     configured: Option<SocketAddr>,
+    /// See [`InheritedSocket::is_exclusive`].
+    is_exclusive: bool,
     listener: StdListener,
 }
 
@@ -33,6 +35,7 @@ impl PassedSocket {
         Self {
             role,
             configured: None,
+            is_exclusive: false,
             listener,
         }
     }
@@ -72,6 +75,7 @@ impl From<InheritedSocket> for PassedSocket {
         Self {
             role: Some(socket.role),
             configured: socket.configured,
+            is_exclusive: socket.is_exclusive,
             listener: socket.listener,
         }
     }
@@ -82,6 +86,7 @@ pub struct ExtraSocket {
     pub role: SocketRole,
     /// See [`InheritedSocket::configured`].
     configured: Option<SocketAddr>,
+    is_exclusive: bool,
     pub address: SocketAddr,
     pub listener: TcpListener,
 }
@@ -93,11 +98,13 @@ impl ExtraSocket {
             .fixed_role()
             .or_else(|| socket.is_covered_by(public).then_some(SocketRole::Public))?;
         let is_fixed = socket.fixed_role().is_some();
+        let is_exclusive = socket.is_exclusive;
         let adopted = sys::adopt_listener(socket.listener).and_then(|listener| {
             let address = listener.local_addr()?;
             Ok(Self {
                 role,
                 configured: (!is_fixed).then_some(address),
+                is_exclusive,
                 address,
                 listener,
             })
@@ -121,6 +128,8 @@ pub struct ListeningSockets {
     /// The addresses of `public` and `admin` in the settings; `None` for a socket that systemd
     /// passed for its role, wherever it listens.
     configured: [Option<SocketAddr>; 2],
+    /// Whether `admin` is. See [`InheritedSocket::is_exclusive`].
+    is_exclusive: bool,
 }
 
 impl ListeningSockets {
@@ -143,23 +152,24 @@ impl ListeningSockets {
             configured_address(public.as_ref(), settings.public),
             configured_address(admin.as_ref(), settings.admin),
         ];
-        let public = adopt_or_bind("PORT", public, settings.public, &passed)?;
-        let admin = adopt_or_bind("ADMIN_PORT", admin, settings.admin, &passed)?;
+        let public = match public {
+            Some(socket) => adopt(socket.listener)?,
+            None => bind("PORT", settings.public, &passed)?,
+        };
+        let (admin, mut is_exclusive) = match admin {
+            Some(socket) => (adopt(socket.listener)?, socket.is_exclusive),
+            None => bind_admin(settings.admin, &passed)?,
+        };
         let public_address = public.local_addr().map_err(StartError::Socket)?;
-        let extra: Vec<ExtraSocket> = passed
+        let mut extra: Vec<ExtraSocket> = passed
             .into_iter()
             .filter_map(|socket| ExtraSocket::adopt(socket, public_address))
             .collect::<Result<_, _>>()
             .map_err(StartError::Socket)?;
         let admin_address = admin.local_addr().map_err(StartError::Socket)?;
-        let extra_admin = extra.iter().filter(|it| it.role == SocketRole::Admin);
-        for address in extra_admin.map(|it| it.address).chain([admin_address]) {
-            if !address.ip().is_loopback() {
-                return Err(StartError::AdminNotLoopback(address));
-            }
-            if let Ok(Some(user)) = sys::other_user_at(address) {
-                return Err(StartError::SharedAdminPort { address, user });
-            }
+        check_admin(admin_address, &mut is_exclusive)?;
+        for socket in extra.iter_mut().filter(|it| it.role == SocketRole::Admin) {
+            check_admin(socket.address, &mut socket.is_exclusive)?;
         }
         let admin_id = SocketId::of(&admin).map_err(StartError::Socket)?;
         Ok(Self {
@@ -170,28 +180,52 @@ impl ListeningSockets {
             admin_id,
             extra,
             configured,
+            is_exclusive,
         })
     }
 
     /// Duplicates the sockets for a later successor.
     pub fn clone_for_handoff(&self) -> io::Result<Vec<InheritedSocket>> {
-        let clone = |role, configured, listener: &TcpListener| {
+        let clone = |role, configured, is_exclusive, listener: &TcpListener| {
             io::Result::Ok(InheritedSocket {
                 role,
                 configured,
+                is_exclusive,
                 listener: listener.as_fd().try_clone_to_owned()?.into(),
             })
         };
         let [public, admin] = self.configured;
         let mut sockets = vec![
-            clone(SocketRole::Public, public, &self.public)?,
-            clone(SocketRole::Admin, admin, &self.admin)?,
+            clone(SocketRole::Public, public, false, &self.public)?,
+            clone(SocketRole::Admin, admin, self.is_exclusive, &self.admin)?,
         ];
         for extra in &self.extra {
-            sockets.push(clone(extra.role, extra.configured, &extra.listener)?);
+            let (configured, is_exclusive) = (extra.configured, extra.is_exclusive);
+            sockets.push(clone(
+                extra.role,
+                configured,
+                is_exclusive,
+                &extra.listener,
+            )?);
         }
         Ok(sockets)
     }
+}
+
+/// Checks that an admin socket, which listens, is at a loopback address, and that no other user has
+/// a socket there, unless that is known.
+fn check_admin(address: SocketAddr, is_exclusive: &mut bool) -> Result<(), StartError> {
+    if !address.ip().is_loopback() {
+        return Err(StartError::AdminNotLoopback(address));
+    }
+    if !*is_exclusive {
+        match sys::other_user_in_repeated_looks(address) {
+            Ok(None) => *is_exclusive = true,
+            Ok(Some(user)) => return Err(StartError::SharedAdminPort { address, user }),
+            Err(source) => return Err(StartError::UncheckedAdminPort { address, source }),
+        }
+    }
+    Ok(())
 }
 
 /// Removes the socket for a role from `passed`: by its role first, then by its address.
@@ -219,15 +253,19 @@ fn configured_address(passed: Option<&PassedSocket>, address: SocketAddr) -> Opt
     }
 }
 
-fn adopt_or_bind(
-    setting: &'static str,
-    passed: Option<PassedSocket>,
+fn adopt(listener: StdListener) -> Result<TcpListener, StartError> {
+    sys::adopt_listener(listener).map_err(StartError::Socket)
+}
+
+/// Binds the address of the admin API. Returns whether no other user has a socket there for sure.
+fn bind_admin(
     address: SocketAddr,
     unused: &[PassedSocket],
-) -> Result<TcpListener, StartError> {
-    match passed {
-        Some(socket) => sys::adopt_listener(socket.listener).map_err(StartError::Socket),
-        None => bind(setting, address, unused),
+) -> Result<(TcpListener, bool), StartError> {
+    match sys::listen_alone(address) {
+        Ok(listener) => Ok((listener, true)),
+        // Connections of another kind of listener may still end there.
+        Err(_) => Ok((bind("ADMIN_PORT", address, unused)?, false)),
     }
 }
 
