@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 use rustix::net::sockopt;
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -19,18 +20,44 @@ pub(crate) const BACKLOG: u32 = 4096;
 /// (`SO_COOKIE` in `socket(7)`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketId {
-    /// The kernel counts again after a boot. `None` if the system hides which boot this is.
+    /// The kernel counts again after a boot. `None` if the system hides which boot this is, as with
+    /// `ProcSubset=pid` of systemd.
     boot: Option<String>,
+    /// When this boot began, in seconds of the clock. It changes when the clock is set.
+    #[serde(default)]
+    booted_at: Option<i64>,
     cookie: u64,
 }
+
+/// The times at which a boot began, which are read at two moments, differ at most by this.
+const BOOT_TIME_TOLERANCE: u64 = 2;
 
 impl SocketId {
     pub(crate) fn of(socket: impl AsFd) -> io::Result<Self> {
         Ok(Self {
             boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok(),
+            booted_at: Some(boot_time()),
             cookie: sockopt::socket_cookie(socket)?,
         })
     }
+
+    /// Whether both are of the same socket. If that is unknown, they are not.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let is_same_boot = match (&self.boot, &other.boot) {
+            (Some(boot), Some(other)) => boot == other,
+            // A boot takes longer than the tolerance.
+            _ => match (self.booted_at, other.booted_at) {
+                (Some(at), Some(other)) => at.abs_diff(other) <= BOOT_TIME_TOLERANCE,
+                _ => false,
+            },
+        };
+        is_same_boot && self.cookie == other.cookie
+    }
+}
+
+fn boot_time() -> i64 {
+    let [since_boot, now] = [ClockId::Boottime, ClockId::Realtime].map(clock_gettime);
+    now.tv_sec - since_boot.tv_sec
 }
 
 /// Whether this machine has the address now. Without IPv6 it has no `::1`.
@@ -138,10 +165,40 @@ mod tests {
         let id = SocketId::of(&listener).unwrap();
         let passed = listener.try_clone().unwrap();
         drop(listener);
-        assert_eq!(SocketId::of(&passed).unwrap(), id);
+        assert!(SocketId::of(&passed).unwrap().is_same(&id));
         drop(passed);
         let next = StdListener::bind(address).unwrap();
-        assert_ne!(SocketId::of(&next).unwrap(), id);
+        assert!(!SocketId::of(&next).unwrap().is_same(&id));
+    }
+
+    #[test]
+    fn socket_of_unknown_boot_is_not_that_of_another_boot() {
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let known = SocketId::of(&listener).unwrap();
+        let id = |boot: Option<&str>, booted_at| SocketId {
+            boot: boot.map(str::to_owned),
+            booted_at,
+            ..known.clone()
+        };
+        let at = known.booted_at.unwrap();
+        assert!(boot_time().abs_diff(at) <= BOOT_TIME_TOLERANCE);
+        let hidden = id(None, Some(at));
+        for (other, is_same) in [
+            (id(None, Some(at)), true),
+            (id(None, Some(at + 1)), true),
+            (id(Some("this"), Some(at)), true),
+            (id(None, Some(at - 60)), false),
+            (id(None, Some(at + 60)), false),
+            // As an earlier version of the program has written it.
+            (id(None, None), false),
+        ] {
+            assert_eq!(hidden.is_same(&other), is_same, "{other:?}");
+            assert_eq!(other.is_same(&hidden), is_same, "{other:?}");
+        }
+        assert!(!id(None, None).is_same(&id(None, None)));
+        // The clock was set.
+        assert!(id(Some("this"), Some(1)).is_same(&id(Some("this"), Some(at))));
+        assert!(!id(Some("this"), Some(at)).is_same(&id(Some("that"), Some(at))));
     }
 
     #[tokio::test]

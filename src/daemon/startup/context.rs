@@ -117,7 +117,8 @@ impl StartContext {
         let Ok(state) = StateFile::read_own(self.pid_file.path()) else {
             return StoredSessions::default();
         };
-        if state.admin_socket.as_ref() == Some(admin_socket) {
+        let passed = state.admin_socket.as_ref();
+        if passed.is_some_and(|passed| passed.is_same(admin_socket)) {
             state.sessions
         } else {
             state.sessions.without_session_values()
