@@ -10,6 +10,7 @@ use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
 
+use super::access_end::AccessEnd;
 use super::reader_limit::ReaderPermit;
 use crate::api::{LogEntryRef, LogPage};
 use crate::logs::{QueryResult, ReadError, TailQuery};
@@ -39,19 +40,29 @@ impl LogLinesResponse {
     }
 
     /// A JSON page, serialized as the client reads it.
-    pub fn json(lines: QueryResult, permit: ReaderPermit) -> Self {
+    pub fn json(lines: QueryResult, permit: ReaderPermit, access: AccessEnd) -> Self {
         let page = JsonPageStream::new(lines);
         Self(
             Response::builder()
                 .content_type("application/json")
-                .body(stream_blocks(page, permit, JsonPageStream::next_block)),
+                .body(stream_blocks(
+                    page,
+                    permit,
+                    access,
+                    JsonPageStream::next_block,
+                )),
         )
     }
 
     /// The raw lines, read as the client reads them.
-    pub fn text(lines: QueryResult, permit: ReaderPermit) -> Self {
+    pub fn text(lines: QueryResult, permit: ReaderPermit, access: AccessEnd) -> Self {
         let response = text_response(&lines);
-        Self(response.body(stream_blocks(lines, permit, QueryResult::next_block)))
+        Self(response.body(stream_blocks(
+            lines,
+            permit,
+            access,
+            QueryResult::next_block,
+        )))
     }
 }
 
@@ -71,19 +82,28 @@ fn text_response(lines: &QueryResult) -> ResponseBuilder {
     }
 }
 
-/// A body that reads its next block once the client has read the one before.
+/// A body that reads its next block once the client has read the one before. It breaks off when the
+/// right to read the log ends, so the client sees that the response is incomplete.
 fn stream_blocks<T: Send + 'static>(
     source: T,
     permit: ReaderPermit,
+    access: AccessEnd,
     next: fn(&mut T) -> std::io::Result<Option<Vec<u8>>>,
 ) -> Body {
-    let blocks = stream::try_unfold((source, permit), move |(mut source, permit)| async move {
+    let start = (source, permit, access);
+    let blocks = stream::try_unfold(start, move |(mut source, permit, access)| async move {
+        if access.is_reached() {
+            tracing::info!(
+                "a response with log lines ends: its token or session is no longer valid"
+            );
+            return Err(std::io::ErrorKind::PermissionDenied.into());
+        }
         let read = tokio::task::spawn_blocking(move || (next(&mut source), source)).await;
         let (block, source) = read.map_err(std::io::Error::other)?;
         let block = block.inspect_err(
             |error| tracing::error!(%error, "a response with log lines ended early"),
         )?;
-        Ok::<_, std::io::Error>(block.map(|block| (Bytes::from(block), (source, permit))))
+        Ok::<_, std::io::Error>(block.map(|block| (Bytes::from(block), (source, permit, access))))
     });
     Body::from_bytes_stream(blocks)
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use futures_util::stream;
-use jiff::Timestamp;
 use poem::http::{StatusCode, Version, header};
 use poem::{Body, IntoResponse, Response};
 use poem_openapi::ApiResponse;
@@ -17,26 +16,21 @@ use poem_openapi::registry::{
 use poem_openapi::types::Type as _;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use uuid::Uuid;
 
+use super::access_end::AccessEnd;
 use super::page::log_read_error;
 use super::reader_limit::ReaderPermit;
 use crate::api::{LogEntry, LogEntryRef, LogStreamEnd, LogStreamGap, event};
-use crate::auth::{Claims, Session};
 use crate::logs::{Filter, Follower, LogBroadcaster, LogItem, ReadError, StartAt};
-use crate::server::auth::AuthState;
 use crate::server::http::problem::Result;
 use crate::server::pool::{ClientSocket, DetachedResponse, DetachedSocket};
 use crate::server::shutdown::Shutdown;
 
 /// The interval of comments in a stream without events.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// How soon a stream ends after another process has revoked its token.
-const REVOCATION_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a browser waits before it reconnects.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// The same if a new process already serves.
@@ -49,82 +43,8 @@ pub struct LogStream {
     shutdown_started: Pin<Box<WaitForCancellationFutureOwned>>,
     keep_alive: Interval,
     stage: StreamStage,
-    /// Set if the stream ends with a session or a token.
-    access: Option<AccessEnd>,
+    access: AccessEnd,
     _permit: ReaderPermit,
-}
-
-/// When the right to follow ends: with the session, or with the token.
-struct AccessEnd {
-    /// Set for a session: when it is ended before it expires.
-    signed_out: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    /// Its id, for a session.
-    session: Option<Uuid>,
-    /// `None` for a token that a local command has signed for itself.
-    expires_at: Option<Instant>,
-    auth: Arc<AuthState>,
-    caller: Claims,
-    /// Notified when this process revokes a token.
-    revocations: watch::Receiver<()>,
-    /// When to look for revocations by other processes.
-    next_check: Instant,
-    /// The reason in the event `end`.
-    reason: &'static str,
-}
-
-impl AccessEnd {
-    fn new(auth: Arc<AuthState>, caller: Claims, reason: &'static str) -> Self {
-        let remaining = caller.expires_at.duration_since(Timestamp::now());
-        let remaining = Duration::try_from(remaining).unwrap_or_default();
-        let mut revocations = auth.keyring.revocations().subscribe();
-        // The token may have been revoked since it was verified.
-        revocations.mark_changed();
-        Self {
-            signed_out: None,
-            session: None,
-            expires_at: Some(Instant::now() + remaining),
-            revocations,
-            auth,
-            caller,
-            next_check: Instant::now() + REVOCATION_CHECK_INTERVAL,
-            reason,
-        }
-    }
-
-    /// Returns the reason once it is reached.
-    async fn reached(access: &mut Option<Self>) -> &'static str {
-        let Some(access) = access else {
-            return std::future::pending().await;
-        };
-        loop {
-            let expires_at = access.expires_at.unwrap_or(access.next_check);
-            let wake_at = expires_at.min(access.next_check);
-            let signed_out = async {
-                match &mut access.signed_out {
-                    Some(signed_out) => signed_out.as_mut().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = signed_out => return access.reason,
-                _ = access.revocations.changed() => {}
-                () = sleep_until(wake_at) => {
-                    access.next_check = Instant::now() + REVOCATION_CHECK_INTERVAL;
-                }
-            }
-            let is_expired = access.expires_at.is_some_and(|at| at <= Instant::now());
-            if is_expired || access.is_revoked() {
-                return access.reason;
-            }
-        }
-    }
-
-    fn is_revoked(&self) -> bool {
-        match self.session {
-            Some(id) => !self.auth.sessions.contains(id),
-            None => self.auth.keyring.is_revoked(&self.caller),
-        }
-    }
 }
 
 enum StreamStage {
@@ -140,6 +60,7 @@ impl LogStream {
         filter: Filter,
         shutdown: &Shutdown,
         permit: ReaderPermit,
+        access: AccessEnd,
         client: ClientSocket,
     ) -> Result<Self> {
         let path = log.path().to_owned();
@@ -156,38 +77,9 @@ impl LogStream {
             shutdown_started: Box::pin(shutdown.started_owned()),
             keep_alive,
             stage: StreamStage::Opening,
-            access: None,
+            access,
             _permit: permit,
         })
-    }
-
-    /// Ends the stream with the session.
-    pub fn bound_to_session(self, session: &Session, auth: &Arc<AuthState>) -> Self {
-        let caller = Claims::from(session.clone());
-        let end = AccessEnd::new(Arc::clone(auth), caller, LogStreamEnd::SIGNED_OUT);
-        let signed_out = session.ended.clone().cancelled_owned();
-        Self {
-            access: Some(AccessEnd {
-                signed_out: Some(Box::pin(signed_out)),
-                session: Some(session.id),
-                ..end
-            }),
-            ..self
-        }
-    }
-
-    /// Ends the stream with the token. The stream of a local command has no end, although its token
-    /// is valid for one minute.
-    pub fn bound_to_token(self, claims: Claims, auth: &Arc<AuthState>) -> Self {
-        let is_of_command = claims.is_of_command();
-        let mut end = AccessEnd::new(Arc::clone(auth), claims, LogStreamEnd::TOKEN_EXPIRED);
-        if is_of_command {
-            end.expires_at = None;
-        }
-        Self {
-            access: Some(end),
-            ..self
-        }
     }
 
     /// Writes the stream to its end. Fails if the connection breaks or the log cannot be read.
@@ -236,7 +128,7 @@ impl LogStream {
                 self.stage = StreamStage::Finished;
                 self.final_events().map(Some)
             }
-            reason = AccessEnd::reached(&mut self.access) => {
+            reason = self.access.reached() => {
                 self.stage = StreamStage::Finished;
                 Ok(Some(end_event(reason)))
             }

@@ -5,6 +5,7 @@ mod file;
 mod keys;
 mod one;
 mod sessions;
+mod under_way;
 mod withheld_body;
 mod without_api;
 

@@ -15,6 +15,7 @@ use crate::api::MAX_PAGE_LINES;
 use crate::logs::{Cursor, Filter, FilterParams, StartAt, TailQuery};
 use crate::server::auth::{Auth, Follow, Logs};
 use crate::server::http::problem::{ApiError, Result};
+use crate::server::log::access_end::AccessEnd;
 use crate::server::log::page::{LogLinesResponse, log_read_error};
 use crate::server::log::stream::LogStream;
 use crate::server::openapi::{DocumentedError, Operation};
@@ -59,7 +60,7 @@ impl LogsApi {
     )]
     async fn logs(
         &self,
-        _caller: Auth<Logs>,
+        caller: Auth<Logs>,
         request: &Request,
         /// Maximum number of lines, 1 to 10,000; with `text/plain` up to 10,000,000.
         #[oai(default)]
@@ -94,6 +95,7 @@ impl LogsApi {
             return Ok(response);
         }
         let permit = state.log_readers.acquire()?;
+        let access = AccessEnd::new(&state.auth, caller.claims, caller.session.as_ref());
         let mut query = TailQuery::new(path, lines).filter(filter).before(before);
         if wants_text {
             query = query.unlimited();
@@ -105,9 +107,9 @@ impl LogsApi {
         };
         let found = found.map_err(|error| log_read_error(&error))?;
         Ok(if wants_text {
-            LogLinesResponse::text(found, permit)
+            LogLinesResponse::text(found, permit, access)
         } else {
-            LogLinesResponse::json(found, permit)
+            LogLinesResponse::json(found, permit, access)
         })
     }
 
@@ -171,18 +173,17 @@ impl LogsApi {
         let state = self.0.get()?;
         let log = Arc::clone(state.require_log()?);
         let permit = state.log_readers.acquire()?;
+        let access = AccessEnd::new(&state.auth, caller.claims, caller.session.as_ref());
         // The start of the history is found by a search.
         let search = match from {
             StartAt::Last(_) => state.log_readers.acquire_search().await,
             StartAt::After(_) => None,
         };
         let client = ClientSocket::of(request);
-        let stream = LogStream::new(log, from, filter, &state.shutdown, permit, client).await?;
+        let stream =
+            LogStream::new(log, from, filter, &state.shutdown, permit, access, client).await?;
         drop(search);
-        Ok(match &caller.session {
-            Some(session) => stream.bound_to_session(session, &state.auth),
-            None => stream.bound_to_token(caller.claims, &state.auth),
-        })
+        Ok(stream)
     }
 }
 
