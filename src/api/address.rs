@@ -4,11 +4,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::sys::is_local_address;
 
-/// Base URL of a listener for clients on this machine. The machine has its address, if it has one
-/// of those at which clients may reach the listener.
+/// Base URL of a listener for clients on this machine. If clients may reach the listener at several
+/// addresses, it is one that the machine has.
 #[must_use]
 pub fn base_url(listener: SocketAddr) -> String {
     let addresses = reachable_addresses(listener);
+    if let [only] = *addresses {
+        return format!("http://{only}");
+    }
     let mut local = addresses.iter().filter(|it| is_local_address(it.ip()));
     let address = local.next().copied();
     format!("http://{}", address.unwrap_or(reachable_address(listener)))

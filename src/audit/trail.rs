@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 
 use super::event::{Event, Outcome};
@@ -15,6 +14,7 @@ use super::file::AuditFile;
 use super::record::Head;
 use super::summary::Summary;
 use crate::logs::AUDIT_TARGET;
+use crate::sys::blocking;
 
 /// How many events are kept while the file cannot be written.
 const MAX_PENDING: usize = 1000;
@@ -279,16 +279,6 @@ impl Gap {
             .detail
             .insert("until".into(), json!(self.until.to_string()));
         event
-    }
-}
-
-/// Runs a function that waits for the disk, without holding up other tasks.
-fn blocking<T>(function: impl FnOnce() -> T) -> T {
-    match Handle::try_current() {
-        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
-            tokio::task::block_in_place(function)
-        }
-        _ => function(),
     }
 }
 

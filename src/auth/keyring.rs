@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::digest::ValueDigest;
 use super::key::{key_id, read_key_file};
 use super::proof::{InvalidProof, ProofKey, ProofSide};
-use super::revocations::{Revocations, RevocationsProblem, RevokeError, RevokedAll, RevokedKeys};
+use super::revocations::{
+    Revocations, RevocationsProblem, RevokeError, RevokedAll, RevokedKeys, RevokedNow,
+};
 use super::scope::Scopes;
 use super::token::{
     Claims, DecodedClaims, INSTANCE_KEY_ID, TokenError, decode_claims, decode_header, decoding_key,
@@ -124,7 +126,8 @@ impl ConfiguredKeys {
     ///
     /// # Errors
     ///
-    /// Unless [`RevokeError::has_revoked`], nothing has changed.
+    /// [`RevokeError::Locked`] at once if another process is changing the list: try again. Unless
+    /// [`RevokeError::has_revoked`], nothing has changed.
     pub fn revoke_all(&self, key_file: Option<&Path>) -> Result<RevokedAll, RevokeError> {
         let (current, revoked) = {
             let keys = self.read();
@@ -140,7 +143,7 @@ impl ConfiguredKeys {
             }
             (keys.current.secret.clone(), revoked)
         };
-        let result = self.revocations.revoke_all(&revoked);
+        let result = self.revocations.try_revoke_all(&revoked);
         match &result {
             Ok(all) => self.replace(all.new_key.as_ref().unwrap_or(&current)),
             // The next use of the keys reads a new one from the key file.
@@ -214,26 +217,22 @@ impl ConfiguredKeys {
         (keys.revision == revision).then_some(keys.current.id)
     }
 
-    /// Whether the key with this id is valid.
+    /// Whether the key with this id is valid, as of the last [`Self::refresh`].
     pub(super) fn has_key(&self, id: ValueDigest) -> bool {
-        let keys = self.read();
+        let keys = self.keys();
         let is_previous =
             |(key, until): &(SigningKey, Instant)| key.id == id && Instant::now() < *until;
         keys.current.id == id || keys.previous.as_ref().is_some_and(is_previous)
     }
 
-    pub(super) fn revision(&self) -> u64 {
-        self.read().revision
-    }
-
-    /// Verifies a token. Also returns the id of its key and, for a token of the previous key, how
-    /// long that key stays valid.
+    /// Verifies a token with the keys as of the last [`Self::refresh`]. Also returns the id of its
+    /// key and, for a token of the previous key, how long that key stays valid.
     pub(super) fn verify(
         &self,
         token: &str,
         validation: &Validation,
     ) -> Result<(DecodedClaims, ValueDigest, Option<Duration>), TokenError> {
-        let keys = self.read();
+        let keys = self.keys();
         match (
             decode_claims(token, &keys.current.decoding, validation),
             &keys.previous,
@@ -260,7 +259,11 @@ impl ConfiguredKeys {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Keys> {
-        self.drop_revoked_keys();
+        self.refresh();
+        self.keys()
+    }
+
+    fn keys(&self) -> RwLockReadGuard<'_, Keys> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -268,14 +271,21 @@ impl ConfiguredKeys {
         self.keys.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another process may have revoked all tokens. Then its new key is in the key file.
-    fn drop_revoked_keys(&self) {
-        let is_revoked = |key: &SigningKey| self.revocations.is_key_revoked(key.id);
+    /// Reads the revoked tokens as they are now. Another process may have revoked all tokens. Then
+    /// its new key is in the key file.
+    pub(super) fn refresh(&self) -> RevokedNow {
+        let revoked = self.revocations.now();
+        self.drop_revoked_keys(&revoked);
+        revoked
+    }
+
+    fn drop_revoked_keys(&self, revoked: &RevokedNow) {
+        let is_revoked = |key: &SigningKey| revoked.is_key_revoked(key.id);
         let has_revoked = |keys: &Keys| {
             let is_previous = |(key, _): &(SigningKey, Instant)| is_revoked(key);
             is_revoked(&keys.current) || keys.previous.as_ref().is_some_and(is_previous)
         };
-        if !has_revoked(&self.keys.read().unwrap_or_else(PoisonError::into_inner)) {
+        if !has_revoked(&self.keys()) {
             return;
         }
         let mut keys = self.write();
@@ -284,7 +294,7 @@ impl ConfiguredKeys {
         }
         if is_revoked(&keys.current)
             && let Some(Ok(secret)) = keys.key_file.as_deref().map(read_key_file)
-            && !self.revocations.is_key_revoked(key_id(&secret))
+            && !revoked.is_key_revoked(key_id(&secret))
         {
             keys.revision += 1;
             keys.current = SigningKey::new(&secret);
@@ -307,17 +317,26 @@ impl Keyring {
         &self.configured.revocations
     }
 
-    /// A problem of the revoked tokens that the operator should know.
+    /// A problem of the revoked tokens that the operator should know, as of the last verification.
     #[must_use]
     pub fn revocations_problem(&self) -> Option<RevocationsProblem> {
-        let key = self.configured.current();
-        self.configured.revocations.problem(Some(&key))
+        let key = self.configured.keys().current.id;
+        self.configured.revocations.last_problem(key)
     }
 
     /// Whether the token of these claims was revoked after its verification.
     #[must_use]
     pub fn is_revoked(&self, claims: &Claims) -> bool {
-        self.configured.revocations.check(&claims.token).is_err()
+        self.configured.refresh().check(&claims.token).is_err()
+    }
+
+    /// Whether these claims, which were verified before, still create a session. A new signing key
+    /// keeps them from it.
+    #[must_use]
+    pub fn may_sign_in(&self, claims: &Claims) -> bool {
+        let revoked = self.configured.refresh();
+        revoked.check(&claims.token).is_ok()
+            && self.configured.keys().revision == claims.key_revision
     }
 
     #[must_use]
@@ -350,7 +369,8 @@ impl Keyring {
     /// The first failed check.
     pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
         let header = decode_header(token)?;
-        let key_revision = self.configured.revision();
+        let revoked = self.configured.refresh();
+        let key_revision = self.configured.keys().revision;
         let is_of_instance = header.kid.as_deref() == Some(INSTANCE_KEY_ID);
         let (claims, key, key_valid_for) = if is_of_instance {
             let claims = decode_claims(token, &self.instance, &self.validation)?;
@@ -360,7 +380,7 @@ impl Keyring {
             (claims, Some(key), valid_for)
         };
         let mark = mark(token, &claims, key);
-        self.configured.revocations.check(&mark)?;
+        revoked.check(&mark)?;
         Ok(Claims {
             token: mark,
             expires_at: timestamp(&claims.exp).ok_or(TokenError::Malformed)?,

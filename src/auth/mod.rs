@@ -31,13 +31,14 @@ pub use key::{KeyError, generate_key, key_id, read_key_file};
 pub use keyring::{ConfiguredKeys, Keyring, PreviousKey, RecordedKey};
 pub use proof::{InvalidProof, ProofKey, ProofSide, generate_nonce, is_nonce};
 pub use revocations::{
-    Revocation, Revocations, RevocationsProblem, RevokeError, RevokedAll, RevokedKeys,
-    RevokedToken, check_revocations,
+    LOCK_TIMEOUT, Revocation, Revocations, RevocationsProblem, RevokeError, RevokedAll,
+    RevokedKeys, RevokedToken, check_revocations,
 };
 pub use scope::{Scope, Scopes};
 pub use session::{Session, SessionCredential, SessionError, SessionValues};
 pub use session_store::{
-    CreateSessionError, MAX_SESSION_LIFETIME, MAX_SESSIONS, SessionStore, StoredSessions,
+    CreateSessionError, MAX_SESSION_LIFETIME, MAX_SESSIONS, NewSession, SessionStore,
+    StoredSessions,
 };
 pub use sign_in::{SIGN_IN_LIFETIME, SignInTokens, sign_in_id};
 pub use token::{Claims, SignError, TokenError, TokenSigner, contains_token};

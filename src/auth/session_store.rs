@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::digest::ValueDigest;
 use super::key::KeyError;
 use super::keyring::ConfiguredKeys;
+use super::revocations::RevokedNow;
 use super::scope::Scopes;
 use super::session::{Session, SessionCredential, SessionError, SessionValues};
 use super::token::{Claims, TokenError, TokenMark};
@@ -30,6 +31,9 @@ pub enum CreateSessionError {
     /// The configured key changed, or the token was revoked, after the token was verified.
     #[error("the token is no longer valid")]
     TokenInvalid,
+    /// The clock is behind the time until which all sessions are revoked.
+    #[error("the clock is behind the time until which all sessions are revoked")]
+    Revoked,
     /// The token expired after it was verified, or within the tolerated clock difference.
     #[error("the token has expired")]
     Expired,
@@ -117,12 +121,12 @@ impl SessionStore {
         }
     }
 
-    /// Creates a session for verified claims.
+    /// Prepares a session for verified claims. [`Self::add`] makes it valid.
     ///
     /// # Errors
     ///
-    /// The token is no longer valid.
-    pub fn create(&self, claims: &Claims) -> Result<(Session, SessionValues), CreateSessionError> {
+    /// The token is no longer valid, or the session would not be.
+    pub fn prepare(&self, claims: &Claims) -> Result<NewSession, CreateSessionError> {
         let now = Timestamp::now();
         // A token of the previous key creates no session that outlives this key.
         let lifetime = claims
@@ -137,8 +141,14 @@ impl SessionStore {
         if expires_at <= now {
             return Err(CreateSessionError::Expired);
         }
-        if self.keys.revocations().check(&claims.token).is_err() {
+        let revoked = self.keys.refresh();
+        let key = self.keys.id_at_revision(claims.key_revision);
+        let key = key.ok_or(CreateSessionError::TokenInvalid)?;
+        if revoked.check(&claims.token).is_err() {
             return Err(CreateSessionError::TokenInvalid);
+        }
+        if revoked.check_session(now, &claims.token, key).is_err() {
+            return Err(CreateSessionError::Revoked);
         }
         let values = SessionValues::generate()?;
         let stored = StoredSession {
@@ -148,26 +158,40 @@ impl SessionStore {
             created_at: now,
             expires_at,
             token: claims.token.clone(),
-            key: self
-                .keys
-                .id_at_revision(claims.key_revision)
-                .ok_or(CreateSessionError::TokenInvalid)?,
+            key,
             cookie: ValueDigest::of(&values.cookie),
             session: Some(ValueDigest::of(&values.session)),
             ticket: ValueDigest::of(&values.ticket),
         };
-        let active = ActiveSession {
+        Ok(NewSession {
             stored,
+            key_revision: claims.key_revision,
+            values,
+        })
+    }
+
+    /// Adds a session, which is valid from now on.
+    ///
+    /// # Errors
+    ///
+    /// The configured key has changed since the session was prepared.
+    pub fn add(&self, new: NewSession) -> Result<(Session, SessionValues), CreateSessionError> {
+        let active = ActiveSession {
+            stored: new.stored,
             last_used: Instant::now(),
             ended: CancellationToken::new(),
         };
         let session = active.session();
+        let validity = self.validity();
+        if self.keys.id_at_revision(new.key_revision) != Some(active.stored.key) {
+            return Err(CreateSessionError::TokenInvalid);
+        }
         let mut table = self.table();
         while table.len() >= MAX_SESSIONS {
             // Expired ones are not removed earlier, because the clock may be set back.
             let oldest = (0..table.len()).min_by_key(|at| {
                 let other = &table[*at];
-                let is_valid = self.is_valid(&other.stored, now);
+                let is_valid = validity.is_valid(&other.stored);
                 let has_more = !Scopes::from_claim(&other.stored.scope).is_within(session.scopes);
                 let is_of_another = other.stored.subject != session.subject;
                 (is_valid, has_more, is_of_another, other.last_used)
@@ -176,7 +200,17 @@ impl SessionStore {
             table.remove(oldest).ended.cancel();
         }
         table.push(active);
-        Ok((session, values))
+        Ok((session, new.values))
+    }
+
+    /// Creates a session for verified claims.
+    ///
+    /// # Errors
+    ///
+    /// The token is no longer valid.
+    #[cfg(any(test, fuzzing))]
+    pub fn create(&self, claims: &Claims) -> Result<(Session, SessionValues), CreateSessionError> {
+        self.add(self.prepare(claims)?)
     }
 
     /// Finds the session of a value. One of the cookies must belong to it; there are several when
@@ -190,6 +224,7 @@ impl SessionStore {
         credential: SessionCredential<'_>,
         mut cookies: impl Iterator<Item = &'a str>,
     ) -> Result<Session, SessionError> {
+        let validity = self.validity();
         let mut table = self.table();
         // The time that comparing digests takes reveals nothing about the values.
         let found = match credential {
@@ -206,10 +241,10 @@ impl SessionStore {
         if !cookies.any(|cookie| ValueDigest::of(cookie) == session.stored.cookie) {
             return Err(SessionError::WrongCookie);
         }
-        if session.stored.expires_at <= Timestamp::now() {
+        if session.stored.expires_at <= validity.now {
             return Err(SessionError::Expired);
         }
-        if !self.is_valid(&session.stored, Timestamp::now()) {
+        if !validity.is_valid(&session.stored) {
             return Err(SessionError::Unknown);
         }
         session.last_used = Instant::now();
@@ -219,13 +254,13 @@ impl SessionStore {
     /// The valid session that one of the cookies belongs to, if pages still have its session value.
     /// It opens nothing: the cookie alone is no credential.
     pub fn of_cookies<'a>(&self, mut cookies: impl Iterator<Item = &'a str>) -> Option<Session> {
-        let now = Timestamp::now();
+        let validity = self.validity();
         let table = self.table();
         cookies.find_map(|cookie| {
             let cookie = ValueDigest::of(cookie);
             let mut valid = table
                 .iter()
-                .filter(|each| each.stored.session.is_some() && self.is_valid(&each.stored, now));
+                .filter(|each| each.stored.session.is_some() && validity.is_valid(&each.stored));
             let found = valid.find(|each| each.stored.cookie == cookie);
             found.map(ActiveSession::session)
         })
@@ -247,50 +282,51 @@ impl SessionStore {
         let _ = self.successor.set(Box::new(read));
     }
 
-    /// Ends the sessions whose token was revoked. Returns how many there were.
-    pub fn end_revoked(&self) -> usize {
-        let revocations = self.keys.revocations();
-        self.end_where(|session| {
-            let checked =
-                revocations.check_session(session.created_at, &session.token, session.key);
+    /// Ends the sessions whose token was revoked. Returns how many of those of `before` ended: the
+    /// sessions that were valid before the revocation.
+    pub fn end_revoked(&self, before: &[Session]) -> usize {
+        let revoked = self.keys.refresh();
+        self.end_where(before, |session| {
+            let checked = revoked.check_session(session.created_at, &session.token, session.key);
             // While the list is unreadable, a session is refused, but may be valid again.
             checked == Err(TokenError::Revoked)
         })
     }
 
-    /// Ends all sessions. Returns how many there were.
-    pub fn end_all(&self) -> usize {
-        self.end_where(|_| true)
+    /// Ends all sessions. Returns how many of those of `before` ended.
+    pub fn end_all(&self, before: &[Session]) -> usize {
+        self.end_where(before, |_| true)
     }
 
-    fn end_where(&self, is_over: impl Fn(&StoredSession) -> bool) -> usize {
-        let mut table = self.table();
-        let before = table.len();
-        table.retain(|session| {
+    fn end_where(&self, before: &[Session], is_over: impl Fn(&StoredSession) -> bool) -> usize {
+        let mut count = 0;
+        self.table().retain(|session| {
             let is_over = is_over(&session.stored);
             if is_over {
                 session.ended.cancel();
+                let was_valid = before.iter().any(|valid| valid.id == session.stored.id);
+                count += usize::from(was_valid);
             }
             !is_over
         });
-        before - table.len()
+        count
     }
 
     /// Whether a session is valid.
     #[must_use]
     pub fn contains(&self, id: Uuid) -> bool {
-        let now = Timestamp::now();
+        let validity = self.validity();
         let table = self.table();
         let mut sessions = table.iter();
-        sessions.any(|each| each.stored.id == id && self.is_valid(&each.stored, now))
+        sessions.any(|each| each.stored.id == id && validity.is_valid(&each.stored))
     }
 
     /// The valid sessions, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<Session> {
-        let now = Timestamp::now();
+        let validity = self.validity();
         let table = self.table();
-        let valid = table.iter().filter(|each| self.is_valid(&each.stored, now));
+        let valid = table.iter().filter(|each| validity.is_valid(&each.stored));
         let mut sessions: Vec<_> = valid.map(ActiveSession::session).collect();
         sessions.sort_by_key(|session| session.created_at);
         sessions
@@ -304,24 +340,58 @@ impl SessionStore {
         StoredSessions(table.iter().map(|session| session.stored.clone()).collect())
     }
 
-    fn is_valid(&self, session: &StoredSession, now: Timestamp) -> bool {
-        let revocations = self.keys.revocations();
-        let is_revoked = || {
-            revocations
-                .check_session(session.created_at, &session.token, session.key)
-                .is_err()
-        };
-        let has_ended = || {
-            self.successor.get().is_some_and(|read| {
-                let sessions = read().unwrap_or_default();
-                !sessions.0.iter().any(|other| other.id == session.id)
-            })
-        };
-        session.expires_at > now && self.keys.has_key(session.key) && !is_revoked() && !has_ended()
+    /// Reads files, so it is not called while the table is locked.
+    fn validity(&self) -> Validity<'_> {
+        Validity {
+            now: Timestamp::now(),
+            revoked: self.keys.refresh(),
+            keys: &self.keys,
+            of_successor: self.successor.get().map(|read| read().unwrap_or_default()),
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Vec<ActiveSession>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which sessions are valid at one moment.
+struct Validity<'a> {
+    now: Timestamp,
+    revoked: RevokedNow,
+    keys: &'a ConfiguredKeys,
+    /// The sessions of the process that serves instead of this one.
+    of_successor: Option<StoredSessions>,
+}
+
+impl Validity<'_> {
+    fn is_valid(&self, session: &StoredSession) -> bool {
+        let has_ended = self.of_successor.as_ref().is_some_and(|sessions| {
+            let mut ids = sessions.0.iter().map(|other| other.id);
+            !ids.any(|id| id == session.id)
+        });
+        let checked = self
+            .revoked
+            .check_session(session.created_at, &session.token, session.key);
+        session.expires_at > self.now
+            && self.keys.has_key(session.key)
+            && checked.is_ok()
+            && !has_ended
+    }
+}
+
+/// A session that is not valid yet.
+pub struct NewSession {
+    stored: StoredSession,
+    key_revision: u64,
+    values: SessionValues,
+}
+
+impl NewSession {
+    /// The id of the session.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.stored.id
     }
 }
 
@@ -349,7 +419,7 @@ impl ActiveSession {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{Keyring, PreviousKey, Scope, TokenSigner};
+    use crate::auth::{Keyring, PreviousKey, RevokedToken, Scope, TokenSigner};
     use crate::config::Secret;
 
     fn secret(byte: char) -> Secret {
@@ -506,14 +576,54 @@ mod tests {
             .map(|_| store.create(&claims()).unwrap().1)
             .collect();
         verify(&store, &all[0]).unwrap();
-        // The order is the same in the next process.
-        let store = next(&store, 'c');
         let (_, another) = store.create(&claims()).unwrap();
         assert_eq!(verify(&store, &all[1]).unwrap_err(), SessionError::Unknown);
-        for values in all.iter().skip(2).chain([&all[0], &another]) {
+        verify(&store, &all[2]).unwrap();
+        // The order is the same in the next process.
+        let store = next(&store, 'c');
+        let (_, last) = store.create(&claims()).unwrap();
+        assert_eq!(verify(&store, &all[3]).unwrap_err(), SessionError::Unknown);
+        for values in all
+            .iter()
+            .skip(4)
+            .chain([&all[0], &all[2], &another, &last])
+        {
             verify(&store, values).unwrap();
         }
         assert_eq!(store.list().len(), MAX_SESSIONS);
+    }
+
+    #[test]
+    fn full_store_ends_invalid_sessions_first_and_then_own_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = ConfiguredKeys::new(&secret('c'), None);
+        let keys = Arc::new(keys.with_revocations(directory.path().join("x.revoked")));
+        let store = SessionStore::new(Arc::clone(&keys), StoredSessions::default());
+        let of = |subject: &str, token_id: &str| {
+            let mut claims = Claims {
+                subject: subject.into(),
+                ..claims()
+            };
+            claims.token.id = Some(token_id.into());
+            store.create(&claims).unwrap().1
+        };
+        let others = of("other", "valid");
+        let own = of("own", "valid");
+        for _ in 3..MAX_SESSIONS {
+            of("other", "valid");
+        }
+        of("other", "revoked");
+        let revoked = RevokedToken::with_id("revoked").unwrap();
+        keys.revocations().revoke(&revoked).unwrap();
+        of("own", "valid");
+        for values in [&others, &own] {
+            verify(&store, values).unwrap();
+        }
+        assert_eq!(store.list().len(), MAX_SESSIONS);
+        of("own", "valid");
+        let list = store.list();
+        let own = list.iter().filter(|session| session.subject == "own");
+        assert_eq!((own.count(), list.len()), (2, MAX_SESSIONS));
     }
 
     /// A token that only reads must not end the session of its user's console.

@@ -58,14 +58,6 @@ impl SignInTokens {
         Ok(token)
     }
 
-    /// Drops all tokens.
-    pub fn clear(&self) {
-        self.pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-    }
-
     /// The claims of a token that is valid, which is not used up.
     pub fn find(&self, token: &str, now: Instant) -> Option<Claims> {
         let digest = token_digest(token);

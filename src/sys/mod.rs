@@ -1,5 +1,6 @@
 //! The system calls that several modules need, each in one place.
 
+mod blocking;
 mod disk;
 mod fd;
 mod fd_passing;
@@ -11,6 +12,7 @@ mod procfs;
 mod tcp_sockets;
 mod text;
 
+pub(crate) use blocking::blocking;
 pub(crate) use disk::DiskSpace;
 pub(crate) use fd::{close_inherited_fds, fd_limit, open_fd_count, raise_fd_limit};
 pub(crate) use fd_passing::{receive_with_fds, send_with_fds};

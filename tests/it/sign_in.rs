@@ -122,6 +122,8 @@ fn key_change_and_shorter_grace_invalidate_one_time_token() {
         let (before, old_token) = (one_time_token(&home), home.token("admin:control"));
         key(&new, grace);
         home.run(["reload"]).succeeds();
+        let shown = home.call_admin_as(&before, "GET", "/admin/session/token");
+        assert_eq!(shown.status, 401);
         assert_eq!(sign_in(&home, &before).status, 401);
         let response = home.call_admin_as(&old_token, "POST", "/admin/session/token");
         if grace == "0" {

@@ -16,7 +16,7 @@ use crate::sys::{
 /// A larger file is not one of ours: 10,000 entries with the longest ids need 7 MB.
 const MAX_SIZE: u64 = 16 * 1024 * 1024;
 /// How long a change waits for one of another process, which takes milliseconds.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileState {
@@ -57,9 +57,10 @@ pub(super) struct LockedFile<'a> {
 }
 
 impl<'a> LockedFile<'a> {
-    /// Changes the file under its lock. `read` reads it.
+    /// Changes the file under its lock, for which it waits at most for `patience`. `read` reads it.
     pub fn change<T>(
         path: &'a Path,
+        patience: Duration,
         read: impl FnOnce(&Path) -> io::Result<RevokedList>,
         change: impl FnOnce(&mut Self) -> Result<T, RevokeError>,
     ) -> Result<T, RevokeError> {
@@ -70,7 +71,7 @@ impl<'a> LockedFile<'a> {
         // The file itself is replaced, so its lock is that of a file beside it, which stays.
         let lock_path = lock_path(path);
         let lock_file = open_lock_file(&lock_path).map_err(failed)?;
-        let lock = lock_within(&lock_file, true, LOCK_TIMEOUT).map_err(failed)?;
+        let lock = lock_within(&lock_file, true, patience).map_err(failed)?;
         let _lock = lock.ok_or_else(|| RevokeError::Locked(lock_path.display().to_string()))?;
         let list = read(path).map_err(|source| RevokeError::Read {
             path: path.to_owned(),

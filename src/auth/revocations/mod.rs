@@ -8,25 +8,28 @@ mod error;
 mod file;
 mod list;
 mod request;
+mod snapshot;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use self::file::{FileState, LockedFile, read_list};
 use self::list::{Index, RevokedList};
+use self::snapshot::Cache;
 use super::digest::ValueDigest;
 use super::key::{KeyError, NewKeyFile, key_id, read_key_file, read_or_create_key_file};
-use super::token::{TokenError, TokenMark};
 use crate::config::Secret;
-use crate::sys::Renamed;
+use crate::sys::{Renamed, blocking};
 
 pub use error::RevokeError;
-pub use file::check_revocations;
+pub use file::{LOCK_TIMEOUT, check_revocations};
 pub use request::{Revocation, RevokedAll, RevokedToken};
+pub(super) use snapshot::RevokedNow;
 
 /// The clock may be this much behind the time from which on new tokens are valid. Tokens name the
 /// second in which they were issued.
@@ -36,7 +39,9 @@ const TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 pub struct Revocations {
     /// `None` if nothing can be revoked.
     path: Option<PathBuf>,
-    cache: Mutex<Cache>,
+    cache: RwLock<Cache>,
+    /// Held while the file is read again, so that other requests do so once only.
+    reading: Mutex<()>,
     /// Notifies streams of a change by this process.
     changes: watch::Sender<()>,
 }
@@ -52,12 +57,6 @@ pub struct RevokedKeys<'a> {
     pub kept: Vec<ValueDigest>,
     /// Whether tokens of all other keys are revoked, too: it is unknown which keys a daemon has.
     pub is_every_key: bool,
-}
-
-/// The list as it was last read, and the state of the file then.
-struct Cache {
-    state: FileState,
-    list: Result<Index, String>,
 }
 
 /// A problem of the file that the operator should know.
@@ -80,10 +79,8 @@ impl Revocations {
     pub fn new(path: Option<PathBuf>) -> Self {
         Self {
             path,
-            cache: Mutex::new(Cache {
-                state: FileState::Absent,
-                list: Ok(Index::default()),
-            }),
+            cache: RwLock::new(Cache::empty()),
+            reading: Mutex::new(()),
             changes: watch::Sender::new(()),
         }
     }
@@ -108,8 +105,22 @@ impl Revocations {
     /// of this key because the clock was set back.
     #[must_use]
     pub fn problem(&self, key: Option<&Secret>) -> Option<RevocationsProblem> {
+        self.problem_of(&self.now(), key.map(key_id))
+    }
+
+    /// The same, but as of the last verification.
+    pub(super) fn last_problem(&self, key: ValueDigest) -> Option<RevocationsProblem> {
+        let last = self.last_read().list.clone();
+        self.problem_of(&last, Some(key))
+    }
+
+    fn problem_of(
+        &self,
+        list: &RevokedNow,
+        key: Option<ValueDigest>,
+    ) -> Option<RevocationsProblem> {
         let shown = self.path.as_ref()?.display();
-        self.with_list(|list| match list {
+        match &*list.0 {
             Err(error) => Some(RevocationsProblem {
                 problem: format!(
                     "the file of revoked tokens {shown} cannot be read, so tokens of the configured key and sessions are rejected: {error}"
@@ -119,7 +130,7 @@ impl Revocations {
                 ),
             }),
             Ok(list) => {
-                let limit = list.limit(key.map(key_id))?;
+                let limit = list.limit(key)?;
                 let limit = Timestamp::from_second(limit).ok()?;
                 let is_ahead = limit.duration_since(Timestamp::now()) > TOLERANCE;
                 is_ahead.then(|| RevocationsProblem {
@@ -129,62 +140,12 @@ impl Revocations {
                     hint: "correct the clock, or set another JWT_SECRET_KEY".to_owned(),
                 })
             }
-        })
-    }
-
-    /// Checks that a token is not revoked.
-    pub(super) fn check(&self, token: &TokenMark) -> Result<(), TokenError> {
-        self.with_list(|list| {
-            let Ok(list) = list else {
-                // The instance key ends with the daemon, and local commands keep working.
-                return if token.is_of_instance {
-                    Ok(())
-                } else {
-                    Err(TokenError::RevocationsUnreadable)
-                };
-            };
-            let is_too_old = !token.is_of_instance
-                && list
-                    .limit(token.key)
-                    .is_some_and(|limit| token.issued_at.is_none_or(|issued| issued < limit));
-            let has_revoked_id = token.id.as_ref().is_some_and(|id| list.ids.contains(id));
-            let has_revoked_key = token.key.is_some_and(|key| list.keys.contains(&key));
-            if is_too_old
-                || has_revoked_id
-                || has_revoked_key
-                || list.digests.contains(&token.digest)
-            {
-                return Err(TokenError::Revoked);
-            }
-            Ok(())
-        })
+        }
     }
 
     /// Whether `--revoke-all` has ended the key with this id.
-    pub(super) fn is_key_revoked(&self, key: ValueDigest) -> bool {
-        self.with_list(|list| list.is_ok_and(|list| list.keys.contains(&key)))
-    }
-
-    /// Checks that a session that was created then is not revoked, nor its token, nor the
-    /// configured key at that time.
-    pub(super) fn check_session(
-        &self,
-        created_at: Timestamp,
-        token: &TokenMark,
-        key: ValueDigest,
-    ) -> Result<(), TokenError> {
-        self.check(token)?;
-        self.with_list(|list| {
-            let Ok(list) = list else {
-                return Err(TokenError::RevocationsUnreadable);
-            };
-            let limit = list.limit(Some(key));
-            if limit.is_some_and(|limit| created_at.as_second() < limit) || list.keys.contains(&key)
-            {
-                return Err(TokenError::Revoked);
-            }
-            Ok(())
-        })
+    fn is_key_revoked(&self, key: ValueDigest) -> bool {
+        self.now().is_key_revoked(key)
     }
 
     /// Revokes one token. Returns once that is on the disk.
@@ -194,7 +155,7 @@ impl Revocations {
     /// The limit is reached, or the file cannot be read or written. Unless
     /// [`RevokeError::has_revoked`], nothing has changed.
     pub fn revoke(&self, token: &RevokedToken) -> Result<(), RevokeError> {
-        self.update(read_list, |file| {
+        self.update(LOCK_TIMEOUT, read_list, |file| {
             if !file.list.add(&token.entry, Timestamp::now()) {
                 return Err(RevokeError::Full);
             }
@@ -213,6 +174,19 @@ impl Revocations {
     ///
     /// Unless [`RevokeError::has_revoked`], nothing has changed.
     pub fn revoke_all(&self, keys: &RevokedKeys<'_>) -> Result<RevokedAll, RevokeError> {
+        self.revoke_all_within(LOCK_TIMEOUT, keys)
+    }
+
+    /// The same, but does not wait for another process that changes the list.
+    pub(super) fn try_revoke_all(&self, keys: &RevokedKeys<'_>) -> Result<RevokedAll, RevokeError> {
+        self.revoke_all_within(Duration::ZERO, keys)
+    }
+
+    fn revoke_all_within(
+        &self,
+        patience: Duration,
+        keys: &RevokedKeys<'_>,
+    ) -> Result<RevokedAll, RevokeError> {
         let now = Timestamp::now();
         let read = |path: &Path| {
             Ok(read_list(path).unwrap_or_else(|error| {
@@ -222,7 +196,7 @@ impl Revocations {
                 list
             }))
         };
-        self.update(read, |file| {
+        self.update(patience, read, |file| {
             let list = &mut file.list;
             list.make_room(now);
             if keys.is_every_key {
@@ -281,7 +255,7 @@ impl Revocations {
         if !self.is_key_revoked(key_id(&key)) {
             return Ok(key);
         }
-        let replaced = self.update(read_list, |file| {
+        let replaced = self.update(LOCK_TIMEOUT, read_list, |file| {
             let key = read_key_file(path).map_err(RevokeError::NewKey)?;
             if !file.list.has_ended(key_id(&key)) {
                 return Ok(key);
@@ -300,34 +274,56 @@ impl Revocations {
         })
     }
 
-    /// Calls `check` with the current list, or the reason why it is unknown.
-    fn with_list<T>(&self, check: impl FnOnce(Result<&Index, &String>) -> T) -> T {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The list as it is now.
+    pub(super) fn now(&self) -> RevokedNow {
         let Some(path) = &self.path else {
-            return check(cache.list.as_ref());
+            return self.last_read().list.clone();
         };
         let state = FileState::of(path);
-        if state == FileState::Unknown || state != cache.state || cache.list.is_err() {
-            let read = read_list(path);
-            if let Err(error) = &read
-                && cache.list.is_ok()
-            {
-                tracing::error!(path = %path.display(), %error, "cannot read the file of revoked tokens; rejecting tokens of the configured key");
-            }
-            cache.list = read.map(Index::from).map_err(|error| error.to_string());
-            cache.state = state;
-        }
-        check(cache.list.as_ref())
+        let unchanged = self.last_read().if_unchanged(state);
+        unchanged.unwrap_or_else(|| blocking(|| self.read_again(path)))
     }
 
-    /// Changes the file under its lock.
+    fn read_again(&self, path: &Path) -> RevokedNow {
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = FileState::of(path);
+        let was_readable = {
+            let last = self.last_read();
+            // Another request has read it meanwhile.
+            if let Some(list) = last.if_unchanged(state) {
+                return list;
+            }
+            last.list.0.is_ok()
+        };
+        let read = read_list(path);
+        if let Err(error) = &read
+            && was_readable
+        {
+            tracing::error!(path = %path.display(), %error, "cannot read the file of revoked tokens; rejecting tokens of the configured key");
+        }
+        let list = read.map(Index::from).map_err(|error| error.to_string());
+        let list = RevokedNow(Arc::new(list));
+        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
+        *cache = Cache {
+            state,
+            list: list.clone(),
+        };
+        list
+    }
+
+    fn last_read(&self) -> RwLockReadGuard<'_, Cache> {
+        self.cache.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the file under its lock, for which it waits at most for `patience`.
     fn update<T>(
         &self,
+        patience: Duration,
         read: impl FnOnce(&Path) -> io::Result<RevokedList>,
         change: impl FnOnce(&mut LockedFile<'_>) -> Result<T, RevokeError>,
     ) -> Result<T, RevokeError> {
         let path = self.path.as_ref().ok_or(RevokeError::NoFile)?;
-        let changed = LockedFile::change(path, read, change);
+        let changed = LockedFile::change(path, patience, read, change);
         self.notify();
         changed
     }

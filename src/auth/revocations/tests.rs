@@ -5,6 +5,7 @@ use std::fs;
 use super::file::replace;
 use super::list::{Entry, MAX_ID_LEN, MAX_KEPT, MAX_REVOKED};
 use super::*;
+use crate::auth::token::{TokenError, TokenMark};
 
 /// A configured key, and its id.
 fn key(name: &str) -> (Secret, ValueDigest) {
@@ -44,12 +45,12 @@ fn other_processes_know_of_a_revocation_at_once() {
     let [one, other] = [(); 2].map(|()| Revocations::new(path.clone()));
     let now = Timestamp::now().as_second();
     let [first, second] = ["first", "second"].map(|id| mark(id, now));
-    assert_eq!(other.check(&first), Ok(()));
+    assert_eq!(other.now().check(&first), Ok(()));
     one.revoke(&RevokedToken::with_id("first").unwrap())
         .unwrap();
     for revocations in [&one, &other] {
-        assert_eq!(revocations.check(&first), Err(TokenError::Revoked));
-        assert_eq!(revocations.check(&second), Ok(()));
+        assert_eq!(revocations.now().check(&first), Err(TokenError::Revoked));
+        assert_eq!(revocations.now().check(&second), Ok(()));
     }
     let limit = revoke_all(&other).valid_from.as_second();
     let of_instance = TokenMark {
@@ -66,7 +67,7 @@ fn other_processes_know_of_a_revocation_at_once() {
         (&of_instance, Ok(())),
         (&mark("third", limit), Ok(())),
     ] {
-        assert_eq!(one.check(token), expected, "{token:?}");
+        assert_eq!(one.now().check(token), expected, "{token:?}");
     }
 }
 
@@ -88,13 +89,15 @@ fn tokens_of_other_keys_stay_valid() {
     };
     revocations.revoke(&revoked).unwrap();
     revoke_all(&revocations);
-    let is_revoked = |mark| revocations.check(mark) == Err(TokenError::Revoked);
+    let is_revoked = |mark| revocations.now().check(mark) == Err(TokenError::Revoked);
     let session = |mark: &TokenMark| {
         let mark = TokenMark {
             is_of_instance: true,
             ..mark.clone()
         };
-        revocations.check_session(now, &mark, mark.key.unwrap())
+        revocations
+            .now()
+            .check_session(now, &mark, mark.key.unwrap())
     };
     assert!(is_revoked(&own) && !is_revoked(&other) && is_revoked(&revoked_mark));
     assert_eq!(session(&own), Err(TokenError::Revoked));
@@ -127,7 +130,7 @@ fn many_limits_become_one() {
         revocations.revoke_all(&keys).unwrap();
     }
     for mark in &marks {
-        assert_eq!(revocations.check(mark), Err(TokenError::Revoked));
+        assert_eq!(revocations.now().check(mark), Err(TokenError::Revoked));
     }
     assert!(fs::metadata(&path).unwrap().len() < 20_000);
 }
@@ -162,12 +165,12 @@ fn unreadable_file_refuses_tokens_of_the_configured_key() {
     let token = mark("first", 1);
     fs::write(&path, "{").unwrap();
     let unreadable = Err(TokenError::RevocationsUnreadable);
-    assert_eq!(revocations.check(&token), unreadable);
+    assert_eq!(revocations.now().check(&token), unreadable);
     let of_instance = TokenMark {
         is_of_instance: true,
         ..token.clone()
     };
-    assert_eq!(revocations.check(&of_instance), Ok(()));
+    assert_eq!(revocations.now().check(&of_instance), Ok(()));
     let one = RevokedToken::with_id("second").unwrap();
     assert!(matches!(
         revocations.revoke(&one),
@@ -175,10 +178,10 @@ fn unreadable_file_refuses_tokens_of_the_configured_key() {
     ));
     // No entry is needed for what was issued before.
     revoke_all(&revocations);
-    assert_eq!(revocations.check(&token), Err(TokenError::Revoked));
+    assert_eq!(revocations.now().check(&token), Err(TokenError::Revoked));
     revocations.revoke(&one).unwrap();
     fs::remove_file(&path).unwrap();
-    assert_eq!(revocations.check(&token), Ok(()));
+    assert_eq!(revocations.now().check(&token), Ok(()));
 }
 
 #[test]

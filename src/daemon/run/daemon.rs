@@ -13,6 +13,7 @@ use crate::server::Shutdown;
 use crate::server::control_request::{
     ReloadCommand, RevokeAllCommand, RevokeAllOutcome, SessionCommand,
 };
+use crate::sys::blocking;
 
 /// A daemon that serves.
 pub struct Daemon {
@@ -66,10 +67,10 @@ impl Daemon {
     }
 
     /// Revokes all tokens of the configured key, and ends all sessions. Replaces the key if this
-    /// program made it.
+    /// program made it. Does not wait for another process that changes the list.
     pub fn revoke_all(&mut self, command: RevokeAllCommand) {
         command.audit.revocation_accepted("all");
-        command.reply.send(Some(self.try_revoke_all()));
+        command.reply.send(Some(blocking(|| self.try_revoke_all())));
     }
 
     fn try_revoke_all(&mut self) -> Result<RevokeAllOutcome, RevokeError> {
@@ -81,12 +82,13 @@ impl Daemon {
         } = &self.reloadable;
         let settings = live_settings.settings();
         let has_own_key = settings.jwt_secret.is_none();
+        let before = sessions.list();
         let result = keys.revoke_all(has_own_key.then_some(settings.key_file.as_path()));
         let result = match result {
             Err(error) if !error.has_revoked() => return Err(error),
             other => other,
         };
-        let sessions = sessions.end_all();
+        let sessions = sessions.end_all(&before);
         self.record_key();
         // A failure is logged. The sessions are also revoked by their age.
         let _ = self.save_sessions();

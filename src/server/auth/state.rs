@@ -116,7 +116,7 @@ impl AuthState {
     pub fn verify_sign_in(&self, request: &Request) -> Result<Claims> {
         let token = bearer_token(request.headers());
         let redeemed = token.and_then(|token| self.sign_in_tokens.redeem(token, Instant::now()));
-        match redeemed.filter(|claims| !self.keyring.is_revoked(claims)) {
+        match redeemed.filter(|claims| self.keyring.may_sign_in(claims)) {
             Some(claims) => Ok(claims),
             None => self.verify_token(request),
         }
@@ -126,7 +126,7 @@ impl AuthState {
     pub fn inspect_sign_in(&self, request: &Request) -> Result<Claims> {
         let token = bearer_token(request.headers());
         let found = token.and_then(|token| self.sign_in_tokens.find(token, Instant::now()));
-        match found.filter(|claims| !self.keyring.is_revoked(claims)) {
+        match found.filter(|claims| self.keyring.may_sign_in(claims)) {
             Some(claims) => Ok(claims),
             None => self.verify_token(request),
         }

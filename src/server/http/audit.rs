@@ -91,9 +91,12 @@ impl AuditRecord {
         self.record_accepted(duration, None, Some(level));
     }
 
-    /// Records that tokens are revoked: `all`, or the name of one.
+    /// Records that tokens are revoked: `all`, or the name of one. A repeated attempt is recorded
+    /// once.
     pub fn revocation_accepted(&self, revoked: &str) {
-        self.is_recorded.store(true, Ordering::Relaxed);
+        if self.is_recorded.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let mut event = self.event(Outcome::Accepted);
         event.detail.insert("revoked".into(), revoked.into());
         self.trail.record(&event);

@@ -8,14 +8,14 @@ use std::process::Command;
 use fullon_master_api::instance::StateFile;
 
 use fullon_master_api::sys::Process;
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc;
 
 use super::{
     Expected, as_nobody, assert_doctor_finds, assert_doctor_of_nobody_finds, assert_findings,
     fix_admin_port, give_to_nobody, home_of_nobody, port_of, random_key, set_mode,
 };
-use crate::support::{Home, Outcome, eventually, running_as_root, spawn, unrelated_process};
+use crate::support::{
+    Home, Outcome, eventually, lock_file, running_as_root, spawn, unrelated_process,
+};
 
 #[test]
 fn stale_pid_file_is_reported_with_current_owner_of_pid() {
@@ -106,15 +106,7 @@ fn unusable_pid_file_is_reported() {
     );
     fs::remove_file(&path).unwrap();
 
-    let file = File::create(&path).unwrap();
-    let whole_file = libc::flock {
-        l_type: libc::F_WRLCK.try_into().unwrap(),
-        l_whence: libc::SEEK_SET.try_into().unwrap(),
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)).unwrap();
+    let file = lock_file(&path);
     let words = ["is locked by another program", "lslocks"];
     assert_doctor_finds(&home, 1, &[("PID file", "error", &words)]);
     drop(file);

@@ -3,6 +3,7 @@
 mod all;
 mod file;
 mod keys;
+mod locked;
 mod one;
 mod sessions;
 mod under_way;

@@ -1,11 +1,14 @@
 //! The list of sessions, and ending one.
 
+use std::time::Duration;
+
+use fullon_master_api::auth::{Scopes, TokenSigner};
 use serde_json::json;
 
 use super::{
     ALL, assert_continues, assert_ended, follow_with_session, kill_and_start, session_status,
 };
-use crate::support::{Home, TestSession};
+use crate::support::{Connection, Home, TestSession, eventually, jwt};
 
 fn session_id(home: &Home, session: &TestSession) -> String {
     let own = session.request(&home.admin_address(), "GET", "/admin/session");
@@ -84,4 +87,83 @@ fn session_ends_others_only_with_control() {
     operator
         .request(&host, "DELETE", &path)
         .assert_problem(404, "no session");
+}
+
+/// The sessions are those of the new process.
+#[test]
+fn replaced_process_neither_lists_nor_ends_sessions() {
+    let home = Home::started();
+    let host = home.admin_address();
+    let bearer = home.bearer();
+    let headers = [("Authorization", bearer.as_str())];
+    let mut kept: Vec<_> = (0..2)
+        .map(|_| {
+            let mut connection = Connection::open(&host);
+            connection.send("GET", "/admin/sessions", &headers, "");
+            assert_eq!(connection.read_response("GET").json(), json!([]));
+            connection
+        })
+        .collect();
+    home.restart();
+    let session = home.sign_in(ALL);
+    let path = format!("/admin/sessions/{}", session_id(&home, &session));
+    for (method, path) in [("GET", "/admin/sessions"), ("DELETE", &path)] {
+        let mut connection = kept.remove(0);
+        connection.send(method, path, &headers, "");
+        connection
+            .read_response(method)
+            .assert_problem(409, "on a new connection");
+    }
+    assert_eq!(session_status(&home, &session), 200);
+}
+
+#[test]
+fn expired_sessions_are_not_counted_as_ended() {
+    let home = Home::started();
+    let token = |seconds: i64| {
+        let mut claims = jwt::claims(ALL);
+        let now = jiff::Timestamp::now().as_second();
+        claims["exp"] = (now + seconds).into();
+        claims["iat"] = now.into();
+        claims["jti"] = format!("valid for {seconds}").into();
+        jwt::sign(home.key().expose(), jwt::HEADER, claims.to_string())
+    };
+    let sign_in = |token: &str| super::sign_in(&home, token);
+    let (short, long) = (token(2), token(600));
+    let expired = [&short, &short].map(|token| sign_in(token));
+    for session in &expired {
+        eventually("the session has expired", || {
+            session_status(&home, session) == 401
+        });
+    }
+    let valid = sign_in(&long);
+    let ended = |request| super::revoke(&home, &request).json()["sessions_ended"].clone();
+    assert_eq!(ended(json!({ "token": short })), 0);
+    assert_eq!(ended(json!({ "token": long })), 1);
+    assert_eq!(session_status(&home, &valid), 401);
+    let [short, long] = [token(2), home.token(ALL)];
+    let expired = sign_in(&short);
+    eventually("the session has expired", || {
+        session_status(&home, &expired) == 401
+    });
+    sign_in(&long);
+    assert_eq!(ended(json!({ "all": true })), 1);
+}
+
+/// The session would be rejected at once.
+#[test]
+fn clock_behind_the_revocation_of_all_tokens_keeps_from_signing_in() {
+    let home = Home::started();
+    home.run(["stop"]).succeeds();
+    let limit = jiff::Timestamp::now().as_second() + 3600;
+    let list = json!({ "not_before": limit, "tokens": [] });
+    std::fs::write(super::file(&home), list.to_string()).unwrap();
+    home.run(["start"]).succeeds();
+    let instance_key = home.state().instance_key.to_secret();
+    let signer = TokenSigner::with_instance_key(&instance_key);
+    let token = signer.sign("me", Scopes::ALL, Duration::from_mins(1));
+    home.call_admin_as(&token.unwrap(), "POST", "/admin/session")
+        .assert_problem(409, "correct the clock");
+    let audited = "action=\"sign_in\" outcome=\"refused\"";
+    eventually("it is audited", || home.log().contains(audited));
 }

@@ -9,6 +9,7 @@ mod http;
 mod installed_program;
 pub mod jwt;
 mod load;
+mod lock;
 mod log_follower;
 mod numbered_requests;
 mod other_server;
@@ -46,6 +47,7 @@ pub use groups::HEAVY;
 pub use http::{Connection, Response, request};
 pub use installed_program::{InstalledProgram, install_program};
 pub use load::{Load, LoadProfile};
+pub use lock::lock_file;
 pub use log_follower::LogFollower;
 pub use numbered_requests::{
     FollowedRequests, NumberedRequests, is_numbered_request, request_numbers,

@@ -34,13 +34,20 @@ const NO_SUCH_SESSION: DocumentedError = DocumentedError::new(
     "there is no session with this id, or it has ended: `fullon sessions` lists them",
 );
 
+/// Also [`NOT_ACTIVE`], which has the same status.
+const NOT_CREATED: DocumentedError = DocumentedError::new(
+    409,
+    "The process was replaced, or a restart or a stop is in progress: send the request again on a new connection. Or the clock is behind the time until which all sessions are revoked.",
+    "all sessions from before this moment are revoked, because the clock was set back or all tokens were just revoked: correct the clock if it is behind, and sign in again",
+);
+
 pub const OPERATIONS: [Operation; 7] = [
-    Operation::change("create_session", "sign_in", &[NOT_ACTIVE]),
+    Operation::change("create_session", "sign_in", &[NOT_CREATED]),
     Operation::query("get_sign_in_token", &[]),
     Operation::change("create_sign_in_token", "sign_in_token", &[NOT_ACTIVE]),
     Operation::query("get_session", &[]),
     Operation::change("delete_session", "sign_out", &[NOT_ACTIVE]),
-    Operation::query("list_sessions", &[]),
+    Operation::query("list_sessions", &[NOT_ACTIVE]),
     Operation::change("end_session", "end_session", &[NO_SUCH_SESSION, NOT_ACTIVE]),
 ];
 
@@ -76,15 +83,9 @@ impl SessionApi {
         let state = self.0.get()?;
         state.require_active()?;
         let auth = &state.auth;
-        let created = auth.sessions.create(&caller.claims);
-        let (session, values) = created.map_err(|error| match error {
-            CreateSessionError::TokenInvalid => {
-                ApiError::unauthorized(Some(TokenError::BadSignature))
-            }
-            CreateSessionError::Expired => ApiError::unauthorized(Some(TokenError::Expired)),
-            CreateSessionError::Random(error) => ApiError::internal(&error),
-        })?;
-        audit.session_accepted(session.id);
+        let new = auth.sessions.prepare(&caller.claims)?;
+        audit.session_accepted(new.id());
+        let (session, values) = auth.sessions.add(new)?;
         let previous = auth.previous_session(request).map(|session| session.id);
         let saved = save_sessions(state, previous).await;
         // Otherwise the session is valid until the process ends. The error is logged.
@@ -193,7 +194,9 @@ impl SessionApi {
         tag = "AdminTag::Session"
     )]
     async fn sessions(&self, _caller: Auth<Logs>) -> Result<JsonResponse<Vec<SessionSummary>>> {
-        let sessions = self.0.get()?.auth.sessions.list();
+        let state = self.0.get()?;
+        state.require_not_replaced()?;
+        let sessions = state.auth.sessions.list();
         Ok(JsonResponse(
             sessions.into_iter().map(SessionSummary::from).collect(),
         ))
@@ -217,11 +220,11 @@ impl SessionApi {
         id: Path<String>,
     ) -> Result<SessionEnded> {
         let state = self.0.get()?;
+        state.require_active()?;
         let id: Option<Uuid> = id.0.parse().ok();
         let sessions = state.auth.sessions.list();
         let session = sessions.iter().find(|session| Some(session.id) == id);
         let session = session.ok_or_else(|| ApiError::from(&NO_SUCH_SESSION))?;
-        state.require_active()?;
         end_session(state, session.id, audit.0).await?;
         Ok(SessionEnded)
     }
@@ -260,21 +263,8 @@ async fn save_sessions(state: &AdminState, ended: Option<Uuid>) -> Result<io::Re
 
 /// Ends a session for this process and those after it.
 async fn end_session(state: &AdminState, id: Uuid, audit: &Arc<AuditRecord>) -> Result<()> {
-    let audit = Arc::clone(audit);
-    let control = state.control.clone();
-    // A session that ends is in the audit trail even if the client has disconnected meanwhile.
-    let ended = tokio::spawn(async move {
-        let request = |reply| {
-            let ended = Some(id);
-            ControlRequest::Sessions(SessionCommand { ended, reply })
-        };
-        let ended = submit(&control, request).await;
-        if ended.is_ok() {
-            audit.session_accepted(id);
-        }
-        ended
-    });
-    ended.await??.map_err(|error| {
+    audit.session_accepted(id);
+    save_sessions(state, Some(id)).await?.map_err(|error| {
         ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!(
@@ -282,6 +272,17 @@ async fn end_session(state: &AdminState, id: Uuid, audit: &Arc<AuditRecord>) -> 
             ),
         )
     })
+}
+
+impl From<CreateSessionError> for ApiError {
+    fn from(error: CreateSessionError) -> Self {
+        match error {
+            CreateSessionError::TokenInvalid => Self::unauthorized(Some(TokenError::BadSignature)),
+            CreateSessionError::Expired => Self::unauthorized(Some(TokenError::Expired)),
+            CreateSessionError::Revoked => Self::from(&NOT_CREATED),
+            CreateSessionError::Random(error) => Self::internal(&error),
+        }
+    }
 }
 
 fn scope_names(scopes: Scopes) -> Vec<String> {

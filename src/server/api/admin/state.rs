@@ -90,6 +90,19 @@ impl AdminState {
             .ok_or_else(|| ApiError::from(&LOG_ON_STDOUT))
     }
 
+    /// Checks that no other process has replaced this one. That one has the sessions, and the
+    /// streams of the log.
+    ///
+    /// # Errors
+    ///
+    /// 409 from the replaced process.
+    pub fn require_not_replaced(&self) -> Result<()> {
+        if self.shutdown.has_successor() {
+            return Err(ApiError::from(&NOT_ACTIVE));
+        }
+        Ok(())
+    }
+
     /// Checks that this process carries out control requests.
     ///
     /// During a restart both processes respond, but only the owner of the PID file acts.
@@ -99,9 +112,7 @@ impl AdminState {
     ///
     /// 409 from the other process.
     pub fn require_active(&self) -> Result<()> {
-        if self.shutdown.has_successor() {
-            return Err(ApiError::from(&NOT_ACTIVE));
-        }
+        self.require_not_replaced()?;
         if !self.is_active.load(Ordering::Acquire) {
             return Err(ApiError::new(
                 StatusCode::CONFLICT,

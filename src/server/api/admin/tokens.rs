@@ -1,6 +1,7 @@
 //! Revocation of tokens.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use poem::http::StatusCode;
 use poem::web::Data;
@@ -10,8 +11,10 @@ use tokio::task::spawn_blocking;
 use super::state::{AdminState, NOT_ACTIVE, StateHandle, submit};
 use super::tag::AdminTag;
 use crate::api::{RevokeRequest, RevokeResult};
-use crate::auth::{Revocation, RevokeError};
-use crate::server::api::control_request::{ControlRequest, RevokeAllCommand};
+use crate::auth::{LOCK_TIMEOUT, Revocation, RevokeError};
+use crate::server::api::control_request::{
+    ControlRequest, ControlSender, RevokeAllCommand, RevokeAllOutcome,
+};
 use crate::server::auth::{Auth, AuthorizedBody, Control};
 use crate::server::http::audit::AuditRecord;
 use crate::server::http::json::JsonResponse;
@@ -30,6 +33,9 @@ pub const OPERATIONS: [Operation; 1] = [Operation::change(
     "revoke_tokens",
     &[NOT_REVOKED],
 )];
+
+/// How often revoking all tokens is tried again while another process has locked the list.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 pub struct TokensApi(pub StateHandle);
 
@@ -58,9 +64,7 @@ impl TokensApi {
             Revocation::All => return revoke_all(state, audit.0).await.map(JsonResponse),
         };
         // The new process has the streams. During a restart, both processes accept revocations.
-        if state.shutdown.has_successor() {
-            return Err(ApiError::from(&NOT_ACTIVE));
-        }
+        state.require_not_replaced()?;
         if let Some(id) = revoked.id().and_then(|id| id.parse().ok())
             && state.auth.sessions.contains(id)
         {
@@ -69,8 +73,9 @@ impl TokensApi {
         audit.revocation_accepted(revoked.audit_name());
         let auth = Arc::clone(&state.auth);
         let sessions = spawn_blocking(move || {
+            let before = auth.sessions.list();
             let revoked = auth.keyring.revocations().revoke(&revoked);
-            let ended = auth.sessions.end_revoked();
+            let ended = auth.sessions.end_revoked(&before);
             revoked.map(|()| ended)
         });
         let sessions = sessions.await??;
@@ -83,13 +88,9 @@ impl TokensApi {
 
 async fn revoke_all(state: &AdminState, audit: &Arc<AuditRecord>) -> Result<RevokeResult> {
     state.require_active()?;
-    let audit = Arc::clone(audit);
-    let request = |reply| ControlRequest::RevokeAll(RevokeAllCommand { audit, reply });
-    let Some(outcome) = submit(&state.control, request).await? else {
-        return Err(ApiError::from(&NOT_ACTIVE));
-    };
-    state.auth.sign_in_tokens.clear();
-    let outcome = outcome?;
+    // It continues without the client: it may be in the audit trail already.
+    let revocation = submit_revoke_all(state.control.clone(), Arc::clone(audit));
+    let outcome = tokio::spawn(revocation).await??;
     outcome.revoked.wait_until_valid().await;
     let has_new_key = outcome.revoked.new_key.is_some();
     Ok(RevokeResult {
@@ -100,6 +101,25 @@ async fn revoke_all(state: &AdminState, audit: &Arc<AuditRecord>) -> Result<Revo
             RevokeResult::UNCHANGED.into()
         },
     })
+}
+
+/// Repeats the request while another process has locked the list. The daemon does not wait for it.
+async fn submit_revoke_all(
+    control: ControlSender,
+    audit: Arc<AuditRecord>,
+) -> Result<RevokeAllOutcome> {
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        let audit = Arc::clone(&audit);
+        let request = |reply| ControlRequest::RevokeAll(RevokeAllCommand { audit, reply });
+        match submit(&control, request).await? {
+            Some(Err(RevokeError::Locked(_))) if Instant::now() < deadline => {
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+            Some(outcome) => return Ok(outcome?),
+            None => return Err(ApiError::from(&NOT_ACTIVE)),
+        }
+    }
 }
 
 impl From<RevokeError> for ApiError {
