@@ -9,6 +9,7 @@ use crate::config::Settings;
 use crate::control::LaunchError;
 use crate::identity::identity;
 use crate::instance::{PidFileStatus, inspect_pid_file};
+use crate::logs::{WriterMark, has_other_writer};
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
     let sources = context.location.read_sources();
@@ -30,6 +31,15 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
     }
     for warning in sources.warnings() {
         notice(&format!("warning: {warning}"));
+    }
+    if let Some(path) = settings.log.target.file() {
+        let own = WriterMark::of_pid_file(&settings.pid_file);
+        if has_other_writer(path, own).unwrap_or_default() {
+            notice(&format!(
+                "warning: another daemon writes to {}, too: choose another LOG_FILE",
+                path.display()
+            ));
+        }
     }
     let daemon = context.launch()?.start().map_err(|error| match error {
         LaunchError::Failed { message, exit_code } => {

@@ -33,3 +33,4 @@ pub use write::health::{LogHealth, LogStats};
 pub use write::level::{AUDIT_TARGET, LevelControl, LevelError, LevelStatus, names_audit};
 pub use write::open::LogFileError;
 pub(crate) use write::rotate::shift_rotated;
+pub use write::writer_mark::{WriterMark, has_other_writer};

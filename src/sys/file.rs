@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -261,18 +262,51 @@ impl Drop for FileLock<'_> {
     }
 }
 
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    // A length of 0 is up to the end of the file, wherever that is.
+    byte_range(kind, 0, 0)
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the constants are small, but of another type than the field"
 )]
-fn whole_file(kind: libc::c_int) -> libc::flock {
+fn byte_range(kind: libc::c_int, start: i64, len: i64) -> libc::flock {
     libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
+        l_start: start,
+        l_len: len,
         l_pid: 0,
     }
+}
+
+/// Locks one byte of a file until it is closed. The byte need not exist, and others may do the
+/// same.
+///
+/// # Errors
+///
+/// The file is not open for reading, or the file system has no locks.
+pub fn share_byte(file: &File, byte: i64) -> io::Result<()> {
+    fcntl(
+        file,
+        FcntlArg::F_OFD_SETLK(&byte_range(libc::F_RDLCK, byte, 1)),
+    )?;
+    Ok(())
+}
+
+/// Whether another open file holds a lock on one of these bytes.
+///
+/// # Errors
+///
+/// The file system has no locks.
+pub fn has_foreign_lock(file: &File, bytes: Range<i64>) -> io::Result<bool> {
+    if bytes.is_empty() {
+        return Ok(false);
+    }
+    let mut request = byte_range(libc::F_WRLCK, bytes.start, bytes.end - bytes.start);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut request))?;
+    Ok(i32::from(request.l_type) != libc::F_UNLCK)
 }
 
 /// Whether both are the same file, regardless of their paths.

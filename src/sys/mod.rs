@@ -17,9 +17,9 @@ pub(crate) use disk::DiskSpace;
 pub(crate) use fd::{close_inherited_fds, fd_limit, open_fd_count, raise_fd_limit};
 pub(crate) use fd_passing::{receive_with_fds, send_with_fds};
 pub(crate) use file::{
-    Defect, FileLock, OpenError, Renamed, adopt_owner, create_beside, is_same_file,
-    is_trusted_owner, lock_within, open_nofollow, open_owned, open_private, open_regular,
-    rename_synced,
+    Defect, FileLock, OpenError, Renamed, adopt_owner, create_beside, has_foreign_lock,
+    is_same_file, is_trusted_owner, lock_within, open_nofollow, open_owned, open_private,
+    open_regular, rename_synced, share_byte,
 };
 pub(crate) use listener::{
     BACKLOG, adopt_listener, bind, is_local_address, listen_alone, listen_overlapping,

@@ -6,7 +6,7 @@ use crate::audit::{AuditFile, AuditTrail};
 use crate::config::{LogTarget, Settings};
 use crate::daemon::error::StartError;
 use crate::daemon::run_mode::RunMode;
-use crate::logs::{self, InstalledLog, LogFile, LogFileError, StdoutOptions};
+use crate::logs::{self, InstalledLog, LogFile, LogFileError, StdoutOptions, WriterMark};
 
 /// Opens the log file, or stdout, and installs it as the log of this process. `is_shared` tells
 /// that the old process still rotates the file.
@@ -19,6 +19,7 @@ pub fn open_log(
         RunMode::Background => None,
         RunMode::Foreground { terminal, .. } => terminal,
     };
+    let mut has_other_writer = false;
     let (file, stdout) = match &settings.log.target {
         LogTarget::Stdout => (
             None,
@@ -32,6 +33,8 @@ pub fn open_log(
                 }
                 error => error.into(),
             })?;
+            file = file.with_mark(WriterMark::of_pid_file(&settings.pid_file));
+            has_other_writer = file.has_other_writer();
             if is_shared {
                 file = file.without_rotation();
             }
@@ -42,6 +45,11 @@ pub fn open_log(
         }
     };
     let log = logs::install(&settings.log, file, stdout)?;
+    if has_other_writer {
+        tracing::warn!(
+            "another daemon writes to this LOG_FILE, too: their lines are mixed, and both rotate it"
+        );
+    }
     tokio::spawn(log.retry_writes());
     Ok(log)
 }

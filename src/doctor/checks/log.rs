@@ -10,7 +10,7 @@ use crate::config::LogTarget;
 use crate::doctor::creation::creation_obstacle;
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{DaemonState, Snapshot};
-use crate::logs::{LogFile, LogFileError};
+use crate::logs::{LogFile, LogFileError, WriterMark, has_other_writer};
 use crate::sys::DiskSpace;
 use crate::sys::Process;
 
@@ -119,6 +119,16 @@ fn target(snapshot: &Snapshot) -> Option<LogTarget> {
     snapshot.settings.client.log.clone()
 }
 
+/// Whether another daemon has marked the log as its own.
+fn is_shared(snapshot: &Snapshot, path: &Path) -> bool {
+    let own = WriterMark::of_pid_file(&snapshot.settings.client.pid_file);
+    // Without its PID file, the mark of a running daemon is not known.
+    let is_known = snapshot.daemon_state == DaemonState::NotRunning || own.is_some();
+    is_known
+        && snapshot.unlocked_process.is_none()
+        && has_other_writer(path, own).unwrap_or_default()
+}
+
 fn check_file(snapshot: &Snapshot, path: &Path) -> Finding {
     let shown = path.display();
     if let Some(check) = snapshot.log_check()
@@ -138,6 +148,11 @@ fn check_file(snapshot: &Snapshot, path: &Path) -> Finding {
     }
     let (message, hint) = match LogFile::check(path) {
         Ok(exists) => match (creation_obstacle(path), exists) {
+            (None, true) if is_shared(snapshot, path) => {
+                let message = format!("another daemon writes to {shown}, too");
+                let hint = "choose another LOG_FILE: lines are mixed, and both daemons rotate it";
+                return Finding::warning(LOG, message, hint);
+            }
             (None, true) => return Finding::ok(LOG, shown.to_string()),
             (None, false) => {
                 let message = format!("{shown} does not exist yet; the first line creates it");

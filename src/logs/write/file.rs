@@ -18,6 +18,7 @@ use super::format::format_own_line;
 use super::health::LogHealth;
 use super::open::{LogFileError, open_checked, open_options, open_or_create};
 use super::rotate::{RotationPolicy, rotate};
+use super::writer_mark::{WriterMark, is_marked_by_another};
 use crate::config::{LogFormat, LogSettings};
 use crate::logs::cursor::FileId;
 use crate::logs::files::files_between;
@@ -65,6 +66,7 @@ pub struct LogFile {
     stdio_redirected: bool,
     health: Arc<LogHealth>,
     history: Arc<FileHistory>,
+    mark: Option<WriterMark>,
 }
 
 impl LogFile {
@@ -93,6 +95,7 @@ impl LogFile {
             stdio_redirected: false,
             health: Arc::default(),
             history: Arc::new(history),
+            mark: None,
         })
     }
 
@@ -126,6 +129,27 @@ impl LogFile {
     pub fn without_rotation(self) -> Self {
         self.rotation.set_enabled(false);
         self
+    }
+
+    /// Marks the files as those of one daemon. Without locks in their file system, they stay
+    /// unmarked.
+    #[must_use]
+    pub fn with_mark(self, mark: Option<WriterMark>) -> Self {
+        let marked = Self { mark, ..self };
+        marked.mark_file(&marked.file);
+        marked
+    }
+
+    fn mark_file(&self, file: &File) {
+        if let Some(mark) = self.mark {
+            let _ = mark.set(file);
+        }
+    }
+
+    /// Whether a daemon with another mark writes to the file, too.
+    #[must_use]
+    pub fn has_other_writer(&self) -> bool {
+        is_marked_by_another(&self.file, self.mark).unwrap_or_default()
     }
 
     pub(crate) fn rotation(&self) -> Arc<RotationPolicy> {
@@ -256,6 +280,7 @@ impl LogFile {
                 "stdout and stderr still go to the previous log file: {error}"
             ));
         }
+        self.mark_file(&file);
         self.file = file;
         self.id = id;
         self.partial_write = None;

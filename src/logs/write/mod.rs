@@ -7,3 +7,4 @@ pub(crate) mod level;
 pub(crate) mod open;
 pub(crate) mod queue;
 pub(crate) mod rotate;
+pub(crate) mod writer_mark;

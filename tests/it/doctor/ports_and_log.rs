@@ -54,6 +54,7 @@ fn port_held_by_daemon_of_another_pid_file_is_named() {
     let findings = [
         ("PID file", "warning", &path[..]),
         ("ADMIN_PORT", "error", &words),
+        ("log", "warning", &["another daemon writes to"]),
     ];
     assert_doctor_finds(&home, 1, &findings);
 }
@@ -201,4 +202,48 @@ fn full_disk_is_reported() {
         home.run(["status"]).stdout.contains(error)
     });
     assert_doctor_finds(&home, 1, &[("log", "error", &[error, "retries by itself"])]);
+}
+
+/// Each daemon would rotate the file of the other one.
+#[test]
+fn log_of_two_daemons_is_named() {
+    let first = Home::new();
+    let mut second = Home::new();
+    let log = first.log_file().display().to_string();
+    second.set("LOG_FILE", &log);
+    let started = first.run(["start"]).succeeds();
+    assert!(!started.stderr.contains("warning"), "{started:#?}");
+    assert_doctor_finds(&first, 0, &[]);
+    // The processes of one daemon are no two daemons.
+    first.run(["restart"]).succeeds();
+    assert_doctor_finds(&first, 0, &[]);
+    assert!(!first.log().contains("another daemon writes"));
+    let words = format!("another daemon writes to {log}, too");
+    second
+        .run(["start"])
+        .succeeds()
+        .stderr_contains(&["warning", &words, "LOG_FILE"]);
+    eventually("the second daemon has logged it", || {
+        first
+            .log()
+            .contains("another daemon writes to this LOG_FILE")
+    });
+    let shared: &[(&str, &str, &[&str])] = &[("log", "warning", &[&words, "LOG_FILE"])];
+    for home in [&first, &second] {
+        assert_doctor_finds(home, 0, shared);
+    }
+    // Both write to the next file, too.
+    fs::rename(&log, first.path().join("fullon.log.1")).unwrap();
+    for home in [&first, &second] {
+        home.run(["reload"]).succeeds();
+        home.log_request("next-file.");
+    }
+    eventually("both write to the next file", || {
+        first.log_file().exists() && first.log().matches("next-file.").count() == 2
+    });
+    assert_doctor_finds(&second, 0, shared);
+    first.run(["stop"]).succeeds();
+    assert_doctor_finds(&second, 0, &[]);
+    second.run(["stop"]).succeeds();
+    assert_doctor_finds(&first, 0, &[]);
 }

@@ -59,6 +59,7 @@ fn refused_token_is_reported_with_reason() {
                 "error",
                 &["in use by another daemon", "--pid-file"],
             ),
+            ("log", "warning", &["another daemon writes to"]),
         ],
     );
     fs::rename(home.path().join("moved"), home.pid_file()).unwrap();
