@@ -10,7 +10,10 @@ use thiserror::Error;
 
 use super::digest::ValueDigest;
 use crate::config::{Secret, secret_weakness};
-use crate::sys::{Renamed, adopt_owner, create_beside, hex, open_nofollow, rename_synced};
+use crate::sys::{
+    Renamed, adopt_owner, create_beside, hex, open_nofollow, rename_synced,
+    rename_without_replacing,
+};
 
 /// The message whose HMAC is the id of a key.
 const KEY_ID_LABEL: &[u8] = b"fullon key id 1";
@@ -217,19 +220,6 @@ impl Drop for NewKeyFile {
     fn drop(&mut self) {
         // It does not exist any more if it was installed.
         let _ = std::fs::remove_file(&self.temporary);
-    }
-}
-
-/// Renames a file. Fails if `to` exists.
-fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some file systems cannot (NFS). There the file has two names for a moment.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-            std::fs::hard_link(from, to)?;
-            std::fs::remove_file(from)
-        }
-        other => Ok(other?),
     }
 }
 

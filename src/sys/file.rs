@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 /// How often a lock of another process is tried again. It is held for milliseconds.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(1);
@@ -195,6 +196,22 @@ pub fn rename_synced(from: &Path, to: &Path) -> io::Result<Renamed> {
     std::fs::rename(from, to)?;
     let synced = directory.map_or(Ok(()), |directory| directory.sync_all());
     Ok(synced.map_or_else(Renamed::NotSynced, |()| Renamed::Synced))
+}
+
+/// Renames a file.
+///
+/// # Errors
+///
+/// `to` exists, or the system refused.
+pub fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Some file systems cannot (NFS). There the file has two names for a moment.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            std::fs::hard_link(from, to)?;
+            std::fs::remove_file(from)
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Gives a file that this process has just created the owner of the directory of `path`. Root may

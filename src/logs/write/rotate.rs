@@ -11,7 +11,10 @@ use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use super::open::open_options;
 use crate::config::LogSettings;
 use crate::logs::files::{MAX_NUMBER, existing_numbers, numbered_path, with_suffix};
-use crate::sys::open_nofollow;
+use crate::sys::{open_nofollow, rename_without_replacing};
+
+/// How often other users may take a name that was free a moment before.
+const MAX_ATTEMPTS: u32 = 100;
 
 /// When to rotate, and how many files to keep. It can change while the log is written.
 #[derive(Debug)]
@@ -63,7 +66,7 @@ impl RotationPolicy {
 pub(crate) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
     // The new file comes first: if the disk is full, nothing is renamed.
     let (new, file) = create_beside(path)?;
-    let shifted = shift_numbered(path, keep).and_then(|last| rename(&new, path).map(|()| last));
+    let shifted = shift(path, keep).and_then(|last| rename(&new, path).map(|()| last));
     let last = shifted.inspect_err(|_| drop(fs::remove_file(&new)))?;
     remove_after(path, last);
     Ok(file)
@@ -72,7 +75,7 @@ pub(crate) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
 /// Renames `path` to `path.1`, `path.1` to `path.2` and so on, and removes the oldest. No file is
 /// called `path` afterwards.
 pub(crate) fn shift_rotated(path: &Path, keep: u32) -> io::Result<()> {
-    let last = shift_numbered(path, keep)?;
+    let last = shift(path, keep)?;
     remove_after(path, last);
     Ok(())
 }
@@ -128,6 +131,18 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     }
 }
 
+/// Runs [`shift_numbered`] again if another user took a name meanwhile, which is then skipped.
+fn shift(path: &Path, keep: u32) -> io::Result<u32> {
+    let mut attempts = 0..MAX_ATTEMPTS;
+    loop {
+        match shift_numbered(path, keep) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists && attempts.next().is_some() => {}
+            other => return other,
+        }
+    }
+}
+
 /// Renames the log to the first number that is not taken, and each of these files to the next such
 /// number, up to the first free one. Returns the largest number that a kept file may have.
 ///
@@ -165,7 +180,7 @@ fn shift_numbered(path: &Path, keep: u32) -> io::Result<u32> {
     }
     to_shift.iter().try_for_each(|path| check_renamable(path))?;
     for pair in to_shift.windows(2).rev() {
-        rename(&pair[0], &pair[1])?;
+        rename_numbered(&pair[0], &pair[1])?;
     }
     Ok(last)
 }
@@ -190,11 +205,23 @@ fn check_renamable(path: &Path) -> io::Result<()> {
     Err(with_path(path, &io::Error::new(kind, reason)))
 }
 
+/// Renames a file. In `/tmp`, another user may have taken the name since it was found free: that is
+/// an error, also for root, who could replace that file.
+fn rename_numbered(from: &Path, to: &Path) -> io::Result<()> {
+    if name_status(to) == NameStatus::OwnFile {
+        // Another user cannot remove it.
+        return rename(from, to);
+    }
+    rename_without_replacing(from, to).map_err(|error| with_paths(from, to, &error))
+}
+
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to).map_err(|error| {
-        let (from, to) = (from.display(), to.display());
-        io::Error::new(error.kind(), format!("{from} to {to}: {error}"))
-    })
+    fs::rename(from, to).map_err(|error| with_paths(from, to, &error))
+}
+
+fn with_paths(from: &Path, to: &Path, error: &io::Error) -> io::Error {
+    let (from, to) = (from.display(), to.display());
+    io::Error::new(error.kind(), format!("{from} to {to}: {error}"))
 }
 
 /// Adds the path to the text of an error.
@@ -258,6 +285,23 @@ mod tests {
         fs::write(&path, "d").unwrap();
         rotate(&path, 2).unwrap();
         assert_eq!(content(&path), ["", "d", "c", ""]);
+    }
+
+    /// Another user takes the name after it was found free. Root could replace that file.
+    #[test]
+    fn name_that_is_taken_meanwhile_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let number = |number| numbered_path(&path, number);
+        fs::write(&path, "a").unwrap();
+        fs::create_dir(number(1)).unwrap();
+        std::os::unix::fs::symlink("elsewhere", number(2)).unwrap();
+        for taken in [1, 2] {
+            let error = rename_numbered(&path, &number(taken)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{error}");
+        }
+        rotate(&path, 2).unwrap();
+        assert_eq!(content(&path), ["", "", "", "a"]);
     }
 
     #[test]
