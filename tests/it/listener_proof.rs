@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::doctor::{as_nobody, home_of_nobody};
 use crate::support::{
-    ChildGuard, FakeApi, Home, Outcome, eventually, free_port, jwt, proof, request,
+    ChildGuard, Connection, FakeApi, Home, Outcome, eventually, free_port, jwt, proof, request,
     running_as_root, scale, spawn,
 };
 
@@ -152,6 +152,22 @@ fn no_command_connects_while_daemon_starts() {
     assert_eq!(fake.connections(), 0, "{}", fake.received());
 }
 
+/// A daemon that has closed its ports, and still answers a request, while another user listens at
+/// its admin port.
+pub fn squat_while_draining(home: &mut Home) -> (FakeApi, Connection) {
+    let port = free_port();
+    home.set("ADMIN_PORT", &port.to_string());
+    home.set("SHUTDOWN_TIMEOUT", "5m");
+    home.run(["start"]).succeeds();
+    let unfinished = home.unfinished_request();
+    home.daemon().unwrap().terminate().unwrap();
+    eventually("the listener is closed", || {
+        TcpStream::connect(("127.0.0.1", port)).is_err()
+    });
+    let fake = FakeApi::start_as(OTHER_USER, port, &false_status(home));
+    (fake, unfinished)
+}
+
 /// A daemon that drains has closed its ports, and another user can bind them.
 #[test]
 fn no_command_connects_to_another_user_while_daemon_drains() {
@@ -159,16 +175,7 @@ fn no_command_connects_to_another_user_while_daemon_drains() {
         return;
     }
     let mut home = Home::new();
-    let port = free_port();
-    home.set("ADMIN_PORT", &port.to_string());
-    home.set("SHUTDOWN_TIMEOUT", "30s");
-    home.run(["start"]).succeeds();
-    let _unfinished = home.unfinished_request();
-    home.daemon().unwrap().terminate().unwrap();
-    eventually("the listener is closed", || {
-        TcpStream::connect(("127.0.0.1", port)).is_err()
-    });
-    let fake = FakeApi::start_as(OTHER_USER, port, &false_status(&home));
+    let (fake, _unfinished) = squat_while_draining(&mut home);
     home.run(["status"])
         .succeeds()
         .stdout_contains(&["Running (another user's program holds the admin port)"])
@@ -323,6 +330,29 @@ fn daemon_refuses_a_port_where_another_user_has_connections() {
         .stderr_contains(&["ADMIN_PORT", "uid 12345"]);
     drop(kept);
     home.run(["start"]).succeeds();
+}
+
+/// The old process knows that its own admin port is safe, but not the new one.
+#[test]
+fn restart_refuses_a_port_that_another_user_has_bound() {
+    if !running_as_root("restart_refuses_a_port_that_another_user_has_bound") {
+        return;
+    }
+    let mut home = Home::new();
+    home.unset("ADMIN_PORT");
+    let port = free_port();
+    home.write_env(&format!("ADMIN_PORT={}\n", free_port()));
+    home.run(["start"]).succeeds();
+    home.run(["restart"]).succeeds();
+    home.write_env(&format!("ADMIN_PORT={port}\n"));
+    let taken = TakenPort::take(port);
+    home.run(["restart"]).exits(1).stderr_contains(&[
+        "ADMIN_PORT",
+        "uid 12345",
+        "continues as before",
+    ]);
+    drop(taken);
+    home.run(["restart"]).succeeds();
 }
 
 #[test]

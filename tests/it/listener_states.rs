@@ -8,7 +8,9 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::listener_proof::{OTHER_USER, false_status, squat, starting_daemon};
+use crate::listener_proof::{
+    OTHER_USER, false_status, squat, squat_while_draining, starting_daemon,
+};
 use crate::support::{
     ChildGuard, DEADLINE, FakeApi, Home, InstalledProgram, Outcome, eventually, free_port,
     running_as_root, spawn,
@@ -35,6 +37,7 @@ fn commands(home: &Home) -> Vec<Vec<String>> {
             "logs" => &[&["logs"], &["logs", "--no-follow"]],
             "openapi" => &[&["openapi", "admin"]],
             "restart" => &[&["restart", "--timeout", "1s"], &["restart", "--hard"]],
+            "sessions" => &[&["sessions"], &["sessions", "--end", "an-id"]],
             "status" => &[&["status"], &["status", "--ready"], &["--json", "status"]],
             "token" => &[&["token"], &["token", "--revoke", "an-id"]],
             _ => &[&[name]],
@@ -202,16 +205,7 @@ fn killed() -> Vec<Row> {
 /// The daemon has closed its ports, and still answers a request.
 fn draining() -> Vec<Row> {
     let mut home = Home::new();
-    let port = free_port();
-    home.set("ADMIN_PORT", &port.to_string());
-    home.set("SHUTDOWN_TIMEOUT", "5m");
-    home.run(["start"]).succeeds();
-    let _unfinished = home.unfinished_request();
-    home.daemon().unwrap().terminate().unwrap();
-    eventually("the listener is closed", || {
-        TcpStream::connect(("127.0.0.1", port)).is_err()
-    });
-    let fake = FakeApi::start_as(OTHER_USER, port, &false_status(&home));
+    let (fake, _unfinished) = squat_while_draining(&mut home);
     let rows = run_all(&home, "stopping", &[]);
     assert_nothing_arrived(&fake, 0);
     rows
