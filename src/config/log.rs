@@ -132,6 +132,9 @@ impl LogTarget {
     }
 }
 
+/// The valid forms of a log filter. The text completes "the value …".
+pub(crate) const LOG_FILTER_FORM: &str = "is not a log level (ERROR, WARN, INFO, DEBUG, TRACE, OFF) or a filter such as info,hyper=debug";
+
 /// Parses a level (Python's names included) or `target=level` directives into a tracing filter.
 /// Directives without a global level get `info` as the global level.
 ///
@@ -139,11 +142,7 @@ impl LogTarget {
 ///
 /// The text is neither. The message contains the accepted forms.
 pub fn parse_log_filter(text: &str) -> Result<String, String> {
-    let expected = || {
-        format!(
-            "`{text}` is not a log level (ERROR, WARN, INFO, DEBUG, TRACE, OFF) or a filter such as info,hyper=debug"
-        )
-    };
+    let expected = || format!("`{text}` {LOG_FILTER_FORM}");
     let mut directives = Vec::new();
     let mut has_level = false;
     for part in text.split(',').map(str::trim) {

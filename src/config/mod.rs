@@ -52,6 +52,7 @@ pub use error::{InvalidSettings, SettingProblem, SettingWarning, SettingWarningK
 pub use limits::Limits;
 pub use live::LiveSettings;
 pub use location::SettingsLocation;
+pub(crate) use log::LOG_FILTER_FORM;
 pub use log::{LogFormat, LogSettings, LogTarget, parse_log_filter};
 pub use own_files::{revoked_file, state_file};
 pub use parse::duration;

@@ -136,6 +136,11 @@ fn invalid_request_names_the_field() {
             "field `level`: `loud` is not a log level",
         ),
         ("{\"level\":\"info,fullon=loud\"}", 400, "`level`"),
+        (
+            "{\"level\":\"a\\u001bb\"}",
+            400,
+            "field `level`: the value is not a log level",
+        ),
         ("{\"level\":7}", 400, "level"),
         (
             "{\"level\":\"debug\",\"revert_after_seconds\":0}",
@@ -153,6 +158,16 @@ fn invalid_request_names_the_field() {
         answer.assert_problem(status, text);
     }
     assert_eq!(get_level(&home)["level"], "info");
+    // It may be a secret, and the message is in the log.
+    let long = "secret-".repeat(20);
+    for (method, path, body) in [
+        ("PUT", PATH.to_owned(), format!("{{\"level\":\"{long}\"}}")),
+        ("GET", format!("{PATH}?{long}=1"), String::new()),
+    ] {
+        let answer = home.call_admin_with(method, &path, &body);
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(!answer.body.contains("secret-"), "{answer:?}");
+    }
     let reader = home.token("admin:read");
     let bearer = format!("Bearer {reader}");
     let headers = [("Authorization", bearer.as_str())];

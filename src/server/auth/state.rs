@@ -19,6 +19,7 @@ use crate::auth::{
 use crate::config::LiveSettings;
 use crate::server::http::origin::{self, OwnOrigins};
 use crate::server::http::problem::{ApiError, Result};
+use crate::server::http::unique_fields::is_like_a_field;
 
 /// The header of API requests with a session.
 pub const SESSION_HEADER: &str = "X-Fullon-Session";
@@ -237,9 +238,15 @@ impl AuthState {
             .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
         for (index, (name, _)) in given.iter().enumerate() {
             if !known.contains(name) {
+                // A name that is none may be a secret.
+                let unknown = if is_like_a_field(name) {
+                    format!("unknown parameter `{name}`")
+                } else {
+                    "unknown parameter".to_owned()
+                };
                 let detail = match known {
-                    [] => format!("unknown parameter `{name}`: this operation has no parameters"),
-                    known => format!("unknown parameter `{name}`: use {}", known.join(", ")),
+                    [] => format!("{unknown}: this operation has no parameters"),
+                    known => format!("{unknown}: use {}", known.join(", ")),
                 };
                 return Err(ApiError::new(StatusCode::BAD_REQUEST, detail));
             }

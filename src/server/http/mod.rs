@@ -12,7 +12,7 @@ mod refusal_page;
 pub mod request_id;
 mod service;
 pub mod static_file;
-mod unique_fields;
+pub mod unique_fields;
 mod validity;
 
 pub use service::Service;

@@ -22,6 +22,9 @@ use crate::identity::identity;
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
+/// A value of a request that is longer is not repeated. Tokens are.
+const MAX_SHOWN_LEN: usize = 64;
+
 /// The result of an operation.
 pub type Result<T> = std::result::Result<T, ApiError>;
 
@@ -72,6 +75,18 @@ impl ApiError {
     /// A field of the request body has an invalid value.
     pub fn invalid_field(name: &str, reason: impl fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, format!("field `{name}`: {reason}"))
+    }
+
+    /// A field of the request body has an invalid value. The value is repeated only if it is short
+    /// and visible: it may be a secret, and the message is logged. `reason` completes "the value …".
+    pub fn invalid_value(name: &str, value: &str, reason: &str) -> Self {
+        let is_shown =
+            value.len() <= MAX_SHOWN_LEN && value.bytes().all(|b| matches!(b, b' '..=b'~'));
+        if is_shown {
+            Self::invalid_field(name, format_args!("`{value}` {reason}"))
+        } else {
+            Self::invalid_field(name, format_args!("the value {reason}"))
+        }
     }
 
     /// The token is missing or invalid (RFC 6750, section 3).

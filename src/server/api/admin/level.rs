@@ -9,7 +9,7 @@ use super::seconds::parse_seconds;
 use super::state::{NOT_ACTIVE, StateHandle};
 use super::tag::AdminTag;
 use crate::api::{LogLevelRequest, LogLevelStatus, MAX_REVERT_SECONDS};
-use crate::config::parse_log_filter;
+use crate::config::{LOG_FILTER_FORM, parse_log_filter};
 use crate::logs::{self, LevelStatus};
 use crate::server::auth::{Auth, AuthorizedBody, Control, Read};
 use crate::server::http::audit::AuditRecord;
@@ -64,8 +64,8 @@ impl LevelApi {
             level,
             revert_after_seconds,
         } = body.0;
-        let filter =
-            parse_log_filter(&level).map_err(|reason| ApiError::invalid_field("level", reason))?;
+        let filter = parse_log_filter(&level)
+            .map_err(|_| ApiError::invalid_value("level", &level, LOG_FILTER_FORM))?;
         if logs::names_audit(&filter) {
             return Err(ApiError::invalid_field(
                 "level",
