@@ -40,6 +40,11 @@ pub struct CreatedSession {
 pub struct SessionSummary {
     /// Its id, for `DELETE /admin/sessions/{id}`.
     pub id: String,
+    /// The id (`jti`) of the token that signed in, for `POST /admin/tokens/revoke`. Absent if the
+    /// token had none.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_id: Option<String>,
     /// Subject of the token that signed in.
     pub subject: String,
     /// Scopes of the session.

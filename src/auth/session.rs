@@ -37,6 +37,14 @@ pub struct Session {
     pub ended: CancellationToken,
 }
 
+impl Session {
+    /// The id of the token that it was created from.
+    #[must_use]
+    pub fn token_id(&self) -> Option<&str> {
+        self.token.id.as_deref()
+    }
+}
+
 impl From<Session> for Claims {
     fn from(session: Session) -> Self {
         Self {

@@ -408,6 +408,12 @@ impl UnverifiedToken {
     }
 }
 
+/// The id of a token (`jti`), which is not verified.
+#[must_use]
+pub fn token_id(token: &str) -> Option<String> {
+    UnverifiedToken::parse(token)?.id
+}
+
 fn token_error(error: &ErrorKind) -> TokenError {
     match error {
         ErrorKind::InvalidSignature => TokenError::BadSignature,

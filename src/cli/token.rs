@@ -8,7 +8,7 @@ use super::context::{CommandContext, block_on, error_text, user_name};
 use super::error::{CommandError, Result};
 use super::output::{Output, notice};
 use crate::api::{RevokeRequest, RevokeResult};
-use crate::auth::{Revocations, Scopes, TokenSigner, contains_token};
+use crate::auth::{Revocations, Scopes, TokenSigner, contains_token, token_id};
 use crate::config::{ClientSettings, DEFINITIONS, InvalidSettings, duration};
 use crate::control::{RevokeOutcome, RevokeTokensError};
 
@@ -148,6 +148,7 @@ pub fn run(context: &CommandContext, arguments: &TokenArgs, output: &Output) -> 
     }
     output.print_json(&json!({
         "token": token,
+        "token_id": token_id(&token),
         "subject": subject,
         "scope": arguments.scope.to_string(),
         "expires_in_seconds": arguments.ttl.as_secs(),

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use crate::support::{Home, spawn};
+use crate::support::{Home, request, spawn};
 
 #[test]
 fn wrong_usage_exits_with_2() {
@@ -68,6 +68,14 @@ fn duration_flags_use_settings_syntax() {
             .succeeds()
             .json();
         assert_eq!(output["expires_in_seconds"], seconds);
+        // It can be revoked by its id.
+        let (id, token) = (&output["token_id"], output["token"].as_str().unwrap());
+        home.run(["token", "--revoke", id.as_str().unwrap()])
+            .succeeds();
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str())];
+        let answer = request(&home.admin_address(), "GET", "/admin/status", &headers, "");
+        assert_eq!(answer.status, 401, "{answer:?}");
     }
     for timeout in ["2h", "-1s", "10 parsecs"] {
         home.run(["stop", "--timeout", timeout]).exits(2);

@@ -29,6 +29,8 @@ fn sessions_are_listed_and_ended() {
     assert_eq!(list[0]["id"], ended_id);
     assert_eq!(list[0]["scopes"], json!(ALL.split(' ').collect::<Vec<_>>()));
     assert_eq!(list[0]["log_only"], false);
+    assert_ne!(list[0]["token_id"], list[1]["token_id"]);
+    assert!(list[0]["token_id"].is_string());
     let text = home.run(["sessions"]).succeeds().stdout;
     assert!(
         text.contains(&ended_id) && text.contains(&other_id),

@@ -326,6 +326,7 @@ impl From<auth::Session> for SessionSummary {
     fn from(session: auth::Session) -> Self {
         Self {
             id: session.id.to_string(),
+            token_id: session.token_id().map(str::to_owned),
             scopes: scope_names(session.scopes),
             subject: session.subject,
             created_at: session.created_at.to_string(),
