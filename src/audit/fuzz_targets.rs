@@ -52,7 +52,7 @@ pub fn audit_file(bytes: &[u8]) {
         let path = directory.0.join("audit");
         std::fs::write(&path, bytes).unwrap();
         let owner = trail_owner(&path, None);
-        let before = verify(&path, owner, None).unwrap();
+        let before = verify(&path, owner, None, None).unwrap();
         let records = last_records(&path, owner, 10, None).unwrap();
         assert!(records.len() <= 10);
         assert!(records.is_sorted_by(|one, next| one.seq < next.seq));
@@ -61,7 +61,7 @@ pub fn audit_file(bytes: &[u8]) {
         let known = file.head().unwrap();
         let event = Event::new("reload", Outcome::Accepted);
         let head = file.append(&[event], "fuzzed", &known).unwrap();
-        let after = verify(&path, owner, Some(&head)).unwrap();
+        let after = verify(&path, owner, Some(&head), None).unwrap();
         assert_eq!(after.records, before.records + 1);
         assert_eq!(after.last_hash, Some(head.hash));
         // An append neither breaks a chain nor repairs one.

@@ -30,6 +30,9 @@ pub struct Report {
     pub last_seq: Option<u64>,
     /// Hash of the newest record.
     pub last_hash: Option<String>,
+    /// Number of the last record of the running daemon, which the trail contains; `None` if no
+    /// daemon was asked.
+    pub daemon_seq: Option<u64>,
     /// Where the chain is broken: at most 100 places.
     pub problems: Vec<Place>,
     /// Lines that a writer was interrupted in. They break nothing.
@@ -48,13 +51,19 @@ pub struct Place {
     pub message: String,
 }
 
-/// Checks all files of the trail of `owner`, and that it contains `head`, if that is given.
+/// Checks all files of the trail of `owner`, and that it contains the record `head`, and the one that
+/// the running daemon wrote last, if they are given.
 ///
 /// # Errors
 ///
 /// A file cannot be read.
-pub fn verify(path: &Path, owner: u32, head: Option<&Head>) -> io::Result<Report> {
-    let mut checker = Checker::new(head);
+pub fn verify(
+    path: &Path,
+    owner: u32,
+    head: Option<&Head>,
+    daemon: Option<&Head>,
+) -> io::Result<Report> {
+    let mut checker = Checker::new(head, daemon);
     // Writers wait while the files are opened. Later records are not checked.
     let Snapshot { files, ignored } = open_snapshot(path, owner)?;
     for (index, (file, size)) in files.iter().enumerate().rev() {
@@ -66,7 +75,7 @@ pub fn verify(path: &Path, owner: u32, head: Option<&Head>) -> io::Result<Report
     if checker.report.records == 0 && files.iter().any(|(_, size)| *size > 0) {
         checker.problem(&path.display().to_string(), 1, "there is no record".into());
     }
-    checker.check_head(path);
+    checker.check_wanted(path);
     checker.report.files = files.len();
     checker.report.ignored = ignored;
     checker.report.intact = checker.report.problems.is_empty();
@@ -118,13 +127,28 @@ struct Checker<'a> {
     report: Report,
     /// The record before.
     previous: Option<Head>,
-    wanted: Option<&'a Head>,
-    was_found: bool,
+    wanted: Vec<Wanted<'a>>,
     first_place: Option<(String, u64)>,
 }
 
+/// A record that the trail must contain.
+struct Wanted<'a> {
+    head: &'a Head,
+    /// The text completes "record 7 of …".
+    source: &'static str,
+    was_found: bool,
+}
+
 impl<'a> Checker<'a> {
-    fn new(wanted: Option<&'a Head>) -> Self {
+    fn new(head: Option<&'a Head>, daemon: Option<&'a Head>) -> Self {
+        let sources = [(head, "--head"), (daemon, "the running daemon")];
+        let wanted = sources.into_iter().filter_map(|(head, source)| {
+            Some(Wanted {
+                head: head?,
+                source,
+                was_found: false,
+            })
+        });
         Self {
             report: Report {
                 intact: false,
@@ -133,14 +157,14 @@ impl<'a> Checker<'a> {
                 first_seq: None,
                 last_seq: None,
                 last_hash: None,
+                daemon_seq: daemon.map(|head| head.seq),
                 problems: Vec::new(),
                 torn: Vec::new(),
                 gaps: Vec::new(),
                 ignored: Vec::new(),
             },
             previous: None,
-            wanted,
-            was_found: false,
+            wanted: wanted.collect(),
             first_place: None,
         }
     }
@@ -257,12 +281,20 @@ impl<'a> Checker<'a> {
             let message = format!("{events} events could not be written");
             push(&mut self.report.gaps, file, line, message);
         }
-        if let Some(wanted) = self.wanted.filter(|wanted| wanted.seq == record.seq) {
-            self.was_found = true;
-            if wanted.hash != record.hash {
-                let message = format!("record {} has another hash than --head", record.seq);
-                self.problem(file, line, message);
+        let mut problems = Vec::new();
+        for wanted in &mut self.wanted {
+            if wanted.head.seq == record.seq {
+                wanted.was_found = true;
+                if wanted.head.hash != record.hash {
+                    let (seq, source) = (record.seq, wanted.source);
+                    problems.push(format!(
+                        "record {seq} has another hash than that of {source}"
+                    ));
+                }
             }
+        }
+        for message in problems {
+            self.problem(file, line, message);
         }
         self.report.last_seq = Some(head.seq);
         self.report.last_hash = Some(head.hash.clone());
@@ -280,21 +312,27 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn check_head(&mut self, path: &Path) {
-        let Some(wanted) = self.wanted.filter(|_| !self.was_found) else {
-            return;
-        };
+    fn check_wanted(&mut self, path: &Path) {
+        for wanted in std::mem::take(&mut self.wanted) {
+            if !wanted.was_found {
+                self.check_missing(path, wanted.head, wanted.source);
+            }
+        }
+    }
+
+    fn check_missing(&mut self, path: &Path, wanted: &Head, source: &str) {
         let shown = path.display().to_string();
         if wanted.seq == 0 {
             if *wanted != Head::empty() {
-                let message = "record 0 of --head: the hash of an empty trail is 64 zeros";
-                self.problem(&shown, 0, message.into());
+                let message =
+                    format!("record 0 of {source}: the hash of an empty trail is 64 zeros");
+                self.problem(&shown, 0, message);
             }
             return;
         }
         let message = match (self.report.first_seq, self.report.last_seq) {
             (Some(first), _) if wanted.seq < first => format!(
-                "record {} of --head was rotated away: the oldest record is {first}",
+                "record {} of {source} was rotated away: the oldest record is {first}",
                 wanted.seq
             ),
             (_, Some(last)) if wanted.seq > last => {
@@ -304,7 +342,7 @@ impl<'a> Checker<'a> {
                     wanted.seq
                 )
             }
-            (_, Some(_)) => format!("record {} of --head is missing", wanted.seq),
+            (_, Some(_)) => format!("record {} of {source} is missing", wanted.seq),
             (_, None) => format!("records 1 to {} are missing", wanted.seq),
         };
         self.problem(&shown, 0, message);

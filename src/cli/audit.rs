@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
-use super::output::{Colour, Output, Span};
+use super::output::{Colour, Output, Span, notice};
 use crate::api::AuditEntry;
 use crate::audit::{Head, Report};
-use crate::control::AuditError;
+use crate::control::{AuditError, VerifiedAudit};
 
 #[derive(Debug, clap::Args)]
 pub struct AuditArgs {
@@ -28,8 +28,14 @@ pub struct AuditArgs {
 pub fn run(context: &CommandContext, arguments: &AuditArgs, output: &Output) -> Result {
     let control = context.control()?;
     if arguments.verify {
-        let report = control.verify_audit(arguments.head.as_ref());
-        return print_report(&report.map_err(command_error)?, output);
+        let verified = block_on(control.verify_audit(arguments.head.as_ref()))?;
+        let VerifiedAudit { report, not_asked } = verified.map_err(command_error)?;
+        if let Some(error) = not_asked {
+            notice(&format!(
+                "the end of the trail is not compared with the running daemon: {error}"
+            ));
+        }
+        return print_report(&report, output);
     }
     let records = block_on(control.audit_records(arguments.lines.into()))?;
     for record in records.map_err(command_error)? {
@@ -64,6 +70,8 @@ fn print_record(record: &AuditEntry, output: &Output) -> Result {
     };
     let texts = [
         ("subject", &record.subject),
+        ("token_id", &record.token_id),
+        ("session_id", &record.session_id),
         ("peer", &record.peer),
         ("request_id", &record.request_id),
     ];
@@ -120,7 +128,11 @@ fn print_report(report: &Report, output: &Output) -> Result {
             } else {
                 ""
             };
-            format!("{} records, {first} to {last}{rotated}", report.records)
+            let plural = if report.records == 1 { "" } else { "s" };
+            format!(
+                "{} record{plural}, {first} to {last}{rotated}",
+                report.records
+            )
         }
         _ => "no records".to_owned(),
     };

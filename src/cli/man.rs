@@ -1,10 +1,12 @@
 //! `fullon man`, generated from the definitions of the arguments.
 
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use clap::Command;
 
 use super::error::Result;
+use crate::auth::Revocations;
 use crate::config::DEFINITIONS;
 use crate::identity::{Identity, identity};
 
@@ -74,8 +76,9 @@ pub fn run(command: Command) -> Result {
     Ok(io::stdout().write_all(&page)?)
 }
 
-fn files(identity: &Identity) -> [(String, &'static str); 5] {
+fn files(identity: &Identity) -> [(String, &'static str); 7] {
     let pid_file = identity.pid_file();
+    let revoked = Revocations::path(Path::new(&identity.key_file()));
     [
         (
             ".env".into(),
@@ -90,7 +93,15 @@ fn files(identity: &Identity) -> [(String, &'static str); 5] {
             format!("~/{}", identity.key_file()),
             "Signing key of the admin API if JWT_SECRET_KEY is not set.",
         ),
+        (
+            format!("~/{}", revoked.display()),
+            "Revoked tokens. Do not remove it: they would be valid again. The file with .lock is empty.",
+        ),
         (identity.log_file(), "Log file."),
+        (
+            format!("{}.audit", identity.log_file()),
+            "Audit trail, unless AUDIT_FILE is set.",
+        ),
     ]
 }
 

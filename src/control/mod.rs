@@ -18,7 +18,7 @@ mod target;
 mod token;
 
 pub use crate::instance::Launch;
-pub use audit::AuditError;
+pub use audit::{AuditError, VerifiedAudit};
 pub use console::{ConsoleAddress, ConsoleError};
 pub use ignored_flags::{IgnoredFlags, IgnoredVariables};
 pub use launch::{LaunchError, StartedDaemon};

@@ -58,7 +58,7 @@ impl SmallDisk {
     fn start_writer(&self, home: &Home) -> ChildGuard {
         let mut command = self.command(home, &std::env::current_exe().unwrap());
         command
-            .args(["--exact", "audit_trail::writer_process"])
+            .args(["--exact", "audit_trail::writing::writer_process"])
             .env("AUDIT_TRAIL_TO_WRITE", self.path.join("audit"))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -100,7 +100,7 @@ fn trail_stays_intact_through_everything_at_once() {
     let filler = disk.outside("filler");
     let owner = trail_owner(&audit, None);
     let last_seq = || last_records(&audit, owner, 1, None).unwrap()[0].seq;
-    let check = || verify(&audit, owner, None).unwrap();
+    let check = || verify(&audit, owner, None, None).unwrap();
     // The next records rotate the file.
     fill_up(&audit, 10 * 1024 * 1024);
 

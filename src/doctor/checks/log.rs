@@ -61,7 +61,7 @@ pub fn audit(snapshot: &Snapshot) -> Option<Finding> {
         Err(error) => Some(Finding::error(
             AUDIT,
             error.to_string(),
-            "the daemon does not start with this file",
+            "the daemon does not start with this file: run `fullon doctor` again when it is repaired",
         )),
     }
 }

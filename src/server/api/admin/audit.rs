@@ -22,7 +22,7 @@ const NO_AUDIT_FILE: DocumentedError = DocumentedError::new(
 const UNREADABLE: DocumentedError = DocumentedError::new(
     503,
     "The audit file cannot be read.",
-    "the audit trail cannot be read: permission denied",
+    "the audit trail cannot be read: /var/log/fullon.log.audit: permission denied; run `fullon doctor` as the daemon's user",
 );
 
 pub const OPERATIONS: [Operation; 1] =
@@ -72,7 +72,9 @@ impl AuditApi {
         let records = records.map_err(|error| {
             ApiError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                format!("the audit trail cannot be read: {error}"),
+                format!(
+                    "the audit trail cannot be read: {error}; run `fullon doctor` as the daemon's user"
+                ),
             )
         })?;
         Ok(JsonResponse(AuditPage {
