@@ -455,8 +455,8 @@ mod tests {
 
     #[test]
     fn session_keeps_claims_and_is_valid_in_next_process() {
-        let store = sessions('c');
-        let (session, values) = store.create(&claims()).unwrap();
+        let (store, claims) = (sessions('c'), claims());
+        let (session, values) = store.create(&claims).unwrap();
         let text = serde_json::to_string(&store.stored()).unwrap();
         for value in [&values.cookie, &values.session, &values.ticket] {
             assert_eq!(value.len(), 43);
@@ -468,7 +468,7 @@ mod tests {
             (id, expires_at, session.subject.clone(), session.scopes)
         };
         assert_eq!(parts(&known), parts(&session));
-        assert_eq!(session.expires_at, claims().expires_at);
+        assert_eq!(session.expires_at, claims.expires_at);
         let with_other_key = verify(&next(&store, 'x'), &values);
         assert_eq!(with_other_key.unwrap_err(), SessionError::Unknown);
     }
