@@ -32,6 +32,11 @@ impl AdminOrigin {
         if rest.contains('*') {
             return Err(invalid("a pattern, and each origin has to be listed"));
         }
+        if !rest.is_ascii() {
+            return Err(invalid(
+                "an origin with a host in Unicode, which browsers write as xn--…",
+            ));
+        }
         let (host, port) = split_host_port(rest);
         let host = normal_host(host).ok_or_else(|| invalid("not an origin with a valid host"))?;
         // Rust accepts a sign.
@@ -168,6 +173,11 @@ fn split_host_port(text: &str) -> (&str, Option<&str>) {
 fn normal_host(host: &str) -> Option<String> {
     if let Some(address) = host.strip_prefix('[') {
         let address: Ipv6Addr = address.strip_suffix(']')?.parse().ok()?;
+        // Rust writes the end of such an address as IPv4.
+        if address.to_ipv4_mapped().is_some() {
+            let [.., high, low] = address.segments();
+            return Some(format!("[::ffff:{high:x}:{low:x}]"));
+        }
         return Some(format!("[{address}]"));
     }
     let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
@@ -206,6 +216,12 @@ mod tests {
             ]
         );
         assert_eq!(parse("https://a https://a:443"), ["https://a"]);
+        assert_eq!(
+            parse("http://[::ffff:1.2.3.4]"),
+            ["http://[::ffff:102:304]"]
+        );
+        let error = AdminOrigins::parse("https://b\u{fc}ro.example").unwrap_err();
+        assert!(error.contains("xn--"), "{error}");
         assert!(parse(" , ").is_empty());
     }
 

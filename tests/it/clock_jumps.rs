@@ -322,7 +322,7 @@ fn revoked_tokens_stay_revoked_after_clock_jumps() {
     }
     for offset in [-DAY, DAY, 2 * DAY, -DAY, 0] {
         clock.set_offset(offset);
-        // A change drops what has expired.
+        // A change writes the list again.
         home.run(["token", "--revoke", "another"]).succeeds();
         for revoked in [&hour, &week] {
             assert_eq!(status_of(&home, revoked), 401, "at {offset}");
