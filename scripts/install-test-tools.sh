@@ -31,6 +31,7 @@ need caddy caddy
 need supervisord supervisor
 need varnishd varnish
 need logrotate logrotate
+need pgbouncer pgbouncer
 # PostgreSQL's programs are not in the PATH. The package would start a server, which this disables.
 set -- /usr/lib/postgresql/*/bin/initdb
 if [ ! -e "$1" ]; then

@@ -259,8 +259,8 @@ const TOPICS: [(&str, &str); 8] = [
     ("Process", "PID_FILE"),
     ("Admin API tokens", "JWT_SECRET_KEY"),
     ("Limits of requests and connections", "HEADER_TIMEOUT"),
-    ("PostgreSQL", "DB_HOST"),
-    ("Redis", "REDIS_HOST"),
+    ("PostgreSQL", "DATABASE_URL"),
+    ("Redis", "REDIS_URL"),
     ("Health checks of PostgreSQL and Redis", "CHECK_INTERVAL"),
 ];
 

@@ -51,11 +51,12 @@ pub fn settings(bytes: &[u8]) {
         .filter_map(|line| line.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    // Problems of secrets do not quote them. Only whether a signing key is weak depends on its text.
+    // Problems of secrets do not quote them. Only whether a signing key is weak, and the parts of a
+    // URL, depend on their text.
     let mut hidden = flags.clone();
     for definition in DEFINITIONS.iter().filter(|definition| definition.is_secret) {
         if let Some(value) = hidden.get_mut(definition.name)
-            && definition.name != "JWT_SECRET_KEY"
+            && !["JWT_SECRET_KEY", "DATABASE_URL", "REDIS_URL"].contains(&definition.name)
         {
             *value = "x".repeat(value.len());
         }

@@ -70,7 +70,7 @@ mod tests {
     /// Settings that make the others matter.
     const BASE: [(&str, &str); 3] = [("DB_NAME", "app"), ("REDIS_HOST", "cache"), ("PORT", "1")];
     /// A valid value for each setting that differs from its default and from [`BASE`].
-    const OTHER_VALUES: [(&str, &str); 36] = [
+    const OTHER_VALUES: [(&str, &str); 40] = [
         ("HOST", "127.0.0.1"),
         ("PORT", "9000"),
         ("ADMIN_HOST", "::1"),
@@ -95,21 +95,32 @@ mod tests {
         ("MAX_BODY_SIZE", "1KiB"),
         ("MAX_CONNECTIONS", "1"),
         ("ADMIN_MAX_CONNECTIONS", "1"),
+        ("DATABASE_URL", "postgres://db.example"),
         ("DB_HOST", "db.example"),
         ("DB_PORT", "1"),
         ("DB_USER", "nobody else"),
         ("DB_PASSWORD", "secret"),
         ("DB_NAME", "other"),
         ("DB_SSLMODE", "require"),
+        ("REDIS_URL", "redis://cache/3"),
         ("REDIS_HOST", "other"),
         ("REDIS_PORT", "1"),
+        ("REDIS_USERNAME", "me"),
         ("REDIS_PASSWORD", "secret"),
+        ("REDIS_DB", "1"),
         ("REDIS_TLS", "on"),
         ("CHECK_INTERVAL", "10s"),
         ("CHECK_TIMEOUT", "2s"),
     ];
     /// Settings whose value is a certificate file. The test has no such file.
-    const CERTIFICATE_FILES: [&str; 2] = ["DB_SSLROOTCERT", "REDIS_CACERT"];
+    const CERTIFICATE_FILES: [&str; 6] = [
+        "DB_SSLROOTCERT",
+        "DB_SSLCERT",
+        "DB_SSLKEY",
+        "REDIS_CACERT",
+        "REDIS_CERT",
+        "REDIS_KEY",
+    ];
 
     fn load(change: Option<(&str, &str)>) -> Result<Settings, InvalidSettings> {
         let values = BASE.into_iter().chain(change);

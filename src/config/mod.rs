@@ -12,7 +12,10 @@
 mod admin_origins;
 mod changes;
 mod client;
+mod database;
+mod database_url;
 mod dependencies;
+mod endpoint;
 mod entries;
 mod env_file;
 mod environment;
@@ -26,12 +29,16 @@ mod log;
 mod own_files;
 mod parse;
 mod paths;
+mod redis;
+mod redis_url;
 mod secret;
 mod secret_file;
+mod server_address;
 mod service_links;
 mod settings;
 mod sources;
 mod table;
+mod tls;
 mod unknown_names;
 mod validator;
 mod weak_secret;
@@ -39,10 +46,10 @@ mod weak_secret;
 pub use admin_origins::{AdminOrigin, AdminOrigins};
 pub use changes::{SettingChange, SettingChanges};
 pub use client::{BestEffortSettings, ClientSettings};
-pub use dependencies::{
-    CertificateAuthorities, DatabaseSettings, DependencyEndpoint, DependencySettings,
-    ProbeSchedule, RedisSettings, TlsMode,
-};
+pub use database::DatabaseSettings;
+pub use database_url::SessionKind;
+pub use dependencies::{DependencySettings, ProbeSchedule};
+pub use endpoint::DependencyEndpoint;
 pub use entries::SettingEntry;
 pub use env_file::EnvFileChoice;
 pub use environment::{
@@ -56,8 +63,11 @@ pub(crate) use log::LOG_FILTER_FORM;
 pub use log::{LogFormat, LogSettings, LogTarget, parse_log_filter};
 pub use own_files::{revoked_file, state_file};
 pub use parse::duration;
+pub use redis::RedisSettings;
 pub use secret::{MASK, Secret};
+pub use server_address::ServerAddress;
 pub use settings::Settings;
 pub use sources::{Flags, Source, Sources};
 pub use table::{DEFINITIONS, SettingDefinition, flag_name, is_reloadable};
+pub use tls::{CertificateAuthorities, ClientIdentity, TlsMode, TlsSettings};
 pub use weak_secret::secret_weakness;

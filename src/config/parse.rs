@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 
 use super::paths::expand_path;
 use super::secret::Secret;
+use super::server_address::ServerHost;
 use super::sources::Sources;
 use super::weak_secret::secret_weakness;
 
@@ -46,47 +47,105 @@ pub fn dependency_port(text: &str) -> Result<u16, String> {
     }
 }
 
+pub fn database_ports(text: &str) -> Result<Vec<u16>, String> {
+    let parsed: Result<_, _> = text.split(',').map(dependency_port).collect();
+    parsed.map_err(|_| {
+        format!("`{text}` is not a port number from 1 to 65535, or one for each host and commas")
+    })
+}
+
+/// Names, IP addresses, or directories of a Unix socket, separated by commas.
+pub fn database_hosts(text: &str) -> Result<Vec<ServerHost>, String> {
+    let hosts = text.split(',');
+    let host = |text: &str| {
+        if text.starts_with('/') {
+            return Ok(ServerHost::Directory(text.into()));
+        }
+        dependency_host(text, "DB").map(ServerHost::Name)
+    };
+    let parsed: Result<_, _> = hosts.clone().map(host).collect();
+    let ports: Vec<_> = hosts.map(split_port).collect();
+    if parsed.is_err() && ports.len() > 1 && ports.iter().any(Option::is_some) {
+        return Err(format!(
+            "`{text}` has ports: set DB_HOST to the hosts and DB_PORT to their ports, each separated by commas"
+        ));
+    }
+    parsed
+}
+
+/// A name, an IP address, or the path of a Unix socket.
+pub fn redis_host(text: &str) -> Result<ServerHost, String> {
+    if text.starts_with('/') {
+        return Ok(ServerHost::Socket(text.into()));
+    }
+    dependency_host(text, "REDIS").map(ServerHost::Name)
+}
+
+pub fn redis_database(text: &str) -> Result<u32, String> {
+    let number = text.parse::<u16>();
+    number
+        .map(u32::from)
+        .map_err(|_| format!("`{text}` is not a number from 0 to 65535"))
+}
+
 /// A host name or an IP address. The address may be in brackets. `kind` is the beginning of the
 /// settings, such as `DB`.
 pub fn dependency_host(text: &str, kind: &str) -> Result<String, String> {
-    let in_brackets = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
-    let host = in_brackets.unwrap_or(text);
-    let is_address = host.parse::<IpAddr>().is_ok();
-    if let Some((name, port)) = text.rsplit_once(':')
-        && !is_address
-        && port.parse::<u16>().is_ok()
-        && !text.contains('@')
-    {
+    if let Some((host, port)) = split_port(text) {
         return Err(format!(
-            "`{text}` is a host and a port: set {kind}_HOST={name} and {kind}_PORT={port}"
+            "`{text}` is a host and a port: set {kind}_HOST={host} and {kind}_PORT={port}"
         ));
     }
-    let is_invalid = |c: char| c.is_whitespace() || c.is_control() || "/@:[],".contains(c);
-    if is_address {
+    let host = without_brackets(text);
+    if host.parse::<IpAddr>().is_ok() {
         return Ok(host.to_owned());
     }
+    let is_invalid = |c: char| c.is_whitespace() || c.is_control() || "/@:[],".contains(c);
     if host.is_empty() || host.contains(is_invalid) {
         return Err(format!("`{text}` is not a host name or an IP address"));
     }
     Ok(host.to_owned())
 }
 
+/// The host and the port of `HOST:PORT`.
+fn split_port(text: &str) -> Option<(&str, &str)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let is_address = without_brackets(text).parse::<IpAddr>().is_ok();
+    (!is_address && !text.contains('@') && port.parse::<u16>().is_ok()).then_some((host, port))
+}
+
+fn without_brackets(text: &str) -> &str {
+    let inner = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    inner.unwrap_or(text)
+}
+
 /// Encryption of connections to PostgreSQL, by the names of libpq.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SslMode {
     Disable,
-    /// Encrypt without checking the certificate.
+    /// Encrypt if the server insists.
+    Allow,
+    /// Encrypt if the server can.
+    Prefer,
+    /// Encrypt, and verify the certificate if there is a root certificate.
     Require,
-    /// Encrypt and check that the certificate is the host's.
+    /// Encrypt, and check who signed the certificate.
+    VerifyCa,
+    /// Encrypt, and check that the certificate is the host's.
     VerifyFull,
 }
+
+pub const SSL_MODES: &str = "disable, allow, prefer, require, verify-ca or verify-full";
 
 pub fn ssl_mode(text: &str) -> Result<SslMode, String> {
     match text {
         "disable" => Ok(SslMode::Disable),
+        "allow" => Ok(SslMode::Allow),
+        "prefer" => Ok(SslMode::Prefer),
         "require" => Ok(SslMode::Require),
+        "verify-ca" => Ok(SslMode::VerifyCa),
         "verify-full" => Ok(SslMode::VerifyFull),
-        _ => Err(format!("`{text}` is not disable, require or verify-full")),
+        _ => Err(format!("`{text}` is not {SSL_MODES}")),
     }
 }
 

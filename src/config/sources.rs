@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::env_file::{self, EnvFileChoice};
+use super::env_file::{self, EnvFileChoice, exposed_file};
 use super::environment::home_directory;
 use super::error::{SettingProblem, SettingWarning};
 use super::paths::expand_path;
@@ -14,6 +15,9 @@ use super::secret_file::read_secret;
 use super::service_links::ServiceLinks;
 use super::table::{DEFINITIONS, SettingDefinition};
 use super::unknown_names::{is_in_family, unknown_name_warnings};
+
+/// Settings that name a file with a private key.
+const KEY_FILES: [&str; 2] = ["DB_SSLKEY", "REDIS_KEY"];
 
 /// Where a value came from, in order of precedence.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,6 +125,17 @@ impl Sources {
             found.is_some_and(|(_, source)| *source != Source::Default)
         };
         let mut warnings = reader.warnings;
+        for name in KEY_FILES {
+            let path = values
+                .get(name)
+                .map(|(text, _)| expand_path(text, reader.home.as_deref(), directory));
+            if let Some(Ok(path)) = path
+                && let Ok(metadata) = path.metadata()
+            {
+                let what = format!("contains the key of {name} and");
+                warnings.extend(exposed_file(&path, metadata.mode(), &what));
+            }
+        }
         warnings.extend(environment.links.warning());
         warnings.extend(unknown_name_warnings(
             environment.other_names(),

@@ -103,7 +103,7 @@ const fn reloadable(setting: SettingDefinition) -> SettingDefinition {
 }
 
 /// All settings in the order in which they are shown.
-pub const DEFINITIONS: [SettingDefinition; 38] = [
+pub const DEFINITIONS: [SettingDefinition; 46] = [
     setting(
         "HOST",
         Text("0.0.0.0"),
@@ -220,15 +220,20 @@ pub const DEFINITIONS: [SettingDefinition; 38] = [
         Text("10000"),
         "Maximum number of connections to the admin port, 1 to 1000000; the limit of open files can lower it",
     ),
+    secret(
+        "DATABASE_URL",
+        "DATABASE_URL_FILE",
+        "PostgreSQL as a URL, such as postgres://USER:PASSWORD@HOST:5432/NAME?sslmode=verify-full; enables the health check of PostgreSQL",
+    ),
     reloadable(setting(
         "DB_HOST",
         Text("localhost"),
-        "PostgreSQL host: a name or an IP address",
+        "PostgreSQL host: a name, an IP address, the directory of a Unix socket, or several of them, separated by commas",
     )),
     reloadable(setting(
         "DB_PORT",
         Text("5432"),
-        "PostgreSQL port, 1 to 65535",
+        "PostgreSQL port, 1 to 65535; for several hosts one, or one for each",
     )),
     reloadable(setting(
         "DB_USER",
@@ -243,25 +248,50 @@ pub const DEFINITIONS: [SettingDefinition; 38] = [
     )),
     reloadable(setting(
         "DB_SSLMODE",
-        Text("disable"),
-        "TLS to PostgreSQL: disable, require (does not verify the certificate) or verify-full (verifies the certificate and its host name)",
+        Text("prefer"),
+        "TLS to PostgreSQL: disable, allow, prefer, require (does not verify the certificate), verify-ca (verifies who signed it) or verify-full (verifies its host name, too)",
     )),
     reloadable(setting(
         "DB_SSLROOTCERT",
         Unset,
-        "PEM file with CA certificates for DB_SSLMODE=verify-full; the CA certificates of the system if not set",
+        "PEM file with CA certificates for verify-ca and verify-full; for verify-full the CA certificates of the system if not set",
     )),
+    reloadable(setting(
+        "DB_SSLCERT",
+        Unset,
+        "PEM file with the client certificate for PostgreSQL and its chain",
+    )),
+    reloadable(setting(
+        "DB_SSLKEY",
+        Unset,
+        "PEM file with the private key of DB_SSLCERT, not encrypted",
+    )),
+    secret(
+        "REDIS_URL",
+        "REDIS_URL_FILE",
+        "Redis as a URL, such as rediss://USER:PASSWORD@HOST:6379/0, redis://… without TLS, or unix:///SOCKET?db=0; enables the health check of Redis",
+    ),
     reloadable(setting(
         "REDIS_HOST",
         Unset,
-        "Redis host: a name or an IP address; enables the health check of Redis",
+        "Redis host: a name, an IP address, or the path of a Unix socket; enables the health check of Redis",
     )),
     reloadable(setting(
         "REDIS_PORT",
         Text("6379"),
         "Redis port, 1 to 65535",
     )),
+    reloadable(setting(
+        "REDIS_USERNAME",
+        Unset,
+        "Redis ACL user; the default user if not set",
+    )),
     secret("REDIS_PASSWORD", "REDIS_PASSWORD_FILE", "Redis password"),
+    reloadable(setting(
+        "REDIS_DB",
+        Text("0"),
+        "Number of the Redis database",
+    )),
     reloadable(setting(
         "REDIS_TLS",
         Text("off"),
@@ -271,6 +301,16 @@ pub const DEFINITIONS: [SettingDefinition; 38] = [
         "REDIS_CACERT",
         Unset,
         "PEM file with CA certificates for REDIS_TLS=on; the CA certificates of the system if not set",
+    )),
+    reloadable(setting(
+        "REDIS_CERT",
+        Unset,
+        "PEM file with the client certificate for Redis and its chain",
+    )),
+    reloadable(setting(
+        "REDIS_KEY",
+        Unset,
+        "PEM file with the private key of REDIS_CERT, not encrypted",
     )),
     reloadable(setting(
         "CHECK_INTERVAL",

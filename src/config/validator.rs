@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::SettingProblem;
-use super::sources::Sources;
+use super::sources::{Source, Sources};
 use super::table::DEFINITIONS;
 
 /// The settings to parse, and the problems found so far.
@@ -27,6 +27,17 @@ impl<'a> Validator<'a> {
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         let (text, _) = self.sources.get(name)?;
+        self.parsed(name, text, parse)
+    }
+
+    /// The parsed `text`, which belongs to the setting `name`. `None` if it is invalid, which is
+    /// recorded.
+    pub fn parsed<T>(
+        &mut self,
+        name: &'static str,
+        text: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
         let parsed = match url_problem(name, text) {
             Some(problem) => Err(problem),
             None => parse(text).map_err(|reason| hide_credentials(name, text, &reason)),
@@ -38,6 +49,24 @@ impl<'a> Validator<'a> {
                 None
             }
         }
+    }
+
+    /// The value of a setting that a URL may have, too. `own` is the value of the setting `name`,
+    /// and `in_url` the one of the setting `url`. Both must not be set and differ.
+    pub fn one_of<T: PartialEq>(
+        &mut self,
+        name: &str,
+        own: Option<T>,
+        url: &str,
+        in_url: Option<T>,
+    ) -> Option<T> {
+        let is_set = |(_, source): (&str, &Source)| *source != Source::Default;
+        if in_url.is_some() && self.sources.get(name).is_some_and(is_set) && own != in_url {
+            let message = format!("differs from {url}: remove it, or the part of the URL");
+            self.add_problem(name, message);
+            return None;
+        }
+        in_url.or(own)
     }
 
     /// A file in the home directory.
@@ -73,8 +102,8 @@ fn url_problem(name: &str, text: &str) -> Option<String> {
         return None;
     }
     let next_step = match name.split_once('_') {
-        Some(("DB", _)) => "set DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME instead",
-        Some(("REDIS", _)) => "set REDIS_HOST, REDIS_PORT and REDIS_PASSWORD instead",
+        Some(("DB", _)) => "set DATABASE_URL instead",
+        Some(("REDIS", _)) => "set REDIS_URL instead",
         _ => "set it to a value without `://`",
     };
     Some(format!(
@@ -107,7 +136,13 @@ mod tests {
     use crate::config::{DEFINITIONS, EnvFileChoice, Flags, Settings};
 
     /// Settings that accept any text.
-    const FREE_TEXT: [&str; 4] = ["DB_USER", "DB_PASSWORD", "DB_NAME", "REDIS_PASSWORD"];
+    const FREE_TEXT: [&str; 5] = [
+        "DB_USER",
+        "DB_PASSWORD",
+        "DB_NAME",
+        "REDIS_USERNAME",
+        "REDIS_PASSWORD",
+    ];
 
     fn problem(values: &[(&str, &str)]) -> String {
         let flags: Flags = values
@@ -166,10 +201,10 @@ mod tests {
             let needed = needed.into_iter().filter(|(other, _)| *other != name);
             let values: Vec<_> = needed.chain([(name, value)]).collect();
             let text = problem(&values);
-            let shown = if definition.is_secret {
-                "has 8"
-            } else {
-                "`no/such/` is "
+            let shown = match name {
+                "DATABASE_URL" | "REDIS_URL" => "is not a URL",
+                _ if definition.is_secret => "has 8",
+                _ => "`no/such/` is ",
             };
             let expected = format!("\n  {name}: {shown}");
             assert!(text.contains(&expected), "{text}");

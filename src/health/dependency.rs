@@ -148,7 +148,7 @@ impl Dependency {
                 })
             }
             Err(error) => {
-                if matches!(error, ProbeError::Timeout(_)) {
+                if error.is_timeout() {
                     status.metrics.timeout += 1;
                 } else {
                     status.metrics.error += 1;

@@ -50,6 +50,19 @@ impl ProbeClient {
             Self::Redis(client) => client.probe().await,
         }
     }
+
+    /// The error of a probe that took too long.
+    fn timeout_error(&self, timeout: Duration) -> ProbeError {
+        let is_in_handshake = match self {
+            Self::Postgres(client) => client.is_in_handshake(),
+            Self::Redis(client) => client.is_in_handshake(),
+        };
+        if is_in_handshake {
+            ProbeError::HandshakeTimeout(timeout)
+        } else {
+            ProbeError::Timeout(timeout)
+        }
+    }
 }
 
 /// Probes until it is dropped. `report` receives the duration of each probe, or the reason why it
@@ -66,7 +79,7 @@ pub async fn run(
         let started = Instant::now();
         let result = match tokio::time::timeout(timeout, client.probe()).await {
             Ok(result) => result,
-            Err(_) => Err(ProbeError::Timeout(timeout)),
+            Err(_) => Err(client.timeout_error(timeout)),
         };
         let elapsed = started.elapsed();
         if result.is_ok() {

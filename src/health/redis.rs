@@ -1,40 +1,42 @@
 //! Probes Redis with a `PING`.
 //!
-//! There are two commands, each with a reply of one line, so the protocol (RESP) needs no client
+//! There are three commands, each with a reply of one line, so the protocol (RESP) needs no client
 //! library.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::error::ProbeError;
 use super::transport::{Stream, Transport};
-use crate::config::{RedisSettings, Secret};
+use crate::config::{RedisSettings, Secret, TlsMode};
 
 /// Every expected reply is shorter.
 const MAX_LINE: usize = 1024;
 const PROTOCOL: &str = "Redis";
 /// Error codes that are shown. They describe the state of the server.
-const KNOWN_ERRORS: [&str; 7] = [
+const KNOWN_ERRORS: [&str; 6] = [
     "BUSY",
     "DENIED",
     "LOADING",
     "MASTERDOWN",
     "MISCONF",
-    "NOPERM",
     "TRYAGAIN",
 ];
 
 /// A client that keeps its connection between probes.
 pub struct RedisClient {
+    settings: RedisSettings,
     transport: Transport,
-    password: Option<Secret>,
     connection: Option<Stream>,
 }
+
+/// A redis server has one address.
+const SERVER: usize = 0;
 
 impl RedisClient {
     pub fn new(settings: RedisSettings) -> Self {
         Self {
-            transport: Transport::new(settings.endpoint),
-            password: settings.password,
+            transport: Transport::new(settings.endpoint.clone()),
+            settings,
             connection: None,
         }
     }
@@ -48,10 +50,55 @@ impl RedisClient {
                 result => return result,
             }
         }
-        let stream = self.transport.connect().await?;
-        let mut stream = self.transport.encrypt(stream).await?;
-        if let Some(password) = &self.password {
-            send_command(&mut stream, &["AUTH", password.expose()], "+OK").await?;
+        let mut stream = self.transport.connect(SERVER).await?;
+        let is_encrypted = *self.transport.mode(SERVER) != TlsMode::Off;
+        if is_encrypted {
+            stream = self.transport.encrypt(SERVER, stream).await?;
+        }
+        let answer = self.greet(stream).await;
+        answer.map_err(|error| match error {
+            ProbeError::ConnectionLost(_) if self.transport.is_network(SERVER) && !is_encrypted => {
+                ProbeError::PlainRefused("REDIS_TLS=on")
+            }
+            error => error,
+        })
+    }
+
+    /// Whether the last probe ended in a TLS handshake.
+    pub fn is_in_handshake(&self) -> bool {
+        self.transport.is_in_handshake()
+    }
+
+    /// Signs in on a new connection, and sends the first `PING`.
+    async fn greet(&mut self, mut stream: Stream) -> Result<(), ProbeError> {
+        let RedisSettings { user, password, .. } = &self.settings;
+        let password = password.as_ref().map(Secret::expose);
+        match (user, password) {
+            // A user may need no password.
+            (Some(user), password) => {
+                let command = ["AUTH", user, password.unwrap_or_default()];
+                let answer = send_command(&mut stream, &command, "+OK").await;
+                answer.map_err(|error| match error {
+                    ProbeError::WrongPassword => {
+                        ProbeError::Rejected("the server rejected the user or the password")
+                    }
+                    error => error,
+                })?;
+            }
+            (None, Some(password)) => {
+                send_command(&mut stream, &["AUTH", password], "+OK").await?;
+            }
+            (None, None) => {}
+        }
+        if self.settings.database != 0 {
+            let number = self.settings.database.to_string();
+            let answer = send_command(&mut stream, &["SELECT", &number], "+OK").await;
+            answer.map_err(|error| match error {
+                ProbeError::CommandRefused => ProbeError::Rejected(
+                    "the server has no database with this number, see REDIS_DB",
+                ),
+                error => error,
+            })?;
         }
         self.ping(stream).await
     }
@@ -118,9 +165,12 @@ fn server_error(error: &[u8]) -> ProbeError {
             ProbeError::Rejected("the server has too many connections")
         }
         b"NOAUTH" => ProbeError::PasswordRequired("REDIS_PASSWORD"),
-        b"WRONGPASS" => ProbeError::Rejected("the server rejected the password"),
+        b"WRONGPASS" => ProbeError::WrongPassword,
         // `AUTH` without a configured password, or a wrong password before Redis 6.
-        b"ERR" => ProbeError::Rejected("the server rejected the password or the command"),
+        b"ERR" => ProbeError::CommandRefused,
+        b"NOPERM" => {
+            ProbeError::Rejected("the user may not run PING or SELECT on the server: see its ACL")
+        }
         word => match KNOWN_ERRORS.iter().find(|known| known.as_bytes() == word) {
             Some(known) => ProbeError::ErrorCode((*known).to_owned()),
             None => ProbeError::Rejected("the server returned an error"),

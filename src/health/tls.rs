@@ -1,39 +1,67 @@
 //! TLS configuration of connections to dependencies.
 
-use std::io;
 use std::sync::Arc;
 
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
+use tokio_rustls::rustls::client::verify_server_name;
 use tokio_rustls::rustls::crypto::{
-    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+    CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
 };
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{
     self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
 use super::error::ProbeError;
-use crate::config::{CertificateAuthorities, TlsMode};
+use crate::config::{CertificateAuthorities, TlsMode, TlsSettings};
 
-/// The client configuration for a mode; `None` without encryption. Reads the files of the system's
-/// authorities.
-pub fn client_config(mode: &TlsMode) -> Result<Option<Arc<ClientConfig>>, ProbeError> {
-    let unusable = |_| ProbeError::Tls("initialisation failed");
-    let provider = ring::default_provider();
-    let algorithms = provider.signature_verification_algorithms;
-    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
+const UNUSABLE: ProbeError = ProbeError::Tls("initialisation failed");
+
+/// The client configuration. Reads the files of the system's authorities.
+pub fn client_config(settings: &TlsSettings) -> Result<Arc<ClientConfig>, ProbeError> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = verifier(&settings.mode, &provider)?;
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(unusable)?;
-    let builder = match mode {
-        TlsMode::Off => return Ok(None),
-        TlsMode::Unverified => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(algorithms))),
-        TlsMode::Verified(authorities) => builder.with_root_certificates(root_store(authorities)?),
+        .map_err(|_| UNUSABLE)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(Arc::new(match &settings.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => builder
+            .with_client_auth_cert(identity.certificates(), identity.key())
+            .map_err(|_| UNUSABLE)?,
+    }))
+}
+
+fn verifier(mode: &TlsMode, provider: &Arc<CryptoProvider>) -> Result<Verifier, ProbeError> {
+    let (authorities, checks_name) = match mode {
+        TlsMode::Off | TlsMode::Allow | TlsMode::Prefer | TlsMode::Unverified => (None, false),
+        TlsMode::VerifyAuthority(authorities) => (Some(authorities), false),
+        TlsMode::Verified(authorities) => (Some(authorities), true),
     };
-    Ok(Some(Arc::new(builder.with_no_client_auth())))
+    let chain = match authorities {
+        None => None,
+        Some(authorities) => {
+            let roots = Arc::new(root_store(authorities)?);
+            let builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider));
+            Some(builder.build().map_err(|_| UNUSABLE)?)
+        }
+    };
+    let own_authorities = match authorities {
+        Some(CertificateAuthorities::Custom(certificates)) => certificates.clone(),
+        _ => Vec::new(),
+    };
+    Ok(Verifier {
+        chain,
+        own_authorities,
+        checks_name,
+        algorithms: provider.signature_verification_algorithms,
+    })
 }
 
 fn root_store(authorities: &CertificateAuthorities) -> Result<RootCertStore, ProbeError> {
@@ -55,49 +83,52 @@ fn root_store(authorities: &CertificateAuthorities) -> Result<RootCertStore, Pro
     Ok(store)
 }
 
-/// The reason why a handshake failed, without the names in the certificate.
-pub fn handshake_error(error: &io::Error) -> ProbeError {
-    use CertificateError as Certificate;
-    let Some(source) = error
-        .get_ref()
-        .and_then(|source| source.downcast_ref::<rustls::Error>())
-    else {
-        return ProbeError::ConnectionLost(error.kind());
-    };
-    ProbeError::Tls(match source {
-        rustls::Error::InvalidCertificate(certificate) => match certificate {
-            Certificate::UnknownIssuer => "the certificate is signed by an unknown authority",
-            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
-                "the certificate is for another host name"
-            }
-            Certificate::Expired | Certificate::ExpiredContext { .. } => {
-                "the certificate has expired"
-            }
-            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
-                "the certificate is not valid yet"
-            }
-            _ => "the certificate is invalid",
-        },
-        rustls::Error::AlertReceived(_) => "the server rejected the handshake",
-        rustls::Error::PeerIncompatible(_) => "no common protocol version or cipher",
-        _ => "the handshake failed",
-    })
+/// Verifies certificates as libpq and redis-cli do.
+#[derive(Debug)]
+struct Verifier {
+    /// Verifies chain, dates and name. Without it, any certificate is accepted.
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    /// The authorities of the settings. The certificate of a server may be one of them.
+    own_authorities: Vec<CertificateDer<'static>>,
+    checks_name: bool,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Accepts any certificate, as libpq does for `sslmode=require` without a root certificate.
-#[derive(Debug)]
-struct AcceptAnyCertificate(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for AcceptAnyCertificate {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        use CertificateError as Certificate;
+        let Some(chain) = &self.chain else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let result = chain.verify_server_cert(certificate, intermediates, name, ocsp, now);
+        let Err(rustls::Error::InvalidCertificate(reason)) = &result else {
+            return result;
+        };
+        match reason {
+            // The name is checked last.
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }
+                if !self.checks_name =>
+            {
+                Ok(ServerCertVerified::assertion())
+            }
+            // The library takes no authority for the certificate of a server. It has checked the
+            // dates before it says so. A certificate that it cannot parse fails below.
+            Certificate::Other(_) if self.own_authorities.contains(certificate) => {
+                let parsed = ParsedCertificate::try_from(certificate)?;
+                if self.checks_name {
+                    verify_server_name(&parsed, name)?;
+                }
+                Ok(ServerCertVerified::assertion())
+            }
+            _ => result,
+        }
     }
 
     fn verify_tls12_signature(
@@ -106,7 +137,7 @@ impl ServerCertVerifier for AcceptAnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0)
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -115,10 +146,10 @@ impl ServerCertVerifier for AcceptAnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0)
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }

@@ -1,6 +1,7 @@
 //! PostgreSQL and Redis in health checks. Each test has its own real servers.
 
 mod certificates;
+mod connections;
 mod outages;
 mod restarts;
 mod settings;
@@ -41,6 +42,33 @@ fn start_up(dependency: &dyn Dependency) -> Home {
     home.run(["start"]).succeeds();
     wait_for_state(&home, dependency.name(), "up");
     home
+}
+
+/// A running daemon whose dependencies are changed by reloads.
+fn reloaded_home() -> Home {
+    let mut home = home_with_short_intervals();
+    // Nothing is probed twice.
+    home.set("CHECK_INTERVAL", "1h");
+    home.run(["start"]).succeeds();
+    home
+}
+
+/// The first result of a probe with these settings: `up`, or the error.
+#[track_caller]
+fn probe(home: &Home, name: &str, settings: &[(&str, &str)]) -> String {
+    home.write_env("");
+    home.run(["reload"]).succeeds();
+    let lines = settings.iter();
+    let lines: Vec<_> = lines
+        .map(|(name, value)| format!("{name}='{value}'\n"))
+        .collect();
+    home.write_env(&lines.concat());
+    home.run(["reload"]).succeeds();
+    eventually("there is a result", || state(home, name) != "unknown");
+    match state(home, name).as_str() {
+        "up" => "up".into(),
+        _ => last_error(home, name),
+    }
 }
 
 /// The check with this name, if any.

@@ -107,12 +107,12 @@ fn all_invalid_dependency_settings_are_reported_at_once() {
     )
     .unwrap();
     home.write_env(&format!(
-        "DB_HOST='a b'\nDB_SSLMODE=prefer\nDB_SSLROOTCERT=nowhere.pem\nREDIS_TLS=yes\nREDIS_CACERT={}\nCHECK_INTERVAL=1s\nCHECK_TIMEOUT=501ms\nDRAIN_DELAY=6m\n",
+        "DB_HOST='a b'\nDB_SSLMODE=on\nDB_SSLROOTCERT=nowhere.pem\nREDIS_TLS=yes\nREDIS_CACERT={}\nCHECK_INTERVAL=1s\nCHECK_TIMEOUT=501ms\nDRAIN_DELAY=6m\n",
         no_pem.display()
     ));
     home.run(["config", "--check"]).exits(2).stderr_contains(&[
         "DB_HOST: `a b` is not",
-        "DB_SSLMODE: `prefer` is not disable, require or verify-full",
+        "DB_SSLMODE: `on` is not disable, allow, prefer, require, verify-ca or verify-full",
         "nowhere.pem cannot be read: No such file",
         "REDIS_TLS: `yes` is not on or off",
         "no.pem contains a certificate that is not a CA certificate",

@@ -14,6 +14,7 @@ mod log_follower;
 mod numbered_requests;
 mod other_server;
 mod outcome;
+mod pgbouncer;
 mod postgres;
 mod processes;
 mod redis;
@@ -54,6 +55,7 @@ pub use numbered_requests::{
 };
 pub use other_server::OtherServer;
 pub use outcome::Outcome;
+pub use pgbouncer::Pgbouncer;
 pub use postgres::Postgres;
 pub use processes::{child_processes, executable_of, is_zombie, open_files};
 pub use redis::Redis;

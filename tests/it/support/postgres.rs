@@ -10,6 +10,9 @@ use rustix::process::Signal;
 use super::dependency::{Dependency, PASSWORD};
 use super::{Certificate, Outcome, child_processes, eventually, free_port};
 
+/// Lines of `pg_hba.conf`, unless a test has its own.
+const DEFAULT_RULES: &str = "local all all trust\nhost all all 127.0.0.0/8 scram-sha-256";
+
 /// A server with the role and the database `fullon`.
 pub struct Postgres {
     directory: tempfile::TempDir,
@@ -34,23 +37,54 @@ impl Postgres {
         server
     }
 
-    /// Starts a server that supports TLS as `localhost`.
+    /// Starts a server that supports TLS as `localhost`, and verifies the certificates that clients
+    /// present.
     pub fn encrypted(certificate: &Certificate) -> Self {
+        Self::with(Some(certificate), DEFAULT_RULES, &[])
+    }
+
+    /// Starts a server with these lines in `pg_hba.conf`, and these options.
+    pub fn with(certificate: Option<&Certificate>, rules: &str, options: &[&str]) -> Self {
         let mut server = Self::new();
-        let copy = |from: PathBuf, to: &str| {
-            let to = server.directory.path().join(to);
-            fs::copy(from, &to).unwrap();
-            Self::give(&to);
-            Outcome::run(Command::new("chmod").arg("600").arg(&to)).succeeds();
-            to.display().to_string()
-        };
-        let key = copy(certificate.key(), "key");
-        let certificate = copy(certificate.certificate(), "certificate");
-        let options = ["ssl=on".into(), format!("ssl_key_file={key}")];
+        server.write_rules(rules);
+        let options = options.iter().map(|option| (*option).to_owned());
         server.options.extend(options);
-        server.options.push(format!("ssl_cert_file={certificate}"));
+        if let Some(certificate) = certificate {
+            server.options.push("ssl=on".into());
+            for (option, path) in [
+                ("ssl_key_file", certificate.key()),
+                ("ssl_cert_file", certificate.certificate()),
+                ("ssl_ca_file", certificate.authority()),
+            ] {
+                let copy = server.directory.path().join(option);
+                fs::copy(path, &copy).unwrap();
+                Self::give(&copy);
+                Outcome::run(Command::new("chmod").arg("600").arg(&copy)).succeeds();
+                server.options.push(format!("{option}={}", copy.display()));
+            }
+        }
         server.start();
         server
+    }
+
+    /// Replaces `pg_hba.conf`. The superuser can always connect through the Unix socket.
+    fn write_rules(&self, rules: &str) {
+        let rules = format!("local all postgres trust\n{rules}\n");
+        fs::write(self.data().join("pg_hba.conf"), rules).unwrap();
+    }
+
+    /// The directory of its Unix socket.
+    pub fn socket_directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The processes that serve the daemon are encrypted, or not.
+    pub fn is_client_encrypted(&self) -> String {
+        self.sql("SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'fullon'")
     }
 
     fn new() -> Self {
@@ -67,8 +101,7 @@ impl Postgres {
         initdb.args(["-U", "postgres", "-A", "trust", "--no-sync", "--no-locale"]);
         initdb.args(["-E", "UTF8", "-D"]).arg(server.data());
         Outcome::run(&mut initdb).succeeds();
-        let hba = "local all all trust\nhost all all 127.0.0.0/8 scram-sha-256\n";
-        fs::write(server.data().join("pg_hba.conf"), hba).unwrap();
+        server.write_rules(DEFAULT_RULES);
         server
     }
 

@@ -29,6 +29,12 @@ impl Redis {
 
     /// Starts a server that requires TLS, as `localhost`.
     pub fn encrypted(certificate: &Certificate) -> Self {
+        Self::with_tls(certificate, "no")
+    }
+
+    /// Starts a server that requires TLS. `clients` says whether it requires a certificate of
+    /// clients, too: `yes` or `no`.
+    pub fn with_tls(certificate: &Certificate, clients: &str) -> Self {
         let mut server = Self::new();
         let certificates = [
             ("tls-cert-file", certificate.certificate()),
@@ -37,12 +43,16 @@ impl Redis {
         ];
         let options = certificates.map(|(name, path)| format!("{name} {}", path.display()));
         server.options.extend(options);
-        server.options.push(format!("tls-port {}", server.port));
-        server
-            .options
-            .extend(["port 0".into(), "tls-auth-clients no".into()]);
+        let port = format!("tls-port {}", server.port);
+        let clients = format!("tls-auth-clients {clients}");
+        server.options.extend([port, "port 0".into(), clients]);
         server.start();
         server
+    }
+
+    /// Path of its Unix socket.
+    pub fn socket(&self) -> std::path::PathBuf {
+        self.directory.path().join("socket")
     }
 
     fn new() -> Self {
@@ -63,7 +73,7 @@ impl Redis {
         let mut cli = Command::new("redis-cli");
         cli.env("REDISCLI_AUTH", &self.password)
             .args(["--no-auth-warning", "-s"])
-            .arg(self.directory.path().join("socket"))
+            .arg(self.socket())
             .args(command)
             .stdin(Stdio::null());
         cli
@@ -109,7 +119,7 @@ impl Dependency for Redis {
             write!(text, "\\x{byte:02x}").unwrap();
             text
         });
-        let socket = self.directory.path().join("socket");
+        let socket = self.socket();
         let mut text = self.options.join("\n");
         write!(text, "\nunixsocket {}\n", socket.display()).unwrap();
         writeln!(text, "requirepass \"{password}\"").unwrap();
