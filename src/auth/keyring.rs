@@ -11,12 +11,12 @@ use super::digest::ValueDigest;
 use super::key::{key_id, read_key_file};
 use super::proof::{InvalidProof, ProofKey, ProofSide};
 use super::revocations::{
-    Revocations, RevocationsProblem, RevokeError, RevokedAll, RevokedKeys, RevokedNow,
+    Revocations, RevocationsProblem, RevokeError, RevokedAll, RevokedKeys, RevokedNow, RevokedToken,
 };
 use super::scope::Scopes;
 use super::token::{
     Claims, DecodedClaims, INSTANCE_KEY_ID, TokenError, decode_claims, decode_header, decoding_key,
-    mark, timestamp, validation,
+    is_signed_with, mark, timestamp, validation,
 };
 use crate::config::Secret;
 use crate::identity::identity;
@@ -37,6 +37,10 @@ struct Keys {
     revision: u64,
     /// Holds the current key, unless a setting does.
     key_file: Option<PathBuf>,
+    /// From when on tokens of the current key are valid, as far as this process has acted on it.
+    limit: Option<i64>,
+    /// How often the list of revoked tokens was read when the key file was compared.
+    compared_at: u64,
 }
 
 #[derive(Clone)]
@@ -62,6 +66,9 @@ pub struct RecordedKey {
     pub id: ValueDigest,
     /// Whether it is from the key file. Otherwise a setting holds it.
     pub is_generated: bool,
+    /// The id of the previous key, if it is still valid.
+    #[serde(default)]
+    pub previous: Option<ValueDigest>,
 }
 
 impl SigningKey {
@@ -77,6 +84,13 @@ impl SigningKey {
     fn answer_proof(&self, nonce: &str, request: &str, mac: &str) -> Result<String, InvalidProof> {
         self.proof.verify(ProofSide::Client, nonce, request, mac)?;
         Ok(self.proof.prove(ProofSide::Daemon, nonce, request))
+    }
+}
+
+impl Keys {
+    /// The limit of a key that has just become the current one needs no action.
+    fn note_limit(&mut self, revoked: &RevokedNow) {
+        self.limit = revoked.look_up(self.current.id, None).limit;
     }
 }
 
@@ -96,6 +110,8 @@ impl ConfiguredKeys {
                 previous,
                 revision: 0,
                 key_file: None,
+                limit: None,
+                compared_at: 0,
             }),
             revocations: Revocations::new(None),
         }
@@ -104,10 +120,13 @@ impl ConfiguredKeys {
     /// The same keys, with the revoked tokens in this file.
     #[must_use]
     pub fn with_revocations(self, path: PathBuf) -> Self {
-        Self {
+        let with_file = Self {
             revocations: Revocations::new(Some(path)),
             ..self
-        }
+        };
+        let revoked = with_file.revocations.now();
+        with_file.write().note_limit(&revoked);
+        with_file
     }
 
     /// The revoked tokens.
@@ -155,15 +174,18 @@ impl ConfiguredKeys {
 
     /// Signs with `key` from now on; every other key becomes invalid.
     fn replace(&self, key: &Secret) {
+        let revoked = self.revocations.now();
         let mut keys = self.write();
         keys.revision += 1;
         keys.current = SigningKey::new(key);
         keys.previous = None;
+        keys.note_limit(&revoked);
     }
 
     /// Signs with `key` from now on, and keeps the previous key valid for `grace`. The key before
     /// that becomes invalid. Returns whether the key is a new one.
     pub fn rotate(&self, key: &Secret, grace: Duration) -> bool {
+        let revoked = self.revocations.now();
         let mut keys = self.write();
         let until = Instant::now().checked_add(grace);
         if keys.current.secret.expose() == key.expose() {
@@ -176,6 +198,7 @@ impl ConfiguredKeys {
         }
         keys.revision += 1;
         let previous = std::mem::replace(&mut keys.current, SigningKey::new(key));
+        keys.note_limit(&revoked);
         keys.previous = until
             .filter(|_| !grace.is_zero())
             .map(|until| (previous, until));
@@ -195,6 +218,11 @@ impl ConfiguredKeys {
         RecordedKey {
             id: keys.current.id,
             is_generated: keys.key_file.is_some(),
+            previous: keys
+                .previous
+                .as_ref()
+                .filter(|(_, until)| Instant::now() < *until)
+                .map(|(key, _)| key.id),
         }
     }
 
@@ -246,6 +274,18 @@ impl ConfiguredKeys {
         }
     }
 
+    /// The id of the valid key that has signed the token, whatever its claims are.
+    fn signer(&self, token: &str) -> Option<ValueDigest> {
+        let keys = self.read();
+        let previous = keys.previous.as_ref();
+        let previous = previous.filter(|(_, until)| Instant::now() < *until);
+        let mut keys = [Some(&keys.current), previous.map(|(key, _)| key)]
+            .into_iter()
+            .flatten();
+        let found = keys.find(|key| is_signed_with(token, &key.decoding));
+        found.map(|key| key.id)
+    }
+
     /// The proof of this side, if the client's is valid.
     fn answer_proof(&self, nonce: &str, request: &str, mac: &str) -> Result<String, InvalidProof> {
         let keys = self.read();
@@ -272,7 +312,7 @@ impl ConfiguredKeys {
     }
 
     /// Reads the revoked tokens as they are now. Another process may have revoked all tokens. Then
-    /// its new key is in the key file.
+    /// the key file has another key, if this key is from it, and no previous key is valid any more.
     pub(super) fn refresh(&self) -> RevokedNow {
         let revoked = self.revocations.now();
         self.drop_revoked_keys(&revoked);
@@ -280,25 +320,44 @@ impl ConfiguredKeys {
     }
 
     fn drop_revoked_keys(&self, revoked: &RevokedNow) {
-        let is_revoked = |key: &SigningKey| revoked.is_key_revoked(key.id);
-        let has_revoked = |keys: &Keys| {
-            let is_previous = |(key, _): &(SigningKey, Instant)| is_revoked(key);
-            is_revoked(&keys.current) || keys.previous.as_ref().is_some_and(is_previous)
+        let look_up = |keys: &Keys| {
+            let previous = keys.previous.as_ref().map(|(key, _)| key.id);
+            let listed = revoked.look_up(keys.current.id, previous);
+            // Of the keys that ended long ago, only the key file tells.
+            let is_unknown = listed.is_incomplete && revoked.reads != keys.compared_at;
+            let is_limited = listed.limit > keys.limit;
+            let may_be_replaced =
+                keys.key_file.is_some() && (listed.is_current_ended || is_limited || is_unknown);
+            let needs_change = is_limited || listed.is_previous_ended || may_be_replaced;
+            (needs_change, may_be_replaced, is_limited, listed)
         };
-        if !has_revoked(&self.keys()) {
+        if !look_up(&self.keys()).0 {
             return;
         }
         let mut keys = self.write();
-        if keys.previous.take_if(|(key, _)| is_revoked(key)).is_some() {
+        let (_, may_be_replaced, is_limited, listed) = look_up(&keys);
+        if is_limited {
+            keys.revision += 1;
+            keys.limit = listed.limit;
+            keys.previous = None;
+        }
+        if listed.is_previous_ended && keys.previous.take().is_some() {
             keys.revision += 1;
         }
-        if is_revoked(&keys.current)
+        if may_be_replaced
             && let Some(Ok(secret)) = keys.key_file.as_deref().map(read_key_file)
             && !revoked.is_key_revoked(key_id(&secret))
         {
-            keys.revision += 1;
-            keys.current = SigningKey::new(&secret);
-            tracing::info!("another process has replaced the signing key and revoked all tokens");
+            keys.compared_at = revoked.reads;
+            if secret.expose() != keys.current.secret.expose() {
+                keys.revision += 1;
+                keys.current = SigningKey::new(&secret);
+                keys.previous = None;
+                keys.note_limit(revoked);
+                tracing::info!(
+                    "another process has replaced the signing key and revoked all tokens"
+                );
+            }
         }
     }
 }
@@ -315,6 +374,19 @@ impl Keyring {
     #[must_use]
     pub fn revocations(&self) -> &Revocations {
         &self.configured.revocations
+    }
+
+    /// Checks that a key that is valid here has signed a token to revoke.
+    ///
+    /// # Errors
+    ///
+    /// None has.
+    pub fn check_revoked(&self, token: RevokedToken) -> Result<RevokedToken, RevokeError> {
+        token.check_signature(
+            Some(self.configured.read().current.id),
+            |text| is_signed_with(text, &self.instance),
+            |text| self.configured.signer(text),
+        )
     }
 
     /// A problem of the revoked tokens that the operator should know, as of the last verification.

@@ -151,3 +151,109 @@ fn unknown_scopes_fail_in_flags_and_are_ignored_in_tokens() {
     assert!("admin:everything".parse::<Scopes>().is_err());
     assert!("".parse::<Scopes>().is_err());
 }
+
+/// A token that was issued ahead of the clock, so that its time does not revoke it.
+fn forge_ahead() -> String {
+    let mut claims = good_claims();
+    claims["iat"] = json!(jiff::Timestamp::now().as_second() + 30);
+    forge(&claims)
+}
+
+/// The keys 'd' and, for a while, 'c'.
+fn keyring_in_grace(revoked: &std::path::Path) -> Keyring {
+    let previous = PreviousKey {
+        secret: secret('c'),
+        valid_for: Duration::from_mins(10),
+    };
+    let keys = ConfiguredKeys::new(&secret('d'), Some(previous));
+    let keys = keys.with_revocations(revoked.to_owned());
+    Keyring::new(std::sync::Arc::new(keys), &secret('i'))
+}
+
+#[test]
+fn previous_key_ends_when_another_process_revokes_all_tokens() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.revoked");
+    let ring = keyring_in_grace(&path);
+    let token = forge_ahead();
+    let revision = ring.verify(&token).unwrap().key_revision;
+    let keys = RevokedKeys {
+        kept: vec![key_id(&secret('d'))],
+        ..RevokedKeys::default()
+    };
+    Revocations::new(Some(path)).revoke_all(&keys).unwrap();
+    assert_eq!(ring.verify(&token), Err(TokenError::BadSignature));
+    // One-time tokens from before end, too.
+    let instance = TokenSigner::with_instance_key(&secret('i'));
+    let instance = instance.sign("me", Scopes::ALL, Duration::from_mins(1));
+    let later = ring.verify(&instance.unwrap()).unwrap().key_revision;
+    assert!(later > revision);
+}
+
+/// The list does not name every key that ever ended.
+#[test]
+fn process_with_an_old_key_asks_the_key_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.revoked");
+    let key_file = directory.path().join("x.key");
+    let [old, new] = [(); 2].map(|()| generate_key().unwrap());
+    let keys = ConfiguredKeys::new(&old, None).with_revocations(path.clone());
+    keys.set_key_file(Some(key_file.clone()));
+    let ring = Keyring::new(std::sync::Arc::new(keys), &secret('i'));
+    let [old, new_token] = [&old, &new].map(|key| {
+        let signer = TokenSigner::with_configured_key(key);
+        signer
+            .sign("me", Scopes::ALL, Duration::from_mins(1))
+            .unwrap()
+    });
+    ring.verify(&old).unwrap();
+    std::fs::write(&key_file, new.expose()).unwrap();
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&key_file, private).unwrap();
+    ring.verify(&old).unwrap();
+    let ended: Vec<_> = (0..10_000)
+        .map(|it| ValueDigest::of(&it.to_string()))
+        .collect();
+    let list = json!({ "keys": ended }).to_string();
+    std::fs::write(&path, list).unwrap();
+    assert_eq!(ring.verify(&old), Err(TokenError::BadSignature));
+    ring.verify(&new_token).unwrap();
+}
+
+#[test]
+fn only_signed_tokens_are_revoked() {
+    let directory = tempfile::tempdir().unwrap();
+    let ring = keyring_in_grace(&directory.path().join("x.revoked"));
+    let check = |token: &str| {
+        let checked = ring.check_revoked(RevokedToken::with_text(token).unwrap());
+        checked.map(|token| token.audit_name().to_owned())
+    };
+    let mut claims = good_claims();
+    claims["jti"] = json!("an-id");
+    // Also of the previous key, and expired.
+    claims["exp"] = json!(1);
+    let token = forge(&claims);
+    assert_eq!(check(&token).unwrap(), "jti an-id");
+    let signer = TokenSigner::with_instance_key(&secret('i'));
+    let instance = signer.sign("me", Scopes::ALL, Duration::from_mins(1));
+    check(&instance.unwrap()).unwrap();
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    claims["scope"] = json!("admin:logs");
+    let other = forge(&claims);
+    let other_signed = other.rsplit_once('.').unwrap().0;
+    for not_signed in [
+        format!("{signed}."),
+        format!("{signed}.{}", &signature[1..]),
+        format!("{other_signed}.{signature}"),
+        TokenSigner::with_instance_key(&secret('c'))
+            .sign("me", Scopes::ALL, Duration::from_mins(1))
+            .unwrap(),
+    ] {
+        let refused = check(&not_signed);
+        assert!(
+            matches!(refused, Err(RevokeError::NotSigned)),
+            "{not_signed}"
+        );
+    }
+}

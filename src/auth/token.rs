@@ -347,6 +347,15 @@ pub(super) fn mark(token: &str, claims: &DecodedClaims, key: Option<ValueDigest>
     }
 }
 
+/// Whether this key has signed the token, whatever its claims are.
+pub(super) fn is_signed_with(token: &str, key: &DecodingKey) -> bool {
+    token.rsplit_once('.').is_some_and(|(signed, signature)| {
+        let verified =
+            jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, Algorithm::HS256);
+        verified.unwrap_or(false)
+    })
+}
+
 /// Whether a text is a JWT, contains one, or is a part of one that begins with its header or its
 /// claims.
 #[must_use]

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
 use super::output::{Output, notice};
+use crate::auth::Revocations;
 use crate::config::Settings;
 use crate::control::LaunchError;
 use crate::identity::identity;
@@ -40,6 +41,10 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
                 path.display()
             ));
         }
+    }
+    let revocations = Revocations::new(Some(Revocations::path(&settings.key_file)));
+    if let Some(problem) = revocations.directory_problem() {
+        notice(&format!("warning: {problem}"));
     }
     let daemon = context.launch()?.start().map_err(|error| match error {
         LaunchError::Failed { message, exit_code } => {

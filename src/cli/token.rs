@@ -77,7 +77,7 @@ fn revoke(context: &CommandContext, request: &RevokeRequest, output: &Output) ->
         })?;
         if let Some(error) = &files.api_error {
             notice(&format!(
-                "the daemon did not answer, so the files were changed: {error}"
+                "the daemon did not do it at once, so the files were changed: {error}"
             ));
         }
     }

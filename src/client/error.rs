@@ -74,6 +74,28 @@ impl ClientError {
         matches!(self, Self::Problem(problem) if problem.status == StatusCode::CONFLICT.as_u16())
     }
 
+    /// Whether the daemon has answered what comes of the request: it is not valid, or it failed. A
+    /// daemon that is being replaced, is busy or refuses its own command may do so for long.
+    #[must_use]
+    pub fn is_decision(&self) -> bool {
+        const BUSY: [StatusCode; 4] = [
+            StatusCode::CONFLICT,
+            StatusCode::REQUEST_TIMEOUT,
+            StatusCode::TOO_MANY_REQUESTS,
+            StatusCode::SERVICE_UNAVAILABLE,
+        ];
+        match self {
+            Self::Problem(problem) => BUSY.iter().all(|busy| problem.status != busy.as_u16()),
+            Self::Unreachable { .. }
+            | Self::Untrusted { .. }
+            | Self::NoState(_)
+            | Self::TokenRefused { .. }
+            | Self::UnexpectedServer { .. }
+            | Self::NotRunning => false,
+            _ => true,
+        }
+    }
+
     /// Whether no program that may receive a token has answered: the daemon may not serve its API
     /// any more.
     #[must_use]

@@ -1,6 +1,6 @@
 //! Revokes tokens: through the daemon, or in its files when its API cannot be reached.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -10,7 +10,9 @@ use uuid::Uuid;
 use super::target::{DaemonControl, advise_user};
 use crate::api::{RevokeRequest, RevokeResult};
 use crate::audit::{AuditFile, AuditTrail, Event, Outcome};
-use crate::auth::{Revocation, Revocations, RevokeError, RevokedKeys, key_id};
+use crate::auth::{
+    Revocation, Revocations, RevokeError, RevokedKeys, RevokedToken, key_id, read_key_file,
+};
 use crate::client::ClientError;
 use crate::config::{InvalidSettings, SettingProblem, user_name};
 use crate::instance::{PidFileError, StateFile};
@@ -19,11 +21,15 @@ use crate::instance::{PidFileError, StateFile};
 const KEY_SETTING: &str = "JWT_SECRET_KEY";
 /// The action in the audit trail.
 const ACTION: &str = "revoke_tokens";
-/// How long to wait for a daemon that is being replaced or stops, and how often to look.
-const MAX_WAIT: Duration = Duration::from_mins(1);
+/// How long to wait for a daemon that is being replaced or stops, and how often to ask.
+const MAX_WAIT: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_millis(500);
-/// The same for one token: the limit on tokens has the same status.
-const MAX_WAIT_FOR_ONE: Duration = Duration::from_secs(1);
+/// The same for one whose files are elsewhere.
+const MAX_WAIT_FOR_REMOTE: Duration = Duration::from_mins(1);
+/// How long to wait for an answer. It can take seconds, because all tokens are revoked at the end of
+/// a second, and another process may change the files.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const NO_ANSWER: &str = "the admin API has not answered for 10 seconds";
 
 /// The tokens are not revoked.
 #[derive(Debug, Error)]
@@ -76,9 +82,8 @@ pub struct ChangedFiles {
 impl DaemonControl {
     /// Revokes one token or all of them. `problems` are those of the settings.
     ///
-    /// If the API of a daemon on this machine cannot be reached, because it stops or does not run,
-    /// the files are changed. To revoke all tokens, a daemon that still runs is waited for: it may
-    /// start again, and it knows keys that are in no file.
+    /// If the daemon is on this machine and does not do it at once, the files are changed: it may
+    /// stop, or be restarted without end. Running processes read them at once.
     ///
     /// # Errors
     ///
@@ -89,63 +94,46 @@ impl DaemonControl {
         problems: &[SettingProblem],
     ) -> Result<RevokeOutcome, RevokeTokensError> {
         let revocation = Revocation::try_from(request)?;
-        let is_all = revocation == Revocation::All;
-        let max_wait = if is_all { MAX_WAIT } else { MAX_WAIT_FOR_ONE };
-        let deadline = Instant::now() + max_wait;
-        let mut in_files: Option<RevokeOutcome> = None;
-        loop {
-            let api_error = match self.find_endpoint().await? {
-                None => None,
-                Some(endpoint) => {
-                    let is_local = endpoint.holder.is_some();
-                    let error = match endpoint.client {
-                        Ok(client) => match client.revoke_tokens(request).await {
-                            Ok(result) => {
-                                let files = None;
-                                return Ok(RevokeOutcome { result, files });
-                            }
-                            Err(error) => error,
-                        },
-                        Err(error) => error,
-                    };
-                    // The next try is to the process that is then the daemon.
-                    if error.is_conflict() && Instant::now() < deadline {
-                        tokio::time::sleep(INTERVAL).await;
-                        continue;
-                    }
-                    if !is_local || !error.is_without_answer() {
-                        return Err(error.into());
-                    }
-                    Some(error.to_string())
-                }
+        let started = Instant::now();
+        let api_error = loop {
+            let Some(endpoint) = self.find_endpoint().await? else {
+                break None;
             };
-            let runs = api_error.is_some();
-            let outcome = match in_files.take() {
-                // A daemon that has started meanwhile may have read the old key.
-                None => {
-                    let outcome = self
-                        .revoke_in_files(&revocation, problems, api_error)
-                        .await?;
-                    if is_all {
-                        in_files = Some(outcome);
-                        continue;
-                    }
-                    outcome
-                }
-                Some(mut outcome) => {
-                    if runs && Instant::now() < deadline {
-                        in_files = Some(outcome);
-                        tokio::time::sleep(INTERVAL).await;
-                        continue;
-                    }
-                    if let Some(files) = &mut outcome.files {
-                        files.api_error = api_error;
-                    }
-                    outcome
-                }
+            let is_local = endpoint.holder.is_some();
+            let max_wait = if is_local {
+                MAX_WAIT
+            } else {
+                MAX_WAIT_FOR_REMOTE
             };
-            return Ok(outcome);
-        }
+            let error = match endpoint.client {
+                Ok(client) if is_local => {
+                    let answer = client.revoke_tokens(request);
+                    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+                        Ok(answer) => answer,
+                        Err(_) => break Some(NO_ANSWER.to_owned()),
+                    }
+                }
+                Ok(client) => client.revoke_tokens(request).await,
+                Err(error) => Err(error),
+            };
+            let error = match error {
+                Ok(result) => {
+                    let files = None;
+                    return Ok(RevokeOutcome { result, files });
+                }
+                Err(error) => error,
+            };
+            // The next try is to the process that is then the daemon.
+            if error.is_conflict() && started.elapsed() < max_wait {
+                tokio::time::sleep(INTERVAL).await;
+                continue;
+            }
+            if !is_local || error.is_decision() {
+                return Err(error.into());
+            }
+            break Some(error.to_string());
+        };
+        self.revoke_in_files(&revocation, problems, api_error).await
     }
 
     /// Changes the files, which running processes read again and the next daemon reads at its start.
@@ -178,8 +166,10 @@ impl DaemonControl {
                 {
                     return Err(RevokeError::SessionAsId(id.to_string()).into());
                 }
-                files.audit_error = self.record_revocation(state, revocation);
-                revocations.revoke(token)
+                let token = self.check_signature(token.clone(), state, &key_file)?;
+                let revoked = token.audit_name();
+                files.audit_error = self.record_revocation(state, revoked);
+                revocations.revoke(&token)
             }
             Revocation::All => {
                 let is_about_key = |problem: &&SettingProblem| problem.setting == KEY_SETTING;
@@ -191,7 +181,7 @@ impl DaemonControl {
                 if keys.kept.is_empty() {
                     keys.replaced = Some(&key_file);
                 }
-                files.audit_error = self.record_revocation(state, revocation);
+                files.audit_error = self.record_revocation(state, revocation.audit_name());
                 let result = revocations.revoke_all(&keys);
                 if let Ok(all) = &result {
                     files.key = all.new_key.as_ref().map(|_| key_file.clone());
@@ -239,12 +229,40 @@ impl DaemonControl {
         }
     }
 
+    /// Checks that a key of the daemon has signed the token. If a key of the daemon is unknown here,
+    /// that cannot be refuted.
+    fn check_signature(
+        &self,
+        token: RevokedToken,
+        state: Option<&StateFile>,
+        key_file: &Path,
+    ) -> Result<RevokedToken, RevokeError> {
+        let mut keys: Vec<_> = self.settings.jwt_secret.clone().into_iter().collect();
+        keys.extend(read_key_file(key_file).ok());
+        let instance_key = state.map(|state| state.instance_key.to_secret());
+        let checked = token
+            .clone()
+            .check_signature_of(&keys, instance_key.as_ref());
+        let recorded = state.and_then(|state| state.signing_key.as_ref());
+        let knows_all = recorded.is_some_and(|recorded| {
+            let mut of_daemon = [Some(recorded.id), recorded.previous].into_iter().flatten();
+            of_daemon.all(|id| keys.iter().any(|key| key_id(key) == id))
+        });
+        match checked {
+            Err(RevokeError::NotSigned) if !knows_all => Ok(token),
+            other => other,
+        }
+    }
+
     /// The keys of the last daemon, and of the settings here, which may be those of the next one.
     fn keys_of(&self, state: Option<&StateFile>) -> RevokedKeys<'static> {
         let configured = self.settings.jwt_secret.as_ref().map(key_id);
         let mut keys = RevokedKeys::default();
         keys.kept.extend(configured);
-        match state.and_then(|state| state.signing_key.as_ref()) {
+        let recorded = state.and_then(|state| state.signing_key.as_ref());
+        keys.ended
+            .extend(recorded.and_then(|recorded| recorded.previous));
+        match recorded {
             None => keys.is_every_key = true,
             Some(recorded) if recorded.is_generated && configured.is_none() => {
                 keys.ended.push(recorded.id);
@@ -254,13 +272,8 @@ impl DaemonControl {
         keys
     }
 
-    fn record_revocation(
-        &self,
-        state: Option<&StateFile>,
-        revocation: &Revocation,
-    ) -> Option<String> {
+    fn record_revocation(&self, state: Option<&StateFile>, revoked: &str) -> Option<String> {
         self.record(state, Outcome::Accepted, |event| {
-            let revoked = revocation.audit_name();
             event.detail.insert("revoked".into(), json!(revoked));
         })
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::list::{MAX_ID_LEN, MAX_REVOKED};
+use super::list::{MAX_ID_LEN, MAX_IDS, MAX_REVOKED, NoRoom};
 use crate::auth::key::KeyError;
 
 /// A token cannot be revoked.
@@ -17,6 +17,11 @@ pub enum RevokeError {
     /// The text is not a token.
     #[error("the token is malformed, so it was not revoked: check that it is complete")]
     Malformed,
+    /// No key that is valid here has signed the token.
+    #[error(
+        "nothing was revoked: no valid key of this daemon has signed the token, which is refused anyway: if others have the undamaged token, give it or its id (`jti`); if another daemon accepts it, revoke it there"
+    )]
+    NotSigned,
     /// The text is not an id.
     #[error(
         "an id has 1 to {MAX_ID_LEN} visible ASCII characters; a token with another id can be revoked as a whole"
@@ -37,6 +42,11 @@ pub enum RevokeError {
         "{MAX_REVOKED} tokens are revoked already: revoke all tokens instead (`fullon token --revoke-all`)"
     )]
     Full,
+    /// The limit on ids is reached.
+    #[error(
+        "nothing was revoked: {MAX_IDS} ids are revoked already: give the token itself, or revoke all tokens (`fullon token --revoke-all`)"
+    )]
+    FullOfIds,
     /// Reading the file failed.
     #[error(
         "nothing was revoked: the file of revoked tokens {path} cannot be read: {source}; repair it, or revoke all tokens (`fullon token --revoke-all`), which replaces it"
@@ -68,6 +78,15 @@ pub enum RevokeError {
     /// There is no directory for the file.
     #[error("nothing was revoked: there is no directory for the file of revoked tokens: set HOME")]
     NoFile,
+}
+
+impl From<NoRoom> for RevokeError {
+    fn from(error: NoRoom) -> Self {
+        match error {
+            NoRoom::ForTokens => Self::Full,
+            NoRoom::ForIds => Self::FullOfIds,
+        }
+    }
 }
 
 impl RevokeError {

@@ -9,13 +9,14 @@ use crate::auth::digest::ValueDigest;
 
 /// Limit on revoked tokens.
 pub(super) const MAX_REVOKED: usize = 10_000;
-/// How many of them are kept when all tokens are revoked, so that there is room for others.
-pub(super) const MAX_KEPT: usize = 9_000;
+/// Limit on revoked ids, which need no token. So there is always room for tokens.
+pub(super) const MAX_IDS: usize = 9_000;
 /// The longest id.
 pub(super) const MAX_ID_LEN: usize = 256;
-/// Limit on revoked keys, and on keys with a limit. Every running process has another key long
-/// before the first is dropped.
-const MAX_KEYS: usize = 100;
+/// Limit on keys with a limit of their own.
+const MAX_LIMITS: usize = 100;
+/// Limit on revoked keys. Once it is reached, a process whose key is not listed asks the key file.
+pub(super) const MAX_KEYS: usize = 10_000;
 /// How long a revocation outlasts its token, because the clock may be set back.
 const MARGIN: SignedDuration = SignedDuration::from_hours(24);
 
@@ -33,6 +34,13 @@ pub(super) struct RevokedList {
     /// Ids of keys whose tokens are revoked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     keys: Vec<ValueDigest>,
+}
+
+/// A limit of the list is reached.
+#[derive(Debug)]
+pub(super) enum NoRoom {
+    ForTokens,
+    ForIds,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -55,32 +63,42 @@ pub(super) struct Entry {
     /// Whether the token is for the instance key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub instance: bool,
-}
-
-impl Entry {
-    /// Whether the time from which on new tokens are valid also refuses the token.
-    fn is_issued_before(&self, limit: i64) -> bool {
-        !self.instance && self.iat.is_some_and(|issued| issued < limit)
-    }
+    /// The configured key that has signed the token, or that was valid where its id was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<ValueDigest>,
 }
 
 impl RevokedList {
-    /// Adds a token. Returns false if there is no room.
-    pub fn add(&mut self, entry: &Entry, now: Timestamp) -> bool {
-        let tokens = &mut self.tokens;
-        if tokens.len() >= MAX_REVOKED {
-            // Not earlier: the clock may have been ahead.
-            tokens.retain(|other| other.exp.saturating_add(MARGIN).is_ok_and(|end| end > now));
-        }
+    /// Adds a token. No other is dropped for it unless it has expired.
+    pub fn add(&mut self, entry: &Entry, now: Timestamp) -> Result<(), NoRoom> {
         let is_same = |other: &Entry| (&other.jti, other.digest) == (&entry.jti, entry.digest);
-        if let Some(known) = tokens.iter_mut().find(|other| is_same(other)) {
+        if let Some(known) = self.tokens.iter_mut().find(|other| is_same(other)) {
             known.exp = known.exp.max(entry.exp);
-        } else if tokens.len() < MAX_REVOKED {
-            tokens.push(entry.clone());
-        } else {
-            return false;
+            if known.key != entry.key {
+                known.key = None;
+            }
+            return Ok(());
         }
-        true
+        if self.check_room(entry).is_err() {
+            // Not earlier: the clock may have been ahead.
+            let is_over =
+                |other: &Entry| other.exp.saturating_add(MARGIN).is_ok_and(|end| end <= now);
+            self.tokens.retain(|other| !is_over(other));
+        }
+        self.check_room(entry)?;
+        self.tokens.push(entry.clone());
+        Ok(())
+    }
+
+    fn check_room(&self, entry: &Entry) -> Result<(), NoRoom> {
+        let ids = || self.tokens.iter().filter(|other| other.jti.is_some());
+        if self.tokens.len() >= MAX_REVOKED {
+            return Err(NoRoom::ForTokens);
+        }
+        if entry.jti.is_some() && ids().count() >= MAX_IDS {
+            return Err(NoRoom::ForIds);
+        }
+        Ok(())
     }
 
     /// Revokes the tokens of a key that were issued until now.
@@ -91,7 +109,7 @@ impl RevokedList {
             known.not_before = known.not_before.max(limit);
             return;
         }
-        if self.limits.len() >= MAX_KEYS {
+        if self.limits.len() >= MAX_LIMITS {
             self.limit_all_keys(now);
         }
         let not_before = limit;
@@ -120,24 +138,20 @@ impl RevokedList {
         self.keys.contains(&key)
     }
 
-    /// Makes room for other tokens, if there is little. The keys of those that are listed are
-    /// unknown, so that takes a limit on every key.
-    pub fn make_room(&mut self, now: Timestamp) {
-        if self.tokens.len() <= MAX_KEPT {
-            return;
-        }
-        self.limit_all_keys(now);
-        let limit = self.not_before.unwrap_or(i64::MAX);
-        let tokens = &mut self.tokens;
-        tokens.retain(|entry| !entry.is_issued_before(limit));
-        let mut superfluous = tokens.len().saturating_sub(MAX_KEPT);
-        // The others are known to be valid again without their entries.
+    /// Drops the tokens that are refused without their entries: those of an ended key, and those
+    /// that were issued before the limit of their key. An id may be that of a token that was issued
+    /// ahead of the clock.
+    pub fn drop_covered(&mut self) {
+        let mut tokens = std::mem::take(&mut self.tokens);
         tokens.retain(|entry| {
-            let is_dropped = superfluous > 0 && entry.iat.is_none();
-            superfluous -= usize::from(is_dropped);
-            !is_dropped
+            let is_ended = entry.key.is_some_and(|key| self.has_ended(key));
+            let limit = self.valid_from(entry.key.as_slice());
+            let is_limited = limit.is_some_and(|limit| {
+                entry.digest.is_some() && entry.iat.is_none_or(|issued| issued < limit)
+            });
+            entry.instance || !(is_ended || is_limited)
         });
-        tokens.drain(..superfluous);
+        self.tokens = tokens;
     }
 
     /// From when on tokens of these keys are valid, or of a new one if there are none. In seconds.

@@ -23,7 +23,7 @@ use self::list::{Index, RevokedList};
 use self::snapshot::Cache;
 use super::digest::ValueDigest;
 use super::key::{KeyError, NewKeyFile, key_id, read_key_file, read_or_create_key_file};
-use crate::config::Secret;
+use crate::config::{Secret, writable_directory};
 use crate::sys::{Renamed, blocking};
 
 pub use error::RevokeError;
@@ -101,11 +101,26 @@ impl Revocations {
         self.changes.send_replace(());
     }
 
-    /// A problem that the operator should know: the file is unreadable, or it refuses new tokens
-    /// of this key because the clock was set back.
+    /// A problem that the operator should know: the file is unreadable, it refuses new tokens of
+    /// this key because the clock was set back, or other users can remove it.
     #[must_use]
     pub fn problem(&self, key: Option<&Secret>) -> Option<RevocationsProblem> {
         self.problem_of(&self.now(), key.map(key_id))
+    }
+
+    /// Other users can remove the file, and the key file.
+    #[must_use]
+    pub fn directory_problem(&self) -> Option<RevocationsProblem> {
+        let directory = self.path.as_ref()?.parent()?;
+        let (writable, mode) = writable_directory(directory).ok()??;
+        let shown = writable.display();
+        Some(RevocationsProblem {
+            problem: format!(
+                "other users can remove the signing key and the file of revoked tokens in {}: all users can write to {shown} (mode {mode:o})",
+                directory.display()
+            ),
+            hint: format!("run `chmod o-w {shown}`, or set HOME to another directory"),
+        })
     }
 
     /// The same, but as of the last verification.
@@ -119,14 +134,23 @@ impl Revocations {
         list: &RevokedNow,
         key: Option<ValueDigest>,
     ) -> Option<RevocationsProblem> {
+        let of_list = self.list_problem(list, key);
+        of_list.or_else(|| self.directory_problem())
+    }
+
+    fn list_problem(
+        &self,
+        list: &RevokedNow,
+        key: Option<ValueDigest>,
+    ) -> Option<RevocationsProblem> {
         let shown = self.path.as_ref()?.display();
-        match &*list.0 {
+        match &*list.list {
             Err(error) => Some(RevocationsProblem {
                 problem: format!(
                     "the file of revoked tokens {shown} cannot be read, so tokens of the configured key and sessions are rejected: {error}"
                 ),
                 hint: format!(
-                    "repair {shown}, or run `fullon token --revoke-all`, which replaces it; do not only remove it: revoked tokens would be valid again"
+                    "repair or restore {shown}, or run `fullon token --revoke-all`, which replaces it; do not only remove it: revoked tokens would be valid again"
                 ),
             }),
             Ok(list) => {
@@ -155,10 +179,9 @@ impl Revocations {
     /// The limit is reached, or the file cannot be read or written. Unless
     /// [`RevokeError::has_revoked`], nothing has changed.
     pub fn revoke(&self, token: &RevokedToken) -> Result<(), RevokeError> {
-        self.update(LOCK_TIMEOUT, read_list, |file| {
-            if !file.list.add(&token.entry, Timestamp::now()) {
-                return Err(RevokeError::Full);
-            }
+        let read = |path: &Path| self.read_known(path);
+        self.update(LOCK_TIMEOUT, read, |file| {
+            file.list.add(&token.entry, Timestamp::now())?;
             let written = file.write()?;
             self.check_synced([written])
         })
@@ -167,8 +190,8 @@ impl Revocations {
     /// Revokes every token of these keys that was issued until now. Returns once that is on the
     /// disk. Tokens of other keys are those of other daemons, and stay valid.
     ///
-    /// That needs to know which tokens of other keys are revoked. If the list cannot be read, or
-    /// has little room, tokens of every key are revoked.
+    /// That needs to know which tokens of other keys are revoked. If the list cannot be read,
+    /// tokens of every key are revoked.
     ///
     /// # Errors
     ///
@@ -189,7 +212,7 @@ impl Revocations {
     ) -> Result<RevokedAll, RevokeError> {
         let now = Timestamp::now();
         let read = |path: &Path| {
-            Ok(read_list(path).unwrap_or_else(|error| {
+            Ok(self.read_known(path).unwrap_or_else(|error| {
                 tracing::warn!(path = %path.display(), %error, "replacing the file of revoked tokens, which cannot be read");
                 let mut list = RevokedList::default();
                 list.limit_all_keys(now);
@@ -198,7 +221,6 @@ impl Revocations {
         };
         self.update(patience, read, |file| {
             let list = &mut file.list;
-            list.make_room(now);
             if keys.is_every_key {
                 list.limit_all_keys(now);
             }
@@ -214,6 +236,7 @@ impl Revocations {
             for key in &keys.kept {
                 list.limit_key(*key, now);
             }
+            list.drop_covered();
             // A disk that has no room for the key is full before anything is revoked.
             let new_key = keys.replaced.map(NewKeyFile::write).transpose();
             let new_key = new_key.map_err(RevokeError::NewKey)?;
@@ -287,28 +310,40 @@ impl Revocations {
     fn read_again(&self, path: &Path) -> RevokedNow {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let state = FileState::of(path);
-        let was_readable = {
+        let (was_readable, was_present, reads) = {
             let last = self.last_read();
             // Another request has read it meanwhile.
             if let Some(list) = last.if_unchanged(state) {
                 return list;
             }
-            last.list.0.is_ok()
+            (last.list.list.is_ok(), last.was_present, last.list.reads)
         };
-        let read = read_list(path);
+        let read = read_unless_removed(path, was_present);
         if let Err(error) = &read
             && was_readable
         {
             tracing::error!(path = %path.display(), %error, "cannot read the file of revoked tokens; rejecting tokens of the configured key");
         }
+        let was_present = was_present || (read.is_ok() && state != FileState::Absent);
         let list = read.map(Index::from).map_err(|error| error.to_string());
-        let list = RevokedNow(Arc::new(list));
+        let list = RevokedNow {
+            list: Arc::new(list),
+            reads: reads + 1,
+        };
         let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
         *cache = Cache {
             state,
             list: list.clone(),
+            was_present,
         };
         list
+    }
+
+    /// Reads the list to change it.
+    fn read_known(&self, path: &Path) -> io::Result<RevokedList> {
+        self.now();
+        let was_present = self.last_read().was_present;
+        read_unless_removed(path, was_present)
     }
 
     fn last_read(&self) -> RwLockReadGuard<'_, Cache> {
@@ -324,6 +359,8 @@ impl Revocations {
     ) -> Result<T, RevokeError> {
         let path = self.path.as_ref().ok_or(RevokeError::NoFile)?;
         let changed = LockedFile::change(path, patience, read, change);
+        // From now on this process knows that there is a file.
+        self.now();
         self.notify();
         changed
     }
@@ -342,6 +379,14 @@ impl Revocations {
             _ => Ok(()),
         }
     }
+}
+
+/// Reads the list. A file that was there before has not become an empty list.
+fn read_unless_removed(path: &Path, was_present: bool) -> io::Result<RevokedList> {
+    if was_present && FileState::of(path) == FileState::Absent {
+        return Err(io::Error::other("it was removed"));
+    }
+    read_list(path)
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::error::RevokeError;
 use super::list::{Entry, MAX_ID_LEN};
-use crate::auth::token::{UnverifiedToken, contains_token};
+use crate::auth::digest::ValueDigest;
+use crate::auth::key::key_id;
+use crate::auth::token::{UnverifiedToken, contains_token, decoding_key, is_signed_with};
 use crate::config::Secret;
 
 /// How long a revocation by id is kept: as long as a token can be valid.
@@ -56,28 +58,33 @@ impl Revocation {
 pub struct RevokedToken {
     pub(super) entry: Entry,
     name: String,
+    /// The token and its `jti`, neither of which is verified. `None` for an id.
+    unverified: Option<(Secret, Option<String>)>,
 }
 
 impl RevokedToken {
-    /// The token itself. Its digest is kept.
+    /// The token itself. Its digest is kept. The caller checks the signature
+    /// ([`Self::check_signature`]).
     ///
     /// # Errors
     ///
     /// The text is no token.
-    pub fn with_text(token: &str) -> Result<Self, RevokeError> {
-        let token = UnverifiedToken::parse(token).ok_or(RevokeError::Malformed)?;
-        let name = match token.id {
-            Some(id) if check_id(&id).is_ok() => format!("jti {id}"),
-            _ => format!("digest {:?}", token.digest),
-        };
+    pub fn with_text(text: &str) -> Result<Self, RevokeError> {
+        let token = UnverifiedToken::parse(text).ok_or(RevokeError::Malformed)?;
+        let name = format!("digest {:?}", token.digest);
         let entry = Entry {
             jti: None,
             digest: Some(token.digest),
             exp: token.expires_at,
             iat: token.issued_at,
             instance: token.is_of_instance,
+            key: None,
         };
-        Ok(Self { entry, name })
+        Ok(Self {
+            entry,
+            name,
+            unverified: Some((Secret::new(text.to_owned()), token.id)),
+        })
     }
 
     /// Every token with this `jti`.
@@ -94,9 +101,62 @@ impl RevokedToken {
             exp: end.unwrap_or(Timestamp::MAX),
             iat: None,
             instance: false,
+            key: None,
         };
         let name = format!("jti {id}");
-        Ok(Self { entry, name })
+        Ok(Self {
+            entry,
+            name,
+            unverified: None,
+        })
+    }
+
+    /// Checks who has signed the token: the instance key, or a configured key, whose id `find`
+    /// returns. An id is one of `current`, the configured key.
+    ///
+    /// # Errors
+    ///
+    /// Neither. A token that nobody has signed would take the place of another one in the list.
+    pub(in crate::auth) fn check_signature(
+        mut self,
+        current: Option<ValueDigest>,
+        is_of_instance: impl FnOnce(&str) -> bool,
+        find: impl FnOnce(&str) -> Option<ValueDigest>,
+    ) -> Result<Self, RevokeError> {
+        let Some((text, id)) = self.unverified.take() else {
+            self.entry.key = current;
+            return Ok(self);
+        };
+        if self.entry.instance {
+            if !is_of_instance(text.expose()) {
+                return Err(RevokeError::NotSigned);
+            }
+        } else {
+            let key = find(text.expose()).ok_or(RevokeError::NotSigned)?;
+            self.entry.key = Some(key);
+        }
+        if let Some(id) = id.filter(|id| check_id(id).is_ok()) {
+            self.name = format!("jti {id}");
+        }
+        Ok(self)
+    }
+
+    /// Checks who has signed the token, as a daemon with these keys would.
+    ///
+    /// # Errors
+    ///
+    /// None of the keys.
+    pub fn check_signature_of(
+        self,
+        keys: &[Secret],
+        instance_key: Option<&Secret>,
+    ) -> Result<Self, RevokeError> {
+        let has_signed = |text: &str, key: &Secret| is_signed_with(text, &decoding_key(key));
+        self.check_signature(
+            keys.first().map(key_id),
+            |text| instance_key.is_some_and(|key| has_signed(text, key)),
+            |text| keys.iter().find(|key| has_signed(text, key)).map(key_id),
+        )
     }
 
     /// The id, if it was given as such.
@@ -105,8 +165,8 @@ impl RevokedToken {
         self.entry.jti.as_deref()
     }
 
-    /// The name in the audit trail: the `jti` of the token, or else the digest of its header and
-    /// claims.
+    /// The name in the audit trail: the `jti` of the token if its signature was checked, or else
+    /// the digest of its header and claims.
     #[must_use]
     pub fn audit_name(&self) -> &str {
         &self.name

@@ -5,19 +5,34 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::file::FileState;
-use super::list::Index;
+use super::list::{Index, MAX_KEYS};
 use crate::auth::digest::ValueDigest;
 use crate::auth::token::{TokenError, TokenMark};
 
 /// The list at one moment, or the reason why it is unknown. All checks of a request use the same
 /// one, which costs one look at the file.
 #[derive(Clone)]
-pub struct RevokedNow(pub(super) Arc<Result<Index, String>>);
+pub struct RevokedNow {
+    pub(super) list: Arc<Result<Index, String>>,
+    /// How often the file was read.
+    pub reads: u64,
+}
+
+/// The keys of a process in the list.
+pub struct ListedKeys {
+    /// Whether the current key has ended.
+    pub is_current_ended: bool,
+    pub is_previous_ended: bool,
+    /// From when on tokens of the current key are valid, in seconds.
+    pub limit: Option<i64>,
+    /// Whether keys that ended long ago may be missing.
+    pub is_incomplete: bool,
+}
 
 impl RevokedNow {
     /// Checks that a token is not revoked.
     pub fn check(&self, token: &TokenMark) -> Result<(), TokenError> {
-        let Ok(list) = &*self.0 else {
+        let Ok(list) = &*self.list else {
             // The instance key ends with the daemon, and local commands keep working.
             return if token.is_of_instance {
                 Ok(())
@@ -37,9 +52,21 @@ impl RevokedNow {
         Ok(())
     }
 
+    /// The keys of a process in the list. If that is unknown, they are not in it.
+    pub fn look_up(&self, current: ValueDigest, previous: Option<ValueDigest>) -> ListedKeys {
+        let list = (*self.list).as_ref().ok();
+        let is_previous_ended = previous.is_some_and(|key| self.is_key_revoked(key));
+        ListedKeys {
+            is_current_ended: self.is_key_revoked(current),
+            is_previous_ended,
+            limit: list.and_then(|list| list.limit(Some(current))),
+            is_incomplete: list.is_some_and(|list| list.keys.len() >= MAX_KEYS),
+        }
+    }
+
     /// Whether `--revoke-all` has ended the key with this id.
     pub fn is_key_revoked(&self, key: ValueDigest) -> bool {
-        let list = (*self.0).as_ref();
+        let list = (*self.list).as_ref();
         list.is_ok_and(|list| list.keys.contains(&key))
     }
 
@@ -52,7 +79,7 @@ impl RevokedNow {
         key: ValueDigest,
     ) -> Result<(), TokenError> {
         self.check(token)?;
-        let Ok(list) = &*self.0 else {
+        let Ok(list) = &*self.list else {
             return Err(TokenError::RevocationsUnreadable);
         };
         let limit = list.limit(Some(key));
@@ -67,6 +94,8 @@ impl RevokedNow {
 pub(super) struct Cache {
     pub state: FileState,
     pub list: RevokedNow,
+    /// Whether this process has read a file, which nothing removes.
+    pub was_present: bool,
 }
 
 impl Cache {
@@ -74,13 +103,17 @@ impl Cache {
     pub fn empty() -> Self {
         Self {
             state: FileState::Absent,
-            list: RevokedNow(Arc::new(Ok(Index::default()))),
+            list: RevokedNow {
+                list: Arc::new(Ok(Index::default())),
+                reads: 0,
+            },
+            was_present: false,
         }
     }
 
     /// The list, if the file is still in the state in which it was read.
     pub fn if_unchanged(&self, state: FileState) -> Option<RevokedNow> {
-        let is_known = state != FileState::Unknown && self.list.0.is_ok();
+        let is_known = state != FileState::Unknown && self.list.list.is_ok();
         (is_known && state == self.state).then(|| self.list.clone())
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::file::replace;
-use super::list::{Entry, MAX_ID_LEN, MAX_KEPT, MAX_REVOKED};
+use super::list::{Entry, MAX_ID_LEN, MAX_IDS, MAX_REVOKED};
 use super::*;
 use crate::auth::token::{TokenError, TokenMark};
 
@@ -26,6 +26,18 @@ fn revoke_all(revocations: &Revocations) -> RevokedAll {
 fn write_list(path: &Path, tokens: impl Iterator<Item = Entry>) {
     let list = serde_json::json!({ "tokens": tokens.collect::<Vec<_>>() });
     let _ = replace(path, list.to_string().as_bytes()).unwrap();
+}
+
+/// A token of the configured key "k".
+fn entry(number: usize) -> Entry {
+    Entry {
+        jti: None,
+        digest: Some(ValueDigest::of(&number.to_string())),
+        exp: Timestamp::MAX,
+        iat: None,
+        instance: false,
+        key: Some(key("k").1),
+    }
 }
 
 fn mark(id: &str, issued_at: i64) -> TokenMark {
@@ -140,20 +152,17 @@ fn list_drops_only_what_expired_a_day_ago() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x.revoked");
     let now = Timestamp::now();
-    let entry = |number: usize| Entry {
-        jti: Some(number.to_string()),
-        digest: None,
+    let expired = |number: usize| Entry {
         exp: now - SignedDuration::from_hours(if number == 7 { 25 } else { 23 }),
-        iat: None,
-        instance: false,
+        ..entry(number)
     };
-    write_list(&path, (0..MAX_REVOKED).map(entry));
+    write_list(&path, (0..MAX_REVOKED).map(expired));
     let revocations = Revocations::new(Some(path.clone()));
     let revoke = |id| revocations.revoke(&RevokedToken::with_id(id).unwrap());
     revoke("another").unwrap();
     let kept = read_list(&path).unwrap().tokens;
     assert_eq!(kept.len(), MAX_REVOKED);
-    assert!(!kept.contains(&entry(7)) && kept.contains(&entry(8)));
+    assert!(!kept.contains(&expired(7)) && kept.contains(&expired(8)));
     assert!(matches!(revoke("one-more"), Err(RevokeError::Full)));
 }
 
@@ -180,33 +189,108 @@ fn unreadable_file_refuses_tokens_of_the_configured_key() {
     revoke_all(&revocations);
     assert_eq!(revocations.now().check(&token), Err(TokenError::Revoked));
     revocations.revoke(&one).unwrap();
-    fs::remove_file(&path).unwrap();
-    assert_eq!(revocations.now().check(&token), Ok(()));
 }
 
+#[test]
+fn file_that_was_removed_is_no_empty_list() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.revoked");
+    let revocations = Revocations::new(Some(path.clone()));
+    let [first, second] = ["first", "second"].map(|id| RevokedToken::with_id(id).unwrap());
+    let token = mark("first", Timestamp::now().as_second());
+    assert_eq!(revocations.now().check(&token), Ok(()));
+    revocations.revoke(&first).unwrap();
+    assert_eq!(revocations.now().check(&token), Err(TokenError::Revoked));
+    let text = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let assert_unknown = || {
+        let checked = revocations.now().check(&token);
+        assert_eq!(checked, Err(TokenError::RevocationsUnreadable));
+        let refused = revocations.revoke(&second);
+        assert!(matches!(refused, Err(RevokeError::Read { .. })));
+    };
+    assert_unknown();
+    assert_unknown();
+    let _ = replace(&path, &text).unwrap();
+    assert_eq!(revocations.now().check(&token), Err(TokenError::Revoked));
+    fs::remove_file(&path).unwrap();
+    // It is not known any more which tokens of other keys are revoked.
+    revoke_all(&revocations);
+    let of_other_key = TokenMark {
+        key: Some(key("o").1),
+        ..mark("other", Timestamp::now().as_second())
+    };
+    for token in [&token, &of_other_key] {
+        assert_eq!(revocations.now().check(token), Err(TokenError::Revoked));
+    }
+}
+
+/// Nobody can push another entry out of the list.
 #[test]
 fn list_is_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x.revoked");
-    let entry = |number: usize| Entry {
+    let ids = (0..MAX_IDS).map(|number| Entry {
         jti: Some(number.to_string()),
         digest: None,
-        exp: Timestamp::MAX,
-        iat: None,
-        instance: false,
+        ..entry(number)
+    });
+    let tokens = (MAX_IDS..MAX_REVOKED - 1).map(entry);
+    write_list(&path, ids.chain(tokens));
+    let revocations = Revocations::new(Some(path.clone()));
+    let revoke_id = |id| {
+        let mut token = RevokedToken::with_id(id).unwrap();
+        token.entry.key = Some(key("k").1);
+        revocations.revoke(&token)
     };
-    write_list(&path, (0..MAX_REVOKED).map(entry));
-    let revocations = Revocations::new(Some(path));
+    let revoke_token = |number| {
+        let mut token = RevokedToken::with_id("x").unwrap();
+        token.entry = entry(number);
+        revocations.revoke(&token)
+    };
     // One that is listed already needs no room.
-    revocations
-        .revoke(&RevokedToken::with_id("7").unwrap())
-        .unwrap();
-    let full = revocations.revoke(&RevokedToken::with_id("another").unwrap());
+    revoke_id("7").unwrap();
+    assert!(matches!(revoke_id("another"), Err(RevokeError::FullOfIds)));
+    revoke_token(MAX_REVOKED).unwrap();
+    let full = revoke_token(MAX_REVOKED + 1);
     assert!(matches!(full, Err(RevokeError::Full)));
+    // The tokens are refused without their entries now, but an id may be that of one that was
+    // issued ahead of the clock.
     revoke_all(&revocations);
-    revocations
-        .revoke(&RevokedToken::with_id("another").unwrap())
-        .unwrap();
+    let ahead = mark("7", Timestamp::now().as_second() + 600);
+    assert_eq!(revocations.now().check(&ahead), Err(TokenError::Revoked));
+    assert!(matches!(revoke_id("another"), Err(RevokeError::FullOfIds)));
+    revoke_token(MAX_REVOKED + 1).unwrap();
+    // With the key, the ids end, too.
+    let keys = RevokedKeys {
+        ended: vec![key("k").1],
+        ..RevokedKeys::default()
+    };
+    revocations.revoke_all(&keys).unwrap();
+    assert_eq!(read_list(&path).unwrap().tokens, []);
+}
+
+#[test]
+fn ended_keys_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.revoked");
+    let revocations = Revocations::new(Some(path.clone()));
+    let end = |keys: Vec<ValueDigest>| {
+        let keys = RevokedKeys {
+            ended: keys,
+            ..RevokedKeys::default()
+        };
+        revocations.revoke_all(&keys).unwrap();
+    };
+    let other = |number: usize| ValueDigest::of(&number.to_string());
+    end(vec![key("k").1]);
+    end((0..150).map(other).collect());
+    assert_eq!(
+        revocations
+            .check_key(&key("k").0)
+            .map_err(|it| it.to_string()),
+        Err(KeyError::Revoked.to_string())
+    );
 }
 
 #[test]
@@ -216,10 +300,11 @@ fn longest_ids_fit_into_the_file() {
     // Quotation marks take two bytes each.
     let id = |number: usize| format!("{number:\"<MAX_ID_LEN$}");
     let entry = |number| RevokedToken::with_id(&id(number)).unwrap().entry;
-    write_list(&path, (0..MAX_REVOKED - 1).map(entry));
+    let tokens = (MAX_IDS..MAX_REVOKED).map(self::entry);
+    write_list(&path, (1..MAX_IDS).map(entry).chain(tokens));
     let revocations = Revocations::new(Some(path.clone()));
     revocations
-        .revoke(&RevokedToken::with_id(&id(MAX_REVOKED)).unwrap())
+        .revoke(&RevokedToken::with_id(&id(MAX_IDS)).unwrap())
         .unwrap();
     read_list(&path).unwrap();
     for invalid in [&"a".repeat(MAX_ID_LEN + 1), "", "\u{1}", "\u{e9}", "a b"] {
@@ -254,20 +339,20 @@ fn token_is_no_id() {
 #[test]
 fn revoking_all_keeps_tokens_that_were_issued_ahead_of_the_clock() {
     let directory = tempfile::tempdir().unwrap();
-    let revocations = Revocations::new(Some(directory.path().join("x.revoked")));
+    let path = directory.path().join("x.revoked");
+    let revocations = Revocations::new(Some(path.clone()));
     let now = Timestamp::now().as_second();
-    let entry = |number: usize, iat| Entry {
-        jti: None,
-        digest: Some(ValueDigest::of(&number.to_string())),
-        exp: Timestamp::MAX,
-        iat,
-        instance: false,
+    let issued = |number, iat| Entry {
+        iat: Some(iat),
+        ..entry(number)
     };
-    let early = entry(0, Some(now + 600));
-    let others = (1..MAX_REVOKED).map(|number| entry(number, None));
-    let path = revocations.path.clone().unwrap();
-    write_list(&path, [early.clone()].into_iter().chain(others));
+    let of_other_key = Entry {
+        key: Some(key("o").1),
+        ..issued(3, now - 600)
+    };
+    let kept = [issued(0, now + 600), of_other_key];
+    let covered = [issued(1, now - 600), entry(2)];
+    write_list(&path, kept.iter().chain(&covered).cloned());
     revoke_all(&revocations);
-    let kept = read_list(&path).unwrap().tokens;
-    assert_eq!((kept.len(), &kept[0]), (MAX_KEPT, &early));
+    assert_eq!(read_list(&path).unwrap().tokens, kept);
 }

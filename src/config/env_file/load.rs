@@ -190,11 +190,26 @@ fn reason_to_distrust(
 /// A directory above the file in which all users can replace it or the directory below, and its
 /// mode. In a sticky directory, such as `/tmp`, they can replace only their own files.
 fn writable_directory_above(path: &Path) -> io::Result<Option<(PathBuf, u32)>> {
-    const STICKY: u32 = 0o1000;
     let real_path = path.canonicalize()?;
     // The directories of a link, and those of the file.
     let directories = path.ancestors().skip(1);
-    let directories = directories.chain(real_path.ancestors().skip(1));
+    find_writable(directories.chain(real_path.ancestors().skip(1)))
+}
+
+/// The same for the files in a directory.
+///
+/// # Errors
+///
+/// The mode of a directory cannot be read.
+pub fn writable_directory(directory: &Path) -> io::Result<Option<(PathBuf, u32)>> {
+    let real_path = directory.canonicalize()?;
+    find_writable(directory.ancestors().chain(real_path.ancestors()))
+}
+
+fn find_writable<'a>(
+    directories: impl Iterator<Item = &'a Path>,
+) -> io::Result<Option<(PathBuf, u32)>> {
+    const STICKY: u32 = 0o1000;
     for directory in directories {
         if directory.as_os_str().is_empty() {
             continue;

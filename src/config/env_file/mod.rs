@@ -3,7 +3,7 @@
 mod load;
 mod parser;
 
-pub use load::EnvFileChoice;
 pub(super) use load::{Content, exposed_file, load, read};
+pub use load::{EnvFileChoice, writable_directory};
 #[cfg(any(test, fuzzing))]
 pub(super) use parser::parse as parse_env_file;

@@ -119,6 +119,9 @@ impl Startup {
         is_active.store(true, Ordering::Release);
         // The old process may have revoked tokens meanwhile.
         daemon.reloadable.keys.revocations().notify();
+        if let Some(problem) = daemon.reloadable.keys.revocations().directory_problem() {
+            tracing::warn!("{problem}");
+        }
         daemon.reloadable.health.enter(Phase::Ready);
         let sources = daemon.reloadable.live_settings.location().read_sources();
         record_warnings(&sources, &daemon.reloadable.audit);

@@ -1,15 +1,14 @@
 //! Revoking all tokens.
 
 use std::fs;
-use std::thread;
 
 use serde_json::json;
 
 use super::{
     ALL, assert_accepted, assert_ended, assert_revoked, call, follow_with_session,
-    follow_with_token, kill_and_start, revoke, session_status, sign_in,
+    follow_with_token, kill_and_start, session_status, sign_in,
 };
-use crate::support::{Home, InstalledProgram, eventually, file_mode, jwt};
+use crate::support::{Home, file_mode, jwt};
 
 #[test]
 fn all_tokens_are_revoked_and_generated_key_replaced() {
@@ -152,30 +151,4 @@ fn invalid_key_setting_keeps_command_from_revoking_all() {
         .exits(2)
         .stderr_contains(&["JWT_SECRET_KEY"]);
     assert!(!super::file(&home).exists());
-}
-
-#[test]
-fn command_waits_for_restart() {
-    let home = Home::new();
-    let program = InstalledProgram::install_in(&home);
-    program.start(&home);
-    let old = home.daemon().unwrap().pid();
-    let token = home.token(ALL);
-    let restart = super::one::hold_restart(&home, &program);
-    revoke(&home, &json!({ "all": true })).assert_problem(409, "new connection");
-    assert_accepted(&home, &token);
-    thread::scope(|scope| {
-        let revoke = scope.spawn(|| home.run(["token", "--revoke-all"]));
-        eventually("the command was rejected once", || {
-            let log = home.log();
-            let refused = "action=\"revoke_tokens\" outcome=\"refused\"";
-            log.matches(refused).count() >= 2
-        });
-        fs::write(home.path().join("gate"), "").unwrap();
-        restart.join().unwrap().succeeds();
-        revoke.join().unwrap().succeeds();
-    });
-    assert_ne!(home.daemon().unwrap().pid(), old);
-    assert_eq!(call(&home, &token).status, 401);
-    assert_accepted(&home, &home.token(ALL));
 }

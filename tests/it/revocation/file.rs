@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 
+use fullon_master_api::config::Secret;
 use serde_json::json;
 
 use super::{ALL, assert_accepted, assert_revoked, call, file, revoke, revoke_token};
@@ -13,7 +14,16 @@ use crate::support::{Home, Outcome, jwt, running_as_root};
 fn full_list_asks_for_revoke_all() {
     let mut home = Home::new();
     home.set("JWT_SECRET_KEY", jwt::SECRET);
-    let entry = |number: usize| json!({ "jti": number.to_string(), "exp": "2500-01-01T00:00:00Z" });
+    let key = fullon_master_api::auth::key_id(&home.key());
+    let entry = |number: usize| {
+        let exp = "2500-01-01T00:00:00Z";
+        if number < 9_000 {
+            return json!({ "jti": number.to_string(), "exp": exp });
+        }
+        // Any digest will do.
+        let digest = fullon_master_api::auth::key_id(&Secret::new(number.to_string()));
+        json!({ "digest": digest, "exp": exp, "key": key })
+    };
     let tokens: Vec<_> = (0..10_000).map(entry).collect();
     let list = json!({ "tokens": tokens }).to_string();
     fs::write(file(&home), &list).unwrap();
@@ -35,9 +45,52 @@ fn full_list_asks_for_revoke_all() {
     home.run(["start"]).succeeds();
     home.run(["token", "--revoke-all"]).succeeds();
     assert_revoked(&home, &token);
+    // The ids are kept, because they could be those of tokens from a clock that is ahead.
+    revoke(&home, &json!({ "jti": "another" })).assert_problem(409, "9000 ids");
     let token = home.token(ALL);
     revoke_token(&home, &token);
     assert_revoked(&home, &token);
+}
+
+/// Another user could have removed it.
+#[test]
+fn file_that_was_removed_refuses_tokens() {
+    let home = Home::started();
+    let [revoked, other] = [(); 2].map(|()| home.token(ALL));
+    revoke_token(&home, &revoked);
+    fs::remove_file(file(&home)).unwrap();
+    for token in [&revoked, &other] {
+        call(&home, token).assert_problem(401, "file of revoked tokens cannot be read");
+    }
+    home.run(["status"]).succeeds().stdout_contains(&[
+        "Warning:",
+        "it was removed",
+        "--revoke-all",
+    ]);
+    home.run(["token", "--revoke", &other])
+        .exits(1)
+        .stderr_contains(&["nothing was revoked", "it was removed"]);
+    assert!(!file(&home).exists());
+    home.run(["token", "--revoke-all"]).succeeds();
+    assert_eq!(call(&home, &revoked).status, 401);
+    assert_accepted(&home, &home.token(ALL));
+}
+
+#[test]
+fn directory_that_all_users_can_write_is_reported() {
+    let home = Home::new();
+    set_mode(home.path(), 0o777);
+    let texts = [
+        "other users can remove the signing key and the file of revoked tokens",
+        "chmod o-w",
+    ];
+    home.run(["start"]).succeeds().stderr_contains(&texts);
+    home.run(["status"]).succeeds().stdout_contains(&texts);
+    home.run(["doctor"]).stdout_contains(&texts);
+    assert!(home.log().contains(texts[0]));
+    set_mode(home.path(), 0o755);
+    let quiet = home.run(["status"]).succeeds();
+    assert!(!quiet.stdout.contains(texts[0]), "{quiet:#?}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn key(home: &Home) -> String {
 }
 
 /// A token of somebody who knows the key. Its `iat` is ahead, so that its time does not revoke it.
-fn forge(key: &str) -> String {
+pub fn forge(key: &str) -> String {
     let mut claims = jwt::claims(ALL);
     claims["iat"] = json!(jiff::Timestamp::now().as_second() + 60);
     jwt::sign(key, jwt::HEADER, claims.to_string())
@@ -109,6 +109,30 @@ fn command_elsewhere_knows_that_the_service_has_its_own_key() {
         .succeeds()
         .stdout_contains(&["unchanged, because JWT_SECRET_KEY sets it"]);
     assert!(!home.path().join(".fullon_master_api.key").exists());
+}
+
+/// Services that set one key share it.
+#[test]
+fn one_time_token_ends_with_the_key_that_another_daemon_revokes() {
+    let mut home = Home::new();
+    home.set("JWT_SECRET_KEY", &jwt::made_up_secret("shared"));
+    home.run(["start"]).succeeds();
+    let mut other = Home::new();
+    other.set("JWT_SECRET_KEY", &jwt::made_up_secret("shared"));
+    other.set("PID_FILE", &other.pid_file().display().to_string());
+    other.set("HOME", &home.path().display().to_string());
+    other.run(["start"]).succeeds();
+    // Signed with the instance key, as by `fullon console`.
+    let make = || {
+        let made = other.call_admin("POST", "/admin/session/token");
+        made.json()["token"].as_str().unwrap().to_owned()
+    };
+    let sign_in = |token: &str| other.call_admin_as(token, "POST", "/admin/session").status;
+    assert_eq!(sign_in(&make()), 201);
+    let before = make();
+    home.run(["token", "--revoke-all"]).succeeds();
+    assert_eq!(sign_in(&before), 401);
+    assert_eq!(sign_in(&make()), 201);
 }
 
 /// Services that set different keys are separate.

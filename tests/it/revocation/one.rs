@@ -286,6 +286,43 @@ fn simultaneous_revocations_are_all_kept() {
     }
 }
 
+/// Its `jti` is not that of a revoked token.
+#[test]
+fn damaged_token_is_refused() {
+    let home = Home::started();
+    let token = home.token(ALL);
+    let jti = jwt::claims_of(&token)["jti"].as_str().unwrap().to_owned();
+    let mut claims = jwt::claims_of(&token);
+    claims["sub"] = json!("another");
+    let (_, signature) = token.rsplit_once('.').unwrap();
+    let changed = jwt::sign("another key", jwt::HEADER, claims.to_string());
+    let (signed, _) = changed.rsplit_once('.').unwrap();
+    for damaged in [
+        changed.clone(),
+        format!("{signed}.{signature}"),
+        format!("{signed}."),
+        token[..token.len() - 2].to_owned(),
+    ] {
+        let answer = revoke(&home, &json!({ "token": damaged }));
+        answer.assert_problem(400, "has signed the token");
+        home.run(["token", "--revoke", &damaged])
+            .exits(1)
+            .stderr_contains(&["nothing was revoked", "has signed the token"]);
+    }
+    home.run(["stop"]).succeeds();
+    home.run(["token", "--revoke", &changed])
+        .exits(1)
+        .stderr_contains(&["nothing was revoked", "has signed the token"]);
+    assert!(!file(&home).exists());
+    let audit = home.run(["--json", "audit"]).succeeds();
+    assert!(!audit.stdout.contains(&jti), "{}", audit.stdout);
+    home.run(["start"]).succeeds();
+    assert_accepted(&home, &token);
+    // The id is enough.
+    home.run(["token", "--revoke", &jti]).succeeds();
+    assert_revoked(&home, &token);
+}
+
 #[test]
 fn revocations_are_audited() {
     let home = Home::started();

@@ -1,14 +1,18 @@
 //! Revoking tokens in the files, while the API of the daemon cannot be reached.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use nix::sys::signal::Signal;
-
+use super::one::{call_on, kept_connection};
 use super::{ALL, assert_accepted, assert_revoked, call, file, sign_in};
 use crate::doctor::{as_nobody, home_of_nobody, set_mode};
-use crate::support::{Home, Outcome, eventually, running_as_root, send_signal};
+use crate::support::{
+    Connection, DEADLINE, Home, InstalledProgram, Outcome, eventually, jwt, running_as_root,
+};
 
 fn audit_file(home: &Home) -> std::path::PathBuf {
     home.path().join("fullon.log.audit")
@@ -82,7 +86,10 @@ fn command_revokes_while_daemon_drains() {
     let daemon = home.daemon().unwrap();
     let request = home.unfinished_request();
     let address = home.admin_address();
-    send_signal(daemon.pid(), Signal::SIGTERM);
+    // A token of somebody else may choose how long it takes.
+    let body = r#"{"timeout_seconds":3600}"#;
+    let stopping = home.call_admin_with("POST", "/admin/stop", body);
+    assert_eq!(stopping.status, 202, "{stopping:#?}");
     eventually("it accepts no connections", || {
         std::net::TcpStream::connect(&address).is_err()
     });
@@ -90,21 +97,14 @@ fn command_revokes_while_daemon_drains() {
         .succeeds()
         .stdout_contains(&["The token is revoked", "The running daemon reads it from"])
         .stderr_contains(&["cannot be reached"]);
-    thread::scope(|scope| {
-        let all = scope.spawn(|| home.run(["token", "--revoke-all"]));
-        let key_file = home.path().join(".fullon_master_api.key");
-        let key = fs::read(&key_file).unwrap();
-        eventually("the key is replaced", || {
-            fs::read(&key_file).unwrap() != key
-        });
-        assert!(!daemon.has_exited());
-        drop(request);
-        all.join()
-            .unwrap()
-            .succeeds()
-            .stdout_contains(&["All tokens are revoked", "Signing key: replaced"]);
-    });
-    assert!(daemon.has_exited());
+    home.run(["token", "--revoke-all"])
+        .succeeds()
+        .stdout_contains(&["All tokens are revoked", "Signing key: replaced"])
+        .stderr_contains(&["cannot be reached"]);
+    assert!(!daemon.has_exited());
+    drop(request);
+    assert!(daemon.wait_for_exit(DEADLINE));
+    home.run(["audit", "--verify"]).succeeds();
     home.run(["start"]).succeeds();
     for token in [&first, &second] {
         assert_eq!(call(&home, token).status, 401);
@@ -128,6 +128,91 @@ fn command_revokes_all_while_daemon_stops() {
     });
     home.run(["start"]).succeeds();
     assert_eq!(call(&home, &token).status, 401);
+}
+
+/// The holder of a control token restarts the daemon without end.
+#[test]
+fn command_revokes_all_during_endless_restarts() {
+    let home = Home::started();
+    let token = home.token(ALL);
+    let address = home.admin_address();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let head = format!(
+                    "POST /admin/restart HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+                );
+                while !is_over.load(Ordering::Relaxed) {
+                    let Ok(mut stream) = TcpStream::connect(&address) else {
+                        continue;
+                    };
+                    let mut answer = Vec::new();
+                    let _ = stream.write_all(head.as_bytes());
+                    let _ = stream.read_to_end(&mut answer);
+                }
+            });
+        }
+        let generation = || home.state().generation;
+        let restarted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            eventually("it was restarted", || generation() > 2);
+            home.run(["token", "--revoke-all"])
+        }));
+        let refused = restarted
+            .as_ref()
+            .is_ok()
+            .then(|| call(&home, &token).status);
+        is_over.store(true, Ordering::Relaxed);
+        restarted
+            .unwrap()
+            .succeeds()
+            .stdout_contains(&["All tokens are revoked", "Signing key: replaced"]);
+        assert!(matches!(refused, Some(401 | 429)), "{refused:?}");
+    });
+    home.run(["status"]).succeeds();
+    home.run(["audit", "--verify"]).succeeds();
+    assert_accepted(&home, &home.token(ALL));
+}
+
+#[test]
+fn command_revokes_during_a_restart_that_is_held() {
+    let home = Home::new();
+    let program = InstalledProgram::install_in(&home);
+    program.start(&home);
+    let [token, other] = [(); 2].map(|()| home.token(ALL));
+    let mut kept: Vec<Connection> = (0..2).map(|_| kept_connection(&home, &token)).collect();
+    let restart = super::one::hold_restart(&home, &program);
+    home.run(["token", "--revoke", &other]).succeeds();
+    assert_revoked(&home, &other);
+    home.run(["token", "--revoke-all"])
+        .succeeds()
+        .stdout_contains(&["All tokens are revoked", "Signing key: replaced"])
+        .stderr_contains(&["so the files were changed"]);
+    assert_eq!(call(&home, &token).status, 401);
+    assert_eq!(call_on(&mut kept.remove(0), &token).status, 401);
+    assert_accepted(&home, &home.token(ALL));
+    fs::write(home.path().join("gate"), "").unwrap();
+    restart.join().unwrap().succeeds();
+    assert_eq!(call(&home, &token).status, 401);
+    assert_eq!(call_on(&mut kept.remove(0), &token).status, 401);
+    assert_accepted(&home, &home.token(ALL));
+}
+
+#[test]
+fn stopped_daemon_has_recorded_its_previous_key() {
+    let home = Home::new();
+    let [first, second] = ["first", "second"].map(jwt::made_up_secret);
+    home.write_env(&format!("JWT_SECRET_KEY={first}\n"));
+    home.run(["start"]).succeeds();
+    home.write_env(&format!("JWT_SECRET_KEY={second}\n"));
+    home.run(["reload"]).succeeds();
+    assert_accepted(&home, &super::keys::forge(&first));
+    home.run(["stop"]).succeeds();
+    home.run(["token", "--revoke-all"]).succeeds();
+    home.write_env(&format!("JWT_SECRET_KEY={first}\n"));
+    home.run(["start"])
+        .exits(1)
+        .stderr_contains(&["JWT_SECRET_KEY", "--revoke-all"]);
 }
 
 #[test]

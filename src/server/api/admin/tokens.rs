@@ -70,6 +70,7 @@ impl TokensApi {
         {
             return Err(RevokeError::SessionAsId(id.to_string()).into());
         }
+        let revoked = state.auth.keyring.check_revoked(revoked)?;
         audit.revocation_accepted(revoked.audit_name());
         let auth = Arc::clone(&state.auth);
         let sessions = spawn_blocking(move || {
@@ -128,11 +129,14 @@ impl From<RevokeError> for ApiError {
             RevokeError::Malformed => {
                 ApiError::invalid_field("token", "is malformed: check that it is complete")
             }
+            RevokeError::NotSigned => ApiError::new(StatusCode::BAD_REQUEST, error.to_string()),
             RevokeError::InvalidId | RevokeError::TokenAsId | RevokeError::SessionAsId(_) => {
                 ApiError::invalid_field("jti", error)
             }
             RevokeError::NotOne => ApiError::new(StatusCode::BAD_REQUEST, error.to_string()),
-            RevokeError::Full => ApiError::new(StatusCode::CONFLICT, error.to_string()),
+            RevokeError::Full | RevokeError::FullOfIds => {
+                ApiError::new(StatusCode::CONFLICT, error.to_string())
+            }
             RevokeError::Read { .. }
             | RevokeError::Locked(_)
             | RevokeError::Write { .. }
