@@ -40,8 +40,9 @@ pub use token::{RevokeRequest, RevokeResult};
 
 /// Path of the console on the admin port.
 pub const CONSOLE_PATH: &str = "/console";
-/// Path of the image that clears what a browser has stored for the admin port.
-pub const CONSOLE_CLEAR_PATH: &str = "/console/clear.svg";
+/// Path of an image that clears what a browser has stored for the admin port, up to the id of a
+/// one-time token.
+pub const CONSOLE_CLEAR_PATH: &str = "/console/clear/";
 /// Path of the proof that client and daemon have the same key.
 pub const PROOF_PATH: &str = "/admin/proof";
 /// Version of this build.

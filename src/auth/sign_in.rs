@@ -29,6 +29,8 @@ struct PendingSignIn {
     digest: Digest,
     claims: Claims,
     issued_at: Instant,
+    /// Whether its id was used.
+    is_id_used: bool,
 }
 
 impl SignInTokens {
@@ -54,6 +56,7 @@ impl SignInTokens {
             digest: token_digest(token.expose()),
             claims: claims.clone(),
             issued_at: now,
+            is_id_used: false,
         });
         Ok(token)
     }
@@ -67,11 +70,15 @@ impl SignInTokens {
         sign_in.is_valid(now).then(|| sign_in.claims.clone())
     }
 
-    /// Whether a valid token has this [`sign_in_id`].
-    pub fn has_id(&self, id: &str, now: Instant) -> bool {
-        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut valid = pending.iter().filter(|sign_in| sign_in.is_valid(now));
-        valid.any(|sign_in| hex(sign_in.digest.as_ref()) == id)
+    /// Uses up a [`sign_in_id`], but not its token. Returns whether it was the id of a valid token
+    /// of `fullon console`: any other token can be made by somebody who has only a token.
+    pub fn use_id(&self, id: &str, now: Instant) -> bool {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = pending.iter_mut().find(|sign_in| {
+            let is_usable = sign_in.is_valid(now) && sign_in.claims.is_of_console_command();
+            is_usable && hex(sign_in.digest.as_ref()) == id
+        });
+        found.is_some_and(|sign_in| !std::mem::replace(&mut sign_in.is_id_used, true))
     }
 
     /// Uses up a token and returns its claims, if it is valid. They create no session if the
@@ -133,15 +140,10 @@ mod tests {
         let me = claims("me");
         let token = sign_ins.issue(&me, now).unwrap();
         assert_eq!(sign_ins.redeem("another", now), None);
-        let id = sign_in_id(token.expose());
-        assert!(sign_ins.has_id(&id, now));
-        assert!(!sign_ins.has_id(&id, now + SIGN_IN_LIFETIME));
-        assert!(!sign_ins.has_id(token.expose(), now) && !sign_ins.has_id("", now));
         assert_eq!(sign_ins.find(token.expose(), now), Some(me.clone()));
         assert_eq!(sign_ins.redeem(token.expose(), now), Some(me));
         assert_eq!(sign_ins.find(token.expose(), now), None);
         assert_eq!(sign_ins.redeem(token.expose(), now), None);
-        assert!(!sign_ins.has_id(&id, now));
 
         let token = sign_ins.issue(&claims("me"), now).unwrap();
         let just_in_time = now + SIGN_IN_LIFETIME.saturating_sub(Duration::from_millis(1));
@@ -151,6 +153,40 @@ mod tests {
             sign_ins.redeem(token.expose(), now + SIGN_IN_LIFETIME),
             None
         );
+    }
+
+    #[test]
+    fn id_is_used_once_and_only_of_console_command() {
+        let sign_ins = SignInTokens::default();
+        let now = Instant::now();
+        let of_command = || Claims {
+            request: Some("POST /admin/session/token".into()),
+            session_expires_at: Some(jiff::Timestamp::now()),
+            ..claims("me")
+        };
+        let without_end = Claims {
+            session_expires_at: None,
+            ..of_command()
+        };
+        let of_other_request = Claims {
+            request: Some("POST /admin/session".into()),
+            ..of_command()
+        };
+        for other in [claims("me"), without_end, of_other_request] {
+            let token = sign_ins.issue(&other, now).unwrap();
+            assert!(!sign_ins.use_id(&sign_in_id(token.expose()), now));
+        }
+        let token = sign_ins.issue(&of_command(), now).unwrap();
+        let id = sign_in_id(token.expose());
+        assert!(!sign_ins.use_id(token.expose(), now) && !sign_ins.use_id("", now));
+        assert!(!sign_ins.use_id(&id, now + SIGN_IN_LIFETIME));
+        assert!(sign_ins.use_id(&id, now));
+        assert!(!sign_ins.use_id(&id, now));
+        // The token is not used up.
+        assert!(sign_ins.redeem(token.expose(), now).is_some());
+        let token = sign_ins.issue(&of_command(), now).unwrap();
+        assert!(sign_ins.redeem(token.expose(), now).is_some());
+        assert!(!sign_ins.use_id(&sign_in_id(token.expose()), now));
     }
 
     #[test]

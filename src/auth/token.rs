@@ -23,6 +23,8 @@ use crate::identity::identity;
 pub(super) const INSTANCE_KEY_ID: &str = "instance";
 /// Tolerated difference between the clocks of two machines, in seconds.
 const LEEWAY_SECONDS: u64 = 5;
+/// The claim `req` of the token of `fullon console`.
+const CREATE_SIGN_IN_TOKEN: &str = "POST /admin/session/token";
 /// How far ahead `exp` may be.
 const MAX_LIFETIME: Duration = Duration::from_hours(366 * 24);
 
@@ -54,6 +56,14 @@ impl Claims {
     #[must_use]
     pub fn is_of_command(&self) -> bool {
         self.token.is_of_instance
+    }
+
+    /// Whether `fullon console` signed the token, as only a holder of the signing key can: it is valid
+    /// only for creating a one-time token, and says when the session ends.
+    #[must_use]
+    pub fn is_of_console_command(&self) -> bool {
+        let request = self.request.as_deref();
+        request == Some(CREATE_SIGN_IN_TOKEN) && self.session_expires_at.is_some()
     }
 
     /// Whether the token is valid for this request.

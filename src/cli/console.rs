@@ -61,25 +61,27 @@ fn open(address: &ConsoleAddress) -> anyhow::Result<()> {
         .open(&path)?;
     let title = format!("{} console", identity().product);
     let command = identity().command;
+    let nonce = uuid::Uuid::new_v4().simple();
     // Both addresses consist of characters that have no meaning in a script.
     let ConsoleAddress {
         page, clear_image, ..
     } = address;
+    // `reload` passes no cache by, `include` makes Chromium obey `Clear-Site-Data`, and without
+    // CORS the response is hidden: only that of this daemon may be loaded from another origin. The
+    // policy names schemes, because it cannot name an IPv6 address.
     writeln!(
         file,
         "<!doctype html>
 <meta charset=\"utf-8\">
 <meta name=\"referrer\" content=\"no-referrer\">
+<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'nonce-{nonce}'; connect-src http: https:; base-uri 'none'; form-action 'none'\">
 <title>{title}</title>
 <body>
 <p>Opening the console …</p>
-<script>
-const image = new Image();
-image.onload = () => location.replace(\"{page}\");
-image.onerror = () => {{
-  document.body.textContent = 'The daemon does not respond, or the address was used before. Run `{command} console --open` again.';
-}};
-image.src = \"{clear_image}\";
+<script nonce=\"{nonce}\">
+fetch(\"{clear_image}\", {{ mode: 'no-cors', cache: 'reload', credentials: 'include' }}).then(
+  () => location.replace(\"{page}\"),
+  () => {{ document.body.textContent = 'The daemon does not respond, or the address was used before. Run `{command} console --open` again.'; }});
 </script>"
     )?;
     let browser = std::env::var_os("BROWSER").filter(|browser| !browser.is_empty());

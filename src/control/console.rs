@@ -66,11 +66,10 @@ impl DaemonControl {
         }
         // The address that this client used, not the daemon's own: there may be a tunnel.
         let mut address = client.page_base_url().clone();
-        address.set_path(CONSOLE_CLEAR_PATH);
-        address.set_query(Some(&sign_in_id(&token.token)));
+        let id = sign_in_id(&token.token);
+        address.set_path(&format!("{CONSOLE_CLEAR_PATH}{id}"));
         let clear_image = address.to_string();
         address.set_path(CONSOLE_PATH);
-        address.set_query(None);
         address.set_fragment(Some(&format!("token={}", token.token)));
         Ok(ConsoleAddress {
             page: address.to_string(),

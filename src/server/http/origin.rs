@@ -50,7 +50,7 @@ impl OwnOrigins {
             return Some(foreign_origin_reason(headers));
         }
         // A local file loads this image. It has a check of its own.
-        let is_clear = method.is_safe() && path == CONSOLE_CLEAR_PATH;
+        let is_clear = method.is_safe() && path.starts_with(CONSOLE_CLEAR_PATH);
         let is_foreign = is_cross_origin(headers) && !is_navigation(method, headers) && !is_clear;
         is_foreign.then(|| FOREIGN_PAGE.into())
     }

@@ -59,17 +59,20 @@ pub fn add_routes(mut route: Route) -> Route {
         let file = StaticFile::new(kind, || Bytes::from_static(content));
         route = route.at(path, get(file));
     }
-    route.at(CONSOLE_CLEAR_PATH, get(poem::endpoint::make(clear)))
+    let clear_path = format!("{CONSOLE_CLEAR_PATH}:id");
+    route.at(clear_path, get(poem::endpoint::make(clear)))
 }
 
 /// Makes the browser forget what another program has left for this origin while it listened on the
 /// port: service workers, cached pages and redirects. `fullon console --open` loads it before the
 /// page, from a file, where no service worker can answer. Cookies stay, because the other ports of
-/// the host have the same ones. The query is the id of a one-time token, so that other pages cannot
-/// use it.
+/// the host have the same ones. The last segment of the path is the id of a one-time token, valid
+/// once: other pages do not know it, and nothing that the browser has cached is for this path. A
+/// query would not do, because a cached response can be valid for every query (`No-Vary-Search`).
 async fn clear(request: Request) -> poem::Result<Response> {
     let tokens = &AuthState::from_request(&request)?.sign_in_tokens;
-    if !tokens.has_id(request.uri().query().unwrap_or_default(), Instant::now()) {
+    let id = request.uri().path().strip_prefix(CONSOLE_CLEAR_PATH);
+    if !tokens.use_id(id.unwrap_or_default(), Instant::now()) {
         let detail = "the one-time token of this address was used or has expired";
         return Err(ApiError::new(StatusCode::NOT_FOUND, detail).into());
     }
@@ -98,8 +101,8 @@ where
 /// The paths of the assets and the redirects.
 pub fn paths() -> impl Iterator<Item = String> {
     let assets = ASSETS.iter().map(|(path, ..)| *path);
-    let others = REDIRECTED_PATHS.into_iter().chain([CONSOLE_CLEAR_PATH]);
-    assets.chain(others).map(str::to_owned)
+    let others = assets.chain(REDIRECTED_PATHS).map(str::to_owned);
+    others.chain([format!("{CONSOLE_CLEAR_PATH}{{id}}")])
 }
 
 #[cfg(test)]
