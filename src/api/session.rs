@@ -64,7 +64,10 @@ pub struct SignInPreview {
     pub subject: String,
     /// Scopes of the session.
     pub scopes: Vec<String>,
-    /// Subject of the session that this browser already has. Signing in replaces its cookie.
+    /// Whether a page should ask before it signs in: the browser has a session already, which
+    /// signing in replaces, or the token is not one of `fullon console`.
+    pub needs_confirmation: bool,
+    /// Subject of the session whose cookie and `X-Fullon-Session` the request presents.
     #[oai(skip_serializing_if_is_none)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_in_as: Option<String>,

@@ -17,36 +17,19 @@ export class UnreachableError extends Error {
   }
 }
 
-/** Reads a stored value, or writes it if defined; `null` removes it. Works without storage. */
-export function stored(name, value) {
-  try {
-    if (value === null) localStorage.removeItem(name);
-    else if (value !== undefined) localStorage[name] = value;
-    return localStorage[name] ?? value;
-  } catch {
-    return value;
-  }
-}
-
-// The same in all windows, so that each log view recognises their requests.
-const STORAGE_KEY = 'fullon-console';
-const pageId = stored(STORAGE_KEY) ?? stored(STORAGE_KEY, 'console-' + [...crypto.getRandomValues(new Uint8Array(9))].map(byte => byte.toString(36)).join(''));
-let requestCount = 0;
-
-/** Whether a log entry is an access line of this page, not an audit event. */
-export const isOwn = ({ target, line }) => target === 'access' && line.includes(pageId) && /server"?[=:]"admin"/.test(line);
-
 /** The body of the response. Throws ProblemError or UnreachableError. `timeout` is in milliseconds. */
 export async function request(method, path, { body, token, timeout = 10_000 } = {}) {
-  const headers = { 'X-Request-Id': `${pageId}-${Date.now().toString(36)}-${++requestCount}` };
+  const headers = {};
   if (body !== undefined) headers['Content-Type'] = 'application/json';
   if (token) headers.Authorization = `Bearer ${token}`;
   // Beside a token, it is the session that a new one replaces.
   if (sessionValue()) headers['X-Fullon-Session'] = sessionValue();
+  const signal = AbortSignal.timeout(timeout);
+  // An invalid header is an error of its own.
+  const fetched = new Request(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store', signal });
   let response, text;
   try {
-    const signal = AbortSignal.timeout(timeout);
-    response = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store', signal });
+    response = await fetch(fetched);
     text = await response.text();
   } catch {
     throw new UnreachableError();

@@ -87,7 +87,9 @@ export class Charts {
     this.points = [];
     try {
       const points = JSON.parse(sessionStorage[STORAGE_KEY] ?? '[]');
-      this.points = points.filter(point => point.at > Date.now() - MAX_SPAN);
+      const isNumber = value => value === null || Number.isFinite(value);
+      const isRecent = ({ at }) => at > Date.now() - MAX_SPAN && at <= Date.now();
+      this.points = points.filter(point => isRecent(point) && Object.values(point).every(isNumber));
     } catch { /* Start empty. */ }
     addEventListener('pagehide', () => {
       try {

@@ -95,18 +95,18 @@ export function logLevel({ done, notice }, status) {
 
 const change = ({ name, from, to }) => `${name}: ${from ?? 'not set'} → ${to ?? 'not set'}`;
 
-/** Asks before an address signs in as somebody else. */
-export function replaceSession({ notice, replace }, current, next) {
+/** Asks before an address signs in, which somebody else may have sent. `current` may be unknown. */
+export function signIn({ notice, signIn }, current, next) {
   openDialog({
     title: `Sign in as ${next}?`,
     body: [
-      paragraph(`This browser is signed in as ${current}. The address that was opened signs in as ${next}, and signs out the tabs that are open.`),
+      paragraph(`${current ? `This tab is signed in as ${current}. ` : ''}The address that was opened signs in as ${next}. Tabs of the console that are open in this browser are signed out.`),
       paragraph('If somebody else sent you the address, cancel: what you do here would be done in that name.'),
     ],
     confirm: `Sign in as ${next}`,
     notice,
     run: async () => {
-      await replace();
+      await signIn();
       $('dialog').close();
     },
   });

@@ -1,6 +1,6 @@
 // The live log. Only visible lines are elements of the page.
 
-import { ProblemError, checkStream, get, isOwn, withQuery } from './api.js';
+import { ProblemError, checkStream, get, withQuery } from './api.js';
 import { $, make, setText } from './dom.js';
 import { ticket } from './session.js';
 
@@ -26,6 +26,8 @@ export class LogView {
     this.rows = [];
     this.rowHeight = 22;
     this.isOpen = false;
+    /** The sessions that this page has had. */
+    this.sessionIds = new Set();
     this.clear();
     this.box.addEventListener('scroll', () => this.onScroll(), { passive: true });
     this.box.onkeydown = event => this.onKey(event);
@@ -66,8 +68,9 @@ export class LogView {
     return `${$('own').checked} ${new URLSearchParams(this.parameters)}`;
   }
 
-  open() {
+  open(sessionId) {
     this.isOpen = true;
+    this.sessionIds.add(sessionId);
     if (this.activeQuery && this.activeQuery !== this.query) this.restart();
     else this.connect();
   }
@@ -145,8 +148,16 @@ export class LogView {
   receive(entry) {
     this.last = entry.cursor;
     this.first ??= entry.cursor;
-    if ($('own').checked || !isOwn(entry)) this.append(entry);
+    if (this.isWanted(entry)) this.append(entry);
     else if (!this.hasFilledView) this.schedule();
+  }
+
+  /** Hides requests of the own session. The daemon names it: a client cannot hide its requests. */
+  isWanted({ target, line }) {
+    if ($('own').checked || target !== 'access') return true;
+    // In a value, the quotation marks would be escaped, and there is no space in a path.
+    const id = /(?: session_id=|"session_id":)"([0-9a-f-]{36})"/.exec(line)?.[1];
+    return !this.sessionIds.has(id);
   }
 
   get isFull() {
@@ -311,7 +322,7 @@ export class LogView {
     const { scrollTop } = this.box;
     this.first = page.first_cursor;
     this.hasOlder = this.first != null;
-    const older = page.entries.filter(entry => $('own').checked || !isOwn(entry));
+    const older = page.entries.filter(entry => this.isWanted(entry));
     if (!this.hasOlder) older.unshift({ kind: 'note', line: begins });
     this.lines.unshift(...older);
     for (const { line } of older) this.size += line.length;

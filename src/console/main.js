@@ -1,6 +1,6 @@
 // The console: signs in, polls the daemon, and reports when it is unreachable.
 
-import { ProblemError, UnreachableError, get, request } from './api.js';
+import { UnreachableError, get, request } from './api.js';
 import { Charts, parseMetrics, summarize } from './charts.js';
 import * as dialogs from './dialogs.js';
 import { $, setText } from './dom.js';
@@ -46,15 +46,16 @@ const USED = 'This address was used before, or has expired. Run `fullon console`
 async function signIn() {
   const newToken = new URLSearchParams(location.hash.slice(1)).get('token');
   if (newToken) {
-    token = newToken;
+    // Other characters would be no valid header.
+    token = /^[\w.-]+$/.test(newToken) ? newToken : '-';
     history.replaceState(null, '', location.pathname);
   }
   const current = await currentSession();
   let refused = '';
   if (token) {
     try {
-      const { subject, signed_in_as: other } = await get('/admin/session/token', { token });
-      if (other) askToReplace(other, subject, token);
+      const { subject, needs_confirmation, signed_in_as: other } = await get('/admin/session/token', { token });
+      if (needs_confirmation) askToSignIn(other, subject, token);
       else await createSession(token);
     } catch (error) {
       if (error instanceof UnreachableError) throw error;
@@ -89,8 +90,8 @@ async function createSession(token) {
 }
 
 /** A link may hold the token of somebody else, in whose name this page would act then. */
-function askToReplace(current, subject, token) {
-  dialogs.replaceSession({ notice, replace: () => createSession(token) }, current, subject);
+function askToSignIn(current, subject, token) {
+  dialogs.signIn({ notice, signIn: () => createSession(token) }, current, subject);
 }
 
 const hasScope = scope => session?.scopes.includes(scope);
@@ -110,7 +111,7 @@ function showSession(value) {
 }
 
 function openLog() {
-  if (hasScope('admin:logs')) log.open();
+  if (hasScope('admin:logs')) log.open(session.id);
   else log.close('This session cannot read the log: it lacks admin:logs.');
 }
 
@@ -273,7 +274,8 @@ async function start() {
   try {
     await signIn();
   } catch (error) {
-    notice(error instanceof ProblemError ? error.message : 'The daemon does not respond. Trying again …');
+    const isUnreachable = error instanceof UnreachableError;
+    notice(isUnreachable ? 'The daemon does not respond. Trying again …' : String(error.message));
     starting = setTimeout(start, POLL);
   }
 }

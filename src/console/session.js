@@ -8,9 +8,12 @@ const channel = new BroadcastChannel(NAME);
 let values = read();
 let onChange = () => {};
 
+/** Checks what it reads: another program on the port may have stored it in this tab. */
 function read() {
   try {
-    return JSON.parse(sessionStorage[NAME] ?? 'null');
+    const { id, session, ticket } = JSON.parse(sessionStorage[NAME]);
+    const isValid = [id, session, ticket].every(value => /^[\w-]{1,100}$/.test(value));
+    return isValid ? { id, session, ticket } : null;
   } catch {
     return null;
   }

@@ -17,6 +17,7 @@ use crate::auth::{
     TokenError, is_nonce,
 };
 use crate::config::LiveSettings;
+use crate::server::http::access_log::UsedSession;
 use crate::server::http::origin::{self, OwnOrigins};
 use crate::server::http::problem::{ApiError, Result};
 use crate::server::http::unique_fields::is_like_a_field;
@@ -189,20 +190,24 @@ impl AuthState {
         Ok(session)
     }
 
-    /// The valid session that a page presents when it signs in again.
-    pub fn previous_session(&self, request: &Request) -> Option<Session> {
+    /// The valid session that a page presents beside the token with which it signs in again.
+    pub fn presented_session(&self, request: &Request) -> Option<Session> {
         let headers = request.headers();
         let value = SessionCredential::Session(session_value(headers)?);
         let session = self.sessions.verify(value, self.cookie.values(headers));
-        session
-            .ok()
-            .filter(|_| self.origins.is_same_origin(headers))
+        session.ok()
     }
 
-    /// The valid session whose cookie the browser has, also if another tab has the other values.
-    pub fn session_of_browser(&self, request: &Request) -> Option<Session> {
+    /// The same, if a page of this API sent it.
+    pub fn previous_session(&self, request: &Request) -> Option<Session> {
+        let session = self.presented_session(request);
+        session.filter(|_| self.origins.is_same_origin(request.headers()))
+    }
+
+    /// Whether the browser has the cookie of a valid session, whose other values another tab has.
+    pub fn has_session_cookie(&self, request: &Request) -> bool {
         let cookies = self.cookie.values(request.headers());
-        self.sessions.of_cookies(cookies)
+        self.sessions.has_cookie(cookies)
     }
 
     fn find_session(
@@ -220,6 +225,9 @@ impl AuthState {
                 StatusCode::FORBIDDEN,
                 "a browser session is valid only for pages of this origin",
             ));
+        }
+        if let Some(used) = request.data::<UsedSession>() {
+            used.set(session.id);
         }
         Ok(session)
     }

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use hyper::Method;
 use hyper::header::HeaderValue;
 use poem::http::StatusCode;
+use uuid::Uuid;
 
 use super::audit::AuditRecord;
 use crate::server::metrics::RequestSeries;
@@ -31,6 +33,18 @@ pub struct AccessRecord<'a> {
     pub client_request_id: Option<HeaderValue>,
     pub started: Instant,
     pub peer: SocketAddr,
+    /// The browser session of a request to the admin port.
+    pub session: Option<UsedSession>,
+}
+
+/// The browser session of a request, once it is verified. It is attached to admin requests.
+#[derive(Debug, Clone, Default)]
+pub struct UsedSession(Arc<OnceLock<Uuid>>);
+
+impl UsedSession {
+    pub fn set(&self, id: Uuid) {
+        let _ = self.0.set(id);
+    }
 }
 
 impl AccessRecord<'_> {
@@ -39,6 +53,8 @@ impl AccessRecord<'_> {
     pub fn record(&self, method: &str, path: &str, status: u16) {
         let duration = self.started.elapsed();
         self.series.observe(status, duration);
+        let session_id = self.session.as_ref().and_then(|session| session.0.get());
+        let session_id = session_id.map(Uuid::to_string);
         let (method, path) = (truncate_for_log(method), truncate_for_log(path));
         macro_rules! event {
             ($level:ident) => {
@@ -52,6 +68,7 @@ impl AccessRecord<'_> {
                     peer = %self.peer,
                     request_id = self.request_id.to_str().unwrap_or_default(),
                     client_request_id = self.client_request_id.as_ref().and_then(|id| id.to_str().ok()),
+                    session_id = session_id.as_deref(),
                 )
             };
         }

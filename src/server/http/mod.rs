@@ -1,6 +1,6 @@
 //! HTTP: handles each request, and defines the parts of responses that all operations share.
 
-mod access_log;
+pub mod access_log;
 pub mod audit;
 mod body;
 pub mod headers;

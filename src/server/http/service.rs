@@ -21,7 +21,7 @@ use poem::http::StatusCode;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Response};
 
-use super::access_log::{AccessRecord, HEALTH_PATH, PendingRequest};
+use super::access_log::{AccessRecord, HEALTH_PATH, PendingRequest, UsedSession};
 use super::audit::{AuditRecord, AuditedActions};
 use super::body::{LimitedBody, awaits_continue, drain_body, drain_request};
 use super::headers::ApplicationResponse;
@@ -194,6 +194,7 @@ impl Service {
             client_request_id: None,
             started: Instant::now(),
             peer,
+            session: None,
         };
         access.record_invalid(status);
         let id = access.request_id.to_str().unwrap_or_default();
@@ -220,6 +221,7 @@ impl Service {
             client_request_id: client_request_id(request.headers()),
             started,
             peer,
+            session: self.own_origins.as_ref().map(|_| UsedSession::default()),
         };
         let is_health_check =
             request.method() == Method::GET && request.uri().path() == HEALTH_PATH;
@@ -309,6 +311,9 @@ impl Service {
             ));
             let extensions = request.extensions_mut();
             extensions.insert(client.clone());
+            if let Some(session) = &access.session {
+                extensions.insert(session.clone());
+            }
             if let Some(audit) = &audit {
                 extensions.insert(Arc::clone(audit));
             }

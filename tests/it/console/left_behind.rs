@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use fullon_master_api::auth::sign_in_id;
 use serde_json::json;
 
 use super::Console;
@@ -42,6 +43,7 @@ fn opened_file(home: &Home) -> String {
     );
     fs::write(&browser, script).unwrap();
     fs::set_permissions(&browser, fs::Permissions::from_mode(0o755)).unwrap();
+    let _ = fs::remove_file(&page);
     let mut command = home.fullon(["console", "--open"]);
     command
         .env("BROWSER", &browser)
@@ -49,6 +51,15 @@ fn opened_file(home: &Home) -> String {
     Outcome::run(&mut command).succeeds();
     eventually("the browser was started", || page.exists());
     format!("file://{}", page.display())
+}
+
+/// The address in an opened file that clears the browser.
+fn clear_address(file: &str) -> String {
+    let file = fs::read_to_string(file.strip_prefix("file://").unwrap()).unwrap();
+    let at = file.find("/console/clear").unwrap();
+    let start = file[..at].rfind('"').unwrap() + 1;
+    let (address, _) = file[start..].split_once('"').unwrap();
+    address.to_owned()
 }
 
 fn wait_for_title(console: &Console, part: &str) {
@@ -101,6 +112,126 @@ fn opened_console_is_the_real_one_whatever_is_left_in_the_browser() {
     }
 }
 
+/// All pages in local files share one cache. A cached response can be valid for every query.
+#[test]
+fn response_that_another_program_left_in_the_cache_stops_no_clearing() {
+    if !browser_available("a cached response of another program") {
+        return;
+    }
+    let console = Console::signed_out();
+    let address = format!("http://{}/console", console.home.admin_address());
+    let cleared_by = clear_address(&opened_file(&console.home));
+    let (cleared_by, _) = cleared_by.split_once('?').unwrap_or((&cleared_by, ""));
+    let squatter = squat(&console);
+    let for_each_query = format!("{CACHED}\r\nNo-Vary-Search: params");
+    let image = format!("200 OK\r\nContent-Type: image/svg+xml{for_each_query}");
+    let page = format!("{PAGE_HEAD}{for_each_query}");
+    let (_, clear_path) = cleared_by.split_at(address.len() - "/console".len());
+    let empty = "<svg xmlns=\"http://www.w3.org/2000/svg\"/>";
+    for path in [clear_path, "/console/clear", "/console/clear/"] {
+        squatter.answer(path, &image, empty);
+    }
+    squatter.answer("/console", &page, PAGE);
+    let head = "200 OK\r\nContent-Type: text/javascript";
+    squatter.answer("/worker.js", head, WORKER);
+    console.browser.open(&address);
+    wait_for_title(&console, "squatted");
+    assert_eq!(console.browser.run(REGISTER, &[]), true);
+    let lure = console.home.path().join("lure.html");
+    fs::write(&lure, "<!doctype html><title>lure</title>").unwrap();
+    console.browser.open(&format!("file://{}", lure.display()));
+    let load = "
+        return new Promise(resolve => {
+            const image = new Image();
+            image.onload = () => resolve('loaded');
+            image.onerror = () => resolve('failed');
+            image.src = arguments[0];
+        });
+    ";
+    let is_loaded = |address: &str| console.browser.run(load, &[json!(address)]) == "loaded";
+    assert!(is_loaded(cleared_by));
+    drop(squatter);
+    // From the cache, whatever the query is.
+    assert!(is_loaded(&format!("{cleared_by}?another")));
+    console.browser.open("about:blank");
+    console.home.run(["start"]).succeeds();
+
+    let opened = opened_file(&console.home);
+    console.browser.open(&opened);
+    wait_for_title(&console, "Ready");
+    // The image of the file is valid once, so the file opens no page again.
+    console.browser.open("about:blank");
+    console.browser.open(&opened);
+    let text = "return document.body.innerText";
+    eventually("the file says that it was used", || {
+        let text = console.browser.run(text, &[]);
+        text.as_str().unwrap().contains("fullon console --open")
+    });
+}
+
+/// The same tab or another one has shown its page, which has the origin of the console.
+#[test]
+fn values_left_in_the_storage_neither_hide_lines_nor_stop_the_page() {
+    if !browser_available("values that another program has stored") {
+        return;
+    }
+    let console = Console::signed_in();
+    let plant = "
+        localStorage['fullon-console'] = arguments[0];
+        const values = { id: arguments[0], session: arguments[0], ticket: arguments[0] };
+        if (arguments[1]) sessionStorage['fullon-session'] = JSON.stringify(values);
+        return 0;
+    ";
+    let open_again = |address: &str| {
+        console.browser.open("about:blank");
+        console.browser.open(address);
+    };
+    let address = format!("http://{}/console", console.home.admin_address());
+    console.browser.run(plant, &[json!("a"), json!(false)]);
+    open_again(&address);
+    console.wait_for_headline("Ready");
+    let token = console.home.token("admin:read");
+    let read_config = |id: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str()), ("X-Request-Id", id)];
+        let host = console.home.admin_address();
+        let response = request(&host, "GET", "/admin/config", &headers, "");
+        assert_eq!(response.status, 200);
+    };
+    read_config("of-an-intruder");
+    console.wait_for_line("of-an-intruder");
+    // Nor does a request id that somebody has seen in the log, or made up.
+    let own = console.run("return JSON.parse(sessionStorage['fullon-session']).id");
+    read_config(&format!("seen-session_id={}", own.as_str().unwrap()));
+    console.wait_for_line("seen-session_id");
+    console.home.log_request("later");
+    console.wait_for_line("later");
+    let lines = console.lines();
+    assert!(!lines.iter().any(|line| line.contains("/admin/metrics")));
+    console.click("own");
+    console.wait_for_line("/admin/metrics");
+
+    console
+        .browser
+        .run(plant, &[json!("\u{4e2d}"), json!(true)]);
+    open_again(&address);
+    console.wait_until("it is not signed in", "return !$('signed-out').hidden");
+    assert_eq!(console.text("notice"), "");
+    // Any page can link to such an address.
+    console
+        .browser
+        .run("location.hash = '#token=\u{4e2d}'; return 0", &[]);
+    console.wait_until(
+        "the address is refused",
+        "return $('notice').textContent.includes('used before')",
+    );
+    open_again(&console.sign_in_address());
+    // The browser still has the cookie of its session.
+    console.wait_until("the page asks", "return $('dialog').open");
+    console.click("dialog-confirm");
+    console.wait_for_headline("Ready");
+}
+
 /// It has the origin of the console, and hears all that tabs of this origin tell each other.
 #[test]
 fn page_left_in_another_tab_gets_no_session() {
@@ -143,31 +274,51 @@ fn page_left_in_another_tab_gets_no_session() {
 #[test]
 fn only_the_opened_file_can_clear_the_browser() {
     let home = Home::started();
-    let [page, foreign] = ["", "?0000"].map(|query| {
-        let path = format!("/console/clear.svg{query}");
-        request(&home.admin_address(), "GET", &path, &[], "")
-    });
-    for response in [page, foreign] {
-        response.assert_problem(404, "");
-        assert_eq!(response.header("clear-site-data"), None);
-    }
-    let file = opened_file(&home);
-    let file = fs::read_to_string(file.strip_prefix("file://").unwrap()).unwrap();
-    let (_, rest) = file.split_once("/console/clear.svg?").unwrap();
-    let path = format!("/console/clear.svg?{}", &rest[..64]);
-    let get = |host: &str| {
+    let get = |path: &str, host: &str| {
         let from_file = [("Sec-Fetch-Site", "cross-site"), ("Host", host)];
-        request(&home.admin_address(), "GET", &path, &from_file, "")
+        request(&home.admin_address(), "GET", path, &from_file, "")
     };
-    let response = get(&home.admin_address());
+    // Somebody with any token can make one-time tokens.
+    let one_time = home.call_admin("POST", "/admin/session/token").json();
+    let id = sign_in_id(one_time["token"].as_str().unwrap());
+    for path in [
+        "/console/clear/",
+        "/console/clear/0000",
+        "/console/clear.svg",
+    ] {
+        for path in [
+            path.to_owned(),
+            format!("{path}?{id}"),
+            format!("{path}/{id}"),
+        ] {
+            let response = get(&path, &home.admin_address());
+            assert!([403, 404].contains(&response.status), "{response:#?}");
+            assert_eq!(response.header("clear-site-data"), None);
+        }
+    }
+    let response = get(&format!("/console/clear/{id}"), &home.admin_address());
+    response.assert_problem(404, "");
+
+    let opened = || {
+        let file = opened_file(&home);
+        let address = clear_address(&file);
+        let path = address.strip_prefix(&format!("http://{}", home.admin_address()));
+        let page = fs::read_to_string(file.strip_prefix("file://").unwrap()).unwrap();
+        let (_, rest) = page.split_once("#token=").unwrap();
+        (path.unwrap().to_owned(), rest[..64].to_owned())
+    };
+    let (path, token) = opened();
+    assert_eq!(get(&path, "evil.example").status, 403);
+    let response = get(&path, &home.admin_address());
     assert_eq!(response.status, 200);
     // Never the cookies: other ports have the same ones.
     let expected = "\"cache\", \"storage\"";
     assert_eq!(response.header("clear-site-data"), Some(expected));
-    assert_eq!(get("evil.example").status, 403);
-    // The token of the address is used up.
-    let (_, rest) = file.split_once("#token=").unwrap();
-    let signed_in = home.call_admin_as(&rest[..64], "POST", "/admin/session");
-    assert_eq!(signed_in.json()["signed_in_as"], json!(null));
-    assert_eq!(get(&home.admin_address()).status, 404);
+    // It is valid once, and the token is not used up by it.
+    assert_eq!(get(&path, &home.admin_address()).status, 404);
+    let sign_in = |token: &str| home.call_admin_as(token, "POST", "/admin/session").status;
+    assert_eq!(sign_in(&token), 201);
+    let (path, token) = opened();
+    assert_eq!(sign_in(&token), 201);
+    assert_eq!(get(&path, &home.admin_address()).status, 404);
 }

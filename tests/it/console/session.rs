@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Console, RECORD_DOWNLOADS};
-use crate::support::{SESSION_HEADERS, browser_available, request};
+use crate::support::{OtherServer, SESSION_HEADERS, browser_available, request};
 
 #[test]
 fn console_address_signs_in_once() {
@@ -208,6 +208,56 @@ fn second_sign_in_asks_first_and_says_as_whom() {
     console.assert_no_errors_except(&["401 (Unauthorized)"]);
 }
 
+/// A page on another port can replace the cookie, and then open its link.
+#[test]
+fn link_of_another_asks_whatever_cookies_another_port_sets() {
+    if !browser_available("a page that sets cookies for all ports") {
+        return;
+    }
+    let console = Console::signed_in();
+    let host = console.home.admin_address();
+    let token = console
+        .home
+        .run(["token", "--subject", "mallory"])
+        .succeeds();
+    let token = token.stdout.trim();
+    let call = |path| console.home.call_admin_as(token, "POST", path);
+    let cookie = call("/admin/session").cookie();
+    let (name, _) = cookie.split_once('=').unwrap();
+    let elsewhere = OtherServer::start();
+    for set in [
+        format!("{name}=x; Path=/"),
+        format!("{name}=; Path=/; Max-Age=0"),
+        format!("{cookie}; Path=/admin/session"),
+        format!("{cookie}; Path=/admin/session/token"),
+    ] {
+        let head = format!("200 OK\r\nContent-Type: text/html\r\nSet-Cookie: {set}");
+        elsewhere.answer("/", &head, "<!doctype html>");
+        let one_time = call("/admin/session/token").json();
+        let link = format!(
+            "http://{host}/console#token={}",
+            one_time["token"].as_str().unwrap()
+        );
+        let front = console.browser.hide_behind_new_tab();
+        console.browser.run_before_each_page(RECORD_DOWNLOADS);
+        console
+            .browser
+            .open(&format!("http://127.0.0.1:{}/", elsewhere.port()));
+        let follow = "location.href = arguments[0]; return 0";
+        console.browser.run(follow, &[json!(link)]);
+        console.wait_until(
+            &format!("the page asks after {set}"),
+            "return Boolean(window.$ && $('dialog')?.open) && $('dialog-title').textContent === 'Sign in as mallory?'",
+        );
+        // Nobody is named whose session is not proven.
+        let text = console.text("dialog-body");
+        assert!(!text.contains("is signed in as"), "{set}: {text}");
+        console.click("dialog-cancel");
+        console.wait_until("it is not signed in", "return !$('signed-out').hidden");
+        drop(front);
+    }
+}
+
 /// The API asks for a new sign-in, because another program may have listened on the port.
 #[test]
 fn log_continues_after_crash_until_user_signs_in_again() {
@@ -260,11 +310,9 @@ fn sign_in_in_another_tab_asks_and_signs_the_first_one_out() {
     let open = "location.hash = arguments[0]; return 0";
     console.browser.run(open, &[json!(fragment)]);
     console.wait_until("the page asks", "return $('dialog').open");
-    assert!(
-        console
-            .text("dialog-body")
-            .contains(&format!("signed in as {me}"))
-    );
+    // The cookie does not prove who the user of the other tab is.
+    assert!(!console.text("dialog-body").contains("is signed in as"));
+    assert_eq!(console.text("dialog-title"), format!("Sign in as {me}?"));
     console.click("dialog-confirm");
     console.wait_for_headline("Ready");
     drop(front);

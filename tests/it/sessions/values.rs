@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Connection, Home, TestSession, request};
+use crate::support::{Connection, Home, TestSession, eventually, request};
 
 /// Where a request can hold a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,5 +150,67 @@ fn state_file_and_log_hold_no_value() {
     let log = home.log();
     for value in [cookie, &session.session, &session.ticket] {
         assert!(!state.contains(value) && !log.contains(value), "{value}");
+    }
+}
+
+/// Every port of the host gets the cookie, and anybody may have a token.
+#[test]
+fn cookie_alone_names_nobody() {
+    let home = Home::started();
+    let session = home.sign_in("admin:read");
+    let other = home.run(["token", "--subject", "other"]).succeeds();
+    let bearer = format!("Bearer {}", other.stdout.trim());
+    let preview = |headers: &[(&str, &str)]| {
+        let token = [("Authorization", bearer.as_str())];
+        let headers: Vec<_> = token.iter().chain(headers).copied().collect();
+        let path = "/admin/session/token";
+        request(&home.admin_address(), "GET", path, &headers, "").json()
+    };
+    let [cookie, value] = session.headers();
+    for headers in [&[cookie][..], &[value], &[]] {
+        let preview = preview(headers);
+        assert_eq!(preview["subject"], "other");
+        assert_eq!(preview["signed_in_as"], Value::Null, "{headers:?}");
+    }
+    // Another port has set a cookie for a longer path.
+    let name = cookie.1.split_once('=').unwrap().0;
+    let several = format!("{name}=planted; {}", cookie.1);
+    let own = session.request(&home.admin_address(), "GET", "/admin/session");
+    let preview = preview(&[("Cookie", &several), value]);
+    assert_eq!(preview["signed_in_as"], own.json()["subject"]);
+}
+
+#[test]
+fn access_line_names_the_session_of_the_request() {
+    let home = Home::started();
+    let session = home.sign_in("admin:read admin:logs");
+    let host = home.admin_address();
+    let own = session.request(&host, "GET", "/admin/session").json();
+    let name = format!("session_id={}", own["id"]);
+    let cookie = [("Cookie", session.cookie.as_str())];
+    let stream = format!("/admin/logs/stream?lines=0&ticket={}", session.ticket);
+    let mut connection = Connection::open(&host);
+    connection.send("GET", &stream, &cookie, "");
+    assert_eq!(connection.read_head().status, 200);
+    drop(connection);
+    // With the cookie alone, and with a token.
+    request(&host, "GET", "/admin/config", &cookie, "");
+    let token = home.token("admin:read");
+    home.call_admin_as(&token, "GET", "/admin/status");
+    let lines = |path: &str| -> Vec<String> {
+        let log = home.log();
+        let path = format!("path=\"{path}\" ");
+        let lines = log.lines().filter(|line| line.contains(&path));
+        lines.map(str::to_owned).collect()
+    };
+    for path in ["/admin/session", "/admin/logs/stream"] {
+        eventually(&format!("all lines of {path} name the session"), || {
+            let lines = lines(path);
+            !lines.is_empty() && lines.iter().all(|line| line.ends_with(&name))
+        });
+    }
+    for path in ["/admin/config", "/admin/status"] {
+        eventually(&format!("{path} is logged"), || !lines(path).is_empty());
+        assert!(!lines(path).iter().any(|line| line.contains("session_id")));
     }
 }

@@ -23,6 +23,7 @@ use crate::auth::{
 };
 use crate::server::api::control_request::{ControlRequest, SessionCommand};
 use crate::server::auth::{AnyToken, Auth, Control, InspectSignIn, Logs, SignIn, SignedIn};
+use crate::server::http::access_log::UsedSession;
 use crate::server::http::audit::AuditRecord;
 use crate::server::http::json::{self, JsonResponse};
 use crate::server::http::problem::{ApiError, Result};
@@ -86,6 +87,9 @@ impl SessionApi {
         let new = auth.sessions.prepare(&caller.claims)?;
         audit.session_accepted(new.id());
         let (session, values) = auth.sessions.add(new)?;
+        if let Some(used) = request.data::<UsedSession>() {
+            used.set(session.id);
+        }
         let previous = auth.previous_session(request).map(|session| session.id);
         let saved = save_sessions(state, previous).await;
         // Otherwise the session is valid until the process ends. The error is logged.
@@ -98,8 +102,8 @@ impl SessionApi {
 
     /// Show whom a token signs in.
     ///
-    /// A page can ask before it signs in: a link may contain the token of somebody else. The cookie
-    /// tells whether the browser already has a session. The one-time token is not used up.
+    /// A page can ask before it signs in: a link may contain the token of somebody else. The one-time
+    /// token is not used up.
     #[oai(
         path = "/admin/session/token",
         method = "get",
@@ -111,8 +115,13 @@ impl SessionApi {
         caller: Auth<InspectSignIn>,
         request: &Request,
     ) -> Result<JsonResponse<SignInPreview>> {
-        let current = self.0.get()?.auth.session_of_browser(request);
+        let auth = &self.0.get()?.auth;
+        let current = auth.presented_session(request);
+        // Another server on this host can replace the cookie, but not make such a token.
+        let is_expected =
+            caller.claims.is_of_console_command() && !auth.has_session_cookie(request);
         Ok(JsonResponse(SignInPreview {
+            needs_confirmation: !is_expected,
             signed_in_as: current.map(|session| session.subject),
             subject: caller.claims.subject,
             scopes: scope_names(caller.claims.scopes),
