@@ -48,21 +48,21 @@ pub enum StartError {
     AdminNotLoopback(SocketAddr),
     /// A program of another user could take over connections to the admin port.
     #[error(
-        "ADMIN_PORT: a program of {} has a socket at {address} that could take over connections: stop that program (`ps -u {user}` shows those of the user), or set another ADMIN_PORT", user_name(*.user)
+        "ADMIN_PORT: a program of {} has a socket at port {port} that could take over connections: stop that program (`ps -u {user}` shows those of the user), or set another ADMIN_PORT", user_name(*.user)
     )]
     SharedAdminPort {
-        /// The address.
-        address: SocketAddr,
+        /// The port.
+        port: u16,
         /// The other user.
         user: u32,
     },
     /// It is unknown whether another user could take over connections to the admin port.
     #[error(
-        "ADMIN_PORT: the kernel does not say which users have sockets at {address} ({source}): start the daemon again a minute after the last connection there, or allow it netlink sockets (RestrictAddressFamilies=AF_NETLINK under systemd)"
+        "ADMIN_PORT: the kernel does not say which users have sockets at port {port} ({source}): start the daemon again a minute after the last connection there, or allow it netlink sockets (RestrictAddressFamilies=AF_NETLINK under systemd)"
     )]
     UncheckedAdminPort {
-        /// The address.
-        address: SocketAddr,
+        /// The port.
+        port: u16,
         /// The cause.
         source: io::Error,
     },

@@ -1,7 +1,7 @@
 //! Listening TCP sockets.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener, UdpSocket};
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
@@ -83,19 +83,23 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Listens at an address where no other user has a socket of any kind, also no socket that is only
-/// bound or connected. The kernel refuses any other address: sockets with `SO_REUSEPORT` and
-/// without `SO_REUSEADDR` share one only with such sockets of their own user (`socket(7)`).
+/// bound or connected, and none at another address that can change to this one. The kernel refuses
+/// any other address: sockets with `SO_REUSEPORT` and without `SO_REUSEADDR` share one only with
+/// such sockets of their own user (`socket(7)`).
 ///
 /// # Errors
 ///
 /// As for [`listen`]. The address also is in use while connections of another kind of listener
-/// end, which takes at most 60 s.
+/// end, which takes at most 60 s, and while another user has a connection from this port.
 pub(crate) fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
+    // A socket that is bound to all addresses gets one of them when it connects, and loses it again
+    // when it disconnects. Only a socket at all addresses conflicts with it in between.
+    let whole_port = occupy_port(address.port())?;
+    let address = SocketAddr::new(address.ip(), whole_port.local_addr()?.port());
     let socket = unbound_socket(address)?;
     // Accepted connections inherit it. When they have ended, the next daemon can bind the address.
     socket.set_reuseport(true)?;
     socket.bind(address)?;
-    let address = socket.local_addr()?;
     // The kernel lets this user's programs share the address, and would give each a part of the
     // connections.
     let listeners = || sockets_accepting(address).map_or(0, |sockets| sockets.len());
@@ -110,6 +114,22 @@ pub(crate) fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
     // Connections inherit this, too. While they end, any program can bind the address.
     sockopt::set_socket_reuseaddr(&listener, true)?;
     Ok(listener)
+}
+
+/// Binds a port at all addresses, of IPv4 and IPv6, if no other user has a socket there.
+fn occupy_port(port: u16) -> io::Result<TcpSocket> {
+    let any = match TcpSocket::new_v6() {
+        Ok(socket) => {
+            sockopt::set_ipv6_v6only(&socket, false)?;
+            (socket, IpAddr::from(Ipv6Addr::UNSPECIFIED))
+        }
+        // The kernel has no IPv6.
+        Err(_) => (TcpSocket::new_v4()?, Ipv4Addr::UNSPECIFIED.into()),
+    };
+    let (socket, ip) = any;
+    socket.set_reuseport(true)?;
+    socket.bind((ip, port).into())?;
+    Ok(socket)
 }
 
 /// Listens at an address that overlaps with that of `held`, as `0.0.0.0:8000` does with
@@ -155,6 +175,7 @@ fn unbound_socket(address: SocketAddr) -> io::Result<TcpSocket> {
 mod tests {
     use std::io::Read as _;
     use std::net::TcpStream;
+    use std::time::Duration;
 
     use super::*;
 
@@ -217,6 +238,21 @@ mod tests {
             assert!(bind(address).is_err());
             drop(alone);
         }
+    }
+
+    #[tokio::test]
+    async fn lone_listener_refuses_a_socket_that_can_return_to_its_address() {
+        let server = StdListener::bind("[::1]:0").unwrap();
+        let parked = bind("[::]:0".parse().unwrap()).unwrap();
+        let parked = parked.connect(server.local_addr().unwrap()).await.unwrap();
+        let local = parked.local_addr().unwrap();
+        assert_eq!(local.ip(), server.local_addr().unwrap().ip());
+        let address = SocketAddr::from(([127, 0, 0, 1], local.port()));
+        assert!(listen_alone(address).is_err());
+        // It ends without TIME_WAIT.
+        sockopt::set_socket_linger(&parked, Some(Duration::ZERO)).unwrap();
+        drop(parked);
+        listen_alone(address).unwrap();
     }
 
     #[tokio::test]

@@ -29,6 +29,7 @@ pub(crate) use port_owner::{find_listener, is_visible_socket};
 pub use process::Process;
 pub(crate) use procfs::Stat;
 pub(crate) use tcp_sockets::{
-    TcpSocket, connected_socket, other_user_at, other_user_in_repeated_looks, sockets_accepting,
+    TcpSocket, connected_socket, other_user_at_port, other_user_in_repeated_looks,
+    sockets_accepting,
 };
 pub(crate) use text::{hex, is_control};

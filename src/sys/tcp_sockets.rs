@@ -109,9 +109,11 @@ pub fn sockets_accepting(address: SocketAddr) -> io::Result<Vec<TcpSocket>> {
     Ok(sockets)
 }
 
-/// Another user, beside root, who has a socket at this address that does not listen: it is
-/// connected, or only bound. The kernel gives packets to a connected socket before one that listens,
-/// so its program can take over connections. Once a socket listens, nobody can bind another one.
+/// Another user, beside root, who has a socket at this port that does not listen: it is connected, or
+/// only bound. The kernel gives packets to a connected socket before one that listens, so its program
+/// can take over connections. Once a socket listens at an address, nobody can bind another one there.
+/// A socket at another address counts, too: if it was bound to all addresses, it can disconnect and
+/// then connect from any address.
 ///
 /// Before Linux 6.8, the kernel does not report sockets that are only bound. A socket that changes
 /// its state at the right moment is not seen; see [`other_user_in_repeated_looks`].
@@ -119,28 +121,27 @@ pub fn sockets_accepting(address: SocketAddr) -> io::Result<Vec<TcpSocket>> {
 /// # Errors
 ///
 /// The kernel does not report the sockets.
-pub fn other_user_at(address: SocketAddr) -> io::Result<Option<u32>> {
-    let address = canonical(address);
+pub fn other_user_at_port(port: u16) -> io::Result<Option<u32>> {
     let own = [geteuid().as_raw(), ROOT];
-    let sockets = query_all(address.port(), ALL_STATES)?;
-    let mut others = sockets.into_iter().filter(|socket| {
-        socket.state != TCP_LISTEN && socket.is_at(address) && !own.contains(&socket.uid)
-    });
+    let sockets = query_all(port, ALL_STATES)?;
+    let mut others = sockets
+        .into_iter()
+        .filter(|socket| socket.state != TCP_LISTEN && !own.contains(&socket.uid));
     Ok(others.next().map(|socket| socket.uid))
 }
 
-/// [`other_user_at`], looked up repeatedly at random times, in 0.1 s on average. A program that
+/// [`other_user_at_port`], looked up repeatedly at random times, in 0.1 s on average. A program that
 /// hides its sockets from one look cannot hide them from all.
 ///
 /// # Errors
 ///
 /// The kernel does not report the sockets.
-pub fn other_user_in_repeated_looks(address: SocketAddr) -> io::Result<Option<u32>> {
+pub fn other_user_in_repeated_looks(port: u16) -> io::Result<Option<u32>> {
     for pause in [Uuid::new_v4(), Uuid::new_v4()]
         .iter()
         .flat_map(Uuid::as_bytes)
     {
-        let other = other_user_at(address)?;
+        let other = other_user_at_port(port)?;
         if other.is_some() {
             return Ok(other);
         }

@@ -291,6 +291,45 @@ fn daemon_refuses_a_port_that_another_user_has_bound() {
     home.run(["start"]).succeeds();
 }
 
+/// The socket was bound to all addresses. While it is connected, it is at `::1`.
+#[test]
+fn daemon_refuses_a_port_with_a_socket_that_can_change_its_address() {
+    if !running_as_root("daemon_refuses_a_port_with_a_socket_that_can_change_its_address") {
+        return;
+    }
+    let mut home = Home::new();
+    let port = free_port();
+    home.set("ADMIN_PORT", &port.to_string());
+    let squatter = thread::spawn(move || {
+        setfsuid(OTHER_USER.into());
+        let server = TcpListener::bind("[::1]:0").unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap();
+        let _inside = runtime.enter();
+        let socket = tokio::net::TcpSocket::new_v6().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket
+            .bind(format!("[::]:{port}").parse().unwrap())
+            .unwrap();
+        let connect = socket.connect(server.local_addr().unwrap());
+        (
+            runtime.block_on(connect).unwrap().into_std().unwrap(),
+            server,
+        )
+    });
+    let parked = squatter.join().unwrap();
+    home.run(["doctor"])
+        .exits(1)
+        .stdout_contains(&["ADMIN_PORT", "uid 12345"]);
+    home.run(["start"])
+        .exits(1)
+        .stderr_contains(&["ADMIN_PORT", "uid 12345"]);
+    drop(parked);
+    home.run(["start"]).succeeds();
+}
+
 /// The kernel does not report all sockets at one moment.
 #[test]
 fn daemon_refuses_a_port_with_a_socket_that_changes_its_state() {

@@ -219,10 +219,11 @@ fn check_admin(address: SocketAddr, is_exclusive: &mut bool) -> Result<(), Start
         return Err(StartError::AdminNotLoopback(address));
     }
     if !*is_exclusive {
-        match sys::other_user_in_repeated_looks(address) {
+        let port = address.port();
+        match sys::other_user_in_repeated_looks(port) {
             Ok(None) => *is_exclusive = true,
-            Ok(Some(user)) => return Err(StartError::SharedAdminPort { address, user }),
-            Err(source) => return Err(StartError::UncheckedAdminPort { address, source }),
+            Ok(Some(user)) => return Err(StartError::SharedAdminPort { port, user }),
+            Err(source) => return Err(StartError::UncheckedAdminPort { port, source }),
         }
     }
     Ok(())

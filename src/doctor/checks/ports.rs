@@ -24,13 +24,14 @@ pub fn public(snapshot: &Snapshot) -> Option<Finding> {
 /// `ADMIN_HOST` and `ADMIN_PORT`, unless a daemon already listens there.
 pub fn admin(snapshot: &Snapshot) -> Option<Finding> {
     let address = snapshot.settings.client.admin?;
-    let Ok(Some(user)) = sys::other_user_at(address) else {
+    let port = address.port();
+    let Ok(Some(user)) = sys::other_user_at_port(port) else {
         return check_address(snapshot, ["ADMIN_HOST", "ADMIN_PORT"], address);
     };
     Some(Finding::error(
         "ADMIN_PORT",
         format!(
-            "a program of {} has a socket at {address} that could take over connections",
+            "a program of {} has a socket at port {port} that could take over connections",
             user_name(user)
         ),
         format!(
