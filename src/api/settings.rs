@@ -23,7 +23,8 @@ pub struct SettingEntry {
 pub struct ReloadResult {
     /// Settings whose new values are active now.
     pub changed: Vec<SettingChange>,
-    /// Settings whose new values are not active until `fullon restart`.
+    /// Settings whose new values are not active until `fullon restart`. `PID_FILE` needs a stop and a
+    /// start.
     pub needs_restart: Vec<SettingChange>,
     /// End of the grace period of the previous signing key, as an RFC 3339 timestamp in UTC. Absent
     /// unless `JWT_SECRET_KEY` was changed and `JWT_SECRET_KEY_GRACE` is not 0.

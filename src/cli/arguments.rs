@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory as _, Parser, Subcommand, ValueHint};
 
 use super::audit::AuditArgs;
 use super::completions::CompletionsArgs;
@@ -25,6 +25,10 @@ status: 0 running; 1 dead, but its PID file exists; 3 not running; 4 unknown.
 status --ready: 0 ready; 1 not ready.
 doctor: 0 no errors (warnings are possible); 1 errors found; 2 invalid configuration.";
 
+const SETTINGS_HELP: &str = "\
+Settings, such as PORT, are variables of the environment, lines of .env, and options of start, run,
+restart and config: see `fullon start --help`.";
+
 /// Runs an HTTP service as a daemon and controls it over a REST API.
 #[derive(Debug, Parser)]
 #[command(
@@ -33,10 +37,10 @@ doctor: 0 no errors (warnings are possible); 1 errors found; 2 invalid configura
     subcommand_required = true,
     arg_required_else_help = true
 )]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = format!("{SETTINGS_HELP}\n\n{EXIT_CODES}"))]
 pub struct Cli {
     /// Read settings from FILE instead of .env in the working directory
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub env_file: Option<PathBuf>,
 
     #[arg(
@@ -95,17 +99,54 @@ pub enum Command {
     Man,
 }
 
-impl Command {
-    /// Whether the command never contacts a running daemon.
-    pub fn is_offline(&self) -> bool {
-        matches!(
-            self,
-            Self::Start
-                | Self::Run(_)
-                | Self::Config(_)
-                | Self::Openapi(_)
-                | Self::Completions(_)
-                | Self::Man
+/// The arguments of the program. An option is shown by the commands that it has an effect on.
+pub fn command() -> clap::Command {
+    Cli::command().mut_subcommands(|command| {
+        let name = command.get_name().to_owned();
+        let command = if takes_settings(&name) {
+            SettingFlags::show(command)
+        } else {
+            command
+        };
+        if connects(&name) {
+            return command;
+        }
+        command.arg(
+            Arg::new("admin_url")
+                .long("admin-url")
+                .value_name("URL")
+                .hide(true),
         )
+    })
+}
+
+/// Whether the command reads the settings of a daemon that it starts, or shows them.
+fn takes_settings(command: &str) -> bool {
+    ["start", "run", "restart", "config"].contains(&command)
+}
+
+/// Whether the command contacts a running daemon.
+fn connects(command: &str) -> bool {
+    !["start", "run", "config", "openapi", "completions", "man"].contains(&command)
+}
+
+impl Cli {
+    /// The options that have no effect on this command, as an error.
+    pub fn misplaced_options(&self, command: &str) -> Option<String> {
+        let program = identity().command;
+        let settings = self.flags.names();
+        if !takes_settings(command) && !settings.is_empty() {
+            let (has, it) = match settings.len() {
+                1 => ("has", "it"),
+                _ => ("have", "them"),
+            };
+            return Some(format!(
+                "{} {has} no effect on `{program} {command}`: remove {it}; settings are options of start, run, restart and config, and a running daemon reads its .env file",
+                settings.join(", "),
+            ));
+        }
+        (self.admin_url.is_some() && !connects(command)).then(|| format!(
+            "--admin-url has no effect on `{program} {command}`, which does not connect to a daemon: remove it (ADMIN_HOST and ADMIN_PORT set the address of the admin API)"
+        ))
     }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::context::{CommandContext, block_on};
 use super::error::Result;
+use super::flags::scopes;
 use super::output::{Output, notice};
 use crate::auth::Scopes;
 use crate::control::ConsoleAddress;
@@ -21,8 +22,8 @@ pub struct ConsoleArgs {
     /// Open the address in a browser: $BROWSER, or xdg-open
     #[arg(long)]
     open: bool,
-    /// Scopes of the browser session: admin:read, admin:logs, admin:control
-    #[arg(long, value_name = "SCOPES", default_value_t = Scopes::ALL)]
+    /// Scopes of the browser session, separated by commas
+    #[arg(long, value_name = "SCOPES", default_value_t = Scopes::ALL, value_parser = scopes())]
     scope: Scopes,
 }
 

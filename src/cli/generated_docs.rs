@@ -7,10 +7,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValue;
-use clap::{Arg, Command, CommandFactory as _};
+use clap::{Arg, Command};
 
-use super::arguments::Cli;
-use crate::config::{DEFINITIONS, SettingDefinition, flag_name};
+use super::arguments;
+use super::flags::is_setting;
+use crate::config::{Activation, DEFINITIONS, SettingDefinition, activation, flag_name};
 
 /// Lines of prose end at this column.
 const WIDTH: usize = 100;
@@ -298,7 +299,7 @@ fn check(name: &str, render: impl FnOnce(&str) -> String) {
 }
 
 fn command_line_page() -> String {
-    let mut program = Cli::command().disable_help_subcommand(true);
+    let mut program = arguments::command().disable_help_subcommand(true);
     program.build();
     let name = program.get_name().to_owned();
     let commands = || program.get_subcommands();
@@ -323,8 +324,10 @@ fn command_line_page() -> String {
         ["Option", "Description"],
         program.get_arguments().filter(is_global).map(option_row),
     );
-    page += "\nEvery setting that is not a secret is also an option, such as `--port 9000` for `PORT`. See\n\
-        [configuration](configuration.md).\n\n\
+    page += "\n`start`, `run`, `config`, `openapi`, `completions` and `man` do not connect to a daemon and refuse\n\
+        `--admin-url`.\n\n\
+        Every setting that is not a secret is also an option of `start`, `run`, `restart` and `config`,\n\
+        such as `--port 9000` for `PORT`. See [configuration](configuration.md).\n\n\
         With `--json`, messages for people go to stderr.\n";
 
     page += "\n## Exit codes\n\n";
@@ -348,11 +351,14 @@ fn command_section(program: &str, command: &Command) -> String {
     let notes = notes.unwrap_or_else(|| panic!("NOTES has no entry for {name}"));
     let mut section = format!("\n## {program} {name}\n\n{}.\n\n", about(command));
     let is_own = |argument: &&Arg| {
-        !argument.is_global_set() && !argument.is_hide_set() && argument.get_id() != "help"
+        let is_shared = argument.is_global_set() || is_setting(argument);
+        !is_shared && !argument.is_hide_set() && argument.get_id() != "help"
     };
     let own: Vec<&Arg> = command.get_arguments().filter(is_own).collect();
     let mut usage = format!("{program} {name}");
-    if own.iter().any(|argument| !argument.is_positional()) {
+    if command.get_arguments().any(is_setting) {
+        usage += " [OPTIONS] [SETTINGS]";
+    } else if own.iter().any(|argument| !argument.is_positional()) {
         usage += " [OPTIONS]";
     }
     for argument in own.iter().filter(|argument| argument.is_positional()) {
@@ -374,11 +380,6 @@ fn command_section(program: &str, command: &Command) -> String {
 
 fn about(command: &Command) -> String {
     command.get_about().unwrap().to_string()
-}
-
-fn is_setting(argument: &Arg) -> bool {
-    let id = argument.get_id().as_str();
-    DEFINITIONS.iter().any(|setting| setting.name == id)
 }
 
 fn option_row(argument: &Arg) -> [String; 2] {
@@ -443,10 +444,10 @@ fn setting_item(setting: &SettingDefinition) -> String {
         Some(variable) => format!("secret; in a file: `{variable}`"),
         None => format!("`--{}`", flag_name(name)),
     };
-    let change = if setting.is_reloadable {
-        "reload"
-    } else {
-        "restart"
+    let change = match activation(name) {
+        Activation::Reload => "reload",
+        Activation::Restart => "restart",
+        Activation::Start => "stop and start",
     };
     let mut item = format!("- **`{name}`** ({flag}; {default}; {change})\n");
     let mut line = String::from(" ");

@@ -4,6 +4,7 @@ use std::pin::pin;
 
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
+use super::flags::suggest;
 use super::output::{Colour, Output, notice, stdout_closed};
 use crate::api::LogEntry;
 use crate::client::LogQuery;
@@ -17,8 +18,8 @@ pub struct LogsArgs {
     /// Exit after the last line instead of waiting for new lines
     #[arg(long)]
     no_follow: bool,
-    /// Print only lines of this level or a more severe one: error, warn, info, debug, trace
-    #[arg(long, value_name = "LEVEL")]
+    /// Print only lines of this level or a more severe one
+    #[arg(long, value_name = "LEVEL", value_parser = suggest(&["error", "warn", "info", "debug", "trace"]))]
     level: Option<String>,
     /// Print only lines that contain TEXT
     #[arg(long, value_name = "TEXT")]

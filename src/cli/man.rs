@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::Command;
 
 use super::error::Result;
+use super::flags::is_setting;
 use crate::auth::Revocations;
 use crate::config::DEFINITIONS;
 use crate::identity::{Identity, identity};
@@ -14,7 +15,7 @@ use crate::identity::{Identity, identity};
 /// options.
 pub fn run(command: Command) -> Result {
     let mut command = command
-        .mut_args(|argument| argument.hide_short_help(false))
+        .mut_args(|argument| argument.hide_short_help(false).hide(false))
         .disable_help_subcommand(true);
     command.build();
     let program_name = identity().command;
@@ -107,5 +108,6 @@ fn files(identity: &Identity) -> [(String, &'static str); 7] {
 
 /// Whether the argument belongs to one command only.
 fn is_own(argument: &clap::Arg) -> bool {
-    !argument.is_global_set() && !argument.is_hide_set() && argument.get_id() != "help"
+    let is_shared = argument.is_global_set() || is_setting(argument);
+    !is_shared && !argument.is_hide_set() && argument.get_id() != "help"
 }

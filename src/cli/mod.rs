@@ -28,7 +28,7 @@ mod token;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::FromArgMatches as _;
 
 use crate::config::SettingsLocation;
 use crate::server::public::Mounts;
@@ -39,12 +39,20 @@ use output::Output;
 
 /// Runs the command line of this process. `mounts` are additional routes of the daemon.
 pub(crate) fn main(mounts: Mounts) -> ExitCode {
-    let matches = Cli::command().try_get_matches();
-    let arguments = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(arguments) => arguments,
+    let matches = arguments::command().try_get_matches();
+    let parsed = matches.and_then(|matches| {
+        let name = matches.subcommand_name().unwrap_or_default().to_owned();
+        Ok((Cli::from_arg_matches(&matches)?, name))
+    });
+    let (arguments, name) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return report_usage_error(&error),
     };
     let output = Output::new(arguments.json);
+    if let Some(error) = arguments.misplaced_options(&name) {
+        output.print_error(&error);
+        return ExitCode::from(2);
+    }
     if let Err(error) = mounts.check() {
         output.print_error(&error.to_string());
         return ExitCode::from(2);
@@ -93,9 +101,6 @@ fn dispatch(arguments: Cli, output: &Output, mounts: Mounts) -> Result {
             directory,
         },
     };
-    if context.admin_url.is_some() && arguments.command.is_offline() {
-        return Err(CommandError::Usage("--admin-url has no effect on this command, which does not connect to a daemon: remove it (ADMIN_HOST and ADMIN_PORT set the address of the admin API)".into()));
-    }
     match arguments.command {
         Command::Start => start::run(&context, output),
         Command::Stop(arguments) => stop::run(&context, &arguments, output),
@@ -111,7 +116,7 @@ fn dispatch(arguments: Cli, output: &Output, mounts: Mounts) -> Result {
         Command::Config(arguments) => config::run(&context, &arguments, output),
         Command::Doctor => doctor::run(&context, output),
         Command::Openapi(arguments) => openapi::run(&arguments, output),
-        Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
-        Command::Man => man::run(Cli::command()),
+        Command::Completions(arguments) => completions::run(&arguments, arguments::command()),
+        Command::Man => man::run(arguments::command()),
     }
 }

@@ -6,7 +6,7 @@ use super::context::{CommandContext, block_on, error_text};
 use super::duration::parse_seconds;
 use super::error::{CommandError, Result};
 use super::output::{Output, notice};
-use super::reload::warn_about_ignored_variables;
+use super::reload::warn_about_ignored_settings;
 use crate::api::{DEFAULT_RESTART_TIMEOUT, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS};
 use crate::control::{RestartError, RestartOptions, RestartOutcome};
 use crate::identity::identity;
@@ -34,7 +34,7 @@ pub fn run(context: &CommandContext, arguments: &RestartArgs, output: &Output) -
         timeout_seconds: Some(arguments.timeout),
     };
     if !arguments.hard {
-        warn_about_ignored_variables(&control);
+        warn_about_ignored_settings(&control, &context.location);
     }
     let outcome = block_on(control.restart(launch, &options, &mut notice))?;
     ignored.print_except(&error_text(&outcome));

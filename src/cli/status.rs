@@ -9,11 +9,12 @@ use serde_json::json;
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
 use super::output::{Colour, Output, Span, notice};
+use super::reload::activating_command;
 use crate::api::{
     AuditState, DaemonPhase, DaemonStatus, ExitCause, HealthCheck, HealthCheckState, LastExit,
 };
 use crate::client::ClientError;
-use crate::config::{InvalidSettings, Settings, is_reloadable};
+use crate::config::{Activation, InvalidSettings, Settings, activation};
 use crate::control::{DaemonControl, StatusReport};
 use crate::identity::identity;
 
@@ -170,16 +171,16 @@ fn print_pending(control: &DaemonControl, status: &DaemonStatus, output: &Output
         problems.any(|problem| problem.setting == **name)
     };
     let names: Vec<_> = pending.iter().filter(|name| !is_invalid(name)).collect();
-    let (reload, restart): (Vec<&String>, Vec<&String>) =
-        names.into_iter().partition(|name| is_reloadable(name));
-    for (names, command) in [(reload, "reload"), (restart, "restart")] {
+    for step in [Activation::Reload, Activation::Restart, Activation::Start] {
+        let names = names.iter().filter(|name| activation(name) == step);
+        let names: Vec<_> = names.map(|name| name.as_str()).collect();
         if names.is_empty() {
             continue;
         }
-        let names: Vec<_> = names.iter().map(|name| name.as_str()).collect();
         let text = format!(
-            "{} changed in .env, not active until `{program} {command}`",
-            names.join(", ")
+            "{} changed in .env, not active until `{}`",
+            names.join(", "),
+            activating_command(step, &status.pid_file)
         );
         print_label("Pending:", Colour::Yellow, &text, output)?;
     }

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::context::{CommandContext, block_on, error_text, user_name};
 use super::error::{CommandError, Result};
+use super::flags::scopes;
 use super::output::{Output, notice};
 use crate::api::{RevokeRequest, RevokeResult};
 use crate::auth::{Revocations, Scopes, TokenSigner, contains_token, token_id};
@@ -14,8 +15,8 @@ use crate::control::{RevokeOutcome, RevokeTokensError};
 
 #[derive(Debug, clap::Args)]
 pub struct TokenArgs {
-    /// Scopes of the token: admin:read, admin:logs, admin:control
-    #[arg(long, value_name = "SCOPES", default_value_t = Scopes::ALL)]
+    /// Scopes of the token, separated by commas
+    #[arg(long, value_name = "SCOPES", default_value_t = Scopes::ALL, value_parser = scopes())]
     scope: Scopes,
     /// Lifetime of the token, at most 365d: 1h, 1d 12h, or a number of seconds
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = lifetime)]

@@ -65,7 +65,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{DEFINITIONS, EnvFileChoice, Flags, InvalidSettings};
+    use crate::config::{DEFINITIONS, EnvFileChoice, Flags, InvalidSettings, SettingValue};
 
     /// Settings that make the others matter.
     const BASE: [(&str, &str); 3] = [("DB_NAME", "app"), ("REDIS_HOST", "cache"), ("PORT", "1")];
@@ -161,6 +161,23 @@ mod tests {
                 *live.settings() == *expected,
                 "`with_reloadable_of` must {action} {name} from the new settings"
             );
+        }
+    }
+
+    /// The words that completions offer.
+    #[test]
+    fn offered_words_are_valid() {
+        for definition in &DEFINITIONS {
+            let SettingValue::OneOf(words) = definition.value else {
+                continue;
+            };
+            for word in words {
+                // A mode may need another setting.
+                let errors = load(Some((definition.name, word))).err();
+                let refused = format!("{}: `{word}`", definition.name);
+                let errors = errors.map_or(String::new(), |errors| errors.to_string());
+                assert!(!errors.contains(&refused), "{errors}");
+            }
         }
     }
 }

@@ -21,7 +21,28 @@ pub struct SettingDefinition {
     pub is_reloadable: bool,
     /// One line for help texts. Begins with a capital letter and has no full stop.
     pub help: &'static str,
+    /// The kind of its value, for completion scripts.
+    pub value: SettingValue,
     default: DefaultValue,
+}
+
+/// The kind of a value.
+#[derive(Debug, Clone, Copy)]
+pub enum SettingValue {
+    Text,
+    /// One of these words, or a text that has no closed list, such as a filter of the log.
+    OneOf(&'static [&'static str]),
+    /// The path of a file.
+    File,
+}
+
+/// The step that activates a new value of a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    Reload,
+    Restart,
+    /// A stop, then a start. The daemon keeps its PID file, locked, from process to process.
+    Start,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +55,22 @@ enum DefaultValue {
 }
 
 impl SettingDefinition {
+    /// The value is one of these words.
+    const fn one_of(self, words: &'static [&'static str]) -> Self {
+        Self {
+            value: SettingValue::OneOf(words),
+            ..self
+        }
+    }
+
+    /// The value is the path of a file.
+    const fn file(self) -> Self {
+        Self {
+            value: SettingValue::File,
+            ..self
+        }
+    }
+
     /// The variables of the environment and of `.env` that set it.
     pub fn variables(&self) -> impl Iterator<Item = &'static str> {
         [Some(self.name), self.file_variable].into_iter().flatten()
@@ -56,12 +93,15 @@ pub fn flag_name(name: &str) -> String {
     name.to_ascii_lowercase().replace('_', "-")
 }
 
-/// Whether a reload activates a new value of the setting `name`.
+/// The step that activates a new value of the setting `name`.
 #[must_use]
-pub fn is_reloadable(name: &str) -> bool {
-    DEFINITIONS
-        .iter()
-        .any(|setting| setting.name == name && setting.is_reloadable)
+pub fn activation(name: &str) -> Activation {
+    let mut settings = DEFINITIONS.iter();
+    match settings.find(|setting| setting.name == name) {
+        Some(setting) if setting.is_reloadable => Activation::Reload,
+        Some(setting) if setting.name == "PID_FILE" => Activation::Start,
+        _ => Activation::Restart,
+    }
 }
 
 /// A setting that only a restart changes.
@@ -76,6 +116,7 @@ const fn setting(
         file_variable: None,
         is_reloadable: false,
         help,
+        value: SettingValue::Text,
         default,
     }
 }
@@ -129,17 +170,20 @@ pub const DEFINITIONS: [SettingDefinition; 46] = [
         "LOG_LEVEL",
         Text("INFO"),
         "Log level (ERROR, WARN, INFO, DEBUG, TRACE, OFF), or a tracing filter such as info,hyper=debug",
-    )),
+    ))
+    .one_of(&["ERROR", "WARN", "INFO", "DEBUG", "TRACE", "OFF"]),
     setting(
         "LOG_FORMAT",
         Text("text"),
         "Format of the log lines: text or json",
-    ),
+    )
+    .one_of(&["text", "json"]),
     setting(
         "LOG_FILE",
         Derived(Identity::log_file),
         "Log file; `-` writes the log to stdout, for a daemon in the foreground",
-    ),
+    )
+    .file(),
     reloadable(setting(
         "LOG_MAX_SIZE",
         Text("100MiB"),
@@ -154,12 +198,14 @@ pub const DEFINITIONS: [SettingDefinition; 46] = [
         "AUDIT_FILE",
         Unset,
         "Audit file, the record of requested changes; LOG_FILE with `.audit` appended if not set, and none with LOG_FILE=-",
-    ),
+    )
+    .file(),
     setting(
         "PID_FILE",
         Derived(Identity::pid_file),
         "PID file, locked while the daemon runs; to change it, stop the daemon and start it again",
-    ),
+    )
+    .file(),
     reloadable(setting(
         "SHUTDOWN_TIMEOUT",
         Text("10s"),
@@ -250,22 +296,26 @@ pub const DEFINITIONS: [SettingDefinition; 46] = [
         "DB_SSLMODE",
         Text("prefer"),
         "TLS to PostgreSQL: disable, allow, prefer, require (does not verify the certificate), verify-ca (verifies who signed it) or verify-full (verifies its host name, too)",
-    )),
+    ))
+    .one_of(&["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]),
     reloadable(setting(
         "DB_SSLROOTCERT",
         Unset,
         "PEM file with CA certificates for verify-ca and verify-full; for verify-full the CA certificates of the system if not set",
-    )),
+    ))
+    .file(),
     reloadable(setting(
         "DB_SSLCERT",
         Unset,
         "PEM file with the client certificate for PostgreSQL and its chain",
-    )),
+    ))
+    .file(),
     reloadable(setting(
         "DB_SSLKEY",
         Unset,
         "PEM file with the private key of DB_SSLCERT, not encrypted",
-    )),
+    ))
+    .file(),
     secret(
         "REDIS_URL",
         "REDIS_URL_FILE",
@@ -296,22 +346,26 @@ pub const DEFINITIONS: [SettingDefinition; 46] = [
         "REDIS_TLS",
         Text("off"),
         "TLS to Redis: off, or on (verifies the certificate and its host name)",
-    )),
+    ))
+    .one_of(&["off", "on"]),
     reloadable(setting(
         "REDIS_CACERT",
         Unset,
         "PEM file with CA certificates for REDIS_TLS=on; the CA certificates of the system if not set",
-    )),
+    ))
+    .file(),
     reloadable(setting(
         "REDIS_CERT",
         Unset,
         "PEM file with the client certificate for Redis and its chain",
-    )),
+    ))
+    .file(),
     reloadable(setting(
         "REDIS_KEY",
         Unset,
         "PEM file with the private key of REDIS_CERT, not encrypted",
-    )),
+    ))
+    .file(),
     reloadable(setting(
         "CHECK_INTERVAL",
         Text("5s"),

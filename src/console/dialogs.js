@@ -136,7 +136,11 @@ export function reload({ done, notice }) {
       const { changed, needs_restart } = await request('POST', '/admin/reload', { timeout: 60_000 });
       if (!changed.length && !needs_restart.length) step('Reloaded. No setting has changed.');
       for (const each of changed) step(`Active now: ${change(each)}`);
-      for (const each of needs_restart) step(`Not active until a restart: ${change(each)}`);
+      for (const each of needs_restart) {
+        // A running daemon keeps its PID file.
+        const when = each.name === 'PID_FILE' ? 'a stop and a start' : 'a restart';
+        step(`Not active until ${when}: ${change(each)}`);
+      }
       done();
     },
   });

@@ -90,6 +90,18 @@ impl DaemonControl {
         (!names.is_empty()).then_some(IgnoredVariables { names, file })
     }
 
+    /// The `.env` file of the working directory and that of the running local daemon, if they
+    /// differ. Without `--env-file`, the daemon's own file is read.
+    #[must_use]
+    pub fn ignored_env_file(&self, location: &SettingsLocation) -> Option<(PathBuf, PathBuf)> {
+        let (_, state) = self.own_daemon()?;
+        let here = location.env_file_path();
+        let used = state.settings_location().env_file_path();
+        let is_ignored =
+            location.env_file.is_none() && here.exists() && !is_same_file(&here, &used);
+        is_ignored.then_some((here, used))
+    }
+
     /// The state file of the daemon that holds the PID file.
     pub(super) fn running_state(&self) -> Option<Box<StateFile>> {
         let status = inspect_pid_file(self.pid_file()).ok()?;

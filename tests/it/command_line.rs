@@ -17,6 +17,7 @@ fn wrong_usage_exits_with_2() {
         &["--admin-url", "https://127.0.0.1:1", "status"],
         &["token", "--scope", "all"],
         &["openapi"],
+        &["start", "--port"],
     ] {
         home.run(arguments.iter().copied()).exits(2);
     }
@@ -24,7 +25,8 @@ fn wrong_usage_exits_with_2() {
         "start",
         "completions",
         "--env-file",
-        "--port",
+        "--pid-file",
+        "fullon start --help",
         "Exit codes",
     ]);
     home.run(["--version"])
@@ -122,10 +124,149 @@ fn missing_log_is_reported_with_next_step() {
 
 #[test]
 fn secrets_have_no_flags() {
-    let help = Home::new().run(["--help"]).succeeds().stdout;
+    let help = Home::new().run(["start", "--help"]).succeeds().stdout;
+    assert!(help.contains("--db-host "), "{help}");
     for flag in ["--jwt-secret-key", "--db-password", "--redis-password"] {
         assert!(!help.contains(&format!("{flag} ")), "{flag}");
     }
+}
+
+const WITHOUT_SETTINGS: [&[&str]; 12] = [
+    &["stop"],
+    &["reload"],
+    &["status"],
+    &["logs"],
+    &["audit"],
+    &["console"],
+    &["sessions"],
+    &["token"],
+    &["doctor"],
+    &["openapi", "admin"],
+    &["completions", "bash"],
+    &["man"],
+];
+
+#[test]
+fn flags_without_effect_are_refused() {
+    let home = Home::new();
+    for command in WITHOUT_SETTINGS {
+        let name = format!("no effect on `fullon {}`", command[0]);
+        for flags in [
+            &["--port", "9"][..],
+            &["--db-name", "x"],
+            &["--log-level=debug"],
+        ] {
+            let after = home.run(command.iter().chain(flags).copied()).exits(2);
+            after.stderr_contains(&[&name, flags[0].split('=').next().unwrap(), "remove it"]);
+            let before = home.run(flags.iter().chain(command).copied()).exits(2);
+            before.stderr_contains(&[&name]);
+        }
+    }
+    let flags = ["--log-keep=1", "status", "--port=9", "--json"];
+    let error = home.run(flags).exits(2).json()["error"].to_string();
+    assert!(
+        error.contains("--port, --log-keep have no effect"),
+        "{error}"
+    );
+    // A daemon of version 1.0.0 starts its successor with flags before the command.
+    home.run(["--log-keep=9", "config"])
+        .succeeds()
+        .stdout_contains(&["LOG_KEEP", "flag"]);
+}
+
+#[test]
+fn help_shows_the_options_that_have_an_effect() {
+    let home = Home::new();
+    let help = |command: &str| home.run([command, "--help"]).succeeds().stdout;
+    for command in ["start", "run", "restart", "config"] {
+        let help = help(command);
+        for setting in &fullon_master_api::config::DEFINITIONS {
+            let flag = format!("--{} ", setting.name.to_lowercase().replace('_', "-"));
+            assert_eq!(help.contains(&flag), !setting.is_secret, "{command} {flag}");
+        }
+        assert_eq!(
+            help.contains("--admin-url"),
+            command == "restart",
+            "{command}"
+        );
+    }
+    for command in WITHOUT_SETTINGS {
+        let help = help(command[0]);
+        assert!(help.contains("--pid-file"), "{help}");
+        assert!(
+            !help.contains("--port") && !help.contains("--log-keep"),
+            "{help}"
+        );
+        let is_offline = ["openapi", "completions", "man"].contains(&command[0]);
+        assert_eq!(help.contains("--admin-url"), !is_offline, "{command:?}");
+    }
+}
+
+/// The words that Bash offers after this line.
+fn offered(home: &Home, line: &[&str]) -> Vec<String> {
+    let script = r#"
+        source <("$FULLON" completions bash)
+        COMP_WORDS=("$@")
+        COMP_CWORD=$(($# - 1))
+        _fullon fullon "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+        printf '%s\n' "${COMPREPLY[@]}"
+    "#;
+    let mut bash = home.command("bash");
+    bash.env("FULLON", env!("CARGO_BIN_EXE_fullon"));
+    bash.args(["-c", script, "bash", "fullon"]).args(line);
+    let outcome = crate::support::Outcome::run(bash.current_dir(home.path())).succeeds();
+    outcome.stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn completions_offer_values_and_commands_first() {
+    let home = Home::new();
+    std::fs::write(home.path().join("unrelated-file"), "").unwrap();
+    for (line, expected) in [
+        (
+            &["logs", "--level", ""][..],
+            &["error", "warn", "info", "debug", "trace"][..],
+        ),
+        (
+            &["token", "--scope", ""],
+            &["admin:read", "admin:logs", "admin:control"],
+        ),
+        (
+            &["console", "--scope", ""],
+            &["admin:read", "admin:logs", "admin:control"],
+        ),
+        (&["start", "--log-format", ""], &["text", "json"]),
+        (&["run", "--log-level", "D"], &["DEBUG"]),
+        (&["config", "--redis-tls", ""], &["off", "on"]),
+        (&["openapi", "p"], &["public"]),
+        (&["completions", "z"], &["zsh"]),
+        // No file names.
+        (&["logs", "--since", ""], &[""]),
+        (&["start", "--port", ""], &[""]),
+        // File names.
+        (&["start", "--log-file", "unr"], &["unrelated-file"]),
+        (&["status", "--env-file", "unr"], &["unrelated-file"]),
+    ] {
+        assert_eq!(offered(&home, line), expected, "{line:?}");
+    }
+    let words = offered(&home, &[""]);
+    let first_option = words.iter().position(|word| word.starts_with('-')).unwrap();
+    assert_eq!(words[0], "start");
+    assert_eq!(first_option, 16, "{words:?}");
+    assert!(
+        words[first_option..]
+            .iter()
+            .all(|word| word.starts_with('-')),
+        "{words:?}"
+    );
+    for (line, word) in [
+        (&[""][..], "--port"),
+        (&["start", "--"], "--admin-url"),
+        (&["run", "--"], "--kept"),
+    ] {
+        assert!(!offered(&home, line).contains(&word.to_owned()), "{line:?}");
+    }
+    assert!(offered(&home, &["start", "--po"]).contains(&"--port".to_owned()));
 }
 
 #[test]
@@ -271,7 +412,7 @@ fn exit_code_is_the_same_when_stdout_is_closed() {
 #[test]
 fn invalid_env_file_makes_no_token_and_no_key() {
     let home = Home::new();
-    std::fs::write(home.path().join(".env"), "oops, a line\n").unwrap();
+    std::fs::write(home.path().join(".env"), "JWT_SECRET_KEY, oops\n").unwrap();
     home.run(["token"])
         .exits(2)
         .stderr_contains(&[".env: line 1"]);

@@ -166,7 +166,7 @@ fn daemon_is_found_despite_invalid_settings() {
     home.unset("LOG_FILE");
     fs::write(
         home.path().join(".env"),
-        "this line is wrong\nLOG_LEVEL=verbose\nADMIN_PORT=1\nJWT_SECRET_KEY=your-secret-key\n",
+        "LOG_KEEP is wrong\nLOG_LEVEL=verbose\nADMIN_PORT=1\nJWT_SECRET_KEY=your-secret-key\n",
     )
     .unwrap();
     home.run(["status"])
@@ -215,21 +215,40 @@ fn restart_from_elsewhere_keeps_flags_and_environment() {
         assert_eq!(home.call_admin("GET", "/admin/config").json(), before);
     }
 
-    for command in ["restart", "reload"] {
-        home.run([command, "--log-level", "warn"])
-            .exits(2)
-            .stderr_contains(&["--log-level was given", "edit ", "--hard"]);
-        home.run([command, "--log-level", "debug"]).succeeds();
-        home.run([command, "--port", "0", "--log-keep", "3"])
-            .exits(2)
-            .stderr_contains(&["--log-keep, --port were given"]);
-    }
+    home.run(["restart", "--log-level", "warn"])
+        .exits(2)
+        .stderr_contains(&["--log-level was given", "edit ", "--hard"]);
+    home.run(["restart", "--log-level", "debug"]).succeeds();
+    home.run(["restart", "--port", "0", "--log-keep", "3"])
+        .exits(2)
+        .stderr_contains(&["--log-keep, --port were given"]);
     home.run(["restart", "--hard", "--log-level", "warn"])
         .succeeds();
     assert_eq!(
         home.call_admin("GET", "/admin/status").json()["log_level"],
         "warn"
     );
+}
+
+#[test]
+fn restart_and_reload_name_an_env_file_they_ignore() {
+    let home = Home::started();
+    let elsewhere = home.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = home.fullon(arguments.iter().copied());
+        Outcome::run(command.current_dir(&elsewhere)).succeeds()
+    };
+    let env = elsewhere.join(".env");
+    for command in ["restart", "reload"] {
+        fs::write(&env, "LOG_KEEP=1\n").unwrap();
+        let used = home.path().join(".env").display().to_string();
+        let ignored = format!("{}: ignored, because", env.display());
+        run(&[command]).stderr_contains(&[&ignored, &used]);
+        fs::remove_file(&env).unwrap();
+        let silent = run(&[command]);
+        assert!(!silent.stderr.contains("ignored"), "{silent:#?}");
+    }
 }
 
 #[test]

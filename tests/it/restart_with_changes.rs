@@ -228,6 +228,16 @@ fn changed_pid_file_is_refused() {
     }
     assert!([422, 500].contains(&answer.status), "{answer:#?}");
     assert!(!other.exists());
+    // No command names a restart as the next step.
+    let old = edited.home.pid_file().display().to_string();
+    let stop = format!("fullon stop --pid-file {old} && fullon start");
+    let with_old = |command: &str| edited.home.run([command, "--pid-file", &old]);
+    let until = format!("PID_FILE changed in .env, not active until `{stop}`");
+    with_old("status").succeeds().stdout_contains(&[&until]);
+    with_old("doctor").stdout_contains(&[&until]);
+    let active = format!("Not active until `{stop}`:\n  PID_FILE: ");
+    let reloaded = with_old("reload").succeeds().stdout_contains(&[&active]);
+    assert!(!reloaded.stdout.contains("restart"), "{reloaded:#?}");
     edited.home.wait_until_only(pid);
     assert_eq!(edited.home.state().pid, pid);
 }

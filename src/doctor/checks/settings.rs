@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use crate::config::{AdminOrigin, AdminOrigins, SettingWarning, is_reloadable};
+use crate::config::{Activation, AdminOrigin, AdminOrigins, SettingWarning, activation};
 use crate::doctor::finding::{Finding, SIGNING_KEY};
 use crate::doctor::setting_problem::{fix_hint, is_about_env_file};
 use crate::doctor::snapshot::Snapshot;
@@ -102,15 +102,20 @@ pub fn exposed_origins(snapshot: &Snapshot) -> Vec<Finding> {
 
 /// Settings that were edited since the daemon read them.
 pub fn pending(snapshot: &Snapshot) -> Option<Finding> {
-    let pending = &snapshot.status()?.pending_restart;
+    let status = snapshot.status()?;
+    let pending = &status.pending_restart;
     // Nothing becomes active while a setting is invalid. Other checks report that.
     if pending.is_empty() || !snapshot.restart_problems().is_empty() {
         return None;
     }
-    let command = if pending.iter().all(|name| is_reloadable(name)) {
-        "fullon reload"
+    let has = |step| pending.iter().any(|name| activation(name) == step);
+    let command = if has(Activation::Start) {
+        // A restart fails, because a running daemon keeps its PID file.
+        format!("fullon stop --pid-file {} && fullon start", status.pid_file)
+    } else if has(Activation::Restart) {
+        "fullon restart".to_owned()
     } else {
-        "fullon restart"
+        "fullon reload".to_owned()
     };
     let names = pending.join(", ");
     let message = format!("{names} changed in .env, not active until `{command}`");

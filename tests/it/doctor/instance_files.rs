@@ -273,7 +273,7 @@ fn daemon_of_another_user_is_checked_as_permitted() {
             ),
             ("PORT", "warning", in_use),
             ("ADMIN_PORT", "warning", in_use),
-            ("log", "error", &["Permission denied", "LOG_FILE"]),
+            ("log", "error", &["belongs to another user", "LOG_FILE"]),
         ],
     );
     set_mode(&home.pid_file(), 0o644);
