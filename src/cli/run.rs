@@ -4,7 +4,8 @@ use std::io::{self, IsTerminal as _};
 
 use super::context::CommandContext;
 use super::error::{CommandError, Result};
-use crate::config::{InvalidSettings, Settings, is_colour_wanted};
+use super::start::advise_log_file;
+use crate::config::{InvalidSettings, Settings, better_log_file, is_colour_wanted};
 use crate::daemon::{
     self, ExitOutcome, RunMode, StartOptions, UpgradeChild, is_init, run_supervised,
     run_systemd_shim,
@@ -78,6 +79,9 @@ pub fn run(context: &CommandContext, arguments: &RunArgs, mounts: Mounts) -> Res
             is_supervised: arguments.kept,
         }
     };
+    if !arguments.background && !has_reporter {
+        advise_log_file(better_log_file(&sources));
+    }
     let options = StartOptions {
         settings,
         launch,

@@ -1,12 +1,14 @@
 //! `fullon start`
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
 use super::output::{Output, notice};
 use crate::auth::Revocations;
-use crate::config::Settings;
+use crate::config::{Settings, better_log_file};
 use crate::control::LaunchError;
 use crate::identity::identity;
 use crate::instance::{PidFileStatus, inspect_pid_file};
@@ -46,6 +48,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
     if let Some(problem) = revocations.directory_problem() {
         notice(&format!("warning: {problem}"));
     }
+    let better_log_file = better_log_file(&sources);
     let daemon = context.launch()?.start().map_err(|error| match error {
         LaunchError::Failed { message, exit_code } => {
             output.print_error(&message);
@@ -59,10 +62,27 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
         output.print_line(&format!("Log file: {}", path.display()))?;
     }
     output.print_line(&format!("PID file: {}", settings.pid_file.display()))?;
+    advise_log_file(better_log_file);
     output.print_json(&json!({
         "pid": daemon.pid,
         "server": daemon.server,
         "log_file": log_file,
         "pid_file": settings.pid_file,
     }))
+}
+
+/// Names a better place than the default log file, at the first start only.
+pub fn advise_log_file(better: Option<PathBuf>) {
+    if let Some(path) = better {
+        let directory = path.parent().unwrap_or(&path);
+        let create = if directory.is_dir() {
+            String::new()
+        } else {
+            format!(" (after `mkdir -p {}`)", directory.display())
+        };
+        notice(&format!(
+            "all users can write to the directory of the log file, and logrotate refuses it; a better place is LOG_FILE={}{create}",
+            path.display()
+        ));
+    }
 }

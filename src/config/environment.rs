@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User, getuid};
 
@@ -52,6 +52,13 @@ pub fn is_colour_wanted() -> bool {
 /// The variables that set a setting.
 fn setting_variables() -> impl Iterator<Item = &'static str> {
     DEFINITIONS.iter().flat_map(SettingDefinition::variables)
+}
+
+/// The directory for state that is not worth a backup (XDG Base Directory Specification).
+pub(super) fn state_directory(home: Option<&Path>) -> Option<PathBuf> {
+    let set = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    set.filter(|path| path.is_absolute())
+        .or_else(|| Some(home?.join(".local/state")))
 }
 
 pub(super) fn home_directory() -> Option<PathBuf> {

@@ -1,13 +1,15 @@
 //! Settings of the log.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use bytesize::ByteSize;
 use tracing_subscriber::EnvFilter;
 
+use super::environment::state_directory;
 use super::parse;
-use super::sources::Sources;
+use super::sources::{Source, Sources};
 use super::validator::Validator;
 
 /// Format and destination of log lines.
@@ -69,6 +71,25 @@ fn is_device(path: &str) -> bool {
         .parent()
         .is_some_and(|parent| parent.ends_with("fd"));
     has_parent("/proc") && is_descriptor || has_parent("/dev") && !has_parent("/dev/shm")
+}
+
+/// A better log file than the default, while the default is in use in a directory that all users may
+/// write to, and does not exist: another user can take its name, and logrotate refuses the directory.
+#[must_use]
+pub fn better_log_file(sources: &Sources) -> Option<PathBuf> {
+    const STICKY: u32 = 0o1000;
+    let (text, source) = sources.get("LOG_FILE")?;
+    let path = Path::new(text);
+    let directory = path.parent()?.metadata().ok()?;
+    if *source != Source::Default || directory.mode() & STICKY == 0 || path.exists() {
+        return None;
+    }
+    let directory = if nix::unistd::geteuid().is_root() {
+        PathBuf::from("/var/log")
+    } else {
+        state_directory(sources.home())?
+    };
+    Some(directory.join(path.file_name()?))
 }
 
 impl LogSettings {

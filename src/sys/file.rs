@@ -118,8 +118,18 @@ pub fn open_regular(path: &Path, options: &mut OpenOptions) -> Result<(File, Met
 ///
 /// The system refused, or it is something else.
 pub fn open_owned(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), OpenError> {
-    let (file, metadata) = open_private(path, options)?;
-    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+    let is_foreign = |file: &Metadata| file.uid() != nix::unistd::geteuid().as_raw();
+    let (file, metadata) = open_private(path, options).map_err(|error| match error {
+        // By its mode, or by `fs.protected_regular` in a directory such as `/tmp`.
+        OpenError::Io { ref source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied
+                && path.symlink_metadata().as_ref().is_ok_and(is_foreign) =>
+        {
+            OpenError::Unusable(Defect::OtherOwner)
+        }
+        other => other,
+    })?;
+    if is_foreign(&metadata) {
         return Err(OpenError::Unusable(Defect::OtherOwner));
     }
     Ok((file, metadata))

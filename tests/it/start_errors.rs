@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use fullon_master_api::instance::StateFile;
 
-use crate::support::{Home, file_mode};
+use crate::support::{Home, Outcome, file_mode, running_as_root};
 
 /// The start fails with these words and leaves neither daemon nor state file.
 #[track_caller]
@@ -147,10 +147,37 @@ fn exposed_key_file_is_refused() {
 #[test]
 fn invalid_env_file_is_named() {
     let home = Home::new();
-    fs::write(home.path().join(".env"), "GOOD=1\nbad line with hunter2\n").unwrap();
+    let env = home.path().join(".env");
+    fs::write(&env, "GOOD=1\nLOG_KEEP is hunter2\n").unwrap();
     assert_start_fails(&home, 2, &[".env: line 2: expected NAME=value"]);
     let outcome = home.run(["start", "--env-file", "missing"]).exits(2);
     outcome.stderr_contains(&["missing: cannot be read"]);
+}
+
+/// As python-dotenv does. Other programs may use the same file.
+#[test]
+fn invalid_line_without_a_setting_is_a_warning() {
+    let home = Home::new();
+    let env = home.path().join(".env");
+    fs::write(&env, "bad line with hunter2\nLOG_KEEP=3\nX='hunter2\n").unwrap();
+    let words = [
+        "warning: ",
+        ".env: line 1: expected NAME=value: the line is ignored",
+        ".env: line 3: the value has no closing quote: the line is ignored",
+    ];
+    for arguments in [&["config", "--check"][..], &["start"]] {
+        let outcome = home.run(arguments.iter().copied()).succeeds();
+        let outcome = outcome.stderr_contains(&words);
+        assert!(!outcome.stderr.contains("hunter2"), "{outcome:#?}");
+    }
+    let doctor = home.run(["doctor"]).succeeds();
+    doctor.stdout_contains(&["warning", "line 1: expected NAME=value"]);
+    home.run(["reload"]).succeeds();
+    // The name of a setting in the text that was skipped.
+    fs::write(&env, "X='a\nJWT_SECRET_KEY=b\nY='c\n").unwrap();
+    home.run(["reload"])
+        .exits(2)
+        .stderr_contains(&[".env: line 1"]);
 }
 
 /// As in a container: nobody is advised to remove a device.
@@ -198,4 +225,75 @@ fn advice_fits_the_kind_of_file() {
     home.run(["start"])
         .exits(1)
         .stderr_contains(&["remove its other name, or choose another LOG_FILE"]);
+}
+
+/// Starts the daemon with the default log file, in a `/tmp` of its own.
+fn start_with_private_tmp(home: &Home, setup: &str) -> Outcome {
+    let script = format!(
+        r#"
+        mount --bind "$HOME" /mnt && mount --bind /mnt "$HOME" && mount -t tmpfs -o mode=1777 none /tmp
+        export HOME=/mnt && cd /mnt || exit 9
+        {setup}
+        fullon() {{ "$0" --pid-file /mnt/it.pid "$@"; }}
+        first=$(fullon start 2>&1) || {{ printf '%s\n' "$first" >&2; exit 1; }}
+        fullon stop >stopped && second=$(fullon start 2>&1) && fullon stop >stopped
+        printf '%s\n---\n%s\n' "$first" "$second"
+        "#
+    );
+    let mut command = home.command("unshare");
+    command.env_remove("LOG_FILE").env_remove("XDG_STATE_HOME");
+    command.args(["--mount", "sh", "-c", &script, env!("CARGO_BIN_EXE_fullon")]);
+    Outcome::run(&mut command)
+}
+
+#[test]
+fn first_start_with_default_log_names_a_better_place() {
+    if !running_as_root("first_start_with_default_log_names_a_better_place") {
+        return;
+    }
+    let outcome = start_with_private_tmp(&Home::new(), "").succeeds();
+    let (first, second) = outcome.stdout.split_once("---").unwrap();
+    assert!(
+        first.contains("Log file: /tmp/fullon_master_api.log"),
+        "{first}"
+    );
+    assert!(
+        first.contains("a better place is LOG_FILE=/var/log/fullon_master_api.log"),
+        "{first}"
+    );
+    assert!(!second.contains("better"), "{second}");
+    let own = "export LOG_FILE=/tmp/own.log";
+    let chosen = start_with_private_tmp(&Home::new(), own).succeeds();
+    assert!(!chosen.stdout.contains("better"), "{chosen:#?}");
+}
+
+#[test]
+fn taken_name_of_log_in_tmp_is_named_as_such() {
+    if !running_as_root("taken_name_of_log_in_tmp_is_named_as_such") {
+        return;
+    }
+    for file in ["fullon_master_api.log", "fullon_master_api.log.audit"] {
+        let taken = format!("(umask 077; touch /tmp/{file}); chown 4242 /tmp/{file}");
+        start_with_private_tmp(&Home::new(), &taken)
+            .exits(1)
+            .stderr_contains(&[&format!("/tmp/{file} belongs to another user"), "_FILE"]);
+        // Without a permission that root always has.
+        let mut home = Home::new();
+        let shared = home.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::write(shared.join(file), "").unwrap();
+        fs::set_permissions(shared.join(file), fs::Permissions::from_mode(0o600)).unwrap();
+        home.set(
+            "LOG_FILE",
+            shared.join("fullon_master_api.log").to_str().unwrap(),
+        );
+        let mut start = home.command("setpriv");
+        start.args(["--reuid", "4242", "--regid", "4242", "--clear-groups"]);
+        start.args([env!("CARGO_BIN_EXE_fullon"), "start"]);
+        Outcome::run(&mut start)
+            .exits(1)
+            .stderr_contains(&[&format!("{file} belongs to another user")]);
+    }
 }
