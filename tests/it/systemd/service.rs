@@ -102,6 +102,31 @@ fn service_is_active_unprivileged_and_logs_to_journal() {
     assert_eq!(machine.property("Result"), "success");
 }
 
+/// An administrator copies the unit alone, and enables it.
+#[test]
+fn copied_unit_works_with_the_command_of_its_first_comment() {
+    let Some(machine) = boot("copied_unit_works_with_the_command_of_its_first_comment") else {
+        return;
+    };
+    machine.run("userdel", ["fullon"]).succeeds();
+    let installed = format!("usr/local/lib/systemd/system/{SERVICE}");
+    let unit = std::fs::read_to_string(machine.file(&installed)).unwrap();
+    std::fs::remove_dir_all(machine.file("usr/local/lib/systemd")).unwrap();
+    std::fs::remove_dir_all(machine.file("usr/local/lib/sysusers.d")).unwrap();
+    let copy = format!("etc/systemd/system/{SERVICE}");
+    std::fs::write(machine.file(&copy), &unit).unwrap();
+    machine.systemctl(["daemon-reload"]).succeeds();
+    machine.systemctl(["enable", SERVICE]).succeeds();
+    machine.systemctl(["start", SERVICE]).exits(1);
+
+    let (comment, _) = unit.split_once("[Unit]").unwrap();
+    let mut commands = comment.lines().filter_map(|line| line.strip_prefix("#   "));
+    let create = commands.next().expect("the comment has a command");
+    machine.run("sh", ["-c", create]).succeeds();
+    start(&machine);
+    assert_serves(&machine);
+}
+
 #[test]
 fn crash_is_restarted_but_invalid_settings_are_not() {
     let Some(machine) = boot("crash_is_restarted_but_invalid_settings_are_not") else {
