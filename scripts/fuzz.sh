@@ -1,6 +1,8 @@
 #!/bin/sh
 # Fuzzes each parser of external input, or only TARGET, with RUNS inputs. New inputs go to
-# fuzz/target, inputs that break a parser to fuzz/artifacts.
+# fuzz/target, inputs that break a parser to fuzz/artifacts. The inputs in corpus/NAME.tgz also run in
+# `make test`. To add one, unpack the archive, and pack it again with
+# `tar --sort=name --mtime=@0 --owner=0 --group=0 --mode=644 -czf NAME.tgz -C DIRECTORY .`
 set -eu
 cd "$(dirname "$0")/../fuzz"
 cargo=${CARGO:-cargo}
@@ -15,10 +17,12 @@ export RUSTC_BOOTSTRAP=1
 TMPDIR=$(mktemp -d)
 export TMPDIR
 trap 'rm -r "$TMPDIR"' EXIT
-for target in ${TARGET:-$(ls corpus)}; do
+for target in ${TARGET:-$(ls corpus | sed 's/\.tgz$//')}; do
     found=target/found/$target
-    mkdir -p "$found"
+    kept=target/corpus/$target
+    mkdir -p "$found" "$kept"
+    tar -xzf "corpus/$target.tgz" -C "$kept"
     echo "fuzz: $target"
     # No sanitizer: this crate has no unsafe code.
-    "$cargo" fuzz run --sanitizer none "$target" "$found" "corpus/$target" -- -runs="$runs" -timeout=10 -print_final_stats=1
+    "$cargo" fuzz run --sanitizer none "$target" "$found" "$kept" -- -runs="$runs" -timeout=10 -print_final_stats=1
 done

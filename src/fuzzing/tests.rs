@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,8 +20,17 @@ fn names_in(directory: &Path) -> BTreeSet<String> {
         .collect()
 }
 
+/// The inputs of an archive.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let entries = std::fs::read_dir(fuzz().join("corpus").join(name)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let archive = fuzz().join("corpus").join(format!("{name}.tgz"));
+    let mut tar = Command::new("tar");
+    tar.arg("-xzf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(directory.path());
+    assert!(tar.status().unwrap().success(), "{}", archive.display());
+    let entries = std::fs::read_dir(directory.path()).unwrap();
     entries
         .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
         .collect()
