@@ -45,5 +45,14 @@ set -- /usr/lib/*/faketime/libfaketimeMT.so.1
 
 # shellcheck disable=SC2086 # a list of packages
 [ -z "$missing" ] || sh scripts/install-packages.sh $missing
-sh scripts/install-python-tools.sh schemathesis openapi-generator
+sh scripts/install-python-tools.sh schemathesis openapi-generator python-dotenv
+# Only the source archive of python-dotenv has its tests.
+tools=${CARGO_TARGET_DIR:-target}/tools
+if [ ! -e "$tools/python-dotenv/tests/test_parser.py" ]; then
+    rm -rf "$tools/python-dotenv"
+    mkdir "$tools/python-dotenv"
+    "$tools/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: \
+        --dest "$tools/python-dotenv" "$(cat scripts/python-dotenv.txt)"
+    tar -xzf "$tools"/python-dotenv/*.tar.gz -C "$tools/python-dotenv" --strip-components 1
+fi
 sh scripts/install-node-tools.sh clients/typescript tests/it/axe tests/it/event_source

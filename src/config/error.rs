@@ -42,6 +42,8 @@ impl fmt::Display for SettingWarning {
 pub enum SettingWarningKind {
     /// All users can read a file that contains a secret.
     ExposedSecret,
+    /// A line of `.env` that is not valid and does not name a setting.
+    InvalidLine,
     /// Variables that Kubernetes or Docker set for a service with the name of a dependency.
     ServiceLinks,
     /// A name that looks like a setting and is none.

@@ -27,6 +27,7 @@ pub fn env_file(bytes: &[u8]) {
     let (values, errors) = parse_env_file(text, environment);
 
     assert!(errors.is_sorted_by(|a, b| a.line < b.line));
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let lines = 1..=text.lines().count();
     assert!(errors.iter().all(|error| lines.contains(&error.line)));
     let mut written = String::new();
@@ -34,7 +35,9 @@ pub fn env_file(bytes: &[u8]) {
     for (name, value) in &values {
         length += value.len();
         let value = value.replace('\\', "\\\\").replace('\'', "\\'");
-        writeln!(written, "{name}='{value}'").unwrap();
+        // A name in quotes has no quote in it.
+        let quote = if name.contains('\'') { "" } else { "'" };
+        writeln!(written, "{quote}{name}{quote}='{value}'").unwrap();
     }
     assert!(length <= text.len() + MAX_ADDED);
     let (read, errors) = parse_env_file(&written, environment);

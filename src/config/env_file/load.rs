@@ -62,8 +62,18 @@ pub fn load(choice: &EnvFileChoice, directory: &Path) -> EnvFile {
     match read(&path, is_explicit) {
         Ok(Content::Text(text, metadata)) => {
             let (values, errors) = parser::parse(&text, |name| std::env::var(name).ok());
-            let errors = errors.iter().map(|error| problem(error.to_string()));
-            file.problems.extend(errors);
+            for error in errors {
+                if error.names_setting {
+                    file.problems.push(problem(error.to_string()));
+                } else {
+                    file.warnings.push(SettingWarning {
+                        kind: SettingWarningKind::InvalidLine,
+                        subject: path.display().to_string(),
+                        message: error.to_string(),
+                        next_step: "the line is ignored; correct or remove it".into(),
+                    });
+                }
+            }
             file.warnings
                 .extend(exposed_secret(&path, metadata.mode(), &values));
             file.values = values;

@@ -1,5 +1,7 @@
 //! The `.env` file: its syntax (`parser`), and whether it may be trusted (`load`).
 
+#[cfg(test)]
+mod comparison;
 mod load;
 mod parser;
 
