@@ -7,7 +7,8 @@ done
 
 if ! command -v systemd-analyze >/dev/null 2>&1; then
     echo 'lint: SKIPPED systemd-analyze: systemd is not installed here' >&2
-    exit 0
+    [ -z "${CI:-}" ]
+    exit
 fi
 root=$(mktemp -d)
 trap 'rm -r "$root"' EXIT

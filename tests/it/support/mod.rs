@@ -419,8 +419,17 @@ pub fn prerequisite_available(test: &str, needed: &str, is_there: bool) -> bool 
             std::env::var_os("CI").is_none(),
             "{test} needs {needed}, and CI skips nothing"
         );
-        // Written directly, because the test harness hides the output of passing tests.
-        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: it needs {needed}");
+        report_skipped(&format!("{test}: it needs {needed}"));
     }
     is_there
+}
+
+/// Prints that a test was skipped. `scripts/run-tests.sh` counts the lines of its file.
+fn report_skipped(text: &str) {
+    // Written directly, because the test harness hides the output of passing tests.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {text}");
+    if let Some(list) = std::env::var_os("SKIPPED_TESTS") {
+        let list = fs::File::options().append(true).create(true).open(list);
+        writeln!(list.unwrap(), "{text}").unwrap();
+    }
 }
