@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
 .PHONY: help build daemon-start daemon-stop daemon-restart daemon-status daemon-logs require-built run
-.PHONY: test test-quick test-tools soak fuzz lint bench openapi docs install uninstall
+.PHONY: test test-quick test-tools soak fuzz lint bench openapi docs third-party install uninstall
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
@@ -44,16 +44,17 @@ test-tools: ## Install the tools that the tests need besides Rust and a C compil
 export RUST_TEST_THREADS ?= $(shell echo $$((3 * $$(nproc))))
 
 test-quick: ## Run the unit tests and one test of a daemon (start, status, restart, stop)
-	$(CARGO) test --locked --lib
-	$(CARGO) test --locked --test it smoke::
+	sh scripts/run-tests.sh $(CARGO) test --locked --lib
+	sh scripts/run-tests.sh $(CARGO) test --locked --test it smoke::
 
 test: test-tools ## Run all tests
-	$(CARGO) test --locked
+	sh scripts/run-tests.sh $(CARGO) test --locked
 
 soak: test-tools ## Run all tests in a release build, longer and with more requests (tests/it/support/scale.rs)
 	ROUNDS=$(or $(ROUNDS),200) REQUESTS=$(or $(REQUESTS),100000) SOAK_SECONDS=$(or $(SOAK_SECONDS),600) \
 		FLOOD=$(or $(FLOOD),300000) \
-		CONSOLE_SECONDS=$(or $(CONSOLE_SECONDS),60) $(CARGO) test --locked --release
+		CONSOLE_SECONDS=$(or $(CONSOLE_SECONDS),60) \
+		sh scripts/run-tests.sh $(CARGO) test --locked --release
 
 fuzz: ## Fuzz each parser of external input (RUNS=1000000; TARGET=NAME for one)
 	CARGO="$(CARGO)" RUNS="$(RUNS)" TARGET="$(TARGET)" sh scripts/fuzz.sh
@@ -85,6 +86,9 @@ openapi: ## Generate the OpenAPI documents in openapi/
 		mv openapi/$$api.json.new openapi/$$api.json || exit 1; \
 	done
 
+third-party: ## Generate THIRD-PARTY.txt, the notices of what the program contains (needs npm)
+	CARGO="$(CARGO)" python3 scripts/third-party.py
+
 # Directory of installed systemd units. With a PREFIX that systemd does not search, it is /etc.
 SYSTEMD = $(DESTDIR)$(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,/etc)
 SHARE = $(DESTDIR)$(PREFIX)/share
@@ -92,6 +96,8 @@ SHARE = $(DESTDIR)$(PREFIX)/share
 INSTALLED = \
 	$(DESTDIR)$(PREFIX)/bin/fullon \
 	$(SHARE)/man/man1/fullon.1 \
+	$(SHARE)/doc/fullon/LICENSE \
+	$(SHARE)/doc/fullon/THIRD-PARTY.txt \
 	$(SHARE)/bash-completion/completions/fullon \
 	$(SHARE)/zsh/site-functions/_fullon \
 	$(SHARE)/fish/vendor_completions.d/fullon.fish \
@@ -109,6 +115,7 @@ install: $(if $(filter file,$(origin FULLON)),build) ## Install program, manual 
 	install -m 0755 $(FULLON) $(DESTDIR)$(PREFIX)/bin/fullon.new
 	mv -f $(DESTDIR)$(PREFIX)/bin/fullon.new $(DESTDIR)$(PREFIX)/bin/fullon
 	$(FULLON) man > $(SHARE)/man/man1/fullon.1
+	install -m 0644 LICENSE THIRD-PARTY.txt $(SHARE)/doc/fullon
 	$(FULLON) completions bash > $(SHARE)/bash-completion/completions/fullon
 	$(FULLON) completions zsh > $(SHARE)/zsh/site-functions/_fullon
 	$(FULLON) completions fish > $(SHARE)/fish/vendor_completions.d/fullon.fish

@@ -1,5 +1,6 @@
 //! `make install` and `make uninstall`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -77,6 +78,8 @@ fn install_places_every_file_and_uninstall_removes_it() {
         let mut expected = vec![
             format!("{root}/bin/fullon"),
             format!("{root}/share/bash-completion/completions/fullon"),
+            format!("{root}/share/doc/fullon/LICENSE"),
+            format!("{root}/share/doc/fullon/THIRD-PARTY.txt"),
             format!("{root}/share/fish/vendor_completions.d/fullon.fish"),
             format!("{root}/share/man/man1/fullon.1"),
             format!("{root}/share/zsh/site-functions/_fullon"),
@@ -151,4 +154,64 @@ fn bash_accepts_the_completions() {
     Outcome::run(&mut bash)
         .succeeds()
         .stdout_contains(&["_fullon"]);
+}
+
+/// The crates that are linked, as cargo lists them.
+fn linked_crates() -> BTreeSet<String> {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.current_dir(env!("CARGO_MANIFEST_DIR"));
+    tree.args([
+        "tree",
+        "--locked",
+        "--offline",
+        "--edges=normal",
+        "--prefix=none",
+        "--format={p}",
+    ]);
+    tree.arg("--target=x86_64-unknown-linux-gnu");
+    let tree = Outcome::run(&mut tree).succeeds().stdout;
+    let fields = tree.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let crates = fields.filter(|fields| fields[0] != "fullon_master_api");
+    crates
+        .map(|fields| format!("{} {}", fields[0], fields[1].trim_start_matches('v')))
+        .collect()
+}
+
+#[test]
+fn notices_name_every_linked_crate() {
+    let notices = concat!(env!("CARGO_MANIFEST_DIR"), "/THIRD-PARTY.txt");
+    let notices = std::fs::read_to_string(notices).unwrap();
+    let (_, notices) = notices.split_once("\n\n").unwrap();
+    let (list, texts) = notices.split_once("\n\n===").unwrap();
+    let named = list.lines().filter_map(|line| line.split_once(": "));
+    let named: BTreeSet<_> = named.map(|(name, _)| name.to_owned()).collect();
+    let linked = linked_crates();
+    let missing: Vec<_> = linked.difference(&named).collect();
+    assert!(missing.is_empty(), "run `make third-party`: {missing:?}");
+    let is_crate = |name: &&String| name.split(' ').count() == 2 && !name.contains("npm");
+    let gone: Vec<_> = named
+        .iter()
+        .filter(is_crate)
+        .filter(|name| !linked.contains(*name))
+        .collect();
+    assert!(gone.is_empty(), "run `make third-party`: {gone:?}");
+    for name in &named {
+        assert!(texts.contains(&format!("\n{name}\n")), "no text for {name}");
+    }
+    for text in [
+        "SmartBear Software",
+        "Facebook",
+        "ISC License",
+        "UNICODE LICENSE",
+    ] {
+        assert!(texts.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn image_has_the_notices() {
+    let containerfile = concat!(env!("CARGO_MANIFEST_DIR"), "/Containerfile");
+    let containerfile = std::fs::read_to_string(containerfile).unwrap();
+    let copy = "install -m 0644 LICENSE THIRD-PARTY.txt /root-of-image/usr/share/doc/fullon";
+    assert!(containerfile.contains(copy));
 }
