@@ -11,6 +11,7 @@ use super::output::{Colour, Output, Span, notice};
 use crate::api::AuditEntry;
 use crate::audit::{Head, Report};
 use crate::control::{AuditError, VerifiedAudit};
+use crate::sys::is_hidden;
 
 #[derive(Debug, clap::Args)]
 pub struct AuditArgs {
@@ -91,7 +92,7 @@ fn print_record(record: &AuditEntry, output: &Output) -> Result {
         }
     }
     if let Some(reason) = &record.reason {
-        add("reason", &format!("{reason:?}"));
+        add("reason", &quoted(reason));
     }
     output.print_spans(&[
         Span::plain(&start),
@@ -100,14 +101,27 @@ fn print_record(record: &AuditEntry, output: &Output) -> Result {
     ])
 }
 
-/// The text, quoted if it could be taken for several fields, or hides characters.
+/// The text, quoted if it could be taken for several fields, or has hidden characters, which are
+/// escaped.
 fn shown(text: &str) -> Cow<'_, str> {
-    let is_plain = |c: char| c.is_alphanumeric() || c.is_ascii_graphic() && !"\"\\=".contains(c);
+    let is_plain = |c: char| {
+        c.is_alphanumeric() && !is_hidden(c) || c.is_ascii_graphic() && !"\"\\=".contains(c)
+    };
     if !text.is_empty() && text.chars().all(is_plain) {
         Cow::Borrowed(text)
     } else {
-        Cow::Owned(format!("{text:?}"))
+        Cow::Owned(quoted(text))
     }
+}
+
+fn quoted(text: &str) -> String {
+    let escaped = text.chars().map(|c| match c {
+        '\'' => c.to_string(),
+        '\t' | '\r' | '\n' => c.escape_debug().to_string(),
+        c if is_hidden(c) => c.escape_unicode().to_string(),
+        c => c.escape_debug().to_string(),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
 }
 
 fn print_report(report: &Report, output: &Output) -> Result {
@@ -146,4 +160,16 @@ fn print_report(report: &Report, output: &Output) -> Result {
     output.print_result("✗", Colour::Red, &format!("Broken: {range}"))?;
     output.print_json(report)?;
     Err(CommandError::Exit(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_letters_of_a_subject_show() {
+        assert_eq!(shown("한가"), "한가");
+        assert_eq!(shown("root\u{3164}"), r#""root\u{3164}""#);
+        assert_eq!(shown("it's\n"), r#""it's\n""#);
+    }
 }

@@ -11,7 +11,7 @@ use super::error::CommandError;
 use crate::api::LogEntry;
 use crate::config::{InvalidSettings, is_colour_wanted};
 use crate::identity::identity;
-use crate::sys::is_control;
+use crate::sys::{is_hidden, json_escape};
 
 /// A terminal colour, as its SGR number.
 #[derive(Debug, Clone, Copy)]
@@ -82,13 +82,13 @@ pub async fn stdout_closed() {
     }
 }
 
-/// Replaces control characters of terminals: text from outside must not move the cursor, set the
+/// Replaces control characters of terminals, and invisible ones: text from outside must not move the cursor, set the
 /// window's title, or reverse the line. Also in a pipe, which often ends at a terminal. Everything
 /// that is printed passes through here, or through [`escape_json`].
 fn sanitize(line: &str) -> String {
     let replace = |c: char| match c {
         '\t' => c,
-        c if is_control(c) => char::REPLACEMENT_CHARACTER,
+        c if is_hidden(c) => char::REPLACEMENT_CHARACTER,
         c => c,
     };
     let stripped = anstream::adapter::strip_str(line).to_string();
@@ -97,12 +97,12 @@ fn sanitize(line: &str) -> String {
 
 /// Escapes the control characters that JSON allows in strings.
 fn escape_json(json: &str) -> String {
-    if !json.chars().any(is_control) {
+    if !json.chars().any(is_hidden) {
         return json.to_owned();
     }
     json.chars()
         .map(|c| match c {
-            c if is_control(c) => format!("\\u{:04x}", u32::from(c)),
+            c if is_hidden(c) => json_escape(c),
             c => c.to_string(),
         })
         .collect()

@@ -224,6 +224,20 @@ pub fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// Exchanges the names of two files: at no moment is one of them free. `false` if the file system
+/// cannot (NFS).
+///
+/// # Errors
+///
+/// One of them does not exist, or the system refused.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
+    match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Gives a file that this process has just created the owner of the directory of `path`. Root may
 /// work for another user, whose daemon has to read the file. A file that is found by its name must
 /// not be given away: the owner of the directory may have put any other file there.

@@ -17,7 +17,7 @@ pub(crate) use disk::DiskSpace;
 pub(crate) use fd::{close_inherited_fds, fd_limit, open_fd_count, raise_fd_limit};
 pub(crate) use fd_passing::{receive_with_fds, send_with_fds};
 pub(crate) use file::{
-    Defect, FileLock, OpenError, Renamed, adopt_owner, create_beside, has_foreign_lock,
+    Defect, FileLock, OpenError, Renamed, adopt_owner, create_beside, exchange, has_foreign_lock,
     is_same_file, is_trusted_owner, lock_within, open_nofollow, open_owned, open_private,
     open_regular, rename_synced, rename_without_replacing, share_byte,
 };
@@ -32,4 +32,4 @@ pub(crate) use tcp_sockets::{
     TcpSocket, connected_socket, other_user_at_port, other_user_in_repeated_looks,
     sockets_accepting,
 };
-pub(crate) use text::{hex, is_control};
+pub(crate) use text::{hex, is_hidden, json_escape};

@@ -18,6 +18,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::file::is_same_file;
 use super::procfs::Stat;
+use super::text::is_hidden;
 
 /// A process, identified by its pidfd.
 #[derive(Debug)]
@@ -72,8 +73,11 @@ impl Process {
     /// Name and PID, for messages.
     #[must_use]
     pub fn describe(&self) -> String {
-        let name = fs::read_to_string(self.proc_path("comm"));
-        let name = name.as_deref().map_or("a process", str::trim_end);
+        let name = fs::read(self.proc_path("comm")).unwrap_or_default();
+        let name = String::from_utf8_lossy(&name);
+        // A process names itself.
+        let name = name.trim().replace(is_hidden, "\u{fffd}");
+        let name = if name.is_empty() { "a process" } else { &name };
         format!("{name} (PID {})", self.pid)
     }
 
@@ -255,5 +259,35 @@ impl Process {
 
     fn proc_path(&self, name: &str) -> PathBuf {
         Path::new("/proc").join(self.pid.to_string()).join(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn name_that_a_process_gave_itself_is_one_line() {
+        let mut child = Command::new("sh")
+            .args(["-c", "printf 'E\\nX\\033' > /proc/$$/comm; echo; read line"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0];
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut ready)
+            .unwrap();
+        let pid = child.id();
+        let name = Process::open(pid).unwrap().describe();
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(name, format!("E\u{fffd}X\u{fffd} (PID {pid})"));
     }
 }

@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
-use crate::sys::is_control;
+use crate::sys::{is_hidden, json_escape};
 
 /// A layer that passes each event as one line to `writer`.
 pub(crate) fn format_layer<S, W>(
@@ -58,7 +58,7 @@ pub(crate) fn format_own_line(format: LogFormat, target: &str, message: &str) ->
     }
 }
 
-/// Escapes the control characters in events of another format: line breaks would make several lines,
+/// Escapes hidden characters in events of another format: line breaks would make several lines,
 /// and a terminal that shows the line would interpret the others.
 struct SingleLine<F> {
     format: F,
@@ -70,7 +70,7 @@ fn escape(c: char) -> Option<String> {
     match c {
         '\t' => None,
         '\n' | '\r' => Some(c.escape_default().to_string()),
-        c if is_control(c) => Some(c.escape_unicode().to_string()),
+        c if is_hidden(c) => Some(c.escape_unicode().to_string()),
         _ => None,
     }
 }
@@ -82,7 +82,7 @@ fn escape_in_colour(c: char) -> Option<String> {
 
 /// JSON has escaped the others.
 fn escape_in_json(c: char) -> Option<String> {
-    (c != '\n' && is_control(c)).then(|| format!("\\u{:04x}", u32::from(c)))
+    (c != '\n' && is_hidden(c)).then(|| json_escape(c))
 }
 
 impl<S, N, F> FormatEvent<S, N> for SingleLine<F>
