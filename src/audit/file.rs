@@ -8,6 +8,7 @@ use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
 
@@ -15,7 +16,7 @@ use super::event::Event;
 use super::files;
 use super::read::Tail;
 use super::record::{Head, Record, Torn};
-use crate::logs::shift_rotated;
+use crate::logs::rotate;
 use crate::sys::{Defect, FileLock, OpenError, open_owned};
 
 /// The size at which the file is rotated, in bytes.
@@ -54,6 +55,8 @@ pub struct AuditFile {
     path: PathBuf,
     max_size: u64,
     keep: u32,
+    /// Why a full file could not be rotated.
+    rotation_error: Mutex<Option<String>>,
 }
 
 impl AuditFile {
@@ -72,6 +75,7 @@ impl AuditFile {
             path: path.to_owned(),
             max_size: MAX_SIZE,
             keep: KEEP,
+            rotation_error: Mutex::default(),
         })
     }
 
@@ -94,6 +98,25 @@ impl AuditFile {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Why the file is not rotated, and grows. `None` if it is not full.
+    pub(super) fn rotation_error(&self) -> Option<String> {
+        let error = self.rotation_error.lock();
+        error.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_rotation_error(&self, error: Option<&io::Error>) {
+        let text = error
+            .map(|error| format!("cannot rotate the audit file, which keeps growing: {error}"));
+        let current = self.rotation_error.lock();
+        let mut current = current.unwrap_or_else(PoisonError::into_inner);
+        if *current != text
+            && let Some(text) = &text
+        {
+            tracing::error!("{text}");
+        }
+        *current = text;
     }
 
     /// The last record of the trail.
@@ -129,8 +152,9 @@ impl AuditFile {
             let tail = Tail::read(&file, size)?;
             let is_full = size >= self.max_size && tail.torn.is_empty();
             if may_rotate && (is_full || tail.is_junk) {
-                // If it cannot be renamed, it keeps growing.
-                may_rotate = shift_rotated(&self.path, self.keep).is_ok();
+                let error = rotate(&self.path, self.keep).err();
+                may_rotate = error.is_none();
+                self.set_rotation_error(error.as_ref());
                 if may_rotate {
                     continue;
                 }

@@ -68,6 +68,8 @@ pub struct AuditStatus {
     pub lost: u64,
     /// Why records cannot be written.
     pub error: Option<String>,
+    /// Why the file is not rotated, and grows.
+    pub rotation_error: Option<String>,
 }
 
 impl AuditTrail {
@@ -103,13 +105,15 @@ impl AuditTrail {
     /// `None` if there is no file.
     #[must_use]
     pub fn status(&self) -> Option<AuditStatus> {
-        self.file.as_ref()?;
+        let file = self.file.as_ref()?;
+        let rotation_error = file.rotation_error();
         let state = self.state();
         Some(AuditStatus {
             head: state.head.clone(),
             waiting: state.pending.len(),
             lost: state.lost,
             error: state.error.clone(),
+            rotation_error,
         })
     }
 
@@ -298,6 +302,7 @@ fn log(event: &Event, head: Option<&Head>) {
                 peer = event.peer.as_ref().map(tracing::field::display),
                 request_id = event.request_id,
                 client_request_id = event.client_request_id,
+                ended_session_id = text("ended_session_id").map(tracing::field::display),
                 level = text("level"),
                 revoked = text("revoked"),
                 timeout_ms = number("timeout_ms"),

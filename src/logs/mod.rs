@@ -32,5 +32,5 @@ pub use write::file::LogFile;
 pub use write::health::{LogHealth, LogStats};
 pub use write::level::{AUDIT_TARGET, LevelControl, LevelError, LevelStatus, names_audit};
 pub use write::open::LogFileError;
-pub(crate) use write::rotate::shift_rotated;
+pub(crate) use write::rotate::rotate;
 pub use write::writer_mark::{WriterMark, has_other_writer};

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use super::open::open_options;
 use crate::config::LogSettings;
 use crate::logs::files::{MAX_NUMBER, existing_numbers, numbered_path, with_suffix};
-use crate::sys::{open_nofollow, rename_without_replacing};
+use crate::sys::{exchange, open_nofollow, rename_without_replacing};
 
 /// How often other users may take a name that was free a moment before.
 const MAX_ATTEMPTS: u32 = 100;
@@ -57,8 +57,8 @@ impl RotationPolicy {
     }
 }
 
-/// Replaces the log by an empty file and renames the old one to `LOG.1`. After an error, the log
-/// still has its name, or no file has it.
+/// Replaces the log by an empty file and renames the old one to `LOG.1`. The name of the log is never
+/// free: in `/tmp`, another user would take it. After an error, nothing is lost.
 ///
 /// It renames the oldest file first, so that a reader, who looks for the newest first, misses none
 /// (see [`files`](crate::logs::files)). Names that are not regular files of this user are skipped:
@@ -66,18 +66,44 @@ impl RotationPolicy {
 pub(crate) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
     // The new file comes first: if the disk is full, nothing is renamed.
     let (new, file) = create_beside(path)?;
-    let shifted = shift(path, keep).and_then(|last| rename(&new, path).map(|()| last));
-    let last = shifted.inspect_err(|_| drop(fs::remove_file(&new)))?;
+    let mut attempts = 0..MAX_ATTEMPTS;
+    let last = loop {
+        let replaced = shift_numbered(path, keep)
+            .and_then(|Shifted { first, last }| replace(path, &new, first).map(|()| last));
+        match replaced {
+            // Another user took a name meanwhile, which is then skipped.
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists && attempts.next().is_some() => {}
+            other => break other,
+        }
+    };
+    let last = last.inspect_err(|_| drop(fs::remove_file(&new)))?;
     remove_after(path, last);
     Ok(file)
 }
 
-/// Renames `path` to `path.1`, `path.1` to `path.2` and so on, and removes the oldest. No file is
-/// called `path` afterwards.
-pub(crate) fn shift_rotated(path: &Path, keep: u32) -> io::Result<()> {
-    let last = shift(path, keep)?;
-    remove_after(path, last);
-    Ok(())
+/// Puts the new file in the place of the log, which gets the number `first`, or is removed. After an
+/// error, both have their names.
+fn replace(path: &Path, new: &Path, first: Option<u32>) -> io::Result<()> {
+    let Some(first) = first else {
+        return rename(new, path);
+    };
+    let first = numbered_path(path, first);
+    // For a moment, the new file has the number. Then both files change their names at once.
+    rename_numbered(new, &first)?;
+    match exchange(&first, path) {
+        Ok(true) => Ok(()),
+        Ok(false) => rename(&first, new)
+            .and_then(|()| rename_numbered(path, &first))
+            .and_then(|()| {
+                rename_numbered(new, path).inspect_err(|_| drop(rename_numbered(&first, path)))
+            }),
+        Err(error) => {
+            let error = with_paths(path, &first, &error);
+            rename(&first, new)?;
+            Err(error)
+        }
+    }
 }
 
 /// Removes the rotated files with larger numbers.
@@ -131,25 +157,23 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     }
 }
 
-/// Runs [`shift_numbered`] again if another user took a name meanwhile, which is then skipped.
-fn shift(path: &Path, keep: u32) -> io::Result<u32> {
-    let mut attempts = 0..MAX_ATTEMPTS;
-    loop {
-        match shift_numbered(path, keep) {
-            Err(error)
-                if error.kind() == io::ErrorKind::AlreadyExists && attempts.next().is_some() => {}
-            other => return other,
-        }
-    }
+/// The outcome of [`shift_numbered`].
+struct Shifted {
+    /// The number for the log, which is free; `None` if no file is kept.
+    first: Option<u32>,
+    /// The largest number that a kept file may have.
+    last: u32,
 }
 
-/// Renames the log to the first number that is not taken, and each of these files to the next such
-/// number, up to the first free one. Returns the largest number that a kept file may have.
+/// Renames the file with the first number that is not taken to the next such number, and so on, up
+/// to the first free one.
 ///
 /// No file is replaced: a surplus one gets a larger number, and is removed after the rotation. If
-/// it fails, nothing is lost.
-fn shift_numbered(path: &Path, keep: u32) -> io::Result<u32> {
+/// it fails, nothing is lost. It also fails if a file would be surplus only because other users have
+/// taken names: they could have all old lines removed.
+fn shift_numbered(path: &Path, keep: u32) -> io::Result<Shifted> {
     let mut to_shift = vec![path.to_owned()];
+    let mut first = None;
     let mut has_room = false;
     let mut last = 0;
     let mut kept = 0;
@@ -164,14 +188,15 @@ fn shift_numbered(path: &Path, keep: u32) -> io::Result<u32> {
         }
         kept += 1;
         last = number;
+        first.get_or_insert(number);
         if !has_room {
             to_shift.push(old);
             has_room = status == NameStatus::Free || kept == keep;
         }
     }
-    if keep > 0 && kept == 0 {
-        let error = io::Error::other("every number for a rotated file is in use");
-        return Err(with_path(path, &error));
+    if kept < keep && !has_room {
+        let reason = "the names of rotated files are in use: remove the files of other users";
+        return Err(with_path(path, &io::Error::other(reason)));
     }
     if keep > 0 && name_status(&numbered_path(path, last)) == NameStatus::OwnFile {
         let mut larger = (last + 1..=MAX_NUMBER).map(|number| numbered_path(path, number));
@@ -179,10 +204,11 @@ fn shift_numbered(path: &Path, keep: u32) -> io::Result<u32> {
         to_shift.extend(larger.find(|path| is_last && name_status(path) == NameStatus::Free));
     }
     to_shift.iter().try_for_each(|path| check_renamable(path))?;
-    for pair in to_shift.windows(2).rev() {
+    // The log itself is exchanged.
+    for pair in to_shift[1..].windows(2).rev() {
         rename_numbered(&pair[0], &pair[1])?;
     }
-    Ok(last)
+    Ok(Shifted { first, last })
 }
 
 /// Fails for a file that nobody can rename. Other reasons are found when it is renamed.
@@ -333,5 +359,58 @@ mod tests {
         assert!(error.contains("in use"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "a");
         assert!(!with_suffix(&path, ".new").exists());
+    }
+
+    /// Another user takes each name that is free for a moment. In `/tmp` it would not come back.
+    #[test]
+    fn name_of_the_log_is_never_free() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        fs::write(&path, "").unwrap();
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let taker = scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    if File::create_new(&path).is_ok() {
+                        return true;
+                    }
+                }
+                false
+            });
+            for number in 0..500 {
+                fs::OpenOptions::new()
+                    .append(true)
+                    .open(&path)
+                    .and_then(|mut log| {
+                        io::Write::write_all(&mut log, number.to_string().as_bytes())
+                    })
+                    .unwrap();
+                rotate(&path, 2).unwrap();
+            }
+            is_done.store(true, Ordering::Relaxed);
+            assert!(!taker.join().unwrap());
+        });
+        assert_eq!(content(&path), ["", "499", "498"]);
+    }
+
+    /// Otherwise other users could have all old lines removed.
+    #[test]
+    fn no_file_is_removed_because_names_are_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        fs::write(&path, "a").unwrap();
+        for number in (1..=MAX_NUMBER).filter(|number| *number != 500) {
+            fs::create_dir(numbered_path(&path, number)).unwrap();
+        }
+        rotate(&path, 2).unwrap();
+        fs::write(&path, "b").unwrap();
+        let error = rotate(&path, 2).unwrap_err().to_string();
+        assert!(error.contains("files of other users"), "{error}");
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        assert_eq!([read(&path), read(&numbered_path(&path, 500))], ["b", "a"]);
+        assert!(!with_suffix(&path, ".new").exists());
+        // This many are kept.
+        rotate(&path, 1).unwrap();
+        assert_eq!([read(&path), read(&numbered_path(&path, 500))], ["", "b"]);
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use nix::sys::stat::Mode;
 
-use super::{audit_file, fill_up, is_intact, last_seq, records_in, write_records};
+use super::{audit_file, fill_up, is_intact, last_seq, records_in, rotated_file, write_records};
 use crate::doctor::{as_nobody, home_of_nobody};
 use crate::listener_proof::OTHER_USER;
 use crate::support::{Home, Outcome, running_as_root};
@@ -61,6 +61,37 @@ fn files_of_others_with_rotated_names_are_skipped() {
     run(&["audit", "--verify"])
         .succeeds()
         .stdout_contains(&["Intact"]);
+}
+
+/// With all names but one, another user would have all older records removed.
+#[test]
+fn names_taken_by_others_remove_no_records() {
+    if !running_as_root("names_taken_by_others_remove_no_records") {
+        return;
+    }
+    let home = Home::started();
+    let path = audit_file(&home);
+    home.run(["reload"]).succeeds();
+    for number in (1..=1000).filter(|number| *number != 500) {
+        let name = rotated_file(&home, number);
+        fs::write(&name, "").unwrap();
+        chown(&name, Some(OTHER_USER), None).unwrap();
+    }
+    for _ in 0..2 {
+        fill_up(&path, 10 * 1024 * 1024);
+        home.run(["reload"]).succeeds();
+    }
+    assert_eq!(records_in(&rotated_file(&home, 500))[0]["seq"], 1);
+    let status = home.run(["status"]).succeeds();
+    status.stdout_contains(&["cannot rotate the audit file, which keeps growing"]);
+    assert!(home.log().contains("cannot rotate the audit file"));
+    assert_eq!(is_intact(&home)["first_seq"], 1);
+    fs::remove_file(rotated_file(&home, 1)).unwrap();
+    home.run(["reload"]).succeeds();
+    assert_eq!(records_in(&path).len(), 1);
+    assert_eq!(is_intact(&home)["first_seq"], 1);
+    let status = home.run(["status"]).succeeds();
+    assert!(!status.stdout.contains("cannot rotate"), "{status:#?}");
 }
 
 /// A file that the daemon would refuse to write to is not shown as its trail.

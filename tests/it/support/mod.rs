@@ -288,7 +288,7 @@ impl Home {
         );
     }
 
-    /// Reads the log file. During a rotation it does not exist for a moment.
+    /// Reads the log file. logrotate leaves none for a moment.
     pub fn log(&self) -> String {
         let mut text = None;
         eventually("there is a log", || {

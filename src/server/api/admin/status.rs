@@ -46,7 +46,9 @@ impl StatusApi {
             let revocations = auth.keyring.revocations_problem();
             let revocations = revocations.map(|it| it.to_string());
             let ignored = audit.path().and_then(ignored_warning);
-            let warnings = warnings.chain(revocations).chain(ignored).collect();
+            let rotation = audit.status().and_then(|audit| audit.rotation_error);
+            let of_audit = ignored.into_iter().chain(rotation);
+            let warnings = warnings.chain(revocations).chain(of_audit).collect();
             (
                 live_settings.pending(&sources),
                 warnings,
