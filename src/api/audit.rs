@@ -29,11 +29,12 @@ pub struct AuditEntry {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub subject: Option<String>,
-    /// Id of the caller's token.
+    /// Id (`jti`) of the caller's token. For a browser session, of the token that signed in.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub token_id: Option<String>,
-    /// Id of the browser session that began or ended.
+    /// Id of the caller's browser session. For `sign_in`, of the session that began. The session that
+    /// `end_session` ended is in `detail`.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub session_id: Option<String>,

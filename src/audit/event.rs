@@ -41,8 +41,9 @@ pub struct Event {
     pub outcome: Outcome,
     /// The subject of the token or session, if the caller was authenticated.
     pub subject: Option<String>,
+    /// The token of the caller, or the one that its session was created from.
     pub token_id: Option<String>,
-    /// The session that was created or ended.
+    /// The session of the caller, also the one that begins when it signs in.
     pub session_id: Option<String>,
     /// Address and port of the client.
     pub peer: Option<String>,

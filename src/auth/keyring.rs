@@ -462,6 +462,7 @@ impl Keyring {
             },
             subject: claims.sub,
             token_id: claims.jti,
+            session_id: None,
             scopes: Scopes::from_claim(&claims.scope),
             request: claims.req,
             key_valid_for,

@@ -41,7 +41,9 @@ pub use session_store::{
     StoredSessions,
 };
 pub use sign_in::{SIGN_IN_LIFETIME, SignInTokens, sign_in_id};
-pub use token::{Claims, SignError, TokenError, TokenSigner, contains_token, token_id};
+pub use token::{
+    Claims, SignError, TokenError, TokenSigner, contains_token, token_id, without_tokens,
+};
 
 #[cfg(test)]
 mod tests;

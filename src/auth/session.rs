@@ -49,7 +49,8 @@ impl From<Session> for Claims {
     fn from(session: Session) -> Self {
         Self {
             subject: session.subject,
-            token_id: Some(session.id.to_string()),
+            token_id: session.token.id.clone(),
+            session_id: Some(session.id),
             scopes: session.scopes,
             expires_at: session.expires_at,
             session_expires_at: None,

@@ -1,5 +1,6 @@
 //! Signs tokens, and decodes them. `keyring` decides which keys are valid.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -10,6 +11,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
+use uuid::Uuid;
 
 use super::digest::ValueDigest;
 use super::hs256;
@@ -33,8 +35,10 @@ const MAX_LIFETIME: Duration = Duration::from_hours(366 * 24);
 pub struct Claims {
     /// The user of the token.
     pub subject: String,
-    /// Id of the token, for the audit trail.
+    /// Id of the token, for the audit trail. For a session, the token that it was created from.
     pub token_id: Option<String>,
+    /// Id of the session, if the caller has one.
+    pub session_id: Option<Uuid>,
     /// The operations that the token allows.
     pub scopes: Scopes,
     /// `exp`: when the token expires.
@@ -381,6 +385,31 @@ pub fn contains_token(text: &str) -> bool {
             |bytes: Vec<u8>| serde_json::from_slice::<serde_json::Map<_, _>>(&bytes).is_ok();
         is_whole && URL_SAFE_NO_PAD.decode(header).is_ok_and(is_json) || is_start_of_json(header)
     })
+}
+
+/// The text with `[token]` in place of each word that [is or contains a token](contains_token): for
+/// texts of clients that are logged.
+#[must_use]
+pub fn without_tokens(text: &str) -> Cow<'_, str> {
+    // `{` in base64url.
+    if !text.contains("ey") {
+        return text.into();
+    }
+    let is_of_token = |c: char| c.is_ascii_alphanumeric() || "-_.%".contains(c);
+    let mut shown = String::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (word, after) = rest.split_at(rest.find(|c| !is_of_token(c)).unwrap_or(rest.len()));
+        shown.push_str(if contains_token(word) {
+            "[token]"
+        } else {
+            word
+        });
+        let end = after.find(is_of_token).unwrap_or(after.len());
+        shown.push_str(&after[..end]);
+        rest = &after[end..];
+    }
+    shown.into()
 }
 
 /// Whether a text begins with a JSON object in base64url, which may be cut off after a name.

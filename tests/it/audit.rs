@@ -169,9 +169,72 @@ fn accepted_change_is_one_event_with_subject_and_action() {
         ]
     );
     assert!(trail.iter().all(|event| field(event, "subject") == "me"));
-    let session = field(&trail[0], "session_id");
-    assert!(!session.is_empty() && session != field(&trail[0], "token_id"));
-    assert_eq!(field(&trail[1], "token_id"), session);
+    // Each id has a name of its own: the one of the token revokes, the other one does not.
+    let ids = |event| ["token_id", "session_id"].map(|name| field(event, name));
+    let [token_id, session_id] = ids(&trail[0]);
+    assert!(!session_id.is_empty() && session_id != token_id);
+    assert!(
+        trail
+            .iter()
+            .all(|event| ids(event) == [token_id, session_id]),
+        "{trail:#?}"
+    );
+    assert_eq!(field(&trail[2], "ended_session_id"), session_id);
+}
+
+/// The documents say so: the `token_id` of any record revokes.
+#[test]
+fn token_id_of_a_change_by_a_session_ends_that_session() {
+    let home = start_with_json_log();
+    let [session, other] = [(); 2].map(|()| home.sign_in("admin:read admin:logs admin:control"));
+    let host = home.admin_address();
+    assert_eq!(session.request(&host, "POST", "/admin/reload").status, 200);
+    let trail = audit_events(&home, 3);
+    let other_id = field(&trail[1], "session_id");
+    let path = format!("/admin/sessions/{other_id}");
+    assert_eq!(session.request(&host, "DELETE", &path).status, 204);
+    assert_eq!(other.request(&host, "GET", "/admin/session").status, 401);
+    let ended = &audit_events(&home, 4)[3];
+    assert_eq!(field(ended, "ended_session_id"), other_id);
+    assert_eq!(field(ended, "session_id"), field(&trail[2], "session_id"));
+    let revoked = home.run(["token", "--revoke", field(&trail[2], "token_id")]);
+    revoked.succeeds().stdout_contains(&["Sessions ended: 1"]);
+    let status = session.request(&host, "GET", "/admin/session").status;
+    assert_eq!(status, 401);
+}
+
+/// Somebody pastes a token where it does not belong.
+#[test]
+fn token_in_a_path_or_a_request_id_reaches_no_file() {
+    let home = start_with_json_log();
+    let token = home.run(["token"]).succeeds().stdout;
+    let token = token.trim();
+    let bearer = home.bearer();
+    let encoded = token.replace('.', "%2E");
+    for (host, path) in [
+        (home.admin_address(), format!("/admin/sessions/{token}")),
+        (home.admin_address(), format!("/admin/sessions/{encoded}")),
+        (home.admin_address(), format!("/{token}/x")),
+        (home.public_address(), format!("/Bearer%20{token}")),
+    ] {
+        let headers = [("Authorization", &*bearer), ("X-Request-Id", token)];
+        assert_eq!(
+            request(&host, "DELETE", &path, &headers, "").status / 100,
+            4
+        );
+    }
+    let part = token.split('.').nth(1).unwrap();
+    eventually("the last request is logged", || {
+        home.log().contains("/[token]")
+    });
+    let log = home.log();
+    let trail = std::fs::read_to_string(home.path().join("fullon.log.audit")).unwrap();
+    assert!(trail.contains("end_session"), "{trail}");
+    assert!(!log.contains(part) && !trail.contains(part), "{log}{trail}");
+    assert!(
+        log.contains("\"/admin/sessions/[token]\"") && log.contains("/[token]/x"),
+        "{log}"
+    );
 }
 
 #[test]

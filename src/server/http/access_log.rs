@@ -11,6 +11,7 @@ use poem::http::StatusCode;
 use uuid::Uuid;
 
 use super::audit::AuditRecord;
+use crate::auth::without_tokens;
 use crate::server::metrics::RequestSeries;
 use crate::server::shutdown::Shutdown;
 
@@ -49,13 +50,15 @@ impl UsedSession {
 
 impl AccessRecord<'_> {
     /// Counts and logs a request. Health checks are logged at DEBUG, others at INFO. The query is
-    /// left out, because it may hold a secret.
+    /// left out, because it may hold a secret. A token that somebody put into the path is left out,
+    /// too.
     pub fn record(&self, method: &str, path: &str, status: u16) {
         let duration = self.started.elapsed();
         self.series.observe(status, duration);
         let session_id = self.session.as_ref().and_then(|session| session.0.get());
         let session_id = session_id.map(Uuid::to_string);
         let (method, path) = (truncate_for_log(method), truncate_for_log(path));
+        let (method, path) = (without_tokens(&method), without_tokens(&path));
         macro_rules! event {
             ($level:ident) => {
                 tracing::$level!(

@@ -10,9 +10,10 @@ use std::time::Duration;
 use hyper::Method;
 use hyper::header::HeaderValue;
 use poem::http::StatusCode;
+use uuid::Uuid;
 
 use crate::audit::{AuditTrail, Event, Outcome};
-use crate::auth::Claims;
+use crate::auth::{Claims, without_tokens};
 use crate::server::path_template;
 
 /// The audit action of each operation that changes something.
@@ -78,17 +79,28 @@ impl AuditRecord {
 
     /// Records that the change is carried out, and its timeout if it has one.
     pub fn accepted(&self, timeout: Option<Duration>) {
-        self.record_accepted(timeout, None, None);
+        self.record_accepted(timeout, |_| ());
     }
 
-    /// Records that a session is created or deleted.
-    pub fn session_accepted(&self, session: uuid::Uuid) {
-        self.record_accepted(None, Some(session), None);
+    /// Records that the caller signs in: it has this session from now on.
+    pub fn sign_in_accepted(&self, session: Uuid) {
+        self.record_accepted(None, |event| event.session_id = Some(session.to_string()));
+    }
+
+    /// Records that a session is ended. The caller may have another one.
+    pub fn end_session_accepted(&self, session: Uuid) {
+        self.record_accepted(None, |event| {
+            let id = session.to_string();
+            event.detail.insert("ended_session_id".into(), id.into());
+        });
     }
 
     /// Records that the log level is changed, and for how long unless it is permanent.
     pub fn level_accepted(&self, level: &str, duration: Option<Duration>) {
-        self.record_accepted(duration, None, Some(level));
+        self.record_accepted(duration, |event| {
+            let level = without_tokens(level);
+            event.detail.insert("level".into(), level.into());
+        });
     }
 
     /// Records that tokens are revoked: `all`, or the name of one. A repeated attempt is recorded
@@ -102,18 +114,10 @@ impl AuditRecord {
         self.trail.record(&event);
     }
 
-    fn record_accepted(
-        &self,
-        timeout: Option<Duration>,
-        session: Option<uuid::Uuid>,
-        level: Option<&str>,
-    ) {
+    fn record_accepted(&self, timeout: Option<Duration>, describe: impl FnOnce(&mut Event)) {
         self.is_recorded.store(true, Ordering::Relaxed);
         let mut event = self.event(Outcome::Accepted);
-        event.session_id = session.map(|session| session.to_string());
-        if let Some(level) = level {
-            event.detail.insert("level".into(), level.into());
-        }
+        describe(&mut event);
         if let Some(timeout) = timeout {
             let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
             event.detail.insert("timeout_ms".into(), millis.into());
@@ -141,7 +145,7 @@ impl AuditRecord {
     fn record_failure(&self, outcome: Outcome, status: u16, reason: &str) {
         let mut event = self.event(outcome);
         event.status = Some(status);
-        event.reason = Some(reason.to_owned());
+        event.reason = Some(without_tokens(reason).into_owned());
         if self.caller.get().is_some() {
             self.trail.record(&event);
         } else {
@@ -154,6 +158,7 @@ impl AuditRecord {
         Event {
             subject: caller.map(|caller| caller.subject.clone()),
             token_id: caller.and_then(|caller| caller.token_id.clone()),
+            session_id: caller.and_then(|caller| caller.session_id.map(|id| id.to_string())),
             peer: Some(self.peer.to_string()),
             request_id: Some(self.request_id.clone()),
             client_request_id: self.client_request_id.clone(),

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::auth::contains_token;
+
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A longer id from a client is ignored.
 const MAX_REQUEST_ID_LEN: usize = 128;
 
-/// The id that a client sent, if it is harmless in a log.
+/// The id that a client sent, if it is harmless in a log, and no token.
 pub fn client_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let id = headers.get(&REQUEST_ID)?;
     let is_harmless = (1..=MAX_REQUEST_ID_LEN).contains(&id.len())
@@ -18,7 +20,8 @@ pub fn client_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
             .as_bytes()
             .iter()
             .all(|b| b.is_ascii_alphanumeric() || b"-_.:+/=".contains(b));
-    is_harmless.then(|| id.clone())
+    let has_token = id.to_str().is_ok_and(contains_token);
+    (is_harmless && !has_token).then(|| id.clone())
 }
 
 /// Generates the ids of one server: a prefix that differs in each process, and a counter.

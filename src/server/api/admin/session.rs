@@ -85,7 +85,7 @@ impl SessionApi {
         state.require_active()?;
         let auth = &state.auth;
         let new = auth.sessions.prepare(&caller.claims)?;
-        audit.session_accepted(new.id());
+        audit.sign_in_accepted(new.id());
         let (session, values) = auth.sessions.add(new)?;
         if let Some(used) = request.data::<UsedSession>() {
             used.set(session.id);
@@ -272,7 +272,7 @@ async fn save_sessions(state: &AdminState, ended: Option<Uuid>) -> Result<io::Re
 
 /// Ends a session for this process and those after it.
 async fn end_session(state: &AdminState, id: Uuid, audit: &Arc<AuditRecord>) -> Result<()> {
-    audit.session_accepted(id);
+    audit.end_session_accepted(id);
     save_sessions(state, Some(id)).await?.map_err(|error| {
         ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
