@@ -129,11 +129,12 @@ impl From<RevokeError> for ApiError {
             RevokeError::Malformed => {
                 ApiError::invalid_field("token", "is malformed: check that it is complete")
             }
-            RevokeError::NotSigned => ApiError::new(StatusCode::BAD_REQUEST, error.to_string()),
+            RevokeError::NotSigned | RevokeError::NotOne => {
+                ApiError::new(StatusCode::BAD_REQUEST, error.to_string())
+            }
             RevokeError::InvalidId | RevokeError::TokenAsId | RevokeError::SessionAsId(_) => {
                 ApiError::invalid_field("jti", error)
             }
-            RevokeError::NotOne => ApiError::new(StatusCode::BAD_REQUEST, error.to_string()),
             RevokeError::Full | RevokeError::FullOfIds => {
                 ApiError::new(StatusCode::CONFLICT, error.to_string())
             }
