@@ -1,7 +1,9 @@
 //! Revoking all tokens where other processes, or somebody else, have the key.
 
 use std::fs;
+use std::time::Duration;
 
+use fullon_master_api::auth::{Scopes, TokenSigner};
 use fullon_master_api::instance::StateFile;
 use serde_json::json;
 
@@ -122,9 +124,11 @@ fn one_time_token_ends_with_the_key_that_another_daemon_revokes() {
     other.set("PID_FILE", &other.pid_file().display().to_string());
     other.set("HOME", &home.path().display().to_string());
     other.run(["start"]).succeeds();
-    // Signed with the instance key, as by `fullon console`.
+    // As `fullon console` does.
+    let signer = TokenSigner::with_instance_key(&other.state().instance_key.to_secret());
     let make = || {
-        let made = other.call_admin("POST", "/admin/session/token");
+        let token = signer.sign("me", Scopes::ALL, Duration::from_mins(1));
+        let made = other.call_admin_as(&token.unwrap(), "POST", "/admin/session/token");
         made.json()["token"].as_str().unwrap().to_owned()
     };
     let sign_in = |token: &str| other.call_admin_as(token, "POST", "/admin/session").status;
