@@ -39,8 +39,12 @@ pub struct DaemonStatus {
     pub started_at: String,
     /// Seconds since the start, measured with the monotonic clock.
     pub uptime_seconds: f64,
-    /// Base URL of the public API.
+    /// Base URL of the public API for clients on this machine.
     pub server: String,
+    /// Addresses at which the public API listens. `0.0.0.0` stands for all of this machine's IPv4
+    /// addresses, `[::]` for all addresses.
+    #[serde(default)]
+    pub listens_on: Vec<String>,
     /// URL of the public API's documentation.
     pub docs: String,
     /// URL of the public API's health endpoint.
@@ -65,7 +69,8 @@ pub struct DaemonStatus {
     pub checks: Vec<HealthCheck>,
     /// Names of settings that were changed and are not active until a reload or a restart.
     pub pending_restart: Vec<String>,
-    /// Weaknesses of the settings, such as an `.env` file with a secret that all users can read.
+    /// Weaknesses, such as an `.env` file with a secret that all users can read, or a daemon that
+    /// runs as root.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// How the previous process ended. Absent when there is no record of one.

@@ -2,7 +2,7 @@
 
 use super::context::CommandContext;
 use super::error::Result;
-use super::output::{Output, notice};
+use super::output::{Output, notice, print_warning};
 use crate::api::SettingEntry;
 use crate::config::{Settings, Sources};
 
@@ -15,7 +15,7 @@ pub struct ConfigArgs {
 
 fn print_warnings(sources: &Sources) {
     for warning in sources.warnings() {
-        notice(&format!("warning: {warning}"));
+        print_warning(warning);
     }
 }
 

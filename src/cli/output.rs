@@ -1,7 +1,9 @@
 //! The output of commands. With `--json`, stdout has one JSON value and everything else goes to
 //! stderr.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
@@ -9,7 +11,7 @@ use serde_json::json;
 
 use super::error::CommandError;
 use crate::api::LogEntry;
-use crate::config::{InvalidSettings, is_colour_wanted};
+use crate::config::{InvalidSettings, is_colour_wanted, is_journal};
 use crate::identity::identity;
 use crate::sys::{is_hidden, json_escape};
 
@@ -43,19 +45,37 @@ impl<'a> Span<'a> {
     }
 }
 
+/// The prefixes of an error and a warning in systemd's journal (`sd-daemon(3)`).
+const ERROR_PRIORITY: &str = "<3>";
+const WARNING_PRIORITY: &str = "<4>";
+
 /// Prints a message beside the result. Further lines of the message are indented, so that a server
 /// cannot make up messages of its own.
 pub fn notice(text: &str) {
+    print_message(text, "");
+}
+
+/// Prints a warning beside the result.
+pub fn print_warning(text: &impl fmt::Display) {
+    print_message(&format!("warning: {text}"), WARNING_PRIORITY);
+}
+
+/// Prints a message. In systemd's journal each line has this priority.
+fn print_message(text: &str, priority: &str) {
     let lines: Vec<_> = text.lines().map(sanitize).collect();
-    let mut text = String::new();
+    let mut text = format!("{}: ", identity().command);
     for (index, line) in lines.iter().enumerate() {
         if index > 0 {
             text.push_str(if line.starts_with("  ") { "\n" } else { "\n  " });
         }
         text.push_str(line);
     }
+    if !priority.is_empty() && is_journal(io::stderr().as_fd()) {
+        text = text.replace('\n', &format!("\n{priority}"));
+        text.insert_str(0, priority);
+    }
     // If stderr is closed, nobody reads the message.
-    let _ = writeln!(io::stderr(), "{}: {text}", identity().command);
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 fn ignore_broken_pipe(written: io::Result<()>) -> Result<(), CommandError> {
@@ -193,12 +213,12 @@ impl Output {
     }
 
     pub fn print_error(&self, text: &str) {
-        notice(text);
+        print_message(text, ERROR_PRIORITY);
         let _ = self.print_json(&json!({ "error": text }));
     }
 
     pub fn print_problems(&self, problems: &InvalidSettings) {
-        notice(&problems.to_string());
+        print_message(&problems.to_string(), ERROR_PRIORITY);
         let list: Vec<_> = problems
             .0
             .iter()

@@ -1,11 +1,18 @@
 //! `fullon run`, the process behind `fullon start`, and the new process in a restart.
 
+use std::fs;
 use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd as _;
+use std::path::Path;
 
 use super::context::CommandContext;
 use super::error::{CommandError, Result};
+use super::output::print_warning;
 use super::start::advise_log_file;
-use crate::config::{InvalidSettings, Settings, better_log_file, is_colour_wanted};
+use crate::config::{
+    InvalidSettings, Settings, Source, Sources, better_log_file, is_colour_wanted, is_journal,
+    root_warning,
+};
 use crate::daemon::{
     self, ExitOutcome, RunMode, StartOptions, UpgradeChild, is_init, run_supervised,
     run_systemd_shim,
@@ -13,7 +20,7 @@ use crate::daemon::{
 use crate::instance::{StartupReport, StartupReporter};
 use crate::logs::StdoutOptions;
 use crate::server::public::Mounts;
-use crate::sys::close_inherited_fds;
+use crate::sys::{close_inherited_fds, inherited_file, is_same_file};
 
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags")]
@@ -63,6 +70,13 @@ pub fn run(context: &CommandContext, arguments: &RunArgs, mounts: Mounts) -> Res
         Err(problems) => return report_invalid_settings(problems, reporter),
     };
     let has_reporter = reporter.is_some();
+    // `fullon start` and `fullon restart` have their own messages.
+    if let Some(warning) = root_warning(std::process::id())
+        && !has_reporter
+        && !arguments.kept
+    {
+        print_warning(&warning);
+    }
     let pid_file = settings.pid_file.clone();
     let launch = context.launch()?;
     if is_init() && !arguments.background {
@@ -73,9 +87,7 @@ pub fn run(context: &CommandContext, arguments: &RunArgs, mounts: Mounts) -> Res
         RunMode::Background
     } else {
         RunMode::Foreground {
-            terminal: io::stdout().is_terminal().then(|| StdoutOptions {
-                colour: is_colour_wanted(),
-            }),
+            stdout: stdout_options(&settings, &sources),
             is_supervised: arguments.kept,
         }
     };
@@ -98,6 +110,31 @@ pub fn run(context: &CommandContext, arguments: &RunArgs, mounts: Mounts) -> Res
         Err(_) if has_reporter => Err(CommandError::Exit(1)),
         Err(error) => Err(anyhow::Error::from(error).into()),
     }
+}
+
+/// How stdout shows the log: always on a terminal, and otherwise if nobody chose another place for
+/// the log. A reader of `fullon run | cat` would wait for lines in vain.
+fn stdout_options(settings: &Settings, sources: &Sources) -> Option<StdoutOptions> {
+    let is_terminal = io::stdout().is_terminal();
+    let is_chosen = !matches!(sources.get("LOG_FILE"), Some((_, Source::Default)));
+    let stdout = inherited_file(io::stdout().as_fd()).ok();
+    let is_stdout = |path: &Path| {
+        let other = fs::metadata(path).ok();
+        stdout
+            .as_ref()
+            .zip(other.as_ref())
+            .is_some_and(|(stdout, other)| is_same_file(stdout, other))
+    };
+    let is_shown = match settings.log.target.file() {
+        None => true,
+        Some(file) => {
+            is_terminal || !(is_chosen || is_stdout(file) || is_stdout(Path::new("/dev/null")))
+        }
+    };
+    is_shown.then(|| StdoutOptions {
+        colour: is_terminal && is_colour_wanted(),
+        priorities: is_journal(io::stdout().as_fd()),
+    })
 }
 
 fn report_invalid_settings(problems: InvalidSettings, reporter: Option<StartupReporter>) -> Result {

@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::context::{CommandContext, block_on};
 use super::error::{CommandError, Result};
-use super::output::{Output, notice};
+use super::output::{Output, notice, print_warning};
 use crate::auth::Revocations;
-use crate::config::{Settings, better_log_file};
+use crate::config::{Settings, better_log_file, root_warning};
 use crate::control::LaunchError;
 use crate::identity::identity;
 use crate::instance::{PidFileStatus, inspect_pid_file};
@@ -32,21 +32,23 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
         }
         .into());
     }
-    for warning in sources.warnings() {
-        notice(&format!("warning: {warning}"));
+    // The daemon gets the user of this process.
+    let root = root_warning(std::process::id());
+    for warning in sources.warnings().iter().chain(&root) {
+        print_warning(warning);
     }
     if let Some(path) = settings.log.target.file() {
         let own = WriterMark::of_pid_file(&settings.pid_file);
         if has_other_writer(path, own).unwrap_or_default() {
-            notice(&format!(
-                "warning: another daemon writes to {}, too: choose another LOG_FILE",
+            print_warning(&format!(
+                "another daemon writes to {}, too: choose another LOG_FILE",
                 path.display()
             ));
         }
     }
     let revocations = Revocations::new(Some(Revocations::path(&settings.key_file)));
     if let Some(problem) = revocations.directory_problem() {
-        notice(&format!("warning: {problem}"));
+        print_warning(&problem);
     }
     let better_log_file = better_log_file(&sources);
     let daemon = context.launch()?.start().map_err(|error| match error {

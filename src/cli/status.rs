@@ -75,17 +75,23 @@ fn print(status: &DaemonStatus, output: &Output) -> Result {
     let uptime = Duration::try_from_secs_f64(status.uptime_seconds.floor()).unwrap_or_default();
     let uptime = humantime::format_duration(uptime);
     print_label("Status:", colour, &state, output)?;
-    let lines = [
+    let mut lines = vec![
         ("PID:", status.pid.to_string()),
         ("PID File:", status.pid_file.clone()),
         ("Log File:", status.log_file.clone()),
         ("Server:", status.server.clone()),
+    ];
+    let server = status.server.trim_start_matches("http://");
+    if status.listens_on.iter().any(|address| address != server) {
+        lines.push(("Listening:", status.listens_on.join(", ")));
+    }
+    lines.extend([
         ("Docs:", status.docs.clone()),
         ("Health:", status.health.clone()),
         ("Admin:", status.admin.clone()),
         ("Version:", status.version.clone()),
         ("Uptime:", uptime.to_string()),
-    ];
+    ]);
     print_labels(&lines, output)?;
     if let Some(last) = &status.last_exit {
         let colour = if last.cause == ExitCause::Crashed {

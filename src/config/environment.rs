@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User, getuid};
 
 use super::table::{DEFINITIONS, SettingDefinition};
+use crate::sys::inherited_file;
 
 /// The login name of a user, or `uid N` if it has none.
 #[must_use]
@@ -47,6 +50,14 @@ pub fn differing_variables(environment: &BTreeMap<String, OsString>) -> Vec<&'st
 #[must_use]
 pub fn is_colour_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Whether systemd connected this inherited stream to its journal (`JOURNAL_STREAM`,
+/// `systemd.exec(5)`).
+#[must_use]
+pub fn is_journal(stream: BorrowedFd<'_>) -> bool {
+    let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    inherited_file(stream).is_ok_and(|file| journal == format!("{}:{}", file.dev(), file.ino()))
 }
 
 /// The variables that set a setting.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::sys::is_root_of_machine;
+
 /// One problem with a setting or with a file of settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingProblem {
@@ -48,6 +50,19 @@ pub enum SettingWarningKind {
     ServiceLinks,
     /// A name that looks like a setting and is none.
     UnknownName,
+    /// The daemon is root.
+    Root,
+}
+
+/// The warning of a daemon, the process with this PID, that has all rights on the machine.
+#[must_use]
+pub fn root_warning(daemon: u32) -> Option<SettingWarning> {
+    is_root_of_machine(daemon).then(|| SettingWarning {
+        kind: SettingWarningKind::Root,
+        subject: "daemon".into(),
+        message: "runs as root, so a fault in it or in an application that it serves has all rights on this machine".into(),
+        next_step: "run it as a user of its own (docs/systemd.md); a port below 1024 needs only CAP_NET_BIND_SERVICE".into(),
+    })
 }
 
 /// All problems of a configuration.

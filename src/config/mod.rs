@@ -53,9 +53,12 @@ pub use endpoint::DependencyEndpoint;
 pub use entries::SettingEntry;
 pub use env_file::{EnvFileChoice, writable_directory};
 pub use environment::{
-    differing_variables, has_same_variable, inherited_settings, is_colour_wanted, user_name,
+    differing_variables, has_same_variable, inherited_settings, is_colour_wanted, is_journal,
+    user_name,
 };
-pub use error::{InvalidSettings, SettingProblem, SettingWarning, SettingWarningKind};
+pub use error::{
+    InvalidSettings, SettingProblem, SettingWarning, SettingWarningKind, root_warning,
+};
 pub use limits::Limits;
 pub use live::LiveSettings;
 pub use location::SettingsLocation;

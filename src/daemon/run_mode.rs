@@ -10,8 +10,8 @@ pub enum RunMode {
     Background,
     /// Started by `fullon run`.
     Foreground {
-        /// Set when stdout is a terminal, which then shows the log, too.
-        terminal: Option<StdoutOptions>,
+        /// Set when stdout shows the log.
+        stdout: Option<StdoutOptions>,
         /// Whether a parent supervises this process and its successors.
         is_supervised: bool,
     },

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tracing::Level;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::reload;
@@ -13,7 +14,7 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use super::follow::broadcast::LogBroadcaster;
 use super::history::FileHistory;
 use super::write::file::LogFile;
-use super::write::format::format_layer;
+use super::write::format::{format_layer, priority_prefix};
 use super::write::health::LogHealth;
 use super::write::level::{EventCounter, LevelControl, LevelError, parse_filter};
 use super::write::queue::EventQueue;
@@ -39,10 +40,12 @@ pub enum InstallError {
 }
 
 /// How the log is written to stdout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StdoutOptions {
     /// Whether to use escape sequences for colours.
     pub colour: bool,
+    /// Whether each line begins with its priority, for systemd's journal (`sd-daemon(3)`).
+    pub priorities: bool,
 }
 
 /// The log of this process. Dropping it writes the queued events.
@@ -146,11 +149,16 @@ pub fn install(
     let mut file_queue = None;
     let mut rotation = None;
     let mut history = Arc::default();
-    if let Some(StdoutOptions { colour }) = stdout {
-        let (queue, guard) =
+    if let Some(options) = stdout {
+        let (mut queue, guard) =
             EventQueue::new(std::io::stdout(), "log-stdout", settings.format, None);
+        if options.priorities {
+            queue.own_line_prefix = priority_prefix(Level::ERROR);
+        }
         guards.push(guard);
-        layers.push(format_layer(settings.format, colour, move || queue.clone()));
+        layers.push(format_layer(settings.format, options, move || {
+            queue.clone()
+        }));
     }
     if let Some(file) = file {
         let health = file.health();
@@ -164,7 +172,11 @@ pub fn install(
         );
         file_queue = Some((queue.clone(), health));
         guards.push(guard);
-        layers.push(format_layer(settings.format, false, move || queue.clone()));
+        layers.push(format_layer(
+            settings.format,
+            StdoutOptions::default(),
+            move || queue.clone(),
+        ));
     }
     let filter = parse_filter(&settings.filter).map_err(LevelError::from)?;
     let (filter, handle) = reload::Layer::new(filter);

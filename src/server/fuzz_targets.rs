@@ -121,6 +121,7 @@ impl TestServer {
             started_at: Timestamp::now(),
             started: Instant::now(),
             public_address: address,
+            further_public_addresses: Vec::new(),
             admin_address: address,
             generation: 1,
             last_exit: None,

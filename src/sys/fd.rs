@@ -1,8 +1,8 @@
 //! File descriptors of this process: how many are open, and how many may be.
 
-use std::fs;
+use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -52,6 +52,11 @@ fn is_inheritable(fd: RawFd) -> Option<bool> {
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
     let flags = u32::from_str_radix(flags.trim(), 8).ok()?;
     Some(flags & CLOSE_ON_EXEC == 0)
+}
+
+/// The file behind a descriptor that this process was started with.
+pub fn inherited_file(fd: BorrowedFd) -> io::Result<Metadata> {
+    File::from(fd.try_clone_to_owned()?).metadata()
 }
 
 /// The number of open descriptors.

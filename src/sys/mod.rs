@@ -14,7 +14,7 @@ mod text;
 
 pub(crate) use blocking::blocking;
 pub(crate) use disk::DiskSpace;
-pub(crate) use fd::{close_inherited_fds, fd_limit, open_fd_count, raise_fd_limit};
+pub(crate) use fd::{close_inherited_fds, fd_limit, inherited_file, open_fd_count, raise_fd_limit};
 pub(crate) use fd_passing::{receive_with_fds, send_with_fds};
 pub(crate) use file::{
     Defect, FileLock, OpenError, Renamed, adopt_owner, create_beside, exchange, has_foreign_lock,
@@ -27,6 +27,7 @@ pub(crate) use listener::{
 pub use listener::{SocketId, listen};
 pub(crate) use port_owner::{find_listener, is_visible_socket};
 pub use process::Process;
+pub(crate) use process::is_root_of_machine;
 pub(crate) use procfs::Stat;
 pub(crate) use tcp_sockets::{
     TcpSocket, connected_socket, other_user_at_port, other_user_in_repeated_looks,

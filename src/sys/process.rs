@@ -20,6 +20,22 @@ use super::file::is_same_file;
 use super::procfs::Stat;
 use super::text::is_hidden;
 
+/// Whether the process has the rights of root, and root is not another user outside of this user
+/// namespace (`user_namespaces(7)`).
+pub(crate) fn is_root_of_machine(pid: u32) -> bool {
+    let read = |path: String| fs::read_to_string(path).unwrap_or_default();
+    // The users as this process sees them.
+    let status = read(format!("/proc/{pid}/status"));
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    // Real, effective, saved and file system user.
+    let is_root = users.and_then(|users| users.split_whitespace().nth(1)) == Some("0");
+    // First user in the namespace, first user outside, number of users.
+    let map = read("/proc/self/uid_map".into());
+    let mut ranges = map.lines().map(|line| line.split_whitespace());
+    let of_root = ranges.find_map(|mut range| (range.next() == Some("0")).then(|| range.next()));
+    is_root && of_root.flatten().is_none_or(|outside| outside == "0")
+}
+
 /// A process, identified by its pidfd.
 #[derive(Debug)]
 pub struct Process {

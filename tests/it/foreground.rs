@@ -1,13 +1,19 @@
 //! `fullon run`: signals, systemd notifications, and stdout.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _};
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Connection, DEADLINE, Home, eventually, run_foreground, send_signal, spawn};
+use crate::support::{
+    Connection, DEADLINE, Home, eventually, request, run_foreground, running_as_root, send_signal,
+    spawn,
+};
 
 #[test]
 fn sigterm_and_sigint_stop_gracefully() {
@@ -178,6 +184,119 @@ fn log_can_go_to_stdout() {
         rest.trim_end().ends_with('}') && rest.contains("\"message\":\"stopped\""),
         "{rest}"
     );
+}
+
+/// A private /tmp, for the default log, and the home outside it. `$0` is the program.
+const WITH_PRIVATE_TMP: &str = "set -e
+    mount -t tmpfs tmpfs /mnt
+    mkdir /mnt/home
+    mount --bind \"$HOME\" /mnt/home
+    mount -t tmpfs tmpfs /tmp
+    export HOME=/mnt/home
+    cd /mnt/home
+    exec \"$0\" run";
+
+#[test]
+fn log_is_on_stdout_if_nobody_chose_a_file() {
+    if !running_as_root("log_is_on_stdout_if_nobody_chose_a_file") {
+        return;
+    }
+    let mut home = Home::new();
+    home.unset("LOG_FILE");
+    let run = |home: &Home| {
+        let mut command = home.command("unshare");
+        command.args([
+            "--mount",
+            "sh",
+            "-c",
+            WITH_PRIVATE_TMP,
+            env!("CARGO_BIN_EXE_fullon"),
+        ]);
+        spawn(command.stdout(Stdio::piped()))
+    };
+    let mut child = run(&home);
+    let mut stdout = BufReader::new(child.0.stdout.take().unwrap());
+    let mut read_until = |text: &str| {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "no {text}");
+        }
+        line
+    };
+    let ready = read_until(" ready version=");
+    assert!(
+        ready.starts_with("20") && !ready.contains('\x1b'),
+        "{ready}"
+    );
+    home.restart();
+    home.log_request("of-the-new-process");
+    read_until("client_request_id=\"of-the-new-process\"");
+    send_signal(child.0.id(), Signal::SIGTERM);
+    read_until("stopped");
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+
+    home.set("LOG_FILE", "fullon.log");
+    let mut child = run(&home);
+    eventually("the daemon serves", || home.daemon().is_some());
+    eventually("the daemon serves", || {
+        home.log().contains(" ready version=")
+    });
+    send_signal(child.0.id(), Signal::SIGTERM);
+    let mut shown = String::new();
+    child
+        .0
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut shown)
+        .unwrap();
+    assert_eq!(shown, "");
+}
+
+/// A pipe that the daemon takes for the stream to systemd's journal.
+fn journal_pipe(home: &mut Home) -> (BufReader<PipeReader>, PipeWriter) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let file = File::from(OwnedFd::from(writer.try_clone().unwrap()));
+    let file = file.metadata().unwrap();
+    home.set("JOURNAL_STREAM", &format!("{}:{}", file.dev(), file.ino()));
+    (BufReader::new(reader), writer)
+}
+
+#[test]
+fn journal_gets_priorities() {
+    for (format, line_start) in [("text", "20"), ("json", "{")] {
+        let mut home = Home::new();
+        home.set("LOG_FILE", "-");
+        home.set("LOG_FORMAT", format);
+        home.set("LOG_LEVEL", "debug");
+        home.set("LOG_LEVLE", "a warning");
+        let (reader, writer) = journal_pipe(&mut home);
+        let mut child = spawn(home.fullon(["run"]).stdout(writer));
+        let mut lines = reader.lines().map(Result::unwrap);
+        let mut line_with = |text: &str| lines.find(|line| line.contains(text)).unwrap();
+        let start = |priority: u8| format!("<{priority}>{line_start}");
+        let warning = line_with("LOG_LEVLE");
+        assert!(warning.starts_with(&start(4)), "{warning}");
+        let ready = line_with("ready");
+        assert!(ready.starts_with(&start(6)), "{ready}");
+        request(&home.public_address(), "GET", "/health/live", &[], "");
+        let health = line_with("/health/live");
+        assert!(health.starts_with(&start(7)), "{health}");
+        send_signal(child.0.id(), Signal::SIGTERM);
+        assert_eq!(child.0.wait().unwrap().code(), Some(0));
+    }
+    // Each line of an error.
+    let mut home = Home::new();
+    home.set("PORT", "none");
+    let (reader, writer) = journal_pipe(&mut home);
+    let mut child = spawn(home.fullon(["run"]).stderr(writer));
+    let lines: Vec<_> = reader.lines().map(Result::unwrap).collect();
+    assert!(
+        lines.len() > 1 && lines.iter().all(|line| line.starts_with("<3>")),
+        "{lines:#?}"
+    );
+    assert_eq!(child.0.wait().unwrap().code(), Some(2));
 }
 
 #[test]

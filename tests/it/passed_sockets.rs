@@ -47,6 +47,13 @@ fn every_socket_of_a_name_is_served_across_restarts() {
         home.run(["status"]).stdout.contains("Status:    Running\n")
     });
     for _ in 0..3 {
+        let status = home.call_admin("GET", "/admin/status").json();
+        let mut listens_on: Vec<String> =
+            serde_json::from_value(status["listens_on"].clone()).unwrap();
+        let mut expected = public.map(ToString::to_string);
+        listens_on.sort();
+        expected.sort();
+        assert_eq!(listens_on, expected);
         for address in public {
             let health = request(address, "GET", "/health", &[], "");
             assert_eq!(health.status, 200, "{address}");

@@ -4,8 +4,6 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
 use std::path::Path;
 
-use serde_json::json;
-
 use crate::support::{
     Home, OtherServer, Outcome, TestSession, file_mode, request, running_as_root,
 };
@@ -23,12 +21,18 @@ fn world_readable_env_file_with_secret_is_a_warning() {
     home.write_env(&format!("JWT_SECRET_KEY={SECRET}\n"));
     set_mode(&env, 0o644);
     let warning = ["contains JWT_SECRET_KEY", "mode 644", "chmod 600"];
-    let warnings = |home: &Home| home.call_admin("GET", "/admin/status").json()["warnings"].clone();
+    let warnings = |home: &Home| {
+        let status = home.call_admin("GET", "/admin/status").json();
+        let mut warnings = status["warnings"].as_array().unwrap().clone();
+        // Root may run the tests.
+        warnings.retain(|warning| !warning.as_str().unwrap().contains("runs as root"));
+        warnings
+    };
     // Nobody else can reach the file.
     set_mode(home.path(), 0o700);
     let outcome = home.run(["start"]).succeeds();
-    assert!(!outcome.stderr.contains("warning"), "{outcome:?}");
-    assert_eq!(warnings(&home), json!([]));
+    assert!(!outcome.stderr.contains(".env"), "{outcome:?}");
+    assert_eq!(warnings(&home), [""; 0]);
     home.run(["stop"]).succeeds();
 
     set_mode(home.path(), 0o755);
@@ -61,12 +65,12 @@ fn world_readable_env_file_with_secret_is_a_warning() {
     assert_eq!(exposed.count(), 3, "{audit}");
     // Group access is allowed: the group may be that of the service.
     set_mode(&env, 0o640);
-    assert_eq!(warnings(&home), json!([]));
+    assert_eq!(warnings(&home), [""; 0]);
     home.run(["stop"]).succeeds();
     home.write_env("LOG_LEVEL=info\n");
     set_mode(&env, 0o644);
     let outcome = home.run(["start"]).succeeds();
-    assert!(!outcome.stderr.contains("warning"), "{outcome:?}");
+    assert!(!outcome.stderr.contains(".env"), "{outcome:?}");
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Additional lines of `fullon status`.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use serde_json::json;
 
-use crate::support::{Home, eventually};
+use crate::doctor::{as_nobody, home_of_nobody};
+use crate::support::{Home, Outcome, eventually, running_as_root, spawn};
 
 /// A daemon whose settings are in `.env`, so that they can be edited.
 fn start_with_env_file() -> Home {
@@ -85,4 +89,58 @@ fn start_while_stopping_is_explained() {
     assert!(!daemon.has_exited());
     home.run(["restart", "--hard"]).succeeds();
     assert!(daemon.has_exited());
+}
+
+#[test]
+fn bound_addresses_are_shown() {
+    let mut home = Home::new();
+    home.set("HOST", "0.0.0.0");
+    home.run(["start"]).succeeds();
+    let server = home.public_address();
+    let bound = server.replace("127.0.0.1", "0.0.0.0");
+    assert_ne!(server, bound);
+    assert_eq!(
+        labelled_lines(&home, "Server:"),
+        [format!("http://{server}")]
+    );
+    assert_eq!(labelled_lines(&home, "Listening:"), [bound.clone()]);
+    let status = home.run(["status", "--json"]).succeeds().json();
+    assert_eq!(status["status"]["listens_on"], json!([bound]));
+    // Nothing else than the address of `Server`.
+    assert!(labelled_lines(&Home::started(), "Listening:").is_empty());
+}
+
+#[test]
+fn root_is_warned() {
+    if !running_as_root("root_is_warned") {
+        return;
+    }
+    let warning = ["runs as root", "a user of its own"];
+    let home = Home::new();
+    home.run(["start"]).succeeds().stderr_contains(&warning);
+    home.run(["status"]).succeeds().stdout_contains(&warning);
+    home.run(["doctor"]).succeeds().stdout_contains(&warning);
+    home.run(["stop"]).succeeds();
+    let mut child = spawn(home.fullon(["run"]).stderr(Stdio::piped()));
+    let mut line = String::new();
+    let mut stderr = BufReader::new(child.0.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("warning: daemon: runs as root"), "{line}");
+    // Neither another user, nor one who is root in a user namespace, has the rights of root.
+    for namespace in [&[][..], &["unshare", "--user", "--map-root-user"]] {
+        let home = home_of_nobody();
+        let run = |command: &str| {
+            let nobody = as_nobody(&home, &[command]);
+            let mut arguments: Vec<_> = nobody.get_args().collect();
+            arguments.splice(5..5, namespace.iter().map(std::ffi::OsStr::new));
+            let mut command = home.command(nobody.get_program());
+            Outcome::run(command.args(arguments)).succeeds()
+        };
+        for command in ["start", "status", "doctor"] {
+            let outcome = run(command);
+            for text in [&outcome.stdout, &outcome.stderr] {
+                assert!(!text.contains("runs as root"), "{outcome:#?}");
+            }
+        }
+    }
 }

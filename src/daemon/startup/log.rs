@@ -6,7 +6,7 @@ use crate::audit::{AuditFile, AuditTrail};
 use crate::config::{LogTarget, Settings};
 use crate::daemon::error::StartError;
 use crate::daemon::run_mode::RunMode;
-use crate::logs::{self, InstalledLog, LogFile, LogFileError, StdoutOptions, WriterMark};
+use crate::logs::{self, InstalledLog, LogFile, LogFileError, WriterMark};
 
 /// Opens the log file, or stdout, and installs it as the log of this process. `is_shared` tells
 /// that the old process still rotates the file.
@@ -15,16 +15,13 @@ pub fn open_log(
     mode: RunMode,
     is_shared: bool,
 ) -> Result<InstalledLog, StartError> {
-    let terminal = match mode {
+    let stdout = match mode {
         RunMode::Background => None,
-        RunMode::Foreground { terminal, .. } => terminal,
+        RunMode::Foreground { stdout, .. } => stdout,
     };
     let mut has_other_writer = false;
     let (file, stdout) = match &settings.log.target {
-        LogTarget::Stdout => (
-            None,
-            Some(terminal.unwrap_or(StdoutOptions { colour: false })),
-        ),
+        LogTarget::Stdout => (None, Some(stdout.unwrap_or_default())),
         LogTarget::File(path) => {
             let file = LogFile::open(path, &settings.log);
             let mut file = file.map_err(|error| match error {
@@ -41,7 +38,7 @@ pub fn open_log(
             if mode.is_background() {
                 file.redirect_stdio().map_err(StartError::Stdio)?;
             }
-            (Some(file), terminal)
+            (Some(file), stdout)
         }
     };
     let log = logs::install(&settings.log, file, stdout)?;

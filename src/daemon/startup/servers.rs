@@ -64,6 +64,12 @@ pub fn start_servers(
         started_at: Timestamp::now(),
         started,
         public_address,
+        further_public_addresses: sockets
+            .extra
+            .iter()
+            .filter(|extra| extra.role == SocketRole::Public)
+            .map(|extra| extra.address)
+            .collect(),
         admin_address,
         live_settings: Arc::clone(&reloadable.live_settings),
         health: Arc::clone(&reloadable.health),

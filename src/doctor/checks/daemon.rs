@@ -1,11 +1,19 @@
 //! Checks of the report of the running daemon about itself.
 
 use crate::api::{DaemonPhase, ExitCause, HealthCheck, HealthCheckState, VERSION};
+use crate::config::root_warning;
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::Snapshot;
 
 const DAEMON: &str = "daemon";
 const HEALTH: &str = "health";
+const USER: &str = "user";
+
+/// Whether the daemon runs as root.
+pub fn user(snapshot: &Snapshot) -> Option<Finding> {
+    let warning = root_warning(snapshot.process()?.pid())?;
+    Some(Finding::warning(USER, warning.message, warning.next_step))
+}
 
 pub fn phase(snapshot: &Snapshot) -> Option<Finding> {
     let activity = match snapshot.status()?.phase {

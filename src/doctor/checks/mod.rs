@@ -21,7 +21,7 @@ pub enum CheckFn {
 use CheckFn::{Many, One};
 
 /// All checks, in the order of their findings.
-pub const CHECKS: [CheckFn; 23] = [
+pub const CHECKS: [CheckFn; 24] = [
     Many(settings::problems),
     One(settings::env_file),
     Many(settings::warnings),
@@ -36,6 +36,7 @@ pub const CHECKS: [CheckFn; 23] = [
     One(public_api::answer),
     One(daemon::phase),
     One(daemon::version),
+    One(daemon::user),
     One(settings::pending),
     One(daemon::last_exit),
     Many(daemon::dependencies),

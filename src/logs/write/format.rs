@@ -2,19 +2,20 @@
 
 use std::fmt;
 
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
+use crate::logs::StdoutOptions;
 use crate::sys::{is_hidden, json_escape};
 
 /// A layer that passes each event as one line to `writer`.
 pub(crate) fn format_layer<S, W>(
     format: LogFormat,
-    colour: bool,
+    StdoutOptions { colour, priorities }: StdoutOptions,
     writer: W,
 ) -> Box<dyn Layer<S> + Send + Sync>
 where
@@ -29,6 +30,7 @@ where
             .event_format(SingleLine {
                 format: Format::default().with_ansi(colour),
                 escape: if colour { escape_in_colour } else { escape },
+                priorities,
             })
             .boxed(),
         LogFormat::Json => layer
@@ -36,6 +38,7 @@ where
             .event_format(SingleLine {
                 format: Format::default().json().flatten_event(true),
                 escape: escape_in_json,
+                priorities,
             })
             .boxed(),
     }
@@ -64,6 +67,18 @@ struct SingleLine<F> {
     format: F,
     /// Returns the escape sequence of a character that must not be written.
     escape: fn(char) -> Option<String>,
+    /// See [`StdoutOptions::priorities`].
+    priorities: bool,
+}
+
+/// The prefix by which systemd's journal knows the priority of a line (`sd-daemon(3)`).
+pub(crate) fn priority_prefix(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        Level::DEBUG | Level::TRACE => "<7>",
+    }
 }
 
 fn escape(c: char) -> Option<String> {
@@ -100,6 +115,9 @@ where
         let mut text = String::with_capacity(256);
         self.format
             .format_event(context, Writer::new(&mut text), event)?;
+        if self.priorities {
+            writer.write_str(priority_prefix(*event.metadata().level()))?;
+        }
         let line = text.trim_end_matches('\n');
         let mut written = 0;
         for (index, c) in line.char_indices() {

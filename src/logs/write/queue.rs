@@ -31,6 +31,8 @@ pub(crate) struct EventQueue {
     format: LogFormat,
     /// Receives the number of queued events, and stalls.
     health: Option<Arc<LogHealth>>,
+    /// Before a line of the queue itself.
+    pub own_line_prefix: &'static str,
 }
 
 #[derive(Default)]
@@ -74,6 +76,7 @@ impl EventQueue {
             backlog,
             format,
             health,
+            own_line_prefix: "",
         };
         (queue, guard)
     }
@@ -107,7 +110,7 @@ impl EventQueue {
         if dropped > 0 {
             let message = format!("{dropped} events are missing here: the log queue was full");
             let line = format_own_line(self.format, module_path!(), &message);
-            self.send(line.as_bytes());
+            self.send(format!("{}{line}", self.own_line_prefix).as_bytes());
         }
         dropped > 0
     }

@@ -146,6 +146,23 @@ impl Machine {
         self.run("journalctl", arguments).succeeds().stdout
     }
 
+    /// The priorities of the service's journal entries with this text.
+    pub fn journal_priorities(&self, text: &str) -> Vec<String> {
+        let arguments = ["--unit", SERVICE, "--output", "json", "--no-pager"];
+        let entries = self.run("journalctl", arguments).succeeds().stdout;
+        let entries = entries
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        entries
+            .filter(|entry| {
+                entry["MESSAGE"]
+                    .as_str()
+                    .is_some_and(|it| it.contains(text))
+            })
+            .map(|entry| entry["PRIORITY"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+
     /// Prints the journal of a failed test.
     #[expect(clippy::print_stderr, reason = "the test harness captures it")]
     fn show_journal(&self) {

@@ -64,6 +64,8 @@ fn service_is_active_unprivileged_and_logs_to_journal() {
         journal.contains(" ready version=") && journal.contains("request_id=\"marked\"")
     });
 
+    let priorities = machine.journal_priorities(" ready version=");
+    assert_eq!(priorities, ["6"]);
     let user = machine.run("id", ["-u", "fullon"]).succeeds().stdout;
     let ids = status_of_process(&machine, "Uid");
     assert!(
@@ -152,6 +154,8 @@ fn crash_is_restarted_but_invalid_settings_are_not() {
     assert_eq!(machine.property("ExecMainStatus"), "2");
     let journal = machine.journal();
     assert!(journal.contains("PORT: `none` is not a port"), "{journal}");
+    let priorities = machine.journal_priorities("PORT: `none` is not a port");
+    assert!(priorities.iter().all(|it| it == "3") && !priorities.is_empty());
     machine.write_settings("PORT=8000\n");
     start(&machine);
     assert_serves(&machine);

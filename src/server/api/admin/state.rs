@@ -46,6 +46,8 @@ pub struct AdminState {
     /// The start on the monotonic clock.
     pub started: Instant,
     pub public_address: SocketAddr,
+    /// Of the other sockets of the public API.
+    pub further_public_addresses: Vec<SocketAddr>,
     pub admin_address: SocketAddr,
     /// 1, incremented by each zero-downtime restart.
     pub generation: u32,

@@ -10,6 +10,7 @@ use super::state::StateHandle;
 use super::tag::AdminTag;
 use crate::api::{AuditState, DaemonStatus, HealthCheck, VERSION, base_url};
 use crate::audit::{ignored_files, trail_owner};
+use crate::config::root_warning;
 use crate::identity::identity;
 use crate::server::auth::{Auth, Read};
 use crate::server::http::json::JsonResponse;
@@ -48,7 +49,9 @@ impl StatusApi {
             let ignored = audit.path().and_then(ignored_warning);
             let rotation = audit.status().and_then(|audit| audit.rotation_error);
             let of_audit = ignored.into_iter().chain(rotation);
-            let warnings = warnings.chain(revocations).chain(of_audit).collect();
+            let root = root_warning(std::process::id()).map(|it| it.to_string());
+            let warnings = warnings.chain(revocations).chain(of_audit).chain(root);
+            let warnings = warnings.collect();
             (
                 live_settings.pending(&sources),
                 warnings,
@@ -68,6 +71,11 @@ impl StatusApi {
             docs: format!("{server}/docs"),
             health: format!("{server}/health"),
             server,
+            listens_on: [state.public_address]
+                .iter()
+                .chain(&state.further_public_addresses)
+                .map(ToString::to_string)
+                .collect(),
             admin: base_url(state.admin_address),
             pid_file: settings.pid_file.display().to_string(),
             log_file: settings
