@@ -275,8 +275,25 @@ fn documentation_pages_need_no_internet() {
             }
         }
         let tag = page.header("etag").unwrap();
-        let not_modified = request(&host, "GET", path, &[("If-None-Match", tag)], "");
-        assert_eq!((not_modified.status, not_modified.body.as_str()), (304, ""));
+        let [weak, in_list] = [format!("W/{tag}"), format!("\"a,b\" , W/{tag},\"c\"")];
+        for known in [tag, &weak, &in_list, "*"] {
+            let headers = [("If-None-Match", "\"other\""), ("If-None-Match", known)];
+            let headers = if known == "*" {
+                &headers[1..]
+            } else {
+                &headers
+            };
+            for method in ["GET", "HEAD"] {
+                let not_modified = request(&host, method, path, headers, "");
+                let answer = (not_modified.status, not_modified.body.as_str());
+                assert_eq!(answer, (304, ""), "{known}");
+                assert_eq!(not_modified.header("etag"), Some(tag));
+            }
+        }
+        for unknown in ["\"other\"", "W/\"other\"", tag.trim_matches('"'), ""] {
+            let page = request(&host, "GET", path, &[("If-None-Match", unknown)], "");
+            assert_eq!(page.status, 200, "{unknown}");
+        }
     }
 }
 

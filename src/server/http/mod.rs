@@ -5,6 +5,7 @@ pub mod audit;
 mod body;
 pub mod headers;
 pub mod json;
+pub mod negotiate;
 pub mod origin;
 pub mod problem;
 mod raw_response;

@@ -7,11 +7,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hyper::header::{ACCEPT, HOST, ORIGIN};
+use hyper::header::{HOST, ORIGIN};
 use hyper::{HeaderMap, Method, Uri};
 
 use crate::api::CONSOLE_CLEAR_PATH;
 use crate::config::{AdminOrigin, LiveSettings, Settings};
+use crate::server::http::negotiate::names;
 
 /// The origins of the admin API.
 #[derive(Debug, Clone)]
@@ -196,19 +197,11 @@ fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
 /// Whether the response is shown to a person. Browsers send no Fetch Metadata to hosts that they do
 /// not trust, but they ask for HTML.
 pub fn is_page_request(method: &Method, headers: &HeaderMap) -> bool {
-    let accepts_html = || {
-        let mut accepted = headers.get_all(ACCEPT).iter();
-        accepted.any(|kinds| {
-            kinds
-                .to_str()
-                .is_ok_and(|kinds| kinds.contains("text/html"))
-        })
-    };
     matches!(*method, Method::GET | Method::HEAD)
         && if headers.contains_key("sec-fetch-mode") {
             is_navigation(method, headers)
         } else {
-            accepts_html()
+            names(headers, "text/html")
         }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use poem::http::{HeaderValue, StatusCode, header};
+use poem::http::{StatusCode, header};
+use poem::web::headers::{ETag, HeaderMapExt as _, IfNoneMatch};
 use poem::{Endpoint, Request, Response};
 
 use crate::sys::hex;
@@ -19,7 +20,7 @@ pub struct StaticFile {
     content_policy: Option<&'static str>,
 }
 
-type BodyWithEtag = (Bytes, HeaderValue);
+type BodyWithEtag = (Bytes, Option<ETag>);
 
 impl StaticFile {
     pub fn new(content_type: &'static str, make: impl FnOnce() -> Bytes + Send + 'static) -> Self {
@@ -27,8 +28,8 @@ impl StaticFile {
             let body = make();
             let digest = ring::digest::digest(&ring::digest::SHA256, &body);
             let tag = hex(&digest.as_ref()[..8]);
-            let tag = HeaderValue::try_from(format!("\"{tag}\""))
-                .unwrap_or_else(|_| HeaderValue::from_static("\"\""));
+            // Hexadecimal digits are valid in a tag.
+            let tag = format!("\"{tag}\"").parse().ok();
             (body, tag)
         };
         Self {
@@ -52,13 +53,17 @@ impl Endpoint for StaticFile {
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let (body, tag) = &*self.content;
-        let mut response = Response::builder()
-            .header(header::ETAG, tag)
-            .header(header::CACHE_CONTROL, "no-cache");
+        let mut response = Response::builder().header(header::CACHE_CONTROL, "no-cache");
+        if let Some(tag) = tag {
+            response = response.typed_header(tag.clone());
+        }
         if let Some(policy) = self.content_policy {
             response = response.header(header::CONTENT_SECURITY_POLICY, policy);
         }
-        if request.headers().get(header::IF_NONE_MATCH) == Some(tag) {
+        // Weak tags, lists and `*` count, too (RFC 9110, section 13.1.2).
+        let known = request.headers().typed_get::<IfNoneMatch>();
+        let is_known = |tag: &ETag| known.is_some_and(|known| !known.precondition_passes(tag));
+        if tag.as_ref().is_some_and(is_known) {
             return Ok(response.status(StatusCode::NOT_MODIFIED).finish());
         }
         Ok(response.content_type(self.content_type).body(body.clone()))

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use futures_util::stream;
-use poem::http::StatusCode;
+use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Body, IntoResponse, Response, ResponseBuilder};
 use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponses, Registry};
@@ -67,7 +67,9 @@ impl LogLinesResponse {
 }
 
 impl IntoResponse for LogLinesResponse {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        let vary = HeaderValue::from_static("Accept");
+        self.0.headers_mut().insert(header::VARY, vary);
         self.0
     }
 }

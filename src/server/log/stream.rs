@@ -213,6 +213,8 @@ impl IntoResponse for LogStream {
         let mut response = Response::builder()
             .content_type("text/event-stream")
             .header(header::CACHE_CONTROL, "no-store")
+            // nginx would hold events back until its buffer is full.
+            .header("X-Accel-Buffering", "no")
             .body(Body::from_bytes_stream(stream::pending::<
                 std::io::Result<Bytes>,
             >()));

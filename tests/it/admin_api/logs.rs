@@ -79,6 +79,40 @@ fn logs_are_paged_plain_text_and_filtered() {
     );
     assert_eq!(text.body.lines().count(), 2);
     assert!(home.log().contains(&text.body));
+    assert_eq!(text.header("vary"), Some("Accept"));
+}
+
+#[test]
+fn format_follows_the_weights_in_accept() {
+    let home = Home::started();
+    let bearer = format!("Bearer {}", home.token("admin:logs"));
+    let cases: [(&[&str], &str); 5] = [
+        (
+            &["text/plain;q=0.1, application/json;q=0.9"],
+            "application/json",
+        ),
+        (
+            &["application/json;q=0.1", "TEXT/plain"],
+            "text/plain; charset=utf-8",
+        ),
+        (&["application/json;q=0, */*"], "text/plain; charset=utf-8"),
+        (&["text/plain;q=0"], "application/json"),
+        (&["image/png"], "application/json"),
+    ];
+    for (accept, expected) in cases {
+        for query in ["?lines=1", "?lines=1&contains=ready"] {
+            let mut headers = vec![("Authorization", bearer.as_str())];
+            headers.extend(accept.iter().map(|line| ("Accept", *line)));
+            let path = format!("/admin/logs{query}");
+            let page = request(&home.admin_address(), "GET", &path, &headers, "");
+            let content_type = page.header("content-type").unwrap();
+            assert!(
+                content_type.starts_with(expected),
+                "{accept:?}: {content_type}"
+            );
+            assert_eq!(page.header("vary"), Some("Accept"));
+        }
+    }
 }
 
 #[test]

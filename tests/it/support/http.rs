@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -76,6 +77,12 @@ impl Connection {
         let stream = connection.reader.get_ref();
         rustix::net::sockopt::set_socket_recv_buffer_size(stream, 64 * 1024).unwrap();
         connection
+    }
+
+    /// Reading fails when nothing comes for this time.
+    pub fn set_read_timeout(&self, timeout: Duration) {
+        let stream = self.reader.get_ref();
+        stream.set_read_timeout(Some(timeout)).unwrap();
     }
 
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) {

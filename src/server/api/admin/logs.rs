@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use poem::Request;
-use poem::http::header;
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Query};
 use tokio::task::spawn_blocking;
@@ -14,6 +13,7 @@ use super::tag::AdminTag;
 use crate::api::MAX_PAGE_LINES;
 use crate::logs::{Cursor, Filter, FilterParams, StartAt, TailQuery};
 use crate::server::auth::{Auth, Follow, Logs};
+use crate::server::http::negotiate::preferred;
 use crate::server::http::problem::{ApiError, Result};
 use crate::server::log::access_end::AccessEnd;
 use crate::server::log::page::{LogLinesResponse, log_read_error};
@@ -197,12 +197,7 @@ fn parse_cursor(name: &str, text: Option<&str>) -> Result<Option<Cursor>> {
 
 /// Whether the client prefers plain text to JSON.
 fn prefers_text(request: &Request) -> bool {
-    let accept = request.header(header::ACCEPT).unwrap_or_default();
-    accept
-        .split(',')
-        .map(|range| range.split(';').next().unwrap_or_default().trim())
-        .find(|range| matches!(*range, "text/plain" | "application/json" | "*/*"))
-        == Some("text/plain")
+    preferred(request.headers(), &["application/json", "text/plain"]) == Some("text/plain")
 }
 
 fn parse_filter(
