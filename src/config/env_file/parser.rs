@@ -201,15 +201,12 @@ impl<'a> Reader<'a> {
     }
 
     fn read_value(&mut self) -> Result<Value<'a>, &'static str> {
-        let quote = match self.rest.chars().next() {
-            Some(quote @ ('\'' | '"')) => quote,
-            _ => {
-                let line = self.skip(|c| c != '\n');
-                return Ok(Value {
-                    text: without_comment(line).into(),
-                    quote: None,
-                });
-            }
+        let Some(quote @ ('\'' | '"')) = self.rest.chars().next() else {
+            let line = self.skip(|c| c != '\n');
+            return Ok(Value {
+                text: without_comment(line).into(),
+                quote: None,
+            });
         };
         let mut is_escaped = true;
         let end = self.rest.find(|c| {
