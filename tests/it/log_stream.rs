@@ -94,7 +94,7 @@ fn history_is_followed_by_live_lines() {
     assert!(stream.next_line().contains("after-0"));
 }
 
-/// A proxy on this port in front of the admin port, with its default settings. HAProxy has the
+/// A proxy on this port in front of the admin port, with its default settings. `HAProxy` has the
 /// option of `docs/reverse-proxies.md`.
 fn start_proxy(home: &Home, name: &str, program: &str, port: u16) -> ChildGuard {
     let admin = home.admin_address();
@@ -167,7 +167,9 @@ fn proxies_hold_no_event_back() {
         // stream, after 15 s.
         stream.0.set_read_timeout(Duration::from_secs(12));
         let ids: Vec<_> = (0..40).map(|number| format!("{name}-{number}-")).collect();
-        ids.iter().for_each(|id| home.log_request(id));
+        for id in &ids {
+            home.log_request(id);
+        }
         for id in &ids {
             assert!(stream.next_line().contains(id), "{id}");
         }

@@ -103,7 +103,10 @@ fn bound_addresses_are_shown() {
         labelled_lines(&home, "Server:"),
         [format!("http://{server}")]
     );
-    assert_eq!(labelled_lines(&home, "Listening:"), [bound.clone()]);
+    assert_eq!(
+        labelled_lines(&home, "Listening:"),
+        std::slice::from_ref(&bound)
+    );
     let status = home.run(["status", "--json"]).succeeds().json();
     assert_eq!(status["status"]["listens_on"], json!([bound]));
     // Nothing else than the address of `Server`.
