@@ -124,9 +124,11 @@ pub fn sockets_accepting(address: SocketAddr) -> io::Result<Vec<TcpSocket>> {
 pub fn other_user_at_port(port: u16) -> io::Result<Option<u32>> {
     let own = [geteuid().as_raw(), ROOT];
     let sockets = query_all(port, ALL_STATES)?;
-    let mut others = sockets
-        .into_iter()
-        .filter(|socket| socket.state != TCP_LISTEN && !own.contains(&socket.uid));
+    // A query for port 0 is answered with the sockets of all ports.
+    let mut others = sockets.into_iter().filter(|socket| {
+        let is_here = socket.address.port() == port && socket.state != TCP_LISTEN;
+        is_here && !own.contains(&socket.uid)
+    });
     Ok(others.next().map(|socket| socket.uid))
 }
 
