@@ -82,23 +82,43 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     bind(address)?.listen(BACKLOG)
 }
 
-/// Listens at an address where no other user has a socket of any kind, also no socket that is only
-/// bound or connected, and none at another address that can change to this one. The kernel refuses
-/// any other address: sockets with `SO_REUSEPORT` and without `SO_REUSEADDR` share one only with
-/// such sockets of their own user (`socket(7)`).
+/// A port that is bound at all addresses of this machine, without listening. While it is held, no
+/// other user can bind the port at any address.
+#[derive(Debug)]
+pub(crate) struct HeldPort {
+    _socket: TcpSocket,
+}
+
+/// A listener at a port that is held.
+pub(crate) struct LoneListener {
+    pub listener: TcpListener,
+    pub port: HeldPort,
+    /// No other user has a socket at the port. If it is false, that has to be checked.
+    pub is_alone: bool,
+}
+
+/// Listens at an address and holds its port, so that no other user has a socket of any kind there,
+/// also no socket that is only bound or connected. Sockets at other addresses count, too: Linux lets
+/// some of them change to this address when they connect, such as those at a multicast address, or
+/// those that were bound to all addresses.
+///
+/// The kernel refuses the port otherwise: sockets with `SO_REUSEPORT` and without `SO_REUSEADDR`
+/// share one only with such sockets of their own user (`socket(7)`). Connections of another kind of
+/// listener that end occupy the port, too, for up to 60 s. Then it is shared with any socket that
+/// does not listen and is there already.
 ///
 /// # Errors
 ///
-/// As for [`listen`]. The address also is in use while connections of another kind of listener
-/// end, which takes at most 60 s, and while another user has a connection from this port.
-pub(crate) fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
-    // A socket that is bound to all addresses gets one of them when it connects, and loses it again
-    // when it disconnects. Only a socket at all addresses conflicts with it in between.
-    let whole_port = occupy_port(address.port())?;
-    let address = SocketAddr::new(address.ip(), whole_port.local_addr()?.port());
+/// As for [`listen`].
+pub(crate) fn listen_alone(address: SocketAddr) -> io::Result<LoneListener> {
+    listen_and_hold(address, false).or_else(|_| listen_and_hold(address, true))
+}
+
+fn listen_and_hold(address: SocketAddr, is_shared: bool) -> io::Result<LoneListener> {
+    let held = bind_everywhere(address.port(), is_shared)?;
+    let address = SocketAddr::new(address.ip(), held.local_addr()?.port());
     let socket = unbound_socket(address)?;
-    // Accepted connections inherit it. When they have ended, the next daemon can bind the address.
-    socket.set_reuseport(true)?;
+    share(&socket, is_shared)?;
     socket.bind(address)?;
     // The kernel lets this user's programs share the address, and would give each a part of the
     // connections.
@@ -111,25 +131,49 @@ pub(crate) fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
     if listeners() > 1 {
         return Err(in_use());
     }
-    // Connections inherit this, too. While they end, any program can bind the address.
+    held.set_reuseport(true)?;
+    held.set_reuseaddr(false)?;
+    // Accepted connections inherit both. While they end, the next daemon can bind the address, and
+    // so can any other program.
+    sockopt::set_socket_reuseport(&listener, true)?;
     sockopt::set_socket_reuseaddr(&listener, true)?;
-    Ok(listener)
+    Ok(LoneListener {
+        listener,
+        port: HeldPort { _socket: held },
+        is_alone: !is_shared,
+    })
 }
 
-/// Binds a port at all addresses, of IPv4 and IPv6, if no other user has a socket there.
-fn occupy_port(port: u16) -> io::Result<TcpSocket> {
-    let any = match TcpSocket::new_v6() {
+/// Holds the port of a listener that an older process of this program made with [`listen_alone`].
+///
+/// # Errors
+///
+/// The listener was made by another program, such as systemd.
+pub(crate) fn hold_port(port: u16) -> io::Result<HeldPort> {
+    let _socket = bind_everywhere(port, false)?;
+    Ok(HeldPort { _socket })
+}
+
+/// Binds a port at all addresses, of IPv4 and IPv6.
+fn bind_everywhere(port: u16, is_shared: bool) -> io::Result<TcpSocket> {
+    let (socket, ip): (_, IpAddr) = match TcpSocket::new_v6() {
         Ok(socket) => {
             sockopt::set_ipv6_v6only(&socket, false)?;
-            (socket, IpAddr::from(Ipv6Addr::UNSPECIFIED))
+            (socket, Ipv6Addr::UNSPECIFIED.into())
         }
         // The kernel has no IPv6.
         Err(_) => (TcpSocket::new_v4()?, Ipv4Addr::UNSPECIFIED.into()),
     };
-    let (socket, ip) = any;
-    socket.set_reuseport(true)?;
+    share(&socket, is_shared)?;
     socket.bind((ip, port).into())?;
     Ok(socket)
+}
+
+/// Shares a port with sockets of this user, or with any that do not listen. Never with both: the
+/// kernel would remember that sockets of this user share the port, and check no further one.
+fn share(socket: &TcpSocket, with_any: bool) -> io::Result<()> {
+    socket.set_reuseport(!with_any)?;
+    socket.set_reuseaddr(with_any)
 }
 
 /// Listens at an address that overlaps with that of `held`, as `0.0.0.0:8000` does with
@@ -223,41 +267,53 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lone_listener_refuses_other_sockets_of_any_kind() {
-        let is_in_use = |result: io::Result<TcpListener>| {
+    async fn other_sockets_of_a_port_are_noticed() {
+        let is_in_use = |result: io::Result<LoneListener>| {
             result.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
         };
         // Another user's `SO_REUSEADDR` looks the same to the kernel.
-        for any in ["127.0.0.1:0", "[::1]:0"] {
+        for any in ["127.0.0.1:0", "[::1]:0", "224.0.0.1:0", "127.255.255.255:0"] {
             let bound = bind(any.parse().unwrap()).unwrap();
-            let address = bound.local_addr().unwrap();
-            assert!(is_in_use(listen_alone(address)));
+            let port = bound.local_addr().unwrap().port();
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            for _ in 0..3 {
+                assert!(!listen_alone(address).unwrap().is_alone, "{any}");
+            }
             drop(bound);
             let alone = listen_alone(address).unwrap();
+            assert!(alone.is_alone, "{any}");
             assert!(is_in_use(listen_alone(address)));
-            assert!(bind(address).is_err());
-            drop(alone);
+            let mut taken: SocketAddr = any.parse().unwrap();
+            taken.set_port(port);
+            assert!(bind(taken).is_err(), "{any}");
+            // As the new process of a restart does.
+            let held = hold_port(port).unwrap();
+            drop(alone.port);
+            assert!(bind(taken).is_err(), "{any}");
+            drop((alone.listener, held));
         }
     }
 
     #[tokio::test]
-    async fn lone_listener_refuses_a_socket_that_can_return_to_its_address() {
+    async fn socket_that_can_return_to_an_address_is_noticed() {
         let server = StdListener::bind("[::1]:0").unwrap();
         let parked = bind("[::]:0".parse().unwrap()).unwrap();
         let parked = parked.connect(server.local_addr().unwrap()).await.unwrap();
         let local = parked.local_addr().unwrap();
         assert_eq!(local.ip(), server.local_addr().unwrap().ip());
         let address = SocketAddr::from(([127, 0, 0, 1], local.port()));
-        assert!(listen_alone(address).is_err());
+        assert!(!listen_alone(address).unwrap().is_alone);
         // It ends without TIME_WAIT.
         sockopt::set_socket_linger(&parked, Some(Duration::ZERO)).unwrap();
         drop(parked);
-        listen_alone(address).unwrap();
+        assert!(listen_alone(address).unwrap().is_alone);
     }
 
     #[tokio::test]
     async fn lone_listener_starts_while_its_connections_end() {
-        let listener = listen_alone("127.0.0.1:0".parse().unwrap()).unwrap();
+        let lone = listen_alone("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = lone.listener;
+        drop(lone.port);
         let address = listener.local_addr().unwrap();
         let client = TcpStream::connect(address).unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
@@ -266,7 +322,7 @@ mod tests {
         drop(listener);
         assert_eq!((&client).read(&mut [0]).unwrap(), 0);
         drop(client);
-        drop(listen_alone(address).unwrap());
+        assert!(listen_alone(address).unwrap().is_alone);
         // Another kind of listener, such as that of another program.
         drop(listen(address).unwrap());
         let alone = listen_alone(address).unwrap();

@@ -22,7 +22,8 @@ pub(crate) use file::{
     open_regular, rename_synced, rename_without_replacing, share_byte,
 };
 pub(crate) use listener::{
-    BACKLOG, adopt_listener, bind, is_local_address, listen_alone, listen_overlapping,
+    BACKLOG, HeldPort, LoneListener, adopt_listener, bind, hold_port, is_local_address,
+    listen_alone, listen_overlapping,
 };
 pub use listener::{SocketId, listen};
 pub(crate) use port_owner::{find_listener, is_visible_socket};

@@ -109,11 +109,8 @@ pub fn sockets_accepting(address: SocketAddr) -> io::Result<Vec<TcpSocket>> {
     Ok(sockets)
 }
 
-/// Another user, beside root, who has a socket at this port that does not listen: it is connected, or
-/// only bound. The kernel gives packets to a connected socket before one that listens, so its program
-/// can take over connections. Once a socket listens at an address, nobody can bind another one there.
-/// A socket at another address counts, too: if it was bound to all addresses, it can disconnect and
-/// then connect from any address.
+/// Another user, beside root, who has a socket at this port, at any address. The kernel gives packets
+/// to a connected socket before one that listens, so its program can take over connections.
 ///
 /// Before Linux 6.8, the kernel does not report sockets that are only bound. A socket that changes
 /// its state at the right moment is not seen; see [`other_user_in_repeated_looks`].
@@ -125,10 +122,9 @@ pub fn other_user_at_port(port: u16) -> io::Result<Option<u32>> {
     let own = [geteuid().as_raw(), ROOT];
     let sockets = query_all(port, ALL_STATES)?;
     // A query for port 0 is answered with the sockets of all ports.
-    let mut others = sockets.into_iter().filter(|socket| {
-        let is_here = socket.address.port() == port && socket.state != TCP_LISTEN;
-        is_here && !own.contains(&socket.uid)
-    });
+    let mut others = sockets
+        .into_iter()
+        .filter(|socket| socket.address.port() == port && !own.contains(&socket.uid));
     Ok(others.next().map(|socket| socket.uid))
 }
 

@@ -291,6 +291,37 @@ fn daemon_refuses_a_port_that_another_user_has_bound() {
     home.run(["start"]).succeeds();
 }
 
+/// Linux changes the address of a socket at a multicast address when it connects.
+#[test]
+fn nobody_binds_the_port_of_a_running_daemon_at_any_address() {
+    if !running_as_root("nobody_binds_the_port_of_a_running_daemon_at_any_address") {
+        return;
+    }
+    let mut home = Home::new();
+    let port = free_port();
+    home.set("ADMIN_PORT", &port.to_string());
+    let bind_as_other_user = move || {
+        let binding = thread::spawn(move || {
+            setfsuid(OTHER_USER.into());
+            TcpListener::bind(("224.0.0.1", port))
+        });
+        binding.join().unwrap()
+    };
+    let taken = bind_as_other_user().unwrap();
+    home.run(["start"])
+        .exits(1)
+        .stderr_contains(&["ADMIN_PORT", "uid 12345"]);
+    drop(taken);
+    home.run(["start"]).succeeds();
+    for _ in 0..3 {
+        bind_as_other_user().unwrap_err();
+        home.restart();
+    }
+    bind_as_other_user().unwrap_err();
+    home.run(["stop"]).succeeds();
+    drop(bind_as_other_user().unwrap());
+}
+
 /// The socket was bound to all addresses. While it is connected, it is at `::1`.
 #[test]
 fn daemon_refuses_a_port_with_a_socket_that_can_change_its_address() {

@@ -130,6 +130,11 @@ fn spawn_listeners(
         let server = server::run(extra.listener, Arc::clone(service), shutdown.clone());
         tasks.spawn(server);
     }
+    let (port, over) = (sockets.admin_port, shutdown.clone());
+    tasks.spawn(async move {
+        over.started().await;
+        drop(port);
+    });
     tasks.spawn(server::run(sockets.public, public, shutdown.clone()));
     tasks.spawn(server::run(sockets.admin, admin, shutdown.clone()));
     tasks.close();

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::config::Settings;
 use crate::daemon::error::StartError;
 use crate::instance::{InheritedSocket, SocketRole};
-use crate::sys::{self, SocketId};
+use crate::sys::{self, HeldPort, LoneListener, SocketId};
 
 /// A listening socket that this process did not bind.
 #[derive(Debug)]
@@ -120,6 +120,8 @@ pub struct ListeningSockets {
     pub admin: TcpListener,
     pub admin_address: SocketAddr,
     pub admin_id: SocketId,
+    /// The port of `admin`. `None` if it cannot be held, because another program made the socket.
+    pub admin_port: Option<HeldPort>,
     /// Further sockets of both ports: those that systemd passed, such as one for IPv4 and one for
     /// IPv6, and those for single addresses, left over from before `public` listened on all
     /// addresses. The kernel sends connections to these addresses to them while they exist, so they
@@ -156,8 +158,8 @@ impl ListeningSockets {
             Some(socket) => adopt(socket.listener)?,
             None => bind("PORT", settings.public, &passed)?,
         };
-        let (admin, mut is_exclusive) = match admin {
-            Some(socket) => (adopt(socket.listener)?, socket.is_exclusive),
+        let (admin, admin_port, mut is_exclusive) = match admin {
+            Some(socket) => (adopt(socket.listener)?, None, socket.is_exclusive),
             None => bind_admin(settings.admin, &passed)?,
         };
         let public_address = public.local_addr().map_err(StartError::Socket)?;
@@ -167,6 +169,7 @@ impl ListeningSockets {
             .collect::<Result<_, _>>()
             .map_err(StartError::Socket)?;
         let admin_address = admin.local_addr().map_err(StartError::Socket)?;
+        let admin_port = admin_port.or_else(|| sys::hold_port(admin_address.port()).ok());
         check_admin(admin_address, &mut is_exclusive)?;
         for socket in extra.iter_mut().filter(|it| it.role == SocketRole::Admin) {
             check_admin(socket.address, &mut socket.is_exclusive)?;
@@ -178,6 +181,7 @@ impl ListeningSockets {
             admin,
             admin_address,
             admin_id,
+            admin_port,
             extra,
             configured,
             is_exclusive,
@@ -258,15 +262,20 @@ fn adopt(listener: StdListener) -> Result<TcpListener, StartError> {
     sys::adopt_listener(listener).map_err(StartError::Socket)
 }
 
-/// Binds the address of the admin API. Returns whether no other user has a socket there for sure.
+/// Binds the address of the admin API, and holds its port. Returns whether it is known that no other
+/// user has a socket there.
 fn bind_admin(
     address: SocketAddr,
     unused: &[PassedSocket],
-) -> Result<(TcpListener, bool), StartError> {
+) -> Result<(TcpListener, Option<HeldPort>, bool), StartError> {
     match sys::listen_alone(address) {
-        Ok(listener) => Ok((listener, true)),
-        // Connections of another kind of listener may still end there.
-        Err(_) => Ok((bind("ADMIN_PORT", address, unused)?, false)),
+        Ok(LoneListener {
+            listener,
+            port,
+            is_alone,
+        }) => Ok((listener, Some(port), is_alone)),
+        // A socket of the old process may occupy the port.
+        Err(_) => Ok((bind("ADMIN_PORT", address, unused)?, None, false)),
     }
 }
 

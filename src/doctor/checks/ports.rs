@@ -25,7 +25,10 @@ pub fn public(snapshot: &Snapshot) -> Option<Finding> {
 pub fn admin(snapshot: &Snapshot) -> Option<Finding> {
     let address = snapshot.settings.client.admin?;
     let port = address.port();
-    let Ok(Some(user)) = sys::other_user_at_port(port) else {
+    // A listener of another user at the address itself has a finding of its own.
+    let listener = user_at(address);
+    let other_user = sys::other_user_at_port(port).ok().flatten();
+    let Some(user) = other_user.filter(|user| Some(*user) != listener) else {
         return check_address(snapshot, ["ADMIN_HOST", "ADMIN_PORT"], address);
     };
     Some(Finding::error(
