@@ -178,7 +178,8 @@ impl DaemonControl {
                     return Err(InvalidSettings(about_key).into());
                 }
                 let mut keys = self.keys_of(state);
-                if keys.kept.is_empty() {
+                let recorded = state.and_then(|state| state.signing_key.as_ref());
+                if recorded.map_or(keys.kept.is_empty(), |recorded| recorded.is_generated) {
                     keys.replaced = Some(&key_file);
                 }
                 files.audit_error = self.record_revocation(state, revocation.audit_name());
@@ -264,9 +265,8 @@ impl DaemonControl {
             .extend(recorded.and_then(|recorded| recorded.previous));
         match recorded {
             None => keys.is_every_key = true,
-            Some(recorded) if recorded.is_generated && configured.is_none() => {
-                keys.ended.push(recorded.id);
-            }
+            // The settings here may be of another shell than those of the daemon.
+            Some(recorded) if recorded.is_generated => keys.ended.push(recorded.id),
             Some(recorded) => keys.kept.push(recorded.id),
         }
         keys

@@ -130,6 +130,21 @@ fn command_revokes_all_while_daemon_stops() {
     assert_eq!(call(&home, &token).status, 401);
 }
 
+/// A key that is exported for `--admin-url` is not that of the daemon here.
+#[test]
+fn command_ends_the_generated_key_although_its_shell_has_another() {
+    let home = Home::started();
+    let key_file = home.path().join(".fullon_master_api.key");
+    let key = fs::read_to_string(&key_file).unwrap();
+    home.run(["stop"]).succeeds();
+    let mut command = home.fullon(["token", "--revoke-all"]);
+    command.env("JWT_SECRET_KEY", jwt::made_up_secret("of another daemon"));
+    Outcome::run(&mut command)
+        .succeeds()
+        .stdout_contains(&["Signing key: replaced"]);
+    assert_ne!(fs::read_to_string(&key_file).unwrap(), key);
+}
+
 /// The holder of a control token restarts the daemon without end.
 #[test]
 fn command_revokes_all_during_endless_restarts() {
