@@ -14,7 +14,7 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use super::follow::broadcast::LogBroadcaster;
 use super::history::FileHistory;
 use super::write::file::LogFile;
-use super::write::format::{format_layer, priority_prefix};
+use super::write::format::{StdoutOptions, format_layer, priority_prefix};
 use super::write::health::LogHealth;
 use super::write::level::{EventCounter, LevelControl, LevelError, parse_filter};
 use super::write::queue::EventQueue;
@@ -37,15 +37,6 @@ pub enum InstallError {
     /// The process has a log already.
     #[error("logging is already initialised in this process: {0}")]
     AlreadyInstalled(#[from] TryInitError),
-}
-
-/// How the log is written to stdout.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StdoutOptions {
-    /// Whether to use escape sequences for colours.
-    pub colour: bool,
-    /// Whether each line begins with its priority, for systemd's journal (`sd-daemon(3)`).
-    pub priorities: bool,
 }
 
 /// The log of this process. Dropping it writes the queued events.

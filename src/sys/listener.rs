@@ -150,8 +150,9 @@ fn listen_and_hold(address: SocketAddr, is_shared: bool) -> io::Result<LoneListe
 ///
 /// The listener was made by another program, such as systemd.
 pub(crate) fn hold_port(port: u16) -> io::Result<HeldPort> {
-    let _socket = bind_everywhere(port, false)?;
-    Ok(HeldPort { _socket })
+    Ok(HeldPort {
+        _socket: bind_everywhere(port, false)?,
+    })
 }
 
 /// Binds a port at all addresses, of IPv4 and IPv6.

@@ -14,7 +14,8 @@ use crate::support::{
     prerequisite_available, spawn, tools_directory,
 };
 
-struct EventStream(Connection);
+/// The connection, and what of its chunks was not read yet. A proxy may end a chunk within a line.
+struct EventStream(Connection, String);
 
 #[derive(Debug, PartialEq)]
 struct Event {
@@ -43,10 +44,23 @@ impl EventStream {
         connection.send("GET", &format!("/admin/logs/stream{query}"), &headers, "");
         let head = connection.read_head();
         assert_eq!(head.status, 200, "{head:#?}");
-        (Self(connection), head)
+        (Self(connection, String::new()), head)
     }
 
-    /// The next event. Skips chunk lines and comments.
+    fn read_line(&mut self) -> String {
+        loop {
+            if let Some(end) = self.1.find('\n') {
+                let line: String = self.1.drain(..=end).collect();
+                return line.trim_end().to_owned();
+            }
+            let size = usize::from_str_radix(&self.0.read_line(), 16).unwrap();
+            assert_ne!(size, 0, "the stream has ended");
+            self.1.push_str(&self.0.read_text(size));
+            assert_eq!(self.0.read_line(), "");
+        }
+    }
+
+    /// The next event. Skips comments.
     fn next(&mut self) -> Event {
         let mut event = Event {
             name: String::new(),
@@ -54,7 +68,7 @@ impl EventStream {
             data: Value::Null,
         };
         loop {
-            let line = self.0.read_line();
+            let line = self.read_line();
             match line.split_once(": ") {
                 Some(("event", name)) => event.name = name.into(),
                 Some(("id", id)) => event.id = id.into(),

@@ -9,8 +9,16 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
-use crate::logs::StdoutOptions;
 use crate::sys::{is_hidden, json_escape};
+
+/// How the log is written to stdout.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StdoutOptions {
+    /// Whether to use escape sequences for colours.
+    pub colour: bool,
+    /// Whether each line begins with its priority, for systemd's journal (`sd-daemon(3)`).
+    pub priorities: bool,
+}
 
 /// A layer that passes each event as one line to `writer`.
 pub(crate) fn format_layer<S, W>(
