@@ -64,7 +64,7 @@ pub struct RevokedToken {
 
 impl RevokedToken {
     /// The token itself. Its digest is kept. The caller checks the signature
-    /// ([`Self::check_signature`]).
+    /// (`check_signature`).
     ///
     /// # Errors
     ///
