@@ -195,7 +195,7 @@ impl DaemonControl {
         notice: &mut dyn FnMut(&str),
     ) -> Result<StopMethod, StopError> {
         // During a handoff, the new process may have answered. It shares the lock. Any other
-        // process that an answer names is none of ours: it is in another PID namespace, or the
+        // process that an answer names is not the daemon: it is in another PID namespace, or the
         // answer is forged.
         let other = (accepted.pid != process.pid())
             .then(|| Process::open(accepted.pid))
