@@ -12,7 +12,6 @@ use super::parse;
 use super::secret::Secret;
 use super::sources::Sources;
 use super::validator::Validator;
-use crate::identity::identity;
 
 /// The settings that a client command needs to find the daemon. Only `PID_FILE` has to be valid: a
 /// mistake in another setting must not prevent an operator from stopping the daemon.
@@ -58,12 +57,19 @@ impl ClientSettings {
     pub fn load(sources: &Sources) -> Result<Self, InvalidSettings> {
         let mut validator = Validator::new(sources);
         match validator.value("PID_FILE", |text| parse::path(text, sources)) {
-            Some(pid_file) => Ok(Self::with_pid_file(pid_file, validator)),
+            Some(pid_file) => {
+                let key_file = validator.key_file(Some(&pid_file));
+                Ok(Self::with_files(pid_file, key_file, validator))
+            }
             None => Err(InvalidSettings(validator.problems)),
         }
     }
 
-    fn with_pid_file(pid_file: PathBuf, mut validator: Validator<'_>) -> Self {
+    fn with_files(
+        pid_file: PathBuf,
+        key_file: Option<PathBuf>,
+        mut validator: Validator<'_>,
+    ) -> Self {
         let sources = validator.sources;
         let host = validator.value("ADMIN_HOST", parse::loopback);
         let port = validator.value("ADMIN_PORT", parse::port);
@@ -74,7 +80,7 @@ impl ClientSettings {
             admin: host.zip(port).map(SocketAddr::from),
             log,
             jwt_secret: validator.value("JWT_SECRET_KEY", parse::jwt_secret),
-            key_file: validator.home_file(&identity().key_file()),
+            key_file,
             ignored_problems: [sources.problems(), &validator.problems].concat(),
         }
     }
@@ -91,12 +97,13 @@ impl BestEffortSettings {
         let log_max_size = validator.value("LOG_MAX_SIZE", parse::log_max_size);
         let pid_file = validator.value("PID_FILE", |text| parse::path(text, sources));
         let is_pid_file_valid = pid_file.is_some();
+        let key_file = validator.key_file(pid_file.as_deref());
         let pid_file = pid_file.unwrap_or_else(|| {
             let written = sources.get("PID_FILE").map_or("", |(text, _)| text);
             sources.directory().join(written)
         });
         Self {
-            client: ClientSettings::with_pid_file(pid_file, validator),
+            client: ClientSettings::with_files(pid_file, key_file, validator),
             is_pid_file_valid,
             public: host.zip(port).map(SocketAddr::from),
             admin_origins,

@@ -9,7 +9,7 @@ pub fn expand_path(text: &str, home: Option<&Path>, directory: &Path) -> Result<
     }
     match text.strip_prefix('~') {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => Ok(home
-            .ok_or("begins with ~, but HOME is not set")?
+            .ok_or("begins with ~, but HOME is not set: set HOME, or use an absolute path")?
             .join(rest.trim_start_matches('/'))),
         _ => Ok(directory.join(text)),
     }

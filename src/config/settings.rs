@@ -110,7 +110,7 @@ impl Settings {
         let key_grace = validator.value("JWT_SECRET_KEY_GRACE", parse::key_grace);
         let limits = Limits::load(validator);
         let dependencies = DependencySettings::load(validator);
-        let key_file = validator.home_file(&identity().key_file());
+        let key_file = validator.key_file(pid_file.as_deref());
 
         if let (Some(host), Some(port), Some(admin_host)) = (host, port, admin_host)
             && admin_port == Some(port)

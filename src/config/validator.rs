@@ -1,10 +1,11 @@
 //! Parses settings one by one and collects all problems.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::SettingProblem;
 use super::sources::{Source, Sources};
 use super::table::DEFINITIONS;
+use crate::identity::identity;
 
 /// The settings to parse, and the problems found so far.
 pub(super) struct Validator<'a> {
@@ -69,16 +70,11 @@ impl<'a> Validator<'a> {
         in_url.or(own)
     }
 
-    /// A file in the home directory.
-    pub fn home_file(&mut self, name: &str) -> Option<PathBuf> {
-        let path = self.sources.home().map(|home| home.join(name));
-        if path.is_none() {
-            self.add_problem(
-                "HOME",
-                "is not set: the key file and paths that begin with ~ need a home directory".into(),
-            );
-        }
-        path
+    /// The file of the generated signing key: in the home directory or, for a user who has none,
+    /// beside the PID file.
+    pub fn key_file(&self, pid_file: Option<&Path>) -> Option<PathBuf> {
+        let directory = self.sources.home().or_else(|| pid_file?.parent())?;
+        Some(directory.join(identity().key_file()))
     }
 
     /// Records a problem, with the source of the value if the setting has one.

@@ -1,8 +1,13 @@
 //! Start, status, restart and stop.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::Path;
 
-use crate::support::{Home, Outcome, eventually, file_mode, open_files, request, spawn};
+use crate::support::{
+    Home, Outcome, eventually, file_mode, install_program, open_files, request, running_as_root,
+    spawn,
+};
 
 #[test]
 fn start_status_restart_stop_from_shell() {
@@ -350,6 +355,44 @@ fn daemon_runs_on_when_start_command_is_gone() {
     });
     home.run(["stop"]).succeeds();
     child.wait().unwrap();
+}
+
+/// A container platform runs the image as a user that nobody has set up.
+#[test]
+fn user_without_home_directory_has_the_key_beside_the_pid_file() {
+    const USER: &str = "54321";
+    if !running_as_root("user_without_home_directory_has_the_key_beside_the_pid_file") {
+        return;
+    }
+    let mut home = Home::new();
+    let program = home.path().join("fullon");
+    install_program(Path::new(env!("CARGO_BIN_EXE_fullon")), &program);
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let own = home.path().join("own");
+    fs::create_dir(&own).unwrap();
+    chown(&own, Some(USER.parse().unwrap()), Some(0)).unwrap();
+    let pid_file = own.join("pid");
+    home.set("PID_FILE", pid_file.to_str().unwrap());
+    home.set("LOG_FILE", own.join("log").to_str().unwrap());
+    let run = |arguments: &[&str]| {
+        let mut command = home.command("setpriv");
+        command
+            .args(["--reuid", USER, "--regid", "0", "--clear-groups"])
+            .arg(&program)
+            .args(arguments)
+            .env_remove("HOME")
+            .current_dir(&own);
+        Outcome::run(&mut command)
+    };
+    run(&["start"]).succeeds();
+    assert_eq!(file_mode(&own.join(".fullon_master_api.key")), 0o600);
+    run(&["doctor"]).succeeds();
+    run(&["status"])
+        .succeeds()
+        .stdout_contains(&["Status:    Running\n"]);
+    run(&["restart"]).succeeds();
+    run(&["token", "--revoke-all"]).succeeds();
+    run(&["stop"]).succeeds();
 }
 
 #[test]
