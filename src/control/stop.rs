@@ -60,11 +60,9 @@ pub enum StopError {
     /// The admin API failed, and the process may not be signalled.
     #[error(transparent)]
     NotPermitted(#[from] NotPermitted),
-    /// The admin API failed, and the process belongs to another user and is not visible.
-    #[error(
-        "{0}; the process that holds the PID file belongs to another user: run the command as that user"
-    )]
-    Hidden(ClientError),
+    /// The admin API failed, and this user cannot inspect the process.
+    #[error("{0}; this user cannot inspect the process that holds the PID file: {1}")]
+    Hidden(ClientError, &'static str),
     /// The process did not exit after SIGKILL.
     #[error("process {0} still exists after SIGKILL: it probably waits for a device; see `dmesg`")]
     Unkillable(u32),
@@ -141,7 +139,9 @@ impl DaemonControl {
                 let stopped = async { stop_over_api(&client?, request, process).await }.await;
                 return stopped.map(Some).map_err(|error| match error {
                     StopError::Client(error @ ClientError::NoState(_)) => StopError::Client(error),
-                    StopError::Client(error) => StopError::Hidden(error),
+                    StopError::Client(error) => {
+                        StopError::Hidden(error, LockHolder::explain_hidden(recorded))
+                    }
                     other => other,
                 });
             }

@@ -9,13 +9,14 @@ use std::thread;
 
 use fullon_master_api::config::Secret;
 use fullon_master_api::instance::StateFile;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::doctor::{as_nobody, give_to_nobody, home_of_nobody, set_mode};
 use crate::listener_proof::starting_daemon;
 use crate::support::{
-    DEADLINE, FakeApi, Home, Outcome, SetOnDrop, TestSession, file_mode, running_as_root,
-    unrelated_process,
+    DEADLINE, FakeApi, Home, Outcome, SetOnDrop, TestSession, file_mode, install_program,
+    running_as_root, unrelated_process,
 };
 
 const NOBODY: u32 = 65534;
@@ -79,6 +80,52 @@ fn stop_signals_no_process_that_only_the_answer_names() {
     assert!(fake.received().contains("POST /admin/stop"));
     assert!(daemon.has_exited());
     assert!(named.is_alive());
+}
+
+/// `AmbientCapabilities=` of a systemd unit, or a file capability of the program.
+#[test]
+fn daemon_with_capabilities_is_said_to_have_them() {
+    if !running_as_root("daemon_with_capabilities_is_said_to_have_them") {
+        return;
+    }
+    // Not `nobody`: in a user namespace, that may be any user.
+    let user = 54321;
+    let home = Home::new();
+    chown(home.path(), Some(user), Some(user)).unwrap();
+    let program = home.path().join("fullon");
+    install_program(Path::new(env!("CARGO_BIN_EXE_fullon")), &program);
+    let run = |options: &[&str], arguments: &[&str]| {
+        let mut command = home.command("setpriv");
+        command
+            .arg(format!("--reuid={user}"))
+            .arg("--clear-groups")
+            .args(options)
+            .arg(&program)
+            .args(arguments);
+        Outcome::run(&mut command)
+    };
+    let capability = [
+        "--inh-caps=+net_bind_service",
+        "--ambient-caps=+net_bind_service",
+    ];
+    let with_capability = |arguments| run(&capability, arguments);
+    let without = |arguments| run(&[], arguments);
+    with_capability(&["start"]).succeeds();
+    without(&["status"]).succeeds();
+    without(&["doctor"]).succeeds().stdout_contains(&[
+        "cannot inspect",
+        "has capabilities",
+        "or run the command as root",
+    ]);
+    let daemon = home.daemon().unwrap();
+    daemon.send_signal(Signal::STOP).unwrap();
+    without(&["stop"]).exits(1).stderr_contains(&[
+        "no answer within",
+        "has capabilities",
+        "or run the command as root",
+    ]);
+    with_capability(&["stop"]).succeeds();
+    assert!(daemon.has_exited());
 }
 
 /// The owner of the PID file can pass its lock to a program of root.

@@ -144,7 +144,7 @@ fn check_file(snapshot: &Snapshot, path: &Path) -> Finding {
         .process()
         .is_some_and(Process::belongs_to_this_user);
     if snapshot.daemon_state == DaemonState::Running && !belongs_to_this_user {
-        return Finding::ok(LOG, format!("{shown} (written by another user's process)"));
+        return Finding::ok(LOG, format!("{shown} (written by the daemon)"));
     }
     let (message, hint) = match LogFile::check(path) {
         Ok(exists) => match (creation_obstacle(path), exists) {

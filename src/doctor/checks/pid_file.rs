@@ -82,7 +82,7 @@ fn held(path: &Path, holder: &LockHolder) -> Finding {
                 "{shown}: held by a process that this user cannot inspect{}",
                 pid.map_or(String::new(), |pid| format!(" (PID in the file: {pid})")),
             ),
-            "run this as the daemon's user, or as root",
+            LockHolder::explain_hidden(*pid),
         ),
     }
 }

@@ -34,6 +34,20 @@ impl LockHolder {
             Self::Hidden(pid) => *pid,
         }
     }
+
+    /// Why this user cannot inspect a process, and what to do. `pid` is the PID in the file.
+    #[must_use]
+    pub fn explain_hidden(pid: Option<u32>) -> &'static str {
+        // The kernel lets nobody inspect a process with more capabilities, see `ptrace(2)`.
+        if pid
+            .and_then(Process::open)
+            .is_some_and(|process| process.belongs_to_this_user())
+        {
+            "it has capabilities that this program lacks: use the daemon's program file, or run the command as root"
+        } else {
+            "it belongs to another user: run the command as the daemon's user, or as root"
+        }
+    }
 }
 
 /// A lock that keeps this process from locking the file.
