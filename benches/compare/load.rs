@@ -1,4 +1,4 @@
-//! Throughput and latency of `/health`, by wrk.
+//! Throughput and latency of a path, by wrk.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::interrupt;
 use crate::lifecycle::wait_for_command;
 
+pub const HEALTH: &str = "/health";
 /// One thread of wrk, so that a server on two cores has one for itself, and 32 kept connections.
 const WRK_CLIENTS: [&str; 2] = ["-t1", "-c32"];
 /// After an idle time a server is slower for about two seconds.
@@ -25,18 +26,19 @@ pub struct Load {
 }
 
 /// Loads the servers in turns, forwards and backwards, while the others are idle. Calls `report`
-/// after each turn with the results by index in `ports`. Skips a server after its first failure.
+/// after each turn with the results by index in `targets`, which are ports
+/// and paths. Skips a server after its first failure.
 pub fn measure_in_turns(
-    ports: &[u16],
+    targets: &[(u16, &str)],
     mut report: impl FnMut(Vec<(usize, Result<Load>)>),
 ) -> Result<()> {
-    let mut order: Vec<usize> = (0..ports.len()).collect();
+    let mut order: Vec<usize> = (0..targets.len()).collect();
     for turn in 0..=TURNS {
         let mut loads = Vec::new();
         for &index in &order {
             interrupt::check()?;
             let load = run_wrk(
-                ports[index],
+                targets[index],
                 if turn == 0 {
                     WARM_UP_DURATION
                 } else {
@@ -58,11 +60,11 @@ pub fn measure_in_turns(
     Ok(())
 }
 
-fn run_wrk(port: u16, duration: &str) -> Result<Load> {
+fn run_wrk((port, path): (u16, &str), duration: &str) -> Result<Load> {
     let mut child = Command::new("wrk")
         .args(WRK_CLIENTS)
         .args(["--latency", duration])
-        .arg(format!("http://127.0.0.1:{port}/health"))
+        .arg(format!("http://127.0.0.1:{port}{path}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -14,6 +14,7 @@
 )]
 
 mod bare_hyper;
+mod baseline;
 mod contender;
 mod figures;
 mod health;

@@ -100,7 +100,8 @@ fn measure_round(
         .iter()
         .try_for_each(|port| health::expect_healthy(*port))?;
     let mut failure = Ok(());
-    load::measure_in_turns(&ports, |turn| {
+    let targets: Vec<_> = ports.iter().map(|port| (*port, load::HEALTH)).collect();
+    load::measure_in_turns(&targets, |turn| {
         for (index, load) in turn {
             match load {
                 Ok(load) => loads[index].push(load.per_second),

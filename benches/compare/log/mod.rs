@@ -35,7 +35,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::machine::ProcessorTime;
 use crate::progress::report_skipped;
-use crate::{interrupt, machine};
+use crate::{baseline, interrupt, machine};
 use benchmark::LogBenchmark;
 use large_logs::{GIB, LargeLogs};
 
@@ -97,6 +97,10 @@ pub fn compare(rounds: usize) -> Result<()> {
     }
 
     println!("{}", report::render(&run.figures));
+    println!(
+        "{}",
+        baseline::compare("log", &rows::measured(&run.figures))?
+    );
     println!("{}", run.notes.join("\n"));
     println!("{}", machine::describe(rounds));
     if run.has_failed {

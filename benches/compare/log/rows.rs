@@ -1,5 +1,6 @@
 //! The rows and columns of the log table.
 
+use crate::baseline::{Better, Measured};
 use crate::figures::Figures;
 use crate::rivals::FULLON;
 use crate::table::Target;
@@ -158,4 +159,22 @@ impl LogRow {
             .filter(|name| *name != FULLON)
             .find_map(|name| Some((name, figures.median(self, name)?)))
     }
+}
+
+/// Fullon's figures, for a comparison with another version.
+pub fn measured(figures: &Figures<LogRow>) -> Vec<Measured> {
+    let rows = LogRow::ALL.into_iter();
+    let measured = |row: LogRow| {
+        let better = match row {
+            LogRow::MillionRate | LogRow::EventRate => Better::Higher,
+            _ => Better::Lower,
+        };
+        Some(Measured {
+            row: format!("{row:?}"),
+            label: row.label(),
+            figure: figures.median(row, FULLON)?,
+            better,
+        })
+    };
+    rows.filter_map(measured).collect()
 }

@@ -18,7 +18,7 @@ use crate::lifecycle::{Running, wait_for_command};
 use crate::ports::Ports;
 use crate::progress::report_failure;
 use crate::rivals::FULLON;
-use crate::{health, interrupt, machine};
+use crate::{baseline, health, interrupt, machine};
 use clients::Clients;
 use methods::RestartMethod;
 use rows::RestartRow;
@@ -53,6 +53,10 @@ pub fn compare(rounds: usize) -> Result<()> {
         methods.reverse();
     }
     println!("{}", report::render(&figures, &names));
+    println!(
+        "{}",
+        baseline::compare("restart", &rows::measured(&figures))?
+    );
     println!("{}", machine::describe(rounds));
     if has_failed {
         bail!("fullon itself failed in a round: see above");

@@ -1,6 +1,8 @@
 //! The rows of the restart table.
 
+use crate::baseline::{Better, Measured};
 use crate::figures::Figures;
+use crate::rivals::FULLON;
 use crate::table::Target;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,4 +48,17 @@ impl RestartRow {
             Self::LongestGap | Self::CommandTime => 1,
         }
     }
+}
+
+/// Fullon's figures, for a comparison with another version.
+pub fn measured(figures: &Figures<RestartRow>) -> Vec<Measured> {
+    let measured = |row: RestartRow| {
+        Some(Measured {
+            row: format!("{row:?}"),
+            label: row.label(),
+            figure: row.figure(figures, FULLON)?,
+            better: Better::Lower,
+        })
+    };
+    RestartRow::ALL.into_iter().filter_map(measured).collect()
 }

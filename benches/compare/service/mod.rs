@@ -16,7 +16,7 @@ use crate::contender::Contender;
 use crate::lifecycle::Running;
 use crate::machine::ProcessorTime;
 use crate::progress::{report_failure, report_skipped};
-use crate::{health, idle, interrupt, load, machine, overhead, programs, rivals};
+use crate::{baseline, health, idle, interrupt, load, machine, overhead, programs, rivals};
 use results::{Results, ServiceRow};
 
 /// Requests that warm a contender before it is left idle.
@@ -57,6 +57,7 @@ pub fn compare(rounds: usize) -> Result<()> {
     }
 
     println!("{}", report::render(&results));
+    println!("{}", baseline::compare("service", &results.measured())?);
     match wrk.and_then(|_| overhead::measure(rounds)) {
         Ok(text) => println!("{text}"),
         Err(error) => report_skipped("overhead", &error),
@@ -126,13 +127,13 @@ fn measure_throughput(contenders: &[&Contender], results: &mut Results) -> Resul
             Err(error) => record_failure(contender, results, &error)?,
         }
     }
-    let ports: Vec<u16> = running
+    let targets: Vec<_> = running
         .iter()
-        .map(|(contender, _)| contender.port)
+        .map(|(contender, _)| (contender.port, load::HEALTH))
         .collect();
     let mut failures = Vec::new();
     let started_at = ProcessorTime::now()?;
-    load::measure_in_turns(&ports, |loads| {
+    load::measure_in_turns(&targets, |loads| {
         let mut turn = BTreeMap::new();
         for (index, load) in loads {
             let (contender, _) = running[index];
@@ -150,6 +151,23 @@ fn measure_throughput(contenders: &[&Contender], results: &mut Results) -> Resul
         results
             .turn_ratios
             .extend(ratio.map(|(own, bound)| own / bound));
+    })?;
+    let routed: Vec<_> = running
+        .iter()
+        .filter(|(contender, _)| [rivals::FULLON, rivals::BARE_HYPER].contains(&contender.name))
+        .collect();
+    let targets: Vec<_> = routed
+        .iter()
+        .map(|(contender, _)| (contender.port, "/health/live"))
+        .collect();
+    load::measure_in_turns(&targets, |loads| {
+        for (index, load) in loads {
+            let (contender, _) = routed[index];
+            match load {
+                Ok(load) => results.add(contender.name, ServiceRow::Routed, load.per_second),
+                Err(error) => failures.push((contender, error)),
+            }
+        }
     })?;
     let stolen = started_at.percent_stolen_until(&ProcessorTime::now()?);
     results.stolen.push(stolen);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::baseline::{Better, Measured};
 use crate::figures::Figures;
 use crate::rivals::{BARE_HYPER, FULLON};
 use crate::table::Target;
@@ -18,10 +19,12 @@ pub enum ServiceRow {
     Size,
     Load,
     P99,
+    /// Throughput of `/health/live`, which goes through the router. `/health` does not.
+    Routed,
 }
 
 impl ServiceRow {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Start,
         Self::EarlyReturn,
         Self::Stop,
@@ -31,6 +34,7 @@ impl ServiceRow {
         Self::Size,
         Self::Load,
         Self::P99,
+        Self::Routed,
     ];
 
     pub fn label(self) -> &'static str {
@@ -44,13 +48,14 @@ impl ServiceRow {
             Self::Size => "stripped binary, MB",
             Self::Load => "/health, requests a second",
             Self::P99 => "/health p99 at that load, ms",
+            Self::Routed => "/health/live (routed), requests a second",
         }
     }
 
     pub fn target(self) -> Option<Target> {
         let max = match self {
             Self::Load => return Some(Target::RatioAtLeast(0.85, BARE_HYPER)),
-            Self::P99 => return None,
+            Self::P99 | Self::Routed => return None,
             Self::EarlyReturn => 0.0,
             Self::WakeUps => 1.0,
             Self::Memory => 8.0,
@@ -63,15 +68,22 @@ impl ServiceRow {
     /// Digits after the decimal point.
     pub fn decimals(self) -> usize {
         match self {
-            Self::EarlyReturn | Self::Load => 0,
+            Self::EarlyReturn | Self::Load | Self::Routed => 0,
             Self::Start | Self::Stop | Self::Status | Self::Memory | Self::WakeUps => 1,
             Self::Size | Self::P99 => 2,
         }
     }
 
+    pub fn better(self) -> Better {
+        match self {
+            Self::Load | Self::Routed => Better::Higher,
+            _ => Better::Lower,
+        }
+    }
+
     /// The contender that fullon is compared with, unless it is the best rival.
     fn fixed_baseline(self) -> Option<&'static str> {
-        matches!(self, Self::Load | Self::P99).then_some(BARE_HYPER)
+        matches!(self, Self::Load | Self::P99 | Self::Routed).then_some(BARE_HYPER)
     }
 }
 
@@ -150,6 +162,25 @@ impl Results {
                 .filter_map(|name| figure_of(name))
                 .min_by(|left, right| left.1.total_cmp(&right.1)),
         }
+    }
+
+    /// Fullon's figures, for a comparison with another version. Throughput is a share of bare
+    /// hyper's.
+    pub fn measured(&self) -> Vec<Measured> {
+        let measured = |row: ServiceRow| {
+            let own = self.figure(row, FULLON)?;
+            let figure = match row.better() {
+                Better::Higher => own / self.figure(row, BARE_HYPER)?,
+                Better::Lower => own,
+            };
+            Some(Measured {
+                row: format!("{row:?}"),
+                label: row.label(),
+                figure,
+                better: row.better(),
+            })
+        };
+        ServiceRow::ALL.into_iter().filter_map(measured).collect()
     }
 
     /// Fullon's wake-ups in each idle time by thread, the busiest thread first.
