@@ -226,7 +226,7 @@ fn admin_url_of_another_user_gets_nothing() {
 
 /// Sockets of another user that were bound to the port before anybody listened there.
 struct TakenPort {
-    _process: ChildGuard,
+    process: ChildGuard,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
@@ -242,14 +242,17 @@ impl TakenPort {
         command
             .arg(Path::new(directory).join(script))
             .args([port.to_string(), OTHER_USER.to_string()]);
-        let mut process = spawn(command.stdout(Stdio::piped()));
+        let mut process = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let stdout = process.0.stdout.take().unwrap();
         let mut lines = BufReader::new(stdout).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
-        Self {
-            _process: process,
-            lines,
-        }
+        Self { process, lines }
+    }
+
+    /// Ends the script, and returns the rest of its output.
+    fn finish(mut self) -> Vec<String> {
+        drop(self.process.0.stdin.take());
+        self.lines.map(Result::unwrap).collect()
     }
 }
 
@@ -261,13 +264,29 @@ fn connection_that_another_user_takes_over_gets_nothing() {
     let home = Home::new();
     home.token("admin:read");
     let port = free_port();
-    let mut taken = TakenPort::take(port);
+    let taken = TakenPort::take(port);
     let listener = FakeApi::start_as(0, port, &false_status(&home));
-    home.run(["--admin-url", &listener.url(), "status"])
-        .exits(4)
-        .stdout_contains(&["no token was sent", "uid 12345"]);
-    assert_eq!(taken.lines.next().unwrap().unwrap(), "connected");
-    assert_eq!(taken.lines.next().unwrap().unwrap(), "received b''");
+    let is_taken_over = || {
+        let outcome = home
+            .run(["--admin-url", &listener.url(), "status"])
+            .exits(4);
+        let is_too_late = outcome.stdout.contains("no answer within");
+        if !is_too_late {
+            outcome.stdout_contains(&["no token was sent", "uid 12345"]);
+        }
+        !is_too_late
+    };
+    // On a busy machine, the client may give up before the other user sees it.
+    assert!((0..20).any(|_| is_taken_over()));
+    let outcomes = taken.finish();
+    let mut received = outcomes
+        .iter()
+        .filter(|outcome| !outcome.starts_with("not connected"));
+    assert!(received.clone().count() > 0, "{outcomes:?}");
+    assert!(
+        received.all(|outcome| outcome == "received b''"),
+        "{outcomes:?}"
+    );
     assert_eq!(listener.received(), "");
 }
 

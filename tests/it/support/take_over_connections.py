@@ -5,17 +5,20 @@ of the ephemeral ports: it is about to connect to that port, but its SYN is defe
 (TCP_FASTOPEN_CONNECT, without a cookie). The kernel gives the SYN of the client to such a socket
 rather than to the listener, and the socket drops it (IP_MINTTL). Then both connect to each other.
 
-Prints "ready", and what it received from each client.
+Prints "ready". Ends when its standard input does, and prints what it received from each client.
 """
 
 import ctypes
 import resource
+import select
 import socket
+import struct
 import sys
-import time
 
 IP_MINTTL, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE = 21, 30, 34
-SYN_SENT = "02"
+# sock_diag(7)
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, NLMSG_DONE, REQUEST_ALL = 4, 20, 3, 0x301
+SYN_SENT = 2
 port, user = map(int, sys.argv[1:])
 # The user that a socket belongs to.
 ctypes.CDLL(None).setfsuid(user)
@@ -46,25 +49,41 @@ for client in range(first, last + 1, 2):
 print("ready", flush=True)
 
 
+kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
+
+
 def connecting_clients():
-    for line in open("/proc/self/net/tcp"):
-        columns = line.split(None, 4)
-        if columns[3] == SYN_SENT and columns[2] == f"0100007F:{port:04X}":
-            yield int(columns[1].split(":")[1], 16)
+    """The ports of sockets that are about to connect to the port. The kernel selects them: a table
+    of all sockets takes long to read."""
+    header = struct.pack("=IHHII", 72, SOCK_DIAG_BY_FAMILY, REQUEST_ALL, 0, 0)
+    wanted = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, 1 << SYN_SENT)
+    kernel.send(header + wanted + struct.pack("!HH", 0, port) + bytes(44))
+    while True:
+        answer = kernel.recv(65536)
+        while answer:
+            length, kind = struct.unpack_from("=IH", answer)
+            if kind == NLMSG_DONE:
+                return
+            yield struct.unpack_from("!H", answer, 20)[0]
+            answer = answer[length:]
 
 
-while True:
-    for client in set(connecting_clients()) & set(takers):
-        taker = takers.pop(client)
-        taker.setsockopt(socket.IPPROTO_IP, IP_MINTTL, 0)
-        try:
-            taker.send(b"")
-        except BlockingIOError:
-            pass
-        print("connected", flush=True)
-        taker.settimeout(30)
-        try:
-            print(f"received {taker.recv(65536)!r}", flush=True)
-        except OSError as error:
-            print(f"received nothing: {error}", flush=True)
-    time.sleep(0.005)
+def take_over(client):
+    """Returns what the client sends to another user's socket."""
+    taker = takers.pop(client)
+    taker.setsockopt(socket.IPPROTO_IP, IP_MINTTL, 0)
+    try:
+        taker.send(b"")
+    except BlockingIOError:
+        pass
+    taker.settimeout(30)
+    try:
+        return f"received {taker.recv(65536)!r}"
+    except OSError as error:
+        return f"not connected: {error}"
+
+
+outcomes = []
+while not select.select([sys.stdin], [], [], 0.001)[0]:
+    outcomes += [take_over(client) for client in connecting_clients() if client in takers]
+print("\n".join(outcomes))
