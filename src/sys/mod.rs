@@ -6,6 +6,7 @@ mod fd;
 mod fd_passing;
 mod file;
 mod listener;
+mod memory;
 mod port_owner;
 mod process;
 mod procfs;
@@ -26,6 +27,7 @@ pub(crate) use listener::{
     listen_alone, listen_overlapping,
 };
 pub use listener::{SocketId, listen};
+pub(crate) use memory::release_free_memory;
 pub(crate) use port_owner::{find_listener, is_visible_socket};
 pub use process::Process;
 pub(crate) use process::is_root_of_machine;

@@ -135,6 +135,15 @@ fn spawn_listeners(
         over.started().await;
         drop(port);
     });
+    for service in [&public, &admin] {
+        let (service, over) = (Arc::clone(service), shutdown.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = over.started() => {}
+                () = service.pool().release_memory() => {}
+            }
+        });
+    }
     tasks.spawn(server::run(sockets.public, public, shutdown.clone()));
     tasks.spawn(server::run(sockets.admin, admin, shutdown.clone()));
     tasks.close();

@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, timeout_at};
 
 pub use client_socket::ClientSocket;
 pub use detached::{DetachedBody, DetachedResponse, DetachedSocket};
@@ -26,6 +27,7 @@ pub use stats::ConnectionStats;
 use super::limits::LimitKind;
 use crate::api::HttpUsage;
 use crate::config::Limits;
+use crate::sys::release_free_memory;
 
 /// How long evicted connections may take to close.
 const EVICTION_TIMEOUT: Duration = Duration::from_millis(100);
@@ -33,6 +35,10 @@ const EVICTION_TIMEOUT: Duration = Duration::from_millis(100);
 /// connection of a flood would scan all others.
 const EVICTION_SHARE: usize = 8;
 const MAX_EVICTIONS: usize = 64;
+/// When so many have closed, about 2 MB, their memory is given back.
+const CROWD: usize = 100;
+/// How long after that. Others of the same crowd close meanwhile.
+const CROWD_LEAVES: Duration = Duration::from_secs(1);
 
 /// The pools of both servers.
 #[derive(Clone)]
@@ -56,11 +62,14 @@ pub struct ConnectionPool {
     max: usize,
     entries: Mutex<Entries>,
     freed: Notify,
+    crowd_left: Notify,
 }
 
 #[derive(Default)]
 struct Entries {
     next_id: u64,
+    /// The largest number of connections since a crowd left.
+    peak: usize,
     connections: HashMap<u64, Arc<ConnectionState>>,
 }
 
@@ -80,6 +89,7 @@ impl ConnectionPool {
             max: max.max(1),
             entries: Mutex::default(),
             freed: Notify::new(),
+            crowd_left: Notify::new(),
         }
     }
 
@@ -133,6 +143,7 @@ impl ConnectionPool {
         let id = entries.next_id;
         entries.next_id += 1;
         entries.connections.insert(id, Arc::clone(state));
+        entries.peak = entries.peak.max(entries.connections.len());
         Some(ConnectionSlot {
             pool: Arc::clone(self),
             id,
@@ -178,6 +189,16 @@ impl ConnectionPool {
         closing + count
     }
 
+    /// Gives memory back to the system each time that many connections have closed. Never returns.
+    pub(crate) async fn release_memory(&self) {
+        loop {
+            self.crowd_left.notified().await;
+            sleep(CROWD_LEAVES).await;
+            // Takes milliseconds for each 100 MB.
+            let _ = spawn_blocking(release_free_memory).await;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -185,7 +206,15 @@ impl ConnectionPool {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.pool.lock().connections.remove(&self.id);
+        let mut entries = self.pool.lock();
+        entries.connections.remove(&self.id);
+        let open = entries.connections.len();
+        if entries.peak - open >= CROWD {
+            entries.peak = open;
+            entries.connections.shrink_to_fit();
+            self.pool.crowd_left.notify_one();
+        }
+        drop(entries);
         self.pool.freed.notify_waiters();
     }
 }

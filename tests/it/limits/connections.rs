@@ -1,5 +1,8 @@
 //! Eviction of connections, and refusal when all are busy.
 
+use std::fs;
+
+use super::descriptors::raise_file_limit;
 use super::{metric, start_followers};
 use crate::support::{Connection, Home, eventually};
 
@@ -92,4 +95,36 @@ fn log_follower_stays_and_idle_connection_is_evicted() {
     let evicted = "fullon_http_limit_hits_total{server=\"admin\",limit=\"evicted\"}";
     assert!(metric(&home, evicted) >= 4);
     drop(idle);
+}
+
+/// The GNU C library returns memory only from the end of its heaps.
+#[test]
+fn memory_of_a_crowd_returns_to_the_system() {
+    raise_file_limit();
+    let home = Home::started();
+    let host = home.public_address();
+    let status = format!("/proc/{}/status", home.state().pid);
+    let heap = || -> u64 {
+        let status = fs::read_to_string(&status).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        line.and_then(|line| line.split_whitespace().next())
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    let idle = heap();
+    let unfinished = |_| {
+        let mut connection = Connection::open(&host);
+        connection.send_bytes(b"GET / HTTP/1.1\r\nHost: x\r\n");
+        connection
+    };
+    let crowd: Vec<_> = (0..2000).map(unfinished).collect();
+    eventually("all have come", || {
+        metric(&home, "fullon_http_connections{server=\"public\"}") == 2000
+    });
+    let middle = u64::midpoint(idle, heap());
+    drop(crowd);
+    eventually("the memory has returned", || heap() < middle);
 }

@@ -13,7 +13,7 @@ use crate::support::{DEADLINE, Home, Outcome, eventually, request};
 const ATTACKERS: usize = 1000;
 
 /// Raises the file limit of this process, for the connections of the attack.
-fn raise_file_limit() {
+pub fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: limit.maximum,
