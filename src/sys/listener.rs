@@ -144,30 +144,46 @@ fn listen_and_hold(address: SocketAddr, is_shared: bool) -> io::Result<LoneListe
     })
 }
 
-/// Holds the port of a listener that an older process of this program made with [`listen_alone`].
+/// Holds the port of a listener that was passed to this process, as [`listen_alone`] does. Sockets
+/// that are at the port already are no obstacle if they are this user's, or connections that end.
 ///
 /// # Errors
 ///
-/// The listener was made by another program, such as systemd.
-pub(crate) fn hold_port(port: u16) -> io::Result<HeldPort> {
-    Ok(HeldPort {
-        _socket: bind_everywhere(port, false)?,
-    })
+/// The listener is not this user's, such as one that systemd made.
+pub(crate) fn hold_port(listener: &TcpListener) -> io::Result<HeldPort> {
+    let had_reuseport = sockopt::socket_reuseport(listener)?;
+    sockopt::set_socket_reuseport(listener, true)?;
+    let held = unbound_everywhere().and_then(|(socket, ip)| {
+        socket.set_reuseport(true)?;
+        socket.set_reuseaddr(true)?;
+        socket.bind((ip, listener.local_addr()?.port()).into())?;
+        socket.set_reuseaddr(false)?;
+        Ok(HeldPort { _socket: socket })
+    });
+    if held.is_err() {
+        sockopt::set_socket_reuseport(listener, had_reuseport)?;
+    }
+    held
 }
 
 /// Binds a port at all addresses, of IPv4 and IPv6.
 fn bind_everywhere(port: u16, is_shared: bool) -> io::Result<TcpSocket> {
-    let (socket, ip): (_, IpAddr) = match TcpSocket::new_v6() {
-        Ok(socket) => {
-            sockopt::set_ipv6_v6only(&socket, false)?;
-            (socket, Ipv6Addr::UNSPECIFIED.into())
-        }
-        // The kernel has no IPv6.
-        Err(_) => (TcpSocket::new_v4()?, Ipv4Addr::UNSPECIFIED.into()),
-    };
+    let (socket, ip) = unbound_everywhere()?;
     share(&socket, is_shared)?;
     socket.bind((ip, port).into())?;
     Ok(socket)
+}
+
+/// A socket, and the address that stands for all of this machine.
+fn unbound_everywhere() -> io::Result<(TcpSocket, IpAddr)> {
+    match TcpSocket::new_v6() {
+        Ok(socket) => {
+            sockopt::set_ipv6_v6only(&socket, false)?;
+            Ok((socket, Ipv6Addr::UNSPECIFIED.into()))
+        }
+        // The kernel has no IPv6.
+        Err(_) => Ok((TcpSocket::new_v4()?, Ipv4Addr::UNSPECIFIED.into())),
+    }
 }
 
 /// Shares a port with sockets of this user, or with any that do not listen. Never with both: the
@@ -288,7 +304,7 @@ mod tests {
             taken.set_port(port);
             assert!(bind(taken).is_err(), "{any}");
             // As the new process of a restart does.
-            let held = hold_port(port).unwrap();
+            let held = hold_port(&alone.listener).unwrap();
             drop(alone.port);
             assert!(bind(taken).is_err(), "{any}");
             drop((alone.listener, held));
@@ -329,5 +345,35 @@ mod tests {
         let alone = listen_alone(address).unwrap();
         assert!(bind(address).is_err());
         drop(alone);
+    }
+
+    #[tokio::test]
+    async fn port_stays_held_while_connections_of_another_listener_end() {
+        // As another program's, they do not share the port (`SO_REUSEPORT`).
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        drop(listener.accept().await.unwrap());
+        drop((listener, client));
+        let lone = listen_alone(address).unwrap();
+        assert!(!lone.is_alone);
+        let mut multicast = address;
+        multicast.set_ip([224, 0, 0, 1].into());
+        let held = hold_port(&lone.listener).unwrap();
+        drop(lone.port);
+        assert!(bind(multicast).is_err());
+        drop(held);
+    }
+
+    /// After `PORT` and `ADMIN_PORT` were exchanged.
+    #[tokio::test]
+    async fn port_of_a_listener_of_another_kind_is_held() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut multicast = listener.local_addr().unwrap();
+        multicast.set_ip([224, 0, 0, 1].into());
+        drop(bind(multicast).unwrap());
+        let held = hold_port(&listener).unwrap();
+        assert!(bind(multicast).is_err());
+        drop(held);
     }
 }

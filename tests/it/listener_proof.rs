@@ -331,6 +331,16 @@ fn nobody_binds_the_port_of_a_running_daemon_at_any_address() {
         .exits(1)
         .stderr_contains(&["ADMIN_PORT", "uid 12345"]);
     drop(taken);
+    // A connection of that user ends, and is at the port for 60 s: the daemon cannot hold it in the
+    // usual way.
+    let ending = thread::spawn(move || {
+        setfsuid(OTHER_USER.into());
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        drop(listener.accept().unwrap());
+        drop(client);
+    });
+    ending.join().unwrap();
     home.run(["start"]).succeeds();
     for _ in 0..3 {
         bind_as_other_user().unwrap_err();

@@ -169,7 +169,9 @@ impl ListeningSockets {
             .collect::<Result<_, _>>()
             .map_err(StartError::Socket)?;
         let admin_address = admin.local_addr().map_err(StartError::Socket)?;
-        let admin_port = admin_port.or_else(|| sys::hold_port(admin_address.port()).ok());
+        let admin_port = admin_port.or_else(|| sys::hold_port(&admin).ok());
+        // Since the last look, other users could bind the port.
+        is_exclusive &= admin_port.is_some() || configured[1].is_none();
         check_admin(admin_address, &mut is_exclusive)?;
         for socket in extra.iter_mut().filter(|it| it.role == SocketRole::Admin) {
             check_admin(socket.address, &mut socket.is_exclusive)?;
