@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-/// Secrets of at least 32 bytes that tutorials and standards print.
-const PUBLISHED: [(&str, &str); 7] = [
+/// Secrets that tutorials and standards print.
+const PUBLISHED: [(&str, &str); 10] = [
     (
         "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
         "the FastAPI tutorial",
@@ -16,6 +16,9 @@ const PUBLISHED: [(&str, &str); 7] = [
         "your-super-secret-jwt-token-with-at-least-32-characters-long",
         "the Supabase documentation",
     ),
+    ("your-256-bit-secret", "jwt.io"),
+    ("your-384-bit-secret", "jwt.io"),
+    ("your-512-bit-secret", "jwt.io"),
     ("a-string-secret-at-least-256-bits-long", "jwt.io"),
     (
         "a-valid-string-secret-that-is-at-least-384-bits-long",
@@ -31,6 +34,65 @@ const PUBLISHED: [(&str, &str); 7] = [
     ),
 ];
 
+/// Pieces of placeholders for secrets, longer ones first. No random digits of base 16 contain one.
+const COMMON: [&str; 55] = [
+    "qwertyuiop",
+    "asdfghjkl",
+    "production",
+    "characters",
+    "qwertzuiop",
+    "yxcvbnm",
+    "zxcvbnm",
+    "password",
+    "passw0rd",
+    "p@ssw0rd",
+    "changeit",
+    "changeme",
+    "replace",
+    "private",
+    "example",
+    "default",
+    "signing",
+    "letmein",
+    "welcome",
+    "s3cr3t",
+    "secure",
+    "secret",
+    "master",
+    "fullon",
+    "random",
+    "string",
+    "please",
+    "change",
+    "qwerty",
+    "qwertz",
+    "azerty",
+    "super",
+    "admin",
+    "token",
+    "least",
+    "server",
+    "local",
+    "asdf",
+    "zxcv",
+    "your",
+    "this",
+    "long",
+    "very",
+    "with",
+    "test",
+    "user",
+    "bits",
+    "hs256",
+    "auth",
+    "sha256",
+    "jwt",
+    "key",
+    "api",
+    "for",
+    "my",
+];
+
 /// Of 32 random hexadecimal digits, fewer are left once in 20 million times.
 const MIN_UNPREDICTABLE_BYTES: usize = 14;
 
@@ -40,16 +102,20 @@ const MIN_DIFFERENT_BYTES: usize = 8;
 /// Why a secret is easy to guess; `None` for a random one. The reason does not contain the secret.
 #[must_use]
 pub fn secret_weakness(secret: &str) -> Option<String> {
-    let is_published = |(published, _): &&(&str, &str)| *published == secret.trim();
+    let bytes = secret.as_bytes();
+    let period = smallest_period(bytes);
+    let unit = secret.get(..period).unwrap_or(secret);
+    let repeated = unit.strip_suffix('-').unwrap_or(unit);
+    let is_published =
+        |(published, _): &&(&str, &str)| [secret.trim(), repeated].contains(published);
     if let Some((_, place)) = PUBLISHED.iter().find(is_published) {
         return Some(format!("is published in {place}"));
     }
-    let bytes = secret.as_bytes();
-    let period = smallest_period(bytes);
-    let unit = &bytes[..period];
-    let different = unit.iter().collect::<BTreeSet<_>>().len();
-    let is_weak =
-        unpredictable_bytes(unit) < MIN_UNPREDICTABLE_BYTES || different < MIN_DIFFERENT_BYTES;
+    let different = unit.bytes().collect::<BTreeSet<_>>().len();
+    let is_predictable = |text: &str| unpredictable_bytes(text) < MIN_UNPREDICTABLE_BYTES;
+    let is_weak = is_predictable(unit)
+        || is_predictable(&without_common(unit))
+        || different < MIN_DIFFERENT_BYTES;
     is_weak.then(|| {
         if period == 1 {
             "is one repeated byte".into()
@@ -58,7 +124,7 @@ pub fn secret_weakness(secret: &str) -> Option<String> {
         } else if different < MIN_DIFFERENT_BYTES {
             format!("has only {different} different bytes")
         } else {
-            "consists of sequences and repetitions".into()
+            "consists of common words, sequences and repetitions".into()
         }
     })
 }
@@ -69,9 +135,18 @@ fn smallest_period(text: &[u8]) -> usize {
     (1..text.len()).find(repeats).unwrap_or(text.len())
 }
 
+/// The text without common pieces, whatever their case.
+fn without_common(text: &str) -> String {
+    let text = text.to_ascii_lowercase();
+    COMMON
+        .iter()
+        .fold(text, |text, piece| text.replace(piece, ""))
+}
+
 /// The number of bytes that neither continue a sequence (`aaaa`, `1234`, `fedc`) nor end four bytes
 /// that occurred before.
-fn unpredictable_bytes(text: &[u8]) -> usize {
+fn unpredictable_bytes(text: &str) -> usize {
+    let text = text.as_bytes();
     let mut seen = BTreeSet::new();
     let is_unpredictable = |index: &usize| {
         let is_new = *index < 3 || seen.insert(&text[index - 3..=*index]);
@@ -101,7 +176,21 @@ mod tests {
             ("abcdefghijklmnopqrstuvwxyz012345".into(), "repetitions"),
             ("00112233445566001122334455660001".into(), "different bytes"),
             (PUBLISHED[0].0.into(), "FastAPI"),
-            (format!("{}\n", PUBLISHED[6].0), "RFC 7515"),
+            (format!("{}\n", PUBLISHED[9].0), "RFC 7515"),
+            ("your-256-bit-secret".repeat(2), "jwt.io"),
+            (["your-256-bit-secret"; 2].join("-"), "jwt.io"),
+            ("your-256-bit-secret-".repeat(3), "jwt.io"),
+            (
+                "my-super-secret-jwt-key-for-fullon-api".into(),
+                "common words",
+            ),
+            (
+                "MySuperSecretJwtKeyForFullonApi_2026".into(),
+                "common words",
+            ),
+            ("please-change-this-secret-key-12345".into(), "common words"),
+            ("qwertyuiopasdfghjklzxcvbnm123456".into(), "common words"),
+            ("P@ssw0rdPassword12345-admin-test".into(), "common words"),
         ] {
             let found = secret_weakness(&weak);
             assert!(
@@ -111,9 +200,36 @@ mod tests {
         }
     }
 
+    /// Words for passphrases, of which one is a common word.
+    const WORDS: [[&str; 8]; 6] = [
+        [
+            "abacus", "acrobat", "almanac", "anvil", "apricot", "badger", "banjo", "barley",
+        ],
+        [
+            "bicycle", "blanket", "bramble", "cactus", "candle", "cedar", "clarinet", "cobalt",
+        ],
+        [
+            "compass", "dagger", "dolphin", "drizzle", "elbow", "ember", "falcon", "feather",
+        ],
+        [
+            "fiddle", "garlic", "ginger", "glacier", "hammock", "harvest", "igloo", "jigsaw",
+        ],
+        [
+            "juniper", "kettle", "lantern", "secret", "magnet", "marble", "mustard", "nectar",
+        ],
+        [
+            "nutmeg", "orchid", "otter", "paddle", "pebble", "pickle", "quarry", "rattle",
+        ],
+    ];
+
     #[test]
     fn random_secrets_are_never_weak() {
         let random = uuid::Uuid::new_v4;
+        let words = |random: &[u8; 16]| {
+            let words = WORDS.iter().zip(random);
+            let words = words.map(|(words, byte)| words[usize::from(*byte) % words.len()]);
+            words.collect::<Vec<_>>().join("-")
+        };
         for _ in 0..1_000 {
             let bytes = [*random().as_bytes(), *random().as_bytes()].concat();
             for secret in [
@@ -124,6 +240,7 @@ mod tests {
                 STANDARD.encode(&bytes),
                 URL_SAFE_NO_PAD.encode(&bytes),
                 STANDARD.encode(&bytes[..24]),
+                words(random().as_bytes()),
             ] {
                 assert_eq!(secret_weakness(&secret), None, "{secret}");
             }

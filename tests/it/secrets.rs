@@ -138,6 +138,8 @@ fn guessable_key_is_refused() {
         "a".repeat(32),
         "changeme".repeat(4),
         "super-secret-jwt-token-with-at-least-32-characters-long".into(),
+        "your-256-bit-secret-your-256-bit-secret".into(),
+        "my-super-secret-jwt-key-for-fullon-api".into(),
     ] {
         home.set("JWT_SECRET_KEY", &weak);
         for command in [&["start"][..], &["config", "--check"]] {
