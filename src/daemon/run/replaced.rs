@@ -80,7 +80,7 @@ async fn release(
 ) -> Process {
     let pid = successor.process.pid();
     let pid_file = resources.pid_file.path().to_owned();
-    reloadable.sessions.follow(move || {
+    reloadable.sessions.limit_to_successor(move || {
         let state = StateFile::read_own(&pid_file).ok()?;
         Some(state.sessions)
     });

@@ -90,7 +90,7 @@ impl AccessEnd {
         is_expired
             || match self.session {
                 Some(id) => !self.auth.sessions.contains(id),
-                None => self.auth.keyring.is_revoked(&self.caller),
+                None => self.auth.keyring.refuses(&self.caller),
             }
     }
 }
