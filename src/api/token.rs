@@ -15,7 +15,8 @@ pub struct RevokeRequest {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub token: Option<String>,
     /// The `jti` of the token, which the audit trail names as `token_id`: 1 to 256 visible ASCII
-    /// characters. The revocation lasts 366 days.
+    /// characters. The revocation lasts 366 days, whatever key has signed the token. Whether there
+    /// is a token with this id is unknown.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub jti: Option<String>,

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use percent_encoding::percent_decode_str;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
@@ -25,6 +26,8 @@ use crate::identity::identity;
 pub(super) const INSTANCE_KEY_ID: &str = "instance";
 /// Tolerated difference between the clocks of two machines, in seconds.
 const LEEWAY_SECONDS: u64 = 5;
+/// The length of an HS256 signature in base64url.
+const SIGNATURE_LEN: usize = 43;
 /// The claim `req` of the token of `fullon console`.
 const CREATE_SIGN_IN_TOKEN: &str = "POST /admin/session/token";
 /// How far ahead `exp` may be.
@@ -147,7 +150,7 @@ pub(super) struct ClaimsToSign<'a> {
     pub aud: &'a str,
     pub scope: String,
     pub iat: i64,
-    pub exp: i64,
+    pub exp: serde_json::Number,
     pub jti: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_exp: Option<i64>,
@@ -223,7 +226,8 @@ impl TokenSigner {
         }
     }
 
-    /// Creates a token for `subject` that is valid from now for `ttl`.
+    /// Creates a token for `subject` that is valid from now for `ttl`: exactly, if it is signed with
+    /// the instance key.
     ///
     /// # Errors
     ///
@@ -256,6 +260,12 @@ impl TokenSigner {
         self.proof.as_ref()
     }
 
+    /// Whether the instance key signs. Both sides have the same clock then.
+    #[must_use]
+    pub fn is_of_instance(&self) -> bool {
+        self.key_id == Some(INSTANCE_KEY_ID)
+    }
+
     fn sign_token(
         &self,
         subject: &str,
@@ -264,14 +274,20 @@ impl TokenSigner {
         session_ttl: Option<Duration>,
         request: Option<&str>,
     ) -> Result<String, SignError> {
-        let now = Timestamp::now().as_second();
+        let time = Timestamp::now();
+        let now = time.as_second();
         let after = |ttl: Duration| now.saturating_add_unsigned(ttl.as_secs());
+        let exact = || {
+            let end = time.checked_add(ttl).ok()?;
+            serde_json::Number::from_f64(end.as_duration().as_secs_f64())
+        };
+        let exact = exact().filter(|_| self.is_of_instance());
         self.sign_claims(&ClaimsToSign {
             sub: subject,
             aud: &identity().token_audience(),
             scope: scopes.to_string(),
             iat: now,
-            exp: after(ttl),
+            exp: exact.unwrap_or_else(|| after(ttl).into()),
             jti: uuid::Uuid::new_v4().to_string(),
             session_exp: session_ttl.map(after),
             req: request,
@@ -371,9 +387,18 @@ pub(super) fn is_signed_with(token: &str, key: &DecodingKey) -> bool {
 }
 
 /// Whether a text is a JWT, contains one, or is a part of one that begins with its header or its
-/// claims.
+/// claims, or ends with a dot and its signature. It may be percent-encoded. The signature alone opens
+/// nothing, and an id may look like it.
 #[must_use]
 pub fn contains_token(text: &str) -> bool {
+    contains_plain_token(text)
+        || text.contains('%') && contains_plain_token(&percent_decode_str(text).decode_utf8_lossy())
+}
+
+fn contains_plain_token(text: &str) -> bool {
+    if contains_signature(text) {
+        return true;
+    }
     // `{"` in base64url.
     let starts = text.match_indices("eyJ").map(|(at, _)| at);
     std::iter::once(0).chain(starts).any(|at| {
@@ -391,8 +416,8 @@ pub fn contains_token(text: &str) -> bool {
 /// texts of clients that are logged.
 #[must_use]
 pub fn without_tokens(text: &str) -> Cow<'_, str> {
-    // `{` in base64url.
-    if !text.contains("ey") {
+    // `{` in base64url, or a signature, or what is encoded.
+    if !text.contains("ey") && !text.contains('%') && !contains_signature(text) {
         return text.into();
     }
     let is_of_token = |c: char| c.is_ascii_alphanumeric() || "-_.%".contains(c);
@@ -412,10 +437,21 @@ pub fn without_tokens(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
+/// Whether a text contains a dot and a signature after it.
+fn contains_signature(text: &str) -> bool {
+    let mut after_dots = text.split('.').skip(1);
+    after_dots.any(|text| base64url_len(text) == SIGNATURE_LEN)
+}
+
+/// How many characters of base64url a text begins with.
+fn base64url_len(text: &str) -> usize {
+    let is_base64url = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+    text.bytes().take_while(is_base64url).count()
+}
+
 /// Whether a text begins with a JSON object in base64url, which may be cut off after a name.
 fn is_start_of_json(text: &str) -> bool {
-    let is_base64url = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
-    let length = text.bytes().take_while(|byte| is_base64url(byte)).count();
+    let length = base64url_len(text);
     let decoded = URL_SAFE_NO_PAD.decode(&text[..length - length % 4]);
     decoded
         .is_ok_and(|bytes| bytes.starts_with(b"{\"") && bytes.windows(2).any(|pair| pair == b"\":"))

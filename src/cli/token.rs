@@ -70,6 +70,12 @@ fn revoke(context: &CommandContext, request: &RevokeRequest, output: &Output) ->
     } else {
         "The token is revoked"
     })?;
+    if request.jti.is_some() {
+        // Whether another daemon has a session with this id is unknown.
+        output.print_line(
+            "  The id of a browser session is no id of a token: see `fullon sessions --end`",
+        )?;
+    }
     if let Some(files) = &files {
         let path = files.revoked.display();
         output.print_line(&match &files.api_error {

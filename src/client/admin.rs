@@ -19,13 +19,11 @@ use crate::api::{
 use crate::auth::{MAX_SESSION_LIFETIME, ProofSide, Scope, Scopes, TokenSigner, generate_nonce};
 use crate::sys::sockets_accepting;
 
-/// How long a revocation may take.
-const REVOKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the daemon may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the daemon may take to report the outcome of a restart after the new process timed out.
 const RESTART_MARGIN: Duration = Duration::from_secs(10);
-/// Lifetime of a token: one call, and the difference between the clocks.
+/// The longest lifetime of a token: one call, and the difference between the clocks.
 const TOKEN_LIFETIME: Duration = Duration::from_mins(1);
 
 /// Query of `GET /admin/logs` and its stream.
@@ -163,12 +161,13 @@ impl AdminClient {
         let timeout = request.timeout_seconds.map(Duration::try_from_secs_f64);
         let timeout = timeout
             .and_then(Result::ok)
-            .unwrap_or(DEFAULT_RESTART_TIMEOUT);
+            .unwrap_or(DEFAULT_RESTART_TIMEOUT)
+            + RESTART_MARGIN;
         let call = self
-            .request(Scope::Control, Method::POST, "/admin/restart")
+            .request_within(timeout, Scope::Control, Method::POST, "/admin/restart")
             .await?
             .json(request);
-        self.send_json_within(call, timeout + RESTART_MARGIN).await
+        self.send_json_within(call, timeout).await
     }
 
     /// `POST /admin/reload`
@@ -256,8 +255,14 @@ impl AdminClient {
     pub async fn create_sign_in_token(&self, scopes: Scopes) -> Result<SignInToken, ClientError> {
         let lifetime = Some(MAX_SESSION_LIFETIME);
         self.send_json(
-            self.request_for_session(scopes, lifetime, Method::POST, "/admin/session/token")
-                .await?,
+            self.signed_request(
+                RESPONSE_TIMEOUT,
+                scopes,
+                lifetime,
+                Method::POST,
+                "/admin/session/token",
+            )
+            .await?,
         )
         .await
     }
@@ -303,7 +308,7 @@ impl AdminClient {
         Ok(())
     }
 
-    /// `POST /admin/tokens/revoke`
+    /// `POST /admin/tokens/revoke`. The daemon waits for the disk, and for the next second.
     ///
     /// # Errors
     ///
@@ -311,14 +316,18 @@ impl AdminClient {
     pub async fn revoke_tokens(
         &self,
         request: &RevokeRequest,
+        timeout: Duration,
     ) -> Result<RevokeResult, ClientError> {
-        let body = request;
-        let request = self
-            .request(Scope::Control, Method::POST, "/admin/tokens/revoke")
-            .await?;
-        // It waits for the disk, and for the next second.
-        self.send_json_within(request.json(body), REVOKE_TIMEOUT)
-            .await
+        let call = self
+            .request_within(
+                timeout,
+                Scope::Control,
+                Method::POST,
+                "/admin/tokens/revoke",
+            )
+            .await?
+            .json(request);
+        self.send_json_within(call, timeout).await
     }
 
     /// A request whose token is valid for nothing else.
@@ -328,13 +337,30 @@ impl AdminClient {
         method: Method,
         path: &str,
     ) -> Result<RequestBuilder, ClientError> {
-        self.request_for_session(Scopes::default().with(needed), None, method, path)
+        self.request_within(RESPONSE_TIMEOUT, needed, method, path)
+            .await
+    }
+
+    /// The same, for a response that may take `timeout`.
+    async fn request_within(
+        &self,
+        timeout: Duration,
+        needed: Scope,
+        method: Method,
+        path: &str,
+    ) -> Result<RequestBuilder, ClientError> {
+        let scopes = Scopes::default().with(needed);
+        self.signed_request(timeout, scopes, None, method, path)
             .await
     }
 
     /// A request whose token may create a session of this lifetime.
-    async fn request_for_session(
+    ///
+    /// The token of a local command ends with `timeout`. A daemon that answers later does not carry
+    /// the request out any more: the command has sent a signal instead, or has changed the files.
+    async fn signed_request(
         &self,
+        timeout: Duration,
         scopes: Scopes,
         session_lifetime: Option<Duration>,
         method: Method,
@@ -343,10 +369,15 @@ impl AdminClient {
         let url = self.url(path)?;
         let request = format!("{method} {path}");
         self.prove(&request).await?;
+        let lifetime = if self.signer.is_of_instance() {
+            timeout.min(TOKEN_LIFETIME)
+        } else {
+            TOKEN_LIFETIME
+        };
         let signed = self.signer.sign_for_request(
             &self.subject,
             scopes,
-            TOKEN_LIFETIME,
+            lifetime,
             session_lifetime,
             &request,
         )?;

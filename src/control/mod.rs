@@ -9,6 +9,7 @@ mod logs;
 mod ready;
 mod reload;
 mod restart;
+mod retries;
 mod revoke;
 mod sessions;
 mod signal;

@@ -3,6 +3,7 @@
 use rustix::process::Signal;
 use thiserror::Error;
 
+use super::retries::{MAX_WAIT, Retries};
 use super::signal::{NotPermitted, check_delivery};
 use super::target::{DaemonControl, Endpoint};
 use crate::api::{Problem, ReloadResult};
@@ -46,29 +47,20 @@ impl DaemonControl {
     ///
     /// Why nothing was reloaded.
     pub async fn reload(&self, notice: &mut dyn FnMut(&str)) -> Result<ReloadOutcome, ReloadError> {
-        self.reload_once(true, notice).await
-    }
-
-    async fn reload_once(
-        &self,
-        may_retry: bool,
-        notice: &mut dyn FnMut(&str),
-    ) -> Result<ReloadOutcome, ReloadError> {
-        let Some(Endpoint { client, holder, .. }) = self.find_endpoint().await? else {
-            return Err(ReloadError::NotRunning);
-        };
-        let answer = async { client?.reload_settings().await }.await;
-        let error = match answer {
-            Ok(done) => return Ok(ReloadOutcome::Reloaded(done)),
-            Err(ClientError::Problem(problem)) if problem.errors.is_some() => {
-                return Err(ReloadError::Settings(problem));
+        let retries = Retries::start();
+        let (error, holder) = loop {
+            let Some(Endpoint { client, holder, .. }) = self.find_endpoint().await? else {
+                return Err(ReloadError::NotRunning);
+            };
+            match async { client?.reload_settings().await }.await {
+                Ok(done) => return Ok(ReloadOutcome::Reloaded(done)),
+                Err(ClientError::Problem(problem)) if problem.errors.is_some() => {
+                    return Err(ReloadError::Settings(problem));
+                }
+                Err(error) if error.is_conflict() && retries.wait(MAX_WAIT).await => {}
+                Err(error @ ClientError::Problem(_)) => return Err(ReloadError::Client(error)),
+                Err(error) => break (error, holder),
             }
-            // The process was replaced meanwhile.
-            Err(error) if error.is_conflict() && may_retry => {
-                return Box::pin(self.reload_once(false, notice)).await;
-            }
-            Err(error @ ClientError::Problem(_)) => return Err(ReloadError::Client(error)),
-            Err(error) => error,
         };
         let Some(LockHolder::Known(process)) = holder else {
             return Err(ReloadError::Client(error));

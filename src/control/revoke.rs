@@ -1,13 +1,14 @@
 //! Revokes tokens: through the daemon, or in its files when its API cannot be reached.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::target::{DaemonControl, advise_user};
+use super::retries::{MAX_WAIT, Retries};
+use super::target::{DaemonControl, Endpoint, advise_user};
 use crate::api::{RevokeRequest, RevokeResult};
 use crate::audit::{AuditFile, AuditTrail, Event, Outcome};
 use crate::auth::{
@@ -21,15 +22,13 @@ use crate::instance::{PidFileError, StateFile};
 const KEY_SETTING: &str = "JWT_SECRET_KEY";
 /// The action in the audit trail.
 const ACTION: &str = "revoke_tokens";
-/// How long to wait for a daemon that is being replaced or stops, and how often to ask.
-const MAX_WAIT: Duration = Duration::from_secs(2);
-const INTERVAL: Duration = Duration::from_millis(500);
-/// The same for one whose files are elsewhere.
-const MAX_WAIT_FOR_REMOTE: Duration = Duration::from_mins(1);
 /// How long to wait for an answer. It can take seconds, because all tokens are revoked at the end of
 /// a second, and another process may change the files.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-const NO_ANSWER: &str = "the admin API has not answered for 10 seconds";
+/// The same for a daemon whose files are elsewhere, and how long to wait while it is being replaced
+/// or stops.
+const REMOTE_ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+const MAX_WAIT_FOR_REMOTE: Duration = Duration::from_mins(1);
 
 /// The tokens are not revoked.
 #[derive(Debug, Error)]
@@ -79,6 +78,13 @@ pub struct ChangedFiles {
     pub api_error: Option<String>,
 }
 
+/// How the daemon answered.
+enum Answer {
+    Revoked(RevokeResult),
+    /// The files can be changed instead.
+    None(Option<ClientError>),
+}
+
 impl DaemonControl {
     /// Revokes one token or all of them. `problems` are those of the settings.
     ///
@@ -94,46 +100,43 @@ impl DaemonControl {
         problems: &[SettingProblem],
     ) -> Result<RevokeOutcome, RevokeTokensError> {
         let revocation = Revocation::try_from(request)?;
-        let started = Instant::now();
-        let api_error = loop {
-            let Some(endpoint) = self.find_endpoint().await? else {
-                break None;
+        match self.revoke_through_daemon(request).await? {
+            Answer::Revoked(result) => Ok(RevokeOutcome {
+                result,
+                files: None,
+            }),
+            Answer::None(error) => {
+                let api_error = error.map(|error| error.to_string());
+                self.revoke_in_files(&revocation, problems, api_error).await
+            }
+        }
+    }
+
+    async fn revoke_through_daemon(
+        &self,
+        request: &RevokeRequest,
+    ) -> Result<Answer, RevokeTokensError> {
+        let retries = Retries::start();
+        loop {
+            let Some(Endpoint { client, holder, .. }) = self.find_endpoint().await? else {
+                return Ok(Answer::None(None));
             };
-            let is_local = endpoint.holder.is_some();
-            let max_wait = if is_local {
-                MAX_WAIT
+            let is_local = holder.is_some();
+            let (timeout, max_wait) = if is_local {
+                (ANSWER_TIMEOUT, MAX_WAIT)
             } else {
-                MAX_WAIT_FOR_REMOTE
+                (REMOTE_ANSWER_TIMEOUT, MAX_WAIT_FOR_REMOTE)
             };
-            let error = match endpoint.client {
-                Ok(client) if is_local => {
-                    let answer = client.revoke_tokens(request);
-                    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-                        Ok(answer) => answer,
-                        Err(_) => break Some(NO_ANSWER.to_owned()),
-                    }
+            let answer = async { client?.revoke_tokens(request, timeout).await }.await;
+            match answer {
+                Ok(result) => return Ok(Answer::Revoked(result)),
+                Err(error) if error.is_conflict() && retries.wait(max_wait).await => {}
+                Err(error) if is_local && !error.is_decision() => {
+                    return Ok(Answer::None(Some(error)));
                 }
-                Ok(client) => client.revoke_tokens(request).await,
-                Err(error) => Err(error),
-            };
-            let error = match error {
-                Ok(result) => {
-                    let files = None;
-                    return Ok(RevokeOutcome { result, files });
-                }
-                Err(error) => error,
-            };
-            // The next try is to the process that is then the daemon.
-            if error.is_conflict() && started.elapsed() < max_wait {
-                tokio::time::sleep(INTERVAL).await;
-                continue;
+                Err(error) => return Err(error.into()),
             }
-            if !is_local || error.is_decision() {
-                return Err(error.into());
-            }
-            break Some(error.to_string());
-        };
-        self.revoke_in_files(&revocation, problems, api_error).await
+        }
     }
 
     /// Changes the files, which running processes read again and the next daemon reads at its start.
@@ -177,11 +180,7 @@ impl DaemonControl {
                 if !about_key.is_empty() {
                     return Err(InvalidSettings(about_key).into());
                 }
-                let mut keys = self.keys_of(state);
-                let recorded = state.and_then(|state| state.signing_key.as_ref());
-                if recorded.map_or(keys.kept.is_empty(), |recorded| recorded.is_generated) {
-                    keys.replaced = Some(&key_file);
-                }
+                let keys = self.keys_of(state, &key_file);
                 files.audit_error = self.record_revocation(state, revocation.audit_name());
                 let result = revocations.revoke_all(&keys);
                 if let Ok(all) = &result {
@@ -255,20 +254,27 @@ impl DaemonControl {
         }
     }
 
-    /// The keys of the last daemon, and of the settings here, which may be those of the next one.
-    fn keys_of(&self, state: Option<&StateFile>) -> RevokedKeys<'static> {
-        let configured = self.settings.jwt_secret.as_ref().map(key_id);
+    /// The keys of the last daemon, and of the settings here, which may be those of the next one. A
+    /// generated key is replaced in `key_file`.
+    fn keys_of<'a>(&self, state: Option<&StateFile>, key_file: &'a Path) -> RevokedKeys<'a> {
         let mut keys = RevokedKeys::default();
+        let configured = self.settings.jwt_secret.as_ref().map(key_id);
         keys.kept.extend(configured);
         let recorded = state.and_then(|state| state.signing_key.as_ref());
-        keys.ended
-            .extend(recorded.and_then(|recorded| recorded.previous));
-        match recorded {
-            None => keys.is_every_key = true,
+        let is_generated = if let Some(recorded) = recorded {
+            keys.ended.extend(recorded.previous);
             // The settings here may be of another shell than those of the daemon.
-            Some(recorded) if recorded.is_generated => keys.ended.push(recorded.id),
-            Some(recorded) => keys.kept.push(recorded.id),
-        }
+            if recorded.is_generated {
+                keys.ended.push(recorded.id);
+            } else {
+                keys.kept.push(recorded.id);
+            }
+            recorded.is_generated
+        } else {
+            keys.is_every_key = true;
+            configured.is_none()
+        };
+        keys.replaced = is_generated.then_some(key_file);
         keys
     }
 

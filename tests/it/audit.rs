@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Connection, Home, Response, TestSession, eventually, request};
+use crate::support::{Connection, Home, Response, TestSession, eventually, jwt, request};
 
 fn start_with_json_log() -> Home {
     let mut home = Home::new();
@@ -211,26 +211,35 @@ fn token_in_a_path_or_a_request_id_reaches_no_file() {
     let token = token.trim();
     let bearer = home.bearer();
     let encoded = token.replace('.', "%2E");
-    for (host, path) in [
+    let letters_encoded = token.replace('e', "%65");
+    // Other programs write spaces into the JSON.
+    let spaced = jwt::sign(
+        home.key().expose(),
+        r#"{ "alg": "HS256" }"#,
+        format!(" {}", jwt::claims("admin:read")),
+    );
+    let requests = [
         (home.admin_address(), format!("/admin/sessions/{token}")),
         (home.admin_address(), format!("/admin/sessions/{encoded}")),
+        (home.admin_address(), format!("/a/{letters_encoded}")),
+        (home.admin_address(), format!("/admin/sessions/x{spaced}")),
         (home.admin_address(), format!("/{token}/x")),
         (home.public_address(), format!("/Bearer%20{token}")),
-    ] {
+    ];
+    for (host, path) in &requests {
         let headers = [("Authorization", &*bearer), ("X-Request-Id", token)];
-        assert_eq!(
-            request(&host, "DELETE", &path, &headers, "").status / 100,
-            4
-        );
+        assert_eq!(request(host, "DELETE", path, &headers, "").status / 100, 4);
     }
     let part = token.split('.').nth(1).unwrap();
-    eventually("the last request is logged", || {
-        home.log().contains("/[token]")
+    eventually("all requests are logged", || {
+        home.log().matches("/[token]").count() == requests.len()
     });
     let log = home.log();
     let trail = std::fs::read_to_string(home.path().join("fullon.log.audit")).unwrap();
     assert!(trail.contains("end_session"), "{trail}");
-    assert!(!log.contains(part) && !trail.contains(part), "{log}{trail}");
+    for part in [part, "%65yJ", spaced.rsplit('.').next().unwrap()] {
+        assert!(!log.contains(part) && !trail.contains(part), "{log}{trail}");
+    }
     assert!(
         log.contains("\"/admin/sessions/[token]\"") && log.contains("/[token]/x"),
         "{log}"

@@ -5,6 +5,7 @@ mod refresh;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use jsonwebtoken::{DecodingKey, Validation};
 
 use super::proof::InvalidProof;
@@ -40,7 +41,6 @@ impl Keyring {
     /// None has.
     pub fn check_revoked(&self, token: RevokedToken) -> Result<RevokedToken, RevokeError> {
         token.check_signature(
-            Some(self.configured.read().current.id),
             |text| is_signed_with(text, &self.instance),
             |text| self.configured.signer(text),
         )
@@ -112,6 +112,10 @@ impl Keyring {
         let mark = mark(token, &claims, key);
         revoked.check(&mark)?;
         let expires_at = timestamp(&claims.exp).ok_or(TokenError::Malformed)?;
+        // The clocks do not differ, and the command has given the request up.
+        if is_of_instance && expires_at <= Timestamp::now() {
+            return Err(TokenError::Expired);
+        }
         Ok(Claims {
             token: mark,
             expires_at,

@@ -63,7 +63,7 @@ pub(super) struct Entry {
     /// Whether the token is for the instance key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub instance: bool,
-    /// The configured key that has signed the token, or that was valid where its id was revoked.
+    /// The configured key that has signed the token. Any key may have signed those with an id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<ValueDigest>,
 }
@@ -139,17 +139,16 @@ impl RevokedList {
     }
 
     /// Drops the tokens that are refused without their entries: those of an ended key, and those
-    /// that were issued before the limit of their key. An id may be that of a token that was issued
-    /// ahead of the clock.
+    /// that were issued before the limit of their key. An id may be that of a token that another key
+    /// has signed, or that was issued ahead of the clock.
     pub fn drop_covered(&mut self) {
         let mut tokens = std::mem::take(&mut self.tokens);
         tokens.retain(|entry| {
             let is_ended = entry.key.is_some_and(|key| self.has_ended(key));
             let limit = self.valid_from(entry.key.as_slice());
-            let is_limited = limit.is_some_and(|limit| {
-                entry.digest.is_some() && entry.iat.is_none_or(|issued| issued < limit)
-            });
-            entry.instance || !(is_ended || is_limited)
+            let is_limited =
+                limit.is_some_and(|limit| entry.iat.is_none_or(|issued| issued < limit));
+            entry.jti.is_some() || entry.instance || !(is_ended || is_limited)
         });
         self.tokens = tokens;
     }

@@ -112,19 +112,17 @@ impl RevokedToken {
     }
 
     /// Checks who has signed the token: the instance key, or a configured key, whose id `find`
-    /// returns. An id is one of `current`, the configured key.
+    /// returns. An id needs no check: it is that of tokens of any key.
     ///
     /// # Errors
     ///
     /// Neither. A token that nobody has signed would take the place of another one in the list.
     pub(in crate::auth) fn check_signature(
         mut self,
-        current: Option<ValueDigest>,
         is_of_instance: impl FnOnce(&str) -> bool,
         find: impl FnOnce(&str) -> Option<ValueDigest>,
     ) -> Result<Self, RevokeError> {
         let Some((text, id)) = self.unverified.take() else {
-            self.entry.key = current;
             return Ok(self);
         };
         if self.entry.instance {
@@ -153,7 +151,6 @@ impl RevokedToken {
     ) -> Result<Self, RevokeError> {
         let has_signed = |text: &str, key: &Secret| is_signed_with(text, &decoding_key(key));
         self.check_signature(
-            keys.first().map(key_id),
             |text| instance_key.is_some_and(|key| has_signed(text, key)),
             |text| keys.iter().find(|key| has_signed(text, key)).map(key_id),
         )

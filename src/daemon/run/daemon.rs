@@ -2,6 +2,7 @@
 
 use std::io;
 
+use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
 use super::reload::Reloadable;
@@ -69,6 +70,10 @@ impl Daemon {
     /// Revokes all tokens of the configured key, and ends all sessions. Replaces the key if this
     /// program made it. Does not wait for another process that changes the list.
     pub fn revoke_all(&mut self, command: RevokeAllCommand) {
+        let is_past = |at| at <= Timestamp::now();
+        if command.given_up_at.is_some_and(is_past) {
+            return command.reply.send(None);
+        }
         command.audit.revocation_accepted("all");
         command.reply.send(Some(blocking(|| self.try_revoke_all())));
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -75,7 +76,9 @@ pub struct SessionCommand {
 pub struct RevokeAllCommand {
     /// Records the event when the command is carried out.
     pub audit: Arc<AuditRecord>,
-    /// `None` if a restart is in progress.
+    /// When a local command gives up, and changes the files itself.
+    pub given_up_at: Option<Timestamp>,
+    /// `None` if a restart is in progress, or the client has given up.
     pub reply: Reply<Option<Result<RevokeAllOutcome, RevokeError>>>,
 }
 

@@ -2,6 +2,8 @@
 
 mod all;
 mod file;
+mod given_up;
+mod ids;
 mod keys;
 mod locked;
 mod one;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::OpenApi;
@@ -11,7 +12,7 @@ use tokio::task::spawn_blocking;
 use super::state::{AdminState, NOT_ACTIVE, StateHandle, submit};
 use super::tag::AdminTag;
 use crate::api::{RevokeRequest, RevokeResult};
-use crate::auth::{LOCK_TIMEOUT, Revocation, RevokeError};
+use crate::auth::{Claims, LOCK_TIMEOUT, Revocation, RevokeError};
 use crate::server::api::control_request::{
     ControlRequest, ControlSender, RevokeAllCommand, RevokeAllOutcome,
 };
@@ -24,7 +25,7 @@ use crate::server::openapi::{DocumentedError, Operation};
 /// Also [`NOT_ACTIVE`], which has the same status.
 const NOT_REVOKED: DocumentedError = DocumentedError::new(
     409,
-    "10,000 tokens are revoked already: revoke all. Or the process was replaced, or (to revoke all) a restart or a stop is in progress: send the request again on a new connection.",
+    "10,000 tokens are revoked already, or 9,000 ids: revoke all, or give the token. Or the process was replaced, or (to revoke all) a restart or a stop is in progress: send the request again on a new connection.",
     "10000 tokens are revoked already: revoke all tokens instead (`fullon token --revoke-all`)",
 );
 
@@ -54,14 +55,17 @@ impl TokensApi {
     )]
     async fn revoke_tokens(
         &self,
-        _caller: Auth<Control>,
+        caller: Auth<Control>,
         audit: Data<&Arc<AuditRecord>>,
         body: AuthorizedBody<Control, RevokeRequest>,
     ) -> Result<JsonResponse<RevokeResult>> {
         let state = self.0.get()?;
         let revoked = match Revocation::try_from(&body.0)? {
             Revocation::One(token) => token,
-            Revocation::All => return revoke_all(state, audit.0).await.map(JsonResponse),
+            Revocation::All => {
+                let revoked = revoke_all(state, &caller.claims, audit.0).await;
+                return revoked.map(JsonResponse);
+            }
         };
         // The new process has the streams. During a restart, both processes accept revocations.
         state.require_not_replaced()?;
@@ -87,10 +91,15 @@ impl TokensApi {
     }
 }
 
-async fn revoke_all(state: &AdminState, audit: &Arc<AuditRecord>) -> Result<RevokeResult> {
+async fn revoke_all(
+    state: &AdminState,
+    caller: &Claims,
+    audit: &Arc<AuditRecord>,
+) -> Result<RevokeResult> {
     state.require_active()?;
     // It continues without the client: it may be in the audit trail already.
-    let revocation = submit_revoke_all(state.control.clone(), Arc::clone(audit));
+    let given_up_at = caller.is_of_command().then_some(caller.expires_at);
+    let revocation = submit_revoke_all(state.control.clone(), Arc::clone(audit), given_up_at);
     let outcome = tokio::spawn(revocation).await??;
     outcome.revoked.wait_until_valid().await;
     let has_new_key = outcome.revoked.new_key.is_some();
@@ -108,11 +117,18 @@ async fn revoke_all(state: &AdminState, audit: &Arc<AuditRecord>) -> Result<Revo
 async fn submit_revoke_all(
     control: ControlSender,
     audit: Arc<AuditRecord>,
+    given_up_at: Option<Timestamp>,
 ) -> Result<RevokeAllOutcome> {
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         let audit = Arc::clone(&audit);
-        let request = |reply| ControlRequest::RevokeAll(RevokeAllCommand { audit, reply });
+        let request = |reply| {
+            ControlRequest::RevokeAll(RevokeAllCommand {
+                audit,
+                given_up_at,
+                reply,
+            })
+        };
         match submit(&control, request).await? {
             Some(Err(RevokeError::Locked(_))) if Instant::now() < deadline => {
                 tokio::time::sleep(RETRY_INTERVAL).await;
