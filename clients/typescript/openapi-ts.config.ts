@@ -1,7 +1,7 @@
 import { defineConfig } from "@hey-api/openapi-ts";
 
 export default defineConfig({
-  input: process.env.DOCUMENT ?? "../../openapi/admin.json",
+  input: "../../openapi/admin.json",
   output: { path: "generated", importFileExtension: ".ts" },
   plugins: ["@hey-api/client-fetch", "@hey-api/typescript", "@hey-api/sdk"],
 });

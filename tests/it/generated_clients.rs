@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fullon_master_api::api::{RestartRequest, StopRequest};
@@ -20,12 +20,13 @@ use crate::support::{
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-fn document() -> String {
-    format!("{ROOT}/openapi/admin.json")
-}
-
 fn source(path: &str) -> String {
     format!("{ROOT}/clients/{path}")
+}
+
+/// Results of builds that the next run can use.
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients")
 }
 
 /// The client of this crate.
@@ -272,58 +273,93 @@ fn assert_example_works(example: &str, language: &str, program: impl Fn(&Home) -
     }
 }
 
-/// The Python package that openapi-generator makes of a document. `None` if the tool is missing.
-fn python_package(test: &str, document: &str, name: &str) -> Option<TempDir> {
-    let generator = tools_directory().join("bin/openapi-generator-cli");
-    let needed = "openapi-generator (scripts/install-test-tools.sh)";
-    if !prerequisite_available(test, needed, generator.is_file()) {
-        return None;
+/// A copy of a folder in `clients`, with a client that was generated in it.
+struct GeneratedClient(TempDir);
+
+impl GeneratedClient {
+    /// Generates and compiles a client with a shell command. `None` if a program or a file that it
+    /// needs is missing.
+    fn build(test: &str, folder: &str, needs: &[&str], command: &str) -> Option<Self> {
+        let client = Self::copy_of(folder);
+        for name in needs {
+            let search = format!("[ -e {name} ] || command -v {name}");
+            let search = Outcome::run(&mut client.shell(Command::new("sh"), &search));
+            let needed = format!("{name} (scripts/install-test-tools.sh)");
+            let test = format!("generated_clients::{test}");
+            if !prerequisite_available(&test, &needed, search.code == 0) {
+                return None;
+            }
+        }
+        let _permit = HEAVY.enter();
+        let mut build = client.shell(Command::new("sh"), command);
+        Outcome::run(build.env("GOCACHE", target().join("go"))).succeeds();
+        Some(client)
     }
-    let client = tempfile::tempdir().unwrap();
-    let mut generate = Command::new(generator);
-    generate
-        .args(["generate", "-g", "python", "-i", document, "-o"])
-        .arg(client.path())
-        .args(["--package-name", name]);
-    // The generator looks for `java` in PATH.
-    Outcome::run(generate.env("PATH", path_with_tools())).succeeds();
-    Some(client)
+
+    fn copy_of(folder: &str) -> Self {
+        let client = Self(tempfile::tempdir().unwrap());
+        fs::create_dir_all(client.path()).unwrap();
+        for entry in fs::read_dir(source(folder)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() {
+                fs::copy(entry.path(), client.path().join(entry.file_name())).unwrap();
+            }
+        }
+        let packages = tools_directory().join("typescript/node_modules");
+        symlink(packages, client.path().join("node_modules")).unwrap();
+        symlink(format!("{ROOT}/openapi"), client.0.path().join("openapi")).unwrap();
+        client
+    }
+
+    /// As deep as in the repository, because the commands read `../../openapi`.
+    fn path(&self) -> PathBuf {
+        self.0.path().join("clients/copy")
+    }
+
+    /// Lets a shell run a command in the folder, with the test tools first in PATH.
+    fn shell(&self, mut shell: Command, command: &str) -> Command {
+        let inherited = std::env::var("PATH").unwrap_or_default();
+        let tools = tools_directory().join("bin");
+        shell
+            .args(["-c", command])
+            .current_dir(self.path())
+            .env("PATH", format!("{}:{inherited}", tools.display()));
+        shell
+    }
+
+    fn program(&self, command: String) -> impl Fn(&Home) -> Command {
+        move |home| self.shell(home.command("sh"), &command)
+    }
 }
 
-fn python_program(home: &Home, package: &TempDir, file: &str) -> Command {
-    let mut python = home.command(tools_directory().join("bin/python"));
-    python
-        .arg(source(file))
-        .env("PYTHONPATH", package.path())
-        .env("PYTHONDONTWRITEBYTECODE", "1");
-    python
-}
+const PYTHON: &str = "openapi-generator-cli generate -g python -o generated";
 
 #[test]
 fn python_client_operates_daemon() {
-    let document = document();
-    let Some(package) = python_package(
-        "generated_clients::python_client_operates_daemon",
-        &document,
-        "fullon_admin",
+    let Some(client) = GeneratedClient::build(
+        "python_client_operates_daemon",
+        "python",
+        &["openapi-generator-cli"],
+        &format!("{PYTHON} -i ../../openapi/admin.json --package-name fullon_admin"),
     ) else {
         return;
     };
-    let program = |file| {
-        let package = &package;
-        move |home: &Home| python_program(home, package, file)
-    };
-    assert_program_operates(program("python/operate.py"));
-    assert_example_works("python/example.py", "python", program("python/example.py"));
+    let program = |file| client.program(format!("PYTHONPATH=generated exec python {file}"));
+    assert_program_operates(program("operate.py"));
+    assert_example_works("python/example.py", "python", program("example.py"));
 }
 
 #[test]
 fn python_client_reads_health() {
-    let document = format!("{ROOT}/openapi/public.json");
-    let test = "generated_clients::python_client_reads_health";
-    let Some(package) = python_package(test, &document, "fullon_public") else {
+    let Some(client) = GeneratedClient::build(
+        "python_client_reads_health",
+        "python",
+        &["openapi-generator-cli"],
+        &format!("{PYTHON} -i ../../openapi/public.json --package-name fullon_public"),
+    ) else {
         return;
     };
+    let program = client.program("PYTHONPATH=generated exec python health.py".to_owned());
     let mut home = Home::started();
     for status in [200, 503] {
         if status == 503 {
@@ -340,7 +376,7 @@ fn python_client_reads_health() {
             answer = is_known.then(|| results.json());
             is_known
         });
-        let mut program = python_program(&home, &package, "python/health.py");
+        let mut program = program(&home);
         let results = Outcome::run(program.env("FULLON_PUBLIC", format!("http://{host}")));
         assert_eq!(
             with_microseconds(&results.succeeds().json()),
@@ -349,62 +385,63 @@ fn python_client_reads_health() {
     }
 }
 
-/// PATH with the test tools first.
-fn path_with_tools() -> String {
-    let inherited = std::env::var("PATH").unwrap_or_default();
-    format!("{}:{inherited}", tools_directory().join("bin").display())
+#[test]
+fn typescript_client_operates_daemon() {
+    let Some(client) = GeneratedClient::build(
+        "typescript_client_operates_daemon",
+        "typescript",
+        &["node", "node_modules/.bin/openapi-ts"],
+        "node_modules/.bin/openapi-ts && node_modules/.bin/tsc",
+    ) else {
+        return;
+    };
+    let program = |file| client.program(format!("exec node {file}"));
+    assert_program_operates(program("operate.ts"));
+    assert_example_works("typescript/example.ts", "typescript", program("example.ts"));
+}
+
+/// Operates a daemon with a client whose folder has a script that generates and compiles it.
+#[track_caller]
+fn assert_built_client_operates(test: &str, folder: &str, script: &str, tool: &str, program: &str) {
+    let needs = ["openapi-generator-cli", tool];
+    if let Some(client) = GeneratedClient::build(test, folder, &needs, &format!("sh {script}")) {
+        assert_program_operates(client.program(format!("exec {program}")));
+    }
 }
 
 #[test]
-fn typescript_client_operates_daemon() {
-    let packages = tools_directory().join("typescript/node_modules");
-    if !prerequisite_available(
-        "generated_clients::typescript_client_operates_daemon",
-        "openapi-ts (scripts/install-test-tools.sh)",
-        packages.is_dir(),
-    ) {
-        return;
-    }
-    let client = tempfile::tempdir().unwrap();
-    for file in [
-        "operate.ts",
-        "example.ts",
-        "openapi-ts.config.ts",
-        "package.json",
-        "tsconfig.json",
-    ] {
-        fs::copy(
-            source(&format!("typescript/{file}")),
-            client.path().join(file),
-        )
-        .unwrap();
-    }
-    symlink(packages, client.path().join("node_modules")).unwrap();
-    let node = |arguments: &[&str]| {
-        let mut node = Command::new(tools_directory().join("bin/node"));
-        node.args(arguments)
-            .current_dir(client.path())
-            .env("DOCUMENT", document());
-        Outcome::run(&mut node).succeeds();
-    };
-    node(&["node_modules/@hey-api/openapi-ts/bin/run.js"]);
-    node(&["node_modules/typescript/bin/tsc"]);
-    let program = |file: &'static str| {
-        let path = client.path().join(file);
-        move |home: &Home| {
-            let mut node = home.command(tools_directory().join("bin/node"));
-            node.arg(&path);
-            node
-        }
-    };
-    assert_program_operates(program("operate.ts"));
-    assert_example_works("typescript/example.ts", "typescript", program("example.ts"));
+fn go_client_operates_daemon() {
+    let test = "go_client_operates_daemon";
+    assert_built_client_operates(test, "go", "build.sh", "go", "./operate");
+}
+
+#[test]
+fn java_client_operates_daemon() {
+    let test = "java_client_operates_daemon";
+    let program = "java -cp generated/classes:generated/jackson.jar Operate";
+    assert_built_client_operates(test, "java", "build.sh", "javac", program);
+}
+
+#[test]
+fn axios_client_operates_daemon() {
+    let test = "axios_client_operates_daemon";
+    let program = "node generated-axios/compiled/operate-axios.js";
+    let packages = "node_modules/axios";
+    assert_built_client_operates(test, "typescript", "build-axios.sh", packages, program);
+}
+
+#[test]
+fn openapi_python_client_operates_daemon() {
+    let test = "openapi_python_client_operates_daemon";
+    let program = "env PYTHONPATH=generated python operate.py";
+    let tool = "openapi-python-client";
+    assert_built_client_operates(test, "openapi-python-client", "build.sh", tool, program);
 }
 
 #[test]
 fn rust_client_operates_daemon() {
     let _permit = HEAVY.enter();
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients");
+    let target = target();
     let mut build = Command::new(env!("CARGO"));
     build
         .args(["build", "--quiet", "--locked", "--bins", "--examples"])

@@ -1,0 +1,3 @@
+module fullon-operate
+
+go 1.23
