@@ -76,14 +76,14 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
 /// Names a better place than the default log file, at the first start only.
 pub fn advise_log_file(better: Option<PathBuf>) {
     if let Some(path) = better {
-        let directory = path.parent().unwrap_or(&path);
-        let create = if directory.is_dir() {
-            String::new()
+        let is_missing = path.parent().is_some_and(|directory| !directory.is_dir());
+        let create = if is_missing {
+            " (mkdir its directory)"
         } else {
-            format!(" (after `mkdir -p {}`)", directory.display())
+            ""
         };
         notice(&format!(
-            "all users can write to the directory of the log file, and logrotate refuses it; a better place is LOG_FILE={}{create}",
+            "better than /tmp: LOG_FILE={}{create}",
             path.display()
         ));
     }

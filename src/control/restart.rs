@@ -15,7 +15,7 @@ use super::stop::{StopError, StopOutcome};
 use super::target::{DaemonControl, Endpoint, Target, advise_user};
 use crate::api::{DEFAULT_RESTART_TIMEOUT, RestartRequest, RestartResult, StopRequest};
 use crate::client::ClientError;
-use crate::config::{InvalidSettings, Settings, inherited_settings, user_name};
+use crate::config::{InvalidSettings, Settings, SharedAdminPort, inherited_settings, user_name};
 use crate::instance::{
     Launch, LockHolder, PidFileError, PidFileStatus, StateFile, inspect_pid_file,
 };
@@ -107,6 +107,9 @@ pub enum RestartError {
     /// A path that the new daemon needs does not exist.
     #[error("{0} does not exist, and the new process needs it\nNothing has changed.")]
     MissingPath(PathBuf),
+    /// The new daemon would refuse its admin port.
+    #[error("{0}\nNothing has changed.")]
+    SharedAdminPort(SharedAdminPort),
     /// A supervisor or a terminal runs the daemon, and has to restart it.
     #[error(
         "the daemon was started by `fullon run`: restart it with `systemctl restart` under systemd, with `supervisorctl` under supervisord (`fullon stop` first), or in its terminal"
@@ -302,7 +305,11 @@ impl DaemonControl {
         if let Some(LockHolder::Known(process)) = holder {
             launch.environment = inherited_settings(process.environment());
         }
-        validate_launch(&launch)?;
+        let settings = validate_launch(&launch)?;
+        // The start would refuse it, too, but then no daemon runs any more.
+        if let Ok(Some(shared)) = SharedAdminPort::find(settings.admin.port()) {
+            return Err(RestartError::SharedAdminPort(shared));
+        }
         let old_pid = match self.stop(&StopRequest::default(), notice).await? {
             StopOutcome::Stopped { pid, .. } => Some(pid),
             StopOutcome::NotRunning | StopOutcome::Dead(_) => None,
@@ -352,13 +359,11 @@ fn allows_signal(error: &ClientError) -> bool {
 }
 
 /// Checks the paths and the settings that the new daemon will read.
-fn validate_launch(launch: &Launch) -> Result<(), RestartError> {
+fn validate_launch(launch: &Launch) -> Result<Settings, RestartError> {
     if let Some(path) = launch.missing_path() {
         return Err(RestartError::MissingPath(path.to_owned()));
     }
     let location = &launch.settings_location;
     let sources = location.read_sources_with_fallback(&launch.environment);
-    Settings::load_for_daemon(&sources, true)
-        .map(drop)
-        .map_err(RestartError::Settings)
+    Settings::load_for_daemon(&sources, true).map_err(RestartError::Settings)
 }

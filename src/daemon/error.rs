@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::audit::AuditFileError;
 use crate::auth::KeyError;
-use crate::config::user_name;
+use crate::config::SharedAdminPort;
 use crate::instance::{PidFileError, StateFileError};
 use crate::logs::{InstallError, LogFileError};
 
@@ -47,15 +47,8 @@ pub enum StartError {
     )]
     AdminNotLoopback(SocketAddr),
     /// A program of another user could take over connections to the admin port.
-    #[error(
-        "ADMIN_PORT: a program of {} has a socket at port {port} that could take over connections: stop that program (`ps -u {user}` shows those of the user), or set another ADMIN_PORT", user_name(*.user)
-    )]
-    SharedAdminPort {
-        /// The port.
-        port: u16,
-        /// The other user.
-        user: u32,
-    },
+    #[error(transparent)]
+    SharedAdminPort(SharedAdminPort),
     /// It is unknown whether another user could take over connections to the admin port.
     #[error(
         "ADMIN_PORT: the kernel does not say which users have sockets at port {port} ({source}): start the daemon again a minute after the last connection there, or allow it netlink sockets (RestrictAddressFamilies=AF_NETLINK under systemd)"

@@ -66,6 +66,22 @@ pub(crate) fn is_local_address(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }
 
+/// Whether the system gives this port to clients that connect, each for the time of its connection.
+/// A server may find it in use.
+#[must_use]
+pub fn is_ephemeral_port(port: u16) -> bool {
+    let read = |name| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}"));
+    let range = read("ip_local_port_range").unwrap_or_default();
+    let range: Vec<u16> = range.split_whitespace().flat_map(str::parse).collect();
+    let is_reserved = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        matches!((first.parse(), last.parse()), (Ok(first), Ok(last)) if (first..=last).contains(&port))
+    };
+    let reserved = read("ip_local_reserved_ports").unwrap_or_default();
+    matches!(range[..], [first, last] if (first..=last).contains(&port))
+        && !reserved.trim().split(',').any(is_reserved)
+}
+
 /// Binds an address without listening at it.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = new_socket(address)?;

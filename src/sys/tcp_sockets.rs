@@ -109,39 +109,39 @@ pub fn sockets_accepting(address: SocketAddr) -> io::Result<Vec<TcpSocket>> {
     Ok(sockets)
 }
 
-/// Another user, beside root, who has a socket at this port, at any address. The kernel gives packets
-/// to a connected socket before one that listens, so its program can take over connections.
+/// A socket of another user, but root, at this port, at any address. The kernel gives packets to a
+/// connected socket before one that listens, so its program can take over connections.
 ///
 /// Before Linux 6.8, the kernel does not report sockets that are only bound. A socket that changes
-/// its state at the right moment is not seen; see [`other_user_in_repeated_looks`].
+/// its state at the right moment is not seen; see [`foreign_socket_in_repeated_looks`].
 ///
 /// # Errors
 ///
 /// The kernel does not report the sockets.
-pub fn other_user_at_port(port: u16) -> io::Result<Option<u32>> {
+pub fn foreign_socket_at_port(port: u16) -> io::Result<Option<TcpSocket>> {
     let own = [geteuid().as_raw(), ROOT];
     let sockets = query_all(port, ALL_STATES)?;
     // A query for port 0 is answered with the sockets of all ports.
-    let mut others = sockets
+    let mut foreign = sockets
         .into_iter()
         .filter(|socket| socket.address.port() == port && !own.contains(&socket.uid));
-    Ok(others.next().map(|socket| socket.uid))
+    Ok(foreign.next())
 }
 
-/// [`other_user_at_port`], looked up repeatedly at random times, in 0.1 s on average. A program that
+/// [`foreign_socket_at_port`], looked up repeatedly at random times, in 0.1 s on average. A program that
 /// hides its sockets from one look cannot hide them from all.
 ///
 /// # Errors
 ///
 /// The kernel does not report the sockets.
-pub fn other_user_in_repeated_looks(port: u16) -> io::Result<Option<u32>> {
+pub fn foreign_socket_in_repeated_looks(port: u16) -> io::Result<Option<TcpSocket>> {
     for pause in [Uuid::new_v4(), Uuid::new_v4()]
         .iter()
         .flat_map(Uuid::as_bytes)
     {
-        let other = other_user_at_port(port)?;
-        if other.is_some() {
-            return Ok(other);
+        let foreign = foreign_socket_at_port(port)?;
+        if foreign.is_some() {
+            return Ok(foreign);
         }
         thread::sleep(Duration::from_micros(u64::from(*pause) * 25));
     }

@@ -454,6 +454,36 @@ fn restart_refuses_a_port_that_another_user_has_bound() {
     home.run(["restart"]).succeeds();
 }
 
+/// The daemon runs until its successor could start.
+#[test]
+fn hard_restart_refuses_a_port_that_another_user_has_bound() {
+    if !running_as_root("hard_restart_refuses_a_port_that_another_user_has_bound") {
+        return;
+    }
+    let mut home = Home::new();
+    home.unset("ADMIN_PORT");
+    home.write_env("ADMIN_PORT=0\n");
+    home.run(["start"]).succeeds();
+    let daemon = home.daemon().unwrap();
+    let port = free_port();
+    home.write_env(&format!("ADMIN_PORT={port}\n"));
+    let other_user = thread::spawn(move || {
+        setfsuid(OTHER_USER.into());
+        TcpListener::bind(("127.0.0.2", port))
+    });
+    let taken = other_user.join().unwrap().unwrap();
+    home.run(["restart", "--hard"]).exits(1).stderr_contains(&[
+        "ADMIN_PORT",
+        "uid 12345",
+        &format!("127.0.0.2:{port}"),
+        "ps -u 12345",
+        "Nothing has changed",
+    ]);
+    assert!(!daemon.has_exited());
+    drop(taken);
+    home.run(["restart", "--hard"]).succeeds();
+}
+
 #[test]
 fn admin_url_without_the_key_gets_no_token() {
     let home = Home::new();

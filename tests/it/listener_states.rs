@@ -39,7 +39,11 @@ fn commands(home: &Home) -> Vec<Vec<String>> {
             "restart" => &[&["restart", "--timeout", "1s"], &["restart", "--hard"]],
             "sessions" => &[&["sessions"], &["sessions", "--end", "an-id"]],
             "status" => &[&["status"], &["status", "--ready"], &["--json", "status"]],
-            "token" => &[&["token"], &["token", "--revoke", "an-id"]],
+            "token" => &[
+                &["token"],
+                &["token", "--revoke", "an-id"],
+                &["token", "--revoke-all"],
+            ],
             _ => &[&[name]],
         };
         let owned = |words: &&[&str]| words.iter().map(|word| (*word).to_owned()).collect();

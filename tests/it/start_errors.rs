@@ -258,7 +258,7 @@ fn first_start_with_default_log_names_a_better_place() {
         "{first}"
     );
     assert!(
-        first.contains("a better place is LOG_FILE=/var/log/fullon_master_api.log"),
+        first.contains("better than /tmp: LOG_FILE=/var/log/fullon_master_api.log"),
         "{first}"
     );
     assert!(!second.contains("better"), "{second}");

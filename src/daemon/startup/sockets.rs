@@ -226,9 +226,9 @@ fn check_admin(address: SocketAddr, is_exclusive: &mut bool) -> Result<(), Start
     }
     if !*is_exclusive {
         let port = address.port();
-        match sys::other_user_in_repeated_looks(port) {
+        match sys::foreign_socket_in_repeated_looks(port) {
             Ok(None) => *is_exclusive = true,
-            Ok(Some(user)) => return Err(StartError::SharedAdminPort { port, user }),
+            Ok(Some(socket)) => return Err(StartError::SharedAdminPort(socket.into())),
             Err(source) => return Err(StartError::UncheckedAdminPort { port, source }),
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::config::user_name;
+use crate::config::{SharedAdminPort, user_name};
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{DaemonState, Snapshot};
 use crate::instance::held_pid_file;
@@ -24,23 +24,17 @@ pub fn public(snapshot: &Snapshot) -> Option<Finding> {
 /// `ADMIN_HOST` and `ADMIN_PORT`, unless a daemon already listens there.
 pub fn admin(snapshot: &Snapshot) -> Option<Finding> {
     let address = snapshot.settings.client.admin?;
-    let port = address.port();
     // A listener of another user at the address itself has a finding of its own.
     let listener = user_at(address);
-    let other_user = sys::other_user_at_port(port).ok().flatten();
-    let Some(user) = other_user.filter(|user| Some(*user) != listener) else {
-        return check_address(snapshot, ["ADMIN_HOST", "ADMIN_PORT"], address);
-    };
-    Some(Finding::error(
-        "ADMIN_PORT",
-        format!(
-            "a program of {} has a socket at port {port} that could take over connections",
-            user_name(user)
-        ),
-        format!(
-            "stop that program (`ps -u {user}` shows those of the user), or set another ADMIN_PORT"
-        ),
-    ))
+    let shared = SharedAdminPort::find(address.port()).ok().flatten();
+    match shared.filter(|shared| Some(shared.user()) != listener) {
+        Some(shared) => Some(Finding::error(
+            "ADMIN_PORT",
+            shared.problem(),
+            shared.next_step(),
+        )),
+        None => check_address(snapshot, ["ADMIN_HOST", "ADMIN_PORT"], address),
+    }
 }
 
 fn check_address(
