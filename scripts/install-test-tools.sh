@@ -28,6 +28,7 @@ need chromium chromium
 need chromedriver chromium-driver
 need promtool prometheus
 need nginx nginx-light
+need haproxy haproxy
 need caddy caddy
 need supervisord supervisor
 need varnishd varnish

@@ -1,21 +1,17 @@
 //! The log as server-sent events.
 
 use std::fs;
-use std::net::TcpStream;
 use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::{
-    ChildGuard, Connection, Home, LogFollower, Response, eventually, free_port,
-    prerequisite_available, spawn, tools_directory,
+    Connection, Home, LogFollower, Response, prerequisite_available, tools_directory,
 };
 
 /// The connection, and what of its chunks was not read yet. A proxy may end a chunk within a line.
-struct EventStream(Connection, String);
+pub struct EventStream(Connection, String);
 
 #[derive(Debug, PartialEq)]
 struct Event {
@@ -29,7 +25,7 @@ impl EventStream {
         Self::open_at(&home.admin_address(), home, query, extra)
     }
 
-    fn open_at(
+    pub fn open_at(
         address: &str,
         home: &Home,
         query: &str,
@@ -45,6 +41,10 @@ impl EventStream {
         let head = connection.read_head();
         assert_eq!(head.status, 200, "{head:#?}");
         (Self(connection, String::new()), head)
+    }
+
+    pub fn set_read_timeout(&mut self, timeout: Duration) {
+        self.0.set_read_timeout(timeout);
     }
 
     fn read_line(&mut self) -> String {
@@ -81,7 +81,7 @@ impl EventStream {
         }
     }
 
-    fn next_line(&mut self) -> String {
+    pub fn next_line(&mut self) -> String {
         let event = self.next();
         assert_eq!(event.name, "log", "{event:?}");
         assert_eq!(event.data["cursor"], event.id);
@@ -106,88 +106,6 @@ fn history_is_followed_by_live_lines() {
     assert!(stream.next_line().contains("/admin/logs/stream"));
     home.log_request("after-0");
     assert!(stream.next_line().contains("after-0"));
-}
-
-/// A proxy on this port in front of the admin port, with its default settings. `HAProxy` has the
-/// option of `docs/reverse-proxies.md`.
-fn start_proxy(home: &Home, name: &str, program: &str, port: u16) -> ChildGuard {
-    let admin = home.admin_address();
-    let at = home.path().join(name);
-    fs::create_dir(&at).unwrap();
-    let file = at.join("configuration");
-    let directory = at.display();
-    let user = if nix::unistd::geteuid().is_root() {
-        "user root;"
-    } else {
-        ""
-    };
-    let text = match name {
-        "nginx" => format!(
-            "daemon off; master_process off; {user} pid {directory}/pid; error_log {directory}/error.log; events {{}}
-            http {{ access_log off; {temporary}
-            server {{ listen 127.0.0.1:{port}; location / {{
-                proxy_pass http://{admin}; }} }} }}",
-            temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-                .map(|kind| format!("{kind}_temp_path {directory}/{kind};"))
-                .join(" "),
-        ),
-        "haproxy" => format!(
-            "defaults\n mode http\n timeout connect 5s\n timeout client 75s\n timeout server 60s\n option http-no-delay\nlisten admin\n bind 127.0.0.1:{port}\n server daemon {admin}\n"
-        ),
-        _ => format!(
-            "{{\n admin off\n auto_https off\n}}\nhttp://127.0.0.1:{port} {{\n bind 127.0.0.1\n reverse_proxy {admin}\n}}\n"
-        ),
-    };
-    fs::write(&file, text).unwrap();
-    let file = file.to_str().unwrap();
-    let error_log = at.join("error.log");
-    let arguments = match name {
-        "nginx" => vec!["-c", file, "-e", error_log.to_str().unwrap()],
-        "haproxy" => vec!["-q", "-f", file],
-        _ => vec!["run", "--adapter", "caddyfile", "--config", file],
-    };
-    let mut command = home.command(program);
-    command
-        .args(arguments)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let proxy = spawn(&mut command);
-    eventually("the proxy listens", || {
-        TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
-    proxy
-}
-
-#[test]
-fn proxies_hold_no_event_back() {
-    let home = Home::started();
-    for (name, program) in [
-        ("nginx", "/usr/sbin/nginx"),
-        ("haproxy", "/usr/sbin/haproxy"),
-        ("caddy", "/usr/bin/caddy"),
-    ] {
-        let needed = format!("{name} (scripts/install-test-tools.sh)");
-        let is_there = Path::new(program).is_file();
-        if !prerequisite_available("proxies_hold_no_event_back", &needed, is_there) {
-            continue;
-        }
-        let port = free_port();
-        let _proxy = start_proxy(&home, name, program, port);
-        let address = format!("127.0.0.1:{port}");
-        let query = "?lines=0&contains=client_request_id";
-        let (mut stream, head) = EventStream::open_at(&address, &home, query, &[]);
-        assert_eq!(head.header("content-type"), Some("text/event-stream"));
-        // In a burst, nginx would keep the last ones. Its next event would be the comment of an idle
-        // stream, after 15 s.
-        stream.0.set_read_timeout(Duration::from_secs(12));
-        let ids: Vec<_> = (0..40).map(|number| format!("{name}-{number}-")).collect();
-        for id in &ids {
-            home.log_request(id);
-        }
-        for id in &ids {
-            assert!(stream.next_line().contains(id), "{id}");
-        }
-    }
 }
 
 #[test]

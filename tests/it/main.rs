@@ -54,6 +54,7 @@ mod openapi_documents;
 mod other_users;
 mod passed_sockets;
 mod proxied_console;
+mod proxies;
 mod ready;
 mod rejected_tokens;
 mod reload;

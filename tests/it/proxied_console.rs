@@ -1,139 +1,56 @@
 //! The console through a TLS proxy, with the configurations of `docs/reverse-proxies.md`.
 
 use std::fs;
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde_json::json;
 use thirtyfour::cookie::SameSite;
 
 use crate::support::{
-    Browser, Certificate, ChildGuard, Home, browser_available, eventually, free_port,
-    prerequisite_available, request, spawn,
+    Browser, Certificate, Home, Proxy, ProxyProgram, browser_available, documented_configuration,
+    eventually, request,
 };
 
-const PAGE: &str = include_str!("../../docs/reverse-proxies.md");
 const HOST: &str = "fullon.example.com";
-/// The proxies are installed where not every `PATH` leads.
-const DIRECTORIES: [&str; 2] = ["/usr/sbin", "/usr/bin"];
+const SECTION: &str = "The console over TLS";
 
-/// The configuration for the console on the page, with ports and files of the test.
-fn configuration(language: &str, replacements: &[(&str, &str)]) -> String {
-    let (_, section) = PAGE.split_once("\n## The console over TLS\n").unwrap();
-    let (_, rest) = section.split_once(&format!("```{language}\n")).unwrap();
-    let (block, _) = rest.split_once("```").unwrap();
-    let replaced = replacements
-        .iter()
-        .fold(block.to_owned(), |text, (from, to)| {
-            assert!(text.contains(from), "{from} is not in {text}");
-            text.replace(from, to)
-        });
-    assert!(!replaced.contains("8001"), "{replaced}");
-    replaced
+fn origin(proxy: &Proxy) -> String {
+    format!("https://{HOST}:{}", proxy.port)
 }
 
-fn proxy_program(name: &str) -> Option<String> {
-    let paths = DIRECTORIES.map(|directory| format!("{directory}/{name}"));
-    let path = paths.into_iter().find(|path| Path::new(path).is_file());
-    let needed = format!("{name} (scripts/install-test-tools.sh)");
-    prerequisite_available("the console through a proxy", &needed, path.is_some());
-    path
+/// `host` is the value of the header `Host` for the daemon.
+fn start_nginx(home: &Home, host: &str) -> Option<Proxy> {
+    let certificate = Certificate::create(home.path(), "nginx");
+    let [pem, key] = [certificate.certificate(), certificate.key()];
+    ProxyProgram::Nginx.start("the console through nginx", home, |port| {
+        let replacements = [
+            ("443", &*format!("127.0.0.1:{port}")),
+            ("/etc/ssl/fullon.example.com.pem", pem.to_str().unwrap()),
+            (
+                "/etc/ssl/private/fullon.example.com.key",
+                key.to_str().unwrap(),
+            ),
+            ("127.0.0.1:8001", &home.admin_address()),
+            ("$http_host", host),
+        ];
+        documented_configuration(SECTION, "nginx", &replacements)
+    })
 }
 
-/// A proxy with TLS in front of the admin port.
-struct Proxy {
-    port: u16,
-    _process: ChildGuard,
-}
-
-impl Proxy {
-    fn origin(&self) -> String {
-        format!("https://{HOST}:{}", self.port)
-    }
-
-    /// `host` is the value of the header `Host` for the daemon.
-    fn nginx(home: &Home, program: &str, host: &str) -> Self {
-        let port = free_port();
-        let certificate = Certificate::create(home.path(), "nginx");
-        let [pem, key] = [certificate.certificate(), certificate.key()];
-        let server = configuration(
-            "nginx",
-            &[
-                ("443", &format!("127.0.0.1:{port}")),
-                ("/etc/ssl/fullon.example.com.pem", pem.to_str().unwrap()),
-                (
-                    "/etc/ssl/private/fullon.example.com.key",
-                    key.to_str().unwrap(),
-                ),
-                ("127.0.0.1:8001", &home.admin_address()),
-                ("$http_host", host),
-            ],
-        );
-        // `Certificate` has created this directory.
-        let at = home.path().join("nginx");
-        let at = at.display();
-        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        let temporary = temporary.map(|kind| format!("{kind}_temp_path {at}/{kind};"));
-        let user = if nix::unistd::geteuid().is_root() {
-            "user root;"
-        } else {
-            ""
-        };
-        let whole = format!(
-            "daemon off; master_process off; {user} pid {at}/pid; error_log {at}/error.log; events {{}}\nhttp {{ access_log off; {}\n{server}}}\n",
-            temporary.join(" ")
-        );
-        let file = home.path().join("nginx.conf");
-        fs::write(&file, whole).unwrap();
-        let mut command = home.command(program);
-        command
-            .arg("-c")
-            .arg(&file)
-            .arg("-e")
-            .arg(home.path().join("nginx/error.log"));
-        Self::start(command, port)
-    }
-
-    fn caddy(home: &Home, program: &str) -> Self {
-        let port = free_port();
-        let certificate = Certificate::create(home.path(), "caddy");
-        let [pem, key] = [certificate.certificate(), certificate.key()];
+fn start_caddy(home: &Home) -> Option<Proxy> {
+    let certificate = Certificate::create(home.path(), "caddy");
+    let [pem, key] = [certificate.certificate(), certificate.key()];
+    ProxyProgram::Caddy.start("the console through Caddy", home, |port| {
         let site = format!(
             "https://{HOST}:{port} {{\n    bind 127.0.0.1\n    tls {} {}",
             pem.display(),
             key.display()
         );
-        let site = configuration(
-            "caddyfile",
-            &[
-                ("fullon.example.com {", &site),
-                ("127.0.0.1:8001", &home.admin_address()),
-            ],
-        );
-        let file = home.path().join("Caddyfile");
-        fs::write(
-            &file,
-            format!("{{\n    admin off\n    auto_https off\n}}\n{site}"),
-        )
-        .unwrap();
-        let mut command = home.command(program);
-        command
-            .args(["run", "--adapter", "caddyfile", "--config"])
-            .arg(&file);
-        Self::start(command, port)
-    }
-
-    fn start(mut command: Command, port: u16) -> Self {
-        let process = spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
-        eventually("the proxy listens", || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        Self {
-            port,
-            _process: process,
-        }
-    }
+        let replacements = [
+            ("fullon.example.com {", &*site),
+            ("127.0.0.1:8001", &home.admin_address()),
+        ];
+        documented_configuration(SECTION, "caddyfile", &replacements)
+    })
 }
 
 fn browser(home: &Home) -> Browser {
@@ -208,59 +125,65 @@ fn use_console(home: &Home, browser: &Browser, origin: &str, has_secure_cookie: 
 
 #[test]
 fn console_works_through_nginx_once_its_origin_is_listed() {
-    let program = proxy_program("nginx");
-    let (Some(program), true) = (program, browser_available("the console through nginx")) else {
+    if !browser_available("the console through nginx") {
+        return;
+    }
+    let home = Home::started();
+    let Some(proxy) = start_nginx(&home, "$http_host") else {
         return;
     };
-    let home = Home::started();
-    let (proxy, browser) = (Proxy::nginx(&home, &program, "$http_host"), browser(&home));
+    let browser = browser(&home);
     // Not listed: the page says what to do.
-    browser.open(&format!("{}/console", proxy.origin()));
-    let line = format!("ADMIN_ORIGINS, such as {}", proxy.origin());
+    browser.open(&format!("{}/console", origin(&proxy)));
+    let line = format!("ADMIN_ORIGINS, such as {}", origin(&proxy));
     wait_for(&browser, &line);
     let _ = browser.warnings();
 
-    set_admin_origins(&home, &proxy.origin());
-    use_console(&home, &browser, &proxy.origin(), true);
+    set_admin_origins(&home, &origin(&proxy));
+    use_console(&home, &browser, &origin(&proxy), true);
     // The documentation is a page of the same origin.
-    browser.open(&format!("{}/admin/docs", proxy.origin()));
+    browser.open(&format!("{}/admin/docs", origin(&proxy)));
     wait_for(&browser, "/admin/status");
 
     set_admin_origins(&home, "https://another.example");
-    browser.open(&format!("{}/console", proxy.origin()));
+    browser.open(&format!("{}/console", origin(&proxy)));
     wait_for(&browser, &line);
 }
 
 /// The default of nginx: `Host` is the address of the daemon.
 #[test]
 fn console_works_through_nginx_that_replaces_host() {
-    let program = proxy_program("nginx");
-    let (Some(program), true) = (program, browser_available("the console through nginx")) else {
+    if !browser_available("the console through nginx") {
+        return;
+    }
+    let home = Home::started();
+    let Some(proxy) = start_nginx(&home, "$proxy_host") else {
         return;
     };
-    let home = Home::started();
-    let (proxy, browser) = (Proxy::nginx(&home, &program, "$proxy_host"), browser(&home));
-    browser.open(&format!("{}/console", proxy.origin()));
+    let browser = browser(&home);
+    browser.open(&format!("{}/console", origin(&proxy)));
     // Chromium sends `Origin` for the script of the page, which is refused.
     eventually("the page says that its script did not load", || {
         let shown = "return getComputedStyle($('no-script')).visibility";
         browser.run(shown, &[]) == "visible"
     });
     let _ = browser.warnings();
-    set_admin_origins(&home, &proxy.origin());
-    use_console(&home, &browser, &proxy.origin(), true);
+    set_admin_origins(&home, &origin(&proxy));
+    use_console(&home, &browser, &origin(&proxy), true);
 }
 
 #[test]
 fn console_works_through_caddy() {
-    let program = proxy_program("caddy");
-    let (Some(program), true) = (program, browser_available("the console through Caddy")) else {
+    if !browser_available("the console through Caddy") {
+        return;
+    }
+    let home = Home::started();
+    let Some(proxy) = start_caddy(&home) else {
         return;
     };
-    let home = Home::started();
-    let (proxy, browser) = (Proxy::caddy(&home, &program), browser(&home));
-    set_admin_origins(&home, &proxy.origin());
-    use_console(&home, &browser, &proxy.origin(), true);
+    let browser = browser(&home);
+    set_admin_origins(&home, &origin(&proxy));
+    use_console(&home, &browser, &origin(&proxy), true);
 }
 
 #[test]
