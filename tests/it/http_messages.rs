@@ -141,6 +141,18 @@ fn targets_that_are_no_path_are_answered() {
         let (answer, _) = exchange(&address, connect);
         answer.assert_problem(405, "CONNECT");
         assert_eq!(answer.header("allow"), Some(""));
+        // With `/`, they would be paths.
+        for target in ["GET *", "POST *", "GET localhost:80", "GET console"] {
+            let message =
+                format!("{target} HTTP/1.1\r\nHost: localhost:1\r\nAccept: text/html\r\n\r\n");
+            let (answer, is_open) = exchange(&address, &message);
+            answer.assert_problem(400, "target");
+            assert_eq!(
+                (answer.header("location"), is_open),
+                (None, false),
+                "{target}"
+            );
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
-use hyper::{HeaderMap, Request, Version};
+use hyper::{HeaderMap, Method, Request, Uri, Version};
 use poem::http::StatusCode;
 
 /// Why a request is invalid. The connection ends with the response, because the client and the
@@ -21,11 +21,25 @@ const fn bad_request(detail: &'static str) -> InvalidRequest {
     }
 }
 
-/// Checks the transfer coding and the host of a request. Afterwards `Host` names the host of the
+/// Checks the target, the transfer coding and the host of a request. Afterwards `Host` names the host of the
 /// request: the authority of an absolute target replaces it (RFC 9112, section 3.2.2).
 pub fn check<B>(request: &mut Request<B>) -> Result<(), InvalidRequest> {
+    check_target(request.method(), request.uri())?;
     check_transfer_encoding(request.headers())?;
     check_host(request)
+}
+
+/// `*` is for `OPTIONS` only, and a host without a path for `CONNECT` only (RFC 9112, section 3.2).
+fn check_target(method: &Method, uri: &Uri) -> Result<(), InvalidRequest> {
+    let is_valid = match uri.path() {
+        "*" => method == Method::OPTIONS,
+        path => path.starts_with('/') || method == Method::CONNECT,
+    };
+    if is_valid {
+        Ok(())
+    } else {
+        Err(bad_request("the request target has no path"))
+    }
 }
 
 /// `chunked` is the only transfer coding that hyper decodes, but it accepts others before it.
