@@ -90,6 +90,9 @@ impl SessionValues {
 pub enum SessionCredential<'a> {
     /// The session value.
     Session(&'a str),
+    /// The session value, which the daemon may have refused since it was started again. For signing
+    /// out.
+    SessionToEnd(&'a str),
     /// The ticket, which only the log stream accepts.
     Ticket(&'a str),
 }

@@ -116,6 +116,7 @@ impl SessionStore {
             key,
             cookie: ValueDigest::of(&values.cookie),
             session: Some(ValueDigest::of(&values.session)),
+            former_session: None,
             ticket: ValueDigest::of(&values.ticket),
         };
         Ok(NewSession {
@@ -187,6 +188,11 @@ impl SessionStore {
                 let digest = Some(ValueDigest::of(value));
                 table.iter_mut().find(|each| each.stored.session == digest)
             }
+            SessionCredential::SessionToEnd(value) => {
+                let digest = ValueDigest::of(value);
+                let mut sessions = table.iter_mut();
+                sessions.find(|each| each.stored.had_session_value(digest))
+            }
             SessionCredential::Ticket(value) => {
                 let digest = ValueDigest::of(value);
                 table.iter_mut().find(|each| each.stored.ticket == digest)
@@ -204,6 +210,29 @@ impl SessionStore {
         }
         session.last_used = Instant::now();
         Ok(session.session())
+    }
+
+    /// The sessions that a new sign-in ends: the one of the session value and the cookie. If only
+    /// the log stream is left of a session, one of both is enough: the program that has its values
+    /// may have replaced the cookie, or the user signs in in another tab.
+    pub fn presented<'a>(
+        &self,
+        session_value: Option<&str>,
+        cookies: impl Iterator<Item = &'a str>,
+    ) -> Vec<Uuid> {
+        let digest = session_value.map(ValueDigest::of);
+        let cookies: Vec<_> = cookies.map(ValueDigest::of).collect();
+        let table = self.table();
+        let sessions = table.iter().map(|each| &each.stored);
+        let presented = sessions.filter(|each| {
+            let has_value = digest.is_some_and(|digest| each.had_session_value(digest));
+            let has_cookie = cookies.contains(&each.cookie);
+            match each.session {
+                Some(_) => has_value && has_cookie,
+                None => has_value || has_cookie,
+            }
+        });
+        presented.map(|each| each.id).collect()
     }
 
     /// Whether one of the cookies belongs to a valid session, of which pages still have the session

@@ -36,7 +36,17 @@ pub(super) struct StoredSession {
     pub cookie: ValueDigest,
     /// `None` once a process with another listening socket has started.
     pub session: Option<ValueDigest>,
+    /// The session value from before. It can only end the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_session: Option<ValueDigest>,
     pub ticket: ValueDigest,
+}
+
+impl StoredSession {
+    /// Whether this is the session value, or was it.
+    pub fn had_session_value(&self, digest: ValueDigest) -> bool {
+        [self.session, self.former_session].contains(&Some(digest))
+    }
 }
 
 impl StoredSessions {
@@ -52,7 +62,7 @@ impl StoredSessions {
     #[must_use]
     pub fn without_session_values(mut self) -> Self {
         for session in &mut self.0 {
-            session.session = None;
+            session.former_session = session.session.take().or(session.former_session);
         }
         self
     }

@@ -61,7 +61,7 @@ impl Daemon {
 
     /// Ends sessions for this process and its successors, and saves new ones.
     pub fn update_sessions(&mut self, command: SessionCommand) {
-        if let Some(id) = command.ended {
+        for id in command.ended {
             self.reloadable.sessions.end(id);
         }
         command.reply.send(self.save_sessions());

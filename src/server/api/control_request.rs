@@ -61,11 +61,11 @@ pub struct ReloadCommand {
     pub reply: Reply<Result<ReloadResult, InvalidSettings>>,
 }
 
-/// Ends a session, and saves the sessions for the next process.
+/// Ends sessions, and saves the sessions for the next process.
 #[derive(Debug)]
 pub struct SessionCommand {
-    /// The session to end.
-    pub ended: Option<Uuid>,
+    /// The sessions to end.
+    pub ended: Vec<Uuid>,
     /// An error means that the next process would not know of the change. Dropped without a reply
     /// when this process is stopping or replaced.
     pub reply: Reply<io::Result<()>>,

@@ -163,6 +163,24 @@ impl Policy for SignedIn {
     }
 }
 
+/// Requires a session, also one of which only the log stream is left.
+pub struct SignOut;
+
+impl Policy for SignOut {
+    const SCHEMES: &'static [SecurityScheme] = SignedIn::SCHEMES;
+    const ACCESS: Access = SignedIn::ACCESS;
+    type Session = Session;
+
+    fn authenticate(auth: &AuthState, request: &Request) -> Result<(Claims, Session)> {
+        let session = auth.verify_session_to_end(request)?;
+        Ok((Claims::from(session.clone()), session))
+    }
+
+    fn authorize(_: &Claims) -> Result<()> {
+        Ok(())
+    }
+}
+
 impl<'a, P: Policy> ApiExtractor<'a> for Auth<P> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
 

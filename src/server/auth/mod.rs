@@ -8,5 +8,7 @@ pub mod proof;
 mod state;
 
 pub use body::AuthorizedBody;
-pub use extract::{AnyToken, Auth, Control, Follow, InspectSignIn, Logs, Read, SignIn, SignedIn};
+pub use extract::{
+    AnyToken, Auth, Control, Follow, InspectSignIn, Logs, Read, SignIn, SignOut, SignedIn,
+};
 pub use state::AuthState;

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use poem::Request;
 use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
+use uuid::Uuid;
 
 use super::cookie::SessionCookie;
 use super::failure_limit::AuthFailureLimiter;
@@ -175,12 +176,26 @@ impl AuthState {
     /// Verifies the session value and the cookie, and that a page of this API sent them: a browser
     /// adds the cookie to requests that other pages make, too.
     pub fn verify_session(&self, request: &Request, is_change: bool) -> Result<Session> {
+        self.verify_session_value(request, SessionCredential::Session, is_change)
+    }
+
+    /// The same for signing out, which is also possible when only the log stream is left.
+    pub fn verify_session_to_end(&self, request: &Request) -> Result<Session> {
+        self.verify_session_value(request, SessionCredential::SessionToEnd, true)
+    }
+
+    fn verify_session_value<'a>(
+        &self,
+        request: &'a Request,
+        credential: fn(&'a str) -> SessionCredential<'a>,
+        is_change: bool,
+    ) -> Result<Session> {
         let headers = request.headers();
         if headers.contains_key(header::AUTHORIZATION) || !headers.contains_key(SESSION_HEADER) {
             return Err(ApiError::invalid_session(None));
         }
         let value = session_value(headers).unwrap_or_default();
-        let session = self.find_session(request, SessionCredential::Session(value))?;
+        let session = self.find_session(request, credential(value))?;
         if is_change && !self.origins.is_same_origin(headers) {
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
@@ -198,10 +213,14 @@ impl AuthState {
         session.ok()
     }
 
-    /// The same, if a page of this API sent it.
-    pub fn previous_session(&self, request: &Request) -> Option<Session> {
-        let session = self.presented_session(request);
-        session.filter(|_| self.origins.is_same_origin(request.headers()))
+    /// The sessions that a new sign-in ends, if a page of this API sent it.
+    pub fn previous_sessions(&self, request: &Request) -> Vec<Uuid> {
+        let headers = request.headers();
+        if !self.origins.is_same_origin(headers) {
+            return Vec::new();
+        }
+        let cookies = self.cookie.values(headers);
+        self.sessions.presented(session_value(headers), cookies)
     }
 
     /// Whether the browser has the cookie of a valid session, whose other values another tab has.

@@ -194,6 +194,55 @@ fn new_sign_in_ends_the_session_that_it_presents() {
     assert_eq!(status(&home, &new).status, 200);
 }
 
+/// Another program had the port, and may have all values. Nothing but the log stream accepts them,
+/// until the user signs in again or out.
+#[test]
+fn new_sign_in_or_sign_out_ends_what_is_left_after_a_crash() {
+    let mut home = Home::new();
+    for name in ["PORT", "ADMIN_PORT"] {
+        home.set(name, &free_port().to_string());
+    }
+    home.run(["start"]).succeeds();
+    let sessions = [(); 4].map(|()| home.sign_in("admin:read admin:logs"));
+    let current = || {
+        let killed = home.daemon().unwrap();
+        killed.kill().unwrap();
+        assert!(killed.wait_for_exit(crate::support::DEADLINE));
+        home.run(["start"]).succeeds();
+        let bearer = home.bearer();
+        (bearer, format!("http://{}", home.admin_address()))
+    };
+    current();
+    // Once more: it is not forgotten.
+    let (bearer, origin) = current();
+    let sign_in = |headers: &[(&str, &str)]| {
+        let headers = [headers, &[("Authorization", &*bearer), ("Origin", &origin)]].concat();
+        call_api(&home, "POST", "/admin/session", &headers)
+    };
+    let [by_both, by_cookie, by_value, signed_out] = &sessions;
+    for session in &sessions {
+        assert_eq!(follow(&home, session).0, 200);
+    }
+    let [cookie, value] = by_both.headers();
+    assert_eq!(sign_in(&[cookie, value]).status, 201);
+    // In another tab.
+    assert_eq!(sign_in(&by_cookie.headers()[..1]).status, 201);
+    // The other program has replaced the cookie.
+    assert_eq!(sign_in(&by_value.headers()[1..]).status, 201);
+    let [cookie, value] = signed_out.headers();
+    assert_refused(&status(&home, signed_out), "ended");
+    for incomplete in [&[cookie][..], &[value]] {
+        let headers = [incomplete, &[("Origin", &*origin)]].concat();
+        let refused = call_api(&home, "DELETE", "/admin/session", &headers);
+        assert_eq!(refused.status, 401);
+    }
+    assert_eq!(follow(&home, signed_out).0, 200);
+    assert_eq!(sign_out(&home, signed_out).status, 204);
+    for session in &sessions {
+        assert_eq!(follow(&home, session).0, 401);
+    }
+}
+
 #[test]
 fn sixty_fifth_session_ends_the_first() {
     let home = Home::started();

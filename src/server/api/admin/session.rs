@@ -22,7 +22,9 @@ use crate::auth::{
     self, CreateSessionError, SIGN_IN_LIFETIME, Scope, Scopes, SessionValues, TokenError,
 };
 use crate::server::api::control_request::{ControlRequest, SessionCommand};
-use crate::server::auth::{AnyToken, Auth, Control, InspectSignIn, Logs, SignIn, SignedIn};
+use crate::server::auth::{
+    AnyToken, Auth, Control, InspectSignIn, Logs, SignIn, SignOut, SignedIn,
+};
 use crate::server::http::access_log::UsedSession;
 use crate::server::http::audit::AuditRecord;
 use crate::server::http::json::{self, JsonResponse};
@@ -66,7 +68,7 @@ impl SessionApi {
     /// The session has the scopes of the token, and ends with the token, after 12 hours at the
     /// latest. It stays valid across `fullon restart`. Any other end of the process also ends it,
     /// but the log stream reconnects. A one-time token of `POST /admin/session/token` is accepted,
-    /// too. A request that also presents a valid session ends that one. At most 64 sessions exist:
+    /// too. A request that also presents a session ends that one. At most 64 sessions exist:
     /// a new one ends the one that was used least recently, first of those without more scopes, and
     /// of these first of the same subject.
     #[oai(
@@ -90,7 +92,7 @@ impl SessionApi {
         if let Some(used) = request.data::<UsedSession>() {
             used.set(session.id);
         }
-        let previous = auth.previous_session(request).map(|session| session.id);
+        let previous = auth.previous_sessions(request);
         let saved = save_sessions(state, previous).await;
         // Otherwise the session is valid until the process ends. The error is logged.
         let _ = saved.inspect_err(|_| {
@@ -182,7 +184,7 @@ impl SessionApi {
     )]
     async fn delete_session(
         &self,
-        caller: Auth<SignedIn>,
+        caller: Auth<SignOut>,
         request_headers: &HeaderMap,
         audit: Data<&Arc<AuditRecord>>,
     ) -> Result<SessionDeleted> {
@@ -264,8 +266,8 @@ impl ApiResponse for SessionEnded {
     fn register(_: &mut Registry) {}
 }
 
-/// Saves the sessions for the next process, and ends one of them.
-async fn save_sessions(state: &AdminState, ended: Option<Uuid>) -> Result<io::Result<()>> {
+/// Saves the sessions for the next process, and ends some of them.
+async fn save_sessions(state: &AdminState, ended: Vec<Uuid>) -> Result<io::Result<()>> {
     let request = |reply| ControlRequest::Sessions(SessionCommand { ended, reply });
     submit(&state.control, request).await
 }
@@ -273,7 +275,7 @@ async fn save_sessions(state: &AdminState, ended: Option<Uuid>) -> Result<io::Re
 /// Ends a session for this process and those after it.
 async fn end_session(state: &AdminState, id: Uuid, audit: &Arc<AuditRecord>) -> Result<()> {
     audit.end_session_accepted(id);
-    save_sessions(state, Some(id)).await?.map_err(|error| {
+    save_sessions(state, vec![id]).await?.map_err(|error| {
         ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!(
