@@ -1,6 +1,7 @@
 // Operations that ask for confirmation.
 
 import { ProblemError, UnreachableError, get, request, withQuery } from './api.js';
+import { settle } from './clicks.js';
 import { $, make } from './dom.js';
 
 let dialogCount = 0;
@@ -46,6 +47,7 @@ function openDialog({ title, body, confirm, isDangerous, run, notice }) {
       button.focus();
     }
   };
+  settle();
   dialog.showModal();
 }
 

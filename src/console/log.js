@@ -152,9 +152,13 @@ export class LogView {
     else if (!this.hasFilledView) this.schedule();
   }
 
-  /** Hides requests of the own session. The daemon names it: a client cannot hide its requests. */
+  /**
+   * Hides requests of the own session. The daemon names it: a client cannot hide its requests. Shows
+   * who reads the log stream, because another program on the port may have got the values for that.
+   */
   isWanted({ target, line }) {
     if ($('own').checked || target !== 'access') return true;
+    if (/(?: path=|"path":)"\/admin\/logs\/stream"/.test(line)) return true;
     // In a value, the quotation marks would be escaped, and there is no space in a path.
     const id = /(?: session_id=|"session_id":)"([0-9a-f-]{36})"/.exec(line)?.[1];
     return !this.sessionIds.has(id);

@@ -2,6 +2,7 @@
 
 import { UnreachableError, get, request } from './api.js';
 import { Charts, parseMetrics, summarize } from './charts.js';
+import { settle } from './clicks.js';
 import * as dialogs from './dialogs.js';
 import { $, setText } from './dom.js';
 import { LogView } from './log.js';
@@ -14,6 +15,8 @@ const POLL_HIDDEN = 10_000;
 const REFRESH = 30_000;
 
 $('no-script').remove();
+// From the page that responds to links of other sites.
+if (location.href.split('#')[0].endsWith('?')) history.replaceState(null, '', location.pathname + location.hash);
 
 const audit = new Audit();
 const sessionList = new Sessions();
@@ -98,6 +101,7 @@ const hasScope = scope => session?.scopes.includes(scope);
 
 function showSession(value) {
   session = value;
+  if ($('content').hidden) settle();
   $('signed-out').hidden = true;
   $('content').hidden = false;
   $('sign-out').hidden = false;
@@ -141,14 +145,21 @@ function onEnd(reason) {
 function onRefused() {
   if (isReplaced || !hasScope('admin:logs')) return onEnd('signed_out');
   stopActing();
+  // It ends the session for the log, too.
+  $('sign-out').hidden = false;
   showState('unknown', 'Please sign in again', 'The log continues. The other data is old.');
   notice('Please sign in again: the daemon was started again, or the session has ended. Close other tabs of the console. Then run `fullon console --open`, or open the address of `fullon console` here.');
 }
 
+let checking;
 sessions.listen(change => {
   if (change === 'created') {
     isReplaced = Boolean(session);
-    start();
+    // Another page of this origin may say so again and again.
+    checking ??= setTimeout(() => {
+      checking = null;
+      start();
+    }, POLL);
   } else if (session) onEnd('signed_out');
 });
 
@@ -252,31 +263,40 @@ $('act-stop').onclick = () => dialogs.stop({ ...callbacks, done: () => {
   refreshSoon();
 } });
 $('sign-out').onclick = async () => {
-  log.close('');
+  log.disconnect();
   try {
     await request('DELETE', '/admin/session');
-    sessions.forget();
-    charts.clear();
-    location.replace(location.pathname);
   } catch (error) {
-    openLog();
-    notice(error.message);
+    if (error.status !== 401) {
+      log.connect();
+      return notice(error.message);
+    }
   }
+  sessions.forget();
+  charts.clear();
+  location.replace(location.pathname);
 };
 document.addEventListener('visibilitychange', poll);
 addEventListener('hashchange', () => {
   if (location.hash.startsWith('#token=')) start();
 });
 
-let starting;
+let starting, isStarting, shouldStart;
 async function start() {
   clearTimeout(starting);
-  try {
-    await signIn();
-  } catch (error) {
-    const isUnreachable = error instanceof UnreachableError;
-    notice(isUnreachable ? 'The daemon does not respond. Trying again …' : String(error.message));
-    starting = setTimeout(start, POLL);
+  shouldStart = true;
+  if (isStarting) return;
+  isStarting = true;
+  while (shouldStart) {
+    shouldStart = false;
+    try {
+      await signIn();
+    } catch (error) {
+      const isUnreachable = error instanceof UnreachableError;
+      notice(isUnreachable ? 'The daemon does not respond. Trying again …' : String(error.message));
+      starting = setTimeout(start, POLL);
+    }
   }
+  isStarting = false;
 }
 start();

@@ -5,6 +5,7 @@ mod errors;
 mod left_behind;
 mod log_view;
 mod operations;
+mod other_sites;
 mod screenshots;
 mod session;
 mod throughput;
@@ -59,6 +60,13 @@ impl Console {
     fn sign_in(&self) {
         self.browser.open(&self.sign_in_address());
         self.wait_for_headline("Ready");
+    }
+
+    /// Waits for the moment from which on clicks and keys of the user act.
+    #[track_caller]
+    fn wait_until_clicks_act(&self) {
+        let script = "return !('settling' in document.documentElement.dataset)";
+        self.wait_until("clicks act", script);
     }
 
     /// Clicks the action and confirms its dialog.

@@ -9,6 +9,7 @@ use poem::{Endpoint, Request, Response, Route, get};
 
 use crate::api::{CONSOLE_CLEAR_PATH, CONSOLE_PATH};
 use crate::server::auth::AuthState;
+use crate::server::http::origin;
 use crate::server::http::problem::ApiError;
 use crate::server::http::static_file::{CSS, HTML, JAVASCRIPT, StaticFile};
 
@@ -30,7 +31,7 @@ macro_rules! asset {
     };
 }
 
-const ASSETS: [Asset; 11] = [
+const ASSETS: [Asset; 13] = [
     (
         CONSOLE_PATH,
         HTML,
@@ -40,7 +41,9 @@ const ASSETS: [Asset; 11] = [
     asset!(SVG, "icon.svg"),
     asset!(JAVASCRIPT, "main.js"),
     asset!(JAVASCRIPT, "api.js"),
+    asset!(JAVASCRIPT, "arrival.js"),
     asset!(JAVASCRIPT, "charts.js"),
+    asset!(JAVASCRIPT, "clicks.js"),
     asset!(JAVASCRIPT, "dialogs.js"),
     asset!(JAVASCRIPT, "dom.js"),
     asset!(JAVASCRIPT, "log.js"),
@@ -48,6 +51,10 @@ const ASSETS: [Asset; 11] = [
     asset!(JAVASCRIPT, "session.js"),
 ];
 
+/// Pages that use the session of their tab.
+const PAGES_WITH_SESSION: [&str; 2] = [CONSOLE_PATH, "/admin/docs"];
+
+const ARRIVAL: &str = include_str!("../../console/arrival.html");
 const EMPTY_IMAGE: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\"/>";
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
@@ -96,6 +103,21 @@ where
         .status(StatusCode::FOUND)
         .header(header::LOCATION, CONSOLE_PATH)
         .finish())
+}
+
+/// Opens a page that the user comes to from another site without the session of the tab. That site
+/// may have opened a window to which the browser has copied the session, or may have him click here
+/// by surprise. The page that responds instead forgets the session, and then opens the page itself.
+pub async fn forget_session_on_arrival<E>(inner: Arc<E>, request: Request) -> poem::Result<Response>
+where
+    E: Endpoint<Output = Response>,
+{
+    let is_arrival = PAGES_WITH_SESSION.contains(&request.uri().path())
+        && origin::is_cross_origin(request.headers());
+    if !is_arrival {
+        return inner.call(request).await;
+    }
+    Ok(Response::builder().content_type(HTML).body(ARRIVAL))
 }
 
 /// The paths of the assets and the redirects.

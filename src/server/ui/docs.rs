@@ -15,6 +15,7 @@ use crate::server::http::static_file::{self, StaticFile};
 const SCRIPT_PATH: &str = "docs/swagger-ui.js";
 const STYLE_PATH: &str = "docs/swagger-ui.css";
 const START_PATH: &str = "docs/start.js";
+const CLICKS_PATH: &str = "docs/clicks.js";
 
 /// The inline script of the page of poem-openapi. Our content security policy forbids inline scripts.
 /// Requests without a token use the session of the console in this tab. The page stores no token.
@@ -25,6 +26,9 @@ const START_SCRIPT: &str = "const withSession = request => {
 };
 SwaggerUIBundle({ dom_id: '#ui', url: new URL('openapi.json', document.baseURI).href, deepLinking: true, validatorUrl: null, requestInterceptor: withSession, persistAuthorization: false });
 ";
+
+/// Ignores clicks that were meant for another page, as in the console.
+const CLICKS_SCRIPT: &str = include_str!("../../console/clicks.js");
 
 /// Serves the document at `PREFIX/openapi.json` and its page at `PREFIX/docs`, with the script and
 /// the style of the page of `service`. Everything is created at the first request, which most
@@ -47,8 +51,8 @@ pub fn routes<T: OpenApi + 'static>(
             bundle.slice_ref(content.as_bytes())
         })
     };
-    let [json_path, page_path, script, style, start] = paths(prefix);
-    let html = page(&script, &style, &start);
+    let [json_path, page_path, script, style, start, clicks] = paths(prefix);
+    let html = page(&script, &style, &start, &clicks);
     // Swagger UI writes descriptions as HTML, which it has sanitized. Trusted Types would need a
     // policy that accepts any HTML.
     let html = StaticFile::new(static_file::HTML, || html.into()).with_content_policy(PAGE_POLICY);
@@ -57,24 +61,33 @@ pub fn routes<T: OpenApi + 'static>(
         .at(page_path, get(html))
         .at(script, get(part("script", static_file::JAVASCRIPT)))
         .at(style, get(part("style", static_file::CSS)))
-        .at(
-            start,
-            get(StaticFile::new(static_file::JAVASCRIPT, || {
-                Bytes::from_static(START_SCRIPT.as_bytes())
-            })),
-        )
+        .at(start, get(own_script(START_SCRIPT)))
+        .at(clicks, get(own_script(CLICKS_SCRIPT)))
+}
+
+fn own_script(content: &'static str) -> StaticFile {
+    StaticFile::new(static_file::JAVASCRIPT, || {
+        Bytes::from_static(content.as_bytes())
+    })
 }
 
 /// The paths that [`routes`] adds.
-pub fn paths(prefix: &str) -> [String; 5] {
-    ["openapi.json", "docs", SCRIPT_PATH, STYLE_PATH, START_PATH]
-        .map(|name| format!("{prefix}/{name}"))
+pub fn paths(prefix: &str) -> [String; 6] {
+    let names = [
+        "openapi.json",
+        "docs",
+        SCRIPT_PATH,
+        STYLE_PATH,
+        START_PATH,
+        CLICKS_PATH,
+    ];
+    names.map(|name| format!("{prefix}/{name}"))
 }
 
-fn page(script: &str, style: &str, start: &str) -> String {
+fn page(script: &str, style: &str, start: &str, clicks: &str) -> String {
     let title = identity().title;
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<link rel=\"stylesheet\" href=\"{style}\">\n<link rel=\"icon\" href=\"data:,\">\n</head>\n<body>\n<div id=\"ui\"></div>\n<script src=\"{script}\"></script>\n<script src=\"{start}\"></script>\n</body>\n</html>\n"
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<link rel=\"stylesheet\" href=\"{style}\">\n<link rel=\"icon\" href=\"data:,\">\n</head>\n<body>\n<div id=\"ui\"></div>\n<script src=\"{script}\"></script>\n<script src=\"{start}\"></script>\n<script type=\"module\" src=\"{clicks}\"></script>\n</body>\n</html>\n"
     )
 }
 

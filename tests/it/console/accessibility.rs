@@ -127,6 +127,7 @@ fn dialog_takes_focus_and_returns_it() {
     }
     let console = Console::signed_in();
     console.run("$('act-stop').focus(); return 0");
+    console.wait_until_clicks_act();
     console.browser.press("Enter");
     console.wait_until(
         "the dialog is open",

@@ -7,7 +7,9 @@ use fullon_master_api::auth::sign_in_id;
 use serde_json::json;
 
 use super::Console;
-use crate::support::{Home, OtherServer, Outcome, browser_available, eventually, request};
+use crate::support::{
+    Connection, Home, OtherServer, Outcome, browser_available, eventually, request,
+};
 
 const PAGE: &str = "<!doctype html><title>squatted</title>";
 const PAGE_HEAD: &str = "200 OK\r\nContent-Type: text/html";
@@ -268,6 +270,61 @@ fn page_left_in_another_tab_gets_no_session() {
     for value in values.as_array().unwrap() {
         assert!(!heard.contains(value.as_str().unwrap()), "{heard}");
     }
+}
+
+/// It can say that somebody has signed in, as often as it likes.
+#[test]
+fn messages_of_a_page_left_in_another_tab_cause_few_requests() {
+    if !browser_available("many messages of another tab") {
+        return;
+    }
+    let console = Console::signed_in();
+    let flood = "
+        window.asked = 0;
+        const fetchReally = window.fetch;
+        window.fetch = (request, ...more) => {
+            if (request.url.endsWith('/admin/session')) asked++;
+            return fetchReally(request, ...more);
+        };
+        const [left, other] = [1, 2].map(() => new BroadcastChannel('fullon-session'));
+        return new Promise(resolve => {
+            let count = 0;
+            other.onmessage = () => { if (++count === 500) resolve(count); };
+            for (let sent = 0; sent < 500; sent++) left.postMessage({ created: true });
+        });
+    ";
+    assert_eq!(console.run(flood), 500);
+    console.wait_until("it looks for its session", "return asked > 0");
+    let asked = console.run("return asked").as_u64().unwrap();
+    assert!(asked < 20, "{asked}");
+    console.wait_for_headline("Ready");
+    assert_eq!(console.run("return $('act-stop').disabled"), false);
+}
+
+/// The cookie and the ticket are enough, which another program on the port may have got.
+#[test]
+fn log_stream_that_is_read_with_stolen_values_is_shown() {
+    if !browser_available("a stolen ticket") {
+        return;
+    }
+    let console = Console::signed_in();
+    let ticket = console.run("return JSON.parse(sessionStorage['fullon-session']).ticket");
+    let path = format!(
+        "/admin/logs/stream?lines=0&ticket={}",
+        ticket.as_str().unwrap()
+    );
+    let cookies = console.browser.cookies();
+    let cookies = cookies
+        .iter()
+        .map(|each| format!("{}={}", each.name, each.value));
+    let cookies = cookies.collect::<Vec<_>>().join("; ");
+    let mut stream = Connection::open(&console.home.admin_address());
+    let headers = [("Cookie", cookies.as_str()), ("X-Request-Id", "of-a-thief")];
+    stream.send("GET", &path, &headers, "");
+    assert_eq!(stream.read_head().status, 200);
+    console.wait_for_line("of-a-thief");
+    let lines = console.lines();
+    assert!(!lines.iter().any(|line| line.contains("/admin/metrics")));
 }
 
 /// Otherwise any page could sign its visitors out.

@@ -214,6 +214,7 @@ fn reload_and_log_level_work_from_page() {
     console.click("act-level");
     console.run("$('dialog-body').querySelector('select').value = 'debug'; $('dialog-body').querySelector('[type=number]').focus(); return 0");
     // Enter submits the form.
+    console.wait_until_clicks_act();
     console.browser.press("Enter");
     console.wait_until(
         "the level is set",

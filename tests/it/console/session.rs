@@ -287,6 +287,33 @@ fn log_continues_after_crash_until_user_signs_in_again() {
     assert_eq!(once.count(), 1);
 }
 
+/// Another program may have got the values for the log.
+#[test]
+fn log_that_continues_after_crash_ends_by_signing_out() {
+    if !browser_available("signing out after a crash") {
+        return;
+    }
+    let console = Console::signed_in();
+    let id = console.run("return JSON.parse(sessionStorage['fullon-session']).id");
+    let killed = console.home.daemon().unwrap();
+    killed.kill().unwrap();
+    assert!(killed.wait_for_exit(crate::support::DEADLINE));
+    console.home.run(["start"]).succeeds();
+    console.wait_for_headline("Please sign in again");
+    let sessions = || {
+        let list = console.home.run(["sessions", "--json"]).succeeds();
+        list.stdout.contains(id.as_str().unwrap())
+    };
+    assert!(sessions());
+    assert_eq!(console.run("return $('sign-out').hidden"), false);
+    console.click("sign-out");
+    console.wait_until(
+        "it is not signed in",
+        "return document.readyState === 'complete' && Boolean($('signed-out')) && !$('signed-out').hidden",
+    );
+    assert!(!sessions());
+}
+
 /// The server knows that the browser is signed in, also if the tab that is cannot answer.
 #[test]
 fn sign_in_in_another_tab_asks_and_signs_the_first_one_out() {

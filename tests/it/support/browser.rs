@@ -10,7 +10,7 @@ use thirtyfour::prelude::*;
 use thirtyfour::{ChromeCapabilities, Cookie, LoggingPrefsLogLevel, WindowHandle};
 
 use super::groups::{BROWSER, Permit};
-use super::{ChildGuard, DEADLINE, Home, prerequisite_available, spawn};
+use super::{ChildGuard, DEADLINE, Home, eventually, prerequisite_available, spawn};
 
 /// A script that exchanges the token for a session, whose values it keeps as the console does.
 /// Returns the status.
@@ -147,6 +147,7 @@ impl Browser {
             "ArrowUp" => (38, ""),
             "ArrowDown" => (40, ""),
             "c" => (67, "c"),
+            " " => (32, " "),
             _ => panic!("{key} has no code here"),
         };
         for kind in ["keyDown", "keyUp"] {
@@ -155,6 +156,48 @@ impl Browser {
             });
             self.command("Input.dispatchKeyEvent", event);
         }
+    }
+
+    /// Presses and releases the mouse on the element, as click number `count` at this place.
+    pub fn click_with_mouse(&self, id: &str, count: u32) {
+        let script = "
+            const box = document.getElementById(arguments[0]).getBoundingClientRect();
+            return [box.x + box.width / 2, box.y + box.height / 2];
+        ";
+        let at = self.run(script, &[json!(id)]);
+        for kind in ["mousePressed", "mouseReleased"] {
+            let event = json!({
+                "type": kind, "x": at[0], "y": at[1], "button": "left", "clickCount": count,
+            });
+            self.command("Input.dispatchMouseEvent", event);
+        }
+    }
+
+    /// Loads the page again, as the user does.
+    pub fn reload(&self) {
+        self.runtime.block_on(self.window().refresh()).unwrap();
+    }
+
+    /// Switches to the window that the page opens for this address, until the returned guard is
+    /// dropped, which closes the window.
+    pub fn open_window(&self, url: &str) -> impl Drop + '_ {
+        let window = self.window();
+        let handles = || self.runtime.block_on(window.windows()).unwrap();
+        let before = self.runtime.block_on(window.window()).unwrap();
+        let known = handles();
+        self.run(
+            "open(arguments[0], 'popup', 'width=420'); return 0",
+            &[json!(url)],
+        );
+        let mut new = None;
+        eventually("the window is open", || {
+            new = handles().into_iter().find(|handle| !known.contains(handle));
+            new.is_some()
+        });
+        self.runtime
+            .block_on(window.switch_to_window(new.unwrap()))
+            .unwrap();
+        InFront(self, before)
     }
 
     /// Warnings and errors that the browser logged since the last call, in any page.
@@ -170,17 +213,6 @@ impl Browser {
 
     /// Hides the page behind a new tab until the returned guard is dropped.
     pub fn hide_behind_new_tab(&self) -> impl Drop + '_ {
-        struct InFront<'a>(&'a Browser, WindowHandle);
-        impl Drop for InFront<'_> {
-            fn drop(&mut self) {
-                let window = self.0.window();
-                let back = async {
-                    window.close_window().await?;
-                    window.switch_to_window(self.1.clone()).await
-                };
-                self.0.runtime.block_on(back).unwrap();
-            }
-        }
         let window = self.window();
         let open = async {
             let before = window.window().await?;
@@ -207,6 +239,20 @@ impl Browser {
     pub fn cookies(&self) -> Vec<Cookie> {
         let cookies = self.window().get_all_cookies();
         self.runtime.block_on(cookies).unwrap()
+    }
+}
+
+/// A window in front of another one, to which the browser returns.
+struct InFront<'a>(&'a Browser, WindowHandle);
+
+impl Drop for InFront<'_> {
+    fn drop(&mut self) {
+        let window = self.0.window();
+        let back = async {
+            window.close_window().await?;
+            window.switch_to_window(self.1.clone()).await
+        };
+        self.0.runtime.block_on(back).unwrap();
     }
 }
 

@@ -128,6 +128,7 @@ pub fn service(state: AdminState) -> Arc<Service> {
     let endpoint = proof::add_route(console::add_routes(pages))
         .nest("/", openapi_service(&StateHandle::new(state)))
         .around(console::redirect_to_console)
+        .around(console::forget_session_on_arrival)
         .data(auth)
         .map_to_response()
         .boxed();
