@@ -52,7 +52,7 @@ test: test-tools ## Run all tests
 
 soak: test-tools ## Run all tests in a release build, longer and with more requests (tests/it/support/scale.rs)
 	ROUNDS=$(or $(ROUNDS),200) REQUESTS=$(or $(REQUESTS),100000) SOAK_SECONDS=$(or $(SOAK_SECONDS),600) \
-		FLOOD=$(or $(FLOOD),300000) \
+		FLOOD=$(or $(FLOOD),300000) SCRAPE_SECONDS=$(or $(SCRAPE_SECONDS),15) RESTARTS=$(or $(RESTARTS),20) \
 		CONSOLE_SECONDS=$(or $(CONSOLE_SECONDS),60) \
 		sh scripts/run-tests.sh $(CARGO) test --locked --release
 

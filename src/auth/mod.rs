@@ -13,6 +13,7 @@
 //! minute. It is not a JWT: only the process that issued it knows it.
 
 mod digest;
+mod failed_attempts;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz_targets;
 mod hs256;
@@ -27,6 +28,7 @@ mod sign_in;
 mod token;
 
 pub use digest::ValueDigest;
+pub use failed_attempts::FailedAttempts;
 pub use key::{KeyError, generate_key, key_id, read_key_file};
 pub use keyring::{ConfiguredKeys, Keyring, PreviousKey, RecordedKey};
 pub use proof::{InvalidProof, ProofKey, ProofSide, generate_nonce, is_nonce};

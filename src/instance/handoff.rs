@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::stored_secret::StoredSecret;
+use crate::auth::FailedAttempts;
 use crate::health::Check;
 use crate::identity::identity;
 use crate::sys::{Process, receive_with_fds, send_with_fds};
@@ -67,6 +68,9 @@ pub struct HandoffPayload {
     /// pipe to the old process.
     pub stderr: OwnedFd,
     pub sockets: Vec<InheritedSocket>,
+    /// The counters of all processes so far, in a file that they share. `None` from an old process
+    /// that does not send it.
+    pub counters: Option<File>,
     /// Processes that still drain: the old one, unless it stays to supervise, and those before it.
     pub predecessors: Vec<Process>,
 }
@@ -95,9 +99,13 @@ pub struct HandoffHeader {
     /// The state of each dependency, with a digest of its settings.
     #[serde(default)]
     pub checks: Vec<(Check, u64)>,
+    /// Failed attempts to authenticate in the current minute.
+    #[serde(default)]
+    pub failed_attempts: Vec<FailedAttempts>,
 }
 
-/// The message that carries the descriptors: the lock, stderr, the sockets, and the older processes.
+/// The message that carries the descriptors: the lock, stderr, the sockets, the older processes, and
+/// the counters.
 #[derive(Serialize, Deserialize)]
 struct HandoffMessage {
     #[serde(flatten)]
@@ -108,6 +116,8 @@ struct HandoffMessage {
     #[serde(default)]
     exclusive: Vec<bool>,
     predecessors: Vec<u32>,
+    #[serde(default)]
+    has_counters: bool,
 }
 
 impl HandoffPayload {
@@ -152,6 +162,7 @@ impl HandoffPayload {
                 .map(|socket| socket.is_exclusive)
                 .collect(),
             predecessors: predecessors.iter().map(Process::pid).collect(),
+            has_counters: self.counters.is_some(),
         };
         let mut line = serde_json::to_vec(&message)?;
         line.push(b'\n');
@@ -161,6 +172,8 @@ impl HandoffPayload {
         let mut descriptors = vec![self.lock.as_fd(), self.stderr.as_fd()];
         descriptors.extend(self.sockets.iter().map(|socket| socket.listener.as_fd()));
         descriptors.extend(predecessors.iter().map(Process::pidfd));
+        // A new process of an older version ignores the last descriptor.
+        descriptors.extend(self.counters.as_ref().map(AsFd::as_fd));
         send_with_fds(channel, &line, &descriptors)
     }
 
@@ -199,11 +212,13 @@ impl HandoffPayload {
         for pid in message.predecessors {
             predecessors.push(Process::from_pidfd(pid, next()?));
         }
+        let counters = message.has_counters.then(next).transpose()?;
         Ok(Self {
             header: message.header,
             lock,
             stderr,
             sockets,
+            counters: counters.map(File::from),
             predecessors,
         })
     }
@@ -232,9 +247,29 @@ mod tests {
 
     use super::*;
     use crate::config::Secret;
+    use crate::sys::is_same_file;
 
     fn stored(text: &str) -> StoredSecret {
         StoredSecret::new(Secret::new(text.to_owned()))
+    }
+
+    fn header() -> HandoffHeader {
+        HandoffHeader {
+            pid: std::process::id(),
+            generation: 7,
+            by: "me".into(),
+            pid_file: "/a/pid".into(),
+            instance_key: stored("k"),
+            configured_key: Some(stored("c")),
+            previous_key: Some((stored("p"), 5)),
+            supervisor: Some(1),
+            checks: Vec::new(),
+            failed_attempts: vec![FailedAttempts {
+                client: Some([127, 0, 0, 1].into()),
+                age_ms: 7,
+                count: 3,
+            }],
+        }
     }
 
     #[test]
@@ -243,18 +278,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let file = tempfile::tempfile().unwrap();
+        let own_file = file.metadata().unwrap();
         let sent = HandoffPayload {
-            header: HandoffHeader {
-                pid: std::process::id(),
-                generation: 7,
-                by: "me".into(),
-                pid_file: "/a/pid".into(),
-                instance_key: stored("k"),
-                configured_key: Some(stored("c")),
-                previous_key: Some((stored("p"), 5)),
-                supervisor: Some(1),
-                checks: Vec::new(),
-            },
+            header: header(),
             lock: file.try_clone().unwrap(),
             stderr: file.try_clone().unwrap().into(),
             sockets: vec![InheritedSocket {
@@ -263,6 +289,7 @@ mod tests {
                 is_exclusive: true,
                 listener,
             }],
+            counters: Some(file.try_clone().unwrap()),
             predecessors: vec![Process::open(std::process::id()).unwrap()],
         };
         let sender = std::thread::spawn(move || {
@@ -281,6 +308,29 @@ mod tests {
         assert!(received.sockets[0].is_exclusive);
         assert_eq!(received.predecessors[0].pid(), std::process::id());
         assert!(!received.predecessors[0].has_exited());
+        assert_eq!(header.failed_attempts[0].count, 3);
+        let counters = received.counters.unwrap();
+        assert!(is_same_file(&counters.metadata().unwrap(), &own_file));
+    }
+
+    #[test]
+    fn message_of_version_1_0_0_is_accepted() {
+        let message = HandoffMessage {
+            header: header(),
+            sockets: Vec::new(),
+            exclusive: Vec::new(),
+            predecessors: Vec::new(),
+            has_counters: true,
+        };
+        let mut message = serde_json::to_value(message).unwrap();
+        let fields = message.as_object_mut().unwrap();
+        for new in ["has_counters", "failed_attempts"] {
+            fields.remove(new).unwrap();
+        }
+        let message = serde_json::from_value(message).unwrap();
+        let file = || tempfile::tempfile().unwrap().into();
+        let payload = HandoffPayload::from_message(message, vec![file(), file()]).unwrap();
+        assert!(payload.counters.is_none() && payload.header.failed_attempts.is_empty());
     }
 
     #[test]

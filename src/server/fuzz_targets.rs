@@ -116,7 +116,7 @@ impl TestServer {
             limits.failed_tokens_per_minute,
         );
         let readers = LogReaderLimit::new(Arc::clone(&pools.admin));
-        let service = service(AdminState {
+        let service = service(Arc::new(AdminState {
             instance: "fuzzed".into(),
             started_at: Timestamp::now(),
             started: Instant::now(),
@@ -142,7 +142,7 @@ impl TestServer {
             is_active: Arc::new(AtomicBool::new(true)),
             shutdown: shutdown.clone(),
             log_readers: readers,
-        });
+        }));
         tokio::spawn(run(listener, service, shutdown));
         drop(entered);
         Self {

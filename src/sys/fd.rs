@@ -2,8 +2,9 @@
 
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The soft limit on open descriptors; `None` when there is no limit.
@@ -57,6 +58,25 @@ fn is_inheritable(fd: RawFd) -> Option<bool> {
 /// The file behind a descriptor that this process was started with.
 pub fn inherited_file(fd: BorrowedFd) -> io::Result<Metadata> {
     File::from(fd.try_clone_to_owned()?).metadata()
+}
+
+/// A file in memory, which ends when nobody has it open.
+///
+/// # Errors
+///
+/// There is no memory, or no descriptor is free.
+pub fn memory_file(name: &str) -> io::Result<File> {
+    Ok(File::from(memfd_create(name, MemfdFlags::CLOEXEC)?))
+}
+
+/// Opens a file for reading and writing that is open already. Locks of the two are separate.
+///
+/// # Errors
+///
+/// This user may not open it, or no descriptor is free.
+pub fn reopen(file: &File) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().read(true).write(true).open(path)
 }
 
 /// The number of open descriptors.

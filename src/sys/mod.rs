@@ -15,7 +15,10 @@ mod text;
 
 pub(crate) use blocking::blocking;
 pub(crate) use disk::DiskSpace;
-pub(crate) use fd::{close_inherited_fds, fd_limit, inherited_file, open_fd_count, raise_fd_limit};
+pub(crate) use fd::{
+    close_inherited_fds, fd_limit, inherited_file, memory_file, open_fd_count, raise_fd_limit,
+    reopen,
+};
 pub(crate) use fd_passing::{receive_with_fds, send_with_fds};
 pub(crate) use file::{
     Defect, FileLock, OpenError, Renamed, adopt_owner, create_beside, exchange, has_foreign_lock,

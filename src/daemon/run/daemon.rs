@@ -1,6 +1,7 @@
 //! A daemon that serves, and the requests that do not end it.
 
 use std::io;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
@@ -11,6 +12,7 @@ use crate::auth::RevokeError;
 use crate::daemon::resources::InstanceResources;
 use crate::daemon::signals::SignalAction;
 use crate::server::Shutdown;
+use crate::server::admin::AdminState;
 use crate::server::control_request::{
     ReloadCommand, RevokeAllCommand, RevokeAllOutcome, SessionCommand,
 };
@@ -23,6 +25,8 @@ pub struct Daemon {
     pub resources: InstanceResources,
     pub shutdown: Shutdown,
     pub servers: TaskTracker,
+    /// The state of the admin API.
+    pub admin: Arc<AdminState>,
 }
 
 impl Daemon {

@@ -37,6 +37,7 @@ pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome
         mut resources,
         shutdown,
         servers,
+        admin: _,
     } = daemon;
     let StopCommand {
         by,

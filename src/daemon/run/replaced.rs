@@ -17,8 +17,9 @@ use crate::daemon::supervise::{init, systemd};
 use crate::daemon::upgrade::ReadySuccessor;
 use crate::instance::{PidFileStatus, StateFile, inspect_pid_file};
 use crate::server::Shutdown;
+use crate::server::admin::pass_counters_on;
 use crate::server::control_request::{ControlRequest, RestartCommand};
-use crate::sys::Process;
+use crate::sys::{Process, blocking};
 
 /// Releases everything to the successor and drains. If nobody else can, then supervises it.
 pub async fn drain_after_handoff(
@@ -32,6 +33,7 @@ pub async fn drain_after_handoff(
         resources,
         shutdown,
         servers,
+        admin,
     } = daemon;
     let is_supervisor = resources.mode.must_supervise();
     let pid_file = resources.pid_file.path().to_owned();
@@ -61,11 +63,12 @@ pub async fn drain_after_handoff(
     reloadable.audit.flush();
     tracing::info!("drained");
     reloadable.log.flush(Duration::from_secs(5));
+    blocking(|| pass_counters_on(&admin));
     if !is_supervisor {
         return ExitOutcome::Graceful;
     }
     // The log file is the successor's, and may be rotated away.
-    drop(reloadable);
+    drop((reloadable, admin));
     replaced.supervise().await
 }
 

@@ -108,7 +108,7 @@ async fn run_handoff(
 ) -> Result<ReadySuccessor, RestartFailure> {
     let prepared = daemon.save_sessions().and_then(|()| {
         let Reloadable { keys, health, .. } = &daemon.reloadable;
-        handoff::prepare(&daemon.resources, &command.by, keys, health)
+        handoff::prepare(&daemon.resources, &command.by, keys, health, &daemon.admin)
     });
     let (successor_command, payload) = prepared.map_err(|error| {
         let reason = format!("the new process cannot be started: {error}");

@@ -1,5 +1,6 @@
 //! The beginning of a start-up: a fresh PID file and sockets, or those of the old process.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct OldProcess {
     pub handoff: HandoffHeader,
     /// The stderr of the old process.
     pub stderr: OwnedFd,
+    /// The counters of all processes so far, in a file that they share.
+    pub counters: Option<File>,
     /// The old process, and those that it replaced and that still drain.
     pub predecessors: Vec<Process>,
     /// The first process of `fullon run`, if it supervises this one.
@@ -64,6 +67,7 @@ impl StartContext {
             lock,
             stderr,
             sockets,
+            counters,
             predecessors,
         } = upgrade.payload;
         Ok(Self {
@@ -76,6 +80,7 @@ impl StartContext {
                 link: upgrade.parent_link,
                 handoff: header,
                 stderr,
+                counters,
                 predecessors,
             }),
         })

@@ -161,12 +161,15 @@ impl Startup {
         let old_process = context.old_process.as_mut();
         let supervisor = old_process.and_then(|old| old.supervisor.take());
         let supervisor_pid = supervisor.as_ref().map(Process::pid);
+        let failed_attempts = context.old_process.as_ref();
+        let failed_attempts = failed_attempts.map(|old| &*old.handoff.failed_attempts);
         let servers = start_servers(
             sockets,
             &state,
             context.last_exit,
             self.started,
             &reloadable,
+            failed_attempts.unwrap_or_default(),
             options.mounts,
         )?;
         Ok(ServingDaemon {
@@ -189,6 +192,7 @@ impl Startup {
                 },
                 shutdown: servers.shutdown,
                 servers: servers.tasks,
+                admin: servers.admin,
             },
             self_check: servers.self_check,
             is_active: servers.is_active,
@@ -207,8 +211,11 @@ impl Startup {
         let StartOptions {
             settings, launch, ..
         } = &self.options;
+        let metrics = Metrics::new().map_err(StartError::Metrics)?;
+        let old_process = self.context.old_process.as_ref();
+        let counters = old_process.and_then(|old| old.counters.as_ref());
         Ok(Reloadable {
-            health: start_health(settings, &log, self.context.old_process.as_ref()),
+            health: start_health(settings, &log, old_process),
             live_settings: Arc::new(LiveSettings::new(
                 launch.settings_location.clone(),
                 settings.clone(),
@@ -218,7 +225,7 @@ impl Startup {
             sessions: Arc::new(SessionStore::new(Arc::clone(&keys), state.sessions.clone())),
             keys,
             is_background: self.options.mode.is_background(),
-            metrics: Arc::new(Metrics::new().map_err(StartError::Metrics)?),
+            metrics: Arc::new(metrics.continuing(counters)),
         })
     }
 

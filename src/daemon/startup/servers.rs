@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::fd_limit::connection_pools;
 use super::sockets::ListeningSockets;
 use crate::api::LastExit;
-use crate::auth::Keyring;
+use crate::auth::{FailedAttempts, Keyring};
 use crate::daemon::error::StartError;
 use crate::daemon::run::Reloadable;
 use crate::instance::{SocketRole, StateFile};
@@ -28,19 +28,21 @@ pub struct RunningServers {
     pub tasks: TaskTracker,
     pub control_requests: mpsc::Receiver<ControlRequest>,
     pub shutdown: Shutdown,
+    pub admin: Arc<AdminState>,
     pub self_check: SelfCheck,
     /// Set once this process has taken over; before, the admin API rejects control requests.
     pub is_active: Arc<AtomicBool>,
 }
 
 /// Starts the servers on the sockets. They report `state`, `last_exit` and `started` of this
-/// instance.
+/// instance. `failed_attempts` are those of the old process.
 pub fn start_servers(
     sockets: ListeningSockets,
     state: &StateFile,
     last_exit: Option<LastExit>,
     started: Instant,
     reloadable: &Reloadable,
+    failed_attempts: &[FailedAttempts],
     mounts: Mounts,
 ) -> Result<RunningServers, StartError> {
     let (public_address, admin_address) = (sockets.public_address, sockets.admin_address);
@@ -57,7 +59,18 @@ pub fn start_servers(
         &reloadable.metrics,
         shutdown.clone(),
     );
-    let admin = admin::service(AdminState {
+    let auth = admin::auth_state(
+        admin_address,
+        Arc::clone(&reloadable.live_settings),
+        Keyring::new(
+            Arc::clone(&reloadable.keys),
+            &state.instance_key.to_secret(),
+        ),
+        Arc::clone(&reloadable.sessions),
+        limits.failed_tokens_per_minute,
+    );
+    auth.restore_failures(failed_attempts);
+    let admin_state = Arc::new(AdminState {
         instance: state.instance.clone(),
         generation: state.generation,
         last_exit,
@@ -75,16 +88,7 @@ pub fn start_servers(
         health: Arc::clone(&reloadable.health),
         log_readers: LogReaderLimit::new(Arc::clone(&connections.admin)),
         connections,
-        auth: admin::auth_state(
-            admin_address,
-            Arc::clone(&reloadable.live_settings),
-            Keyring::new(
-                Arc::clone(&reloadable.keys),
-                &state.instance_key.to_secret(),
-            ),
-            Arc::clone(&reloadable.sessions),
-            limits.failed_tokens_per_minute,
-        ),
+        auth,
         metrics: Arc::clone(&reloadable.metrics),
         audit: Arc::clone(&reloadable.audit),
         log_level: Arc::clone(reloadable.log.level()),
@@ -96,6 +100,7 @@ pub fn start_servers(
         is_active: Arc::clone(&is_active),
         shutdown: shutdown.clone(),
     });
+    let admin = admin::service(Arc::clone(&admin_state));
     let mut checked = vec![
         (public_address, Arc::clone(&public)),
         (admin_address, Arc::clone(&admin)),
@@ -109,6 +114,7 @@ pub fn start_servers(
         tasks: spawn_listeners(sockets, public, admin, &shutdown),
         control_requests,
         shutdown,
+        admin: admin_state,
         self_check,
         is_active,
     })

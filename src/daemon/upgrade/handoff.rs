@@ -14,14 +14,15 @@ use crate::health::Health;
 use crate::instance::{
     FailedRestart, HandoffHeader, HandoffPayload, InheritedSocket, StoredSecret,
 };
+use crate::server::admin::{AdminState, share_counters};
 use crate::server::control_request::RestartFailure;
-use crate::sys::Process;
+use crate::sys::{Process, blocking};
 
 /// How long a killed successor may take to release the lock.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes the command that runs a successor, and the payload for it. `by` is the client or signal
-/// that requested the restart.
+/// that requested the restart. From now on, this process adds its counters to those of the successor.
 ///
 /// # Errors
 ///
@@ -31,6 +32,7 @@ pub fn prepare(
     by: &str,
     keys: &ConfiguredKeys,
     health: &Health,
+    admin: &AdminState,
 ) -> io::Result<(Command, HandoffPayload)> {
     let InstanceResources {
         launch,
@@ -49,6 +51,9 @@ pub fn prepare(
         // Signals of the terminal reach only this process, which forwards them.
         command.process_group(0);
     }
+    let counters = blocking(|| share_counters(admin)).inspect_err(|error| {
+        tracing::warn!(%error, "cannot pass the counters on; they start at 0");
+    });
     let payload = HandoffPayload {
         header: HandoffHeader {
             pid: state.pid,
@@ -68,10 +73,12 @@ pub fn prepare(
                 *supervisor
             },
             checks: health.known_checks(),
+            failed_attempts: admin.auth.recent_failures(),
         },
         lock: pid_file.clone_lock()?,
         stderr: io::stderr().as_fd().try_clone_to_owned()?,
         sockets: clone_sockets(&resources.sockets)?,
+        counters: counters.ok(),
         predecessors: predecessors(resources)?,
     };
     Ok((command, payload))

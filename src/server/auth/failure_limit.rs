@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::auth::FailedAttempts;
+
 /// The period that the limit applies to.
 const WINDOW: Duration = Duration::from_mins(1);
 /// Clients that are counted separately. All others share one count.
@@ -39,6 +41,32 @@ impl AuthFailureLimiter {
     /// Failures since the start.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
+    }
+
+    /// The failures in the current minute, for the next process.
+    pub fn recent(&self) -> Vec<FailedAttempts> {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = peers.iter().map(|(peer, window)| FailedAttempts {
+            client: *peer,
+            age_ms: u64::try_from(window.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            count: window.failures,
+        });
+        recent.collect()
+    }
+
+    /// Continues the failures that the old process passed on.
+    pub fn restore(&self, failures: &[FailedAttempts]) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        for each in failures.iter().take(MAX_PEERS) {
+            // Otherwise it is over. The clock may begin at the start of the machine.
+            if let Some(started) = Instant::now().checked_sub(Duration::from_millis(each.age_ms)) {
+                let window = Window {
+                    started,
+                    failures: each.count,
+                };
+                peers.insert(each.client, window);
+            }
+        }
     }
 
     /// Counts a failure. Returns how long the client should wait if it had too many.
@@ -87,6 +115,17 @@ mod tests {
         assert_eq!(after(one, 59), Some(Duration::from_secs(1)));
         assert_eq!(after(one, 60), None);
         assert_eq!(limiter.total(), 6);
+    }
+
+    #[test]
+    fn restart_gives_no_fresh_attempts() {
+        let old = AuthFailureLimiter::new(2);
+        let peer = Some([127, 0, 0, 1].into());
+        assert_eq!((old.record(peer), old.record(peer)), (None, None));
+        let new = AuthFailureLimiter::new(2);
+        new.restore(&old.recent());
+        assert!(new.record(peer) > Some(WINDOW / 2));
+        assert_eq!(new.record(Some([127, 0, 0, 2].into())), None);
     }
 
     #[test]

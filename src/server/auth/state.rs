@@ -14,8 +14,8 @@ use super::cookie::SessionCookie;
 use super::failure_limit::AuthFailureLimiter;
 use crate::api::{ProofRequest, ProofResult};
 use crate::auth::{
-    Claims, InvalidProof, Keyring, Scope, Session, SessionCredential, SessionStore, SignInTokens,
-    TokenError, is_nonce,
+    Claims, FailedAttempts, InvalidProof, Keyring, Scope, Session, SessionCredential, SessionStore,
+    SignInTokens, TokenError, is_nonce,
 };
 use crate::config::LiveSettings;
 use crate::server::http::access_log::UsedSession;
@@ -68,6 +68,16 @@ impl AuthState {
             failure_limiter: AuthFailureLimiter::new(failed_tokens_per_minute),
             query_parameters: LazyLock::new(Box::new(query_parameters)),
         }
+    }
+
+    /// The failed attempts in the current minute, for the next process.
+    pub fn recent_failures(&self) -> Vec<FailedAttempts> {
+        self.failure_limiter.recent()
+    }
+
+    /// Continues the failed attempts that the old process passed on.
+    pub fn restore_failures(&self, failures: &[FailedAttempts]) {
+        self.failure_limiter.restore(failures);
     }
 
     pub fn from_request(request: &Request) -> Result<&Self> {

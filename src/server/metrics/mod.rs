@@ -5,13 +5,16 @@
 mod disk;
 mod families;
 mod requests;
+mod totals;
 
+use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use disk::LogDisk;
 pub(super) use families::{Family, MetricFamilies};
 use requests::RequestMetrics;
 pub use requests::{RequestSeries, RouteMetrics};
+use totals::CounterTotals;
 
 /// Counts what happens while the daemon lives.
 #[derive(Debug)]
@@ -21,6 +24,7 @@ pub struct Metrics {
     pub(super) refused_reloads: AtomicU64,
     pub(super) failed_restarts: AtomicU64,
     pub(super) disk: LogDisk,
+    pub(super) totals: CounterTotals,
 }
 
 impl Metrics {
@@ -47,7 +51,15 @@ impl Metrics {
             refused_reloads: AtomicU64::default(),
             failed_restarts: AtomicU64::default(),
             disk: LogDisk::default(),
+            totals: CounterTotals::default(),
         }
+    }
+
+    /// Continues the counters that the old process passed on, if it did.
+    #[must_use]
+    pub fn continuing(mut self, counters: Option<&File>) -> Self {
+        self.totals = CounterTotals::inherited(counters);
+        self
     }
 
     /// Counts a reload that applied the settings, or that was refused because they are invalid.

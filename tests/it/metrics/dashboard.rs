@@ -1,14 +1,15 @@
 //! The shipped dashboard and alerts, queried in a real Prometheus.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
+use super::scraper::Prometheus;
 use super::{DEPLOY, exposition, start_busy_daemon};
-use crate::support::{ChildGuard, Home, eventually, free_port, request, spawn};
+use crate::support::eventually;
 
 fn dashboard() -> Value {
     let text = fs::read_to_string(Path::new(DEPLOY).join("grafana/dashboard.json")).unwrap();
@@ -108,49 +109,11 @@ fn selectors(text: &str) -> BTreeSet<Selector> {
     found
 }
 
-/// A Prometheus that scrapes the daemon with the shipped configuration.
-fn prometheus(home: &Home) -> (ChildGuard, String) {
-    let directory = home.path().join("prometheus");
-    fs::create_dir(&directory).unwrap();
-    let token = directory.join("token");
-    fs::write(&token, home.token("admin:read")).unwrap();
-    let shipped = Path::new(DEPLOY).join("prometheus");
-    fs::copy(shipped.join("alerts.yml"), directory.join("alerts.yml")).unwrap();
-    let settings = fs::read_to_string(shipped.join("prometheus.yml")).unwrap();
-    let settings = settings
-        .replace("/etc/prometheus/fullon.token", token.to_str().unwrap())
-        .replace("127.0.0.1:8001", &home.admin_address())
-        .replace("15s", "1s");
-    fs::write(directory.join("prometheus.yml"), settings).unwrap();
-    let address = format!("127.0.0.1:{}", free_port());
-    let mut command = home.command("prometheus");
-    command
-        .arg("--config.file=prometheus/prometheus.yml")
-        .arg("--storage.tsdb.path=prometheus/data")
-        .arg(format!("--web.listen-address={address}"));
-    let log = fs::File::create(directory.join("log")).unwrap();
-    let program = spawn(command.stdout(log.try_clone().unwrap()).stderr(log));
-    eventually("Prometheus is ready", || {
-        std::net::TcpStream::connect(&address).is_ok()
-            && request(&address, "GET", "/-/ready", &[], "").status == 200
-    });
-    (program, address)
-}
-
 #[test]
 fn dashboard_and_alerts_use_existing_metrics() {
     let (home, _redis) = start_busy_daemon();
-    let (_prometheus, address) = prometheus(&home);
-    let query = |expression: &str| -> Value {
-        let encoded = expression.bytes().fold(String::new(), |mut encoded, byte| {
-            let _ = write!(encoded, "%{byte:02X}");
-            encoded
-        });
-        let path = format!("/api/v1/query?query={encoded}");
-        let answer = request(&address, "GET", &path, &[], "");
-        assert_eq!(answer.status, 200, "{expression}: {answer:#?}");
-        answer.json()["data"]["result"].clone()
-    };
+    let prometheus = Prometheus::start(&home, Duration::from_secs(1));
+    let query = |expression: &str| prometheus.query(expression);
     eventually("Prometheus has scraped twice", || {
         query("count_over_time(up{job=\"fullon\"}[1m]) >= 2") != serde_json::json!([])
     });

@@ -2,6 +2,8 @@
 
 mod dashboard;
 mod prometheus;
+mod restarts;
+mod scraper;
 
 use crate::support::{Connection, Dependency as _, Home, Redis, eventually, request};
 

@@ -8,6 +8,8 @@
 //! | `SOAK_SECONDS`    | 10          | 600         | length of the soak test                   |
 //! | `FLOOD`           | 3,000       | 300,000     | requests without a token in a flood       |
 //! | `CONSOLE_SECONDS` | 3           | 60          | length of the busy log in the browser     |
+//! | `SCRAPE_SECONDS`  | 1           | 15          | interval of Prometheus during restarts    |
+//! | `RESTARTS`        | 3           | 20          | restarts while Prometheus scrapes         |
 //! | `SEED`            | random      | random      | seed of random tests, printed on failure  |
 
 use std::time::Duration;
@@ -35,6 +37,16 @@ pub fn soak_time() -> Duration {
 /// How many seconds of a busy log the browser shows.
 pub fn console_seconds() -> u64 {
     variable("CONSOLE_SECONDS").unwrap_or(3)
+}
+
+/// How often Prometheus scrapes during restarts.
+pub fn scrape_interval() -> Duration {
+    Duration::from_secs(variable("SCRAPE_SECONDS").unwrap_or(1))
+}
+
+/// Restarts while Prometheus scrapes.
+pub fn scraped_restarts() -> u32 {
+    u32::try_from(variable("RESTARTS").unwrap_or(3)).unwrap()
 }
 
 /// The seed of a random test: another one in each run, unless `SEED` sets it.

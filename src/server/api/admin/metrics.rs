@@ -3,6 +3,10 @@
 //! A metric that can be looked up needs one entry in a function below. One that counts events also
 //! needs a counter in [`Metrics`](crate::server::metrics::Metrics).
 
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
 use poem::{IntoResponse, Response};
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type as _;
@@ -78,7 +82,7 @@ impl ApiResponse for MetricsText {
 }
 
 /// All families in the order in which they are shown.
-async fn collect(state: &AdminState) -> Vec<MetricFamily> {
+async fn collect(state: &Arc<AdminState>) -> Vec<MetricFamily> {
     let usage = spawn_blocking(process_usage::read)
         .await
         .unwrap_or_default();
@@ -86,14 +90,44 @@ async fn collect(state: &AdminState) -> Vec<MetricFamily> {
         Some(log) => state.metrics.disk.free_bytes(log.path()).await,
         None => None,
     };
+    let totals = Arc::clone(state);
+    let families = spawn_blocking(move || total_families(&totals, &usage, free_disk));
+    families.await.unwrap_or_default()
+}
+
+/// Adds the counters of this process to those of all processes, if it shares them. May wait for
+/// another process.
+pub fn pass_counters_on(state: &AdminState) {
+    total_families(state, &ProcessUsage::default(), None);
+}
+
+/// Shares the counters with a new process. Returns the file for it.
+///
+/// # Errors
+///
+/// There is no memory, or no descriptor is free.
+pub fn share_counters(state: &AdminState) -> io::Result<File> {
+    let file = state.metrics.totals.share()?;
+    pass_counters_on(state);
+    Ok(file)
+}
+
+/// All families, with the counters of all processes of the daemon.
+fn total_families(
+    state: &AdminState,
+    usage: &ProcessUsage,
+    free_disk: Option<u64>,
+) -> Vec<MetricFamily> {
     let mut families = MetricFamilies::default();
     lifecycle(state, &mut families);
-    process(state, &usage, &mut families);
+    process(state, usage, &mut families);
     connections(state, &mut families);
     log(state, free_disk, &mut families);
     checks(state, &mut families);
     let mut families = families.into_families();
     families.extend(state.metrics.requests.collect());
+    state.metrics.totals.update(&mut families);
+    families.retain(|family| !family.get_metric().is_empty());
     families
 }
 
@@ -269,7 +303,7 @@ fn log(state: &AdminState, free_disk: Option<u64>, families: &mut MetricFamilies
     );
     families.counter(
         "fullon_log_rotations_total",
-        "Rotations of the log file by this process.",
+        "Rotations of the log file by the daemon.",
         figures.rotations,
     );
 }

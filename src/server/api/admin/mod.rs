@@ -27,6 +27,7 @@ use self::level::LevelApi;
 use self::lifecycle::LifecycleApi;
 use self::logs::LogsApi;
 use self::metrics::MetricsApi;
+pub use self::metrics::{pass_counters_on, share_counters};
 use self::session::SessionApi;
 use self::settings::SettingsApi;
 pub use self::state::AdminState;
@@ -98,7 +99,7 @@ pub fn admin_document() -> Value {
 }
 
 /// The service of the admin port.
-pub fn service(state: AdminState) -> Arc<Service> {
+pub fn service(state: Arc<AdminState>) -> Arc<Service> {
     let page_paths = || console::paths().chain(docs::paths(PREFIX));
     let allowed_methods = move || {
         let mut allowed = openapi::allowed_methods(&document_service(), page_paths());

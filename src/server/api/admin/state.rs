@@ -168,12 +168,12 @@ pub async fn submit<T>(
 pub struct StateHandle(Option<Arc<AdminState>>);
 
 impl StateHandle {
-    pub fn new(state: AdminState) -> Self {
-        Self(Some(Arc::new(state)))
+    pub fn new(state: Arc<AdminState>) -> Self {
+        Self(Some(state))
     }
 
-    pub fn get(&self) -> Result<&AdminState> {
-        self.0.as_deref().ok_or_else(|| {
+    pub fn get(&self) -> Result<&Arc<AdminState>> {
+        self.0.as_ref().ok_or_else(|| {
             ApiError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "this API has no daemon: it only provides its OpenAPI document",
