@@ -152,7 +152,7 @@ impl AuditFile {
             let tail = Tail::read(&file, size)?;
             let is_full = size >= self.max_size && tail.torn.is_empty();
             if may_rotate && (is_full || tail.is_junk) {
-                let error = rotate(&self.path, self.keep).err();
+                let error = rotate(&self.path, &file, self.keep, Some(0o600)).err();
                 may_rotate = error.is_none();
                 self.set_rotation_error(error.as_ref());
                 if may_rotate {

@@ -70,7 +70,7 @@ mod tests {
     /// Settings that make the others matter.
     const BASE: [(&str, &str); 3] = [("DB_NAME", "app"), ("REDIS_HOST", "cache"), ("PORT", "1")];
     /// A valid value for each setting that differs from its default and from [`BASE`].
-    const OTHER_VALUES: [(&str, &str); 40] = [
+    const OTHER_VALUES: [(&str, &str); 41] = [
         ("HOST", "127.0.0.1"),
         ("PORT", "9000"),
         ("ADMIN_HOST", "::1"),
@@ -81,6 +81,7 @@ mod tests {
         ("LOG_FILE", "/tmp/other.log"),
         ("LOG_MAX_SIZE", "1MiB"),
         ("LOG_KEEP", "1"),
+        ("LOG_MODE", "0640"),
         ("AUDIT_FILE", "/tmp/other.audit"),
         ("PID_FILE", "/tmp/other.pid"),
         ("SHUTDOWN_TIMEOUT", "1s"),

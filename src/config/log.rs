@@ -22,6 +22,8 @@ pub struct LogSettings {
     /// Size at which the file is rotated; 0 never rotates it.
     pub max_size: ByteSize,
     pub keep: u16,
+    /// The mode of the file. Without one, a new file has 0600, and an existing one keeps its mode.
+    pub mode: Option<u32>,
 }
 
 /// The format of the daemon's own log lines.
@@ -100,12 +102,14 @@ impl LogSettings {
         let target = validator.value("LOG_FILE", |text| LogTarget::parse(text, sources));
         let max_size = validator.value("LOG_MAX_SIZE", parse::log_max_size);
         let keep = validator.value("LOG_KEEP", parse::log_keep);
+        let mode = validator.value("LOG_MODE", parse::log_mode);
         Some(Self {
             filter: filter?,
             format: format?,
             target: target?,
             max_size: max_size?,
             keep: keep?,
+            mode,
         })
     }
 

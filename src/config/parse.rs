@@ -197,6 +197,18 @@ pub fn log_keep(text: &str) -> Result<u16, String> {
         .ok_or_else(|| format!("`{text}` is not a number from 0 to 1000"))
 }
 
+/// A mode that lets nobody but the owner write, and nobody execute.
+pub fn log_mode(text: &str) -> Result<u32, String> {
+    let digits = (3..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    let mode = u32::from_str_radix(text, 8).ok().filter(|_| digits);
+    mode.filter(|mode| mode & !0o644 == 0 && mode & 0o600 == 0o600)
+        .ok_or_else(|| {
+            format!(
+                "`{text}` is not a mode of a log file such as 0640: use 0600, 0640 or 0644 (the owner reads and writes, others can only read)"
+            )
+        })
+}
+
 pub fn shutdown_timeout(text: &str) -> Result<Duration, String> {
     duration(text)
         .filter(|timeout| *timeout <= Duration::from_hours(1))
@@ -312,6 +324,26 @@ mod tests {
         assert_eq!(log_max_size("0").unwrap(), ByteSize(0));
         assert!(log_max_size("1KiB").is_err());
         assert!(log_keep("1001").is_err());
+        assert_eq!(log_mode("0640"), Ok(0o640));
+        assert_eq!(log_mode("600"), Ok(0o600));
+        for bad in [
+            "",
+            "0",
+            "640 ",
+            "00640",
+            "0o640",
+            "+640",
+            "0660",
+            "0606",
+            "0666",
+            "0700",
+            "0440",
+            "4640",
+            "0648",
+            "rw-r-----",
+        ] {
+            assert!(log_mode(bad).is_err(), "{bad}");
+        }
         assert_eq!(client_timeout("250ms").unwrap(), Duration::from_millis(250));
         assert!(client_timeout("0").is_err() && client_timeout("61m").is_err());
         assert_eq!(drain_delay("5m").unwrap(), Duration::from_mins(5));

@@ -144,7 +144,7 @@ const fn reloadable(setting: SettingDefinition) -> SettingDefinition {
 }
 
 /// All settings in the order in which they are shown.
-pub const DEFINITIONS: [SettingDefinition; 46] = [
+pub const DEFINITIONS: [SettingDefinition; 47] = [
     setting(
         "HOST",
         Text("0.0.0.0"),
@@ -193,6 +193,11 @@ pub const DEFINITIONS: [SettingDefinition; 46] = [
         "LOG_KEEP",
         Text("5"),
         "Number of rotated log files to keep, 0 to 1000",
+    )),
+    reloadable(setting(
+        "LOG_MODE",
+        Unset,
+        "Mode of the log file, such as 0640; if not set, a new file has 0600, and an existing one keeps its mode unless all users can read it",
     )),
     setting(
         "AUDIT_FILE",

@@ -89,6 +89,7 @@ impl Scenario {
             target: LogTarget::File(path.clone()),
             max_size: ByteSize(max_size),
             keep,
+            mode: None,
         };
         let writer = LogFile::open(&path, &settings).unwrap();
         let mut scenario = Self {

@@ -21,6 +21,7 @@ fn burst_is_logged_completely_and_panic_is_written_at_once() {
         target: LogTarget::File(path.clone()),
         max_size: ByteSize::kib(256),
         keep: 1_000,
+        mode: None,
     };
     // The panic hook finds the panic in the file already.
     let (report, reported) = std::sync::mpsc::channel();

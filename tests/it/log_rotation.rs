@@ -1,7 +1,8 @@
 //! Rotation by size.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
 use crate::support::{Connection, Home, Response, eventually, file_mode, request, running_as_root};
 
@@ -88,6 +89,72 @@ fn file_size_and_count_stay_within_limits() {
     let logged = mark_numbers(all.body.lines());
     let first = logged[0];
     assert_eq!(logged, (first..3_000).collect::<Vec<_>>());
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn log_mode_is_that_of_all_new_files() {
+    let mut home = Home::new();
+    home.set("LOG_MAX_SIZE", "64KiB");
+    let set_log_mode = |mode: &str| {
+        fs::write(home.path().join(".env"), format!("LOG_MODE={mode}\n")).unwrap();
+    };
+    set_log_mode("0640");
+    // A file that the daemon has not created.
+    fs::write(home.log_file(), "before\n").unwrap();
+    set_mode(&home.log_file(), 0o600);
+    home.run(["start"]).succeeds();
+    assert_eq!(file_mode(&home.log_file()), 0o640);
+    log_marks(&home, 400);
+    assert_eq!(file_mode(&rotated_file(&home, 1)), 0o640);
+    assert_eq!(file_mode(&home.log_file()), 0o640);
+    // The audit trail stays private.
+    assert_eq!(file_mode(&home.path().join("fullon.log.audit")), 0o600);
+    for (mode, expected) in [("0600", 0o600), ("644", 0o644)] {
+        set_log_mode(mode);
+        home.run(["reload"]).succeeds();
+        eventually("the file has the new mode", || {
+            file_mode(&home.log_file()) == expected
+        });
+    }
+    let doctor = home.run(["doctor"]).stdout;
+    assert!(doctor.contains("all users can read"), "{doctor}");
+    home.run(["stop"]).succeeds();
+    for bad in ["0660", "0646", "0700", "0440", "rw"] {
+        set_log_mode(bad);
+        home.run(["start"])
+            .exits(2)
+            .stderr_contains(&["LOG_MODE", "is not a mode of a log file such as 0640"]);
+    }
+}
+
+/// As an administrator or logrotate has set them.
+#[test]
+fn mode_and_group_of_the_file_are_kept_without_log_mode() {
+    let mut home = Home::new();
+    home.set("LOG_MAX_SIZE", "64KiB");
+    fs::write(home.log_file(), "before\n").unwrap();
+    set_mode(&home.log_file(), 0o640);
+    let group = |file: &Path| fs::metadata(file).unwrap().gid();
+    let mut expected = group(&home.log_file());
+    if running_as_root("the group of a log file") {
+        expected = 4;
+        std::os::unix::fs::chown(home.log_file(), None, Some(expected)).unwrap();
+    }
+    home.run(["start"]).succeeds();
+    assert_eq!(file_mode(&home.log_file()), 0o640);
+    log_marks(&home, 400);
+    for file in [home.log_file(), rotated_file(&home, 1)] {
+        assert_eq!((file_mode(&file), group(&file)), (0o640, expected));
+    }
+    // Nobody else may write to it.
+    home.run(["stop"]).succeeds();
+    set_mode(&home.log_file(), 0o660);
+    home.run(["start"]).succeeds();
+    assert_eq!(file_mode(&home.log_file()), 0o600);
 }
 
 #[test]

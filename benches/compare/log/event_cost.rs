@@ -161,6 +161,7 @@ fn install_fullon(path: &Path) -> Result<InstalledLog> {
         target: LogTarget::File(path.to_owned()),
         max_size: ByteSize::mib(1),
         keep: 1000,
+        mode: None,
     };
     Ok(logs::install(
         &settings,

@@ -1,5 +1,6 @@
 //! Whether the log can be written, and whether its disk has space.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
@@ -129,6 +130,11 @@ fn is_shared(snapshot: &Snapshot, path: &Path) -> bool {
         && has_other_writer(path, own).unwrap_or_default()
 }
 
+fn all_can_read(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
+}
+
 fn check_file(snapshot: &Snapshot, path: &Path) -> Finding {
     let shown = path.display();
     if let Some(check) = snapshot.log_check()
@@ -151,6 +157,11 @@ fn check_file(snapshot: &Snapshot, path: &Path) -> Finding {
             (None, true) if is_shared(snapshot, path) => {
                 let message = format!("another daemon writes to {shown}, too");
                 let hint = "choose another LOG_FILE: lines are mixed, and both daemons rotate it";
+                return Finding::warning(LOG, message, hint);
+            }
+            (None, true) if all_can_read(path) => {
+                let message = format!("all users can read {shown}");
+                let hint = "set LOG_MODE to 0640 for readers in the file's group, or remove LOG_MODE, then run chmod on the file";
                 return Finding::warning(LOG, message, hint);
             }
             (None, true) => return Finding::ok(LOG, shown.to_string()),

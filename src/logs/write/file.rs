@@ -16,7 +16,7 @@ use memchr::{memchr, memchr_iter, memrchr};
 
 use super::format::format_own_line;
 use super::health::LogHealth;
-use super::open::{LogFileError, open_checked, open_options, open_or_create};
+use super::open::{LogFileError, open_checked, open_options, open_or_create, set_mode};
 use super::rotate::{RotationPolicy, rotate};
 use super::writer_mark::{WriterMark, is_marked_by_another};
 use crate::config::{LogFormat, LogSettings};
@@ -40,13 +40,15 @@ const ROTATION_RETRY_DELAY: Duration = Duration::from_millis(500);
 const PARTIAL_LINE_CHECKS: u32 = 20;
 const PARTIAL_LINE_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The log file, opened for appending with mode 0600.
+/// The log file, opened for appending.
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
     file: File,
     id: FileId,
     rotation: Arc<RotationPolicy>,
+    /// The `LOG_MODE` that was applied.
+    mode: Option<u32>,
     format: LogFormat,
     /// Whole lines.
     buffer: Vec<u8>,
@@ -76,7 +78,7 @@ impl LogFile {
     ///
     /// The file cannot be opened, is a link or not a regular file, or belongs to another user.
     pub fn open(path: &Path, settings: &LogSettings) -> Result<Self, LogFileError> {
-        let (file, id) = open_or_create(path)?;
+        let (file, id) = open_or_create(path, settings.mode)?;
         let history = FileHistory::default();
         history.continue_in(id, file.metadata().map_or(0, |file| file.len()), 0);
         Ok(Self {
@@ -84,6 +86,7 @@ impl LogFile {
             file,
             id,
             rotation: Arc::new(RotationPolicy::new(settings)),
+            mode: settings.mode,
             format: settings.format,
             buffer: Vec::new(),
             buffered_events: 0,
@@ -172,6 +175,7 @@ impl LogFile {
         if self.was_replaced() {
             self.reopen();
         }
+        self.apply_mode();
         let mut outcome = self.retry_rotation().and_then(|()| self.write_buffer());
         if outcome.is_ok() && self.dropped_lines > 0 {
             let dropped = std::mem::take(&mut self.dropped_lines);
@@ -193,6 +197,19 @@ impl LogFile {
             .count_written(std::mem::take(&mut self.buffered_events));
     }
 
+    /// Applies a `LOG_MODE` that was changed by a reload.
+    fn apply_mode(&mut self) {
+        let mode = self.rotation.mode();
+        if std::mem::replace(&mut self.mode, mode) != mode
+            && let Err(error) = set_mode(&self.file, mode)
+        {
+            self.append_own_line(&format!(
+                "cannot change the mode of {}: {error}",
+                self.path.display()
+            ));
+        }
+    }
+
     /// Whether the log is another file now: an external rotation renamed ours, or it was removed.
     fn was_replaced(&mut self) -> bool {
         let is_requested = self.health.take_reopen_request();
@@ -206,7 +223,7 @@ impl LogFile {
     }
 
     fn reopen(&mut self) {
-        match open_or_create(&self.path) {
+        match open_or_create(&self.path, self.rotation.mode()) {
             Ok((file, id)) => {
                 // Another process may have written to a file that this one has never opened.
                 let between = files_between(&self.path, self.id, id).unwrap_or_default();
@@ -240,7 +257,7 @@ impl LogFile {
     }
 
     fn rotate(&mut self) {
-        let rotated = rotate(&self.path, self.rotation.keep())
+        let rotated = rotate(&self.path, &self.file, self.rotation.keep(), self.mode)
             .and_then(|file| Ok((FileId::from_metadata(&file.metadata()?), file)));
         match rotated {
             Ok((id, file)) => {

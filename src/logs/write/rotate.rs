@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
-use super::open::open_options;
+use super::open::{copy_mode, open_options};
 use crate::config::LogSettings;
 use crate::logs::files::{MAX_NUMBER, existing_numbers, numbered_path, with_suffix};
 use crate::sys::{exchange, open_nofollow, rename_without_replacing};
@@ -23,6 +23,8 @@ pub(crate) struct RotationPolicy {
     max_size: AtomicU64,
     /// How many rotated files are kept.
     keep: AtomicU32,
+    /// The mode of the file; 0 without one.
+    mode: AtomicU32,
     /// Whether this process rotates the file. Of two processes that share a log, only one does.
     enabled: AtomicBool,
 }
@@ -32,6 +34,7 @@ impl RotationPolicy {
         Self {
             max_size: settings.max_size.as_u64().into(),
             keep: u32::from(settings.keep).into(),
+            mode: settings.mode.unwrap_or_default().into(),
             enabled: true.into(),
         }
     }
@@ -40,6 +43,8 @@ impl RotationPolicy {
         self.max_size
             .store(settings.max_size.as_u64(), Ordering::Relaxed);
         self.keep.store(settings.keep.into(), Ordering::Relaxed);
+        let mode = settings.mode.unwrap_or_default();
+        self.mode.store(mode, Ordering::Relaxed);
     }
 
     pub fn set_enabled(&self, enabled: bool) {
@@ -55,17 +60,30 @@ impl RotationPolicy {
     pub fn keep(&self) -> u32 {
         self.keep.load(Ordering::Relaxed)
     }
+
+    /// `LOG_MODE`, if it is set.
+    pub fn mode(&self) -> Option<u32> {
+        let mode = self.mode.load(Ordering::Relaxed);
+        (mode > 0).then_some(mode)
+    }
 }
 
-/// Replaces the log by an empty file and renames the old one to `LOG.1`. The name of the log is never
+/// Replaces the log by an empty file and renames the old one to `LOG.1`. The new file has the group
+/// and the mode of the old one, or this `mode`. The name of the log is never
 /// free: in `/tmp`, another user would take it. After an error, nothing is lost.
 ///
 /// It renames the oldest file first, so that a reader, who looks for the newest first, misses none
 /// (see [`files`](crate::logs::files)). Names that are not regular files of this user are skipped:
 /// in `/tmp`, anybody can take them.
-pub(crate) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
+pub(crate) fn rotate(
+    path: &Path,
+    current: &File,
+    keep: u32,
+    mode: Option<u32>,
+) -> io::Result<File> {
     // The new file comes first: if the disk is full, nothing is renamed.
     let (new, file) = create_beside(path)?;
+    copy_mode(&file, current, mode).inspect_err(|_| drop(fs::remove_file(&new)))?;
     let mut attempts = 0..MAX_ATTEMPTS;
     let last = loop {
         let replaced = shift_numbered(path, keep)
@@ -259,6 +277,11 @@ fn with_path(path: &Path, error: &io::Error) -> io::Error {
 mod tests {
     use super::*;
 
+    fn rotate_now(path: &Path, keep: u32) -> io::Result<File> {
+        let current = File::open(path).or_else(|_| File::open("/dev/null"));
+        rotate(path, &current?, keep, None)
+    }
+
     fn content(path: &Path) -> Vec<String> {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let mut all = vec![read(path.to_owned())];
@@ -277,18 +300,18 @@ mod tests {
         let path = directory.path().join("log");
         for text in ["a", "b", "c", "d"] {
             fs::write(&path, text).unwrap();
-            rotate(&path, 3).unwrap();
+            rotate_now(&path, 3).unwrap();
         }
         assert_eq!(content(&path), ["", "d", "c", "b"]);
         fs::remove_file(numbered_path(&path, 2)).unwrap();
         fs::write(&path, "e").unwrap();
-        rotate(&path, 3).unwrap();
+        rotate_now(&path, 3).unwrap();
         assert_eq!(content(&path), ["", "e", "d", "b"]);
         fs::write(&path, "f").unwrap();
-        rotate(&path, 1).unwrap();
+        rotate_now(&path, 1).unwrap();
         assert_eq!(content(&path), ["", "f"]);
         fs::write(&path, "g").unwrap();
-        rotate(&path, 0).unwrap();
+        rotate_now(&path, 0).unwrap();
         assert_eq!(content(&path), [""]);
     }
 
@@ -302,14 +325,14 @@ mod tests {
         }
         for text in ["a", "b", "c"] {
             fs::write(&path, text).unwrap();
-            rotate(&path, 2).unwrap();
+            rotate_now(&path, 2).unwrap();
         }
         assert_eq!(content(&path), ["", "", "c", "", "b"]);
         assert!(taken.iter().all(|taken| taken.is_dir()));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 6);
         fs::remove_dir(&taken[0]).unwrap();
         fs::write(&path, "d").unwrap();
-        rotate(&path, 2).unwrap();
+        rotate_now(&path, 2).unwrap();
         assert_eq!(content(&path), ["", "d", "c", ""]);
     }
 
@@ -326,7 +349,7 @@ mod tests {
             let error = rename_numbered(&path, &number(taken)).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{error}");
         }
-        rotate(&path, 2).unwrap();
+        rotate_now(&path, 2).unwrap();
         assert_eq!(content(&path), ["", "", "", "a"]);
     }
 
@@ -339,11 +362,11 @@ mod tests {
         }
         // There is nothing to rename.
         for _ in 0..2 {
-            rotate(&path, 3).unwrap_err();
+            rotate_now(&path, 3).unwrap_err();
             assert_eq!(content(&path), ["", "", "c", "b", "a"]);
         }
         fs::write(&path, "d").unwrap();
-        rotate(&path, 3).unwrap();
+        rotate_now(&path, 3).unwrap();
         assert_eq!(content(&path), ["", "d", "c", "b"]);
     }
 
@@ -355,7 +378,7 @@ mod tests {
         for number in 1..=MAX_NUMBER {
             fs::create_dir(numbered_path(&path, number)).unwrap();
         }
-        let error = rotate(&path, 1).unwrap_err().to_string();
+        let error = rotate_now(&path, 1).unwrap_err().to_string();
         assert!(error.contains("in use"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "a");
         assert!(!with_suffix(&path, ".new").exists());
@@ -385,7 +408,7 @@ mod tests {
                         io::Write::write_all(&mut log, number.to_string().as_bytes())
                     })
                     .unwrap();
-                rotate(&path, 2).unwrap();
+                rotate_now(&path, 2).unwrap();
             }
             is_done.store(true, Ordering::Relaxed);
             assert!(!taker.join().unwrap());
@@ -402,15 +425,15 @@ mod tests {
         for number in (1..=MAX_NUMBER).filter(|number| *number != 500) {
             fs::create_dir(numbered_path(&path, number)).unwrap();
         }
-        rotate(&path, 2).unwrap();
+        rotate_now(&path, 2).unwrap();
         fs::write(&path, "b").unwrap();
-        let error = rotate(&path, 2).unwrap_err().to_string();
+        let error = rotate_now(&path, 2).unwrap_err().to_string();
         assert!(error.contains("files of other users"), "{error}");
         let read = |path: &Path| fs::read_to_string(path).unwrap();
         assert_eq!([read(&path), read(&numbered_path(&path, 500))], ["b", "a"]);
         assert!(!with_suffix(&path, ".new").exists());
         // This many are kept.
-        rotate(&path, 1).unwrap();
+        rotate_now(&path, 1).unwrap();
         assert_eq!([read(&path), read(&numbered_path(&path, 500))], ["", "b"]);
     }
 }

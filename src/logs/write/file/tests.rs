@@ -55,6 +55,7 @@ fn open_with(path: &Path, max_size: u64) -> Result<LogFile, LogFileError> {
         target: LogTarget::File(path.to_owned()),
         max_size: ByteSize(max_size),
         keep: 3,
+        mode: None,
     };
     LogFile::open(path, &settings)
 }
