@@ -33,6 +33,7 @@ need caddy caddy
 need supervisord supervisor
 need varnishd varnish
 need logrotate logrotate
+need zstd zstd
 need pgbouncer pgbouncer
 need javac default-jdk-headless
 # PostgreSQL's programs are not in the PATH. The package would start a server, which this disables.

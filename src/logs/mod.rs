@@ -4,6 +4,7 @@
 //! Everything else on stdout or stderr is appended by the system. Readers, in the daemon or in the
 //! command line, read the file at their own pace.
 
+mod archive;
 mod cursor;
 mod files;
 mod follow;

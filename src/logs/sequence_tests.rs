@@ -13,7 +13,9 @@ use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
-use super::files::numbered_path;
+use super::archive::Codec;
+use super::archive::tests::compress;
+use super::files::{existing_numbers, numbered_path, with_suffix};
 use super::{
     Batch, Cursor, Filter, Follower, LogBroadcaster, LogFile, LogItem, StartAt, TailQuery,
 };
@@ -255,6 +257,17 @@ impl Scenario {
         self.receive().await;
     }
 
+    /// As with `compress` of logrotate.
+    fn compress_rotated_files(&self) {
+        for number in existing_numbers(&self.path).unwrap() {
+            let path = numbered_path(&self.path, number);
+            let codec = Codec::ALL[usize::from(number % 2 == 0)];
+            let archive = compress(codec, &std::fs::read(&path).unwrap());
+            std::fs::write(with_suffix(&path, codec.suffix()), archive).unwrap();
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+
     fn pages(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let mut before = None;
@@ -311,6 +324,8 @@ fn run(
 fn follower_receives_every_line_in_order() {
     run(1_500, Just(1_000), |scenario| {
         prop_assert_eq!(&scenario.received, &scenario.written);
+        prop_assert_eq!(&scenario.pages(), &scenario.written);
+        scenario.compress_rotated_files();
         prop_assert_eq!(&scenario.pages(), &scenario.written);
         Ok(())
     });

@@ -185,6 +185,30 @@ pub fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     }
 }
 
+/// A file without a name, in the file system of this directory. It is removed when it is closed.
+///
+/// # Errors
+///
+/// The system refused.
+pub fn unnamed_file(directory: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    let mut unnamed = options.clone();
+    match unnamed
+        .custom_flags(libc::O_TMPFILE | libc::O_EXCL)
+        .open(directory)
+    {
+        // Some file systems cannot (NFS).
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
+            let path = directory.join(format!(".{}", uuid::Uuid::new_v4().simple()));
+            let file = options.create_new(true).open(&path)?;
+            std::fs::remove_file(path)?;
+            Ok(file)
+        }
+        other => other,
+    }
+}
+
 /// A file has another name.
 #[derive(Debug)]
 #[must_use]

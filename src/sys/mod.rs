@@ -23,7 +23,7 @@ pub(crate) use fd_passing::{receive_with_fds, send_with_fds};
 pub(crate) use file::{
     Defect, FileLock, OpenError, Renamed, adopt_owner, create_beside, exchange, has_foreign_lock,
     is_same_file, is_trusted_owner, lock_within, open_nofollow, open_owned, open_private,
-    open_regular, rename_synced, rename_without_replacing, share_byte,
+    open_regular, rename_synced, rename_without_replacing, share_byte, unnamed_file,
 };
 pub(crate) use listener::{
     BACKLOG, HeldPort, LoneListener, adopt_listener, bind, hold_port, is_ephemeral_port,

@@ -94,16 +94,51 @@ fn assert_followed(home: Home, directives: &str) -> Home {
             rotate(&home, directives);
         }
     }
+    let all: Vec<usize> = (0..MARKS_PER_ROUND * (ROUNDS + 1)).collect();
+    if !directives.contains("olddir") {
+        assert_eq!(marks(&last_lines(&home)), all, "{directives}");
+        assert_paged(&home, &all, directives);
+        let mut late = LogFollower::start(&home, &["--lines", "10000"]);
+        let last = format!("mark-{}.", all.len() - 1);
+        assert_eq!(marks(&late.read_until(&last)), all, "{directives}");
+    }
     home.run(["stop"]).succeeds();
     let (rest, outcome) = logs.finish();
     lines.extend(rest);
-    let all: Vec<usize> = (0..MARKS_PER_ROUND * (ROUNDS + 1)).collect();
     assert_eq!(marks(&lines), all, "{directives}: {outcome:#?}");
+    if !directives.contains("olddir") {
+        // From the files.
+        assert_eq!(marks(&last_lines(&home)), all, "{directives}");
+    }
     assert!(
         !outcome.stderr.contains("missing"),
         "{directives}: {outcome:#?}"
     );
     home
+}
+
+fn last_lines(home: &Home) -> Vec<String> {
+    let lines = home.run(["logs", "--no-follow", "--lines", "10000"]);
+    let lines = lines.succeeds().stdout;
+    lines.lines().map(str::to_owned).collect()
+}
+
+/// Page by page over REST.
+fn assert_paged(home: &Home, all: &[usize], directives: &str) {
+    let mut lines = Vec::new();
+    let mut before = String::new();
+    loop {
+        let path = format!("/admin/logs?lines=3&contains=mark-{before}");
+        let page = home.call_admin("GET", &path).json();
+        let entries = page["entries"].as_array().unwrap();
+        let page_lines = entries.iter().map(|entry| entry["line"].as_str().unwrap());
+        lines.splice(0..0, page_lines.map(str::to_owned));
+        match page["first_cursor"].as_str() {
+            Some(cursor) => before = format!("&before={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(marks(&lines), all, "{directives}");
 }
 
 fn rotated_count(directory: &Path, prefix: &str) -> usize {
@@ -120,13 +155,20 @@ fn renamed_files_are_followed() {
         "nocreate",
         "create\ndelaycompress\ncompress",
         "dateext\ndateformat -%Y%m%d-%s\ncreate",
+        "create 0640",
+        "create\ndelaycompress\ncompress\ndateext\ndateformat -%Y%m%d-%s",
     ] {
         let Some(home) = home_for_logrotate() else {
             return;
         };
         let home = assert_followed(home, directives);
         if directives != "nocreate" {
-            assert_eq!(file_mode(&home.log_file()), 0o600, "{directives}");
+            let mode = if directives == "create 0640" {
+                0o640
+            } else {
+                0o600
+            };
+            assert_eq!(file_mode(&home.log_file()), mode, "{directives}");
         }
     }
 }
@@ -137,6 +179,7 @@ fn files_that_leave_the_log_are_followed_without_a_gap() {
     for directives in [
         "create\ncompress",
         "create\ncompress\ndateext\ndateformat -%Y%m%d-%s",
+        "create\ncompress\ncompresscmd zstd\ncompressoptions -q\ncompressext .zst",
         "create\nolddir OLD",
         "create\nrenamecopy",
         "create\nrenamecopy\nolddir OLD",
@@ -176,12 +219,9 @@ fn files_of_both_kinds_of_names_are_one_log() {
             .map(|number| format!("own line {number}"))
             .collect();
         std::fs::write(home.path().join("fullon.log.1"), own.join("\n") + "\n").unwrap();
-        let is_dated = directives.contains("dateext") && !directives.contains("compress");
+        let is_dated = directives.contains("dateext");
         let home = assert_followed(home, &directives.replace("OLD", &old.display().to_string()));
-        let all = home
-            .run(["logs", "--no-follow", "--lines", "10000"])
-            .succeeds();
-        let lines: Vec<String> = all.stdout.lines().map(str::to_owned).collect();
+        let lines = last_lines(&home);
         assert_eq!(lines[..own.len()], own, "{directives}");
         if is_dated {
             assert_eq!(rotated_count(home.path(), "fullon.log-"), ROUNDS);

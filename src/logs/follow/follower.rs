@@ -180,6 +180,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::logs::archive::Codec;
+    use crate::logs::archive::tests::compress;
+    use crate::logs::files::with_suffix;
     use crate::logs::read::line::MAX_LINE_BYTES;
 
     struct Log {
@@ -244,6 +247,39 @@ mod tests {
         assert_eq!(texts(&items), ["2", "3", "half line", "5"]);
         log.append("6\n");
         assert_eq!(texts(&collect(&mut follower, 1).await), ["6"]);
+    }
+
+    #[tokio::test]
+    async fn history_can_begin_in_an_archive() {
+        let log = Log::new();
+        let archive = |number: u32, codec: Codec, text: &str| {
+            let suffix = format!(".{number}{}", codec.suffix());
+            let path = with_suffix(&log.path, suffix);
+            std::fs::write(path, compress(codec, text.as_bytes())).unwrap();
+        };
+        archive(2, Codec::Gzip, "1\n2\n3\n");
+        archive(1, Codec::Zstd, "4\n5\n");
+        log.append("6\n");
+        let mut follower = log.follow(StartAt::Last(5));
+        let items = collect(&mut follower, 5).await;
+        assert_eq!(texts(&items), ["2", "3", "4", "5", "6"]);
+        log.append("7\n");
+        assert_eq!(texts(&collect(&mut follower, 1).await), ["7"]);
+        for (at, item) in items.iter().enumerate() {
+            let LogItem::Entry(entry) = item else {
+                panic!("{item:?}")
+            };
+            let mut follower = log.follow(StartAt::After(entry.cursor));
+            let rest = collect(&mut follower, 5 - at).await;
+            assert_eq!(rest[..4 - at], items[at + 1..], "{at}");
+        }
+        // The newest line is in an archive.
+        std::fs::write(&log.path, "").unwrap();
+        let items = collect(&mut log.follow(StartAt::Last(1)), 1).await;
+        assert_eq!(texts(&items), ["5"]);
+        let mut follower = log.follow(StartAt::Last(0));
+        log.append("8\n");
+        assert_eq!(texts(&collect(&mut follower, 1).await), ["8"]);
     }
 
     #[tokio::test]

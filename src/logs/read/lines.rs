@@ -1,7 +1,6 @@
 //! Reading one file of the log forward, block by block, line by line.
 
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use memchr::memchr;
@@ -78,8 +77,8 @@ impl LineReader {
                 .len()
                 .min(usize::try_from(left).unwrap_or(usize::MAX))
         });
-        let file = &self.position.segment.file;
-        let read = file.read_at(&mut buffer[..wanted], offset)?;
+        let segment = &self.position.segment;
+        let read = segment.read_at(&mut buffer[..wanted], offset)?;
         let mut rest = &buffer[..read];
         while let Some(newline) = memchr(b'\n', rest) {
             let (text, after) = (&rest[..newline], &rest[newline + 1..]);

@@ -13,6 +13,7 @@ use super::lines::Position;
 use super::result::QueryResult;
 use super::scan::{ReadError, ReverseScan, ScanResult};
 use crate::logs::cursor::Cursor;
+use crate::logs::files::current_file;
 
 /// A page ends early if its lines exceed this size together, so that ten thousand long lines do not
 /// fill the memory.
@@ -86,7 +87,7 @@ impl TailQuery {
     /// The log cannot be read, or the line of `before` no longer exists.
     pub fn page(&self) -> Result<Page, ReadError> {
         let mut entries = Vec::new();
-        let found = self.search(&mut self.scan()?, |line| {
+        let found = self.search(&mut self.scan(&|| true)?, |line| {
             let entry = line.parse_entry();
             let len = entry.line.len();
             entries.push(entry);
@@ -116,7 +117,7 @@ impl TailQuery {
     ///
     /// The log cannot be read, or the line of `before` no longer exists.
     pub fn find_while(self, is_wanted: &dyn Fn() -> bool) -> Result<QueryResult, ReadError> {
-        let mut scan = self.scan()?.while_wanted(is_wanted);
+        let mut scan = self.scan(is_wanted)?;
         let found = self.search(&mut scan, |line| match self.max_bytes {
             Some(_) => line.to_text().len(),
             None => 0,
@@ -131,14 +132,15 @@ impl TailQuery {
         ))
     }
 
-    fn scan(&self) -> Result<ReverseScan<'_>, ReadError> {
+    fn scan<'a>(&'a self, is_wanted: &'a dyn Fn() -> bool) -> Result<ReverseScan<'a>, ReadError> {
         if !self.inline {
-            return ReverseScan::new(&self.path, self.before);
+            return ReverseScan::new(&self.path, self.before, is_wanted);
         }
-        if self.lines > MAX_INLINE_LINES {
+        // Without the current file, an archive may be the newest.
+        if self.lines > MAX_INLINE_LINES || current_file(&self.path).is_none() {
             return Err(ReadError::io(&self.path)(io::ErrorKind::WouldBlock.into()));
         }
-        let scan = ReverseScan::new(&self.path, self.before)?;
+        let scan = ReverseScan::new(&self.path, self.before, is_wanted)?;
         Ok(scan.with_budget(MAX_INLINE_BYTES))
     }
 
@@ -178,10 +180,9 @@ pub(crate) fn start_of_last_lines(
     filter: &Filter,
     is_wanted: &dyn Fn() -> bool,
 ) -> io::Result<Option<Position>> {
-    let Some(scan) = ReverseScan::from_last_complete_line(path)? else {
+    let Some(mut scan) = ReverseScan::from_last_complete_line(path, is_wanted)? else {
         return Ok(None);
     };
-    let mut scan = scan.while_wanted(is_wanted);
     scan.search(lines, filter, Some(MAX_SEARCH_BYTES), |_| true)?;
     let oldest = scan.oldest;
     let range = scan.ranges.iter().find(|range| range.file == oldest.id);
@@ -190,10 +191,15 @@ pub(crate) fn start_of_last_lines(
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write as _;
     use std::path::PathBuf;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::logs::files::numbered_path;
+    use crate::logs::archive::Codec;
+    use crate::logs::archive::tests::compress;
+    use crate::logs::files::{numbered_path, with_suffix};
     use crate::logs::read::line::MAX_LINE_BYTES;
     use crate::logs::read::reverse::{BLOCK_BYTES, to_usize};
 
@@ -269,6 +275,119 @@ mod tests {
             }
         }
         assert_eq!(collected.join("\n") + "\n", content);
+    }
+
+    /// Lines in a log of which all files but the two newest are compressed.
+    fn log_with_archives() -> (tempfile::TempDir, PathBuf, Vec<String>) {
+        let (directory, path) = log(b"");
+        let all: Vec<String> = (0..60)
+            .map(|n| format!("line {n} of a log with archives"))
+            .collect();
+        for (number, lines) in (0..).zip(all.rchunks(12)) {
+            let content = lines.join("\n") + "\n";
+            let (suffix, bytes) = match number {
+                0 => (String::new(), content.into_bytes()),
+                1 => (".1".into(), content.into_bytes()),
+                _ => {
+                    let codec = Codec::ALL[number % 2];
+                    let bytes = compress(codec, content.as_bytes());
+                    (format!(".{number}{}", codec.suffix()), bytes)
+                }
+            };
+            std::fs::write(with_suffix(&path, suffix), bytes).unwrap();
+        }
+        (directory, path, all)
+    }
+
+    #[test]
+    fn pages_go_back_through_archives() {
+        let (_directory, path, all) = log_with_archives();
+        for page_lines in [1, 7, 12, 100] {
+            let mut before = None;
+            let mut collected = Vec::new();
+            loop {
+                let query = TailQuery::new(&path, page_lines).before(before);
+                let page = query.page().unwrap();
+                let mut found = query.unlimited().find().unwrap();
+                let entries = page.entries.iter().map(|entry| format!("{}\n", entry.line));
+                let text = found.read_text().unwrap();
+                assert_eq!(
+                    String::from_utf8(text).unwrap(),
+                    entries.collect::<String>()
+                );
+                collected.splice(0..0, page.entries.into_iter().map(|entry| entry.line));
+                before = page.first;
+                if before.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(collected, all);
+        }
+        let filter = Filter {
+            contains: Some("line 1 ".into()),
+            ..Filter::default()
+        };
+        let page = TailQuery::new(&path, 5).filter(filter).page().unwrap();
+        assert_eq!(page.entries.len(), 1);
+        // The cursor stays valid in the next rotation.
+        let renamed = with_suffix(&path, ".5.gz");
+        std::fs::rename(with_suffix(&path, ".4.gz"), renamed).unwrap();
+        let line = page.entries[0].cursor;
+        let page = TailQuery::new(&path, 5).before(Some(line)).page().unwrap();
+        assert_eq!(page.entries.len(), 1);
+        assert!(page.entries[0].line.starts_with("line 0 "));
+        // The client has disconnected before an archive is entered, but not the newer files.
+        let found = TailQuery::new(&path, 24)
+            .unlimited()
+            .find_while(&|| true)
+            .unwrap();
+        assert!(found.first.is_some());
+    }
+
+    /// Compression, as by logrotate, never hides a line, and never shows one twice.
+    #[test]
+    fn pages_are_whole_while_files_are_compressed() {
+        const ROUNDS: usize = 60;
+        let (_directory, path) = log(b"");
+        let suffixed = |suffix: String| with_suffix(&path, suffix);
+        let write = |round: usize| {
+            let lines = (3 * round..3 * round + 3).map(|n| format!("line {n} with enough text\n"));
+            std::fs::write(&path, lines.collect::<String>()).unwrap();
+        };
+        write(0);
+        let rounds = AtomicUsize::new(0);
+        let (begin, begins) = std::sync::mpsc::sync_channel(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // A rotation for each listing.
+                for (round, ()) in (0..ROUNDS).zip(begins) {
+                    for number in (1..=round).rev() {
+                        let from = suffixed(format!(".{number}.gz"));
+                        std::fs::rename(from, suffixed(format!(".{}.gz", number + 1))).unwrap();
+                    }
+                    let rotated = numbered_path(&path, 1);
+                    std::fs::rename(&path, &rotated).unwrap();
+                    write(round + 1);
+                    rounds.store(round + 1, Ordering::SeqCst);
+                    let archive = compress(Codec::Gzip, &std::fs::read(&rotated).unwrap());
+                    // It is incomplete at first.
+                    let mut file = File::create(suffixed(".1.gz".into())).unwrap();
+                    file.write_all(&archive[..20]).unwrap();
+                    file.write_all(&archive[20..]).unwrap();
+                    std::fs::remove_file(rotated).unwrap();
+                }
+            });
+            // Dropped if an assertion fails.
+            let begin = begin;
+            while begin.send(()).is_ok() {
+                let at_least = 3 * (rounds.load(Ordering::SeqCst) + 1);
+                let found = lines(&path, 10_000);
+                let expected = (0..found.len()).map(|n| format!("line {n} with enough text"));
+                assert_eq!(found, expected.collect::<Vec<_>>());
+                assert!(found.len() >= at_least, "{} of {at_least}", found.len());
+            }
+        });
+        assert_eq!(lines(&path, 10_000).len(), 3 * (ROUNDS + 1));
     }
 
     #[test]

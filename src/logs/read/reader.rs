@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -15,6 +14,7 @@ use super::query::start_of_last_lines;
 use crate::logs::cursor::{Cursor, FileId};
 use crate::logs::files::{
     NextSegment, Segment, current_file, nearest_newer, newest_first, next_segment_after,
+    with_archives,
 };
 use crate::logs::history::{FileHistory, Successor};
 
@@ -119,6 +119,10 @@ impl LogReader {
                 position
             }
         };
+        if let Some(Position { segment, offset }) = &position {
+            // An archive is decompressed up to there. Later reads are short.
+            segment.read_at(&mut [], *offset)?;
+        }
         self.lines = position.map(LineReader::new);
         Ok(())
     }
@@ -189,11 +193,12 @@ impl LogReader {
             return Ok(ReadOutcome::CaughtUp);
         }
         let segment = &lines.position.segment;
-        if segment.len()? < lines.read_offset() {
+        if segment.len()?.is_some_and(|len| len < lines.read_offset()) {
             let offset = lines.position.offset;
+            let size = || Ok(segment.len()?.unwrap_or(0));
             let has_all = self
                 .history
-                .ended_before_truncation(segment.id, offset, || segment.len())?;
+                .ended_before_truncation(segment.id, offset, size)?;
             lines.seek(0);
             self.truncations += 1;
             return batch(if has_all {
@@ -203,7 +208,7 @@ impl LogReader {
             });
         }
         let id = segment.id;
-        let next = next_segment_after(&self.path, id, &self.finished, &self.history)?;
+        let next = next_segment_after(&self.path, segment, &self.finished, &self.history)?;
         let (newer, is_known) = match next {
             NextSegment::Next(newer) => (newer, true),
             NextSegment::Unknown(newer) => (newer, false),
@@ -239,7 +244,7 @@ fn resume_position(
     history: &FileHistory,
 ) -> io::Result<(Option<Position>, bool)> {
     let mut newer = Vec::new();
-    for segment in newest_first(path) {
+    for segment in with_archives(path) {
         let segment = segment?;
         if segment.id == cursor.file {
             // Without an offset, the file was truncated.
@@ -247,7 +252,9 @@ fn resume_position(
             let position = Position::new(segment, offset.unwrap_or(0));
             return Ok((Some(position), offset.is_some()));
         }
-        newer.push(segment);
+        if segment.archive().is_none() {
+            newer.push(segment);
+        }
     }
     if history.ends_before(cursor.file, cursor.end()) {
         // The file is no longer part of the log, but the client has all of its lines.
@@ -267,17 +274,24 @@ fn resume_position(
 }
 
 fn resume_offset(segment: &Segment, is_complete: bool, cursor: Cursor) -> io::Result<Option<u64>> {
-    let len = segment.len()?;
     let is_line_start = |offset: u64| {
-        let mut byte = [0];
-        offset == 0
-            || is_complete && offset == len
-            || segment.file.read_exact_at(&mut byte, offset - 1).is_ok() && byte == *b"\n"
+        let Some(before) = offset.checked_sub(1) else {
+            return Ok(true);
+        };
+        if i64::try_from(offset.saturating_add(1)).is_err() {
+            // No file is that long.
+            return Ok(false);
+        }
+        let mut bytes = [0; 2];
+        io::Result::Ok(match segment.read_at(&mut bytes, before)? {
+            0 => false,
+            read => bytes[0] == b'\n' || is_complete && read == 1,
+        })
     };
-    Ok(if is_line_start(cursor.end()) {
+    Ok(if is_line_start(cursor.end())? {
         Some(cursor.end())
     } else {
         // The line was incomplete when it was read. It is read again as a whole.
-        is_line_start(cursor.offset).then_some(cursor.offset)
+        is_line_start(cursor.offset)?.then_some(cursor.offset)
     })
 }

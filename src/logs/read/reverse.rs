@@ -1,5 +1,6 @@
 //! Reading one file of the log backwards, block by block, line by line.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub(crate) struct LineSpan {
 /// Reads the lines of a file backwards. Holds one block of the file.
 pub(crate) struct ReverseLines {
     pub segment: Arc<Segment>,
+    /// The content of an archive.
+    extracted: Option<File>,
     /// The lines before this offset were not returned yet.
     pub end: u64,
     block: Vec<u8>,
@@ -35,15 +38,31 @@ pub(crate) struct ReverseLines {
 }
 
 impl ReverseLines {
-    pub fn new(segment: Arc<Segment>, end: u64) -> Self {
-        Self {
+    /// Begins at the end of the file. An archive is decompressed, unless `is_wanted` returns false.
+    pub fn open(segment: Arc<Segment>, is_wanted: &dyn Fn() -> bool) -> io::Result<Self> {
+        let (extracted, end) = match segment.archive() {
+            None => (None, segment.len()?.unwrap_or(0)),
+            Some(archive) => {
+                let (file, len) = archive.extract(is_wanted)?;
+                (Some(file), len)
+            }
+        };
+        Ok(Self {
             segment,
+            extracted,
             end,
             block: Vec::new(),
             block_offset: end,
             next_block_len: FIRST_BLOCK_BYTES,
             budget: None,
-        }
+        })
+    }
+
+    /// Continues before this offset.
+    pub fn seek(&mut self, end: u64) {
+        self.end = end;
+        self.block.clear();
+        self.block_offset = end;
     }
 
     pub fn previous_line(&mut self) -> io::Result<Option<LineSpan>> {
@@ -118,7 +137,14 @@ impl ReverseLines {
         }
         self.block.resize(len, 0);
         self.block_offset = offset;
-        self.segment.file.read_exact_at(&mut self.block, offset)
+        if let Some(extracted) = &self.extracted {
+            return extracted.read_exact_at(&mut self.block, offset);
+        }
+        // Less is there if the file was truncated.
+        match self.segment.read_at(&mut self.block, offset)? {
+            read if read == len => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 }
 

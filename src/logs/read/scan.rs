@@ -11,7 +11,7 @@ use super::filter::{Filter, FilterMatch};
 use super::line::RawLine;
 use super::reverse::{LineSpan, ReverseLines};
 use crate::logs::cursor::{Cursor, FileId};
-use crate::logs::files::{Segment, SegmentIter, newest_first};
+use crate::logs::files::{Segment, SegmentIter, with_archives};
 
 /// The log cannot be read.
 #[derive(Debug, Error)]
@@ -61,6 +61,9 @@ const WANTED_CHECK_BYTES: u64 = 256 * 1024;
 /// Scans the log backwards, line by line.
 pub(crate) struct ReverseScan<'a> {
     older: SegmentIter<'a>,
+    /// The file after [`Self::lines`], if it is an archive that was not entered.
+    next_older: Option<Arc<Segment>>,
+    enters_archives: bool,
     lines: ReverseLines,
     /// Oldest first. The first one is of the current file.
     pub ranges: VecDeque<FileRange>,
@@ -72,10 +75,15 @@ pub(crate) struct ReverseScan<'a> {
 }
 
 impl<'a> ReverseScan<'a> {
-    /// Begins before the line of the cursor, or else at the end of the log.
-    pub fn new(path: &'a Path, before: Option<Cursor>) -> Result<Self, ReadError> {
+    /// Begins before the line of the cursor, or else at the end of the log. The search ends early,
+    /// as at its bound, once `is_wanted` returns false.
+    pub fn new(
+        path: &'a Path,
+        before: Option<Cursor>,
+        is_wanted: &'a dyn Fn() -> bool,
+    ) -> Result<Self, ReadError> {
         let fail = ReadError::io(path);
-        let mut older = newest_first(path);
+        let mut older = with_archives(path);
         loop {
             let segment = older.next().transpose().map_err(&fail)?;
             let segment = match (segment, before) {
@@ -83,15 +91,19 @@ impl<'a> ReverseScan<'a> {
                 (None, Some(_)) => return Err(ReadError::CursorExpired),
                 (None, None) => return Err(fail(io::ErrorKind::NotFound.into())),
             };
-            let len = segment.len().map_err(&fail)?;
-            let end = match before {
-                None => len,
-                Some(cursor) if cursor.file != segment.id => continue,
+            if before.is_some_and(|cursor| cursor.file != segment.id) {
+                continue;
+            }
+            let mut lines = ReverseLines::open(segment, is_wanted).map_err(&fail)?;
+            let len = lines.end;
+            match before {
                 Some(cursor) if cursor.offset > len => return Err(ReadError::CursorExpired),
-                Some(cursor) => cursor.offset,
-            };
-            let mut scan = Self::starting_at(older, segment, end);
-            if (1..len).contains(&end) {
+                Some(cursor) => lines.seek(cursor.offset),
+                None => {}
+            }
+            let is_within = (1..len).contains(&lines.end);
+            let mut scan = Self::starting_at(older, lines, is_wanted);
+            if is_within {
                 scan.skip_partial_line().map_err(&fail)?;
             }
             return Ok(scan);
@@ -106,41 +118,57 @@ impl<'a> ReverseScan<'a> {
 
     /// Begins after the last complete line of the newest file that has content. `None` if there is
     /// no file.
-    pub fn from_last_complete_line(path: &'a Path) -> io::Result<Option<Self>> {
-        let mut older = newest_first(path);
+    pub fn from_last_complete_line(
+        path: &'a Path,
+        is_wanted: &'a dyn Fn() -> bool,
+    ) -> io::Result<Option<Self>> {
+        let mut older = with_archives(path);
         let Some(newest) = older.next().transpose()? else {
             return Ok(None);
         };
-        let mut scan = Self::starting_at(older, Arc::clone(&newest), newest.len()?);
+        if newest.archive().is_some() {
+            // Nothing can be followed yet.
+            return Ok(None);
+        }
+        let open = || ReverseLines::open(Arc::clone(&newest), is_wanted);
+        let mut scan = Self::starting_at(older, open()?, is_wanted);
+        // Nobody writes to an archive, so its last line is complete.
+        scan.enters_archives = false;
         match scan.previous_line()? {
-            None => scan = Self::starting_at(newest_first(path), newest, 0),
+            None => {
+                let mut lines = open()?;
+                lines.seek(0);
+                scan = Self::starting_at(with_archives(path), lines, is_wanted);
+            }
             Some(line) => {
                 let end = line.offset + if line.terminated { line.len } else { 0 };
                 scan.restart_at(end);
+                scan.enters_archives = true;
             }
         }
         Ok(Some(scan))
     }
 
-    fn starting_at(older: SegmentIter<'a>, segment: Arc<Segment>, end: u64) -> Self {
+    fn starting_at(
+        older: SegmentIter<'a>,
+        lines: ReverseLines,
+        is_wanted: &'a dyn Fn() -> bool,
+    ) -> Self {
+        let segment = Arc::clone(&lines.segment);
         Self {
             older,
-            lines: ReverseLines::new(Arc::clone(&segment), end),
+            next_older: None,
+            enters_archives: true,
             ranges: VecDeque::from([FileRange {
                 file: segment.id,
-                start: end,
-                end,
+                start: lines.end,
+                end: lines.end,
             }]),
+            lines,
             oldest: segment,
             scanned_bytes: 0,
-            is_wanted: &|| true,
+            is_wanted,
         }
-    }
-
-    /// Ends the search early, as at its bound, once `is_wanted` returns false.
-    pub fn while_wanted(mut self, is_wanted: &'a dyn Fn() -> bool) -> Self {
-        self.is_wanted = is_wanted;
-        self
     }
 
     /// Moves from within a line to its beginning. The offset of a cursor can be within a line if
@@ -247,14 +275,16 @@ impl<'a> ReverseScan<'a> {
         }
     }
 
-    /// Whether there are lines before the current position.
+    /// Whether there are lines before the current position. An archive is not decompressed for that.
     fn has_older(&mut self) -> io::Result<bool> {
+        let enters_archives = std::mem::replace(&mut self.enters_archives, false);
         while self.lines.end == 0 {
             if !self.open_older()? {
-                return Ok(false);
+                break;
             }
         }
-        Ok(true)
+        self.enters_archives = enters_archives;
+        Ok(self.lines.end > 0 || self.next_older.is_some())
     }
 
     /// Continues at the end of the next older file. Returns whether there is one.
@@ -263,16 +293,25 @@ impl<'a> ReverseScan<'a> {
             // The search for older files lists directories.
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let Some(segment) = self.older.next().transpose()? else {
+        let segment = match self.next_older.take() {
+            None => self.older.next().transpose()?,
+            next => next,
+        };
+        let Some(segment) = segment else {
             return Ok(false);
         };
-        let end = segment.len()?;
+        if segment.archive().is_some() && !self.enters_archives {
+            self.next_older = Some(segment);
+            return Ok(false);
+        }
+        let file = segment.id;
+        self.lines = ReverseLines::open(segment, self.is_wanted)?;
+        let end = self.lines.end;
         self.ranges.push_front(FileRange {
-            file: segment.id,
+            file,
             start: end,
             end,
         });
-        self.lines = ReverseLines::new(segment, end);
         Ok(true)
     }
 }
