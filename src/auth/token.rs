@@ -158,25 +158,55 @@ pub(super) struct ClaimsToSign<'a> {
     pub req: Option<&'a str>,
 }
 
-#[derive(Deserialize)]
 pub(super) struct DecodedClaims {
     pub sub: String,
     pub scope: String,
-    /// May be a fraction (RFC 7519, section 2).
     pub exp: serde_json::Number,
-    #[serde(default, deserialize_with = "reject_null")]
     pub jti: Option<String>,
-    #[serde(default, deserialize_with = "reject_null")]
     pub req: Option<String>,
-    #[serde(default, deserialize_with = "reject_null")]
     pub iat: Option<serde_json::Number>,
-    #[serde(default, deserialize_with = "reject_null")]
     pub session_exp: Option<serde_json::Number>,
+}
+
+/// The claims of which each may be missing: serde does not tell an error about a missing one from
+/// the others.
+#[derive(Deserialize)]
+struct ParsedClaims {
+    #[serde(default, deserialize_with = "reject_null")]
+    sub: Option<String>,
+    #[serde(default, deserialize_with = "reject_null")]
+    scope: Option<String>,
+    /// May be a fraction (RFC 7519, section 2).
+    #[serde(default, deserialize_with = "reject_null")]
+    exp: Option<serde_json::Number>,
+    #[serde(default, deserialize_with = "reject_null")]
+    jti: Option<String>,
+    #[serde(default, deserialize_with = "reject_null")]
+    req: Option<String>,
+    #[serde(default, deserialize_with = "reject_null")]
+    iat: Option<serde_json::Number>,
+    #[serde(default, deserialize_with = "reject_null")]
+    session_exp: Option<serde_json::Number>,
     #[serde(default, deserialize_with = "reject_null", rename = "iss")]
     _iss: Option<String>,
     /// Parsed so that everything has to be valid JSON.
     #[serde(flatten)]
     _rest: serde_json::Map<String, serde_json::Value>,
+}
+
+impl ParsedClaims {
+    /// `None` if a required claim is missing. jsonwebtoken requires `aud`.
+    fn require(self) -> Option<DecodedClaims> {
+        Some(DecodedClaims {
+            sub: self.sub.filter(|sub| !sub.is_empty())?,
+            scope: self.scope?,
+            exp: self.exp?,
+            jti: self.jti,
+            req: self.req,
+            iat: self.iat,
+            session_exp: self.session_exp,
+        })
+    }
 }
 
 /// The header fields that we read. `jsonwebtoken` would accept an object for `alg`, and null as if
@@ -340,17 +370,28 @@ pub(super) fn decode_claims(
     validation: &Validation,
 ) -> Result<DecodedClaims, TokenError> {
     decode_header(token)?;
-    let decoded = jsonwebtoken::decode::<DecodedClaims>(token, key, validation);
-    let claims = decoded.map_err(|error| token_error(error.kind()))?.claims;
-    if claims.sub.is_empty() {
-        return Err(TokenError::MissingClaim);
-    }
+    let decoded = jsonwebtoken::decode::<ParsedClaims>(token, key, validation);
+    let decoded = decoded.map_err(|error| match token_error(error.kind()) {
+        // A missing claim is reported first, whatever else is wrong with the claims.
+        TokenError::Expired | TokenError::NotYetValid | TokenError::WrongAudience
+            if parse_claims(token).is_some_and(|claims| claims.require().is_none()) =>
+        {
+            TokenError::MissingClaim
+        }
+        error => error,
+    })?;
+    let claims = decoded.claims.require().ok_or(TokenError::MissingClaim)?;
     let limit = MAX_LIFETIME.as_secs() + LEEWAY_SECONDS;
     let limit = Timestamp::now().as_second().saturating_add_unsigned(limit);
     match timestamp(&claims.exp) {
         Some(exp) if exp.as_second() <= limit => Ok(claims),
         _ => Err(TokenError::ExpiresTooLate),
     }
+}
+
+fn parse_claims(token: &str) -> Option<ParsedClaims> {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&claims).ok()
 }
 
 /// A `NumericDate` (RFC 7519, section 2), which may be a fraction. `None` if it is not a year from
@@ -508,10 +549,6 @@ fn token_error(error: &ErrorKind) -> TokenError {
         ErrorKind::ImmatureSignature => TokenError::NotYetValid,
         ErrorKind::InvalidAudience => TokenError::WrongAudience,
         ErrorKind::MissingRequiredClaim(_) => TokenError::MissingClaim,
-        // serde has no typed access to the reason.
-        ErrorKind::Json(error) if error.to_string().starts_with("missing field") => {
-            TokenError::MissingClaim
-        }
         _ => TokenError::Malformed,
     }
 }

@@ -106,11 +106,15 @@ impl ClientError {
         )
     }
 
-    /// Whether the token is not valid at the daemon's time, although it was signed just now. The
-    /// problem has no code for the reason, only the text of the daemon's error.
+    /// Whether the token is not valid at the daemon's time, although it was signed just now, for a
+    /// short time. The problem has no code for the reason, only the text of the daemon's error.
     #[must_use]
     pub fn is_clock_difference(&self) -> bool {
-        let errors = [TokenError::Expired, TokenError::NotYetValid];
+        let errors = [
+            TokenError::Expired,
+            TokenError::ExpiresTooLate,
+            TokenError::NotYetValid,
+        ];
         matches!(self, Self::TokenRefused { problem, .. }
             if errors.iter().any(|error| problem.detail.starts_with(&error.to_string())))
     }

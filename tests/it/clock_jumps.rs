@@ -15,6 +15,7 @@ use crate::support::{
 };
 
 const DAY: i64 = 24 * 60 * 60;
+const KEY: &str = "an obviously made-up secret of the tests";
 /// How far, in seconds, a time may be from the expected one on a slow machine.
 const TOLERANCE: i64 = 120;
 
@@ -193,6 +194,34 @@ fn idle_daemon_ignores_clock_jumps_but_reports_the_time() {
         assert_time(started_at.as_str().unwrap().parse().unwrap(), 0);
     }
     assert_eq!(home.daemon().unwrap().pid(), daemon.pid());
+}
+
+/// The machine of the command has another clock than the daemon's.
+#[test]
+fn doctor_names_the_clocks_if_its_token_is_not_valid_now() {
+    let mut home = Home::new();
+    let Some(clock) = Clock::new(&mut home, "two machines with different clocks") else {
+        return;
+    };
+    home.set("JWT_SECRET_KEY", KEY);
+    home.run(["start"]).succeeds();
+    let url = format!("http://{}", home.admin_address());
+    let mut other = Home::new();
+    other.set("JWT_SECRET_KEY", KEY);
+    let doctor = || other.run(["--admin-url", &url, "doctor"]).stdout;
+    assert!(!doctor().contains("the clocks"));
+    for (offset, reason) in [
+        (DAY, "has expired"),
+        (-2 * 366 * DAY, "expires more than 366 days from now"),
+    ] {
+        clock.set_offset(offset);
+        let found = doctor();
+        assert!(
+            found.contains("the clocks of the two machines differ"),
+            "{found}"
+        );
+        assert!(found.contains(reason), "{found}");
+    }
 }
 
 #[test]
