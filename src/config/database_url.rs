@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio_postgres::Config;
 use tokio_postgres::config::{self, ChannelBinding, SslNegotiation};
 
@@ -66,9 +66,17 @@ impl DatabaseUrl {
             let (Some(known), Some(value)) = (decoded(name), decoded(value)) else {
                 return Err("has a parameter that is not valid UTF-8".into());
             };
-            match url.take_parameter(&known, value)? {
-                Use::Done => {}
-                Use::ByLibrary => others.push(parameter),
+            // The library takes the value for one host.
+            let hosts = (known == "host").then(|| value.clone());
+            match (url.take_parameter(&known, value)?, hosts) {
+                (Use::Done, _) => {}
+                (Use::ByLibrary, None) => others.push(parameter.to_owned()),
+                (Use::ByLibrary, Some(hosts)) => {
+                    let encoded = hosts.split(',').map(|host| {
+                        format!("host={}", utf8_percent_encode(host, NON_ALPHANUMERIC))
+                    });
+                    others.extend(encoded);
+                }
             }
         }
         let separator = if others.is_empty() { "" } else { "?" };
@@ -242,6 +250,10 @@ mod tests {
         assert_eq!(url.password.as_ref().unwrap().expose(), "p@ss/");
         assert_eq!(url.hosts[0].1, Some([10, 0, 0, 1].into()));
         assert!(url.is_order_random);
+
+        let url = parse("postgres:///x?host=a,/run/b&port=1,2");
+        assert_eq!(hosts(&url), ["a", "/run/b"]);
+        assert_eq!(url.ports, [1, 2]);
 
         let url = parse("postgres://");
         assert!(url.hosts.is_empty() && url.ports.is_empty() && url.name.is_none());

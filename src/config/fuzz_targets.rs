@@ -1,4 +1,4 @@
-//! Fuzz targets of the `.env` file and of settings.
+//! Fuzz targets of the `.env` file, of settings and of the URLs of the dependencies.
 
 #![expect(
     clippy::missing_panics_doc,
@@ -11,8 +11,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use bytesize::ByteSize;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::database_url::{DatabaseUrl, SessionKind};
 use super::env_file::parse_env_file;
+use super::redis_url::RedisUrl;
+use super::secret::Secret;
+use super::server_address::ServerHost;
 use super::{DEFINITIONS, EnvFileChoice, Flags, InvalidSettings, MASK, Settings, Sources};
 
 /// An `.env` file.
@@ -42,6 +47,122 @@ pub fn env_file(bytes: &[u8]) {
     assert!(length <= text.len() + MAX_ADDED);
     let (read, errors) = parse_env_file(&written, environment);
     assert_eq!((read, errors.len()), (values, 0));
+}
+
+/// A `DATABASE_URL`. A URL with the same parts as parameters has the same meaning, and an error
+/// shows nothing of the credentials.
+pub fn database_url(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let url = match DatabaseUrl::parse(text) {
+        Ok(url) => url,
+        Err(error) => return assert_hides_credentials(text, &error),
+    };
+    assert!(!url.ports.contains(&0));
+    let hosts: Vec<_> = url.hosts.iter().map(|(host, _)| host.to_string()).collect();
+    if hosts
+        .iter()
+        .any(|host| host.is_empty() || host.contains(','))
+    {
+        return;
+    }
+    let ports: Vec<_> = url.ports.iter().map(u16::to_string).collect();
+    let addresses = url.hosts.iter().filter_map(|(_, address)| *address);
+    let addresses: Vec<_> = addresses.map(|address| address.to_string()).collect();
+    let session = match url.session {
+        SessionKind::Any => "any",
+        SessionKind::ReadWrite => "read-write",
+        SessionKind::ReadOnly => "read-only",
+    };
+    let password = url.password.as_ref().map(Secret::expose);
+    let is_random = url.is_order_random.then_some("random");
+    let parameters = [
+        ("host", non_empty(&hosts).as_deref()),
+        ("hostaddr", non_empty(&addresses).as_deref()),
+        ("port", non_empty(&ports).as_deref()),
+        ("user", url.user.as_deref()),
+        ("password", password),
+        ("dbname", url.name.as_deref()),
+        ("options", url.options.as_deref()),
+        ("application_name", url.application_name.as_deref()),
+        ("target_session_attrs", Some(session)),
+        ("load_balance_hosts", is_random),
+        ("sslmode", url.ssl_mode.as_deref()),
+        ("sslrootcert", url.ssl_root_certificate.as_deref()),
+        ("sslcert", url.ssl_certificate.as_deref()),
+        ("sslkey", url.ssl_key.as_deref()),
+    ]
+    .map(|(name, value)| value.map(|value| format!("{name}={}", encode(value))));
+    let parameters: Vec<_> = parameters.into_iter().flatten().collect();
+    let again = DatabaseUrl::parse(&format!("postgres:///?{}", parameters.join("&")));
+    let again = again.unwrap();
+    assert_eq!(format!("{again:?}"), format!("{url:?}"));
+    assert_eq!(again.password.as_ref().map(Secret::expose), password);
+}
+
+/// A `REDIS_URL`, in the same way.
+pub fn redis_url(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let url = match RedisUrl::parse(text) {
+        Ok(url) => url,
+        Err(error) => return assert_hides_credentials(text, &error),
+    };
+    assert_ne!(url.port, Some(0));
+    let (scheme, host) = match (&url.host, url.is_encrypted) {
+        (ServerHost::Socket(path), is_encrypted) => {
+            assert!(!is_encrypted);
+            ("unix", encode_path(path.to_str().unwrap()))
+        }
+        (host, is_encrypted) => {
+            let host = host.to_string();
+            assert!(!host.is_empty());
+            let host = if host.contains(':') {
+                format!("[{host}]")
+            } else {
+                encode(&host)
+            };
+            (if is_encrypted { "rediss" } else { "redis" }, host)
+        }
+    };
+    let port = url.port.map(|port| format!(":{port}")).unwrap_or_default();
+    let password = url.password.as_ref().map(Secret::expose);
+    let database = url.database.map(|database| database.to_string());
+    let parameters = [
+        ("user", url.user.as_deref()),
+        ("password", password),
+        ("db", database.as_deref()),
+    ]
+    .map(|(name, value)| value.map(|value| format!("{name}={}", encode(value))));
+    let parameters: Vec<_> = parameters.into_iter().flatten().collect();
+    let again = format!("{scheme}://{host}{port}?{}", parameters.join("&"));
+    let again = RedisUrl::parse(&again).unwrap();
+    assert_eq!(format!("{again:?}"), format!("{url:?}"));
+    assert_eq!(again.password.as_ref().map(Secret::expose), password);
+}
+
+fn encode(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+fn encode_path(path: &str) -> String {
+    path.split('/').map(encode).collect::<Vec<_>>().join("/")
+}
+
+fn non_empty(values: &[String]) -> Option<String> {
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+/// The credentials, before the last `@`, are not shown. A few letters may be there by chance.
+fn assert_hides_credentials(text: &str, error: &str) {
+    let credentials = text.rsplit_once('@').map_or("", |(before, _)| before);
+    let credentials = credentials.split_once("://").map_or("", |(_, rest)| rest);
+    for part in credentials.split(':').filter(|part| part.len() > 8) {
+        let by_chance = ["USER:PASSWORD", "HOST:PORT/DATABASE"].concat();
+        assert!(!error.contains(part) || by_chance.contains(part), "{error}");
+    }
 }
 
 /// Settings, one `NAME=TEXT` a line.

@@ -10,7 +10,7 @@ mod tests;
 pub use crate::audit::fuzz_targets::audit_file;
 pub use crate::auth::fuzz_targets::token;
 pub use crate::client::fuzz_targets::event_stream;
-pub use crate::config::fuzz_targets::{env_file, settings};
+pub use crate::config::fuzz_targets::{database_url, env_file, redis_url, settings};
 pub use crate::health::fuzz_targets::redis_reply;
 pub use crate::instance::fuzz_targets::{handoff, pid_file, state_file};
 pub use crate::logs::fuzz_targets::{log_cursor, log_filter, log_line, log_read_at_cursor};
@@ -22,10 +22,11 @@ pub use crate::server::fuzz_targets::{
 pub type FuzzTarget = fn(&[u8]);
 
 /// All targets, with the names of their programs and corpora.
-pub const TARGETS: [(&str, FuzzTarget); 19] = [
+pub const TARGETS: [(&str, FuzzTarget); 21] = [
     ("audit_file", audit_file),
     ("control_request_body", control_request_body),
     ("credentials", credentials),
+    ("database_url", database_url),
     ("env_file", env_file),
     ("event_stream", event_stream),
     ("handoff", handoff),
@@ -39,6 +40,7 @@ pub const TARGETS: [(&str, FuzzTarget); 19] = [
     ("origin_check", origin_check),
     ("pid_file", pid_file),
     ("redis_reply", redis_reply),
+    ("redis_url", redis_url),
     ("settings", settings),
     ("state_file", state_file),
     ("token", token),
