@@ -29,6 +29,23 @@ pub fn last_records(
     count: usize,
     before: Option<u64>,
 ) -> io::Result<Vec<Record>> {
+    retry_if_shortened(|| read_last(path, owner, count, before))
+}
+
+/// Reads again if a file was shortened meanwhile. A writer does that once, to remove a torn line.
+fn retry_if_shortened<T>(read: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match read() {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => read(),
+        result => result,
+    }
+}
+
+fn read_last(
+    path: &Path,
+    owner: u32,
+    count: usize,
+    before: Option<u64>,
+) -> io::Result<Vec<Record>> {
     let mut found = Vec::new();
     // A file that is rotated meanwhile may be found twice.
     let mut before = before.unwrap_or(u64::MAX);
@@ -208,5 +225,25 @@ impl<'a> LinesBackwards<'a> {
         chunk.append(&mut self.buffer);
         self.buffer = chunk;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_that_is_shortened_meanwhile_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit");
+        std::fs::write(&path, "torn").unwrap();
+        let file = File::open(&path).unwrap();
+        let read = || {
+            let size = file.metadata()?.len();
+            let mut lines = LinesBackwards::new(&file, size, MAX_JUNK_BYTES);
+            std::fs::write(&path, "")?;
+            Ok(lines.next_line()?.is_none())
+        };
+        assert!(retry_if_shortened(read).unwrap());
     }
 }

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::stored_secret::StoredSecret;
 use crate::auth::{RecordedKey, StoredSessions};
-use crate::config::{Secret, SettingsLocation};
+use crate::config::{Secret, SettingsLocation, user_name};
 use crate::sys::{SocketId, create_beside, open_nofollow};
 
 /// The content of the state file. The names of the fields are part of its format.
@@ -108,7 +108,7 @@ pub enum ExitCause {
 #[derive(Debug, Error)]
 pub enum StateFileError {
     /// A system call failed.
-    #[error("the state file {path} cannot be {action}: {source}")]
+    #[error("the state file {path} cannot be {action}: {source}{advice}")]
     Io {
         /// The file.
         path: PathBuf,
@@ -116,6 +116,8 @@ pub enum StateFileError {
         action: &'static str,
         /// The cause.
         source: io::Error,
+        /// The next step, after a semicolon, or nothing.
+        advice: String,
     },
     /// It may not have been written by the daemon that holds the PID file.
     #[error("the state file {path} {reason}")]
@@ -151,7 +153,7 @@ impl StateFile {
     /// The directory is not writable, or the disk is full.
     pub fn stage(&self, pid_file: &Path) -> Result<StagedStateFile, StateFileError> {
         let path = Self::path(pid_file);
-        let failed = |source| io_error(&path, "written", source);
+        let failed = |source| write_error(&path, source);
         let text = serde_json::to_vec(&self.with_utf8_paths()).map_err(|e| failed(e.into()))?;
         // Only the holder of the lock writes this file.
         let (temporary, mut file) = create_beside(&path).map_err(failed)?;
@@ -303,8 +305,7 @@ impl StagedStateFile {
     ///
     /// The directory is not writable.
     pub fn publish(self) -> Result<(), StateFileError> {
-        fs::rename(&self.temporary, &self.path)
-            .map_err(|source| io_error(&self.path, "written", source))
+        fs::rename(&self.temporary, &self.path).map_err(|source| write_error(&self.path, source))
     }
 }
 
@@ -320,5 +321,23 @@ fn io_error(path: &Path, action: &'static str, source: io::Error) -> StateFileEr
         path: path.to_owned(),
         action,
         source,
+        advice: String::new(),
+    }
+}
+
+/// In a directory such as `/tmp`, another user may have taken the name.
+fn write_error(path: &Path, source: io::Error) -> StateFileError {
+    let owner = path.symlink_metadata().map(|found| found.uid()).ok();
+    let owner = owner.filter(|owner| *owner != nix::unistd::geteuid().as_raw());
+    let belongs = owner.map_or(String::new(), |owner| {
+        format!("; it belongs to {}", user_name(owner))
+    });
+    StateFileError::Io {
+        path: path.to_owned(),
+        action: "written",
+        source,
+        advice: format!(
+            "{belongs}; set PID_FILE to a file in a directory that only this user can write to"
+        ),
     }
 }

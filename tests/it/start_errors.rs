@@ -234,7 +234,7 @@ fn start_with_private_tmp(home: &Home, setup: &str) -> Outcome {
         mount --bind "$HOME" /mnt && mount --bind /mnt "$HOME" && mount -t tmpfs -o mode=1777 none /tmp
         export HOME=/mnt && cd /mnt || exit 9
         {setup}
-        fullon() {{ "$0" --pid-file /mnt/it.pid "$@"; }}
+        fullon() {{ $AS "$0" --pid-file "${{PID:-/mnt/it.pid}}" "$@"; }}
         first=$(fullon start 2>&1) || {{ printf '%s\n' "$first" >&2; exit 1; }}
         fullon stop >stopped && second=$(fullon start 2>&1) && fullon stop >stopped
         printf '%s\n---\n%s\n' "$first" "$second"
@@ -265,6 +265,24 @@ fn first_start_with_default_log_names_a_better_place() {
     let own = "export LOG_FILE=/tmp/own.log";
     let chosen = start_with_private_tmp(&Home::new(), own).succeeds();
     assert!(!chosen.stdout.contains("better"), "{chosen:#?}");
+}
+
+#[test]
+fn taken_name_of_state_file_in_tmp_is_named_as_such() {
+    if !running_as_root("taken_name_of_state_file_in_tmp_is_named_as_such") {
+        return;
+    }
+    let state = "/tmp/fullon.pid.state";
+    for create in ["touch", "mkdir", "mkfifo", "ln -s /nowhere"] {
+        // root without the right to write to files of others.
+        let script = format!(
+            "{create} {state}; chown -h 4242 {state}; chown 4243 /tmp; PID=/tmp/fullon.pid; \
+             AS='setpriv --bounding-set -all --inh-caps -all'"
+        );
+        start_with_private_tmp(&Home::new(), &script)
+            .exits(1)
+            .stderr_contains(&[state, "belongs to uid 4242", "set PID_FILE to"]);
+    }
 }
 
 #[test]
