@@ -35,7 +35,9 @@ pub use problem::{Problem, SettingError};
 pub use proof::{ProofRequest, ProofResult};
 pub use session::{BrowserSession, CreatedSession, SessionSummary, SignInPreview, SignInToken};
 pub use settings::{ReloadResult, SettingChange, SettingEntry};
-pub use status::{DaemonStatus, HttpUsage, ProcessUsage, ServiceInfo};
+pub use status::{
+    DaemonStatus, DurationBucket, HttpUsage, ProcessUsage, RequestTotals, ServiceInfo,
+};
 pub use token::{RevokeRequest, RevokeResult};
 
 /// Path of the console on the admin port.

@@ -65,6 +65,12 @@ pub struct DaemonStatus {
     pub process: ProcessUsage,
     /// Connections and requests of the public and the admin API together.
     pub http: HttpUsage,
+    /// Requests of the public API since the start of this process.
+    #[serde(default)]
+    pub public_requests: RequestTotals,
+    /// Number of clients that follow the log.
+    #[serde(default)]
+    pub log_followers: u64,
     /// Results of the health checks: one for each configured dependency, and one for the log file.
     pub checks: Vec<HealthCheck>,
     /// Names of settings that were changed and are not active until a reload or a restart.
@@ -101,4 +107,29 @@ pub struct HttpUsage {
     pub in_flight: u64,
     /// Number of requests since the start of this process.
     pub requests_total: u64,
+}
+
+/// Requests of the public API since the start of this process.
+#[derive(Debug, Clone, Default, Object, Serialize, Deserialize)]
+pub struct RequestTotals {
+    /// Number of requests.
+    pub total: u64,
+    /// Number of requests other than health checks.
+    pub without_health: u64,
+    /// Number of those with status 5xx.
+    pub errors: u64,
+    /// Numbers of requests by duration.
+    pub durations: Vec<DurationBucket>,
+}
+
+/// Number of requests that took at most a time.
+#[derive(Debug, Clone, Object, Serialize, Deserialize)]
+pub struct DurationBucket {
+    /// The time in seconds, up to the start of the response. Absent in the last bucket, which has
+    /// all requests.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub up_to_seconds: Option<f64>,
+    /// Number of requests, with those of the buckets before.
+    pub count: u64,
 }

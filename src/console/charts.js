@@ -1,4 +1,4 @@
-// Charts of the metrics of the last minutes.
+// Charts of the last minutes.
 
 import { make, setText } from './dom.js';
 
@@ -10,41 +10,14 @@ const MAX_GAP = 90_000;
 const STORAGE_KEY = 'fullon-points';
 const SVG = 'http://www.w3.org/2000/svg';
 
-/** The samples of an exposition: `[name, labels, value]`. */
-export function parseMetrics(text) {
-  const samples = [];
-  for (const line of text.split('\n')) {
-    const match = /^(\w+)(?:\{(.*)\})? (\S+)$/.exec(line);
-    if (!match) continue;
-    const labels = {};
-    for (const [, name, value] of (match[2] ?? '').matchAll(/(\w+)="((?:\\.|[^"\\])*)"/g)) labels[name] = value;
-    samples.push([match[1], labels, Number(match[3])]);
-  }
-  return samples;
-}
-
-export function summarize(samples) {
-  const result = { at: Date.now(), requests: 0, served: 0, errors: 0, buckets: new Map(), checks: '' };
-  const plain = {
-    process_start_time_seconds: 'started', process_resident_memory_bytes: 'memory', process_cpu_seconds_total: 'cpu',
-    fullon_log_followers: 'followers', fullon_uptime_seconds: 'uptime',
+/** What the charts show of a status. */
+export function summarize(status) {
+  const { total, without_health: served, errors, durations } = status.public_requests;
+  return {
+    at: Date.now(), process: status.instance, requests: total, served, errors,
+    buckets: new Map(durations.map(({ up_to_seconds: bound, count }) => [bound ?? Infinity, count])),
+    memory: status.process.rss_bytes, cpu: status.process.cpu_seconds, followers: status.log_followers,
   };
-  for (const [name, labels, value] of samples) {
-    if (plain[name]) result[plain[name]] = value;
-    else if (name === 'fullon_phase' && value === 1) result.phase = labels.phase;
-    else if (name === 'fullon_check_up') result.checks += `${labels.check}=${value};`;
-    else if (name === 'fullon_audit_events_total') result.audit = (result.audit ?? 0) + value;
-    else if (name === 'fullon_http_requests_total' && labels.server === 'public') {
-      result.requests += value;
-      if (labels.route.startsWith('/health')) continue;
-      result.served += value;
-      if (labels.status === '5xx') result.errors += value;
-    } else if (name === 'fullon_http_request_duration_seconds_bucket' && labels.server === 'public') {
-      const bound = labels.le === '+Inf' ? Infinity : Number(labels.le);
-      result.buckets.set(bound, (result.buckets.get(bound) ?? 0) + value);
-    }
-  }
-  return result;
 }
 
 /** Interpolated quantile of the response times between two summaries, in seconds. */
@@ -116,7 +89,7 @@ export class Charts {
   add(now) {
     const last = this.last;
     this.last = now;
-    const isContinuous = last && last.started === now.started && now.at > last.at && now.at - last.at < MAX_GAP;
+    const isContinuous = last && last.process === now.process && now.at > last.at && now.at - last.at < MAX_GAP;
     if (!isContinuous) {
       // A point without values interrupts the lines.
       this.points.push({ at: now.at });
@@ -131,7 +104,7 @@ export class Charts {
         p99: quantile(0.99, last.buckets, now.buckets),
         memory: now.memory,
         cpu: (now.cpu - last.cpu) / time,
-        followers: now.followers ?? 0,
+        followers: now.followers,
       });
     }
     this.draw();

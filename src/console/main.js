@@ -1,7 +1,7 @@
 // The console: signs in, polls the daemon, and reports when it is unreachable.
 
 import { UnreachableError, get, request } from './api.js';
-import { Charts, parseMetrics, summarize } from './charts.js';
+import { Charts, summarize } from './charts.js';
 import { settle } from './clicks.js';
 import * as dialogs from './dialogs.js';
 import { $, setText } from './dom.js';
@@ -9,7 +9,7 @@ import { LogView } from './log.js';
 import { Audit, Sessions, duration, headline, showSettings, showStatus } from './panels.js';
 import * as sessions from './session.js';
 
-/** Intervals of the metrics, on a hidden page too, and of the whole state, in milliseconds. */
+/** Intervals of the status, on a hidden page too, and of the other data, in milliseconds. */
 const POLL = 2000;
 const POLL_HIDDEN = 10_000;
 const REFRESH = 30_000;
@@ -26,11 +26,10 @@ const log = new LogView({ onEnd });
 /** From the address, until it is exchanged for a session. */
 let token = null;
 let session = null;
-/** The last status, the metrics that it belongs to, and when it was requested. */
+/** The last status, what the other data belongs to, and when that was requested. */
 let status = null;
-let seenSummary = '';
+let seenState = '';
 let requestedAt = 0;
-let started = null;
 let isStopped = false;
 /** Whether another tab has signed in since. */
 let isReplaced = false;
@@ -179,8 +178,7 @@ function showUnreachable() {
 
 async function refresh() {
   requestedAt = Date.now();
-  const [now, level, settings] = await Promise.all(['status', 'log-level', 'config'].map(name => get(`/admin/${name}`)));
-  status = now;
+  const [level, settings] = await Promise.all(['log-level', 'config'].map(name => get(`/admin/${name}`)));
   showStatus(status, level);
   showSettings(settings, status.pending_restart);
 }
@@ -200,30 +198,30 @@ async function tryRefresh() {
 }
 
 async function update(current) {
-  const now = summarize(parseMetrics(await get('/admin/metrics')));
+  const now = await get('/admin/status');
   if (session !== current) return;
   lostAt = null;
-  if (now.started !== started) {
-    if (started) openLog();
-    started = now.started;
+  if (now.instance !== status?.instance) {
+    if (status) openLog();
     isStopped = false;
   }
-  charts.add(now);
-  const summary = `${now.started} ${now.phase} ${now.checks} ${now.audit}`;
-  if (summary !== seenSummary || Date.now() - requestedAt > REFRESH) {
+  status = now;
+  charts.add(summarize(now));
+  const checks = now.checks.map(({ name, state }) => [name, state]);
+  const state = JSON.stringify([now.instance, now.phase, checks, now.audit, now.log_level, now.pending_restart]);
+  if (state !== seenState || Date.now() - requestedAt > REFRESH) {
     const isRefreshed = await tryRefresh();
     if (session !== current) return;
-    if (isRefreshed) seenSummary = summary;
+    if (isRefreshed) seenState = state;
   }
-  if (status) {
-    const [state, text, more] = headline({ ...status, phase: now.phase ?? status.phase });
-    showState(state, text, `${more} Up for ${duration(now.uptime)}.`);
-  }
+  const [kind, text, more] = headline(now);
+  showState(kind, text, `${more} Up for ${duration(now.uptime_seconds)}.`);
   if (!hasScope('admin:logs')) return;
-  audit.update(`${now.started} ${now.audit} ${status?.audit?.seq} ${status?.audit?.error}`, status?.audit?.error);
+  const { seq, error } = now.audit ?? {};
+  audit.update(`${now.instance} ${seq} ${error}`, error);
   const end = hasScope('admin:control') ? each => dialogs.endSession(callbacks, each) : undefined;
   // A session also expires without an event.
-  sessionList.update(`${now.started} ${now.audit} ${session.id} ${Math.floor(Date.now() / REFRESH)}`, session.id, end);
+  sessionList.update(`${now.instance} ${seq} ${session.id} ${Math.floor(Date.now() / REFRESH)}`, session.id, end);
 }
 
 let timer, isPolling, shouldPoll;

@@ -18,6 +18,7 @@ mod authorisation;
 mod browser;
 mod clock_jumps;
 mod command_line;
+mod compression;
 mod configuration;
 mod console;
 mod container;

@@ -1,12 +1,13 @@
-//! The media types that a client prefers (RFC 9110, section 12.5.1).
+//! The media types that a client prefers, by `Accept`, and whether it prefers gzip, by
+//! `Accept-Encoding` (RFC 9110, section 12.5).
 
 use poem::http::HeaderMap;
-use poem::http::header::ACCEPT;
+use poem::http::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
 
-/// A media range of `Accept`.
-struct Range {
-    /// In lower case.
-    media_type: String,
+/// An element of such a header: a media range, or a content coding.
+struct Choice {
+    /// In lower case, without parameters.
+    name: String,
     /// The value of `q` in thousandths.
     weight: u16,
 }
@@ -22,7 +23,7 @@ struct Fit {
 /// The one of these media types that the client prefers. Without a preference, or if it accepts
 /// none of them, it is the first.
 pub fn preferred<'a>(headers: &HeaderMap, offers: &[&'a str]) -> Option<&'a str> {
-    let ranges = ranges(headers);
+    let ranges = choices(headers, &ACCEPT);
     let fits = offers.iter().map(|offer| {
         let position = position(&ranges, offer);
         (offer, position)
@@ -45,15 +46,28 @@ pub fn preferred<'a>(headers: &HeaderMap, offers: &[&'a str]) -> Option<&'a str>
 
 /// Whether the client names this media type itself, and accepts it.
 pub fn names(headers: &HeaderMap, media_type: &str) -> bool {
-    position(&ranges(headers), media_type)
+    position(&choices(headers, &ACCEPT), media_type)
         .is_some_and(|(_, fit)| fit.exactness == 2 && fit.weight > 0)
 }
 
+/// Whether the client accepts gzip, and does not prefer the plain content.
+pub fn prefers_gzip(headers: &HeaderMap) -> bool {
+    let codings = choices(headers, &ACCEPT_ENCODING);
+    let weight = |names: &[&str]| {
+        let mut named = codings.iter().filter(|it| names.contains(&&*it.name));
+        named.next().map(|coding| coding.weight)
+    };
+    // `x-gzip` is an old name of it (RFC 9110, section 8.4.1.3).
+    let gzip = weight(&["gzip", "x-gzip"]).or_else(|| weight(&["*"]));
+    let plain = weight(&["identity"]).unwrap_or(0);
+    gzip.is_some_and(|gzip| gzip > 0 && gzip >= plain)
+}
+
 /// The most exact range for a media type, and its place in the list.
-fn position(ranges: &[Range], offer: &str) -> Option<(usize, Fit)> {
+fn position(ranges: &[Choice], offer: &str) -> Option<(usize, Fit)> {
     let kind = offer.split('/').next().unwrap_or_default();
-    let exactness = |range: &Range| match range.media_type.split_once('/') {
-        _ if range.media_type == offer => Some(2),
+    let exactness = |range: &Choice| match range.name.split_once('/') {
+        _ if range.name == offer => Some(2),
         Some((of_range, "*")) if of_range == kind => Some(1),
         Some(("*", "*")) => Some(0),
         _ => None,
@@ -73,19 +87,19 @@ fn position(ranges: &[Range], offer: &str) -> Option<(usize, Fit)> {
     })
 }
 
-/// The ranges of all `Accept` fields. One that cannot be read is ignored.
-fn ranges(headers: &HeaderMap) -> Vec<Range> {
-    let values = headers.get_all(ACCEPT).iter();
+/// The elements of all fields with this name. One that cannot be read is ignored.
+fn choices(headers: &HeaderMap, name: &HeaderName) -> Vec<Choice> {
+    let values = headers.get_all(name).iter();
     let values = values.filter_map(|value| value.to_str().ok());
     values
         .flat_map(|value| value.split(','))
-        .filter_map(parse_range)
+        .filter_map(parse_choice)
         .collect()
 }
 
-fn parse_range(text: &str) -> Option<Range> {
+fn parse_choice(text: &str) -> Option<Choice> {
     let mut parts = text.split(';').map(str::trim);
-    let media_type = parts.next()?.to_ascii_lowercase();
+    let name = parts.next()?.to_ascii_lowercase();
     let mut weight = 1000;
     for parameter in parts {
         if let Some((name, value)) = parameter.split_once('=')
@@ -94,7 +108,7 @@ fn parse_range(text: &str) -> Option<Range> {
             weight = parse_weight(value.trim())?;
         }
     }
-    Some(Range { media_type, weight })
+    Some(Choice { name, weight })
 }
 
 /// `0`, `1`, or such a number with up to three decimals, in thousandths.
@@ -164,6 +178,44 @@ mod tests {
         for (lines, expected) in cases {
             let found = preferred(&accept(lines), &[JSON, TEXT]);
             assert_eq!(found, Some(*expected), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn gzip_follows_the_weights() {
+        let cases: &[(&[&str], bool)] = &[
+            (&[], false),
+            (&[""], false),
+            (&["gzip"], true),
+            (&["GZip"], true),
+            (&["x-gzip"], true),
+            (&["gzip, deflate, br, zstd"], true),
+            (&["br", "gzip;q=0.1"], true),
+            (&["br, deflate"], false),
+            (&["*"], true),
+            (&["br, *;q=0.1"], true),
+            (&["*;q=0"], false),
+            (&["*;q=0, gzip"], true),
+            (&["gzip;q=0"], false),
+            (&["gzip;q=0.000, *"], false),
+            (&["identity"], false),
+            (&["identity, gzip"], true),
+            (&["identity, gzip;q=0.9"], false),
+            (&["identity, *;q=0.5"], false),
+            (&["identity;q=0.5, gzip;q=0.501"], true),
+            (&["identity;q=0, gzip;q=0.1"], true),
+            (&["identity;q=0, *"], true),
+            // Nothing that is offered: the plain content.
+            (&["identity;q=0"], false),
+            (&["identity;q=0, br"], false),
+            // Nothing that can be read.
+            (&["gzip;q=2", "gzip;q=", "gzip;q=a", ";,,gzi p"], false),
+        ];
+        for (lines, expected) in cases {
+            let lines = lines.iter();
+            let headers = lines.map(|line| (ACCEPT_ENCODING, line.parse().unwrap()));
+            let headers: HeaderMap = headers.collect();
+            assert_eq!(prefers_gzip(&headers), *expected, "{headers:?}");
         }
     }
 

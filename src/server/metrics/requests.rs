@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use hyper::Method;
 use prometheus::core::Collector as _;
-use prometheus::proto::{Metric, MetricFamily};
+use prometheus::proto::{Bucket, Metric, MetricFamily};
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts};
 
+use crate::api::{DurationBucket, RequestTotals};
 use crate::server::path_template;
 
 /// Upper bounds in seconds: a response from memory takes 20 µs, a restart up to 30 s.
@@ -25,6 +26,8 @@ const METHODS: [&str; 8] = [
 const STATUS_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 /// The route of all unknown paths, so that clients cannot create series by requesting random paths.
 const OTHER_ROUTE: &str = "other";
+/// The routes of health checks begin with it.
+const HEALTH_PREFIX: &str = "/health";
 
 /// The request metrics of both servers.
 #[derive(Debug)]
@@ -64,6 +67,53 @@ impl RequestMetrics {
             family.mut_metric().sort_by_cached_key(labels);
         }
         families
+    }
+
+    /// The requests of one server.
+    pub fn totals(&self, server: &str) -> RequestTotals {
+        let mut totals = RequestTotals::default();
+        let label = |metric: &Metric, name: &str| {
+            let mut pairs = metric.get_label().iter();
+            let pair = pairs.find(|pair| pair.name() == name);
+            pair.map_or_else(String::new, |pair| pair.value().to_owned())
+        };
+        let of_server = |families: Vec<MetricFamily>| {
+            let metrics = families.into_iter().flat_map(|mut it| it.take_metric());
+            let metrics = metrics.filter(|metric| label(metric, "server") == server);
+            metrics.collect::<Vec<_>>()
+        };
+        for metric in of_server(self.total.collect()) {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "the crate has counted a whole number"
+            )]
+            let count = metric.get_counter().get_value() as u64;
+            totals.total += count;
+            if !label(&metric, "route").starts_with(HEALTH_PREFIX) {
+                totals.without_health += count;
+                if label(&metric, "status") == "5xx" {
+                    totals.errors += count;
+                }
+            }
+        }
+        let bounds = DURATION_BUCKETS.iter().copied().map(Some).chain([None]);
+        totals.durations = bounds
+            .map(|up_to_seconds| DurationBucket {
+                up_to_seconds,
+                count: 0,
+            })
+            .collect();
+        for metric in of_server(self.duration.collect()) {
+            let histogram = metric.get_histogram();
+            let buckets = histogram.get_bucket().iter();
+            let counts = buckets.map(Bucket::cumulative_count);
+            let counts = counts.chain([histogram.get_sample_count()]);
+            for (bucket, count) in totals.durations.iter_mut().zip(counts) {
+                bucket.count += count;
+            }
+        }
+        totals
     }
 
     /// Counts requests to the paths of one server. All paths below one in `mounted` are one route.
@@ -237,6 +287,42 @@ mod tests {
             .encode_to_string(&requests.collect())
             .unwrap();
         assert!(!text.contains("unknown-path"), "{text}");
+    }
+
+    #[test]
+    fn totals_are_those_of_one_server() {
+        let requests = RequestMetrics::new(true).unwrap();
+        for server in ["public", "admin"] {
+            let paths = ["/".to_owned(), "/health/live".to_owned()];
+            let routes = requests.routes(server, paths, []);
+            for (path, status, milliseconds) in [
+                ("/", 200, 0),
+                ("/", 503, 2),
+                ("/nothing", 404, 2),
+                ("/health/live", 200, 0),
+                ("/health/live", 503, 60_000),
+            ] {
+                let series = routes.series(&Method::GET, path);
+                series.observe(status, Duration::from_millis(milliseconds));
+            }
+        }
+        let totals = requests.totals("public");
+        let numbers = (totals.total, totals.without_health, totals.errors);
+        assert_eq!(numbers, (5, 3, 1));
+        let durations = totals.durations.iter();
+        let durations = durations.map(|it| (it.up_to_seconds, it.count));
+        let durations: Vec<_> = durations.collect();
+        assert_eq!(durations.len(), DURATION_BUCKETS.len() + 1);
+        for bucket in [
+            (Some(0.0001), 2),
+            (Some(0.001), 2),
+            (Some(0.0025), 4),
+            (Some(30.0), 4),
+            (None, 5),
+        ] {
+            assert!(durations.contains(&bucket), "{bucket:?} in {durations:?}");
+        }
+        assert_eq!(requests.totals("other").total, 0);
     }
 
     #[test]

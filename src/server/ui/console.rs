@@ -63,7 +63,7 @@ const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
 /// Adds the page and its assets.
 pub fn add_routes(mut route: Route) -> Route {
     for (path, kind, content) in ASSETS {
-        let file = StaticFile::new(kind, || Bytes::from_static(content));
+        let file = StaticFile::new(kind, move || Bytes::from_static(content));
         route = route.at(path, get(file));
     }
     let clear_path = format!("{CONSOLE_CLEAR_PATH}:id");

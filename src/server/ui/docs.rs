@@ -52,10 +52,11 @@ pub fn routes<T: OpenApi + 'static>(
         })
     };
     let [json_path, page_path, script, style, start, clicks] = paths(prefix);
-    let html = page(&script, &style, &start, &clicks);
+    let html = Bytes::from(page(&script, &style, &start, &clicks));
     // Swagger UI writes descriptions as HTML, which it has sanitized. Trusted Types would need a
     // policy that accepts any HTML.
-    let html = StaticFile::new(static_file::HTML, || html.into()).with_content_policy(PAGE_POLICY);
+    let html =
+        StaticFile::new(static_file::HTML, move || html.clone()).with_content_policy(PAGE_POLICY);
     Route::new()
         .at(json_path, get(json))
         .at(page_path, get(html))
@@ -66,7 +67,7 @@ pub fn routes<T: OpenApi + 'static>(
 }
 
 fn own_script(content: &'static str) -> StaticFile {
-    StaticFile::new(static_file::JAVASCRIPT, || {
+    StaticFile::new(static_file::JAVASCRIPT, move || {
         Bytes::from_static(content.as_bytes())
     })
 }

@@ -29,7 +29,7 @@ fn log_on_stdout_is_reported_once() {
             ),
         );
     }
-    let poll_count = "return performance.getEntriesByType('resource').filter(entry => entry.name.endsWith('/metrics')).length";
+    let poll_count = "return performance.getEntriesByType('resource').filter(entry => entry.name.endsWith('/status')).length";
     let before = console.run(poll_count).as_u64().unwrap();
     console.wait_until(
         "the page has polled again",

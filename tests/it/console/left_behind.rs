@@ -209,9 +209,9 @@ fn values_left_in_the_storage_neither_hide_lines_nor_stop_the_page() {
     console.home.log_request("later");
     console.wait_for_line("later");
     let lines = console.lines();
-    assert!(!lines.iter().any(|line| line.contains("/admin/metrics")));
+    assert!(!lines.iter().any(|line| line.contains("/admin/status")));
     console.click("own");
-    console.wait_for_line("/admin/metrics");
+    console.wait_for_line("/admin/status");
 
     console
         .browser
@@ -324,7 +324,7 @@ fn log_stream_that_is_read_with_stolen_values_is_shown() {
     assert_eq!(stream.read_head().status, 200);
     console.wait_for_line("of-a-thief");
     let lines = console.lines();
-    assert!(!lines.iter().any(|line| line.contains("/admin/metrics")));
+    assert!(!lines.iter().any(|line| line.contains("/admin/status")));
 }
 
 /// Otherwise any page could sign its visitors out.

@@ -147,7 +147,7 @@ fn json_log_is_shown_like_text() {
         !console
             .lines()
             .iter()
-            .any(|line| line.contains("/admin/metrics"))
+            .any(|line| line.contains("/admin/status"))
     );
     // Requests of others can neither forge nor displace audit entries.
     let forged = "/%20audit:%20%22target%22:%22audit%22/\"target\":\"audit\"";

@@ -41,6 +41,34 @@ fn figures(console: &Console) -> Figures {
 }
 
 #[test]
+fn open_page_loads_little() {
+    if !browser_available("what the console loads") {
+        return;
+    }
+    let console = Console::signed_in();
+    console.run("performance.clearResourceTimings(); return 0");
+    let loaded = "performance.getEntriesByType('resource').filter(({ initiatorType }) => initiatorType === 'fetch')";
+    let polls = format!(
+        "return {loaded}.filter(({{ name }}) => name.endsWith('/admin/status')).length > 3"
+    );
+    console.wait_until("the status was loaded again and again", &polls);
+    let sizes = console.run(&format!(
+        "return {loaded}.map(each => [each.name, each.transferSize, each.decodedBodySize])"
+    ));
+    for each in sizes.as_array().unwrap() {
+        let name = each[0].as_str().unwrap();
+        let [transferred, content] = [&each[1], &each[2]].map(|size| size.as_u64().unwrap());
+        println!("{name}: {transferred} bytes for {content}");
+        assert!(!name.ends_with("/admin/metrics"), "{sizes}");
+        assert!(
+            !name.ends_with("/admin/status") || transferred < 2048,
+            "{sizes}"
+        );
+    }
+    console.assert_no_errors();
+}
+
+#[test]
 fn page_keeps_up_with_thousand_events_per_second() {
     if !browser_available("the console's throughput") {
         return;

@@ -157,9 +157,13 @@ impl Connection {
 
     /// Reads so many bytes of text.
     pub fn read_text(&mut self, length: usize) -> String {
+        String::from_utf8(self.read_bytes(length)).unwrap()
+    }
+
+    pub fn read_bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         self.reader.read_exact(&mut bytes).unwrap();
-        String::from_utf8(bytes).unwrap()
+        bytes
     }
 
     /// Reads a chunked body (RFC 9112, section 7.1).

@@ -10,6 +10,7 @@ use super::tag::AdminTag;
 use crate::api::{AuditEntry, AuditPage, MAX_AUDIT_RECORDS};
 use crate::audit::{last_records, trail_owner};
 use crate::server::auth::{Auth, Logs};
+use crate::server::http::compress::Compressible;
 use crate::server::http::json::JsonResponse;
 use crate::server::http::problem::{ApiError, Result};
 use crate::server::openapi::{DocumentedError, Operation};
@@ -55,7 +56,7 @@ impl AuditApi {
         /// Only records with a lower number than this.
         #[oai(validator(minimum(value = "0")))]
         before_seq: Query<Option<i64>>,
-    ) -> Result<JsonResponse<AuditPage>> {
+    ) -> Result<Compressible<JsonResponse<AuditPage>>> {
         let state = self.0.get()?;
         let path = state
             .audit
@@ -77,9 +78,9 @@ impl AuditApi {
                 ),
             )
         })?;
-        Ok(JsonResponse(AuditPage {
+        Ok(Compressible(JsonResponse(AuditPage {
             records: records.into_iter().map(AuditEntry::from).collect(),
-        }))
+        })))
     }
 }
 

@@ -13,6 +13,7 @@ use super::tag::AdminTag;
 use crate::api::MAX_PAGE_LINES;
 use crate::logs::{Cursor, Filter, FilterParams, StartAt, TailQuery};
 use crate::server::auth::{Auth, Follow, Logs};
+use crate::server::http::compress::Compressible;
 use crate::server::http::negotiate::preferred;
 use crate::server::http::problem::{ApiError, Result};
 use crate::server::log::access_end::AccessEnd;
@@ -75,7 +76,7 @@ impl LogsApi {
         /// Only lines before the line with this cursor: the `cursor` of an entry, or
         /// `first_cursor`.
         before: Query<Option<String>>,
-    ) -> Result<LogLinesResponse> {
+    ) -> Result<Compressible<LogLinesResponse>> {
         let state = self.0.get()?;
         let path = state.require_log()?.path().to_owned();
         let filter = parse_filter(&level, &contains, &since)?;
@@ -92,7 +93,7 @@ impl LogsApi {
             && let Some(response) =
                 LogLinesResponse::try_inline(TailQuery::new(&path, lines), wants_text)
         {
-            return Ok(response);
+            return Ok(Compressible(response));
         }
         let permit = state.log_readers.acquire()?;
         let access = AccessEnd::new(&state.auth, caller.claims, caller.session.as_ref());
@@ -106,11 +107,11 @@ impl LogsApi {
             spawn_blocking(move || query.find_while(&|| client.is_connected())).await?
         };
         let found = found.map_err(|error| log_read_error(&error))?;
-        Ok(if wants_text {
+        Ok(Compressible(if wants_text {
             LogLinesResponse::text(found, permit, access)
         } else {
             LogLinesResponse::json(found, permit, access)
-        })
+        }))
     }
 
     /// Follow the log as server-sent events.

@@ -20,6 +20,7 @@ use super::tag::AdminTag;
 use crate::api::{ProcessUsage, VERSION};
 use crate::health::{CheckState, Phase};
 use crate::server::auth::{Auth, Read};
+use crate::server::http::compress::Compressible;
 use crate::server::http::problem::{ApiError, Result};
 use crate::server::limits::LimitKind;
 use crate::server::metrics::{Family, MetricFamilies};
@@ -45,10 +46,10 @@ impl MetricsApi {
         operation_id = "get_metrics",
         tag = "AdminTag::Daemon"
     )]
-    async fn metrics(&self, _caller: Auth<Read>) -> Result<MetricsText> {
+    async fn metrics(&self, _caller: Auth<Read>) -> Result<Compressible<MetricsText>> {
         let families = collect(self.0.get()?).await;
         let text = TextEncoder::new().encode_to_string(&families);
-        text.map(MetricsText)
+        text.map(|text| Compressible(MetricsText(text)))
             .map_err(|error| ApiError::internal(&error))
     }
 }

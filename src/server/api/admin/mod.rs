@@ -39,7 +39,7 @@ use crate::auth::{Keyring, SessionStore};
 use crate::config::LiveSettings;
 use crate::identity::identity;
 use crate::server::auth::{AuthState, proof};
-use crate::server::http::Service;
+use crate::server::http::{Service, compress};
 use crate::server::openapi::{self, Operation};
 use crate::server::ui::{console, docs};
 
@@ -130,6 +130,7 @@ pub fn service(state: Arc<AdminState>) -> Arc<Service> {
         .nest("/", openapi_service(&StateHandle::new(state)))
         .around(console::redirect_to_console)
         .around(console::forget_session_on_arrival)
+        .around(compress::compress)
         .data(auth)
         .map_to_response()
         .boxed();

@@ -13,6 +13,7 @@ use crate::audit::{ignored_files, trail_owner};
 use crate::config::root_warning;
 use crate::identity::identity;
 use crate::server::auth::{Auth, Read};
+use crate::server::http::compress::Compressible;
 use crate::server::http::json::JsonResponse;
 use crate::server::http::problem::Result;
 use crate::server::openapi::Operation;
@@ -34,7 +35,10 @@ impl StatusApi {
         operation_id = "get_status",
         tag = "AdminTag::Daemon"
     )]
-    async fn status(&self, _caller: Auth<Read>) -> Result<JsonResponse<DaemonStatus>> {
+    async fn status(
+        &self,
+        _caller: Auth<Read>,
+    ) -> Result<Compressible<JsonResponse<DaemonStatus>>> {
         let state = self.0.get()?;
         let server = base_url(state.public_address);
         let settings = state.live_settings.settings();
@@ -59,7 +63,7 @@ impl StatusApi {
             )
         })
         .await?;
-        Ok(JsonResponse(DaemonStatus {
+        let status = DaemonStatus {
             service: identity().service.into(),
             version: VERSION.into(),
             phase: state.health.phase().into(),
@@ -95,6 +99,8 @@ impl StatusApi {
             log_level: state.log_level.status().filter,
             process,
             http: state.http_usage(),
+            public_requests: state.metrics.requests.totals("public"),
+            log_followers: state.log.as_ref().map_or(0, |log| log.follower_count()),
             checks: state
                 .health
                 .checks()
@@ -104,7 +110,8 @@ impl StatusApi {
             pending_restart,
             warnings,
             last_exit: state.last_exit.clone(),
-        }))
+        };
+        Ok(Compressible(JsonResponse(status)))
     }
 }
 
