@@ -31,12 +31,12 @@ pub fn run(context: &CommandContext, arguments: &AuditArgs, output: &Output) -> 
     if arguments.verify {
         let verified = block_on(control.verify_audit(arguments.head.as_ref()))?;
         let VerifiedAudit { report, not_asked } = verified.map_err(command_error)?;
-        if let Some(error) = not_asked {
+        if let Some(error) = &not_asked {
             notice(&format!(
                 "the end of the trail is not compared with the running daemon: {error}"
             ));
         }
-        return print_report(&report, output);
+        return print_report(&report, not_asked.is_none(), output);
     }
     let records = block_on(control.audit_records(arguments.lines.into()))?;
     for record in records.map_err(command_error)? {
@@ -124,7 +124,8 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped.collect::<String>())
 }
 
-fn print_report(report: &Report, output: &Output) -> Result {
+/// `is_whole`: no running daemon has written more records than were read, as far as that is known.
+fn print_report(report: &Report, is_whole: bool, output: &Output) -> Result {
     for ignored in &report.ignored {
         output.print_line(&ignored.to_string())?;
     }
@@ -151,7 +152,12 @@ fn print_report(report: &Report, output: &Output) -> Result {
         _ => "no records".to_owned(),
     };
     if report.intact {
-        output.print_success(&format!("Intact: {range}"))?;
+        let verdict = if is_whole {
+            "Intact"
+        } else {
+            "Intact, except for the end, which was not compared"
+        };
+        output.print_success(&format!("{verdict}: {range}"))?;
         if let (Some(seq), Some(hash)) = (report.last_seq, &report.last_hash) {
             output.print_line(&format!("  head {seq}:{hash}"))?;
         }

@@ -1,6 +1,6 @@
 //! The settings that the daemon runs with.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -112,10 +112,8 @@ impl Settings {
         let dependencies = DependencySettings::load(validator);
         let key_file = validator.key_file(pid_file.as_deref());
 
-        if let (Some(host), Some(port), Some(admin_host)) = (host, port, admin_host)
-            && admin_port == Some(port)
-        {
-            check_ports(validator, host, admin_host, port);
+        if let Some(port) = port.filter(|port| *port != 0 && admin_port == Some(*port)) {
+            report_equal_ports(validator, port);
         }
         OwnFiles {
             log: log.as_ref().and_then(|log| log.target.file()),
@@ -193,19 +191,17 @@ impl Settings {
     }
 }
 
-/// Both listeners have the port `port`.
-fn check_ports(validator: &mut Validator<'_>, host: IpAddr, admin_host: IpAddr, port: u16) {
-    if port != 0 && (host == admin_host || host.is_unspecified()) {
-        let source = |name| validator.sources.get(name).map(|(_, source)| source);
-        // The mistake is the value of the higher precedence: a flag, rather than a default.
-        let (wrong, other) = if source("PORT") < source("ADMIN_PORT") {
-            ("PORT", "ADMIN_PORT")
-        } else {
-            ("ADMIN_PORT", "PORT")
-        };
-        validator.add_problem(
-            wrong,
-            format!("`{port}` is also the value of {other}: use two different ports"),
-        );
-    }
+/// Both listeners have the port `port`. The daemon holds the admin port at all addresses.
+fn report_equal_ports(validator: &mut Validator<'_>, port: u16) {
+    let source = |name| validator.sources.get(name).map(|(_, source)| source);
+    // The mistake is the value of the higher precedence: a flag, rather than a default.
+    let (wrong, other) = if source("PORT") < source("ADMIN_PORT") {
+        ("PORT", "ADMIN_PORT")
+    } else {
+        ("ADMIN_PORT", "PORT")
+    };
+    validator.add_problem(
+        wrong,
+        format!("`{port}` is also the value of {other}: use two different ports"),
+    );
 }

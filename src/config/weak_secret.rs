@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// Secrets that tutorials and standards print.
-const PUBLISHED: [(&str, &str); 10] = [
+const PUBLISHED: [(&str, &str); 14] = [
     (
         "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
         "the FastAPI tutorial",
@@ -32,7 +32,23 @@ const PUBLISHED: [(&str, &str); 10] = [
         "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
         "RFC 7515",
     ),
+    ("hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg", "RFC 7520"),
+    (
+        "404E635266556A586E3272357538782F413F4428472B4B6250645367566B5970",
+        "tutorials for Spring",
+    ),
+    (
+        "3cfa76ef14937c1c0ea519f8fc057a80fcd04a7420f8e8bcd0a7567c272e007b",
+        "tutorials for Spring",
+    ),
+    (
+        "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8",
+        "every list of hashes of passwords",
+    ),
 ];
+
+/// The signs around a variable that a template has not replaced.
+const PLACEHOLDERS: [(&str, &str); 3] = [("{{", "}}"), ("${", "}"), ("<", ">")];
 
 /// Pieces of placeholders for secrets, longer ones first. No random digits of base 16 contain one.
 const COMMON: [&str; 55] = [
@@ -111,6 +127,13 @@ pub fn secret_weakness(secret: &str) -> Option<String> {
     if let Some((_, place)) = PUBLISHED.iter().find(is_published) {
         return Some(format!("is published in {place}"));
     }
+    let is_around = |(start, end): &(&str, &str)| {
+        let text = secret.trim();
+        text.starts_with(start) && text.ends_with(end)
+    };
+    if PLACEHOLDERS.iter().any(is_around) {
+        return Some("is a placeholder that was not replaced".into());
+    }
     let different = unit.bytes().collect::<BTreeSet<_>>().len();
     let is_predictable = |text: &str| unpredictable_bytes(text) < MIN_UNPREDICTABLE_BYTES;
     let is_weak = is_predictable(unit)
@@ -177,6 +200,12 @@ mod tests {
             ("00112233445566001122334455660001".into(), "different bytes"),
             (PUBLISHED[0].0.into(), "FastAPI"),
             (format!("{}\n", PUBLISHED[9].0), "RFC 7515"),
+            (PUBLISHED[11].0.into(), "Spring"),
+            (
+                "{{ jwt_secret_of_the_orders_service }}".into(),
+                "placeholder",
+            ),
+            ("${JWT_SECRET_FOR_THE_ADMIN_API_5174}".into(), "placeholder"),
             ("your-256-bit-secret".repeat(2), "jwt.io"),
             (["your-256-bit-secret"; 2].join("-"), "jwt.io"),
             ("your-256-bit-secret-".repeat(3), "jwt.io"),

@@ -271,8 +271,9 @@ impl DaemonControl {
             }
             recorded.is_generated
         } else {
+            // Nothing says which key the daemon had.
             keys.is_every_key = true;
-            configured.is_none()
+            configured.is_none() || key_file.exists()
         };
         keys.replaced = is_generated.then_some(key_file);
         keys

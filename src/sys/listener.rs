@@ -182,6 +182,11 @@ pub(crate) fn hold_port(listener: &TcpListener) -> io::Result<HeldPort> {
     held
 }
 
+/// Whether this process could hold the port, or another one of its user does.
+pub(crate) fn can_hold_port(port: u16) -> bool {
+    bind_everywhere(port, false).is_ok() || bind_everywhere(port, true).is_ok()
+}
+
 /// Binds a port at all addresses, of IPv4 and IPv6.
 fn bind_everywhere(port: u16, is_shared: bool) -> io::Result<TcpSocket> {
     let (socket, ip) = unbound_everywhere()?;

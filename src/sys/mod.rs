@@ -26,8 +26,8 @@ pub(crate) use file::{
     open_regular, rename_synced, rename_without_replacing, share_byte, unnamed_file,
 };
 pub(crate) use listener::{
-    BACKLOG, HeldPort, LoneListener, adopt_listener, bind, hold_port, is_ephemeral_port,
-    is_local_address, listen_alone, listen_overlapping,
+    BACKLOG, HeldPort, LoneListener, adopt_listener, bind, can_hold_port, hold_port,
+    is_ephemeral_port, is_local_address, listen_alone, listen_overlapping,
 };
 pub use listener::{SocketId, listen};
 pub(crate) use memory::release_free_memory;
@@ -37,6 +37,6 @@ pub(crate) use process::is_root_of_machine;
 pub(crate) use procfs::Stat;
 pub(crate) use tcp_sockets::{
     TcpSocket, connected_socket, foreign_socket_at_port, foreign_socket_in_repeated_looks,
-    sockets_accepting,
+    other_socket_at_port, sockets_accepting,
 };
 pub(crate) use text::{hex, is_hidden, json_escape};

@@ -128,6 +128,21 @@ pub fn foreign_socket_at_port(port: u16) -> io::Result<Option<TcpSocket>> {
     Ok(foreign.next())
 }
 
+/// A socket at this port besides the listener at `own`: one that is open rather than one that is
+/// closed.
+///
+/// # Errors
+///
+/// The kernel does not report the sockets.
+pub fn other_socket_at_port(own: SocketAddr) -> io::Result<Option<TcpSocket>> {
+    let sockets = query_all(own.port(), ALL_STATES)?;
+    let others = sockets.into_iter().filter(|socket| {
+        socket.address.port() == own.port()
+            && !(socket.state == TCP_LISTEN && socket.address == own)
+    });
+    Ok(others.min_by_key(TcpSocket::is_closed))
+}
+
 /// [`foreign_socket_at_port`], looked up repeatedly at random times, in 0.1 s on average. A program that
 /// hides its sockets from one look cannot hide them from all.
 ///

@@ -35,6 +35,7 @@ mod foreground;
 mod foreground_restart;
 mod full_disk;
 mod generated_clients;
+mod held_port;
 mod http_messages;
 mod install;
 mod kill_at_random;

@@ -169,9 +169,12 @@ impl ListeningSockets {
             .collect::<Result<_, _>>()
             .map_err(StartError::Socket)?;
         let admin_address = admin.local_addr().map_err(StartError::Socket)?;
-        let admin_port = admin_port.or_else(|| sys::hold_port(&admin).ok());
-        // Since the last look, other users could bind the port.
-        is_exclusive &= admin_port.is_some() || configured[1].is_none();
+        let admin_port = match admin_port.map_or_else(|| sys::hold_port(&admin), Ok) {
+            Ok(port) => Some(port),
+            // A port that systemd passed belongs to root.
+            Err(_) if configured[1].is_none() => None,
+            Err(source) => return Err(unheld_port(admin_address, source)),
+        };
         check_admin(admin_address, &mut is_exclusive)?;
         for socket in extra.iter_mut().filter(|it| it.role == SocketRole::Admin) {
             check_admin(socket.address, &mut socket.is_exclusive)?;
@@ -215,6 +218,18 @@ impl ListeningSockets {
             )?);
         }
         Ok(sockets)
+    }
+}
+
+/// Why the port of the admin API cannot be held. Other users could bind it at a multicast address and
+/// take over connections.
+fn unheld_port(admin: SocketAddr, source: io::Error) -> StartError {
+    match sys::other_socket_at_port(admin) {
+        Ok(Some(socket)) => StartError::SharedAdminPort(socket.into()),
+        Ok(None) | Err(_) => StartError::UncheckedAdminPort {
+            port: admin.port(),
+            source,
+        },
     }
 }
 
@@ -277,7 +292,16 @@ fn bind_admin(
             is_alone,
         }) => Ok((listener, Some(port), is_alone)),
         // A socket of the old process may occupy the port.
-        Err(_) => Ok((bind("ADMIN_PORT", address, unused)?, None, false)),
+        Err(_) => match (
+            bind("ADMIN_PORT", address, unused),
+            sys::other_socket_at_port(address),
+        ) {
+            (Ok(listener), _) => Ok((listener, None, false)),
+            (Err(StartError::Bind { owner: None, .. }), Ok(Some(socket))) if socket.is_closed() => {
+                Err(StartError::SharedAdminPort(socket.into()))
+            }
+            (Err(error), _) => Err(error),
+        },
     }
 }
 

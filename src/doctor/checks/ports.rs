@@ -14,6 +14,7 @@ const SYSTEMD: &str = "systemd (PID 1)";
 const SOCKET_UNIT_HINT: &str =
     "if a socket unit listens there for the daemon, start its service with `systemctl start`";
 const ROOT: u32 = 0;
+const ADMIN_PORT: &str = "ADMIN_PORT";
 
 /// `HOST` and `PORT`, unless a daemon already listens there.
 pub fn public(snapshot: &Snapshot) -> Option<Finding> {
@@ -29,11 +30,11 @@ pub fn admin(snapshot: &Snapshot) -> Option<Finding> {
     let shared = SharedAdminPort::find(address.port()).ok().flatten();
     match shared.filter(|shared| Some(shared.user()) != listener) {
         Some(shared) => Some(Finding::error(
-            "ADMIN_PORT",
+            ADMIN_PORT,
             shared.problem(),
             shared.next_step(),
         )),
-        None => check_address(snapshot, ["ADMIN_HOST", "ADMIN_PORT"], address),
+        None => check_address(snapshot, ["ADMIN_HOST", ADMIN_PORT], address),
     }
 }
 
@@ -48,7 +49,11 @@ fn check_address(
     }
     // Without listening: no client can connect, and a daemon that starts now still gets the address.
     let Err(error) = sys::bind(address) else {
-        return Some(Finding::ok(port, format!("{address} is free")));
+        let obstacle = SharedAdminPort::find_obstacle(address).ok().flatten();
+        return Some(match obstacle.filter(|_| port == ADMIN_PORT) {
+            Some(shared) => Finding::error(port, shared.problem(), shared.next_step()),
+            None => Finding::ok(port, format!("{address} is free")),
+        });
     };
     Some(match error.kind() {
         io::ErrorKind::AddrInUse => address_in_use(state, port, address),

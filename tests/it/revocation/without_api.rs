@@ -7,6 +7,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use fullon_master_api::instance::StateFile;
+
 use super::one::{call_on, kept_connection};
 use super::{ALL, assert_accepted, assert_revoked, call, file, sign_in};
 use crate::doctor::{as_nobody, home_of_nobody, set_mode};
@@ -133,16 +135,21 @@ fn command_revokes_all_while_daemon_stops() {
 /// A key that is exported for `--admin-url` is not that of the daemon here.
 #[test]
 fn command_ends_the_generated_key_although_its_shell_has_another() {
-    let home = Home::started();
-    let key_file = home.path().join(".fullon_master_api.key");
-    let key = fs::read_to_string(&key_file).unwrap();
-    home.run(["stop"]).succeeds();
-    let mut command = home.fullon(["token", "--revoke-all"]);
-    command.env("JWT_SECRET_KEY", jwt::made_up_secret("of another daemon"));
-    Outcome::run(&mut command)
-        .succeeds()
-        .stdout_contains(&["Signing key: replaced"]);
-    assert_ne!(fs::read_to_string(&key_file).unwrap(), key);
+    for has_state in [true, false] {
+        let home = Home::started();
+        let key_file = home.path().join(".fullon_master_api.key");
+        let key = fs::read_to_string(&key_file).unwrap();
+        home.run(["stop"]).succeeds();
+        if !has_state {
+            fs::remove_file(StateFile::path(&home.pid_file())).unwrap();
+        }
+        let mut command = home.fullon(["token", "--revoke-all"]);
+        command.env("JWT_SECRET_KEY", jwt::made_up_secret("of another daemon"));
+        Outcome::run(&mut command)
+            .succeeds()
+            .stdout_contains(&["Signing key: replaced"]);
+        assert_ne!(fs::read_to_string(&key_file).unwrap(), key);
+    }
 }
 
 /// The holder of a control token restarts the daemon without end.

@@ -29,7 +29,7 @@ mod watchdog;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -40,6 +40,7 @@ use fullon_master_api::auth::{Revocations, TokenSigner};
 use fullon_master_api::config::{DEFINITIONS, Secret, user_name};
 use fullon_master_api::instance::{PidFileStatus, StateFile, inspect_pid_file};
 use fullon_master_api::sys::Process;
+use rustix::net::{AddressFamily, SocketType};
 
 pub use browser::{Browser, SESSION_HEADERS, SIGN_IN_SCRIPT, browser_available};
 pub use certificate::Certificate;
@@ -390,15 +391,20 @@ pub fn file_mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o777
 }
 
-/// A port that a daemon can reuse after a restart. It is outside `ip_local_port_range`, from which
+/// A port at which there is no socket, at any address. Connections of other tests that have just
+/// ended count, too: the daemon could not hold it. It is outside `ip_local_port_range`, from which
 /// the kernel would give it to another test in between.
 pub fn free_port() -> u16 {
     let anywhere = uuid::Uuid::new_v4().as_u64_pair().0;
     let mut ports = (0..10_000_u64).map(|n| 20_000 + (anywhere % 10_000 + n) % 10_000);
     ports
         .find_map(|port| {
-            let address = ("127.0.0.1", u16::try_from(port).ok()?);
-            TcpListener::bind(address).ok().map(|_| address.1)
+            let port = u16::try_from(port).ok()?;
+            // Without `SO_REUSEADDR`.
+            let socket = rustix::net::socket(AddressFamily::INET6, SocketType::STREAM, None);
+            let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+            rustix::net::bind(socket.unwrap(), &everywhere).ok()?;
+            Some(port)
         })
         .expect("no port is free")
 }
