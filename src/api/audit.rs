@@ -38,10 +38,14 @@ pub struct AuditEntry {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub session_id: Option<String>,
-    /// Address and port of the client.
+    /// Address and port of the client, or of the proxy in front of it.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub peer: Option<String>,
+    /// Address of the client, according to a proxy in `TRUSTED_PROXIES`.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub client: Option<String>,
     /// Id that the daemon gave the request.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -124,6 +128,7 @@ impl From<Record> for AuditEntry {
             token_id: record.token_id,
             session_id: record.session_id,
             peer: record.peer,
+            client: record.client,
             request_id: record.request_id,
             client_request_id: record.client_request_id,
             status: record.status,

@@ -45,8 +45,10 @@ pub struct Event {
     pub token_id: Option<String>,
     /// The session of the caller, also the one that begins when it signs in.
     pub session_id: Option<String>,
-    /// Address and port of the client.
+    /// Address and port of the other end of the connection.
     pub peer: Option<String>,
+    /// Address of the client, according to a trusted proxy.
+    pub client: Option<String>,
     pub request_id: Option<String>,
     /// The request id that the client sent.
     pub client_request_id: Option<String>,
@@ -70,6 +72,7 @@ impl Event {
             token_id: None,
             session_id: None,
             peer: None,
+            client: None,
             request_id: None,
             client_request_id: None,
             status: None,

@@ -39,6 +39,8 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_request_id: Option<String>,
@@ -141,6 +143,7 @@ impl Record {
             token_id: event.token_id,
             session_id: event.session_id,
             peer: event.peer,
+            client: event.client,
             request_id: event.request_id,
             client_request_id: event.client_request_id,
             status: event.status,

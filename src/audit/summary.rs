@@ -54,6 +54,7 @@ impl Summary {
         let peer = event.peer.as_deref().unwrap_or_default();
         // Without the port, which differs in each connection.
         let address = peer.rsplit_once(':').map_or(peer, |(address, _)| address);
+        let address = event.client.as_deref().unwrap_or(address);
         if let Some(count) = self.peers.get_mut(address) {
             *count += 1;
         } else if self.peers.len() < MAX_PEERS {

@@ -300,6 +300,7 @@ fn log(event: &Event, head: Option<&Head>) {
                 token_id = event.token_id,
                 session_id = event.session_id.as_ref().map(tracing::field::display),
                 peer = event.peer.as_ref().map(tracing::field::display),
+                client = event.client.as_ref().map(tracing::field::display),
                 request_id = event.request_id,
                 client_request_id = event.client_request_id,
                 ended_session_id = text("ended_session_id").map(tracing::field::display),

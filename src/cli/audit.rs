@@ -74,6 +74,7 @@ fn print_record(record: &AuditEntry, output: &Output) -> Result {
         ("token_id", &record.token_id),
         ("session_id", &record.session_id),
         ("peer", &record.peer),
+        ("client", &record.client),
         ("request_id", &record.request_id),
     ];
     for (name, text) in texts {

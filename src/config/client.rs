@@ -11,6 +11,7 @@ use super::log::{LogTarget, audit_file};
 use super::parse;
 use super::secret::Secret;
 use super::sources::Sources;
+use super::trusted_proxies::TrustedProxies;
 use super::validator::Validator;
 
 /// The settings that a client command needs to find the daemon. Only `PID_FILE` has to be valid: a
@@ -44,6 +45,7 @@ pub struct BestEffortSettings {
     pub public: Option<SocketAddr>,
     /// Further origins of the admin API, behind a proxy.
     pub admin_origins: Option<AdminOrigins>,
+    pub trusted_proxies: Option<TrustedProxies>,
     /// Size at which the log file is rotated.
     pub log_max_size: Option<ByteSize>,
 }
@@ -94,6 +96,7 @@ impl BestEffortSettings {
         let host = validator.value("HOST", parse::host);
         let port = validator.value("PORT", parse::port);
         let admin_origins = validator.value("ADMIN_ORIGINS", AdminOrigins::parse);
+        let trusted_proxies = validator.value("TRUSTED_PROXIES", TrustedProxies::parse);
         let log_max_size = validator.value("LOG_MAX_SIZE", parse::log_max_size);
         let pid_file = validator.value("PID_FILE", |text| parse::path(text, sources));
         let is_pid_file_valid = pid_file.is_some();
@@ -107,6 +110,7 @@ impl BestEffortSettings {
             is_pid_file_valid,
             public: host.zip(port).map(SocketAddr::from),
             admin_origins,
+            trusted_proxies,
             log_max_size,
         }
     }

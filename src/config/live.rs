@@ -70,12 +70,13 @@ mod tests {
     /// Settings that make the others matter.
     const BASE: [(&str, &str); 3] = [("DB_NAME", "app"), ("REDIS_HOST", "cache"), ("PORT", "1")];
     /// A valid value for each setting that differs from its default and from [`BASE`].
-    const OTHER_VALUES: [(&str, &str); 41] = [
+    const OTHER_VALUES: [(&str, &str); 42] = [
         ("HOST", "127.0.0.1"),
         ("PORT", "9000"),
         ("ADMIN_HOST", "::1"),
         ("ADMIN_PORT", "9001"),
         ("ADMIN_ORIGINS", "https://fullon.example"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8"),
         ("LOG_LEVEL", "DEBUG"),
         ("LOG_FORMAT", "json"),
         ("LOG_FILE", "/tmp/other.log"),

@@ -16,6 +16,7 @@ use super::parse;
 use super::secret::Secret;
 use super::sources::Sources;
 use super::table::DEFINITIONS;
+use super::trusted_proxies::TrustedProxies;
 use super::validator::Validator;
 use crate::identity::identity;
 
@@ -28,6 +29,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Further origins of the admin API, behind a proxy.
     pub admin_origins: AdminOrigins,
+    /// Proxies that say which client sent a request.
+    pub trusted_proxies: TrustedProxies,
     /// Format and destination of log lines.
     pub log: LogSettings,
     /// The audit file; `None` if changes are only logged.
@@ -101,6 +104,7 @@ impl Settings {
         let admin_host = validator.value("ADMIN_HOST", parse::loopback);
         let admin_port = validator.value("ADMIN_PORT", parse::port);
         let admin_origins = validator.value("ADMIN_ORIGINS", AdminOrigins::parse);
+        let trusted_proxies = validator.value("TRUSTED_PROXIES", TrustedProxies::parse);
         let log = LogSettings::load(validator);
         let audit_file = audit_file(validator, log.as_ref().map(|log| &log.target));
         let pid_file = validator.value("PID_FILE", |text| parse::path(text, sources));
@@ -128,6 +132,7 @@ impl Settings {
             public: SocketAddr::new(host?, port?),
             admin: SocketAddr::new(admin_host?, admin_port?),
             admin_origins: admin_origins.unwrap_or_default(),
+            trusted_proxies: trusted_proxies.unwrap_or_default(),
             log: log?,
             audit_file,
             pid_file: pid_file?,

@@ -144,7 +144,7 @@ const fn reloadable(setting: SettingDefinition) -> SettingDefinition {
 }
 
 /// All settings in the order in which they are shown.
-pub const DEFINITIONS: [SettingDefinition; 47] = [
+pub const DEFINITIONS: [SettingDefinition; 48] = [
     setting(
         "HOST",
         Text("0.0.0.0"),
@@ -165,6 +165,11 @@ pub const DEFINITIONS: [SettingDefinition; 47] = [
         "ADMIN_ORIGINS",
         Unset,
         "Origins of the console behind a TLS proxy, such as https://fullon.example.com, separated by commas",
+    )),
+    reloadable(setting(
+        "TRUSTED_PROXIES",
+        Unset,
+        "Proxies that say which client sent a request: addresses and networks such as 10.0.0.0/8, separated by commas",
     )),
     reloadable(setting(
         "LOG_LEVEL",

@@ -104,7 +104,7 @@ export class Audit {
       const fields = { ...record.detail, status: record.status, reason: record.reason };
       const shown = value => typeof value === 'object' ? JSON.stringify(value) : value;
       const more = Object.entries(fields).filter(([, value]) => value !== undefined).map(([name, value]) => `${name} ${shown(value)}`);
-      return row([time(record.time), record.event, record.outcome, record.subject ?? '', record.peer ?? '', more.join(', ')], record.outcome);
+      return row([time(record.time), record.event, record.outcome, record.subject ?? '', record.client ?? record.peer ?? '', more.join(', ')], record.outcome);
     });
     $('audit').querySelector('tbody').replaceChildren(...(rows.length ? rows : [row([make('td', { colSpan: 6 }, 'No records.')])]));
   }

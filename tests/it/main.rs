@@ -74,4 +74,5 @@ mod status;
 mod systemd;
 mod terminal;
 mod token;
+mod trusted_proxies;
 mod zero_downtime_restart;

@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 /// The configuration on the page for the public port, without TLS.
-fn public_port(program: ProxyProgram, home: &Home, port: u16) -> String {
+pub fn public_port(program: ProxyProgram, home: &Home, port: u16) -> String {
     let address = format!("127.0.0.1:{port}");
     let daemon = home.public_address();
     let (section, language, replacements) = match program {

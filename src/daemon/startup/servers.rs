@@ -58,6 +58,7 @@ pub fn start_servers(
         Arc::clone(&connections.public),
         &reloadable.metrics,
         shutdown.clone(),
+        Some(Arc::clone(&reloadable.live_settings)),
     );
     let auth = admin::auth_state(
         admin_address,

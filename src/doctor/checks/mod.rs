@@ -21,11 +21,12 @@ pub enum CheckFn {
 use CheckFn::{Many, One};
 
 /// All checks, in the order of their findings.
-pub const CHECKS: [CheckFn; 24] = [
+pub const CHECKS: [CheckFn; 25] = [
     Many(settings::problems),
     One(settings::env_file),
     Many(settings::warnings),
     Many(settings::exposed_origins),
+    Many(settings::unlimited_proxies),
     One(token::secret),
     One(token::revocations),
     One(pid_file::pid_file),

@@ -2,7 +2,9 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use crate::config::{Activation, AdminOrigin, AdminOrigins, SettingWarning, activation};
+use crate::config::{
+    Activation, AdminOrigin, AdminOrigins, SettingWarning, TrustedProxies, activation,
+};
 use crate::doctor::finding::{Finding, SIGNING_KEY};
 use crate::doctor::setting_problem::{fix_hint, is_about_env_file};
 use crate::doctor::snapshot::Snapshot;
@@ -98,6 +100,22 @@ pub fn exposed_origins(snapshot: &Snapshot) -> Vec<Finding> {
         )
     };
     exposed.map(finding).collect()
+}
+
+/// Proxies that are everybody.
+pub fn unlimited_proxies(snapshot: &Snapshot) -> Vec<Finding> {
+    let proxies = snapshot.settings.trusted_proxies.iter();
+    let networks = proxies.flat_map(TrustedProxies::unlimited);
+    let finding = |network| {
+        Finding::warning(
+            SETTINGS,
+            format!(
+                "TRUSTED_PROXIES: {network} is everybody, so every client can choose its address in the log and the audit trail"
+            ),
+            "list the addresses of the proxies only",
+        )
+    };
+    networks.map(finding).collect()
 }
 
 /// Settings that were edited since the daemon read them.

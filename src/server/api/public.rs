@@ -12,6 +12,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::api::{HealthReport, LivenessReport, ReadinessReport, ServiceInfo, VERSION};
+use crate::config::LiveSettings;
 use crate::health::Health;
 use crate::identity::identity;
 use crate::server::http::Service;
@@ -129,7 +130,7 @@ fn is_plain_path(path: &str) -> bool {
         .is_some_and(|path| path.split('/').all(is_segment))
 }
 
-/// The service of the public port.
+/// The service of the public port. It believes the `TRUSTED_PROXIES` of the settings.
 #[must_use]
 pub fn service(
     health: Arc<Health>,
@@ -137,6 +138,7 @@ pub fn service(
     connections: Arc<ConnectionPool>,
     metrics: &Metrics,
     shutdown: Shutdown,
+    live_settings: Option<Arc<LiveSettings>>,
 ) -> Arc<Service> {
     let allow_of_mounts: Vec<_> = mounts
         .0
@@ -168,6 +170,7 @@ pub fn service(
         metrics,
         shutdown,
     );
+    let service = service.with_live_settings(live_settings);
     Arc::new(service.with_health_handler(Box::new(move || summary.respond())))
 }
 

@@ -2,7 +2,7 @@
 //! case, so nobody can lock out the command line.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ impl AuthFailureLimiter {
 
     /// Counts a failure. Returns how long the client should wait if it had too many.
     pub fn record(&self, peer: Option<IpAddr>) -> Option<Duration> {
-        self.record_at(peer, Instant::now())
+        self.record_at(peer.map(network), Instant::now())
     }
 
     fn record_at(&self, peer: Option<IpAddr>, now: Instant) -> Option<Duration> {
@@ -99,6 +99,17 @@ impl AuthFailureLimiter {
     }
 }
 
+/// The address of a client, or its network: a machine with IPv6 has a network of 2^64 addresses.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let network = address.to_bits() >> 64 << 64;
+            Ipv6Addr::from_bits(network).into()
+        }
+        address => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +126,16 @@ mod tests {
         assert_eq!(after(one, 59), Some(Duration::from_secs(1)));
         assert_eq!(after(one, 60), None);
         assert_eq!(limiter.total(), 6);
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one_client() {
+        let limiter = AuthFailureLimiter::new(1);
+        let record = |text: &str| limiter.record(text.parse().ok());
+        assert_eq!(record("2001:db8:1:2::3"), None);
+        assert!(record("2001:db8:1:2:3:4:5:6").is_some());
+        assert_eq!(record("2001:db8:1:3::3"), None);
+        assert_eq!((record("::1"), record("::2")), (None, None));
     }
 
     #[test]

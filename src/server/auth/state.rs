@@ -19,6 +19,7 @@ use crate::auth::{
 };
 use crate::config::LiveSettings;
 use crate::server::http::access_log::UsedSession;
+use crate::server::http::forwarded::ForwardedClient;
 use crate::server::http::origin::{self, OwnOrigins};
 use crate::server::http::problem::{ApiError, Result};
 use crate::server::http::unique_fields::is_like_a_field;
@@ -297,7 +298,9 @@ impl AuthState {
     /// Counts a failed attempt. Returns `error`, or 429 if the client had too many.
     fn count_failure(&self, request: &Request, error: ApiError) -> ApiError {
         let peer = request.remote_addr().as_socket_addr();
-        match self.failure_limiter.record(peer.map(SocketAddr::ip)) {
+        let client = request.extensions().get::<ForwardedClient>();
+        let client = client.map_or(peer.map(SocketAddr::ip), |client| Some(client.0));
+        match self.failure_limiter.record(client) {
             None => error,
             Some(wait) => ApiError::too_many_requests(wait),
         }

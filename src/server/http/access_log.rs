@@ -1,7 +1,7 @@
 //! One log event and one count in the metrics for each request.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -33,7 +33,10 @@ pub struct AccessRecord<'a> {
     /// The id that the client sent.
     pub client_request_id: Option<HeaderValue>,
     pub started: Instant,
+    /// The other end of the connection.
     pub peer: SocketAddr,
+    /// The client, according to a trusted proxy.
+    pub client: Option<IpAddr>,
     /// The browser session of a request to the admin port.
     pub session: Option<UsedSession>,
 }
@@ -69,6 +72,7 @@ impl AccessRecord<'_> {
                     status,
                     duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
                     peer = %self.peer,
+                    client = self.client.as_ref().map(tracing::field::display),
                     request_id = self.request_id.to_str().unwrap_or_default(),
                     client_request_id = self.client_request_id.as_ref().and_then(|id| id.to_str().ok()),
                     session_id = session_id.as_deref(),

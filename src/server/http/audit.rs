@@ -2,7 +2,7 @@
 //! an accepted change fails.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -46,6 +46,7 @@ pub struct AuditRecord {
     trail: Arc<AuditTrail>,
     action: &'static str,
     peer: SocketAddr,
+    client: Option<IpAddr>,
     request_id: String,
     client_request_id: Option<String>,
     caller: OnceLock<Claims>,
@@ -56,7 +57,7 @@ impl AuditRecord {
     pub fn new(
         trail: Arc<AuditTrail>,
         action: &'static str,
-        peer: SocketAddr,
+        (peer, client): (SocketAddr, Option<IpAddr>),
         request_id: &HeaderValue,
         client_request_id: Option<&HeaderValue>,
     ) -> Self {
@@ -65,6 +66,7 @@ impl AuditRecord {
             trail,
             action,
             peer,
+            client,
             request_id: text(request_id),
             client_request_id: client_request_id.map(text),
             caller: OnceLock::new(),
@@ -160,6 +162,7 @@ impl AuditRecord {
             token_id: caller.and_then(|caller| caller.token_id.clone()),
             session_id: caller.and_then(|caller| caller.session_id.map(|id| id.to_string())),
             peer: Some(self.peer.to_string()),
+            client: self.client.map(|client| client.to_string()),
             request_id: Some(self.request_id.clone()),
             client_request_id: self.client_request_id.clone(),
             ..Event::new(self.action, outcome)

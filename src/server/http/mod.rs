@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod audit;
 mod body;
 pub mod compress;
+pub mod forwarded;
 pub mod headers;
 pub mod json;
 pub mod negotiate;

@@ -14,7 +14,9 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{Either, Full};
 use hyper::Method;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
+};
 use hyper::http::uri::Scheme;
 use poem::endpoint::BoxEndpoint;
 use poem::http::StatusCode;
@@ -24,6 +26,7 @@ use poem::{Endpoint, Response};
 use super::access_log::{AccessRecord, HEALTH_PATH, PendingRequest, UsedSession};
 use super::audit::{AuditRecord, AuditedActions};
 use super::body::{LimitedBody, awaits_continue, drain_body, drain_request};
+use super::forwarded::{ForwardedClient, forwarded_client};
 use super::headers::ApplicationResponse;
 use super::origin::OwnOrigins;
 use super::problem::{ProblemDetail, problem_from_error, problem_response};
@@ -32,6 +35,7 @@ use super::request_id::{REQUEST_ID, RequestIds, client_request_id};
 use super::validity::{self, InvalidRequest};
 use super::{headers, origin, raw_response};
 use crate::audit::AuditTrail;
+use crate::config::LiveSettings;
 use crate::server::limits::LimitKind;
 use crate::server::metrics::RouteMetrics;
 use crate::server::path_template;
@@ -62,6 +66,8 @@ pub struct Service {
     allow: LazyLock<AllowByPath, Box<dyn FnOnce() -> AllowByPath + Send>>,
     /// Set for the admin server.
     own_origins: Option<OwnOrigins>,
+    /// Whose `TRUSTED_PROXIES` are active. `None` trusts none.
+    live_settings: Option<Arc<LiveSettings>>,
     /// Set for the admin server.
     audited_actions: AuditedActions,
     /// Set for the admin server.
@@ -95,6 +101,7 @@ impl Service {
             endpoint,
             allow: LazyLock::new(Box::new(allow)),
             own_origins: None,
+            live_settings: None,
             audited_actions: AuditedActions::default(),
             audit: None,
             health: None,
@@ -109,6 +116,14 @@ impl Service {
     pub(crate) fn with_origin_check(self, own_origins: OwnOrigins) -> Self {
         Self {
             own_origins: Some(own_origins),
+            ..self
+        }
+    }
+
+    /// Believes the `TRUSTED_PROXIES` of these settings.
+    pub(crate) fn with_live_settings(self, live_settings: Option<Arc<LiveSettings>>) -> Self {
+        Self {
+            live_settings,
             ..self
         }
     }
@@ -194,6 +209,7 @@ impl Service {
             client_request_id: None,
             started: Instant::now(),
             peer,
+            client: None,
             session: None,
         };
         access.record_invalid(status);
@@ -214,13 +230,14 @@ impl Service {
         let started = Instant::now();
         let in_flight = self.pool.stats.count_request();
         let guard = state.start_request();
-        let access = AccessRecord {
+        let mut access = AccessRecord {
             server: self.name,
             series: self.routes.series(request.method(), request.uri().path()),
             request_id: self.request_ids.next(),
             client_request_id: client_request_id(request.headers()),
             started,
             peer,
+            client: None,
             session: self.own_origins.as_ref().map(|_| UsedSession::default()),
         };
         let is_health_check =
@@ -239,6 +256,7 @@ impl Service {
                 response
             }
             _ => {
+                self.believe_proxy(request.headers(), &mut access);
                 let can_detach = request.method() == Method::GET;
                 let version = request.version();
                 let response = self
@@ -311,6 +329,9 @@ impl Service {
             ));
             let extensions = request.extensions_mut();
             extensions.insert(client.clone());
+            if let Some(client) = access.client {
+                extensions.insert(ForwardedClient(client));
+            }
             if let Some(session) = &access.session {
                 extensions.insert(session.clone());
             }
@@ -328,6 +349,20 @@ impl Service {
         response
     }
 
+    /// Takes the client and the request id from a trusted proxy.
+    fn believe_proxy(&self, headers: &HeaderMap, access: &mut AccessRecord<'_>) {
+        let Some(live_settings) = &self.live_settings else {
+            return;
+        };
+        let trusted = &live_settings.settings().trusted_proxies;
+        if trusted.contains(access.peer.ip()) {
+            access.client = forwarded_client(headers, trusted);
+            if let Some(id) = access.client_request_id.take() {
+                access.request_id = id;
+            }
+        }
+    }
+
     /// The audit record of a request that changes something.
     fn start_audit(
         &self,
@@ -341,7 +376,7 @@ impl Service {
         Some(Arc::new(AuditRecord::new(
             trail,
             action,
-            access.peer,
+            (access.peer, access.client),
             &access.request_id,
             access.client_request_id.as_ref(),
         )))

@@ -157,6 +157,21 @@ fn origin_without_encryption_is_a_warning() {
 }
 
 #[test]
+fn trust_in_everybody_is_a_warning() {
+    let mut home = Home::new();
+    home.set("TRUSTED_PROXIES", "10.0.0.0/8 0.0.0.0/0");
+    assert_doctor_finds(
+        &home,
+        0,
+        &[(
+            "settings",
+            "warning",
+            &["TRUSTED_PROXIES: 0.0.0.0/0 is everybody", "proxies only"],
+        )],
+    );
+}
+
+#[test]
 fn works_without_home_directory_or_open_stdout() {
     let home = Home::new();
     let removed = home.path().join("gone");

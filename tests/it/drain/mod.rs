@@ -81,6 +81,7 @@ impl Server {
             Arc::new(ConnectionPool::new(limits(), max_connections)),
             &Metrics::new().unwrap(),
             shutdown.clone(),
+            None,
         );
         Self {
             address,

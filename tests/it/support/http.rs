@@ -1,9 +1,10 @@
 //! A minimal HTTP client. A test sees and controls every byte.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::Value;
 
 use super::DEADLINE;
@@ -63,7 +64,19 @@ impl Response {
 
 impl Connection {
     pub fn open(host: &str) -> Self {
-        let stream = TcpStream::connect(host).unwrap();
+        Self::over(TcpStream::connect(host).unwrap(), host)
+    }
+
+    /// Opens a connection from this address of the machine.
+    pub fn open_from(source: &str, host: &str) -> Self {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        bind(&socket, &address(&format!("{source}:0"))).unwrap();
+        connect(&socket, &address(host)).unwrap();
+        Self::over(TcpStream::from(socket), host)
+    }
+
+    fn over(stream: TcpStream, host: &str) -> Self {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         Self {
             reader: BufReader::new(stream),

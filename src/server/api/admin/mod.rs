@@ -111,6 +111,7 @@ pub fn service(state: Arc<AdminState>) -> Arc<Service> {
     let auth = Arc::clone(&state.auth);
     let origins = auth.origins.clone();
     let trail = Arc::clone(&state.audit);
+    let live_settings = Arc::clone(&state.live_settings);
     let routes = openapi::routes(&document_service());
     let paths = routes.iter().map(|route| route.path.clone());
     let requests = &state.metrics.requests;
@@ -145,6 +146,7 @@ pub fn service(state: Arc<AdminState>) -> Arc<Service> {
     Arc::new(
         service
             .with_origin_check(origins)
+            .with_live_settings(Some(live_settings))
             .with_audit(audited_actions, trail),
     )
 }
