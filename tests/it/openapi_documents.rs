@@ -305,7 +305,7 @@ fn tests_named_in(threat: &str) -> Vec<&str> {
 
 /// Whether the source has a test of this name that the harness runs.
 fn is_test(source: &str, name: &str) -> bool {
-    let lines: Vec<_> = source.lines().collect();
+    let lines: Vec<_> = source.lines().map(str::trim).collect();
     let function = format!("fn {name}() {{");
     let is_it = |line: &&str| line.strip_prefix("async ").unwrap_or(line) == function;
     let Some(at) = lines.iter().position(is_it) else {
@@ -342,13 +342,17 @@ fn every_threat_has_existing_tests() {
         assert!(!tests.is_empty(), "{threat}");
         for test in tests {
             let (module, name) = test.rsplit_once("::").unwrap();
-            let path = match module.strip_prefix("fuzzing::") {
-                Some(module) => format!("src/fuzzing/{module}.rs"),
-                None => format!("tests/it/{}.rs", module.replace("::", "/")),
-            };
-            let source = std::fs::read_to_string(root.join(&path))
-                .or_else(|_| std::fs::read_to_string(root.join(path.replace(".rs", "/mod.rs"))))
-                .unwrap_or_else(|error| panic!("{test}: {error}"));
+            let is_unit_test = module.starts_with("fuzzing::") || module.ends_with("::tests");
+            let directory = root.join(if is_unit_test { "src" } else { "tests/it" });
+            let module = module.replace("::", "/");
+            let files = [
+                format!("{module}.rs"),
+                format!("{module}/mod.rs"),
+                format!("{}.rs", module.trim_end_matches("/tests")),
+            ];
+            let read = |file| std::fs::read_to_string(directory.join(file)).ok();
+            let source = files.iter().find_map(read);
+            let source = source.unwrap_or_else(|| panic!("{test}: no such file"));
             assert!(is_test(&source, name), "{test}");
         }
     }
