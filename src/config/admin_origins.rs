@@ -38,13 +38,12 @@ impl AdminOrigin {
             ));
         }
         let (host, port) = split_host_port(rest);
-        let host = normal_host(host).ok_or_else(|| invalid("not an origin with a valid host"))?;
-        // Rust accepts a sign.
-        let parse = |port: &str| port.parse().ok().filter(|_| !port.starts_with('+'));
-        let port = match port.map(parse) {
+        let host = normal_host(host);
+        let host = host.ok_or_else(|| invalid("not an origin with a valid host and port"))?;
+        let port = match port.map(str::parse) {
             None => None,
-            Some(None | Some(0)) => return Err(invalid("not an origin with a valid port")),
-            Some(Some(port)) => Some(port).filter(|port| *port != default_port(is_https)),
+            Some(Err(_) | Ok(0)) => return Err(invalid("not an origin with a valid port")),
+            Some(Ok(port)) => Some(port).filter(|port| *port != default_port(is_https)),
         };
         let scheme = if is_https { "https" } else { "http" };
         let shown_port = port.map_or_else(String::new, |port| format!(":{port}"));
@@ -161,10 +160,10 @@ fn default_port(is_https: bool) -> u16 {
     if is_https { 443 } else { 80 }
 }
 
-/// Splits at the colon before a port.
-fn split_host_port(text: &str) -> (&str, Option<&str>) {
+/// Splits at the colon before a port. Text that is not all digits is no port.
+pub(crate) fn split_host_port(text: &str) -> (&str, Option<&str>) {
     match text.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (host, Some(port)),
         _ => (text, None),
     }
 }

@@ -45,6 +45,7 @@ mod unknown_names;
 mod validator;
 mod weak_secret;
 
+pub(crate) use admin_origins::split_host_port;
 pub use admin_origins::{AdminOrigin, AdminOrigins};
 pub use changes::{SettingChange, SettingChanges};
 pub use client::{BestEffortSettings, ClientSettings};

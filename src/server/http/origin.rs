@@ -11,7 +11,7 @@ use hyper::header::{HOST, ORIGIN};
 use hyper::{HeaderMap, Method, Uri};
 
 use crate::api::CONSOLE_CLEAR_PATH;
-use crate::config::{AdminOrigin, LiveSettings, Settings};
+use crate::config::{AdminOrigin, LiveSettings, Settings, split_host_port};
 use crate::server::http::negotiate::names;
 
 /// The origins of the admin API.
@@ -209,13 +209,6 @@ pub fn is_page_request(method: &Method, headers: &HeaderMap) -> bool {
 pub fn host_port(headers: &HeaderMap) -> Option<u16> {
     let host = headers.get(HOST)?.to_str().ok()?;
     split_host_port(host).1?.parse().ok()
-}
-
-fn split_host_port(host: &str) -> (&str, Option<&str>) {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (name, Some(port)),
-        _ => (host, None),
-    }
 }
 
 #[cfg(test)]
