@@ -10,6 +10,7 @@
 //! not know it yet.
 
 mod admin_origins;
+mod bind_advice;
 mod changes;
 mod client;
 mod database;
@@ -47,6 +48,7 @@ mod weak_secret;
 
 pub(crate) use admin_origins::split_host_port;
 pub use admin_origins::{AdminOrigin, AdminOrigins};
+pub use bind_advice::BindAdvice;
 pub use changes::{SettingChange, SettingChanges};
 pub use client::{BestEffortSettings, ClientSettings};
 pub use database::DatabaseSettings;

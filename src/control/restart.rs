@@ -1,6 +1,8 @@
 //! Restarts the daemon: by a handoff to a new process, or by a stop and a start.
 
 use std::fs;
+use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,11 +17,13 @@ use super::stop::{StopError, StopOutcome};
 use super::target::{DaemonControl, Endpoint, Target, advise_user};
 use crate::api::{DEFAULT_RESTART_TIMEOUT, RestartRequest, RestartResult, StopRequest};
 use crate::client::ClientError;
-use crate::config::{InvalidSettings, Settings, SharedAdminPort, inherited_settings, user_name};
+use crate::config::{
+    BindAdvice, InvalidSettings, Settings, SharedAdminPort, inherited_settings, user_name,
+};
 use crate::instance::{
     Launch, LockHolder, PidFileError, PidFileStatus, StateFile, inspect_pid_file,
 };
-use crate::sys::Process;
+use crate::sys::{self, Process};
 
 /// How often the state file is read after a restart by signal.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -110,6 +114,14 @@ pub enum RestartError {
     /// The new daemon would refuse its admin port.
     #[error("{0}\nNothing has changed.")]
     SharedAdminPort(SharedAdminPort),
+    /// The new daemon could not listen.
+    #[error("{setting}: cannot listen on {address}: {source}{}\nNothing has changed.", BindAdvice(.source, .owner.as_deref(), setting))]
+    Bind {
+        setting: &'static str,
+        address: SocketAddr,
+        owner: Option<String>,
+        source: io::Error,
+    },
     /// A supervisor or a terminal runs the daemon, and has to restart it.
     #[error(
         "the daemon was started by `fullon run`: restart it with `systemctl restart` under systemd, with `supervisorctl` under supervisord (`fullon stop` first), or in its terminal"
@@ -302,13 +314,16 @@ impl DaemonControl {
             location.directory = state.working_directory;
             location.env_file = location.env_file.take().or(state.env_file);
         }
-        if let Some(LockHolder::Known(process)) = holder {
+        let process = match holder {
+            Some(LockHolder::Known(process)) => Some(process),
+            Some(LockHolder::Hidden(_)) | None => None,
+        };
+        if let Some(process) = &process {
             launch.environment = inherited_settings(process.environment());
         }
         let settings = validate_launch(&launch)?;
-        // The start would refuse it, too, but then no daemon runs any more.
-        if let Ok(Some(shared)) = SharedAdminPort::find(settings.admin.port()) {
-            return Err(RestartError::SharedAdminPort(shared));
+        if let Some(process) = &process {
+            check_addresses(&settings, process)?;
         }
         let old_pid = match self.stop(&StopRequest::default(), notice).await? {
             StopOutcome::Stopped { pid, .. } => Some(pid),
@@ -366,4 +381,37 @@ fn validate_launch(launch: &Launch) -> Result<Settings, RestartError> {
     let location = &launch.settings_location;
     let sources = location.read_sources_with_fallback(&launch.environment);
     Settings::load_for_daemon(&sources, true).map_err(RestartError::Settings)
+}
+
+/// Checks that a daemon could listen once the running one has stopped. Its start would refuse the
+/// same, but then no daemon runs any more.
+fn check_addresses(settings: &Settings, running: &Process) -> Result<(), RestartError> {
+    let shared = SharedAdminPort::find(settings.admin.port()).ok().flatten();
+    let shared = shared.or_else(|| {
+        let obstacle = SharedAdminPort::find_obstacle(settings.admin)
+            .ok()
+            .flatten();
+        obstacle.filter(|_| !sys::is_in_use_only_by(running, settings.admin))
+    });
+    if let Some(shared) = shared {
+        return Err(RestartError::SharedAdminPort(shared));
+    }
+    for (setting, address) in [("PORT", settings.public), ("ADMIN_PORT", settings.admin)] {
+        let Err(source) = sys::bind(address) else {
+            continue;
+        };
+        let is_in_use = source.kind() == io::ErrorKind::AddrInUse;
+        if is_in_use && sys::is_in_use_only_by(running, address) {
+            continue;
+        }
+        let owner = sys::find_listener(address.port())
+            .filter(|process| is_in_use && process.pid() != running.pid());
+        return Err(RestartError::Bind {
+            setting,
+            address,
+            owner: owner.map(|process| process.describe()),
+            source,
+        });
+    }
+    Ok(())
 }

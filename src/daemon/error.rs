@@ -1,6 +1,5 @@
 //! Why the daemon could not start, in words for the operator.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
@@ -8,7 +7,7 @@ use thiserror::Error;
 
 use crate::audit::AuditFileError;
 use crate::auth::KeyError;
-use crate::config::SharedAdminPort;
+use crate::config::{BindAdvice, SharedAdminPort};
 use crate::instance::{PidFileError, StateFileError};
 use crate::logs::{InstallError, LogFileError};
 
@@ -99,33 +98,4 @@ pub enum StartError {
     /// The system has no threads or descriptors left.
     #[error("the runtime cannot be started: {0}")]
     Runtime(#[source] io::Error),
-}
-
-/// Explains why an address cannot be bound, and what to do.
-struct BindAdvice<'a>(&'a io::Error, Option<&'a str>, &'a str);
-
-impl fmt::Display for BindAdvice<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(error, owner, setting) = self;
-        match (error.kind(), owner) {
-            (io::ErrorKind::AddrInUse, Some(owner)) => {
-                write!(
-                    f,
-                    ": {owner} already listens there; stop that process or choose another {setting}"
-                )
-            }
-            (io::ErrorKind::AddrInUse, None) => write!(
-                f,
-                "; `sudo ss -ltnp` shows the process that listens there; stop that process or choose another {setting}"
-            ),
-            (io::ErrorKind::PermissionDenied, _) => write!(
-                f,
-                "; ports below 1024 need CAP_NET_BIND_SERVICE: choose another {setting}"
-            ),
-            _ => {
-                let host = setting.replace("PORT", "HOST");
-                write!(f, "; set {host} to an address of this machine")
-            }
-        }
-    }
 }

@@ -31,7 +31,7 @@ pub(crate) use listener::{
 };
 pub use listener::{SocketId, listen};
 pub(crate) use memory::release_free_memory;
-pub(crate) use port_owner::{find_listener, is_visible_socket};
+pub(crate) use port_owner::{find_listener, is_in_use_only_by, is_visible_socket};
 pub use process::Process;
 pub(crate) use process::is_root_of_machine;
 pub(crate) use procfs::Stat;

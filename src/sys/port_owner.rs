@@ -1,9 +1,10 @@
 //! The process that listens on a port, as far as the system tells.
 
 use std::fs;
+use std::net::SocketAddr;
 
 use super::process::Process;
-use super::tcp_sockets::parse_listeners;
+use super::tcp_sockets::{TcpSocket, listeners_at_port, parse_listeners};
 
 /// The process that listens on the port; the oldest one if children share the socket. `None` also
 /// when the system hides its descriptors, because it belongs to another user.
@@ -18,6 +19,22 @@ pub fn find_listener(port: u16) -> Option<Process> {
     Process::all()
         .filter(|process| holds_any_socket(process.pid(), &sockets))
         .min_by_key(|process| process.start_ticks().unwrap_or(u64::MAX))
+}
+
+/// Whether nothing but listeners of this process keeps the address from being bound, as far as this
+/// user can see.
+#[must_use]
+pub fn is_in_use_only_by(process: &Process, address: SocketAddr) -> bool {
+    // The system hides them if the program has capabilities.
+    if fs::read_dir(format!("/proc/{}/fd", process.pid())).is_err() {
+        return true;
+    }
+    let is_own = |socket: &TcpSocket| {
+        holds_any_socket(process.pid(), &[format!("socket:[{}]", socket.inode)])
+    };
+    let listeners = listeners_at_port(address.port()).unwrap_or_default();
+    let overlaps = |socket: &&TcpSocket| socket.overlaps(address);
+    listeners.iter().any(is_own) && listeners.iter().filter(overlaps).all(is_own)
 }
 
 /// Whether a process whose descriptors this user may see has the socket with this inode open.

@@ -77,6 +77,13 @@ impl TcpSocket {
         self.inode == 0 && self.state != TCP_ESTABLISHED
     }
 
+    /// Whether it keeps a listener from the address, at the same port.
+    pub(super) fn overlaps(&self, address: SocketAddr) -> bool {
+        let is_covered =
+            address.ip().is_unspecified() && (address.is_ipv6() || self.address.is_ipv4());
+        is_covered || self.is_at(canonical(address))
+    }
+
     /// Whether packets to the address could reach it.
     fn is_at(&self, address: SocketAddr) -> bool {
         let is_at_ip = match (self.address.ip(), address.ip()) {
@@ -100,12 +107,19 @@ impl TcpSocket {
 /// The system does not report them.
 pub fn sockets_accepting(address: SocketAddr) -> io::Result<Vec<TcpSocket>> {
     let address = canonical(address);
+    let mut sockets = listeners_at_port(address.port())?;
+    sockets.retain(|socket| socket.is_at(address));
+    sockets.sort();
+    Ok(sockets)
+}
+
+/// All sockets that listen at the port.
+pub(super) fn listeners_at_port(port: u16) -> io::Result<Vec<TcpSocket>> {
     // `proc_net(5)` is there without netlink, such as under `RestrictAddressFamilies=`, but a
     // hundred times slower on a machine with many connections.
-    let sockets = query_all(address.port(), 1 << TCP_LISTEN).or_else(|_| read_tables());
+    let sockets = query_all(port, 1 << TCP_LISTEN).or_else(|_| read_tables());
     let mut sockets = sockets?;
-    sockets.retain(|socket| socket.state == TCP_LISTEN && socket.is_at(address));
-    sockets.sort();
+    sockets.retain(|socket| socket.state == TCP_LISTEN && socket.address.port() == port);
     Ok(sockets)
 }
 

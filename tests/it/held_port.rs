@@ -2,22 +2,11 @@
 //! held, another user can bind a multicast address and take over connections.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::thread;
 
-use nix::unistd::setfsuid;
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 
-use crate::listener_proof::OTHER_USER;
+use crate::listener_proof::as_other_user;
 use crate::support::{Home, eventually, free_port, running_as_root};
-
-/// Runs it as another user, as far as sockets are concerned.
-fn as_other_user<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
-    let running = thread::spawn(|| {
-        setfsuid(OTHER_USER.into());
-        run()
-    });
-    running.join().unwrap()
-}
 
 /// Listens without `SO_REUSEADDR`.
 fn listen_exclusively(address: SocketAddr) -> TcpListener {
@@ -44,7 +33,7 @@ fn daemon_does_not_start_beside_a_connection_that_ends() {
         let mut home = Home::new();
         let port = free_port();
         home.set("ADMIN_PORT", &port.to_string());
-        as_other_user(move || leave_time_wait((ip, port).into()));
+        as_other_user(|| leave_time_wait((ip, port).into()));
         let expected = ["ADMIN_PORT", "has just ended", "try again in a minute"];
         home.run(["start"]).exits(1).stderr_contains(&expected);
         if ip == [127, 0, 0, 2] {

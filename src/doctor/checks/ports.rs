@@ -13,6 +13,8 @@ use crate::sys;
 const SYSTEMD: &str = "systemd (PID 1)";
 const SOCKET_UNIT_HINT: &str =
     "if a socket unit listens there for the daemon, start its service with `systemctl start`";
+const EPHEMERAL: &str =
+    ", but the system may give this port to a connection of any program, and then no daemon starts";
 const ROOT: u32 = 0;
 const ADMIN_PORT: &str = "ADMIN_PORT";
 
@@ -49,10 +51,14 @@ fn check_address(
     }
     // Without listening: no client can connect, and a daemon that starts now still gets the address.
     let Err(error) = sys::bind(address) else {
+        let free = format!("{address} is free");
         let obstacle = SharedAdminPort::find_obstacle(address).ok().flatten();
         return Some(match obstacle.filter(|_| port == ADMIN_PORT) {
             Some(shared) => Finding::error(port, shared.problem(), shared.next_step()),
-            None => Finding::ok(port, format!("{address} is free")),
+            None if sys::is_ephemeral_port(address.port()) => {
+                Finding::warning(port, format!("{free}{EPHEMERAL}"), reserve(port, address))
+            }
+            None => Finding::ok(port, free),
         });
     };
     Some(match error.kind() {
@@ -73,6 +79,14 @@ fn check_address(
             format!("choose another {host} or {port}"),
         ),
     })
+}
+
+/// The next step for a port of `net.ipv4.ip_local_port_range`.
+fn reserve(setting: &str, address: SocketAddr) -> String {
+    format!(
+        "set {setting} to a port outside of net.ipv4.ip_local_port_range, or add {} to net.ipv4.ip_local_reserved_ports with sysctl",
+        address.port()
+    )
 }
 
 fn address_in_use(state: DaemonState, port: &'static str, address: SocketAddr) -> Finding {

@@ -28,6 +28,39 @@ fn owner_of_taken_port_is_named() {
 }
 
 #[test]
+fn port_that_a_client_may_get_is_a_warning() {
+    if !running_as_root("port_that_a_client_may_get_is_a_warning") {
+        return;
+    }
+    let mut home = Home::new();
+    home.set("PORT", "40000");
+    home.set("ADMIN_PORT", "40001");
+    let doctor = |reserved: &str| {
+        let script = format!(
+            "ip link set lo up; cd /proc/sys/net/ipv4; echo 40000 40999 > ip_local_port_range; \
+             echo {reserved} > ip_local_reserved_ports; cd \"$HOME\"; exec \"$0\" doctor --json"
+        );
+        let mut command = home.command("unshare");
+        command.args(["--net", "sh", "-ec", &script, env!("CARGO_BIN_EXE_fullon")]);
+        Outcome::run(&mut command)
+    };
+    let next = "ip_local_reserved_ports";
+    let public = (
+        "PORT",
+        "warning",
+        &["127.0.0.1:40000 is free", "connection", next][..],
+    );
+    let admin = (
+        "ADMIN_PORT",
+        "warning",
+        &["127.0.0.1:40001 is free", next][..],
+    );
+    assert_findings(&doctor("30000,50000-50010"), 0, &[public, admin]);
+    assert_findings(&doctor("30000,40001-40002"), 0, &[public]);
+    assert_findings(&doctor("40000-40001"), 0, &[]);
+}
+
+#[test]
 fn port_in_time_wait_is_free() {
     let mut home = Home::new();
     home.set("PORT", &free_port().to_string());

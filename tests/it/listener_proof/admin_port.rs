@@ -256,3 +256,50 @@ fn hard_restart_refuses_a_port_that_another_user_has_bound() {
     drop(taken);
     home.run(["restart", "--hard"]).succeeds();
 }
+
+/// The daemon runs until its successor could listen at its addresses.
+#[test]
+fn hard_restart_refuses_an_address_in_use() {
+    let mut home = Home::new();
+    for name in ["HOST", "PORT", "ADMIN_PORT"] {
+        home.unset(name);
+    }
+    let [public, admin] = [free_port(), free_port()];
+    let change = |host: &str, public: u16, admin: u16| {
+        home.write_env(&format!("HOST={host}\nPORT={public}\nADMIN_PORT={admin}\n"));
+    };
+    change("127.0.0.1", public, admin);
+    home.run(["start"]).succeeds();
+    let daemon = home.daemon().unwrap();
+    let refuses = |setting: &str, problem: &str| {
+        home.run(["restart", "--hard"]).exits(1).stderr_contains(&[
+            setting,
+            problem,
+            "Nothing has changed",
+        ]);
+        assert!(!daemon.has_exited());
+    };
+    // As this user, at the address and at one that overlaps with it.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    for host in ["127.0.0.1", "0.0.0.0"] {
+        change(host, port, admin);
+        refuses("PORT", "already in use");
+    }
+    change("127.0.0.1", public, port);
+    refuses("ADMIN_PORT", "already in use");
+    let elsewhere = TcpListener::bind("127.0.0.2:0").unwrap();
+    change("127.0.0.1", public, elsewhere.local_addr().unwrap().port());
+    refuses("ADMIN_PORT", "127.0.0.2");
+    change("192.0.2.1", public, admin);
+    refuses("HOST", "192.0.2.1");
+    // Beside the daemon's own socket at the same port.
+    let beside = TcpListener::bind(("127.0.0.2", public)).unwrap();
+    change("0.0.0.0", public, admin);
+    refuses("PORT", "already in use");
+    drop(beside);
+    // The daemon's own sockets are no obstacle.
+    home.run(["restart", "--hard"]).succeeds();
+    change("127.0.0.1", admin, public);
+    home.run(["restart", "--hard"]).succeeds();
+}

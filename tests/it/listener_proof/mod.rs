@@ -19,7 +19,7 @@ use crate::support::{ChildGuard, Connection, FakeApi, Home, eventually, free_por
 pub const OTHER_USER: u32 = 12345;
 
 /// Calls a function in a thread whose new sockets belong to another user.
-fn as_other_user<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+pub fn as_other_user<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             setfsuid(OTHER_USER.into());
