@@ -2,6 +2,12 @@
 
 import { sessionValue } from './session.js';
 
+/** The daemon may be behind a path prefix. */
+const ROOT = new URL('..', import.meta.url);
+
+/** The address of a path such as `admin/status`. */
+export const address = path => new URL(path, ROOT);
+
 /** An error response of the daemon (RFC 9457). */
 export class ProblemError extends Error {
   constructor(status, problem) {
@@ -26,7 +32,7 @@ export async function request(method, path, { body, token, timeout = 10_000 } = 
   if (sessionValue()) headers['X-Fullon-Session'] = sessionValue();
   const signal = AbortSignal.timeout(timeout);
   // An invalid header is an error of its own.
-  const fetched = new Request(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store', signal });
+  const fetched = new Request(address(path), { method, headers, body: body && JSON.stringify(body), cache: 'no-store', signal });
   let response, text;
   try {
     response = await fetch(fetched);
@@ -41,12 +47,12 @@ export async function request(method, path, { body, token, timeout = 10_000 } = 
 }
 
 /** Throws the error of a stream that the browser has closed without a reason, if it has one. */
-export async function checkStream(path) {
+export async function checkStream(url) {
   const stop = new AbortController();
   let response, problem;
   try {
     const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(10_000)]);
-    response = await fetch(path, { cache: 'no-store', signal });
+    response = await fetch(url, { cache: 'no-store', signal });
     if (response.ok) return stop.abort();
     problem = await response.json();
   } catch {

@@ -70,7 +70,7 @@ export function logLevel({ done, notice }, status) {
   if (level.value !== current) [level.value, other.value] = ['info', status.log_level];
   const minutes = make('input', { type: 'number', min: 0, max: 1440, value: 15, required: true });
   const now = paragraph('Loading …');
-  get('/admin/log-level').then(current => {
+  get('admin/log-level').then(current => {
     const left = current.revert_after_seconds;
     const reverts = left ? `, for ${Math.ceil(left / 60)} more minutes` : '';
     now.textContent = current.level === current.configured_level
@@ -88,7 +88,7 @@ export function logLevel({ done, notice }, status) {
     run: async step => {
       const seconds = Number(minutes.value) * 60;
       const body = { level: other.value.trim() || level.value, ...(seconds && { revert_after_seconds: seconds }) };
-      const result = await request('PUT', '/admin/log-level', { body });
+      const result = await request('PUT', 'admin/log-level', { body });
       step(`Active level: ${result.level}${seconds ? `, for ${minutes.value} minutes` : ''}.`);
       done();
     },
@@ -121,7 +121,7 @@ export function endSession({ done, notice }, { id, subject }) {
     confirm: 'End the session',
     notice,
     run: async step => {
-      await request('DELETE', `/admin/sessions/${id}`);
+      await request('DELETE', `admin/sessions/${id}`);
       step('The session has ended.');
       done();
     },
@@ -135,7 +135,7 @@ export function reload({ done, notice }) {
     confirm: 'Reload',
     notice,
     run: async step => {
-      const { changed, needs_restart } = await request('POST', '/admin/reload', { timeout: 60_000 });
+      const { changed, needs_restart } = await request('POST', 'admin/reload', { timeout: 60_000 });
       if (!changed.length && !needs_restart.length) step('Reloaded. No setting has changed.');
       for (const each of changed) step(`Active now: ${change(each)}`);
       for (const each of needs_restart) {
@@ -162,7 +162,7 @@ export function restart({ done, notice }, status) {
       const starting = step('The new process is starting …');
       let result;
       try {
-        result = await request('POST', '/admin/restart', { timeout: 120_000 });
+        result = await request('POST', 'admin/restart', { timeout: 120_000 });
       } catch (error) {
         const unchanged = FAILED_STATUSES.includes(error.status) ? 'Restart failed. The daemon continues as before.' : 'Not restarted.';
         starting(error.status ? unchanged : 'The result of the restart is unknown.');
@@ -187,9 +187,9 @@ export function restart({ done, notice }, status) {
 /** Waits for the log entry of the old process. False after a minute, or when the dialog closes. */
 async function hasDrained(isShown) {
   // A time by the clock of the daemon.
-  const { started_at: since } = await get('/admin/status');
+  const { started_at: since } = await get('admin/status');
   for (let tries = 0; tries < 120 && isShown(); tries++) {
-    const page = await get(withQuery('/admin/logs', { lines: 20, contains: 'drained', since }));
+    const page = await get(withQuery('admin/logs', { lines: 20, contains: 'drained', since }));
     if (page.entries.some(entry => entry.message === 'drained')) return true;
     await new Promise(resolve => setTimeout(resolve, 500));
   }
@@ -207,7 +207,7 @@ export function stop({ done, notice }) {
     isDangerous: true,
     notice,
     run: async step => {
-      const result = await request('POST', '/admin/stop');
+      const result = await request('POST', 'admin/stop');
       const requests = result.in_flight === 1 ? '1 request' : `${result.in_flight} requests`;
       step(`Process ${result.pid} stops. ${requests} in flight, which may finish until ${new Date(result.deadline).toLocaleTimeString()}.`);
       done();

@@ -1,6 +1,6 @@
 // The live log. Only visible lines are elements of the page.
 
-import { ProblemError, checkStream, get, withQuery } from './api.js';
+import { ProblemError, address, checkStream, get, withQuery } from './api.js';
 import { $, make, setText } from './dom.js';
 import { ticket } from './session.js';
 
@@ -100,7 +100,7 @@ export class LogView {
   }
 
   streamAddress(from) {
-    return withQuery('/admin/logs/stream', { ...this.parameters, ...from, ticket: ticket() });
+    return address(withQuery('admin/logs/stream', { ...this.parameters, ...from, ticket: ticket() }));
   }
 
   connect() {
@@ -304,7 +304,7 @@ export class LogView {
     this.hasOlderFailed = false;
     try {
       for (let pages = 0; pages < MAX_PAGES; pages++) {
-        const page = await get(withQuery('/admin/logs', { ...this.parameters, lines: PAGE_LINES, before: this.first }));
+        const page = await get(withQuery('admin/logs', { ...this.parameters, lines: PAGE_LINES, before: this.first }));
         if (generation !== this.generation) return;
         const { length } = this.prepend(page);
         if (!this.hasOlder || (length && !this.isAtTop)) break;

@@ -56,7 +56,7 @@ async function signIn() {
   let refused = '';
   if (token) {
     try {
-      const { subject, needs_confirmation, signed_in_as: other } = await get('/admin/session/token', { token });
+      const { subject, needs_confirmation, signed_in_as: other } = await get('admin/session/token', { token });
       if (needs_confirmation) askToSignIn(other, subject, token);
       else await createSession(token);
     } catch (error) {
@@ -76,7 +76,7 @@ async function signIn() {
 async function currentSession() {
   if (!sessions.sessionValue()) return null;
   try {
-    return await get('/admin/session');
+    return await get('admin/session');
   } catch (error) {
     if (error.status !== 401) throw error;
     if (session) onRefused();
@@ -86,7 +86,7 @@ async function currentSession() {
 
 async function createSession(token) {
   isReplaced = false;
-  const created = await request('POST', '/admin/session', { token });
+  const created = await request('POST', 'admin/session', { token });
   sessions.keep(created);
   showSession(created);
 }
@@ -178,7 +178,7 @@ function showUnreachable() {
 
 async function refresh() {
   requestedAt = Date.now();
-  const [level, settings] = await Promise.all(['log-level', 'config'].map(name => get(`/admin/${name}`)));
+  const [level, settings] = await Promise.all(['log-level', 'config'].map(name => get(`admin/${name}`)));
   showStatus(status, level);
   showSettings(settings, status.pending_restart);
 }
@@ -198,7 +198,7 @@ async function tryRefresh() {
 }
 
 async function update(current) {
-  const now = await get('/admin/status');
+  const now = await get('admin/status');
   if (session !== current) return;
   lostAt = null;
   if (now.instance !== status?.instance) {
@@ -263,7 +263,7 @@ $('act-stop').onclick = () => dialogs.stop({ ...callbacks, done: () => {
 $('sign-out').onclick = async () => {
   log.disconnect();
   try {
-    await request('DELETE', '/admin/session');
+    await request('DELETE', 'admin/session');
   } catch (error) {
     if (error.status !== 401) {
       log.connect();

@@ -88,7 +88,7 @@ export class Audit {
     if (this.isLoading || trail === this.loadedTrail) return;
     this.isLoading = true;
     try {
-      this.draw((await get('/admin/audit')).records.reverse());
+      this.draw((await get('admin/audit')).records.reverse());
       this.loadedTrail = trail;
       $('audit-error').textContent = problem ? `${problem}; records are kept in memory` : '';
     } catch (error) {
@@ -117,7 +117,7 @@ export class Sessions {
     if (this.isLoading || trail === this.loadedTrail) return;
     this.isLoading = true;
     try {
-      this.draw(await get('/admin/sessions'), own, end);
+      this.draw(await get('admin/sessions'), own, end);
       this.loadedTrail = trail;
       $('sessions-error').textContent = '';
     } catch (error) {

@@ -410,8 +410,8 @@ fn documentation_works_without_inline_scripts() {
     }
 }
 
-/// Runs `GET /admin/status` in Swagger UI, and resolves to the status of the response.
-const TRY_STATUS_SCRIPT: &str = "
+/// Runs an operation without parameters in Swagger UI, and resolves to the status of the response.
+const TRY_OUT_SCRIPT: &str = "
     const find = async selector => {
         for (;;) {
             const element = document.querySelector(selector);
@@ -419,12 +419,22 @@ const TRY_STATUS_SCRIPT: &str = "
             await new Promise(resolve => setTimeout(resolve, 20));
         }
     };
-    const operation = '[id$=\"get_status\"]';
+    const operation = `[id$=\"${arguments[0]}\"]`;
     (await find(operation + ' .opblock-summary-control')).click();
     (await find(operation + ' .try-out__btn')).click();
     (await find(operation + ' .execute')).click();
     return (await find(operation + ' .live-responses-table tbody .response-col_status')).innerText.trim();
 ";
+
+/// Runs an operation without parameters in Swagger UI, and returns the status of the response.
+pub fn try_out(browser: &Browser, operation: &str) -> Value {
+    run_async(browser, TRY_OUT_SCRIPT, &[json!(operation)])
+}
+
+fn run_async(browser: &Browser, script: &str, arguments: &[Value]) -> Value {
+    let script = format!("return (async function() {{ {script} }})(...arguments)");
+    browser.run(&script, arguments)
+}
 
 /// Enters the token in the dialog of Swagger UI.
 const AUTHORIZE_SCRIPT: &str = "
@@ -455,31 +465,27 @@ fn documentation_stores_no_token_and_uses_the_session() {
                 > Some(3)
         });
     };
-    let run_async = |script: &str, arguments: &[Value]| {
-        let script = format!("return (async function() {{ {script} }})(...arguments)");
-        browser.run(&script, arguments)
-    };
     let stored = "
         const databases = await indexedDB.databases();
         const caches = await window.caches.keys();
         return JSON.stringify([localStorage, sessionStorage, document.cookie, databases, caches]);
     ";
     open();
-    assert_eq!(run_async(TRY_STATUS_SCRIPT, &[]), "401");
+    assert_eq!(try_out(&browser, "get_status"), "401");
     open();
     let token = home.token("admin:read");
-    run_async(AUTHORIZE_SCRIPT, &[json!(token)]);
-    assert_eq!(run_async(TRY_STATUS_SCRIPT, &[]), "200");
+    run_async(&browser, AUTHORIZE_SCRIPT, &[json!(token)]);
+    assert_eq!(try_out(&browser, "get_status"), "200");
     let expected = json!([{}, {}, "", [], []]);
-    let kept = run_async(stored, &[]);
+    let kept = run_async(&browser, stored, &[]);
     assert_eq!(kept.as_str().unwrap(), expected.to_string());
     // The token is gone with the page.
     open();
-    assert_eq!(run_async(TRY_STATUS_SCRIPT, &[]), "401");
+    assert_eq!(try_out(&browser, "get_status"), "401");
 
     assert_eq!(browser.run(SIGN_IN_SCRIPT, &[json!(token)]), 201);
     open();
-    assert_eq!(run_async(TRY_STATUS_SCRIPT, &[]), "200");
-    let kept = run_async(stored, &[]);
+    assert_eq!(try_out(&browser, "get_status"), "200");
+    let kept = run_async(&browser, stored, &[]);
     assert!(!kept.as_str().unwrap().contains(&token), "{kept}");
 }

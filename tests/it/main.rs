@@ -55,6 +55,7 @@ mod odd_networks;
 mod openapi_documents;
 mod other_users;
 mod passed_sockets;
+mod path_prefix;
 mod proxied_console;
 mod proxies;
 mod ready;

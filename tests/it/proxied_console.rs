@@ -13,26 +13,28 @@ use crate::support::{
 const HOST: &str = "fullon.example.com";
 const SECTION: &str = "The console over TLS";
 
-fn origin(proxy: &Proxy) -> String {
-    format!("https://{HOST}:{}", proxy.port)
+pub fn origin(host: &str, proxy: &Proxy) -> String {
+    format!("https://{host}:{}", proxy.port)
 }
 
-/// `host` is the value of the header `Host` for the daemon.
-fn start_nginx(home: &Home, host: &str) -> Option<Proxy> {
+/// With the configuration in a section of the page, for this host. `header` is the value of `Host`
+/// for the daemon.
+pub fn start_nginx(home: &Home, section: &str, host: &str, header: &str) -> Option<Proxy> {
     let certificate = Certificate::create(home.path(), "nginx");
     let [pem, key] = [certificate.certificate(), certificate.key()];
     ProxyProgram::Nginx.start("the console through nginx", home, |port| {
         let replacements = [
             ("443", &*format!("127.0.0.1:{port}")),
-            ("/etc/ssl/fullon.example.com.pem", pem.to_str().unwrap()),
+            (&*format!("/etc/ssl/{host}.pem"), pem.to_str().unwrap()),
             (
-                "/etc/ssl/private/fullon.example.com.key",
+                &*format!("/etc/ssl/private/{host}.key"),
                 key.to_str().unwrap(),
             ),
             ("127.0.0.1:8001", &home.admin_address()),
-            ("$http_host", host),
         ];
-        documented_configuration(SECTION, "nginx", &replacements)
+        let text = documented_configuration(section, "nginx", &replacements);
+        let text = text.replace("$http_host", header);
+        text.replace("127.0.0.1:8000", &home.public_address())
     })
 }
 
@@ -53,11 +55,11 @@ fn start_caddy(home: &Home) -> Option<Proxy> {
     })
 }
 
-fn browser(home: &Home) -> Browser {
+pub fn browser(home: &Home, host: &str) -> Browser {
     let browser = Browser::with_arguments(
         home,
         &[
-            &format!("--host-resolver-rules=MAP {HOST} 127.0.0.1"),
+            &format!("--host-resolver-rules=MAP {host} 127.0.0.1"),
             "--ignore-certificate-errors",
         ],
     );
@@ -66,7 +68,7 @@ fn browser(home: &Home) -> Browser {
 }
 
 /// Sets `ADMIN_ORIGINS` while the daemon runs.
-fn set_admin_origins(home: &Home, value: &str) {
+pub fn set_admin_origins(home: &Home, value: &str) {
     fs::write(home.path().join(".env"), format!("ADMIN_ORIGINS={value}\n")).unwrap();
     home.run(["reload"]).succeeds();
 }
@@ -76,14 +78,14 @@ fn is_shown(browser: &Browser, text: &str) -> bool {
     shown.as_str().unwrap().contains(text)
 }
 
-fn wait_for(browser: &Browser, text: &str) {
+pub fn wait_for(browser: &Browser, text: &str) {
     eventually(&format!("the page shows {text}"), || {
         is_shown(browser, text)
     });
 }
 
 /// Signs in, follows the log, and loads the page again.
-fn use_console(home: &Home, browser: &Browser, origin: &str, has_secure_cookie: bool) {
+pub fn use_console(home: &Home, browser: &Browser, origin: &str, has_secure_cookie: bool) {
     let address = home.run(["console"]).succeeds().stdout;
     let (_, fragment) = address.trim().split_once("/console#").unwrap();
     browser.open("about:blank");
@@ -129,24 +131,24 @@ fn console_works_through_nginx_once_its_origin_is_listed() {
         return;
     }
     let home = Home::started();
-    let Some(proxy) = start_nginx(&home, "$http_host") else {
+    let Some(proxy) = start_nginx(&home, SECTION, HOST, "$http_host") else {
         return;
     };
-    let browser = browser(&home);
+    let browser = browser(&home, HOST);
     // Not listed: the page says what to do.
-    browser.open(&format!("{}/console", origin(&proxy)));
-    let line = format!("ADMIN_ORIGINS, such as {}", origin(&proxy));
+    browser.open(&format!("{}/console", origin(HOST, &proxy)));
+    let line = format!("ADMIN_ORIGINS, such as {}", origin(HOST, &proxy));
     wait_for(&browser, &line);
     let _ = browser.warnings();
 
-    set_admin_origins(&home, &origin(&proxy));
-    use_console(&home, &browser, &origin(&proxy), true);
+    set_admin_origins(&home, &origin(HOST, &proxy));
+    use_console(&home, &browser, &origin(HOST, &proxy), true);
     // The documentation is a page of the same origin.
-    browser.open(&format!("{}/admin/docs", origin(&proxy)));
+    browser.open(&format!("{}/admin/docs", origin(HOST, &proxy)));
     wait_for(&browser, "/admin/status");
 
     set_admin_origins(&home, "https://another.example");
-    browser.open(&format!("{}/console", origin(&proxy)));
+    browser.open(&format!("{}/console", origin(HOST, &proxy)));
     wait_for(&browser, &line);
 }
 
@@ -157,19 +159,19 @@ fn console_works_through_nginx_that_replaces_host() {
         return;
     }
     let home = Home::started();
-    let Some(proxy) = start_nginx(&home, "$proxy_host") else {
+    let Some(proxy) = start_nginx(&home, SECTION, HOST, "$proxy_host") else {
         return;
     };
-    let browser = browser(&home);
-    browser.open(&format!("{}/console", origin(&proxy)));
+    let browser = browser(&home, HOST);
+    browser.open(&format!("{}/console", origin(HOST, &proxy)));
     // Chromium sends `Origin` for the script of the page, which is refused.
     eventually("the page says that its script did not load", || {
         let shown = "return getComputedStyle($('no-script')).visibility";
         browser.run(shown, &[]) == "visible"
     });
     let _ = browser.warnings();
-    set_admin_origins(&home, &origin(&proxy));
-    use_console(&home, &browser, &origin(&proxy), true);
+    set_admin_origins(&home, &origin(HOST, &proxy));
+    use_console(&home, &browser, &origin(HOST, &proxy), true);
 }
 
 #[test]
@@ -181,9 +183,9 @@ fn console_works_through_caddy() {
     let Some(proxy) = start_caddy(&home) else {
         return;
     };
-    let browser = browser(&home);
-    set_admin_origins(&home, &origin(&proxy));
-    use_console(&home, &browser, &origin(&proxy), true);
+    let browser = browser(&home, HOST);
+    set_admin_origins(&home, &origin(HOST, &proxy));
+    use_console(&home, &browser, &origin(HOST, &proxy), true);
 }
 
 #[test]

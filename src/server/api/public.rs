@@ -211,6 +211,7 @@ fn openapi_service(summary: Arc<HealthSummary>) -> OpenApiService<PublicApi, ()>
 pub fn public_document() -> Value {
     openapi::document(
         &document_service(),
+        ".",
         "http://127.0.0.1:8000",
         "The public API with the default HOST and PORT, on this machine.",
         &[],

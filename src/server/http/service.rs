@@ -12,12 +12,12 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{Either, Full};
-use hyper::Method;
 use hyper::body::Incoming;
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
 };
 use hyper::http::uri::Scheme;
+use hyper::{Method, Uri};
 use poem::endpoint::BoxEndpoint;
 use poem::http::StatusCode;
 use poem::web::{LocalAddr, RemoteAddr};
@@ -338,7 +338,7 @@ impl Service {
             if let Some(audit) = &audit {
                 extensions.insert(Arc::clone(audit));
             }
-            self.route(request, uri.path(), state).await
+            self.route(request, &uri, state).await
         };
         pending.status = Some(response.status());
         let detail = response.extensions_mut().remove::<ProblemDetail>();
@@ -442,14 +442,14 @@ impl Service {
     async fn route(
         &self,
         mut request: poem::Request,
-        path: &str,
+        uri: &Uri,
         state: &Arc<ConnectionState>,
     ) -> Response {
         let awaits_continue = awaits_continue(request.headers());
         let body = request.take_body().into();
         let (body, unread_body) = LimitedBody::wrap(body, &self.pool.limits, state);
         request.set_body(body);
-        let response = self.call_router(request, path).await;
+        let response = self.call_router(request, uri).await;
         if let Some(body) = unread_body.take() {
             drain_body(body, awaits_continue, state).await;
         }
@@ -467,14 +467,33 @@ impl Service {
         self.allow.get(template).cloned()
     }
 
-    async fn call_router(&self, request: poem::Request, path: &str) -> Response {
+    /// The redirect from a path with `/` at its end to the known path without. It is relative,
+    /// because a proxy may have removed a prefix.
+    fn redirect_without_slash(&self, uri: &Uri) -> Option<Response> {
+        let path = uri.path().strip_suffix('/')?;
+        path_template::find(self.allow.keys(), path)?;
+        let (_, name) = path.rsplit_once('/').filter(|(_, name)| !name.is_empty())?;
+        let query = uri.query().map_or_else(String::new, |it| format!("?{it}"));
+        let redirect = Response::builder()
+            .status(StatusCode::PERMANENT_REDIRECT)
+            .header(LOCATION, format!("../{name}{query}"));
+        Some(redirect.finish())
+    }
+
+    async fn call_router(&self, request: poem::Request, uri: &Uri) -> Response {
         // The panic hook has logged a panic. It ends the request, but not the connection.
         match AssertUnwindSafe(self.endpoint.call(request))
             .catch_unwind()
             .await
         {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => problem_from_error(error, path, || self.allowed_methods(path)),
+            Ok(Err(error)) => {
+                let is_unknown = error.status() == StatusCode::NOT_FOUND;
+                let redirect = is_unknown.then(|| self.redirect_without_slash(uri));
+                redirect.flatten().unwrap_or_else(|| {
+                    problem_from_error(error, uri.path(), || self.allowed_methods(uri.path()))
+                })
+            }
             Err(_) => problem_response(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal error: see the log of the daemon",

@@ -14,9 +14,11 @@ use crate::server::http::json;
 
 /// The complete document of a service.
 ///
-/// `default_url` is the address of the listener with default settings, and `listener` describes it.
+/// `root` is the address of `/`, relative to that of the document. `default_url` is the address of the
+/// listener with default settings, and `listener` describes it.
 pub fn document<T: OpenApi>(
     service: &OpenApiService<T, ()>,
+    root: &str,
     default_url: &str,
     listener: &str,
     declared: &[&Operation],
@@ -24,7 +26,7 @@ pub fn document<T: OpenApi>(
     let mut document = derive(service);
     if let Some(servers) = document.get_mut("servers") {
         *servers = json!([
-            { "url": "/", "description": "The server that this document was loaded from." },
+            { "url": root, "description": "The server that this document was loaded from." },
             { "url": default_url, "description": listener },
         ]);
     }

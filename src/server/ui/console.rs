@@ -15,6 +15,8 @@ use crate::server::http::static_file::{CSS, HTML, JAVASCRIPT, StaticFile};
 
 /// Paths that redirect to the page.
 const REDIRECTED_PATHS: [&str; 2] = ["/", "/admin"];
+/// The address of the page from there. A path prefix of a proxy stays.
+const PAGE_FROM_REDIRECTED: &str = "console";
 
 const SVG: &str = "image/svg+xml";
 
@@ -51,8 +53,8 @@ const ASSETS: [Asset; 13] = [
     asset!(JAVASCRIPT, "session.js"),
 ];
 
-/// Pages that use the session of their tab.
-const PAGES_WITH_SESSION: [&str; 2] = [CONSOLE_PATH, "/admin/docs"];
+/// Pages that use the session of their tab, and the address of `/` from there.
+const PAGES_WITH_SESSION: [(&str, &str); 2] = [(CONSOLE_PATH, "."), ("/admin/docs", "..")];
 
 const ARRIVAL: &str = include_str!("../../console/arrival.html");
 const EMPTY_IMAGE: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\"/>";
@@ -101,7 +103,7 @@ where
     }
     Ok(Response::builder()
         .status(StatusCode::FOUND)
-        .header(header::LOCATION, CONSOLE_PATH)
+        .header(header::LOCATION, PAGE_FROM_REDIRECTED)
         .finish())
 }
 
@@ -112,12 +114,15 @@ pub async fn forget_session_on_arrival<E>(inner: Arc<E>, request: Request) -> po
 where
     E: Endpoint<Output = Response>,
 {
-    let is_arrival = PAGES_WITH_SESSION.contains(&request.uri().path())
-        && origin::is_cross_origin(request.headers());
-    if !is_arrival {
-        return inner.call(request).await;
+    let path = request.uri().path();
+    let page = PAGES_WITH_SESSION.iter().find(|(page, _)| *page == path);
+    match page {
+        Some((_, root)) if origin::is_cross_origin(request.headers()) => {
+            let content = ARRIVAL.replace("ROOT", root);
+            Ok(Response::builder().content_type(HTML).body(content))
+        }
+        _ => inner.call(request).await,
     }
-    Ok(Response::builder().content_type(HTML).body(ARRIVAL))
 }
 
 /// The paths of the assets and the redirects.

@@ -52,7 +52,7 @@ pub fn routes<T: OpenApi + 'static>(
         })
     };
     let [json_path, page_path, script, style, start, clicks] = paths(prefix);
-    let html = Bytes::from(page(&script, &style, &start, &clicks));
+    let html = Bytes::from(page());
     // Swagger UI writes descriptions as HTML, which it has sanitized. Trusted Types would need a
     // policy that accepts any HTML.
     let html =
@@ -85,10 +85,11 @@ pub fn paths(prefix: &str) -> [String; 6] {
     names.map(|name| format!("{prefix}/{name}"))
 }
 
-fn page(script: &str, style: &str, start: &str, clicks: &str) -> String {
+/// Its addresses are relative, because the daemon may be behind a path prefix.
+fn page() -> String {
     let title = identity().title;
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<link rel=\"stylesheet\" href=\"{style}\">\n<link rel=\"icon\" href=\"data:,\">\n</head>\n<body>\n<div id=\"ui\"></div>\n<script src=\"{script}\"></script>\n<script src=\"{start}\"></script>\n<script type=\"module\" src=\"{clicks}\"></script>\n</body>\n</html>\n"
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<link rel=\"stylesheet\" href=\"{STYLE_PATH}\">\n<link rel=\"icon\" href=\"data:,\">\n</head>\n<body>\n<div id=\"ui\"></div>\n<script src=\"{SCRIPT_PATH}\"></script>\n<script src=\"{START_PATH}\"></script>\n<script type=\"module\" src=\"{CLICKS_PATH}\"></script>\n</body>\n</html>\n"
     )
 }
 

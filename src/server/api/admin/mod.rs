@@ -92,6 +92,7 @@ fn document_service() -> OpenApiService<impl OpenApi, ()> {
 pub fn admin_document() -> Value {
     openapi::document(
         &document_service(),
+        "..",
         "http://127.0.0.1:8001",
         "The admin API with the default ADMIN_HOST and ADMIN_PORT.",
         &declared_operations(),
