@@ -5,7 +5,7 @@ mod admin_url;
 mod local_daemon;
 
 use std::fs::File;
-use std::net::TcpStream;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -99,8 +99,9 @@ pub fn squat_while_draining(home: &mut Home) -> (FakeApi, Connection) {
     home.run(["start"]).succeeds();
     let unfinished = home.unfinished_request();
     home.daemon().unwrap().terminate().unwrap();
-    eventually("the listener is closed", || {
-        TcpStream::connect(("127.0.0.1", port)).is_err()
+    // The daemon also held the port at all addresses.
+    eventually("the port is free", || {
+        as_other_user(|| TcpListener::bind(("127.0.0.1", port)).is_ok())
     });
     let fake = FakeApi::start_as(OTHER_USER, port, &false_status(home));
     (fake, unfinished)

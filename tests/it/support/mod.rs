@@ -391,22 +391,24 @@ pub fn file_mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o777
 }
 
-/// A port at which there is no socket, at any address. Connections of other tests that have just
-/// ended count, too: the daemon could not hold it. It is outside `ip_local_port_range`, from which
-/// the kernel would give it to another test in between.
+/// A port that is free. It is outside `ip_local_port_range`, from which the kernel would give it to
+/// another test in between.
 pub fn free_port() -> u16 {
     let anywhere = uuid::Uuid::new_v4().as_u64_pair().0;
-    let mut ports = (0..10_000_u64).map(|n| 20_000 + (anywhere % 10_000 + n) % 10_000);
+    let ports = (0..10_000_u64).map(|n| 20_000 + (anywhere % 10_000 + n) % 10_000);
     ports
-        .find_map(|port| {
-            let port = u16::try_from(port).ok()?;
-            // Without `SO_REUSEADDR`.
-            let socket = rustix::net::socket(AddressFamily::INET6, SocketType::STREAM, None);
-            let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-            rustix::net::bind(socket.unwrap(), &everywhere).ok()?;
-            Some(port)
-        })
+        .filter_map(|port| u16::try_from(port).ok())
+        .find(|port| is_free(*port))
         .expect("no port is free")
+}
+
+/// Whether there is no socket at the port, at any address. Connections that have just ended count,
+/// too: the daemon could not hold the port.
+fn is_free(port: u16) -> bool {
+    // Without `SO_REUSEADDR`.
+    let socket = rustix::net::socket(AddressFamily::INET6, SocketType::STREAM, None).unwrap();
+    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    rustix::net::bind(&socket, &everywhere).is_ok()
 }
 
 /// Whether this process is root. Reports the test as skipped if not.
