@@ -90,8 +90,8 @@ impl SessionValues {
 pub enum SessionCredential<'a> {
     /// The session value.
     Session(&'a str),
-    /// The session value, which the daemon may have refused since it was started again. For signing
-    /// out.
+    /// The session value, for signing out. It needs no cookie, which another program may have
+    /// replaced, and may be one that is refused since the daemon was started again.
     SessionToEnd(&'a str),
     /// The ticket, which only the log stream accepts.
     Ticket(&'a str),

@@ -2,8 +2,11 @@
 
 import { sessionValue } from './session.js';
 
-/** The daemon may be behind a path prefix. */
-const ROOT = new URL('..', import.meta.url);
+/**
+ * The daemon may be behind a path prefix. The address of the page may have credentials, which no
+ * request may have.
+ */
+const ROOT = new URL(new URL('..', import.meta.url).pathname, location.origin);
 
 /** The address of a path such as `admin/status`. */
 export const address = path => new URL(path, ROOT);

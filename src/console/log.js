@@ -139,7 +139,7 @@ export class LogView {
       error = thrown;
     }
     if (!this.isOpen || this.source || activeQuery !== this.activeQuery) return;
-    if (error?.status === 401) return this.onEnd('signed_out');
+    if (error?.status === 401) return this.onEnd('refused');
     if (error instanceof ProblemError) this.setTrouble(error.message);
     this.isRefused = error instanceof ProblemError && error.status < 500 && error.status !== 429;
     if (!this.isRefused) this.retry = setTimeout(() => this.connect(), RECONNECT_DELAY);

@@ -118,36 +118,45 @@ function openLog() {
   else log.close('This session cannot read the log: it lacks admin:logs.');
 }
 
+/** The tab may still have values that the API refuses. They are enough to sign out. */
 function showSignedOut() {
-  notice('');
+  const isRefused = Boolean(sessions.sessionValue());
+  notice(isRefused ? REFUSED : '');
+  $('sign-out').hidden = !isRefused;
   $('signed-out').hidden = false;
 }
 
+/** Signing out stays possible: another program may have said that the session has ended. */
 function stopActing() {
   session = null;
-  $('sign-out').hidden = true;
   for (const button of $('actions').children) button.disabled = true;
 }
 
-const REPLACED = 'This browser has signed in again in another tab. Continue there, or run `fullon console` and open its address here.';
+const SIGN_OUT = 'Sign out here first: that ends what is left of the session, which `fullon sessions` shows.';
+const OPEN = 'Close other tabs of the console. Then run `fullon console --open`, or open the address of `fullon console` here.';
+const REPLACED = `This browser has signed in again in another tab. Continue there. ${SIGN_OUT}`;
+const REFUSED = `Please sign in again: the daemon was started again, the session has ended, or its cookie was replaced. ${SIGN_OUT} ${OPEN}`;
+const NOT_SIGNED_OUT = 'The daemon does not know this session: it has ended already, or another program responds. `fullon sessions` shows the sessions that are left, and can end them. To remove what this page shows, close the tab.';
 
 /** The log stream has ended. The content stays. */
 function onEnd(reason) {
+  if (reason === 'refused') return onRefused(false);
   if (reason !== 'signed_out') return refreshSoon();
   stopActing();
   log.close('The session has ended');
   showState('unknown', 'The session has ended', 'The data shown is old.');
-  notice(isReplaced ? REPLACED : 'The session has ended. Run `fullon console` and open its address here to continue.');
+  notice('The session has ended: `fullon sessions` does not show it. Run `fullon console` and open its address here to continue.');
 }
 
-/** The API refuses the session. After a crash of the daemon, the log stream accepts it still. */
-function onRefused() {
-  if (isReplaced || !hasScope('admin:logs')) return onEnd('signed_out');
+/**
+ * The API refuses the session, which may not have ended. After a crash of the daemon, the log stream
+ * accepts it still.
+ */
+function onRefused(hasLog = hasScope('admin:logs') && !isReplaced) {
   stopActing();
-  // It ends the session for the log, too.
-  $('sign-out').hidden = false;
-  showState('unknown', 'Please sign in again', 'The log continues. The other data is old.');
-  notice('Please sign in again: the daemon was started again, or the session has ended. Close other tabs of the console. Then run `fullon console --open`, or open the address of `fullon console` here.');
+  if (!hasLog) log.close('Please sign in again');
+  showState('unknown', 'Please sign in again', hasLog ? 'The log continues. The other data is old.' : 'The data shown is old.');
+  notice(isReplaced ? REPLACED : REFUSED);
 }
 
 let checking;
@@ -265,10 +274,8 @@ $('sign-out').onclick = async () => {
   try {
     await request('DELETE', 'admin/session');
   } catch (error) {
-    if (error.status !== 401) {
-      log.connect();
-      return notice(error.message);
-    }
+    log.connect();
+    return notice(error.status === 401 ? NOT_SIGNED_OUT : error.message);
   }
   sessions.forget();
   charts.clear();

@@ -33,7 +33,7 @@ channel.onmessage = ({ data }) => {
   if (data.created) {
     onChange('created');
   } else if (values && data.ended === values.id) {
-    store(null);
+    // Kept: a page of another program may say so. A new sign-in, or signing out here, ends it.
     onChange('ended');
   }
 };

@@ -169,8 +169,8 @@ impl SessionStore {
         self.add(self.prepare(claims)?)
     }
 
-    /// Finds the session of a value. One of the cookies must belong to it; there are several when
-    /// another server on this host set a cookie of the same name.
+    /// Finds the session of a value. One of the cookies must belong to it, except to end it; there
+    /// are several when another server on this host set a cookie of the same name.
     ///
     /// # Errors
     ///
@@ -199,7 +199,8 @@ impl SessionStore {
             }
         };
         let session = found.ok_or(SessionError::Unknown)?;
-        if !cookies.any(|cookie| ValueDigest::of(cookie) == session.stored.cookie) {
+        let needs_cookie = !matches!(credential, SessionCredential::SessionToEnd(_));
+        if needs_cookie && !cookies.any(|cookie| ValueDigest::of(cookie) == session.stored.cookie) {
             return Err(SessionError::WrongCookie);
         }
         if session.stored.expires_at <= validity.now {
@@ -212,9 +213,9 @@ impl SessionStore {
         Ok(session.session())
     }
 
-    /// The sessions that a new sign-in ends: the one of the session value and the cookie. If only
-    /// the log stream is left of a session, one of both is enough: the program that has its values
-    /// may have replaced the cookie, or the user signs in in another tab.
+    /// The sessions that a new sign-in ends: the one of the session value, whatever the cookie is,
+    /// which a program that has stolen the values may have replaced. If only the log stream is left
+    /// of a session, the cookie is enough, too: the user may sign in in another tab.
     pub fn presented<'a>(
         &self,
         session_value: Option<&str>,
@@ -227,10 +228,7 @@ impl SessionStore {
         let presented = sessions.filter(|each| {
             let has_value = digest.is_some_and(|digest| each.had_session_value(digest));
             let has_cookie = cookies.contains(&each.cookie);
-            match each.session {
-                Some(_) => has_value && has_cookie,
-                None => has_value || has_cookie,
-            }
+            has_value || (each.session.is_none() && has_cookie)
         });
         presented.map(|each| each.id).collect()
     }

@@ -246,7 +246,7 @@ impl SecurityScheme {
             ),
             Self::Session => (
                 "apiKey",
-                "`session` of the response to `POST /admin/session`. It is valid together with the cookie of that response. A request with an `Authorization` header ignores both. A request that changes something also needs the `Origin` header of this API.",
+                "`session` of the response to `POST /admin/session`. It is valid together with the cookie of that response. A request with a bearer token ignores both. A request that changes something also needs the `Origin` header of this API. To sign out, the cookie is not needed.",
             ),
             Self::Ticket => (
                 "apiKey",

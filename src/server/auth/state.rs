@@ -90,8 +90,9 @@ impl AuthState {
 
     /// Verifies a token or a session.
     ///
-    /// If the request has an `Authorization` header, the session is ignored: a client that sends a
-    /// token does not want to act as the user who signed in with its browser.
+    /// If the request has a bearer token, the session is ignored: a client that sends a token does
+    /// not want to act as the user who signed in with its browser. Beside a session, credentials of
+    /// another scheme are ignored: a browser adds those that another program on this port asked for.
     pub fn verify_token_or_session(
         &self,
         request: &Request,
@@ -100,7 +101,7 @@ impl AuthState {
         let headers = request.headers();
         let has_session =
             headers.contains_key(SESSION_HEADER) || self.cookie.values(headers).next().is_some();
-        if headers.contains_key(header::AUTHORIZATION) || !has_session {
+        if has_bearer_scheme(headers) || !has_session {
             return Ok((self.verify_token(request)?, None));
         }
         let is_change = needed == Scope::Control || !request.method().is_safe();
@@ -115,8 +116,7 @@ impl AuthState {
         needed: Scope,
     ) -> Result<(Claims, Option<Session>)> {
         let headers = request.headers();
-        let has_other =
-            headers.contains_key(header::AUTHORIZATION) || headers.contains_key(SESSION_HEADER);
+        let has_other = has_bearer_scheme(headers) || headers.contains_key(SESSION_HEADER);
         match ticket(request) {
             Some(ticket) if !has_other => {
                 let session = self.find_session(request, SessionCredential::Ticket(&ticket))?;
@@ -190,7 +190,8 @@ impl AuthState {
         self.verify_session_value(request, SessionCredential::Session, is_change)
     }
 
-    /// The same for signing out, which is also possible when only the log stream is left.
+    /// The same for signing out, which needs no cookie, and is also possible when only the log
+    /// stream is left.
     pub fn verify_session_to_end(&self, request: &Request) -> Result<Session> {
         self.verify_session_value(request, SessionCredential::SessionToEnd, true)
     }
@@ -202,7 +203,7 @@ impl AuthState {
         is_change: bool,
     ) -> Result<Session> {
         let headers = request.headers();
-        if headers.contains_key(header::AUTHORIZATION) || !headers.contains_key(SESSION_HEADER) {
+        if has_bearer_scheme(headers) || !headers.contains_key(SESSION_HEADER) {
             return Err(ApiError::invalid_session(None));
         }
         let value = session_value(headers).unwrap_or_default();

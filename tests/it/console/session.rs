@@ -343,8 +343,120 @@ fn sign_in_in_another_tab_asks_and_signs_the_first_one_out() {
     console.click("dialog-confirm");
     console.wait_for_headline("Ready");
     drop(front);
-    console.wait_for_headline("The session has ended");
+    console.wait_for_headline("Please sign in again");
     assert!(console.text("notice").contains("in another tab"));
+    // Signing out there ends only the session of that tab.
+    assert_eq!(session_count(&console), 2);
+    console.click("sign-out");
+    wait_until_signed_out(&console);
+    assert_eq!(session_count(&console), 1);
+}
+
+fn session_count(console: &Console) -> usize {
+    let list = console.home.run(["sessions", "--json"]).succeeds();
+    let list: Vec<serde_json::Value> = serde_json::from_str(&list.stdout).unwrap();
+    list.len()
+}
+
+fn wait_until_signed_out(console: &Console) {
+    console.wait_until(
+        "it is signed out",
+        "return document.readyState === 'complete' && Boolean($('signed-out')) && !$('signed-out').hidden && $('sign-out').hidden && $('notice').textContent === ''",
+    );
+}
+
+/// Any port of the host can replace it, also the program that has stolen the other values.
+#[test]
+fn session_whose_cookie_was_replaced_is_not_said_to_have_ended() {
+    if !browser_available("a replaced cookie") {
+        return;
+    }
+    let console = Console::signed_in();
+    let host = console.home.admin_address();
+    let value = console.run("return JSON.parse(sessionStorage['fullon-session']).session");
+    let cookies = console.browser.cookies();
+    let cookie = cookies
+        .iter()
+        .find(|each| each.name.starts_with("fullon-session"))
+        .unwrap();
+    let stolen = format!("{}={}", cookie.name, cookie.value);
+    let use_stolen = || {
+        let headers = [
+            ("Cookie", stolen.as_str()),
+            ("X-Fullon-Session", value.as_str().unwrap()),
+        ];
+        request(&host, "GET", "/admin/status", &headers, "").status
+    };
+    let address = format!("http://{host}/console");
+    let replace = json!({ "url": address, "name": cookie.name, "value": "x" });
+    console.browser.command("Network.setCookie", replace);
+    let assert_says_what_is_left = || {
+        let notice = console.text("notice");
+        assert!(notice.contains("Sign out") && notice.contains("fullon sessions"));
+        assert_eq!(console.run("return $('sign-out').hidden"), false);
+        assert_eq!(use_stolen(), 200);
+    };
+    console.wait_for_headline("Please sign in again");
+    assert_says_what_is_left();
+    // The stream is refused, too.
+    console.click("follow");
+    console.fill("contains", "x");
+    console.wait_until(
+        "the log is refused",
+        "return $('log-state').textContent === 'Please sign in again'",
+    );
+    assert_says_what_is_left();
+    console.browser.open("about:blank");
+    console.browser.open(&address);
+    console.wait_until("it is not signed in", "return !$('signed-out').hidden");
+    assert_says_what_is_left();
+    console.click("sign-out");
+    wait_until_signed_out(&console);
+    assert_eq!(use_stolen(), 401);
+}
+
+/// It may have got the values before, so that they have to end later.
+#[test]
+fn sign_out_that_another_program_refuses_is_not_shown_as_done() {
+    if !browser_available("another program that refuses to sign out") {
+        return;
+    }
+    let console = Console::signed_in();
+    let host = console.home.admin_address();
+    console.home.run(["stop"]).succeeds();
+    let squatter = OtherServer::start_on(host.rsplit(':').next().unwrap().parse().unwrap());
+    squatter.answer("/admin/session", "401 Unauthorized", "");
+    console.click("sign-out");
+    console.wait_until(
+        "it says where to look",
+        "return $('notice').textContent.includes('`fullon sessions`')",
+    );
+    assert_eq!(
+        console.run("return $('sign-out').hidden || $('content').hidden"),
+        false
+    );
+    drop(squatter);
+    console.home.run(["start"]).succeeds();
+    assert_eq!(session_count(&console), 1);
+    console.click("sign-out");
+    wait_until_signed_out(&console);
+    assert_eq!(session_count(&console), 0);
+}
+
+/// A browser refuses requests to addresses with credentials.
+#[test]
+fn address_with_credentials_opens_a_console_that_works() {
+    if !browser_available("an address with credentials") {
+        return;
+    }
+    let console = Console::signed_out();
+    let address = console.sign_in_address();
+    let address = address.replace("http://", "http://user:password@");
+    console.browser.open(&address);
+    console.wait_for_headline("Ready");
+    console.home.log_request("seen-with-credentials");
+    console.wait_for_line("seen-with-credentials");
+    console.assert_no_errors();
 }
 
 #[test]

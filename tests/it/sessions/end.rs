@@ -185,13 +185,75 @@ fn new_sign_in_ends_the_session_that_it_presents() {
         TestSession::from(&call_api(&home, "POST", "/admin/session", &headers))
     };
     let [cookie, value] = old.headers();
-    for incomplete in [&[][..], &[cookie], &[value]] {
+    for incomplete in [&[][..], &[cookie]] {
         sign_in(incomplete);
         assert_eq!(status(&home, &old).status, 200);
     }
+    // Not a page of this API.
+    let headers = [("Authorization", bearer.as_str()), value];
+    let other_client = call_api(&home, "POST", "/admin/session", &headers);
+    assert_eq!(other_client.status, 201);
+    assert_eq!(status(&home, &old).status, 200);
     let new = sign_in(&[cookie, value]);
     assert_refused(&status(&home, &old), "ended");
     assert_eq!(status(&home, &new).status, 200);
+    // A program that has stolen its values has replaced the cookie.
+    let replaced = replaced_cookie(&new);
+    let newest = sign_in(&[("Cookie", &replaced), new.headers()[1]]);
+    assert_refused(&status(&home, &new), "ended");
+    let without_cookie = sign_in(&newest.headers()[1..]);
+    assert_refused(&status(&home, &newest), "ended");
+    assert_eq!(status(&home, &without_cookie).status, 200);
+}
+
+fn replaced_cookie(session: &TestSession) -> String {
+    let (name, _) = session.cookie.split_once('=').unwrap();
+    format!("{name}=x")
+}
+
+/// A program that has stolen the values may have replaced the cookie.
+#[test]
+fn session_value_alone_signs_out_and_opens_nothing() {
+    let home = Home::started();
+    let origin = format!("http://{}", home.admin_address());
+    let call = |method, path, headers: &[(&str, &str)]| call_api(&home, method, path, headers);
+    let sign_out = |headers: &[(&str, &str)]| {
+        let headers = [headers, &[("Origin", &*origin)]].concat();
+        call("DELETE", "/admin/session", &headers)
+    };
+    for is_replaced in [true, false] {
+        let session = home.sign_in("admin:read admin:logs admin:control");
+        let replaced = replaced_cookie(&session);
+        let all = [("Cookie", replaced.as_str()), session.headers()[1]];
+        let alone = &all[usize::from(!is_replaced)..];
+        let (status_code, mut stream) = follow(&home, &session);
+        assert_eq!(status_code, 200);
+        for path in ["/admin/status", "/admin/session", "/admin/sessions"] {
+            assert_refused(&call("GET", path, alone), "cookie");
+        }
+        let with_origin = [alone, &[("Origin", &*origin)]].concat();
+        assert_refused(&call("POST", "/admin/reload", &with_origin), "cookie");
+        // Only a page of this API signs out.
+        call("DELETE", "/admin/session", alone).assert_problem(403, "Origin");
+        let elsewhere = [alone, &[("Origin", "http://127.0.0.1:9")]].concat();
+        call("DELETE", "/admin/session", &elsewhere).assert_problem(403, "other origins");
+        assert_refused(&sign_out(&session.headers()[..1]), "missing");
+        assert_eq!(status(&home, &session).status, 200);
+
+        let answer = sign_out(alone);
+        assert_eq!(answer.status, 204, "{answer:#?}");
+        assert!(answer.header("set-cookie").unwrap().contains("Max-Age=0"));
+        assert_refused(&status(&home, &session), "ended");
+        assert!(stream.read_to_end().contains("signed_out"));
+        assert_eq!(follow(&home, &session).0, 401);
+        assert_refused(&sign_out(alone), "ended");
+    }
+    // The browser has signed in again in another tab, which stays signed in.
+    let [former, current] = [(); 2].map(|()| home.sign_in("admin:read"));
+    let answer = sign_out(&[current.headers()[0], former.headers()[1]]);
+    assert_eq!((answer.status, answer.header("set-cookie")), (204, None));
+    assert_refused(&status(&home, &former), "ended");
+    assert_eq!(status(&home, &current).status, 200);
 }
 
 /// Another program had the port, and may have all values. Nothing but the log stream accepts them,
@@ -231,13 +293,13 @@ fn new_sign_in_or_sign_out_ends_what_is_left_after_a_crash() {
     assert_eq!(sign_in(&by_value.headers()[1..]).status, 201);
     let [cookie, value] = signed_out.headers();
     assert_refused(&status(&home, signed_out), "ended");
-    for incomplete in [&[cookie][..], &[value]] {
-        let headers = [incomplete, &[("Origin", &*origin)]].concat();
-        let refused = call_api(&home, "DELETE", "/admin/session", &headers);
-        assert_eq!(refused.status, 401);
-    }
+    let sign_out = |header| {
+        let headers = [header, ("Origin", &*origin)];
+        call_api(&home, "DELETE", "/admin/session", &headers).status
+    };
+    assert_eq!(sign_out(cookie), 401);
     assert_eq!(follow(&home, signed_out).0, 200);
-    assert_eq!(sign_out(&home, signed_out).status, 204);
+    assert_eq!(sign_out(value), 204);
     for session in &sessions {
         assert_eq!(follow(&home, session).0, 401);
     }

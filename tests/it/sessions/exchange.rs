@@ -147,6 +147,53 @@ fn change_with_session_needs_own_origin() {
     assert_eq!(answer.status, 202, "{answer:#?}");
 }
 
+/// Another program on this port has asked the browser for a password, which it now sends by itself.
+#[test]
+fn credentials_of_another_scheme_are_ignored_beside_a_session() {
+    let home = Home::started();
+    let origin = format!("http://{}", home.admin_address());
+    let call = |method, path: &str, headers: &[&[(&str, &str)]]| {
+        let headers = headers.concat();
+        let mut connection = Connection::open(&home.admin_address());
+        connection.send(method, path, &headers, "");
+        connection.read_head().status
+    };
+    let session = home.sign_in("admin:read admin:logs admin:control");
+    let values = &session.headers()[..];
+    let cookie = &values[..1];
+    let stream = format!("/admin/logs/stream?lines=0&ticket={}", session.ticket);
+    let own = &[("Origin", origin.as_str())][..];
+    let token = home.bearer();
+    for (credentials, is_ignored) in [
+        ("Basic dTpw", true),
+        ("basic dTpw", true),
+        ("Digest username=\"u\"", true),
+        ("Bearer x", false),
+        ("bearer x", false),
+    ] {
+        let added = &[("Authorization", credentials)][..];
+        let expected = if is_ignored { 200 } else { 401 };
+        let status = |headers: &[&[(&str, &str)]]| call("GET", "/admin/status", headers);
+        assert_eq!(status(&[added, values]), expected, "{credentials}");
+        assert_eq!(call("GET", "/admin/session", &[added, values]), expected);
+        assert_eq!(call("GET", &stream, &[added, cookie]), expected);
+        assert_eq!(status(&[added]), 401);
+        assert_eq!(status(&[added, cookie]), 401);
+        assert_eq!(status(&[added, &values[1..]]), 401);
+        // A token that is beside them counts.
+        let bearer = &[("Authorization", "Bearer x")][..];
+        assert_eq!(status(&[added, bearer, values]), 401);
+        let ended = home.sign_in("admin:read");
+        let sign_out = call("DELETE", "/admin/session", &[added, &ended.headers(), own]);
+        assert_eq!(sign_out, if is_ignored { 204 } else { 401 });
+    }
+    // A client with a token does not act as the user of its browser.
+    let token = &[("Authorization", token.as_str())][..];
+    assert_eq!(call("GET", "/admin/status", &[token, values]), 200);
+    assert_eq!(call("DELETE", "/admin/session", &[token, values, own]), 401);
+    assert_eq!(call("GET", "/admin/status", &[values]), 200);
+}
+
 /// Two tunnels to two daemons end on two ports of one host, and a browser keeps their cookies
 /// together.
 #[test]

@@ -174,8 +174,8 @@ impl SessionApi {
 
     /// Sign out: end the current browser session.
     ///
-    /// Removes the cookie from the browser and ends the session, also for later processes. Log
-    /// streams that were opened with it end.
+    /// Ends the session, also for later processes. Log streams that were opened with it end. Removes
+    /// the cookie from the browser, unless it belongs to another session by now.
     #[oai(
         path = "/admin/session",
         method = "delete",
@@ -185,14 +185,18 @@ impl SessionApi {
     async fn delete_session(
         &self,
         caller: Auth<SignOut>,
-        request_headers: &HeaderMap,
+        request: &Request,
         audit: Data<&Arc<AuditRecord>>,
     ) -> Result<SessionDeleted> {
         let state = self.0.get()?;
         state.require_active()?;
         end_session(state, caller.session.id, audit.0).await?;
-        let cookie = state.auth.cookie.remove(request_headers)?;
-        Ok(SessionDeleted { cookie })
+        let auth = &state.auth;
+        let is_of_another = auth.has_session_cookie(request);
+        let remove = (!is_of_another).then(|| auth.cookie.remove(request.headers()));
+        Ok(SessionDeleted {
+            cookie: remove.transpose()?,
+        })
     }
 
     /// List the browser sessions.
@@ -371,6 +375,7 @@ impl ApiResponse for SessionCreated {
         let mut meta = json::meta::<CreatedSession>(StatusCode::CREATED, "Signed in. {body}");
         meta.headers.push(set_cookie_header_meta(
             "The session cookie: `HttpOnly`, `SameSite=Strict`.",
+            true,
         ));
         MetaResponses {
             responses: vec![meta],
@@ -384,15 +389,16 @@ impl ApiResponse for SessionCreated {
 
 /// `204`, which removes the cookie.
 struct SessionDeleted {
-    cookie: HeaderValue,
+    cookie: Option<HeaderValue>,
 }
 
 impl IntoResponse for SessionDeleted {
     fn into_response(self) -> Response {
-        Response::builder()
-            .status(StatusCode::NO_CONTENT)
-            .header(SET_COOKIE, self.cookie)
-            .finish()
+        let response = Response::builder().status(StatusCode::NO_CONTENT);
+        match self.cookie {
+            Some(cookie) => response.header(SET_COOKIE, cookie).finish(),
+            None => response.finish(),
+        }
     }
 }
 
@@ -405,7 +411,8 @@ impl ApiResponse for SessionDeleted {
                 status_range: None,
                 content: vec![],
                 headers: vec![set_cookie_header_meta(
-                    "Removes the session cookie from the browser.",
+                    "Removes the session cookie from the browser. Missing if the cookie belongs to another session by now.",
+                    false,
                 )],
             }],
         }
@@ -414,11 +421,11 @@ impl ApiResponse for SessionDeleted {
     fn register(_: &mut Registry) {}
 }
 
-fn set_cookie_header_meta(description: &str) -> MetaHeader {
+fn set_cookie_header_meta(description: &str, required: bool) -> MetaHeader {
     MetaHeader {
         name: "Set-Cookie".into(),
         description: Some(description.into()),
-        required: true,
+        required,
         deprecated: false,
         schema: String::schema_ref(),
     }
