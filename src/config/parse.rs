@@ -201,7 +201,7 @@ pub fn log_keep(text: &str) -> Result<u16, String> {
 pub fn log_mode(text: &str) -> Result<u32, String> {
     let digits = (3..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     let mode = u32::from_str_radix(text, 8).ok().filter(|_| digits);
-    mode.filter(|mode| mode & !0o644 == 0 && mode & 0o600 == 0o600)
+    mode.filter(|mode| [0o600, 0o640, 0o644].contains(mode))
         .ok_or_else(|| {
             format!(
                 "`{text}` is not a mode of a log file such as 0640: use 0600, 0640 or 0644 (the owner reads and writes, others can only read)"

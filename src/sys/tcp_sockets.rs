@@ -143,7 +143,7 @@ pub fn foreign_socket_at_port(port: u16) -> io::Result<Option<TcpSocket>> {
 }
 
 /// A socket at this port besides the listener at `own`: one that is open rather than one that is
-/// closed.
+/// closed, and one at another address rather than a connection of that listener.
 ///
 /// # Errors
 ///
@@ -154,7 +154,7 @@ pub fn other_socket_at_port(own: SocketAddr) -> io::Result<Option<TcpSocket>> {
         socket.address.port() == own.port()
             && !(socket.state == TCP_LISTEN && socket.address == own)
     });
-    Ok(others.min_by_key(TcpSocket::is_closed))
+    Ok(others.min_by_key(|socket| (socket.is_closed(), socket.address == own)))
 }
 
 /// [`foreign_socket_at_port`], looked up repeatedly at random times, in 0.1 s on average. A program that

@@ -84,7 +84,7 @@ pub(crate) fn copy_mode(new: &File, old: &File, mode: Option<u32>) -> io::Result
     if wanted & GROUP_CAN_READ != 0 {
         let group = old.metadata()?.gid();
         let has_group = new.metadata()?.gid() == group || fchown(new, None, Some(group)).is_ok();
-        if mode.is_none() && !has_group {
+        if !has_group {
             // This user is not in the group. Another group must not read the log instead.
             wanted &= !GROUP_CAN_READ;
         }
