@@ -68,7 +68,7 @@ fn embedded_application_has_all_daemon_features() {
     });
     let metrics = home.call_admin("GET", "/admin/metrics").body;
     assert!(
-        metrics.contains("{method=\"GET\",route=\"/shop/*\",server=\"public\",status=\"2xx\"} 1"),
+        metrics.contains("{method=\"GET\",route=\"/shop/*\",server=\"public\",status=\"2xx\"} 2"),
         "{metrics}"
     );
     run(&["stop"]).succeeds();

@@ -127,8 +127,8 @@ fn stable_fields(status: &Value) -> Value {
     with_microseconds(&fields.into())
 }
 
-/// The value with its timestamps as microseconds since 1970: languages print them in different
-/// forms, and not all keep nanoseconds.
+/// The value with its timestamps as microseconds since 1970, and its numbers without a fraction of
+/// zero: languages print them in different forms, and not all keep nanoseconds.
 fn with_microseconds(value: &Value) -> Value {
     match value {
         Value::String(text) => match text.parse::<Timestamp>() {
@@ -142,6 +142,12 @@ fn with_microseconds(value: &Value) -> Value {
                 .map(|(name, value)| (name.clone(), with_microseconds(value)))
                 .collect()
         }
+        Value::Number(number) => match number.as_f64() {
+            Some(whole) if number.is_f64() && whole.fract() == 0.0 => {
+                format!("{whole:.0}").parse::<i64>().unwrap().into()
+            }
+            _ => value.clone(),
+        },
         other => other.clone(),
     }
 }

@@ -3,14 +3,16 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 
 use crate::listener_proof::as_other_user;
 use crate::support::{Home, eventually, free_port, running_as_root};
 
 /// Listens without `SO_REUSEADDR`.
 fn listen_exclusively(address: SocketAddr) -> TcpListener {
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    // A program that another test starts must not inherit it.
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
     bind(&socket, &address).unwrap();
     listen(&socket, 1).unwrap();
     TcpListener::from(socket)

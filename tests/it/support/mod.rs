@@ -40,7 +40,7 @@ use fullon_master_api::auth::{Revocations, TokenSigner};
 use fullon_master_api::config::{DEFINITIONS, Secret, user_name};
 use fullon_master_api::instance::{PidFileStatus, StateFile, inspect_pid_file};
 use fullon_master_api::sys::Process;
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 pub use browser::{Browser, SESSION_HEADERS, SIGN_IN_SCRIPT, browser_available};
 pub use certificate::Certificate;
@@ -406,7 +406,8 @@ pub fn free_port() -> u16 {
 /// too: the daemon could not hold the port.
 fn is_free(port: u16) -> bool {
     // Without `SO_REUSEADDR`.
-    let socket = rustix::net::socket(AddressFamily::INET6, SocketType::STREAM, None).unwrap();
+    let (family, flags) = (AddressFamily::INET6, SocketFlags::CLOEXEC);
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None).unwrap();
     let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     rustix::net::bind(&socket, &everywhere).is_ok()
 }
