@@ -4,9 +4,9 @@ import { sessionValue } from './session.js';
 
 /**
  * The daemon may be behind a path prefix. The address of the page may have credentials, which no
- * request may have.
+ * request may have. That of a module has none.
  */
-const ROOT = new URL(new URL('..', import.meta.url).pathname, location.origin);
+const ROOT = new URL('..', import.meta.url);
 
 /** The address of a path such as `admin/status`. */
 export const address = path => new URL(path, ROOT);

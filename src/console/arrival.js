@@ -8,5 +8,7 @@ try {
 
 // From this origin now, so that the page is not answered by this one again. The address differs:
 // otherwise the browser would only look for the fragment.
+// Relative: behind a proxy, a whole path can begin with `//`, which would name another host.
 const hasQuery = location.href.split('#')[0].includes('?');
-location.replace(`${location.pathname}${hasQuery ? '' : '?'}${location.hash}`);
+const page = `./${location.pathname.split('/').pop()}`;
+location.replace(`${page}${hasQuery ? '' : '?'}${location.hash}`);

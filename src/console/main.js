@@ -14,9 +14,12 @@ const POLL = 2000;
 const POLL_HIDDEN = 10_000;
 const REFRESH = 30_000;
 
+/** This page without its query. Relative, because a whole path can begin with `//` behind a proxy. */
+const PAGE = `./${location.pathname.split('/').pop()}`;
+
 $('no-script').remove();
 // From the page that responds to links of other sites.
-if (location.href.split('#')[0].endsWith('?')) history.replaceState(null, '', location.pathname + location.hash);
+if (location.href.split('#')[0].endsWith('?')) history.replaceState(null, '', PAGE + location.hash);
 
 const audit = new Audit();
 const sessionList = new Sessions();
@@ -50,7 +53,7 @@ async function signIn() {
   if (newToken) {
     // Other characters would be no valid header.
     token = /^[\w.-]+$/.test(newToken) ? newToken : '-';
-    history.replaceState(null, '', location.pathname);
+    history.replaceState(null, '', PAGE);
   }
   const current = await currentSession();
   let refused = '';
@@ -279,7 +282,7 @@ $('sign-out').onclick = async () => {
   }
   sessions.forget();
   charts.clear();
-  location.replace(location.pathname);
+  location.replace(PAGE);
 };
 document.addEventListener('visibilitychange', poll);
 addEventListener('hashchange', () => {

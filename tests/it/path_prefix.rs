@@ -100,6 +100,13 @@ fn pages_work_behind_a_path_prefix() {
     wait_for(&browser, "Not signed in");
     use_console(&home, &browser, &console, true);
 
+    // A link of another site. `//fullon` alone would name another host.
+    browser.open("about:blank");
+    let link = format!("{origin}//fullon/console#keep");
+    browser.run("location.href = arguments[0]; return 0", &[link.into()]);
+    wait_for_address(&format!("{origin}//fullon/console#keep"));
+    wait_for(&browser, "Not signed in");
+
     let address = home.run(["console"]).succeeds().stdout;
     let (_, fragment) = address.trim().split_once("/console#").unwrap();
     browser.open(&format!("{console}/console/#{fragment}"));
