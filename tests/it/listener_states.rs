@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::listener_proof::{
-    OTHER_USER, false_status, squat, squat_while_draining, starting_daemon,
+    OTHER_USER, false_status, squat, squat_after_kill, squat_while_draining, starting_daemon,
 };
 use crate::support::{
-    ChildGuard, DEADLINE, FakeApi, Home, InstalledProgram, Outcome, eventually, free_port,
-    running_as_root, spawn,
+    ChildGuard, FakeApi, Home, InstalledProgram, Outcome, eventually, free_port, running_as_root,
+    spawn,
 };
 
 /// Commands that change the daemon. They run last and one after another, in this order.
@@ -194,13 +194,7 @@ fn starting() -> Vec<Row> {
 
 fn killed() -> Vec<Row> {
     let mut home = Home::new();
-    let port = free_port();
-    home.set("ADMIN_PORT", &port.to_string());
-    home.run(["start"]).succeeds();
-    let daemon = home.daemon().unwrap();
-    daemon.kill().unwrap();
-    assert!(daemon.wait_for_exit(DEADLINE));
-    let fake = FakeApi::start_as(OTHER_USER, port, &false_status(&home));
+    let fake = squat_after_kill(&mut home);
     let rows = run_all(&home, "killed", &[]);
     assert_nothing_arrived(&fake, 0);
     rows

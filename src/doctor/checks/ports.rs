@@ -52,8 +52,9 @@ fn check_address(
     // Without listening: no client can connect, and a daemon that starts now still gets the address.
     let Err(error) = sys::bind(address) else {
         let free = format!("{address} is free");
-        let obstacle = SharedAdminPort::find_obstacle(address).ok().flatten();
-        return Some(match obstacle.filter(|_| port == ADMIN_PORT) {
+        // Only the admin port is held at all addresses.
+        let obstacle = (port == ADMIN_PORT).then(|| SharedAdminPort::find_obstacle(address));
+        return Some(match obstacle.and_then(Result::ok).flatten() {
             Some(shared) => Finding::error(port, shared.problem(), shared.next_step()),
             None if sys::is_ephemeral_port(address.port()) => {
                 Finding::warning(port, format!("{free}{EPHEMERAL}"), reserve(port, address))

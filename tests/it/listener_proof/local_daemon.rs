@@ -5,11 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use fullon_master_api::instance::StateFile;
 
-use super::{
-    COMMANDS, OTHER_USER, false_status, run_all, squat, squat_while_draining, starting_daemon,
-};
+use super::{COMMANDS, run_all, squat, squat_after_kill, squat_while_draining, starting_daemon};
 use crate::doctor::{as_nobody, home_of_nobody};
-use crate::support::{DEADLINE, FakeApi, Home, Outcome, eventually, free_port, running_as_root};
+use crate::support::{Home, Outcome, eventually, running_as_root};
 
 #[test]
 fn no_command_connects_while_no_daemon_runs() {
@@ -39,13 +37,7 @@ fn no_command_connects_after_daemon_was_killed() {
         return;
     }
     let mut home = Home::new();
-    let port = free_port();
-    home.set("ADMIN_PORT", &port.to_string());
-    home.run(["start"]).succeeds();
-    let daemon = home.daemon().unwrap();
-    daemon.kill().unwrap();
-    assert!(daemon.wait_for_exit(DEADLINE));
-    let fake = FakeApi::start_as(OTHER_USER, port, &false_status(&home));
+    let fake = squat_after_kill(&mut home);
     home.run(["status"]).exits(1).stdout_contains(&["Dead"]);
     // `restart` removes the PID file when it fails to start a daemon. Then only the state file is
     // left.

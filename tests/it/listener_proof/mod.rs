@@ -13,7 +13,7 @@ use fullon_master_api::instance::PidFile;
 use nix::unistd::setfsuid;
 use serde_json::json;
 
-use crate::support::{ChildGuard, Connection, FakeApi, Home, eventually, free_port};
+use crate::support::{ChildGuard, Connection, DEADLINE, FakeApi, Home, eventually, free_port};
 
 /// A user that is neither root nor the daemon's.
 pub const OTHER_USER: u32 = 12345;
@@ -88,6 +88,17 @@ pub fn starting_daemon(home: &Home) -> ChildGuard {
         .spawn();
     pid_file.disown();
     ChildGuard(child.unwrap())
+}
+
+/// A daemon that was killed, and another user who listens at its admin port.
+pub fn squat_after_kill(home: &mut Home) -> FakeApi {
+    let port = free_port();
+    home.set("ADMIN_PORT", &port.to_string());
+    home.run(["start"]).succeeds();
+    let daemon = home.daemon().unwrap();
+    daemon.kill().unwrap();
+    assert!(daemon.wait_for_exit(DEADLINE));
+    FakeApi::start_as(OTHER_USER, port, &false_status(home))
 }
 
 /// A daemon that has closed its ports, and still answers a request, while another user listens at
