@@ -15,20 +15,22 @@ pub use crate::health::fuzz_targets::redis_reply;
 pub use crate::instance::fuzz_targets::{handoff, pid_file, state_file};
 pub use crate::logs::fuzz_targets::{log_cursor, log_filter, log_line, log_read_at_cursor};
 pub use crate::server::fuzz_targets::{
-    control_request_body, credentials, log_level_body, log_query, log_stream_resume, origin_check,
+    control_request_body, credentials, forwarded, log_level_body, log_query, log_stream_resume,
+    origin_check,
 };
 
 /// Receives external input, and panics if a promise is broken.
 pub type FuzzTarget = fn(&[u8]);
 
 /// All targets, with the names of their programs and corpora.
-pub const TARGETS: [(&str, FuzzTarget); 21] = [
+pub const TARGETS: [(&str, FuzzTarget); 22] = [
     ("audit_file", audit_file),
     ("control_request_body", control_request_body),
     ("credentials", credentials),
     ("database_url", database_url),
     ("env_file", env_file),
     ("event_stream", event_stream),
+    ("forwarded", forwarded),
     ("handoff", handoff),
     ("log_cursor", log_cursor),
     ("log_filter", log_filter),

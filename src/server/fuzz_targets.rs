@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -15,7 +16,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderName, ORIGIN};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
@@ -30,12 +33,16 @@ use crate::audit::AuditTrail;
 use crate::auth::{
     ConfiguredKeys, Keyring, Scopes, SessionStore, SessionValues, StoredSessions, TokenSigner,
 };
-use crate::config::{Flags, LiveSettings, Secret, Settings, SettingsLocation, parse_log_filter};
+use crate::config::{
+    EnvFileChoice, Flags, LiveSettings, Secret, Settings, SettingsLocation, Sources,
+    TrustedProxies, parse_log_filter,
+};
 use crate::fuzzing::split_first_line;
 use crate::health::{Health, Phase};
 use crate::logs::fuzz_targets::TestLog;
 use crate::logs::{Cursor, Follower, LevelControl, LogBroadcaster, StartAt, names_audit};
 use crate::server::admin::{AdminState, auth_state, service};
+use crate::server::http::forwarded::forwarded_client;
 use crate::server::metrics::Metrics;
 use crate::server::{ConnectionPool, ConnectionPools, LogReaderLimit, Shutdown, run};
 use crate::sys;
@@ -64,7 +71,15 @@ struct Response {
     body: Bytes,
 }
 
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
 thread_local! {
+    static TRUSTED: TrustedProxies = {
+        let flags = Flags::from([("TRUSTED_PROXIES".to_owned(), "10.0.0.0/8".to_owned())]);
+        let file = EnvFileChoice::Explicit("/dev/null".into());
+        let sources = Sources::read(&flags, &file, "/".as_ref(), &BTreeMap::new());
+        Settings::load(&sources).unwrap().trusted_proxies
+    };
     static SERVER: TestServer = TestServer::start();
 }
 
@@ -314,6 +329,57 @@ pub fn origin_check(bytes: &[u8]) {
             assert_eq!(origin, format!("http://{host}"));
         }
     });
+}
+
+/// Lines of `X-Forwarded-For`, after an empty line of `Forwarded`, that a client has sent. A trusted
+/// proxy at 10.1.1.1 appends the address of the client, 192.0.2.1, to the last line or in another.
+pub fn forwarded(bytes: &[u8]) {
+    let trusted = TRUSTED.with(Clone::clone);
+    let mut lines: Vec<_> = bytes.split(|byte| *byte == b'\n').collect();
+    let standard = lines.iter().position(|line| line.is_empty());
+    let standard = standard.map(|at| lines.split_off(at)).unwrap_or_default();
+    let kinds = [
+        ("x-forwarded-for", lines, "192.0.2.1", "10.1.1.1"),
+        (
+            "forwarded",
+            standard,
+            "for=192.0.2.1",
+            "for=10.1.1.1;proto=https",
+        ),
+    ];
+    let client = |name, lines: &[Vec<u8>]| {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_bytes(line).ok()?,
+            );
+        }
+        Some(forwarded_client(&headers, &trusted))
+    };
+    for (name, lines, appended, second_proxy) in kinds {
+        let lines: Vec<Vec<u8>> = lines.into_iter().map(<[u8]>::to_vec).collect();
+        if let Some(Some(found)) = client(name, &lines) {
+            assert_eq!(found, found.to_canonical());
+        }
+        let in_own_line = [&lines[..], &[appended.into()]].concat();
+        let mut in_last_line = lines;
+        match in_last_line.last_mut() {
+            Some(last) => last.extend(format!(", {appended}").bytes()),
+            None => in_last_line.push(appended.into()),
+        }
+        for mut lines in [in_own_line, in_last_line] {
+            for proxies in 0..3 {
+                // Nothing that the client has sent changes what the proxies say.
+                let Some(found) = client(name, &lines) else {
+                    break;
+                };
+                assert_eq!(found, Some(CLIENT), "{proxies}");
+                let last = lines.last_mut().unwrap();
+                last.extend(format!(" ,{second_proxy}").bytes());
+            }
+        }
+    }
 }
 
 /// `Authorization`, `Cookie` and `X-Fullon-Session`, one a line. `TOKEN`, `SESSION` and `VALUE`
