@@ -3,7 +3,7 @@
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
-use crate::logs::{Entry, Page};
+use crate::logs::{Entry, IncompleteFile, Page};
 
 /// One line of the log. A line that another program wrote has `null` in `timestamp`, `level`,
 /// `target` and `message`.
@@ -76,6 +76,28 @@ pub struct LogPage {
     pub first_cursor: Option<String>,
     /// Value of `after` for the log stream to continue after this page.
     pub next_cursor: String,
+    /// Compressed files of the log of which lines are missing in this page. The lines of all other
+    /// files were found.
+    #[serde(default)]
+    pub incomplete_files: Vec<IncompleteLogFile>,
+}
+
+/// A compressed file of the log that is damaged, or that was not read.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize, Deserialize)]
+pub struct IncompleteLogFile {
+    /// Path of the file.
+    pub file: String,
+    /// The missing part, and the cause.
+    pub reason: String,
+}
+
+impl From<&IncompleteFile> for IncompleteLogFile {
+    fn from(file: &IncompleteFile) -> Self {
+        Self {
+            file: file.path.display().to_string(),
+            reason: file.reason.clone(),
+        }
+    }
 }
 
 impl From<Page> for LogPage {
@@ -84,6 +106,7 @@ impl From<Page> for LogPage {
             entries: page.entries.into_iter().map(LogEntry::from).collect(),
             first_cursor: page.first.map(|cursor| cursor.to_string()),
             next_cursor: page.next.to_string(),
+            incomplete_files: page.incomplete.iter().map(Into::into).collect(),
         }
     }
 }

@@ -29,7 +29,9 @@ pub use lifecycle::{
     RestartRequest, RestartResult, StopRequest, StopResult,
 };
 pub(crate) use log::LogEntryRef;
-pub use log::{LogEntry, LogPage, LogStreamEnd, LogStreamGap, MAX_PAGE_LINES, event};
+pub use log::{
+    IncompleteLogFile, LogEntry, LogPage, LogStreamEnd, LogStreamGap, MAX_PAGE_LINES, event,
+};
 pub use log_level::{LogLevelRequest, LogLevelStatus, MAX_REVERT_SECONDS};
 pub use problem::{Problem, SettingError};
 pub use proof::{ProofRequest, ProofResult};

@@ -311,7 +311,7 @@ export class LogView {
       }
     } catch (error) {
       if (generation !== this.generation) return;
-      if (error.status === 404) this.prepend({ entries: [], first_cursor: null }, 'Older lines were rotated away.');
+      if (error.status === 404) this.prepend({ entries: [], first_cursor: null, incomplete_files: [] }, 'Older lines were rotated away.');
       else {
         this.hasOlderFailed = true;
         this.setTrouble(`Older lines could not be loaded: ${error.message}`);
@@ -327,6 +327,7 @@ export class LogView {
     this.first = page.first_cursor;
     this.hasOlder = this.first != null;
     const older = page.entries.filter(entry => this.isWanted(entry));
+    for (const { file, reason } of page.incomplete_files) older.unshift({ kind: 'note', line: `${file}: ${reason}` });
     if (!this.hasOlder) older.unshift({ kind: 'note', line: begins });
     this.lines.unshift(...older);
     for (const { line } of older) this.size += line.length;

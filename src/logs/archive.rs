@@ -2,7 +2,8 @@
 //!
 //! An archive can only be decompressed from its beginning. A reader that goes forward keeps its
 //! decoder. To be searched backwards, an archive is decompressed into a file without a name, which
-//! exists as long as the search. A damaged archive ends where the damage is.
+//! exists as long as the search. A damaged archive ends where the damage is, and a search reports
+//! that.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
@@ -109,16 +110,15 @@ impl Archive {
     }
 
     /// Decompresses the archive into a file without a name. Fails once `is_wanted` returns false.
-    pub fn extract(&self, is_wanted: &dyn Fn() -> bool) -> io::Result<(File, u64)> {
+    pub fn extract(&self, is_wanted: &dyn Fn() -> bool) -> io::Result<Extracted> {
         self.extract_at_most(MAX_CONTENT, is_wanted)
-            .map_err(|error| self.named(&error))
     }
 
-    fn extract_at_most(
-        &self,
-        max_len: u64,
-        is_wanted: &dyn Fn() -> bool,
-    ) -> io::Result<(File, u64)> {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn extract_at_most(&self, max_len: u64, is_wanted: &dyn Fn() -> bool) -> io::Result<Extracted> {
         let parent = self.path.parent().unwrap_or(&self.path);
         let is_empty = parent.as_os_str().is_empty();
         let mut directory = if is_empty { Path::new(".") } else { parent };
@@ -133,7 +133,12 @@ impl Archive {
         loop {
             let read = decoder.read(&mut buffer)?;
             if read == 0 {
-                return Ok((file, len));
+                let is_damaged = decoder.is_damaged;
+                return Ok(Extracted {
+                    file,
+                    len,
+                    is_damaged,
+                });
             }
             len += read as u64;
             if len > max_len {
@@ -163,15 +168,26 @@ impl Archive {
             offset: 0,
             error: None,
         };
-        match self.codec {
-            Codec::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(source))),
-            Codec::Zstd => Decoder::Zstd(Box::new(ZstdDecoder::new(source))),
+        Decoder {
+            format: match self.codec {
+                Codec::Gzip => FormatDecoder::Gzip(Box::new(MultiGzDecoder::new(source))),
+                Codec::Zstd => FormatDecoder::Zstd(Box::new(ZstdDecoder::new(source))),
+            },
+            is_damaged: false,
         }
     }
 
-    fn named(&self, error: &io::Error) -> io::Error {
+    pub fn named(&self, error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
     }
+}
+
+/// The content of an archive.
+pub(crate) struct Extracted {
+    pub file: File,
+    pub len: u64,
+    /// The content ends at a damage.
+    pub is_damaged: bool,
 }
 
 fn too_large() -> io::Error {
@@ -276,7 +292,12 @@ impl Read for Source {
     }
 }
 
-enum Decoder {
+struct Decoder {
+    format: FormatDecoder,
+    is_damaged: bool,
+}
+
+enum FormatDecoder {
     Gzip(Box<MultiGzDecoder<Source>>),
     Zstd(Box<ZstdDecoder>),
 }
@@ -290,15 +311,21 @@ impl std::fmt::Debug for Decoder {
 /// Ends at a damage.
 impl Read for Decoder {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (read, source) = match self {
-            Self::Gzip(gzip) => (gzip.read(buffer), gzip.get_ref()),
-            Self::Zstd(zstd) => (zstd.read(buffer), zstd.source.get_ref()),
+        if self.is_damaged {
+            return Ok(0);
+        }
+        let (read, source) = match &mut self.format {
+            FormatDecoder::Gzip(gzip) => (gzip.read(buffer), gzip.get_ref()),
+            FormatDecoder::Zstd(zstd) => (zstd.read(buffer), zstd.source.get_ref()),
         };
         match (read, source.error) {
             (Err(_), Some(error)) => Err(io::Error::from_raw_os_error(error)),
             (Err(error), None) if error.kind() == io::ErrorKind::Interrupted => Err(error),
             (Err(error), None) if error.kind() == io::ErrorKind::Unsupported => Err(error),
-            (Err(_), None) => Ok(0),
+            (Err(_), None) => {
+                self.is_damaged = true;
+                Ok(0)
+            }
             (read, _) => read,
         }
     }
@@ -401,7 +428,7 @@ pub(crate) mod tests {
     }
 
     fn extracted(archive: &Archive) -> Vec<u8> {
-        let (mut file, len) = archive.extract(&|| true).unwrap();
+        let Extracted { mut file, len, .. } = archive.extract(&|| true).unwrap();
         std::io::Seek::rewind(&mut file).unwrap();
         let mut content = Vec::new();
         file.read_to_end(&mut content).unwrap();
@@ -457,7 +484,10 @@ pub(crate) mod tests {
         let content = lines();
         for codec in Codec::ALL {
             let bytes = compress(codec, &content);
+            let (_directory, whole) = archive(codec, &bytes);
+            assert!(!whole.extract(&|| true).unwrap().is_damaged, "{codec:?}");
             let (_directory, half) = archive(codec, &bytes[..bytes.len() / 2]);
+            assert!(half.extract(&|| true).unwrap().is_damaged, "{codec:?}");
             let found = extracted(&half);
             assert!(
                 !found.is_empty() && content.starts_with(&found),
@@ -476,7 +506,7 @@ pub(crate) mod tests {
         let zeros = vec![0; 40 * 1024 * 1024];
         for codec in Codec::ALL {
             let (_directory, bomb) = archive(codec, &compress(codec, &zeros));
-            let error = bomb.extract_at_most(1_000_000, &|| true).unwrap_err();
+            let error = bomb.extract_at_most(1_000_000, &|| true).err().unwrap();
             assert!(error.to_string().contains("more than"), "{error}");
             let checks = AtomicUsize::new(0);
             let is_wanted = || checks.fetch_add(1, Ordering::Relaxed) > 0;
@@ -485,11 +515,8 @@ pub(crate) mod tests {
         }
         // A window of 128 MiB.
         let (_directory, archive) = archive(Codec::Zstd, b"\x28\xb5\x2f\xfd\x00\x88");
-        let error = archive.extract(&|| true).unwrap_err().to_string();
-        assert!(
-            error.contains("log.1") && error.contains("--long"),
-            "{error}"
-        );
+        let error = archive.extract(&|| true).err().unwrap().to_string();
+        assert!(error.contains("--long"), "{error}");
     }
 
     #[test]

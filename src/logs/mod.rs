@@ -27,7 +27,7 @@ pub use read::line::Entry;
 pub use read::query::{Page, TailQuery};
 pub use read::reader::{Batch, LogItem, StartAt};
 pub use read::result::QueryResult;
-pub use read::scan::ReadError;
+pub use read::scan::{IncompleteFile, ReadError};
 pub use read::search_text::{MAX_SEARCH_TEXT, SearchText};
 pub use write::file::LogFile;
 pub use write::format::StdoutOptions;

@@ -1,8 +1,10 @@
 //! The last lines of the log.
 
+use std::collections::BTreeSet;
+
 use super::error::LogsError;
 use super::route::parse_filter;
-use crate::api::LogEntry;
+use crate::api::{IncompleteLogFile, LogEntry, LogPage};
 use crate::client::{AdminClient, ClientError, LogQuery};
 use crate::control::target::DaemonControl;
 use crate::logs::TailQuery;
@@ -20,11 +22,18 @@ impl DaemonControl {
     ) -> Result<Vec<LogEntry>, LogsError> {
         let filter = parse_filter(query)?;
         let routes = self.log_routes().await?;
-        let fetched = async { fetch_pages(&routes.client?, query).await }.await;
+        let mut incomplete = BTreeSet::new();
+        let fetched = async { fetch_pages(&routes.client?, query, &mut incomplete).await }.await;
         let error = match fetched {
-            Ok(entries) => return Ok(entries),
+            Ok(entries) => {
+                for file in &incomplete {
+                    notice(file);
+                }
+                return Ok(entries);
+            }
             Err(error) => error,
         };
+        incomplete.clear();
         let path = self.fallback_path(routes.file, routes.foreign_file, error, notice)?;
         let mut entries = Vec::new();
         let mut before = None;
@@ -33,23 +42,37 @@ impl DaemonControl {
                 .filter(filter.clone())
                 .before(before)
                 .page()?;
-            entries.splice(0..0, page.entries.into_iter().map(LogEntry::from));
             before = page.first;
+            let page = LogPage::from(page);
+            incomplete.extend(page.incomplete_files.iter().map(describe));
+            entries.splice(0..0, page.entries);
             if entries.len() >= query.lines || before.is_none() {
+                for file in &incomplete {
+                    notice(file);
+                }
                 return Ok(entries);
             }
         }
     }
 }
 
+fn describe(file: &IncompleteLogFile) -> String {
+    format!("{}: {}", file.file, file.reason)
+}
+
 /// Fetches pages until there are enough lines: the search for one page is limited.
-async fn fetch_pages(client: &AdminClient, query: &LogQuery) -> Result<Vec<LogEntry>, ClientError> {
+async fn fetch_pages(
+    client: &AdminClient,
+    query: &LogQuery,
+    incomplete: &mut BTreeSet<String>,
+) -> Result<Vec<LogEntry>, ClientError> {
     let mut query = query.clone();
     let mut entries = Vec::new();
     while query.lines > 0 {
         let page = client.logs(&query).await?;
         query.lines = query.lines.saturating_sub(page.entries.len());
         query.before = page.first_cursor;
+        incomplete.extend(page.incomplete_files.iter().map(describe));
         entries.splice(0..0, page.entries);
         if query.before.is_none() {
             break;

@@ -11,7 +11,7 @@ use super::filter::Filter;
 use super::line::{Entry, RawLine};
 use super::lines::Position;
 use super::result::QueryResult;
-use super::scan::{ReadError, ReverseScan, ScanResult};
+use super::scan::{IncompleteFile, ReadError, ReverseScan, ScanResult};
 use crate::logs::cursor::Cursor;
 use crate::logs::files::current_file;
 
@@ -87,7 +87,8 @@ impl TailQuery {
     /// The log cannot be read, or the line of `before` no longer exists.
     pub fn page(&self) -> Result<Page, ReadError> {
         let mut entries = Vec::new();
-        let found = self.search(&mut self.scan(&|| true)?, |line| {
+        let mut scan = self.scan(&|| true)?;
+        let found = self.search(&mut scan, |line| {
             let entry = line.parse_entry();
             let len = entry.line.len();
             entries.push(entry);
@@ -98,6 +99,7 @@ impl TailQuery {
             entries,
             first: found.first,
             next: found.next,
+            incomplete: scan.incomplete,
         })
     }
 
@@ -122,14 +124,15 @@ impl TailQuery {
             Some(_) => line.to_text().len(),
             None => 0,
         })?;
-        let ReverseScan { ranges, oldest, .. } = scan;
-        Ok(QueryResult::new(
-            self.path,
-            self.filter,
-            found,
+        let ReverseScan {
             ranges,
             oldest,
-        ))
+            incomplete,
+            ..
+        } = scan;
+        let mut result = QueryResult::new(self.path, self.filter, found, ranges, oldest);
+        result.incomplete = incomplete;
+        Ok(result)
     }
 
     fn scan<'a>(&'a self, is_wanted: &'a dyn Fn() -> bool) -> Result<ReverseScan<'a>, ReadError> {
@@ -170,6 +173,8 @@ pub struct Page {
     pub first: Option<Cursor>,
     /// Where the lines after this page begin.
     pub next: Cursor,
+    /// Compressed files of which lines are missing.
+    pub incomplete: Vec<IncompleteFile>,
 }
 
 /// The position where the last `lines` complete lines that match the filter begin, as far as the

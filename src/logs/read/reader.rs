@@ -185,9 +185,13 @@ impl LogReader {
                 items.push(LogItem::Entry(line.parse_entry()));
             }
         };
-        if lines.read_block(&mut vec![0; block], end, &mut take)? {
-            return batch(items);
-        }
+        let unreadable = match lines.read_block(&mut vec![0; block], end, &mut take) {
+            Ok(true) => return batch(items),
+            Ok(false) => None,
+            // An archive that cannot be decompressed.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Some(error),
+            Err(error) => return Err(error),
+        };
         if end.is_some() {
             // The file was truncated. The broadcaster reports that.
             return Ok(ReadOutcome::CaughtUp);
@@ -219,7 +223,10 @@ impl LogReader {
             return batch(items);
         }
         lines.finish(take);
-        if !is_known {
+        if let Some(error) = &unreadable {
+            tracing::warn!("lines of the log are missing in a stream: {error}");
+        }
+        if !is_known || unreadable.is_some() {
             items.push(LogItem::Gap);
         }
         self.was_replaced = false;

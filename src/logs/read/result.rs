@@ -9,7 +9,7 @@ use super::filter::{Filter, FilterMatch};
 use super::line::{Entry, RawLine};
 use super::lines::{LineReader, Position};
 use super::reverse::{BLOCK_BYTES, to_usize};
-use super::scan::{FileRange, ScanResult};
+use super::scan::{FileRange, IncompleteFile, ScanResult};
 use crate::logs::cursor::Cursor;
 use crate::logs::files::{Segment, find};
 
@@ -25,6 +25,8 @@ pub struct QueryResult {
     pub first: Option<Cursor>,
     /// Where the lines after the last one begin.
     pub next: Cursor,
+    /// Compressed files of which lines are missing.
+    pub incomplete: Vec<IncompleteFile>,
     path: PathBuf,
     filter: Filter,
     /// Oldest first.
@@ -48,6 +50,7 @@ impl QueryResult {
         Self {
             first: found.first,
             next: found.next,
+            incomplete: Vec::new(),
             path,
             filter,
             oldest: (!ranges.is_empty()).then_some(oldest),

@@ -28,6 +28,8 @@ pub(crate) struct ReverseLines {
     pub segment: Arc<Segment>,
     /// The content of an archive.
     extracted: Option<File>,
+    /// The content of the archive ends at a damage.
+    pub is_damaged: bool,
     /// The lines before this offset were not returned yet.
     pub end: u64,
     block: Vec<u8>,
@@ -40,16 +42,17 @@ pub(crate) struct ReverseLines {
 impl ReverseLines {
     /// Begins at the end of the file. An archive is decompressed, unless `is_wanted` returns false.
     pub fn open(segment: Arc<Segment>, is_wanted: &dyn Fn() -> bool) -> io::Result<Self> {
-        let (extracted, end) = match segment.archive() {
-            None => (None, segment.len()?.unwrap_or(0)),
+        let (extracted, end, is_damaged) = match segment.archive() {
+            None => (None, segment.len()?.unwrap_or(0), false),
             Some(archive) => {
-                let (file, len) = archive.extract(is_wanted)?;
-                (Some(file), len)
+                let content = archive.extract(is_wanted)?;
+                (Some(content.file), content.len, content.is_damaged)
             }
         };
         Ok(Self {
             segment,
             extracted,
+            is_damaged,
             end,
             block: Vec::new(),
             block_offset: end,

@@ -47,6 +47,15 @@ pub(crate) struct ScanResult {
     pub next: Cursor,
 }
 
+/// A compressed file of the log of which not all lines were searched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncompleteFile {
+    /// The path of the file.
+    pub path: PathBuf,
+    /// The damage, or why the file was not read at all.
+    pub reason: String,
+}
+
 /// The part of a file that contains all lines found in it. Empty if there are none.
 #[derive(Debug)]
 pub(crate) struct FileRange {
@@ -72,6 +81,8 @@ pub(crate) struct ReverseScan<'a> {
     pub oldest: Arc<Segment>,
     scanned_bytes: u64,
     is_wanted: &'a dyn Fn() -> bool,
+    /// The files that were not read, or not to their end.
+    pub incomplete: Vec<IncompleteFile>,
 }
 
 impl<'a> ReverseScan<'a> {
@@ -84,6 +95,7 @@ impl<'a> ReverseScan<'a> {
     ) -> Result<Self, ReadError> {
         let fail = ReadError::io(path);
         let mut older = with_archives(path);
+        let mut incomplete = Vec::new();
         loop {
             let segment = older.next().transpose().map_err(&fail)?;
             let segment = match (segment, before) {
@@ -94,7 +106,16 @@ impl<'a> ReverseScan<'a> {
             if before.is_some_and(|cursor| cursor.file != segment.id) {
                 continue;
             }
-            let mut lines = ReverseLines::open(segment, is_wanted).map_err(&fail)?;
+            let opened = open_lines(&segment, is_wanted, &mut incomplete).map_err(&fail)?;
+            let Some(mut lines) = opened else {
+                match before {
+                    Some(_) => {
+                        let reason = incomplete.pop().map_or(String::new(), |file| file.reason);
+                        return Err(fail(io::Error::other(reason)));
+                    }
+                    None => continue,
+                }
+            };
             let len = lines.end;
             match before {
                 Some(cursor) if cursor.offset > len => return Err(ReadError::CursorExpired),
@@ -103,6 +124,7 @@ impl<'a> ReverseScan<'a> {
             }
             let is_within = (1..len).contains(&lines.end);
             let mut scan = Self::starting_at(older, lines, is_wanted);
+            scan.incomplete = incomplete;
             if is_within {
                 scan.skip_partial_line().map_err(&fail)?;
             }
@@ -168,6 +190,7 @@ impl<'a> ReverseScan<'a> {
             oldest: segment,
             scanned_bytes: 0,
             is_wanted,
+            incomplete: Vec::new(),
         }
     }
 
@@ -287,26 +310,30 @@ impl<'a> ReverseScan<'a> {
         Ok(self.lines.end > 0 || self.next_older.is_some())
     }
 
-    /// Continues at the end of the next older file. Returns whether there is one.
+    /// Continues at the end of the next older file that can be read. Returns whether there is one.
     fn open_older(&mut self) -> io::Result<bool> {
         if self.lines.budget.is_some() {
             // The search for older files lists directories.
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let segment = match self.next_older.take() {
-            None => self.older.next().transpose()?,
-            next => next,
-        };
-        let Some(segment) = segment else {
-            return Ok(false);
-        };
-        if segment.archive().is_some() && !self.enters_archives {
-            self.next_older = Some(segment);
-            return Ok(false);
+        loop {
+            let segment = match self.next_older.take() {
+                None => self.older.next().transpose()?,
+                next => next,
+            };
+            let Some(segment) = segment else {
+                return Ok(false);
+            };
+            if segment.archive().is_some() && !self.enters_archives {
+                self.next_older = Some(segment);
+                return Ok(false);
+            }
+            if let Some(lines) = open_lines(&segment, self.is_wanted, &mut self.incomplete)? {
+                self.lines = lines;
+                break;
+            }
         }
-        let file = segment.id;
-        self.lines = ReverseLines::open(segment, self.is_wanted)?;
-        let end = self.lines.end;
+        let (file, end) = (self.lines.segment.id, self.lines.end);
         self.ranges.push_front(FileRange {
             file,
             start: end,
@@ -314,4 +341,27 @@ impl<'a> ReverseScan<'a> {
         });
         Ok(true)
     }
+}
+
+/// Opens a file at its end. `None` if it is an archive that cannot be read: its lines are missing,
+/// but not those of the other files.
+fn open_lines(
+    segment: &Arc<Segment>,
+    is_wanted: &dyn Fn() -> bool,
+    incomplete: &mut Vec<IncompleteFile>,
+) -> io::Result<Option<ReverseLines>> {
+    let opened = ReverseLines::open(Arc::clone(segment), is_wanted);
+    let (Some(archive), true) = (segment.archive(), is_wanted()) else {
+        return opened.map(Some);
+    };
+    let reason = match &opened {
+        Ok(lines) if !lines.is_damaged => None,
+        Ok(_) => Some("the file is damaged: what follows the damage is missing".to_owned()),
+        Err(error) => Some(format!("the file is not read: {error}")),
+    };
+    incomplete.extend(reason.map(|reason| IncompleteFile {
+        path: archive.path().to_owned(),
+        reason,
+    }));
+    Ok(opened.ok())
 }

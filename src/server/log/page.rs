@@ -12,7 +12,7 @@ use poem_openapi::types::Type as _;
 
 use super::access_end::AccessEnd;
 use super::reader_limit::ReaderPermit;
-use crate::api::{LogEntryRef, LogPage};
+use crate::api::{IncompleteLogFile, LogEntryRef, LogPage};
 use crate::logs::{QueryResult, ReadError, TailQuery};
 use crate::server::http::json::JsonResponse;
 use crate::server::http::problem::ApiError;
@@ -22,6 +22,7 @@ const BLOCK_SIZE: usize = 64 * 1024;
 /// Headers of a plain-text response, which has no other place for the cursors.
 const FIRST_CURSOR_HEADER: &str = "X-First-Cursor";
 const NEXT_CURSOR_HEADER: &str = "X-Next-Cursor";
+const INCOMPLETE_HEADER: &str = "X-Incomplete-File";
 
 /// Lines of the log, in the form that the client prefers.
 pub struct LogLinesResponse(Response);
@@ -75,9 +76,24 @@ impl IntoResponse for LogLinesResponse {
 }
 
 fn text_response(lines: &QueryResult) -> ResponseBuilder {
-    let response = Response::builder()
+    let mut response = Response::builder()
         .content_type("text/plain; charset=utf-8")
         .header(NEXT_CURSOR_HEADER, lines.next.to_string());
+    for file in lines.incomplete.iter().map(IncompleteLogFile::from) {
+        let text = format!("{}: {}", file.file, file.reason);
+        // A path may have characters that no header has.
+        let text: String = text
+            .chars()
+            .map(|c| {
+                if c == ' ' || c.is_ascii_graphic() {
+                    c
+                } else {
+                    '?'
+                }
+            })
+            .collect();
+        response = response.header(INCOMPLETE_HEADER, text);
+    }
     match &lines.first {
         Some(first) => response.header(FIRST_CURSOR_HEADER, first.to_string()),
         None => response,
@@ -127,6 +143,7 @@ impl JsonPageStream {
             entries: Vec::new(),
             first_cursor: lines.first.map(|cursor| cursor.to_string()),
             next_cursor: lines.next.to_string(),
+            incomplete_files: lines.incomplete.iter().map(Into::into).collect(),
         };
         // Neither the buffer nor this type can fail.
         let mut separator = serde_json::to_vec(&page).unwrap_or_default();
@@ -184,6 +201,10 @@ impl ApiResponse for LogLinesResponse {
                 (
                     NEXT_CURSOR_HEADER,
                     "With `text/plain`: `next_cursor` of the page.",
+                ),
+                (
+                    INCOMPLETE_HEADER,
+                    "With `text/plain`: a compressed file of which lines are missing, and why. One header for each file.",
                 ),
             ] {
                 response.headers.push(MetaHeader {

@@ -270,3 +270,74 @@ fn unread_pages_use_no_memory_and_block_no_reader() {
     assert!(each < 1024 * 1024, "{each} bytes per client");
     drop(clients);
 }
+
+/// A damaged file hides only the lines behind the damage.
+#[test]
+fn unreadable_archive_does_not_hide_other_files() {
+    let home = Home::started();
+    let archive = |number: u32, suffix: &str| {
+        let mut name = home.log_file().into_os_string();
+        name.push(format!(".{number}{suffix}"));
+        std::path::PathBuf::from(name)
+    };
+    std::fs::write(archive(1, ""), "needle of the first file\n").unwrap();
+    // Garbage, and a header with a window that no decoder supports.
+    std::fs::write(archive(2, ".gz"), b"\x1f\x8b\x08 no more than that").unwrap();
+    std::fs::write(archive(3, ".zst"), b"\x28\xb5\x2f\xfd\x00\x88").unwrap();
+    std::fs::write(archive(4, ""), "needle of the oldest file\n").unwrap();
+    let path = "/admin/logs?contains=needle%20of";
+    let response = home.call_admin("GET", path);
+    assert_eq!(response.status, 200, "{}", response.body);
+    let page = response.json();
+    let entries = page["entries"].as_array().unwrap();
+    let lines: Vec<_> = entries
+        .iter()
+        .map(|it| it["line"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        lines,
+        ["needle of the oldest file", "needle of the first file"]
+    );
+    let incomplete = page["incomplete_files"].as_array().unwrap();
+    assert_eq!(incomplete.len(), 2, "{page}");
+    for (found, (file, reason)) in incomplete.iter().zip([
+        (archive(2, ".gz"), "is damaged"),
+        (archive(3, ".zst"), "is not read"),
+    ]) {
+        assert_eq!(found["file"], file.display().to_string());
+        assert!(
+            found["reason"].as_str().unwrap().contains(reason),
+            "{found}"
+        );
+        eventually("the daemon warns", || {
+            let shown = format!("{}: the file {reason}", file.display());
+            home.log().contains(&shown)
+        });
+    }
+    let text = request(
+        &home.admin_address(),
+        "GET",
+        path,
+        &[("Authorization", &home.bearer()), ("Accept", "text/plain")],
+        "",
+    );
+    assert_eq!(text.status, 200, "{}", text.body);
+    assert!(
+        text.header("X-Incomplete-File")
+            .unwrap()
+            .contains("fullon.log.")
+    );
+    assert_eq!(text.body.matches("needle of the").count(), 2);
+    let printed = home
+        .run(["logs", "--no-follow", "--contains", "needle of"])
+        .succeeds();
+    assert_eq!(
+        printed.stdout.matches("needle of the").count(),
+        2,
+        "{printed:#?}"
+    );
+    printed.stderr_contains(&[".2.gz: the file is damaged", ".3.zst: the file is not read"]);
+    // Nothing is missing in a page that ends before them.
+    let page = home.call_admin("GET", &format!("{path}&lines=1")).json();
+    assert_eq!(page["incomplete_files"], serde_json::json!([]));
+}

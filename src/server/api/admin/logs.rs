@@ -107,6 +107,13 @@ impl LogsApi {
             spawn_blocking(move || query.find_while(&|| client.is_connected())).await?
         };
         let found = found.map_err(|error| log_read_error(&error))?;
+        for file in &found.incomplete {
+            tracing::warn!(
+                "lines of the log are missing in a response: {}: {}",
+                file.path.display(),
+                file.reason
+            );
+        }
         Ok(Compressible(if wants_text {
             LogLinesResponse::text(found, permit, access)
         } else {
