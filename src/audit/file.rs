@@ -16,8 +16,8 @@ use super::event::Event;
 use super::files;
 use super::read::Tail;
 use super::record::{Head, Record, Torn};
-use crate::logs::rotate;
-use crate::sys::{Defect, FileLock, OpenError, open_owned};
+use crate::logs::{WriterMark, rotate};
+use crate::sys::{Defect, FileLock, OpenError, is_same_file, open_owned};
 
 /// The size at which the file is rotated, in bytes.
 pub(super) const MAX_SIZE: u64 = 10 * 1024 * 1024;
@@ -57,6 +57,9 @@ pub struct AuditFile {
     keep: u32,
     /// Why a full file could not be rotated.
     rotation_error: Mutex<Option<String>>,
+    mark: Option<WriterMark>,
+    /// The current file, open as long as it has the mark.
+    marked: Mutex<Option<File>>,
 }
 
 impl AuditFile {
@@ -76,7 +79,36 @@ impl AuditFile {
             max_size: MAX_SIZE,
             keep: KEEP,
             rotation_error: Mutex::default(),
+            mark: None,
+            marked: Mutex::default(),
         })
+    }
+
+    /// Marks the files as those of one daemon. Without locks in their file system, they stay
+    /// unmarked.
+    #[must_use]
+    pub fn with_mark(self, mark: Option<WriterMark>) -> Self {
+        let marked = Self { mark, ..self };
+        if let Ok((file, _)) = open_checked(&marked.path, false) {
+            marked.mark_file(&file);
+        }
+        marked
+    }
+
+    fn mark_file(&self, file: &File) {
+        let (Some(mark), Ok(metadata)) = (self.mark, file.metadata()) else {
+            return;
+        };
+        let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |marked: Metadata| is_same_file(&marked, &metadata);
+        if !marked
+            .as_ref()
+            .is_some_and(|it| it.metadata().is_ok_and(is_same))
+            && let Ok(file) = file.try_clone()
+            && mark.set(&file).is_ok()
+        {
+            *marked = Some(file);
+        }
     }
 
     /// Whether the file exists and [`Self::open`] would accept it. Does not change anything.
@@ -148,6 +180,7 @@ impl AuditFile {
             if !files::is_at(&self.path, &file)? {
                 continue;
             }
+            self.mark_file(&file);
             let size = file.metadata()?.len();
             let tail = Tail::read(&file, size)?;
             let is_full = size >= self.max_size && tail.torn.is_empty();

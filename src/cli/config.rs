@@ -4,7 +4,7 @@ use super::context::CommandContext;
 use super::error::Result;
 use super::output::{Output, notice, print_warning};
 use crate::api::SettingEntry;
-use crate::config::{Settings, Sources};
+use crate::config::{Settings, Sources, ephemeral_port_warning};
 
 #[derive(Debug, clap::Args)]
 pub struct ConfigArgs {
@@ -30,6 +30,11 @@ pub fn run(context: &CommandContext, arguments: &ConfigArgs, output: &Output) ->
     }
     let entries = settings.entries();
     if arguments.check {
+        for (setting, address) in [("PORT", &settings.public), ("ADMIN_PORT", &settings.admin)] {
+            if let Some(warning) = ephemeral_port_warning(setting, address.port()) {
+                print_warning(&warning);
+            }
+        }
         output.print_success("Configuration is valid")?;
         return output.print_json(&serde_json::json!({ "valid": true }));
     }

@@ -11,7 +11,7 @@ use crate::auth::Revocations;
 use crate::config::{Settings, better_log_file, root_warning};
 use crate::control::LaunchError;
 use crate::identity::identity;
-use crate::instance::{PidFileStatus, inspect_pid_file};
+use crate::instance::{PidFileStatus, describe_other_writer, inspect_pid_file};
 use crate::logs::{WriterMark, has_other_writer};
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
@@ -37,15 +37,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
     for warning in sources.warnings().iter().chain(&root) {
         print_warning(warning);
     }
-    if let Some(path) = settings.log.target.file() {
-        let own = WriterMark::of_pid_file(&settings.pid_file);
-        if has_other_writer(path, own).unwrap_or_default() {
-            print_warning(&format!(
-                "another daemon writes to {}, too: choose another LOG_FILE",
-                path.display()
-            ));
-        }
-    }
+    warn_of_shared_files(&settings);
     let revocations = Revocations::new(Some(Revocations::path(&settings.key_file)));
     if let Some(problem) = revocations.directory_problem() {
         print_warning(&problem);
@@ -71,6 +63,26 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
         "log_file": log_file,
         "pid_file": settings.pid_file,
     }))
+}
+
+/// Another daemon may write to the same files.
+fn warn_of_shared_files(settings: &Settings) {
+    let own = WriterMark::of_pid_file(&settings.pid_file);
+    let files = [
+        ("LOG_FILE", settings.log.target.file()),
+        ("AUDIT_FILE", settings.audit_file.as_deref()),
+    ];
+    for (setting, path) in files {
+        if let Some(path) = path
+            && has_other_writer(path, own).unwrap_or_default()
+        {
+            print_warning(&format!(
+                "{} writes to {}, too: choose another {setting}",
+                describe_other_writer(path, &settings.pid_file),
+                path.display()
+            ));
+        }
+    }
 }
 
 /// Names a better place than the default log file, at the first start only.

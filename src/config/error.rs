@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::sys::is_root_of_machine;
+use crate::sys::{is_ephemeral_port, is_root_of_machine};
 
 /// One problem with a setting or with a file of settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub enum SettingWarningKind {
     UnknownName,
     /// The daemon is root.
     Root,
+    /// The system may give the port to a client.
+    EphemeralPort,
 }
 
 /// The warning of a daemon, the process with this PID, that has all rights on the machine.
@@ -62,6 +64,17 @@ pub fn root_warning(daemon: u32) -> Option<SettingWarning> {
         subject: "daemon".into(),
         message: "runs as root, so a fault in it or in an application that it serves has all rights on this machine".into(),
         next_step: "run it as a user of its own (docs/systemd.md); a port below 1024 needs only CAP_NET_BIND_SERVICE".into(),
+    })
+}
+
+/// The warning of a port that the system may give to a connection of any program. 0 is no such port.
+#[must_use]
+pub fn ephemeral_port_warning(setting: &str, port: u16) -> Option<SettingWarning> {
+    is_ephemeral_port(port).then(|| SettingWarning {
+        kind: SettingWarningKind::EphemeralPort,
+        subject: setting.into(),
+        message: format!("while no daemon runs, the system may give port {port} to a connection of any program, and then no daemon starts"),
+        next_step: format!("set {setting} to a port outside of net.ipv4.ip_local_port_range, or add {port} to net.ipv4.ip_local_reserved_ports with sysctl"),
     })
 }
 

@@ -62,7 +62,8 @@ pub use environment::{
     user_name,
 };
 pub use error::{
-    InvalidSettings, SettingProblem, SettingWarning, SettingWarningKind, root_warning,
+    InvalidSettings, SettingProblem, SettingWarning, SettingWarningKind, ephemeral_port_warning,
+    root_warning,
 };
 pub use limits::Limits;
 pub use live::LiveSettings;

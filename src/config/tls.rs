@@ -12,6 +12,7 @@ use tokio_rustls::rustls::{self, RootCertStore};
 
 use super::parse;
 use super::validator::Validator;
+use crate::sys::explain_denial;
 
 /// Encryption of connections, and the certificate that is presented to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -224,7 +225,10 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
         Ok(false) => return Err(format!("{shown} is not a regular file")),
         Err(error) => Err(error),
     };
-    bytes.map_err(|error| format!("{shown} cannot be read: {error}"))
+    bytes.map_err(|error| {
+        let error = explain_denial(path, error);
+        format!("{shown} cannot be read: {error}")
+    })
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

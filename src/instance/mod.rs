@@ -14,8 +14,8 @@ mod stored_secret;
 pub use handoff::{HandoffHeader, HandoffPayload, InheritedSocket, SocketRole};
 pub use launch::Launch;
 pub use pid_file::{
-    LockHolder, PidFile, PidFileError, PidFileStatus, held_pid_file, holds_pid_file_lock,
-    inspect_pid_file, read_recorded_pid,
+    LockHolder, PidFile, PidFileError, PidFileStatus, describe_other_writer, held_pid_file,
+    holds_pid_file_lock, inspect_pid_file, read_recorded_pid,
 };
 pub use startup_report::{StartupReport, StartupReporter};
 pub use state_file::{

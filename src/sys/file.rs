@@ -13,6 +13,8 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+use super::denial::explain_denial;
+
 /// How often a lock of another process is tried again. It is held for milliseconds.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -75,11 +77,13 @@ impl fmt::Display for Defect {
 ///
 /// # Errors
 ///
-/// The system refused. The error is `ELOOP` when `path` is a symbolic link.
+/// The system refused. The error is `ELOOP` when `path` is a symbolic link. It names a directory
+/// that this user may not enter.
 pub fn open_nofollow(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     options
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
+        .map_err(|error| explain_denial(path, error))
 }
 
 /// Opens a regular file, as [`open_nofollow`] does.
@@ -172,7 +176,10 @@ pub fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     let create = |new: PathBuf| -> io::Result<(PathBuf, File)> {
         let mut options = OpenOptions::new();
         let options = options.write(true).create_new(true).mode(0o600);
-        options.open(&new).map(|file| (new, file))
+        match options.open(&new) {
+            Ok(file) => Ok((new, file)),
+            Err(error) => Err(explain_denial(&new, error)),
+        }
     };
     let fixed = name(".new");
     // A process that was killed may have left it behind.
@@ -327,9 +334,11 @@ impl Drop for FileLock<'_> {
     }
 }
 
+/// A lock on a whole file ends before this byte. Beyond it are the marks of [`share_byte`].
+pub const FIRST_MARK: i64 = 1 << 62;
+
 fn whole_file(kind: libc::c_int) -> libc::flock {
-    // A length of 0 is up to the end of the file, wherever that is.
-    byte_range(kind, 0, 0)
+    byte_range(kind, 0, FIRST_MARK)
 }
 
 #[expect(

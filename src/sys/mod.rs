@@ -1,6 +1,7 @@
 //! The system calls that several modules need, each in one place.
 
 mod blocking;
+mod denial;
 mod disk;
 mod fd;
 mod fd_passing;
@@ -14,6 +15,7 @@ mod tcp_sockets;
 mod text;
 
 pub(crate) use blocking::blocking;
+pub(crate) use denial::{denial, explain_denial};
 pub(crate) use disk::DiskSpace;
 pub(crate) use fd::{
     close_inherited_fds, fd_limit, inherited_file, memory_file, open_fd_count, raise_fd_limit,
@@ -21,9 +23,9 @@ pub(crate) use fd::{
 };
 pub(crate) use fd_passing::{receive_with_fds, send_with_fds};
 pub(crate) use file::{
-    Defect, FileLock, OpenError, Renamed, adopt_owner, create_beside, exchange, has_foreign_lock,
-    is_same_file, is_trusted_owner, lock_within, open_nofollow, open_owned, open_private,
-    open_regular, rename_synced, rename_without_replacing, share_byte, unnamed_file,
+    Defect, FIRST_MARK, FileLock, OpenError, Renamed, adopt_owner, create_beside, exchange,
+    has_foreign_lock, is_same_file, is_trusted_owner, lock_within, open_nofollow, open_owned,
+    open_private, open_regular, rename_synced, rename_without_replacing, share_byte, unnamed_file,
 };
 pub(crate) use listener::{
     BACKLOG, HeldPort, LoneListener, adopt_listener, bind, can_hold_port, hold_port,

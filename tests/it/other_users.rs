@@ -338,3 +338,81 @@ fn root_gives_away_no_file_that_the_owner_of_the_home_puts_there() {
     home.run(["token", "--revoke-all"]).succeeds();
     assert_eq!((owner(&key), file_mode(&key)), (NOBODY, 0o600));
 }
+
+/// The system says only "permission denied", with the name of the file.
+#[test]
+fn directory_that_may_not_be_entered_is_named() {
+    if !running_as_root("directory_that_may_not_be_entered_is_named") {
+        return;
+    }
+    let home = home_of_nobody();
+    let closed = home.path().join("closed");
+    let inner = closed.join("inner");
+    fs::create_dir_all(&inner).unwrap();
+    let link = home.path().join("link");
+    std::os::unix::fs::symlink(&inner, &link).unwrap();
+    for name in [
+        "fullon.pid",
+        "fullon.pid.state",
+        "log",
+        "audit",
+        "secret",
+        "ca.pem",
+        ".env",
+    ] {
+        fs::write(inner.join(name), "").unwrap();
+    }
+    for directory in [&inner, &closed] {
+        give_to_nobody(&[directory]);
+    }
+    let fails =
+        |arguments: &[&str], (setting, name): (&str, &str), directory: &Path, bits: &str| {
+            for through in [&inner, &link] {
+                let file = through.join(name).display().to_string();
+                let mut command = as_nobody(&home, arguments);
+                if setting == "--env-file" {
+                    command.args([setting, &file]);
+                } else {
+                    command.env(setting, &file);
+                    command.env("DB_HOST", "127.0.0.1").env("DB_NAME", "app");
+                    command.env("DB_SSLMODE", "verify-full");
+                }
+                let outcome = Outcome::run(&mut command);
+                assert_ne!(outcome.code, 0, "{outcome:#?}");
+                let shown = format!("{}{}", outcome.stdout, outcome.stderr);
+                let words = format!(
+                    "may not enter the directory {} ({bits}",
+                    directory.display()
+                );
+                assert!(shown.contains(&words), "{setting}: {words}: {shown}");
+                assert!(shown.contains(&file), "{setting}: {shown}");
+            }
+        };
+    let settings = [
+        ("PID_FILE", "fullon.pid"),
+        ("LOG_FILE", "log"),
+        ("LOG_FILE", "missing"),
+        ("AUDIT_FILE", "audit"),
+        ("DB_PASSWORD_FILE", "secret"),
+        ("JWT_SECRET_KEY_FILE", "secret"),
+        ("DB_SSLROOTCERT", "ca.pem"),
+        ("--env-file", ".env"),
+    ];
+    // The first directory that denies, not the one of the file, and the command for it.
+    set_mode(&closed, 0o600);
+    let own = "mode 0600 of nobody), which needs the execute bit for its owner: run `chmod u+x";
+    for setting in settings {
+        fails(&["start"], setting, &closed, own);
+        fails(&["doctor"], setting, &closed, own);
+    }
+    set_mode(&closed, 0o755);
+    set_mode(&inner, 0o700);
+    std::os::unix::fs::chown(&inner, Some(0), Some(0)).unwrap();
+    let other = "mode 0700 of root), which needs the execute bit for other users: run `chmod o+x";
+    for setting in settings {
+        fails(&["start"], setting, &inner, other);
+    }
+    // A command that needs the daemon's files.
+    fails(&["status"], settings[0], &inner, other);
+    fails(&["stop"], settings[0], &inner, other);
+}

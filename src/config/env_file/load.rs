@@ -15,6 +15,7 @@ use super::parser;
 use crate::config::environment::user_name;
 use crate::config::error::{SettingProblem, SettingWarning, SettingWarningKind};
 use crate::config::table::DEFINITIONS;
+use crate::sys::explain_denial;
 
 /// Which file of settings to read.
 #[derive(Debug, Clone)]
@@ -146,7 +147,8 @@ pub fn read(path: &Path, is_explicit: bool) -> io::Result<Content> {
     let handle = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_PATH)
-        .open(path)?;
+        .open(path)
+        .map_err(|error| explain_denial(path, error))?;
     let metadata = handle.metadata()?;
     if metadata.is_file() {
         if let Some(reason) = reason_to_distrust(path, &metadata, is_explicit)? {

@@ -11,6 +11,7 @@ use crate::config::LogTarget;
 use crate::doctor::creation::creation_obstacle;
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{DaemonState, Snapshot};
+use crate::instance::describe_other_writer;
 use crate::logs::{LogFile, LogFileError, WriterMark, has_other_writer};
 use crate::sys::DiskSpace;
 use crate::sys::Process;
@@ -48,7 +49,7 @@ pub fn audit(snapshot: &Snapshot) -> Option<Finding> {
                 format!("{error}; records are kept in memory"),
                 "check the disk space, the owner and the directory; the daemon retries by itself",
             ),
-            None => ignored_audit_file(snapshot, Path::new(&audit.file)).unwrap_or_else(|| {
+            None => audit_file_warning(snapshot, Path::new(&audit.file)).unwrap_or_else(|| {
                 Finding::ok(AUDIT, format!("{}, {} records", audit.file, audit.seq))
             }),
         });
@@ -58,7 +59,7 @@ pub fn audit(snapshot: &Snapshot) -> Option<Finding> {
     }
     let path = snapshot.settings.client.audit_file.as_deref()?;
     match AuditFile::check(path) {
-        Ok(_) => ignored_audit_file(snapshot, path),
+        Ok(_) => audit_file_warning(snapshot, path),
         Err(error) => Some(Finding::error(
             AUDIT,
             error.to_string(),
@@ -67,10 +68,16 @@ pub fn audit(snapshot: &Snapshot) -> Option<Finding> {
     }
 }
 
-/// A file with the name of a rotated audit file that is not part of the trail.
-fn ignored_audit_file(snapshot: &Snapshot, path: &Path) -> Option<Finding> {
+/// Another daemon writes to the audit file, or a file with the name of a rotated one is not part of
+/// the trail.
+fn audit_file_warning(snapshot: &Snapshot, path: &Path) -> Option<Finding> {
     if snapshot.daemon_state == DaemonState::Remote {
         return None;
+    }
+    if let Some(other) = other_writer(snapshot, path) {
+        let message = format!("{other} writes to {}, too", path.display());
+        let hint = "choose another AUDIT_FILE: the records of both daemons are mixed in one chain";
+        return Some(Finding::warning(AUDIT, message, hint));
     }
     let daemon = snapshot.state_file.as_ref().map(|state| state.owner_uid);
     let ignored = ignored_files(path, trail_owner(path, daemon));
@@ -120,14 +127,16 @@ fn target(snapshot: &Snapshot) -> Option<LogTarget> {
     snapshot.settings.client.log.clone()
 }
 
-/// Whether another daemon has marked the log as its own.
-fn is_shared(snapshot: &Snapshot, path: &Path) -> bool {
-    let own = WriterMark::of_pid_file(&snapshot.settings.client.pid_file);
+/// Another daemon that has marked the log or the audit file as its own.
+fn other_writer(snapshot: &Snapshot, path: &Path) -> Option<String> {
+    let pid_file = &snapshot.settings.client.pid_file;
+    let own = WriterMark::of_pid_file(pid_file);
     // Without its PID file, the mark of a running daemon is not known.
     let is_known = snapshot.daemon_state == DaemonState::NotRunning || own.is_some();
-    is_known
+    let is_shared = is_known
         && snapshot.unlocked_process.is_none()
-        && has_other_writer(path, own).unwrap_or_default()
+        && has_other_writer(path, own).unwrap_or_default();
+    is_shared.then(|| describe_other_writer(path, pid_file))
 }
 
 fn all_can_read(path: &Path) -> bool {
@@ -154,8 +163,8 @@ fn check_file(snapshot: &Snapshot, path: &Path) -> Finding {
     }
     let (message, hint) = match LogFile::check(path) {
         Ok(exists) => match (creation_obstacle(path), exists) {
-            (None, true) if is_shared(snapshot, path) => {
-                let message = format!("another daemon writes to {shown}, too");
+            (None, true) if let Some(other) = other_writer(snapshot, path) => {
+                let message = format!("{other} writes to {shown}, too");
                 let hint = "choose another LOG_FILE: lines are mixed, and both daemons rotate it";
                 return Finding::warning(LOG, message, hint);
             }

@@ -3,9 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::config::{SharedAdminPort, user_name};
+use crate::config::{SharedAdminPort, ephemeral_port_warning, user_name};
 use crate::doctor::finding::Finding;
-use crate::doctor::snapshot::{DaemonState, Snapshot};
+use crate::doctor::snapshot::{DaemonState, RestartSettings, Snapshot};
 use crate::instance::held_pid_file;
 use crate::sys;
 
@@ -13,18 +13,16 @@ use crate::sys;
 const SYSTEMD: &str = "systemd (PID 1)";
 const SOCKET_UNIT_HINT: &str =
     "if a socket unit listens there for the daemon, start its service with `systemctl start`";
-const EPHEMERAL: &str =
-    ", but the system may give this port to a connection of any program, and then no daemon starts";
 const ROOT: u32 = 0;
 const ADMIN_PORT: &str = "ADMIN_PORT";
 
-/// `HOST` and `PORT`, unless a daemon already listens there.
+/// `HOST` and `PORT`. A daemon that listens there already may not get the port again.
 pub fn public(snapshot: &Snapshot) -> Option<Finding> {
     let address = snapshot.settings.public?;
     check_address(snapshot, ["HOST", "PORT"], address)
 }
 
-/// `ADMIN_HOST` and `ADMIN_PORT`, unless a daemon already listens there.
+/// `ADMIN_HOST` and `ADMIN_PORT`, in the same way.
 pub fn admin(snapshot: &Snapshot) -> Option<Finding> {
     let address = snapshot.settings.client.admin?;
     // A listener of another user at the address itself has a finding of its own.
@@ -46,20 +44,26 @@ fn check_address(
     address: SocketAddr,
 ) -> Option<Finding> {
     let state = snapshot.daemon_state;
-    if matches!(state, DaemonState::Running | DaemonState::Remote) {
-        return None;
+    match state {
+        DaemonState::Running => return check_port_of_daemon(snapshot, port),
+        DaemonState::Remote => return None,
+        DaemonState::NotRunning | DaemonState::Unknown => {}
     }
     // Without listening: no client can connect, and a daemon that starts now still gets the address.
     let Err(error) = sys::bind(address) else {
         let free = format!("{address} is free");
+        let ephemeral = ephemeral_port_warning(port, address.port());
         // Only the admin port is held at all addresses.
         let obstacle = (port == ADMIN_PORT).then(|| SharedAdminPort::find_obstacle(address));
         return Some(match obstacle.and_then(Result::ok).flatten() {
             Some(shared) => Finding::error(port, shared.problem(), shared.next_step()),
-            None if sys::is_ephemeral_port(address.port()) => {
-                Finding::warning(port, format!("{free}{EPHEMERAL}"), reserve(port, address))
-            }
-            None => Finding::ok(port, free),
+            None => match ephemeral {
+                Some(warning) => {
+                    let message = format!("{free}, but {}", warning.message);
+                    Finding::warning(port, message, warning.next_step)
+                }
+                None => Finding::ok(port, free),
+            },
         });
     };
     Some(match error.kind() {
@@ -82,12 +86,30 @@ fn check_address(
     })
 }
 
-/// The next step for a port of `net.ipv4.ip_local_port_range`.
-fn reserve(setting: &str, address: SocketAddr) -> String {
-    format!(
-        "set {setting} to a port outside of net.ipv4.ip_local_port_range, or add {} to net.ipv4.ip_local_reserved_ports with sysctl",
-        address.port()
-    )
+/// The port of the running daemon, unless its settings leave the choice to the system.
+fn check_port_of_daemon(snapshot: &Snapshot, setting: &'static str) -> Option<Finding> {
+    let state = snapshot.state_file.as_deref()?;
+    let sources = match &snapshot.restart {
+        Some(RestartSettings::Loaded { sources, .. }) => sources,
+        // Its own settings are not known.
+        _ if snapshot.unlocked_process.is_some() => return None,
+        _ => snapshot.sources,
+    };
+    if sources.get(setting).is_some_and(|(value, _)| value == "0") {
+        return None;
+    }
+    let url = if setting == ADMIN_PORT {
+        &state.admin
+    } else {
+        &state.server
+    };
+    let (_, port) = url.rsplit_once(':')?;
+    let warning = ephemeral_port_warning(setting, port.parse().ok()?)?;
+    Some(Finding::warning(
+        setting,
+        warning.message,
+        warning.next_step,
+    ))
 }
 
 fn address_in_use(state: DaemonState, port: &'static str, address: SocketAddr) -> Finding {

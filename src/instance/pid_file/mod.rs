@@ -17,5 +17,6 @@ pub use error::PidFileError;
 pub use lock::LockHolder;
 pub use locked_file::PidFile;
 pub use status::{
-    PidFileStatus, held_pid_file, holds_pid_file_lock, inspect_pid_file, read_recorded_pid,
+    PidFileStatus, describe_other_writer, held_pid_file, holds_pid_file_lock, inspect_pid_file,
+    read_recorded_pid,
 };

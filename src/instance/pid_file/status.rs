@@ -8,7 +8,7 @@ use super::error::PidFileError;
 use super::lock::{
     LockConflict, LockHolder, find_conflict, find_held_file, find_holder, holds_lock,
 };
-use crate::sys::Process;
+use crate::sys::{Process, is_same_file};
 
 /// The state of the daemon, as the PID file shows it.
 #[derive(Debug)]
@@ -32,6 +32,30 @@ pub fn holds_pid_file_lock(path: &Path, process: &Process) -> bool {
 #[must_use]
 pub fn held_pid_file(process: &Process) -> Option<PathBuf> {
     find_held_file(process)
+}
+
+/// The daemon that also writes to the file at `path`, which has its mark: its PID and its PID file,
+/// as far as this user may see them. It is not the daemon of `own_pid_file`.
+#[must_use]
+pub fn describe_other_writer(path: &Path, own_pid_file: &Path) -> String {
+    let find = || {
+        let file = fs::metadata(path).ok()?;
+        let own = fs::metadata(own_pid_file).ok();
+        let is_own = |held: &Path| {
+            let held = fs::metadata(held);
+            own.as_ref()
+                .is_some_and(|own| held.is_ok_and(|held| is_same_file(own, &held)))
+        };
+        Process::all().find_map(|process| {
+            let has_mark = process.holds_lock(&file, |line| line.contains("OFDLCK"));
+            let held = held_pid_file(&process).filter(|held| has_mark && !is_own(held))?;
+            Some((process.pid(), held))
+        })
+    };
+    find().map_or_else(
+        || "another daemon".into(),
+        |(pid, held)| format!("another daemon (PID {pid}, PID file {})", held.display()),
+    )
 }
 
 /// Inspects the PID file without changing it.

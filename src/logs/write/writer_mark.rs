@@ -1,4 +1,4 @@
-//! Marks of the daemons that write to a log file, so that a second one is noticed.
+//! Marks of the daemons that write to a log or an audit file, so that a second one is noticed.
 //!
 //! Each process of a daemon has a shared lock on one byte of the file, far beyond its end. The byte
 //! depends on the PID file, so the processes of a restart have the same. A lock on another byte of
@@ -10,9 +10,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use crate::sys::{has_foreign_lock, open_nofollow, share_byte};
+use crate::sys::{FIRST_MARK, has_foreign_lock, open_nofollow, share_byte};
 
-const FIRST_BYTE: i64 = 1 << 62;
 const BYTES: i64 = 1 << 40;
 
 /// The byte that the processes of one daemon lock.
@@ -33,7 +32,7 @@ impl WriterMark {
                 (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
             });
         let offset = i64::try_from(hash % BYTES.unsigned_abs()).ok()?;
-        Some(Self(FIRST_BYTE + offset))
+        Some(Self(FIRST_MARK + offset))
     }
 
     /// Marks the file until it is closed.
@@ -56,11 +55,11 @@ pub fn has_other_writer(path: &Path, own: Option<WriterMark>) -> io::Result<bool
 }
 
 pub(crate) fn is_marked_by_another(file: &File, own: Option<WriterMark>) -> io::Result<bool> {
-    let end = FIRST_BYTE + BYTES;
+    let end = FIRST_MARK + BYTES;
     let Some(WriterMark(byte)) = own else {
-        return has_foreign_lock(file, FIRST_BYTE..end);
+        return has_foreign_lock(file, FIRST_MARK..end);
     };
-    Ok(has_foreign_lock(file, FIRST_BYTE..byte)? || has_foreign_lock(file, byte + 1..end)?)
+    Ok(has_foreign_lock(file, FIRST_MARK..byte)? || has_foreign_lock(file, byte + 1..end)?)
 }
 
 #[cfg(test)]

@@ -87,7 +87,12 @@ fn port_held_by_daemon_of_another_pid_file_is_named() {
     let findings = [
         ("PID file", "warning", &path[..]),
         ("ADMIN_PORT", "error", &words),
-        ("log", "warning", &["another daemon writes to"]),
+        ("log", "warning", &["another daemon (PID ", "LOG_FILE"]),
+        (
+            "audit trail",
+            "warning",
+            &["another daemon (PID ", "AUDIT_FILE"],
+        ),
     ];
     assert_doctor_finds(&home, 1, &findings);
 }
@@ -244,6 +249,8 @@ fn log_of_two_daemons_is_named() {
     let mut second = Home::new();
     let log = first.log_file().display().to_string();
     second.set("LOG_FILE", &log);
+    let audit = second.path().join("audit").display().to_string();
+    second.set("AUDIT_FILE", &audit);
     let started = first.run(["start"]).succeeds();
     assert!(!started.stderr.contains("another daemon"), "{started:#?}");
     assert_doctor_finds(&first, 0, &[]);
@@ -251,20 +258,22 @@ fn log_of_two_daemons_is_named() {
     first.run(["restart"]).succeeds();
     assert_doctor_finds(&first, 0, &[]);
     assert!(!first.log().contains("another daemon writes"));
-    let words = format!("another daemon writes to {log}, too");
+    let other = named_daemon(&first);
+    let words = format!("writes to {log}, too");
     second
         .run(["start"])
         .succeeds()
-        .stderr_contains(&["warning", &words, "LOG_FILE"]);
+        .stderr_contains(&["warning", &other, &words, "LOG_FILE"]);
     eventually("the second daemon has logged it", || {
         first
             .log()
-            .contains("another daemon writes to this LOG_FILE")
+            .contains(&format!("{other} writes to this LOG_FILE"))
     });
-    let shared: &[(&str, &str, &[&str])] = &[("log", "warning", &[&words, "LOG_FILE"])];
-    for home in [&first, &second] {
-        assert_doctor_finds(home, 0, shared);
-    }
+    let shared: &[(&str, &str, &[&str])] = &[("log", "warning", &[&other, &words, "LOG_FILE"])];
+    assert_doctor_finds(&second, 0, shared);
+    let of_second = named_daemon(&second);
+    let found: &[(&str, &str, &[&str])] = &[("log", "warning", &[&of_second, &words, "LOG_FILE"])];
+    assert_doctor_finds(&first, 0, found);
     // Both write to the next file, too.
     fs::rename(&log, first.path().join("fullon.log.1")).unwrap();
     for home in [&first, &second] {
@@ -279,4 +288,87 @@ fn log_of_two_daemons_is_named() {
     assert_doctor_finds(&second, 0, &[]);
     second.run(["stop"]).succeeds();
     assert_doctor_finds(&first, 0, &[]);
+}
+
+/// As warnings call the daemon of this home.
+fn named_daemon(home: &Home) -> String {
+    let pid = home.daemon().unwrap().pid();
+    let pid_file = home.pid_file();
+    format!(
+        "another daemon (PID {pid}, PID file {})",
+        pid_file.display()
+    )
+}
+
+#[test]
+fn audit_file_of_two_daemons_is_named() {
+    let mut first = Home::new();
+    let mut second = Home::new();
+    let audit = first.path().join("shared.audit").display().to_string();
+    first.set("AUDIT_FILE", &audit);
+    second.set("AUDIT_FILE", &audit);
+    let started = first.run(["start"]).succeeds();
+    assert!(!started.stderr.contains("another daemon"), "{started:#?}");
+    first.run(["restart"]).succeeds();
+    assert_doctor_finds(&first, 0, &[]);
+    assert!(!first.log().contains("another daemon"));
+    let other = named_daemon(&first);
+    let words = format!("writes to {audit}, too");
+    let started = second.run(["start"]).succeeds();
+    started.stderr_contains(&["warning", &other, &words, "choose another AUDIT_FILE"]);
+    eventually("the second daemon has logged it", || {
+        second
+            .log()
+            .contains(&format!("{other} writes to this AUDIT_FILE"))
+    });
+    for (home, other) in [(&first, named_daemon(&second)), (&second, other)] {
+        let words = [&*other, &words, "AUDIT_FILE"];
+        assert_doctor_finds(home, 0, &[("audit trail", "warning", &words)]);
+    }
+    // Both continue the file that takes its place, and the chain is whole.
+    fs::rename(&audit, format!("{audit}.1")).unwrap();
+    for home in [&first, &second] {
+        home.run(["reload"]).succeeds();
+    }
+    let words = [&*words, "AUDIT_FILE"];
+    assert_doctor_finds(&second, 0, &[("audit trail", "warning", &words)]);
+    first.run(["audit", "--verify"]).succeeds();
+    first.run(["stop"]).succeeds();
+    assert_doctor_finds(&second, 0, &[]);
+}
+
+/// The daemon has the port now, but not when it starts again.
+#[test]
+fn port_of_a_running_daemon_that_a_client_may_get_is_a_warning() {
+    if !running_as_root("port_of_a_running_daemon_that_a_client_may_get_is_a_warning") {
+        return;
+    }
+    let mut home = Home::new();
+    home.set("PORT", "40000");
+    home.set("ADMIN_PORT", "40001");
+    let in_namespace = |reserved: &str, then: &str| {
+        let script = format!(
+            "ip link set lo up; cd /proc/sys/net/ipv4; echo 40000 40999 > ip_local_port_range; \
+             echo {reserved} > ip_local_reserved_ports; cd \"$HOME\"; {then}"
+        );
+        let mut command = home.command("unshare");
+        command.args(["--net", "sh", "-ec", &script, env!("CARGO_BIN_EXE_fullon")]);
+        Outcome::run(&mut command)
+    };
+    let next = "ip_local_reserved_ports";
+    let running = "\"$0\" start > /dev/null; \"$0\" doctor --json; \"$0\" stop > /dev/null";
+    let public = ("PORT", "warning", &["port 40000", "connection", next][..]);
+    let admin = (
+        "ADMIN_PORT",
+        "warning",
+        &["port 40001", "connection", next][..],
+    );
+    assert_findings(&in_namespace("30000", running), 0, &[public, admin]);
+    assert_findings(&in_namespace("40001", running), 0, &[public]);
+    assert_findings(&in_namespace("40000-40001", running), 0, &[]);
+    let check = |reserved| in_namespace(reserved, "exec \"$0\" config --check").succeeds();
+    check("30000").stderr_contains(&["warning: PORT: ", "warning: ADMIN_PORT: ", next]);
+    let outcome = check("40000");
+    assert!(!outcome.stderr.contains("warning: PORT"), "{outcome:#?}");
+    assert_eq!(check("40000-40001").stderr, "");
 }

@@ -59,7 +59,12 @@ fn refused_token_is_reported_with_reason() {
                 "error",
                 &["in use by another daemon", "--pid-file"],
             ),
-            ("log", "warning", &["another daemon writes to"]),
+            ("log", "warning", &["another daemon (PID ", "LOG_FILE"]),
+            (
+                "audit trail",
+                "warning",
+                &["another daemon (PID ", "AUDIT_FILE"],
+            ),
         ],
     );
     fs::rename(home.path().join("moved"), home.pid_file()).unwrap();
