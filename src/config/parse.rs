@@ -326,6 +326,7 @@ mod tests {
         assert!(log_keep("1001").is_err());
         assert_eq!(log_mode("0640"), Ok(0o640));
         assert_eq!(log_mode("600"), Ok(0o600));
+        assert_eq!(log_mode("0644"), Ok(0o644));
         for bad in [
             "",
             "0",
