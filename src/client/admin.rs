@@ -17,6 +17,7 @@ use crate::api::{
     RevokeResult, SessionSummary, SignInToken, StopRequest, StopResult, reachable_address,
 };
 use crate::auth::{MAX_SESSION_LIFETIME, ProofSide, Scope, Scopes, TokenSigner, generate_nonce};
+use crate::config::Secret;
 use crate::sys::sockets_accepting;
 
 /// How long the daemon may take to accept a connection.
@@ -308,7 +309,8 @@ impl AdminClient {
         Ok(())
     }
 
-    /// `POST /admin/tokens/revoke`. The daemon waits for the disk, and for the next second.
+    /// `POST /admin/tokens/revoke`. The daemon waits for the disk, and for the next second. `sent`
+    /// receives the token of the request, which may be carried out later if this fails.
     ///
     /// # Errors
     ///
@@ -317,17 +319,15 @@ impl AdminClient {
         &self,
         request: &RevokeRequest,
         timeout: Duration,
+        sent: &mut Option<Secret>,
     ) -> Result<RevokeResult, ClientError> {
-        let call = self
-            .request_within(
-                timeout,
-                Scope::Control,
-                Method::POST,
-                "/admin/tokens/revoke",
-            )
-            .await?
-            .json(request);
-        self.send_json_within(call, timeout).await
+        let scopes = Scopes::default().with(Scope::Control);
+        let (method, path) = (Method::POST, "/admin/tokens/revoke");
+        let (call, token) = self
+            .request_with_token(timeout, scopes, None, method, path)
+            .await?;
+        *sent = Some(token);
+        self.send_json_within(call.json(request), timeout).await
     }
 
     /// A request whose token is valid for nothing else.
@@ -366,6 +366,19 @@ impl AdminClient {
         method: Method,
         path: &str,
     ) -> Result<RequestBuilder, ClientError> {
+        let signed = self.request_with_token(timeout, scopes, session_lifetime, method, path);
+        signed.await.map(|(request, _)| request)
+    }
+
+    /// The same, with its token.
+    async fn request_with_token(
+        &self,
+        timeout: Duration,
+        scopes: Scopes,
+        session_lifetime: Option<Duration>,
+        method: Method,
+        path: &str,
+    ) -> Result<(RequestBuilder, Secret), ClientError> {
         let url = self.url(path)?;
         let request = format!("{method} {path}");
         self.prove(&request).await?;
@@ -381,7 +394,8 @@ impl AdminClient {
             session_lifetime,
             &request,
         )?;
-        Ok(self.http.request(method, url).bearer_auth(signed))
+        let request = self.http.request(method, url).bearer_auth(&signed);
+        Ok((request, Secret::new(signed)))
     }
 
     /// Both sides prove that they have the configured key. The daemon's proof is for this request

@@ -15,7 +15,7 @@ use crate::auth::{
     Revocation, Revocations, RevokeError, RevokedKeys, RevokedToken, key_id, read_key_file,
 };
 use crate::client::ClientError;
-use crate::config::{InvalidSettings, SettingProblem, user_name};
+use crate::config::{InvalidSettings, Secret, SettingProblem, user_name};
 use crate::instance::{PidFileError, StateFile};
 
 /// The setting that the signing key may come from.
@@ -81,8 +81,8 @@ pub struct ChangedFiles {
 /// How the daemon answered.
 enum Answer {
     Revoked(RevokeResult),
-    /// The files can be changed instead.
-    None(Option<ClientError>),
+    /// The files can be changed instead. With the error, and the token of the request.
+    None(Option<ClientError>, Option<Secret>),
 }
 
 impl DaemonControl {
@@ -105,9 +105,10 @@ impl DaemonControl {
                 result,
                 files: None,
             }),
-            Answer::None(error) => {
+            Answer::None(error, given_up) => {
                 let api_error = error.map(|error| error.to_string());
-                self.revoke_in_files(&revocation, problems, api_error).await
+                self.revoke_in_files(&revocation, problems, api_error, given_up)
+                    .await
             }
         }
     }
@@ -119,7 +120,7 @@ impl DaemonControl {
         let retries = Retries::start();
         loop {
             let Some(Endpoint { client, holder, .. }) = self.find_endpoint().await? else {
-                return Ok(Answer::None(None));
+                return Ok(Answer::None(None, None));
             };
             let is_local = holder.is_some();
             let (timeout, max_wait) = if is_local {
@@ -127,12 +128,13 @@ impl DaemonControl {
             } else {
                 (REMOTE_ANSWER_TIMEOUT, MAX_WAIT_FOR_REMOTE)
             };
-            let answer = async { client?.revoke_tokens(request, timeout).await }.await;
+            let mut token = None;
+            let answer = async { client?.revoke_tokens(request, timeout, &mut token).await }.await;
             match answer {
                 Ok(result) => return Ok(Answer::Revoked(result)),
                 Err(error) if error.is_conflict() && retries.wait(max_wait).await => {}
                 Err(error) if is_local && !error.is_decision() => {
-                    return Ok(Answer::None(Some(error)));
+                    return Ok(Answer::None(Some(error), token));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -145,6 +147,7 @@ impl DaemonControl {
         revocation: &Revocation,
         problems: &[SettingProblem],
         api_error: Option<String>,
+        given_up: Option<Secret>,
     ) -> Result<RevokeOutcome, RevokeTokensError> {
         self.check_owner(revocation)?;
         let state = StateFile::read_own(self.pid_file()).ok();
@@ -180,7 +183,9 @@ impl DaemonControl {
                 if !about_key.is_empty() {
                     return Err(InvalidSettings(about_key).into());
                 }
-                let keys = self.keys_of(state, &key_file);
+                let mut keys = self.keys_of(state, &key_file);
+                keys.given_up =
+                    given_up.and_then(|token| RevokedToken::with_text(token.expose()).ok());
                 files.audit_error = self.record_revocation(state, revocation.audit_name());
                 let result = revocations.revoke_all(&keys);
                 if let Ok(all) = &result {

@@ -2,16 +2,18 @@
 //! resumes. File times stay those of the real clock.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use nix::sys::signal::Signal;
 
 use crate::support::jwt::SECRET;
 use crate::support::{
     Connection, DEADLINE, FollowedRequests, Home, Load, LoadProfile, TestSession, child_processes,
-    eventually, prerequisite_available,
+    eventually, lock_file, prerequisite_available, send_signal,
 };
 
 const DAY: i64 = 24 * 60 * 60;
@@ -374,4 +376,67 @@ fn revoked_tokens_stay_revoked_after_clock_jumps() {
     clock.set_offset(0);
     assert_eq!(status_of(&home, &week), 401);
     assert_eq!(status_of(&home, &token("7d")), 200);
+}
+
+/// Lines of the log with this text.
+fn count(home: &Home, text: &str) -> usize {
+    home.log()
+        .lines()
+        .filter(|line| line.contains(text))
+        .count()
+}
+
+/// Whether a connection to the admin API has received a request that nobody has read.
+fn has_unread_request(home: &Home) -> bool {
+    let address: SocketAddr = home.admin_address().parse().unwrap();
+    let local = format!(":{:04X}", address.port());
+    let table = fs::read_to_string("/proc/self/net/tcp").unwrap();
+    table.lines().skip(1).any(|line| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        let is_established = columns[3] == "01";
+        is_established && columns[1].ends_with(&local) && !columns[4].ends_with(":00000000")
+    })
+}
+
+/// The token of the request, which ends when the command gives up, is valid again then.
+#[test]
+fn request_that_was_given_up_replaces_no_key_after_the_clock_was_set_back() {
+    let test = "a key and a clock that is set back";
+    // Before the daemon has read the request, and while it waits for the list.
+    for is_waiting in [false, true] {
+        let mut home = Home::new();
+        let Some(clock) = Clock::new(&mut home, test) else {
+            return;
+        };
+        home.run(["start"]).succeeds();
+        let pid = home.daemon().unwrap().pid();
+        let lock = home.path().join(".fullon_master_api.revoked.lock");
+        let lock = is_waiting.then(|| lock_file(&lock));
+        if !is_waiting {
+            send_signal(pid, Signal::SIGSTOP);
+        }
+        thread::scope(|scope| {
+            let command = scope.spawn(|| home.run(["token", "--revoke-all"]));
+            if is_waiting {
+                let accepted = "action=\"revoke_tokens\" outcome=\"accepted\"";
+                eventually("the daemon waits", || count(&home, accepted) == 1);
+                send_signal(pid, Signal::SIGSTOP);
+            } else {
+                eventually("the request is sent", || has_unread_request(&home));
+            }
+            clock.set_offset(-DAY);
+            drop(lock);
+            command
+                .join()
+                .unwrap()
+                .succeeds()
+                .stdout_contains(&["Signing key: replaced"]);
+        });
+        let key = home.key();
+        send_signal(pid, Signal::SIGCONT);
+        let answered = "path=\"/admin/tokens/revoke\"";
+        eventually("the daemon has answered", || count(&home, answered) == 1);
+        assert_eq!(home.key().expose(), key.expose(), "{is_waiting}");
+        home.run(["audit", "--verify"]).succeeds();
+    }
 }

@@ -57,6 +57,9 @@ pub struct RevokedKeys<'a> {
     pub kept: Vec<ValueDigest>,
     /// Whether tokens of all other keys are revoked, too: it is unknown which keys a daemon has.
     pub is_every_key: bool,
+    /// The token of a request for the same, which its command has given up. A daemon that reads the
+    /// request later refuses it, also if the clock was set back.
+    pub given_up: Option<RevokedToken>,
 }
 
 /// A problem of the file that the operator should know.
@@ -237,6 +240,10 @@ impl Revocations {
                 list.limit_key(*key, now);
             }
             list.drop_covered();
+            if let Some(token) = &keys.given_up {
+                // Without room for it, it expires.
+                let _ = list.add(&token.entry, now);
+            }
             // A disk that has no room for the key is full before anything is revoked.
             let new_key = keys.replaced.map(NewKeyFile::write).transpose();
             let new_key = new_key.map_err(RevokeError::NewKey)?;

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::reload::Reloadable;
 use super::requests::RequestSource;
-use crate::auth::RevokeError;
+use crate::auth::{Claims, RevokeError};
 use crate::daemon::resources::InstanceResources;
 use crate::daemon::signals::SignalAction;
 use crate::server::Shutdown;
@@ -74,8 +74,11 @@ impl Daemon {
     /// Revokes all tokens of the configured key, and ends all sessions. Replaces the key if this
     /// program made it. Does not wait for another process that changes the list.
     pub fn revoke_all(&mut self, command: RevokeAllCommand) {
-        let is_past = |at| at <= Timestamp::now();
-        if command.given_up_at.is_some_and(is_past) {
+        let has_given_up = |caller: &Claims| {
+            // The clock may have been set back. The command has revoked its token then.
+            caller.expires_at <= Timestamp::now() || self.admin.auth.refuses(caller)
+        };
+        if command.command.as_deref().is_some_and(has_given_up) {
             return command.reply.send(None);
         }
         command.audit.revocation_accepted("all");

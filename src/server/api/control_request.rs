@@ -4,12 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::api::{ReloadResult, RestartResult};
-use crate::auth::{RevokeError, RevokedAll};
+use crate::auth::{Claims, RevokeError, RevokedAll};
 use crate::config::InvalidSettings;
 use crate::server::http::audit::AuditRecord;
 
@@ -76,8 +75,8 @@ pub struct SessionCommand {
 pub struct RevokeAllCommand {
     /// Records the event when the command is carried out.
     pub audit: Arc<AuditRecord>,
-    /// When a local command gives up, and changes the files itself.
-    pub given_up_at: Option<Timestamp>,
+    /// A local command, which gives up when its token expires, and changes the files itself.
+    pub command: Option<Arc<Claims>>,
     /// `None` if a restart is in progress, or the client has given up.
     pub reply: Reply<Option<Result<RevokeAllOutcome, RevokeError>>>,
 }

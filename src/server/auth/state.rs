@@ -51,6 +51,12 @@ impl fmt::Debug for AuthState {
 }
 
 impl AuthState {
+    /// Whether the token of this caller was revoked since it was verified.
+    #[must_use]
+    pub fn refuses(&self, caller: &Claims) -> bool {
+        self.keyring.refuses(caller)
+    }
+
     pub fn new(
         admin_address: SocketAddr,
         live_settings: Arc<LiveSettings>,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::OpenApi;
@@ -98,8 +97,8 @@ async fn revoke_all(
 ) -> Result<RevokeResult> {
     state.require_active()?;
     // It continues without the client: it may be in the audit trail already.
-    let given_up_at = caller.is_of_command().then_some(caller.expires_at);
-    let revocation = submit_revoke_all(state.control.clone(), Arc::clone(audit), given_up_at);
+    let command = caller.is_of_command().then(|| Arc::new(caller.clone()));
+    let revocation = submit_revoke_all(state.control.clone(), Arc::clone(audit), command);
     let outcome = tokio::spawn(revocation).await??;
     outcome.revoked.wait_until_valid().await;
     let has_new_key = outcome.revoked.new_key.is_some();
@@ -117,15 +116,15 @@ async fn revoke_all(
 async fn submit_revoke_all(
     control: ControlSender,
     audit: Arc<AuditRecord>,
-    given_up_at: Option<Timestamp>,
+    command: Option<Arc<Claims>>,
 ) -> Result<RevokeAllOutcome> {
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
-        let audit = Arc::clone(&audit);
+        let (audit, command) = (Arc::clone(&audit), command.clone());
         let request = |reply| {
             ControlRequest::RevokeAll(RevokeAllCommand {
                 audit,
-                given_up_at,
+                command,
                 reply,
             })
         };
