@@ -2,13 +2,13 @@
 // copied the session of its tab, or may have him click here by surprise. So the page starts signed
 // out.
 
+import { PAGE, SESSION } from './page.js';
+
 try {
-  delete sessionStorage['fullon-session'];
+  delete sessionStorage[SESSION];
 } catch { /* Unavailable, so nothing is stored. */ }
 
 // From this origin now, so that the page is not answered by this one again. The address differs:
 // otherwise the browser would only look for the fragment.
-// Relative: behind a proxy, a whole path can begin with `//`, which would name another host.
 const hasQuery = location.href.split('#')[0].includes('?');
-const page = `./${location.pathname.split('/').pop()}`;
-location.replace(`${page}${hasQuery ? '' : '?'}${location.hash}`);
+location.replace(`${PAGE}${hasQuery ? '' : '?'}${location.hash}`);

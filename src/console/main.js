@@ -7,15 +7,13 @@ import * as dialogs from './dialogs.js';
 import { $, setText } from './dom.js';
 import { LogView } from './log.js';
 import { Audit, Sessions, duration, headline, showSettings, showStatus } from './panels.js';
+import { PAGE } from './page.js';
 import * as sessions from './session.js';
 
 /** Intervals of the status, on a hidden page too, and of the other data, in milliseconds. */
 const POLL = 2000;
 const POLL_HIDDEN = 10_000;
 const REFRESH = 30_000;
-
-/** This page without its query. Relative, because a whole path can begin with `//` behind a proxy. */
-const PAGE = `./${location.pathname.split('/').pop()}`;
 
 $('no-script').remove();
 // From the page that responds to links of other sites.

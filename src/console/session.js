@@ -2,16 +2,16 @@
 // keeps the two other values. No other tab gets them: while the daemon was down, another program may
 // have put a page of its own there, which has the origin of this one.
 
-const NAME = 'fullon-session';
+import { SESSION } from './page.js';
 
-const channel = new BroadcastChannel(NAME);
+const channel = new BroadcastChannel(SESSION);
 let values = read();
 let onChange = () => {};
 
 /** Checks what it reads: another program on the port may have stored it in this tab. */
 function read() {
   try {
-    const { id, session, ticket } = JSON.parse(sessionStorage[NAME]);
+    const { id, session, ticket } = JSON.parse(sessionStorage[SESSION]);
     const isValid = [id, session, ticket].every(value => /^[\w-]{1,100}$/.test(value));
     return isValid ? { id, session, ticket } : null;
   } catch {
@@ -22,8 +22,8 @@ function read() {
 function store(newValues) {
   values = newValues;
   try {
-    if (values) sessionStorage[NAME] = JSON.stringify(values);
-    else delete sessionStorage[NAME];
+    if (values) sessionStorage[SESSION] = JSON.stringify(values);
+    else delete sessionStorage[SESSION];
   } catch {
     // Without storage, a reload forgets the session.
   }

@@ -33,7 +33,7 @@ macro_rules! asset {
     };
 }
 
-const ASSETS: [Asset; 13] = [
+const ASSETS: [Asset; 14] = [
     (
         CONSOLE_PATH,
         HTML,
@@ -49,6 +49,7 @@ const ASSETS: [Asset; 13] = [
     asset!(JAVASCRIPT, "dialogs.js"),
     asset!(JAVASCRIPT, "dom.js"),
     asset!(JAVASCRIPT, "log.js"),
+    asset!(JAVASCRIPT, "page.js"),
     asset!(JAVASCRIPT, "panels.js"),
     asset!(JAVASCRIPT, "session.js"),
 ];

@@ -105,6 +105,15 @@ fn element_content<'a>(page: &'a str, element: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
+    /// The start script is no module, because the public port has none of the console.
+    #[test]
+    fn session_has_the_same_name_in_the_console() {
+        let console = include_str!("../../console/page.js");
+        let (_, name) = console.split_once("SESSION = ").unwrap();
+        let (name, _) = name.split_once(';').unwrap();
+        assert!(START_SCRIPT.contains(&format!("sessionStorage[{name}]")));
+    }
+
     #[test]
     fn script_and_style_are_found_in_the_page_of_poem() {
         let page = OpenApiService::new((), "", "").swagger_ui_html();
