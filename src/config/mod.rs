@@ -10,7 +10,6 @@
 //! not know it yet.
 
 mod admin_origins;
-mod bind_advice;
 mod changes;
 mod client;
 mod database;
@@ -37,7 +36,6 @@ mod secret_file;
 mod server_address;
 mod service_links;
 mod settings;
-mod shared_port;
 mod sources;
 mod table;
 mod tls;
@@ -48,7 +46,6 @@ mod weak_secret;
 
 pub(crate) use admin_origins::split_host_port;
 pub use admin_origins::{AdminOrigin, AdminOrigins};
-pub use bind_advice::BindAdvice;
 pub use changes::{SettingChange, SettingChanges};
 pub use client::{BestEffortSettings, ClientSettings};
 pub use database::DatabaseSettings;
@@ -76,7 +73,6 @@ pub use redis::RedisSettings;
 pub use secret::{MASK, Secret};
 pub use server_address::ServerAddress;
 pub use settings::Settings;
-pub use shared_port::SharedAdminPort;
 pub use sources::{Flags, Source, Sources};
 pub use table::{Activation, DEFINITIONS, SettingDefinition, SettingValue, activation, flag_name};
 pub use tls::{CertificateAuthorities, ClientIdentity, TlsMode, TlsSettings};

@@ -17,11 +17,10 @@ use super::stop::{StopError, StopOutcome};
 use super::target::{DaemonControl, Endpoint, Target, advise_user};
 use crate::api::{DEFAULT_RESTART_TIMEOUT, RestartRequest, RestartResult, StopRequest};
 use crate::client::ClientError;
-use crate::config::{
-    BindAdvice, InvalidSettings, Settings, SharedAdminPort, inherited_settings, user_name,
-};
+use crate::config::{InvalidSettings, Settings, inherited_settings, user_name};
 use crate::instance::{
-    Launch, LockHolder, PidFileError, PidFileStatus, StateFile, inspect_pid_file,
+    BindAdvice, Launch, LockHolder, Occupant, PidFileError, PidFileStatus, SharedAdminPort,
+    StateFile, inspect_pid_file,
 };
 use crate::sys::{self, Process};
 
@@ -115,11 +114,11 @@ pub enum RestartError {
     #[error("{0}\nNothing has changed.")]
     SharedAdminPort(SharedAdminPort),
     /// The new daemon could not listen.
-    #[error("{setting}: cannot listen on {address}: {source}{}\nNothing has changed.", BindAdvice(.source, .owner.as_deref(), setting))]
+    #[error("{setting}: cannot listen on {address}: {source}{}\nNothing has changed.", BindAdvice(.source, .occupant.as_ref(), setting))]
     Bind {
         setting: &'static str,
         address: SocketAddr,
-        owner: Option<String>,
+        occupant: Option<Occupant>,
         source: io::Error,
     },
     /// A supervisor or a terminal runs the daemon, and has to restart it.
@@ -386,14 +385,8 @@ fn validate_launch(launch: &Launch) -> Result<Settings, RestartError> {
 /// Checks that a daemon could listen once the running one has stopped. Its start would refuse the
 /// same, but then no daemon runs any more.
 fn check_addresses(settings: &Settings, running: &Process) -> Result<(), RestartError> {
-    let shared = SharedAdminPort::find(settings.admin.port()).ok().flatten();
-    let shared = shared.or_else(|| {
-        let obstacle = SharedAdminPort::find_obstacle(settings.admin)
-            .ok()
-            .flatten();
-        obstacle.filter(|_| !sys::is_in_use_only_by(running, settings.admin))
-    });
-    if let Some(shared) = shared {
+    let is_of_daemon = || sys::is_in_use_only_by(running, settings.admin);
+    if let Some(shared) = SharedAdminPort::find(settings.admin, is_of_daemon) {
         return Err(RestartError::SharedAdminPort(shared));
     }
     for (setting, address) in [("PORT", settings.public), ("ADMIN_PORT", settings.admin)] {
@@ -404,12 +397,11 @@ fn check_addresses(settings: &Settings, running: &Process) -> Result<(), Restart
         if is_in_use && sys::is_in_use_only_by(running, address) {
             continue;
         }
-        let owner = sys::find_listener(address.port())
-            .filter(|process| is_in_use && process.pid() != running.pid());
+        let occupant = is_in_use.then(|| Occupant::find(address, Some(running)));
         return Err(RestartError::Bind {
             setting,
             address,
-            owner: owner.map(|process| process.describe()),
+            occupant: occupant.flatten(),
             source,
         });
     }

@@ -7,8 +7,7 @@ use thiserror::Error;
 
 use crate::audit::AuditFileError;
 use crate::auth::KeyError;
-use crate::config::{BindAdvice, SharedAdminPort};
-use crate::instance::{PidFileError, StateFileError};
+use crate::instance::{BindAdvice, Occupant, PidFileError, SharedAdminPort, StateFileError};
 use crate::logs::{InstallError, LogFileError};
 
 /// Why the daemon could not start.
@@ -18,14 +17,14 @@ pub enum StartError {
     #[error(transparent)]
     PidFile(#[from] PidFileError),
     /// An address cannot be bound.
-    #[error("{setting}: cannot listen on {address}: {source}{}", BindAdvice(.source, .owner.as_deref(), setting))]
+    #[error("{setting}: cannot listen on {address}: {source}{}", BindAdvice(.source, .occupant.as_ref(), setting))]
     Bind {
         /// `PORT` or `ADMIN_PORT`.
         setting: &'static str,
         /// The address.
         address: SocketAddr,
-        /// Name and PID of the process that listens there, if known.
-        owner: Option<String>,
+        /// The process or connection that occupies the address, if known.
+        occupant: Option<Occupant>,
         /// The cause.
         source: io::Error,
     },

@@ -1,7 +1,10 @@
 //! The files of a running daemon, and how other processes find and trust it: the
 //! locked PID file, the state file, how the program is run, the report of a start-up, and the
-//! handoff from one daemon to the next. The daemon writes these, the command line reads them.
+//! handoff from one daemon to the next. The daemon writes these, the command line reads them. Also
+//! what keeps a daemon from its ports.
 
+mod admin_port;
+mod bind_advice;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz_targets;
 mod handoff;
@@ -11,6 +14,8 @@ mod startup_report;
 mod state_file;
 mod stored_secret;
 
+pub use admin_port::SharedAdminPort;
+pub use bind_advice::{BindAdvice, EndingConnection, Occupant};
 pub use handoff::{HandoffHeader, HandoffPayload, InheritedSocket, SocketRole};
 pub use launch::Launch;
 pub use pid_file::{

@@ -82,6 +82,14 @@ pub fn is_ephemeral_port(port: u16) -> bool {
         && !reserved.trim().split(',').any(is_reserved)
 }
 
+/// How long the kernel keeps a connection that its program has closed, and the other end has not, in
+/// seconds.
+pub(crate) fn fin_timeout() -> u64 {
+    const DEFAULT: u64 = 60;
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fin_timeout");
+    text.map_or(DEFAULT, |text| text.trim().parse().unwrap_or(DEFAULT))
+}
+
 /// Binds an address without listening at it.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = new_socket(address)?;
@@ -161,12 +169,18 @@ fn listen_and_hold(address: SocketAddr, is_shared: bool) -> io::Result<LoneListe
 }
 
 /// Holds the port of a listener that was passed to this process, as [`listen_alone`] does. Sockets
-/// that are at the port already are no obstacle if they are this user's, or connections that end.
+/// that are at the port already are no obstacle if they are this user's and have `SO_REUSEPORT`, or
+/// connections that end. `replaced` are listeners at the port that will be closed: they get the
+/// option meanwhile.
 ///
 /// # Errors
 ///
 /// The listener is not this user's, such as one that systemd made.
-pub(crate) fn hold_port(listener: &TcpListener) -> io::Result<HeldPort> {
+pub(crate) fn hold_port(listener: &TcpListener, replaced: &[&StdListener]) -> io::Result<HeldPort> {
+    let _shared: Vec<_> = replaced
+        .iter()
+        .map(|listener| PortSharing::start(listener))
+        .collect::<io::Result<_>>()?;
     let had_reuseport = sockopt::socket_reuseport(listener)?;
     sockopt::set_socket_reuseport(listener, true)?;
     let held = unbound_everywhere().and_then(|(socket, ip)| {
@@ -221,14 +235,38 @@ pub(crate) fn listen_overlapping(
     held: &StdListener,
 ) -> io::Result<TcpListener> {
     let socket = new_socket(address)?;
-    sockopt::set_socket_reuseport(held, true)?;
+    let shared = PortSharing::start(held)?;
     socket.set_reuseport(true)?;
     // `listen` checks the address again.
     let listener = socket.bind(address).and_then(|()| socket.listen(BACKLOG));
-    sockopt::set_socket_reuseport(held, false)?;
+    drop(shared);
     let listener = listener?;
     sockopt::set_socket_reuseport(&listener, false)?;
     Ok(listener)
+}
+
+/// A listener that shares its port with other sockets of its user, as long as this value lives.
+struct PortSharing<'a> {
+    listener: &'a StdListener,
+    was_shared: bool,
+}
+
+impl<'a> PortSharing<'a> {
+    fn start(listener: &'a StdListener) -> io::Result<Self> {
+        let was_shared = sockopt::socket_reuseport(listener)?;
+        sockopt::set_socket_reuseport(listener, true)?;
+        Ok(Self {
+            listener,
+            was_shared,
+        })
+    }
+}
+
+impl Drop for PortSharing<'_> {
+    fn drop(&mut self) {
+        // The option was changed before, so this does not fail.
+        let _ = sockopt::set_socket_reuseport(self.listener, self.was_shared);
+    }
 }
 
 /// Takes over a listening socket that another process has bound.
@@ -325,7 +363,7 @@ mod tests {
             taken.set_port(port);
             assert!(bind(taken).is_err(), "{any}");
             // As the new process of a restart does.
-            let held = hold_port(&alone.listener).unwrap();
+            let held = hold_port(&alone.listener, &[]).unwrap();
             drop(alone.port);
             assert!(bind(taken).is_err(), "{any}");
             drop((alone.listener, held));
@@ -380,7 +418,7 @@ mod tests {
         assert!(!lone.is_alone);
         let mut multicast = address;
         multicast.set_ip([224, 0, 0, 1].into());
-        let held = hold_port(&lone.listener).unwrap();
+        let held = hold_port(&lone.listener, &[]).unwrap();
         drop(lone.port);
         assert!(bind(multicast).is_err());
         drop(held);
@@ -393,7 +431,7 @@ mod tests {
         let mut multicast = listener.local_addr().unwrap();
         multicast.set_ip([224, 0, 0, 1].into());
         drop(bind(multicast).unwrap());
-        let held = hold_port(&listener).unwrap();
+        let held = hold_port(&listener, &[]).unwrap();
         assert!(bind(multicast).is_err());
         drop(held);
     }

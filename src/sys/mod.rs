@@ -28,7 +28,7 @@ pub(crate) use file::{
     open_private, open_regular, rename_synced, rename_without_replacing, share_byte, unnamed_file,
 };
 pub(crate) use listener::{
-    BACKLOG, HeldPort, LoneListener, adopt_listener, bind, can_hold_port, hold_port,
+    BACKLOG, HeldPort, LoneListener, adopt_listener, bind, can_hold_port, fin_timeout, hold_port,
     is_ephemeral_port, is_local_address, listen_alone, listen_overlapping,
 };
 pub use listener::{SocketId, listen};
@@ -38,7 +38,7 @@ pub use process::Process;
 pub(crate) use process::is_root_of_machine;
 pub(crate) use procfs::Stat;
 pub(crate) use tcp_sockets::{
-    TcpSocket, connected_socket, foreign_socket_at_port, foreign_socket_in_repeated_looks,
-    other_socket_at_port, sockets_accepting,
+    Ending, TcpSocket, connected_socket, foreign_socket_at_port, foreign_socket_in_repeated_looks,
+    other_socket_at_port, overlapping_socket, sockets_accepting,
 };
 pub(crate) use text::{hex, is_hidden, json_escape};

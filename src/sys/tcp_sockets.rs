@@ -20,6 +20,16 @@ const IPPROTO_TCP: u8 = 6;
 const TCP_ESTABLISHED: u8 = 1;
 /// `TCP_SYN_RECV`
 const TCP_SYN_RECV: u8 = 3;
+/// `TCP_FIN_WAIT1`
+const TCP_FIN_WAIT1: u8 = 4;
+/// `TCP_FIN_WAIT2`
+const TCP_FIN_WAIT2: u8 = 5;
+/// `TCP_TIME_WAIT`
+const TCP_TIME_WAIT: u8 = 6;
+/// `TCP_LAST_ACK`
+const TCP_LAST_ACK: u8 = 9;
+/// `TCP_CLOSING`
+const TCP_CLOSING: u8 = 11;
 /// `TCP_LISTEN`
 const TCP_LISTEN: u8 = 10;
 /// All states, also that of sockets that are only bound (`TCP_BOUND_INACTIVE`, Linux 6.8).
@@ -56,7 +66,7 @@ pub struct TcpSocket {
     /// Its own address.
     pub address: SocketAddr,
     /// The address that it is connected to, or 0.
-    remote: SocketAddr,
+    pub remote: SocketAddr,
     state: u8,
     /// The user that created it. A user that this user namespace does not know is 65534.
     pub uid: u32,
@@ -66,7 +76,31 @@ pub struct TcpSocket {
     takes_ipv4: bool,
 }
 
+/// Why the kernel keeps a connection that its program has closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Delayed packets may arrive.
+    TimeWait,
+    /// The other end has not closed it.
+    FinWait2,
+    /// The other end has not acknowledged the end, or data before it. With the name of the state.
+    Unacknowledged(&'static str),
+}
+
 impl TcpSocket {
+    /// Why it is still there, if its program has closed it.
+    pub fn ending(&self) -> Option<Ending> {
+        let state = match self.state {
+            TCP_TIME_WAIT => Ending::TimeWait,
+            TCP_FIN_WAIT2 => Ending::FinWait2,
+            TCP_FIN_WAIT1 => Ending::Unacknowledged("FIN_WAIT1"),
+            TCP_CLOSING => Ending::Unacknowledged("CLOSING"),
+            TCP_LAST_ACK => Ending::Unacknowledged("LAST_ACK"),
+            _ => return None,
+        };
+        (self.inode == 0).then_some(state)
+    }
+
     /// The connection is not established yet.
     pub fn is_connecting(&self) -> bool {
         self.state == TCP_SYN_RECV
@@ -155,6 +189,19 @@ pub fn other_socket_at_port(own: SocketAddr) -> io::Result<Option<TcpSocket>> {
             && !(socket.state == TCP_LISTEN && socket.address == own)
     });
     Ok(others.min_by_key(|socket| (socket.is_closed(), socket.address == own)))
+}
+
+/// A socket that keeps a listener from the address: one that is open rather than one that is closed.
+///
+/// # Errors
+///
+/// The kernel does not report the sockets.
+pub fn overlapping_socket(address: SocketAddr) -> io::Result<Option<TcpSocket>> {
+    let sockets = query_all(address.port(), ALL_STATES)?;
+    let overlapping = sockets
+        .into_iter()
+        .filter(|socket| socket.address.port() == address.port() && socket.overlaps(address));
+    Ok(overlapping.min_by_key(TcpSocket::is_closed))
 }
 
 /// [`foreign_socket_at_port`], looked up repeatedly at random times, in 0.1 s on average. A program that

@@ -1,9 +1,10 @@
 //! A restart uses the current settings and program.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 
+use rustix::net::{AddressFamily, SocketType, bind, sockopt};
 use serde_json::json;
 
 use crate::support::{
@@ -45,6 +46,13 @@ impl EditedSettings {
         self.settings.retain(|(there, _)| *there != name);
         self.settings.push((name, value.to_owned()));
         self.write();
+    }
+
+    /// Starts again. After a restart, the sockets would have another history.
+    fn start_at(&mut self, host: &str) {
+        self.home.run(["stop"]).succeeds();
+        self.set("HOST", host);
+        self.home.run(["start"]).succeeds();
     }
 
     fn write(&self) {
@@ -137,7 +145,17 @@ fn admin_port_changes() {
 
 #[test]
 fn swapped_ports_work() {
+    // A listener of the old process overlaps with the new one in the second case, and keeps the port
+    // from being held in the others.
+    for host in ["127.0.0.1", "0.0.0.0", "127.0.0.2"] {
+        swap_ports(host);
+    }
+}
+
+fn swap_ports(host: &str) {
     let mut edited = EditedSettings::new();
+    edited.start_at(host);
+    let reachable = if host == "0.0.0.0" { "127.0.0.1" } else { host };
     let (public, admin) = (
         edited.get("PORT").to_owned(),
         edited.get("ADMIN_PORT").to_owned(),
@@ -152,13 +170,39 @@ fn swapped_ports_work() {
         edited.set("ADMIN_PORT", admin_port);
         edited.assert_pending(&["PORT", "ADMIN_PORT"]);
         edited.home.restart();
-        assert_eq!(edited.home.public_address(), local_address(port));
+        let public = format!("{reachable}:{port}");
+        assert_eq!(edited.home.public_address(), public);
         assert_eq!(edited.home.admin_address(), local_address(admin_port));
-        assert_eq!(health_status(&local_address(port)), 200);
+        assert_eq!(health_status(&public), 200);
         assert_eq!(health_status(&local_address(admin_port)), 404);
+        // No other user can bind the admin port, at no moment.
+        assert!(!can_bind(&format!("224.0.0.1:{admin_port}")), "{host}");
         let status = edited.home.run(["status"]).succeeds();
         assert_eq!(status.stderr, "");
     }
+}
+
+fn can_bind(address: &str) -> bool {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+    bind(&socket, &address.parse::<SocketAddr>().unwrap()).is_ok()
+}
+
+#[test]
+fn admin_port_becomes_the_former_public_port() {
+    let mut edited = EditedSettings::new();
+    edited.start_at("0.0.0.0");
+    let (admin, public) = (edited.get("PORT").to_owned(), free_port().to_string());
+    edited.set("PORT", &public);
+    edited.set("ADMIN_PORT", &admin);
+    edited.home.restart();
+    assert_eq!(edited.home.admin_address(), local_address(&admin));
+    assert_eq!(health_status(&local_address(&public)), 200);
+    eventually("the old process has closed its listener", || {
+        is_refused(&format!("127.0.0.2:{admin}"))
+    });
+    assert!(!can_bind(&format!("224.0.0.1:{admin}")));
+    edited.home.restart();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::config::Settings;
 use crate::daemon::error::StartError;
-use crate::instance::{InheritedSocket, SocketRole};
+use crate::instance::{InheritedSocket, Occupant, SocketRole};
 use crate::sys::{self, HeldPort, LoneListener, SocketId};
 
 /// A listening socket that this process did not bind.
@@ -59,6 +59,11 @@ impl PassedSocket {
     /// The role of a socket that is served wherever it listens: systemd passed it for this role.
     fn fixed_role(&self) -> Option<SocketRole> {
         self.role.filter(|_| self.configured.is_none())
+    }
+
+    fn has_port_of(&self, address: SocketAddr) -> bool {
+        let local = self.listener.local_addr();
+        local.is_ok_and(|local| local.port() == address.port())
     }
 
     /// Whether a listener on all addresses of the same port accepts the connections to this one.
@@ -162,19 +167,25 @@ impl ListeningSockets {
             Some(socket) => (adopt(socket.listener)?, None, socket.is_exclusive),
             None => bind_admin(settings.admin, &passed)?,
         };
+        let admin_address = admin.local_addr().map_err(StartError::Socket)?;
+        // Such as that of the public port, after `PORT` and `ADMIN_PORT` were exchanged.
+        let replaced: Vec<_> = passed
+            .iter()
+            .filter(|socket| socket.fixed_role().is_none() && socket.has_port_of(admin_address))
+            .map(|socket| &socket.listener)
+            .collect();
+        let admin_port = match admin_port.map_or_else(|| sys::hold_port(&admin, &replaced), Ok) {
+            Ok(port) => Some(port),
+            // A port that systemd passed belongs to root.
+            Err(_) if configured[1].is_none() => None,
+            Err(source) => return Err(unheld_port(admin_address, source)),
+        };
         let public_address = public.local_addr().map_err(StartError::Socket)?;
         let mut extra: Vec<ExtraSocket> = passed
             .into_iter()
             .filter_map(|socket| ExtraSocket::adopt(socket, public_address))
             .collect::<Result<_, _>>()
             .map_err(StartError::Socket)?;
-        let admin_address = admin.local_addr().map_err(StartError::Socket)?;
-        let admin_port = match admin_port.map_or_else(|| sys::hold_port(&admin), Ok) {
-            Ok(port) => Some(port),
-            // A port that systemd passed belongs to root.
-            Err(_) if configured[1].is_none() => None,
-            Err(source) => return Err(unheld_port(admin_address, source)),
-        };
         check_admin(admin_address, &mut is_exclusive)?;
         for socket in extra.iter_mut().filter(|it| it.role == SocketRole::Admin) {
             check_admin(socket.address, &mut socket.is_exclusive)?;
@@ -292,16 +303,7 @@ fn bind_admin(
             is_alone,
         }) => Ok((listener, Some(port), is_alone)),
         // A socket of the old process may occupy the port.
-        Err(_) => match (
-            bind("ADMIN_PORT", address, unused),
-            sys::other_socket_at_port(address),
-        ) {
-            (Ok(listener), _) => Ok((listener, None, false)),
-            (Err(StartError::Bind { owner: None, .. }), Ok(Some(socket))) if socket.is_closed() => {
-                Err(StartError::SharedAdminPort(socket.into()))
-            }
-            (Err(error), _) => Err(error),
-        },
+        Err(_) => bind("ADMIN_PORT", address, unused).map(|listener| (listener, None, false)),
     }
 }
 
@@ -311,12 +313,7 @@ fn bind(
     address: SocketAddr,
     unused: &[PassedSocket],
 ) -> Result<TcpListener, StartError> {
-    let conflicting = || {
-        unused.iter().find(|socket| {
-            let local = socket.listener.local_addr();
-            local.is_ok_and(|local| local.port() == address.port())
-        })
-    };
+    let conflicting = || unused.iter().find(|socket| socket.has_port_of(address));
     let listener = match sys::listen(address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => match conflicting() {
             Some(socket) => sys::listen_overlapping(address, &socket.listener),
@@ -327,10 +324,9 @@ fn bind(
     listener.map_err(|source| StartError::Bind {
         setting,
         address,
-        owner: (source.kind() == io::ErrorKind::AddrInUse)
-            .then(|| sys::find_listener(address.port()))
-            .flatten()
-            .map(|process| process.describe()),
+        occupant: (source.kind() == io::ErrorKind::AddrInUse)
+            .then(|| Occupant::find(address, None))
+            .flatten(),
         source,
     })
 }

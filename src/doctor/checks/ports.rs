@@ -3,10 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::config::{SharedAdminPort, ephemeral_port_warning, user_name};
+use crate::config::{ephemeral_port_warning, user_name};
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{DaemonState, RestartSettings, Snapshot};
-use crate::instance::held_pid_file;
+use crate::instance::{EndingConnection, SharedAdminPort, held_pid_file};
 use crate::sys;
 
 /// The process that holds the ports of socket-activated units.
@@ -27,7 +27,9 @@ pub fn admin(snapshot: &Snapshot) -> Option<Finding> {
     let address = snapshot.settings.client.admin?;
     // A listener of another user at the address itself has a finding of its own.
     let listener = user_at(address);
-    let shared = SharedAdminPort::find(address.port()).ok().flatten();
+    let state = snapshot.daemon_state;
+    let has_daemon = || matches!(state, DaemonState::Running | DaemonState::Remote);
+    let shared = SharedAdminPort::find(address, has_daemon);
     match shared.filter(|shared| Some(shared.user()) != listener) {
         Some(shared) => Some(Finding::error(
             ADMIN_PORT,
@@ -52,18 +54,12 @@ fn check_address(
     // Without listening: no client can connect, and a daemon that starts now still gets the address.
     let Err(error) = sys::bind(address) else {
         let free = format!("{address} is free");
-        let ephemeral = ephemeral_port_warning(port, address.port());
-        // Only the admin port is held at all addresses.
-        let obstacle = (port == ADMIN_PORT).then(|| SharedAdminPort::find_obstacle(address));
-        return Some(match obstacle.and_then(Result::ok).flatten() {
-            Some(shared) => Finding::error(port, shared.problem(), shared.next_step()),
-            None => match ephemeral {
-                Some(warning) => {
-                    let message = format!("{free}, but {}", warning.message);
-                    Finding::warning(port, message, warning.next_step)
-                }
-                None => Finding::ok(port, free),
-            },
+        return Some(match ephemeral_port_warning(port, address.port()) {
+            Some(warning) => {
+                let message = format!("{free}, but {}", warning.message);
+                Finding::warning(port, message, warning.next_step)
+            }
+            None => Finding::ok(port, free),
         });
     };
     Some(match error.kind() {
@@ -113,6 +109,13 @@ fn check_port_of_daemon(snapshot: &Snapshot, setting: &'static str) -> Option<Fi
 }
 
 fn address_in_use(state: DaemonState, port: &'static str, address: SocketAddr) -> Finding {
+    if let Some(connection) = EndingConnection::find(address) {
+        return Finding::error(
+            port,
+            format!("cannot listen on {address}: {}", connection.problem()),
+            format!("{}, or choose another {port}", connection.next_step()),
+        );
+    }
     let process = sys::find_listener(address.port());
     let pid_file = process.as_ref().and_then(held_pid_file);
     let (is_hidden, user) = (process.is_none(), user_at(address));
