@@ -100,12 +100,18 @@ fn pages_work_behind_a_path_prefix() {
     wait_for(&browser, "Not signed in");
     use_console(&home, &browser, &console, true);
 
-    // A link of another site. `//fullon` alone would name another host.
-    browser.open("about:blank");
-    let link = format!("{origin}//fullon/console#keep");
-    browser.run("location.href = arguments[0]; return 0", &[link.into()]);
-    wait_for_address(&format!("{origin}//fullon/console#keep"));
-    wait_for(&browser, "Not signed in");
+    // Links that nginx would change: the page would load its scripts from another folder.
+    for path in [
+        "//fullon/console",
+        "/uploads/x%2F..%2F..%2Ffullon%2Fconsole",
+        "/fullon/console%2F",
+        "/fullon%5Cconsole",
+    ] {
+        browser.open("about:blank");
+        let link = format!("{origin}{path}");
+        browser.run("location.href = arguments[0]; return 0", &[link.into()]);
+        wait_for(&browser, "400 Bad Request");
+    }
 
     let address = home.run(["console"]).succeeds().stdout;
     let (_, fragment) = address.trim().split_once("/console#").unwrap();

@@ -50,6 +50,9 @@ impl OwnOrigins {
         if headers.contains_key(ORIGIN) && !self.is_same_origin(headers) {
             return Some(foreign_origin_reason(headers));
         }
+        if is_prefetch(headers) {
+            return Some(PREFETCH.into());
+        }
         // A local file loads this image. It has a check of its own.
         let is_clear = method.is_safe() && path.starts_with(CONSOLE_CLEAR_PATH);
         let is_foreign = is_cross_origin(headers) && !is_navigation(method, headers) && !is_clear;
@@ -132,6 +135,7 @@ impl OwnOrigins {
     }
 }
 
+const PREFETCH: &str = "requests for a page before the user opens it are rejected: the browser does not name the page that causes them";
 const FOREIGN_PAGE: &str = "requests from pages of other origins are rejected";
 
 /// Names the header and the setting. Only characters of host names are repeated.
@@ -182,6 +186,15 @@ pub fn is_cross_origin(headers: &HeaderMap) -> bool {
         .get_all("sec-fetch-site")
         .iter()
         .any(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
+}
+
+/// Whether the browser loads the page before the user opens it. It may do so for a page of another
+/// origin, and not name that in `Sec-Fetch-Site`. The headers are those of speculation rules, and
+/// older ones of Chromium, Firefox and Safari.
+fn is_prefetch(headers: &HeaderMap) -> bool {
+    ["sec-purpose", "purpose", "x-purpose", "x-moz"]
+        .into_iter()
+        .any(|name| headers.contains_key(name))
 }
 
 /// Whether the user follows a link and the browser opens it as a page. The page with the link
@@ -246,6 +259,30 @@ pub(in crate::server) mod tests {
     fn is_accepted(method: &Method, headers: &HeaderMap) -> bool {
         let reason = own_origins("").rejection_reason(method, "/", headers);
         reason.is_none()
+    }
+
+    #[test]
+    fn page_is_not_loaded_before_the_user_opens_it() {
+        for (name, value) in [
+            ("sec-purpose", "prefetch"),
+            ("sec-purpose", "prefetch;prerender"),
+            ("purpose", "prefetch"),
+            ("x-purpose", "preview"),
+            ("x-moz", "prefetch"),
+        ] {
+            let mut list = vec![
+                ("host", "127.0.0.1:8001"),
+                ("sec-fetch-site", "none"),
+                ("sec-fetch-mode", "navigate"),
+                ("sec-fetch-dest", "document"),
+            ];
+            assert!(is_accepted(&Method::GET, &headers(&list)));
+            list.push((name, value));
+            assert!(
+                !is_accepted(&Method::GET, &headers(&list)),
+                "{name}: {value}"
+            );
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Console;
-use crate::support::{OtherServer, browser_available};
+use crate::support::{OtherServer, browser_available, eventually};
 
 /// Holds the moment in which clicks do nothing, until `letClicksAct` is called.
 const HOLD_MOMENT: &str = "
@@ -93,6 +93,46 @@ fn link_of_another_site_opens_the_console_signed_out() {
         console.browser.reload();
         console.wait_for_headline("Ready");
         assert_eq!(console.run("return location.href"), page);
+    }
+}
+
+/// The browser names no other site in a request that a page makes for later (speculation rules).
+#[test]
+fn page_that_another_site_prefetches_opens_signed_out() {
+    if !browser_available("a page that another site prefetches") {
+        return;
+    }
+    let console = Console::signed_in();
+    let elsewhere = OtherServer::start();
+    let admin = console.home.admin_address();
+    let requests = || console.home.log().matches("path=\"/console\"").count();
+    for kind in ["prefetch", "prerender"] {
+        console.browser.open(&format!("http://{admin}/console"));
+        console.wait_for_headline("Ready");
+        let [_, same_site] = addresses(&elsewhere);
+        console.browser.open(&same_site);
+        let before = requests();
+        let page = format!("http://{admin}/console");
+        let add_rules = "
+            const rules = document.createElement('script');
+            rules.type = 'speculationrules';
+            const list = [{ urls: [arguments[1]], eagerness: 'immediate' }];
+            rules.textContent = JSON.stringify({ [arguments[0]]: list });
+            document.head.append(rules);
+            return 0;
+        ";
+        console.browser.run(add_rules, &[json!(kind), json!(page)]);
+        eventually("the browser has requested the page", || requests() > before);
+        let follow = "location.href = arguments[0]; return 0";
+        console.browser.run(follow, &[json!(page)]);
+        console.wait_until("the console is signed out", IS_SIGNED_OUT);
+        let address = console.sign_in_address();
+        let (_, fragment) = address.split_once('#').unwrap();
+        let open = "location.hash = arguments[0]; return 0";
+        console.browser.run(open, &[json!(fragment)]);
+        console.wait_until("the page asks", "return $('dialog').open");
+        console.click("dialog-confirm");
+        console.wait_for_headline("Ready");
     }
 }
 
