@@ -33,6 +33,7 @@ pub use write::file::LogFile;
 pub use write::format::StdoutOptions;
 pub use write::health::{LogHealth, LogStats};
 pub use write::level::{AUDIT_TARGET, LevelControl, LevelError, LevelStatus, names_audit};
-pub use write::open::LogFileError;
+pub(crate) use write::open::has_lost_group;
+pub use write::open::{LOST_GROUP_HINT, LogFileError, describe_lost_group};
 pub(crate) use write::rotate::rotate;
 pub use write::writer_mark::{WriterMark, has_other_writer};

@@ -4,7 +4,10 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::support::{Connection, Home, Response, eventually, file_mode, request, running_as_root};
+use crate::doctor::{as_nobody, home_of_nobody};
+use crate::support::{
+    Connection, Home, Outcome, Response, eventually, file_mode, request, running_as_root,
+};
 
 const MAX_SIZE: u64 = 64 * 1024;
 
@@ -155,6 +158,55 @@ fn mode_and_group_of_the_file_are_kept_without_log_mode() {
     set_mode(&home.log_file(), 0o660);
     home.run(["start"]).succeeds();
     assert_eq!(file_mode(&home.log_file()), 0o600);
+}
+
+/// The group of the daemon is not the one that the administrator has chosen.
+#[test]
+fn no_other_group_reads_the_log_after_rotations_and_starts() {
+    if !running_as_root("a group of a log file") {
+        return;
+    }
+    let mut home = home_of_nobody();
+    home.set("LOG_MAX_SIZE", "64KiB");
+    home.set("LOG_MODE", "0640");
+    let run = |arguments: &[&str]| Outcome::run(&mut as_nobody(&home, arguments)).succeeds();
+    run(&["start"]);
+    assert_eq!(file_mode(&home.log_file()), 0o640);
+    run(&["stop"]);
+    std::os::unix::fs::chown(home.log_file(), None, Some(4)).unwrap();
+    run(&["start"]);
+    assert_eq!(file_mode(&home.log_file()), 0o640);
+    let assert_private = || assert_eq!(file_mode(&home.log_file()), 0o600);
+    let rotate = || {
+        let inode = || home.log_file().metadata().unwrap().ino();
+        let before = inode();
+        log_marks(&home, 400);
+        assert_ne!(inode(), before);
+    };
+    rotate();
+    assert_private();
+    let text = "no group can read";
+    assert!(home.log().contains(text));
+    run(&["restart"]);
+    assert_private();
+    rotate();
+    rotate();
+    assert_private();
+    run(&["restart", "--hard"]);
+    assert_private();
+    // An external rotation.
+    fs::rename(home.log_file(), home.path().join("moved.log")).unwrap();
+    run(&["reload"]);
+    eventually("a new file is there", || home.log_file().exists());
+    assert_private();
+    run(&["doctor"]).stdout_contains(&[text, "chmod 640"]);
+    // The administrator lets the present group read.
+    set_mode(&home.log_file(), 0o640);
+    run(&["restart"]);
+    rotate();
+    assert_eq!(file_mode(&home.log_file()), 0o640);
+    let doctor = run(&["doctor"]);
+    assert!(!doctor.stdout.contains(text), "{doctor:#?}");
 }
 
 #[test]

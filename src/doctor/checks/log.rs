@@ -12,7 +12,10 @@ use crate::doctor::creation::creation_obstacle;
 use crate::doctor::finding::Finding;
 use crate::doctor::snapshot::{DaemonState, Snapshot};
 use crate::instance::describe_other_writer;
-use crate::logs::{LogFile, LogFileError, WriterMark, has_other_writer};
+use crate::logs::{
+    LOST_GROUP_HINT, LogFile, LogFileError, WriterMark, describe_lost_group, has_lost_group,
+    has_other_writer,
+};
 use crate::sys::DiskSpace;
 use crate::sys::Process;
 
@@ -144,6 +147,10 @@ fn all_can_read(path: &Path) -> bool {
         .is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
 }
 
+fn lost_group(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| has_lost_group(&file))
+}
+
 fn check_file(snapshot: &Snapshot, path: &Path) -> Finding {
     let shown = path.display();
     if let Some(check) = snapshot.log_check()
@@ -172,6 +179,9 @@ fn check_file(snapshot: &Snapshot, path: &Path) -> Finding {
                 let message = format!("all users can read {shown}");
                 let hint = "set LOG_MODE to 0640 for readers in the file's group, or remove LOG_MODE, then run chmod on the file";
                 return Finding::warning(LOG, message, hint);
+            }
+            (None, true) if lost_group(path) => {
+                return Finding::warning(LOG, describe_lost_group(path), LOST_GROUP_HINT);
             }
             (None, true) => return Finding::ok(LOG, shown.to_string()),
             (None, false) => {

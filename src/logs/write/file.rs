@@ -16,7 +16,10 @@ use memchr::{memchr, memchr_iter, memrchr};
 
 use super::format::format_own_line;
 use super::health::LogHealth;
-use super::open::{LogFileError, open_checked, open_options, open_or_create, set_mode};
+use super::open::{
+    LOST_GROUP_HINT, LogFileError, describe_lost_group, has_lost_group, open_checked, open_options,
+    open_or_create, set_mode,
+};
 use super::rotate::{RotationPolicy, rotate};
 use super::writer_mark::{WriterMark, is_marked_by_another};
 use crate::config::{LogFormat, LogSettings};
@@ -78,10 +81,10 @@ impl LogFile {
     ///
     /// The file cannot be opened, is a link or not a regular file, or belongs to another user.
     pub fn open(path: &Path, settings: &LogSettings) -> Result<Self, LogFileError> {
-        let (file, id) = open_or_create(path, settings.mode)?;
+        let (file, id) = open_or_create(path, settings.mode, None)?;
         let history = FileHistory::default();
         history.continue_in(id, file.metadata().map_or(0, |file| file.len()), 0);
-        Ok(Self {
+        let mut opened = Self {
             path: path.to_owned(),
             file,
             id,
@@ -99,7 +102,22 @@ impl LogFile {
             health: Arc::default(),
             history: Arc::new(history),
             mark: None,
-        })
+        };
+        if opened.has_lost_group() {
+            opened.report_lost_group();
+        }
+        Ok(opened)
+    }
+
+    /// Whether a rotation could not keep the group that read the file.
+    #[must_use]
+    pub fn has_lost_group(&self) -> bool {
+        self.file.metadata().is_ok_and(|file| has_lost_group(&file))
+    }
+
+    fn report_lost_group(&mut self) {
+        let problem = describe_lost_group(&self.path);
+        self.append_own_line(&format!("{problem}: {LOST_GROUP_HINT}"));
     }
 
     /// Whether the file exists and [`Self::open`] would accept it. Does not change anything.
@@ -223,7 +241,7 @@ impl LogFile {
     }
 
     fn reopen(&mut self) {
-        match open_or_create(&self.path, self.rotation.mode()) {
+        match open_or_create(&self.path, self.rotation.mode(), Some(&self.file)) {
             Ok((file, id)) => {
                 // Another process may have written to a file that this one has never opened.
                 let between = files_between(&self.path, self.id, id).unwrap_or_default();
@@ -298,7 +316,11 @@ impl LogFile {
             ));
         }
         self.mark_file(&file);
+        let was_lost = self.has_lost_group();
         self.file = file;
+        if !was_lost && self.has_lost_group() {
+            self.report_lost_group();
+        }
         self.id = id;
         self.partial_write = None;
         self.last_size = 0;
