@@ -166,7 +166,7 @@ fn keyring_in_grace(revoked: &std::path::Path) -> Keyring {
         valid_for: Duration::from_mins(10),
     };
     let keys = ConfiguredKeys::new(&secret('d'), Some(previous));
-    let keys = keys.with_revocations(revoked.to_owned());
+    let keys = keys.with_revocations(Revocations::new(Some(revoked.to_owned())));
     Keyring::new(std::sync::Arc::new(keys), &secret('i'))
 }
 
@@ -198,7 +198,8 @@ fn process_with_an_old_key_asks_the_key_file() {
     let path = directory.path().join("x.revoked");
     let key_file = directory.path().join("x.key");
     let [old, new] = [(); 2].map(|()| generate_key().unwrap());
-    let keys = ConfiguredKeys::new(&old, None).with_revocations(path.clone());
+    let keys =
+        ConfiguredKeys::new(&old, None).with_revocations(Revocations::new(Some(path.clone())));
     keys.set_key_file(Some(key_file.clone()));
     let ring = Keyring::new(std::sync::Arc::new(keys), &secret('i'));
     let [old, new_token] = [&old, &new].map(|key| {

@@ -11,7 +11,7 @@ use crate::auth::Revocations;
 use crate::config::{Settings, better_log_file, root_warning};
 use crate::control::LaunchError;
 use crate::identity::identity;
-use crate::instance::{PidFileStatus, describe_other_writer, inspect_pid_file};
+use crate::instance::{PidFileStatus, StateFile, describe_other_writer, inspect_pid_file};
 use crate::logs::{WriterMark, has_other_writer};
 
 pub fn run(context: &CommandContext, output: &Output) -> Result {
@@ -38,10 +38,7 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
         print_warning(warning);
     }
     warn_of_shared_files(&settings);
-    let revocations = Revocations::new(Some(Revocations::path(&settings.key_file)));
-    if let Some(problem) = revocations.directory_problem() {
-        print_warning(&problem);
-    }
+    warn_of_revocations(&settings);
     let better_log_file = better_log_file(&sources);
     let daemon = context.launch()?.start().map_err(|error| match error {
         LaunchError::Failed { message, exit_code } => {
@@ -63,6 +60,17 @@ pub fn run(context: &CommandContext, output: &Output) -> Result {
         "log_file": log_file,
         "pid_file": settings.pid_file,
     }))
+}
+
+/// The daemon may refuse all tokens, or other users may remove the file of revoked ones.
+fn warn_of_revocations(settings: &Settings) {
+    let list = Revocations::path(&settings.key_file);
+    let had_list = StateFile::read_own(&settings.pid_file)
+        .is_ok_and(|state| state.knows_revocations_of(&settings.key_file));
+    let revocations = Revocations::new(Some(list)).expecting(had_list);
+    for problem in revocations.problems(settings.jwt_secret.as_ref()) {
+        print_warning(&problem);
+    }
 }
 
 /// Another daemon may write to the same files.

@@ -53,7 +53,7 @@ pub use database_url::SessionKind;
 pub use dependencies::{DependencySettings, ProbeSchedule};
 pub use endpoint::DependencyEndpoint;
 pub use entries::SettingEntry;
-pub use env_file::{EnvFileChoice, writable_directory};
+pub use env_file::{EnvFileChoice, replaceable_directory};
 pub use environment::{
     differing_variables, has_same_variable, inherited_settings, is_colour_wanted, is_journal,
     user_name,

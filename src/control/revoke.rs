@@ -157,7 +157,8 @@ impl DaemonControl {
         let key_file = recorded.or_else(|| self.settings.key_file.clone());
         let key_file = key_file.ok_or(RevokeError::NoFile)?;
         let list = Revocations::path(&key_file);
-        let revocations = Revocations::new(Some(list.clone()));
+        let had_list = state.is_some_and(|state| state.knows_revocations_of(&key_file));
+        let revocations = Revocations::new(Some(list.clone())).expecting(had_list);
         let mut files = ChangedFiles {
             revoked: list,
             key: None,

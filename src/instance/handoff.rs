@@ -102,6 +102,9 @@ pub struct HandoffHeader {
     /// Failed attempts to authenticate in the current minute.
     #[serde(default)]
     pub failed_attempts: Vec<FailedAttempts>,
+    /// Whether there is, or was, a file of revoked tokens.
+    #[serde(default)]
+    pub has_revocations: bool,
 }
 
 /// The message that carries the descriptors: the lock, stderr, the sockets, the older processes, and
@@ -264,6 +267,7 @@ mod tests {
             previous_key: Some((stored("p"), 5)),
             supervisor: Some(1),
             checks: Vec::new(),
+            has_revocations: true,
             failed_attempts: vec![FailedAttempts {
                 client: Some([127, 0, 0, 1].into()),
                 age_ms: 7,
@@ -309,6 +313,7 @@ mod tests {
         assert_eq!(received.predecessors[0].pid(), std::process::id());
         assert!(!received.predecessors[0].has_exited());
         assert_eq!(header.failed_attempts[0].count, 3);
+        assert!(header.has_revocations);
         let counters = received.counters.unwrap();
         assert!(is_same_file(&counters.metadata().unwrap(), &own_file));
     }
@@ -324,7 +329,7 @@ mod tests {
         };
         let mut message = serde_json::to_value(message).unwrap();
         let fields = message.as_object_mut().unwrap();
-        for new in ["has_counters", "failed_attempts"] {
+        for new in ["has_counters", "failed_attempts", "has_revocations"] {
             fields.remove(new).unwrap();
         }
         let message = serde_json::from_value(message).unwrap();

@@ -39,6 +39,9 @@ pub struct StateFile {
     /// The key file, whether or not its key is used. The revoked tokens are beside it.
     #[serde(default)]
     pub key_file: Option<PathBuf>,
+    /// Whether there is, or was, a file of revoked tokens. If it is missing, it was removed.
+    #[serde(default)]
+    pub has_revocations: bool,
     /// The signing key, without the key itself.
     #[serde(default)]
     pub signing_key: Option<RecordedKey>,
@@ -248,6 +251,14 @@ impl StateFile {
     #[must_use]
     pub fn belongs_to_this_user(&self) -> bool {
         self.owner_uid == nix::unistd::geteuid().as_raw()
+    }
+
+    /// Whether the daemon knew of a file of revoked tokens beside this key file.
+    #[must_use]
+    pub fn knows_revocations_of(&self, key_file: &Path) -> bool {
+        let recorded = self.key_file.as_deref();
+        let recorded = recorded.map(Path::to_string_lossy);
+        self.has_revocations && recorded == Some(key_file.to_string_lossy())
     }
 
     /// Parses the content of a state file.

@@ -110,11 +110,11 @@ impl ConfiguredKeys {
         }
     }
 
-    /// The same keys, with the revoked tokens in this file.
+    /// The same keys, with these revoked tokens.
     #[must_use]
-    pub fn with_revocations(self, path: PathBuf) -> Self {
+    pub fn with_revocations(self, revocations: Revocations) -> Self {
         let with_file = Self {
-            revocations: Revocations::new(Some(path)),
+            revocations,
             ..self
         };
         let revoked = with_file.revocations.now();

@@ -23,7 +23,7 @@ use self::list::{Index, RevokedList};
 use self::snapshot::Cache;
 use super::digest::ValueDigest;
 use super::key::{KeyError, NewKeyFile, key_id, read_key_file, read_or_create_key_file};
-use crate::config::{Secret, writable_directory};
+use crate::config::{Secret, replaceable_directory};
 use crate::sys::{Renamed, blocking};
 
 pub use error::RevokeError;
@@ -88,6 +88,28 @@ impl Revocations {
         }
     }
 
+    /// The same, if an earlier process knew whether there is a file. A file that is missing now was
+    /// removed.
+    #[must_use]
+    pub fn expecting(self, is_present: bool) -> Self {
+        let mut cache = Cache::empty();
+        if is_present {
+            cache.state = FileState::Unknown;
+            cache.was_present = true;
+        }
+        Self {
+            cache: RwLock::new(cache),
+            ..self
+        }
+    }
+
+    /// Whether there is a file, or was one before it was removed. For the next process.
+    #[must_use]
+    pub fn was_present(&self) -> bool {
+        self.now();
+        self.last_read().was_present
+    }
+
     /// The file that belongs to a key file, in the same directory.
     #[must_use]
     pub fn path(key_file: &Path) -> PathBuf {
@@ -115,18 +137,33 @@ impl Revocations {
     #[must_use]
     pub fn directory_problem(&self) -> Option<RevocationsProblem> {
         let directory = self.path.as_ref()?.parent()?;
-        let (writable, mode) = writable_directory(directory).ok()??;
-        let shown = writable.display();
+        let found = replaceable_directory(directory).ok()??;
+        let shown = found.directory.display();
+        let (writers, change) = match &found.group {
+            None => ("all users".to_owned(), "o-w"),
+            Some(group) => (format!("the group {group}"), "g-w"),
+        };
         Some(RevocationsProblem {
             problem: format!(
-                "other users can remove the signing key and the file of revoked tokens in {}: all users can write to {shown} (mode {mode:o})",
-                directory.display()
+                "other users can remove the signing key and the file of revoked tokens in {}: {writers} can write to {shown} (mode {:o})",
+                directory.display(),
+                found.mode
             ),
-            hint: format!("run `chmod o-w {shown}`, or set HOME to another directory"),
+            hint: format!("run `chmod {change} {shown}`, or set HOME to another directory"),
         })
     }
 
-    /// The same, but as of the last verification.
+    /// All problems of the file and its directory, for a start.
+    #[must_use]
+    pub fn problems(&self, key: Option<&Secret>) -> Vec<RevocationsProblem> {
+        let of_list = self.list_problem(&self.now(), key.map(key_id));
+        of_list
+            .into_iter()
+            .chain(self.directory_problem())
+            .collect()
+    }
+
+    /// The same as [`Self::problem`], but as of the last verification.
     pub(super) fn last_problem(&self, key: ValueDigest) -> Option<RevocationsProblem> {
         let last = self.last_read().list.clone();
         self.problem_of(&last, Some(key))
@@ -331,7 +368,8 @@ impl Revocations {
         {
             tracing::error!(path = %path.display(), %error, "cannot read the file of revoked tokens; rejecting tokens of the configured key");
         }
-        let was_present = was_present || (read.is_ok() && state != FileState::Absent);
+        let is_first = !was_present && read.is_ok() && state != FileState::Absent;
+        let was_present = was_present || is_first;
         let list = read.map(Index::from).map_err(|error| error.to_string());
         let list = RevokedNow {
             list: Arc::new(list),
@@ -343,6 +381,11 @@ impl Revocations {
             list: list.clone(),
             was_present,
         };
+        drop(cache);
+        if is_first {
+            // The daemon records that there is a file.
+            self.notify();
+        }
         list
     }
 

@@ -1,7 +1,7 @@
 //! Tests of the sessions.
 
 use super::*;
-use crate::auth::{Keyring, PreviousKey, RevokedToken, Scope, TokenSigner};
+use crate::auth::{Keyring, PreviousKey, Revocations, RevokedToken, Scope, TokenSigner};
 use crate::config::Secret;
 
 fn secret(byte: char) -> Secret {
@@ -179,7 +179,8 @@ fn full_store_ends_least_recently_used_session() {
 fn full_store_ends_invalid_sessions_first_and_then_own_ones() {
     let directory = tempfile::tempdir().unwrap();
     let keys = ConfiguredKeys::new(&secret('c'), None);
-    let keys = Arc::new(keys.with_revocations(directory.path().join("x.revoked")));
+    let revocations = Revocations::new(Some(directory.path().join("x.revoked")));
+    let keys = Arc::new(keys.with_revocations(revocations));
     let store = SessionStore::new(Arc::clone(&keys), StoredSessions::default());
     let of = |subject: &str, token_id: &str| {
         let mut claims = Claims {

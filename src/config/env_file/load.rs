@@ -9,13 +9,16 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
-use nix::unistd::geteuid;
+use nix::unistd::{Gid, Group, User, geteuid};
 
 use super::parser;
 use crate::config::environment::user_name;
 use crate::config::error::{SettingProblem, SettingWarning, SettingWarningKind};
 use crate::config::table::DEFINITIONS;
 use crate::sys::explain_denial;
+
+/// In a directory with this bit, users can rename only their own files.
+const STICKY: u32 = 0o1000;
 
 /// Which file of settings to read.
 #[derive(Debug, Clone)]
@@ -209,19 +212,78 @@ fn writable_directory_above(path: &Path) -> io::Result<Option<(PathBuf, u32)>> {
 }
 
 /// The same for the files in a directory.
+fn writable_directory(directory: &Path) -> io::Result<Option<(PathBuf, u32)>> {
+    let real_path = directory.canonicalize()?;
+    find_writable(directory.ancestors().chain(real_path.ancestors()))
+}
+
+/// A directory in which other users can rename files.
+pub struct ReplaceableDirectory {
+    pub directory: PathBuf,
+    pub mode: u32,
+    /// The group that can write to it; `None` if all users can.
+    pub group: Option<String>,
+}
+
+/// A directory above the files in `directory`, or this one, in which all users or the members of a
+/// group can rename files.
 ///
 /// # Errors
 ///
 /// The mode of a directory cannot be read.
-pub fn writable_directory(directory: &Path) -> io::Result<Option<(PathBuf, u32)>> {
+pub fn replaceable_directory(directory: &Path) -> io::Result<Option<ReplaceableDirectory>> {
+    if let Some((directory, mode)) = writable_directory(directory)? {
+        let group = None;
+        return Ok(Some(ReplaceableDirectory {
+            directory,
+            mode,
+            group,
+        }));
+    }
     let real_path = directory.canonicalize()?;
-    find_writable(directory.ancestors().chain(real_path.ancestors()))
+    for directory in directory.ancestors().chain(real_path.ancestors()) {
+        if directory.as_os_str().is_empty() {
+            continue;
+        }
+        let metadata = directory.metadata()?;
+        let mode = metadata.mode() & 0o7777;
+        if mode & 0o020 != 0
+            && mode & STICKY == 0
+            && let Some(group) = shared_group(metadata.gid())
+        {
+            return Ok(Some(ReplaceableDirectory {
+                directory: directory.to_owned(),
+                mode,
+                group: Some(group),
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// The name of a group that may have other members: neither the group of this user alone, which
+/// has the user's name or number, nor that of root.
+fn shared_group(gid: u32) -> Option<String> {
+    let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
+    let user = User::from_uid(geteuid()).ok().flatten();
+    let user = user.map(|user| user.name);
+    let is_other = |member: &String| member != "root" && Some(member) != user.as_ref();
+    let has_others = group
+        .as_ref()
+        .is_some_and(|group| group.mem.iter().any(is_other));
+    let has_name_of_user = group
+        .as_ref()
+        .is_some_and(|group| Some(&group.name) == user.as_ref());
+    let is_own = gid == 0 || gid == geteuid().as_raw() || has_name_of_user;
+    if is_own && !has_others {
+        return None;
+    }
+    Some(group.map_or_else(|| gid.to_string(), |group| group.name))
 }
 
 fn find_writable<'a>(
     directories: impl Iterator<Item = &'a Path>,
 ) -> io::Result<Option<(PathBuf, u32)>> {
-    const STICKY: u32 = 0o1000;
     for directory in directories {
         if directory.as_os_str().is_empty() {
             continue;

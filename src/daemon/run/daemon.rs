@@ -53,6 +53,15 @@ impl Daemon {
         }
     }
 
+    /// Records that there is a file of revoked tokens, for the next process.
+    pub fn record_revocations(&mut self) {
+        let is_present = self.reloadable.keys.revocations().was_present();
+        // A failure is logged, and the next change tries again.
+        let _ = self
+            .resources
+            .update_state(|state| &mut state.has_revocations, is_present);
+    }
+
     /// Reopens the log file if an external rotation has renamed it.
     pub fn reopen_log(&self) {
         // Before the event, which is then in the new file.

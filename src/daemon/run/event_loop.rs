@@ -8,10 +8,16 @@ use crate::server::control_request::ControlRequest;
 
 /// Serves until the daemon is stopped or replaced, then drains.
 pub async fn run(mut daemon: Daemon) -> ExitOutcome {
+    let mut revocations = daemon.reloadable.keys.revocations().subscribe();
+    daemon.record_revocations();
     loop {
         let request = tokio::select! {
             request = daemon.requests.next() => request,
             () = daemon.resources.predecessor_exited() => continue,
+            Ok(()) = revocations.changed() => {
+                daemon.record_revocations();
+                continue;
+            }
         };
         match request {
             ControlRequest::Stop(command) => return drain_and_exit(daemon, command).await,

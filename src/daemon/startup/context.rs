@@ -89,7 +89,7 @@ impl StartContext {
     /// The key of tokens, and for the grace period the previous one.
     pub fn token_keys(&self, settings: &Settings) -> Result<Arc<ConfiguredKeys>, KeyError> {
         let path = Revocations::path(&settings.key_file);
-        let revocations = Revocations::new(Some(path.clone()));
+        let revocations = Revocations::new(Some(path)).expecting(self.had_revocations(settings));
         let (key, key_file) = if let Some(secret) = &settings.jwt_secret {
             revocations.check_key(secret)?;
             (secret.clone(), None)
@@ -101,9 +101,18 @@ impl StartContext {
             .old_process
             .as_ref()
             .and_then(|old| previous_key(&old.handoff, &key, settings.key_grace));
-        let keys = ConfiguredKeys::new(&key, previous).with_revocations(path);
+        let keys = ConfiguredKeys::new(&key, previous).with_revocations(revocations);
         keys.set_key_file(key_file);
         Ok(Arc::new(keys))
+    }
+
+    /// Whether the process before knew of a file of revoked tokens. The old process says so, or the
+    /// state file of one that has exited.
+    fn had_revocations(&self, settings: &Settings) -> bool {
+        let of_old = self.old_process.as_ref();
+        of_old.is_some_and(|old| old.handoff.has_revocations)
+            || StateFile::read_own(self.pid_file.path())
+                .is_ok_and(|state| state.knows_revocations_of(&settings.key_file))
     }
 
     /// The key with which the command line signs. It stays the same at a restart, so that a command

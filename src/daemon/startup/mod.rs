@@ -26,7 +26,7 @@ use super::supervise::systemd;
 use super::upgrade::{ParentLink, UpgradeChild};
 use crate::api::{VERSION, base_url};
 use crate::audit::AuditTrail;
-use crate::auth::{ConfiguredKeys, RecordedKey, SessionStore};
+use crate::auth::{ConfiguredKeys, SessionStore};
 use crate::config::{LiveSettings, Settings};
 use crate::health::{Health, Phase};
 use crate::instance::{
@@ -119,7 +119,8 @@ impl Startup {
         is_active.store(true, Ordering::Release);
         // The old process may have revoked tokens meanwhile.
         daemon.reloadable.keys.revocations().notify();
-        if let Some(problem) = daemon.reloadable.keys.revocations().directory_problem() {
+        let keys = &daemon.reloadable.keys;
+        for problem in keys.revocations().problems(Some(&keys.current())) {
             tracing::warn!("{problem}");
         }
         daemon.reloadable.health.enter(Phase::Ready);
@@ -147,7 +148,7 @@ impl Startup {
         let keys = self.context.token_keys(&self.options.settings)?;
         let instance_key = self.context.instance_key()?;
         let log = log::open_log(&self.options.settings, self.options.mode, !is_fresh)?;
-        let state = self.new_state(&sockets, instance_key, keys.recorded());
+        let state = self.new_state(&sockets, instance_key, &keys);
         let audit = log::open_audit_trail(&self.options.settings, &state.instance)?;
         // Clients that were served before a failure here would lose their connections.
         let staged_state = state.stage(self.context.pid_file.path())?;
@@ -233,7 +234,7 @@ impl Startup {
         &self,
         sockets: &ListeningSockets,
         instance_key: StoredSecret,
-        signing_key: RecordedKey,
+        keys: &ConfiguredKeys,
     ) -> StateFile {
         let settings = &self.options.settings;
         let location = self.options.launch.settings_location.clone();
@@ -246,7 +247,8 @@ impl Startup {
             log_file: settings.log.target.file().map(Into::into),
             audit_file: settings.audit_file.clone(),
             key_file: Some(settings.key_file.clone()),
-            signing_key: Some(signing_key),
+            has_revocations: keys.revocations().was_present(),
+            signing_key: Some(keys.recorded()),
             instance_key,
             working_directory: location.directory,
             env_file: location.env_file,

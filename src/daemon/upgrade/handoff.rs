@@ -74,6 +74,7 @@ pub fn prepare(
             },
             checks: health.known_checks(),
             failed_attempts: admin.auth.recent_failures(),
+            has_revocations: keys.revocations().was_present(),
         },
         lock: pid_file.clone_lock()?,
         stderr: io::stderr().as_fd().try_clone_to_owned()?,

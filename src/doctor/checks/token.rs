@@ -6,6 +6,7 @@ use crate::control::key_hint;
 use crate::doctor::creation::creation_obstacle;
 use crate::doctor::finding::{Finding, SIGNING_KEY};
 use crate::doctor::snapshot::{DaemonState, Snapshot};
+use crate::instance::StateFile;
 
 const TOKEN: &str = "token";
 const REVOKED: &str = "revoked tokens";
@@ -103,8 +104,12 @@ pub fn revocations(snapshot: &Snapshot) -> Option<Finding> {
         None => read_key_file(key_file).ok(),
     };
     let path = Revocations::path(key_file);
-    let is_readable = check_revocations(&path).is_ok();
-    let found = Revocations::new(Some(path)).problem(key.as_ref())?;
+    let last = StateFile::read_own(&client.pid_file).ok();
+    let had_list = last.is_some_and(|state| state.knows_revocations_of(key_file));
+    let is_removed = had_list && !path.exists();
+    let is_readable = !is_removed && check_revocations(&path).is_ok();
+    let revocations = Revocations::new(Some(path)).expecting(had_list);
+    let found = revocations.problem(key.as_ref())?;
     let finding = if is_readable {
         Finding::warning
     } else {

@@ -76,6 +76,62 @@ fn file_that_was_removed_refuses_tokens() {
     assert_accepted(&home, &home.token(ALL));
 }
 
+/// It remembers that there was one.
+#[test]
+fn file_that_was_removed_refuses_tokens_in_the_next_process() {
+    let home = Home::started();
+    let [revoked, other] = [(); 2].map(|()| home.token(ALL));
+    revoke_token(&home, &revoked);
+    fs::remove_file(file(&home)).unwrap();
+    let assert_refused = || {
+        for token in [&revoked, &other] {
+            call(&home, token).assert_problem(401, "file of revoked tokens cannot be read");
+        }
+        let texts = ["it was removed", "--revoke-all"];
+        home.run(["status"]).succeeds().stdout_contains(&texts);
+        home.run(["doctor"]).exits(1).stdout_contains(&texts);
+    };
+    home.restart();
+    assert_refused();
+    home.run(["restart", "--hard"]).succeeds();
+    assert_refused();
+    let daemon = home.daemon().unwrap();
+    daemon.kill().unwrap();
+    assert!(daemon.wait_for_exit(crate::support::DEADLINE));
+    let start = home.run(["start"]).succeeds();
+    start.stderr_contains(&["file of revoked tokens", "it was removed"]);
+    assert_refused();
+    home.run(["stop"]).succeeds();
+    home.run(["token", "--revoke", &other])
+        .exits(1)
+        .stderr_contains(&["nothing was revoked", "it was removed"]);
+    home.run(["token", "--revoke-all"]).succeeds();
+    home.run(["start"]).succeeds();
+    assert_eq!(call(&home, &revoked).status, 401);
+    assert_accepted(&home, &home.token(ALL));
+    home.run(["doctor"]).succeeds();
+}
+
+#[test]
+fn directory_that_a_group_can_write_is_reported() {
+    if !running_as_root("a directory of another group") {
+        return;
+    }
+    let home = Home::new();
+    chown(home.path(), None, Some(12345)).unwrap();
+    set_mode(home.path(), 0o775);
+    let texts = ["the group 12345 can write", "chmod g-w"];
+    home.run(["start"]).succeeds().stderr_contains(&texts);
+    home.run(["status"]).succeeds().stdout_contains(&texts);
+    home.run(["doctor"]).stdout_contains(&texts);
+    assert!(home.log().contains(texts[0]));
+    // The group of this user alone.
+    chown(home.path(), None, Some(0)).unwrap();
+    set_mode(home.path(), 0o775);
+    let quiet = home.run(["status"]).succeeds();
+    assert!(!quiet.stdout.contains("can write"), "{quiet:#?}");
+}
+
 #[test]
 fn directory_that_all_users_can_write_is_reported() {
     let home = Home::new();
