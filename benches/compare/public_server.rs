@@ -39,7 +39,7 @@ pub fn serve(port: &str, metrics: &str) -> Result<()> {
         let listener = listen((Ipv4Addr::LOCALHOST, port).into())?;
         let shutdown = Shutdown::new();
         let mounts = Mounts::default();
-        let service = service(health, mounts, pool, &metrics, shutdown.clone(), None);
+        let service = service(health, mounts, pool, &metrics, shutdown.clone(), None, None);
         run(listener, service, shutdown).await;
         Ok(())
     })

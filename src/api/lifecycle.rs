@@ -6,9 +6,20 @@ use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
 
 use super::health::DaemonPhase;
+use crate::config::AppSettings;
 
 /// How long the new process may take until it serves, unless the request says otherwise.
 pub const DEFAULT_RESTART_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How much longer a start or restart may take than a worker of the application.
+const APP_START_MARGIN: Duration = Duration::from_secs(10);
+
+/// How long a start or restart may take, unless the request says otherwise.
+#[must_use]
+pub fn start_timeout(app: Option<&AppSettings>) -> Duration {
+    let of_app = app.map(|app| app.start_timeout + APP_START_MARGIN);
+    of_app.unwrap_or_default().max(DEFAULT_RESTART_TIMEOUT)
+}
 
 /// The shortest timeout of a restart.
 pub const MIN_RESTART_TIMEOUT_SECONDS: f64 = 1.0;
@@ -39,10 +50,10 @@ pub struct StopResult {
     pub pid: u32,
     /// Number of requests in flight when the stop was requested, without this one.
     pub in_flight: u64,
-    /// Time at which requests that are still in flight are aborted, as an RFC 3339 timestamp in
-    /// UTC.
+    /// Time by which requests that are still in flight are aborted, and the application is stopped,
+    /// as an RFC 3339 timestamp in UTC.
     pub deadline: String,
-    /// Seconds until the deadline, 0 to 3900, for clients with another clock.
+    /// Seconds until the deadline, 0 to 7500, for clients with another clock.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub seconds_left: Option<f64>,
@@ -53,13 +64,20 @@ pub struct StopResult {
 #[oai(deny_unknown_fields)]
 #[serde(deny_unknown_fields)]
 pub struct RestartRequest {
-    /// Time for the new process to become ready, in seconds, 1 to 3600. Default: 30.
+    /// Time for the new process to become ready, in seconds, 1 to 3600. Default: 30, or 10 more than
+    /// `APP_START_TIMEOUT` if that is longer.
     #[oai(
         skip_serializing_if_is_none,
         validator(maximum(value = "3600"), minimum(value = "1"))
     )]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub timeout_seconds: Option<f64>,
+    /// Command of the application, in place of the one that the daemon was started with and of
+    /// `APP_COMMAND`: the program and its arguments. Only `fullon restart -- COMMAND…` may send it,
+    /// whose token the holder of a key has signed for this one request.
+    #[oai(skip_serializing_if_is_none, validator(min_items = "1"))]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub command: Option<Vec<String>>,
 }
 
 /// The new process that replaced the old one.

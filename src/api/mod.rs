@@ -6,6 +6,7 @@
 //! left out, except in [`LogEntry`] and [`LogPage`], where it is `null`.
 
 mod address;
+mod application;
 mod audit;
 mod health;
 mod lifecycle;
@@ -19,6 +20,7 @@ mod status;
 mod token;
 
 pub use address::{base_url, reachable_address, reachable_addresses};
+pub use application::{WorkerState, WorkerStatus};
 pub use audit::{AuditEntry, AuditPage, AuditState, AuditTornLine, MAX_AUDIT_RECORDS};
 pub use health::{
     DaemonPhase, HealthCheck, HealthCheckState, HealthReport, HealthStatus, LivenessReport,
@@ -26,7 +28,7 @@ pub use health::{
 };
 pub use lifecycle::{
     DEFAULT_RESTART_TIMEOUT, ExitCause, LastExit, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS,
-    RestartRequest, RestartResult, StopRequest, StopResult,
+    RestartRequest, RestartResult, StopRequest, StopResult, start_timeout,
 };
 pub(crate) use log::LogEntryRef;
 pub use log::{

@@ -14,7 +14,8 @@ pub struct SettingEntry {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub value: Option<String>,
-    /// Source of the value: `flag`, `environment`, the path of a file, `default`, or `not set`.
+    /// Source of the value: `flag`, `command line of start` (of `APP_COMMAND`), `environment`, the path
+    /// of a file, `default`, or `not set`.
     pub source: String,
 }
 

@@ -3,6 +3,7 @@
 use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
+use super::application::WorkerStatus;
 use super::audit::AuditState;
 use super::health::{DaemonPhase, HealthCheck};
 use super::lifecycle::LastExit;
@@ -45,7 +46,8 @@ pub struct DaemonStatus {
     /// addresses, `[::]` for all addresses.
     #[serde(default)]
     pub listens_on: Vec<String>,
-    /// URL of the public API's documentation.
+    /// URL of the documentation of the public API, or of the admin API if the public port belongs to an
+    /// application.
     pub docs: String,
     /// URL of the public API's health endpoint.
     pub health: String,
@@ -71,7 +73,15 @@ pub struct DaemonStatus {
     /// Number of clients that follow the log.
     #[serde(default)]
     pub log_followers: u64,
-    /// Results of the health checks: one for each configured dependency, and one for the log file.
+    /// Command line of the application's workers. Absent without an application.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub app_command: Option<String>,
+    /// Workers of the application. Empty without an application.
+    #[serde(default)]
+    pub workers: Vec<WorkerStatus>,
+    /// Results of the health checks: one for the application, one for each configured dependency,
+    /// and one for the log file.
     pub checks: Vec<HealthCheck>,
     /// Names of settings that were changed and are not active until a reload or a restart.
     pub pending_restart: Vec<String>,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, CommandFactory as _, Parser, Subcommand, ValueHint};
 
+use super::app_command::AppCommandArgs;
 use super::audit::AuditArgs;
 use super::completions::CompletionsArgs;
 use super::config::ConfigArgs;
@@ -24,6 +25,10 @@ Exit codes: 0 success; 1 failure, or nothing to do; 2 wrong usage or invalid con
 status: 0 running; 1 dead, but its PID file exists; 3 not running; 4 unknown.
 status --ready: 0 ready; 1 not ready.
 doctor: 0 no errors (warnings are possible); 1 errors found; 2 invalid configuration.";
+
+const START_EXAMPLES: &str = "\
+Examples: fullon start
+          fullon start -- uvicorn app:app --fd {fd}";
 
 const SETTINGS_HELP: &str = "\
 Settings, such as PORT, are variables of the environment, lines of .env, and options of start, run,
@@ -65,7 +70,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Start the daemon in the background and wait until it is ready
-    Start,
+    #[command(after_help = START_EXAMPLES)]
+    Start(AppCommandArgs),
     /// Stop the daemon and wait until it has exited
     Stop(StopArgs),
     /// Restart the daemon without downtime, or start it if it is not running
@@ -97,6 +103,12 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page
     Man,
+    /// Run a worker of the application, and end everything below it with it
+    #[command(hide = true)]
+    Guard,
+    /// Become a worker of the application
+    #[command(hide = true)]
+    Worker,
 }
 
 /// The arguments of the program. An option is shown by the commands that it has an effect on.

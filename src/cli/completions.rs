@@ -34,6 +34,7 @@ pub fn run(arguments: &CompletionsArgs, command: Command) -> Result {
 /// A copy with the options that the help shows. The generators do not leave out hidden ones.
 fn without_hidden_options(command: &Command) -> Command {
     let shown = command.get_arguments().filter(|it| !it.is_hide_set());
+    let commands = command.get_subcommands().filter(|it| !it.is_hide_set());
     let copy = match command.get_version() {
         Some(version) => Command::new("").version(version.to_owned()),
         None => Command::new(""),
@@ -44,7 +45,7 @@ fn without_hidden_options(command: &Command) -> Command {
         .disable_version_flag(true)
         .disable_help_subcommand(true)
         .args(shown.map(without_file_names))
-        .subcommands(command.get_subcommands().map(without_hidden_options))
+        .subcommands(commands.map(without_hidden_options))
 }
 
 /// Without a hint, the generators offer file names for any value.

@@ -4,7 +4,7 @@ use super::context::CommandContext;
 use super::error::Result;
 use super::output::{Output, notice, print_warning};
 use crate::api::SettingEntry;
-use crate::config::{Settings, Sources, ephemeral_port_warning};
+use crate::config::{APP_COMMAND, Settings, Source, Sources, ephemeral_port_warning};
 
 #[derive(Debug, clap::Args)]
 pub struct ConfigArgs {
@@ -20,9 +20,17 @@ fn print_warnings(sources: &Sources) {
 }
 
 pub fn run(context: &CommandContext, arguments: &ConfigArgs, output: &Output) -> Result {
-    let sources = context.location.read_sources();
+    let mut sources = context.location.read_sources();
     if arguments.check {
         print_warnings(&sources);
+    } else if let Some(running) = context.control()?.running_sources()
+        && let Some((command, Source::Flag)) = running.get(APP_COMMAND)
+        && !context.location.flags.contains_key(APP_COMMAND)
+    {
+        // It takes precedence over `.env` until a restart with another one.
+        let mut location = context.location.clone();
+        location.flags.insert(APP_COMMAND.into(), command.into());
+        sources = location.read_sources();
     }
     let settings = Settings::load(&sources)?;
     if !arguments.check {

@@ -88,6 +88,7 @@ fn flag(setting: &'static SettingDefinition) -> Arg {
     let (parser, hint) = match setting.value {
         SettingValue::OneOf(names) => (suggest(names), ValueHint::Other),
         SettingValue::File => (StringValueParser::new().into(), ValueHint::FilePath),
+        SettingValue::Directory => (StringValueParser::new().into(), ValueHint::DirPath),
         SettingValue::Text => (StringValueParser::new().into(), ValueHint::Other),
     };
     Arg::new(name)

@@ -27,7 +27,8 @@ pub fn run(command: Command) -> Result {
     program.render_description_section(&mut page)?;
     program.render_options_section(&mut page)?;
     writeln!(page, ".SH COMMANDS")?;
-    for subcommand in command.get_subcommands() {
+    let is_shown = |command: &&Command| !command.is_hide_set();
+    for subcommand in command.get_subcommands().filter(is_shown) {
         let about = subcommand
             .get_about()
             .map(ToString::to_string)
@@ -45,7 +46,7 @@ pub fn run(command: Command) -> Result {
             writeln!(
                 page,
                 ".TP\n\\fB{}\\fR\n{help}",
-                argument.to_string().replace('-', "\\-")
+                form(argument).replace('-', "\\-")
             )?;
         }
     }
@@ -58,7 +59,7 @@ pub fn run(command: Command) -> Result {
     writeln!(page, ".SH \"EXIT STATUS\"\n{exit_codes}")?;
     writeln!(
         page,
-        ".SH ENVIRONMENT\nEach setting is also an environment variable: \\fBPORT=9000 {program_name} start\\fR. Secrets have no option, because other users can see the arguments of a process:"
+        ".SH ENVIRONMENT\nEach setting is also an environment variable: \\fBPORT=9000 {program_name} start\\fR. \\fBAPP_ENV_\\fINAME\\fB=\\fIvalue\\fR sets \\fINAME\\fR for the application. Secrets have no option, because other users can see the arguments of a process:"
     )?;
     for setting in DEFINITIONS.iter().filter(|setting| setting.is_secret) {
         writeln!(page, ".TP\n\\fB{}\\fR\n{}.", setting.name, setting.help)?;
@@ -104,6 +105,15 @@ fn files(identity: &Identity) -> [(String, &'static str); 7] {
             "Audit trail, unless AUDIT_FILE is set.",
         ),
     ]
+}
+
+/// An argument as a user types it.
+pub fn form(argument: &clap::Arg) -> String {
+    match argument.get_value_names() {
+        // It takes the rest of the command line.
+        Some([name]) if argument.is_last_set() => format!("-- {name}…"),
+        _ => argument.to_string(),
+    }
 }
 
 /// Whether the argument belongs to one command only.

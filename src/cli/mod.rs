@@ -1,5 +1,6 @@
 //! The command line, one command a file. Only this folder and `main` print or exit.
 
+mod app_command;
 mod arguments;
 mod audit;
 mod completions;
@@ -12,6 +13,7 @@ mod error;
 mod flags;
 #[cfg(test)]
 mod generated_docs;
+mod guard;
 mod logs;
 mod man;
 mod openapi;
@@ -30,7 +32,7 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
 
-use crate::config::SettingsLocation;
+use crate::config::{SettingsLocation, working_directory};
 use crate::server::public::Mounts;
 use arguments::{Cli, Command};
 use context::CommandContext;
@@ -91,18 +93,24 @@ fn report_usage_error(error: &clap::Error) -> ExitCode {
 }
 
 fn dispatch(arguments: Cli, output: &Output, mounts: Mounts) -> Result {
-    // A removed working directory still has this name. Only access to its files fails.
-    let directory = std::env::current_dir().unwrap_or_else(|_| "/proc/self/cwd".into());
+    let directory = working_directory();
+    let mut flags = arguments.flags.0;
+    match &arguments.command {
+        Command::Start(command) => command.add_to(&mut flags)?,
+        Command::Run(run) => run.command.add_to(&mut flags)?,
+        Command::Restart(restart) => restart.command.add_to(&mut flags)?,
+        _ => {}
+    }
     let context = CommandContext {
         admin_url: arguments.admin_url,
         location: SettingsLocation {
             env_file: arguments.env_file.map(|path| directory.join(path)),
-            flags: arguments.flags.0,
+            flags,
             directory,
         },
     };
     match arguments.command {
-        Command::Start => start::run(&context, output),
+        Command::Start(_) => start::run(&context, output),
         Command::Stop(arguments) => stop::run(&context, &arguments, output),
         Command::Restart(arguments) => restart::run(&context, &arguments, output),
         Command::Reload => reload::run(&context, output),
@@ -118,5 +126,7 @@ fn dispatch(arguments: Cli, output: &Output, mounts: Mounts) -> Result {
         Command::Openapi(arguments) => openapi::run(&arguments, output),
         Command::Completions(arguments) => completions::run(&arguments, arguments::command()),
         Command::Man => man::run(arguments::command()),
+        Command::Guard => guard::run(),
+        Command::Worker => guard::run_stage(),
     }
 }

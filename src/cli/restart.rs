@@ -2,12 +2,13 @@
 
 use serde_json::json;
 
+use super::app_command::AppCommandArgs;
 use super::context::{CommandContext, block_on, error_text};
 use super::duration::parse_seconds;
 use super::error::{CommandError, Result};
 use super::output::{Output, notice};
 use super::reload::warn_about_ignored_settings;
-use crate::api::{DEFAULT_RESTART_TIMEOUT, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS};
+use crate::api::{MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS};
 use crate::control::{RestartError, RestartOptions, RestartOutcome};
 use crate::identity::identity;
 
@@ -17,9 +18,17 @@ pub struct RestartArgs {
     #[arg(long)]
     hard: bool,
 
-    /// Time for the new process to become ready: 30s, 1m 30s, or a number of seconds
-    #[arg(long, value_name = "DURATION", default_value_t = DEFAULT_RESTART_TIMEOUT.as_secs_f64(), value_parser = seconds, conflicts_with = "hard")]
-    timeout: f64,
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = seconds,
+        conflicts_with = "hard",
+        help = "Time for the new process to become ready: 30s, 1m 30s, or a number of seconds [default: 30s, or APP_START_TIMEOUT and 10s if that is longer]"
+    )]
+    timeout: Option<f64>,
+
+    #[command(flatten)]
+    pub command: AppCommandArgs,
 }
 
 fn seconds(text: &str) -> std::result::Result<f64, String> {
@@ -31,7 +40,7 @@ pub fn run(context: &CommandContext, arguments: &RestartArgs, output: &Output) -
     let launch = context.launch()?;
     let options = RestartOptions {
         hard: arguments.hard,
-        timeout_seconds: Some(arguments.timeout),
+        timeout_seconds: arguments.timeout,
     };
     if !arguments.hard {
         warn_about_ignored_settings(&control, &context.location);
@@ -43,6 +52,7 @@ pub fn run(context: &CommandContext, arguments: &RestartArgs, output: &Output) -
             output.print_error(&error.to_string());
             CommandError::Exit(2)
         }
+        RestartError::AppCommand(error) => CommandError::Usage(error),
         RestartError::IgnoredFlags(error) => CommandError::Usage(error.to_string()),
         other => CommandError::Other(other.into()),
     })?;

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
+use super::app_command::AppCommandArgs;
 use super::context::CommandContext;
 use super::error::{CommandError, Result};
 use super::output::print_warning;
@@ -25,6 +26,9 @@ use crate::sys::{close_inherited_fds, inherited_file, is_same_file};
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 pub struct RunArgs {
+    #[command(flatten)]
+    pub command: AppCommandArgs,
+
     /// Run as `fullon start` does: in a new session, with a startup report on stdout
     #[arg(long, hide = true)]
     background: bool,
@@ -67,7 +71,12 @@ pub fn run(context: &CommandContext, arguments: &RunArgs, mounts: Mounts) -> Res
     let sources = context.location.read_sources();
     let settings = match Settings::load_for_daemon(&sources, arguments.background) {
         Ok(settings) => settings,
-        Err(problems) => return report_invalid_settings(problems, reporter),
+        Err(problems) => {
+            if let Some(upgrade) = upgrade {
+                upgrade.decline();
+            }
+            return report_invalid_settings(problems, reporter);
+        }
     };
     let has_reporter = reporter.is_some();
     // `fullon start` and `fullon restart` have their own messages.

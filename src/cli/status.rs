@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::json;
 
@@ -12,6 +13,7 @@ use super::output::{Colour, Output, Span, notice};
 use super::reload::activating_command;
 use crate::api::{
     AuditState, DaemonPhase, DaemonStatus, ExitCause, HealthCheck, HealthCheckState, LastExit,
+    WorkerState, WorkerStatus,
 };
 use crate::client::ClientError;
 use crate::config::{Activation, InvalidSettings, Settings, activation};
@@ -92,7 +94,14 @@ fn print(status: &DaemonStatus, output: &Output) -> Result {
         ("Version:", status.version.clone()),
         ("Uptime:", uptime.to_string()),
     ]);
+    if let Some(command) = &status.app_command {
+        lines.push(("App:", command.clone()));
+    }
     print_labels(&lines, output)?;
+    for worker in &status.workers {
+        let (text, colour) = describe_worker(worker);
+        print_label("Worker:", colour, &text, output)?;
+    }
     if let Some(last) = &status.last_exit {
         let colour = if last.cause == ExitCause::Crashed {
             Colour::Red
@@ -219,6 +228,29 @@ fn describe_state(status: &DaemonStatus) -> (String, Colour) {
             (text, Colour::Yellow)
         }
     }
+}
+
+/// A worker in one line.
+fn describe_worker(worker: &WorkerStatus) -> (String, Colour) {
+    let (state, colour) = match worker.state {
+        WorkerState::Starting => ("is starting", Colour::Yellow),
+        WorkerState::Ready => ("is ready", Colour::Green),
+        WorkerState::Stopping => ("is stopping", Colour::Yellow),
+        WorkerState::BackingOff => ("has exited, and starts again soon", Colour::Red),
+        WorkerState::CrashLoop => ("exits again and again", Colour::Red),
+    };
+    let pid = worker.pid.map(|pid| {
+        let memory = ByteSize(worker.rss_bytes).display().si();
+        format!(" (PID {pid}, {memory})")
+    });
+    let in_flight = (worker.in_flight > 0).then(|| format!(", in flight: {}", worker.in_flight));
+    let restarts = (worker.restarts > 0).then(|| format!(", restarts: {}", worker.restarts));
+    let last_exit = worker.last_exit.as_ref();
+    let last_exit = last_exit.map(|exit| format!(", last exit: {exit}"));
+    let parts = [pid, in_flight, restarts, last_exit];
+    let text = parts.into_iter().flatten().collect::<String>();
+    let text = format!("{} {state}{text}", worker.slot);
+    (text, colour)
 }
 
 fn describe_check(check: &HealthCheck) -> (String, Colour) {

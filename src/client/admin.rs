@@ -12,7 +12,7 @@ use super::events::LogEvents;
 use super::listener::{ListenerCheck, find_untrusted};
 use super::transport::{RESPONSE_TIMEOUT, http_client, root_cause};
 use crate::api::{
-    AuditPage, DEFAULT_RESTART_TIMEOUT, DaemonStatus, LogLevelStatus, LogPage, PROOF_PATH, Problem,
+    AuditPage, DaemonStatus, LogLevelStatus, LogPage, MAX_TIMEOUT_SECONDS, PROOF_PATH, Problem,
     ProofRequest, ProofResult, ReloadResult, RestartRequest, RestartResult, RevokeRequest,
     RevokeResult, SessionSummary, SignInToken, StopRequest, StopResult, reachable_address,
 };
@@ -160,9 +160,10 @@ impl AdminClient {
         request: &RestartRequest,
     ) -> Result<RestartResult, ClientError> {
         let timeout = request.timeout_seconds.map(Duration::try_from_secs_f64);
+        // Without a timeout, the daemon has its own, which depends on its application.
         let timeout = timeout
             .and_then(Result::ok)
-            .unwrap_or(DEFAULT_RESTART_TIMEOUT)
+            .unwrap_or(Duration::from_secs_f64(MAX_TIMEOUT_SECONDS))
             + RESTART_MARGIN;
         let call = self
             .request_within(timeout, Scope::Control, Method::POST, "/admin/restart")

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use super::app_command::APP_COMMAND;
 use super::secret::MASK;
-use super::sources::Sources;
+use super::sources::{Source, Sources};
 use super::table::DEFINITIONS;
 
 /// A setting with its value and source, as `config` shows it.
@@ -12,7 +13,7 @@ pub struct SettingEntry {
     pub name: &'static str,
     /// The value; [`MASK`] for a secret, `None` if it has none.
     pub value: Option<String>,
-    /// `flag`, `environment`, the path of a file, `default`, or `not set`.
+    /// `flag`, `command line of start`, `environment`, the path of a file, `default`, or `not set`.
     pub source: String,
 }
 
@@ -26,6 +27,10 @@ pub(super) fn setting_entries(sources: &Sources, key_file: &Path) -> Vec<Setting
     DEFINITIONS
         .iter()
         .map(|definition| match sources.get(definition.name) {
+            // It stays when `.env` changes, so its source must be recognised.
+            Some((value, Source::Flag)) if definition.name == APP_COMMAND => {
+                entry(APP_COMMAND, Some(value), "command line of start".into())
+            }
             Some((value, source)) => {
                 let value = if definition.is_secret { MASK } else { value };
                 entry(definition.name, Some(value), source.to_string())

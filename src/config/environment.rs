@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use nix::unistd::{Uid, User, getuid};
+use nix::unistd::{Uid, User, geteuid, getuid};
 
 use super::table::{DEFINITIONS, SettingDefinition};
-use crate::sys::inherited_file;
+use super::worker_environment::is_passed_on;
+use crate::sys::{inherited_file, is_same_file};
 
 /// The login name of a user, or `uid N` if it has none.
 #[must_use]
@@ -18,13 +19,15 @@ pub fn user_name(uid: u32) -> String {
     user.map_or_else(|| format!("uid {uid}"), |user| user.name)
 }
 
-/// The settings of an older environment that the process environment does not set.
+/// The settings of an older environment, and its variables for the application, that the process
+/// environment does not set.
 #[must_use]
 pub fn inherited_settings(
     mut environment: BTreeMap<String, OsString>,
 ) -> BTreeMap<String, OsString> {
     environment.retain(|name, _| {
-        setting_variables().any(|variable| variable == name) && std::env::var_os(name).is_none()
+        let is_kept = is_passed_on(name) || setting_variables().any(|variable| variable == name);
+        is_kept && std::env::var_os(name).is_none()
     });
     environment
 }
@@ -44,6 +47,36 @@ pub fn differing_variables(environment: &BTreeMap<String, OsString>) -> Vec<&'st
         .filter(|name| *name != "PID_FILE" && std::env::var_os(name).is_some())
         .filter(|name| !has_same_variable(environment, name))
         .collect()
+}
+
+/// The working directory by the name that the shell has for it (`$PWD`), so that a link in it, such as
+/// `current` of a deployment, is followed again at each start.
+#[must_use]
+pub fn working_directory() -> PathBuf {
+    let named = std::env::var_os("PWD").map(PathBuf::from);
+    named
+        .filter(|path| is_working_directory(path))
+        .unwrap_or_else(|| {
+            // A removed working directory still has this name. Only access to its files fails.
+            std::env::current_dir().unwrap_or_else(|_| "/proc/self/cwd".into())
+        })
+}
+
+/// Whether the path names the working directory, without links that another user could change.
+fn is_working_directory(path: &Path) -> bool {
+    let is_same = match (path.metadata(), Path::new(".").metadata()) {
+        (Ok(one), Ok(other)) => is_same_file(&one, &other),
+        _ => false,
+    };
+    let mut parts = path.components();
+    let is_trusted = |part: &Path| {
+        let metadata = part.symlink_metadata();
+        metadata.is_ok_and(|it| !it.is_symlink() || [0, geteuid().as_raw()].contains(&it.uid()))
+    };
+    is_same
+        && path.is_absolute()
+        && parts.all(|part| part != Component::ParentDir)
+        && path.ancestors().all(is_trusted)
 }
 
 /// Whether output to a terminal should be coloured (<https://no-color.org>).

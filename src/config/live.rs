@@ -68,15 +68,28 @@ mod tests {
     use crate::config::{DEFINITIONS, EnvFileChoice, Flags, InvalidSettings, SettingValue};
 
     /// Settings that make the others matter.
-    const BASE: [(&str, &str); 3] = [("DB_NAME", "app"), ("REDIS_HOST", "cache"), ("PORT", "1")];
+    const BASE: [(&str, &str); 4] = [
+        ("DB_NAME", "app"),
+        ("REDIS_HOST", "cache"),
+        ("PORT", "1"),
+        ("APP_COMMAND", "serve {fd}"),
+    ];
     /// A valid value for each setting that differs from its default and from [`BASE`].
-    const OTHER_VALUES: [(&str, &str); 42] = [
+    const OTHER_VALUES: [(&str, &str); 50] = [
         ("HOST", "127.0.0.1"),
         ("PORT", "9000"),
         ("ADMIN_HOST", "::1"),
         ("ADMIN_PORT", "9001"),
         ("ADMIN_ORIGINS", "https://fullon.example"),
         ("TRUSTED_PROXIES", "10.0.0.0/8"),
+        ("APP_COMMAND", "serve {port}"),
+        ("APP_DIRECTORY", "/tmp"),
+        ("APP_WORKERS", "2"),
+        ("APP_READY_PATH", "/ready"),
+        ("APP_START_TIMEOUT", "1s"),
+        ("APP_STOP_TIMEOUT", "1s"),
+        ("APP_TIMEOUT", "0"),
+        ("APP_QUEUE_TIMEOUT", "1s"),
         ("LOG_LEVEL", "DEBUG"),
         ("LOG_FORMAT", "json"),
         ("LOG_FILE", "/tmp/other.log"),

@@ -10,6 +10,8 @@
 //! not know it yet.
 
 mod admin_origins;
+mod app;
+mod app_command;
 mod changes;
 mod client;
 mod database;
@@ -36,6 +38,7 @@ mod secret_file;
 mod server_address;
 mod service_links;
 mod settings;
+mod shell_syntax;
 mod sources;
 mod table;
 mod tls;
@@ -43,9 +46,12 @@ mod trusted_proxies;
 mod unknown_names;
 mod validator;
 mod weak_secret;
+mod worker_environment;
 
 pub(crate) use admin_origins::split_host_port;
 pub use admin_origins::{AdminOrigin, AdminOrigins};
+pub use app::AppSettings;
+pub use app_command::{APP_COMMAND, AppCommand, Placeholder};
 pub use changes::{SettingChange, SettingChanges};
 pub use client::{BestEffortSettings, ClientSettings};
 pub use database::DatabaseSettings;
@@ -56,7 +62,7 @@ pub use entries::SettingEntry;
 pub use env_file::{EnvFileChoice, replaceable_directory};
 pub use environment::{
     differing_variables, has_same_variable, inherited_settings, is_colour_wanted, is_journal,
-    user_name,
+    user_name, working_directory,
 };
 pub use error::{
     InvalidSettings, SettingProblem, SettingWarning, SettingWarningKind, ephemeral_port_warning,
@@ -67,7 +73,7 @@ pub use live::LiveSettings;
 pub use location::SettingsLocation;
 pub(crate) use log::LOG_FILTER_FORM;
 pub use log::{LogFormat, LogSettings, LogTarget, better_log_file, parse_log_filter};
-pub use own_files::{revoked_file, state_file};
+pub use own_files::{revoked_file, state_file, workers_directory};
 pub use parse::duration;
 pub use redis::RedisSettings;
 pub use secret::{MASK, Secret};

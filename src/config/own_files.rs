@@ -13,6 +13,12 @@ pub fn state_file(pid_file: &Path) -> PathBuf {
     with_suffix(pid_file, ".state")
 }
 
+/// The directory of the workers' sockets of a PID file.
+#[must_use]
+pub fn workers_directory(pid_file: &Path) -> PathBuf {
+    with_suffix(pid_file, ".d")
+}
+
 /// The list of revoked tokens beside a key file.
 #[must_use]
 pub fn revoked_file(key_file: &Path) -> PathBuf {
@@ -45,6 +51,10 @@ impl OwnFiles<'_> {
                 let file = with_suffix(&state_file(pid), suffix);
                 others.push(("the state file".into(), file));
             }
+            others.push((
+                "the directory of the workers".into(),
+                workers_directory(pid),
+            ));
         }
         // The mistake is in the last of two settings.
         let settings = [

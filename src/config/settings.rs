@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::admin_origins::AdminOrigins;
+use super::app::{AppLimits, AppSettings};
 use super::changes::RawValues;
 use super::dependencies::DependencySettings;
 use super::entries::{SettingEntry, setting_entries};
@@ -50,6 +51,9 @@ pub struct Settings {
     pub key_grace: Duration,
     /// Limits on connections and requests.
     pub limits: Limits,
+    /// The application that the daemon runs, if there is one.
+    pub app: Option<AppSettings>,
+    app_limits: AppLimits,
     /// The services that health depends on.
     pub dependencies: DependencySettings,
     entries: Vec<SettingEntry>,
@@ -113,6 +117,8 @@ impl Settings {
         let jwt_secret = validator.value("JWT_SECRET_KEY", parse::jwt_secret);
         let key_grace = validator.value("JWT_SECRET_KEY_GRACE", parse::key_grace);
         let limits = Limits::load(validator);
+        let app_limits = AppLimits::load(validator);
+        let app = AppSettings::load(validator, app_limits);
         let dependencies = DependencySettings::load(validator);
         let key_file = validator.key_file(pid_file.as_deref());
 
@@ -141,11 +147,20 @@ impl Settings {
             jwt_secret,
             key_grace: key_grace?,
             limits: limits?,
+            app,
+            app_limits: app_limits?,
             dependencies: dependencies?,
             entries: setting_entries(sources, &key_file),
             raw_values: RawValues::from_sources(sources),
             key_file,
         })
+    }
+
+    /// How long a stop may take whose requests in flight get `timeout` to finish.
+    #[must_use]
+    pub fn stop_timeout(&self, timeout: Duration) -> Duration {
+        let of_app = self.app.as_ref().map(|app| app.stop_timeout);
+        self.drain_delay + timeout + of_app.unwrap_or_default()
     }
 
     /// Every setting with its source and its value, with secrets masked.
@@ -174,6 +189,7 @@ impl Settings {
             pid_file: self.pid_file.clone(),
             key_file: self.key_file.clone(),
             limits: self.limits.clone(),
+            app: self.app.clone().map(|app| app.with_limits(new.app_limits)),
             entries: entries
                 .map(|(pair, definition)| pick(pair, definition.is_reloadable))
                 .collect(),

@@ -14,7 +14,8 @@ use super::paths::expand_path;
 use super::secret_file::read_secret;
 use super::service_links::ServiceLinks;
 use super::table::{DEFINITIONS, SettingDefinition};
-use super::unknown_names::{is_in_family, unknown_name_warnings};
+use super::unknown_names::{is_checked, unknown_name_warnings};
+use super::worker_environment::WorkerEnvironment;
 
 /// Settings that name a file with a private key.
 const KEY_FILES: [&str; 2] = ["DB_SSLKEY", "REDIS_KEY"];
@@ -56,6 +57,7 @@ pub struct Sources {
     directory: PathBuf,
     file: PathBuf,
     is_file_trusted: bool,
+    worker_environment: WorkerEnvironment,
 }
 
 impl Sources {
@@ -77,6 +79,7 @@ impl Sources {
         let path = file.path(directory);
         let mut env_file = env_file::load(file, directory);
         let environment = Environment::read(inherited);
+        let worker_environment = WorkerEnvironment::new(&env_file.values, &environment.variables);
         let mut reader = SourceReader {
             home: home_directory(),
             directory,
@@ -155,6 +158,7 @@ impl Sources {
             directory: directory.to_owned(),
             file: path,
             is_file_trusted: env_file.is_trusted,
+            worker_environment,
         }
     }
 
@@ -196,6 +200,10 @@ impl Sources {
     #[must_use]
     pub fn is_file_trusted(&self) -> bool {
         self.is_file_trusted
+    }
+
+    pub(super) fn worker_environment(&self) -> &WorkerEnvironment {
+        &self.worker_environment
     }
 
     pub(super) fn home(&self) -> Option<&Path> {
@@ -248,7 +256,7 @@ impl Environment {
     /// Names that begin like our settings.
     fn other_names(&self) -> impl Iterator<Item = &str> {
         let names = self.variables.keys().filter_map(|name| name.to_str());
-        names.filter(|name| is_in_family(name) && !self.links.contains(name))
+        names.filter(|name| is_checked(name) && !self.links.contains(name))
     }
 }
 

@@ -34,6 +34,8 @@ pub enum SettingValue {
     OneOf(&'static [&'static str]),
     /// The path of a file.
     File,
+    /// The path of a directory.
+    Directory,
 }
 
 /// The step that activates a new value of a setting.
@@ -67,6 +69,14 @@ impl SettingDefinition {
     const fn file(self) -> Self {
         Self {
             value: SettingValue::File,
+            ..self
+        }
+    }
+
+    /// The value is the path of a directory.
+    const fn directory(self) -> Self {
+        Self {
+            value: SettingValue::Directory,
             ..self
         }
     }
@@ -144,7 +154,7 @@ const fn reloadable(setting: SettingDefinition) -> SettingDefinition {
 }
 
 /// All settings in the order in which they are shown.
-pub const DEFINITIONS: [SettingDefinition; 48] = [
+pub const DEFINITIONS: [SettingDefinition; 56] = [
     setting(
         "HOST",
         Text("0.0.0.0"),
@@ -170,6 +180,48 @@ pub const DEFINITIONS: [SettingDefinition; 48] = [
         "TRUSTED_PROXIES",
         Unset,
         "Proxies that say which client sent a request: addresses and networks such as 10.0.0.0/8, separated by commas",
+    )),
+    setting(
+        "APP_COMMAND",
+        Unset,
+        "Command line of the application, such as `uvicorn app:app --fd {fd}`; {fd} is a listening socket, {socket} and {port} are addresses to listen on, and no shell runs",
+    ),
+    setting(
+        "APP_DIRECTORY",
+        Unset,
+        "Working directory of the application; the directory that the daemon was started in if not set",
+    )
+    .directory(),
+    reloadable(setting(
+        "APP_WORKERS",
+        Text("1"),
+        "Number of worker processes that run the application, 1 to 1000; auto is one for each core, or the CPU quota of the cgroup",
+    ))
+    .one_of(&["auto"]),
+    setting(
+        "APP_READY_PATH",
+        Unset,
+        "Path that returns 2xx or 3xx once a worker is ready, such as /ready; any response to GET / is enough if not set",
+    ),
+    reloadable(setting(
+        "APP_START_TIMEOUT",
+        Text("30s"),
+        "Time for a worker to become ready, 100ms to 30m",
+    )),
+    reloadable(setting(
+        "APP_STOP_TIMEOUT",
+        Text("10s"),
+        "Time for a worker to exit after SIGTERM until it is killed with all its processes, 0s to 1h",
+    )),
+    reloadable(setting(
+        "APP_TIMEOUT",
+        Text("60s"),
+        "Time for a worker to begin its response, 0s to 1d; then the client gets status 504; 0 is no limit",
+    )),
+    reloadable(setting(
+        "APP_QUEUE_TIMEOUT",
+        Text("5s"),
+        "Time that a request waits for a ready worker, 0s to 1h; then the client gets status 503",
     )),
     reloadable(setting(
         "LOG_LEVEL",

@@ -3,6 +3,7 @@
 
 use super::error::{SettingWarning, SettingWarningKind};
 use super::table::DEFINITIONS;
+use super::worker_environment::is_passed_on;
 
 /// In a shorter name, without its family, a second changed letter makes another word.
 const LONG_NAME_LEN: usize = 8;
@@ -18,6 +19,10 @@ const FAMILIES: [&str; 7] = [
     "REDIS_",
 ];
 
+/// Beginning of names that this program shares with applications: `APP_ENV` and `APP_DEBUG` are
+/// everybody's.
+const SHARED_FAMILY: &str = "APP_";
+
 /// Names that other programs give to a setting.
 const OTHER_NAMES: [(&str, &str); 6] = [
     ("DB_DATABASE", "DB_NAME"),
@@ -31,6 +36,11 @@ const OTHER_NAMES: [(&str, &str); 6] = [
 /// Whether the name begins like the settings of this program.
 pub(super) fn is_in_family(name: &str) -> bool {
     FAMILIES.iter().any(|family| name.starts_with(family))
+}
+
+/// Whether a variable of the environment may be meant as a setting of this program.
+pub(super) fn is_checked(name: &str) -> bool {
+    is_in_family(name) || name.starts_with(SHARED_FAMILY)
 }
 
 /// Warnings about `names`, which come from `source`. `is_set` says whether a setting has a value.
@@ -76,6 +86,7 @@ pub(super) fn unknown_name_warnings<'a>(
 fn is_setting(name: &str) -> bool {
     let mut settings = DEFINITIONS.iter();
     settings.any(|setting| setting.variables().any(|variable| variable == name))
+        || is_passed_on(name)
 }
 
 /// The setting that `name` is probably meant to be.
@@ -93,7 +104,8 @@ fn similar_setting(name: &str) -> Option<&'static str> {
 
 fn is_similar(name: &str, setting: &str) -> bool {
     let letters = |name: &str| name.replace(['_', '-'], "").to_ascii_uppercase();
-    let family = FAMILIES.iter().find(|family| name.starts_with(*family));
+    let mut families = FAMILIES.iter().chain([&SHARED_FAMILY]);
+    let family = families.find(|family| name.starts_with(*family));
     let own_part = family.and_then(|family| setting.strip_prefix(family));
     let max_distance = if own_part.unwrap_or(setting).len() < LONG_NAME_LEN {
         1
@@ -122,6 +134,9 @@ mod tests {
             ("ADMINPORT", "ADMIN_PORT"),
             ("PORTS", "PORT"),
             ("REDIS_HSOT", "REDIS_HOST"),
+            ("APP_COMAND", "APP_COMMAND"),
+            ("APP_WORKER", "APP_WORKERS"),
+            ("app_timeout", "APP_TIMEOUT"),
         ] {
             let expected = format!("if you mean {setting}, correct the name");
             assert_eq!(found(typo)[0].next_step, expected, "{typo}");
@@ -143,6 +158,13 @@ mod tests {
             "ÄÖÜ",
             "LOG_LEVEL",
             "DB_PASSWORD_FILE",
+            "APP_ENV",
+            "APP_DEBUG",
+            "APP_NAME",
+            "APP_PORT",
+            "APP_TIMEZONE",
+            "APP_WORKER_CLASS",
+            "APP_ENV_LOG_LEVL",
         ] {
             assert_eq!(found(other), [], "{other}");
         }

@@ -93,8 +93,8 @@ impl<'a> Validator<'a> {
 /// and in messages.
 fn url_problem(name: &str, text: &str) -> Option<String> {
     let is_secret = DEFINITIONS.iter().any(|it| it.name == name && it.is_secret);
-    // The parser of origins shows no password.
-    if is_secret || name == "ADMIN_ORIGINS" || !text.contains("://") {
+    // The parser of origins shows no password. A command may contain a URL, such as `fd://{fd}`.
+    if is_secret || ["ADMIN_ORIGINS", "APP_COMMAND"].contains(&name) || !text.contains("://") {
         return None;
     }
     let next_step = match name.split_once('_') {

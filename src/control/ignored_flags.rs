@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use super::target::DaemonControl;
 use crate::config::{
-    Flags, SettingsLocation, Sources, differing_variables, flag_name, inherited_settings,
+    APP_COMMAND, Flags, SettingsLocation, Sources, differing_variables, flag_name,
+    inherited_settings,
 };
 use crate::instance::{LockHolder, PidFileStatus, StateFile, inspect_pid_file};
 use crate::sys::Process;
@@ -116,7 +117,7 @@ impl DaemonControl {
     }
 
     /// The running local daemon, if it belongs to this user.
-    fn own_daemon(&self) -> Option<(Process, Box<StateFile>)> {
+    pub(super) fn own_daemon(&self) -> Option<(Process, Box<StateFile>)> {
         let status = inspect_pid_file(self.pid_file()).ok()?;
         let (PidFileStatus::Held(LockHolder::Known(process)), Some(state)) =
             self.read_state(status)
@@ -143,11 +144,14 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
         || fs::canonicalize(one).is_ok_and(|one| fs::canonicalize(other).is_ok_and(|it| it == one))
 }
 
-/// The given flags that the daemon was not started with. `--pid-file` only selects the daemon.
+/// The given flags that the daemon was not started with. `--pid-file` only selects the daemon, and a
+/// restart passes a new command of the application on.
 fn differing_flags(given: &Flags, known: &Flags) -> Vec<String> {
     given
         .iter()
-        .filter(|(name, value)| *name != "PID_FILE" && known.get(*name) != Some(value))
+        .filter(|(name, value)| {
+            !["PID_FILE", APP_COMMAND].contains(&name.as_str()) && known.get(*name) != Some(value)
+        })
         .map(|(name, _)| format!("--{}", flag_name(name)))
         .collect()
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
-use crate::api::DEFAULT_RESTART_TIMEOUT;
+use crate::api::start_timeout;
+use crate::config::Settings;
 use crate::instance::{Launch, StartupReport};
 use crate::sys::Process;
 
@@ -52,7 +53,12 @@ impl Launch {
     ///
     /// Why it did not start. No process and no file are left behind.
     pub fn start(&self) -> Result<StartedDaemon, LaunchError> {
-        self.start_within(DEFAULT_RESTART_TIMEOUT)
+        // Invalid settings are reported by the daemon.
+        let sources = self
+            .settings_location
+            .read_sources_with_fallback(&self.environment);
+        let app = Settings::load(&sources).ok().and_then(|it| it.app);
+        self.start_within(start_timeout(app.as_ref()))
     }
 
     fn start_within(&self, timeout: Duration) -> Result<StartedDaemon, LaunchError> {

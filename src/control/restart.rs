@@ -10,19 +10,23 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use thiserror::Error;
 
-use super::ignored_flags::IgnoredFlags;
+use super::ignored_flags::{IgnoredFlags, sources_after_restart};
 use super::launch::{LaunchError, StartedDaemon};
 use super::signal::{NotPermitted, check_delivery};
 use super::stop::{StopError, StopOutcome};
 use super::target::{DaemonControl, Endpoint, Target, advise_user};
-use crate::api::{DEFAULT_RESTART_TIMEOUT, RestartRequest, RestartResult, StopRequest};
+use crate::api::{
+    DEFAULT_RESTART_TIMEOUT, RestartRequest, RestartResult, StopRequest, start_timeout,
+};
 use crate::client::ClientError;
-use crate::config::{InvalidSettings, Settings, inherited_settings, user_name};
+use crate::config::{
+    APP_COMMAND, AppCommand, InvalidSettings, Settings, inherited_settings, user_name,
+};
 use crate::instance::{
     BindAdvice, Launch, LockHolder, Occupant, PidFileError, PidFileStatus, SharedAdminPort,
     StateFile, inspect_pid_file,
 };
-use crate::sys::{self, Process};
+use crate::sys::{self, Process, ProgramError};
 
 /// How often the state file is read after a restart by signal.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -36,7 +40,8 @@ const UNPROCESSABLE: u16 = 422;
 pub struct RestartOptions {
     /// Stop the daemon, then start it, instead of a handoff.
     pub hard: bool,
-    /// How long the new process may take until it serves, in seconds; 30 by default.
+    /// How long the new process may take until it serves, in seconds; by default 30, or 10 more than
+    /// `APP_START_TIMEOUT`.
     pub timeout_seconds: Option<f64>,
 }
 
@@ -94,6 +99,14 @@ pub enum RestartError {
         "{0}; there is no state file that shows whether the daemon supports restart by signal: use `fullon restart --hard`"
     )]
     SignalSupportUnknown(ClientError),
+    /// The command of the application is invalid.
+    #[error("{0}")]
+    AppCommand(String),
+    /// A signal has no parameters.
+    #[error(
+        "{0}; a restart by signal cannot change the command of the application: use `fullon restart --hard -- COMMAND…`"
+    )]
+    SignalWithCommand(ClientError),
     /// The new process gets the flags of the old one.
     #[error(transparent)]
     IgnoredFlags(#[from] IgnoredFlags),
@@ -110,6 +123,12 @@ pub enum RestartError {
     /// A path that the new daemon needs does not exist.
     #[error("{0} does not exist, and the new process needs it\nNothing has changed.")]
     MissingPath(PathBuf),
+    /// The program of the application cannot be run.
+    #[error("APP_COMMAND: {program} {problem}\nNothing has changed.")]
+    Program {
+        program: String,
+        problem: ProgramError,
+    },
     /// The new daemon would refuse its admin port.
     #[error("{0}\nNothing has changed.")]
     SharedAdminPort(SharedAdminPort),
@@ -198,6 +217,9 @@ impl DaemonControl {
         options: &RestartOptions,
         notice: &mut dyn FnMut(&str),
     ) -> Result<RestartOutcome, RestartError> {
+        let given = launch.settings_location.flags.get(APP_COMMAND);
+        let app_command = given.map(|text| AppCommand::parse(text)).transpose();
+        let app_command = app_command.map_err(RestartError::AppCommand)?;
         if options.hard {
             return self.stop_and_start(launch, notice).await;
         }
@@ -215,19 +237,29 @@ impl DaemonControl {
             holder,
             state,
         } = endpoint;
+        let timeout = options.timeout_seconds.or_else(|| {
+            // A remote daemon has its own default.
+            holder.as_ref()?;
+            let timeout = self.restart_timeout(app_command.as_ref());
+            Some(timeout.unwrap_or(DEFAULT_RESTART_TIMEOUT).as_secs_f64())
+        });
         let request = RestartRequest {
-            timeout_seconds: options.timeout_seconds,
+            timeout_seconds: timeout,
+            command: app_command.map(|command| command.words().to_vec()),
         };
         let answer = async { client?.restart_daemon(&request).await }.await;
         let done = match (answer, holder, state) {
             (Ok(done), ..) => done,
             (Err(error), Some(LockHolder::Known(process)), state) if allows_signal(&error) => {
                 match state {
+                    _ if request.command.is_some() => {
+                        return Err(RestartError::SignalWithCommand(error));
+                    }
                     Some(state) if state.generation == 0 => {
                         return Err(RestartError::SignalUnsupported(error));
                     }
                     Some(state) => {
-                        self.restart_by_signal(&process, &state, &error, options, notice)
+                        self.restart_by_signal(&process, &state, &error, timeout, notice)
                             .await?
                     }
                     None => return Err(RestartError::SignalSupportUnknown(error)),
@@ -238,12 +270,22 @@ impl DaemonControl {
         Ok(RestartOutcome::Replaced(done))
     }
 
+    /// How long the local daemon takes at most to restart, with this command of its application;
+    /// `None` if that is unknown.
+    fn restart_timeout(&self, app_command: Option<&AppCommand>) -> Option<Duration> {
+        let (process, mut state) = self.own_daemon()?;
+        let command = app_command.map(|command| (APP_COMMAND.to_owned(), command.to_string()));
+        state.flags.extend(command);
+        let settings = Settings::load(&sources_after_restart(&state, &process)).ok()?;
+        Some(start_timeout(settings.app.as_ref()))
+    }
+
     async fn restart_by_signal(
         &self,
         process: &Process,
         state: &StateFile,
         api_error: &ClientError,
-        options: &RestartOptions,
+        timeout_seconds: Option<f64>,
         notice: &mut dyn FnMut(&str),
     ) -> Result<RestartResult, RestartError> {
         let old_pid = process.pid();
@@ -255,7 +297,7 @@ impl DaemonControl {
             let sent = process.send_signal(Signal::USR2);
             check_delivery(process, sent, &api_error.to_string())?;
         }
-        let timeout = options.timeout_seconds.map(Duration::try_from_secs_f64);
+        let timeout = timeout_seconds.map(Duration::try_from_secs_f64);
         let timeout = timeout
             .and_then(Result::ok)
             .unwrap_or(DEFAULT_RESTART_TIMEOUT);
@@ -303,13 +345,13 @@ impl DaemonControl {
             Target::Dead(_) | Target::Absent => (None, None),
         };
         self.reject_other_user(holder.as_ref(), state.as_deref())?;
+        let given_flags = std::mem::take(&mut launch.settings_location.flags);
         if let Some(state) = state {
             if !state.in_background {
                 return Err(RestartError::Foreground);
             }
             let location = &mut launch.settings_location;
-            let flags = std::mem::take(&mut location.flags);
-            location.flags = state.flags.into_iter().chain(flags).collect();
+            location.flags = state.flags;
             location.directory = state.working_directory;
             location.env_file = location.env_file.take().or(state.env_file);
         }
@@ -320,6 +362,8 @@ impl DaemonControl {
         if let Some(process) = &process {
             launch.environment = inherited_settings(process.environment());
         }
+        drop_app_command(&mut launch);
+        launch.settings_location.flags.extend(given_flags);
         let settings = validate_launch(&launch)?;
         if let Some(process) = &process {
             check_addresses(&settings, process)?;
@@ -366,6 +410,18 @@ impl DaemonControl {
     }
 }
 
+/// Drops the command of the application that the daemon was started with, if the environment or
+/// `.env` has another one. Without any, the daemon would lose its application.
+fn drop_app_command(launch: &mut Launch) {
+    let mut others = launch.settings_location.clone();
+    if others.flags.remove(APP_COMMAND).is_some() {
+        let sources = others.read_sources_with_fallback(&launch.environment);
+        if sources.get(APP_COMMAND).is_some() {
+            launch.settings_location = others;
+        }
+    }
+}
+
 /// Whether the restart may be requested by signal: the daemon gave no answer, or did not accept
 /// the caller's token. Whether the caller may signal it is decided by the system.
 fn allows_signal(error: &ClientError) -> bool {
@@ -379,7 +435,14 @@ fn validate_launch(launch: &Launch) -> Result<Settings, RestartError> {
     }
     let location = &launch.settings_location;
     let sources = location.read_sources_with_fallback(&launch.environment);
-    Settings::load_for_daemon(&sources, true).map_err(RestartError::Settings)
+    let settings = Settings::load_for_daemon(&sources, true).map_err(RestartError::Settings)?;
+    if let Some(app) = &settings.app
+        && let Err(problem) = app.find_program()
+    {
+        let program = app.program().to_owned();
+        return Err(RestartError::Program { program, problem });
+    }
+    Ok(settings)
 }
 
 /// Checks that a daemon could listen once the running one has stopped. Its start would refuse the

@@ -14,7 +14,7 @@ use crate::instance::{
 };
 use crate::sys::{Process, find_listener};
 
-/// How long a process may take to exit after SIGTERM, beyond its `DRAIN_DELAY`.
+/// How long a process may take to exit after SIGTERM, unless its state file says otherwise.
 const TERM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a killed process may take to exit. Only a hung disk takes longer.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -154,8 +154,8 @@ impl DaemonControl {
             }
         };
         let accepted = async { client?.stop_daemon(request).await }.await;
-        let drain_delay = state.map_or(Duration::ZERO, |state| state.drain_delay);
-        let timeout = TERM_TIMEOUT + drain_delay;
+        let timeout = state.and_then(|state| state.stop_timeout);
+        let timeout = timeout.unwrap_or(TERM_TIMEOUT);
         let stopped = self.await_stop(&process, accepted, timeout, is_retry, notice)?;
         Ok(stopped.map(|method| StopOutcome::Stopped {
             pid: process.pid(),

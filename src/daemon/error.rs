@@ -57,6 +57,15 @@ pub enum StartError {
         /// The cause.
         source: io::Error,
     },
+    /// The old process did not hand over.
+    #[error("the old process did not hand over: {0}")]
+    Handoff(#[source] io::Error),
+    /// The workers cannot be run.
+    #[error("the application cannot be started: {0}")]
+    Workers(#[source] io::Error),
+    /// The application did not become ready.
+    #[error("{0}")]
+    Application(String),
     /// The servers do not answer.
     #[error("the self-check of the servers failed: {0}")]
     ServersUnresponsive(#[source] io::Error),

@@ -5,6 +5,7 @@
 //! servers answer. In a zero-downtime restart the old process passes lock and ports to the new one;
 //! `upgrade` has both sides.
 
+mod application;
 mod error;
 mod resources;
 mod run;
@@ -15,7 +16,6 @@ mod supervise;
 mod upgrade;
 
 use nix::sys::signal::SigSet;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use self::error::StartError;
 pub use self::run::ExitOutcome;
@@ -27,7 +27,7 @@ pub use self::supervise::systemd::run_systemd_shim;
 pub use self::upgrade::UpgradeChild;
 use crate::identity::identity;
 use crate::instance::{StartupReport, StartupReporter};
-use crate::sys::raise_fd_limit;
+use crate::sys::{disable_core_dumps, raise_fd_limit};
 
 /// Runs the daemon until it stops or is replaced.
 ///
@@ -37,9 +37,13 @@ use crate::sys::raise_fd_limit;
 pub fn run(mut options: StartOptions) -> Result<ExitOutcome, StartError> {
     let mut reporter = options.reporter.take();
     let result = start_and_serve(options, &mut reporter);
-    if let (Err(error), Some(reporter)) = (&result, reporter) {
+    if let Some(reporter) = reporter {
+        let message = match &result {
+            Err(error) => error.to_string(),
+            Ok(_) => "the daemon was stopped before its application was ready".to_owned(),
+        };
         reporter.send(&StartupReport::Failed {
-            message: error.to_string(),
+            message,
             exit_code: 1,
         });
     }
@@ -56,30 +60,17 @@ fn start_and_serve(
         .map_err(|errno| StartError::Signals(errno.into()))?;
     raise_fd_limit();
     disable_core_dumps();
-    let startup = Startup::new(options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name(identity().command)
         .build()
         .map_err(StartError::Runtime)?;
     let result = runtime.block_on(async {
+        let startup = Startup::new(options).await?;
         let daemon = startup.run(reporter).await?;
-        Ok(run::run(daemon).await)
+        run::run(daemon, reporter).await
     });
     // A blocking read of the log may still run, and must not delay the exit.
     runtime.shutdown_background();
     result
-}
-
-/// Disables core dumps: the memory holds keys, and so does the environment that systemd or a shell
-/// set.
-fn disable_core_dumps() {
-    let limit = getrlimit(Resource::Core);
-    // With 0 the kernel still pipes a dump to a program (core(5)); with 1 it does not.
-    let none = Rlimit {
-        current: Some(1),
-        ..limit
-    };
-    // Fails when the hard limit is 0, which is as good.
-    let _ = setrlimit(Resource::Core, none);
 }

@@ -5,13 +5,17 @@ use std::path::PathBuf;
 
 use crate::api::{DaemonStatus, HealthCheck, HealthReport, base_url};
 use crate::client::{AdminClient, ClientError, HealthError, health};
-use crate::config::{BestEffortSettings, InvalidSettings, SettingProblem, Settings, Sources};
+use crate::config::{
+    AppSettings, BestEffortSettings, InvalidSettings, SettingProblem, Settings, Sources,
+};
 use crate::control::{DaemonControl, Target, fetch_status, sources_after_restart};
 use crate::instance::{LockHolder, PidFileError, StateFile, held_pid_file};
 use crate::sys::{Process, find_listener};
 
 /// Name of the daemon's own health check of its log.
 const LOG_HEALTH_CHECK: &str = "log";
+/// Name of its health check of the application.
+const APP_HEALTH_CHECK: &str = "app";
 
 /// Whether there is a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub struct Snapshot<'a> {
     pub token: Option<Result<(), ClientError>>,
     /// `None` if no daemon of this user holds the PID file.
     pub restart: Option<RestartSettings>,
+    /// The application of the next process: of a restart, or else of a start.
+    pub app: Option<AppSettings>,
     /// The process of a running daemon whose PID file was removed or replaced.
     pub unlocked_process: Option<Process>,
     /// While no daemon holds the PID file: one that listens at a configured port, and its PID file.
@@ -82,6 +88,7 @@ impl<'a> Snapshot<'a> {
             public: None,
             token: None,
             restart: None,
+            app: None,
             unlocked_process: None,
             other_daemon: None,
         };
@@ -123,6 +130,7 @@ impl<'a> Snapshot<'a> {
         if !settings.is_pid_file_valid && snapshot.daemon_state == DaemonState::NotRunning {
             snapshot.daemon_state = DaemonState::Unknown;
         }
+        snapshot.app = snapshot.load_app();
         snapshot
     }
 
@@ -151,10 +159,16 @@ impl<'a> Snapshot<'a> {
         self.admin.as_ref()?.as_ref().ok()
     }
 
-    /// The daemon's health checks, except for the one of its log.
+    /// The daemon's health checks of PostgreSQL and Redis.
     pub fn dependency_checks(&self) -> impl Iterator<Item = &HealthCheck> {
         let checks = self.status().into_iter().flat_map(|status| &status.checks);
-        checks.filter(|check| check.name != LOG_HEALTH_CHECK)
+        checks.filter(|check| ![LOG_HEALTH_CHECK, APP_HEALTH_CHECK].contains(&&*check.name))
+    }
+
+    /// The daemon's health check of its application, if it has one.
+    pub fn app_check(&self) -> Option<&HealthCheck> {
+        let checks = &self.status()?.checks;
+        checks.iter().find(|check| check.name == APP_HEALTH_CHECK)
     }
 
     /// The daemon's health check of its log.
@@ -197,6 +211,16 @@ impl<'a> Snapshot<'a> {
         self.daemon_state = DaemonState::Remote;
         self.pid_file = PidFileState::Ignored;
         self.admin = Some(fetch_status(client).await);
+    }
+
+    fn load_app(&self) -> Option<AppSettings> {
+        let sources = match (&self.restart, self.daemon_state) {
+            (Some(RestartSettings::Loaded { sources, .. }), _) => sources,
+            (None, DaemonState::NotRunning) => self.sources,
+            // The directory was removed, or the daemon is not of this user.
+            _ => return None,
+        };
+        Settings::load(sources).ok()?.app
     }
 
     fn load_restart_settings(&self) -> Option<RestartSettings> {

@@ -15,8 +15,9 @@ mod redis;
 mod tls;
 mod transport;
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::config::DependencySettings;
 use crate::logs::LogHealth;
@@ -34,6 +35,16 @@ pub struct Health {
     is_replaced: AtomicBool,
     log: Option<Arc<LogHealth>>,
     dependencies: Arc<DependencyMonitor>,
+    application: OnceLock<Arc<dyn ApplicationHealth>>,
+}
+
+/// The state of the application that the daemon runs.
+pub trait ApplicationHealth: fmt::Debug + Send + Sync {
+    /// Whether a worker can receive requests. Must not block.
+    fn is_ready(&self) -> bool;
+
+    /// Its state as a check.
+    fn check(&self) -> Check;
 }
 
 impl Health {
@@ -45,7 +56,13 @@ impl Health {
             is_replaced: AtomicBool::new(false),
             log,
             dependencies: DependencyMonitor::new(),
+            application: OnceLock::new(),
         }
+    }
+
+    /// Adds the check of the application. Only the first one counts.
+    pub fn watch_application(&self, application: Arc<dyn ApplicationHealth>) {
+        let _ = self.application.set(application);
     }
 
     /// The state of the log file, if there is one.
@@ -107,7 +124,10 @@ impl Health {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let is_serving = self.phase() == Phase::Ready || self.is_replaced.load(Ordering::Acquire);
-        is_serving && self.dependencies.all_up()
+        let application = self.application.get();
+        is_serving
+            && self.dependencies.all_up()
+            && application.is_none_or(|application| application.is_ready())
     }
 
     /// The state of each dependency and a digest of its settings, for [`Self::watch_dependencies`]
@@ -120,7 +140,9 @@ impl Health {
     /// The checks of all dependencies and of the log file.
     #[must_use]
     pub fn checks(&self) -> Vec<Check> {
-        let mut checks = self.dependencies.checks();
+        let application = self.application.get();
+        let mut checks: Vec<_> = application.map(|it| it.check()).into_iter().collect();
+        checks.extend(self.dependencies.checks());
         checks.extend(self.log.as_deref().map(|log| {
             let last_error = log.failure();
             Check {

@@ -1,13 +1,13 @@
 //! How the program runs itself again: its file and its arguments.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::config::{SettingsLocation, flag_name};
-use crate::sys::is_same_file;
+use crate::config::{APP_COMMAND, AppCommand, SettingsLocation, flag_name};
+use crate::sys::{ORIGINAL_LIMITS, find_program, is_same_file, original_limits};
 
 /// Variables that a service manager sets for one process only, to name its PID and descriptors.
 const PER_PROCESS_VARIABLES: [&str; 4] =
@@ -39,12 +39,23 @@ impl Launch {
             .arg("run")
             .args(arguments)
             .envs(&self.environment)
+            .env(ORIGINAL_LIMITS, original_limits().to_text())
             .current_dir(&self.settings_location.directory)
+            .env("PWD", &self.settings_location.directory)
             .stdin(Stdio::null());
         for name in PER_PROCESS_VARIABLES {
             command.env_remove(name);
         }
         command
+    }
+
+    /// This launch with another command of the application.
+    #[must_use]
+    pub fn with_app_command(&self, command: &AppCommand) -> Self {
+        let mut launch = self.clone();
+        let flags = &mut launch.settings_location.flags;
+        flags.insert(APP_COMMAND.into(), command.to_string());
+        launch
     }
 
     /// The directory or the program, if it does not exist.
@@ -72,22 +83,14 @@ impl Launch {
         };
         let called = std::env::args_os()
             .next()
-            .and_then(|name| find_command(&name))
+            .and_then(|name| {
+                let path = std::env::var_os("PATH");
+                let directory = std::env::current_dir().ok()?;
+                find_program(&name, path.as_deref(), &directory).ok()
+            })
             .filter(|called| refer_to_same_file(called, &path));
         Ok(called.unwrap_or(path))
     }
-}
-
-/// The file that a shell would run for this word.
-fn find_command(word: &OsStr) -> Option<PathBuf> {
-    let word = Path::new(word);
-    if word.components().count() > 1 {
-        return std::path::absolute(word).ok();
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|directory| directory.join(word))
-        .find(|file| file.is_absolute() && file.is_file())
 }
 
 fn refer_to_same_file(one: &Path, other: &Path) -> bool {

@@ -58,9 +58,9 @@ pub struct StateFile {
     /// 1, and one more at each zero-downtime restart; 0 for a version without such restarts.
     #[serde(default)]
     pub generation: u32,
-    /// `DRAIN_DELAY`, which adds to the duration of a stop.
+    /// How long a stop may take; `None` from an old daemon that does not record it.
     #[serde(default)]
-    pub drain_delay: Duration,
+    pub stop_timeout: Option<Duration>,
     /// The last restart that failed.
     #[serde(default)]
     pub failed_restart: Option<FailedRestart>,

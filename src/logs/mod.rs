@@ -35,5 +35,6 @@ pub use write::health::{LogHealth, LogStats};
 pub use write::level::{AUDIT_TARGET, LevelControl, LevelError, LevelStatus, names_audit};
 pub(crate) use write::open::has_lost_group;
 pub use write::open::{LOST_GROUP_HINT, LogFileError, describe_lost_group};
+pub(crate) use write::queue::in_bulk;
 pub(crate) use write::rotate::rotate;
 pub use write::writer_mark::{WriterMark, has_other_writer};

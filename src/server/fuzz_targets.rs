@@ -42,7 +42,7 @@ use crate::health::{Health, Phase};
 use crate::logs::fuzz_targets::TestLog;
 use crate::logs::{Cursor, Follower, LevelControl, LogBroadcaster, StartAt, names_audit};
 use crate::server::admin::{AdminState, auth_state, service};
-use crate::server::http::forwarded::forwarded_client;
+use crate::server::http::forwarded::forwarded_hops;
 use crate::server::metrics::Metrics;
 use crate::server::{ConnectionPool, ConnectionPools, LogReaderLimit, Shutdown, run};
 use crate::sys;
@@ -151,6 +151,7 @@ impl TestServer {
                 Arc::default(),
             )),
             health,
+            workers: None,
             log: Some(broadcaster),
             // No task receives the requests.
             control: mpsc::channel(1).0,
@@ -355,7 +356,7 @@ pub fn forwarded(bytes: &[u8]) {
                 HeaderValue::from_bytes(line).ok()?,
             );
         }
-        Some(forwarded_client(&headers, &trusted))
+        Some(forwarded_hops(&headers, &trusted).into_iter().next())
     };
     for (name, lines, appended, second_proxy) in kinds {
         let lines: Vec<Vec<u8>> = lines.into_iter().map(<[u8]>::to_vec).collect();

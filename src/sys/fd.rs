@@ -7,6 +7,8 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::limits::original_limits;
+
 /// The soft limit on open descriptors; `None` when there is no limit.
 pub fn fd_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
@@ -15,6 +17,7 @@ pub fn fd_limit() -> Option<u64> {
 /// Raises the soft limit to the hard limit. The usual soft limit of 1024 is for programs that use
 /// `select(2)`.
 pub fn raise_fd_limit() {
+    original_limits();
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,

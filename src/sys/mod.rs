@@ -6,11 +6,13 @@ mod disk;
 mod fd;
 mod fd_passing;
 mod file;
+mod limits;
 mod listener;
 mod memory;
 mod port_owner;
 mod process;
 mod procfs;
+mod program;
 mod tcp_sockets;
 mod text;
 
@@ -27,16 +29,21 @@ pub(crate) use file::{
     has_foreign_lock, is_same_file, is_trusted_owner, lock_within, open_nofollow, open_owned,
     open_private, open_regular, rename_synced, rename_without_replacing, share_byte, unnamed_file,
 };
+pub(crate) use limits::{ORIGINAL_LIMITS, SoftLimits, disable_core_dumps, original_limits};
 pub(crate) use listener::{
     BACKLOG, HeldPort, LoneListener, adopt_listener, bind, can_hold_port, fin_timeout, hold_port,
     is_ephemeral_port, is_local_address, listen_alone, listen_overlapping,
 };
 pub use listener::{SocketId, listen};
 pub(crate) use memory::release_free_memory;
-pub(crate) use port_owner::{find_listener, is_in_use_only_by, is_visible_socket};
+pub(crate) use port_owner::{
+    find_listener, is_in_use_only_by, is_listening_below, is_visible_socket,
+};
 pub use process::Process;
-pub(crate) use process::is_root_of_machine;
+pub(crate) use process::{is_root_of_machine, usage_below};
 pub(crate) use procfs::Stat;
+pub use program::ProgramError;
+pub(crate) use program::{find_program, missing_interpreter};
 pub(crate) use tcp_sockets::{
     Ending, TcpSocket, connected_socket, foreign_socket_at_port, foreign_socket_in_repeated_looks,
     other_socket_at_port, overlapping_socket, sockets_accepting,

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 
 use super::process::Process;
-use super::tcp_sockets::{TcpSocket, listeners_at_port, parse_listeners};
+use super::tcp_sockets::{TcpSocket, listeners_at_port, parse_listeners, sockets_accepting};
 
 /// The process that listens on the port; the oldest one if children share the socket. `None` also
 /// when the system hides its descriptors, because it belongs to another user.
@@ -35,6 +35,23 @@ pub fn is_in_use_only_by(process: &Process, address: SocketAddr) -> bool {
     let listeners = listeners_at_port(address.port()).unwrap_or_default();
     let overlaps = |socket: &&TcpSocket| socket.overlaps(address);
     listeners.iter().any(is_own) && listeners.iter().filter(overlaps).all(is_own)
+}
+
+/// Whether connections to the address reach a descendant of this process, and nobody else.
+#[must_use]
+pub fn is_listening_below(ancestor: &Process, address: SocketAddr) -> bool {
+    let Ok(sockets) = sockets_accepting(address) else {
+        return false;
+    };
+    let descendants: Vec<_> = Process::all()
+        .filter(|process| process.descends_from(ancestor))
+        .collect();
+    let is_held = |socket: &TcpSocket| {
+        let name = [format!("socket:[{}]", socket.inode)];
+        let mut descendants = descendants.iter();
+        descendants.any(|process| holds_any_socket(process.pid(), &name))
+    };
+    !sockets.is_empty() && sockets.iter().all(is_held)
 }
 
 /// Whether a process whose descriptors this user may see has the socket with this inode open.

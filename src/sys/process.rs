@@ -36,6 +36,16 @@ pub(crate) fn is_root_of_machine(pid: u32) -> bool {
     is_root && of_root.flatten().is_none_or(|outside| outside == "0")
 }
 
+/// Resident memory in bytes, and processor time, of all descendants of a process.
+pub(crate) fn usage_below(ancestor: &Process) -> (u64, Duration) {
+    Process::all()
+        .filter(|process| process.descends_from(ancestor))
+        .filter_map(|process| Stat::read(process.pid()))
+        .fold((0, Duration::ZERO), |(memory, cpu), stat| {
+            (memory + stat.memory(), cpu + stat.cpu())
+        })
+}
+
 /// A process, identified by its pidfd.
 #[derive(Debug)]
 pub struct Process {
@@ -211,6 +221,13 @@ impl Process {
     #[must_use]
     pub fn parent_pid(&self) -> Option<u32> {
         Stat::read(self.pid)?.field(4)
+    }
+
+    /// The session that it belongs to, named by the PID of the process that created it
+    /// (`proc_pid_stat(5)`, field 6).
+    #[must_use]
+    pub fn session(&self) -> Option<u32> {
+        Stat::read(self.pid)?.field(6)
     }
 
     /// Whether it is a child of `ancestor`, or a child's child.

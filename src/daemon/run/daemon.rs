@@ -2,20 +2,24 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
 use super::reload::Reloadable;
 use super::requests::RequestSource;
+use crate::api::start_timeout;
 use crate::auth::{Claims, RevokeError};
+use crate::config::Settings;
 use crate::daemon::resources::InstanceResources;
 use crate::daemon::signals::SignalAction;
-use crate::server::Shutdown;
+use crate::daemon::upgrade::ParentLink;
 use crate::server::admin::AdminState;
 use crate::server::control_request::{
     ReloadCommand, RevokeAllCommand, RevokeAllOutcome, SessionCommand,
 };
+use crate::server::{SelfCheck, Shutdown};
 use crate::sys::blocking;
 
 /// A daemon that serves.
@@ -23,22 +27,42 @@ pub struct Daemon {
     pub requests: RequestSource,
     pub reloadable: Reloadable,
     pub resources: InstanceResources,
+    /// Set until the application is ready for the first time.
+    pub pending_start: Option<PendingStart>,
     pub shutdown: Shutdown,
     pub servers: TaskTracker,
     /// The state of the admin API.
     pub admin: Arc<AdminState>,
 }
 
+/// A start-up whose application is not ready yet.
+pub struct PendingStart {
+    /// The old process, in a zero-downtime restart.
+    pub parent_link: Option<ParentLink>,
+    pub self_check: SelfCheck,
+}
+
 impl Daemon {
-    /// Reloads the settings. A changed `DRAIN_DELAY` is written to the state file, from which
-    /// `fullon stop` learns how long a stop may take.
+    /// How long a successor may take until it serves. Its settings decide, if they are valid.
+    pub fn restart_timeout(&self) -> Duration {
+        let live = &self.reloadable.live_settings;
+        let edited = Settings::load(&live.location().read_sources());
+        let app = match &edited {
+            Ok(settings) => settings.app.clone(),
+            Err(_) => live.settings().app.clone(),
+        };
+        start_timeout(app.as_ref())
+    }
+
+    /// Reloads the settings. From the state file `fullon stop` learns how long a stop may take now.
     pub fn reload(&mut self, command: ReloadCommand) {
         self.reloadable.handle_reload(command);
-        let delay = self.reloadable.live_settings.settings().drain_delay;
+        let settings = self.reloadable.live_settings.settings();
+        let stop_timeout = Some(settings.stop_timeout(settings.shutdown_timeout));
         // The next reload tries again.
         let _ = self
             .resources
-            .update_state(|state| &mut state.drain_delay, delay);
+            .update_state(|state| &mut state.stop_timeout, stop_timeout);
         self.record_key();
     }
 

@@ -35,6 +35,7 @@ pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome
         requests,
         reloadable,
         mut resources,
+        pending_start: _,
         shutdown,
         servers,
         admin: _,
@@ -53,7 +54,8 @@ pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome
         (settings.drain_delay, timeout)
     };
     let (mut signals, supervisor, _) = requests.close();
-    let deadline = shutdown.set_deadline(delay + timeout);
+    let workers = reloadable.application.as_ref().map(|it| &*it.workers);
+    let deadline = shutdown.set_deadline(settings.stop_timeout(timeout));
     reloadable.health.enter(Phase::Draining);
     reloadable.health.stop_watching();
     systemd::notify_stopping(deadline.remaining());
@@ -67,6 +69,11 @@ pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome
         // So that followers of the log get its last lines before their streams end.
         reloadable.log.flush(Duration::from_secs(1));
         drain(&mut resources, &shutdown, &servers, timeout).await;
+        if let Some(workers) = workers {
+            // Their clients need no worker any more.
+            force_close(&shutdown, &servers).await;
+            workers.terminate().await;
+        }
     };
     let outcome = tokio::select! {
         () = drained => ExitOutcome::Graceful,
@@ -83,6 +90,10 @@ pub async fn drain_and_exit(daemon: Daemon, command: StopCommand) -> ExitOutcome
     resources.sockets.clear();
     resources.kill_predecessors();
     force_close(&shutdown, &servers).await;
+    if let Some(workers) = workers {
+        workers.kill();
+        workers.terminate().await;
+    }
     resources.state.sessions = reloadable.sessions.stored();
     reloadable.audit.flush();
     tracing::info!("stopped");

@@ -12,6 +12,7 @@ use crate::config::{
     InvalidSettings, LiveSettings, MASK, Secret, SettingProblem, SettingWarningKind, Settings,
     Sources,
 };
+use crate::daemon::application::Application;
 use crate::daemon::supervise::systemd;
 use crate::health::Health;
 use crate::identity::identity;
@@ -32,6 +33,7 @@ pub struct Reloadable {
     /// Whether the settings must be valid for a daemon in the background.
     pub is_background: bool,
     pub metrics: Arc<Metrics>,
+    pub application: Option<Arc<Application>>,
 }
 
 impl Reloadable {
@@ -74,6 +76,9 @@ impl Reloadable {
         let grace = settings.key_grace;
         let mut done = ReloadResult::from(self.live_settings.apply(settings));
         let settings = self.live_settings.settings();
+        if let (Some(application), Some(app)) = (&self.application, &settings.app) {
+            application.workers.apply(app.clone());
+        }
         // A dependency with new settings is presumed up until its first probe.
         self.health
             .watch_dependencies(&settings.dependencies, &[], true);

@@ -1,6 +1,7 @@
 //! The old process after a handoff: drains while the successor serves, and may then supervise it.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -20,6 +21,7 @@ use crate::server::Shutdown;
 use crate::server::admin::pass_counters_on;
 use crate::server::control_request::{ControlRequest, RestartCommand};
 use crate::sys::{Process, blocking};
+use crate::workers::Workers;
 
 /// Releases everything to the successor and drains. If nobody else can, then supervises it.
 pub async fn drain_after_handoff(
@@ -31,6 +33,7 @@ pub async fn drain_after_handoff(
         requests,
         reloadable,
         resources,
+        pending_start: _,
         shutdown,
         servers,
         admin,
@@ -59,6 +62,9 @@ pub async fn drain_after_handoff(
         );
         replaced.shutdown.start();
         force_close(&replaced.shutdown, &replaced.servers).await;
+    }
+    if let Some(application) = &reloadable.application {
+        replaced.stop_workers(&application.workers).await;
     }
     reloadable.audit.flush();
     tracing::info!("drained");
@@ -174,6 +180,23 @@ impl ReplacedDaemon {
                     self.shutdown.force();
                 }
                 self.shutdown.start();
+            }
+        }
+    }
+
+    /// Stops the workers, which serve no client any more. A signal to stop kills them.
+    async fn stop_workers(&mut self, workers: &Workers) {
+        let mut terminated = pin!(workers.terminate());
+        loop {
+            let action = tokio::select! {
+                () = &mut terminated => return,
+                action = self.signals.next() => action,
+            };
+            if self.is_supervisor {
+                self.daemon = init::forward_signal(action.to_signal(), self.daemon, &self.pid_file);
+            }
+            if matches!(action, SignalAction::Stop(_)) {
+                workers.kill();
             }
         }
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::api::DEFAULT_RESTART_TIMEOUT;
 use crate::audit::{AuditTrail, Event, Outcome};
 use crate::daemon::signals::{SignalAction, SignalHandlers};
 use crate::server::control_request::{
@@ -90,7 +89,8 @@ fn request_from_signal(signal: SignalAction, audit: &AuditTrail) -> ControlReque
             "restart",
             ControlRequest::Restart(RestartCommand {
                 by,
-                timeout: DEFAULT_RESTART_TIMEOUT,
+                timeout: None,
+                app_command: None,
                 reply: Reply::none(),
             }),
         ),

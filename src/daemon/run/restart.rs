@@ -1,5 +1,6 @@
 //! A zero-downtime restart: runs the handoff to a successor, and recovers when it fails.
 
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub enum HandoffOutcome {
 #[derive(Default)]
 struct DeferredRequests {
     stop: Option<StopCommand>,
+    /// This process has reloaded its settings since it started the successor.
+    is_reloaded: bool,
     reloads: Vec<ReloadCommand>,
     /// The successor has read the sessions already. When it takes over, these are dropped, and the
     /// clients repeat them to it.
@@ -55,17 +58,18 @@ impl DeferredRequests {
 
 /// Tries to replace the daemon by a successor.
 pub async fn restart(daemon: &mut Daemon, command: RestartCommand) -> HandoffOutcome {
-    tracing::info!(by = command.by, timeout = ?command.timeout, "starting the new process");
-    systemd::notify_reloading();
+    let timeout = command.timeout.unwrap_or_else(|| daemon.restart_timeout());
+    tracing::info!(by = command.by, ?timeout, "starting the new process");
+    systemd::notify_restarting(timeout);
     let mut deferred = DeferredRequests::default();
-    let outcome = run_handoff(daemon, &command, &mut deferred).await;
+    let outcome = run_handoff(daemon, &command, timeout, &mut deferred).await;
     match (outcome, deferred.stop) {
         (Ok(successor), stop) => {
             // It has taken over, so the requests are meant for it.
             if stop.is_some() {
                 let _ = successor.process.terminate();
             }
-            if !deferred.reloads.is_empty() {
+            if deferred.is_reloaded || !deferred.reloads.is_empty() {
                 let _ = successor.process.send_signal(Signal::HUP);
             }
             HandoffOutcome::Replaced(successor, command)
@@ -99,29 +103,63 @@ pub async fn restart(daemon: &mut Daemon, command: RestartCommand) -> HandoffOut
     }
 }
 
-/// Starts a successor and waits until it has taken over. Requests that arrive meanwhile are
-/// deferred; a stop aborts the handoff.
+/// Starts a successor and waits until it has taken over. A stop aborts the attempt.
+///
+/// Until the successor asks for the handoff, which it does once its application is ready, this
+/// process carries out all other requests. Those that arrive during the handoff are deferred.
 async fn run_handoff(
     daemon: &mut Daemon,
     command: &RestartCommand,
+    timeout: Duration,
     deferred: &mut DeferredRequests,
 ) -> Result<ReadySuccessor, RestartFailure> {
-    let prepared = daemon.save_sessions().and_then(|()| {
-        let Reloadable { keys, health, .. } = &daemon.reloadable;
-        handoff::prepare(&daemon.resources, &command.by, keys, health, &daemon.admin)
-    });
-    let (successor_command, payload) = prepared.map_err(|error| {
+    let cannot_start = |error: io::Error| {
         let reason = format!("the new process cannot be started: {error}");
         RestartFailure::new(RestartFailureKind::StartFailed, reason)
-    })?;
+    };
     let abort = CancellationToken::new();
-    let mut handoff = pin!(start_successor(
-        successor_command,
-        payload,
-        &daemon.resources.pid_file,
-        command.timeout,
-        &abort,
-    ));
+    let mut give_up = pin!(give_up(&abort, timeout));
+    let successor_command =
+        handoff::successor_command(&daemon.resources, command.app_command.as_ref())
+            .map_err(cannot_start)?;
+    let waiting = {
+        let mut start = pin!(start_successor(successor_command, give_up.as_mut()));
+        loop {
+            let request = tokio::select! {
+                biased;
+                outcome = &mut start => break outcome?,
+                request = daemon.requests.next() => request,
+            };
+            match request {
+                ControlRequest::Stop(stop) => {
+                    daemon.reloadable.health.enter(Phase::Draining);
+                    deferred.defer_stop(stop);
+                    abort.cancel();
+                }
+                ControlRequest::Restart(other) => reject_second(other),
+                ControlRequest::Reload(command) => {
+                    // The successor may have read its settings already.
+                    deferred.is_reloaded = true;
+                    daemon.reload(command);
+                }
+                ControlRequest::ReopenLog => daemon.reopen_log(),
+                ControlRequest::RevokeAll(command) => daemon.revoke_all(command),
+                ControlRequest::Sessions(command) => daemon.update_sessions(command),
+            }
+        }
+    };
+    let payload = daemon.save_sessions().and_then(|()| {
+        let Reloadable { keys, health, .. } = &daemon.reloadable;
+        handoff::payload(&daemon.resources, &command.by, keys, health, &daemon.admin)
+    });
+    let payload = match payload {
+        Ok(payload) => payload,
+        Err(error) => {
+            waiting.kill().await;
+            return Err(cannot_start(error));
+        }
+    };
+    let mut handoff = pin!(waiting.hand_over(payload, &daemon.resources.pid_file, give_up));
     loop {
         let request = tokio::select! {
             biased;
@@ -134,10 +172,7 @@ async fn run_handoff(
                 deferred.defer_stop(stop);
                 abort.cancel();
             }
-            ControlRequest::Restart(other) => other.reply.send(Err(RestartFailure::new(
-                RestartFailureKind::Busy,
-                "another restart is in progress",
-            ))),
+            ControlRequest::Restart(other) => reject_second(other),
             // The successor may have read its settings already.
             ControlRequest::Reload(command) => deferred.reloads.push(command),
             ControlRequest::ReopenLog => daemon.reopen_log(),
@@ -146,4 +181,25 @@ async fn run_handoff(
             ControlRequest::Sessions(command) => deferred.sessions.push(command),
         }
     }
+}
+
+/// Why a successor is given up, once it is.
+async fn give_up(abort: &CancellationToken, timeout: Duration) -> RestartFailure {
+    tokio::select! {
+        () = abort.cancelled() => RestartFailure::new(
+            RestartFailureKind::Busy,
+            "a stop was requested during the restart",
+        ),
+        () = tokio::time::sleep(timeout) => RestartFailure::new(
+            RestartFailureKind::TimedOut,
+            format!("the new process did not become ready within {timeout:?} and was killed"),
+        ),
+    }
+}
+
+fn reject_second(command: RestartCommand) {
+    command.reply.send(Err(RestartFailure::new(
+        RestartFailureKind::Busy,
+        "another restart is in progress",
+    )));
 }

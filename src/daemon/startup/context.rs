@@ -14,7 +14,7 @@ use crate::auth::{
 use crate::config::{Secret, Settings};
 use crate::daemon::error::StartError;
 use crate::daemon::supervise::systemd;
-use crate::daemon::upgrade::{ParentLink, UpgradeChild};
+use crate::daemon::upgrade::{ParentLink, ReceivedHandoff};
 use crate::instance::{HandoffHeader, HandoffPayload, PidFile, StateFile, StoredSecret};
 use crate::sys::{Process, SocketId};
 
@@ -61,7 +61,7 @@ impl StartContext {
     }
 
     /// Takes the lock and the sockets from the handoff.
-    pub fn inherited(upgrade: UpgradeChild, settings: &Settings) -> Result<Self, StartError> {
+    pub fn inherited(handoff: ReceivedHandoff, settings: &Settings) -> Result<Self, StartError> {
         let HandoffPayload {
             header,
             lock,
@@ -69,7 +69,7 @@ impl StartContext {
             sockets,
             counters,
             predecessors,
-        } = upgrade.payload;
+        } = handoff.payload;
         Ok(Self {
             last_exit: Some(last_exit::from_handoff(&header, settings)),
             pid_file: PidFile::inherit(&settings.pid_file, &header.pid_file, lock)?,
@@ -77,7 +77,7 @@ impl StartContext {
             generation: header.generation + 1,
             old_process: Some(OldProcess {
                 supervisor: header.supervisor.and_then(open_ancestor),
-                link: upgrade.parent_link,
+                link: handoff.parent_link,
                 handoff: header,
                 stderr,
                 counters,

@@ -16,17 +16,22 @@ const MIN_CONNECTIONS: u64 = 4;
 
 /// The connection pools of both ports. Their sizes are the limits in the settings, as far as there
 /// are descriptors. Clients of the public port cannot use up those of the admin port.
-pub fn connection_pools(limits: &Limits) -> Result<ConnectionPools, StartError> {
+/// `has_application` tells that a connection to the public port also takes one to a worker.
+pub fn connection_pools(
+    limits: &Limits,
+    has_application: bool,
+) -> Result<ConnectionPools, StartError> {
+    let fds_of_public = if has_application { 2 } else { 1 };
     let limit = fd_limit().unwrap_or(u64::MAX);
     let open = open_fd_count().unwrap_or(RESERVED_FDS);
     let (public, admin) = split_budget(
         limit.saturating_sub(open + RESERVED_FDS),
-        limits.max_connections.into(),
+        (limits.max_connections.into(), fds_of_public),
         limits.admin_max_connections.into(),
     )
     .ok_or(StartError::FdLimitTooLow {
         limit,
-        needed: open + RESERVED_FDS + 3 * MIN_CONNECTIONS,
+        needed: open + RESERVED_FDS + (2 + fds_of_public) * MIN_CONNECTIONS,
     })?;
     let pool = |max| {
         let max = usize::try_from(max).unwrap_or(usize::MAX);
@@ -38,14 +43,16 @@ pub fn connection_pools(limits: &Limits) -> Result<ConnectionPools, StartError> 
     })
 }
 
-/// Divides the free descriptors. A connection to the public port takes one; a connection to the
-/// admin port takes up to two, because it may hold a file of the log.
-fn split_budget(free: u64, public: u64, admin: u64) -> Option<(u64, u64)> {
-    if free < 3 * MIN_CONNECTIONS {
+/// Divides the free descriptors. `public` are the connections to the public port, and the
+/// descriptors that each takes. A connection to the admin port takes up to two, because it may hold
+/// a file of the log.
+fn split_budget(free: u64, public: (u64, u64), admin: u64) -> Option<(u64, u64)> {
+    let (public, fds_of_public) = public;
+    if free < (2 + fds_of_public) * MIN_CONNECTIONS {
         return None;
     }
     let admin = admin.min((free / 4).max(MIN_CONNECTIONS));
-    Some((public.min(free - 2 * admin), admin))
+    Some((public.min((free - 2 * admin) / fds_of_public), admin))
 }
 
 #[cfg(test)]
@@ -55,12 +62,16 @@ mod tests {
     #[test]
     fn fd_budget_is_split_between_ports() {
         assert_eq!(
-            split_budget(1_000_000, 10_000, 10_000),
+            split_budget(1_000_000, (10_000, 1), 10_000),
             Some((10_000, 10_000))
         );
-        assert_eq!(split_budget(4000, 10_000, 10_000), Some((2000, 1000)));
-        assert_eq!(split_budget(4000, 10_000, 10), Some((3980, 10)));
-        assert_eq!(split_budget(12, 10_000, 10_000), Some((4, 4)));
-        assert_eq!(split_budget(11, 10_000, 10_000), None);
+        assert_eq!(split_budget(4000, (10_000, 1), 10_000), Some((2000, 1000)));
+        assert_eq!(split_budget(4000, (10_000, 1), 10), Some((3980, 10)));
+        assert_eq!(split_budget(12, (10_000, 1), 10_000), Some((4, 4)));
+        assert_eq!(split_budget(11, (10_000, 1), 10_000), None);
+        // With an application.
+        assert_eq!(split_budget(4000, (10_000, 2), 10_000), Some((1000, 1000)));
+        assert_eq!(split_budget(16, (10_000, 2), 10_000), Some((4, 4)));
+        assert_eq!(split_budget(15, (10_000, 2), 10_000), None);
     }
 }

@@ -7,36 +7,34 @@ mod log;
 mod servers;
 mod sockets;
 
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-use sd_notify::NotifyState;
+use std::time::Instant;
+use std::{io, mem};
 
 use self::context::{OldProcess, StartContext};
 use self::servers::start_servers;
 use self::sockets::ListeningSockets;
+use super::application::Application;
 use super::error::StartError;
 use super::resources::InstanceResources;
-use super::run::{Daemon, Reloadable, RequestSource, record_warnings};
+use super::run::{Daemon, PendingStart, Reloadable, RequestSource};
 use super::run_mode::RunMode;
 use super::signals::SignalHandlers;
 use super::supervise::systemd;
-use super::upgrade::{ParentLink, UpgradeChild};
-use crate::api::{VERSION, base_url};
+use super::upgrade::UpgradeChild;
+use crate::api::{base_url, start_timeout};
 use crate::audit::AuditTrail;
 use crate::auth::{ConfiguredKeys, SessionStore};
 use crate::config::{LiveSettings, Settings};
 use crate::health::{Health, Phase};
-use crate::instance::{
-    Launch, PidFile, StagedStateFile, StartupReport, StartupReporter, StateFile, StoredSecret,
-};
+use crate::instance::{Launch, PidFile, StagedStateFile, StartupReporter, StateFile, StoredSecret};
 use crate::logs::InstalledLog;
+use crate::server::SelfCheck;
 use crate::server::metrics::Metrics;
 use crate::server::public::Mounts;
-use crate::server::{SelfCheck, Shutdown};
 use crate::sys::Process;
+use crate::workers::WorkersDirectory;
 
 /// The inputs of a start.
 pub struct StartOptions {
@@ -58,7 +56,15 @@ pub struct StartOptions {
 pub struct Startup {
     options: StartOptions,
     context: StartContext,
+    /// In a zero-downtime restart with an application.
+    prepared: Option<PreparedApplication>,
     started: Instant,
+}
+
+/// An application that is ready before this process takes over, and the log that its output is in.
+struct PreparedApplication {
+    log: InstalledLog,
+    application: Arc<Application>,
 }
 
 /// A daemon whose servers answer, but which has not claimed the PID file yet.
@@ -72,20 +78,34 @@ struct ServingDaemon {
 
 impl Startup {
     /// Acquires the lock, or takes it from the handoff.
-    pub fn new(mut options: StartOptions) -> Result<Self, StartError> {
+    ///
+    /// A new process of a restart first starts its application. The old process serves meanwhile.
+    pub async fn new(mut options: StartOptions) -> Result<Self, StartError> {
         let started = Instant::now();
-        let context = match options.upgrade.take() {
-            Some(upgrade) => StartContext::inherited(upgrade, &options.settings)?,
-            None => StartContext::fresh(&options.settings)?,
+        let (context, prepared) = match options.upgrade.take() {
+            Some(upgrade) => match prepare_application(&options, &upgrade).await {
+                Ok(prepared) => {
+                    let handoff = upgrade.receive().map_err(StartError::Handoff)?;
+                    let context = StartContext::inherited(handoff, &options.settings)?;
+                    (context, prepared)
+                }
+                Err(error) => {
+                    upgrade.decline();
+                    return Err(error);
+                }
+            },
+            None => (StartContext::fresh(&options.settings)?, None),
         };
         Ok(Self {
             options,
             context,
+            prepared,
             started,
         })
     }
 
-    /// Starts the servers, claims the PID file, and reports that the daemon is ready.
+    /// Starts the servers and claims the PID file. Reports that the daemon is ready, unless its
+    /// application is not: then the event loop does.
     pub async fn run(self, reporter: &mut Option<StartupReporter>) -> Result<Daemon, StartError> {
         let mode = self.options.mode;
         let ServingDaemon {
@@ -123,16 +143,19 @@ impl Startup {
         for problem in keys.revocations().problems(Some(&keys.current())) {
             tracing::warn!("{problem}");
         }
-        daemon.reloadable.health.enter(Phase::Ready);
-        let sources = daemon.reloadable.live_settings.location().read_sources();
-        record_warnings(&sources, &daemon.reloadable.audit);
-        report_ready(&daemon.resources.state, &daemon.reloadable.log, reporter);
-        tokio::spawn(run_exclusive_tasks(
+        let is_fresh = parent_link.is_none();
+        let start = PendingStart {
             parent_link,
-            daemon.reloadable.log.rotation_switch(),
             self_check,
-            daemon.shutdown.clone(),
-        ));
+        };
+        match &daemon.reloadable.application {
+            Some(_) if is_fresh => {
+                let settings = daemon.reloadable.live_settings.settings();
+                systemd::notify_starting(start_timeout(settings.app.as_ref()));
+                daemon.pending_start = Some(start);
+            }
+            _ => daemon.finish_start(start, reporter),
+        }
         Ok(daemon)
     }
 
@@ -147,15 +170,27 @@ impl Startup {
         let signals = SignalHandlers::install().map_err(StartError::Signals)?;
         let keys = self.context.token_keys(&self.options.settings)?;
         let instance_key = self.context.instance_key()?;
-        let log = log::open_log(&self.options.settings, self.options.mode, !is_fresh)?;
+        let (log, application) = if let Some(prepared) = self.prepared.take() {
+            (prepared.log, Some(prepared.application))
+        } else {
+            let log = log::open_log(&self.options.settings, self.options.mode, !is_fresh)?;
+            (log, None)
+        };
+        if is_fresh {
+            WorkersDirectory::sweep(self.context.pid_file.path());
+        }
         let state = self.new_state(&sockets, instance_key, &keys);
         let audit = log::open_audit_trail(&self.options.settings, &state.instance)?;
         // Clients that were served before a failure here would lose their connections.
         let staged_state = state.stage(self.context.pid_file.path())?;
         let handoff_sockets = sockets.clone_for_handoff().map_err(StartError::Socket)?;
-        let reloadable = self.reloadable(&state, log, Arc::clone(&audit), keys)?;
+        let application = match (application, &self.options.settings.app) {
+            (None, Some(app)) => Some(Application::start(app, self.context.pid_file.path())?),
+            (application, _) => application,
+        };
+        let reloadable = self.reloadable(&state, log, Arc::clone(&audit), keys, application)?;
         let (options, mut context) = (self.options, self.context);
-        if was_serving {
+        if was_serving && !(is_fresh && reloadable.application.is_some()) {
             // `/health` stays healthy, whichever process answers.
             reloadable.health.enter(Phase::Ready);
         }
@@ -191,6 +226,7 @@ impl Startup {
                     predecessors: Vec::new(),
                     supervisor: supervisor_pid,
                 },
+                pending_start: None,
                 shutdown: servers.shutdown,
                 servers: servers.tasks,
                 admin: servers.admin,
@@ -208,6 +244,7 @@ impl Startup {
         log: InstalledLog,
         audit: Arc<AuditTrail>,
         keys: Arc<ConfiguredKeys>,
+        application: Option<Arc<Application>>,
     ) -> Result<Reloadable, StartError> {
         let StartOptions {
             settings, launch, ..
@@ -215,8 +252,13 @@ impl Startup {
         let metrics = Metrics::new().map_err(StartError::Metrics)?;
         let old_process = self.context.old_process.as_ref();
         let counters = old_process.and_then(|old| old.counters.as_ref());
+        let health = start_health(settings, &log, old_process);
+        if let Some(application) = &application {
+            health.watch_application(Arc::clone(application) as _);
+        }
         Ok(Reloadable {
-            health: start_health(settings, &log, old_process),
+            health,
+            application,
             live_settings: Arc::new(LiveSettings::new(
                 launch.settings_location.clone(),
                 settings.clone(),
@@ -255,13 +297,37 @@ impl Startup {
             flags: location.flags,
             in_background: self.options.mode.is_background(),
             generation: self.context.generation,
-            drain_delay: settings.drain_delay,
+            stop_timeout: Some(settings.stop_timeout(settings.shutdown_timeout)),
             failed_restart: None,
             admin_socket: Some(sockets.admin_id.clone()),
             sessions: self.context.sessions(&sockets.admin_id),
             exit: None,
         }
     }
+}
+
+/// Starts the application of a new process, and waits until it is ready. `None` without an
+/// application.
+async fn prepare_application(
+    options: &StartOptions,
+    upgrade: &UpgradeChild,
+) -> Result<Option<PreparedApplication>, StartError> {
+    let Some(app) = &options.settings.app else {
+        return Ok(None);
+    };
+    let log = log::open_log(&options.settings, options.mode, true)?;
+    let application = Application::start(app, &options.settings.pid_file)?;
+    let ready = tokio::select! {
+        ready = application.ready() => ready,
+        () = upgrade.old_process_ended() => {
+            Err(StartError::Handoff(io::ErrorKind::UnexpectedEof.into()))
+        }
+    };
+    if ready.is_err() {
+        application.workers.kill();
+    }
+    ready?;
+    Ok(Some(PreparedApplication { log, application }))
 }
 
 /// Starts the health checks. What the old process knew of the dependencies is valid until the first
@@ -282,45 +348,4 @@ fn publish_instance(state: StagedStateFile, pid_file: &mut PidFile) -> Result<()
     state.publish()?;
     pid_file.claim()?;
     Ok(())
-}
-
-/// Logs and reports that the daemon serves.
-fn report_ready(state: &StateFile, log: &InstalledLog, reporter: &mut Option<StartupReporter>) {
-    tracing::info!(
-        version = VERSION,
-        pid = state.pid,
-        generation = state.generation,
-        server = state.server,
-        admin = state.admin,
-        "ready"
-    );
-    // The log shows the start before `fullon start` returns.
-    log.flush(Duration::from_secs(1));
-    if let Some(reporter) = reporter.take() {
-        reporter.send(&StartupReport::Ready {
-            pid: state.pid,
-            server: state.server.clone(),
-            admin: state.admin.clone(),
-        });
-    }
-}
-
-/// Once the old process has released them, takes over log rotation and the watchdog.
-async fn run_exclusive_tasks(
-    parent_link: Option<ParentLink>,
-    set_rotation: impl Fn(bool) + Send,
-    self_check: SelfCheck,
-    shutdown: Shutdown,
-) {
-    match parent_link {
-        // The old process has notified systemd that this one is the main process, and ready.
-        Some(link) => link.parent_released().await,
-        None => systemd::notify(&[NotifyState::Ready, NotifyState::Status("serving")]),
-    }
-    // If this process was replaced meanwhile, they are its successor's.
-    if shutdown.has_successor() {
-        return;
-    }
-    set_rotation(true);
-    systemd::run_watchdog(&self_check, &shutdown).await;
 }

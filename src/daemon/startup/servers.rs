@@ -15,6 +15,7 @@ use crate::auth::{FailedAttempts, Keyring};
 use crate::daemon::error::StartError;
 use crate::daemon::run::Reloadable;
 use crate::instance::{SocketRole, StateFile};
+use crate::proxy::Proxy;
 use crate::server::admin::{self, AdminState};
 use crate::server::control_request::ControlRequest;
 use crate::server::public::{self, Mounts};
@@ -51,7 +52,11 @@ pub fn start_servers(
     let is_active = Arc::new(AtomicBool::new(false));
     let settings = reloadable.live_settings.settings();
     let limits = &settings.limits;
-    let connections = connection_pools(limits)?;
+    let connections = connection_pools(limits, settings.app.is_some())?;
+    let proxy = reloadable.application.as_ref().map(|application| {
+        let balancer = Arc::clone(&application.balancer);
+        Proxy::new(balancer, Arc::clone(&reloadable.live_settings))
+    });
     let public = public::service(
         Arc::clone(&reloadable.health),
         mounts,
@@ -59,6 +64,7 @@ pub fn start_servers(
         &reloadable.metrics,
         shutdown.clone(),
         Some(Arc::clone(&reloadable.live_settings)),
+        proxy,
     );
     let auth = admin::auth_state(
         admin_address,
@@ -87,6 +93,10 @@ pub fn start_servers(
         admin_address,
         live_settings: Arc::clone(&reloadable.live_settings),
         health: Arc::clone(&reloadable.health),
+        workers: reloadable
+            .application
+            .as_ref()
+            .map(|application| Arc::clone(&application.workers)),
         log_readers: LogReaderLimit::new(Arc::clone(&connections.admin)),
         connections,
         auth,

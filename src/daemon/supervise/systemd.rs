@@ -48,6 +48,12 @@ fn send(states: &[NotifyState]) -> io::Result<()> {
     Ok(())
 }
 
+/// Reports that a restart begins, which may take `timeout`.
+pub fn notify_restarting(timeout: Duration) {
+    notify_reloading();
+    notify(&[extend_timeout(timeout)]);
+}
+
 /// Reports that a reload or a restart begins. [`NotifyState::Ready`] reports its end.
 pub fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
@@ -56,14 +62,22 @@ pub fn notify_reloading() {
     }
 }
 
+/// Reports that the start may take `timeout`, which may be longer than `TimeoutStartSec=`.
+pub fn notify_starting(timeout: Duration) {
+    notify(&[NotifyState::Status("starting"), extend_timeout(timeout)]);
+}
+
 /// Reports that this process drains, and extends `TimeoutStopSec=` if `timeout` is longer.
 pub fn notify_stopping(timeout: Duration) {
-    let timeout = (timeout + SHUTDOWN_MARGIN).as_micros();
     notify(&[
         NotifyState::Stopping,
         NotifyState::Status("draining"),
-        NotifyState::ExtendTimeoutUsec(u32::try_from(timeout).unwrap_or(u32::MAX)),
+        extend_timeout(timeout + SHUTDOWN_MARGIN),
     ]);
+}
+
+fn extend_timeout(timeout: Duration) -> NotifyState<'static> {
+    NotifyState::ExtendTimeoutUsec(u32::try_from(timeout.as_micros()).unwrap_or(u32::MAX))
 }
 
 /// The sockets of a `.socket` unit, with their names.

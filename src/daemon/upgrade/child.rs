@@ -7,14 +7,22 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
 use crate::instance::{HandoffPayload, StartupReporter};
 
-/// The handoff that a new process received, and its link to the old process.
+/// A new process, before the handoff.
+#[derive(Debug)]
 pub struct UpgradeChild {
-    pub(in crate::daemon) payload: HandoffPayload,
-    pub(in crate::daemon) parent_link: ParentLink,
+    channel: UnixStream,
+}
+
+/// The handoff that a new process received, and its link to the old process.
+pub struct ReceivedHandoff {
+    pub payload: HandoffPayload,
+    pub parent_link: ParentLink,
 }
 
 /// Ends this process if the old one dies before the takeover is committed.
@@ -24,24 +32,56 @@ pub struct ParentLink {
 }
 
 impl UpgradeChild {
-    /// Requests the handoff from the old process at the other end of stdin. Returns it, and the
-    /// channel on which to report the start.
+    /// The link to the old process at the other end of stdin, and the channel on which to report
+    /// the start.
     ///
     /// # Errors
     ///
-    /// stdin is not a socket with a daemon at its other end.
+    /// There is no stdin, or no descriptor is free.
     pub fn from_stdin() -> io::Result<(Self, StartupReporter)> {
         let channel: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
         let channel = UnixStream::from(channel);
-        let payload = HandoffPayload::receive(&channel)?;
         rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
         let reporter = StartupReporter::new(channel.try_clone()?.into());
-        let parent_link = ParentLink::watch(channel)?;
-        let child = Self {
+        Ok((Self { channel }, reporter))
+    }
+
+    /// Returns once the old process has ended. Must be awaited before [`Self::receive`], within a
+    /// tokio runtime.
+    pub(in crate::daemon) async fn old_process_ended(&self) {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for types that might change their descriptor; a borrow cannot"
+        )]
+        let channel = AsyncFd::with_interest(self.channel.as_fd(), Interest::READABLE);
+        match channel {
+            // It sends nothing before this process asks for the handoff.
+            Ok(channel) => drop(channel.readable().await),
+            Err(error) => {
+                tracing::error!(%error, "cannot watch the old process");
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Requests the handoff.
+    ///
+    /// # Errors
+    ///
+    /// There is no daemon at the other end, or it has ended.
+    pub(in crate::daemon) fn receive(self) -> io::Result<ReceivedHandoff> {
+        let payload = HandoffPayload::receive(&self.channel)?;
+        let parent_link = ParentLink::watch(self.channel)?;
+        Ok(ReceivedHandoff {
             payload,
             parent_link,
-        };
-        Ok((child, reporter))
+        })
+    }
+
+    /// Requests the handoff, which comes before a report, and drops it. This process cannot start.
+    pub fn decline(self) {
+        // Without the old process nobody reads the report either.
+        drop(self.receive());
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::auth::ConfiguredKeys;
+use crate::config::AppCommand;
 use crate::daemon::resources::InstanceResources;
 use crate::health::Health;
 use crate::instance::{
@@ -21,27 +22,20 @@ use crate::sys::{Process, blocking};
 /// How long a killed successor may take to release the lock.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes the command that runs a successor, and the payload for it. `by` is the client or signal
-/// that requested the restart. From now on, this process adds its counters to those of the successor.
+/// Makes the command that runs a successor, with another command of the application if it is given.
 ///
 /// # Errors
 ///
-/// The program or its directory no longer exists, or no descriptor is free.
-pub fn prepare(
+/// The program or its directory no longer exists.
+pub fn successor_command(
     resources: &InstanceResources,
-    by: &str,
-    keys: &ConfiguredKeys,
-    health: &Health,
-    admin: &AdminState,
-) -> io::Result<(Command, HandoffPayload)> {
-    let InstanceResources {
-        launch,
-        mode,
-        state,
-        pid_file,
-        supervisor,
-        ..
-    } = resources;
+    app_command: Option<&AppCommand>,
+) -> io::Result<Command> {
+    let InstanceResources { launch, mode, .. } = resources;
+    let launch = match app_command {
+        Some(command) => &launch.with_app_command(command),
+        None => launch,
+    };
     if let Some(missing) = launch.missing_path() {
         let text = format!("{} does not exist", missing.display());
         return Err(io::Error::new(io::ErrorKind::NotFound, text));
@@ -51,10 +45,33 @@ pub fn prepare(
         // Signals of the terminal reach only this process, which forwards them.
         command.process_group(0);
     }
+    Ok(command)
+}
+
+/// Makes the payload for a successor. `by` is the client or signal that requested the restart. From
+/// now on, this process adds its counters to those of the successor.
+///
+/// # Errors
+///
+/// No descriptor is free.
+pub fn payload(
+    resources: &InstanceResources,
+    by: &str,
+    keys: &ConfiguredKeys,
+    health: &Health,
+    admin: &AdminState,
+) -> io::Result<HandoffPayload> {
+    let InstanceResources {
+        mode,
+        state,
+        pid_file,
+        supervisor,
+        ..
+    } = resources;
     let counters = blocking(|| share_counters(admin)).inspect_err(|error| {
         tracing::warn!(%error, "cannot pass the counters on; they start at 0");
     });
-    let payload = HandoffPayload {
+    Ok(HandoffPayload {
         header: HandoffHeader {
             pid: state.pid,
             generation: state.generation,
@@ -81,8 +98,7 @@ pub fn prepare(
         sockets: clone_sockets(&resources.sockets)?,
         counters: counters.ok(),
         predecessors: predecessors(resources)?,
-    };
-    Ok((command, payload))
+    })
 }
 
 fn clone_sockets(sockets: &[InheritedSocket]) -> io::Result<Vec<InheritedSocket>> {

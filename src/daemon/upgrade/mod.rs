@@ -5,5 +5,5 @@ mod child;
 pub mod handoff;
 mod parent;
 
-pub use child::{ParentLink, UpgradeChild};
+pub use child::{ParentLink, ReceivedHandoff, UpgradeChild};
 pub use parent::{ReadySuccessor, start_successor};

@@ -1,6 +1,6 @@
-//! A zero-downtime restart, as seen from the old process: it starts its successor, passes it all
-//! resources, and waits until the successor serves and has claimed the PID file. If anything fails,
-//! this process continues as before.
+//! A zero-downtime restart, as seen from the old process: it starts its successor, waits until that
+//! asks for the handoff, passes it all resources, and waits until the successor serves and has
+//! claimed the PID file. If anything fails, this process continues as before.
 //!
 //! Known limit: a successor must accept connections to prove that it serves. If it is killed
 //! between that moment and its claim of the PID file, some milliseconds later, the connections that
@@ -18,7 +18,6 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::instance::{HandoffPayload, PidFile, StartupReport};
 use crate::server::control_request::{RestartFailure, RestartFailureKind};
@@ -44,31 +43,18 @@ pub struct ReadySuccessor {
     pub channel: UnixStream,
 }
 
-/// Runs the command as the successor, until it has claimed the PID file.
+/// A successor that waits for the handoff. Its application is ready.
+pub struct WaitingSuccessor(PendingSuccessor);
+
+/// Runs the command as the successor, until it asks for the handoff. `give_up` ends the attempt.
 ///
 /// # Errors
 ///
-/// The successor failed, took longer than `timeout`, or `abort` was cancelled. It has been killed
-/// then, but the PID file may already name it.
+/// The successor failed, or the reason of `give_up`. It has been killed then.
 pub async fn start_successor(
     command: Command,
-    payload: HandoffPayload,
-    pid_file: &PidFile,
-    timeout: Duration,
-    abort: &CancellationToken,
-) -> Result<ReadySuccessor, RestartFailure> {
-    let give_up = async {
-        tokio::select! {
-            () = abort.cancelled() => RestartFailure::new(
-                RestartFailureKind::Busy,
-                "a stop was requested during the restart",
-            ),
-            () = tokio::time::sleep(timeout) => RestartFailure::new(
-                RestartFailureKind::TimedOut,
-                format!("the new process did not become ready within {timeout:?} and was killed"),
-            ),
-        }
-    };
+    give_up: impl Future<Output = RestartFailure>,
+) -> Result<WaitingSuccessor, RestartFailure> {
     let mut give_up = pin!(give_up);
     let mut successor = tokio::select! {
         biased;
@@ -79,24 +65,59 @@ pub async fn start_successor(
     let outcome = tokio::select! {
         biased;
         failure = &mut give_up => Err(failure),
-        outcome = successor.complete_handoff(payload, pid_file) => outcome,
+        outcome = successor.receive_hello() => outcome,
     };
     match outcome {
-        Ok((process, server, admin)) => {
-            if process.pid() != successor.process.pid() {
-                // The child is the systemd shim, which has done its part.
-                successor.kill_child().await;
-            }
-            Ok(ReadySuccessor {
-                process,
-                server,
-                admin,
-                channel: successor.channel.into_inner(),
-            })
-        }
+        Ok(()) => Ok(WaitingSuccessor(successor)),
         Err(failure) => {
             successor.kill().await;
             Err(failure)
+        }
+    }
+}
+
+impl WaitingSuccessor {
+    /// Ends the successor.
+    pub async fn kill(self) {
+        self.0.kill().await;
+    }
+
+    /// Hands everything over, until the successor has claimed the PID file. `give_up` ends the
+    /// attempt.
+    ///
+    /// # Errors
+    ///
+    /// The successor failed, or the reason of `give_up`. It has been killed then, but the PID file
+    /// may already name it.
+    pub async fn hand_over(
+        self,
+        payload: HandoffPayload,
+        pid_file: &PidFile,
+        give_up: impl Future<Output = RestartFailure>,
+    ) -> Result<ReadySuccessor, RestartFailure> {
+        let Self(mut successor) = self;
+        let outcome = tokio::select! {
+            biased;
+            failure = give_up => Err(failure),
+            outcome = successor.complete_handoff(payload, pid_file) => outcome,
+        };
+        match outcome {
+            Ok((process, server, admin)) => {
+                if process.pid() != successor.process.pid() {
+                    // The child is the systemd shim, which has done its part.
+                    successor.kill_child().await;
+                }
+                Ok(ReadySuccessor {
+                    process,
+                    server,
+                    admin,
+                    channel: successor.channel.into_inner(),
+                })
+            }
+            Err(failure) => {
+                successor.kill().await;
+                Err(failure)
+            }
         }
     }
 }
@@ -143,18 +164,22 @@ impl PendingSuccessor {
         })
     }
 
+    /// Waits until the successor asks for the handoff. It also does when it cannot start, and then
+    /// reports the reason.
+    async fn receive_hello(&mut self) -> Result<(), RestartFailure> {
+        let Some(line) = read_line(&mut self.channel).await else {
+            return Err(self.describe_exit().await);
+        };
+        HandoffPayload::check_hello(&line)
+            .map_err(|reason| start_failed(format!("the new process cannot take over: {reason}")))
+    }
+
     /// Returns the successor and the URLs of its public and admin API.
     async fn complete_handoff(
         &mut self,
         payload: HandoffPayload,
         pid_file: &PidFile,
     ) -> Result<(Process, String, String), RestartFailure> {
-        let failed = |reason: String| RestartFailure::new(RestartFailureKind::StartFailed, reason);
-        let Some(line) = read_line(&mut self.channel).await else {
-            return Err(self.describe_exit().await);
-        };
-        HandoffPayload::check_hello(&line)
-            .map_err(|reason| failed(format!("the new process cannot take over: {reason}")))?;
         if payload.send(self.channel.get_ref()).is_err() {
             return Err(self.describe_exit().await);
         }
@@ -168,9 +193,8 @@ impl PendingSuccessor {
                 match Process::open(pid).filter(|_| has_claimed) {
                     Some(process) if !self.process.has_exited() => Ok((process, server, admin)),
                     Some(_) => Err(self.describe_exit().await),
-                    None => Err(failed(
-                        "the new process reported that it is ready, but it has not taken over the PID file"
-                            .into(),
+                    None => Err(start_failed(
+                        "the new process reported that it is ready, but it has not taken over the PID file",
                     )),
                 }
             }
@@ -182,7 +206,7 @@ impl PendingSuccessor {
                 };
                 Err(RestartFailure::new(kind, message))
             }
-            Err(error) => Err(failed(format!(
+            Err(error) => Err(start_failed(format!(
                 "the new process sent an invalid start-up report: {error}"
             ))),
         }
@@ -238,6 +262,10 @@ impl PendingSuccessor {
         // Where SIGCHLD is ignored, there is nothing to reap.
         let _ = self.child.try_wait();
     }
+}
+
+fn start_failed(reason: impl Into<String>) -> RestartFailure {
+    RestartFailure::new(RestartFailureKind::StartFailed, reason)
 }
 
 fn describe_status(status: ExitStatus) -> String {

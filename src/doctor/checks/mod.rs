@@ -1,6 +1,7 @@
 //! The checks, one topic a file.
 
 mod admin_api;
+mod application;
 mod daemon;
 mod log;
 mod pid_file;
@@ -21,7 +22,7 @@ pub enum CheckFn {
 use CheckFn::{Many, One};
 
 /// All checks, in the order of their findings.
-pub const CHECKS: [CheckFn; 25] = [
+pub const CHECKS: [CheckFn; 29] = [
     Many(settings::problems),
     One(settings::env_file),
     Many(settings::warnings),
@@ -41,6 +42,10 @@ pub const CHECKS: [CheckFn; 25] = [
     One(settings::pending),
     One(daemon::last_exit),
     Many(daemon::dependencies),
+    One(application::program),
+    One(application::placeholder),
+    One(application::sockets),
+    One(application::workers),
     Many(restart::settings),
     One(ports::public),
     One(ports::admin),

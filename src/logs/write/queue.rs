@@ -4,7 +4,11 @@
 //! During a burst, threads that log wait for the disk. But a disk or pipe that accepts nothing must
 //! not stop the service: after [`STALL_TIMEOUT`] without progress, events are dropped and counted.
 //! The log reports the number at the place where the events are missing.
+//!
+//! Events that this program only passes on, in any amount, get a part of the queue ([`in_bulk`]). So
+//! other threads do not wait for them.
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -20,8 +24,23 @@ use crate::config::LogFormat;
 const CAPACITY: usize = 16 * 1024;
 /// Additional capacity for wake-ups, which are not events.
 const CONTROL_CAPACITY: usize = 1024;
+/// How many events there may be before a thread waits that logs in bulk.
+const BULK_CAPACITY: usize = CAPACITY / 2;
+/// How many bytes there may be before such a thread waits.
+const BULK_BYTES: usize = 4 * 1024 * 1024;
 /// How long threads wait without any progress of the writer before events are dropped.
 const STALL_TIMEOUT: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static IS_BULK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Logs what `log` logs in a part of the queue.
+pub fn in_bulk(log: impl FnOnce()) {
+    IS_BULK.set(true);
+    log();
+    IS_BULK.set(false);
+}
 
 /// The producers' end of the queue.
 #[derive(Clone)]
@@ -38,6 +57,7 @@ pub(crate) struct EventQueue {
 #[derive(Default)]
 struct Backlog {
     len: AtomicUsize,
+    bytes: AtomicUsize,
     taken: AtomicU64,
     blocked_threads: AtomicUsize,
     progress_lock: Mutex<()>,
@@ -99,6 +119,7 @@ impl EventQueue {
         if let Some(health) = &self.health {
             health.count_queued();
         }
+        self.backlog.bytes.fetch_add(line.len(), Ordering::SeqCst);
         // Fails only if the queue is full, and there is a slot.
         let _ = self.writer.write(line);
     }
@@ -171,9 +192,18 @@ impl Backlog {
     // A blocked thread writes `blocked_threads`, then reads `len` and `taken`. The writer does the
     // reverse. Only sequential consistency ensures that at least one of them sees the other.
     fn try_acquire(&self) -> bool {
-        let more = |len| (len < CAPACITY).then_some(len + 1);
+        let more = |len| self.has_space(len).then_some(len + 1);
         let order = Ordering::SeqCst;
         self.len.fetch_update(order, order, more).is_ok()
+    }
+
+    /// Whether this thread may queue an event.
+    fn has_space(&self, len: usize) -> bool {
+        if IS_BULK.get() {
+            len < BULK_CAPACITY && self.bytes.load(Ordering::SeqCst) < BULK_BYTES
+        } else {
+            len < CAPACITY
+        }
     }
 
     fn release(&self) {
@@ -187,7 +217,7 @@ impl Backlog {
         let guard = guard.unwrap_or_else(PoisonError::into_inner);
         let is_same = |(): &mut ()| {
             self.taken.load(Ordering::SeqCst) == before
-                && self.len.load(Ordering::SeqCst) >= CAPACITY
+                && !self.has_space(self.len.load(Ordering::SeqCst))
         };
         let waited = self
             .progress
@@ -210,6 +240,7 @@ impl Backlog {
 impl<W: Write> Write for DrainWriter<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let written = self.inner.write_all(event);
+        self.backlog.bytes.fetch_sub(event.len(), Ordering::SeqCst);
         self.backlog.on_taken();
         written.map(|()| event.len())
     }
@@ -319,6 +350,32 @@ mod tests {
         assert_eq!(seen.recv().unwrap(), "after\n");
         drop(guard);
         assert_eq!(queue.backlog.len.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn bulk_leaves_space_for_others() {
+        for event in ["bulk".to_owned(), "bulk".repeat(BULK_BYTES / 64)] {
+            let (queue, guard, permits, seen) = queue();
+            let mut bulk = queue.clone();
+            let limit = BULK_CAPACITY.min(BULK_BYTES.div_ceil(event.len()));
+            let count = limit + 10;
+            let producer = std::thread::spawn(move || {
+                for _ in 0..count {
+                    in_bulk(|| bulk.write_all(event.as_bytes()).unwrap());
+                }
+            });
+            while queue.backlog.blocked_threads.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            assert_eq!(queue.backlog.len.load(Ordering::SeqCst), limit);
+            // This thread does not wait.
+            queue.clone().write_all(b"other").unwrap();
+            assert_eq!(queue.backlog.len.load(Ordering::SeqCst), limit + 1);
+            drop(permits);
+            producer.join().unwrap();
+            drop((queue, guard));
+            assert_eq!(seen.iter().filter(|it| it == "other").count(), 1);
+        }
     }
 
     #[test]

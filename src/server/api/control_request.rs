@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::api::{ReloadResult, RestartResult};
 use crate::auth::{Claims, RevokeError, RevokedAll};
-use crate::config::InvalidSettings;
+use crate::config::{AppCommand, InvalidSettings};
 use crate::server::http::audit::AuditRecord;
 
 /// A change that the daemon carries out.
@@ -47,8 +47,10 @@ pub struct StopCommand {
 pub struct RestartCommand {
     /// Subject of the caller's token, or the name of a signal.
     pub by: String,
-    /// How long the new process may take until it serves.
-    pub timeout: Duration,
+    /// How long the new process may take until it serves; `None` for the default.
+    pub timeout: Option<Duration>,
+    /// Another command of the application.
+    pub app_command: Option<AppCommand>,
     pub reply: Reply<Result<RestartResult, RestartFailure>>,
 }
 

@@ -15,6 +15,7 @@ use crate::api::{HealthReport, LivenessReport, ReadinessReport, ServiceInfo, VER
 use crate::config::LiveSettings;
 use crate::health::Health;
 use crate::identity::identity;
+use crate::proxy::Proxy;
 use crate::server::http::Service;
 use crate::server::http::headers::ApplicationResponse;
 use crate::server::http::json::{JsonResponse, PrerenderedJson};
@@ -130,7 +131,8 @@ fn is_plain_path(path: &str) -> bool {
         .is_some_and(|path| path.split('/').all(is_segment))
 }
 
-/// The service of the public port. It believes the `TRUSTED_PROXIES` of the settings.
+/// The service of the public port. It believes the `TRUSTED_PROXIES` of the settings. With a proxy,
+/// only the health checks are the daemon's own paths.
 #[must_use]
 pub fn service(
     health: Arc<Health>,
@@ -139,7 +141,11 @@ pub fn service(
     metrics: &Metrics,
     shutdown: Shutdown,
     live_settings: Option<Arc<LiveSettings>>,
+    proxy: Option<Arc<Proxy>>,
 ) -> Arc<Service> {
+    if let Some(proxy) = &proxy {
+        let _ = metrics.application.set(Arc::clone(proxy));
+    }
     let allow_of_mounts: Vec<_> = mounts
         .0
         .iter()
@@ -170,7 +176,7 @@ pub fn service(
         metrics,
         shutdown,
     );
-    let service = service.with_live_settings(live_settings);
+    let service = service.with_live_settings(live_settings).with_proxy(proxy);
     Arc::new(service.with_health_handler(Box::new(move || summary.respond())))
 }
 

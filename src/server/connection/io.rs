@@ -11,8 +11,9 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::framing::framing_fields;
 use crate::server::http::Service;
-use crate::server::pool::ConnectionState;
+use crate::server::pool::{ConnectionState, FramingFields};
 
 /// A socket that others can watch while hyper uses it.
 pub struct ConnectionIo {
@@ -64,6 +65,15 @@ impl ConnectionIo {
         }
     }
 
+    /// Looks for framing fields, if another program will read the request.
+    fn find_framing(&self, bytes: &[u8]) -> FramingFields {
+        if self.service.has_application() {
+            framing_fields(bytes)
+        } else {
+            FramingFields::default()
+        }
+    }
+
     fn poll_try_write(
         &self,
         context: &mut Context<'_>,
@@ -88,7 +98,7 @@ impl ConnectionIo {
     /// Whether `response` is hyper's own error response to input that is no valid request. Then a
     /// problem document is written instead.
     fn replaces_hyper_error(&mut self, response: &[u8]) -> bool {
-        if !self.state.is_between_requests() {
+        if !self.state.is_between_responses() {
             return false;
         }
         let Some(replacement) = self.service.replace_hyper_error(response, self.peer) else {
@@ -121,7 +131,8 @@ impl AsyncRead for ConnectionIo {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(read) => {
                     if read > 0 {
-                        self.state.on_read();
+                        let bytes = &buffer.filled()[buffer.filled().len() - read..];
+                        self.state.on_read(|| self.find_framing(bytes));
                     }
                     return Poll::Ready(Ok(()));
                 }

@@ -1,5 +1,6 @@
 //! One connection: HTTP/1.1 by hyper, closed in a way that loses no request.
 
+mod framing;
 mod io;
 mod socket;
 mod timeouts;
@@ -21,9 +22,9 @@ use super::limits::LimitKind;
 use super::pool::{ClientSocket, ConnectionState, DetachedBody, WaitingFor};
 use super::shutdown::Shutdown;
 use io::ConnectionIo;
-use socket::has_pending_input;
 pub use socket::lingering_close;
-use timeouts::{STUCK_TIMEOUT, client_timeout, evicted, stuck};
+use socket::{has_pending_input, keep_alive};
+use timeouts::{STUCK_TIMEOUT, client_left, client_timeout, evicted, stuck};
 
 /// How long a new connection may take to send its first request once the server stops.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(20);
@@ -60,21 +61,20 @@ pub async fn serve(
         .max_buf_size(limits.max_header_size)
         .serve_connection(TokioIo::new(io), handler);
 
-    let detached = tokio::select! {
+    let ended = tokio::select! {
         biased;
-        // An error of the connection is the client's: everything relevant was logged with the
-        // request.
-        _ = &mut connection => return state.lingers().then_some(stream),
-        body = state.detached_body() => Some(body),
+        result = &mut connection => Some(Ended::Connection(result)),
+        body = state.detached_body() => Some(Ended::Detached(body)),
         () = shutdown.idle_closing() => None,
+        () = client_left(&state, &stream), if service.has_application() => return None,
         (limit, waiting) = client_timeout(&state, limits, &stream) => {
             let is_answered = close_timed_out(limit, waiting, &state, &service, peer, &stream);
             return is_answered.then_some(stream);
         }
         () = evicted(&state, &stream) => return None,
     };
-    let body = if let Some(body) = detached {
-        body
+    let ended = if let Some(ended) = ended {
+        ended
     } else {
         if state.is_untouched() {
             let _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, stream.readable()).await;
@@ -86,15 +86,62 @@ pub async fn serve(
         }
         tokio::select! {
             biased;
-            _ = &mut connection => return state.lingers().then_some(stream),
-            body = state.detached_body() => body,
+            result = &mut connection => Ended::Connection(result),
+            body = state.detached_body() => Ended::Detached(body),
+            () = client_left(&state, &stream), if service.has_application() => return None,
             () = stuck(&state) => return None,
             () = shutdown.forced() => return None,
         }
     };
-    let io = connection.into_parts().io.into_inner();
-    write_detached(body, io, &state, &stream, &shutdown).await;
-    None
+    match ended {
+        Ended::Detached(body) => {
+            let io = connection.into_parts().io.into_inner();
+            write_detached(body, io, &state, &stream, &shutdown).await;
+            None
+        }
+        Ended::Connection(result) => {
+            if let Some(tunnel) = state.take_tunnel() {
+                let parts = connection.into_parts();
+                let (io, sent) = (parts.io.into_inner(), parts.read_buf);
+                keep_alive(&stream);
+                let tunnel = tunnel.run(io, sent, limits.idle_timeout);
+                run_tunnel(tunnel, &state, &stream, &shutdown).await;
+                return None;
+            }
+            // Other errors are the client's: everything relevant was logged with the request.
+            let is_truncated = result.is_err_and(|error| error.is_user());
+            if is_truncated && service.has_application() {
+                // A client of HTTP/1.0 takes the end of the connection for the end of the response.
+                let _ = stream.set_zero_linger();
+                return None;
+            }
+            state.lingers().then_some(stream)
+        }
+    }
+}
+
+/// How hyper's part of a connection ends.
+enum Ended {
+    Connection(hyper::Result<()>),
+    Detached(DetachedBody),
+}
+
+/// Lets a WebSocket run until both sides have closed it. A client that does not read may be evicted.
+async fn run_tunnel(
+    tunnel: impl Future<Output = std::io::Result<()>>,
+    state: &ConnectionState,
+    stream: &TcpStream,
+    shutdown: &Shutdown,
+) {
+    tokio::select! {
+        result = tunnel => {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a WebSocket broke off");
+            }
+        }
+        () = evicted(state, stream) => {}
+        () = shutdown.forced() => {}
+    }
 }
 
 /// Writes a detached body. A client that does not read may be evicted, and is not waited for once

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, recv};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, recv, sockopt};
 use tokio::net::TcpStream;
 
 /// How long a refused client may take to read its response.
 const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a WebSocket may be quiet before the system asks the other machine whether it still runs.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_mins(1);
 /// How many bytes it may still send meanwhile.
 const LINGER_BYTES: usize = 1024 * 1024;
 
@@ -32,4 +35,19 @@ pub async fn lingering_close(stream: &TcpStream) {
 pub fn has_pending_input(stream: &TcpStream) -> bool {
     let mut byte = [0_u8; 1];
     recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(read, _)| read > 0)
+}
+
+/// Whether the client has broken off the connection, in both directions.
+pub fn is_reset(stream: &TcpStream) -> bool {
+    let mut sockets = [PollFd::new(stream, PollFlags::empty())];
+    let broken = PollFlags::HUP | PollFlags::ERR;
+    poll(&mut sockets, Some(&Timespec::default()))
+        .is_ok_and(|_| sockets[0].revents().intersects(broken))
+}
+
+/// Lets the system close a connection whose client has vanished, which may be quiet otherwise.
+pub fn keep_alive(stream: &TcpStream) {
+    // A failure costs only that.
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, KEEP_ALIVE_AFTER);
 }

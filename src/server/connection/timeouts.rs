@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::socket::has_pending_input;
+use super::socket::{has_pending_input, is_reset};
 use crate::config::Limits;
 use crate::server::limits::LimitKind;
 use crate::server::pool::{ConnectionState, WaitingFor};
@@ -13,6 +14,8 @@ use crate::server::pool::{ConnectionState, WaitingFor};
 /// How long a stopping server waits for a client that may never finish what it started: request
 /// headers, or the reading of a stream.
 pub const STUCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a client that has closed its side may wait for more of a response of the application.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often an evicted connection lets pending input be read before it closes.
 const MAX_INPUT_CHECKS: u32 = 16;
 /// How long an evicted connection waits for a request that came just then.
@@ -79,6 +82,32 @@ pub async fn evicted(state: &ConnectionState, stream: &TcpStream) {
             }
             Some(_) => return,
         }
+    }
+}
+
+/// Returns once the client of a request to the application has left.
+///
+/// A client that closes its side may still read, and looks like one that has left. So it has
+/// [`LEAVE_TIMEOUT`] to get a response, or more of it. After a reset, it has left.
+pub async fn client_left(state: &ConnectionState, stream: &TcpStream) {
+    // This interest has no event of its own: only the end of the input makes it ready.
+    if stream.ready(Interest::PRIORITY).await.is_err() {
+        return;
+    }
+    let closed_at = Instant::now();
+    loop {
+        let Some(written_at) = state.ends_with_client() else {
+            tokio::time::sleep(LEAVE_TIMEOUT).await;
+            continue;
+        };
+        if is_reset(stream) {
+            return;
+        }
+        let since = written_at.max(closed_at);
+        if since.elapsed() >= LEAVE_TIMEOUT {
+            return;
+        }
+        tokio::time::sleep_until(since + LEAVE_TIMEOUT).await;
     }
 }
 

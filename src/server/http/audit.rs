@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::audit::{AuditTrail, Event, Outcome};
 use crate::auth::{Claims, without_tokens};
+use crate::config::AppCommand;
 use crate::server::path_template;
 
 /// The audit action of each operation that changes something.
@@ -82,6 +83,18 @@ impl AuditRecord {
     /// Records that the change is carried out, and its timeout if it has one.
     pub fn accepted(&self, timeout: Option<Duration>) {
         self.record_accepted(timeout, |_| ());
+    }
+
+    /// Records that the daemon is restarted, and the command of its application if that is another
+    /// one.
+    pub fn restart_accepted(&self, timeout: Option<Duration>, app_command: Option<&AppCommand>) {
+        self.record_accepted(timeout, |event| {
+            if let Some(command) = app_command {
+                let command = command.to_string();
+                let command = without_tokens(&command);
+                event.detail.insert("command".into(), command.into());
+            }
+        });
     }
 
     /// Records that the caller signs in: it has this session from now on.

@@ -20,9 +20,9 @@ static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 #[derive(Debug, Clone, Copy)]
 pub struct ForwardedClient(pub IpAddr);
 
-/// The client of a request from a trusted proxy. If all addresses are trusted, it is the one that is
-/// farthest away. `None` if the proxy names none.
-pub fn forwarded_client(headers: &HeaderMap, trusted: &TrustedProxies) -> Option<IpAddr> {
+/// The way of a request to a trusted proxy: the client, then the other proxies. If all addresses are
+/// trusted, the client is the one that is farthest away. Empty if the proxy names none.
+pub fn forwarded_hops(headers: &HeaderMap, trusted: &TrustedProxies) -> Vec<IpAddr> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     if headers.contains_key(&X_FORWARDED_FOR) {
         let lines = headers.get_all(&X_FORWARDED_FOR).iter().rev().map(text);
@@ -30,14 +30,14 @@ pub fn forwarded_client(headers: &HeaderMap, trusted: &TrustedProxies) -> Option
             let hops = line.rsplit(',').map(parse_node);
             hops.collect::<Vec<_>>()
         });
-        return last_untrusted(hops, trusted);
+        return believed(hops, trusted);
     }
     let lines = headers.get_all(FORWARDED).iter().rev().map(text);
     let hops = lines.flat_map(|line| {
         let elements = split_from_end(&line, b',').into_iter();
         elements.map(parse_element).collect::<Vec<_>>()
     });
-    last_untrusted(hops, trusted)
+    believed(hops, trusted)
 }
 
 /// An entry of the list.
@@ -50,19 +50,23 @@ enum Hop {
     Unknown,
 }
 
-fn last_untrusted(hops: impl Iterator<Item = Hop>, trusted: &TrustedProxies) -> Option<IpAddr> {
-    let mut client = None;
+/// The addresses up to the first untrusted one. `hops` has the last one first.
+fn believed(hops: impl Iterator<Item = Hop>, trusted: &TrustedProxies) -> Vec<IpAddr> {
+    let mut believed = Vec::new();
     for hop in hops {
         match hop {
-            Hop::Address(address) => client = Some(address),
-            Hop::Empty => continue,
+            Hop::Address(address) => {
+                believed.push(address);
+                if !trusted.contains(address) {
+                    break;
+                }
+            }
+            Hop::Empty => {}
             Hop::Unknown => break,
         }
-        if !client.is_some_and(|address| trusted.contains(address)) {
-            break;
-        }
     }
-    client
+    believed.reverse();
+    believed
 }
 
 /// An element of `Forwarded`: parameters that are separated by semicolons.
@@ -151,7 +155,18 @@ mod tests {
             let name: HeaderName = name.parse().unwrap();
             headers.append(name, HeaderValue::from_bytes(value).unwrap());
         }
-        forwarded_client(&headers, &trusted()).map(|address| address.to_string())
+        let hops = forwarded_hops(&headers, &trusted());
+        hops.first().map(IpAddr::to_string)
+    }
+
+    #[test]
+    fn hops_are_the_believed_part_of_the_list() {
+        let mut headers = HeaderMap::new();
+        let list = HeaderValue::from_static("9.9.9.9, 192.0.2.1, 10.1.1.1,, 10.2.2.2");
+        headers.insert(&X_FORWARDED_FOR, list);
+        let hops = forwarded_hops(&headers, &trusted()).into_iter();
+        let hops: Vec<_> = hops.map(|hop| hop.to_string()).collect();
+        assert_eq!(hops, ["192.0.2.1", "10.1.1.1", "10.2.2.2"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! HTTP: handles each request, and defines the parts of responses that all operations share.
 
 pub mod access_log;
+mod application;
 pub mod audit;
 mod body;
 pub mod compress;

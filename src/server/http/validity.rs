@@ -29,6 +29,17 @@ pub fn check<B>(request: &mut Request<B>) -> Result<(), InvalidRequest> {
     check_host(request)
 }
 
+/// A request with both Transfer-Encoding and Content-Length may be two requests for a program that
+/// follows the other one (RFC 9112, section 6.1).
+pub fn check_framing(has_two: bool) -> Result<(), InvalidRequest> {
+    if has_two {
+        let detail = "the request has both Transfer-Encoding and Content-Length";
+        Err(bad_request(detail))
+    } else {
+        Ok(())
+    }
+}
+
 /// `*` is for `OPTIONS` only, and a host without a path for `CONNECT` only (RFC 9112, section 3.2).
 fn check_target(method: &Method, uri: &Uri) -> Result<(), InvalidRequest> {
     let is_valid = match uri.path() {

@@ -9,6 +9,7 @@ mod totals;
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use disk::LogDisk;
 pub(super) use families::{Family, MetricFamilies};
@@ -16,10 +17,14 @@ use requests::RequestMetrics;
 pub use requests::{RequestSeries, RouteMetrics};
 use totals::CounterTotals;
 
+use crate::proxy::Proxy;
+
 /// Counts what happens while the daemon lives.
 #[derive(Debug)]
 pub struct Metrics {
     pub requests: RequestMetrics,
+    /// Counts the requests to the application, if the daemon runs one.
+    pub(super) application: OnceLock<Arc<Proxy>>,
     pub(super) successful_reloads: AtomicU64,
     pub(super) refused_reloads: AtomicU64,
     pub(super) failed_restarts: AtomicU64,
@@ -47,6 +52,7 @@ impl Metrics {
     fn with_requests(requests: RequestMetrics) -> Self {
         Self {
             requests,
+            application: OnceLock::new(),
             successful_reloads: AtomicU64::default(),
             refused_reloads: AtomicU64::default(),
             failed_restarts: AtomicU64::default(),

@@ -26,6 +26,8 @@ const METHODS: [&str; 8] = [
 const STATUS_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 /// The route of all unknown paths, so that clients cannot create series by requesting random paths.
 const OTHER_ROUTE: &str = "other";
+/// The route of all paths of the application that the daemon runs.
+const APPLICATION_ROUTE: &str = "app";
 /// The routes of health checks begin with it.
 const HEALTH_PREFIX: &str = "/health";
 
@@ -142,6 +144,7 @@ impl RequestMetrics {
             duration: self.duration.clone(),
             mounted,
             other: route(OTHER_ROUTE),
+            application: route(APPLICATION_ROUTE),
             exact: paths
                 .into_iter()
                 .map(|path| {
@@ -164,6 +167,7 @@ pub struct RouteMetrics {
     exact: HashMap<String, Route>,
     mounted: Vec<(String, Route)>,
     other: Route,
+    application: Route,
 }
 
 #[derive(Debug)]
@@ -178,9 +182,6 @@ impl RouteMetrics {
         if let Some(disabled) = &self.disabled {
             return disabled;
         }
-        let name = method.as_str();
-        let last = METHODS.len() - 1;
-        let method = METHODS.iter().position(|known| *known == name);
         let with_parameter = || {
             let mut routes = self.exact.values();
             routes.find(|route| path_template::matches(&route.template, path))
@@ -194,7 +195,13 @@ impl RouteMetrics {
             let mounted = self.mounted.iter().find(|(prefix, _)| is_below(prefix));
             mounted.map_or(&self.other, |(_, route)| route)
         });
-        self.get_or_create(route, method.unwrap_or(last))
+        self.get_or_create(route, method_index(method))
+    }
+
+    /// The series of requests with this method to the application that the daemon runs.
+    pub fn application(&self, method: &Method) -> &RequestSeries {
+        let application = || self.get_or_create(&self.application, method_index(method));
+        self.disabled.as_ref().unwrap_or_else(application)
     }
 
     /// The series of input that is not a valid request.
@@ -239,6 +246,12 @@ impl RequestSeries {
         metrics.classes[class].inc();
         metrics.duration.observe(elapsed.as_secs_f64());
     }
+}
+
+/// The place of a method in [`METHODS`].
+fn method_index(method: &Method) -> usize {
+    let known = METHODS.iter().position(|known| *known == method.as_str());
+    known.unwrap_or(METHODS.len() - 1)
 }
 
 #[cfg(test)]

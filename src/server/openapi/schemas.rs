@@ -11,7 +11,7 @@ const NULLABLE_FIELDS: [(&str, &[&str]); 2] = [
 ];
 
 /// Fields that hold an RFC 3339 timestamp.
-const TIMESTAMPS: [(&str, &str); 11] = [
+const TIMESTAMPS: [(&str, &str); 12] = [
     ("AuditEntry", "time"),
     ("BrowserSession", "expires_at"),
     ("CreatedSession", "expires_at"),
@@ -23,6 +23,7 @@ const TIMESTAMPS: [(&str, &str); 11] = [
     ("SessionSummary", "created_at"),
     ("SessionSummary", "expires_at"),
     ("StopResult", "deadline"),
+    ("WorkerStatus", "started_at"),
 ];
 
 /// Fields that hold an object of any names and values.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 pub use client_socket::ClientSocket;
 pub use detached::{DetachedBody, DetachedResponse, DetachedSocket};
-pub use state::{ConnectionState, TrackedBody, WaitingFor};
+pub use state::{ConnectionState, FramingFields, TrackedBody, WaitingFor};
 pub use stats::ConnectionStats;
 
 use super::limits::LimitKind;

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::detached::DetachedBody;
+use crate::proxy::Tunnel;
 use crate::server::limits::LimitKind;
 
 /// How long a client may pause inside a body, or while it reads a response, before it is considered
@@ -37,6 +38,13 @@ pub enum WaitingFor {
     ResponseRead,
     /// The rest of a request body.
     RequestBody,
+}
+
+/// Fields of the headers of a request that say where it ends.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct FramingFields {
+    pub transfer_encoding: bool,
+    pub content_length: bool,
 }
 
 /// Shared by a connection, its socket, and the requests and responses on it.
@@ -58,6 +66,18 @@ struct Inner {
     is_evicted: bool,
     /// Replaces hyper once it has written the response headers.
     detached_body: Option<DetachedBody>,
+    /// Replaces hyper once it has written a response that begins a WebSocket.
+    tunnel: Option<Box<Tunnel>>,
+    /// The request is one of the application, and ends if the client leaves.
+    ends_with_client: bool,
+    /// hyper has dropped the response body, and may have to write its end.
+    owes_flush: bool,
+    /// Those of the headers that are being read.
+    framing: FramingFields,
+    /// Those of the current request.
+    request_framing: FramingFields,
+    /// When the socket last took all output.
+    flushed_at: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +89,7 @@ enum RequestPhase {
         awaits_body: bool,
     },
     Responding(ResponseStep),
-    /// Hyper has left the connection to a [`DetachedBody`]. Nothing follows.
+    /// Hyper has left the connection to a [`DetachedBody`] or a [`Tunnel`]. Nothing follows.
     Detached,
 }
 
@@ -126,6 +146,12 @@ impl Default for Inner {
             body_limit_hit: None,
             is_evicted: false,
             detached_body: None,
+            tunnel: None,
+            ends_with_client: false,
+            owes_flush: false,
+            framing: FramingFields::default(),
+            request_framing: FramingFields::default(),
+            flushed_at: Instant::now(),
         }
     }
 }
@@ -175,6 +201,8 @@ impl ConnectionState {
         let mut inner = self.lock();
         inner.phase = RequestPhase::Handling { awaits_body: false };
         inner.body_limit_hit = None;
+        inner.ends_with_client = false;
+        inner.request_framing = std::mem::take(&mut inner.framing);
         if inner.unread == UnreadInput::Body {
             inner.unread = UnreadInput::None;
         }
@@ -182,9 +210,20 @@ impl ConnectionState {
         RequestGuard(Arc::clone(self))
     }
 
-    /// Bytes were read from the socket.
-    pub fn on_read(&self) {
+    /// Whether the current request has both framing fields.
+    pub fn has_two_framings(&self) -> bool {
+        let framing = self.lock().request_framing;
+        framing.transfer_encoding && framing.content_length
+    }
+
+    /// Bytes were read from the socket. `find_framing` is called if they belong to headers.
+    pub fn on_read(&self, find_framing: impl FnOnce() -> FramingFields) {
         let mut inner = self.lock();
+        if inner.is_between_requests() {
+            let found = find_framing();
+            inner.framing.transfer_encoding |= found.transfer_encoding;
+            inner.framing.content_length |= found.content_length;
+        }
         if let RequestPhase::Idle {
             has_partial_headers: has_partial_headers @ false,
         } = &mut inner.phase
@@ -215,9 +254,11 @@ impl ConnectionState {
     /// The socket took everything that was written.
     pub fn on_flushed(&self) {
         let mut inner = self.lock();
+        inner.owes_flush = false;
         if inner.output != Output::Flushed {
             inner.output = Output::Flushed;
             inner.restart_wait();
+            inner.flushed_at = inner.waiting_since;
         }
         if let RequestPhase::Responding(step @ ResponseStep::BodyPolled) = &mut inner.phase {
             *step = ResponseStep::HeadersFlushed;
@@ -299,6 +340,23 @@ impl ConnectionState {
         })
     }
 
+    /// The current request ends if the client leaves.
+    pub fn set_ends_with_client(&self) {
+        self.lock().ends_with_client = true;
+    }
+
+    /// Whether the current request ends if the client leaves, and when the client last got bytes.
+    pub fn ends_with_client(&self) -> Option<Instant> {
+        let inner = self.lock();
+        let is_waiting = inner.ends_with_client && !inner.is_between_requests();
+        is_waiting.then_some(inner.flushed_at)
+    }
+
+    /// Takes the tunnel that the connection becomes.
+    pub fn take_tunnel(&self) -> Option<Box<Tunnel>> {
+        self.lock().tunnel.take()
+    }
+
     /// Returns the body that continues without hyper, once the response headers are flushed. There
     /// is no wake-up: only the task that drives the connection may await this, because it polls
     /// again after each flush.
@@ -323,9 +381,10 @@ impl ConnectionState {
         inner.is_between_requests() && inner.output == Output::Flushed
     }
 
-    /// Whether no request is in flight.
-    pub fn is_between_requests(&self) -> bool {
-        self.lock().is_between_requests()
+    /// Whether bytes that hyper writes now belong to no response.
+    pub fn is_between_responses(&self) -> bool {
+        let inner = self.lock();
+        inner.is_between_requests() && !inner.owes_flush
     }
 
     /// Whether the client has sent nothing yet.
@@ -352,6 +411,11 @@ impl RequestGuard {
         self.0.lock().detached_body = Some(body);
     }
 
+    /// Makes the connection a tunnel once hyper has written the response.
+    pub fn set_tunnel(&self, tunnel: Box<Tunnel>) {
+        self.0.lock().tunnel = Some(tunnel);
+    }
+
     /// Ends the request when the response body ends.
     pub fn track_body<B>(self, body: B) -> TrackedBody<B> {
         self.0.lock().phase = RequestPhase::Responding(ResponseStep::Started);
@@ -366,6 +430,10 @@ impl Drop for RequestGuard {
     fn drop(&mut self) {
         let mut inner = self.0.lock();
         inner.activity = Activity::Responded;
+        inner.owes_flush = true;
+        if inner.tunnel.is_some() {
+            inner.phase = RequestPhase::Detached;
+        }
         if inner.phase != RequestPhase::Detached {
             inner.phase = IDLE;
             inner.restart_wait();
@@ -417,11 +485,11 @@ mod tests {
         let state = Arc::<ConnectionState>::default();
         assert!(state.is_untouched() && state.is_idle());
         assert_eq!(waiting(&state), Some(WaitingFor::RequestHeaders));
-        state.on_read();
+        state.on_read(FramingFields::default);
         assert!(state.has_partial_headers() && !state.is_untouched());
 
         let request = state.start_request();
-        assert!(!state.is_between_requests() && !state.has_partial_headers());
+        assert!(!state.is_between_responses() && !state.has_partial_headers());
         assert_eq!(waiting(&state), None);
         state.set_awaits_body(true);
         assert_eq!(waiting(&state), Some(WaitingFor::RequestBody));
@@ -433,9 +501,10 @@ mod tests {
         state.on_written();
         drop(body);
         // hyper has dropped the body, but the socket has not taken all of it.
-        assert!(state.is_between_requests() && !state.is_idle());
+        assert!(!state.is_between_responses() && !state.is_idle());
         assert_eq!(waiting(&state), None);
         state.on_flushed();
+        assert!(state.is_between_responses());
         assert!(state.is_idle());
         assert_eq!(waiting(&state), Some(WaitingFor::NextRequest));
     }

@@ -9,13 +9,16 @@ use poem_openapi::OpenApi;
 
 use super::seconds::parse_seconds;
 use super::settings::INVALID_SETTINGS;
-use super::state::{NOT_ACTIVE, StateHandle};
+use super::state::{NOT_ACTIVE, StateHandle, submit};
 use super::tag::AdminTag;
 use crate::api::{
-    DEFAULT_RESTART_TIMEOUT, DaemonPhase, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS,
-    RestartRequest, RestartResult, StopRequest, StopResult,
+    DaemonPhase, MAX_TIMEOUT_SECONDS, MIN_RESTART_TIMEOUT_SECONDS, RestartRequest, RestartResult,
+    StopRequest, StopResult,
 };
+use crate::auth::Claims;
+use crate::config::{APP_COMMAND, AppCommand, InvalidSettings, SettingProblem};
 use crate::health;
+use crate::identity::identity;
 use crate::server::api::control_request::{
     ControlRequest, RestartCommand, RestartFailure, RestartFailureKind, StopCommand,
 };
@@ -83,7 +86,7 @@ impl LifecycleApi {
             // The channel is closed once this process drains, because it stops or was replaced.
             state.require_active()?;
         }
-        let deadline = state.shutdown.set_deadline(settings.drain_delay + timeout);
+        let deadline = state.shutdown.set_deadline(settings.stop_timeout(timeout));
         Ok(JsonResponse(StopResult {
             phase: DaemonPhase::Draining,
             pid: std::process::id(),
@@ -114,18 +117,26 @@ impl LifecycleApi {
         body: AuthorizedBody<Control, Option<RestartRequest>>,
     ) -> Result<JsonResponse<RestartResult>> {
         let state = self.0.get()?;
-        let timeout = match body.0.and_then(|request| request.timeout_seconds) {
-            None => DEFAULT_RESTART_TIMEOUT,
-            Some(seconds) => parse_timeout(seconds, MIN_RESTART_TIMEOUT_SECONDS)?,
-        };
+        let body = body.0.unwrap_or_default();
+        let timeout = body
+            .timeout_seconds
+            .map(|seconds| parse_timeout(seconds, MIN_RESTART_TIMEOUT_SECONDS))
+            .transpose()?;
+        let app_command = body
+            .command
+            .map(|words| parse_app_command(&caller.claims, words))
+            .transpose()?;
+        state.require_active()?;
+        audit.restart_accepted(timeout, app_command.as_ref());
         let request = |reply| {
             ControlRequest::Restart(RestartCommand {
                 by: caller.claims.subject,
                 timeout,
+                app_command,
                 reply,
             })
         };
-        let restarted = state.carry_out(&audit, Some(timeout), request).await?;
+        let restarted = submit(&state.control, request).await?;
         Ok(JsonResponse(
             restarted.map_err(|failure| ApiError::from(&failure))?,
         ))
@@ -134,6 +145,24 @@ impl LifecycleApi {
 
 fn parse_timeout(seconds: f64, min: f64) -> Result<Duration> {
     parse_seconds("timeout_seconds", seconds, min..=MAX_TIMEOUT_SECONDS)
+}
+
+/// The command of the application. A control token may stop and restart the daemon, but it must not
+/// run another program: only a command line may, which holds a key of the daemon.
+fn parse_app_command(caller: &Claims, words: Vec<String>) -> Result<AppCommand> {
+    if !caller.is_of_command() && caller.request.is_none() {
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            format!(
+                "`command` is accepted from `{} restart -- COMMAND…` only",
+                identity().command
+            ),
+        ));
+    }
+    AppCommand::new(words).map_err(|message| {
+        let setting = APP_COMMAND.into();
+        ApiError::invalid_configuration(&InvalidSettings(vec![SettingProblem { setting, message }]))
+    })
 }
 
 impl From<&RestartFailure> for ApiError {

@@ -125,6 +125,7 @@ fn total_families(
     connections(state, &mut families);
     log(state, free_disk, &mut families);
     checks(state, &mut families);
+    application(state, &mut families);
     let mut families = families.into_families();
     families.extend(state.metrics.requests.collect());
     state.metrics.totals.update(&mut families);
@@ -340,4 +341,31 @@ fn checks(state: &AdminState, families: &mut MetricFamilies) {
         let took = each.latency.map(|latency| latency.as_secs_f64());
         latency.add(&[("check", each.name)], took);
     }
+}
+
+/// Requests to the application. Labels have no path and no process, so that restarts and clients
+/// create no series.
+fn application(state: &AdminState, families: &mut MetricFamilies) {
+    let Some(proxy) = state.metrics.application.get() else {
+        return;
+    };
+    let mut requests = families.labelled_counter(
+        "fullon_app_requests_total",
+        "Responses of the application by status class. 1xx begins a WebSocket.",
+    );
+    for (class, count) in proxy.stats().responses() {
+        requests.add(&[("class", class)], count);
+    }
+    let mut errors = families.labelled_counter(
+        "fullon_app_errors_total",
+        "Requests without a whole response of the application, by reason: no_worker, broken, timeout or truncated.",
+    );
+    for (reason, count) in proxy.stats().errors() {
+        errors.add(&[("reason", reason)], count);
+    }
+    families.counter(
+        "fullon_app_retries_total",
+        "Requests that were sent to the application again.",
+        proxy.stats().retries(),
+    );
 }

@@ -14,6 +14,7 @@ mod state;
 mod status;
 mod tag;
 mod tokens;
+mod worker_status;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -23,6 +23,7 @@ use crate::server::metrics::Metrics;
 use crate::server::openapi::DocumentedError;
 use crate::server::pool::ConnectionPools;
 use crate::server::shutdown::Shutdown;
+use crate::workers::Workers;
 
 /// An error of [`AdminState::require_active`].
 pub const NOT_ACTIVE: DocumentedError = DocumentedError::new(
@@ -55,6 +56,8 @@ pub struct AdminState {
     pub last_exit: Option<LastExit>,
     pub live_settings: Arc<LiveSettings>,
     pub health: Arc<Health>,
+    /// Of the application, if there is one.
+    pub workers: Option<Arc<Workers>>,
     pub connections: ConnectionPools,
     pub metrics: Arc<Metrics>,
     pub audit: Arc<AuditTrail>,

@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 
 use super::state::StateHandle;
 use super::tag::AdminTag;
+use super::worker_status::worker_statuses;
 use crate::api::{AuditState, DaemonStatus, HealthCheck, VERSION, base_url};
 use crate::audit::{ignored_files, trail_owner};
 use crate::config::root_warning;
@@ -45,7 +46,8 @@ impl StatusApi {
         let live_settings = Arc::clone(&state.live_settings);
         let auth = Arc::clone(&state.auth);
         let audit = Arc::clone(&state.audit);
-        let (pending_restart, warnings, process) = spawn_blocking(move || {
+        let workers = state.workers.clone();
+        let (pending_restart, warnings, process, workers) = spawn_blocking(move || {
             let sources = live_settings.location().read_sources();
             let warnings = sources.warnings().iter().map(ToString::to_string);
             let revocations = auth.keyring.revocations_problem();
@@ -60,6 +62,7 @@ impl StatusApi {
                 live_settings.pending(&sources),
                 warnings,
                 process_usage::read(),
+                workers.map_or_else(Vec::new, |it| worker_statuses(&it)),
             )
         })
         .await?;
@@ -72,7 +75,11 @@ impl StatusApi {
             generation: state.generation,
             started_at: state.started_at.to_string(),
             uptime_seconds: state.started.elapsed().as_secs_f64(),
-            docs: format!("{server}/docs"),
+            docs: if settings.app.is_some() {
+                format!("{}/admin/docs", base_url(state.admin_address))
+            } else {
+                format!("{server}/docs")
+            },
             health: format!("{server}/health"),
             server,
             listens_on: [state.public_address]
@@ -101,6 +108,8 @@ impl StatusApi {
             http: state.http_usage(),
             public_requests: state.metrics.requests.totals("public"),
             log_followers: state.log.as_ref().map_or(0, |log| log.follower_count()),
+            app_command: settings.app.as_ref().map(|app| app.command.to_string()),
+            workers,
             checks: state
                 .health
                 .checks()

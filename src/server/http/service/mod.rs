@@ -1,52 +1,49 @@
 //! Handles every request of either port: counts it, gives it an id, checks it, routes it through
 //! poem, and logs it.
 
+mod early;
+mod forward;
+mod raw;
+mod router;
+
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{Either, Full};
+use hyper::Method;
 use hyper::body::Incoming;
-use hyper::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
-};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::http::uri::Scheme;
-use hyper::{Method, Uri};
+use poem::Response;
 use poem::endpoint::BoxEndpoint;
 use poem::http::StatusCode;
 use poem::web::{LocalAddr, RemoteAddr};
-use poem::{Endpoint, Response};
 
-use super::access_log::{AccessRecord, HEALTH_PATH, PendingRequest, UsedSession};
-use super::audit::{AuditRecord, AuditedActions};
-use super::body::{LimitedBody, awaits_continue, drain_body, drain_request};
-use super::forwarded::{ForwardedClient, forwarded_client};
-use super::headers::ApplicationResponse;
-use super::origin::OwnOrigins;
-use super::problem::{ProblemDetail, problem_from_error, problem_response};
-use super::refusal_page::refusal_page;
-use super::request_id::{REQUEST_ID, RequestIds, client_request_id};
-use super::validity::{self, InvalidRequest};
-use super::{headers, origin, raw_response};
 use crate::audit::AuditTrail;
 use crate::config::LiveSettings;
+use crate::proxy::{Forwarded, Proxy, ProxyBody};
+use crate::server::http::access_log::{AccessRecord, HEALTH_PATH, PendingRequest, UsedSession};
+use crate::server::http::application::is_own_path;
+use crate::server::http::audit::{AuditRecord, AuditedActions};
+use crate::server::http::body::drain_request;
+use crate::server::http::forwarded::{ForwardedClient, forwarded_hops};
+use crate::server::http::headers;
+use crate::server::http::headers::ApplicationResponse;
+use crate::server::http::origin::OwnOrigins;
+use crate::server::http::problem::{ProblemDetail, problem_response};
+use crate::server::http::request_id::{REQUEST_ID, RequestIds, client_request_id};
+use crate::server::http::validity::{self, InvalidRequest};
 use crate::server::limits::LimitKind;
 use crate::server::metrics::RouteMetrics;
-use crate::server::path_template;
 use crate::server::pool::{
     ClientSocket, ConnectionPool, ConnectionState, DetachedResponse, TrackedBody,
 };
 use crate::server::shutdown::Shutdown;
-
-/// hyper's own limits: fields of the headers, and bytes of the request target.
-const MAX_HEADERS: usize = 100;
-const MAX_URI: usize = 65_534;
 
 /// Responds to `GET /health` without the router, because load balancers request nothing as often.
 /// With the router and a timer for each request it had 0.77 of the throughput of bare hyper;
@@ -56,7 +53,7 @@ pub type HealthHandler = Box<dyn Fn() -> (StatusCode, Bytes) + Send + Sync>;
 /// The `Allow` header of each path.
 type AllowByPath = HashMap<String, HeaderValue>;
 
-type Body = Either<Full<Bytes>, BoxBody<Bytes, std::io::Error>>;
+type Body = Either<Either<Full<Bytes>, ProxyBody>, BoxBody<Bytes, std::io::Error>>;
 
 /// The router of one server, and what surrounds it.
 pub struct Service {
@@ -73,6 +70,8 @@ pub struct Service {
     /// Set for the admin server.
     audit: Option<Arc<AuditTrail>>,
     health: Option<HealthHandler>,
+    /// Set for the public server of an application.
+    proxy: Option<Arc<Proxy>>,
     pool: Arc<ConnectionPool>,
     shutdown: Shutdown,
     routes: RouteMetrics,
@@ -105,6 +104,7 @@ impl Service {
             audited_actions: AuditedActions::default(),
             audit: None,
             health: None,
+            proxy: None,
             pool,
             shutdown,
             routes,
@@ -149,6 +149,16 @@ impl Service {
         }
     }
 
+    /// Forwards all requests but health checks to the application.
+    pub(crate) fn with_proxy(self, proxy: Option<Arc<Proxy>>) -> Self {
+        Self { proxy, ..self }
+    }
+
+    /// Whether requests go to an application.
+    pub(crate) fn has_application(&self) -> bool {
+        self.proxy.is_some()
+    }
+
     /// `public` or `admin`.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -164,60 +174,6 @@ impl Service {
         &self.pool
     }
 
-    /// The problem document that replaces hyper's own response to input that is no valid request.
-    /// `None` if `response` is one of ours.
-    pub(crate) fn replace_hyper_error(&self, response: &[u8], peer: SocketAddr) -> Option<Bytes> {
-        let status = raw_response::hyper_error_status(response)?;
-        Some(self.raw_error(status, peer))
-    }
-
-    /// A whole response to a client that has sent no request, or part of one, or an invalid one.
-    pub(crate) fn raw_error(&self, status: StatusCode, peer: SocketAddr) -> Bytes {
-        let limits = &self.pool.limits;
-        let (limit, detail) = match status {
-            StatusCode::REQUEST_TIMEOUT => (
-                Some(LimitKind::HeaderTimeout),
-                format!(
-                    "the request headers did not arrive within {:?} (HEADER_TIMEOUT)",
-                    limits.header_timeout
-                ),
-            ),
-            StatusCode::SERVICE_UNAVAILABLE => (
-                Some(LimitKind::Refused),
-                "connection limit reached, and all connections are busy: try again".into(),
-            ),
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
-                Some(LimitKind::HeaderSize),
-                format!(
-                    "the request headers are too large: at most {} bytes (MAX_HEADER_SIZE) and {MAX_HEADERS} headers",
-                    limits.max_header_size
-                ),
-            ),
-            StatusCode::URI_TOO_LONG => (
-                Some(LimitKind::HeaderSize),
-                format!("the request URI is too long: at most {MAX_URI} bytes"),
-            ),
-            _ => (None, "invalid HTTP/1.1 request (RFC 9112)".into()),
-        };
-        if let Some(limit) = limit {
-            self.pool.stats.record_limit_hit(limit);
-        }
-        let access = AccessRecord {
-            server: self.name,
-            series: self.routes.unparsed(),
-            request_id: self.request_ids.next(),
-            client_request_id: None,
-            started: Instant::now(),
-            peer,
-            client: None,
-            session: None,
-        };
-        access.record_invalid(status);
-        let id = access.request_id.to_str().unwrap_or_default();
-        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
-        raw_response::error_response(status, &detail, id, retry_after)
-    }
-
     /// Responds to a request.
     pub(crate) async fn call(
         &self,
@@ -230,9 +186,15 @@ impl Service {
         let started = Instant::now();
         let in_flight = self.pool.stats.count_request();
         let guard = state.start_request();
+        let is_own = |_: &&Arc<Proxy>| !is_own_path(request.uri().path());
+        let proxy = self.proxy.as_ref().filter(is_own);
+        let series = match proxy {
+            Some(_) => self.routes.application(request.method()),
+            None => self.routes.series(request.method(), request.uri().path()),
+        };
         let mut access = AccessRecord {
             server: self.name,
-            series: self.routes.series(request.method(), request.uri().path()),
+            series,
             request_id: self.request_ids.next(),
             client_request_id: client_request_id(request.headers()),
             started,
@@ -242,17 +204,37 @@ impl Service {
         };
         let is_health_check =
             request.method() == Method::GET && request.uri().path() == HEALTH_PATH;
-        let validity = validity::check(&mut request);
-        let mut response = match &self.health {
-            Some(handler) if is_health_check && validity.is_ok() => {
+        let validity = validity::check(&mut request)
+            .and_then(|()| validity::check_framing(state.has_two_framings()));
+        let mut response = match (&self.health, proxy) {
+            (Some(handler), None) if is_health_check && validity.is_ok() => {
                 let (status, body) = handler();
                 access.record("GET", HEALTH_PATH, status.as_u16());
-                let mut response = hyper::Response::new(Either::Left(Full::new(body)));
+                let mut response =
+                    hyper::Response::new(Either::Left(Either::Left(Full::new(body))));
                 *response.status_mut() = status;
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 headers::set_no_store(headers);
                 drain_request(request, state).await;
+                response
+            }
+            (_, Some(proxy)) => {
+                let hops = self.believe_proxy(request.headers(), &mut access);
+                let client = Forwarded {
+                    peer: peer.ip(),
+                    hops: hops.as_deref(),
+                    local,
+                    request_id: &access.request_id,
+                };
+                let mut response = self
+                    .forward_logged(request, validity, proxy, client, &access, state)
+                    .await;
+                if let Either::Left(Either::Right(body)) = response.body_mut()
+                    && let Some(tunnel) = body.take_tunnel()
+                {
+                    guard.set_tunnel(tunnel);
+                }
                 response
             }
             _ => {
@@ -281,9 +263,11 @@ impl Service {
             }
         };
 
+        let status = response.status();
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID.clone(), access.request_id);
-        if self.shutdown.has_started() || state.closes_after_response() {
+        let is_tunnel = status == StatusCode::SWITCHING_PROTOCOLS;
+        if !is_tunnel && (self.shutdown.has_started() || state.closes_after_response()) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         drop(in_flight);
@@ -349,18 +333,23 @@ impl Service {
         response
     }
 
-    /// Takes the client and the request id from a trusted proxy.
-    fn believe_proxy(&self, headers: &HeaderMap, access: &mut AccessRecord<'_>) {
-        let Some(live_settings) = &self.live_settings else {
-            return;
-        };
-        let trusted = &live_settings.settings().trusted_proxies;
-        if trusted.contains(access.peer.ip()) {
-            access.client = forwarded_client(headers, trusted);
-            if let Some(id) = access.client_request_id.take() {
-                access.request_id = id;
-            }
+    /// Takes the client and the request id from a trusted proxy. Returns the way of the request to
+    /// that proxy, or `None` if it is not trusted.
+    fn believe_proxy(
+        &self,
+        headers: &HeaderMap,
+        access: &mut AccessRecord<'_>,
+    ) -> Option<Vec<IpAddr>> {
+        let trusted = &self.live_settings.as_ref()?.settings().trusted_proxies;
+        if !trusted.contains(access.peer.ip()) {
+            return None;
         }
+        let hops = forwarded_hops(headers, trusted);
+        access.client = hops.first().copied();
+        if let Some(id) = access.client_request_id.take() {
+            access.request_id = id;
+        }
+        Some(hops)
     }
 
     /// The audit record of a request that changes something.
@@ -380,42 +369,6 @@ impl Service {
             &access.request_id,
             access.client_request_id.as_ref(),
         )))
-    }
-
-    /// The response to a request that its headers are enough to reject or to redirect.
-    fn respond_early(
-        &self,
-        request: &hyper::Request<Incoming>,
-        state: &ConnectionState,
-    ) -> Option<Response> {
-        if let Some(own_origins) = &self.own_origins {
-            let (method, headers) = (request.method(), request.headers());
-            if let Some(reason) =
-                own_origins.rejection_reason(method, request.uri().path(), headers)
-            {
-                let is_page = origin::is_page_request(method, headers);
-                return Some(if is_page {
-                    refusal_page(&reason)
-                } else {
-                    problem_response(StatusCode::FORBIDDEN, &reason)
-                });
-            }
-            let address = own_origins.numeric_address(method, request.uri(), headers);
-            if let Some(address) = address {
-                let redirect = Response::builder()
-                    .status(StatusCode::TEMPORARY_REDIRECT)
-                    .header(LOCATION, address);
-                return Some(redirect.finish());
-            }
-        }
-        if let Some(response) = respond_without_path(request) {
-            return Some(response);
-        }
-        let length = request.headers().get(CONTENT_LENGTH)?.to_str().ok()?;
-        let is_too_large = length
-            .parse::<usize>()
-            .is_ok_and(|length| length > self.pool.limits.max_body_size);
-        is_too_large.then(|| self.body_limit_response(LimitKind::BodySize, state))
     }
 
     /// The response to a request whose body exceeded a limit.
@@ -438,82 +391,4 @@ impl Service {
         };
         problem_response(status, &detail)
     }
-
-    async fn route(
-        &self,
-        mut request: poem::Request,
-        uri: &Uri,
-        state: &Arc<ConnectionState>,
-    ) -> Response {
-        let awaits_continue = awaits_continue(request.headers());
-        let body = request.take_body().into();
-        let (body, unread_body) = LimitedBody::wrap(body, &self.pool.limits, state);
-        request.set_body(body);
-        let response = self.call_router(request, uri).await;
-        if let Some(body) = unread_body.take() {
-            drain_body(body, awaits_continue, state).await;
-        }
-        match state.body_limit_hit() {
-            // A handler that does not need the rest of the body may succeed.
-            Some(limit) if !response.status().is_success() => {
-                self.body_limit_response(limit, state)
-            }
-            _ => response,
-        }
-    }
-
-    fn allowed_methods(&self, path: &str) -> Option<HeaderValue> {
-        let template = path_template::find(self.allow.keys(), path)?;
-        self.allow.get(template).cloned()
-    }
-
-    /// The redirect from a path with `/` at its end to the known path without. It is relative,
-    /// because a proxy may have removed a prefix.
-    fn redirect_without_slash(&self, uri: &Uri) -> Option<Response> {
-        let path = uri.path().strip_suffix('/')?;
-        path_template::find(self.allow.keys(), path)?;
-        let (_, name) = path.rsplit_once('/').filter(|(_, name)| !name.is_empty())?;
-        let query = uri.query().map_or_else(String::new, |it| format!("?{it}"));
-        let redirect = Response::builder()
-            .status(StatusCode::PERMANENT_REDIRECT)
-            .header(LOCATION, format!("../{name}{query}"));
-        Some(redirect.finish())
-    }
-
-    async fn call_router(&self, request: poem::Request, uri: &Uri) -> Response {
-        // The panic hook has logged a panic. It ends the request, but not the connection.
-        match AssertUnwindSafe(self.endpoint.call(request))
-            .catch_unwind()
-            .await
-        {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => {
-                let is_unknown = error.status() == StatusCode::NOT_FOUND;
-                let redirect = is_unknown.then(|| self.redirect_without_slash(uri));
-                redirect.flatten().unwrap_or_else(|| {
-                    problem_from_error(error, uri.path(), || self.allowed_methods(uri.path()))
-                })
-            }
-            Err(_) => problem_response(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal error: see the log of the daemon",
-            ),
-        }
-    }
-}
-
-/// The response to a request whose target is no path: `OPTIONS *`, which checks that the server
-/// responds (RFC 9110, section 9.3.7), and `CONNECT`.
-fn respond_without_path(request: &hyper::Request<Incoming>) -> Option<Response> {
-    if request.method() == Method::CONNECT {
-        let mut response = problem_response(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "CONNECT is not supported: this server is no proxy",
-        );
-        let headers = response.headers_mut();
-        headers.insert(ALLOW, HeaderValue::from_static(""));
-        return Some(response);
-    }
-    let is_for_server = request.method() == Method::OPTIONS && request.uri().path() == "*";
-    is_for_server.then(|| Response::builder().status(StatusCode::NO_CONTENT).finish())
 }
