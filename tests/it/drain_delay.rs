@@ -113,7 +113,7 @@ fn stop_by_signal_waits_for_the_delay() {
     home.write_env("ADMIN_PORT=0\nDRAIN_DELAY=11s\n");
     home.run(["reload"]).succeeds();
     eventually("the state file has the delay", || {
-        home.state().drain_delay == Duration::from_secs(11)
+        home.state().stop_timeout == Some(Duration::from_secs(21))
     });
     let process = home.daemon().unwrap();
     process.send_signal(Signal::STOP).unwrap();

@@ -10,8 +10,8 @@ use fullon_master_api::instance::{PidFileStatus, StateFile, inspect_pid_file};
 use fullon_master_api::sys::Process;
 
 use crate::support::{
-    DEADLINE, Home, InstalledProgram, Outcome, child_processes, eventually, executable_of, request,
-    scale, unrelated_process,
+    DEADLINE, Home, InstalledProgram, Outcome, Random, child_processes, eventually, executable_of,
+    request, scale, unrelated_process,
 };
 
 const COMMANDS: [&str; 3] = ["start", "restart", "stop"];
@@ -34,27 +34,6 @@ const VICTIMS: [Victim; 4] = [
     Victim::NewProcess,
     Victim::Any,
 ];
-
-/// `SplitMix64`.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[usize::try_from(self.below(all.len() as u64)).unwrap()]
-    }
-}
 
 /// A home whose processes are identified by their copy of the program.
 struct Sandbox {
@@ -200,7 +179,7 @@ fn kill(process: Option<&Process>) {
 #[test]
 fn kill_at_any_moment_leaves_at_most_one_daemon() {
     let seed = scale::seed();
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let sandbox = Sandbox::new();
     let mut other_process = unrelated_process();
     for number in 1..=scale::rounds() {

@@ -6,14 +6,14 @@ use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::listener_proof::{
     OTHER_USER, false_status, squat, squat_after_kill, squat_while_draining, starting_daemon,
 };
 use crate::support::{
-    ChildGuard, FakeApi, Home, InstalledProgram, Outcome, eventually, free_port, running_as_root,
-    spawn,
+    ChildGuard, FakeApi, Home, InstalledProgram, eventually, free_port, preload_library,
+    running_as_root, spawn,
 };
 
 /// Commands that change the daemon. They run last and one after another, in this order.
@@ -238,25 +238,12 @@ fn tunnel() -> Vec<Row> {
     rows
 }
 
-/// Builds the library that pauses a connection.
-fn pause_library(home: &Home) -> PathBuf {
-    let library = home.path().join("pause_connect.so");
-    let source = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/it/support/pause_connect.c"
-    );
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library);
-    Outcome::run(compiler.arg(source).arg("-ldl")).succeeds();
-    library
-}
-
 /// A command has found the daemon, and is about to connect. A restart moves the daemon to another
 /// port, and another user listens at the old one: the connection leads there.
 fn replaced() -> Vec<Row> {
     let mut home = Home::new();
     home.unset("ADMIN_PORT");
-    let library = pause_library(&home);
+    let library = preload_library(&home, "pause_connect");
     let mut port = free_port();
     home.write_env(&format!("ADMIN_PORT={port}\n"));
     home.run(["start"]).succeeds();

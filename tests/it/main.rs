@@ -11,6 +11,9 @@ mod support;
 
 mod admin_api;
 mod api_unreachable;
+mod app_command;
+mod app_faults;
+mod app_requests;
 mod audit;
 mod audit_disturbances;
 mod audit_trail;
@@ -64,6 +67,7 @@ mod reload;
 mod restart_in_flight;
 mod restart_with_changes;
 mod revocation;
+mod run_application;
 mod schemathesis;
 mod secrets;
 mod sessions;

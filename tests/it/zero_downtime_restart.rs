@@ -202,6 +202,37 @@ fn second_concurrent_restart_is_refused() {
     assert_eq!(generation(&home), 2);
 }
 
+/// A new process may take long until it asks for the handoff, because its application starts.
+#[test]
+fn old_process_carries_out_changes_until_the_handoff() {
+    let home = Home::new();
+    let program = InstalledProgram::install_in(&home);
+    program.start(&home);
+    program.replace(waiting_program(&home, env!("CARGO_BIN_EXE_fullon")));
+    let token = home.token("admin:read");
+    thread::scope(|scope| {
+        let restart = scope.spawn(|| home.run(["restart"]));
+        eventually("the new process is starting", || {
+            home.path().join("begun").exists()
+        });
+        let revoked = home.run(["token", "--revoke-all"]).succeeds();
+        assert_eq!(revoked.stderr, "", "the daemon did it, not the command");
+        home.write_env("LOG_LEVEL=DEBUG\n");
+        home.run(["reload"])
+            .succeeds()
+            .stdout_contains(&["LOG_LEVEL"]);
+        fs::write(home.path().join("go"), "").unwrap();
+        restart.join().unwrap().succeeds();
+    });
+    assert_eq!(generation(&home), 2);
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", bearer.as_str())];
+    let refused = request(&home.admin_address(), "GET", "/admin/status", &headers, "");
+    assert_eq!(refused.status, 401);
+    let level = home.call_admin("GET", "/admin/log-level").json();
+    assert_eq!(level["level"], "debug", "{level}");
+}
+
 #[test]
 fn pid_file_always_has_one_owner() {
     let home = Home::started();

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Console;
-use crate::support::{OtherServer, browser_available, eventually};
+use crate::support::{Home, OtherServer, browser_available, eventually, request};
 
 /// Holds the moment in which clicks do nothing, until `letClicksAct` is called.
 const HOLD_MOMENT: &str = "
@@ -93,6 +93,40 @@ fn link_of_another_site_opens_the_console_signed_out() {
         console.browser.reload();
         console.wait_for_headline("Ready");
         assert_eq!(console.run("return location.href"), page);
+    }
+}
+
+/// On the admin port only, and before anything that the browser says about the other site.
+#[test]
+fn admin_port_refuses_requests_for_pages_before_the_user_opens_them() {
+    let home = Home::started();
+    let reason = "before the user opens it are rejected";
+    for (name, value) in [
+        ("Sec-Purpose", "prefetch"),
+        ("Sec-Purpose", "prefetch;prerender"),
+        ("Sec-Purpose", "prefetch;anonymous-client-ip"),
+        ("Purpose", "prefetch"),
+        ("X-Purpose", "preview"),
+        ("X-Moz", "prefetch"),
+    ] {
+        for site in ["none", "same-origin", "cross-site"] {
+            let headers = [
+                (name, value),
+                ("Sec-Fetch-Site", site),
+                ("Sec-Fetch-Mode", "navigate"),
+                ("Sec-Fetch-Dest", "document"),
+            ];
+            for path in ["/", "/console", "/console/main.js", "/admin", "/admin/docs"] {
+                let answer = request(&home.admin_address(), "GET", path, &headers, "");
+                assert_eq!(answer.status, 403, "{path}");
+                assert!(answer.body.contains(reason), "{path}");
+                assert_eq!(answer.header("cache-control"), Some("no-store"));
+                let answer = request(&home.admin_address(), "GET", path, &headers[..2], "");
+                answer.assert_problem(403, reason);
+            }
+            let answer = request(&home.public_address(), "GET", "/docs", &headers, "");
+            assert_eq!(answer.status, 200, "{name}: {value}");
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `fullon doctor`: real faults are reported with advice, and there are no false alarms.
 
+mod application;
 mod daemon_api;
 mod instance_files;
 mod ports_and_log;

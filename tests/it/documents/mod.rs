@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use page::Page;
 
-use crate::support::{HEAVY, running_as_root};
+use crate::support::{HEAVY, prerequisite_available, running_as_root, tools_directory};
 
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -69,7 +69,11 @@ fn check(path: &Path, update: bool) -> (usize, String) {
 
 #[test]
 fn console_blocks_print_what_the_pages_say() {
-    if !running_as_root("console blocks") {
+    let needed = "uvicorn (scripts/install-test-tools.sh)";
+    let has_uvicorn = tools_directory().join("bin/uvicorn").exists();
+    if !running_as_root("console blocks")
+        || !prerequisite_available("console blocks", needed, has_uvicorn)
+    {
         return;
     }
     let _permit = HEAVY.enter();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command as Process;
 
 use super::page::Command;
-use crate::support::Outcome;
+use crate::support::{Outcome, tools_directory};
 
 /// Longest time for all commands of a page, in seconds.
 const LIMIT: &str = "120";
@@ -41,7 +41,7 @@ pub fn run(commands: &[Command]) -> Vec<Vec<String>> {
                 env!("CARGO_MANIFEST_DIR"),
                 USER,
             ])
-            .arg(directory.path())
+            .args([directory.path(), &tools_directory()])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap()),
     )

@@ -82,6 +82,7 @@ impl Server {
             &Metrics::new().unwrap(),
             shutdown.clone(),
             None,
+            None,
         );
         Self {
             address,

@@ -140,7 +140,7 @@ fn requests_of_the_drain_are_counted() {
 fn increase_across_restarts_is_exact() {
     let _permit = HEAVY.enter();
     let interval = scale::scrape_interval();
-    let restarts = scale::scraped_restarts();
+    let restarts = scale::restarts();
     let home = Home::started();
     home.extend_time_limit(interval * (2 * restarts + 4));
     let public = home.public_address();

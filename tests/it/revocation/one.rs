@@ -13,6 +13,7 @@ use super::{
 };
 use crate::support::{
     Connection, Home, InstalledProgram, Outcome, eventually, file_mode, free_port, jwt,
+    preload_library,
 };
 
 #[test]
@@ -162,17 +163,21 @@ fn token_that_is_given_as_id_is_refused_and_not_logged() {
     }
 }
 
-/// Starts a restart whose new process waits for a file. Returns it with the thread of the command.
+/// Starts a restart whose new process waits, with everything that the old one passed to it, until
+/// the file `waiting` is removed. Returns it with the thread of the command.
 pub fn hold_restart(home: &Home, program: &InstalledProgram) -> thread::JoinHandle<Outcome> {
-    let directory = home.path().display();
+    let waiting = home.path().join("waiting");
     program.replace(format!(
-        "#!/bin/sh\ntouch {directory}/waiting\nwhile [ ! -e {directory}/gate ]; do sleep 0.02; done\nexec {} \"$@\"\n",
+        "#!/bin/sh\nexport LD_PRELOAD={} PAUSE_FILE={} PAUSE_AT={}\nexec {} \"$@\"\n",
+        preload_library(home, "pause_open").display(),
+        home.log_file().display(),
+        waiting.display(),
         env!("CARGO_BIN_EXE_fullon")
     ));
     let mut command = home.fullon(["restart"]);
     let restart = thread::spawn(move || Outcome::run(&mut command));
-    eventually("the new process has started", || {
-        home.path().join("waiting").exists()
+    eventually("the new process has received the handoff", || {
+        waiting.exists()
     });
     restart
 }
@@ -197,7 +202,7 @@ fn both_processes_of_held_restart_refuse() {
         assert_accepted(&home, &other);
     };
     assert_refused();
-    fs::write(home.path().join("gate"), "").unwrap();
+    fs::remove_file(home.path().join("waiting")).unwrap();
     restart.join().unwrap().succeeds();
     assert_ne!(home.daemon().unwrap().pid(), old);
     assert_refused();

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -13,7 +12,8 @@ use super::one::{call_on, kept_connection};
 use super::{ALL, assert_accepted, assert_revoked, call, file, sign_in};
 use crate::doctor::{as_nobody, home_of_nobody, set_mode};
 use crate::support::{
-    Connection, DEADLINE, Home, InstalledProgram, Outcome, eventually, jwt, running_as_root,
+    Connection, DEADLINE, Home, InstalledProgram, Outcome, eventually, jwt, preload_library,
+    running_as_root,
 };
 
 fn audit_file(home: &Home) -> std::path::PathBuf {
@@ -213,7 +213,7 @@ fn command_revokes_during_a_restart_that_is_held() {
     assert_eq!(call(&home, &token).status, 401);
     assert_eq!(call_on(&mut kept.remove(0), &token).status, 401);
     assert_accepted(&home, &home.token(ALL));
-    fs::write(home.path().join("gate"), "").unwrap();
+    fs::remove_file(home.path().join("waiting")).unwrap();
     restart.join().unwrap().succeeds();
     assert_eq!(call(&home, &token).status, 401);
     assert_eq!(call_on(&mut kept.remove(0), &token).status, 401);
@@ -267,14 +267,7 @@ fn failed_sync_after_the_change_says_that_it_is_revoked() {
     let home = Home::started();
     let token = home.token(ALL);
     home.run(["stop"]).succeeds();
-    let library = home.path().join("fail_directory_sync.so");
-    let source = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/it/support/fail_directory_sync.c"
-    );
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library);
-    Outcome::run(compiler.arg(source).arg("-ldl")).succeeds();
+    let library = preload_library(&home, "fail_directory_sync");
     let key_file = home.path().join(".fullon_master_api.key");
     let key = fs::read(&key_file).unwrap();
     for arguments in [

@@ -201,6 +201,15 @@ impl Connection {
         line.trim_end().to_owned()
     }
 
+    /// Reads until the server closes or resets the connection.
+    pub fn read_rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        if let Err(error) = self.reader.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+        }
+        rest
+    }
+
     /// Reads until the server closes the connection.
     pub fn read_to_end(&mut self) -> String {
         let mut rest = String::new();

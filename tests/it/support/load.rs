@@ -21,7 +21,10 @@ const RETRY_DELAY: Duration = Duration::from_millis(2);
 /// Recorded failures per client.
 const MAX_FAILURES: usize = 20;
 
-const PATHS: [(&str, &str); 2] = [
+/// Paths, and the start of the body that each answers.
+pub type Requests = [(&'static str, &'static str)];
+
+const PATHS: &Requests = &[
     ("/health", r#"{"status":"healthy","version":""#),
     ("/", r#"{"service":"fullon_master_api","version":""#),
 ];
@@ -71,6 +74,8 @@ pub struct LoadReport {
     pub failures: Vec<RequestFailure>,
     /// Persistent connections closed without `Connection: close`.
     pub dropped_connections: u64,
+    /// The longest time in which no request was answered.
+    pub longest_gap: Duration,
 }
 
 impl LoadReport {
@@ -103,8 +108,23 @@ struct Shared {
     begun: Instant,
     limit: Duration,
     is_over: AtomicBool,
+    requests: &'static Requests,
     answered: AtomicU64,
+    /// When the last request was answered, in microseconds since the start.
+    answered_at: AtomicU64,
+    /// The longest time between two answers, in microseconds.
+    longest_gap: AtomicU64,
     cut: AtomicU64,
+}
+
+impl Shared {
+    fn count_answer(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        let now = u64::try_from(self.begun.elapsed().as_micros()).unwrap();
+        let before = self.answered_at.fetch_max(now, Ordering::Relaxed);
+        let gap = now.saturating_sub(before);
+        self.longest_gap.fetch_max(gap, Ordering::Relaxed);
+    }
 }
 
 impl Load {
@@ -115,12 +135,33 @@ impl Load {
 
     /// Starts clients with another time limit.
     pub fn start_with_limit(limit: Duration, host: &str, clients: &LoadProfile) -> Self {
+        Self::spawn(limit, host, clients, PATHS)
+    }
+
+    /// Starts clients that send these requests in turn.
+    pub fn start_requesting(
+        requests: &'static Requests,
+        host: &str,
+        clients: &LoadProfile,
+    ) -> Self {
+        Self::spawn(MAX_DURATION, host, clients, requests)
+    }
+
+    fn spawn(
+        limit: Duration,
+        host: &str,
+        clients: &LoadProfile,
+        requests: &'static Requests,
+    ) -> Self {
         let shared = Arc::new(Shared {
             address: host.parse().unwrap(),
             begun: Instant::now(),
             limit,
             is_over: AtomicBool::new(false),
+            requests,
             answered: AtomicU64::new(0),
+            answered_at: AtomicU64::new(0),
+            longest_gap: AtomicU64::new(0),
             cut: AtomicU64::new(0),
         });
         let habits = [
@@ -166,6 +207,7 @@ impl Load {
             answered: self.answered(),
             failures,
             dropped_connections: self.shared.cut.load(Ordering::Relaxed),
+            longest_gap: Duration::from_micros(self.shared.longest_gap.load(Ordering::Relaxed)),
         }
     }
 
@@ -209,9 +251,10 @@ impl LoadClient<'_> {
             if self.is_over() {
                 break;
             }
-            let (path, body) = PATHS[turn % PATHS.len()];
+            let requests = self.shared.requests;
+            let (path, body) = requests[turn % requests.len()];
             match self.request(path, body) {
-                Ok(()) => drop(self.shared.answered.fetch_add(1, Ordering::Relaxed)),
+                Ok(()) => self.shared.count_answer(),
                 Err(lost) => {
                     let why = match lost {
                         RequestError::Cut(why) => {

@@ -1,5 +1,6 @@
 //! Real daemons in private home directories.
 
+mod application;
 mod browser;
 mod certificate;
 mod dependency;
@@ -16,8 +17,10 @@ mod other_server;
 mod outcome;
 mod pgbouncer;
 mod postgres;
+mod preload;
 mod processes;
 mod proxy;
+mod random;
 mod redis;
 mod resource_usage;
 pub mod scale;
@@ -25,6 +28,7 @@ mod session;
 mod signals;
 mod systemd;
 mod watchdog;
+mod web_socket;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -42,6 +46,7 @@ use fullon_master_api::instance::{PidFileStatus, StateFile, inspect_pid_file};
 use fullon_master_api::sys::Process;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+pub use application::{Application, DocumentedApplication, documented_settings};
 pub use browser::{Browser, SESSION_HEADERS, SIGN_IN_SCRIPT, browser_available};
 pub use certificate::Certificate;
 pub use dependency::{Dependency, PASSWORD, dependencies_available, start_dependencies};
@@ -59,13 +64,16 @@ pub use other_server::OtherServer;
 pub use outcome::Outcome;
 pub use pgbouncer::Pgbouncer;
 pub use postgres::Postgres;
+pub use preload::preload_library;
 pub use processes::{child_processes, executable_of, is_zombie, open_files};
 pub use proxy::{Proxy, ProxyProgram, documented_configuration};
+pub use random::Random;
 pub use redis::Redis;
 pub use resource_usage::ResourceSamples;
 pub use session::TestSession;
 pub use signals::{run_foreground, send_signal};
 pub use systemd::{Machine, SERVICE};
+pub use web_socket::WebSocket;
 
 /// Time after which a test gives up waiting. It only has to catch a hang.
 pub const DEADLINE: Duration = Duration::from_secs(30);

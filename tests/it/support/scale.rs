@@ -9,7 +9,7 @@
 //! | `FLOOD`           | 3,000       | 300,000     | requests without a token in a flood       |
 //! | `CONSOLE_SECONDS` | 3           | 60          | length of the busy log in the browser     |
 //! | `SCRAPE_SECONDS`  | 1           | 15          | interval of Prometheus during restarts    |
-//! | `RESTARTS`        | 3           | 20          | restarts while Prometheus scrapes         |
+//! | `RESTARTS`        | 3           | 20          | restarts under load of an application     |
 //! | `SEED`            | random      | random      | seed of random tests, printed on failure  |
 
 use std::time::Duration;
@@ -17,6 +17,11 @@ use std::time::Duration;
 /// Rounds of a test that kills or stops the daemon at a random moment.
 pub fn rounds() -> u64 {
     variable("ROUNDS").unwrap_or(25)
+}
+
+/// Rounds of a test with a real application, which takes seconds.
+pub fn application_rounds() -> u64 {
+    variable("ROUNDS").map_or(1, |rounds| rounds.div_ceil(10))
 }
 
 /// Requests that are answered during twenty restarts.
@@ -44,8 +49,8 @@ pub fn scrape_interval() -> Duration {
     Duration::from_secs(variable("SCRAPE_SECONDS").unwrap_or(1))
 }
 
-/// Restarts while Prometheus scrapes.
-pub fn scraped_restarts() -> u32 {
+/// Restarts while Prometheus scrapes, or while an application is under load.
+pub fn restarts() -> u32 {
     u32::try_from(variable("RESTARTS").unwrap_or(3)).unwrap()
 }
 
