@@ -1,6 +1,6 @@
 //! The workers of the application.
 
-use poem_openapi::{Enum, Object};
+use poem_openapi::Object;
 use serde::{Deserialize, Serialize};
 
 /// A worker of the application.
@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 pub struct WorkerStatus {
     /// Number of the worker, from 1. A process that replaces another one has its number.
     pub slot: u32,
-    /// State of the worker.
-    pub state: WorkerState,
+    /// `starting`: it has not answered yet. `ready`: it receives requests. `stopping`: it receives no
+    /// more requests, and is to exit. `backing_off`: its process has ended, and the next one starts
+    /// after a delay. `crash_loop`: the last five processes ended before they had been ready for ten
+    /// seconds.
+    pub state: String,
     /// Process ID. Absent while no process runs.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -30,22 +33,4 @@ pub struct WorkerStatus {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_exit: Option<String>,
-}
-
-/// State of a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
-#[oai(rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum WorkerState {
-    /// It has not answered yet.
-    Starting,
-    /// It receives requests.
-    Ready,
-    /// It receives no more requests, and is to exit.
-    Stopping,
-    /// Its process has ended. The next one starts after a delay.
-    BackingOff,
-    /// The last five processes ended before they had been ready for ten seconds. The next one
-    /// starts after a delay.
-    CrashLoop,
 }

@@ -20,7 +20,7 @@ mod status;
 mod token;
 
 pub use address::{base_url, reachable_address, reachable_addresses};
-pub use application::{WorkerState, WorkerStatus};
+pub use application::WorkerStatus;
 pub use audit::{AuditEntry, AuditPage, AuditState, AuditTornLine, MAX_AUDIT_RECORDS};
 pub use health::{
     DaemonPhase, HealthCheck, HealthCheckState, HealthReport, HealthStatus, LivenessReport,

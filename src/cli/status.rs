@@ -13,7 +13,7 @@ use super::output::{Colour, Output, Span, notice};
 use super::reload::activating_command;
 use crate::api::{
     AuditState, DaemonPhase, DaemonStatus, ExitCause, HealthCheck, HealthCheckState, LastExit,
-    WorkerState, WorkerStatus,
+    WorkerStatus,
 };
 use crate::client::ClientError;
 use crate::config::{Activation, InvalidSettings, Settings, activation};
@@ -232,12 +232,13 @@ fn describe_state(status: &DaemonStatus) -> (String, Colour) {
 
 /// A worker in one line.
 fn describe_worker(worker: &WorkerStatus) -> (String, Colour) {
-    let (state, colour) = match worker.state {
-        WorkerState::Starting => ("is starting", Colour::Yellow),
-        WorkerState::Ready => ("is ready", Colour::Green),
-        WorkerState::Stopping => ("is stopping", Colour::Yellow),
-        WorkerState::BackingOff => ("has exited, and starts again soon", Colour::Red),
-        WorkerState::CrashLoop => ("exits again and again", Colour::Red),
+    let (state, colour) = match &*worker.state {
+        "starting" => ("is starting", Colour::Yellow),
+        "ready" => ("is ready", Colour::Green),
+        "stopping" => ("is stopping", Colour::Yellow),
+        "backing_off" => ("has exited, and starts again soon", Colour::Red),
+        "crash_loop" => ("exits again and again", Colour::Red),
+        other => (other, Colour::Yellow),
     };
     let pid = worker.pid.map(|pid| {
         let memory = ByteSize(worker.rss_bytes).display().si();

@@ -383,6 +383,7 @@ fn kills_during_a_restart_leave_one_set() {
             println!("round {round}: {}", candidates[index].describe());
             // It may have exited already.
             let _ = candidates[index].kill();
+            assert!(candidates[index].wait_for_exit(Duration::from_secs(5)));
         }
         if random.below(4) == 0 {
             restart.0.kill().unwrap();

@@ -31,7 +31,7 @@ const OBJECTS: [(&str, &str); 1] = [("AuditEntry", "detail")];
 
 const SCOPES: &[&str] = &["admin:read", "admin:logs", "admin:control"];
 /// Text fields with a closed set of values.
-const ENUMS: [(&str, &str, &[&str]); 9] = [
+const ENUMS: [(&str, &str, &[&str]); 10] = [
     ("AuditEntry", "outcome", &["accepted", "refused", "failed"]),
     ("BrowserSession", "scopes", SCOPES),
     ("CreatedSession", "scopes", SCOPES),
@@ -48,6 +48,11 @@ const ENUMS: [(&str, &str, &[&str]); 9] = [
         "LogStreamEnd",
         "reason",
         &["stopping", "restarting", "signed_out", "token_expired"],
+    ),
+    (
+        "WorkerStatus",
+        "state",
+        &["starting", "ready", "stopping", "backing_off", "crash_loop"],
     ),
 ];
 

@@ -20,7 +20,7 @@ static VOLATILE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\b(127\.0\.0\.1|\[::1\]):[3-6]\d{4}\b", "CLIENT"),
         // Before the units: `PID 12 s` is none.
         (
-            r"(?i)(\bpid[ =]?|_?pid(=|: ?|\W{1,3})|\(was |process |kill (-\w+ )?)\d+",
+            r"(?i)(\bpid[ =]?|_?pid(=|: *|\W{1,3})|\(was |process |kill (-\w+ )?)\d+",
             "${1}N",
         ),
         (r"\b\d+(\.\d+)?( ?(µs|us|ms|s|min|h|KiB|MiB|GiB|kB|MB|GB|%)\b| seconds)", "AMOUNT"),

@@ -13,7 +13,7 @@ impl From<WorkerReport> for WorkerStatus {
     fn from(report: WorkerReport) -> Self {
         Self {
             slot: report.slot.into(),
-            state: report.state.into(),
+            state: state_text(report.state).into(),
             pid: report.pid,
             started_at: report.started.map(|at| at.to_string()),
             restarts: report.restarts,
@@ -25,14 +25,14 @@ impl From<WorkerReport> for WorkerStatus {
     }
 }
 
-impl From<WorkerState> for crate::api::WorkerState {
-    fn from(state: WorkerState) -> Self {
-        match state {
-            WorkerState::Starting => Self::Starting,
-            WorkerState::Ready => Self::Ready,
-            WorkerState::Stopping => Self::Stopping,
-            WorkerState::BackingOff => Self::BackingOff,
-            WorkerState::CrashLoop => Self::CrashLoop,
-        }
+/// A text and not an enum: a generated Go client has the values of all enums in one namespace, and
+/// those of the daemon's phase are the same.
+fn state_text(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Starting => "starting",
+        WorkerState::Ready => "ready",
+        WorkerState::Stopping => "stopping",
+        WorkerState::BackingOff => "backing_off",
+        WorkerState::CrashLoop => "crash_loop",
     }
 }
